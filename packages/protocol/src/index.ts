@@ -1,0 +1,2 @@
+export { CloseCode, isReconnectCode } from './close-codes.js';
+export type { PlainMessage } from './plain.js';

@@ -1,0 +1,85 @@
+-- The single definition of an event: one audit row is one event, and every step of a
+-- pending change is one event for each entity that it touches.
+--
+-- xid is the row's xmin widened to 64 bits. xmin keeps the low 32 bits of the writing
+-- (sub)transaction's id; the next id to be handed out is known in 64 bits, every visible row
+-- was written before it, so the row's id is that number less the distance between the two,
+-- modulo 2^32. A frozen row keeps its xmin and may be further back than 2^32; it then looks
+-- younger than it is, which created_at rules out for whoever reads by both.
+--
+-- The scalar sub-selects are evaluated once a statement, not once a row.
+CREATE VIEW flagcast.v_realtime_events AS
+SELECT
+  'audit'::text AS source,
+  a.id::text AS event_id,
+  a.project_id,
+  a.environment_id,
+  e.key::text AS environment_key,
+  a.entity::text AS entity,
+  coalesce(a.entity_id, a.feature_id) AS entity_id,
+  CASE a.action
+    WHEN 'create' THEN 'created'
+    WHEN 'update' THEN 'updated'
+    WHEN 'delete' THEN 'deleted'
+    ELSE a.action::text
+  END AS action,
+  a.created_at,
+  (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+    - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - a.xmin::text::bigint) & 4294967295)
+    AS xid,
+  a.feature_id,
+  NULL::uuid AS pending_change_id,
+  coalesce(nullif(a.username, ''), a.actor)::text AS actor
+FROM public.audit_log a
+LEFT JOIN public.environments e ON e.id = a.environment_id
+
+UNION ALL
+
+-- The request itself. Its xid is that of the entity's row, which nothing rewrites later,
+-- while a decision rewrites the change's row.
+SELECT
+  'pending',
+  c.id::text,
+  c.project_id,
+  c.environment_id,
+  e.key::text,
+  p.entity::text,
+  p.entity_id,
+  'pending',
+  p.created_at,
+  (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+    - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - p.xmin::text::bigint) & 4294967295),
+  flagcast.feature_of(p.entity::text, p.entity_id, c.change),
+  c.id,
+  c.requested_by::text
+FROM public.pending_change_entities p
+JOIN public.pending_changes c ON c.id = p.pending_change_id
+LEFT JOIN public.environments e ON e.id = c.environment_id
+
+UNION ALL
+
+-- The decision: approved, rejected or cancelled. Where the table keeps no time for it
+-- (a cancellation), the time of the read.
+SELECT
+  'pending',
+  c.id::text,
+  c.project_id,
+  c.environment_id,
+  e.key::text,
+  p.entity::text,
+  p.entity_id,
+  c.status::text,
+  CASE c.status
+    WHEN 'approved' THEN coalesce(c.approved_at, statement_timestamp())
+    WHEN 'rejected' THEN coalesce(c.rejected_at, statement_timestamp())
+    ELSE statement_timestamp()
+  END,
+  (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+    - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - c.xmin::text::bigint) & 4294967295),
+  flagcast.feature_of(p.entity::text, p.entity_id, c.change),
+  c.id,
+  CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END::text
+FROM public.pending_changes c
+JOIN public.pending_change_entities p ON p.pending_change_id = c.id
+LEFT JOIN public.environments e ON e.id = c.environment_id
+WHERE c.status <> 'pending';

@@ -1,0 +1,26 @@
+import { EventEmitter } from 'node:events';
+
+/**
+ * What happens inside the server, one entry a boundary. The log and the metrics are
+ * subscribers, and tests await these instead of sleeping. A payload never holds a token.
+ */
+export interface LifecycleEvents {
+  'reader:started': [{ guarantee: string; watermark: string }];
+  'reader:read': [
+    { trigger: 'poll' | 'wake'; rows: number; fresh: number; durationMs: number; watermark: string; floor: string },
+  ];
+  'reader:failed': [{ error: Error; attempt: number; retryInMs: number }];
+  'reader:recovered': [{ attempts: number; downMs: number }];
+  /** The database went back in time (restored, or failed over and lost transactions). */
+  'reader:history-lost': [{ reason: string }];
+  'listener:listening': [{ channel: string }];
+  'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
+  'batch:broadcast': [{ events: number; channels: number; deliveries: number }];
+  'connection:opened': [{ connectionId: number; userId: string; channel: string; dialect: string }];
+  'connection:closed': [{ connectionId: number; userId: string; channel: string; code: number; reason: string }];
+  'connection:refused': [{ status: number; code: string; address: string }];
+  'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
+  'access:failed': [{ error: Error }];
+}
+
+export class Lifecycle extends EventEmitter<LifecycleEvents> {}
