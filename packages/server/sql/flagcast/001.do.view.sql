@@ -7,6 +7,9 @@
 -- modulo 2^32. A frozen row keeps its xmin and may be further back than 2^32; it then looks
 -- younger than it is, which created_at rules out for whoever reads by both.
 --
+-- The feature of a rule or a schedule is named by the change itself where it creates or deletes
+-- it, else by the entity's audit rows. Whatever the jsonb holds, reading it raises no error.
+--
 -- The scalar sub-selects are evaluated once a statement, not once a row.
 CREATE VIEW flagcast.v_realtime_events AS
 SELECT
@@ -49,7 +52,24 @@ SELECT
   p.created_at,
   (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
     - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - p.xmin::text::bigint) & 4294967295),
-  flagcast.feature_of(p.entity::text, p.entity_id, c.change),
+  CASE
+    WHEN p.entity = 'feature' THEN p.entity_id
+    ELSE coalesce(
+      (
+        SELECT named.id::uuid
+        FROM (
+          SELECT jsonb_path_query_first(
+            c.change,
+            '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ != null)',
+            jsonb_build_object('id', p.entity_id),
+            true
+          ) #>> '{}' AS id
+        ) named
+        WHERE named.id ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+      ),
+      (SELECT a.feature_id FROM public.audit_log a WHERE a.entity_id = p.entity_id LIMIT 1)
+    )
+  END,
   c.id,
   c.requested_by::text
 FROM public.pending_change_entities p
@@ -76,7 +96,24 @@ SELECT
   END,
   (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
     - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - c.xmin::text::bigint) & 4294967295),
-  flagcast.feature_of(p.entity::text, p.entity_id, c.change),
+  CASE
+    WHEN p.entity = 'feature' THEN p.entity_id
+    ELSE coalesce(
+      (
+        SELECT named.id::uuid
+        FROM (
+          SELECT jsonb_path_query_first(
+            c.change,
+            '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ != null)',
+            jsonb_build_object('id', p.entity_id),
+            true
+          ) #>> '{}' AS id
+        ) named
+        WHERE named.id ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+      ),
+      (SELECT a.feature_id FROM public.audit_log a WHERE a.entity_id = p.entity_id LIMIT 1)
+    )
+  END,
   c.id,
   CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END::text
 FROM public.pending_changes c
