@@ -6,8 +6,17 @@ import { EventEmitter } from 'node:events';
  */
 export interface LifecycleEvents {
   'reader:started': [{ guarantee: string; watermark: string }];
+  /** Once a poll: how far back the next reads look, and what holds them there. */
+  'reader:observed': [{ floor: string; sessionsVisible: boolean; oldestTransactionMs: number }];
   'reader:read': [
-    { trigger: 'poll' | 'wake'; rows: number; fresh: number; durationMs: number; watermark: string; floor: string },
+    {
+      trigger: 'poll' | 'wake';
+      rows: number;
+      fresh: number;
+      durationMs: number;
+      watermark: string;
+      floor: string;
+    },
   ];
   'reader:failed': [{ error: Error; attempt: number; retryInMs: number }];
   'reader:recovered': [{ attempts: number; downMs: number }];
@@ -17,7 +26,9 @@ export interface LifecycleEvents {
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
   'batch:broadcast': [{ events: number; channels: number; deliveries: number }];
   'connection:opened': [{ connectionId: number; userId: string; channel: string; dialect: string }];
-  'connection:closed': [{ connectionId: number; userId: string; channel: string; code: number; reason: string }];
+  'connection:closed': [
+    { connectionId: number; userId: string; channel: string; code: number; reason: string },
+  ];
   'connection:refused': [{ status: number; code: string; address: string }];
   'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
   'access:failed': [{ error: Error }];

@@ -24,11 +24,30 @@ export interface FlagEvent {
   readonly actor: string | null;
 }
 
-/** What one read of the database brought: all of it from one snapshot, in order. */
+/**
+ * A place in the database's own history. Whoever has been given everything up to it has missed
+ * nothing but rows with `xid >= watermark` and `createdAt > floor`.
+ *
+ * Both ids survive a crash of the database: it never again hands out an id below them.
+ */
+export interface Position {
+  /** Every transaction below this id has ended, and its rows have been delivered. */
+  readonly watermark: bigint;
+  /** Of two positions the one with the larger horizon is the later one. */
+  readonly horizon: bigint;
+  /** No row that was still to come has an older `created_at`. RFC 3339, UTC, microseconds. */
+  readonly floor: string;
+}
+
+/** What one read of the database brought: all of it from one snapshot, in order; often nothing. */
 export interface Batch {
   readonly events: readonly FlagEvent[];
   /** When the read's answer arrived here, in milliseconds since the epoch. */
   readonly seenAtMs: number;
+  /** The snapshot's own xmax, which a crash can take back; `position` is never ahead of it. */
+  readonly snapshotXmax: bigint;
+  /** Where whoever has been given this batch and all before it stands. */
+  readonly position: Position;
 }
 
 /** The key of a channel: one environment of one project. */

@@ -1,0 +1,39 @@
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+
+/** Why somebody was not let in, in HTTP's words. The body is `{"code":..., "message":...}`. */
+export interface Refusal {
+  readonly status: 400 | 401 | 403 | 404 | 405 | 426 | 429 | 503;
+  /** A stable word for programs. */
+  readonly code: string;
+  /** One line for people: what is wrong and how to mend it. Never holds a token. */
+  readonly message: string;
+  /** When trying again makes sense, in seconds. */
+  readonly retryAfterSeconds?: number;
+}
+
+/** The headers that go with a refusal, beside those of its body. */
+export function refusalHeaders(refusal: Refusal): Record<string, string> {
+  return {
+    ...(refusal.status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
+    ...(refusal.retryAfterSeconds === undefined ? {} : { 'Retry-After': String(refusal.retryAfterSeconds) }),
+    'Cache-Control': 'no-store',
+  };
+}
+
+/** Answers an upgrade request with an HTTP error and ends the socket. */
+export function refuseUpgrade(socket: Duplex, refusal: Refusal): void {
+  const body = JSON.stringify({ code: refusal.code, message: refusal.message });
+  const headers: Record<string, string> = {
+    ...refusalHeaders(refusal),
+    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Length': String(Buffer.byteLength(body)),
+    Connection: 'close',
+  };
+  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(
+    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status] ?? ''}\r\n${head.join('')}\r\n${body}`,
+    // A peer that keeps its half open does not keep the socket.
+    () => socket.destroy(),
+  );
+}

@@ -1,0 +1,142 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
+import pg from 'pg';
+import { Access } from './access/access.js';
+import { createConnectionLimits } from './access/limits.js';
+import { createOriginPolicy } from './access/origin.js';
+import { createTokenVerifier } from './access/token.js';
+import { Broadcaster } from './broadcast/broadcaster.js';
+import { Door } from './door/door.js';
+import { Gateway } from './door/gateway.js';
+import { Sweeper } from './door/sweeper.js';
+import { createApp } from './http/app.js';
+import { createMetrics } from './http/metrics.js';
+import { Lifecycle } from './lifecycle.js';
+import { WakeListener } from './reader/listener.js';
+import { EventReader } from './reader/reader.js';
+
+export interface FlagcastOptions {
+  /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
+  databaseUrl: string;
+  /** How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL. */
+  auth: { secret: string } | { jwksUrl: string };
+  /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
+  pollIntervalMs?: number;
+  /** Origins whose pages may connect, beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
+  allowedOrigins?: readonly string[];
+  /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
+  allowQueryToken?: boolean;
+  /** Connections that one user may have open. Default 100. */
+  maxConnectionsPerUser?: number;
+  /** Connections that one address may have open. Default 1,000. */
+  maxConnectionsPerAddress?: number;
+  /** Tells what happens; one is made when none is given. */
+  lifecycle?: Lifecycle;
+}
+
+export interface Flagcast {
+  readonly lifecycle: Lifecycle;
+  /** Answers HTTP requests: /healthz, /readyz, /metrics, /api/projects. */
+  readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
+  /** Answers WebSocket upgrades on /api/ws of this server; other paths are left alone. */
+  attach(server: Server): void;
+  /** Begins to read. A database that does not answer is waited for; `reader:started` tells when events flow. */
+  start(): void;
+  /** Refuses newcomers, asks the connected to reconnect elsewhere, and ends within 10 s. */
+  close(): Promise<void>;
+}
+
+/** Connections to the database for look-ups of users and channels. */
+const poolSize = 5;
+/** How long such a look-up may take, in milliseconds. */
+const lookUpTimeoutMs = 5_000;
+/** How long peers get to leave when the server closes, in milliseconds: within the 10 s that close() takes. */
+const drainTimeoutMs = 5_000;
+/** Without a successful read for this long the server is not ready for new clients, in milliseconds. */
+const readinessGraceMs = 15_000;
+
+/** Puts the parts together: the only place that knows all of them. */
+export function createFlagcast(options: FlagcastOptions): Flagcast {
+  const lifecycle = options.lifecycle ?? new Lifecycle();
+  const { databaseUrl } = options;
+
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    application_name: 'flagcast access',
+    max: poolSize,
+    connectionTimeoutMillis: lookUpTimeoutMs,
+    query_timeout: lookUpTimeoutMs,
+    keepAlive: true,
+  });
+  // An idle connection that is lost is replaced at the next look-up.
+  pool.on('error', () => undefined);
+
+  const access = new Access(pool);
+  const broadcaster = new Broadcaster({ lifecycle });
+  const reader = new EventReader({
+    databaseUrl,
+    lifecycle,
+    onBatch: (batch) => broadcaster.broadcast(batch),
+    ...(options.pollIntervalMs === undefined ? {} : { pollIntervalMs: options.pollIntervalMs }),
+  });
+  const listener = new WakeListener({ databaseUrl, lifecycle, onWake: () => reader.wake() });
+  const door = new Door({
+    verifier: createTokenVerifier(options.auth),
+    access,
+    originPolicy: createOriginPolicy(options.allowedOrigins ?? []),
+    allowQueryToken: options.allowQueryToken ?? false,
+  });
+  const gateway = new Gateway({
+    door,
+    broadcaster,
+    lifecycle,
+    limits: createConnectionLimits({
+      ...(options.maxConnectionsPerUser === undefined ? {} : { perUser: options.maxConnectionsPerUser }),
+      ...(options.maxConnectionsPerAddress === undefined
+        ? {}
+        : { perAddress: options.maxConnectionsPerAddress }),
+    }),
+  });
+  const sweeper = new Sweeper({ open: gateway.open, access, lifecycle });
+
+  let lastReadAtMs: number | null = null;
+  let closing: Promise<void> | null = null;
+  lifecycle.on('reader:started', () => (lastReadAtMs = Date.now()));
+  lifecycle.on('reader:read', () => (lastReadAtMs = Date.now()));
+  const app = createApp({
+    door,
+    access,
+    lifecycle,
+    metrics: createMetrics(lifecycle, {
+      openConnections: () => gateway.open.size,
+      rememberedEvents: () => reader.rememberedEvents,
+    }),
+    notReady: () => {
+      if (closing !== null) return 'draining';
+      if (lastReadAtMs === null) return 'the database has not been read yet';
+      if (Date.now() - lastReadAtMs > readinessGraceMs) return 'the database does not answer';
+      return null;
+    },
+  });
+
+  const listen = getRequestListener(app.fetch);
+  return {
+    lifecycle,
+    requestListener: (request, response) => void listen(request, response),
+    attach: (server) => gateway.attach(server),
+    start: () => {
+      reader.start();
+      listener.start();
+      sweeper.start();
+    },
+    close: async () => {
+      closing ??= (async () => {
+        await gateway.drain(drainTimeoutMs);
+        sweeper.stop();
+        await Promise.all([listener.stop(), reader.stop()]);
+        await pool.end();
+      })();
+      await closing;
+    },
+  };
+}

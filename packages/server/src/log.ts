@@ -1,0 +1,126 @@
+import { type Logger, pino, stdTimeFunctions } from 'pino';
+import { redactUrl } from './access/request-token.js';
+import type { Lifecycle } from './lifecycle.js';
+
+/** How often a failure that every request meets is logged, in milliseconds. */
+const REPEAT_AFTER_MS = 10_000;
+
+/** Whoever writes a log line; `process.stdout` is one. */
+export interface LineOutput {
+  write(text: string): unknown;
+}
+
+/**
+ * The log of a server: JSON lines of level info and above, each with `time` (ISO 8601), `level`
+ * and `event`, whose names are stable. With `human` short lines for a terminal instead.
+ */
+export function createLogger(options: { readonly human: boolean; readonly output?: LineOutput }): Logger {
+  const { human, output } = options;
+  const settings = {
+    base: null,
+    timestamp: stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+  };
+  if (human) {
+    const terminal = output ?? process.stdout;
+    return pino(settings, { write: (line: string) => void terminal.write(humanLine(line)) });
+  }
+  return output === undefined
+    ? pino(settings)
+    : pino(settings, { write: (line: string) => void output.write(line) });
+}
+
+/**
+ * Logs what happens in the server. `event` is the lifecycle's name with underscores
+ * (`reader:history-lost`: `reader_history_lost`). Of the attempts of an outage the first is logged
+ * and then every one that doubles their number. No line holds a token or a connection string.
+ */
+export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
+  lifecycle.on('reader:started', (started) => logger.info({ event: 'reader_started', ...started }));
+  lifecycle.on('reader:observed', (observed) => logger.trace({ event: 'reader_observed', ...observed }));
+  lifecycle.on('reader:read', (read) => logger.trace({ event: 'reader_read', ...read }));
+  lifecycle.on('reader:failed', ({ error, attempt, retryInMs }) => {
+    if (!isWorthLogging(attempt)) return;
+    logger.warn({ event: 'reader_failed', attempt, retryInMs, error: describeError(error) });
+  });
+  lifecycle.on('reader:recovered', (recovered) => logger.info({ event: 'reader_recovered', ...recovered }));
+  lifecycle.on('reader:history-lost', ({ reason }) => {
+    logger.error({ event: 'reader_history_lost', reason: scrub(reason) });
+  });
+  lifecycle.on('listener:listening', (listening) =>
+    logger.info({ event: 'listener_listening', ...listening }),
+  );
+  lifecycle.on('listener:failed', ({ error, attempt, retryInMs }) => {
+    if (!isWorthLogging(attempt)) return;
+    logger.warn({ event: 'listener_failed', attempt, retryInMs, error: describeError(error) });
+  });
+  lifecycle.on('batch:broadcast', (batch) => logger.debug({ event: 'batch_broadcast', ...batch }));
+  lifecycle.on('connection:opened', (opened) => logger.info({ event: 'connection_opened', ...opened }));
+  lifecycle.on('connection:closed', (closed) => {
+    logger.info({ event: 'connection_closed', ...closed, reason: scrub(closed.reason) });
+  });
+  lifecycle.on('connection:refused', (refused) => logger.info({ event: 'connection_refused', ...refused }));
+  lifecycle.on('access:rechecked', (rechecked) => {
+    logger[rechecked.closed > 0 ? 'info' : 'debug']({ event: 'access_rechecked', ...rechecked });
+  });
+
+  let loggedAtMs = -Infinity;
+  let unlogged = 0;
+  lifecycle.on('access:failed', ({ error }) => {
+    if (performance.now() - loggedAtMs < REPEAT_AFTER_MS) {
+      unlogged += 1;
+      return;
+    }
+    logger.warn({ event: 'access_failed', error: describeError(error), unlogged });
+    loggedAtMs = performance.now();
+    unlogged = 0;
+  });
+}
+
+/** Whether a failed attempt (from 1) is to be logged: the first, and then at gaps that double. */
+export function isWorthLogging(attempt: number): boolean {
+  return Number.isInteger(Math.log2(attempt));
+}
+
+/** An error in one line: its code, where it has one, and its message, without passwords and tokens. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return scrub(String(error));
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
+  // A host name with several addresses fails with one error for each and no message of its own.
+  const message =
+    error.message === '' && error instanceof AggregateError
+      ? error.errors.map((each) => (each instanceof Error ? each.message : String(each))).join('; ')
+      : error.message;
+  if (message === '') return code ?? error.name;
+  return scrub(code === null || message.includes(code) ? message : `${code}: ${message}`);
+}
+
+/** A text as one line that can be logged or shown: no passwords of URLs, no tokens, no control characters. */
+export function scrub(text: string): string {
+  return (
+    printable(redactUrl(text))
+      // Up to the last @: a password that was not percent-encoded may hold one.
+      .replace(/\b([a-z][a-z\d+.-]*:\/\/)\S*@/gi, '$1[redacted]@')
+      .replace(/\b(password|secret|token)=[^&\s]+/gi, '$1=[redacted]')
+  );
+}
+
+/** A text without what would steer the terminal that shows it (line breaks, escapes, text direction). */
+export function printable(text: string): string {
+  return text.replace(/\s+/g, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '�');
+}
+
+/** `12:00:01 WARN reader failed attempt=1 error="ECONNREFUSED: ..."`; the level only where it is not info. */
+function humanLine(json: string): string {
+  const entry = JSON.parse(json) as { time: string; level: string; event?: string };
+  const { time, level, event = '', ...fields } = entry;
+  const clock = new Date(time).toTimeString().slice(0, 8);
+  const words = Object.entries(fields).map(([name, value]) => `${name}=${fieldText(value)}`);
+  const parts = [clock, level === 'info' ? '' : level.toUpperCase(), event.replaceAll('_', ' '), ...words];
+  return `${parts.filter((part) => part !== '').join(' ')}\n`;
+}
+
+function fieldText(value: unknown): string {
+  const text = typeof value === 'string' ? printable(value) : JSON.stringify(value);
+  return typeof value === 'string' && /[\s"=]/.test(text) ? JSON.stringify(text) : text;
+}

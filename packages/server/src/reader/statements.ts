@@ -1,0 +1,133 @@
+import type { QueryArrayConfig } from 'pg';
+import type { FlagEvent } from '../events/event.js';
+import type { SnapshotPosition } from './watermark.js';
+
+/** Microseconds in UTC, whatever the session's time zone and date style are. */
+const isoUtc = (expression: string): string =>
+  `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+
+/**
+ * Plans are made once: planning the view costs more than running it. With a generic plan the
+ * planner knows no bounds; the second bound on created_at in the read makes it a range of
+ * unknown ends, which it takes to be 0.5 % of the table (DEFAULT_RANGE_INEQ_SEL), so that it
+ * chooses the index on created_at however the table has grown. JIT would cost more than the read.
+ */
+export const sessionSettings = `SET plan_cache_mode = force_generic_plan; SET jit = off`;
+
+/** Which history this database has: another cluster or timeline has other transaction ids. */
+export const historyStatement = `
+SELECT
+  (SELECT system_identifier FROM pg_control_system())::text
+  || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())::text,
+  CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
+`;
+
+const positionColumns = `
+  pg_snapshot_xmin(pg_current_snapshot())::text,
+  pg_snapshot_xmax(pg_current_snapshot())::text,
+  CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::text END,
+  CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::text END`;
+
+/** Only where the history stands now. */
+export const positionStatement = `SELECT ${positionColumns}`;
+
+export function toPosition(row: readonly (string | null)[]): SnapshotPosition {
+  const [xmin = null, xmax = null, insertLsn = null, flushLsn = null] = row;
+  return {
+    xmin: BigInt(xmin ?? 0),
+    xmax: BigInt(xmax ?? 0),
+    insertLsn: insertLsn === null ? null : BigInt(insertLsn),
+    flushLsn: flushLsn === null ? null : BigInt(flushLsn),
+  };
+}
+
+/**
+ * The floor for the reads that follow: no row that can still appear has an older created_at.
+ * created_at is the start of a transaction, so the floor is the smaller of the clock and the
+ * start of the oldest open transaction, less an allowance, because a session takes its start time
+ * a moment before it shows it. A prepared transaction shows only when it was prepared: the
+ * look-back before that. Where this role may not see other sessions, or they are on another server
+ * (a replica), the look-back alone. Autovacuum and replication senders write no rows.
+ *
+ * $1 allowance, $2 look-back, both in milliseconds. Answers the floor, whether sessions were
+ * visible, and the age of the oldest open transaction in milliseconds.
+ */
+export const floorStatement = `
+WITH observed AS MATERIALIZED (
+  SELECT
+    clock_timestamp() AS clock,
+    $1::float8 * interval '1 millisecond' AS allowance,
+    $2::float8 * interval '1 millisecond' AS look_back,
+    pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+      AND current_setting('track_activities')::boolean
+      AND NOT pg_is_in_recovery() AS visible
+), oldest AS MATERIALIZED (
+  SELECT
+    (SELECT min(xact_start) FROM pg_stat_activity
+      WHERE datname = current_database()
+        AND backend_type NOT IN ('autovacuum worker', 'walsender')) AS started,
+    (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database()) AS prepared
+)
+SELECT
+  ${isoUtc(`(least(
+    clock,
+    started,
+    prepared - look_back,
+    CASE WHEN NOT visible THEN clock - look_back END
+  ) - allowance)`)},
+  visible::text,
+  round(extract(epoch FROM clock - least(clock, started, prepared)) * 1000)::bigint::text
+FROM observed, oldest
+`;
+
+/**
+ * One read: one statement, hence one snapshot. $1 watermark, $2 floor. Always answers at least one
+ * row, which tells the snapshot's own position; event columns are null where there is no event.
+ *
+ * Within one created_at (one transaction) rows come in the order of their ids: by length, then by
+ * text, which for numbers is their order; and a request before its decision.
+ */
+export function readStatement(view: string): QueryArrayConfig {
+  return {
+    name: 'flagcast_read',
+    rowMode: 'array',
+    text: `
+SELECT ${positionColumns},
+  v.source, v.event_id, v.project_id::text, v.environment_id::text, v.environment_key,
+  v.entity, v.entity_id::text, v.action, ${isoUtc('v.created_at')},
+  v.xid::text, v.feature_id::text, v.pending_change_id::text, v.actor
+FROM (SELECT 1) AS always
+LEFT JOIN (
+  SELECT * FROM ${view}
+  WHERE xid >= $1::bigint AND created_at > $2::timestamptz AND created_at <= 'infinity'::timestamptz
+) v ON true
+ORDER BY v.created_at, v.xid, v.source, length(v.event_id), v.event_id, v.action <> 'pending', v.entity, v.entity_id
+`,
+  };
+}
+
+/** How many columns stand before the event's. */
+const eventOffset = 4;
+
+/** The event in a row of the read, or null when the row only carries the position. */
+export function toEvent(row: readonly (string | null)[]): (FlagEvent & { readonly xid: bigint }) | null {
+  const column = (index: number): string | null => row[eventOffset + index] ?? null;
+  const source = column(0);
+  const xid = column(9);
+  if (source === null || xid === null) return null;
+  return {
+    source,
+    eventId: column(1) ?? '',
+    projectId: column(2) ?? '',
+    environmentId: column(3) ?? '',
+    environmentKey: column(4) ?? '',
+    entity: column(5) ?? '',
+    entityId: column(6) ?? '',
+    action: column(7) ?? '',
+    createdAt: column(8) ?? '',
+    xid: BigInt(xid),
+    featureId: column(10),
+    pendingChangeId: column(11),
+    actor: column(12),
+  };
+}
