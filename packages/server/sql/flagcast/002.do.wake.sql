@@ -3,12 +3,13 @@
 --
 -- * PREPARE TRANSACTION is refused in a transaction that has executed NOTIFY. Whether a
 --   transaction will be prepared cannot be known while it writes, so where prepared transactions
---   are possible at all (max_prepared_transactions > 0) nothing is notified unless the owner of the
---   database says that its writers do not prepare theirs. The setting flagcast.notify decides:
---     'on'   notify              ALTER DATABASE name SET flagcast.notify = 'on';
+--   are possible at all (max_prepared_transactions > 0) nothing is notified unless somebody who
+--   knows the writers says that they do not prepare theirs. The setting flagcast.notify decides:
+--     'on'   notify
 --     'off'  never notify
 --     unset  notify only if max_prepared_transactions = 0
---   Like any setting it can also be given to one role or one session.
+--   For all sessions (superuser): ALTER DATABASE name SET flagcast.notify = 'on';
+--   for one's own session: SET flagcast.notify = 'on';
 -- * Where a session keeps listening inside a transaction that never ends, the server's queue fills
 --   up and every NOTIFY fails, at commit, where no handler can catch it. Past half of the queue we
 --   fall silent.

@@ -1,0 +1,168 @@
+import type pg from 'pg';
+
+/** The schema that holds everything of ours but the contract tables and the public view. */
+export const schemaName = 'flagcast';
+
+/** What a database must have for Flagcast to attach to it: the tables and the columns that the view reads. */
+export const attachColumns: Readonly<Record<string, readonly string[]>> = {
+  environments: ['id', 'key'],
+  audit_log: [
+    'id',
+    'feature_id',
+    'entity',
+    'entity_id',
+    'actor',
+    'username',
+    'action',
+    'project_id',
+    'environment_id',
+    'created_at',
+  ],
+  pending_changes: [
+    'id',
+    'project_id',
+    'environment_id',
+    'requested_by',
+    'change',
+    'status',
+    'approved_by',
+    'approved_at',
+    'rejected_by',
+    'rejected_at',
+  ],
+  pending_change_entities: ['pending_change_id', 'entity', 'entity_id', 'created_at'],
+};
+
+/** The tables of the host that get the trigger. */
+export const wakeTables = ['audit_log', 'pending_changes', 'pending_change_entities'] as const;
+
+/** The contract tables that `install --tables` makes. */
+export const contractTables = [
+  'projects',
+  'environments',
+  'features',
+  'feature_params',
+  'rules',
+  'feature_schedules',
+  'pending_changes',
+  'pending_change_entities',
+  'audit_log',
+  'users',
+  'roles',
+  'permissions',
+  'role_permissions',
+  'memberships',
+] as const;
+
+/** The trigger functions of the contract tables. */
+export const tableFunctions = [
+  'create_environments',
+  'create_feature_params',
+  'refuse_second_open_change',
+] as const;
+
+/** The bookkeeping of each of the three folders of migrations. */
+export const versionTables = {
+  tables: 'tables_version',
+  flagcast: 'schema_version',
+  public: 'public_version',
+} as const;
+
+/** What is in the database now, as far as it matters to install and uninstall. */
+export interface InstallState {
+  /** As `server_version_num`, e.g. 180004. */
+  readonly serverVersion: number;
+  readonly database: string;
+  readonly role: string;
+  /** Who owns schema flagcast; null where there is none. */
+  readonly schemaOwner: string | null;
+  /** Whether the role may act as that owner. */
+  readonly ownsSchema: boolean;
+  /** Whether the schema is ours (it has our bookkeeping). */
+  readonly installed: boolean;
+  /** Whether the contract tables were made by us. */
+  readonly ownTables: boolean;
+  readonly mayCreateSchema: boolean;
+  readonly mayCreateInPublic: boolean;
+  /** The contract's names that exist in schema public, whoever made them. */
+  readonly publicNames: readonly string[];
+  /** Our objects that exist, as lines such as `view flagcast.v_realtime_events`. */
+  readonly objects: readonly string[];
+}
+
+const stateStatement = `
+WITH ours AS (
+  SELECT oid, nspowner FROM pg_catalog.pg_namespace WHERE nspname = '${schemaName}'
+), public_schema AS (
+  SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'public'
+), own_relations AS (
+  SELECT c.oid, c.relname::text AS name, c.relkind
+  FROM pg_catalog.pg_class c JOIN ours ON c.relnamespace = ours.oid
+), own_functions AS (
+  SELECT p.oid, p.proname::text AS name
+  FROM pg_catalog.pg_proc p JOIN ours ON p.pronamespace = ours.oid
+  WHERE p.proname = 'wake' OR p.proname = ANY ($2::text[])
+), public_relations AS (
+  SELECT c.oid, c.relname::text AS name, c.relkind
+  FROM pg_catalog.pg_class c JOIN public_schema s ON c.relnamespace = s.oid
+  WHERE c.relname = ANY ($1::text[]) OR c.relname = 'v_realtime_events'
+), made AS (
+  SELECT EXISTS (SELECT FROM own_relations WHERE name = '${versionTables.tables}') AS tables
+), objects AS (
+  SELECT 1 AS place, 'schema ${schemaName}' AS line FROM ours
+  UNION ALL
+  SELECT 2, 'table public.' || name FROM public_relations, made
+  WHERE made.tables AND relkind = 'r' AND name <> 'v_realtime_events'
+  UNION ALL
+  SELECT 3, 'function ${schemaName}.' || name || '()' FROM own_functions
+  UNION ALL
+  SELECT 4, 'trigger ' || t.tgname || ' on ' || n.nspname || '.' || c.relname
+  FROM pg_catalog.pg_trigger t
+  JOIN own_functions f ON f.oid = t.tgfoid
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  UNION ALL
+  SELECT 5, 'view ${schemaName}.v_realtime_events' FROM own_relations WHERE name = 'v_realtime_events' AND relkind = 'v'
+  UNION ALL
+  -- The public view is ours where it reads our own.
+  SELECT 6, 'view public.v_realtime_events'
+  FROM public_relations v
+  WHERE v.name = 'v_realtime_events' AND EXISTS (
+    SELECT FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+    JOIN own_relations o ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = o.oid
+    WHERE r.ev_class = v.oid AND o.name = 'v_realtime_events'
+  )
+)
+SELECT json_build_object(
+  'serverVersion', current_setting('server_version_num')::int,
+  'database', current_database(),
+  'role', current_user,
+  'schemaOwner', (SELECT pg_get_userbyid(nspowner) FROM ours),
+  'ownsSchema', coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM ours), false),
+  'installed', EXISTS (SELECT FROM own_relations WHERE name = '${versionTables.flagcast}'),
+  'ownTables', (SELECT tables FROM made),
+  'mayCreateSchema', has_database_privilege(current_database(), 'CREATE'),
+  'mayCreateInPublic', coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM public_schema), false),
+  'publicNames', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM public_relations),
+  'objects', (SELECT coalesce(json_agg(line ORDER BY place, line), '[]') FROM objects)
+)::text AS state`;
+
+/** Reads the catalogue; needs no right but to be connected. */
+export async function readInstallState(client: pg.ClientBase): Promise<InstallState> {
+  // Text out of JSON, so that it does not matter how the caller's client parses types.
+  const { rows } = await client.query<{ state: string }>(stateStatement, [contractTables, tableFunctions]);
+  const [row] = rows;
+  if (row === undefined) throw new Error('the catalogue query answered no row');
+  return JSON.parse(row.state) as InstallState;
+}
+
+/** What must exist once Flagcast is installed, in the words of InstallState.objects. */
+export function expectedObjects(withTables: boolean): string[] {
+  return [
+    `view ${schemaName}.v_realtime_events`,
+    `function ${schemaName}.wake()`,
+    ...wakeTables.map((table) => `trigger flagcast_wake on public.${table}`),
+    ...(withTables ? ['view public.v_realtime_events'] : []),
+  ];
+}
