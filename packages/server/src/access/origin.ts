@@ -1,0 +1,65 @@
+import type { IncomingMessage } from 'node:http';
+
+export interface OriginPolicy {
+  /**
+   * Whether the page that made this request may talk to the server. A request without an
+   * Origin header comes from no browser page and is allowed, and so is a page that the host
+   * itself served. Never throws.
+   */
+  isAllowed(request: Pick<IncomingMessage, 'headers'>): boolean;
+}
+
+/**
+ * `allowed` lists exact origins (`https://app.example.com`, with the port where it is not the
+ * scheme's own), `null` for pages without an origin (sandboxed frames, local files), or `*` for
+ * every page. Scheme and host are compared as the URL standard does: without case, without the
+ * default port. Throws an Error that names the entry if one is not an origin.
+ *
+ * A page counts as the server's own where its host and port are those of the request's Host
+ * header. A proxy that rewrites Host hides that: list its public origin then.
+ */
+export function createOriginPolicy(allowed: readonly string[]): OriginPolicy {
+  const listed = new Set(allowed.map(listedOrigin));
+
+  return {
+    isAllowed({ headers }) {
+      const header = headers.origin;
+      if (header === undefined || listed.has('*')) return true;
+      if (header === 'null') return listed.has('null');
+      const origin = parseOrigin(header);
+      if (origin === null) return false;
+      return listed.has(serializeOrigin(origin)) || isOwnHost(origin, headers.host);
+    },
+  };
+}
+
+function listedOrigin(entry: string): string {
+  if (entry === '*' || entry === 'null') return entry;
+  const origin = parseOrigin(entry);
+  if (origin === null) {
+    throw new Error(
+      `${JSON.stringify(entry)} is not an origin: write scheme://host or scheme://host:port and nothing after it, such as https://app.example.com`,
+    );
+  }
+  return serializeOrigin(origin);
+}
+
+function parseOrigin(text: string): URL | null {
+  // Nothing that the URL parser would drop or guess: user, path, query, backslash, white space.
+  if (!/^[a-z][a-z0-9+.-]*:\/\/[^/?#@\\\s]+\/?$/i.test(text) || !URL.canParse(text)) return null;
+  return new URL(text);
+}
+
+/** URL.origin is `null` for the schemes of browser extensions, which do send their origin. */
+function serializeOrigin(url: URL): string {
+  return `${url.protocol}//${url.host}`;
+}
+
+/**
+ * Behind a proxy the server does not know its own scheme, so Host is read with the page's:
+ * then `https://a` and Host `a:443` are the same.
+ */
+function isOwnHost(origin: URL, host: string | undefined): boolean {
+  if (host === undefined || !/^https?:$/.test(origin.protocol)) return false;
+  return parseOrigin(`${origin.protocol}//${host}`)?.host === origin.host;
+}

@@ -1,0 +1,204 @@
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createTokenVerifier } from '../src/access/token.js';
+import type { TokenVerifier } from '../src/access/token.js';
+import { CLAIMS, encode, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
+import type { TestClaims } from './access-tokens.js';
+
+afterEach(() => vi.useRealTimers());
+
+describe('a verifier with a key set', () => {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const ed = generateKeyPairSync('ed25519');
+  const otherEc = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+
+  function jwk(pair: { publicKey: KeyObject }, kid?: string): object {
+    return { ...pair.publicKey.export({ format: 'jwk' }), use: 'sig', ...(kid === undefined ? {} : { kid }) };
+  }
+  const allKeys = { keys: [jwk(rsa, 'rsa'), jwk(ec, 'ec'), jwk(ed, 'ed')] };
+
+  /** A real key endpoint. It counts what it is asked; `answer` may change between two requests. */
+  async function serveKeys(answer: (response: ServerResponse) => void): Promise<{
+    verifier: TokenVerifier;
+    state: { fetches: number; answer: (response: ServerResponse) => void };
+    close(): Promise<void>;
+    [Symbol.asyncDispose](): Promise<void>;
+  }> {
+    const state = { fetches: 0, answer };
+    const server = createServer((_, response) => {
+      state.fetches += 1;
+      state.answer(response);
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const close = async (): Promise<void> => {
+      if (!server.listening) return;
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    };
+    const verifier = createTokenVerifier({ jwksUrl: `http://127.0.0.1:${port}/keys` });
+    return { verifier, state, close, [Symbol.asyncDispose]: close };
+  }
+  const answerJson =
+    (body: unknown, status = 200) =>
+    (response: ServerResponse): void => {
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    };
+
+  it.each([
+    ['RS256', rsa, 'rsa'],
+    ['PS256', rsa, 'rsa'],
+    ['ES256', ec, 'ec'],
+    ['EdDSA', ed, 'ed'],
+  ])('accepts %s', async (alg, pair, kid) => {
+    await using keys = await serveKeys(answerJson(allKeys));
+    const identity = await keys.verifier.verify(
+      await sign({ sub: 'ada', exp: NOW_S + 60 }, pair.privateKey, { alg, kid }),
+    );
+    expect(identity.user).toStrictEqual({ username: 'ada' });
+  });
+
+  it('refuses what no key of the set has signed', async () => {
+    await using keys = await serveKeys(answerJson(allKeys));
+    const publicPem = Buffer.from(rsa.publicKey.export({ type: 'spki', format: 'pem' }));
+    const publicDer = Buffer.from(rsa.publicKey.export({ type: 'spki', format: 'der' }));
+    const modulus = Buffer.from(rsa.publicKey.export({ format: 'jwk' }).n ?? '');
+    const forgeries = [
+      // The public key taken for a shared secret.
+      await sign(CLAIMS, publicPem, { alg: 'HS256', kid: 'rsa' }),
+      await sign(CLAIMS, publicDer, { alg: 'HS256', kid: 'rsa' }),
+      await sign(CLAIMS, modulus, { alg: 'HS256', kid: 'rsa' }),
+      await sign(CLAIMS, publicPem, { alg: 'HS256' }),
+      `${encode({ alg: 'none', kid: 'rsa' })}.${encode(CLAIMS)}.`,
+      // Another key under a known id, a known key under another id, the wrong kind of key.
+      await sign(CLAIMS, otherEc.privateKey, { alg: 'ES256', kid: 'ec' }),
+      await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'unknown' }),
+      await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'rsa' }),
+    ];
+    for (const forged of forgeries) await expectRefused(keys.verifier, forged, 'token_invalid');
+    await expectRefused(keys.verifier, await sign(CLAIMS, Buffer.from(SECRET)), 'token_invalid');
+  });
+
+  it('checks the claims as with a secret', async () => {
+    await using keys = await serveKeys(answerJson(allKeys));
+    const signEd = async (claims: TestClaims): Promise<string> =>
+      await sign({ ...CLAIMS, ...claims }, ed.privateKey, { alg: 'EdDSA', kid: 'ed' });
+    await expectRefused(keys.verifier, await signEd({ exp: NOW_S - 60 }), 'token_expired');
+    await expectRefused(keys.verifier, await signEd({ exp: undefined }), 'token_invalid');
+    await expectRefused(keys.verifier, await signEd({ type: 'refresh' }), 'token_wrong_type');
+    await expectRefused(keys.verifier, '', 'token_missing');
+    await expectRefused(keys.verifier, 'junk', 'token_malformed');
+  });
+
+  it('fetches the keys once for many tokens, and not for each unknown key id', async () => {
+    await using keys = await serveKeys(answerJson(allKeys));
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    await Promise.all(Array.from({ length: 50 }, async () => await keys.verifier.verify(token)));
+    for (let i = 0; i < 20; i += 1) {
+      const unknown = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: randomUUID() });
+      await expectRefused(keys.verifier, unknown, 'token_invalid');
+    }
+    expect(keys.state.fetches).toBe(1);
+    await keys.close();
+    await keys.verifier.verify(token);
+  });
+
+  it('finds a new key once the cooldown is over, and forgets a withdrawn one', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: NOW_S * 1_000 });
+    await using keys = await serveKeys(answerJson({ keys: [jwk(ec, 'old')] }));
+    const claims = { ...CLAIMS, exp: NOW_S + 86_400 };
+    const old = await sign(claims, ec.privateKey, { alg: 'ES256', kid: 'old' });
+    const fresh = await sign(claims, otherEc.privateKey, { alg: 'ES256', kid: 'new' });
+    await keys.verifier.verify(old);
+    keys.state.answer = answerJson({ keys: [jwk(otherEc, 'new')] });
+    await expectRefused(keys.verifier, fresh, 'token_invalid');
+    vi.setSystemTime((NOW_S + 31) * 1_000);
+    await keys.verifier.verify(fresh);
+    await expectRefused(keys.verifier, old, 'token_invalid');
+    keys.state.answer = answerJson({ keys: [] });
+    vi.setSystemTime((NOW_S + 700) * 1_000);
+    await expectRefused(keys.verifier, fresh, 'token_invalid');
+  });
+
+  it('tries each key where the issuer names no key ids', async () => {
+    await using keys = await serveKeys(answerJson({ keys: [jwk(ec), jwk(otherEc)] }));
+    for (const pair of [ec, otherEc]) {
+      await keys.verifier.verify(await sign(CLAIMS, pair.privateKey, { alg: 'ES256' }));
+      const expired = await sign({ ...CLAIMS, exp: NOW_S - 60 }, pair.privateKey, { alg: 'ES256' });
+      await expectRefused(keys.verifier, expired, 'token_expired');
+    }
+    const third = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    await expectRefused(
+      keys.verifier,
+      await sign(CLAIMS, third.privateKey, { alg: 'ES256' }),
+      'token_invalid',
+    );
+  });
+
+  it('says that the keys are unavailable, not that the token is bad, and recovers', async () => {
+    await using keys = await serveKeys(answerJson({}, 500));
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    const wrongAnswers = [
+      answerJson(allKeys, 500),
+      answerJson({ keys: 'none' }),
+      (response: ServerResponse): void => void response.end('<html>'),
+      (response: ServerResponse): void => void response.writeHead(302, { location: '/elsewhere' }).end(),
+      (response: ServerResponse): void => void response.destroy(),
+      answerJson({ keys: [{ ...jwk(ec, 'ec'), x: 'AAAA' }] }),
+    ];
+    for (const answer of wrongAnswers) {
+      keys.state.answer = answer;
+      const error = await expectRefused(keys.verifier, token, 'keys_unavailable');
+      expect(error.cause).toBeInstanceOf(Error);
+      expect(error.message).not.toContain('127.0.0.1');
+    }
+  });
+
+  it('recovers when the key endpoint does', async () => {
+    await using keys = await serveKeys(answerJson({}, 503));
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    await expectRefused(keys.verifier, token, 'keys_unavailable');
+    keys.state.answer = answerJson(allKeys);
+    await keys.verifier.verify(token);
+  });
+
+  it('says so too where nothing listens, or a key is too weak to be used', async () => {
+    await using gone = await serveKeys(answerJson(allKeys));
+    await gone.close();
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    await expectRefused(gone.verifier, token, 'keys_unavailable');
+
+    const weak = generateKeyPairSync('rsa', { modulusLength: 1024 });
+    await using weakKeys = await serveKeys(answerJson({ keys: [jwk(weak, 'weak')] }));
+    const signed = `${encode({ alg: 'RS256', kid: 'weak' })}.${encode(CLAIMS)}.AAAA`;
+    await expectRefused(weakKeys.verifier, signed, 'keys_unavailable');
+  });
+
+  it('gives up on an endpoint that accepts and never answers', async () => {
+    await using silent = await serveKeys(() => undefined);
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    await expectRefused(silent.verifier, token, 'keys_unavailable');
+    expect(silent.state.fetches).toBe(1);
+  }, 10_000);
+
+  it.each([
+    '',
+    'keys.example',
+    'file:///etc/passwd',
+    'ftp://keys.example/',
+    'https://user@keys.example/',
+    'https://:hunter2@keys.example/',
+  ])('refuses the URL %j at once', (jwksUrl) => {
+    expect(() => createTokenVerifier({ jwksUrl })).toThrow(
+      'The JWKS URL is not one: write http(s)://host/path',
+    );
+    expect(() => createTokenVerifier({ jwksUrl })).not.toThrow('hunter2');
+  });
+});

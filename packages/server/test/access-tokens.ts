@@ -1,0 +1,50 @@
+import type { KeyObject } from 'node:crypto';
+import { inspect } from 'node:util';
+import { SignJWT } from 'jose';
+import { expect } from 'vitest';
+import { TokenError } from '../src/access/token.js';
+import type { TokenErrorCode, TokenVerifier } from '../src/access/token.js';
+
+/** Claims of any type, as a forger may write them. */
+export type TestClaims = Record<string, unknown>;
+
+export const SECRET = 'a secret of more than thirty-two bytes';
+export const NOW_S = Math.floor(Date.now() / 1_000);
+/** Good claims; sign them with another key, or over them, to make bad ones. */
+export const CLAIMS: TestClaims = {
+  userId: 7,
+  username: 'ada.lovelace',
+  type: 'access',
+  exp: NOW_S + 600,
+  jti: 'one',
+};
+
+export async function sign(
+  payload: TestClaims,
+  key: Uint8Array | KeyObject = Buffer.from(SECRET),
+  header: { alg: string; kid?: string } = { alg: 'HS256' },
+): Promise<string> {
+  return await new SignJWT(payload).setProtectedHeader(header).sign(key);
+}
+
+export function encode(part: object): string {
+  return Buffer.from(JSON.stringify(part)).toString('base64url');
+}
+
+/** Refused with this code, and nothing of the error shows any part of the token or of what it says. */
+export async function expectRefused(
+  verifier: TokenVerifier,
+  token: string,
+  code: TokenErrorCode,
+): Promise<TokenError> {
+  const error: unknown = await verifier.verify(token).catch((reason: unknown) => reason);
+  if (!(error instanceof TokenError)) throw new Error(`not refused with a TokenError: ${inspect(error)}`);
+  expect(error.code).toBe(code);
+  expect(error.message).not.toContain('\n');
+  const shown = inspect(error, { depth: null, maxStringLength: null, showHidden: true });
+  expect(shown).not.toContain('lovelace');
+  for (const part of [token, ...token.split('.')]) {
+    if (part.length > 3) expect(shown.includes(part)).toBe(false);
+  }
+  return error;
+}
