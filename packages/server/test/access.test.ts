@@ -336,6 +336,38 @@ describe('visibleProjects', () => {
   });
 });
 
+describe('questions at the same time', () => {
+  it('each get their own answer', async () => {
+    const [userId, otherId] = [await makeUser({ superuser: true }), await makeUser()];
+    const [projectId, joinedId] = [await makeProject(), await makeProject()];
+    await join(otherId, joinedId, 'project_viewer');
+    const users = await Promise.all(
+      [userId, otherId].map(async (id) => await access.findUser({ user: { id } })),
+    );
+    expect(users.map((user) => user?.id)).toStrictEqual([userId, otherId]);
+    const lists = await Promise.all([userId, otherId].map(async (id) => await access.visibleProjects(id)));
+    expect(lists[0]?.map((project) => project.id)).toContain(projectId);
+    expect(lists[1]?.map((project) => project.id)).toStrictEqual([joinedId]);
+    const channels = await Promise.all(
+      ['prod', 'dev'].flatMap((environmentKey) =>
+        [projectId, joinedId].map(
+          async (id) => await access.resolveChannel({ projectId: id, environmentKey }),
+        ),
+      ),
+    );
+    expect(channels).toMatchObject([
+      { projectId, environmentKey: 'prod' },
+      { projectId: joinedId, environmentKey: 'prod' },
+      { projectId, environmentKey: 'dev' },
+      { projectId: joinedId, environmentKey: 'dev' },
+    ]);
+    const views = await Promise.all(
+      [projectId, joinedId].map(async (id) => await access.mayView(otherId, id)),
+    );
+    expect(views).toStrictEqual([false, true]);
+  });
+});
+
 describe('a database that fails', () => {
   it('rejects the question and answers the next', async () => {
     const [userId, projectId] = [await makeUser({ superuser: true }), await makeProject()];

@@ -9,7 +9,8 @@ export interface RequestToken {
 /** What a browser, which cannot set headers on a WebSocket, puts before the token; `token.` is Togglr's. */
 const TOKEN_SUBPROTOCOL = /^(?:bearer|token)\.(.*)$/;
 const QUERY_PARAMETERS_WITH_TOKENS = new Set(['token', 'access_token', 'refresh_token', 'id_token']);
-const JWT_SHAPE = /eyJ[\w-]*(?:\.|%2e)[\w-]*(?:\.|%2e)[\w-]*/gi;
+/** The letters that a JWT is made of, so that a long URL is looked through once and not from each of its letters. */
+const JWT_LETTERS = /(?:[\w.-]|%2e)+/gi;
 
 /**
  * The token of a request, unchecked, or null if it has none: from `Authorization: Bearer`, else
@@ -20,7 +21,7 @@ export function tokenFromRequest(
   request: Pick<IncomingMessage, 'headers' | 'url'>,
   options: { readonly allowQueryToken: boolean },
 ): RequestToken | null {
-  const inHeader = /^bearer +(.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  const inHeader = /^bearer +([^ ].*)$/i.exec(request.headers.authorization ?? '')?.[1];
   if (inHeader !== undefined) return { token: inHeader, via: 'header' };
 
   for (const protocol of offeredProtocols(request)) {
@@ -53,7 +54,14 @@ export function redactUrl(url: string): string {
     return `${parameter.split('=', 1)[0] ?? ''}=[redacted]`;
   });
   const redacted = path.length === url.length ? path : `${path}?${redactedQuery.join('&')}`;
-  return redacted.replace(JWT_SHAPE, '[redacted]');
+  return redacted.replace(JWT_LETTERS, redactJwt);
+}
+
+/** A JWT begins with `{"` in base64 and has three parts. */
+function redactJwt(letters: string): string {
+  const start = letters.indexOf('eyJ');
+  if (start === -1 || letters.slice(start).split(/\.|%2e/i).length < 3) return letters;
+  return `${letters.slice(0, start)}[redacted]`;
 }
 
 function offeredProtocols(request: Pick<IncomingMessage, 'headers'>): string[] {
