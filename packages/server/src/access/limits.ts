@@ -1,5 +1,5 @@
 /** Gives the slot back; calling it again does nothing. */
-export type ReleaseConnection = () => void;
+type ReleaseConnection = () => void;
 
 export interface ConnectionLimits {
   /**
