@@ -36,8 +36,9 @@ export async function hashPassword(password: string): Promise<string> {
  * account's placeholder, junk) or that asks for more than 64 MiB.
  */
 export async function verifyPassword(password: string, stored: string): Promise<boolean> {
-  const match =
-    /^scrypt\$(\d{1,7})\$(\d{1,3})\$(\d{1,3})\$([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]+={0,2})$/.exec(stored);
+  const match = /^scrypt\$(\d{1,7})\$(\d{1,2})\$(\d)\$([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]+={0,2})$/.exec(
+    stored,
+  );
   if (match === null) return false;
   const [, N, r, p, salt = '', hash = ''] = match;
   const expected = Buffer.from(hash, 'base64');

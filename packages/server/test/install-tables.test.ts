@@ -1,0 +1,162 @@
+import type pg from 'pg';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { install, planUninstall, uninstall } from '../src/database/install.js';
+import { dumpCatalogue, installRefusal } from './catalogue.js';
+import { createTestDatabase, seedProject, withClient, type TestDatabase } from './database.js';
+
+let database: TestDatabase;
+
+beforeEach(async () => {
+  database = await createTestDatabase({ schema: 'none' });
+});
+
+afterEach(async () => {
+  await database.drop();
+});
+
+const onClient = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
+  await withClient(database.url, work);
+
+/** How many sessions of this database wait for another one's advisory lock. */
+async function sessionsWaiting(): Promise<number | null> {
+  const { rowCount } = await database.pool.query(
+    `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+  );
+  return rowCount;
+}
+
+test('install --tables fills an empty database, and uninstall empties it again', async () => {
+  const before = await dumpCatalogue(database.pool);
+  const report = await onClient((client) => install(client, { tables: true }));
+  expect(report.lines).toContain('created table public.pending_change_entities');
+  expect(report.lines).toContain('created view public.v_realtime_events');
+  expect(await onClient((client) => install(client, { tables: true }))).toEqual({
+    changed: false,
+    lines: [],
+  });
+  expect(await onClient((client) => install(client))).toEqual({ changed: false, lines: [] });
+
+  await seedProject(database.pool);
+  const plan = await onClient((client) => planUninstall(client));
+  expect(plan.ownTables).toBe(true);
+  expect(plan.tables).toContainEqual({ table: 'public.environments', rows: 3 });
+  expect(plan.rows).toBe(1 + 3 + 4 + 8 + 19);
+
+  await onClient((client) => uninstall(client));
+  expect(await dumpCatalogue(database.pool)).toEqual(before);
+});
+
+test('uninstall keeps the tables where something of others depends on them', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  await database.pool.query('CREATE TABLE public.badges (user_id int REFERENCES users)');
+  const error = await installRefusal(database, (client) => uninstall(client));
+  expect(error.code).toBe('dependent');
+  expect(error.message).toContain('constraint badges_user_id_fkey on table public.badges');
+});
+
+test('the public view comes back too when it was dropped', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  const whole = await dumpCatalogue(database.pool);
+  await database.pool.query('DROP VIEW flagcast.v_realtime_events CASCADE');
+  const report = await onClient((client) => install(client));
+  expect(report.lines).toContain('created view public.v_realtime_events');
+  expect(await dumpCatalogue(database.pool)).toEqual(whole);
+});
+
+test('a table of ours that is gone is not mistaken for a host that never had it', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  await database.pool.query('DROP TABLE audit_log CASCADE');
+  const error = await installRefusal(database, (client) => install(client));
+  expect(error.message).toContain('bring it back from a backup');
+});
+
+test('an empty database without --tables is refused with the way out', async () => {
+  const error = await installRefusal(database, (client) => install(client));
+  expect(error.code).toBe('tables-missing');
+  expect(error.message).toContain('use --tables to make the tables in an empty one');
+});
+
+test('every project has its environments, and every feature its parameters in each of them', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  const { projectId } = await seedProject(database.pool);
+  // A feature and an environment that do not see each other until both are committed.
+  const [one, two] = [await database.pool.connect(), await database.pool.connect()];
+  try {
+    await one.query('BEGIN');
+    await one.query("INSERT INTO features (project_id, key, name, kind) VALUES ($1, 'a', 'A', 'simple')", [
+      projectId,
+    ]);
+    const environment = two.query(
+      "INSERT INTO environments (project_id, key, name) VALUES ($1, 'qa', 'QA')",
+      [projectId],
+    );
+    await expect.poll(async () => await sessionsWaiting()).toBe(1);
+    await one.query('COMMIT');
+    await environment;
+    const { rows } = await one.query(
+      `SELECT e.key, p.enabled, p.default_value FROM feature_params p
+       JOIN environments e ON e.id = p.environment_id ORDER BY e.key`,
+    );
+    expect(rows).toEqual(
+      ['dev', 'prod', 'qa', 'stage'].map((key) => ({ key, enabled: false, default_value: '' })),
+    );
+  } finally {
+    one.release();
+    two.release();
+  }
+});
+
+test('a second open change on one entity is refused, also one that comes at the same moment', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  const { projectId, environments } = await seedProject(database.pool);
+  const entityId = '0c1f2f5e-0000-4000-8000-000000000001';
+  const request = async (client: pg.ClientBase): Promise<string> => {
+    const { rows } = await client.query<{ id: string }>(
+      `WITH c AS (
+         INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
+         VALUES ($1, $2, 'bob', '{}') RETURNING id
+       ) SELECT id FROM c`,
+      [projectId, environments.prod],
+    );
+    const id = String(rows[0]?.id);
+    await client.query(
+      "INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'feature', $2)",
+      [id, entityId],
+    );
+    return id;
+  };
+  const [one, two] = [await database.pool.connect(), await database.pool.connect()];
+  try {
+    await one.query('BEGIN');
+    const first = await request(one);
+    const second = request(two);
+    const refused = expect(second).rejects.toMatchObject({
+      code: '23505',
+      constraint: 'pending_change_entities_one_open',
+      message: `feature ${entityId} already has an open change, requested by bob`,
+    });
+    await expect.poll(async () => await sessionsWaiting()).toBe(1);
+    await one.query('COMMIT');
+    await refused;
+    await one.query("UPDATE pending_changes SET status = 'rejected' WHERE id = $1", [first]);
+    await request(two);
+  } finally {
+    one.release();
+    two.release();
+  }
+});
+
+test('roles have the permissions of the contract', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  const { rows } = await database.pool.query<{ role: string; permissions: string[] }>(
+    `SELECT r.key AS role, array_agg(p.key ORDER BY p.key) AS permissions FROM roles r
+     JOIN role_permissions rp ON rp.role_id = r.id JOIN permissions p ON p.id = rp.permission_id
+     GROUP BY r.key`,
+  );
+  const byRole = new Map(rows.map(({ role, permissions }) => [role, permissions]));
+  expect(byRole.get('project_viewer')).toEqual(['feature.view', 'project.view']);
+  expect(byRole.get('project_member')).toEqual(['feature.toggle', 'feature.view', 'project.view']);
+  expect(byRole.get('project_owner')).toHaveLength(8);
+  expect(byRole.get('project_manager')).toHaveLength(6);
+});

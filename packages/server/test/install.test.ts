@@ -1,0 +1,292 @@
+import { randomBytes } from 'node:crypto';
+import type pg from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { install, planUninstall, uninstall } from '../src/database/install.js';
+import { dumpCatalogue, installRefusal } from './catalogue.js';
+import { createTestDatabase, withClient, type TestDatabase } from './database.js';
+
+/** Another company's database: the tables to attach to, and things of its own around them. */
+const hostTables = `
+  CREATE TABLE projects (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name varchar(128) NOT NULL);
+  CREATE TABLE environments (
+    id bigserial PRIMARY KEY, project_id uuid NOT NULL REFERENCES projects, key varchar(20) NOT NULL
+  );
+  CREATE TABLE audit_log (
+    id bigserial PRIMARY KEY, feature_id uuid NOT NULL, entity varchar(50) NOT NULL DEFAULT 'unknown', entity_id uuid,
+    actor varchar(50) NOT NULL, username varchar(255), action varchar(50) NOT NULL, old_value jsonb, new_value jsonb,
+    project_id uuid NOT NULL REFERENCES projects, environment_id bigint NOT NULL REFERENCES environments,
+    created_at timestamptz NOT NULL DEFAULT now()
+  );
+  CREATE TABLE pending_changes (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), project_id uuid NOT NULL REFERENCES projects,
+    environment_id bigint NOT NULL DEFAULT 0, requested_by varchar(255) NOT NULL, change jsonb NOT NULL,
+    status varchar(20) NOT NULL DEFAULT 'pending', created_at timestamptz NOT NULL DEFAULT now(),
+    approved_by varchar(255), approved_at timestamptz, rejected_by varchar(255), rejected_at timestamptz
+  );
+  CREATE TABLE pending_change_entities (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), pending_change_id uuid NOT NULL REFERENCES pending_changes,
+    entity varchar(50) NOT NULL, entity_id uuid NOT NULL, created_at timestamptz NOT NULL DEFAULT now()
+  );
+  CREATE VIEW v_realtime_events AS SELECT 'audit'::text AS source, id::text AS event_id FROM audit_log;
+  CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+  CREATE TRIGGER touch BEFORE UPDATE ON pending_changes FOR EACH ROW EXECUTE FUNCTION touch();
+  GRANT SELECT ON audit_log TO PUBLIC;
+  ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+  COMMENT ON TABLE audit_log IS 'the history';
+  INSERT INTO projects (name) VALUES ('theirs');
+`;
+
+let database: TestDatabase;
+
+beforeEach(async () => {
+  database = await createTestDatabase({ schema: 'none' });
+});
+
+afterEach(async () => {
+  await database.drop();
+});
+
+const onClient = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
+  await withClient(database.url, work);
+
+/** Runs `work` as a role without any right but those that `grants` give to it (as `$role`). */
+async function asRole(grants: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+  const role = `role_${randomBytes(6).toString('hex')}`;
+  await database.pool.query(`CREATE ROLE ${role}`);
+  try {
+    await database.pool.query(grants.replaceAll('$role', role));
+    await onClient(async (client) => {
+      await client.query(`SET ROLE ${role}`);
+      await work(client);
+    });
+  } finally {
+    await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
+}
+
+describe('attached to a database that has the tables', () => {
+  beforeEach(async () => {
+    await database.pool.query(hostTables);
+  });
+
+  test('install adds the schema and three triggers, and uninstall leaves everything as it was', async () => {
+    const before = await dumpCatalogue(database.pool);
+    const installed = await onClient((client) => install(client));
+    expect(installed).toEqual({
+      changed: true,
+      lines: [
+        'created schema flagcast',
+        'created function flagcast.wake()',
+        'created trigger flagcast_wake on public.audit_log',
+        'created trigger flagcast_wake on public.pending_change_entities',
+        'created trigger flagcast_wake on public.pending_changes',
+        'created view flagcast.v_realtime_events',
+      ],
+    });
+    const between = await dumpCatalogue(database.pool);
+    expect(before.filter((line) => !between.includes(line))).toEqual([]);
+    const outside = between.filter((line) => !before.includes(line) && !line.includes(' flagcast.'));
+    expect(outside.map((line) => line.replace(/ (on|owner) .*/, ''))).toEqual([
+      'schema flagcast',
+      'trigger flagcast_wake',
+      'trigger flagcast_wake',
+      'trigger flagcast_wake',
+    ]);
+
+    const plan = await onClient((client) => planUninstall(client));
+    expect(plan).toMatchObject({ installed: true, ownTables: false, tables: [], rows: 0 });
+    const removed = await onClient((client) => uninstall(client));
+    expect(removed.lines.map((line) => line.replace('dropped', 'created')).reverse()).toEqual(
+      installed.lines,
+    );
+    expect(await dumpCatalogue(database.pool)).toEqual(before);
+    expect((await database.pool.query('SELECT FROM projects')).rowCount).toBe(1);
+  });
+
+  test('twice is harmless', async () => {
+    await onClient((client) => install(client));
+    const once = await dumpCatalogue(database.pool);
+    expect(await onClient((client) => install(client))).toEqual({ changed: false, lines: [] });
+    expect(await dumpCatalogue(database.pool)).toEqual(once);
+    expect((await onClient((client) => uninstall(client))).changed).toBe(true);
+    expect(await onClient((client) => uninstall(client))).toEqual({ changed: false, lines: [] });
+    expect(await onClient((client) => planUninstall(client))).toMatchObject({
+      installed: false,
+      objects: [],
+    });
+  });
+
+  test('two installs at the same moment take turns', async () => {
+    const reports = await Promise.all(
+      Array.from({ length: 4 }, async () => await onClient((client) => install(client))),
+    );
+    expect(reports.filter((report) => report.changed)).toHaveLength(1);
+  });
+
+  test('a session that starts its transactions as serializable or read-only installs as well', async () => {
+    await onClient(async (client) => {
+      await client.query(
+        "SET default_transaction_isolation = 'serializable'; SET default_transaction_read_only = on",
+      );
+      expect((await install(client)).changed).toBe(true);
+      expect((await uninstall(client)).changed).toBe(true);
+    });
+  });
+
+  test('a failure in the middle leaves nothing', async () => {
+    await database.pool.query(
+      'CREATE TRIGGER flagcast_wake BEFORE UPDATE ON pending_changes FOR EACH ROW EXECUTE FUNCTION touch()',
+    );
+    const error = await installRefusal(database, (client) => install(client));
+    expect(error.message).toBe(
+      'Nothing was changed, because of an error: trigger "flagcast_wake" for relation "pending_changes" already exists',
+    );
+  });
+
+  test('what was dropped behind our back is made again', async () => {
+    const before = await dumpCatalogue(database.pool);
+    await onClient((client) => install(client));
+    const whole = await dumpCatalogue(database.pool);
+    await database.pool.query(
+      'DROP TRIGGER flagcast_wake ON audit_log; DROP VIEW flagcast.v_realtime_events',
+    );
+    const report = await onClient((client) => install(client));
+    expect(report).toEqual({
+      changed: true,
+      lines: ['created trigger flagcast_wake on public.audit_log', 'created view flagcast.v_realtime_events'],
+    });
+    expect(await dumpCatalogue(database.pool)).toEqual(whole);
+    await database.pool.query('DROP FUNCTION flagcast.wake CASCADE; DROP VIEW flagcast.v_realtime_events');
+    expect((await onClient((client) => uninstall(client))).changed).toBe(true);
+    expect(await dumpCatalogue(database.pool)).toEqual(before);
+  });
+
+  test('--tables is refused where tables are there already', async () => {
+    const error = await installRefusal(database, (client) => install(client, { tables: true }));
+    expect(error.code).toBe('tables-present');
+    expect(error.message).toContain('public.audit_log');
+    expect(error.message).toContain('install without --tables');
+  });
+
+  test('a missing column is named', async () => {
+    await database.pool.query(
+      'DROP VIEW v_realtime_events; ALTER TABLE pending_changes DROP COLUMN rejected_by',
+    );
+    const error = await installRefusal(database, (client) => install(client));
+    expect(error.code).toBe('tables-missing');
+    expect(error.message).toContain('column rejected_by in public.pending_changes');
+  });
+
+  test('a schema flagcast of somebody else is not touched', async () => {
+    await database.pool.query('CREATE SCHEMA flagcast CREATE TABLE theirs (id int)');
+    for (const work of [install, uninstall, planUninstall]) {
+      const error = await installRefusal(database, async (client) => await work(client));
+      expect(error.code).toBe('foreign-schema');
+      expect(error.message).toContain('schema flagcast that Flagcast did not make');
+    }
+  });
+
+  test('a lock that somebody holds is not waited for longer than three seconds', async () => {
+    const holder = await database.pool.connect();
+    try {
+      await holder.query(
+        'BEGIN; INSERT INTO projects (name) VALUES (1); LOCK TABLE audit_log IN ROW EXCLUSIVE MODE',
+      );
+      const error = await installRefusal(database, (client) => install(client));
+      expect(error.code).toBe('locked');
+      expect(error.message).toContain('Try again');
+    } finally {
+      await holder.query('ROLLBACK');
+      holder.release();
+    }
+  });
+
+  test('what others built on ours is named and stays', async () => {
+    await onClient((client) => install(client));
+    await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
+    let error = await installRefusal(database, (client) => uninstall(client));
+    expect(error.code).toBe('dependent');
+    expect(error.message).toContain('view public.report depends on view flagcast.v_realtime_events');
+    await database.pool.query(
+      `DROP VIEW public.report;
+       CREATE TRIGGER mine AFTER INSERT ON projects FOR EACH STATEMENT EXECUTE FUNCTION flagcast.wake()`,
+    );
+    error = await installRefusal(database, (client) => uninstall(client));
+    expect(error.code).toBe('dependent');
+    expect(error.message).toContain('trigger mine on table public.projects');
+    await database.pool.query('DROP TRIGGER mine ON projects; CREATE TABLE flagcast.theirs (id int)');
+    error = await installRefusal(database, (client) => uninstall(client));
+    expect(error.code).toBe('dependent');
+    expect(error.message).toContain('table flagcast.theirs');
+  });
+
+  test('an installation of another build is not mixed with ours', async () => {
+    await onClient((client) => install(client));
+    await database.pool.query("UPDATE flagcast.schema_version SET md5 = md5('other') WHERE version = 1");
+    const altered = await installRefusal(database, (client) => install(client));
+    expect(altered.code).toBe('other-build');
+    expect(altered.message).toContain('sql/flagcast');
+    await database.pool.query('INSERT INTO flagcast.schema_version (version) VALUES (99)');
+    const newer = await installRefusal(database, (client) => install(client));
+    expect(newer.code).toBe('other-build');
+    expect(newer.message).toContain('newer Flagcast');
+  });
+
+  test('a role with SELECT, TRIGGER and CREATE is enough to install and to take back', async () => {
+    const before = await dumpCatalogue(database.pool);
+    await asRole(
+      `GRANT SELECT, TRIGGER ON ALL TABLES IN SCHEMA public TO $role; GRANT CREATE ON DATABASE ${database.name} TO $role`,
+      async (client) => {
+        expect((await install(client)).changed).toBe(true);
+        expect((await client.query('SELECT FROM flagcast.v_realtime_events')).rowCount).toBe(0);
+        expect((await uninstall(client)).changed).toBe(true);
+      },
+    );
+    expect((await dumpCatalogue(database.pool)).filter((line) => !line.includes('grants'))).toEqual(
+      before.filter((line) => !line.includes('grants')),
+    );
+  });
+
+  test('a missing right is named', async () => {
+    await asRole('', async (client) => {
+      const role = (await client.query<{ role: string }>('SELECT current_user AS role')).rows[0]?.role;
+      await expect(install(client)).rejects.toMatchObject({
+        code: 'right-missing',
+        message: expect.stringContaining(
+          `GRANT CREATE ON DATABASE "${database.name}" TO "${String(role)}"`,
+        ) as string,
+      });
+    });
+    await asRole(`GRANT CREATE ON DATABASE ${database.name} TO $role`, async (client) => {
+      await expect(install(client)).rejects.toMatchObject({
+        code: 'right-missing',
+        message: expect.stringMatching(
+          /GRANT TRIGGER ON public.audit_log TO "\w+"; GRANT SELECT ON public.environments TO/,
+        ) as string,
+      });
+    });
+    await onClient((client) => install(client));
+    await asRole('', async (client) => {
+      await expect(uninstall(client)).rejects.toMatchObject({
+        code: 'right-missing',
+        message: expect.stringContaining('Connect as flagcast') as string,
+      });
+    });
+  });
+
+  test('whoever writes needs no right on our schema', async () => {
+    await onClient((client) => install(client));
+    await database.pool.query('ALTER TABLE audit_log DROP CONSTRAINT audit_log_project_id_fkey');
+    await database.pool.query('ALTER TABLE audit_log DROP CONSTRAINT audit_log_environment_id_fkey');
+    await asRole(
+      'GRANT INSERT ON audit_log TO $role; GRANT USAGE ON SEQUENCE audit_log_id_seq TO $role',
+      async (client) => {
+        await client.query("SET flagcast.notify = 'on'");
+        await client.query(
+          `INSERT INTO audit_log (feature_id, actor, action, project_id, environment_id)
+         VALUES (gen_random_uuid(), 'user', 'create', gen_random_uuid(), 1)`,
+        );
+      },
+    );
+  });
+});
