@@ -1,0 +1,36 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { TestProject } from 'vitest/node';
+import { startEmbeddedPostgres } from '../src/database/embedded.js';
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** The connection string of the `flagcast` database of the run's own PostgreSQL; its role is superuser. */
+    clusterUrl: string;
+  }
+}
+
+/** One PostgreSQL for the whole run, in a fresh folder; the tests make their databases in it. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
+  // PostgreSQL runs as another account when the tests run as root.
+  await chmod(dataDir, 0o755);
+  const removeFolder = async (): Promise<void> => await rm(dataDir, { recursive: true, force: true });
+  try {
+    const postgres = await startEmbeddedPostgres({
+      dataDir,
+      settings: { fsync: 'off', max_prepared_transactions: '50', max_connections: '300' },
+      // Goes to the terminal: a PostgreSQL that dies makes every test fail for no reason of its own.
+      onExit: (error) => project.vitest.logger.error(error.message),
+    });
+    project.provide('clusterUrl', postgres.url());
+    return async () => {
+      await postgres.stop();
+      await removeFolder();
+    };
+  } catch (error) {
+    await removeFolder();
+    throw error;
+  }
+}

@@ -1,0 +1,237 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import pg from 'pg';
+import { inject, vi } from 'vitest';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
+import { install } from '../src/database/install.js';
+
+/** How long a connection of the product may take to go after its owner closed it. */
+const LEAK_GRACE_MS = 1_000;
+const TEMPLATE = 'template_tables';
+
+export interface TestDatabaseOptions {
+  /** `tables`: everything that `install --tables` makes. `none`: empty. */
+  readonly schema: 'none' | 'tables';
+}
+
+/** A fresh database of its own for one test or one file. */
+export interface TestDatabase {
+  readonly name: string;
+  /** Its connection string, as superuser. */
+  readonly url: string;
+  /** For the test itself (application_name `test`); closed by `drop`. */
+  readonly pool: pg.Pool;
+  /**
+   * Drops the database. Throws when the product (application_name `flagcast...`) still has a
+   * connection to it a second later, or the test still holds a client of `pool`.
+   */
+  drop(): Promise<void>;
+}
+
+/** A PostgreSQL of its own, for tests that restart, break or kill it. */
+export interface TestCluster {
+  readonly postgres: EmbeddedPostgres;
+  createDatabase(options: TestDatabaseOptions): Promise<TestDatabase>;
+  /** Stops it and deletes its folder. */
+  remove(): Promise<void>;
+}
+
+/** Makes a database in the run's cluster. */
+export async function createTestDatabase(options: TestDatabaseOptions): Promise<TestDatabase> {
+  return await createDatabaseIn(inject('clusterUrl'), options);
+}
+
+/** Starts a cluster with these settings of PostgreSQL, over fsync off. It takes about a second. */
+export async function createTestCluster(
+  settings: Readonly<Record<string, string>> = {},
+): Promise<TestCluster> {
+  const folder = await createTestFolder();
+  const postgres = await startEmbeddedPostgres({
+    dataDir: folder,
+    settings: { fsync: 'off', ...settings },
+  });
+  return {
+    postgres,
+    createDatabase: async (options) => await createDatabaseIn(postgres.url(), options),
+    async remove() {
+      await postgres.stop('immediate');
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** An empty folder that PostgreSQL's account can enter, also when the tests run as root. */
+export async function createTestFolder(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
+  await chmod(folder, 0o755);
+  return folder;
+}
+
+/** Runs `work` on a connection of its own to `url`, and closes it. */
+export async function withClient<Result>(
+  url: string,
+  work: (client: pg.Client) => Promise<Result>,
+): Promise<Result> {
+  const client = new pg.Client({ connectionString: url, application_name: 'test' });
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOptions): Promise<TestDatabase> {
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  await withClient(adminUrl, async (admin) => {
+    if (schema === 'tables') await makeTemplate(admin, adminUrl);
+    await admin.query(`CREATE DATABASE ${name} TEMPLATE ${schema === 'tables' ? TEMPLATE : 'template0'}`);
+  });
+  const url = databaseUrl(adminUrl, name);
+  const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
+  // Connections die when the test restarts PostgreSQL or `drop` ends them; a query on them still fails.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
+  return {
+    name,
+    url,
+    pool,
+    async drop() {
+      const held = pool.totalCount - pool.idleCount;
+      const ended = pool.end();
+      const leak = await withClient(adminUrl, async (admin) => {
+        const found = await findLeak(admin, name);
+        await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
+        return found;
+      });
+      if (leak !== null) throw new Error(`the product left connections open: ${leak}`);
+      if (held > 0) throw new Error(`the test did not release ${held} client(s) of its pool`);
+      await ended;
+    },
+  };
+}
+
+/** Made once for a cluster; the other test files wait for the first one. */
+async function makeTemplate(admin: pg.Client, adminUrl: string): Promise<void> {
+  await admin.query(`SELECT pg_advisory_lock(hashtext('${TEMPLATE}'))`);
+  try {
+    const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [TEMPLATE]);
+    if (rowCount !== 0) return;
+    const unfinished = `${TEMPLATE}_unfinished`;
+    await admin.query(`DROP DATABASE IF EXISTS ${unfinished}`);
+    await admin.query(`CREATE DATABASE ${unfinished} TEMPLATE template0`);
+    await withClient(
+      databaseUrl(adminUrl, unfinished),
+      async (client) => await install(client, { tables: true }),
+    );
+    await admin.query(`ALTER DATABASE ${unfinished} RENAME TO ${TEMPLATE}`);
+  } finally {
+    await admin.query(`SELECT pg_advisory_unlock(hashtext('${TEMPLATE}'))`);
+  }
+}
+
+/** What the product's connections to the database do, one a line; null when they are gone in time. */
+async function findLeak(admin: pg.Client, database: string): Promise<string | null> {
+  let open: string[] = [];
+  try {
+    await vi.waitFor(
+      async () => {
+        const { rows } = await admin.query<{ connection: string }>(
+          `SELECT format('%s (%s): %s', application_name, state, query) AS connection
+           FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'flagcast%'`,
+          [database],
+        );
+        open = rows.map((row) => row.connection);
+        if (open.length > 0) throw new Error('still open');
+      },
+      { timeout: LEAK_GRACE_MS, interval: 20 },
+    );
+    return null;
+  } catch (error) {
+    if (open.length === 0) throw error;
+    return open.join('; ');
+  }
+}
+
+function databaseUrl(adminUrl: string, database: string): string {
+  const url = new URL(adminUrl);
+  url.pathname = `/${database}`;
+  return url.toString();
+}
+
+export interface SeededProject {
+  readonly projectId: string;
+  /** The ids of the project's environments by key. */
+  readonly environments: { readonly prod: string; readonly stage: string; readonly dev: string };
+}
+
+/** Makes a project; the tables' trigger makes its environments. */
+export async function seedProject(
+  pool: pg.Pool | pg.ClientBase,
+  { name = `project ${randomUUID()}` }: { readonly name?: string } = {},
+): Promise<SeededProject> {
+  const project = await pool.query<{ id: string }>('INSERT INTO projects (name) VALUES ($1) RETURNING id', [
+    name,
+  ]);
+  const projectId = only(project.rows).id;
+  const { rows } = await pool.query<{ key: string; id: string }>(
+    'SELECT key, id FROM environments WHERE project_id = $1',
+    [projectId],
+  );
+  const idOf = (key: string): string => only(rows.filter((row) => row.key === key)).id;
+  return { projectId, environments: { prod: idOf('prod'), stage: idOf('stage'), dev: idOf('dev') } };
+}
+
+export interface AuditRow {
+  readonly projectId: string;
+  readonly environmentId: string;
+  /** Default: a new id. */
+  readonly featureId?: string;
+  /** Default `feature`. */
+  readonly entity?: string;
+  /** Default: the feature's id. */
+  readonly entityId?: string;
+  /** As the table stores it: `create`, `update` (the default), `delete`. */
+  readonly action?: string;
+  readonly username?: string | null;
+  readonly oldValue?: unknown;
+  readonly newValue?: unknown;
+  /** Default: the start of the transaction. */
+  readonly createdAt?: Date | string;
+}
+
+/** Inserts one audit row in `client`'s current transaction. */
+export async function insertAudit(
+  client: pg.Pool | pg.ClientBase,
+  row: AuditRow,
+): Promise<{ readonly id: string; readonly featureId: string; readonly entityId: string }> {
+  const featureId = row.featureId ?? randomUUID();
+  const entityId = row.entityId ?? featureId;
+  const { rows } = await client.query<{ id: string }>(
+    `INSERT INTO audit_log
+       (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value, created_at)
+     VALUES ($1, $2, $3, $4, $5, 'user', $6, $7, $8, $9, coalesce($10::timestamptz, now()))
+     RETURNING id`,
+    [
+      row.projectId,
+      row.environmentId,
+      featureId,
+      row.entity ?? 'feature',
+      entityId,
+      row.username === undefined ? 'alice' : row.username,
+      row.action ?? 'update',
+      row.oldValue === undefined ? null : JSON.stringify(row.oldValue),
+      row.newValue === undefined ? null : JSON.stringify(row.newValue),
+      row.createdAt ?? null,
+    ],
+  );
+  return { id: only(rows).id, featureId, entityId };
+}
+
+function only<Row>(rows: readonly Row[]): Row {
+  const [row] = rows;
+  if (row === undefined || rows.length > 1) throw new Error(`expected one row, found ${rows.length}`);
+  return row;
+}

@@ -1,0 +1,149 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { afterEach, beforeAll, expect, onTestFinished } from 'vitest';
+import {
+  EmbeddedPostgresError,
+  startEmbeddedPostgres,
+  type EmbeddedPostgres,
+  type EmbeddedPostgresOptions,
+} from '../src/database/embedded.js';
+import { createTestFolder, withClient } from './database.js';
+
+const execute = promisify(execFile);
+
+/** Another process that owns a cluster. On SIGINT it sends the notes and stops; on any message it exits. */
+export interface OtherOwner {
+  readonly process: ChildProcess;
+  readonly pid: number;
+  readonly postgresPid: number;
+  readonly url: string;
+}
+
+/** Starts of the embedded PostgreSQL for one test file; what a test starts or makes ends with it. */
+export interface Clusters {
+  readonly start: (dataDir: string, options?: Partial<EmbeddedPostgresOptions>) => Promise<EmbeddedPostgres>;
+  /** The error that a start must end with: one line. */
+  readonly refusal: (
+    dataDir: string,
+    options?: Partial<EmbeddedPostgresOptions>,
+  ) => Promise<EmbeddedPostgresError>;
+  /** It runs the build in dist, in a process group of its own. */
+  readonly startOwner: (dataDir: string) => Promise<OtherOwner>;
+  readonly emptyFolder: () => Promise<string>;
+  /** A data folder with a stopped cluster that holds the note `kept`. */
+  readonly clusterCopy: () => Promise<string>;
+  readonly write: (postgres: EmbeddedPostgres, note: string) => Promise<void>;
+  readonly read: (postgres: EmbeddedPostgres) => Promise<string[]>;
+  readonly isServing: (url: string) => Promise<boolean>;
+  /** The next message that the process sends. */
+  readonly message: (from: ChildProcess) => Promise<unknown>;
+}
+
+export function useClusters(): Clusters {
+  const settings = { fsync: 'off' };
+  const started = new Set<EmbeddedPostgres>();
+  let original = '';
+
+  beforeAll(async () => {
+    original = await createTestFolder();
+    const postgres = await startEmbeddedPostgres({ dataDir: original, settings });
+    await clusters.write(postgres, 'kept');
+    await postgres.stop();
+    return async () => {
+      await rm(original, { recursive: true, force: true });
+    };
+  });
+  afterEach(async () => {
+    for (const postgres of started) await postgres.stop('immediate');
+    started.clear();
+  });
+
+  const clusters: Clusters = {
+    async start(dataDir, options = {}) {
+      const postgres = await startEmbeddedPostgres({ dataDir, settings, ...options });
+      started.add(postgres);
+      return postgres;
+    },
+    async refusal(dataDir, options) {
+      try {
+        await clusters.start(dataDir, options);
+      } catch (error) {
+        if (!(error instanceof EmbeddedPostgresError)) throw error;
+        expect(error.message).not.toContain('\n');
+        return error;
+      }
+      throw new Error('it started');
+    },
+    async startOwner(dataDir) {
+      const owner = spawn(process.execPath, ['--input-type=module', '-e', ownerScript, dataDir], {
+        cwd: import.meta.dirname,
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+        detached: true,
+      });
+      onTestFinished(() => {
+        owner.kill('SIGKILL');
+      });
+      const { postgresPid, url } = (await clusters.message(owner)) as { postgresPid: number; url: string };
+      return { process: owner, pid: owner.pid ?? 0, postgresPid, url };
+    },
+    async emptyFolder() {
+      const folder = await createTestFolder();
+      onTestFinished(async () => {
+        await rm(folder, { recursive: true, force: true });
+      });
+      return folder;
+    },
+    async clusterCopy() {
+      const folder = await clusters.emptyFolder();
+      await execute('cp', ['-a', `${original}/.`, folder]);
+      return folder;
+    },
+    async write(postgres, note) {
+      await withClient(postgres.url(), async (client) => {
+        await client.query('CREATE TABLE IF NOT EXISTS notes (note text)');
+        await client.query('INSERT INTO notes VALUES ($1)', [note]);
+      });
+    },
+    async read(postgres) {
+      return await withClient(postgres.url(), async (client) => {
+        const { rows } = await client.query<{ note: string }>('SELECT note FROM notes ORDER BY note');
+        return rows.map((row) => row.note);
+      });
+    },
+    async isServing(url) {
+      try {
+        await withClient(url, async (client) => await client.query('SELECT'));
+        return true;
+      } catch {
+        return false;
+      }
+    },
+    async message(from) {
+      const ended = once(from, 'exit').then(() => {
+        throw new Error('the other process ended without an answer');
+      });
+      const [answer] = (await Promise.race([once(from, 'message'), ended])) as [unknown];
+      return answer;
+    },
+  };
+  return clusters;
+}
+
+const ownerScript = `
+  import pg from 'pg';
+  import { startEmbeddedPostgres } from ${JSON.stringify(new URL('../dist/database/embedded.js', import.meta.url).href)};
+  const postgres = await startEmbeddedPostgres({ dataDir: process.argv[1], settings: { fsync: 'off' } });
+  process.on('SIGINT', async () => {
+    const client = new pg.Client({ connectionString: postgres.url() });
+    await client.connect();
+    const { rows } = await client.query('SELECT note FROM notes');
+    await client.end();
+    process.send({ notes: rows.map((row) => row.note) });
+    await postgres.stop();
+    process.disconnect();
+  });
+  process.on('message', () => process.exit(0));
+  process.send({ postgresPid: postgres.pid, url: postgres.url() });
+`;
