@@ -1,0 +1,185 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  createTestCluster,
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+  withClient,
+} from './database.js';
+import { PlainClient } from './plain-client.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { runWriters } from './writers.js';
+
+interface WatchedChannel {
+  readonly projectId: string;
+  readonly environmentId: string;
+}
+
+/** Six channels, each watched by a client that was written to the specification. */
+async function watch(database: TestDatabase, server: TestServer): Promise<Map<WatchedChannel, PlainClient>> {
+  const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+  const clients = new Map<WatchedChannel, PlainClient>();
+  for (let project = 0; project < 2; project += 1) {
+    const { projectId, environments } = await seedProject(database.pool);
+    for (const environmentId of Object.values(environments)) {
+      const query = { project_id: projectId, env_id: environmentId };
+      clients.set({ projectId, environmentId }, await PlainClient.connect(server.wsUrl, query, { token }));
+    }
+  }
+  return clients;
+}
+
+/**
+ * Compares every client with the database, which knows what was committed: each event is named by its
+ * entity_id. A last event in each channel tells when everything before it must have arrived.
+ */
+async function compare(
+  database: TestDatabase,
+  clients: Map<WatchedChannel, PlainClient>,
+): Promise<{ committed: number; lost: number; repeated: number; foreign: number }> {
+  const result = { committed: 0, lost: 0, repeated: 0, foreign: 0 };
+  for (const [channel, client] of clients) {
+    const last = await insertAudit(database.pool, { ...channel, entityId: randomUUID() });
+    await client.received((message) => message.entity_id === last.entityId);
+    const { rows } = await database.pool.query<{ entity_id: string }>(
+      'SELECT entity_id FROM audit_log WHERE project_id = $1 AND environment_id = $2',
+      [channel.projectId, channel.environmentId],
+    );
+    const committed = new Set(rows.map((row) => row.entity_id));
+    const received = new Set(client.messages.map((message) => message.entity_id));
+    result.committed += committed.size;
+    result.repeated += client.messages.length - received.size;
+    for (const entityId of committed) if (!received.has(entityId)) result.lost += 1;
+    for (const entityId of received) if (!committed.has(entityId)) result.foreign += 1;
+  }
+  return result;
+}
+
+/** The specification's query, taken literally, every 50 ms; returns how many events it never saw. */
+async function runLiteralPoller(databaseUrl: string, until: Promise<unknown>): Promise<number> {
+  let done = false;
+  void until.finally(() => (done = true));
+  return await withClient(databaseUrl, async (client) => {
+    client.setTypeParser(pg.types.builtins.TIMESTAMPTZ, (text: string) => text);
+    const seen = new Set<string>();
+    let lastSeen = '-infinity';
+    for (let finalRead = false; !finalRead;) {
+      finalRead = done;
+      const { rows } = await client.query<{ event_id: string; created_at: string }>(
+        'SELECT * FROM v_realtime_events WHERE created_at > $1 ORDER BY created_at ASC',
+        [lastSeen],
+      );
+      for (const row of rows) seen.add(row.event_id);
+      lastSeen = rows.at(-1)?.created_at ?? lastSeen;
+      await client.query('SELECT pg_sleep(0.05)');
+    }
+    const { rows } = await client.query<{ id: string }>('SELECT id::text FROM audit_log');
+    return rows.filter((row) => !seen.has(row.id)).length;
+  });
+}
+
+describe('every committed event reaches every client of its channel once', () => {
+  const cleanUps: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  });
+
+  async function setUp(
+    database: TestDatabase,
+    pollIntervalMs: number,
+  ): Promise<{ server: TestServer; clients: Map<WatchedChannel, PlainClient>; channels: WatchedChannel[] }> {
+    const server = await startTestServer(database.url, { pollIntervalMs });
+    cleanUps.push(async () => server.close());
+    const clients = await watch(database, server);
+    return { server, clients, channels: [...clients.keys()] };
+  }
+
+  async function sharedDatabase(): Promise<TestDatabase> {
+    const database = await createTestDatabase({ schema: 'tables' });
+    cleanUps.push(async () => database.drop());
+    return database;
+  }
+
+  /** The cluster allows prepared transactions, so the host has to say that it wants to be heard. */
+  async function notifyOn(database: TestDatabase): Promise<void> {
+    await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+  }
+
+  it('woken by NOTIFY, where the literal query loses some', async () => {
+    const database = await sharedDatabase();
+    await notifyOn(database);
+    const { clients, channels } = await setUp(database, 1_000);
+    const writing = runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000 });
+    const lostByLiteralQuery = await runLiteralPoller(database.url, writing);
+    await writing;
+    const result = await compare(database, clients);
+    expect(result).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
+    expect(result.committed).toBeGreaterThanOrEqual(2_000);
+    expect(lostByLiteralQuery).toBeGreaterThan(0);
+  });
+
+  it('with polling only', async () => {
+    const database = await sharedDatabase();
+    await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'off'`);
+    const { server, clients, channels } = await setUp(database, 50);
+    let woken = 0;
+    server.flagcast.lifecycle.on('reader:read', ({ trigger }) => (woken += trigger === 'wake' ? 1 : 0));
+    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000 });
+    expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
+    expect(woken).toBe(0);
+  });
+
+  it('while the backend of LISTEN is killed again and again', async () => {
+    const database = await sharedDatabase();
+    await notifyOn(database);
+    const { server, clients, channels } = await setUp(database, 1_000);
+    let killed = 0;
+    let writing = true;
+    const killing = (async () => {
+      while (writing) {
+        const back = nextEvent(server.flagcast.lifecycle, 'listener:listening');
+        const { rowCount } = await database.pool.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND application_name = 'flagcast listener'`,
+        );
+        killed += rowCount ?? 0;
+        await back;
+      }
+    })();
+    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000 });
+    writing = false;
+    await killing;
+    expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
+    expect(killed).toBeGreaterThan(3);
+  });
+
+  it.each(['fast', 'immediate'] as const)('while PostgreSQL is restarted (%s)', async (mode) => {
+    const cluster = await createTestCluster({ max_prepared_transactions: '50' });
+    cleanUps.push(async () => cluster.remove());
+    const database = await cluster.createDatabase({ schema: 'tables' });
+    cleanUps.push(async () => database.drop());
+    await notifyOn(database);
+    const { server, clients, channels } = await setUp(database, 200);
+    const { lifecycle } = server.flagcast;
+    let restarts = 0;
+    let writing = true;
+    const restarting = (async () => {
+      while (writing) {
+        // Let some work be done in between.
+        for (let reads = 0; reads < 40; reads += 1) await nextEvent(lifecycle, 'reader:read');
+        const recovered = nextEvent(lifecycle, 'reader:recovered');
+        await cluster.postgres.restart(mode);
+        await recovered;
+        restarts += 1;
+      }
+    })();
+    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000, persistent: true });
+    writing = false;
+    await restarting;
+    expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
+    expect(restarts).toBeGreaterThan(1);
+  });
+});

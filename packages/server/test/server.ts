@@ -1,0 +1,97 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type pg from 'pg';
+import { signToken } from '../src/access/sign.js';
+import { createFlagcast, type Flagcast, type FlagcastOptions } from '../src/flagcast.js';
+import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
+
+export const testSecret = 'a secret for tests that is long enough';
+
+export interface TestServer {
+  readonly flagcast: Flagcast;
+  readonly http: Server;
+  readonly httpUrl: string;
+  /** `ws://127.0.0.1:port/api/ws` */
+  readonly wsUrl: string;
+  close(): Promise<void>;
+}
+
+/** A real server on a free port, reading `databaseUrl`; ready when events flow. */
+export async function startTestServer(
+  databaseUrl: string,
+  options: Partial<FlagcastOptions> = {},
+): Promise<TestServer> {
+  const flagcast = createFlagcast({ databaseUrl, auth: { secret: testSecret }, ...options });
+  const started = nextEvent(flagcast.lifecycle, 'reader:started');
+  const listening = nextEvent(flagcast.lifecycle, 'listener:listening');
+  const http = createServer(flagcast.requestListener);
+  flagcast.attach(http);
+  http.listen(0, '127.0.0.1');
+  await once(http, 'listening');
+  flagcast.start();
+  await Promise.all([started, listening]);
+  const { port } = http.address() as AddressInfo;
+  return {
+    flagcast,
+    http,
+    httpUrl: `http://127.0.0.1:${port}`,
+    wsUrl: `ws://127.0.0.1:${port}/api/ws`,
+    async close() {
+      await flagcast.close();
+      http.closeAllConnections();
+      http.close();
+    },
+  };
+}
+
+/** The next time that something happens inside the server (and fits). */
+export async function nextEvent<Name extends keyof LifecycleEvents>(
+  lifecycle: Lifecycle,
+  name: Name,
+  fits: (payload: LifecycleEvents[Name][0]) => boolean = () => true,
+): Promise<LifecycleEvents[Name][0]> {
+  return await new Promise((resolve) => {
+    const listener = (payload: LifecycleEvents[Name][0]): void => {
+      if (!fits(payload)) return;
+      lifecycle.off(name, listener as never);
+      resolve(payload);
+    };
+    lifecycle.on(name, listener as never);
+  });
+}
+
+export interface TestUser {
+  readonly id: string;
+  readonly username: string;
+  readonly token: string;
+}
+
+/** A user in the database, with a token that is good for `ttlMs` (default a minute). */
+export async function createUser(
+  pool: pg.Pool,
+  username: string,
+  options: { superuser?: boolean; active?: boolean; ttlMs?: number } = {},
+): Promise<TestUser> {
+  const { superuser = false, active = true, ttlMs = 60_000 } = options;
+  const { rows } = await pool.query<{ id: number }>(
+    `INSERT INTO users (username, email, password_hash, is_superuser, is_active)
+     VALUES ($1::text, $1::text || '@example.com', '', $2, $3) RETURNING id`,
+    [username, superuser, active],
+  );
+  const id = String(rows[0]?.id);
+  return { id, username, token: await signToken({ secret: testSecret, userId: id, username, ttlMs }) };
+}
+
+/** Gives the user a role (`project_owner`, `project_member`, `project_viewer` ...) in the project. */
+export async function addMember(
+  pool: pg.Pool,
+  projectId: string,
+  userId: string,
+  role: string,
+): Promise<void> {
+  await pool.query(
+    'INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = $3',
+    [projectId, userId, role],
+  );
+}

@@ -1,0 +1,99 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { insertAudit } from './database.js';
+
+export interface WritersOptions {
+  databaseUrl: string;
+  channels: readonly { projectId: string; environmentId: string }[];
+  /** Sessions that write at the same time. */
+  writers: number;
+  /** Ends when at least this many events were committed. */
+  minEvents: number;
+  /** Goes on through lost connections and a database that is down. */
+  persistent?: boolean;
+}
+
+/**
+ * Writers as a busy host has them: transactions of 2-400 ms (log-uniform), one to six events each over all
+ * channels, a third of the inserts under a savepoint, some of those rolled back, one transaction in ten rolled
+ * back and one in ten prepared and committed later. What was committed, the database itself knows.
+ */
+export async function runWriters(options: WritersOptions): Promise<void> {
+  const progress = { committed: 0 };
+  await Promise.all(Array.from({ length: options.writers }, async () => runWriter(options, progress)));
+  await commitPrepared(options.databaseUrl);
+}
+
+async function runWriter(options: WritersOptions, progress: { committed: number }): Promise<void> {
+  let client: pg.Client | null = null;
+  while (progress.committed < options.minEvents) {
+    try {
+      client ??= await connect(options.databaseUrl);
+      const written = await writeOnce(client, options.channels);
+      progress.committed += written;
+    } catch (error) {
+      if (options.persistent !== true) throw error;
+      await client?.end().catch(() => undefined);
+      client = null;
+      // The database is being restarted: the next attempt may come at once, but not in the same turn.
+      await new Promise(setImmediate);
+    }
+  }
+  await client?.end();
+}
+
+async function connect(connectionString: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString, application_name: 'writer' });
+  client.on('error', () => undefined);
+  await client.connect();
+  return client;
+}
+
+async function writeOnce(client: pg.Client, channels: WritersOptions['channels']): Promise<number> {
+  const outcome = Math.random();
+  const events = 1 + Math.floor(Math.random() * 6);
+  // 2 to 400 ms, as many short ones as long ones.
+  const totalSeconds = (2 * 200 ** Math.random()) / 1_000;
+  await client.query('BEGIN');
+  // A transaction that has notified cannot be prepared.
+  if (outcome < 0.1) await client.query(`SET LOCAL flagcast.notify = 'off'`);
+  let written = 0;
+  for (let index = 0; index < events; index += 1) {
+    const savepoint = Math.random() < 1 / 3;
+    if (savepoint) await client.query('SAVEPOINT step');
+    const channel = channels[Math.floor(Math.random() * channels.length)];
+    if (channel === undefined) throw new Error('no channels');
+    await insertAudit(client, { ...channel, entityId: randomUUID() });
+    written += 1;
+    if (savepoint && Math.random() < 0.25) {
+      await client.query('ROLLBACK TO SAVEPOINT step');
+      written -= 1;
+    } else if (savepoint) {
+      await client.query('RELEASE SAVEPOINT step');
+    }
+    await client.query('SELECT pg_sleep($1)', [totalSeconds / events]);
+  }
+  if (outcome < 0.1) {
+    const name = `'${randomUUID()}'`;
+    await client.query(`PREPARE TRANSACTION ${name}`);
+    await client.query('SELECT pg_sleep($1)', [totalSeconds]);
+    await client.query(`COMMIT PREPARED ${name}`);
+    return written;
+  }
+  if (outcome < 0.2) {
+    await client.query('ROLLBACK');
+    return 0;
+  }
+  await client.query('COMMIT');
+  return written;
+}
+
+/** What a crash of the database left prepared is committed by whoever cleans up. */
+async function commitPrepared(databaseUrl: string): Promise<void> {
+  const client = await connect(databaseUrl);
+  const { rows } = await client.query<{ gid: string }>(
+    'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
+  );
+  for (const { gid } of rows) await client.query(`COMMIT PREPARED ${client.escapeLiteral(gid)}`);
+  await client.end();
+}
