@@ -92,14 +92,14 @@ describe('every committed event reaches every client of its channel once', () =>
     pollIntervalMs: number,
   ): Promise<{ server: TestServer; clients: Map<WatchedChannel, PlainClient>; channels: WatchedChannel[] }> {
     const server = await startTestServer(database.url, { pollIntervalMs });
-    cleanUps.push(async () => server.close());
+    cleanUps.push(async () => await server.close());
     const clients = await watch(database, server);
     return { server, clients, channels: [...clients.keys()] };
   }
 
   async function sharedDatabase(): Promise<TestDatabase> {
     const database = await createTestDatabase({ schema: 'tables' });
-    cleanUps.push(async () => database.drop());
+    cleanUps.push(async () => await database.drop());
     return database;
   }
 
@@ -137,9 +137,9 @@ describe('every committed event reaches every client of its channel once', () =>
     await notifyOn(database);
     const { server, clients, channels } = await setUp(database, 1_000);
     let killed = 0;
-    let writing = true;
+    const writing = new AbortController();
     const killing = (async () => {
-      while (writing) {
+      while (!writing.signal.aborted) {
         const back = nextEvent(server.flagcast.lifecycle, 'listener:listening');
         const { rowCount } = await database.pool.query(
           `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -150,7 +150,7 @@ describe('every committed event reaches every client of its channel once', () =>
       }
     })();
     await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000 });
-    writing = false;
+    writing.abort();
     await killing;
     expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
     expect(killed).toBeGreaterThan(3);
@@ -158,16 +158,16 @@ describe('every committed event reaches every client of its channel once', () =>
 
   it.each(['fast', 'immediate'] as const)('while PostgreSQL is restarted (%s)', async (mode) => {
     const cluster = await createTestCluster({ max_prepared_transactions: '50' });
-    cleanUps.push(async () => cluster.remove());
+    cleanUps.push(async () => await cluster.remove());
     const database = await cluster.createDatabase({ schema: 'tables' });
-    cleanUps.push(async () => database.drop());
+    cleanUps.push(async () => await database.drop());
     await notifyOn(database);
     const { server, clients, channels } = await setUp(database, 200);
     const { lifecycle } = server.flagcast;
     let restarts = 0;
-    let writing = true;
+    const writing = new AbortController();
     const restarting = (async () => {
-      while (writing) {
+      while (!writing.signal.aborted) {
         // Let some work be done in between.
         for (let reads = 0; reads < 40; reads += 1) await nextEvent(lifecycle, 'reader:read');
         const recovered = nextEvent(lifecycle, 'reader:recovered');
@@ -177,7 +177,7 @@ describe('every committed event reaches every client of its channel once', () =>
       }
     })();
     await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000, persistent: true });
-    writing = false;
+    writing.abort();
     await restarting;
     expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
     expect(restarts).toBeGreaterThan(1);

@@ -20,7 +20,7 @@ export interface WritersOptions {
  */
 export async function runWriters(options: WritersOptions): Promise<void> {
   const progress = { committed: 0 };
-  await Promise.all(Array.from({ length: options.writers }, async () => runWriter(options, progress)));
+  await Promise.all(Array.from({ length: options.writers }, async () => await runWriter(options, progress)));
   await commitPrepared(options.databaseUrl);
 }
 
