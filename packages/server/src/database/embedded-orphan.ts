@@ -75,7 +75,7 @@ async function isGone(pid: number, clusterDir: string): Promise<boolean> {
 }
 
 /** Whether `pid` is a process that works in `clusterDir`, as PostgreSQL does; null where /proc does not tell. */
-export async function worksIn(pid: number, clusterDir: string): Promise<boolean | null> {
+async function worksIn(pid: number, clusterDir: string): Promise<boolean | null> {
   if ((await readIfThere('/proc/self/stat')) === null) return null;
   try {
     // By inode: another mount may have another name for the same folder.
