@@ -14,6 +14,8 @@ export const CloseCode = {
   tooMany: 4003,
   /** The peer did not answer the server's pings. */
   unresponsive: 4004,
+  /** The server cannot check the token or the rights right now. */
+  unavailable: 4005,
   /** A parameter is missing or malformed. */
   badRequest: 4500,
   /** The token is missing, forged, of the wrong kind, or its user does not exist. */
