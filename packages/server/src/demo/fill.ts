@@ -1,0 +1,248 @@
+import type pg from 'pg';
+import { hashPassword } from '../access/password.js';
+import { inTransaction } from '../database/transaction.js';
+import type { Chronicle, EnvironmentKey } from './chronicle.js';
+import { featureState } from './chronicle.js';
+import { inventHistory } from './history.js';
+import { demoProjects, demoUsers } from './people.js';
+import { createRandom } from './random.js';
+
+export interface DemoOptions {
+  /** The end of the history, in milliseconds since the epoch. Default: the present. */
+  readonly nowMs?: number;
+  /** The same seed and time give the same flags, history and requests. Default 1. */
+  readonly seed?: number;
+}
+
+/** Any two numbers that no host is likely to use: two servers must not fill one database at once. */
+const demoLock = [1_179_404_103, 2];
+
+/**
+ * Fills a database that has the contract tables, but no project, with the demo: projects, people
+ * with well-known passwords, sixty flags, thirty days of history, open requests. Does nothing where
+ * there is a project. One transaction of `client`, which must not be in one. Only ever meant for a
+ * database of the demo's own: throws where one of its user names is taken, because it would not
+ * hand an existing account over to a well-known password.
+ */
+export async function fillDemo(client: pg.ClientBase, options: DemoOptions = {}): Promise<void> {
+  const hashes = await Promise.all(demoUsers.map(async ({ password }) => await hashPassword(password)));
+  await inTransaction(client, async () => {
+    await client.query('SELECT pg_advisory_xact_lock($1, $2)', demoLock);
+    const { rowCount } = await client.query('SELECT FROM public.projects LIMIT 1');
+    if (rowCount !== 0) return;
+    await insertPeople(client, hashes);
+    const chronicle = inventHistory(createRandom(options.seed ?? 1), options.nowMs ?? Date.now());
+    await insertChronicle(client, chronicle);
+  });
+}
+
+async function insertPeople(client: pg.ClientBase, hashes: readonly string[]): Promise<void> {
+  const usernames = demoUsers.map((user) => user.username);
+  const taken = await client.query<{ username: string }>(
+    'SELECT username FROM public.users WHERE username = ANY ($1)',
+    [usernames],
+  );
+  if (taken.rows.length > 0) {
+    const names = taken.rows.map((row) => row.username).join(', ');
+    throw new Error(
+      `The demo was not filled in: users ${names} exist already. Give the demo an empty database.`,
+    );
+  }
+  await insertRows(
+    client,
+    `INSERT INTO public.users (username, email, password_hash, is_superuser)
+     SELECT username, email, hash, superuser FROM rows ORDER BY rows.ordinality`,
+    'username text, email text, hash text, superuser boolean',
+    demoUsers.map(({ username, email, superuser }, index) => ({
+      username,
+      email,
+      superuser,
+      hash: hashes[index],
+    })),
+  );
+  await insertRows(
+    client,
+    `INSERT INTO public.projects (id, name, description, created_at, updated_at)
+     SELECT id, name, description, now() - interval '400 days', now() - interval '400 days' FROM rows`,
+    'id uuid, name text, description text',
+    demoProjects,
+  );
+  await insertRows(
+    client,
+    `INSERT INTO public.memberships (project_id, user_id, role_id)
+     SELECT p.id, u.id, r.id FROM rows
+     JOIN public.projects p ON p.name = rows.project
+     JOIN public.users u ON u.username = rows.username
+     JOIN public.roles r ON r.key = rows.role`,
+    'username text, project text, role text',
+    demoUsers.flatMap(({ username, roles }) =>
+      Object.entries(roles).map(([project, role]) => ({ username, project, role })),
+    ),
+  );
+}
+
+async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Promise<void> {
+  const { rows } = await client.query<{ place: string; id: string }>(
+    `UPDATE public.environments e SET created_at = p.created_at FROM public.projects p WHERE p.id = e.project_id
+     RETURNING e.project_id || '/' || e.key AS place, e.id::text AS id`,
+  );
+  const environments = new Map(rows.map(({ place, id }) => [place, id]));
+  const environmentId = (projectId: string, key: EnvironmentKey): string | undefined =>
+    environments.get(`${projectId}/${key}`);
+  const features = [...chronicle.features.values()].sort((one, other) => one.createdAtMs - other.createdAtMs);
+
+  await insertRows(
+    client,
+    `INSERT INTO public.features (id, project_id, key, name, description, kind, rollout_key, created_at, updated_at)
+     SELECT id, project_id, key, name, description, kind, rollout_key, created_at, updated_at FROM rows`,
+    `id uuid, project_id uuid, key text, name text, description text, kind text, rollout_key text,
+     created_at timestamptz, updated_at timestamptz`,
+    features.map((feature) => ({
+      ...featureState(feature, 'prod'),
+      project_id: feature.project.id,
+      created_at: iso(feature.createdAtMs),
+      updated_at: iso(feature.updatedAtMs),
+    })),
+  );
+  await insertRows(
+    client,
+    `UPDATE public.feature_params p
+     SET enabled = rows.enabled, default_value = rows.default_value,
+       created_at = rows.created_at, updated_at = rows.updated_at
+     FROM rows WHERE p.feature_id = rows.feature_id AND p.environment_id = rows.environment_id`,
+    `feature_id uuid, environment_id bigint, enabled boolean, default_value text,
+     created_at timestamptz, updated_at timestamptz`,
+    features.flatMap((feature) =>
+      Object.entries(feature.params).map(([key, params]) => ({
+        feature_id: feature.id,
+        environment_id: environmentId(feature.project.id, key as EnvironmentKey),
+        enabled: params.enabled,
+        default_value: params.defaultValue,
+        created_at: iso(feature.createdAtMs),
+        updated_at: iso(params.updatedAtMs),
+      })),
+    ),
+  );
+  const partRows = (entity: string): object[] =>
+    [...chronicle.parts.values()]
+      .filter((part) => part.entity === entity)
+      .map(({ state, feature, environment, createdAtMs, updatedAtMs }) => ({
+        ...state,
+        project_id: feature.project.id,
+        environment_id: environmentId(feature.project.id, environment),
+        created_at: iso(createdAtMs),
+        updated_at: iso(updatedAtMs),
+      }));
+  const place = 'id, project_id, feature_id, environment_id, created_at, updated_at, action';
+  const placeTypes = `id uuid, project_id uuid, feature_id uuid, environment_id bigint,
+     created_at timestamptz, updated_at timestamptz, action text`;
+  await insertRows(
+    client,
+    `INSERT INTO public.rules (${place}, conditions, flag_variant_id, priority)
+     SELECT ${place}, conditions, flag_variant_id, priority FROM rows`,
+    `${placeTypes}, conditions jsonb, flag_variant_id uuid, priority int`,
+    partRows('rule'),
+  );
+  await insertRows(
+    client,
+    `INSERT INTO public.feature_schedules (${place}, starts_at, ends_at, cron_expr, timezone)
+     SELECT ${place}, starts_at, ends_at, cron_expr, timezone FROM rows`,
+    `${placeTypes}, starts_at timestamptz, ends_at timestamptz, cron_expr text, timezone text`,
+    partRows('feature_schedule'),
+  );
+  await insertRequests(client, chronicle, environmentId);
+  await insertRows(
+    client,
+    `INSERT INTO public.audit_log
+       (feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id, project_id, environment_id, created_at)
+     SELECT feature_id, entity, entity_id, CASE WHEN username IS NULL THEN 'system' ELSE 'user' END, username,
+       action, old_value, new_value, request_id, project_id, environment_id, created_at
+     FROM rows ORDER BY rows.ordinality`,
+    `feature_id uuid, entity text, entity_id uuid, username text, action text, old_value jsonb, new_value jsonb,
+     request_id uuid, project_id uuid, environment_id bigint, created_at timestamptz`,
+    chronicle.audit.map((entry) => ({
+      feature_id: entry.featureId,
+      entity: entry.entity,
+      entity_id: entry.entityId,
+      username: entry.username,
+      action: entry.action,
+      old_value: entry.oldValue,
+      new_value: entry.newValue,
+      request_id: entry.requestId,
+      project_id: entry.projectId,
+      environment_id: environmentId(entry.projectId, entry.environment),
+      created_at: iso(entry.atMs),
+    })),
+  );
+}
+
+async function insertRequests(
+  client: pg.ClientBase,
+  { requests }: Chronicle,
+  environmentId: (projectId: string, key: EnvironmentKey) => string | undefined,
+): Promise<void> {
+  await insertRows(
+    client,
+    `INSERT INTO public.pending_changes
+       (id, project_id, environment_id, requested_by, request_user_id, change, status, created_at,
+        approved_by, approved_user_id, approved_at, rejected_by, rejected_at, rejection_reason)
+     SELECT rows.id, project_id, environment_id, requested_by, requester.id, change, status, rows.created_at,
+       approved_by, approver.id, approved_at, rejected_by, rejected_at, rejection_reason
+     FROM rows
+     JOIN public.users requester ON requester.username = requested_by
+     LEFT JOIN public.users approver ON approver.username = approved_by
+     ORDER BY rows.ordinality`,
+    `id uuid, project_id uuid, environment_id bigint, requested_by text, change jsonb, status text,
+     created_at timestamptz, approved_by text, approved_at timestamptz, rejected_by text, rejected_at timestamptz,
+     rejection_reason text`,
+    requests.map((request) => {
+      const decidedAt = request.decidedAtMs === null ? null : iso(request.decidedAtMs);
+      const approved = request.status === 'approved';
+      return {
+        id: request.id,
+        project_id: request.feature.project.id,
+        environment_id: environmentId(request.feature.project.id, request.environment),
+        requested_by: request.requestedBy,
+        change: request.change,
+        status: request.status,
+        created_at: iso(request.atMs),
+        approved_by: approved ? request.decidedBy : null,
+        approved_at: approved ? decidedAt : null,
+        rejected_by: approved ? null : request.decidedBy,
+        rejected_at: approved ? null : decidedAt,
+        rejection_reason: request.rejectionReason,
+      };
+    }),
+  );
+  await insertRows(
+    client,
+    `INSERT INTO public.pending_change_entities (pending_change_id, entity, entity_id, created_at)
+     SELECT pending_change_id, entity, entity_id, created_at FROM rows ORDER BY rows.ordinality`,
+    'pending_change_id uuid, entity text, entity_id uuid, created_at timestamptz',
+    requests.map((request) => ({
+      pending_change_id: request.id,
+      entity: request.entity,
+      entity_id: request.entityId,
+      created_at: iso(request.atMs),
+    })),
+  );
+}
+
+/** Runs `statement` over `rows`, a relation of the given columns and of `ordinality`, the row's number. */
+async function insertRows(
+  client: pg.ClientBase,
+  statement: string,
+  columns: string,
+  rows: readonly object[],
+): Promise<void> {
+  await client.query(
+    `WITH rows AS (
+       SELECT * FROM ROWS FROM (jsonb_to_recordset($1::jsonb) AS (${columns})) WITH ORDINALITY AS r
+     ) ${statement}`,
+    [JSON.stringify(rows)],
+  );
+}
+
+function iso(atMs: number): string {
+  return new Date(atMs).toISOString();
+}

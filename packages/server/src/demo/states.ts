@@ -1,0 +1,41 @@
+import type pg from 'pg';
+import type { State } from './chronicle.js';
+
+/**
+ * What old_value and new_value of audit_log hold: the fields that people edit, without the times of
+ * the row, so that a field-by-field difference shows only what somebody did. Each is an expression
+ * over the tables under the names used here.
+ */
+
+/** Over `f` (features) and `p` (feature_params): one feature in one environment. */
+export const featureState = `jsonb_build_object(
+  'id', f.id, 'key', f.key, 'name', f.name, 'description', f.description, 'kind', f.kind,
+  'rollout_key', f.rollout_key, 'enabled', p.enabled, 'default_value', p.default_value)`;
+
+/** Over `r` (rules). */
+export const ruleState = `jsonb_build_object(
+  'id', r.id, 'feature_id', r.feature_id, 'conditions', r.conditions, 'action', r.action,
+  'flag_variant_id', r.flag_variant_id, 'priority', r.priority)`;
+
+const isoSeconds = (column: string): string =>
+  `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`;
+
+/** Over `s` (feature_schedules). */
+export const scheduleState = `jsonb_build_object(
+  'id', s.id, 'feature_id', s.feature_id, 'starts_at', ${isoSeconds('s.starts_at')},
+  'ends_at', ${isoSeconds('s.ends_at')}, 'cron_expr', s.cron_expr, 'timezone', s.timezone, 'action', s.action)`;
+
+/** The feature as it is in that environment; null where it is gone. */
+export async function readFeatureState(
+  client: pg.ClientBase,
+  featureId: string,
+  environmentId: string,
+): Promise<State | null> {
+  const { rows } = await client.query<{ state: State }>(
+    `SELECT ${featureState} AS state
+     FROM public.features f JOIN public.feature_params p ON p.feature_id = f.id
+     WHERE f.id = $1 AND p.environment_id = $2`,
+    [featureId, environmentId],
+  );
+  return rows[0]?.state ?? null;
+}

@@ -1,0 +1,176 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { fillDemo } from '../src/demo/fill.js';
+import { startTraffic } from '../src/demo/traffic.js';
+import { createTestCluster, createTestDatabase, withClient, type TestDatabase } from './database.js';
+
+let database: TestDatabase;
+
+beforeEach(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  await withClient(database.url, async (client) => {
+    await fillDemo(client);
+  });
+});
+
+afterEach(async () => {
+  await database.drop();
+});
+
+/** Runs the traffic until `enough` says so of one of its lines. */
+async function runUntil(enough: (line: string) => boolean | Promise<boolean>, seed = 3): Promise<string[]> {
+  const lines: string[] = [];
+  let checks = Promise.resolve();
+  let traffic: ReturnType<typeof startTraffic> | undefined;
+  await new Promise<void>((resolve, reject) => {
+    traffic = startTraffic({
+      databaseUrl: database.url,
+      seed,
+      meanIntervalMs: 0,
+      onAction: (line) => {
+        lines.push(line);
+        checks = checks
+          .then(async () => {
+            if (await enough(line)) resolve();
+          })
+          .catch(reject);
+      },
+    });
+  }).finally(async () => {
+    await traffic?.stop();
+  });
+  await checks;
+  return lines;
+}
+
+async function latestAudit(): Promise<string> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    'SELECT coalesce(max(id), 0)::text AS id FROM audit_log',
+  );
+  return String(rows[0]?.id);
+}
+
+test('makes events of every kind, and leaves the history and the bounds whole', async () => {
+  const before = await latestAudit();
+  const started = new Date();
+  const { rows: clock } = await database.pool.query<{ xid: string }>(
+    'SELECT pg_current_xact_id()::text AS xid',
+  );
+  const kinds = async (): Promise<string[]> => {
+    const { rows } = await database.pool.query<{ kind: string }>(
+      `SELECT DISTINCT source || ' ' || entity || ' ' || action AS kind FROM flagcast.v_realtime_events
+       WHERE xid >= $1 ORDER BY 1`,
+      [clock[0]?.xid],
+    );
+    return rows.map((row) => row.kind);
+  };
+  const wanted = [
+    ...['feature', 'rule', 'feature_schedule'].flatMap((entity) =>
+      ['created', 'updated', 'deleted'].map((action) => `audit ${entity} ${action}`),
+    ),
+    ...['pending', 'approved', 'rejected', 'cancelled'].map((action) => `pending feature ${action}`),
+    'pending rule pending',
+    'pending rule approved',
+  ];
+  const lines = await runUntil(async () => {
+    const seen = await kinds();
+    return wanted.every((kind) => seen.includes(kind));
+  });
+  expect(lines.filter((line) => line.includes('cannot'))).toEqual([]);
+  expect(
+    lines.some((line) =>
+      /^\w+ switched (on|off) ".+" in (Web shop|Mobile app|Billing), (dev|stage)$/.test(line),
+    ),
+  ).toBe(true);
+  const { rows } = await database.pool.query<Record<string, number>>(
+    `SELECT
+       (SELECT count(*)::int FROM pending_changes WHERE status = 'pending') AS open,
+       (SELECT count(*)::int FROM features) AS features,
+       (SELECT count(*)::int FROM pending_changes WHERE requested_by IN (approved_by, rejected_by)) AS own,
+       (SELECT count(*)::int FROM audit_log WHERE id > $1 AND created_at < $2) AS old`,
+    [before, started],
+  );
+  expect(rows[0]?.['open']).toBeLessThanOrEqual(6);
+  expect(rows[0]?.['features']).toBeLessThanOrEqual(64);
+  expect(rows[0]).toMatchObject({ own: 0, old: 0 });
+  // What is told of an entity last is what is there.
+  const { rows: wrong } = await database.pool.query(
+    `SELECT DISTINCT ON (a.entity_id, a.environment_id) a.new_value ->> 'enabled' AS told, p.enabled::text AS present
+     FROM audit_log a LEFT JOIN feature_params p ON p.feature_id = a.entity_id AND p.environment_id = a.environment_id
+     WHERE a.entity = 'feature' ORDER BY a.entity_id, a.environment_id, a.id DESC`,
+  );
+  expect(wrong.filter(({ told, present }: { told?: string; present?: string }) => told !== present)).toEqual(
+    [],
+  );
+});
+
+test('leaves alone what somebody at the console asked for, and junk in a request stops nobody', async () => {
+  const { rows } = await database.pool.query<{ id: string }>(
+    `UPDATE pending_changes SET change = change #- '{meta,origin}' WHERE status = 'pending' RETURNING id`,
+  );
+  const theirs = rows.map((row) => row.id);
+  await database.pool.query(
+    `INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
+     SELECT p.id, e.id, 'bob', '{"entities": 7, "meta": {"origin": "demo"}}'
+     FROM projects p JOIN environments e ON e.project_id = p.id AND e.key = 'prod' LIMIT 1`,
+  );
+  const lines = await runUntil((line) => line.includes('approved'), 5);
+  expect(lines.filter((line) => line.includes('cannot work'))).toEqual([]);
+  const { rows: open } = await database.pool.query<{ id: string }>(
+    "SELECT id FROM pending_changes WHERE id = ANY ($1) AND status = 'pending'",
+    [theirs],
+  );
+  expect(open).toHaveLength(theirs.length);
+});
+
+test('waits for a database that is away, says so once, and goes on', async () => {
+  const cluster = await createTestCluster();
+  try {
+    const other = await cluster.createDatabase({ schema: 'tables' });
+    await withClient(other.url, async (client) => {
+      await fillDemo(client);
+    });
+    const lines: string[] = [];
+    const waiting = new Map<string, () => void>();
+    const said = async (text: string): Promise<void> =>
+      await new Promise((resolve) => {
+        waiting.set(text, resolve);
+      });
+    const traffic = startTraffic({
+      databaseUrl: other.url,
+      meanIntervalMs: 5,
+      onAction: (line) => {
+        lines.push(line);
+        for (const [text, resolve] of waiting) if (line.includes(text)) resolve();
+      },
+    });
+    await said(' in ');
+    const [away, back] = [said('cannot work'), said('back at work')];
+    await cluster.postgres.restart('immediate');
+    await away;
+    await back;
+    await said(' in ');
+    await traffic.stop();
+    await traffic.stop();
+    expect(lines.filter((line) => line.includes('cannot work'))).toHaveLength(1);
+    expect(lines.join(' ')).not.toContain(new URL(other.url).password);
+    await other.drop();
+  } finally {
+    await cluster.remove();
+  }
+});
+
+test('stop waits for the action that is running', async () => {
+  const traffic = startTraffic({ pool: database.pool, meanIntervalMs: 0 });
+  await expect
+    .poll(
+      async () =>
+        (await database.pool.query("SELECT FROM audit_log WHERE created_at > now() - interval '1 minute'"))
+          .rowCount,
+    )
+    .toBeGreaterThan(0);
+  await traffic.stop();
+  const count = async (): Promise<number | null> =>
+    (await database.pool.query('SELECT FROM audit_log')).rowCount;
+  expect(database.pool.totalCount - database.pool.idleCount).toBe(0);
+  expect(await count()).toBe(await count());
+});
