@@ -23,6 +23,8 @@ const dayMs = 24 * 60 * 60 * 1000;
 const storyDays = 30;
 /** How many requests wait when the story ends, at least and at most. */
 const openRequests = { fewest: 4, most: 6 };
+/** At the end the flags have come and gone, and what waits is left waiting. */
+const closingMoments = 2 * openRequests.fewest;
 /** Nothing in the past may be younger than this, so that the first live change is the newest. */
 const quietMs = 60_000;
 
@@ -42,12 +44,13 @@ export function inventHistory(random: Random, nowMs: number): Chronicle {
   const begin = moments[0] ?? nowMs;
   const events = newcomers(chronicle, random, begin);
   moments.forEach((atMs, index) => {
-    const remaining = moments.length - index;
-    const due = events.length > 0 && random.next() < events.length / remaining ? events.shift() : undefined;
+    const beforeClosing = moments.length - index - closingMoments;
+    const isClosing = beforeClosing <= 0;
+    const due = !isClosing && random.next() < events.length / beforeClosing ? events.shift() : undefined;
+    const open = chronicle.openRequests().length;
     if (due !== undefined) due(atMs);
-    else if (chronicle.openRequests().length < openRequests.fewest && remaining <= 2 * openRequests.fewest) {
-      ask(chronicle, random, atMs);
-    } else act(chronicle, random, atMs);
+    else if (isClosing && open < openRequests.fewest) ask(chronicle, random, atMs);
+    else act(chronicle, random, atMs, { mayDecide: !isClosing || open > openRequests.fewest });
   });
   return chronicle;
 }
@@ -122,14 +125,19 @@ function addOldFeature(
   return chronicle.addFeature(begin - random.between(5, 300) * dayMs, project, idea, reached[idea.rollout]);
 }
 
-function act(chronicle: Chronicle, random: Random, atMs: number): void {
+function act(
+  chronicle: Chronicle,
+  random: Random,
+  atMs: number,
+  { mayDecide }: { readonly mayDecide: boolean },
+): void {
   const feature = random.pick([...chronicle.features.values()]);
   const member = memberOf[feature.project.name] ?? owner;
   const environment = random.chance(0.55) ? 'dev' : 'stage';
   const dice = random.next();
   const open = chronicle.openRequests().length;
-  if (open >= openRequests.most || (open > 0 && dice < 0.18)) decide(chronicle, random, atMs);
-  else if (dice < 0.33) ask(chronicle, random, atMs);
+  if (mayDecide && (open >= openRequests.most || (open > 0 && dice < 0.18))) decide(chronicle, random, atMs);
+  else if (dice < 0.33 && open < openRequests.most) ask(chronicle, random, atMs);
   else if (dice < 0.66) {
     const { enabled } = feature.params[environment];
     const username = random.chance(0.65) ? member : random.chance(0.8) ? owner : null;
