@@ -16,6 +16,8 @@ export const CloseCode = {
   unresponsive: 4004,
   /** The server cannot check the token or the rights right now. */
   unavailable: 4005,
+  /** The database has lost transactions (restored, or failed over): come back and fetch the state anew. */
+  historyLost: 4006,
   /** A parameter is missing or malformed. */
   badRequest: 4500,
   /** The token is missing, forged, of the wrong kind, or its user does not exist. */

@@ -1,22 +1,32 @@
-import type { Dialect } from '../events/dialect.js';
-import type { FlagEvent } from '../events/event.js';
+import type { Dialect, EventGroup } from '../events/dialect.js';
+import type { Batch, FlagEvent } from '../events/event.js';
+import { cursorOf, type Position } from '../events/position.js';
 
 /** What one batch holds for one channel. Its bytes are made when the first peer needs them, and once. */
-export class ChannelBatch {
+export class ChannelBatch implements EventGroup {
   readonly sequence: number;
   readonly events: readonly FlagEvent[];
+  readonly seenAtMs: number;
+  /** Where whoever has been given this batch and all before it stands. */
+  readonly position: Position;
   readonly #encodings = new Map<Dialect, Buffer>();
 
-  constructor(sequence: number, events: readonly FlagEvent[]) {
+  constructor(sequence: number, events: readonly FlagEvent[], batch: Batch) {
     this.sequence = sequence;
     this.events = events;
+    this.seenAtMs = batch.seenAtMs;
+    this.position = batch.position;
+  }
+
+  get cursor(): string {
+    return cursorOf(this.position);
   }
 
   /** The batch as the bytes that go out in `dialect`. */
   encoded(dialect: Dialect): Buffer {
     let bytes = this.#encodings.get(dialect);
     if (bytes === undefined) {
-      bytes = dialect.encode(this.events);
+      bytes = dialect.encode(this);
       this.#encodings.set(dialect, bytes);
     }
     return bytes;
@@ -27,6 +37,8 @@ export class ChannelBatch {
 export interface RingEntry {
   readonly sequence: number;
   readonly eventCount: number;
+  /** The xmax of the snapshot that it was read in. */
+  readonly snapshotXmax: bigint;
   readonly channels: ReadonlyMap<string, ChannelBatch>;
 }
 
@@ -41,10 +53,33 @@ export class Ring {
   #eventCount = 0;
   /** The newest batch of each channel that is no longer kept: a quiet channel misses nothing when others are busy. */
   readonly #evicted = new Map<string, number>();
+  /** What had shown in this snapshot came before the ring. */
+  #startXmax: bigint;
 
-  /** `maxEvents`: how many events to keep; the newest batch is kept whole whatever its size. */
-  constructor(maxEvents: number) {
+  /**
+   * `maxEvents`: how many events to keep; the newest batch is kept whole whatever its size.
+   * `startXmax`: the xmax of a snapshot whose events all came before.
+   */
+  constructor(maxEvents: number, startXmax: bigint) {
     this.#maxEvents = maxEvents;
+    this.#startXmax = startXmax;
+  }
+
+  /**
+   * The channel's events that somebody at the position has not been given; null when the ring does not
+   * reach back to it. A horizon beyond a snapshot's xmax is that of a later snapshot, so what the
+   * position's owner has not been given came after the ring's start.
+   */
+  since(position: Position, channel: string): FlagEvent[] | null {
+    if (position.horizon <= this.#startXmax) return null;
+    const seen = new Set(position.seen);
+    const missed: FlagEvent[] = [];
+    for (let index = this.#head; index < this.#entries.length; index += 1) {
+      for (const event of this.#entries[index]?.channels.get(channel)?.events ?? []) {
+        if (event.xid === null || (event.xid >= position.watermark && !seen.has(event.xid))) missed.push(event);
+      }
+    }
+    return missed;
   }
 
   append(entry: RingEntry): void {
@@ -78,6 +113,7 @@ export class Ring {
   #evict(entry: RingEntry | undefined): void {
     if (entry === undefined) return;
     this.#eventCount -= entry.eventCount;
+    this.#startXmax = entry.snapshotXmax;
     for (const channel of entry.channels.keys()) this.#evicted.set(channel, entry.sequence);
   }
 }

@@ -66,6 +66,11 @@ export class Connection implements Subscriber {
     }
   }
 
+  /** A plain client cannot be told: it comes back and fetches its state anew. */
+  historyLost(): void {
+    this.close(CloseCode.historyLost, 'the database has lost transactions');
+  }
+
   close(code: CloseCode, reason: string): void {
     if (this.#closed) return;
     this.closed();

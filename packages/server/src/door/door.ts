@@ -51,21 +51,28 @@ export class Door {
 
   /** The user of the request's token. Throws RefusedError, or what the database throws. */
   async admit(request: IncomingMessage): Promise<Visitor> {
-    const { allowQueryToken, verifier, access } = this.#options;
-    const sent = tokenFromRequest(request, { allowQueryToken });
+    const { allowQueryToken } = this.#options;
+    return await this.admitToken(tokenFromRequest(request, { allowQueryToken })?.token ?? '');
+  }
+
+  /** The user of the token. Throws RefusedError, or what the database throws. */
+  async admitToken(token: string): Promise<Visitor> {
+    const { verifier, access } = this.#options;
     let identity: Identity;
     try {
-      identity = await verifier.verify(sent?.token ?? '');
+      identity = await verifier.verify(token);
     } catch (error) {
       if (!(error instanceof TokenError)) throw error;
       if (error.code === 'keys_unavailable') throw refused(503, error.code, error.message, 5);
       throw refused(401, error.code, error.message);
     }
     const user = await access.findUser(identity);
-    if (user === null)
+    if (user === null) {
       throw refused(401, 'unknown_user', 'The token names a user that does not exist: sign in again');
-    if (!user.active)
+    }
+    if (!user.active) {
       throw refused(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+    }
     return { user, expiresAtMs: identity.expiresAtMs };
   }
 

@@ -1,3 +1,5 @@
+import type { Position } from './position.js';
+
 /**
  * One row of `v_realtime_events`, as every stage after the reader sees it. Ids are opaque
  * strings: a foreign schema may use uuid, bigint or text. Times are RFC 3339 in UTC with
@@ -22,21 +24,14 @@ export interface FlagEvent {
   readonly pendingChangeId: string | null;
   /** Who did it, as the database names them; null where it does not. */
   readonly actor: string | null;
-}
-
-/**
- * A place in the database's own history. Whoever has been given everything up to it has missed
- * nothing but rows with `xid >= watermark` and `createdAt > floor`.
- *
- * Both ids survive a crash of the database: it never again hands out an id below them.
- */
-export interface Position {
-  /** Every transaction below this id has ended, and its rows have been delivered. */
-  readonly watermark: bigint;
-  /** Of two positions the one with the larger horizon is the later one. */
-  readonly horizon: bigint;
-  /** No row that was still to come has an older `created_at`. RFC 3339, UTC, microseconds. */
-  readonly floor: string;
+  /** When it was committed; null where the database does not record that. */
+  readonly committedAt: string | null;
+  /**
+   * The state of the feature after the change, true at the read's own snapshot, as JSON text that is
+   * passed on and never parsed; null when the feature is gone or unknown; undefined where states are
+   * not read.
+   */
+  readonly featureJson: string | null | undefined;
 }
 
 /** What one read of the database brought: all of it from one snapshot, in order; often nothing. */

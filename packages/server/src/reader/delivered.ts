@@ -38,6 +38,15 @@ export class DeliveredSet {
     }
   }
 
+  /** The transactions whose rows have been delivered and remembered. */
+  xids(): IterableIterator<bigint> {
+    return this.#identitiesByXid.keys();
+  }
+
+  hasXid(xid: bigint): boolean {
+    return this.#identitiesByXid.has(xid);
+  }
+
   clear(): void {
     this.#identitiesByXid.clear();
     this.#size = 0;

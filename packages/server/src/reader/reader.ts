@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { backoffMs, discardSession, openSession } from '../database/session.js';
 import type { Batch, FlagEvent } from '../events/event.js';
+import { durableSeen, type Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { DeliveredSet } from './delivered.js';
 import {
@@ -10,6 +12,7 @@ import {
   readStatement,
   sessionSettings,
   toEvent,
+  type KnownEvent,
   toPosition,
 } from './statements.js';
 import { Watermark } from './watermark.js';
@@ -19,6 +22,8 @@ export interface EventReaderOptions {
   databaseUrl: string;
   /** The view to read, as it is written in SQL. Default `flagcast.v_realtime_events`. */
   view?: string;
+  /** Whether events carry the state of their feature, from `public.features` and `feature_params`. Default true. */
+  embedState?: boolean;
   /** How often to read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
   /** How far back an unseen transaction may have begun where sessions cannot be observed, in milliseconds. Default 1 h. */
@@ -30,12 +35,22 @@ export interface EventReaderOptions {
   lifecycle: Lifecycle;
   /** Gets every event once: one call a read, also when it brought nothing but a new position. */
   onBatch: (batch: Batch) => void;
+  /** The database has lost transactions that were handed on; the next batch begins anew. Default: nothing. */
+  onHistoryLost?: () => void;
 }
 
 /** How long a read that is under way when the reader is stopped may still take, in milliseconds. */
 const stopTimeoutMs = 2_000;
 
 type Trigger = 'poll' | 'wake';
+
+interface History {
+  readonly database: string;
+  /** Null on a replica, which does not tell. */
+  readonly timeline: string | null;
+  /** Both, as cursors name them. */
+  readonly id: string;
+}
 
 interface Absorbed {
   readonly fresh: FlagEvent[];
@@ -49,6 +64,9 @@ interface Absorbed {
  * back is looked where no durable watermark is known. The floor keeps that from costing anything.
  */
 const rewindIds = 1_000_000n;
+
+/** With more delivered events than this, naming their transactions costs more than reading them again. */
+const maxLeftOut = 5_000;
 
 /**
  * Reads what is new in the view: once every poll interval, and whenever it is woken.
@@ -66,7 +84,9 @@ export class EventReader {
   readonly #delivered = new DeliveredSet();
   #watermark: Watermark | null = null;
   #floor = '';
-  #history: { database: string; timeline: string | null } | null = null;
+  /** The xmin of the last read's snapshot: what is below it has been read. */
+  #xmin = 0n;
+  #history: History | null = null;
   #client: pg.Client | null = null;
   #trigger: Trigger | null = 'poll';
   /** On the clock of performance.now(): hints must not put the poll off, which also observes the floor. */
@@ -78,6 +98,8 @@ export class EventReader {
   constructor(options: EventReaderOptions) {
     this.#options = {
       view: 'flagcast.v_realtime_events',
+      embedState: true,
+      onHistoryLost: () => undefined,
       pollIntervalMs: 1_000,
       lookBackMs: 3_600_000,
       allowanceMs: 10_000,
@@ -89,6 +111,11 @@ export class EventReader {
   /** How many delivered events are remembered because a read may bring them again. */
   get rememberedEvents(): number {
     return this.#delivered.size;
+  }
+
+  /** Whether this event, found in the view by somebody else, is one that a later read will bring. */
+  isYetToCome(event: KnownEvent): boolean {
+    return event.xid >= this.#xmin && !this.#delivered.hasXid(event.xid) && event.createdAt > this.#floor;
   }
 
   /** Begins reading; `reader:started` tells when events flow. */
@@ -177,7 +204,7 @@ export class EventReader {
         rowMode: 'array',
       });
       const [database = '', timeline = null] = answer.rows[0] ?? [];
-      this.#compareHistory({ database, timeline });
+      this.#compareHistory({ database, timeline, id: historyId(database, timeline) });
     } catch (error) {
       discardSession(client);
       throw error;
@@ -193,19 +220,18 @@ export class EventReader {
   }
 
   /** Transaction ids only mean something within one history; see what became of ours. */
-  #compareHistory(history: { database: string; timeline: string | null }): void {
+  #compareHistory(history: History): void {
     const before = this.#history;
     this.#history = history;
     if (before === null || this.#watermark === null) return;
     if (before.database !== history.database) {
       this.#restart(`another database answers: ${history.database} in place of ${before.database}`);
     } else if (before.timeline !== history.timeline) {
-      // A standby took over. Transactions that it had not received are gone, and their ids are
-      // handed out again, below the watermark. The floor still holds: what they write begins now.
-      this.#watermark = rewound(this.#watermark.value);
-      this.#options.lifecycle.emit('reader:history-lost', {
-        reason: `the database changed from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}; recent events may repeat`,
-      });
+      // A standby took over. Transactions that it had not received are gone, and their ids are handed
+      // out again, below the watermark.
+      this.#restart(
+        `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`,
+      );
     }
   }
 
@@ -213,6 +239,7 @@ export class EventReader {
     this.#watermark = null;
     this.#delivered.clear();
     this.#options.lifecycle.emit('reader:history-lost', { reason });
+    this.#options.onHistoryLost();
   }
 
   /** Takes the present as the beginning: what was committed before is not news. */
@@ -275,9 +302,12 @@ export class EventReader {
   }
 
   async #select(client: pg.Client, watermark: Watermark): Promise<(string | null)[][]> {
+    // All rows of a transaction show at once, so one whose rows were delivered has no more to give:
+    // leaving it out saves reading it again while an older transaction holds the watermark back.
+    const delivered = this.#delivered.size > maxLeftOut ? [] : [...this.#delivered.xids()].map(String);
     const answer = await client.query<(string | null)[]>({
-      ...readStatement(this.#options.view),
-      values: [watermark.value.toString(), this.#floor],
+      ...readStatement(this.#options.view, this.#options.embedState),
+      values: [watermark.value.toString(), this.#floor, delivered],
     });
     return answer.rows;
   }
@@ -288,8 +318,9 @@ export class EventReader {
     const fresh: FlagEvent[] = [];
     const absorbed = { fresh, eventRows: 0, snapshotXmax: position.xmax, wentBack: false };
     if (position.xmin < watermark.value) return { ...absorbed, wentBack: true };
+    this.#xmin = position.xmin;
     for (const row of rows) {
-      const event = toEvent(row);
+      const event = toEvent(row, this.#options.embedState);
       if (event === null) continue;
       absorbed.eventRows += 1;
       if (this.#delivered.add(event)) fresh.push(event);
@@ -299,7 +330,13 @@ export class EventReader {
   }
 
   #batch(events: FlagEvent[], snapshotXmax: bigint, watermark: Watermark): Batch {
-    const position = { watermark: watermark.value, horizon: watermark.horizon, floor: this.#floor };
+    const position: Position = {
+      history: this.#history?.id ?? '',
+      watermark: watermark.value,
+      horizon: watermark.horizon,
+      floor: this.#floor,
+      seen: durableSeen(this.#delivered.xids(), watermark.horizon),
+    };
     return { events, seenAtMs: Date.now(), snapshotXmax, position };
   }
 
@@ -307,6 +344,13 @@ export class EventReader {
   #isStopped(): boolean {
     return this.#stopped;
   }
+}
+
+function historyId(database: string, timeline: string | null): string {
+  return createHash('sha256')
+    .update(`${database}/${timeline ?? ''}`)
+    .digest('base64url')
+    .slice(0, 12);
 }
 
 function rewound(xid: bigint): Watermark {

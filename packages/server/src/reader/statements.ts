@@ -3,7 +3,7 @@ import type { FlagEvent } from '../events/event.js';
 import type { SnapshotPosition } from './watermark.js';
 
 /** Microseconds in UTC, whatever the session's time zone and date style are. */
-const isoUtc = (expression: string): string =>
+export const isoUtc = (expression: string): string =>
   `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
 /**
@@ -22,7 +22,7 @@ SELECT
   CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
 `;
 
-const positionColumns = `
+export const positionColumns = `
   pg_snapshot_xmin(pg_current_snapshot())::text,
   pg_snapshot_xmax(pg_current_snapshot())::text,
   CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::text END,
@@ -80,37 +80,77 @@ SELECT
 FROM observed, oldest
 `;
 
+/** The columns of an event, as `toEvent` takes them, of the view's rows `v`. */
+export function eventColumns(embedState: boolean): string {
+  return `
+  v.source, v.event_id, v.project_id::text, v.environment_id::text, v.environment_key,
+  v.entity, v.entity_id::text, v.action, ${isoUtc('v.created_at')},
+  v.xid::text, v.feature_id::text, v.pending_change_id::text, v.actor,
+  CASE WHEN current_setting('track_commit_timestamp')::boolean
+    THEN ${isoUtc("pg_xact_commit_timestamp(nullif(v.xid & 4294967295, 0)::text::xid)")} END,
+  ${embedState ? featureState('v.feature_id', 'v.environment_id') : 'NULL'}`;
+}
+
+/** A feature with its parameters in one environment, as the JSON text of the protocol's FeatureState. */
+export function featureState(featureId: string, environmentId: string): string {
+  return `(
+    SELECT ${featureJson}::text
+    FROM public.features f
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = ${environmentId}
+    WHERE f.id = ${featureId}
+  )`;
+}
+
+/** Of a row of features `f` and its parameters `p`. */
+export const featureJson = `json_build_object(
+      'id', f.id, 'key', f.key, 'name', f.name, 'description', f.description, 'kind', f.kind,
+      'rollout_key', f.rollout_key, 'enabled', coalesce(p.enabled, false),
+      'default_value', coalesce(p.default_value, ''),
+      'created_at', ${isoUtc('f.created_at')},
+      'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')})`;
+
 /**
- * One read: one statement, hence one snapshot. $1 watermark, $2 floor. Always answers at least one
- * row, which tells the snapshot's own position; event columns are null where there is no event.
- *
  * Within one created_at (one transaction) rows come in the order of their ids: by length, then by
  * text, which for numbers is their order; and a request before its decision.
  */
-export function readStatement(view: string): QueryArrayConfig {
+export const eventOrder = `v.created_at, v.xid, v.source, length(v.event_id), v.event_id,
+  v.action <> 'pending', v.entity, v.entity_id`;
+
+/**
+ * The rows of the view that somebody at a position has not been given: $1 watermark, $2 floor,
+ * $3 the transactions from the watermark on that were delivered already.
+ */
+export function unseenRows(view: string): string {
+  return `SELECT v.* FROM ${view} v
+  WHERE v.xid >= $1::bigint AND v.created_at > $2::timestamptz AND v.created_at <= 'infinity'::timestamptz
+    AND NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS seen (xid) WHERE seen.xid = v.xid)`;
+}
+
+/**
+ * One read: one statement, hence one snapshot. Parameters as for `unseenRows`. Always answers at least
+ * one row, which tells the snapshot's own position; event columns are null where there is no event.
+ */
+export function readStatement(view: string, embedState: boolean): QueryArrayConfig {
   return {
     name: 'flagcast_read',
     rowMode: 'array',
     text: `
-SELECT ${positionColumns},
-  v.source, v.event_id, v.project_id::text, v.environment_id::text, v.environment_key,
-  v.entity, v.entity_id::text, v.action, ${isoUtc('v.created_at')},
-  v.xid::text, v.feature_id::text, v.pending_change_id::text, v.actor
+SELECT ${positionColumns}, ${eventColumns(embedState)}
 FROM (SELECT 1) AS always
-LEFT JOIN (
-  SELECT * FROM ${view}
-  WHERE xid >= $1::bigint AND created_at > $2::timestamptz AND created_at <= 'infinity'::timestamptz
-) v ON true
-ORDER BY v.created_at, v.xid, v.source, length(v.event_id), v.event_id, v.action <> 'pending', v.entity, v.entity_id
+LEFT JOIN (${unseenRows(view)}) v ON true
+ORDER BY ${eventOrder}
 `,
   };
 }
 
+/** An event whose transaction is known. */
+export type KnownEvent = FlagEvent & { readonly xid: bigint };
+
 /** How many columns stand before the event's. */
 const eventOffset = 4;
 
-/** The event in a row of the read, or null when the row only carries the position. */
-export function toEvent(row: readonly (string | null)[]): (FlagEvent & { readonly xid: bigint }) | null {
+/** The event in a row of a read, or null when the row only carries the position. */
+export function toEvent(row: readonly (string | null)[], embedState: boolean): KnownEvent | null {
   const column = (index: number): string | null => row[eventOffset + index] ?? null;
   const source = column(0);
   const xid = column(9);
@@ -129,5 +169,7 @@ export function toEvent(row: readonly (string | null)[]): (FlagEvent & { readonl
     featureId: column(10),
     pendingChangeId: column(11),
     actor: column(12),
+    committedAt: column(13),
+    featureJson: embedState ? column(14) : undefined,
   };
 }

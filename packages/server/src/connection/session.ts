@@ -1,0 +1,280 @@
+import { CloseCode, type ControlMessage, maxChannels, type ResyncReason } from '@flagcast/protocol';
+import type { Channel, ChannelRequest } from '../access/access.js';
+import type { Broadcaster } from '../broadcast/broadcaster.js';
+import type { Dialect } from '../events/dialect.js';
+import { channelKey, type FlagEvent } from '../events/event.js';
+import { cursorOf, decodeCursor, type Position } from '../events/position.js';
+import type { MissedEventsSource } from '../history/missed.js';
+import type { KnownEvent } from '../reader/statements.js';
+import type { NamedChannel } from '../wire/client-message.js';
+import type { Peer } from './connection.js';
+import { type Outlet, Subscription } from './subscription.js';
+
+/** How a session speaks: WebSocket frames or server-sent events. */
+export interface SessionWire {
+  readonly dialect: Dialect;
+  control(message: ControlMessage): Buffer;
+}
+
+export interface SessionOptions {
+  peer: Peer;
+  wire: SessionWire;
+  broadcaster: Broadcaster;
+  missedEvents: MissedEventsSource;
+  /** Whether the reader will still bring this event, so that it must not be taken from elsewhere. */
+  isYetToCome: (event: KnownEvent) => boolean;
+  /** The channel, if its user may see it; throws a refusal or what the database throws. */
+  openChannel: (wanted: ChannelRequest) => Promise<Channel>;
+  /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
+  highWaterBytes: number;
+}
+
+/** Cursors older than this are not looked up, in milliseconds. */
+const maxCursorAgeMs = 24 * 3_600_000;
+
+interface OpenChannel {
+  readonly channel: Channel;
+  readonly subscription: Subscription;
+  /** Whether `caught_up` is still to be said, once the peer has taken what comes before it. */
+  announce: boolean;
+}
+
+/** A word for the peer why its message could not be carried out. */
+export class SessionError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/**
+ * One flagcast.v1 peer and its channels. Each channel begins where its cursor says: from the
+ * broadcaster's ring when that reaches back so far, else from the database, else with a resync.
+ */
+export class Session implements Outlet {
+  readonly dialect: Dialect;
+  readonly #options: SessionOptions;
+  readonly #channels = new Map<string, OpenChannel>();
+  #behindSinceMs: number | null = null;
+  #ended = false;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.dialect = options.wire.dialect;
+  }
+
+  get full(): boolean {
+    const full = this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
+    if (full) this.#behindSinceMs ??= Date.now();
+    return full;
+  }
+
+  /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
+  get pausedSinceMs(): number | null {
+    return this.#behindSinceMs;
+  }
+
+  /** The channels that are subscribed. */
+  channels(): Channel[] {
+    return [...this.#channels.values()].map(({ channel }) => channel);
+  }
+
+  send(bytes: Buffer): void {
+    if (!this.#ended) this.#options.peer.send(bytes);
+  }
+
+  tell(message: ControlMessage): void {
+    this.send(this.#options.wire.control(message));
+  }
+
+  /** Subscribes and brings what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
+  async subscribe({ request }: NamedChannel, cursor: string | null): Promise<void> {
+    if (this.#channels.size >= maxChannels) {
+      throw new SessionError('too_many_channels', `A connection may have ${maxChannels} channels: unsubscribe one`);
+    }
+    const channel = await this.#options.openChannel(request);
+    const key = channelKey(channel.projectId, channel.environmentId);
+    if (this.#channels.has(key)) {
+      throw new SessionError('already_subscribed', 'This channel is subscribed on this connection');
+    }
+    if (this.#ended) return;
+    if (this.#options.broadcaster.position === null) {
+      throw new SessionError('unavailable', 'The database has not been read yet: try again shortly');
+    }
+    const subscription = new Subscription(key, this.#options.broadcaster, this);
+    const open = { channel, subscription, announce: true };
+    this.#channels.set(key, open);
+    if (cursor === null) {
+      this.#goLive(open);
+      return;
+    }
+    const position = decodeCursor(cursor);
+    if (position === null) this.#resync(open, 'cursor_malformed');
+    else await this.#resume(open, position);
+  }
+
+  /** Throws a SessionError when the channel is not subscribed. */
+  unsubscribe({ request }: NamedChannel): void {
+    const open = [...this.#channels.values()].find(({ channel }) => isNamed(channel, request));
+    if (open === undefined) {
+      throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
+    }
+    this.#forget(open);
+    this.tell({ type: 'unsubscribed', ...named(open.channel) });
+  }
+
+  /** Ends channels that the user may no longer see: with a word while others remain, else with the connection. */
+  revoke(mayView: (channel: Channel) => boolean): void {
+    const lost = [...this.#channels.values()].filter(({ channel }) => !mayView(channel));
+    if (lost.length === 0) return;
+    if (lost.length === this.#channels.size) {
+      this.close(CloseCode.forbidden, 'you may no longer see this project');
+      return;
+    }
+    for (const open of lost) {
+      this.#forget(open);
+      const { project_id, environment } = named(open.channel);
+      const message = 'You may no longer see this project';
+      this.tell({ type: 'error', code: 'forbidden', message, project_id, environment });
+    }
+  }
+
+  /** Tells a peer all of whose channels are live where it stands. */
+  heartbeat(frame: Buffer, position: Position): void {
+    if (this.#ended || this.full) return;
+    const subscriptions = [...this.#channels.values()].map(({ subscription }) => subscription);
+    if (!subscriptions.every(({ isLive }) => isLive)) return;
+    for (const subscription of subscriptions) subscription.advance(position);
+    this.send(frame);
+  }
+
+  /** To be called when the peer's buffer is empty. */
+  drained(): void {
+    if (this.#ended) return;
+    this.#behindSinceMs = null;
+    for (const open of this.#channels.values()) {
+      const { subscription } = open;
+      // One that is being replayed catches up by itself.
+      if (!subscription.isBehind) continue;
+      if (subscription.catchUp()) this.#announce(open);
+      else void this.#resumeAfterPause(open);
+    }
+  }
+
+  close(code: CloseCode, reason: string): void {
+    if (this.#ended) return;
+    this.ended();
+    this.#options.peer.close(code, reason);
+  }
+
+  /** To be called when the peer is gone. */
+  ended(): void {
+    this.#ended = true;
+    for (const { subscription } of this.#channels.values()) subscription.end();
+    this.#channels.clear();
+  }
+
+  historyLost(subscription: Subscription): void {
+    const open = this.#channels.get(subscription.channel);
+    if (open?.subscription === subscription) this.#resync(open, 'history_changed');
+  }
+
+  /** The ring no longer reaches back to where the peer was paused. */
+  async #resumeAfterPause(open: OpenChannel): Promise<void> {
+    const { position } = open.subscription;
+    try {
+      if (position === null) this.#resync(open, 'history_changed');
+      else await this.#resume(open, position);
+    } catch {
+      // The database does not answer: the peer comes back with its cursor.
+      this.close(CloseCode.slow, 'fell behind, and what was missed cannot be read now');
+    }
+  }
+
+  async #resume(open: OpenChannel, position: Position): Promise<void> {
+    const { broadcaster, missedEvents, isYetToCome } = this.#options;
+    const { subscription, channel } = open;
+    if (Date.parse(position.floor) < Date.now() - maxCursorAgeMs) {
+      this.#resync(open, 'cursor_expired');
+      return;
+    }
+    if (broadcaster.position !== null && broadcaster.position.history !== position.history) {
+      this.#resync(open, 'history_changed');
+      return;
+    }
+    const kept = broadcaster.eventsSince(position, subscription.channel);
+    if (kept !== null) {
+      subscription.replayFrom(broadcaster.sequence);
+      if (kept.length > missedEvents.maxMissed) this.#resync(open, 'too_many_missed');
+      else this.#sendMissed(open, kept);
+      return;
+    }
+    // Not live until the answer is here; what comes meanwhile is taken from the ring afterwards.
+    subscription.replayFrom(broadcaster.sequence);
+    const missed = await missedEvents.since(channel, position);
+    if (this.#ended || subscription.isEnded) return;
+    if (missed.behind) this.#resync(open, 'cursor_ahead');
+    else if (missed.events === null) this.#resync(open, 'too_many_missed');
+    else {
+      subscription.replayFrom(missed.sequence);
+      const later = broadcaster.missedSince(missed.sequence, subscription.channel);
+      if (later === null) {
+        this.#resync(open, 'too_many_missed');
+        return;
+      }
+      // What the ring brings, or the reader has yet to bring, is not taken from the answer as well.
+      // All rows of one transaction come in one batch.
+      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.xid)));
+      const events = missed.events.filter((event) => !fromRing.has(event.xid) && !isYetToCome(event));
+      this.#sendMissed(open, events);
+    }
+  }
+
+  #sendMissed(open: OpenChannel, events: readonly FlagEvent[]): void {
+    if (events.length > 0) {
+      // The cursor comes with caught_up: only then has everything before it been sent.
+      this.send(this.dialect.encode({ events, seenAtMs: Date.now(), cursor: null }));
+    }
+    this.#goLive(open);
+  }
+
+  #goLive(open: OpenChannel): void {
+    if (!open.subscription.catchUp()) this.#resync(open, 'too_many_missed');
+    else this.#announce(open);
+  }
+
+  #announce(open: OpenChannel): void {
+    const { position } = this.#options.broadcaster;
+    if (!open.announce || !open.subscription.isLive || position === null) return;
+    open.announce = false;
+    this.tell({ type: 'caught_up', ...named(open.channel), cursor: cursorOf(position) });
+    open.subscription.advance(position);
+  }
+
+  #resync(open: OpenChannel, reason: ResyncReason): void {
+    this.#forget(open);
+    this.tell({ type: 'resync', ...named(open.channel), reason });
+  }
+
+  #forget({ subscription }: OpenChannel): void {
+    subscription.end();
+    this.#channels.delete(subscription.channel);
+  }
+}
+
+function named(channel: Channel): { project_id: string; environment: string; environment_id: string } {
+  return {
+    project_id: channel.projectId,
+    environment: channel.environmentKey,
+    environment_id: channel.environmentId,
+  };
+}
+
+function isNamed(channel: Channel, request: ChannelRequest): boolean {
+  if (channel.projectId !== request.projectId) return false;
+  return 'environmentKey' in request
+    ? channel.environmentKey === request.environmentKey
+    : channel.environmentId === request.environmentId;
+}

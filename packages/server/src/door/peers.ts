@@ -1,0 +1,80 @@
+import { CloseCode } from '@flagcast/protocol';
+import type { Channel, User } from '../access/access.js';
+import type { Position } from '../events/position.js';
+import type { Lifecycle } from '../lifecycle.js';
+
+/** A connection, as those who look after all of them see it. */
+export interface OpenPeer {
+  readonly user: User;
+  /** `plain`, `flagcast.v1` or `sse`. */
+  readonly dialect: string;
+  /** When its token ends, in milliseconds since the epoch. */
+  expiresAtMs: number;
+  /** False from a ping to the answer. */
+  answered: boolean;
+  readonly connection: {
+    /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
+    readonly pausedSinceMs: number | null;
+    channels(): Channel[];
+    /** Ends what its user may no longer see. */
+    revoke(mayView: (channel: Channel) => boolean): void;
+    /** Tells it where it stands, if its dialect has words for that. */
+    heartbeat(position: Position): void;
+    close(code: CloseCode, reason: string): void;
+  };
+  /** Asks whether it is there; where the transport has no such question it counts as answered. */
+  ping(): void;
+  /** Cuts it off without a word. */
+  terminate(): void;
+}
+
+/** All that are connected, over whatever transport. */
+export class Peers {
+  readonly #lifecycle: Lifecycle;
+  readonly #open = new Set<OpenPeer>();
+  #nextId = 1;
+  #draining = false;
+  #whenEmpty: (() => void) | null = null;
+
+  constructor(lifecycle: Lifecycle) {
+    this.#lifecycle = lifecycle;
+  }
+
+  get open(): ReadonlySet<OpenPeer> {
+    return this.#open;
+  }
+
+  /** Nobody new may come in. */
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** Counts the peer in; the returned function counts it out, with how it ended. */
+  add(peer: OpenPeer): (code: number, reason: string) => void {
+    const described = { connectionId: this.#nextId, userId: peer.user.id, dialect: peer.dialect };
+    this.#nextId += 1;
+    this.#open.add(peer);
+    this.#lifecycle.emit('connection:opened', described);
+    return (code, reason) => {
+      if (!this.#open.delete(peer)) return;
+      this.#lifecycle.emit('connection:closed', { ...described, code, reason });
+      if (this.#open.size === 0) this.#whenEmpty?.();
+    };
+  }
+
+  /** Refuses newcomers, asks every peer to reconnect elsewhere, and waits until they have left. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#draining = true;
+    for (const { connection } of this.#open) connection.close(CloseCode.draining, 'the server is shutting down');
+    if (this.#open.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const giveUp = setTimeout(() => {
+        for (const peer of this.#open) peer.terminate();
+      }, timeoutMs);
+      this.#whenEmpty = () => {
+        clearTimeout(giveUp);
+        resolve();
+      };
+    });
+  }
+}

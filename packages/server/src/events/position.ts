@@ -1,0 +1,98 @@
+/**
+ * A place in the database's own history. Whoever has been given everything up to it has missed
+ * nothing but rows with `xid >= watermark`, `created_at > floor` and an xid that is not in `seen`.
+ *
+ * Both ids survive a crash of the database: it never again hands out an id below them.
+ */
+export interface Position {
+  /** Names the history that the ids belong to: the cluster, the database and the timeline. */
+  readonly history: string;
+  /** Every transaction below this id has ended, and its rows have been delivered. */
+  readonly watermark: bigint;
+  /** Of two positions the one with the larger horizon is the later one. */
+  readonly horizon: bigint;
+  /** No row that was still to come has an older `created_at`. RFC 3339, UTC, microseconds. */
+  readonly floor: string;
+  /** Transactions from the watermark on whose rows have been delivered all the same. */
+  readonly seen: readonly bigint[];
+}
+
+/** More than this many are left out: then their events may repeat, and a client knows an event by its id. */
+const maxSeen = 400;
+
+/** Only what cannot be taken back by a crash goes out in a cursor. */
+export function durableSeen(seen: Iterable<bigint>, horizon: bigint): bigint[] {
+  const durable = [...seen].filter((xid) => xid < horizon);
+  return durable.sort((a, b) => (a < b ? -1 : 1)).slice(0, maxSeen);
+}
+
+/**
+ * A position as a cursor: opaque to clients, the same on every server, and short. Ids are written in
+ * base 36, those after the watermark as distances from the one before.
+ */
+export function encodeCursor(position: Position): string {
+  const { history, watermark, horizon, floor, seen } = position;
+  let before = watermark;
+  const distances = seen.map((xid) => {
+    const distance = xid - before;
+    before = xid;
+    return distance.toString(36);
+  });
+  const fields = [
+    version,
+    history,
+    watermark.toString(36),
+    (horizon - watermark).toString(36),
+    floor,
+    distances.join('.'),
+  ];
+  return Buffer.from(fields.join('|')).toString('base64url');
+}
+
+const cursors = new WeakMap<Position, string>();
+
+/** The position's cursor, made once however many peers get it. */
+export function cursorOf(position: Position): string {
+  let cursor = cursors.get(position);
+  if (cursor === undefined) {
+    cursor = encodeCursor(position);
+    cursors.set(position, cursor);
+  }
+  return cursor;
+}
+
+/** The position in a cursor that a client sent; null when it is not one. */
+export function decodeCursor(cursor: string): Position | null {
+  if (cursor.length > maxCursorLength || !/^[\w-]+$/.test(cursor)) return null;
+  const fields = Buffer.from(cursor, 'base64url').toString('utf8').split('|');
+  const [found, history = '', watermarkText = '', horizonText = '', floor = '', seenText = ''] = fields;
+  if (fields.length !== 6 || found !== version) return null;
+  if (!/^[\w-]{1,64}$/.test(history) || !timestampPattern.test(floor) || Number.isNaN(Date.parse(floor))) return null;
+  const watermark = parseId(watermarkText);
+  const ahead = parseId(horizonText);
+  if (watermark === null || ahead === null) return null;
+  const seen: bigint[] = [];
+  let before = watermark;
+  for (const text of seenText === '' ? [] : seenText.split('.')) {
+    const distance = parseId(text);
+    if (distance === null || distance < 0n || seen.length === maxSeen) return null;
+    before += distance;
+    seen.push(before);
+  }
+  if (watermark + ahead > maxId || before > maxId) return null;
+  return { history, watermark, horizon: watermark + ahead, floor, seen };
+}
+
+const version = '1';
+const maxCursorLength = 4_096;
+const maxId = 2n ** 63n - 1n;
+const timestampPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
+
+function parseId(text: string): bigint | null {
+  if (!/^-?[0-9a-z]{1,13}$/.test(text)) return null;
+  let value = 0n;
+  const negative = text.startsWith('-');
+  for (const digit of negative ? text.slice(1) : text) value = value * 36n + BigInt(parseInt(digit, 36));
+  // A horizon may lie below the watermark only before the first durable read.
+  return negative ? -value : value;
+}

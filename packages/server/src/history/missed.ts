@@ -1,0 +1,104 @@
+import type { Pool } from 'pg';
+import type { Channel } from '../access/access.js';
+import { encodeCursor, type Position } from '../events/position.js';
+import {
+  eventColumns, eventOrder, positionColumns, toEvent, toPosition, unseenRows, type KnownEvent } from '../reader/statements.js';
+
+export interface MissedEventsOptions {
+  pool: Pool;
+  /** The view to read, as it is written in SQL. */
+  view: string;
+  embedState: boolean;
+  /** The number of the newest batch that was handed on. */
+  sequence: () => number;
+  /** More missed events than this are not brought one by one. Default 1,000. */
+  maxMissed?: number;
+  /** How long an answer serves those who ask the same, in milliseconds. Default 10,000. */
+  keepMs?: number;
+}
+
+/** What a channel's client at some position has missed, as the database tells it. */
+export interface MissedEvents {
+  /**
+   * The newest batch that had been handed on when the database was asked: of what was handed on up to
+   * there, nothing is missing in the answer.
+   */
+  readonly sequence: number;
+  /** In order; may hold events that have not been handed on yet. Null when there are too many. */
+  readonly events: readonly KnownEvent[] | null;
+  /** The database is behind the position: it has lost transactions that the client knows of. */
+  readonly behind: boolean;
+}
+
+/** How many answers are kept at the most. */
+const maxKept = 256;
+
+/**
+ * Asks PostgreSQL for what was missed. Clients that come back together mostly come from the same
+ * position: equal questions share one query, those under way and those of the last seconds alike.
+ * An answer stays good while the batches after its sequence are still kept.
+ */
+export class MissedEventsSource {
+  readonly #options: Required<MissedEventsOptions>;
+  readonly #answers = new Map<string, { readonly answer: Promise<MissedEvents>; readonly staleAtMs: number }>();
+
+  constructor(options: MissedEventsOptions) {
+    this.#options = { maxMissed: 1_000, keepMs: 10_000, ...options };
+  }
+
+  /** More missed events than this are not brought one by one. */
+  get maxMissed(): number {
+    return this.#options.maxMissed;
+  }
+
+  /** Rejects with what the database throws; then nothing is kept. */
+  async since(channel: Channel, position: Position): Promise<MissedEvents> {
+    const question = JSON.stringify([channel.projectId, channel.environmentId, encodeCursor(position)]);
+    const nowMs = performance.now();
+    const kept = this.#answers.get(question);
+    if (kept !== undefined && nowMs < kept.staleAtMs) return await kept.answer;
+    const answer = this.#ask(channel, position);
+    this.#answers.delete(question);
+    this.#answers.set(question, { answer, staleAtMs: nowMs + this.#options.keepMs });
+    for (const oldest of this.#answers.keys()) {
+      if (this.#answers.size <= maxKept) break;
+      this.#answers.delete(oldest);
+    }
+    try {
+      return await answer;
+    } catch (error) {
+      if (this.#answers.get(question)?.answer === answer) this.#answers.delete(question);
+      throw error;
+    }
+  }
+
+  async #ask(channel: Channel, position: Position): Promise<MissedEvents> {
+    const { pool, view, embedState, maxMissed } = this.#options;
+    // Taken before the query is sent: its snapshot comes later.
+    const sequence = this.#options.sequence();
+    const { rows } = await pool.query<(string | null)[]>({
+      rowMode: 'array',
+      types: { getTypeParser: () => (value: string | Buffer) => value },
+      text: `
+SELECT ${positionColumns}, ${eventColumns(embedState)}
+FROM (SELECT 1) AS always
+LEFT JOIN (
+  ${unseenRows(view)} AND v.project_id::text = $4 AND v.environment_id::text = $5
+  ORDER BY ${eventOrder}
+  LIMIT ${maxMissed + 1}
+) v ON true
+ORDER BY ${eventOrder}
+`,
+      values: [
+        position.watermark.toString(),
+        position.floor,
+        position.seen.map(String),
+        channel.projectId,
+        channel.environmentId,
+      ],
+    });
+    const events = rows.map((row) => toEvent(row, embedState)).filter((event) => event !== null);
+    const behind = toPosition(rows[0] ?? []).xmax < position.horizon;
+    return { sequence, events: events.length > maxMissed ? null : events, behind };
+  }
+}
