@@ -168,7 +168,25 @@ describe('the demo', () => {
   });
 
   test('is filled in once where two servers start at the same moment', async () => {
-    await Promise.all([fill(), fill()]);
+    const gate = await database.pool.connect();
+    try {
+      await gate.query('BEGIN; LOCK TABLE users IN SHARE MODE');
+      const both = Promise.all([fill(), fill()]);
+      await expect
+        .poll(
+          async () =>
+            (
+              await select(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+              )
+            ).length,
+        )
+        .toBe(2);
+      await gate.query('COMMIT');
+      await both;
+    } finally {
+      gate.release();
+    }
     expect(await select('SELECT FROM projects')).toHaveLength(3);
     expect(await select('SELECT FROM features')).toHaveLength(60);
   });

@@ -47,12 +47,24 @@ test('install --tables fills an empty database, and uninstall empties it again',
   expect(await dumpCatalogue(database.pool)).toEqual(before);
 });
 
-test('uninstall keeps the tables where something of others depends on them', async () => {
-  await onClient((client) => install(client, { tables: true }));
-  await database.pool.query('CREATE TABLE public.badges (user_id int REFERENCES users)');
-  const error = await installRefusal(database, (client) => uninstall(client));
-  expect(error.code).toBe('dependent');
-  expect(error.message).toContain('constraint badges_user_id_fkey on table public.badges');
+test('uninstall keeps everything where something of others depends on it', async () => {
+  await onClient(async (client) => await install(client, { tables: true }));
+  const dependents = {
+    'constraint badges_user_id_fkey on table public.badges':
+      'CREATE TABLE public.badges (user_id int REFERENCES users)',
+    'view public.report depends on view public.v_realtime_events':
+      'CREATE VIEW public.report AS SELECT source FROM public.v_realtime_events',
+    'trigger mine on table public.badges':
+      'CREATE TRIGGER mine AFTER INSERT ON public.badges EXECUTE FUNCTION flagcast.wake()',
+  };
+  for (const [name, statement] of Object.entries(dependents)) {
+    await database.pool.query(statement);
+    const error = await installRefusal(database, async (client) => await uninstall(client));
+    expect(error.code).toBe('dependent');
+    expect(error.message).toContain(name);
+    await database.pool.query('DROP VIEW IF EXISTS public.report');
+    await database.pool.query('ALTER TABLE public.badges DROP CONSTRAINT IF EXISTS badges_user_id_fkey');
+  }
 });
 
 test('the public view comes back too when it was dropped', async () => {

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { requestChange } from '../src/demo/approvals.js';
 import { fillDemo } from '../src/demo/fill.js';
+import { createRandom } from '../src/demo/random.js';
 import { startTraffic } from '../src/demo/traffic.js';
 import { createTestCluster, createTestDatabase, withClient, type TestDatabase } from './database.js';
 
@@ -101,6 +103,16 @@ test('makes events of every kind, and leaves the history and the bounds whole', 
   expect(wrong.filter(({ told, present }: { told?: string; present?: string }) => told !== present)).toEqual(
     [],
   );
+});
+
+test('lets only a few requests wait, however slowly they are decided', async () => {
+  const random = createRandom(1);
+  await withClient(database.url, async (client) => {
+    for (let nth = 0; nth < 20; nth += 1) await requestChange(client, random);
+    const { rowCount } = await client.query("SELECT FROM pending_changes WHERE status = 'pending'");
+    expect(rowCount).toBe(6);
+    expect(await requestChange(client, random)).toBe(null);
+  });
 });
 
 test('leaves alone what somebody at the console asked for, and junk in a request stops nobody', async () => {
