@@ -1,12 +1,14 @@
-import { type Logger, pino, stdTimeFunctions } from 'pino';
-import { redactUrl } from './access/request-token.js';
+import { destination, type Logger, pino, stdTimeFunctions } from 'pino';
+import { describeError, printable, scrub } from './describe.js';
 import type { Lifecycle } from './lifecycle.js';
 
 /** How often a failure that every request meets is logged, in milliseconds. */
 const REPEAT_AFTER_MS = 10_000;
+/** How much of the log is kept while it cannot be written; what comes then is dropped. */
+const MAX_UNWRITTEN_BYTES = 1_048_576;
 
 /** Whoever writes a log line; `process.stdout` is one. */
-export interface LineOutput {
+interface LineOutput {
   write(text: string): unknown;
 }
 
@@ -25,9 +27,11 @@ export function createLogger(options: { readonly human: boolean; readonly output
     const terminal = output ?? process.stdout;
     return pino(settings, { write: (line: string) => void terminal.write(humanLine(line)) });
   }
-  return output === undefined
-    ? pino(settings)
-    : pino(settings, { write: (line: string) => void output.write(line) });
+  if (output !== undefined) return pino(settings, { write: (line: string) => void output.write(line) });
+  const standardOutput = destination({ dest: 1, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
+  // A full disk or a reader that went away must not end the server; what fits is written later.
+  standardOutput.on('error', () => undefined);
+  return pino(settings, standardOutput);
 }
 
 /**
@@ -80,34 +84,6 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
 /** Whether a failed attempt (from 1) is to be logged: the first, and then at gaps that double. */
 export function isWorthLogging(attempt: number): boolean {
   return Number.isInteger(Math.log2(attempt));
-}
-
-/** An error in one line: its code, where it has one, and its message, without passwords and tokens. */
-export function describeError(error: unknown): string {
-  if (!(error instanceof Error)) return scrub(String(error));
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
-  // A host name with several addresses fails with one error for each and no message of its own.
-  const message =
-    error.message === '' && error instanceof AggregateError
-      ? error.errors.map((each) => (each instanceof Error ? each.message : String(each))).join('; ')
-      : error.message;
-  if (message === '') return code ?? error.name;
-  return scrub(code === null || message.includes(code) ? message : `${code}: ${message}`);
-}
-
-/** A text as one line that can be logged or shown: no passwords of URLs, no tokens, no control characters. */
-export function scrub(text: string): string {
-  return (
-    printable(redactUrl(text))
-      // Up to the last @: a password that was not percent-encoded may hold one.
-      .replace(/\b([a-z][a-z\d+.-]*:\/\/)\S*@/gi, '$1[redacted]@')
-      .replace(/\b(password|secret|token)=[^&\s]+/gi, '$1=[redacted]')
-  );
-}
-
-/** A text without what would steer the terminal that shows it (line breaks, escapes, text direction). */
-export function printable(text: string): string {
-  return text.replace(/\s+/g, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '�');
 }
 
 /** `12:00:01 WARN reader failed attempt=1 error="ECONNREFUSED: ..."`; the level only where it is not info. */

@@ -1,0 +1,94 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../database/embedded.js';
+import { install } from '../database/install.js';
+import { backoffMs } from '../database/session.js';
+import { fillDemo } from '../demo/fill.js';
+import { describeError } from '../describe.js';
+import { isWorthLogging } from '../log.js';
+import { withClient } from './connect.js';
+import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
+
+/** The embedded PostgreSQL with the demo in it. */
+export interface DemoDatabase {
+  /** Holds the password: never log it. */
+  readonly databaseUrl: string;
+  readonly dataDir: string;
+  /** Ends PostgreSQL cleanly, or past half of `limitMs` like a crash, which it recovers from at the next start. */
+  stop(limitMs: number): Promise<void>;
+}
+
+/**
+ * Starts the embedded PostgreSQL of the data folder, with the tables, the view, the triggers and
+ * the demo's data where they are missing. When PostgreSQL ends by itself it is started again, on
+ * the same port, for as long as it takes.
+ *
+ * @throws EmbeddedPostgresError, InstallError, CommandError: one line each.
+ */
+export async function startDemoDatabase(options: {
+  readonly dataDir: string;
+  readonly logger: Logger;
+}): Promise<DemoDatabase> {
+  const { logger } = options;
+  const stopping = new AbortController();
+  let reviving: Promise<void> | null = null;
+  logger.info({ event: 'embedded_database_starting', dataDir: options.dataDir });
+  const postgres = await startEmbeddedPostgres({
+    dataDir: options.dataDir,
+    onLog: (line) => logger.debug({ event: 'embedded_database_log', line }),
+    onExit: (error) => {
+      if (stopping.signal.aborted) return;
+      logger.error({ event: 'embedded_database_ended', error: describeError(error) });
+      reviving = revive(postgres, stopping.signal, logger);
+    },
+  });
+  const database: DemoDatabase = {
+    databaseUrl: postgres.url(),
+    dataDir: postgres.dataDir,
+    async stop(limitMs) {
+      stopping.abort();
+      await reviving;
+      await withdrawDatabaseUrl(postgres.dataDir);
+      const immediate = setTimeout(() => void postgres.stop('immediate'), limitMs / 2);
+      await postgres.stop();
+      clearTimeout(immediate);
+      logger.info({ event: 'embedded_database_stopped' });
+    },
+  };
+  try {
+    await withClient(database.databaseUrl, async (client) => {
+      await install(client, { tables: true });
+      await fillDemo(client);
+    });
+    await publishDatabaseUrl(postgres.dataDir, database.databaseUrl);
+  } catch (error) {
+    await database.stop(5_000);
+    throw error;
+  }
+  logger.info({ event: 'embedded_database_started', dataDir: postgres.dataDir, port: postgres.port });
+  return database;
+}
+
+async function revive(postgres: EmbeddedPostgres, stopping: AbortSignal, logger: Logger): Promise<void> {
+  const isStopping = (): boolean => stopping.aborted;
+  for (let attempt = 1; !isStopping(); attempt += 1) {
+    try {
+      await postgres.restart();
+      logger.info({ event: 'embedded_database_restarted', attempt });
+      return;
+    } catch (error) {
+      if (isStopping()) return;
+      const retryInMs = backoffMs(attempt);
+      if (isWorthLogging(attempt)) {
+        logger.error({
+          event: 'embedded_database_restart_failed',
+          attempt,
+          retryInMs,
+          error: describeError(error),
+        });
+      }
+      // Rejects exactly when the server is stopping, which the loop looks at.
+      await delay(retryInMs, undefined, { signal: stopping }).catch(() => undefined);
+    }
+  }
+}

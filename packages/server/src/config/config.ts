@@ -1,0 +1,279 @@
+import path from 'node:path';
+import { z } from 'zod';
+import { createOriginPolicy } from '../access/origin.js';
+import { secretKey } from '../access/token.js';
+import { defaultDataDir } from '../database/embedded.js';
+import { ConfigError } from './config-error.js';
+import { parseDuration } from './duration.js';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** What was said on the command line, as it was written; it wins over the environment. */
+export interface Flags {
+  readonly databaseUrl?: string | undefined;
+  readonly port?: string | undefined;
+  readonly host?: string | undefined;
+  readonly pollInterval?: string | undefined;
+}
+
+/** How tokens are checked: an HS256 secret of at least 32 bytes, or where the issuer publishes its keys. */
+export type Auth = { readonly secret: string } | { readonly jwksUrl: string };
+
+/** What `serve` runs with. */
+export interface ServeConfig {
+  /** The database to attach to; null: the embedded PostgreSQL in `dataDir`. */
+  readonly databaseUrl: string | null;
+  /** Null only without a `databaseUrl`: then the secret that is kept in `dataDir`. */
+  readonly auth: Auth | null;
+  /** 0: a free one. */
+  readonly port: number;
+  readonly host: string;
+  readonly pollIntervalMs: number;
+  /** Exact origins, `null` or `*`; pages of the server's own origin are always allowed. */
+  readonly allowedOrigins: readonly string[];
+  readonly allowQueryToken: boolean;
+  readonly maxConnectionsPerUser: number;
+  readonly maxConnectionsPerAddress: number;
+  /** An absolute path. */
+  readonly dataDir: string;
+  /** Whether it is not where the other commands look by themselves. */
+  readonly dataDirChosen: boolean;
+}
+
+/** What the commands that talk to a server or a database from beside it run with. */
+export interface LocalConfig {
+  readonly databaseUrl: string | null;
+  /** From FLAGCAST_JWT_SECRET. */
+  readonly secret: string | null;
+  /** An absolute path. */
+  readonly dataDir: string;
+}
+
+const limit = wholeNumber(1, 1_000_000);
+
+/** Each setting by its variable, with the flag of the same meaning where there is one. */
+const settings = {
+  DATABASE_URL: { flag: 'databaseUrl', schema: parsed(parseDatabaseUrl) },
+  PORT: { flag: 'port', schema: wholeNumber(0, 65_535) },
+  HOST: { flag: 'host', schema: parsed(parseHost) },
+  FLAGCAST_JWT_SECRET: { flag: null, schema: parsed(parseSecret) },
+  FLAGCAST_JWKS_URL: { flag: null, schema: parsed(parseJwksUrl) },
+  FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
+  FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
+  FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
+  FLAGCAST_DATA_DIR: { flag: null, schema: parsed((text) => path.resolve(text)) },
+  FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
+  FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: { flag: null, schema: limit },
+} as const satisfies Record<string, { flag: keyof Flags | null; schema: z.ZodType }>;
+
+type Variable = keyof typeof settings;
+type Value<Name extends Variable> = z.output<(typeof settings)[Name]['schema']>;
+
+/**
+ * The settings of `serve`. With a database one of FLAGCAST_JWT_SECRET and FLAGCAST_JWKS_URL must
+ * be set, and never both.
+ *
+ * @throws ConfigError naming every variable or flag that is wrong, and what it accepts.
+ */
+export function loadConfig(environment: Environment, flags: Flags): ServeConfig {
+  const reading = new Reading(environment, flags);
+  const secret = reading.value('FLAGCAST_JWT_SECRET');
+  const jwksUrl = reading.value('FLAGCAST_JWKS_URL');
+  const databaseUrl = reading.value('DATABASE_URL');
+  const auth = secret === null ? (jwksUrl === null ? null : { jwksUrl }) : { secret };
+  if (reading.isSet('FLAGCAST_JWT_SECRET') && reading.isSet('FLAGCAST_JWKS_URL')) {
+    reading.report('FLAGCAST_JWT_SECRET and FLAGCAST_JWKS_URL are both set: unset one of them');
+  } else if (
+    reading.isSet('DATABASE_URL') &&
+    !reading.isSet('FLAGCAST_JWT_SECRET') &&
+    !reading.isSet('FLAGCAST_JWKS_URL')
+  ) {
+    reading.report(
+      'Nothing says how to check tokens: set FLAGCAST_JWT_SECRET to the secret that signs them (at least 32 bytes), or FLAGCAST_JWKS_URL to the address of their keys',
+    );
+  }
+  const config: ServeConfig = {
+    databaseUrl,
+    auth,
+    port: reading.value('PORT') ?? 8080,
+    host: reading.value('HOST') ?? '127.0.0.1',
+    pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
+    allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
+    allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
+    maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
+    maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
+    dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),
+    dataDirChosen: reading.isSet('FLAGCAST_DATA_DIR'),
+  };
+  reading.finish();
+  return config;
+}
+
+/**
+ * The settings of the commands beside the server.
+ *
+ * @throws ConfigError naming every variable or flag that is wrong, and what it accepts.
+ */
+export function loadLocalConfig(environment: Environment, flags: Flags): LocalConfig {
+  const reading = new Reading(environment, flags);
+  const config: LocalConfig = {
+    databaseUrl: reading.value('DATABASE_URL'),
+    secret: reading.value('FLAGCAST_JWT_SECRET'),
+    dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),
+  };
+  reading.finish();
+  return config;
+}
+
+/**
+ * The database that a command is for: there is no default.
+ *
+ * @throws ConfigError when none is given or what is given is no URL of a PostgreSQL database.
+ */
+export function loadDatabaseUrl(environment: Environment, flags: Flags): string {
+  const reading = new Reading(environment, flags);
+  const databaseUrl = reading.value('DATABASE_URL');
+  reading.finish();
+  if (databaseUrl === null) {
+    throw new ConfigError([
+      'No database is given: add --database-url postgresql://user:password@host:5432/database, or set DATABASE_URL',
+    ]);
+  }
+  return databaseUrl;
+}
+
+/** Whether a terminal may be written to in colours (no-color.org). */
+export function allowsColors(environment: Environment): boolean {
+  return (environment['NO_COLOR'] ?? '') === '';
+}
+
+/** Reads settings one by one and gathers what is wrong with them. */
+class Reading {
+  readonly #environment: Environment;
+  readonly #flags: Flags;
+  readonly #problems: string[] = [];
+
+  constructor(environment: Environment, flags: Flags) {
+    this.#environment = environment;
+    this.#flags = flags;
+  }
+
+  /** Null when it is not set, or wrong, which is reported. */
+  value<Name extends Variable>(variable: Name): Value<Name> | null {
+    const { name, text } = this.#find(variable);
+    if (text === undefined) return null;
+    const result = settings[variable].schema.safeParse(text);
+    if (result.success) return result.data as Value<Name>;
+    for (const issue of result.error.issues) this.report(`${name}: ${issue.message}`);
+    return null;
+  }
+
+  isSet(variable: Variable): boolean {
+    return this.#find(variable).text !== undefined;
+  }
+
+  report(problem: string): void {
+    this.#problems.push(problem);
+  }
+
+  finish(): void {
+    if (this.#problems.length > 0) throw new ConfigError(this.#problems);
+  }
+
+  #find(variable: Variable): { name: string; text: string | undefined } {
+    const { flag } = settings[variable];
+    const given = flag === null ? undefined : this.#flags[flag];
+    if (flag !== null && given !== undefined) return { name: flagName(flag), text: given };
+    const text = this.#environment[variable]?.trim();
+    // Compose files and charts pass an empty variable for one that is not set. Only the database
+    // is different: without it another one would be served, and silently.
+    return { name: variable, text: text === '' && variable !== 'DATABASE_URL' ? undefined : text };
+  }
+}
+
+function flagName(flag: keyof Flags): string {
+  return `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** A setting that `parse` makes of its text, or refuses with an Error whose message is for the user. */
+function parsed<Output>(parse: (text: string) => Output): z.ZodType<Output, string> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  });
+}
+
+function wholeNumber(least: number, most: number): z.ZodType<number, string> {
+  return parsed((text) => {
+    const number = Number(text);
+    if (!/^\d+$/.test(text) || number < least || number > most) {
+      throw new Error(
+        `${JSON.stringify(text)} is not accepted; give a whole number from ${least} to ${most}`,
+      );
+    }
+    return number;
+  });
+}
+
+// Neither this nor the two that follow quote what they refuse: it may hold a password.
+function parseDatabaseUrl(text: string): string {
+  if (!/^postgres(ql)?:\/\//i.test(text) || !URL.canParse(text)) {
+    const problem = text === '' ? 'it is empty' : 'it is not the URL of a PostgreSQL database';
+    throw new Error(
+      `${problem}; write postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded`,
+    );
+  }
+  return text;
+}
+
+function parseSecret(text: string): string {
+  secretKey(text);
+  return text;
+}
+
+function parseJwksUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+    throw new Error(
+      'it is not the address of a JWK Set; write http(s)://host/path, without a user or a password',
+    );
+  }
+  return text;
+}
+
+function parseHost(text: string): string {
+  if (!/^[\w.:%-]+$/.test(text)) {
+    throw new Error(
+      `${JSON.stringify(text)} is not an address to listen on; give one of this machine, such as 127.0.0.1, 0.0.0.0 or ::`,
+    );
+  }
+  return text;
+}
+
+function parsePollInterval(text: string): number {
+  const pollIntervalMs = parseDuration(text);
+  if (pollIntervalMs < 10 || pollIntervalMs > 3_600_000) {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 10ms to 1h`);
+  }
+  return pollIntervalMs;
+}
+
+function parseOrigins(text: string): string[] {
+  const origins = text
+    .split(',')
+    .map((origin) => origin.trim())
+    .filter((origin) => origin !== '');
+  createOriginPolicy(origins);
+  return origins;
+}
+
+function parseQueryToken(text: string): boolean {
+  if (text !== 'allow' && text !== 'deny') {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give allow or deny (the default)`);
+  }
+  return text === 'allow';
+}

@@ -1,0 +1,30 @@
+import { redactUrl } from './access/request-token.js';
+
+/** An error in one line: its code, where it has one, and its message, without passwords and tokens. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return scrub(String(error));
+  // Of the system or of PostgreSQL; our own errors have codes for programs, and say it all.
+  const code = 'code' in error && /^[A-Z\d_]+$/.test(String(error.code)) ? String(error.code) : null;
+  // A host name with several addresses fails with one error for each and no message of its own.
+  const message =
+    error.message === '' && error instanceof AggregateError
+      ? error.errors.map((each) => (each instanceof Error ? each.message : String(each))).join('; ')
+      : error.message;
+  if (message === '') return code ?? error.name;
+  return scrub(code === null || message.includes(code) ? message : `${code}: ${message}`);
+}
+
+/** A text as one line that can be logged or shown: no passwords of URLs, no tokens, no control characters. */
+export function scrub(text: string): string {
+  return (
+    printable(redactUrl(text))
+      // Up to the last @: a password that was not percent-encoded may hold one.
+      .replace(/\b([a-z][a-z\d+.-]*:\/\/)\S*@/gi, '$1[redacted]@')
+      .replace(/\b(password|secret|token)=[^&\s]+/gi, '$1=[redacted]')
+  );
+}
+
+/** A text without what would steer the terminal that shows it (line breaks, escapes, text direction). */
+export function printable(text: string): string {
+  return text.replace(/\s+/g, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '�');
+}

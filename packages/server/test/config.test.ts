@@ -1,0 +1,152 @@
+import { describe, expect, it } from 'vitest';
+import { type Flags, loadConfig, loadDatabaseUrl } from '../src/config/config.js';
+import { ConfigError } from '../src/config/config-error.js';
+
+const secret = 'a-secret-of-more-than-thirty-two-bytes';
+const database = { DATABASE_URL: 'postgresql://u:hunter2@db/flags', FLAGCAST_JWT_SECRET: secret };
+
+/** The lines that tell what is wrong; none when all is accepted. */
+function problems(environment: Record<string, string>, flags: Flags = {}): string[] {
+  try {
+    loadConfig(environment, flags);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message.split('\n');
+    throw error;
+  }
+}
+
+describe('the settings of serve', () => {
+  it('has a default for everything but the data of an attached database', () => {
+    expect(loadConfig({ FLAGCAST_DATA_DIR: '/data' }, {})).toEqual({
+      databaseUrl: null,
+      auth: null,
+      port: 8080,
+      host: '127.0.0.1',
+      pollIntervalMs: 1_000,
+      allowedOrigins: [],
+      allowQueryToken: false,
+      maxConnectionsPerUser: 100,
+      maxConnectionsPerAddress: 1_000,
+      dataDir: '/data',
+      dataDirChosen: true,
+    });
+  });
+
+  it('reads every variable', () => {
+    const environment = {
+      ...database,
+      PORT: '0',
+      HOST: '::1',
+      FLAGCAST_POLL_INTERVAL: '250ms',
+      FLAGCAST_ALLOWED_ORIGINS: 'https://a.example.com, http://b.example.com:8080,null',
+      FLAGCAST_QUERY_TOKEN: 'allow',
+      FLAGCAST_DATA_DIR: '/data',
+      FLAGCAST_MAX_CONNECTIONS_PER_USER: '3',
+      FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: '7',
+    };
+    expect(loadConfig(environment, {})).toEqual({
+      databaseUrl: database.DATABASE_URL,
+      auth: { secret },
+      port: 0,
+      host: '::1',
+      pollIntervalMs: 250,
+      allowedOrigins: ['https://a.example.com', 'http://b.example.com:8080', 'null'],
+      allowQueryToken: true,
+      maxConnectionsPerUser: 3,
+      maxConnectionsPerAddress: 7,
+      dataDir: '/data',
+      dataDirChosen: true,
+    });
+  });
+
+  it('lets a flag win over its variable, also over a wrong one', () => {
+    const environment = { ...database, PORT: 'nonsense', HOST: '0.0.0.0', FLAGCAST_POLL_INTERVAL: '9s' };
+    const flags = { port: '81', host: 'localhost', pollInterval: '2s', databaseUrl: 'postgres://other/x' };
+    expect(loadConfig(environment, flags)).toMatchObject({
+      port: 81,
+      host: 'localhost',
+      pollIntervalMs: 2_000,
+      databaseUrl: 'postgres://other/x',
+    });
+  });
+
+  it('takes an empty variable for one that is not set', () => {
+    const environment = { PORT: '', HOST: ' ', FLAGCAST_JWKS_URL: '', FLAGCAST_ALLOWED_ORIGINS: '' };
+    expect(loadConfig(environment, {})).toMatchObject({ port: 8080, host: '127.0.0.1', auth: null });
+  });
+
+  it.each([
+    ['DATABASE_URL', 'mysql://u:hunter2@db/x', 'postgresql://'],
+    ['DATABASE_URL', 'hunter2', 'postgresql://'],
+    ['DATABASE_URL', 'postgres://u:hunter2@db:port/x', 'postgresql://'],
+    // Served as if it were not set, this one would be another database, and silently.
+    ['DATABASE_URL', '', 'it is empty'],
+    ['PORT', '80a', '0 to 65535'],
+    ['PORT', '65536', '0 to 65535'],
+    ['PORT', '-1', '0 to 65535'],
+    ['HOST', 'http://x', '127.0.0.1'],
+    ['FLAGCAST_JWT_SECRET', 'hunter2', 'at least 32'],
+    ['FLAGCAST_JWKS_URL', 'ftp://keys', 'http(s)://'],
+    ['FLAGCAST_JWKS_URL', 'https://u:hunter2@keys', 'http(s)://'],
+    ['FLAGCAST_POLL_INTERVAL', '5', '500ms'],
+    ['FLAGCAST_POLL_INTERVAL', '1ms', '10ms to 1h'],
+    ['FLAGCAST_POLL_INTERVAL', '2h', '10ms to 1h'],
+    ['FLAGCAST_ALLOWED_ORIGINS', 'https://a.example.com/path', 'scheme://host'],
+    ['FLAGCAST_QUERY_TOKEN', 'yes', 'allow or deny'],
+    ['FLAGCAST_MAX_CONNECTIONS_PER_USER', '0', '1 to'],
+    ['FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS', '1.5', '1 to'],
+  ])('refuses %s=%s by its name and says what is accepted', (name, value, accepted) => {
+    const [line = '', ...others] = problems({
+      [name]: value,
+      ...(name === 'DATABASE_URL' ? { FLAGCAST_JWT_SECRET: secret } : {}),
+    });
+    expect(others).toEqual([]);
+    expect(line).toMatch(new RegExp(`^${name}: `));
+    expect(line).toContain(accepted);
+    expect(line).not.toContain('hunter2');
+  });
+
+  it.each([
+    ['--database-url', { databaseUrl: 'db' }],
+    ['--port', { port: 'x' }],
+    ['--host', { host: '' }],
+    ['--poll-interval', { pollInterval: 'x' }],
+  ])('refuses a wrong %s by its name', (name, flags) => {
+    const [line = ''] = problems({ FLAGCAST_JWT_SECRET: secret }, flags);
+    expect(line).toMatch(new RegExp(`^${name}: `));
+  });
+
+  it('tells all that is wrong at once, one line each', () => {
+    const lines = problems(
+      { PORT: 'x', FLAGCAST_QUERY_TOKEN: 'x', FLAGCAST_JWT_SECRET: 'short' },
+      { host: '?' },
+    );
+    expect(lines.map((line) => line.split(':', 1)[0]).toSorted()).toEqual([
+      '--host',
+      'FLAGCAST_JWT_SECRET',
+      'FLAGCAST_QUERY_TOKEN',
+      'PORT',
+    ]);
+  });
+
+  it('wants exactly one way to check tokens with a database', () => {
+    const { DATABASE_URL } = database;
+    const jwks = { FLAGCAST_JWKS_URL: 'https://keys.example.com/jwks' };
+    expect(problems({ DATABASE_URL })).toEqual([
+      expect.stringMatching(/FLAGCAST_JWT_SECRET.*FLAGCAST_JWKS_URL/),
+    ]);
+    expect(problems({ ...database, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
+    expect(problems({ FLAGCAST_JWT_SECRET: secret, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
+    expect(loadConfig({ DATABASE_URL, ...jwks }, {}).auth).toEqual({ jwksUrl: jwks.FLAGCAST_JWKS_URL });
+    expect(loadConfig({ FLAGCAST_JWT_SECRET: secret }, {}).auth).toEqual({ secret });
+  });
+});
+
+describe('the database of install and uninstall', () => {
+  it('comes from the flag, else from DATABASE_URL, and has no default', () => {
+    expect(loadDatabaseUrl(database, { databaseUrl: 'postgres://a/b' })).toBe('postgres://a/b');
+    expect(loadDatabaseUrl(database, {})).toBe(database.DATABASE_URL);
+    expect(() => loadDatabaseUrl({}, {})).toThrow(/--database-url/);
+  });
+});

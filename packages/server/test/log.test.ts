@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { describeError } from '../src/describe.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { createLogger, logLifecycle } from '../src/log.js';
+
+function logging(human = false): { lifecycle: Lifecycle; text: () => string; events: () => unknown[] } {
+  let text = '';
+  const lifecycle = new Lifecycle();
+  const output = {
+    write: (line: string) => {
+      text += line;
+    },
+  };
+  logLifecycle(createLogger({ human, output }), lifecycle);
+  const lines = (): string[] => text.split('\n').filter((line) => line !== '');
+  return { lifecycle, text: () => text, events: () => lines().map((line) => JSON.parse(line) as unknown) };
+}
+
+describe('the log', () => {
+  it('tells of an outage at growing gaps, and of its end', () => {
+    const { lifecycle, events } = logging();
+    for (let attempt = 1; attempt <= 20; attempt += 1) {
+      lifecycle.emit('reader:failed', { error: new Error('down'), attempt, retryInMs: 100 });
+    }
+    lifecycle.emit('reader:recovered', { attempts: 20, downMs: 60_000 });
+    expect(events()).toMatchObject([
+      ...[1, 2, 4, 8, 16].map((attempt) => ({
+        level: 'warn',
+        event: 'reader_failed',
+        attempt,
+        error: 'down',
+      })),
+      { level: 'info', event: 'reader_recovered', downMs: 60_000 },
+    ]);
+  });
+
+  it('does not repeat a failure that every request meets', () => {
+    const { lifecycle, events } = logging();
+    for (let request = 0; request < 100; request += 1) {
+      lifecycle.emit('access:failed', { error: new Error('down') });
+    }
+    expect(events()).toHaveLength(1);
+  });
+
+  it('holds no password and no token', () => {
+    const { lifecycle, text } = logging();
+    const error = new TypeError('Invalid URL: postgres://u:hunter2@p@ss@db/x?password=hunter2');
+    lifecycle.emit('reader:failed', {
+      error: Object.assign(error, { input: 'hunter2' }),
+      attempt: 1,
+      retryInMs: 1,
+    });
+    lifecycle.emit('access:failed', { error: new Error('bad eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln') });
+    expect(text()).toContain('Invalid URL: postgres://[redacted]@db/x');
+    expect(text()).not.toMatch(/hunter2|p@ss|eyJ|stack/);
+  });
+
+  it('is a short line on a terminal, whatever a message holds', () => {
+    const { lifecycle, text } = logging(true);
+    lifecycle.emit('reader:history-lost', { reason: 'restored\n\x1b[2J?' });
+    expect(text()).toMatch(/^\d\d:\d\d:\d\d ERROR reader history lost reason="restored [^\x1b\n]*\?"\n$/);
+  });
+});
+
+describe('an error in one line', () => {
+  it('has the code of the system or of PostgreSQL once, and every reason', () => {
+    expect(describeError(Object.assign(new Error('no\nway'), { code: '28P01' }))).toBe('28P01: no way');
+    expect(describeError(Object.assign(new Error('connect ECONNREFUSED x'), { code: 'ECONNREFUSED' }))).toBe(
+      'connect ECONNREFUSED x',
+    );
+    expect(describeError(new AggregateError([new Error('one'), new Error('two')]))).toBe('one; two');
+    expect(describeError(Object.assign(new Error('ours'), { code: 'held' }))).toBe('ours');
+    expect(describeError('text')).toBe('text');
+  });
+});

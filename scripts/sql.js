@@ -1,0 +1,5 @@
+// npm run sql -- "SQL": runs one statement in the database of the demo that is running.
+import { reportFailure } from '../packages/server/dist/cli/report.js';
+import { runSql } from '../packages/server/dist/cli/sql.js';
+
+await reportFailure(async () => await runSql(process.argv.slice(2), process.env));
