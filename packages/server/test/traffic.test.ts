@@ -178,6 +178,7 @@ test('stop waits for the action that is running', async () => {
       async () =>
         (await database.pool.query("SELECT FROM audit_log WHERE created_at > now() - interval '1 minute'"))
           .rowCount,
+      { timeout: 20_000 },
     )
     .toBeGreaterThan(0);
   await traffic.stop();

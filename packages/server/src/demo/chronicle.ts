@@ -2,7 +2,7 @@ import type { FlagIdea } from './flag-idea.js';
 import type { DemoProject } from './people.js';
 import type { Random } from './random.js';
 
-export const environmentKeys = ['prod', 'stage', 'dev'] as const;
+const environmentKeys = ['prod', 'stage', 'dev'] as const;
 export type EnvironmentKey = (typeof environmentKeys)[number];
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
