@@ -8,7 +8,7 @@ import { createTokenVerifier } from './access/token.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import { Door } from './door/door.js';
 import { Gateway } from './door/gateway.js';
-import { Sweeper } from './door/sweeper.js';
+import { Sweeper, type SweepTiming } from './door/sweeper.js';
 import { createApp } from './http/app.js';
 import { createMetrics } from './http/metrics.js';
 import { Lifecycle } from './lifecycle.js';
@@ -30,8 +30,17 @@ export interface FlagcastOptions {
   maxConnectionsPerUser?: number;
   /** Connections that one address may have open. Default 1,000. */
   maxConnectionsPerAddress?: number;
+  /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
+  timing?: FlagcastTiming;
   /** Tells what happens; one is made when none is given. */
   lifecycle?: Lifecycle;
+}
+
+export interface FlagcastTiming extends SweepTiming {
+  /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
+  handshakeTimeoutMs?: number;
+  /** Without a successful read for this long `/readyz` answers 503, in milliseconds. Default 15,000. */
+  readinessGraceMs?: number;
 }
 
 export interface Flagcast {
@@ -52,13 +61,12 @@ const poolSize = 5;
 const lookUpTimeoutMs = 5_000;
 /** How long peers get to leave when the server closes, in milliseconds: within the 10 s that close() takes. */
 const drainTimeoutMs = 5_000;
-/** Without a successful read for this long the server is not ready for new clients, in milliseconds. */
-const readinessGraceMs = 15_000;
 
 /** Puts the parts together: the only place that knows all of them. */
 export function createFlagcast(options: FlagcastOptions): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const { databaseUrl } = options;
+  const { readinessGraceMs = 15_000, handshakeTimeoutMs = 10_000, ...sweepTiming } = options.timing ?? {};
 
   const pool = new pg.Pool({
     connectionString: databaseUrl,
@@ -90,6 +98,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     door,
     broadcaster,
     lifecycle,
+    handshakeTimeoutMs,
     limits: createConnectionLimits({
       ...(options.maxConnectionsPerUser === undefined ? {} : { perUser: options.maxConnectionsPerUser }),
       ...(options.maxConnectionsPerAddress === undefined
@@ -97,7 +106,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         : { perAddress: options.maxConnectionsPerAddress }),
     }),
   });
-  const sweeper = new Sweeper({ open: gateway.open, access, lifecycle });
+  const sweeper = new Sweeper({ open: gateway.open, access, lifecycle, ...sweepTiming });
 
   let lastReadAtMs: number | null = null;
   let closing: Promise<void> | null = null;

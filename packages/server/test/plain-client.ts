@@ -1,3 +1,7 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
+import type { Socket } from 'node:net';
 import type { PlainMessage } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 
@@ -30,14 +34,20 @@ export class PlainClient {
   static async connect(
     wsUrl: string,
     query: Record<string, string>,
-    options: { token?: string; headers?: Record<string, string>; protocols?: string[] } = {},
+    options: {
+      token?: string;
+      headers?: Record<string, string>;
+      protocols?: string[];
+      autoPong?: boolean;
+    } = {},
   ): Promise<PlainClient> {
     const headers = {
       ...(options.token === undefined ? {} : { Authorization: `Bearer ${options.token}` }),
       ...options.headers,
     };
     const url = `${wsUrl}?${new URLSearchParams(query).toString()}`;
-    const socket = new WebSocket(url, options.protocols ?? [], { headers });
+    const { protocols = [], autoPong = true } = options;
+    const socket = new WebSocket(url, protocols, { headers, autoPong });
     const client = new PlainClient(socket);
     await new Promise<void>((resolve, reject) => {
       socket.once('open', resolve);
@@ -65,6 +75,66 @@ export class PlainClient {
     this.socket.close();
     await this.closed;
   }
+}
+
+/** What came back for an upgrade request that was written by hand. */
+export interface Handshake {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** Of a refusal; empty after 101. */
+  readonly body: string;
+  /** Paused, with whatever followed the head unread in it; null unless the status is 101. */
+  readonly socket: Socket | null;
+}
+
+/**
+ * Sends an upgrade request with exactly this query string and these headers, over those of a good
+ * handshake (null leaves one out). Nothing is read from or written to the socket afterwards.
+ */
+export async function handshake(
+  wsUrl: string,
+  query: string,
+  headers: Record<string, string | null> = {},
+): Promise<Handshake> {
+  const all: Record<string, string | null> = {
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': randomBytes(16).toString('base64'),
+    ...headers,
+  };
+  const { hostname, port, pathname } = new URL(wsUrl);
+  const sent = request({
+    hostname,
+    port,
+    path: query === '' ? pathname : `${pathname}?${query}`,
+    headers: Object.fromEntries(
+      Object.entries(all).flatMap(([name, value]) => (value === null ? [] : [[name, value]])),
+    ),
+    agent: false,
+  });
+  const answered = new Promise<[IncomingMessage, Socket | null]>((resolve, reject) => {
+    sent.once('upgrade', (response, socket, head) => {
+      socket.pause();
+      socket.unshift(head);
+      resolve([response, socket]);
+    });
+    sent.once('response', (response) => resolve([response, null]));
+    sent.once('error', reject);
+  });
+  sent.end();
+  const [response, socket] = await answered;
+  const chunks: Buffer[] = [];
+  if (socket === null) {
+    response.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await once(response, 'end');
+  }
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    body: Buffer.concat(chunks).toString('utf8'),
+    socket,
+  };
 }
 
 /** The server's HTTP answer to a refused upgrade. */

@@ -20,9 +20,12 @@ export interface GatewayOptions {
   lifecycle: Lifecycle;
   /** The path of the endpoint. Default `/api/ws`. */
   path?: string;
-  /** How long a handshake may take, in milliseconds. Default 10,000. */
+  /** How long a handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
-  /** Past this many bytes that a peer has not taken it is paused. Default 1 MiB. */
+  /**
+   * Past this many bytes that a peer has not taken it is paused; more than a socket buffers before it tells
+   * when it has drained (64 KiB). Default 1 MiB.
+   */
   highWaterBytes?: number;
   /** A message of a peer that is longer than this many bytes ends its connection. Default 4,096. */
   maxMessageBytes?: number;
@@ -64,6 +67,15 @@ export class Gateway {
       maxPayload: this.#options.maxMessageBytes,
       // A token among the offered subprotocols is never echoed; the plain dialect has no name.
       handleProtocols: () => false,
+      autoPong: false,
+    });
+    // The library finds fault with a handshake; the answer has the form of every other refusal.
+    this.#webSockets.on('wsClientError', (error, socket, request) => {
+      this.#refuse(
+        request,
+        socket,
+        refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${error.message}`).refusal,
+      );
     });
   }
 
@@ -104,38 +116,50 @@ export class Gateway {
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     // A peer that resets its connection during the handshake is no fault of ours.
     socket.on('error', () => socket.destroy());
-    const deadline = setTimeout(() => socket.destroy(), this.#options.handshakeTimeoutMs);
-    const address = request.socket.remoteAddress ?? 'unknown';
+    const deadline = setTimeout(
+      () => this.#refuse(request, socket, unavailable),
+      this.#options.handshakeTimeoutMs,
+    );
     let release: (() => void) | null = null;
     try {
       this.#checkHandshake(request);
       const { door, limits } = this.#options;
       const visitor = await door.admit(request);
       const channel = await door.openChannel(visitor, channelFromQuery(queryOf(request)));
-      const seat = limits.acquire(visitor.user.id, address);
+      const seat = limits.acquire(visitor.user.id, addressOf(request));
       if (typeof seat === 'string') throw refused(429, seat, tooManyMessages[seat], 5);
       release = seat;
       if (this.#draining) throw draining();
-      if (socket.destroyed) {
+      // The peer has left meanwhile, or was told that it took too long.
+      if (socket.destroyed || socket.writableEnded) {
         release();
         return;
       }
       this.#accept(request, socket, head, visitor, channel, release);
     } catch (error) {
       release?.();
-      const refusal: Refusal = error instanceof RefusedError ? error.refusal : unavailable;
-      if (!(error instanceof RefusedError)) {
+      if (error instanceof RefusedError) {
+        this.#refuse(request, socket, error.refusal);
+      } else if (this.#draining) {
+        // The database has been let go of already.
+        this.#refuse(request, socket, draining().refusal);
+      } else {
         this.#options.lifecycle.emit('access:failed', { error: error as Error });
+        this.#refuse(request, socket, unavailable);
       }
-      this.#options.lifecycle.emit('connection:refused', {
-        status: refusal.status,
-        code: refusal.code,
-        address,
-      });
-      refuseUpgrade(socket, refusal);
     } finally {
       clearTimeout(deadline);
     }
+  }
+
+  #refuse(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
+    if (socket.destroyed || socket.writableEnded) return;
+    refuseUpgrade(socket, refusal);
+    this.#options.lifecycle.emit('connection:refused', {
+      status: refusal.status,
+      code: refusal.code,
+      address: addressOf(request),
+    });
   }
 
   #checkHandshake(request: IncomingMessage): void {
@@ -176,11 +200,15 @@ export class Gateway {
   ): void {
     const { broadcaster, lifecycle, highWaterBytes } = this.#options;
     const key = channelKey(channel.projectId, channel.environmentId);
+    let closedByUs: { code: number; reason: string } | null = null;
     const peer: Peer = {
       send: (bytes) => {
         if (webSocket.readyState === webSocket.OPEN) socket.write(bytes);
       },
-      close: (code, reason) => webSocket.close(code, reason),
+      close: (code, reason) => {
+        closedByUs ??= { code, reason };
+        webSocket.close(code, reason);
+      },
       get bufferedAmount() {
         return socket.writableLength;
       },
@@ -209,9 +237,14 @@ export class Gateway {
     webSocket.on('pong', () => {
       open.answered = true;
     });
+    // Whoever asks and does not read the answers gets none: they would pile up here.
+    const takesAnswers = (): boolean => peer.bufferedAmount <= highWaterBytes;
+    webSocket.on('ping', (data) => {
+      if (webSocket.readyState === webSocket.OPEN && takesAnswers()) webSocket.pong(data);
+    });
     webSocket.on('message', (data, isBinary) => {
       const answer = isBinary ? null : answerPlain(data as Buffer);
-      if (answer !== null) peer.send(answer);
+      if (answer !== null && takesAnswers()) peer.send(answer);
     });
     // The library closes the connection after each of its errors, with the code that fits.
     webSocket.on('error', () => undefined);
@@ -219,7 +252,9 @@ export class Gateway {
       connection.closed();
       release();
       this.#open.delete(open);
-      lifecycle.emit('connection:closed', { ...described, code, reason: reason.toString('utf8') });
+      // A peer that is cut off does not send our code back.
+      const ended = closedByUs ?? { code, reason: reason.toString('utf8') };
+      lifecycle.emit('connection:closed', { ...described, ...ended });
       if (this.#open.size === 0) this.#whenEmpty?.();
     });
     lifecycle.emit('connection:opened', { ...described, dialect: plainDialect.name });
@@ -235,6 +270,10 @@ const tooManyMessages = {
 
 function draining(): RefusedError {
   return refused(503, 'draining', 'The server is shutting down: connect again shortly', 1);
+}
+
+function addressOf(request: IncomingMessage): string {
+  return request.socket.remoteAddress ?? 'unknown';
 }
 
 function pathOf(request: IncomingMessage): string {

@@ -16,6 +16,9 @@ export interface Refusal {
 export function refusalHeaders(refusal: Refusal): Record<string, string> {
   return {
     ...(refusal.status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {}),
+    // RFC 9110, 15.5.22 and RFC 6455, 4.4: what would have been accepted.
+    ...(refusal.status === 426 ? { Upgrade: 'websocket' } : {}),
+    ...(refusal.code === 'bad_handshake' ? { 'Sec-WebSocket-Version': '13' } : {}),
     ...(refusal.retryAfterSeconds === undefined ? {} : { 'Retry-After': String(refusal.retryAfterSeconds) }),
     'Cache-Control': 'no-store',
   };

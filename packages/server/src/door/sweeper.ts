@@ -3,11 +3,7 @@ import { type Access, viewerKey } from '../access/access.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { OpenSocket } from './gateway.js';
 
-export interface SweeperOptions {
-  /** The sockets that are open, whenever it looks. */
-  open: ReadonlySet<OpenSocket>;
-  access: Access;
-  lifecycle: Lifecycle;
+export interface SweepTiming {
   /** How often expiry and slowness are looked at, in milliseconds. Default 1,000. */
   sweepIntervalMs?: number;
   /** How often peers are pinged; one that has not answered by the next time is dropped. In milliseconds. Default 30,000. */
@@ -16,6 +12,13 @@ export interface SweeperOptions {
   recheckIntervalMs?: number;
   /** How long a peer may stay paused, in milliseconds. Default 30,000. */
   slowTimeoutMs?: number;
+}
+
+export interface SweeperOptions extends SweepTiming {
+  /** The sockets that are open, whenever it looks. */
+  open: ReadonlySet<OpenSocket>;
+  access: Access;
+  lifecycle: Lifecycle;
 }
 
 /**

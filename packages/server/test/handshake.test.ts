@@ -1,0 +1,111 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createTestDatabase, seedProject, type TestDatabase, withClient } from './database.js';
+import { handshake, PlainClient, Refused } from './plain-client.js';
+import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
+
+let database: TestDatabase;
+let server: TestServer;
+let root: TestUser;
+let projectId: string;
+let query: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  ({ projectId } = await seedProject(database.pool));
+  query = `project_id=${projectId}&env=prod`;
+  root = await createUser(database.pool, 'root', { superuser: true });
+  server = await startTestServer(database.url, {
+    maxConnectionsPerUser: 2,
+    timing: { handshakeTimeoutMs: 300 },
+  });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function connect(): Promise<PlainClient> {
+  return await PlainClient.connect(
+    server.wsUrl,
+    { project_id: projectId, env: 'prod' },
+    { token: root.token },
+  );
+}
+
+/** Waits until the server knows that they are gone, so that their places are free. */
+async function leave(clients: PlainClient[]): Promise<void> {
+  for (const client of clients) {
+    const closed = nextEvent(server.flagcast.lifecycle, 'connection:closed');
+    await client.close();
+    await closed;
+  }
+}
+
+describe('handshakes', () => {
+  it.each([
+    { 'Sec-WebSocket-Key': null },
+    { 'Sec-WebSocket-Key': 'too short' },
+    { 'Sec-WebSocket-Version': null },
+    { 'Sec-WebSocket-Version': '7' },
+    { 'Sec-WebSocket-Protocol': 'a,,b' },
+    { Upgrade: 'h2c' },
+  ])('with %j are refused in the form of every refusal', async (headers) => {
+    const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
+    const answer = await handshake(server.wsUrl, query, {
+      Authorization: `Bearer ${root.token}`,
+      ...headers,
+    });
+    expect(answer.status).toBe(400);
+    expect(JSON.parse(answer.body)).toStrictEqual({
+      code: 'bad_handshake',
+      message: expect.stringMatching(/^This is not a WebSocket handshake: .*header$/) as string,
+    });
+    expect(answer.headers['sec-websocket-version']).toBe('13');
+    expect(await refused).toStrictEqual({ status: 400, code: 'bad_handshake', address: '127.0.0.1' });
+  });
+
+  it('on another path are told where to go', async () => {
+    const { status, body } = await handshake(`${server.wsUrl}/more`, query);
+    expect(status).toBe(404);
+    expect(JSON.parse(body)).toStrictEqual({
+      code: 'not_found',
+      message: 'WebSockets are served on /api/ws',
+    });
+  });
+
+  it('are answered when they take too long, and hold no place then', async () => {
+    const answers = await withClient(database.url, async (client) => {
+      await client.query('BEGIN; LOCK TABLE users');
+      const headers = { Authorization: `Bearer ${root.token}` };
+      const asked = [1, 2, 3].map(async () => await handshake(server.wsUrl, query, headers));
+      return await Promise.all(asked);
+    });
+    for (const { status, headers, body } of answers) {
+      expect(status).toBe(503);
+      expect(headers['retry-after']).toBe('2');
+      expect(JSON.parse(body)).toMatchObject({ code: 'unavailable' });
+    }
+    await leave([await connect(), await connect()]);
+  });
+
+  it('beyond the limit of a user are refused until one leaves; a failed one counts for nothing', async () => {
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      const headers = { Authorization: `Bearer ${root.token}`, 'Sec-WebSocket-Key': 'bad' };
+      expect((await handshake(server.wsUrl, query, headers)).status).toBe(400);
+    }
+    const clients = [await connect(), await connect()];
+    const refusal: unknown = await connect().catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(Refused);
+    const { status, body, headers } = refusal as Refused;
+    expect(status).toBe(429);
+    expect(body).toStrictEqual({
+      code: 'too_many_user',
+      message: expect.stringContaining('FLAGCAST_MAX_CONNECTIONS_PER_USER') as string,
+    });
+    expect(headers['retry-after']).toBe('5');
+    await leave(clients.splice(0, 1));
+    clients.push(await connect());
+    await leave(clients);
+  });
+});

@@ -1,0 +1,188 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { FlagcastTiming } from '../src/flagcast.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import { handshake, PlainClient } from './plain-client.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+
+const highWaterBytes = 1_048_576;
+/** A batch of this many events is a little over 1 MiB, so that one more than the network takes is enough. */
+const batchEvents = 4_000;
+
+let database: TestDatabase;
+let server: TestServer;
+let token: string;
+let channel: { projectId: string; environmentId: string };
+
+beforeEach(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  // The cluster allows prepared transactions, so the host has to say that it wants to be heard.
+  const { name, url } = database;
+  await withClient(
+    url,
+    async (client) => await client.query(`ALTER DATABASE ${name} SET flagcast.notify = 'on'`),
+  );
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+  const { projectId, environments } = await seedProject(database.pool);
+  channel = { projectId, environmentId: environments.prod };
+});
+
+afterEach(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function start(timing: FlagcastTiming = {}): Promise<void> {
+  server = await startTestServer(database.url, { timing, maxConnectionsPerUser: 300 });
+}
+
+/** A client, with the server's end of its line. */
+async function connect(): Promise<{ client: PlainClient; line: Socket }> {
+  const accepted = once(server.http, 'connection');
+  const query = { project_id: channel.projectId, env_id: channel.environmentId };
+  const client = await PlainClient.connect(server.wsUrl, query, { token });
+  const [line] = (await accepted) as [Socket];
+  return { client, line };
+}
+
+/** Writes events in one transaction, and waits until they have been broadcast. */
+async function burst(events: number): Promise<void> {
+  const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast');
+  await database.pool.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+     SELECT $1, $2, id, 'feature', id, 'system', 'update'
+     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
+    [channel.projectId, channel.environmentId, events],
+  );
+  expect((await sent).events).toBe(events);
+}
+
+/** Writes batches until the network takes no more, which is when the server has to stop. */
+async function fill(line: Socket): Promise<void> {
+  while (line.writableLength <= highWaterBytes) await burst(batchEvents);
+}
+
+/** All that a client got up to an event that is written now, by entity. */
+async function messagesOf(...clients: PlainClient[]): Promise<string[][]> {
+  const { entityId } = await insertAudit(database.pool, channel);
+  return await Promise.all(
+    clients.map(async (client) => {
+      await client.received(({ entity_id: id }) => id === entityId);
+      return client.messages.map(({ entity_id: id }) => id);
+    }),
+  );
+}
+
+async function committed(): Promise<string[]> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    'SELECT entity_id AS id FROM audit_log ORDER BY audit_log.id',
+  );
+  return rows.map(({ id }) => id);
+}
+
+describe('a client that does not read', () => {
+  it('is not buffered for, holds nobody up, and gets everything once when it reads again', async () => {
+    await start();
+    const slow = await connect();
+    const quick = await connect();
+    for (let time = 0; time < 2; time += 1) {
+      slow.client.socket.pause();
+      await fill(slow.line);
+      const buffered = slow.line.writableLength;
+      // What it had been sent when it was paused: the limit, and the batch that went past it.
+      expect(buffered).toBeLessThan(3 * highWaterBytes);
+      // Less than what is kept for those who fall behind.
+      for (let more = 0; more < 9; more += 1) await burst(1_000);
+      // Pings are still tried.
+      expect(slow.line.writableLength - buffered).toBeLessThan(100);
+      const [received] = await messagesOf(quick.client);
+      expect(received).toStrictEqual(await committed());
+
+      slow.client.socket.resume();
+      const [late] = await messagesOf(slow.client);
+      expect(late).toStrictEqual(await committed());
+    }
+  });
+
+  it('is told to reconnect when it fell too far behind, and lost nothing of what it was sent', async () => {
+    await start();
+    const slow = await connect();
+    const quick = await connect();
+    slow.client.socket.pause();
+    await fill(slow.line);
+    for (let more = 0; more < 3; more += 1) await burst(batchEvents);
+    slow.client.socket.resume();
+    expect(await slow.client.closed).toStrictEqual({ code: 4002, reason: 'fell too far behind' });
+    const received = slow.client.messages.map(({ entity_id: id }) => id);
+    const all = await committed();
+    expect(received.length).toBeGreaterThan(0);
+    expect(received.length).toBeLessThan(all.length);
+    expect(received).toStrictEqual(all.slice(0, received.length));
+    expect(await messagesOf(quick.client)).toStrictEqual([await committed()]);
+  });
+
+  it('is not held against a client that other channels were busy meanwhile', async () => {
+    await start();
+    const slow = await connect();
+    slow.client.socket.pause();
+    await fill(slow.line);
+    const mine = channel;
+    const { projectId, environments } = await seedProject(database.pool);
+    channel = { projectId, environmentId: environments.prod };
+    for (let more = 0; more < 3; more += 1) await burst(batchEvents);
+    channel = mine;
+    slow.client.socket.resume();
+    const [received] = await messagesOf(slow.client);
+    expect(received).toHaveLength((await committed()).length - 3 * batchEvents);
+  });
+
+  it('is cut off when that lasts, and the others stay', async () => {
+    await start({ sweepIntervalMs: 50, slowTimeoutMs: 200 });
+    const slow = await connect();
+    const quick = await connect();
+    slow.client.socket.pause();
+    const closed = nextEvent(server.flagcast.lifecycle, 'connection:closed');
+    await fill(slow.line);
+    expect(await closed).toMatchObject({ code: 4002, reason: 'did not read for too long' });
+    expect(slow.line.destroyed).toBe(true);
+    slow.client.socket.resume();
+    await slow.client.closed;
+    expect(await messagesOf(quick.client)).toStrictEqual([await committed()]);
+  });
+
+  it('cannot make the server pile up answers', async () => {
+    await start();
+    const accepted = once(server.http, 'connection');
+    const query = `project_id=${channel.projectId}&env_id=${channel.environmentId}`;
+    const { socket } = await handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
+    const [line] = (await accepted) as [Socket];
+    let mostBuffered = 0;
+    line.on('data', () => (mostBuffered = Math.max(mostBuffered, line.writableLength)));
+    const mask = [0, 0, 0, 0];
+    const ping = Buffer.from([0x89, 0xfd, ...mask, ...Buffer.alloc(125, 'x')]);
+    const text = Buffer.from('{"type":"ping"}');
+    const asked = Buffer.concat([ping, Buffer.from([0x81, 0x80 + text.length, ...mask]), text]);
+    for (let count = 0; count < 150; count += 1)
+      socket?.write(Buffer.concat(Array<Buffer>(1_000).fill(asked)));
+    socket?.end();
+    await once(line, 'end');
+    socket?.destroy();
+    // It was asked for 25 MB of answers, and the network takes less than half of that.
+    expect(mostBuffered).toBeGreaterThan(highWaterBytes);
+    expect(mostBuffered).toBeLessThan(highWaterBytes + 65_536);
+  });
+});
+
+describe('a burst', () => {
+  it('of 300 events reaches each of 200 clients once and in order', async () => {
+    await start();
+    const clients: PlainClient[] = [];
+    for (let count = 0; count < 200; count += 1) clients.push((await connect()).client);
+    await burst(300);
+    const received = await messagesOf(...clients);
+    const all = await committed();
+    expect(all).toHaveLength(301);
+    for (const ids of received) expect(ids).toStrictEqual(all);
+  });
+});
