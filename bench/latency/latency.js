@@ -1,0 +1,147 @@
+import { runBounded } from '../bounded-run.js';
+import {
+  bound,
+  clearProgress,
+  describeMachine,
+  machineLine,
+  markdownTable,
+  saveResult,
+  showProgress,
+  spreadCell,
+} from '../results.js';
+import { percentiles, spread } from '../statistics.js';
+import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { startContender } from './contender.js';
+
+/** @import { Bound } from '../results.js' */
+/** @import { Percentiles, Spread } from '../statistics.js' */
+/** @import { Delays } from './contender.js' */
+
+const limitMs = 10 * 60_000;
+const rounds = 5;
+/** Not counted: code is compiled and plans are made when it first runs, and cold after a break. */
+const warmUpCommits = 30;
+/** Ours may take this many times as long as NOTIFY and one indexed SELECT. */
+const boundToSelectFloor = 2;
+
+/**
+ * The contenders. Polling takes about a second a message, hence fewer, and its rounds are taken
+ * as one; its pauses spread the commits over the whole interval.
+ */
+const contenders = /** @type {const} */ ([
+  { kind: 'payload', name: 'floor 1: NOTIFY -> ws', commits: 300, pauseLimitMs: 5 },
+  { kind: 'select', name: 'floor 2: NOTIFY -> SELECT -> ws', commits: 300, pauseLimitMs: 5 },
+  { kind: 'flagcast', name: 'flagcast, LISTEN', commits: 300, pauseLimitMs: 5 },
+  { kind: 'polling', name: 'flagcast, 1 s polling only', commits: 12, pauseLimitMs: 1_000 },
+]);
+
+/** Below so many commits a round's percentiles say nothing. */
+const fewestInRound = 100;
+
+/**
+ * From a commit to the message at the client, in milliseconds: ours beside two floors.
+ *
+ * @returns {Promise<readonly Bound[]>}
+ */
+export async function runLatency() {
+  return await runBounded(limitMs, async (run) => {
+    showProgress('latency: starting PostgreSQL and four servers');
+    const postgres = await startTemporaryPostgres(run);
+    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+    const running = [];
+    for (const contender of contenders) {
+      /** @type {Delays[]} */
+      const measured = [];
+      running.push({ ...contender, ...(await startContender(run, postgres, contender)), measured });
+    }
+    for (let round = 0; round < rounds; round += 1) {
+      // Another one begins each round, so that none is always measured after the same one.
+      for (let turn = 0; turn < running.length; turn += 1) {
+        const contender = running[(round + turn) % running.length];
+        if (contender === undefined) continue;
+        const { name, kind, commits, pauseLimitMs, measure, measured } = contender;
+        /** @param {number} done */
+        const onCommit = (done) => {
+          showProgress(`latency: round ${round + 1} of ${rounds}, ${name}, ${done} of ${commits}`);
+        };
+        if (kind !== 'polling') await measure(warmUpCommits, pauseLimitMs, () => undefined);
+        measured.push(await measure(commits, pauseLimitMs, onCommit));
+      }
+    }
+    clearProgress();
+
+    const results = running.map(({ kind, name, commits, measured }) => ({
+      kind,
+      name,
+      commits: commits * rounds,
+      fromCommitSent: overRounds(measured.map(({ fromCommitSent }) => fromCommitSent)),
+      fromCommitAnswered: overRounds(measured.map(({ fromCommitAnswered }) => fromCommitAnswered)),
+    }));
+    const bounds = [
+      bound(
+        'p50 of flagcast with LISTEN over p50 of floor 2',
+        medianOf(results, 'flagcast') / medianOf(results, 'select'),
+        boundToSelectFloor,
+      ),
+    ];
+    const file = await saveResult('latency', { machine, bounds, rounds, warmUpCommits, results });
+    console.log(`Commit to message, in ms: the median of ${rounds} rounds (lowest-highest round)`);
+    console.log(machineLine(machine));
+    console.log(`\nFrom just before COMMIT is sent:\n\n${table(results, 'fromCommitSent')}`);
+    console.log(
+      `\nFrom the answer to COMMIT, which the message may overtake:\n\n${table(results, 'fromCommitAnswered')}`,
+    );
+    console.log(`\nWritten to ${file}`);
+    return bounds;
+  });
+}
+
+/**
+ * @param {readonly (readonly number[])[]} samplesOfRounds
+ * @returns {Figures}
+ */
+function overRounds(samplesOfRounds) {
+  const smallest = Math.min(...samplesOfRounds.map(({ length }) => length));
+  const measured = (smallest < fewestInRound ? [samplesOfRounds.flat()] : samplesOfRounds).map(percentiles);
+  return {
+    p50: spread(measured.map(({ p50 }) => p50)),
+    p90: spread(measured.map(({ p90 }) => p90)),
+    p99: spread(measured.map(({ p99 }) => p99)),
+    max: spread(measured.map(({ max }) => max)),
+  };
+}
+
+/** @typedef {Record<keyof Percentiles, Spread>} Figures */
+
+/**
+ * @typedef {{
+ *   kind: string,
+ *   name: string,
+ *   commits: number,
+ *   fromCommitSent: Figures,
+ *   fromCommitAnswered: Figures,
+ * }} Result
+ */
+
+/**
+ * @param {readonly Result[]} results
+ * @param {string} kind
+ */
+function medianOf(results, kind) {
+  return results.find((result) => result.kind === kind)?.fromCommitSent.p50.median ?? NaN;
+}
+
+/**
+ * @param {readonly Result[]} results
+ * @param {'fromCommitSent' | 'fromCommitAnswered'} from
+ */
+function table(results, from) {
+  return markdownTable(
+    ['', 'commits', 'p50', 'p90', 'p99', 'max'],
+    results.map(({ name, commits, [from]: { p50, p90, p99, max } }) => [
+      name,
+      String(commits),
+      ...[p50, p90, p99, max].map(spreadCell),
+    ]),
+  );
+}

@@ -1,0 +1,75 @@
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { Lifecycle } from '../../packages/server/dist/lifecycle.js';
+import { EventReader } from '../../packages/server/dist/reader/reader.js';
+
+/** @import pg from 'pg' */
+/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BenchDatabase } from '../temporary-postgres.js' */
+
+/**
+ * The product's reader on one database. `commitAndRead` commits one audit row, wakes the reader,
+ * and tells how long the read that brought it took, in milliseconds; null when that was the read
+ * of a poll, which also looks at the other sessions. `cpuMs` is the processor time that
+ * PostgreSQL's process for this reader has used, in milliseconds; null where the system does not
+ * tell.
+ *
+ * @typedef {{
+ *   readonly commitAndRead: () => Promise<number | null>,
+ *   readonly cpuMs: () => Promise<number | null>,
+ *   readonly stop: () => Promise<void>,
+ * }} MeasuredReader
+ */
+
+/**
+ * @param {BoundedRun} run
+ * @param {BenchDatabase} database
+ * @returns {Promise<MeasuredReader>}
+ */
+export async function startMeasuredReader(run, { url, client, projectId, environmentId, featureId }) {
+  const lifecycle = new Lifecycle();
+  const reader = new EventReader({ databaseUrl: url, lifecycle, onBatch: () => undefined });
+  run.defer(async () => await reader.stop());
+  lifecycle.on('reader:failed', ({ error }) => run.fail(error));
+  const started = once(lifecycle, 'reader:started', { signal: run.signal });
+  reader.start();
+  await started;
+  /** @type {pg.QueryResult<{ pid: number }>} */
+  const { rows } = await client.query(
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'flagcast reader'",
+  );
+  const pid = rows[0]?.pid ?? 0;
+
+  return {
+    commitAndRead: async () => {
+      /** @type {Promise<number | null>} */
+      const brought = new Promise((resolve) => {
+        /** @param {{ trigger: 'poll' | 'wake', fresh: number, durationMs: number }} read */
+        const onRead = ({ trigger, fresh, durationMs }) => {
+          if (fresh === 0) return;
+          lifecycle.off('reader:read', onRead);
+          resolve(trigger === 'wake' ? durationMs : null);
+        };
+        lifecycle.on('reader:read', onRead);
+      });
+      await client.query({
+        name: 'bench_insert',
+        text: `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)
+          VALUES ($1, 'feature_params', gen_random_uuid(), 'user', 'bench', 'update', $2, $3)`,
+        values: [featureId, projectId, environmentId],
+      });
+      reader.wake();
+      return await brought;
+    },
+    cpuMs: async () => {
+      try {
+        // The first field: nanoseconds spent on a processor.
+        return Number((await readFile(`/proc/${pid}/schedstat`, 'utf8')).split(' ', 1)[0]) / 1e6;
+      } catch {
+        // Not Linux, or a kernel without scheduler statistics: the times of the reads remain.
+        return null;
+      }
+    },
+    stop: async () => await reader.stop(),
+  };
+}

@@ -1,0 +1,191 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { runBounded } from '../bounded-run.js';
+import {
+  bound,
+  clearProgress,
+  describeMachine,
+  figure,
+  machineLine,
+  markdownTable,
+  saveResult,
+  showProgress,
+  spreadCell,
+} from '../results.js';
+import { percentile, spread } from '../statistics.js';
+import { createDatabase, startTemporaryPostgres } from '../temporary-postgres.js';
+import { loadAudit, loadDecidedChanges } from './load.js';
+import { startMeasuredReader } from './measured-reader.js';
+
+/** @import { Bound } from '../results.js' */
+/** @import { Spread } from '../statistics.js' */
+/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BenchDatabase } from '../temporary-postgres.js' */
+
+const limitMs = 15 * 60_000;
+const rounds = 5;
+const readsPerRound = 100;
+/** One commit and one read in each database every so often, in milliseconds. */
+const tickMs = 20;
+/** Not counted: after this long, in milliseconds, as many recent rows lie above the floor as ever will. */
+const warmUpMs = 12_000;
+const sizes = /** @type {const} */ ({ small: 10_000, large: 2_000_000 });
+const decidedChanges = 5_000;
+/** With the large table a read may take this many times as long as with the small one. */
+const boundToSmall = 1.3;
+
+/** @typedef {{ readMs: Spread, cpuMsPerRead: number | null }} Cost */
+/** @typedef {{ phase: string, small: Cost, large: Cost, ratio: number, cpuRatio: number | null }} PhaseResult */
+
+/**
+ * What happens before the reads of each phase, in both databases.
+ *
+ * @type {readonly { name: string, prepare: (database: BenchDatabase) => Promise<unknown> }[]}
+ */
+const phases = [
+  { name: 'freshly loaded', prepare: async () => await Promise.resolve() },
+  { name: 'after ANALYZE', prepare: async ({ client }) => await client.query('ANALYZE') },
+  {
+    name: `and ${decidedChanges} decided changes, freshly loaded`,
+    prepare: async (database) => await loadDecidedChanges(database.client, database, decidedChanges),
+  },
+  {
+    name: `and ${decidedChanges} decided changes, after ANALYZE`,
+    prepare: async ({ client }) => await client.query('ANALYZE'),
+  },
+];
+
+/**
+ * What one read costs, with a small and with a large audit_log.
+ *
+ * @returns {Promise<readonly Bound[]>}
+ */
+export async function runReader() {
+  return await runBounded(limitMs, async (run) => {
+    showProgress('reader: starting PostgreSQL');
+    const postgres = await startTemporaryPostgres(run);
+    const small = await createDatabase(run, postgres, 'bench_small');
+    const large = await createDatabase(run, postgres, 'bench_large');
+    const machine = await describeMachine(small.client);
+    showProgress(`reader: loading ${sizes.small} and ${sizes.large} rows`);
+    await loadAudit(small.client, small, sizes.small);
+    await loadAudit(large.client, large, sizes.large);
+    /** @type {PhaseResult[]} */
+    const results = [];
+    for (const { name, prepare } of phases) {
+      await prepare(small);
+      await prepare(large);
+      const costs = await measurePhase(run, name, small, large);
+      const { small: ofSmall, large: ofLarge } = costs;
+      results.push({
+        phase: name,
+        ...costs,
+        ratio: ofLarge.readMs.median / ofSmall.readMs.median,
+        cpuRatio:
+          ofSmall.cpuMsPerRead === null || ofLarge.cpuMsPerRead === null
+            ? null
+            : ofLarge.cpuMsPerRead / ofSmall.cpuMsPerRead,
+      });
+    }
+    clearProgress();
+
+    const bounds = results.map(({ phase, ratio }) =>
+      bound(`read with ${sizes.large} rows over ${sizes.small}, ${phase}`, ratio, boundToSmall),
+    );
+    const file = await saveResult('reader', {
+      machine,
+      bounds,
+      sizes,
+      decidedChanges,
+      rounds,
+      readsPerRound,
+      tickMs,
+      results,
+    });
+    console.log(
+      `One read, in ms: the median of ${rounds} rounds of ${readsPerRound} reads each (lowest-highest round); processor time of PostgreSQL's process`,
+    );
+    console.log(machineLine(machine));
+    console.log(`\n${table(results)}\n\nWritten to ${file}`);
+    return bounds;
+  });
+}
+
+/**
+ * Reads in both databases in turns, so that whatever else the machine does hits both.
+ *
+ * @param {BoundedRun} run
+ * @param {string} name
+ * @param {BenchDatabase} small
+ * @param {BenchDatabase} large
+ * @returns {Promise<{ small: Cost, large: Cost }>}
+ */
+async function measurePhase(run, name, small, large) {
+  // New sessions, because a session keeps its plans.
+  const readers = [await startMeasuredReader(run, small), await startMeasuredReader(run, large)];
+  const sides = readers.map((reader) => ({ reader, samples: /** @type {number[]} */ ([]) }));
+  let turn = 0;
+  const tick = async () => {
+    const startedAtMs = performance.now();
+    turn += 1;
+    for (const { reader, samples } of turn % 2 === 0 ? sides : sides.toReversed()) {
+      const readMs = await reader.commitAndRead();
+      if (readMs !== null) samples.push(readMs);
+    }
+    await delay(Math.max(0, tickMs - (performance.now() - startedAtMs)), undefined, { signal: run.signal });
+  };
+
+  showProgress(`reader: ${name}, warming up`);
+  const warmUntilMs = performance.now() + warmUpMs;
+  while (performance.now() < warmUntilMs) await tick();
+  for (const side of sides) side.samples.length = 0;
+
+  const wanted = rounds * readsPerRound;
+  const cpuBefore = await Promise.all(readers.map(async (reader) => await reader.cpuMs()));
+  const firstTurn = turn;
+  while (sides.some(({ samples }) => samples.length < wanted)) {
+    await tick();
+    showProgress(`reader: ${name}, ${sides[0]?.samples.length ?? 0} of ${wanted} reads`);
+  }
+  const cpuAfter = await Promise.all(readers.map(async (reader) => await reader.cpuMs()));
+  for (const reader of readers) await reader.stop();
+
+  const [ofSmall, ofLarge] = sides.map(({ samples }, side) => {
+    const before = cpuBefore[side] ?? null;
+    const after = cpuAfter[side] ?? null;
+    return {
+      readMs: spread(
+        Array.from({ length: rounds }, (_, round) =>
+          percentile(samples.slice(round * readsPerRound, (round + 1) * readsPerRound), 0.5),
+        ),
+      ),
+      cpuMsPerRead: before === null || after === null ? null : (after - before) / (turn - firstTurn),
+    };
+  });
+  if (ofSmall === undefined || ofLarge === undefined) throw new Error('There are two databases to compare');
+  return { small: ofSmall, large: ofLarge };
+}
+
+/** @param {readonly PhaseResult[]} results */
+function table(results) {
+  /** @param {number | null} value */
+  const cell = (value) => (value === null ? 'unknown' : figure(value));
+  return markdownTable(
+    [
+      '',
+      ...['', 'CPU, '].flatMap((of) => [
+        `${of}${sizes.small} rows`,
+        `${of}${sizes.large} rows`,
+        `${of}ratio`,
+      ]),
+    ],
+    results.map(({ phase, small, large, ratio, cpuRatio }) => [
+      phase,
+      spreadCell(small.readMs),
+      spreadCell(large.readMs),
+      figure(ratio),
+      cell(small.cpuMsPerRead),
+      cell(large.cpuMsPerRead),
+      cell(cpuRatio),
+    ]),
+  );
+}

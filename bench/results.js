@@ -1,0 +1,130 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
+import path from 'node:path';
+
+/** @import pg from 'pg' */
+/** @import { Spread } from './statistics.js' */
+
+/**
+ * What has to hold, and whether it does.
+ *
+ * @typedef {{ name: string, value: number, limit: number, holds: boolean }} Bound
+ */
+
+/**
+ * Where and when it was measured; the load average of the last minute tells who else was busy.
+ *
+ * @typedef {{
+ *   measuredAt: string,
+ *   processor: string,
+ *   cores: number,
+ *   memoryGib: number,
+ *   loadAverage: number,
+ *   node: string,
+ *   postgresql: string,
+ * }} Machine
+ */
+
+/**
+ * @param {pg.Client} client
+ * @returns {Promise<Machine>}
+ */
+export async function describeMachine(client) {
+  /** @type {pg.QueryResult<{ version: string }>} */
+  const { rows } = await client.query("SELECT current_setting('server_version') AS version");
+  return {
+    measuredAt: new Date().toISOString(),
+    processor: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: availableParallelism(),
+    memoryGib: Math.round(totalmem() / 2 ** 30),
+    loadAverage: Number((loadavg()[0] ?? 0).toFixed(2)),
+    node: process.version,
+    postgresql: rows[0]?.version ?? 'unknown',
+  };
+}
+
+/** @param {Machine} machine */
+export function machineLine(machine) {
+  const { processor, cores, memoryGib, loadAverage, node, postgresql, measuredAt } = machine;
+  return `${processor}, ${cores} cores, ${memoryGib} GiB; Node ${node}, PostgreSQL ${postgresql}; load average at the start ${loadAverage}; ${measuredAt}`;
+}
+
+/**
+ * Writes `bench/results/<name>.json`.
+ *
+ * @param {string} name
+ * @param {object} result
+ * @returns {Promise<string>} the file, as seen from the current folder
+ */
+export async function saveResult(name, result) {
+  const folder = path.join(import.meta.dirname, 'results');
+  await mkdir(folder, { recursive: true });
+  const file = path.join(folder, `${name}.json`);
+  await writeFile(file, `${JSON.stringify(result, null, 2)}\n`);
+  return path.relative(process.cwd(), file);
+}
+
+/**
+ * @param {string} name
+ * @param {number} value
+ * @param {number} limit the largest value that holds
+ * @returns {Bound}
+ */
+export function bound(name, value, limit) {
+  return { name, value, limit, holds: value <= limit };
+}
+
+/** @param {Bound} bound */
+export function boundLine({ name, value, limit, holds }) {
+  return `${holds ? 'holds ' : 'MISSED'} ${name}: ${value.toFixed(2)}x (at most ${limit}x)`;
+}
+
+/**
+ * `1.23 (1.10-1.40)`: the median of the rounds, and the lowest and highest round; of one round its figure.
+ *
+ * @param {Spread} figure
+ */
+export function spreadCell({ median, low, high }) {
+  if (low === high) return figure(median);
+  return `${figure(median)} (${figure(low)}-${figure(high)})`;
+}
+
+/**
+ * Two decimals below a hundred, none from there on.
+ *
+ * @param {number} value
+ */
+export function figure(value) {
+  return value.toFixed(value < 100 ? 2 : 0);
+}
+
+/**
+ * A Markdown table whose columns line up in a terminal too.
+ *
+ * @param {readonly string[]} head
+ * @param {readonly (readonly string[])[]} rows each as long as `head`
+ * @returns {string}
+ */
+export function markdownTable(head, rows) {
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)),
+  );
+  /** @param {readonly string[]} cells */
+  const line = (cells) => `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
+}
+
+/**
+ * Where a measurement stands, on one line of a terminal that is overwritten; nothing where
+ * stderr is no terminal.
+ *
+ * @param {string} text
+ */
+export function showProgress(text) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[2K${text}`);
+}
+
+/** Takes the progress line away. */
+export function clearProgress() {
+  showProgress('');
+}
