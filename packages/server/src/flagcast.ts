@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import pg from 'pg';
@@ -6,9 +7,15 @@ import { createConnectionLimits } from './access/limits.js';
 import { createOriginPolicy } from './access/origin.js';
 import { createTokenVerifier } from './access/token.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
-import { Door } from './door/door.js';
+import type { Peer } from './connection/peer.js';
+import { Session, type SessionWire } from './connection/session.js';
+import { Door, type Visitor } from './door/door.js';
 import { Gateway } from './door/gateway.js';
-import { Sweeper, type SweepTiming } from './door/sweeper.js';
+import { Peers } from './door/peers.js';
+import { defaultHeartbeatIntervalMs, Sweeper, type SweepTiming } from './door/sweeper.js';
+import { MissedEventsSource } from './history/missed.js';
+import { SnapshotSource } from './history/snapshot.js';
+import { EventStreams } from './http/event-stream.js';
 import { createApp } from './http/app.js';
 import { createMetrics } from './http/metrics.js';
 import { Lifecycle } from './lifecycle.js';
@@ -30,6 +37,8 @@ export interface FlagcastOptions {
   maxConnectionsPerUser?: number;
   /** Connections that one address may have open. Default 1,000. */
   maxConnectionsPerAddress?: number;
+  /** How many recent events are kept in memory for clients that come back. Default 10,000. */
+  ringEvents?: number;
   /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
   timing?: FlagcastTiming;
   /** Tells what happens; one is made when none is given. */
@@ -45,7 +54,7 @@ export interface FlagcastTiming extends SweepTiming {
 
 export interface Flagcast {
   readonly lifecycle: Lifecycle;
-  /** Answers HTTP requests: /healthz, /readyz, /metrics, /api/projects. */
+  /** Answers HTTP requests: /healthz, /readyz, /metrics, /api/projects, /api/snapshot, /api/events. */
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
   /** Answers WebSocket upgrades on /api/ws of this server; other paths are left alone. */
   attach(server: Server): void;
@@ -55,6 +64,9 @@ export interface Flagcast {
   close(): Promise<void>;
 }
 
+const view = 'flagcast.v_realtime_events';
+/** What a peer may have waiting before it is paused, in bytes; more than a socket buffers before it tells that it has drained. */
+const highWaterBytes = 1_048_576;
 /** Connections to the database for look-ups of users and channels. */
 const poolSize = 5;
 /** How long such a look-up may take, in milliseconds. */
@@ -80,11 +92,13 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   pool.on('error', () => undefined);
 
   const access = new Access(pool);
-  const broadcaster = new Broadcaster({ lifecycle });
+  const broadcaster = new Broadcaster({ lifecycle, ringEvents: options.ringEvents });
   const reader = new EventReader({
     databaseUrl,
+    view,
     lifecycle,
     onBatch: (batch) => broadcaster.broadcast(batch),
+    onHistoryLost: () => broadcaster.forget(),
     ...(options.pollIntervalMs === undefined ? {} : { pollIntervalMs: options.pollIntervalMs }),
   });
   const listener = new WakeListener({ databaseUrl, lifecycle, onWake: () => reader.wake() });
@@ -94,19 +108,57 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     originPolicy: createOriginPolicy(options.allowedOrigins ?? []),
     allowQueryToken: options.allowQueryToken ?? false,
   });
+  const limits = createConnectionLimits({
+    perUser: options.maxConnectionsPerUser,
+    perAddress: options.maxConnectionsPerAddress,
+  });
+  const peers = new Peers(lifecycle);
+  const missedEvents = new MissedEventsSource({
+    pool,
+    view,
+    embedState: true,
+    sequence: () => broadcaster.sequence,
+  });
+  const snapshots = new SnapshotSource({ pool, view, position: () => broadcaster.position });
+  const server = randomUUID();
+  const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor): Session =>
+    new Session({
+      peer,
+      wire,
+      broadcaster,
+      missedEvents,
+      lifecycle,
+      highWaterBytes,
+      isYetToCome: (event) => reader.isYetToCome(event),
+      openChannel: async (wanted) => await door.openChannel(visitor, wanted),
+      hello: {
+        server,
+        user_id: visitor.user.id,
+        username: visitor.user.username,
+        token_expires_at: new Date(visitor.expiresAtMs).toISOString(),
+        heartbeat_interval_ms: sweepTiming.heartbeatIntervalMs ?? defaultHeartbeatIntervalMs,
+        guarantee: 'exact',
+        embedded_state: true,
+      },
+    });
   const gateway = new Gateway({
     door,
+    limits,
+    peers,
     broadcaster,
     lifecycle,
+    openSession,
     handshakeTimeoutMs,
-    limits: createConnectionLimits({
-      ...(options.maxConnectionsPerUser === undefined ? {} : { perUser: options.maxConnectionsPerUser }),
-      ...(options.maxConnectionsPerAddress === undefined
-        ? {}
-        : { perAddress: options.maxConnectionsPerAddress }),
-    }),
+    highWaterBytes,
   });
-  const sweeper = new Sweeper({ open: gateway.open, access, lifecycle, ...sweepTiming });
+  const eventStreams = new EventStreams({ door, limits, peers, openSession });
+  const sweeper = new Sweeper({
+    peers,
+    access,
+    lifecycle,
+    position: () => broadcaster.position,
+    ...sweepTiming,
+  });
 
   let lastReadAtMs: number | null = null;
   let closing: Promise<void> | null = null;
@@ -115,9 +167,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const app = createApp({
     door,
     access,
+    snapshots,
+    eventStreams,
     lifecycle,
     metrics: createMetrics(lifecycle, {
-      openConnections: () => gateway.open.size,
+      openConnections: () => peers.open.size,
       rememberedEvents: () => reader.rememberedEvents,
     }),
     notReady: () => {
@@ -140,7 +194,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     },
     close: async () => {
       closing ??= (async () => {
-        await gateway.drain(drainTimeoutMs);
+        await peers.drain(drainTimeoutMs);
         sweeper.stop();
         await Promise.all([listener.stop(), reader.stop()]);
         await pool.end();

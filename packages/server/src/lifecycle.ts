@@ -25,10 +25,14 @@ export interface LifecycleEvents {
   'listener:listening': [{ channel: string }];
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
   'batch:broadcast': [{ events: number; channels: number; deliveries: number }];
-  'connection:opened': [{ connectionId: number; userId: string; channel: string; dialect: string }];
+  'connection:opened': [{ connectionId: number; userId: string; dialect: string }];
   'connection:closed': [
-    { connectionId: number; userId: string; channel: string; code: number; reason: string },
+    { connectionId: number; userId: string; dialect: string; code: number; reason: string },
   ];
+  /** A flagcast.v1 client came back and was brought what it had missed. */
+  'channel:resumed': [{ channel: string; source: 'ring' | 'database'; events: number }];
+  /** It was told that this cannot be done. */
+  'channel:resync': [{ channel: string; reason: string }];
   'connection:refused': [{ status: number; code: string; address: string }];
   'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
   'access:failed': [{ error: Error }];

@@ -14,7 +14,7 @@ export interface Subscriber {
 export interface BroadcasterOptions {
   lifecycle: Lifecycle;
   /** How many recent events are kept for peers that fell behind or come back. Default 10,000. */
-  ringEvents?: number;
+  ringEvents?: number | undefined;
 }
 
 /**

@@ -1,13 +1,22 @@
-import { CloseCode, type ControlMessage, maxChannels, type ResyncReason } from '@flagcast/protocol';
+import {
+  CloseCode,
+  type ControlMessage,
+  type HelloMessage,
+  maxChannels,
+  type ResyncReason,
+  subprotocol,
+} from '@flagcast/protocol';
 import type { Channel, ChannelRequest } from '../access/access.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey, type FlagEvent } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
 import type { MissedEventsSource } from '../history/missed.js';
+import type { Lifecycle } from '../lifecycle.js';
 import type { KnownEvent } from '../reader/statements.js';
 import type { NamedChannel } from '../wire/client-message.js';
-import type { Peer } from './connection.js';
+import type { Heartbeat } from './heartbeat.js';
+import type { Peer } from './peer.js';
 import { type Outlet, Subscription } from './subscription.js';
 
 /** How a session speaks: WebSocket frames or server-sent events. */
@@ -25,6 +34,9 @@ export interface SessionOptions {
   isYetToCome: (event: KnownEvent) => boolean;
   /** The channel, if its user may see it; throws a refusal or what the database throws. */
   openChannel: (wanted: ChannelRequest) => Promise<Channel>;
+  /** What `hello` says beside the protocol's own numbers. */
+  hello: Omit<HelloMessage, 'type' | 'protocol' | 'max_channels'>;
+  lifecycle: Lifecycle;
   /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
   highWaterBytes: number;
 }
@@ -89,6 +101,11 @@ export class Session implements Outlet {
     this.send(this.#options.wire.control(message));
   }
 
+  /** The first message. */
+  hello(): void {
+    this.tell({ type: 'hello', protocol: subprotocol, max_channels: maxChannels, ...this.#options.hello });
+  }
+
   /** Subscribes and brings what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
   async subscribe({ request }: NamedChannel, cursor: string | null): Promise<void> {
     if (this.#channels.size >= maxChannels) {
@@ -142,12 +159,12 @@ export class Session implements Outlet {
   }
 
   /** Tells a peer all of whose channels are live where it stands. */
-  heartbeat(frame: Buffer, position: Position): void {
+  heartbeat(beat: Heartbeat): void {
     if (this.#ended || this.full) return;
     const subscriptions = [...this.#channels.values()].map(({ subscription }) => subscription);
     if (!subscriptions.every(({ isLive }) => isLive)) return;
-    for (const subscription of subscriptions) subscription.advance(position);
-    this.send(frame);
+    for (const subscription of subscriptions) subscription.advance(beat.position);
+    this.send(beat.encoded(this.#options.wire));
   }
 
   /** To be called when the peer's buffer is empty. */
@@ -194,7 +211,7 @@ export class Session implements Outlet {
   }
 
   async #resume(open: OpenChannel, position: Position): Promise<void> {
-    const { broadcaster, missedEvents, isYetToCome } = this.#options;
+    const { broadcaster, missedEvents, isYetToCome, lifecycle } = this.#options;
     const { subscription, channel } = open;
     if (Date.parse(position.floor) < Date.now() - maxCursorAgeMs) {
       this.#resync(open, 'cursor_expired');
@@ -205,10 +222,16 @@ export class Session implements Outlet {
       return;
     }
     const kept = broadcaster.eventsSince(position, subscription.channel);
+    const emitResumed = (source: 'ring' | 'database', events: number): void => {
+      lifecycle.emit('channel:resumed', { channel: subscription.channel, source, events });
+    };
     if (kept !== null) {
       subscription.replayFrom(broadcaster.sequence);
       if (kept.length > missedEvents.maxMissed) this.#resync(open, 'too_many_missed');
-      else this.#sendMissed(open, kept);
+      else {
+        emitResumed('ring', kept.length);
+        this.#sendMissed(open, kept);
+      }
       return;
     }
     // Not live until the answer is here; what comes meanwhile is taken from the ring afterwards.
@@ -228,6 +251,7 @@ export class Session implements Outlet {
       // All rows of one transaction come in one batch.
       const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.xid)));
       const events = missed.events.filter((event) => !fromRing.has(event.xid) && !isYetToCome(event));
+      emitResumed('database', events.length);
       this.#sendMissed(open, events);
     }
   }
@@ -256,6 +280,7 @@ export class Session implements Outlet {
   #resync(open: OpenChannel, reason: ResyncReason): void {
     this.#forget(open);
     this.tell({ type: 'resync', ...named(open.channel), reason });
+    this.#options.lifecycle.emit('channel:resync', { channel: open.subscription.channel, reason });
   }
 
   #forget({ subscription }: OpenChannel): void {

@@ -111,6 +111,23 @@ export function refused(
   });
 }
 
+/** For newcomers while the server drains. */
+export function draining(): RefusedError {
+  return refused(503, 'draining', 'The server is shutting down: connect again shortly', 1);
+}
+
+const tooManyMessages = {
+  too_many_user:
+    'This user has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_USER',
+  too_many_address:
+    'This address has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
+} as const;
+
+/** For whom the limits leave no place. */
+export function tooMany(limit: keyof typeof tooManyMessages): RefusedError {
+  return refused(429, limit, tooManyMessages[limit], 5);
+}
+
 /** What goes to a visitor when the server itself cannot answer, mostly because its database cannot. */
 export const unavailable: Refusal = {
   status: 503,

@@ -1,86 +1,82 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { CloseCode } from '@flagcast/protocol';
+import { subprotocol } from '@flagcast/protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
-import type { Channel, User } from '../access/access.js';
 import type { ConnectionLimits } from '../access/limits.js';
+import { subprotocolsOf } from '../access/request-token.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
-import { Connection, type Peer } from '../connection/connection.js';
-import { channelKey } from '../events/event.js';
+import type { Peer } from '../connection/peer.js';
+import { PlainConnection } from '../connection/plain-connection.js';
+import type { Session, SessionWire } from '../connection/session.js';
+import { V1Input } from '../connection/v1-input.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { plainDialect } from '../wire/plain.js';
-import { answerPlain } from '../wire/plain-input.js';
-import { channelFromQuery, type Door, refused, RefusedError, unavailable, type Visitor } from './door.js';
-import { type Refusal, refuseUpgrade } from './refusal.js';
+import { v1Wire } from '../wire/v1.js';
+import {
+  channelFromQuery,
+  type Door,
+  draining,
+  refused,
+  RefusedError,
+  tooMany,
+  unavailable,
+  type Visitor,
+} from './door.js';
+import type { Peers } from './peers.js';
+import { closeCodeOf, type Refusal, refuseUpgrade } from './refusal.js';
+import { join, SocketPeer } from './socket-peer.js';
 
 export interface GatewayOptions {
   door: Door;
   limits: ConnectionLimits;
+  peers: Peers;
   broadcaster: Broadcaster;
   lifecycle: Lifecycle;
+  /** Makes the session of a flagcast.v1 peer. */
+  openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
   /** The path of the endpoint. Default `/api/ws`. */
   path?: string;
   /** How long a handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
-  /**
-   * Past this many bytes that a peer has not taken it is paused; more than a socket buffers before it tells
-   * when it has drained (64 KiB). Default 1 MiB.
-   */
-  highWaterBytes?: number;
-  /** A message of a peer that is longer than this many bytes ends its connection. Default 4,096. */
-  maxMessageBytes?: number;
+  /** Past this many bytes that a peer has not taken it is paused, as in the sessions. */
+  highWaterBytes: number;
 }
 
-/** One open socket, with what the sweeps need to know of it. */
-export interface OpenSocket {
-  readonly id: number;
-  readonly webSocket: WebSocket;
-  readonly connection: Connection;
-  readonly user: User;
-  readonly channel: Channel;
-  readonly expiresAtMs: number;
-  /** False from a ping to the answer. */
-  answered: boolean;
-}
+/** A message of a peer that is longer than this many bytes ends its connection with 1009. */
+const maxPlainMessageBytes = 4_096;
+const maxV1MessageBytes = 16_384;
 
-/** Turns upgrade requests on `/api/ws` into connections, and closes them when the server drains. */
+/** Turns upgrade requests on `/api/ws` into connections. */
 export class Gateway {
   readonly #options: Required<GatewayOptions>;
-  readonly #webSockets: WebSocketServer;
-  readonly #open = new Set<OpenSocket>();
-  #nextId = 1;
-  #draining = false;
-  #whenEmpty: (() => void) | null = null;
+  readonly #plain: WebSocketServer;
+  readonly #v1: WebSocketServer;
 
   constructor(options: GatewayOptions) {
-    this.#options = {
-      path: '/api/ws',
-      handshakeTimeoutMs: 10_000,
-      highWaterBytes: 1_048_576,
-      maxMessageBytes: 4_096,
-      ...options,
-    };
-    this.#webSockets = new WebSocketServer({
+    this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, ...options };
+    // A token among the offered subprotocols is never echoed; the plain dialect has no name.
+    this.#plain = this.#webSocketServer(maxPlainMessageBytes, () => false);
+    this.#v1 = this.#webSocketServer(maxV1MessageBytes, () => subprotocol);
+  }
+
+  #webSocketServer(maxPayload: number, handleProtocols: () => string | false): WebSocketServer {
+    const server = new WebSocketServer({
       noServer: true,
       // Batches are framed once and written past the library, which must not compress or queue.
       perMessageDeflate: false,
-      maxPayload: this.#options.maxMessageBytes,
-      // A token among the offered subprotocols is never echoed; the plain dialect has no name.
-      handleProtocols: () => false,
+      maxPayload,
+      handleProtocols,
       autoPong: false,
     });
     // The library finds fault with a handshake; the answer has the form of every other refusal.
-    this.#webSockets.on('wsClientError', (error, socket, request) => {
+    server.on('wsClientError', (error, socket, request) => {
       this.#refuse(
         request,
         socket,
         refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${error.message}`).refusal,
       );
     });
-  }
-
-  get open(): ReadonlySet<OpenSocket> {
-    return this.#open;
+    return server;
   }
 
   /** Answers upgrades on the endpoint's path; those on other paths are left to the server's owner. */
@@ -96,180 +92,131 @@ export class Gateway {
     });
   }
 
-  /** Refuses newcomers, asks every peer to reconnect elsewhere, and waits until they have left. */
-  async drain(timeoutMs: number): Promise<void> {
-    this.#draining = true;
-    for (const { connection } of this.#open)
-      connection.close(CloseCode.draining, 'the server is shutting down');
-    if (this.#open.size === 0) return;
-    await new Promise<void>((resolve) => {
-      const giveUp = setTimeout(() => {
-        for (const { webSocket } of this.#open) webSocket.terminate();
-      }, timeoutMs);
-      this.#whenEmpty = () => {
-        clearTimeout(giveUp);
-        resolve();
-      };
-    });
-  }
-
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     // A peer that resets its connection during the handshake is no fault of ours.
     socket.on('error', () => socket.destroy());
-    const deadline = setTimeout(
-      () => this.#refuse(request, socket, unavailable),
-      this.#options.handshakeTimeoutMs,
-    );
-    let release: (() => void) | null = null;
     try {
       this.#checkHandshake(request);
-      const { door, limits } = this.#options;
-      const visitor = await door.admit(request);
-      const channel = await door.openChannel(visitor, channelFromQuery(queryOf(request)));
-      const seat = limits.acquire(visitor.user.id, addressOf(request));
-      if (typeof seat === 'string') throw refused(429, seat, tooManyMessages[seat], 5);
-      release = seat;
-      if (this.#draining) throw draining();
-      // The peer has left meanwhile, or was told that it took too long.
-      if (socket.destroyed || socket.writableEnded) {
-        release();
-        return;
-      }
-      this.#accept(request, socket, head, visitor, channel, release);
+      if (subprotocolsOf(request).includes(subprotocol)) this.#acceptV1(request, socket, head);
+      else await this.#acceptPlain(request, socket, head);
     } catch (error) {
-      release?.();
-      if (error instanceof RefusedError) {
-        this.#refuse(request, socket, error.refusal);
-      } else if (this.#draining) {
-        // The database has been let go of already.
-        this.#refuse(request, socket, draining().refusal);
-      } else {
-        this.#options.lifecycle.emit('access:failed', { error: error as Error });
-        this.#refuse(request, socket, unavailable);
-      }
+      this.#refuse(request, socket, this.#refusalFor(error));
+    }
+  }
+
+  #checkHandshake(request: IncomingMessage): void {
+    if (this.#options.peers.draining) throw draining();
+    if (request.method !== 'GET') {
+      throw refused(405, 'method_not_allowed', 'A WebSocket is opened with GET');
+    }
+    this.#options.door.checkOrigin(request);
+  }
+
+  /** Everything is checked before the upgrade, so that a plain client gets its refusal as HTTP. */
+  async #acceptPlain(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const { door, limits, peers, broadcaster, highWaterBytes, handshakeTimeoutMs } = this.#options;
+    const deadline = setTimeout(() => this.#refuse(request, socket, unavailable), handshakeTimeoutMs);
+    try {
+      // What is missing is said before who asks is looked at: it costs nothing.
+      const wanted = channelFromQuery(queryOf(request));
+      const visitor = await door.admit(request);
+      const channel = await door.openChannel(visitor, wanted);
+      if (peers.draining) throw draining();
+      // The peer has left meanwhile, or was told that it took too long.
+      if (socket.destroyed || socket.writableEnded) return;
+      const seat = limits.acquire(visitor.user.id, addressOf(request));
+      if (typeof seat === 'string') throw tooMany(seat);
+      // Also when the library finds fault with the handshake, answers it and never calls back.
+      socket.once('close', seat);
+      this.#plain.handleUpgrade(request, socket, head, (webSocket) => {
+        const peer = new SocketPeer(webSocket, socket);
+        const connection = new PlainConnection({
+          peer,
+          dialect: plainDialect,
+          broadcaster,
+          channel,
+          highWaterBytes,
+        });
+        join(peers, peer, plainDialect.name, visitor, connection);
+        webSocket.on('message', (data, isBinary) => connection.receive(data as Buffer, isBinary));
+      });
     } finally {
       clearTimeout(deadline);
     }
   }
 
+  /** A browser cannot see an HTTP refusal: the peer is let in, and told by a close code. */
+  #acceptV1(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#v1.handleUpgrade(request, socket, head, (webSocket) => {
+      // Until it is known who this is nothing is read.
+      webSocket.pause();
+      webSocket.on('error', () => undefined);
+      const deadline = setTimeout(() => {
+        this.#turnAway(request, webSocket, unavailable);
+      }, this.#options.handshakeTimeoutMs);
+      void this.#welcome(request, webSocket, socket)
+        .catch((error: unknown) => this.#turnAway(request, webSocket, this.#refusalFor(error)))
+        .finally(() => {
+          clearTimeout(deadline);
+          webSocket.resume();
+        });
+    });
+  }
+
+  async #welcome(request: IncomingMessage, webSocket: WebSocket, socket: Duplex): Promise<void> {
+    const { door, limits, peers, openSession, lifecycle } = this.#options;
+    const query = queryOf(request);
+    const wanted = query.has('project_id') ? channelFromQuery(query) : null;
+    const visitor = await door.admit(request);
+    if (peers.draining) throw draining();
+    if (webSocket.readyState !== webSocket.OPEN) return;
+    const seat = limits.acquire(visitor.user.id, addressOf(request));
+    if (typeof seat === 'string') throw tooMany(seat);
+    socket.once('close', seat);
+    const peer = new SocketPeer(webSocket, socket);
+    const session = openSession(peer, v1Wire, visitor);
+    const open = join(peers, peer, v1Wire.dialect.name, visitor, session);
+    const input = new V1Input({
+      session,
+      door,
+      visitor,
+      onRenewed: (expiresAtMs) => {
+        open.expiresAtMs = expiresAtMs;
+      },
+      onFailure: (error) => lifecycle.emit('access:failed', { error }),
+    });
+    webSocket.on('message', (data, isBinary) => input.receive(data as Buffer, isBinary));
+    session.hello();
+    if (wanted === null) return;
+    const environment = 'environmentKey' in wanted ? wanted.environmentKey : wanted.environmentId;
+    const named = { project_id: wanted.projectId, environment };
+    await session.subscribe({ request: wanted, named }, query.get('cursor'));
+  }
+
+  /** What went wrong, in the words of a refusal; a fault of ours is told to the log as well. */
+  #refusalFor(error: unknown): Refusal {
+    if (error instanceof RefusedError) return error.refusal;
+    // While draining, the database has been let go of already.
+    if (this.#options.peers.draining) return draining().refusal;
+    this.#options.lifecycle.emit('access:failed', { error: error as Error });
+    return unavailable;
+  }
+
   #refuse(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
     if (socket.destroyed || socket.writableEnded) return;
     refuseUpgrade(socket, refusal);
-    this.#options.lifecycle.emit('connection:refused', {
-      status: refusal.status,
-      code: refusal.code,
-      address: addressOf(request),
-    });
+    this.#tellRefused(request, refusal);
   }
 
-  #checkHandshake(request: IncomingMessage): void {
-    if (this.#draining) throw draining();
-    if (request.method !== 'GET') {
-      throw refused(405, 'method_not_allowed', 'A WebSocket is opened with GET');
-    }
-    this.#options.door.checkOrigin(request);
-    // What is missing is said before who asks is looked at: it costs nothing.
-    channelFromQuery(queryOf(request));
+  #turnAway(request: IncomingMessage, webSocket: WebSocket, refusal: Refusal): void {
+    if (webSocket.readyState !== webSocket.OPEN) return;
+    webSocket.close(closeCodeOf(refusal), refusal.code);
+    this.#tellRefused(request, refusal);
   }
 
-  #accept(
-    request: IncomingMessage,
-    socket: Duplex,
-    head: Buffer,
-    visitor: Visitor,
-    channel: Channel,
-    release: () => void,
-  ): void {
-    let accepted = false;
-    // The library answers a malformed handshake itself, and then never calls back.
-    socket.once('close', () => {
-      if (!accepted) release();
-    });
-    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      accepted = true;
-      this.#register(webSocket, socket, visitor, channel, release);
-    });
+  #tellRefused(request: IncomingMessage, { status, code }: Refusal): void {
+    this.#options.lifecycle.emit('connection:refused', { status, code, address: addressOf(request) });
   }
-
-  #register(
-    webSocket: WebSocket,
-    socket: Duplex,
-    visitor: Visitor,
-    channel: Channel,
-    release: () => void,
-  ): void {
-    const { broadcaster, lifecycle, highWaterBytes } = this.#options;
-    const key = channelKey(channel.projectId, channel.environmentId);
-    let closedByUs: { code: number; reason: string } | null = null;
-    const peer: Peer = {
-      send: (bytes) => {
-        if (webSocket.readyState === webSocket.OPEN) socket.write(bytes);
-      },
-      close: (code, reason) => {
-        closedByUs ??= { code, reason };
-        webSocket.close(code, reason);
-      },
-      get bufferedAmount() {
-        return socket.writableLength;
-      },
-    };
-    const connection = new Connection({
-      peer,
-      dialect: plainDialect,
-      broadcaster,
-      channel: key,
-      highWaterBytes,
-    });
-    const { user, expiresAtMs } = visitor;
-    const open: OpenSocket = {
-      id: this.#nextId,
-      webSocket,
-      connection,
-      user,
-      channel,
-      expiresAtMs,
-      answered: true,
-    };
-    this.#nextId += 1;
-    this.#open.add(open);
-    const described = { connectionId: open.id, userId: user.id, channel: key };
-    socket.on('drain', () => connection.drained());
-    webSocket.on('pong', () => {
-      open.answered = true;
-    });
-    // Whoever asks and does not read the answers gets none: they would pile up here.
-    const takesAnswers = (): boolean => peer.bufferedAmount <= highWaterBytes;
-    webSocket.on('ping', (data) => {
-      if (webSocket.readyState === webSocket.OPEN && takesAnswers()) webSocket.pong(data);
-    });
-    webSocket.on('message', (data, isBinary) => {
-      const answer = isBinary ? null : answerPlain(data as Buffer);
-      if (answer !== null && takesAnswers()) peer.send(answer);
-    });
-    // The library closes the connection after each of its errors, with the code that fits.
-    webSocket.on('error', () => undefined);
-    webSocket.once('close', (code, reason) => {
-      connection.closed();
-      release();
-      this.#open.delete(open);
-      // A peer that is cut off does not send our code back.
-      const ended = closedByUs ?? { code, reason: reason.toString('utf8') };
-      lifecycle.emit('connection:closed', { ...described, ...ended });
-      if (this.#open.size === 0) this.#whenEmpty?.();
-    });
-    lifecycle.emit('connection:opened', { ...described, dialect: plainDialect.name });
-  }
-}
-
-const tooManyMessages = {
-  too_many_user:
-    'This user has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_USER',
-  too_many_address:
-    'This address has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
-} as const;
-
-function draining(): RefusedError {
-  return refused(503, 'draining', 'The server is shutting down: connect again shortly', 1);
 }
 
 function addressOf(request: IncomingMessage): string {

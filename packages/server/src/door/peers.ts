@@ -1,6 +1,6 @@
 import { CloseCode } from '@flagcast/protocol';
 import type { Channel, User } from '../access/access.js';
-import type { Position } from '../events/position.js';
+import type { Heartbeat } from '../connection/heartbeat.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 /** A connection, as those who look after all of them see it. */
@@ -19,7 +19,7 @@ export interface OpenPeer {
     /** Ends what its user may no longer see. */
     revoke(mayView: (channel: Channel) => boolean): void;
     /** Tells it where it stands, if its dialect has words for that. */
-    heartbeat(position: Position): void;
+    heartbeat(beat: Heartbeat): void;
     close(code: CloseCode, reason: string): void;
   };
   /** Asks whether it is there; where the transport has no such question it counts as answered. */

@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import { CloseCode } from '@flagcast/protocol';
 import type { Duplex } from 'node:stream';
 
 /** Why somebody was not let in, in HTTP's words. The body is `{"code":..., "message":...}`. */
@@ -22,6 +23,26 @@ export function refusalHeaders(refusal: Refusal): Record<string, string> {
     ...(refusal.retryAfterSeconds === undefined ? {} : { 'Retry-After': String(refusal.retryAfterSeconds) }),
     'Cache-Control': 'no-store',
   };
+}
+
+/** The close code that says the same to a peer that has been let in already. */
+export function closeCodeOf({ status, code }: Refusal): CloseCode {
+  switch (status) {
+    case 401:
+      return code === 'token_expired' ? CloseCode.tokenExpired : CloseCode.badToken;
+    case 403:
+      return CloseCode.forbidden;
+    case 404:
+      return CloseCode.unknownChannel;
+    case 429:
+      return CloseCode.tooMany;
+    case 503:
+      return code === 'draining' ? CloseCode.draining : CloseCode.unavailable;
+    case 400:
+    case 405:
+    case 426:
+      return CloseCode.badRequest;
+  }
 }
 
 /** Answers an upgrade request with an HTTP error and ends the socket. */

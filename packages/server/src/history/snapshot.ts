@@ -2,7 +2,7 @@ import type { Snapshot } from '@flagcast/protocol';
 import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
 import { durableSeen, encodeCursor, type Position } from '../events/position.js';
-import { featureJson, isoUtc, positionColumns, toPosition } from '../reader/statements.js';
+import { featureJson, isoUtc, positionColumns, toPosition, unseenRows } from '../reader/statements.js';
 
 export interface SnapshotSourceOptions {
   pool: Pool;
@@ -101,10 +101,9 @@ export class SnapshotSource {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
       text: `SELECT ${positionColumns}, (
-        SELECT coalesce(array_agg(DISTINCT v.xid::text), '{}')::text FROM ${this.#options.view} v
-        WHERE v.xid >= $1::bigint AND v.created_at > $2::timestamptz AND v.created_at <= 'infinity'::timestamptz
+        SELECT coalesce(array_agg(DISTINCT v.xid::text), '{}')::text FROM (${unseenRows(this.#options.view)}) v
       )`,
-      values: [from.watermark.toString(), from.floor],
+      values: [from.watermark.toString(), from.floor, []],
     });
     const row = rows[0] ?? [];
     const { xmax, insertLsn } = toPosition(row);

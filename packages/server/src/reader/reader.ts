@@ -115,7 +115,9 @@ export class EventReader {
 
   /** Whether this event, found in the view by somebody else, is one that a later read will bring. */
   isYetToCome(event: KnownEvent): boolean {
-    return event.xid >= this.#xmin && !this.#delivered.hasXid(event.xid) && event.createdAt > this.#floor;
+    if (event.xid < this.#xmin || this.#delivered.hasXid(event.xid)) return false;
+    // As the read has it: the floor does not hold for decisions.
+    return event.createdAt > this.#floor || (event.source === 'pending' && event.action !== 'pending');
   }
 
   /** Begins reading; `reader:started` tells when events flow. */

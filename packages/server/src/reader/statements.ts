@@ -119,10 +119,18 @@ export const eventOrder = `v.created_at, v.xid, v.source, length(v.event_id), v.
 /**
  * The rows of the view that somebody at a position has not been given: $1 watermark, $2 floor,
  * $3 the transactions from the watermark on that were delivered already.
+ *
+ * The floor holds for times that are the start of a transaction. The time of a decision is not one:
+ * hosts write it by the clock of another machine, or not at all. In each branch of our view the
+ * condition folds to what concerns it.
  */
 export function unseenRows(view: string): string {
   return `SELECT v.* FROM ${view} v
-  WHERE v.xid >= $1::bigint AND v.created_at > $2::timestamptz AND v.created_at <= 'infinity'::timestamptz
+  WHERE v.xid >= $1::bigint
+    AND (
+      (v.source = 'pending' AND v.action <> 'pending')
+      OR (v.created_at > $2::timestamptz AND v.created_at <= 'infinity'::timestamptz)
+    )
     AND NOT EXISTS (SELECT FROM unnest($3::bigint[]) AS seen (xid) WHERE seen.xid = v.xid)`;
 }
 

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
-import type { ControlMessage, EventMessage } from '@flagcast/protocol';
+import type { EventMessage } from '@flagcast/protocol';
+import type { SessionWire } from '../connection/session.js';
 import type { Dialect, EventGroup } from '../events/dialect.js';
 import type { FlagEvent } from '../events/event.js';
 import { textFrame } from './frame.js';
@@ -35,26 +36,31 @@ function eventId(event: FlagEvent): string {
 }
 
 /** flagcast.v1 on a WebSocket: each message one text frame; the last event of a batch carries the cursor. */
-export const v1Dialect: Dialect = {
+const v1Dialect: Dialect = {
   name: 'flagcast.v1',
   encode: (batch) => Buffer.concat(messagesOf(batch).map(({ json }) => textFrame(json))),
 };
 
 /** The same messages as server-sent events; the id of one with a cursor is the cursor. */
-export const sseDialect: Dialect = {
+const sseDialect: Dialect = {
   name: 'sse',
   encode: (batch) => Buffer.from(messagesOf(batch).map(sseText).join('')),
 };
 
-/** One control message on a WebSocket. */
-export function controlFrame(message: ControlMessage): Buffer {
-  return textFrame(JSON.stringify(message));
-}
+/** flagcast.v1 over a WebSocket. */
+export const v1Wire: SessionWire = {
+  dialect: v1Dialect,
+  control: (message) => textFrame(JSON.stringify(message)),
+};
 
-/** One control message in a stream of server-sent events. */
-export function controlSse(message: ControlMessage): Buffer {
-  return Buffer.from(sseText({ json: JSON.stringify(message), cursor: 'cursor' in message ? message.cursor : null }));
-}
+/** flagcast.v1 as server-sent events. */
+export const sseWire: SessionWire = {
+  dialect: sseDialect,
+  control: (message) =>
+    Buffer.from(
+      sseText({ json: JSON.stringify(message), cursor: 'cursor' in message ? message.cursor : null }),
+    ),
+};
 
 interface MessageText {
   readonly json: string;

@@ -1,0 +1,11 @@
+import type { CloseCode } from '@flagcast/protocol';
+
+/** All that a connection knows of its socket. */
+export interface Peer {
+  /** Hands over bytes; never blocks. What the network does not take is buffered. */
+  send(bytes: Buffer): void;
+  /** Ends the connection with a close code and a short reason. */
+  close(code: CloseCode, reason: string): void;
+  /** How many bytes are waiting for the network. */
+  readonly bufferedAmount: number;
+}
