@@ -106,18 +106,22 @@ describe('serve without a database', () => {
     expect(changed).toMatchObject({ code: 0, stdout: 'INSERT 1\n', stderr: '' });
     const message = JSON.parse(await tail.line((line) => line.includes('11111111-1111'))) as PlainMessage;
     expect(message).toMatchObject({ type: 'feature_updated', project_id: webShop, environment: 'prod' });
-    expect((await stop(tail, 'SIGINT')).code).toBe(0);
 
     // npm passes on what its group got already: that is no second request.
     serve.signal('SIGTERM');
     const { code, stderr } = await stop(serve, 'SIGTERM');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(await databasePid()).toBe(null);
+    await tail.errorLine((line) => line.includes('close code 4000'));
+    expect((await stop(tail, 'SIGINT')).code).toBe(0);
     expect((await sql('SELECT 1')).stderr).toMatch(/^flagcast: The demo does not run in .*\n$/);
 
     // What operators collect holds no secret, and every line names its event.
     const lines = serve.stdout.trimEnd().split('\n');
-    expect(lines.map((line) => (JSON.parse(line) as { event?: string }).event)).not.toContain(undefined);
+    const events = lines.map((line) => (JSON.parse(line) as { event?: string }).event);
+    expect(events).not.toContain(undefined);
+    // The database goes last: nothing loses it before it has ended itself.
+    expect(events.slice(-3)).toEqual(['connection_closed', 'embedded_database_stopped', 'server_stopped']);
     const secrets = await Promise.all(
       ['jwt-secret', 'password'].map(async (file) => await readFile(path.join(dataDir, file), 'utf8')),
     );

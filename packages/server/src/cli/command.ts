@@ -1,6 +1,5 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { Environment } from '../config/config.js';
-import { scrub } from '../describe.js';
 
 /** One of the program's commands. */
 export interface Command {
@@ -50,7 +49,7 @@ function parseValues<Declared extends Options>(
   } catch (error) {
     const said = error instanceof Error ? error.message : String(error);
     // The library goes on about dashes and positionals; its first sentence is the one that tells.
-    const problem = scrub(said.split(/\.\s|\n/, 1)[0] ?? said).replace(/\.$/, '');
+    const problem = (said.split(/\.\s|\n/, 1)[0] ?? said).replace(/\.$/, '');
     throw new UsageError(`${problem}; see flagcast ${command} --help`);
   }
 }

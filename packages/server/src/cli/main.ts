@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { scrub } from '../describe.js';
 import { type Command, UsageError } from './command.js';
 import { reportFailure } from './report.js';
 
@@ -58,7 +57,7 @@ async function run(argv: readonly string[]): Promise<void> {
   const entry = entries.find((candidate) => candidate.name === name);
   if (entry === undefined) {
     const kind = name.startsWith('-') ? 'option' : 'command';
-    throw new UsageError(`There is no ${kind} "${scrub(name)}"; see flagcast --help`);
+    throw new UsageError(`There is no ${kind} "${name}"; see flagcast --help`);
   }
   const command = await entry.load();
   if (args.includes('--help') || args.includes('-h')) {

@@ -15,9 +15,9 @@ export interface ShutdownRequest {
 }
 
 /**
- * Listens for SIGINT, SIGTERM and, on a terminal, SIGHUP. The first one asks; a second one ends the process at once
- * with 128 + its number, through `exit` listeners, so that an embedded PostgreSQL is still told to
- * stop. The same signal within half a second of the first is its echo.
+ * Listens for SIGINT, SIGTERM and, on a terminal, SIGHUP. The first one asks; a second one ends the
+ * process at once with 128 + its number, through `exit` listeners, so that an embedded PostgreSQL
+ * is still told to stop. The same signal within half a second of the first is its echo.
  */
 export function listenForShutdown(): ShutdownRequest {
   // Elsewhere SIGHUP stays what it was made: nohup has it ignored.

@@ -33,7 +33,7 @@ export class RefusedError extends Error {
 
 /** Whether asking again would bring the same answer. */
 export function isFinal(status: number): boolean {
-  return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
+  return status < 500 && ![408, 425, 429].includes(status);
 }
 
 const projectsShape = z.object({

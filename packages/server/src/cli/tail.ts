@@ -97,8 +97,10 @@ async function follow(options: TailOptions, stop: AbortSignal): Promise<void> {
   const progress: Progress = { channel: null, connections: 0 };
   for (let attempt = 1; !isStopped(); attempt += 1) {
     let problem: string;
+    let wasConnected = false;
     try {
       const { code, reason, lastedMs } = await connectOnce(options, progress, stop);
+      wasConnected = true;
       problem = `${reason === '' ? 'the connection was lost' : printable(reason)} (close code ${code})`;
       if (isStopped()) return;
       if (!isReconnectCode(code)) {
@@ -108,12 +110,13 @@ async function follow(options: TailOptions, stop: AbortSignal): Promise<void> {
     } catch (error) {
       if (isStopped()) return;
       if (error instanceof CommandError) throw error;
-      if (error instanceof RefusedError && isFinal(error.status)) {
-        throw new CommandError(`The server refuses (HTTP ${error.status}): ${error.message}`);
-      }
-      problem = describeError(error);
+      const isRefusal = error instanceof RefusedError;
+      problem = isRefusal
+        ? `the server refuses (HTTP ${error.status}): ${error.message}`
+        : describeError(error);
+      if (isRefusal && isFinal(error.status)) throw new CommandError(problem);
     }
-    if (isWorthLogging(attempt)) say(`not connected: ${problem}; trying again`);
+    if (wasConnected || isWorthLogging(attempt)) say(`not connected: ${problem}; trying again`);
     // Rejects exactly when it is to stop, which the loop looks at.
     await delay(backoffMs(attempt), undefined, { signal: stop }).catch(() => undefined);
   }
