@@ -1,6 +1,6 @@
 import { destination, type Logger, pino, stdTimeFunctions } from 'pino';
 import { describeError, printable, scrub } from './describe.js';
-import type { Lifecycle } from './lifecycle.js';
+import type { Lifecycle, LifecycleEvents } from './lifecycle.js';
 
 /** How often a failure that every request meets is logged, in milliseconds. */
 const REPEAT_AFTER_MS = 10_000;
@@ -40,45 +40,50 @@ export function createLogger(options: { readonly human: boolean; readonly output
  * and then every one that doubles their number. No line holds a token or a connection string.
  */
 export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
-  lifecycle.on('reader:started', (started) => logger.info({ event: 'reader_started', ...started }));
-  lifecycle.on('reader:observed', (observed) => logger.trace({ event: 'reader_observed', ...observed }));
-  lifecycle.on('reader:read', (read) => logger.trace({ event: 'reader_read', ...read }));
-  lifecycle.on('reader:failed', ({ error, attempt, retryInMs }) => {
-    if (!isWorthLogging(attempt)) return;
-    logger.warn({ event: 'reader_failed', attempt, retryInMs, error: describeError(error) });
-  });
-  lifecycle.on('reader:recovered', (recovered) => logger.info({ event: 'reader_recovered', ...recovered }));
-  lifecycle.on('reader:history-lost', ({ reason }) => {
-    logger.error({ event: 'reader_history_lost', reason: scrub(reason) });
-  });
-  lifecycle.on('listener:listening', (listening) =>
-    logger.info({ event: 'listener_listening', ...listening }),
-  );
-  lifecycle.on('listener:failed', ({ error, attempt, retryInMs }) => {
-    if (!isWorthLogging(attempt)) return;
-    logger.warn({ event: 'listener_failed', attempt, retryInMs, error: describeError(error) });
-  });
-  lifecycle.on('batch:broadcast', (batch) => logger.debug({ event: 'batch_broadcast', ...batch }));
-  lifecycle.on('connection:opened', (opened) => logger.info({ event: 'connection_opened', ...opened }));
-  lifecycle.on('connection:closed', (closed) => {
-    logger.info({ event: 'connection_closed', ...closed, reason: scrub(closed.reason) });
-  });
-  lifecycle.on('connection:refused', (refused) => logger.info({ event: 'connection_refused', ...refused }));
-  lifecycle.on('access:rechecked', (rechecked) => {
-    logger[rechecked.closed > 0 ? 'info' : 'debug']({ event: 'access_rechecked', ...rechecked });
-  });
-
-  let loggedAtMs = -Infinity;
-  let unlogged = 0;
-  lifecycle.on('access:failed', ({ error }) => {
-    if (performance.now() - loggedAtMs < REPEAT_AFTER_MS) {
-      unlogged += 1;
-      return;
-    }
-    logger.warn({ event: 'access_failed', error: describeError(error), unlogged });
-    loggedAtMs = performance.now();
-    unlogged = 0;
-  });
+  const failedAttempt = (
+    event: string,
+    { error, attempt, retryInMs }: LifecycleEvents['reader:failed'][0],
+  ): void => {
+    if (isWorthLogging(attempt)) logger.warn({ event, attempt, retryInMs, error: describeError(error) });
+  };
+  let accessLoggedAtMs = -Infinity;
+  let accessUnlogged = 0;
+  // A table of all, so that whoever adds an event decides here how it is logged.
+  const subscribers: { [Name in keyof LifecycleEvents]: (payload: LifecycleEvents[Name][0]) => void } = {
+    'reader:started': (started) => logger.info({ event: 'reader_started', ...started }),
+    'reader:observed': (observed) => logger.trace({ event: 'reader_observed', ...observed }),
+    'reader:read': (read) => logger.trace({ event: 'reader_read', ...read }),
+    'reader:failed': (failed) => failedAttempt('reader_failed', failed),
+    'reader:recovered': (recovered) => logger.info({ event: 'reader_recovered', ...recovered }),
+    'reader:history-lost': ({ reason }) => {
+      logger.error({ event: 'reader_history_lost', reason: scrub(reason) });
+    },
+    'listener:listening': (listening) => logger.info({ event: 'listener_listening', ...listening }),
+    'listener:failed': (failed) => failedAttempt('listener_failed', failed),
+    'batch:broadcast': (batch) => logger.debug({ event: 'batch_broadcast', ...batch }),
+    'connection:opened': (opened) => logger.info({ event: 'connection_opened', ...opened }),
+    'connection:closed': (closed) => {
+      logger.info({ event: 'connection_closed', ...closed, reason: scrub(closed.reason) });
+    },
+    'channel:resumed': (resumed) => logger.debug({ event: 'channel_resumed', ...resumed }),
+    'channel:resync': (resync) => logger.info({ event: 'channel_resync', ...resync }),
+    'connection:refused': (refused) => logger.info({ event: 'connection_refused', ...refused }),
+    'access:rechecked': (rechecked) => {
+      logger[rechecked.closed > 0 ? 'info' : 'debug']({ event: 'access_rechecked', ...rechecked });
+    },
+    'access:failed': ({ error }) => {
+      if (performance.now() - accessLoggedAtMs < REPEAT_AFTER_MS) {
+        accessUnlogged += 1;
+        return;
+      }
+      logger.warn({ event: 'access_failed', error: describeError(error), unlogged: accessUnlogged });
+      accessLoggedAtMs = performance.now();
+      accessUnlogged = 0;
+    },
+  };
+  for (const [name, subscriber] of Object.entries(subscribers)) {
+    lifecycle.on(name as keyof LifecycleEvents, subscriber);
+  }
 }
 
 /** Whether a failed attempt (from 1) is to be logged: the first, and then at gaps that double. */
