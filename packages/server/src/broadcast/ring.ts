@@ -76,7 +76,8 @@ export class Ring {
     const missed: FlagEvent[] = [];
     for (let index = this.#head; index < this.#entries.length; index += 1) {
       for (const event of this.#entries[index]?.channels.get(channel)?.events ?? []) {
-        if (event.xid === null || (event.xid >= position.watermark && !seen.has(event.xid))) missed.push(event);
+        if (event.xid === null || (event.xid >= position.watermark && !seen.has(event.xid)))
+          missed.push(event);
       }
     }
     return missed;

@@ -37,9 +37,7 @@ export class PlainConnection implements Outlet {
   }
 
   get full(): boolean {
-    const full = this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
-    if (full) this.#behindSinceMs ??= Date.now();
-    return full;
+    return this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
   }
 
   /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
@@ -53,6 +51,7 @@ export class PlainConnection implements Outlet {
 
   send(bytes: Buffer): void {
     this.#options.peer.send(bytes);
+    if (this.full) this.#behindSinceMs ??= Date.now();
   }
 
   /** Takes a message of the peer. One that does not read the answers gets none: they would pile up. */

@@ -78,9 +78,7 @@ export class Session implements Outlet {
   }
 
   get full(): boolean {
-    const full = this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
-    if (full) this.#behindSinceMs ??= Date.now();
-    return full;
+    return this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
   }
 
   /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
@@ -94,7 +92,9 @@ export class Session implements Outlet {
   }
 
   send(bytes: Buffer): void {
-    if (!this.#ended) this.#options.peer.send(bytes);
+    if (this.#ended) return;
+    this.#options.peer.send(bytes);
+    if (this.full) this.#behindSinceMs ??= Date.now();
   }
 
   tell(message: ControlMessage): void {
@@ -109,7 +109,10 @@ export class Session implements Outlet {
   /** Subscribes and brings what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
   async subscribe({ request }: NamedChannel, cursor: string | null): Promise<void> {
     if (this.#channels.size >= maxChannels) {
-      throw new SessionError('too_many_channels', `A connection may have ${maxChannels} channels: unsubscribe one`);
+      throw new SessionError(
+        'too_many_channels',
+        `A connection may have ${maxChannels} channels: unsubscribe one`,
+      );
     }
     const channel = await this.#options.openChannel(request);
     const key = channelKey(channel.projectId, channel.environmentId);

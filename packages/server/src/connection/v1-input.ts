@@ -112,7 +112,11 @@ export class V1Input {
       }
       // The old token is still good; the peer tries again.
       onFailure(error as Error);
-      session.tell({ type: 'error', code: 'unavailable', message: 'The token cannot be checked now: try again shortly' });
+      session.tell({
+        type: 'error',
+        code: 'unavailable',
+        message: 'The token cannot be checked now: try again shortly',
+      });
     }
   }
 }

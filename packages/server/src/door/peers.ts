@@ -65,7 +65,8 @@ export class Peers {
   /** Refuses newcomers, asks every peer to reconnect elsewhere, and waits until they have left. */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true;
-    for (const { connection } of this.#open) connection.close(CloseCode.draining, 'the server is shutting down');
+    for (const { connection } of this.#open)
+      connection.close(CloseCode.draining, 'the server is shutting down');
     if (this.#open.size === 0) return;
     await new Promise<void>((resolve) => {
       const giveUp = setTimeout(() => {

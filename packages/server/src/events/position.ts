@@ -67,7 +67,8 @@ export function decodeCursor(cursor: string): Position | null {
   const fields = Buffer.from(cursor, 'base64url').toString('utf8').split('|');
   const [found, history = '', watermarkText = '', horizonText = '', floor = '', seenText = ''] = fields;
   if (fields.length !== 6 || found !== version) return null;
-  if (!/^[\w-]{1,64}$/.test(history) || !timestampPattern.test(floor) || Number.isNaN(Date.parse(floor))) return null;
+  if (!/^[\w-]{1,64}$/.test(history) || !timestampPattern.test(floor) || Number.isNaN(Date.parse(floor)))
+    return null;
   const watermark = parseId(watermarkText);
   const ahead = parseId(horizonText);
   if (watermark === null || ahead === null) return null;

@@ -2,7 +2,14 @@ import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import {
-  eventColumns, eventOrder, positionColumns, toEvent, toPosition, unseenRows, type KnownEvent } from '../reader/statements.js';
+  eventColumns,
+  eventOrder,
+  positionColumns,
+  toEvent,
+  toPosition,
+  unseenRows,
+  type KnownEvent,
+} from '../reader/statements.js';
 
 export interface MissedEventsOptions {
   pool: Pool;
@@ -40,7 +47,10 @@ const maxKept = 256;
  */
 export class MissedEventsSource {
   readonly #options: Required<MissedEventsOptions>;
-  readonly #answers = new Map<string, { readonly answer: Promise<MissedEvents>; readonly staleAtMs: number }>();
+  readonly #answers = new Map<
+    string,
+    { readonly answer: Promise<MissedEvents>; readonly staleAtMs: number }
+  >();
 
   constructor(options: MissedEventsOptions) {
     this.#options = { maxMissed: 1_000, keepMs: 10_000, ...options };

@@ -82,7 +82,10 @@ export class SnapshotSource {
         environment_id: channel.environmentId,
         cursor: encodeCursor(await this.#whenDurable(client, position)),
       };
-      const { features, pending_changes: pendingChanges } = rows[0] ?? { features: '[]', pending_changes: '[]' };
+      const { features, pending_changes: pendingChanges } = rows[0] ?? {
+        features: '[]',
+        pending_changes: '[]',
+      };
       client.release();
       // The lists come as JSON already; a large one is not parsed only to be written again.
       return `${JSON.stringify(head).slice(0, -1)},"features":${features},"pending_changes":${pendingChanges}}`;

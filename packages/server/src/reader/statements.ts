@@ -87,12 +87,12 @@ export function eventColumns(embedState: boolean): string {
   v.entity, v.entity_id::text, v.action, ${isoUtc('v.created_at')},
   v.xid::text, v.feature_id::text, v.pending_change_id::text, v.actor,
   CASE WHEN current_setting('track_commit_timestamp')::boolean
-    THEN ${isoUtc("pg_xact_commit_timestamp(nullif(v.xid & 4294967295, 0)::text::xid)")} END,
+    THEN ${isoUtc('pg_xact_commit_timestamp(nullif(v.xid & 4294967295, 0)::text::xid)')} END,
   ${embedState ? featureState('v.feature_id', 'v.environment_id') : 'NULL'}`;
 }
 
 /** A feature with its parameters in one environment, as the JSON text of the protocol's FeatureState. */
-export function featureState(featureId: string, environmentId: string): string {
+function featureState(featureId: string, environmentId: string): string {
   return `(
     SELECT ${featureJson}::text
     FROM public.features f

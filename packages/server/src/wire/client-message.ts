@@ -54,7 +54,9 @@ export function parseClientMessage(text: string): CheckedMessage | Malformed {
   }
   const channel = channelOf(textOf('project_id'), textOf('env'), textOf('env_id'));
   if ('problem' in channel) return channel;
-  return type === 'subscribe' ? { type, channel, cursor: textOf('cursor') } : { type: 'unsubscribe', channel };
+  return type === 'subscribe'
+    ? { type, channel, cursor: textOf('cursor') }
+    : { type: 'unsubscribe', channel };
 }
 
 function channelOf(

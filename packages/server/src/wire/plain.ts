@@ -26,5 +26,6 @@ export function toPlainMessage(event: FlagEvent): PlainMessage {
 /** The plain dialect: each event is one text message. */
 export const plainDialect: Dialect = {
   name: 'plain',
-  encode: ({ events }) => Buffer.concat(events.map((event) => textFrame(JSON.stringify(toPlainMessage(event))))),
+  encode: ({ events }) =>
+    Buffer.concat(events.map((event) => textFrame(JSON.stringify(toPlainMessage(event))))),
 };
