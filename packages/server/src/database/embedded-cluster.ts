@@ -10,8 +10,13 @@ import { initialise } from './embedded-process.js';
 /** A cluster's folder carries the major version: `data-18`. */
 const CLUSTER_NAME = /^data-(\d+)$/;
 
-/** The role and the database that Flagcast uses. */
-export const FLAGCAST_NAME = 'flagcast';
+/** The database of the demo. */
+export const DATABASE_NAME = 'flagcast';
+/**
+ * The cluster's superuser. Not called like our schema: `"$user"` in the default search_path would make
+ * the schema `flagcast` come before `public`.
+ */
+export const SUPERUSER_NAME = 'postgres';
 
 /**
  * Makes the data folder where it is missing and returns its real path.
@@ -120,7 +125,7 @@ async function makeCluster(options: {
   const unfinished = await mkdtemp(path.join(options.dataDir, 'unfinished-'));
   try {
     if (account !== null) await chown(unfinished, account.uid, account.gid);
-    await initialise({ ...options, clusterDir: unfinished, userName: FLAGCAST_NAME });
+    await initialise({ ...options, clusterDir: unfinished, userName: SUPERUSER_NAME });
     await rename(unfinished, clusterDir);
     // Else a power cut could bring the unfinished name back, and with it a new, empty cluster.
     const folder = await open(options.dataDir);

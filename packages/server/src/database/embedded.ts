@@ -9,7 +9,7 @@ import {
   type Binaries,
   type BinariesSource,
 } from './embedded-binaries.js';
-import { FLAGCAST_NAME, openCluster, prepareDataDir } from './embedded-cluster.js';
+import { DATABASE_NAME, openCluster, prepareDataDir, SUPERUSER_NAME } from './embedded-cluster.js';
 import { EmbeddedPostgresError, errorFromOutput, toEmbeddedError } from './embedded-error.js';
 import { clearCluster, FAST_STOP_MS } from './embedded-orphan.js';
 import { takeOwnership, type Ownership } from './embedded-owner.js';
@@ -141,7 +141,7 @@ class RunningCluster implements EmbeddedPostgres {
     return this.#process?.running === true ? (this.#process.pid ?? null) : null;
   }
 
-  url(database: string = FLAGCAST_NAME): string {
+  url(database: string = DATABASE_NAME): string {
     return this.#urlAt(this.#port, database);
   }
 
@@ -235,8 +235,8 @@ class RunningCluster implements EmbeddedPostgres {
     client.on('error', () => undefined);
     try {
       await client.connect();
-      const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [FLAGCAST_NAME]);
-      if (rowCount === 0) await client.query(`CREATE DATABASE ${FLAGCAST_NAME}`);
+      const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [DATABASE_NAME]);
+      if (rowCount === 0) await client.query(`CREATE DATABASE ${DATABASE_NAME}`);
     } finally {
       await client.end();
     }
@@ -244,7 +244,7 @@ class RunningCluster implements EmbeddedPostgres {
 
   #urlAt(port: number, database: string): string {
     const { password } = this.#options;
-    return `postgresql://${FLAGCAST_NAME}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
+    return `postgresql://${SUPERUSER_NAME}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
   }
 }
 
