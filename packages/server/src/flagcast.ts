@@ -9,6 +9,7 @@ import { createTokenVerifier } from './access/token.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Peer } from './connection/peer.js';
 import { Session, type SessionWire } from './connection/session.js';
+import { discardSession } from './database/session.js';
 import { Door, type Visitor } from './door/door.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
@@ -48,7 +49,7 @@ export interface FlagcastOptions {
 export interface FlagcastTiming extends SweepTiming {
   /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
-  /** Without a successful read for this long `/readyz` answers 503, in milliseconds. Default 15,000. */
+  /** When a read is overdue by this long `/readyz` answers 503, in milliseconds. Default 15,000. */
   readinessGraceMs?: number;
 }
 
@@ -77,7 +78,7 @@ const drainTimeoutMs = 5_000;
 /** Puts the parts together: the only place that knows all of them. */
 export function createFlagcast(options: FlagcastOptions): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
-  const { databaseUrl } = options;
+  const { databaseUrl, pollIntervalMs = 1_000 } = options;
   const { readinessGraceMs = 15_000, handshakeTimeoutMs = 10_000, ...sweepTiming } = options.timing ?? {};
 
   const pool = new pg.Pool({
@@ -90,6 +91,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   // An idle connection that is lost is replaced at the next look-up.
   pool.on('error', () => undefined);
+  const lookUpClients = new Set<pg.Client>();
+  pool.on('connect', (client) => {
+    if (client instanceof pg.Client) lookUpClients.add(client);
+  });
+  pool.on('remove', (client) => lookUpClients.delete(client as pg.Client));
 
   const access = new Access(pool);
   const broadcaster = new Broadcaster({ lifecycle, ringEvents: options.ringEvents });
@@ -99,7 +105,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     onBatch: (batch) => broadcaster.broadcast(batch),
     onHistoryLost: () => broadcaster.forget(),
-    ...(options.pollIntervalMs === undefined ? {} : { pollIntervalMs: options.pollIntervalMs }),
+    pollIntervalMs,
   });
   const listener = new WakeListener({ databaseUrl, lifecycle, onWake: () => reader.wake() });
   const door = new Door({
@@ -177,7 +183,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     notReady: () => {
       if (closing !== null) return 'draining';
       if (lastReadAtMs === null) return 'the database has not been read yet';
-      if (Date.now() - lastReadAtMs > readinessGraceMs) return 'the database does not answer';
+      if (Date.now() - lastReadAtMs > pollIntervalMs + readinessGraceMs)
+        return 'the database does not answer';
       return null;
     },
   });
@@ -194,10 +201,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     },
     close: async () => {
       closing ??= (async () => {
-        await peers.drain(drainTimeoutMs);
         sweeper.stop();
-        await Promise.all([listener.stop(), reader.stop()]);
-        await pool.end();
+        // All at once: a look-up that is under way may take as long as the peers.
+        await Promise.all([peers.drain(drainTimeoutMs), listener.stop(), reader.stop(), pool.end()]);
+        // The pool has said goodbye; a database that does not answer would keep the process alive.
+        for (const client of lookUpClients) discardSession(client);
       })();
       await closing;
     },

@@ -60,7 +60,7 @@ async function burst(events: number): Promise<void> {
 
 /** Writes batches until the network takes no more, which is when the server has to stop. */
 async function fill(line: Socket): Promise<void> {
-  while (line.writableLength <= highWaterBytes) await burst(batchEvents);
+  while (!line.destroyed && line.writableLength <= highWaterBytes) await burst(batchEvents);
 }
 
 /** All that a client got up to an event that is written now, by entity. */

@@ -1,3 +1,4 @@
+import { CloseCode } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Lifecycle } from '../lifecycle.js';
 
@@ -62,7 +63,7 @@ export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Re
   });
   const closed = new Counter({
     name: 'flagcast_connections_closed_total',
-    help: 'Connections that ended, by close code.',
+    help: 'Connections that ended, by close code; "other" for codes that peers made up.',
     labelNames: ['code'],
     registers,
   });
@@ -96,6 +97,10 @@ export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Re
   lifecycle.on('listener:failed', () => listenFailures.inc());
   lifecycle.on('batch:broadcast', (batch) => deliveries.inc(batch.deliveries));
   lifecycle.on('connection:refused', ({ code }) => refused.inc({ code }));
-  lifecycle.on('connection:closed', ({ code }) => closed.inc({ code }));
+  const ownCodes = new Set<number>(Object.values(CloseCode));
+  lifecycle.on('connection:closed', ({ code }) => {
+    // A peer may choose any code from 3000 to 4999: it must not make a series of each.
+    closed.inc({ code: code < 3_000 || ownCodes.has(code) ? code : 'other' });
+  });
   return registry;
 }

@@ -1,0 +1,189 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  createTestCluster,
+  insertAudit,
+  seedProject,
+  type SeededProject,
+  type TestCluster,
+  type TestDatabase,
+  withClient,
+} from './database.js';
+import { PlainClient } from './plain-client.js';
+import { Relay } from './relay.js';
+import {
+  addMember,
+  createUser,
+  nextEvent,
+  startTestServer,
+  type TestServer,
+  type TestUser,
+} from './server.js';
+
+let cluster: TestCluster;
+let database: TestDatabase;
+let server: TestServer;
+/** The server's way to the database. */
+let relay: Relay;
+let project: SeededProject;
+let root: TestUser;
+
+beforeAll(async () => {
+  // Its own cluster: it counts the queries.
+  cluster = await createTestCluster({ shared_preload_libraries: 'pg_stat_statements' });
+  database = await cluster.createDatabase({ schema: 'tables' });
+  await database.pool.query('CREATE EXTENSION pg_stat_statements');
+  root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+  project = await seedProject(database.pool);
+  const url = new URL(database.url);
+  relay = await Relay.open(Number(url.port));
+  url.port = String(relay.port);
+  server = await startTestServer(url.toString(), {
+    pollIntervalMs: 50,
+    timing: { sweepIntervalMs: 50, pingIntervalMs: 400, recheckIntervalMs: 100 },
+  });
+});
+
+afterAll(async () => {
+  await server.close();
+  await relay.close();
+  await database.drop();
+  await cluster.remove();
+});
+
+async function connect({ token }: TestUser, options: { autoPong?: boolean } = {}): Promise<PlainClient> {
+  const query = { project_id: project.projectId, env: 'prod' };
+  return await PlainClient.connect(server.wsUrl, query, { token, ...options });
+}
+
+async function member(name: string, role = 'project_member'): Promise<TestUser> {
+  const user = await createUser(database.pool, name, { ttlMs: 600_000 });
+  await addMember(database.pool, project.projectId, user.id, role);
+  return user;
+}
+
+/** Connected, and still served. */
+async function expectLive(...clients: PlainClient[]): Promise<void> {
+  const { entityId } = await insertAudit(database.pool, {
+    projectId: project.projectId,
+    environmentId: project.environments.prod,
+  });
+  for (const client of clients) await client.received(({ entity_id: id }) => id === entityId);
+}
+
+async function closeAll(...clients: PlainClient[]): Promise<void> {
+  for (const client of clients) await client.close();
+}
+
+describe('an open connection', () => {
+  it('ends with its token, to reconnect with a fresh one', async () => {
+    const bystander = await connect(root);
+    const brief = await createUser(database.pool, 'brief', { superuser: true, ttlMs: 1_000 });
+    const client = await connect(brief);
+    expect(await client.closed).toStrictEqual({ code: 4001, reason: 'the token has expired' });
+    const claims = JSON.parse(Buffer.from(brief.token.split('.')[1] ?? '', 'base64url').toString()) as {
+      exp: number;
+    };
+    expect(Date.now()).toBeGreaterThanOrEqual(claims.exp * 1_000);
+    await expectLive(bystander);
+    await closeAll(bystander);
+  });
+
+  it.each([
+    ['leaves the project', 'DELETE FROM memberships WHERE user_id = $1'],
+    ['gets a role without project.view', 'UPDATE memberships SET role_id = $2 WHERE user_id = $1'],
+    ['is deactivated', 'UPDATE users SET is_active = false WHERE id = $1'],
+    ['is deleted', 'DELETE FROM users WHERE id = $1'],
+  ])('ends when its user %s, and those of others stay', async (change, sql) => {
+    const { rows } = await database.pool.query<{ id: string }>(
+      `INSERT INTO roles (key, name) VALUES ($1, $1) RETURNING id`,
+      [`blind: ${change}`],
+    );
+    const user = await member(`who ${change}`);
+    const others = [await connect(root), await connect(await member(`beside who ${change}`))];
+    const mine = [await connect(user), await connect(user)];
+    await database.pool.query(sql, sql.includes('$2') ? [user.id, rows[0]?.id] : [user.id]);
+    for (const client of mine) {
+      expect(await client.closed).toStrictEqual({
+        code: 4503,
+        reason: 'you may no longer see this project',
+      });
+    }
+    await expectLive(...others);
+    await closeAll(...others);
+  });
+
+  it('ends when its role loses project.view, and those with other roles stay', async () => {
+    const others = [await connect(root), await connect(await member('of another role'))];
+    const client = await connect(await member('viewer', 'project_viewer'));
+    await database.pool.query(
+      `DELETE FROM role_permissions WHERE role_id = (SELECT id FROM roles WHERE key = 'project_viewer')
+       AND permission_id = (SELECT id FROM permissions WHERE key = 'project.view')`,
+    );
+    expect((await client.closed).code).toBe(4503);
+    await expectLive(...others);
+    await closeAll(...others);
+  });
+
+  it('is dropped when its peer does not answer pings', async () => {
+    const { lifecycle } = server.flagcast;
+    const answering = await connect(root);
+    let pings = 0;
+    answering.socket.on('ping', () => (pings += 1));
+    const closed = nextEvent(lifecycle, 'connection:closed');
+    const silent = await connect(root, { autoPong: false });
+    expect(await closed).toMatchObject({ code: 4004, reason: 'did not answer a ping' });
+    await silent.closed;
+    expect(pings).toBeGreaterThan(0);
+    await expectLive(answering);
+    await closeAll(answering);
+  });
+});
+
+describe('the recheck', () => {
+  it('is one query, however many are connected', async () => {
+    const { lifecycle } = server.flagcast;
+    const clients: PlainClient[] = [];
+    for (let count = 0; count < 20; count += 1) {
+      const user = await member(`member ${count}`);
+      clients.push(await connect(user), await connect(user));
+    }
+    const all = (rechecked: { connections: number }): boolean => rechecked.connections === clients.length;
+    await withClient(database.url, async (observer) => {
+      /** Of the product's queries those that ask for a permission. */
+      const queries = async (): Promise<number> => {
+        const { rows } = await observer.query<{ calls: string }>(
+          `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
+           WHERE query LIKE '%is_active%' AND query NOT LIKE '%pg_stat_statements%'
+             AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        );
+        return Number(rows[0]?.calls);
+      };
+      await nextEvent(lifecycle, 'access:rechecked', all);
+      let rechecks = 0;
+      const before = await queries();
+      const count = (): void => void (rechecks += 1);
+      lifecycle.on('access:rechecked', count);
+      for (let times = 0; times < 5; times += 1) await nextEvent(lifecycle, 'access:rechecked', all);
+      const during = (await queries()) - before;
+      lifecycle.off('access:rechecked', count);
+      expect(during).toBeGreaterThan(3);
+      // One may be under way.
+      expect(during).toBeLessThanOrEqual(rechecks + 1);
+    });
+    await closeAll(...clients);
+  });
+
+  it('cuts nobody off while the database is down', async () => {
+    const { lifecycle } = server.flagcast;
+    const clients = [await connect(root), await connect(await member('patient'))];
+    const { port } = relay;
+    await relay.close();
+    for (let failures = 0; failures < 3; failures += 1) await nextEvent(lifecycle, 'access:failed');
+    for (const { socket } of clients) expect(socket.readyState).toBe(socket.OPEN);
+    const rechecked = nextEvent(lifecycle, 'access:rechecked');
+    relay = await Relay.open(Number(new URL(database.url).port), port);
+    expect(await rechecked).toMatchObject({ connections: clients.length, closed: 0 });
+    await expectLive(...clients);
+    await closeAll(...clients);
+  });
+});
