@@ -21,6 +21,8 @@ export interface FeatureState {
   created_at: string;
   /** RFC 3339, UTC: the later of the feature's and of its parameters'. */
   updated_at: string;
+  /** Changes with every write to the feature or to its parameters in this environment; a write sends it back. */
+  version: string;
 }
 
 /** A request for a change that waits for its decision. */

@@ -107,7 +107,8 @@ export const featureJson = `json_build_object(
       'rollout_key', f.rollout_key, 'enabled', coalesce(p.enabled, false),
       'default_value', coalesce(p.default_value, ''),
       'created_at', ${isoUtc('f.created_at')},
-      'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')})`;
+      'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')},
+      'version', concat_ws('.', f.xmin, p.xmin))`;
 
 /**
  * Within one created_at (one transaction) rows come in the order of their ids: by length, then by
