@@ -137,15 +137,27 @@ export const unavailable: Refusal = {
   retryAfterSeconds: 2,
 };
 
+/** The value of a parameter, or null where it is not given. Throws RefusedError. */
+function single(query: URLSearchParams, name: string): string | null {
+  const values = query.getAll(name);
+  if (values.length > 1)
+    throw refused(400, 'repeated_parameter', `The parameter ${name} is given more than once`);
+  return values[0] ?? null;
+}
+
+/** Whether a query string is about a channel at all. */
+export function asksForChannel(query: URLSearchParams): boolean {
+  return ['project_id', 'env', 'env_id', 'environment_id', 'cursor'].some((name) => query.has(name));
+}
+
+/** Where a query string asks its channel to go on; null where it does not say. Throws RefusedError. */
+export function cursorFromQuery(query: URLSearchParams): string | null {
+  return single(query, 'cursor');
+}
+
 /** The channel that a query string asks for: `project_id` and one of `env`, `env_id`, `environment_id`. Throws RefusedError. */
 export function channelFromQuery(query: URLSearchParams): ChannelRequest {
-  const one = (name: string): string | null => {
-    const values = query.getAll(name);
-    if (values.length > 1)
-      throw refused(400, 'repeated_parameter', `The parameter ${name} is given more than once`);
-    return values[0] ?? null;
-  };
-  const projectId = one('project_id');
+  const projectId = single(query, 'project_id');
   if (projectId === null || projectId === '') {
     throw refused(
       400,
@@ -153,8 +165,10 @@ export function channelFromQuery(query: URLSearchParams): ChannelRequest {
       'The parameter project_id is missing: the id of the project to watch',
     );
   }
-  const environmentKey = one('env');
-  const byNumber = [one('env_id'), one('environment_id')].filter((value) => value !== null);
+  const environmentKey = single(query, 'env');
+  const byNumber = [single(query, 'env_id'), single(query, 'environment_id')].filter(
+    (value) => value !== null,
+  );
   const environmentId = byNumber[0];
   if (byNumber.length + (environmentKey === null ? 0 : 1) > 1) {
     throw refused(400, 'conflicting_parameters', 'Give one of env, env_id and environment_id, not several');

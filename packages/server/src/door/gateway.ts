@@ -13,7 +13,9 @@ import type { Lifecycle } from '../lifecycle.js';
 import { plainDialect } from '../wire/plain.js';
 import { v1Wire } from '../wire/v1.js';
 import {
+  asksForChannel,
   channelFromQuery,
+  cursorFromQuery,
   type Door,
   draining,
   refused,
@@ -166,7 +168,8 @@ export class Gateway {
   async #welcome(request: IncomingMessage, webSocket: WebSocket, socket: Duplex): Promise<void> {
     const { door, limits, peers, openSession, lifecycle } = this.#options;
     const query = queryOf(request);
-    const wanted = query.has('project_id') ? channelFromQuery(query) : null;
+    const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
+    const cursor = cursorFromQuery(query);
     const visitor = await door.admit(request);
     if (peers.draining) throw draining();
     if (webSocket.readyState !== webSocket.OPEN) return;
@@ -190,7 +193,7 @@ export class Gateway {
     if (wanted === null) return;
     const environment = 'environmentKey' in wanted ? wanted.environmentKey : wanted.environmentId;
     const named = { project_id: wanted.projectId, environment };
-    await session.subscribe({ request: wanted, named }, query.get('cursor'));
+    await session.subscribe({ request: wanted, named }, cursor);
   }
 
   /** What went wrong, in the words of a refusal; a fault of ours is told to the log as well. */
@@ -211,6 +214,8 @@ export class Gateway {
   #turnAway(request: IncomingMessage, webSocket: WebSocket, refusal: Refusal): void {
     if (webSocket.readyState !== webSocket.OPEN) return;
     webSocket.close(closeCodeOf(refusal), refusal.code);
+    // Its answer to that is read: a paused socket would stay open as long as what went wrong lasts.
+    webSocket.resume();
     this.#tellRefused(request, refusal);
   }
 

@@ -67,8 +67,7 @@ export function decodeCursor(cursor: string): Position | null {
   const fields = Buffer.from(cursor, 'base64url').toString('utf8').split('|');
   const [found, history = '', watermarkText = '', horizonText = '', floor = '', seenText = ''] = fields;
   if (fields.length !== 6 || found !== version) return null;
-  if (!/^[\w-]{1,64}$/.test(history) || !timestampPattern.test(floor) || Number.isNaN(Date.parse(floor)))
-    return null;
+  if (!/^[\w-]{1,64}$/.test(history) || !isTimestamp(floor)) return null;
   const watermark = parseId(watermarkText);
   const ahead = parseId(horizonText);
   if (watermark === null || ahead === null) return null;
@@ -87,7 +86,16 @@ export function decodeCursor(cursor: string): Position | null {
 const version = '1';
 const maxCursorLength = 4_096;
 const maxId = 2n ** 63n - 1n;
+/** PostgreSQL has no year 0, and no floor is as old as this. */
+const oldestFloorMs = Date.UTC(1000, 0);
 const timestampPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
+
+/** Of a day and a second that there are: JavaScript takes the 31st of February for the 3rd of March. */
+function isTimestamp(text: string): boolean {
+  if (!timestampPattern.test(text)) return false;
+  const timeMs = Date.parse(text);
+  return timeMs > oldestFloorMs && new Date(timeMs).toISOString().slice(0, 19) === text.slice(0, 19);
+}
 
 function parseId(text: string): bigint | null {
   if (!/^-?[0-9a-z]{1,13}$/.test(text)) return null;

@@ -1,0 +1,154 @@
+import {
+  type ClientMessage,
+  type ControlMessage,
+  type EventMessage,
+  type ServerMessage,
+  subprotocol,
+} from '@flagcast/protocol';
+import { WebSocket } from 'ws';
+import { Refused } from './plain-client.js';
+
+type ControlType = ControlMessage['type'];
+type Control<Type extends ControlType> = Extract<ControlMessage, { type: Type }>;
+/** What answers a `subscribe`. */
+export type Answer = Control<'caught_up' | 'resync' | 'error'>;
+
+export interface TestChannel {
+  readonly projectId: string;
+  readonly environmentId: string;
+}
+
+interface Waiter {
+  readonly fits: (message: ServerMessage) => boolean;
+  readonly resolve: (message: ServerMessage) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** flagcast.v1 as the document has it, and nothing beside: it sends what it is told to and keeps what comes. */
+export class V1Client {
+  readonly messages: ServerMessage[] = [];
+  /** As they came on the wire. */
+  readonly texts: string[] = [];
+  readonly socket: WebSocket;
+  /** Resolves when the connection has ended. */
+  readonly closed: Promise<{ code: number; reason: string }>;
+  #waiting: Waiter[] = [];
+  #hasEnded = false;
+
+  private constructor(socket: WebSocket) {
+    this.socket = socket;
+    this.closed = new Promise((resolve) => {
+      socket.once('close', (code, reason) => {
+        this.#hasEnded = true;
+        for (const { reject } of this.#waiting.splice(0)) reject(new Error(`closed with ${code}`));
+        resolve({ code, reason: reason.toString('utf8') });
+      });
+    });
+    socket.on('message', (data) => {
+      const text = (data as Buffer).toString('utf8');
+      const message = JSON.parse(text) as ServerMessage;
+      this.texts.push(text);
+      this.messages.push(message);
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const waiter of waiting) {
+        if (waiter.fits(message)) waiter.resolve(message);
+        else this.#waiting.push(waiter);
+      }
+    });
+  }
+
+  /** Opens a socket; rejects with a Refused when the server answers with HTTP. The token goes as in a browser. */
+  static async connect(
+    wsUrl: string,
+    options: {
+      token?: string | undefined;
+      query?: Record<string, string> | string;
+      headers?: Record<string, string>;
+    } = {},
+  ): Promise<V1Client> {
+    const { token, query = {}, headers = {} } = options;
+    const protocols = [subprotocol, ...(token === undefined ? [] : [`bearer.${token}`])];
+    const socket = new WebSocket(`${wsUrl}?${new URLSearchParams(query).toString()}`, protocols, { headers });
+    const client = new V1Client(socket);
+    await new Promise<void>((resolve, reject) => {
+      socket.once('open', resolve);
+      socket.once('error', reject);
+      socket.once('unexpected-response', (_request, response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('end', () => {
+          reject(
+            new Refused(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8'), response.headers),
+          );
+        });
+      });
+    });
+    // A connection that is cut while the test goes on ends with `closed`.
+    socket.on('error', () => undefined);
+    return client;
+  }
+
+  get events(): EventMessage[] {
+    return this.messages.filter((message) => 'source' in message);
+  }
+
+  send(message: ClientMessage): void {
+    this.socket.send(JSON.stringify(message));
+  }
+
+  /** The first message that fits, of those from number `from` on, received already or still to come. */
+  async message(fits: (message: ServerMessage) => boolean, from = 0): Promise<ServerMessage> {
+    const found = this.messages.slice(from).find(fits);
+    if (found !== undefined) return found;
+    if (this.#hasEnded) throw new Error('the connection has ended');
+    return await new Promise((resolve, reject) => this.#waiting.push({ fits, resolve, reject }));
+  }
+
+  /** The first event about the entity. */
+  async event(entityId: string): Promise<EventMessage> {
+    return (await this.message(
+      (message) => 'source' in message && message.entity_id === entityId,
+    )) as EventMessage;
+  }
+
+  /** The first control message of this type, of those from number `from` on. */
+  async control<Type extends ControlType>(type: Type, from = 0): Promise<Control<Type>> {
+    return (await this.message(
+      (message) => !('source' in message) && message.type === type,
+      from,
+    )) as Control<Type>;
+  }
+
+  /** Sends a message and resolves with the first control message after it that is one of these. */
+  async ask<Type extends ControlType>(message: ClientMessage, ...answers: Type[]): Promise<Control<Type>> {
+    const from = this.messages.length;
+    this.send(message);
+    return (await this.message(
+      (answer) => !('source' in answer) && (answers as string[]).includes(answer.type),
+      from,
+    )) as Control<Type>;
+  }
+
+  async subscribe({ projectId, environmentId }: TestChannel, cursor?: string): Promise<Answer> {
+    const resume = cursor === undefined ? {} : { cursor };
+    return await this.ask(
+      { type: 'subscribe', project_id: projectId, env_id: environmentId, ...resume },
+      'caught_up',
+      'resync',
+      'error',
+    );
+  }
+
+  /** Subscribes, which must succeed; answers the cursor. */
+  async caughtUp(channel: TestChannel, cursor?: string): Promise<string> {
+    const answer = await this.subscribe(channel, cursor);
+    if (answer.type !== 'caught_up') throw new Error(`not caught up: ${JSON.stringify(answer)}`);
+    return answer.cursor;
+  }
+
+  async close(): Promise<void> {
+    this.socket.close();
+    await this.closed;
+  }
+}
