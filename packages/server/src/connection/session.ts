@@ -46,6 +46,8 @@ const maxCursorAgeMs = 24 * 3_600_000;
 
 interface OpenChannel {
   readonly channel: Channel;
+  /** As the peer named it when it subscribed: ids can be written in several ways. */
+  readonly request: ChannelRequest;
   readonly subscription: Subscription;
   /** Whether `caught_up` is still to be said, once the peer has taken what comes before it. */
   announce: boolean;
@@ -124,7 +126,7 @@ export class Session implements Outlet {
       throw new SessionError('unavailable', 'The database has not been read yet: try again shortly');
     }
     const subscription = new Subscription(key, this.#options.broadcaster, this);
-    const open = { channel, subscription, announce: true };
+    const open = { channel, request, subscription, announce: true };
     this.#channels.set(key, open);
     if (cursor === null) {
       this.#goLive(open);
@@ -137,7 +139,7 @@ export class Session implements Outlet {
 
   /** Throws a SessionError when the channel is not subscribed. */
   unsubscribe({ request }: NamedChannel): void {
-    const open = [...this.#channels.values()].find(({ channel }) => isNamed(channel, request));
+    const open = [...this.#channels.values()].find((candidate) => isNamed(candidate, request));
     if (open === undefined) {
       throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
     }
@@ -300,9 +302,12 @@ function named(channel: Channel): { project_id: string; environment: string; env
   };
 }
 
-function isNamed(channel: Channel, request: ChannelRequest): boolean {
-  if (channel.projectId !== request.projectId) return false;
-  return 'environmentKey' in request
-    ? channel.environmentKey === request.environmentKey
-    : channel.environmentId === request.environmentId;
+function isNamed({ channel, request }: OpenChannel, name: ChannelRequest): boolean {
+  return [channel, request].some((known) => {
+    if (known.projectId !== name.projectId) return false;
+    if ('environmentKey' in name) {
+      return 'environmentKey' in known && known.environmentKey === name.environmentKey;
+    }
+    return 'environmentId' in known && known.environmentId === name.environmentId;
+  });
 }

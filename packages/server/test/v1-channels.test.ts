@@ -1,0 +1,257 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type SeededProject,
+  type TestDatabase,
+  withClient,
+} from './database.js';
+import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+let database: TestDatabase;
+let server: TestServer;
+let root: TestUser;
+let prod: TestChannel;
+let stage: TestChannel;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  const { name, url } = database;
+  await withClient(url, async (client) => {
+    await client.query(`ALTER DATABASE ${name} SET flagcast.notify = 'on'`);
+    await client.query(`ALTER DATABASE ${name} SET lock_timeout = '300ms'`);
+  });
+  root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+  const { projectId, environments } = await seedProject(database.pool);
+  prod = { projectId, environmentId: environments.prod };
+  stage = { projectId, environmentId: environments.stage };
+  server = await startTestServer(database.url, {
+    timing: { heartbeatIntervalMs: 50, recheckIntervalMs: 50 },
+  });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function connect(at = server, token = root.token): Promise<V1Client> {
+  return await V1Client.connect(at.wsUrl, { token });
+}
+
+describe('channels', () => {
+  it('G3: each brings its own events while it is subscribed, however it is named', async () => {
+    const client = await connect();
+    const { projectId } = prod;
+    const expected = { project_id: projectId, environment: 'prod', environment_id: prod.environmentId };
+    const byKey = await client.ask({ type: 'subscribe', project_id: projectId, env: 'prod' }, 'caught_up');
+    expect(byKey).toStrictEqual({ type: 'caught_up', ...expected, cursor: byKey.cursor });
+    const other = await seedProject(database.pool);
+    const byNumber = await client.ask(
+      { type: 'subscribe', project_id: other.projectId, env_id: Number(other.environments.dev) },
+      'caught_up',
+    );
+    expect(byNumber).toMatchObject({ project_id: other.projectId, environment: 'dev' });
+
+    const one = await insertAudit(database.pool, prod);
+    const foreign = await insertAudit(database.pool, stage);
+    const two = await insertAudit(database.pool, {
+      projectId: other.projectId,
+      environmentId: other.environments.dev,
+    });
+    await client.event(one.entityId);
+    await client.event(two.entityId);
+    const ended = await client.ask(
+      { type: 'unsubscribe', project_id: projectId, env_id: prod.environmentId },
+      'unsubscribed',
+    );
+    expect(ended).toStrictEqual({ type: 'unsubscribed', ...expected });
+    const unheard = await insertAudit(database.pool, prod);
+    const three = await insertAudit(database.pool, {
+      projectId: other.projectId,
+      environmentId: other.environments.dev,
+    });
+    await client.event(three.entityId);
+    const got = client.events.map((event) => event.entity_id);
+    expect(got).toStrictEqual([one.entityId, two.entityId, three.entityId]);
+    expect(got).not.toContain(foreign.entityId);
+
+    // It goes on from where it was told to.
+    await client.caughtUp(prod, byKey.cursor);
+    await client.event(unheard.entityId);
+    await client.close();
+  });
+
+  it.each([
+    ['in capitals', (channel: TestChannel) => ({ project_id: channel.projectId.toUpperCase(), env: 'prod' })],
+    [
+      'with leading zeros',
+      (channel: TestChannel) => ({ project_id: channel.projectId, env_id: `00${channel.environmentId}` }),
+    ],
+  ])('a channel is left by the name that it was opened by, also %s', async (_, nameOf) => {
+    const client = await connect();
+    await client.ask({ type: 'subscribe', ...nameOf(prod) }, 'caught_up');
+    const answer = await client.ask({ type: 'unsubscribe', ...nameOf(prod) }, 'unsubscribed', 'error');
+    expect(answer).toMatchObject({ type: 'unsubscribed', environment: 'prod' });
+    await client.close();
+  });
+
+  it('are 32 at most, and one that is left makes room', async () => {
+    const client = await connect();
+    const channels: TestChannel[] = [];
+    while (channels.length < 33) {
+      const { projectId, environments } = await seedProject(database.pool);
+      channels.push(...Object.values(environments).map((environmentId) => ({ projectId, environmentId })));
+    }
+    const [last = prod, ...most] = channels.slice(0, 33);
+    for (const channel of most) await client.caughtUp(channel);
+    const refused = await client.subscribe(last);
+    expect(refused).toStrictEqual({
+      type: 'error',
+      code: 'too_many_channels',
+      message: expect.stringContaining('32') as string,
+      project_id: last.projectId,
+      environment: last.environmentId,
+    });
+    const [first = prod] = most;
+    await client.ask(
+      { type: 'unsubscribe', project_id: first.projectId, env_id: first.environmentId },
+      'unsubscribed',
+    );
+    await client.caughtUp(last);
+    await client.close();
+  });
+
+  it('are refused one by one, and the others go on', async () => {
+    const { projectId } = prod;
+    const guest = await createUser(database.pool, 'guest', { ttlMs: 600_000 });
+    await addMember(database.pool, projectId, guest.id, 'project_viewer');
+    const other = await seedProject(database.pool);
+    const client = await connect(server, guest.token);
+    await client.caughtUp(prod);
+    const unknown = randomUUID();
+    for (const [message, code] of [
+      [{ type: 'subscribe', project_id: projectId, env: 'prod' }, 'already_subscribed'],
+      [{ type: 'subscribe', project_id: projectId, env_id: prod.environmentId }, 'already_subscribed'],
+      [{ type: 'subscribe', project_id: other.projectId, env: 'prod' }, 'forbidden'],
+      [{ type: 'subscribe', project_id: unknown, env: 'prod' }, 'unknown_project'],
+      [{ type: 'subscribe', project_id: projectId, env: 'qa' }, 'unknown_environment'],
+      [{ type: 'unsubscribe', project_id: projectId, env: 'stage' }, 'not_subscribed'],
+      [{ type: 'unsubscribe', project_id: unknown, env: 'stage' }, 'not_subscribed'],
+    ] as const) {
+      const error = await client.ask(message, 'error');
+      expect(error).toStrictEqual({
+        type: 'error',
+        code,
+        message: expect.stringMatching(/^[A-Z][^\n]{10,}$/) as string,
+        project_id: message.project_id,
+        environment: 'env' in message ? message.env : message.env_id,
+      });
+    }
+    const { entityId } = await insertAudit(database.pool, prod);
+    await client.event(entityId);
+    expect(client.events).toHaveLength(1);
+    await client.close();
+  });
+
+  it('are refused while the database does not answer, and can be asked for again', async () => {
+    const client = await connect();
+    const error = await withClient(database.url, async (admin) => {
+      await admin.query('BEGIN; LOCK TABLE memberships');
+      return await client.subscribe(stage);
+    });
+    expect(error).toMatchObject({ type: 'error', code: 'unavailable', project_id: stage.projectId });
+    await client.caughtUp(stage);
+    await client.close();
+  });
+
+  it('in the address are as if they had been subscribed at once', async () => {
+    const query = { project_id: prod.projectId, env: 'prod' };
+    const client = await V1Client.connect(server.wsUrl, { token: root.token, query });
+    const { cursor } = await client.control('caught_up');
+    expect(client.messages.slice(0, 2).map(({ type }) => type)).toStrictEqual(['hello', 'caught_up']);
+    const { entityId } = await insertAudit(database.pool, prod);
+    await client.event(entityId);
+    await client.caughtUp(stage);
+    await client.close();
+    const back = await V1Client.connect(server.wsUrl, { token: root.token, query: { ...query, cursor } });
+    await back.control('caught_up');
+    expect(back.messages.slice(0, 3)).toMatchObject([
+      { type: 'hello' },
+      { entity_id: entityId },
+      { type: 'caught_up' },
+    ]);
+    await back.close();
+    const lost = await V1Client.connect(server.wsUrl, {
+      token: root.token,
+      query: { ...query, cursor: 'x' },
+    });
+    expect(await lost.control('resync')).toMatchObject({ environment: 'prod', reason: 'cursor_malformed' });
+    await lost.caughtUp(prod);
+    await lost.close();
+  });
+});
+
+describe('a right that is taken away', () => {
+  it('G9: ends its channel with a word while others remain, and else the connection', async () => {
+    const member = await createUser(database.pool, 'member', { ttlMs: 600_000 });
+    const one = await seedProject(database.pool);
+    const two = await seedProject(database.pool);
+    for (const { projectId } of [one, two]) {
+      await addMember(database.pool, projectId, member.id, 'project_viewer');
+    }
+    const channelOf = ({ projectId, environments }: SeededProject): TestChannel => ({
+      projectId,
+      environmentId: environments.prod,
+    });
+    const client = await connect(server, member.token);
+    await client.caughtUp(channelOf(one));
+    await client.caughtUp(channelOf(two));
+    const leave = async ({ projectId }: SeededProject): Promise<void> => {
+      await database.pool.query('DELETE FROM memberships WHERE project_id = $1', [projectId]);
+    };
+    await leave(one);
+    expect(await client.control('error')).toStrictEqual({
+      type: 'error',
+      code: 'forbidden',
+      message: 'You may no longer see this project',
+      project_id: one.projectId,
+      environment: 'prod',
+    });
+    const secret = await insertAudit(database.pool, channelOf(one));
+    const open = await insertAudit(database.pool, channelOf(two));
+    await client.event(open.entityId);
+    expect(client.events.map((event) => event.entity_id)).not.toContain(secret.entityId);
+    await leave(two);
+    expect(await client.closed).toStrictEqual({ code: 4503, reason: 'you may no longer see this project' });
+  });
+});
+
+describe('a heartbeat', () => {
+  it('has a cursor that every channel of the connection goes on from', async () => {
+    const client = await connect();
+    await client.caughtUp(prod);
+    await client.caughtUp(stage);
+    const first = await insertAudit(database.pool, prod);
+    await client.event(first.entityId);
+    const beat = await client.control('heartbeat', client.messages.length);
+    expect(Object.keys(beat)).toStrictEqual(['type', 'cursor', 'timestamp']);
+    expect(Math.abs(Date.parse(beat.timestamp) - Date.now())).toBeLessThan(5_000);
+    await client.close();
+    const missed = {
+      prod: await insertAudit(database.pool, prod),
+      stage: await insertAudit(database.pool, stage),
+    };
+    const back = await connect();
+    await back.caughtUp(prod, beat.cursor);
+    await back.caughtUp(stage, beat.cursor);
+    expect(back.events.map((event) => event.entity_id)).toStrictEqual([
+      missed.prod.entityId,
+      missed.stage.entityId,
+    ]);
+    await back.close();
+  });
+});
