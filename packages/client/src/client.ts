@@ -1,0 +1,102 @@
+import { type Channel, type ChannelDriver, createChannel } from './channel.js';
+import { type ConnectionView, createConnection } from './connection.js';
+import { FlagcastError } from './flagcast-error.js';
+import type { WebSocketClass } from './line.js';
+import { channelKey, type ChannelName } from './request.js';
+import { createStore } from './store.js';
+
+/** What the client reaches the network through. */
+export interface Transport {
+  readonly WebSocket?: WebSocketClass | undefined;
+  readonly fetch?: typeof fetch | undefined;
+}
+
+export interface ClientOptions extends Transport {
+  /** The server's base, e.g. `https://flags.example.com`; in a page `/` is the page's own origin. */
+  readonly url: string;
+  /**
+   * Called for each attempt to connect, and ahead of the token's expiry. When it rejects it is asked again,
+   * with backoff; when it rejects with a FlagcastError the client ends with that. It is waited for without
+   * limit: it may ask the user.
+   */
+  readonly getToken: () => string | Promise<string>;
+  /** Default: the global one; where there is none, server-sent events. In Node 20: `WebSocket` of `ws`. */
+  readonly WebSocket?: WebSocketClass | undefined;
+  /** Default: the global one. */
+  readonly fetch?: typeof fetch | undefined;
+  /** How many events a channel's `activity` keeps. Default 200. */
+  readonly activityLimit?: number;
+  /**
+   * Gets what went wrong and is being tried again, and what a listener threw. What ends a channel or the
+   * client is told by its status. Default: `console.error`.
+   */
+  readonly onError?: (error: unknown) => void;
+  /** One connection for all tabs: `sharedTabs(...)` of `@flagcast/client/tabs`. Default: each tab its own. */
+  readonly shareTabs?: (openChannel: Client['channel'], options: ClientOptions) => Transport;
+}
+
+/** `getStatus` and `subscribe` are about the connection. */
+export interface Client extends ConnectionView {
+  /**
+   * Opens a channel; the first one opens the connection, and all go over it. The same arguments give the
+   * same channel, as long as it is open: call `close` once for each call of this.
+   */
+  readonly channel: (name: ChannelName) => Channel;
+  /** Ends all channels, and the connection, for good. */
+  readonly close: () => void;
+}
+
+/**
+ * A client of one server. It connects when the first channel is opened, and comes back by itself whatever
+ * happens to the network or the server. Throws a FlagcastError `bad_url` for a `url` that is none.
+ */
+export function createClient(options: ClientOptions): Client {
+  // eslint-disable-next-line no-console -- the place where a page's developer looks
+  const { url, getToken, activityLimit = 200, onError: report = console.error } = options;
+  const drivers = new Map<string, ChannelDriver>();
+
+  const openChannel: Client['channel'] = ({ projectId, env }) => {
+    const key = channelKey(projectId, env);
+    let driver = drivers.get(key);
+    if (!driver) {
+      const ended = (): void => {
+        drivers.delete(key);
+        if (drivers.size === 0) connection.dispatch('stop');
+      };
+      driver = createChannel(
+        { projectId, env },
+        createStore(activityLimit, report),
+        connection,
+        report,
+        ended,
+      );
+      drivers.set(key, driver);
+    }
+    driver.hold();
+    return driver.channel;
+  };
+
+  const transport = options.shareTabs?.(openChannel, options) ?? options;
+  const connection = createConnection(
+    url,
+    getToken,
+    transport.WebSocket ?? globalThis.WebSocket,
+    transport.fetch ?? globalThis.fetch,
+    report,
+    () => {
+      for (const driver of drivers.values()) driver.update();
+    },
+    (message) => {
+      if ('environment' in message) {
+        drivers.get(channelKey(message.project_id as string, message.environment))?.receive(message);
+      } else if (message.type === 'error') report(new FlagcastError(message.code, message.message));
+      else for (const driver of drivers.values()) driver.receive(message);
+    },
+  );
+
+  return {
+    channel: openChannel,
+    ...connection.view,
+    close: () => connection.dispatch('end'),
+  };
+}

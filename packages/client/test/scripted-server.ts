@@ -1,0 +1,237 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type {
+  ChannelName,
+  ClientMessage,
+  EventMessage,
+  FeatureState,
+  HelloMessage,
+  PendingChange,
+  ServerMessage,
+  Snapshot,
+} from '@flagcast/protocol';
+import { type WebSocket, WebSocketServer } from 'ws';
+
+export const channelName: ChannelName = { project_id: 'p1', environment: 'prod', environment_id: '7' };
+
+export function feature(id: string, changes: Partial<FeatureState> = {}): FeatureState {
+  return {
+    id,
+    key: `key-${id}`,
+    name: `Feature ${id}`,
+    description: null,
+    kind: 'simple',
+    rollout_key: null,
+    enabled: false,
+    default_value: '',
+    created_at: '2026-01-01T00:00:00Z',
+    updated_at: '2026-01-01T00:00:00Z',
+    version: 'v1',
+    ...changes,
+  };
+}
+
+export function pendingChange(id: string, featureIds: string[]): PendingChange {
+  return {
+    id,
+    requested_by: 'ada',
+    created_at: '2026-01-01T00:00:00Z',
+    reason: 'because',
+    change: { entities: [] },
+    entities: featureIds.map((featureId) => ({
+      entity: 'feature',
+      entity_id: featureId,
+      feature_id: featureId,
+    })),
+  };
+}
+
+/** An update of the feature named; what `changes` says otherwise. */
+export function event(id: string, featureId: string, changes: Partial<EventMessage> = {}): EventMessage {
+  const now = new Date().toISOString();
+  return {
+    source: 'audit',
+    type: 'feature_updated',
+    timestamp: now,
+    project_id: channelName.project_id,
+    environment: channelName.environment,
+    entity: 'feature',
+    entity_id: featureId,
+    action: 'updated',
+    id,
+    feature_id: featureId,
+    pending_change_id: null,
+    actor: 'ada',
+    committed_at: now,
+    seen_at: now,
+    feature: feature(featureId, { enabled: true }),
+    ...changes,
+  };
+}
+
+/** A step of an approval, of one feature. */
+export function step(
+  id: string,
+  changeId: string,
+  action: 'pending' | 'approved' | 'rejected' | 'cancelled',
+  featureId: string,
+): EventMessage {
+  return event(id, featureId, {
+    source: 'pending',
+    type: `pending_change_${action === 'pending' ? 'created' : action}`,
+    action,
+    pending_change_id: changeId,
+    feature: feature(featureId),
+  });
+}
+
+/** Things that happen, to be awaited in their order. */
+class Queue<Item> {
+  readonly all: Item[] = [];
+  #taken = 0;
+  #waiting: (() => void)[] = [];
+
+  push(item: Item): void {
+    this.all.push(item);
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+
+  /** The next one that nobody has taken. */
+  async next(): Promise<Item> {
+    while (this.all.length <= this.#taken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const item = this.all[this.#taken] as Item;
+    this.#taken += 1;
+    return item;
+  }
+}
+
+/** The server's end of one WebSocket. */
+export class ScriptedPeer {
+  readonly socket: WebSocket;
+  /** What the client asked for with its subprotocols. */
+  readonly token: string;
+  readonly received = new Queue<ClientMessage>();
+  readonly closed: Promise<unknown>;
+
+  constructor(socket: WebSocket, request: IncomingMessage) {
+    this.socket = socket;
+    this.token = /bearer\.([^,]+)/.exec(request.headers['sec-websocket-protocol'] ?? '')?.[1] ?? '';
+    this.closed = once(socket, 'close');
+    socket.on('message', (data: Buffer) =>
+      this.received.push(JSON.parse(data.toString('utf8')) as ClientMessage),
+    );
+  }
+
+  send(...messages: (ServerMessage | string)[]): void {
+    for (const message of messages) {
+      this.socket.send(typeof message === 'string' ? message : JSON.stringify(message));
+    }
+  }
+
+  hello(changes: Partial<HelloMessage> = {}): void {
+    this.send(hello(changes));
+  }
+
+  /** Says hello, takes the subscription, and answers it with what was missed. Returns its cursor. */
+  async accept(cursor = 'c1', ...missed: EventMessage[]): Promise<string | undefined> {
+    this.hello();
+    const message = await this.received.next();
+    if (message.type !== 'subscribe') throw new Error(`a subscribe was expected, ${message.type} came`);
+    this.send(...missed, caughtUp(cursor));
+    return message.cursor;
+  }
+}
+
+export function hello(changes: Partial<HelloMessage> = {}): HelloMessage {
+  return {
+    type: 'hello',
+    protocol: 'flagcast.v1',
+    server: 'scripted',
+    user_id: '1',
+    username: 'ada',
+    token_expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+    heartbeat_interval_ms: 15_000,
+    max_channels: 32,
+    guarantee: 'exact',
+    embedded_state: true,
+    ...changes,
+  };
+}
+
+export function caughtUp(cursor: string, name: ChannelName = channelName): ServerMessage {
+  return { type: 'caught_up', ...name, cursor };
+}
+
+type Answer = (response: ServerResponse, request: IncomingMessage) => void;
+
+/** A real server on loopback that does what the test says. */
+export class ScriptedServer {
+  readonly http = createServer((request, response) => this.#answer(request, response));
+  readonly peers = new Queue<ScriptedPeer>();
+  /** The requests for snapshots, and the streams of server-sent events. */
+  readonly snapshots = new Queue<IncomingMessage>();
+  readonly streams = new Queue<{ request: IncomingMessage; response: ServerResponse }>();
+  readonly upgrades = new Queue<IncomingMessage>();
+  snapshot: Snapshot = { ...channelName, cursor: 'c0', features: [feature('f1')], pending_changes: [] };
+  /** In place of the snapshot. */
+  answerSnapshot: Answer | null = null;
+  /** In place of an open stream. */
+  answerStream: Answer | null = null;
+  /** In place of the upgrade. */
+  refuseUpgrade: ((socket: Duplex) => void) | null = null;
+  readonly #sockets = new WebSocketServer({
+    noServer: true,
+    handleProtocols: (protocols) => (protocols.has('flagcast.v1') ? 'flagcast.v1' : false),
+  });
+
+  static async start(): Promise<ScriptedServer> {
+    const server = new ScriptedServer();
+    server.http.on('upgrade', (request, socket: Duplex, head) => {
+      server.upgrades.push(request);
+      if (server.refuseUpgrade) server.refuseUpgrade(socket);
+      else {
+        server.#sockets.handleUpgrade(request, socket, head, (webSocket) =>
+          server.peers.push(new ScriptedPeer(webSocket, request)),
+        );
+      }
+    });
+    server.http.listen(0, '127.0.0.1');
+    await once(server.http, 'listening');
+    return server;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.http.address() as AddressInfo).port}`;
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    if (request.url?.startsWith('/api/events')) {
+      this.streams.push({ request, response });
+      if (this.answerStream) this.answerStream(response, request);
+      else response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
+      return;
+    }
+    this.snapshots.push(request);
+    if (this.answerSnapshot) this.answerSnapshot(response, request);
+    else answerJson(response, 200, this.snapshot);
+  }
+
+  close(): void {
+    for (const peer of this.peers.all) peer.socket.terminate();
+    this.http.closeAllConnections();
+    this.http.close();
+  }
+}
+
+export function answerJson(
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(body));
+}
