@@ -75,12 +75,15 @@ describe('handshakes', () => {
   });
 
   it('are answered when they take too long, and hold no place then', async () => {
+    const startedAtMs = performance.now();
     const answers = await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');
       const headers = { Authorization: `Bearer ${root.token}` };
       const asked = [1, 2, 3].map(async () => await handshake(server.wsUrl, query, headers));
       return await Promise.all(asked);
     });
+    // The look-up itself would be given up after five seconds.
+    expect(performance.now() - startedAtMs).toBeLessThan(4_000);
     for (const { status, headers, body } of answers) {
       expect(status).toBe(503);
       expect(headers['retry-after']).toBe('2');
