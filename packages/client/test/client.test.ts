@@ -1,3 +1,5 @@
+import type { ServerResponse } from 'node:http';
+import type { EventMessage, Snapshot } from '@flagcast/protocol';
 import { describe, expect, it } from 'vitest';
 import { createClient, FlagcastError } from '../src/index.js';
 import { answerJson, caughtUp, channelName, event, feature } from './scripted-server.js';
@@ -274,5 +276,44 @@ describe('what is tried again', () => {
     peer.send(caughtUp('c1'));
     await untilStatus(channel, 'live');
     expect(server.snapshots.all).toHaveLength(1);
+  });
+});
+
+describe('a server without feature tables', () => {
+  it('is asked for its snapshot once for a burst of events, and once more for what came meanwhile', async () => {
+    const { server, client } = await startScene();
+    const channel = client().channel(channelArguments);
+    const peer = await server.peers.next();
+    peer.hello({ embedded_state: false });
+    await peer.received.next();
+    await server.snapshots.next();
+    peer.send(caughtUp('c1'));
+    await untilStatus(channel, 'live');
+    const bare = (id: string): EventMessage => {
+      const message = event(id, 'f1', { cursor: `c-${id}` });
+      delete message.feature;
+      return message;
+    };
+    const held: ServerResponse[] = [];
+    server.answerSnapshot = (response) => {
+      held.push(response);
+      if (held.length === 2) answerJson(response, 200, snapshotNamed('second'));
+    };
+    const snapshotNamed = (name: string): Snapshot => ({
+      ...server.snapshot,
+      cursor: 'c-snapshot',
+      features: [feature('f1', { name })],
+    });
+    for (let index = 0; index < 20; index += 1) peer.send(bare(`e${index}`));
+    await server.snapshots.next();
+    for (let index = 20; index < 40; index += 1) peer.send(bare(`e${index}`));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e39');
+    answerJson(held[0] as ServerResponse, 200, snapshotNamed('first'));
+    await until(channel, ({ features }) => features.get('f1')?.name === 'second');
+    expect(server.snapshots.all).toHaveLength(3);
+    expect(channel.getState().status).toEqual({ state: 'live' });
+    // The stream's own cursor counts: a snapshot tells of events that are still to come.
+    peer.socket.terminate();
+    expect(await (await server.peers.next()).accept()).toBe('c-e39');
   });
 });

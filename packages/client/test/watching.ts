@@ -14,7 +14,7 @@ export interface Scene {
   readonly server: ScriptedServer;
   /** What `onError` got, of all clients. */
   readonly errors: unknown[];
-  client(options?: Partial<ClientOptions>): Client;
+  readonly client: (options?: Partial<ClientOptions>) => Client;
 }
 
 const cleanups: (() => void)[] = [];

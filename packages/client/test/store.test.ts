@@ -1,0 +1,182 @@
+import { describe, expect, it } from 'vitest';
+import { createStore, type Store } from '../src/store.js';
+import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
+import { until } from './watching.js';
+
+const limit = 200;
+
+function filled(errors: unknown[] = []): Store {
+  const store = createStore(limit, (error) => errors.push(error));
+  store.replace({
+    ...channelName,
+    cursor: 'c0',
+    features: [feature('f1'), feature('f2')],
+    pending_changes: [pendingChange('p1', ['f1', 'f2'])],
+  });
+  return store;
+}
+
+/** The state with everything in it, notified of. */
+async function settled(store: Store): Promise<ReturnType<Store['view']['getState']>> {
+  const last = event(`last-${Math.random()}`, 'none', { feature: null });
+  store.apply(last);
+  return await until(store.view, (state) => state.lastEvent === last);
+}
+
+describe('what an event does', () => {
+  it('feature_updated updates that feature, and nothing else changes', async () => {
+    const store = filled();
+    const before = await settled(store);
+    store.apply(event('e1', 'f1'));
+    const after = await settled(store);
+    expect(after.features.get('f1')?.enabled).toBe(true);
+    expect(after.features.get('f2')).toBe(before.features.get('f2'));
+    expect(after.pendingChanges).toBe(before.pendingChanges);
+    expect(before.features.get('f1')?.enabled).toBe(false);
+  });
+
+  it('an event of a child entity updates its feature', async () => {
+    const store = filled();
+    store.apply(
+      event('e1', 'f1', { entity: 'rule', entity_id: 'r1', type: 'rule_deleted', action: 'deleted' }),
+    );
+    expect((await settled(store)).features.get('f1')?.enabled).toBe(true);
+  });
+
+  it('one that leaves the state as it was changes no feature', async () => {
+    const store = filled();
+    const before = await settled(store);
+    store.apply(event('e1', 'f1', { entity: 'rule', entity_id: 'r1', feature: feature('f1') }));
+    expect((await settled(store)).features).toBe(before.features);
+  });
+
+  it('a new feature is added; feature_deleted removes', async () => {
+    const store = filled();
+    store.apply(event('e1', 'f3', { type: 'feature_created', action: 'created' }));
+    store.apply(event('e2', 'f1', { type: 'feature_deleted', action: 'deleted', feature: null }));
+    expect([...(await settled(store)).features.keys()]).toEqual(['f2', 'f3']);
+  });
+
+  it('feature_deleted removes also where events bring no state', async () => {
+    const store = filled();
+    const deleted = event('e1', 'f1', { type: 'feature_deleted', action: 'deleted' });
+    delete deleted.feature;
+    store.apply(deleted);
+    expect([...(await settled(store)).features.keys()]).toEqual(['f2']);
+  });
+
+  it('pending_change_created marks each feature of the change', async () => {
+    const store = filled();
+    store.apply(step('e1', 'p2', 'pending', 'f2'));
+    store.apply(step('e2', 'p2', 'pending', 'f3'));
+    store.apply(event('e3', 'x', { ...step('e3', 'p3', 'pending', 'x'), feature_id: null, feature: null }));
+    const { pendingChanges } = await settled(store);
+    expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1']);
+    expect(pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+    expect(pendingChanges.get('f3')).toEqual([
+      {
+        id: 'p2',
+        requested_by: 'ada',
+        created_at: expect.any(String) as string,
+        reason: null,
+        change: null,
+        entities: [
+          { entity: 'feature', entity_id: 'f2', feature_id: 'f2' },
+          { entity: 'feature', entity_id: 'f3', feature_id: 'f3' },
+        ],
+      },
+    ]);
+    expect(pendingChanges.get('')?.map(({ id }) => id)).toEqual(['p3']);
+  });
+
+  it.each(['approved', 'rejected', 'cancelled'] as const)('%s unmarks', async (action) => {
+    const store = filled();
+    store.apply(step('e1', 'p2', 'pending', 'f1'));
+    const before = await settled(store);
+    store.apply(step('e2', 'p1', action, 'f1'));
+    const { pendingChanges } = await settled(store);
+    expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
+    expect(pendingChanges.has('f2')).toBe(false);
+    expect(before.pendingChanges.has('f2')).toBe(true);
+  });
+
+  it('each id is applied once, as far back as 4,096', async () => {
+    const store = filled();
+    const seen: string[] = [];
+    store.view.onEvent(({ id }) => seen.push(id));
+    for (let index = 0; index < 4_097; index += 1) store.apply(event(`e${index}`, 'f1'));
+    store.apply(event('e1', 'f1'));
+    expect(seen).toHaveLength(4_097);
+    store.apply(event('e0', 'f1'));
+    expect(seen).toHaveLength(4_098);
+    const { activity, lastEvent } = await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e0');
+    expect(activity).toHaveLength(limit);
+    expect(activity[0]).toBe(lastEvent);
+    expect(activity.at(-1)?.id).toBe('e3898');
+  });
+
+  it('after a new snapshot ids may come again: a restored database gives them anew', () => {
+    const store = filled();
+    const seen: string[] = [];
+    store.view.onEvent(({ id }) => seen.push(id));
+    store.apply(event('e1', 'f1'));
+    store.replace({ ...channelName, cursor: 'c9', features: [], pending_changes: [] });
+    store.apply(event('e1', 'f1'));
+    expect(seen).toEqual(['e1', 'e1']);
+  });
+
+  it('the lag is from the commit, else from the read, until here', async () => {
+    const store = filled();
+    expect(store.view.getState().lagMs).toBeNull();
+    const ago = (ms: number): string => new Date(Date.now() - ms).toISOString();
+    store.apply(event('e1', 'f1', { committed_at: ago(5_000), seen_at: ago(2_000) }));
+    const committed = (await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e1')).lagMs;
+    store.apply(event('e2', 'f1', { committed_at: null, seen_at: ago(2_000) }));
+    const read = (await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e2')).lagMs;
+    expect([Math.round(Number(committed) / 1_000), Math.round(Number(read) / 1_000)]).toEqual([5, 2]);
+  });
+});
+
+describe('notifications', () => {
+  it('the first is at once, those of a burst come together', async () => {
+    const store = createStore(limit, () => undefined);
+    let notifications = 0;
+    store.view.subscribe(() => (notifications += 1));
+    store.apply(event('e0', 'f1'));
+    expect([notifications, store.view.getState().lastEvent?.id]).toEqual([1, 'e0']);
+    for (let index = 1; index <= 300; index += 1) store.apply(event(`e${index}`, `f${index}`));
+    expect(notifications).toBe(1);
+    const state = await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e300');
+    expect(notifications).toBe(2);
+    expect(state.features.size).toBe(300);
+  });
+
+  it('a state stays what it was when it was read', async () => {
+    const store = filled();
+    const before = await settled(store);
+    const copy = structuredClone(before);
+    for (let index = 0; index < 50; index += 1) store.apply(event(`e${index}`, `f${index}`));
+    store.apply(step('s1', 'p1', 'rejected', 'f1'));
+    await settled(store);
+    expect(before).toEqual(copy);
+  });
+
+  it('a listener that throws is reported, and stops nothing', async () => {
+    const errors: unknown[] = [];
+    const store = filled(errors);
+    const heard: string[] = [];
+    const fail = (): never => {
+      throw new Error('mine');
+    };
+    const stops = [store.view.subscribe(fail), store.view.onEvent(fail)];
+    store.view.onEvent(({ id }) => heard.push(id));
+    await settled(store);
+    store.apply(event('e1', 'f1'));
+    expect(heard.at(-1)).toBe('e1');
+    expect(errors).toContainEqual(new Error('mine'));
+    for (const stop of stops) stop();
+    errors.length = 0;
+    await settled(store);
+    expect(errors).toEqual([]);
+  });
+});

@@ -1,0 +1,169 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerMessage } from '@flagcast/protocol';
+import { expect, it } from 'vitest';
+import type { WebSocketClass } from '../src/index.js';
+import { answerJson, caughtUp, channelName, event, hello } from './scripted-server.js';
+import { channelArguments, startScene, until, untilConnection, untilStatus } from './watching.js';
+
+/** As where a policy forbids them. */
+const noWebSocket = function () {
+  throw new Error('no WebSockets here');
+} as unknown as WebSocketClass;
+
+function write(response: ServerResponse, ...messages: ServerMessage[]): void {
+  for (const message of messages) {
+    const id = 'cursor' in message ? `id: ${message.cursor ?? ''}\r\n` : '';
+    response.write(`${id}data: ${JSON.stringify(message)}\r\n\r\n`);
+  }
+}
+
+function lastEventId({ request }: { request: IncomingMessage }): unknown {
+  return request.headers['last-event-id'];
+}
+
+it('carries the channels where there are no WebSockets, one stream each', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const prod = own.channel(channelArguments);
+  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+  const streams = [await server.streams.next(), await server.streams.next()];
+  for (const { request, response } of streams) {
+    expect(request.headers).toMatchObject({
+      authorization: 'Bearer token',
+      accept: 'text/event-stream',
+      'last-event-id': 'c0',
+    });
+    const environment = new URL(request.url ?? '', server.url).searchParams.get('env') ?? '';
+    const name = { ...channelName, environment };
+    write(response, hello(), caughtUp('c1', name), event(`e-${environment}`, 'f1', { environment }));
+  }
+  const [{ lastEvent }] = await Promise.all([
+    until(prod, (state) => state.status.state === 'live' && state.lastEvent !== null),
+    until(stage, (state) => state.status.state === 'live' && state.lastEvent !== null),
+  ]);
+  expect(lastEvent?.id).toBe('e-prod');
+  expect(own.getStatus()).toEqual({ state: 'live' });
+  expect(server.upgrades.all).toHaveLength(0);
+});
+
+it('is taken after three WebSockets that ended before hello', async () => {
+  const { server, client } = await startScene();
+  server.refuseUpgrade = (socket) => socket.destroy();
+  const channel = client().channel(channelArguments);
+  const { response } = await server.streams.next();
+  write(response, hello(), caughtUp('c1'));
+  await untilStatus(channel, 'live');
+  expect(server.upgrades.all).toHaveLength(3);
+});
+
+it('resumes from its cursor, and waits as long as the server says', async () => {
+  const { server, client } = await startScene();
+  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+  const first = await server.streams.next();
+  first.response.write('retry: 300\n');
+  // A message in pieces, with a character that a regular expression takes for the end of a line.
+  const text = `data: ${JSON.stringify(event('e1', 'f1', { actor: 'a\u2028b', cursor: 'c2' }))}\n\n`;
+  const bytes = Buffer.from(text);
+  write(first.response, hello(), caughtUp('c1'));
+  const cut = bytes.indexOf(0xe2) + 1;
+  first.response.write(bytes.subarray(0, cut));
+  first.response.write(bytes.subarray(cut));
+  const { lastEvent } = await until(channel, (state) => state.lastEvent !== null);
+  expect(lastEvent?.actor).toBe('a\u2028b');
+  const lostAtMs = Date.now();
+  first.response.end();
+  await untilStatus(channel, 'stale');
+  const second = await server.streams.next();
+  expect(Date.now() - lostAtMs).toBeGreaterThanOrEqual(290);
+  expect(lastEventId(second)).toBe('c2');
+  write(second.response, hello(), caughtUp('c3'));
+  await untilStatus(channel, 'live');
+  expect(server.snapshots.all).toHaveLength(1);
+});
+
+it('takes a new snapshot on resync, alone', async () => {
+  const { server, client } = await startScene();
+  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+  const first = await server.streams.next();
+  write(first.response, hello());
+  server.snapshot = { ...server.snapshot, cursor: 'c9' };
+  write(first.response, { type: 'resync', ...channelName, reason: 'cursor_expired' });
+  first.response.end();
+  const second = await server.streams.next();
+  expect(lastEventId(second)).toBe('c9');
+  write(second.response, hello(), caughtUp('c9'));
+  await untilStatus(channel, 'live');
+});
+
+it('ends a channel that is refused, and no other', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  server.answerStream = (response, request) => {
+    if (request.url?.includes('env=stage')) answerJson(response, 403, { code: 'forbidden', message: 'No.' });
+    else response.writeHead(200).flushHeaders();
+  };
+  const prod = own.channel(channelArguments);
+  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+  const { status } = await untilStatus(stage, 'closed');
+  expect(status.state === 'closed' && status.error).toMatchObject({ code: 'forbidden', message: 'No.' });
+  const { response } = server.streams.all.find(({ request }) => request.url?.includes('env=prod')) ?? {};
+  if (response === undefined) throw new Error('prod has no stream');
+  write(response, hello(), caughtUp('c1'));
+  await untilStatus(prod, 'live');
+  // The right is taken away later: the same, told by the last message.
+  write(response, { type: 'close', code: 4503, reason: 'forbidden' });
+  const ended = await untilStatus(prod, 'closed');
+  expect(ended.status.state === 'closed' && ended.status.error).toMatchObject({ code: 'forbidden' });
+});
+
+it('ends the client when the token is refused, and asks for a fresh one when it has expired', async () => {
+  const { server, client } = await startScene();
+  let count = 0;
+  const own = client({ WebSocket: noWebSocket, getToken: () => `t${(count += 1)}` });
+  const channel = own.channel(channelArguments);
+  const first = await server.streams.next();
+  write(first.response, hello(), caughtUp('c1'), { type: 'close', code: 4001, reason: 'token_expired' });
+  const second = await server.streams.next();
+  expect(second.request.headers.authorization).toBe('Bearer t2');
+  expect(lastEventId(second)).toBe('c1');
+  write(second.response, hello(), caughtUp('c1'), { type: 'close', code: 4501, reason: 'unknown_user' });
+  const status = await untilConnection(own, 'closed');
+  expect(status.state === 'closed' && status.error).toMatchObject({ code: 'unknown_user', closeCode: 4501 });
+  await untilStatus(channel, 'closed');
+});
+
+it('is stopped when its channel is left', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const channel = own.channel(channelArguments);
+  const { response } = await server.streams.next();
+  const ended = new Promise((resolve) => response.once('close', resolve));
+  write(response, hello(), caughtUp('c1'));
+  await untilStatus(channel, 'live');
+  channel.close();
+  await ended;
+  expect(own.getStatus()).toEqual({ state: 'idle' });
+});
+
+it('notices that one of several is dead', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const channels = [channelArguments, { projectId: 'p1', env: 'stage' }].map((name) => own.channel(name));
+  const first = await server.streams.next();
+  const second = await server.streams.next();
+  write(first.response, hello({ heartbeat_interval_ms: 100 }));
+  write(second.response, hello({ heartbeat_interval_ms: 100 }));
+  const beat = setInterval(
+    () =>
+      write(first.response, {
+        type: 'heartbeat',
+        cursor: 'c1',
+        timestamp: new Date().toISOString(),
+      }),
+    50,
+  );
+  const third = await server.streams.next();
+  clearInterval(beat);
+  expect(third.request.headers['last-event-id']).toBe('c0');
+  for (const channel of channels) channel.close();
+});
