@@ -19,6 +19,9 @@ import { SnapshotSource } from './history/snapshot.js';
 import { EventStreams } from './http/event-stream.js';
 import { createApp } from './http/app.js';
 import { createMetrics } from './http/metrics.js';
+import type { DemoPerson } from './http/rest.js';
+import { SignIn } from './http/sign-in.js';
+import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { WakeListener } from './reader/listener.js';
 import { EventReader } from './reader/reader.js';
@@ -38,6 +41,10 @@ export interface FlagcastOptions {
   maxConnectionsPerUser?: number;
   /** Connections that one address may have open. Default 1,000. */
   maxConnectionsPerAddress?: number;
+  /** Whether features can be changed and requests decided on over HTTP. Default false: then the owner of the database does it. */
+  writes?: boolean;
+  /** Whom the sign-in page offers with one click, passwords included: only ever for a demo. Default nobody. */
+  demoPeople?: readonly DemoPerson[];
   /** How many recent events are kept in memory for clients that come back. Default 10,000. */
   ringEvents?: number;
   /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
@@ -47,6 +54,8 @@ export interface FlagcastOptions {
 }
 
 export interface FlagcastTiming extends SweepTiming {
+  /** How long a token lasts that POST /api/auth/login gives, in milliseconds. Default 10,800,000 (3 h). */
+  tokenTtlMs?: number;
   /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
   /** When a read is overdue by this long `/readyz` answers 503, in milliseconds. Default 15,000. */
@@ -55,7 +64,7 @@ export interface FlagcastTiming extends SweepTiming {
 
 export interface Flagcast {
   readonly lifecycle: Lifecycle;
-  /** Answers HTTP requests: /healthz, /readyz, /metrics, /api/projects, /api/snapshot, /api/events. */
+  /** Answers HTTP requests: /healthz, /readyz, /metrics, and what /api/openapi.json describes. */
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
   /** Answers WebSocket upgrades on /api/ws of this server; other paths are left alone. */
   attach(server: Server): void;
@@ -66,10 +75,14 @@ export interface Flagcast {
 }
 
 const view = 'flagcast.v_realtime_events';
+/** What our own view, which tells transaction ids, is good for. */
+const guarantee = 'exact';
 /** What a peer may have waiting before it is paused, in bytes; more than a socket buffers before it tells that it has drained. */
 const highWaterBytes = 1_048_576;
 /** Connections to the database for look-ups of users and channels. */
 const poolSize = 5;
+/** Connections for writes: whoever waits for a lock holds up no look-up. */
+const writePoolSize = 4;
 /** How long such a look-up may take, in milliseconds. */
 const lookUpTimeoutMs = 5_000;
 /** How long peers get to leave when the server closes, in milliseconds: within the 10 s that close() takes. */
@@ -79,26 +92,40 @@ const drainTimeoutMs = 5_000;
 export function createFlagcast(options: FlagcastOptions): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const { databaseUrl, pollIntervalMs = 1_000 } = options;
-  const { readinessGraceMs = 15_000, handshakeTimeoutMs = 10_000, ...sweepTiming } = options.timing ?? {};
+  const {
+    readinessGraceMs = 15_000,
+    handshakeTimeoutMs = 10_000,
+    tokenTtlMs = 10_800_000,
+    ...sweepTiming
+  } = options.timing ?? {};
 
-  const pool = new pg.Pool({
-    connectionString: databaseUrl,
-    application_name: 'flagcast access',
-    max: poolSize,
-    connectionTimeoutMillis: lookUpTimeoutMs,
-    query_timeout: lookUpTimeoutMs,
-    keepAlive: true,
-  });
-  // An idle connection that is lost is replaced at the next look-up.
-  pool.on('error', () => undefined);
-  const lookUpClients = new Set<pg.Client>();
-  pool.on('connect', (client) => {
-    if (client instanceof pg.Client) lookUpClients.add(client);
-  });
-  pool.on('remove', (client) => lookUpClients.delete(client as pg.Client));
+  const pooledClients = new Set<pg.Client>();
+  const openPool = (applicationName: string, max: number): pg.Pool => {
+    const opened = new pg.Pool({
+      connectionString: databaseUrl,
+      application_name: applicationName,
+      max,
+      connectionTimeoutMillis: lookUpTimeoutMs,
+      query_timeout: lookUpTimeoutMs,
+      keepAlive: true,
+    });
+    // An idle connection that is lost is replaced at the next look-up.
+    opened.on('error', () => undefined);
+    opened.on('connect', (client) => {
+      if (client instanceof pg.Client) pooledClients.add(client);
+    });
+    opened.on('remove', (client) => pooledClients.delete(client as pg.Client));
+    return opened;
+  };
+  const pool = openPool('flagcast access', poolSize);
+  const writePool = openPool('flagcast changes', writePoolSize);
 
   const access = new Access(pool);
-  const broadcaster = new Broadcaster({ lifecycle, ringEvents: options.ringEvents });
+  const broadcaster = new Broadcaster({
+    lifecycle,
+    ringEvents: options.ringEvents,
+    requestBatch: () => reader.wake(),
+  });
   const reader = new EventReader({
     databaseUrl,
     view,
@@ -123,7 +150,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     pool,
     view,
     embedState: true,
-    sequence: () => broadcaster.sequence,
+    progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
   });
   const snapshots = new SnapshotSource({ pool, view, position: () => broadcaster.position });
   const server = randomUUID();
@@ -143,7 +170,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         username: visitor.user.username,
         token_expires_at: new Date(visitor.expiresAtMs).toISOString(),
         heartbeat_interval_ms: sweepTiming.heartbeatIntervalMs ?? defaultHeartbeatIntervalMs,
-        guarantee: 'exact',
+        guarantee,
         embedded_state: true,
       },
     });
@@ -170,9 +197,21 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   let closing: Promise<void> | null = null;
   lifecycle.on('reader:started', () => (lastReadAtMs = Date.now()));
   lifecycle.on('reader:read', () => (lastReadAtMs = Date.now()));
+  const signIn = new SignIn({
+    pool,
+    secret: 'secret' in options.auth ? options.auth.secret : null,
+    attempts: new SignInAttempts(),
+    tokenTtlMs,
+  });
   const app = createApp({
     door,
     access,
+    pool,
+    writePool,
+    signIn,
+    writes: options.writes ?? false,
+    demoPeople: options.demoPeople ?? [],
+    guarantee,
     snapshots,
     eventStreams,
     lifecycle,
@@ -203,9 +242,15 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       closing ??= (async () => {
         sweeper.stop();
         // All at once: a look-up that is under way may take as long as the peers.
-        await Promise.all([peers.drain(drainTimeoutMs), listener.stop(), reader.stop(), pool.end()]);
-        // The pool has said goodbye; a database that does not answer would keep the process alive.
-        for (const client of lookUpClients) discardSession(client);
+        await Promise.all([
+          peers.drain(drainTimeoutMs),
+          listener.stop(),
+          reader.stop(),
+          pool.end(),
+          writePool.end(),
+        ]);
+        // The pools have said goodbye; a database that does not answer would keep the process alive.
+        for (const client of pooledClients) discardSession(client);
       })();
       await closing;
     },

@@ -1,5 +1,6 @@
 import { type Batch, channelKey, type FlagEvent } from '../events/event.js';
-import type { Position } from '../events/position.js';
+import { encodeCursor, type Position } from '../events/position.js';
+import { SharedEvents } from '../events/shared-events.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { ChannelBatch, Ring } from './ring.js';
 
@@ -15,7 +16,14 @@ export interface BroadcasterOptions {
   lifecycle: Lifecycle;
   /** How many recent events are kept for peers that fell behind or come back. Default 10,000. */
   ringEvents?: number | undefined;
+  /** Asks for a batch as soon as possible, be it an empty one. */
+  requestBatch: () => void;
 }
+
+/** How long a batch that was asked for may take, in milliseconds. */
+const batchTimeoutMs = 5_000;
+/** How many answers are kept, between two batches, for those who come back from the same position. */
+const maxAnswers = 64;
 
 /**
  * Who wants what: `(project_id, environment_id) -> subscribers`. Knows no socket and no SQL.
@@ -28,9 +36,13 @@ export class Broadcaster {
   #sequence = 0;
   #position: Position | null = null;
   #snapshotXmax = 0n;
+  readonly #requestBatch: () => void;
+  readonly #awaitingBatch = new Set<() => void>();
+  readonly #answers = new Map<string, SharedEvents | null>();
 
   constructor(options: BroadcasterOptions) {
     this.#lifecycle = options.lifecycle;
+    this.#requestBatch = options.requestBatch;
     this.#ringEvents = options.ringEvents ?? 10_000;
     this.#ring = new Ring(this.#ringEvents, 0n);
   }
@@ -66,19 +78,56 @@ export class Broadcaster {
     return this.#ring.after(sequence, channel);
   }
 
-  /** The channel's events that somebody at the position has not been given; null when the ring cannot tell. */
-  eventsSince(position: Position, channel: string): FlagEvent[] | null {
-    // A position that is ahead of ours may be another server's, or one that the database has lost.
-    if (position.history !== this.#position?.history || position.horizon > this.#snapshotXmax) return null;
-    return this.#ring.since(position, channel);
+  /** The lowest number that `missedSince` still answers for. */
+  oldestSequence(channel: string): number {
+    return this.#ring.evicted(channel);
+  }
+
+  /**
+   * Waits until everything that the position's owner has been given has been handed on here as well, so
+   * that nothing of it can come again: it was given by another server, or by a snapshot. `behind`: the
+   * database itself has not got as far, it has lost transactions. `unavailable`: it does not answer.
+   */
+  async reach(position: Position): Promise<'reached' | 'behind' | 'unavailable'> {
+    for (let batches = 0; this.#isAhead(position); batches += 1) {
+      // At least the second one was read after the question.
+      if (batches === 2) return position.horizon > this.#snapshotXmax ? 'behind' : 'reached';
+      if (!(await this.#nextBatch())) return 'unavailable';
+    }
+    return 'reached';
+  }
+
+  /**
+   * The channel's events that somebody at the position, which must have been reached, has not been
+   * given; null when the ring cannot tell.
+   */
+  eventsSince(position: Position, channel: string): SharedEvents | null {
+    const question = JSON.stringify([channel, encodeCursor(position)]);
+    let answer = this.#answers.get(question);
+    if (answer === undefined) {
+      const events = this.#ring.since(position, channel);
+      answer = events === null ? null : new SharedEvents(events, Date.now());
+      if (this.#answers.size < maxAnswers) this.#answers.set(question, answer);
+    }
+    return answer;
   }
 
   broadcast(batch: Batch): void {
-    if (this.#position === null) this.#ring = new Ring(this.#ringEvents, batch.snapshotXmax);
+    if (this.#position === null) {
+      this.#ring = new Ring(this.#ringEvents, batch.snapshotXmax);
+      this.#answers.clear();
+    }
     this.#position = batch.position;
     this.#snapshotXmax = batch.snapshotXmax;
-    if (batch.events.length === 0) return;
+    if (batch.events.length > 0) this.#distribute(batch);
+    const awaiting = [...this.#awaitingBatch];
+    this.#awaitingBatch.clear();
+    for (const arrived of awaiting) arrived();
+  }
+
+  #distribute(batch: Batch): void {
     this.#sequence += 1;
+    this.#answers.clear();
     const eventsByChannel = new Map<string, FlagEvent[]>();
     for (const event of batch.events) {
       const key = channelKey(event.projectId, event.environmentId);
@@ -116,8 +165,37 @@ export class Broadcaster {
     this.#position = null;
     this.#snapshotXmax = 0n;
     this.#ring = new Ring(this.#ringEvents, 0n);
+    this.#answers.clear();
     for (const subscribers of [...this.#subscribers.values()]) {
       for (const subscriber of [...subscribers]) subscriber.historyLost();
     }
+  }
+
+  /** Whether batches that are still to come may hold what the position's owner has been given. When in doubt, yes. */
+  #isAhead(position: Position): boolean {
+    const own = this.#position;
+    if (own === null || position.horizon > this.#snapshotXmax) return true;
+    // With the same xmax it may be the later snapshot: transactions that had begun before may have ended since.
+    if (position.horizon === this.#snapshotXmax && position.watermark > own.watermark) return true;
+    const seen = new Set(own.seen);
+    return position.seen.some((xid) => xid >= own.watermark && !seen.has(xid));
+  }
+
+  /** False when none came in time. */
+  async #nextBatch(): Promise<boolean> {
+    this.#requestBatch();
+    return await new Promise((resolve) => {
+      const arrived = (): void => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+      const timer = setTimeout(() => {
+        this.#awaitingBatch.delete(arrived);
+        resolve(false);
+      }, batchTimeoutMs);
+      // Who waits must not keep the process alive.
+      timer.unref();
+      this.#awaitingBatch.add(arrived);
+    });
   }
 }

@@ -1,35 +1,21 @@
-import type { Dialect, EventGroup } from '../events/dialect.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import { cursorOf, type Position } from '../events/position.js';
+import { SharedEvents } from '../events/shared-events.js';
 
-/** What one batch holds for one channel. Its bytes are made when the first peer needs them, and once. */
-export class ChannelBatch implements EventGroup {
+/** What one batch holds for one channel. */
+export class ChannelBatch extends SharedEvents {
   readonly sequence: number;
-  readonly events: readonly FlagEvent[];
-  readonly seenAtMs: number;
   /** Where whoever has been given this batch and all before it stands. */
   readonly position: Position;
-  readonly #encodings = new Map<Dialect, Buffer>();
 
   constructor(sequence: number, events: readonly FlagEvent[], batch: Batch) {
+    super(events, batch.seenAtMs);
     this.sequence = sequence;
-    this.events = events;
-    this.seenAtMs = batch.seenAtMs;
     this.position = batch.position;
   }
 
-  get cursor(): string {
+  override get cursor(): string {
     return cursorOf(this.position);
-  }
-
-  /** The batch as the bytes that go out in `dialect`. */
-  encoded(dialect: Dialect): Buffer {
-    let bytes = this.#encodings.get(dialect);
-    if (bytes === undefined) {
-      bytes = dialect.encode(this);
-      this.#encodings.set(dialect, bytes);
-    }
-    return bytes;
   }
 }
 
@@ -69,18 +55,26 @@ export class Ring {
    * The channel's events that somebody at the position has not been given; null when the ring does not
    * reach back to it. A horizon beyond a snapshot's xmax is that of a later snapshot, so what the
    * position's owner has not been given came after the ring's start.
+   *
+   * Each has the newest state that is known of its feature, as if it was read now. Its own may be older
+   * than one that the owner knows: from a later event that it has been given already, or from a snapshot.
    */
   since(position: Position, channel: string): FlagEvent[] | null {
     if (position.horizon <= this.#startXmax) return null;
     const seen = new Set(position.seen);
     const missed: FlagEvent[] = [];
+    const states = new Map<string | null, string | null | undefined>();
     for (let index = this.#head; index < this.#entries.length; index += 1) {
       for (const event of this.#entries[index]?.channels.get(channel)?.events ?? []) {
+        states.set(event.featureId, event.featureJson);
         if (event.xid === null || (event.xid >= position.watermark && !seen.has(event.xid)))
           missed.push(event);
       }
     }
-    return missed;
+    return missed.map((event) => {
+      const featureJson = states.get(event.featureId);
+      return featureJson === event.featureJson ? event : { ...event, featureJson };
+    });
   }
 
   append(entry: RingEntry): void {
@@ -97,11 +91,16 @@ export class Ring {
     }
   }
 
+  /** The newest batch of the channel that is no longer kept; 0 where there is none. */
+  evicted(channel: string): number {
+    return this.#evicted.get(channel) ?? 0;
+  }
+
   /** The channel's batches after `sequence`, oldest first; null when some of them are gone. */
   after(sequence: number, channel: string): ChannelBatch[] | null {
     const first = this.#entries[this.#head];
     if (first === undefined) return [];
-    if ((this.#evicted.get(channel) ?? 0) > sequence) return null;
+    if (this.evicted(channel) > sequence) return null;
     const batches: ChannelBatch[] = [];
     const missed = Math.max(0, sequence + 1 - first.sequence);
     for (let index = this.#head + missed; index < this.#entries.length; index += 1) {

@@ -9,9 +9,10 @@ import {
 import type { Channel, ChannelRequest } from '../access/access.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
-import { channelKey, type FlagEvent } from '../events/event.js';
+import { channelKey } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
-import type { MissedEventsSource } from '../history/missed.js';
+import { SharedEvents } from '../events/shared-events.js';
+import type { MissedEventsSource, Progress } from '../history/missed.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { KnownEvent } from '../reader/statements.js';
 import type { NamedChannel } from '../wire/client-message.js';
@@ -43,6 +44,8 @@ export interface SessionOptions {
 
 /** Cursors older than this are not looked up, in milliseconds. */
 const maxCursorAgeMs = 24 * 3_600_000;
+/** How often the database is asked for what a peer has missed, when each answer is out of date as it comes. */
+const maxAttempts = 3;
 
 interface OpenChannel {
   readonly channel: Channel;
@@ -133,8 +136,16 @@ export class Session implements Outlet {
       return;
     }
     const position = decodeCursor(cursor);
-    if (position === null) this.#resync(open, 'cursor_malformed');
-    else await this.#resume(open, position);
+    if (position === null) {
+      this.#resync(open, 'cursor_malformed');
+      return;
+    }
+    try {
+      await this.#resume(open, position);
+    } catch (error) {
+      this.#forget(open);
+      throw error;
+    }
   }
 
   /** Throws a SessionError when the channel is not subscribed. */
@@ -215,57 +226,79 @@ export class Session implements Outlet {
     }
   }
 
+  /** Brings what somebody at the position has missed. Rejects when the database does not answer. */
   async #resume(open: OpenChannel, position: Position): Promise<void> {
-    const { broadcaster, missedEvents, isYetToCome, lifecycle } = this.#options;
-    const { subscription, channel } = open;
-    if (Date.parse(position.floor) < Date.now() - maxCursorAgeMs) {
-      this.#resync(open, 'cursor_expired');
-      return;
-    }
-    if (broadcaster.position !== null && broadcaster.position.history !== position.history) {
+    const { broadcaster, missedEvents } = this.#options;
+    const { subscription } = open;
+    // Not live until all that was missed has been sent; what comes meanwhile is taken from the ring.
+    subscription.replayFrom(broadcaster.sequence, position);
+    const now = broadcaster.position;
+    if (now !== null && now.history !== position.history) {
       this.#resync(open, 'history_changed');
       return;
     }
-    const kept = broadcaster.eventsSince(position, subscription.channel);
-    const emitResumed = (source: 'ring' | 'database', events: number): void => {
-      lifecycle.emit('channel:resumed', { channel: subscription.channel, source, events });
-    };
-    if (kept !== null) {
-      subscription.replayFrom(broadcaster.sequence);
-      if (kept.length > missedEvents.maxMissed) this.#resync(open, 'too_many_missed');
-      else {
-        emitResumed('ring', kept.length);
-        this.#sendMissed(open, kept);
-      }
+    // By the floor of now and not by the clock: an old transaction that is still open holds both floors back.
+    if (now !== null && Date.parse(position.floor) < Date.parse(now.floor) - maxCursorAgeMs) {
+      this.#resync(open, 'cursor_expired');
       return;
     }
-    // Not live until the answer is here; what comes meanwhile is taken from the ring afterwards.
-    subscription.replayFrom(broadcaster.sequence);
-    const missed = await missedEvents.since(channel, position);
-    if (this.#ended || subscription.isEnded) return;
-    if (missed.behind) this.#resync(open, 'cursor_ahead');
-    else if (missed.events === null) this.#resync(open, 'too_many_missed');
+    const reached = await broadcaster.reach(position);
+    if (subscription.isEnded) return;
+    if (reached === 'unavailable') {
+      throw new SessionError('unavailable', 'The database does not answer: try again shortly');
+    }
+    if (reached === 'behind') {
+      this.#resync(open, 'cursor_ahead');
+      return;
+    }
+    const kept = broadcaster.eventsSince(position, subscription.channel);
+    if (kept === null) await this.#resumeFromDatabase(open, position);
+    else if (kept.events.length > missedEvents.maxMissed) this.#resync(open, 'too_many_missed');
     else {
-      subscription.replayFrom(missed.sequence);
-      const later = broadcaster.missedSince(missed.sequence, subscription.channel);
-      if (later === null) {
-        this.#resync(open, 'too_many_missed');
-        return;
-      }
-      // What the ring brings, or the reader has yet to bring, is not taken from the answer as well.
-      // All rows of one transaction come in one batch.
-      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.xid)));
-      const events = missed.events.filter((event) => !fromRing.has(event.xid) && !isYetToCome(event));
-      emitResumed('database', events.length);
-      this.#sendMissed(open, events);
+      const { sequence } = broadcaster;
+      this.#replay(open, kept, { source: 'ring', sequence, position: broadcaster.position });
     }
   }
 
-  #sendMissed(open: OpenChannel, events: readonly FlagEvent[]): void {
-    if (events.length > 0) {
-      // The cursor comes with caught_up: only then has everything before it been sent.
-      this.send(this.dialect.encode({ events, seenAtMs: Date.now(), cursor: null }));
+  async #resumeFromDatabase(open: OpenChannel, position: Position): Promise<void> {
+    const { broadcaster, missedEvents, isYetToCome } = this.#options;
+    const { subscription, channel } = open;
+    const key = subscription.channel;
+    for (let attempt = 1; attempt <= maxAttempts; attempt += 1) {
+      const answer = await missedEvents.since(channel, position, broadcaster.oldestSequence(key));
+      if (subscription.isEnded) return;
+      if (answer.behind) {
+        this.#resync(open, 'cursor_ahead');
+        return;
+      }
+      if (answer.missed === null) break;
+      const later = broadcaster.missedSince(answer.progress.sequence, key);
+      // So much was written while the database answered that its answer is out of date.
+      if (later === null) continue;
+      // What the ring brings, or the reader has yet to bring, is not taken from the answer as well.
+      // All rows of one transaction come in one batch.
+      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.xid)));
+      const { events, seenAtMs } = answer.missed;
+      const missed = events.filter((event) => !fromRing.has(event.xid) && !isYetToCome(event));
+      const shared = missed.length === events.length ? answer.missed : new SharedEvents(missed, seenAtMs);
+      this.#replay(open, shared, { source: 'database', ...answer.progress });
+      return;
     }
+    this.#resync(open, 'too_many_missed');
+  }
+
+  /** Sends missed events, and then what came after batch number `sequence`. */
+  #replay(open: OpenChannel, missed: SharedEvents, from: Progress & { source: 'ring' | 'database' }): void {
+    const { subscription } = open;
+    const { source, sequence, position } = from;
+    // The cursor comes with caught_up: only then has everything before it been sent.
+    if (missed.events.length > 0) this.send(missed.encoded(this.dialect));
+    subscription.replayFrom(sequence, position);
+    this.#options.lifecycle.emit('channel:resumed', {
+      channel: subscription.channel,
+      source,
+      events: missed.events.length,
+    });
     this.#goLive(open);
   }
 

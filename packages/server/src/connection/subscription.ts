@@ -71,9 +71,14 @@ export class Subscription implements Subscriber {
     this.#position = batch.position;
   }
 
-  /** From now on batches after number `after` are due: what came before was sent in another way. */
-  replayFrom(after: number): void {
-    if (this.#state.name !== 'ended') this.#state = { name: 'replaying', after };
+  /**
+   * From now on batches after number `after` are due: what came before was sent in another way, and the
+   * peer stands at `position`.
+   */
+  replayFrom(after: number, position: Position | null): void {
+    if (this.#state.name === 'ended') return;
+    this.#state = { name: 'replaying', after };
+    this.#position = position;
   }
 
   /**

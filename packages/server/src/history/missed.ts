@@ -1,6 +1,7 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { encodeCursor, type Position } from '../events/position.js';
+import { SharedEvents } from '../events/shared-events.js';
 import {
   eventColumns,
   eventOrder,
@@ -16,25 +17,33 @@ export interface MissedEventsOptions {
   /** The view to read, as it is written in SQL. */
   view: string;
   embedState: boolean;
-  /** The number of the newest batch that was handed on. */
-  sequence: () => number;
+  /** How far events have been handed on: the number of the newest batch, and the position after it. */
+  progress: () => Progress;
   /** More missed events than this are not brought one by one. Default 1,000. */
   maxMissed?: number;
   /** How long an answer serves those who ask the same, in milliseconds. Default 10,000. */
   keepMs?: number;
 }
 
+export interface Progress {
+  readonly sequence: number;
+  readonly position: Position | null;
+}
+
 /** What a channel's client at some position has missed, as the database tells it. */
 export interface MissedEvents {
-  /**
-   * The newest batch that had been handed on when the database was asked: of what was handed on up to
-   * there, nothing is missing in the answer.
-   */
-  readonly sequence: number;
+  /** How far events had been handed on when the database was asked: nothing up to there is missing in the answer. */
+  readonly progress: Progress;
   /** In order; may hold events that have not been handed on yet. Null when there are too many. */
-  readonly events: readonly KnownEvent[] | null;
+  readonly missed: SharedEvents<KnownEvent> | null;
   /** The database is behind the position: it has lost transactions that the client knows of. */
   readonly behind: boolean;
+}
+
+interface Answer {
+  readonly answer: Promise<MissedEvents>;
+  readonly sequence: number;
+  readonly staleAtMs: number;
 }
 
 /** How many answers are kept at the most. */
@@ -43,14 +52,10 @@ const maxKept = 256;
 /**
  * Asks PostgreSQL for what was missed. Clients that come back together mostly come from the same
  * position: equal questions share one query, those under way and those of the last seconds alike.
- * An answer stays good while the batches after its sequence are still kept.
  */
 export class MissedEventsSource {
   readonly #options: Required<MissedEventsOptions>;
-  readonly #answers = new Map<
-    string,
-    { readonly answer: Promise<MissedEvents>; readonly staleAtMs: number }
-  >();
+  readonly #answers = new Map<string, Answer>();
 
   constructor(options: MissedEventsOptions) {
     this.#options = { maxMissed: 1_000, keepMs: 10_000, ...options };
@@ -61,15 +66,25 @@ export class MissedEventsSource {
     return this.#options.maxMissed;
   }
 
-  /** Rejects with what the database throws; then nothing is kept. */
-  async since(channel: Channel, position: Position): Promise<MissedEvents> {
+  /**
+   * `oldestSequence`: an answer from before this batch is of no use, because what came after it is no
+   * longer kept. Rejects with what the database throws; then nothing is kept.
+   */
+  async since(channel: Channel, position: Position, oldestSequence: number): Promise<MissedEvents> {
     const question = JSON.stringify([channel.projectId, channel.environmentId, encodeCursor(position)]);
     const nowMs = performance.now();
     const kept = this.#answers.get(question);
-    if (kept !== undefined && nowMs < kept.staleAtMs) return await kept.answer;
-    const answer = this.#ask(channel, position);
+    if (kept !== undefined && nowMs < kept.staleAtMs && kept.sequence >= oldestSequence)
+      return await kept.answer;
+    // Taken before the query is sent: its snapshot comes later.
+    const progress = this.#options.progress();
+    const answer = this.#ask(channel, position, progress);
     this.#answers.delete(question);
-    this.#answers.set(question, { answer, staleAtMs: nowMs + this.#options.keepMs });
+    this.#answers.set(question, {
+      answer,
+      sequence: progress.sequence,
+      staleAtMs: nowMs + this.#options.keepMs,
+    });
     for (const oldest of this.#answers.keys()) {
       if (this.#answers.size <= maxKept) break;
       this.#answers.delete(oldest);
@@ -82,10 +97,8 @@ export class MissedEventsSource {
     }
   }
 
-  async #ask(channel: Channel, position: Position): Promise<MissedEvents> {
+  async #ask(channel: Channel, position: Position, progress: Progress): Promise<MissedEvents> {
     const { pool, view, embedState, maxMissed } = this.#options;
-    // Taken before the query is sent: its snapshot comes later.
-    const sequence = this.#options.sequence();
     const { rows } = await pool.query<(string | null)[]>({
       rowMode: 'array',
       types: { getTypeParser: () => (value: string | Buffer) => value },
@@ -109,6 +122,10 @@ ORDER BY ${eventOrder}
     });
     const events = rows.map((row) => toEvent(row, embedState)).filter((event) => event !== null);
     const behind = toPosition(rows[0] ?? []).xmax < position.horizon;
-    return { sequence, events: events.length > maxMissed ? null : events, behind };
+    return {
+      progress,
+      missed: events.length > maxMissed ? null : new SharedEvents(events, Date.now()),
+      behind,
+    };
   }
 }

@@ -1,0 +1,290 @@
+import type { ResyncReason, Snapshot } from '@flagcast/protocol';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { FlagcastOptions } from '../src/flagcast.js';
+import { decodeCursor, encodeCursor, type Position } from '../src/events/position.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+let database: TestDatabase;
+let server: TestServer;
+let token: string;
+let stage: TestChannel;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  const { name, url } = database;
+  await withClient(url, async (client) => {
+    await client.query(`ALTER DATABASE ${name} SET flagcast.notify = 'on'`);
+    await client.query(`ALTER DATABASE ${name} SET lock_timeout = '300ms'`);
+  });
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+  const { projectId, environments } = await seedProject(database.pool);
+  stage = { projectId, environmentId: environments.stage };
+  server = await startTestServer(url, { pollIntervalMs: 50, timing: { heartbeatIntervalMs: 50 } });
+  // What it was started with is in no ring: something has to come after.
+  const client = await V1Client.connect(server.wsUrl, { token });
+  await client.caughtUp(stage);
+  await insertAudit(database.pool, stage);
+  await settled(client);
+  await client.close();
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function freshServer(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+  const fresh = await startTestServer(database.url, options);
+  onTestFinished(async () => await fresh.close());
+  return fresh;
+}
+
+async function freshChannel(): Promise<TestChannel> {
+  const { projectId, environments } = await seedProject(database.pool);
+  return { projectId, environmentId: environments.prod };
+}
+
+async function connect(at = server): Promise<V1Client> {
+  const client = await V1Client.connect(at.wsUrl, { token });
+  onTestFinished(() => client.socket.terminate());
+  return client;
+}
+
+/** Where a client of the channel stands who leaves now. */
+async function leave(channel: TestChannel, at = server): Promise<string> {
+  const client = await connect(at);
+  await client.caughtUp(channel);
+  const cursor = await settled(client);
+  await client.close();
+  return cursor;
+}
+
+/**
+ * A heartbeat's cursor that covers all that has been committed. The first ones may lag behind: a cursor
+ * holds nothing that a crash of the database could take back, and what it leaves out may come again.
+ */
+async function settled(client: V1Client): Promise<string> {
+  const { rows } = await database.pool.query<{ xmax: string }>(
+    'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
+  );
+  const xmax = BigInt(rows[0]?.xmax ?? 0);
+  for (;;) {
+    const { cursor } = await client.control('heartbeat', client.messages.length);
+    if ((decodeCursor(cursor)?.horizon ?? 0n) >= xmax) return cursor;
+  }
+}
+
+/** Writes events in transactions of a hundred, and waits until the servers have read them. */
+async function write(channel: TestChannel, events: number): Promise<string[]> {
+  const watcher = await connect();
+  await watcher.caughtUp(channel);
+  const entityIds: string[] = [];
+  for (let written = 0; written < events; written += 100) {
+    const { rows } = await database.pool.query<{ id: string }>(
+      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+       SELECT $1, $2, id, 'feature', id, 'system', 'update'
+       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made
+       RETURNING entity_id AS id`,
+      [channel.projectId, channel.environmentId, Math.min(100, events - written)],
+    );
+    entityIds.push(...rows.map(({ id }) => id));
+  }
+  const last = entityIds.at(-1);
+  if (last !== undefined) await watcher.event(last);
+  await watcher.close();
+  return entityIds;
+}
+
+interface Resumed {
+  readonly client: V1Client;
+  readonly source: string;
+  readonly events: number;
+}
+
+async function resume(channel: TestChannel, cursor: string, at = server): Promise<Resumed> {
+  const client = await connect(at);
+  const resumed = nextEvent(at.flagcast.lifecycle, 'channel:resumed');
+  await client.caughtUp(channel, cursor);
+  const { source, events } = await resumed;
+  return { client, source, events };
+}
+
+function received({ events }: V1Client): string[] {
+  return events.map((event) => event.entity_id);
+}
+
+/** A cursor of the server's, with something about it changed. */
+function changed(cursor: string, change: (position: Position) => Partial<Position>): string {
+  const position = decodeCursor(cursor);
+  if (position === null) throw new Error('not a cursor');
+  return encodeCursor({ ...position, ...change(position) });
+}
+
+describe('G5: a client that comes back', () => {
+  it.each([0, 1, 900])(
+    'gets all of %i events that it missed, in order, and then what is new',
+    async (count) => {
+      const channel = await freshChannel();
+      const cursor = await leave(channel);
+      const missed = await write(channel, count);
+      // Those of others are not counted.
+      await write(stage, 5);
+      const later = await freshServer();
+      for (const [at, source] of [
+        [server, 'ring'],
+        [later, 'database'],
+      ] as const) {
+        const resumed = await resume(channel, cursor, at);
+        expect(resumed).toMatchObject({ source, events: missed.length });
+        const { client } = resumed;
+        expect(received(client)).toStrictEqual(missed);
+        // The cursor comes when everything before it has come.
+        expect(client.events.filter((event) => 'cursor' in event)).toStrictEqual([]);
+        const types = client.messages.map(({ type }) => type).filter((type) => type !== 'heartbeat');
+        expect(types.at(-1)).toBe('caught_up');
+        const { entityId } = await insertAudit(database.pool, channel);
+        await client.event(entityId);
+        missed.push(entityId);
+        expect(received(client)).toStrictEqual(missed);
+        await client.close();
+      }
+    },
+  );
+
+  it('is told that more than 1,000 were missed, whoever it asks, and a snapshot brings it back', async () => {
+    const channel = await freshChannel();
+    const cursor = await leave(channel);
+    await write(channel, 1_000);
+    expect((await resume(channel, cursor)).events).toBe(1_000);
+    await write(channel, 9_000);
+    for (const at of [server, await freshServer()]) {
+      const client = await connect(at);
+      expect(await client.subscribe(channel, cursor)).toStrictEqual({
+        type: 'resync',
+        project_id: channel.projectId,
+        environment: 'prod',
+        environment_id: channel.environmentId,
+        reason: 'too_many_missed',
+      });
+      const response = await fetch(
+        `${at.httpUrl}/api/snapshot?project_id=${channel.projectId}&env_id=${channel.environmentId}`,
+        { headers: { Authorization: `Bearer ${token}` } },
+      );
+      await client.caughtUp(channel, ((await response.json()) as Snapshot).cursor);
+      const { entityId } = await insertAudit(database.pool, channel);
+      await client.event(entityId);
+      expect(received(client)).toStrictEqual([entityId]);
+    }
+  });
+
+  it('G7: may come to another server, or to one that was restarted, also from a heartbeat', async () => {
+    const channel = await freshChannel();
+    const other = await freshServer({ pollIntervalMs: 50, timing: { heartbeatIntervalMs: 50 } });
+    const all: string[] = [];
+    let cursor = await leave(channel);
+    for (let time = 0; time < 3; time += 1) {
+      all.push(...(await write(channel, 3)));
+      const { client } = await resume(channel, cursor, other);
+      expect(received(client)).toStrictEqual(all.slice(-3));
+      cursor = await settled(client);
+      await client.close();
+      all.push(...(await write(channel, 2)));
+      const back = await resume(channel, cursor);
+      expect(received(back.client)).toStrictEqual(all.slice(-2));
+      cursor = await settled(back.client);
+    }
+    const missed = await write(channel, 2);
+    const restarted = await resume(channel, cursor, await freshServer());
+    expect(received(restarted.client)).toStrictEqual(missed);
+  });
+
+  it('G4: gets nothing again that another server had given it, though this one has not read it yet', async () => {
+    const channel = await freshChannel();
+    // It reads when it is told to, and nobody tells it of what is written first.
+    const behind = await freshServer({ pollIntervalMs: 3_600_000 });
+    const quick = await freshServer({ pollIntervalMs: 20, timing: { heartbeatIntervalMs: 20 } });
+    const before = await connect(quick);
+    await before.caughtUp(channel);
+    const late = await database.pool.connect();
+    await late.query('BEGIN; SELECT pg_current_xact_id()');
+    const first = await withClient(database.url, async (client) => {
+      await client.query(`SET flagcast.notify = 'off'`);
+      return await insertAudit(client, channel);
+    });
+    await before.event(first.entityId);
+    await late.query(`SET LOCAL flagcast.notify = 'off'`);
+    const second = await insertAudit(late, channel);
+    await late.query('COMMIT');
+    late.release();
+    await before.event(second.entityId);
+    const client = await connect(behind);
+    await client.caughtUp(channel, await settled(before));
+    const third = await insertAudit(database.pool, channel);
+    await client.event(third.entityId);
+    expect(received(client)).toStrictEqual([third.entityId]);
+  });
+
+  it('is told when the database does not answer, and is served when it does', async () => {
+    const channel = await freshChannel();
+    const cursor = await leave(channel);
+    const missed = await write(channel, 2);
+    const fresh = await freshServer({ pollIntervalMs: 3_600_000 });
+    const client = await connect(fresh);
+    const answer = await withClient(database.url, async (admin) => {
+      await admin.query('BEGIN; LOCK TABLE audit_log');
+      return await client.subscribe(channel, cursor);
+    });
+    expect(answer).toMatchObject({ type: 'error', code: 'unavailable' });
+    await client.caughtUp(channel, cursor);
+    expect(received(client)).toStrictEqual(missed);
+  });
+});
+
+describe('a cursor that cannot be gone on from', () => {
+  const dayMs = 24 * 3_600_000;
+  const floorEarlier = (position: Position, byMs: number): Partial<Position> => ({
+    floor: new Date(Date.parse(position.floor) - byMs).toISOString().replace('Z', '000Z'),
+  });
+  const rows: [what: string, reason: ResyncReason, change: (cursor: string) => string][] = [
+    ['is none', 'cursor_malformed', (cursor) => `${cursor}.`],
+    [
+      'is older than a day',
+      'cursor_expired',
+      (cursor) => changed(cursor, (at) => floorEarlier(at, dayMs + 60_000)),
+    ],
+    [
+      'is of another database',
+      'history_changed',
+      (cursor) => changed(cursor, () => ({ history: 'elsewhere' })),
+    ],
+    [
+      'is ahead of the database',
+      'cursor_ahead',
+      (cursor) => changed(cursor, ({ horizon }) => ({ horizon: horizon + 1_000n })),
+    ],
+  ];
+  it.each(rows)('because it %s: %s', async (_, reason, change) => {
+    const channel = await freshChannel();
+    const cursor = await leave(channel);
+    await write(channel, 1);
+    const resync = nextEvent(server.flagcast.lifecycle, 'channel:resync');
+    const client = await connect();
+    expect(await client.subscribe(channel, change(cursor))).toMatchObject({ type: 'resync', reason });
+    expect(await resync).toMatchObject({ reason });
+    // It is not subscribed now, and can be.
+    await client.caughtUp(channel);
+    expect(client.events).toStrictEqual([]);
+  });
+
+  it('is good for almost a day', async () => {
+    const channel = await freshChannel();
+    const cursor = await leave(channel);
+    const missed = await write(channel, 2);
+    const old = changed(cursor, (at) => floorEarlier(at, dayMs - 60_000));
+    for (const at of [server, await freshServer()]) {
+      expect(received((await resume(channel, old, at)).client)).toStrictEqual(missed);
+    }
+  });
+});

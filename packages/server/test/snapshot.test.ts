@@ -1,0 +1,324 @@
+import { randomUUID } from 'node:crypto';
+import type { FeatureState, Snapshot } from '@flagcast/protocol';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type SeededProject,
+  type TestDatabase,
+  withClient,
+} from './database.js';
+import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+let database: TestDatabase;
+let server: TestServer;
+/** Reads the same database, but only when it is told to. */
+let slowServer: TestServer;
+let root: TestUser;
+let project: SeededProject;
+let prod: TestChannel;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  await withClient(
+    database.url,
+    async (client) => await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`),
+  );
+  root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+  project = await seedProject(database.pool);
+  prod = { projectId: project.projectId, environmentId: project.environments.prod };
+  server = await startTestServer(database.url);
+  slowServer = await startTestServer(database.url, { pollIntervalMs: 3_600_000 });
+});
+
+afterAll(async () => {
+  await server.close();
+  await slowServer.close();
+  await database.drop();
+});
+
+async function ask(query: string, token: string | null = root.token, at = server): Promise<Response> {
+  const headers: Record<string, string> = token === null ? {} : { Authorization: `Bearer ${token}` };
+  return await fetch(`${at.httpUrl}/api/snapshot?${query}`, { headers });
+}
+
+async function take({ projectId, environmentId }: TestChannel, at = server): Promise<Snapshot> {
+  const response = await ask(`project_id=${projectId}&env_id=${environmentId}`, root.token, at);
+  expect(response.status).toBe(200);
+  return (await response.json()) as Snapshot;
+}
+
+async function connect(at = server): Promise<V1Client> {
+  return await V1Client.connect(at.wsUrl, { token: root.token });
+}
+
+async function createFeatures(channel: TestChannel, count: number): Promise<string[]> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    `INSERT INTO features (id, project_id, key, name, kind)
+     SELECT gen_random_uuid(), $1, 'feature-' || n, 'Feature ' || n, 'simple' FROM generate_series(1, $2) AS n
+     RETURNING id`,
+    [channel.projectId, count],
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** One change of a feature: its parameters, and the audit row, whose entity_id is the new value. */
+async function change(client: pg.ClientBase, channel: TestChannel, featureId: string): Promise<void> {
+  const value = randomUUID();
+  await client.query(
+    `UPDATE feature_params SET default_value = $3, enabled = NOT enabled, updated_at = clock_timestamp()
+     WHERE feature_id = $1 AND environment_id = $2`,
+    [featureId, channel.environmentId, value],
+  );
+  await insertAudit(client, { ...channel, featureId, entity: 'rule', entityId: value });
+}
+
+/** The features as the tables have them, by id. */
+async function featureTable(channel: TestChannel): Promise<Map<string, FeatureState>> {
+  const time = (column: string): string =>
+    `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+  const { rows } = await database.pool.query<FeatureState>(
+    `SELECT f.id, f.key, f.name, f.description, f.kind, f.rollout_key, p.enabled, p.default_value,
+       ${time('f.created_at')} AS created_at, ${time('greatest(f.updated_at, p.updated_at)')} AS updated_at,
+       concat_ws('.', f.xmin, p.xmin) AS version
+     FROM features f JOIN feature_params p ON p.feature_id = f.id
+     WHERE f.project_id = $1 AND p.environment_id = $2 ORDER BY f.key`,
+    [channel.projectId, channel.environmentId],
+  );
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
+describe('a snapshot', () => {
+  it('is what the tables hold of one channel', async () => {
+    const { pool } = database;
+    const { projectId, environments } = await seedProject(pool);
+    const channel = { projectId, environmentId: environments.prod };
+    const stage = { projectId, environmentId: environments.stage };
+    expect(await take(channel)).toStrictEqual({
+      project_id: projectId,
+      environment: 'prod',
+      environment_id: environments.prod,
+      cursor: expect.stringMatching(/^[\w-]+$/) as string,
+      features: [],
+      pending_changes: [],
+    });
+    const [first = '', second = ''] = await createFeatures(channel, 3);
+    await withClient(database.url, async (client) => await change(client, channel, first));
+    const request = { entities: [{ entity: 'rule' }], meta: { reason: 'Because "so"' } };
+    const ruleId = randomUUID();
+    await insertAudit(pool, { ...channel, featureId: second, entity: 'rule', entityId: ruleId });
+    const { rows } = await pool.query<{ id: string; created: string }>(
+      `WITH made AS (
+         INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
+         VALUES ($1, $2, 'carol', $3), ($1, $4, 'elsewhere', '{}') RETURNING *
+       ), entities AS (
+         INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+         SELECT made.id, touched.entity, touched.id
+         FROM made, (VALUES ('feature', $5::uuid), ('rule', $6::uuid)) AS touched (entity, id)
+         WHERE made.requested_by = 'carol'
+       )
+       SELECT id, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created
+       FROM made WHERE requested_by = 'carol'`,
+      [projectId, channel.environmentId, JSON.stringify(request), stage.environmentId, first, ruleId],
+    );
+    const snapshot = await take(channel);
+    expect(snapshot.features).toStrictEqual([...(await featureTable(channel)).values()]);
+    expect(snapshot.pending_changes).toStrictEqual([
+      {
+        id: rows[0]?.id,
+        requested_by: 'carol',
+        created_at: rows[0]?.created,
+        reason: 'Because "so"',
+        change: request,
+        entities: expect.arrayContaining([
+          { entity: 'feature', entity_id: first, feature_id: first },
+          { entity: 'rule', entity_id: ruleId, feature_id: second },
+        ]) as unknown,
+      },
+    ]);
+    expect(snapshot.pending_changes[0]?.entities).toHaveLength(2);
+    expect((await take(stage)).pending_changes).toMatchObject([
+      { requested_by: 'elsewhere', reason: null, entities: [] },
+    ]);
+    await pool.query(`UPDATE pending_changes SET status = 'rejected' WHERE id = $1`, [rows[0]?.id]);
+    await pool.query('DELETE FROM features WHERE id = $1', [second]);
+    const later = await take(channel);
+    expect(later.pending_changes).toStrictEqual([]);
+    expect(later.features.map(({ id }) => id)).toStrictEqual([...(await featureTable(channel)).keys()]);
+    expect(later.features).toHaveLength(2);
+  });
+
+  it('is refused as everything else is', async () => {
+    const guest = await createUser(database.pool, 'guest', { ttlMs: 600_000 });
+    const { projectId } = await seedProject(database.pool);
+    await addMember(database.pool, projectId, guest.id, 'project_viewer');
+    const rows: [query: string, token: string | null, status: number, code: string][] = [
+      [`project_id=${prod.projectId}&env=prod`, null, 401, 'token_missing'],
+      [`project_id=${prod.projectId}&env=prod`, 'junk', 401, 'token_malformed'],
+      [`project_id=${prod.projectId}&env=prod`, guest.token, 403, 'forbidden'],
+      [`project_id=${randomUUID()}&env=prod`, guest.token, 404, 'unknown_project'],
+      [`project_id=${projectId}&env=qa`, guest.token, 404, 'unknown_environment'],
+      [`project_id=${projectId}`, guest.token, 400, 'missing_parameter'],
+      [`project_id=${projectId}&env=prod&env_id=1`, guest.token, 400, 'conflicting_parameters'],
+      [`project_id=${projectId}&project_id=${projectId}&env=prod`, guest.token, 400, 'repeated_parameter'],
+    ];
+    for (const [query, token, status, code] of rows) {
+      const response = await ask(query, token);
+      expect([query, response.status]).toStrictEqual([query, status]);
+      const body = (await response.json()) as Record<string, string>;
+      expect(Object.keys(body)).toStrictEqual(['code', 'message']);
+      expect(body['code']).toBe(code);
+      expect(response.headers.get('cache-control')).toBe('no-store');
+    }
+    const answered = await ask(`project_id=${projectId}&env=prod`, guest.token);
+    expect([answered.status, answered.headers.get('cache-control')]).toStrictEqual([200, 'no-store']);
+    const headers = { Authorization: `Bearer ${guest.token}`, Origin: 'https://evil.example' };
+    const foreign = await fetch(`${server.httpUrl}/api/snapshot?project_id=${projectId}&env=prod`, {
+      headers,
+    });
+    expect(foreign.status).toBe(403);
+  });
+});
+
+describe('G6: a snapshot and what comes after its cursor', () => {
+  it('have nothing twice, also where the snapshot knows more than the server has read', async () => {
+    const { projectId, environments } = await seedProject(database.pool);
+    const channel = { projectId, environmentId: environments.prod };
+    const [featureId = ''] = await createFeatures(channel, 1);
+    const client = await connect(slowServer);
+    await client.control('hello');
+    await withClient(database.url, async (writer) => {
+      // Nobody is told: the server that polls once an hour does not know of this.
+      await writer.query(`SET flagcast.notify = 'off'`);
+      await change(writer, channel, featureId);
+      await change(writer, channel, featureId);
+    });
+    const { cursor, features } = await take(channel, slowServer);
+    await client.caughtUp(channel, cursor);
+    await withClient(database.url, async (writer) => await change(writer, channel, featureId));
+    const [now] = [...(await featureTable(channel)).values()];
+    const event = await client.event(now?.default_value ?? '');
+    expect(features[0]?.default_value).not.toBe(now?.default_value);
+    expect(event.feature).toStrictEqual(now);
+    expect(client.events).toStrictEqual([event]);
+    await client.close();
+  });
+
+  it('end in the same state when more transactions are open and done than a cursor holds', async () => {
+    const { projectId, environments } = await seedProject(database.pool);
+    const channel = { projectId, environmentId: environments.prod };
+    const [featureId = ''] = await createFeatures(channel, 1);
+    const open = await database.pool.connect();
+    const late = await database.pool.connect();
+    for (const client of [open, late]) await client.query('BEGIN; SELECT pg_current_xact_id()');
+    const watcher = await connect();
+    await watcher.caughtUp(channel);
+    await withClient(database.url, async (client) => {
+      for (let count = 0; count < 450; count += 1) await change(client, channel, featureId);
+    });
+    await change(late, channel, featureId);
+    await late.query('COMMIT');
+    const [now] = [...(await featureTable(channel)).values()];
+    await watcher.event(now?.default_value ?? '');
+    const { cursor, features } = await take(channel);
+    expect(features).toStrictEqual([now]);
+    const client = await connect();
+    await client.caughtUp(channel, cursor);
+    const states = client.events.map((event) => event.feature);
+    // What comes again is no older than the snapshot.
+    for (const state of states) expect(state).toStrictEqual(now);
+    await open.query('COMMIT');
+    open.release();
+    late.release();
+    await watcher.close();
+    await client.close();
+  });
+
+  it('are the database, 500 times in the middle of writing, on two servers', async () => {
+    const { projectId, environments } = await seedProject(database.pool);
+    const channel = { projectId, environmentId: environments.prod };
+    const featureIds = (await createFeatures(channel, 12)).sort();
+    const everySoOften = await startTestServer(database.url, { pollIntervalMs: 40 });
+    onTestFinished(async () => await everySoOften.close());
+    const servers = [server, everySoOften];
+    let writing = true;
+    let missed = 0;
+    let rounds = 0;
+    for (let round = 0; round < 25; round += 1) {
+      rounds += 1;
+      writing = true;
+      const writers = Array.from({ length: 6 }, async () => {
+        await withClient(database.url, async (client) => {
+          while (writing) await write(client, channel, featureIds);
+        });
+      });
+      const watched: { snapshot: Snapshot; client: V1Client }[] = [];
+      for (let count = 0; count < 20; count += 1) {
+        const from = servers[count % 2] ?? server;
+        const to = servers[(count >> 1) % 2] ?? server;
+        const client = await connect(to);
+        await client.control('hello');
+        const snapshot = await take(channel, from);
+        await client.caughtUp(channel, snapshot.cursor);
+        watched.push({ snapshot, client });
+      }
+      writing = false;
+      await Promise.all(writers);
+      const last = await insertAudit(database.pool, { ...channel, entityId: randomUUID() });
+      const table = await featureTable(channel);
+      const history = await changesByFeature(channel);
+      for (const { snapshot, client } of watched) {
+        await client.event(last.entityId);
+        const state = new Map(snapshot.features.map((feature) => [feature.id, feature]));
+        for (const { id, default_value: value } of snapshot.features) {
+          // A row's lock lets its changes commit one after the other: what the snapshot holds of a feature ends here.
+          const all = history.get(id) ?? [];
+          const expected = all.slice(value === '' ? 0 : all.indexOf(value) + 1);
+          const received = client.events
+            .filter((event) => event.feature_id === id)
+            .map((event) => event.entity_id);
+          // Those of one read come by the start of their transactions.
+          expect(received.sort()).toStrictEqual(expected.sort());
+          missed += received.length;
+        }
+        for (const event of client.events) {
+          if (event.feature !== undefined && event.feature !== null)
+            state.set(event.feature.id, event.feature);
+        }
+        expect(state).toStrictEqual(table);
+        await client.close();
+      }
+    }
+    expect(rounds * 20).toBe(500);
+    // They were taken in the middle: much came after them.
+    expect(missed).toBeGreaterThan(5_000);
+  });
+});
+
+/** A transaction of up to 60 ms that changes up to three features, some under savepoints, some of those and itself rolled back. */
+async function write(client: pg.Client, channel: TestChannel, featureIds: readonly string[]): Promise<void> {
+  await client.query('BEGIN');
+  // In the order of their ids, so that no two wait for each other.
+  const touched = featureIds.filter(() => Math.random() < 2 / featureIds.length).slice(0, 3);
+  for (const featureId of touched) {
+    const savepoint = Math.random() < 1 / 3;
+    if (savepoint) await client.query('SAVEPOINT step');
+    await change(client, channel, featureId);
+    await client.query('SELECT pg_sleep($1)', [0.002 * 10 ** Math.random()]);
+    if (savepoint) await client.query(`${Math.random() < 0.25 ? 'ROLLBACK TO' : 'RELEASE'} SAVEPOINT step`);
+  }
+  await client.query(Math.random() < 0.1 ? 'ROLLBACK' : 'COMMIT');
+}
+
+/** The values that each feature was given by what was committed, in order. */
+async function changesByFeature({ projectId }: TestChannel): Promise<Map<string, string[]>> {
+  const { rows } = await database.pool.query<{ id: string; values: string[] }>(
+    `SELECT feature_id AS id, array_agg(entity_id::text ORDER BY audit_log.id) AS values
+     FROM audit_log WHERE project_id = $1 AND entity = 'rule' GROUP BY feature_id`,
+    [projectId],
+  );
+  return new Map(rows.map(({ id, values }) => [id, values]));
+}
