@@ -26,6 +26,7 @@ describe('the settings of serve', () => {
       pollIntervalMs: 1_000,
       allowedOrigins: [],
       allowQueryToken: false,
+      writes: true,
       maxConnectionsPerUser: 100,
       maxConnectionsPerAddress: 1_000,
       dataDir: '/data',
@@ -53,6 +54,7 @@ describe('the settings of serve', () => {
       pollIntervalMs: 250,
       allowedOrigins: ['https://a.example.com', 'http://b.example.com:8080', 'null'],
       allowQueryToken: true,
+      writes: false,
       maxConnectionsPerUser: 3,
       maxConnectionsPerAddress: 7,
       dataDir: '/data',
@@ -69,6 +71,13 @@ describe('the settings of serve', () => {
       pollIntervalMs: 2_000,
       databaseUrl: 'postgres://other/x',
     });
+  });
+
+  it('takes changes only in the embedded database, unless it is told otherwise', () => {
+    expect(loadConfig({}, {}).writes).toBe(true);
+    expect(loadConfig({ FLAGCAST_WRITES: 'off' }, {}).writes).toBe(false);
+    expect(loadConfig(database, {}).writes).toBe(false);
+    expect(loadConfig({ ...database, FLAGCAST_WRITES: 'on' }, {}).writes).toBe(true);
   });
 
   it('takes an empty variable for one that is not set', () => {
@@ -94,6 +103,7 @@ describe('the settings of serve', () => {
     ['FLAGCAST_POLL_INTERVAL', '2h', '10ms to 1h'],
     ['FLAGCAST_ALLOWED_ORIGINS', 'https://a.example.com/path', 'scheme://host'],
     ['FLAGCAST_QUERY_TOKEN', 'yes', 'allow or deny'],
+    ['FLAGCAST_WRITES', 'yes', 'on or off'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_USER', '0', '1 to'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS', '1.5', '1 to'],
   ])('refuses %s=%s by its name and says what is accepted', (name, value, accepted) => {

@@ -212,7 +212,7 @@ describe('/api/projects', () => {
       id: projectId,
       name,
       environments: Object.entries(environments)
-        .map(([key, id]) => ({ id, key, name: expect.any(String) as string }))
+        .map(([key, id]) => ({ id, key, name: expect.any(String) as string, guarded: false }))
         .sort((one, other) => Number(one.id) - Number(other.id)),
     });
     const nobody = await createUser(database.pool, 'nobody');

@@ -76,6 +76,7 @@ describe('attached to a database that has the tables', () => {
       changed: true,
       lines: [
         'created schema flagcast',
+        'created table flagcast.guarded_environments',
         'created function flagcast.wake()',
         'created trigger flagcast_wake on public.audit_log',
         'created trigger flagcast_wake on public.pending_change_entities',

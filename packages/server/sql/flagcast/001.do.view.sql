@@ -94,11 +94,16 @@ SELECT
   p.entity::text,
   p.entity_id,
   c.status::text,
-  CASE c.status
-    WHEN 'approved' THEN coalesce(c.approved_at, statement_timestamp())
-    WHEN 'rejected' THEN coalesce(c.rejected_at, statement_timestamp())
-    ELSE statement_timestamp()
-  END,
+  -- Never before the request: a transaction that began first may decide on what another one has
+  -- asked for meanwhile.
+  greatest(
+    CASE c.status
+      WHEN 'approved' THEN coalesce(c.approved_at, statement_timestamp())
+      WHEN 'rejected' THEN coalesce(c.rejected_at, statement_timestamp())
+      ELSE statement_timestamp()
+    END,
+    p.created_at
+  ),
   (SELECT greatest(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_xact_id_if_assigned()::text::bigint + 1048576))
     - (((SELECT greatest(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_xact_id_if_assigned()::text::bigint + 1048576))
         - c.xmin::text::bigint) & 4294967295),

@@ -32,6 +32,8 @@ export interface ServeConfig {
   /** Exact origins, `null` or `*`; pages of the server's own origin are always allowed. */
   readonly allowedOrigins: readonly string[];
   readonly allowQueryToken: boolean;
+  /** Whether features can be changed through the server. Unless it is said: only in the embedded PostgreSQL. */
+  readonly writes: boolean;
   readonly maxConnectionsPerUser: number;
   readonly maxConnectionsPerAddress: number;
   /** An absolute path. */
@@ -61,6 +63,7 @@ const settings = {
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
   FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
+  FLAGCAST_WRITES: { flag: null, schema: parsed(parseWrites) },
   FLAGCAST_DATA_DIR: { flag: null, schema: parsed((text) => path.resolve(text)) },
   FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
   FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: { flag: null, schema: limit },
@@ -100,6 +103,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
     allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
+    writes: reading.value('FLAGCAST_WRITES') ?? databaseUrl === null,
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
     dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),
@@ -276,4 +280,13 @@ function parseQueryToken(text: string): boolean {
     throw new Error(`${JSON.stringify(text)} is not accepted; give allow or deny (the default)`);
   }
   return text === 'allow';
+}
+
+function parseWrites(text: string): boolean {
+  if (text !== 'on' && text !== 'off') {
+    throw new Error(
+      `${JSON.stringify(text)} is not accepted; give on or off (the default is on for the embedded database, off for one of yours)`,
+    );
+  }
+  return text === 'on';
 }

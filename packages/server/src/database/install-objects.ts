@@ -61,6 +61,9 @@ export const tableFunctions = [
   'refuse_second_open_change',
 ] as const;
 
+/** What Flagcast itself keeps in an attached database; uninstall drops it, a repair does not. */
+export const guardTable = 'guarded_environments';
+
 /** The bookkeeping of each of the three folders of migrations. */
 export const versionTables = {
   tables: 'tables_version',
@@ -124,6 +127,8 @@ WITH ours AS (
   UNION ALL
   SELECT 5, 'view ${schemaName}.v_realtime_events' FROM own_relations WHERE name = 'v_realtime_events' AND relkind = 'v'
   UNION ALL
+  SELECT 2, 'table ${schemaName}.' || name FROM own_relations WHERE name = '${guardTable}' AND relkind = 'r'
+  UNION ALL
   -- The public view is ours where it reads our own.
   SELECT 6, 'view public.v_realtime_events'
   FROM public_relations v
@@ -161,6 +166,7 @@ export async function readInstallState(client: pg.ClientBase): Promise<InstallSt
 export function expectedObjects(withTables: boolean): string[] {
   return [
     `view ${schemaName}.v_realtime_events`,
+    `table ${schemaName}.${guardTable}`,
     `function ${schemaName}.wake()`,
     ...wakeTables.map((table) => `trigger flagcast_wake on public.${table}`),
     ...(withTables ? ['view public.v_realtime_events'] : []),

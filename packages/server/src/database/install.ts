@@ -5,6 +5,7 @@ import {
   attachColumns,
   contractTables,
   expectedObjects,
+  guardTable,
   readInstallState,
   schemaName,
   tableFunctions,
@@ -90,7 +91,7 @@ export async function install(client: pg.ClientBase, options: InstallOptions = {
     const madeTables = withTables && (await migrate(client, 'tables'));
     await refuseUnfitTables(client, before);
     const missing = expectedObjects(withTables).filter((object) => !before.objects.includes(object));
-    // The view and the triggers hold no data: where one is gone, all are made anew.
+    // The view and the triggers hold no data: where one is gone, all are made anew. The guards stay.
     if (before.installed && missing.length > 0) await dropDerived(client, before);
     const madeView = await migrate(client, 'flagcast');
     const madePublicView = withTables && (await migrate(client, 'public'));
@@ -144,7 +145,7 @@ export async function uninstall(client: pg.ClientBase): Promise<UninstallReport>
       await client.query(`DROP TABLE ${tables.map((table) => `public.${table}`).join(', ')}`);
     }
     for (const name of tableFunctions) await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}()`);
-    for (const name of Object.values(versionTables)) {
+    for (const name of [guardTable, ...Object.values(versionTables)]) {
       await client.query(`DROP TABLE IF EXISTS ${schemaName}.${name}`);
     }
     await client.query(`DROP SCHEMA ${schemaName}`);

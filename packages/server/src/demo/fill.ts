@@ -14,6 +14,9 @@ export interface DemoOptions {
   readonly seed?: number;
 }
 
+/** Who has guarded prod, where nobody changes a flag alone. */
+const guardian = 'alice';
+
 /** Any two numbers that no host is likely to use: two servers must not fill one database at once. */
 const demoLock = [1_179_404_103, 2];
 
@@ -149,6 +152,13 @@ async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Pro
      SELECT ${place}, starts_at, ends_at, cron_expr, timezone FROM rows`,
     `${placeTypes}, starts_at timestamptz, ends_at timestamptz, cron_expr text, timezone text`,
     partRows('feature_schedule'),
+  );
+  // An environment that went with its project may have left its guard behind.
+  await client.query(
+    `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by)
+     SELECT id, $2 FROM public.environments WHERE key = 'prod' AND project_id = ANY ($1)
+     ON CONFLICT (environment_id) DO NOTHING`,
+    [demoProjects.map(({ id }) => id), guardian],
   );
   await insertRequests(client, chronicle, environmentId);
   await insertRows(

@@ -1,15 +1,19 @@
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import { Hono } from 'hono';
+import { OpenAPIHono } from '@hono/zod-openapi';
+import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { Access } from '../access/access.js';
-import { channelFromQuery, type Door, RefusedError, unavailable } from '../door/door.js';
-import { type Refusal, refusalHeaders } from '../door/refusal.js';
+import { readGuarded } from '../changes/environments.js';
+import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventStreams } from './event-stream.js';
+import { answerError, answerRefusal } from './problem.js';
+import { createRestApi, type RestOptions } from './rest.js';
+import { documentHead, systemRoutes } from './system-routes.js';
 
-export interface AppOptions {
+export interface AppOptions extends RestOptions {
   door: Door;
   access: Access;
   snapshots: SnapshotSource;
@@ -20,74 +24,96 @@ export interface AppOptions {
   notReady: () => string | null;
 }
 
-/** The HTTP side: what load balancers, monitoring and clients ask for beside the socket. */
-export function createApp(options: AppOptions): Hono<{ Bindings: HttpBindings }> {
-  const { door, access, snapshots, eventStreams, metrics, lifecycle, notReady } = options;
-  const app = new Hono<{ Bindings: HttpBindings }>();
+interface AppEnv {
+  Bindings: HttpBindings;
+}
 
-  app.get('/healthz', (context) => context.json({ status: 'ok' }));
+/** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
+export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
+  const { door, access, pool, snapshots, eventStreams, metrics, lifecycle, notReady } = options;
+  const app = new OpenAPIHono<AppEnv>();
+  // A route and its description go in together, so that the document has every one.
+  const add = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>): void => {
+    app.openAPIRegistry.registerPath(route);
+    app.get(route.path, handler);
+  };
 
-  app.get('/readyz', (context) => {
+  add(systemRoutes.health, (context) => context.json({ status: 'ok' }));
+
+  add(systemRoutes.readiness, (context) => {
     const reason = notReady();
     return reason === null
       ? context.json({ status: 'ready' })
       : context.json({ status: 'not ready', reason }, 503);
   });
 
-  app.get('/metrics', async (context) => {
+  add(systemRoutes.metrics, async (context) => {
     context.header('Content-Type', metrics.contentType);
     return context.body(await metrics.metrics());
   });
 
-  app.get('/api/projects', async (context) => {
+  add(systemRoutes.projects, async (context) => {
     door.checkOrigin(context.env.incoming);
     const visitor = await door.admit(context.env.incoming);
+    const projects = await access.visibleProjects(visitor.user.id);
+    const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
+    const guarded = await readGuarded(pool, ids);
     context.header('Cache-Control', 'no-store');
-    return context.json({ projects: await access.visibleProjects(visitor.user.id) });
+    return context.json({
+      projects: projects.map((project) => ({
+        ...project,
+        environments: project.environments.map((each) => ({ ...each, guarded: guarded.has(each.id) })),
+      })),
+    });
   });
 
-  app.get('/api/snapshot', async (context) => {
+  add(systemRoutes.snapshot, async (context) => {
     const { incoming } = context.env;
     door.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
     const channel = await door.openChannel(await door.admit(incoming), wanted);
     const snapshot = await snapshots.take(channel);
-    if (snapshot === null) return answer(context, unavailable);
+    if (snapshot === null) return answerRefusal(context, unavailable);
     context.header('Cache-Control', 'no-store');
     context.header('Content-Type', 'application/json; charset=utf-8');
     return context.body(snapshot);
   });
 
-  app.get('/api/events', async (context) => {
+  add(systemRoutes.events, async (context) => {
     await eventStreams.open(context.env.incoming, context.env.outgoing);
     return RESPONSE_ALREADY_SENT;
   });
 
-  app.get('/api/ws', (context) =>
-    answer(context, {
+  add(systemRoutes.socket, (context) =>
+    answerRefusal(context, {
       status: 426,
       code: 'upgrade_required',
       message: 'This is a WebSocket endpoint: connect with ws:// or wss://',
     }),
   );
 
-  app.notFound((context) =>
-    answer(context, { status: 404, code: 'not_found', message: `There is nothing at ${context.req.path}` }),
-  );
+  app.route('/', createRestApi(options));
 
-  app.onError((error, context) => {
-    if (error instanceof RefusedError) return answer(context, error.refusal);
-    lifecycle.emit('access:failed', { error });
-    return answer(context, unavailable);
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'JWT',
+  });
+  let openApi: object | null = null;
+  add(systemRoutes.document, (context) => {
+    openApi ??= app.getOpenAPI31Document(documentHead);
+    return context.json(openApi);
   });
 
-  return app;
-}
+  app.notFound((context) =>
+    answerRefusal(context, {
+      status: 404,
+      code: 'not_found',
+      message: `There is nothing at ${context.req.path}`,
+    }),
+  );
 
-function answer(
-  context: { json(body: object, status: Refusal['status'], headers: Record<string, string>): Response },
-  refusal: Refusal,
-): Response {
-  const { status, code, message } = refusal;
-  return context.json({ code, message }, status, refusalHeaders(refusal));
+  app.onError((error, context) => answerError(context, error, lifecycle));
+
+  return app;
 }

@@ -1,0 +1,32 @@
+import type { Context } from 'hono';
+import type { RestEnv } from './rest.js';
+import { errorSchema } from './schemas.js';
+
+/** The parameters of a request's address. */
+export function queryOf(context: Context<RestEnv>): URLSearchParams {
+  return new URL(context.req.url).searchParams;
+}
+
+/** Whether the text has the form of a uuid; one that has not names nothing. */
+export function isUuid(text: string): boolean {
+  return /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(text);
+}
+
+/** An answer with a JSON body, for a route's definition. */
+export function jsonAnswer<Schema>(
+  description: string,
+  schema: Schema,
+): { description: string; content: { 'application/json': { schema: Schema } } } {
+  return { description, content: { 'application/json': { schema } } };
+}
+
+/** The refusals that every route for people who have signed in can answer with. */
+export const commonRefusals = {
+  400: jsonAnswer('A parameter or a field is wrong', errorSchema),
+  401: jsonAnswer('The token is missing, wrong or expired', errorSchema),
+  403: jsonAnswer('The origin is not allowed, or the user may not do this', errorSchema),
+  404: jsonAnswer('There is no such thing', errorSchema),
+  503: jsonAnswer('The database does not answer, or is busy: try again', errorSchema),
+} as const;
+
+export const bearerSecurity = [{ bearer: [] }];

@@ -1,0 +1,50 @@
+import { createRoute, z } from '@hono/zod-openapi';
+import { channelFromQuery } from '../door/door.js';
+import { readAudit } from './audit-reads.js';
+import { bearerSecurity, commonRefusals, jsonAnswer, queryOf } from './answers.js';
+import type { RestApp, RestContext } from './rest.js';
+import { auditEntrySchema, auditQuery, channelParameters } from './schemas.js';
+
+/** The history of an environment. */
+export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext): void {
+  app.openapi(
+    createRoute({
+      method: 'get',
+      path: '/api/audit',
+      operationId: 'listAudit',
+      summary: 'The history of an environment, newest first, a page at a time',
+      security: bearerSecurity,
+      middleware: admit,
+      parameters: [...channelParameters],
+      request: { query: auditQuery },
+      responses: {
+        200: jsonAnswer(
+          'A page',
+          z
+            .object({
+              entries: z.array(auditEntrySchema),
+              next: z
+                .string()
+                .nullable()
+                .openapi({ description: 'Give it as before to get what is older; null at the end' }),
+            })
+            .openapi('AuditPage'),
+        ),
+        ...commonRefusals,
+      },
+    }),
+    async (request) => {
+      const wanted = channelFromQuery(queryOf(request));
+      const channel = await door.openChannel(request.get('visitor'), wanted);
+      const { before, limit, entity, username, feature_id: featureId } = request.req.valid('query');
+      const page = await readAudit(pool, channel, {
+        before: before ?? null,
+        limit,
+        entity: entity ?? null,
+        username: username ?? null,
+        featureId: featureId ?? null,
+      });
+      return request.json(page, 200);
+    },
+  );
+}

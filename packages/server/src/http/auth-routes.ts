@@ -1,0 +1,99 @@
+import { createRoute } from '@hono/zod-openapi';
+import { readRights } from '../changes/rights.js';
+import { bearerSecurity, commonRefusals, jsonAnswer } from './answers.js';
+import type { RestApp, RestContext } from './rest.js';
+import { errorSchema, loginBody, meSchema, signedInSchema, signInOptionsSchema } from './schemas.js';
+
+/** How people sign in, and who somebody is. */
+export function addAuthRoutes(app: RestApp, context: RestContext): void {
+  const { access, pool, signIn, writes, demoPeople, guarantee, admit } = context;
+  const signInOptions = (): {
+    mode: 'password' | 'token';
+    demo_people: { username: string; password: string; about: string }[];
+  } => ({
+    mode: signIn.mode,
+    demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
+  });
+
+  app.openapi(
+    createRoute({
+      method: 'get',
+      path: '/api/auth/sign-in',
+      operationId: 'getSignIn',
+      summary: 'How people sign in here; needs no token',
+      responses: { 200: jsonAnswer('What a sign-in page offers', signInOptionsSchema) },
+    }),
+    (request) => request.json(signInOptions(), 200),
+  );
+
+  app.openapi(
+    createRoute({
+      method: 'post',
+      path: '/api/auth/login',
+      operationId: 'login',
+      summary: 'A token for a user name and a password',
+      request: { body: { required: true, content: { 'application/json': { schema: loginBody } } } },
+      responses: {
+        200: jsonAnswer('Signed in', signedInSchema),
+        400: commonRefusals[400],
+        401: jsonAnswer('invalid_login: the name or the password is wrong', errorSchema),
+        403: jsonAnswer('user_inactive, origin_forbidden', errorSchema),
+        404: jsonAnswer('login_elsewhere: tokens come from another service', errorSchema),
+        429: jsonAnswer('too_many_attempts: wait for Retry-After seconds', errorSchema),
+        503: commonRefusals[503],
+      },
+    }),
+    async (request) => {
+      const { username, password } = request.req.valid('json');
+      const address = request.env.incoming.socket.remoteAddress ?? 'unknown';
+      return request.json(await signIn.signIn(username, password, address), 200);
+    },
+  );
+
+  app.openapi(
+    createRoute({
+      method: 'get',
+      path: '/api/auth/me',
+      operationId: 'getMe',
+      summary: 'Who has signed in, and what they may do',
+      security: bearerSecurity,
+      middleware: admit,
+      responses: {
+        200: jsonAnswer('The user', meSchema),
+        401: commonRefusals[401],
+        403: commonRefusals[403],
+        503: commonRefusals[503],
+      },
+    }),
+    async (request) => {
+      const { user, expiresAtMs } = request.get('visitor');
+      const [rights, projects] = await Promise.all([
+        readRights(pool, user.id),
+        access.visibleProjects(user.id),
+      ]);
+      const everything = rights.superuser ? await readPermissionKeys(pool) : null;
+      return request.json(
+        {
+          user: { id: user.id, username: user.username, is_superuser: user.superuser },
+          token_expires_at: new Date(expiresAtMs).toISOString(),
+          projects: projects.map(({ id, name }) => ({
+            id,
+            name,
+            permissions: [...(everything ?? rights.granted(id))],
+          })),
+          writes,
+          sign_in: signInOptions(),
+          guarantee,
+        },
+        200,
+      );
+    },
+  );
+}
+
+async function readPermissionKeys(pool: RestContext['pool']): Promise<string[]> {
+  const { rows } = await pool.query<{ key: string }>(
+    'SELECT key::text AS key FROM public.permissions ORDER BY key',
+  );
+  return rows.map(({ key }) => key);
+}

@@ -1,0 +1,125 @@
+import type { Pool } from 'pg';
+import type { Rights } from '../changes/rights.js';
+import { isoUtc } from '../reader/statements.js';
+import { diffOfChanges, type FieldDiff, isObject } from './diff.js';
+
+/** An open request, for those who look at all of them. */
+export interface OpenChange {
+  readonly id: string;
+  readonly project_id: string;
+  readonly project: string;
+  readonly environment_id: string;
+  /** The environment's key. */
+  readonly environment: string;
+  readonly environment_name: string;
+  readonly requested_by: string;
+  readonly created_at: string;
+  readonly reason: string | null;
+  readonly entities: {
+    readonly entity: string;
+    readonly entity_id: string;
+    /** `insert`, `update`, `delete`; null where the request does not say. */
+    readonly action: string | null;
+    readonly feature_id: string | null;
+    readonly feature_key: string | null;
+    readonly feature_name: string | null;
+    readonly diff: FieldDiff[];
+  }[];
+  /** Whether whoever asks asked for it. */
+  readonly own: boolean;
+  /** Whether whoever asks may approve and reject it. */
+  readonly may_decide: boolean;
+  readonly may_cancel: boolean;
+}
+
+interface Row {
+  readonly id: string;
+  readonly project_id: string;
+  readonly project: string;
+  readonly environment_id: string;
+  readonly environment: string;
+  readonly environment_name: string;
+  readonly requested_by: string;
+  readonly created_at: string;
+  readonly change: unknown;
+  readonly own: boolean;
+  readonly entities: readonly {
+    readonly entity: string;
+    readonly entity_id: string;
+    readonly feature_id: string | null;
+    readonly feature_key: string | null;
+    readonly feature_name: string | null;
+  }[];
+}
+
+/** How many open requests are told at the most. */
+export const maxOpenChanges = 1_000;
+
+/** The open requests of these projects, or those about one feature or of one id, newest first. */
+export async function readOpenChanges(
+  pool: Pool,
+  rights: Rights,
+  wanted: {
+    readonly projectIds: readonly string[];
+    readonly featureId?: string;
+    readonly pendingChangeId?: string;
+  },
+): Promise<OpenChange[]> {
+  const { rows } = await pool.query<Row>(
+    `SELECT c.id, c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
+       e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
+       ${isoUtc('c.created_at')} AS created_at, c.change,
+       coalesce(c.request_user_id::bigint = $2::bigint, c.requested_by = $3::text) AS own,
+       (
+         SELECT coalesce(json_agg(json_build_object(
+           'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id,
+           'feature_key', f.key, 'feature_name', f.name) ORDER BY v.entity, v.entity_id), '[]')
+         FROM flagcast.v_realtime_events v
+         LEFT JOIN public.features f ON f.id = v.feature_id
+         WHERE v.pending_change_id = c.id AND v.action = 'pending'
+       ) AS entities
+     FROM public.pending_changes c
+     JOIN public.projects project ON project.id = c.project_id
+     JOIN public.environments e ON e.id = c.environment_id
+     WHERE c.status = 'pending' AND c.project_id = ANY ($1::uuid[])
+       AND ($4::uuid IS NULL OR c.id = $4::uuid)
+       AND ($5::uuid IS NULL OR EXISTS (
+         SELECT FROM flagcast.v_realtime_events v
+         WHERE v.pending_change_id = c.id AND v.action = 'pending' AND v.feature_id = $5::uuid
+       ))
+     ORDER BY c.created_at DESC, c.id DESC
+     LIMIT ${maxOpenChanges}`,
+    [
+      wanted.projectIds,
+      rights.userId,
+      rights.username,
+      wanted.pendingChangeId ?? null,
+      wanted.featureId ?? null,
+    ],
+  );
+  return rows.map((row) => toOpenChange(row, rights));
+}
+
+function toOpenChange({ change, own, entities, ...row }: Row, rights: Rights): OpenChange {
+  const asked = isObject(change) && Array.isArray(change['entities']) ? change['entities'] : [];
+  const meta = isObject(change) && isObject(change['meta']) ? change['meta'] : {};
+  return {
+    ...row,
+    reason: typeof meta['reason'] === 'string' ? meta['reason'] : null,
+    entities: entities.map((entity) => {
+      const described: unknown = asked.find(
+        (each) =>
+          isObject(each) && each['entity'] === entity.entity && each['entity_id'] === entity.entity_id,
+      );
+      const { action, changes } = isObject(described) ? described : {};
+      return {
+        ...entity,
+        action: typeof action === 'string' ? action : null,
+        diff: diffOfChanges(changes),
+      };
+    }),
+    own,
+    may_decide: !own && rights.may(row.project_id, 'feature.manage', 'project.manage'),
+    may_cancel: own || rights.superuser,
+  };
+}

@@ -1,0 +1,128 @@
+import { createRoute, z } from '@hono/zod-openapi';
+import { ChangeRefusedError } from '../changes/change-refused.js';
+import { readRights } from '../changes/rights.js';
+import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
+import { bearerSecurity, commonRefusals, isUuid, jsonAnswer } from './answers.js';
+import type { RestApp, RestContext } from './rest.js';
+import {
+  decidedSchema,
+  decisionSchema,
+  idParameter,
+  openChangeSchema,
+  projectQuery,
+  rejectBody,
+} from './schemas.js';
+
+const decidedAnswers = {
+  200: jsonAnswer('Decided', decisionSchema),
+  409: jsonAnswer(
+    'already_decided (with status, by and at), conflict (with conflicts; nothing was changed), unsupported_change, database_refused',
+    decidedSchema,
+  ),
+  ...commonRefusals,
+} as const;
+
+/** Requests that wait for an approval, and the decisions on them. */
+export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
+  const { access, pool, decisions, admit, writable } = context;
+
+  app.openapi(
+    createRoute({
+      method: 'get',
+      path: '/api/pending-changes',
+      operationId: 'listPendingChanges',
+      summary: 'All open requests that the user may see, over all environments, newest first',
+      security: bearerSecurity,
+      middleware: admit,
+      request: { query: projectQuery },
+      responses: {
+        200: jsonAnswer(
+          `The newest ${maxOpenChanges} at the most`,
+          z.object({ pending_changes: z.array(openChangeSchema) }).openapi('PendingChanges'),
+        ),
+        ...commonRefusals,
+      },
+    }),
+    async (request) => {
+      const { user } = request.get('visitor');
+      const { project_id: projectId } = request.req.valid('query');
+      const [rights, projects] = await Promise.all([
+        readRights(pool, user.id),
+        access.visibleProjects(user.id),
+      ]);
+      const ids = projects.map(({ id }) => id);
+      const wanted = projectId === undefined ? ids : ids.filter((id) => id === projectId.toLowerCase());
+      if (projectId !== undefined && wanted.length === 0) {
+        throw new ChangeRefusedError(
+          404,
+          'unknown_project',
+          'There is no project with this project_id that you may see',
+        );
+      }
+      return request.json(
+        { pending_changes: await readOpenChanges(pool, rights, { projectIds: wanted }) },
+        200,
+      );
+    },
+  );
+
+  app.openapi(
+    createRoute({
+      method: 'post',
+      path: '/api/pending-changes/{id}/approve',
+      operationId: 'approvePendingChange',
+      summary: 'Does what was asked for, in the name of whoever approves',
+      security: bearerSecurity,
+      middleware: [admit, writable] as const,
+      request: { params: idParameter },
+      responses: decidedAnswers,
+    }),
+    async (request) => {
+      const id = changeIdOf(request.req.valid('param').id);
+      return request.json(await decisions.approve(request.get('visitor').user.id, id), 200);
+    },
+  );
+
+  app.openapi(
+    createRoute({
+      method: 'post',
+      path: '/api/pending-changes/{id}/reject',
+      operationId: 'rejectPendingChange',
+      summary: 'Refuses what was asked for, with a reason',
+      security: bearerSecurity,
+      middleware: [admit, writable] as const,
+      request: {
+        params: idParameter,
+        body: { required: true, content: { 'application/json': { schema: rejectBody } } },
+      },
+      responses: decidedAnswers,
+    }),
+    async (request) => {
+      const id = changeIdOf(request.req.valid('param').id);
+      const { reason } = request.req.valid('json');
+      return request.json(await decisions.reject(request.get('visitor').user.id, id, reason), 200);
+    },
+  );
+
+  app.openapi(
+    createRoute({
+      method: 'post',
+      path: '/api/pending-changes/{id}/cancel',
+      operationId: 'cancelPendingChange',
+      summary: "Takes one's own request back",
+      security: bearerSecurity,
+      middleware: [admit, writable] as const,
+      request: { params: idParameter },
+      responses: decidedAnswers,
+    }),
+    async (request) => {
+      const id = changeIdOf(request.req.valid('param').id);
+      return request.json(await decisions.cancel(request.get('visitor').user.id, id), 200);
+    },
+  );
+}
+
+function changeIdOf(text: string): string {
+  if (isUuid(text)) return text.toLowerCase();
+  throw new ChangeRefusedError(404, 'unknown_change', 'There is no such pending change');
+}

@@ -1,0 +1,73 @@
+import type { Context, Env } from 'hono';
+import { HTTPException } from 'hono/http-exception';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { z } from 'zod';
+import { ChangeRefusedError } from '../changes/change-refused.js';
+import { RefusedError, unavailable } from '../door/door.js';
+import { type Refusal, refusalHeaders } from '../door/refusal.js';
+import type { Lifecycle } from '../lifecycle.js';
+
+/** Answers with a refusal: `{code, message}`. */
+export function answerRefusal<E extends Env>(context: Context<E>, refusal: Refusal): Response {
+  const { status, code, message } = refusal;
+  return context.json({ code, message }, status, refusalHeaders(refusal));
+}
+
+/** Answers with what went wrong. What is no refusal is a fault of ours, or of the database: the log is told. */
+export function answerError<E extends Env>(
+  context: Context<E>,
+  error: unknown,
+  lifecycle: Lifecycle,
+): Response {
+  if (error instanceof RefusedError) return answerRefusal(context, error.refusal);
+  if (error instanceof ChangeRefusedError) {
+    const { status, code, message, details } = error;
+    const headers = status === 503 ? { 'Retry-After': '1' } : {};
+    return context.json({ code, message, ...details }, status, { 'Cache-Control': 'no-store', ...headers });
+  }
+  if (error instanceof HTTPException) return answerUnreadable(context, error);
+  lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
+  return answerRefusal(context, unavailable);
+}
+
+/** The framework found fault with the request before any of ours saw it. */
+function answerUnreadable<E extends Env>(context: Context<E>, { status }: HTTPException): Response {
+  return status === 415
+    ? problem(context, 415, 'unsupported_media_type', 'Send the body as Content-Type: application/json')
+    : problem(context, 400, 'malformed_body', 'The body is not JSON: send one JSON object');
+}
+
+export function answerTooLarge<E extends Env>(context: Context<E>): Response {
+  return problem(context, 413, 'body_too_large', 'The body is too large: send at most 64 KiB');
+}
+
+/** Answers 400 `invalid`, with what is wrong with each field. */
+export function answerInvalid<E extends Env>(context: Context<E>, error: z.core.$ZodError): Response {
+  const fields: Record<string, string> = {};
+  for (const issue of error.issues) {
+    const names =
+      issue.code === 'unrecognized_keys'
+        ? issue.keys.map((key) => [...issue.path, key].join('.'))
+        : [issue.path.join('.')];
+    for (const name of names) {
+      // The first problem of a field is the one to mend first.
+      fields[name === '' ? 'body' : name] ??=
+        issue.code === 'unrecognized_keys' ? 'is not known here' : issue.message;
+    }
+  }
+  const problems = Object.entries(fields).map(([name, text]) => `${name} ${text}`);
+  return context.json(
+    { code: 'invalid', message: `This is not valid: ${problems.join('; ')}`, fields },
+    400,
+    { 'Cache-Control': 'no-store' },
+  );
+}
+
+function problem<E extends Env>(
+  context: Context<E>,
+  status: ContentfulStatusCode,
+  code: string,
+  message: string,
+): Response {
+  return context.json({ code, message }, status, { 'Cache-Control': 'no-store' });
+}

@@ -1,0 +1,101 @@
+import type { HttpBindings } from '@hono/node-server';
+import { OpenAPIHono } from '@hono/zod-openapi';
+import type { MiddlewareHandler } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import type { Pool } from 'pg';
+import type { Access } from '../access/access.js';
+import { Decisions } from '../changes/decisions.js';
+import { FeatureWrites } from '../changes/feature-writes.js';
+import { type Door, refused, type Visitor } from '../door/door.js';
+import { addAuditRoutes } from './audit-routes.js';
+import { addAuthRoutes } from './auth-routes.js';
+import { addFeatureRoutes } from './feature-routes.js';
+import { addPendingChangeRoutes } from './pending-change-routes.js';
+import { answerInvalid, answerTooLarge } from './problem.js';
+import type { SignIn } from './sign-in.js';
+
+/** Somebody whom the sign-in page of the demo offers. */
+export interface DemoPerson {
+  readonly username: string;
+  readonly password: string;
+  /** One line about what this person may do. */
+  readonly about: string;
+}
+
+export interface RestOptions {
+  door: Door;
+  access: Access;
+  /** For what is only read. */
+  pool: Pool;
+  /** For what is written: whoever waits for a lock holds up no reader. */
+  writePool: Pool;
+  signIn: SignIn;
+  /** Whether this server takes changes. */
+  writes: boolean;
+  demoPeople: readonly DemoPerson[];
+  guarantee: 'exact' | 'overlap';
+}
+
+/** What a handler knows of its request beside the framework's own. */
+export interface RestEnv {
+  Bindings: HttpBindings;
+  Variables: { visitor: Visitor };
+}
+
+export type RestApp = OpenAPIHono<RestEnv>;
+
+/** What the groups of routes are made with. */
+export interface RestContext extends RestOptions {
+  features: FeatureWrites;
+  decisions: Decisions;
+  /** Lets in who has a token; the handler finds `visitor`. */
+  admit: MiddlewareHandler<RestEnv>;
+  /** Refuses while this server takes no changes. */
+  writable: MiddlewareHandler<RestEnv>;
+}
+
+const maxBodyBytes = 65_536;
+
+/** The API that the console works with: sign-in, features, approvals, history. */
+export function createRestApi(options: RestOptions): RestApp {
+  const { door, writePool, writes } = options;
+  const app: RestApp = new OpenAPIHono<RestEnv>({
+    defaultHook: (result, context) => {
+      if (!result.success) return answerInvalid(context, result.error);
+      return undefined;
+    },
+  });
+  const limitBody = bodyLimit({ maxSize: maxBodyBytes, onError: (context) => answerTooLarge(context) });
+  for (const path of ['/api/auth/*', '/api/features/*', '/api/pending-changes/*', '/api/audit']) {
+    app.use(path, async (context, next) => {
+      door.checkOrigin(context.env.incoming);
+      context.header('Cache-Control', 'no-store');
+      await next();
+    });
+    app.use(path, limitBody);
+  }
+  const context: RestContext = {
+    ...options,
+    features: new FeatureWrites(writePool),
+    decisions: new Decisions(writePool),
+    admit: async (request, next) => {
+      request.set('visitor', await door.admit(request.env.incoming));
+      await next();
+    },
+    writable: async (_request, next) => {
+      if (!writes) {
+        throw refused(
+          403,
+          'writes_off',
+          'This server takes no changes: make them where the flags are managed, or have it started with FLAGCAST_WRITES=on',
+        );
+      }
+      await next();
+    },
+  };
+  addAuthRoutes(app, context);
+  addFeatureRoutes(app, context);
+  addPendingChangeRoutes(app, context);
+  addAuditRoutes(app, context);
+  return app;
+}

@@ -1,0 +1,267 @@
+import { z } from '@hono/zod-openapi';
+import { featureFields, reasonField, textField } from '../changes/feature-fields.js';
+
+/** How long the parts of a sign-in may be: a user name as its column holds it, a password that is hashed in reasonable time. */
+const maxUsername = 255;
+const maxPassword = 1_024;
+const maxPage = 200;
+const maxBigint = 2n ** 63n - 1n;
+
+const id = z.string().openapi({ format: 'uuid' });
+const number = z.string().openapi({ description: 'A number, as text: it may have 64 bits.' });
+const time = z.string().openapi({ format: 'date-time' });
+const anything = z.unknown().openapi({ description: 'Any JSON value' });
+
+export const errorSchema = z
+  .object({
+    code: z.string().openapi({ description: 'A stable word for programs' }),
+    message: z.string().openapi({ description: 'One line for people: what is wrong and how to mend it' }),
+    fields: z
+      .record(z.string(), z.string())
+      .optional()
+      .openapi({ description: 'What is wrong, by the name of the field' }),
+  })
+  .openapi('Error');
+
+export const featureSchema = z
+  .object({
+    id,
+    key: z.string(),
+    name: z.string(),
+    description: z.string().nullable(),
+    kind: z.string().openapi({ description: 'simple or multivariant' }),
+    rollout_key: z.string().nullable(),
+    enabled: z.boolean(),
+    default_value: z.string(),
+    created_at: time,
+    updated_at: time,
+    version: z.string().openapi({
+      description: 'Changes with every write to the feature in this environment; a write sends it back',
+    }),
+  })
+  .openapi('Feature');
+
+export const listedFeatureSchema = featureSchema
+  .extend({
+    updated_by: z
+      .string()
+      .nullable()
+      .openapi({ description: 'Who made the last change; null where the history does not tell' }),
+  })
+  .openapi('ListedFeature');
+
+const diffSchema = z.object({ field: z.string(), old: anything, new: anything }).openapi('FieldDiff');
+
+export const openChangeSchema = z
+  .object({
+    id,
+    project_id: id,
+    project: z.string(),
+    environment_id: number,
+    environment: z.string(),
+    environment_name: z.string(),
+    requested_by: z.string(),
+    created_at: time,
+    reason: z.string().nullable(),
+    entities: z.array(
+      z.object({
+        entity: z.string(),
+        entity_id: id,
+        action: z.string().nullable(),
+        feature_id: id.nullable(),
+        feature_key: z.string().nullable(),
+        feature_name: z.string().nullable(),
+        diff: z.array(diffSchema),
+      }),
+    ),
+    own: z.boolean(),
+    may_decide: z.boolean(),
+    may_cancel: z.boolean(),
+  })
+  .openapi('OpenChange');
+
+export const decisionSchema = z
+  .object({ id, status: z.enum(['approved', 'rejected', 'cancelled']), by: z.string(), at: time })
+  .openapi('Decision');
+
+const lastChange = z.object({ username: z.string(), at: time }).nullable();
+
+export const staleSchema = errorSchema
+  .extend({ current: featureSchema.optional(), changed_by: lastChange.optional() })
+  .openapi('WriteConflict');
+
+export const decidedSchema = errorSchema
+  .extend({
+    status: z.string().optional(),
+    by: z.string().nullable().optional(),
+    at: time.nullable().optional(),
+    conflicts: z
+      .array(
+        z.object({
+          entity: z.string(),
+          entity_id: id,
+          field: z.string(),
+          old: anything,
+          new: anything,
+          current: anything,
+        }),
+      )
+      .optional(),
+  })
+  .openapi('DecisionConflict');
+
+export const auditEntrySchema = z
+  .object({
+    id: number,
+    created_at: time,
+    action: z.string(),
+    entity: z.string(),
+    entity_id: id,
+    feature_id: id,
+    feature_key: z.string().nullable(),
+    feature_name: z.string().nullable(),
+    username: z.string(),
+    request_id: id,
+    old_value: anything,
+    new_value: anything,
+    diff: z.array(diffSchema),
+  })
+  .openapi('AuditEntry');
+
+const signedInUser = z.object({ id: number, username: z.string(), is_superuser: z.boolean() });
+
+export const signedInSchema = z
+  .object({ token: z.string(), expires_at: time, user: signedInUser })
+  .openapi('SignedIn');
+
+const demoPeople = z
+  .array(z.object({ username: z.string(), password: z.string(), about: z.string() }))
+  .openapi({ description: 'Only in the embedded demo: who can be signed in with one click' });
+
+export const signInOptionsSchema = z
+  .object({
+    mode: z.enum(['password', 'token']).openapi({
+      description: 'password: POST /api/auth/login; token: bring one of the service that signs people in',
+    }),
+    demo_people: demoPeople,
+  })
+  .openapi('SignInOptions');
+
+export const meSchema = z
+  .object({
+    user: signedInUser,
+    token_expires_at: time,
+    projects: z.array(z.object({ id, name: z.string(), permissions: z.array(z.string()) })),
+    writes: z.boolean().openapi({ description: 'Whether this server takes changes' }),
+    sign_in: signInOptionsSchema,
+    guarantee: z.enum(['exact', 'overlap']),
+  })
+  .openapi('Me');
+
+export const projectsSchema = z
+  .object({
+    projects: z.array(
+      z.object({
+        id,
+        name: z.string(),
+        environments: z.array(
+          z.object({
+            id: number,
+            key: z.string(),
+            name: z.string(),
+            guarded: z
+              .boolean()
+              .openapi({ description: "Whether changes in it wait for somebody else's approval" }),
+          }),
+        ),
+      }),
+    ),
+  })
+  .openapi('Projects');
+
+/** What requests bring. A body with a member that is not known is refused: it would be ignored in silence. */
+export const loginBody = z
+  .strictObject({ username: textField(1, maxUsername), password: textField(1, maxPassword) })
+  .openapi('Login');
+
+const environmentKey = textField(1, 255);
+const version = textField(1, 100);
+
+export const updateBody = z
+  .strictObject({
+    env: environmentKey,
+    version,
+    name: featureFields.name.optional(),
+    description: featureFields.description.optional(),
+    rollout_key: featureFields.rollout_key.optional(),
+    enabled: featureFields.enabled.optional(),
+    default_value: featureFields.default_value.optional(),
+    reason: reasonField.optional(),
+  })
+  .refine((body) => Object.keys(featureFields).some((field) => Object.hasOwn(body, field)), {
+    error: `changes nothing: give at least one of ${Object.keys(featureFields).join(', ')}`,
+  })
+  .openapi('FeatureUpdate');
+
+export const deleteQuery = z.object({ env: environmentKey, version, reason: reasonField.optional() });
+
+export const environmentQuery = z.object({ env: environmentKey });
+
+export const projectQuery = z.object({ project_id: z.guid({ error: 'must be a uuid' }).optional() });
+
+export const createBody = z
+  .strictObject({
+    project_id: z.guid({ error: ({ input }) => (input === undefined ? 'is missing' : 'must be a uuid') }),
+    key: textField(1, 50).refine(
+      (key) => /^[a-z\d][\w.-]*$/i.test(key),
+      'must begin with a letter or a digit and have nothing but letters, digits and . _ - in it',
+    ),
+    name: featureFields.name,
+    description: featureFields.description.default(null),
+    kind: z.enum(['simple', 'multivariant'], { error: 'must be simple or multivariant' }).default('simple'),
+    rollout_key: featureFields.rollout_key.default(null),
+    default_value: featureFields.default_value.default(''),
+  })
+  .openapi('NewFeature');
+
+export const rejectBody = z.strictObject({ reason: reasonField }).openapi('Rejection');
+
+export const auditQuery = z.object({
+  before: z
+    .string({ error: 'must be given once' })
+    .refine((text) => /^\d{1,19}$/.test(text) && BigInt(text) <= maxBigint, 'must be what next said')
+    .optional(),
+  limit: z
+    .string({ error: 'must be given once' })
+    .refine(
+      (text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= maxPage,
+      `must be a whole number from 1 to ${maxPage}`,
+    )
+    .transform(Number)
+    .default(50)
+    .openapi({ type: 'integer', minimum: 1, maximum: maxPage }),
+  entity: textField(1, 50).optional(),
+  username: textField(1, maxUsername).optional(),
+  feature_id: z.guid({ error: 'must be a uuid' }).optional(),
+});
+
+/** The channel of a request, as `channelFromQuery` reads it; described here, checked there. */
+export const channelParameters = [
+  {
+    name: 'project_id',
+    in: 'query',
+    required: true,
+    schema: { type: 'string', format: 'uuid' },
+  },
+  {
+    name: 'env',
+    in: 'query',
+    required: false,
+    description: 'The key of the environment, e.g. prod. Give one of env, env_id and environment_id.',
+    schema: { type: 'string' },
+  },
+  { name: 'env_id', in: 'query', required: false, schema: { type: 'string' } },
+  { name: 'environment_id', in: 'query', required: false, schema: { type: 'string' } },
+] as const;
+
+export const idParameter = z.object({ id });

@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import { decodeJwt } from 'jose';
+import type { Pool } from 'pg';
+import { hashPassword, verifyPassword } from '../access/password.js';
+import { signToken } from '../access/sign.js';
+import { refused } from '../door/door.js';
+import type { SignInAttempts } from './sign-in-attempts.js';
+
+export interface SignInOptions {
+  readonly pool: Pool;
+  /** The HS256 secret; null where tokens come from elsewhere. */
+  readonly secret: string | null;
+  readonly attempts: SignInAttempts;
+  /** How long a token lasts, in milliseconds. */
+  readonly tokenTtlMs: number;
+}
+
+/** Somebody who has signed in. */
+export interface SignedIn {
+  readonly token: string;
+  /** RFC 3339, UTC. */
+  readonly expires_at: string;
+  readonly user: { readonly id: string; readonly username: string; readonly is_superuser: boolean };
+}
+
+interface Account {
+  readonly id: string;
+  readonly username: string;
+  readonly hash: string;
+  readonly active: boolean;
+  readonly superuser: boolean;
+}
+
+/** How many passwords may be in work at once: each takes about 50 ms of a core and 16 MiB. */
+const maxUnderWay = 32;
+
+/** Signs people in by user name and password, where the server itself signs the tokens. */
+export class SignIn {
+  readonly #options: SignInOptions;
+  /** What the password of a user who does not exist is compared with. */
+  #decoyHash: Promise<string> | null = null;
+  #underWay = 0;
+
+  constructor(options: SignInOptions) {
+    this.#options = options;
+  }
+
+  /** Whether people sign in here with a password, or bring a token. */
+  get mode(): 'password' | 'token' {
+    return this.#options.secret === null ? 'token' : 'password';
+  }
+
+  /**
+   * A token for whoever knows the password. A name that does not exist takes as long as a wrong
+   * password and is answered alike. Throws RefusedError, or what the database throws.
+   */
+  async signIn(username: string, password: string, address: string): Promise<SignedIn> {
+    const { secret, attempts, tokenTtlMs } = this.#options;
+    if (secret === null) {
+      throw refused(
+        404,
+        'login_elsewhere',
+        'This server does not sign people in: bring a token of the service that does',
+      );
+    }
+    const waitMs = attempts.take(username, address);
+    if (waitMs !== null) {
+      const seconds = Math.ceil(waitMs / 1_000);
+      throw refused(
+        429,
+        'too_many_attempts',
+        `Too many attempts to sign in: try again in ${seconds} s`,
+        seconds,
+      );
+    }
+    if (this.#underWay >= maxUnderWay) {
+      throw refused(503, 'busy', 'Too many people sign in at this moment: try again shortly', 1);
+    }
+    this.#underWay += 1;
+    let account: Account | null;
+    try {
+      account = await this.#check(username, password);
+    } finally {
+      this.#underWay -= 1;
+    }
+    if (account === null) {
+      throw refused(401, 'invalid_login', 'The user name or the password is wrong: try again');
+    }
+    if (!account.active) {
+      throw refused(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+    }
+    attempts.forget(username, address);
+    const token = await signToken({
+      secret,
+      userId: account.id,
+      username: account.username,
+      ttlMs: tokenTtlMs,
+    });
+    return {
+      token,
+      expires_at: new Date((decodeJwt(token).exp ?? 0) * 1_000).toISOString(),
+      user: { id: account.id, username: account.username, is_superuser: account.superuser },
+    };
+  }
+
+  async #check(username: string, password: string): Promise<Account | null> {
+    const { rows } = await this.#options.pool.query<Account>(
+      `SELECT id::text AS id, username::text AS username, password_hash AS hash, is_active AS active, is_superuser AS superuser
+       FROM public.users WHERE username = $1::text`,
+      [username],
+    );
+    const [account] = rows;
+    // Another scheme's hash is refused without any work, which would tell that the name exists.
+    const ours = account?.hash.startsWith('scrypt$') ?? false;
+    const hash = account !== undefined && ours ? account.hash : await this.#decoy();
+    const matches = await verifyPassword(password, hash);
+    return matches && ours ? (account ?? null) : null;
+  }
+
+  async #decoy(): Promise<string> {
+    this.#decoyHash ??= hashPassword(randomUUID());
+    return await this.#decoyHash;
+  }
+}
