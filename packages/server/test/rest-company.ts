@@ -1,0 +1,227 @@
+import { randomUUID } from 'node:crypto';
+import type { FeatureState } from '@flagcast/protocol';
+import type pg from 'pg';
+import { expect } from 'vitest';
+import { hashPassword } from '../src/access/password.js';
+import type { FlagcastOptions } from '../src/flagcast.js';
+import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
+import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+
+/** Who is who in the project `shop`; dave only belongs to `billing`, root is a superuser. */
+export const people = {
+  alice: 'project_owner',
+  erin: 'project_manager',
+  bob: 'project_member',
+  carol: 'project_viewer',
+  dave: null,
+  root: null,
+} as const;
+export type Person = keyof typeof people;
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  /** Of JSON, whatever it holds. */
+  readonly body: Body;
+}
+
+type Body = { readonly [name: string]: unknown } & {
+  readonly code?: string;
+  readonly message?: string;
+  readonly fields?: Record<string, string>;
+  readonly feature?: FeatureState;
+  readonly pending_change?: { readonly id: string };
+};
+
+/** People, two projects and a server that takes changes, over real HTTP and a database of its own. */
+export interface Company {
+  readonly database: TestDatabase;
+  readonly pool: pg.Pool;
+  readonly server: TestServer;
+  readonly shop: SeededProject;
+  readonly billing: SeededProject;
+  readonly users: Readonly<Record<Person, TestUser>>;
+  /** Sends a request as somebody; `body` goes as JSON, a string as it is. */
+  ask(
+    who: Person | null,
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Answer>;
+  /** Makes a feature past the server. */
+  addFeature(project?: SeededProject): Promise<{ id: string; key: string }>;
+  /** The feature's version in an environment. */
+  version(featureId: string, environmentKey: string): Promise<string>;
+  /** Guards an environment. */
+  guard(environmentId: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openCompany(options: Partial<FlagcastOptions> = {}): Promise<Company> {
+  const database = await createTestDatabase({ schema: 'tables' });
+  const { pool } = database;
+  const shop = await seedProject(pool, { name: 'Shop' });
+  const billing = await seedProject(pool, { name: 'Billing' });
+  const users = {} as Record<Person, TestUser>;
+  for (const [name, role] of Object.entries(people)) {
+    const user = await createUser(pool, name, { superuser: name === 'root', ttlMs: 600_000 });
+    if (role !== null) await addMember(pool, shop.projectId, user.id, role);
+    users[name as Person] = user;
+  }
+  await addMember(pool, billing.projectId, users.dave.id, 'project_owner');
+  const server = await startTestServer(database.url, { writes: true, ...options });
+
+  const company: Company = {
+    database,
+    pool,
+    server,
+    shop,
+    billing,
+    users,
+    ask: async (who, method, path, body, headers = {}) =>
+      await send(server.httpUrl, method, path, body, {
+        ...(who === null ? {} : { Authorization: `Bearer ${users[who].token}` }),
+        ...headers,
+      }),
+    async addFeature(project = shop) {
+      const id = randomUUID();
+      const key = `flag-${id.slice(0, 8)}`;
+      await pool.query(
+        `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, $3, 'A flag', 'simple')`,
+        [id, project.projectId, key],
+      );
+      return { id, key };
+    },
+    async version(featureId, environmentKey) {
+      const { status, body } = await company.ask(
+        'root',
+        'GET',
+        `/api/features/${featureId}?env=${environmentKey}`,
+      );
+      expect(status).toBe(200);
+      return body.feature?.version ?? '';
+    },
+    async guard(environmentId) {
+      await pool.query(
+        `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by) VALUES ($1, 'alice')`,
+        [environmentId],
+      );
+    },
+    async close() {
+      await server.close();
+      await database.drop();
+    },
+  };
+  return company;
+}
+
+export async function send(
+  httpUrl: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(`${httpUrl}${path}`, {
+    method,
+    headers: { ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    signal: AbortSignal.timeout(20_000),
+  });
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: JSON.parse(await response.text()) as Body,
+  };
+}
+
+/** Lets the user sign in with this password. */
+export async function setPassword(pool: pg.Pool, username: string, password: string): Promise<void> {
+  await pool.query('UPDATE users SET password_hash = $2 WHERE username = $1', [
+    username,
+    await hashPassword(password),
+  ]);
+}
+
+/** Runs `work` while the rows that `lock` selects are locked, and lets go when `count` sessions of the server wait for them. */
+export async function whileLocked<Result>(
+  pool: pg.Pool,
+  lock: { readonly text: string; readonly values: readonly unknown[] },
+  count: number,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const gate = await pool.connect();
+  try {
+    await gate.query('BEGIN');
+    await gate.query(lock.text, [...lock.values]);
+    const done = work();
+    await expect
+      .poll(
+        async () => {
+          const { rowCount } = await pool.query(
+            `SELECT FROM pg_stat_activity WHERE datname = current_database()
+             AND application_name = 'flagcast changes' AND wait_event_type = 'Lock'`,
+          );
+          return rowCount;
+        },
+        { timeout: 10_000, interval: 10 },
+      )
+      .toBe(count);
+    await gate.query('COMMIT');
+    return await done;
+  } finally {
+    gate.release();
+  }
+}
+
+/** What the history keeps of a feature, oldest first. */
+export async function historyOf(
+  pool: pg.Pool,
+  featureId: string,
+): Promise<
+  {
+    environment: string;
+    action: string;
+    username: string;
+    entity: string;
+    old_value: unknown;
+    new_value: unknown;
+    request_id: string;
+  }[]
+> {
+  const { rows } = await pool.query<Awaited<ReturnType<typeof historyOf>>[number]>(
+    `SELECT e.key AS environment, a.action, a.username, a.entity, a.old_value, a.new_value, a.request_id
+     FROM audit_log a JOIN environments e ON e.id = a.environment_id WHERE a.feature_id = $1 ORDER BY a.id`,
+    [featureId],
+  );
+  return rows;
+}
+
+/** Asks for a change in prod, which is guarded; of a new feature unless one is given. */
+export async function requestChange(
+  company: Company,
+  who: Person,
+  change: object = { enabled: true },
+  featureId?: string,
+): Promise<{ featureId: string; changeId: string; answer: Answer }> {
+  const id = featureId ?? (await company.addFeature()).id;
+  const answer = await company.ask(who, 'PATCH', `/api/features/${id}`, {
+    env: 'prod',
+    version: await company.version(id, 'prod'),
+    reason: 'The launch is today',
+    ...change,
+  });
+  return { featureId: id, changeId: answer.body.pending_change?.id ?? '', answer };
+}
+
+/** Approves, rejects or cancels a request; a rejection has a reason unless another body is given. */
+export async function decide(
+  company: Company,
+  who: Person,
+  changeId: string,
+  step: string,
+  body: object | undefined = step === 'reject' ? { reason: 'Not before Monday' } : undefined,
+): Promise<Answer> {
+  return await company.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+}

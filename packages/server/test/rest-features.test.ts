@@ -1,0 +1,179 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Company, historyOf, openCompany, people, type Person, send } from './rest-company.js';
+import { startTestServer } from './server.js';
+
+let company: Company;
+/** Nothing in it is guarded. */
+let projectId: string;
+
+beforeAll(async () => {
+  company = await openCompany();
+  projectId = company.shop.projectId;
+});
+
+afterAll(async () => {
+  await company.close();
+});
+
+const names = Object.keys(people) as Person[];
+
+describe('who may do what', () => {
+  const expected: Record<string, Record<Person, number>> = {
+    list: { alice: 200, erin: 200, bob: 200, carol: 200, dave: 403, root: 200 },
+    read: { alice: 200, erin: 200, bob: 200, carol: 200, dave: 403, root: 200 },
+    audit: { alice: 200, erin: 200, bob: 200, carol: 200, dave: 403, root: 200 },
+    toggle: { alice: 200, erin: 200, bob: 200, carol: 403, dave: 403, root: 200 },
+    value: { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 },
+    rename: { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 },
+    'toggle and rename': { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 },
+    create: { alice: 201, erin: 201, bob: 403, carol: 403, dave: 403, root: 201 },
+    delete: { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 },
+  };
+
+  async function attempt(who: Person, what: string): Promise<number> {
+    const { id } = await company.addFeature();
+    const basis = { env: 'dev', version: await company.version(id, 'dev') };
+    const query = new URLSearchParams(basis).toString();
+    const changes: Record<string, object> = {
+      toggle: { enabled: true },
+      value: { default_value: 'blue' },
+      rename: { name: 'Another name' },
+      'toggle and rename': { enabled: true, name: 'Another name' },
+    };
+    const requests: Record<string, [string, string, object?]> = {
+      list: ['GET', `/api/features?project_id=${projectId}&env=dev`],
+      read: ['GET', `/api/features/${id}?env=dev`],
+      audit: ['GET', `/api/audit?project_id=${projectId}&env=dev`],
+      create: ['POST', '/api/features', { project_id: projectId, key: `made-by-${who}`, name: 'New' }],
+      delete: ['DELETE', `/api/features/${id}?${query}`],
+    };
+    const change = changes[what];
+    const request = requests[what] ?? (['PATCH', `/api/features/${id}`, { ...basis, ...change }] as const);
+    const { status, body } = await company.ask(who, ...request);
+    if (status === 403) expect(body.code).toBe('forbidden');
+    const written = (await historyOf(company.pool, id)).length > 0;
+    expect(written).toBe(status === 200 && !['list', 'read', 'audit'].includes(what));
+    return status;
+  }
+
+  it.each(Object.keys(expected))('%s', async (what) => {
+    const found = {} as Record<Person, number>;
+    for (const who of names) found[who] = await attempt(who, what);
+    expect(found).toStrictEqual(expected[what]);
+  });
+
+  it('is asked of the database at the write, not of the token', async () => {
+    const { id } = await company.addFeature();
+    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
+    const { rows } = await company.pool.query<{ role_id: string }>(
+      'DELETE FROM memberships WHERE user_id = $1 RETURNING role_id',
+      [company.users.bob.id],
+    );
+    expect(await company.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 403 });
+    await company.pool.query('INSERT INTO memberships (project_id, user_id, role_id) VALUES ($1, $2, $3)', [
+      projectId,
+      company.users.bob.id,
+      rows[0]?.role_id,
+    ]);
+    expect(await company.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
+  });
+
+  it('nobody without a token, or from a foreign page', async () => {
+    const { id } = await company.addFeature();
+    for (const [method, path, body] of [
+      ['GET', '/api/auth/me'],
+      ['GET', `/api/features/${id}?env=dev`],
+      ['POST', '/api/features', {}],
+      ['PATCH', `/api/features/${id}`, {}],
+      ['DELETE', `/api/features/${id}`],
+      ['GET', '/api/pending-changes'],
+      ['POST', `/api/pending-changes/${id}/approve`],
+      ['GET', `/api/audit?project_id=${projectId}&env=dev`],
+    ] as const) {
+      const stranger = await company.ask(null, method, path, body);
+      expect(stranger).toMatchObject({ status: 401, body: { code: 'token_missing' } });
+      const foreign = await company.ask('alice', method, path, body, { Origin: 'https://evil.example' });
+      expect(foreign).toMatchObject({ status: 403, body: { code: 'origin_forbidden' } });
+      expect(foreign.headers.get('cache-control')).toBe('no-store');
+    }
+  });
+});
+
+describe('reading', () => {
+  it('lists the features of a channel by key, with who changed them last', async () => {
+    const { id, key } = await company.addFeature(company.billing);
+    const { billing } = company;
+    const list = async (env: string): Promise<unknown> => {
+      const path = `/api/features?project_id=${billing.projectId}&env=${env}`;
+      const { body } = await company.ask('dave', 'GET', path);
+      return (body['features'] as { id: string }[]).find((feature) => feature.id === id);
+    };
+    expect(await list('dev')).toMatchObject({ key, enabled: false, updated_by: null });
+    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
+    await company.ask('dave', 'PATCH', `/api/features/${id}`, change);
+    expect(await list('dev')).toMatchObject({ key, enabled: true, updated_by: 'dave' });
+    expect(await list('prod')).toMatchObject({ key, enabled: false, updated_by: null });
+  });
+
+  it('shows the rules and schedules of the environment, in their order', async () => {
+    const { id } = await company.addFeature();
+    const ruleIds = [randomUUID(), randomUUID(), randomUUID()];
+    for (const [index, [env, priority]] of (
+      [
+        ['dev', 10],
+        ['dev', 9],
+        ['prod', 1],
+      ] as const
+    ).entries()) {
+      await company.pool.query(
+        `INSERT INTO rules (id, project_id, feature_id, environment_id, conditions, action, priority)
+         VALUES ($1, $2, $3, $4, '[]', 'include', $5)`,
+        [ruleIds[index], projectId, id, company.shop.environments[env], priority],
+      );
+    }
+    await company.pool.query(
+      `INSERT INTO feature_schedules (project_id, feature_id, environment_id, starts_at, action)
+       VALUES ($1, $2, $3, now(), 'enable')`,
+      [projectId, id, company.shop.environments.dev],
+    );
+    const { body } = await company.ask('carol', 'GET', `/api/features/${id}?env=dev`);
+    expect(body).toMatchObject({
+      project_id: projectId,
+      environment: { id: company.shop.environments.dev, key: 'dev', name: 'Development' },
+      feature: { id },
+      rules: [{ id: ruleIds[1] }, { id: ruleIds[0] }],
+      schedules: [{ action: 'enable' }],
+      pending_changes: [],
+    });
+  });
+});
+
+describe('a server that takes no changes', () => {
+  it('says so for every write, and shows everything', async () => {
+    const { id } = await company.addFeature();
+    const closed = await startTestServer(company.database.url);
+    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    for (const [method, path, body] of [
+      ['POST', '/api/features', { project_id: projectId, key: 'k', name: 'n' }],
+      ['PATCH', `/api/features/${id}`, { env: 'dev', version: '1', enabled: true }],
+      ['DELETE', `/api/features/${id}?env=dev&version=1`],
+      ['POST', `/api/pending-changes/${id}/approve`],
+      ['POST', `/api/pending-changes/${id}/reject`, { reason: 'no' }],
+      ['POST', `/api/pending-changes/${id}/cancel`],
+    ] as const) {
+      expect(await send(closed.httpUrl, method, path, body, headers)).toMatchObject({
+        status: 403,
+        body: { code: 'writes_off', message: expect.stringContaining('FLAGCAST_WRITES=on') as string },
+      });
+    }
+    expect(
+      await send(closed.httpUrl, 'GET', `/api/features/${id}?env=dev`, undefined, headers),
+    ).toMatchObject({
+      status: 200,
+    });
+    const me = await send(closed.httpUrl, 'GET', '/api/auth/me', undefined, headers);
+    expect(me.body).toMatchObject({ writes: false });
+    await closed.close();
+  });
+});

@@ -1,0 +1,179 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SignInAttempts } from '../src/http/sign-in-attempts.js';
+import { type Company, openCompany, send, setPassword } from './rest-company.js';
+import { startTestServer } from './server.js';
+
+const demoPeople = [{ username: 'bob', password: 'bob-demo', about: 'switches flags' }];
+let company: Company;
+
+beforeAll(async () => {
+  company = await openCompany({ demoPeople, timing: { tokenTtlMs: 60_000 } });
+  await setPassword(company.pool, 'bob', 'correct horse');
+  await setPassword(company.pool, 'erin', 'erin-demo');
+  await company.pool.query(
+    `UPDATE users SET password_hash = '$2a$10$abcdefghijklmnopqrstuv' WHERE username = 'carol'`,
+  );
+  await setPassword(company.pool, 'dave', 'dave-demo');
+  await company.pool.query(`UPDATE users SET is_active = false WHERE username = 'dave'`);
+});
+
+afterAll(async () => {
+  await company.close();
+});
+
+describe('signing in', () => {
+  it('gives a token that opens every door', async () => {
+    const answer = await company.ask(null, 'POST', '/api/auth/login', {
+      username: 'bob',
+      password: 'correct horse',
+    });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('cache-control')).toBe('no-store');
+    const {
+      token,
+      expires_at: expiresAt,
+      user,
+    } = answer.body as unknown as {
+      token: string;
+      expires_at: string;
+      user: object;
+    };
+    expect(user).toStrictEqual({ id: company.users.bob.id, username: 'bob', is_superuser: false });
+    expect(Math.abs(Date.parse(expiresAt) - Date.now() - 60_000)).toBeLessThan(5_000);
+    const me = await send(company.server.httpUrl, 'GET', '/api/auth/me', undefined, {
+      Authorization: `Bearer ${token}`,
+    });
+    expect(me.body).toStrictEqual({
+      user,
+      token_expires_at: expiresAt,
+      projects: [
+        {
+          id: company.shop.projectId,
+          name: 'Shop',
+          permissions: ['feature.toggle', 'feature.view', 'project.view'],
+        },
+      ],
+      writes: true,
+      sign_in: { mode: 'password', demo_people: demoPeople },
+      guarantee: 'exact',
+    });
+  });
+
+  it.each([
+    ['a wrong password', { username: 'bob', password: 'wrong' }, '401 invalid_login'],
+    ['a name in other letters', { username: 'BOB', password: 'correct horse' }, '401 invalid_login'],
+    ['an unknown name', { username: 'nobody', password: 'x' }, '401 invalid_login'],
+    ['a hash of another scheme', { username: 'carol', password: 'x' }, '401 invalid_login'],
+    ['no hash at all', { username: 'root', password: 'x' }, '401 invalid_login'],
+    ['somebody deactivated', { username: 'dave', password: 'dave-demo' }, '403 user_inactive'],
+    ['somebody deactivated with a wrong password', { username: 'dave', password: 'x' }, '401 invalid_login'],
+    ['nothing', {}, '400 invalid'],
+    ['no password', { username: 'bob', password: '' }, '400 invalid'],
+    ['a number', { username: 'bob', password: 7 }, '400 invalid'],
+    ['an endless password', { username: 'bob', password: 'x'.repeat(1_025) }, '400 invalid'],
+    ['a name that cannot be', { username: 'b\0b', password: 'x' }, '400 invalid'],
+  ])('with %s', async (_, body, expected) => {
+    const { status, body: answer } = await company.ask(null, 'POST', '/api/auth/login', body);
+    expect(`${status} ${String(answer.code)}`).toBe(expected);
+    expect(JSON.stringify(answer)).not.toContain('dave-demo');
+  });
+
+  it('takes as long for a name that does not exist, or has another hash, as for a wrong password', async () => {
+    const timeMs = async (username: string): Promise<number> => {
+      const times = [];
+      for (let round = 0; round < 5; round += 1) {
+        const startedMs = performance.now();
+        await company.ask(null, 'POST', '/api/auth/login', { username, password: 'wrong' });
+        times.push(performance.now() - startedMs);
+      }
+      // The fastest: whatever else the machine does only adds to it.
+      return Math.min(...times);
+    };
+    const known = await timeMs('erin');
+    for (const username of ['no such user', 'carol', 'root']) {
+      expect((await timeMs(username)) / known).toBeGreaterThan(0.5);
+    }
+  });
+
+  it('is refused after too many attempts, for that name only, until they are a while ago', async () => {
+    const attempt = async (username: string, password = 'wrong') =>
+      await company.ask(null, 'POST', '/api/auth/login', { username, password });
+    for (let count = 0; count < 10; count += 1) {
+      expect(await attempt('mallory')).toMatchObject({ status: 401 });
+    }
+    const refused = await attempt('mallory');
+    expect(refused).toMatchObject({ status: 429, body: { code: 'too_many_attempts' } });
+    const seconds = Number(refused.headers.get('retry-after'));
+    expect(seconds).toBeGreaterThan(280);
+    expect(seconds).toBeLessThanOrEqual(300);
+    expect(await attempt('bob', 'correct horse')).toMatchObject({ status: 200 });
+  });
+
+  it('belongs elsewhere where the tokens do', async () => {
+    const elsewhere = await startTestServer(company.database.url, {
+      auth: { jwksUrl: 'http://127.0.0.1:9/keys' },
+    });
+    const login = { username: 'bob', password: 'correct horse' };
+    expect(await send(elsewhere.httpUrl, 'POST', '/api/auth/login', login)).toMatchObject({
+      status: 404,
+      body: { code: 'login_elsewhere' },
+    });
+    expect(await send(elsewhere.httpUrl, 'GET', '/api/auth/sign-in')).toMatchObject({
+      status: 200,
+      body: { mode: 'token', demo_people: [] },
+    });
+    await elsewhere.close();
+  });
+
+  it('offers the people of a demo to whoever comes, and nobody else', async () => {
+    expect(await company.ask(null, 'GET', '/api/auth/sign-in')).toMatchObject({
+      body: { mode: 'password', demo_people: demoPeople },
+    });
+    const foreign = { Origin: 'https://evil.example' };
+    expect(await company.ask(null, 'GET', '/api/auth/sign-in', undefined, foreign)).toMatchObject({
+      status: 403,
+    });
+    const login = { username: 'bob', password: 'correct horse' };
+    expect(await company.ask(null, 'POST', '/api/auth/login', login, foreign)).toMatchObject({ status: 403 });
+  });
+
+  it('tells a superuser every permission in every project', async () => {
+    const { body } = await company.ask('root', 'GET', '/api/auth/me');
+    const projects = body['projects'] as { name: string; permissions: string[] }[];
+    expect(projects.map(({ name }) => name)).toStrictEqual(['Billing', 'Shop']);
+    for (const { permissions } of projects) expect(permissions).toHaveLength(8);
+  });
+});
+
+describe('the window of attempts', () => {
+  const make = (): { attempts: SignInAttempts; at: (nowMs: number) => void } => {
+    let now = 0;
+    const attempts = new SignInAttempts({ limit: 3, windowMs: 1_000, maxPairs: 2, nowMs: () => now });
+    return { attempts, at: (nowMs) => (now = nowMs) };
+  };
+
+  it('slides', () => {
+    const { attempts, at } = make();
+    for (const nowMs of [0, 400, 800]) {
+      at(nowMs);
+      expect(attempts.take('eve', 'a')).toBe(null);
+    }
+    at(900);
+    expect(attempts.take('eve', 'a')).toBe(100);
+    expect(attempts.take('eve', 'another address')).toBe(null);
+    at(1_000);
+    expect(attempts.take('eve', 'a')).toBe(null);
+    expect(attempts.take('eve', 'a')).toBe(400);
+  });
+
+  it('begins anew for whoever knows the password, and has a bound', () => {
+    const { attempts } = make();
+    for (let count = 0; count < 3; count += 1) attempts.take('eve', 'a');
+    attempts.forget('eve', 'a');
+    for (let count = 0; count < 3; count += 1) expect(attempts.take('eve', 'a')).toBe(null);
+    attempts.take('one', 'a');
+    attempts.take('two', 'a');
+    // The oldest pair made room.
+    expect(attempts.take('eve', 'a')).toBe(null);
+  });
+});
