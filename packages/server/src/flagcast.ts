@@ -211,6 +211,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     signIn,
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
+    server,
     guarantee,
     snapshots,
     eventStreams,

@@ -1,6 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Company, historyOf, openCompany, people, type Person, send } from './rest-company.js';
+import {
+  type Company,
+  historyOf,
+  openCompany,
+  people,
+  type Person,
+  send,
+  whileLocked,
+} from './rest-company.js';
 import { startTestServer } from './server.js';
 
 let company: Company;
@@ -34,7 +42,6 @@ describe('who may do what', () => {
   async function attempt(who: Person, what: string): Promise<number> {
     const { id } = await company.addFeature();
     const basis = { env: 'dev', version: await company.version(id, 'dev') };
-    const query = new URLSearchParams(basis).toString();
     const changes: Record<string, object> = {
       toggle: { enabled: true },
       value: { default_value: 'blue' },
@@ -46,7 +53,7 @@ describe('who may do what', () => {
       read: ['GET', `/api/features/${id}?env=dev`],
       audit: ['GET', `/api/audit?project_id=${projectId}&env=dev`],
       create: ['POST', '/api/features', { project_id: projectId, key: `made-by-${who}`, name: 'New' }],
-      delete: ['DELETE', `/api/features/${id}?${query}`],
+      delete: ['DELETE', `/api/features/${id}`, basis],
     };
     const change = changes[what];
     const request = requests[what] ?? (['PATCH', `/api/features/${id}`, { ...basis, ...change }] as const);
@@ -77,6 +84,18 @@ describe('who may do what', () => {
       rows[0]?.role_id,
     ]);
     expect(await company.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
+  });
+
+  it('somebody who is deactivated while the request is under way may nothing', async () => {
+    const { id } = await company.addFeature();
+    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
+    const text = `LOCK TABLE memberships; UPDATE users SET is_active = false WHERE username = 'erin'`;
+    const answer = await whileLocked(company.pool, { text, values: [] }, 1, async () => {
+      return await company.ask('erin', 'PATCH', `/api/features/${id}`, change);
+    });
+    await company.pool.query(`UPDATE users SET is_active = true WHERE username = 'erin'`);
+    expect(answer).toMatchObject({ status: 403, body: { code: 'user_inactive' } });
+    expect(await historyOf(company.pool, id)).toStrictEqual([]);
   });
 
   it('nobody without a token, or from a foreign page', async () => {
@@ -114,6 +133,15 @@ describe('reading', () => {
     await company.ask('dave', 'PATCH', `/api/features/${id}`, change);
     expect(await list('dev')).toMatchObject({ key, enabled: true, updated_by: 'dave' });
     expect(await list('prod')).toMatchObject({ key, enabled: false, updated_by: null });
+    const rename = { env: 'dev', version: await company.version(id, 'dev'), name: 'Renamed' };
+    await company.ask('root', 'PATCH', `/api/features/${id}`, rename);
+    expect(await list('prod')).toMatchObject({ name: 'Renamed', updated_by: 'root' });
+    // A host that keeps no history of a write: whoever made the one before did not make this one.
+    await company.pool.query(
+      'UPDATE feature_params SET enabled = false, updated_at = now() WHERE feature_id = $1',
+      [id],
+    );
+    expect(await list('dev')).toMatchObject({ enabled: false, updated_by: null });
   });
 
   it('shows the rules and schedules of the environment, in their order', async () => {
@@ -157,7 +185,7 @@ describe('a server that takes no changes', () => {
     for (const [method, path, body] of [
       ['POST', '/api/features', { project_id: projectId, key: 'k', name: 'n' }],
       ['PATCH', `/api/features/${id}`, { env: 'dev', version: '1', enabled: true }],
-      ['DELETE', `/api/features/${id}?env=dev&version=1`],
+      ['DELETE', `/api/features/${id}`, { env: 'dev', version: '1' }],
       ['POST', `/api/pending-changes/${id}/approve`],
       ['POST', `/api/pending-changes/${id}/reject`, { reason: 'no' }],
       ['POST', `/api/pending-changes/${id}/cancel`],

@@ -155,12 +155,12 @@ describe('in a guarded environment', () => {
 
   it('a deletion waits, from whichever environment, and is done when it is approved', async () => {
     const { id } = await company.addFeature();
-    const query = new URLSearchParams({ env: 'dev', version: await company.version(id, 'dev') }).toString();
-    expect(await company.ask('alice', 'DELETE', `/api/features/${id}?${query}`)).toMatchObject({
+    const basis = { env: 'dev', version: await company.version(id, 'dev') };
+    expect(await company.ask('alice', 'DELETE', `/api/features/${id}`, basis)).toMatchObject({
       status: 400,
       body: { fields: { reason: expect.any(String) as string } },
     });
-    const asked = await company.ask('alice', 'DELETE', `/api/features/${id}?${query}&reason=Unused`);
+    const asked = await company.ask('alice', 'DELETE', `/api/features/${id}`, { ...basis, reason: 'Unused' });
     expect(asked).toMatchObject({
       status: 202,
       body: { pending_change: { environment: 'prod', entities: [{ action: 'delete' }] } },

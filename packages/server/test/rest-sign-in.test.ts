@@ -54,7 +54,9 @@ describe('signing in', () => {
         },
       ],
       writes: true,
-      sign_in: { mode: 'password', demo_people: demoPeople },
+      sign_in: 'password',
+      demo_people: demoPeople,
+      server: expect.any(String) as string,
       guarantee: 'exact',
     });
   });
@@ -118,19 +120,19 @@ describe('signing in', () => {
       status: 404,
       body: { code: 'login_elsewhere' },
     });
-    expect(await send(elsewhere.httpUrl, 'GET', '/api/auth/sign-in')).toMatchObject({
+    expect(await send(elsewhere.httpUrl, 'GET', '/api/auth/mode')).toMatchObject({
       status: 200,
-      body: { mode: 'token', demo_people: [] },
+      body: { sign_in: 'token', demo_people: [] },
     });
     await elsewhere.close();
   });
 
   it('offers the people of a demo to whoever comes, and nobody else', async () => {
-    expect(await company.ask(null, 'GET', '/api/auth/sign-in')).toMatchObject({
-      body: { mode: 'password', demo_people: demoPeople },
+    expect(await company.ask(null, 'GET', '/api/auth/mode')).toMatchObject({
+      body: { sign_in: 'password', demo_people: demoPeople },
     });
     const foreign = { Origin: 'https://evil.example' };
-    expect(await company.ask(null, 'GET', '/api/auth/sign-in', undefined, foreign)).toMatchObject({
+    expect(await company.ask(null, 'GET', '/api/auth/mode', undefined, foreign)).toMatchObject({
       status: 403,
     });
     const login = { username: 'bob', password: 'correct horse' };

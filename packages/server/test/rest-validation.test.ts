@@ -56,6 +56,7 @@ describe('what is not valid', () => {
       { env: 'dev', version: '1', enable: true, name: '' },
       { enable: 'is not known here', name: 'must not be empty' },
     ],
+    ['DELETE', { env: 'dev' }, { version: 'is missing' }],
     ['PATCH', '[]', { body: expect.any(String) as string }],
     ['POST', { key: 'a', name: 'A' }, { project_id: 'is missing' }],
     ['POST', { project_id: '7', key: 'a', name: 'A' }, { project_id: 'must be a uuid' }],
@@ -143,7 +144,7 @@ describe('what is not valid', () => {
       for (const answer of [
         await company.ask('root', 'GET', `${path}?env=dev`),
         await company.ask('root', 'PATCH', path, change),
-        await company.ask('root', 'DELETE', `${path}?env=dev&version=1`),
+        await company.ask('root', 'DELETE', path, { env: 'dev', version: '1' }),
       ]) {
         expect(answer).toMatchObject({ status: 404, body: { code: 'unknown_feature' } });
       }
@@ -152,7 +153,7 @@ describe('what is not valid', () => {
     for (const answer of [
       await company.ask('alice', 'PATCH', `/api/features/${id}`, nowhere),
       await company.ask('alice', 'GET', `/api/features/${id}?env=qa`),
-      await company.ask('alice', 'DELETE', `/api/features/${id}?env=qa&version=1`),
+      await company.ask('alice', 'DELETE', `/api/features/${id}`, { env: 'qa', version: '1' }),
     ]) {
       expect(answer).toMatchObject({ status: 404, body: { code: 'unknown_environment' } });
     }

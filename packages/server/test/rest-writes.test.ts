@@ -123,11 +123,8 @@ describe('a write', () => {
 
   it('deletes a feature and keeps its history', async () => {
     const { id } = await company.addFeature();
-    const query = new URLSearchParams({
-      env: 'stage',
-      version: await company.version(id, 'stage'),
-    }).toString();
-    const answer = await company.ask('alice', 'DELETE', `/api/features/${id}?${query}`);
+    const basis = { env: 'stage', version: await company.version(id, 'stage') };
+    const answer = await company.ask('alice', 'DELETE', `/api/features/${id}`, basis);
     expect(answer).toMatchObject({ status: 200, body: { feature: null } });
     expect(await company.ask('alice', 'GET', `/api/features/${id}?env=dev`)).toMatchObject({
       status: 404,
@@ -182,10 +179,9 @@ describe('a stale version', () => {
       ...theirs,
     });
     expect(first).toMatchObject({ status: 200 });
-    const query = new URLSearchParams({ env: 'dev', version }).toString();
     for (const second of [
       await company.ask('alice', 'PATCH', `/api/features/${id}`, { env: 'dev', version, default_value: 'x' }),
-      await company.ask('alice', 'DELETE', `/api/features/${id}?${query}`),
+      await company.ask('alice', 'DELETE', `/api/features/${id}`, { env: 'dev', version }),
     ]) {
       expect(second).toMatchObject({
         status: 409,
@@ -254,8 +250,8 @@ describe('live', () => {
       });
     await patch({ enabled: true });
     await patch({ name: 'Live indeed' });
-    const query = new URLSearchParams({ env: 'dev', version: await company.version(id, 'dev') }).toString();
-    await company.ask('alice', 'DELETE', `/api/features/${id}?${query}`);
+    const last = { env: 'dev', version: await company.version(id, 'dev') };
+    await company.ask('alice', 'DELETE', `/api/features/${id}`, last);
 
     for (const watcher of watchers) {
       await watcher.received(({ entity_id: of, type }) => of === id && type === 'feature_deleted');

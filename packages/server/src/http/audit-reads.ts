@@ -15,7 +15,7 @@ export interface AuditQuery {
 }
 
 /** One entry of the history. */
-export interface AuditEntry {
+interface AuditEntry {
   readonly id: string;
   readonly created_at: string;
   /** `created`, `updated`, `deleted`, or what a host calls it. */

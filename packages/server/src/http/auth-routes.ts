@@ -2,28 +2,27 @@ import { createRoute } from '@hono/zod-openapi';
 import { readRights } from '../changes/rights.js';
 import { bearerSecurity, commonRefusals, jsonAnswer } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
-import { errorSchema, loginBody, meSchema, signedInSchema, signInOptionsSchema } from './schemas.js';
+import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './schemas.js';
 
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { access, pool, signIn, writes, demoPeople, guarantee, admit } = context;
-  const signInOptions = (): {
-    mode: 'password' | 'token';
-    demo_people: { username: string; password: string; about: string }[];
-  } => ({
-    mode: signIn.mode,
+  const { access, pool, signIn, server, writes, demoPeople, guarantee, admit } = context;
+  const mode = {
+    sign_in: signIn.mode,
     demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
-  });
+    server,
+    guarantee,
+  };
 
   app.openapi(
     createRoute({
       method: 'get',
-      path: '/api/auth/sign-in',
-      operationId: 'getSignIn',
-      summary: 'How people sign in here; needs no token',
-      responses: { 200: jsonAnswer('What a sign-in page offers', signInOptionsSchema) },
+      path: '/api/auth/mode',
+      operationId: 'getMode',
+      summary: 'What this server is, and how people sign in; needs no token',
+      responses: { 200: jsonAnswer('What a sign-in page shows', modeSchema), 403: commonRefusals[403] },
     }),
-    (request) => request.json(signInOptions(), 200),
+    (request) => request.json(mode, 200),
   );
 
   app.openapi(
@@ -82,8 +81,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
             permissions: [...(everything ?? rights.granted(id))],
           })),
           writes,
-          sign_in: signInOptions(),
-          guarantee,
+          ...mode,
         },
         200,
       );

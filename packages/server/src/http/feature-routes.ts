@@ -11,7 +11,7 @@ import type { RestApp, RestContext } from './rest.js';
 import {
   channelParameters,
   createBody,
-  deleteQuery,
+  deleteBody,
   environmentQuery,
   errorSchema,
   featureSchema,
@@ -191,7 +191,10 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       summary: 'Deletes a feature everywhere, or asks for it where an environment of its project is guarded',
       security: bearerSecurity,
       middleware: [admit, writable] as const,
-      request: { params: idParameter, query: deleteQuery },
+      request: {
+        params: idParameter,
+        body: { required: true, content: { 'application/json': { schema: deleteBody } } },
+      },
       responses: {
         200: jsonAnswer('Deleted', z.object({ feature: z.null() }).openapi('DeletedFeature')),
         202: requestedAnswer,
@@ -201,7 +204,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
-      const { env, version, reason } = request.req.valid('query');
+      const { env, version, reason } = request.req.valid('json');
       const userId = request.get('visitor').user.id;
       const outcome = await features.remove(userId, featureId, { environmentKey: env, version, reason });
       if ('requested' in outcome) return request.json(await requestedBy(userId, outcome), 202);

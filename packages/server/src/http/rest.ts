@@ -33,6 +33,8 @@ export interface RestOptions {
   /** Whether this server takes changes. */
   writes: boolean;
   demoPeople: readonly DemoPerson[];
+  /** Names the server process. */
+  server: string;
   guarantee: 'exact' | 'overlap';
 }
 

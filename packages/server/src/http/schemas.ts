@@ -138,14 +138,16 @@ const demoPeople = z
   .array(z.object({ username: z.string(), password: z.string(), about: z.string() }))
   .openapi({ description: 'Only in the embedded demo: who can be signed in with one click' });
 
-export const signInOptionsSchema = z
-  .object({
-    mode: z.enum(['password', 'token']).openapi({
-      description: 'password: POST /api/auth/login; token: bring one of the service that signs people in',
-    }),
-    demo_people: demoPeople,
-  })
-  .openapi('SignInOptions');
+const mode = {
+  sign_in: z.enum(['password', 'token']).openapi({
+    description: 'password: POST /api/auth/login; token: bring one of the service that signs people in',
+  }),
+  demo_people: demoPeople,
+  server: z.string().openapi({ description: 'Names the server process' }),
+  guarantee: z.enum(['exact', 'overlap']),
+};
+
+export const modeSchema = z.object(mode).openapi('Mode');
 
 export const meSchema = z
   .object({
@@ -153,8 +155,7 @@ export const meSchema = z
     token_expires_at: time,
     projects: z.array(z.object({ id, name: z.string(), permissions: z.array(z.string()) })),
     writes: z.boolean().openapi({ description: 'Whether this server takes changes' }),
-    sign_in: signInOptionsSchema,
-    guarantee: z.enum(['exact', 'overlap']),
+    ...mode,
   })
   .openapi('Me');
 
@@ -203,7 +204,9 @@ export const updateBody = z
   })
   .openapi('FeatureUpdate');
 
-export const deleteQuery = z.object({ env: environmentKey, version, reason: reasonField.optional() });
+export const deleteBody = z
+  .strictObject({ env: environmentKey, version, reason: reasonField.optional() })
+  .openapi('Deletion');
 
 export const environmentQuery = z.object({ env: environmentKey });
 
