@@ -21,7 +21,15 @@ export interface WritersOptions {
 export async function runWriters(options: WritersOptions): Promise<void> {
   const progress = { committed: 0 };
   await Promise.all(Array.from({ length: options.writers }, async () => await runWriter(options, progress)));
-  await commitPrepared(options.databaseUrl);
+  for (let isDone = false; !isDone;) {
+    try {
+      await commitPrepared(options.databaseUrl);
+      isDone = true;
+    } catch (error) {
+      if (options.persistent !== true) throw error;
+      await new Promise(setImmediate);
+    }
+  }
 }
 
 async function runWriter(options: WritersOptions, progress: { committed: number }): Promise<void> {
@@ -39,7 +47,7 @@ async function runWriter(options: WritersOptions, progress: { committed: number 
       await new Promise(setImmediate);
     }
   }
-  await client?.end();
+  await client?.end().catch(() => undefined);
 }
 
 async function connect(connectionString: string): Promise<pg.Client> {
@@ -91,9 +99,12 @@ async function writeOnce(client: pg.Client, channels: WritersOptions['channels']
 /** What a crash of the database left prepared is committed by whoever cleans up. */
 async function commitPrepared(databaseUrl: string): Promise<void> {
   const client = await connect(databaseUrl);
-  const { rows } = await client.query<{ gid: string }>(
-    'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
-  );
-  for (const { gid } of rows) await client.query(`COMMIT PREPARED ${client.escapeLiteral(gid)}`);
-  await client.end();
+  try {
+    const { rows } = await client.query<{ gid: string }>(
+      'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()',
+    );
+    for (const { gid } of rows) await client.query(`COMMIT PREPARED ${client.escapeLiteral(gid)}`);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
 }
