@@ -184,7 +184,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     handshakeTimeoutMs,
     highWaterBytes,
   });
-  const eventStreams = new EventStreams({ door, limits, peers, openSession });
+  const eventStreams = new EventStreams({ door, limits, peers, lifecycle, openSession });
   const sweeper = new Sweeper({
     peers,
     access,

@@ -6,6 +6,8 @@ export interface Peer {
   send(bytes: Buffer): void;
   /** Ends the connection with a close code and a short reason. */
   close(code: CloseCode, reason: string): void;
+  /** A resync has ended its last channel. A peer that can subscribe anew has no need to know. */
+  emptied?(): void;
   /** How many bytes are waiting for the network. */
   readonly bufferedAmount: number;
 }

@@ -15,7 +15,6 @@ import { SharedEvents } from '../events/shared-events.js';
 import type { MissedEventsSource, Progress } from '../history/missed.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { KnownEvent } from '../reader/statements.js';
-import type { NamedChannel } from '../wire/client-message.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { Peer } from './peer.js';
 import { type Outlet, Subscription } from './subscription.js';
@@ -112,7 +111,7 @@ export class Session implements Outlet {
   }
 
   /** Subscribes and brings what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
-  async subscribe({ request }: NamedChannel, cursor: string | null): Promise<void> {
+  async subscribe(request: ChannelRequest, cursor: string | null): Promise<void> {
     if (this.#channels.size >= maxChannels) {
       throw new SessionError(
         'too_many_channels',
@@ -149,7 +148,7 @@ export class Session implements Outlet {
   }
 
   /** Throws a SessionError when the channel is not subscribed. */
-  unsubscribe({ request }: NamedChannel): void {
+  unsubscribe(request: ChannelRequest): void {
     const open = [...this.#channels.values()].find((candidate) => isNamed(candidate, request));
     if (open === undefined) {
       throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
@@ -319,6 +318,7 @@ export class Session implements Outlet {
     this.#forget(open);
     this.tell({ type: 'resync', ...named(open.channel), reason });
     this.#options.lifecycle.emit('channel:resync', { channel: open.subscription.channel, reason });
+    if (this.#channels.size === 0) this.#options.peer.emptied?.();
   }
 
   #forget({ subscription }: OpenChannel): void {

@@ -67,11 +67,11 @@ export class V1Input {
         break;
       case 'subscribe':
         await this.#about(message.channel, async () => {
-          await session.subscribe(message.channel, message.cursor);
+          await session.subscribe(message.channel.request, message.cursor);
         });
         break;
       case 'unsubscribe':
-        await this.#about(message.channel, () => session.unsubscribe(message.channel));
+        await this.#about(message.channel, () => session.unsubscribe(message.channel.request));
         break;
     }
   }

@@ -190,10 +190,7 @@ export class Gateway {
     });
     webSocket.on('message', (data, isBinary) => input.receive(data as Buffer, isBinary));
     session.hello();
-    if (wanted === null) return;
-    const environment = 'environmentKey' in wanted ? wanted.environmentKey : wanted.environmentId;
-    const named = { project_id: wanted.projectId, environment };
-    await session.subscribe({ request: wanted, named }, cursor);
+    if (wanted !== null) await session.subscribe(wanted, cursor);
   }
 
   /** What went wrong, in the words of a refusal; a fault of ours is told to the log as well. */

@@ -1,16 +1,28 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
+import type { ChannelRequest } from '../access/access.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import type { Peer } from '../connection/peer.js';
-import type { Session, SessionWire } from '../connection/session.js';
-import { channelFromQuery, type Door, draining, tooMany, type Visitor } from '../door/door.js';
+import { type Session, SessionError, type SessionWire } from '../connection/session.js';
+import {
+  channelFromQuery,
+  cursorFromQuery,
+  type Door,
+  draining,
+  RefusedError,
+  tooMany,
+  type Visitor,
+} from '../door/door.js';
 import type { Peers } from '../door/peers.js';
+import { closeCodeOf } from '../door/refusal.js';
+import type { Lifecycle } from '../lifecycle.js';
 import { sseWire } from '../wire/v1.js';
 
 export interface EventStreamsOptions {
   door: Door;
   limits: ConnectionLimits;
   peers: Peers;
+  lifecycle: Lifecycle;
   openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
 }
 
@@ -27,13 +39,9 @@ export class EventStreams {
 
   /** Answers with a stream. Rejects with a refusal, or what the database throws, before anything was sent. */
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { door, limits, peers, openSession } = this.#options;
+    const { limits, peers } = this.#options;
     if (peers.draining) throw draining();
-    door.checkOrigin(request);
-    const query = new URL(request.url ?? '', 'http://localhost').searchParams;
-    const wanted = channelFromQuery(query);
-    const visitor = await door.admit(request);
-    const channel = await door.openChannel(visitor, wanted);
+    const { visitor, wanted, cursor } = await this.#admit(request);
     const seat = limits.acquire(visitor.user.id, request.socket.remoteAddress ?? 'unknown');
     if (typeof seat === 'string') throw tooMany(seat);
     if (response.destroyed) {
@@ -47,8 +55,8 @@ export class EventStreams {
       'X-Accel-Buffering': 'no',
     });
     response.write(`retry: ${retryMs}\n`);
-    const peer = this.#peerOf(response);
-    const session = openSession(peer, sseWire, visitor);
+    const peer = new EventStreamPeer(response);
+    const session = this.#options.openSession(peer, sseWire, visitor);
     const leave = peers.add({
       user: visitor.user,
       dialect: sseWire.dialect.name,
@@ -63,35 +71,83 @@ export class EventStreams {
     response.once('close', () => {
       session.ended();
       seat();
-      leave(peer.ended?.code ?? 1006, peer.ended?.reason ?? '');
+      const { code, reason } = peer.endedWith ?? {
+        code: response.writableFinished ? 1000 : 1006,
+        reason: '',
+      };
+      leave(code, reason);
     });
     session.hello();
-    const cursor = header(request, 'last-event-id') ?? query.get('cursor');
-    const named = { project_id: channel.projectId, environment: channel.environmentKey };
-    try {
-      await session.subscribe({ request: wanted, named }, cursor);
-    } catch (error) {
-      session.close(CloseCode.unavailable, 'unavailable');
-      throw error;
-    }
-    // After a resync there is nothing to wait for.
-    if (session.channels().length === 0) response.end();
+    await this.#subscribe(session, wanted, cursor);
   }
 
-  #peerOf(response: ServerResponse): Peer & { ended: { code: CloseCode; reason: string } | null } {
-    return {
-      ended: null,
-      send: (bytes) => {
-        if (!response.writableEnded) response.write(bytes);
-      },
-      close(code, reason) {
-        this.ended ??= { code, reason };
-        if (!response.writableEnded) response.end(sseWire.control({ type: 'close', code, reason }));
-      },
-      get bufferedAmount() {
-        return response.writableLength;
-      },
-    };
+  async #admit(request: IncomingMessage): Promise<Admitted> {
+    const { door, peers } = this.#options;
+    door.checkOrigin(request);
+    const query = new URL(request.url ?? '', 'http://localhost').searchParams;
+    const wanted = channelFromQuery(query);
+    const cursor = cursorFromQuery(query);
+    try {
+      const visitor = await door.admit(request);
+      await door.openChannel(visitor, wanted);
+      if (peers.draining) throw draining();
+      return { visitor, wanted, cursor: header(request, 'last-event-id') ?? cursor };
+    } catch (error) {
+      // While draining, the database has been let go of already.
+      if (peers.draining && !(error instanceof RefusedError)) throw draining();
+      throw error;
+    }
+  }
+
+  /** What goes wrong now can only be said in the stream, as a WebSocket would be closed. */
+  async #subscribe(session: Session, wanted: ChannelRequest, cursor: string | null): Promise<void> {
+    try {
+      await session.subscribe(wanted, cursor);
+    } catch (error) {
+      if (error instanceof RefusedError) {
+        session.close(closeCodeOf(error.refusal), error.refusal.code);
+        return;
+      }
+      if (!(error instanceof SessionError)) {
+        this.#options.lifecycle.emit('access:failed', { error: error as Error });
+      }
+      session.close(CloseCode.unavailable, 'unavailable');
+    }
+  }
+}
+
+interface Admitted {
+  readonly visitor: Visitor;
+  readonly wanted: ChannelRequest;
+  readonly cursor: string | null;
+}
+
+/** A stream as a session sees it. */
+class EventStreamPeer implements Peer {
+  readonly #response: ServerResponse;
+  /** The first code that it was closed with. */
+  endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
+
+  constructor(response: ServerResponse) {
+    this.#response = response;
+  }
+
+  get bufferedAmount(): number {
+    return this.#response.writableLength;
+  }
+
+  send(bytes: Buffer): void {
+    if (!this.#response.writableEnded) this.#response.write(bytes);
+  }
+
+  close(code: CloseCode, reason: string): void {
+    this.endedWith ??= { code, reason };
+    if (!this.#response.writableEnded) this.#response.end(sseWire.control({ type: 'close', code, reason }));
+  }
+
+  /** A stream cannot subscribe anew: its client opens another one. */
+  emptied(): void {
+    if (!this.#response.writableEnded) this.#response.end();
   }
 }
 

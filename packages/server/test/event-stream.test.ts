@@ -1,0 +1,323 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { createFlagcast, type FlagcastOptions } from '../src/flagcast.js';
+import { signToken } from '../src/access/sign.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { Refused } from './plain-client.js';
+import {
+  addMember,
+  createUser,
+  nextEvent,
+  startTestServer,
+  type TestServer,
+  testSecret,
+  type TestUser,
+} from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+const highWaterBytes = 1_048_576;
+
+let database: TestDatabase;
+let server: TestServer;
+let root: TestUser;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  await withClient(
+    database.url,
+    async (client) => await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`),
+  );
+  root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+  server = await startTestServer(database.url);
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function freshServer(options: Partial<FlagcastOptions>): Promise<TestServer> {
+  const fresh = await startTestServer(database.url, options);
+  onTestFinished(async () => await fresh.close());
+  return fresh;
+}
+
+async function freshChannel(): Promise<TestChannel> {
+  const { projectId, environments } = await seedProject(database.pool);
+  return { projectId, environmentId: environments.prod };
+}
+
+async function open(
+  { projectId, environmentId }: TestChannel,
+  options: { at?: TestServer; token?: string; query?: Record<string, string>; lastEventId?: string } = {},
+): Promise<EventStreamClient> {
+  const { at = server, token = root.token, query = {}, lastEventId } = options;
+  const stream = await EventStreamClient.open(
+    at.httpUrl,
+    { project_id: projectId, env_id: environmentId, ...query },
+    {
+      Authorization: `Bearer ${token}`,
+      ...(lastEventId === undefined ? {} : { 'Last-Event-ID': lastEventId }),
+    },
+  );
+  onTestFinished(() => stream.response.destroy());
+  return stream;
+}
+
+function received({ events }: { readonly events: { readonly entity_id: string }[] }): string[] {
+  return events.map((event) => event.entity_id);
+}
+
+/** Writes events in one transaction, and waits until the server has broadcast them. */
+async function burst(channel: TestChannel, events: number, at = server): Promise<void> {
+  const sent = nextEvent(at.flagcast.lifecycle, 'batch:broadcast');
+  await database.pool.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+     SELECT $1, $2, id, 'feature', id, 'system', 'update'
+     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
+    [channel.projectId, channel.environmentId, events],
+  );
+  await sent;
+}
+
+describe('a stream of server-sent events', () => {
+  it('brings the messages of a WebSocket, in their order, with the cursors as ids', async () => {
+    const channel = await freshChannel();
+    const socket = await V1Client.connect(server.wsUrl, {
+      token: root.token,
+      query: { project_id: channel.projectId, env_id: channel.environmentId },
+    });
+    await socket.control('caught_up');
+    const stream = await open(channel);
+    expect(stream.response.headers).toMatchObject({
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-store',
+      'x-accel-buffering': 'no',
+    });
+    await stream.control('caught_up');
+    expect(stream.retryMs).toBe(1_000);
+    for (let batch = 1; batch <= 3; batch += 1) await burst(channel, batch);
+    const { entityId } = await insertAudit(database.pool, channel);
+    await stream.event(entityId);
+    await socket.event(entityId);
+    expect(stream.messages.map(({ type }) => type)).toStrictEqual([
+      'hello',
+      'caught_up',
+      ...Array<string>(7).fill('feature_updated'),
+    ]);
+    expect(stream.messages[0]).toStrictEqual(socket.messages[0]);
+    expect(stream.events).toStrictEqual(socket.events);
+    for (const { id, message } of stream.blocks) {
+      expect(id).toBe('cursor' in message ? message.cursor : null);
+    }
+    await socket.close();
+  });
+
+  it('has heartbeats, with a cursor to come back with', async () => {
+    const channel = await freshChannel();
+    const at = await freshServer({ timing: { heartbeatIntervalMs: 20 } });
+    const stream = await open(channel, { at });
+    const { cursor } = await stream.control('heartbeat');
+    expect(stream.blocks.map(({ id }) => id)).toContain(cursor);
+    stream.response.destroy();
+    const missed = await insertAudit(database.pool, channel);
+    const back = await open(channel, { at, lastEventId: cursor });
+    await back.control('caught_up');
+    expect(received(back)).toStrictEqual([missed.entityId]);
+  });
+
+  it('goes on from Last-Event-ID, or else from the cursor in the address', async () => {
+    const channel = await freshChannel();
+    const first = await open(channel);
+    await first.control('caught_up');
+    const ids: string[] = [];
+    const cursors: string[] = [];
+    for (let count = 0; count < 3; count += 1) {
+      const { entityId } = await insertAudit(database.pool, channel);
+      cursors.push((await first.event(entityId)).cursor ?? '');
+      ids.push(entityId);
+    }
+    first.response.destroy();
+    const [one = '', two = ''] = cursors;
+    for (const [options, expected] of [
+      [{ lastEventId: two }, ids.slice(2)],
+      [{ query: { cursor: one } }, ids.slice(1)],
+      [{ lastEventId: two, query: { cursor: one } }, ids.slice(2)],
+    ] as const) {
+      const stream = await open(channel, options);
+      await stream.control('caught_up');
+      expect(received(stream)).toStrictEqual(expected);
+      stream.response.destroy();
+    }
+  });
+
+  it('ends after a resync', async () => {
+    const stream = await open(await freshChannel(), { lastEventId: 'junk' });
+    expect(await stream.ended).toBe(true);
+    expect(stream.messages).toMatchObject([
+      { type: 'hello' },
+      { type: 'resync', environment: 'prod', reason: 'cursor_malformed' },
+    ]);
+  });
+
+  it('is refused as everything else is', async () => {
+    const channel = await freshChannel();
+    const at = await freshServer({ maxConnectionsPerUser: 1 });
+    const stranger = await createUser(database.pool, 'stranger', { ttlMs: 600_000 });
+    const good = { project_id: channel.projectId, env: 'prod' };
+    await open(channel, { at });
+    const rows: [
+      query: Record<string, string> | string,
+      headers: Record<string, string>,
+      expected: string,
+    ][] = [
+      [good, {}, '401 token_missing'],
+      [good, { Authorization: `Bearer ${stranger.token}` }, '403 forbidden'],
+      [{ ...good, env: 'qa' }, { Authorization: `Bearer ${root.token}` }, '404 unknown_environment'],
+      [{ env: 'prod' }, { Authorization: `Bearer ${root.token}` }, '400 missing_parameter'],
+      [
+        'project_id=a&env=b&cursor=c&cursor=d',
+        { Authorization: `Bearer ${root.token}` },
+        '400 repeated_parameter',
+      ],
+      [good, { Authorization: `Bearer ${root.token}` }, '429 too_many_user'],
+      [
+        good,
+        { Authorization: `Bearer ${stranger.token}`, Origin: 'https://evil.example' },
+        '403 origin_forbidden',
+      ],
+    ];
+    for (const [query, headers, expected] of rows) {
+      const refusal: unknown = await EventStreamClient.open(at.httpUrl, query, headers).catch(
+        (error: unknown) => error,
+      );
+      if (!(refusal instanceof Refused)) throw new Error('not refused');
+      expect(`${refusal.status} ${refusal.body.code ?? ''}`).toBe(expected);
+    }
+  });
+});
+
+describe('the last message of a stream that the server ends', () => {
+  it('G9: says that the token has expired', async () => {
+    const at = await freshServer({ timing: { sweepIntervalMs: 20 } });
+    const options = { secret: testSecret, userId: root.id, username: 'root', ttlMs: 1_000 };
+    const stream = await open(await freshChannel(), { at, token: await signToken(options) });
+    expect(await stream.ended).toBe(true);
+    expect(stream.messages.at(-1)).toStrictEqual({
+      type: 'close',
+      code: 4001,
+      reason: 'the token has expired',
+    });
+  });
+
+  it('G9: says that the right was taken away', async () => {
+    const at = await freshServer({ timing: { recheckIntervalMs: 20 } });
+    const channel = await freshChannel();
+    const member = await createUser(database.pool, 'member', { ttlMs: 600_000 });
+    await addMember(database.pool, channel.projectId, member.id, 'project_viewer');
+    const stream = await open(channel, { at, token: member.token });
+    await stream.control('caught_up');
+    await database.pool.query('DELETE FROM memberships WHERE user_id = $1', [member.id]);
+    expect(await stream.ended).toBe(true);
+    expect(stream.messages.at(-1)).toMatchObject({ type: 'close', code: 4503 });
+  });
+
+  it('says that the server goes away, which takes no newcomers then', async () => {
+    const at = await freshServer({});
+    const channel = await freshChannel();
+    const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
+    const stream = await open(channel, { at });
+    const late = await withClient(database.url, async (client) => {
+      await client.query('BEGIN; LOCK TABLE users');
+      // This one is still being looked up when the others are asked to leave.
+      const asked = open(channel, { at }).catch((error: unknown) => error);
+      await expect
+        .poll(async () => {
+          const { rowCount } = await client.query(
+            `SELECT FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass`,
+          );
+          return rowCount;
+        })
+        .toBe(1);
+      const closing = at.flagcast.close();
+      expect(await stream.ended).toBe(true);
+      await client.query('COMMIT');
+      await closing;
+      return await asked;
+    });
+    expect(stream.messages.at(-1)).toMatchObject({ type: 'close', code: 4000 });
+    expect(await closed).toMatchObject({ dialect: 'sse', code: 4000 });
+    if (!(late instanceof Refused)) throw new Error('not refused');
+    expect([late.status, late.body.code]).toStrictEqual([503, 'draining']);
+  });
+
+  it('says that the database is not read yet, and the server goes on', async () => {
+    const flagcast = createFlagcast({ databaseUrl: database.url, auth: { secret: testSecret } });
+    const http = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
+    await once(http, 'listening');
+    const httpUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+    const { projectId } = await freshChannel();
+    const headers = { Authorization: `Bearer ${root.token}` };
+    for (let time = 0; time < 2; time += 1) {
+      const stream = await EventStreamClient.open(httpUrl, { project_id: projectId, env: 'prod' }, headers);
+      expect(await stream.ended).toBe(true);
+      expect(stream.messages).toMatchObject([{ type: 'hello' }, { type: 'close', code: 4005 }]);
+    }
+    await flagcast.close();
+    http.close();
+  });
+});
+
+describe('G8: a reader of a stream that does not read', () => {
+  async function openPaused(
+    channel: TestChannel,
+    at: TestServer,
+  ): Promise<{ stream: EventStreamClient; line: Socket }> {
+    const accepted = once(at.http, 'connection');
+    const stream = await open(channel, { at });
+    const [line] = (await accepted) as [Socket];
+    await stream.control('caught_up');
+    stream.response.pause();
+    while (line.writableLength <= highWaterBytes) await burst(channel, 2_000, at);
+    return { stream, line };
+  }
+
+  it('is not buffered for, and gets everything once when it reads again', async () => {
+    const channel = await freshChannel();
+    const { stream, line } = await openPaused(channel, server);
+    const buffered = line.writableLength;
+    expect(buffered).toBeLessThan(4 * highWaterBytes);
+    for (let more = 0; more < 4; more += 1) await burst(channel, 500);
+    expect(line.writableLength).toBe(buffered);
+    stream.response.resume();
+    const { entityId } = await insertAudit(database.pool, channel);
+    await stream.event(entityId);
+    const { rows } = await database.pool.query<{ id: string }>(
+      'SELECT entity_id AS id FROM audit_log WHERE project_id = $1 ORDER BY audit_log.id',
+      [channel.projectId],
+    );
+    expect(received(stream)).toStrictEqual(rows.map(({ id }) => id));
+  });
+
+  it('is told to begin anew when it fell too far behind, and the stream ends', async () => {
+    const channel = await freshChannel();
+    const at = await freshServer({ ringEvents: 100 });
+    const { stream } = await openPaused(channel, at);
+    for (let more = 0; more < 4; more += 1) await burst(channel, 500, at);
+    stream.response.resume();
+    expect(await stream.ended).toBe(true);
+    expect(stream.messages.at(-1)).toMatchObject({ type: 'resync', reason: 'too_many_missed' });
+  });
+
+  it('is cut off when that lasts', async () => {
+    const channel = await freshChannel();
+    const at = await freshServer({ timing: { sweepIntervalMs: 20, slowTimeoutMs: 100 } });
+    const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
+    const { line } = await openPaused(channel, at);
+    expect(await closed).toMatchObject({ code: 4002, dialect: 'sse' });
+    expect(line.destroyed).toBe(true);
+  });
+});
