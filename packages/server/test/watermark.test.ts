@@ -91,6 +91,42 @@ describe('the reader', () => {
     expect(delivered.at(-1)).toBe(late.entityId);
   });
 
+  it('delivers a request before its decision, also when the deciding transaction began first', async () => {
+    const database = await sharedDatabase();
+    const { projectId, environments } = await seedProject(database.pool);
+    const actions: string[] = [];
+    const { read } = await startReader(database, {
+      onBatch: ({ events }) => actions.push(...events.map(({ action }) => action)),
+    });
+    const deciding = await database.pool.connect();
+    await deciding.query('BEGIN');
+    // It has its transaction id, too, before the request has one.
+    await deciding.query('SELECT now(), pg_current_xact_id()');
+    const change = randomUUID();
+    const asking = await database.pool.connect();
+    await asking.query('BEGIN');
+    await asking.query(
+      `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change)
+       VALUES ($1, $2, $3, 'bob', '{}')`,
+      [change, projectId, environments.prod],
+    );
+    await asking.query(
+      `INSERT INTO pending_change_entities (id, pending_change_id, entity, entity_id)
+       VALUES (gen_random_uuid(), $1, 'feature', gen_random_uuid())`,
+      [change],
+    );
+    await asking.query('COMMIT');
+    asking.release();
+    await deciding.query(
+      `UPDATE pending_changes SET status = 'approved', approved_by = 'alice', approved_at = now() WHERE id = $1`,
+      [change],
+    );
+    await deciding.query('COMMIT');
+    deciding.release();
+    await read();
+    expect(actions).toEqual(['pending', 'approved']);
+  });
+
   it('remembers only what a read can bring again', async () => {
     const database = await sharedDatabase();
     const { projectId, environments } = await seedProject(database.pool);

@@ -111,11 +111,11 @@ export const featureJson = `json_build_object(
       'version', concat_ws('.', f.xmin, p.xmin))`;
 
 /**
- * Within one created_at (one transaction) rows come in the order of their ids: by length, then by
- * text, which for numbers is their order; and a request before its decision.
+ * By created_at, and within one (mostly one transaction) a request before its decision, then in the order
+ * of their ids: by length, then by text, which for numbers is their order.
  */
-export const eventOrder = `v.created_at, v.xid, v.source, length(v.event_id), v.event_id,
-  v.action <> 'pending', v.entity, v.entity_id`;
+export const eventOrder = `v.created_at, (v.source = 'pending' AND v.action <> 'pending'), v.xid, v.source,
+  length(v.event_id), v.event_id, v.action, v.entity, v.entity_id`;
 
 /**
  * The rows of the view that somebody at a position has not been given: $1 watermark, $2 floor,
