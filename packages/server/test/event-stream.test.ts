@@ -63,7 +63,7 @@ async function open(
       ...(lastEventId === undefined ? {} : { 'Last-Event-ID': lastEventId }),
     },
   );
-  onTestFinished(() => stream.response.destroy());
+  onTestFinished(() => void stream.response.destroy());
   return stream;
 }
 

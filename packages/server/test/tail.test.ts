@@ -1,10 +1,7 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { randomUUID } from 'node:crypto';
 import { CloseCode } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { WebSocketServer } from 'ws';
-import { eventLine } from '../src/cli/tail-line.js';
+import { eventLine, jsonLine } from '../src/cli/tail-line.js';
 import { RunningCommand } from './command.js';
 import {
   createTestDatabase,
@@ -14,6 +11,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { Relay, unusedPort } from './relay.js';
+import { ScriptedServer, scriptedEvent } from './scripted-server.js';
 import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
 
 let database: TestDatabase;
@@ -59,21 +57,30 @@ async function change(): Promise<string> {
 }
 
 describe('tail', () => {
-  it('prints a line for each event of the channel: time, type, entity, id', async () => {
+  it('prints a line for each event of the channel: time, type, actor, entity, feature, id', async () => {
+    const featureId = randomUUID();
+    await database.pool.query(
+      `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, 'guest-checkout', 'Guests', 'simple')`,
+      [featureId, project.projectId],
+    );
     const tail = startTail();
     await tail.errorLine(watching);
     const other = project.environments.stage;
     await insertAudit(database.pool, { projectId: project.projectId, environmentId: other });
-    const featureId = await change();
+    const { prod: environmentId } = project.environments;
+    await insertAudit(database.pool, { projectId: project.projectId, environmentId, featureId });
     const line = await tail.line((text) => text.includes(featureId));
     expect(line).toMatch(
       new RegExp(
-        `^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z  feature_updated {11}feature {11}${featureId}$`,
+        `^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z  feature_updated {11}alice {9}feature {11}guest-checkout {12}${featureId}$`,
       ),
     );
     expect(tail.stdout).toBe(`${line}\n`);
     tail.signal('SIGINT');
-    expect((await tail.ended).code).toBe(0);
+    expect(await tail.ended).toMatchObject({
+      code: 0,
+      stderr: `flagcast: watching Web shop / prod at ${server.httpUrl}\n`,
+    });
   });
 
   it('takes the id of a project, and with --json prints what the server sent', async () => {
@@ -81,33 +88,30 @@ describe('tail', () => {
     await tail.errorLine(watching);
     const featureId = await change();
     const message: unknown = JSON.parse(await tail.line((text) => text.includes(featureId)));
-    expect(Object.keys(message as object)).toEqual([
-      'source',
-      'type',
-      'timestamp',
-      'project_id',
-      'environment',
+    expect(Object.keys(message as object).sort()).toEqual([
+      'action',
+      'actor',
+      'committed_at',
+      'cursor',
       'entity',
       'entity_id',
-      'action',
+      'environment',
+      'feature',
+      'feature_id',
+      'id',
+      'pending_change_id',
+      'project_id',
+      'seen_at',
+      'source',
+      'timestamp',
+      'type',
     ]);
-  });
-
-  it('connects again by itself when the line breaks', async () => {
-    const relay = await Relay.open(Number(new URL(server.httpUrl).port));
-    undo.push(async () => await relay.close());
-    const tail = startTail({ url: `http://127.0.0.1:${relay.port}` });
-    await tail.errorLine(watching);
-    relay.cut();
-    await tail.errorLine((line) => line.includes('connected again'));
-    const featureId = await change();
-    await tail.line((text) => text.includes(featureId));
   });
 
   it('waits for a server that is not there yet', async () => {
     const port = await unusedPort();
     const tail = startTail({ url: `http://127.0.0.1:${port}` });
-    await tail.errorLine((line) => /not connected: .*ECONNREFUSED/.test(line));
+    await tail.errorLine((line) => /not connected: .*ECONNREFUSED.*; trying again/.test(line));
     const relay = await Relay.open(Number(new URL(server.httpUrl).port), port);
     undo.push(async () => await relay.close());
     await tail.errorLine(watching);
@@ -134,7 +138,7 @@ describe('tail', () => {
     [
       'its id',
       (): object => ({ token: stranger.token, project: project.projectId }),
-      /HTTP 403.*project\.view/,
+      /may not see this project.*project\.view/,
     ],
     [
       'an environment that is none',
@@ -144,7 +148,7 @@ describe('tail', () => {
     [
       'a project that is none',
       (): object => ({ project: '11111111-1111-4111-8111-111111111111' }),
-      /HTTP 404.*no project/,
+      /no project with this project_id/,
     ],
     ['a token that is none', (): object => ({ token: 'nonsense' }), /HTTP 401.*token/],
     ['a server that is none', (): object => ({ url: 'nonsense' }), /--url/],
@@ -160,60 +164,58 @@ describe('tail', () => {
     const tail = startTail({ token });
     const { code, stderr } = await tail.ended;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/close code 4001.*\n.*HTTP 401.*expired.*\n$/s);
+    expect(stderr.trimEnd().split('\n').at(-1)).toBe(
+      'flagcast: The token has expired; start again with a fresh one (flagcast token makes them)',
+    );
     expect(stderr).not.toContain(token);
   });
 
-  it('reconnects or gives up as the close code says', async () => {
-    const codes = [CloseCode.slow, CloseCode.forbidden];
-    const http = createServer((_request, response) => {
-      const environments = [{ id: '1', key: 'prod', name: 'Production' }];
-      response.end(JSON.stringify({ projects: [{ id: 'p', name: 'Web shop', environments }] }));
-    });
-    const sockets = new WebSocketServer({ server: http });
-    sockets.on('connection', (socket) => socket.close(codes.shift(), 'said why'));
-    http.listen(0, '127.0.0.1');
-    await once(http, 'listening');
-    undo.push(async () => {
-      http.closeAllConnections();
-      http.close();
-      await once(http, 'close');
-    });
-    const { code, stderr } = await startTail({
-      url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
-    }).ended;
+  it('goes on or gives up as the close code says, and tells which', async () => {
+    const scripted = await ScriptedServer.open();
+    undo.push(async () => await scripted.close());
+    const tail = startTail({ url: scripted.url });
+    await tail.errorLine(watching);
+    (await scripted.connection()).end(CloseCode.slow, 'said why');
+    await tail.errorLine((line) => line === 'flagcast: live');
+    (await scripted.connection()).end(CloseCode.forbidden, 'no more');
+    const { code, stderr } = await tail.ended;
     expect(code).toBe(1);
-    expect(stderr.trimEnd().split('\n').slice(-2)).toEqual([
-      expect.stringContaining('connected again'),
-      'flagcast: The server ended the connection for good: said why (close code 4503)',
+    expect(
+      stderr
+        .trimEnd()
+        .split('\n')
+        .filter((line) => line !== 'flagcast: catching up'),
+    ).toEqual([
+      `flagcast: watching Web shop / prod at ${scripted.url}`,
+      expect.stringMatching(
+        /^flagcast: stale since \d\d:\d\d:\d\d, connecting again \(close code 4002: said why\)$/,
+      ),
+      'flagcast: live',
+      'flagcast: The server refused: no more (close code 4503)',
     ]);
   });
 });
 
 describe('a line of tail', () => {
-  const message = {
-    source: 'pending',
-    type: 'pending_change_created',
-    timestamp: '2025-09-26T12:00:00Z',
-    project_id: 'p',
-    environment: 'prod',
-    entity: 'rule',
-    entity_id: 'r1',
-    action: 'pending',
-  };
+  const event = { ...scriptedEvent(1), entity: 'rule', action: 'pending', type: 'pending_change_created' };
 
   it('is coloured by its action, on terminals only', () => {
-    const plain = eventLine(JSON.stringify(message), { colors: false });
-    expect(plain).toBe('2025-09-26T12:00:00Z  pending_change_created    rule              r1\n');
+    const plain = eventLine(event, { colors: false });
+    expect(plain).toBe(
+      '2025-09-26T12:00:00Z  pending_change_created    alice         rule              -                         f1\n',
+    );
 
-    expect(eventLine(JSON.stringify(message), { colors: true }).replace(/\x1b\[\d+m/g, '')).toBe(plain);
-    expect(eventLine(JSON.stringify(message), { colors: true })).not.toBe(plain);
+    expect(eventLine(event, { colors: true }).replace(/\x1b\[\d+m/g, '')).toBe(plain);
+    expect(eventLine(event, { colors: true })).not.toBe(plain);
   });
 
   it('never steers the terminal, whatever a row holds', () => {
-    const evil = { ...message, type: 'a\x1b[2J', entity_id: 'b\r\nc\x07\u202e' };
+    const evil = { ...event, type: 'a\x1b[2J', actor: '\x9b2J', entity_id: 'b\r\nc\x07\u202e\u{e0001}' };
 
-    expect(eventLine(JSON.stringify(evil), { colors: false })).not.toMatch(/[\x00-\x09\x0b-\x1f\u202e]/);
-    expect(eventLine(JSON.stringify(evil), { colors: false }).split('\n')).toHaveLength(2);
+    for (const line of [eventLine(evil, { colors: false }), jsonLine(evil)]) {
+      expect(line).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]|\p{Cf}/u);
+      expect(line.split('\n')).toHaveLength(2);
+    }
+    expect(JSON.parse(jsonLine(evil))).toEqual(evil);
   });
 });

@@ -1,14 +1,6 @@
 import { styleText } from 'node:util';
-import { z } from 'zod';
+import type { EventMessage } from '@flagcast/client';
 import { printable } from '../describe.js';
-
-const messageShape = z.object({
-  type: z.string(),
-  timestamp: z.string(),
-  entity: z.string(),
-  entity_id: z.string(),
-  action: z.string(),
-});
 
 const colorOfAction = new Map([
   ['created', 'green'],
@@ -20,30 +12,38 @@ const colorOfAction = new Map([
   ['cancelled', 'magenta'],
 ] as const);
 
-/** One event as an aligned line: time in UTC with milliseconds, type, entity, id. */
-export function eventLine(text: string, { colors }: { readonly colors: boolean }): string {
-  const message = messageShape.safeParse(parseJson(text));
-  if (!message.success) return `${printable(text)}\n`;
-  const { type, timestamp, entity, entity_id: entityId, action } = message.data;
-  const time = printable(timestamp.replace(/(\.\d{3})\d+/, '$1'));
+/** Wide enough for nearly all names of people; a longer one moves its own line only. */
+const ACTOR_WIDTH = 12;
+const FEATURE_WIDTH = 24;
+/** What stands where the server does not know: `cut` and `awk` count columns. */
+const UNKNOWN = '-';
+
+/** One event as an aligned line: time in UTC with milliseconds, type, actor, entity, feature key, id. */
+export function eventLine(event: EventMessage, { colors }: { readonly colors: boolean }): string {
+  const time = printable(event.timestamp.replace(/(\.\d{3})\d+/, '$1'));
   // The longest type and the longest entity that the contract knows.
-  const kind = printable(type).padEnd('pending_change_cancelled'.length);
-  const what = printable(entity).padEnd('feature_schedule'.length);
-  const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(action);
-  const shown = colors && color !== undefined ? styleText(color, kind, { validateStream: false }) : kind;
-  return `${time}  ${shown}  ${what}  ${printable(entityId)}\n`;
+  const type = printable(event.type).padEnd('pending_change_cancelled'.length);
+  const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(event.action);
+  const columns = [
+    time,
+    colors && color !== undefined ? styleText(color, type, { validateStream: false }) : type,
+    printable(event.actor ?? UNKNOWN).padEnd(ACTOR_WIDTH),
+    printable(event.entity).padEnd('feature_schedule'.length),
+    printable(event.feature?.key ?? UNKNOWN).padEnd(FEATURE_WIDTH),
+    printable(event.entity_id),
+  ];
+  return `${columns.join('  ')}\n`;
 }
 
-/** One event as the server sent it, on one line. */
-export function jsonLine(text: string): string {
-  // Between the tokens of JSON a line break is blank, and within its strings there is none.
-  return `${text.replace(/[\r\n]+/g, ' ')}\n`;
+/** One event as the server sent it, on one line of JSON. */
+export function jsonLine(event: EventMessage): string {
+  // The same JSON, but without what steers a terminal or what some programs take for the end of a line.
+  const json = JSON.stringify(event).replace(/[\x7f-\x9f\u2028\u2029]|\p{Cf}/gu, (character) =>
+    Array.from({ length: character.length }, (_unit, index) => escaped(character.charCodeAt(index))).join(''),
+  );
+  return `${json}\n`;
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+function escaped(unit: number): string {
+  return `\\u${unit.toString(16).padStart(4, '0')}`;
 }
