@@ -2,12 +2,16 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 export default defineConfig(
-  { ignores: ['**/dist/', '**/node_modules/', 'bench/results/'] },
+  { ignores: ['**/dist/', '**/node_modules/', 'bench/results/', 'packages/server/console/'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: {
       parserOptions: {
-        project: ['./tsconfig.check.json', './packages/client/tsconfig.check.json'],
+        project: [
+          './tsconfig.check.json',
+          './packages/client/tsconfig.check.json',
+          './packages/console/tsconfig.json',
+        ],
         tsconfigRootDir: import.meta.dirname,
       },
     },

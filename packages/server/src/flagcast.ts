@@ -18,6 +18,7 @@ import { MissedEventsSource } from './history/missed.js';
 import { SnapshotSource } from './history/snapshot.js';
 import { EventStreams } from './http/event-stream.js';
 import { createApp } from './http/app.js';
+import { builtConsoleDir } from './http/console-files.js';
 import { createMetrics } from './http/metrics.js';
 import type { DemoPerson } from './http/rest.js';
 import { SignIn } from './http/sign-in.js';
@@ -45,6 +46,8 @@ export interface FlagcastOptions {
   writes?: boolean;
   /** Whom the sign-in page offers with one click, passwords included: only ever for a demo. Default nobody. */
   demoPeople?: readonly DemoPerson[];
+  /** The folder of the built console, which is served at `/`; null serves none. Default: the one that comes with this package. */
+  consoleDir?: string | null;
   /** How many recent events are kept in memory for clients that come back. Default 10,000. */
   ringEvents?: number;
   /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
@@ -64,7 +67,7 @@ export interface FlagcastTiming extends SweepTiming {
 
 export interface Flagcast {
   readonly lifecycle: Lifecycle;
-  /** Answers HTTP requests: /healthz, /readyz, /metrics, and what /api/openapi.json describes. */
+  /** Answers HTTP requests: the console's pages, /healthz, /readyz, /metrics, and what /api/openapi.json describes. */
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
   /** Answers WebSocket upgrades on /api/ws of this server; other paths are left alone. */
   attach(server: Server): void;
@@ -220,6 +223,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       openConnections: () => peers.open.size,
       rememberedEvents: () => reader.rememberedEvents,
     }),
+    consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
     notReady: () => {
       if (closing !== null) return 'draining';
       if (lastReadAtMs === null) return 'the database has not been read yet';

@@ -245,7 +245,7 @@ describe('/api/projects', () => {
 
 describe('other requests', () => {
   it.each([
-    ['GET', '/'],
+    ['GET', '/nothing'],
     ['GET', '/api'],
     ['GET', '/healthz/more'],
     ['POST', '/healthz'],

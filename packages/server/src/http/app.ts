@@ -8,6 +8,7 @@ import { readGuarded } from '../changes/environments.js';
 import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { createConsoleApp } from './console-files.js';
 import type { EventStreams } from './event-stream.js';
 import { answerError, answerRefusal } from './problem.js';
 import { createRestApi, type RestOptions } from './rest.js';
@@ -22,6 +23,8 @@ export interface AppOptions extends RestOptions {
   lifecycle: Lifecycle;
   /** Why this server should get no new clients; null when it is ready for them. */
   notReady: () => string | null;
+  /** The folder of the built console; null to serve none. */
+  consoleDir: string | null;
 }
 
 interface AppEnv {
@@ -104,6 +107,8 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     openApi ??= app.getOpenAPI31Document(documentHead);
     return context.json(openApi);
   });
+
+  app.route('/', createConsoleApp(options.consoleDir));
 
   app.notFound((context) =>
     answerRefusal(context, {

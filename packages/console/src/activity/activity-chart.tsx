@@ -1,0 +1,96 @@
+import { Text } from '@mantine/core';
+import { useMemo } from 'react';
+import UPlot from 'uplot';
+import { useNowMs } from '../shell/ago.js';
+import { useTexts } from '../texts/texts.js';
+import type { HistoryItem } from './history-list.js';
+import { Plot, usePlotColors } from './plot.js';
+
+const spanMs = 30 * 60_000;
+const bucketMs = 30_000;
+
+interface ActivityChartProps {
+  readonly items: readonly HistoryItem[];
+  /** Nothing older is missing in `items`. */
+  readonly complete: boolean;
+}
+
+/** Events of the last half hour, a bar for each half minute. */
+export function ActivityChart({ items, complete }: ActivityChartProps) {
+  const { t, format } = useTexts();
+  const colors = usePlotColors();
+  const nowMs = useNowMs();
+  const last = Math.floor(nowMs / bucketMs);
+  const { data, total } = useMemo(() => {
+    const oldestMs = Date.parse(items.at(-1)?.created_at ?? '');
+    // What has not been loaded is not drawn as if nothing had happened.
+    const fromMs = complete || Number.isNaN(oldestMs) ? 0 : oldestMs;
+    const first = Math.max(last - spanMs / bucketMs, Math.floor(fromMs / bucketMs));
+    const counts = new Map<number, number>();
+    for (let bucket = first; bucket <= last; bucket += 1) counts.set(bucket, 0);
+    let counted = 0;
+    for (const { created_at: at } of items) {
+      const bucket = Math.min(last, Math.floor(Date.parse(at) / bucketMs));
+      const count = counts.get(bucket);
+      if (count === undefined) continue;
+      counts.set(bucket, count + 1);
+      counted += 1;
+    }
+    const buckets = [...counts.keys()].map((bucket) => (bucket * bucketMs) / 1_000);
+    return { data: [buckets, [...counts.values()]] as UPlot.AlignedData, total: counted };
+  }, [items, complete, last]);
+  const options = useMemo<Omit<UPlot.Options, 'width'>>(
+    () => ({
+      height: 110,
+      legend: { show: false },
+      cursor: { show: false },
+      scales: {
+        x: { range: (_plot, least, most) => [least, most + bucketMs / 1_000] },
+        y: { range: (_plot, _least, most) => [0, Math.max(4, most)] },
+      },
+      axes: [
+        {
+          stroke: colors.text,
+          grid: { show: false },
+          ticks: { show: false },
+          size: 24,
+          space: 70,
+          values: (_plot, seconds) => seconds.map((second) => format.time(second * 1_000)),
+        },
+        {
+          stroke: colors.text,
+          grid: { stroke: colors.grid, width: 1 },
+          ticks: { show: false },
+          size: 34,
+          incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000],
+          space: 28,
+        },
+      ],
+      series: [
+        {},
+        {
+          fill: colors.main,
+          stroke: colors.main,
+          width: 0,
+          points: { show: false },
+          ...barsPath(),
+        },
+      ],
+    }),
+    [colors, format],
+  );
+  const label = t.activity.chart(total);
+  return (
+    <>
+      <Text size="xs" c="dimmed" mb={4}>
+        {label}
+      </Text>
+      <Plot options={options} data={data} label={label} />
+    </>
+  );
+}
+
+function barsPath(): Pick<UPlot.Series, 'paths'> {
+  const paths = UPlot.paths.bars?.({ size: [0.8, 16], align: 1 });
+  return paths === undefined ? {} : { paths };
+}

@@ -1,0 +1,92 @@
+import { Avatar, Badge, Text } from '@mantine/core';
+import { memo } from 'react';
+import { Link } from 'react-router';
+import type { FieldDiff } from '../api/types.js';
+import { DiffList } from '../feature/diff-list.js';
+import { Ago } from '../shell/ago.js';
+import { placePath, usePlace } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+
+/** What a line of the history is made of: an entry of the audit log, or a step of an approval. */
+export interface HistoryItem {
+  readonly id: string;
+  readonly created_at: string;
+  readonly action: string;
+  readonly entity: string;
+  readonly feature_id: string | null;
+  readonly feature_name: string | null;
+  readonly username: string | null;
+  readonly diff: readonly FieldDiff[];
+}
+
+interface HistoryListProps {
+  readonly entries: readonly HistoryItem[];
+  /** Whether to say which feature an entry is about. */
+  readonly withFeature: boolean;
+}
+
+/** Entries by day, newest first. */
+export function HistoryList({ entries, withFeature }: HistoryListProps) {
+  const { format } = useTexts();
+  const days = new Map<string, HistoryItem[]>();
+  for (const entry of entries) {
+    const day = format.day(Date.parse(entry.created_at));
+    const ofDay = days.get(day);
+    if (ofDay === undefined) days.set(day, [entry]);
+    else ofDay.push(entry);
+  }
+  return [...days].map(([day, ofDay]) => (
+    <section key={day} aria-label={day}>
+      <Text size="xs" fw={650} c="dimmed" className="fc-day" component="h3">
+        {day}
+      </Text>
+      <ol className="fc-history">
+        {ofDay.map((entry) => (
+          <HistoryLine key={entry.id} entry={entry} withFeature={withFeature} />
+        ))}
+      </ol>
+    </section>
+  ));
+}
+
+const colors: Readonly<Record<string, string>> = {
+  created: 'teal',
+  approved: 'teal',
+  deleted: 'red',
+  rejected: 'red',
+  pending: 'yellow',
+  cancelled: 'gray',
+};
+
+interface HistoryLineProps {
+  readonly entry: HistoryItem;
+  readonly withFeature: boolean;
+}
+
+const HistoryLine = memo(function HistoryLine({ entry, withFeature }: HistoryLineProps) {
+  const { t, format } = useTexts();
+  const { project, environment } = usePlace();
+  const { action, entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
+  const actions: Readonly<Record<string, string>> = t.actions;
+  const entities: Readonly<Record<string, string>> = t.entities;
+  return (
+    <li className="fc-entry" data-action={action}>
+      <Avatar name={username ?? '?'} color="initials" size={30} aria-hidden="true" />
+      <div>
+        <Text size="sm" component="div" className="fc-entry-title">
+          <strong>{username ?? t.activity.system}</strong>
+          <Badge variant="light" color={colors[action] ?? 'blue'} tt="none" size="md" mx={6}>
+            {actions[action] ?? action} · {entities[entity] ?? entity}
+          </Badge>
+          {withFeature && featureId !== null && name !== null && (
+            <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>{name}</Link>
+          )}
+        </Text>
+        <DiffList diff={entry.diff} />
+      </div>
+      <Text size="xs" c="dimmed" component="span" className="fc-entry-time">
+        {format.time(Date.parse(at))} · <Ago at={at} />
+      </Text>
+    </li>
+  );
+});

@@ -1,0 +1,25 @@
+import { Button } from '@mantine/core';
+import { PauseIcon, PlayIcon } from '../shell/icons.js';
+import { useTexts } from '../texts/texts.js';
+
+interface PauseButtonProps {
+  readonly paused: boolean;
+  /** How many events have come since the pause. */
+  readonly waiting: number;
+  readonly onChange: (paused: boolean) => void;
+}
+
+/** Holds the page still, and lets go of it. */
+export function PauseButton({ paused, waiting, onChange }: PauseButtonProps) {
+  const { t } = useTexts();
+  return (
+    <Button
+      {...(paused ? { variant: 'filled', color: 'orange.9' } : { variant: 'default' })}
+      leftSection={paused ? <PlayIcon size={16} /> : <PauseIcon size={16} />}
+      aria-pressed={paused}
+      onClick={() => onChange(!paused)}
+    >
+      {paused ? t.activity.goOn(waiting) : t.activity.pause}
+    </Button>
+  );
+}

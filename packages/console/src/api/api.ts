@@ -1,0 +1,74 @@
+/** The server's answer to a request that it refused, or null where no answer came. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  /** 0 where the server was not reached. */
+  readonly status: number;
+  /** The server's word for it, e.g. `stale_version`; `unreachable` where it was not reached. */
+  readonly code: string;
+  /** What is wrong with each field, by its name. */
+  readonly fields: Readonly<Record<string, string>>;
+  /** The whole answer: some codes bring more than a message. */
+  readonly body: Readonly<Record<string, unknown>>;
+
+  constructor(status: number, body: Readonly<Record<string, unknown>>) {
+    super(typeof body['message'] === 'string' ? body['message'] : `HTTP ${status}`);
+    this.status = status;
+    this.code = typeof body['code'] === 'string' ? body['code'] : 'unreachable';
+    this.fields = (body['fields'] as Record<string, string> | undefined) ?? {};
+    this.body = body;
+  }
+}
+
+export interface Api {
+  /** Resolves with the answer's status and body. Rejects with an ApiError. */
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- what an address answers is the server's word: the caller names it
+  readonly send: <Answer>(
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
+    path: string,
+    body?: unknown,
+  ) => Promise<{ readonly status: number; readonly body: Answer }>;
+  /** `send` of a GET, for its body. */
+  readonly get: <Answer>(path: string) => Promise<Answer>;
+}
+
+const requestTimeoutMs = 30_000;
+
+/**
+ * Requests to the server that served the page. `token` gives the token to send, null without one;
+ * `onTokenRefused` is called when the server no longer takes it.
+ */
+export function createApi(options: {
+  readonly token: () => string | null;
+  readonly onTokenRefused: () => void;
+}): Api {
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as above
+  const send: Api['send'] = async <Answer>(method: string, path: string, body?: unknown) => {
+    const token = options.token();
+    let response: Response;
+    try {
+      response = await fetch(path, {
+        method,
+        headers: {
+          ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal: AbortSignal.timeout(requestTimeoutMs),
+      });
+    } catch (error) {
+      throw new ApiError(0, { code: 'unreachable', message: String(error) });
+    }
+    const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+    if (response.ok) return { status: response.status, body: answer as Answer };
+    const refusal = new ApiError(response.status, answer);
+    if (
+      response.status === 401 &&
+      token !== null &&
+      (refusal.code.startsWith('token_') || refusal.code === 'unknown_user')
+    ) {
+      options.onTokenRefused();
+    }
+    throw refusal;
+  };
+  return { send, get: async <Answer>(path: string) => (await send<Answer>('GET', path)).body };
+}

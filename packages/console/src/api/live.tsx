@@ -1,0 +1,82 @@
+import { type Channel, type ChannelState, type Client, createClient } from '@flagcast/client';
+import { createContext, type ReactNode, use, useEffect, useState, useSyncExternalStore } from 'react';
+import { useGround } from '../sign-in/session-context.js';
+import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
+import { createLastChanges, type LastChanges } from '../features/last-changes.js';
+
+const ClientContext = createContext<Client | null>(null);
+
+/** One live connection for whoever is signed in; all channels go over it. */
+export function LiveClient({ children }: { readonly children: ReactNode }) {
+  const { session } = useGround();
+  const [client, setClient] = useState<Client | null>(null);
+  useEffect(() => {
+    const opened = createClient({
+      url: '/',
+      getToken: session.awaitToken,
+      activityLimit: 500,
+      // What is being tried again shows in the freshness chip.
+      onError: () => undefined,
+    });
+    setClient(opened);
+    return opened.close;
+  }, [session]);
+  return client === null ? null : <ClientContext value={client}>{children}</ClientContext>;
+}
+
+export function useClient(): Client {
+  const client = use(ClientContext);
+  if (client === null) throw new Error('there is no LiveClient');
+  return client;
+}
+
+/** The environment on the screen, and what is remembered of its events. */
+export interface LiveChannel {
+  readonly channel: Channel;
+  readonly deliveries: Deliveries;
+  readonly lastChanges: LastChanges;
+}
+
+const ChannelContext = createContext<LiveChannel | null>(null);
+
+interface LiveChannelProps {
+  readonly projectId: string;
+  readonly env: string;
+  readonly children: ReactNode;
+}
+
+/** Opens the channel for the pages inside; another environment is another channel. */
+export function LiveChannelProvider({ projectId, env, children }: LiveChannelProps) {
+  const client = useClient();
+  const [live, setLive] = useState<LiveChannel | null>(null);
+  useEffect(() => {
+    const channel = client.channel({ projectId, env });
+    const deliveries = createDeliveries(client, channel);
+    const lastChanges = createLastChanges(channel);
+    setLive({ channel, deliveries, lastChanges });
+    return () => {
+      deliveries.stop();
+      lastChanges.stop();
+      channel.close();
+    };
+  }, [client, projectId, env]);
+  if (live?.channel.projectId !== projectId || live.channel.env !== env) return null;
+  return <ChannelContext value={live}>{children}</ChannelContext>;
+}
+
+export function useLiveChannel(): LiveChannel {
+  const live = use(ChannelContext);
+  if (live === null) throw new Error('there is no LiveChannelProvider');
+  return live;
+}
+
+/** A part of the channel's state. The selector must give the same object until that part changes. */
+export function useChannelState<Part>(select: (state: ChannelState) => Part): Part {
+  const { channel } = useLiveChannel();
+  return useSyncExternalStore(channel.subscribe, () => select(channel.getState()));
+}
+
+export const selectFeatures = (state: ChannelState): ChannelState['features'] => state.features;
+export const selectPending = (state: ChannelState): ChannelState['pendingChanges'] => state.pendingChanges;
+export const selectStatus = (state: ChannelState): ChannelState['status'] => state.status;
+export const selectActivity = (state: ChannelState): ChannelState['activity'] => state.activity;

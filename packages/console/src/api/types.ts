@@ -1,0 +1,122 @@
+import type { FeatureState } from '@flagcast/client';
+
+/** The answer of `GET /api/auth/mode`, which needs no token. */
+export interface SignInMode {
+  readonly sign_in: 'password' | 'token';
+  /** Only in the embedded demo; their passwords are `<username>-demo`. */
+  readonly demo_people: readonly { readonly username: string; readonly about: string }[];
+  /** Names the server process. */
+  readonly server: string;
+  readonly guarantee: 'exact' | 'overlap';
+}
+
+export interface SignedIn {
+  readonly token: string;
+  /** RFC 3339. */
+  readonly expires_at: string;
+}
+
+export interface Me {
+  readonly user: { readonly id: string; readonly username: string; readonly is_superuser: boolean };
+  readonly projects: readonly {
+    readonly id: string;
+    readonly permissions: readonly string[];
+  }[];
+  readonly writes: boolean;
+}
+
+export interface Environment {
+  readonly id: string;
+  readonly key: string;
+  readonly name: string;
+  /** A change here waits for somebody's approval. */
+  readonly guarded: boolean;
+}
+
+export interface Project {
+  readonly id: string;
+  readonly name: string;
+  readonly environments: readonly Environment[];
+}
+
+/** A value of a field: anything that JSON can hold. */
+type FieldValue = unknown;
+
+/** One field's change. */
+export interface FieldDiff {
+  readonly field: string;
+  readonly old: FieldValue;
+  readonly new: FieldValue;
+}
+
+export interface AuditEntry {
+  readonly id: string;
+  readonly created_at: string;
+  /** `created`, `updated`, `deleted`, or what a host calls it. */
+  readonly action: string;
+  readonly entity: string;
+  readonly entity_id: string;
+  readonly feature_id: string;
+  /** As it is now; null where the feature is gone. */
+  readonly feature_key: string | null;
+  readonly feature_name: string | null;
+  readonly username: string;
+  readonly diff: readonly FieldDiff[];
+}
+
+export interface AuditPage {
+  readonly entries: readonly AuditEntry[];
+  /** What to give as `before` for what is older; null at the end. */
+  readonly next: string | null;
+}
+
+export interface ChangedEntity {
+  readonly entity: string;
+  readonly entity_id: string;
+  /** `insert`, `update`, `delete`; null where the request does not say. */
+  readonly action: string | null;
+  readonly feature_id: string | null;
+  readonly feature_key: string | null;
+  readonly feature_name: string | null;
+  readonly diff: readonly FieldDiff[];
+}
+
+/** A request that waits. */
+export interface OpenChange {
+  readonly id: string;
+  readonly project_id: string;
+  /** The project's name. */
+  readonly project: string;
+  /** The environment's key. */
+  readonly environment: string;
+  readonly environment_name: string;
+  readonly requested_by: string;
+  readonly created_at: string;
+  readonly reason: string | null;
+  readonly entities: readonly ChangedEntity[];
+  /** Whether whoever asks asked for it. */
+  readonly own: boolean;
+  /** Whether whoever asks may approve and reject it. */
+  readonly may_decide: boolean;
+  readonly may_cancel: boolean;
+}
+
+export interface PartState {
+  readonly id: string;
+  readonly [field: string]: unknown;
+}
+
+export interface FeatureDetails {
+  readonly feature: FeatureState;
+  readonly rules: readonly PartState[];
+  readonly schedules: readonly PartState[];
+}
+
+/** What `PATCH /api/features/:id` can set. */
+export interface FeatureFields {
+  readonly name: string;
+  readonly description: string | null;
+  readonly enabled: boolean;
+  readonly default_value: string;
+  readonly rollout_key: string | null;
+}

@@ -1,0 +1,184 @@
+import { Avatar, Badge, Button, Group, Paper, Stack, Text, Title } from '@mantine/core';
+import { useQueryClient } from '@tanstack/react-query';
+import { useState } from 'react';
+import { Link } from 'react-router';
+import { ApiError } from '../api/api.js';
+import type { ChangedEntity, OpenChange } from '../api/types.js';
+import { DiffList } from '../feature/diff-list.js';
+import { ReasonDialog } from '../features/reason-dialog.js';
+import { Ago } from '../shell/ago.js';
+import { CheckIcon, CloseIcon } from '../shell/icons.js';
+import { useMessages } from '../shell/messages.js';
+import { placePath, usePlace } from '../shell/place.js';
+import { useApi } from '../sign-in/session-context.js';
+import { useTexts } from '../texts/texts.js';
+import { type Decision, useOpenChanges } from './open-changes.js';
+
+interface ChangeCardProps {
+  readonly change: OpenChange;
+  /** Whether to say which environment and feature it is about. */
+  readonly withPlace?: boolean;
+}
+
+const decisionColors: Readonly<Record<string, string>> = {
+  approved: 'teal',
+  rejected: 'red',
+  cancelled: 'gray',
+};
+
+/** A request: who wants what, why, and what may be done about it. */
+export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
+  const { t } = useTexts();
+  const { decisions } = useOpenChanges();
+  const decision = decisions.get(change.id);
+  const decided: Readonly<Record<string, (by: string | null) => string>> = t.approvals.decided;
+  const feature = change.entities.find(({ feature_id: id }) => id !== null);
+  return (
+    <Paper
+      withBorder
+      p="lg"
+      component="article"
+      className="fc-change"
+      data-decided={decision?.status}
+      aria-label={t.approvals.cardLabel(change.requested_by, feature?.feature_name ?? null)}
+    >
+      <Stack gap="sm">
+        <Group justify="space-between" align="flex-start" wrap="nowrap">
+          <Group gap="sm" wrap="nowrap">
+            <Avatar name={change.requested_by} color="initials" size={36} aria-hidden="true" />
+            <div>
+              <Title order={2} className="fc-wrap">
+                {withPlace && feature !== undefined ? (
+                  <Link
+                    to={`${placePath(change.project_id, change.environment, 'features')}/${feature.feature_id}`}
+                  >
+                    {feature.feature_name ?? t.approvals.deletedFeature}
+                  </Link>
+                ) : (
+                  t.approvals.waits
+                )}
+              </Title>
+              <Text size="sm" c="dimmed" component="div">
+                {t.approvals.askedBy(change.requested_by)} <Ago at={change.created_at} />
+              </Text>
+            </div>
+          </Group>
+          <Badge variant="default" tt="none" fw={500} size="lg" className="fc-shrink">
+            {withPlace ? `${change.project} / ` : ''}
+            {change.environment}
+          </Badge>
+        </Group>
+        {change.reason !== null && <blockquote className="fc-reason">{change.reason}</blockquote>}
+        {change.entities.map((entity) => (
+          <EntityDiff key={`${entity.entity} ${entity.entity_id}`} entity={entity} />
+        ))}
+        {decision !== undefined && (
+          <Badge
+            color={decisionColors[decision.status] ?? 'gray'}
+            variant="light"
+            tt="none"
+            size="lg"
+            role="status"
+          >
+            {decided[decision.status]?.(decision.by) ?? decision.status}
+          </Badge>
+        )}
+        <Decide change={change} decision={decision} />
+      </Stack>
+    </Paper>
+  );
+}
+
+function EntityDiff({ entity }: { readonly entity: ChangedEntity }) {
+  const { t } = useTexts();
+  const verbs: Readonly<Record<string, string>> = t.approvals.verbs;
+  const entities: Readonly<Record<string, string>> = t.entities;
+  return (
+    <div>
+      <Text size="sm" fw={600}>
+        {verbs[entity.action ?? 'update'] ?? entity.action} · {entities[entity.entity] ?? entity.entity}
+      </Text>
+      <DiffList diff={entity.diff} />
+    </div>
+  );
+}
+
+interface DecideProps {
+  readonly change: OpenChange;
+  readonly decision: Decision | undefined;
+}
+
+/** The buttons: those that the person may press, and none that has become stale. */
+function Decide({ change, decision }: DecideProps) {
+  const { t } = useTexts();
+  const api = useApi();
+  const queries = useQueryClient();
+  const { me } = usePlace();
+  const { tell, tellError } = useMessages();
+  const [busy, setBusy] = useState<string | null>(null);
+  const [rejecting, setRejecting] = useState(false);
+  const decide = async (step: 'approve' | 'reject' | 'cancel', body: object = {}): Promise<void> => {
+    setBusy(step);
+    try {
+      await api.send('POST', `/api/pending-changes/${change.id}/${step}`, body);
+    } catch (error) {
+      if (error instanceof ApiError && error.code === 'already_decided') {
+        const { status, by } = error.body as { status: string; by: string | null };
+        const decided: Readonly<Record<string, (who: string | null) => string>> = t.approvals.decided;
+        tell('problem', t.approvals.tooLate(decided[status]?.(by) ?? status));
+      } else tellError(error);
+      void queries.invalidateQueries({ queryKey: ['open-changes'] });
+    } finally {
+      setBusy(null);
+      setRejecting(false);
+    }
+  };
+  if (!me.writes) return null;
+  const off = decision !== undefined || busy !== null;
+  return (
+    <Group gap="xs">
+      {change.may_decide && (
+        <>
+          <Button
+            color="teal.9"
+            leftSection={<CheckIcon size={16} />}
+            disabled={off && busy !== 'approve'}
+            loading={busy === 'approve'}
+            onClick={() => void decide('approve')}
+          >
+            {t.approvals.approve}
+          </Button>
+          <Button
+            variant="default"
+            leftSection={<CloseIcon size={16} />}
+            disabled={off}
+            onClick={() => setRejecting(true)}
+          >
+            {t.approvals.reject}
+          </Button>
+        </>
+      )}
+      {change.may_cancel && (
+        <Button variant="default" disabled={off} onClick={() => void decide('cancel')}>
+          {t.approvals.cancel}
+        </Button>
+      )}
+      {change.own && !change.may_decide && (
+        <Text size="sm" c="dimmed">
+          {t.approvals.own}
+        </Text>
+      )}
+      {rejecting && decision === undefined && (
+        <ReasonDialog
+          title={t.approvals.rejectTitle}
+          explanation={t.approvals.whyReject(change.requested_by)}
+          submitLabel={t.approvals.reject}
+          submitColor="red"
+          busy={busy === 'reject'}
+          onClose={() => setRejecting(false)}
+          onSubmit={(reason) => void decide('reject', { reason })}
+        />
+      )}
+    </Group>
+  );
+}

@@ -1,0 +1,109 @@
+import type { EventMessage } from '@flagcast/client';
+import { maxChannels } from '@flagcast/protocol';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { useClient } from '../api/live.js';
+import type { OpenChange } from '../api/types.js';
+import { usePlace } from '../shell/place.js';
+import { useApi } from '../sign-in/session-context.js';
+
+/** How a change has been decided. */
+export interface Decision {
+  /** `approved`, `rejected` or `cancelled`. */
+  readonly status: string;
+  readonly by: string | null;
+}
+
+interface OpenChanges {
+  /** What waits, over all environments, newest first. */
+  readonly open: readonly OpenChange[];
+  /** What has been decided since the page was opened, by the change's id. */
+  readonly decisions: ReadonlyMap<string, Decision>;
+  /** All that waits or has waited since the page was opened, newest first. */
+  readonly all: readonly OpenChange[];
+  readonly error: Error | null;
+  readonly loading: boolean;
+}
+
+const OpenChangesContext = createContext<OpenChanges | null>(null);
+
+export function useOpenChanges(): OpenChanges {
+  const changes = use(OpenChangesContext);
+  if (changes === null) throw new Error('there is no OpenChangesProvider');
+  return changes;
+}
+
+/** Environments that cannot have a channel of their own are asked for this often. */
+const pollEveryMs = 20_000;
+
+/** Keeps what waits, in all environments that the person may see. */
+export function OpenChangesProvider({ children }: { readonly children: ReactNode }) {
+  const api = useApi();
+  const queries = useQueryClient();
+  const [decisions, setDecisions] = useState<ReadonlyMap<string, Decision>>(new Map());
+  const [known, setKnown] = useState<ReadonlyMap<string, OpenChange>>(new Map());
+  const { data, error } = useQuery({
+    queryKey: ['open-changes'],
+    queryFn: async () =>
+      (await api.get<{ pending_changes: readonly OpenChange[] }>('/api/pending-changes')).pending_changes,
+    refetchInterval: pollEveryMs,
+  });
+  useEffect(() => {
+    if (data === undefined) return;
+    setKnown((before) => new Map([...before, ...data.map((change) => [change.id, change] as const)]));
+  }, [data]);
+  useApprovalEvents((event) => {
+    const { pending_change_id: id, action, actor } = event;
+    if (id === null) return;
+    // The event comes before any answer to a question: the button is gone before it can be pressed.
+    if (action !== 'pending')
+      setDecisions((before) => new Map(before).set(id, { status: action, by: actor }));
+    void queries.invalidateQueries({ queryKey: ['open-changes'] });
+  }, data);
+  const value = useMemo<OpenChanges>(() => {
+    const open = (data ?? []).filter(({ id }) => !decisions.has(id));
+    const openIds = new Set(open.map(({ id }) => id));
+    const all = [...known.values()].filter(({ id }) => openIds.has(id) || decisions.has(id));
+    all.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
+    return { open, decisions, all, error, loading: data === undefined && error === null };
+  }, [data, decisions, known, error]);
+  return <OpenChangesContext value={value}>{children}</OpenChangesContext>;
+}
+
+/** Listens where approvals happen: the guarded environments, and those in which something waits. */
+function useApprovalEvents(
+  onEvent: (event: EventMessage) => void,
+  open: readonly OpenChange[] | undefined,
+): void {
+  const client = useClient();
+  const { projects, project: here, environment } = usePlace();
+  const [listener] = useState<{ current: (event: EventMessage) => void }>(() => ({ current: onEvent }));
+  useEffect(() => {
+    listener.current = onEvent;
+  });
+  const names = useMemo(() => {
+    const waiting = new Set(open?.map((change) => `${change.project_id}/${change.environment}`));
+    const watched = projects.flatMap(({ id, environments }) =>
+      environments
+        .filter(({ key, guarded }) => guarded || waiting.has(`${id}/${key}`))
+        .map(({ key }) => `${id}/${key}`),
+    );
+    const first = `${here.id}/${environment.key}`;
+    // A text, so that the channels stay open while the set stays the same.
+    return [first, ...watched.filter((name) => name !== first)].slice(0, maxChannels - 1).join(' ');
+  }, [projects, open, here, environment]);
+  useEffect(() => {
+    const channels = names.split(' ').map((name) => {
+      const [projectId = '', env = ''] = name.split('/');
+      const channel = client.channel({ projectId, env });
+      const stop = channel.onEvent((event) => listener.current(event));
+      return () => {
+        stop();
+        channel.close();
+      };
+    });
+    return () => {
+      for (const close of channels) close();
+    };
+  }, [client, names, listener]);
+}

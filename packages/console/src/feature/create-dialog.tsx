@@ -1,0 +1,105 @@
+import { Button, Group, Modal, Stack, Text, Textarea, TextInput } from '@mantine/core';
+import { type SubmitEvent, useState } from 'react';
+import { useNavigate } from 'react-router';
+import { useMessages } from '../shell/messages.js';
+import { placePath, usePlace } from '../shell/place.js';
+import { ApiError } from '../api/api.js';
+import { useApi } from '../sign-in/session-context.js';
+import { useTexts } from '../texts/texts.js';
+
+/** Makes a feature, off in all environments, and leads to its page. */
+export default function CreateDialog({ onClose }: { readonly onClose: () => void }) {
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  const api = useApi();
+  const navigate = useNavigate();
+  const { tellError } = useMessages();
+  const [name, setName] = useState('');
+  const [key, setKey] = useState<string | null>(null);
+  const [description, setDescription] = useState('');
+  const [problems, setProblems] = useState<Readonly<Record<string, string>>>({});
+  const [busy, setBusy] = useState(false);
+  const wantedKey = key ?? keyFor(name);
+  const create = async (): Promise<void> => {
+    setBusy(true);
+    try {
+      const { body } = await api.send<{ id: string }>('POST', '/api/features', {
+        project_id: project.id,
+        key: wantedKey,
+        name,
+        description: description === '' ? null : description,
+        kind: 'simple',
+      });
+      onClose();
+      void navigate(`${placePath(project.id, environment.key, 'features')}/${body.id}`);
+    } catch (error) {
+      setProblems(error instanceof ApiError ? error.fields : {});
+      if (!(error instanceof ApiError) || Object.keys(error.fields).length === 0) tellError(error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  const submit = (event: SubmitEvent): void => {
+    event.preventDefault();
+    void create();
+  };
+  return (
+    <Modal
+      opened
+      onClose={onClose}
+      title={t.features.create}
+      closeButtonProps={{ 'aria-label': t.shell.close }}
+      centered
+    >
+      <form onSubmit={submit}>
+        <Stack>
+          <TextInput
+            label={t.fields.name}
+            value={name}
+            onChange={(event) => setName(event.currentTarget.value)}
+            error={problems['name']}
+            required
+            data-autofocus
+          />
+          <TextInput
+            label={t.fields.key}
+            description={t.feature.keyWhy}
+            value={wantedKey}
+            onChange={(event) => setKey(event.currentTarget.value)}
+            error={problems['key']}
+            spellCheck={false}
+            required
+          />
+          <Textarea
+            label={t.fields.description}
+            value={description}
+            onChange={(event) => setDescription(event.currentTarget.value)}
+            error={problems['description']}
+          />
+          <Text size="sm" c="dimmed">
+            {t.feature.createdOff}
+          </Text>
+          <Group justify="flex-end">
+            <Button variant="default" onClick={onClose}>
+              {t.shell.cancel}
+            </Button>
+            <Button type="submit" loading={busy}>
+              {t.features.create}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Modal>
+  );
+}
+
+const longestKey = 50;
+
+/** A key that says what the name says. */
+function keyFor(name: string): string {
+  return name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-|-$/g, '')
+    .slice(0, longestKey);
+}

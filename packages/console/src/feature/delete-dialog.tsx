@@ -1,0 +1,80 @@
+import type { FeatureState } from '@flagcast/client';
+import { Button, Code, Group, Modal, Stack, Text, Textarea, TextInput } from '@mantine/core';
+import { type SubmitEvent, useState } from 'react';
+import { useWrite } from '../features/use-write.js';
+import { usePlace } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+
+interface DeleteDialogProps {
+  readonly feature: FeatureState;
+  readonly onClose: () => void;
+  readonly onDeleted: () => void;
+}
+
+/** Deletes the feature in all environments once its key has been typed; where one is guarded it makes a request. */
+export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDialogProps) {
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  const { busy, send } = useWrite();
+  const [typed, setTyped] = useState('');
+  const [reason, setReason] = useState('');
+  const guarded = project.environments.some((each) => each.guarded);
+  const ready = typed === feature.key && (!guarded || reason.trim() !== '');
+  const submit = (event: SubmitEvent): void => {
+    event.preventDefault();
+    if (ready) void remove();
+  };
+  const remove = async (): Promise<void> => {
+    const outcome = await send('DELETE', `/api/features/${feature.id}`, {
+      env: environment.key,
+      version: feature.version,
+      ...(guarded ? { reason: reason.trim() } : {}),
+    });
+    if (outcome === 'done') onDeleted();
+    else if (outcome === 'requested') onClose();
+  };
+  return (
+    <Modal
+      opened
+      onClose={onClose}
+      title={t.feature.deleteTitle(feature.name)}
+      closeButtonProps={{ 'aria-label': t.shell.close }}
+      centered
+    >
+      <form onSubmit={submit}>
+        <Stack>
+          <Text size="sm">{guarded ? t.feature.deleteAsk : t.feature.deleteWarning}</Text>
+          <TextInput
+            label={
+              <>
+                {t.feature.deleteType} <Code>{feature.key}</Code>
+              </>
+            }
+            value={typed}
+            onChange={(event) => setTyped(event.currentTarget.value)}
+            autoComplete="off"
+            spellCheck={false}
+            data-autofocus
+          />
+          {guarded && (
+            <Textarea
+              label={t.approvals.reason}
+              value={reason}
+              onChange={(event) => setReason(event.currentTarget.value)}
+              maxLength={500}
+              required
+            />
+          )}
+          <Group justify="flex-end">
+            <Button variant="default" onClick={onClose}>
+              {t.shell.cancel}
+            </Button>
+            <Button type="submit" color="red" disabled={!ready} loading={busy}>
+              {guarded ? t.approvals.request : t.feature.delete}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Modal>
+  );
+}

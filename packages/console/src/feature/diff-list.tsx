@@ -1,0 +1,56 @@
+import { Text } from '@mantine/core';
+import type { FieldDiff } from '../api/types.js';
+import { useTexts } from '../texts/texts.js';
+import { FieldValue } from './field-value.js';
+
+/** What a field is called on the screen. */
+export function useFieldName(): (field: string) => string {
+  const { t } = useTexts();
+  const names: Readonly<Record<string, string>> = t.fields;
+  return (field) => names[field] ?? field;
+}
+
+/** These only say what the entry's title says already. */
+const unsaid = new Set(['id', 'feature_id', 'project_id', 'environment_id']);
+
+interface DiffListProps {
+  readonly diff: readonly FieldDiff[];
+}
+
+/** Field by field: what it was, what it is. Fields that were and are empty are left out. */
+export function DiffList({ diff }: DiffListProps) {
+  const { t } = useTexts();
+  const fieldName = useFieldName();
+  const told = diff.filter(
+    (each) => !unsaid.has(each.field) && ((each.old ?? '') !== '' || (each.new ?? '') !== ''),
+  );
+  if (told.length === 0) return null;
+  return (
+    <dl className="fc-diff">
+      {told.map(({ field, old, new: now }) => (
+        <div key={field}>
+          <dt>{fieldName(field)}</dt>
+          <dd>
+            {(old ?? null) !== null && (
+              <del>
+                <span className="fc-hidden">{t.feature.was} </span>
+                <FieldValue value={old} />
+              </del>
+            )}
+            {(old ?? null) !== null && (now ?? null) !== null && (
+              <Text component="span" c="dimmed" aria-hidden="true">
+                →
+              </Text>
+            )}
+            {(now ?? null) !== null && (
+              <ins>
+                <span className="fc-hidden">{t.feature.is} </span>
+                <FieldValue value={now} />
+              </ins>
+            )}
+          </dd>
+        </div>
+      ))}
+    </dl>
+  );
+}

@@ -1,0 +1,145 @@
+import type { FeatureState } from '@flagcast/client';
+import { Button, Group, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
+import { type SubmitEvent, useState } from 'react';
+import { ReasonDialog } from '../features/reason-dialog.js';
+import { useWrite } from '../features/use-write.js';
+import { useMessages } from '../shell/messages.js';
+import { usePlace, useRights } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+import { ForeignChanges } from './foreign-changes.js';
+import { useEdit } from './use-edit.js';
+
+interface EditFormProps {
+  readonly feature: FeatureState;
+  /** Who changed it last, as far as the page knows. */
+  readonly changedBy: string | null;
+  /** It has been deleted: nothing can be saved any more. */
+  readonly gone: boolean;
+}
+
+/** The feature's fields. Saving sends only what was changed, and the version that it was changed from. */
+export function EditForm({ feature, changedBy, gone }: EditFormProps) {
+  const { t } = useTexts();
+  const { environment } = usePlace();
+  const rights = useRights();
+  const { busy, send } = useWrite();
+  const { tell } = useMessages();
+  const edit = useEdit(feature, changedBy);
+  const [asking, setAsking] = useState(false);
+  const [problems, setProblems] = useState<Readonly<Record<string, string>>>({});
+  const { mine } = edit;
+  const dirty = Object.keys(edit.changed).length > 0;
+
+  const save = async (reason?: string): Promise<void> => {
+    const outcome = await send(
+      'PATCH',
+      `/api/features/${feature.id}`,
+      {
+        env: environment.key,
+        version: edit.version,
+        ...edit.changed,
+        ...(reason === undefined ? {} : { reason }),
+      },
+      ['stale_version'],
+    );
+    setAsking(false);
+    if (outcome === 'done') {
+      edit.saved();
+      tell('done', t.feature.saved);
+    } else if (outcome === 'requested') edit.reset();
+    else if (outcome.code === 'stale_version') {
+      const { current, changed_by: by } = outcome.body as {
+        current: FeatureState;
+        changed_by: { username: string } | null;
+      };
+      edit.refresh(current, by?.username ?? null);
+    }
+    setProblems(typeof outcome === 'string' ? {} : outcome.fields);
+  };
+  const submit = (event: SubmitEvent): void => {
+    event.preventDefault();
+    if (!dirty || edit.blocked) return;
+    // The rollout key counts in every environment; the server says so where one of them is guarded.
+    if (environment.guarded) setAsking(true);
+    else void save();
+  };
+  const locked = gone || !rights.manage;
+  const problem = (field: string): string | null => problems[field] ?? null;
+
+  return (
+    <Paper withBorder p="lg" component="form" onSubmit={submit} aria-label={t.feature.details}>
+      <Stack>
+        <Group justify="space-between">
+          <Title order={2}>{t.feature.details}</Title>
+          <Text size="xs" c="dimmed">
+            {rights.manage ? null : rights.toggle ? t.feature.mayToggle : t.feature.mayLook}
+          </Text>
+        </Group>
+        <ForeignChanges edit={edit} />
+        <Switch
+          label={t.feature.enabledIn(environment.name)}
+          checked={mine.enabled}
+          disabled={gone || !rights.toggle}
+          onChange={(event) => edit.set('enabled', event.currentTarget.checked)}
+          color="teal.8"
+          size="md"
+        />
+        <TextInput
+          label={t.fields.name}
+          value={mine.name}
+          readOnly={locked}
+          onChange={(event) => edit.set('name', event.currentTarget.value)}
+          error={problem('name')}
+        />
+        <Textarea
+          label={t.fields.description}
+          value={mine.description ?? ''}
+          readOnly={locked}
+          autosize
+          minRows={2}
+          onChange={(event) => edit.set('description', event.currentTarget.value)}
+          error={problem('description')}
+        />
+        <Group grow align="flex-start" className="fc-pair">
+          <TextInput
+            label={t.feature.valueIn(environment.name)}
+            value={mine.default_value}
+            readOnly={locked}
+            onChange={(event) => edit.set('default_value', event.currentTarget.value)}
+            error={problem('default_value')}
+          />
+          <TextInput
+            label={t.fields.rollout_key}
+            value={mine.rollout_key ?? ''}
+            readOnly={locked}
+            onChange={(event) => {
+              const { value } = event.currentTarget;
+              edit.set('rollout_key', value === '' ? null : value);
+            }}
+            error={problem('rollout_key')}
+          />
+        </Group>
+        {rights.toggle && !gone && (
+          <Group justify="flex-end">
+            <Button variant="default" disabled={!dirty || busy} onClick={edit.reset}>
+              {t.feature.discard}
+            </Button>
+            <Button type="submit" disabled={!dirty || edit.blocked} loading={busy}>
+              {environment.guarded ? t.approvals.request : t.feature.save}
+            </Button>
+          </Group>
+        )}
+      </Stack>
+      {asking && (
+        <ReasonDialog
+          title={t.approvals.requestTitle(feature.name)}
+          explanation={t.approvals.whyReason(environment.name)}
+          submitLabel={t.approvals.request}
+          busy={busy}
+          onClose={() => setAsking(false)}
+          onSubmit={(reason) => void save(reason)}
+        />
+      )}
+    </Paper>
+  );
+}

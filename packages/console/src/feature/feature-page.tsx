@@ -1,0 +1,126 @@
+import type { ChannelState, FeatureState } from '@flagcast/client';
+import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
+import { lazy, Suspense, useState } from 'react';
+import { Link, useNavigate, useParams } from 'react-router';
+import { selectFeatures, useChannelState, useLiveChannel } from '../api/live.js';
+import { useRecordedChanges } from '../features/recorded-changes.js';
+import { Ago } from '../shell/ago.js';
+import { BackIcon, TrashIcon } from '../shell/icons.js';
+import { placePath, usePlace, useRights } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+import { EditForm } from './edit-form.js';
+import { FeatureHistory } from './feature-history.js';
+import { FeatureParts } from './feature-parts.js';
+import { FeatureWaiting } from './feature-waiting.js';
+
+const DeleteDialog = lazy(async () => await import('./delete-dialog.js'));
+
+const selectLoading = (state: ChannelState): boolean => state.status.state === 'connecting';
+
+export default function FeaturePage() {
+  const { t } = useTexts();
+  const { featureId = '' } = useParams();
+  const { project, environment } = usePlace();
+  const feature = useChannelState(selectFeatures).get(featureId);
+  const loading = useChannelState(selectLoading);
+  // What was on the screen stays readable after somebody has deleted it.
+  const [last, setLast] = useState(feature);
+  if (feature !== undefined && feature !== last) setLast(feature);
+  const shown = feature ?? (last?.id === featureId ? last : undefined);
+  const back = placePath(project.id, environment.key, 'features');
+  return (
+    <Stack gap="lg">
+      <Button
+        component={Link}
+        to={back}
+        variant="subtle"
+        size="compact-sm"
+        leftSection={<BackIcon size={16} />}
+        className="fc-back"
+      >
+        {t.feature.back}
+      </Button>
+      {shown !== undefined ? (
+        <Feature key={shown.id} feature={shown} gone={feature === undefined} />
+      ) : loading ? (
+        <Loader role="status" aria-label={t.shell.loading} />
+      ) : (
+        <Alert color="gray" title={t.feature.unknown}>
+          {t.feature.unknownWhy}
+        </Alert>
+      )}
+    </Stack>
+  );
+}
+
+interface FeatureProps {
+  readonly feature: FeatureState;
+  readonly gone: boolean;
+}
+
+function Feature({ feature, gone }: FeatureProps) {
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  const navigate = useNavigate();
+  const { manage } = useRights();
+  const { lastChanges } = useLiveChannel();
+  const recorded = useRecordedChanges().get(feature.id);
+  const [deleting, setDeleting] = useState(false);
+  const change = lastChanges.get(feature.id);
+  const by = change === undefined ? (recorded?.username ?? null) : change.actor;
+  return (
+    <>
+      <Group justify="space-between" align="flex-start" wrap="nowrap">
+        <div>
+          <Title order={1} className="fc-wrap">
+            {feature.name}
+          </Title>
+          <Group gap="xs" mt={6}>
+            <Code>{feature.key}</Code>
+            <Badge variant="light" color={feature.enabled ? 'teal' : 'gray'} tt="none" size="md">
+              {feature.enabled ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
+            </Badge>
+            <Badge variant="default" tt="none" fw={500} size="md">
+              {feature.kind}
+            </Badge>
+            <Text size="sm" c="dimmed" component="span">
+              {t.feature.changedBy(by)} <Ago at={change?.timestamp ?? feature.updated_at} />
+            </Text>
+          </Group>
+        </div>
+        {manage && !gone && (
+          <Button
+            variant="light"
+            color="red"
+            leftSection={<TrashIcon size={16} />}
+            onClick={() => setDeleting(true)}
+          >
+            {t.feature.delete}
+          </Button>
+        )}
+      </Group>
+      {gone && (
+        <Alert color="red" role="alert" title={t.feature.deletedBy(by)}>
+          {t.feature.deletedWhy}
+        </Alert>
+      )}
+      <FeatureWaiting featureId={feature.id} />
+      <div className="fc-columns">
+        <Stack gap="lg">
+          <EditForm feature={feature} changedBy={by} gone={gone} />
+          <FeatureParts featureId={feature.id} />
+        </Stack>
+        <FeatureHistory featureId={feature.id} />
+      </div>
+      <Suspense>
+        {deleting && (
+          <DeleteDialog
+            feature={feature}
+            onClose={() => setDeleting(false)}
+            onDeleted={() => void navigate(placePath(project.id, environment.key, 'features'))}
+          />
+        )}
+      </Suspense>
+    </>
+  );
+}

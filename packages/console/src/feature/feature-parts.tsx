@@ -1,0 +1,103 @@
+import { Badge, Code, Group, Paper, Stack, Text, Title } from '@mantine/core';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { useEffect } from 'react';
+import { useLiveChannel } from '../api/live.js';
+import type { FeatureDetails, PartState } from '../api/types.js';
+import { usePlace } from '../shell/place.js';
+import { useApi } from '../sign-in/session-context.js';
+import { useTexts } from '../texts/texts.js';
+import { FieldValue } from './field-value.js';
+import { useFieldName } from './diff-list.js';
+
+/** Rules and schedules, to look at. */
+export function FeatureParts({ featureId }: { readonly featureId: string }) {
+  const { t } = useTexts();
+  const api = useApi();
+  const queries = useQueryClient();
+  const { environment } = usePlace();
+  const { channel } = useLiveChannel();
+  const { data } = useQuery({
+    queryKey: ['feature', featureId, environment.key],
+    queryFn: async () =>
+      await api.get<FeatureDetails>(
+        `/api/features/${featureId}?${new URLSearchParams({ env: environment.key }).toString()}`,
+      ),
+  });
+  useEffect(
+    () =>
+      channel.onEvent((event) => {
+        if (event.feature_id !== featureId || event.entity === 'feature') return;
+        void queries.invalidateQueries({ queryKey: ['feature', featureId] });
+      }),
+    [channel, queries, featureId],
+  );
+  if (data === undefined) return null;
+  return (
+    <>
+      <Parts title={t.feature.rules} none={t.feature.noRules} parts={data.rules} />
+      <Parts title={t.feature.schedules} none={t.feature.noSchedules} parts={data.schedules} />
+    </>
+  );
+}
+
+interface PartsProps {
+  readonly title: string;
+  readonly none: string;
+  readonly parts: readonly PartState[];
+}
+
+/** What only the database needs to know. */
+const unshown = new Set([
+  'id',
+  'feature_id',
+  'project_id',
+  'environment_id',
+  'created_at',
+  'updated_at',
+  'action',
+  'conditions',
+]);
+
+function Parts({ title, none, parts }: PartsProps) {
+  const fieldName = useFieldName();
+  return (
+    <Paper withBorder p="lg" component="section" aria-label={title}>
+      <Stack gap="sm">
+        <Title order={2}>{title}</Title>
+        {parts.length === 0 && (
+          <Text size="sm" c="dimmed">
+            {none}
+          </Text>
+        )}
+        {parts.map((part) => (
+          <div key={part.id} className="fc-part">
+            {typeof part['action'] === 'string' && (
+              <Badge variant="light" tt="none" size="md">
+                {part['action']}
+              </Badge>
+            )}
+            <Conditions conditions={part['conditions']} />
+            <Group gap="md">
+              {Object.entries(part)
+                .filter(([field, value]) => !unshown.has(field) && value !== null)
+                .map(([field, value]) => (
+                  <Text key={field} size="sm" component="span">
+                    <Text c="dimmed" component="span" size="sm">
+                      {fieldName(field)}:{' '}
+                    </Text>
+                    <FieldValue value={value} />
+                  </Text>
+                ))}
+            </Group>
+          </div>
+        ))}
+      </Stack>
+    </Paper>
+  );
+}
+
+/** Conditions are the host's to define: known shapes as a sentence, others as they are. */
+function Conditions({ conditions }: { readonly conditions: unknown }) {
+  if (conditions === null || conditions === undefined) return null;
+  return <Code block>{JSON.stringify(conditions, null, 2)}</Code>;
+}

@@ -1,0 +1,56 @@
+import { Alert, Button, Group, Stack, Text } from '@mantine/core';
+import { useTexts } from '../texts/texts.js';
+import { useFieldName } from './diff-list.js';
+import { FieldValue } from './field-value.js';
+import type { Edit } from './use-edit.js';
+
+/** Who has changed what while the user was editing; conflicts with the choice between both. */
+export function ForeignChanges({ edit }: { readonly edit: Edit }) {
+  const { t } = useTexts();
+  const fieldName = useFieldName();
+  if (edit.foreign.length === 0) return null;
+  return (
+    <Alert
+      color={edit.blocked ? 'orange' : 'blue'}
+      title={t.feature.changedMeanwhile(edit.foreignBy)}
+      role="alert"
+      className="fc-foreign"
+    >
+      <Stack gap="sm">
+        {edit.foreign.map(({ field, before, mine, theirs, conflict }) => (
+          <div key={field} className="fc-foreign-field" data-conflict={conflict || undefined}>
+            <Text fw={600} size="sm">
+              {fieldName(field)}
+            </Text>
+            {conflict ? (
+              <>
+                <dl className="fc-sides">
+                  <dt>{t.feature.mine}</dt>
+                  <dd>
+                    <FieldValue value={mine} />
+                  </dd>
+                  <dt>{t.feature.theirs}</dt>
+                  <dd>
+                    <FieldValue value={theirs} />
+                  </dd>
+                </dl>
+                <Group gap="xs">
+                  <Button size="xs" variant="default" onClick={() => edit.keepMine(field)}>
+                    {t.feature.keepMine}
+                  </Button>
+                  <Button size="xs" onClick={() => edit.takeTheirs(field)}>
+                    {t.feature.takeTheirs}
+                  </Button>
+                </Group>
+              </>
+            ) : (
+              <Text size="sm" component="div">
+                <FieldValue value={before} /> → <FieldValue value={theirs} /> · {t.feature.takenOver}
+              </Text>
+            )}
+          </div>
+        ))}
+      </Stack>
+    </Alert>
+  );
+}

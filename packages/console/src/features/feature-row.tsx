@@ -1,0 +1,100 @@
+import type { FeatureState, PendingChange } from '@flagcast/client';
+import { Badge, Code, Text } from '@mantine/core';
+import { memo } from 'react';
+import { Link } from 'react-router';
+import { Ago } from '../shell/ago.js';
+import { ClockIcon } from '../shell/icons.js';
+import { placePath, usePlace } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+import { FeatureSwitch } from './feature-switch.js';
+import type { LastChange } from './last-changes.js';
+import type { RecordedChange } from './recorded-changes.js';
+
+interface FeatureRowProps {
+  readonly feature: FeatureState;
+  /** It has been deleted since the rows were put in order. */
+  readonly gone: boolean;
+  readonly pending: readonly PendingChange[] | undefined;
+  readonly change: LastChange | undefined;
+  readonly recorded: RecordedChange | undefined;
+  readonly index: number;
+  readonly top: number;
+  readonly height: number;
+}
+
+/** How long a row shows that it has just changed. */
+const freshMs = 4_000;
+
+export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
+  const { feature, gone, pending, change, recorded, index, top, height } = props;
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  const fresh = change !== undefined && Date.now() - change.arrivedAtMs < freshMs;
+  const changedBy = change === undefined ? recorded?.username : change.actor;
+  return (
+    <div
+      className="fc-row fc-feature"
+      role="row"
+      aria-rowindex={index + 2}
+      data-index={index}
+      data-feature={feature.key}
+      data-gone={gone || undefined}
+      style={{ transform: `translateY(${top}px)`, height }}
+    >
+      {fresh && (
+        <span key={change.eventId} className="fc-flash" role="presentation">
+          <span className="fc-flash-by">
+            {gone ? t.features.deletedBy(change.actor) : t.features.changedBy(change.actor)}
+          </span>
+        </span>
+      )}
+      <div role="cell" className="fc-cell-flag">
+        <Link
+          to={`${placePath(project.id, environment.key, 'features')}/${feature.id}`}
+          className="fc-flag-link"
+          data-row-link
+        >
+          {feature.name}
+        </Link>
+        <Text size="xs" c="dimmed" ff="monospace" truncate component="span" className="fc-flag-key">
+          {feature.key}
+        </Text>
+      </div>
+      <div role="cell" className="fc-cell-state">
+        <FeatureSwitch feature={feature} disabled={gone} />
+      </div>
+      <div role="cell" className="fc-cell-value">
+        {feature.default_value === '' ? (
+          <Text size="xs" c="dimmed">
+            –
+          </Text>
+        ) : (
+          <Code className="fc-value">{feature.default_value}</Code>
+        )}
+      </div>
+      <div role="cell" className="fc-cell-waits">
+        {pending?.map(({ id, requested_by: by, created_at: at }) => (
+          <Badge
+            key={id}
+            variant="light"
+            color="yellow"
+            size="md"
+            tt="none"
+            className="fc-waits"
+            leftSection={<ClockIcon size={12} />}
+          >
+            {t.features.awaiting(by)} · <Ago at={at} />
+          </Badge>
+        ))}
+      </div>
+      <div role="cell" className="fc-cell-changed">
+        <Text size="sm" truncate component="span">
+          {changedBy ?? '–'}
+        </Text>
+        <Text size="xs" c="dimmed" component="span">
+          <Ago at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
+        </Text>
+      </div>
+    </div>
+  );
+});

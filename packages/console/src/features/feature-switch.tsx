@@ -1,0 +1,59 @@
+import type { FeatureState } from '@flagcast/client';
+import { Switch } from '@mantine/core';
+import { useState } from 'react';
+import { usePlace, useRights } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+import { ReasonDialog } from './reason-dialog.js';
+import { useWrite } from './use-write.js';
+
+interface FeatureSwitchProps {
+  readonly feature: FeatureState;
+  readonly disabled?: boolean;
+  readonly withLabel?: boolean;
+}
+
+/** Switches a flag here; where the environment is guarded it asks for a reason and makes a request. */
+export function FeatureSwitch({ feature, disabled = false, withLabel = false }: FeatureSwitchProps) {
+  const { t } = useTexts();
+  const { environment } = usePlace();
+  const { toggle } = useRights();
+  const { busy, send } = useWrite();
+  const [asking, setAsking] = useState(false);
+  const { id, name, enabled, version } = feature;
+  const save = async (reason?: string): Promise<void> => {
+    const body = {
+      env: environment.key,
+      version,
+      enabled: !enabled,
+      ...(reason === undefined ? {} : { reason }),
+    };
+    await send('PATCH', `/api/features/${id}`, body);
+    setAsking(false);
+  };
+  return (
+    <>
+      <Switch
+        checked={enabled}
+        disabled={disabled || !toggle || busy}
+        onChange={() => {
+          if (environment.guarded) setAsking(true);
+          else void save();
+        }}
+        aria-label={t.features.switchLabel(name)}
+        color="teal.8"
+        size="md"
+        label={withLabel ? (enabled ? t.features.on : t.features.off) : undefined}
+      />
+      {asking && (
+        <ReasonDialog
+          title={enabled ? t.features.turnOff(name) : t.features.turnOn(name)}
+          explanation={t.approvals.whyReason(environment.name)}
+          submitLabel={t.approvals.request}
+          busy={busy}
+          onClose={() => setAsking(false)}
+          onSubmit={(reason) => void save(reason)}
+        />
+      )}
+    </>
+  );
+}

@@ -1,0 +1,60 @@
+import { CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
+import { SearchIcon } from '../shell/icons.js';
+import { useTexts } from '../texts/texts.js';
+import type { ListView, StateFilter } from './feature-list.js';
+
+interface FeaturesToolbarProps {
+  readonly view: ListView;
+  readonly onChange: (change: Partial<ListView>) => void;
+}
+
+export function FeaturesToolbar({ view, onChange }: FeaturesToolbarProps) {
+  const { t } = useTexts();
+  const states: { value: StateFilter; label: string }[] = [
+    { value: 'all', label: t.features.all },
+    { value: 'on', label: t.features.on },
+    { value: 'off', label: t.features.off },
+    { value: 'waiting', label: t.features.waiting },
+  ];
+  return (
+    <Group gap="sm" className="fc-toolbar">
+      <TextInput
+        className="fc-search"
+        type="search"
+        aria-label={t.features.search}
+        placeholder={t.features.search}
+        leftSection={<SearchIcon size={16} />}
+        rightSection={
+          view.query === '' ? (
+            <Kbd size="xs" aria-hidden="true" visibleFrom="sm">
+              /
+            </Kbd>
+          ) : (
+            <CloseButton
+              size="sm"
+              aria-label={t.features.clearSearch}
+              onClick={() => onChange({ query: '' })}
+            />
+          )
+        }
+        data-search
+        value={view.query}
+        onChange={(event) => onChange({ query: event.currentTarget.value })}
+        onKeyDown={(event) => {
+          if (event.key === 'Escape') {
+            onChange({ query: '' });
+            event.currentTarget.blur();
+          }
+          if (event.key === 'ArrowDown') document.querySelector<HTMLElement>('[data-row-link]')?.focus();
+        }}
+      />
+      <SegmentedControl
+        size="xs"
+        aria-label={t.features.filter}
+        data={states}
+        value={view.state}
+        onChange={(state) => onChange({ state: state })}
+      />
+    </Group>
+  );
+}

@@ -1,0 +1,40 @@
+import { useQuery } from '@tanstack/react-query';
+import { useMemo } from 'react';
+import { usePlace } from '../shell/place.js';
+import { useApi } from '../sign-in/session-context.js';
+
+/** Who changed a feature last before the page was opened, as the audit log knows it. */
+export interface RecordedChange {
+  /** Null where the history does not tell. */
+  readonly username: string | null;
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+interface ListedFeature {
+  readonly id: string;
+  readonly updated_at: string;
+  readonly updated_by: string | null;
+}
+
+const none: ReadonlyMap<string, RecordedChange> = new Map();
+
+/** By feature id. Asked once: what comes later comes as events. */
+export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
+  const api = useApi();
+  const { project, environment } = usePlace();
+  const { data } = useQuery({
+    queryKey: ['features', project.id, environment.key],
+    queryFn: async () => {
+      const query = new URLSearchParams({ project_id: project.id, env: environment.key });
+      return await api.get<{ features: readonly ListedFeature[] }>(`/api/features?${query.toString()}`);
+    },
+    staleTime: Infinity,
+  });
+  return useMemo(() => {
+    if (data === undefined) return none;
+    return new Map(
+      data.features.map(({ id, updated_at: at, updated_by: username }) => [id, { username, at }]),
+    );
+  }, [data]);
+}

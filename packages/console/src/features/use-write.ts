@@ -1,0 +1,45 @@
+import { useState } from 'react';
+import { ApiError } from '../api/api.js';
+import { useMessages } from '../shell/messages.js';
+import { useApi } from '../sign-in/session-context.js';
+import { useTexts } from '../texts/texts.js';
+
+/** What became of a write: done, waiting for its approval, or refused. */
+type WriteOutcome = 'done' | 'requested' | ApiError;
+
+export interface Write {
+  readonly busy: boolean;
+  /** Sends the write and tells the user what became of it, unless `quiet` names the refusal's code. */
+  readonly send: (
+    method: 'POST' | 'PATCH' | 'DELETE',
+    path: string,
+    body: unknown,
+    quiet?: readonly string[],
+  ) => Promise<WriteOutcome>;
+}
+
+/** Writes to the server; what has changed comes back as an event, as for everybody else. */
+export function useWrite(): Write {
+  const api = useApi();
+  const { t } = useTexts();
+  const { tell, tellError } = useMessages();
+  const [busy, setBusy] = useState(false);
+  return {
+    busy,
+    send: async (method, path, body, quiet = []) => {
+      setBusy(true);
+      try {
+        const { status } = await api.send(method, path, body);
+        if (status !== 202) return 'done';
+        tell('done', t.features.requested);
+        return 'requested';
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        if (!quiet.includes(error.code)) tellError(error);
+        return error;
+      } finally {
+        setBusy(false);
+      }
+    },
+  };
+}

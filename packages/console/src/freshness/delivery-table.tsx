@@ -1,0 +1,66 @@
+import { Table, Text } from '@mantine/core';
+import { useChannelState, selectFeatures } from '../api/live.js';
+import { useTexts } from '../texts/texts.js';
+import type { Delivery } from './deliveries.js';
+
+const shown = 20;
+
+interface Stages {
+  readonly seen: number | null;
+  readonly received: number;
+  readonly applied: number;
+  readonly total: number;
+}
+
+/** What each stage took, in milliseconds. The clocks of two machines may differ, which shows as less than nothing. */
+export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }: Delivery): Stages {
+  return {
+    seen: committedAtMs === null ? null : seenAtMs - committedAtMs,
+    received: receivedAtMs - seenAtMs,
+    applied: appliedAtMs - receivedAtMs,
+    total: appliedAtMs - (committedAtMs ?? seenAtMs),
+  };
+}
+
+export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[] }) {
+  const { t, format } = useTexts();
+  const features = useChannelState(selectFeatures);
+  const cell = (ms: number | null): string => (ms === null ? '–' : format.number(Math.round(ms)));
+  return (
+    <Table.ScrollContainer minWidth={430}>
+      <Table fz="xs" className="fc-numbers">
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>{t.freshness.event}</Table.Th>
+            <Table.Th>{t.freshness.seenMs}</Table.Th>
+            <Table.Th>{t.freshness.receivedMs}</Table.Th>
+            <Table.Th>{t.freshness.appliedMs}</Table.Th>
+            <Table.Th>{t.freshness.totalMs}</Table.Th>
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {recent.slice(0, shown).map((delivery) => {
+            const { seen, received, applied, total } = stagesOf(delivery);
+            const { id, type, feature_id: featureId, committed_at: at, seen_at: seenAt } = delivery.event;
+            return (
+              <Table.Tr key={id}>
+                <Table.Td>
+                  <Text size="xs" fw={600} truncate maw={170}>
+                    {features.get(featureId ?? '')?.name ?? type}
+                  </Text>
+                  <Text size="xs" c="dimmed">
+                    {type} · {format.time(Date.parse(at ?? seenAt))}
+                  </Text>
+                </Table.Td>
+                <Table.Td>{cell(seen)}</Table.Td>
+                <Table.Td>{cell(received)}</Table.Td>
+                <Table.Td>{cell(applied)}</Table.Td>
+                <Table.Td fw={650}>{cell(total)}</Table.Td>
+              </Table.Tr>
+            );
+          })}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}

@@ -1,0 +1,46 @@
+import { UnstyledButton } from '@mantine/core';
+import { lazy, Suspense, useState } from 'react';
+import type { ChannelStatus } from '@flagcast/client';
+import { selectStatus, useChannelState } from '../api/live.js';
+import { type TextsValue, useTexts } from '../texts/texts.js';
+
+const FreshnessDrawer = lazy(async () => await import('./freshness-drawer.js'));
+
+/** How far the screen can be trusted, always in sight; a click tells why. */
+export function FreshnessChip() {
+  const texts = useTexts();
+  const { t } = texts;
+  const status = useChannelState(selectStatus);
+  const [opened, setOpened] = useState(false);
+  const words = describeStatus(status, texts);
+  return (
+    <>
+      <UnstyledButton
+        className="fc-freshness"
+        data-state={status.state}
+        aria-label={t.freshness.chip(words)}
+        onClick={() => setOpened(true)}
+      >
+        <span className="fc-dot" aria-hidden="true" />
+        <span className="fc-freshness-words">{words}</span>
+      </UnstyledButton>
+      <Suspense>{opened && <FreshnessDrawer onClose={() => setOpened(false)} />}</Suspense>
+    </>
+  );
+}
+
+/** E.g. `Stale since 14:02`. */
+export function describeStatus(status: ChannelStatus, { t, format }: TextsValue): string {
+  switch (status.state) {
+    case 'live':
+      return t.freshness.live;
+    case 'connecting':
+      return t.freshness.connecting;
+    case 'catching-up':
+      return t.freshness.catchingUp;
+    case 'stale':
+      return t.freshness.staleSince(format.time(status.sinceMs));
+    case 'closed':
+      return t.freshness.closed;
+  }
+}

@@ -1,0 +1,35 @@
+import { Alert, Button, Group } from '@mantine/core';
+import { useEffect } from 'react';
+import { selectStatus, useChannelState } from '../api/live.js';
+import { useTexts } from '../texts/texts.js';
+
+/** Says that the screen is old, and makes it look so. */
+export function StaleBanner() {
+  const { t, format } = useTexts();
+  const status = useChannelState(selectStatus);
+  const old = status.state === 'stale' || status.state === 'closed';
+  useEffect(() => {
+    document.documentElement.toggleAttribute('data-stale', old);
+    return () => document.documentElement.removeAttribute('data-stale');
+  }, [old]);
+  if (status.state === 'stale') {
+    return (
+      <Alert color="orange" radius={0} role="status" className="fc-banner">
+        {t.freshness.staleBanner(format.time(status.sinceMs))}
+      </Alert>
+    );
+  }
+  if (status.state === 'closed') {
+    return (
+      <Alert color="red" radius={0} role="alert" className="fc-banner">
+        <Group justify="space-between">
+          <span>{t.freshness.closedBanner(status.error?.message ?? '')}</span>
+          <Button size="xs" color="red" onClick={() => location.reload()}>
+            {t.shell.tryAgain}
+          </Button>
+        </Group>
+      </Alert>
+    );
+  }
+  return null;
+}

@@ -1,0 +1,20 @@
+import '@mantine/core/styles.css';
+import './shell/shell.css';
+import './features/features.css';
+import './feature/feature.css';
+import { createRoot } from 'react-dom/client';
+import { createApi } from './api/api.js';
+import { App } from './shell/app.js';
+import { createSession } from './sign-in/session.js';
+
+const session = createSession(sessionStorage);
+const api = createApi({
+  token: () => {
+    const state = session.getState();
+    return state.state === 'out' ? null : state.token;
+  },
+  onTokenRefused: session.refuseToken,
+});
+const root = document.getElementById('root');
+if (root === null) throw new Error('the page has no #root');
+createRoot(root).render(<App session={session} api={api} />);

@@ -1,0 +1,35 @@
+import { useSyncExternalStore } from 'react';
+import { useTexts } from '../texts/texts.js';
+
+const stepMs = 15_000;
+
+/** All times on the page grow older together, so that a table of them needs one timer. */
+function subscribeToSteps(listener: () => void): () => void {
+  const timer = setInterval(listener, stepMs);
+  return () => clearInterval(timer);
+}
+
+const currentStep = (): number => Math.floor(Date.now() / stepMs);
+
+/** The present, in milliseconds since the epoch, renewed every 15 s. */
+export function useNowMs(): number {
+  useSyncExternalStore(subscribeToSteps, currentStep);
+  return Date.now();
+}
+
+interface AgoProps {
+  /** RFC 3339. */
+  readonly at: string;
+}
+
+/** How long ago something was; the exact time shows under the pointer. */
+export function Ago({ at }: AgoProps) {
+  const { format } = useTexts();
+  const nowMs = useNowMs();
+  const atMs = Date.parse(at);
+  return (
+    <time dateTime={at} title={format.dateTime(atMs)}>
+      {format.ago(atMs, nowMs)}
+    </time>
+  );
+}

@@ -1,0 +1,37 @@
+import { VisuallyHidden } from '@mantine/core';
+import { useEffect, useState } from 'react';
+import { useLiveChannel } from '../api/live.js';
+import { useTexts } from '../texts/texts.js';
+
+/** Screen readers hear of changes at most once in this time. */
+const announceEveryMs = 4_000;
+
+/** Tells screen readers that others have changed something: politely, and many changes as one sentence. */
+export function Announcer() {
+  const { t } = useTexts();
+  const { channel } = useLiveChannel();
+  const [sentence, setSentence] = useState('');
+  useEffect(() => {
+    let count = 0;
+    let actor: string | null = null;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const stop = channel.onEvent((event) => {
+      count += 1;
+      actor = event.actor;
+      timer ??= setTimeout(() => {
+        setSentence(t.shell.announce(count, actor));
+        count = 0;
+        timer = undefined;
+      }, announceEveryMs);
+    });
+    return () => {
+      stop();
+      clearTimeout(timer);
+    };
+  }, [channel, t]);
+  return (
+    <VisuallyHidden role="log" aria-live="polite">
+      {sentence}
+    </VisuallyHidden>
+  );
+}

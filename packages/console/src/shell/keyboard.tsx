@@ -1,0 +1,94 @@
+import { Kbd, Modal, Table } from '@mantine/core';
+import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { useNavigate } from 'react-router';
+import { useTexts } from '../texts/texts.js';
+import { placePath, usePlace } from './place.js';
+
+interface Help {
+  readonly openHelp: () => void;
+}
+
+const HelpContext = createContext<Help>({ openHelp: () => undefined });
+
+export function useHelp(): Help {
+  return use(HelpContext);
+}
+
+/** How long the second key of a pair may take. */
+const pairMs = 1_500;
+
+const pages: Readonly<Record<string, string>> = { f: 'features', a: 'approvals', v: 'activity' };
+
+/** The keys of the whole console: `/` search, `g` and a page's letter, `?` help. */
+export function Keyboard({ children }: { readonly children: ReactNode }) {
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  const navigate = useNavigate();
+  const [helpOpen, setHelpOpen] = useState(false);
+  useEffect(() => {
+    let goSinceMs = -Infinity;
+    const listener = (event: KeyboardEvent): void => {
+      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+      // In a dialog only its own keys count.
+      if (document.querySelector('[role="dialog"]') !== null) return;
+      const page = pages[event.key];
+      if (page !== undefined && event.timeStamp - goSinceMs < pairMs) {
+        void navigate(placePath(project.id, environment.key, page));
+      } else if (event.key === '/') {
+        document.querySelector<HTMLElement>('[data-search]')?.focus();
+        event.preventDefault();
+      } else if (event.key === '?') setHelpOpen(true);
+      goSinceMs = event.key === 'g' ? event.timeStamp : -Infinity;
+    };
+    addEventListener('keydown', listener);
+    return () => removeEventListener('keydown', listener);
+  }, [navigate, project.id, environment.key]);
+  const help = useMemo(() => ({ openHelp: () => setHelpOpen(true) }), []);
+  const rows: [readonly string[], string][] = [
+    [['/'], t.keyboard.search],
+    [['g', 'f'], t.keyboard.features],
+    [['g', 'a'], t.keyboard.approvals],
+    [['g', 'v'], t.keyboard.activity],
+    [['↑', '↓'], t.keyboard.rows],
+    [['Esc'], t.keyboard.close],
+    [['?'], t.keyboard.help],
+  ];
+  return (
+    <HelpContext value={help}>
+      {children}
+      <Modal
+        opened={helpOpen}
+        onClose={() => setHelpOpen(false)}
+        title={t.keyboard.title}
+        closeButtonProps={{ 'aria-label': t.shell.close }}
+      >
+        <Table>
+          <Table.Tbody>
+            {rows.map(([keys, meaning]) => (
+              <Table.Tr key={meaning}>
+                <Table.Td w={110}>
+                  {keys.map((key) => (
+                    <Kbd key={key} mr={4}>
+                      {key}
+                    </Kbd>
+                  ))}
+                </Table.Td>
+                <Table.Td>{meaning}</Table.Td>
+              </Table.Tr>
+            ))}
+          </Table.Tbody>
+        </Table>
+      </Modal>
+    </HelpContext>
+  );
+}
+
+function isTyping(target: EventTarget | null): boolean {
+  return (
+    target instanceof HTMLElement &&
+    (target.isContentEditable ||
+      target instanceof HTMLTextAreaElement ||
+      target instanceof HTMLSelectElement ||
+      (target instanceof HTMLInputElement && !['checkbox', 'radio'].includes(target.type)))
+  );
+}

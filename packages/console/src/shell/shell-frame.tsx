@@ -1,0 +1,111 @@
+import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
+import type { ReactNode } from 'react';
+import { Link, useLocation } from 'react-router';
+import { useOpenChanges } from '../approvals/open-changes.js';
+import { FreshnessChip } from '../freshness/freshness-chip.js';
+import { StaleBanner } from '../freshness/stale-banner.js';
+import { useTexts } from '../texts/texts.js';
+import { ActivityIcon, ApprovalIcon, FlagIcon, Mark } from './icons.js';
+import { PersonMenu } from './person-menu.js';
+import { PlaceSwitch } from './place-switch.js';
+import { placePath, usePlace } from './place.js';
+
+/** What is around every page: header, navigation (a bar at the bottom on phones), freshness. */
+export function ShellFrame({ children }: { readonly children: ReactNode }) {
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  return (
+    <AppShell
+      header={{ height: 56 }}
+      navbar={{ width: 216, breakpoint: 'sm', collapsed: { mobile: true } }}
+      padding={0}
+    >
+      <a className="fc-skip" href="#content">
+        {t.shell.skipToContent}
+      </a>
+      <AppShell.Header className="fc-header">
+        <UnstyledButton
+          component={Link}
+          to={placePath(project.id, environment.key, 'features')}
+          aria-label={t.shell.home}
+          className="fc-brand"
+        >
+          <Mark size={28} />
+          <Text fw={700} size="lg" visibleFrom="sm" component="span">
+            Flagcast
+          </Text>
+        </UnstyledButton>
+        <PlaceSwitch />
+        <Group gap="xs" wrap="nowrap" ml="auto">
+          <FreshnessChip />
+          <PersonMenu />
+        </Group>
+      </AppShell.Header>
+      <AppShell.Navbar p="sm" aria-label={t.shell.navigation}>
+        <Navigation />
+      </AppShell.Navbar>
+      <AppShell.Main id="content" tabIndex={-1} className="fc-main">
+        <StaleBanner />
+        <div className="fc-page">{children}</div>
+      </AppShell.Main>
+      <BottomBar />
+    </AppShell>
+  );
+}
+
+function usePages() {
+  const { t } = useTexts();
+  const { project, environment } = usePlace();
+  const { pathname } = useLocation();
+  const { open } = useOpenChanges();
+  const page = (name: string, label: string, pageIcon: ReactNode, count = 0) => {
+    const to = placePath(project.id, environment.key, name);
+    return { to, label, icon: pageIcon, count, active: pathname.startsWith(to) };
+  };
+  return [
+    page('features', t.shell.features, <FlagIcon />),
+    page('approvals', t.shell.approvals, <ApprovalIcon />, open.length),
+    page('activity', t.shell.activity, <ActivityIcon />),
+  ];
+}
+
+function Navigation() {
+  const { t } = useTexts();
+  return usePages().map(({ to, label, icon, count, active }) => (
+    <NavLink
+      key={to}
+      component={Link}
+      to={to}
+      label={label}
+      leftSection={icon}
+      active={active}
+      aria-current={active ? 'page' : undefined}
+      className="fc-nav-link"
+      rightSection={
+        count > 0 && (
+          <Badge size="sm" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
+            {count}
+          </Badge>
+        )
+      }
+    />
+  ));
+}
+
+function BottomBar() {
+  const { t } = useTexts();
+  const pages = usePages();
+  return (
+    <nav className="fc-bottom-bar" aria-label={t.shell.navigation}>
+      {pages.map(({ to, label, icon, count, active }) => (
+        <Link key={to} to={to} aria-current={active ? 'page' : undefined}>
+          {icon}
+          <span>
+            {label}
+            {count > 0 && ` (${count})`}
+          </span>
+        </Link>
+      ))}
+    </nav>
+  );
+}

@@ -1,0 +1,31 @@
+import { Button, Modal, Stack, Text } from '@mantine/core';
+import { useTexts } from '../texts/texts.js';
+import { useGround, useSession } from './session-context.js';
+import { SignInForm } from './sign-in-form.js';
+
+/** Over the page, so that nothing of what somebody was doing is lost. */
+export function ExpiredDialog() {
+  const { t } = useTexts();
+  const { session } = useGround();
+  const state = useSession();
+  if (state.state !== 'expired') return null;
+  return (
+    <Modal
+      opened
+      onClose={() => undefined}
+      withCloseButton={false}
+      closeOnEscape={false}
+      closeOnClickOutside={false}
+      title={t.signIn.expired}
+      centered
+    >
+      <Stack>
+        <Text size="sm">{t.signIn.expiredWhy}</Text>
+        <SignInForm username={state.username} />
+        <Button variant="subtle" color="gray" onClick={session.signOut}>
+          {t.shell.signOut}
+        </Button>
+      </Stack>
+    </Modal>
+  );
+}

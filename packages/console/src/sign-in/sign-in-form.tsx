@@ -1,0 +1,172 @@
+import {
+  Alert,
+  Avatar,
+  Button,
+  Divider,
+  Loader,
+  PasswordInput,
+  Stack,
+  Text,
+  Textarea,
+  TextInput,
+  UnstyledButton,
+} from '@mantine/core';
+import { type SubmitEvent, useState } from 'react';
+import { useSignInMode } from '../api/queries.js';
+import type { SignedIn } from '../api/types.js';
+import { describeError } from '../shell/messages.js';
+import { useTexts } from '../texts/texts.js';
+import { useGround } from './session-context.js';
+
+interface SignInFormProps {
+  /** Who has to come back; anybody where it is not given. */
+  readonly username?: string;
+}
+
+/** The ways in: the demo's people, a password, a token of the host's. */
+export function SignInForm({ username }: SignInFormProps) {
+  const { t } = useTexts();
+  const { api, session } = useGround();
+  const { data: mode, error: modeError } = useSignInMode();
+  const [problem, setProblem] = useState<string | null>(null);
+  const [busy, setBusy] = useState(false);
+
+  const withPassword = async (name: string, password: string): Promise<void> => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      const { body } = await api.send<SignedIn>('POST', '/api/auth/login', { username: name, password });
+      session.signIn(body.token);
+    } catch (error) {
+      setProblem(describeError(error, t));
+    } finally {
+      setBusy(false);
+    }
+  };
+  const withToken = (token: string): void => {
+    try {
+      session.signIn(token);
+    } catch {
+      setProblem(t.signIn.noToken);
+    }
+  };
+
+  if (modeError !== null) return <Alert color="red">{describeError(modeError, t)}</Alert>;
+  if (mode === undefined) return <Loader aria-label={t.shell.loading} role="status" />;
+  const people = mode.demo_people.filter((person) => username === undefined || person.username === username);
+  return (
+    <Stack>
+      {problem !== null && (
+        <Alert color="red" role="alert">
+          {problem}
+        </Alert>
+      )}
+      {people.length > 0 && (
+        <>
+          <Text fw={600} size="sm" component="h2">
+            {t.signIn.demo}
+          </Text>
+          <Stack gap={6}>
+            {people.map(({ username: name, about }) => (
+              <UnstyledButton
+                key={name}
+                className="fc-person"
+                disabled={busy}
+                onClick={() => void withPassword(name, `${name}-demo`)}
+              >
+                <Avatar name={name} color="initials" size={36} />
+                <span>
+                  <Text fw={600} size="sm" component="span" display="block">
+                    {name}
+                  </Text>
+                  <Text size="xs" c="dimmed" component="span" display="block">
+                    {about}
+                  </Text>
+                </span>
+              </UnstyledButton>
+            ))}
+          </Stack>
+          <Divider label={t.signIn.or} labelPosition="center" />
+        </>
+      )}
+      {mode.sign_in === 'password' ? (
+        <PasswordForm username={username} busy={busy} onSubmit={withPassword} />
+      ) : (
+        <TokenForm onSubmit={withToken} />
+      )}
+    </Stack>
+  );
+}
+
+interface PasswordFormProps {
+  readonly username: string | undefined;
+  readonly busy: boolean;
+  readonly onSubmit: (username: string, password: string) => Promise<void>;
+}
+
+function PasswordForm({ username, busy, onSubmit }: PasswordFormProps) {
+  const { t } = useTexts();
+  const submit = (event: SubmitEvent<HTMLFormElement>): void => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    void onSubmit(textOf(form, 'username'), textOf(form, 'password'));
+  };
+  return (
+    <form onSubmit={submit}>
+      <Stack gap="sm">
+        <TextInput
+          name="username"
+          label={t.signIn.username}
+          autoComplete="username"
+          defaultValue={username}
+          readOnly={username !== undefined}
+          required
+          withAsterisk={false}
+        />
+        <PasswordInput
+          name="password"
+          label={t.signIn.password}
+          autoComplete="current-password"
+          visibilityToggleButtonProps={{ 'aria-label': t.signIn.showPassword }}
+          required
+          withAsterisk={false}
+        />
+        <Button type="submit" loading={busy} fullWidth>
+          {t.signIn.submit}
+        </Button>
+      </Stack>
+    </form>
+  );
+}
+
+function TokenForm({ onSubmit }: { readonly onSubmit: (token: string) => void }) {
+  const { t } = useTexts();
+  const submit = (event: SubmitEvent<HTMLFormElement>): void => {
+    event.preventDefault();
+    onSubmit(textOf(new FormData(event.currentTarget), 'token').trim());
+  };
+  return (
+    <form onSubmit={submit}>
+      <Stack gap="sm">
+        <Textarea
+          name="token"
+          label={t.signIn.token}
+          description={t.signIn.tokenWhy}
+          autoComplete="off"
+          spellCheck={false}
+          rows={4}
+          required
+          withAsterisk={false}
+        />
+        <Button type="submit" fullWidth>
+          {t.signIn.submit}
+        </Button>
+      </Stack>
+    </form>
+  );
+}
+
+function textOf(form: FormData, name: string): string {
+  const value = form.get(name);
+  return typeof value === 'string' ? value : '';
+}

@@ -1,0 +1,52 @@
+/** Numbers and times as a language writes them. Times are milliseconds since the epoch, shown in the browser's zone. */
+export interface Format {
+  readonly number: (value: number) => string;
+  /** E.g. `14:02`. */
+  readonly time: (atMs: number) => string;
+  /** E.g. `14:02:07`. */
+  readonly timeWithSeconds: (atMs: number) => string;
+  /** E.g. `23 Nov 2026, 14:02`. */
+  readonly dateTime: (atMs: number) => string;
+  /** E.g. `Monday, 23 November`. */
+  readonly day: (atMs: number) => string;
+  /** E.g. `2 min. ago`. */
+  readonly ago: (atMs: number, nowMs: number) => string;
+}
+
+const steps = [
+  ['day', 86_400_000],
+  ['hour', 3_600_000],
+  ['minute', 60_000],
+] as const;
+
+export function createFormat(language: string): Format {
+  const number = new Intl.NumberFormat(language);
+  const time = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit', hour12: false });
+  const timeWithSeconds = new Intl.DateTimeFormat(language, {
+    hour: '2-digit',
+    minute: '2-digit',
+    second: '2-digit',
+    hour12: false,
+  });
+  const dateTime = new Intl.DateTimeFormat(language, {
+    dateStyle: 'medium',
+    timeStyle: 'short',
+    hour12: false,
+  });
+  const day = new Intl.DateTimeFormat(language, { weekday: 'long', day: 'numeric', month: 'long' });
+  const relative = new Intl.RelativeTimeFormat(language, { numeric: 'auto', style: 'short' });
+  return {
+    number: (value) => number.format(value),
+    time: (atMs) => time.format(atMs),
+    timeWithSeconds: (atMs) => timeWithSeconds.format(atMs),
+    dateTime: (atMs) => dateTime.format(atMs),
+    day: (atMs) => day.format(atMs),
+    ago: (atMs, nowMs) => {
+      const passedMs = Math.max(0, nowMs - atMs);
+      for (const [unit, unitMs] of steps) {
+        if (passedMs >= unitMs) return relative.format(-Math.floor(passedMs / unitMs), unit);
+      }
+      return relative.format(0, 'second');
+    },
+  };
+}

@@ -1,0 +1,141 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createConsoleApp } from '../src/http/console-files.js';
+import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
+import { startTestServer, type TestServer } from './server.js';
+
+const page = '<!doctype html><title>Flagcast</title><div id="root"></div>';
+const script = `console.log(${JSON.stringify('x'.repeat(2_000))})`;
+
+let folder: string;
+let database: TestDatabase;
+let server: TestServer;
+let project: SeededProject;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'flagcast-console-'));
+  await mkdir(join(folder, 'assets'));
+  await mkdir(join(folder, '.vite'));
+  await writeFile(join(folder, 'index.html'), page);
+  await writeFile(join(folder, 'icon.svg'), '<svg xmlns="http://www.w3.org/2000/svg"/>');
+  await writeFile(join(folder, 'assets', 'index-BhcBzS3k.js'), script);
+  await writeFile(join(folder, '.vite', 'manifest.json'), '{}');
+  database = await createTestDatabase({ schema: 'tables' });
+  project = await seedProject(database.pool, { name: 'shop' });
+  server = await startTestServer(database.url, { consoleDir: folder });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+  await rm(folder, { recursive: true });
+});
+
+async function ask(path: string, headers: Record<string, string> = {}): Promise<Response> {
+  return await fetch(new URL(path, server.httpUrl), { headers, redirect: 'manual' });
+}
+
+describe('the console', () => {
+  it.each(['/', '/?q=1', '/approvals', '/p/x/prod', '/p/x/prod/features/1?state=on'])(
+    'is the same page at %s, asked for anew each time',
+    async (path) => {
+      const answer = await ask(path);
+      expect(answer.status).toBe(200);
+      expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+      expect(answer.headers.get('cache-control')).toBe('no-cache');
+      expect(await answer.text()).toBe(page);
+    },
+  );
+
+  it('lets the page run only its own scripts, in no frame, and tells nobody where it was', async () => {
+    const { headers } = await ask('/p/x/prod/features');
+    const policy = headers.get('content-security-policy')?.split('; ');
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).toContain("script-src 'self'");
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).toContain("connect-src 'self'");
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('referrer-policy')).toBe('no-referrer');
+  });
+
+  it('lets browsers keep what has its contents in its name for ever, and other files until they change', async () => {
+    const asset = await ask('/assets/index-BhcBzS3k.js');
+    expect(asset.headers.get('content-type')).toBe('text/javascript; charset=utf-8');
+    expect(asset.headers.get('cache-control')).toBe('public, max-age=31536000, immutable');
+    const icon = await ask('/icon.svg');
+    expect(icon.headers.get('content-type')).toBe('image/svg+xml');
+    expect(icon.headers.get('cache-control')).toBe('no-cache');
+    const etag = icon.headers.get('etag') ?? '';
+    const again = await ask('/icon.svg', { 'If-None-Match': `W/${etag}` });
+    expect(again.status).toBe(304);
+    expect(await again.text()).toBe('');
+    expect((await ask('/icon.svg', { 'If-None-Match': '"another"' })).status).toBe(200);
+  });
+
+  it('is compressed for whoever can read that', async () => {
+    const app = createConsoleApp(folder);
+    const path = '/assets/index-BhcBzS3k.js';
+    const small = await app.request(path, { headers: { 'Accept-Encoding': 'br, gzip' } });
+    expect(small.headers.get('content-encoding')).toBe('gzip');
+    const bytes = Buffer.from(await small.arrayBuffer());
+    expect(bytes.length).toBeLessThan(script.length / 10);
+    expect(gunzipSync(bytes).toString()).toBe(script);
+    for (const accepted of ['identity', 'gzip;q=0, br', 'gzip;q=0']) {
+      const plain = await app.request(path, { headers: { 'Accept-Encoding': accepted } });
+      expect(plain.headers.get('content-encoding')).toBeNull();
+      expect(await plain.text()).toBe(script);
+    }
+  });
+
+  it.each([
+    '/api',
+    '/api/nothing',
+    '/api/p/x',
+    '/assets/gone-00000000.js',
+    '/favicon.ico',
+    '/.vite/manifest.json',
+  ])('does not stand in for %s', async (path) => {
+    const answer = await ask(path);
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toMatchObject({ code: 'not_found' });
+  });
+
+  it('gives away nothing outside of its folder', async () => {
+    for (const path of [
+      '/assets/../../package.json',
+      '/assets/%2e%2e/%2e%2e/package.json',
+      '/..%2fpackage.json',
+    ]) {
+      expect((await ask(path)).status).toBe(404);
+    }
+  });
+
+  it('leaves the API as it was', async () => {
+    expect(await (await ask('/healthz')).json()).toStrictEqual({ status: 'ok' });
+    const { status } = await ask(`/api/snapshot?project_id=${project.projectId}&env=prod`);
+    expect(status).toBe(401);
+  });
+});
+
+describe('without the console', () => {
+  it('says how to build it', async () => {
+    const app = createConsoleApp(join(folder, 'missing'));
+    for (const path of ['/', '/p/x/prod/features', '/approvals']) {
+      const answer = await app.request(path);
+      expect(answer.status).toBe(404);
+      expect(await answer.json()).toMatchObject({
+        code: 'console_not_built',
+        message: expect.stringContaining('npm run build') as string,
+      });
+    }
+  });
+
+  it('serves none where none is wanted', async () => {
+    const app = createConsoleApp(null);
+    expect((await app.request('/')).status).toBe(404);
+    expect(app.routes).toHaveLength(0);
+  });
+});
