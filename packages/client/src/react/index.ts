@@ -1,0 +1,11 @@
+'use client';
+
+export { FlagcastProvider, type FlagcastProviderProps, useChannel } from './provider.js';
+export {
+  useActivity,
+  useChannelState,
+  useConnectionStatus,
+  useFeature,
+  useFeatures,
+  usePendingChanges,
+} from './hooks.js';
