@@ -67,10 +67,12 @@ export class FaultyProxy {
     const line: Line = { near, far, blackholed: false, delayMs: 0 };
     this.#lines.add(line);
     const pass = (from: Socket, to: Socket): void => {
+      const onTheirWay: Buffer[] = [];
       from.on('data', (bytes) => {
         if (line.blackholed) return;
-        if (line.delayMs === 0) to.write(bytes);
-        else setTimeout(() => to.write(bytes), line.delayMs);
+        onTheirWay.push(bytes);
+        // TCP keeps the order, also where the way has become quicker meanwhile: each timer lets the oldest arrive.
+        setTimeout(() => to.write(onTheirWay.shift() ?? ''), line.delayMs);
       });
       from.on('error', () => to.destroy());
       from.on('close', () => {

@@ -18,7 +18,7 @@ import { FaultyProxy } from './faulty-proxy.js';
 import { runStormWriters, type StormChannel } from './storm-writers.js';
 
 /** How long the weather lasts. Longer on demand: FLAGCAST_STORM_SECONDS=120. */
-const stormSeconds = Number(process.env['FLAGCAST_STORM_SECONDS'] ?? 20);
+const stormSeconds = Number(process.env['FLAGCAST_STORM_SECONDS'] ?? 12);
 const clientCount = 50;
 
 const cleanUps: (() => Promise<void> | void)[] = [];
@@ -38,7 +38,11 @@ class ServerProcess {
   async start(): Promise<void> {
     const file = fileURLToPath(new URL('./storm-server.js', import.meta.url));
     this.#process = fork(file, { env: { PATH: process.env['PATH'], ...this.#env } });
-    await once(this.#process, 'message');
+    const [first] = (await Promise.race([
+      once(this.#process, 'message'),
+      once(this.#process, 'exit'),
+    ])) as unknown[];
+    if (first !== 'started') throw new Error('a server of the storm ended before it had started');
   }
 
   async kill(): Promise<void> {
@@ -71,11 +75,22 @@ function watch(url: string, token: string, wanted: readonly StormChannel[]): Wat
   const client = createClient({
     url,
     getToken: () => token,
-    WebSocket: CountingWebSocket as never,
+    WebSocket: CountingWebSocket,
     fetch: async (input, init) => {
       const response = await fetch(input, init);
-      if (response.ok) watcher.snapshots += 1;
-      return response;
+      if (response.body === null) return response;
+      const isSnapshot = new URL(input instanceof Request ? input.url : input).pathname === '/api/snapshot';
+      // A snapshot counts when all of it has come.
+      const counting = new TransformStream<Uint8Array, Uint8Array>({
+        transform(chunk, controller) {
+          if (!isSnapshot && Buffer.from(chunk).includes('"type":"resync"')) watcher.resyncs += 1;
+          controller.enqueue(chunk);
+        },
+        flush() {
+          if (isSnapshot && response.ok) watcher.snapshots += 1;
+        },
+      });
+      return new Response(response.body.pipeThrough(counting), response);
     },
     // What is being tried again is the weather's doing.
     onError: () => undefined,
@@ -227,7 +242,11 @@ it(
     for (const watcher of watchers) {
       for (const [name, { channel, events }] of watcher.channels) {
         const marker = last.get(name);
-        await until(channel, () => events.some(({ id }) => id === marker));
+        // Of what was missed, cancellations come last: the database does not record their time.
+        await until(
+          channel,
+          () => channel.getState().status.state === 'live' && events.some(({ id }) => id === marker),
+        );
         const committed = await eventsOf(database, name);
         const applied = new Set(events.map(({ id }) => id));
         deliveries += events.length;

@@ -27,7 +27,7 @@ export function demoBanner(options: {
     '',
     `Flagcast runs at ${url}, on an embedded PostgreSQL with a demo in it.`,
     '',
-    'Its people:',
+    'Open it in two windows, and be one of its people in each:',
     ...demoUsers.map(({ username, about }) => `  ${username.padEnd(8)}${about}`),
     '',
     ...(options.dataDir === null

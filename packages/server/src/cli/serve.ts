@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
 import type { Logger } from 'pino';
 import { type Auth, loadConfig, type ServeConfig } from '../config/config.js';
+import { demoUsers } from '../demo/people.js';
 import { startTraffic } from '../demo/traffic.js';
 import { createFlagcast, type Flagcast } from '../flagcast.js';
 import { describeError, scrub } from '../describe.js';
@@ -34,6 +35,8 @@ Environment:
   FLAGCAST_JWKS_URL     the address of the keys of the tokens (JWK Set)     } never both
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
+  FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for
+                                         the embedded PostgreSQL, off for a database of yours)
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast
                                          as root, else $XDG_DATA_HOME/flagcast or ~/.local/share/flagcast)
   FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100)
@@ -71,7 +74,12 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
   try {
     const { databaseUrl, auth } = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
-    const flagcast = createFlagcast({ ...config, databaseUrl, auth });
+    const flagcast = createFlagcast({
+      ...config,
+      databaseUrl,
+      auth,
+      demoPeople: config.databaseUrl === null ? demoUsers : [],
+    });
     logLifecycle(logger, flagcast.lifecycle);
     const url = await listen(config, flagcast, logger, running);
     logger.info({ event: 'server_listening', url });
