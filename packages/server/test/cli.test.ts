@@ -242,6 +242,8 @@ describe('serve with a database', () => {
     undo.push(async () => await relay.close());
     await serve.logged('reader_started');
     expect(await statusOf(`${String(server)}/readyz`)).toBe(200);
+    // A company's own people are not offered to whoever opens the sign-in page.
+    expect(await (await fetch(`${String(server)}/api/auth/mode`)).json()).toMatchObject({ demo_people: [] });
     serve.signal('SIGTERM');
     const { code, stdout, stderr } = await serve.ended;
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { PlainMessage } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { signToken } from '../src/access/sign.js';
+import { demoUsers } from '../src/demo/people.js';
 import { type CommandResult, hasTerminals, RunningCommand, runCommand } from './command.js';
 import { createTestFolder } from './database.js';
 
@@ -90,6 +91,11 @@ describe('serve without a database', () => {
   it('brings its own, with a demo; the other commands find it; it stops cleanly', async () => {
     const { serve, url } = await startServe();
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    // The console offers them with a click.
+    expect(await (await fetch(`${url}/api/auth/mode`)).json()).toMatchObject({
+      sign_in: 'password',
+      demo_people: demoUsers.map(({ username, password }) => ({ username, password })),
+    });
     expect((await stat(path.join(dataDir, 'jwt-secret'))).mode & 0o777).toBe(0o600);
     expect((await stat(path.join(dataDir, 'database-url'))).mode & 0o777).toBe(0o600);
 
