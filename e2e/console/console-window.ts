@@ -1,0 +1,113 @@
+import type { Browser, BrowserContext, ConsoleMessage, Page } from 'playwright-core';
+
+/** Something that the browser reported, and that nobody should ever have to see. */
+export interface Problem {
+  /** What Chromium wrote, or the error that nothing caught. */
+  readonly text: string;
+  /** What it is about: a request's address, or the script that wrote it; empty where unknown. */
+  readonly url: string;
+}
+
+export interface WindowOptions {
+  /** Default 1280 x 900. */
+  readonly size?: { readonly width: number; readonly height: number };
+  /** Default `light`. */
+  readonly theme?: 'light' | 'dark';
+  /** A browser's language, such as `ru-RU`. Default `en-GB`. */
+  readonly language?: string;
+}
+
+/** How long a person would wait for anything, in milliseconds: loaded machines included. */
+const patienceMs = 15_000;
+
+/** One person's browser: a context with its own storage, and its first tab. */
+export class ConsoleWindow {
+  readonly context: BrowserContext;
+  readonly page: Page;
+  readonly #problems: Problem[] = [];
+  readonly #forgiven: ((problem: Problem) => boolean)[] = [];
+  readonly #origin: string;
+
+  private constructor(context: BrowserContext, page: Page, origin: string) {
+    this.context = context;
+    this.page = page;
+    this.#origin = origin;
+  }
+
+  /** An empty tab for the console at `origin`; with a token, its person is signed in when it gets there. */
+  static async open(
+    browser: Browser,
+    origin: string,
+    token: string | null,
+    options: WindowOptions = {},
+  ): Promise<ConsoleWindow> {
+    const context = await browser.newContext({
+      baseURL: origin,
+      viewport: options.size ?? { width: 1280, height: 900 },
+      colorScheme: options.theme ?? 'light',
+      locale: options.language ?? 'en-GB',
+      timezoneId: 'UTC',
+    });
+    context.setDefaultTimeout(patienceMs);
+    if (token !== null) {
+      // Only where nobody is signed in: a token that the page has renewed since is kept.
+      await context.addInitScript(
+        `if (sessionStorage.getItem('flagcast.token') === null) sessionStorage.setItem('flagcast.token', '${token}')`,
+      );
+    }
+    const page = await context.newPage();
+    const window = new ConsoleWindow(context, page, origin);
+    window.#watch(page);
+    return window;
+  }
+
+  /** Another tab of the same browser. */
+  async openTab(path: string): Promise<Page> {
+    const page = await this.context.newPage();
+    this.#watch(page);
+    await page.goto(path);
+    return page;
+  }
+
+  /** What is expected to go wrong in this test: such problems do not count, whenever they come. */
+  forgive(fits: (problem: Problem) => boolean): void {
+    this.#forgiven.push(fits);
+  }
+
+  /** Chromium writes every refused request to its console: this one is a part of the test. */
+  forgiveRefusal(status: number, pathPart: string): void {
+    this.forgive(
+      ({ text, url }) =>
+        text.includes(`the server responded with a status of ${status}`) && url.includes(pathPart),
+    );
+  }
+
+  /** The server or the network is away for a part of the test. */
+  forgiveOutage(): void {
+    const outage = /^Failed to load resource: net::ERR_|^WebSocket connection to 'ws:.*failed: /;
+    this.forgive(({ text }) => outage.test(text));
+  }
+
+  /** Closes it; answers with what went wrong in it, a line each. */
+  async close(): Promise<string[]> {
+    await this.context.close();
+    return this.#problems
+      .filter((problem) => !this.#forgiven.some((fits) => fits(problem)))
+      .map(({ text, url }) => `${text} (${url})`);
+  }
+
+  #watch(page: Page): void {
+    page.on('console', (message: ConsoleMessage) => {
+      if (message.type() !== 'error') return;
+      this.#problems.push({ text: message.text(), url: message.location().url });
+    });
+    page.on('pageerror', (error) => {
+      this.#problems.push({ text: error.stack ?? error.message, url: page.url() });
+    });
+    page.on('request', (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (protocol === 'data:' || protocol === 'blob:' || origin === this.#origin) return;
+      this.#problems.push({ text: 'A request to somebody else', url: request.url() });
+    });
+  }
+}
