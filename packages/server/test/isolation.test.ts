@@ -316,7 +316,7 @@ describe('origins', () => {
 });
 
 describe('events', () => {
-  it('reach the clients of their own project and environment, and nobody else', async () => {
+  it('G3: reach the clients of their own project and environment, and nobody else', async () => {
     const channels = [own, other].flatMap(({ projectId, environments }) =>
       Object.entries(environments).map(([key, environmentId]) => ({ projectId, environmentId, key })),
     );

@@ -81,7 +81,7 @@ async function committed(): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
-describe('a client that does not read', () => {
+describe('G8: a client that does not read', () => {
   it('is not buffered for, holds nobody up, and gets everything once when it reads again', async () => {
     await start();
     const slow = await connect();

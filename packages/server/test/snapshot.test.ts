@@ -3,16 +3,19 @@ import type { FeatureState, Snapshot } from '@flagcast/protocol';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import {
-  createTestDatabase,
+  createTestCluster,
   insertAudit,
   seedProject,
   type SeededProject,
+  type TestCluster,
   type TestDatabase,
   withClient,
 } from './database.js';
 import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
+/** Its own: a transaction that others leave open makes a cursor hold more than it can. */
+let cluster: TestCluster;
 let database: TestDatabase;
 let server: TestServer;
 /** Reads the same database, but only when it is told to. */
@@ -22,7 +25,8 @@ let project: SeededProject;
 let prod: TestChannel;
 
 beforeAll(async () => {
-  database = await createTestDatabase({ schema: 'tables' });
+  cluster = await createTestCluster();
+  database = await cluster.createDatabase({ schema: 'tables' });
   await withClient(
     database.url,
     async (client) => await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`),
@@ -38,6 +42,7 @@ afterAll(async () => {
   await server.close();
   await slowServer.close();
   await database.drop();
+  await cluster.remove();
 });
 
 async function ask(query: string, token: string | null = root.token, at = server): Promise<Response> {

@@ -93,7 +93,7 @@ describe('an open connection', () => {
     ['gets a role without project.view', 'UPDATE memberships SET role_id = $2 WHERE user_id = $1'],
     ['is deactivated', 'UPDATE users SET is_active = false WHERE id = $1'],
     ['is deleted', 'DELETE FROM users WHERE id = $1'],
-  ])('ends when its user %s, and those of others stay', async (change, sql) => {
+  ])('G9: ends when its user %s, and those of others stay', async (change, sql) => {
     const { rows } = await database.pool.query<{ id: string }>(
       `INSERT INTO roles (key, name) VALUES ($1, $1) RETURNING id`,
       [`blind: ${change}`],

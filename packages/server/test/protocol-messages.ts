@@ -1,0 +1,134 @@
+import type {
+  AuthMessage,
+  ClientMessage,
+  ControlMessage,
+  EventMessage,
+  FeatureState,
+  PendingChange,
+  PlainMessage,
+  Snapshot,
+} from '@flagcast/protocol';
+import type { ConnectionLimits } from '../src/access/limits.js';
+import type { TokenErrorCode } from '../src/access/token.js';
+import type { Refusal } from '../src/door/refusal.js';
+
+/**
+ * Each key of a type, and whether it may be missing. The lists below hold every key of their type and
+ * no other, or they do not compile: what the documents are compared with cannot lag behind the code.
+ */
+type KeysOf<Type> = {
+  readonly [Key in keyof Type]-?: Partial<Pick<Type, Key>> extends Pick<Type, Key> ? 'optional' : 'always';
+};
+type KeysByType<Message extends { type: string }> = {
+  readonly [Type in Message['type']]: KeysOf<Extract<Message, { type: Type }>>;
+};
+
+export const plainKeys = {
+  source: 'always',
+  type: 'always',
+  timestamp: 'always',
+  project_id: 'always',
+  environment: 'always',
+  entity: 'always',
+  entity_id: 'always',
+  action: 'always',
+} satisfies KeysOf<PlainMessage>;
+
+/** What an event of flagcast.v1 has beside the plain keys. */
+export const addedKeys = {
+  id: 'always',
+  feature_id: 'always',
+  pending_change_id: 'always',
+  actor: 'always',
+  committed_at: 'always',
+  seen_at: 'always',
+  feature: 'optional',
+  cursor: 'optional',
+} satisfies KeysOf<Omit<EventMessage, keyof PlainMessage>>;
+
+const channelKeys = { project_id: 'always', environment: 'always', environment_id: 'always' } as const;
+
+export const controlKeys = {
+  hello: {
+    type: 'always',
+    protocol: 'always',
+    server: 'always',
+    user_id: 'always',
+    username: 'always',
+    token_expires_at: 'always',
+    heartbeat_interval_ms: 'always',
+    max_channels: 'always',
+    guarantee: 'always',
+    embedded_state: 'always',
+  },
+  caught_up: { type: 'always', ...channelKeys, cursor: 'always' },
+  resync: { type: 'always', ...channelKeys, reason: 'always' },
+  unsubscribed: { type: 'always', ...channelKeys },
+  heartbeat: { type: 'always', cursor: 'always', timestamp: 'always' },
+  pong: { type: 'always', timestamp: 'always' },
+  authenticated: { type: 'always', token_expires_at: 'always' },
+  error: {
+    type: 'always',
+    code: 'always',
+    message: 'always',
+    project_id: 'optional',
+    environment: 'optional',
+  },
+  close: { type: 'always', code: 'always', reason: 'always' },
+} satisfies KeysByType<ControlMessage>;
+
+const askedKeys = { type: 'always', project_id: 'always', env: 'optional', env_id: 'optional' } as const;
+
+export const clientKeys = {
+  subscribe: { ...askedKeys, cursor: 'optional' },
+  unsubscribe: askedKeys,
+  auth: { type: 'always', token: 'always' } satisfies KeysOf<AuthMessage>,
+  ping: { type: 'always' },
+} satisfies KeysByType<ClientMessage>;
+
+export const featureKeys = {
+  id: 'always',
+  key: 'always',
+  name: 'always',
+  description: 'always',
+  kind: 'always',
+  rollout_key: 'always',
+  enabled: 'always',
+  default_value: 'always',
+  created_at: 'always',
+  updated_at: 'always',
+  version: 'always',
+} satisfies KeysOf<FeatureState>;
+
+export const snapshotKeys = {
+  project_id: 'always',
+  environment: 'always',
+  environment_id: 'always',
+  cursor: 'always',
+  features: 'always',
+  pending_changes: 'always',
+} satisfies KeysOf<Snapshot>;
+
+export const pendingChangeKeys = {
+  id: 'always',
+  requested_by: 'always',
+  created_at: 'always',
+  reason: 'always',
+  change: 'always',
+  entities: 'always',
+} satisfies KeysOf<PendingChange>;
+
+/** The refusals whose code is not written beside their status where they are made. */
+export const typedRefusals = {
+  token_missing: 401,
+  token_malformed: 401,
+  token_expired: 401,
+  token_wrong_type: 401,
+  token_invalid: 401,
+  keys_unavailable: 503,
+  too_many_user: 429,
+  too_many_address: 429,
+} satisfies Record<
+  TokenErrorCode | Extract<ReturnType<ConnectionLimits['acquire']>, string>,
+  Refusal['status']
+>;
