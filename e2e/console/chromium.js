@@ -45,10 +45,15 @@ export async function launchChromium() {
  */
 async function unpackChromium() {
   const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-  const manifest = await readFile(path.join(root, 'node_modules', packageName, 'package.json'), 'utf8');
-  const { version } = /** @type {{ version: string }} */ (JSON.parse(manifest));
+  /** @type {unknown} */
+  const manifest = JSON.parse(
+    await readFile(path.join(root, 'node_modules', packageName, 'package.json'), 'utf8'),
+  );
+  if (typeof manifest !== 'object' || manifest === null || !('version' in manifest)) {
+    throw new Error(`${packageName} has no version: run npm ci`);
+  }
   const cache = path.join(root, 'node_modules/.cache');
-  const folder = path.join(cache, `chromium-${version}`);
+  const folder = path.join(cache, `chromium-${String(manifest.version)}`);
   const executable = path.join(folder, 'chromium');
   if (existsSync(executable)) return executable;
   await mkdir(cache, { recursive: true });

@@ -206,5 +206,7 @@ export async function startStageServer(
 async function createDemoDatabase(): Promise<TestDatabase> {
   const database = await createTestDatabase({ schema: 'tables' });
   await withClient(database.url, async (client) => await fillDemo(client));
+  // The run's cluster could prepare transactions, which the demo's cannot.
+  await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   return database;
 }

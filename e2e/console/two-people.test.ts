@@ -15,14 +15,14 @@ it('a switch that one person turns, turns on the screen of the other, who sees b
   await switchOf(alice.page, flag, false).waitFor();
   await flip(switchOf(bob.page, flag, false));
   await switchOf(alice.page, flag, true).waitFor();
-  await rowOf(alice.page, flag).getByText(en.features.changedBy('bob')).waitFor();
+  await rowOf(alice.page, flag).getByText(en.features.happened.updated('bob')).waitFor();
   await switchOf(bob.page, flag, true).waitFor();
   await rowOf(alice.page, flag).getByText('bob', { exact: true }).waitFor();
 
   // And back, without either window having been reloaded.
   await flip(switchOf(alice.page, flag, true));
   await switchOf(bob.page, flag, false).waitFor();
-  await rowOf(bob.page, flag).getByText(en.features.changedBy('alice')).waitFor();
+  await rowOf(bob.page, flag).getByText(en.features.happened.updated('alice')).waitFor();
 });
 
 it('what one person edits is on the page that the other reads, the history included', async () => {

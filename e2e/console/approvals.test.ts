@@ -1,0 +1,184 @@
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { whileLocked } from '../../packages/server/test/rest-company.js';
+import { button, cardOf, flip, giveReason, isLive, rowOf, switchOf } from './screen.js';
+import { at, billing, type Flag, listOf, pageOf, type Person, setStage, webShop } from './stage.js';
+
+const set = setStage();
+
+/** Somebody asks for the flag to be switched on in prod. */
+async function request(person: Person, flag: Flag): Promise<string> {
+  const { pending_change: change } = (await set.stage.change(person, flag, 'prod', {
+    enabled: true,
+    reason: 'The launch is today',
+  })) as { pending_change: { id: string } };
+  return change.id;
+}
+
+it('a request, and its approval, show on the screens of all who look, and then it is done', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const bob = await stage.open('bob', listOf(flag, 'prod'));
+  const alice = await stage.open('alice', at(webShop, 'dev', 'approvals'));
+  const root = await stage.open('root', listOf(flag, 'prod'));
+  await isLive(alice.page);
+  await isLive(root.page);
+
+  await flip(switchOf(bob.page, flag, false));
+  await giveReason(bob.page, 'The launch is today');
+  await rowOf(root.page, flag).getByText(en.features.awaiting('bob')).waitFor();
+  await switchOf(root.page, flag, false).waitFor();
+
+  const card = cardOf(alice.page, 'bob', flag);
+  await card.getByText('The launch is today').waitFor();
+  await button(card, en.approvals.approve).click();
+
+  await switchOf(bob.page, flag, true).waitFor();
+  await rowOf(bob.page, flag).getByText(en.features.awaiting('bob')).waitFor({ state: 'hidden' });
+  await switchOf(root.page, flag, true).waitFor();
+  await card.getByText(en.approvals.decided.approved('alice')).waitFor();
+});
+
+it('a rejection with its reason shows to who asked, and changes nothing', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  await request('bob', flag);
+  const bob = await stage.open('bob', pageOf(flag, 'prod'));
+  const alice = await stage.open('alice', at(webShop, 'prod', 'approvals'));
+  await isLive(bob.page);
+  await bob.page.getByRole('article').getByText('The launch is today').waitFor();
+
+  const card = cardOf(alice.page, 'bob', flag);
+  await button(card, en.approvals.reject).click();
+  const dialog = alice.page.getByRole('dialog', { name: en.approvals.rejectTitle });
+  expect(await button(dialog, en.approvals.reject).isDisabled()).toBe(true);
+  await giveReason(alice.page, 'Not before Monday', en.approvals.reject);
+
+  await bob.page.getByRole('article').getByText(en.approvals.decided.rejected('alice')).waitFor();
+  const settings = bob.page.getByRole('form', { name: en.feature.details });
+  await settings.getByRole('switch', { checked: false }).waitFor();
+  await card.getByText(en.approvals.decided.rejected('alice')).waitFor();
+});
+
+it('a request that is cancelled disables the buttons of who could have approved it', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  await request('bob', flag);
+  const bob = await stage.open('bob', pageOf(flag, 'prod'));
+  const alice = await stage.open('alice', at(webShop, 'dev', 'approvals'));
+  await isLive(alice.page);
+  const card = cardOf(alice.page, 'bob', flag);
+  const approve = button(card, en.approvals.approve);
+  await approve.waitFor();
+  expect(await approve.isEnabled()).toBe(true);
+
+  await button(bob.page, en.approvals.cancel).click();
+  await card.getByText(/^Cancelled/).waitFor();
+  await expect.poll(async () => (await approve.count()) === 0 || (await approve.isDisabled())).toBe(true);
+  await bob.page
+    .getByRole('article')
+    .getByText(/^Cancelled/)
+    .waitFor();
+});
+
+it('what somebody else has decided is said, with by whom, and can no longer be pressed', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const id = await request('bob', flag);
+  const alice = await stage.open('alice', at(webShop, 'stage', 'approvals'));
+  await isLive(alice.page);
+  const card = cardOf(alice.page, 'bob', flag);
+  await button(card, en.approvals.reject).click();
+  await alice.page.getByRole('dialog', { name: en.approvals.rejectTitle }).waitFor();
+  await stage.ask('root', 'POST', `/api/pending-changes/${id}/approve`);
+  // The dialog was about something that can no longer be done.
+  await alice.page.getByRole('dialog').waitFor({ state: 'hidden' });
+  await card.getByText(en.approvals.decided.approved('root')).waitFor();
+  for (const name of [en.approvals.approve, en.approvals.reject]) {
+    const stale = button(card, name);
+    expect((await stale.count()) === 0 || (await stale.isDisabled())).toBe(true);
+  }
+});
+
+it('of two who approve at once one wins, and the other is told who did', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const id = await request('bob', flag);
+  const people = ['alice', 'root'] as const;
+  const [alice, root] = await Promise.all(
+    people.map(async (person) => await stage.open(person, at(webShop, 'prod', 'approvals'))),
+  );
+  if (alice === undefined || root === undefined) throw new Error('a window did not open');
+  for (const window of [alice, root]) {
+    await isLive(window.page);
+    window.forgiveRefusal(409, '/approve');
+  }
+  // Both requests wait in the database before either is answered.
+  await whileLocked(
+    stage.database.pool,
+    { text: 'SELECT FROM pending_changes WHERE id = $1 FOR UPDATE', values: [id] },
+    2,
+    async () =>
+      await Promise.all(
+        [alice, root].map(async ({ page }) => {
+          await button(cardOf(page, 'bob', flag), en.approvals.approve).click();
+        }),
+      ),
+  );
+  const decision = await cardOf(alice.page, 'bob', flag)
+    .getByText(/^Approved by/)
+    .innerText();
+  const winner = decision === en.approvals.decided.approved('alice') ? 'alice' : 'root';
+  const loser = winner === 'alice' ? root : alice;
+  const decided = en.approvals.decided.approved(winner);
+  await loser.page.getByText(en.approvals.tooLate(decided)).waitFor();
+  for (const { page } of [alice, root])
+    await cardOf(page, 'bob', flag).getByText(decided, { exact: true }).waitFor();
+});
+
+it('nobody is offered to approve what they asked for', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  await request('alice', flag);
+  const alice = await stage.open('alice', at(webShop, 'prod', 'approvals'));
+  const card = cardOf(alice.page, 'alice', flag);
+  await card.getByText(en.approvals.own).waitFor();
+  expect(await button(card, en.approvals.approve).count()).toBe(0);
+  expect(await button(card, en.approvals.reject).count()).toBe(0);
+  expect(await button(card, en.approvals.cancel).isEnabled()).toBe(true);
+});
+
+it('the badge counts what waits in every environment, wherever one is', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const alice = await stage.open('alice', at(billing, 'dev', 'features'));
+  await isLive(alice.page);
+  const link = alice.page
+    .getByRole('navigation', { name: en.shell.navigation })
+    .first()
+    .getByRole('link', { name: en.shell.approvals });
+  const badge = link.getByRole('img');
+  await badge.waitFor();
+  const before = Number((await badge.innerText()).trim());
+  const id = await request('bob', flag);
+  await link.getByRole('img', { name: en.approvals.countLabel(before + 1), exact: true }).waitFor();
+  await stage.ask('bob', 'POST', `/api/pending-changes/${id}/cancel`);
+  await link.getByRole('img', { name: en.approvals.countLabel(before), exact: true }).waitFor();
+});
+
+it('a deletion that waits is done on every screen when it is approved', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const alice = await stage.open('alice', pageOf(flag, 'dev'));
+  const bob = await stage.open('bob', listOf(flag, 'dev'));
+  await isLive(bob.page);
+  await rowOf(bob.page, flag).waitFor();
+  await button(alice.page, en.feature.delete).click();
+  const dialog = alice.page.getByRole('dialog');
+  await dialog.getByRole('textbox').first().fill(flag.key);
+  await giveReason(alice.page, 'Nobody asks for it any more');
+  const root = await stage.open('root', at(webShop, 'prod', 'approvals'));
+  await button(cardOf(root.page, 'alice', flag), en.approvals.approve).click();
+  await rowOf(bob.page, flag).waitFor({ state: 'hidden' });
+  await alice.page.getByText(en.feature.deletedBy('root')).waitFor();
+});

@@ -1,0 +1,16 @@
+/** A server process with the console, that can be killed: a quick heartbeat, so that a dead line is noticed soon. */
+import { createServer } from 'node:http';
+import { createFlagcast } from 'flagcast';
+
+const { DATABASE_URL = '', SECRET = '', PORT = '' } = process.env;
+const flagcast = createFlagcast({
+  databaseUrl: DATABASE_URL,
+  auth: { secret: SECRET },
+  writes: true,
+  timing: { heartbeatIntervalMs: 1_000 },
+});
+const server = createServer(flagcast.requestListener);
+flagcast.attach(server);
+flagcast.lifecycle.once('reader:started', () => process.send?.('started'));
+server.listen(Number(PORT), '127.0.0.1');
+flagcast.start();
