@@ -1,16 +1,22 @@
 import type { EventMessage } from '@flagcast/client';
-import { Alert, Button, Group, Loader, Paper, Select, Stack, Text, TextInput, Title } from '@mantine/core';
-import { useEffect, useMemo, useRef, useState } from 'react';
+import { Alert, Autocomplete, Group, Paper, Select, Stack, Text, Title } from '@mantine/core';
+import { useDebouncedValue } from '@mantine/hooks';
+import { useMemo, useState } from 'react';
 import { selectActivity, selectFeatures, useChannelState, useLiveChannel } from '../api/live.js';
 import { useEventCount, useHeld } from '../features/use-held.js';
 import { SearchIcon } from '../shell/icons.js';
 import { describeError } from '../shell/messages.js';
+import { PageTitle } from '../shell/page-title.js';
 import { usePlace } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { ActivityChart } from './activity-chart.js';
 import { type HistoryItem, HistoryList } from './history-list.js';
+import { MoreBelow } from './more-below.js';
 import { PauseButton } from './pause-button.js';
 import { type HistoryFilter, useHistory } from './use-history.js';
+
+/** Who types a name is not asked about each of its letters. */
+const typingPauseMs = 300;
 
 /** Everything that happens in the environment, as it happens, and back to its beginning. */
 export default function ActivityPage() {
@@ -18,7 +24,8 @@ export default function ActivityPage() {
   const { channel } = useLiveChannel();
   const { project, environment } = usePlace();
   const [entity, setEntity] = useState<string | null>(null);
-  const [username, setUsername] = useState('');
+  const [typed, setTyped] = useState('');
+  const [username] = useDebouncedValue(typed.trim(), typingPauseMs);
   const [paused, setPaused] = useState(false);
   const waiting = useEventCount(channel, paused);
   const filter: HistoryFilter = {
@@ -31,13 +38,18 @@ export default function ActivityPage() {
     const all: HistoryItem[] = [...approvals, ...history.entries];
     return all.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
   }, [approvals, history.entries]);
+  const people = usePeople(items);
   const held = useHeld(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
   return (
     <Stack gap="md">
-      <Group justify="space-between">
-        <Title order={1}>{t.shell.activity}</Title>
+      <PageTitle text={t.shell.activity} />
+      <div className="fc-title-row">
+        <div>
+          <Title order={1}>{t.shell.activity}</Title>
+          <div className="fc-subtitle">{t.activity.newest}</div>
+        </div>
         <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
-      </Group>
+      </div>
       <Paper withBorder p="md">
         <ActivityChart items={held} complete={!history.hasMore} />
       </Paper>
@@ -56,15 +68,17 @@ export default function ActivityPage() {
             { value: 'feature_schedule', label: t.entities.feature_schedule },
           ]}
         />
-        <TextInput
+        <Autocomplete
           size="sm"
-          type="search"
           data-search
           aria-label={t.activity.who}
           placeholder={t.activity.who}
           leftSection={<SearchIcon size={16} />}
-          value={username}
-          onChange={(event) => setUsername(event.currentTarget.value.trim())}
+          data={people}
+          clearable
+          clearButtonProps={{ 'aria-label': t.activity.clearWho }}
+          value={typed}
+          onChange={setTyped}
         />
       </Group>
       {history.error !== null && (
@@ -73,12 +87,27 @@ export default function ActivityPage() {
         </Alert>
       )}
       <Paper withBorder p="md">
-        {held.length === 0 && !history.loading && <Text c="dimmed">{t.activity.nothing}</Text>}
+        {held.length === 0 && !history.loading && (
+          <Text c="dimmed" ta="center" mt="sm">
+            {entity === null && username === '' ? t.activity.nothing : t.activity.nothingFits}
+          </Text>
+        )}
         <HistoryList entries={held} withFeature />
         <MoreBelow hasMore={history.hasMore} loading={history.loading} loadMore={history.loadMore} />
       </Paper>
     </Stack>
   );
+}
+
+/** Who has been seen at work, to choose from. */
+function usePeople(items: readonly HistoryItem[]): string[] {
+  const [people, setPeople] = useState<readonly string[]>([]);
+  const known = new Set(people);
+  const fresh = new Set(
+    items.map(({ username }) => username ?? '').filter((name) => name !== '' && !known.has(name)),
+  );
+  if (fresh.size > 0) setPeople([...people, ...fresh].sort());
+  return [...people];
 }
 
 /** The steps of approvals since the page was opened: the audit log does not keep them. */
@@ -101,43 +130,4 @@ function useApprovalSteps(entity: string | null, username: string): readonly His
       diff: [],
     }));
   }, [activity, features, entity, username]);
-}
-
-interface MoreBelowProps {
-  readonly hasMore: boolean;
-  readonly loading: boolean;
-  readonly loadMore: () => void;
-}
-
-/** Loads what is older when the end of the list comes near; a button for who does not scroll. */
-function MoreBelow({ hasMore, loading, loadMore }: MoreBelowProps) {
-  const { t } = useTexts();
-  const place = useRef<HTMLDivElement>(null);
-  useEffect(() => {
-    const element = place.current;
-    if (element === null || !hasMore || loading) return;
-    const observer = new IntersectionObserver(
-      ([entry]) => {
-        if (entry?.isIntersecting === true) loadMore();
-      },
-      { rootMargin: '600px' },
-    );
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, [hasMore, loading, loadMore]);
-  return (
-    <Group ref={place} justify="center" mt="sm" mih={40}>
-      {loading ? (
-        <Loader size="sm" role="status" aria-label={t.shell.loading} />
-      ) : hasMore ? (
-        <Button variant="subtle" onClick={loadMore}>
-          {t.activity.older}
-        </Button>
-      ) : (
-        <Text size="xs" c="dimmed">
-          {t.activity.beginning}
-        </Text>
-      )}
-    </Group>
-  );
 }

@@ -3,7 +3,7 @@ import { memo } from 'react';
 import { Link } from 'react-router';
 import type { FieldDiff } from '../api/types.js';
 import { DiffList } from '../feature/diff-list.js';
-import { Ago } from '../shell/ago.js';
+import { Ago, useNowMs } from '../shell/ago.js';
 import { placePath, usePlace } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 
@@ -28,9 +28,10 @@ interface HistoryListProps {
 /** Entries by day, newest first. */
 export function HistoryList({ entries, withFeature }: HistoryListProps) {
   const { format } = useTexts();
+  const nowMs = useNowMs();
   const days = new Map<string, HistoryItem[]>();
   for (const entry of entries) {
-    const day = format.day(Date.parse(entry.created_at));
+    const day = format.day(Date.parse(entry.created_at), nowMs);
     const ofDay = days.get(day);
     if (ofDay === undefined) days.set(day, [entry]);
     else ofDay.push(entry);

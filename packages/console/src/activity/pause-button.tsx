@@ -16,6 +16,8 @@ export function PauseButton({ paused, waiting, onChange }: PauseButtonProps) {
     <Button
       {...(paused ? { variant: 'filled', color: 'orange.9' } : { variant: 'default' })}
       leftSection={paused ? <PlayIcon size={16} /> : <PauseIcon size={16} />}
+      className="fc-compact"
+      data-pause
       aria-pressed={paused}
       onClick={() => onChange(!paused)}
     >

@@ -1,33 +1,41 @@
 import { type Channel, type ChannelState, type Client, createClient } from '@flagcast/client';
 import { createContext, type ReactNode, use, useEffect, useState, useSyncExternalStore } from 'react';
 import { useGround } from '../sign-in/session-context.js';
+import { createLineWatch, type LineWatch } from '../freshness/line-watch.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
 import { createLastChanges, type LastChanges } from '../features/last-changes.js';
 
-const ClientContext = createContext<Client | null>(null);
+interface Live {
+  readonly client: Client;
+  readonly line: LineWatch;
+}
+
+const LiveContext = createContext<Live | null>(null);
 
 /** One live connection for whoever is signed in; all channels go over it. */
 export function LiveClient({ children }: { readonly children: ReactNode }) {
   const { session } = useGround();
-  const [client, setClient] = useState<Client | null>(null);
+  const [live, setLive] = useState<Live | null>(null);
   useEffect(() => {
-    const opened = createClient({
+    const line = createLineWatch();
+    const client = createClient({
       url: '/',
       getToken: session.awaitToken,
+      WebSocket: line.WebSocket,
       activityLimit: 500,
       // What is being tried again shows in the freshness chip.
       onError: () => undefined,
     });
-    setClient(opened);
-    return opened.close;
+    setLive({ client, line });
+    return client.close;
   }, [session]);
-  return client === null ? null : <ClientContext value={client}>{children}</ClientContext>;
+  return live === null ? null : <LiveContext value={live}>{children}</LiveContext>;
 }
 
-export function useClient(): Client {
-  const client = use(ClientContext);
-  if (client === null) throw new Error('there is no LiveClient');
-  return client;
+export function useLive(): Live {
+  const live = use(LiveContext);
+  if (live === null) throw new Error('there is no LiveClient');
+  return live;
 }
 
 /** The environment on the screen, and what is remembered of its events. */
@@ -47,7 +55,7 @@ interface LiveChannelProps {
 
 /** Opens the channel for the pages inside; another environment is another channel. */
 export function LiveChannelProvider({ projectId, env, children }: LiveChannelProps) {
-  const client = useClient();
+  const { client } = useLive();
   const [live, setLive] = useState<LiveChannel | null>(null);
   useEffect(() => {
     const channel = client.channel({ projectId, env });

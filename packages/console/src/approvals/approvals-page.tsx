@@ -1,37 +1,70 @@
-import { Alert, Center, Loader, Stack, Text, Title } from '@mantine/core';
+import { Alert, Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
+import { useState } from 'react';
+import type { OpenChange } from '../api/types.js';
+import { EmptyState } from '../shell/empty-state.js';
 import { ApprovalIcon } from '../shell/icons.js';
 import { describeError } from '../shell/messages.js';
+import { PageTitle } from '../shell/page-title.js';
 import { useTexts } from '../texts/texts.js';
 import { ChangeCard } from './change-card.js';
 import { useOpenChanges } from './open-changes.js';
+
+type Filter = 'all' | 'toDecide' | 'mine';
+
+const fits: Readonly<Record<Filter, (change: OpenChange) => boolean>> = {
+  all: () => true,
+  toDecide: (change) => change.may_decide,
+  mine: (change) => change.own,
+};
 
 /** All that waits, over all projects and environments; what has been decided meanwhile stays, and says so. */
 export default function ApprovalsPage() {
   const { t } = useTexts();
   const { all, open, error, loading } = useOpenChanges();
+  const [filter, setFilter] = useState<Filter>('all');
+  const shown = all.filter(fits[filter]);
   return (
     <Stack gap="md">
-      <div>
-        <Title order={1}>{t.shell.approvals}</Title>
-        <Text size="sm" c="dimmed">
-          {t.approvals.countLabel(open.length)}
-        </Text>
+      <PageTitle text={t.shell.approvals} />
+      <div className="fc-title-row">
+        <div>
+          <Title order={1}>{t.shell.approvals}</Title>
+          <div className="fc-subtitle">{!loading && t.approvals.count(open.length)}</div>
+        </div>
+        <SegmentedControl
+          size="xs"
+          aria-label={t.approvals.filter}
+          data={[
+            { value: 'all', label: t.approvals.all },
+            { value: 'toDecide', label: t.approvals.toDecide },
+            { value: 'mine', label: t.approvals.mine },
+          ]}
+          value={filter}
+          onChange={setFilter}
+        />
       </div>
       {error !== null && (
         <Alert color="red" role="alert">
           {describeError(error, t)}
         </Alert>
       )}
-      {loading && <Loader role="status" aria-label={t.shell.loading} />}
-      {!loading && all.length === 0 && error === null && (
-        <Center mih={240}>
-          <Stack align="center" gap="xs" c="dimmed">
-            <ApprovalIcon size={40} />
-            <Text>{t.approvals.none}</Text>
-          </Stack>
-        </Center>
+      {loading && (
+        <Stack gap="md" role="status" aria-label={t.shell.loading}>
+          <Skeleton height={190} radius="md" />
+          <Skeleton height={190} radius="md" />
+        </Stack>
       )}
-      {all.map((change) => (
+      {!loading && all.length === 0 && error === null && (
+        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.none} text={t.approvals.noneWhy} />
+      )}
+      {all.length > 0 && shown.length === 0 && (
+        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noneFit} text="">
+          <Button variant="light" mt="sm" onClick={() => setFilter('all')}>
+            {t.approvals.all}
+          </Button>
+        </EmptyState>
+      )}
+      {shown.map((change) => (
         <ChangeCard key={change.id} change={change} withPlace />
       ))}
     </Stack>

@@ -4,7 +4,7 @@ import { useState } from 'react';
 import { Link } from 'react-router';
 import { ApiError } from '../api/api.js';
 import type { ChangedEntity, OpenChange } from '../api/types.js';
-import { DiffList } from '../feature/diff-list.js';
+import { DiffList, useFieldName } from '../feature/diff-list.js';
 import { ReasonDialog } from '../features/reason-dialog.js';
 import { Ago } from '../shell/ago.js';
 import { CheckIcon, CloseIcon } from '../shell/icons.js';
@@ -59,7 +59,7 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
                 )}
               </Title>
               <Text size="sm" c="dimmed" component="div">
-                {t.approvals.askedBy(change.requested_by)} <Ago at={change.created_at} />
+                {t.approvals.askedBy(change.requested_by)} · <Ago at={change.created_at} />
               </Text>
             </div>
           </Group>
@@ -117,15 +117,20 @@ function Decide({ change, decision }: DecideProps) {
   const { tell, tellError } = useMessages();
   const [busy, setBusy] = useState<string | null>(null);
   const [rejecting, setRejecting] = useState(false);
+  const fieldName = useFieldName();
   const decide = async (step: 'approve' | 'reject' | 'cancel', body: object = {}): Promise<void> => {
     setBusy(step);
     try {
       await api.send('POST', `/api/pending-changes/${change.id}/${step}`, body);
+      tell('done', t.approvals.done[step]);
     } catch (error) {
       if (error instanceof ApiError && error.code === 'already_decided') {
         const { status, by } = error.body as { status: string; by: string | null };
         const decided: Readonly<Record<string, (who: string | null) => string>> = t.approvals.decided;
         tell('problem', t.approvals.tooLate(decided[status]?.(by) ?? status));
+      } else if (error instanceof ApiError && error.code === 'conflict') {
+        const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
+        tell('problem', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
       } else tellError(error);
       void queries.invalidateQueries({ queryKey: ['open-changes'] });
     } finally {
@@ -163,9 +168,9 @@ function Decide({ change, decision }: DecideProps) {
           {t.approvals.cancel}
         </Button>
       )}
-      {change.own && !change.may_decide && (
+      {!change.may_decide && decision === undefined && (
         <Text size="sm" c="dimmed">
-          {t.approvals.own}
+          {change.own ? t.approvals.own : t.approvals.mayNot}
         </Text>
       )}
       {rejecting && decision === undefined && (

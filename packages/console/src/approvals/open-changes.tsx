@@ -2,7 +2,7 @@ import type { EventMessage } from '@flagcast/client';
 import { maxChannels } from '@flagcast/protocol';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
-import { useClient } from '../api/live.js';
+import { useLive } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
 import { usePlace } from '../shell/place.js';
 import { useApi } from '../sign-in/session-context.js';
@@ -75,7 +75,7 @@ function useApprovalEvents(
   onEvent: (event: EventMessage) => void,
   open: readonly OpenChange[] | undefined,
 ): void {
-  const client = useClient();
+  const { client } = useLive();
   const { projects, project: here, environment } = usePlace();
   const [listener] = useState<{ current: (event: EventMessage) => void }>(() => ({ current: onEvent }));
   useEffect(() => {

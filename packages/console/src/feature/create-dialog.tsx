@@ -58,6 +58,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             value={name}
             onChange={(event) => setName(event.currentTarget.value)}
             error={problems['name']}
+            maxLength={50}
             required
             data-autofocus
           />
@@ -67,6 +68,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             value={wantedKey}
             onChange={(event) => setKey(event.currentTarget.value)}
             error={problems['key']}
+            maxLength={longestKey}
             spellCheck={false}
             required
           />
@@ -75,6 +77,9 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             value={description}
             onChange={(event) => setDescription(event.currentTarget.value)}
             error={problems['description']}
+            maxLength={300}
+            autosize
+            minRows={2}
           />
           <Text size="sm" c="dimmed">
             {t.feature.createdOff}

@@ -34,7 +34,7 @@ export function DiffList({ diff }: DiffListProps) {
             {(old ?? null) !== null && (
               <del>
                 <span className="fc-hidden">{t.feature.was} </span>
-                <FieldValue value={old} />
+                <FieldValue field={field} value={old} />
               </del>
             )}
             {(old ?? null) !== null && (now ?? null) !== null && (
@@ -45,7 +45,7 @@ export function DiffList({ diff }: DiffListProps) {
             {(now ?? null) !== null && (
               <ins>
                 <span className="fc-hidden">{t.feature.is} </span>
-                <FieldValue value={now} />
+                <FieldValue field={field} value={now} />
               </ins>
             )}
           </dd>

@@ -1,6 +1,8 @@
 import type { FeatureState } from '@flagcast/client';
 import { Button, Group, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
+import type { ChangedEntity } from '../api/types.js';
+import { useOpenChanges } from '../approvals/open-changes.js';
 import { ReasonDialog } from '../features/reason-dialog.js';
 import { useWrite } from '../features/use-write.js';
 import { useMessages } from '../shell/messages.js';
@@ -17,10 +19,13 @@ interface EditFormProps {
   readonly gone: boolean;
 }
 
+/** In characters, as the server takes them. */
+const longest = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
+
 /** The feature's fields. Saving sends only what was changed, and the version that it was changed from. */
 export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const { t } = useTexts();
-  const { environment } = usePlace();
+  const { project, environment } = usePlace();
   const rights = useRights();
   const { busy, send } = useWrite();
   const { tell } = useMessages();
@@ -29,6 +34,16 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const [problems, setProblems] = useState<Readonly<Record<string, string>>>({});
   const { mine } = edit;
   const dirty = Object.keys(edit.changed).length > 0;
+  const { open } = useOpenChanges();
+  const isThis = ({ entity, entity_id: id }: ChangedEntity): boolean =>
+    entity === 'feature' && id === feature.id;
+  // The rollout key decides who gets the flag in every environment.
+  const guarding =
+    environment.guarded || edit.changed.rollout_key === undefined
+      ? environment
+      : (project.environments.find((each) => each.guarded) ?? environment);
+  const { guarded } = guarding;
+  const waits = guarded && open.some(({ entities }) => entities.some(isThis));
 
   const save = async (reason?: string): Promise<void> => {
     const outcome = await send(
@@ -58,9 +73,8 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   };
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
-    if (!dirty || edit.blocked) return;
-    // The rollout key counts in every environment; the server says so where one of them is guarded.
-    if (environment.guarded) setAsking(true);
+    if (!dirty || edit.blocked || waits) return;
+    if (guarded) setAsking(true);
     else void save();
   };
   const locked = gone || !rights.manage;
@@ -76,6 +90,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           </Text>
         </Group>
         <ForeignChanges edit={edit} />
+        <div className="fc-legend-line">{t.feature.hereOnly(environment.name)}</div>
         <Switch
           label={t.feature.enabledIn(environment.name)}
           checked={mine.enabled}
@@ -85,7 +100,19 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           size="md"
         />
         <TextInput
+          label={t.feature.valueIn(environment.name)}
+          value={mine.default_value}
+          readOnly={locked}
+          maxLength={longest.default_value}
+          onChange={(event) => edit.set('default_value', event.currentTarget.value)}
+          error={problem('default_value')}
+        />
+        <div className="fc-legend-line">{t.feature.everywhere}</div>
+        <TextInput
           label={t.fields.name}
+          maxLength={longest.name}
+          required
+          withAsterisk={false}
           value={mine.name}
           readOnly={locked}
           onChange={(event) => edit.set('name', event.currentTarget.value)}
@@ -97,35 +124,36 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           readOnly={locked}
           autosize
           minRows={2}
-          onChange={(event) => edit.set('description', event.currentTarget.value)}
+          maxLength={longest.description}
+          onChange={(event) => {
+            const { value } = event.currentTarget;
+            edit.set('description', value === '' ? null : value);
+          }}
           error={problem('description')}
         />
-        <Group grow align="flex-start" className="fc-pair">
-          <TextInput
-            label={t.feature.valueIn(environment.name)}
-            value={mine.default_value}
-            readOnly={locked}
-            onChange={(event) => edit.set('default_value', event.currentTarget.value)}
-            error={problem('default_value')}
-          />
-          <TextInput
-            label={t.fields.rollout_key}
-            value={mine.rollout_key ?? ''}
-            readOnly={locked}
-            onChange={(event) => {
-              const { value } = event.currentTarget;
-              edit.set('rollout_key', value === '' ? null : value);
-            }}
-            error={problem('rollout_key')}
-          />
-        </Group>
+        <TextInput
+          label={t.fields.rollout_key}
+          value={mine.rollout_key ?? ''}
+          readOnly={locked}
+          maxLength={longest.rollout_key}
+          onChange={(event) => {
+            const { value } = event.currentTarget;
+            edit.set('rollout_key', value === '' ? null : value);
+          }}
+          error={problem('rollout_key')}
+        />
+        {waits && rights.toggle && !gone && (
+          <Text size="sm" c="dimmed">
+            {t.feature.waitsFirst}
+          </Text>
+        )}
         {rights.toggle && !gone && (
           <Group justify="flex-end">
             <Button variant="default" disabled={!dirty || busy} onClick={edit.reset}>
               {t.feature.discard}
             </Button>
-            <Button type="submit" disabled={!dirty || edit.blocked} loading={busy}>
-              {environment.guarded ? t.approvals.request : t.feature.save}
+            <Button type="submit" disabled={!dirty || edit.blocked || waits} loading={busy}>
+              {guarded ? t.approvals.request : t.feature.save}
             </Button>
           </Group>
         )}
@@ -133,7 +161,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       {asking && (
         <ReasonDialog
           title={t.approvals.requestTitle(feature.name)}
-          explanation={t.approvals.whyReason(environment.name)}
+          explanation={t.approvals.whyReason(guarding.name)}
           submitLabel={t.approvals.request}
           busy={busy}
           onClose={() => setAsking(false)}

@@ -1,5 +1,6 @@
-import { Button, Paper, Stack, Text, Title } from '@mantine/core';
+import { Paper, Stack, Text, Title } from '@mantine/core';
 import { HistoryList } from '../activity/history-list.js';
+import { MoreBelow } from '../activity/more-below.js';
 import { useHistory } from '../activity/use-history.js';
 import { useTexts } from '../texts/texts.js';
 
@@ -17,11 +18,7 @@ export function FeatureHistory({ featureId }: { readonly featureId: string }) {
           </Text>
         )}
         <HistoryList entries={entries} withFeature={false} />
-        {hasMore && (
-          <Button variant="subtle" loading={loading} onClick={loadMore}>
-            {t.activity.older}
-          </Button>
-        )}
+        <MoreBelow hasMore={hasMore} loading={loading} loadMore={loadMore} />
       </Stack>
     </Paper>
   );

@@ -6,12 +6,14 @@ import { selectFeatures, useChannelState, useLiveChannel } from '../api/live.js'
 import { useRecordedChanges } from '../features/recorded-changes.js';
 import { Ago } from '../shell/ago.js';
 import { BackIcon, TrashIcon } from '../shell/icons.js';
+import { PageTitle } from '../shell/page-title.js';
 import { placePath, usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { EditForm } from './edit-form.js';
 import { FeatureHistory } from './feature-history.js';
 import { FeatureParts } from './feature-parts.js';
 import { FeatureWaiting } from './feature-waiting.js';
+import { FieldValue } from './field-value.js';
 
 const DeleteDialog = lazy(async () => await import('./delete-dialog.js'));
 
@@ -66,25 +68,30 @@ function Feature({ feature, gone }: FeatureProps) {
   const { lastChanges } = useLiveChannel();
   const recorded = useRecordedChanges().get(feature.id);
   const [deleting, setDeleting] = useState(false);
-  const change = lastChanges.get(feature.id);
+  const change = lastChanges.made(feature.id);
   const by = change === undefined ? (recorded?.username ?? null) : change.actor;
   return (
     <>
-      <Group justify="space-between" align="flex-start" wrap="nowrap">
-        <div>
+      <div className="fc-title-row">
+        <div className="fc-title">
+          <PageTitle text={feature.name} />
           <Title order={1} className="fc-wrap">
             {feature.name}
           </Title>
           <Group gap="xs" mt={6}>
             <Code>{feature.key}</Code>
-            <Badge variant="light" color={feature.enabled ? 'teal' : 'gray'} tt="none" size="md">
+            <Badge
+              {...(feature.enabled ? { variant: 'light', color: 'teal' } : { variant: 'default' })}
+              tt="none"
+              size="md"
+            >
               {feature.enabled ? t.feature.onIn(environment.name) : t.feature.offIn(environment.name)}
             </Badge>
             <Badge variant="default" tt="none" fw={500} size="md">
-              {feature.kind}
+              <FieldValue field="kind" value={feature.kind} />
             </Badge>
             <Text size="sm" c="dimmed" component="span">
-              {t.feature.changedBy(by)} <Ago at={change?.timestamp ?? feature.updated_at} />
+              {t.feature.changedBy(by)} · <Ago at={change?.timestamp ?? feature.updated_at} />
             </Text>
           </Group>
         </div>
@@ -92,13 +99,14 @@ function Feature({ feature, gone }: FeatureProps) {
           <Button
             variant="light"
             color="red"
+            className="fc-compact"
             leftSection={<TrashIcon size={16} />}
             onClick={() => setDeleting(true)}
           >
             {t.feature.delete}
           </Button>
         )}
-      </Group>
+      </div>
       {gone && (
         <Alert color="red" role="alert" title={t.feature.deletedBy(by)}>
           {t.feature.deletedWhy}

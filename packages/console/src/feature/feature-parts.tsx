@@ -1,4 +1,4 @@
-import { Badge, Code, Group, Paper, Stack, Text, Title } from '@mantine/core';
+import { Badge, Group, Paper, Stack, Text, Title } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { useLiveChannel } from '../api/live.js';
@@ -73,10 +73,14 @@ function Parts({ title, none, parts }: PartsProps) {
           <div key={part.id} className="fc-part">
             {typeof part['action'] === 'string' && (
               <Badge variant="light" tt="none" size="md">
-                {part['action']}
+                <FieldValue field="action" value={part['action']} />
               </Badge>
             )}
-            <Conditions conditions={part['conditions']} />
+            <Text component="div" size="sm" className="fc-condition">
+              {part['conditions'] === undefined ? null : (
+                <FieldValue field="conditions" value={part['conditions']} />
+              )}
+            </Text>
             <Group gap="md">
               {Object.entries(part)
                 .filter(([field, value]) => !unshown.has(field) && value !== null)
@@ -85,7 +89,7 @@ function Parts({ title, none, parts }: PartsProps) {
                     <Text c="dimmed" component="span" size="sm">
                       {fieldName(field)}:{' '}
                     </Text>
-                    <FieldValue value={value} />
+                    <FieldValue field={field} value={value} />
                   </Text>
                 ))}
             </Group>
@@ -94,10 +98,4 @@ function Parts({ title, none, parts }: PartsProps) {
       </Stack>
     </Paper>
   );
-}
-
-/** Conditions are the host's to define: known shapes as a sentence, others as they are. */
-function Conditions({ conditions }: { readonly conditions: unknown }) {
-  if (conditions === null || conditions === undefined) return null;
-  return <Code block>{JSON.stringify(conditions, null, 2)}</Code>;
 }

@@ -1,9 +1,16 @@
 import { Code, Text } from '@mantine/core';
-import { useTexts } from '../texts/texts.js';
+import { type TextsValue, useTexts } from '../texts/texts.js';
+
+interface FieldValueProps {
+  /** Whose value it is: some fields are better read in words. */
+  readonly field: string;
+  readonly value: unknown;
+}
 
 /** A value of a field, as people read it. */
-export function FieldValue({ value }: { readonly value: unknown }) {
-  const { t } = useTexts();
+export function FieldValue({ field, value }: FieldValueProps) {
+  const texts = useTexts();
+  const { t } = texts;
   if (value === null || value === undefined || value === '') {
     return (
       <Text size="sm" c="dimmed" fs="italic" component="span">
@@ -12,6 +19,58 @@ export function FieldValue({ value }: { readonly value: unknown }) {
     );
   }
   if (typeof value === 'boolean') return <span>{value ? t.features.on : t.features.off}</span>;
-  if (typeof value === 'string') return <span className="fc-wrap">{value}</span>;
+  if (typeof value === 'number') return <span>{value}</span>;
+  if (typeof value === 'string') return <span className="fc-wrap">{inWords(field, value, texts)}</span>;
+  const conditions = field === 'conditions' ? toConditions(value) : null;
+  if (conditions !== null) return <Conditions conditions={conditions} />;
   return <Code className="fc-wrap">{JSON.stringify(value)}</Code>;
+}
+
+function inWords(field: string, value: string, { t, format }: TextsValue): string {
+  const words: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    action: t.partActions,
+    kind: t.kinds,
+  };
+  if (field === 'starts_at' || field === 'ends_at') {
+    const atMs = Date.parse(value);
+    return Number.isNaN(atMs) ? value : format.dateTime(atMs);
+  }
+  return words[field]?.[value] ?? value;
+}
+
+interface Condition {
+  readonly attribute: string;
+  readonly operator: string;
+  readonly value: unknown;
+}
+
+/** Conditions are the host's to define: those of the usual shape; null for others, which are shown as they are. */
+function toConditions(value: unknown): readonly Condition[] | null {
+  return Array.isArray(value) && value.length > 0 && value.every(isCondition) ? value : null;
+}
+
+function isCondition(value: unknown): value is Condition {
+  if (typeof value !== 'object' || value === null) return false;
+  const { attribute, operator } = value as Partial<Condition>;
+  return typeof attribute === 'string' && typeof operator === 'string';
+}
+
+function Conditions({ conditions }: { readonly conditions: readonly Condition[] }) {
+  const { t } = useTexts();
+  const operators: Readonly<Record<string, string>> = t.operators;
+  return (
+    <span className="fc-wrap">
+      {conditions.map(({ attribute, operator, value }, index) => (
+        <span key={`${index} ${attribute}`}>
+          {index > 0 && ` ${t.and} `}
+          <b>{attribute}</b> {operators[operator] ?? operator}{' '}
+          {Array.isArray(value)
+            ? value.join(', ')
+            : typeof value === 'string'
+              ? value
+              : JSON.stringify(value)}
+        </span>
+      ))}
+    </span>
+  );
 }

@@ -17,6 +17,7 @@ export function ForeignChanges({ edit }: { readonly edit: Edit }) {
       className="fc-foreign"
     >
       <Stack gap="sm">
+        {edit.blocked && <Text size="sm">{t.feature.conflictWhy}</Text>}
         {edit.foreign.map(({ field, before, mine, theirs, conflict }) => (
           <div key={field} className="fc-foreign-field" data-conflict={conflict || undefined}>
             <Text fw={600} size="sm">
@@ -25,14 +26,18 @@ export function ForeignChanges({ edit }: { readonly edit: Edit }) {
             {conflict ? (
               <>
                 <dl className="fc-sides">
-                  <dt>{t.feature.mine}</dt>
-                  <dd>
-                    <FieldValue value={mine} />
-                  </dd>
-                  <dt>{t.feature.theirs}</dt>
-                  <dd>
-                    <FieldValue value={theirs} />
-                  </dd>
+                  <div className="fc-side">
+                    <dt>{t.feature.mine}</dt>
+                    <dd>
+                      <FieldValue field={field} value={mine} />
+                    </dd>
+                  </div>
+                  <div className="fc-side">
+                    <dt>{t.feature.theirsOf(edit.foreignBy)}</dt>
+                    <dd>
+                      <FieldValue field={field} value={theirs} />
+                    </dd>
+                  </div>
                 </dl>
                 <Group gap="xs">
                   <Button size="xs" variant="default" onClick={() => edit.keepMine(field)}>
@@ -45,7 +50,8 @@ export function ForeignChanges({ edit }: { readonly edit: Edit }) {
               </>
             ) : (
               <Text size="sm" component="div">
-                <FieldValue value={before} /> → <FieldValue value={theirs} /> · {t.feature.takenOver}
+                <FieldValue field={field} value={before} /> → <FieldValue field={field} value={theirs} /> ·{' '}
+                {t.feature.takenOver}
               </Text>
             )}
           </div>

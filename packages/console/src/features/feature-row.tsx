@@ -16,6 +16,8 @@ interface FeatureRowProps {
   readonly gone: boolean;
   readonly pending: readonly PendingChange[] | undefined;
   readonly change: LastChange | undefined;
+  /** What the row lights up for. */
+  readonly newest: LastChange | undefined;
   readonly recorded: RecordedChange | undefined;
   readonly index: number;
   readonly top: number;
@@ -26,10 +28,11 @@ interface FeatureRowProps {
 const freshMs = 4_000;
 
 export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
-  const { feature, gone, pending, change, recorded, index, top, height } = props;
+  const { feature, gone, pending, change, newest, recorded, index, top, height } = props;
   const { t } = useTexts();
   const { project, environment } = usePlace();
-  const fresh = change !== undefined && Date.now() - change.arrivedAtMs < freshMs;
+  const fresh = newest !== undefined && Date.now() - newest.arrivedAtMs < freshMs;
+  const happened: Readonly<Record<string, (by: string | null) => string>> = t.features.happened;
   const changedBy = change === undefined ? recorded?.username : change.actor;
   return (
     <div
@@ -41,17 +44,12 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
       data-gone={gone || undefined}
       style={{ transform: `translateY(${top}px)`, height }}
     >
-      {fresh && (
-        <span key={change.eventId} className="fc-flash" role="presentation">
-          <span className="fc-flash-by">
-            {gone ? t.features.deletedBy(change.actor) : t.features.changedBy(change.actor)}
-          </span>
-        </span>
-      )}
+      {fresh && <span key={newest.eventId} className="fc-flash" role="presentation" />}
       <div role="cell" className="fc-cell-flag">
         <Link
           to={`${placePath(project.id, environment.key, 'features')}/${feature.id}`}
           className="fc-flag-link"
+          title={feature.name}
           data-row-link
         >
           {feature.name}
@@ -69,7 +67,9 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
             –
           </Text>
         ) : (
-          <Code className="fc-value">{feature.default_value}</Code>
+          <Code className="fc-value" title={feature.default_value}>
+            {feature.default_value}
+          </Code>
         )}
       </div>
       <div role="cell" className="fc-cell-waits">
@@ -83,17 +83,24 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
             className="fc-waits"
             leftSection={<ClockIcon size={12} />}
           >
-            {t.features.awaiting(by)} · <Ago at={at} />
+            {t.features.awaiting(by)}, <Ago at={at} brief />
           </Badge>
         ))}
       </div>
       <div role="cell" className="fc-cell-changed">
-        <Text size="sm" truncate component="span">
-          {changedBy ?? '–'}
-        </Text>
+        {typeof changedBy === 'string' && (
+          <Text size="sm" truncate component="span">
+            {changedBy}
+          </Text>
+        )}
         <Text size="xs" c="dimmed" component="span">
           <Ago at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
         </Text>
+        {fresh && (
+          <span key={newest.eventId} className="fc-flash-by">
+            {(happened[newest.action] ?? t.features.happened.updated)(newest.actor)}
+          </span>
+        )}
       </div>
     </div>
   );

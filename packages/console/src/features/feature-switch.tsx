@@ -1,5 +1,5 @@
 import type { FeatureState } from '@flagcast/client';
-import { Switch } from '@mantine/core';
+import { Badge, Switch } from '@mantine/core';
 import { useState } from 'react';
 import { usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
@@ -9,11 +9,10 @@ import { useWrite } from './use-write.js';
 interface FeatureSwitchProps {
   readonly feature: FeatureState;
   readonly disabled?: boolean;
-  readonly withLabel?: boolean;
 }
 
 /** Switches a flag here; where the environment is guarded it asks for a reason and makes a request. */
-export function FeatureSwitch({ feature, disabled = false, withLabel = false }: FeatureSwitchProps) {
+export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps) {
   const { t } = useTexts();
   const { environment } = usePlace();
   const { toggle } = useRights();
@@ -30,11 +29,18 @@ export function FeatureSwitch({ feature, disabled = false, withLabel = false }: 
     await send('PATCH', `/api/features/${id}`, body);
     setAsking(false);
   };
+  if (!toggle) {
+    return (
+      <Badge variant="light" color={enabled ? 'teal' : 'gray'} tt="none" size="md">
+        {enabled ? t.features.on : t.features.off}
+      </Badge>
+    );
+  }
   return (
     <>
       <Switch
         checked={enabled}
-        disabled={disabled || !toggle || busy}
+        disabled={disabled || busy}
         onChange={() => {
           if (environment.guarded) setAsking(true);
           else void save();
@@ -42,7 +48,6 @@ export function FeatureSwitch({ feature, disabled = false, withLabel = false }: 
         aria-label={t.features.switchLabel(name)}
         color="teal.8"
         size="md"
-        label={withLabel ? (enabled ? t.features.on : t.features.off) : undefined}
       />
       {asking && (
         <ReasonDialog

@@ -1,14 +1,17 @@
 import type { ChannelState } from '@flagcast/client';
-import { Button, Center, Group, Loader, Stack, Text, Title } from '@mantine/core';
+import { Button, Group, Stack, Title } from '@mantine/core';
 import { lazy, Suspense, useDeferredValue, useMemo, useState } from 'react';
 import { selectFeatures, selectPending, useChannelState, useLiveChannel } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
-import { LockIcon, PlusIcon } from '../shell/icons.js';
+import { EmptyState } from '../shell/empty-state.js';
+import { FlagIcon, LockIcon, PlusIcon, SearchIcon } from '../shell/icons.js';
+import { PageTitle } from '../shell/page-title.js';
 import { usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { listFeatures } from './feature-list.js';
 import { FeaturesTable } from './features-table.js';
 import { FeaturesToolbar } from './features-toolbar.js';
+import { LoadingRows } from './loading-rows.js';
 import { useEventCount, useHeld } from './use-held.js';
 import { useListView } from './use-list-view.js';
 
@@ -44,44 +47,39 @@ export function FeaturesPage() {
 
   return (
     <Stack gap="md" className="fc-features">
-      <Group justify="space-between" align="center">
+      <PageTitle text={t.shell.features} />
+      <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.features}</Title>
-          <Text size="sm" c="dimmed" component="div">
-            {t.features.count(held.ids.length, held.features.size)}
+          <div className="fc-subtitle">
+            {!loading && <span>{t.features.count(held.ids.length, held.features.size)}</span>}
             {environment.guarded && (
               <span className="fc-guarded">
-                <LockIcon size={13} /> {t.features.guardedHere}
+                <LockIcon size={14} /> {t.features.guardedHere}
               </span>
             )}
-          </Text>
+            {!paused && held !== fitting && !sameOrder(held.ids, fitting.ids) && (
+              <span>{t.features.held}</span>
+            )}
+          </div>
         </div>
         <Group gap="xs">
           <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
           {rights.manage && (
-            <Button leftSection={<PlusIcon size={16} />} onClick={() => setCreating(true)}>
+            <Button
+              className="fc-compact"
+              leftSection={<PlusIcon size={16} />}
+              onClick={() => setCreating(true)}
+            >
               {t.features.create}
             </Button>
           )}
         </Group>
-      </Group>
+      </div>
       <FeaturesToolbar view={view} onChange={changeView} />
       {loading ? (
-        <Center mih={240}>
-          <Loader role="status" aria-label={t.shell.loading} />
-        </Center>
-      ) : held.ids.length === 0 ? (
-        <Center mih={240}>
-          <Stack align="center" gap="xs">
-            <Text fw={600}>{features.size === 0 ? t.features.none : t.features.noneFit}</Text>
-            {features.size > 0 && (
-              <Button variant="light" onClick={() => changeView({ query: '', state: 'all' })}>
-                {t.features.showAll}
-              </Button>
-            )}
-          </Stack>
-        </Center>
-      ) : (
+        <LoadingRows />
+      ) : held.ids.length > 0 ? (
         <FeaturesTable
           ids={held.ids}
           features={paused ? held.features : features}
@@ -91,8 +89,20 @@ export function FeaturesPage() {
           onSort={changeView}
           onPointed={setPointed}
         />
+      ) : features.size === 0 ? (
+        <EmptyState icon={<FlagIcon size={36} />} title={t.features.none} text={t.features.noneWhy} />
+      ) : (
+        <EmptyState icon={<SearchIcon size={36} />} title={t.features.noneFit} text={t.features.noneFitWhy}>
+          <Button variant="light" mt="sm" onClick={() => changeView({ query: '', state: 'all' })}>
+            {t.features.showAll}
+          </Button>
+        </EmptyState>
       )}
       <Suspense>{creating && <CreateDialog onClose={() => setCreating(false)} />}</Suspense>
     </Stack>
   );
+}
+
+function sameOrder(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((id, index) => id === other[index]);
 }

@@ -23,7 +23,8 @@ interface FeaturesTableProps {
 }
 
 const rowHeight = 57;
-const cardHeight = 104;
+const cardHeight = 84;
+const headHeight = 40;
 const overscanRows = 8;
 
 /** Only the rows in sight are in the page. On phones each row is a card. */
@@ -33,12 +34,16 @@ export function FeaturesTable(props: FeaturesTableProps) {
   const { lastChanges } = useLiveChannel();
   const recorded = useRecordedChanges();
   const cards = useMediaQuery('(max-width: 47.99em)');
+  const above = cards ? 0 : headHeight;
   const scroller = useRef<HTMLDivElement>(null);
   const virtualizer = useVirtualizer({
     count: ids.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => (cards ? cardHeight : rowHeight),
     overscan: overscanRows,
+    scrollMargin: above,
+    // The head covers what is right below the edge.
+    scrollPaddingStart: above,
     getItemKey: (index) => ids[index] ?? index,
   });
 
@@ -60,22 +65,22 @@ export function FeaturesTable(props: FeaturesTableProps) {
 
   return (
     <div className="fc-table" role="table" aria-label={t.shell.features} aria-rowcount={ids.length + 1}>
-      <div className="fc-row fc-head" role="row" aria-rowindex={1}>
-        {heading('name', t.features.flag)}
-        {heading('state', t.features.state)}
-        {heading('value', t.features.value)}
-        <span role="columnheader">{t.features.waits}</span>
-        {heading('changed', t.features.lastChange)}
-      </div>
-      <div
-        ref={scroller}
-        className="fc-rows"
-        role="rowgroup"
-        onKeyDown={moveFocus}
-        onPointerEnter={(event) => onPointed(event.pointerType === 'mouse')}
-        onPointerLeave={() => onPointed(false)}
-      >
-        <div role="presentation" className="fc-rows-all" style={{ height: virtualizer.getTotalSize() }}>
+      <div ref={scroller} className="fc-rows" role="presentation">
+        <div className="fc-row fc-head" role="row" aria-rowindex={1}>
+          {heading('name', t.features.flag)}
+          {heading('state', t.features.state)}
+          {heading('value', t.features.value)}
+          <span role="columnheader">{t.features.waits}</span>
+          {heading('changed', t.features.lastChange)}
+        </div>
+        <div
+          role="rowgroup"
+          className="fc-rows-all"
+          style={{ height: virtualizer.getTotalSize() }}
+          onKeyDown={moveFocus}
+          onPointerEnter={(event) => onPointed(event.pointerType === 'mouse')}
+          onPointerLeave={() => onPointed(false)}
+        >
           {virtualizer.getVirtualItems().map(({ index, start, size }) => {
             const id = ids[index] ?? '';
             const feature = features.get(id) ?? before.get(id);
@@ -86,10 +91,11 @@ export function FeaturesTable(props: FeaturesTableProps) {
                 feature={feature}
                 gone={!features.has(id)}
                 pending={pending.get(id)}
-                change={lastChanges.get(id)}
+                change={lastChanges.made(id)}
+                newest={lastChanges.newest(id)}
                 recorded={recorded.get(id)}
                 index={index}
-                top={start}
+                top={start - above}
                 height={size}
               />
             );

@@ -50,6 +50,7 @@ export function FeaturesToolbar({ view, onChange }: FeaturesToolbarProps) {
       />
       <SegmentedControl
         size="xs"
+        className="fc-states"
         aria-label={t.features.filter}
         data={states}
         value={view.state}

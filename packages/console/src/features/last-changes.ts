@@ -1,6 +1,6 @@
 import type { Channel } from '@flagcast/client';
 
-/** The newest change of a feature that came while the page was open. */
+/** Something that happened to a feature while the page was open. */
 export interface LastChange {
   readonly eventId: string;
   readonly actor: string | null;
@@ -11,23 +11,23 @@ export interface LastChange {
   readonly action: string;
 }
 
+/** By feature id. */
 export interface LastChanges {
-  /** By feature id. */
-  readonly get: (featureId: string) => LastChange | undefined;
+  /** The newest change that was made. */
+  readonly made: (featureId: string) => LastChange | undefined;
+  /** The newest of all that happened, the steps of approvals among it. */
+  readonly newest: (featureId: string) => LastChange | undefined;
   readonly stop: () => void;
 }
 
 export function createLastChanges(channel: Channel): LastChanges {
-  const changes = new Map<string, LastChange>();
-  const stop = channel.onEvent((event) => {
-    if (event.feature_id === null) return;
-    changes.set(event.feature_id, {
-      eventId: event.id,
-      actor: event.actor,
-      timestamp: event.timestamp,
-      arrivedAtMs: Date.now(),
-      action: event.action,
-    });
+  const made = new Map<string, LastChange>();
+  const newest = new Map<string, LastChange>();
+  const stop = channel.onEvent(({ id, feature_id: featureId, source, actor, timestamp, action }) => {
+    if (featureId === null) return;
+    const change = { eventId: id, actor, timestamp, arrivedAtMs: Date.now(), action };
+    newest.set(featureId, change);
+    if (source === 'audit') made.set(featureId, change);
   });
-  return { get: (featureId) => changes.get(featureId), stop };
+  return { made: (featureId) => made.get(featureId), newest: (featureId) => newest.get(featureId), stop };
 }

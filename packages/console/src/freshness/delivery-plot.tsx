@@ -1,5 +1,5 @@
 import type uPlot from 'uplot';
-import { useMemo } from 'react';
+import { type CSSProperties, useMemo } from 'react';
 import { Plot, usePlotColors } from '../activity/plot.js';
 import { useTexts } from '../texts/texts.js';
 import type { Delivery } from './deliveries.js';
@@ -36,5 +36,17 @@ export function DeliveryPlot({ recent }: { readonly recent: readonly Delivery[] 
     }),
     [colors],
   );
-  return <Plot options={options} data={data} label={t.freshness.plotLabel} />;
+  return (
+    <div>
+      <Plot options={options} data={data} label={t.freshness.plotLabel} />
+      <div className="fc-legend">
+        <LegendItem color={colors.main} text={t.freshness.plotTotal} />
+        <LegendItem color={colors.second} text={t.freshness.plotHere} />
+      </div>
+    </div>
+  );
+}
+
+function LegendItem({ color, text }: { readonly color: string; readonly text: string }) {
+  return <span style={{ '--fc-line-color': color } as CSSProperties}>{text}</span>;
 }

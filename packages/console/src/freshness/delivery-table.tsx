@@ -22,19 +22,43 @@ export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }:
   };
 }
 
+/** How fast it usually is, and how slow at its worst. */
+export function DeliveryFigures({ recent }: { readonly recent: readonly Delivery[] }) {
+  const { t, format } = useTexts();
+  const totals = recent.map((delivery) => stagesOf(delivery).total).sort((one, other) => one - other);
+  const figures: [string, number][] = [
+    [t.freshness.median, totals[Math.floor(totals.length / 2)] ?? 0],
+    [t.freshness.slowest, totals.at(-1) ?? 0],
+  ];
+  return (
+    <dl className="fc-figures">
+      {figures.map(([name, ms]) => (
+        <div key={name} className="fc-figure">
+          <dt>{name}</dt>
+          <dd>{t.freshness.ms(format.number(Math.round(ms)))}</dd>
+        </div>
+      ))}
+      <div className="fc-figure">
+        <dt>{t.freshness.events}</dt>
+        <dd>{format.number(recent.length)}</dd>
+      </div>
+    </dl>
+  );
+}
+
 export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[] }) {
   const { t, format } = useTexts();
   const features = useChannelState(selectFeatures);
   const cell = (ms: number | null): string => (ms === null ? '–' : format.number(Math.round(ms)));
   return (
     <Table.ScrollContainer minWidth={430}>
-      <Table fz="xs" className="fc-numbers">
+      <Table fz="xs" className="fc-numbers fc-number-columns">
         <Table.Thead>
           <Table.Tr>
             <Table.Th>{t.freshness.event}</Table.Th>
-            <Table.Th>{t.freshness.seenMs}</Table.Th>
-            <Table.Th>{t.freshness.receivedMs}</Table.Th>
-            <Table.Th>{t.freshness.appliedMs}</Table.Th>
+            <Table.Th title={t.freshness.seenWhy}>{t.freshness.seenMs}</Table.Th>
+            <Table.Th title={t.freshness.receivedWhy}>{t.freshness.receivedMs}</Table.Th>
+            <Table.Th title={t.freshness.appliedWhy}>{t.freshness.appliedMs}</Table.Th>
             <Table.Th>{t.freshness.totalMs}</Table.Th>
           </Table.Tr>
         </Table.Thead>
@@ -46,10 +70,10 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
               <Table.Tr key={id}>
                 <Table.Td>
                   <Text size="xs" fw={600} truncate maw={170}>
-                    {features.get(featureId ?? '')?.name ?? type}
+                    {features.get(featureId ?? '')?.name ?? t.approvals.deletedFeature}
                   </Text>
                   <Text size="xs" c="dimmed">
-                    {type} · {format.time(Date.parse(at ?? seenAt))}
+                    {type} · {format.timeWithSeconds(Date.parse(at ?? seenAt))}
                   </Text>
                 </Table.Td>
                 <Table.Td>{cell(seen)}</Table.Td>

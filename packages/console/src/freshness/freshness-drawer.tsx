@@ -1,38 +1,18 @@
 import { Drawer, Stack, Table, Text, Title } from '@mantine/core';
-import { useSyncExternalStore } from 'react';
-import { selectStatus, useChannelState, useLiveChannel } from '../api/live.js';
+import type { ChannelState } from '@flagcast/client';
+import { useEffect, useState, useSyncExternalStore } from 'react';
+import { selectStatus, useChannelState, useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
 import { useTexts } from '../texts/texts.js';
 import { DeliveryPlot } from './delivery-plot.js';
-import { DeliveryTable } from './delivery-table.js';
+import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
 import { describeStatus } from './freshness-chip.js';
 
 /** Where the screen's state comes from, how old it is, and how recent events came here. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
-  const texts = useTexts();
-  const { t, format } = texts;
-  const status = useChannelState(selectStatus);
-  const lagMs = useChannelState((state) => state.lagMs);
+  const { t } = useTexts();
   const { deliveries } = useLiveChannel();
-  const { recent, reconnects } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
-  const { data: mode } = useSignInMode();
-  const asOf =
-    status.state === 'stale'
-      ? format.time(status.sinceMs)
-      : status.state === 'live'
-        ? t.freshness.now
-        : t.freshness.notYet;
-  const facts: [string, string][] = [
-    [t.freshness.state, describeStatus(status, texts)],
-    [t.freshness.trueAsOf, asOf],
-    [
-      t.freshness.lag,
-      lagMs === null ? t.freshness.noEvent : t.freshness.ms(format.number(Math.max(0, lagMs))),
-    ],
-    [t.freshness.reconnects, format.number(reconnects)],
-    [t.freshness.guarantee, mode?.guarantee === 'overlap' ? t.freshness.overlap : t.freshness.exact],
-    [t.freshness.server, mode?.server ?? '…'],
-  ];
+  const { recent } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
   return (
     <Drawer
       opened
@@ -43,24 +23,18 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
       closeButtonProps={{ 'aria-label': t.shell.close }}
     >
       <Stack>
-        <Table variant="vertical" layout="fixed" withTableBorder>
-          <Table.Tbody>
-            {facts.map(([name, value]) => (
-              <Table.Tr key={name}>
-                <Table.Th w={170}>{name}</Table.Th>
-                <Table.Td className="fc-wrap">{value}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-        <Title order={2}>{t.freshness.trace}</Title>
-        <Text size="sm" c="dimmed">
-          {t.freshness.traceWhy}
-        </Text>
+        <Facts />
+        <div>
+          <Title order={2}>{t.freshness.trace}</Title>
+          <Text size="sm" c="dimmed">
+            {t.freshness.traceWhy}
+          </Text>
+        </div>
         {recent.length === 0 ? (
-          <Text size="sm">{t.freshness.noEvents}</Text>
+          <div className="fc-empty fc-empty-small">{t.freshness.noEvents}</div>
         ) : (
           <>
+            <DeliveryFigures recent={recent} />
             <DeliveryPlot recent={recent} />
             <DeliveryTable recent={recent} />
           </>
@@ -68,4 +42,65 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
       </Stack>
     </Drawer>
   );
+}
+
+function Facts() {
+  const texts = useTexts();
+  const { t, format } = texts;
+  const { line } = useLive();
+  const { deliveries } = useLiveChannel();
+  const status = useChannelState(selectStatus);
+  const lagMs = useChannelState(selectLag);
+  const { reconnects } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
+  const { data: mode } = useSignInMode();
+  const nowMs = useEverySecond();
+  const { heardAtMs, cursorAtMs, server, guarantee } = line.getView();
+  const since = (atMs: number | null, inWords: (seconds: number) => string): string =>
+    atMs === null ? t.freshness.notYet : inWords(Math.max(0, Math.round((nowMs - atMs) / 1_000)));
+  const asOf =
+    status.state === 'stale'
+      ? format.time(status.sinceMs)
+      : status.state === 'live'
+        ? t.freshness.now
+        : t.freshness.notYet;
+  const facts: [string, string][] = [
+    [t.freshness.state, describeStatus(status, texts)],
+    [t.freshness.trueAsOf, asOf],
+    [t.freshness.cursorAge, since(cursorAtMs, t.freshness.secondsOld)],
+    [t.freshness.heard, since(heardAtMs, t.freshness.secondsAgo)],
+    [
+      t.freshness.lag,
+      lagMs === null ? t.freshness.noEvent : t.freshness.ms(format.number(Math.max(0, Math.round(lagMs)))),
+    ],
+    [t.freshness.reconnects, format.number(reconnects)],
+    [
+      t.freshness.guarantee,
+      (guarantee ?? mode?.guarantee) === 'overlap' ? t.freshness.overlap : t.freshness.exact,
+    ],
+    [t.freshness.server, server ?? mode?.server ?? t.freshness.notYet],
+  ];
+  return (
+    <Table variant="vertical" layout="fixed" withTableBorder className="fc-facts">
+      <Table.Tbody>
+        {facts.map(([name, value]) => (
+          <Table.Tr key={name}>
+            <Table.Th w={170}>{name}</Table.Th>
+            <Table.Td className="fc-wrap">{value}</Table.Td>
+          </Table.Tr>
+        ))}
+      </Table.Tbody>
+    </Table>
+  );
+}
+
+const selectLag = ({ lagMs }: ChannelState): number | null => lagMs;
+
+/** The present, in milliseconds since the epoch, renewed every second. */
+function useEverySecond(): number {
+  const [nowMs, setNowMs] = useState(Date.now);
+  useEffect(() => {
+    const timer = setInterval(() => setNowMs(Date.now()), 1_000);
+    return () => clearInterval(timer);
+  }, []);
+  return nowMs;
 }

@@ -20,16 +20,18 @@ export function useNowMs(): number {
 interface AgoProps {
   /** RFC 3339. */
   readonly at: string;
+  /** `2 min` in place of `2 min. ago`. Default false. */
+  readonly brief?: boolean;
 }
 
 /** How long ago something was; the exact time shows under the pointer. */
-export function Ago({ at }: AgoProps) {
+export function Ago({ at, brief = false }: AgoProps) {
   const { format } = useTexts();
   const nowMs = useNowMs();
   const atMs = Date.parse(at);
   return (
     <time dateTime={at} title={format.dateTime(atMs)}>
-      {format.ago(atMs, nowMs)}
+      {brief ? format.span(nowMs - atMs) : format.ago(atMs, nowMs)}
     </time>
   );
 }

@@ -19,7 +19,7 @@ const pairMs = 1_500;
 
 const pages: Readonly<Record<string, string>> = { f: 'features', a: 'approvals', v: 'activity' };
 
-/** The keys of the whole console: `/` search, `g` and a page's letter, `?` help. */
+/** The keys of the whole console: `/` search, `g` and a page's letter, `p` pause, `?` help. */
 export function Keyboard({ children }: { readonly children: ReactNode }) {
   const { t } = useTexts();
   const { project, environment } = usePlace();
@@ -37,7 +37,8 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
       } else if (event.key === '/') {
         document.querySelector<HTMLElement>('[data-search]')?.focus();
         event.preventDefault();
-      } else if (event.key === '?') setHelpOpen(true);
+      } else if (event.key === 'p') document.querySelector<HTMLElement>('[data-pause]')?.click();
+      else if (event.key === '?') setHelpOpen(true);
       goSinceMs = event.key === 'g' ? event.timeStamp : -Infinity;
     };
     addEventListener('keydown', listener);
@@ -50,6 +51,7 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
     [['g', 'a'], t.keyboard.approvals],
     [['g', 'v'], t.keyboard.activity],
     [['↑', '↓'], t.keyboard.rows],
+    [['p'], t.keyboard.pause],
     [['Esc'], t.keyboard.close],
     [['?'], t.keyboard.help],
   ];

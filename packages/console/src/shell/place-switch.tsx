@@ -1,9 +1,15 @@
 import { Menu, SegmentedControl, Text, UnstyledButton } from '@mantine/core';
+import { useMediaQuery } from '@mantine/hooks';
+import type { ReactNode } from 'react';
 import { useNavigate } from 'react-router';
+import type { Environment } from '../api/types.js';
 import { useTexts } from '../texts/texts.js';
 import { CheckIcon, LockIcon, SelectorIcon } from './icons.js';
-import { placePath, usePlace } from './place.js';
 import { usePageName } from './page-name.js';
+import { placePath, usePlace } from './place.js';
+
+/** More environments than this are a menu. */
+const mostAbreast = 5;
 
 /** Changes the project and the environment, and stays on the page where that makes sense. */
 export function PlaceSwitch() {
@@ -11,49 +17,94 @@ export function PlaceSwitch() {
   const { project, environment, projects } = usePlace();
   const navigate = useNavigate();
   const page = usePageName();
+  const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
   const go = (projectId: string, env: string): void => void navigate(placePath(projectId, env, page));
+  const { environments } = project;
   return (
     <div className="fc-place">
-      <Menu position="bottom-start" width={240}>
-        <Menu.Target>
-          <UnstyledButton className="fc-place-button" aria-label={t.shell.projectIs(project.name)}>
-            <Text fw={600} size="sm" truncate component="span">
-              {project.name}
-            </Text>
-            <SelectorIcon size={16} />
-          </UnstyledButton>
-        </Menu.Target>
-        <Menu.Dropdown>
-          <Menu.Label>{t.shell.project}</Menu.Label>
-          {projects.map(({ id, name, environments }) => (
-            <Menu.Item
-              key={id}
-              rightSection={id === project.id ? <CheckIcon size={16} /> : null}
-              onClick={() => {
-                const env = environments.find(({ key }) => key === environment.key) ?? environments[0];
-                if (env !== undefined) go(id, env.key);
-              }}
-            >
-              {name}
-            </Menu.Item>
-          ))}
-        </Menu.Dropdown>
-      </Menu>
-      <SegmentedControl
-        size="xs"
-        value={environment.key}
-        onChange={(env) => go(project.id, env)}
-        aria-label={t.shell.environment}
-        data={project.environments.map(({ key, guarded }) => ({
-          value: key,
-          label: (
-            <span className="fc-env" title={guarded ? t.shell.guarded : undefined}>
-              {key}
-              {guarded && <LockIcon size={12} />}
-            </span>
-          ),
-        }))}
+      <PlaceMenu
+        label={t.shell.projectIs(project.name)}
+        heading={t.shell.project}
+        shown={<span className="fc-truncate">{project.name}</span>}
+        choices={projects.map(({ id, name }) => ({ value: id, label: name }))}
+        value={project.id}
+        onChange={(id) => {
+          const there = projects.find((each) => each.id === id)?.environments ?? [];
+          const env = there.find(({ key }) => key === environment.key) ?? there[0];
+          if (env !== undefined) go(id, env.key);
+        }}
       />
+      {narrow || environments.length > mostAbreast ? (
+        <PlaceMenu
+          label={t.shell.environmentIs(environment.name)}
+          heading={t.shell.environment}
+          shown={<EnvironmentKey environment={environment} />}
+          choices={environments.map((each) => ({
+            value: each.key,
+            label: <EnvironmentKey environment={each} />,
+          }))}
+          value={environment.key}
+          onChange={(env) => go(project.id, env)}
+        />
+      ) : (
+        <SegmentedControl
+          size="xs"
+          value={environment.key}
+          onChange={(env) => go(project.id, env)}
+          aria-label={t.shell.environment}
+          data={environments.map((each) => ({
+            value: each.key,
+            label: <EnvironmentKey environment={each} />,
+          }))}
+        />
+      )}
     </div>
+  );
+}
+
+function EnvironmentKey({ environment: { key, guarded } }: { readonly environment: Environment }) {
+  const { t } = useTexts();
+  return (
+    <span className="fc-env" title={guarded ? t.shell.guarded : undefined}>
+      {key}
+      {guarded && <LockIcon size={13} />}
+    </span>
+  );
+}
+
+interface PlaceMenuProps {
+  readonly label: string;
+  readonly heading: string;
+  readonly shown: ReactNode;
+  readonly choices: readonly { readonly value: string; readonly label: ReactNode }[];
+  readonly value: string;
+  readonly onChange: (value: string) => void;
+}
+
+function PlaceMenu({ label, heading, shown, choices, value, onChange }: PlaceMenuProps) {
+  return (
+    <Menu position="bottom-start" width={240}>
+      <Menu.Target>
+        <UnstyledButton className="fc-place-button" aria-label={label}>
+          <Text fw={600} size="sm" component="span" className="fc-env fc-truncate">
+            {shown}
+          </Text>
+          <SelectorIcon size={16} />
+        </UnstyledButton>
+      </Menu.Target>
+      <Menu.Dropdown mah="70dvh" className="fc-menu">
+        <Menu.Label>{heading}</Menu.Label>
+        {choices.map((choice) => (
+          <Menu.Item
+            key={choice.value}
+            aria-current={choice.value === value}
+            rightSection={choice.value === value ? <CheckIcon size={16} /> : null}
+            onClick={() => onChange(choice.value)}
+          >
+            {choice.label}
+          </Menu.Item>
+        ))}
+      </Menu.Dropdown>
+    </Menu>
   );
 }

@@ -1,5 +1,5 @@
 import { AppShell, Badge, Group, NavLink, Text, UnstyledButton } from '@mantine/core';
-import type { ReactNode } from 'react';
+import { type ReactNode, useEffect, useRef } from 'react';
 import { Link, useLocation } from 'react-router';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
@@ -13,7 +13,8 @@ import { placePath, usePlace } from './place.js';
 /** What is around every page: header, navigation (a bar at the bottom on phones), freshness. */
 export function ShellFrame({ children }: { readonly children: ReactNode }) {
   const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { project, environment, me } = usePlace();
+  const content = useFocusOnArrival();
   return (
     <AppShell
       header={{ height: 56 }}
@@ -37,20 +38,39 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
         </UnstyledButton>
         <PlaceSwitch />
         <Group gap="xs" wrap="nowrap" ml="auto">
+          {!me.writes && (
+            <Badge variant="light" color="gray" tt="none" size="lg" visibleFrom="md">
+              {t.shell.writesOff}
+            </Badge>
+          )}
           <FreshnessChip />
           <PersonMenu />
         </Group>
       </AppShell.Header>
-      <AppShell.Navbar p="sm" aria-label={t.shell.navigation}>
+      <AppShell.Navbar p="sm" className="fc-nav" aria-label={t.shell.navigation}>
         <Navigation />
       </AppShell.Navbar>
-      <AppShell.Main id="content" tabIndex={-1} className="fc-main">
+      <AppShell.Main id="content" ref={content} tabIndex={-1} className="fc-main">
         <StaleBanner />
         <div className="fc-page">{children}</div>
       </AppShell.Main>
       <BottomBar />
     </AppShell>
   );
+}
+
+/** Whoever reads by ear begins at the top of a new page, not where the last one ended. */
+function useFocusOnArrival() {
+  const { pathname } = useLocation();
+  const content = useRef<HTMLElement>(null);
+  const arrivedAt = useRef(pathname);
+  useEffect(() => {
+    if (arrivedAt.current === pathname) return;
+    arrivedAt.current = pathname;
+    content.current?.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }, [pathname]);
+  return content;
 }
 
 function usePages() {
@@ -99,11 +119,15 @@ function BottomBar() {
     <nav className="fc-bottom-bar" aria-label={t.shell.navigation}>
       {pages.map(({ to, label, icon, count, active }) => (
         <Link key={to} to={to} aria-current={active ? 'page' : undefined}>
-          {icon}
-          <span>
-            {label}
-            {count > 0 && ` (${count})`}
+          <span className="fc-bottom-icon">
+            {icon}
+            {count > 0 && (
+              <Badge size="xs" circle={count < 10} aria-label={t.approvals.countLabel(count)} role="img">
+                {count}
+              </Badge>
+            )}
           </span>
+          {label}
         </Link>
       ))}
     </nav>

@@ -1,4 +1,4 @@
-import { createTheme } from '@mantine/core';
+import { createTheme, Switch } from '@mantine/core';
 
 export const theme = createTheme({
   primaryColor: 'indigo',
@@ -12,4 +12,7 @@ export const theme = createTheme({
   focusRing: 'auto',
   respectReducedMotion: true,
   autoContrast: true,
+  components: {
+    Switch: Switch.extend({ defaultProps: { withThumbIndicator: false } }),
+  },
 });

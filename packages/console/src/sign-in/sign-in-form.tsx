@@ -63,9 +63,14 @@ export function SignInForm({ username }: SignInFormProps) {
       )}
       {people.length > 0 && (
         <>
-          <Text fw={600} size="sm" component="h2">
-            {t.signIn.demo}
-          </Text>
+          <div>
+            <Text fw={600} size="sm" component="h2">
+              {t.signIn.demo}
+            </Text>
+            <Text size="xs" c="dimmed">
+              {t.signIn.demoWhy}
+            </Text>
+          </div>
           <Stack gap={6}>
             {people.map(({ username: name, about }) => (
               <UnstyledButton

@@ -1,14 +1,15 @@
-import { Center, Paper, Stack, Text, Title } from '@mantine/core';
+import { Center, Paper, SegmentedControl, Stack, Text, Title } from '@mantine/core';
 import { Mark } from '../shell/icons.js';
-import { useTexts } from '../texts/texts.js';
+import { languages, useTexts } from '../texts/texts.js';
 import { SignInForm } from './sign-in-form.js';
 
 export function SignInPage() {
-  const { t } = useTexts();
+  const { t, language, setLanguage } = useTexts();
   return (
     <Center component="main" className="fc-sign-in">
       <Stack w="100%" maw={420} gap="lg">
         <Stack align="center" gap={6}>
+          <title>{`${t.signIn.title} · Flagcast`}</title>
           <Mark size={52} />
           <Title order={1}>Flagcast</Title>
           <Text c="dimmed" ta="center">
@@ -18,6 +19,14 @@ export function SignInPage() {
         <Paper withBorder shadow="sm" p="lg" radius="lg">
           <SignInForm />
         </Paper>
+        <SegmentedControl
+          size="xs"
+          data={languages.map(({ code, name }) => ({ value: code, label: name }))}
+          value={language}
+          onChange={setLanguage}
+          aria-label={t.shell.language}
+          className="fc-sign-in-language"
+        />
       </Stack>
     </Center>
   );

@@ -7,10 +7,12 @@ export interface Format {
   readonly timeWithSeconds: (atMs: number) => string;
   /** E.g. `23 Nov 2026, 14:02`. */
   readonly dateTime: (atMs: number) => string;
-  /** E.g. `Monday, 23 November`. */
-  readonly day: (atMs: number) => string;
+  /** E.g. `today`, `Monday, 23 November`; with its year where that is another one. */
+  readonly day: (atMs: number, nowMs: number) => string;
   /** E.g. `2 min. ago`. */
   readonly ago: (atMs: number, nowMs: number) => string;
+  /** How long, in its largest unit, e.g. `2 min`. */
+  readonly span: (spanMs: number) => string;
 }
 
 const steps = [
@@ -34,19 +36,38 @@ export function createFormat(language: string): Format {
     hour12: false,
   });
   const day = new Intl.DateTimeFormat(language, { weekday: 'long', day: 'numeric', month: 'long' });
+  const dayOfYear = new Intl.DateTimeFormat(language, { day: 'numeric', month: 'long', year: 'numeric' });
+  const recent = new Intl.RelativeTimeFormat(language, { numeric: 'auto' });
+  const units = new Map(
+    steps.map(([unit]) => [
+      unit,
+      new Intl.NumberFormat(language, { style: 'unit', unit, unitDisplay: 'short' }),
+    ]),
+  );
   const relative = new Intl.RelativeTimeFormat(language, { numeric: 'auto', style: 'short' });
   return {
     number: (value) => number.format(value),
     time: (atMs) => time.format(atMs),
     timeWithSeconds: (atMs) => timeWithSeconds.format(atMs),
     dateTime: (atMs) => dateTime.format(atMs),
-    day: (atMs) => day.format(atMs),
+    day: (atMs, nowMs) => {
+      const at = new Date(atMs);
+      const now = new Date(nowMs);
+      const days = Math.round((now.setHours(0, 0, 0, 0) - at.setHours(0, 0, 0, 0)) / 86_400_000);
+      if (days === 0 || days === 1) return recent.format(-days, 'day');
+      return (at.getFullYear() === now.getFullYear() ? day : dayOfYear).format(atMs);
+    },
     ago: (atMs, nowMs) => {
       const passedMs = Math.max(0, nowMs - atMs);
       for (const [unit, unitMs] of steps) {
         if (passedMs >= unitMs) return relative.format(-Math.floor(passedMs / unitMs), unit);
       }
       return relative.format(0, 'second');
+    },
+    span: (spanMs) => {
+      const [unit, unitMs] = steps.find(([, eachMs]) => spanMs >= eachMs) ?? steps[2];
+      const count = Math.floor(Math.max(0, spanMs) / unitMs);
+      return `${count === 0 ? '<' : ''}${units.get(unit)?.format(Math.max(1, count)) ?? ''}`;
     },
   };
 }

@@ -35,7 +35,7 @@ export function TextsProvider({ children }: { readonly children: ReactNode }) {
   const value = useMemo<TextsValue>(
     () => ({
       t: textsOf[language],
-      format: createFormat(language),
+      format: createFormat(localeOf(language)),
       language,
       setLanguage: (next) => {
         localStorage.setItem(storageKey, next);
@@ -57,4 +57,9 @@ function chosenLanguage(): Language {
   const wanted = [localStorage.getItem(storageKey), ...navigator.languages.map((tag) => tag.slice(0, 2))];
   const found = wanted.flatMap((code) => languages.filter((language) => language.code === code));
   return found[0]?.code ?? 'en';
+}
+
+/** As the browser's owner writes the language, e.g. with the day before the month. */
+function localeOf(language: Language): string {
+  return navigator.languages.find((tag) => tag.slice(0, 2) === language) ?? language;
 }

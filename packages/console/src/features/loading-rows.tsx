@@ -1,0 +1,23 @@
+import { Skeleton } from '@mantine/core';
+import { useTexts } from '../texts/texts.js';
+
+const shown = 8;
+
+/** The table's place while it loads: nothing jumps when the rows come. */
+export function LoadingRows() {
+  const { t } = useTexts();
+  return (
+    <div className="fc-table" role="status" aria-label={t.shell.loading}>
+      <div className="fc-row fc-head" />
+      {Array.from({ length: shown }, (_, index) => (
+        <div key={index} className="fc-row fc-loading">
+          <div>
+            <Skeleton height={13} width={`${45 + ((index * 17) % 35)}%`} />
+            <Skeleton height={9} mt={8} width={`${30 + ((index * 11) % 25)}%`} />
+          </div>
+          <Skeleton height={22} width={42} radius="xl" />
+        </div>
+      ))}
+    </div>
+  );
+}
