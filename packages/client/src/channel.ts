@@ -26,12 +26,13 @@ export interface ChannelDriver {
 const requestTimeoutMs = 30_000;
 const refetchSpreadMs = 500;
 
-/** `ended` is called once the channel has ended. */
+/** `tell` is called with each snapshot that the store was filled with, `ended` once the channel has ended. */
 export function createChannel(
   name: ChannelName,
   store: Store,
   connection: Connection,
   report: (error: unknown) => void,
+  tell: (snapshot: Snapshot) => void,
   ended: () => void,
 ): ChannelDriver {
   const address = { project_id: name.projectId, env: name.env };
@@ -88,6 +89,7 @@ export function createChannel(
       cursor ??= fresh.cursor;
       snapshot = fresh;
       failures = 0;
+      tell(fresh);
     } catch (error) {
       if (over) return;
       const { closeCode = 0, retryAfterMs = 0 } = error as Partial<FlagcastError>;

@@ -1,17 +1,13 @@
+import type { ServerMessage, Snapshot } from '#protocol';
 import { type Channel, type ChannelDriver, createChannel } from './channel.js';
 import { type ConnectionView, createConnection } from './connection.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { WebSocketClass } from './line.js';
 import { channelKey, type ChannelName } from './request.js';
 import { createStore } from './store.js';
+import { createTopic } from './topic.js';
 
-/** What the client reaches the network through. */
-export interface Transport {
-  readonly WebSocket?: WebSocketClass | undefined;
-  readonly fetch?: typeof fetch | undefined;
-}
-
-export interface ClientOptions extends Transport {
+export interface ClientOptions {
   /** The server's base, e.g. `https://flags.example.com`; in a page `/` is the page's own origin. */
   readonly url: string;
   /**
@@ -31,8 +27,11 @@ export interface ClientOptions extends Transport {
    * client is told by its status. Default: `console.error`.
    */
   readonly onError?: (error: unknown) => void;
-  /** One connection for all tabs: `sharedTabs(...)` of `@flagcast/client/tabs`. Default: each tab its own. */
-  readonly shareTabs?: (openChannel: Client['channel'], options: ClientOptions) => Transport;
+  /**
+   * One connection for all tabs: `sharedTabs(...)` of `@flagcast/client/tabs`. It makes the client, with
+   * `connect`, in place of createClient. Default: each tab has a connection of its own.
+   */
+  readonly shareTabs?: ((options: ClientOptions, connect: typeof createClient) => Client) | undefined;
 }
 
 /** `getStatus` and `subscribe` are about the connection. */
@@ -42,6 +41,11 @@ export interface Client extends ConnectionView {
    * same channel, as long as it is open: call `close` once for each call of this.
    */
   readonly channel: (name: ChannelName) => Channel;
+  /**
+   * Calls `listener` with each message of the server, and each snapshot, once it has been taken in: for
+   * logs. Returns how to take it off.
+   */
+  readonly onMessage: (listener: (message: ServerMessage | Snapshot) => void) => () => void;
   /** Ends all channels, and the connection, for good. */
   readonly close: () => void;
 }
@@ -52,7 +56,9 @@ export interface Client extends ConnectionView {
  */
 export function createClient(options: ClientOptions): Client {
   // eslint-disable-next-line no-console -- the place where a page's developer looks
-  const { url, getToken, activityLimit = 200, onError: report = console.error } = options;
+  const { url, getToken, activityLimit = 200, onError: report = console.error, shareTabs } = options;
+  if (shareTabs) return shareTabs(options, createClient);
+  const [onMessage, tell] = createTopic<ServerMessage | Snapshot>(report);
   const drivers = new Map<string, ChannelDriver>();
 
   const openChannel: Client['channel'] = ({ projectId, env }) => {
@@ -68,6 +74,7 @@ export function createClient(options: ClientOptions): Client {
         createStore(activityLimit, report),
         connection,
         report,
+        tell,
         ended,
       );
       drivers.set(key, driver);
@@ -76,12 +83,11 @@ export function createClient(options: ClientOptions): Client {
     return driver.channel;
   };
 
-  const transport = options.shareTabs?.(openChannel, options) ?? options;
   const connection = createConnection(
     url,
     getToken,
-    transport.WebSocket ?? globalThis.WebSocket,
-    transport.fetch ?? globalThis.fetch,
+    options.WebSocket ?? globalThis.WebSocket,
+    options.fetch ?? globalThis.fetch,
     report,
     () => {
       for (const driver of drivers.values()) driver.update();
@@ -91,11 +97,13 @@ export function createClient(options: ClientOptions): Client {
         drivers.get(channelKey(message.project_id as string, message.environment))?.receive(message);
       } else if (message.type === 'error') report(new FlagcastError(message.code, message.message));
       else for (const driver of drivers.values()) driver.receive(message);
+      tell(message);
     },
   );
 
   return {
     channel: openChannel,
+    onMessage,
     ...connection.view,
     close: () => connection.dispatch('end'),
   };

@@ -62,7 +62,7 @@ export function createConnection(
   try {
     base = new URL(url.replace(/\/*$/, '/'), location?.href).href;
   } catch {
-    throw new FlagcastError('bad_url', 'url must be absolute outside a page');
+    throw new FlagcastError('bad_url', 'url must be absolute');
   }
   const [subscribe, tell] = createTopic(report);
   const pageListeners = new AbortController();
@@ -120,7 +120,7 @@ export function createConnection(
   };
 
   const lost: Lost = (code, reason = '', retryAfterMs) => {
-    if (!isReconnectCode(code)) error = new FlagcastError(reason, `The server refused: ${reason}`, code);
+    if (!isReconnectCode(code)) error = new FlagcastError(reason, `Refused: ${reason}`, code);
     dispatch('lost', retryAfterMs, code);
   };
 
@@ -157,9 +157,9 @@ export function createConnection(
     refreshTimer = setTimeout(refresh, leftMs > 1_000 ? Math.min(leftMs * 0.8, longestTimerMs) : 60_000);
   };
 
-  const take: Receive = (text) => {
+  const take: Receive = (text, channel) => {
     try {
-      const message = JSON.parse(text) as ServerMessage;
+      const message = { ...JSON.parse(text), ...channel } as ServerMessage;
       if ('token_expires_at' in message) refreshAhead(message.token_expires_at);
       heardAtMs = Date.now();
       receive(message);

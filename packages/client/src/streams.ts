@@ -18,6 +18,8 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
 
   const run = async ({ project_id, env, cursor }: Subscription): Promise<void> => {
     const key = channelKey(project_id, env);
+    // Of a stream's messages each is about its channel: a heartbeat's cursor says nothing of other streams.
+    const channel = { project_id, environment: env };
     const aborter = new AbortController();
     const { signal } = aborter;
     let retryMs = 0;
@@ -49,7 +51,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
         for (const line of lines) {
           if (line.startsWith('retry:')) retryMs = Number(line.slice(6));
           // The server writes each message on one line.
-          const message = line.startsWith('data:') ? receive(line.slice(5)) : undefined;
+          const message = line.startsWith('data:') ? receive(line.slice(5), channel) : undefined;
           if (signal.aborted) return;
           if (message?.type === 'close') {
             const { code, reason } = message as CloseMessage;
@@ -65,7 +67,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
       if (closeCode < 4500 || closeCode === 4501) lost(closeCode, code, retryAfterMs || retryMs);
       else {
         stop();
-        receive(JSON.stringify({ type: 'error', code, message, project_id, environment: env }));
+        receive(JSON.stringify({ type: 'error', code, message }), channel);
       }
     }
   };
@@ -76,7 +78,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
       else if (message.type === 'unsubscribe') {
         const { project_id, env } = message;
         streams.get(channelKey(project_id, env as string))?.();
-        receive(JSON.stringify({ type: 'unsubscribed', project_id, environment: env }));
+        receive(JSON.stringify({ type: 'unsubscribed' }), { project_id, environment: env as string });
       }
       // A token cannot be renewed in place: when it expires the server closes, and the streams come back.
     },

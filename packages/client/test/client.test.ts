@@ -23,6 +23,32 @@ describe('first connect', () => {
     ]);
   });
 
+  it('tells of every message and snapshot, once it has been taken in', async () => {
+    const { server, client, errors } = await startScene();
+    const own = client();
+    const channel = own.channel(channelArguments);
+    const told: [string, boolean][] = [];
+    own.onMessage((message) => {
+      const name = 'features' in message ? 'snapshot' : message.type;
+      told.push([name, channel.toSnapshot() !== null]);
+      throw new Error('of the listener');
+    });
+    const peer = await server.peers.next();
+    peer.hello();
+    await peer.received.next();
+    peer.send(caughtUp('c1'), event('e1', 'f1', { cursor: 'c2' }));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
+    expect(new Map(told)).toEqual(
+      new Map([
+        ['hello', false],
+        ['snapshot', true],
+        ['caught_up', true],
+        ['feature_updated', true],
+      ]),
+    );
+    expect(errors).toHaveLength(4);
+  });
+
   it('is not made before a channel is wanted, and ends with the last one', async () => {
     const { server, client } = await startScene();
     const own = client();

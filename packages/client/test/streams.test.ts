@@ -167,3 +167,28 @@ it('notices that one of several is dead', async () => {
   expect(third.request.headers['last-event-id']).toBe('c0');
   for (const channel of channels) channel.close();
 });
+
+it("keeps a heartbeat's cursor for the channel of its stream alone", async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const channels = [own.channel(channelArguments), own.channel({ projectId: 'p1', env: 'stage' })];
+  const streams = [await server.streams.next(), await server.streams.next()];
+  const environmentOf = ({ request }: { request: IncomingMessage }): string =>
+    new URL(request.url ?? '', server.url).searchParams.get('env') ?? '';
+  for (const stream of streams) {
+    write(stream.response, hello(), caughtUp('c1', { ...channelName, environment: environmentOf(stream) }));
+  }
+  await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
+  const prod = streams.find((stream) => environmentOf(stream) === 'prod');
+  const heard = new Promise<void>((resolve) => {
+    own.onMessage((message) => {
+      if ('type' in message && message.type === 'heartbeat') resolve();
+    });
+  });
+  if (prod) write(prod.response, { type: 'heartbeat', cursor: 'c9', timestamp: new Date().toISOString() });
+  await heard;
+  for (const { response } of streams) response.end();
+  const again = [await server.streams.next(), await server.streams.next()];
+  const resumed = Object.fromEntries(again.map((stream) => [environmentOf(stream), lastEventId(stream)]));
+  expect(resumed).toEqual({ prod: 'c9', stage: 'c1' });
+});
