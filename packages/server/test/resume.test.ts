@@ -26,7 +26,7 @@ beforeAll(async () => {
   const client = await V1Client.connect(server.wsUrl, { token });
   await client.caughtUp(stage);
   await insertAudit(database.pool, stage);
-  await settled(client);
+  await client.settled(database.pool);
   await client.close();
 });
 
@@ -56,24 +56,9 @@ async function connect(at = server): Promise<V1Client> {
 async function leave(channel: TestChannel, at = server): Promise<string> {
   const client = await connect(at);
   await client.caughtUp(channel);
-  const cursor = await settled(client);
+  const cursor = await client.settled(database.pool);
   await client.close();
   return cursor;
-}
-
-/**
- * A heartbeat's cursor that covers all that has been committed. The first ones may lag behind: a cursor
- * holds nothing that a crash of the database could take back, and what it leaves out may come again.
- */
-async function settled(client: V1Client): Promise<string> {
-  const { rows } = await database.pool.query<{ xmax: string }>(
-    'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
-  );
-  const xmax = BigInt(rows[0]?.xmax ?? 0);
-  for (;;) {
-    const { cursor } = await client.control('heartbeat', client.messages.length);
-    if ((decodeCursor(cursor)?.horizon ?? 0n) >= xmax) return cursor;
-  }
 }
 
 /** Writes events in transactions of a hundred, and waits until the servers have read them. */
@@ -188,12 +173,12 @@ describe('G5: a client that comes back', () => {
       all.push(...(await write(channel, 3)));
       const { client } = await resume(channel, cursor, other);
       expect(received(client)).toStrictEqual(all.slice(-3));
-      cursor = await settled(client);
+      cursor = await client.settled(database.pool);
       await client.close();
       all.push(...(await write(channel, 2)));
       const back = await resume(channel, cursor);
       expect(received(back.client)).toStrictEqual(all.slice(-2));
-      cursor = await settled(back.client);
+      cursor = await back.client.settled(database.pool);
     }
     const missed = await write(channel, 2);
     const restarted = await resume(channel, cursor, await freshServer());
@@ -220,7 +205,7 @@ describe('G5: a client that comes back', () => {
     late.release();
     await before.event(second.entityId);
     const client = await connect(behind);
-    await client.caughtUp(channel, await settled(before));
+    await client.caughtUp(channel, await before.settled(database.pool));
     const third = await insertAudit(database.pool, channel);
     await client.event(third.entityId);
     expect(received(client)).toStrictEqual([third.entityId]);

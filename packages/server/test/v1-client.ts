@@ -5,7 +5,9 @@ import {
   type ServerMessage,
   subprotocol,
 } from '@flagcast/protocol';
+import type pg from 'pg';
 import { WebSocket } from 'ws';
+import { decodeCursor } from '../src/events/position.js';
 import { Refused } from './plain-client.js';
 
 type ControlType = ControlMessage['type'];
@@ -145,6 +147,21 @@ export class V1Client {
     const answer = await this.subscribe(channel, cursor);
     if (answer.type !== 'caught_up') throw new Error(`not caught up: ${JSON.stringify(answer)}`);
     return answer.cursor;
+  }
+
+  /**
+   * A heartbeat's cursor that covers all that has been committed. The first ones may lag behind: a cursor
+   * holds nothing that a crash of the database could take back, and what it leaves out may come again.
+   */
+  async settled(pool: pg.Pool): Promise<string> {
+    const { rows } = await pool.query<{ xmax: string }>(
+      'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
+    );
+    const xmax = BigInt(rows[0]?.xmax ?? 0);
+    for (;;) {
+      const { cursor } = await this.control('heartbeat', this.messages.length);
+      if ((decodeCursor(cursor)?.horizon ?? 0n) >= xmax) return cursor;
+    }
   }
 
   async close(): Promise<void> {

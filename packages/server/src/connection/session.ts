@@ -220,6 +220,8 @@ export class Session implements Outlet {
       if (position === null) this.#resync(open, 'history_changed');
       else await this.#resume(open, position);
     } catch {
+      // It was unsubscribed meanwhile: the other channels go on.
+      if (open.subscription.isEnded) return;
       // The database does not answer: the peer comes back with its cursor.
       this.close(CloseCode.slow, 'fell behind, and what was missed cannot be read now');
     }
@@ -229,6 +231,10 @@ export class Session implements Outlet {
   async #resume(open: OpenChannel, position: Position): Promise<void> {
     const { broadcaster, missedEvents } = this.#options;
     const { subscription } = open;
+    if (this.full) {
+      subscription.waitAt(position);
+      return;
+    }
     // Not live until all that was missed has been sent; what comes meanwhile is taken from the ring.
     subscription.replayFrom(broadcaster.sequence, position);
     const now = broadcaster.position;
@@ -255,7 +261,7 @@ export class Session implements Outlet {
     else if (kept.events.length > missedEvents.maxMissed) this.#resync(open, 'too_many_missed');
     else {
       const { sequence } = broadcaster;
-      this.#replay(open, kept, { source: 'ring', sequence, position: broadcaster.position });
+      this.#replay(open, position, kept, { source: 'ring', sequence, position: broadcaster.position });
     }
   }
 
@@ -280,16 +286,26 @@ export class Session implements Outlet {
       const { events, seenAtMs } = answer.missed;
       const missed = events.filter((event) => !fromRing.has(event.xid) && !isYetToCome(event));
       const shared = missed.length === events.length ? answer.missed : new SharedEvents(missed, seenAtMs);
-      this.#replay(open, shared, { source: 'database', ...answer.progress });
+      this.#replay(open, position, shared, { source: 'database', ...answer.progress });
       return;
     }
     this.#resync(open, 'too_many_missed');
   }
 
-  /** Sends missed events, and then what came after batch number `sequence`. */
-  #replay(open: OpenChannel, missed: SharedEvents, from: Progress & { source: 'ring' | 'database' }): void {
+  /** Sends what was missed since `cursor`, and then what came after batch number `sequence`. */
+  #replay(
+    open: OpenChannel,
+    cursor: Position,
+    missed: SharedEvents,
+    from: Progress & { source: 'ring' | 'database' },
+  ): void {
     const { subscription } = open;
     const { source, sequence, position } = from;
+    // Others of its channels have filled it meanwhile, and each may have much to bring.
+    if (this.full) {
+      subscription.waitAt(cursor);
+      return;
+    }
     // The cursor comes with caught_up: only then has everything before it been sent.
     if (missed.events.length > 0) this.send(missed.encoded(this.dialect));
     subscription.replayFrom(sequence, position);

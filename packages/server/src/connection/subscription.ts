@@ -14,11 +14,14 @@ export interface Outlet {
   historyLost(subscription: Subscription): void;
 }
 
-/** - `replaying`: missed events are being fetched; `live`; `behind`: the peer has to drain first; `ended`. */
+/**
+ * - `replaying`: missed events are being fetched; `live`; `behind`: the peer has to drain first, and then
+ * batches after number `after` are due, or what came after its position where that is null; `ended`.
+ */
 type State =
   | { readonly name: 'replaying'; readonly after: number }
   | { readonly name: 'live' }
-  | { readonly name: 'behind'; readonly after: number }
+  | { readonly name: 'behind'; readonly after: number | null }
   | { readonly name: 'ended' };
 
 /**
@@ -81,14 +84,21 @@ export class Subscription implements Subscriber {
     this.#position = position;
   }
 
+  /** The peer has to drain before it is brought what came after the position. */
+  waitAt(position: Position): void {
+    if (this.#state.name === 'ended') return;
+    this.#state = { name: 'behind', after: null };
+    this.#position = position;
+  }
+
   /**
    * Sends the batches that came meanwhile and becomes live, or falls behind again when the peer is
-   * full; false when some of those batches are no longer kept.
+   * full; false when some of those batches are no longer kept, or it is not known which they are.
    */
   catchUp(): boolean {
     const state = this.#state;
     if (state.name === 'live' || state.name === 'ended') return true;
-    const missed = this.#broadcaster.missedSince(state.after, this.channel);
+    const missed = state.after === null ? null : this.#broadcaster.missedSince(state.after, this.channel);
     if (missed === null) return false;
     this.#state = { name: 'live' };
     // Once the peer is full again, deliver() leaves the rest for the next time.

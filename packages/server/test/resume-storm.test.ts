@@ -1,0 +1,168 @@
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { FlagcastOptions } from '../src/flagcast.js';
+import {
+  createTestCluster,
+  insertAudit,
+  seedProject,
+  type TestCluster,
+  type TestDatabase,
+} from './database.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+const clientCount = 2_000;
+
+/** Its own, for the statistics of statements: what PostgreSQL counts is what it was asked. */
+let cluster: TestCluster;
+let database: TestDatabase;
+let warm: TestServer;
+let token: string;
+let channel: TestChannel;
+let busy: TestChannel;
+/** Where clients stood, and how many events they have missed since. */
+const left: { readonly cursor: string; missed: number }[] = [];
+/** All that was written to the channel, in order. */
+const written: string[] = [];
+
+beforeAll(async () => {
+  cluster = await createTestCluster({ shared_preload_libraries: 'pg_stat_statements' });
+  database = await cluster.createDatabase({ schema: 'tables' });
+  await database.pool.query('CREATE EXTENSION pg_stat_statements');
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+  const { projectId, environments } = await seedProject(database.pool);
+  channel = { projectId, environmentId: environments.prod };
+  busy = { projectId, environmentId: environments.stage };
+  warm = await start({ timing: { heartbeatIntervalMs: 50 } });
+  const client = await connect(warm);
+  await client.caughtUp(channel);
+  for (let time = 0; time < 6; time += 1) {
+    await write(channel, 4, client);
+    // What comes before the first cursor is the ring's start.
+    left.push({ cursor: await client.settled(database.pool), missed: 0 });
+  }
+  await write(channel, 4, client);
+  left.shift();
+  for (const [index, each] of left.entries()) each.missed = (left.length - index) * 4;
+  await client.close();
+});
+
+afterAll(async () => {
+  await warm.close();
+  await database.drop();
+  await cluster.remove();
+});
+
+async function start(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+  const most = 2 * clientCount;
+  return await startTestServer(database.url, {
+    maxConnectionsPerUser: most,
+    maxConnectionsPerAddress: most,
+    ...options,
+  });
+}
+
+async function connect(server: TestServer): Promise<V1Client> {
+  const client = await V1Client.connect(server.wsUrl, { token });
+  await client.control('hello');
+  return client;
+}
+
+/** Writes events one by one, and waits until the client has them. */
+async function write(to: TestChannel, events: number, client: V1Client): Promise<void> {
+  let last = '';
+  for (let count = 0; count < events; count += 1) {
+    ({ entityId: last } = await insertAudit(database.pool, to));
+    if (to === channel) written.push(last);
+  }
+  await client.event(last);
+}
+
+async function resetCounts(pool: pg.Pool): Promise<void> {
+  await pool.query('SELECT pg_stat_statements_reset()');
+}
+
+/** How often PostgreSQL was asked for what a channel's clients have missed; nothing else names a channel. */
+async function missedQueries(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ calls: string }>(
+    `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
+     WHERE query LIKE '%v_realtime_events%project_id::text = $4%'`,
+  );
+  return Number(rows[0]?.calls);
+}
+
+function missedBy({ missed }: { missed: number }): string[] {
+  return written.slice(written.length - missed);
+}
+
+/** All of them ask at the same moment; checks what each gets, and answers where it came from. */
+async function resumeAll(server: TestServer, clients: readonly V1Client[]): Promise<Set<string>> {
+  const sources = new Set<string>();
+  const onResumed = ({ source }: { source: string }): number => sources.add(source).size;
+  server.flagcast.lifecycle.on('channel:resumed', onResumed);
+  await Promise.all(
+    clients.map(async (client, index) => await client.caughtUp(channel, left[index % left.length]?.cursor)),
+  );
+  server.flagcast.lifecycle.off('channel:resumed', onResumed);
+  for (const [index, client] of clients.entries()) {
+    const from = left[index % left.length] ?? { missed: 0 };
+    expect(client.events.map((event) => event.entity_id)).toStrictEqual(missedBy(from));
+  }
+  return sources;
+}
+
+async function crowd(server: TestServer): Promise<V1Client[]> {
+  const clients: V1Client[] = [];
+  while (clients.length < clientCount) {
+    clients.push(...(await Promise.all(Array.from({ length: 50 }, async () => await connect(server)))));
+  }
+  onTestFinished(() => {
+    for (const { socket } of clients) socket.terminate();
+  });
+  return clients;
+}
+
+describe('G5: 2,000 clients that come back at once from five places', () => {
+  it('cost no query where the server remembers', async () => {
+    const clients = await crowd(warm);
+    await resetCounts(database.pool);
+    expect(await resumeAll(warm, clients)).toStrictEqual(new Set(['ring']));
+    expect(await missedQueries(database.pool)).toBe(0);
+  });
+
+  it('cost five queries where it does not, and no more while other channels are busy', async () => {
+    const cold = await start({ ringEvents: 50 });
+    onTestFinished(async () => await cold.close());
+    const clients = await crowd(cold);
+    await resetCounts(database.pool);
+    expect(await resumeAll(cold, clients)).toStrictEqual(new Set(['database']));
+    expect(await missedQueries(database.pool)).toBe(5);
+
+    // The ring goes on, but nothing of this channel is gone with it.
+    for (let time = 0; time < 2; time += 1) {
+      const broadcast = nextEvent(cold.flagcast.lifecycle, 'batch:broadcast', ({ events }) => events === 60);
+      await database.pool.query(
+        `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+         SELECT $1, $2, id, 'feature', id, 'system', 'update'
+         FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 60)) AS made`,
+        [busy.projectId, busy.environmentId],
+      );
+      await broadcast;
+    }
+    const late = await Promise.all(left.map(async () => await connect(cold)));
+    expect(await resumeAll(cold, late)).toStrictEqual(new Set(['database']));
+    expect(await missedQueries(database.pool)).toBe(5);
+
+    // Now something is, so that the answers of before are of no use.
+    const [witness] = clients;
+    if (witness === undefined) throw new Error('nobody came');
+    for (let count = 0; count < 60; count += 10) {
+      await write(channel, 10, witness);
+      for (const each of left) each.missed += 10;
+    }
+    const later = await Promise.all(left.map(async () => await connect(cold)));
+    await resumeAll(cold, later);
+    expect(await missedQueries(database.pool)).toBe(10);
+    for (const client of [...late, ...later]) await client.close();
+  });
+});

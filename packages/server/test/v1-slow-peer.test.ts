@@ -1,0 +1,177 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { FlagcastOptions } from '../src/flagcast.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+const highWaterBytes = 1_048_576;
+
+let database: TestDatabase;
+let token: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  await withClient(
+    database.url,
+    async (client) => await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`),
+  );
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+});
+
+afterAll(async () => await database.drop());
+
+async function start(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+  const server = await startTestServer(database.url, options);
+  onTestFinished(async () => await server.close());
+  return server;
+}
+
+async function freshChannels(): Promise<TestChannel[]> {
+  const { projectId, environments } = await seedProject(database.pool);
+  return Object.values(environments).map((environmentId) => ({ projectId, environmentId }));
+}
+
+async function freshChannel(): Promise<TestChannel> {
+  const [channel] = await freshChannels();
+  if (channel === undefined) throw new Error('no channel');
+  return channel;
+}
+
+/** A client, with the server's end of its line. */
+async function connect(server: TestServer): Promise<{ client: V1Client; line: Socket }> {
+  const accepted = once(server.http, 'connection');
+  const client = await V1Client.connect(server.wsUrl, { token });
+  onTestFinished(() => client.socket.terminate());
+  const [line] = (await accepted) as [Socket];
+  await client.control('hello');
+  return { client, line };
+}
+
+/** Writes events in one transaction, and waits until they have been broadcast. */
+async function burst(server: TestServer, channel: TestChannel, events: number): Promise<void> {
+  const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast', (batch) => batch.events === events);
+  await database.pool.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+     SELECT $1, $2, id, 'feature', id, 'system', 'update'
+     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
+    [channel.projectId, channel.environmentId, events],
+  );
+  await sent;
+}
+
+/** The network takes nothing from now on, and so much is written that the server has to stop. */
+async function fallBehind(server: TestServer, line: Socket, channel: TestChannel): Promise<void> {
+  line.cork();
+  while (line.writableLength <= highWaterBytes) await burst(server, channel, 2_000);
+}
+
+/** Resolves when the server has handed bytes with this text to the socket. */
+async function written(line: Socket, text: string): Promise<void> {
+  const write: (chunk: Uint8Array | string) => boolean = line.write.bind(line);
+  await new Promise<void>((resolve) => {
+    line.write = (chunk: Uint8Array | string) => {
+      if (Buffer.from(chunk as Uint8Array).includes(text)) resolve();
+      return write(chunk);
+    };
+  });
+}
+
+async function committed({ projectId, environmentId }: TestChannel): Promise<string[]> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    'SELECT entity_id AS id FROM audit_log WHERE project_id = $1 AND environment_id = $2 ORDER BY audit_log.id',
+    [projectId, environmentId],
+  );
+  return rows.map(({ id }) => id);
+}
+
+function receivedOf(client: V1Client, { environmentId, projectId }: TestChannel): string[] {
+  const environment = client.messages.find(
+    (message) =>
+      message.type === 'caught_up' && 'environment_id' in message && message.environment_id === environmentId,
+  );
+  return client.events
+    .filter(
+      (event) =>
+        event.project_id === projectId &&
+        environment !== undefined &&
+        'environment' in environment &&
+        event.environment === environment.environment,
+    )
+    .map((event) => event.entity_id);
+}
+
+describe('G8: a flagcast.v1 peer that does not read', () => {
+  it('is brought up to date from the database when the ring has gone on, on the same connection', async () => {
+    const server = await start({ ringEvents: 100 });
+    const slow = await connect(server);
+    const channel = await freshChannel();
+    await slow.client.caughtUp(channel);
+    for (let time = 0; time < 2; time += 1) {
+      await fallBehind(server, slow.line, channel);
+      // The ring keeps none of these but the last.
+      for (let more = 0; more < 8; more += 1) await burst(server, channel, 100);
+      const resumed = nextEvent(server.flagcast.lifecycle, 'channel:resumed');
+      slow.line.uncork();
+      expect((await resumed).source).toBe('database');
+      const { entityId } = await insertAudit(database.pool, channel);
+      await slow.client.event(entityId);
+      expect(receivedOf(slow.client, channel)).toStrictEqual(await committed(channel));
+    }
+    // It had been told that it is live, and need not be told again.
+    expect(slow.client.messages.filter(({ type }) => type === 'caught_up')).toHaveLength(1);
+  });
+
+  it('is told to begin anew when it missed more than is brought one by one', async () => {
+    const server = await start({ ringEvents: 100 });
+    const slow = await connect(server);
+    const channel = await freshChannel();
+    await slow.client.caughtUp(channel);
+    await fallBehind(server, slow.line, channel);
+    for (let more = 0; more < 11; more += 1) await burst(server, channel, 100);
+    slow.line.uncork();
+    expect(await slow.client.control('resync')).toMatchObject({ reason: 'too_many_missed' });
+    // It stays connected, and begins anew there.
+    await slow.client.caughtUp(channel);
+    const { entityId } = await insertAudit(database.pool, channel);
+    await slow.client.event(entityId);
+  });
+
+  it('is not buffered for when it asks for what it missed either', async () => {
+    const server = await start();
+    const channels: TestChannel[] = [];
+    while (channels.length < 9) channels.push(...(await freshChannels()));
+    const before = await connect(server);
+    const [first] = channels;
+    if (first === undefined) throw new Error('no channels');
+    const cursor = await before.client.caughtUp(first);
+    for (const channel of channels) await burst(server, channel, 950);
+    const { client, line } = await connect(server);
+    line.cork();
+    const carriedOut = written(line, '"pong"');
+    for (const { projectId, environmentId } of channels) {
+      client.send({ type: 'subscribe', project_id: projectId, env_id: environmentId, cursor });
+    }
+    client.send({ type: 'ping' });
+    await carriedOut;
+    const buffered = line.writableLength;
+    const { entityId } = await insertAudit(database.pool, first);
+    await before.client.event(entityId);
+    line.uncork();
+    for (const channel of channels) {
+      await client.message(
+        (message) =>
+          message.type === 'caught_up' &&
+          'environment_id' in message &&
+          message.environment_id === channel.environmentId,
+      );
+    }
+    await client.event(entityId);
+    for (const channel of channels) {
+      expect(receivedOf(client, channel)).toStrictEqual(await committed(channel));
+    }
+    expect(buffered).toBeGreaterThan(highWaterBytes);
+    expect(buffered).toBeLessThan(2 * highWaterBytes);
+  });
+});
