@@ -44,10 +44,13 @@ interface Answer {
   readonly answer: Promise<MissedEvents>;
   readonly sequence: number;
   readonly staleAtMs: number;
+  /** How many events it holds; 0 while it is under way. */
+  events: number;
 }
 
-/** How many answers are kept at the most. */
+/** How many answers are kept at the most, and how many events in all of them. */
 const maxKept = 256;
+const maxKeptEvents = 20_000;
 
 /**
  * Asks PostgreSQL for what was missed. Clients that come back together mostly come from the same
@@ -56,6 +59,7 @@ const maxKept = 256;
 export class MissedEventsSource {
   readonly #options: Required<MissedEventsOptions>;
   readonly #answers = new Map<string, Answer>();
+  #timer: NodeJS.Timeout | null = null;
 
   constructor(options: MissedEventsOptions) {
     this.#options = { maxMissed: 1_000, keepMs: 10_000, ...options };
@@ -79,22 +83,45 @@ export class MissedEventsSource {
     // Taken before the query is sent: its snapshot comes later.
     const progress = this.#options.progress();
     const answer = this.#ask(channel, position, progress);
+    const asked = { answer, sequence: progress.sequence, staleAtMs: nowMs + this.#options.keepMs, events: 0 };
     this.#answers.delete(question);
-    this.#answers.set(question, {
-      answer,
-      sequence: progress.sequence,
-      staleAtMs: nowMs + this.#options.keepMs,
-    });
-    for (const oldest of this.#answers.keys()) {
-      if (this.#answers.size <= maxKept) break;
-      this.#answers.delete(oldest);
-    }
+    this.#answers.set(question, asked);
+    this.#dropOldest();
     try {
+      const { missed } = await answer;
+      asked.events = missed?.events.length ?? 0;
+      this.#dropOldest();
+      this.#dropWhenStale();
       return await answer;
     } catch (error) {
-      if (this.#answers.get(question)?.answer === answer) this.#answers.delete(question);
+      if (this.#answers.get(question) === asked) this.#answers.delete(question);
       throw error;
     }
+  }
+
+  /** Those who come back from many places at once must not fill the memory. */
+  #dropOldest(): void {
+    let keptEvents = 0;
+    for (const { events } of this.#answers.values()) keptEvents += events;
+    for (const [question, { events }] of this.#answers) {
+      if (this.#answers.size <= maxKept && keptEvents <= maxKeptEvents) break;
+      this.#answers.delete(question);
+      keptEvents -= events;
+    }
+  }
+
+  /** What nobody asks for any more is not held until somebody asks for something else. */
+  #dropWhenStale(): void {
+    if (this.#timer !== null) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      const nowMs = performance.now();
+      for (const [question, { staleAtMs }] of this.#answers) {
+        if (staleAtMs <= nowMs) this.#answers.delete(question);
+      }
+      if (this.#answers.size > 0) this.#dropWhenStale();
+    }, this.#options.keepMs);
+    this.#timer.unref();
   }
 
   async #ask(channel: Channel, position: Position, progress: Progress): Promise<MissedEvents> {

@@ -1,0 +1,79 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Channel } from '../src/access/access.js';
+import type { Position } from '../src/events/position.js';
+import { MissedEventsSource } from '../src/history/missed.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+
+let database: TestDatabase;
+let channel: Channel;
+/** Before everything that was written. */
+let start: Position;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  const { projectId, environments } = await seedProject(database.pool);
+  channel = { projectId, environmentId: environments.prod, environmentKey: 'prod' };
+  const { rows } = await database.pool.query<{ xmin: string }>(
+    'SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin',
+  );
+  const watermark = BigInt(rows[0]?.xmin ?? 0);
+  start = { history: 'h', watermark, horizon: watermark, floor: '2020-01-01T00:00:00.000000Z', seen: [] };
+});
+
+afterAll(async () => await database.drop());
+
+function source(keepMs: number): MissedEventsSource {
+  return new MissedEventsSource({
+    pool: database.pool,
+    view: 'flagcast.v_realtime_events',
+    embedState: true,
+    progress: () => ({ sequence: 0, position: null }),
+    keepMs,
+  });
+}
+
+/** Places that lie apart, as those of clients that left at different times do. */
+function place(number: number): Position {
+  return { ...start, seen: [BigInt(2 ** 50 + number)] };
+}
+
+describe('G8: what was brought to those who came back', () => {
+  it('is let go of when it is stale', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    await insertAudit(database.pool, channel);
+    const missedEvents = source(50);
+    const ask = async (): Promise<WeakRef<object>> => {
+      const { missed } = await missedEvents.since(channel, start, 0);
+      expect(missed?.events.length).toBe(1);
+      return new WeakRef(missed ?? {});
+    };
+    const answer = await ask();
+    await expect
+      .poll(() => {
+        collect();
+        return answer.deref() === undefined;
+      })
+      .toBe(true);
+  });
+
+  it('is bounded in all, however many places they come from', async () => {
+    await database.pool.query(
+      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+       SELECT $1, $2, id, 'feature', id, 'system', 'update'
+       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 900)) AS made`,
+      [channel.projectId, channel.environmentId],
+    );
+    const missedEvents = source(600_000);
+    const ask = async (number: number): Promise<unknown> =>
+      (await missedEvents.since(channel, place(number), 0)).missed;
+    const first = await ask(0);
+    for (let number = 1; number < 20; number += 1) await ask(number);
+    expect(await ask(0)).toBe(first);
+    for (let number = 20; number < 25; number += 1) await ask(number);
+    // More than 20,000 events by now: the oldest answer has made room.
+    expect(await ask(0)).not.toBe(first);
+  });
+});
