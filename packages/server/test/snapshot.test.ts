@@ -222,7 +222,15 @@ describe('G6: a snapshot and what comes after its cursor', () => {
     const watcher = await connect();
     await watcher.caughtUp(channel);
     await withClient(database.url, async (client) => {
-      for (let count = 0; count < 450; count += 1) await change(client, channel, featureId);
+      await client.query(
+        `DO $$ BEGIN FOR number IN 1..3400 LOOP
+           UPDATE feature_params SET default_value = number
+           WHERE feature_id = '${featureId}' AND environment_id = ${channel.environmentId};
+           INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+           VALUES ('${projectId}', ${channel.environmentId}, '${featureId}', 'rule', gen_random_uuid(), 'system', 'update');
+           COMMIT;
+         END LOOP; END $$`,
+      );
     });
     await change(late, channel, featureId);
     await late.query('COMMIT');
@@ -233,6 +241,7 @@ describe('G6: a snapshot and what comes after its cursor', () => {
     const client = await connect();
     await client.caughtUp(channel, cursor);
     const states = client.events.map((event) => event.feature);
+    expect(states.length).toBeGreaterThan(0);
     // What comes again is no older than the snapshot.
     for (const state of states) expect(state).toStrictEqual(now);
     await open.query('COMMIT');
@@ -240,6 +249,46 @@ describe('G6: a snapshot and what comes after its cursor', () => {
     late.release();
     await watcher.close();
     await client.close();
+  });
+
+  it('can be gone on from while one transaction stays open and 2,000 others of the channel end', async () => {
+    const { projectId, environments } = await seedProject(database.pool);
+    const channel = { projectId, environmentId: environments.prod };
+    const other = { projectId, environmentId: environments.stage };
+    const open = await database.pool.connect();
+    await open.query('BEGIN; SELECT pg_current_xact_id()');
+    const watcher = await connect();
+    await watcher.caughtUp(channel);
+    await withClient(database.url, async (client) => {
+      // Those of others are more, and none of them is worth a place in the cursor.
+      for (const [{ environmentId }, transactions] of [
+        [other, 3_000],
+        [channel, 2_000],
+      ] as const) {
+        await client.query(
+          `DO $$ BEGIN FOR number IN 1..${transactions} LOOP
+             INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+             VALUES ('${projectId}', ${environmentId}, gen_random_uuid(), 'feature', gen_random_uuid(), 'system', 'update');
+             COMMIT;
+           END LOOP; END $$`,
+        );
+      }
+    });
+    const last = await insertAudit(database.pool, channel);
+    await watcher.event(last.entityId);
+    for (const at of [server, slowServer]) {
+      const { cursor } = await take(channel, at);
+      const client = await connect(at);
+      await client.caughtUp(channel, cursor);
+      expect(client.events).toStrictEqual([]);
+      const { entityId } = await insertAudit(database.pool, channel);
+      await client.event(entityId);
+      expect(client.events).toHaveLength(1);
+      await client.close();
+    }
+    await open.query('COMMIT');
+    open.release();
+    await watcher.close();
   });
 
   it('are the database, 500 times in the middle of writing, on two servers', async () => {

@@ -19,11 +19,31 @@ export interface Position {
 
 /** More than this many are left out: then their events may repeat, and a client knows an event by its id. */
 const maxSeen = 400;
+/** As much as goes into one line of a header everywhere: a stream is resumed by Last-Event-ID. */
+const maxCursorLength = 7_680;
 
 /** Only what cannot be taken back by a crash goes out in a cursor. */
 export function durableSeen(seen: Iterable<bigint>, horizon: bigint): bigint[] {
   const durable = [...seen].filter((xid) => xid < horizon);
-  return durable.sort((a, b) => (a < b ? -1 : 1)).slice(0, maxSeen);
+  return durable.sort(byAge).slice(0, maxSeen);
+}
+
+/**
+ * The same for a snapshot's cursor, of which `seen` are the transactions that count most first: it
+ * holds as many as a cursor can. Whoever was told to take a snapshot because too many events seemed to
+ * be missed would be told so again and again, if those that the snapshot shows seemed to be missed too.
+ */
+export function positionOfSnapshot(from: Position, horizon: bigint, seen: readonly bigint[]): Position {
+  const durable = seen.filter((xid) => xid < horizon);
+  for (let count = durable.length; ; count = Math.floor(count * 0.9)) {
+    const position = { ...from, horizon, seen: durable.slice(0, count).sort(byAge) };
+    // Two characters each at the least.
+    if (count * 2 < maxCursorLength && encodeCursor(position).length <= maxCursorLength) return position;
+  }
+}
+
+function byAge(a: bigint, b: bigint): number {
+  return a < b ? -1 : 1;
 }
 
 /**
@@ -75,7 +95,7 @@ export function decodeCursor(cursor: string): Position | null {
   let before = watermark;
   for (const text of seenText === '' ? [] : seenText.split('.')) {
     const distance = parseId(text);
-    if (distance === null || distance < 0n || seen.length === maxSeen) return null;
+    if (distance === null || distance < 0n) return null;
     before += distance;
     seen.push(before);
   }
@@ -84,7 +104,6 @@ export function decodeCursor(cursor: string): Position | null {
 }
 
 const version = '1';
-const maxCursorLength = 4_096;
 const maxId = 2n ** 63n - 1n;
 /** PostgreSQL has no year 0, and no floor is as old as this. */
 const oldestFloorMs = Date.UTC(1000, 0);

@@ -1,7 +1,7 @@
 import type { Snapshot } from '@flagcast/protocol';
 import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
-import { durableSeen, encodeCursor, type Position } from '../events/position.js';
+import { encodeCursor, type Position, positionOfSnapshot } from '../events/position.js';
 import { featureJson, isoUtc, positionColumns, toPosition, unseenRows } from '../reader/statements.js';
 
 export interface SnapshotSourceOptions {
@@ -70,7 +70,7 @@ export class SnapshotSource {
     const client = await this.#options.pool.connect();
     try {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      const position = await this.#positionOf(client, from);
+      const position = await this.#positionOf(client, from, channel);
       const { rows } = await client.query<{ features: string; pending_changes: string }>(channelStatement, [
         channel.projectId,
         channel.environmentId,
@@ -100,13 +100,19 @@ export class SnapshotSource {
    * Where a client with this transaction's snapshot stands: past what the reader had delivered before
    * it began, and past all transactions since that it shows already.
    */
-  async #positionOf(client: PoolClient, from: Position): Promise<UndurablePosition> {
+  async #positionOf(client: PoolClient, from: Position, channel: Channel): Promise<UndurablePosition> {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
+      // When they are too many for a cursor those of other channels are left out first.
       text: `SELECT ${positionColumns}, (
-        SELECT coalesce(array_agg(DISTINCT v.xid::text), '{}')::text FROM (${unseenRows(this.#options.view)}) v
+        SELECT coalesce(array_agg(xid::text ORDER BY is_own DESC, xid), '{}')::text
+        FROM (
+          SELECT v.xid, bool_or(v.project_id::text = $4 AND v.environment_id::text = $5) AS is_own
+          FROM (${unseenRows(this.#options.view)}) v
+          GROUP BY v.xid
+        ) AS shown
       )`,
-      values: [from.watermark.toString(), from.floor, []],
+      values: [from.watermark.toString(), from.floor, [], channel.projectId, channel.environmentId],
     });
     const row = rows[0] ?? [];
     const { xmax, insertLsn } = toPosition(row);
@@ -124,11 +130,11 @@ export class SnapshotSource {
       );
       if (rows[0]?.flushed === true) break;
       if (attempt === flushAttempts - 1) {
-        return { ...from, seen: durableSeen(shown, from.horizon) };
+        return positionOfSnapshot(from, from.horizon, shown);
       }
       await client.query('SELECT pg_sleep($1)', [flushPauseMs / 1_000]);
     }
-    return { ...from, horizon: xmax, seen: durableSeen(shown, xmax) };
+    return positionOfSnapshot(from, xmax, shown);
   }
 }
 
@@ -136,5 +142,6 @@ interface UndurablePosition {
   readonly from: Position;
   readonly xmax: bigint;
   readonly insertLsn: bigint | null;
+  /** Those of the channel first. */
   readonly shown: readonly bigint[];
 }
