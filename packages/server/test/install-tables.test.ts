@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { install, planUninstall, uninstall } from '../src/database/install.js';
+import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { createTestDatabase, seedProject, withClient, type TestDatabase } from './database.js';
 
@@ -28,14 +28,21 @@ async function sessionsWaiting(): Promise<number | null> {
 
 test('install --tables fills an empty database, and uninstall empties it again', async () => {
   const before = await dumpCatalogue(database.pool);
+  const planned = await onClient((client) => planInstall(client, { tables: true }));
+  expect(await dumpCatalogue(database.pool)).toEqual(before);
   const report = await onClient((client) => install(client, { tables: true }));
+  // The catalogue is the judge of whether the plan had told all of it.
+  expect(report.lines).toEqual(planned.creates.map((object) => `created ${object}`));
+  const { objects: made } = await onClient((client) => planUninstall(client));
+  expect(planned.creates.toSorted()).toEqual(made.toSorted());
   expect(report.lines).toContain('created table public.pending_change_entities');
   expect(report.lines).toContain('created view public.v_realtime_events');
   expect(await onClient((client) => install(client, { tables: true }))).toEqual({
     changed: false,
     lines: [],
+    notes: [],
   });
-  expect(await onClient((client) => install(client))).toEqual({ changed: false, lines: [] });
+  expect(await onClient((client) => install(client))).toMatchObject({ changed: false, lines: [] });
 
   await seedProject(database.pool);
   const plan = await onClient((client) => planUninstall(client));

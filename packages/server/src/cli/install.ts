@@ -1,6 +1,10 @@
+import pg from 'pg';
 import { loadDatabaseUrl } from '../config/config.js';
-import { install } from '../database/install.js';
-import { CommandError, defineCommand } from './command.js';
+import { install, planInstall } from '../database/install.js';
+import type { LockFailure } from '../database/install-lock.js';
+import { scriptOf, type InstallPlan } from '../database/install-plan.js';
+import { printable } from '../describe.js';
+import { CommandError, defineCommand, UsageError } from './command.js';
 import { confirm, isInteractive } from './confirm.js';
 import { describeDatabase, withClient } from './connect.js';
 
@@ -12,32 +16,98 @@ Makes the schema flagcast with the view of the events, and triggers that tell of
 else is touched. Again and again without harm; brings an older installation up to date.
 
   --database-url URL  the database (env DATABASE_URL; no default)
+  --role NAME         also make a role that may log in and read what flagcast serve reads, and nothing
+                      else; an existing role is given what it lacks of that (default: none)
   --tables            also make the tables of projects, flags and audit in a database without them
                       (default: attach to those that are there)
-  --yes               do not ask (default: ask on a terminal, and only there)`,
+  --dry-run           print the SQL that would be run, and run none of it
+  --yes               do not ask (default: show the plan and ask on a terminal, and only there)
+
+All of it is one transaction. It waits for a lock for half a second at most, five times.`,
   options: {
     'database-url': { type: 'string' },
+    role: { type: 'string' },
     tables: { type: 'boolean' },
+    'dry-run': { type: 'boolean' },
     yes: { type: 'boolean' },
   },
   run: async (values, environment) => {
+    const { role, 'dry-run': dryRun = false } = values;
+    if (dryRun && values.yes === true) {
+      throw new UsageError(
+        '--dry-run runs nothing, so there is nothing to say --yes to; see flagcast install --help',
+      );
+    }
     const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
     const database = describeDatabase(databaseUrl);
-    if (values.yes !== true && isInteractive()) {
-      const what = values.tables === true ? 'Flagcast and its tables' : 'Flagcast';
-      if (!(await confirm(`Install ${what} in ${database}?`))) {
-        throw new CommandError('Not confirmed: nothing was changed');
+    const options = { tables: values.tables ?? false, role };
+    await withClient(databaseUrl, async (client) => {
+      const plan = await planInstall(client, options);
+      if (dryRun) {
+        console.log(dryRunText(plan, database));
+        return;
       }
-    }
-    const { changed, lines } = await withClient(
-      databaseUrl,
-      async (client) => await install(client, { tables: values.tables ?? false }),
-    );
-    for (const line of lines) console.log(line);
-    console.log(
-      changed
-        ? `Flagcast is installed in ${database}.`
-        : `Flagcast was installed in ${database} already; nothing was changed.`,
-    );
+      if (values.yes !== true && isInteractive() && plan.statements.length > 0) await agree(plan, database);
+      const { changed, lines, notes } = await install(client, {
+        ...options,
+        agreed: plan,
+        onRetry: tellRetry,
+      });
+      for (const line of lines) console.log(line);
+      for (const note of notes) console.error(`flagcast: ${note}`);
+      console.log(
+        changed
+          ? `Flagcast is installed in ${database}.`
+          : `Flagcast was installed in ${database} already; nothing was changed.`,
+      );
+      if (role !== undefined) console.log(roleText(role, databaseUrl));
+    });
   },
 });
+
+/** Tells on stderr that a lock was not to be had, and when it is tried again. */
+export function tellRetry({ attempt, attempts, retryInMs, holder }: LockFailure): void {
+  const seconds = (retryInMs / 1_000).toFixed(1);
+  console.error(`flagcast: Attempt ${attempt} of ${attempts}: ${holder} in the way; again in ${seconds} s`);
+}
+
+function planLines({ creates, grants }: InstallPlan): string[] {
+  return [
+    ...creates.map((object) => `would create ${object}`),
+    ...grants.map((grant) => `would grant ${grant}`),
+  ];
+}
+
+async function agree(plan: InstallPlan, database: string): Promise<void> {
+  for (const line of planLines(plan)) console.log(line);
+  for (const note of plan.notes) console.log(`note: ${note}`);
+  if (await confirm(`Install this in ${database}?`)) return;
+  throw new CommandError('Not confirmed: nothing was changed');
+}
+
+/** A script for psql: what is no SQL is a comment. */
+function dryRunText(plan: InstallPlan, database: string): string {
+  const notes = plan.notes.map((note) => `-- Note: ${printable(note)}`);
+  if (plan.statements.length === 0) {
+    return [`-- Flagcast is installed in ${database} already: nothing would be run.`, ...notes].join('\n');
+  }
+  return [
+    `-- What flagcast install would run in ${database}. Nothing has been run.`,
+    ...planLines(plan).map((line) => `--   ${printable(line)}`),
+    ...notes,
+    scriptOf(plan),
+  ].join('\n');
+}
+
+function roleText(role: string, databaseUrl: string): string {
+  const url = new URL(databaseUrl);
+  url.username = encodeURIComponent(role);
+  url.password = 'PASSWORD';
+  // Certificates and the like are those of whoever installed.
+  url.search = '';
+  return [
+    `Role ${role} may read what flagcast serve reads, and nothing else: changes through the console are refused.`,
+    `Its password is yours to choose:  ALTER ROLE ${pg.escapeIdentifier(role)} PASSWORD '...'`,
+    `Then serve with it:               DATABASE_URL=${url.toString()} flagcast serve`,
+  ].join('\n');
+}

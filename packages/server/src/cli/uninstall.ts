@@ -3,13 +3,15 @@ import { planUninstall, uninstall, type UninstallPlan } from '../database/instal
 import { CommandError, defineCommand } from './command.js';
 import { confirm, isInteractive } from './confirm.js';
 import { describeDatabase, withClient } from './connect.js';
+import { tellRetry } from './install.js';
 
 export const uninstallCommand = defineCommand({
   name: 'uninstall',
   help: `flagcast uninstall --database-url URL [options]
 
-Drops exactly what flagcast install made: the triggers, the view, the schema flagcast and, if it
-made them, the tables with all their rows.
+Drops exactly what flagcast install made: the triggers, the view, the schema flagcast, the rights that
+it gave to roles, the roles that it made and, if it made them, the tables with all their rows. A role
+that is in use elsewhere stays, and it says so.
 
   --database-url URL  the database (env DATABASE_URL; no default)
   --yes               do not ask (default: ask on a terminal; without one refuse to drop tables that hold rows)`,
@@ -27,7 +29,14 @@ made them, the tables with all their rows.
         return;
       }
       if (values.yes !== true) await agree(plan, database);
-      const { lines } = await uninstall(client);
+      for (const { name, sessions } of plan.roles) {
+        if (sessions === 0) continue;
+        const count = `${sessions} session${sessions === 1 ? '' : 's'}`;
+        console.error(
+          `flagcast: Role ${name} has ${count} open, which will only meet errors: stop the server`,
+        );
+      }
+      const { lines } = await uninstall(client, { onRetry: tellRetry });
       for (const line of lines) console.log(line);
       console.log(`Flagcast is no longer installed in ${database}.`);
     });
@@ -37,6 +46,9 @@ made them, the tables with all their rows.
 async function agree(plan: UninstallPlan, database: string): Promise<void> {
   if (isInteractive()) {
     for (const object of plan.objects) console.log(`would drop ${object}`);
+    for (const { name, made } of plan.roles) {
+      console.log(made ? `would drop role ${name}` : `would revoke what role ${name} was given`);
+    }
     const loss = plan.rows > 0 ? ` with ${countRows(plan)}` : '';
     if (await confirm(`Take Flagcast${loss} out of ${database}?`)) return;
     throw new CommandError('Not confirmed: nothing was changed');

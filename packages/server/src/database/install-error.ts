@@ -7,6 +7,8 @@
  * - `right-missing`: the role may not do what is needed
  * - `locked`: somebody else held a lock for too long
  * - `dependent`: objects that are not ours depend on ours
+ * - `role-unfit`: the name cannot be that of a role for the server
+ * - `plan-changed`: the database has changed since the plan was agreed to
  * - `other-build`: installed by a newer or an altered Flagcast
  * - `failed`: anything else
  */
@@ -19,6 +21,8 @@ export type InstallErrorCode =
   | 'right-missing'
   | 'locked'
   | 'dependent'
+  | 'role-unfit'
+  | 'plan-changed'
   | 'other-build'
   | 'failed';
 
@@ -63,7 +67,7 @@ export function toInstallError(error: unknown): InstallError {
     case '40P01':
       return new InstallError(
         'locked',
-        'Nothing was changed, because another transaction held a lock that is needed (on one of the tables, or another install) for more than 3 seconds. Try again at a quieter moment.',
+        'Nothing was changed, because another transaction held a lock that is needed (on one of the tables, or another install). Try again at a quieter moment.',
         cause,
       );
     case '2BP01':

@@ -7,59 +7,115 @@ import { schemaName, versionTables } from './install-objects.js';
 /** A folder of migrations under `sql/`, with its own bookkeeping. */
 export type Track = keyof typeof versionTables;
 
+/** One file `<version>.do.<name>.sql`. */
+export interface Migration {
+  readonly version: number;
+  readonly name: string;
+  /** Of its text, whatever its line ends are. */
+  readonly md5: string;
+  readonly sql: string;
+}
+
+/** What a database's bookkeeping says of a track: the checksums by version; null where there is none. */
+export type Applied = ReadonlyMap<number, string | null> | null;
+
 /** The runner takes a glob; the folder may be installed anywhere. */
 function patternOf(track: Track): string {
   const folder = fileURLToPath(new URL(`../../sql/${track}/`, import.meta.url)).replaceAll('\\', '/');
   return `${folder.replace(/[*?()[\]{}!+@]/g, '\\$&')}*.sql`;
 }
 
-/**
- * Brings one track to its newest version, in the transaction that `client` is in: the runner opens
- * no connection and commits nothing. Migrations that were applied before are compared by checksum.
- * Tells whether anything was applied.
- * Throws InstallError `other-build` where the database knows other migrations than this build.
- */
-export async function migrate(client: pg.ClientBase, track: Track): Promise<boolean> {
-  const runner = new Postgrator({
+/** The migrations of this build, in order. Throws InstallError where the package is not whole. */
+export async function loadMigrations(track: Track): Promise<Migration[]> {
+  const reader = new Postgrator({
     driver: 'pg',
     migrationPattern: patternOf(track),
-    schemaTable: `${schemaName}.${versionTables[track]}`,
-    validateChecksums: true,
     // A checkout with other line ends is still the same build.
     newline: 'LF',
-    execQuery: async (query) => {
-      const { rows } = await client.query(query);
-      return { rows };
-    },
-    execSqlScript: async (script) => {
-      await client.query(script);
-    },
   });
-  const migrations = await runner.getMigrations();
-  if (migrations.length === 0) {
+  const files = await reader.getMigrations();
+  if (files.length === 0) {
     throw new InstallError(
       'failed',
       `Flagcast's own SQL files (sql/${track}) are missing: install the package again.`,
     );
   }
-  // The runner would look for a way back; there is none, on purpose.
-  if ((await runner.getDatabaseVersion()) > (await runner.getMaxVersion())) {
+  const migrations = files.map(({ version, name, md5, getSql }) => ({
+    version,
+    name,
+    md5,
+    sql: getSql().replaceAll('\r\n', '\n').trim(),
+  }));
+  return migrations.toSorted((a, b) => a.version - b.version);
+}
+
+/** Reads the bookkeeping of a track; changes nothing. */
+export async function readApplied(client: pg.ClientBase, track: Track): Promise<Applied> {
+  const table = versionTables[track];
+  const { rowCount } = await client.query(
+    `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = $1 AND c.relname = $2`,
+    [schemaName, table],
+  );
+  if (rowCount === 0) return null;
+  const { rows } = await client.query<{ version: string; md5: string | null }>(
+    `SELECT version::text AS version, md5 FROM ${schemaName}.${table} WHERE version > 0 ORDER BY 1`,
+  );
+  return new Map(rows.map(({ version, md5 }) => [Number(version), md5]));
+}
+
+/** The newest version of what was applied; 0 for nothing. */
+export function versionOf(applied: Applied): number {
+  return Math.max(0, ...(applied?.keys() ?? []));
+}
+
+/** How the database's bookkeeping compares with the migrations of this build. */
+export function compareBuild(
+  migrations: readonly Migration[],
+  applied: Applied,
+): 'same' | 'older' | 'newer' | 'altered' {
+  const newest = migrations.at(-1)?.version ?? 0;
+  const version = versionOf(applied);
+  if (version > newest) return 'newer';
+  const altered = migrations.some((migration) => {
+    const md5 = applied?.get(migration.version);
+    return md5 !== undefined && md5 !== null && md5 !== migration.md5;
+  });
+  if (altered) return 'altered';
+  return version < newest ? 'older' : 'same';
+}
+
+/** Throws InstallError `other-build` where the database knows other migrations than this build. */
+export function refuseOtherBuild(track: Track, migrations: readonly Migration[], applied: Applied): void {
+  const comparison = compareBuild(migrations, applied);
+  if (comparison === 'newer') {
     throw new InstallError(
       'other-build',
       'This database was installed by a newer Flagcast: use that version, or a newer one.',
     );
   }
-  try {
-    const applied = await runner.migrate();
-    return applied.length > 0;
-  } catch (error) {
-    if (error instanceof Error && error.message.startsWith('MD5 checksum failed')) {
-      throw new InstallError(
-        'other-build',
-        `This database was installed by another build of Flagcast (its sql/${track} differs): use that build, or take it back with it (flagcast uninstall) and install again.`,
-        { cause: error },
-      );
-    }
-    throw error;
+  if (comparison === 'altered') {
+    throw new InstallError(
+      'other-build',
+      `This database was installed by another build of Flagcast (its sql/${track} differs): use that build, or take it back with it (flagcast uninstall) and install again.`,
+    );
   }
+}
+
+/** The statements that apply `migrations` and note that in the track's bookkeeping, which they make where `applied` is null. */
+export function migrationStatements(
+  track: Track,
+  migrations: readonly Migration[],
+  applied: Applied,
+): string[] {
+  const table = `${schemaName}.${versionTables[track]}`;
+  const bookkeeping =
+    applied === null
+      ? [`CREATE TABLE ${table} (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);`]
+      : [];
+  const applying = migrations.flatMap(({ version, name, md5, sql }) => [
+    `${sql}\n`,
+    `INSERT INTO ${table} (version, name, md5, run_at) VALUES (${version}, '${name}', '${md5}', now());`,
+  ]);
+  return [...bookkeeping, ...applying];
 }

@@ -64,6 +64,9 @@ export const tableFunctions = [
 /** What Flagcast itself keeps in an attached database; uninstall drops it, a repair does not. */
 export const guardTable = 'guarded_environments';
 
+/** The roles that were given rights; kept like the guards. */
+export const roleTable = 'granted_roles';
+
 /** The bookkeeping of each of the three folders of migrations. */
 export const versionTables = {
   tables: 'tables_version',
@@ -127,7 +130,7 @@ WITH ours AS (
   UNION ALL
   SELECT 5, 'view ${schemaName}.v_realtime_events' FROM own_relations WHERE name = 'v_realtime_events' AND relkind = 'v'
   UNION ALL
-  SELECT 2, 'table ${schemaName}.' || name FROM own_relations WHERE name = '${guardTable}' AND relkind = 'r'
+  SELECT 2, 'table ${schemaName}.' || name FROM own_relations WHERE name IN ('${guardTable}', '${roleTable}') AND relkind = 'r'
   UNION ALL
   -- The public view is ours where it reads our own.
   SELECT 6, 'view public.v_realtime_events'
@@ -162,13 +165,32 @@ export async function readInstallState(client: pg.ClientBase): Promise<InstallSt
   return JSON.parse(row.state) as InstallState;
 }
 
-/** What must exist once Flagcast is installed, in the words of InstallState.objects. */
-export function expectedObjects(withTables: boolean): string[] {
-  return [
-    `view ${schemaName}.v_realtime_events`,
-    `table ${schemaName}.${guardTable}`,
-    `function ${schemaName}.wake()`,
-    ...wakeTables.map((table) => `trigger flagcast_wake on public.${table}`),
-    ...(withTables ? ['view public.v_realtime_events'] : []),
-  ];
+/** What the migrations of each folder make, by version, in the words of InstallState.objects. */
+const objectsByVersion: Readonly<Record<keyof typeof versionTables, readonly (readonly string[])[]>> = {
+  tables: [
+    contractTables.map((table) => `table public.${table}`),
+    [
+      ...tableFunctions.map((name) => `function ${schemaName}.${name}()`),
+      'trigger create_environments on public.projects',
+      'trigger create_feature_params on public.environments',
+      'trigger create_feature_params on public.features',
+      'trigger refuse_second_open_change on public.pending_change_entities',
+    ],
+    [],
+  ],
+  flagcast: [
+    [`view ${schemaName}.v_realtime_events`],
+    [
+      `function ${schemaName}.wake()`,
+      ...wakeTables.map((table) => `trigger flagcast_wake on public.${table}`),
+    ],
+    [`table ${schemaName}.${guardTable}`],
+    [`table ${schemaName}.${roleTable}`],
+  ],
+  public: [['view public.v_realtime_events']],
+};
+
+/** What the migrations of `track` after version `above`, up to version `upTo`, make. */
+export function objectsOf(track: keyof typeof versionTables, above: number, upTo: number): string[] {
+  return objectsByVersion[track].slice(above, upTo).flat();
 }

@@ -1,0 +1,182 @@
+import pg from 'pg';
+import { schemaName, versionTables } from './install-objects.js';
+
+/** One right that the server's role needs. */
+export interface Grant {
+  /** How it is noted in the database, e.g. `table public.features`. */
+  readonly name: string;
+  /** What stands between GRANT and TO, or REVOKE and FROM. */
+  readonly right: string;
+  /** What the server does with it. */
+  readonly purpose: string;
+  /** `extra`: only the comfort of it is lost. `exact`: the guarantee is weaker without. */
+  readonly need: 'serve' | 'exact' | 'extra';
+}
+
+/** A right, and how things stand with it in a database. */
+export interface GrantState extends Grant {
+  /** Whether what it is about exists; pg_read_all_stats always does. */
+  readonly exists: boolean;
+  /** Whether the role that was asked about has it, by whatever way. */
+  readonly held: boolean;
+  /** Whether the session's role may give it to others. */
+  readonly grantable: boolean;
+}
+
+interface Subject {
+  readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'member';
+  readonly schema?: string;
+  readonly relation?: string;
+  readonly columns?: readonly string[];
+}
+
+/** The tables of the host that the server itself reads, and what for. */
+const servedTables: Readonly<Record<string, string>> = {
+  projects: 'channels, and who may see them',
+  environments: 'channels',
+  features: 'the state of a feature in events and snapshots',
+  feature_params: 'the state of a feature in events and snapshots',
+  pending_changes: 'open requests in snapshots',
+  audit_log: 'the history in the console',
+  memberships: 'who may see a project',
+  role_permissions: 'who may see a project',
+  permissions: 'who may see a project',
+};
+
+/** Shown beside a feature where the host has them. */
+const partTables = ['rules', 'feature_schedules'];
+
+/** What is read of a user; never the e-mail address. */
+const userColumns = ['id', 'username', 'is_active', 'is_superuser'];
+
+/** Every right that a role for `flagcast serve` needs, in the order in which they are given. */
+function neededGrants(database: string, ownTables: boolean): { grant: Grant; subject: Subject }[] {
+  const table = (
+    schema: string,
+    relation: string,
+    purpose: string,
+    need: Grant['need'] = 'serve',
+  ): { grant: Grant; subject: Subject } => ({
+    grant: {
+      name: `table ${schema}.${relation}`,
+      right: `SELECT ON TABLE ${schema}.${relation}`,
+      purpose,
+      need,
+    },
+    subject: { kind: 'table', schema, relation },
+  });
+  const schema = (name: string): { grant: Grant; subject: Subject } => ({
+    grant: { name: `schema ${name}`, right: `USAGE ON SCHEMA ${name}`, purpose: 'all reads', need: 'serve' },
+    subject: { kind: 'schema', schema: name },
+  });
+  // Flagcast's own sign-in knows only hashes of its own scheme: of a host's it has no use.
+  const columns = ownTables ? [...userColumns, 'password_hash'] : userColumns;
+  return [
+    {
+      grant: {
+        name: 'database',
+        right: `CONNECT ON DATABASE ${pg.escapeIdentifier(database)}`,
+        purpose: 'to connect',
+        need: 'serve',
+      },
+      subject: { kind: 'database' },
+    },
+    schema(schemaName),
+    table(schemaName, 'v_realtime_events', 'the events'),
+    table(schemaName, 'guarded_environments', 'environments that wait for approval'),
+    table(
+      schemaName,
+      versionTables.flagcast,
+      'flagcast doctor: whether the installation is up to date',
+      'extra',
+    ),
+    schema('public'),
+    ...Object.entries(servedTables).map(([name, purpose]) => table('public', name, purpose)),
+    {
+      grant: {
+        name: 'columns public.users',
+        right: `SELECT (${columns.join(', ')}) ON TABLE public.users`,
+        purpose: `who a token names${ownTables ? '; sign-in' : ''}`,
+        need: 'serve',
+      },
+      subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
+    },
+    ...partTables.map((name) => table('public', name, 'the parts of a feature', 'extra')),
+    {
+      grant: {
+        name: 'role pg_read_all_stats',
+        right: 'pg_read_all_stats',
+        purpose: 'since when the transactions of others are open, so that a late commit is never missed',
+        need: 'exact',
+      },
+      subject: { kind: 'member' },
+    },
+  ];
+}
+
+/** `$1` the subjects, `$2` the role to ask about (null: nobody yet, who has what everybody has). */
+const stateStatement = `
+SELECT coalesce(json_agg(json_build_object(
+  'name', s.name,
+  'exists', CASE s.kind
+    WHEN 'schema' THEN n.oid IS NOT NULL
+    WHEN 'table' THEN c.oid IS NOT NULL
+    WHEN 'columns' THEN (SELECT count(*) = cardinality(s.columns) FROM pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
+    ELSE true
+  END,
+  'held', CASE s.kind
+    WHEN 'database' THEN has_database_privilege(who.name, current_database(), 'CONNECT')
+    WHEN 'schema' THEN has_schema_privilege(who.name, n.oid, 'USAGE')
+    WHEN 'table' THEN has_table_privilege(who.name, c.oid, 'SELECT')
+    WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, a.attnum, 'SELECT')) FROM pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
+    ELSE $2::text IS NOT NULL AND pg_has_role(nullif(who.name, 'public'), 'pg_read_all_stats', 'USAGE')
+  END,
+  'grantable', CASE s.kind
+    WHEN 'database' THEN has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
+    WHEN 'schema' THEN has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
+    WHEN 'table' THEN has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')
+    WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT WITH GRANT OPTION')) FROM pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
+    ELSE pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION')
+      -- Before 16 whoever might make roles might give them, too.
+      OR (current_setting('server_version_num')::int < 160000
+        AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user))
+  END
+)), '[]')::text AS states
+FROM jsonb_to_recordset($1::jsonb) AS s (name text, kind text, "schema" text, relation text, columns text[])
+CROSS JOIN (SELECT coalesce($2::text, 'public')::name AS name) AS who
+LEFT JOIN pg_namespace n ON n.nspname = s.schema
+LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.relation`;
+
+/**
+ * How things stand with every right that a role for the server needs, asked about `role` (null: one
+ * that does not exist yet). Reads the catalogue only, and needs no right for it.
+ */
+export async function readGrants(
+  client: pg.ClientBase,
+  options: { readonly database: string; readonly ownTables: boolean; readonly role: string | null },
+): Promise<GrantState[]> {
+  const needed = neededGrants(options.database, options.ownTables);
+  const subjects = needed.map(({ grant, subject }) => ({ name: grant.name, ...subject }));
+  const { rows } = await client.query<{ states: string }>(stateStatement, [
+    JSON.stringify(subjects),
+    options.role,
+  ]);
+  const states = JSON.parse(rows[0]?.states ?? '[]') as {
+    name: string;
+    exists: boolean;
+    held: boolean | null;
+    grantable: boolean | null;
+  }[];
+  return needed.map(({ grant }) => {
+    const state = states.find(({ name }) => name === grant.name);
+    return {
+      ...grant,
+      exists: state?.exists ?? false,
+      held: state?.held ?? false,
+      grantable: state?.grantable ?? false,
+    };
+  });
+}

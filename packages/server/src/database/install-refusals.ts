@@ -1,0 +1,102 @@
+import type pg from 'pg';
+import { InstallError } from './install-error.js';
+import {
+  attachColumns,
+  schemaName,
+  versionTables,
+  wakeTables,
+  type InstallState,
+} from './install-objects.js';
+
+export function refuseForeignSchema(state: InstallState): void {
+  if (state.schemaOwner === null || state.installed) return;
+  throw new InstallError(
+    'foreign-schema',
+    `Database ${state.database} has a schema ${schemaName} that Flagcast did not make (it has no table ${versionTables.flagcast}). Rename or drop it, then try again.`,
+  );
+}
+
+export function refuseOthersSchema(state: InstallState): void {
+  if (state.ownsSchema) return;
+  throw new InstallError(
+    'right-missing',
+    `Flagcast was installed by role ${String(state.schemaOwner)}, and role ${state.role} may not act for it. Connect as ${String(state.schemaOwner)}.`,
+  );
+}
+
+export function refuseExistingTables(state: InstallState): void {
+  if (state.publicNames.length === 0) return;
+  const names = state.publicNames.map((name) => `public.${name}`).join(', ');
+  throw new InstallError(
+    'tables-present',
+    `Database ${state.database} already has ${names}, which Flagcast did not make. To attach to these tables run install without --tables; to get tables of our own use an empty database.`,
+  );
+}
+
+export function refuseMissingRights(state: InstallState, withTables: boolean): void {
+  if (state.installed) {
+    refuseOthersSchema(state);
+    return;
+  }
+  if (!state.mayCreateSchema) {
+    throw new InstallError(
+      'right-missing',
+      `Role ${state.role} may not make schema ${schemaName}. As the owner of the database: GRANT CREATE ON DATABASE "${state.database}" TO "${state.role}".`,
+    );
+  }
+  if (withTables && !state.mayCreateInPublic) {
+    throw new InstallError(
+      'right-missing',
+      `Role ${state.role} may not make tables in schema public. As its owner: GRANT CREATE ON SCHEMA public TO "${state.role}".`,
+    );
+  }
+}
+
+/** The tables to attach to: there, with the columns that the view reads, and open to this role. */
+export async function refuseUnfitTables(client: pg.ClientBase, state: InstallState): Promise<void> {
+  const { rows } = await client.query<{
+    table: string;
+    missing: string;
+    unreadable: string;
+    untriggerable: string;
+  }>(
+    `SELECT wanted.name AS "table",
+      coalesce(array_to_string(ARRAY(
+        SELECT column_name FROM jsonb_array_elements_text(wanted.columns) column_name
+        WHERE NOT EXISTS (
+          SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = column_name AND NOT a.attisdropped
+        )
+      ), ', '), '') AS missing,
+      coalesce(NOT has_table_privilege(c.oid, 'SELECT'), false)::text AS unreadable,
+      coalesce(wanted.name = ANY ($2::text[]) AND NOT has_table_privilege(c.oid, 'TRIGGER'), false)::text AS untriggerable
+    FROM jsonb_each($1::jsonb) AS wanted (name, columns)
+    LEFT JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p')
+      AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
+    ORDER BY wanted.name`,
+    [JSON.stringify(attachColumns), wakeTables],
+  );
+  for (const { table, missing } of rows) {
+    if (missing === '') continue;
+    const whole = missing.split(', ').length === attachColumns[table]?.length;
+    const mend = state.ownTables
+      ? 'Flagcast made it, somebody dropped it: bring it back from a backup.'
+      : 'Connect to the database that has the feature flags, or use --tables to make the tables in an empty one.';
+    throw new InstallError(
+      'tables-missing',
+      `Database ${state.database} has no ${whole ? `table public.${table}` : `column ${missing} in public.${table}`} to attach to. ${mend}`,
+    );
+  }
+  const rights = rows.flatMap(({ table, unreadable, untriggerable }) => {
+    const names = [
+      ...(unreadable === 'true' ? ['SELECT'] : []),
+      ...(untriggerable === 'true' ? ['TRIGGER'] : []),
+    ];
+    return names.length === 0 ? [] : [`GRANT ${names.join(', ')} ON public.${table} TO "${state.role}"`];
+  });
+  if (rights.length > 0) {
+    throw new InstallError(
+      'right-missing',
+      `Role ${state.role} lacks rights on the tables. As their owner: ${rights.join('; ')}.`,
+    );
+  }
+}

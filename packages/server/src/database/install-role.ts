@@ -1,0 +1,219 @@
+import pg from 'pg';
+import { readGrants, type GrantState } from './install-grants.js';
+import { InstallError } from './install-error.js';
+import { guardTable, roleTable, schemaName, type InstallState } from './install-objects.js';
+
+/** What an installation would do for a role. */
+export interface RolePlan {
+  /** `role "reader"` where it would be made. */
+  readonly creates: readonly string[];
+  /** One for each right, e.g. `SELECT ON TABLE public.features TO "reader"`. */
+  readonly grants: readonly string[];
+  readonly statements: readonly string[];
+  /** What whoever installs should know, a line each. */
+  readonly notes: readonly string[];
+}
+
+/** A role that install --role gave rights to. */
+export interface GrantedRole {
+  readonly name: string;
+  /** Whether install made the role. */
+  readonly made: boolean;
+  /** The names of the rights that it was given. */
+  readonly grants: readonly string[];
+}
+
+/** Reads which roles were given rights; none where no bookkeeping of them exists yet. */
+export async function readGrantedRoles(client: pg.ClientBase, state: InstallState): Promise<GrantedRole[]> {
+  if (!state.objects.includes(`table ${schemaName}.${roleTable}`)) return [];
+  const { rows } = await client.query<{ roles: string }>(
+    `SELECT coalesce(json_agg(json_build_object('name', role_name, 'made', made, 'grants', grants) ORDER BY role_name), '[]')::text AS roles
+     FROM ${schemaName}.${roleTable}`,
+  );
+  return JSON.parse(rows[0]?.roles ?? '[]') as GrantedRole[];
+}
+
+/** Throws InstallError `role-unfit` for a name that no role of the server can have. */
+export function refuseRoleName(name: string): void {
+  const problem =
+    name === '' || name.includes('\0')
+      ? 'is not the name of a role'
+      : Buffer.byteLength(name) > 63
+        ? 'is too long: PostgreSQL takes 63 bytes'
+        : /^(pg_.*|public|none)$/i.test(name)
+          ? "is one of PostgreSQL's own"
+          : null;
+  if (problem === null) return;
+  throw new InstallError('role-unfit', `--role: ${JSON.stringify(name)} ${problem}; choose another name.`);
+}
+
+interface RoleState {
+  readonly exists: boolean;
+  readonly superuser: boolean;
+  readonly login: boolean;
+  readonly mayCreateRoles: boolean;
+}
+
+async function readRole(client: pg.ClientBase, name: string): Promise<RoleState> {
+  const { rows } = await client.query<{ role: string }>(
+    `SELECT json_build_object(
+       'exists', r.rolname IS NOT NULL,
+       'superuser', coalesce(r.rolsuper, false),
+       'login', coalesce(r.rolcanlogin, false),
+       'mayCreateRoles', me.rolsuper OR me.rolcreaterole
+     )::text AS role
+     FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1
+     WHERE me.rolname = current_user`,
+    [name],
+  );
+  return JSON.parse(rows[0]?.role ?? '{}') as RoleState;
+}
+
+/**
+ * What is missing of the role `name` and its rights. `made` are the objects that the rest of the
+ * installation makes (anew): nobody has rights on those yet. Changes nothing. Throws InstallError
+ * where the session may not do it.
+ */
+export async function planRole(
+  client: pg.ClientBase,
+  options: {
+    readonly name: string;
+    readonly state: InstallState;
+    readonly withTables: boolean;
+    readonly made: readonly string[];
+    /** Whether the role is made where it is missing; else nothing is planned for it then. */
+    readonly makes: boolean;
+  },
+): Promise<RolePlan> {
+  const { name, state, withTables, made, makes } = options;
+  refuseRoleName(name);
+  const role = await readRole(client, name);
+  if (!role.exists && !makes) return { creates: [], grants: [], statements: [], notes: [] };
+  const identifier = pg.escapeIdentifier(name);
+  if (!role.exists && !role.mayCreateRoles) {
+    throw new InstallError(
+      'right-missing',
+      `Role ${state.role} may not make roles. As one that may: CREATE ROLE ${identifier} LOGIN; then run this again.`,
+    );
+  }
+  const states = await readGrants(client, {
+    database: state.database,
+    ownTables: withTables,
+    role: role.exists ? name : null,
+  });
+  const isMade = ({ name: grant, exists }: GrantState): boolean => {
+    const object = grant.replace(/^\w+ /, '');
+    if (!exists)
+      return object === schemaName || object.startsWith(`${schemaName}.`) || made.includes(`table ${object}`);
+    return made.includes(`view ${object}`);
+  };
+  const missing = states.filter((grant) => {
+    // Its migration opens it to whoever may use the schema.
+    if (grant.name === `table ${schemaName}.${guardTable}` && !grant.exists) return false;
+    return isMade(grant) || (grant.exists && !grant.held);
+  });
+  const notes: string[] = [];
+  const given = missing.filter((grant) => isMade(grant) || grant.grantable || grant.need !== 'exact');
+  if (given.length < missing.length) {
+    notes.push(
+      `Role ${state.role} may not give pg_read_all_stats, without which no transaction may be open for more than an hour before it commits an event, or that event is not delivered. As a superuser: GRANT pg_read_all_stats TO ${identifier};`,
+    );
+  }
+  const refused = given.filter((grant) => !isMade(grant) && !grant.grantable);
+  if (refused.length > 0) {
+    const statements = refused.map(({ right }) => `GRANT ${right} TO ${identifier}`);
+    throw new InstallError(
+      'right-missing',
+      `Role ${state.role} may not give others these rights. As their owner: ${statements.join('; ')}; then run this again.`,
+    );
+  }
+  if (role.superuser) {
+    notes.push(`Role ${name} is a superuser: it may do everything. Give the server another one.`);
+  } else if (role.exists && !role.login) {
+    notes.push(`Role ${name} may not log in. If it is to: ALTER ROLE ${identifier} LOGIN;`);
+  }
+  if (role.exists && given.length === 0) return { creates: [], grants: [], statements: [], notes };
+  const recorded = (await readGrantedRoles(client, state)).find((granted) => granted.name === name);
+  const record: GrantedRole = {
+    name,
+    made: !role.exists || (recorded?.made ?? false),
+    grants: [...new Set([...(recorded?.grants ?? []), ...given.map((grant) => grant.name)])].toSorted(),
+  };
+  return {
+    creates: role.exists ? [] : [`role ${identifier}`],
+    grants: given.map(({ right }) => `${right} TO ${identifier}`),
+    statements: [
+      ...(role.exists
+        ? []
+        : [`CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`]),
+      ...given.map(({ right }) => `GRANT ${right} TO ${identifier};`),
+      recordStatement(record),
+    ],
+    notes,
+  };
+}
+
+function recordStatement({ name, made, grants }: GrantedRole): string {
+  const names = grants.map((grant) => pg.escapeLiteral(grant)).join(', ');
+  return `INSERT INTO ${schemaName}.${roleTable} (role_name, made, grants)
+VALUES (${pg.escapeLiteral(name)}, ${made}, ARRAY[${names}])
+ON CONFLICT (role_name) DO UPDATE SET made = excluded.made, grants = excluded.grants;`;
+}
+
+/**
+ * Takes back the rights that install gave to `granted`, and the role itself if install made it and
+ * nothing else is left that needs it. To be called when the rest has been dropped, in the same
+ * transaction. Answers with a line for each thing done or left; throws what PostgreSQL throws.
+ */
+export async function takeRoleBack(
+  client: pg.ClientBase,
+  granted: GrantedRole,
+  state: InstallState,
+): Promise<string[]> {
+  const role = await readRole(client, granted.name);
+  if (!role.exists) return [];
+  const identifier = pg.escapeIdentifier(granted.name);
+  const options = { database: state.database, ownTables: state.ownTables, role: granted.name };
+  const lines: string[] = [];
+  for (const { name, right, exists, held } of await readGrants(client, options)) {
+    if (!granted.grants.includes(name) || !exists || !held) continue;
+    await client.query(`REVOKE ${right} FROM ${identifier}`);
+    lines.push(`revoked ${right} FROM ${identifier}`);
+  }
+  if (!granted.made) return lines;
+  const uses = await readUses(client, granted.name);
+  if (uses.length > 0) {
+    return [
+      ...lines,
+      `kept role ${identifier}, because it is in use elsewhere: ${uses.join('; ')}. When it is not: DROP ROLE ${identifier};`,
+    ];
+  }
+  await client.query(`DROP ROLE ${identifier}`);
+  return [...lines, `dropped role ${identifier}`];
+}
+
+/** What a role owns, may do or is part of, in whatever database. */
+async function readUses(client: pg.ClientBase, name: string): Promise<string[]> {
+  const { rows } = await client.query<{ use: string }>(
+    `WITH me AS (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+     SELECT CASE WHEN d.deptype = 'o' THEN 'it owns ' ELSE 'it has rights on ' END
+       || CASE WHEN d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+         THEN pg_describe_object(d.classid, d.objid, d.objsubid)
+         ELSE 'objects of database ' || coalesce((SELECT datname FROM pg_catalog.pg_database WHERE oid = d.dbid), d.dbid::text)
+       END AS use
+     FROM pg_catalog.pg_shdepend d JOIN me ON d.refobjid = me.oid
+     WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass
+     UNION
+     SELECT 'role ' || pg_get_userbyid(m.member) || ' is a member of it'
+     FROM pg_catalog.pg_auth_members m JOIN me ON m.roleid = me.oid
+     -- What PostgreSQL 16 and newer give to whoever makes a role.
+     WHERE m.grantor <> 10 OR NOT m.admin_option
+     UNION
+     SELECT 'it is connected to database ' || a.datname
+     FROM pg_catalog.pg_stat_activity a WHERE a.usename = $1 AND a.datname <> current_database()
+     ORDER BY 1
+     LIMIT 10`,
+    [name],
+  );
+  return rows.map(({ use }) => use);
+}

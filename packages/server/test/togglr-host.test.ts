@@ -1,0 +1,373 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { EventReader } from '../src/reader/reader.js';
+import { runCommand } from './command.js';
+import { createTestCluster, insertAudit, seedProject, withClient, type TestCluster } from './database.js';
+import { PlainClient } from './plain-client.js';
+import { addMember, createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createTogglrHost, dumpHost, type TogglrHost } from './togglr-host.js';
+import { runWriters } from './writers.js';
+
+let cluster: TestCluster;
+let host: TogglrHost;
+const cleanUps: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  // Vacuuming takes transaction ids, too.
+  cluster = await createTestCluster({ max_prepared_transactions: '50', autovacuum: 'off' });
+});
+
+beforeEach(async () => {
+  host = await createTogglrHost(cluster);
+});
+
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  await host.drop();
+});
+
+afterAll(async () => {
+  await cluster.remove();
+});
+
+const onHost = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
+  await withClient(host.database.url, work);
+
+async function serve(url: string, options: Parameters<typeof startTestServer>[1] = {}): Promise<TestServer> {
+  const server = await startTestServer(url, options);
+  cleanUps.push(async () => await server.close());
+  return server;
+}
+
+/** Writers of the host's backend, a client for each channel, and what the clients did not get, or got twice. */
+async function countLosses(
+  server: TestServer,
+): Promise<{ committed: number; lost: number; repeated: number }> {
+  const { pool } = host.database;
+  const { token } = await createUser(pool, 'root', { superuser: true, ttlMs: 600_000 });
+  const { projectId, environments } = await seedProject(pool);
+  const clients = await Promise.all(
+    Object.values(environments).map(async (environmentId) => {
+      const query = { project_id: projectId, env_id: environmentId };
+      return { projectId, environmentId, client: await PlainClient.connect(server.wsUrl, query, { token }) };
+    }),
+  );
+  await runWriters({ databaseUrl: host.urlOf(host.backend), channels: clients, writers: 8, minEvents: 500 });
+  const result = { committed: 0, lost: 0, repeated: 0 };
+  for (const { client, ...channel } of clients) {
+    const last = await insertAudit(pool, { ...channel, entityId: randomUUID() });
+    await client.received((message) => message.entity_id === last.entityId);
+    const { rows } = await pool.query<{ entity_id: string }>(
+      'SELECT entity_id FROM audit_log WHERE environment_id = $1',
+      [channel.environmentId],
+    );
+    const received = new Set(client.messages.map((message) => message.entity_id));
+    result.committed += rows.length;
+    result.repeated += client.messages.length - received.size;
+    result.lost += rows.filter((row) => !received.has(row.entity_id)).length;
+  }
+  return result;
+}
+
+describe("attached to a Togglr's database", () => {
+  it('installed by its owner, served, taken back: nothing is lost, and everything is as it was', async () => {
+    const ownerUrl = host.urlOf(host.owner);
+    const before = await dumpHost(host);
+    const report = await withClient(ownerUrl, async (client) => await install(client));
+    expect(report.changed).toBe(true);
+    const between = await dumpHost(host);
+    expect(before.filter((line) => !between.includes(line))).toEqual([]);
+
+    const server = await serve(ownerUrl, { pollIntervalMs: 100 });
+    const result = await countLosses(server);
+    expect(result).toMatchObject({ lost: 0, repeated: 0 });
+    expect(result.committed).toBeGreaterThanOrEqual(500);
+    await server.close();
+
+    await withClient(ownerUrl, async (client) => await uninstall(client));
+    expect(await dumpHost(host)).toEqual(before);
+  });
+
+  it('its own view keeps its rows and its clients their rights', async () => {
+    const { projectId, environments } = await seedProject(host.database.pool);
+    await insertAudit(host.database.pool, { projectId, environmentId: environments.prod });
+    const read = async (): Promise<object[]> =>
+      await withClient(
+        host.urlOf(host.backend),
+        async (client) => (await client.query<object>('SELECT * FROM v_realtime_events')).rows,
+      );
+    const before = await read();
+    expect(before).toHaveLength(1);
+    await onHost(async (client) => await install(client));
+    expect(await read()).toEqual(before);
+    await onHost(async (client) => await uninstall(client));
+  });
+});
+
+describe('a role of its own for the server', () => {
+  let role = '';
+  beforeEach(() => {
+    role = `reader_${randomUUID().slice(0, 8)}`;
+  });
+
+  /** Installs with the role, and gives it the password that its operator would. */
+  async function installRole(): Promise<string> {
+    await onHost(async (client) => {
+      await install(client, { role });
+      await client.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
+    });
+    return host.urlOf(role);
+  }
+
+  async function takeBack(): Promise<readonly string[]> {
+    return (await onHost(async (client) => await uninstall(client))).lines;
+  }
+
+  it('serves events, snapshots, sign-in by token, rights and LISTEN, and cannot write', async () => {
+    const before = await dumpHost(host, 'meant');
+    const roleUrl = await installRole();
+    const { pool, name } = host.database;
+    // Committed by the backend only: hints must reach a listener of another role.
+    await pool.query(`ALTER DATABASE ${name} SET flagcast.notify = 'on'`);
+    const server = await serve(roleUrl, { pollIntervalMs: 3_600_000, writes: true });
+    const { projectId, environments } = await seedProject(pool);
+    const member = await createUser(pool, 'ada');
+    await addMember(pool, projectId, member.id, 'project_member');
+    const stranger = await createUser(pool, 'eve');
+    const { rows } = await pool.query<{ id: string }>(
+      `INSERT INTO features (project_id, key, name, kind) VALUES ($1, 'checkout', 'Checkout', 'simple') RETURNING id`,
+      [projectId],
+    );
+    const featureId = rows[0]?.id ?? '';
+
+    const channel = { project_id: projectId, env: 'prod' };
+    const get = async (path: string, token: string): Promise<{ status: number; body: unknown }> => {
+      const response = await fetch(`${server.httpUrl}${path}?${new URLSearchParams(channel).toString()}`, {
+        headers: { Authorization: `Bearer ${token}` },
+      });
+      return { status: response.status, body: await response.json() };
+    };
+    expect(await get('/api/snapshot', stranger.token)).toMatchObject({ status: 403 });
+    await expect(PlainClient.connect(server.wsUrl, channel, stranger)).rejects.toMatchObject({ status: 403 });
+    expect(await get('/api/snapshot', member.token)).toMatchObject({
+      status: 200,
+      body: { features: [{ key: 'checkout', enabled: false }], pending_changes: [] },
+    });
+    for (const path of [
+      '/api/projects',
+      '/api/features',
+      `/api/features/${featureId}`,
+      '/api/audit',
+      '/api/pending-changes',
+    ]) {
+      expect({ path, ...(await get(path, member.token)) }).toMatchObject({ path, status: 200 });
+    }
+
+    const client = await PlainClient.connect(server.wsUrl, channel, member);
+    const written = await withClient(
+      host.urlOf(host.backend),
+      async (writer) => await insertAudit(writer, { projectId, environmentId: environments.prod, featureId }),
+    );
+    await client.received((message) => message.entity_id === written.entityId);
+
+    const { body } = await get(`/api/features/${featureId}`, member.token);
+    const { version } = (body as { feature: { version: string } }).feature;
+    const refused = await fetch(`${server.httpUrl}/api/features/${featureId}`, {
+      method: 'PATCH',
+      headers: { Authorization: `Bearer ${member.token}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify({ env: 'prod', version, enabled: true }),
+    });
+    expect({ status: refused.status, body: (await refused.json()) as unknown }).toMatchObject({
+      status: 403,
+      body: { code: 'database_forbids', message: expect.stringContaining('permission denied') as string },
+    });
+    await withClient(roleUrl, async (session) => {
+      await expect(session.query('SELECT email FROM users')).rejects.toMatchObject({ code: '42501' });
+      await expect(session.query('SELECT password_hash FROM users')).rejects.toMatchObject({ code: '42501' });
+      await expect(session.query('DELETE FROM audit_log')).rejects.toMatchObject({ code: '42501' });
+      await expect(session.query('CREATE TABLE mine (id int)')).rejects.toMatchObject({ code: '42501' });
+    });
+    await server.close();
+    await pool.query(`ALTER DATABASE ${name} RESET flagcast.notify`);
+    expect(await takeBack()).toContain(`dropped role "${role}"`);
+    expect(await dumpHost(host, 'meant')).toEqual(before);
+  });
+
+  it('loses nothing under writers of another role', async () => {
+    const server = await serve(await installRole(), { pollIntervalMs: 100 });
+    expect(await countLosses(server)).toMatchObject({ lost: 0, repeated: 0 });
+    await server.close();
+    await takeBack();
+  });
+
+  it.each([
+    { right: true, delivered: 1 },
+    { right: false, delivered: 0 },
+  ])(
+    'sees since when others are at work ($right), so that a late commit is delivered ($delivered)',
+    async ({ right, delivered }) => {
+      const roleUrl = await installRole();
+      const { pool } = host.database;
+      if (!right) await pool.query(`REVOKE pg_read_all_stats FROM ${role}`);
+      const { projectId, environments } = await seedProject(pool);
+      const row = { projectId, environmentId: environments.prod };
+      const lifecycle = new Lifecycle();
+      const ids: string[] = [];
+      const reader = new EventReader({
+        databaseUrl: roleUrl,
+        lifecycle,
+        pollIntervalMs: 20,
+        // Without look-back and allowance, what is left is what the role sees of others.
+        lookBackMs: 0,
+        allowanceMs: 1,
+        onBatch: ({ events }) => ids.push(...events.map(({ entityId }) => entityId)),
+      });
+      const started = nextEvent(lifecycle, 'reader:started');
+      reader.start();
+      cleanUps.push(async () => await reader.stop());
+      await started;
+      const late = await withClient(host.urlOf(host.backend), async (writer) => {
+        await writer.query('BEGIN; SELECT 1');
+        // Observed while the other one is open, and read with that observation.
+        const observed = await nextEvent(lifecycle, 'reader:observed');
+        expect(observed.sessionsVisible).toBe(right);
+        for (let reads = 0; reads < 3; reads += 1) await nextEvent(lifecycle, 'reader:read');
+        const { entityId } = await insertAudit(writer, row);
+        await writer.query('COMMIT');
+        return entityId;
+      });
+      const last = await insertAudit(pool, row);
+      while (!ids.includes(last.entityId)) await nextEvent(lifecycle, 'reader:read');
+      expect(ids.filter((id) => id === late)).toHaveLength(delivered);
+      await reader.stop();
+      await takeBack();
+    },
+  );
+
+  it('gets exactly what is in the plan, once, and again after a repair', async () => {
+    const plan = await onHost(async (client) => await planInstall(client, { role }));
+    expect(plan.creates).toContain(`role "${role}"`);
+    expect(plan.grants).toEqual(
+      [
+        'USAGE ON SCHEMA flagcast',
+        'SELECT ON TABLE flagcast.v_realtime_events',
+        'SELECT ON TABLE flagcast.schema_version',
+        ...['projects', 'environments', 'features', 'feature_params', 'pending_changes', 'audit_log'].map(
+          (table) => `SELECT ON TABLE public.${table}`,
+        ),
+        ...['memberships', 'role_permissions', 'permissions'].map(
+          (table) => `SELECT ON TABLE public.${table}`,
+        ),
+        'SELECT (id, username, is_active, is_superuser) ON TABLE public.users',
+        'SELECT ON TABLE public.feature_schedules',
+        'pg_read_all_stats',
+      ].map((right) => `${right} TO "${role}"`),
+    );
+    const report = await onHost(async (client) => await install(client, { role }));
+    expect(report.lines).toEqual([
+      ...plan.creates.map((object) => `created ${object}`),
+      ...plan.grants.map((grant) => `granted ${grant}`),
+    ]);
+    const again = await onHost(async (client) => await install(client, { role }));
+    expect(again).toMatchObject({ changed: false, lines: [] });
+
+    await host.database.pool.query('DROP VIEW flagcast.v_realtime_events');
+    const repaired = await onHost(async (client) => await install(client));
+    expect(repaired.lines).toContain(`granted SELECT ON TABLE flagcast.v_realtime_events TO "${role}"`);
+    expect(await takeBack()).toContain(`dropped role "${role}"`);
+  });
+
+  it('that was there before keeps what it had', async () => {
+    const { pool } = host.database;
+    await pool.query(`CREATE ROLE ${role} NOLOGIN; GRANT SELECT ON features TO ${role}`);
+    const before = await dumpHost(host, 'meant');
+    const { lines, notes } = await onHost(async (client) => await install(client, { role }));
+    expect(lines).not.toContain(`granted SELECT ON TABLE public.features TO "${role}"`);
+    expect(notes).toEqual([`Role ${role} may not log in. If it is to: ALTER ROLE "${role}" LOGIN;`]);
+    await takeBack();
+    expect(await dumpHost(host, 'meant')).toEqual(before);
+    await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  });
+
+  it('stays where it is in use elsewhere, which uninstall tells, with the statement that drops it later', async () => {
+    await installRole();
+    const { pool } = host.database;
+    await pool.query(
+      `GRANT SELECT ON roles TO ${role}; CREATE TABLE reporting.theirs (id int); ALTER TABLE reporting.theirs OWNER TO ${role}`,
+    );
+    expect((await onHost(async (client) => await planUninstall(client))).roles).toEqual([
+      { name: role, made: true, sessions: 0 },
+    ]);
+    const kept = (await takeBack()).find((line) => line.startsWith('kept'));
+    expect(kept).toBe(
+      `kept role "${role}", because it is in use elsewhere: it has rights on table public.roles; it owns table reporting.theirs. When it is not: DROP ROLE "${role}";`,
+    );
+    await pool.query(`DROP OWNED BY ${role}; DROP ROLE "${role}";`);
+  });
+
+  it('made by an owner who may not give pg_read_all_stats: it says what that costs and who can mend it', async () => {
+    const { notes } = await withClient(
+      host.urlOf(host.owner),
+      async (client) => await install(client, { role }),
+    );
+    expect(notes).toHaveLength(1);
+    expect(notes[0]).toContain('open for more than an hour');
+    const mend = /As a superuser: (.*;)$/.exec(notes[0] ?? '')?.[1] ?? '';
+    await host.database.pool.query(mend);
+    const again = await withClient(host.urlOf(host.owner), async (client) => await install(client, { role }));
+    expect(again).toMatchObject({ changed: false, notes: [] });
+    await withClient(host.urlOf(host.owner), async (client) => {
+      expect((await uninstall(client)).lines).toContain(`dropped role "${role}"`);
+    });
+  });
+
+  it.each(['', 'pg_mine', 'PUBLIC', 'x'.repeat(64)])('is not called %j', async (name) => {
+    await expect(onHost(async (client) => await planInstall(client, { role: name }))).rejects.toMatchObject({
+      code: 'role-unfit',
+      message: expect.stringMatching(/^--role: .*choose another name\.$/) as string,
+    });
+  });
+
+  it('has its name quoted wherever it is written', async () => {
+    role = `O'Brien "x"; DROP`;
+    await onHost(async (client) => {
+      await install(client, { role });
+      expect((await uninstall(client)).lines).toContain(`dropped role ${pg.escapeIdentifier(role)}`);
+    });
+  });
+});
+
+describe('a dry run', () => {
+  it('changes nothing and takes no transaction id, and its script is what install does', async () => {
+    const { pool, url } = host.database;
+    const role = 'dry_reader';
+    const state = async (): Promise<unknown> => ({
+      dump: await dumpHost(host),
+      ids: (await pool.query<object>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next')).rows,
+    });
+    const before = await state();
+    const dryRun = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await runCommand(['install', '--role', role, '--dry-run', ...args], {
+        env: { DATABASE_URL: url },
+      });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      return stdout;
+    };
+    const script = await dryRun();
+    expect(await state()).toEqual(before);
+    expect(script).toContain('--   would create trigger flagcast_wake on public.audit_log\n');
+
+    await pool.query(script);
+    const byScript = await dumpHost(host);
+    expect(await dryRun()).toMatch(/^-- Flagcast is installed in .* already: nothing would be run\.\n$/);
+    await onHost(async (client) => {
+      await uninstall(client);
+      await install(client, { role });
+    });
+    expect(await dumpHost(host)).toEqual(byScript);
+    await onHost(async (client) => await uninstall(client));
+  });
+});
