@@ -3,34 +3,24 @@ import { useMemo } from 'react';
 import UPlot from 'uplot';
 import { useNowMs } from '../shell/ago.js';
 import { useTexts } from '../texts/texts.js';
-import type { HistoryItem } from './history-list.js';
 import { Plot, usePlotColors } from './plot.js';
+import { spanMs } from './recent-events.js';
 
-const spanMs = 30 * 60_000;
 const bucketMs = 30_000;
 
-interface ActivityChartProps {
-  readonly items: readonly HistoryItem[];
-  /** Nothing older is missing in `items`. */
-  readonly complete: boolean;
-}
-
-/** Events of the last half hour, a bar for each half minute. */
-export function ActivityChart({ items, complete }: ActivityChartProps) {
+/** Events of the last half hour, a bar for each half minute. `times`: when each was. */
+export function ActivityChart({ times }: { readonly times: readonly number[] }) {
   const { t, format } = useTexts();
   const colors = usePlotColors();
   const nowMs = useNowMs();
   const last = Math.floor(nowMs / bucketMs);
   const { data, total } = useMemo(() => {
-    const oldestMs = Date.parse(items.at(-1)?.created_at ?? '');
-    // What has not been loaded is not drawn as if nothing had happened.
-    const fromMs = complete || Number.isNaN(oldestMs) ? 0 : oldestMs;
-    const first = Math.max(last - spanMs / bucketMs, Math.floor(fromMs / bucketMs));
     const counts = new Map<number, number>();
-    for (let bucket = first; bucket <= last; bucket += 1) counts.set(bucket, 0);
+    for (let bucket = last - spanMs / bucketMs; bucket <= last; bucket += 1) counts.set(bucket, 0);
     let counted = 0;
-    for (const { created_at: at } of items) {
-      const bucket = Math.min(last, Math.floor(Date.parse(at) / bucketMs));
+    for (const atMs of times) {
+      // The server's clock may be ahead of this one.
+      const bucket = Math.min(last, Math.floor(atMs / bucketMs));
       const count = counts.get(bucket);
       if (count === undefined) continue;
       counts.set(bucket, count + 1);
@@ -38,7 +28,7 @@ export function ActivityChart({ items, complete }: ActivityChartProps) {
     }
     const buckets = [...counts.keys()].map((bucket) => (bucket * bucketMs) / 1_000);
     return { data: [buckets, [...counts.values()]] as UPlot.AlignedData, total: counted };
-  }, [items, complete, last]);
+  }, [times, last]);
   const options = useMemo<Omit<UPlot.Options, 'width'>>(
     () => ({
       height: 110,

@@ -1,5 +1,5 @@
 import type { EventMessage } from '@flagcast/client';
-import { Alert, Autocomplete, Group, Paper, Select, Stack, Text, Title } from '@mantine/core';
+import { Alert, Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
 import { useMemo, useState } from 'react';
 import { selectActivity, selectFeatures, useChannelState, useLiveChannel } from '../api/live.js';
@@ -13,6 +13,7 @@ import { ActivityChart } from './activity-chart.js';
 import { type HistoryItem, HistoryList } from './history-list.js';
 import { MoreBelow } from './more-below.js';
 import { PauseButton } from './pause-button.js';
+import { useRecentEvents } from './recent-events.js';
 import { type HistoryFilter, useHistory } from './use-history.js';
 
 /** Who types a name is not asked about each of its letters. */
@@ -38,6 +39,8 @@ export default function ActivityPage() {
     const all: HistoryItem[] = [...approvals, ...history.entries];
     return all.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
   }, [approvals, history.entries]);
+  const times = useRecentEvents();
+  const shownTimes = useHeld(times, paused && times !== undefined, channel.env);
   const people = usePeople(items);
   const held = useHeld(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
   return (
@@ -51,7 +54,7 @@ export default function ActivityPage() {
         <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
       </div>
       <Paper withBorder p="md">
-        <ActivityChart items={held} complete={!history.hasMore} />
+        {shownTimes === undefined ? <Skeleton height={134} /> : <ActivityChart times={shownTimes} />}
       </Paper>
       <Group gap="sm" className="fc-toolbar">
         <Select

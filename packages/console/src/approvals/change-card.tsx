@@ -43,7 +43,7 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
       aria-label={t.approvals.cardLabel(change.requested_by, feature?.feature_name ?? null)}
     >
       <Stack gap="sm">
-        <Group justify="space-between" align="flex-start" wrap="nowrap">
+        <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
           <Group gap="sm" wrap="nowrap">
             <Avatar name={change.requested_by} color="initials" size={36} aria-hidden="true" />
             <div>

@@ -1,10 +1,11 @@
-import { Button, Group, Modal, Stack, Text, Textarea, TextInput } from '@mantine/core';
+import { Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { useNavigate } from 'react-router';
 import { useMessages } from '../shell/messages.js';
 import { placePath, usePlace } from '../shell/place.js';
 import { ApiError } from '../api/api.js';
 import { useApi } from '../sign-in/session-context.js';
+import { Dialog } from '../shell/dialog.js';
 import { useTexts } from '../texts/texts.js';
 
 /** Makes a feature, off in all environments, and leads to its page. */
@@ -44,13 +45,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
     void create();
   };
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      title={t.features.create}
-      closeButtonProps={{ 'aria-label': t.shell.close }}
-      centered
-    >
+    <Dialog title={t.features.create} onClose={onClose}>
       <form onSubmit={submit}>
         <Stack>
           <TextInput
@@ -94,7 +89,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
           </Group>
         </Stack>
       </form>
-    </Modal>
+    </Dialog>
   );
 }
 

@@ -1,8 +1,9 @@
 import type { FeatureState } from '@flagcast/client';
-import { Button, Code, Group, Modal, Stack, Text, Textarea, TextInput } from '@mantine/core';
+import { Button, Code, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { useWrite } from '../features/use-write.js';
 import { usePlace } from '../shell/place.js';
+import { Dialog } from '../shell/dialog.js';
 import { useTexts } from '../texts/texts.js';
 
 interface DeleteDialogProps {
@@ -34,13 +35,7 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
     else if (outcome === 'requested') onClose();
   };
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      title={t.feature.deleteTitle(feature.name)}
-      closeButtonProps={{ 'aria-label': t.shell.close }}
-      centered
-    >
+    <Dialog title={t.feature.deleteTitle(feature.name)} onClose={onClose}>
       <form onSubmit={submit}>
         <Stack>
           <Text size="sm">{guarded ? t.feature.deleteAsk : t.feature.deleteWarning}</Text>
@@ -75,6 +70,6 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
           </Group>
         </Stack>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

@@ -97,7 +97,7 @@ function Feature({ feature, gone }: FeatureProps) {
         </div>
         {manage && !gone && (
           <Button
-            variant="light"
+            variant="outline"
             color="red"
             className="fc-compact"
             leftSection={<TrashIcon size={16} />}

@@ -15,6 +15,7 @@ export function ForeignChanges({ edit }: { readonly edit: Edit }) {
       title={t.feature.changedMeanwhile(edit.foreignBy)}
       role="alert"
       className="fc-foreign"
+      data-blocked={edit.blocked || undefined}
     >
       <Stack gap="sm">
         {edit.blocked && <Text size="sm">{t.feature.conflictWhy}</Text>}

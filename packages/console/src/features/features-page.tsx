@@ -37,13 +37,13 @@ export function FeaturesPage() {
 
   // Typing and clicking go before sorting five thousand rows again.
   const sorted = useDeferredValue(useMemo(() => ({ features, pending }), [features, pending]));
-  const viewKey = JSON.stringify(view);
+  const sortedView = useDeferredValue(view);
   const fitting = useMemo(() => {
-    const ids = listFeatures(sorted.features, sorted.pending, view);
+    const ids = listFeatures(sorted.features, sorted.pending, sortedView);
     return { ids, ...sorted };
-  }, [sorted, view]);
+  }, [sorted, sortedView]);
   // What is under the pointer stays there until the pointer has left.
-  const held = useHeld(fitting, paused || pointed, viewKey);
+  const held = useHeld(fitting, paused || pointed, sortedView);
 
   return (
     <Stack gap="md" className="fc-features">

@@ -1,5 +1,6 @@
-import { Button, Group, Modal, Stack, Text, Textarea } from '@mantine/core';
+import { Button, Group, Stack, Text, Textarea } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
+import { Dialog } from '../shell/dialog.js';
 import { useTexts } from '../texts/texts.js';
 
 interface ReasonDialogProps {
@@ -26,7 +27,7 @@ export function ReasonDialog(props: ReasonDialogProps) {
     if (reason.trim() !== '') onSubmit(reason.trim());
   };
   return (
-    <Modal opened onClose={onClose} title={title} closeButtonProps={{ 'aria-label': t.shell.close }} centered>
+    <Dialog title={title} onClose={onClose}>
       <form onSubmit={submit}>
         <Stack>
           <Text size="sm">{explanation}</Text>
@@ -50,6 +51,6 @@ export function ReasonDialog(props: ReasonDialogProps) {
           </Group>
         </Stack>
       </form>
-    </Modal>
+    </Dialog>
   );
 }

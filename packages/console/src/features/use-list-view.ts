@@ -1,30 +1,51 @@
-import { useMemo } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { useSearchParams } from 'react-router';
 import type { ListView, SortField, StateFilter } from './feature-list.js';
 
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
 const stateFilters: readonly StateFilter[] = ['all', 'on', 'off', 'waiting'];
 
-/** The table's view, kept in the address so that a link shows the same. */
+/** The address follows whoever types at this distance. */
+const addressDelayMs = 150;
+
+/** The table's view; the address keeps it, so that a link shows the same. */
 export function useListView(): readonly [ListView, (change: Partial<ListView>) => void] {
   const [parameters, setParameters] = useSearchParams();
-  const view = useMemo<ListView>(
-    () => ({
-      query: parameters.get('q') ?? '',
-      state: stateFilters.find((state) => state === parameters.get('state')) ?? 'all',
-      sort: sortFields.find((sort) => sort === parameters.get('sort')) ?? 'name',
-      descending: parameters.get('order') === 'down',
-    }),
-    [parameters],
-  );
-  const change = (changes: Partial<ListView>): void => {
-    const next = { ...view, ...changes };
-    const query = new URLSearchParams();
-    if (next.query !== '') query.set('q', next.query);
-    if (next.state !== 'all') query.set('state', next.state);
-    if (next.sort !== 'name') query.set('sort', next.sort);
-    if (next.descending) query.set('order', 'down');
-    setParameters(query, { replace: true });
+  const [view, setView] = useState(() => readView(parameters));
+  const address = parameters.toString();
+  /** The address as it was last read or written here: any other one is news. */
+  const known = useRef(address);
+  useEffect(() => {
+    if (address === known.current) return;
+    known.current = address;
+    setView(readView(new URLSearchParams(address)));
+  }, [address]);
+  useEffect(() => {
+    const next = writeView(view);
+    if (next === known.current) return;
+    const timer = setTimeout(() => {
+      known.current = next;
+      setParameters(next, { replace: true });
+    }, addressDelayMs);
+    return () => clearTimeout(timer);
+  }, [view, setParameters]);
+  return [view, (change) => setView((before) => ({ ...before, ...change }))];
+}
+
+function readView(parameters: URLSearchParams): ListView {
+  return {
+    query: parameters.get('q') ?? '',
+    state: stateFilters.find((state) => state === parameters.get('state')) ?? 'all',
+    sort: sortFields.find((sort) => sort === parameters.get('sort')) ?? 'name',
+    descending: parameters.get('order') === 'down',
   };
-  return [view, change];
+}
+
+function writeView({ query, state, sort, descending }: ListView): string {
+  const parameters = new URLSearchParams();
+  if (query !== '') parameters.set('q', query);
+  if (state !== 'all') parameters.set('state', state);
+  if (sort !== 'name') parameters.set('sort', sort);
+  if (descending) parameters.set('order', 'down');
+  return parameters.toString();
 }

@@ -3,6 +3,7 @@ import type { ChannelState } from '@flagcast/client';
 import { useEffect, useState, useSyncExternalStore } from 'react';
 import { selectStatus, useChannelState, useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
+import { useReturnFocus } from '../shell/use-return-focus.js';
 import { useTexts } from '../texts/texts.js';
 import { DeliveryPlot } from './delivery-plot.js';
 import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
@@ -11,6 +12,7 @@ import { describeStatus } from './freshness-chip.js';
 /** Where the screen's state comes from, how old it is, and how recent events came here. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
   const { t } = useTexts();
+  useReturnFocus();
   const { deliveries } = useLiveChannel();
   const { recent } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
   return (

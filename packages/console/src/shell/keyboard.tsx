@@ -1,6 +1,7 @@
-import { Kbd, Modal, Table } from '@mantine/core';
+import { Kbd, Table } from '@mantine/core';
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
 import { useNavigate } from 'react-router';
+import { Dialog } from './dialog.js';
 import { useTexts } from '../texts/texts.js';
 import { placePath, usePlace } from './place.js';
 
@@ -31,15 +32,16 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
       if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
       // In a dialog only its own keys count.
       if (document.querySelector('[role="dialog"]') !== null) return;
-      const page = pages[event.key];
+      const key = latinKey(event);
+      const page = pages[key];
       if (page !== undefined && event.timeStamp - goSinceMs < pairMs) {
         void navigate(placePath(project.id, environment.key, page));
-      } else if (event.key === '/') {
+      } else if (key === '/') {
         document.querySelector<HTMLElement>('[data-search]')?.focus();
         event.preventDefault();
-      } else if (event.key === 'p') document.querySelector<HTMLElement>('[data-pause]')?.click();
-      else if (event.key === '?') setHelpOpen(true);
-      goSinceMs = event.key === 'g' ? event.timeStamp : -Infinity;
+      } else if (key === 'p') document.querySelector<HTMLElement>('[data-pause]')?.click();
+      else if (key === '?') setHelpOpen(true);
+      goSinceMs = key === 'g' ? event.timeStamp : -Infinity;
     };
     addEventListener('keydown', listener);
     return () => removeEventListener('keydown', listener);
@@ -58,31 +60,35 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
   return (
     <HelpContext value={help}>
       {children}
-      <Modal
-        opened={helpOpen}
-        onClose={() => setHelpOpen(false)}
-        title={t.keyboard.title}
-        closeButtonProps={{ 'aria-label': t.shell.close }}
-      >
-        <Table>
-          <Table.Tbody>
-            {rows.map(([keys, meaning]) => (
-              <Table.Tr key={meaning}>
-                <Table.Td w={110}>
-                  {keys.map((key) => (
-                    <Kbd key={key} mr={4}>
-                      {key}
-                    </Kbd>
-                  ))}
-                </Table.Td>
-                <Table.Td>{meaning}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Modal>
+      {helpOpen && (
+        <Dialog title={t.keyboard.title} onClose={() => setHelpOpen(false)}>
+          <Table>
+            <Table.Tbody>
+              {rows.map(([keys, meaning]) => (
+                <Table.Tr key={meaning}>
+                  <Table.Td w={110}>
+                    {keys.map((key) => (
+                      <Kbd key={key} mr={4}>
+                        {key}
+                      </Kbd>
+                    ))}
+                  </Table.Td>
+                  <Table.Td>{meaning}</Table.Td>
+                </Table.Tr>
+              ))}
+            </Table.Tbody>
+          </Table>
+        </Dialog>
+      )}
     </HelpContext>
   );
+}
+
+/** What is on the key where a layout has other letters than these on it, e.g. a Russian one. */
+function latinKey({ key, code, shiftKey }: KeyboardEvent): string {
+  if (/^[ -~]/.test(key) && !/^[.,]$/.test(key)) return key;
+  if (code === 'Slash') return shiftKey ? '?' : '/';
+  return code.startsWith('Key') ? code.slice(3).toLowerCase() : key;
 }
 
 function isTyping(target: EventTarget | null): boolean {

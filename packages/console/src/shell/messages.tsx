@@ -1,7 +1,8 @@
 import { Notification } from '@mantine/core';
 import { createContext, type ReactNode, use, useCallback, useEffect, useRef, useState } from 'react';
 import { ApiError } from '../api/api.js';
-import { type Texts, useTexts } from '../texts/texts.js';
+import type { Texts } from '../texts/en.js';
+import { useTexts } from '../texts/texts.js';
 
 type Kind = 'done' | 'problem';
 

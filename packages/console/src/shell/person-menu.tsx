@@ -1,12 +1,15 @@
 import {
-  ActionIcon,
   Avatar,
-  Menu,
+  Button,
+  Divider,
+  Popover,
   SegmentedControl,
   Stack,
   Text,
+  UnstyledButton,
   useMantineColorScheme,
 } from '@mantine/core';
+import { type ReactNode, useState } from 'react';
 import { useGround } from '../sign-in/session-context.js';
 import { languages, useTexts } from '../texts/texts.js';
 import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon } from './icons.js';
@@ -20,73 +23,94 @@ export function PersonMenu() {
   const { me } = usePlace();
   const { colorScheme, setColorScheme } = useMantineColorScheme();
   const { openHelp } = useHelp();
-  const themes = [
+  const themes: { value: typeof colorScheme; label: ReactNode }[] = [
     { value: 'auto', label: <ThemeLabel text={t.shell.themeAuto} icon={<ScreenIcon size={16} />} /> },
     { value: 'light', label: <ThemeLabel text={t.shell.themeLight} icon={<SunIcon size={16} />} /> },
     { value: 'dark', label: <ThemeLabel text={t.shell.themeDark} icon={<MoonIcon size={16} />} /> },
   ];
+  const [opened, setOpened] = useState(false);
   return (
-    <Menu position="bottom-end" width={250} closeOnItemClick={false}>
-      <Menu.Target>
-        <ActionIcon
-          variant="transparent"
-          size="lg"
-          radius="xl"
+    <Popover
+      position="bottom-end"
+      width={250}
+      opened={opened}
+      onChange={setOpened}
+      trapFocus
+      returnFocus
+      shadow="md"
+    >
+      <Popover.Target>
+        <UnstyledButton
+          className="fc-person-button"
           aria-label={t.shell.personMenu(me.user.username)}
+          onClick={() => setOpened(!opened)}
         >
-          <Avatar name={me.user.username} color="initials" size={34} />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Stack gap={0} px="sm" py={6}>
-          <Text fw={600} size="sm">
-            {me.user.username}
-          </Text>
+          <Avatar name={me.user.username} color="initials" size={34} aria-hidden="true" />
+        </UnstyledButton>
+      </Popover.Target>
+      <Popover.Dropdown p="sm" aria-label={t.shell.personMenu(me.user.username)}>
+        <Stack gap="xs">
+          <div>
+            <Text fw={600} size="sm">
+              {me.user.username}
+            </Text>
+            <Text size="xs" c="dimmed">
+              {me.user.is_superuser ? t.shell.superuser : t.shell.signedIn}
+            </Text>
+          </div>
+          <Divider />
           <Text size="xs" c="dimmed">
-            {me.user.is_superuser ? t.shell.superuser : t.shell.signedIn}
+            {t.shell.theme}
           </Text>
+          <SegmentedControl
+            fullWidth
+            size="xs"
+            data={themes}
+            value={colorScheme}
+            onChange={setColorScheme}
+            aria-label={t.shell.theme}
+          />
+          <Text size="xs" c="dimmed">
+            {t.shell.language}
+          </Text>
+          <SegmentedControl
+            fullWidth
+            size="xs"
+            data={languages.map(({ code, name }) => ({ value: code, label: name }))}
+            value={language}
+            onChange={setLanguage}
+            aria-label={t.shell.language}
+          />
+          <Divider />
+          <Button
+            variant="subtle"
+            color="gray"
+            justify="flex-start"
+            leftSection={<KeyboardIcon size={16} />}
+            visibleFrom="sm"
+            onClick={() => {
+              setOpened(false);
+              openHelp();
+            }}
+          >
+            {t.keyboard.title}
+          </Button>
+          <Button
+            variant="subtle"
+            color="gray"
+            justify="flex-start"
+            leftSection={<SignOutIcon size={16} />}
+            onClick={session.signOut}
+          >
+            {t.shell.signOut}
+          </Button>
         </Stack>
-        <Menu.Divider />
-        <Menu.Label>{t.shell.theme}</Menu.Label>
-        <SegmentedControl
-          fullWidth
-          size="xs"
-          mx="xs"
-          mb="xs"
-          data={themes}
-          value={colorScheme}
-          onChange={(value) => setColorScheme(value as typeof colorScheme)}
-          aria-label={t.shell.theme}
-        />
-        <Menu.Label>{t.shell.language}</Menu.Label>
-        <SegmentedControl
-          fullWidth
-          size="xs"
-          mx="xs"
-          mb="xs"
-          data={languages.map(({ code, name }) => ({ value: code, label: name }))}
-          value={language}
-          onChange={(value) => setLanguage(value)}
-          aria-label={t.shell.language}
-        />
-        <Menu.Divider />
-        <Menu.Item
-          leftSection={<KeyboardIcon size={16} />}
-          onClick={openHelp}
-          closeMenuOnClick
-          visibleFrom="sm"
-        >
-          {t.keyboard.title}
-        </Menu.Item>
-        <Menu.Item leftSection={<SignOutIcon size={16} />} onClick={session.signOut} closeMenuOnClick>
-          {t.shell.signOut}
-        </Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
+      </Popover.Dropdown>
+    </Popover>
   );
 }
 
-function ThemeLabel({ text, icon }: { readonly text: string; readonly icon: React.ReactNode }) {
+function ThemeLabel({ text, icon }: { readonly text: string; readonly icon: ReactNode }) {
   return (
     <span className="fc-env">
       {icon}

@@ -47,7 +47,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
           <PersonMenu />
         </Group>
       </AppShell.Header>
-      <AppShell.Navbar p="sm" className="fc-nav" aria-label={t.shell.navigation}>
+      <AppShell.Navbar p="sm" visibleFrom="sm" className="fc-nav" aria-label={t.shell.navigation}>
         <Navigation />
       </AppShell.Navbar>
       <AppShell.Main id="content" ref={content} tabIndex={-1} className="fc-main">

@@ -79,7 +79,7 @@ export function SignInForm({ username }: SignInFormProps) {
                 disabled={busy}
                 onClick={() => void withPassword(name, `${name}-demo`)}
               >
-                <Avatar name={name} color="initials" size={36} />
+                <Avatar name={name} color="initials" size={32} />
                 <span>
                   <Text fw={600} size="sm" component="span" display="block">
                     {name}

@@ -7,7 +7,7 @@ export function SignInPage() {
   const { t, language, setLanguage } = useTexts();
   return (
     <Center component="main" className="fc-sign-in">
-      <Stack w="100%" maw={420} gap="lg">
+      <Stack w="100%" maw={420} gap="md">
         <Stack align="center" gap={6}>
           <title>{`${t.signIn.title} · Flagcast`}</title>
           <Mark size={52} />

@@ -332,3 +332,6 @@ export const en = {
     newest: 'Live, and back to the beginning',
   },
 };
+
+/** Every text of the console; another language must have all of them. */
+export type Texts = typeof en;

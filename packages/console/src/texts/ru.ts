@@ -1,4 +1,4 @@
-import type { Texts } from './texts.js';
+import type { Texts } from './en.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('ru');

@@ -1,10 +1,7 @@
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
-import { en } from './en.js';
+import { en, type Texts } from './en.js';
 import { createFormat, type Format } from './format.js';
 import { ru } from './ru.js';
-
-/** Every text of the console; another language must have all of them. */
-export type Texts = typeof en;
 
 export const languages = [
   { code: 'en', name: 'English' },

@@ -1,0 +1,21 @@
+import { Modal } from '@mantine/core';
+import type { ReactNode } from 'react';
+import { useTexts } from '../texts/texts.js';
+import { useReturnFocus } from './use-return-focus.js';
+
+interface DialogProps {
+  readonly title: string;
+  readonly onClose: () => void;
+  readonly children: ReactNode;
+}
+
+/** A dialog in the middle of the screen, open as long as it is mounted. */
+export function Dialog({ title, onClose, children }: DialogProps) {
+  const { t } = useTexts();
+  useReturnFocus();
+  return (
+    <Modal opened onClose={onClose} title={title} closeButtonProps={{ 'aria-label': t.shell.close }} centered>
+      {children}
+    </Modal>
+  );
+}
