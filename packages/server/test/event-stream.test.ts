@@ -213,6 +213,29 @@ describe('the last message of a stream that the server ends', () => {
     });
   });
 
+  it('G9: ends the stream also when nobody takes that message', async () => {
+    const at = await freshServer({
+      timing: { sweepIntervalMs: 20, slowTimeoutMs: 100, recheckIntervalMs: 20 },
+    });
+    const channel = await freshChannel();
+    const member = await createUser(database.pool, 'unheard', { ttlMs: 600_000 });
+    await addMember(database.pool, channel.projectId, member.id, 'project_viewer');
+    const accepted = once(at.http, 'connection');
+    const stream = await open(channel, { at, token: member.token });
+    const [line] = (await accepted) as [Socket];
+    await stream.control('caught_up');
+    stream.response.pause();
+    // Far too little for a peer to be called slow.
+    while (line.writableLength < 500_000) {
+      await burst(channel, 500, at);
+      // The network takes what it can meanwhile.
+      for (let time = 0; time < 5; time += 1) await database.pool.query('SELECT');
+    }
+    const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
+    await database.pool.query('DELETE FROM memberships WHERE user_id = $1', [member.id]);
+    expect(await closed).toMatchObject({ code: 4503, dialect: 'sse' });
+  });
+
   it('G9: says that the right was taken away', async () => {
     const at = await freshServer({ timing: { recheckIntervalMs: 20 } });
     const channel = await freshChannel();
@@ -281,7 +304,7 @@ describe('G8: a reader of a stream that does not read', () => {
     const [line] = (await accepted) as [Socket];
     await stream.control('caught_up');
     stream.response.pause();
-    while (line.writableLength <= highWaterBytes) await burst(channel, 2_000, at);
+    while (!line.destroyed && line.writableLength <= highWaterBytes) await burst(channel, 2_000, at);
     return { stream, line };
   }
 

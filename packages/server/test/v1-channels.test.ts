@@ -8,7 +8,14 @@ import {
   type TestDatabase,
   withClient,
 } from './database.js';
-import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import {
+  addMember,
+  createUser,
+  nextEvent,
+  startTestServer,
+  type TestServer,
+  type TestUser,
+} from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 let database: TestDatabase;
@@ -227,6 +234,38 @@ describe('a right that is taken away', () => {
     expect(client.events.map((event) => event.entity_id)).not.toContain(secret.entityId);
     await leave(two);
     expect(await client.closed).toStrictEqual({ code: 4503, reason: 'you may no longer see this project' });
+  });
+});
+
+describe('G10: what a peer has asked for', () => {
+  it('is not looked up any more when the peer is gone', async () => {
+    const small = await startTestServer(database.url);
+    const { lifecycle } = small.flagcast;
+    const client = await connect(small);
+    await client.control('hello');
+    const failures: Error[] = [];
+    lifecycle.on('access:failed', ({ error }) => failures.push(error));
+    await withClient(database.url, async (admin) => {
+      await admin.query('BEGIN; LOCK TABLE memberships');
+      for (let count = 0; count < 50; count += 1) {
+        client.send({ type: 'subscribe', project_id: prod.projectId, env: 'prod' });
+      }
+      // Each of them fails after a while; the first one is under way when the peer goes.
+      await nextEvent(lifecycle, 'access:failed');
+      const closed = nextEvent(lifecycle, 'connection:closed');
+      client.socket.terminate();
+      await closed;
+      await nextEvent(lifecycle, 'access:failed');
+      expect(failures).toHaveLength(2);
+      // Whoever asks now fails as well, and nobody with them.
+      const other = await connect(small);
+      for (let count = 0; count < 2; count += 1) {
+        expect(await other.subscribe(prod)).toMatchObject({ code: 'unavailable' });
+      }
+      expect(failures).toHaveLength(4);
+      await other.close();
+    });
+    await small.close();
   });
 });
 

@@ -13,10 +13,10 @@ let token: string;
 
 beforeAll(async () => {
   database = await createTestDatabase({ schema: 'tables' });
-  await withClient(
-    database.url,
-    async (client) => await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`),
-  );
+  await withClient(database.url, async (client) => {
+    await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+    await client.query(`ALTER DATABASE ${database.name} SET lock_timeout = '500ms'`);
+  });
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
 });
 
@@ -135,6 +135,37 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
     // It stays connected, and begins anew there.
     await slow.client.caughtUp(channel);
     const { entityId } = await insertAudit(database.pool, channel);
+    await slow.client.event(entityId);
+  });
+
+  it('keeps its other channels when it leaves one whose missed events cannot be read', async () => {
+    const server = await start({ ringEvents: 100 });
+    const slow = await connect(server);
+    const channel = await freshChannel();
+    const other = await freshChannel();
+    await slow.client.caughtUp(channel);
+    await slow.client.caughtUp(other);
+    await fallBehind(server, slow.line, channel);
+    for (let more = 0; more < 3; more += 1) await burst(server, channel, 100);
+    await withClient(database.url, async (admin) => {
+      await admin.query('BEGIN; LOCK TABLE audit_log');
+      const waiting = async (): Promise<number | null> => {
+        const { rowCount } = await admin.query(
+          `SELECT FROM pg_stat_activity WHERE datname = current_database()
+           AND application_name = 'flagcast access' AND wait_event_type = 'Lock'`,
+        );
+        return rowCount;
+      };
+      slow.line.uncork();
+      await expect.poll(waiting).toBe(1);
+      const { projectId, environmentId } = channel;
+      await slow.client.ask(
+        { type: 'unsubscribe', project_id: projectId, env_id: environmentId },
+        'unsubscribed',
+      );
+      await expect.poll(waiting).toBe(0);
+    });
+    const { entityId } = await insertAudit(database.pool, other);
     await slow.client.event(entityId);
   });
 

@@ -85,9 +85,14 @@ export class Session implements Outlet {
     return this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
   }
 
-  /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
+  /** Since when the peer is not keeping up, or should have left, in milliseconds since the epoch; else null. */
   get pausedSinceMs(): number | null {
     return this.#behindSinceMs;
+  }
+
+  /** The peer has left or was closed: nothing is done for it any more. */
+  get isEnded(): boolean {
+    return this.#ended;
   }
 
   /** The channels that are subscribed. */
@@ -197,7 +202,7 @@ export class Session implements Outlet {
 
   close(code: CloseCode, reason: string): void {
     if (this.#ended) return;
-    this.ended();
+    this.#leave();
     this.#options.peer.close(code, reason);
   }
 
@@ -206,6 +211,12 @@ export class Session implements Outlet {
     this.#ended = true;
     for (const { subscription } of this.#channels.values()) subscription.end();
     this.#channels.clear();
+  }
+
+  /** A peer that does not take its last message is not waited for longer than one that does not read. */
+  #leave(): void {
+    this.ended();
+    this.#behindSinceMs ??= Date.now();
   }
 
   historyLost(subscription: Subscription): void {
@@ -334,7 +345,10 @@ export class Session implements Outlet {
     this.#forget(open);
     this.tell({ type: 'resync', ...named(open.channel), reason });
     this.#options.lifecycle.emit('channel:resync', { channel: open.subscription.channel, reason });
-    if (this.#channels.size === 0) this.#options.peer.emptied?.();
+    const { peer } = this.#options;
+    if (this.#channels.size > 0 || peer.emptied === undefined) return;
+    this.#leave();
+    peer.emptied();
   }
 
   #forget({ subscription }: OpenChannel): void {

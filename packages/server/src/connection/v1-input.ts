@@ -48,6 +48,7 @@ export class V1Input {
 
   async #carryOut(text: string): Promise<void> {
     const { session } = this.#options;
+    if (session.isEnded) return;
     const message = parseClientMessage(text);
     if ('problem' in message) {
       this.#malformed += 1;
