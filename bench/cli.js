@@ -1,5 +1,6 @@
 import { InterruptedError } from './bounded-run.js';
 import { runLatency } from './latency/latency.js';
+import { runPixel } from './pixel/pixel.js';
 import { runReader } from './reader/reader.js';
 import { boundLine, clearProgress } from './results.js';
 
@@ -11,13 +12,19 @@ npm run bench -- <measurement>
 
   latency  from a commit to the message at the client, beside two floors (about 2 minutes)
   reader   what one read costs with 10 thousand and with 2 million audit rows (about 3 minutes)
+  pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
   all      one after the other
 
 Each prints a table, writes bench/results/<measurement>.json and ends with exit code 1 when a
 figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
 
 /** @type {Readonly<Record<string, readonly (() => Promise<readonly Bound[]>)[]>>} */
-const measurements = { latency: [runLatency], reader: [runReader], all: [runLatency, runReader] };
+const measurements = {
+  latency: [runLatency],
+  reader: [runReader],
+  pixel: [runPixel],
+  all: [runLatency, runReader, runPixel],
+};
 
 /** @param {readonly string[]} args */
 async function main(args) {
@@ -34,7 +41,7 @@ async function main(args) {
         : name === ''
           ? 'Which measurement?'
           : `There is no measurement ${JSON.stringify(name)}.`;
-    console.error(`bench: ${problem} Say latency, reader or all; npm run bench -- --help tells more`);
+    console.error(`bench: ${problem} Say latency, reader, pixel or all; npm run bench -- --help tells more`);
     process.exitCode = 2;
     return;
   }

@@ -8,7 +8,7 @@ import path from 'node:path';
 /**
  * What has to hold, and whether it does.
  *
- * @typedef {{ name: string, value: number, limit: number, holds: boolean }} Bound
+ * @typedef {{ name: string, value: number, limit: number, unit: string, holds: boolean }} Bound
  */
 
 /**
@@ -68,15 +68,16 @@ export async function saveResult(name, result) {
  * @param {string} name
  * @param {number} value
  * @param {number} limit the largest value that holds
+ * @param {string} unit what follows the figures; times as much where it is not given
  * @returns {Bound}
  */
-export function bound(name, value, limit) {
-  return { name, value, limit, holds: value <= limit };
+export function bound(name, value, limit, unit = 'x') {
+  return { name, value, limit, unit, holds: value <= limit };
 }
 
 /** @param {Bound} bound */
-export function boundLine({ name, value, limit, holds }) {
-  return `${holds ? 'holds ' : 'MISSED'} ${name}: ${value.toFixed(2)}x (at most ${limit}x)`;
+export function boundLine({ name, value, limit, unit, holds }) {
+  return `${holds ? 'holds ' : 'MISSED'} ${name}: ${value.toFixed(2)}${unit} (at most ${limit}${unit})`;
 }
 
 /**

@@ -1,0 +1,151 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { signToken } from '../../packages/server/dist/access/sign.js';
+import { floorSchemas } from '../latency/floor-schema.js';
+import { startServerProcess } from '../latency/server-process.js';
+import { createDatabase } from '../temporary-postgres.js';
+import { nowMs, openWindow } from './browser-windows.js';
+
+/** @import { Browser, Page } from 'playwright-core' */
+/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { EmbeddedPostgres } from '../../packages/server/dist/database/embedded.js' */
+/** @import { BenchDatabase } from '../temporary-postgres.js' */
+
+const windowCount = 2;
+/** The table has this many flags beside the one that changes. */
+const otherFlags = 500;
+
+/**
+ * The delays of one round in milliseconds, one for each change, until the slower of the windows had it:
+ * from just before COMMIT was sent and from PostgreSQL's answer to it until the page had changed, and
+ * from just before COMMIT until the frame had been drawn.
+ *
+ * @typedef {{ fromCommitSent: number[], fromCommitAnswered: number[], drawn: number[] }} Delays
+ */
+
+/**
+ * One way from a commit to the screen. `measure` makes one change after the other; the next one begins
+ * when the windows have shown it and a random pause of up to `pauseLimitMs` is over.
+ *
+ * @typedef {{
+ *   readonly name: string,
+ *   readonly measure: (changes: number, pauseLimitMs: number, onChange: (done: number) => void) => Promise<Delays>,
+ * }} Contender
+ */
+
+/**
+ * Starts a contender: a database, a server process and windows of its own. `console` is the product,
+ * `floor` the least that there can be: NOTIFY, a WebSocket, and a page that sets one text.
+ *
+ * @param {BoundedRun} run
+ * @param {EmbeddedPostgres} postgres
+ * @param {Browser} browser
+ * @param {{ name: string, kind: 'console' | 'floor' }} contender
+ * @returns {Promise<Contender>}
+ */
+export async function startContender(run, postgres, browser, { name, kind }) {
+  const database = await createDatabase(run, postgres, `bench_pixel_${kind}`);
+  const { client: writer, projectId, environmentId, featureId } = database;
+  const prepare =
+    kind === 'console' ? await prepareConsole(run, database) : await prepareFloor(run, database);
+  const windows = await Promise.all(
+    Array.from({ length: windowCount }, async () => await openWindow(run, browser, name, prepare)),
+  );
+
+  let last = 0;
+  const changeOne = async () => {
+    last += 1;
+    const text = `change-${last}`;
+    const shown = Promise.all(windows.map(async ({ awaitText }) => await awaitText(text)));
+    await writer.query('BEGIN');
+    await writer.query({
+      name: 'bench_update',
+      text: 'UPDATE feature_params SET default_value = $3, updated_at = now() WHERE feature_id = $1 AND environment_id = $2',
+      values: [featureId, environmentId, text],
+    });
+    await writer.query({
+      name: 'bench_insert',
+      text: `INSERT INTO audit_log
+          (feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id, project_id, environment_id)
+        VALUES ($1, 'feature', $1, 'user', 'bench', 'update', '{}', jsonb_build_object('default_value', $5::text), $2, $3, $4)`,
+      values: [featureId, randomUUID(), projectId, environmentId, text],
+    });
+    const sentAtMs = nowMs();
+    await writer.query('COMMIT');
+    const answeredAtMs = nowMs();
+    const all = await shown;
+    const changedAtMs = Math.max(...all.map((each) => each.changedAtMs));
+    const framedAtMs = Math.max(...all.map((each) => each.framedAtMs));
+    return {
+      fromCommitSent: changedAtMs - sentAtMs,
+      fromCommitAnswered: changedAtMs - answeredAtMs,
+      drawn: framedAtMs - sentAtMs,
+    };
+  };
+
+  return {
+    name,
+    measure: async (changes, pauseLimitMs, onChange) => {
+      /** @type {Delays} */
+      const delays = { fromCommitSent: [], fromCommitAnswered: [], drawn: [] };
+      for (let done = 0; done < changes; done += 1) {
+        await delay(Math.random() * pauseLimitMs, undefined, { signal: run.signal });
+        const { fromCommitSent, fromCommitAnswered, drawn } = await changeOne();
+        delays.fromCommitSent.push(fromCommitSent);
+        delays.fromCommitAnswered.push(fromCommitAnswered);
+        delays.drawn.push(drawn);
+        onChange(done + 1);
+      }
+      return delays;
+    },
+  };
+}
+
+/**
+ * The product: its server, and its console on the list of flags.
+ *
+ * @param {BoundedRun} run
+ * @param {BenchDatabase} database
+ * @returns {Promise<(page: Page) => Promise<void>>}
+ */
+async function prepareConsole(run, { url, client, projectId, environmentKey, userId, username }) {
+  await client.query(
+    `INSERT INTO features (project_id, key, name, kind)
+     SELECT $1, 'flag-' || n, 'Flag ' || n, 'simple' FROM generate_series(1, ${otherFlags}) AS n`,
+    [projectId],
+  );
+  const secret = randomUUID();
+  const program = new URL('../latency/flagcast-server.js', import.meta.url);
+  const port = await startServerProcess(run, program, { databaseUrl: url, secret });
+  const token = await signToken({ secret, userId, username, ttlMs: 3_600_000 });
+  return async (page) => {
+    await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token}')`);
+    await page.goto(`http://127.0.0.1:${port}/p/${projectId}/${environmentKey}/features`);
+    await page.getByRole('link', { name: 'bench', exact: true }).waitFor();
+    await page.getByRole('button', { name: /^Live/ }).waitFor();
+  };
+}
+
+/**
+ * @param {BoundedRun} run
+ * @param {BenchDatabase} database
+ * @returns {Promise<(page: Page) => Promise<void>>}
+ */
+async function prepareFloor(run, { url, client }) {
+  await client.query(floorSchemas.payload);
+  // The whole change in the message: the floor's page asks for nothing.
+  await client.query(`CREATE OR REPLACE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_notify('bench_floor', NEW.new_value ->> 'default_value'); RETURN NULL; END $$`);
+  const program = new URL('../latency/floor-server.js', import.meta.url);
+  const port = await startServerProcess(run, program, { databaseUrl: url, kind: 'payload' });
+  return async (page) => {
+    await page.setContent('<!doctype html><p>nothing yet</p>');
+    await page.evaluate(`new Promise((resolve, reject) => {
+      const socket = new WebSocket('ws://127.0.0.1:${port}');
+      const place = document.querySelector('p');
+      socket.onmessage = ({ data }) => { place.textContent = data; };
+      socket.onopen = resolve;
+      socket.onerror = reject;
+    })`);
+  };
+}
