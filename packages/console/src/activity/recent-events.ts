@@ -1,5 +1,5 @@
 import { useQuery } from '@tanstack/react-query';
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useMemo, useRef, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import type { AuditPage } from '../api/types.js';
 import { usePlace } from '../shell/place.js';
@@ -69,7 +69,9 @@ export function useRecentEvents(): readonly number[] | undefined {
     };
   }, [channel, refetch]);
 
-  if (recorded === undefined) return undefined;
-  const newestMs = recorded.reduce((most, atMs) => Math.max(most, atMs), 0);
-  return [...recorded, ...live.filter((atMs) => atMs > newestMs)];
+  return useMemo(() => {
+    if (recorded === undefined) return undefined;
+    const newestMs = recorded.reduce((most, atMs) => Math.max(most, atMs), 0);
+    return [...recorded, ...live.filter((atMs) => atMs > newestMs)];
+  }, [recorded, live]);
 }

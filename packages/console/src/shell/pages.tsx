@@ -1,12 +1,13 @@
 import { Button, Center, Loader, Stack, Text, Title } from '@mantine/core';
 import { lazy, type ReactNode, Suspense, useMemo } from 'react';
-import { Link, Navigate, Outlet, Route, Routes, useParams } from 'react-router';
+import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
 import { LiveChannelProvider } from '../api/live.js';
 import { useMe, useProjects } from '../api/queries.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
 import { FeaturesPage } from '../features/features-page.js';
 import { useTexts } from '../texts/texts.js';
 import { Announcer } from './announcer.js';
+import { FaultBoundary } from './fault-boundary.js';
 import { Keyboard } from './keyboard.js';
 import { describeError } from './messages.js';
 import { PlaceContext, placePath } from './place.js';
@@ -48,6 +49,7 @@ function FirstPlace({ page }: { readonly page: string }) {
 function PlaceFrame() {
   const { t } = useTexts();
   const { projectId = '', env = '' } = useParams();
+  const { pathname } = useLocation();
   const { data: projects, error: projectsError } = useProjects();
   const { data: me, error: meError } = useMe();
   const project = projects?.find(({ id }) => id === projectId);
@@ -69,9 +71,11 @@ function PlaceFrame() {
         <OpenChangesProvider>
           <Keyboard>
             <ShellFrame>
-              <Suspense fallback={<Waiting />}>
-                <Outlet />
-              </Suspense>
+              <FaultBoundary place={pathname} fallback={<Problem text={t.shell.fault} />}>
+                <Suspense fallback={<Waiting />}>
+                  <Outlet />
+                </Suspense>
+              </FaultBoundary>
             </ShellFrame>
             <Announcer />
           </Keyboard>

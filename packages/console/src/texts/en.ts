@@ -49,6 +49,8 @@ export const en = {
     loading: 'Loading',
     tryAgain: 'Try again',
     problem: 'This did not work',
+    fault:
+      'The page met a fault of its own. Reload it; if that does not help, tell whoever runs this server.',
     notHere: 'There is nothing here',
     notHereWhy: 'The address is wrong, or you may not see what is there.',
     noProjects: 'You are not a member of any project yet. Ask an administrator to add you to one.',
