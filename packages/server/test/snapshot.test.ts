@@ -349,7 +349,7 @@ describe('G6: a snapshot and what comes after its cursor', () => {
     expect(rounds * 20).toBe(500);
     // They were taken in the middle: much came after them.
     expect(missed).toBeGreaterThan(5_000);
-  });
+  }, 240_000);
 });
 
 /** A transaction of up to 60 ms that changes up to three features, some under savepoints, some of those and itself rolled back. */
