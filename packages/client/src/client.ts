@@ -7,7 +7,13 @@ import { channelKey, type ChannelName } from './request.js';
 import { createStore } from './store.js';
 import { createTopic } from './topic.js';
 
-export interface ClientOptions {
+/** What the client reaches the network through. */
+export interface Transport {
+  readonly WebSocket?: WebSocketClass | undefined;
+  readonly fetch?: typeof fetch | undefined;
+}
+
+export interface ClientOptions extends Transport {
   /** The server's base, e.g. `https://flags.example.com`; in a page `/` is the page's own origin. */
   readonly url: string;
   /**

@@ -1,6 +1,6 @@
 export type * from '#protocol';
 export type { Channel } from './channel.js';
-export { type Client, type ClientOptions, createClient } from './client.js';
+export { type Client, type ClientOptions, createClient, type Transport } from './client.js';
 export type { ConnectionStatus } from './connection.js';
 export { FlagcastError } from './flagcast-error.js';
 export type { WebSocketClass, WebSocketLike } from './line.js';
