@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import {
   createTestDatabase,
@@ -9,6 +9,7 @@ import {
 } from '../../server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
 import { createClient, type Client, type WebSocketClass } from '../src/index.js';
+import { type Tab, TestBrowser } from './tabs.js';
 import { until, untilStatus } from './watching.js';
 
 let database: TestDatabase;
@@ -58,4 +59,31 @@ it.each(['WebSocket', 'server-sent events'])('%s: the store follows the database
     'rule_created',
     'feature_created',
   ]);
+});
+
+it('tabs: a succession in the middle of writing loses nothing and repeats nothing', async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  server = await startTestServer(database.url);
+  const { projectId, environments } = await seedProject(database.pool);
+  const { token } = await createUser(database.pool, 'root', { superuser: true });
+  const browser = new TestBrowser();
+  const open = { url: server.httpUrl, getToken: () => token, onError: () => undefined };
+  const tabs = [browser.open(open), browser.open(open), browser.open(open)];
+  client = (tabs[2] as Tab).client;
+  const channels = tabs.map((tab) => tab.client.channel({ projectId, env: 'prod' }));
+  await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
+  const ids: string[] = [];
+  channels[2]?.onEvent(({ entity_id }) => ids.push(entity_id));
+  const written: string[] = [];
+  for (let index = 0; index < 60; index += 1) {
+    const entityId = randomUUID();
+    const audited = { projectId, environmentId: environments['prod'], featureId: randomUUID(), entityId };
+    await insertAudit(database.pool, { ...audited, entity: 'rule', action: 'update' });
+    written.push(entityId);
+    if (index === 20) tabs[0]?.client.close();
+    if (index === 40) tabs[1]?.crash();
+  }
+  await vi.waitFor(() => expect(ids).toHaveLength(written.length), 20_000);
+  expect([...ids].sort()).toEqual([...written].sort());
+  browser.close();
 });

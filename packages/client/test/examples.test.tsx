@@ -1,0 +1,116 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import type { ReactNode } from 'react';
+import { createRoot } from 'react-dom/client';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { WebSocket } from 'ws';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+} from '../../server/test/database.js';
+import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
+import { logEvents } from '../examples/node.js';
+import { App } from '../examples/react.js';
+import { connect } from '../examples/tabs.js';
+import { FeatureNames } from '../examples/tanstack-query.js';
+import { showFeatures } from '../examples/vanilla.js';
+
+// The server wants Node's own URL: only what React needs of a page is there, before React looks for it.
+await vi.hoisted(async () => {
+  const { Window } = await import('happy-dom');
+  const window = new Window();
+  const { document, navigator } = window;
+  Object.assign(globalThis, { window, document, ...('navigator' in globalThis ? {} : { navigator }) });
+});
+
+let database: TestDatabase;
+let server: TestServer;
+let projectId: string;
+let environmentId: string | number | undefined;
+let token: string;
+beforeAll(async () => {
+  vi.stubGlobal('WebSocket', WebSocket);
+  database = await createTestDatabase({ schema: 'tables' });
+  server = await startTestServer(database.url);
+  const seeded = await seedProject(database.pool);
+  projectId = seeded.projectId;
+  environmentId = seeded.environments['prod'];
+  ({ token } = await createUser(database.pool, 'root', { superuser: true }));
+});
+afterAll(async () => {
+  vi.unstubAllGlobals();
+  await server.close();
+  await database.drop();
+});
+
+/** A feature that is on, with the event of its making. */
+async function addFeature(key: string): Promise<void> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    `INSERT INTO features (id, project_id, key, name, kind)
+     VALUES (gen_random_uuid(), $1, $2::text, 'Name of ' || $2::text, 'simple') RETURNING id::text`,
+    [projectId, key],
+  );
+  const featureId = String(rows[0]?.id);
+  await database.pool.query('UPDATE feature_params SET enabled = true WHERE feature_id = $1', [featureId]);
+  await insertAudit(database.pool, {
+    projectId,
+    environmentId,
+    featureId,
+    entityId: featureId,
+    action: 'create',
+  } as Parameters<typeof insertAudit>[1]);
+}
+
+async function rendered(element: ReactNode, key: string): Promise<void> {
+  const container = document.createElement('div');
+  const root = createRoot(container);
+  root.render(element);
+  await addFeature(key);
+  await expect.poll(() => container.textContent, { timeout: 10_000 }).toContain(key);
+  root.unmount();
+}
+
+it('vanilla', async () => {
+  const list = document.createElement('pre');
+  const close = showFeatures(list, server.httpUrl, () => token, projectId);
+  await addFeature('plain');
+  await expect.poll(() => list.textContent, { timeout: 10_000 }).toContain('plain: on');
+  close();
+});
+
+it('React', async () => {
+  const client = connect(server.httpUrl, () => token, 'root');
+  await rendered(<App client={client} projectId={projectId} />, 'react');
+  client.close();
+});
+
+it('TanStack Query', async () => {
+  const client = connect(server.httpUrl, () => token, 'root');
+  const channel = client.channel({ projectId, env: 'prod' });
+  await rendered(
+    <QueryClientProvider client={new QueryClient()}>
+      <FeatureNames channel={channel} />
+    </QueryClientProvider>,
+    'query',
+  );
+  client.close();
+});
+
+it('Node', async () => {
+  const lines: string[] = [];
+  const client = logEvents(server.httpUrl, token, projectId, (line) => lines.push(line));
+  await expect.poll(() => client.getStatus().state, { timeout: 10_000 }).toBe('live');
+  await addFeature('node');
+  await expect.poll(() => lines.join('\n'), { timeout: 10_000 }).toContain('feature_created of node');
+  client.close();
+});
+
+const folder = new URL('..', `file://${import.meta.filename}`);
+const read = (path: string): string => readFileSync(new URL(path, folder), 'utf8');
+
+it.each(readdirSync(new URL('examples/', folder)))('the README quotes %s as it is', (file) => {
+  const language = file.split('.').at(-1) ?? '';
+  expect(read('README.md')).toContain(`\`\`\`${language}\n${read(`examples/${file}`)}\`\`\``);
+});
