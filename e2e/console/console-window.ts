@@ -9,12 +9,12 @@ export interface Problem {
 }
 
 export interface WindowOptions {
-  /** Default 1280 x 900. */
-  readonly size?: { readonly width: number; readonly height: number };
+  /** A small phone, 360 x 740, with a touch screen; default a window of 1280 x 900. */
+  readonly phone?: boolean;
   /** Default `light`. */
   readonly theme?: 'light' | 'dark';
-  /** A browser's language, such as `ru-RU`. Default `en-GB`. */
-  readonly language?: string;
+  /** A browser's language, such as `ru-RU`, or null for whatever the machine says. Default `en-GB`. */
+  readonly language?: string | null;
 }
 
 /** How long a person would wait for anything, in milliseconds: loaded machines included. */
@@ -41,11 +41,14 @@ export class ConsoleWindow {
     token: string | null,
     options: WindowOptions = {},
   ): Promise<ConsoleWindow> {
+    const { phone = false, language = 'en-GB' } = options;
     const context = await browser.newContext({
       baseURL: origin,
-      viewport: options.size ?? { width: 1280, height: 900 },
+      viewport: phone ? { width: 360, height: 740 } : { width: 1280, height: 900 },
+      isMobile: phone,
+      hasTouch: phone,
       colorScheme: options.theme ?? 'light',
-      locale: options.language ?? 'en-GB',
+      ...(language === null ? {} : { locale: language }),
       timezoneId: 'UTC',
     });
     context.setDefaultTimeout(patienceMs);

@@ -1,0 +1,68 @@
+/// <reference lib="dom" />
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import type axe from 'axe-core';
+import type { Page } from 'playwright-core';
+
+const source = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+type AxeWindow = typeof window & { axe: typeof axe };
+
+/** What axe finds serious or critical in the page as it is now: a line for each kind of element. */
+export async function findBarriers(page: Page): Promise<string[]> {
+  // Not as a script of the page, which its security policy would refuse.
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(source);
+  const found = await page.evaluate(async () => {
+    const { violations } = await (window as AxeWindow).axe.run(document, { resultTypes: ['violations'] });
+    return violations
+      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+      .flatMap(({ id, nodes }) =>
+        nodes.map(({ html, failureSummary = '' }) => {
+          const element = html
+            .replace(/>.*/s, '>')
+            .replaceAll(/ (id|style|title|datetime|aria-\w+)="[^"]*"/g, '');
+          return `${id}: ${element} ${failureSummary.replaceAll(/\s+/g, ' ')}`;
+        }),
+      );
+  });
+  return [...new Set(found)];
+}
+
+/** Resolves when nothing in the page moves any more: what is half faded in has other colours. */
+export async function stillness(page: Page): Promise<void> {
+  await page.evaluate(async () => {
+    await new Promise(requestAnimationFrame);
+    const ending = document
+      .getAnimations()
+      .filter(({ effect }) => effect?.getComputedTiming().endTime !== Infinity)
+      .map(async ({ finished }) => await finished.catch(() => undefined));
+    await Promise.all(ending);
+    await new Promise(requestAnimationFrame);
+  });
+}
+
+/** What does not fit the width of the screen: the page itself, and what cannot be reached by scrolling inside it. */
+export async function findOverflow(page: Page): Promise<string[]> {
+  return await page.evaluate(() => {
+    const width = document.documentElement.clientWidth;
+    const found: string[] = [];
+    const { scrollWidth } = document.documentElement;
+    if (scrollWidth > width) found.push(`the page is ${scrollWidth} px wide on a screen of ${width} px`);
+    const scrolls = (element: Element | null): boolean => {
+      for (let at = element; at !== null; at = at.parentElement) {
+        const { overflowX } = getComputedStyle(at);
+        if ((overflowX === 'auto' || overflowX === 'scroll') && at.scrollWidth > at.clientWidth) return true;
+      }
+      return false;
+    };
+    for (const control of document.querySelectorAll('a, button, input, textarea, select, [tabindex="0"]')) {
+      const { left, right, width: own, height } = control.getBoundingClientRect();
+      // What only screen readers see, and what shows on focus.
+      if (own <= 1 || height <= 1 || right <= 0 || control.closest('[aria-hidden="true"]') !== null) continue;
+      if ((left < -1 || right > width + 1) && !scrolls(control.parentElement)) {
+        found.push(`${Math.round(left)}-${Math.round(right)} px: ${control.outerHTML.slice(0, 160)}`);
+      }
+    }
+    return found;
+  });
+}

@@ -1,0 +1,159 @@
+import type { Locator, Page } from 'playwright-core';
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { button, cardOf, field, isLive, switchOf } from './screen.js';
+import { at, listOf, pageOf, setStage, webShop } from './stage.js';
+
+const set = setStage();
+
+/** Presses Tab until this has the focus, as somebody does who cannot point. */
+async function tabTo(page: Page, target: Locator): Promise<void> {
+  await target.waitFor();
+  for (let presses = 0; presses < 60; presses += 1) {
+    if (await hasFocus(target)) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error(
+    `Tab does not lead to what has to be reached: ${await target.evaluate((element) => element.outerHTML)}`,
+  );
+}
+
+async function hasFocus(target: Locator): Promise<boolean> {
+  return await target.evaluate((element) => element === element.ownerDocument.activeElement);
+}
+
+async function getsFocus(target: Locator): Promise<void> {
+  await expect.poll(async () => await hasFocus(target), { timeout: 5_000 }).toBe(true);
+}
+
+it('signs in, finds a flag, switches it, approves a request: without a pointer', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  await stage.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
+  const { page } = await stage.open(null, listOf(flag, 'dev').replace(/\?.*/, ''));
+  await tabTo(page, field(page, en.signIn.username));
+  await page.keyboard.type('alice');
+  await tabTo(page, page.getByLabel(en.signIn.password, { exact: true }));
+  await page.keyboard.type('alice-demo');
+  await page.keyboard.press('Enter');
+
+  await isLive(page);
+  const search = page.getByRole('searchbox', { name: en.features.search });
+  await search.waitFor();
+  await page.keyboard.press('/');
+  await getsFocus(search);
+  // Letters that mean something elsewhere are only letters here.
+  await page.keyboard.type('gap?');
+  expect(new URL(page.url()).pathname).toBe(at(webShop, 'dev', 'features'));
+  expect(await page.getByRole('dialog').count()).toBe(0);
+  await page.keyboard.press('ControlOrMeta+a');
+  await page.keyboard.type(flag.key);
+  await switchOf(page, flag, false).waitFor();
+  await page.keyboard.press('ArrowDown');
+  await getsFocus(page.getByRole('link', { name: flag.name, exact: true }));
+  await tabTo(page, switchOf(page, flag));
+  await page.keyboard.press('Space');
+  await switchOf(page, flag, true).waitFor();
+
+  await page.keyboard.press('g');
+  await page.keyboard.press('a');
+  const card = cardOf(page, 'bob', flag);
+  await tabTo(page, button(card, en.approvals.approve));
+  await page.keyboard.press('Enter');
+  await card.getByText(en.approvals.decided.approved('alice')).waitFor();
+});
+
+it('the letters lead to the pages, and the help says which', async () => {
+  const { page } = await set.stage.open('alice', at(webShop, 'dev', 'features'));
+  await isLive(page);
+  const shows = async (title: string): Promise<void> => {
+    await page.getByRole('heading', { name: title, level: 1, exact: true }).waitFor();
+  };
+  for (const [letter, title] of [
+    ['a', en.approvals.title],
+    ['v', en.shell.activity],
+    ['f', en.shell.features],
+  ] as const) {
+    await page.keyboard.press('g');
+    await page.keyboard.press(letter);
+    await shows(title);
+  }
+  await page.keyboard.press('?');
+  const help = page.getByRole('dialog', { name: en.keyboard.title });
+  await help.getByText(en.keyboard.approvals).waitFor();
+  await page.keyboard.press('Escape');
+  await help.waitFor({ state: 'hidden' });
+  await page.keyboard.press('g');
+  await page.keyboard.press('v');
+  await shows(en.shell.activity);
+});
+
+it('the letters work with a Russian keyboard, too', async () => {
+  const { page } = await set.stage.open('alice', at(webShop, 'dev', 'features'), { language: 'ru-RU' });
+  await page.getByRole('searchbox').waitFor();
+  // The keys g and v with the Russian layout.
+  for (const [key, code] of [
+    ['п', 'KeyG'],
+    ['м', 'KeyV'],
+  ]) {
+    await page.locator('body').dispatchEvent('keydown', { key, code, bubbles: true });
+  }
+  await page.waitForURL(/\/activity$/);
+});
+
+it('a dialog takes the focus, keeps it, and gives it back', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const { page } = await stage.open('alice', listOf(flag, 'prod'));
+  await isLive(page);
+  await tabTo(page, switchOf(page, flag));
+  await page.keyboard.press('Space');
+  const dialog = page.getByRole('dialog', { name: en.features.turnOn(flag.name) });
+  await getsFocus(field(dialog, en.approvals.reason));
+  for (let presses = 0; presses < 8; presses += 1) {
+    await page.keyboard.press('Tab');
+    expect(await dialog.evaluate((element) => element.contains(element.ownerDocument.activeElement))).toBe(
+      true,
+    );
+  }
+  await page.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'hidden' });
+  await getsFocus(switchOf(page, flag));
+
+  const create = button(page, en.features.create).first();
+  await tabTo(page, create);
+  await page.keyboard.press('Enter');
+  await getsFocus(field(page.getByRole('dialog'), en.fields.name));
+  await page.keyboard.press('Escape');
+  await getsFocus(create);
+
+  const chip = button(page, en.freshness.chip(en.freshness.live));
+  await tabTo(page, chip);
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
+  await page.keyboard.press('Escape');
+  await getsFocus(chip);
+});
+
+it('the arrows go through the rows, and the skip link past the navigation', async () => {
+  const { stage } = set;
+  const flags = [await stage.addFlag(), await stage.addFlag()];
+  const { page } = await stage.open('alice', at(webShop, 'dev', 'features?q=of+the+tests'));
+  await isLive(page);
+  const links = page.getByRole('row').getByRole('link');
+  await page.keyboard.press('/');
+  await page.keyboard.press('ArrowDown');
+  await getsFocus(links.first());
+  await page.keyboard.press('ArrowDown');
+  await getsFocus(links.nth(1));
+  await page.keyboard.press('ArrowUp');
+  await getsFocus(links.first());
+  const [flag] = flags;
+  if (flag === undefined) return;
+  await page.goto(pageOf(flag, 'dev'));
+  await isLive(page);
+  await page.keyboard.press('Tab');
+  await getsFocus(page.getByRole('link', { name: en.shell.skipToContent }));
+  await page.keyboard.press('Enter');
+  await getsFocus(page.getByRole('main'));
+});
