@@ -1,4 +1,4 @@
-import '@mantine/core/styles.css';
+import './shell/mantine-styles.js';
 import './shell/shell.css';
 import './features/features.css';
 import './feature/feature.css';

@@ -9,7 +9,7 @@ import { spanMs } from './recent-events.js';
 const bucketMs = 30_000;
 
 /** Events of the last half hour, a bar for each half minute. `times`: when each was. */
-export function ActivityChart({ times }: { readonly times: readonly number[] }) {
+export default function ActivityChart({ times }: { readonly times: readonly number[] }) {
   const { t, format } = useTexts();
   const colors = usePlotColors();
   const nowMs = useNowMs();

@@ -1,20 +1,25 @@
 import type { EventMessage } from '@flagcast/client';
 import { Alert, Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
-import { useMemo, useState } from 'react';
-import { selectActivity, selectFeatures, useChannelState, useLiveChannel } from '../api/live.js';
+import { lazy, Suspense, useMemo, useState } from 'react';
+import { useActivity, useFeatures } from '@flagcast/client/react';
+import { useLiveChannel } from '../api/live.js';
 import { useEventCount, useHeld } from '../features/use-held.js';
+import { FaultBoundary } from '../shell/fault-boundary.js';
 import { SearchIcon } from '../shell/icons.js';
 import { describeError } from '../shell/messages.js';
 import { PageTitle } from '../shell/page-title.js';
 import { usePlace } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
-import { ActivityChart } from './activity-chart.js';
 import { type HistoryItem, HistoryList } from './history-list.js';
 import { MoreBelow } from './more-below.js';
 import { PauseButton } from './pause-button.js';
 import { useRecentEvents } from './recent-events.js';
 import { type HistoryFilter, useHistory } from './use-history.js';
+
+const ActivityChart = lazy(async () => await import('./activity-chart.js'));
+/** Title and picture, in pixels: nothing jumps when it comes. */
+const chartHeight = 134;
 
 /** Who types a name is not asked about each of its letters. */
 const typingPauseMs = 300;
@@ -54,7 +59,15 @@ export default function ActivityPage() {
         <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
       </div>
       <Paper withBorder p="md">
-        {shownTimes === undefined ? <Skeleton height={134} /> : <ActivityChart times={shownTimes} />}
+        <FaultBoundary place="chart" fallback={null}>
+          <Suspense fallback={<Skeleton height={chartHeight} />}>
+            {shownTimes === undefined ? (
+              <Skeleton height={chartHeight} />
+            ) : (
+              <ActivityChart times={shownTimes} />
+            )}
+          </Suspense>
+        </FaultBoundary>
       </Paper>
       <Group gap="sm" className="fc-toolbar">
         <Select
@@ -115,8 +128,8 @@ function usePeople(items: readonly HistoryItem[]): string[] {
 
 /** The steps of approvals since the page was opened: the audit log does not keep them. */
 function useApprovalSteps(entity: string | null, username: string): readonly HistoryItem[] {
-  const activity = useChannelState(selectActivity);
-  const features = useChannelState(selectFeatures);
+  const activity = useActivity();
+  const features = useFeatures();
   return useMemo(() => {
     const fits = (event: EventMessage): boolean =>
       event.source === 'pending' &&

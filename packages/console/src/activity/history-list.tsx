@@ -73,21 +73,19 @@ const HistoryLine = memo(function HistoryLine({ entry, withFeature }: HistoryLin
   return (
     <li className="fc-entry" data-action={action}>
       <Avatar name={username ?? '?'} color="initials" size={30} aria-hidden="true" />
-      <div>
-        <Text size="sm" component="div" className="fc-entry-title">
-          <strong>{username ?? t.activity.system}</strong>
-          <Badge variant="light" color={colors[action] ?? 'blue'} tt="none" size="md" mx={6}>
-            {actions[action] ?? action} · {entities[entity] ?? entity}
-          </Badge>
-          {withFeature && featureId !== null && name !== null && (
-            <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>{name}</Link>
-          )}
-        </Text>
-        <DiffList diff={entry.diff} />
-      </div>
+      <Text size="sm" component="div" className="fc-entry-title">
+        <strong>{username ?? t.activity.system}</strong>
+        <Badge variant="light" color={colors[action] ?? 'blue'} tt="none" size="md" mx={6}>
+          {actions[action] ?? action} · {entities[entity] ?? entity}
+        </Badge>
+        {withFeature && featureId !== null && name !== null && (
+          <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>{name}</Link>
+        )}
+      </Text>
       <Text size="xs" c="dimmed" component="span" className="fc-entry-time">
         {format.time(Date.parse(at))} · <Ago at={at} />
       </Text>
+      <DiffList diff={entry.diff} />
     </li>
   );
 });

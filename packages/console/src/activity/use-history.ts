@@ -91,7 +91,8 @@ export function useHistory(filter: HistoryFilter): History {
         if (!over) setError(caught);
       }
       if (over) return;
-      setLoading(false);
+      // Older ones may be on their way as well.
+      if (!busy.current) setLoading(false);
       setTimeout(() => {
         running = false;
         if (again && !over) void run();

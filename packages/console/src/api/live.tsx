@@ -1,13 +1,15 @@
-import { type Channel, type ChannelState, type Client, createClient } from '@flagcast/client';
-import { createContext, type ReactNode, use, useEffect, useState, useSyncExternalStore } from 'react';
+import { type Channel, type Client, createClient } from '@flagcast/client';
+import { FlagcastProvider } from '@flagcast/client/react';
+import { createContext, type ReactNode, use, useEffect, useState } from 'react';
 import { useGround } from '../sign-in/session-context.js';
-import { createLineWatch, type LineWatch } from '../freshness/line-watch.js';
+import { type LineView, watchLine } from '../freshness/line-watch.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
 import { createLastChanges, type LastChanges } from '../features/last-changes.js';
 
 interface Live {
   readonly client: Client;
-  readonly line: LineWatch;
+  /** What is known of its line, now. */
+  readonly lineView: () => LineView;
 }
 
 const LiveContext = createContext<Live | null>(null);
@@ -17,16 +19,14 @@ export function LiveClient({ children }: { readonly children: ReactNode }) {
   const { session } = useGround();
   const [live, setLive] = useState<Live | null>(null);
   useEffect(() => {
-    const line = createLineWatch();
     const client = createClient({
       url: '/',
       getToken: session.awaitToken,
-      WebSocket: line.WebSocket,
       activityLimit: 500,
       // What is being tried again shows in the freshness chip.
       onError: () => undefined,
     });
-    setLive({ client, line });
+    setLive({ client, lineView: watchLine(client) });
     return client.close;
   }, [session]);
   return live === null ? null : <LiveContext value={live}>{children}</LiveContext>;
@@ -69,7 +69,11 @@ export function LiveChannelProvider({ projectId, env, children }: LiveChannelPro
     };
   }, [client, projectId, env]);
   if (live?.channel.projectId !== projectId || live.channel.env !== env) return null;
-  return <ChannelContext value={live}>{children}</ChannelContext>;
+  return (
+    <ChannelContext value={live}>
+      <FlagcastProvider channel={live.channel}>{children}</FlagcastProvider>
+    </ChannelContext>
+  );
 }
 
 export function useLiveChannel(): LiveChannel {
@@ -77,14 +81,3 @@ export function useLiveChannel(): LiveChannel {
   if (live === null) throw new Error('there is no LiveChannelProvider');
   return live;
 }
-
-/** A part of the channel's state. The selector must give the same object until that part changes. */
-export function useChannelState<Part>(select: (state: ChannelState) => Part): Part {
-  const { channel } = useLiveChannel();
-  return useSyncExternalStore(channel.subscribe, () => select(channel.getState()));
-}
-
-export const selectFeatures = (state: ChannelState): ChannelState['features'] => state.features;
-export const selectPending = (state: ChannelState): ChannelState['pendingChanges'] => state.pendingChanges;
-export const selectStatus = (state: ChannelState): ChannelState['status'] => state.status;
-export const selectActivity = (state: ChannelState): ChannelState['activity'] => state.activity;

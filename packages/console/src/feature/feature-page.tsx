@@ -2,7 +2,8 @@ import type { ChannelState, FeatureState } from '@flagcast/client';
 import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
 import { Link, useNavigate, useParams } from 'react-router';
-import { selectFeatures, useChannelState, useLiveChannel } from '../api/live.js';
+import { useChannelState, useFeature } from '@flagcast/client/react';
+import { useLiveChannel } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
 import { Ago } from '../shell/ago.js';
 import { BackIcon, TrashIcon } from '../shell/icons.js';
@@ -23,7 +24,7 @@ export default function FeaturePage() {
   const { t } = useTexts();
   const { featureId = '' } = useParams();
   const { project, environment } = usePlace();
-  const feature = useChannelState(selectFeatures).get(featureId);
+  const feature = useFeature(featureId);
   const loading = useChannelState(selectLoading);
   // What was on the screen stays readable after somebody has deleted it.
   const [last, setLast] = useState(feature);
@@ -97,8 +98,8 @@ function Feature({ feature, gone }: FeatureProps) {
         </div>
         {manage && !gone && (
           <Button
-            variant="outline"
-            color="red"
+            variant="default"
+            c="var(--fc-bad)"
             className="fc-compact"
             leftSection={<TrashIcon size={16} />}
             onClick={() => setDeleting(true)}

@@ -1,7 +1,8 @@
 import type { ChannelState } from '@flagcast/client';
 import { Button, Group, Stack, Title } from '@mantine/core';
 import { lazy, Suspense, useDeferredValue, useMemo, useState } from 'react';
-import { selectFeatures, selectPending, useChannelState, useLiveChannel } from '../api/live.js';
+import { useChannelState, useFeatures, usePendingChanges } from '@flagcast/client/react';
+import { useLiveChannel } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { FlagIcon, LockIcon, PlusIcon, SearchIcon } from '../shell/icons.js';
@@ -26,8 +27,8 @@ export function FeaturesPage() {
   const { channel } = useLiveChannel();
   const { environment } = usePlace();
   const rights = useRights();
-  const features = useChannelState(selectFeatures);
-  const pending = useChannelState(selectPending);
+  const features = useFeatures();
+  const pending = usePendingChanges();
   const loading = useChannelState(selectLoading);
   const [view, changeView] = useListView();
   const [paused, setPaused] = useState(false);

@@ -6,7 +6,7 @@ import type { Delivery } from './deliveries.js';
 import { stagesOf } from './delivery-table.js';
 
 /** From commit to the screen, one point an event, oldest on the left. */
-export function DeliveryPlot({ recent }: { readonly recent: readonly Delivery[] }) {
+export default function DeliveryPlot({ recent }: { readonly recent: readonly Delivery[] }) {
   const { t } = useTexts();
   const colors = usePlotColors();
   const data = useMemo<uPlot.AlignedData>(() => {

@@ -1,5 +1,5 @@
 import { Table, Text } from '@mantine/core';
-import { useChannelState, selectFeatures } from '../api/live.js';
+import { useFeatures } from '@flagcast/client/react';
 import { useTexts } from '../texts/texts.js';
 import type { Delivery } from './deliveries.js';
 
@@ -48,7 +48,7 @@ export function DeliveryFigures({ recent }: { readonly recent: readonly Delivery
 
 export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[] }) {
   const { t, format } = useTexts();
-  const features = useChannelState(selectFeatures);
+  const features = useFeatures();
   const cell = (ms: number | null): string => (ms === null ? '–' : format.number(Math.round(ms)));
   return (
     <Table.ScrollContainer minWidth={430}>

@@ -1,7 +1,7 @@
 import { UnstyledButton } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
 import type { ChannelStatus } from '@flagcast/client';
-import { selectStatus, useChannelState } from '../api/live.js';
+import { useConnectionStatus } from '@flagcast/client/react';
 import { type TextsValue, useTexts } from '../texts/texts.js';
 
 const FreshnessDrawer = lazy(async () => await import('./freshness-drawer.js'));
@@ -10,7 +10,7 @@ const FreshnessDrawer = lazy(async () => await import('./freshness-drawer.js'));
 export function FreshnessChip() {
   const texts = useTexts();
   const { t } = texts;
-  const status = useChannelState(selectStatus);
+  const status = useConnectionStatus();
   const [opened, setOpened] = useState(false);
   const words = describeStatus(status, texts);
   return (

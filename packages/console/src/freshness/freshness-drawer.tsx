@@ -1,13 +1,16 @@
-import { Drawer, Stack, Table, Text, Title } from '@mantine/core';
+import { Drawer, Skeleton, Stack, Table, Text, Title } from '@mantine/core';
 import type { ChannelState } from '@flagcast/client';
-import { useEffect, useState, useSyncExternalStore } from 'react';
-import { selectStatus, useChannelState, useLive, useLiveChannel } from '../api/live.js';
+import { lazy, Suspense, useEffect, useState, useSyncExternalStore } from 'react';
+import { useChannelState, useConnectionStatus } from '@flagcast/client/react';
+import { useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
+import { FaultBoundary } from '../shell/fault-boundary.js';
 import { useReturnFocus } from '../shell/use-return-focus.js';
 import { useTexts } from '../texts/texts.js';
-import { DeliveryPlot } from './delivery-plot.js';
 import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
 import { describeStatus } from './freshness-chip.js';
+
+const DeliveryPlot = lazy(async () => await import('./delivery-plot.js'));
 
 /** Where the screen's state comes from, how old it is, and how recent events came here. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
@@ -37,7 +40,11 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
         ) : (
           <>
             <DeliveryFigures recent={recent} />
-            <DeliveryPlot recent={recent} />
+            <FaultBoundary place="plot" fallback={null}>
+              <Suspense fallback={<Skeleton height={175} />}>
+                <DeliveryPlot recent={recent} />
+              </Suspense>
+            </FaultBoundary>
             <DeliveryTable recent={recent} />
           </>
         )}
@@ -49,14 +56,14 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
 function Facts() {
   const texts = useTexts();
   const { t, format } = texts;
-  const { line } = useLive();
+  const { lineView } = useLive();
   const { deliveries } = useLiveChannel();
-  const status = useChannelState(selectStatus);
+  const status = useConnectionStatus();
   const lagMs = useChannelState(selectLag);
   const { reconnects } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
   const { data: mode } = useSignInMode();
   const nowMs = useEverySecond();
-  const { heardAtMs, cursorAtMs, server, guarantee } = line.getView();
+  const { heardAtMs, cursorAtMs, server, guarantee } = lineView();
   const since = (atMs: number | null, inWords: (seconds: number) => string): string =>
     atMs === null ? t.freshness.notYet : inWords(Math.max(0, Math.round((nowMs - atMs) / 1_000)));
   const asOf =

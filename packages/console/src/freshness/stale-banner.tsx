@@ -1,12 +1,12 @@
 import { Alert, Button, Group } from '@mantine/core';
 import { useEffect } from 'react';
-import { selectStatus, useChannelState } from '../api/live.js';
+import { useConnectionStatus } from '@flagcast/client/react';
 import { useTexts } from '../texts/texts.js';
 
 /** Says that the screen is old, and makes it look so. */
 export function StaleBanner() {
   const { t, format } = useTexts();
-  const status = useChannelState(selectStatus);
+  const status = useConnectionStatus();
   const old = status.state === 'stale' || status.state === 'closed';
   useEffect(() => {
     document.documentElement.toggleAttribute('data-stale', old);
