@@ -27,6 +27,11 @@ const entries: readonly Entry[] = [
     load: async () => (await import('./uninstall.js')).uninstallCommand,
   },
   {
+    name: 'doctor',
+    summary: 'tell what is wrong with a database, and what mends it',
+    load: async () => (await import('./doctor.js')).doctorCommand,
+  },
+  {
     name: 'tail',
     summary: 'show the live events of a channel in a terminal',
     load: async () => (await import('./tail.js')).tailCommand,

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { type Auth, loadConfig, type ServeConfig } from '../config/config.js';
 import { demoUsers } from '../demo/people.js';
 import { startTraffic } from '../demo/traffic.js';
+import { logWarnings } from '../doctor/at-start.js';
 import { createFlagcast, type Flagcast } from '../flagcast.js';
 import { describeError, scrub } from '../describe.js';
 import { createLogger, logLifecycle } from '../log.js';
@@ -85,6 +86,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     logger.info({ event: 'server_listening', url });
     if (config.databaseUrl !== null) {
       await awaitPrepared(databaseUrl, { traffic, signal: shutdown.signal, logger });
+      void logWarnings(databaseUrl, logger);
     }
     if (shutdown.isRequested()) return;
     flagcast.start();

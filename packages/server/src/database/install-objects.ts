@@ -33,6 +33,23 @@ export const attachColumns: Readonly<Record<string, readonly string[]>> = {
   pending_change_entities: ['pending_change_id', 'entity', 'entity_id', 'created_at'],
 };
 
+/** What the view must have. */
+export const viewColumns = [
+  'source',
+  'event_id',
+  'project_id',
+  'environment_id',
+  'environment_key',
+  'entity',
+  'entity_id',
+  'action',
+  'created_at',
+  'xid',
+  'feature_id',
+  'pending_change_id',
+  'actor',
+] as const;
+
 /** The tables of the host that get the trigger. */
 export const wakeTables = ['audit_log', 'pending_changes', 'pending_change_entities'] as const;
 
@@ -92,6 +109,8 @@ export interface InstallState {
   readonly mayCreateInPublic: boolean;
   /** The contract's names that exist in schema public, whoever made them. */
   readonly publicNames: readonly string[];
+  /** The columns of flagcast.v_realtime_events, as it is. */
+  readonly viewColumns: readonly string[];
   /** Our objects that exist, as lines such as `view flagcast.v_realtime_events`. */
   readonly objects: readonly string[];
 }
@@ -152,6 +171,11 @@ SELECT json_build_object(
   'ownTables', (SELECT tables FROM made),
   'mayCreateSchema', has_database_privilege(current_database(), 'CREATE'),
   'mayCreateInPublic', coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM public_schema), false),
+  'viewColumns', (
+    SELECT coalesce(json_agg(a.attname), '[]') FROM own_relations o
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE o.name = 'v_realtime_events'
+  ),
   'publicNames', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM public_relations),
   'objects', (SELECT coalesce(json_agg(line ORDER BY place, line), '[]') FROM objects)
 )::text AS state`;

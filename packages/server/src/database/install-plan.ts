@@ -15,6 +15,7 @@ import {
   readInstallState,
   schemaName,
   versionTables,
+  viewColumns,
   type InstallState,
 } from './install-objects.js';
 import {
@@ -44,6 +45,8 @@ export interface InstallPlan {
   /** What whoever installs should know, a line each. */
   readonly notes: readonly string[];
 }
+
+const ownView = `view ${schemaName}.v_realtime_events`;
 
 /** Oldest PostgreSQL that we run on, as `server_version_num`. */
 const oldestServerVersion = 140_000;
@@ -75,7 +78,11 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   const newObjects = [...(state.schemaOwner === null ? [`schema ${schemaName}`] : []), ...made];
   return {
     creates: [
-      ...inOrder(newObjects.filter((object) => !state.objects.includes(object))),
+      ...inOrder(
+        newObjects.filter(
+          (object) => !state.objects.includes(object) || (object === ownView && lacksColumns(state)),
+        ),
+      ),
       ...roles.flatMap(({ creates }) => creates),
     ],
     grants: roles.flatMap(({ grants }) => grants),
@@ -132,7 +139,12 @@ async function missesSomething(client: pg.ClientBase, state: InstallState): Prom
   const version = versionOf(await readApplied(client, 'flagcast'));
   const publicVersion = state.ownTables ? versionOf(await readApplied(client, 'public')) : 0;
   const expected = [...objectsOf('flagcast', 0, version), ...objectsOf('public', 0, publicVersion)];
-  return expected.some((object) => !state.objects.includes(object));
+  return expected.some((object) => !state.objects.includes(object)) || (version > 0 && lacksColumns(state));
+}
+
+/** Somebody has made a view of their own in the place of ours. */
+function lacksColumns(state: InstallState): boolean {
+  return viewColumns.some((column) => !state.viewColumns.includes(column));
 }
 
 /**

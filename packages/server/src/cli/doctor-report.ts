@@ -1,0 +1,40 @@
+import type { Examination } from '../doctor/examine.js';
+import type { Finding, Level } from '../doctor/finding.js';
+
+const colorCodes: Readonly<Record<Level, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
+const mendWords = { sql: 'SQL: ', command: '$ ', advice: '' } as const;
+
+/** What doctor found, for people: a line for each finding, below it what it means and what mends it. */
+export function doctorReport(
+  { database, role, findings }: Examination & { readonly database: string },
+  { colors }: { readonly colors: boolean },
+): string {
+  const levelWidth = Math.max(...findings.map(({ level }) => level.length));
+  const idWidth = Math.max(...findings.map(({ id }) => id.length));
+  const indent = ' '.repeat(levelWidth + idWidth + 4);
+  const paint = (level: Level, text: string): string =>
+    colors ? `\x1b[${colorCodes[level]}m${text}\x1b[39m` : text;
+  const linesOf = ({ id, level, what, consequence, mend }: Finding): string[] => [
+    `${paint(level, level.padEnd(levelWidth))}  ${id.padEnd(idWidth)}  ${what}`,
+    ...(consequence === null ? [] : [`${indent}so: ${consequence}`]),
+    ...(mend === null ? [] : [`${indent}mend: ${mendWords[mend.kind]}${mend.text}`]),
+  ];
+  return [
+    `${database}${role === null ? '' : `, as role ${role}`}`,
+    '',
+    ...findings.flatMap(linesOf),
+    '',
+    summary(findings),
+    ...(findings.some(({ mend }) => mend?.kind === 'sql')
+      ? ['The SQL is for a superuser, or for the owner of what it is about.']
+      : []),
+  ].join('\n');
+}
+
+function summary(findings: readonly Finding[]): string {
+  const counts = (['error', 'warning', 'note'] as const).flatMap((level) => {
+    const count = findings.filter((finding) => finding.level === level).length;
+    return count === 0 ? [] : [`${count} ${level}${count === 1 ? '' : 's'}`];
+  });
+  return counts.length === 0 ? 'All is well.' : `${counts.join(', ')}.`;
+}

@@ -1,0 +1,35 @@
+import { allowsColors, loadDatabaseUrl } from '../config/config.js';
+import { examine } from '../doctor/examine.js';
+import { defineCommand } from './command.js';
+import { describeDatabase } from './connect.js';
+import { doctorReport } from './doctor-report.js';
+
+export const doctorCommand = defineCommand({
+  name: 'doctor',
+  help: `flagcast doctor --database-url URL [options]
+
+Looks at a database with the eyes of flagcast serve and tells what it finds: what it is attached to,
+which guarantee holds, what is missing, what that means, and the command or the SQL that mends it.
+Changes nothing. Use the same URL as flagcast serve, so that its role and its way are looked at.
+
+  --database-url URL  the database (env DATABASE_URL; no default)
+  --json              print everything as JSON (default: a line for each finding)
+
+Exit code 1 if there is an error; warnings and notes are none.`,
+  options: {
+    'database-url': { type: 'string' },
+    json: { type: 'boolean' },
+  },
+  run: async (values, environment) => {
+    const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
+    const database = describeDatabase(databaseUrl);
+    const { role, findings } = await examine(databaseUrl);
+    if (values.json === true) {
+      console.log(JSON.stringify({ database, role, findings }, null, 2));
+    } else {
+      const colors = process.stdout.isTTY && allowsColors(environment);
+      console.log(doctorReport({ database, role, findings }, { colors }));
+    }
+    if (findings.some(({ level }) => level === 'error')) process.exitCode = 1;
+  },
+});

@@ -1,0 +1,119 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { createTestFolder } from './database.js';
+import { unusedPort } from './relay.js';
+
+/** Whether a PgBouncer is installed. */
+export const hasPgBouncer = spawnSync('pgbouncer', ['--version']).status === 0;
+
+/** A PgBouncer of the test's own in front of a database. */
+export class PgBouncer {
+  readonly url: string;
+  readonly #process: ChildProcess;
+  readonly #folder: string;
+
+  private constructor(url: string, process: ChildProcess, folder: string) {
+    this.url = url;
+    this.#process = process;
+    this.#folder = folder;
+  }
+
+  static async start(databaseUrl: string, poolMode: 'session' | 'transaction'): Promise<PgBouncer> {
+    const { hostname, port, pathname, username, password } = new URL(databaseUrl);
+    const folder = await createTestFolder();
+    const ownPort = await unusedPort();
+    const file = path.join(folder, 'pgbouncer.ini');
+    const name = pathname.slice(1);
+    await writeFile(
+      file,
+      [
+        '[databases]',
+        `${name} = host=${hostname} port=${port} dbname=${name} user=${username} password=${password}`,
+        '[pgbouncer]',
+        'listen_addr = 127.0.0.1',
+        `listen_port = ${ownPort}`,
+        'unix_socket_dir =',
+        'auth_type = any',
+        `pool_mode = ${poolMode}`,
+        'ignore_startup_parameters = extra_float_digits',
+      ].join('\n'),
+    );
+    await chmod(file, 0o644);
+    // It refuses to run as root.
+    const as = process.geteuid?.() === 0 ? ['-u', 'postgres'] : [];
+    const child = spawn('pgbouncer', [...as, file], { stdio: ['ignore', 'ignore', 'pipe'] });
+    await new Promise<void>((resolve, reject) => {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        if (line.includes('process up')) resolve();
+      });
+      child.once('exit', (code) => reject(new Error(`pgbouncer ended with ${code ?? 'a signal'}`)));
+    });
+    const url = new URL(databaseUrl);
+    url.port = String(ownPort);
+    return new PgBouncer(url.toString(), child, folder);
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.#process, 'exit');
+    this.#process.kill('SIGTERM');
+    await ended;
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * A line to PostgreSQL that loses its notifications, as a session's are lost whose transactions go to
+ * various backends. Everything else passes.
+ */
+export class DeafLine {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(targetPort: number) {
+    this.#server = createServer((near) => {
+      const far = connect(targetPort, '127.0.0.1');
+      for (const socket of [near, far]) {
+        this.#sockets.add(socket);
+        socket.on('error', () => undefined);
+        socket.on('close', () => {
+          this.#sockets.delete(socket);
+          near.destroy();
+          far.destroy();
+        });
+      }
+      near.pipe(far);
+      let unread = Buffer.alloc(0);
+      far.on('data', (chunk: Buffer) => {
+        unread = Buffer.concat([unread, chunk]);
+        // A message is its type, a byte, and its length, which counts itself.
+        while (unread.length >= 5 && unread.length >= 1 + unread.readInt32BE(1)) {
+          const length = 1 + unread.readInt32BE(1);
+          if (unread.toString('latin1', 0, 1) !== 'A') near.write(unread.subarray(0, length));
+          unread = unread.subarray(length);
+        }
+      });
+    });
+  }
+
+  static async open(targetPort: number): Promise<DeafLine> {
+    const line = new DeafLine(targetPort);
+    line.#server.listen(0, '127.0.0.1');
+    await once(line.#server, 'listening');
+    return line;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+}
