@@ -156,6 +156,49 @@ describe('the succession', () => {
     expect(scene.server.upgrades.all).toHaveLength(1);
   });
 
+  it('a tab that is ahead of the next leader is brought what is new to it, and nothing again', async () => {
+    const { leader, follower, peer } = await scene.startPair();
+    const ahead = scene.openTab().client.channel(channelArguments);
+    await untilStatus(ahead, 'live');
+    const ids = record(ahead);
+    follower.setDeaf(true);
+    peer.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2', { cursor: 'c3' }));
+    await untilEvent(ahead, 'e2');
+    leader.crash();
+    follower.setDeaf(false);
+    const next = await scene.server.peers.next();
+    const missed = ['e1', 'e2', 'e3'].map((id) => event(id, 'f1'));
+    expect(await next.accept('c4', ...missed)).toBe('c1');
+    await untilEvent(ahead, 'e3');
+    expect(ids).toEqual(['e1', 'e2', 'e3']);
+    expect(scene.server.snapshots.all).toHaveLength(1);
+  });
+
+  it('waits until the server has seen the old connection end, but not for ever', async () => {
+    const { leader, peer } = await scene.startPair();
+    peer.socket.pause();
+    const closedAtMs = Date.now();
+    leader.client.close();
+    await scene.server.peers.next();
+    expect(Date.now() - closedAtMs).toBeGreaterThanOrEqual(990);
+  });
+
+  it('asks the next tab for one token, however often it lost its network meanwhile', async () => {
+    const leader = scene.openTab();
+    leader.client.channel(channelArguments);
+    await scene.server.peers.next();
+    let asked = 0;
+    const follower = scene.openTab({ getToken: () => `token${(asked += 1)}` });
+    follower.client.channel(channelArguments);
+    for (const type of ['offline', 'online', 'offline', 'online']) {
+      follower.fire(type);
+      await Promise.resolve();
+    }
+    leader.crash();
+    expect((await scene.server.peers.next()).token).toBe('token1');
+    expect(asked).toBe(1);
+  });
+
   it('goes on with a channel that the next tab does not have, from where the others are', async () => {
     const leader = scene.openTab();
     const prod = leader.client.channel(channelArguments);

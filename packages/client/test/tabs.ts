@@ -58,6 +58,8 @@ export interface Tab {
   readonly client: Client;
   /** Ends the tab as when its process is killed: nothing of it runs any more, and it tells nobody. */
   readonly crash: () => void;
+  /** Whether the tab hears nothing of the others, as when it is busy. */
+  readonly setDeaf: (deaf: boolean) => void;
   /** What the page gets, e.g. `pagehide`. */
   readonly fire: (type: string) => void;
 }
@@ -69,7 +71,7 @@ export class TestBrowser {
 
   open(options: ClientOptions, tabs: Partial<SharedTabsOptions> = {}): Tab {
     const own = {};
-    const life = { over: false };
+    const life = { over: false, deaf: false };
     const sockets: WebSocket[] = [];
     const page = new EventTarget();
     const bus = class implements TabBus {
@@ -78,7 +80,7 @@ export class TestBrowser {
       constructor(name: string) {
         this.#channel = new BroadcastChannel(name);
         this.#channel.onmessage = (event) => {
-          if (!life.over) this.onmessage?.(event as never);
+          if (!life.over && !life.deaf) this.onmessage?.(event as never);
         };
       }
       postMessage(message: unknown): void {
@@ -116,6 +118,7 @@ export class TestBrowser {
         }
         this.#locks.releaseAll(own);
       },
+      setDeaf: (deaf) => (life.deaf = deaf),
       fire: (type) => page.dispatchEvent(new Event(type)),
     };
     this.tabs.push(tab);

@@ -1,8 +1,8 @@
-import type { ClientMessage, ServerMessage, Snapshot } from '#protocol';
+import type { ClientMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
 import { FlagcastError } from '../flagcast-error.js';
 import type { WebSocketLike } from '../line.js';
 import { channelKey, type ChannelName } from '../request.js';
-import type { FollowerMessage, LeaderMessage, TabHello } from './messages.js';
+import type { FollowerMessage, LeaderMessage } from './messages.js';
 import { unavailable } from './network.js';
 
 /** This tab as it reaches the server through the leader: its client takes the leader for a server. */
@@ -39,11 +39,11 @@ interface Line {
 
 export function createFollower({ post, cursorsOf, snapshotOf, followed, changed }: FollowerParts): Follower {
   let leader: string | null = null;
-  let hello: TabHello | null = null;
+  let hello: HelloMessage | null = null;
   let line: Line | null = null;
   const requests = new Map<string, (answer: Snapshot | Error) => void>();
 
-  const deliver = (message: ServerMessage | TabHello): void => {
+  const deliver = (message: ServerMessage): void => {
     line?.socket.onmessage?.({ data: JSON.stringify(message) } as never);
   };
   const lose = (): void => {
@@ -61,6 +61,7 @@ export function createFollower({ post, cursorsOf, snapshotOf, followed, changed 
   const take = (text: string, own: Line, to: string): void => {
     const message = JSON.parse(text) as ClientMessage;
     if (message.type === 'ping') post({ type: 'ping', to });
+    // There is nothing to renew: the leader's token is in use.
     else if (message.type !== 'auth') {
       const { project_id: projectId, env = '' } = message;
       const key = channelKey(projectId, env);

@@ -3,7 +3,7 @@ import type { Channel } from '../channel.js';
 import type { FlagcastError } from '../flagcast-error.js';
 import { channelKey, type ChannelName } from '../request.js';
 import type { Unsent } from './follower.js';
-import type { FollowerMessage, LeaderMessage, Refusal, TabHello, Wish } from './messages.js';
+import type { FollowerMessage, LeaderMessage, Refusal, Wish } from './messages.js';
 import type { ChannelRecord } from './record.js';
 
 /** This tab as the others see it: it has the connection, and opens the channels that they want. */
@@ -37,7 +37,7 @@ interface Asking {
 const borrowTimeoutMs = 1_000;
 
 export function createLeader({ post, watch, openChannel, recordOf }: LeaderParts): Leader {
-  let hello: TabHello | null = null;
+  let hello: HelloMessage | null = null;
   let connected = false;
   /** What each tab wants, by its name. */
   const members = new Map<string, ReadonlyMap<string, Wish>>();
@@ -118,11 +118,8 @@ export function createLeader({ post, watch, openChannel, recordOf }: LeaderParts
     heard(message) {
       if ('features' in message) settle(channelKey(message.project_id, message.environment));
       else if ('source' in message) relay(message);
-      else if (message.type === 'hello') {
-        const shared: Partial<HelloMessage> = { ...message };
-        delete shared.token_expires_at;
-        hello = shared as TabHello;
-      } else if (message.type === 'caught_up') {
+      else if (message.type === 'hello') hello = message;
+      else if (message.type === 'caught_up') {
         settle(channelKey(message.project_id, message.environment));
       } else if (message.type === 'resync' || message.type === 'heartbeat') relay(message);
       else if (message.type === 'error' && 'environment' in message) relay(message);

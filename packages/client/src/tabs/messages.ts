@@ -35,9 +35,6 @@ export type FollowerMessage = { readonly from: string } & (
     }
 );
 
-/** Without the token's expiry: only the leader renews tokens. */
-export type TabHello = Omit<HelloMessage, 'token_expires_at'>;
-
 /** An error without its class, as it is cloned between tabs. */
 export interface Refusal {
   readonly code: string;
@@ -49,7 +46,7 @@ export type LeaderMessage = { readonly from: string } & (
   | {
       readonly type: 'leads';
       /** null while the leader is not connected. */
-      readonly hello: TabHello | null;
+      readonly hello: HelloMessage | null;
     }
   | { readonly type: 'relay'; readonly message: ServerMessage }
   | { readonly type: 'pong'; readonly to: string }
