@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
 import { whileLocked } from '../../packages/server/test/rest-company.js';
-import { button, cardOf, flip, giveReason, isLive, rowOf, switchOf } from './screen.js';
+import { button, cardOf, field, flip, giveReason, isLive, rowOf, switchOf } from './screen.js';
 import { at, billing, type Flag, listOf, pageOf, type Person, setStage, webShop } from './stage.js';
 
 const set = setStage();
@@ -134,6 +134,19 @@ it('of two who approve at once one wins, and the other is told who did', async (
   await loser.page.getByText(en.approvals.tooLate(decided)).waitFor();
   for (const { page } of [alice, root])
     await cardOf(page, 'bob', flag).getByText(decided, { exact: true }).waitFor();
+});
+
+it('a field that counts in prod, too, is asked for wherever it is edited', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const { page } = await stage.open('alice', pageOf(flag, 'dev'));
+  const form = page.getByRole('form', { name: en.feature.details });
+  await field(form, en.fields.rollout_key).fill('customer_id');
+  await button(form, en.approvals.request).click();
+  await giveReason(page, 'The same customer gets the same');
+  const card = page.getByRole('article');
+  await card.getByText('customer_id').waitFor();
+  await card.getByText(en.approvals.own).waitFor();
 });
 
 it('nobody is offered to approve what they asked for', async () => {

@@ -1,6 +1,7 @@
+import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { findOverflow, stillness } from './accessibility.js';
+import { findBarriers, findOverflow, stillness } from './accessibility.js';
 import type { ConsoleWindow } from './console-window.js';
 import { button, cardOf, field, flip, isLive, switchOf } from './screen.js';
 import { at, type Flag, listOf, pageOf, setStage, webShop } from './stage.js';
@@ -81,6 +82,22 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await page.getByRole('heading', { name: en.shell.notHere }).waitFor();
   await look('a page that is not there');
 }
+
+it.each(['light', 'dark'] as const)('axe finds nothing serious on any page, %s', async (theme) => {
+  const flag = await waitingFlag();
+  // Each with where it shows first: what is wrong in the frame is wrong on every page.
+  const found = new Map<string, string>();
+  const look = (page: Page) => async (what: string) => {
+    await stillness(page);
+    for (const barrier of await findBarriers(page)) found.set(barrier, found.get(barrier) ?? what);
+  };
+  const guest = await set.stage.open(null, '/', { theme });
+  await field(guest.page, en.signIn.username).waitFor();
+  await look(guest.page)('signing in');
+  const window = await set.stage.open('alice', '/', { theme });
+  await tour(window, flag, look(window.page));
+  expect([...found].map(([barrier, where]) => `${where}: ${barrier}`)).toEqual([]);
+});
 
 it('a phone switches and approves with a thumb', async () => {
   const flag = await waitingFlag();
