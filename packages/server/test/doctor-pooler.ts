@@ -7,8 +7,10 @@ import { createInterface } from 'node:readline';
 import { createTestFolder } from './database.js';
 import { unusedPort } from './relay.js';
 
+const program = 'pgbouncer';
+
 /** Whether a PgBouncer is installed. */
-export const hasPgBouncer = spawnSync('pgbouncer', ['--version']).status === 0;
+export const hasPgBouncer = spawnSync(program, ['--version']).status === 0;
 
 /** A PgBouncer of the test's own in front of a database. */
 export class PgBouncer {
@@ -45,7 +47,7 @@ export class PgBouncer {
     await chmod(file, 0o644);
     // It refuses to run as root.
     const as = process.geteuid?.() === 0 ? ['-u', 'postgres'] : [];
-    const child = spawn('pgbouncer', [...as, file], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(program, [...as, file], { stdio: ['ignore', 'ignore', 'pipe'] });
     await new Promise<void>((resolve, reject) => {
       createInterface({ input: child.stderr }).on('line', (line) => {
         if (line.includes('process up')) resolve();

@@ -162,6 +162,25 @@ describe('attached to a database that has the tables', () => {
       lines: ['created trigger flagcast_wake on public.audit_log', 'created view flagcast.v_realtime_events'],
     });
     expect(await dumpCatalogue(database.pool)).toEqual(whole);
+    await database.pool.query('GRANT SELECT ON flagcast.v_realtime_events TO pg_monitor WITH GRANT OPTION');
+    await database.pool.query(
+      'GRANT SELECT ON flagcast.v_realtime_events TO PUBLIC; DROP TRIGGER flagcast_wake ON audit_log',
+    );
+    const granted = await dumpCatalogue(database.pool);
+    const again = await onClient((client) => install(client));
+    expect(again.lines).toEqual([
+      'created trigger flagcast_wake on public.audit_log',
+      'granted SELECT ON TABLE flagcast.v_realtime_events TO PUBLIC',
+      'granted SELECT ON TABLE flagcast.v_realtime_events TO pg_monitor',
+    ]);
+    const grants = (lines: string[]): string[] =>
+      lines.filter((line) => /relation flagcast\.v_realtime/.test(line));
+    expect(
+      grants(await dumpCatalogue(database.pool))
+        .join()
+        .split(/[{},]/)
+        .toSorted(),
+    ).toEqual(grants(granted).join().split(/[{},]/).toSorted());
     await database.pool.query('DROP FUNCTION flagcast.wake CASCADE; DROP VIEW flagcast.v_realtime_events');
     expect((await onClient((client) => uninstall(client))).changed).toBe(true);
     expect(await dumpCatalogue(database.pool)).toEqual(before);

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { schemaName, versionTables } from './install-objects.js';
 
 /** One right that the server's role needs. */
-export interface Grant {
+interface Grant {
   /** How it is noted in the database, e.g. `table public.features`. */
   readonly name: string;
   /** What stands between GRANT and TO, or REVOKE and FROM. */

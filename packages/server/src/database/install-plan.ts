@@ -74,7 +74,10 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   const publicView = withTables ? await planTrack(client, 'public', repair) : nothing;
   const tracks = [tables, view, publicView];
   const made = tracks.flatMap(({ objects }) => objects);
-  const roles = await planRoles(client, { ...options, state, withTables, made });
+  const roles = [
+    ...(repair ? [await planKeptGrants(client, state)] : []),
+    ...(await planRoles(client, { ...options, state, withTables, made })),
+  ];
   const newObjects = [...(state.schemaOwner === null ? [`schema ${schemaName}`] : []), ...made];
   return {
     creates: [
@@ -180,6 +183,28 @@ async function planRoles(
     plans.push(await planRole(client, { name: role, state, withTables, made, makes: true }));
   }
   return plans;
+}
+
+/** Rights on the view that somebody gave by hand: they would be gone with the view that is dropped. */
+async function planKeptGrants(client: pg.ClientBase, state: InstallState): Promise<RolePlan> {
+  const recorded = (await readGrantedRoles(client, state)).map(({ name }) => name);
+  const { rows } = await client.query<{ right: string; option: string }>(
+    `SELECT format('%s ON TABLE ${schemaName}.v_realtime_events TO %s', x.privilege_type,
+        CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) AS "right",
+      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL aclexplode(c.relacl) x
+    WHERE n.nspname = '${schemaName}' AND c.relname = 'v_realtime_events'
+      AND x.grantee <> c.relowner AND pg_get_userbyid(x.grantee) <> ALL ($1::text[])
+    ORDER BY 1`,
+    [recorded],
+  );
+  return {
+    creates: [],
+    grants: rows.map(({ right }) => right),
+    statements: rows.map(({ right, option }) => `GRANT ${right}${option};`),
+    notes: [],
+  };
 }
 
 const kinds = ['schema', 'table', 'function', 'trigger', 'view'];

@@ -34,7 +34,7 @@ export async function readGrantedRoles(client: pg.ClientBase, state: InstallStat
 }
 
 /** Throws InstallError `role-unfit` for a name that no role of the server can have. */
-export function refuseRoleName(name: string): void {
+function refuseRoleName(name: string): void {
   const problem =
     name === '' || name.includes('\0')
       ? 'is not the name of a role'

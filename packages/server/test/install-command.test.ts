@@ -1,0 +1,83 @@
+import { randomBytes } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hasTerminals, RunningCommand, runCommand } from './command.js';
+import { createTestDatabase, type TestDatabase } from './database.js';
+
+let database: TestDatabase;
+let role: string;
+const cleanUps: (() => Promise<void>)[] = [];
+
+beforeEach(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  role = `reader_${randomBytes(4).toString('hex')}`;
+});
+
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  await database.pool.query(`DROP ROLE IF EXISTS ${role}`);
+  await database.drop();
+});
+
+const env = (): Record<string, string> => ({ DATABASE_URL: database.url });
+
+describe('flagcast install --role', () => {
+  it('lists what the role got, and tells how to use it without a password of anybody', async () => {
+    const { code, stdout, stderr } = await runCommand(['install', '--role', role], { env: env() });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toContain(`created role "${role}"\n`);
+    expect(stdout).toContain(`granted SELECT ON TABLE public.features TO "${role}"\n`);
+    // Flagcast's own tables hold hashes that its sign-in knows.
+    expect(stdout).toContain('is_superuser, password_hash) ON TABLE public.users');
+    expect(stdout).toContain(`ALTER ROLE "${role}" PASSWORD '...'\n`);
+    expect(stdout).toMatch(
+      new RegExp(
+        `DATABASE_URL=postgresql://${role}:PASSWORD@127\\.0\\.0\\.1:\\d+/${database.name} flagcast serve\\n$`,
+      ),
+    );
+    expect(stdout).not.toContain(new URL(database.url).password);
+    await database.pool.query(`DROP OWNED BY ${role}`);
+  });
+
+  it('refuses a name that is no role, and --dry-run with --yes', async () => {
+    const reserved = await runCommand(['install', '--role', 'pg_flagcast'], { env: env() });
+    expect(reserved).toMatchObject({ code: 1, stdout: '' });
+    expect(reserved.stderr).toMatch(/^flagcast: --role: "pg_flagcast" is one of PostgreSQL's own; .*\n$/);
+    const both = await runCommand(['install', '--dry-run', '--yes'], { env: env() });
+    expect(both).toMatchObject({ code: 2, stdout: '' });
+    expect(both.stderr).toMatch(/^flagcast: --dry-run .*--help\n$/);
+  });
+
+  it.skipIf(!hasTerminals)('shows the plan before it asks, and what uninstall would take back', async () => {
+    const ask = async (args: readonly string[], answer: string): Promise<string> => {
+      const command = new RunningCommand(args, { terminal: true, env: env() });
+      cleanUps.push(async () => await command.end());
+      command.type(`${answer}\n`);
+      return (await command.ended).stdout;
+    };
+    const shown = await ask(['install', '--role', role], 'n');
+    expect(shown.indexOf(`would create role "${role}"`)).toBeGreaterThanOrEqual(0);
+    expect(shown.indexOf('would grant pg_read_all_stats')).toBeLessThan(shown.indexOf('Install this in'));
+    const roles = async (): Promise<number | null> =>
+      (await database.pool.query('SELECT FROM pg_roles WHERE rolname = $1', [role])).rowCount;
+    expect(await roles()).toBe(0);
+    await ask(['install', '--role', role], 'y');
+    expect(await roles()).toBe(1);
+    expect(await ask(['uninstall'], 'n')).toContain(`would drop role ${role}`);
+    expect(await ask(['uninstall'], 'y')).toContain(`dropped role "${role}"`);
+    expect(await roles()).toBe(0);
+  });
+
+  it('tells on stderr of every attempt at a lock, and at the end of who holds it', async () => {
+    await database.pool.query('DROP TRIGGER flagcast_wake ON audit_log');
+    const holder = await database.pool.connect();
+    await holder.query('BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE');
+    const command = new RunningCommand(['install'], { env: env() });
+    cleanUps.push(async () => await command.end());
+    expect(await command.errorLine((line) => line.includes('Attempt 1 of 5'))).toMatch(
+      /^flagcast: Attempt 1 of 5: process \d+ \(role postgres, application test, idle in transaction, for \d+ s\), which holds a lock on public\.audit_log, is in the way; again in \d\.\d s$/,
+    );
+    await holder.query('COMMIT');
+    holder.release();
+    expect((await command.ended).code).toBe(0);
+  });
+});
