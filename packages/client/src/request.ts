@@ -1,7 +1,7 @@
 import { FlagcastError } from './flagcast-error.js';
 
 /** A channel in the words of the wire. */
-export type ChannelAddress = Record<'project_id' | 'env', string>;
+type ChannelAddress = Record<'project_id' | 'env', string>;
 
 export interface ChannelName {
   /** The project's id. */

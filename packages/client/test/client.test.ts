@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import type { EventMessage, Snapshot } from '@flagcast/protocol';
+import type { EventMessage, Snapshot } from '#protocol';
 import { describe, expect, it } from 'vitest';
 import { createClient, FlagcastError } from '../src/index.js';
 import { answerJson, caughtUp, channelName, event, feature } from './scripted-server.js';

@@ -1,4 +1,4 @@
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode } from '#protocol';
 import { describe, expect, it } from 'vitest';
 import {
   backoffMs,

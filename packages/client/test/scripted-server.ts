@@ -11,7 +11,7 @@ import type {
   PendingChange,
   ServerMessage,
   Snapshot,
-} from '@flagcast/protocol';
+} from '#protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
 
 export const channelName: ChannelName = { project_id: 'p1', environment: 'prod', environment_id: '7' };

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { ServerMessage } from '@flagcast/protocol';
+import type { ServerMessage } from '#protocol';
 import { expect, it } from 'vitest';
 import type { WebSocketClass } from '../src/index.js';
 import { answerJson, caughtUp, channelName, event, hello } from './scripted-server.js';

@@ -1,4 +1,4 @@
-import type { EventMessage } from '@flagcast/protocol';
+import type { EventMessage } from '#protocol';
 import { describe, expect, it } from 'vitest';
 import type { Channel } from '../src/index.js';
 import { caughtUp, channelName, event, feature } from './scripted-server.js';
