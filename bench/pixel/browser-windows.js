@@ -54,7 +54,9 @@ export async function openWindow(run, browser, name, prepare) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: 'en-GB' });
   context.setDefaultTimeout(showLimitMs);
   const page = await context.newPage();
-  page.on('pageerror', (error) => run.fail(new Error(`The page "${name}" failed: ${error.stack ?? error.message}`)));
+  page.on('pageerror', (error) =>
+    run.fail(new Error(`The page "${name}" failed: ${error.stack ?? error.message}`)),
+  );
   /** @type {Map<string, (shown: Shown) => void>} */
   const awaited = new Map();
   let offsetMs = 0;
