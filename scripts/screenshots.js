@@ -66,12 +66,12 @@ async function takePictures(demo, shoot, open) {
   await conflict.getByRole('button', { name: 'Take theirs' }).waitFor();
   await shoot(conflict, 'conflict');
 
-  const freshness = await open('alice', at('stage', 'features'));
+  const freshness = await open('alice', at('dev', 'features'));
   await freshness.locator('.fc-row [data-row-link]').first().waitFor();
   await freshness.locator('.fc-freshness[data-state=live]').click();
-  const keys = (await demo.features(shop, 'stage')).map(({ key }) => key);
+  const keys = (await demo.features(shop, 'dev')).map(({ key }) => key);
   for (const key of [...keys, ...keys]) {
-    await demo.change('bob', shop, 'stage', key, ({ enabled }) => ({ enabled: !enabled }));
+    await demo.change('bob', shop, 'dev', key, ({ enabled }) => ({ enabled: !enabled }));
   }
   await freshness.locator('.fc-numbers tbody tr').nth(19).waitFor();
   await shoot(freshness, 'freshness');

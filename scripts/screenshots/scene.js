@@ -33,7 +33,7 @@ export async function playScene(demo) {
   const requests = [
     ['dave', billing, 'dunning-schedule', 'Two big customers asked for it', { enabled: false }],
     ['bob', mobile, 'biometric-login', 'Stage has been fine for a week', {}],
-    ['alice', shop, 'cookie-banner', 'The lawyers have agreed', { default_value: 'strict' }],
+    ['alice', shop, 'free-shipping-threshold', 'Agreed with marketing', { default_value: '49' }],
     ['bob', shop, waitingFlag, 'The error rate went up after the last deployment', {}],
   ];
   for (const [person, project, wanted, reason, change] of requests) {

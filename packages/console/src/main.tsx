@@ -1,5 +1,8 @@
 import './shell/mantine-styles.js';
+import './shell/colours.css';
 import './shell/shell.css';
+import './sign-in/sign-in.css';
+import './freshness/freshness.css';
 import './features/features.css';
 import './feature/feature.css';
 import { createRoot } from 'react-dom/client';

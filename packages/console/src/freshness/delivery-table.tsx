@@ -51,7 +51,7 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
   const features = useFeatures();
   const cell = (ms: number | null): string => (ms === null ? '–' : format.number(Math.round(ms)));
   return (
-    <Table.ScrollContainer minWidth={430}>
+    <Table.ScrollContainer minWidth={340}>
       <Table fz="xs" className="fc-numbers fc-number-columns">
         <Table.Thead>
           <Table.Tr>
@@ -69,11 +69,11 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
             return (
               <Table.Tr key={id}>
                 <Table.Td>
-                  <Text size="xs" fw={600} truncate maw={170}>
+                  <Text size="xs" fw={600} truncate maw={{ base: 90, sm: 190 }}>
                     {features.get(featureId ?? '')?.name ?? t.approvals.deletedFeature}
                   </Text>
-                  <Text size="xs" c="dimmed">
-                    {type} · {format.timeWithSeconds(Date.parse(at ?? seenAt))}
+                  <Text size="xs" c="dimmed" title={type}>
+                    {format.timeWithSeconds(Date.parse(at ?? seenAt))}
                   </Text>
                 </Table.Td>
                 <Table.Td>{cell(seen)}</Table.Td>

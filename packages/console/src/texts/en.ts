@@ -200,7 +200,6 @@ export const en = {
     changedMeanwhile: (by: string | null) => `${by ?? 'Somebody'} changed this while you were editing`,
     conflictWhy: 'Both of you changed these fields. Choose before you save.',
     mine: 'Yours',
-    theirs: 'Theirs',
     theirsOf: (by: string | null) => (by === null ? 'Theirs' : by),
     keepMine: 'Keep mine',
     takeTheirs: 'Take theirs',
@@ -215,7 +214,6 @@ export const en = {
     history: 'History',
     keyWhy: 'What your code asks for. It never changes.',
     createdOff: 'It begins switched off in every environment.',
-    everyone: 'everybody',
   },
   fields: {
     id: 'Id',
