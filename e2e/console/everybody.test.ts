@@ -19,6 +19,8 @@ async function waitingFlag(): Promise<Flag> {
 /** Goes through everything that the console shows, and tells each time what is on the screen. */
 async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => Promise<void>): Promise<void> {
   const { page } = window;
+  // What fades has other colours on its way, and would have to be waited for.
+  await page.emulateMedia({ reducedMotion: 'reduce' });
   const escape = async (): Promise<void> => {
     await page.keyboard.press('Escape');
     await page.getByRole('dialog').waitFor({ state: 'hidden' });
