@@ -292,6 +292,21 @@ describe('a role of its own for the server', () => {
     await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
   });
 
+  it('that does not inherit is told what that costs, and what mends it', async () => {
+    const { pool } = host.database;
+    await pool.query(`CREATE ROLE ${role} LOGIN NOINHERIT`);
+    const { notes } = await onHost(async (client) => await install(client, { role }));
+    expect(notes).toHaveLength(1);
+    const mend = /of no use to it\. (REVOKE .*;) then run this again\.$/.exec(notes[0] ?? '')?.[1] ?? '';
+    await pool.query(mend);
+    await onHost(async (client) => {
+      expect(await install(client, { role })).toMatchObject({ changed: true, notes: [] });
+      expect(await install(client, { role })).toMatchObject({ changed: false, notes: [] });
+    });
+    await takeBack();
+    await pool.query(`DROP ROLE ${role}`);
+  });
+
   it('stays where it is in use elsewhere, which uninstall tells, with the statement that drops it later', async () => {
     await installRole();
     const { pool } = host.database;

@@ -51,6 +51,7 @@ interface RoleState {
   readonly exists: boolean;
   readonly superuser: boolean;
   readonly login: boolean;
+  readonly inherits: boolean;
   readonly mayCreateRoles: boolean;
 }
 
@@ -60,6 +61,7 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
        'exists', r.rolname IS NOT NULL,
        'superuser', coalesce(r.rolsuper, false),
        'login', coalesce(r.rolcanlogin, false),
+       'inherits', coalesce(r.rolinherit, true),
        'mayCreateRoles', me.rolsuper OR me.rolcreaterole
      )::text AS role
      FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1
@@ -131,6 +133,11 @@ export async function planRole(
     notes.push(`Role ${name} is a superuser: it may do everything. Give the server another one.`);
   } else if (role.exists && !role.login) {
     notes.push(`Role ${name} may not log in. If it is to: ALTER ROLE ${identifier} LOGIN;`);
+  }
+  if (role.exists && !role.inherits) {
+    notes.push(
+      `Role ${name} does not inherit, so pg_read_all_stats is of no use to it. REVOKE pg_read_all_stats FROM ${identifier}; ALTER ROLE ${identifier} INHERIT; then run this again.`,
+    );
   }
   if (role.exists && given.length === 0) return { creates: [], grants: [], statements: [], notes };
   const recorded = (await readGrantedRoles(client, state)).find((granted) => granted.name === name);
