@@ -191,8 +191,28 @@ describe('tail', () => {
         /^flagcast: stale since \d\d:\d\d:\d\d, connecting again \(close code 4002: said why\)$/,
       ),
       'flagcast: live',
-      'flagcast: The server refused: no more (close code 4503)',
+      'flagcast: Refused: no more (close code 4503)',
     ]);
+  });
+});
+
+describe('tail says that events are missing', () => {
+  it.each([
+    ['a WebSocket', true],
+    ['server-sent events', false],
+  ])('over %s', async (_line, webSockets) => {
+    const scripted = await ScriptedServer.open({ webSockets });
+    undo.push(async () => await scripted.close());
+    const tail = startTail({ url: scripted.url });
+    await tail.errorLine(watching);
+    (await scripted.connection()).send({
+      type: 'resync',
+      project_id: 'p',
+      environment: 'prod',
+      environment_id: '1',
+      reason: 'too_many_missed',
+    });
+    await tail.errorLine((line) => /events are missing here: .*too_many_missed/.test(line));
   });
 });
 

@@ -285,14 +285,15 @@ describe('a heartbeat', () => {
     const beat = await client.control('heartbeat', client.messages.length);
     expect(Object.keys(beat)).toStrictEqual(['type', 'cursor', 'timestamp']);
     expect(Math.abs(Date.parse(beat.timestamp) - Date.now())).toBeLessThan(5_000);
+    const cursor = await client.settled(database.pool);
     await client.close();
     const missed = {
       prod: await insertAudit(database.pool, prod),
       stage: await insertAudit(database.pool, stage),
     };
     const back = await connect();
-    await back.caughtUp(prod, beat.cursor);
-    await back.caughtUp(stage, beat.cursor);
+    await back.caughtUp(prod, cursor);
+    await back.caughtUp(stage, cursor);
     expect(back.events.map((event) => event.entity_id)).toStrictEqual([
       missed.prod.entityId,
       missed.stage.entityId,

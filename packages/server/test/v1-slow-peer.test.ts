@@ -2,17 +2,30 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FlagcastOptions } from '../src/flagcast.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import {
+  createTestCluster,
+  insertAudit,
+  seedProject,
+  type TestCluster,
+  type TestDatabase,
+  withClient,
+} from './database.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const highWaterBytes = 1_048_576;
 
+/**
+ * Its own, in which nobody else writes to the log: a cursor leaves out what has not reached the disk, and here
+ * that would be so much that it could not be brought one by one.
+ */
+let cluster: TestCluster;
 let database: TestDatabase;
 let token: string;
 
 beforeAll(async () => {
-  database = await createTestDatabase({ schema: 'tables' });
+  cluster = await createTestCluster({ autovacuum: 'off', wal_level: 'minimal', max_wal_senders: '0' });
+  database = await cluster.createDatabase({ schema: 'tables' });
   await withClient(database.url, async (client) => {
     await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
     await client.query(`ALTER DATABASE ${database.name} SET lock_timeout = '500ms'`);
@@ -20,7 +33,10 @@ beforeAll(async () => {
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
 });
 
-afterAll(async () => await database.drop());
+afterAll(async () => {
+  await database.drop();
+  await cluster.remove();
+});
 
 async function start(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
   const server = await startTestServer(database.url, options);

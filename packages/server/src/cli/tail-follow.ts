@@ -97,10 +97,14 @@ async function watch(options: FollowOptions, found: TailChannel): Promise<void> 
         // The others are the library's words for a lost connection.
         if (code >= 4000) farewell = ` (close code ${code}: ${printable(reason)})`;
       },
-      onResync: (reason) => {
-        say(`events are missing here: the server cannot bring all that were missed (${printable(reason)})`);
-      },
     }),
+  });
+  client.onMessage((message) => {
+    // The client takes a new snapshot and goes on, without a word about what a listing then lacks.
+    if (!('reason' in message)) return;
+    say(
+      `events are missing here: the server cannot bring all that were missed (${printable(message.reason)})`,
+    );
   });
 
   const channel = client.channel({ projectId: found.projectId, env: found.environmentKey });
