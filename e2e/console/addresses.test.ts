@@ -34,6 +34,23 @@ it('a link shows what it was copied from, also to who has to sign in first', asy
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
 });
 
+it('who follows a link while the address is still to follow the filter gets where the link leads', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const { page } = await stage.open('alice', listOf(flag, 'stage'));
+  await rowOf(page, flag).waitFor();
+  // The flag's page is still being loaded when the address of the list would be written.
+  await page.route('**/assets/feature-page-*.js', async (route) => {
+    const askedAtMs = await page.evaluate(() => performance.now());
+    await page.waitForFunction((fromMs) => performance.now() > fromMs + 500, askedAtMs);
+    await route.continue();
+  });
+  await page.getByRole('searchbox', { name: en.features.search }).fill(flag.name);
+  await page.getByRole('link', { name: flag.name, exact: true }).click();
+  await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
+  expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'stage'));
+});
+
 it('the address of a flag that is not there says so, and leads back', async () => {
   const { stage } = set;
   const { page } = await stage.open(

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'react';
-import { useSearchParams } from 'react-router';
+import { useLocation, useSearchParams } from 'react-router';
 import type { ListView, SortField, StateFilter } from './feature-list.js';
 
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
@@ -11,6 +11,7 @@ const addressDelayMs = 150;
 /** The table's view; the address keeps it, so that a link shows the same. */
 export function useListView(): readonly [ListView, (change: Partial<ListView>) => void] {
   const [parameters, setParameters] = useSearchParams();
+  const { pathname } = useLocation();
   const [view, setView] = useState(() => readView(parameters));
   const address = parameters.toString();
   /** The address as it was last read or written here: any other one is news. */
@@ -24,11 +25,13 @@ export function useListView(): readonly [ListView, (change: Partial<ListView>) =
     const next = writeView(view);
     if (next === known.current) return;
     const timer = setTimeout(() => {
+      // Whoever has followed a link, whose page is still being loaded, is not to be brought back.
+      if (window.location.pathname !== pathname) return;
       known.current = next;
       setParameters(next, { replace: true });
     }, addressDelayMs);
     return () => clearTimeout(timer);
-  }, [view, setParameters]);
+  }, [view, pathname, setParameters]);
   return [view, (change) => setView((before) => ({ ...before, ...change }))];
 }
 
