@@ -1,0 +1,126 @@
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type SeededProject,
+  type TestDatabase,
+} from '../packages/server/test/database.js';
+import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
+import { launchChromium } from './console/chromium.js';
+
+/** A page as a front-end engineer would write it: what happened, and how far it can be trusted. */
+const pageScript = `
+import { createClient } from '@flagcast/client';
+import { sharedTabs } from '@flagcast/client/tabs';
+
+const { token, userId, projectId } = Object.fromEntries(new URLSearchParams(location.search));
+const client = createClient({ url: '/', getToken: () => token, shareTabs: sharedTabs({ userId }) });
+const channel = client.channel({ projectId, env: 'prod' });
+const show = () => (document.querySelector('output').textContent = channel.getState().status.state);
+channel.subscribe(show);
+channel.onEvent(({ entity_id }) => {
+  document.querySelector('ol').append(Object.assign(document.createElement('li'), { textContent: entity_id }));
+});
+`;
+
+let browser: Browser;
+let database: TestDatabase;
+let server: TestServer;
+let script: string;
+let project: SeededProject;
+/** Connections that the server has now. */
+let open = 0;
+/** And has had. */
+let opened = 0;
+
+beforeAll(async () => {
+  [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
+  server = await startTestServer(database.url);
+  server.flagcast.lifecycle.on('connection:opened', () => {
+    open += 1;
+    opened += 1;
+  });
+  server.flagcast.lifecycle.on('connection:closed', () => (open -= 1));
+  project = await seedProject(database.pool);
+  const bundle = await build({
+    stdin: { contents: pageScript, resolveDir: path.dirname(fileURLToPath(import.meta.url)) },
+    bundle: true,
+    format: 'esm',
+    write: false,
+  });
+  script = bundle.outputFiles[0]?.text ?? '';
+});
+
+afterAll(async () => {
+  await browser.close();
+  await server.close();
+  await database.drop();
+});
+
+/** A browser of somebody's, in which the server's origin has the page. */
+async function openBrowser(): Promise<BrowserContext> {
+  const context = await browser.newContext({ baseURL: server.httpUrl });
+  onTestFinished(async () => await context.close());
+  await context.route('**/page?*', async (route) => {
+    const body = `<!doctype html><title>page</title><output></output><ol></ol><script type="module" src="/page.js"></script>`;
+    await route.fulfill({ contentType: 'text/html', body });
+  });
+  await context.route('**/page.js', async (route) => {
+    await route.fulfill({ contentType: 'text/javascript', body: script });
+  });
+  return context;
+}
+
+async function openTab(context: BrowserContext, token: string, userId: string): Promise<Page> {
+  const page = await context.newPage();
+  const { projectId } = project;
+  await page.goto(`/page?${new URLSearchParams({ token, userId, projectId }).toString()}`);
+  await page.getByText('live', { exact: true }).waitFor();
+  return page;
+}
+
+/** Writes an event, and waits until the page shows it. */
+async function happens(...pages: readonly Page[]): Promise<string> {
+  const { entityId } = await insertAudit(database.pool, {
+    projectId: project.projectId,
+    environmentId: project.environments.prod,
+  });
+  for (const page of pages) await page.getByText(entityId).waitFor();
+  return entityId;
+}
+
+it('the tabs of a browser share one connection, and the next tab goes on when the leading one is closed', async () => {
+  const { token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 600_000 });
+  const context = await openBrowser();
+  const before = opened;
+  const first = await openTab(context, token, 'erin');
+  const second = await openTab(context, token, 'erin');
+  const third = await openTab(context, token, 'erin');
+  expect(opened - before).toBe(1);
+  const events = [await happens(first, second, third), await happens(first, second, third)];
+
+  await first.close();
+  // Whoever is next, and whatever it took: each of these comes, once.
+  for (let count = 0; count < 5; count += 1) events.push(await happens());
+  events.push(await happens(second, third));
+  await second.close();
+  events.push(await happens(third));
+  expect(await third.getByRole('listitem').allTextContents()).toEqual(events);
+  expect(opened - before).toBe(3);
+  expect(open).toBe(1);
+});
+
+it('the tabs of another user share nothing with them', async () => {
+  const { token } = await createUser(database.pool, 'frank', { superuser: true, ttlMs: 600_000 });
+  const { token: other } = await createUser(database.pool, 'grace', { superuser: true, ttlMs: 600_000 });
+  const context = await openBrowser();
+  const before = opened;
+  const tabs = [await openTab(context, token, 'frank'), await openTab(context, other, 'grace')];
+  expect(opened - before).toBe(2);
+  await happens(...tabs);
+});
