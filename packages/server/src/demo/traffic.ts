@@ -13,7 +13,7 @@ export interface TrafficOptions {
   readonly pool?: pg.Pool;
   /** The same seed on the same rows does the same things. Default: another one each time. */
   readonly seed?: number;
-  /** The mean pause between two actions, in milliseconds; none is longer than three times this. Default 2500. */
+  /** The mean pause between two actions, in milliseconds; none is longer than three times this. Default 450. */
   readonly meanIntervalMs?: number;
   /** Told what was done, e.g. `bob switched on "Guest checkout" in Web shop, dev`, and of trouble. Must not throw. */
   readonly onAction?: (line: string) => void;
@@ -24,15 +24,16 @@ export interface Traffic {
   stop(): Promise<void>;
 }
 
-const defaultMeanIntervalMs = 2_500;
+/** Nobody sees more than one environment at a time: of nine, each then has something new about every 4 s. */
+const defaultMeanIntervalMs = 450;
 
 /** How often each action is chosen, in relation to the others. */
 const weights: readonly (readonly [Action, number])[] = [
   [toggle, 34],
   [editValue, 13],
   [editPart, 16],
-  [requestChange, 14],
-  [approveChange, 8],
+  [requestChange, 17],
+  [approveChange, 12],
   [rejectChange, 3],
   [cancelChange, 2],
   [createExperiment, 5],
