@@ -32,17 +32,9 @@ export interface OpenChange {
   readonly may_cancel: boolean;
 }
 
-interface Row {
-  readonly id: string;
-  readonly project_id: string;
-  readonly project: string;
-  readonly environment_id: string;
-  readonly environment: string;
-  readonly environment_name: string;
-  readonly requested_by: string;
-  readonly created_at: string;
+/** As the database has it: what it asks for is still to be read. */
+interface Row extends Omit<OpenChange, 'reason' | 'entities' | 'may_decide' | 'may_cancel'> {
   readonly change: unknown;
-  readonly own: boolean;
   readonly entities: readonly {
     readonly entity: string;
     readonly entity_id: string;
