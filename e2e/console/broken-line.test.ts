@@ -116,6 +116,8 @@ it('a server that is killed and comes back is picked up again by the open pages'
   for (const window of [alice, bob, activity]) {
     window.forgiveOutage();
     await isLive(window.page);
+    // All of the page has been loaded: browsers do not ask again for a part that they could not get.
+    await window.page.waitForLoadState('networkidle');
   }
   await server?.kill();
   for (const page of pages) await staleChip(page).waitFor();

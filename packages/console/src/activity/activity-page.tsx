@@ -1,7 +1,7 @@
 import type { EventMessage } from '@flagcast/client';
 import { Alert, Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
-import { Suspense, useMemo, useState } from 'react';
+import { lazy, Suspense, useMemo, useState } from 'react';
 import { useActivity, useFeatures } from '@flagcast/client/react';
 import { useLiveChannel } from '../api/live.js';
 import { useEventCount, useHeld } from '../features/use-held.js';
@@ -16,9 +16,8 @@ import { MoreBelow } from './more-below.js';
 import { PauseButton } from './pause-button.js';
 import { useRecentEvents } from './recent-events.js';
 import { type HistoryFilter, useHistory } from './use-history.js';
-import { lazily } from '../shell/lazily.js';
 
-const ActivityChart = lazily(async () => await import('./activity-chart.js'));
+const ActivityChart = lazy(async () => await import('./activity-chart.js'));
 /** Title and picture, in pixels: nothing jumps when it comes. */
 const chartHeight = 134;
 

@@ -1,6 +1,6 @@
 import type { ChannelState, FeatureState } from '@flagcast/client';
 import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@mantine/core';
-import { Suspense, useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 import { Link, useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLiveChannel } from '../api/live.js';
@@ -15,9 +15,8 @@ import { FeatureHistory } from './feature-history.js';
 import { FeatureParts } from './feature-parts.js';
 import { FeatureWaiting } from './feature-waiting.js';
 import { FieldValue } from './field-value.js';
-import { lazily } from '../shell/lazily.js';
 
-const DeleteDialog = lazily(async () => await import('./delete-dialog.js'));
+const DeleteDialog = lazy(async () => await import('./delete-dialog.js'));
 
 const selectLoading = (state: ChannelState): boolean => state.status.state === 'connecting';
 

@@ -1,6 +1,6 @@
 import type { ChannelState } from '@flagcast/client';
 import { Button, Group, Stack, Title } from '@mantine/core';
-import { Suspense, useDeferredValue, useMemo, useState } from 'react';
+import { lazy, Suspense, useDeferredValue, useMemo, useState } from 'react';
 import { useChannelState, useFeatures, usePendingChanges } from '@flagcast/client/react';
 import { useLiveChannel } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
@@ -15,9 +15,8 @@ import { FeaturesToolbar } from './features-toolbar.js';
 import { LoadingRows } from './loading-rows.js';
 import { useEventCount, useHeld } from './use-held.js';
 import { useListView } from './use-list-view.js';
-import { lazily } from '../shell/lazily.js';
 
-const CreateDialog = lazily(async () => await import('../feature/create-dialog.js'));
+const CreateDialog = lazy(async () => await import('../feature/create-dialog.js'));
 
 const selectLoading = (state: ChannelState): boolean =>
   state.status.state === 'connecting' && state.features.size === 0;

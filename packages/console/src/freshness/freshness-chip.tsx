@@ -1,11 +1,10 @@
 import { UnstyledButton } from '@mantine/core';
-import { Suspense, useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 import type { ChannelStatus } from '@flagcast/client';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { type TextsValue, useTexts } from '../texts/texts.js';
-import { lazily } from '../shell/lazily.js';
 
-const FreshnessDrawer = lazily(async () => await import('./freshness-drawer.js'));
+const FreshnessDrawer = lazy(async () => await import('./freshness-drawer.js'));
 
 /** How far the screen can be trusted, always in sight; a click tells why. */
 export function FreshnessChip() {

@@ -1,6 +1,6 @@
 import { Drawer, Skeleton, Stack, Table, Text, Title } from '@mantine/core';
 import type { ChannelState } from '@flagcast/client';
-import { Suspense, useEffect, useState, useSyncExternalStore } from 'react';
+import { lazy, Suspense, useEffect, useState, useSyncExternalStore } from 'react';
 import { useChannelState, useConnectionStatus } from '@flagcast/client/react';
 import { useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
@@ -9,9 +9,8 @@ import { useReturnFocus } from '../shell/use-return-focus.js';
 import { useTexts } from '../texts/texts.js';
 import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
 import { describeStatus } from './freshness-chip.js';
-import { lazily } from '../shell/lazily.js';
 
-const DeliveryPlot = lazily(async () => await import('./delivery-plot.js'));
+const DeliveryPlot = lazy(async () => await import('./delivery-plot.js'));
 
 /** Where the screen's state comes from, how old it is, and how recent events came here. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {

@@ -1,5 +1,5 @@
 import { Button, Center, Loader, Stack, Text, Title } from '@mantine/core';
-import { type ReactNode, Suspense, useMemo } from 'react';
+import { lazy, type ReactNode, Suspense, useMemo } from 'react';
 import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
 import { LiveChannelProvider } from '../api/live.js';
 import { useMe, useProjects } from '../api/queries.js';
@@ -12,11 +12,10 @@ import { Keyboard } from './keyboard.js';
 import { describeError } from './messages.js';
 import { PlaceContext, placePath } from './place.js';
 import { ShellFrame } from './shell-frame.js';
-import { lazily } from './lazily.js';
 
-const FeaturePage = lazily(async () => await import('../feature/feature-page.js'));
-const ApprovalsPage = lazily(async () => await import('../approvals/approvals-page.js'));
-const ActivityPage = lazily(async () => await import('../activity/activity-page.js'));
+const FeaturePage = lazy(async () => await import('../feature/feature-page.js'));
+const ApprovalsPage = lazy(async () => await import('../approvals/approvals-page.js'));
+const ActivityPage = lazy(async () => await import('../activity/activity-page.js'));
 
 export function Pages() {
   return (
