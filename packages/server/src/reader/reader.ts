@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
+import { isPooled } from '../database/pooler.js';
 import { backoffMs, discardSession, openSession } from '../database/session.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import { durableSeen, type Position } from '../events/position.js';
@@ -88,6 +89,10 @@ export class EventReader {
   #xmin = 0n;
   #history: History | null = null;
   #client: pg.Client | null = null;
+  /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
+  #keepsStatements = true;
+  /** Whether each read tells the history it belongs to, because it may change while the connection lasts. */
+  #tellsHistory = false;
   #trigger: Trigger | null = 'poll';
   /** On the clock of performance.now(): hints must not put the poll off, which also observes the floor. */
   #pollDueAtMs = 0;
@@ -106,6 +111,11 @@ export class EventReader {
       queryTimeoutMs: 30_000,
       ...options,
     };
+  }
+
+  /** Whether the database is a replica: what a hint of its primary tells of may not have arrived there yet. */
+  get readsReplica(): boolean {
+    return this.#history !== null && this.#history.timeline === null;
   }
 
   /** How many delivered events are remembered because a read may bring them again. */
@@ -200,13 +210,17 @@ export class EventReader {
       queryTimeoutMs: this.#options.queryTimeoutMs,
     });
     try {
-      await client.query(sessionSettings);
+      const pooled = await isPooled(client);
+      if (!pooled) await client.query(sessionSettings);
       const answer = await client.query<[string, string | null]>({
         text: historyStatement,
         rowMode: 'array',
       });
       const [database = '', timeline = null] = answer.rows[0] ?? [];
-      this.#compareHistory({ database, timeline, id: historyId(database, timeline) });
+      this.#compareHistory(database, timeline);
+      this.#keepsStatements = !pooled;
+      // A pooler may lead to another server, and a replica be promoted, without a word.
+      this.#tellsHistory = pooled || timeline === null;
     } catch (error) {
       discardSession(client);
       throw error;
@@ -222,19 +236,27 @@ export class EventReader {
   }
 
   /** Transaction ids only mean something within one history; see what became of ours. */
-  #compareHistory(history: History): void {
+  #compareHistory(database: string, timeline: string | null): void {
     const before = this.#history;
+    if (before?.database === database && before.timeline === timeline) return;
+    const history = { database, timeline, id: historyId(database, timeline) };
     this.#history = history;
     if (before === null || this.#watermark === null) return;
     if (before.database !== history.database) {
       this.#restart(`another database answers: ${history.database} in place of ${before.database}`);
-    } else if (before.timeline !== history.timeline) {
+    } else {
       // A standby took over. Transactions that it had not received are gone, and their ids are handed
       // out again, below the watermark.
       this.#restart(
         `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`,
       );
     }
+  }
+
+  #noteHistory(row: readonly (string | null)[] = []): void {
+    if (!this.#tellsHistory) return;
+    const [database, timeline = null] = row.slice(-2);
+    if (typeof database === 'string') this.#compareHistory(database, timeline);
   }
 
   #restart(reason: string): void {
@@ -250,7 +272,9 @@ export class EventReader {
     const answer = await client.query<(string | null)[]>({ text: positionStatement, rowMode: 'array' });
     const watermark = rewound(toPosition(answer.rows[0] ?? []).xmin);
     // What has been committed above that watermark is not news either: it is only remembered.
-    const { snapshotXmax } = this.#absorb(await this.#select(client, watermark), watermark);
+    const rows = await this.#select(client, watermark);
+    this.#noteHistory(rows[0]);
+    const { snapshotXmax } = this.#absorb(rows, watermark);
     this.#watermark = watermark;
     this.#options.onBatch(this.#batch([], snapshotXmax, watermark));
     this.#options.lifecycle.emit('reader:started', {
@@ -267,6 +291,11 @@ export class EventReader {
     const observing = trigger === 'poll' ? this.#observeFloor(client) : null;
     const selecting = this.#select(client, watermark);
     const [floor, rows] = await Promise.all([observing, selecting]);
+    this.#noteHistory(rows[0]);
+    if (this.#watermark === null) {
+      this.#trigger = 'poll';
+      return;
+    }
     // From here to onBatch nothing waits and nothing can fail: what is marked as delivered is delivered.
     const { fresh, eventRows, snapshotXmax, wentBack } = this.#absorb(rows, watermark);
     if (wentBack) {
@@ -289,7 +318,7 @@ export class EventReader {
   async #observeFloor(client: pg.Client): Promise<string> {
     const { allowanceMs, lookBackMs, lifecycle } = this.#options;
     const answer = await client.query<[string, string, string]>({
-      name: 'flagcast_floor',
+      ...(this.#keepsStatements ? { name: 'flagcast_floor' } : {}),
       text: floorStatement,
       values: [allowanceMs, lookBackMs],
       rowMode: 'array',
@@ -306,9 +335,11 @@ export class EventReader {
   async #select(client: pg.Client, watermark: Watermark): Promise<(string | null)[][]> {
     // All rows of a transaction show at once, so one whose rows were delivered has no more to give:
     // leaving it out saves reading it again while an older transaction holds the watermark back.
+    const { view, embedState } = this.#options;
     const delivered = this.#delivered.size > maxLeftOut ? [] : [...this.#delivered.xids()].map(String);
     const answer = await client.query<(string | null)[]>({
-      ...readStatement(this.#options.view, this.#options.embedState),
+      ...(this.#keepsStatements ? { name: 'flagcast_read' } : {}),
+      ...readStatement(view, embedState, this.#tellsHistory),
       values: [watermark.value.toString(), this.#floor, delivered],
     });
     return answer.rows;

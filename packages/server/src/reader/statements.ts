@@ -14,13 +14,13 @@ export const isoUtc = (expression: string): string =>
  */
 export const sessionSettings = `SET plan_cache_mode = force_generic_plan; SET jit = off`;
 
+const historyColumns = `
+  (SELECT system_identifier::text || '/' || oid::text
+    FROM pg_control_system(), pg_database WHERE datname = current_database()),
+  (SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END)`;
+
 /** Which history this database has: another cluster or timeline has other transaction ids. */
-export const historyStatement = `
-SELECT
-  (SELECT system_identifier FROM pg_control_system())::text
-  || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())::text,
-  CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
-`;
+export const historyStatement = `SELECT ${historyColumns}`;
 
 export const positionColumns = `
   pg_snapshot_xmin(pg_current_snapshot())::text,
@@ -49,13 +49,19 @@ export function toPosition(row: readonly (string | null)[]): SnapshotPosition {
  * look-back before that. Where this role may not see other sessions, or they are on another server
  * (a replica), the look-back alone. Autovacuum and replication senders write no rows.
  *
+ * A replica may be hours behind: what it has yet to replay was committed after what it replayed last or,
+ * while it has replayed nothing since it was started, after the checkpoint that it was started from.
+ *
  * $1 allowance, $2 look-back, both in milliseconds. Answers the floor, whether sessions were
  * visible, and the age of the oldest open transaction in milliseconds.
  */
 export const floorStatement = `
 WITH observed AS MATERIALIZED (
   SELECT
-    clock_timestamp() AS clock,
+    CASE WHEN pg_is_in_recovery() THEN least(
+      clock_timestamp(),
+      coalesce(pg_last_xact_replay_timestamp(), (SELECT checkpoint_time FROM pg_control_checkpoint()))
+    ) ELSE clock_timestamp() END AS clock,
     $1::float8 * interval '1 millisecond' AS allowance,
     $2::float8 * interval '1 millisecond' AS look_back,
     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
@@ -138,13 +144,13 @@ export function unseenRows(view: string): string {
 /**
  * One read: one statement, hence one snapshot. Parameters as for `unseenRows`. Always answers at least
  * one row, which tells the snapshot's own position; event columns are null where there is no event.
+ * With `tellsHistory` the last two columns are those of `historyStatement`.
  */
-export function readStatement(view: string, embedState: boolean): QueryArrayConfig {
+export function readStatement(view: string, embedState: boolean, tellsHistory = false): QueryArrayConfig {
   return {
-    name: 'flagcast_read',
     rowMode: 'array',
     text: `
-SELECT ${positionColumns}, ${eventColumns(embedState)}
+SELECT ${positionColumns}, ${eventColumns(embedState)}${tellsHistory ? `, ${historyColumns}` : ''}
 FROM (SELECT 1) AS always
 LEFT JOIN (${unseenRows(view)}) v ON true
 ORDER BY ${eventOrder}
