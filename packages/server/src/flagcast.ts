@@ -26,10 +26,16 @@ import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { WakeListener } from './reader/listener.js';
 import { EventReader } from './reader/reader.js';
+import { RepeatedHint } from './reader/repeated-hint.js';
 
 export interface FlagcastOptions {
   /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
   databaseUrl: string;
+  /**
+   * Only for LISTEN, where `databaseUrl` leads through a pooler that pools by transaction or to a replica:
+   * `postgresql://...` straight to the primary. Default: `databaseUrl`.
+   */
+  listenUrl?: string | null;
   /** How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL. */
   auth: { secret: string } | { jwksUrl: string };
   /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
@@ -137,7 +143,12 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     onHistoryLost: () => broadcaster.forget(),
     pollIntervalMs,
   });
-  const listener = new WakeListener({ databaseUrl, lifecycle, onWake: () => reader.wake() });
+  const hints = new RepeatedHint({ wake: () => reader.wake(), readsReplica: () => reader.readsReplica });
+  const listener = new WakeListener({
+    databaseUrl: options.listenUrl ?? databaseUrl,
+    lifecycle,
+    onWake: () => hints.hint(),
+  });
   const door = new Door({
     verifier: createTokenVerifier(options.auth),
     access,
@@ -246,6 +257,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     close: async () => {
       closing ??= (async () => {
         sweeper.stop();
+        hints.stop();
         // All at once: a look-up that is under way may take as long as the peers.
         await Promise.all([
           peers.drain(drainTimeoutMs),

@@ -24,6 +24,8 @@ export interface LifecycleEvents {
   'reader:history-lost': [{ reason: string }];
   'listener:listening': [{ channel: string }];
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
+  /** No hint can come by this way; told once for each reason, and looked at again from time to time. */
+  'listener:deaf': [{ reason: 'pooler' | 'replica'; what: string; mend: string }];
   'batch:broadcast': [{ events: number; channels: number; deliveries: number }];
   'connection:opened': [{ connectionId: number; userId: string; dialect: string }];
   'connection:closed': [

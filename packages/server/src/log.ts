@@ -60,6 +60,7 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     },
     'listener:listening': (listening) => logger.info({ event: 'listener_listening', ...listening }),
     'listener:failed': (failed) => failedAttempt('listener_failed', failed),
+    'listener:deaf': (deaf) => logger.warn({ event: 'listener_deaf', ...deaf }),
     'batch:broadcast': (batch) => logger.debug({ event: 'batch_broadcast', ...batch }),
     'connection:opened': (opened) => logger.info({ event: 'connection_opened', ...opened }),
     'connection:closed': (closed) => {

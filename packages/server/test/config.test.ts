@@ -20,6 +20,7 @@ describe('the settings of serve', () => {
   it('has a default for everything but the data of an attached database', () => {
     expect(loadConfig({ FLAGCAST_DATA_DIR: '/data' }, {})).toEqual({
       databaseUrl: null,
+      listenUrl: null,
       auth: null,
       port: 8080,
       host: '127.0.0.1',
@@ -40,6 +41,7 @@ describe('the settings of serve', () => {
       PORT: '0',
       HOST: '::1',
       FLAGCAST_POLL_INTERVAL: '250ms',
+      FLAGCAST_LISTEN_URL: 'postgresql://u:hunter2@primary/flags',
       FLAGCAST_ALLOWED_ORIGINS: 'https://a.example.com, http://b.example.com:8080,null',
       FLAGCAST_QUERY_TOKEN: 'allow',
       FLAGCAST_DATA_DIR: '/data',
@@ -48,6 +50,7 @@ describe('the settings of serve', () => {
     };
     expect(loadConfig(environment, {})).toEqual({
       databaseUrl: database.DATABASE_URL,
+      listenUrl: 'postgresql://u:hunter2@primary/flags',
       auth: { secret },
       port: 0,
       host: '::1',
@@ -88,6 +91,7 @@ describe('the settings of serve', () => {
   it.each([
     ['DATABASE_URL', 'mysql://u:hunter2@db/x', 'postgresql://'],
     ['DATABASE_URL', 'hunter2', 'postgresql://'],
+    ['FLAGCAST_LISTEN_URL', 'hunter2', 'postgresql://'],
     ['DATABASE_URL', 'postgres://u:hunter2@db:port/x', 'postgresql://'],
     // Served as if it were not set, this one would be another database, and silently.
     ['DATABASE_URL', '', 'it is empty'],
@@ -110,6 +114,7 @@ describe('the settings of serve', () => {
     const [line = '', ...others] = problems({
       [name]: value,
       ...(name === 'DATABASE_URL' ? { FLAGCAST_JWT_SECRET: secret } : {}),
+      ...(name === 'FLAGCAST_LISTEN_URL' ? database : {}),
     });
     expect(others).toEqual([]);
     expect(line).toMatch(new RegExp(`^${name}: `));
@@ -137,6 +142,12 @@ describe('the settings of serve', () => {
       'FLAGCAST_JWT_SECRET',
       'FLAGCAST_QUERY_TOKEN',
       'PORT',
+    ]);
+  });
+
+  it('wants no listening without a database', () => {
+    expect(problems({ FLAGCAST_LISTEN_URL: database.DATABASE_URL })).toEqual([
+      expect.stringMatching(/^FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL/),
     ]);
   });
 

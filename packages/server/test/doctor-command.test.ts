@@ -6,7 +6,7 @@ import { openSession } from '../src/database/session.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
 import { createTestCluster, type TestCluster } from './database.js';
 import { createPatient, type Patient } from './doctor-patient.js';
-import { DeafLine, hasPgBouncer, PgBouncer } from './doctor-pooler.js';
+import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
 import { unusedPort } from './relay.js';
 
 let cluster: TestCluster;
@@ -104,10 +104,11 @@ describe('flagcast doctor', () => {
 });
 
 describe('LISTEN', () => {
-  const listen = async (url: string): Promise<Finding> => {
+  const listen = async (url: string, listenUrl: string | null = null): Promise<Finding> => {
     const client = await openSession({ databaseUrl: url, applicationName: 'test', queryTimeoutMs: 5_000 });
     try {
-      return await checkListen(url, await readFacts(client), 300);
+      const options = { databaseUrl: url, listenUrl, timeoutMs: 300 };
+      return await checkListen(client, await readFacts(client), options);
     } finally {
       await client.end();
     }
@@ -120,9 +121,29 @@ describe('LISTEN', () => {
     url.port = String(line.port);
     expect(await listen(url.toString())).toMatchObject({
       level: 'warning',
-      mend: { kind: 'advice', text: expect.stringContaining('connect past the pooler') as string },
+      mend: { kind: 'advice', text: expect.stringContaining('set FLAGCAST_LISTEN_URL') as string },
     });
     expect(await listen(patient.url)).toMatchObject({ level: 'ok' });
+    expect(await listen(url.toString(), patient.url)).toMatchObject({
+      level: 'ok',
+      what: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
+    });
+    expect(await listen(patient.url, url.toString())).toMatchObject({
+      level: 'warning',
+      what: expect.stringContaining('FLAGCAST_LISTEN_URL hears nothing') as string,
+    });
+  });
+
+  it('is found wanting where FLAGCAST_LISTEN_URL leads to another database, or nowhere, without the password', async () => {
+    const url = new URL(patient.url);
+    url.pathname = '/postgres';
+    expect((await listen(patient.url, url.toString())).what).toMatch(/leads to another database/);
+    url.pathname = '/nowhere';
+    const { stdout } = await runCommand(['doctor'], {
+      env: { DATABASE_URL: patient.url, FLAGCAST_LISTEN_URL: url.toString() },
+    });
+    expect(stdout).toMatch(/LISTEN by FLAGCAST_LISTEN_URL could not be tried \(.*3D000/);
+    expect(stdout).not.toContain('hunter');
   });
 
   it.skipIf(!hasPgBouncer)(
@@ -132,7 +153,7 @@ describe('LISTEN', () => {
         ['transaction', 'warning'],
         ['session', 'ok'],
       ] as const) {
-        const pooler = await PgBouncer.start(patient.url, mode);
+        const pooler = await PgBouncer.start(patient.url, { poolMode: mode });
         cleanUps.push(async () => await pooler.stop());
         expect({ mode, ...(await listen(pooler.url)) }).toMatchObject({ mode, level });
       }

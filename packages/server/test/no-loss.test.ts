@@ -1,62 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterEach, describe, expect, it } from 'vitest';
-import {
-  createTestCluster,
-  createTestDatabase,
-  insertAudit,
-  seedProject,
-  type TestDatabase,
-  withClient,
-} from './database.js';
-import { PlainClient } from './plain-client.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createTestCluster, createTestDatabase, type TestDatabase, withClient } from './database.js';
+import type { PlainClient } from './plain-client.js';
+import { nextEvent, startTestServer, type TestServer } from './server.js';
+import { compare, watch, type WatchedChannel } from './watched.js';
 import { runWriters } from './writers.js';
-
-interface WatchedChannel {
-  readonly projectId: string;
-  readonly environmentId: string;
-}
-
-/** Six channels, each watched by a client that was written to the specification. */
-async function watch(database: TestDatabase, server: TestServer): Promise<Map<WatchedChannel, PlainClient>> {
-  const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
-  const clients = new Map<WatchedChannel, PlainClient>();
-  for (let project = 0; project < 2; project += 1) {
-    const { projectId, environments } = await seedProject(database.pool);
-    for (const environmentId of Object.values(environments)) {
-      const query = { project_id: projectId, env_id: environmentId };
-      clients.set({ projectId, environmentId }, await PlainClient.connect(server.wsUrl, query, { token }));
-    }
-  }
-  return clients;
-}
-
-/**
- * Compares every client with the database, which knows what was committed: each event is named by its
- * entity_id. A last event in each channel tells when everything before it must have arrived.
- */
-async function compare(
-  database: TestDatabase,
-  clients: Map<WatchedChannel, PlainClient>,
-): Promise<{ committed: number; lost: number; repeated: number; foreign: number }> {
-  const result = { committed: 0, lost: 0, repeated: 0, foreign: 0 };
-  for (const [channel, client] of clients) {
-    const last = await insertAudit(database.pool, { ...channel, entityId: randomUUID() });
-    await client.received((message) => message.entity_id === last.entityId);
-    const { rows } = await database.pool.query<{ entity_id: string }>(
-      'SELECT entity_id FROM audit_log WHERE project_id = $1 AND environment_id = $2',
-      [channel.projectId, channel.environmentId],
-    );
-    const committed = new Set(rows.map((row) => row.entity_id));
-    const received = new Set(client.messages.map((message) => message.entity_id));
-    result.committed += committed.size;
-    result.repeated += client.messages.length - received.size;
-    for (const entityId of committed) if (!received.has(entityId)) result.lost += 1;
-    for (const entityId of received) if (!committed.has(entityId)) result.foreign += 1;
-  }
-  return result;
-}
 
 /** The specification's query, taken literally, every 50 ms; returns how many events it never saw. */
 async function runLiteralPoller(databaseUrl: string, until: Promise<unknown>): Promise<number> {

@@ -14,29 +14,35 @@ export interface TestServer {
   readonly httpUrl: string;
   /** `ws://127.0.0.1:port/api/ws` */
   readonly wsUrl: string;
+  /** What became of LISTEN. */
+  readonly listening: LifecycleEvents['listener:listening' | 'listener:deaf'][0];
   close(): Promise<void>;
 }
 
-/** A real server on a free port, reading `databaseUrl`; ready when events flow. */
+/** A real server on a free port, reading `databaseUrl`; ready when events flow, and come with their hints if they can. */
 export async function startTestServer(
   databaseUrl: string,
   options: Partial<FlagcastOptions> = {},
 ): Promise<TestServer> {
   const flagcast = createFlagcast({ databaseUrl, auth: { secret: testSecret }, ...options });
   const started = nextEvent(flagcast.lifecycle, 'reader:started');
-  const listening = nextEvent(flagcast.lifecycle, 'listener:listening');
+  const listening = Promise.race([
+    nextEvent(flagcast.lifecycle, 'listener:listening'),
+    nextEvent(flagcast.lifecycle, 'listener:deaf'),
+  ]);
   const http = createServer(flagcast.requestListener);
   flagcast.attach(http);
   http.listen(0, '127.0.0.1');
   await once(http, 'listening');
   flagcast.start();
-  await Promise.all([started, listening]);
+  const [, heard] = await Promise.all([started, listening]);
   const { port } = http.address() as AddressInfo;
   return {
     flagcast,
     http,
     httpUrl: `http://127.0.0.1:${port}`,
     wsUrl: `ws://127.0.0.1:${port}/api/ws`,
+    listening: heard,
     async close() {
       await flagcast.close();
       http.closeAllConnections();

@@ -1,4 +1,4 @@
-import { allowsColors, loadDatabaseUrl } from '../config/config.js';
+import { allowsColors, loadDatabaseUrl, loadListenUrl } from '../config/config.js';
 import { examine } from '../doctor/examine.js';
 import { defineCommand } from './command.js';
 import { describeDatabase } from './connect.js';
@@ -15,6 +15,9 @@ Changes nothing. Use the same URL as flagcast serve, so that its role and its wa
   --database-url URL  the database (env DATABASE_URL; no default)
   --json              print everything as JSON (default: a line for each finding)
 
+Environment:
+  FLAGCAST_LISTEN_URL  where LISTEN goes, as for flagcast serve (default: to the database's URL)
+
 Exit code 1 if there is an error; warnings and notes are none.`,
   options: {
     'database-url': { type: 'string' },
@@ -23,7 +26,7 @@ Exit code 1 if there is an error; warnings and notes are none.`,
   run: async (values, environment) => {
     const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
     const database = describeDatabase(databaseUrl);
-    const { role, findings } = await examine(databaseUrl);
+    const { role, findings } = await examine(databaseUrl, { listenUrl: loadListenUrl(environment) });
     if (values.json === true) {
       console.log(JSON.stringify({ database, role, findings }, null, 2));
     } else {

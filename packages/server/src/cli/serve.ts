@@ -34,6 +34,8 @@ embedded PostgreSQL and fills it with a demo.
 Environment:
   FLAGCAST_JWT_SECRET   the HS256 secret of the tokens, at least 32 bytes   } one of them with a database,
   FLAGCAST_JWKS_URL     the address of the keys of the tokens (JWK Set)     } never both
+  FLAGCAST_LISTEN_URL   the same database straight at its primary, only for LISTEN, where the database's URL
+                        leads through a pooler by transaction or to a replica (default: the database's URL)
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for

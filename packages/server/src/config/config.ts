@@ -23,6 +23,8 @@ export type Auth = { readonly secret: string } | { readonly jwksUrl: string };
 export interface ServeConfig {
   /** The database to attach to; null: the embedded PostgreSQL in `dataDir`. */
   readonly databaseUrl: string | null;
+  /** Where LISTEN goes; null: to `databaseUrl`. */
+  readonly listenUrl: string | null;
   /** Null only without a `databaseUrl`: then the secret that is kept in `dataDir`. */
   readonly auth: Auth | null;
   /** 0: a free one. */
@@ -56,6 +58,7 @@ const limit = wholeNumber(1, 1_000_000);
 /** Each setting by its variable, with the flag of the same meaning where there is one. */
 const settings = {
   DATABASE_URL: { flag: 'databaseUrl', schema: parsed(parseDatabaseUrl) },
+  FLAGCAST_LISTEN_URL: { flag: null, schema: parsed(parseDatabaseUrl) },
   PORT: { flag: 'port', schema: wholeNumber(0, 65_535) },
   HOST: { flag: 'host', schema: parsed(parseHost) },
   FLAGCAST_JWT_SECRET: { flag: null, schema: parsed(parseSecret) },
@@ -95,8 +98,14 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
       'Nothing says how to check tokens: set FLAGCAST_JWT_SECRET to the secret that signs them (at least 32 bytes), or FLAGCAST_JWKS_URL to the address of their keys',
     );
   }
+  if (reading.isSet('FLAGCAST_LISTEN_URL') && !reading.isSet('DATABASE_URL')) {
+    reading.report(
+      'FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL, too, or unset FLAGCAST_LISTEN_URL',
+    );
+  }
   const config: ServeConfig = {
     databaseUrl,
+    listenUrl: reading.value('FLAGCAST_LISTEN_URL'),
     auth,
     port: reading.value('PORT') ?? 8080,
     host: reading.value('HOST') ?? '127.0.0.1',
@@ -144,6 +153,18 @@ export function loadDatabaseUrl(environment: Environment, flags: Flags): string 
     ]);
   }
   return databaseUrl;
+}
+
+/**
+ * Where LISTEN goes when it does not go to the database's own URL; null where nothing is said.
+ *
+ * @throws ConfigError when what is given is no URL of a PostgreSQL database.
+ */
+export function loadListenUrl(environment: Environment): string | null {
+  const reading = new Reading(environment, {});
+  const listenUrl = reading.value('FLAGCAST_LISTEN_URL');
+  reading.finish();
+  return listenUrl;
 }
 
 /** Whether a terminal may be written to in colours (no-color.org). */

@@ -6,15 +6,15 @@ import { discardSession } from './session.js';
  * its own making. Then each transaction may be another session's, and what outlives one is met by strangers.
  */
 export async function isPooled(client: pg.Client): Promise<boolean> {
-  // Known to every released version of the driver, but not to its types.
+  // The driver's types do not know of it.
   const { processID: told } = client as pg.Client & { readonly processID: number | null };
   return told !== (await backendPid(client));
 }
 
 /**
  * Whether what one session notifies reaches another one that listens, by this way. `listener` is an open
- * session, `openOther` opens another one by the same way, which is closed again. Leaves nothing in
- * sessions that others get next. Rejects with what the database throws.
+ * session, `openOther` opens another one by the same way, which is closed again. Looks at the process ids
+ * first, so that no session is left listening that others get next. Rejects with what the database throws.
  */
 export async function isHeard(
   listener: pg.Client,

@@ -18,6 +18,8 @@ export interface ExamineOptions {
   readonly queryTimeoutMs?: number;
   /** Whether to open two more connections and see whether LISTEN works. Default true. */
   readonly listen?: boolean;
+  /** Where LISTEN goes. Default null: to the database's URL. */
+  readonly listenUrl?: string | null;
   /** This machine's clock, in milliseconds since the epoch. */
   readonly now?: () => number;
 }
@@ -35,6 +37,7 @@ export interface Examination {
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
   const { oldTransactionMs = 60_000, queryTimeoutMs = 10_000, listen = true, now = Date.now } = options;
+  const listenUrl = options.listenUrl ?? null;
   const startedAtMs = performance.now();
   let client: pg.Client | null = null;
   try {
@@ -46,7 +49,14 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
       role: facts.role,
       findings: [
         connected,
-        ...(await runChecks(client, facts, { databaseUrl, oldTransactionMs, queryTimeoutMs, listen, now })),
+        ...(await runChecks(client, facts, {
+          databaseUrl,
+          listenUrl,
+          oldTransactionMs,
+          queryTimeoutMs,
+          listen,
+          now,
+        })),
       ],
     };
   } catch (error) {
@@ -68,7 +78,7 @@ async function runChecks(
   facts: Facts,
   options: Required<ExamineOptions> & { readonly databaseUrl: string },
 ): Promise<Finding[]> {
-  const { databaseUrl, oldTransactionMs, queryTimeoutMs, listen, now } = options;
+  const { databaseUrl, listenUrl, oldTransactionMs, queryTimeoutMs, listen, now } = options;
   const findings: Finding[] = [];
   const checks: Readonly<Record<string, () => Finding | Finding[] | Promise<Finding | Finding[]>>> = {
     version: () => checkVersion(facts),
@@ -85,7 +95,12 @@ async function runChecks(
           wake: () => checkWake(facts),
         }
       : {}),
-    ...(listen ? { listen: async () => await checkListen(databaseUrl, facts, queryTimeoutMs) } : {}),
+    ...(listen
+      ? {
+          listen: async () =>
+            await checkListen(client, facts, { databaseUrl, listenUrl, timeoutMs: queryTimeoutMs }),
+        }
+      : {}),
     index: async () => await checkIndexes(client),
     // What keeps the reader from reading has been told by then.
     cost: async () =>

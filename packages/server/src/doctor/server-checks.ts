@@ -38,8 +38,10 @@ export function checkReplica({ replica }: Facts): Finding {
     level: 'note',
     what: 'a replica',
     consequence:
-      'nothing wakes the reader here, so changes come with the poll and as late as the replica is; features cannot be changed through it',
-    mend: advice('attach to the primary, if its load allows'),
+      'changes come as late as the replica is, and with the poll unless FLAGCAST_LISTEN_URL leads to the primary; features cannot be changed through it',
+    mend: advice(
+      'attach to the primary, if its load allows; or set FLAGCAST_LISTEN_URL to the primary, whose notifications then wake the reader',
+    ),
   };
 }
 

@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
-import { backoffMs, discardSession, openSession } from '../database/session.js';
-import type { Lifecycle } from '../lifecycle.js';
+import { isHeard, isPooled } from '../database/pooler.js';
+import { backoffMs, discardSession, openSession, type SessionOptions } from '../database/session.js';
+import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
 
 export interface WakeListenerOptions {
-  /** `postgresql://...`; LISTEN needs a session of its own and does not work through a transaction pooler. */
+  /** `postgresql://...`; LISTEN needs a session of its own on a primary: no transaction pooler, no replica. */
   databaseUrl: string;
   /** The NOTIFY channel. Default `flagcast`. */
   channel?: string;
@@ -11,10 +13,29 @@ export interface WakeListenerOptions {
   probeIntervalMs?: number;
   /** How long it may take to answer, in milliseconds. Default 5,000. */
   probeTimeoutMs?: number;
+  /** How often to look whether LISTEN works after all where it does not, in milliseconds. Default 60,000. */
+  deafRetryMs?: number;
   lifecycle: Lifecycle;
   /** Called for every hint, and after every (re)connect, since hints were missed meanwhile. */
   onWake: () => void;
 }
+
+type Deafness = LifecycleEvents['listener:deaf'][0];
+
+const mend = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
+
+const deafnesses = {
+  pooler: {
+    reason: 'pooler',
+    what: 'LISTEN hears nothing through a pooler that pools by transaction: changes come with the next poll instead of at once',
+    mend,
+  },
+  replica: {
+    reason: 'replica',
+    what: 'a replica takes no LISTEN: changes come with the next poll instead of at once',
+    mend,
+  },
+} as const satisfies Record<string, Deafness>;
 
 /**
  * Hears the hints of the triggers. A hint carries nothing and may be lost or repeated: it only
@@ -28,7 +49,13 @@ export class WakeListener {
   #running: Promise<void> | null = null;
 
   constructor(options: WakeListenerOptions) {
-    this.#options = { channel: 'flagcast', probeIntervalMs: 15_000, probeTimeoutMs: 5_000, ...options };
+    this.#options = {
+      channel: 'flagcast',
+      probeIntervalMs: 15_000,
+      probeTimeoutMs: 5_000,
+      deafRetryMs: 60_000,
+      ...options,
+    };
   }
 
   start(): void {
@@ -38,16 +65,29 @@ export class WakeListener {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#interrupt?.();
+    // A database that does not answer must not hold up the shutdown.
+    this.#close();
     await this.#running;
   }
 
   async #run(): Promise<void> {
     let attempts = 0;
+    let told: Deafness | null = null;
     while (!this.#isStopped()) {
       try {
-        const client = await this.#listen();
+        const client = await this.#connect();
+        const deafness = await this.#whyDeaf(client);
+        if (this.#isStopped()) break;
+        if (deafness === null) await this.#listen(client);
+        else if (deafness !== told) this.#options.lifecycle.emit('listener:deaf', deafness);
         attempts = 0;
-        await this.#holdOpen(client);
+        told = deafness;
+        if (deafness === null) {
+          await this.#holdOpen(client);
+        } else {
+          this.#close();
+          await this.#pause(this.#options.deafRetryMs);
+        }
       } catch (error) {
         if (this.#isStopped()) break;
         attempts += 1;
@@ -59,25 +99,45 @@ export class WakeListener {
         });
         await this.#pause(retryInMs);
       } finally {
-        if (this.#client !== null) discardSession(this.#client);
-        this.#client = null;
+        this.#close();
       }
     }
   }
 
-  async #listen(): Promise<pg.Client> {
-    const { databaseUrl, channel, probeTimeoutMs, lifecycle, onWake } = this.#options;
-    const client = await openSession({
-      databaseUrl,
-      applicationName: 'flagcast listener',
-      queryTimeoutMs: probeTimeoutMs,
+  async #connect(): Promise<pg.Client> {
+    return (this.#client = await openSession(this.#session));
+  }
+
+  #close(): void {
+    if (this.#client !== null) discardSession(this.#client);
+    this.#client = null;
+  }
+
+  get #session(): SessionOptions {
+    const { databaseUrl, probeTimeoutMs } = this.#options;
+    return { databaseUrl, applicationName: 'flagcast listener', queryTimeoutMs: probeTimeoutMs };
+  }
+
+  /** Null where LISTEN works. A pooler takes it without a word, and leaves it in a session that others get next. */
+  async #whyDeaf(client: pg.Client): Promise<Deafness | null> {
+    const { rows } = await client.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
+    if (rows[0]?.replica === 'true') return deafnesses.replica;
+    if (!(await isPooled(client))) return null;
+    const heard = await isHeard(client, async () => await openSession(this.#session), {
+      channel: `flagcast_test_${randomBytes(8).toString('hex')}`,
+      timeoutMs: this.#options.probeTimeoutMs,
     });
-    this.#client = client;
-    client.on('notification', () => onWake());
+    return heard ? null : deafnesses.pooler;
+  }
+
+  async #listen(client: pg.Client): Promise<void> {
+    const { channel, lifecycle, onWake } = this.#options;
+    client.on('notification', (notification) => {
+      if (notification.channel === channel) onWake();
+    });
     await client.query(`LISTEN ${client.escapeIdentifier(channel)}`);
     lifecycle.emit('listener:listening', { channel });
     onWake();
-    return client;
   }
 
   /** Probes until the connection is lost (throws) or the listener is stopped (returns). */

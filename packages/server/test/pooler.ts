@@ -4,32 +4,38 @@ import { chmod, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { findAccount } from '../src/database/embedded-account.js';
+import { freePort } from '../src/database/embedded-process.js';
 import { createTestFolder } from './database.js';
-import { unusedPort } from './relay.js';
 
 const program = 'pgbouncer';
 
 /** Whether a PgBouncer is installed. */
 export const hasPgBouncer = spawnSync(program, ['--version']).status === 0;
 
+export interface PgBouncerOptions {
+  readonly poolMode: 'session' | 'transaction';
+  /** How many sessions of PostgreSQL all clients share. Default 20. */
+  readonly poolSize?: number;
+}
+
 /** A PgBouncer of the test's own in front of a database. */
 export class PgBouncer {
   readonly url: string;
-  readonly #process: ChildProcess;
   readonly #folder: string;
+  #process: ChildProcess | null = null;
 
-  private constructor(url: string, process: ChildProcess, folder: string) {
+  private constructor(url: string, folder: string) {
     this.url = url;
-    this.#process = process;
     this.#folder = folder;
   }
 
-  static async start(databaseUrl: string, poolMode: 'session' | 'transaction'): Promise<PgBouncer> {
+  static async start(databaseUrl: string, options: PgBouncerOptions): Promise<PgBouncer> {
     const { hostname, port, pathname, username, password } = new URL(databaseUrl);
     const folder = await createTestFolder();
-    const ownPort = await unusedPort();
-    const file = path.join(folder, 'pgbouncer.ini');
+    const ownPort = await freePort();
     const name = pathname.slice(1);
+    const file = path.join(folder, 'pgbouncer.ini');
     await writeFile(
       file,
       [
@@ -40,30 +46,52 @@ export class PgBouncer {
         `listen_port = ${ownPort}`,
         'unix_socket_dir =',
         'auth_type = any',
-        `pool_mode = ${poolMode}`,
+        `pool_mode = ${options.poolMode}`,
+        `default_pool_size = ${options.poolSize ?? 20}`,
         'ignore_startup_parameters = extra_float_digits',
       ].join('\n'),
     );
     await chmod(file, 0o644);
+    const url = new URL(databaseUrl);
+    url.port = String(ownPort);
+    const pooler = new PgBouncer(url.toString(), folder);
+    await pooler.#launch();
+    return pooler;
+  }
+
+  /** Breaks every connection, to both sides; the port stays the same. */
+  async restart(): Promise<void> {
+    await this.#end();
+    await this.#launch();
+  }
+
+  async stop(): Promise<void> {
+    await this.#end();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  async #launch(): Promise<void> {
     // It refuses to run as root.
-    const as = process.geteuid?.() === 0 ? ['-u', 'postgres'] : [];
-    const child = spawn(program, [...as, file], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const account = await findAccount();
+    const as = account === null ? [] : ['-u', account.name];
+    const child = spawn(program, [...as, path.join(this.#folder, 'pgbouncer.ini')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.#process = child;
     await new Promise<void>((resolve, reject) => {
       createInterface({ input: child.stderr }).on('line', (line) => {
         if (line.includes('process up')) resolve();
       });
       child.once('exit', (code) => reject(new Error(`pgbouncer ended with ${code ?? 'a signal'}`)));
     });
-    const url = new URL(databaseUrl);
-    url.port = String(ownPort);
-    return new PgBouncer(url.toString(), child, folder);
   }
 
-  async stop(): Promise<void> {
+  async #end(): Promise<void> {
+    if (this.#process === null) return;
     const ended = once(this.#process, 'exit');
     this.#process.kill('SIGTERM');
     await ended;
-    await rm(this.#folder, { recursive: true, force: true });
+    this.#process = null;
   }
 }
 
