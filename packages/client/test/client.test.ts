@@ -155,6 +155,7 @@ describe('resume', () => {
       ...channelName,
       cursor: 'c9',
       features: [feature('f1'), feature('f3')],
+      embedded_state: true,
       pending_changes: [],
     };
     peer.send({ type: 'resync', ...channelName, reason: 'too_many_missed' });

@@ -10,6 +10,7 @@ const snapshot: Snapshot = {
   ...channelName,
   cursor: 'c0',
   features: [feature('f1'), feature('f2')],
+  embedded_state: true,
   pending_changes: [pendingChange('p1', ['f1', 'f2'])],
 };
 const featuresKey = ['features', 'p1', 'prod'];

@@ -59,6 +59,7 @@ function filledChannel(): { store: Store; channel: Channel } {
     ...channelName,
     cursor: 'c0',
     features: [feature('f1'), feature('f2')],
+    embedded_state: true,
     pending_changes: [pendingChange('p1', ['f1'])],
   });
   const channel = { ...channelArguments, ...store.view, toSnapshot: () => null, close: () => undefined };

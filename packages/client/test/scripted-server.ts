@@ -157,6 +157,8 @@ export function hello(changes: Partial<HelloMessage> = {}): HelloMessage {
     heartbeat_interval_ms: 15_000,
     max_channels: 32,
     guarantee: 'exact',
+    guarantee_reason: 'installed',
+    overlap_ms: null,
     embedded_state: true,
     ...changes,
   };
@@ -176,7 +178,13 @@ export class ScriptedServer {
   readonly snapshots = new Queue<IncomingMessage>();
   readonly streams = new Queue<{ request: IncomingMessage; response: ServerResponse }>();
   readonly upgrades = new Queue<IncomingMessage>();
-  snapshot: Snapshot = { ...channelName, cursor: 'c0', features: [feature('f1')], pending_changes: [] };
+  snapshot: Snapshot = {
+    ...channelName,
+    cursor: 'c0',
+    embedded_state: true,
+    features: [feature('f1')],
+    pending_changes: [],
+  };
   /** In place of the snapshot. */
   answerSnapshot: Answer | null = null;
   /** In place of an open stream. */

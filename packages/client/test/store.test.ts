@@ -11,6 +11,7 @@ function filled(errors: unknown[] = []): Store {
     ...channelName,
     cursor: 'c0',
     features: [feature('f1'), feature('f2')],
+    embedded_state: true,
     pending_changes: [pendingChange('p1', ['f1', 'f2'])],
   });
   return store;
@@ -120,7 +121,7 @@ describe('what an event does', () => {
     const seen: string[] = [];
     store.view.onEvent(({ id }) => seen.push(id));
     store.apply(event('e1', 'f1'));
-    store.replace({ ...channelName, cursor: 'c9', features: [], pending_changes: [] });
+    store.replace({ ...channelName, cursor: 'c9', embedded_state: true, features: [], pending_changes: [] });
     store.apply(event('e1', 'f1'));
     expect(seen).toEqual(['e1', 'e1']);
   });

@@ -43,6 +43,8 @@ export interface Snapshot {
   environment_id: string;
   /** Where the stream goes on. */
   cursor: string;
+  /** Whether the server can read the state of features; false: both lists are empty. */
+  embedded_state: boolean;
   features: FeatureState[];
   pending_changes: PendingChange[];
 }
@@ -72,6 +74,10 @@ export interface ChannelName {
   environment_id: string;
 }
 
+/** Why which guarantee holds. */
+export const guaranteeReasons = ['installed', 'tables', 'transaction_ids', 'no_transaction_ids'] as const;
+export type GuaranteeReason = (typeof guaranteeReasons)[number];
+
 export interface HelloMessage {
   type: 'hello';
   protocol: string;
@@ -83,6 +89,9 @@ export interface HelloMessage {
   heartbeat_interval_ms: number;
   max_channels: number;
   guarantee: 'exact' | 'overlap';
+  guarantee_reason: GuaranteeReason;
+  /** With `overlap`: how long after its `timestamp` an event may be committed, in milliseconds; else null. */
+  overlap_ms: number | null;
   embedded_state: boolean;
 }
 

@@ -10,7 +10,7 @@ import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Peer } from './connection/peer.js';
 import { Session, type SessionWire } from './connection/session.js';
 import { discardSession } from './database/session.js';
-import { Door, type Visitor } from './door/door.js';
+import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
 import { defaultHeartbeatIntervalMs, Sweeper, type SweepTiming } from './door/sweeper.js';
@@ -24,6 +24,7 @@ import type { DemoPerson } from './http/rest.js';
 import { SignIn } from './http/sign-in.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
+import { type EventView, guaranteeOf } from './reader/event-view.js';
 import { WakeListener } from './reader/listener.js';
 import { EventReader } from './reader/reader.js';
 import { RepeatedHint } from './reader/repeated-hint.js';
@@ -40,6 +41,10 @@ export interface FlagcastOptions {
   auth: { secret: string } | { jwksUrl: string };
   /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
+  /** The view of events, as it is written in SQL. Default: `flagcast.v_realtime_events`, or what there is in its place. */
+  view?: string | undefined;
+  /** How long after its created_at an event may be committed where the view tells no transaction ids, in milliseconds. Default 60,000. */
+  overlapMs?: number;
   /** Origins whose pages may connect, beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
   allowedOrigins?: readonly string[];
   /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
@@ -83,9 +88,6 @@ export interface Flagcast {
   close(): Promise<void>;
 }
 
-const view = 'flagcast.v_realtime_events';
-/** What our own view, which tells transaction ids, is good for. */
-const guarantee = 'exact';
 /** What a peer may have waiting before it is paused, in bytes; more than a socket buffers before it tells that it has drained. */
 const highWaterBytes = 1_048_576;
 /** Connections to the database for look-ups of users and channels. */
@@ -100,7 +102,7 @@ const drainTimeoutMs = 5_000;
 /** Puts the parts together: the only place that knows all of them. */
 export function createFlagcast(options: FlagcastOptions): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
-  const { databaseUrl, pollIntervalMs = 1_000 } = options;
+  const { databaseUrl, pollIntervalMs = 1_000, overlapMs = 60_000 } = options;
   const {
     readinessGraceMs = 15_000,
     handshakeTimeoutMs = 10_000,
@@ -137,7 +139,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const reader = new EventReader({
     databaseUrl,
-    view,
+    view: options.view ?? null,
+    overlapMs,
     lifecycle,
     onBatch: (batch) => broadcaster.broadcast(batch),
     onHistoryLost: () => broadcaster.forget(),
@@ -160,13 +163,20 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     perAddress: options.maxConnectionsPerAddress,
   });
   const peers = new Peers(lifecycle);
+  const knownView = (): EventView => {
+    if (reader.view === null) throw new RefusedError(unavailable);
+    return reader.view;
+  };
   const missedEvents = new MissedEventsSource({
     pool,
-    view,
-    embedState: true,
+    view: () => knownView(),
     progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
   });
-  const snapshots = new SnapshotSource({ pool, view, position: () => broadcaster.position });
+  const snapshots = new SnapshotSource({
+    pool,
+    view: () => reader.view,
+    position: () => broadcaster.position,
+  });
   const server = randomUUID();
   const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor): Session =>
     new Session({
@@ -184,8 +194,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         username: visitor.user.username,
         token_expires_at: new Date(visitor.expiresAtMs).toISOString(),
         heartbeat_interval_ms: sweepTiming.heartbeatIntervalMs ?? defaultHeartbeatIntervalMs,
-        guarantee,
-        embedded_state: true,
+        ...guaranteeOf(knownView(), overlapMs),
+        embedded_state: knownView().hasState,
       },
     });
   const gateway = new Gateway({
@@ -226,7 +236,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
     server,
-    guarantee,
+    guarantee: () => reader.view && guaranteeOf(reader.view, overlapMs),
     snapshots,
     eventStreams,
     lifecycle,

@@ -5,7 +5,7 @@ import { EventEmitter } from 'node:events';
  * subscribers, and tests await these instead of sleeping. A payload never holds a token.
  */
 export interface LifecycleEvents {
-  'reader:started': [{ guarantee: string; watermark: string }];
+  'reader:started': [{ guarantee: string; reason: string; view: string }];
   /** Once a poll: how far back the next reads look, and what holds them there. */
   'reader:observed': [{ floor: string; sessionsVisible: boolean; oldestTransactionMs: number }];
   'reader:read': [
@@ -18,6 +18,8 @@ export interface LifecycleEvents {
       floor: string;
     },
   ];
+  /** Events that were committed later than the overlap after their created_at, where a view tells no transaction ids. */
+  'reader:late': [{ events: number; oldestCreatedAt: string; overlapMs: number }];
   'reader:failed': [{ error: Error; attempt: number; retryInMs: number }];
   'reader:recovered': [{ attempts: number; downMs: number }];
   /** The database went back in time (restored, or failed over and lost transactions). */

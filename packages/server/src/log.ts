@@ -53,6 +53,11 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'reader:started': (started) => logger.info({ event: 'reader_started', ...started }),
     'reader:observed': (observed) => logger.trace({ event: 'reader_observed', ...observed }),
     'reader:read': (read) => logger.trace({ event: 'reader_read', ...read }),
+    'reader:late': (late) => {
+      const mend =
+        'who comes back after this does not get them: grant the role pg_read_all_stats, run flagcast install, or let the view tell xid';
+      logger.warn({ event: 'reader_late', ...late, mend });
+    },
     'reader:failed': (failed) => failedAttempt('reader_failed', failed),
     'reader:recovered': (recovered) => logger.info({ event: 'reader_recovered', ...recovered }),
     'reader:history-lost': ({ reason }) => {

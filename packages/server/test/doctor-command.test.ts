@@ -108,7 +108,8 @@ describe('LISTEN', () => {
     const client = await openSession({ databaseUrl: url, applicationName: 'test', queryTimeoutMs: 5_000 });
     try {
       const options = { databaseUrl: url, listenUrl, timeoutMs: 300 };
-      return await checkListen(client, await readFacts(client), options);
+      const facts = await readFacts(client, { view: null, overlapMs: 60_000 });
+      return await checkListen(client, facts, options);
     } finally {
       await client.end();
     }

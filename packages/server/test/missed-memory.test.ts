@@ -4,10 +4,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Channel } from '../src/access/access.js';
 import type { Position } from '../src/events/position.js';
 import { MissedEventsSource } from '../src/history/missed.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { type EventView, findEventView } from '../src/reader/event-view.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 
 let database: TestDatabase;
 let channel: Channel;
+let view: EventView;
 /** Before everything that was written. */
 let start: Position;
 
@@ -19,7 +21,15 @@ beforeAll(async () => {
     'SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin',
   );
   const watermark = BigInt(rows[0]?.xmin ?? 0);
-  start = { history: 'h', watermark, horizon: watermark, floor: '2020-01-01T00:00:00.000000Z', seen: [] };
+  view = await withClient(database.url, async (client) => await findEventView(client, null));
+  start = {
+    history: 'h',
+    watermark,
+    horizon: watermark,
+    floor: '2020-01-01T00:00:00.000000Z',
+    seen: [],
+    byTime: false,
+  };
 });
 
 afterAll(async () => await database.drop());
@@ -27,8 +37,7 @@ afterAll(async () => await database.drop());
 function source(keepMs: number): MissedEventsSource {
   return new MissedEventsSource({
     pool: database.pool,
-    view: 'flagcast.v_realtime_events',
-    embedState: true,
+    view: () => view,
     progress: () => ({ sequence: 0, position: null }),
     keepMs,
   });

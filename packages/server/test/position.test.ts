@@ -21,6 +21,7 @@ const positions: fc.Arbitrary<Position> = fc
     watermark: fc.bigInt({ min: 0n, max: maxId }),
     // Before the first durable read nothing is certain.
     horizon: fc.oneof(fc.constant(0n), fc.bigInt({ min: 0n, max: maxId })),
+    byTime: fc.boolean(),
   })
   .map(({ seen, watermark, horizon, ...rest }) => {
     const above = seen.filter((xid) => xid >= watermark);
@@ -78,6 +79,7 @@ describe('a cursor', () => {
       horizon: maxId,
       floor: '2026-01-01T00:00:00.000000Z',
       seen,
+      byTime: false,
     };
     expect(decodeCursor(encodeCursor(position))).toStrictEqual(position);
   });

@@ -59,6 +59,8 @@ export const controlKeys = {
     heartbeat_interval_ms: 'always',
     max_channels: 'always',
     guarantee: 'always',
+    guarantee_reason: 'always',
+    overlap_ms: 'always',
     embedded_state: 'always',
   },
   caught_up: { type: 'always', ...channelKeys, cursor: 'always' },
@@ -105,6 +107,7 @@ export const snapshotKeys = {
   environment: 'always',
   environment_id: 'always',
   cursor: 'always',
+  embedded_state: 'always',
   features: 'always',
   pending_changes: 'always',
 } satisfies KeysOf<Snapshot>;

@@ -58,6 +58,8 @@ describe('signing in', () => {
       demo_people: demoPeople,
       server: expect.any(String) as string,
       guarantee: 'exact',
+      guarantee_reason: 'installed',
+      overlap_ms: null,
     });
   });
 

@@ -43,6 +43,8 @@ export class ScriptedServer {
       heartbeat_interval_ms: heartbeatIntervalMs,
       max_channels: 32,
       guarantee: 'exact',
+      guarantee_reason: 'installed',
+      overlap_ms: null,
       embedded_state: true,
     };
     this.#http = createServer((request, response) => {

@@ -107,6 +107,7 @@ describe('a snapshot', () => {
       environment: 'prod',
       environment_id: environments.prod,
       cursor: expect.stringMatching(/^[\w-]+$/) as string,
+      embedded_state: true,
       features: [],
       pending_changes: [],
     });

@@ -87,6 +87,8 @@ describe('hello', () => {
         heartbeat_interval_ms: 15_000,
         max_channels: 32,
         guarantee: 'exact',
+        guarantee_reason: 'installed',
+        overlap_ms: null,
         embedded_state: true,
       },
       pong,

@@ -1,5 +1,5 @@
 import type { Batch, FlagEvent } from '../events/event.js';
-import { cursorOf, type Position } from '../events/position.js';
+import { cursorOf, missedAt, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 
 /** What one batch holds for one channel. */
@@ -61,14 +61,13 @@ export class Ring {
    */
   since(position: Position, channel: string): FlagEvent[] | null {
     if (position.horizon <= this.#startXmax) return null;
-    const seen = new Set(position.seen);
+    const isMissed = missedAt(position);
     const missed: FlagEvent[] = [];
     const states = new Map<string | null, string | null | undefined>();
     for (let index = this.#head; index < this.#entries.length; index += 1) {
       for (const event of this.#entries[index]?.channels.get(channel)?.events ?? []) {
         states.set(event.featureId, event.featureJson);
-        if (event.xid === null || (event.xid >= position.watermark && !seen.has(event.xid)))
-          missed.push(event);
+        if (isMissed(event)) missed.push(event);
       }
     }
     return missed.map((event) => {

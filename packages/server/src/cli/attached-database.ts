@@ -3,19 +3,21 @@ import type { Logger } from 'pino';
 import { demoProjects } from '../demo/people.js';
 import { describeError } from '../describe.js';
 import { isWorthLogging } from '../log.js';
+import { EventViewError, findEventView } from '../reader/event-view.js';
 import { CommandError } from './command.js';
 import { describeDatabase, whenReachable } from './connect.js';
 
 /**
  * Waits for a database that does not answer, until `signal` is aborted, and makes sure that it has
- * what the server needs: the view and, for `traffic`, the demo's projects.
+ * what the server needs: a view of events and, for `traffic`, the demo's projects.
  *
  * @throws CommandError that says what is missing and how to mend it.
  */
 export async function awaitPrepared(
   databaseUrl: string,
-  { traffic, signal, logger }: { traffic: boolean; signal: AbortSignal; logger: Logger },
+  options: { view: string | null; traffic: boolean; signal: AbortSignal; logger: Logger },
 ): Promise<void> {
+  const { view, traffic, signal, logger } = options;
   await whenReachable({
     databaseUrl,
     signal,
@@ -25,30 +27,18 @@ export async function awaitPrepared(
       logger.warn({ event: 'database_waiting', database, attempt, retryInMs, error: describeError(error) });
     },
     work: async (client) => {
-      await refuseUnprepared(client, databaseUrl);
+      await refuseUnprepared(client, databaseUrl, view);
       if (traffic) await refuseWithoutDemo(client, databaseUrl);
     },
   });
 }
 
-async function refuseUnprepared(client: pg.Client, databaseUrl: string): Promise<void> {
+async function refuseUnprepared(client: pg.Client, databaseUrl: string, view: string | null): Promise<void> {
   try {
-    await client.query('SELECT FROM flagcast.v_realtime_events LIMIT 0');
+    await findEventView(client, view);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null;
-    const database = describeDatabase(databaseUrl);
-    // The code of a missing schema, too.
-    if (code === '42P01') {
-      throw new CommandError(
-        `The database ${database} has no view flagcast.v_realtime_events yet; run flagcast install --database-url <its URL> first (with --tables if it is empty)`,
-      );
-    }
-    if (code === '42501') {
-      throw new CommandError(
-        `The database ${database} does not let this role read flagcast.v_realtime_events (${describeError(error)}); grant it USAGE on schema flagcast and SELECT on the view`,
-      );
-    }
-    throw error;
+    if (!(error instanceof EventViewError)) throw error;
+    throw new CommandError(`The database ${describeDatabase(databaseUrl)}: ${error.message}`);
   }
 }
 

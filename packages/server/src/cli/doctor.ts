@@ -1,4 +1,4 @@
-import { allowsColors, loadDatabaseUrl, loadListenUrl } from '../config/config.js';
+import { allowsColors, loadDoctorConfig } from '../config/config.js';
 import { examine } from '../doctor/examine.js';
 import { defineCommand } from './command.js';
 import { describeDatabase } from './connect.js';
@@ -15,8 +15,7 @@ Changes nothing. Use the same URL as flagcast serve, so that its role and its wa
   --database-url URL  the database (env DATABASE_URL; no default)
   --json              print everything as JSON (default: a line for each finding)
 
-Environment:
-  FLAGCAST_LISTEN_URL  where LISTEN goes, as for flagcast serve (default: to the database's URL)
+Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW and FLAGCAST_OVERLAP, as for flagcast serve.
 
 Exit code 1 if there is an error; warnings and notes are none.`,
   options: {
@@ -24,9 +23,11 @@ Exit code 1 if there is an error; warnings and notes are none.`,
     json: { type: 'boolean' },
   },
   run: async (values, environment) => {
-    const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
+    const { databaseUrl, ...attached } = loadDoctorConfig(environment, {
+      databaseUrl: values['database-url'],
+    });
     const database = describeDatabase(databaseUrl);
-    const { role, findings } = await examine(databaseUrl, { listenUrl: loadListenUrl(environment) });
+    const { role, findings } = await examine(databaseUrl, attached);
     if (values.json === true) {
       console.log(JSON.stringify({ database, role, findings }, null, 2));
     } else {

@@ -24,7 +24,7 @@ export const serveCommand = defineCommand({
 Serves the live events of a PostgreSQL database on /api/ws. Without a database it starts an
 embedded PostgreSQL and fills it with a demo.
 
-  --database-url URL    the database, prepared by flagcast install (env DATABASE_URL; default: the embedded one)
+  --database-url URL    the database (env DATABASE_URL; default: the embedded one)
   --port PORT           where to listen, 0 for a free one (env PORT; default 8080)
   --host ADDRESS        the address to listen on (env HOST; default 127.0.0.1)
   --poll-interval TIME  how often the database is read when nothing wakes the reader, with a unit,
@@ -36,6 +36,10 @@ Environment:
   FLAGCAST_JWKS_URL     the address of the keys of the tokens (JWK Set)     } never both
   FLAGCAST_LISTEN_URL   the same database straight at its primary, only for LISTEN, where the database's URL
                         leads through a pooler by transaction or to a replica (default: the database's URL)
+  FLAGCAST_VIEW                          the view of events to read (default: flagcast.v_realtime_events, else the
+                                         same read straight from the tables, else the host's v_realtime_events)
+  FLAGCAST_OVERLAP                       in a view without xid: how long after its created_at an event may be
+                                         committed, from 1s to 1h (default 1m)
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for
@@ -81,14 +85,15 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
       ...config,
       databaseUrl,
       auth,
+      view: config.view ?? undefined,
       demoPeople: config.databaseUrl === null ? demoUsers : [],
     });
     logLifecycle(logger, flagcast.lifecycle);
     const url = await listen(config, flagcast, logger, running);
     logger.info({ event: 'server_listening', url });
     if (config.databaseUrl !== null) {
-      await awaitPrepared(databaseUrl, { traffic, signal: shutdown.signal, logger });
-      void logWarnings(databaseUrl, logger);
+      await awaitPrepared(databaseUrl, { view: config.view, traffic, signal: shutdown.signal, logger });
+      void logWarnings(databaseUrl, { view: config.view, overlapMs: config.overlapMs, logger });
     }
     if (shutdown.isRequested()) return;
     flagcast.start();

@@ -31,6 +31,9 @@ export interface ServeConfig {
   readonly port: number;
   readonly host: string;
   readonly pollIntervalMs: number;
+  /** The view of events, as it is written in SQL; null: Flagcast's own, or what there is in its place. */
+  readonly view: string | null;
+  readonly overlapMs: number;
   /** Exact origins, `null` or `*`; pages of the server's own origin are always allowed. */
   readonly allowedOrigins: readonly string[];
   readonly allowQueryToken: boolean;
@@ -44,6 +47,15 @@ export interface ServeConfig {
   readonly dataDirChosen: boolean;
 }
 
+/** What `doctor` looks with. */
+export interface DoctorConfig {
+  readonly databaseUrl: string;
+  /** This and what follows as for `serve`. */
+  readonly listenUrl: string | null;
+  readonly view: string | null;
+  readonly overlapMs: number;
+}
+
 /** What the commands that talk to a server or a database from beside it run with. */
 export interface LocalConfig {
   readonly databaseUrl: string | null;
@@ -53,6 +65,7 @@ export interface LocalConfig {
   readonly dataDir: string;
 }
 
+const defaultOverlapMs = 60_000;
 const limit = wholeNumber(1, 1_000_000);
 
 /** Each setting by its variable, with the flag of the same meaning where there is one. */
@@ -64,6 +77,8 @@ const settings = {
   FLAGCAST_JWT_SECRET: { flag: null, schema: parsed(parseSecret) },
   FLAGCAST_JWKS_URL: { flag: null, schema: parsed(parseJwksUrl) },
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
+  FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
+  FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
   FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
   FLAGCAST_WRITES: { flag: null, schema: parsed(parseWrites) },
@@ -110,6 +125,8 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     port: reading.value('PORT') ?? 8080,
     host: reading.value('HOST') ?? '127.0.0.1',
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
+    view: reading.value('FLAGCAST_VIEW'),
+    overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
     allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
     writes: reading.value('FLAGCAST_WRITES') ?? databaseUrl === null,
@@ -147,24 +164,29 @@ export function loadDatabaseUrl(environment: Environment, flags: Flags): string 
   const reading = new Reading(environment, flags);
   const databaseUrl = reading.value('DATABASE_URL');
   reading.finish();
-  if (databaseUrl === null) {
-    throw new ConfigError([
-      'No database is given: add --database-url postgresql://user:password@host:5432/database, or set DATABASE_URL',
-    ]);
-  }
-  return databaseUrl;
+  return given(databaseUrl);
 }
 
 /**
- * Where LISTEN goes when it does not go to the database's own URL; null where nothing is said.
+ * The settings of `doctor`.
  *
- * @throws ConfigError when what is given is no URL of a PostgreSQL database.
+ * @throws ConfigError as `loadDatabaseUrl`.
  */
-export function loadListenUrl(environment: Environment): string | null {
-  const reading = new Reading(environment, {});
+export function loadDoctorConfig(environment: Environment, flags: Flags): DoctorConfig {
+  const reading = new Reading(environment, flags);
+  const databaseUrl = reading.value('DATABASE_URL');
+  const view = reading.value('FLAGCAST_VIEW');
+  const overlapMs = reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs;
   const listenUrl = reading.value('FLAGCAST_LISTEN_URL');
   reading.finish();
-  return listenUrl;
+  return { databaseUrl: given(databaseUrl), listenUrl, view, overlapMs };
+}
+
+function given(databaseUrl: string | null): string {
+  if (databaseUrl !== null) return databaseUrl;
+  throw new ConfigError([
+    'No database is given: add --database-url postgresql://user:password@host:5432/database, or set DATABASE_URL',
+  ]);
 }
 
 /** Whether a terminal may be written to in colours (no-color.org). */
@@ -285,6 +307,24 @@ function parsePollInterval(text: string): number {
     throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 10ms to 1h`);
   }
   return pollIntervalMs;
+}
+
+/** It becomes part of statements, and a name is all that it can be. */
+function parseView(text: string): string {
+  if (!/^(?:[a-z_][\w$]*|"[^"\0]+")(?:\.(?:[a-z_][\w$]*|"[^"\0]+"))?$/i.test(text)) {
+    throw new Error(
+      `${JSON.stringify(text)} is not the name of a view; write view or schema.view, with double quotes around names that SQL wants quoted`,
+    );
+  }
+  return text;
+}
+
+function parseOverlap(text: string): number {
+  const overlapMs = parseDuration(text);
+  if (overlapMs < 1_000 || overlapMs > 3_600_000) {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 1s to 1h`);
+  }
+  return overlapMs;
 }
 
 function parseOrigins(text: string): string[] {

@@ -9,12 +9,11 @@ import {
 import type { Channel, ChannelRequest } from '../access/access.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
-import { channelKey } from '../events/event.js';
+import { channelKey, type FlagEvent } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { MissedEventsSource, Progress } from '../history/missed.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { KnownEvent } from '../reader/statements.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { Peer } from './peer.js';
 import { type Outlet, Subscription } from './subscription.js';
@@ -31,7 +30,7 @@ export interface SessionOptions {
   broadcaster: Broadcaster;
   missedEvents: MissedEventsSource;
   /** Whether the reader will still bring this event, so that it must not be taken from elsewhere. */
-  isYetToCome: (event: KnownEvent) => boolean;
+  isYetToCome: (event: FlagEvent) => boolean;
   /** The channel, if its user may see it; throws a refusal or what the database throws. */
   openChannel: (wanted: ChannelRequest) => Promise<Channel>;
   /** What `hello` says beside the protocol's own numbers. */
@@ -293,9 +292,9 @@ export class Session implements Outlet {
       if (later === null) continue;
       // What the ring brings, or the reader has yet to bring, is not taken from the answer as well.
       // All rows of one transaction come in one batch.
-      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.xid)));
+      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.mark)));
       const { events, seenAtMs } = answer.missed;
-      const missed = events.filter((event) => !fromRing.has(event.xid) && !isYetToCome(event));
+      const missed = events.filter((event) => !fromRing.has(event.mark) && !isYetToCome(event));
       const shared = missed.length === events.length ? answer.missed : new SharedEvents(missed, seenAtMs);
       this.#replay(open, position, shared, { source: 'database', ...answer.progress });
       return;

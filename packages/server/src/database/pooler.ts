@@ -55,11 +55,7 @@ async function backendPid(client: pg.Client): Promise<number> {
   return Number(rows[0]?.[0]);
 }
 
-async function awaitNotification(
-  listener: pg.Client,
-  channel: string,
-  timeoutMs: number,
-): Promise<boolean> {
+async function awaitNotification(listener: pg.Client, channel: string, timeoutMs: number): Promise<boolean> {
   return await new Promise((resolve) => {
     const finish = (isReached: boolean): void => {
       clearTimeout(timer);

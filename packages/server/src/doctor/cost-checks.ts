@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { EventView } from '../reader/event-view.js';
 import { readStatement, sessionSettings } from '../reader/statements.js';
 import { askJson } from './facts.js';
 import { advice, ok, sql, type Finding } from './finding.js';
@@ -69,8 +70,8 @@ interface PlanNode {
 }
 
 /** What the planner expects of the very statement that the reader runs, planned as the reader has it planned. */
-export async function checkCost(client: pg.ClientBase): Promise<Finding[]> {
-  const { text } = readStatement('flagcast.v_realtime_events', true);
+export async function checkCost(client: pg.ClientBase, view: EventView): Promise<Finding[]> {
+  const { text } = readStatement(view);
   const plan = await explain(client, text);
   const scanned = new Set(
     nodesOf(plan).flatMap((node) => (node['Node Type'] === 'Seq Scan' ? (node['Relation Name'] ?? []) : [])),

@@ -12,6 +12,10 @@ import { checkInstallation, checkTriggers, checkView } from './schema-checks.js'
 import { checkCommitTimes, checkGuarantee, checkReplica, checkVersion, checkWake } from './server-checks.js';
 
 export interface ExamineOptions {
+  /** What serve is told to read, by FLAGCAST_VIEW. Default null. */
+  readonly view?: string | null;
+  /** How far serve looks back in a view without transaction ids, in milliseconds. Default 60,000. */
+  readonly overlapMs?: number;
   /** From what age on an open transaction is worth a word, in milliseconds. Default 60,000. */
   readonly oldTransactionMs?: number;
   /** After this many milliseconds without an answer a question is given up. Default 10,000. */
@@ -36,6 +40,7 @@ export interface Examination {
  * Changes nothing, also not the session, which may be a pooler's. Never rejects: what cannot be looked at is a finding, too.
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
+  const { view = null, overlapMs = 60_000 } = options;
   const { oldTransactionMs = 60_000, queryTimeoutMs = 10_000, listen = true, now = Date.now } = options;
   const listenUrl = options.listenUrl ?? null;
   const startedAtMs = performance.now();
@@ -43,7 +48,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
   try {
     client = await openSession({ databaseUrl, applicationName: 'flagcast doctor', queryTimeoutMs });
     const tookMs = Math.round(performance.now() - startedAtMs);
-    const facts = await readFacts(client);
+    const facts = await readFacts(client, { view, overlapMs });
     const connected = ok('connection', `connected as role ${facts.role} in ${tookMs} ms`);
     return {
       role: facts.role,
@@ -76,7 +81,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
 async function runChecks(
   client: pg.Client,
   facts: Facts,
-  options: Required<ExamineOptions> & { readonly databaseUrl: string },
+  options: Required<Omit<ExamineOptions, 'view' | 'overlapMs'>> & { readonly databaseUrl: string },
 ): Promise<Finding[]> {
   const { databaseUrl, listenUrl, oldTransactionMs, queryTimeoutMs, listen, now } = options;
   const findings: Finding[] = [];
@@ -87,8 +92,11 @@ async function runChecks(
     installation: async () => await checkInstallation(client, facts),
     rights: () => checkRights(facts),
     'row-security': async () => await checkRowSecurity(client, facts),
+    ...(facts.eventView?.reason === 'transaction_ids' || facts.eventView?.reason === 'no_transaction_ids'
+      ? { view: () => ok('view', `the view ${facts.eventView?.name ?? ''} answers`) }
+      : {}),
     // Without a schema there is nothing of ours to look at.
-    ...(facts.state.installed
+    ...(facts.state.installed && (facts.eventView === null || facts.eventView.reason === 'installed')
       ? {
           view: async () => await checkView(client, facts),
           triggers: async () => await checkTriggers(client, facts),
@@ -104,8 +112,8 @@ async function runChecks(
     index: async () => await checkIndexes(client),
     // What keeps the reader from reading has been told by then.
     cost: async () =>
-      facts.state.installed && !findings.some(({ level }) => level === 'error')
-        ? await checkCost(client)
+      facts.eventView !== null && !findings.some(({ level }) => level === 'error')
+        ? await checkCost(client, facts.eventView)
         : [],
     transactions: async () => await checkTransactions(client, facts, oldTransactionMs),
     clock: async () => await checkClock(client, now),

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { readGrants, type GrantState } from '../database/install-grants.js';
 import { readInstallState, type InstallState } from '../database/install-objects.js';
+import { type EventView, EventViewError, findEventView } from '../reader/event-view.js';
 import { command, type Mend } from './finding.js';
 
 /** What every check builds on. */
@@ -21,6 +22,11 @@ export interface Facts {
   readonly notify: string;
   readonly state: InstallState;
   readonly grants: readonly GrantState[];
+  /** What flagcast serve would read events from; null: nothing, for the reason in `noEventView`. */
+  readonly eventView: EventView | null;
+  readonly noEventView: string;
+  /** What serve would look back for in a view without transaction ids, in milliseconds. */
+  readonly overlapMs: number;
 }
 
 /** A query whose one column is JSON text: a session hands on every other type as PostgreSQL's own text. */
@@ -33,9 +39,12 @@ export async function askJson<Answer>(
   return JSON.parse(rows[0]?.[0] ?? 'null') as Answer;
 }
 
-/** Reads the catalogue and settings only; needs no right for it. */
-export async function readFacts(client: pg.ClientBase): Promise<Facts> {
-  const server = await askJson<Omit<Facts, 'state' | 'grants'>>(
+/** Reads the catalogue and settings only; needs no right for it. `view` as for `findEventView`. */
+export async function readFacts(
+  client: pg.ClientBase,
+  { view, overlapMs }: { readonly view: string | null; readonly overlapMs: number },
+): Promise<Facts> {
+  const server = await askJson<Omit<Facts, 'state' | 'grants' | 'eventView' | 'noEventView' | 'overlapMs'>>(
     client,
     `SELECT json_build_object(
       'version', current_setting('server_version_num')::int,
@@ -56,8 +65,22 @@ export async function readFacts(client: pg.ClientBase): Promise<Facts> {
   return {
     ...server,
     state,
+    ...(await lookForEventView(client, view)),
+    overlapMs,
     grants: await readGrants(client, { database, role, ownTables: state.ownTables }),
   };
+}
+
+async function lookForEventView(
+  client: pg.ClientBase,
+  view: string | null,
+): Promise<Pick<Facts, 'eventView' | 'noEventView'>> {
+  try {
+    return { eventView: await findEventView(client, view), noEventView: '' };
+  } catch (error) {
+    if (!(error instanceof EventViewError)) throw error;
+    return { eventView: null, noEventView: error.message };
+  }
 }
 
 /** Whether the role may do what the grant of this name is about. */

@@ -11,6 +11,25 @@ const polled = 'changes come with the next poll (1 s by default) instead of at o
 export async function checkInstallation(client: pg.ClientBase, facts: Facts): Promise<Finding> {
   const { state } = facts;
   const id = 'installation';
+  const { eventView } = facts;
+  if (eventView?.reason === 'tables') {
+    return {
+      id,
+      level: 'warning',
+      what: `Flagcast is not installed in database ${facts.database}: serve reads the tables themselves`,
+      consequence: `${polled}; and no environment can be guarded`,
+      mend: installMend(facts),
+    };
+  }
+  if (eventView !== null && eventView.reason !== 'installed') {
+    return {
+      id,
+      level: 'note',
+      what: `serve reads the view ${eventView.name} of this database, not one of Flagcast's own`,
+      consequence: `unless something of yours notifies the channel flagcast, ${polled}`,
+      mend: advice('see the guide to other schemas for triggers that notify'),
+    };
+  }
   if (state.schemaOwner === null) {
     return {
       id,

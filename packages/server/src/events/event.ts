@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { Position } from './position.js';
 
 /**
@@ -17,8 +18,13 @@ export interface FlagEvent {
   /** `created`, `updated`, `deleted`, `pending`, `approved`, `rejected`, `cancelled`. */
   readonly action: string;
   readonly createdAt: string;
-  /** The transaction that wrote the row, 64 bits wide; null where the view does not tell. */
-  readonly xid: bigint | null;
+  /** What tells it from other events of the same names; empty where the view gives each a name of its own. */
+  readonly occurrence: string;
+  /**
+   * By what a position lists it: the transaction that wrote its row, 64 bits wide; where the view does
+   * not tell that, its `hashOf`.
+   */
+  readonly mark: bigint;
   /** The feature that the entity belongs to (itself, for a feature); null where unknown. */
   readonly featureId: string | null;
   readonly pendingChangeId: string | null;
@@ -48,4 +54,18 @@ export interface Batch {
 /** The key of a channel: one environment of one project. */
 export function channelKey(projectId: string, environmentId: string): string {
   return `${projectId}/${environmentId}`;
+}
+
+/** JSON, because a column may hold any separator that one could choose. */
+export function identityOf(
+  event: Pick<FlagEvent, 'source' | 'eventId' | 'entity' | 'entityId' | 'action' | 'occurrence'>,
+): string {
+  const { source, eventId, entity, entityId, action, occurrence } = event;
+  const names = [source, eventId, entity, entityId, action];
+  return JSON.stringify(occurrence === '' ? names : [...names, occurrence]);
+}
+
+/** 48 bits of the event's identity. */
+export function hashOf(event: Parameters<typeof identityOf>[0]): bigint {
+  return BigInt(`0x${hash('sha256', identityOf(event), 'hex').slice(0, 12)}`);
 }

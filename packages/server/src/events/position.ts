@@ -1,8 +1,13 @@
+import type { FlagEvent } from './event.js';
+
 /**
  * A place in the database's own history. Whoever has been given everything up to it has missed
  * nothing but rows with `xid >= watermark`, `created_at > floor` and an xid that is not in `seen`.
  *
  * Both ids survive a crash of the database: it never again hands out an id below them.
+ *
+ * Where the view does not tell transaction ids, events are listed by a hash, the watermark is 0, and the
+ * floor alone says what is too old to be missed.
  */
 export interface Position {
   /** Names the history that the ids belong to: the cluster, the database and the timeline. */
@@ -13,8 +18,17 @@ export interface Position {
   readonly horizon: bigint;
   /** No row that was still to come has an older `created_at`. RFC 3339, UTC, microseconds. */
   readonly floor: string;
-  /** Transactions from the watermark on whose rows have been delivered all the same. */
+  /** The marks, from the watermark on, of events that have been delivered all the same. */
   readonly seen: readonly bigint[];
+  /** Whether the view tells no transaction ids. */
+  readonly byTime: boolean;
+}
+
+/** Tells which events somebody at the position, to whom all before a later one have come, has not been given. */
+export function missedAt(position: Position): (event: FlagEvent) => boolean {
+  const seen = new Set(position.seen);
+  return ({ mark, createdAt }) =>
+    mark >= position.watermark && !seen.has(mark) && (!position.byTime || createdAt > position.floor);
 }
 
 /** More than this many are left out: then their events may repeat, and a client knows an event by its id. */
@@ -34,7 +48,7 @@ export function durableSeen(seen: Iterable<bigint>, horizon: bigint): bigint[] {
  * be missed would be told so again and again, if those that the snapshot shows seemed to be missed too.
  */
 export function positionOfSnapshot(from: Position, horizon: bigint, seen: readonly bigint[]): Position {
-  const durable = seen.filter((xid) => xid < horizon);
+  const durable = from.byTime ? seen : seen.filter((xid) => xid < horizon);
   for (let count = durable.length; ; count = Math.floor(count * 0.9)) {
     const position = { ...from, horizon, seen: durable.slice(0, count).sort(byAge) };
     // Two characters each at the least.
@@ -51,7 +65,7 @@ function byAge(a: bigint, b: bigint): number {
  * base 36, those after the watermark as distances from the one before.
  */
 export function encodeCursor(position: Position): string {
-  const { history, watermark, horizon, floor, seen } = position;
+  const { history, watermark, horizon, floor, seen, byTime } = position;
   let before = watermark;
   const distances = seen.map((xid) => {
     const distance = xid - before;
@@ -59,7 +73,7 @@ export function encodeCursor(position: Position): string {
     return distance.toString(36);
   });
   const fields = [
-    version,
+    byTime ? versionByTime : version,
     history,
     watermark.toString(36),
     (horizon - watermark).toString(36),
@@ -86,7 +100,7 @@ export function decodeCursor(cursor: string): Position | null {
   if (cursor.length > maxCursorLength || !/^[\w-]+$/.test(cursor)) return null;
   const fields = Buffer.from(cursor, 'base64url').toString('utf8').split('|');
   const [found, history = '', watermarkText = '', horizonText = '', floor = '', seenText = ''] = fields;
-  if (fields.length !== 6 || found !== version) return null;
+  if (fields.length !== 6 || (found !== version && found !== versionByTime)) return null;
   if (!/^[\w-]{1,64}$/.test(history) || !isTimestamp(floor)) return null;
   const watermark = parseId(watermarkText);
   const ahead = parseId(horizonText);
@@ -100,10 +114,11 @@ export function decodeCursor(cursor: string): Position | null {
     seen.push(before);
   }
   if (watermark + ahead > maxId || before > maxId) return null;
-  return { history, watermark, horizon: watermark + ahead, floor, seen };
+  return { history, watermark, horizon: watermark + ahead, floor, seen, byTime: found === versionByTime };
 }
 
 const version = '1';
+const versionByTime = '1t';
 const maxId = 2n ** 63n - 1n;
 /** PostgreSQL has no year 0, and no floor is as old as this. */
 const oldestFloorMs = Date.UTC(1000, 0);

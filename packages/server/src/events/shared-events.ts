@@ -2,12 +2,12 @@ import type { Dialect, EventGroup } from './dialect.js';
 import type { FlagEvent } from './event.js';
 
 /** Events of one channel that many peers get: their bytes are made when the first one needs them, and once. */
-export class SharedEvents<Event extends FlagEvent = FlagEvent> implements EventGroup {
-  readonly events: readonly Event[];
+export class SharedEvents implements EventGroup {
+  readonly events: readonly FlagEvent[];
   readonly seenAtMs: number;
   readonly #encodings = new Map<Dialect, Buffer>();
 
-  constructor(events: readonly Event[], seenAtMs: number) {
+  constructor(events: readonly FlagEvent[], seenAtMs: number) {
     this.events = events;
     this.seenAtMs = seenAtMs;
   }

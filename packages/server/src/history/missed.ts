@@ -1,7 +1,8 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
-import { encodeCursor, type Position } from '../events/position.js';
+import { encodeCursor, missedAt, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
+import type { EventView } from '../reader/event-view.js';
 import {
   eventColumns,
   eventOrder,
@@ -9,14 +10,12 @@ import {
   toEvent,
   toPosition,
   unseenRows,
-  type KnownEvent,
 } from '../reader/statements.js';
 
 export interface MissedEventsOptions {
   pool: Pool;
-  /** The view to read, as it is written in SQL. */
-  view: string;
-  embedState: boolean;
+  /** What the reader reads; it has begun when somebody asks for what was missed. */
+  view: () => EventView;
   /** How far events have been handed on: the number of the newest batch, and the position after it. */
   progress: () => Progress;
   /** More missed events than this are not brought one by one. Default 1,000. */
@@ -35,7 +34,7 @@ export interface MissedEvents {
   /** How far events had been handed on when the database was asked: nothing up to there is missing in the answer. */
   readonly progress: Progress;
   /** In order; may hold events that have not been handed on yet. Null when there are too many. */
-  readonly missed: SharedEvents<KnownEvent> | null;
+  readonly missed: SharedEvents | null;
   /** The database is behind the position: it has lost transactions that the client knows of. */
   readonly behind: boolean;
 }
@@ -125,29 +124,35 @@ export class MissedEventsSource {
   }
 
   async #ask(channel: Channel, position: Position, progress: Progress): Promise<MissedEvents> {
-    const { pool, view, embedState, maxMissed } = this.#options;
+    const { pool, maxMissed } = this.#options;
+    const view = this.#options.view();
+    // Without transaction ids what has been seen is only told apart here.
+    const limit = maxMissed + (position.byTime ? position.seen.length : 0) + 1;
     const { rows } = await pool.query<(string | null)[]>({
       rowMode: 'array',
       types: { getTypeParser: () => (value: string | Buffer) => value },
       text: `
-SELECT ${positionColumns}, ${eventColumns(embedState)}
+SELECT ${positionColumns}, ${eventColumns(view)}
 FROM (SELECT 1) AS always
 LEFT JOIN (
   ${unseenRows(view)} AND v.project_id::text = $4 AND v.environment_id::text = $5
   ORDER BY ${eventOrder}
-  LIMIT ${maxMissed + 1}
+  LIMIT ${limit}
 ) v ON true
 ORDER BY ${eventOrder}
 `,
       values: [
         position.watermark.toString(),
         position.floor,
-        position.seen.map(String),
+        position.byTime ? [] : position.seen.map(String),
         channel.projectId,
         channel.environmentId,
       ],
     });
-    const events = rows.map((row) => toEvent(row, embedState)).filter((event) => event !== null);
+    const events = rows
+      .map((row) => toEvent(row, view))
+      .filter((event) => event !== null)
+      .filter(missedAt(position));
     const behind = toPosition(rows[0] ?? []).xmax < position.horizon;
     return {
       progress,

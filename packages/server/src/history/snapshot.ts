@@ -2,12 +2,20 @@ import type { Snapshot } from '@flagcast/protocol';
 import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
 import { encodeCursor, type Position, positionOfSnapshot } from '../events/position.js';
-import { featureJson, isoUtc, positionColumns, toPosition, unseenRows } from '../reader/statements.js';
+import type { EventView } from '../reader/event-view.js';
+import {
+  channelStatement,
+  eventColumns,
+  positionColumns,
+  toEvent,
+  toPosition,
+  unseenRows,
+} from '../reader/statements.js';
 
 export interface SnapshotSourceOptions {
   pool: Pool;
-  /** The view of events, as it is written in SQL. */
-  view: string;
+  /** What the reader reads; null while it has not begun. */
+  view: () => EventView | null;
   /** Where the reader stands; null while it has not begun. */
   position: () => Position | null;
 }
@@ -15,28 +23,6 @@ export interface SnapshotSourceOptions {
 /** How often, and how many milliseconds apart, the log is asked whether it is on disk; it is flushed every 200 ms by default. */
 const flushAttempts = 25;
 const flushPauseMs = 20;
-
-const channelStatement = `
-SELECT
-  (
-    SELECT coalesce(json_agg(${featureJson} ORDER BY f.key, f.id), '[]')::text
-    FROM public.features f
-    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
-    WHERE f.project_id = $1::uuid
-  ) AS features,
-  (
-    SELECT coalesce(json_agg(json_build_object(
-      'id', c.id, 'requested_by', c.requested_by, 'created_at', ${isoUtc('c.created_at')},
-      'reason', c.change #>> '{meta,reason}', 'change', c.change,
-      'entities', (
-        SELECT coalesce(json_agg(json_build_object(
-          'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id)), '[]')
-        FROM flagcast.v_realtime_events v
-        WHERE v.pending_change_id = c.id AND v.action = 'pending'
-      )) ORDER BY c.created_at, c.id), '[]')::text
-    FROM public.pending_changes c
-    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
-  ) AS pending_changes`;
 
 /** Takes snapshots: features, open pending changes and the cursor of one channel, all of one moment. */
 export class SnapshotSource {
@@ -53,11 +39,12 @@ export class SnapshotSource {
    */
   async take(channel: Channel): Promise<string | null> {
     const from = this.#options.position();
-    if (from === null) return null;
+    const view = this.#options.view();
+    if (from === null || view === null) return null;
     const key = JSON.stringify([channel.projectId, channel.environmentId]);
     const shared = this.#underWay.get(key);
     if (shared !== undefined) return await shared;
-    const taking = this.#take(channel, from);
+    const taking = this.#take(channel, from, view);
     this.#underWay.set(key, taking);
     try {
       return await taking;
@@ -66,28 +53,25 @@ export class SnapshotSource {
     }
   }
 
-  async #take(channel: Channel, from: Position): Promise<string> {
+  async #take(channel: Channel, from: Position, view: EventView): Promise<string> {
     const client = await this.#options.pool.connect();
     try {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      const position = await this.#positionOf(client, from, channel);
-      const { rows } = await client.query<{ features: string; pending_changes: string }>(channelStatement, [
-        channel.projectId,
-        channel.environmentId,
-      ]);
+      const position = await (from.byTime
+        ? this.#positionByTime(client, view, from, channel)
+        : this.#positionOf(client, view, from, channel));
+      const lists = view.hasState ? await this.#lists(client, view, channel) : noLists;
       await client.query('COMMIT');
       const head: Omit<Snapshot, 'features' | 'pending_changes'> = {
         project_id: channel.projectId,
         environment: channel.environmentKey,
         environment_id: channel.environmentId,
         cursor: encodeCursor(await this.#whenDurable(client, position)),
-      };
-      const { features, pending_changes: pendingChanges } = rows[0] ?? {
-        features: '[]',
-        pending_changes: '[]',
+        embedded_state: view.hasState,
       };
       client.release();
       // The lists come as JSON already; a large one is not parsed only to be written again.
+      const { features, pending_changes: pendingChanges } = lists;
       return `${JSON.stringify(head).slice(0, -1)},"features":${features},"pending_changes":${pendingChanges}}`;
     } catch (error) {
       // Its transaction may still be open.
@@ -96,11 +80,24 @@ export class SnapshotSource {
     }
   }
 
+  async #lists(client: PoolClient, { relation }: EventView, channel: Channel): Promise<ChannelLists> {
+    const { rows } = await client.query<ChannelLists>(channelStatement(relation), [
+      channel.projectId,
+      channel.environmentId,
+    ]);
+    return rows[0] ?? noLists;
+  }
+
   /**
    * Where a client with this transaction's snapshot stands: past what the reader had delivered before
    * it began, and past all transactions since that it shows already.
    */
-  async #positionOf(client: PoolClient, from: Position, channel: Channel): Promise<UndurablePosition> {
+  async #positionOf(
+    client: PoolClient,
+    view: EventView,
+    from: Position,
+    channel: Channel,
+  ): Promise<UndurablePosition> {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
       // When they are too many for a cursor those of other channels are left out first.
@@ -108,7 +105,7 @@ export class SnapshotSource {
         SELECT coalesce(array_agg(xid::text ORDER BY is_own DESC, xid), '{}')::text
         FROM (
           SELECT v.xid, bool_or(v.project_id::text = $4 AND v.environment_id::text = $5) AS is_own
-          FROM (${unseenRows(this.#options.view)}) v
+          FROM (${unseenRows(view)}) v
           GROUP BY v.xid
         ) AS shown
       )`,
@@ -118,6 +115,29 @@ export class SnapshotSource {
     const { xmax, insertLsn } = toPosition(row);
     const shown = (row[4] ?? '{}').slice(1, -1).split(',');
     return { from, xmax, insertLsn, shown: shown.filter((xid) => xid !== '').map(BigInt) };
+  }
+
+  /** The same where the view tells no transaction ids: past the events that it shows already. */
+  async #positionByTime(
+    client: PoolClient,
+    view: EventView,
+    from: Position,
+    channel: Channel,
+  ): Promise<UndurablePosition> {
+    const { rows } = await client.query<(string | null)[]>({
+      rowMode: 'array',
+      types: { getTypeParser: () => (value: string | Buffer) => value },
+      text: `SELECT ${positionColumns}, ${eventColumns({ ...view, hasState: false })}
+        FROM (SELECT 1) AS always
+        LEFT JOIN (
+          ${unseenRows(view)} AND v.project_id::text = $4 AND v.environment_id::text = $5
+        ) v ON true
+        ORDER BY v.created_at DESC`,
+      values: ['0', from.floor, [], channel.projectId, channel.environmentId],
+    });
+    const { xmax, insertLsn } = toPosition(rows[0] ?? []);
+    const events = rows.map((row) => toEvent(row, view)).filter((event) => event !== null);
+    return { from, xmax, insertLsn, shown: events.map(({ mark }) => mark) };
   }
 
   /** A cursor may only hold ids that a crash cannot take back, and the log reaches the disk by itself. */
@@ -137,6 +157,15 @@ export class SnapshotSource {
     return positionOfSnapshot(from, xmax, shown);
   }
 }
+
+/** Each as JSON text. */
+interface ChannelLists {
+  readonly features: string;
+  readonly pending_changes: string;
+}
+
+/** Of a database that has no tables of features, or does not let us read them. */
+const noLists: ChannelLists = { features: '[]', pending_changes: '[]' };
 
 interface UndurablePosition {
   readonly from: Position;

@@ -1,4 +1,4 @@
-import { createRoute } from '@hono/zod-openapi';
+import { createRoute, type z } from '@hono/zod-openapi';
 import { readRights } from '../changes/rights.js';
 import { bearerSecurity, commonRefusals, jsonAnswer } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
@@ -7,12 +7,12 @@ import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
   const { access, pool, signIn, server, writes, demoPeople, guarantee, admit } = context;
-  const mode = {
+  const mode = (): z.infer<typeof modeSchema> => ({
     sign_in: signIn.mode,
     demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
     server,
-    guarantee,
-  };
+    ...(guarantee() ?? { guarantee: null, guarantee_reason: null, overlap_ms: null }),
+  });
 
   app.openapi(
     createRoute({
@@ -22,7 +22,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       summary: 'What this server is, and how people sign in; needs no token',
       responses: { 200: jsonAnswer('What a sign-in page shows', modeSchema), 403: commonRefusals[403] },
     }),
-    (request) => request.json(mode, 200),
+    (request) => request.json(mode(), 200),
   );
 
   app.openapi(
@@ -81,7 +81,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
             permissions: [...(everything ?? rights.granted(id))],
           })),
           writes,
-          ...mode,
+          ...mode(),
         },
         200,
       );

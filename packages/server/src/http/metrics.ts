@@ -45,6 +45,11 @@ export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Re
     help: 'Losses of the LISTEN connection and failed attempts to renew it.',
     registers,
   });
+  const lateEvents = new Counter({
+    name: 'flagcast_late_events_total',
+    help: 'Events of a view without transaction ids that were committed later than the overlap: delivered late, and lost for who came back after them.',
+    registers,
+  });
   const oldestTransactionSeconds = new Gauge({
     name: 'flagcast_oldest_transaction_seconds',
     help: 'Age of the oldest open transaction of the database: it holds the watermark or the floor back.',
@@ -93,6 +98,7 @@ export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Re
   lifecycle.on('reader:observed', ({ oldestTransactionMs }) => {
     oldestTransactionSeconds.set(oldestTransactionMs / 1_000);
   });
+  lifecycle.on('reader:late', (late) => lateEvents.inc(late.events));
   lifecycle.on('reader:failed', () => readFailures.inc());
   lifecycle.on('listener:failed', () => listenFailures.inc());
   lifecycle.on('batch:broadcast', (batch) => deliveries.inc(batch.deliveries));

@@ -7,6 +7,7 @@ import type { Access } from '../access/access.js';
 import { Decisions } from '../changes/decisions.js';
 import { FeatureWrites } from '../changes/feature-writes.js';
 import { type Door, refused, type Visitor } from '../door/door.js';
+import type { Guarantee } from '../reader/event-view.js';
 import { addAuditRoutes } from './audit-routes.js';
 import { addAuthRoutes } from './auth-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
@@ -35,7 +36,8 @@ export interface RestOptions {
   demoPeople: readonly DemoPerson[];
   /** Names the server process. */
   server: string;
-  guarantee: 'exact' | 'overlap';
+  /** Null while the database has not been read yet. */
+  guarantee: () => Guarantee | null;
 }
 
 /** What a handler knows of its request beside the framework's own. */

@@ -1,3 +1,4 @@
+import { guaranteeReasons } from '@flagcast/protocol';
 import { z } from '@hono/zod-openapi';
 import { featureFields, reasonField, textField } from '../changes/feature-fields.js';
 
@@ -144,7 +145,12 @@ const mode = {
   }),
   demo_people: demoPeople,
   server: z.string().openapi({ description: 'Names the server process' }),
-  guarantee: z.enum(['exact', 'overlap']),
+  guarantee: z
+    .enum(['exact', 'overlap'])
+    .nullable()
+    .openapi({ description: 'As in hello of flagcast.v1; null while the database has not been read yet' }),
+  guarantee_reason: z.enum(guaranteeReasons).nullable(),
+  overlap_ms: z.number().nullable(),
 };
 
 export const modeSchema = z.object(mode).openapi('Mode');

@@ -28,6 +28,9 @@ const snapshotSchema = z
     environment: z.string(),
     environment_id: z.string(),
     cursor: z.string().openapi({ description: 'Where the stream goes on' }),
+    embedded_state: z.boolean().openapi({
+      description: 'Whether the server can read the state of features; if not, both lists are empty',
+    }),
     features: z.array(featureSchema),
     pending_changes: z.array(
       z.object({

@@ -3,9 +3,10 @@ import type pg from 'pg';
 import { isPooled } from '../database/pooler.js';
 import { backoffMs, discardSession, openSession } from '../database/session.js';
 import type { Batch, FlagEvent } from '../events/event.js';
-import { durableSeen, type Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { DeliveredSet } from './delivered.js';
+import { type EventView, findEventView } from './event-view.js';
+import { ExactTracker } from './exact-tracker.js';
+import { OverlapTracker } from './overlap-tracker.js';
 import {
   floorStatement,
   historyStatement,
@@ -13,22 +14,21 @@ import {
   readStatement,
   sessionSettings,
   toEvent,
-  type KnownEvent,
   toPosition,
 } from './statements.js';
-import { Watermark } from './watermark.js';
+import type { Absorbed, Tracker } from './tracker.js';
 
 export interface EventReaderOptions {
   /** `postgresql://...`; the reader keeps one connection of its own. */
   databaseUrl: string;
-  /** The view to read, as it is written in SQL. Default `flagcast.v_realtime_events`. */
-  view?: string;
-  /** Whether events carry the state of their feature, from `public.features` and `feature_params`. Default true. */
-  embedState?: boolean;
+  /** The view to read, as it is written in SQL. Default null: Flagcast's own, or what there is in its place. */
+  view?: string | null;
   /** How often to read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
   /** How far back an unseen transaction may have begun where sessions cannot be observed, in milliseconds. Default 1 h. */
   lookBackMs?: number;
+  /** How long after its created_at an event may be committed where the view tells no transaction ids, in milliseconds. Default 60,000. */
+  overlapMs?: number;
   /** How much a session may be late in showing when its transaction began, in milliseconds. Default 10,000. */
   allowanceMs?: number;
   /** After this many milliseconds without an answer a read has failed. Default 30,000. */
@@ -49,45 +49,30 @@ interface History {
   readonly database: string;
   /** Null on a replica, which does not tell. */
   readonly timeline: string | null;
-  /** Both, as cursors name them. */
-  readonly id: string;
 }
 
-interface Absorbed {
-  readonly fresh: FlagEvent[];
+interface Read extends Absorbed {
+  /** How many rows the database sent. */
   readonly eventRows: number;
   readonly snapshotXmax: bigint;
-  readonly wentBack: boolean;
 }
-
-/**
- * More transaction ids than a database can lose in a crash or a failover and hand out again: as far
- * back is looked where no durable watermark is known. The floor keeps that from costing anything.
- */
-const rewindIds = 1_000_000n;
-
-/** With more delivered events than this, naming their transactions costs more than reading them again. */
-const maxLeftOut = 5_000;
 
 /**
  * Reads what is new in the view: once every poll interval, and whenever it is woken.
  *
- * After a read in snapshot S what was not delivered is what S could not see: transactions that
- * were running, whose id is at or above S's xmin, or that had not begun. So the next read asks for
- * `xid >= xmin(S)` and drops what was delivered already. `created_at > floor` only keeps that on
- * the index: the floor was observed before S was taken, so that whatever S could not see began
- * later than it.
+ * What is new, a tracker knows: `ExactTracker` where the view tells the transaction of an event, else
+ * `OverlapTracker`.
  *
  * Whatever happens to the database, the reader waits for it and goes on from where it was.
  */
 export class EventReader {
   readonly #options: Required<EventReaderOptions>;
-  readonly #delivered = new DeliveredSet();
-  #watermark: Watermark | null = null;
-  #floor = '';
-  /** The xmin of the last read's snapshot: what is below it has been read. */
-  #xmin = 0n;
+  #view: EventView | null = null;
+  /** Null before the beginning. */
+  #tracker: Tracker | null = null;
   #history: History | null = null;
+  /** The history and what is read of it, as cursors name them. */
+  #historyId = '';
   #client: pg.Client | null = null;
   /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
   #keepsStatements = true;
@@ -102,11 +87,11 @@ export class EventReader {
 
   constructor(options: EventReaderOptions) {
     this.#options = {
-      view: 'flagcast.v_realtime_events',
-      embedState: true,
+      view: null,
       onHistoryLost: () => undefined,
       pollIntervalMs: 1_000,
       lookBackMs: 3_600_000,
+      overlapMs: 60_000,
       allowanceMs: 10_000,
       queryTimeoutMs: 30_000,
       ...options,
@@ -120,14 +105,17 @@ export class EventReader {
 
   /** How many delivered events are remembered because a read may bring them again. */
   get rememberedEvents(): number {
-    return this.#delivered.size;
+    return this.#tracker?.remembered ?? 0;
+  }
+
+  /** What is read; null before the first connection. */
+  get view(): EventView | null {
+    return this.#view;
   }
 
   /** Whether this event, found in the view by somebody else, is one that a later read will bring. */
-  isYetToCome(event: KnownEvent): boolean {
-    if (event.xid < this.#xmin || this.#delivered.hasXid(event.xid)) return false;
-    // As the read has it: the floor does not hold for decisions.
-    return event.createdAt > this.#floor || (event.source === 'pending' && event.action !== 'pending');
+  isYetToCome(event: FlagEvent): boolean {
+    return this.#tracker?.isYetToCome(event) ?? false;
   }
 
   /** Begins reading; `reader:started` tells when events flow. */
@@ -163,8 +151,10 @@ export class EventReader {
         const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'poll');
         this.#trigger = null;
         if (trigger === 'poll') this.#pollDueAtMs = performance.now() + this.#options.pollIntervalMs;
-        if (this.#watermark === null) await this.#begin(client);
-        else await this.#read(client, this.#watermark, trigger);
+        const { view } = this;
+        if (view === null) throw new Error('connected, but without a view');
+        if (this.#tracker === null) await this.#begin(client, view);
+        else await this.#read(client, view, this.#tracker, trigger);
         if (attempts > 0) {
           this.#options.lifecycle.emit('reader:recovered', { attempts, downMs: Date.now() - failedAtMs });
           attempts = 0;
@@ -217,7 +207,9 @@ export class EventReader {
         rowMode: 'array',
       });
       const [database = '', timeline = null] = answer.rows[0] ?? [];
+      const view = await findEventView(client, this.#options.view);
       this.#compareHistory(database, timeline);
+      this.#compareView(view);
       this.#keepsStatements = !pooled;
       // A pooler may lead to another server, and a replica be promoted, without a word.
       this.#tellsHistory = pooled || timeline === null;
@@ -239,9 +231,9 @@ export class EventReader {
   #compareHistory(database: string, timeline: string | null): void {
     const before = this.#history;
     if (before?.database === database && before.timeline === timeline) return;
-    const history = { database, timeline, id: historyId(database, timeline) };
+    const history = { database, timeline };
     this.#history = history;
-    if (before === null || this.#watermark === null) return;
+    if (before === null || this.#tracker === null) return;
     if (before.database !== history.database) {
       this.#restart(`another database answers: ${history.database} in place of ${before.database}`);
     } else {
@@ -259,68 +251,86 @@ export class EventReader {
     if (typeof database === 'string') this.#compareHistory(database, timeline);
   }
 
+  /** Somebody has installed Flagcast meanwhile, or taken it back: what an event is may be another thing. */
+  #compareView(view: EventView): void {
+    const before = this.#view;
+    this.#view = view;
+    if (before === null || this.#tracker === null || before.relation === view.relation) return;
+    this.#restart(`events come from ${view.name} now, not from ${before.name}`);
+  }
+
   #restart(reason: string): void {
-    this.#watermark = null;
-    this.#delivered.clear();
+    this.#tracker = null;
     this.#options.lifecycle.emit('reader:history-lost', { reason });
     this.#options.onHistoryLost();
   }
 
   /** Takes the present as the beginning: what was committed before is not news. */
-  async #begin(client: pg.Client): Promise<void> {
-    this.#floor = await this.#observeFloor(client);
+  async #begin(client: pg.Client, view: EventView): Promise<void> {
+    const { overlapMs, lookBackMs } = this.#options;
+    const isExact = view.guarantee === 'exact';
+    const floor = await this.#observeFloor(client, isExact ? [null, null] : [overlapMs, null]);
     const answer = await client.query<(string | null)[]>({ text: positionStatement, rowMode: 'array' });
-    const watermark = rewound(toPosition(answer.rows[0] ?? []).xmin);
-    // What has been committed above that watermark is not news either: it is only remembered.
-    const rows = await this.#select(client, watermark);
+    const { xmin } = toPosition(answer.rows[0] ?? []);
+    const tracker = isExact
+      ? new ExactTracker(xmin, floor)
+      : new OverlapTracker(xmin, floor, { overlapMs, lookBackMs });
+    // What is there already is not news either: it is only remembered.
+    const rows = await this.#select(client, view, tracker, 'poll');
     this.#noteHistory(rows[0]);
-    const { snapshotXmax } = this.#absorb(rows, watermark);
-    this.#watermark = watermark;
-    this.#options.onBatch(this.#batch([], snapshotXmax, watermark));
-    this.#options.lifecycle.emit('reader:started', {
-      guarantee: 'exact',
-      watermark: watermark.value.toString(),
-    });
+    const read = this.#absorb(rows, view, tracker);
+    this.#tracker = tracker;
+    this.#historyId = historyId(this.#history, view);
+    this.#options.onBatch(this.#batch([], read?.snapshotXmax ?? 0n, tracker));
+    const { guarantee, reason, name } = view;
+    this.#options.lifecycle.emit('reader:started', { guarantee, reason, view: name });
   }
 
-  async #read(client: pg.Client, watermark: Watermark, trigger: Trigger): Promise<void> {
+  async #read(client: pg.Client, view: EventView, tracker: Tracker, trigger: Trigger): Promise<void> {
     const startedAtMs = performance.now();
-    const floorOfThisRead = this.#floor;
     // Both go out at once and run in this order. An observation may be older than the read, never
     // younger, and one a poll is enough.
-    const observing = trigger === 'poll' ? this.#observeFloor(client) : null;
-    const selecting = this.#select(client, watermark);
+    const observing = trigger === 'poll' ? this.#observeFloor(client, tracker.floorBounds()) : null;
+    const selecting = this.#select(client, view, tracker, trigger);
     const [floor, rows] = await Promise.all([observing, selecting]);
     this.#noteHistory(rows[0]);
-    if (this.#watermark === null) {
+    if (this.#tracker !== tracker) {
       this.#trigger = 'poll';
       return;
     }
     // From here to onBatch nothing waits and nothing can fail: what is marked as delivered is delivered.
-    const { fresh, eventRows, snapshotXmax, wentBack } = this.#absorb(rows, watermark);
-    if (wentBack) {
+    const read = this.#absorb(rows, view, tracker);
+    if (read === null) {
       this.#restart('the database is behind what was read from it before (restored from a backup?)');
       this.#trigger = 'poll';
       return;
     }
-    if (floor !== null) this.#floor = floor;
-    this.#options.onBatch(this.#batch(fresh, snapshotXmax, watermark));
-    this.#options.lifecycle.emit('reader:read', {
+    if (floor !== null) tracker.observed(floor);
+    const { fresh, late, eventRows, snapshotXmax } = read;
+    const batch = this.#batch(fresh, snapshotXmax, tracker);
+    this.#options.onBatch(batch);
+    const { lifecycle } = this.#options;
+    lifecycle.emit('reader:read', {
       trigger,
       rows: eventRows,
       fresh: fresh.length,
       durationMs: performance.now() - startedAtMs,
-      watermark: watermark.value.toString(),
-      floor: floorOfThisRead,
+      watermark: batch.position.watermark.toString(),
+      floor: batch.position.floor,
     });
+    const [oldest] = late;
+    if (oldest !== undefined) {
+      const { overlapMs } = this.#options;
+      lifecycle.emit('reader:late', { events: late.length, oldestCreatedAt: oldest.createdAt, overlapMs });
+    }
   }
 
-  async #observeFloor(client: pg.Client): Promise<string> {
+  async #observeFloor(client: pg.Client, bounds: ReturnType<Tracker['floorBounds']>): Promise<string> {
     const { allowanceMs, lookBackMs, lifecycle } = this.#options;
     const answer = await client.query<[string, string, string]>({
       ...(this.#keepsStatements ? { name: 'flagcast_floor' } : {}),
       text: floorStatement,
-      values: [allowanceMs, lookBackMs],
+      values: [allowanceMs, lookBackMs, ...bounds],
       rowMode: 'array',
     });
     const [floor, visible, ageMs] = answer.rows[0] ?? ['', 'false', '0'];
@@ -332,45 +342,35 @@ export class EventReader {
     return floor;
   }
 
-  async #select(client: pg.Client, watermark: Watermark): Promise<(string | null)[][]> {
-    // All rows of a transaction show at once, so one whose rows were delivered has no more to give:
-    // leaving it out saves reading it again while an older transaction holds the watermark back.
-    const { view, embedState } = this.#options;
-    const delivered = this.#delivered.size > maxLeftOut ? [] : [...this.#delivered.xids()].map(String);
+  async #select(
+    client: pg.Client,
+    view: EventView,
+    tracker: Tracker,
+    trigger: Trigger,
+  ): Promise<(string | null)[][]> {
     const answer = await client.query<(string | null)[]>({
       ...(this.#keepsStatements ? { name: 'flagcast_read' } : {}),
-      ...readStatement(view, embedState, this.#tellsHistory),
-      values: [watermark.value.toString(), this.#floor, delivered],
+      ...readStatement(view, this.#tellsHistory),
+      values: tracker.readBounds(trigger),
     });
     return answer.rows;
   }
 
-  /** Tells the new events from those that were delivered before, and moves the watermark. */
-  #absorb(rows: readonly (string | null)[][], watermark: Watermark): Absorbed {
+  /** Null: the database went back. */
+  #absorb(rows: readonly (string | null)[][], view: EventView, tracker: Tracker): Read | null {
     const position = toPosition(rows[0] ?? []);
-    const fresh: FlagEvent[] = [];
-    const absorbed = { fresh, eventRows: 0, snapshotXmax: position.xmax, wentBack: false };
-    if (position.xmin < watermark.value) return { ...absorbed, wentBack: true };
-    this.#xmin = position.xmin;
-    for (const row of rows) {
-      const event = toEvent(row, this.#options.embedState);
-      if (event === null) continue;
-      absorbed.eventRows += 1;
-      if (this.#delivered.add(event)) fresh.push(event);
-    }
-    if (watermark.advance(position)) this.#delivered.pruneBelow(watermark.value);
-    return absorbed;
+    const events = rows.map((row) => toEvent(row, view)).filter((event) => event !== null);
+    const absorbed = tracker.absorb({ position, events });
+    return absorbed && { ...absorbed, eventRows: events.length, snapshotXmax: position.xmax };
   }
 
-  #batch(events: FlagEvent[], snapshotXmax: bigint, watermark: Watermark): Batch {
-    const position: Position = {
-      history: this.#history?.id ?? '',
-      watermark: watermark.value,
-      horizon: watermark.horizon,
-      floor: this.#floor,
-      seen: durableSeen(this.#delivered.xids(), watermark.horizon),
+  #batch(events: readonly FlagEvent[], snapshotXmax: bigint, tracker: Tracker): Batch {
+    return {
+      events,
+      seenAtMs: Date.now(),
+      snapshotXmax,
+      position: tracker.position(this.#historyId),
     };
-    return { events, seenAtMs: Date.now(), snapshotXmax, position };
   }
 
   // A method, so that the compiler does not take the flag's value across an await for granted.
@@ -379,13 +379,11 @@ export class EventReader {
   }
 }
 
-function historyId(database: string, timeline: string | null): string {
+/** Positions of another history, or in other events, mean nothing here. */
+function historyId(history: History | null, { guarantee, reason, name }: EventView): string {
+  const events = reason === 'installed' || reason === 'tables' ? '' : `/${guarantee}/${name}`;
   return createHash('sha256')
-    .update(`${database}/${timeline ?? ''}`)
+    .update(`${history?.database ?? ''}/${history?.timeline ?? ''}${events}`)
     .digest('base64url')
     .slice(0, 12);
-}
-
-function rewound(xid: bigint): Watermark {
-  return new Watermark(xid > rewindIds ? xid - rewindIds : 0n, 0n);
 }

@@ -1,5 +1,6 @@
 import type { QueryArrayConfig } from 'pg';
-import type { FlagEvent } from '../events/event.js';
+import { type FlagEvent, hashOf } from '../events/event.js';
+import type { EventView } from './event-view.js';
 import type { SnapshotPosition } from './watermark.js';
 
 /** Microseconds in UTC, whatever the session's time zone and date style are. */
@@ -52,8 +53,13 @@ export function toPosition(row: readonly (string | null)[]): SnapshotPosition {
  * A replica may be hours behind: what it has yet to replay was committed after what it replayed last or,
  * while it has replayed nothing since it was started, after the checkpoint that it was started from.
  *
- * $1 allowance, $2 look-back, both in milliseconds. Answers the floor, whether sessions were
- * visible, and the age of the oldest open transaction in milliseconds.
+ * Without transaction ids created_at is all there is to go by, and it may not be the start of a
+ * transaction: then never later than the overlap before the clock and before the newest event, which
+ * also says what to look back for where sessions are not visible.
+ *
+ * $1 allowance, $2 look-back, $3 overlap, or null where there are transaction ids, all in milliseconds; $4 the
+ * newest event's created_at, or null. Answers the floor, whether sessions were visible, and the age of the
+ * oldest open transaction in milliseconds.
  */
 export const floorStatement = `
 WITH observed AS MATERIALIZED (
@@ -64,6 +70,7 @@ WITH observed AS MATERIALIZED (
     ) ELSE clock_timestamp() END AS clock,
     $1::float8 * interval '1 millisecond' AS allowance,
     $2::float8 * interval '1 millisecond' AS look_back,
+    $3::float8 * interval '1 millisecond' AS overlap,
     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
       AND current_setting('track_activities')::boolean
       AND NOT pg_is_in_recovery() AS visible
@@ -75,30 +82,33 @@ WITH observed AS MATERIALIZED (
     (SELECT min(prepared) FROM pg_prepared_xacts WHERE database = current_database()) AS prepared
 )
 SELECT
-  ${isoUtc(`(least(
-    clock,
-    started,
-    prepared - look_back,
-    CASE WHEN NOT visible THEN clock - look_back END
-  ) - allowance)`)},
+  ${isoUtc(`least(
+    least(
+      clock,
+      started,
+      prepared - look_back,
+      CASE WHEN NOT visible AND overlap IS NULL THEN clock - look_back END
+    ) - allowance,
+    least(clock, $4::timestamptz) - overlap
+  )`)},
   visible::text,
   round(extract(epoch FROM clock - least(clock, started, prepared)) * 1000)::bigint::text
 FROM observed, oldest
 `;
 
 /** The columns of an event, as `toEvent` takes them, of the view's rows `v`. */
-export function eventColumns(embedState: boolean): string {
+export function eventColumns({ hasState }: EventView): string {
   return `
   v.source, v.event_id, v.project_id::text, v.environment_id::text, v.environment_key,
   v.entity, v.entity_id::text, v.action, ${isoUtc('v.created_at')},
   v.xid::text, v.feature_id::text, v.pending_change_id::text, v.actor,
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtc('pg_xact_commit_timestamp(nullif(v.xid & 4294967295, 0)::text::xid)')} END,
-  ${embedState ? featureState('v.feature_id', 'v.environment_id') : 'NULL'}`;
+  ${hasState ? featureState('v.feature_id', 'v.environment_id') : 'NULL'}`;
 }
 
 /** A feature with its parameters in one environment, as the JSON text of the protocol's FeatureState. */
-function featureState(featureId: string, environmentId: string): string {
+export function featureState(featureId: string, environmentId: string): string {
   return `(
     SELECT ${featureJson}::text
     FROM public.features f
@@ -125,14 +135,21 @@ export const eventOrder = `v.created_at, (v.source = 'pending' AND v.action <> '
 
 /**
  * The rows of the view that somebody at a position has not been given: $1 watermark, $2 floor,
- * $3 the transactions from the watermark on that were delivered already.
+ * $3 the transactions from the watermark on that were delivered already. Without transaction ids
+ * those that are younger than the floor, among which the caller tells new from old; $1 and $3 are
+ * named all the same, because PostgreSQL wants a type for each parameter.
  *
  * The floor holds for times that are the start of a transaction. The time of a decision is not one:
  * hosts write it by the clock of another machine, or not at all. In each branch of our view the
  * condition folds to what concerns it.
  */
-export function unseenRows(view: string): string {
-  return `SELECT v.* FROM ${view} v
+export function unseenRows({ relation, guarantee }: EventView): string {
+  if (guarantee === 'overlap') {
+    return `SELECT v.* FROM ${relation} v
+  WHERE v.created_at > $2::timestamptz AND v.created_at <= 'infinity'::timestamptz
+    AND $1::bigint IS NOT NULL AND $3::bigint[] IS NOT NULL`;
+  }
+  return `SELECT v.* FROM ${relation} v
   WHERE v.xid >= $1::bigint
     AND (
       (v.source = 'pending' AND v.action <> 'pending')
@@ -146,11 +163,11 @@ export function unseenRows(view: string): string {
  * one row, which tells the snapshot's own position; event columns are null where there is no event.
  * With `tellsHistory` the last two columns are those of `historyStatement`.
  */
-export function readStatement(view: string, embedState: boolean, tellsHistory = false): QueryArrayConfig {
+export function readStatement(view: EventView, tellsHistory = false): QueryArrayConfig {
   return {
     rowMode: 'array',
     text: `
-SELECT ${positionColumns}, ${eventColumns(embedState)}${tellsHistory ? `, ${historyColumns}` : ''}
+SELECT ${positionColumns}, ${eventColumns(view)}${tellsHistory ? `, ${historyColumns}` : ''}
 FROM (SELECT 1) AS always
 LEFT JOIN (${unseenRows(view)}) v ON true
 ORDER BY ${eventOrder}
@@ -158,33 +175,74 @@ ORDER BY ${eventOrder}
   };
 }
 
-/** An event whose transaction is known. */
-export type KnownEvent = FlagEvent & { readonly xid: bigint };
-
 /** How many columns stand before the event's. */
 const eventOffset = 4;
 
 /** The event in a row of a read, or null when the row only carries the position. */
-export function toEvent(row: readonly (string | null)[], embedState: boolean): KnownEvent | null {
+export function toEvent(row: readonly (string | null)[], view: EventView): FlagEvent | null {
   const column = (index: number): string | null => row[eventOffset + index] ?? null;
-  const source = column(0);
+  const text = (index: number): string => column(index) ?? '';
   const xid = column(9);
-  if (source === null || xid === null) return null;
+  // A row that only carries the position has neither.
+  if (xid === null && (view.guarantee === 'exact' || column(8) === null)) return null;
+  const names = {
+    source: text(0),
+    eventId: text(1),
+    projectId: text(2),
+    environmentId: text(3),
+    environmentKey: text(4),
+    entity: text(5),
+    entityId: text(6),
+    action: text(7),
+    createdAt: text(8),
+  };
+  const occurrence = occurrenceOf(names, xid, view);
   return {
-    source,
-    eventId: column(1) ?? '',
-    projectId: column(2) ?? '',
-    environmentId: column(3) ?? '',
-    environmentKey: column(4) ?? '',
-    entity: column(5) ?? '',
-    entityId: column(6) ?? '',
-    action: column(7) ?? '',
-    createdAt: column(8) ?? '',
-    xid: BigInt(xid),
+    ...names,
+    occurrence,
+    mark: xid === null ? hashOf({ ...names, occurrence }) : BigInt(xid),
     featureId: column(10),
     pendingChangeId: column(11),
     actor: column(12),
     committedAt: column(13),
-    featureJson: embedState ? column(14) : undefined,
+    featureJson: view.hasState ? column(14) : undefined,
   };
+}
+
+/** Our own definition gives each event a name of its own; a view of somebody else may give one to many. */
+function occurrenceOf(
+  { projectId, environmentId, createdAt }: Pick<FlagEvent, 'projectId' | 'environmentId' | 'createdAt'>,
+  xid: string | null,
+  { reason }: EventView,
+): string {
+  if (reason === 'installed' || reason === 'tables') return '';
+  return JSON.stringify([projectId, environmentId, xid ?? createdAt]);
+}
+
+/**
+ * The features and the open requests of a channel, each as JSON text: $1 the project, $2 the
+ * environment's number.
+ */
+export function channelStatement(relation: string): string {
+  return `
+SELECT
+  (
+    SELECT coalesce(json_agg(${featureJson} ORDER BY f.key, f.id), '[]')::text
+    FROM public.features f
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
+    WHERE f.project_id = $1::uuid
+  ) AS features,
+  (
+    SELECT coalesce(json_agg(json_build_object(
+      'id', c.id, 'requested_by', c.requested_by, 'created_at', ${isoUtc('c.created_at')},
+      'reason', c.change #>> '{meta,reason}', 'change', c.change,
+      'entities', (
+        SELECT coalesce(json_agg(json_build_object(
+          'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id)), '[]')
+        FROM ${relation} v
+        WHERE v.pending_change_id = c.id AND v.action = 'pending'
+      )) ORDER BY c.created_at, c.id), '[]')::text
+    FROM public.pending_changes c
+    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
+  ) AS pending_changes`;
 }

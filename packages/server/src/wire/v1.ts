@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import type { EventMessage } from '@flagcast/protocol';
 import type { SessionWire } from '../connection/session.js';
 import type { Dialect, EventGroup } from '../events/dialect.js';
-import type { FlagEvent } from '../events/event.js';
+import { type FlagEvent, identityOf } from '../events/event.js';
 import { textFrame } from './frame.js';
 import { toPlainMessage } from './plain.js';
 
@@ -31,8 +31,7 @@ function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): str
  * often the row is read. A row that a later write touches again keeps its name.
  */
 function eventId(event: FlagEvent): string {
-  const identity = JSON.stringify([event.source, event.eventId, event.entity, event.entityId, event.action]);
-  return hash('sha256', identity, 'base64url').slice(0, 22);
+  return hash('sha256', identityOf(event), 'base64url').slice(0, 22);
 }
 
 /** flagcast.v1 on a WebSocket: each message one text frame; the last event of a batch carries the cursor. */

@@ -1,0 +1,121 @@
+import { identityOf, type FlagEvent } from '../events/event.js';
+import { durableSeen, type Position } from '../events/position.js';
+import type { Absorbed, ReadRows, Tracker } from './tracker.js';
+import { Watermark } from './watermark.js';
+
+/**
+ * More transaction ids than a database can lose in a crash or a failover and hand out again: as far
+ * back is looked where no durable watermark is known. The floor keeps that from costing anything.
+ */
+const rewindIds = 1_000_000n;
+
+/** With more delivered events than this, naming their transactions costs more than reading them again. */
+const maxLeftOut = 5_000;
+
+/**
+ * By transaction ids. After a read in snapshot S what was not delivered is what S could not see:
+ * transactions that were running, whose id is at or above S's xmin, or that had not begun. So the next
+ * read asks for `xid >= xmin(S)` and drops what was delivered already. `created_at > floor` only keeps
+ * that on the index: the floor was observed before S was taken, so that whatever S could not see began
+ * later than it.
+ */
+export class ExactTracker implements Tracker {
+  readonly #delivered = new DeliveredSet();
+  readonly #watermark: Watermark;
+  #floor: string;
+  /** The xmin of the last read's snapshot: what is below it has been read. */
+  #xmin = 0n;
+
+  /** Begins with a floor that was observed before a snapshot of this xmin. */
+  constructor(xmin: bigint, floor: string) {
+    this.#watermark = new Watermark(xmin > rewindIds ? xmin - rewindIds : 0n, 0n);
+    this.#floor = floor;
+  }
+
+  get remembered(): number {
+    return this.#delivered.size;
+  }
+
+  readBounds(): [watermark: string, floor: string, seen: string[]] {
+    // All rows of a transaction show at once, so one whose rows were delivered has no more to give:
+    // leaving it out saves reading it again while an older transaction holds the watermark back.
+    const seen = this.#delivered.size > maxLeftOut ? [] : [...this.#delivered.xids()].map(String);
+    return [this.#watermark.value.toString(), this.#floor, seen];
+  }
+
+  floorBounds(): [overlapMs: null, newest: null] {
+    return [null, null];
+  }
+
+  observed(floor: string): void {
+    this.#floor = floor;
+  }
+
+  absorb({ position, events }: ReadRows): Absorbed | null {
+    if (position.xmin < this.#watermark.value) return null;
+    this.#xmin = position.xmin;
+    const fresh = events.filter((event) => this.#delivered.add(event));
+    if (this.#watermark.advance(position)) this.#delivered.pruneBelow(this.#watermark.value);
+    return { fresh, late: [] };
+  }
+
+  position(history: string): Position {
+    const { value, horizon } = this.#watermark;
+    const seen = durableSeen(this.#delivered.xids(), horizon);
+    return { history, watermark: value, horizon, floor: this.#floor, seen, byTime: false };
+  }
+
+  isYetToCome({ mark, createdAt, source, action }: FlagEvent): boolean {
+    if (mark < this.#xmin || this.#delivered.hasXid(mark)) return false;
+    // As the read has it: the floor does not hold for decisions.
+    return createdAt > this.#floor || (source === 'pending' && action !== 'pending');
+  }
+}
+
+/**
+ * The identities of the events that were delivered and that a later read can bring again:
+ * those whose transaction id is at or above the watermark. Pruned exactly there, so its size
+ * is that of the recent past (or of all that came since the oldest open transaction wrote).
+ */
+class DeliveredSet {
+  readonly #identitiesByXid = new Map<bigint, Set<string>>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Remembers the event; false when it was there already. */
+  add(event: FlagEvent): boolean {
+    const identity = identityOf(event);
+    let identities = this.#identitiesByXid.get(event.mark);
+    if (identities === undefined) {
+      identities = new Set();
+      this.#identitiesByXid.set(event.mark, identities);
+    } else if (identities.has(identity)) {
+      return false;
+    }
+    identities.add(identity);
+    this.#size += 1;
+    return true;
+  }
+
+  /** Forgets what no read from `watermark` on can bring again. */
+  pruneBelow(watermark: bigint): void {
+    for (const [xid, identities] of this.#identitiesByXid) {
+      if (xid < watermark) {
+        this.#identitiesByXid.delete(xid);
+        this.#size -= identities.size;
+      }
+    }
+  }
+
+  /** The transactions whose rows have been delivered and remembered. */
+  xids(): IterableIterator<bigint> {
+    return this.#identitiesByXid.keys();
+  }
+
+  hasXid(xid: bigint): boolean {
+    return this.#identitiesByXid.has(xid);
+  }
+}
