@@ -1,52 +1,64 @@
 import { InterruptedError } from './bounded-run.js';
-import { runLatency } from './latency/latency.js';
-import { runPixel } from './pixel/pixel.js';
-import { runReader } from './reader/reader.js';
+import { parseCommandLine, refuseOthers, UsageError } from './options.js';
 import { boundLine, clearProgress } from './results.js';
 
+/** @import { Options } from './options.js' */
 /** @import { Bound } from './results.js' */
 
 const help = `Measures Flagcast against an embedded PostgreSQL of its own, on this machine.
 
-npm run bench -- <measurement>
+npm run bench -- <measurement> [options]
 
   latency  from a commit to the message at the client, beside two floors (about 2 minutes)
   reader   what one read costs with 10 thousand and with 2 million audit rows (about 3 minutes)
   pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
+  fanout   processor time of the server for each event that reaches a client, beside other servers
+           (about 15 minutes): --clients 1000,5000  --rounds 5  --contenders flagcast,ws,nchan
   all      one after the other
+
+--output FOLDER is where fanout writes its results, in place of bench/results.
 
 Each prints a table, writes bench/results/<measurement>.json and ends with exit code 1 when a
 figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
 
-/** @type {Readonly<Record<string, readonly (() => Promise<readonly Bound[]>)[]>>} */
+/**
+ * `load` fetches the code of one measurement only: they need different libraries.
+ *
+ * @typedef {{
+ *   readonly load: () => Promise<(options: Options) => Promise<readonly Bound[]>>,
+ *   readonly takes: readonly (keyof Options)[],
+ * }} Measurement
+ */
+
+/** @type {Readonly<Record<string, Measurement>>} */
 const measurements = {
-  latency: [runLatency],
-  reader: [runReader],
-  pixel: [runPixel],
-  all: [runLatency, runReader, runPixel],
+  latency: { load: async () => (await import('./latency/latency.js')).runLatency, takes: [] },
+  reader: { load: async () => (await import('./reader/reader.js')).runReader, takes: [] },
+  pixel: { load: async () => (await import('./pixel/pixel.js')).runPixel, takes: [] },
+  fanout: {
+    load: async () => (await import('./fanout/fanout.js')).runFanout,
+    takes: ['clients', 'rounds', 'contenders', 'output'],
+  },
 };
 
 /** @param {readonly string[]} args */
 async function main(args) {
-  if (args.includes('--help') || args.includes('-h')) {
+  const { measurement: name, options, help: wantsHelp } = parseCommandLine(args);
+  if (wantsHelp) {
     console.log(help);
     return;
   }
-  const [name = ''] = args;
-  const chosen = Object.hasOwn(measurements, name) ? measurements[name] : undefined;
-  if (chosen === undefined || args.length !== 1) {
-    const problem =
-      args.length > 1
-        ? 'One measurement at a time.'
-        : name === ''
-          ? 'Which measurement?'
-          : `There is no measurement ${JSON.stringify(name)}.`;
-    console.error(`bench: ${problem} Say latency, reader, pixel or all; npm run bench -- --help tells more`);
-    process.exitCode = 2;
-    return;
+  const known = Object.keys(measurements);
+  if (name !== 'all' && !known.includes(name)) {
+    const problem = name === '' ? 'Which measurement?' : `There is no measurement ${JSON.stringify(name)}.`;
+    throw new UsageError(`${problem} Say ${known.join(', ')} or all`);
   }
-  for (const measure of chosen) {
-    for (const bound of await measure()) {
+  if (name === 'all') refuseOthers(name, options, []);
+  for (const [each, { load, takes }] of Object.entries(measurements)) {
+    if (name !== 'all' && name !== each) continue;
+    refuseOthers(each, options, takes);
+    const run = await load();
+    for (const bound of await run(options)) {
       console.log(boundLine(bound));
       if (!bound.holds) process.exitCode = 1;
     }
@@ -57,6 +69,12 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   clearProgress();
-  process.exitCode = error instanceof InterruptedError ? error.exitCode : 1;
-  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`);
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof UsageError) {
+    process.exitCode = 2;
+    console.error(`bench: ${message}; npm run bench -- --help tells more`);
+  } else {
+    process.exitCode = error instanceof InterruptedError ? error.exitCode : 1;
+    console.error(`bench: ${message}`);
+  }
 }

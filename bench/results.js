@@ -50,17 +50,29 @@ export function machineLine(machine) {
 }
 
 /**
- * Writes `bench/results/<name>.json`.
+ * Writes `<name>.json` into the folder.
  *
  * @param {string} name
  * @param {object} result
+ * @param {string} [folder] default `bench/results`
  * @returns {Promise<string>} the file, as seen from the current folder
  */
-export async function saveResult(name, result) {
-  const folder = path.join(import.meta.dirname, 'results');
+export async function saveResult(name, result, folder) {
+  return await saveFile(`${name}.json`, `${JSON.stringify(result, null, 2)}\n`, folder);
+}
+
+/**
+ * Writes a file of results.
+ *
+ * @param {string} name
+ * @param {string} content
+ * @param {string} [folder] default `bench/results`
+ * @returns {Promise<string>} the file, as seen from the current folder
+ */
+async function saveFile(name, content, folder = path.join(import.meta.dirname, 'results')) {
   await mkdir(folder, { recursive: true });
-  const file = path.join(folder, `${name}.json`);
-  await writeFile(file, `${JSON.stringify(result, null, 2)}\n`);
+  const file = path.join(folder, name);
+  await writeFile(file, content);
   return path.relative(process.cwd(), file);
 }
 

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { signToken } from '../../packages/server/dist/access/sign.js';
+import { startServer } from '../child.js';
 import { createDatabase } from '../temporary-postgres.js';
 import { floorSchemas } from './floor-schema.js';
-import { startServerProcess } from './server-process.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
 /** @import { EmbeddedPostgres } from '../../packages/server/dist/database/embedded.js' */
@@ -49,14 +49,14 @@ export async function startContender(run, postgres, { name, kind }) {
   if (kind === 'payload' || kind === 'select') {
     await writer.query(floorSchemas[kind]);
     const program = new URL('./floor-server.js', import.meta.url);
-    const port = await startServerProcess(run, program, { databaseUrl: database.url, kind });
+    const { port } = await startServer(run, program, { databaseUrl: database.url, kind });
     socket = new WebSocket(`ws://127.0.0.1:${port}`);
   } else {
     // The trigger runs in the writer's session, whose setting decides.
     if (kind === 'polling') await writer.query("SET flagcast.notify = 'off'");
     const secret = randomUUID();
-    const program = new URL('./flagcast-server.js', import.meta.url);
-    const port = await startServerProcess(run, program, { databaseUrl: database.url, secret });
+    const program = new URL('../flagcast-server.js', import.meta.url);
+    const { port } = await startServer(run, program, { databaseUrl: database.url, secret });
     const { userId, username } = database;
     const token = await signToken({ secret, userId, username, ttlMs: 3_600_000 });
     const query = new URLSearchParams({ project_id: projectId, env: environmentKey });

@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import { WebSocketServer } from 'ws';
 import { openSession } from '../../packages/server/dist/database/session.js';
 import { sessionSettings } from '../../packages/server/dist/reader/statements.js';
+import { answerParent } from '../child.js';
 import { floorChannel } from './floor-schema.js';
-import { serveParent } from './server-process.js';
 
 /** @import { AddressInfo } from 'node:net' */
+
+/** @typedef {{ databaseUrl: string, kind: 'payload' | 'select' }} FloorStart */
 
 /**
  * The least that a server can do: what the trigger notifies goes to every client, as it is
@@ -13,7 +15,7 @@ import { serveParent } from './server-process.js';
  * is not connected, and checks nobody. One session hears and looks up: a second one would have to
  * be woken first.
  */
-serveParent(async ({ databaseUrl, kind }) => {
+answerParent(async (/** @type {FloorStart} */ { databaseUrl, kind }) => {
   const webSockets = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
   const session = await openSession({ databaseUrl, applicationName: 'bench floor', queryTimeoutMs: 5_000 });
   await session.query(sessionSettings);

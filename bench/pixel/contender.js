@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { signToken } from '../../packages/server/dist/access/sign.js';
+import { startServer } from '../child.js';
 import { floorSchemas } from '../latency/floor-schema.js';
-import { startServerProcess } from '../latency/server-process.js';
 import { createDatabase } from '../temporary-postgres.js';
 import { nowMs, openWindow } from './browser-windows.js';
 
@@ -115,8 +115,8 @@ async function prepareConsole(run, { url, client, projectId, environmentKey, use
     [projectId],
   );
   const secret = randomUUID();
-  const program = new URL('../latency/flagcast-server.js', import.meta.url);
-  const port = await startServerProcess(run, program, { databaseUrl: url, secret });
+  const program = new URL('../flagcast-server.js', import.meta.url);
+  const { port } = await startServer(run, program, { databaseUrl: url, secret });
   const token = await signToken({ secret, userId, username, ttlMs: 3_600_000 });
   return async (page) => {
     await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token}')`);
@@ -137,7 +137,7 @@ async function prepareFloor(run, { url, client }) {
   await client.query(`CREATE OR REPLACE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN PERFORM pg_notify('bench_floor', NEW.new_value ->> 'default_value'); RETURN NULL; END $$`);
   const program = new URL('../latency/floor-server.js', import.meta.url);
-  const port = await startServerProcess(run, program, { databaseUrl: url, kind: 'payload' });
+  const { port } = await startServer(run, program, { databaseUrl: url, kind: 'payload' });
   return async (page) => {
     await page.setContent('<!doctype html><p>nothing yet</p>');
     await page.evaluate(`new Promise((resolve, reject) => {

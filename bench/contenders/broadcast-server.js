@@ -1,0 +1,102 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { Server as SocketIoServer } from 'socket.io';
+import { WebSocketServer } from 'ws';
+import { textFrame } from '../../packages/server/dist/wire/frame.js';
+import { answerParent } from '../child.js';
+
+/** @import { Server } from 'node:http' */
+/** @import { AddressInfo } from 'node:net' */
+/** @import { Duplex } from 'node:stream' */
+/** @import { WebSocket } from 'ws' */
+
+/** @typedef {'ws' | 'prebuilt' | 'socket.io'} BroadcastKind */
+/**
+ * `start` is asked first; `publish` is told: each event is the channel and its message.
+ *
+ * @typedef {{ do: 'start', kind: BroadcastKind } | { do: 'publish', events: readonly (readonly [channel: string, message: string])[] }} BroadcastTask
+ */
+
+/**
+ * Sends a message to all clients of a channel.
+ *
+ * @typedef {(channel: string, message: string) => void} Broadcast
+ */
+
+/** @type {Readonly<Record<BroadcastKind, (http: Server) => Broadcast>>} */
+const servers = {
+  /** What everybody writes first. */
+  ws: (http) => {
+    const clients = /** @type {Map<string, Set<WebSocket>>} */ (new Map());
+    onUpgrade(http, (webSocket, _socket, channel) => join(clients, channel, webSocket));
+    return (channel, message) => {
+      for (const client of clients.get(channel) ?? []) {
+        if (client.readyState === client.OPEN) client.send(message);
+      }
+    };
+  },
+
+  /** The frame is made once, and written past the library. */
+  prebuilt: (http) => {
+    const sockets = /** @type {Map<string, Set<Duplex>>} */ (new Map());
+    onUpgrade(http, (_webSocket, socket, channel) => join(sockets, channel, socket));
+    return (channel, message) => {
+      const frame = textFrame(message);
+      for (const socket of sockets.get(channel) ?? []) socket.write(frame);
+    };
+  },
+
+  /** As its manual says: a room for each channel, WebSocket only. */
+  'socket.io': (http) => {
+    const io = new SocketIoServer(http, {
+      transports: ['websocket'],
+      serveClient: false,
+      perMessageDeflate: false,
+    });
+    io.on('connection', (socket) => void socket.join(String(socket.handshake.query['channel'])));
+    return (channel, message) => void io.to(channel).emit('event', JSON.parse(message));
+  },
+};
+
+/**
+ * @param {Server} http
+ * @param {(webSocket: WebSocket, socket: Duplex, channel: string) => () => void} welcome answers with what is done when the client leaves
+ */
+function onUpgrade(http, welcome) {
+  const webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+  http.on('upgrade', (request, socket, head) => {
+    webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+      const leave = welcome(webSocket, socket, (request.url ?? '').slice(1));
+      webSocket.on('error', () => undefined);
+      webSocket.on('close', leave);
+    });
+  });
+}
+
+/**
+ * @template Client
+ * @param {Map<string, Set<Client>>} clients
+ * @param {string} channel
+ * @param {Client} client
+ * @returns {() => void}
+ */
+function join(clients, channel, client) {
+  const members = clients.get(channel) ?? new Set();
+  clients.set(channel, members.add(client));
+  return () => members.delete(client);
+}
+
+/** @type {Broadcast} */
+let broadcast = () => undefined;
+
+answerParent(async (/** @type {BroadcastTask} */ task) => {
+  if (task.do === 'publish') {
+    for (const [channel, message] of task.events) broadcast(channel, message);
+    return null;
+  }
+  const http = createServer();
+  broadcast = servers[task.kind](http);
+  http.listen(0, '127.0.0.1');
+  await once(http, 'listening');
+  return /** @type {AddressInfo} */ (http.address()).port;
+});

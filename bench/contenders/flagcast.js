@@ -1,0 +1,113 @@
+import { randomUUID } from 'node:crypto';
+import { signToken } from '../../packages/server/dist/access/sign.js';
+import { startServer } from '../child.js';
+import { createDatabase } from '../temporary-postgres.js';
+
+/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { Contender, RunningContender, Setting } from './contender.js' */
+
+/** Projects come with this many environments, hence channels. */
+const environmentsPerProject = 3;
+const tokenTtlMs = 10_800_000;
+
+/**
+ * The product, in one of its dialects.
+ *
+ * @param {'flagcast' | 'flagcast.v1'} kind
+ * @returns {Contender}
+ */
+export function flagcast(kind) {
+  const dialect = kind === 'flagcast' ? 'text' : 'flagcast.v1';
+  return {
+    kind,
+    name: kind === 'flagcast' ? 'Flagcast, plain dialect' : 'Flagcast, flagcast.v1',
+    start: async (setting) => await startFlagcast(setting, dialect),
+  };
+}
+
+/**
+ * @param {Setting} setting
+ * @param {'text' | 'flagcast.v1'} dialect
+ * @returns {Promise<RunningContender>}
+ */
+async function startFlagcast({ run, postgres, channels, maxConnections }, dialect) {
+  const database = await createDatabase(run, postgres, `bench_${randomUUID().replaceAll('-', '')}`);
+  const places = await makeChannels(database, channels);
+  const secret = randomUUID();
+  const server = await startServer(run, new URL('../flagcast-server.js', import.meta.url), {
+    databaseUrl: database.url,
+    secret,
+    maxConnections,
+  });
+  const { userId, username } = database;
+  const token = await signToken({ secret, userId, username, ttlMs: tokenTtlMs });
+  return {
+    port: server.port,
+    dialect,
+    headers: { Authorization: `Bearer ${token}` },
+    address: (channel) => {
+      const { projectId, environmentId } = placeOf(places, channel);
+      const query = new URLSearchParams({ project_id: projectId, env_id: environmentId });
+      return { path: `/api/ws?${query.toString()}`, topic: '' };
+    },
+    publish: async (published) => await insertEvents(database, places, published),
+    cpuPids: [server.pid],
+    memoryPid: server.pid,
+    end: server.end,
+  };
+}
+
+/** @typedef {{ readonly projectId: string, readonly environmentId: string, readonly featureId: string }} Place */
+
+/**
+ * @param {BenchDatabase} database
+ * @param {number} channels
+ * @returns {Promise<readonly Place[]>}
+ */
+async function makeChannels({ client }, channels) {
+  await client.query({
+    text: "INSERT INTO projects (name) SELECT 'bench ' || number FROM generate_series(2, $1::integer) AS number",
+    values: [Math.ceil(channels / environmentsPerProject)],
+  });
+  await client.query(`INSERT INTO features (project_id, key, name, kind)
+    SELECT id, 'bench', 'bench', 'simple' FROM projects p
+    WHERE NOT EXISTS (SELECT FROM features WHERE project_id = p.id)`);
+  /** @type {import('pg').QueryResult<Place>} */
+  const { rows } = await client.query(`
+    SELECT e.project_id AS "projectId", e.id::text AS "environmentId", f.id AS "featureId"
+    FROM environments e JOIN features f ON f.project_id = e.project_id ORDER BY e.id`);
+  return rows;
+}
+
+/**
+ * @param {readonly Place[]} places
+ * @param {number} channel
+ * @returns {Place}
+ */
+function placeOf(places, channel) {
+  const place = places[channel];
+  if (place === undefined) throw new Error(`There is no channel ${channel}`);
+  return place;
+}
+
+/**
+ * Commits one audit row for each channel named, in one transaction.
+ *
+ * @param {Pick<BenchDatabase, 'client'>} database
+ * @param {readonly Place[]} places
+ * @param {readonly number[]} channels
+ */
+async function insertEvents({ client }, places, channels) {
+  const published = channels.map((channel) => placeOf(places, channel));
+  await client.query({
+    name: 'bench_publish',
+    text: `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)
+      SELECT feature_id, 'feature_params', gen_random_uuid(), 'user', 'bench', 'update', project_id, environment_id
+      FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS event (feature_id, project_id, environment_id)`,
+    values: [
+      published.map(({ featureId }) => featureId),
+      published.map(({ projectId }) => projectId),
+      published.map(({ environmentId }) => environmentId),
+    ],
+  });
+}

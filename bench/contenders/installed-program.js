@@ -1,0 +1,65 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { answerParent } from '../child.js';
+import { childrenOf } from '../process-figures.js';
+
+/**
+ * Runs a program of the system until the parent lets go, however that ends. It is started when it
+ * accepts connections on `port` and has started so many `workers`, processes of its own.
+ *
+ * @typedef {{ command: string, args: readonly string[], port: number, workers: number }} InstalledStart
+ */
+
+const startLimitMs = 10_000;
+const tryAgainMs = 20;
+
+/** @type {import('node:child_process').ChildProcess | null} */
+let program = null;
+
+answerParent(
+  async (/** @type {InstalledStart} */ { command, args, port, workers }) => {
+    const started = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    program = started;
+    let said = '';
+    started.stderr.on('data', (data) => {
+      said = `${said}${String(data)}`.slice(-2_000);
+    });
+    started.once('error', (error) => fail(command, error.message));
+    started.once('exit', () => fail(command, said.trim()));
+    const untilMs = performance.now() + startLimitMs;
+    const pid = started.pid ?? 0;
+    while (performance.now() < untilMs) {
+      if (await accepts(port)) {
+        const children = await childrenOf(pid);
+        if (children.length >= workers) return [pid, ...children];
+      }
+      await delay(tryAgainMs);
+    }
+    throw new Error(`${command} does not listen on port ${port}: ${said.trim()}`);
+  },
+  () => program?.kill('SIGTERM'),
+);
+
+/**
+ * @param {string} command
+ * @param {string} why
+ */
+function fail(command, why) {
+  console.error(`bench: ${command} ended: ${why}`);
+  process.exit(1);
+}
+
+/** @param {number} port */
+async function accepts(port) {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}

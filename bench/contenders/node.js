@@ -1,0 +1,54 @@
+import { startServer } from '../child.js';
+import { channelName } from './contender.js';
+import { messageText } from './message.js';
+
+/** @import { BroadcastKind } from './broadcast-server.js' */
+/** @import { Contender } from './contender.js' */
+
+/** @type {Readonly<Record<BroadcastKind, string>>} */
+const names = {
+  ws: 'ws, client.send(text)',
+  prebuilt: 'ws, frame built once',
+  'socket.io': 'Socket.IO 4',
+};
+
+/**
+ * A server in Node that is told its events by its parent, the cheapest way there is.
+ *
+ * @param {BroadcastKind} kind
+ * @returns {Contender}
+ */
+export function nodeServer(kind) {
+  return {
+    kind,
+    name: names[kind],
+    start: async ({ run }) => {
+      const server = await startServer(run, new URL('./broadcast-server.js', import.meta.url), {
+        do: 'start',
+        kind,
+      });
+      return {
+        port: server.port,
+        dialect: kind === 'socket.io' ? 'socket.io' : 'text',
+        headers: {},
+        address: (channel) => ({
+          path:
+            kind === 'socket.io'
+              ? `/socket.io/?EIO=4&transport=websocket&channel=${channelName(channel)}`
+              : `/${channelName(channel)}`,
+          topic: '',
+        }),
+        publish: async (channels) => {
+          server.tell({
+            do: 'publish',
+            events: channels.map((channel) => [channelName(channel), messageText()]),
+          });
+          await Promise.resolve();
+        },
+        cpuPids: [server.pid],
+        memoryPid: server.pid,
+        end: server.end,
+      };
+    },
+  };
+}

@@ -1,0 +1,108 @@
+import { runBounded } from '../bounded-run.js';
+import { contenders } from '../contenders/all.js';
+import { startReceivers } from '../load/receivers.js';
+import { UsageError } from '../options.js';
+import { requireFigures, requireFiles } from '../process-figures.js';
+import { startProgress } from '../progress.js';
+import { clearProgress, describeMachine, machineLine, saveResult, showProgress } from '../results.js';
+import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { setupsFor } from './patterns.js';
+import { boundsOf, summarize, tables } from './report.js';
+import { measureTurn } from './turn.js';
+
+/** @import { Contender, RunningContender } from '../contenders/contender.js' */
+/** @import { Options } from '../options.js' */
+/** @import { Bound } from '../results.js' */
+/** @import { Measured } from './report.js' */
+
+const limitMs = 60 * 60_000;
+const defaultClients = [1_000, 5_000];
+const defaultRounds = 5;
+
+/**
+ * Processor time of the server for each event that reaches a client: ours beside others, in turns.
+ *
+ * @param {Options} options
+ * @returns {Promise<readonly Bound[]>}
+ */
+export async function runFanout({
+  clients = defaultClients,
+  rounds = defaultRounds,
+  contenders: kinds,
+  output,
+}) {
+  requireFigures();
+  const chosen = chooseContenders(kinds);
+  const setups = setupsFor(clients);
+  const mostClients = Math.max(...clients);
+  await requireFiles(mostClients);
+  return await runBounded(limitMs, async (run) => {
+    showProgress('fanout: starting PostgreSQL and the servers');
+    const postgres = await startTemporaryPostgres(run);
+    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+    const setting = {
+      run,
+      postgres,
+      channels: Math.max(...setups.map(({ channels }) => channels)),
+      maxConnections: 2 * mostClients,
+    };
+    /** @type {{ contender: Contender, running: RunningContender }[]} */
+    const started = [];
+    const skipped = [];
+    for (const contender of chosen) {
+      const running = await contender.start(setting);
+      if (running === null) skipped.push(contender.name);
+      else started.push({ contender, running });
+    }
+    const receivers = startReceivers(run, mostClients);
+    const progress = startProgress('fanout', rounds * setups.length * started.length);
+    /** @type {Measured[]} */
+    const measured = [];
+    for (let round = 0; round < rounds; round += 1) {
+      for (const setup of setups) {
+        // Another one begins each round, so that none is always measured after the same one.
+        for (let turn = 0; turn < started.length; turn += 1) {
+          const next = started[(round + turn) % started.length];
+          if (next === undefined) continue;
+          const { contender, running } = next;
+          progress.step(
+            `round ${round + 1} of ${rounds}, ${setup.clients} clients on ${setup.channels} channels, ${contender.name}`,
+          );
+          const figures = await measureTurn(run, receivers, running, setup);
+          for (const [index, { name: pattern }] of setup.patterns.entries()) {
+            const figure = figures[index];
+            if (figure !== undefined) measured.push({ setup, pattern, contender, round, ...figure });
+          }
+        }
+      }
+    }
+    clearProgress();
+
+    const results = summarize(measured, setups);
+    const bounds = boundsOf(results);
+    const file = await saveResult('fanout', { machine, bounds, rounds, skipped, results }, output);
+    console.log(
+      `Processor time of the server for each event that reached a client, in us: the median of ${rounds} rounds (lowest-highest round)`,
+    );
+    console.log(machineLine(machine));
+    for (const name of skipped) console.log(`Not installed here, hence not measured: ${name}`);
+    console.log(`\n${tables(results, setups)}\n\nWritten to ${file}`);
+    return bounds;
+  });
+}
+
+/**
+ * @param {readonly string[] | undefined} kinds
+ * @returns {readonly Contender[]}
+ * @throws UsageError
+ */
+function chooseContenders(kinds) {
+  if (kinds === undefined) return contenders;
+  const known = contenders.map(({ kind }) => kind);
+  for (const kind of kinds) {
+    if (!known.includes(kind)) {
+      throw new UsageError(`There is no contender ${JSON.stringify(kind)}: say some of ${known.join(', ')}`);
+    }
+  }
+  return contenders.filter(({ kind }) => kinds.includes(kind));
+}

@@ -1,0 +1,121 @@
+/**
+ * A way in which events come. `name` and `title` tell it; `channels` is what is published at once, the `turn`th
+ * time; `times` how often, so that a round is neither over at once nor takes minutes; `intervalMs`
+ * from one time to the next, which comes no sooner than all of the last one has arrived.
+ *
+ * @typedef {{
+ *   readonly name: string,
+ *   readonly title: string,
+ *   readonly channels: (turn: number) => readonly number[],
+ *   readonly times: number,
+ *   readonly intervalMs: number,
+ * }} Pattern
+ */
+
+/**
+ * So many clients, spread evenly over so many channels, and what is measured with them.
+ *
+ * @typedef {{ readonly clients: number, readonly channels: number, readonly patterns: readonly Pattern[] }} Setup
+ */
+
+/** Deliveries of a round, about; and between which numbers of times that is kept. */
+const deliveriesOfSingles = 100_000;
+const deliveriesOfBursts = 300_000;
+const mostSingles = 100;
+const mostBursts = 15;
+const mostSpread = 40;
+/** A gentle pace: what is sent takes a part of this, for each client. */
+const intervalMsPerClient = 0.02;
+const leastIntervalMs = 10;
+const burstIntervalMsPerClient = 0.04;
+const manyChannels = 1_000;
+const channelsAtOnce = 100;
+
+/**
+ * @param {number} events to one channel, at once
+ * @param {number} clients
+ * @returns {Pattern}
+ */
+function burst(events, clients) {
+  return {
+    name: `burst-${events}`,
+    title: `bursts of ${events}`,
+    channels: () => Array.from({ length: events }, () => 0),
+    times: timesFor(deliveriesOfBursts, events * clients, 2, mostBursts),
+    intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
+  };
+}
+
+/**
+ * @param {number} clients
+ * @returns {Pattern}
+ */
+function single(clients) {
+  return {
+    name: 'single',
+    title: 'single events',
+    channels: () => [0],
+    times: timesFor(deliveriesOfSingles, clients, 20, mostSingles),
+    intervalMs: Math.max(leastIntervalMs, intervalMsPerClient * clients),
+  };
+}
+
+/**
+ * Events of as many channels as come at once, of others each time.
+ *
+ * @param {number} clients
+ * @param {number} channels
+ * @returns {Pattern}
+ */
+function spread(clients, channels) {
+  const atOnce = Math.min(channelsAtOnce, channels);
+  return {
+    name: 'channels',
+    title: `${atOnce} events at once, each of another of ${channels} channels`,
+    channels: (turn) => Array.from({ length: atOnce }, (_, index) => (turn * atOnce + index) % channels),
+    times: timesFor(deliveriesOfSingles, (atOnce * clients) / channels, 15, mostSpread),
+    intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
+  };
+}
+
+/**
+ * @param {number} wanted
+ * @param {number} each
+ * @param {number} least
+ * @param {number} most
+ */
+function timesFor(wanted, each, least, most) {
+  return Math.min(most, Math.max(least, Math.ceil(wanted / each)));
+}
+
+/**
+ * @param {readonly number[]} counts of clients
+ * @returns {readonly Setup[]}
+ */
+export function setupsFor(counts) {
+  const [fewest = 1] = counts;
+  const channels = Math.min(manyChannels, fewest);
+  return [
+    ...counts.map((clients) => ({
+      clients,
+      channels: 1,
+      patterns: [single(clients), burst(20, clients), burst(100, clients)],
+    })),
+    { clients: fewest, channels, patterns: [spread(fewest, channels)] },
+  ];
+}
+
+/**
+ * What goes before the figures: code is compiled when it has run a while, and caches are cold after a break.
+ *
+ * @param {Setup} setup
+ * @returns {readonly Pattern[]}
+ */
+export function warmUp({ clients, channels }) {
+  return channels > 1
+    ? [{ ...spread(clients, channels), times: 5 }]
+    : [
+        { ...single(clients), times: 10 },
+        { ...burst(20, clients), times: 1 },
+      ];
+}

@@ -1,0 +1,31 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { createFlagcast } from '../packages/server/dist/index.js';
+import { answerParent } from './child.js';
+
+/** @import { AddressInfo } from 'node:net' */
+
+/**
+ * @typedef {{ databaseUrl: string, secret: string, port?: number, maxConnections?: number }} FlagcastStart
+ * `secret`: what tokens are verified with. `port`: default a free one. `maxConnections`: of one user
+ * and of one address.
+ */
+
+// The product as it comes. Only the limits on connections are no defaults, where thousands come from one machine.
+answerParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0, maxConnections }) => {
+  const flagcast = createFlagcast({
+    databaseUrl,
+    auth: { secret },
+    ...(maxConnections === undefined
+      ? {}
+      : { maxConnectionsPerUser: maxConnections, maxConnectionsPerAddress: maxConnections }),
+  });
+  const started = once(flagcast.lifecycle, 'reader:started');
+  const listening = once(flagcast.lifecycle, 'listener:listening');
+  const http = createServer(flagcast.requestListener);
+  flagcast.attach(http);
+  http.listen(port, '127.0.0.1');
+  flagcast.start();
+  await Promise.all([started, listening, once(http, 'listening')]);
+  return /** @type {AddressInfo} */ (http.address()).port;
+});

@@ -1,0 +1,88 @@
+import { parseArgs } from 'node:util';
+
+/**
+ * What a measurement may be told. `clients`: how many, one case for each; `rounds`: how often each
+ * contender has its turn; `contenders`: which ones; `output`: the folder of the results.
+ *
+ * @typedef {{
+ *   readonly clients?: readonly number[],
+ *   readonly rounds?: number,
+ *   readonly contenders?: readonly string[],
+ *   readonly output?: string,
+ * }} Options
+ */
+
+/** @typedef {{ readonly measurement: string, readonly options: Options, readonly help: boolean }} CommandLine */
+
+/** The command line is wrong; the message says how it should be. */
+export class UsageError extends Error {}
+
+const mostClients = 100_000;
+
+/**
+ * @param {readonly string[]} args
+ * @returns {CommandLine}
+ * @throws UsageError
+ */
+export function parseCommandLine(args) {
+  const { values, positionals } = parse(args);
+  if (positionals.length > 1) throw new UsageError('One measurement at a time');
+  const { clients, rounds, contenders, output } = values;
+  return {
+    measurement: positionals[0] ?? '',
+    help: values.help === true,
+    options: {
+      ...(clients === undefined
+        ? {}
+        : { clients: clients.split(',').map((text) => wholeNumber('--clients', text, mostClients)) }),
+      ...(rounds === undefined ? {} : { rounds: wholeNumber('--rounds', rounds, 1_000) }),
+      ...(contenders === undefined ? {} : { contenders: contenders.split(',') }),
+      ...(output === undefined ? {} : { output }),
+    },
+  };
+}
+
+/** @param {readonly string[]} args */
+function parse(args) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        help: { type: 'boolean', short: 'h' },
+        clients: { type: 'string' },
+        rounds: { type: 'string' },
+        contenders: { type: 'string' },
+        output: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/**
+ * @param {string} option
+ * @param {string} text
+ * @param {number} most
+ */
+function wholeNumber(option, text, most) {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1 && value <= most) return value;
+  throw new UsageError(`${option} takes whole numbers from 1 to ${most}, not ${JSON.stringify(text)}`);
+}
+
+/**
+ * The options that a measurement takes; the others are refused, as they would do nothing.
+ *
+ * @param {string} measurement
+ * @param {Options} options
+ * @param {readonly (keyof Options)[]} taken
+ * @throws UsageError
+ */
+export function refuseOthers(measurement, options, taken) {
+  for (const name of Object.keys(options)) {
+    if (taken.some((each) => each === name)) continue;
+    throw new UsageError(`${measurement} takes no --${name}`);
+  }
+}

@@ -1,0 +1,55 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+import { runCommand } from './command.js';
+
+const file = fileURLToPath(new URL('../../../bench/cli.js', import.meta.url));
+
+interface FanoutResults {
+  readonly results: readonly {
+    readonly kind: string;
+    readonly pattern: string;
+    readonly share: number;
+    readonly lost: number;
+    readonly cpuUs: { readonly median: number };
+    readonly oursOver: { readonly median: number } | null;
+  }[];
+}
+
+it.runIf(process.platform === 'linux')(
+  'bench fanout measures Flagcast beside ws, and all events arrive',
+  async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-test-'));
+    onTestFinished(async () => await rm(folder, { recursive: true }));
+    const args = 'fanout --clients 20 --rounds 1 --contenders flagcast,ws --output'.split(' ');
+    const { code, stdout, stderr } = await runCommand([...args, folder], { file });
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/^\| Flagcast, plain dialect +\| [\d.]+ /m);
+
+    const { results } = JSON.parse(await readFile(path.join(folder, 'fanout.json'), 'utf8')) as FanoutResults;
+    expect(results.map(({ pattern, kind }) => `${pattern} ${kind}`)).toStrictEqual(
+      ['single', 'burst-20', 'burst-100', 'channels'].flatMap((pattern) => [
+        `${pattern} flagcast`,
+        `${pattern} ws`,
+      ]),
+    );
+    for (const { kind, share, lost, cpuUs, oursOver } of results) {
+      expect({ share, lost }).toStrictEqual({ share: 1, lost: 0 });
+      expect(cpuUs.median).toBeGreaterThan(0);
+      if (kind === 'ws') expect(oursOver?.median).toBeGreaterThan(0);
+    }
+  },
+);
+
+it.each([
+  ['fanout --clients 0', /--clients takes whole numbers from 1 to/],
+  ['fanout --contenders carrier-pigeon', /no contender "carrier-pigeon": say some of flagcast, /],
+  ['latency --clients 10', /latency takes no --clients/],
+  ['everything', /no measurement "everything"/],
+])('bench %s is refused', async (args, message) => {
+  const { code, stderr } = await runCommand(args.split(' '), { file });
+  expect(code).toBe(2);
+  expect(stderr).toMatch(message);
+});
