@@ -43,14 +43,19 @@ export async function createTestDatabase(options: TestDatabaseOptions): Promise<
   return await createDatabaseIn(inject('clusterUrl'), options);
 }
 
-/** Starts a cluster with these settings of PostgreSQL, over fsync off. It takes about a second. */
+/**
+ * Starts a cluster with these settings of PostgreSQL, over fsync off. It takes about a second.
+ * `packageDir`: where the programs of another major are.
+ */
 export async function createTestCluster(
   settings: Readonly<Record<string, string>> = {},
+  packageDir?: string,
 ): Promise<TestCluster> {
   const folder = await createTestFolder();
   const postgres = await startEmbeddedPostgres({
     dataDir: folder,
     settings: { fsync: 'off', ...settings },
+    ...(packageDir === undefined ? {} : { binaries: { packageDir, copyDir: path.join(folder, 'programs') } }),
   });
   return {
     postgres,

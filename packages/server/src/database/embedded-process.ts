@@ -99,8 +99,8 @@ export class PostgresProcess {
 }
 
 /**
- * Makes a cluster in the empty folder `clusterDir`: UTF-8, and PostgreSQL's own C.UTF-8, so that
- * no locale need be installed and sorting is the same on every machine.
+ * Makes a cluster in the empty folder `clusterDir`: UTF-8, and PostgreSQL's own C.UTF-8 (before 17,
+ * which has none, C), so that no locale need be installed and sorting is the same on every machine.
  *
  * @throws EmbeddedPostgresError `disk-full`, `failed`.
  */
@@ -122,8 +122,7 @@ export async function initialise(options: {
     '--auth=scram-sha-256',
     '--encoding=UTF8',
     '--locale=C',
-    '--locale-provider=builtin',
-    '--builtin-locale=C.UTF-8',
+    ...(options.binaries.major < 17 ? [] : ['--locale-provider=builtin', '--builtin-locale=C.UTF-8']),
     '--no-instructions',
     ...(options.sync ? [] : ['--no-sync']),
   ];

@@ -1,0 +1,95 @@
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { install, uninstall } from '../src/database/install.js';
+import { examine } from '../src/doctor/examine.js';
+import { createTestCluster, insertAudit, withClient } from './database.js';
+import { createUser, startTestServer } from './server.js';
+import { createTogglrHost, dumpHost } from './togglr-host.js';
+import { V1Client } from './v1-client.js';
+import { compare, watch } from './watched.js';
+import { runWriters } from './writers.js';
+
+/** Where the programs of that major are; null on a platform for which none are installed. */
+function packageDirOf(major: number): string | null {
+  try {
+    const { resolve } = createRequire(import.meta.url);
+    return path.dirname(path.dirname(resolve(`postgresql-${major}-${process.platform}-${process.arch}`)));
+  } catch {
+    return null;
+  }
+}
+
+// All other tests run on 18.
+describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not installed)', (major) => {
+  const packageDir = packageDirOf(major);
+  const cleanUps: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  });
+
+  it.skipIf(packageDir === null)(
+    "attached to a host's database by a role of its own: nothing is lost, clients resume, doctor finds no fault, and all is taken back",
+    async () => {
+      const cluster = await createTestCluster({ max_prepared_transactions: '50' }, packageDir ?? undefined);
+      cleanUps.push(async () => await cluster.remove());
+      const host = await createTogglrHost(cluster);
+      cleanUps.push(async () => await host.drop());
+      const { database } = host;
+      await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+      const version = await database.pool.query<{ major: number }>(
+        "SELECT current_setting('server_version_num')::int / 10000 AS major",
+      );
+      expect(version.rows).toEqual([{ major }]);
+      const before = await dumpHost(host, 'meant');
+
+      const role = `reader_of_${major}`;
+      await withClient(database.url, async (client) => {
+        await install(client, { role });
+        await client.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
+      });
+      const url = host.urlOf(role);
+      const { findings } = await examine(url);
+      expect(findings.filter(({ level }) => level === 'warning' || level === 'error')).toEqual([]);
+
+      const server = await startTestServer(url, { pollIntervalMs: 100 });
+      cleanUps.push(async () => await server.close());
+      const clients = await watch(database, server);
+      const [channel] = clients.keys();
+      if (channel === undefined) throw new Error('no channels');
+      const { token } = await createUser(database.pool, 'later', { superuser: true });
+      const connect = async (): Promise<V1Client> => await V1Client.connect(server.wsUrl, { token });
+      const leaving = await connect();
+      const cursor = await leaving.caughtUp(channel);
+      await leaving.close();
+
+      const writing = { databaseUrl: host.urlOf(host.backend), channels: [...clients.keys()] };
+      await runWriters({ ...writing, writers: 8, minEvents: 300 });
+      expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
+
+      const { rows } = await database.pool.query<{ id: string }>(
+        'SELECT entity_id AS id FROM audit_log WHERE environment_id = $1',
+        [channel.environmentId],
+      );
+      const back = await connect();
+      await back.caughtUp(channel, cursor);
+      expect(back.events.map((event) => event.entity_id).toSorted()).toEqual(
+        rows.map(({ id }) => id).toSorted(),
+      );
+      const answer = await fetch(
+        `${server.httpUrl}/api/snapshot?project_id=${channel.projectId}&env_id=${channel.environmentId}`,
+        { headers: { authorization: `Bearer ${token}` } },
+      );
+      const snapshot = (await answer.json()) as { cursor: string };
+      const fresh = await connect();
+      await fresh.caughtUp(channel, snapshot.cursor);
+      const { entityId } = await insertAudit(database.pool, channel);
+      await fresh.event(entityId);
+      expect(fresh.events.map((event) => event.entity_id)).toEqual([entityId]);
+
+      await server.close();
+      await withClient(database.url, async (client) => await uninstall(client));
+      expect(await dumpHost(host, 'meant')).toEqual(before);
+    },
+  );
+});

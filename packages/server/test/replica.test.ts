@@ -1,0 +1,258 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { examine } from '../src/doctor/examine.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { WakeListener } from '../src/reader/listener.js';
+import { EventReader } from '../src/reader/reader.js';
+import {
+  createTestCluster,
+  insertAudit,
+  seedProject,
+  type SeededProject,
+  type TestCluster,
+  type TestDatabase,
+  withClient,
+} from './database.js';
+import { PlainClient } from './plain-client.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { Standby } from './standby.js';
+import { V1Client } from './v1-client.js';
+import { compare, watch } from './watched.js';
+import { runWriters } from './writers.js';
+
+const anHour = 3_600_000;
+
+describe('on a streaming replica', () => {
+  const cleanUps: (() => Promise<void>)[] = [];
+  let cluster: TestCluster;
+  let standby: Standby;
+  let database: TestDatabase;
+  let project: SeededProject;
+
+  beforeAll(async () => {
+    cluster = await createTestCluster({ max_prepared_transactions: '50' });
+    // Reads give way at once to what the primary did.
+    standby = await Standby.start(cluster.postgres, {
+      max_prepared_transactions: '50',
+      max_standby_streaming_delay: '0',
+    });
+  });
+
+  afterAll(async () => {
+    await standby.remove();
+    await cluster.remove();
+  });
+
+  beforeEach(async () => {
+    database = await cluster.createDatabase({ schema: 'tables' });
+    cleanUps.push(async () => await database.drop());
+    await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+    project = await seedProject(database.pool);
+    await replayed(standby);
+  });
+
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  });
+
+  /** Until the replica shows all that has been committed. */
+  async function replayed(there: Standby): Promise<void> {
+    const { rows } = await database.pool.query<{ end: string }>('SELECT pg_current_wal_lsn() AS end');
+    await withClient(there.postgres.url(), async (client) => {
+      await expect
+        .poll(async () => {
+          const answer = await client.query<{ there: boolean }>(
+            'SELECT pg_last_wal_replay_lsn() >= $1 AS there',
+            [rows[0]?.end],
+          );
+          return answer.rows[0]?.there;
+        })
+        .toBe(true);
+    });
+  }
+
+  async function serve(...args: Parameters<typeof startTestServer>): Promise<TestServer> {
+    const server = await startTestServer(...args);
+    cleanUps.push(async () => await server.close());
+    return server;
+  }
+
+  /** In a session that knows that the host wants to be heard. */
+  async function write(): Promise<string> {
+    const row = { projectId: project.projectId, environmentId: project.environments.prod };
+    return await withClient(database.url, async (client) => (await insertAudit(client, row)).entityId);
+  }
+
+  it('no event is lost and none comes twice, and hints of the primary bring them', async () => {
+    const server = await serve(standby.urlOf(database), {
+      listenUrl: database.url,
+      pollIntervalMs: anHour,
+    });
+    const clients = await watch(database, server);
+    await replayed(standby);
+    const channels = [...clients.keys()];
+    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 300 });
+    await write();
+    expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
+  });
+
+  it('a hint that comes long before the replica has its event is not in vain', async () => {
+    const server = await serve(standby.urlOf(database), {
+      listenUrl: database.url,
+      pollIntervalMs: anHour,
+    });
+    const { token } = await createUser(database.pool, 'root', { superuser: true });
+    await replayed(standby);
+    const query = { project_id: project.projectId, env: 'prod' };
+    const client = await PlainClient.connect(server.wsUrl, query, { token });
+    await standby.query('SELECT pg_wal_replay_pause()');
+    const entityId = await write();
+    // The hint has come, and several reads after it have found nothing.
+    for (let reads = 0; reads < 5; reads += 1) await nextEvent(server.flagcast.lifecycle, 'reader:read');
+    await standby.query('SELECT pg_wal_replay_resume()');
+    await client.received((message) => message.entity_id === entityId);
+    await client.close();
+  });
+
+  it('LISTEN is not tried there again and again, which is told once; polling, snapshots and resuming work', async () => {
+    const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
+    expect(server.listening).toMatchObject({
+      reason: 'replica',
+      mend: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
+    });
+    const channel = { projectId: project.projectId, environmentId: project.environments.prod };
+    const { token } = await createUser(database.pool, 'root', { superuser: true });
+    await replayed(standby);
+    const client = await V1Client.connect(server.wsUrl, { token });
+    const cursor = await client.caughtUp(channel);
+    const entityId = await write();
+    await client.event(entityId);
+    const coming = await V1Client.connect(server.wsUrl, { token });
+    await coming.caughtUp(channel, cursor);
+    expect(coming.events.map((event) => event.entity_id)).toEqual([entityId]);
+    const url = `${server.httpUrl}/api/snapshot?project_id=${project.projectId}&env=prod`;
+    const answer = await fetch(url, { headers: { authorization: `Bearer ${token}` } });
+    const snapshot = (await answer.json()) as { cursor: string };
+    const later = await V1Client.connect(server.wsUrl, { token });
+    await later.caughtUp(channel, snapshot.cursor);
+    expect(later.events).toEqual([]);
+    for (const each of [client, coming, later]) await each.close();
+  });
+
+  it('the listener tells once that a replica takes no LISTEN, however often it looks', async () => {
+    const lifecycle = new Lifecycle();
+    let told = 0;
+    lifecycle.on('listener:deaf', () => (told += 1));
+    lifecycle.on('listener:failed', () => (told += 1));
+    const listener = new WakeListener({
+      databaseUrl: standby.urlOf(database),
+      lifecycle,
+      onWake: () => undefined,
+      deafRetryMs: 1,
+    });
+    listener.start();
+    cleanUps.push(async () => await listener.stop());
+    await withClient(standby.postgres.url(), async (client) => {
+      const seen = new Set<number>();
+      await expect
+        .poll(async () => {
+          const { rows } = await client.query<{ pid: number }>(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'flagcast listener'",
+          );
+          for (const { pid } of rows) seen.add(pid);
+          return seen.size;
+        })
+        .toBeGreaterThan(3);
+    });
+    expect(told).toBe(1);
+  });
+
+  it('a replica that is further behind than is looked back loses nothing when it catches up', async () => {
+    const lifecycle = new Lifecycle();
+    const found: string[] = [];
+    const lookBackMs = 200;
+    const reader = new EventReader({
+      databaseUrl: standby.urlOf(database),
+      lifecycle,
+      lookBackMs,
+      allowanceMs: 0,
+      pollIntervalMs: 20,
+      onBatch: ({ events }) => found.push(...events.map((event) => event.entityId)),
+    });
+    const started = nextEvent(lifecycle, 'reader:started');
+    reader.start();
+    cleanUps.push(async () => await reader.stop());
+    await started;
+    await standby.query('SELECT pg_wal_replay_pause()');
+    const entityId = await write();
+    const writtenAtMs = Date.now();
+    while (Date.now() < writtenAtMs + 2 * lookBackMs) await nextEvent(lifecycle, 'reader:read');
+    const read = nextEvent(lifecycle, 'reader:read', ({ fresh }) => fresh > 0);
+    await standby.query('SELECT pg_wal_replay_resume()');
+    await read;
+    expect(found).toEqual([entityId]);
+  });
+
+  it('a read that the replica cancels is tried again', async () => {
+    const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
+    const { lifecycle } = server.flagcast;
+    const { token } = await createUser(database.pool, 'root', { superuser: true });
+    await replayed(standby);
+    const query = { project_id: project.projectId, env: 'prod' };
+    const client = await PlainClient.connect(server.wsUrl, query, { token });
+    // A lock makes a read wait while it holds other tables, one of which the primary locks next.
+    const cancelled = nextEvent(lifecycle, 'reader:failed');
+    await withClient(database.url, async (first) => {
+      // The log goes out when it is written, which locks alone do not see to.
+      await first.query('BEGIN; LOCK TABLE features; SELECT pg_switch_wal()');
+      await withClient(standby.postgres.url(), async (observer) => {
+        await expect
+          .poll(async () => {
+            const { rowCount } = await observer.query(
+              "SELECT FROM pg_stat_activity WHERE application_name = 'flagcast reader' AND wait_event_type = 'Lock'",
+            );
+            return rowCount;
+          })
+          .toBe(1);
+      });
+      await withClient(database.url, async (second) => {
+        await second.query('BEGIN; LOCK TABLE audit_log; SELECT pg_switch_wal()');
+        expect((await cancelled).error).toMatchObject({ code: '40001' });
+      });
+    });
+    const entityId = await write();
+    await client.received((message) => message.entity_id === entityId);
+    await client.close();
+  });
+
+  it('doctor says how the primary can wake the reader, and whether it does', async () => {
+    const url = standby.urlOf(database);
+    const alone = await examine(url);
+    const findings = alone.findings.filter(({ level }) => level !== 'ok');
+    expect(findings.map(({ id }) => id)).toEqual(expect.arrayContaining(['replica', 'guarantee']));
+    expect(findings.find(({ id }) => id === 'replica')?.mend?.text).toContain('FLAGCAST_LISTEN_URL');
+    const listen = async (listenUrl: string): Promise<string | undefined> =>
+      (await examine(url, { listenUrl })).findings.find(({ id }) => id === 'listen')?.what;
+    expect(await listen(database.url)).toMatch(/^LISTEN by FLAGCAST_LISTEN_URL works/);
+    expect(await listen(url)).toMatch(/leads to a replica/);
+  });
+
+  it('goes on when the replica is promoted: whoever follows is told to begin anew', async () => {
+    const other = await Standby.start(cluster.postgres, { max_prepared_transactions: '50' });
+    cleanUps.push(async () => await other.remove());
+    const { token } = await createUser(database.pool, 'root', { superuser: true });
+    await replayed(other);
+    const url = other.urlOf(database);
+    const server = await serve(url, { pollIntervalMs: 50 });
+    const channel = { projectId: project.projectId, environmentId: project.environments.prod };
+    const client = await V1Client.connect(server.wsUrl, { token });
+    await client.caughtUp(channel);
+    const started = nextEvent(server.flagcast.lifecycle, 'reader:started');
+    await other.query('SELECT pg_promote()');
+    expect(await client.control('resync')).toMatchObject({ reason: 'history_changed' });
+    await started;
+    await client.caughtUp(channel);
+    const { entityId } = await withClient(url, async (session) => await insertAudit(session, channel));
+    await client.event(entityId);
+    await client.close();
+  });
+});
