@@ -20,6 +20,7 @@ import { compare, watch } from './watched.js';
 import { runWriters } from './writers.js';
 
 const anHour = 3_600_000;
+const patience = { timeout: 15_000, interval: 10 };
 
 describe('on a streaming replica', () => {
   const cleanUps: (() => Promise<void>)[] = [];
@@ -65,7 +66,7 @@ describe('on a streaming replica', () => {
             [rows[0]?.end],
           );
           return answer.rows[0]?.there;
-        })
+        }, patience)
         .toBe(true);
     });
   }
@@ -160,7 +161,7 @@ describe('on a streaming replica', () => {
           );
           for (const { pid } of rows) seen.add(pid);
           return seen.size;
-        })
+        }, patience)
         .toBeGreaterThan(3);
     });
     expect(told).toBe(1);
@@ -211,7 +212,7 @@ describe('on a streaming replica', () => {
               "SELECT FROM pg_stat_activity WHERE application_name = 'flagcast reader' AND wait_event_type = 'Lock'",
             );
             return rowCount;
-          })
+          }, patience)
           .toBe(1);
       });
       await withClient(database.url, async (second) => {
