@@ -139,6 +139,19 @@ describe('on a streaming replica', () => {
     for (const each of [client, coming, later]) await each.close();
   });
 
+  it('a change through the server is refused, with why', async () => {
+    const server = await serve(standby.urlOf(database), { writes: true });
+    const { token } = await createUser(database.pool, 'root', { superuser: true });
+    await replayed(standby);
+    const answer = await fetch(`${server.httpUrl}/api/features`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ project_id: project.projectId, key: 'new', name: 'New' }),
+    });
+    expect(answer.status).toBe(503);
+    expect(await answer.json()).toMatchObject({ code: 'database_read_only' });
+  });
+
   it('the listener tells once that a replica takes no LISTEN, however often it looks', async () => {
     const lifecycle = new Lifecycle();
     let told = 0;

@@ -38,11 +38,12 @@ export async function inWriteTransaction<Result>(
 
 function refusalOf(error: unknown): ChangeRefusedError | null {
   if (!(error instanceof pg.DatabaseError)) return null;
-  const { code = '', message } = error;
+  const { code = '', message, routine } = error;
   if (['55P03', '57014', '40P01', '40001'].includes(code)) {
     return new ChangeRefusedError(503, 'busy', 'Somebody else is changing this right now: try again shortly');
   }
-  if (code === '25006') {
+  // A replica refuses to begin a transaction that may write, as it refuses a setting; the text is translated.
+  if (code === '25006' || (code === '0A000' && routine === 'call_bool_check_hook')) {
     return new ChangeRefusedError(
       503,
       'database_read_only',
