@@ -115,6 +115,20 @@ describe.skipIf(!hasPgBouncer)(
       expect(server.listening).toEqual({ channel: 'flagcast' });
     });
 
+    it('a pooler that leads elsewhere without a word is noticed: whoever follows is told to begin anew', async () => {
+      const pooler = await startPooler();
+      const server = await serve(pooler.url, { listenUrl: database.url, pollIntervalMs: 50 });
+      const { projectId, environments } = await seedProject(database.pool);
+      const { token } = await createUser(database.pool, 'root', { superuser: true });
+      const client = await V1Client.connect(server.wsUrl, { token });
+      await client.caughtUp({ projectId, environmentId: environments.prod });
+      const other = await createTestDatabase({ schema: 'tables' });
+      cleanUps.unshift(async () => await other.drop());
+      await pooler.redirect(other.url);
+      expect(await client.control('resync')).toMatchObject({ reason: 'history_changed' });
+      await client.close();
+    });
+
     it('goes on when the pooler was restarted: live, resumed, with a snapshot', async () => {
       const pooler = await startPooler();
       const server = await serve(pooler.url, { listenUrl: database.url });

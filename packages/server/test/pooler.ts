@@ -23,40 +23,28 @@ export interface PgBouncerOptions {
 export class PgBouncer {
   readonly url: string;
   readonly #folder: string;
+  readonly #options: PgBouncerOptions;
   #process: ChildProcess | null = null;
 
-  private constructor(url: string, folder: string) {
+  private constructor(url: string, folder: string, options: PgBouncerOptions) {
     this.url = url;
     this.#folder = folder;
+    this.#options = options;
   }
 
   static async start(databaseUrl: string, options: PgBouncerOptions): Promise<PgBouncer> {
-    const { hostname, port, pathname, username, password } = new URL(databaseUrl);
-    const folder = await createTestFolder();
-    const ownPort = await freePort();
-    const name = pathname.slice(1);
-    const file = path.join(folder, 'pgbouncer.ini');
-    await writeFile(
-      file,
-      [
-        '[databases]',
-        `${name} = host=${hostname} port=${port} dbname=${name} user=${username} password=${password}`,
-        '[pgbouncer]',
-        'listen_addr = 127.0.0.1',
-        `listen_port = ${ownPort}`,
-        'unix_socket_dir =',
-        'auth_type = any',
-        `pool_mode = ${options.poolMode}`,
-        `default_pool_size = ${options.poolSize ?? 20}`,
-        'ignore_startup_parameters = extra_float_digits',
-      ].join('\n'),
-    );
-    await chmod(file, 0o644);
     const url = new URL(databaseUrl);
-    url.port = String(ownPort);
-    const pooler = new PgBouncer(url.toString(), folder);
+    url.port = String(await freePort());
+    const pooler = new PgBouncer(url.toString(), await createTestFolder(), options);
+    await pooler.#configure(databaseUrl);
     await pooler.#launch();
     return pooler;
+  }
+
+  /** Leads elsewhere from now on; the connections of clients stay. */
+  async redirect(databaseUrl: string): Promise<void> {
+    await this.#configure(databaseUrl);
+    this.#process?.kill('SIGHUP');
   }
 
   /** Breaks every connection, to both sides; the port stays the same. */
@@ -70,11 +58,36 @@ export class PgBouncer {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
+  async #configure(databaseUrl: string): Promise<void> {
+    const { hostname, port, pathname, username, password } = new URL(databaseUrl);
+    const own = new URL(this.url);
+    await writeFile(
+      this.#file,
+      [
+        '[databases]',
+        `${own.pathname.slice(1)} = host=${hostname} port=${port} dbname=${pathname.slice(1)} user=${username} password=${password}`,
+        '[pgbouncer]',
+        'listen_addr = 127.0.0.1',
+        `listen_port = ${own.port}`,
+        'unix_socket_dir =',
+        'auth_type = any',
+        `pool_mode = ${this.#options.poolMode}`,
+        `default_pool_size = ${this.#options.poolSize ?? 20}`,
+        'ignore_startup_parameters = extra_float_digits',
+      ].join('\n'),
+    );
+    await chmod(this.#file, 0o644);
+  }
+
+  get #file(): string {
+    return path.join(this.#folder, 'pgbouncer.ini');
+  }
+
   async #launch(): Promise<void> {
     // It refuses to run as root.
     const account = await findAccount();
     const as = account === null ? [] : ['-u', account.name];
-    const child = spawn(program, [...as, path.join(this.#folder, 'pgbouncer.ini')], {
+    const child = spawn(program, [...as, this.#file], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.#process = child;
