@@ -3,6 +3,10 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { getRequestListener } from '@hono/node-server';
 import pg from 'pg';
 import { Access } from './access/access.js';
+import type { Authenticate } from './access/authenticate.js';
+import type { Authority } from './access/authority.js';
+import { queriedChannels } from './access/authorize-query.js';
+import { type Authorize, AuthorizedChannels, hostChannels } from './access/authorized-channels.js';
 import { createConnectionLimits } from './access/limits.js';
 import { createOriginPolicy } from './access/origin.js';
 import { createTokenVerifier } from './access/token.js';
@@ -20,6 +24,7 @@ import { EventStreams } from './http/event-stream.js';
 import { createApp } from './http/app.js';
 import { builtConsoleDir } from './http/console-files.js';
 import { createMetrics } from './http/metrics.js';
+import { ownPathTest } from './http/own-paths.js';
 import type { DemoPerson } from './http/rest.js';
 import { SignIn } from './http/sign-in.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
@@ -37,8 +42,26 @@ export interface FlagcastOptions {
    * `postgresql://...` straight to the primary. Default: `databaseUrl`.
    */
   listenUrl?: string | null;
-  /** How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL. */
-  auth: { secret: string } | { jwksUrl: string };
+  /**
+   * How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL. Needed
+   * unless `authenticate` is given.
+   */
+  auth?: { secret: string } | { jwksUrl: string };
+  /**
+   * Who sends a request, by the host's own means: cookies, API keys. Asked for each handshake and each
+   * HTTP request, after the origin has been checked; null leads on to the token where `auth` is given,
+   * else to 401. Where it rejects or takes longer than 5 s the request is answered with 503 and the
+   * log is told. With cookies never allow the origin `*`: any page could use them.
+   */
+  authenticate?: Authenticate;
+  /**
+   * What users may see, by the host's own rules, in place of Togglr's tables: asked for one user when a
+   * channel is opened, and for all who are connected at each recheck. Failures are as with `authenticate`;
+   * a connection whose channel is no longer in the list ends.
+   */
+  authorize?: Authorize;
+  /** The same as a query: a SELECT over the users `$1` (text[]), as docs/other-schemas.md describes; null for none. */
+  authorizeSql?: string | null;
   /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
   /** The view of events, as it is written in SQL. Default: `flagcast.v_realtime_events`, or what there is in its place. */
@@ -53,7 +76,10 @@ export interface FlagcastOptions {
   maxConnectionsPerUser?: number;
   /** Connections that one address may have open. Default 1,000. */
   maxConnectionsPerAddress?: number;
-  /** Whether features can be changed and requests decided on over HTTP. Default false: then the owner of the database does it. */
+  /**
+   * Whether features can be changed and requests decided on over HTTP. Default false: then the owner of
+   * the database does it. Only by the rights of Togglr's tables: not together with `authorize`.
+   */
   writes?: boolean;
   /** Whom the sign-in page offers with one click, passwords included: only ever for a demo. Default nobody. */
   demoPeople?: readonly DemoPerson[];
@@ -80,7 +106,17 @@ export interface Flagcast {
   readonly lifecycle: Lifecycle;
   /** Answers HTTP requests: the console's pages, /healthz, /readyz, /metrics, and what /api/openapi.json describes. */
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
-  /** Answers WebSocket upgrades on /api/ws of this server; other paths are left alone. */
+  /**
+   * Whether a request is for what /api/openapi.json describes, by its path alone: what a host that has
+   * routes of its own hands to `requestListener`. The console's pages do not count.
+   */
+  readonly handles: (request: Pick<IncomingMessage, 'url'>) => boolean;
+  /** Answers what it `handles` and leaves the rest to `next`: for Express, Connect and the like. */
+  readonly middleware: (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
+  /**
+   * Answers WebSocket upgrades on /api/ws of this server. Those on other paths are left to the host's own
+   * `upgrade` listeners; where there are none they are answered with 404.
+   */
   attach(server: Server): void;
   /** Begins to read. A database that does not answer is waited for; `reader:started` tells when events flow. */
   start(): void;
@@ -99,7 +135,11 @@ const lookUpTimeoutMs = 5_000;
 /** How long peers get to leave when the server closes, in milliseconds: within the 10 s that close() takes. */
 const drainTimeoutMs = 5_000;
 
-/** Puts the parts together: the only place that knows all of them. */
+/**
+ * Puts the parts together: the only place that knows all of them.
+ *
+ * Throws an Error that says what to mend where options are missing, wrong or exclude each other.
+ */
 export function createFlagcast(options: FlagcastOptions): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const { databaseUrl, pollIntervalMs = 1_000, overlapMs = 60_000 } = options;
@@ -131,7 +171,15 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const pool = openPool('flagcast access', poolSize);
   const writePool = openPool('flagcast changes', writePoolSize);
 
-  const access = new Access(pool);
+  const { auth, authenticate = null } = options;
+  if (auth === undefined && authenticate === null) {
+    throw new Error('Nothing says how to know who connects: give createFlagcast auth, authenticate or both');
+  }
+  const authority = authorityOf(options, pool, lifecycle);
+  const ownTables = authority instanceof Access;
+  if (!ownTables && options.writes === true) {
+    throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
+  }
   const broadcaster = new Broadcaster({
     lifecycle,
     ringEvents: options.ringEvents,
@@ -153,8 +201,9 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     onWake: () => hints.hint(),
   });
   const door = new Door({
-    verifier: createTokenVerifier(options.auth),
-    access,
+    verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
+    authenticate,
+    authority,
     originPolicy: createOriginPolicy(options.allowedOrigins ?? []),
     allowQueryToken: options.allowQueryToken ?? false,
   });
@@ -209,27 +258,31 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     highWaterBytes,
   });
   const eventStreams = new EventStreams({ door, limits, peers, lifecycle, openSession });
+  let lastReadAtMs: number | null = null;
+  const isReading = (): boolean =>
+    lastReadAtMs !== null && Date.now() - lastReadAtMs <= pollIntervalMs + readinessGraceMs;
   const sweeper = new Sweeper({
     peers,
-    access,
+    authority,
+    isReading,
     lifecycle,
     position: () => broadcaster.position,
     ...sweepTiming,
   });
 
-  let lastReadAtMs: number | null = null;
   let closing: Promise<void> | null = null;
   lifecycle.on('reader:started', () => (lastReadAtMs = Date.now()));
   lifecycle.on('reader:read', () => (lastReadAtMs = Date.now()));
   const signIn = new SignIn({
     pool,
-    secret: 'secret' in options.auth ? options.auth.secret : null,
+    // Elsewhere than in Togglr's tables a user may be called what another one is called there.
+    secret: ownTables && auth !== undefined && 'secret' in auth ? auth.secret : null,
     attempts: new SignInAttempts(),
     tokenTtlMs,
   });
   const app = createApp({
     door,
-    access,
+    authority,
     pool,
     writePool,
     signIn,
@@ -248,16 +301,22 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     notReady: () => {
       if (closing !== null) return 'draining';
       if (lastReadAtMs === null) return 'the database has not been read yet';
-      if (Date.now() - lastReadAtMs > pollIntervalMs + readinessGraceMs)
-        return 'the database does not answer';
-      return null;
+      return isReading() ? null : 'the database does not answer';
     },
   });
 
   const listen = getRequestListener(app.fetch);
+  const requestListener = (request: IncomingMessage, response: ServerResponse): void =>
+    void listen(request, response);
+  const handles = ownPathTest(app);
   return {
     lifecycle,
-    requestListener: (request, response) => void listen(request, response),
+    requestListener,
+    handles,
+    middleware: (request, response, next) => {
+      if (handles(request)) requestListener(request, response);
+      else next();
+    },
     attach: (server) => gateway.attach(server),
     start: () => {
       reader.start();
@@ -282,4 +341,17 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       await closing;
     },
   };
+}
+
+function authorityOf(
+  { authorize, authorizeSql = null }: FlagcastOptions,
+  pool: pg.Pool,
+  lifecycle: Lifecycle,
+): Authority {
+  if (authorize !== undefined && authorizeSql !== null) {
+    throw new Error('authorize and authorizeSql are both given: leave one of them away');
+  }
+  if (authorize !== undefined) return new AuthorizedChannels(hostChannels(authorize), lifecycle);
+  if (authorizeSql !== null) return new AuthorizedChannels(queriedChannels(pool, authorizeSql), lifecycle);
+  return new Access(pool);
 }

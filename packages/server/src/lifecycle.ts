@@ -40,6 +40,8 @@ export interface LifecycleEvents {
   'connection:refused': [{ status: number; code: string; address: string }];
   'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
   'access:failed': [{ error: Error }];
+  /** The host's list of channels has rows that are none; told once. */
+  'access:rows-ignored': [{ source: string; rows: number }];
 }
 
 export class Lifecycle extends EventEmitter<LifecycleEvents> {}

@@ -77,6 +77,10 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'access:rechecked': (rechecked) => {
       logger[rechecked.closed > 0 ? 'info' : 'debug']({ event: 'access_rechecked', ...rechecked });
     },
+    'access:rows-ignored': (ignored) => {
+      const advice = 'each needs a user, a project, an environment and its key, as texts that are not empty';
+      logger.warn({ event: 'access_rows_ignored', ...ignored, advice });
+    },
     'access:failed': ({ error }) => {
       if (performance.now() - accessLoggedAtMs < REPEAT_AFTER_MS) {
         accessUnlogged += 1;

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Access, viewerKey } from '../src/access/access.js';
+import { Access } from '../src/access/access.js';
+import { viewerKey } from '../src/access/authority.js';
 import type { User } from '../src/access/access.js';
 import { createTestDatabase } from './database.js';
 
@@ -264,17 +265,17 @@ describe('recheck', () => {
     await join(idle, projectIds[0] ?? '', 'project_viewer');
     await run('UPDATE users SET is_active = false WHERE id = $1', [idle]);
     const pairs = [viewer, root, idle].flatMap((userId) =>
-      projectIds.map((projectId) => ({ userId, projectId })),
+      projectIds.map((projectId) => ({ userId, projectId, environmentId: '1' })),
     );
     const junk = [
-      { userId: 'ada', projectId: projectIds[0] ?? '' },
-      { userId: root, projectId: 'junk' },
-      { userId: root, projectId: randomUUID() },
+      { userId: 'ada', projectId: projectIds[0] ?? '', environmentId: '1' },
+      { userId: root, projectId: 'junk', environmentId: '1' },
+      { userId: root, projectId: randomUUID(), environmentId: '1' },
     ];
     const allowed = await access.recheck([...junk, ...pairs, ...pairs]);
     expect(queries).toBe(1);
     const expected = [pairs[0], pairs[2], pairs[3]].map((pair) =>
-      viewerKey(pair ?? { userId: '', projectId: '' }),
+      viewerKey(pair ?? { userId: '', projectId: '', environmentId: '' }),
     );
     expect([...allowed].sort()).toStrictEqual(expected.sort());
   });
@@ -283,13 +284,14 @@ describe('recheck', () => {
     const pair = {
       userId: `0${await makeUser({ superuser: true })}`,
       projectId: (await makeProject()).toUpperCase(),
+      environmentId: '1',
     };
     expect(await access.recheck([pair])).toStrictEqual(new Set([viewerKey(pair)]));
   });
 
   it('asks nothing for nobody', async () => {
     expect(await access.recheck([])).toStrictEqual(new Set());
-    expect(await access.recheck([{ userId: 'ada', projectId: 'p' }])).toStrictEqual(new Set());
+    expect(await access.recheck([{ userId: 'ada', projectId: 'p', environmentId: '1' }])).toStrictEqual(new Set());
     expect(queries).toBe(0);
   });
 });

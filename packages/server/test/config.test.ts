@@ -29,6 +29,7 @@ describe('the settings of serve', () => {
       overlapMs: 60_000,
       allowedOrigins: [],
       allowQueryToken: false,
+      authorizeSql: null,
       writes: true,
       maxConnectionsPerUser: 100,
       maxConnectionsPerAddress: 1_000,
@@ -48,6 +49,7 @@ describe('the settings of serve', () => {
       FLAGCAST_VIEW: 'app."Flag events"',
       FLAGCAST_OVERLAP: '90s',
       FLAGCAST_QUERY_TOKEN: 'allow',
+      FLAGCAST_AUTHORIZE_SQL: ' SELECT 1; ',
       FLAGCAST_DATA_DIR: '/data',
       FLAGCAST_MAX_CONNECTIONS_PER_USER: '3',
       FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: '7',
@@ -63,6 +65,7 @@ describe('the settings of serve', () => {
       overlapMs: 90_000,
       allowedOrigins: ['https://a.example.com', 'http://b.example.com:8080', 'null'],
       allowQueryToken: true,
+      authorizeSql: 'SELECT 1;',
       writes: false,
       maxConnectionsPerUser: 3,
       maxConnectionsPerAddress: 7,
@@ -167,6 +170,26 @@ describe('the settings of serve', () => {
     expect(problems({ FLAGCAST_JWT_SECRET: secret, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
     expect(loadConfig({ DATABASE_URL, ...jwks }, {}).auth).toEqual({ jwksUrl: jwks.FLAGCAST_JWKS_URL });
     expect(loadConfig({ FLAGCAST_JWT_SECRET: secret }, {}).auth).toEqual({ secret });
+  });
+});
+
+describe('rights by a query', () => {
+  const authorize = { FLAGCAST_AUTHORIZE_SQL: 'SELECT 1' };
+
+  it('are for a database of yours', () => {
+    expect(problems(authorize)).toEqual([
+      expect.stringMatching(/^FLAGCAST_AUTHORIZE_SQL .*set DATABASE_URL/),
+    ]);
+  });
+
+  it('and writes exclude each other', () => {
+    expect(problems({ ...database, ...authorize, FLAGCAST_WRITES: 'on' })).toEqual([
+      expect.stringMatching(/^FLAGCAST_WRITES=on .*FLAGCAST_AUTHORIZE_SQL.*unset one/),
+    ]);
+    expect(loadConfig({ ...database, ...authorize, FLAGCAST_WRITES: 'off' }, {})).toMatchObject({
+      authorizeSql: 'SELECT 1',
+      writes: false,
+    });
   });
 });
 

@@ -1,4 +1,12 @@
 import type { Pool } from 'pg';
+import { readRights, type Rights } from '../changes/rights.js';
+import {
+  type Authority,
+  type ChannelRefusal,
+  type Viewer,
+  viewerKey,
+  type VisibleProject,
+} from './authority.js';
 import type { Identity } from './token.js';
 
 /** One environment of one project, as the database spells its ids. */
@@ -18,17 +26,6 @@ export interface User {
   /** An inactive user may see nothing. */
   readonly active: boolean;
   readonly superuser: boolean;
-}
-
-export interface VisibleProject {
-  readonly id: string;
-  readonly name: string;
-  readonly environments: readonly { readonly id: string; readonly key: string; readonly name: string }[];
-}
-
-export interface Viewer {
-  readonly userId: string;
-  readonly projectId: string;
 }
 
 const CHANNEL_CACHE_MS = 5_000;
@@ -86,19 +83,13 @@ FROM public.users
 WHERE ${condition}`;
 }
 
-/** How `Access.recheck` names a pair in its answer. */
-export function viewerKey({ userId, projectId }: Viewer): string {
-  return JSON.stringify([userId, projectId]);
-}
-
 /**
- * Who may see what, asked of the database. Ids that come from a peer are opaque strings: one
- * that cannot exist is unknown, never an error. Equal questions that are under way at the same
+ * Who may see what by Togglr's tables: users, memberships and roles. Equal questions that are under way at the same
  * time share one query. Nothing that decides a permission is kept after its query. A method
  * rejects only with the pool's errors: the database is away, a query timed out, a table is
  * missing.
  */
-export class Access {
+export class Access implements Authority {
   readonly #pool: Pool;
   readonly #underWay = new Map<string, Promise<unknown>>();
   /** By question, oldest first. What was not found is not kept: it may be made the next moment. */
@@ -153,31 +144,52 @@ export class Access {
     });
   }
 
+  async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {
+    const channel = await this.resolveChannel(wanted);
+    if (channel === 'unknown_project') return channel;
+    return (await this.mayView(userId, wanted.projectId)) ? channel : 'forbidden';
+  }
+
   /** Whether the project exists and the user is active and a superuser or a member with `project.view`. */
   async mayView(userId: string, projectId: string): Promise<boolean> {
-    const viewer = { userId, projectId };
     return await this.#share(JSON.stringify(['view', userId, projectId]), async () => {
-      const allowed = await this.recheck([viewer]);
-      return allowed.has(viewerKey(viewer));
+      const [allowed] = await this.#mayView([{ userId, projectId }]);
+      return allowed === true;
     });
   }
 
-  /** The `viewerKey`s of those pairs that may view now, by one query for all of them. */
-  async recheck(pairs: readonly Viewer[]): Promise<Set<string>> {
-    const asked = new Map<string, { userId: string; projectId: string }>();
-    for (const pair of pairs) {
+  /** A role counts in a whole project, so each pair of a user and a project is asked for once. */
+  async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
+    const pairs = new Map(
+      viewers.map(({ userId, projectId }) => [JSON.stringify([userId, projectId]), { userId, projectId }]),
+    );
+    const answers = await this.#mayView([...pairs.values()]);
+    const allowed = new Set([...pairs.keys()].filter((_, index) => answers[index]));
+    return new Set(
+      viewers
+        .filter(({ userId, projectId }) => allowed.has(JSON.stringify([userId, projectId])))
+        .map(viewerKey),
+    );
+  }
+
+  /** For each pair whether it may view now, by one query for all of them. */
+  async #mayView(pairs: readonly { userId: string; projectId: string }[]): Promise<boolean[]> {
+    const asked = pairs.flatMap((pair, index) => {
       const userId = parseBigint(pair.userId);
       const projectId = parseUuid(pair.projectId);
-      if (userId !== null && projectId !== null) asked.set(viewerKey(pair), { userId, projectId });
-    }
-    if (asked.size === 0) return new Set();
-    const keys = [...asked.keys()];
-    const valid = [...asked.values()];
+      return userId === null || projectId === null ? [] : [{ userId, projectId, index }];
+    });
+    const answers = pairs.map(() => false);
+    if (asked.length === 0) return answers;
     const { rows } = await this.#pool.query<{ position: number }>(PAIRS_THAT_MAY_VIEW, [
-      valid.map((pair) => pair.userId),
-      valid.map((pair) => pair.projectId),
+      asked.map((pair) => pair.userId),
+      asked.map((pair) => pair.projectId),
     ]);
-    return new Set(rows.flatMap((row) => keys[row.position - 1] ?? []));
+    for (const { position } of rows) {
+      const index = asked[position - 1]?.index;
+      if (index !== undefined) answers[index] = true;
+    }
+    return answers;
   }
 
   /** The projects that the user may view, without archived ones, by name; environments by id. */
@@ -188,6 +200,11 @@ export class Access {
       const { rows } = await this.#pool.query<VisibleProject>(VISIBLE_PROJECTS, [value]);
       return rows;
     });
+  }
+
+  /** Throws ChangeRefusedError where the user does not exist (any more) or is not active. */
+  async rightsOf(userId: string, projectId?: string): Promise<Rights> {
+    return await readRights(this.#pool, userId, projectId ?? null);
   }
 
   /** `question` names the method too, so that an answer always has the type that its asker expects. */

@@ -5,7 +5,7 @@ import type { CryptoKey, JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from 'j
 
 /** Who a token says it belongs to. What they may do is the database's to say, never the token's. */
 export interface Identity {
-  /** The row of users: by users.id, or by the exact users.username. */
+  /** The row of users: by users.id, or by the exact users.username. With `opaqueUsers` any id. */
   readonly user: { readonly id: string } | { readonly username: string };
   /** For logs only; null where the token does not tell. */
   readonly username: string | null;
@@ -56,6 +56,11 @@ export type TokenVerifierOptions = (
   readonly issuer?: string | undefined;
   /** The `aud` that a token must carry; any by default. */
   readonly audience?: string | undefined;
+  /**
+   * Whether users are what a host calls them and not rows of Togglr's table: then any text or number
+   * in `userId`, else `sub`, else `username` is the user's id as it stands there. Default false.
+   */
+  readonly opaqueUsers?: boolean | undefined;
 };
 
 const MIN_SECRET_BYTES = 32;
@@ -109,7 +114,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         );
       }
       try {
-        return identityOf(await authenticate(token));
+        return identityOf(await authenticate(token), options.opaqueUsers ?? false);
       } catch (error) {
         throw error instanceof TokenError ? error : refusal(error);
       }
@@ -234,7 +239,7 @@ function claimProblem(claim: string, reason: string): string {
   return 'A time in the token is not a number ("exp", "nbf" or "iat"): sign in again';
 }
 
-function identityOf(payload: JWTPayload): Identity {
+function identityOf(payload: JWTPayload, opaqueUsers: boolean): Identity {
   const { type, userId, username, sub, exp, jti } = payload;
   if (type !== undefined && type !== 'access') {
     throw new TokenError(
@@ -247,13 +252,22 @@ function identityOf(payload: JWTPayload): Identity {
   if (!Number.isSafeInteger(expiresAtMs)) {
     throw new TokenError('token_invalid', 'The token\'s expiry ("exp") is not a time: sign in again');
   }
-  const user = userOf(userId, sub);
+  const user = opaqueUsers ? opaqueUserOf(userId ?? sub ?? username) : userOf(userId, sub);
   return {
     user,
     username: typeof username === 'string' ? username : 'username' in user ? user.username : null,
     expiresAtMs,
     tokenId: typeof jti === 'string' ? jti : null,
   };
+}
+
+function opaqueUserOf(claim: unknown): Identity['user'] {
+  if (typeof claim === 'string' && claim !== '') return { id: claim };
+  if (typeof claim === 'number' && Number.isSafeInteger(claim)) return { id: String(claim) };
+  throw new TokenError(
+    'token_invalid',
+    'The token names no user: it needs "userId", "sub" or "username", a text or a whole number',
+  );
 }
 
 function userOf(userId: unknown, sub: unknown): Identity['user'] {

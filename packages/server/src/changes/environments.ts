@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { isMissing } from '../database/missing.js';
 
 /** An environment of a project. */
 export interface Environment {
@@ -22,15 +23,19 @@ export async function readEnvironments(client: pg.ClientBase, projectId: string)
   return rows;
 }
 
-/** Which of these environments are guarded. A database that an older version prepared guards none. */
+/**
+ * Which of these environments are guarded. None where the table is missing or may not be read: in a
+ * database that an older version prepared, or whose schema is not Togglr's.
+ */
 export async function readGuarded(pool: pg.Pool, environmentIds: readonly string[]): Promise<Set<string>> {
-  const { rows: tables } = await pool.query<{ present: boolean }>(
-    `SELECT to_regclass('flagcast.guarded_environments') IS NOT NULL AS present`,
-  );
-  if (tables[0]?.present !== true) return new Set();
-  const { rows } = await pool.query<{ id: string }>(
-    'SELECT environment_id::text AS id FROM flagcast.guarded_environments WHERE environment_id = ANY ($1::bigint[])',
-    [environmentIds],
-  );
-  return new Set(rows.map(({ id }) => id));
+  try {
+    const { rows } = await pool.query<{ id: string }>(
+      'SELECT environment_id::text AS id FROM flagcast.guarded_environments WHERE environment_id::text = ANY ($1::text[])',
+      [environmentIds],
+    );
+    return new Set(rows.map(({ id }) => id));
+  } catch (error) {
+    if (isMissing(error)) return new Set();
+    throw error;
+  }
 }

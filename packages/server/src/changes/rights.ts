@@ -10,6 +10,7 @@ export class Rights {
   readonly username: string;
   readonly superuser: boolean;
   readonly #granted: Readonly<Record<string, readonly string[]>>;
+  readonly #environments: Readonly<Record<string, readonly string[]>> | null;
 
   constructor(user: {
     readonly id: string;
@@ -17,11 +18,14 @@ export class Rights {
     readonly superuser: boolean;
     /** The keys of the permissions by the project's id. */
     readonly granted: Readonly<Record<string, readonly string[]>>;
+    /** The ids of the environments that may be seen by the project's id; null: all of a project. */
+    readonly environments?: Readonly<Record<string, readonly string[]>> | null;
   }) {
     this.userId = user.id;
     this.username = user.username;
     this.superuser = user.superuser;
     this.#granted = user.granted;
+    this.#environments = user.environments ?? null;
   }
 
   /** Whether the user has any of these permissions in the project. */
@@ -33,7 +37,13 @@ export class Rights {
 
   /** The keys of all permissions that a role gives in the project; a superuser needs none. */
   granted(projectId: string): readonly string[] {
-    return this.#granted[projectId] ?? [];
+    return entryOf(this.#granted, projectId);
+  }
+
+  /** Whether the user may see this environment of the project. */
+  mayView(projectId: string, environmentId: string): boolean {
+    if (!this.may(projectId, 'project.view')) return false;
+    return this.#environments === null || entryOf(this.#environments, projectId).includes(environmentId);
   }
 
   /** Throws ChangeRefusedError `forbidden` unless the user may see the project and has any of these permissions in it. */
@@ -52,6 +62,11 @@ export class Rights {
       `You may not do this in this project: ask its owner for a role with ${anyOf.join(' or ')}`,
     );
   }
+}
+
+/** Ids of a foreign schema are any text, also the name of something that every object has. */
+function entryOf(table: Readonly<Record<string, readonly string[]>>, id: string): readonly string[] {
+  return Object.hasOwn(table, id) ? (table[id] ?? []) : [];
 }
 
 /**

@@ -1,5 +1,6 @@
-import type pg from 'pg';
+import pg from 'pg';
 import type { Logger } from 'pino';
+import { checkAuthorizeQuery } from '../access/authorize-query.js';
 import { demoProjects } from '../demo/people.js';
 import { describeError } from '../describe.js';
 import { isWorthLogging } from '../log.js';
@@ -9,15 +10,22 @@ import { describeDatabase, whenReachable } from './connect.js';
 
 /**
  * Waits for a database that does not answer, until `signal` is aborted, and makes sure that it has
- * what the server needs: a view of events and, for `traffic`, the demo's projects.
+ * what the server needs: a view of events and, for `traffic`, the demo's projects; and that it can
+ * run the query of `authorizeSql`.
  *
  * @throws CommandError that says what is missing and how to mend it.
  */
 export async function awaitPrepared(
   databaseUrl: string,
-  options: { view: string | null; traffic: boolean; signal: AbortSignal; logger: Logger },
+  options: {
+    view: string | null;
+    authorizeSql: string | null;
+    traffic: boolean;
+    signal: AbortSignal;
+    logger: Logger;
+  },
 ): Promise<void> {
-  const { view, traffic, signal, logger } = options;
+  const { view, authorizeSql, traffic, signal, logger } = options;
   await whenReachable({
     databaseUrl,
     signal,
@@ -28,6 +36,7 @@ export async function awaitPrepared(
     },
     work: async (client) => {
       await refuseUnprepared(client, databaseUrl, view);
+      if (authorizeSql !== null) await refuseAuthorizeQuery(client, authorizeSql);
       if (traffic) await refuseWithoutDemo(client, databaseUrl);
     },
   });
@@ -39,6 +48,18 @@ async function refuseUnprepared(client: pg.Client, databaseUrl: string, view: st
   } catch (error) {
     if (!(error instanceof EventViewError)) throw error;
     throw new CommandError(`The database ${describeDatabase(databaseUrl)}: ${error.message}`);
+  }
+}
+
+async function refuseAuthorizeQuery(client: pg.Client, authorizeSql: string): Promise<void> {
+  try {
+    await checkAuthorizeQuery(client, authorizeSql);
+  } catch (error) {
+    // What may pass by itself is waited for. 08P01 is no lost connection: the query has a $2.
+    if (!(error instanceof pg.DatabaseError) || /^(08(?!P01)|53|57P)/.test(error.code ?? '')) throw error;
+    throw new CommandError(
+      `FLAGCAST_AUTHORIZE_SQL does not work on this database (${describeError(error)}); give one SELECT over the users $1 (text[]) with the columns user_id, project_id, environment_id and environment_key, as docs/other-schemas.md describes`,
+    );
   }
 }
 

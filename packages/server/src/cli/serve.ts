@@ -42,6 +42,8 @@ Environment:
                                          committed, from 1s to 1h (default 1m)
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
+  FLAGCAST_AUTHORIZE_SQL                 who may see what where the tables are not Togglr's: a SELECT over the users $1
+                                         (text[]), described in docs/other-schemas.md
   FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for
                                          the embedded PostgreSQL, off for a database of yours)
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast
@@ -92,8 +94,9 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     const url = await listen(config, flagcast, logger, running);
     logger.info({ event: 'server_listening', url });
     if (config.databaseUrl !== null) {
-      await awaitPrepared(databaseUrl, { view: config.view, traffic, signal: shutdown.signal, logger });
-      void logWarnings(databaseUrl, { view: config.view, overlapMs: config.overlapMs, logger });
+      const { view, authorizeSql, overlapMs } = config;
+      await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
+      void logWarnings(databaseUrl, { view, overlapMs, logger });
     }
     if (shutdown.isRequested()) return;
     flagcast.start();

@@ -37,6 +37,8 @@ export interface ServeConfig {
   /** Exact origins, `null` or `*`; pages of the server's own origin are always allowed. */
   readonly allowedOrigins: readonly string[];
   readonly allowQueryToken: boolean;
+  /** The query that lists the channels of users, where they are not those of Togglr's tables; else null. */
+  readonly authorizeSql: string | null;
   /** Whether features can be changed through the server. Unless it is said: only in the embedded PostgreSQL. */
   readonly writes: boolean;
   readonly maxConnectionsPerUser: number;
@@ -81,6 +83,7 @@ const settings = {
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
   FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
+  FLAGCAST_AUTHORIZE_SQL: { flag: null, schema: z.string() },
   FLAGCAST_WRITES: { flag: null, schema: parsed(parseWrites) },
   FLAGCAST_DATA_DIR: { flag: null, schema: parsed((text) => path.resolve(text)) },
   FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
@@ -118,6 +121,18 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
       'FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL, too, or unset FLAGCAST_LISTEN_URL',
     );
   }
+  const authorizeSql = reading.value('FLAGCAST_AUTHORIZE_SQL');
+  const writes = reading.value('FLAGCAST_WRITES');
+  if (authorizeSql !== null && !reading.isSet('DATABASE_URL')) {
+    reading.report(
+      'FLAGCAST_AUTHORIZE_SQL is for a database of yours: set DATABASE_URL, or unset FLAGCAST_AUTHORIZE_SQL',
+    );
+  }
+  if (authorizeSql !== null && writes === true) {
+    reading.report(
+      "FLAGCAST_WRITES=on needs the users and roles of Togglr's tables, FLAGCAST_AUTHORIZE_SQL is for other ones: unset one of them",
+    );
+  }
   const config: ServeConfig = {
     databaseUrl,
     listenUrl: reading.value('FLAGCAST_LISTEN_URL'),
@@ -129,7 +144,8 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
     allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
-    writes: reading.value('FLAGCAST_WRITES') ?? databaseUrl === null,
+    authorizeSql,
+    writes: writes ?? databaseUrl === null,
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
     dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),

@@ -1,5 +1,5 @@
 import { CloseCode } from '@flagcast/protocol';
-import { type Door, RefusedError, type Visitor } from '../door/door.js';
+import { type Door, RefusedError, unavailable, type Visitor } from '../door/door.js';
 import { closeCodeOf } from '../door/refusal.js';
 import { type NamedChannel, parseClientMessage } from '../wire/client-message.js';
 import { type Session, SessionError } from './session.js';
@@ -89,7 +89,7 @@ export class V1Input {
         session.tell({ type: 'error', code: error.refusal.code, message: error.refusal.message, ...named });
       } else {
         onFailure(error as Error);
-        const message = 'The database does not answer: try again shortly';
+        const { message } = unavailable;
         session.tell({ type: 'error', code: 'unavailable', message, ...named });
       }
     }
@@ -107,6 +107,10 @@ export class V1Input {
       onRenewed(renewed.expiresAtMs);
       session.tell({ type: 'authenticated', token_expires_at: new Date(renewed.expiresAtMs).toISOString() });
     } catch (error) {
+      if (error instanceof RefusedError && error.refusal.status === 501) {
+        session.tell({ type: 'error', code: error.refusal.code, message: error.refusal.message });
+        return;
+      }
       if (error instanceof RefusedError && error.refusal.status < 500) {
         session.close(closeCodeOf(error.refusal), error.refusal.code);
         return;

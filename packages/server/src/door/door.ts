@@ -1,5 +1,7 @@
 import type { IncomingMessage } from 'node:http';
-import type { Access, Channel, ChannelRequest, User } from '../access/access.js';
+import type { Channel, ChannelRequest, User } from '../access/access.js';
+import { askAuthenticate, type Authenticate } from '../access/authenticate.js';
+import type { Authority } from '../access/authority.js';
 import type { OriginPolicy } from '../access/origin.js';
 import { tokenFromRequest } from '../access/request-token.js';
 import { type Identity, TokenError, type TokenVerifier } from '../access/token.js';
@@ -8,13 +10,16 @@ import type { Refusal } from './refusal.js';
 /** Who came in. */
 export interface Visitor {
   readonly user: User;
-  /** When the token ends, in milliseconds since the epoch. */
+  /** When the token or the session ends, in milliseconds since the epoch. */
   readonly expiresAtMs: number;
 }
 
 export interface DoorOptions {
-  verifier: TokenVerifier;
-  access: Access;
+  /** Checks tokens; null where the host alone knows who somebody is. */
+  verifier: TokenVerifier | null;
+  /** Asked before the token; null where there are only tokens. */
+  authenticate: Authenticate | null;
+  authority: Authority;
   originPolicy: OriginPolicy;
   /** Whether `?token=` is accepted: it ends up in the logs of everything in between. */
   allowQueryToken: boolean;
@@ -49,15 +54,35 @@ export class Door {
     );
   }
 
-  /** The user of the request's token. Throws RefusedError, or what the database throws. */
+  /**
+   * Who sends the request: as the host says, else by its token. Throws RefusedError, or why the
+   * question cannot be answered now.
+   */
   async admit(request: IncomingMessage): Promise<Visitor> {
-    const { allowQueryToken } = this.#options;
+    const { allowQueryToken, authenticate, verifier } = this.#options;
+    if (authenticate !== null) {
+      const known = await askAuthenticate(authenticate, request);
+      if (known !== null) {
+        const { id, username, expiresAtMs } = known;
+        return { user: await this.#findUser({ user: { id }, username }), expiresAtMs };
+      }
+      if (verifier === null) {
+        throw refused(401, 'not_signed_in', 'You are not signed in: sign in where this page comes from');
+      }
+    }
     return await this.admitToken(tokenFromRequest(request, { allowQueryToken })?.token ?? '');
   }
 
-  /** The user of the token. Throws RefusedError, or what the database throws. */
+  /** The user of the token. Throws RefusedError, or why the question cannot be answered now. */
   async admitToken(token: string): Promise<Visitor> {
-    const { verifier, access } = this.#options;
+    const { verifier } = this.#options;
+    if (verifier === null) {
+      throw refused(
+        501,
+        'not_available',
+        'This server takes no tokens: the connection lasts until its session ends, connect again then',
+      );
+    }
     let identity: Identity;
     try {
       identity = await verifier.verify(token);
@@ -66,34 +91,41 @@ export class Door {
       if (error.code === 'keys_unavailable') throw refused(503, error.code, error.message, 5);
       throw refused(401, error.code, error.message);
     }
-    const user = await access.findUser(identity);
+    return { user: await this.#findUser(identity), expiresAtMs: identity.expiresAtMs };
+  }
+
+  async #findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User> {
+    const user = await this.#options.authority.findUser(identity);
     if (user === null) {
-      throw refused(401, 'unknown_user', 'The token names a user that does not exist: sign in again');
+      throw refused(
+        401,
+        'unknown_user',
+        'The token or the session is of a user that does not exist: sign in again',
+      );
     }
     if (!user.active) {
       throw refused(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
     }
-    return { user, expiresAtMs: identity.expiresAtMs };
+    return user;
   }
 
-  /** The channel, if the visitor may see it. Throws RefusedError, or what the database throws. */
+  /** The channel, if the visitor may see it. Throws RefusedError, or why the question cannot be answered now. */
   async openChannel(visitor: Visitor, wanted: ChannelRequest): Promise<Channel> {
-    const { access } = this.#options;
-    const channel = await access.resolveChannel(wanted);
-    if (channel === 'unknown_project') {
-      throw refused(404, 'unknown_project', 'There is no project with this project_id');
+    const channel = await this.#options.authority.openChannel(visitor.user.id, wanted);
+    switch (channel) {
+      case 'unknown_project':
+        throw refused(404, 'unknown_project', 'There is no project with this project_id');
+      case 'forbidden':
+        throw refused(
+          403,
+          'forbidden',
+          'You may not see this project: ask its owner for the right to view it (project.view)',
+        );
+      case 'unknown_environment':
+        throw refused(404, 'unknown_environment', 'There is no such environment in this project');
+      default:
+        return channel;
     }
-    if (!(await access.mayView(visitor.user.id, wanted.projectId))) {
-      throw refused(
-        403,
-        'forbidden',
-        'You may not see this project: ask its owner for a role with project.view',
-      );
-    }
-    if (channel === 'unknown_environment') {
-      throw refused(404, 'unknown_environment', 'There is no such environment in this project');
-    }
-    return channel;
   }
 }
 
@@ -128,12 +160,11 @@ export function tooMany(limit: keyof typeof tooManyMessages): RefusedError {
   return refused(429, limit, tooManyMessages[limit], 5);
 }
 
-/** What goes to a visitor when the server itself cannot answer, mostly because its database cannot. */
+/** What goes to a visitor when the server itself cannot answer: mostly because its database, or the host, cannot. */
 export const unavailable: Refusal = {
   status: 503,
   code: 'unavailable',
-  message:
-    'The server cannot check your rights right now, because its database does not answer: try again shortly',
+  message: 'The server cannot check your rights or read its database right now: try again shortly',
   retryAfterSeconds: 2,
 };
 

@@ -1,5 +1,5 @@
 import { CloseCode } from '@flagcast/protocol';
-import { type Access, viewerKey } from '../access/access.js';
+import { type Authority, viewerKey } from '../access/authority.js';
 import { Heartbeat } from '../connection/heartbeat.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -16,6 +16,8 @@ export interface SweepTiming {
   recheckIntervalMs?: number;
   /** How often flagcast.v1 peers are told where they stand, in milliseconds. Default 15,000. */
   heartbeatIntervalMs?: number;
+  /** How long events go on to peers whose rights cannot be checked, in milliseconds. Default 60,000. */
+  recheckPatienceMs?: number;
   /** How long a peer may stay paused, in milliseconds. Default 30,000. */
   slowTimeoutMs?: number;
 }
@@ -24,7 +26,9 @@ export interface SweeperOptions extends SweepTiming {
   peers: Peers;
   /** Where whoever has been given everything so far stands; null before the first read. */
   position: () => Position | null;
-  access: Access;
+  authority: Authority;
+  /** Whether the database is being read, so that events come. */
+  isReading: () => boolean;
   lifecycle: Lifecycle;
 }
 
@@ -36,12 +40,15 @@ export class Sweeper {
   readonly #options: Required<SweeperOptions>;
   readonly #timers: NodeJS.Timeout[] = [];
   #rechecking = false;
+  /** Since when rights cannot be checked while events come, by the clock that never goes back; null while they can. */
+  #uncheckedSinceMs: number | null = null;
 
   constructor(options: SweeperOptions) {
     this.#options = {
       sweepIntervalMs: 1_000,
       pingIntervalMs: 30_000,
       recheckIntervalMs: 25_000,
+      recheckPatienceMs: 60_000,
       heartbeatIntervalMs: defaultHeartbeatIntervalMs,
       slowTimeoutMs: 30_000,
       ...options,
@@ -96,9 +103,9 @@ export class Sweeper {
     for (const { connection } of this.#options.peers.open) connection.heartbeat(beat);
   }
 
-  /** One query for all. While the database does not answer nobody is cut off: no events come either. */
+  /** One question for all. While the database does not answer nobody is cut off: no events come either. */
   async #recheck(): Promise<void> {
-    const { peers, access, lifecycle } = this.#options;
+    const { peers, authority, lifecycle } = this.#options;
     if (this.#rechecking || peers.open.size === 0) return;
     this.#rechecking = true;
     const startedAtMs = performance.now();
@@ -106,18 +113,19 @@ export class Sweeper {
       const checked = [...peers.open];
       const viewers = new Map(
         checked.flatMap(({ user, connection }) =>
-          connection.channels().map(({ projectId }) => {
-            const viewer = { userId: user.id, projectId };
+          connection.channels().map(({ projectId, environmentId }) => {
+            const viewer = { userId: user.id, projectId, environmentId };
             return [viewerKey(viewer), viewer] as const;
           }),
         ),
       );
-      const allowed = await access.recheck([...viewers.values()]);
+      const allowed = await authority.recheck([...viewers.values()]);
+      this.#uncheckedSinceMs = null;
       let closed = 0;
       for (const { user, connection } of checked) {
         const before = connection.channels().length;
-        connection.revoke(({ projectId }) => {
-          const key = viewerKey({ userId: user.id, projectId });
+        connection.revoke(({ projectId, environmentId }) => {
+          const key = viewerKey({ userId: user.id, projectId, environmentId });
           // A channel that came after the question was checked when it came.
           return allowed.has(key) || !viewers.has(key);
         });
@@ -127,8 +135,21 @@ export class Sweeper {
       lifecycle.emit('access:rechecked', { connections: checked.length, closed, durationMs });
     } catch (error) {
       lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
+      this.#endUnchecked();
     } finally {
       this.#rechecking = false;
+    }
+  }
+
+  /** Where only the question about rights fails, a right that was taken away would count for ever. */
+  #endUnchecked(): void {
+    const { peers, isReading, recheckPatienceMs } = this.#options;
+    const nowMs = performance.now();
+    this.#uncheckedSinceMs = isReading() ? (this.#uncheckedSinceMs ?? nowMs) : null;
+    if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckPatienceMs) return;
+    for (const { connection } of peers.open) {
+      if (connection.channels().length > 0)
+        connection.close(CloseCode.unavailable, 'your rights cannot be checked');
     }
   }
 }

@@ -29,4 +29,12 @@ export const commonRefusals = {
   503: jsonAnswer('The database does not answer, or is busy: try again', errorSchema),
 } as const;
 
+/** What a route that reads Togglr's tables answers where the database has none of that form. */
+export const missingRefusal = {
+  501: jsonAnswer(
+    'not_available: the database has no tables of that form, or does not let the server read them',
+    errorSchema,
+  ),
+} as const;
+
 export const bearerSecurity = [{ bearer: [] }];

@@ -3,7 +3,6 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
-import type { Access } from '../access/access.js';
 import { readGuarded } from '../changes/environments.js';
 import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
@@ -16,7 +15,6 @@ import { documentHead, systemRoutes } from './system-routes.js';
 
 export interface AppOptions extends RestOptions {
   door: Door;
-  access: Access;
   snapshots: SnapshotSource;
   eventStreams: EventStreams;
   metrics: Registry;
@@ -33,7 +31,7 @@ interface AppEnv {
 
 /** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
 export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
-  const { door, access, pool, snapshots, eventStreams, metrics, lifecycle, notReady } = options;
+  const { door, authority, pool, snapshots, eventStreams, metrics, lifecycle, notReady } = options;
   const app = new OpenAPIHono<AppEnv>();
   // A route and its description go in together, so that the document has every one.
   const add = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>): void => {
@@ -58,7 +56,7 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
   add(systemRoutes.projects, async (context) => {
     door.checkOrigin(context.env.incoming);
     const visitor = await door.admit(context.env.incoming);
-    const projects = await access.visibleProjects(visitor.user.id);
+    const projects = await authority.visibleProjects(visitor.user.id);
     const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
     const guarded = await readGuarded(pool, ids);
     context.header('Cache-Control', 'no-store');

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { channelFromQuery } from '../door/door.js';
 import { readAudit } from './audit-reads.js';
-import { bearerSecurity, commonRefusals, jsonAnswer, queryOf } from './answers.js';
+import { bearerSecurity, commonRefusals, jsonAnswer, missingRefusal, queryOf } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import { auditEntrySchema, auditQuery, channelParameters } from './schemas.js';
 
@@ -31,6 +31,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext)
             .openapi('AuditPage'),
         ),
         ...commonRefusals,
+        ...missingRefusal,
       },
     }),
     async (request) => {

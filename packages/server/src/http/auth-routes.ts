@@ -1,14 +1,13 @@
 import { createRoute, type z } from '@hono/zod-openapi';
-import { readRights } from '../changes/rights.js';
-import { bearerSecurity, commonRefusals, jsonAnswer } from './answers.js';
+import { bearerSecurity, commonRefusals, jsonAnswer, missingRefusal } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './schemas.js';
 
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { access, pool, signIn, server, writes, demoPeople, guarantee, admit } = context;
-  const mode = (): z.infer<typeof modeSchema> => ({
-    sign_in: signIn.mode,
+  const { authority, pool, signIn, server, writes, demoPeople, guarantee, admit } = context;
+  const mode = async (): Promise<z.infer<typeof modeSchema>> => ({
+    sign_in: await signIn.mode(),
     demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
     server,
     ...(guarantee() ?? { guarantee: null, guarantee_reason: null, overlap_ms: null }),
@@ -22,7 +21,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       summary: 'What this server is, and how people sign in; needs no token',
       responses: { 200: jsonAnswer('What a sign-in page shows', modeSchema), 403: commonRefusals[403] },
     }),
-    (request) => request.json(mode(), 200),
+    async (request) => request.json(await mode(), 200),
   );
 
   app.openapi(
@@ -37,7 +36,10 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
         400: commonRefusals[400],
         401: jsonAnswer('invalid_login: the name or the password is wrong', errorSchema),
         403: jsonAnswer('user_inactive, origin_forbidden', errorSchema),
-        404: jsonAnswer('login_elsewhere: tokens come from another service', errorSchema),
+        404: jsonAnswer(
+          'login_elsewhere: tokens come from another service, or the passwords cannot be checked here',
+          errorSchema,
+        ),
         429: jsonAnswer('too_many_attempts: wait for Retry-After seconds', errorSchema),
         503: commonRefusals[503],
       },
@@ -62,13 +64,15 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
         401: commonRefusals[401],
         403: commonRefusals[403],
         503: commonRefusals[503],
+        ...missingRefusal,
       },
     }),
     async (request) => {
       const { user, expiresAtMs } = request.get('visitor');
-      const [rights, projects] = await Promise.all([
-        readRights(pool, user.id),
-        access.visibleProjects(user.id),
+      const [rights, projects, what] = await Promise.all([
+        authority.rightsOf(user.id),
+        authority.visibleProjects(user.id),
+        mode(),
       ]);
       const everything = rights.superuser ? await readPermissionKeys(pool) : null;
       return request.json(
@@ -81,7 +85,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
             permissions: [...(everything ?? rights.granted(id))],
           })),
           writes,
-          ...mode(),
+          ...what,
         },
         200,
       );

@@ -1,12 +1,11 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { unknownFeature } from '../changes/change-refused.js';
+import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
 import { projectOf } from '../changes/feature.js';
 import type { WriteOutcome } from '../changes/feature-writes.js';
-import { readRights } from '../changes/rights.js';
 import { channelFromQuery } from '../door/door.js';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';
 import { type OpenChange, readOpenChanges } from './pending-change-reads.js';
-import { bearerSecurity, commonRefusals, isUuid, jsonAnswer, queryOf } from './answers.js';
+import { bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal, queryOf } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
   channelParameters,
@@ -36,7 +35,7 @@ const place = z.object({ id: z.string(), key: z.string(), name: z.string() });
 
 /** Features: read, created, changed, deleted. */
 export function addFeatureRoutes(app: RestApp, context: RestContext): void {
-  const { door, pool, features, admit, writable } = context;
+  const { door, authority, pool, features, admit, writable } = context;
 
   app.openapi(
     createRoute({
@@ -53,6 +52,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
           z.object({ features: z.array(listedFeatureSchema) }).openapi('FeatureList'),
         ),
         ...commonRefusals,
+        ...missingRefusal,
       },
     }),
     async (request) => {
@@ -88,17 +88,19 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
             .openapi('FeatureDetails'),
         ),
         ...commonRefusals,
+        ...missingRefusal,
       },
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
       const projectId = await projectOf(pool, featureId);
-      const rights = await readRights(pool, request.get('visitor').user.id, projectId);
+      const rights = await authority.rightsOf(request.get('visitor').user.id, projectId);
       rights.require(projectId, 'project.view');
       const [details, pendingChanges] = await Promise.all([
         readFeatureDetails(pool, featureId, request.req.valid('query').env),
         readOpenChanges(pool, rights, { projectIds: [projectId], featureId }),
       ]);
+      if (!rights.mayView(projectId, details.environment.id)) throw unknownEnvironment();
       return request.json({ project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
     },
   );
@@ -218,7 +220,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     { requested }: Extract<WriteOutcome, { requested: unknown }>,
   ): Promise<{ pending_change: OpenChange | null }> {
     const { projectId, pendingChangeId } = requested;
-    const rights = await readRights(pool, userId, projectId);
+    const rights = await authority.rightsOf(userId, projectId);
     const [change] = await readOpenChanges(pool, rights, { projectIds: [projectId], pendingChangeId });
     return { pending_change: change ?? null };
   }

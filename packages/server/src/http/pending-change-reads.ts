@@ -1,6 +1,7 @@
 import type { Pool } from 'pg';
 import type { Rights } from '../changes/rights.js';
 import { isoUtc } from '../reader/statements.js';
+import { isUuid } from './answers.js';
 import { diffOfChanges, type FieldDiff, isObject } from './diff.js';
 
 /** An open request, for those who look at all of them. */
@@ -47,7 +48,7 @@ interface Row extends Omit<OpenChange, 'reason' | 'entities' | 'may_decide' | 'm
 /** How many open requests are told at the most. */
 export const maxOpenChanges = 1_000;
 
-/** The open requests of these projects, or those about one feature or of one id, newest first. */
+/** The open requests that the user may see of these projects, or those about one feature or of one id, newest first. */
 export async function readOpenChanges(
   pool: Pool,
   rights: Rights,
@@ -61,7 +62,7 @@ export async function readOpenChanges(
     `SELECT c.id, c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
        e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
        ${isoUtc('c.created_at')} AS created_at, c.change,
-       coalesce(c.request_user_id::bigint = $2::bigint, c.requested_by = $3::text) AS own,
+       coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
        (
          SELECT coalesce(json_agg(json_build_object(
            'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id,
@@ -82,14 +83,17 @@ export async function readOpenChanges(
      ORDER BY c.created_at DESC, c.id DESC
      LIMIT ${maxOpenChanges}`,
     [
-      wanted.projectIds,
+      // Another one is in none of these tables.
+      wanted.projectIds.filter(isUuid),
       rights.userId,
       rights.username,
       wanted.pendingChangeId ?? null,
       wanted.featureId ?? null,
     ],
   );
-  return rows.map((row) => toOpenChange(row, rights));
+  return rows
+    .filter((row) => rights.mayView(row.project_id, row.environment_id))
+    .map((row) => toOpenChange(row, rights));
 }
 
 function toOpenChange({ change, own, entities, ...row }: Row, rights: Rights): OpenChange {

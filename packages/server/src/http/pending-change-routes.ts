@@ -1,8 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { ChangeRefusedError } from '../changes/change-refused.js';
-import { readRights } from '../changes/rights.js';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
-import { bearerSecurity, commonRefusals, isUuid, jsonAnswer } from './answers.js';
+import { bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
   decidedSchema,
@@ -24,7 +23,7 @@ const decidedAnswers = {
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { access, pool, decisions, admit, writable } = context;
+  const { authority, pool, decisions, admit, writable } = context;
 
   app.openapi(
     createRoute({
@@ -41,14 +40,15 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
           z.object({ pending_changes: z.array(openChangeSchema) }).openapi('PendingChanges'),
         ),
         ...commonRefusals,
+        ...missingRefusal,
       },
     }),
     async (request) => {
       const { user } = request.get('visitor');
       const { project_id: projectId } = request.req.valid('query');
       const [rights, projects] = await Promise.all([
-        readRights(pool, user.id),
-        access.visibleProjects(user.id),
+        authority.rightsOf(user.id),
+        authority.visibleProjects(user.id),
       ]);
       const ids = projects.map(({ id }) => id);
       const wanted = projectId === undefined ? ids : ids.filter((id) => id === projectId.toLowerCase());

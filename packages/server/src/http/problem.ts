@@ -3,6 +3,7 @@ import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
 import { ChangeRefusedError } from '../changes/change-refused.js';
+import { scrub } from '../describe.js';
 import { RefusedError, unavailable } from '../door/door.js';
 import { type Refusal, refusalHeaders } from '../door/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -28,6 +29,16 @@ export function answerError<E extends Env>(
   if (error instanceof HTTPException) return answerUnreadable(context, error);
   lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
   return answerRefusal(context, unavailable);
+}
+
+/** Answers a read of tables that the database does not have in that form, or does not let the server read. */
+export function answerMissing<E extends Env>(context: Context<E>, { message }: Error): Response {
+  return problem(
+    context,
+    501,
+    'not_available',
+    `This needs Togglr's tables, and the database has none of that form or does not let the server read them (${scrub(message)}): look it up where the flags are managed, or have the right granted`,
+  );
 }
 
 /** The framework found fault with the request before any of ours saw it. */

@@ -3,16 +3,18 @@ import { OpenAPIHono } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { Pool } from 'pg';
-import type { Access } from '../access/access.js';
+import type { Authority } from '../access/authority.js';
 import { Decisions } from '../changes/decisions.js';
 import { FeatureWrites } from '../changes/feature-writes.js';
+import { isMissing } from '../database/missing.js';
 import { type Door, refused, type Visitor } from '../door/door.js';
 import type { Guarantee } from '../reader/event-view.js';
+import type { Lifecycle } from '../lifecycle.js';
 import { addAuditRoutes } from './audit-routes.js';
 import { addAuthRoutes } from './auth-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
 import { addPendingChangeRoutes } from './pending-change-routes.js';
-import { answerInvalid, answerTooLarge } from './problem.js';
+import { answerError, answerInvalid, answerMissing, answerTooLarge } from './problem.js';
 import type { SignIn } from './sign-in.js';
 
 /** Somebody whom the sign-in page of the demo offers. */
@@ -25,7 +27,7 @@ export interface DemoPerson {
 
 export interface RestOptions {
   door: Door;
-  access: Access;
+  authority: Authority;
   /** For what is only read. */
   pool: Pool;
   /** For what is written: whoever waits for a lock holds up no reader. */
@@ -38,6 +40,7 @@ export interface RestOptions {
   server: string;
   /** Null while the database has not been read yet. */
   guarantee: () => Guarantee | null;
+  lifecycle: Lifecycle;
 }
 
 /** What a handler knows of its request beside the framework's own. */
@@ -97,6 +100,14 @@ export function createRestApi(options: RestOptions): RestApp {
       await next();
     },
   };
+  app.onError((error, request) => {
+    // Before it is known who asks, and in a write, it is no read of what the database may not have.
+    const isRead =
+      request.req.method === 'GET' && (request.get('visitor') as Visitor | undefined) !== undefined;
+    return isRead && isMissing(error)
+      ? answerMissing(request, error)
+      : answerError(request, error, options.lifecycle);
+  });
   addAuthRoutes(app, context);
   addFeatureRoutes(app, context);
   addPendingChangeRoutes(app, context);

@@ -9,6 +9,7 @@ const maxPage = 200;
 const maxBigint = 2n ** 63n - 1n;
 
 const id = z.string().openapi({ format: 'uuid' });
+const opaqueId = z.string().openapi({ description: 'As the database spells it: any text' });
 const number = z.string().openapi({ description: 'A number, as text: it may have 64 bits.' });
 const time = z.string().openapi({ format: 'date-time' });
 const anything = z.unknown().openapi({ description: 'Any JSON value' });
@@ -129,7 +130,7 @@ export const auditEntrySchema = z
   })
   .openapi('AuditEntry');
 
-const signedInUser = z.object({ id: number, username: z.string(), is_superuser: z.boolean() });
+const signedInUser = z.object({ id: opaqueId, username: z.string(), is_superuser: z.boolean() });
 
 export const signedInSchema = z
   .object({ token: z.string(), expires_at: time, user: signedInUser })
@@ -159,7 +160,7 @@ export const meSchema = z
   .object({
     user: signedInUser,
     token_expires_at: time,
-    projects: z.array(z.object({ id, name: z.string(), permissions: z.array(z.string()) })),
+    projects: z.array(z.object({ id: opaqueId, name: z.string(), permissions: z.array(z.string()) })),
     writes: z.boolean().openapi({ description: 'Whether this server takes changes' }),
     ...mode,
   })
@@ -169,11 +170,11 @@ export const projectsSchema = z
   .object({
     projects: z.array(
       z.object({
-        id,
+        id: opaqueId,
         name: z.string(),
         environments: z.array(
           z.object({
-            id: number,
+            id: opaqueId,
             key: z.string(),
             name: z.string(),
             guarded: z
@@ -260,7 +261,7 @@ export const channelParameters = [
     name: 'project_id',
     in: 'query',
     required: true,
-    schema: { type: 'string', format: 'uuid' },
+    schema: { type: 'string' },
   },
   {
     name: 'env',

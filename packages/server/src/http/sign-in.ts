@@ -1,14 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { decodeJwt } from 'jose';
-import type { Pool } from 'pg';
+import pg from 'pg';
 import { hashPassword, verifyPassword } from '../access/password.js';
 import { signToken } from '../access/sign.js';
+import { isMissing } from '../database/missing.js';
 import { refused } from '../door/door.js';
 import type { SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
-  readonly pool: Pool;
-  /** The HS256 secret; null where tokens come from elsewhere. */
+  readonly pool: pg.Pool;
+  /** The HS256 secret; null where tokens or users come from elsewhere. */
   readonly secret: string | null;
   readonly attempts: SignInAttempts;
   /** How long a token lasts, in milliseconds. */
@@ -33,6 +34,8 @@ interface Account {
 
 /** How many passwords may be in work at once: each takes about 50 ms of a core and 16 MiB. */
 const maxUnderWay = 32;
+/** How long it is taken for granted whether there are passwords that can be checked, in milliseconds. */
+const modeMaxAgeMs = 30_000;
 
 /** Signs people in by user name and password, where the server itself signs the tokens. */
 export class SignIn {
@@ -40,14 +43,27 @@ export class SignIn {
   /** What the password of a user who does not exist is compared with. */
   #decoyHash: Promise<string> | null = null;
   #underWay = 0;
+  #mode: { readonly answer: Promise<'password' | 'token'>; readonly staleAtMs: number } | null = null;
 
   constructor(options: SignInOptions) {
     this.#options = options;
   }
 
   /** Whether people sign in here with a password, or bring a token. */
-  get mode(): 'password' | 'token' {
-    return this.#options.secret === null ? 'token' : 'password';
+  async mode(): Promise<'password' | 'token'> {
+    if (this.#options.secret === null) return 'token';
+    const nowMs = performance.now();
+    if (this.#mode === null || this.#mode.staleAtMs <= nowMs) {
+      const answer = this.#askMode();
+      this.#mode = { answer, staleAtMs: nowMs + modeMaxAgeMs };
+    }
+    try {
+      return await this.#mode.answer;
+    } catch {
+      // A database that does not answer is asked again; whoever signs in meanwhile is told.
+      this.#mode = null;
+      return 'password';
+    }
   }
 
   /**
@@ -61,6 +77,13 @@ export class SignIn {
         404,
         'login_elsewhere',
         'This server does not sign people in: bring a token of the service that does',
+      );
+    }
+    if ((await this.mode()) === 'token') {
+      throw refused(
+        404,
+        'login_elsewhere',
+        "The passwords of this database cannot be checked here: sign in where its users sign in, and bring that service's token",
       );
     }
     const waitMs = attempts.take(username, address);
@@ -101,6 +124,23 @@ export class SignIn {
       expires_at: new Date((decodeJwt(token).exp ?? 0) * 1_000).toISOString(),
       user: { id: account.id, username: account.username, is_superuser: account.superuser },
     };
+  }
+
+  /**
+   * Passwords can be checked where the column may be read and somebody has one that was hashed here. The
+   * hash of one user alone must not decide it: the answer would tell which names exist.
+   */
+  async #askMode(): Promise<'password' | 'token'> {
+    try {
+      const { rows } = await this.#options.pool.query<{ anybody: boolean; ours: boolean }>(
+        `SELECT EXISTS (SELECT FROM public.users) AS anybody,
+           EXISTS (SELECT FROM public.users WHERE password_hash LIKE 'scrypt$%') AS ours`,
+      );
+      return rows[0]?.anybody === true && !rows[0].ours ? 'token' : 'password';
+    } catch (error) {
+      if (isMissing(error)) return 'token';
+      throw error;
+    }
   }
 
   async #check(username: string, password: string): Promise<Account | null> {

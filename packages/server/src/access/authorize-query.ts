@@ -1,0 +1,64 @@
+import type pg from 'pg';
+import type { ChannelSource } from './authorized-channels.js';
+
+/** How the setting is called in what people read. */
+const name = 'FLAGCAST_AUTHORIZE_SQL';
+
+/**
+ * The channels by a query of the host, over its own tables: one parameter `$1`, the users as text[],
+ * and the columns user_id, project_id, environment_id, environment_key, of any type, and where it
+ * has them project_name and environment_name. Each look-up is a READ ONLY transaction of its own.
+ */
+export function queriedChannels(pool: pg.Pool, sql: string): ChannelSource {
+  const ofUsers = statement(sql, '');
+  const ofProject = statement(sql, 'AND a.project_id::text = $2::text');
+  return {
+    name,
+    find: async (userIds, projectId) => {
+      // Nobody has an id that PostgreSQL's text cannot hold.
+      const asked = userIds.filter((userId) => !userId.includes('\0'));
+      const client = await pool.connect();
+      let usable = false;
+      try {
+        const { rows } = await readOnly(client, async () =>
+          projectId === undefined
+            ? await client.query<object>(ofUsers, [asked])
+            : await client.query<object>(ofProject, [asked, projectId]),
+        );
+        usable = true;
+        return rows;
+      } finally {
+        client.release(!usable);
+      }
+    },
+  };
+}
+
+/**
+ * Throws what PostgreSQL says where the query cannot be prepared, lacks a column or would write.
+ */
+export async function checkAuthorizeQuery(client: pg.ClientBase, sql: string): Promise<void> {
+  await readOnly(client, async () => await client.query(statement(sql, ''), [[]]));
+}
+
+/**
+ * The conditions stand outside of the host's query: PostgreSQL pushes them down where it can, and they
+ * hold where the query leaves them out. `asked` comes first, so that `$1` is text[] wherever it is used.
+ */
+function statement(sql: string, condition: string): string {
+  return `SELECT a.user_id::text AS "userId", a.project_id::text AS "projectId",
+  a.environment_id::text AS "environmentId", a.environment_key::text AS "environmentKey",
+  to_jsonb(a) ->> 'project_name' AS "projectName", to_jsonb(a) ->> 'environment_name' AS "environmentName"
+FROM (SELECT $1::text[] AS users) asked, (
+${sql.replace(/[;\s]+$/, '')}
+) a
+WHERE a.user_id::text = ANY (asked.users) ${condition}`;
+}
+
+/** Whoever lends the client drops it when this rejects: it is still in the transaction then. */
+async function readOnly<Result>(client: pg.ClientBase, work: () => Promise<Result>): Promise<Result> {
+  await client.query('BEGIN READ ONLY');
+  const result = await work();
+  await client.query('COMMIT');
+  return result;
+}

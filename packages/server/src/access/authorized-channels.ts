@@ -1,0 +1,171 @@
+import { Rights } from '../changes/rights.js';
+import type { Lifecycle } from '../lifecycle.js';
+import type { Channel, ChannelRequest, User } from './access.js';
+import {
+  type Authority,
+  type ChannelRefusal,
+  type Viewer,
+  viewerKey,
+  type VisibleProject,
+} from './authority.js';
+import { hostAnswer } from './host-answer.js';
+import type { Identity } from './token.js';
+
+/** A channel that a user may see. All ids are opaque texts: uuid, number, slug. */
+export interface AuthorizedChannel {
+  /** As the user's token names it, or `authenticate`. */
+  readonly userId: string;
+  /** As the view has it, in its text form. */
+  readonly projectId: string;
+  /** As the view has it, in its text form. */
+  readonly environmentId: string;
+  /** What clients ask for as `env`, e.g. `prod`. */
+  readonly environmentKey: string;
+  /** Default: the id. */
+  readonly projectName?: string | null;
+  /** Default: the key. */
+  readonly environmentName?: string | null;
+}
+
+/** All channels that these users may see now: of one user who comes, or of all who are connected. */
+export type Authorize = (userIds: readonly string[]) => Promise<readonly AuthorizedChannel[]>;
+
+/** Where the channels are looked up. */
+export interface ChannelSource {
+  /** Names the source in an error. */
+  readonly name: string;
+  /** Those of these users; with a project, the others may be left out. */
+  find(userIds: readonly string[], projectId?: string): Promise<unknown>;
+}
+
+/** The source that a function of the host is. */
+export function hostChannels(authorize: Authorize): ChannelSource {
+  return { name: 'authorize()', find: async (userIds) => await authorize(userIds) };
+}
+
+/**
+ * Who may see what by a list of channels for each user, which the host gives. There are no other
+ * rights, and nobody learns whether a project exists that they may not see. The list is asked for
+ * each time; equal questions under way at the same time are asked once.
+ */
+export class AuthorizedChannels implements Authority {
+  readonly #source: ChannelSource;
+  readonly #lifecycle: Lifecycle;
+  readonly #underWay = new Map<string, Promise<AuthorizedChannel[]>>();
+  #hasWarned = false;
+
+  constructor(source: ChannelSource, lifecycle: Lifecycle) {
+    this.#source = source;
+    this.#lifecycle = lifecycle;
+  }
+
+  /** Whom a token names exists: there is no table that could say otherwise. */
+  findUser({ user, username }: Pick<Identity, 'user' | 'username'>): Promise<User | null> {
+    const id = 'id' in user ? user.id : user.username;
+    return Promise.resolve({ id, username: username ?? id, active: true, superuser: false });
+  }
+
+  async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {
+    const { projectId } = wanted;
+    // PostgreSQL's text holds every character but this one: no project has it in its id.
+    if (projectId.includes('\0')) return 'forbidden';
+    const mine = await this.#find([userId], projectId);
+    const ofProject = mine.filter((channel) => channel.projectId === projectId);
+    if (ofProject.length === 0) return 'forbidden';
+    const found = ofProject.find((channel) =>
+      'environmentKey' in wanted
+        ? channel.environmentKey === wanted.environmentKey
+        : channel.environmentId === wanted.environmentId,
+    );
+    if (found === undefined) return 'unknown_environment';
+    const { environmentId, environmentKey } = found;
+    return { projectId, environmentId, environmentKey };
+  }
+
+  async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
+    const userIds = [...new Set(viewers.map(({ userId }) => userId))];
+    if (userIds.length === 0) return new Set();
+    return new Set((await this.#find(userIds)).map(viewerKey));
+  }
+
+  async visibleProjects(userId: string): Promise<VisibleProject[]> {
+    const projects = new Map<string, { name: string | null; environments: Map<string, AuthorizedChannel> }>();
+    for (const channel of await this.#find([userId])) {
+      let project = projects.get(channel.projectId);
+      if (project === undefined) {
+        project = { name: null, environments: new Map() };
+        projects.set(channel.projectId, project);
+      }
+      project.name ??= textOf(channel.projectName);
+      if (!project.environments.has(channel.environmentId)) {
+        project.environments.set(channel.environmentId, channel);
+      }
+    }
+    return [...projects]
+      .map(([id, { name, environments }]) => ({
+        id,
+        name: name ?? id,
+        environments: [...environments.values()].map(
+          ({ environmentId, environmentKey, environmentName }) => ({
+            id: environmentId,
+            key: environmentKey,
+            name: textOf(environmentName) ?? environmentKey,
+          }),
+        ),
+      }))
+      .sort((one, other) => compare(one.name, other.name) || compare(one.id, other.id));
+  }
+
+  async rightsOf(userId: string): Promise<Rights> {
+    const projects = await this.visibleProjects(userId);
+    return new Rights({
+      id: userId,
+      username: userId,
+      superuser: false,
+      granted: Object.fromEntries(projects.map(({ id }) => [id, ['project.view']])),
+      environments: Object.fromEntries(
+        projects.map((project) => [project.id, project.environments.map(({ id }) => id)]),
+      ),
+    });
+  }
+
+  async #find(userIds: readonly string[], projectId?: string): Promise<AuthorizedChannel[]> {
+    const question = JSON.stringify([userIds, projectId]);
+    const underWay = this.#underWay.get(question);
+    if (underWay !== undefined) return await underWay;
+    const { name } = this.#source;
+    const answer = hostAnswer(name, async () => await this.#source.find(userIds, projectId))
+      .then((rows) => this.#check(rows, new Set(userIds)))
+      .finally(() => this.#underWay.delete(question));
+    this.#underWay.set(question, answer);
+    return await answer;
+  }
+
+  /** What is no channel, or somebody else's, is left out: it can only take rights away. */
+  #check(rows: unknown, userIds: ReadonlySet<string>): AuthorizedChannel[] {
+    const { name } = this.#source;
+    if (!Array.isArray(rows)) throw new Error(`${name} did not answer a list of channels`);
+    const channels = rows.filter(isChannel);
+    if (channels.length < rows.length && !this.#hasWarned) {
+      this.#hasWarned = true;
+      this.#lifecycle.emit('access:rows-ignored', { source: name, rows: rows.length - channels.length });
+    }
+    return channels.filter(({ userId }) => userIds.has(userId));
+  }
+}
+
+function isChannel(row: unknown): row is AuthorizedChannel {
+  if (typeof row !== 'object' || row === null) return false;
+  const { userId, projectId, environmentId, environmentKey } = row as Partial<AuthorizedChannel>;
+  return [userId, projectId, environmentId, environmentKey].every(
+    (value) => typeof value === 'string' && value !== '',
+  );
+}
+
+function textOf(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null;
+}
+
+function compare(one: string, other: string): number {
+  return one < other ? -1 : Number(one > other);
+}
