@@ -291,7 +291,9 @@ describe('recheck', () => {
 
   it('asks nothing for nobody', async () => {
     expect(await access.recheck([])).toStrictEqual(new Set());
-    expect(await access.recheck([{ userId: 'ada', projectId: 'p', environmentId: '1' }])).toStrictEqual(new Set());
+    expect(await access.recheck([{ userId: 'ada', projectId: 'p', environmentId: '1' }])).toStrictEqual(
+      new Set(),
+    );
     expect(queries).toBe(0);
   });
 });
