@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { insertAudit, seedProject, type TestDatabase } from './database.js';
 import { PlainClient } from './plain-client.js';
 import { createUser, type TestServer } from './server.js';
@@ -35,7 +34,7 @@ export async function compare(
 ): Promise<{ committed: number; lost: number; repeated: number; foreign: number }> {
   const result = { committed: 0, lost: 0, repeated: 0, foreign: 0 };
   for (const [channel, client] of clients) {
-    const last = await insertAudit(database.pool, { ...channel, entityId: randomUUID() });
+    const last = await insertAudit(database.pool, channel);
     await client.received((message) => message.entity_id === last.entityId);
     const { rows } = await database.pool.query<{ entity_id: string }>(
       'SELECT entity_id FROM audit_log WHERE project_id = $1 AND environment_id = $2',

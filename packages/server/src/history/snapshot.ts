@@ -80,8 +80,8 @@ export class SnapshotSource {
     }
   }
 
-  async #lists(client: PoolClient, { relation }: EventView, channel: Channel): Promise<ChannelLists> {
-    const { rows } = await client.query<ChannelLists>(channelStatement(relation), [
+  async #lists(client: PoolClient, view: EventView, channel: Channel): Promise<ChannelLists> {
+    const { rows } = await client.query<ChannelLists>(channelStatement(view), [
       channel.projectId,
       channel.environmentId,
     ]);

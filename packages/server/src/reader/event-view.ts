@@ -10,6 +10,8 @@ export interface EventView {
   readonly relation: string;
   /** What people call it. */
   readonly name: string;
+  /** Whether events are what Flagcast's own definition says, and not what somebody else's view shows. */
+  readonly isOwnDefinition: boolean;
   /** `exact`: by transaction ids. `overlap`: by created_at, looking back for the overlap. */
   readonly guarantee: 'exact' | 'overlap';
   readonly reason: GuaranteeReason;
@@ -120,7 +122,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<EventV
     ${createdAt} AS created_at,
     ${hasXid ? 'h.xid::text::bigint' : 'NULL::bigint'} AS xid,
     ${optional('feature_id', `CASE WHEN h.entity::text = 'feature' THEN h.entity_id END`)},
-    ${optional('pending_change_id', 'NULL::text')},
+    ${optional('pending_change_id', `CASE WHEN h.source::text = 'pending' THEN h.event_id::text END`)},
     ${columns.has('actor') ? 'h.actor::text' : 'NULL::text'} AS actor
     FROM ${name} h)`;
   return await completed(client, {
@@ -135,6 +137,7 @@ async function completed(
   view: Pick<EventView, 'relation' | 'name' | 'reason'>,
 ): Promise<EventView> {
   await client.query(`SELECT FROM ${view.relation} v LIMIT 0`);
+  const isOwnDefinition = view.reason === 'installed' || view.reason === 'tables';
   const hasState =
     (await answers(
       client,
@@ -143,9 +146,13 @@ async function completed(
         v.project_id = NULL::uuid, v.environment_id = NULL::bigint
       FROM ${view.relation} v LIMIT 0`,
     )) &&
-    (await answers(client, channelStatement(view.relation), ['00000000-0000-0000-0000-000000000000', '0']));
+    (await answers(client, channelStatement({ ...view, isOwnDefinition }), [
+      '00000000-0000-0000-0000-000000000000',
+      '0',
+    ]));
   return {
     ...view,
+    isOwnDefinition,
     guarantee: view.reason === 'no_transaction_ids' ? 'overlap' : 'exact',
     hasState,
   };

@@ -1,6 +1,6 @@
 import { identityOf, type FlagEvent } from '../events/event.js';
 import { durableSeen, type Position } from '../events/position.js';
-import type { Absorbed, ReadRows, Tracker } from './tracker.js';
+import type { Absorbed, FloorBounds, ReadRows, Tracker } from './tracker.js';
 import { Watermark } from './watermark.js';
 
 /**
@@ -22,12 +22,14 @@ const maxLeftOut = 5_000;
 export class ExactTracker implements Tracker {
   readonly #delivered = new DeliveredSet();
   readonly #watermark: Watermark;
+  readonly #floorBounds: FloorBounds;
   #floor: string;
   /** The xmin of the last read's snapshot: what is below it has been read. */
   #xmin = 0n;
 
-  /** Begins with a floor that was observed before a snapshot of this xmin. */
-  constructor(xmin: bigint, floor: string) {
+  /** Begins with a floor that was observed, within these bounds, before a snapshot of this xmin. */
+  constructor(xmin: bigint, floor: string, floorBounds: FloorBounds) {
+    this.#floorBounds = floorBounds;
     this.#watermark = new Watermark(xmin > rewindIds ? xmin - rewindIds : 0n, 0n);
     this.#floor = floor;
   }
@@ -43,8 +45,8 @@ export class ExactTracker implements Tracker {
     return [this.#watermark.value.toString(), this.#floor, seen];
   }
 
-  floorBounds(): [overlapMs: null, newest: null] {
-    return [null, null];
+  floorBounds(): FloorBounds {
+    return this.#floorBounds;
   }
 
   observed(floor: string): void {

@@ -1,6 +1,6 @@
 import { type FlagEvent, hashOf } from '../events/event.js';
 import type { Position } from '../events/position.js';
-import type { Absorbed, ReadRows, Tracker } from './tracker.js';
+import type { Absorbed, FloorBounds, ReadRows, Tracker } from './tracker.js';
 import { Watermark } from './watermark.js';
 
 /** So many of the newest events of the overlap a position lists; older ones may repeat, under the same id. */
@@ -61,8 +61,8 @@ export class OverlapTracker implements Tracker {
     return ['0', farFloor, []];
   }
 
-  floorBounds(): [overlapMs: number, newest: string | null] {
-    return [this.#options.overlapMs, this.#newest];
+  floorBounds(): FloorBounds {
+    return [null, this.#options.overlapMs, this.#newest];
   }
 
   observed(floor: string): void {

@@ -16,7 +16,7 @@ import {
   toEvent,
   toPosition,
 } from './statements.js';
-import type { Absorbed, Tracker } from './tracker.js';
+import type { Absorbed, FloorBounds, Tracker } from './tracker.js';
 
 export interface EventReaderOptions {
   /** `postgresql://...`; the reader keeps one connection of its own. */
@@ -269,11 +269,12 @@ export class EventReader {
   async #begin(client: pg.Client, view: EventView): Promise<void> {
     const { overlapMs, lookBackMs } = this.#options;
     const isExact = view.guarantee === 'exact';
-    const floor = await this.#observeFloor(client, isExact ? [null, null] : [overlapMs, null]);
+    const bounds: FloorBounds = [isExact ? lookBackMs : null, view.isOwnDefinition ? null : overlapMs, null];
+    const floor = await this.#observeFloor(client, bounds);
     const answer = await client.query<(string | null)[]>({ text: positionStatement, rowMode: 'array' });
     const { xmin } = toPosition(answer.rows[0] ?? []);
     const tracker = isExact
-      ? new ExactTracker(xmin, floor)
+      ? new ExactTracker(xmin, floor, bounds)
       : new OverlapTracker(xmin, floor, { overlapMs, lookBackMs });
     // What is there already is not news either: it is only remembered.
     const rows = await this.#select(client, view, tracker, 'poll');
@@ -325,12 +326,12 @@ export class EventReader {
     }
   }
 
-  async #observeFloor(client: pg.Client, bounds: ReturnType<Tracker['floorBounds']>): Promise<string> {
-    const { allowanceMs, lookBackMs, lifecycle } = this.#options;
+  async #observeFloor(client: pg.Client, bounds: FloorBounds): Promise<string> {
+    const { allowanceMs, lifecycle } = this.#options;
     const answer = await client.query<[string, string, string]>({
       ...(this.#keepsStatements ? { name: 'flagcast_floor' } : {}),
       text: floorStatement,
-      values: [allowanceMs, lookBackMs, ...bounds],
+      values: [allowanceMs, ...bounds],
       rowMode: 'array',
     });
     const [floor, visible, ageMs] = answer.rows[0] ?? ['', 'false', '0'];
@@ -380,8 +381,8 @@ export class EventReader {
 }
 
 /** Positions of another history, or in other events, mean nothing here. */
-function historyId(history: History | null, { guarantee, reason, name }: EventView): string {
-  const events = reason === 'installed' || reason === 'tables' ? '' : `/${guarantee}/${name}`;
+function historyId(history: History | null, { guarantee, isOwnDefinition, name }: EventView): string {
+  const events = isOwnDefinition ? '' : `/${guarantee}/${name}`;
   return createHash('sha256')
     .update(`${history?.database ?? ''}/${history?.timeline ?? ''}${events}`)
     .digest('base64url')

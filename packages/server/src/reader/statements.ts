@@ -53,13 +53,13 @@ export function toPosition(row: readonly (string | null)[]): SnapshotPosition {
  * A replica may be hours behind: what it has yet to replay was committed after what it replayed last or,
  * while it has replayed nothing since it was started, after the checkpoint that it was started from.
  *
- * Without transaction ids created_at is all there is to go by, and it may not be the start of a
- * transaction: then never later than the overlap before the clock and before the newest event, which
- * also says what to look back for where sessions are not visible.
+ * The created_at of somebody else's view may not be the start of a transaction: there the floor is never
+ * later than the overlap before the clock. Without transaction ids that takes the place of the look-back, and
+ * nothing is looked at that is younger than the newest event less the overlap.
  *
- * $1 allowance, $2 look-back, $3 overlap, or null where there are transaction ids, all in milliseconds; $4 the
- * newest event's created_at, or null. Answers the floor, whether sessions were visible, and the age of the
- * oldest open transaction in milliseconds.
+ * $1 allowance, $2 look-back or null, $3 overlap or null, all in milliseconds; $4 the newest event's created_at, or
+ * null. Answers the floor, whether sessions were visible, and the age of the oldest open transaction in
+ * milliseconds.
  */
 export const floorStatement = `
 WITH observed AS MATERIALIZED (
@@ -83,12 +83,14 @@ WITH observed AS MATERIALIZED (
 )
 SELECT
   ${isoUtc(`least(
-    least(
-      clock,
-      started,
-      prepared - look_back,
-      CASE WHEN NOT visible AND overlap IS NULL THEN clock - look_back END
-    ) - allowance,
+    CASE WHEN visible OR look_back IS NOT NULL THEN
+      least(
+        clock,
+        started,
+        prepared - coalesce(look_back, interval '0'),
+        CASE WHEN NOT visible THEN clock - look_back END
+      ) - allowance
+    END,
     least(clock, $4::timestamptz) - overlap
   )`)},
   visible::text,
@@ -213,9 +215,9 @@ export function toEvent(row: readonly (string | null)[], view: EventView): FlagE
 function occurrenceOf(
   { projectId, environmentId, createdAt }: Pick<FlagEvent, 'projectId' | 'environmentId' | 'createdAt'>,
   xid: string | null,
-  { reason }: EventView,
+  view: EventView,
 ): string {
-  if (reason === 'installed' || reason === 'tables') return '';
+  if (view.isOwnDefinition) return '';
   return JSON.stringify([projectId, environmentId, xid ?? createdAt]);
 }
 
@@ -223,7 +225,14 @@ function occurrenceOf(
  * The features and the open requests of a channel, each as JSON text: $1 the project, $2 the
  * environment's number.
  */
-export function channelStatement(relation: string): string {
+export function channelStatement({
+  relation,
+  isOwnDefinition,
+}: Pick<EventView, 'relation' | 'isOwnDefinition'>): string {
+  // The ids of a view of somebody else may be text.
+  const isOfChange = isOwnDefinition({ reason })
+    ? 'v.pending_change_id = c.id'
+    : 'v.pending_change_id::text = c.id::text';
   return `
 SELECT
   (
@@ -240,7 +249,7 @@ SELECT
         SELECT coalesce(json_agg(json_build_object(
           'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id)), '[]')
         FROM ${relation} v
-        WHERE v.pending_change_id = c.id AND v.action = 'pending'
+        WHERE ${isOfChange} AND v.action = 'pending'
       )) ORDER BY c.created_at, c.id), '[]')::text
     FROM public.pending_changes c
     WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint

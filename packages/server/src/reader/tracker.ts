@@ -16,14 +16,20 @@ export interface Absorbed {
   readonly late: readonly FlagEvent[];
 }
 
+export type FloorBounds = readonly [
+  lookBackMs: number | null,
+  overlapMs: number | null,
+  newest: string | null,
+];
+
 /** Knows what has been delivered and what is still to come: by transaction ids, or by created_at alone. */
 export interface Tracker {
   /** How many delivered events are remembered because a read may bring them again. */
   readonly remembered: number;
   /** The bounds of the next read, as `unseenRows` takes them. */
   readBounds(trigger: 'poll' | 'wake'): [watermark: string, floor: string, seen: string[]];
-  /** The overlap in milliseconds and the newest event's created_at, as the floor's statement takes them. */
-  floorBounds(): [overlapMs: number | null, newest: string | null];
+  /** As the floor's statement takes them, after the allowance. */
+  floorBounds(): FloorBounds;
   /** An observation from before the next read. */
   observed(floor: string): void;
   /** Tells the new events from those that were delivered, and moves on. Null: the database went back. */
