@@ -25,9 +25,13 @@ async function database(schema: 'none' | 'tables'): Promise<TestDatabase> {
 }
 
 /** `serve` on a free port, with this database. */
-function startServe(databaseUrl: string, args: readonly string[] = ['--port', '0']): RunningCommand {
+function startServe(
+  databaseUrl: string,
+  args: readonly string[] = ['--port', '0'],
+  env: Readonly<Record<string, string>> = {},
+): RunningCommand {
   const serve = new RunningCommand(['serve', ...args], {
-    env: { DATABASE_URL: databaseUrl, FLAGCAST_JWT_SECRET: secret },
+    env: { DATABASE_URL: databaseUrl, FLAGCAST_JWT_SECRET: secret, ...env },
   });
   undo.push(async () => await serve.end());
   return serve;
@@ -222,6 +226,13 @@ describe('serve with a database', () => {
     expect(stderr).toMatch(/^flagcast: [^\n]+\n$/);
     expect(stderr).toMatch(problem);
     expect(stderr).not.toContain('hunter2');
+  });
+
+  it('without the view that it is told to read ends with one line', async () => {
+    const { url } = await database('tables');
+    const { code, stderr } = await startServe(url, ['--port', '0'], { FLAGCAST_VIEW: 'app.feed' }).ended;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^flagcast: [^\n]+the view app\.feed of FLAGCAST_VIEW cannot be read[^\n]+\n$/);
   });
 
   it('waits for one that does not answer yet, alive but not ready', async () => {

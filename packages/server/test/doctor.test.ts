@@ -149,6 +149,40 @@ describe('doctor', () => {
     expect(await patient.complaints('installation')).toEqual([]);
   });
 
+  it('nothing installed, but tables that can be read all the same', async () => {
+    await patient.run(
+      `DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE; GRANT SELECT ON audit_log, pending_changes, pending_change_entities TO ${patient.role}`,
+    );
+    expect((await patient.findings()).find(({ id }) => id === 'guarantee')).toMatchObject({ level: 'ok' });
+    const [complaint] = await patient.complaints('installation');
+    expect(complaint).toMatchObject({ level: 'warning' });
+    expect(complaint?.consequence).toContain('with the next poll');
+    if (complaint !== undefined) await patient.follow(complaint);
+    expect(await patient.complaints('installation')).toEqual([]);
+  });
+
+  it('a view of the host that does not tell transactions, and sessions that cannot be seen', async () => {
+    const options = { view: 'public.v_realtime_events', overlapMs: 30_000 };
+    await patient.run(
+      `GRANT SELECT ON v_realtime_events TO ${patient.role}; REVOKE pg_read_all_stats FROM ${patient.role}`,
+    );
+    const [complaint] = await patient.complaints('guarantee', options);
+    expect(complaint).toMatchObject({ level: 'warning' });
+    expect(complaint?.what).toMatch(/^overlap: the view public\.v_realtime_events .* looks back for 30 s$/);
+    if (complaint !== undefined) await patient.follow(complaint);
+    const [seeing] = await patient.complaints('guarantee', options);
+    expect(seeing).toMatchObject({ level: 'note' });
+    expect(await patient.complaints('guarantee')).toEqual([]);
+  });
+
+  it('a view that does not exist, or is none of events', async () => {
+    const [missing] = await patient.complaints('guarantee', { view: 'nowhere.events' });
+    expect(missing).toMatchObject({ level: 'error' });
+    expect(missing?.what).toContain('nowhere.events of FLAGCAST_VIEW cannot be read');
+    const [other] = await patient.complaints('guarantee', { view: 'public.features' });
+    expect(other?.what).toContain('the view public.features has no column source, event_id,');
+  });
+
   it('a view that is gone, that lacks columns, or does not answer', async () => {
     expect(
       await heal('view', 'DROP VIEW public.v_realtime_events; DROP VIEW flagcast.v_realtime_events'),

@@ -126,8 +126,8 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
     const one = await insertAudit(pool, channel);
     const client = await V1Client.connect(first.wsUrl, { token });
     await client.caughtUp(channel, snapshot.cursor);
-    await client.event(one.entityId);
-    const cursor = await client.settled(pool);
+    const { cursor } = await client.event(one.entityId);
+    expect(cursor).toBeTypeOf('string');
     await client.close();
 
     const missed = [await insertAudit(pool, channel), await insertAudit(pool, channel)];

@@ -92,11 +92,8 @@ async function runChecks(
     installation: async () => await checkInstallation(client, facts),
     rights: () => checkRights(facts),
     'row-security': async () => await checkRowSecurity(client, facts),
-    ...(facts.eventView?.reason === 'transaction_ids' || facts.eventView?.reason === 'no_transaction_ids'
-      ? { view: () => ok('view', `the view ${facts.eventView?.name ?? ''} answers`) }
-      : {}),
     // Without a schema there is nothing of ours to look at.
-    ...(facts.state.installed && (facts.eventView === null || facts.eventView.reason === 'installed')
+    ...(facts.state.installed
       ? {
           view: async () => await checkView(client, facts),
           triggers: async () => await checkTriggers(client, facts),

@@ -127,7 +127,7 @@ export class SnapshotSource {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
       types: { getTypeParser: () => (value: string | Buffer) => value },
-      text: `SELECT ${positionColumns}, ${eventColumns({ ...view, hasState: false })}
+      text: `SELECT ${positionColumns}, ${eventColumns({ hasState: false })}
         FROM (SELECT 1) AS always
         LEFT JOIN (
           ${unseenRows(view)} AND v.project_id::text = $4 AND v.environment_id::text = $5

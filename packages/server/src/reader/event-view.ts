@@ -2,7 +2,7 @@ import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
 import type pg from 'pg';
 import { loadMigrations } from '../database/install-migrations.js';
 import { describeError } from '../describe.js';
-import { channelStatement, featureState } from './statements.js';
+import { channelStatement, eventColumns, featureState } from './statements.js';
 
 /** What the reader reads, as it was found in the database. */
 export interface EventView {
@@ -136,7 +136,7 @@ async function completed(
   client: pg.ClientBase,
   view: Pick<EventView, 'relation' | 'name' | 'reason'>,
 ): Promise<EventView> {
-  await client.query(`SELECT FROM ${view.relation} v LIMIT 0`);
+  await client.query(`SELECT ${eventColumns({ hasState: false })} FROM ${view.relation} v LIMIT 0`);
   const isOwnDefinition = view.reason === 'installed' || view.reason === 'tables';
   const hasState =
     (await answers(

@@ -99,7 +99,7 @@ FROM observed, oldest
 `;
 
 /** The columns of an event, as `toEvent` takes them, of the view's rows `v`. */
-export function eventColumns({ hasState }: EventView): string {
+export function eventColumns({ hasState }: Pick<EventView, 'hasState'>): string {
   return `
   v.source, v.event_id, v.project_id::text, v.environment_id::text, v.environment_key,
   v.entity, v.entity_id::text, v.action, ${isoUtc('v.created_at')},
@@ -230,7 +230,7 @@ export function channelStatement({
   isOwnDefinition,
 }: Pick<EventView, 'relation' | 'isOwnDefinition'>): string {
   // The ids of a view of somebody else may be text.
-  const isOfChange = isOwnDefinition({ reason })
+  const isOfChange = isOwnDefinition
     ? 'v.pending_change_id = c.id'
     : 'v.pending_change_id::text = c.id::text';
   return `
