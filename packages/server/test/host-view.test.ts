@@ -126,7 +126,9 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
     const one = await insertAudit(pool, channel);
     const client = await V1Client.connect(first.wsUrl, { token });
     await client.caughtUp(channel, snapshot.cursor);
-    const { cursor } = await client.event(one.entityId);
+    await client.event(one.entityId);
+    const two = await insertAudit(pool, channel);
+    const { cursor } = await client.event(two.entityId);
     expect(cursor).toBeTypeOf('string');
     await client.close();
 
@@ -142,6 +144,7 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
       expect(events.slice(0, 2)).toEqual(missed.map(({ entityId }) => entityId));
       expect(events).not.toContain(before.entityId);
       expect(events).not.toContain(one.entityId);
+      expect(events).not.toContain(two.entityId);
       expect(new Set(events).size).toBe(events.length);
       missed.push(last);
       await returned.close();

@@ -12,7 +12,7 @@ export async function checkInstallation(client: pg.ClientBase, facts: Facts): Pr
   const { state } = facts;
   const id = 'installation';
   const { eventView } = facts;
-  if (eventView?.reason === 'tables') {
+  if (eventView?.reason === 'tables' && !state.installed) {
     return {
       id,
       level: 'warning',
@@ -21,7 +21,7 @@ export async function checkInstallation(client: pg.ClientBase, facts: Facts): Pr
       mend: installMend(facts),
     };
   }
-  if (eventView !== null && eventView.reason !== 'installed') {
+  if (eventView?.isOwnDefinition === false) {
     return {
       id,
       level: 'note',
