@@ -7,6 +7,7 @@ import type { Authenticate } from './access/authenticate.js';
 import type { Authority } from './access/authority.js';
 import { queriedChannels } from './access/authorize-query.js';
 import { type Authorize, AuthorizedChannels, hostChannels } from './access/authorized-channels.js';
+import { createClientAddress } from './access/client-address.js';
 import { createConnectionLimits } from './access/limits.js';
 import { createOriginPolicy } from './access/origin.js';
 import { createTokenVerifier } from './access/token.js';
@@ -33,6 +34,7 @@ import { type EventView, guaranteeOf } from './reader/event-view.js';
 import { WakeListener } from './reader/listener.js';
 import { EventReader } from './reader/reader.js';
 import { RepeatedHint } from './reader/repeated-hint.js';
+import { createPlainDialect, type EventTypes } from './wire/plain.js';
 
 export interface FlagcastOptions {
   /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
@@ -72,6 +74,13 @@ export interface FlagcastOptions {
   allowedOrigins?: readonly string[];
   /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
   allowQueryToken?: boolean;
+  /** Whose names plain clients are told of events by; flagcast.v1 has the specification's always. Default `spec`. */
+  eventTypes?: EventTypes;
+  /**
+   * Addresses and networks of the proxies in front, e.g. `127.0.0.1`, `10.0.0.0/8`: of what comes through
+   * them the address is the one in X-Forwarded-For. Default none: the address of the socket.
+   */
+  trustedProxies?: readonly string[];
   /** Connections that one user may have open. Default 100. */
   maxConnectionsPerUser?: number;
   /** Connections that one address may have open. Default 1,000. */
@@ -211,6 +220,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     perUser: options.maxConnectionsPerUser,
     perAddress: options.maxConnectionsPerAddress,
   });
+  const clientAddress = createClientAddress(options.trustedProxies ?? []);
   const peers = new Peers(lifecycle);
   const knownView = (): EventView => {
     if (reader.view === null) throw new RefusedError(unavailable);
@@ -253,11 +263,13 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     peers,
     broadcaster,
     lifecycle,
+    plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
+    clientAddress,
     openSession,
     handshakeTimeoutMs,
     highWaterBytes,
   });
-  const eventStreams = new EventStreams({ door, limits, peers, lifecycle, openSession });
+  const eventStreams = new EventStreams({ door, limits, peers, lifecycle, clientAddress, openSession });
   let lastReadAtMs: number | null = null;
   const isReading = (): boolean =>
     lastReadAtMs !== null && Date.now() - lastReadAtMs <= pollIntervalMs + readinessGraceMs;
@@ -286,6 +298,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     pool,
     writePool,
     signIn,
+    clientAddress,
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
     server,

@@ -1,7 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { CloseCode, errorCodes, isReconnectCode, maxChannels, resyncReasons } from '@flagcast/protocol';
+import {
+  CloseCode,
+  errorCodes,
+  isReconnectCode,
+  maxChannels,
+  type PlainMessage,
+  resyncReasons,
+} from '@flagcast/protocol';
 import { describe, expect, it } from 'vitest';
+import type { FlagEvent } from '../src/events/event.js';
 import { parseClientMessage } from '../src/wire/client-message.js';
+import { createPlainDialect, type EventTypes } from '../src/wire/plain.js';
 import {
   addedKeys,
   clientKeys,
@@ -60,6 +69,23 @@ function keysOf(messages: Readonly<Record<string, object>>): Record<string, stri
   );
 }
 
+/** What a plain client is told of the event: its type, entity and action, and the entity's id. */
+function namesOf(
+  event: Pick<FlagEvent, 'source' | 'entity' | 'entityId' | 'action' | 'featureId'>,
+  eventTypes: EventTypes,
+): string[] {
+  const rest = { eventId: '1', projectId: 'p', environmentId: '1', environmentKey: 'prod', createdAt: 't' };
+  const unused = { xid: null, pendingChangeId: null, actor: null, committedAt: null, featureJson: null };
+  const frame = createPlainDialect(eventTypes).encode({
+    events: [{ ...rest, ...unused, ...event }],
+    seenAtMs: 0,
+    cursor: null,
+  });
+  const message = JSON.parse(frame.toString('utf8', frame.indexOf('{'))) as PlainMessage;
+  expect(Object.keys(message)).toStrictEqual(Object.keys(plainKeys));
+  return [message.type, message.entity, message.action, message.entity_id];
+}
+
 describe('the document and the code agree on', () => {
   it('close codes, and what to do then', () => {
     const rows = table('code', 'name', 'then').map(({ code, name, then }) => ({ code, name, then }));
@@ -113,6 +139,21 @@ describe('the document and the code agree on', () => {
     const first = added.indexOf('id');
     expect(added.slice(first, first + end)).toStrictEqual(Object.keys(addedKeys));
     expect(text).toMatch(/each event one text message of exactly these keys/);
+  });
+
+  it('the names of events, of the specification and of Togglr', () => {
+    const rows = table('`type` of the specification', '`entity`', '`action`');
+    expect(rows).toHaveLength(14);
+    for (const row of rows) {
+      const [specType, entity = '', action = '', ...togglr] = Object.values(row).flatMap(words);
+      const source = specType?.startsWith('pending_') === true ? 'pending' : 'audit';
+      const event = { source, entity, action, entityId: entity, featureId: 'feature' };
+      expect(namesOf(event, 'spec')).toStrictEqual([specType, entity, action, entity]);
+      expect(namesOf(event, 'togglr')).toStrictEqual([...togglr, togglr[1]]);
+    }
+    const [, renamed] = /where the feature is not known nothing .* \((.*)\)\.$/m.exec(text) ?? [];
+    const orphan = { source: 'audit', entity: 'rule', action: 'updated', entityId: 'rule', featureId: null };
+    expect(namesOf(orphan, 'togglr')).toStrictEqual([...words(renamed), 'rule']);
   });
 
   it("the server's messages", () => {

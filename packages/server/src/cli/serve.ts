@@ -44,6 +44,9 @@ Environment:
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_AUTHORIZE_SQL                 who may see what where the tables are not Togglr's: a SELECT over the users $1
                                          (text[]), described in docs/other-schemas.md
+  FLAGCAST_EVENT_TYPES                   togglr: plain clients are told of events by Togglr's names (default spec)
+  FLAGCAST_TRUSTED_PROXIES               addresses and networks of the proxies in front, by commas: whoever comes
+                                         through them is known by X-Forwarded-For (default: none)
   FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for
                                          the embedded PostgreSQL, off for a database of yours)
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast

@@ -1,8 +1,10 @@
 import path from 'node:path';
 import { z } from 'zod';
+import { createClientAddress } from '../access/client-address.js';
 import { createOriginPolicy } from '../access/origin.js';
 import { secretKey } from '../access/token.js';
 import { defaultDataDir } from '../database/embedded.js';
+import type { EventTypes } from '../wire/plain.js';
 import { ConfigError } from './config-error.js';
 import { parseDuration } from './duration.js';
 
@@ -39,6 +41,9 @@ export interface ServeConfig {
   readonly allowQueryToken: boolean;
   /** The query that lists the channels of users, where they are not those of Togglr's tables; else null. */
   readonly authorizeSql: string | null;
+  readonly eventTypes: EventTypes;
+  /** Addresses and networks of the proxies in front. */
+  readonly trustedProxies: readonly string[];
   /** Whether features can be changed through the server. Unless it is said: only in the embedded PostgreSQL. */
   readonly writes: boolean;
   readonly maxConnectionsPerUser: number;
@@ -84,6 +89,8 @@ const settings = {
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
   FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
   FLAGCAST_AUTHORIZE_SQL: { flag: null, schema: z.string() },
+  FLAGCAST_EVENT_TYPES: { flag: null, schema: parsed(parseEventTypes) },
+  FLAGCAST_TRUSTED_PROXIES: { flag: null, schema: parsed(parseTrustedProxies) },
   FLAGCAST_WRITES: { flag: null, schema: parsed(parseWrites) },
   FLAGCAST_DATA_DIR: { flag: null, schema: parsed((text) => path.resolve(text)) },
   FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
@@ -145,6 +152,8 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
     allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
     authorizeSql,
+    eventTypes: reading.value('FLAGCAST_EVENT_TYPES') ?? 'spec',
+    trustedProxies: reading.value('FLAGCAST_TRUSTED_PROXIES') ?? [],
     writes: writes ?? databaseUrl === null,
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
@@ -344,12 +353,29 @@ function parseOverlap(text: string): number {
 }
 
 function parseOrigins(text: string): string[] {
-  const origins = text
-    .split(',')
-    .map((origin) => origin.trim())
-    .filter((origin) => origin !== '');
+  const origins = listed(text);
   createOriginPolicy(origins);
   return origins;
+}
+
+function parseTrustedProxies(text: string): string[] {
+  const proxies = listed(text);
+  createClientAddress(proxies);
+  return proxies;
+}
+
+function listed(text: string): string[] {
+  return text
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '');
+}
+
+function parseEventTypes(text: string): EventTypes {
+  if (text !== 'spec' && text !== 'togglr') {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give spec (the default) or togglr`);
+  }
+  return text;
 }
 
 function parseQueryToken(text: string): boolean {

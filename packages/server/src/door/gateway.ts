@@ -2,6 +2,7 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { subprotocol } from '@flagcast/protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
+import type { ClientAddress } from '../access/client-address.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import { subprotocolsOf } from '../access/request-token.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
@@ -9,8 +10,8 @@ import type { Peer } from '../connection/peer.js';
 import { PlainConnection } from '../connection/plain-connection.js';
 import type { Session, SessionWire } from '../connection/session.js';
 import { V1Input } from '../connection/v1-input.js';
+import type { Dialect } from '../events/dialect.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { plainDialect } from '../wire/plain.js';
 import { v1Wire } from '../wire/v1.js';
 import {
   asksForChannel,
@@ -34,6 +35,9 @@ export interface GatewayOptions {
   peers: Peers;
   broadcaster: Broadcaster;
   lifecycle: Lifecycle;
+  /** How plain peers are told of events: one for all of them, so that a batch is encoded once. */
+  plainDialect: Dialect;
+  clientAddress: ClientAddress;
   /** Makes the session of a flagcast.v1 peer. */
   openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
   /** The path of the endpoint. Default `/api/ws`. */
@@ -44,6 +48,11 @@ export interface GatewayOptions {
   highWaterBytes: number;
 }
 
+/**
+ * A browser that offers subprotocols gives up where none is chosen. One with its token among them offers
+ * this name too, to be answered with it.
+ */
+const plainSubprotocol = 'flagcast.plain';
 /** A message of a peer that is longer than this many bytes ends its connection with 1009. */
 const maxPlainMessageBytes = 4_096;
 const maxV1MessageBytes = 16_384;
@@ -56,12 +65,17 @@ export class Gateway {
 
   constructor(options: GatewayOptions) {
     this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, ...options };
-    // A token among the offered subprotocols is never echoed; the plain dialect has no name.
-    this.#plain = this.#webSocketServer(maxPlainMessageBytes, () => false);
+    // A token among the offered subprotocols is never echoed.
+    this.#plain = this.#webSocketServer(maxPlainMessageBytes, (offered) =>
+      offered.has(plainSubprotocol) ? plainSubprotocol : false,
+    );
     this.#v1 = this.#webSocketServer(maxV1MessageBytes, () => subprotocol);
   }
 
-  #webSocketServer(maxPayload: number, handleProtocols: () => string | false): WebSocketServer {
+  #webSocketServer(
+    maxPayload: number,
+    handleProtocols: (offered: Set<string>) => string | false,
+  ): WebSocketServer {
     const server = new WebSocketServer({
       noServer: true,
       // Batches are framed once and written past the library, which must not compress or queue.
@@ -116,7 +130,8 @@ export class Gateway {
 
   /** Everything is checked before the upgrade, so that a plain client gets its refusal as HTTP. */
   async #acceptPlain(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const { door, limits, peers, broadcaster, highWaterBytes, handshakeTimeoutMs } = this.#options;
+    const { door, limits, peers, broadcaster, plainDialect, clientAddress } = this.#options;
+    const { highWaterBytes, handshakeTimeoutMs } = this.#options;
     const deadline = setTimeout(() => this.#refuse(request, socket, unavailable), handshakeTimeoutMs);
     try {
       // What is missing is said before who asks is looked at: it costs nothing.
@@ -126,7 +141,7 @@ export class Gateway {
       if (peers.draining) throw draining();
       // The peer has left meanwhile, or was told that it took too long.
       if (socket.destroyed || socket.writableEnded) return;
-      const seat = limits.acquire(visitor.user.id, addressOf(request));
+      const seat = limits.acquire(visitor.user.id, clientAddress(request));
       if (typeof seat === 'string') throw tooMany(seat);
       // Also when the library finds fault with the handshake, answers it and never calls back.
       socket.once('close', seat);
@@ -166,14 +181,14 @@ export class Gateway {
   }
 
   async #welcome(request: IncomingMessage, webSocket: WebSocket, socket: Duplex): Promise<void> {
-    const { door, limits, peers, openSession, lifecycle } = this.#options;
+    const { door, limits, peers, openSession, lifecycle, clientAddress } = this.#options;
     const query = queryOf(request);
     const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
     const visitor = await door.admit(request);
     if (peers.draining) throw draining();
     if (webSocket.readyState !== webSocket.OPEN) return;
-    const seat = limits.acquire(visitor.user.id, addressOf(request));
+    const seat = limits.acquire(visitor.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     socket.once('close', seat);
     const peer = new SocketPeer(webSocket, socket);
@@ -217,12 +232,9 @@ export class Gateway {
   }
 
   #tellRefused(request: IncomingMessage, { status, code }: Refusal): void {
-    this.#options.lifecycle.emit('connection:refused', { status, code, address: addressOf(request) });
+    const { lifecycle, clientAddress } = this.#options;
+    lifecycle.emit('connection:refused', { status, code, address: clientAddress(request) });
   }
-}
-
-function addressOf(request: IncomingMessage): string {
-  return request.socket.remoteAddress ?? 'unknown';
 }
 
 function pathOf(request: IncomingMessage): string {

@@ -5,7 +5,7 @@ import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './
 
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { authority, pool, signIn, server, writes, demoPeople, guarantee, admit } = context;
+  const { authority, pool, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } = context;
   const mode = async (): Promise<z.infer<typeof modeSchema>> => ({
     sign_in: await signIn.mode(),
     demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
@@ -46,7 +46,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const { username, password } = request.req.valid('json');
-      const address = request.env.incoming.socket.remoteAddress ?? 'unknown';
+      const address = clientAddress(request.env.incoming);
       return request.json(await signIn.signIn(username, password, address), 200);
     },
   );

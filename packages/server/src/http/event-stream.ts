@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
 import type { ChannelRequest } from '../access/access.js';
+import type { ClientAddress } from '../access/client-address.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import type { Peer } from '../connection/peer.js';
 import { type Session, SessionError, type SessionWire } from '../connection/session.js';
@@ -23,6 +24,7 @@ export interface EventStreamsOptions {
   limits: ConnectionLimits;
   peers: Peers;
   lifecycle: Lifecycle;
+  clientAddress: ClientAddress;
   openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
 }
 
@@ -39,10 +41,10 @@ export class EventStreams {
 
   /** Answers with a stream. Rejects with a refusal, or what the database throws, before anything was sent. */
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { limits, peers } = this.#options;
+    const { limits, peers, clientAddress } = this.#options;
     if (peers.draining) throw draining();
     const { visitor, wanted, cursor } = await this.#admit(request);
-    const seat = limits.acquire(visitor.user.id, request.socket.remoteAddress ?? 'unknown');
+    const seat = limits.acquire(visitor.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     if (response.destroyed) {
       seat();

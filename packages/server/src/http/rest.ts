@@ -4,6 +4,7 @@ import type { MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { Pool } from 'pg';
 import type { Authority } from '../access/authority.js';
+import type { ClientAddress } from '../access/client-address.js';
 import { Decisions } from '../changes/decisions.js';
 import { FeatureWrites } from '../changes/feature-writes.js';
 import { isMissing } from '../database/missing.js';
@@ -33,6 +34,7 @@ export interface RestOptions {
   /** For what is written: whoever waits for a lock holds up no reader. */
   writePool: Pool;
   signIn: SignIn;
+  clientAddress: ClientAddress;
   /** Whether this server takes changes. */
   writes: boolean;
   demoPeople: readonly DemoPerson[];

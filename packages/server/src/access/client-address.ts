@@ -1,0 +1,75 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { BlockList, isIP } from 'node:net';
+
+/** Where a request comes from, as its limits and the log see it; `unknown` where the socket does not tell. Never throws. */
+export type ClientAddress = (request: {
+  readonly headers: IncomingHttpHeaders;
+  readonly socket: { readonly remoteAddress?: string | undefined };
+}) => string;
+
+/**
+ * `trustedProxies` lists the addresses and networks (`10.0.0.7`, `10.0.0.0/8`, `::1`, `fd00::/8`) of the
+ * proxies in front of this server. The address of a request is that of its socket; where that is a listed
+ * proxy, the last address in `X-Forwarded-For` that is none: what stands before it anybody could have
+ * written. Where a proxy passes on something that is no address, its own. Throws an Error that names the
+ * entry if one is neither an address nor a network.
+ */
+export function createClientAddress(trustedProxies: readonly string[]): ClientAddress {
+  const proxies = new BlockList();
+  for (const entry of trustedProxies) trust(proxies, entry);
+
+  return ({ headers, socket }) => {
+    let nearest = plainAddress(socket.remoteAddress ?? '');
+    if (nearest === null) return 'unknown';
+    if (trustedProxies.length === 0) return nearest;
+    // node:http joins repeated headers with commas; its types allow for a list.
+    const hops = [headers['x-forwarded-for'] ?? []].flat().join().split(',');
+    while (isTrusted(proxies, nearest)) {
+      const before = plainAddress(hops.pop() ?? '');
+      if (before === null) break;
+      nearest = before;
+    }
+    return nearest;
+  };
+}
+
+function trust(proxies: BlockList, entry: string): void {
+  const [address = '', prefix, ...more] = entry.split('/');
+  const family = familyOf(address);
+  const bits = family === 'ipv4' ? 32 : 128;
+  if (family === null || more.length > 0 || (prefix !== undefined && !isPrefix(prefix, bits))) {
+    throw new Error(
+      `${JSON.stringify(entry)} is not the address of a proxy: write an address or a network, such as 10.0.0.7, 10.0.0.0/8, ::1 or fd00::/8`,
+    );
+  }
+  if (prefix === undefined) proxies.addAddress(address, family);
+  else proxies.addSubnet(address, Number(prefix), family);
+}
+
+function isPrefix(text: string, most: number): boolean {
+  return /^\d{1,3}$/.test(text) && Number(text) <= most;
+}
+
+function isTrusted(proxies: BlockList, address: string): boolean {
+  const family = familyOf(address);
+  return family !== null && proxies.check(address, family);
+}
+
+function familyOf(address: string): 'ipv4' | 'ipv6' | null {
+  const version = isIP(address);
+  return version === 0 ? null : version === 4 ? 'ipv4' : 'ipv6';
+}
+
+/**
+ * The address without what may stand around it: the port that some proxies add, brackets, the zone of a
+ * link, and the prefix of an IPv4 address on a socket for both. Null where it is no address.
+ */
+function plainAddress(text: string): string | null {
+  const inner = text
+    .trim()
+    .replace(/^\[(.*)\](:\d+)?$/, '$1')
+    .replace(/^([\d.]+):\d+$/, '$1')
+    .replace(/%.*$/, '')
+    .replace(/^::ffff:(?=[\d.]+$)/i, '');
+  return isIP(inner) === 0 ? null : inner;
+}

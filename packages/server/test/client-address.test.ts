@@ -1,0 +1,109 @@
+import type { Socket } from 'node:net';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createClientAddress } from '../src/access/client-address.js';
+import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { handshake } from './plain-client.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+
+const proxies = ['127.0.0.1', '10.0.0.0/8', '::1', 'fd00::/8'];
+
+/** Who a request is from that came from `remoteAddress` with this X-Forwarded-For. */
+function addressOf(
+  remoteAddress: string | undefined,
+  forwardedFor?: string | string[],
+  trustedProxies = proxies,
+): string {
+  const headers = forwardedFor === undefined ? {} : { 'x-forwarded-for': forwardedFor };
+  return createClientAddress(trustedProxies)({ headers, socket: { remoteAddress } });
+}
+
+describe('the address of a client', () => {
+  it.each([
+    ['without a proxy', '203.0.113.9', undefined, '203.0.113.9'],
+    ['of a socket for IPv4 and IPv6', '::ffff:203.0.113.9', undefined, '203.0.113.9'],
+    ['of the proxy that says nothing', '10.1.2.3', undefined, '10.1.2.3'],
+    ['behind a proxy', '127.0.0.1', '203.0.113.9', '203.0.113.9'],
+    ['behind a proxy, IPv6', '::1', '2001:db8::7', '2001:db8::7'],
+    ['behind a proxy on a socket for both', '::ffff:10.1.2.3', '203.0.113.9', '203.0.113.9'],
+    ['behind two proxies', '127.0.0.1', '203.0.113.9, 10.1.2.3', '203.0.113.9'],
+    ['behind two proxies with a header each', '127.0.0.1', ['203.0.113.9', '10.1.2.3'], '203.0.113.9'],
+    ['behind a proxy that adds the port', '127.0.0.1', '203.0.113.9:4711', '203.0.113.9'],
+    ['behind a proxy that adds the port, IPv6', '127.0.0.1', '[2001:db8::7]:4711', '2001:db8::7'],
+    ['that writes the header itself', '127.0.0.1', '198.51.100.1, 203.0.113.9', '203.0.113.9'],
+    ['that is no proxy and writes the header', '203.0.113.9', '198.51.100.1', '203.0.113.9'],
+    ['that the proxy does not know', '127.0.0.1', '198.51.100.1, unknown', '127.0.0.1'],
+    ['that is empty', '127.0.0.1', '', '127.0.0.1'],
+    ['of the outermost proxy itself', '127.0.0.1', '10.9.9.9, 10.1.2.3', '10.9.9.9'],
+    ['of a socket that has ended', undefined, '203.0.113.9', 'unknown'],
+  ])('%s', (_, remoteAddress, forwardedFor, expected) => {
+    expect(addressOf(remoteAddress, forwardedFor)).toBe(expected);
+  });
+
+  it('is that of the socket where no proxy is trusted', () => {
+    expect(addressOf('127.0.0.1', '203.0.113.9', [])).toBe('127.0.0.1');
+  });
+
+  it('cannot be chosen by what a client writes in front of what the proxy adds', () => {
+    fc.assert(
+      fc.property(fc.string(), (junk) => {
+        expect(addressOf('127.0.0.1', `${junk}, 203.0.113.9`)).toBe('203.0.113.9');
+        expect(addressOf('203.0.113.9', junk)).toBe('203.0.113.9');
+      }),
+    );
+  });
+
+  it.each(['nginx', '10.0.0.0/33', '::/129', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0', '10.0.0.0/-1', ''])(
+    'takes no proxy %j',
+    (entry) => {
+      expect(() => createClientAddress([entry])).toThrow(`${JSON.stringify(entry)} is not the address of`);
+    },
+  );
+});
+
+describe('behind a trusted proxy', () => {
+  let database: TestDatabase;
+  let server: TestServer;
+  let token: string;
+  let query: Record<string, string>;
+
+  beforeAll(async () => {
+    database = await createTestDatabase({ schema: 'tables' });
+    ({ token } = await createUser(database.pool, 'root', { superuser: true }));
+    query = { project_id: (await seedProject(database.pool)).projectId, env: 'prod' };
+    server = await startTestServer(database.url, {
+      maxConnectionsPerAddress: 1,
+      trustedProxies: ['127.0.0.1'],
+    });
+  });
+
+  afterAll(async () => {
+    await server.close();
+    await database.drop();
+  });
+
+  it('the limit of an address counts each of those who come through it by itself', async () => {
+    const sockets: (Socket | null)[] = [];
+    const from = (address: string): Record<string, string> => ({
+      Authorization: `Bearer ${token}`,
+      'X-Forwarded-For': address,
+    });
+    const open = async (address: string, protocol: Record<string, string> = {}): Promise<number> => {
+      const search = new URLSearchParams(query).toString();
+      const answer = await handshake(server.wsUrl, search, { ...from(address), ...protocol });
+      sockets.push(answer.socket);
+      return answer.status;
+    };
+    const stream = await EventStreamClient.open(server.httpUrl, query, from('203.0.113.1'));
+    expect(await open('203.0.113.2')).toBe(101);
+    expect(await open('203.0.113.3', { 'Sec-WebSocket-Protocol': 'flagcast.v1' })).toBe(101);
+    for (const taken of ['203.0.113.1', '203.0.113.2', '203.0.113.3']) {
+      const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
+      expect(await open(`198.51.100.7, ${taken}`)).toBe(429);
+      expect(await refused).toStrictEqual({ status: 429, code: 'too_many_address', address: taken });
+    }
+    for (const socket of sockets) socket?.destroy();
+    stream.response.destroy();
+  });
+});
