@@ -1,0 +1,222 @@
+import { randomUUID } from 'node:crypto';
+import { afterEach, expect, it } from 'vitest';
+import { RunningCommand, runCommand } from '../packages/server/test/command.js';
+import { createTestCluster, insertAudit, seedProject } from '../packages/server/test/database.js';
+import { unusedPort } from '../packages/server/test/relay.js';
+import { createUser, testSecret } from '../packages/server/test/server.js';
+import { createTogglrHost, type TogglrHost } from '../packages/server/test/togglr-host.js';
+import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-web-client.js';
+import { FaultyProxy } from './faulty-proxy.js';
+import { runStormWriters, type StormChannel } from './storm-writers.js';
+
+/** How long the traffic lasts. Longer on demand: FLAGCAST_TOGGLR_SECONDS=600. */
+const trafficSeconds = Number(process.env['FLAGCAST_TOGGLR_SECONDS'] ?? 8);
+const pagesPerEnvironment = 2;
+/** As Togglr's. */
+const tokenTtlMs = 10_800_000;
+
+const cleanUps: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+});
+
+/** `flagcast serve` as the guide for operators of Togglr has it. */
+class Server {
+  readonly #port: number;
+  readonly #databaseUrl: string;
+  #serve: RunningCommand | null = null;
+
+  constructor(port: number, databaseUrl: string) {
+    this.#port = port;
+    this.#databaseUrl = databaseUrl;
+  }
+
+  async start(): Promise<void> {
+    this.#serve = new RunningCommand(['serve', '--port', String(this.#port)], {
+      env: {
+        DATABASE_URL: this.#databaseUrl,
+        FLAGCAST_JWT_SECRET: testSecret,
+        FLAGCAST_EVENT_TYPES: 'togglr',
+        FLAGCAST_QUERY_TOKEN: 'allow',
+      },
+    });
+    await this.#serve.logged('reader_started');
+  }
+
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    this.#serve?.signal(signal);
+    await this.#serve?.ended;
+  }
+}
+
+/** One fault after the other, while the traffic lasts. */
+async function disturb(server: Server, proxy: FaultyProxy): Promise<Record<string, number>> {
+  const inflicted: Record<string, number> = {};
+  const endsAtMs = Date.now() + trafficSeconds * 1_000;
+  for (let turn = 0; Date.now() < endsAtMs; turn += 1) {
+    const fault = (['cut', 'SIGTERM', 'reset', 'SIGKILL', 'delay'] as const)[turn % 5] ?? 'cut';
+    if (fault === 'SIGTERM' || fault === 'SIGKILL') {
+      await server.end(fault);
+      await server.start();
+    } else {
+      proxy.inflict(fault, 0.5);
+    }
+    inflicted[fault] = (inflicted[fault] ?? 0) + 1;
+    // The pace of the faults, not a wait for anything.
+    await new Promise((resolve) => setTimeout(resolve, 700));
+  }
+  return inflicted;
+}
+
+/** A database of Togglr's with Flagcast in it, and where its server connects, with no right that it does not need. */
+async function attach(): Promise<{ host: TogglrHost; serverUrl: string }> {
+  const cluster = await createTestCluster();
+  cleanUps.push(async () => await cluster.remove());
+  const host = await createTogglrHost(cluster);
+  cleanUps.push(async () => await host.database.drop());
+  const role = 'flagcast_reader';
+  const installed = await runCommand(['install', '--yes', '--role', role], {
+    env: { DATABASE_URL: host.database.url },
+  });
+  expect(installed).toMatchObject({ code: 0, stderr: '' });
+  await host.database.pool.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
+  return { host, serverUrl: host.urlOf(role) };
+}
+
+it(
+  "Togglr's web client shows what the database holds, whatever happens to its connection",
+  async () => {
+    const { host, serverUrl } = await attach();
+    const { pool } = host.database;
+    const { token } = await createUser(pool, 'root', { superuser: true, ttlMs: tokenTtlMs });
+    const { projectId, environments } = await seedProject(pool);
+    const channels: StormChannel[] = Object.entries(environments).map(([env, environmentId]) => ({
+      projectId,
+      environmentId,
+      env,
+    }));
+    await pool.query(
+      `INSERT INTO features (project_id, key, name, kind)
+       SELECT $1, 'flag-' || n, 'Flag ' || n, 'simple' FROM generate_series(1, 30) n`,
+      [projectId],
+    );
+    const port = await unusedPort();
+    const server = new Server(port, serverUrl);
+    cleanUps.push(async () => await server.end('SIGKILL'));
+    await server.start();
+    const proxy = await FaultyProxy.open([port]);
+    cleanUps.push(async () => await proxy.close());
+
+    const pages = channels.flatMap((channel) =>
+      Array.from({ length: pagesPerEnvironment }, () => ({
+        channel,
+        client: new TogglrWebClient({
+          origin: proxy.url,
+          ...channel,
+          token,
+          fetchPage: async () => await readTogglrPage(pool, channel),
+          pingIntervalMs: 500,
+          reconnectPauseMs: 300,
+        }),
+      })),
+    );
+    cleanUps.push(async () => {
+      for (const { client } of pages) await client.stop();
+    });
+    /** Every page shows its environment as it is now; returns how many chips there are. */
+    const allShow = async (): Promise<number> => {
+      let chips = 0;
+      for (const { channel, client } of pages) {
+        const expected = await readTogglrPage(pool, channel);
+        await expect.poll(() => client.page, { timeout: 20_000 }).toStrictEqual(expected);
+        chips += expected.chips.length;
+      }
+      return chips;
+    };
+    await allShow();
+
+    const over = new AbortController();
+    const writing = runStormWriters({
+      databaseUrl: host.urlOf(host.backend),
+      projects: [channels],
+      writers: 3,
+      signal: over.signal,
+    });
+    const inflicted = await disturb(server, proxy);
+    over.abort();
+    await writing;
+
+    // One kind of event at a time: nothing but it can bring the pages to what is expected.
+    for (const { environmentId } of channels) {
+      await pool.query(
+        `WITH change AS (
+           INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
+           VALUES ($1, $2, 'bob', '{"entities":[]}') RETURNING id
+         )
+         INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+         SELECT id, 'feature', $3 FROM change`,
+        [projectId, environmentId, randomUUID()],
+      );
+    }
+    expect(await allShow()).toBeGreaterThanOrEqual(pages.length);
+    const decisions = [
+      `status = 'approved', approved_by = 'alice', approved_at = now()`,
+      `status = 'rejected', rejected_by = 'alice', rejected_at = now()`,
+      `status = 'cancelled'`,
+    ];
+    for (const [index, { environmentId }] of channels.entries()) {
+      await pool.query(
+        `UPDATE pending_changes SET ${decisions[index] ?? ''} WHERE status = 'pending' AND environment_id = $1`,
+        [environmentId],
+      );
+    }
+    expect(await allShow()).toBe(0);
+    const { rows } = await pool.query<{ id: string }>(
+      'DELETE FROM features WHERE id = (SELECT id FROM features WHERE project_id = $1 LIMIT 1) RETURNING id',
+      [projectId],
+    );
+    const featureId = rows[0]?.id ?? '';
+    for (const channel of channels) await insertAudit(pool, { ...channel, featureId, action: 'delete' });
+    await allShow();
+    const schedule = await pool.query<{ id: string; feature_id: string }>(
+      `INSERT INTO feature_schedules (feature_id, cron_expr)
+       SELECT id, '@daily' FROM features WHERE project_id = $1 LIMIT 1 RETURNING id, feature_id`,
+      [projectId],
+    );
+    for (const { id, feature_id: of } of schedule.rows) {
+      for (const channel of channels) {
+        const part = { entity: 'feature_schedule', entityId: id, featureId: of, action: 'create' };
+        await insertAudit(pool, { ...channel, ...part });
+      }
+    }
+    await allShow();
+
+    const clients = pages.map(({ client }) => client);
+    const total = (count: (client: TogglrWebClient) => number): number =>
+      clients.reduce((sum, client) => sum + count(client), 0);
+    const closeCodes: Record<string, number> = {};
+    for (const [code, count] of clients.flatMap((client) => Object.entries(client.closeCodes))) {
+      closeCodes[code] = (closeCodes[code] ?? 0) + count;
+    }
+    const figures = {
+      trafficSeconds,
+      pages: clients.length,
+      connections: total(({ connections }) => connections),
+      events: total(({ events }) => events),
+      fetches: total(({ fetches }) => fetches),
+      pongs: total(({ pongSkewsS }) => pongSkewsS.length),
+      closeCodes,
+      inflicted,
+    };
+    process.stdout.write(`togglr: ${JSON.stringify(figures)}\n`);
+    expect(clients.filter(({ gaveUp }) => gaveUp)).toHaveLength(0);
+    expect(Object.keys(closeCodes)).toContain('4000');
+    expect(figures.connections).toBeGreaterThan(clients.length * 2);
+    expect(figures.events).toBeGreaterThan(trafficSeconds * 10);
+    for (const { pongSkewsS } of clients) {
+      expect(pongSkewsS.length).toBeGreaterThan(0);
+      for (const skewS of pongSkewsS) expect(Math.abs(skewS)).toBeLessThan(5);
+    }
+  },
+  (trafficSeconds + 100) * 1_000,
+);
