@@ -1,0 +1,216 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, get, type IncomingMessage } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { WebSocket } from 'ws';
+import { loadConfig } from '../src/config/config.js';
+import {
+  createTestDatabase,
+  createTestFolder,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+} from './database.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { PlainClient } from './plain-client.js';
+import { unusedPort } from './relay.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+
+/** One that takes -e: an older one writes into the log of the machine. */
+const nginx = ['/usr/sbin/nginx', 'nginx'].find(
+  (file) => spawnSync(file, ['-e', 'stderr', '-v']).status === 0,
+);
+/** Not that of the proxy, which listens on 127.0.0.1. Linux answers for all of 127.0.0.0/8. */
+const clientAddress = '127.0.0.2';
+const canRun = nginx !== undefined && process.platform === 'linux';
+if (!canRun)
+  process.stdout.write(
+    'togglr-guide: no nginx 1.19.5 or newer here, so its part of the guide is not tested\n',
+  );
+
+/** The block of the guide that begins with the name of this file. */
+async function blockOf(file: string): Promise<string> {
+  const guide = await readFile(new URL('../../../docs/togglr.md', import.meta.url), 'utf8');
+  const blocks = [...guide.matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, text = '']) => text);
+  const found = blocks.filter((text) => text.startsWith(`# ${file}\n`));
+  if (found[0] === undefined || found.length > 1) throw new Error(`${found.length} blocks of ${file}`);
+  return found[0];
+}
+
+it('the settings of the guide are those that serve takes', async () => {
+  const lines = (await blockOf('/etc/flagcast.env')).split('\n').filter((line) => /^\w/.test(line));
+  const environment = Object.fromEntries(lines.map((line) => line.split(/=(.*)/, 2)) as [string, string][]);
+  expect(loadConfig(environment, {})).toMatchObject({
+    host: '127.0.0.1',
+    port: 8095,
+    eventTypes: 'togglr',
+    allowQueryToken: true,
+    trustedProxies: ['127.0.0.1', '::1'],
+    writes: false,
+  });
+});
+
+describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () => {
+  let database: TestDatabase;
+  let server: TestServer;
+  let togglr: ReturnType<typeof createServer>;
+  let folder: string;
+  let port: number;
+  let origin: string;
+  let token: string;
+  let query: Record<string, string>;
+  let channel: { projectId: string; environmentId: string };
+  let running: ChildProcess | null = null;
+
+  beforeAll(async () => {
+    database = await createTestDatabase({ schema: 'tables' });
+    ({ token } = await createUser(database.pool, 'root', { superuser: true }));
+    const { projectId, environments } = await seedProject(database.pool);
+    channel = { projectId, environmentId: environments.prod };
+    query = { project_id: projectId, env_id: environments.prod };
+    server = await startTestServer(database.url, {
+      eventTypes: 'togglr',
+      allowQueryToken: true,
+      trustedProxies: ['127.0.0.1', '::1'],
+      pollIntervalMs: 50,
+    });
+    togglr = createServer((request, response) => response.end(`Togglr answers ${request.url ?? ''}`));
+    togglr.listen(0, '127.0.0.1');
+    await once(togglr, 'listening');
+    folder = await createTestFolder();
+    port = await unusedPort();
+    origin = `http://127.0.0.1:${port}`;
+    await configure(true);
+  });
+
+  afterEach(async () => {
+    await end();
+  });
+
+  afterAll(async () => {
+    togglr.closeAllConnections();
+    togglr.close();
+    await server.close();
+    await database.drop();
+    await rm(folder, { recursive: true });
+  });
+
+  /** Togglr's `server` block as it was, and with the guide's line in it. */
+  async function configure(withFlagcast: boolean): Promise<void> {
+    const togglrUrl = `http://127.0.0.1:${(togglr.address() as AddressInfo).port}`;
+    const logs = path.join(folder, 'log');
+    await mkdir(path.join(folder, 'snippets'), { recursive: true });
+    await mkdir(logs, { recursive: true });
+    const http = await blockOf('/etc/nginx/conf.d/flagcast.conf');
+    const snippet = await blockOf('/etc/nginx/snippets/flagcast.conf');
+    expect(http).toContain('127.0.0.1:8095');
+    await writeFile(path.join(folder, 'snippets/flagcast.conf'), snippet.replaceAll('/var/log/nginx', logs));
+    const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+    await writeFile(
+      path.join(folder, 'nginx.conf'),
+      `daemon off; master_process off; pid ${folder}/pid; error_log ${logs}/other.log;
+       events {}
+       http {
+         ${temporary.map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}
+         access_log ${logs}/other.log;
+         ${http.replace('127.0.0.1:8095', new URL(server.httpUrl).host)}
+         server {
+           listen 127.0.0.1:${port};
+           ${withFlagcast ? 'include snippets/flagcast.conf;' : ''}
+           location / { proxy_pass ${togglrUrl}; }
+           location /api/ { proxy_pass ${togglrUrl}; }
+           location /api/ws { proxy_pass ${togglrUrl}; }
+         }
+       }`,
+    );
+  }
+
+  async function start(): Promise<void> {
+    running = spawn(nginx ?? '', ['-p', folder, '-c', 'nginx.conf', '-e', `${folder}/log/other.log`], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    // nginx does not say when it listens.
+    await vi.waitFor(async () => {
+      const socket = connect(port, '127.0.0.1');
+      await once(socket, 'connect').finally(() => socket.destroy());
+    });
+  }
+
+  async function end(): Promise<void> {
+    if (running === null) return;
+    const exited = once(running, 'exit');
+    running.kill('SIGTERM');
+    await exited;
+    running = null;
+  }
+
+  async function textOf(target: string, headers: Record<string, string> = {}): Promise<string> {
+    const asked = get(`${origin}${target}`, { headers, agent: false });
+    const [response] = (await once(asked, 'response')) as [IncomingMessage];
+    let text = '';
+    for await (const chunk of response) text += String(chunk);
+    return text;
+  }
+
+  const wsUrl = (): string => `${origin.replace('http', 'ws')}/api/ws`;
+
+  it('WebSockets, server-sent events and snapshots are of Flagcast, all else of Togglr', async () => {
+    await start();
+    const client = await PlainClient.connect(wsUrl(), { ...query, token }, { headers: { Origin: origin } });
+    const bearer = { Authorization: `Bearer ${token}` };
+    const stream = await EventStreamClient.open(origin, query, { ...bearer, Origin: origin });
+    await stream.control('caught_up');
+    const { entityId } = await insertAudit(database.pool, channel);
+    expect(await client.received(({ entity_id: id }) => id === entityId)).toMatchObject({
+      type: 'feature_update',
+    });
+    expect(await stream.event(entityId)).toMatchObject({ type: 'feature_updated' });
+    const search = new URLSearchParams(query).toString();
+    expect(JSON.parse(await textOf(`/api/snapshot?${search}`, bearer))).toMatchObject({
+      project_id: channel.projectId,
+    });
+    for (const target of ['/', '/api/v1/projects', '/api/events/more', '/api/ws/more', '/snapshot']) {
+      expect(await textOf(target)).toBe(`Togglr answers ${target}`);
+    }
+    await expect(
+      PlainClient.connect(wsUrl(), { ...query, token }, { headers: { Origin: 'https://evil.example' } }),
+    ).rejects.toMatchObject({ status: 403, body: { code: 'origin_forbidden' } });
+    stream.response.destroy();
+    await client.close();
+  });
+
+  it('a client is known by its own address, whatever it says it is', async () => {
+    await start();
+    const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
+    const headers = { 'X-Forwarded-For': '198.51.100.9' };
+    const socket = new WebSocket(`${wsUrl()}?${new URLSearchParams(query).toString()}`, {
+      localAddress: clientAddress,
+      headers,
+    });
+    await once(socket, 'error');
+    expect(await refused).toStrictEqual({ status: 401, code: 'token_missing', address: clientAddress });
+  });
+
+  it('no token is in a log of nginx, be Flagcast there or not; and the way back is Togglr as it was', async () => {
+    await start();
+    const client = await PlainClient.connect(wsUrl(), { ...query, token });
+    await client.close();
+    await server.close();
+    const search = new URLSearchParams({ ...query, token }).toString();
+    expect(await textOf(`/api/ws?${search}`)).toContain('502 Bad Gateway');
+    await end();
+    const log = async (name: string): Promise<string> =>
+      await readFile(path.join(folder, 'log', name), 'utf8');
+    expect(await log('access.log')).toMatch(
+      /"GET \/api\/ws HTTP\/1.1" 101 [^]*"GET \/api\/ws HTTP\/1.1" 502 /,
+    );
+    for (const name of ['access.log', 'error.log', 'other.log']) expect(await log(name)).not.toContain(token);
+
+    await configure(false);
+    await start();
+    expect(await textOf('/api/ws')).toBe('Togglr answers /api/ws');
+  });
+});
