@@ -75,7 +75,15 @@ function namesOf(
   eventTypes: EventTypes,
 ): string[] {
   const rest = { eventId: '1', projectId: 'p', environmentId: '1', environmentKey: 'prod', createdAt: 't' };
-  const unused = { xid: null, pendingChangeId: null, actor: null, committedAt: null, featureJson: null };
+  const unused = {
+    occurrence: '',
+    mark: 0n,
+    xid: null,
+    pendingChangeId: null,
+    actor: null,
+    committedAt: null,
+    featureJson: null,
+  };
   const frame = createPlainDialect(eventTypes).encode({
     events: [{ ...rest, ...unused, ...event }],
     seenAtMs: 0,
