@@ -5,7 +5,16 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const report = process.env['FLAGCAST_TEST_REPORT'];
 
 /** These take longest, mostly waiting: begun last they would run alone in the end. */
-const longest = ['no-loss', 'storm', 'snapshot', 'embedded-faults', 'serve', 'tail-resume', 'doctor'];
+const longest = [
+  'no-loss',
+  'storm',
+  'togglr',
+  'snapshot',
+  'embedded-faults',
+  'serve',
+  'tail-resume',
+  'doctor',
+];
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

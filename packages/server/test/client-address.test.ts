@@ -106,4 +106,19 @@ describe('behind a trusted proxy', () => {
     for (const socket of sockets) socket?.destroy();
     stream.response.destroy();
   });
+
+  it('the attempts to sign in of one who comes through it lock out nobody else who does', async () => {
+    const attempt = async (address: string): Promise<number> => {
+      const { status, body } = await fetch(`${server.httpUrl}/api/auth/login`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', 'X-Forwarded-For': address },
+        body: JSON.stringify({ username: 'root', password: 'wrong' }),
+      });
+      await body?.cancel();
+      return status;
+    };
+    for (let count = 0; count < 10; count += 1) expect(await attempt('203.0.113.1')).toBe(401);
+    expect(await attempt('203.0.113.1')).toBe(429);
+    expect(await attempt('203.0.113.2')).toBe(401);
+  });
 });
