@@ -1,0 +1,133 @@
+import { z } from 'zod';
+import { createClientAddress } from '../access/client-address.js';
+import { createOriginPolicy } from '../access/origin.js';
+import { secretKey } from '../access/token.js';
+import type { EventTypes } from '../wire/plain.js';
+import { parseDuration } from './duration.js';
+
+/** A setting that `parse` makes of its text, or refuses with an Error whose message is for the user. */
+export function parsed<Output>(parse: (text: string) => Output): z.ZodType<Output, string> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  });
+}
+
+export function wholeNumber(least: number, most: number): z.ZodType<number, string> {
+  return parsed((text) => {
+    const number = Number(text);
+    if (!/^\d+$/.test(text) || number < least || number > most) {
+      throw new Error(
+        `${JSON.stringify(text)} is not accepted; give a whole number from ${least} to ${most}`,
+      );
+    }
+    return number;
+  });
+}
+
+// Neither this nor the two that follow quote what they refuse: it may hold a password.
+export function parseDatabaseUrl(text: string): string {
+  if (!/^postgres(ql)?:\/\//i.test(text) || !URL.canParse(text)) {
+    const problem = text === '' ? 'it is empty' : 'it is not the URL of a PostgreSQL database';
+    throw new Error(
+      `${problem}; write postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded`,
+    );
+  }
+  return text;
+}
+
+export function parseSecret(text: string): string {
+  secretKey(text);
+  return text;
+}
+
+export function parseJwksUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+    throw new Error(
+      'it is not the address of a JWK Set; write http(s)://host/path, without a user or a password',
+    );
+  }
+  return text;
+}
+
+export function parseHost(text: string): string {
+  if (!/^[\w.:%-]+$/.test(text)) {
+    throw new Error(
+      `${JSON.stringify(text)} is not an address to listen on; give one of this machine, such as 127.0.0.1, 0.0.0.0 or ::`,
+    );
+  }
+  return text;
+}
+
+export function parsePollInterval(text: string): number {
+  const pollIntervalMs = parseDuration(text);
+  if (pollIntervalMs < 10 || pollIntervalMs > 3_600_000) {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 10ms to 1h`);
+  }
+  return pollIntervalMs;
+}
+
+/** It becomes part of statements, and a name is all that it can be. */
+export function parseView(text: string): string {
+  if (!/^(?:[a-z_][\w$]*|"[^"\0]+")(?:\.(?:[a-z_][\w$]*|"[^"\0]+"))?$/i.test(text)) {
+    throw new Error(
+      `${JSON.stringify(text)} is not the name of a view; write view or schema.view, with double quotes around names that SQL wants quoted`,
+    );
+  }
+  return text;
+}
+
+export function parseOverlap(text: string): number {
+  const overlapMs = parseDuration(text);
+  if (overlapMs < 1_000 || overlapMs > 3_600_000) {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 1s to 1h`);
+  }
+  return overlapMs;
+}
+
+export function parseOrigins(text: string): string[] {
+  const origins = listed(text);
+  createOriginPolicy(origins);
+  return origins;
+}
+
+export function parseTrustedProxies(text: string): string[] {
+  const proxies = listed(text);
+  createClientAddress(proxies);
+  return proxies;
+}
+
+function listed(text: string): string[] {
+  return text
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '');
+}
+
+export function parseEventTypes(text: string): EventTypes {
+  if (text !== 'spec' && text !== 'togglr') {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give spec (the default) or togglr`);
+  }
+  return text;
+}
+
+export function parseQueryToken(text: string): boolean {
+  if (text !== 'allow' && text !== 'deny') {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give allow or deny (the default)`);
+  }
+  return text === 'allow';
+}
+
+export function parseWrites(text: string): boolean {
+  if (text !== 'on' && text !== 'off') {
+    throw new Error(
+      `${JSON.stringify(text)} is not accepted; give on or off (the default is on for the embedded database, off for one of yours)`,
+    );
+  }
+  return text === 'on';
+}
