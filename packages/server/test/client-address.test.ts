@@ -5,6 +5,7 @@ import { createClientAddress } from '../src/access/client-address.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { handshake } from './plain-client.js';
+import { setPassword } from './rest-company.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 
 const proxies = ['127.0.0.1', '10.0.0.0/8', '::1', 'fd00::/8'];
@@ -117,6 +118,7 @@ describe('behind a trusted proxy', () => {
       await body?.cancel();
       return status;
     };
+    await setPassword(database.pool, 'root', 'correct horse');
     for (let count = 0; count < 10; count += 1) expect(await attempt('203.0.113.1')).toBe(401);
     expect(await attempt('203.0.113.1')).toBe(429);
     expect(await attempt('203.0.113.2')).toBe(401);
