@@ -48,7 +48,7 @@ export interface FlagcastOptions {
    * How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL. Needed
    * unless `authenticate` is given.
    */
-  auth?: { secret: string } | { jwksUrl: string };
+  auth?: { secret: string } | { jwksUrl: string } | undefined;
   /**
    * Who sends a request, by the host's own means: cookies, API keys. Asked for each handshake and each
    * HTTP request, after the origin has been checked; null leads on to the token where `auth` is given,

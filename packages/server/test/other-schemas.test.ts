@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { signForName } from '../src/cli/token.js';
+import { RunningCommand } from './command.js';
+import { createOtherHost, type OtherHost } from './other-host.js';
+import { PlainClient } from './plain-client.js';
+import { testSecret } from './server.js';
+import { V1Client } from './v1-client.js';
+
+let host: OtherHost;
+let serve: RunningCommand;
+let httpUrl = '';
+let wsUrl = '';
+
+beforeAll(async () => {
+  host = await createOtherHost();
+  serve = new RunningCommand(['serve', '--port', '0'], {
+    env: {
+      ...host.settings,
+      DATABASE_URL: host.url,
+      FLAGCAST_JWT_SECRET: testSecret,
+      FLAGCAST_AUTHORIZE_SQL: host.authorizeSql,
+      // A wake or nothing.
+      FLAGCAST_POLL_INTERVAL: '1h',
+    },
+  });
+  httpUrl = String((await serve.logged('server_listening'))['url']);
+  wsUrl = `${httpUrl.replace('http', 'ws')}/api/ws`;
+  await serve.logged('listener_listening');
+});
+
+afterAll(async () => {
+  serve.signal('SIGTERM');
+  const { code } = await serve.ended;
+  await host.drop();
+  expect(code).toBe(0);
+});
+
+async function tokenOf(user: string): Promise<string> {
+  return await signForName(testSecret, user, 600_000);
+}
+
+async function get(path: string, user: string): Promise<{ status: number; body: Record<string, unknown> }> {
+  const response = await fetch(`${httpUrl}${path}`, {
+    headers: { Authorization: `Bearer ${await tokenOf(user)}` },
+  });
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+}
+
+it('is set up by the page, to the letter', async () => {
+  expect(host.settings).toStrictEqual({ FLAGCAST_VIEW: 'app.live_events' });
+  expect(await serve.logged('reader_started')).toMatchObject({ guarantee: 'exact' });
+});
+
+it('brings a change to plain clients, and to no others', async () => {
+  const shop = { project_id: 'shop', env: 'prod' };
+  const ada = await PlainClient.connect(wsUrl, shop, { token: await tokenOf('ada') });
+  const flag = await host.change('shop');
+  expect(await ada.received(({ entity_id: id }) => id === flag)).toStrictEqual({
+    source: 'audit',
+    type: 'feature_updated',
+    timestamp: expect.stringMatching(/^\d{4}-.*Z$/) as string,
+    project_id: 'shop',
+    environment: 'prod',
+    entity: 'feature',
+    entity_id: flag,
+    action: 'updated',
+  });
+  await ada.close();
+  for (const user of ['bob', 'eve', 'nobody']) {
+    const connecting = PlainClient.connect(wsUrl, shop, { token: await tokenOf(user) });
+    await expect(connecting).rejects.toMatchObject({ status: 403, body: { code: 'forbidden' } });
+  }
+});
+
+it('brings the steps of a request to flagcast.v1 clients, and what was missed after a snapshot', async () => {
+  const channel = { projectId: 'shop', environmentId: 'shop-live' };
+  const snapshot = await get('/api/snapshot?project_id=shop&env_id=shop-live', 'ada');
+  expect(snapshot).toMatchObject({
+    status: 200,
+    body: { features: [], pending_changes: [], embedded_state: false },
+  });
+  const missed = await host.change('shop');
+
+  const client = await V1Client.connect(wsUrl, { token: await tokenOf('ada') });
+  expect(await client.control('hello')).toMatchObject({
+    user_id: 'ada',
+    guarantee: 'exact',
+    guarantee_reason: 'transaction_ids',
+    embedded_state: false,
+  });
+  await client.caughtUp(channel, String(snapshot.body['cursor']));
+  expect(client.events.map(({ entity_id: id }) => id)).toStrictEqual([missed]);
+
+  const { rows } = await host.database.pool.query<{ id: string }>(
+    `INSERT INTO app.change_requests (stage, flag, requested_by) VALUES ('shop-live', 'dark', 'ada') RETURNING id`,
+  );
+  const id = rows[0]?.id ?? '';
+  expect(await client.event('dark')).toMatchObject({
+    type: 'pending_change_created',
+    actor: 'ada',
+    feature_id: 'dark',
+  });
+  await host.database.pool.query(
+    `UPDATE app.change_requests SET state = 'approved', decided_by = 'bob', decided_at = now() WHERE id = $1`,
+    [id],
+  );
+  expect(
+    await client.message((message) => 'source' in message && message.action === 'approved'),
+  ).toMatchObject({ type: 'pending_change_approved', entity_id: 'dark', actor: 'bob' });
+  expect(client.events.map(({ type }) => type)).toStrictEqual([
+    'feature_updated',
+    'pending_change_created',
+    'pending_change_approved',
+  ]);
+
+  const refused = await client.subscribe({ projectId: 'billing', environmentId: 'billing-live' });
+  expect(refused).toMatchObject({ type: 'error', code: 'forbidden' });
+  await client.close();
+});
+
+it('has what the page says, and has not what it says', async () => {
+  const { body } = await get('/api/projects', 'ada');
+  expect(body).toMatchObject({ projects: [{ id: 'shop', name: 'Web shop' }] });
+  const [shop] = body['projects'] as { environments: unknown[] }[];
+  expect(new Set(shop?.environments)).toStrictEqual(
+    new Set([
+      { id: 'shop-live', key: 'prod', name: 'prod', guarded: false },
+      { id: 'shop-test', key: 'test', name: 'test', guarded: false },
+    ]),
+  );
+  expect(await get('/api/auth/mode', 'ada')).toMatchObject({ status: 200, body: { sign_in: 'token' } });
+  expect(await get('/api/auth/me', 'ada')).toMatchObject({ status: 200, body: { writes: false } });
+  for (const path of [
+    '/api/features?project_id=shop&env=prod',
+    '/api/pending-changes',
+    '/api/audit?project_id=shop&env=prod',
+  ]) {
+    expect(await get(path, 'ada')).toMatchObject({ status: 501, body: { code: 'not_available' } });
+  }
+});
