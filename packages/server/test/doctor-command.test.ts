@@ -108,7 +108,7 @@ describe('LISTEN', () => {
     const client = await openSession({ databaseUrl: url, applicationName: 'test', queryTimeoutMs: 5_000 });
     try {
       const options = { databaseUrl: url, listenUrl, timeoutMs: 300 };
-      const facts = await readFacts(client, { view: null, overlapMs: 60_000 });
+      const facts = await readFacts(client, { view: null, overlapMs: 60_000, authorizeSql: null });
       return await checkListen(client, facts, options);
     } finally {
       await client.end();

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signForName } from '../src/cli/token.js';
+import { examine } from '../src/doctor/examine.js';
 import { RunningCommand } from './command.js';
 import { createOtherHost, type OtherHost } from './other-host.js';
 import { PlainClient } from './plain-client.js';
@@ -30,9 +31,10 @@ beforeAll(async () => {
 
 afterAll(async () => {
   serve.signal('SIGTERM');
-  const { code } = await serve.ended;
+  const { code, stdout } = await serve.ended;
   await host.drop();
   expect(code).toBe(0);
+  expect(stdout).not.toContain('"warn"');
 });
 
 async function tokenOf(user: string): Promise<string> {
@@ -89,7 +91,7 @@ it('brings the steps of a request to flagcast.v1 clients, and what was missed af
     embedded_state: false,
   });
   await client.caughtUp(channel, String(snapshot.body['cursor']));
-  expect(client.events.map(({ entity_id: id }) => id)).toStrictEqual([missed]);
+  await client.event(missed);
 
   const { rows } = await host.database.pool.query<{ id: string }>(
     `INSERT INTO app.change_requests (stage, flag, requested_by) VALUES ('shop-live', 'dark', 'ada') RETURNING id`,
@@ -137,4 +139,25 @@ it('has what the page says, and has not what it says', async () => {
   ]) {
     expect(await get(path, 'ada')).toMatchObject({ status: 501, body: { code: 'not_available' } });
   }
+});
+
+it('is found in good health by doctor, and ill with a query that does not work', async () => {
+  const { authorizeSql, settings } = host;
+  const view = settings['FLAGCAST_VIEW'] ?? null;
+  const healthy = await examine(host.url, { view, authorizeSql });
+  const serious = (found: typeof healthy) =>
+    found.findings.filter(({ level }) => level === 'warning' || level === 'error');
+  expect(serious(healthy)).toStrictEqual([]);
+  expect(healthy.findings).toContainEqual(
+    expect.objectContaining({ id: 'authorization', level: 'ok' }) as unknown,
+  );
+  const ill = await examine(host.url, { view, authorizeSql: 'SELECT * FROM app.flags' });
+  expect(serious(ill)).toMatchObject([
+    {
+      id: 'authorization',
+      what: expect.stringContaining('column a.user_id does not exist') as string,
+      mend: { kind: 'advice' },
+    },
+  ]);
+  expect(ill.findings.map(({ id }) => id)).toStrictEqual(healthy.findings.map(({ id }) => id));
 });

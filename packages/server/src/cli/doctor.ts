@@ -15,7 +15,8 @@ Changes nothing. Use the same URL as flagcast serve, so that its role and its wa
   --database-url URL  the database (env DATABASE_URL; no default)
   --json              print everything as JSON (default: a line for each finding)
 
-Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW and FLAGCAST_OVERLAP, as for flagcast serve.
+Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW, FLAGCAST_OVERLAP and FLAGCAST_AUTHORIZE_SQL, as for
+flagcast serve.
 
 Exit code 1 if there is an error; warnings and notes are none.`,
   options: {

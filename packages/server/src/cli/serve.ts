@@ -99,7 +99,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     if (config.databaseUrl !== null) {
       const { view, authorizeSql, overlapMs } = config;
       await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
-      void logWarnings(databaseUrl, { view, overlapMs, logger });
+      void logWarnings(databaseUrl, { view, authorizeSql, overlapMs, logger });
     }
     if (shutdown.isRequested()) return;
     flagcast.start();

@@ -73,6 +73,7 @@ export interface DoctorConfig {
   readonly listenUrl: string | null;
   readonly view: string | null;
   readonly overlapMs: number;
+  readonly authorizeSql: string | null;
 }
 
 /** What the commands that talk to a server or a database from beside it run with. */
@@ -215,8 +216,9 @@ export function loadDoctorConfig(environment: Environment, flags: Flags): Doctor
   const view = reading.value('FLAGCAST_VIEW');
   const overlapMs = reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs;
   const listenUrl = reading.value('FLAGCAST_LISTEN_URL');
+  const authorizeSql = reading.value('FLAGCAST_AUTHORIZE_SQL');
   reading.finish();
-  return { databaseUrl: given(databaseUrl), listenUrl, view, overlapMs };
+  return { databaseUrl: given(databaseUrl), listenUrl, view, overlapMs, authorizeSql };
 }
 
 function given(databaseUrl: string | null): string {

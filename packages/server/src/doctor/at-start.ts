@@ -10,7 +10,10 @@ const queryTimeoutMs = 3_000;
  */
 export async function logWarnings(
   databaseUrl: string,
-  { logger, ...attached }: Pick<ExamineOptions, 'view' | 'overlapMs'> & { readonly logger: Logger },
+  {
+    logger,
+    ...attached
+  }: Pick<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql'> & { readonly logger: Logger },
 ): Promise<void> {
   const { role, findings } = await examine(databaseUrl, { ...attached, listen: false, queryTimeoutMs });
   // A database that does not answer now is the reader's to tell of.

@@ -63,6 +63,7 @@ export async function checkIndexes(client: pg.ClientBase): Promise<Finding[]> {
 
 interface PlanNode {
   readonly 'Node Type': string;
+  readonly Schema?: string;
   readonly 'Relation Name'?: string;
   readonly 'Plan Rows': number;
   readonly 'Total Cost': number;
@@ -74,27 +75,34 @@ export async function checkCost(client: pg.ClientBase, view: EventView): Promise
   const { text } = readStatement(view);
   const plan = await explain(client, text);
   const scanned = new Set(
-    nodesOf(plan).flatMap((node) => (node['Node Type'] === 'Seq Scan' ? (node['Relation Name'] ?? []) : [])),
+    nodesOf(plan)
+      .filter((node) => node['Node Type'] === 'Seq Scan')
+      .map((node) => `${node.Schema ?? ''}.${node['Relation Name'] ?? ''}`),
   );
   const rows = await askJson<Record<string, number>>(
     client,
-    `SELECT json_object_agg(relname, reltuples)::text FROM pg_class
-     WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND relkind IN ('r', 'p')`,
+    `SELECT json_object_agg(n.nspname || '.' || c.relname, c.reltuples)::text
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')`,
   );
   const findings = [...scanned].toSorted().flatMap((table): Finding[] => {
     const size = rows[table] ?? 0;
     if (size < largeTableRows) return [];
     // No index knows which transaction wrote a row, and a decision's own time is not to be trusted.
-    const isUnavoidable = table === 'pending_changes';
+    const isUnavoidable = table === 'public.pending_changes';
+    const isOurs = view.reason === 'installed' || view.reason === 'tables';
     return [
       {
         id: 'cost',
         level: isUnavoidable ? 'note' : 'warning',
-        what: `a read is expected to go through all of public.${table}, about ${size} rows`,
+        what: `a read is expected to go through all of ${table}, about ${size} rows`,
         consequence: 'every read takes longer, and the more so the more is written',
         mend: isUnavoidable
           ? advice('move requests that were decided long ago to an archive')
-          : sql(`ANALYZE public.${table};`),
+          : isOurs
+            ? sql(`ANALYZE ${table};`)
+            : advice(
+                'have an index on the column that created_at comes from, and run ANALYZE; decisions are read without one: move old ones to an archive',
+              ),
       },
     ];
   });
@@ -113,7 +121,7 @@ async function explain(client: pg.ClientBase, statement: string): Promise<PlanNo
     try {
       const [{ Plan: plan }] = await askJson<[{ Plan: PlanNode }]>(
         client,
-        `EXPLAIN (FORMAT JSON) EXECUTE flagcast_doctor(0, '-infinity', '{}')`,
+        `EXPLAIN (FORMAT JSON, VERBOSE) EXECUTE flagcast_doctor(0, '-infinity', '{}')`,
       );
       return plan;
     } finally {

@@ -7,7 +7,7 @@ import { checkCost, checkIndexes } from './cost-checks.js';
 import { readFacts, type Facts } from './facts.js';
 import { advice, ok, type Finding } from './finding.js';
 import { checkListen } from './listen-check.js';
-import { checkRights, checkRowSecurity } from './rights-checks.js';
+import { checkAuthorization, checkRights, checkRowSecurity } from './rights-checks.js';
 import { checkInstallation, checkTriggers, checkView } from './schema-checks.js';
 import { checkCommitTimes, checkGuarantee, checkReplica, checkVersion, checkWake } from './server-checks.js';
 
@@ -16,6 +16,8 @@ export interface ExamineOptions {
   readonly view?: string | null;
   /** How far serve looks back in a view without transaction ids, in milliseconds. Default 60,000. */
   readonly overlapMs?: number;
+  /** What serve is told to ask who may see what, by FLAGCAST_AUTHORIZE_SQL. Default null. */
+  readonly authorizeSql?: string | null;
   /** From what age on an open transaction is worth a word, in milliseconds. Default 60,000. */
   readonly oldTransactionMs?: number;
   /** After this many milliseconds without an answer a question is given up. Default 10,000. */
@@ -40,7 +42,7 @@ export interface Examination {
  * Changes nothing, also not the session, which may be a pooler's. Never rejects: what cannot be looked at is a finding, too.
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
-  const { view = null, overlapMs = 60_000 } = options;
+  const { view = null, overlapMs = 60_000, authorizeSql = null } = options;
   const { oldTransactionMs = 60_000, queryTimeoutMs = 10_000, listen = true, now = Date.now } = options;
   const listenUrl = options.listenUrl ?? null;
   const startedAtMs = performance.now();
@@ -48,7 +50,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
   try {
     client = await openSession({ databaseUrl, applicationName: 'flagcast doctor', queryTimeoutMs });
     const tookMs = Math.round(performance.now() - startedAtMs);
-    const facts = await readFacts(client, { view, overlapMs });
+    const facts = await readFacts(client, { view, overlapMs, authorizeSql });
     const connected = ok('connection', `connected as role ${facts.role} in ${tookMs} ms`);
     return {
       role: facts.role,
@@ -81,7 +83,9 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
 async function runChecks(
   client: pg.Client,
   facts: Facts,
-  options: Required<Omit<ExamineOptions, 'view' | 'overlapMs'>> & { readonly databaseUrl: string },
+  options: Required<Omit<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql'>> & {
+    readonly databaseUrl: string;
+  },
 ): Promise<Finding[]> {
   const { databaseUrl, listenUrl, oldTransactionMs, queryTimeoutMs, listen, now } = options;
   const findings: Finding[] = [];
@@ -91,6 +95,7 @@ async function runChecks(
     guarantee: () => checkGuarantee(facts),
     installation: async () => await checkInstallation(client, facts),
     rights: () => checkRights(facts),
+    authorization: async () => await checkAuthorization(client, facts),
     'row-security': async () => await checkRowSecurity(client, facts),
     // Without a schema there is nothing of ours to look at.
     ...(facts.state.installed

@@ -27,6 +27,8 @@ export interface Facts {
   readonly noEventView: string;
   /** What serve would look back for in a view without transaction ids, in milliseconds. */
   readonly overlapMs: number;
+  /** The query that says who may see what; null: Togglr's tables do. */
+  readonly authorizeSql: string | null;
 }
 
 /** A query whose one column is JSON text: a session hands on every other type as PostgreSQL's own text. */
@@ -42,9 +44,11 @@ export async function askJson<Answer>(
 /** Reads the catalogue and settings only; needs no right for it. `view` as for `findEventView`. */
 export async function readFacts(
   client: pg.ClientBase,
-  { view, overlapMs }: { readonly view: string | null; readonly overlapMs: number },
+  { view, ...told }: { readonly view: string | null } & Pick<Facts, 'overlapMs' | 'authorizeSql'>,
 ): Promise<Facts> {
-  const server = await askJson<Omit<Facts, 'state' | 'grants' | 'eventView' | 'noEventView' | 'overlapMs'>>(
+  const server = await askJson<
+    Omit<Facts, 'state' | 'grants' | 'eventView' | 'noEventView' | keyof typeof told>
+  >(
     client,
     `SELECT json_build_object(
       'version', current_setting('server_version_num')::int,
@@ -66,7 +70,7 @@ export async function readFacts(
     ...server,
     state,
     ...(await lookForEventView(client, view)),
-    overlapMs,
+    ...told,
     grants: await readGrants(client, { database, role, ownTables: state.ownTables }),
   };
 }

@@ -1,10 +1,13 @@
 import pg from 'pg';
+import { checkAuthorizeQuery } from '../access/authorize-query.js';
+import { describeError } from '../describe.js';
 import { askJson, type Facts } from './facts.js';
 import { advice, ok, sql, type Finding } from './finding.js';
 
 /** Whether the role may read what the server reads. */
-export function checkRights({ grants, role, superuser, state }: Facts): Finding[] {
+export function checkRights({ grants, role, superuser, state, authorizeSql }: Facts): Finding[] {
   const id = 'rights';
+  const needsTables = authorizeSql === null;
   const findings: Finding[] = [];
   const absent = grants.filter(
     ({ name, exists, need }) => need === 'serve' && !exists && !name.includes('flagcast'),
@@ -13,10 +16,16 @@ export function checkRights({ grants, role, superuser, state }: Facts): Finding[
     const names = absent.map(({ name, purpose }) => `${name.replace(/^table /, '')} (${purpose})`);
     findings.push({
       id,
-      level: 'error',
+      level: needsTables ? 'error' : 'note',
       what: `the database does not have ${names.join(', ')}`,
-      consequence: 'flagcast serve cannot answer who may see what, or show the state of features',
-      mend: advice('connect to the database that has the feature flags'),
+      consequence: needsTables
+        ? 'flagcast serve cannot answer who may see what, or show the state of features'
+        : 'events come without the state of features, and what the console shows beside them is answered with 501',
+      mend: needsTables
+        ? advice(
+            'connect to the database that has the feature flags, or set FLAGCAST_AUTHORIZE_SQL where its tables are of another form',
+          )
+        : null,
     });
   }
   const lacking = grants.filter(
@@ -24,7 +33,7 @@ export function checkRights({ grants, role, superuser, state }: Facts): Finding[
   );
   if (lacking.length > 0) {
     const grantee = pg.escapeIdentifier(role);
-    const isServing = lacking.some(({ need }) => need === 'serve');
+    const isServing = needsTables && lacking.some(({ need }) => need === 'serve');
     findings.push({
       id,
       level: isServing ? 'error' : 'note',
@@ -46,6 +55,30 @@ export function checkRights({ grants, role, superuser, state }: Facts): Finding[
       mend: advice('flagcast install --role NAME makes a role that may only read what is needed'),
     },
   ];
+}
+
+/** Whether the query that is to say who may see what works on this database. */
+export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }: Facts): Promise<Finding[]> {
+  const id = 'authorization';
+  if (authorizeSql === null) return [];
+  try {
+    await checkAuthorizeQuery(client, authorizeSql);
+    return [ok(id, 'FLAGCAST_AUTHORIZE_SQL can be asked who may see what')];
+  } catch (error) {
+    // The session goes on, and is in the transaction that failed.
+    await client.query('ROLLBACK');
+    return [
+      {
+        id,
+        level: 'error',
+        what: `FLAGCAST_AUTHORIZE_SQL does not work (${describeError(error)})`,
+        consequence: 'flagcast serve does not start',
+        mend: advice(
+          'give one SELECT over the users $1 (text[]) with the columns user_id, project_id, environment_id and environment_key, and the role the right to read its tables',
+        ),
+      },
+    ];
+  }
 }
 
 /** Whether row-level security may hide rows: from the server, or from the view's owner. */
