@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertAudit } from './database.js';
-import { type Company, openCompany } from './rest-company.js';
+import { type Company, decide, openCompany, requestChange } from './rest-company.js';
+import { V1Client } from './v1-client.js';
 
 let company: Company;
 
@@ -16,8 +17,11 @@ afterAll(async () => {
 interface Page {
   readonly entries: {
     id: string;
-    username: string;
-    entity: string;
+    audit_id: string | null;
+    pending_change_id: string | null;
+    created_at: string | null;
+    requested_at: string | null;
+    action: string;
     diff: unknown;
     [name: string]: unknown;
   }[];
@@ -48,7 +52,7 @@ describe('the history', () => {
         limit: '5',
         ...(next === null ? {} : { before: next }),
       });
-      read.push(...entries.map(({ id }) => id));
+      read.push(...entries.map(({ audit_id: id }) => id ?? ''));
       next = following;
       pages += 1;
       await insertAudit(company.pool, place);
@@ -116,11 +120,211 @@ describe('the history', () => {
     const rule = await insertAudit(company.pool, { ...place, featureId, entity: 'rule', username: 'erin' });
     const system = await insertAudit(company.pool, { ...place, featureId, username: null });
     const ids = async (query: Record<string, string>): Promise<string[]> =>
-      (await page('dev', query)).entries.map(({ id }) => id);
+      (await page('dev', query)).entries.map(({ audit_id: id }) => id ?? '');
     expect(await ids({ entity: 'rule' })).toStrictEqual([rule.id]);
     expect(await ids({ username: 'erin' })).toStrictEqual([rule.id]);
     expect(await ids({ username: 'user', feature_id: featureId })).toStrictEqual([system.id]);
     expect(await ids({ feature_id: featureId })).toStrictEqual([system.id, rule.id]);
     expect(await ids({ feature_id: featureId, entity: 'variant' })).toStrictEqual([]);
+  });
+
+  it('can be asked for by action and by time', async () => {
+    const place = { projectId: company.shop.projectId, environmentId: company.shop.environments.dev };
+    const featureId = randomUUID();
+    const times = ['2001-03-01T10:00:00Z', '2001-03-01T11:00:00Z', '2001-03-01T12:00:00Z'];
+    const [early, middle, late] = await Promise.all(
+      times.map(async (createdAt, index) => {
+        const action = index === 1 ? 'delete' : 'update';
+        return (await insertAudit(company.pool, { ...place, featureId, action, createdAt })).id;
+      }),
+    );
+    const ids = async (query: Record<string, string>): Promise<(string | null)[]> =>
+      (await page('dev', { feature_id: featureId, ...query })).entries.map(({ audit_id: id }) => id);
+    expect(await ids({})).toStrictEqual([late, middle, early]);
+    expect(await ids({ action: 'deleted' })).toStrictEqual([middle]);
+    expect(await ids({ since: '2001-03-01T11:00:00Z' })).toStrictEqual([late, middle]);
+    expect(await ids({ until: '2001-03-01T11:00:00Z' })).toStrictEqual([early]);
+    expect(await ids({ since: '2001-03-01T10:30:00Z', until: '2001-03-01T11:30:00Z' })).toStrictEqual([
+      middle,
+    ]);
+  });
+});
+
+describe('the steps of requests in the history', () => {
+  /** By action, oldest first, and for the audit log its number. */
+  const toldOf = ({ entries }: Page): string[] =>
+    entries.map(({ action, audit_id: id }) => (id === null ? action : `${action} in the log`)).reverse();
+
+  beforeAll(async () => {
+    await company.guard(company.shop.environments.prod);
+  });
+
+  it('stand among the changes, each with who, when and why, under the id of its event', async () => {
+    const client = await V1Client.connect(company.server.wsUrl, { token: company.users.carol.token });
+    await client.caughtUp({
+      projectId: company.shop.projectId,
+      environmentId: company.shop.environments.prod,
+    });
+    const { featureId, changeId: first } = await requestChange(company, 'bob');
+    await decide(company, 'alice', first, 'reject');
+    const { changeId: second } = await requestChange(company, 'bob', { enabled: true }, featureId);
+    await decide(company, 'alice', second, 'approve');
+    const { changeId: third } = await requestChange(company, 'bob', { enabled: false }, featureId);
+    await decide(company, 'bob', third, 'cancel');
+    await client.message((message) => 'source' in message && message.action === 'cancelled');
+    await client.close();
+
+    const history = await page('prod', { feature_id: featureId });
+    const feature = {
+      entity: 'feature',
+      entity_id: featureId,
+      feature_id: featureId,
+      feature_name: 'A flag',
+    };
+    const step = { ...feature, source: 'pending', audit_id: null, request_id: null };
+    expect(history.entries.toReversed()).toMatchObject([
+      {
+        ...step,
+        action: 'pending',
+        pending_change_id: first,
+        username: 'bob',
+        reason: 'The launch is today',
+        diff: [{ field: 'enabled', old: false, new: true }],
+      },
+      {
+        ...step,
+        action: 'rejected',
+        pending_change_id: first,
+        username: 'alice',
+        reason: 'Not before Monday',
+        diff: [],
+      },
+      { ...step, action: 'pending', pending_change_id: second },
+      {
+        ...feature,
+        source: 'audit',
+        action: 'updated',
+        pending_change_id: null,
+        username: 'alice',
+        reason: null,
+      },
+      { ...step, action: 'approved', pending_change_id: second, username: 'alice', reason: null, diff: [] },
+      { ...step, action: 'pending', pending_change_id: third },
+      {
+        ...step,
+        action: 'cancelled',
+        pending_change_id: third,
+        username: null,
+        reason: null,
+        created_at: null,
+      },
+    ]);
+    const events = client.events.filter((event) => event.feature_id === featureId);
+    expect(history.entries.map(({ id }) => id).reverse()).toStrictEqual(events.map(({ id }) => id));
+    for (const [index, entry] of history.entries.toReversed().entries()) {
+      // The table keeps no time for a cancellation: its place is that of the request.
+      if (entry.action !== 'cancelled') expect(entry.created_at).toBe(events[index]?.timestamp);
+      if (entry.audit_id === null) expect(entry.requested_at).not.toBe(null);
+    }
+  });
+
+  it('come in pages of any size, each once, and can be asked for as all else can', async () => {
+    const { featureId, changeId } = await requestChange(company, 'bob');
+    await decide(company, 'alice', changeId, 'approve');
+    const { changeId: cancelled } = await requestChange(company, 'bob', { enabled: false }, featureId);
+    await decide(company, 'bob', cancelled, 'cancel');
+    const all = await page('prod', { feature_id: featureId });
+    expect(toldOf(all)).toStrictEqual(['pending', 'updated in the log', 'approved', 'pending', 'cancelled']);
+    for (const limit of ['1', '2', '3', '4']) {
+      const read: unknown[] = [];
+      let next: string | null = null;
+      do {
+        const before: Record<string, string> = next === null ? {} : { before: next };
+        const { entries, next: following }: Page = await page('prod', {
+          feature_id: featureId,
+          limit,
+          ...before,
+        });
+        read.push(...entries);
+        next = following;
+      } while (next !== null);
+      expect(read, `pages of ${limit}`).toStrictEqual(all.entries);
+    }
+    const told = async (query: Record<string, string>): Promise<string[]> =>
+      toldOf(await page('prod', { feature_id: featureId, ...query }));
+    expect(await told({ username: 'alice' })).toStrictEqual(['updated in the log', 'approved']);
+    expect(await told({ username: 'bob' })).toStrictEqual(['pending', 'pending']);
+    expect(await told({ action: 'cancelled' })).toStrictEqual(['cancelled']);
+    expect(await told({ entity: 'rule' })).toStrictEqual([]);
+    const decidedAt = all.entries[2]?.created_at ?? '';
+    expect(await told({ since: decidedAt })).toStrictEqual([
+      'updated in the log',
+      'approved',
+      'pending',
+      'cancelled',
+    ]);
+    expect(await told({ until: decidedAt })).toStrictEqual(['pending']);
+    // And nothing of it is in another environment.
+    expect(toldOf(await page('stage', { feature_id: featureId }))).toStrictEqual([]);
+  });
+
+  it('of several entities count once, and are found by the feature of a rule', async () => {
+    const { id: featureId } = await company.addFeature();
+    const [changeId, ruleId, scheduleId] = [randomUUID(), randomUUID(), randomUUID()];
+    const entities = [
+      { entity: 'feature_schedule', entity_id: scheduleId, action: 'delete' },
+      {
+        entity: 'rule',
+        entity_id: ruleId,
+        action: 'insert',
+        changes: { feature_id: { new: featureId } },
+      },
+    ];
+    const { projectId, environments } = company.shop;
+    const anHourAgo = new Date(Date.now() - 3_600_000).toISOString();
+    await company.pool.query(
+      `INSERT INTO pending_changes
+         (id, project_id, environment_id, requested_by, change, status, rejected_by, rejected_at, created_at)
+       VALUES ($1, $2, $3, 'dora', $4, 'rejected', 'alice', $5, $6)`,
+      // By a clock that is a minute behind the database's.
+      [
+        changeId,
+        projectId,
+        environments.prod,
+        JSON.stringify({ entities }),
+        new Date(Date.parse(anHourAgo) - 60_000).toISOString(),
+        anHourAgo,
+      ],
+    );
+    for (const { entity, entity_id: entityId } of entities) {
+      await company.pool.query(
+        'INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, $2, $3)',
+        [changeId, entity, entityId],
+      );
+    }
+    const newest = await page('prod', {
+      limit: '1',
+      until: new Date(Date.parse(anHourAgo) + 1).toISOString(),
+    });
+    expect(newest.entries).toMatchObject([
+      {
+        action: 'rejected',
+        entity: 'feature_schedule',
+        entity_id: scheduleId,
+        feature_id: null,
+        reason: null,
+      },
+      { action: 'rejected', entity: 'rule', entity_id: ruleId, feature_id: featureId },
+    ]);
+    expect((await page('prod', { feature_id: featureId })).entries).toMatchObject([
+      { action: 'rejected', entity: 'rule', username: 'alice' },
+      {
+        action: 'pending',
+        entity: 'rule',
+        username: 'dora',
+        diff: [{ field: 'feature_id', old: null, new: featureId }],
+      },
+    ]);
+    expect((await page('prod', { entity: 'feature_schedule' })).entries).toHaveLength(2);
   });
 });

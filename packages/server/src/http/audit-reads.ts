@@ -1,37 +1,56 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { isoUtc } from '../reader/statements.js';
-import { diffStates, type FieldDiff } from './diff.js';
+import { eventId } from '../wire/v1.js';
+import type { AuditPlace } from './audit-place.js';
+import { diffOfChanges, diffStates, type FieldDiff, isObject } from './diff.js';
 
 /** Which entries of a channel's history are wanted. */
 export interface AuditQuery {
-  /** Only those older than this entry's id; null for the newest. */
-  readonly before: string | null;
-  /** How many at the most. */
+  /** Only what is older than this; null for the newest. */
+  readonly before: AuditPlace | null;
+  /** How many at the most; one step of a request counts once, however many entities it touches. */
   readonly limit: number;
   readonly entity: string | null;
+  readonly action: string | null;
   readonly username: string | null;
   readonly featureId: string | null;
+  /** From this time on, RFC 3339. */
+  readonly since: string | null;
+  /** Before this time, RFC 3339. */
+  readonly until: string | null;
 }
 
-/** One entry of the history. */
+/** One entry of the history: an entry of the audit log, or one entity's part in a step of a request. */
 interface AuditEntry {
+  /** As the event has it in flagcast.v1. */
   readonly id: string;
-  readonly created_at: string;
-  /** `created`, `updated`, `deleted`, or what a host calls it. */
+  readonly source: 'audit' | 'pending';
+  /** The audit log's own number; null for a step of a request. */
+  readonly audit_id: string | null;
+  /** The request; null for an entry of the audit log. */
+  readonly pending_change_id: string | null;
+  /** Null where the database keeps no time for it: that of a cancellation. */
+  readonly created_at: string | null;
+  /** When it was asked for; null for an entry of the audit log. */
+  readonly requested_at: string | null;
+  /** `created`, `updated`, `deleted`, or what a host calls it; `pending`, `approved`, `rejected`, `cancelled`. */
   readonly action: string;
   readonly entity: string;
   readonly entity_id: string;
-  readonly feature_id: string;
+  readonly feature_id: string | null;
   /** As it is now; null where it is gone. */
   readonly feature_key: string | null;
   readonly feature_name: string | null;
-  /** Who did it: the user name, else the kind of actor. */
-  readonly username: string;
-  /** The same for all that one request changed. */
-  readonly request_id: string;
+  /** Who did it: the user name, else the kind of actor; null where the database does not tell. */
+  readonly username: string | null;
+  /** Why it was asked for, or rejected; else null. */
+  readonly reason: string | null;
+  /** The same for all that one request to the host changed; null for a step. */
+  readonly request_id: string | null;
   readonly old_value: unknown;
   readonly new_value: unknown;
+  /** What was changed; of a request what it asks for. */
   readonly diff: FieldDiff[];
 }
 
@@ -41,39 +60,179 @@ export interface AuditPage {
   readonly next: string | null;
 }
 
+/** A row of the answer; entity and entity_id are null for a request that names no entity. */
+interface Row extends Omit<AuditEntry, 'id' | 'source' | 'entity' | 'entity_id' | 'diff'> {
+  /** Its place in the history, as text; one for all entities of a step. */
+  readonly place: string;
+  readonly entity: string | null;
+  readonly entity_id: string | null;
+  /** The whole change, of a request. */
+  readonly change: unknown;
+}
+
+const auditAction = `CASE a.action WHEN 'create' THEN 'created' WHEN 'update' THEN 'updated' WHEN 'delete' THEN 'deleted'
+  ELSE a.action::text END`;
+const auditUsername = `coalesce(nullif(a.username, ''), a.actor)::text`;
+
+/** Outside of these no time can be written as RFC 3339 has it. */
+const firstTime = `'0001-01-01T00:00:00Z'::timestamptz`;
+const lastTime = `'9999-12-31T00:00:00Z'::timestamptz`;
+
 /**
- * A page of a channel's history, newest first. Pages follow each other by id, so that what is
- * written meanwhile shifts none of them.
+ * Both lists are read newest first, each up to a page. That of the audit log comes from an index. The
+ * requests have one for when they were asked for, none for when they were decided; but where the log fills
+ * the page nothing older than its last entry is needed, so that few of them are sorted, and only those on the
+ * page have their entities looked up (OFFSET keeps the planner from doing that for all of them at once).
+ *
+ * At one moment: the audit log's entries before the steps of requests, a request before its decision, as the
+ * events come. A decision whose time is not kept stands right after its request.
+ *
+ * $1 project, $2 environment, $3 limit, $4 to $7 where to go on: time, rank, audit id, request; $8 entity,
+ * $9 action, $10 user name, $11 feature, $12 since, $13 until.
+ */
+const auditStatement = `
+WITH audit AS MATERIALIZED (
+  SELECT a.created_at AS at, 0 AS rank, a.id AS audit_id, NULL::uuid AS change_id, NULL::text AS action
+  FROM public.audit_log a
+  WHERE a.project_id = $1::uuid AND a.environment_id = $2::bigint
+    AND a.created_at <= coalesce($4::timestamptz, ${lastTime})
+    AND a.created_at < coalesce($13::timestamptz, ${lastTime})
+    AND a.created_at >= coalesce($12::timestamptz, ${firstTime})
+    AND ($4::timestamptz IS NULL OR a.created_at < $4::timestamptz OR $5::int > 0 OR a.id < $6::bigint)
+    AND ($8::text IS NULL OR a.entity = $8::text)
+    AND ($9::text IS NULL OR ${auditAction} = $9::text)
+    AND ($10::text IS NULL OR ${auditUsername} = $10::text)
+    AND ($11::uuid IS NULL OR a.feature_id = $11::uuid)
+  ORDER BY a.created_at DESC, a.id DESC
+  LIMIT $3::int
+), about AS MATERIALIZED (
+  SELECT v.pending_change_id AS id
+  FROM flagcast.v_realtime_events v
+  WHERE ($8::text IS NOT NULL OR $11::uuid IS NOT NULL)
+    AND v.source = 'pending' AND v.action = 'pending'
+    AND v.project_id = $1::uuid AND v.environment_id = $2::bigint
+    AND ($8::text IS NULL OR v.entity = $8::text)
+    AND ($11::uuid IS NULL OR v.feature_id = $11::uuid)
+), steps AS (
+  SELECT s.at, s.rank, NULL::bigint AS audit_id, s.change_id, s.action
+  FROM (
+    SELECT c.id AS change_id, c.project_id, c.environment_id, 1 AS rank, 'pending' AS action,
+      c.created_at AS at, c.requested_by AS username
+    FROM public.pending_changes c
+    UNION ALL
+    SELECT c.id, c.project_id, c.environment_id, 2, c.status::text,
+      greatest(c.created_at, CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at END),
+      CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END
+    FROM public.pending_changes c
+    WHERE c.status <> 'pending'
+  ) s
+  WHERE s.project_id = $1::uuid AND s.environment_id = $2::bigint
+    AND s.at <= coalesce($4::timestamptz, ${lastTime})
+    AND s.at < coalesce($13::timestamptz, ${lastTime})
+    AND s.at >= coalesce($12::timestamptz, ${firstTime})
+    AND s.at >= (SELECT CASE WHEN count(*) = $3::int THEN min(audit.at) ELSE ${firstTime} END FROM audit)
+    AND ($4::timestamptz IS NULL OR s.at < $4::timestamptz OR s.rank < $5::int
+      OR (s.rank = $5::int AND s.change_id < $7::uuid))
+    AND ($9::text IS NULL OR s.action = $9::text)
+    AND ($10::text IS NULL OR s.username = $10::text)
+    AND (($8::text IS NULL AND $11::uuid IS NULL) OR s.change_id IN (SELECT about.id FROM about))
+  ORDER BY s.at DESC, s.rank DESC, s.change_id DESC
+  LIMIT $3::int
+), page AS (
+  SELECT * FROM audit UNION ALL SELECT * FROM steps
+  ORDER BY at DESC, rank DESC, audit_id DESC, change_id DESC
+  LIMIT $3::int
+)
+SELECT
+  concat_ws('_', ${isoUtc('page.at')}, page.rank, page.audit_id, page.change_id) AS place,
+  page.audit_id::text AS audit_id,
+  page.change_id AS pending_change_id,
+  CASE WHEN page.rank < 2 OR (c.status = 'approved' AND c.approved_at IS NOT NULL)
+      OR (c.status = 'rejected' AND c.rejected_at IS NOT NULL)
+    THEN ${isoUtc('page.at')} END AS created_at,
+  ${isoUtc('c.created_at')} AS requested_at,
+  coalesce(page.action, ${auditAction}) AS action,
+  coalesce(a.entity::text, v.entity) AS entity,
+  coalesce(a.entity_id, a.feature_id, v.entity_id) AS entity_id,
+  coalesce(a.feature_id, v.feature_id) AS feature_id,
+  f.key::text AS feature_key,
+  f.name::text AS feature_name,
+  CASE WHEN page.rank = 0 THEN ${auditUsername} WHEN page.rank = 1 THEN c.requested_by
+    WHEN c.status = 'approved' THEN c.approved_by WHEN c.status = 'rejected' THEN c.rejected_by END AS username,
+  CASE WHEN page.rank = 1 THEN c.change #>> '{meta,reason}'
+    WHEN page.rank = 2 AND c.status = 'rejected' THEN c.rejection_reason END AS reason,
+  a.request_id,
+  a.old_value,
+  a.new_value,
+  CASE WHEN page.rank = 1 THEN c.change END AS change
+FROM page
+LEFT JOIN public.audit_log a ON a.id = page.audit_id
+LEFT JOIN public.pending_changes c ON c.id = page.change_id
+LEFT JOIN LATERAL (
+  SELECT e.entity, e.entity_id, e.feature_id
+  FROM flagcast.v_realtime_events e
+  WHERE e.pending_change_id = page.change_id AND e.source = 'pending' AND e.action = 'pending'
+    AND ($8::text IS NULL OR e.entity = $8::text)
+    AND ($11::uuid IS NULL OR e.feature_id = $11::uuid)
+  OFFSET 0
+) v ON true
+LEFT JOIN public.features f ON f.id = coalesce(a.feature_id, v.feature_id)
+ORDER BY page.at DESC, page.rank DESC, page.audit_id DESC, page.change_id DESC, v.entity, v.entity_id`;
+
+/**
+ * A page of a channel's history, newest first: the audit log, and the steps of the requests for changes.
+ * Pages follow each other by time and id, so that what is written meanwhile shifts none of them.
  */
 export async function readAudit(pool: Pool, channel: Channel, query: AuditQuery): Promise<AuditPage> {
-  const { rows } = await pool.query<Omit<AuditEntry, 'diff'>>(
-    `SELECT a.id::text AS id, ${isoUtc('a.created_at')} AS created_at,
-       CASE a.action WHEN 'create' THEN 'created' WHEN 'update' THEN 'updated' WHEN 'delete' THEN 'deleted'
-         ELSE a.action::text END AS action,
-       a.entity::text AS entity, coalesce(a.entity_id, a.feature_id) AS entity_id, a.feature_id,
-       f.key::text AS feature_key, f.name::text AS feature_name,
-       coalesce(nullif(a.username, ''), a.actor)::text AS username, a.request_id, a.old_value, a.new_value
-     FROM public.audit_log a
-     LEFT JOIN public.features f ON f.id = a.feature_id
-     WHERE a.project_id = $1::uuid AND a.environment_id = $2::bigint
-       AND ($3::bigint IS NULL OR a.id < $3::bigint)
-       AND ($4::text IS NULL OR a.entity = $4::text)
-       AND ($5::text IS NULL OR coalesce(nullif(a.username, ''), a.actor) = $5::text)
-       AND ($6::uuid IS NULL OR a.feature_id = $6::uuid)
-     ORDER BY a.id DESC
-     LIMIT $7::int`,
-    [
-      channel.projectId,
-      channel.environmentId,
-      query.before,
-      query.entity,
-      query.username,
-      query.featureId,
-      query.limit + 1,
-    ],
-  );
-  const entries = rows
-    .slice(0, query.limit)
-    .map((row) => ({ ...row, diff: diffStates(row.old_value, row.new_value) }));
-  return { entries, next: rows.length > query.limit ? (entries.at(-1)?.id ?? null) : null };
+  const { rows } = await pool.query<Row>(auditStatement, [
+    channel.projectId,
+    channel.environmentId,
+    query.limit + 1,
+    query.before?.at ?? null,
+    query.before?.rank ?? null,
+    query.before?.auditId ?? null,
+    query.before?.changeId ?? null,
+    query.entity,
+    query.action,
+    query.username,
+    query.featureId,
+    query.since,
+    query.until,
+  ]);
+  const moments = new Map<string, AuditEntry[]>();
+  for (const { place, ...row } of rows)
+    moments.set(place, [...(moments.get(place) ?? []), ...toEntries(row)]);
+  const shown = [...moments].slice(0, query.limit);
+  return {
+    entries: shown.flatMap(([, entries]) => entries),
+    next: moments.size > query.limit ? (shown.at(-1)?.[0] ?? null) : null,
+  };
+}
+
+function toEntries({ change, ...row }: Omit<Row, 'place'>): AuditEntry[] {
+  const { entity, entity_id: entityId, audit_id: auditId, pending_change_id: pendingChangeId, action } = row;
+  if (entity === null || entityId === null) return [];
+  const source = pendingChangeId === null ? 'audit' : 'pending';
+  return [
+    {
+      id: eventId({ source, eventId: auditId ?? pendingChangeId ?? '', entity, entityId, action }),
+      source,
+      ...row,
+      entity,
+      entity_id: entityId,
+      diff:
+        source === 'audit'
+          ? diffStates(row.old_value, row.new_value)
+          : diffOfChanges(changesOf(change, entity, entityId)),
+    },
+  ];
+}
+
+/** What a request asks for one of its entities. */
+function changesOf(change: unknown, entity: string, entityId: string): unknown {
+  const asked: readonly unknown[] =
+    isObject(change) && Array.isArray(change['entities']) ? change['entities'] : [];
+  return asked.filter(isObject).find((each) => each['entity'] === entity && each['entity_id'] === entityId)?.[
+    'changes'
+  ];
 }

@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { channelFromQuery } from '../door/door.js';
+import { parseAuditPlace } from './audit-place.js';
 import { readAudit } from './audit-reads.js';
 import { bearerSecurity, commonRefusals, jsonAnswer, missingRefusal, queryOf } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
@@ -12,7 +13,8 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext)
       method: 'get',
       path: '/api/audit',
       operationId: 'listAudit',
-      summary: 'The history of an environment, newest first, a page at a time',
+      summary:
+        'The history of an environment, newest first, a page at a time: the audit log, and the steps of requests for changes',
       security: bearerSecurity,
       middleware: admit,
       parameters: [...channelParameters],
@@ -37,13 +39,16 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext)
     async (request) => {
       const wanted = channelFromQuery(queryOf(request));
       const channel = await door.openChannel(request.get('visitor'), wanted);
-      const { before, limit, entity, username, feature_id: featureId } = request.req.valid('query');
+      const query = request.req.valid('query');
       const page = await readAudit(pool, channel, {
-        before: before ?? null,
-        limit,
-        entity: entity ?? null,
-        username: username ?? null,
-        featureId: featureId ?? null,
+        before: query.before === undefined ? null : parseAuditPlace(query.before),
+        limit: query.limit,
+        entity: query.entity ?? null,
+        action: query.action ?? null,
+        username: query.username ?? null,
+        featureId: query.feature_id ?? null,
+        since: query.since ?? null,
+        until: query.until ?? null,
       });
       return request.json(page, 200);
     },

@@ -1,12 +1,12 @@
 import { guaranteeReasons } from '@flagcast/protocol';
 import { z } from '@hono/zod-openapi';
 import { featureFields, reasonField, textField } from '../changes/feature-fields.js';
+import { parseAuditPlace } from './audit-place.js';
 
 /** How long the parts of a sign-in may be: a user name as its column holds it, a password that is hashed in reasonable time. */
 const maxUsername = 255;
 const maxPassword = 1_024;
 const maxPage = 200;
-const maxBigint = 2n ** 63n - 1n;
 
 const id = z.string().openapi({ format: 'uuid' });
 const opaqueId = z.string().openapi({ description: 'As the database spells it: any text' });
@@ -114,19 +114,39 @@ export const decidedSchema = errorSchema
 
 export const auditEntrySchema = z
   .object({
-    id: number,
-    created_at: time,
-    action: z.string(),
+    id: z.string().openapi({ description: 'As the event has it in flagcast.v1' }),
+    source: z.enum(['audit', 'pending']).openapi({
+      description: 'audit: an entry of the audit log; pending: a step of a request for a change',
+    }),
+    audit_id: number.nullable().openapi({ description: "The audit log's own number; null for a step" }),
+    pending_change_id: id.nullable().openapi({ description: 'The request; null for an entry of the log' }),
+    created_at: time.nullable().openapi({
+      description:
+        'Null where the database keeps no time for it, that of a cancellation: such a step stands right after its request',
+    }),
+    requested_at: time
+      .nullable()
+      .openapi({ description: 'When the change was asked for; null for an entry of the log' }),
+    action: z.string().openapi({
+      description:
+        'created, updated, deleted, or what a host calls it; pending, approved, rejected, cancelled',
+    }),
     entity: z.string(),
     entity_id: id,
-    feature_id: id,
+    feature_id: id.nullable(),
     feature_key: z.string().nullable(),
     feature_name: z.string().nullable(),
-    username: z.string(),
-    request_id: id,
+    username: z
+      .string()
+      .nullable()
+      .openapi({ description: 'Who did it; null where the database does not tell, as with a cancellation' }),
+    reason: z.string().nullable().openapi({ description: 'Why it was asked for, or rejected' }),
+    request_id: id
+      .nullable()
+      .openapi({ description: 'The same for all that one write changed; null for a step' }),
     old_value: anything,
     new_value: anything,
-    diff: z.array(diffSchema),
+    diff: z.array(diffSchema).openapi({ description: 'What was changed; of a request what it asks for' }),
   })
   .openapi('AuditEntry');
 
@@ -236,10 +256,14 @@ export const createBody = z
 
 export const rejectBody = z.strictObject({ reason: reasonField }).openapi('Rejection');
 
+const utcTime = z.iso
+  .datetime({ error: 'must be a time in UTC, such as 2026-01-31T12:00:00Z' })
+  .refine((text) => !text.startsWith('0000'), 'must be in the year 1 or later');
+
 export const auditQuery = z.object({
   before: z
     .string({ error: 'must be given once' })
-    .refine((text) => /^\d{1,19}$/.test(text) && BigInt(text) <= maxBigint, 'must be what next said')
+    .refine((text) => parseAuditPlace(text) !== null, 'must be what next said')
     .optional(),
   limit: z
     .string({ error: 'must be given once' })
@@ -249,10 +273,18 @@ export const auditQuery = z.object({
     )
     .transform(Number)
     .default(50)
-    .openapi({ type: 'integer', minimum: 1, maximum: maxPage }),
+    .openapi({
+      type: 'integer',
+      minimum: 1,
+      maximum: maxPage,
+      description: 'How many entries at the most; those of one step of a request count as one',
+    }),
   entity: textField(1, 50).optional(),
+  action: textField(1, 50).optional(),
   username: textField(1, maxUsername).optional(),
   feature_id: z.guid({ error: 'must be a uuid' }).optional(),
+  since: utcTime.optional().openapi({ format: 'date-time', description: 'Only what happened then or later' }),
+  until: utcTime.optional().openapi({ format: 'date-time', description: 'Only what happened before' }),
 });
 
 /** The channel of a request, as `channelFromQuery` reads it; described here, checked there. */

@@ -30,7 +30,7 @@ function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): str
  * Names the event: 128 bits of its identity in the view, so that it is the same wherever and however
  * often the row is read. A row that a later write touches again keeps its name.
  */
-function eventId(event: FlagEvent): string {
+export function eventId(event: Parameters<typeof identityOf>[0]): string {
   return hash('sha256', identityOf(event), 'base64url').slice(0, 22);
 }
 
