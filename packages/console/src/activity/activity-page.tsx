@@ -1,23 +1,23 @@
-import type { EventMessage } from '@flagcast/client';
 import { Alert, Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
-import { lazy, Suspense, useMemo, useState } from 'react';
-import { useActivity, useFeatures } from '@flagcast/client/react';
+import { lazy, Suspense, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import { useEventCount, useHeld } from '../features/use-held.js';
 import { FaultBoundary } from '../shell/fault-boundary.js';
 import { SearchIcon } from '../shell/icons.js';
 import { describeError } from '../shell/messages.js';
 import { PageTitle } from '../shell/page-title.js';
+import { parts } from '../shell/parts.js';
 import { usePlace } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
-import { type HistoryItem, HistoryList } from './history-list.js';
+import { HistoryList } from './history-list.js';
 import { MoreBelow } from './more-below.js';
 import { PauseButton } from './pause-button.js';
 import { useRecentEvents } from './recent-events.js';
-import { type HistoryFilter, useHistory } from './use-history.js';
+import type { HistoryFilter } from './use-history.js';
+import { type HistoryItem, useTimeline } from './use-timeline.js';
 
-const ActivityChart = lazy(async () => await import('./activity-chart.js'));
+const ActivityChart = lazy(parts.activityChart);
 /** Title and picture, in pixels: nothing jumps when it comes. */
 const chartHeight = 134;
 
@@ -38,14 +38,9 @@ export default function ActivityPage() {
     ...(entity === null ? {} : { entity }),
     ...(username === '' ? {} : { username }),
   };
-  const history = useHistory(filter);
-  const approvals = useApprovalSteps(entity, username);
-  const items = useMemo(() => {
-    const all: HistoryItem[] = [...approvals, ...history.entries];
-    return all.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
-  }, [approvals, history.entries]);
+  const { items, ...history } = useTimeline(filter);
   const times = useRecentEvents();
-  const shownTimes = useHeld(times, paused && times !== undefined, channel.env);
+  const shownTimes = useHeld(times, paused && Array.isArray(times), channel.env);
   const people = usePeople(items);
   const held = useHeld(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
   return (
@@ -58,17 +53,19 @@ export default function ActivityPage() {
         </div>
         <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
       </div>
-      <Paper withBorder p="md">
-        <FaultBoundary place="chart" fallback={null}>
-          <Suspense fallback={<Skeleton height={chartHeight} />}>
-            {shownTimes === undefined ? (
-              <Skeleton height={chartHeight} />
-            ) : (
-              <ActivityChart times={shownTimes} />
-            )}
-          </Suspense>
-        </FaultBoundary>
-      </Paper>
+      {shownTimes !== null && (
+        <Paper withBorder p="md">
+          <FaultBoundary place="chart" fallback={null}>
+            <Suspense fallback={<Skeleton height={chartHeight} />}>
+              {shownTimes === undefined ? (
+                <Skeleton height={chartHeight} />
+              ) : (
+                <ActivityChart times={shownTimes} />
+              )}
+            </Suspense>
+          </FaultBoundary>
+        </Paper>
+      )}
       <Group gap="sm" className="fc-toolbar">
         <Select
           size="sm"
@@ -103,13 +100,25 @@ export default function ActivityPage() {
         </Alert>
       )}
       <Paper withBorder p="md">
-        {held.length === 0 && !history.loading && (
+        {history.liveOnly && (
+          <Text size="sm" c="dimmed" mb="sm">
+            {t.liveOnly.sincePage}
+          </Text>
+        )}
+        {held.length === 0 && !history.loading && history.error === null && (
           <Text c="dimmed" ta="center" mt="sm">
             {entity === null && username === '' ? t.activity.nothing : t.activity.nothingFits}
           </Text>
         )}
         <HistoryList entries={held} withFeature />
-        <MoreBelow hasMore={history.hasMore} loading={history.loading} loadMore={history.loadMore} />
+        {!history.liveOnly && (
+          <MoreBelow
+            hasMore={history.hasMore}
+            loading={history.loading}
+            failed={history.error !== null}
+            loadMore={history.loadMore}
+          />
+        )}
       </Paper>
     </Stack>
   );
@@ -124,26 +133,4 @@ function usePeople(items: readonly HistoryItem[]): string[] {
   );
   if (fresh.size > 0) setPeople([...people, ...fresh].sort());
   return [...people];
-}
-
-/** The steps of approvals since the page was opened: the audit log does not keep them. */
-function useApprovalSteps(entity: string | null, username: string): readonly HistoryItem[] {
-  const activity = useActivity();
-  const features = useFeatures();
-  return useMemo(() => {
-    const fits = (event: EventMessage): boolean =>
-      event.source === 'pending' &&
-      (entity === null || event.entity === entity) &&
-      (username === '' || event.actor === username);
-    return activity.filter(fits).map((event) => ({
-      id: event.id,
-      created_at: event.timestamp,
-      action: event.action,
-      entity: event.entity,
-      feature_id: event.feature_id,
-      feature_name: features.get(event.feature_id ?? '')?.name ?? null,
-      username: event.actor,
-      diff: [],
-    }));
-  }, [activity, features, entity, username]);
 }

@@ -1,23 +1,12 @@
 import { Avatar, Badge, Text } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
-import type { FieldDiff } from '../api/types.js';
 import { DiffList } from '../feature/diff-list.js';
 import { Ago, useNowMs } from '../shell/ago.js';
 import { placePath, usePlace } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
-
-/** What a line of the history is made of: an entry of the audit log, or a step of an approval. */
-export interface HistoryItem {
-  readonly id: string;
-  readonly created_at: string;
-  readonly action: string;
-  readonly entity: string;
-  readonly feature_id: string | null;
-  readonly feature_name: string | null;
-  readonly username: string | null;
-  readonly diff: readonly FieldDiff[];
-}
+import { placeOf } from './use-history.js';
+import type { HistoryItem } from './use-timeline.js';
 
 interface HistoryListProps {
   readonly entries: readonly HistoryItem[];
@@ -31,7 +20,7 @@ export function HistoryList({ entries, withFeature }: HistoryListProps) {
   const nowMs = useNowMs();
   const days = new Map<string, HistoryItem[]>();
   for (const entry of entries) {
-    const day = format.day(Date.parse(entry.created_at), nowMs);
+    const day = format.day(Date.parse(placeOf(entry)), nowMs);
     const ofDay = days.get(day);
     if (ofDay === undefined) days.set(day, [entry]);
     else ofDay.push(entry);
@@ -68,13 +57,14 @@ const HistoryLine = memo(function HistoryLine({ entry, withFeature }: HistoryLin
   const { t, format } = useTexts();
   const { project, environment } = usePlace();
   const { action, entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
+  const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.somebody);
   const actions: Readonly<Record<string, string>> = t.actions;
   const entities: Readonly<Record<string, string>> = t.entities;
   return (
     <li className="fc-entry" data-action={action}>
       <Avatar name={username ?? '?'} color="initials" size={30} aria-hidden="true" />
       <Text size="sm" component="div" className="fc-entry-title">
-        <strong>{username ?? t.activity.system}</strong>
+        <strong>{who}</strong>
         <Badge variant="light" color={colors[action] ?? 'blue'} tt="none" size="md" mx={6}>
           {actions[action] ?? action} · {entities[entity] ?? entity}
         </Badge>
@@ -83,8 +73,15 @@ const HistoryLine = memo(function HistoryLine({ entry, withFeature }: HistoryLin
         )}
       </Text>
       <Text size="xs" c="dimmed" component="span" className="fc-entry-time">
-        {format.time(Date.parse(at))} · <Ago at={at} />
+        {at === null ? (
+          t.activity.timeUnknown
+        ) : (
+          <>
+            {format.time(Date.parse(at))} · <Ago at={at} />
+          </>
+        )}
       </Text>
+      {entry.reason !== null && <blockquote className="fc-reason">{entry.reason}</blockquote>}
       <DiffList diff={entry.diff} />
     </li>
   );

@@ -5,16 +5,18 @@ import { useTexts } from '../texts/texts.js';
 interface MoreBelowProps {
   readonly hasMore: boolean;
   readonly loading: boolean;
+  /** What is older could not be read: then it is read again only when somebody asks. */
+  readonly failed: boolean;
   readonly loadMore: () => void;
 }
 
 /** Loads what is older when the end of the list comes near; a button for who does not scroll. */
-export function MoreBelow({ hasMore, loading, loadMore }: MoreBelowProps) {
+export function MoreBelow({ hasMore, loading, failed, loadMore }: MoreBelowProps) {
   const { t } = useTexts();
   const place = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const element = place.current;
-    if (element === null || !hasMore || loading) return;
+    if (element === null || !hasMore || loading || failed) return;
     const observer = new IntersectionObserver(
       ([entry]) => {
         if (entry?.isIntersecting === true) loadMore();
@@ -23,7 +25,7 @@ export function MoreBelow({ hasMore, loading, loadMore }: MoreBelowProps) {
     );
     observer.observe(element);
     return () => observer.disconnect();
-  }, [hasMore, loading, loadMore]);
+  }, [hasMore, loading, failed, loadMore]);
   return (
     <Group ref={place} justify="center" mt="sm" mih={40}>
       {loading ? (
@@ -33,9 +35,11 @@ export function MoreBelow({ hasMore, loading, loadMore }: MoreBelowProps) {
           {t.activity.older}
         </Button>
       ) : (
-        <Text size="xs" c="dimmed">
-          {t.activity.beginning}
-        </Text>
+        !failed && (
+          <Text size="xs" c="dimmed">
+            {t.activity.beginning}
+          </Text>
+        )
       )}
     </Group>
   );

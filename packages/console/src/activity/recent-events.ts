@@ -14,26 +14,28 @@ const mostPages = 5;
 /** How often what has come is counted anew: a burst costs a few renderings. */
 const countEveryMs = 500;
 
-/** When the events of the last half hour were, in milliseconds since the epoch, in no order; undefined while that is read. */
-export function useRecentEvents(): readonly number[] | undefined {
+/** When the events of the last half hour were, in milliseconds since the epoch, in no order; undefined while that is read, null where it cannot be. */
+export function useRecentEvents(): readonly number[] | null | undefined {
   const api = useApi();
   const { project, environment } = usePlace();
   const { channel } = useLiveChannel();
-  const { data: recorded, refetch } = useQuery({
+  const { data, isError, refetch } = useQuery({
     queryKey: ['recent-events', project.id, environment.key],
     queryFn: async () => {
       const times: number[] = [];
+      const since = new Date(Date.now() - spanMs).toISOString();
       let before: string | null = null;
       for (let page = 0; page < mostPages; page += 1) {
         const query: URLSearchParams = new URLSearchParams({
           project_id: project.id,
           env: environment.key,
           limit: String(pageSize),
+          since,
           ...(before === null ? {} : { before }),
         });
         const { entries, next }: AuditPage = await api.get<AuditPage>(`/api/audit?${query.toString()}`);
-        times.push(...entries.map(({ created_at: at }) => Date.parse(at)));
-        if (next === null || (times.at(-1) ?? 0) < Date.now() - spanMs) break;
+        times.push(...entries.flatMap(({ created_at: at }) => (at === null ? [] : Date.parse(at))));
+        if (next === null) break;
         before = next;
       }
       return times;
@@ -41,6 +43,7 @@ export function useRecentEvents(): readonly number[] | undefined {
     gcTime: 0,
   });
 
+  const recorded = data ?? (isError ? null : undefined);
   const [live, setLive] = useState<readonly number[]>([]);
   const come = useRef<number[]>([]);
   useEffect(() => {
@@ -70,7 +73,7 @@ export function useRecentEvents(): readonly number[] | undefined {
   }, [channel, refetch]);
 
   return useMemo(() => {
-    if (recorded === undefined) return undefined;
+    if (recorded === undefined || recorded === null) return recorded;
     const newestMs = recorded.reduce((most, atMs) => Math.max(most, atMs), 0);
     return [...recorded, ...live.filter((atMs) => atMs > newestMs)];
   }, [recorded, live]);

@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'react';
+import { isNotAvailable } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
 import type { AuditEntry, AuditPage } from '../api/types.js';
 import { usePlace } from '../shell/place.js';
@@ -32,7 +33,12 @@ const pageSize = 50;
 const pauseBetweenMs = 400;
 const nothing: Loaded = { entries: [], next: undefined };
 
-/** The audit log of this environment: kept up to date at its new end, read on demand at its old one. */
+/** Where an entry stands in the history: a step whose time is not kept stands by its request. */
+export function placeOf(entry: Pick<AuditEntry, 'created_at' | 'requested_at'>): string {
+  return entry.created_at ?? entry.requested_at ?? '';
+}
+
+/** The history of this environment: kept up to date at its new end, read on demand at its old one. */
 export function useHistory(filter: HistoryFilter): History {
   const api = useApi();
   const { project, environment } = usePlace();
@@ -49,9 +55,11 @@ export function useHistory(filter: HistoryFilter): History {
     ...filter,
   }).toString();
 
-  const read = useCallback(
+  const readPage = useCallback(
     async (before: string | null) =>
-      await api.get<AuditPage>(`/api/audit?${wanted}${before === null ? '' : `&before=${before}`}`),
+      await api.get<AuditPage>(
+        `/api/audit?${wanted}${before === null ? '' : `&before=${encodeURIComponent(before)}`}`,
+      ),
     [api, wanted],
   );
 
@@ -59,40 +67,61 @@ export function useHistory(filter: HistoryFilter): History {
     let over = false;
     let running = false;
     let again = false;
+    /** When the oldest of the events was that have come since the last reading: of a long transaction it is not the newest. */
+    let cameFrom: string | null = null;
     const show = (next: Loaded): void => {
       latest.current = next;
       setLoaded(next);
     };
-    /** Reads from the newest entry down to what is known. */
+    /** Reads from the newest entry down to what is known, and down to the events that have come. */
     const catchUp = async (): Promise<void> => {
-      const known = latest.current.entries[0]?.id;
-      const fresh: AuditEntry[] = [];
-      let page = await read(null);
+      const known = new Map(latest.current.entries.map((entry) => [entry.id, entry]));
+      const oldestId = latest.current.entries.at(-1)?.id;
+      const from = cameFrom;
+      cameFrom = null;
+      const read: AuditEntry[] = [];
+      let page = await readPage(null);
       for (;;) {
-        const unknown = page.entries.filter(({ id }) => known === undefined || BigInt(id) > BigInt(known));
-        fresh.push(...unknown);
-        if (known === undefined || page.next === null || unknown.length < page.entries.length) break;
-        page = await read(page.next);
+        const { entries, next } = page;
+        read.push(...entries);
+        const isKnown = entries.some(({ id }) => known.has(id));
+        const isPast =
+          from === null || entries.some((entry) => placeOf(entry) < from || entry.id === oldestId);
+        if (known.size === 0 || next === null || (isKnown && isPast)) break;
+        page = await readPage(next);
       }
       if (over) return;
+      // What is older than the oldest is still to be read, from where it is.
+      const end = read.findIndex(({ id }) => id === oldestId);
+      const newer = end === -1 ? read : read.slice(0, end + 1);
+      if (known.size > 0 && newer.every(({ id }) => known.has(id))) return;
+      const newerIds = new Set(newer.map(({ id }) => id));
       const { entries, next } = latest.current;
-      if (fresh.length > 0 || next === undefined) {
-        show({ entries: [...fresh, ...entries], next: next === undefined ? page.next : next });
-      }
+      show({
+        entries: [
+          // What is known stays the same object: its line is not drawn again.
+          ...newer.map((entry) => known.get(entry.id) ?? entry),
+          ...entries.filter(({ id }) => !newerIds.has(id)),
+        ],
+        next: known.size === 0 ? page.next : next,
+      });
     };
     const run = async (): Promise<void> => {
       again = running;
       if (running) return;
       running = true;
+      let problem: unknown = null;
       try {
         await catchUp();
-        if (!over) setError(null);
       } catch (caught) {
-        if (!over) setError(caught);
+        problem = caught;
       }
       if (over) return;
+      setError(problem);
       // Older ones may be on their way as well.
       if (!busy.current) setLoading(false);
+      // Such a database will not have it the next time either.
+      if (isNotAvailable(problem)) return;
       setTimeout(() => {
         running = false;
         if (again && !over) void run();
@@ -102,8 +131,9 @@ export function useHistory(filter: HistoryFilter): History {
     setLoading(true);
     busy.current = false;
     void run();
-    const stopEvents = channel.onEvent(({ source }) => {
-      if (source === 'audit') void run();
+    const stopEvents = channel.onEvent(({ timestamp }) => {
+      if (cameFrom === null || timestamp < cameFrom) cameFrom = timestamp;
+      void run();
     });
     let state = channel.getState().status.state;
     // After a gap there may be entries that came as a snapshot, not as events.
@@ -117,14 +147,14 @@ export function useHistory(filter: HistoryFilter): History {
       stopEvents();
       stopStates();
     };
-  }, [channel, read]);
+  }, [channel, readPage]);
 
   const loadMore = useCallback(() => {
     const { next } = latest.current;
     if (busy.current || next === null || next === undefined) return;
     busy.current = true;
     setLoading(true);
-    read(next)
+    readPage(next)
       .then((page) => {
         // Another filter has begun anew meanwhile.
         if (latest.current.next !== next) return;
@@ -137,7 +167,7 @@ export function useHistory(filter: HistoryFilter): History {
         busy.current = false;
         setLoading(false);
       });
-  }, [read]);
+  }, [readPage]);
 
   return {
     entries: loaded.entries,

@@ -19,6 +19,11 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether the server says that its database does not have what was asked for, and never will. */
+export function isNotAvailable(error: unknown): boolean {
+  return error instanceof ApiError && error.code === 'not_available';
+}
+
 export interface Api {
   /** Resolves with the answer's status and body. Rejects with an ApiError. */
   // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- what an address answers is the server's word: the caller names it

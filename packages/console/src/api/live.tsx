@@ -1,5 +1,5 @@
 import { type Channel, type Client, createClient } from '@flagcast/client';
-import { FlagcastProvider } from '@flagcast/client/react';
+import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
 import { createContext, type ReactNode, use, useEffect, useState } from 'react';
 import { useGround } from '../sign-in/session-context.js';
 import { type LineView, watchLine } from '../freshness/line-watch.js';
@@ -36,6 +36,14 @@ export function useLive(): Live {
   const live = use(LiveContext);
   if (live === null) throw new Error('there is no LiveClient');
   return live;
+}
+
+/** Whether the server can read no flags of this database, so that there are events alone; false until it has said so. */
+export function useLiveOnly(): boolean {
+  const { lineView } = useLive();
+  // The server says so before the line is live.
+  useConnectionStatus();
+  return lineView().hello?.hasState === false;
 }
 
 /** The environment on the screen, and what is remembered of its events. */

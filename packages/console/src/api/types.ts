@@ -7,7 +7,12 @@ export interface SignInMode {
   readonly demo_people: readonly { readonly username: string; readonly about: string }[];
   /** Names the server process. */
   readonly server: string;
-  readonly guarantee: 'exact' | 'overlap';
+  /** Null while the server has not read its database yet. */
+  readonly guarantee: 'exact' | 'overlap' | null;
+  /** Why this one holds; older servers do not say. */
+  readonly guarantee_reason?: string | null;
+  /** With `overlap`: for how long a transaction may be open, in milliseconds. */
+  readonly overlap_ms?: number | null;
 }
 
 export interface SignedIn {
@@ -49,18 +54,27 @@ export interface FieldDiff {
   readonly new: FieldValue;
 }
 
+/** An entry of the audit log, or one entity's part in a step of a request. */
 export interface AuditEntry {
+  /** As the event has it. */
   readonly id: string;
-  readonly created_at: string;
-  /** `created`, `updated`, `deleted`, or what a host calls it. */
+  readonly source: 'audit' | 'pending';
+  /** RFC 3339; null where the database keeps no time for it: that of a cancellation. */
+  readonly created_at: string | null;
+  /** RFC 3339: when it was asked for; null in the audit log. */
+  readonly requested_at: string | null;
+  /** `created`, `updated`, `deleted`, or what a host calls it; `pending`, `approved`, `rejected`, `cancelled`. */
   readonly action: string;
   readonly entity: string;
   readonly entity_id: string;
-  readonly feature_id: string;
+  readonly feature_id: string | null;
   /** As it is now; null where the feature is gone. */
   readonly feature_key: string | null;
   readonly feature_name: string | null;
-  readonly username: string;
+  /** Null where the database does not tell. */
+  readonly username: string | null;
+  /** Why it was asked for, or rejected. */
+  readonly reason: string | null;
   readonly diff: readonly FieldDiff[];
 }
 

@@ -1,8 +1,10 @@
 import { Alert, Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
 import { useState } from 'react';
+import { isNotAvailable } from '../api/api.js';
 import type { OpenChange } from '../api/types.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { ApprovalIcon } from '../shell/icons.js';
+import { LiveOnly } from '../shell/live-only.js';
 import { describeError } from '../shell/messages.js';
 import { PageTitle } from '../shell/page-title.js';
 import { useTexts } from '../texts/texts.js';
@@ -29,7 +31,7 @@ export default function ApprovalsPage() {
       <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.approvals}</Title>
-          <div className="fc-subtitle">{!loading && t.approvals.count(open.length)}</div>
+          <div className="fc-subtitle">{!loading && error === null && t.approvals.count(open.length)}</div>
         </div>
         <SegmentedControl
           size="xs"
@@ -43,7 +45,8 @@ export default function ApprovalsPage() {
           onChange={setFilter}
         />
       </div>
-      {error !== null && (
+      {isNotAvailable(error) && <LiveOnly />}
+      {error !== null && !isNotAvailable(error) && (
         <Alert color="red" role="alert">
           {describeError(error, t)}
         </Alert>

@@ -2,6 +2,7 @@ import type { EventMessage } from '@flagcast/client';
 import { maxChannels } from '@flagcast/protocol';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { isNotAvailable } from '../api/api.js';
 import { useLive } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
 import { usePlace } from '../shell/place.js';
@@ -46,7 +47,7 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     queryKey: ['open-changes'],
     queryFn: async () =>
       (await api.get<{ pending_changes: readonly OpenChange[] }>('/api/pending-changes')).pending_changes,
-    refetchInterval: pollEveryMs,
+    refetchInterval: ({ state }) => (isNotAvailable(state.error) ? false : pollEveryMs),
   });
   useEffect(() => {
     if (data === undefined) return;
@@ -58,7 +59,7 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     // The event comes before any answer to a question: the button is gone before it can be pressed.
     if (action !== 'pending')
       setDecisions((before) => new Map(before).set(id, { status: action, by: actor }));
-    void queries.invalidateQueries({ queryKey: ['open-changes'] });
+    if (!isNotAvailable(error)) void queries.invalidateQueries({ queryKey: ['open-changes'] });
   }, data);
   const value = useMemo<OpenChanges>(() => {
     const open = (data ?? []).filter(({ id }) => !decisions.has(id));

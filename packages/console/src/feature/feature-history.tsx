@@ -1,24 +1,30 @@
-import { Paper, Stack, Text, Title } from '@mantine/core';
+import { Alert, Paper, Stack, Text, Title } from '@mantine/core';
 import { HistoryList } from '../activity/history-list.js';
 import { MoreBelow } from '../activity/more-below.js';
-import { useHistory } from '../activity/use-history.js';
+import { useTimeline } from '../activity/use-timeline.js';
+import { describeError } from '../shell/messages.js';
 import { useTexts } from '../texts/texts.js';
 
 /** Everything that ever happened to the feature in this environment, newest first. */
 export function FeatureHistory({ featureId }: { readonly featureId: string }) {
   const { t } = useTexts();
-  const { entries, hasMore, loading, loadMore } = useHistory({ feature_id: featureId });
+  const { items, hasMore, loading, error, loadMore } = useTimeline({ feature_id: featureId });
   return (
     <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
       <Stack>
         <Title order={2}>{t.feature.history}</Title>
-        {entries.length === 0 && !loading && (
+        {items.length === 0 && !loading && error === null && (
           <Text size="sm" c="dimmed">
             {t.activity.nothing}
           </Text>
         )}
-        <HistoryList entries={entries} withFeature={false} />
-        <MoreBelow hasMore={hasMore} loading={loading} loadMore={loadMore} />
+        {error !== null && (
+          <Alert color="red" role="alert">
+            {describeError(error, t)}
+          </Alert>
+        )}
+        <HistoryList entries={items} withFeature={false} />
+        <MoreBelow hasMore={hasMore} loading={loading} failed={error !== null} loadMore={loadMore} />
       </Stack>
     </Paper>
   );

@@ -3,11 +3,13 @@ import { Alert, Badge, Button, Code, Group, Loader, Stack, Text, Title } from '@
 import { lazy, Suspense, useState } from 'react';
 import { Link, useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
-import { useLiveChannel } from '../api/live.js';
+import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
 import { Ago } from '../shell/ago.js';
 import { BackIcon, TrashIcon } from '../shell/icons.js';
+import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
+import { parts } from '../shell/parts.js';
 import { placePath, usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { EditForm } from './edit-form.js';
@@ -16,7 +18,7 @@ import { FeatureParts } from './feature-parts.js';
 import { FeatureWaiting } from './feature-waiting.js';
 import { FieldValue } from './field-value.js';
 
-const DeleteDialog = lazy(async () => await import('./delete-dialog.js'));
+const DeleteDialog = lazy(parts.deleteDialog);
 
 const selectLoading = (state: ChannelState): boolean => state.status.state === 'connecting';
 
@@ -26,6 +28,7 @@ export default function FeaturePage() {
   const { project, environment } = usePlace();
   const feature = useFeature(featureId);
   const loading = useChannelState(selectLoading);
+  const liveOnly = useLiveOnly();
   // What was on the screen stays readable after somebody has deleted it.
   const [last, setLast] = useState(feature);
   if (feature !== undefined && feature !== last) setLast(feature);
@@ -47,6 +50,8 @@ export default function FeaturePage() {
         <Feature key={shown.id} feature={shown} gone={feature === undefined} />
       ) : loading ? (
         <Loader role="status" aria-label={t.shell.loading} />
+      ) : liveOnly ? (
+        <LiveOnly />
       ) : (
         <Alert color="gray" title={t.feature.unknown}>
           {t.feature.unknownWhy}

@@ -2,11 +2,13 @@ import type { ChannelState } from '@flagcast/client';
 import { Button, Group, Stack, Title } from '@mantine/core';
 import { lazy, Suspense, useDeferredValue, useMemo, useState } from 'react';
 import { useChannelState, useFeatures, usePendingChanges } from '@flagcast/client/react';
-import { useLiveChannel } from '../api/live.js';
+import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { PauseButton } from '../activity/pause-button.js';
 import { EmptyState } from '../shell/empty-state.js';
 import { FlagIcon, LockIcon, PlusIcon, SearchIcon } from '../shell/icons.js';
+import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
+import { parts } from '../shell/parts.js';
 import { usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { listFeatures } from './feature-list.js';
@@ -16,7 +18,7 @@ import { LoadingRows } from './loading-rows.js';
 import { useEventCount, useHeld } from './use-held.js';
 import { useListView } from './use-list-view.js';
 
-const CreateDialog = lazy(async () => await import('../feature/create-dialog.js'));
+const CreateDialog = lazy(parts.createDialog);
 
 const selectLoading = (state: ChannelState): boolean =>
   state.status.state === 'connecting' && state.features.size === 0;
@@ -27,6 +29,7 @@ export function FeaturesPage() {
   const { channel } = useLiveChannel();
   const { environment } = usePlace();
   const rights = useRights();
+  const liveOnly = useLiveOnly();
   const features = useFeatures();
   const pending = usePendingChanges();
   const loading = useChannelState(selectLoading);
@@ -53,7 +56,7 @@ export function FeaturesPage() {
         <div>
           <Title order={1}>{t.shell.features}</Title>
           <div className="fc-subtitle">
-            {!loading && <span>{t.features.count(held.ids.length, held.features.size)}</span>}
+            {!loading && !liveOnly && <span>{t.features.count(held.ids.length, held.features.size)}</span>}
             {environment.guarded && (
               <span className="fc-guarded">
                 <LockIcon size={14} /> {t.features.guardedHere}
@@ -77,7 +80,7 @@ export function FeaturesPage() {
           )}
         </Group>
       </div>
-      <FeaturesToolbar view={view} onChange={changeView} />
+      {!liveOnly && <FeaturesToolbar view={view} onChange={changeView} />}
       {loading ? (
         <LoadingRows />
       ) : held.ids.length > 0 ? (
@@ -90,6 +93,8 @@ export function FeaturesPage() {
           onSort={changeView}
           onPointed={setPointed}
         />
+      ) : liveOnly ? (
+        <LiveOnly />
       ) : features.size === 0 ? (
         <EmptyState icon={<FlagIcon size={36} />} title={t.features.none} text={t.features.noneWhy} />
       ) : (

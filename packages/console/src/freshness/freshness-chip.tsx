@@ -2,9 +2,11 @@ import { UnstyledButton } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
 import type { ChannelStatus } from '@flagcast/client';
 import { useConnectionStatus } from '@flagcast/client/react';
+import { parts } from '../shell/parts.js';
 import { type TextsValue, useTexts } from '../texts/texts.js';
+import { useGuarantee } from './use-guarantee.js';
 
-const FreshnessDrawer = lazy(async () => await import('./freshness-drawer.js'));
+const FreshnessDrawer = lazy(parts.freshnessDrawer);
 
 /** How far the screen can be trusted, always in sight; a click tells why. */
 export function FreshnessChip() {
@@ -12,17 +14,20 @@ export function FreshnessChip() {
   const { t } = texts;
   const status = useConnectionStatus();
   const [opened, setOpened] = useState(false);
+  const guarantee = useGuarantee();
   const words = describeStatus(status, texts);
+  const note = guarantee?.guarantee === 'overlap' ? t.freshness.overlapNote(guarantee.overlapSeconds) : null;
   return (
     <>
       <UnstyledButton
         className="fc-freshness"
         data-state={status.state}
-        aria-label={t.freshness.chip(words)}
+        aria-label={t.freshness.chip(note === null ? words : `${words}, ${note}`)}
         onClick={() => setOpened(true)}
       >
         <span className="fc-dot" aria-hidden="true" />
         <span className="fc-freshness-words">{words}</span>
+        {note !== null && <span className="fc-freshness-note">{note}</span>}
       </UnstyledButton>
       <Suspense>{opened && <FreshnessDrawer onClose={() => setOpened(false)} />}</Suspense>
     </>

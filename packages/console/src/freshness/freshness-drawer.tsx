@@ -5,12 +5,14 @@ import { useChannelState, useConnectionStatus } from '@flagcast/client/react';
 import { useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
 import { FaultBoundary } from '../shell/fault-boundary.js';
+import { parts } from '../shell/parts.js';
 import { useReturnFocus } from '../shell/use-return-focus.js';
 import { useTexts } from '../texts/texts.js';
 import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
 import { describeStatus } from './freshness-chip.js';
+import { describeGuarantee, useGuarantee } from './use-guarantee.js';
 
-const DeliveryPlot = lazy(async () => await import('./delivery-plot.js'));
+const DeliveryPlot = lazy(parts.deliveryPlot);
 
 /** Where the screen's state comes from, how old it is, and how recent events came here. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
@@ -62,8 +64,9 @@ function Facts() {
   const lagMs = useChannelState(selectLag);
   const { reconnects } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
   const { data: mode } = useSignInMode();
+  const guarantee = useGuarantee();
   const nowMs = useEverySecond();
-  const { heardAtMs, cursorAtMs, server, guarantee } = lineView();
+  const { heardAtMs, cursorAtMs, hello } = lineView();
   const since = (atMs: number | null, inWords: (seconds: number) => string): string =>
     atMs === null ? t.freshness.notYet : inWords(Math.max(0, Math.round((nowMs - atMs) / 1_000)));
   const asOf =
@@ -82,11 +85,8 @@ function Facts() {
       lagMs === null ? t.freshness.noEvent : t.freshness.ms(format.number(Math.max(0, Math.round(lagMs)))),
     ],
     [t.freshness.reconnects, format.number(reconnects)],
-    [
-      t.freshness.guarantee,
-      (guarantee ?? mode?.guarantee) === 'overlap' ? t.freshness.overlap : t.freshness.exact,
-    ],
-    [t.freshness.server, server ?? mode?.server ?? t.freshness.notYet],
+    [t.freshness.guarantee, describeGuarantee(guarantee, t)],
+    [t.freshness.server, hello?.server ?? mode?.server ?? t.freshness.notYet],
   ];
   return (
     <Table variant="vertical" layout="fixed" withTableBorder className="fc-facts">

@@ -6,22 +6,45 @@ export interface LineView {
   readonly heardAtMs: number | null;
   /** When it last said up to where it has told everything; null before it did. */
   readonly cursorAtMs: number | null;
-  /** What the server process calls itself; null before it said. */
-  readonly server: string | null;
-  readonly guarantee: string | null;
+  /** What the server said of itself; null before it did. */
+  readonly hello: ServerFacts | null;
+}
+
+/** What a server says of itself. */
+export interface ServerFacts {
+  /** What the server process calls itself. */
+  readonly server: string;
+  readonly guarantee: string;
+  /** Why this one holds; null where the server does not say. */
+  readonly guaranteeReason: string | null;
+  /** For how long a transaction may be open without its changes being missed, in milliseconds; null where that does not matter. */
+  readonly overlapMs: number | null;
+  /** Whether it can read the state of the flags; without it there are events alone. */
+  readonly hasState: boolean;
 }
 
 /** Listens to what a client hears, for those who want to know how the screen came to be. Returns what is known now. */
 export function watchLine(client: Client): () => LineView {
-  let view: LineView = { heardAtMs: null, cursorAtMs: null, server: null, guarantee: null };
+  let view: LineView = { heardAtMs: null, cursorAtMs: null, hello: null };
   // It goes with the client.
   client.onMessage((message) => {
     const nowMs = Date.now();
     view = { ...view, heardAtMs: nowMs };
     if ('cursor' in message) view = { ...view, cursorAtMs: nowMs };
     if ('type' in message && message.type === 'hello' && 'server' in message) {
-      const { server, guarantee } = message;
-      view = { ...view, server, guarantee };
+      const { server, guarantee, embedded_state: hasState } = message;
+      const { guarantee_reason: reason, overlap_ms: overlapMs } = message as {
+        readonly guarantee_reason?: string;
+        readonly overlap_ms?: number | null;
+      };
+      const hello = {
+        server,
+        guarantee,
+        guaranteeReason: reason ?? null,
+        overlapMs: overlapMs ?? null,
+        hasState,
+      };
+      view = { ...view, hello };
     }
   });
   return () => view;

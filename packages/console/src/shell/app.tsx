@@ -2,7 +2,7 @@ import { MantineProvider } from '@mantine/core';
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { BrowserRouter } from 'react-router';
-import { ApiError } from '../api/api.js';
+import { ApiError, isNotAvailable } from '../api/api.js';
 import { LiveClient } from '../api/live.js';
 import { forgetPerson } from '../api/queries.js';
 import { ExpiredDialog } from '../sign-in/expired-dialog.js';
@@ -22,7 +22,9 @@ function createQueryClient(): QueryClient {
         // A refusal stays one; what was not reached may be reached the next time.
         retry: (failures, error) =>
           failures < triesAgain &&
-          (!(error instanceof ApiError) || error.status === 0 || error.status >= 500),
+          (!(error instanceof ApiError) ||
+            error.status === 0 ||
+            (error.status >= 500 && !isNotAvailable(error))),
       },
     },
   });

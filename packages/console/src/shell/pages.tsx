@@ -10,12 +10,13 @@ import { Announcer } from './announcer.js';
 import { FaultBoundary } from './fault-boundary.js';
 import { Keyboard } from './keyboard.js';
 import { describeError } from './messages.js';
+import { parts } from './parts.js';
 import { PlaceContext, placePath } from './place.js';
 import { ShellFrame } from './shell-frame.js';
 
-const FeaturePage = lazy(async () => await import('../feature/feature-page.js'));
-const ApprovalsPage = lazy(async () => await import('../approvals/approvals-page.js'));
-const ActivityPage = lazy(async () => await import('../activity/activity-page.js'));
+const FeaturePage = lazy(parts.featurePage);
+const ApprovalsPage = lazy(parts.approvalsPage);
+const ActivityPage = lazy(parts.activityPage);
 
 export function Pages() {
   return (

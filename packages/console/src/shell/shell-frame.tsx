@@ -9,12 +9,14 @@ import { ActivityIcon, ApprovalIcon, FlagIcon, Mark } from './icons.js';
 import { PersonMenu } from './person-menu.js';
 import { PlaceSwitch } from './place-switch.js';
 import { placePath, usePlace } from './place.js';
+import { usePartsAhead } from './use-parts-ahead.js';
 
 /** What is around every page: header, navigation (a bar at the bottom on phones), freshness. */
 export function ShellFrame({ children }: { readonly children: ReactNode }) {
   const { t } = useTexts();
   const { project, environment, me } = usePlace();
   const content = useFocusOnArrival();
+  usePartsAhead();
   return (
     <AppShell
       header={{ height: 56 }}

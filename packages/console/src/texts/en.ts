@@ -58,6 +58,12 @@ export const en = {
     announce: (count: number, by: string | null) =>
       count === 1 ? `${by ?? somebody} changed something` : `${changes(count)} by others`,
   },
+  liveOnly: {
+    title: 'This database shows live events only',
+    why: 'The list of flags, the requests that wait and the history are kept elsewhere; what happens now shows as it happens.',
+    activity: 'See what happens',
+    sincePage: 'This database shows live events only: here is what has happened since you opened this page.',
+  },
   errors: {
     unreachable: 'The server was not reached: check your connection and try again.',
     invalid: 'Some of this is not valid: see the fields.',
@@ -75,6 +81,7 @@ export const en = {
     unknown_feature: 'This flag has been deleted.',
     unknown_change: 'This request is gone.',
     unavailable: 'The database does not answer at the moment: try again shortly.',
+    not_available: 'This database shows live events only: it does not have this.',
   },
   freshness: {
     chip: (words: string) => `${words}: how fresh this screen is`,
@@ -101,8 +108,21 @@ export const en = {
     ms: (ms: string) => `${ms} ms`,
     reconnects: 'Reconnects',
     guarantee: 'Guarantee',
-    exact: 'Exact: no committed change is missed',
-    overlap: 'By time, with an overlap: a change committed very late may be missed',
+    exact: 'Exact: no committed change is missed.',
+    overlap: (seconds: number | null) =>
+      seconds === null
+        ? 'By time: a change that is committed very late may be missed.'
+        : `By time: a change of a transaction that is open for more than ${plural.number(seconds)} s may be missed.`,
+    reasons: {
+      installed: 'Flagcast reads a view of its own, and is woken by each commit.',
+      tables:
+        'Flagcast is not installed in this database and reads its tables; changes come with the next poll, not at once.',
+      transaction_ids: 'Flagcast reads a view of this database, which tells the transaction of each event.',
+      no_transaction_ids:
+        'Flagcast reads a view of this database, which does not tell the transaction of an event.',
+    },
+    overlapNote: (seconds: number | null) =>
+      seconds === null ? 'overlap' : `overlap ${plural.number(seconds)} s`,
     server: 'Server',
     trace: 'Delivery of recent events',
     traceWhy: 'How long each change took from its commit in the database to this screen, in milliseconds.',
@@ -328,6 +348,8 @@ export const en = {
     older: 'Show older',
     beginning: 'This is where the history begins.',
     system: 'system',
+    somebody: 'Somebody',
+    timeUnknown: 'when is not recorded',
     chart: (count: number) => `${plural(count, { one: 'event', other: 'events' })} in the last half hour`,
     newest: 'Live, and back to the beginning',
   },

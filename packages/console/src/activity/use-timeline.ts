@@ -1,0 +1,77 @@
+import type { EventMessage } from '@flagcast/client';
+import { useMemo, useState } from 'react';
+import { useActivity, useFeatures } from '@flagcast/client/react';
+import { isNotAvailable } from '../api/api.js';
+import type { AuditEntry } from '../api/types.js';
+import { type History, type HistoryFilter, placeOf, useHistory } from './use-history.js';
+
+/** A line of the history. */
+export type HistoryItem = Omit<AuditEntry, 'feature_key'>;
+
+interface Timeline extends Omit<History, 'entries'> {
+  /** Newest first. */
+  readonly items: readonly HistoryItem[];
+  /** The database has no history: what is here has come while the page was open. */
+  readonly liveOnly: boolean;
+}
+
+/** The history, and at its new end what has just come: each once, under the time that is known for it. */
+export function useTimeline(filter: HistoryFilter): Timeline {
+  const { entries, error, ...history } = useHistory(filter);
+  const liveOnly = isNotAvailable(error);
+  const activity = useActivity();
+  const features = useFeatures();
+  const [itemOf] = useState(createItems);
+  const { feature_id: featureId, entity, username } = filter;
+  const items = useMemo(() => {
+    const fits = (event: EventMessage): boolean =>
+      // Of the audit log an event tells less than the entry, which comes as well.
+      (liveOnly || event.source === 'pending') &&
+      (featureId === undefined || event.feature_id === featureId) &&
+      (entity === undefined || event.entity === entity) &&
+      (username === undefined || event.actor === username);
+    const live = new Map(activity.filter(fits).map((event) => [event.id, event]));
+    const recorded = entries.map((entry) => {
+      const event = live.get(entry.id);
+      live.delete(entry.id);
+      // What happened just now has a time, also where the database keeps none for it.
+      return entry.created_at === null && event !== undefined
+        ? { ...entry, created_at: event.timestamp }
+        : entry;
+    });
+    const all: HistoryItem[] = [
+      ...[...live.values()].map((event) => itemOf(event, features.get(event.feature_id ?? '')?.name ?? null)),
+      ...recorded,
+    ];
+    return all.sort((one, other) => {
+      const [place, otherPlace] = [placeOf(one), placeOf(other)];
+      return place === otherPlace ? 0 : place < otherPlace ? 1 : -1;
+    });
+  }, [activity, features, entries, liveOnly, itemOf, featureId, entity, username]);
+  return { ...history, error: liveOnly ? null : error, items, liveOnly };
+}
+
+/** An event's line; the same object every time, so that it is drawn once. */
+function createItems(): (event: EventMessage, featureName: string | null) => HistoryItem {
+  const made = new WeakMap<EventMessage, HistoryItem>();
+  return (event, featureName) => {
+    const known = made.get(event);
+    if (known?.feature_name === featureName) return known;
+    const item: HistoryItem = {
+      id: event.id,
+      source: event.source === 'pending' ? 'pending' : 'audit',
+      created_at: event.timestamp,
+      requested_at: null,
+      action: event.action,
+      entity: event.entity,
+      entity_id: event.entity_id,
+      feature_id: event.feature_id,
+      feature_name: featureName,
+      username: event.actor,
+      reason: null,
+      diff: [],
+    };
+    made.set(event, item);
+    return item;
+  };
+}
