@@ -79,8 +79,8 @@ export function createChannel(
   };
 
   const load = async (): Promise<void> => {
-    loading = true;
     outdated = false;
+    loading = true;
     try {
       const response = await connection.request('snapshot', address, AbortSignal.timeout(requestTimeoutMs));
       const fresh = (await response.json()) as Snapshot;
@@ -98,8 +98,8 @@ export function createChannel(
         return;
       }
       report(error);
-      later(backoffMs(failures++), retryAfterMs);
       outdated = true;
+      later(backoffMs(failures++), retryAfterMs);
     }
     loading = false;
     if (outdated) refetch();
@@ -153,8 +153,8 @@ export function createChannel(
         if (!subscribed) return;
         store.apply(message);
         cursor = message.cursor ?? cursor;
-        // There are no states in the events of a server without feature tables.
-        if (message.feature === undefined) refetch();
+        // The server has lost sight of the feature tables. Without them there is nothing to fetch.
+        if (!('feature' in message) && snapshot?.embedded_state) refetch();
         return;
       }
       if (message.type === 'heartbeat') {

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { EventMessage, Snapshot } from '#protocol';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createClient, FlagcastError } from '../src/index.js';
 import { answerJson, caughtUp, channelName, event, feature } from './scripted-server.js';
 import { channelArguments, startScene, until, untilConnection, untilStatus } from './watching.js';
@@ -307,7 +307,39 @@ describe('what is tried again', () => {
 });
 
 describe('a server without feature tables', () => {
-  it('is asked for its snapshot once for a burst of events, and once more for what came meanwhile', async () => {
+  const bare = (id: string): EventMessage => {
+    const message = event(id, 'f1', { cursor: `c-${id}` });
+    delete message.feature;
+    return message;
+  };
+
+  it('is not asked again for a snapshot that has no states in it', async () => {
+    const { server, client } = await startScene();
+    server.snapshot = { ...server.snapshot, embedded_state: false, features: [] };
+    const channel = client().channel(channelArguments);
+    const peer = await server.peers.next();
+    await peer.accept();
+    await untilStatus(channel, 'live');
+    // The next one would be asked for at once.
+    const random = vi.spyOn(Math, 'random').mockReturnValue(0);
+    onTestFinished(() => random.mockRestore());
+    peer.send(bare('e1'));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
+    peer.send(bare('e2'));
+    await until(channel, ({ lastEvent }) => lastEvent?.id === 'e2');
+    client().channel({ ...channelArguments, env: 'dev' });
+    const asked = [await server.snapshots.next(), await server.snapshots.next()];
+    expect(asked.map(({ url }) => url)).toEqual([
+      '/api/snapshot?project_id=p1&env=prod',
+      '/api/snapshot?project_id=p1&env=dev',
+    ]);
+    expect(channel.getState()).toMatchObject({
+      status: { state: 'live' },
+      activity: [{ id: 'e2' }, { id: 'e1' }],
+    });
+  });
+
+  it('that has lost sight of them is asked for its snapshot once for a burst of events, and once more for what came meanwhile', async () => {
     const { server, client } = await startScene();
     const channel = client().channel(channelArguments);
     const peer = await server.peers.next();
@@ -316,11 +348,6 @@ describe('a server without feature tables', () => {
     await server.snapshots.next();
     peer.send(caughtUp('c1'));
     await untilStatus(channel, 'live');
-    const bare = (id: string): EventMessage => {
-      const message = event(id, 'f1', { cursor: `c-${id}` });
-      delete message.feature;
-      return message;
-    };
     const held: ServerResponse[] = [];
     server.answerSnapshot = (response) => {
       held.push(response);

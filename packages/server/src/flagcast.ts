@@ -302,6 +302,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
     server,
+    ownEvents: () => knownView().ownRelation,
     guarantee: () => reader.view && guaranteeOf(reader.view, overlapMs),
     snapshots,
     eventStreams,

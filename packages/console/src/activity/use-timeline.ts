@@ -30,17 +30,23 @@ export function useTimeline(filter: HistoryFilter): Timeline {
       (featureId === undefined || event.feature_id === featureId) &&
       (entity === undefined || event.entity === entity) &&
       (username === undefined || event.actor === username);
-    const live = new Map(activity.filter(fits).map((event) => [event.id, event]));
+    const fitting = activity.filter(fits);
+    const byId = new Map(fitting.map((event) => [event.id, event]));
+    // A view of the host's gives its events other ids than the history has.
+    const byPlace = new Map(fitting.map((event) => [placeKey(event, event.timestamp), event]));
+    const told = new Set<EventMessage>();
     const recorded = entries.map((entry) => {
-      const event = live.get(entry.id);
-      live.delete(entry.id);
+      const event = byId.get(entry.id) ?? byPlace.get(placeKey(entry, entry.created_at));
+      if (event !== undefined) told.add(event);
       // What happened just now has a time, also where the database keeps none for it.
       return entry.created_at === null && event !== undefined
         ? { ...entry, created_at: event.timestamp }
         : entry;
     });
     const all: HistoryItem[] = [
-      ...[...live.values()].map((event) => itemOf(event, features.get(event.feature_id ?? '')?.name ?? null)),
+      ...fitting
+        .filter((event) => !told.has(event))
+        .map((event) => itemOf(event, features.get(event.feature_id ?? '')?.name ?? null)),
       ...recorded,
     ];
     return all.sort((one, other) => {
@@ -49,6 +55,13 @@ export function useTimeline(filter: HistoryFilter): Timeline {
     });
   }, [activity, features, entries, liveOnly, itemOf, featureId, entity, username]);
   return { ...history, error: liveOnly ? null : error, items, liveOnly };
+}
+
+function placeKey(
+  { action, entity, entity_id: entityId }: Pick<HistoryItem, 'action' | 'entity' | 'entity_id'>,
+  at: string | null,
+): string {
+  return `${at ?? ''} ${action} ${entity} ${entityId}`;
 }
 
 /** An event's line; the same object every time, so that it is drawn once. */

@@ -9,10 +9,10 @@ export interface SignInMode {
   readonly server: string;
   /** Null while the server has not read its database yet. */
   readonly guarantee: 'exact' | 'overlap' | null;
-  /** Why this one holds; older servers do not say. */
-  readonly guarantee_reason?: string | null;
+  /** Why this one holds. */
+  readonly guarantee_reason: string | null;
   /** With `overlap`: for how long a transaction may be open, in milliseconds. */
-  readonly overlap_ms?: number | null;
+  readonly overlap_ms: number | null;
 }
 
 export interface SignedIn {

@@ -15,8 +15,8 @@ export interface ServerFacts {
   /** What the server process calls itself. */
   readonly server: string;
   readonly guarantee: string;
-  /** Why this one holds; null where the server does not say. */
-  readonly guaranteeReason: string | null;
+  /** Why this one holds. */
+  readonly guaranteeReason: string;
   /** For how long a transaction may be open without its changes being missed, in milliseconds; null where that does not matter. */
   readonly overlapMs: number | null;
   /** Whether it can read the state of the flags; without it there are events alone. */
@@ -32,19 +32,11 @@ export function watchLine(client: Client): () => LineView {
     view = { ...view, heardAtMs: nowMs };
     if ('cursor' in message) view = { ...view, cursorAtMs: nowMs };
     if ('type' in message && message.type === 'hello' && 'server' in message) {
-      const { server, guarantee, embedded_state: hasState } = message;
-      const { guarantee_reason: reason, overlap_ms: overlapMs } = message as {
-        readonly guarantee_reason?: string;
-        readonly overlap_ms?: number | null;
+      const { server, guarantee, guarantee_reason: guaranteeReason, overlap_ms: overlapMs } = message;
+      view = {
+        ...view,
+        hello: { server, guarantee, guaranteeReason, overlapMs, hasState: message.embedded_state },
       };
-      const hello = {
-        server,
-        guarantee,
-        guaranteeReason: reason ?? null,
-        overlapMs: overlapMs ?? null,
-        hasState,
-      };
-      view = { ...view, hello };
     }
   });
   return () => view;

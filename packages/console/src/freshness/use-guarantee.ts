@@ -23,7 +23,7 @@ export function useGuarantee(): Guarantee | null {
   if (guarantee === null) return null;
   return {
     guarantee,
-    reason: (hello === null ? mode?.guarantee_reason : hello.guaranteeReason) ?? null,
+    reason: hello?.guaranteeReason ?? mode?.guarantee_reason ?? null,
     overlapSeconds: typeof overlapMs === 'number' ? Math.round(overlapMs / 1_000) : null,
   };
 }

@@ -43,6 +43,8 @@ export interface RestOptions {
   /** Null while the database has not been read yet. */
   guarantee: () => Guarantee | null;
   lifecycle: Lifecycle;
+  /** What stands after FROM for the rows of our own view. Throws RefusedError `unavailable` while that is not known. */
+  ownEvents: () => string;
 }
 
 /** What a handler knows of its request beside the framework's own. */

@@ -8,6 +8,8 @@ import { channelStatement, eventColumns, featureState } from './statements.js';
 export interface EventView {
   /** What stands after FROM: a view's name, or a query in parentheses, always with the columns of our own view. */
   readonly relation: string;
+  /** Our own view, whichever one is read: where it is not installed, the query that it is made of, in parentheses. */
+  readonly ownRelation: string;
   /** What people call it. */
   readonly name: string;
   /** Whether events are what Flagcast's own definition says, and not what somebody else's view shows. */
@@ -153,6 +155,7 @@ async function completed(
   return {
     ...view,
     isOwnDefinition,
+    ownRelation: view.reason === 'installed' ? ownView : await ownDefinition(),
     guarantee: view.reason === 'no_transaction_ids' ? 'overlap' : 'exact',
     hasState,
   };
