@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { insertAudit } from './database.js';
-import { type Company, decide, openCompany, requestChange } from './rest-company.js';
+import { createTestDatabase, insertAudit, seedProject } from './database.js';
+import { type Company, decide, openCompany, requestChange, send } from './rest-company.js';
+import { createUser, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
 
 let company: Company;
@@ -326,5 +327,40 @@ describe('the steps of requests in the history', () => {
       },
     ]);
     expect((await page('prod', { entity: 'feature_schedule' })).entries).toHaveLength(2);
+  });
+
+  it('are told as well where nothing of ours is installed', async () => {
+    const database = await createTestDatabase({ schema: 'tables' });
+    const { pool } = database;
+    const { projectId, environments } = await seedProject(pool);
+    await pool.query('DROP SCHEMA flagcast CASCADE');
+    const root = await createUser(pool, 'root', { superuser: true });
+    const featureId = randomUUID();
+    await pool.query(
+      `WITH made AS (
+         INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
+         VALUES ($1, $2, 'bob', '{}', 'cancelled') RETURNING id
+       )
+       INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) SELECT id, 'feature', $3 FROM made`,
+      [projectId, environments.dev, featureId],
+    );
+    const server = await startTestServer(database.url);
+    const { status, body } = await send(
+      server.httpUrl,
+      'GET',
+      `/api/audit?project_id=${projectId}&env=dev`,
+      undefined,
+      { Authorization: `Bearer ${root.token}` },
+    );
+    await server.close();
+    await database.drop();
+    expect({ status, ...body }).toMatchObject({
+      status: 200,
+      entries: [
+        { action: 'cancelled', feature_id: featureId },
+        { action: 'pending', feature_id: featureId },
+      ],
+      next: null,
+    });
   });
 });
