@@ -142,6 +142,47 @@ it('a server that is killed and comes back is picked up again by the open pages'
     .waitFor();
 });
 
+it('an outage finds all parts of the console there: every page opens, and says that it is stale', async () => {
+  const { stage } = set;
+  const [server] = servers;
+  const flag = await stage.addFlag();
+  const window = await stage.open('alice', listOf(flag, 'dev'));
+  window.forgiveOutage();
+  const { page } = window;
+  await isLive(page);
+  const loaded = `performance.getEntriesByName('flagcast:parts-loaded').length`;
+  await expect.poll(async () => await page.evaluate(loaded), { timeout: 15_000 }).toBe(1);
+  await server?.kill();
+  await staleChip(page).waitFor();
+
+  const heading = (name: string) => page.getByRole('heading', { name, level: 1, exact: true });
+  const follow = async (link: string, title: string): Promise<void> => {
+    await page.getByRole('link', { name: link }).first().click();
+    await heading(title).waitFor();
+    await staleBanner(page).waitFor();
+  };
+  await follow(flag.name, flag.name);
+  await button(page, en.feature.delete).click();
+  await page.getByRole('dialog').getByRole('textbox').first().waitFor();
+  await page.keyboard.press('Escape');
+  await follow(en.shell.approvals, en.shell.approvals);
+  await follow(en.shell.activity, en.shell.activity);
+  await page.getByRole('alert').getByText(en.errors.unreachable).waitFor();
+  // What could not be read is not said to be nothing.
+  expect(await page.getByText(en.activity.nothing).count()).toBe(0);
+  expect(await page.getByText(en.activity.beginning).count()).toBe(0);
+  await staleChip(page).click();
+  await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
+  await page.keyboard.press('Escape');
+  await follow(en.shell.features, en.shell.features);
+  await button(page, en.features.create).first().click();
+  await page.getByRole('dialog', { name: en.features.create }).waitFor();
+  await page.keyboard.press('Escape');
+
+  await server?.start();
+  await isLive(page);
+});
+
 it('a sign-in that runs out while the page is open is renewed in place, and nothing typed is lost', async () => {
   const { stage } = set;
   const flag = await stage.addFlag();

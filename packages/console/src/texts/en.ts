@@ -349,7 +349,7 @@ export const en = {
     beginning: 'This is where the history begins.',
     system: 'system',
     somebody: 'Somebody',
-    timeUnknown: 'when is not recorded',
+    timeUnknown: 'time not recorded',
     chart: (count: number) => `${plural(count, { one: 'event', other: 'events' })} in the last half hour`,
     newest: 'Live, and back to the beginning',
   },

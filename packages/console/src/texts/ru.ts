@@ -347,7 +347,7 @@ export const ru: Texts = {
     beginning: 'Здесь начинается история.',
     system: 'система',
     somebody: 'Кто-то',
-    timeUnknown: 'когда, не записано',
+    timeUnknown: 'время не записано',
     chart: (count) =>
       `${plural(count, { one: 'событие', few: 'события', other: 'событий' })} за последние полчаса`,
     newest: 'Вживую и до самого начала',

@@ -1,0 +1,76 @@
+import type { Page } from 'playwright-core';
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { isLive } from './screen.js';
+import { at, type Flag, pageOf, type Person, setStage, webShop } from './stage.js';
+
+const set = setStage();
+
+/** Somebody asks for a change in prod, for the reason that names it. */
+async function request(person: Person, flag: Flag, reason: string, enabled = true): Promise<string> {
+  const { pending_change: change } = (await set.stage.change(person, flag, 'prod', {
+    enabled,
+    reason,
+  })) as { pending_change: { id: string } };
+  return change.id;
+}
+
+async function decide(person: Person, id: string, step: string, body?: object): Promise<void> {
+  await set.stage.ask(person, 'POST', `/api/pending-changes/${id}/${step}`, body);
+}
+
+/** What the history on the screen says about the flag, newest first: what was done, and by whom. */
+async function told(page: Page, flag: Flag): Promise<string[]> {
+  const lines = page.locator('.fc-entry').filter({ hasText: flag.name });
+  return await lines.evaluateAll((elements) =>
+    elements.map(
+      (element) =>
+        `${element.getAttribute('data-action') ?? ''} ${element.querySelector('strong')?.textContent ?? ''}`,
+    ),
+  );
+}
+
+it('the steps of requests are in the history, those of before and those that come, each once', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  await decide('alice', await request('bob', flag, 'First try'), 'reject', { reason: 'Not before Monday' });
+  await decide('bob', await request('bob', flag, 'Second try'), 'cancel');
+
+  const { page } = await stage.open('root', at(webShop, 'prod', 'activity'));
+  await isLive(page);
+  const shows = async (lines: readonly string[]): Promise<void> =>
+    await expect.poll(async () => await told(page, flag), { timeout: 10_000 }).toEqual(lines);
+  const past = [`cancelled ${en.activity.somebody}`, 'pending bob', 'rejected alice', 'pending bob'];
+  await shows(past);
+  const lines = page.getByRole('listitem').filter({ hasText: flag.name });
+  await lines.filter({ hasText: en.actions.rejected }).getByText('Not before Monday').waitFor();
+  await lines.filter({ hasText: en.actions.cancelled }).getByText(en.activity.timeUnknown).waitFor();
+
+  const third = await request('bob', flag, 'Third try');
+  await shows(['pending bob', ...past]);
+  await decide('alice', third, 'approve');
+  // What an event does not tell comes with the history: a line that had come twice would be there twice now.
+  await lines.getByText('Third try').waitFor();
+  const approved = ['approved alice', 'updated alice', 'pending bob', ...past];
+  await shows(approved);
+
+  // The database keeps no time for a cancellation; who saw it happen knows when.
+  await decide('bob', await request('bob', flag, 'Fourth try', false), 'cancel');
+  const cancelled = [`cancelled ${en.activity.somebody}`, 'pending bob', ...approved];
+  await lines.getByText('Fourth try').waitFor();
+  await shows(cancelled);
+  expect(await lines.first().getByText(en.activity.timeUnknown).count()).toBe(0);
+  await stage.takePictures('history-live');
+  await page.reload();
+  await shows(cancelled);
+  expect(await lines.first().getByText(en.activity.timeUnknown).count()).toBe(1);
+
+  await page.getByRole('combobox', { name: en.activity.who }).fill('alice');
+  await shows(['approved alice', 'updated alice', 'rejected alice']);
+  await page.goto(pageOf(flag, 'prod'));
+  const history = page.getByRole('region', { name: en.feature.history });
+  await expect
+    .poll(async () => await history.getByRole('listitem').count(), { timeout: 10_000 })
+    .toBe(cancelled.length);
+  await stage.takePictures('history-flag');
+});
