@@ -30,7 +30,7 @@ import type { DemoPerson } from './http/rest.js';
 import { SignIn } from './http/sign-in.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
-import { type EventView, guaranteeOf } from './reader/event-view.js';
+import { type EventView, guaranteeOf, ownView } from './reader/event-view.js';
 import { WakeListener } from './reader/listener.js';
 import { EventReader } from './reader/reader.js';
 import { RepeatedHint } from './reader/repeated-hint.js';
@@ -302,7 +302,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
     server,
-    ownEvents: () => knownView().ownRelation,
+    ownEvents: () => reader.view?.ownRelation ?? ownView,
     guarantee: () => reader.view && guaranteeOf(reader.view, overlapMs),
     snapshots,
     eventStreams,

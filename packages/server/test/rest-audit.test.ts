@@ -336,31 +336,32 @@ describe('the steps of requests in the history', () => {
     await pool.query('DROP SCHEMA flagcast CASCADE');
     const root = await createUser(pool, 'root', { superuser: true });
     const featureId = randomUUID();
-    await pool.query(
-      `WITH made AS (
-         INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
-         VALUES ($1, $2, 'bob', '{}', 'cancelled') RETURNING id
-       )
-       INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) SELECT id, 'feature', $3 FROM made`,
-      [projectId, environments.dev, featureId],
-    );
+    for (const status of ['cancelled', 'pending']) {
+      await pool.query(
+        `WITH made AS (
+           INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
+           VALUES ($1, $2, 'bob', '{}', $4) RETURNING id
+         )
+         INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) SELECT id, 'feature', $3 FROM made`,
+        [projectId, environments.dev, featureId, status],
+      );
+    }
     const server = await startTestServer(database.url);
-    const { status, body } = await send(
-      server.httpUrl,
-      'GET',
-      `/api/audit?project_id=${projectId}&env=dev`,
-      undefined,
-      { Authorization: `Bearer ${root.token}` },
-    );
+    const get = async (path: string) =>
+      await send(server.httpUrl, 'GET', path, undefined, { Authorization: `Bearer ${root.token}` });
+    const history = await get(`/api/audit?project_id=${projectId}&env=dev`);
+    const open = await get('/api/pending-changes');
     await server.close();
     await database.drop();
-    expect({ status, ...body }).toMatchObject({
+    expect(history).toMatchObject({
       status: 200,
-      entries: [
-        { action: 'cancelled', feature_id: featureId },
-        { action: 'pending', feature_id: featureId },
-      ],
-      next: null,
+      body: {
+        entries: ['pending', 'cancelled', 'pending'].map((action) => ({ action, feature_id: featureId })),
+      },
+    });
+    expect(open).toMatchObject({
+      status: 200,
+      body: { pending_changes: [{ requested_by: 'bob', entities: [{ feature_id: featureId }] }] },
     });
   });
 });

@@ -48,9 +48,13 @@ interface Row extends Omit<OpenChange, 'reason' | 'entities' | 'may_decide' | 'm
 /** How many open requests are told at the most. */
 export const maxOpenChanges = 1_000;
 
-/** The open requests that the user may see of these projects, or those about one feature or of one id, newest first. */
+/**
+ * The open requests that the user may see of these projects, or those about one feature or of one id, newest
+ * first. `ownEvents`: what stands after FROM for the rows of our own view.
+ */
 export async function readOpenChanges(
   pool: Pool,
+  ownEvents: string,
   rights: Rights,
   wanted: {
     readonly projectIds: readonly string[];
@@ -67,7 +71,7 @@ export async function readOpenChanges(
          SELECT coalesce(json_agg(json_build_object(
            'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id,
            'feature_key', f.key, 'feature_name', f.name) ORDER BY v.entity, v.entity_id), '[]')
-         FROM flagcast.v_realtime_events v
+         FROM ${ownEvents} v
          LEFT JOIN public.features f ON f.id = v.feature_id
          WHERE v.pending_change_id = c.id AND v.action = 'pending'
        ) AS entities
@@ -77,7 +81,7 @@ export async function readOpenChanges(
      WHERE c.status = 'pending' AND c.project_id = ANY ($1::uuid[])
        AND ($4::uuid IS NULL OR c.id = $4::uuid)
        AND ($5::uuid IS NULL OR EXISTS (
-         SELECT FROM flagcast.v_realtime_events v
+         SELECT FROM ${ownEvents} v
          WHERE v.pending_change_id = c.id AND v.action = 'pending' AND v.feature_id = $5::uuid
        ))
      ORDER BY c.created_at DESC, c.id DESC

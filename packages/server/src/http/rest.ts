@@ -43,7 +43,7 @@ export interface RestOptions {
   /** Null while the database has not been read yet. */
   guarantee: () => Guarantee | null;
   lifecycle: Lifecycle;
-  /** What stands after FROM for the rows of our own view. Throws RefusedError `unavailable` while that is not known. */
+  /** What stands after FROM for the rows of our own view. */
   ownEvents: () => string;
 }
 

@@ -114,11 +114,9 @@ export const decidedSchema = errorSchema
 
 export const auditEntrySchema = z
   .object({
-    id: z
-      .string()
-      .openapi({
-        description: 'As the event has it in flagcast.v1; a view of the host gives its events other ids',
-      }),
+    id: z.string().openapi({
+      description: 'As the event has it in flagcast.v1; a view of the host gives its events other ids',
+    }),
     source: z.enum(['audit', 'pending']).openapi({
       description: 'audit: an entry of the audit log; pending: a step of a request for a change',
     }),

@@ -34,7 +34,8 @@ export class EventViewError extends Error {
   override readonly name = 'EventViewError';
 }
 
-const ownView = 'flagcast.v_realtime_events';
+/** Where `install` makes it. */
+export const ownView = 'flagcast.v_realtime_events';
 /** The specification's, wherever the role's search_path finds it. */
 const hostView = 'v_realtime_events';
 
