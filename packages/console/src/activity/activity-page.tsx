@@ -49,7 +49,7 @@ export default function ActivityPage() {
       <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.activity}</Title>
-          <div className="fc-subtitle">{t.activity.newest}</div>
+          <div className="fc-subtitle">{history.liveOnly ? t.liveOnly.sincePage : t.activity.newest}</div>
         </div>
         <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
       </div>
@@ -100,17 +100,12 @@ export default function ActivityPage() {
         </Alert>
       )}
       <Paper withBorder p="md">
-        {history.liveOnly && (
-          <Text size="sm" c="dimmed" mb="sm">
-            {t.liveOnly.sincePage}
-          </Text>
-        )}
         {held.length === 0 && !history.loading && history.error === null && (
           <Text c="dimmed" ta="center" mt="sm">
             {entity === null && username === '' ? t.activity.nothing : t.activity.nothingFits}
           </Text>
         )}
-        <HistoryList entries={held} withFeature />
+        <HistoryList entries={held} about={history.liveOnly ? 'id' : 'name'} />
         {!history.liveOnly && (
           <MoreBelow
             hasMore={history.hasMore}

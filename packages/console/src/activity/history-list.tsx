@@ -1,4 +1,4 @@
-import { Avatar, Badge, Text } from '@mantine/core';
+import { Avatar, Badge, Code, Text } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
 import { DiffList } from '../feature/diff-list.js';
@@ -10,12 +10,12 @@ import type { HistoryItem } from './use-timeline.js';
 
 interface HistoryListProps {
   readonly entries: readonly HistoryItem[];
-  /** Whether to say which feature an entry is about. */
-  readonly withFeature: boolean;
+  /** What an entry says about its feature: its name, with a link; where no names are known, the id of what it is about; nothing. */
+  readonly about: 'name' | 'id' | 'nothing';
 }
 
 /** Entries by day, newest first. */
-export function HistoryList({ entries, withFeature }: HistoryListProps) {
+export function HistoryList({ entries, about }: HistoryListProps) {
   const { format } = useTexts();
   const nowMs = useNowMs();
   const days = new Map<string, HistoryItem[]>();
@@ -32,7 +32,7 @@ export function HistoryList({ entries, withFeature }: HistoryListProps) {
       </Text>
       <ol className="fc-history">
         {ofDay.map((entry) => (
-          <HistoryLine key={entry.id} entry={entry} withFeature={withFeature} />
+          <HistoryLine key={entry.id} entry={entry} about={about} />
         ))}
       </ol>
     </section>
@@ -48,12 +48,11 @@ const colors: Readonly<Record<string, string>> = {
   cancelled: 'gray',
 };
 
-interface HistoryLineProps {
+interface HistoryLineProps extends Pick<HistoryListProps, 'about'> {
   readonly entry: HistoryItem;
-  readonly withFeature: boolean;
 }
 
-const HistoryLine = memo(function HistoryLine({ entry, withFeature }: HistoryLineProps) {
+const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps) {
   const { t, format } = useTexts();
   const { project, environment } = usePlace();
   const { action, entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
@@ -68,7 +67,8 @@ const HistoryLine = memo(function HistoryLine({ entry, withFeature }: HistoryLin
         <Badge variant="light" color={colors[action] ?? 'blue'} tt="none" size="md" mx={6}>
           {actions[action] ?? action} · {entities[entity] ?? entity}
         </Badge>
-        {withFeature && featureId !== null && name !== null && (
+        {about === 'id' && <Code>{entry.entity_id}</Code>}
+        {about === 'name' && featureId !== null && name !== null && (
           <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>{name}</Link>
         )}
       </Text>

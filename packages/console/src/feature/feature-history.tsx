@@ -23,7 +23,7 @@ export function FeatureHistory({ featureId }: { readonly featureId: string }) {
             {describeError(error, t)}
           </Alert>
         )}
-        <HistoryList entries={items} withFeature={false} />
+        <HistoryList entries={items} about="nothing" />
         <MoreBelow hasMore={hasMore} loading={loading} failed={error !== null} loadMore={loadMore} />
       </Stack>
     </Paper>

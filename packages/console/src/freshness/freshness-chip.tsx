@@ -22,12 +22,12 @@ export function FreshnessChip() {
       <UnstyledButton
         className="fc-freshness"
         data-state={status.state}
-        aria-label={t.freshness.chip(note === null ? words : `${words}, ${note}`)}
+        aria-label={t.freshness.chip(note === null ? words : `${words} ${note}`)}
         onClick={() => setOpened(true)}
       >
         <span className="fc-dot" aria-hidden="true" />
         <span className="fc-freshness-words">{words}</span>
-        {note !== null && <span className="fc-freshness-note">{note}</span>}
+        {note !== null && <span className="fc-freshness-note"> {note}</span>}
       </UnstyledButton>
       <Suspense>{opened && <FreshnessDrawer onClose={() => setOpened(false)} />}</Suspense>
     </>

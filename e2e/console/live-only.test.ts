@@ -1,0 +1,130 @@
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { ru } from '../../packages/console/src/texts/ru.js';
+import { sign } from '../../packages/server/test/access-tokens.js';
+import { createTestDatabase, type TestDatabase } from '../../packages/server/test/database.js';
+import { startTestServer, type TestServer, testSecret } from '../../packages/server/test/server.js';
+import { findBarriers } from './accessibility.js';
+import { launchChromium } from './chromium.js';
+import { ConsoleWindow, type WindowOptions } from './console-window.js';
+import { button } from './screen.js';
+import { at } from './stage.js';
+
+let browser: Browser;
+let database: TestDatabase;
+let server: TestServer;
+let window: ConsoleWindow;
+
+beforeAll(async () => {
+  [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'none' })]);
+  await database.pool.query(`
+    CREATE TABLE changes (
+      id bigserial PRIMARY KEY, team text, flag text, verb text, author text, at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE VIEW v_realtime_events AS
+      SELECT 'audit' AS source, id AS event_id, team AS project_id, 'live' AS environment_id,
+        'prod' AS environment_key, 'feature' AS entity, flag AS entity_id, verb AS action, at AS created_at,
+        author AS actor
+      FROM changes`);
+  server = await startTestServer(database.url, {
+    pollIntervalMs: 50,
+    overlapMs: 45_000,
+    authorize: (userIds) =>
+      Promise.resolve(
+        userIds.map((userId) => ({
+          userId,
+          projectId: 'checkout-team',
+          environmentId: 'live',
+          environmentKey: 'prod',
+          projectName: 'Checkout',
+        })),
+      ),
+  });
+});
+
+afterEach(async () => {
+  expect(await window.close(), 'what the browser complained about').toEqual([]);
+});
+
+afterAll(async () => {
+  await browser.close();
+  await server.close();
+  await database.drop();
+});
+
+async function open(options: WindowOptions = {}): Promise<ConsoleWindow> {
+  const claims = { sub: 'ada', exp: Math.floor(Date.now() / 1_000) + 600 };
+  const token = await sign(claims, Buffer.from(testSecret));
+  window = await ConsoleWindow.open(browser, server.httpUrl, token, options);
+  // Chromium writes each of them to its console.
+  window.forgiveRefusal(501, '/api/');
+  return window;
+}
+
+async function change(flag: string, verb = 'updated'): Promise<void> {
+  await database.pool.query(
+    `INSERT INTO changes (team, flag, verb, author) VALUES ('checkout-team', $1, $2, 'grace')`,
+    [flag, verb],
+  );
+}
+
+it('a database of live events alone: every page says so in one sentence, and what happens shows', async () => {
+  const { page } = await open();
+  const asked: string[] = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  const link = (name: string) => page.getByRole('navigation').getByRole('link', { name }).first();
+  const notice = page.getByText(en.liveOnly.title, { exact: true });
+
+  await page.goto(at('checkout-team', 'prod', 'features'));
+  await notice.waitFor();
+  expect(await findBarriers(page)).toEqual([]);
+  await link(en.shell.approvals).click();
+  await page.getByRole('heading', { name: en.shell.approvals, level: 1 }).waitFor();
+  await notice.waitFor();
+  await page.getByRole('link', { name: en.liveOnly.activity, exact: true }).click();
+  await page.getByRole('heading', { name: en.shell.activity, level: 1 }).waitFor();
+  await page.getByText(en.liveOnly.sincePage).waitFor();
+
+  for (let count = 1; count <= 8; count += 1) {
+    await change(`flag-${count}`, count === 8 ? 'deleted' : 'updated');
+    const line = page.getByRole('listitem').filter({ hasText: `flag-${count}` });
+    await line.getByText('grace', { exact: true }).waitFor();
+    await line.getByText(count === 8 ? en.actions.deleted : en.actions.updated).waitFor();
+  }
+  expect(await findBarriers(page)).toEqual([]);
+    path: `${process.env['FLAGCAST_TEST_PICTURES'] ?? '/tmp'}/live-only-activity.png`,
+  });
+  expect(await page.getByRole('alert').count()).toBe(0);
+  expect(await page.getByRole('status').getByText(/./).count()).toBe(0);
+  expect(await page.getByRole('status', { name: en.shell.loading }).count()).toBe(0);
+  // What was refused once is not asked again, nor is the empty snapshot.
+  const times = (path: string): number => asked.filter((each) => each === path).length;
+  expect(times('/api/snapshot')).toBe(1);
+  expect(times('/api/pending-changes')).toBeLessThanOrEqual(2);
+  expect(times('/api/audit')).toBeLessThanOrEqual(4);
+
+  await page.goto(at('checkout-team', 'prod', 'features/flag-1'));
+  await notice.waitFor();
+});
+
+it('a guarantee with an overlap is said beside the state, with its seconds and what it means', async () => {
+  const { page } = await open();
+  await page.goto(at('checkout-team', 'prod', 'activity'));
+  const note = en.freshness.overlapNote(45);
+  await page.getByText(note, { exact: true }).waitFor();
+  await button(page, en.freshness.chip(`${en.freshness.live} ${note}`)).click();
+  const drawer = page.getByRole('dialog', { name: en.freshness.title });
+  const { overlap, reasons } = en.freshness;
+  await drawer.getByText(`${overlap(45)} ${reasons.no_transaction_ids}`, { exact: true }).waitFor();
+});
+
+it('and in Russian, on a phone', async () => {
+  const { page } = await open({ phone: true, language: 'ru-RU' });
+  await page.goto(at('checkout-team', 'prod', 'features'));
+  await page.getByText(ru.liveOnly.why, { exact: true }).waitFor();
+  const { live, chip, overlapNote, overlap, reasons, title } = ru.freshness;
+  await button(page, chip(`${live} ${overlapNote(45)}`)).tap();
+  const drawer = page.getByRole('dialog', { name: title });
+  await drawer.getByText(`${overlap(45)} ${reasons.no_transaction_ids}`, { exact: true }).waitFor();
+});
