@@ -151,7 +151,7 @@ it('an outage finds all parts of the console there: every page opens, and says t
   const { page } = window;
   await isLive(page);
   const loaded = `performance.getEntriesByName('flagcast:parts-loaded').length`;
-  await expect.poll(async () => await page.evaluate(loaded), { timeout: 15_000 }).toBe(1);
+  await expect.poll(async () => await page.evaluate(loaded), { timeout: 15_000 }).toBeGreaterThan(0);
   await server?.kill();
   await staleChip(page).waitFor();
 

@@ -93,8 +93,6 @@ it('a database of live events alone: every page says so in one sentence, and wha
     await line.getByText(count === 8 ? en.actions.deleted : en.actions.updated).waitFor();
   }
   expect(await findBarriers(page)).toEqual([]);
-    path: `${process.env['FLAGCAST_TEST_PICTURES'] ?? '/tmp'}/live-only-activity.png`,
-  });
   expect(await page.getByRole('alert').count()).toBe(0);
   expect(await page.getByRole('status').getByText(/./).count()).toBe(0);
   expect(await page.getByRole('status', { name: en.shell.loading }).count()).toBe(0);

@@ -11,7 +11,7 @@ export interface LineView {
 }
 
 /** What a server says of itself. */
-export interface ServerFacts {
+interface ServerFacts {
   /** What the server process calls itself. */
   readonly server: string;
   readonly guarantee: string;
