@@ -1,5 +1,6 @@
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import type { Authenticate, AuthenticatedUser } from '../src/access/authenticate.js';
+import { hostAnswer } from '../src/access/host-answer.js';
 import { describeError } from '../src/describe.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { handshake, PlainClient, Refused } from './plain-client.js';
@@ -180,4 +181,19 @@ it.each<[string, () => unknown, RegExp]>([
   const response = await fetch(`${own.httpUrl}/api/projects`, { headers: { Cookie: 's=faulty' } });
   expect(response.status).toBe(503);
   await connect(own, { Cookie: 's=alice' });
+});
+
+it('a host that never answers is given up after 5 s', async () => {
+  vi.useFakeTimers();
+  try {
+    const answer = hostAnswer('authenticate()', async () => await new Promise(() => undefined));
+    const refused = expect(answer).rejects.toThrow('authenticate() failed: no answer within 5000 ms');
+    await vi.advanceTimersByTimeAsync(4_999);
+    const state = await Promise.race([answer.catch(() => 'given up'), Promise.resolve('waiting')]);
+    expect(state).toBe('waiting');
+    await vi.advanceTimersByTimeAsync(1);
+    await refused;
+  } finally {
+    vi.useRealTimers();
+  }
 });

@@ -120,6 +120,21 @@ it('brings the steps of a request to flagcast.v1 clients, and what was missed af
   await client.close();
 });
 
+it('G3: keeps channels apart whose ids are the same text when they are put together', async () => {
+  const { pool } = host.database;
+  await pool.query(`
+    INSERT INTO app.teams VALUES ('a', 'A'), ('a/b', 'A/B');
+    INSERT INTO app.stages VALUES ('b/c', 'a', 'prod'), ('c', 'a/b', 'prod');
+    INSERT INTO app.seats VALUES ('bob', 'a')`);
+  const query = { project_id: 'a', env_id: 'b/c' };
+  const bob = await PlainClient.connect(wsUrl, query, { token: await tokenOf('bob') });
+  await pool.query(`INSERT INTO app.flag_changes (stage, flag, what) VALUES ('c', 'secret', 'added')`);
+  await pool.query(`INSERT INTO app.flag_changes (stage, flag, what) VALUES ('b/c', 'own', 'added')`);
+  await bob.received(({ entity_id: id }) => id === 'own');
+  expect(bob.messages.map(({ entity_id: id }) => id)).toStrictEqual(['own']);
+  await bob.close();
+});
+
 it('has what the page says, and has not what it says', async () => {
   const { body } = await get('/api/projects', 'ada');
   expect(body).toMatchObject({ projects: [{ id: 'shop', name: 'Web shop' }] });

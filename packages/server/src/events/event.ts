@@ -51,9 +51,9 @@ export interface Batch {
   readonly position: Position;
 }
 
-/** The key of a channel: one environment of one project. */
+/** The key of a channel: one environment of one project. Ids are any text, also with a slash in it. */
 export function channelKey(projectId: string, environmentId: string): string {
-  return `${projectId}/${environmentId}`;
+  return `${projectId.replace(/[%/]/g, encodeURIComponent)}/${environmentId}`;
 }
 
 /** JSON, because a column may hold any separator that one could choose. */
