@@ -10,6 +10,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { PlainClient, Refused } from './plain-client.js';
+import { setPassword } from './rest-company.js';
 import { nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -194,6 +195,21 @@ describe('what is not in the list', () => {
     expect((body as { pending_changes: object[] }).pending_changes).toMatchObject([
       { environment_id: shop.environments.prod, may_decide: false },
     ]);
+  });
+});
+
+describe('a password', () => {
+  it("of Togglr's table gives no token: its number may be somebody else's in the list", async () => {
+    const username = 'tim';
+    await database.pool.query(`INSERT INTO users (username, email, password_hash) VALUES ('tim', 'tim', '')`);
+    await setPassword(database.pool, username, 'correct horse');
+    const response = await fetch(`${server.httpUrl}/api/auth/login`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ username, password: 'correct horse' }),
+    });
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({ code: 'login_elsewhere' });
   });
 });
 
