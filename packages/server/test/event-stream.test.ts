@@ -277,17 +277,20 @@ describe('the last message of a stream that the server ends', () => {
     expect([late.status, late.body.code]).toStrictEqual([503, 'draining']);
   });
 
-  it('says that the database is not read yet, and the server goes on', async () => {
-    const flagcast = createFlagcast({ databaseUrl: database.url, auth: { secret: testSecret } });
+  it("is refused while the database has not been read yet, and takes nobody's place", async () => {
+    const flagcast = createFlagcast({
+      databaseUrl: database.url,
+      auth: { secret: testSecret },
+      maxConnectionsPerUser: 1,
+    });
     const http = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
     await once(http, 'listening');
     const httpUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
     const { projectId } = await freshChannel();
     const headers = { Authorization: `Bearer ${root.token}` };
     for (let time = 0; time < 2; time += 1) {
-      const stream = await EventStreamClient.open(httpUrl, { project_id: projectId, env: 'prod' }, headers);
-      expect(await stream.ended).toBe(true);
-      expect(stream.messages).toMatchObject([{ type: 'hello' }, { type: 'close', code: 4005 }]);
+      const opening = EventStreamClient.open(httpUrl, { project_id: projectId, env: 'prod' }, headers);
+      await expect(opening).rejects.toMatchObject({ status: 503, body: { code: 'unavailable' } });
     }
     await flagcast.close();
     http.close();

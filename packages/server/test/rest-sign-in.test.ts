@@ -83,20 +83,19 @@ describe('signing in', () => {
   });
 
   it('takes as long for a name that does not exist, or has another hash, as for a wrong password', async () => {
-    const timeMs = async (username: string): Promise<number> => {
-      const times = [];
-      for (let round = 0; round < 5; round += 1) {
+    const names = ['erin', 'no such user', 'carol', 'root'];
+    // The fastest of each, in turns: whatever else the machine does only adds to it, and to all of them.
+    const fastestMs = new Map<string, number>();
+    for (let round = 0; round < 8; round += 1) {
+      for (const username of names) {
         const startedMs = performance.now();
         await company.ask(null, 'POST', '/api/auth/login', { username, password: 'wrong' });
-        times.push(performance.now() - startedMs);
+        const tookMs = performance.now() - startedMs;
+        fastestMs.set(username, Math.min(tookMs, fastestMs.get(username) ?? tookMs));
       }
-      // The fastest: whatever else the machine does only adds to it.
-      return Math.min(...times);
-    };
-    const known = await timeMs('erin');
-    for (const username of ['no such user', 'carol', 'root']) {
-      expect((await timeMs(username)) / known).toBeGreaterThan(0.5);
     }
+    const [known = 0, ...others] = fastestMs.values();
+    for (const otherMs of others) expect(otherMs / known).toBeGreaterThan(0.5);
   });
 
   it('is refused after too many attempts, for that name only, until they are a while ago', async () => {

@@ -50,6 +50,14 @@ export class EventStreams {
       seat();
       return;
     }
+    const peer = new EventStreamPeer(response);
+    let session: Session;
+    try {
+      session = this.#options.openSession(peer, sseWire, visitor);
+    } catch (error) {
+      seat();
+      throw error;
+    }
     response.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-store',
@@ -57,8 +65,6 @@ export class EventStreams {
       'X-Accel-Buffering': 'no',
     });
     response.write(`retry: ${retryMs}\n`);
-    const peer = new EventStreamPeer(response);
-    const session = this.#options.openSession(peer, sseWire, visitor);
     const leave = peers.add({
       user: visitor.user,
       dialect: sseWire.dialect.name,
