@@ -85,6 +85,8 @@ export function startChild(run, program) {
             new Error(`The process ${fileURLToPath(program)} did not answer within ${limitMs / 1_000} s`),
           );
       }, limitMs);
+      // A run that is over is not to wait for it.
+      late.unref();
       try {
         return await answered;
       } finally {
@@ -117,14 +119,13 @@ export async function startServer(run, program, start) {
  *
  * @template Question
  * @param {(question: Question) => unknown} answer what it throws is told to the parent
- * @param {() => void} [tidyUp]
+ * @param {() => Promise<unknown>} [tidyUp]
  */
-export function answerParent(answer, tidyUp) {
+export function answerParent(answer, tidyUp = async () => await Promise.resolve()) {
   // A Ctrl-C at the terminal reaches this process too, but it is the parent that tidies up.
   process.on('SIGINT', () => undefined);
   process.once('disconnect', () => {
-    tidyUp?.();
-    process.exit();
+    void tidyUp().finally(() => process.exit());
   });
   process.on('message', (message) => {
     const { id, question } = /** @type {{ id?: number, question: Question }} */ (message);

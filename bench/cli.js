@@ -13,10 +13,16 @@ npm run bench -- <measurement> [options]
   reader   what one read costs with 10 thousand and with 2 million audit rows (about 3 minutes)
   pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
   fanout   processor time of the server for each event that reaches a client, beside other servers
-           (about 15 minutes): --clients 1000,5000  --rounds 5  --contenders flagcast,ws,nchan
+           (about 20 minutes)
+  burst    300 events at once to 1,000 clients: what arrives, who is cut off, memory (about 4 minutes)
+  idle     memory and processor time of connections on which nothing happens (about 6 minutes)
+  storm    5,000 clients lose their server and come back: how long, how many queries (about 2 minutes)
+  fairness events of a small channel beside a large one (about 2 minutes)
   all      one after the other
 
---output FOLDER is where fanout writes its results, in place of bench/results.
+The last five take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
+in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,
+socket.io,nchan,mosquitto. They need Linux; nchan and mosquitto are left out where they are not installed.
 
 Each prints a table, writes bench/results/<measurement>.json and ends with exit code 1 when a
 figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
@@ -38,6 +44,22 @@ const measurements = {
   fanout: {
     load: async () => (await import('./fanout/fanout.js')).runFanout,
     takes: ['clients', 'rounds', 'contenders', 'output'],
+  },
+  burst: {
+    load: async () => (await import('./fanout/big-burst.js')).runBurst,
+    takes: ['clients', 'rounds', 'contenders', 'output'],
+  },
+  idle: {
+    load: async () => (await import('./idle.js')).runIdle,
+    takes: ['clients', 'rounds', 'contenders', 'output'],
+  },
+  storm: {
+    load: async () => (await import('./storm/storm.js')).runStorm,
+    takes: ['clients', 'rounds', 'output'],
+  },
+  fairness: {
+    load: async () => (await import('./fairness/fairness.js')).runFairness,
+    takes: ['clients', 'rounds', 'output'],
   },
 };
 

@@ -86,3 +86,16 @@ export function refuseOthers(measurement, options, taken) {
     throw new UsageError(`${measurement} takes no --${name}`);
   }
 }
+
+/**
+ * The number of clients where there is one case only.
+ *
+ * @param {Options} options
+ * @param {number} otherwise
+ */
+export function oneCount({ clients }, otherwise) {
+  if (clients === undefined) return otherwise;
+  const [count = otherwise] = clients;
+  if (clients.length > 1) throw new UsageError('--clients takes one number here');
+  return count;
+}

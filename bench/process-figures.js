@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 
 /**
  * Figures of any process, from where Linux keeps them; elsewhere they cannot be had.
@@ -21,6 +21,27 @@ export async function cpuMsOf(pids) {
     }
   }
   return total;
+}
+
+/**
+ * The memory that a process has resident, now and at the most since `resetPeak`, in bytes.
+ *
+ * @param {number} pid
+ */
+export async function memoryOf(pid) {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  /** @param {string} name */
+  const bytes = (name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1_024;
+  return { residentBytes: bytes('VmRSS'), peakBytes: bytes('VmHWM') };
+}
+
+/**
+ * From now on the peak is that of what follows.
+ *
+ * @param {number} pid
+ */
+export async function resetPeak(pid) {
+  await writeFile(`/proc/${pid}/clear_refs`, '5');
 }
 
 /**

@@ -69,7 +69,7 @@ export async function saveResult(name, result, folder) {
  * @param {string} [folder] default `bench/results`
  * @returns {Promise<string>} the file, as seen from the current folder
  */
-async function saveFile(name, content, folder = path.join(import.meta.dirname, 'results')) {
+export async function saveFile(name, content, folder = path.join(import.meta.dirname, 'results')) {
   await mkdir(folder, { recursive: true });
   const file = path.join(folder, name);
   await writeFile(file, content);

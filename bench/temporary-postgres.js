@@ -13,14 +13,15 @@ import { install } from '../packages/server/dist/database/install.js';
  * temporary folder. It goes when the run ends.
  *
  * @param {BoundedRun} run
+ * @param {Readonly<Record<string, string>>} [settings] of PostgreSQL, beside the defaults
  * @returns {Promise<EmbeddedPostgres>}
  */
-export async function startTemporaryPostgres(run) {
+export async function startTemporaryPostgres(run, settings = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-'));
   run.defer(async () => await rm(folder, { recursive: true, force: true, maxRetries: 5 }));
   // PostgreSQL runs as an account of its own when this process is root's.
   await chmod(folder, 0o755);
-  const starting = startEmbeddedPostgres({ dataDir: folder, onExit: (error) => run.fail(error) });
+  const starting = startEmbeddedPostgres({ dataDir: folder, settings, onExit: (error) => run.fail(error) });
   run.defer(async () => {
     // A start that failed has left nothing to stop, and has been reported where it was awaited.
     const started = await starting.catch(() => null);

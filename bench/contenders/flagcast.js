@@ -3,6 +3,7 @@ import { signToken } from '../../packages/server/dist/access/sign.js';
 import { startServer } from '../child.js';
 import { createDatabase } from '../temporary-postgres.js';
 
+/** @import { Child } from '../child.js' */
 /** @import { BenchDatabase } from '../temporary-postgres.js' */
 /** @import { Contender, RunningContender, Setting } from './contender.js' */
 
@@ -26,31 +27,60 @@ export function flagcast(kind) {
 }
 
 /**
- * @param {Setting} setting
- * @param {'text' | 'flagcast.v1'} dialect
- * @returns {Promise<RunningContender>}
+ * The product with all that a measurement needs to go on with: its database, where the channels are in
+ * it, and `serve`, which starts a server (again): on a free port where none is given.
+ *
+ * @typedef {{
+ *   readonly database: BenchDatabase,
+ *   readonly places: readonly Place[],
+ *   readonly headers: Readonly<Record<string, string>>,
+ *   readonly address: (channel: number) => { path: string, topic: string },
+ *   readonly serve: (port?: number) => Promise<Child & { readonly port: number }>,
+ * }} PreparedFlagcast
  */
-async function startFlagcast({ run, postgres, channels, maxConnections }, dialect) {
+
+/**
+ * Makes the database with its channels, and a token for the clients.
+ *
+ * @param {Setting} setting
+ * @returns {Promise<PreparedFlagcast>}
+ */
+export async function prepareFlagcast({ run, postgres, channels, maxConnections }) {
   const database = await createDatabase(run, postgres, `bench_${randomUUID().replaceAll('-', '')}`);
   const places = await makeChannels(database, channels);
   const secret = randomUUID();
-  const server = await startServer(run, new URL('../flagcast-server.js', import.meta.url), {
-    databaseUrl: database.url,
-    secret,
-    maxConnections,
-  });
-  const { userId, username } = database;
+  const { url: databaseUrl, userId, username } = database;
   const token = await signToken({ secret, userId, username, ttlMs: tokenTtlMs });
   return {
-    port: server.port,
-    dialect,
+    database,
+    places,
     headers: { Authorization: `Bearer ${token}` },
     address: (channel) => {
       const { projectId, environmentId } = placeOf(places, channel);
       const query = new URLSearchParams({ project_id: projectId, env_id: environmentId });
       return { path: `/api/ws?${query.toString()}`, topic: '' };
     },
-    publish: async (published) => await insertEvents(database, places, published),
+    serve: async (port = 0) => {
+      const program = new URL('../flagcast-server.js', import.meta.url);
+      return await startServer(run, program, { databaseUrl, secret, maxConnections, port });
+    },
+  };
+}
+
+/**
+ * @param {Setting} setting
+ * @param {'text' | 'flagcast.v1'} dialect
+ * @returns {Promise<RunningContender>}
+ */
+async function startFlagcast(setting, dialect) {
+  const { database, places, headers, address, serve } = await prepareFlagcast(setting);
+  const server = await serve();
+  return {
+    port: server.port,
+    dialect,
+    headers,
+    address,
+    publish: async (channels) => await insertEvents(database, places, channels),
     cpuPids: [server.pid],
     memoryPid: server.pid,
     end: server.end,
@@ -97,7 +127,7 @@ function placeOf(places, channel) {
  * @param {readonly Place[]} places
  * @param {readonly number[]} channels
  */
-async function insertEvents({ client }, places, channels) {
+export async function insertEvents({ client }, places, channels) {
   const published = channels.map((channel) => placeOf(places, channel));
   await client.query({
     name: 'bench_publish',

@@ -17,6 +17,7 @@ const tryAgainMs = 20;
 
 /** @type {import('node:child_process').ChildProcess | null} */
 let program = null;
+let ending = false;
 
 answerParent(
   async (/** @type {InstalledStart} */ { command, args, port, workers }) => {
@@ -39,7 +40,13 @@ answerParent(
     }
     throw new Error(`${command} does not listen on port ${port}: ${said.trim()}`);
   },
-  () => program?.kill('SIGTERM'),
+  async () => {
+    ending = true;
+    if (program === null || program.exitCode !== null) return;
+    const ended = once(program, 'exit');
+    program.kill('SIGTERM');
+    await ended;
+  },
 );
 
 /**
@@ -47,6 +54,7 @@ answerParent(
  * @param {string} why
  */
 function fail(command, why) {
+  if (ending) return;
   console.error(`bench: ${command} ended: ${why}`);
   process.exit(1);
 }

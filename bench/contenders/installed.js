@@ -59,11 +59,12 @@ export async function startInstalled(run, start) {
 }
 
 /**
- * A connection that events are published on; what comes back is not looked at.
+ * A connection that events are published on; what comes back is not looked at. That it is closed before
+ * `leave` fails the run.
  *
  * @param {BoundedRun} run
  * @param {number} port
- * @returns {Promise<Socket>}
+ * @returns {Promise<{ readonly socket: Socket, readonly leave: () => void }>}
  */
 export async function openPublisher(run, port) {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });
@@ -75,9 +76,13 @@ export async function openPublisher(run, port) {
   });
   socket.resume();
   await once(socket, 'connect', { signal: run.signal });
-  run.defer(async () => {
+  const leave = () => {
     leaving = true;
-    await Promise.resolve(socket.destroy());
+    socket.destroy();
+  };
+  run.defer(async () => {
+    leave();
+    await Promise.resolve();
   });
-  return socket;
+  return { socket, leave };
 }

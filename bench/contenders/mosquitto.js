@@ -38,22 +38,25 @@ protocol mqtt
 `,
     );
     const { pids, end } = await startInstalled(run, { command, args: ['-c', file], port, workers: 0 });
-    const publisher = await openPublisher(run, publishPort);
-    publisher.write(connectPacket);
+    const { socket, leave } = await openPublisher(run, publishPort);
+    socket.write(connectPacket);
     return {
       port,
       dialect: 'mqtt',
       headers: {},
       address: (channel) => ({ path: '/', topic: channelName(channel) }),
       publish: async (channels) => {
-        publisher.write(
+        socket.write(
           Buffer.concat(channels.map((channel) => publishPacket(channelName(channel), messageText()))),
         );
         await Promise.resolve();
       },
       cpuPids: pids,
       memoryPid: pids[0] ?? 0,
-      end,
+      end: async () => {
+        leave();
+        await end();
+      },
     };
   },
 };

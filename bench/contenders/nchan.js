@@ -71,19 +71,22 @@ http {
       port,
       workers: 1,
     });
-    const publisher = await openPublisher(run, port);
+    const { socket, leave } = await openPublisher(run, port);
     return {
       port,
       dialect: 'text',
       headers: {},
       address: (channel) => ({ path: `/subscribe?channel=${channelName(channel)}`, topic: '' }),
       publish: async (channels) => {
-        publisher.write(channels.map((channel) => request(port, channelName(channel))).join(''));
+        socket.write(channels.map((channel) => request(port, channelName(channel))).join(''));
         await Promise.resolve();
       },
       cpuPids: pids,
       memoryPid: pids[1] ?? 0,
-      end,
+      end: async () => {
+        leave();
+        await end();
+      },
     };
   },
 };

@@ -1,13 +1,19 @@
 import { runBounded } from '../bounded-run.js';
-import { contenders } from '../contenders/all.js';
+import { chooseContenders } from '../contenders/all.js';
 import { startReceivers } from '../load/receivers.js';
-import { UsageError } from '../options.js';
 import { requireFigures, requireFiles } from '../process-figures.js';
 import { startProgress } from '../progress.js';
-import { clearProgress, describeMachine, machineLine, saveResult, showProgress } from '../results.js';
+import {
+  clearProgress,
+  describeMachine,
+  machineLine,
+  saveFile,
+  saveResult,
+  showProgress,
+} from '../results.js';
 import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { setupsFor } from './patterns.js';
-import { boundsOf, summarize, tables } from './report.js';
+import { boundsOf, plots, summarize, tables } from './report.js';
 import { measureTurn } from './turn.js';
 
 /** @import { Contender, RunningContender } from '../contenders/contender.js' */
@@ -80,29 +86,14 @@ export async function runFanout({
 
     const results = summarize(measured, setups);
     const bounds = boundsOf(results);
-    const file = await saveResult('fanout', { machine, bounds, rounds, skipped, results }, output);
+    const files = [await saveResult('fanout', { machine, bounds, rounds, skipped, results }, output)];
+    for (const { name, svg } of plots(results, setups)) files.push(await saveFile(name, svg, output));
     console.log(
       `Processor time of the server for each event that reached a client, in us: the median of ${rounds} rounds (lowest-highest round)`,
     );
     console.log(machineLine(machine));
     for (const name of skipped) console.log(`Not installed here, hence not measured: ${name}`);
-    console.log(`\n${tables(results, setups)}\n\nWritten to ${file}`);
+    console.log(`\n${tables(results, setups)}\n\nWritten to ${files.join(', ')}`);
     return bounds;
   });
-}
-
-/**
- * @param {readonly string[] | undefined} kinds
- * @returns {readonly Contender[]}
- * @throws UsageError
- */
-function chooseContenders(kinds) {
-  if (kinds === undefined) return contenders;
-  const known = contenders.map(({ kind }) => kind);
-  for (const kind of kinds) {
-    if (!known.includes(kind)) {
-      throw new UsageError(`There is no contender ${JSON.stringify(kind)}: say some of ${known.join(', ')}`);
-    }
-  }
-  return contenders.filter(({ kind }) => kinds.includes(kind));
 }

@@ -1,5 +1,6 @@
 import { bound, figure, markdownTable, spreadCell } from '../results.js';
 import { percentile, spread } from '../statistics.js';
+import { barChart } from '../plot.js';
 
 /** @import { Contender } from '../contenders/contender.js' */
 /** @import { Bound } from '../results.js' */
@@ -146,4 +147,32 @@ function table(rows) {
       bytesPerEvent.toFixed(0),
     ]),
   );
+}
+
+/**
+ * One picture for each setup, a panel for each of its patterns.
+ *
+ * @param {readonly Result[]} results
+ * @param {readonly Setup[]} setups
+ */
+export function plots(results, setups) {
+  return setups.map((setup) => ({
+    name: `fanout-${setup.clients}${setup.channels === 1 ? '' : `-on-${setup.channels}`}.svg`,
+    svg: barChart(
+      `CPU of the server for each event that reaches a client, in us: ${setup.clients} clients, channels: ${setup.channels}`,
+      setup.patterns.map(({ name, title }) => ({
+        title,
+        bars: results
+          .filter(
+            ({ clients, channels, pattern }) =>
+              clients === setup.clients && channels === setup.channels && pattern === name,
+          )
+          .map((result) => ({
+            label: result.name,
+            ours: result.kind.startsWith(ours),
+            figure: result.cpuUs,
+          })),
+      })),
+    ),
+  }));
 }

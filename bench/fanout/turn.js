@@ -53,7 +53,7 @@ export async function measureTurn(run, receivers, running, setup) {
  * @param {RunningContender} running
  * @param {Pick<Setup, 'clients' | 'channels'>} setup
  */
-async function connectClients(run, receivers, running, { clients, channels }) {
+export async function connectClients(run, receivers, running, { clients, channels }) {
   const { port, dialect, headers, address } = running;
   await receivers.connect(
     { port, dialect, headers },

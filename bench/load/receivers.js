@@ -91,6 +91,8 @@ export function startReceivers(run, mostClients) {
       /** @type {Promise<false>} */
       const late = new Promise((resolve) => {
         timer = setTimeout(() => resolve(false), limitMs);
+        // A run that is over is not to wait for it.
+        timer.unref();
       });
       const inTime = await Promise.race([arrived.then(() => true), late]);
       clearTimeout(timer);

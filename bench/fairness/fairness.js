@@ -1,0 +1,171 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { runBounded } from '../bounded-run.js';
+import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
+import { startReceivers } from '../load/receivers.js';
+import { oneCount } from '../options.js';
+import { requireFigures, requireFiles } from '../process-figures.js';
+import { startProgress } from '../progress.js';
+import {
+  bound,
+  clearProgress,
+  describeMachine,
+  machineLine,
+  markdownTable,
+  saveResult,
+  showProgress,
+  spreadCell,
+} from '../results.js';
+import { percentiles, spread } from '../statistics.js';
+import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { openSmallChannel } from './small-channel.js';
+
+/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { Receivers } from '../load/receivers.js' */
+/** @import { Options } from '../options.js' */
+/** @import { Bound } from '../results.js' */
+/** @import { Percentiles } from '../statistics.js' */
+/** @import { SmallChannel } from './small-channel.js' */
+
+const limitMs = 30 * 60_000;
+const smallClients = 5;
+const eventsOfRound = 100;
+const warmUpEvents = 20;
+/** From one event of the small channel to the next, in milliseconds; the pause is of a random length up to it. */
+const pauseLimitMs = 40;
+const largeEventsPerSecond = 50;
+const arrivalLimitMs = 60_000;
+/** With the large channel busy, the small one's p99 may be so many times that of when it is alone. */
+const boundToAlone = 3;
+/** The places of the two channels. */
+const large = 0;
+const small = 1;
+
+/**
+ * How long events of a small channel take, alone and while a large one is busy.
+ *
+ * @param {Options} options
+ * @returns {Promise<readonly Bound[]>}
+ */
+export async function runFairness(options) {
+  requireFigures();
+  const clients = oneCount(options, 5_000);
+  const { rounds = 5, output } = options;
+  await requireFiles(clients);
+  return await runBounded(limitMs, async (run) => {
+    showProgress('fairness: starting PostgreSQL and the server');
+    const postgres = await startTemporaryPostgres(run);
+    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+    const maxConnections = clients + smallClients;
+    const prepared = await prepareFlagcast({ run, postgres, channels: 2, maxConnections });
+    const { port } = await prepared.serve();
+    const receivers = startReceivers(run, clients);
+    const groups = [{ ...prepared.address(large), clients }];
+    await receivers.connect({ port, dialect: 'text', headers: prepared.headers }, groups);
+    const channel = await openSmallChannel(run, prepared, { port, channel: small, clients: smallClients });
+    const publish = async () => await insertEvents(prepared.database, prepared.places, [large]);
+    await channel.measure(warmUpEvents, pauseLimitMs);
+
+    const progress = startProgress('fairness', 2 * rounds);
+    /** @type {Percentiles[]} */
+    const alone = [];
+    /** @type {Percentiles[]} */
+    const beside = [];
+    /** @type {number[]} */
+    const perSecond = [];
+    let incomplete = 0;
+    for (let round = 0; round < rounds; round += 1) {
+      progress.step(`round ${round + 1} of ${rounds}, alone`);
+      alone.push(percentiles(await channel.measure(eventsOfRound, pauseLimitMs)));
+      progress.step(`round ${round + 1} of ${rounds}, beside ${clients} clients`);
+      const measured = await measureBeside(run, publish, receivers, channel);
+      beside.push(percentiles(measured.latenciesMs));
+      perSecond.push(measured.perSecond);
+      if (!measured.allArrived) incomplete += 1;
+    }
+    const { lost } = await receivers.disconnect();
+    clearProgress();
+
+    const ratio = spread(beside.map(({ p99 }, round) => p99 / (alone[round]?.p99 ?? NaN)));
+    const bounds = [
+      bound('p99 of the small channel beside a busy large one over alone', ratio.median, boundToAlone),
+      bound('clients of the large channel cut off', lost, 0, ''),
+      bound('rounds in which events of the large channel did not arrive', incomplete, 0, ''),
+    ];
+    const results = [
+      { name: 'alone', ...overRounds(alone) },
+      { name: `beside ${clients} clients`, ...overRounds(beside) },
+    ];
+    const largePerSecond = spread(perSecond);
+    const file = await saveResult(
+      'fairness',
+      {
+        machine,
+        bounds,
+        rounds,
+        clients,
+        smallClients,
+        largeEventsPerSecond,
+        largePerSecond,
+        ratio,
+        results,
+      },
+      output,
+    );
+    console.log(
+      `From commit to message in a channel of ${smallClients} clients, in ms, alone and while one of ${clients} gets ${largeEventsPerSecond} events/s: the median of ${rounds} rounds (lowest-highest round)`,
+    );
+    console.log(machineLine(machine));
+    const rows = results.map(({ name, p50, p90, p99, max }) => [
+      name,
+      ...[p50, p90, p99, max].map(spreadCell),
+    ]);
+    console.log(
+      `\n${markdownTable(['', 'p50', 'p90', 'p99', 'max'], rows)}\n\nThe large channel's events that reached clients in a second: ${spreadCell(largePerSecond)}\n\nWritten to ${file}`,
+    );
+    return bounds;
+  });
+}
+
+/**
+ * Measures the small channel while the large one gets its events, and waits until all of those have come.
+ *
+ * @param {BoundedRun} run
+ * @param {() => Promise<void>} publish one event to the large channel
+ * @param {Receivers} receivers
+ * @param {SmallChannel} channel
+ */
+async function measureBeside(run, publish, receivers, channel) {
+  const before = await receivers.count();
+  const startedAtMs = performance.now();
+  const ending = new AbortController();
+  let published = 0;
+  const publishing = (async () => {
+    while (!ending.signal.aborted) {
+      published += 1;
+      await publish();
+      const dueAtMs = startedAtMs + (published * 1_000) / largeEventsPerSecond;
+      await delay(Math.max(0, dueAtMs - performance.now()), undefined, { signal: run.signal });
+    }
+  })();
+  const latenciesMs = await channel.measure(eventsOfRound, pauseLimitMs);
+  ending.abort();
+  await publishing;
+  const all = Array.from({ length: published }, () => large);
+  const allArrived = await receivers.expect(all, arrivalLimitMs);
+  const { events } = await receivers.count();
+  return {
+    latenciesMs,
+    allArrived,
+    perSecond: ((events - before.events) * 1_000) / (performance.now() - startedAtMs),
+  };
+}
+
+/** @param {readonly Percentiles[]} rounds */
+function overRounds(rounds) {
+  return {
+    p50: spread(rounds.map(({ p50 }) => p50)),
+    p90: spread(rounds.map(({ p90 }) => p90)),
+    p99: spread(rounds.map(({ p99 }) => p99)),
+    max: spread(rounds.map(({ max }) => max)),
+  };
+}

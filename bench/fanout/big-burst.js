@@ -1,0 +1,147 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { runBounded } from '../bounded-run.js';
+import { chooseContenders } from '../contenders/all.js';
+import { startReceivers } from '../load/receivers.js';
+import { oneCount } from '../options.js';
+import { memoryOf, requireFigures, requireFiles, resetPeak } from '../process-figures.js';
+import { startProgress } from '../progress.js';
+import {
+  bound,
+  clearProgress,
+  describeMachine,
+  figure,
+  machineLine,
+  markdownTable,
+  saveResult,
+  showProgress,
+  spreadCell,
+} from '../results.js';
+import { spread } from '../statistics.js';
+import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { connectClients } from './turn.js';
+
+/** @import { Contender, Setting } from '../contenders/contender.js' */
+/** @import { Receivers } from '../load/receivers.js' */
+/** @import { Options } from '../options.js' */
+/** @import { Bound } from '../results.js' */
+
+const limitMs = 30 * 60_000;
+const events = 300;
+/** Not counted: code that has never run is compiled, and that takes memory. */
+const warmUpEvents = 20;
+const quietMs = 1_000;
+const arrivalLimitMs = 30_000;
+const megabyte = 1_000_000;
+/** What the burst may take of memory, in MB. */
+const boundPeak = 60;
+
+/** @typedef {{ contender: Contender, share: number, lost: number, peakMb: number, ms: number }} Burst */
+
+/**
+ * One burst to many clients who all read: what arrives, how long it takes, and what memory it costs.
+ *
+ * @param {Options} options
+ * @returns {Promise<readonly Bound[]>}
+ */
+export async function runBurst(options) {
+  requireFigures();
+  const clients = oneCount(options, 1_000);
+  const { rounds = 5, contenders: kinds, output } = options;
+  const chosen = chooseContenders(kinds);
+  await requireFiles(clients);
+  return await runBounded(limitMs, async (run) => {
+    showProgress('burst: starting PostgreSQL');
+    const postgres = await startTemporaryPostgres(run);
+    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+    const receivers = startReceivers(run, clients);
+    const progress = startProgress('burst', rounds * chosen.length);
+    /** @type {Burst[]} */
+    const measured = [];
+    for (let round = 0; round < rounds; round += 1) {
+      for (let turn = 0; turn < chosen.length; turn += 1) {
+        const contender = chosen[(round + turn) % chosen.length];
+        if (contender === undefined) continue;
+        progress.step(`round ${round + 1} of ${rounds}, ${contender.name}`);
+        const setting = { run, postgres, channels: 1, maxConnections: clients };
+        const burst = await measureBurst(contender, setting, receivers, clients);
+        if (burst !== null) measured.push(burst);
+      }
+    }
+    clearProgress();
+
+    const results = chosen.flatMap((contender) => {
+      const own = measured.filter((each) => each.contender === contender);
+      if (own.length === 0) return [];
+      return {
+        kind: contender.kind,
+        name: contender.name,
+        share: Math.min(...own.map(({ share }) => share)),
+        lost: Math.max(...own.map(({ lost }) => lost)),
+        peakMb: spread(own.map(({ peakMb }) => peakMb)),
+        ms: spread(own.map(({ ms }) => ms)),
+      };
+    });
+    const bounds = results
+      .filter(({ kind }) => kind.startsWith('flagcast'))
+      .flatMap(({ name, share, lost, peakMb }) => [
+        bound(`${name}: of a burst of ${events} did not arrive`, (1 - share) * 100, 0, ' %'),
+        bound(`${name}: clients cut off by a burst of ${events}`, lost, 0, ''),
+        bound(`${name}: peak of memory above idle`, peakMb.median, boundPeak, ' MB'),
+      ]);
+    const file = await saveResult('burst', { machine, bounds, rounds, events, clients, results }, output);
+    console.log(
+      `${events} events at once to ${clients} clients: the median of ${rounds} rounds (lowest-highest round), each with a server of its own; of what arrived and was cut off the worst round`,
+    );
+    console.log(machineLine(machine));
+    const rows = results.map(({ name, share, lost, peakMb, ms }) => [
+      name,
+      `${figure(share * 100)} %`,
+      String(lost),
+      spreadCell(peakMb),
+      spreadCell(ms),
+    ]);
+    console.log(
+      `\n${markdownTable(['', 'arrived', 'cut off', 'MB above idle', 'ms to the last'], rows)}\n\nWritten to ${file}`,
+    );
+    return bounds;
+  });
+}
+
+/**
+ * @param {Contender} contender
+ * @param {Setting} setting
+ * @param {Receivers} receivers
+ * @param {number} clients
+ * @returns {Promise<Burst | null>} null where the server is not installed
+ */
+async function measureBurst(contender, setting, receivers, clients) {
+  const { run } = setting;
+  const running = await contender.start(setting);
+  if (running === null) return null;
+  await connectClients(run, receivers, running, { clients, channels: 1 });
+  for (let event = 0; event < warmUpEvents; event += 1) {
+    const arriving = receivers.expect([0], arrivalLimitMs);
+    await running.publish([0]);
+    await arriving;
+  }
+  await delay(quietMs, undefined, { signal: run.signal });
+  const before = await receivers.count();
+  const { residentBytes } = await memoryOf(running.memoryPid);
+  await resetPeak(running.memoryPid);
+  const burst = Array.from({ length: events }, () => 0);
+  const startedAtMs = performance.now();
+  const arriving = receivers.expect(burst, arrivalLimitMs);
+  await running.publish(burst);
+  await arriving;
+  const ms = performance.now() - startedAtMs;
+  const { peakBytes } = await memoryOf(running.memoryPid);
+  const after = await receivers.disconnect();
+  await running.end();
+  return {
+    contender,
+    share: (after.events - before.events) / (events * clients),
+    lost: after.lost,
+    peakMb: (peakBytes - residentBytes) / megabyte,
+    ms,
+  };
+}

@@ -1,0 +1,133 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { runBounded } from './bounded-run.js';
+import { chooseContenders } from './contenders/all.js';
+import { connectClients } from './fanout/turn.js';
+import { startReceivers } from './load/receivers.js';
+import { oneCount } from './options.js';
+import { cpuMsOf, memoryOf, requireFigures, requireFiles } from './process-figures.js';
+import { startProgress } from './progress.js';
+import {
+  bound,
+  clearProgress,
+  describeMachine,
+  machineLine,
+  markdownTable,
+  saveResult,
+  showProgress,
+  spreadCell,
+} from './results.js';
+import { spread } from './statistics.js';
+import { connect, startTemporaryPostgres } from './temporary-postgres.js';
+
+/** @import { Contender, Setting } from './contenders/contender.js' */
+/** @import { Receivers } from './load/receivers.js' */
+/** @import { Options } from './options.js' */
+/** @import { Bound } from './results.js' */
+
+const limitMs = 30 * 60_000;
+const defaultKinds = ['flagcast', 'flagcast.v1', 'ws'];
+/** So long that each peer is pinged once and each flagcast.v1 peer gets two heartbeats, in milliseconds. */
+const idleMs = 30_000;
+/** From the last handshake to the first look, in milliseconds. */
+const settleMs = 2_000;
+const boundKilobytes = 6.2;
+const boundCpuPercent = 1.5;
+
+/** @typedef {{ contender: Contender, kilobytes: number, cpuPercent: number, lost: number }} Idle */
+
+/**
+ * What connections cost while nothing happens: memory of each, processor time of all.
+ *
+ * @param {Options} options
+ * @returns {Promise<readonly Bound[]>}
+ */
+export async function runIdle(options) {
+  requireFigures();
+  const clients = oneCount(options, 5_000);
+  const { rounds = 3, contenders: kinds = defaultKinds, output } = options;
+  const chosen = chooseContenders(kinds);
+  await requireFiles(clients);
+  return await runBounded(limitMs, async (run) => {
+    showProgress('idle: starting PostgreSQL');
+    const postgres = await startTemporaryPostgres(run);
+    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+    const receivers = startReceivers(run, clients);
+    const progress = startProgress('idle', rounds * chosen.length);
+    /** @type {Idle[]} */
+    const measured = [];
+    for (let round = 0; round < rounds; round += 1) {
+      for (let turn = 0; turn < chosen.length; turn += 1) {
+        const contender = chosen[(round + turn) % chosen.length];
+        if (contender === undefined) continue;
+        progress.step(`round ${round + 1} of ${rounds}, ${contender.name}`);
+        const setting = { run, postgres, channels: 1, maxConnections: clients };
+        const idle = await measureIdle(contender, setting, receivers, clients);
+        if (idle !== null) measured.push(idle);
+      }
+    }
+    clearProgress();
+
+    const results = chosen.flatMap((contender) => {
+      const own = measured.filter((each) => each.contender === contender);
+      if (own.length === 0) return [];
+      return {
+        kind: contender.kind,
+        name: contender.name,
+        kilobytes: spread(own.map(({ kilobytes }) => kilobytes)),
+        cpuPercent: spread(own.map(({ cpuPercent }) => cpuPercent)),
+        lost: Math.max(...own.map(({ lost }) => lost)),
+      };
+    });
+    const bounds = results
+      .filter(({ kind }) => kind.startsWith('flagcast'))
+      .flatMap(({ name, kilobytes, cpuPercent, lost }) => [
+        bound(`${name}: memory of an idle connection`, kilobytes.median, boundKilobytes, ' kB'),
+        bound(`${name}: CPU while ${clients} are idle`, cpuPercent.median, boundCpuPercent, ' %'),
+        bound(`${name}: idle connections lost`, lost, 0, ''),
+      ]);
+    const file = await saveResult('idle', { machine, bounds, rounds, clients, idleMs, results }, output);
+    console.log(
+      `${clients} idle connections for ${idleMs / 1_000} s: the median of ${rounds} rounds (lowest-highest round), each with a server of its own`,
+    );
+    console.log(machineLine(machine));
+    const rows = results.map(({ name, kilobytes, cpuPercent, lost }) => [
+      name,
+      spreadCell(kilobytes),
+      spreadCell(cpuPercent),
+      String(lost),
+    ]);
+    console.log(
+      `\n${markdownTable(['', 'kB of memory each', '% of a core', 'lost'], rows)}\n\nWritten to ${file}`,
+    );
+    return bounds;
+  });
+}
+
+/**
+ * @param {Contender} contender
+ * @param {Setting} setting
+ * @param {Receivers} receivers
+ * @param {number} clients
+ * @returns {Promise<Idle | null>} null where the server is not installed
+ */
+async function measureIdle(contender, setting, receivers, clients) {
+  const { run } = setting;
+  const running = await contender.start(setting);
+  if (running === null) return null;
+  await delay(settleMs, undefined, { signal: run.signal });
+  const before = await memoryOf(running.memoryPid);
+  await connectClients(run, receivers, running, { clients, channels: 1 });
+  await delay(settleMs, undefined, { signal: run.signal });
+  const cpuMsBefore = await cpuMsOf(running.cpuPids);
+  await delay(idleMs, undefined, { signal: run.signal });
+  const cpuMs = (await cpuMsOf(running.cpuPids)) - cpuMsBefore;
+  const after = await memoryOf(running.memoryPid);
+  const { lost } = await receivers.disconnect();
+  await running.end();
+  return {
+    contender,
+    kilobytes: (after.residentBytes - before.residentBytes) / clients / 1_000,
+    cpuPercent: (cpuMs / idleMs) * 100,
+    lost,
+  };
+}
