@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { runCommand } from './command.js';
+import { runCommand, RunningCommand } from './command.js';
 
 const file = fileURLToPath(new URL('../../../bench/cli.js', import.meta.url));
 
@@ -24,7 +24,13 @@ it.runIf(process.platform === 'linux')(
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
     const args = 'fanout --clients 20 --rounds 1 --contenders flagcast,ws --output'.split(' ');
-    const { code, stdout, stderr } = await runCommand([...args, folder], { file });
+    const bench = new RunningCommand([...args, folder], { file });
+    onTestFinished(async () => {
+      // It tidies up after itself, which a kill would not let it.
+      bench.signal('SIGTERM');
+      await bench.ended;
+    });
+    const { code, stdout, stderr } = await bench.ended;
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(/^\| Flagcast, plain dialect +\| [\d.]+ /m);
 
