@@ -18,12 +18,13 @@
  * @typedef {{ readonly clients: number, readonly channels: number, readonly patterns: readonly Pattern[] }} Setup
  */
 
-/** Deliveries of a round, about; and between which numbers of times that is kept. */
+/** Deliveries of a round, about. */
 const deliveriesOfSingles = 100_000;
 const deliveriesOfBursts = 300_000;
-const mostSingles = 100;
-const mostBursts = 15;
-const mostSpread = 40;
+/** With few clients, which are a trial and no measurement, it is over soon: so many of them for each time. */
+const clientsPerSingle = 10;
+const clientsPerBurst = 66;
+const clientsPerSpread = 25;
 /** A gentle pace: what is sent takes a part of this, for each client. */
 const intervalMsPerClient = 0.02;
 const leastIntervalMs = 10;
@@ -41,7 +42,7 @@ function burst(events, clients) {
     name: `burst-${events}`,
     title: `bursts of ${events}`,
     channels: () => Array.from({ length: events }, () => 0),
-    times: timesFor(deliveriesOfBursts, events * clients, 2, mostBursts),
+    times: timesFor(deliveriesOfBursts, events * clients, 2, clients / clientsPerBurst),
     intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
   };
 }
@@ -55,7 +56,7 @@ function single(clients) {
     name: 'single',
     title: 'single events',
     channels: () => [0],
-    times: timesFor(deliveriesOfSingles, clients, 20, mostSingles),
+    times: timesFor(deliveriesOfSingles, clients, 20, clients / clientsPerSingle),
     intervalMs: Math.max(leastIntervalMs, intervalMsPerClient * clients),
   };
 }
@@ -73,7 +74,7 @@ function spread(clients, channels) {
     name: 'channels',
     title: `${atOnce} events at once, each of another of ${channels} channels`,
     channels: (turn) => Array.from({ length: atOnce }, (_, index) => (turn * atOnce + index) % channels),
-    times: timesFor(deliveriesOfSingles, (atOnce * clients) / channels, 15, mostSpread),
+    times: timesFor(deliveriesOfSingles, (atOnce * clients) / channels, 5, clients / clientsPerSpread),
     intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
   };
 }
@@ -85,7 +86,7 @@ function spread(clients, channels) {
  * @param {number} most
  */
 function timesFor(wanted, each, least, most) {
-  return Math.min(most, Math.max(least, Math.ceil(wanted / each)));
+  return Math.max(least, Math.ceil(Math.min(wanted / each, most)));
 }
 
 /**
