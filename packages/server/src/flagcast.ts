@@ -340,6 +340,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     close: async () => {
       closing ??= (async () => {
         sweeper.stop();
+        // Who speaks the plain dialect cannot ask for it later.
+        broadcaster.finishDeliveries();
         hints.stop();
         // All at once: a look-up that is under way may take as long as the peers.
         await Promise.all([

@@ -2,12 +2,11 @@ import { type Batch, channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { Deliveries, type Receiver } from './deliveries.js';
 import { ChannelBatch, Ring } from './ring.js';
 
 /** What the broadcaster knows of a peer: that it wants the batches of one channel. */
-export interface Subscriber {
-  /** Called in order, once for every batch that holds events of the channel; must not throw or block. */
-  deliver(batch: ChannelBatch): void;
+export interface Subscriber extends Receiver {
   /** The database went back in time: what was delivered may not be true any more. */
   historyLost(): void;
 }
@@ -20,6 +19,7 @@ export interface BroadcasterOptions {
   requestBatch: () => void;
 }
 
+const noSubscribers: ReadonlySet<Subscriber> = new Set();
 /** How long a batch that was asked for may take, in milliseconds. */
 const batchTimeoutMs = 5_000;
 /** How many answers are kept, between two batches, for those who come back from the same position. */
@@ -32,6 +32,7 @@ export class Broadcaster {
   readonly #lifecycle: Lifecycle;
   readonly #ringEvents: number;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
+  readonly #deliveries = new Deliveries();
   #ring: Ring;
   #sequence = 0;
   #position: Position | null = null;
@@ -76,6 +77,16 @@ export class Broadcaster {
   /** The channel's batches after batch number `sequence`; null when some are no longer kept. */
   missedSince(sequence: number, channel: string): ChannelBatch[] | null {
     return this.#ring.after(sequence, channel);
+  }
+
+  /** Whether the channel has batches that not all of its subscribers have been given yet. */
+  isDelivering(channel: string): boolean {
+    return this.#deliveries.isUnderWay(channel);
+  }
+
+  /** Hands over at once what is still under way. */
+  finishDeliveries(): void {
+    this.#deliveries.finish(this.#subscribersOf);
   }
 
   /** The lowest number that `missedSince` still answers for. */
@@ -145,20 +156,20 @@ export class Broadcaster {
       snapshotXmax: batch.snapshotXmax,
       channels,
     });
-    let deliveries = 0;
+    const delivered = { events: batch.events.length, channels: channels.size, deliveries: 0 };
+    let channelsLeft = channels.size;
     for (const [key, channelBatch] of channels) {
-      const subscribers = this.#subscribers.get(key);
-      if (subscribers === undefined) continue;
-      deliveries += subscribers.size * channelBatch.events.length;
-      // A copy of the set is not needed: who leaves meanwhile is skipped, who comes is served.
-      for (const subscriber of subscribers) subscriber.deliver(channelBatch);
+      this.#deliveries.add(key, channelBatch, this.#subscribersOf(key), (subscribers) => {
+        delivered.deliveries += subscribers * channelBatch.events.length;
+        channelsLeft -= 1;
+        if (channelsLeft === 0) this.#lifecycle.emit('batch:broadcast', delivered);
+      });
     }
-    this.#lifecycle.emit('batch:broadcast', {
-      events: batch.events.length,
-      channels: channels.size,
-      deliveries,
-    });
+    this.#deliveries.work(this.#subscribersOf);
   }
+
+  readonly #subscribersOf = (channel: string): ReadonlySet<Subscriber> =>
+    this.#subscribers.get(channel) ?? noSubscribers;
 
   /** What was handed on belongs to a history that has ended: everybody begins anew with the next batch. */
   forget(): void {
@@ -166,6 +177,7 @@ export class Broadcaster {
     this.#snapshotXmax = 0n;
     this.#ring = new Ring(this.#ringEvents, 0n);
     this.#answers.clear();
+    this.#deliveries.clear();
     for (const subscribers of [...this.#subscribers.values()]) {
       for (const subscriber of [...subscribers]) subscriber.historyLost();
     }

@@ -181,7 +181,7 @@ export class Session implements Outlet {
   heartbeat(beat: Heartbeat): void {
     if (this.#ended || this.full) return;
     const subscriptions = [...this.#channels.values()].map(({ subscription }) => subscription);
-    if (!subscriptions.every(({ isLive }) => isLive)) return;
+    if (!subscriptions.every((subscription) => subscription.flush())) return;
     for (const subscription of subscriptions) subscription.advance(beat.position);
     this.send(beat.encoded(this.#options.wire));
   }

@@ -1,5 +1,5 @@
 import type { Broadcaster, Subscriber } from '../broadcast/broadcaster.js';
-import type { ChannelBatch } from '../broadcast/ring.js';
+import { Run } from '../broadcast/deliveries.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
 
@@ -14,15 +14,8 @@ export interface Outlet {
   historyLost(subscription: Subscription): void;
 }
 
-/**
- * - `replaying`: missed events are being fetched; `live`; `behind`: the peer has to drain first, and then
- * batches after number `after` are due, or what came after its position where that is null; `ended`.
- */
-type State =
-  | { readonly name: 'replaying'; readonly after: number }
-  | { readonly name: 'live' }
-  | { readonly name: 'behind'; readonly after: number | null }
-  | { readonly name: 'ended' };
+/** `replaying`: missed events are being fetched; `behind`: the peer has to drain first. */
+type State = 'replaying' | 'live' | 'behind' | 'ended';
 
 /**
  * One channel of one connection. A peer that does not read gets nothing, and is not buffered for;
@@ -33,7 +26,9 @@ export class Subscription implements Subscriber {
   readonly #broadcaster: Broadcaster;
   readonly #outlet: Outlet;
   readonly #leave: () => void;
-  #state: State;
+  #state: State = 'replaying';
+  /** The newest batch that it was given, or that is older than it; null where only its position tells what is due. */
+  #after: number | null;
   /** Where the peer stands, once it has read what was sent. */
   #position: Position | null;
 
@@ -42,21 +37,21 @@ export class Subscription implements Subscriber {
     this.channel = channel;
     this.#broadcaster = broadcaster;
     this.#outlet = outlet;
-    this.#state = { name: 'replaying', after: broadcaster.sequence };
+    this.#after = broadcaster.sequence;
     this.#position = broadcaster.position;
     this.#leave = broadcaster.subscribe(channel, this);
   }
 
   get isLive(): boolean {
-    return this.#state.name === 'live';
+    return this.#state === 'live';
   }
 
   get isBehind(): boolean {
-    return this.#state.name === 'behind';
+    return this.#state === 'behind';
   }
 
   get isEnded(): boolean {
-    return this.#state.name === 'ended';
+    return this.#state === 'ended';
   }
 
   /** Where the peer stands; null before the first read of the database. */
@@ -64,14 +59,26 @@ export class Subscription implements Subscriber {
     return this.#position;
   }
 
-  deliver(batch: ChannelBatch): void {
-    if (this.#state.name !== 'live') return;
+  deliver(run: Run): void {
+    if (this.#state !== 'live' || this.#after === null) return;
     if (this.#outlet.full) {
-      this.#state = { name: 'behind', after: batch.sequence - 1 };
+      if (this.#after < run.last) this.#state = 'behind';
       return;
     }
-    this.#outlet.send(batch.encoded(this.#outlet.dialect));
-    this.#position = batch.position;
+    const bytes = run.encodedAfter(this.#after, this.#outlet.dialect);
+    if (bytes === null) return;
+    this.#outlet.send(bytes);
+    this.#after = run.last;
+    this.#position = run.position;
+  }
+
+  /**
+   * Whether the peer is live and has been given all that was broadcast: while others of its channel have
+   * their turns, it is given that now.
+   */
+  flush(): boolean {
+    const isDelivering = this.#broadcaster.isDelivering(this.channel);
+    return this.isLive && (!isDelivering || (this.catchUp() && this.isLive));
   }
 
   /**
@@ -79,15 +86,17 @@ export class Subscription implements Subscriber {
    * peer stands at `position`.
    */
   replayFrom(after: number, position: Position | null): void {
-    if (this.#state.name === 'ended') return;
-    this.#state = { name: 'replaying', after };
+    if (this.#state === 'ended') return;
+    this.#state = 'replaying';
+    this.#after = after;
     this.#position = position;
   }
 
   /** The peer has to drain before it is brought what came after the position. */
   waitAt(position: Position): void {
-    if (this.#state.name === 'ended') return;
-    this.#state = { name: 'behind', after: null };
+    if (this.#state === 'ended') return;
+    this.#state = 'behind';
+    this.#after = null;
     this.#position = position;
   }
 
@@ -96,13 +105,12 @@ export class Subscription implements Subscriber {
    * full; false when some of those batches are no longer kept, or it is not known which they are.
    */
   catchUp(): boolean {
-    const state = this.#state;
-    if (state.name === 'live' || state.name === 'ended') return true;
-    const missed = state.after === null ? null : this.#broadcaster.missedSince(state.after, this.channel);
+    if (this.#state === 'ended') return true;
+    const missed = this.#after === null ? null : this.#broadcaster.missedSince(this.#after, this.channel);
     if (missed === null) return false;
-    this.#state = { name: 'live' };
+    this.#state = 'live';
     // Once the peer is full again, deliver() leaves the rest for the next time.
-    for (const batch of missed) this.deliver(batch);
+    for (const batch of missed) this.deliver(new Run([batch]));
     return true;
   }
 
@@ -116,7 +124,7 @@ export class Subscription implements Subscriber {
   }
 
   end(): void {
-    this.#state = { name: 'ended' };
+    this.#state = 'ended';
     this.#leave();
   }
 }

@@ -1,0 +1,163 @@
+import type { Dialect } from '../events/dialect.js';
+import type { Position } from '../events/position.js';
+import type { ChannelBatch } from './ring.js';
+
+/** Batches of one channel that are handed on together, oldest first: to each peer in one write. */
+export class Run {
+  readonly batches: readonly [ChannelBatch, ...ChannelBatch[]];
+  /** The numbers of the first and the last one. */
+  readonly first: number;
+  readonly last: number;
+  readonly #encodings = new Map<Dialect, Buffer>();
+
+  constructor(batches: readonly [ChannelBatch, ...ChannelBatch[]]) {
+    this.batches = batches;
+    this.first = batches[0].sequence;
+    this.last = this.#newest.sequence;
+  }
+
+  /** Where whoever has been given all of it, and all before it, stands. */
+  get position(): Position {
+    return this.#newest.position;
+  }
+
+  get eventCount(): number {
+    return this.batches.reduce((count, { events }) => count + events.length, 0);
+  }
+
+  /** What is newer than batch number `after`, as the bytes that go out in `dialect`; null: nothing is. */
+  encodedAfter(after: number, dialect: Dialect): Buffer | null {
+    if (after >= this.last) return null;
+    if (after >= this.first) {
+      const newer = this.batches.filter(({ sequence }) => sequence > after);
+      return Buffer.concat(newer.map((batch) => batch.encoded(dialect)));
+    }
+    let bytes = this.#encodings.get(dialect);
+    if (bytes === undefined) {
+      const [only, ...others] = this.batches.map((batch) => batch.encoded(dialect));
+      bytes =
+        only !== undefined && others.length === 0 ? only : Buffer.concat([only ?? Buffer.of(), ...others]);
+      this.#encodings.set(dialect, bytes);
+    }
+    return bytes;
+  }
+
+  get #newest(): ChannelBatch {
+    return this.batches.at(-1) ?? this.batches[0];
+  }
+}
+
+/** Whoever gets the runs of a channel. */
+export interface Receiver {
+  /** Called in order; a run may hold batches that it was given in another way. Must not throw or block. */
+  deliver(run: Run): void;
+}
+
+/** A run on its way to the channel's receivers. */
+interface Pass {
+  readonly run: Run;
+  readonly receivers: Iterator<Receiver>;
+  /** To be called once all have been given it, with how many those were. */
+  readonly done: (receivers: number) => void;
+  count: number;
+}
+
+interface Waiting {
+  readonly batch: ChannelBatch;
+  readonly done: (receivers: number) => void;
+}
+
+/** So many receivers of one channel get a run before the next channel has its turn: about half a millisecond. */
+const receiversPerTurn = 64;
+/** After so many milliseconds other work of the process comes first: new connections, the next read, pongs. */
+const sliceMs = 2;
+
+/**
+ * Hands batches to the receivers of their channels, a slice at a time: a channel of thousands holds up
+ * neither a small one nor anything else. What comes for a channel while a run is on its way there goes out
+ * together afterwards.
+ */
+export class Deliveries {
+  /** By channel, in the order of their turns. */
+  readonly #passes = new Map<string, Pass>();
+  readonly #waiting = new Map<string, Waiting[]>();
+  #immediate: NodeJS.Immediate | null = null;
+
+  /** Adds a batch for the channel's receivers; `work` begins with it. */
+  add(
+    channel: string,
+    batch: ChannelBatch,
+    receivers: ReadonlySet<Receiver>,
+    done: (receivers: number) => void,
+  ): void {
+    const waiting = this.#waiting.get(channel);
+    if (waiting !== undefined) waiting.push({ batch, done });
+    else if (this.#passes.has(channel)) this.#waiting.set(channel, [{ batch, done }]);
+    else this.#passes.set(channel, { run: new Run([batch]), receivers: receivers.values(), done, count: 0 });
+  }
+
+  /** Whether the channel has batches that not all of its receivers have been given yet. */
+  isUnderWay(channel: string): boolean {
+    return this.#passes.has(channel);
+  }
+
+  /** Works for a slice, and goes on in later turns of the event loop. `receiversOf` knows who is there then. */
+  work(receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
+    if (this.#workUntil(performance.now() + sliceMs, receiversOf)) return;
+    this.#immediate ??= setImmediate(() => {
+      this.#immediate = null;
+      this.work(receiversOf);
+    });
+  }
+
+  /** Hands everything over now. */
+  finish(receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
+    this.#workUntil(Infinity, receiversOf);
+  }
+
+  /** Nobody is to get what is under way. */
+  clear(): void {
+    this.#passes.clear();
+    this.#waiting.clear();
+  }
+
+  /** True: there is nothing left to do. */
+  #workUntil(deadlineMs: number, receiversOf: (channel: string) => ReadonlySet<Receiver>): boolean {
+    for (const [channel, pass] of this.#passes) {
+      this.#passes.delete(channel);
+      // Set again it has its next turn after all others.
+      if (!takeTurn(pass)) this.#passes.set(channel, pass);
+      else this.#next(channel, receiversOf);
+      if (performance.now() >= deadlineMs) break;
+    }
+    return this.#passes.size === 0;
+  }
+
+  #next(channel: string, receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
+    const [first, ...others] = this.#waiting.get(channel) ?? [];
+    if (first === undefined) return;
+    this.#waiting.delete(channel);
+    this.#passes.set(channel, {
+      run: new Run([first.batch, ...others.map(({ batch }) => batch)]),
+      receivers: receiversOf(channel).values(),
+      done: (receivers) => {
+        for (const { done } of [first, ...others]) done(receivers);
+      },
+      count: 0,
+    });
+  }
+}
+
+/** True: all have been given the run. Who leaves meanwhile is skipped; who comes has been given it already. */
+function takeTurn(pass: Pass): boolean {
+  for (let turn = 0; turn < receiversPerTurn; turn += 1) {
+    const { value, done } = pass.receivers.next();
+    if (done === true) {
+      pass.done(pass.count);
+      return true;
+    }
+    (value as Receiver).deliver(pass.run);
+    pass.count += 1;
+  }
+  return false;
+}
