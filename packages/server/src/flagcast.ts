@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { getRequestListener } from '@hono/node-server';
 import pg from 'pg';
 import { Access } from './access/access.js';
@@ -24,7 +25,7 @@ import { SnapshotSource } from './history/snapshot.js';
 import { EventStreams } from './http/event-stream.js';
 import { createApp } from './http/app.js';
 import { builtConsoleDir } from './http/console-files.js';
-import { createMetrics } from './http/metrics.js';
+import { createMetrics, eventLoopResolutionMs } from './http/metrics.js';
 import { ownPathTest } from './http/own-paths.js';
 import type { DemoPerson } from './http/rest.js';
 import { SignIn } from './http/sign-in.js';
@@ -270,6 +271,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     highWaterBytes,
   });
   const eventStreams = new EventStreams({ door, limits, peers, lifecycle, clientAddress, openSession });
+  const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
   let lastReadAtMs: number | null = null;
   const isReading = (): boolean =>
     lastReadAtMs !== null && Date.now() - lastReadAtMs <= pollIntervalMs + readinessGraceMs;
@@ -310,6 +312,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     metrics: createMetrics(lifecycle, {
       openConnections: () => peers.open.size,
       rememberedEvents: () => reader.rememberedEvents,
+      eventLoopDelay,
     }),
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
     notReady: () => {
@@ -333,6 +336,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     },
     attach: (server) => gateway.attach(server),
     start: () => {
+      eventLoopDelay.enable();
       reader.start();
       listener.start();
       sweeper.start();
@@ -340,6 +344,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     close: async () => {
       closing ??= (async () => {
         sweeper.stop();
+        eventLoopDelay.disable();
         // Who speaks the plain dialect cannot ask for it later.
         broadcaster.finishDeliveries();
         hints.stop();

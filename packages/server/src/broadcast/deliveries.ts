@@ -78,8 +78,9 @@ const sliceMs = 2;
  * together afterwards.
  */
 export class Deliveries {
-  /** By channel, in the order of their turns. */
-  readonly #passes = new Map<string, Pass>();
+  /** By channel, in the order of their turns: those that have not had one yet, and those that take several. */
+  readonly #fresh = new Map<string, Pass>();
+  readonly #long = new Map<string, Pass>();
   readonly #waiting = new Map<string, Waiting[]>();
   #immediate: NodeJS.Immediate | null = null;
 
@@ -92,13 +93,13 @@ export class Deliveries {
   ): void {
     const waiting = this.#waiting.get(channel);
     if (waiting !== undefined) waiting.push({ batch, done });
-    else if (this.#passes.has(channel)) this.#waiting.set(channel, [{ batch, done }]);
-    else this.#passes.set(channel, { run: new Run([batch]), receivers: receivers.values(), done, count: 0 });
+    else if (this.isUnderWay(channel)) this.#waiting.set(channel, [{ batch, done }]);
+    else this.#fresh.set(channel, { run: new Run([batch]), receivers: receivers.values(), done, count: 0 });
   }
 
   /** Whether the channel has batches that not all of its receivers have been given yet. */
   isUnderWay(channel: string): boolean {
-    return this.#passes.has(channel);
+    return this.#fresh.has(channel) || this.#long.has(channel);
   }
 
   /** Works for a slice, and goes on in later turns of the event loop. `receiversOf` knows who is there then. */
@@ -117,27 +118,34 @@ export class Deliveries {
 
   /** Nobody is to get what is under way. */
   clear(): void {
-    this.#passes.clear();
+    this.#fresh.clear();
+    this.#long.clear();
     this.#waiting.clear();
   }
 
   /** True: there is nothing left to do. */
   #workUntil(deadlineMs: number, receiversOf: (channel: string) => ReadonlySet<Receiver>): boolean {
-    for (const [channel, pass] of this.#passes) {
-      this.#passes.delete(channel);
-      // Set again it has its next turn after all others.
-      if (!takeTurn(pass)) this.#passes.set(channel, pass);
-      else this.#next(channel, receiversOf);
-      if (performance.now() >= deadlineMs) break;
+    // One of each at a time: a small channel need not wait for a large one, nor a large one for many small ones.
+    for (let isFirst = true; this.#fresh.size + this.#long.size > 0; isFirst = false) {
+      if (!isFirst && performance.now() >= deadlineMs) return false;
+      for (const passes of [this.#fresh, this.#long]) {
+        const [next] = passes;
+        if (next === undefined) continue;
+        const [channel, pass] = next;
+        passes.delete(channel);
+        // Set anew it has its next turn after all others.
+        if (!takeTurn(pass)) this.#long.set(channel, pass);
+        else this.#next(channel, receiversOf);
+      }
     }
-    return this.#passes.size === 0;
+    return true;
   }
 
   #next(channel: string, receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
     const [first, ...others] = this.#waiting.get(channel) ?? [];
     if (first === undefined) return;
     this.#waiting.delete(channel);
-    this.#passes.set(channel, {
+    this.#fresh.set(channel, {
       run: new Run([first.batch, ...others.map(({ batch }) => batch)]),
       receivers: receiversOf(channel).values(),
       done: (receivers) => {

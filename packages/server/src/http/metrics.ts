@@ -1,3 +1,4 @@
+import type { IntervalHistogram } from 'node:perf_hooks';
 import { CloseCode } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Lifecycle } from '../lifecycle.js';
@@ -6,7 +7,12 @@ import type { Lifecycle } from '../lifecycle.js';
 export interface MetricsSources {
   openConnections: () => number;
   rememberedEvents: () => number;
+  /** By how much the event loop was late, in nanoseconds; is reset when it was told. */
+  eventLoopDelay: IntervalHistogram;
 }
+
+/** How often the event loop is looked at, in milliseconds. */
+export const eventLoopResolutionMs = 10;
 
 /** Prometheus metrics: subscribers of the lifecycle, in a registry of their own; no label names a user or a project. */
 export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Registry {
@@ -86,6 +92,26 @@ export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Re
     registers,
     collect() {
       this.set(sources.rememberedEvents());
+    },
+  });
+
+  const longestDelaySeconds = new Gauge({
+    name: 'flagcast_event_loop_delay_max_seconds',
+    help: 'By how much the event loop was late at the most since this was asked for last.',
+    registers,
+  });
+  new Gauge({
+    name: 'flagcast_event_loop_delay_p99_seconds',
+    help: 'By how much the event loop was late in 99 of 100 cases since this was asked for last.',
+    registers,
+    collect() {
+      const { eventLoopDelay } = sources;
+      // It counts from how long its timer is meant to take.
+      const secondsOf = (nanoseconds: number): number =>
+        Math.max(0, nanoseconds / 1e9 - eventLoopResolutionMs / 1_000);
+      this.set(secondsOf(eventLoopDelay.count === 0 ? 0 : eventLoopDelay.percentile(99)));
+      longestDelaySeconds.set(secondsOf(eventLoopDelay.count === 0 ? 0 : eventLoopDelay.max));
+      eventLoopDelay.reset();
     },
   });
 

@@ -1,0 +1,161 @@
+import { describe, expect, it } from 'vitest';
+import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import { type Outlet, Subscription } from '../src/connection/subscription.js';
+import type { Dialect } from '../src/events/dialect.js';
+import { channelKey, type FlagEvent } from '../src/events/event.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { nextEvent } from './server.js';
+
+/** Each event as its id and a space: what came can be read at a glance. */
+const dialect: Dialect = {
+  name: 'ids',
+  encode: ({ events }) => Buffer.from(events.map(({ eventId }) => `${eventId} `).join('')),
+};
+
+const environmentId = '1';
+const large = channelKey('large', environmentId);
+const small = channelKey('small', environmentId);
+
+/** A peer that takes everything, and how long that keeps the process busy. */
+class TestOutlet implements Outlet {
+  readonly dialect = dialect;
+  readonly full = false;
+  readonly writes: string[] = [];
+  readonly #busyMs: number;
+  readonly #onWrite: () => void;
+
+  constructor(busyMs = 0, onWrite = (): void => undefined) {
+    this.#busyMs = busyMs;
+    this.#onWrite = onWrite;
+  }
+
+  send(bytes: Buffer): void {
+    this.writes.push(bytes.toString());
+    const untilMs = performance.now() + this.#busyMs;
+    while (performance.now() < untilMs);
+    this.#onWrite();
+  }
+
+  historyLost(): void {
+    this.writes.push('history lost');
+  }
+}
+
+function event(projectId: string, eventId: string): FlagEvent {
+  return {
+    source: 'audit',
+    eventId,
+    projectId,
+    environmentId,
+    environmentKey: 'prod',
+    entity: 'feature',
+    entityId: eventId,
+    action: 'updated',
+    createdAt: '2026-01-01T00:00:00.000000Z',
+    occurrence: '',
+    mark: 1n,
+    featureId: eventId,
+    pendingChangeId: null,
+    actor: null,
+    committedAt: null,
+    featureJson: undefined,
+  };
+}
+
+interface Stage {
+  readonly broadcaster: Broadcaster;
+  readonly lifecycle: Lifecycle;
+  /** Reads a batch of these events, given as `project:id`. */
+  readonly read: (...events: string[]) => void;
+  readonly join: (channel: string, outlet: TestOutlet) => Subscription;
+}
+
+function createStage(): Stage {
+  const lifecycle = new Lifecycle();
+  const broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined });
+  let horizon = 1n;
+  const read = (...events: string[]): void => {
+    horizon += 1n;
+    broadcaster.broadcast({
+      events: events.map((each) => event(each.split(':')[0] ?? '', each.split(':')[1] ?? '')),
+      seenAtMs: 0,
+      snapshotXmax: horizon,
+      position: { history: 'h', watermark: 1n, horizon, floor: '', seen: [], byTime: false },
+    });
+  };
+  read();
+  const join = (channel: string, outlet: TestOutlet): Subscription => {
+    const subscription = new Subscription(channel, broadcaster, outlet);
+    subscription.catchUp();
+    return subscription;
+  };
+  return { broadcaster, lifecycle, read, join };
+}
+
+describe('a channel with very many peers', () => {
+  it('is served in turns: a small channel, and what else the process has to do, does not wait for it', async () => {
+    const { lifecycle, read, join } = createStage();
+    let served = 0;
+    // 400 ms of work, more or less.
+    for (let peer = 0; peer < 2_000; peer += 1) join(large, new TestOutlet(0.2, () => (served += 1)));
+    let servedBefore = -1;
+    join(small, new TestOutlet(0, () => (servedBefore = served)));
+    const sent = nextEvent(lifecycle, 'batch:broadcast', ({ deliveries }) => deliveries === 2_000);
+    read('large:a');
+    expect(served).toBeLessThan(1_000);
+    await new Promise(setImmediate);
+    expect(served).toBeLessThan(1_000);
+    read('small:b');
+    expect(servedBefore).toBeGreaterThan(0);
+    expect(servedBefore).toBeLessThan(1_000);
+    await sent;
+    expect(served).toBe(2_000);
+  });
+
+  it('gets what came meanwhile in one write, each event once and in order, whenever a peer came', async () => {
+    const { lifecycle, read, join } = createStage();
+    const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.05));
+    for (const outlet of outlets) join(large, outlet);
+    read('large:a');
+    // The last one has not had its turn.
+    expect(outlets.at(-1)?.writes).toEqual([]);
+    read('large:b');
+    read('large:c', 'small:x');
+    const newcomer = new TestOutlet();
+    join(large, newcomer);
+    const sent = nextEvent(lifecycle, 'batch:broadcast', ({ channels }) => channels === 2);
+    await sent;
+    read('large:d');
+    await nextEvent(lifecycle, 'batch:broadcast');
+    for (const { writes } of outlets) expect(writes).toEqual(['a ', 'b c ', 'd ']);
+    expect(newcomer.writes).toEqual(['d ']);
+  });
+
+  it('a peer is told where it stands only after it was given everything up to there, and gets nothing twice', async () => {
+    const { lifecycle, read, join } = createStage();
+    for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
+    const last = new TestOutlet();
+    const subscription = join(large, last);
+    const sent = nextEvent(lifecycle, 'batch:broadcast');
+    read('large:a');
+    expect(last.writes).toEqual([]);
+    expect(subscription.flush()).toBe(true);
+    expect(last.writes).toEqual(['a ']);
+    await sent;
+    expect(last.writes).toEqual(['a ']);
+  });
+
+  it('gets everything at once when the server is to end, and nothing of a history that has ended', async () => {
+    const { broadcaster, read, join } = createStage();
+    const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.02));
+    for (const outlet of outlets) join(large, outlet);
+    read('large:a');
+    read('large:b');
+    broadcaster.finishDeliveries();
+    for (const { writes } of outlets) expect(writes).toEqual(['a ', 'b ']);
+    read('large:c');
+    broadcaster.forget();
+    await new Promise(setImmediate);
+    expect(outlets.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
+  });
+});
