@@ -44,8 +44,6 @@ export class EventStreams {
     const { limits, peers, clientAddress } = this.#options;
     if (peers.draining) throw draining();
     const { visitor, wanted, cursor } = await this.#admit(request);
-    const peer = new EventStreamPeer(response);
-    const session = this.#options.openSession(peer, sseWire, visitor);
     const seat = limits.acquire(visitor.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     if (response.destroyed) {
