@@ -159,12 +159,12 @@ export class Deliveries {
 /** True: all have been given the run. Who leaves meanwhile is skipped; who comes has been given it already. */
 function takeTurn(pass: Pass): boolean {
   for (let turn = 0; turn < receiversPerTurn; turn += 1) {
-    const { value, done } = pass.receivers.next();
-    if (done === true) {
+    const next = pass.receivers.next();
+    if (next.done === true) {
       pass.done(pass.count);
       return true;
     }
-    (value as Receiver).deliver(pass.run);
+    next.value.deliver(pass.run);
     pass.count += 1;
   }
   return false;
