@@ -149,7 +149,8 @@ describe('a stream of server-sent events', () => {
     ] as const) {
       const stream = await open(channel, options);
       await stream.control('caught_up');
-      expect(received(stream)).toStrictEqual(expected);
+      // A cursor may lag the last moments (PROTOCOL): what came before it may come again, first.
+      expect(received(stream).slice(-expected.length)).toStrictEqual(expected);
       stream.response.destroy();
     }
   });
