@@ -3,6 +3,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { getRequestListener } from '@hono/node-server';
 import pg from 'pg';
+import type { Registry } from 'prom-client';
 import { Access } from './access/access.js';
 import type { Authenticate } from './access/authenticate.js';
 import type { Authority } from './access/authority.js';
@@ -99,6 +100,8 @@ export interface FlagcastOptions {
   ringEvents?: number;
   /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
   timing?: FlagcastTiming;
+  /** The prom-client registry that the metrics go into and /metrics answers with. Default: one of its own. */
+  metricsRegistry?: Registry;
   /** Tells what happens; one is made when none is given. */
   lifecycle?: Lifecycle;
 }
@@ -309,11 +312,15 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     snapshots,
     eventStreams,
     lifecycle,
-    metrics: createMetrics(lifecycle, {
-      openConnections: () => peers.open.size,
-      rememberedEvents: () => reader.rememberedEvents,
-      eventLoopDelay,
-    }),
+    metrics: createMetrics(
+      lifecycle,
+      {
+        openConnections: () => peers.open.size,
+        rememberedEvents: () => reader.rememberedEvents,
+        eventLoopDelay,
+      },
+      options.metricsRegistry,
+    ),
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
     notReady: () => {
       if (closing !== null) return 'draining';

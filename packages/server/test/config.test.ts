@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { type Flags, loadConfig, loadDatabaseUrl } from '../src/config/config.js';
 import { ConfigError } from '../src/config/config-error.js';
@@ -25,6 +26,7 @@ describe('the settings of serve', () => {
       port: 8080,
       host: '127.0.0.1',
       pollIntervalMs: 1_000,
+      workers: 1,
       view: null,
       overlapMs: 60_000,
       allowedOrigins: [],
@@ -46,6 +48,7 @@ describe('the settings of serve', () => {
       PORT: '0',
       HOST: '::1',
       FLAGCAST_POLL_INTERVAL: '250ms',
+      FLAGCAST_WORKERS: '3',
       FLAGCAST_LISTEN_URL: 'postgresql://u:hunter2@primary/flags',
       FLAGCAST_ALLOWED_ORIGINS: 'https://a.example.com, http://b.example.com:8080,null',
       FLAGCAST_VIEW: 'app."Flag events"',
@@ -65,6 +68,7 @@ describe('the settings of serve', () => {
       port: 0,
       host: '::1',
       pollIntervalMs: 250,
+      workers: 3,
       view: 'app."Flag events"',
       overlapMs: 90_000,
       allowedOrigins: ['https://a.example.com', 'http://b.example.com:8080', 'null'],
@@ -78,6 +82,11 @@ describe('the settings of serve', () => {
       dataDir: '/data',
       dataDirChosen: true,
     });
+  });
+
+  it('has a worker for each processor, at most 8, where they are counted automatically', () => {
+    const { workers } = loadConfig(database, { workers: 'auto' });
+    expect(workers).toBe(Math.min(availableParallelism(), 8));
   });
 
   it('lets a flag win over its variable, also over a wrong one', () => {
@@ -120,6 +129,8 @@ describe('the settings of serve', () => {
     ['FLAGCAST_POLL_INTERVAL', '5', '500ms'],
     ['FLAGCAST_POLL_INTERVAL', '1ms', '10ms to 1h'],
     ['FLAGCAST_POLL_INTERVAL', '2h', '10ms to 1h'],
+    ['FLAGCAST_WORKERS', '0', '1 to 64'],
+    ['FLAGCAST_WORKERS', 'all', 'or auto for one a processor'],
     ['FLAGCAST_VIEW', 'v; DROP TABLE users', 'schema.view'],
     ['FLAGCAST_VIEW', 'a.b.c', 'schema.view'],
     ['FLAGCAST_OVERLAP', '60', '500ms'],
@@ -149,6 +160,7 @@ describe('the settings of serve', () => {
     ['--port', { port: 'x' }],
     ['--host', { host: '' }],
     ['--poll-interval', { pollInterval: 'x' }],
+    ['--workers', { workers: '1.5' }],
   ])('refuses a wrong %s by its name', (name, flags) => {
     const [line = ''] = problems({ FLAGCAST_JWT_SECRET: secret }, flags);
     expect(line).toMatch(new RegExp(`^${name}: `));

@@ -1,21 +1,18 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import { type AddressInfo, isIPv6 } from 'node:net';
 import type { Logger } from 'pino';
-import { type Auth, loadConfig, type ServeConfig } from '../config/config.js';
-import { demoUsers } from '../demo/people.js';
+import { loadConfig, type ServeConfig } from '../config/config.js';
 import { startTraffic } from '../demo/traffic.js';
 import { logWarnings } from '../doctor/at-start.js';
-import { createFlagcast, type Flagcast } from '../flagcast.js';
 import { describeError, scrub } from '../describe.js';
-import { createLogger, logLifecycle } from '../log.js';
+import { createLogger } from '../log.js';
 import { demoBanner } from './banner.js';
-import { CommandError, defineCommand } from './command.js';
+import { defineCommand } from './command.js';
 import { awaitPrepared } from './attached-database.js';
 import { keepSecret } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
 import { Running } from './running.js';
+import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
+import { startWorkers } from './workers.js';
 
 export const serveCommand = defineCommand({
   name: 'serve',
@@ -29,6 +26,8 @@ embedded PostgreSQL and fills it with a demo.
   --host ADDRESS        the address to listen on (env HOST; default 127.0.0.1)
   --poll-interval TIME  how often the database is read when nothing wakes the reader, with a unit,
                         from 10ms to 1h (env FLAGCAST_POLL_INTERVAL; default 1s)
+  --workers N|auto      processes that share the port and the work, auto for one a processor, at most 8
+                        (env FLAGCAST_WORKERS; default 1: all in this process)
   --traffic             let the demo's people work, so that there is something to see (default: off)
 
 Environment:
@@ -51,15 +50,17 @@ Environment:
                                          the embedded PostgreSQL, off for a database of yours)
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast
                                          as root, else $XDG_DATA_HOME/flagcast or ~/.local/share/flagcast)
-  FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100)
-  FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS   connections that an address may have open (default 1000)
+  FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100) } each worker
+  FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS   connections that an address may have open (default 1000) } counts its own
 
-SIGTERM and SIGINT end it within 10 s: clients are asked to reconnect elsewhere. A second one ends it at once.`,
+SIGTERM and SIGINT end it within 10 s: clients are asked to reconnect elsewhere. A second one ends it at once.
+With workers SIGHUP renews them one after another, except on a terminal, where it ends the server.`,
   options: {
     'database-url': { type: 'string' },
     port: { type: 'string' },
     host: { type: 'string' },
     'poll-interval': { type: 'string' },
+    workers: { type: 'string' },
     traffic: { type: 'boolean' },
   },
   run: async (values, environment) => {
@@ -68,6 +69,7 @@ SIGTERM and SIGINT end it within 10 s: clients are asked to reconnect elsewhere.
       port: values.port,
       host: values.host,
       pollInterval: values['poll-interval'],
+      workers: values.workers,
     });
     await serve(config, { traffic: values.traffic ?? false });
   },
@@ -84,25 +86,18 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     running.startCountdown();
   });
   try {
-    const { databaseUrl, auth } = await openSource(config, logger, running);
+    const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
-    const flagcast = createFlagcast({
-      ...config,
-      databaseUrl,
-      auth,
-      view: config.view ?? undefined,
-      demoPeople: config.databaseUrl === null ? demoUsers : [],
-    });
-    logLifecycle(logger, flagcast.lifecycle);
-    const url = await listen(config, flagcast, logger, running);
-    logger.info({ event: 'server_listening', url });
+    const { databaseUrl, view, authorizeSql, overlapMs, workers } = settings;
+    const start = workers === 1 ? startAlone : startWorkers;
+    const { url, begin } = await start(settings, logger, running, shutdown.signal);
+    logger.info({ event: 'server_listening', url, ...(workers === 1 ? {} : { workers }) });
     if (config.databaseUrl !== null) {
-      const { view, authorizeSql, overlapMs } = config;
       await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
       void logWarnings(databaseUrl, { view, authorizeSql, overlapMs, logger });
     }
     if (shutdown.isRequested()) return;
-    flagcast.start();
+    begin();
     if (traffic) {
       const people = startTraffic({
         databaseUrl,
@@ -115,6 +110,10 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
       process.stdout.write(demoBanner({ url, dataDir, traffic }));
     }
     await shutdown.requested;
+  } catch (error) {
+    if (!shutdown.isRequested()) throw error;
+    // What ends the server may end a part of it that is being started, too.
+    logger.warn({ event: 'server_start_abandoned', error: describeError(error) });
   } finally {
     await running.stop();
     if (shutdown.isRequested()) logger.info({ event: 'server_stopped' });
@@ -122,70 +121,23 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
   }
 }
 
-interface Source {
-  readonly databaseUrl: string;
-  readonly auth: Auth;
-}
-
-async function openSource(config: ServeConfig, logger: Logger, running: Running): Promise<Source> {
+async function openSource(config: ServeConfig, logger: Logger, running: Running): Promise<ServerSettings> {
   const { databaseUrl, auth } = config;
-  if (databaseUrl !== null && auth !== null) return { databaseUrl, auth };
+  if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demo: false };
   const database = await startDemoDatabase({ dataDir: config.dataDir, logger });
   running.add('embedded database', async (remainingMs) => await database.stop(remainingMs));
   return {
+    ...config,
     databaseUrl: database.databaseUrl,
     auth: auth ?? { secret: await keepSecret(database.dataDir) },
+    demo: databaseUrl === null,
   };
 }
 
-/** Listens, and answers with the URL to reach it at. */
-async function listen(
-  config: ServeConfig,
-  flagcast: Flagcast,
-  logger: Logger,
-  running: Running,
-): Promise<string> {
-  const server = createServer(flagcast.requestListener);
-  flagcast.attach(server);
-  server.listen(config.port, config.host);
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    await flagcast.close();
-    throw cannotListen(config, error);
-  }
-  server.on('error', (error) => logger.error({ event: 'server_failed', error: describeError(error) }));
-  running.add('server', async () => {
-    const closed = once(server, 'close');
-    server.close();
-    await flagcast.close();
-    server.closeAllConnections();
-    await closed;
-  });
-  const { address, port } = server.address() as AddressInfo;
-  return `http://${isIPv6(address) ? `[${address}]` : address}:${port}`;
-}
-
-function cannotListen({ port, host }: ServeConfig, error: unknown): CommandError {
-  const code = error instanceof Error && 'code' in error ? error.code : null;
-  switch (code) {
-    case 'EADDRINUSE':
-      return new CommandError(
-        `Port ${port} of ${host} is in use; stop what listens there, or choose another port with --port (or PORT)`,
-      );
-    case 'EACCES':
-      return new CommandError(
-        `Port ${port} is closed to this user; choose one above 1023 with --port (or PORT)`,
-      );
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return new CommandError(
-        `${host} is not an address of this machine; choose another with --host (or HOST), such as 127.0.0.1 or 0.0.0.0`,
-      );
-    default:
-      return new CommandError(
-        `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with --port and --host`,
-      );
-  }
+/** A server in this process. */
+async function startAlone(settings: ServerSettings, logger: Logger, running: Running): Promise<Server> {
+  const flagcast = createLoggedFlagcast(settings, { logger });
+  const { url, stop } = await listen(flagcast, { ...settings, logger });
+  running.add('server', stop);
+  return { url, begin: () => flagcast.start() };
 }

@@ -16,6 +16,7 @@ import {
   parseSecret,
   parseTrustedProxies,
   parseView,
+  parseWorkers,
   parseWrites,
   wholeNumber,
 } from './values.js';
@@ -28,6 +29,7 @@ export interface Flags {
   readonly port?: string | undefined;
   readonly host?: string | undefined;
   readonly pollInterval?: string | undefined;
+  readonly workers?: string | undefined;
 }
 
 /** How tokens are checked: an HS256 secret of at least 32 bytes, or where the issuer publishes its keys. */
@@ -45,6 +47,8 @@ export interface ServeConfig {
   readonly port: number;
   readonly host: string;
   readonly pollIntervalMs: number;
+  /** Processes that serve; 1: the command's own, without others. */
+  readonly workers: number;
   /** The view of events, as it is written in SQL; null: Flagcast's own, or what there is in its place. */
   readonly view: string | null;
   readonly overlapMs: number;
@@ -97,6 +101,7 @@ const settings = {
   FLAGCAST_JWT_SECRET: { flag: null, schema: parsed(parseSecret) },
   FLAGCAST_JWKS_URL: { flag: null, schema: parsed(parseJwksUrl) },
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
+  FLAGCAST_WORKERS: { flag: 'workers', schema: parsed(parseWorkers) },
   FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
@@ -160,6 +165,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     port: reading.value('PORT') ?? 8080,
     host: reading.value('HOST') ?? '127.0.0.1',
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
+    workers: reading.value('FLAGCAST_WORKERS') ?? 1,
     view: reading.value('FLAGCAST_VIEW'),
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],

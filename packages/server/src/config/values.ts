@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { createClientAddress } from '../access/client-address.js';
 import { createOriginPolicy } from '../access/origin.js';
@@ -70,6 +71,21 @@ export function parsePollInterval(text: string): number {
     throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 10ms to 1h`);
   }
   return pollIntervalMs;
+}
+
+/** Each worker reads the database for itself, so that a machine with many processors does not get one for each. */
+const MOST_AUTOMATIC_WORKERS = 8;
+const MOST_WORKERS = 64;
+
+export function parseWorkers(text: string): number {
+  if (text === 'auto') return Math.min(availableParallelism(), MOST_AUTOMATIC_WORKERS);
+  const workers = Number(text);
+  if (!/^\d+$/.test(text) || workers < 1 || workers > MOST_WORKERS) {
+    throw new Error(
+      `${JSON.stringify(text)} is not accepted; give a whole number from 1 to ${MOST_WORKERS}, or auto for one a processor`,
+    );
+  }
+  return workers;
 }
 
 /** It becomes part of statements, and a name is all that it can be. */

@@ -14,9 +14,12 @@ export interface MetricsSources {
 /** How often the event loop is looked at, in milliseconds. */
 export const eventLoopResolutionMs = 10;
 
-/** Prometheus metrics: subscribers of the lifecycle, in a registry of their own; no label names a user or a project. */
-export function createMetrics(lifecycle: Lifecycle, sources: MetricsSources): Registry {
-  const registry = new Registry();
+/** Prometheus metrics: subscribers of the lifecycle, in `registry` (default: one of their own); no label names a user or a project. */
+export function createMetrics(
+  lifecycle: Lifecycle,
+  sources: MetricsSources,
+  registry = new Registry(),
+): Registry {
   const registers = [registry];
 
   const reads = new Counter({

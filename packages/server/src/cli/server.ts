@@ -1,0 +1,99 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { type AddressInfo, isIPv6 } from 'node:net';
+import type { Registry } from 'prom-client';
+import type { Logger } from 'pino';
+import type { Auth, ServeConfig } from '../config/config.js';
+import { demoUsers } from '../demo/people.js';
+import { describeError } from '../describe.js';
+import { createFlagcast, type Flagcast } from '../flagcast.js';
+import { logLifecycle } from '../log.js';
+import { CommandError } from './command.js';
+
+/** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
+export interface ServerSettings extends ServeConfig {
+  readonly databaseUrl: string;
+  readonly auth: Auth;
+  /** Whether the sign-in page offers the people of the demo. */
+  readonly demo: boolean;
+}
+
+export interface Server {
+  readonly url: string;
+  /** Begins to read the database. */
+  readonly begin: () => void;
+}
+
+/** The parts of one server, telling the log; it does not listen yet. */
+export function createLoggedFlagcast(
+  settings: ServerSettings,
+  options: { readonly logger: Logger; readonly metricsRegistry?: Registry },
+): Flagcast {
+  const { logger, metricsRegistry } = options;
+  const flagcast = createFlagcast({
+    ...settings,
+    view: settings.view ?? undefined,
+    demoPeople: settings.demo ? demoUsers : [],
+    ...(metricsRegistry === undefined ? {} : { metricsRegistry }),
+  });
+  logLifecycle(logger, flagcast.lifecycle);
+  return flagcast;
+}
+
+export interface Listening {
+  readonly url: string;
+  /** Closes the server and all that is connected. */
+  readonly stop: () => Promise<void>;
+}
+
+/** @throws CommandError when it cannot listen there; then `flagcast` is closed. */
+export async function listen(
+  flagcast: Flagcast,
+  { host, port, logger }: { readonly host: string; readonly port: number; readonly logger: Logger },
+): Promise<Listening> {
+  const server = createServer(flagcast.requestListener);
+  flagcast.attach(server);
+  server.listen(port, host);
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    await flagcast.close();
+    throw cannotListen({ host, port }, error);
+  }
+  server.on('error', (error) => logger.error({ event: 'server_failed', error: describeError(error) }));
+  const { address, port: listeningPort } = server.address() as AddressInfo;
+  return {
+    url: `http://${isIPv6(address) ? `[${address}]` : address}:${listeningPort}`,
+    stop: async () => {
+      const closed = once(server, 'close');
+      server.close();
+      await flagcast.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function cannotListen({ port, host }: { port: number; host: string }, error: unknown): CommandError {
+  const code = error instanceof Error && 'code' in error ? error.code : null;
+  switch (code) {
+    case 'EADDRINUSE':
+      return new CommandError(
+        `Port ${port} of ${host} is in use; stop what listens there, or choose another port with --port (or PORT)`,
+      );
+    case 'EACCES':
+      return new CommandError(
+        `Port ${port} is closed to this user; choose one above 1023 with --port (or PORT)`,
+      );
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return new CommandError(
+        `${host} is not an address of this machine; choose another with --host (or HOST), such as 127.0.0.1 or 0.0.0.0`,
+      );
+    default:
+      return new CommandError(
+        `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with --port and --host`,
+      );
+  }
+}

@@ -1,0 +1,134 @@
+import { once } from 'node:events';
+import { Registry } from 'prom-client';
+import { describeError } from '../describe.js';
+import { createLogger } from '../log.js';
+import { Running } from './running.js';
+import { createLoggedFlagcast, listen } from './server.js';
+import type { FromWorker, ToWorker, WorkerSettings } from './worker-messages.js';
+
+/**
+ * Serves in this process what the first process says, until that says stop, or SIGTERM comes. When the first
+ * process is gone node:cluster ends this one at once.
+ */
+export function runWorker(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    // A reader that went away is no failure.
+    stream.on('error', () => undefined);
+  }
+  const primary = new PrimaryLine();
+  void serve(primary).catch((error: unknown) => {
+    primary.send({ type: 'failed', reason: describeError(error) }, () => process.exit(1));
+  });
+}
+
+async function serve(primary: PrimaryLine): Promise<void> {
+  const { worker, server, listensAtOnce, begun } = await primary.settings;
+  const logger = createLogger({ human: process.stdout.isTTY }).child({ worker });
+  const running = new Running(logger);
+  primary.onStop(() => {
+    running.startCountdown();
+    void running.stop().then(() => process.exit(0));
+  });
+
+  const metricsRegistry = new WorkerRegistry(worker, async () => await primary.gather());
+  primary.onCollect(async () => await metricsRegistry.getMetricsAsJSON());
+  const flagcast = createLoggedFlagcast(server, { logger, metricsRegistry });
+  running.add('reader', async () => await flagcast.close());
+  const startListening = async (): Promise<void> => {
+    const { url, stop } = await listen(flagcast, { ...server, logger });
+    running.add('server', stop);
+    primary.send({ type: 'listening', url });
+  };
+  if (listensAtOnce) await startListening();
+  if (!begun) await primary.begun;
+  const started = once(flagcast.lifecycle, 'reader:started');
+  flagcast.start();
+  await started;
+  // Others listen: nobody has to meet a worker that knows nothing yet.
+  if (!listensAtOnce) await startListening();
+  primary.send({ type: 'ready' });
+}
+
+/** The metrics of this worker, which answers /metrics with those of all. */
+class WorkerRegistry extends Registry {
+  readonly #gather: () => Promise<string>;
+
+  constructor(worker: number, gather: () => Promise<string>) {
+    super();
+    this.setDefaultLabels({ worker: String(worker) });
+    this.#gather = gather;
+  }
+
+  override async metrics(): Promise<string> {
+    return await this.#gather();
+  }
+}
+
+/** The line to the first process. */
+class PrimaryLine {
+  readonly settings: Promise<WorkerSettings>;
+  readonly begun: Promise<void>;
+  readonly #stopped: Promise<void>;
+  readonly #gathering = new Map<number, (text: string) => void>();
+  #collect: (() => Promise<readonly object[]>) | null = null;
+  #requests = 0;
+
+  constructor() {
+    let onSettings: (settings: WorkerSettings) => void;
+    this.settings = new Promise((resolve) => (onSettings = resolve));
+    let onBegin: () => void;
+    this.begun = new Promise((resolve) => (onBegin = resolve));
+    let onStop: () => void;
+    this.#stopped = new Promise((resolve) => (onStop = resolve));
+    process.on('SIGTERM', () => onStop());
+    process.on('message', (message: ToWorker) => {
+      switch (message.type) {
+        case 'settings':
+          onSettings(message.settings);
+          break;
+        case 'begin':
+          onBegin();
+          break;
+        case 'stop':
+          onStop();
+          break;
+        case 'collect':
+          void this.#answer(message.request);
+          break;
+        case 'gathered':
+          this.#gathering.get(message.request)?.(message.text);
+          this.#gathering.delete(message.request);
+          break;
+      }
+    });
+    this.send({ type: 'loaded' });
+  }
+
+  send(message: FromWorker, whenSent: () => void = () => undefined): void {
+    // A line that is broken ends this process anyway.
+    process.send?.(message, undefined, undefined, whenSent);
+  }
+
+  onStop(stop: () => void): void {
+    void this.#stopped.then(stop);
+  }
+
+  onCollect(collect: () => Promise<readonly object[]>): void {
+    this.#collect = collect;
+  }
+
+  /** The metrics of all workers as text. */
+  async gather(): Promise<string> {
+    this.#requests += 1;
+    const request = this.#requests;
+    return await new Promise((resolve) => {
+      this.#gathering.set(request, resolve);
+      this.send({ type: 'gather', request });
+    });
+  }
+
+  async #answer(request: number): Promise<void> {
+    const metrics = (await this.#collect?.()) ?? [];
+    this.send({ type: 'collected', request, metrics });
+  }
+}

@@ -1,0 +1,257 @@
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { type Channel, createClient, type EventMessage } from '@flagcast/client';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
+import { RunningCommand, runCommand } from './command.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { createUser, testSecret } from './server.js';
+import type { TestChannel } from './v1-client.js';
+
+let database: TestDatabase;
+let token: string;
+let channel: TestChannel;
+const undo: (() => Promise<void> | void)[] = [];
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+  const { projectId, environments } = await seedProject(database.pool);
+  channel = { projectId, environmentId: environments.prod };
+});
+
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+// Throws when a worker has left a connection to the database.
+afterAll(async () => await database.drop());
+
+interface Serving {
+  readonly serve: RunningCommand;
+  readonly url: string;
+  /** The process ids of the first workers. */
+  readonly workers: readonly [number, number];
+}
+
+function environment(): Record<string, string> {
+  return {
+    DATABASE_URL: database.url,
+    FLAGCAST_JWT_SECRET: testSecret,
+    FLAGCAST_WORKERS: '2',
+    FLAGCAST_POLL_INTERVAL: '50ms',
+  };
+}
+
+async function startServe(): Promise<Serving> {
+  const serve = new RunningCommand(['serve', '--port', '0'], { env: environment() });
+  undo.push(async () => await serve.end());
+  const { url } = await serve.logged('server_listening');
+  return { serve, url: String(url), workers: [await readyWorker(serve, 1), await readyWorker(serve, 2)] };
+}
+
+/** The process id of the worker in this place, other than those before it. */
+async function readyWorker(serve: RunningCommand, place: number, before: number[] = []): Promise<number> {
+  const isNext = ({ worker, pid }: Record<string, unknown>): boolean =>
+    worker === place && !before.includes(Number(pid));
+  return Number((await serve.logged('worker_ready', isNext))['pid']);
+}
+
+/** A client of the product, and what became of it. */
+interface Watcher {
+  readonly events: EventMessage[];
+  /** What the servers that it met call themselves. */
+  readonly servers: string[];
+  resyncs: number;
+  received(entityId: string): Promise<void>;
+}
+
+async function watch(url: string): Promise<Watcher> {
+  const client = createClient({ url, getToken: () => token, WebSocket, onError: () => undefined });
+  undo.push(() => client.close());
+  const live: Channel = client.channel({ projectId: channel.projectId, env: 'prod' });
+  const watcher: Watcher = {
+    events: [],
+    servers: [],
+    resyncs: 0,
+    received: async (entityId) => {
+      if (watcher.events.some((event) => event.entity_id === entityId)) return;
+      await new Promise<void>((resolve) => {
+        const off = live.onEvent((event) => {
+          if (event.entity_id !== entityId) return;
+          off();
+          resolve();
+        });
+      });
+    },
+  };
+  live.onEvent((event) => watcher.events.push(event));
+  await new Promise<void>((resolve) => {
+    client.onMessage((message) => {
+      if ('source' in message || !('type' in message)) return;
+      if (message.type === 'hello') watcher.servers.push(message.server);
+      if (message.type === 'resync') watcher.resyncs += 1;
+      if (message.type === 'caught_up') resolve();
+    });
+  });
+  return watcher;
+}
+
+/** Two clients of each worker. */
+async function watchBoth(url: string): Promise<Watcher[]> {
+  const byServer = new Map<string, Watcher[]>();
+  for (let count = 0; count < 20; count += 1) {
+    const watcher = await watch(url);
+    const server = watcher.servers[0] ?? '';
+    byServer.set(server, [...(byServer.get(server) ?? []), watcher]);
+    const groups = [...byServer.values()];
+    if (groups.length === 2 && groups.every((group) => group.length >= 2)) return groups.flat();
+  }
+  throw new Error(`connections went to ${byServer.size} worker(s) only`);
+}
+
+/** Writes an event every few milliseconds until `work` is done; answers what it wrote. */
+async function whileWriting(work: () => Promise<void>): Promise<string[]> {
+  const written: string[] = [];
+  const done = new AbortController();
+  const writing = (async () => {
+    while (!done.signal.aborted) {
+      written.push((await insertAudit(database.pool, channel)).entityId);
+      await database.pool.query('SELECT pg_sleep(0.01)');
+    }
+    written.push((await insertAudit(database.pool, channel)).entityId);
+  })();
+  await work().finally(() => done.abort());
+  await writing;
+  return written;
+}
+
+async function expectEach(watchers: readonly Watcher[], written: readonly string[]): Promise<void> {
+  const [last = ''] = written.slice(-1);
+  for (const watcher of watchers) {
+    await watcher.received(last);
+    const entities = watcher.events.map((event) => event.entity_id);
+    const lost = written.filter((entityId) => !entities.includes(entityId));
+    const repeated = watcher.events.length - new Set(watcher.events.map(({ id }) => id)).size;
+    expect({ lost, repeated, resyncs: watcher.resyncs }).toEqual({ lost: [], repeated: 0, resyncs: 0 });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    // One that ended after its parent keeps its id where nobody reaps it.
+    return !(existsSync('/proc/self/stat') && /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
+  } catch {
+    return false;
+  }
+}
+
+describe('serve with two workers', () => {
+  it('brings every event to the clients of both, answers /metrics for both, and ends as one', async () => {
+    const { serve, url, workers } = await startServe();
+    const watchers = await watchBoth(url);
+    const written = await whileWriting(async () => await database.pool.query('SELECT pg_sleep(0.2)').then());
+    await expectEach(watchers, written);
+
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const connections = [1, 2].map((worker) => {
+      const sample = new RegExp(`^flagcast_connections{worker="${worker}"} (\\d+)$`, 'm').exec(metrics);
+      return Number(sample?.[1]);
+    });
+    expect(Math.min(...connections)).toBeGreaterThanOrEqual(2);
+    expect(connections.reduce((sum, count) => sum + count, 0)).toBe(watchers.length);
+    expect(metrics).toContain('flagcast_workers_ended_total 0');
+    for (const worker of [1, 2]) {
+      await serve.logged('connection_opened', (fields) => fields['worker'] === worker);
+    }
+
+    serve.signal('SIGTERM');
+    const { code, stderr, stdout } = await serve.ended;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(/"event":"server_stopped"}\n$/);
+    expect(stdout).not.toContain('"worker_ended"');
+    expect(workers.filter(isRunning)).toEqual([]);
+  });
+
+  it('replaces one that was killed, while its clients go on elsewhere and lose nothing', async () => {
+    const { serve, url, workers } = await startServe();
+    const watchers = await watchBoth(url);
+    const [first] = workers;
+    let place = 0;
+    const written = await whileWriting(async () => {
+      process.kill(first, 'SIGKILL');
+      const ended = await serve.logged('worker_ended');
+      expect(ended).toMatchObject({ pid: first, reason: 'signal SIGKILL' });
+      place = Number(ended['worker']);
+      await readyWorker(serve, place, [first]);
+    });
+    await expectEach(watchers, written);
+    const moved = watchers.filter(({ servers }) => servers.length > 1);
+    expect(moved.length).toBeGreaterThanOrEqual(2);
+    expect(moved.length).toBeLessThanOrEqual(watchers.length - 2);
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 1');
+  });
+
+  it('renews them one after another at SIGHUP: nothing is lost, nothing comes twice', async () => {
+    const { serve, url, workers } = await startServe();
+    const watchers = await watchBoth(url);
+    const refused: unknown[] = [];
+    const written = await whileWriting(async () => {
+      serve.signal('SIGHUP');
+      // Somebody who comes meanwhile is let in, each time.
+      while (!serve.stdout.includes('"workers_renewed"')) {
+        const answer = await fetch(`${url}/readyz`, { headers: { Connection: 'close' } }).catch(String);
+        if (typeof answer === 'string' || answer.status !== 200) refused.push(answer);
+      }
+    });
+    expect(refused).toEqual([]);
+    expect(workers.filter(isRunning)).toEqual([]);
+    await expectEach(watchers, written);
+    for (const { servers } of watchers) expect(servers.length).toBeGreaterThanOrEqual(2);
+    const events = serve.stdout.split('\n').map((line) => /"event":"(worker\w+)"/.exec(line)?.[1]);
+    // Each new one is ready before the next old one goes.
+    expect(events.filter(Boolean)).toEqual([
+      ...['worker_ready', 'worker_ready'],
+      ...['workers_renewing', 'worker_ready', 'worker_ready', 'workers_renewed'],
+    ]);
+  });
+
+  it('leaves nothing behind when its first process is killed', async () => {
+    const { serve, url, workers } = await startServe();
+    await watch(url);
+    serve.signal('SIGKILL');
+    // Its output ends when the last process that writes to it has.
+    expect((await serve.ended).signal).toBe('SIGKILL');
+    expect(workers.filter(isRunning)).toEqual([]);
+  });
+
+  it('ends within 10 s although a worker hangs, and at once at a second signal', async () => {
+    for (const impatient of [false, true]) {
+      const { serve, workers } = await startServe();
+      process.kill(workers[0], 'SIGSTOP');
+      const askedAtMs = performance.now();
+      serve.signal('SIGTERM');
+      await serve.logged('server_stopping');
+      if (impatient) serve.signal('SIGINT');
+      const { code } = await serve.ended;
+      const tookMs = performance.now() - askedAtMs;
+      expect(code).toBe(impatient ? 130 : 0);
+      expect(tookMs).toBeLessThan(impatient ? 3_000 : 10_000);
+      expect(workers.filter(isRunning)).toEqual([]);
+    }
+  });
+
+  it('says in one line why it cannot listen', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    undo.push(() => void taken.close());
+    const { port } = taken.address() as AddressInfo;
+    const { code, stderr } = await runCommand(['serve', '--port', String(port)], { env: environment() });
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `flagcast: Port ${port} of 127.0.0.1 is in use; stop what listens there, or choose another port with --port (or PORT)\n`,
+    });
+  });
+});
