@@ -48,7 +48,10 @@ async function startServe(): Promise<Serving> {
   const serve = new RunningCommand(['serve', '--port', '0'], { env: environment() });
   undo.push(async () => await serve.end());
   const { url } = await serve.logged('server_listening');
-  return { serve, url: String(url), workers: [await readyWorker(serve, 1), await readyWorker(serve, 2)] };
+  const workers = [await readyWorker(serve, 1), await readyWorker(serve, 2)] as const;
+  // Those whom a test that fails has left would hold its output open.
+  undo.push(() => workers.filter(isRunning).forEach((pid) => process.kill(pid, 'SIGKILL')));
+  return { serve, url: String(url), workers };
 }
 
 /** The process id of the worker in this place, other than those before it. */

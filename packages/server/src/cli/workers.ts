@@ -39,7 +39,7 @@ export async function startWorkers(
       'This process is a worker of a process manager already, and cannot have workers of its own; set --workers (or FLAGCAST_WORKERS) to 1, or have it started as a single process',
     );
   }
-  // Left to the kernel most connections end up with few workers, and live there for hours.
+  // Connections live for hours, so that an uneven start stays; whom the kernel wakes first is left to chance.
   cluster.schedulingPolicy = cluster.SCHED_RR;
   cluster.setupPrimary({ exec: fileURLToPath(new URL('./worker.js', import.meta.url)), args: [] });
   const workers = new Workers(settings, logger);
