@@ -12,6 +12,7 @@ const longest = [
   'snapshot',
   'embedded-faults',
   'serve',
+  'workers',
   'tail-resume',
   'doctor',
 ];

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { type Channel, createClient, type EventMessage } from '@flagcast/client';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -8,6 +9,8 @@ import { RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { createUser, testSecret } from './server.js';
 import type { TestChannel } from './v1-client.js';
+
+const hasProc = existsSync('/proc/self/task');
 
 let database: TestDatabase;
 let token: string;
@@ -141,11 +144,28 @@ async function expectEach(watchers: readonly Watcher[], written: readonly string
   }
 }
 
+/** It gets one of two connections at the most that does not answer the first. */
+async function metricsOfWhoAnswers(url: string): Promise<string> {
+  const enough = new AbortController();
+  const ask = async (): Promise<string> =>
+    await (await fetch(`${url}/metrics`, { signal: enough.signal })).text();
+  try {
+    return await Promise.any([ask(), ask()]);
+  } finally {
+    enough.abort();
+  }
+}
+
+async function childrenOf(pid: number): Promise<number[]> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return text.split(' ').filter(Boolean).map(Number);
+}
+
 function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     // One that ended after its parent keeps its id where nobody reaps it.
-    return !(existsSync('/proc/self/stat') && /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
+    return !(hasProc && /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
   } catch {
     return false;
   }
@@ -194,7 +214,17 @@ describe('serve with two workers', () => {
     const moved = watchers.filter(({ servers }) => servers.length > 1);
     expect(moved.length).toBeGreaterThanOrEqual(2);
     expect(moved.length).toBeLessThanOrEqual(watchers.length - 2);
-    expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 1');
+
+    // SIGTERM is gentle: it sends its clients elsewhere.
+    const [, second] = workers;
+    const others = await whileWriting(async () => {
+      process.kill(second, 'SIGTERM');
+      const ended = await serve.logged('worker_ended', ({ pid }) => pid === second);
+      expect(ended).toMatchObject({ reason: 'exit code 0' });
+      await readyWorker(serve, Number(ended['worker']), [second]);
+    });
+    await expectEach(watchers, others);
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 2');
   });
 
   it('renews them one after another at SIGHUP: nothing is lost, nothing comes twice', async () => {
@@ -221,6 +251,18 @@ describe('serve with two workers', () => {
     ]);
   });
 
+  it.skipIf(!hasProc)('keeps the old ones when a new one ends before it is ready', async () => {
+    const { serve, workers } = await startServe();
+    serve.signal('SIGHUP');
+    const added = async (): Promise<number[]> =>
+      (await childrenOf(serve.pid)).filter((pid) => !(workers as readonly number[]).includes(pid));
+    await expect.poll(added, { interval: 5 }).toHaveLength(1);
+    for (const pid of await added()) process.kill(pid, 'SIGKILL');
+    expect(await serve.logged('workers_renewal_failed')).toMatchObject({ reason: 'signal SIGKILL' });
+    expect(workers.filter(isRunning)).toEqual(workers);
+    expect(serve.stdout).not.toContain('"worker_ended"');
+  });
+
   it('leaves nothing behind when its first process is killed', async () => {
     const { serve, url, workers } = await startServe();
     await watch(url);
@@ -230,10 +272,11 @@ describe('serve with two workers', () => {
     expect(workers.filter(isRunning)).toEqual([]);
   });
 
-  it('ends within 10 s although a worker hangs, and at once at a second signal', async () => {
+  it('answers /metrics and ends within 10 s although a worker hangs, at once at a second signal', async () => {
     for (const impatient of [false, true]) {
-      const { serve, workers } = await startServe();
+      const { serve, url, workers } = await startServe();
       process.kill(workers[0], 'SIGSTOP');
+      if (!impatient) expect(await metricsOfWhoAnswers(url)).toMatch(/worker="[12]"/);
       const askedAtMs = performance.now();
       serve.signal('SIGTERM');
       await serve.logged('server_stopping');
