@@ -12,7 +12,7 @@ import { startDemoDatabase } from './demo-database.js';
 import { Running } from './running.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
-import { startWorkers } from './workers.js';
+import { refuseNestedWorkers, startWorkers } from './workers.js';
 
 export const serveCommand = defineCommand({
   name: 'serve',
@@ -86,6 +86,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     running.startCountdown();
   });
   try {
+    if (config.workers > 1) refuseNestedWorkers();
     const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
     const { databaseUrl, view, authorizeSql, overlapMs, workers } = settings;

@@ -21,6 +21,15 @@ const KILL_RESERVE_MS = 500;
 /** How long a scrape waits for a worker, in milliseconds. */
 const COLLECT_LIMIT_MS = 1_000;
 
+/** @throws CommandError in a process that is a worker itself: it cannot have its own. */
+export function refuseNestedWorkers(): void {
+  if (!cluster.isPrimary) {
+    throw new CommandError(
+      'This process is a worker of a process manager already, and cannot have workers of its own; set --workers (or FLAGCAST_WORKERS) to 1, or have it started as a single process',
+    );
+  }
+}
+
 /**
  * Serves in as many worker processes as the settings say, behind one port. Each has a reader and connections
  * to the database of its own; they share nothing but the port, on which this process accepts connections and
@@ -34,11 +43,6 @@ export async function startWorkers(
   running: Running,
   stopping: AbortSignal,
 ): Promise<Server> {
-  if (!cluster.isPrimary) {
-    throw new CommandError(
-      'This process is a worker of a process manager already, and cannot have workers of its own; set --workers (or FLAGCAST_WORKERS) to 1, or have it started as a single process',
-    );
-  }
   // Connections live for hours, so that an uneven start stays; whom the kernel wakes first is left to chance.
   cluster.schedulingPolicy = cluster.SCHED_RR;
   cluster.setupPrimary({ exec: fileURLToPath(new URL('./worker.js', import.meta.url)), args: [] });
