@@ -4,7 +4,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { getRequestListener } from '@hono/node-server';
 import pg from 'pg';
 import type { Registry } from 'prom-client';
-import { Access } from './access/access.js';
+import { Access, type Channel } from './access/access.js';
 import type { Authenticate } from './access/authenticate.js';
 import type { Authority } from './access/authority.js';
 import { queriedChannels } from './access/authorize-query.js';
@@ -12,6 +12,7 @@ import { type Authorize, AuthorizedChannels, hostChannels } from './access/autho
 import { createClientAddress } from './access/client-address.js';
 import { createConnectionLimits } from './access/limits.js';
 import { createOriginPolicy } from './access/origin.js';
+import { PacedAuthority } from './access/paced-authority.js';
 import { createTokenVerifier } from './access/token.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Peer } from './connection/peer.js';
@@ -59,8 +60,8 @@ export interface FlagcastOptions {
    */
   authenticate?: Authenticate;
   /**
-   * What users may see, by the host's own rules, in place of Togglr's tables: asked for one user when a
-   * channel is opened, and for all who are connected at each recheck. Failures are as with `authenticate`;
+   * What users may see, by the host's own rules, in place of Togglr's tables: asked for those who open a
+   * channel at the same time, and for all who are connected at each recheck. Failures are as with `authenticate`;
    * a connection whose channel is no longer in the list ends.
    */
   authorize?: Authorize;
@@ -213,13 +214,15 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     onWake: () => hints.hint(),
   });
-  const door = new Door({
+  const doorOptions = {
     verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
     authenticate,
     authority,
     originPolicy: createOriginPolicy(options.allowedOrigins ?? []),
     allowQueryToken: options.allowQueryToken ?? false,
-  });
+  };
+  const door = new Door(doorOptions);
+  const connectionDoor = new Door({ ...doorOptions, authority: new PacedAuthority(authority) });
   const limits = createConnectionLimits({
     perUser: options.maxConnectionsPerUser,
     perAddress: options.maxConnectionsPerAddress,
@@ -241,7 +244,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     position: () => broadcaster.position,
   });
   const server = randomUUID();
-  const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor): Session =>
+  const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor, opened?: Channel): Session =>
     new Session({
       peer,
       wire,
@@ -250,7 +253,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       lifecycle,
       highWaterBytes,
       isYetToCome: (event) => reader.isYetToCome(event),
-      openChannel: async (wanted) => await door.openChannel(visitor, wanted),
+      openChannel: async (wanted) => opened ?? (await connectionDoor.openChannel(visitor, wanted)),
       hello: {
         server,
         user_id: visitor.user.id,
@@ -262,7 +265,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       },
     });
   const gateway = new Gateway({
-    door,
+    door: connectionDoor,
     limits,
     peers,
     broadcaster,
@@ -273,7 +276,14 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     handshakeTimeoutMs,
     highWaterBytes,
   });
-  const eventStreams = new EventStreams({ door, limits, peers, lifecycle, clientAddress, openSession });
+  const eventStreams = new EventStreams({
+    door: connectionDoor,
+    limits,
+    peers,
+    lifecycle,
+    clientAddress,
+    openSession,
+  });
   const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
   let lastReadAtMs: number | null = null;
   const isReading = (): boolean =>

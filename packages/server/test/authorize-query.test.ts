@@ -114,8 +114,8 @@ describe('the query', () => {
         explained,
         'SELECT DISTINCT u AS user_id, p AS project_id, e AS environment_id, k AS environment_key FROM app.many WHERE u = ANY ($1)',
       );
-      expect(await source.find(['u7'], 'p107')).toHaveLength(1);
-      expect(plans.join('\n')).toContain('Index Cond: (p = ');
+      expect(await source.find(['u7'], ['p107', 'p207'])).toHaveLength(2);
+      expect(plans.join('\n')).toContain('Index Cond: (p = ANY');
     } finally {
       await explained.end();
     }

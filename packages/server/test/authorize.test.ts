@@ -1,6 +1,11 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { AuthorizedChannel } from '../src/access/authorized-channels.js';
+import {
+  type AuthorizedChannel,
+  AuthorizedChannels,
+  hostChannels,
+} from '../src/access/authorized-channels.js';
 import { createFlagcast } from '../src/flagcast.js';
+import { Lifecycle } from '../src/lifecycle.js';
 import { sign } from './access-tokens.js';
 import {
   createTestDatabase,
@@ -260,6 +265,33 @@ describe('the projects', () => {
 });
 
 describe('a right that is taken away', () => {
+  it('G3: is asked once for all who come at the same time, and each gets their own', async () => {
+    const calls: (readonly string[])[] = [];
+    const source = hostChannels(async (userIds) => {
+      calls.push(userIds);
+      return await Promise.resolve(
+        userIds.flatMap((userId) => [may(userId, Number(userId) % 2 === 0 ? shop : billing, 'prod')]),
+      );
+    });
+    const authority = new AuthorizedChannels(source, new Lifecycle());
+    const users = Array.from({ length: 20 }, (_, index) => String(index));
+    const opened = await Promise.all(
+      users.flatMap((userId) =>
+        [shop, billing].map(
+          async ({ projectId }) => await authority.openChannel(userId, { projectId, environmentKey: 'prod' }),
+        ),
+      ),
+    );
+    expect(calls).toStrictEqual([users]);
+    const inShop = { projectId: shop.projectId, environmentId: shop.environments.prod };
+    const inBilling = { projectId: billing.projectId, environmentId: billing.environments.prod };
+    expect(opened).toMatchObject(
+      users.flatMap((userId) =>
+        Number(userId) % 2 === 0 ? [inShop, 'forbidden'] : ['forbidden', inBilling],
+      ),
+    );
+  });
+
   it('G9: ends its channel, and no other; all are asked for together', async () => {
     const ada = await plain('ada@example.com', shop);
     const client = await V1Client.connect(server.wsUrl, { token: await tokenOf({ sub: '42' }) });

@@ -118,8 +118,13 @@ describe('close', () => {
     );
     const before = sockets();
     await start();
-    // At the same time, so that more than one connection looks them up.
-    await Promise.all(people.map(async (person) => await connect(person.token)));
+    // At the same time, so that more than one connection looks for what they may see.
+    await Promise.all(
+      people.map(async (person) => {
+        const headers = { Authorization: `Bearer ${person.token}`, Connection: 'close' };
+        await (await fetch(`${server.httpUrl}/api/projects`, { headers })).json();
+      }),
+    );
     const client = await connect();
     const { rows } = await database.pool.query<{ pid: number }>(
       `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'flagcast%'`,

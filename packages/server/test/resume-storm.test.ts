@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { signToken } from '../src/access/sign.js';
 import type { FlagcastOptions } from '../src/flagcast.js';
 import {
   createTestCluster,
@@ -8,10 +9,12 @@ import {
   type TestCluster,
   type TestDatabase,
 } from './database.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const clientCount = 2_000;
+/** Each with a user of their own; every tenth may not see the project. */
+const userCount = 1_000;
 /** Thousands of handshakes, on whatever machine. */
 const timeoutMs = 240_000;
 
@@ -96,6 +99,39 @@ async function missedQueries(pool: pg.Pool): Promise<number> {
   return Number(rows[0]?.calls);
 }
 
+/** How often PostgreSQL was asked anything on behalf of clients. */
+async function clientQueries(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ calls: string }>(
+    `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
+     WHERE query LIKE '%public.users%' OR query LIKE '%public.projects%'`,
+  );
+  return Number(rows[0]?.calls) + (await missedQueries(pool));
+}
+
+/** The tokens of many members of the project, and of those who are none. */
+async function tokensOfMany(): Promise<{ token: string; isMember: boolean }[]> {
+  const { rows } = await database.pool.query<{ id: string; is_member: boolean }>(
+    `WITH made AS (
+       INSERT INTO users (username, email, password_hash)
+       SELECT 'user ' || n, 'user' || n || '@example.com', '' FROM generate_series(1, $2::integer) AS n
+       RETURNING id
+     ), joined AS (
+       INSERT INTO memberships (project_id, user_id, role_id)
+       SELECT $1, made.id, r.id FROM made, roles r WHERE r.key = 'project_viewer' AND made.id % 10 <> 0
+       RETURNING user_id
+     )
+     SELECT made.id::text AS id, joined.user_id IS NOT NULL AS is_member
+     FROM made LEFT JOIN joined ON joined.user_id = made.id`,
+    [channel.projectId, userCount],
+  );
+  return await Promise.all(
+    rows.map(async ({ id, is_member }) => ({
+      token: await signToken({ secret: testSecret, userId: id, username: `user ${id}`, ttlMs: 600_000 }),
+      isMember: is_member,
+    })),
+  );
+}
+
 function missedBy({ missed }: { missed: number }): string[] {
   return written.slice(written.length - missed);
 }
@@ -119,7 +155,7 @@ async function resumeAll(server: TestServer, clients: readonly V1Client[]): Prom
 async function crowd(server: TestServer): Promise<V1Client[]> {
   const clients: V1Client[] = [];
   while (clients.length < clientCount) {
-    clients.push(...(await Promise.all(Array.from({ length: 50 }, async () => await connect(server)))));
+    clients.push(...(await Promise.all(Array.from({ length: 250 }, async () => await connect(server)))));
   }
   onTestFinished(() => {
     for (const { socket } of clients) socket.terminate();
@@ -179,6 +215,40 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
       await resumeAll(cold, later);
       expect(await missedQueries(database.pool)).toBe(10);
       for (const client of [...late, ...later]) await client.close();
+    },
+    timeoutMs,
+  );
+});
+
+describe('G3, G5: 1,000 users who come back at once to a server that has just started', () => {
+  it(
+    'cost ten queries together, and each gets what they may see',
+    async () => {
+      const many = await tokensOfMany();
+      const [from] = left;
+      if (from === undefined) throw new Error('no place to come back from');
+      const cold = await start();
+      onTestFinished(async () => await cold.close());
+      await resetCounts(database.pool);
+      const startedAtMs = performance.now();
+      await Promise.all(
+        many.map(async ({ token: own, isMember }) => {
+          const client = await V1Client.connect(cold.wsUrl, { token: own });
+          onTestFinished(() => client.socket.terminate());
+          await client.control('hello');
+          const answer = await client.subscribe(channel, from.cursor);
+          if (isMember) {
+            expect(answer.type).toBe('caught_up');
+            expect(client.events.map((event) => event.entity_id)).toStrictEqual(missedBy(from));
+          } else {
+            expect(answer).toMatchObject({ type: 'error', code: 'forbidden' });
+            expect(client.events).toStrictEqual([]);
+          }
+        }),
+      );
+      // Nobody waits for longer than a second to be asked for: a slow machine takes so many more.
+      const secondsTaken = Math.floor((performance.now() - startedAtMs) / 1_000);
+      expect(await clientQueries(database.pool)).toBeLessThanOrEqual(10 + secondsTaken);
     },
     timeoutMs,
   );

@@ -11,19 +11,19 @@ const name = 'FLAGCAST_AUTHORIZE_SQL';
  */
 export function queriedChannels(pool: pg.Pool, sql: string): ChannelSource {
   const ofUsers = statement(sql, '');
-  const ofProject = statement(sql, 'AND a.project_id::text = $2::text');
+  const ofProjects = statement(sql, 'AND a.project_id::text = ANY ($2::text[])');
   return {
     name,
-    find: async (userIds, projectId) => {
+    find: async (userIds, projectIds) => {
       // Nobody has an id that PostgreSQL's text cannot hold.
       const asked = userIds.filter((userId) => !userId.includes('\0'));
       const client = await pool.connect();
       let usable = false;
       try {
         const { rows } = await readOnly(client, async () =>
-          projectId === undefined
+          projectIds === null
             ? await client.query<object>(ofUsers, [asked])
-            : await client.query<object>(ofProject, [asked, projectId]),
+            : await client.query<object>(ofProjects, [asked, projectIds]),
         );
         usable = true;
         return rows;

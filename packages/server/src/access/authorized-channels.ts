@@ -8,6 +8,7 @@ import {
   viewerKey,
   type VisibleProject,
 } from './authority.js';
+import { Gathered } from './gathered.js';
 import { hostAnswer } from './host-answer.js';
 import type { Identity } from './token.js';
 
@@ -27,15 +28,20 @@ export interface AuthorizedChannel {
   readonly environmentName?: string | null;
 }
 
-/** All channels that these users may see now: of one user who comes, or of all who are connected. */
+/** All channels that these users may see now: of those who come, or of all who are connected. */
 export type Authorize = (userIds: readonly string[]) => Promise<readonly AuthorizedChannel[]>;
 
 /** Where the channels are looked up. */
 export interface ChannelSource {
   /** Names the source in an error. */
   readonly name: string;
-  /** Those of these users; with a project, the others may be left out. */
-  find(userIds: readonly string[], projectId?: string): Promise<unknown>;
+  /** Those of these users; with projects, those of others may be left out. */
+  find(userIds: readonly string[], projectIds: readonly string[] | null): Promise<unknown>;
+}
+
+interface Asked {
+  readonly userId: string;
+  readonly projectId: string | null;
 }
 
 /** The source that a function of the host is. */
@@ -46,17 +52,27 @@ export function hostChannels(authorize: Authorize): ChannelSource {
 /**
  * Who may see what by a list of channels for each user, which the host gives. There are no other
  * rights, and nobody learns whether a project exists that they may not see. The list is asked for
- * each time; equal questions under way at the same time are asked once.
+ * each time; those who ask at the same time are asked for together.
  */
 export class AuthorizedChannels implements Authority {
   readonly #source: ChannelSource;
   readonly #lifecycle: Lifecycle;
-  readonly #underWay = new Map<string, Promise<AuthorizedChannel[]>>();
+  /** By user; a project of null is all of them. */
+  readonly #gathered: Gathered<Asked, Map<string, AuthorizedChannel[]>>;
   #hasWarned = false;
 
   constructor(source: ChannelSource, lifecycle: Lifecycle) {
     this.#source = source;
     this.#lifecycle = lifecycle;
+    this.#gathered = new Gathered(async (questions) => {
+      const userIds = new Set(questions.map(({ userId }) => userId));
+      const projectIds = new Set(questions.flatMap(({ projectId }) => projectId ?? []));
+      const isAboutAll = questions.some(({ projectId }) => projectId === null);
+      const found = await this.#find([...userIds], isAboutAll ? null : [...projectIds]);
+      const byUser = new Map([...userIds].map((userId): [string, AuthorizedChannel[]] => [userId, []]));
+      for (const channel of found) byUser.get(channel.userId)?.push(channel);
+      return byUser;
+    });
   }
 
   /** Whom a token names exists: there is no table that could say otherwise. */
@@ -69,7 +85,7 @@ export class AuthorizedChannels implements Authority {
     const { projectId } = wanted;
     // PostgreSQL's text holds every character but this one: no project has it in its id.
     if (projectId.includes('\0')) return 'forbidden';
-    const mine = await this.#find([userId], projectId);
+    const mine = await this.#ask({ userId, projectId });
     const ofProject = mine.filter((channel) => channel.projectId === projectId);
     if (ofProject.length === 0) return 'forbidden';
     const found = ofProject.find((channel) =>
@@ -85,12 +101,12 @@ export class AuthorizedChannels implements Authority {
   async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
     const userIds = [...new Set(viewers.map(({ userId }) => userId))];
     if (userIds.length === 0) return new Set();
-    return new Set((await this.#find(userIds)).map(viewerKey));
+    return new Set((await this.#find(userIds, null)).map(viewerKey));
   }
 
   async visibleProjects(userId: string): Promise<VisibleProject[]> {
     const projects = new Map<string, { name: string | null; environments: Map<string, AuthorizedChannel> }>();
-    for (const channel of await this.#find([userId])) {
+    for (const channel of await this.#ask({ userId, projectId: null })) {
       let project = projects.get(channel.projectId);
       if (project === undefined) {
         project = { name: null, environments: new Map() };
@@ -129,16 +145,14 @@ export class AuthorizedChannels implements Authority {
     });
   }
 
-  async #find(userIds: readonly string[], projectId?: string): Promise<AuthorizedChannel[]> {
-    const question = JSON.stringify([userIds, projectId]);
-    const underWay = this.#underWay.get(question);
-    if (underWay !== undefined) return await underWay;
+  async #ask(asked: Asked): Promise<AuthorizedChannel[]> {
+    return (await this.#gathered.ask(asked)).get(asked.userId) ?? [];
+  }
+
+  async #find(userIds: readonly string[], projectIds: string[] | null): Promise<AuthorizedChannel[]> {
     const { name } = this.#source;
-    const answer = hostAnswer(name, async () => await this.#source.find(userIds, projectId))
-      .then((rows) => this.#check(rows, new Set(userIds)))
-      .finally(() => this.#underWay.delete(question));
-    this.#underWay.set(question, answer);
-    return await answer;
+    const rows = await hostAnswer(name, async () => await this.#source.find(userIds, projectIds));
+    return this.#check(rows, new Set(userIds));
   }
 
   /** What is no channel, or somebody else's, is left out: it can only take rights away. */

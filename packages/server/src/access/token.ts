@@ -1,4 +1,4 @@
-import { createSecretKey } from 'node:crypto';
+import { createSecretKey, webcrypto } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { createRemoteJWKSet, errors, jwtVerify } from 'jose';
 import type { CryptoKey, JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from 'jose';
@@ -136,9 +136,16 @@ export function secretKey(secret: string): KeyObject {
 type Authenticate = (token: string) => Promise<JWTPayload>;
 
 function secretAuthentication(secret: string, claims: JWTVerifyOptions): Authenticate {
-  const key = secretKey(secret);
+  // The library would import any other form of the key again for each token.
+  const imported = webcrypto.subtle.importKey(
+    'raw',
+    secretKey(secret).export(),
+    { name: 'HMAC', hash: 'SHA-256' },
+    false,
+    ['verify'],
+  );
   const options: JWTVerifyOptions = { ...claims, algorithms: ['HS256'] };
-  return async (token) => (await jwtVerify(token, key, options)).payload;
+  return async (token) => (await jwtVerify(token, await imported, options)).payload;
 }
 
 function keySetAuthentication(jwksUrl: string, claims: JWTVerifyOptions): Authenticate {

@@ -46,6 +46,12 @@ export interface Listening {
   readonly stop: () => Promise<void>;
 }
 
+/**
+ * So many may be waiting to be accepted. Of thousands who come back at once those beyond the default of
+ * 511 would be dropped by the system, and try again after a second or more.
+ */
+const backlog = 4_096;
+
 /** @throws CommandError when it cannot listen there; then `flagcast` is closed. */
 export async function listen(
   flagcast: Flagcast,
@@ -53,7 +59,7 @@ export async function listen(
 ): Promise<Listening> {
   const server = createServer(flagcast.requestListener);
   flagcast.attach(server);
-  server.listen(port, host);
+  server.listen({ port, host, backlog });
   try {
     await once(server, 'listening');
   } catch (error) {

@@ -168,6 +168,14 @@ export const unavailable: Refusal = {
   retryAfterSeconds: 2,
 };
 
+/** For newcomers who would have to wait too long behind others. */
+export const busy: Refusal = {
+  status: 503,
+  code: 'busy',
+  message: 'Too many connect at the same time: try again shortly',
+  retryAfterSeconds: 5,
+};
+
 /** The value of a parameter, or null where it is not given. Throws RefusedError. */
 function single(query: URLSearchParams, name: string): string | null {
   const values = query.getAll(name);

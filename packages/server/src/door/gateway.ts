@@ -15,6 +15,7 @@ import type { Lifecycle } from '../lifecycle.js';
 import { v1Wire } from '../wire/v1.js';
 import {
   asksForChannel,
+  busy,
   channelFromQuery,
   cursorFromQuery,
   type Door,
@@ -28,6 +29,7 @@ import {
 import type { Peers } from './peers.js';
 import { closeCodeOf, type Refusal, refuseUpgrade } from './refusal.js';
 import { join, SocketPeer } from './socket-peer.js';
+import { Turnstile } from './turnstile.js';
 
 export interface GatewayOptions {
   door: Door;
@@ -62,9 +64,11 @@ export class Gateway {
   readonly #options: Required<GatewayOptions>;
   readonly #plain: WebSocketServer;
   readonly #v1: WebSocketServer;
+  readonly #turnstile: Turnstile;
 
   constructor(options: GatewayOptions) {
     this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, ...options };
+    this.#turnstile = new Turnstile({ patienceMs: this.#options.handshakeTimeoutMs });
     // A token among the offered subprotocols is never echoed.
     this.#plain = this.#webSocketServer(maxPlainMessageBytes, (offered) =>
       offered.has(plainSubprotocol) ? plainSubprotocol : false,
@@ -98,7 +102,7 @@ export class Gateway {
   /** Answers upgrades on the endpoint's path; those on other paths are left to the server's owner. */
   attach(server: Server): void {
     server.on('upgrade', (request, socket, head) => {
-      if (pathOf(request) === this.#options.path) void this.#upgrade(request, socket, head);
+      if (pathOf(request) === this.#options.path) this.#queue(request, socket, head);
       else if (server.listenerCount('upgrade') === 1) {
         refuseUpgrade(
           socket,
@@ -108,9 +112,18 @@ export class Gateway {
     });
   }
 
-  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  #queue(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // A peer that resets its connection during the handshake is no fault of ours.
     socket.on('error', () => socket.destroy());
+    this.#turnstile.pass(
+      () => {
+        if (!socket.destroyed) void this.#upgrade(request, socket, head);
+      },
+      () => this.#refuse(request, socket, busy),
+    );
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     try {
       this.#checkHandshake(request);
       if (subprotocolsOf(request).includes(subprotocol)) this.#acceptV1(request, socket, head);

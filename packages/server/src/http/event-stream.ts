@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
-import type { ChannelRequest } from '../access/access.js';
+import type { Channel, ChannelRequest } from '../access/access.js';
 import type { ClientAddress } from '../access/client-address.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import type { Peer } from '../connection/peer.js';
@@ -25,7 +25,8 @@ export interface EventStreamsOptions {
   peers: Peers;
   lifecycle: Lifecycle;
   clientAddress: ClientAddress;
-  openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
+  /** `opened`: the one channel that the session will ask for. */
+  openSession: (peer: Peer, wire: SessionWire, visitor: Visitor, opened: Channel) => Session;
 }
 
 /** How long a client is asked to wait before it connects again, in milliseconds. */
@@ -43,7 +44,7 @@ export class EventStreams {
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { limits, peers, clientAddress } = this.#options;
     if (peers.draining) throw draining();
-    const { visitor, wanted, cursor } = await this.#admit(request);
+    const { visitor, wanted, channel, cursor } = await this.#admit(request);
     const seat = limits.acquire(visitor.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     if (response.destroyed) {
@@ -53,7 +54,7 @@ export class EventStreams {
     const peer = new EventStreamPeer(response);
     let session: Session;
     try {
-      session = this.#options.openSession(peer, sseWire, visitor);
+      session = this.#options.openSession(peer, sseWire, visitor, channel);
     } catch (error) {
       seat();
       throw error;
@@ -97,9 +98,9 @@ export class EventStreams {
     const cursor = cursorFromQuery(query);
     try {
       const visitor = await door.admit(request);
-      await door.openChannel(visitor, wanted);
+      const channel = await door.openChannel(visitor, wanted);
       if (peers.draining) throw draining();
-      return { visitor, wanted, cursor: header(request, 'last-event-id') ?? cursor };
+      return { visitor, wanted, channel, cursor: header(request, 'last-event-id') ?? cursor };
     } catch (error) {
       // While draining, the database has been let go of already.
       if (peers.draining && !(error instanceof RefusedError)) throw draining();
@@ -127,6 +128,7 @@ export class EventStreams {
 interface Admitted {
   readonly visitor: Visitor;
   readonly wanted: ChannelRequest;
+  readonly channel: Channel;
   readonly cursor: string | null;
 }
 

@@ -1,0 +1,69 @@
+/** How long newcomers may keep the event loop from everybody else at a stretch, in milliseconds. */
+const stretchMs = 10;
+
+interface Newcomer {
+  readonly enter: () => void;
+  readonly tooLate: () => void;
+  readonly giveUpAtMs: number;
+}
+
+export interface TurnstileOptions {
+  /** How long somebody may wait, in milliseconds. */
+  patienceMs: number;
+  /** How many may wait. Default 10,000. */
+  maxWaiting?: number;
+}
+
+/**
+ * Lets newcomers in one after the other, in the order in which they came. Where thousands come at once
+ * those who are in already are served in between.
+ */
+export class Turnstile {
+  readonly #options: Required<TurnstileOptions>;
+  #waiting: Newcomer[] = [];
+  #next = 0;
+  /** Somebody has come in this turn of the event loop. */
+  #hasBegun = false;
+  #stretchEndsAtMs = 0;
+
+  constructor(options: TurnstileOptions) {
+    this.#options = { maxWaiting: 10_000, ...options };
+  }
+
+  /**
+   * Calls `enter` when it is the newcomer's turn, mostly at once, or `tooLate` when that would be later
+   * than they may wait, or too many are waiting already. Neither may throw.
+   */
+  pass(enter: () => void, tooLate: () => void): void {
+    const nowMs = performance.now();
+    if (!this.#hasBegun) this.#begin(nowMs);
+    const isEmpty = this.#next === this.#waiting.length;
+    if (isEmpty && nowMs < this.#stretchEndsAtMs) enter();
+    else if (this.#waiting.length - this.#next >= this.#options.maxWaiting) tooLate();
+    else this.#waiting.push({ enter, tooLate, giveUpAtMs: nowMs + this.#options.patienceMs });
+  }
+
+  #begin(nowMs: number): void {
+    this.#hasBegun = true;
+    this.#stretchEndsAtMs = nowMs + stretchMs;
+    setImmediate(() => this.#goOn());
+  }
+
+  #goOn(): void {
+    this.#hasBegun = false;
+    if (this.#next === this.#waiting.length) return;
+    this.#begin(performance.now());
+    for (let nowMs = performance.now(); nowMs < this.#stretchEndsAtMs; nowMs = performance.now()) {
+      const newcomer = this.#waiting[this.#next];
+      if (newcomer === undefined) break;
+      this.#next += 1;
+      if (nowMs < newcomer.giveUpAtMs) newcomer.enter();
+      else newcomer.tooLate();
+    }
+    // Dropping from the front moves the whole array: rarely, and by halves.
+    if (this.#next * 2 >= this.#waiting.length) {
+      this.#waiting = this.#waiting.slice(this.#next);
+      this.#next = 0;
+    }
+  }
+}
