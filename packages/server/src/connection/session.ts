@@ -295,6 +295,9 @@ export class Session implements Outlet {
       const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.mark)));
       const { events, seenAtMs } = answer.missed;
       const missed = events.filter((event) => !fromRing.has(event.mark) && !isYetToCome(event));
+      // An answer that was kept for a while may be small, and much may have come since.
+      const count = later.reduce((sum, batch) => sum + batch.events.length, missed.length);
+      if (count > missedEvents.maxMissed) break;
       const shared = missed.length === events.length ? answer.missed : new SharedEvents(missed, seenAtMs);
       this.#replay(open, position, shared, { source: 'database', ...answer.progress });
       return;
