@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { type Channel, createClient, type EventMessage } from '@flagcast/client';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
@@ -156,6 +156,21 @@ async function metricsOfWhoAnswers(url: string): Promise<string> {
   }
 }
 
+async function openLine(url: string): Promise<Socket> {
+  const { hostname, port } = new URL(url);
+  const line = connect(Number(port), hostname);
+  undo.push(() => void line.destroy());
+  await once(line, 'connect');
+  return line;
+}
+
+/** The first line of the answer. */
+async function askReadiness(line: Socket): Promise<string> {
+  line.write('GET /readyz HTTP/1.1\r\nHost: flagcast\r\nConnection: close\r\n\r\n');
+  const [answer] = (await once(line, 'data')) as [Buffer];
+  return answer.toString('latin1').split('\r\n', 1)[0] ?? '';
+}
+
 async function childrenOf(pid: number): Promise<number[]> {
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
   return text.split(' ').filter(Boolean).map(Number);
@@ -231,12 +246,20 @@ describe('serve with two workers', () => {
     const { serve, url, workers } = await startServe();
     const watchers = await watchBoth(url);
     const refused: unknown[] = [];
+    // In turn: some of each worker.
+    const early = await Promise.all(Array.from({ length: 6 }, async () => await openLine(url)));
     const written = await whileWriting(async () => {
       serve.signal('SIGHUP');
+      await readyWorker(serve, 1, [...workers]);
+      // Now the old one is asked to go. Whoever has reached it before, but did not get to say what for, is served.
+      expect(await Promise.all(early.map(async (line) => await askReadiness(line)))).toEqual(
+        early.map(() => 'HTTP/1.1 200 OK'),
+      );
       // Somebody who comes meanwhile is let in, each time.
       while (!serve.stdout.includes('"workers_renewed"')) {
         const answer = await fetch(`${url}/readyz`, { headers: { Connection: 'close' } }).catch(String);
-        if (typeof answer === 'string' || answer.status !== 200) refused.push(answer);
+        if (typeof answer === 'string') refused.push(answer);
+        else if (answer.status !== 200) refused.push(await answer.text());
       }
     });
     expect(refused).toEqual([]);

@@ -139,6 +139,6 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
 async function startAlone(settings: ServerSettings, logger: Logger, running: Running): Promise<Server> {
   const flagcast = createLoggedFlagcast(settings, { logger });
   const { url, stop } = await listen(flagcast, { ...settings, logger });
-  running.add('server', stop);
+  running.add('server', async () => await stop(0));
   return { url, begin: () => flagcast.start() };
 }

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import type { Logger } from 'pino';
 import type { Auth, ServeConfig } from '../config/config.js';
@@ -42,8 +43,11 @@ export function createLoggedFlagcast(
 
 export interface Listening {
   readonly url: string;
-  /** Closes the server and all that is connected. */
-  readonly stop: () => Promise<void>;
+  /**
+   * Takes no more connections, and closes all that is connected after `graceMs`: so long who came just before
+   * is still let in.
+   */
+  readonly stop: (graceMs: number) => Promise<void>;
 }
 
 /**
@@ -70,9 +74,10 @@ export async function listen(
   const { address, port: listeningPort } = server.address() as AddressInfo;
   return {
     url: `http://${isIPv6(address) ? `[${address}]` : address}:${listeningPort}`,
-    stop: async () => {
+    stop: async (graceMs) => {
       const closed = once(server, 'close');
       server.close();
+      if (graceMs > 0) await delay(graceMs);
       await flagcast.close();
       server.closeAllConnections();
       await closed;

@@ -14,7 +14,8 @@ export interface WorkerSettings {
 export type ToWorker =
   | { readonly type: 'settings'; readonly settings: WorkerSettings }
   | { readonly type: 'begin' }
-  | { readonly type: 'stop' }
+  /** Who is connected may stay for `graceMs`, who wants to be is sent to others at once. */
+  | { readonly type: 'stop'; readonly graceMs: number }
   /** Asks for its metrics. */
   | { readonly type: 'collect'; readonly request: number }
   /** Answers `gather`: the metrics of all, in Prometheus' text format. */

@@ -85,15 +85,18 @@ export class WorkerProcess {
     this.#send({ type: 'begin' });
   }
 
-  /** Resolves when it has ended by itself, which it is asked to, or is killed after `limitMs`; with whether it was. */
-  async stop(limitMs: number): Promise<'ended' | 'killed'> {
+  /**
+   * Resolves when it has ended by itself, which it is asked to, or is killed after `limitMs`; with whether it was.
+   * Who is connected may stay for `graceMs`.
+   */
+  async stop({ limitMs, graceMs }: { limitMs: number; graceMs: number }): Promise<'ended' | 'killed'> {
     let outcome: 'ended' | 'killed' = 'ended';
     const timer = setTimeout(() => {
       outcome = 'killed';
       this.kill();
     }, limitMs);
     this.#isListening = false;
-    this.#send({ type: 'stop' });
+    this.#send({ type: 'stop', graceMs });
     await this.ended;
     clearTimeout(timer);
     return outcome;

@@ -25,7 +25,9 @@ async function serve(primary: PrimaryLine): Promise<void> {
   const { worker, server, listensAtOnce, begun } = await primary.settings;
   const logger = createLogger({ human: process.stdout.isTTY }).child({ worker });
   const running = new Running(logger);
-  primary.onStop(() => {
+  let stopGraceMs = 0;
+  primary.onStop((graceMs) => {
+    stopGraceMs = graceMs;
     running.startCountdown();
     void running.stop().then(() => process.exit(0));
   });
@@ -36,7 +38,7 @@ async function serve(primary: PrimaryLine): Promise<void> {
   running.add('reader', async () => await flagcast.close());
   const startListening = async (): Promise<void> => {
     const { url, stop } = await listen(flagcast, { ...server, logger });
-    running.add('server', stop);
+    running.add('server', async () => await stop(stopGraceMs));
     primary.send({ type: 'listening', url });
   };
   if (listensAtOnce) await startListening();
@@ -68,7 +70,8 @@ class WorkerRegistry extends Registry {
 class PrimaryLine {
   readonly settings: Promise<WorkerSettings>;
   readonly begun: Promise<void>;
-  readonly #stopped: Promise<void>;
+  /** Resolves with for how long who is connected may stay, in milliseconds. */
+  readonly #stopped: Promise<number>;
   readonly #gathering = new Map<number, (text: string) => void>();
   #collect: (() => Promise<readonly object[]>) | null = null;
   #requests = 0;
@@ -78,9 +81,9 @@ class PrimaryLine {
     this.settings = new Promise((resolve) => (onSettings = resolve));
     let onBegin: () => void;
     this.begun = new Promise((resolve) => (onBegin = resolve));
-    let onStop: () => void;
+    let onStop: (graceMs: number) => void;
     this.#stopped = new Promise((resolve) => (onStop = resolve));
-    process.on('SIGTERM', () => onStop());
+    process.on('SIGTERM', () => onStop(0));
     process.on('message', (message: ToWorker) => {
       switch (message.type) {
         case 'settings':
@@ -90,7 +93,7 @@ class PrimaryLine {
           onBegin();
           break;
         case 'stop':
-          onStop();
+          onStop(message.graceMs);
           break;
         case 'collect':
           void this.#answer(message.request);
@@ -109,7 +112,7 @@ class PrimaryLine {
     process.send?.(message, undefined, undefined, whenSent);
   }
 
-  onStop(stop: () => void): void {
+  onStop(stop: (graceMs: number) => void): void {
     void this.#stopped.then(stop);
   }
 

@@ -14,7 +14,9 @@ const STEADY_MS = 60_000;
 const MAX_PAUSE_MS = 30_000;
 /** How long a new worker may take to be ready before the old one is kept instead, in milliseconds. */
 const READY_LIMIT_MS = 60_000;
-/** How long the old one may take to send its clients elsewhere: more than it takes by itself, in milliseconds. */
+/** How long the old one, that gets no more connections, serves those it has: their requests may be on the way. */
+const GRACE_MS = 1_000;
+/** How long it may take to end: more than it takes by itself, in milliseconds. */
 const STOP_LIMIT_MS = 10_000;
 /** What of the time to stop is kept for the killing of those who do not, in milliseconds. */
 const KILL_RESERVE_MS = 500;
@@ -135,8 +137,8 @@ class Workers {
   /** Asks all to end, and kills those that have not shortly before `limitMs` are over. */
   async stop(limitMs: number): Promise<void> {
     this.#stopping.abort();
-    const killAfterMs = Math.max(0, limitMs - KILL_RESERVE_MS);
-    await Promise.all([...this.#alive].map(async (worker) => await this.#end(worker, killAfterMs)));
+    const stop = { limitMs: Math.max(0, limitMs - KILL_RESERVE_MS), graceMs: 0 };
+    await Promise.all([...this.#alive].map(async (worker) => await this.#end(worker, stop)));
   }
 
   #isStopping(): boolean {
@@ -209,7 +211,7 @@ class Workers {
         return;
       }
       place.shortLives = 0;
-      await this.#end(previous, STOP_LIMIT_MS);
+      await this.#end(previous, { limitMs: STOP_LIMIT_MS, graceMs: GRACE_MS });
     }
     this.#logger.info({ event: 'workers_renewed', workers: this.#places.length });
   }
@@ -231,10 +233,9 @@ class Workers {
     }
   }
 
-  async #end(worker: WorkerProcess, killAfterMs: number): Promise<void> {
+  async #end(worker: WorkerProcess, stop: { limitMs: number; graceMs: number }): Promise<void> {
     const { pid } = worker;
-    if ((await worker.stop(killAfterMs)) === 'killed')
-      this.#logger.error({ event: 'worker_killed', pid, killAfterMs });
+    if ((await worker.stop(stop)) === 'killed') this.#logger.error({ event: 'worker_killed', pid, ...stop });
   }
 
   /**
