@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
@@ -117,18 +117,32 @@ async function watchBoth(url: string): Promise<Watcher[]> {
   throw new Error(`connections went to ${byServer.size} worker(s) only`);
 }
 
-/** Writes an event every few milliseconds until `work` is done; answers what it wrote. */
-async function whileWriting(work: () => Promise<void>): Promise<string[]> {
+/**
+ * Writes an event every few milliseconds until `work` is done; answers what it wrote. `work` can wait until so
+ * many more have been written.
+ */
+async function whileWriting(
+  work: (more: (count: number) => Promise<void>) => Promise<void>,
+): Promise<string[]> {
   const written: string[] = [];
+  const progress = new EventEmitter();
   const done = new AbortController();
+  const write = async (): Promise<void> => {
+    written.push((await insertAudit(database.pool, channel)).entityId);
+    progress.emit('written');
+  };
   const writing = (async () => {
     while (!done.signal.aborted) {
-      written.push((await insertAudit(database.pool, channel)).entityId);
+      await write();
       await database.pool.query('SELECT pg_sleep(0.01)');
     }
-    written.push((await insertAudit(database.pool, channel)).entityId);
+    await write();
   })();
-  await work().finally(() => done.abort());
+  const more = async (count: number): Promise<void> => {
+    const enough = written.length + count;
+    while (written.length < enough) await once(progress, 'written');
+  };
+  await work(more).finally(() => done.abort());
   await writing;
   return written;
 }
@@ -190,7 +204,7 @@ describe('serve with two workers', () => {
   it('brings every event to the clients of both, answers /metrics for both, and ends as one', async () => {
     const { serve, url, workers } = await startServe();
     const watchers = await watchBoth(url);
-    const written = await whileWriting(async () => await database.pool.query('SELECT pg_sleep(0.2)').then());
+    const written = await whileWriting(async (more) => await more(20));
     await expectEach(watchers, written);
 
     const metrics = await (await fetch(`${url}/metrics`)).text();
@@ -248,10 +262,11 @@ describe('serve with two workers', () => {
     const refused: unknown[] = [];
     // In turn: some of each worker.
     const early = await Promise.all(Array.from({ length: 6 }, async () => await openLine(url)));
-    const written = await whileWriting(async () => {
+    const written = await whileWriting(async (more) => {
       serve.signal('SIGHUP');
       await readyWorker(serve, 1, [...workers]);
-      // Now the old one is asked to go. Whoever has reached it before, but did not get to say what for, is served.
+      // Now the old one is asked to go, and hears it. Who had reached it, but not said what for, is served.
+      await more(5);
       expect(await Promise.all(early.map(async (line) => await askReadiness(line)))).toEqual(
         early.map(() => 'HTTP/1.1 200 OK'),
       );
