@@ -177,6 +177,7 @@ describe('/metrics', () => {
       'flagcast_listen_failures_total',
       'flagcast_oldest_transaction_seconds',
       'flagcast_remembered_events',
+      'flagcast_event_loop_delay_seconds{statistic="p99"}',
     ]) {
       expect(during.get(name)).toBeGreaterThanOrEqual(0);
     }

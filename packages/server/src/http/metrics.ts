@@ -98,22 +98,19 @@ export function createMetrics(
     },
   });
 
-  const longestDelaySeconds = new Gauge({
-    name: 'flagcast_event_loop_delay_max_seconds',
-    help: 'By how much the event loop was late at the most since this was asked for last.',
-    registers,
-  });
   new Gauge({
-    name: 'flagcast_event_loop_delay_p99_seconds',
-    help: 'By how much the event loop was late in 99 of 100 cases since this was asked for last.',
+    name: 'flagcast_event_loop_delay_seconds',
+    help: 'By how much the event loop was late since this was asked for last: in 99 of 100 cases, and at the most.',
+    labelNames: ['statistic'],
     registers,
     collect() {
       const { eventLoopDelay } = sources;
       // It counts from how long its timer is meant to take.
       const secondsOf = (nanoseconds: number): number =>
         Math.max(0, nanoseconds / 1e9 - eventLoopResolutionMs / 1_000);
-      this.set(secondsOf(eventLoopDelay.count === 0 ? 0 : eventLoopDelay.percentile(99)));
-      longestDelaySeconds.set(secondsOf(eventLoopDelay.count === 0 ? 0 : eventLoopDelay.max));
+      const { count, max } = eventLoopDelay;
+      this.set({ statistic: 'p99' }, secondsOf(count === 0 ? 0 : eventLoopDelay.percentile(99)));
+      this.set({ statistic: 'max' }, secondsOf(count === 0 ? 0 : max));
       eventLoopDelay.reset();
     },
   });
