@@ -16,7 +16,7 @@ describe('a verifier with a secret', () => {
     expect(await verifier.verify(await sign({ ...CLAIMS, isSuperuser: true }))).toStrictEqual({
       user: { id: '7' },
       username: 'ada.lovelace',
-      expiresAtMs: (NOW_S + 600) * 1_000,
+      expiresAtMs: (NOW_S + 3_600) * 1_000,
       tokenId: 'one',
     });
   });
