@@ -85,10 +85,11 @@ export class ConsoleWindow {
     );
   }
 
-  /** The server or the network is away for a part of the test. */
+  /** The server or the network is away for a part of the test, or the server has just come back. */
   forgiveOutage(): void {
     const outage = /^Failed to load resource: net::ERR_|^WebSocket connection to 'ws:.*failed: /;
     this.forgive(({ text }) => outage.test(text));
+    this.forgiveRefusal(503, '/api/');
   }
 
   /** Closes it; answers with what went wrong in it, a line each. */

@@ -224,7 +224,7 @@ describe('serve with two workers', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/"event":"server_stopped"}\n$/);
     expect(stdout).not.toContain('"worker_ended"');
-    expect(workers.filter(isRunning)).toEqual([]);
+    await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 
   it('replaces one that was killed, while its clients go on elsewhere and lose nothing', async () => {
@@ -278,7 +278,7 @@ describe('serve with two workers', () => {
       }
     });
     expect(refused).toEqual([]);
-    expect(workers.filter(isRunning)).toEqual([]);
+    await expect.poll(() => workers.filter(isRunning)).toEqual([]);
     await expectEach(watchers, written);
     for (const { servers } of watchers) expect(servers.length).toBeGreaterThanOrEqual(2);
     const events = serve.stdout.split('\n').map((line) => /"event":"(worker\w+)"/.exec(line)?.[1]);
@@ -307,7 +307,7 @@ describe('serve with two workers', () => {
     serve.signal('SIGKILL');
     // Its output ends when the last process that writes to it has.
     expect((await serve.ended).signal).toBe('SIGKILL');
-    expect(workers.filter(isRunning)).toEqual([]);
+    await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 
   it('answers /metrics and ends although a worker hangs, also at a second signal', async () => {
@@ -320,7 +320,7 @@ describe('serve with two workers', () => {
       if (impatient) serve.signal('SIGINT');
       const { code } = await serve.ended;
       expect(code).toBe(impatient ? 130 : 0);
-      expect(workers.filter(isRunning)).toEqual([]);
+      await expect.poll(() => workers.filter(isRunning)).toEqual([]);
     }
   });
 
