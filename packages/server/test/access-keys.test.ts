@@ -60,7 +60,7 @@ describe('a verifier with a key set', () => {
   ])('accepts %s', async (alg, pair, kid) => {
     await using keys = await serveKeys(answerJson(allKeys));
     const identity = await keys.verifier.verify(
-      await sign({ sub: 'ada', exp: NOW_S + 60 }, pair.privateKey, { alg, kid }),
+      await sign({ sub: 'ada', exp: NOW_S + 3_600 }, pair.privateKey, { alg, kid }),
     );
     expect(identity.user).toStrictEqual({ username: 'ada' });
   });
