@@ -180,7 +180,8 @@ it('an outage finds all parts of the console there: every page opens, and says t
   await page.keyboard.press('Escape');
 
   await server?.start();
-  await isLive(page);
+  // After an outage as long as this one the client may wait for half a minute before it tries again.
+  await button(page, en.freshness.chip(en.freshness.live)).waitFor({ timeout: 40_000 });
 });
 
 it('a sign-in that runs out while the page is open is renewed in place, and nothing typed is lost', async () => {
