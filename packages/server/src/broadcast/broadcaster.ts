@@ -32,7 +32,7 @@ export class Broadcaster {
   readonly #lifecycle: Lifecycle;
   readonly #ringEvents: number;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
-  readonly #deliveries = new Deliveries();
+  readonly #deliveries = new Deliveries((channel) => this.#subscribers.get(channel) ?? noSubscribers);
   #ring: Ring;
   #sequence = 0;
   #position: Position | null = null;
@@ -86,7 +86,7 @@ export class Broadcaster {
 
   /** Hands over at once what is still under way. */
   finishDeliveries(): void {
-    this.#deliveries.finish(this.#subscribersOf);
+    this.#deliveries.finish();
   }
 
   /** The lowest number that `missedSince` still answers for. */
@@ -159,17 +159,14 @@ export class Broadcaster {
     const delivered = { events: batch.events.length, channels: channels.size, deliveries: 0 };
     let channelsLeft = channels.size;
     for (const [key, channelBatch] of channels) {
-      this.#deliveries.add(key, channelBatch, this.#subscribersOf(key), (subscribers) => {
+      this.#deliveries.add(key, channelBatch, (subscribers) => {
         delivered.deliveries += subscribers * channelBatch.events.length;
         channelsLeft -= 1;
         if (channelsLeft === 0) this.#lifecycle.emit('batch:broadcast', delivered);
       });
     }
-    this.#deliveries.work(this.#subscribersOf);
+    this.#deliveries.work();
   }
-
-  readonly #subscribersOf = (channel: string): ReadonlySet<Subscriber> =>
-    this.#subscribers.get(channel) ?? noSubscribers;
 
   /** What was handed on belongs to a history that has ended: everybody begins anew with the next batch. */
   forget(): void {

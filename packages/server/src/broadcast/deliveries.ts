@@ -21,10 +21,6 @@ export class Run {
     return this.#newest.position;
   }
 
-  get eventCount(): number {
-    return this.batches.reduce((count, { events }) => count + events.length, 0);
-  }
-
   /** What is newer than batch number `after`, as the bytes that go out in `dialect`; null: nothing is. */
   encodedAfter(after: number, dialect: Dialect): Buffer | null {
     if (after >= this.last) return null;
@@ -34,9 +30,11 @@ export class Run {
     }
     let bytes = this.#encodings.get(dialect);
     if (bytes === undefined) {
-      const [only, ...others] = this.batches.map((batch) => batch.encoded(dialect));
+      const [only, ...others] = this.batches;
       bytes =
-        only !== undefined && others.length === 0 ? only : Buffer.concat([only ?? Buffer.of(), ...others]);
+        others.length === 0
+          ? only.encoded(dialect)
+          : Buffer.concat(this.batches.map((batch) => batch.encoded(dialect)));
       this.#encodings.set(dialect, bytes);
     }
     return bytes;
@@ -82,19 +80,20 @@ export class Deliveries {
   readonly #fresh = new Map<string, Pass>();
   readonly #long = new Map<string, Pass>();
   readonly #waiting = new Map<string, Waiting[]>();
+  readonly #receiversOf: (channel: string) => ReadonlySet<Receiver>;
   #immediate: NodeJS.Immediate | null = null;
 
+  /** `receiversOf` tells who a channel's receivers are when a run begins. */
+  constructor(receiversOf: (channel: string) => ReadonlySet<Receiver>) {
+    this.#receiversOf = receiversOf;
+  }
+
   /** Adds a batch for the channel's receivers; `work` begins with it. */
-  add(
-    channel: string,
-    batch: ChannelBatch,
-    receivers: ReadonlySet<Receiver>,
-    done: (receivers: number) => void,
-  ): void {
+  add(channel: string, batch: ChannelBatch, done: (receivers: number) => void): void {
     const waiting = this.#waiting.get(channel);
     if (waiting !== undefined) waiting.push({ batch, done });
     else if (this.isUnderWay(channel)) this.#waiting.set(channel, [{ batch, done }]);
-    else this.#fresh.set(channel, { run: new Run([batch]), receivers: receivers.values(), done, count: 0 });
+    else this.#begin(channel, new Run([batch]), done);
   }
 
   /** Whether the channel has batches that not all of its receivers have been given yet. */
@@ -102,18 +101,18 @@ export class Deliveries {
     return this.#fresh.has(channel) || this.#long.has(channel);
   }
 
-  /** Works for a slice, and goes on in later turns of the event loop. `receiversOf` knows who is there then. */
-  work(receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
-    if (this.#workUntil(performance.now() + sliceMs, receiversOf)) return;
+  /** Works for a slice, and goes on in later turns of the event loop. */
+  work(): void {
+    if (this.#workUntil(performance.now() + sliceMs)) return;
     this.#immediate ??= setImmediate(() => {
       this.#immediate = null;
-      this.work(receiversOf);
+      this.work();
     });
   }
 
   /** Hands everything over now. */
-  finish(receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
-    this.#workUntil(Infinity, receiversOf);
+  finish(): void {
+    this.#workUntil(Infinity);
   }
 
   /** Nobody is to get what is under way. */
@@ -124,7 +123,7 @@ export class Deliveries {
   }
 
   /** True: there is nothing left to do. */
-  #workUntil(deadlineMs: number, receiversOf: (channel: string) => ReadonlySet<Receiver>): boolean {
+  #workUntil(deadlineMs: number): boolean {
     // One of each at a time: a small channel need not wait for a large one, nor a large one for many small ones.
     for (let isFirst = true; this.#fresh.size + this.#long.size > 0; isFirst = false) {
       if (!isFirst && performance.now() >= deadlineMs) return false;
@@ -135,24 +134,23 @@ export class Deliveries {
         passes.delete(channel);
         // Set anew it has its next turn after all others.
         if (!takeTurn(pass)) this.#long.set(channel, pass);
-        else this.#next(channel, receiversOf);
+        else this.#next(channel);
       }
     }
     return true;
   }
 
-  #next(channel: string, receiversOf: (channel: string) => ReadonlySet<Receiver>): void {
+  #next(channel: string): void {
     const [first, ...others] = this.#waiting.get(channel) ?? [];
     if (first === undefined) return;
     this.#waiting.delete(channel);
-    this.#fresh.set(channel, {
-      run: new Run([first.batch, ...others.map(({ batch }) => batch)]),
-      receivers: receiversOf(channel).values(),
-      done: (receivers) => {
-        for (const { done } of [first, ...others]) done(receivers);
-      },
-      count: 0,
+    this.#begin(channel, new Run([first.batch, ...others.map(({ batch }) => batch)]), (receivers) => {
+      for (const { done } of [first, ...others]) done(receivers);
     });
+  }
+
+  #begin(channel: string, run: Run, done: Pass['done']): void {
+    this.#fresh.set(channel, { run, receivers: this.#receiversOf(channel).values(), done, count: 0 });
   }
 }
 

@@ -1,5 +1,6 @@
 import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
 import type pg from 'pg';
+import { errorCode } from '../database/embedded-error.js';
 import { loadMigrations } from '../database/install-migrations.js';
 import { describeError } from '../describe.js';
 import { channelStatement, eventColumns, featureState } from './statements.js';
@@ -71,10 +72,10 @@ export async function findEventView(client: pg.ClientBase, wanted: string | null
       );
     }
   }
-  const tables = await ownDefinition();
   const candidates: (() => Promise<EventView>)[] = [
     async () => await completed(client, { relation: ownView, name: ownView, reason: 'installed' }),
-    async () => await completed(client, { relation: tables, name: 'its tables', reason: 'tables' }),
+    async () =>
+      await completed(client, { relation: await ownDefinition(), name: 'its tables', reason: 'tables' }),
     async () => await describeView(client, hostView),
   ];
   const reasons: string[] = [];
@@ -84,8 +85,8 @@ export async function findEventView(client: pg.ClientBase, wanted: string | null
       return await find();
     } catch (error) {
       // Tables of other columns are somebody else's.
-      if (!isUnreadable(error) && codeOf(error) !== '42703') throw error;
-      isForbidden ||= reasons.length === 0 && codeOf(error) === '42501';
+      if (!isUnreadable(error) && errorCode(error) !== '42703') throw error;
+      isForbidden ||= reasons.length === 0 && errorCode(error) === '42501';
       reasons.push(describeError(error));
     }
   }
@@ -169,7 +170,7 @@ async function answers(client: pg.ClientBase, text: string, values: string[] = [
     return true;
   } catch (error) {
     // Class 42: a syntax error or an access rule violation.
-    if (codeOf(error)?.startsWith('42') === true) return false;
+    if (errorCode(error)?.startsWith('42') === true) return false;
     throw error;
   }
 }
@@ -182,10 +183,6 @@ async function ownDefinition(): Promise<string> {
   return `(${query})`;
 }
 
-function codeOf(error: unknown): string | null {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null;
-}
-
 function isUnreadable(error: unknown): boolean {
-  return unreadableCodes.has(codeOf(error) ?? '');
+  return unreadableCodes.has(errorCode(error) ?? '');
 }
