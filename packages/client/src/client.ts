@@ -61,7 +61,7 @@ export interface Client extends ConnectionView {
  * happens to the network or the server. Throws a FlagcastError `bad_url` for a `url` that is none.
  */
 export function createClient(options: ClientOptions): Client {
-  // eslint-disable-next-line no-console -- the place where a page's developer looks
+  // oxlint-disable-next-line no-console -- the place where a page's developer looks
   const { url, getToken, activityLimit = 200, onError: report = console.error, shareTabs } = options;
   if (shareTabs) return shareTabs(options, createClient);
   const [onMessage, tell] = createTopic<ServerMessage | Snapshot>(report);

@@ -21,7 +21,13 @@ import { type CloseCode, isReconnectCode } from '#protocol';
  * To drop the line is also to forget a token that is still on its way.
  */
 export type ConnectionState =
-  'idle' | 'authorizing' | 'connecting' | 'live' | 'probing' | 'waiting' | 'closed';
+  | 'idle'
+  | 'authorizing'
+  | 'connecting'
+  | 'live'
+  | 'probing'
+  | 'waiting'
+  | 'closed';
 
 /**
  * - `start`, `stop`: the first channel is wanted, no channel is wanted any more
@@ -34,7 +40,16 @@ export type ConnectionState =
  * - `wake`: the network or the page has come back
  */
 export type ConnectionEvent =
-  'start' | 'stop' | 'end' | 'token' | 'blocked' | 'hello' | 'message' | 'timer' | 'lost' | 'wake';
+  | 'start'
+  | 'stop'
+  | 'end'
+  | 'token'
+  | 'blocked'
+  | 'hello'
+  | 'message'
+  | 'timer'
+  | 'lost'
+  | 'wake';
 
 export interface Machine {
   readonly state: ConnectionState;

@@ -23,7 +23,7 @@ async function runUntil(enough: (line: string) => boolean | Promise<boolean>, se
   const lines: string[] = [];
   let checks = Promise.resolve();
   let traffic: ReturnType<typeof startTraffic> | undefined;
-  await new Promise<void>((resolve, reject) => {
+  const seen = new Promise<void>((resolve, reject) => {
     traffic = startTraffic({
       databaseUrl: database.url,
       seed,
@@ -37,9 +37,12 @@ async function runUntil(enough: (line: string) => boolean | Promise<boolean>, se
           .catch(reject);
       },
     });
-  }).finally(async () => {
-    await traffic?.stop();
   });
+  try {
+    await seen;
+  } finally {
+    await traffic?.stop();
+  }
   await checks;
   return lines;
 }

@@ -43,7 +43,7 @@ export function sharedTabs({
   const locks = given.locks ?? navigator?.locks;
   const BroadcastChannel = given.BroadcastChannel ?? globalThis.BroadcastChannel;
   return (options, connect): Client => {
-    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- older browsers have none
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- older browsers have none
     if (!locks || !BroadcastChannel) return connect({ ...options, shareTabs: undefined });
     const keyOf = (base: string): string => JSON.stringify(['flagcast', version, base, userId, name]);
     return shareClient(keyOf, { locks, BroadcastChannel }, options, connect);

@@ -28,7 +28,7 @@ export function shareClient(
   connect: (options: ClientOptions) => Client,
 ): Client {
   const { addEventListener, document, location } = globalThis as unknown as Page;
-  // eslint-disable-next-line no-console -- the place where a page's developer looks
+  // oxlint-disable-next-line no-console -- the place where a page's developer looks
   const report = options.onError ?? console.error;
   /** The channels that are open in this tab, its own and those that it opens for others. */
   const wanted = new Map<string, Channel>();

@@ -26,7 +26,7 @@ export function isNotAvailable(error: unknown): boolean {
 
 export interface Api {
   /** Resolves with the answer's status and body. Rejects with an ApiError. */
-  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- what an address answers is the server's word: the caller names it
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- what an address answers is the server's word: the caller names it
   readonly send: <Answer>(
     method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
     path: string,
@@ -46,7 +46,7 @@ export function createApi(options: {
   readonly token: () => string | null;
   readonly onTokenRefused: () => void;
 }): Api {
-  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as above
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   const send: Api['send'] = async <Answer>(method: string, path: string, body?: unknown) => {
     const token = options.token();
     let response: Response;

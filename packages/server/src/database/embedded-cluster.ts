@@ -129,7 +129,11 @@ async function makeCluster(options: {
     await rename(unfinished, clusterDir);
     // Else a power cut could bring the unfinished name back, and with it a new, empty cluster.
     const folder = await open(options.dataDir);
-    await folder.sync().finally(async () => await folder.close());
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
   } catch (error) {
     if (errorCode(error) !== 'ENOTEMPTY' && errorCode(error) !== 'EEXIST') throw error;
     throw new EmbeddedPostgresError(

@@ -6,7 +6,12 @@
  * `failed` anything else, with PostgreSQL's own words.
  */
 export type EmbeddedPostgresErrorCode =
-  'held' | 'disk-full' | 'other-major' | 'unreachable' | 'unsupported' | 'failed';
+  | 'held'
+  | 'disk-full'
+  | 'other-major'
+  | 'unreachable'
+  | 'unsupported'
+  | 'failed';
 
 /** One clear line: what is wrong, and how to mend it. */
 export class EmbeddedPostgresError extends Error {
