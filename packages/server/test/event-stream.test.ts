@@ -125,7 +125,7 @@ describe('a stream of server-sent events', () => {
     stream.response.destroy();
     const missed = await insertAudit(database.pool, channel);
     const back = await open(channel, { at, lastEventId: cursor });
-    await back.control('caught_up');
+    await back.event(missed.entityId);
     expect(received(back)).toStrictEqual([missed.entityId]);
   });
 
