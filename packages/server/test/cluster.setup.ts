@@ -20,7 +20,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   try {
     const postgres = await startEmbeddedPostgres({
       dataDir,
-      settings: { fsync: 'off', max_prepared_transactions: '50', max_connections: '300' },
+      // Databases live for seconds here: what makes them last, or keeps them fast, is not needed.
+      settings: { fsync: 'off', autovacuum: 'off', max_prepared_transactions: '50', max_connections: '300' },
       // Goes to the terminal: a PostgreSQL that dies makes every test fail for no reason of its own.
       onExit: (error) => project.vitest.logger.error(error.message),
     });

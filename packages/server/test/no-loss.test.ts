@@ -75,7 +75,7 @@ describe('every committed event reaches every client of its channel once', () =>
     const { server, clients, channels } = await setUp(database, 50);
     let woken = 0;
     server.flagcast.lifecycle.on('reader:read', ({ trigger }) => (woken += trigger === 'wake' ? 1 : 0));
-    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000 });
+    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 800 });
     expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
     expect(woken).toBe(0);
   });
@@ -97,7 +97,7 @@ describe('every committed event reaches every client of its channel once', () =>
         await back;
       }
     })();
-    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 2_000 });
+    await runWriters({ databaseUrl: database.url, channels, writers: 8, minEvents: 800 });
     writing.abort();
     await killing;
     expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
@@ -130,7 +130,7 @@ describe('every committed event reaches every client of its channel once', () =>
         databaseUrl: database.url,
         channels,
         writers: 8,
-        minEvents: 2_000,
+        minEvents: 800,
         persistent: true,
       });
       writing.abort();
