@@ -48,10 +48,13 @@ export interface FlagcastOptions {
    */
   listenUrl?: string | null;
   /**
-   * How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL. Needed
-   * unless `authenticate` is given.
+   * How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL, with the
+   * `iss` and the `aud` that tokens must have (default: any). Needed unless `authenticate` is given.
    */
-  auth?: { secret: string } | { jwksUrl: string } | undefined;
+  auth?:
+    | { secret: string }
+    | { jwksUrl: string; issuer?: string | undefined; audience?: string | undefined }
+    | undefined;
   /**
    * Who sends a request, by the host's own means: cookies, API keys. Asked for each handshake and each
    * HTTP request, after the origin has been checked; null leads on to the token where `auth` is given,

@@ -25,6 +25,7 @@ describe('a verifier with a key set', () => {
 
   /** A real key endpoint. It counts what it is asked; `answer` may change between two requests. */
   async function serveKeys(answer: (response: ServerResponse) => void): Promise<{
+    url: string;
     verifier: TokenVerifier;
     state: { fetches: number; answer: (response: ServerResponse) => void };
     close(): Promise<void>;
@@ -43,8 +44,9 @@ describe('a verifier with a key set', () => {
       server.close();
       await once(server, 'close');
     };
-    const verifier = createTokenVerifier({ jwksUrl: `http://127.0.0.1:${port}/keys` });
-    return { verifier, state, close, [Symbol.asyncDispose]: close };
+    const url = `http://127.0.0.1:${port}/keys`;
+    const verifier = createTokenVerifier({ jwksUrl: url });
+    return { url, verifier, state, close, [Symbol.asyncDispose]: close };
   }
   const answerJson =
     (body: unknown, status = 200) =>
@@ -84,6 +86,25 @@ describe('a verifier with a key set', () => {
     ];
     for (const forged of forgeries) await expectRefused(keys.verifier, forged, 'token_invalid');
     await expectRefused(keys.verifier, await sign(CLAIMS, Buffer.from(SECRET)), 'token_invalid');
+  });
+
+  it('trusts no key that a token brings or points at, and none that is not for signatures', async () => {
+    await using elsewhere = await serveKeys(answerJson({ keys: [jwk(otherEc, 'ec')] }));
+    await using keys = await serveKeys(
+      answerJson({ keys: [jwk(ec, 'ec'), { ...jwk(otherEc, 'enc'), use: 'enc' }] }),
+    );
+    const forge = async (header: object): Promise<string> =>
+      await sign(CLAIMS, otherEc.privateKey, { alg: 'ES256', ...header });
+    const forgeries = [
+      await forge({ kid: 'ec', jwk: otherEc.publicKey.export({ format: 'jwk' }) }),
+      await forge({ kid: 'ec', jku: elsewhere.url, x5u: elsewhere.url }),
+      await forge({ kid: 'enc' }),
+      await forge({ kid: '../../../../dev/null' }),
+      await forge({ kid: "' UNION SELECT 'key" }),
+      await forge({ kid: '__proto__' }),
+    ];
+    for (const forged of forgeries) await expectRefused(keys.verifier, forged, 'token_invalid');
+    expect(elsewhere.state.fetches).toBe(0);
   });
 
   it('checks the claims as with a secret', async () => {

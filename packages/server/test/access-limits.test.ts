@@ -48,6 +48,15 @@ describe('connection limits', () => {
     expect(limits.acquire('w', 'a')).toBe('too_many_address');
   });
 
+  it('counts the network of an IPv6 address: one machine has all of its addresses', () => {
+    const limits = createConnectionLimits({ perAddress: 2 });
+    expect(limits.acquire('u', '2001:db8:0:1::1')).toBeTypeOf('function');
+    expect(limits.acquire('v', '2001:DB8::1:ffff:0:0:1')).toBeTypeOf('function');
+    expect(limits.acquire('w', '2001:db8:0:1:2:3:4:5')).toBe('too_many_address');
+    expect(limits.acquire('w', '2001:db8:0:2::1')).toBeTypeOf('function');
+    expect(limits.acquire('w', '::1')).toBeTypeOf('function');
+  });
+
   it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('refuses a limit of %d', (limit) => {
     expect(() => createConnectionLimits({ perUser: limit })).toThrow('The limit on connections per user');
     expect(() => createConnectionLimits({ perAddress: limit })).toThrow(

@@ -23,7 +23,7 @@ export const CLAIMS: TestClaims = {
 export async function sign(
   payload: TestClaims,
   key: Uint8Array | KeyObject = Buffer.from(SECRET),
-  header: { alg: string; kid?: string } = { alg: 'HS256' },
+  header: { alg: string; [name: string]: unknown } = { alg: 'HS256' },
 ): Promise<string> {
   return await new SignJWT(payload).setProtectedHeader(header).sign(key);
 }

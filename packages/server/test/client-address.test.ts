@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createClientAddress } from '../src/access/client-address.js';
+import { createClientAddress, networkOf } from '../src/access/client-address.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { handshake } from './plain-client.js';
@@ -61,6 +61,22 @@ describe('the address of a client', () => {
       expect(() => createClientAddress([entry])).toThrow(`${JSON.stringify(entry)} is not the address of`);
     },
   );
+});
+
+describe('what is counted of an address', () => {
+  it.each([
+    ['192.0.2.7', '192.0.2.7'],
+    ['unknown', 'unknown'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:DB8::6', '2001:db8:0:0::/64'],
+    ['2001:0db8:0:0001::', '2001:db8:0:1::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['::', '0:0:0:0::/64'],
+    ['64:ff9b::192.0.2.7', '64:ff9b:0:0::/64'],
+    ['2001:db8::1:2:3:192.0.2.7', '2001:db8:0:1::/64'],
+  ])('of %s: %s', (address, counted) => {
+    expect(networkOf(address)).toBe(counted);
+  });
 });
 
 describe('behind a trusted proxy', () => {

@@ -194,6 +194,17 @@ describe('the settings of serve', () => {
     expect(problems({ ...database, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
     expect(problems({ FLAGCAST_JWT_SECRET: secret, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
     expect(loadConfig({ DATABASE_URL, ...jwks }, {}).auth).toEqual({ jwksUrl: jwks.FLAGCAST_JWKS_URL });
+    const claims = { FLAGCAST_JWT_ISSUER: 'https://id.example.com', FLAGCAST_JWT_AUDIENCE: 'flagcast' };
+    expect(loadConfig({ DATABASE_URL, ...jwks, ...claims }, {}).auth).toEqual({
+      jwksUrl: jwks.FLAGCAST_JWKS_URL,
+      issuer: 'https://id.example.com',
+      audience: 'flagcast',
+    });
+    // A secret of one's own signs for nobody else; a setting that nothing looks at would only look safe.
+    expect(problems({ ...database, ...claims })).toEqual([
+      expect.stringMatching(/^FLAGCAST_JWT_ISSUER is for .*set FLAGCAST_JWKS_URL, or unset/),
+      expect.stringMatching(/^FLAGCAST_JWT_AUDIENCE is for /),
+    ]);
     expect(loadConfig({ FLAGCAST_JWT_SECRET: secret }, {}).auth).toEqual({ secret });
   });
 });

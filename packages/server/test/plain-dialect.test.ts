@@ -292,6 +292,22 @@ describe('what a client sends', () => {
   });
 
   it.each([
+    ['messages', (socket: WebSocket) => socket.send('{"type":"ping"}')],
+    ['pings of the WebSocket', (socket: WebSocket) => socket.ping()],
+  ])('100 %s in 10 s are taken, one more ends its connection, and no other', async (_, send) => {
+    const [bystander, client] = await Promise.all([connect(), connect()]);
+    for (let count = 0; count < 100; count += 1) send(client.socket);
+    const { entityId } = await insertAudit(database.pool, prod);
+    for (const each of [bystander, client]) await each.received(({ entity_id: id }) => id === entityId);
+    send(client.socket);
+    expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too many messages' });
+    send(bystander.socket);
+    const { entityId: later } = await insertAudit(database.pool, prod);
+    await bystander.received(({ entity_id: id }) => id === later);
+    await bystander.close();
+  });
+
+  it.each([
     ['more than 4,096 bytes', 1009, Buffer.from([0x81, 0xfe, 0x10, 0x01, 0, 0, 0, 0])],
     [
       'more bytes than there are',

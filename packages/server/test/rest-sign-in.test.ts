@@ -112,6 +112,19 @@ describe('signing in', () => {
     expect(await attempt('bob', 'correct horse')).toMatchObject({ status: 200 });
   });
 
+  it('is refused to an address that has guessed at 100 names', async () => {
+    const spraying = await startTestServer(company.database.url);
+    const attempt = async (username: string) =>
+      await send(spraying.httpUrl, 'POST', '/api/auth/login', { username, password: 'Autumn2026' });
+    for (let count = 0; count < 100; count += 25) {
+      const names = Array.from({ length: 25 }, (_, index) => `name ${count + index}`);
+      const answers = await Promise.all(names.map(attempt));
+      expect(new Set(answers.map(({ status }) => status))).toStrictEqual(new Set([401]));
+    }
+    expect(await attempt('bob')).toMatchObject({ status: 429, body: { code: 'too_many_attempts' } });
+    await spraying.close();
+  });
+
   it('belongs elsewhere where the tokens do', async () => {
     const elsewhere = await startTestServer(company.database.url, {
       auth: { jwksUrl: 'http://127.0.0.1:9/keys' },
@@ -167,6 +180,24 @@ describe('the window of attempts', () => {
     at(1_000);
     expect(attempts.take('eve', 'a')).toBe(null);
     expect(attempts.take('eve', 'a')).toBe(400);
+  });
+
+  it('is one for all names that an address tries', () => {
+    let now = 0;
+    const attempts = new SignInAttempts({ addressLimit: 3, windowMs: 1_000, nowMs: () => now });
+    for (const username of ['one', 'two', 'three']) expect(attempts.take(username, 'a')).toBe(null);
+    expect(attempts.take('four', 'a')).toBe(1_000);
+    expect(attempts.take('four', 'b')).toBe(null);
+    now = 1_000;
+    expect(attempts.take('four', 'a')).toBe(null);
+    // Who knew the password has not guessed, however many sign in behind one address.
+    for (let count = 0; count < 20; count += 1) {
+      expect(attempts.take(`colleague ${count}`, 'c')).toBe(null);
+      attempts.forget(`colleague ${count}`, 'c');
+    }
+    // One machine has all of these.
+    for (const host of ['1', '2', '3']) expect(attempts.take(host, `2001:db8::${host}`)).toBe(null);
+    expect(attempts.take('four', '2001:db8::4')).toBe(1_000);
   });
 
   it('begins anew for whoever knows the password, and has a bound', () => {

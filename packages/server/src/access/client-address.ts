@@ -33,6 +33,22 @@ export function createClientAddress(trustedProxies: readonly string[]): ClientAd
   };
 }
 
+/**
+ * What is counted where an address is: of IPv6 the network of 64 bits, because whoever has one address there
+ * has all of them; anything else as it is. Never throws.
+ */
+export function networkOf(address: string): string {
+  if (isIP(address) !== 6) return address;
+  const [before = '', after] = address.toLowerCase().split('::');
+  const groups = before === '' ? [] : before.split(':');
+  const rest = after === undefined || after === '' ? [] : after.split(':');
+  // An IPv4 address at the end stands for two groups.
+  const written = groups.length + rest.length + (rest.at(-1)?.includes('.') === true ? 1 : 0);
+  const left = Array<string>(after === undefined ? 0 : 8 - written).fill('0');
+  const network = [...groups, ...left, ...rest].slice(0, 4);
+  return `${network.map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::/64`;
+}
+
 function trust(proxies: BlockList, entry: string): void {
   const [address = '', prefix, ...more] = entry.split('/');
   const family = familyOf(address);

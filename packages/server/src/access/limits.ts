@@ -1,10 +1,13 @@
+import { networkOf } from './client-address.js';
+
 /** Gives the slot back; calling it again does nothing. */
 type ReleaseConnection = () => void;
 
 export interface ConnectionLimits {
   /**
    * Takes a slot for one connection of `userId` from `address`, or says which limit is full;
-   * then nothing is taken. Never throws.
+   * then nothing is taken. Of IPv6 the network (/64) counts: one machine has all of its addresses.
+   * Never throws.
    */
   acquire(userId: string, address: string): ReleaseConnection | 'too_many_user' | 'too_many_address';
 }
@@ -25,15 +28,16 @@ export function createConnectionLimits(
   return {
     acquire(userId, address) {
       if ((openByUser.get(userId) ?? 0) >= perUser) return 'too_many_user';
-      if ((openByAddress.get(address) ?? 0) >= perAddress) return 'too_many_address';
+      const network = networkOf(address);
+      if ((openByAddress.get(network) ?? 0) >= perAddress) return 'too_many_address';
       add(openByUser, userId, 1);
-      add(openByAddress, address, 1);
+      add(openByAddress, network, 1);
       let held = true;
       return () => {
         if (!held) return;
         held = false;
         add(openByUser, userId, -1);
-        add(openByAddress, address, -1);
+        add(openByAddress, network, -1);
       };
     },
   };

@@ -4,7 +4,8 @@ export interface OriginPolicy {
   /**
    * Whether the page that made this request may talk to the server. A request without an
    * Origin header comes from no browser page and is allowed, and so is a page that the host
-   * itself served. Never throws.
+   * itself served. What a foreign page embeds (an image, a frame) has no Origin header either:
+   * browsers tell of that by Sec-Fetch-Site, and it is refused. Never throws.
    */
   isAllowed(request: Pick<IncomingMessage, 'headers'>): boolean;
 }
@@ -24,13 +25,23 @@ export function createOriginPolicy(allowed: readonly string[]): OriginPolicy {
   return {
     isAllowed({ headers }) {
       const header = headers.origin;
-      if (header === undefined || listed.has('*')) return true;
+      if (listed.has('*')) return true;
+      if (header === undefined) return !isEmbeddedElsewhere(headers);
       if (header === 'null') return listed.has('null');
       const origin = parseOrigin(header);
       if (origin === null) return false;
       return listed.has(serializeOrigin(origin)) || isOwnHost(origin, headers.host);
     },
   };
+}
+
+/**
+ * With a cookie of the host's such a request would be somebody's: its page could not read the answer, but
+ * take that person's connections. A link that somebody follows shows the answer to nobody else.
+ */
+function isEmbeddedElsewhere(headers: IncomingMessage['headers']): boolean {
+  const site = headers['sec-fetch-site'];
+  return (site === 'cross-site' || site === 'same-site') && headers['sec-fetch-dest'] !== 'document';
 }
 
 function listedOrigin(entry: string): string {

@@ -33,6 +33,8 @@ embedded PostgreSQL and fills it with a demo.
 Environment:
   FLAGCAST_JWT_SECRET   the HS256 secret of the tokens, at least 32 bytes   } one of them with a database,
   FLAGCAST_JWKS_URL     the address of the keys of the tokens (JWK Set)     } never both
+  FLAGCAST_JWT_ISSUER   with FLAGCAST_JWKS_URL: the iss that tokens must have (default: any)
+  FLAGCAST_JWT_AUDIENCE with FLAGCAST_JWKS_URL: the aud that tokens must have (default: any; the server warns)
   FLAGCAST_LISTEN_URL   the same database straight at its primary, only for LISTEN, where the database's URL
                         leads through a pooler by transaction or to a replica (default: the database's URL)
   FLAGCAST_VIEW                          the view of events to read (default: flagcast.v_realtime_events, else the
@@ -124,6 +126,10 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
 
 async function openSource(config: ServeConfig, logger: Logger, running: Running): Promise<ServerSettings> {
   const { databaseUrl, auth } = config;
+  if (auth !== null && 'jwksUrl' in auth && auth.audience === undefined) {
+    const advice = 'a token that its issuer made for another service is good here: set FLAGCAST_JWT_AUDIENCE';
+    logger.warn({ event: 'audience_unchecked', advice });
+  }
   if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demo: false };
   const database = await startDemoDatabase({ dataDir: config.dataDir, logger });
   running.add('embedded database', async (remainingMs) => await database.stop(remainingMs));

@@ -32,8 +32,17 @@ export interface Flags {
   readonly workers?: string | undefined;
 }
 
-/** How tokens are checked: an HS256 secret of at least 32 bytes, or where the issuer publishes its keys. */
-export type Auth = { readonly secret: string } | { readonly jwksUrl: string };
+/**
+ * How tokens are checked: an HS256 secret of at least 32 bytes, or where the issuer publishes its keys, with
+ * the `iss` and the `aud` that tokens must have where they are given.
+ */
+export type Auth =
+  | { readonly secret: string }
+  | {
+      readonly jwksUrl: string;
+      readonly issuer?: string | undefined;
+      readonly audience?: string | undefined;
+    };
 
 /** What `serve` runs with. */
 export interface ServeConfig {
@@ -100,6 +109,8 @@ const settings = {
   HOST: { flag: 'host', schema: parsed(parseHost) },
   FLAGCAST_JWT_SECRET: { flag: null, schema: parsed(parseSecret) },
   FLAGCAST_JWKS_URL: { flag: null, schema: parsed(parseJwksUrl) },
+  FLAGCAST_JWT_ISSUER: { flag: null, schema: z.string() },
+  FLAGCAST_JWT_AUDIENCE: { flag: null, schema: z.string() },
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
   FLAGCAST_WORKERS: { flag: 'workers', schema: parsed(parseWorkers) },
   FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
@@ -129,7 +140,15 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
   const secret = reading.value('FLAGCAST_JWT_SECRET');
   const jwksUrl = reading.value('FLAGCAST_JWKS_URL');
   const databaseUrl = reading.value('DATABASE_URL');
-  const auth = secret === null ? (jwksUrl === null ? null : { jwksUrl }) : { secret };
+  const issuer = reading.value('FLAGCAST_JWT_ISSUER') ?? undefined;
+  const audience = reading.value('FLAGCAST_JWT_AUDIENCE') ?? undefined;
+  const auth = secret === null ? (jwksUrl === null ? null : { jwksUrl, issuer, audience }) : { secret };
+  for (const name of ['FLAGCAST_JWT_ISSUER', 'FLAGCAST_JWT_AUDIENCE'] as const) {
+    if (!reading.isSet(name) || reading.isSet('FLAGCAST_JWKS_URL')) continue;
+    reading.report(
+      `${name} is for tokens of an issuer that publishes its keys: set FLAGCAST_JWKS_URL, or unset ${name}`,
+    );
+  }
   if (reading.isSet('FLAGCAST_JWT_SECRET') && reading.isSet('FLAGCAST_JWKS_URL')) {
     reading.report('FLAGCAST_JWT_SECRET and FLAGCAST_JWKS_URL are both set: unset one of them');
   } else if (

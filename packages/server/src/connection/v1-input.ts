@@ -16,17 +16,12 @@ export interface V1InputOptions {
 
 /** The tenth message that is not one of the protocol's ends the connection. */
 const maxMalformed = 10;
-/** More messages than this in the window end the connection: far above what the limit on channels asks for. */
-const maxMessages = 100;
-const messageWindowMs = 10_000;
 
 /** Carries out what a flagcast.v1 peer asks, strictly and one message after the other. */
 export class V1Input {
   readonly #options: V1InputOptions;
   #working: Promise<void> = Promise.resolve();
   #malformed = 0;
-  #messages = 0;
-  #windowEndsAtMs = 0;
 
   constructor(options: V1InputOptions) {
     this.#options = options;
@@ -35,14 +30,7 @@ export class V1Input {
   /** Takes one message as it came. Never throws. */
   receive(data: Buffer, isBinary: boolean): void {
     const { session } = this.#options;
-    const nowMs = performance.now();
-    if (nowMs > this.#windowEndsAtMs) {
-      this.#windowEndsAtMs = nowMs + messageWindowMs;
-      this.#messages = 0;
-    }
-    this.#messages += 1;
     if (isBinary) session.close(CloseCode.protocolViolation, 'binary messages have no meaning here');
-    else if (this.#messages > maxMessages) session.close(CloseCode.protocolViolation, 'too many messages');
     else this.#working = this.#working.then(async () => await this.#carryOut(data.toString('utf8')));
   }
 

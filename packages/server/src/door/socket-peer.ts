@@ -1,8 +1,9 @@
 import type { Duplex } from 'node:stream';
-import type { CloseCode } from '@flagcast/protocol';
+import { CloseCode } from '@flagcast/protocol';
 import type { WebSocket } from 'ws';
 import type { Peer } from '../connection/peer.js';
 import type { Visitor } from './door.js';
+import { MessageRate } from './message-rate.js';
 import type { OpenPeer, Peers } from './peers.js';
 
 /** A WebSocket as a connection sees it. Finished frames go straight to the socket under it. */
@@ -39,7 +40,7 @@ type Connection = OpenPeer['connection'] & {
   ended(): void;
 };
 
-/** Counts a connection in with all others, and hands it the events of its socket. */
+/** Counts a connection in with all others, hands it the events of its socket, and ends it when its peer sends too much. */
 export function join(
   peers: Peers,
   peer: SocketPeer,
@@ -65,7 +66,14 @@ export function join(
   webSocket.on('pong', () => {
     open.answered = true;
   });
+  const rate = new MessageRate();
+  const count = (): void => {
+    if (!rate.take()) connection.close(CloseCode.protocolViolation, 'too many messages');
+  };
+  // Before whoever reads the messages: of a connection that has been closed it reads no more.
+  webSocket.on('message', count);
   webSocket.on('ping', (data) => {
+    count();
     // Whoever asks and does not read the answers gets none: they would pile up here.
     if (webSocket.readyState === webSocket.OPEN && !connection.full) webSocket.pong(data);
   });

@@ -20,6 +20,13 @@ export function jsonAnswer<Schema>(
   return { description, content: { 'application/json': { schema } } };
 }
 
+/** What keeps every answer from being used by foreign pages, and its address from being told to others. */
+export const commonHeaders: Readonly<Record<string, string>> = {
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+};
+
 /** The refusals that every route for people who have signed in can answer with. */
 export const commonRefusals = {
   400: jsonAnswer('A parameter or a field is wrong', errorSchema),

@@ -7,6 +7,7 @@ import { readGuarded } from '../changes/environments.js';
 import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { commonHeaders } from './answers.js';
 import { createConsoleApp } from './console-files.js';
 import type { EventStreams } from './event-stream.js';
 import { answerError, answerRefusal } from './problem.js';
@@ -25,6 +26,12 @@ export interface AppOptions extends RestOptions {
   consoleDir: string | null;
 }
 
+/** Answers are for programs: no page shows them, frames them, or takes them for something else. The console's pages have their own. */
+const answerHeaders: Readonly<Record<string, string>> = {
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+  ...commonHeaders,
+};
+
 interface AppEnv {
   Bindings: HttpBindings;
 }
@@ -38,6 +45,11 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     app.openAPIRegistry.registerPath(route);
     app.get(route.path, handler);
   };
+
+  app.use(async (context, next) => {
+    for (const [name, value] of Object.entries(answerHeaders)) context.header(name, value);
+    await next();
+  });
 
   add(systemRoutes.health, (context) => context.json({ status: 'ok' }));
 

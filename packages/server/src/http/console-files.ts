@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { HttpBindings } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
+import { commonHeaders } from './answers.js';
 import { answerRefusal } from './problem.js';
 
 /** Where the console's build puts its files. */
@@ -58,9 +59,8 @@ const contentSecurityPolicy = [
 
 const securityHeaders: Readonly<Record<string, string>> = {
   'Content-Security-Policy': contentSecurityPolicy,
-  'X-Content-Type-Options': 'nosniff',
+  ...commonHeaders,
   'X-Frame-Options': 'DENY',
-  'Referrer-Policy': 'no-referrer',
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
 };

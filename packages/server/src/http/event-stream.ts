@@ -18,6 +18,7 @@ import type { Peers } from '../door/peers.js';
 import { closeCodeOf } from '../door/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { sseWire } from '../wire/v1.js';
+import { commonHeaders } from './answers.js';
 
 export interface EventStreamsOptions {
   door: Door;
@@ -62,6 +63,7 @@ export class EventStreams {
     response.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-store',
+      ...commonHeaders,
       // nginx would hold the events back.
       'X-Accel-Buffering': 'no',
     });

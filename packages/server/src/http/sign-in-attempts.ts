@@ -1,9 +1,13 @@
+import { networkOf } from '../access/client-address.js';
+
 export interface SignInAttemptsOptions {
   /** How many attempts one address may make on one user name within the window. Default 10. */
   readonly limit?: number;
+  /** How many attempts that failed one address may make within the window, on whatever names. Default 100. */
+  readonly addressLimit?: number;
   /** In milliseconds. Default 300,000. */
   readonly windowMs?: number;
-  /** How many pairs of name and address are remembered; past it the oldest is forgotten. Default 10,000. */
+  /** How many pairs of name and address are remembered, and how many addresses; past it the oldest is forgotten. Default 10,000. */
   readonly maxPairs?: number;
   /** A clock that never goes back, in milliseconds. Default: that of the process. */
   readonly nowMs?: () => number;
@@ -11,42 +15,80 @@ export interface SignInAttemptsOptions {
 
 /**
  * Bounds the guesses at passwords: a sliding window for each pair of user name and address, so that
- * nobody can lock out another person from elsewhere. Of this process; several servers each have one.
+ * nobody can lock out another person from elsewhere, and one for each address, so that nobody tries one
+ * password on many names. Of IPv6 the network (/64) counts. Of this process; several servers each have one.
  */
 export class SignInAttempts {
-  readonly #options: Required<SignInAttemptsOptions>;
-  /** The times of the attempts by pair; whoever tried last stands last. */
-  readonly #attempts = new Map<string, number[]>();
+  readonly #nowMs: () => number;
+  readonly #onName: Attempts;
+  readonly #fromAddress: Attempts;
 
   constructor(options: SignInAttemptsOptions = {}) {
-    this.#options = {
-      limit: 10,
-      windowMs: 300_000,
-      maxPairs: 10_000,
-      nowMs: () => performance.now(),
-      ...options,
-    };
+    const { limit = 10, addressLimit = 100, windowMs = 300_000, maxPairs = 10_000 } = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#onName = new Attempts({ limit, windowMs, maxKeys: maxPairs });
+    this.#fromAddress = new Attempts({ limit: addressLimit, windowMs, maxKeys: maxPairs });
   }
 
   /** Counts an attempt; or, where there have been too many, answers in how many milliseconds there is place for one. */
   take(username: string, address: string): number | null {
-    const { limit, windowMs, maxPairs, nowMs } = this.#options;
-    const pair = JSON.stringify([username, address]);
-    const now = nowMs();
-    const recent = (this.#attempts.get(pair) ?? []).filter((atMs) => now - atMs < windowMs);
-    const [oldest] = recent;
-    if (oldest !== undefined && recent.length >= limit) return oldest + windowMs - now;
-    this.#attempts.delete(pair);
-    this.#attempts.set(pair, [...recent, now]);
-    for (const forgotten of this.#attempts.keys()) {
-      if (this.#attempts.size <= maxPairs) break;
-      this.#attempts.delete(forgotten);
-    }
+    const network = networkOf(address);
+    const pair = JSON.stringify([username, network]);
+    const nowMs = this.#nowMs();
+    const waitMs = Math.max(this.#onName.waitMs(pair, nowMs), this.#fromAddress.waitMs(network, nowMs));
+    if (waitMs > 0) return waitMs;
+    this.#onName.add(pair, nowMs);
+    this.#fromAddress.add(network, nowMs);
     return null;
   }
 
-  /** Whoever knows the password begins anew. */
+  /** Whoever knows the password begins anew, and has not guessed. */
   forget(username: string, address: string): void {
-    this.#attempts.delete(JSON.stringify([username, address]));
+    const network = networkOf(address);
+    this.#onName.forget(JSON.stringify([username, network]));
+    this.#fromAddress.takeBack(network);
+  }
+}
+
+/** The times of attempts by key; whoever tried last stands last. */
+class Attempts {
+  readonly #limit: number;
+  readonly #windowMs: number;
+  readonly #maxKeys: number;
+  readonly #timesMs = new Map<string, readonly number[]>();
+
+  constructor({ limit, windowMs, maxKeys }: { limit: number; windowMs: number; maxKeys: number }) {
+    this.#limit = limit;
+    this.#windowMs = windowMs;
+    this.#maxKeys = maxKeys;
+  }
+
+  /** 0 where there is place for one now. */
+  waitMs(key: string, nowMs: number): number {
+    const recent = this.#recent(key, nowMs);
+    const [oldest] = recent;
+    return oldest === undefined || recent.length < this.#limit ? 0 : oldest + this.#windowMs - nowMs;
+  }
+
+  add(key: string, nowMs: number): void {
+    const recent = this.#recent(key, nowMs);
+    this.#timesMs.delete(key);
+    this.#timesMs.set(key, [...recent, nowMs]);
+    for (const forgotten of this.#timesMs.keys()) {
+      if (this.#timesMs.size <= this.#maxKeys) break;
+      this.#timesMs.delete(forgotten);
+    }
+  }
+
+  forget(key: string): void {
+    this.#timesMs.delete(key);
+  }
+
+  takeBack(key: string): void {
+    this.#timesMs.set(key, (this.#timesMs.get(key) ?? []).slice(0, -1));
+  }
+
+  #recent(key: string, nowMs: number): readonly number[] {
+    return (this.#timesMs.get(key) ?? []).filter((atMs) => nowMs - atMs < this.#windowMs);
   }
 }

@@ -1,0 +1,400 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { signToken } from '../src/access/sign.js';
+import { sign } from './access-tokens.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { PlainClient, Refused } from './plain-client.js';
+import { type Company, openCompany, send, setPassword } from './rest-company.js';
+import { addMember, createUser, testSecret } from './server.js';
+import { V1Client } from './v1-client.js';
+
+const root = new URL('../../../', import.meta.url);
+const document = readFileSync(new URL('SECURITY.md', root), 'utf8');
+
+/** Whoever knocks: what they bring. */
+interface Caller {
+  readonly token: string | null;
+  readonly userId: string | null;
+  readonly headers: Record<string, string>;
+}
+
+/** What is asked for at a door; each request has its own, so that the doors do not disturb each other. */
+interface Target {
+  readonly featureId: string;
+  /** A request for a change of the feature, by somebody else unless `own`. */
+  readonly changeId: string;
+}
+
+interface Door {
+  /** What of `Target` has to be there. */
+  readonly needs?: 'feature' | 'request' | 'own request';
+  knock(caller: Caller, target: Target): Promise<string>;
+}
+
+let company: Company;
+let projectId: string;
+let requesterId: string;
+const callers = new Map<string, Caller>();
+
+beforeAll(async () => {
+  company = await openCompany();
+  const { pool, shop, users } = company;
+  projectId = shop.projectId;
+  await company.guard(shop.environments.prod);
+  // Somebody has a password that is checked here: so there is a sign-in.
+  await setPassword(pool, 'carol', 'correct horse battery');
+  requesterId = (await createUser(pool, 'frank')).id;
+  const stranger = await createUser(pool, 'stranger', { ttlMs: 600_000 });
+  const inactive = await createUser(pool, 'inactive', { active: false, ttlMs: 600_000 });
+  const deleted = await createUser(pool, 'deleted', { ttlMs: 600_000 });
+  for (const { id } of [inactive, deleted]) await addMember(pool, projectId, id, 'project_owner');
+  await pool.query('DELETE FROM users WHERE id = $1', [deleted.id]);
+
+  const owner = users.alice;
+  const claims = { userId: Number(owner.id), username: owner.username, type: 'access' };
+  const key = Buffer.from(testSecret);
+  const nowS = Math.floor(Date.now() / 1_000);
+  const good = { ...claims, exp: nowS + 600 };
+  const add = (name: string, token: string | null, userId: string | null, headers = {}): void => {
+    callers.set(name, { token, userId, headers });
+  };
+  add('anonymous', null, null);
+  add('viewer', users.carol.token, users.carol.id);
+  add('member', users.bob.token, users.bob.id);
+  add('manager', users.erin.token, users.erin.id);
+  add('owner', owner.token, owner.id);
+  add('other project', users.dave.token, users.dave.id);
+  add('no project', stranger.token, stranger.id);
+  add('superuser', users.root.token, users.root.id);
+  add('expired', await sign({ ...claims, exp: nowS - 60 }, key), owner.id);
+  add('wrong signature', await sign(good, Buffer.from('another secret that is long enough!')), owner.id);
+  add('refresh token', await sign({ ...good, type: 'refresh' }, key), owner.id);
+  add('deleted user', deleted.token, null);
+  add('deactivated user', inactive.token, inactive.id);
+  const never = { secret: testSecret, userId: '999999', username: 'alice', ttlMs: 600_000 };
+  add('user who never was', await signToken(never), null);
+  add('foreign page', owner.token, owner.id, { Origin: 'https://evil.example' });
+});
+
+afterAll(async () => {
+  await company.close();
+});
+
+function headersOf({ token, headers }: Caller): Record<string, string> {
+  return { ...headers, ...(token === null ? {} : { Authorization: `Bearer ${token}` }) };
+}
+
+function channel(): Record<string, string> {
+  return { project_id: projectId, env: 'dev' };
+}
+
+/** The answer as the table has it: the status, and of a refusal its code. */
+async function ask(caller: Caller, method: string, path: string, body?: unknown): Promise<string> {
+  const answer = await send(company.server.httpUrl, method, path, body, headersOf(caller));
+  return answer.status < 300 ? String(answer.status) : `${answer.status} ${answer.body.code ?? ''}`;
+}
+
+async function orRefusal(connect: () => Promise<string>): Promise<string> {
+  try {
+    return await connect();
+  } catch (error) {
+    if (error instanceof Refused) return `${error.status} ${error.body.code ?? ''}`;
+    throw error;
+  }
+}
+
+/** Connects with flagcast.v1 and answers what `wait` finds, or how the connection was closed. */
+async function overV1(
+  { token, headers }: Caller,
+  query: Record<string, string>,
+  wait: (client: V1Client) => Promise<string>,
+): Promise<string> {
+  return await orRefusal(async () => {
+    const client = await V1Client.connect(company.server.wsUrl, {
+      token: token ?? undefined,
+      query,
+      headers,
+    });
+    const closed = client.closed.then(({ code, reason }) => `${code} ${reason}`);
+    // What is waited for ends with the connection; how that was closed says more.
+    const found = wait(client).catch(async () => await closed);
+    const answer = await Promise.race([found, closed]);
+    await client.close();
+    return answer;
+  });
+}
+
+/** Whether a list that everybody gets has what belongs to the project. */
+async function listed(caller: Caller, path: string, wanted: string): Promise<string> {
+  const answer = await send(company.server.httpUrl, 'GET', path, undefined, headersOf(caller));
+  if (answer.status !== 200) return `${answer.status} ${answer.body.code ?? ''}`;
+  return JSON.stringify(answer.body).includes(wanted) ? '200 with it' : '200 without it';
+}
+
+async function patch(caller: Caller, { featureId }: Target, env: string, change: object): Promise<string> {
+  const version = await company.version(featureId, env);
+  return await ask(caller, 'PATCH', `/api/features/${featureId}`, { env, version, ...change });
+}
+
+async function unchecked(caller: Caller, path: string): Promise<string> {
+  const { status } = await fetch(company.server.httpUrl + path, { headers: headersOf(caller) });
+  return String(status);
+}
+
+const decide =
+  (step: string, body?: object): Door['knock'] =>
+  async (caller, { changeId }) =>
+    await ask(caller, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+
+/** By the name that the table gives them: the method and the path as in the OpenAPI document, and a case. */
+const doors: Readonly<Record<string, Door>> = {
+  'GET /api/ws: plain': {
+    knock: async ({ token, headers }) =>
+      await orRefusal(async () => {
+        const options = { headers, ...(token === null ? {} : { token }) };
+        const client = await PlainClient.connect(company.server.wsUrl, channel(), options);
+        await client.close();
+        return '101';
+      }),
+  },
+  'GET /api/ws: flagcast.v1, channel in the address': {
+    knock: async (caller) =>
+      await overV1(caller, channel(), async (client) => (await client.control('caught_up')).type),
+  },
+  'GET /api/ws: flagcast.v1, `subscribe`': {
+    knock: async (caller) =>
+      await overV1(caller, {}, async (client) => {
+        await client.control('hello');
+        const environmentId = company.shop.environments.dev;
+        const answer = await client.subscribe({ projectId, environmentId });
+        return answer.type === 'error' ? `error ${answer.code}` : answer.type;
+      }),
+  },
+  'GET /api/events': {
+    knock: async (caller) =>
+      await orRefusal(async () => {
+        const stream = await EventStreamClient.open(company.server.httpUrl, channel(), headersOf(caller));
+        await stream.control('caught_up');
+        stream.response.destroy();
+        return '200';
+      }),
+  },
+  'GET /api/snapshot': {
+    knock: async (caller) => await ask(caller, 'GET', `/api/snapshot?project_id=${projectId}&env=dev`),
+  },
+  'GET /api/projects': {
+    knock: async (caller) => await listed(caller, '/api/projects', projectId),
+  },
+  'GET /api/auth/me': {
+    knock: async (caller) => await listed(caller, '/api/auth/me', projectId),
+  },
+  'GET /api/features': {
+    knock: async (caller) => await ask(caller, 'GET', `/api/features?project_id=${projectId}&env=dev`),
+  },
+  'GET /api/features/{id}': {
+    needs: 'feature',
+    knock: async (caller, { featureId }) => await ask(caller, 'GET', `/api/features/${featureId}?env=dev`),
+  },
+  'GET /api/audit': {
+    knock: async (caller) => await ask(caller, 'GET', `/api/audit?project_id=${projectId}&env=dev`),
+  },
+  'GET /api/pending-changes': {
+    needs: 'request',
+    knock: async (caller, { changeId }) => await listed(caller, '/api/pending-changes', changeId),
+  },
+  'POST /api/features': {
+    knock: async (caller) =>
+      await ask(caller, 'POST', '/api/features', {
+        project_id: projectId,
+        key: `made-${randomUUID().slice(0, 8)}`,
+        name: 'Made',
+      }),
+  },
+  'PATCH /api/features/{id}: `enabled`': {
+    needs: 'feature',
+    knock: async (caller, target) => await patch(caller, target, 'dev', { enabled: true }),
+  },
+  'PATCH /api/features/{id}: `name`': {
+    needs: 'feature',
+    knock: async (caller, target) => await patch(caller, target, 'dev', { name: 'Renamed' }),
+  },
+  'PATCH /api/features/{id}: `enabled`, guarded': {
+    needs: 'feature',
+    knock: async (caller, target) => await patch(caller, target, 'prod', { enabled: true, reason: 'Now' }),
+  },
+  'DELETE /api/features/{id}: guarded': {
+    needs: 'feature',
+    knock: async (caller, { featureId }) => {
+      const body = { env: 'dev', version: await company.version(featureId, 'dev'), reason: 'Unused' };
+      return await ask(caller, 'DELETE', `/api/features/${featureId}`, body);
+    },
+  },
+  'POST /api/pending-changes/{id}/approve': { needs: 'request', knock: decide('approve') },
+  'POST /api/pending-changes/{id}/approve: own': { needs: 'own request', knock: decide('approve') },
+  'POST /api/pending-changes/{id}/reject': {
+    needs: 'request',
+    knock: decide('reject', { reason: 'Not before Monday' }),
+  },
+  'POST /api/pending-changes/{id}/reject: own': {
+    needs: 'own request',
+    knock: decide('reject', { reason: 'Not before Monday' }),
+  },
+  'POST /api/pending-changes/{id}/cancel': { needs: 'request', knock: decide('cancel') },
+  'POST /api/pending-changes/{id}/cancel: own': { needs: 'own request', knock: decide('cancel') },
+  'POST /api/auth/login: wrong password': {
+    knock: async (caller) =>
+      await ask(caller, 'POST', '/api/auth/login', { username: `x-${randomUUID()}`, password: 'guess' }),
+  },
+  'GET /api/auth/mode': { knock: async (caller) => await ask(caller, 'GET', '/api/auth/mode') },
+  'GET /api/openapi.json': { knock: async (caller) => await ask(caller, 'GET', '/api/openapi.json') },
+  'GET /healthz': { knock: async (caller) => await ask(caller, 'GET', '/healthz') },
+  'GET /readyz': { knock: async (caller) => await ask(caller, 'GET', '/readyz') },
+  'GET /metrics': { knock: async (caller) => await unchecked(caller, '/metrics') },
+  'GET /': { knock: async (caller) => await unchecked(caller, '/') },
+};
+
+interface Cell {
+  readonly door: string;
+  readonly caller: string;
+  readonly expected: string;
+}
+
+/** The cells of the table whose columns, after `door`, are these. */
+function cellsOf(columns: readonly string[]): Cell[] {
+  const head = ['door', ...columns];
+  const rows = document.split('\n').map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+  const start = rows.findIndex((cells) => cells.join('|') === head.join('|'));
+  if (start === -1) throw new Error(`SECURITY.md has no table with the columns ${head.join(', ')}`);
+  const end = rows.findIndex((cells, index) => index > start && cells.length === 0);
+  return rows.slice(start + 2, end).flatMap(([door = '', ...answers]) => {
+    if (answers.length !== columns.length) throw new Error(`the row ${door} has ${answers.length} answers`);
+    return columns.map((caller, at) => ({ door, caller, expected: answers[at] ?? '' }));
+  });
+}
+
+/** A feature for each cell, and for some a request for a change of it. */
+async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
+  const made = cells.map(({ door, caller }) => {
+    const needs = doors[door]?.needs;
+    const by = needs === 'own request' ? (callers.get(caller)?.userId ?? requesterId) : requesterId;
+    return { featureId: randomUUID(), changeId: randomUUID(), needs, by };
+  });
+  const features = made.filter(({ needs }) => needs !== undefined).map(({ featureId }) => featureId);
+  const requests = made.filter(({ needs }) => needs === 'request' || needs === 'own request');
+  const { pool, shop } = company;
+  await pool.query(
+    `INSERT INTO features (id, project_id, key, name, kind)
+     SELECT id, $2, 'flag-' || left(id::text, 8), 'A flag', 'simple' FROM unnest($1::uuid[]) AS id`,
+    [features, projectId],
+  );
+  await pool.query(
+    `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, request_user_id, change)
+     SELECT id, $1, $2, 'whoever', user_id, jsonb_build_object('entities', jsonb_build_array(jsonb_build_object(
+       'entity', 'feature', 'entity_id', feature_id, 'action', 'update',
+       'changes', '{"enabled": {"old": false, "new": true}}'::jsonb)))
+     FROM unnest($3::uuid[], $4::uuid[], $5::int[]) AS wanted (id, feature_id, user_id)`,
+    [
+      projectId,
+      shop.environments.prod,
+      requests.map(({ changeId }) => changeId),
+      requests.map(({ featureId }) => featureId),
+      requests.map(({ by }) => Number(by)),
+    ],
+  );
+  await pool.query(
+    `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+     SELECT id, 'feature', feature_id FROM unnest($1::uuid[], $2::uuid[]) AS wanted (id, feature_id)`,
+    [requests.map(({ changeId }) => changeId), requests.map(({ featureId }) => featureId)],
+  );
+  return made;
+}
+
+/** What is not as it was, of what only refused requests were about. */
+async function findTouched(targets: readonly Target[]): Promise<string[]> {
+  const { rows } = await company.pool.query<{ id: string }>(
+    `SELECT f.id FROM features f JOIN feature_params p ON p.feature_id = f.id
+     WHERE f.id = ANY ($1) AND (f.name <> 'A flag' OR p.enabled)
+     UNION ALL SELECT id FROM pending_changes WHERE id = ANY ($2) AND status <> 'pending'
+     UNION ALL SELECT feature_id FROM audit_log WHERE feature_id = ANY ($1)
+     UNION ALL SELECT entity_id FROM pending_change_entities
+       WHERE entity_id = ANY ($1) AND pending_change_id <> ALL ($2)`,
+    [targets.map(({ featureId }) => featureId), targets.map(({ changeId }) => changeId)],
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Knocks for every cell and answers the table with what came, as it is written, one line a cell. */
+async function knockAll(cells: readonly Cell[]): Promise<string[]> {
+  const targets = await makeTargets(cells);
+  const answers = await Promise.all(
+    cells.map(async ({ door, caller }, index) => {
+      const [at, who, target] = [doors[door], callers.get(caller), targets[index]];
+      if (at === undefined || who === undefined || target === undefined) {
+        throw new Error(`no door ${door}, or no caller ${caller}`);
+      }
+      return await at.knock(who, target);
+    }),
+  );
+  const refused = targets.filter((_, index) => /^\d+ [a-z_]+$/.test(answers[index] ?? ''));
+  expect(await findTouched(refused)).toStrictEqual([]);
+  return cells.map(({ door, caller }, index) => `${door}, ${caller}: ${answers[index] ?? ''}`);
+}
+
+const roles = [
+  'anonymous',
+  'viewer',
+  'member',
+  'manager',
+  'owner',
+  'other project',
+  'no project',
+  'superuser',
+];
+const states = [
+  'expired',
+  'wrong signature',
+  'refresh token',
+  'deleted user',
+  'user who never was',
+  'deactivated user',
+  'foreign page',
+];
+
+describe('the authorization matrix of SECURITY.md is what a server does', () => {
+  it.each([
+    ['by role', roles],
+    ['by what is wrong with an owner', states],
+  ])('%s', async (_, columns) => {
+    const cells = cellsOf(columns);
+    expect(new Set(cells.map(({ door }) => door))).toStrictEqual(new Set(Object.keys(doors)));
+    expect(await knockAll(cells)).toStrictEqual(
+      cells.map(({ door, caller, expected }) => `${door}, ${caller}: ${expected}`),
+    );
+  });
+
+  it('stands beside code and tests that exist', () => {
+    const named = [...document.matchAll(/`([\w/.-]+(?:\.ts|\.js|\/))`/g)].map(([, path = '']) => path);
+    expect(named.length).toBeGreaterThan(40);
+    const folders = ['packages/server/src/', 'packages/server/test/', 'packages/server/', ''];
+    const isThere = (path: string): boolean =>
+      folders.some((folder) => existsSync(new URL(folder + path, root)));
+    expect(named.filter((path) => !isThere(path))).toStrictEqual([]);
+  });
+
+  it('has every way in that the server describes', async () => {
+    const response = await fetch(`${company.server.httpUrl}/api/openapi.json`);
+    const { paths } = (await response.json()) as { paths: Record<string, object> };
+    const described = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const named = new Set(Object.keys(doors).map((door) => door.split(': ')[0] ?? ''));
+    named.delete('GET /');
+    expect([...named].sort()).toStrictEqual(described.sort());
+  });
+});

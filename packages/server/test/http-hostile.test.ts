@@ -1,0 +1,137 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { handshake } from './plain-client.js';
+import { createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+
+let database: TestDatabase;
+let server: TestServer;
+let root: TestUser;
+let channel: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+  const { projectId } = await seedProject(database.pool);
+  channel = `project_id=${projectId}&env=prod`;
+  server = await startTestServer(database.url);
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+async function ask(path: string, headers: Record<string, string> = {}): Promise<Response> {
+  return await fetch(server.httpUrl + path, {
+    headers: { Authorization: `Bearer ${root.token}`, ...headers },
+    redirect: 'manual',
+  });
+}
+
+/** Sends these bytes over a connection of their own; answers the status lines of all that comes back. */
+async function sendRaw(...lines: string[]): Promise<string[]> {
+  const socket = connect({ port: Number(new URL(server.httpUrl).port), host: '127.0.0.1' });
+  await once(socket, 'connect');
+  socket.write(lines.join('\r\n'));
+  const answer = await text(socket);
+  return [...answer.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status = '']) => status);
+}
+
+describe('every answer', () => {
+  it.each([
+    ['/healthz', 200],
+    ['/metrics', 200],
+    ['/api/openapi.json', 200],
+    ['/api/projects', 200],
+    ['/api/auth/me', 200],
+    ['/api/snapshot', 400],
+    ['/api/ws', 426],
+    ['/nothing', 404],
+  ])('is nothing that a page could show, frame or embed: %s', async (path, status) => {
+    const { status: answered, headers } = await ask(path);
+    expect(answered).toBe(status);
+    expect(headers.get('content-security-policy')).toBe("default-src 'none'; frame-ancestors 'none'");
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('referrer-policy')).toBe('no-referrer');
+    expect(headers.get('cross-origin-resource-policy')).toBe('same-origin');
+    // No page of another origin may read it, also none that the browser would ask for.
+    expect(headers.get('access-control-allow-origin')).toBe(null);
+  });
+
+  it('of the console, too, and a stream', async () => {
+    const page = await ask('/');
+    expect(page.headers.get('content-security-policy')).toContain("script-src 'self'");
+    expect(page.headers.get('cross-origin-resource-policy')).toBe('same-origin');
+    const stream = await EventStreamClient.open(server.httpUrl, channel, {
+      Authorization: `Bearer ${root.token}`,
+    });
+    expect(stream.response.headers).toMatchObject({
+      'x-content-type-options': 'nosniff',
+      'cross-origin-resource-policy': 'same-origin',
+    });
+    stream.response.destroy();
+  });
+});
+
+describe('what a foreign page embeds', () => {
+  // A browser sends no Origin with an image, a script or a frame, but says where the page is from.
+  it.each([
+    [{ 'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Dest': 'image' }, 403],
+    [{ 'Sec-Fetch-Site': 'same-site', 'Sec-Fetch-Dest': 'script' }, 403],
+    [{ 'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Dest': 'iframe' }, 403],
+    [{ 'Sec-Fetch-Site': 'same-origin', 'Sec-Fetch-Dest': 'empty' }, 200],
+    [{ 'Sec-Fetch-Site': 'none', 'Sec-Fetch-Dest': 'document' }, 200],
+    [{ 'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Dest': 'document' }, 200],
+  ])('%j: %i', async (headers, status) => {
+    for (const path of [`/api/snapshot?${channel}`, '/api/projects', '/api/auth/me']) {
+      expect((await ask(path, headers)).status).toBe(status);
+    }
+    if (status === 200) return;
+    const asked = EventStreamClient.open(server.httpUrl, channel, {
+      Authorization: `Bearer ${root.token}`,
+      ...headers,
+    });
+    await expect(asked).rejects.toMatchObject({ status, body: { code: 'origin_forbidden' } });
+  });
+});
+
+describe('a request that two servers could read differently', () => {
+  const host = 'Host: flags.example.com';
+  it.each([
+    ['two lengths', ['POST /api/auth/login HTTP/1.1', host, 'Content-Length: 2', 'Content-Length: 20']],
+    [
+      'a length and chunks',
+      ['POST /api/auth/login HTTP/1.1', host, 'Content-Length: 4', 'Transfer-Encoding: chunked'],
+    ],
+    ['an encoding that ends in something else', ['POST /a HTTP/1.1', host, 'Transfer-Encoding: chunked, x']],
+    ['a space before the colon', ['GET /healthz HTTP/1.1', host, 'Content-Length : 5']],
+    ['a folded header', ['GET /healthz HTTP/1.1', host, 'X-One: 1', ' Content-Length: 5']],
+    ['a line break in a value', ['GET /healthz HTTP/1.1', host, 'X-One: 1\rX-Two: 2']],
+    ['no host', ['GET /healthz HTTP/1.1']],
+    ['a host that is none', ['GET /healthz HTTP/1.1', 'Host: a b@c/d']],
+  ])('is refused, and what follows it is not answered: %s', async (_, head) => {
+    const smuggled = ['0', '', 'GET /healthz HTTP/1.1', host, 'Connection: close', '', ''];
+    expect(await sendRaw(...head, '', ...smuggled)).toStrictEqual(['400']);
+  });
+
+  it('leads nowhere by another name for the server in its first line', async () => {
+    const query = `http://evil.example/api/ws?${channel}`;
+    const upgrade = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'];
+    const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+    expect(await sendRaw(`GET ${query} HTTP/1.1`, host, ...upgrade, key, '', '')).toStrictEqual(['404']);
+  });
+
+  it('has one origin at the most', async () => {
+    const origin = `${server.httpUrl}, https://evil.example`;
+    const { status, body } = await handshake(server.wsUrl, channel, {
+      Authorization: `Bearer ${root.token}`,
+      Origin: origin,
+    });
+    expect(status).toBe(403);
+    expect(body).toContain('origin_forbidden');
+  });
+});
