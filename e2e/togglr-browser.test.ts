@@ -27,7 +27,7 @@ beforeAll(async () => {
   project = await seedProject(database.pool);
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
   page = await browser.newPage();
-  await page.goto(`${server.httpUrl}/healthz`);
+  await page.goto(server.httpUrl);
 });
 
 afterAll(async () => {
