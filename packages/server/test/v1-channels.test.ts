@@ -276,6 +276,24 @@ describe('G10: what a peer has asked for', () => {
 });
 
 describe('a heartbeat', () => {
+  it('comes to many not at the same moment', async () => {
+    const spread = await startTestServer(database.url, {
+      maxConnectionsPerUser: 100,
+      timing: { heartbeatIntervalMs: 1_000 },
+    });
+    const clients = await Promise.all(Array.from({ length: 40 }, async () => await connect(spread)));
+    const beats = await Promise.all(
+      clients.map(async (client) => {
+        await client.caughtUp(prod);
+        return await client.control('heartbeat', client.messages.length);
+      }),
+    );
+    // Those of one moment share one message.
+    expect(new Set(beats.map(({ timestamp }) => timestamp)).size).toBeGreaterThan(1);
+    await Promise.all(clients.map(async (client) => await client.close()));
+    await spread.close();
+  });
+
   it('has a cursor that every channel of the connection goes on from', async () => {
     const client = await connect();
     await client.caughtUp(prod);

@@ -57,7 +57,8 @@ export class Pace {
       this.#timer = null;
     } else {
       this.#waiting = [];
-      const pauseMs = Math.max(going.length * pauseForEachMs, shortestPauseMs, this.#pauseMs / 2);
+      const expectedMs = going.length > 1 ? shortestPauseMs : 0;
+      const pauseMs = Math.max(going.length * pauseForEachMs, expectedMs, this.#pauseMs / 2);
       this.#pause(Math.min(pauseMs, longestPauseMs));
       for (const go of going) go();
     }

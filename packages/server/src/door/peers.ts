@@ -28,10 +28,14 @@ export interface OpenPeer {
   terminate(): void;
 }
 
+/** Into so many equal parts the peers are divided, for those who look after all of them a part at a time. */
+export const peerParts = 60;
+
 /** All that are connected, over whatever transport. */
 export class Peers {
   readonly #lifecycle: Lifecycle;
   readonly #open = new Set<OpenPeer>();
+  readonly #parts = Array.from({ length: peerParts }, () => new Set<OpenPeer>());
   #nextId = 1;
   #draining = false;
   #whenEmpty: (() => void) | null = null;
@@ -44,6 +48,11 @@ export class Peers {
     return this.#open;
   }
 
+  /** Part number `index` of them, from 0; a peer stays in its part. */
+  part(index: number): ReadonlySet<OpenPeer> {
+    return this.#parts[index % peerParts] ?? this.#open;
+  }
+
   /** Nobody new may come in. */
   get draining(): boolean {
     return this.#draining;
@@ -52,11 +61,14 @@ export class Peers {
   /** Counts the peer in; the returned function counts it out, with how it ended. */
   add(peer: OpenPeer): (code: number, reason: string) => void {
     const described = { connectionId: this.#nextId, userId: peer.user.id, dialect: peer.dialect };
+    const part = this.#parts[this.#nextId % peerParts];
     this.#nextId += 1;
     this.#open.add(peer);
+    part?.add(peer);
     this.#lifecycle.emit('connection:opened', described);
     return (code, reason) => {
       if (!this.#open.delete(peer)) return;
+      part?.delete(peer);
       this.#lifecycle.emit('connection:closed', { ...described, code, reason });
       if (this.#open.size === 0) this.#whenEmpty?.();
     };

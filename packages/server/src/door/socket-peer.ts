@@ -4,6 +4,7 @@ import type { WebSocket } from 'ws';
 import type { Peer } from '../connection/peer.js';
 import type { Visitor } from './door.js';
 import { MessageRate } from './message-rate.js';
+import { pingFrame } from '../wire/frame.js';
 import type { OpenPeer, Peers } from './peers.js';
 
 /** A WebSocket as a connection sees it. Finished frames go straight to the socket under it. */
@@ -57,7 +58,7 @@ export function join(
     connection,
     ping: () => {
       open.answered = false;
-      if (webSocket.readyState === webSocket.OPEN) webSocket.ping();
+      peer.send(pingFrame);
     },
     terminate: () => webSocket.terminate(),
   };

@@ -3,9 +3,11 @@ import { type Authority, viewerKey } from '../access/authority.js';
 import { Heartbeat } from '../connection/heartbeat.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { Peers } from './peers.js';
+import { type OpenPeer, peerParts, type Peers } from './peers.js';
 
 export const defaultHeartbeatIntervalMs = 15_000;
+/** The least time from one part of the peers to the next, in milliseconds: a timer costs something as well. */
+const leastTickMs = 250;
 
 export interface SweepTiming {
   /** How often expiry and slowness are looked at, in milliseconds. Default 1,000. */
@@ -59,9 +61,9 @@ export class Sweeper {
     const { sweepIntervalMs, pingIntervalMs, recheckIntervalMs, heartbeatIntervalMs } = this.#options;
     this.#timers.push(
       setInterval(() => this.#closeExpiredAndSlow(), sweepIntervalMs),
-      setInterval(() => this.#ping(), pingIntervalMs),
       setInterval(() => void this.#recheck(), recheckIntervalMs),
-      setInterval(() => this.#beat(), heartbeatIntervalMs),
+      this.#inParts(pingIntervalMs, (peers) => this.#ping(peers)),
+      this.#inParts(heartbeatIntervalMs, (peers) => this.#beat(peers)),
     );
     // The server's sockets keep the process alive, not these.
     for (const timer of this.#timers) timer.unref();
@@ -69,6 +71,21 @@ export class Sweeper {
 
   stop(): void {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
+  }
+
+  /**
+   * Comes to each peer once every interval, to a part of them at a time: thousands that are written to at once,
+   * and answer at once, would hold up everything else.
+   */
+  #inParts(intervalMs: number, visit: (peers: Iterable<OpenPeer>) => void): NodeJS.Timeout {
+    const ticks = Math.min(peerParts, Math.max(1, Math.floor(intervalMs / leastTickMs)));
+    let tick = 0;
+    return setInterval(() => {
+      const first = Math.floor((tick * peerParts) / ticks);
+      tick = (tick + 1) % ticks;
+      const end = tick === 0 ? peerParts : Math.floor((tick * peerParts) / ticks);
+      for (let index = first; index < end; index += 1) visit(this.#options.peers.part(index));
+    }, intervalMs / ticks);
   }
 
   #closeExpiredAndSlow(): void {
@@ -85,8 +102,8 @@ export class Sweeper {
     }
   }
 
-  #ping(): void {
-    for (const peer of this.#options.peers.open) {
+  #ping(peers: Iterable<OpenPeer>): void {
+    for (const peer of peers) {
       if (peer.answered) {
         peer.ping();
       } else {
@@ -96,11 +113,11 @@ export class Sweeper {
     }
   }
 
-  #beat(): void {
+  #beat(peers: Iterable<OpenPeer>): void {
     const position = this.#options.position();
     if (position === null) return;
     const beat = new Heartbeat(position);
-    for (const { connection } of this.#options.peers.open) connection.heartbeat(beat);
+    for (const { connection } of peers) connection.heartbeat(beat);
   }
 
   /** One question for all. While the database does not answer nobody is cut off: no events come either. */

@@ -1,3 +1,6 @@
+/** An empty WebSocket ping as a server sends it (RFC 6455, 5.5.2); the same for all peers. */
+export const pingFrame = Buffer.of(0x89, 0x00);
+
 /**
  * A WebSocket text frame as a server sends it: final, unmasked, uncompressed (RFC 6455, 5.2).
  *
