@@ -48,9 +48,9 @@ export class Peers {
     return this.#open;
   }
 
-  /** Part number `index` of them, from 0; a peer stays in its part. */
-  part(index: number): ReadonlySet<OpenPeer> {
-    return this.#parts[index % peerParts] ?? this.#open;
+  /** Those in the parts from number `first`, counted from 0, to before number `end`; a peer stays in its part. */
+  *parts(first: number, end: number): Iterable<OpenPeer> {
+    for (const part of this.#parts.slice(first, end)) yield* part;
   }
 
   /** Nobody new may come in. */

@@ -84,7 +84,7 @@ export class Sweeper {
       const first = Math.floor((tick * peerParts) / ticks);
       tick = (tick + 1) % ticks;
       const end = tick === 0 ? peerParts : Math.floor((tick * peerParts) / ticks);
-      for (let index = first; index < end; index += 1) visit(this.#options.peers.part(index));
+      visit(this.#options.peers.parts(first, end));
     }, intervalMs / ticks);
   }
 
