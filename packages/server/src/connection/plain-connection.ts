@@ -26,6 +26,8 @@ export class PlainConnection implements Outlet {
   readonly #options: PlainConnectionOptions;
   readonly #subscription: Subscription;
   #behindSinceMs: number | null = null;
+  /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
+  #isFilling = false;
   #closed = false;
 
   constructor(options: PlainConnectionOptions) {
@@ -37,7 +39,7 @@ export class PlainConnection implements Outlet {
   }
 
   get full(): boolean {
-    return this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
+    return this.#isFilling && this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
   }
 
   /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
@@ -50,7 +52,7 @@ export class PlainConnection implements Outlet {
   }
 
   send(bytes: Buffer): void {
-    this.#options.peer.send(bytes);
+    this.#isFilling = !this.#options.peer.send(bytes);
     if (this.full) this.#behindSinceMs ??= Date.now();
   }
 

@@ -73,6 +73,8 @@ export class Session implements Outlet {
   readonly #options: SessionOptions;
   readonly #channels = new Map<string, OpenChannel>();
   #behindSinceMs: number | null = null;
+  /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
+  #isFilling = false;
   #ended = false;
 
   constructor(options: SessionOptions) {
@@ -81,7 +83,7 @@ export class Session implements Outlet {
   }
 
   get full(): boolean {
-    return this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
+    return this.#isFilling && this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
   }
 
   /** Since when the peer is not keeping up, or should have left, in milliseconds since the epoch; else null. */
@@ -101,7 +103,7 @@ export class Session implements Outlet {
 
   send(bytes: Buffer): void {
     if (this.#ended) return;
-    this.#options.peer.send(bytes);
+    this.#isFilling = !this.#options.peer.send(bytes);
     if (this.full) this.#behindSinceMs ??= Date.now();
   }
 

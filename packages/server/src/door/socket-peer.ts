@@ -23,8 +23,8 @@ export class SocketPeer implements Peer {
     return this.socket.writableLength;
   }
 
-  send(bytes: Buffer): void {
-    if (this.webSocket.readyState === this.webSocket.OPEN) this.socket.write(bytes);
+  send(bytes: Buffer): boolean {
+    return this.webSocket.readyState !== this.webSocket.OPEN || this.socket.write(bytes);
   }
 
   close(code: CloseCode, reason: string): void {

@@ -148,8 +148,8 @@ class EventStreamPeer implements Peer {
     return this.#response.writableLength;
   }
 
-  send(bytes: Buffer): void {
-    if (!this.#response.writableEnded) this.#response.write(bytes);
+  send(bytes: Buffer): boolean {
+    return this.#response.writableEnded || this.#response.write(bytes);
   }
 
   close(code: CloseCode, reason: string): void {
