@@ -18,6 +18,7 @@ import {
 } from './results.js';
 import { spread } from './statistics.js';
 import { connect, startTemporaryPostgres } from './temporary-postgres.js';
+import { inTurn } from './rounds.js';
 
 /** @import { Contender, Setting } from './contenders/contender.js' */
 /** @import { Receivers } from './load/receivers.js' */
@@ -56,9 +57,7 @@ export async function runIdle(options) {
     /** @type {Idle[]} */
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {
-      for (let turn = 0; turn < chosen.length; turn += 1) {
-        const contender = chosen[(round + turn) % chosen.length];
-        if (contender === undefined) continue;
+      for (const contender of inTurn(chosen, round)) {
         progress.step(`round ${round + 1} of ${rounds}, ${contender.name}`);
         const setting = { run, postgres, channels: 1, maxConnections: clients };
         const idle = await measureIdle(contender, setting, receivers, clients);

@@ -19,6 +19,7 @@ import {
 import { spread } from '../statistics.js';
 import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { connectClients } from './turn.js';
+import { inTurn } from '../rounds.js';
 
 /** @import { Contender, Setting } from '../contenders/contender.js' */
 /** @import { Receivers } from '../load/receivers.js' */
@@ -58,9 +59,7 @@ export async function runBurst(options) {
     /** @type {Burst[]} */
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {
-      for (let turn = 0; turn < chosen.length; turn += 1) {
-        const contender = chosen[(round + turn) % chosen.length];
-        if (contender === undefined) continue;
+      for (const contender of inTurn(chosen, round)) {
         progress.step(`round ${round + 1} of ${rounds}, ${contender.name}`);
         const setting = { run, postgres, channels: 1, maxConnections: clients };
         const burst = await measureBurst(contender, setting, receivers, clients);

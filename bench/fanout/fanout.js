@@ -15,6 +15,7 @@ import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { setupsFor } from './patterns.js';
 import { boundsOf, plots, summarize, tables } from './report.js';
 import { measureTurn } from './turn.js';
+import { inTurn } from '../rounds.js';
 
 /** @import { Contender, RunningContender } from '../contenders/contender.js' */
 /** @import { Options } from '../options.js' */
@@ -66,11 +67,7 @@ export async function runFanout({
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {
       for (const setup of setups) {
-        // Another one begins each round, so that none is always measured after the same one.
-        for (let turn = 0; turn < started.length; turn += 1) {
-          const next = started[(round + turn) % started.length];
-          if (next === undefined) continue;
-          const { contender, running } = next;
+        for (const { contender, running } of inTurn(started, round)) {
           progress.step(
             `round ${round + 1} of ${rounds}, ${setup.clients} clients on ${setup.channels} channels, ${contender.name}`,
           );

@@ -12,6 +12,7 @@ import {
 import { percentiles, spread } from '../statistics.js';
 import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { startContender } from './contender.js';
+import { inTurn } from '../rounds.js';
 
 /** @import { Bound } from '../results.js' */
 /** @import { Percentiles, Spread } from '../statistics.js' */
@@ -55,11 +56,7 @@ export async function runLatency() {
       running.push({ ...contender, ...(await startContender(run, postgres, contender)), measured });
     }
     for (let round = 0; round < rounds; round += 1) {
-      // Another one begins each round, so that none is always measured after the same one.
-      for (let turn = 0; turn < running.length; turn += 1) {
-        const contender = running[(round + turn) % running.length];
-        if (contender === undefined) continue;
-        const { name, kind, commits, pauseLimitMs, measure, measured } = contender;
+      for (const { name, kind, commits, pauseLimitMs, measure, measured } of inTurn(running, round)) {
         /** @param {number} done */
         const onCommit = (done) => {
           showProgress(`latency: round ${round + 1} of ${rounds}, ${name}, ${done} of ${commits}`);

@@ -13,6 +13,7 @@ import { percentiles, spread } from '../statistics.js';
 import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { startBrowser } from './browser-windows.js';
 import { startContender } from './contender.js';
+import { inTurn } from '../rounds.js';
 
 /** @import { Bound } from '../results.js' */
 /** @import { Percentiles, Spread } from '../statistics.js' */
@@ -52,11 +53,7 @@ export async function runPixel() {
       running.push({ ...contender, ...started, measured });
     }
     for (let round = 0; round < rounds; round += 1) {
-      // Another one begins each round, so that none is always measured after the same one.
-      for (let turn = 0; turn < running.length; turn += 1) {
-        const contender = running[(round + turn) % running.length];
-        if (contender === undefined) continue;
-        const { name, measure, measured } = contender;
+      for (const { name, measure, measured } of inTurn(running, round)) {
         await measure(warmUpChanges, pauseLimitMs, () => undefined);
         measured.push(
           await measure(changes, pauseLimitMs, (done) => {
