@@ -16,12 +16,19 @@ export function describeError(error: unknown): string {
 
 /** A text as one line that can be logged or shown: no passwords of URLs, no tokens, no control characters. */
 export function scrub(text: string): string {
-  return (
-    printable(redactUrl(text))
-      // Up to the last @: a password that was not percent-encoded may hold one.
-      .replace(/\b([a-z][a-z\d+.-]*:\/\/)\S*@/gi, '$1[redacted]@')
-      .replace(/\b(password|secret|token)=[^&\s]+/gi, '$1=[redacted]')
-  );
+  return printable(redactUrl(text))
+    .replace(/\S+/g, withoutUserInfo)
+    .replace(/\b(password|secret|token)=[^&\s]+/gi, '$1=[redacted]');
+}
+
+/**
+ * Without what stands before the last @ of a URL: a password that was not percent-encoded may hold one.
+ * Looked for from both ends, so that a long text is gone through once.
+ */
+function withoutUserInfo(word: string): string {
+  const start = word.indexOf('://');
+  const end = word.lastIndexOf('@');
+  return start === -1 || end < start ? word : `${word.slice(0, start)}://[redacted]${word.slice(end)}`;
 }
 
 /** A text without what would steer the terminal that shows it (line breaks, escapes, text direction). */

@@ -72,4 +72,23 @@ describe('an error in one line', () => {
     expect(describeError(Object.assign(new Error('ours'), { code: 'held' }))).toBe('ours');
     expect(describeError('text')).toBe('text');
   });
+
+  it.each(['a.', 'a://', '://', 'eyJ', 'token=', ' a', '@'])(
+    'is quick with 64 kB of %j: PostgreSQL repeats what it was asked',
+    (piece) => {
+      const text = piece.repeat(65_536 / piece.length);
+      const startedAtMs = performance.now();
+      describeError(new Error(text));
+      expect(performance.now() - startedAtMs).toBeLessThan(250);
+    },
+  );
+
+  it('shows no password, whatever stands around the URL and in the password', () => {
+    for (const url of ['postgres://u:hunter2@h/db', 'x=postgres://u:a@b://hunter2@h/db', '://hunter2@h']) {
+      const told = describeError(new Error(`(${url}) refused, see https://example.com/help`));
+      expect(told).toContain('://[redacted]@h');
+      expect(told).toContain('https://example.com/help');
+      expect(told).not.toContain('hunter2');
+    }
+  });
 });
