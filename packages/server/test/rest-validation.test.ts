@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Company, openCompany } from './rest-company.js';
 
@@ -140,6 +143,29 @@ describe('what is not valid', () => {
       status: 400,
       body: { code: 'invalid' },
     });
+  });
+
+  it.each([
+    ['Content-Length: 50', '{"env":'],
+    ['Transfer-Encoding: chunked', '5\r\n{"env'],
+    ['Transfer-Encoding: chunked', '2\r\n{}x'],
+  ])('a body (%s) whose sender leaves half way is no failure of the server', async (framing, sent) => {
+    const { server, users } = company;
+    const failures: unknown[] = [];
+    server.flagcast.lifecycle.on('access:failed', (failure) => failures.push(failure));
+    const socket = connect(Number(new URL(server.httpUrl).port), '127.0.0.1');
+    const left = once(server.http, 'request').then(
+      async ([request, response]: [IncomingMessage, ServerResponse]) => {
+        await once(request, 'resume');
+        socket.destroy();
+        if (!response.closed) await once(response, 'close');
+      },
+    );
+    const token = `Authorization: Bearer ${users.alice.token}\r\nContent-Type: application/json`;
+    socket.write(`PATCH /api/features/${uuid} HTTP/1.1\r\nHost: x\r\n${token}\r\n${framing}\r\n\r\n${sent}`);
+    await left;
+    await company.ask('alice', 'GET', '/api/pending-changes');
+    expect(failures).toStrictEqual([]);
   });
 
   it('names that exist nowhere are unknown, whatever they look like', async () => {

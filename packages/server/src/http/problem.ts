@@ -27,8 +27,16 @@ export function answerError<E extends Env>(
     return context.json({ code, message, ...details }, status, { 'Cache-Control': 'no-store', ...headers });
   }
   if (error instanceof HTTPException) return answerUnreadable(context, error);
+  if (isAbandoned(error)) return problem(context, 400, 'malformed_body', 'The body ended half way');
   lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
   return answerRefusal(context, unavailable);
+}
+
+/** The sender has left while its body was being read: node:http says so, and nobody hears the answer. */
+function isAbandoned(error: unknown): boolean {
+  return (
+    error instanceof Error && error.message === 'aborted' && 'code' in error && error.code === 'ECONNRESET'
+  );
 }
 
 /** Answers a read of tables that the database does not have in that form, or does not let the server read. */
