@@ -112,6 +112,7 @@ export async function handshake(
       Object.entries(all).flatMap(([name, value]) => (value === null ? [] : [[name, value]])),
     ),
     agent: false,
+    setHost: all['Host'] !== null,
   });
   const answered = new Promise<[IncomingMessage, Socket | null]>((resolve, reject) => {
     sent.once('upgrade', (response, socket, head) => {

@@ -90,11 +90,7 @@ export class Gateway {
     });
     // The library finds fault with a handshake; the answer has the form of every other refusal.
     server.on('wsClientError', (error, socket, request) => {
-      this.#refuse(
-        request,
-        socket,
-        refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${error.message}`).refusal,
-      );
+      this.#refuse(request, socket, badHandshake(error.message).refusal);
     });
     return server;
   }
@@ -138,6 +134,7 @@ export class Gateway {
     if (request.method !== 'GET') {
       throw refused(405, 'method_not_allowed', 'A WebSocket is opened with GET');
     }
+    if (request.headers.host === undefined) throw badHandshake('Missing Host header');
     this.#options.door.checkOrigin(request);
   }
 
@@ -248,6 +245,10 @@ export class Gateway {
     const { lifecycle, clientAddress } = this.#options;
     lifecycle.emit('connection:refused', { status, code, address: clientAddress(request) });
   }
+}
+
+function badHandshake(problem: string): RefusedError {
+  return refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${problem}`);
 }
 
 function pathOf(request: IncomingMessage): string {
