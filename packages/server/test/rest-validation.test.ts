@@ -154,13 +154,12 @@ describe('what is not valid', () => {
     const failures: unknown[] = [];
     server.flagcast.lifecycle.on('access:failed', (failure) => failures.push(failure));
     const socket = connect(Number(new URL(server.httpUrl).port), '127.0.0.1');
-    const left = once(server.http, 'request').then(
-      async ([request, response]: [IncomingMessage, ServerResponse]) => {
-        await once(request, 'resume');
-        socket.destroy();
-        if (!response.closed) await once(response, 'close');
-      },
-    );
+    const left = once(server.http, 'request').then(async (asked) => {
+      const [request, response] = asked as [IncomingMessage, ServerResponse];
+      await once(request, 'resume');
+      socket.destroy();
+      if (!response.closed) await once(response, 'close');
+    });
     const token = `Authorization: Bearer ${users.alice.token}\r\nContent-Type: application/json`;
     socket.write(`PATCH /api/features/${uuid} HTTP/1.1\r\nHost: x\r\n${token}\r\n${framing}\r\n\r\n${sent}`);
     await left;

@@ -1,0 +1,113 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** @import { BoundedRun } from '../../bench/bounded-run.js' */
+
+const program = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
+const startLimitMs = 30_000;
+const endLimitMs = 15_000;
+const mostComplaints = 20;
+
+/**
+ * `flagcast serve` as a process of its own, under watch.
+ *
+ * @typedef {{
+ *   readonly pid: number,
+ *   readonly port: number,
+ *   readonly complaints: readonly string[],
+ *   readonly hasEnded: () => string | null,
+ *   readonly openFiles: () => Promise<number>,
+ *   readonly end: () => Promise<string>,
+ * }} ServerProcess
+ *
+ * `complaints`: the first lines that it logged as warnings or errors, or wrote to stderr. `hasEnded`: how,
+ * where it has. `end` asks it to, and tells how it did.
+ */
+
+/**
+ * @param {BoundedRun} run
+ * @param {{ databaseUrl: string, secret: string }} options
+ * @returns {Promise<ServerProcess>}
+ */
+export async function startServerProcess(run, { databaseUrl, secret }) {
+  const child = spawn(process.execPath, [program, 'serve', '--port', '0'], {
+    env: {
+      PATH: process.env['PATH'],
+      DATABASE_URL: databaseUrl,
+      FLAGCAST_JWT_SECRET: secret,
+      // So that what is sent to be stored is looked at as closely as it ever is.
+      FLAGCAST_WRITES: 'on',
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  /** How it ended: one entry, once it has. @type {string[]} */
+  const endings = [];
+  /** @type {string[]} */
+  const complaints = [];
+  const closed = once(child, 'close').then(([code, signal]) => {
+    endings.push(`it ended with ${String(signal ?? code)}`);
+  });
+  run.defer(async () => {
+    child.kill('SIGKILL');
+    await closed;
+  });
+  /** @param {string} line */
+  const complain = (line) => {
+    if (complaints.length < mostComplaints) complaints.push(line.slice(0, 500));
+  };
+  /** @type {Promise<number>} */
+  const listening = new Promise((resolve) => {
+    let ready = 0;
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      // Thousands of them: each is looked into only where it may say something.
+      const isOrdinary = line.includes('"level":"info"') && !/"(server_listening|reader_started)"/.test(line);
+      if (isOrdinary) return;
+      const { level, event, url } = parseLine(line);
+      if (level !== 'info') complain(line);
+      if (event === 'server_listening') ready = Number(new URL(String(url)).port);
+      if (event === 'reader_started') resolve(ready);
+    });
+  });
+  createInterface({ input: child.stderr }).on('line', complain);
+  const limit = new AbortController();
+  const tooLate = new Promise((resolve) => {
+    setTimeout(() => resolve(null), startLimitMs).unref();
+    limit.signal.addEventListener('abort', () => resolve(null));
+  });
+  const port = await Promise.race([listening, closed.then(() => null), tooLate.then(() => null)]);
+  limit.abort();
+  if (port === null) {
+    throw new Error(`flagcast serve did not start: ${endings[0] ?? 'it is silent'}; ${complaints.join(' ')}`);
+  }
+  const pid = /** @type {number} */ (child.pid);
+  return {
+    pid,
+    port,
+    complaints,
+    hasEnded: () => endings[0] ?? null,
+    openFiles: async () => (await readdir(`/proc/${pid}/fd`)).length,
+    end: async () => {
+      child.kill('SIGTERM');
+      const late = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
+      await closed;
+      clearTimeout(late);
+      return endings[0] ?? '';
+    },
+  };
+}
+
+/**
+ * @param {string} line
+ * @returns {Record<string, unknown>}
+ */
+function parseLine(line) {
+  try {
+    const parsed = /** @type {unknown} */ (JSON.parse(line));
+    return /** @type {Record<string, unknown>} */ (parsed);
+  } catch {
+    return {};
+  }
+}
