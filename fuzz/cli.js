@@ -117,21 +117,20 @@ function showAttacks(results) {
   console.log(
     `\n${attacks} attacks in ${seconds.toFixed(0)} s; at most ${results.heldAtMost} connections held at a time, ${results.heldEndedByServer} of them ended by the server\n`,
   );
-  /** @type {Map<string, Map<string, number>>} */
+  /** @type {Map<string, { outcome: string, times: number }[]>} */
   const byAttack = new Map();
   for (const [key, times] of Object.entries(outcomes)) {
     const at = key.lastIndexOf(': ');
     const attack = key.slice(0, at);
-    /** @type {Map<string, number>} */
-    const ends = byAttack.get(attack) ?? new Map();
-    byAttack.set(attack, ends.set(key.slice(at + 2), times));
+    const ends = byAttack.get(attack) ?? [];
+    byAttack.set(attack, [...ends, { outcome: key.slice(at + 2), times }]);
   }
   const rows = [...byAttack]
     .sort(([one], [other]) => (one < other ? -1 : 1))
     .map(([attack, ends]) => [
       attack,
-      String([...ends.values()].reduce((sum, times) => sum + times, 0)),
-      [...ends].map(([outcome, times]) => `${outcome} (${times})`).join(', '),
+      String(ends.reduce((sum, { times }) => sum + times, 0)),
+      ends.map(({ outcome, times }) => `${outcome} (${times})`).join(', '),
     ]);
   console.log(markdownTable(['attack', 'times', 'how it ended'], rows));
   for (const { index, kind, name, problem, sent } of faults) {
