@@ -32,7 +32,7 @@ import { startServerProcess } from './server-process.js';
 const secret = 'a secret that is long enough for a run';
 const attackers = 20;
 const concurrency = 128;
-const stretch = 1_000;
+const stretch = 2_000;
 /** Of attacks that belong to nothing, so that what a server has once and for all counts as there before. */
 const warmUp = 400;
 const warmUpSeed = 77;
