@@ -6,8 +6,8 @@ import { unusedPort } from '../packages/server/test/relay.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { createTogglrHost, type TogglrHost } from '../packages/server/test/togglr-host.js';
 import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-web-client.js';
-import { FaultyProxy } from './faulty-proxy.js';
-import { runStormWriters, type StormChannel } from './storm-writers.js';
+import { FaultyProxy } from '../chaos/faulty-proxy.js';
+import { type ChaosChannel, runWriters } from '../chaos/writers.js';
 
 /** How long the traffic lasts. Longer on demand: FLAGCAST_TOGGLR_SECONDS=600. */
 const trafficSeconds = Number(process.env['FLAGCAST_TOGGLR_SECONDS'] ?? 8);
@@ -90,7 +90,7 @@ it(
     const { pool } = host.database;
     const { token } = await createUser(pool, 'root', { superuser: true, ttlMs: tokenTtlMs });
     const { projectId, environments } = await seedProject(pool);
-    const channels: StormChannel[] = Object.entries(environments).map(([env, environmentId]) => ({
+    const channels: ChaosChannel[] = Object.entries(environments).map(([env, environmentId]) => ({
       projectId,
       environmentId,
       env,
@@ -136,7 +136,7 @@ it(
     await allShow();
 
     const over = new AbortController();
-    const writing = runStormWriters({
+    const writing = runWriters({
       databaseUrl: host.urlOf(host.backend),
       projects: [channels],
       writers: 3,

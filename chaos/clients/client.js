@@ -1,0 +1,91 @@
+/** @import { Segment } from '../segment.js' */
+/** @import { ChaosChannel } from '../writers.js' */
+/** @import { ChannelContents } from '../ledger.js' */
+
+/**
+ * How a client reads: all the time, a little every second, or not at all for a while and then everything.
+ *
+ * @typedef {'steady' | 'slow' | 'stopping'} Reading
+ */
+
+/**
+ * `name`: for verdicts. `baseUrl`: of a server, or of the proxy. `getToken`: rejects now and then. `chance`:
+ * from 0 up to 1.
+ *
+ * @typedef {{
+ *   readonly name: string,
+ *   readonly baseUrl: string,
+ *   readonly userId: string,
+ *   readonly getToken: () => Promise<string>,
+ *   readonly chance: () => number,
+ * }} ClientOptions
+ */
+
+/**
+ * A client of the run, of whatever kind. `segments`: all, also those that have ended. `history`: what
+ * happened to it, for timelines. `wrongs`: what no fault excuses. `contents`: its state of a channel, where
+ * it keeps one; null while it has none. `hurry`: from now on it reads as fast as it can.
+ *
+ * @typedef {{
+ *   readonly name: string,
+ *   readonly userId: string,
+ *   readonly channels: readonly ChaosChannel[],
+ *   readonly segments: readonly Segment[],
+ *   readonly history: readonly (readonly [atMs: number, what: string])[],
+ *   readonly wrongs: readonly string[],
+ *   readonly contents?: (channel: ChaosChannel) => ChannelContents | null,
+ *   readonly hurry?: () => void,
+ *   readonly leave: () => void,
+ * }} ChaosClient
+ */
+
+/** What was told to go away for a reason that no fault of a run gives: it asked for nothing that is wrong. */
+const wrongCodes = new Set([400, 404, 405, 426, 1002, 1003, 1007, 1009, 4500, 4504, 4505]);
+
+/** What happened to a client, and what of it no fault excuses. */
+export class Diary {
+  /** @type {(readonly [atMs: number, what: string])[]} */
+  history = [];
+  /** @type {string[]} */
+  wrongs = [];
+
+  /** @param {string} what */
+  note(what) {
+    this.history.push([Date.now(), what]);
+  }
+
+  /**
+   * It was sent away.
+   *
+   * @param {number} code an HTTP status or a close code
+   * @param {string} reason
+   */
+  sentAway(code, reason) {
+    this.note(`sent away: ${code} ${reason}`);
+    if (wrongCodes.has(code)) this.wrongs.push(`it was sent away with ${code} ${reason}`);
+  }
+}
+
+/**
+ * Calls `change` with whether the client reads, again and again, as long as it is `slow` or `stopping`.
+ * Returns how to end that; it reads from then on.
+ *
+ * @param {Reading} reading
+ * @param {() => number} chance
+ * @param {(reads: boolean) => void} change
+ */
+export function keepPace(reading, chance, change) {
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer;
+  /** @param {boolean} reads */
+  const turn = (reads) => {
+    change(reads);
+    const pauseMs = reading === 'slow' ? (reads ? 20 : 980) : (reads ? 4_000 : 25_000) * (0.3 + chance());
+    timer = setTimeout(turn, pauseMs, !reads);
+  };
+  if (reading !== 'steady') turn(true);
+  return () => {
+    clearTimeout(timer);
+    change(true);
+  };
+}

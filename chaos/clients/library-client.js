@@ -1,0 +1,179 @@
+import { createClient } from '@flagcast/client';
+import { WebSocket } from 'ws';
+import { openSegment, receive } from '../segment.js';
+import { Diary } from './client.js';
+
+/** @import { Channel, Client, WebSocketClass } from '@flagcast/client' */
+/** @import { Segment } from '../segment.js' */
+/** @import { ChaosChannel } from '../writers.js' */
+/** @import { ChannelContents } from '../ledger.js' */
+/** @import { ChaosClient, ClientOptions } from './client.js' */
+
+/** How often it looks whether it may see again what it was sent away from, in milliseconds. */
+const retryIntervalMs = 1_000;
+
+/** @typedef {{ readonly name: ChaosChannel, channel: Channel | null, segment: Segment | null, asked: number }} Watched */
+
+/** What a network that breaks WebSockets comes to. */
+function NoWebSocket() {
+  throw new Error('There are no WebSockets here');
+}
+
+/**
+ * The client library in Node, with a few channels: over a WebSocket, or over streams. When a right was taken
+ * away it asks again until it is given back.
+ *
+ * @implements {ChaosClient}
+ */
+export class LibraryClient {
+  /** @type {Segment[]} */
+  segments = [];
+  /** Snapshots that were neither the first of a channel nor asked for by the server. */
+  spareSnapshots = 0;
+  resyncs = 0;
+  #diary = new Diary();
+  /** @type {Watched[]} */
+  #watched;
+  /** @type {Client} */
+  #client;
+  #ticker;
+  #options;
+  #overStreams;
+
+  /**
+   * @param {ClientOptions} options
+   * @param {readonly ChaosChannel[]} channels
+   * @param {boolean} overStreams
+   */
+  constructor(options, channels, overStreams) {
+    this.#options = options;
+    this.#overStreams = overStreams;
+    this.channels = channels;
+    this.#watched = channels.map((name) => ({ name, channel: null, segment: null, asked: 0 }));
+    this.#client = this.#connect();
+    this.#ticker = setInterval(() => this.#lookAfter(), retryIntervalMs);
+  }
+
+  get name() {
+    return this.#options.name;
+  }
+
+  get userId() {
+    return this.#options.userId;
+  }
+
+  get history() {
+    return this.#diary.history;
+  }
+
+  get wrongs() {
+    return this.#diary.wrongs;
+  }
+
+  /**
+   * @param {ChaosChannel} wanted
+   * @returns {ChannelContents | null}
+   */
+  contents(wanted) {
+    const watched = this.#watched.find(({ name }) => name === wanted);
+    const snapshot = watched?.channel?.toSnapshot();
+    if (!snapshot) return null;
+    return {
+      features: [...snapshot.features]
+        .sort((one, other) => (one.id < other.id ? -1 : 1))
+        .map(({ id, enabled, default_value }) => ({ id, enabled, default_value })),
+      pending: snapshot.pending_changes.map(({ id }) => id).sort(),
+    };
+  }
+
+  leave() {
+    clearInterval(this.#ticker);
+    this.#client.close();
+  }
+
+  #connect() {
+    const { baseUrl, getToken } = this.#options;
+    const client = createClient({
+      url: baseUrl,
+      getToken,
+      WebSocket: this.#overStreams
+        ? /** @type {WebSocketClass} */ (/** @type {unknown} */ (NoWebSocket))
+        : WebSocket,
+      // What is being tried again is the weather's doing.
+      onError: () => undefined,
+    });
+    client.onMessage((message) => {
+      if (!('environment' in message) || 'source' in message) return;
+      const watched = this.#watched.find(
+        ({ name }) => name.projectId === message.project_id && name.env === message.environment,
+      );
+      if (watched === undefined) return;
+      if ('features' in message) this.#begin(watched);
+      else if (message.type === 'resync') {
+        this.#diary.note(`told to resync ${watched.name.env}: ${message.reason}`);
+        this.resyncs += 1;
+        watched.asked += 1;
+        this.#end(watched);
+      }
+    });
+    client.subscribe(() => this.#diary.note(`the connection is ${client.getStatus().state}`));
+    for (const watched of this.#watched) this.#watch(client, watched);
+    return client;
+  }
+
+  /**
+   * @param {Client} client
+   * @param {Watched} watched
+   */
+  #watch(client, watched) {
+    const channel = client.channel({ projectId: watched.name.projectId, env: watched.name.env });
+    watched.channel = channel;
+    watched.asked = 1;
+    channel.onEvent((event) => {
+      if (watched.segment !== null && watched.channel === channel) receive(watched.segment, event.id);
+    });
+  }
+
+  /** @param {Watched} watched whose snapshot has come */
+  #begin(watched) {
+    watched.asked -= 1;
+    if (watched.asked < 0) {
+      watched.asked = 0;
+      this.spareSnapshots += 1;
+      this.#diary.wrongs.push('it took a snapshot that nobody had asked it for');
+    }
+    this.#end(watched);
+    const { name, userId } = this.#options;
+    watched.segment = openSegment({ client: name, userId, channel: watched.name, named: 'id' });
+    this.segments.push(watched.segment);
+  }
+
+  /** @param {Watched} watched */
+  #end(watched) {
+    if (watched.segment !== null) watched.segment.untilMs = Date.now();
+    watched.segment = null;
+  }
+
+  #lookAfter() {
+    const status = this.#client.getStatus();
+    if (status.state === 'closed') {
+      this.#tellError(status.error);
+      for (const watched of this.#watched) this.#end(watched);
+      this.#client.close();
+      this.#client = this.#connect();
+      return;
+    }
+    for (const watched of this.#watched) {
+      const state = watched.channel?.getState().status;
+      if (state?.state !== 'closed') continue;
+      this.#tellError(state.error);
+      this.#end(watched);
+      this.#watch(this.#client, watched);
+    }
+  }
+
+  /** @param {{ readonly code: string, readonly closeCode?: number | undefined } | null} error */
+  #tellError(error) {
+    this.#diary.sentAway(error?.closeCode ?? 0, error?.code ?? '');
+  }
+}

@@ -1,0 +1,329 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connectWriter, prepareAndCommit, writeMany } from './writers.js';
+import { fullFile } from './server-process.js';
+
+/** @import pg from 'pg' */
+/** @import { EmbeddedPostgres } from '../packages/server/dist/database/embedded.js' */
+/** @import { Revocation } from './compare.js' */
+/** @import { FaultyProxy, NetworkFault } from './faulty-proxy.js' */
+/** @import { PlannedFault } from './plan.js' */
+/** @import { ServerProcess } from './server-process.js' */
+/** @import { Tokens, Viewer } from './tokens.js' */
+/** @import { ChaosChannel } from './writers.js' */
+
+/**
+ * What faults are done to. The first server is never ended, so that what grows in it can be told.
+ *
+ * @typedef {{
+ *   readonly postgres: EmbeddedPostgres,
+ *   readonly databaseUrl: string,
+ *   readonly servers: readonly ServerProcess[],
+ *   readonly proxy: FaultyProxy,
+ *   readonly channels: readonly ChaosChannel[],
+ *   readonly viewers: readonly Viewer[],
+ *   readonly tokens: Tokens,
+ *   readonly revocations: Revocation[],
+ *   readonly durationMs: number,
+ * }} World
+ */
+
+/**
+ * `busy`: what it is done to; two faults of one thing wait for each other. `run` resolves when it is over and
+ * everything is as before, with what was done in words.
+ *
+ * @typedef {{
+ *   readonly busy: 'server' | 'mortal server' | 'database' | 'tokens' | 'rights' | 'network' | 'writers',
+ *   readonly run: (world: World, fault: PlannedFault, server: ServerProcess) => Promise<string>,
+ * }} FaultAction
+ */
+
+/** How long a right is taken away, in milliseconds: mostly for longer than servers may take to notice. */
+const revoked = { leastMs: 4_000, mostMs: 25_000 };
+/** How much of the network a fault meets at the most. */
+const worstNetworkShare = 0.6;
+
+/**
+ * @param {NetworkFault} fault
+ * @returns {FaultAction}
+ */
+function network(fault) {
+  return {
+    busy: 'network',
+    run: async ({ proxy }, { strength }) => {
+      const count = proxy.inflict(fault, 0.1 + strength * (worstNetworkShare - 0.1));
+      return await Promise.resolve(`${count} connections`);
+    },
+  };
+}
+
+/**
+ * @param {'fast' | 'immediate'} mode
+ * @returns {FaultAction}
+ */
+function restart(mode) {
+  return {
+    busy: 'database',
+    run: async ({ postgres }) => {
+      await postgres.restart(mode);
+      return `PostgreSQL is back`;
+    },
+  };
+}
+
+/**
+ * @param {(databaseUrl: string) => Promise<pg.Client>} connect
+ * @param {string} databaseUrl
+ * @param {(client: pg.Client) => Promise<void>} work
+ */
+async function withWriter(connect, databaseUrl, work) {
+  const client = await connect(databaseUrl);
+  try {
+    await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/**
+ * @param {string} where a condition on pg_stat_activity
+ * @returns {FaultAction}
+ */
+function endBackends(where) {
+  return {
+    busy: 'database',
+    run: async ({ databaseUrl }, { strength }) => {
+      let count = 0;
+      await withWriter(connectWriter, databaseUrl, async (client) => {
+        const { rowCount } = await client.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${where} AND random() <= $1`,
+          [Math.max(strength, 0.3)],
+        );
+        count = rowCount ?? 0;
+      });
+      return `${count} sessions`;
+    },
+  };
+}
+
+/**
+ * Writes in a transaction of its own; that it loses its connection on the way is another fault's doing.
+ *
+ * @param {World} world
+ * @param {PlannedFault} fault
+ * @param {(client: pg.Client, channel: ChaosChannel) => Promise<string>} work
+ */
+async function write({ databaseUrl, channels }, { target }, work) {
+  const channel = channels[Math.floor(target * channels.length)];
+  if (channel === undefined) return 'nothing';
+  let done = 'nothing';
+  try {
+    await withWriter(connectWriter, databaseUrl, async (client) => {
+      await client.query('BEGIN');
+      done = await work(client, channel);
+    });
+  } catch {
+    done = 'rolled back, as the connection was lost';
+  }
+  return done;
+}
+
+/** @satisfies {Record<string, FaultAction>} */
+const actions = {
+  'server killed': {
+    busy: 'mortal server',
+    run: async (_world, { holdMs }, server) => {
+      await server.kill();
+      await delay(holdMs / 2);
+      await server.start();
+      return `${server.name} is back`;
+    },
+  },
+  'server replaced': {
+    busy: 'mortal server',
+    run: async (_world, _fault, server) => {
+      await server.drain();
+      await server.start();
+      return `${server.name} is back`;
+    },
+  },
+  'log on a full disk': {
+    busy: 'mortal server',
+    run: async (_world, { holdMs }, server) => {
+      await server.kill();
+      await server.start({ diskFull: true });
+      await delay(holdMs);
+      await server.drain();
+      await server.start();
+      return `${server.name} is back`;
+    },
+  },
+  'server stopped': {
+    busy: 'server',
+    run: async (_world, { holdMs }, server) => {
+      await server.freeze(holdMs);
+      return `${server.name} for ${holdMs} ms`;
+    },
+  },
+  'log not read': {
+    busy: 'server',
+    run: async (_world, { holdMs }, server) => {
+      await server.stallLog(holdMs);
+      return `of ${server.name} for ${holdMs} ms`;
+    },
+  },
+  'clock wrong': {
+    busy: 'server',
+    run: async (_world, { holdMs, strength }, server) => {
+      // From seconds to two hours, back or ahead.
+      const offsetMs = Math.round(Math.sign(strength - 0.5) * 1_000 * 7_200 ** Math.abs(2 * strength - 1));
+      await server.ask({ do: 'clock', offsetMs });
+      await delay(holdMs);
+      await server.ask({ do: 'clock', offsetMs: 0 });
+      return `of ${server.name} by ${offsetMs} ms for ${holdMs} ms`;
+    },
+  },
+  'PostgreSQL restarted': restart('fast'),
+  'PostgreSQL crashed': restart('immediate'),
+  'sessions ended': endBackends(`(application_name LIKE 'flagcast%' OR application_name = 'writer')`),
+  'LISTEN ended': endBackends(`application_name = 'flagcast listener'`),
+  'connections cut': network('cut'),
+  'connections reset': network('reset'),
+  'connections torn in a frame': network('torn'),
+  'connections blackholed': network('blackhole'),
+  'connections delayed': network('delay'),
+  'tokens short or none': {
+    busy: 'tokens',
+    run: async ({ tokens }, { holdMs, strength }) => {
+      const mode = strength < 0.7 ? 'short' : 'none';
+      tokens.mode = mode;
+      await delay(holdMs);
+      tokens.mode = 'usual';
+      return `${mode} for ${holdMs} ms`;
+    },
+  },
+  'membership taken away': {
+    busy: 'rights',
+    run: async ({ databaseUrl, channels, viewers, revocations, durationMs }, { target, strength }) => {
+      const viewer = viewers[Math.floor(target * viewers.length)];
+      const channel = channels[Math.floor(strength * channels.length)];
+      if (viewer === undefined || channel === undefined) return 'nobody';
+      const { projectId } = channel;
+      const longestMs = Math.min(revoked.mostMs, durationMs / 4);
+      const holdMs = Math.round(Math.min(revoked.leastMs, longestMs) + longestMs * strength);
+      /** @param {string} statement */
+      const change = async (statement) => {
+        for (;;) {
+          try {
+            await withWriter(connectWriter, databaseUrl, async (client) => {
+              await client.query(statement, [projectId, viewer.id]);
+            });
+            return;
+          } catch {
+            await delay(200);
+          }
+        }
+      };
+      await change('DELETE FROM memberships WHERE project_id = $1 AND user_id = $2');
+      const fromMs = Date.now();
+      await delay(holdMs);
+      // Before it is given back: an answer may be quicker than ours.
+      revocations.push({ userId: viewer.id, projectId, fromMs, untilMs: Date.now() });
+      await change(
+        `INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = 'project_viewer'
+         ON CONFLICT DO NOTHING`,
+      );
+      return `${viewer.username}'s for ${holdMs} ms`;
+    },
+  },
+  'many changes at once': {
+    busy: 'writers',
+    run: async (world, fault) =>
+      await write(world, fault, async (client, channel) => {
+        // One in five is more than a server brings anybody who comes back.
+        const count = fault.strength < 0.8 ? 20 + Math.round(200 * fault.strength) : 1_200;
+        await writeMany(client, channel, count);
+        await client.query('COMMIT');
+        return `${count} in one transaction`;
+      }),
+  },
+  'late commit': {
+    busy: 'writers',
+    run: async (world, fault) =>
+      await write(world, fault, async (client, channel) => {
+        await client.query('SAVEPOINT early');
+        await writeMany(client, channel, 3);
+        await client.query('SELECT pg_sleep($1)', [fault.holdMs / 1_000]);
+        await client.query('COMMIT');
+        return `after ${fault.holdMs} ms`;
+      }),
+  },
+  'long prepared transaction': {
+    busy: 'writers',
+    run: async (world, fault) =>
+      await write(world, fault, async (client, channel) => {
+        await client.query(`SET LOCAL flagcast.notify = 'off'`);
+        await writeMany(client, channel, 3);
+        const end = fault.strength < 0.7 ? 'COMMIT' : 'ROLLBACK';
+        await prepareAndCommit(client, fault.holdMs / 1_000, end);
+        return `${end} after ${fault.holdMs} ms`;
+      }),
+  },
+};
+
+/** @typedef {keyof typeof actions} FaultKind */
+
+export const faultKinds = /** @type {FaultKind[]} */ (Object.keys(actions));
+
+/**
+ * Faults that cannot be had here, each with why.
+ *
+ * @returns {Partial<Record<FaultKind, string>>}
+ */
+export function leftOutHere() {
+  return existsSync(fullFile) ? {} : { 'log on a full disk': `this system has no ${fullFile}` };
+}
+
+/** Inflicts faults, one after the other on the same thing, otherwise beside each other. */
+export class Fate {
+  /** @type {Map<string, Promise<unknown>>} */
+  #busy = new Map();
+  #world;
+  #tell;
+
+  /**
+   * @param {World} world
+   * @param {(kind: FaultKind, what: string, tookMs: number) => void} tell when one is over
+   */
+  constructor(world, tell) {
+    this.#world = world;
+    this.#tell = tell;
+  }
+
+  /**
+   * Resolves when it is over.
+   *
+   * @param {PlannedFault} fault
+   */
+  async inflict(fault) {
+    /** @type {FaultAction} */
+    const action = actions[fault.kind];
+    const { servers } = this.#world;
+    const candidates = action.busy === 'mortal server' && servers.length > 1 ? servers.slice(1) : servers;
+    const server = candidates[Math.floor(fault.target * candidates.length)];
+    if (server === undefined) throw new Error('there are no servers');
+    const thing = action.busy.endsWith('server') ? server.name : action.busy;
+    const before = this.#busy.get(thing) ?? Promise.resolve();
+    const running = before.then(async () => {
+      const startedAtMs = performance.now();
+      const what = await action.run(this.#world, fault, server);
+      this.#tell(fault.kind, what, performance.now() - startedAtMs);
+    });
+    this.#busy.set(
+      thing,
+      running.catch(() => undefined),
+    );
+    await running;
+  }
+}

@@ -1,0 +1,104 @@
+import { LibraryClient } from './clients/library-client.js';
+import { PlainClient } from './clients/plain-client.js';
+import { StreamClient } from './clients/stream-client.js';
+
+/** @import { Random } from '../packages/server/dist/demo/random.js' */
+/** @import { ChaosClient, ClientOptions } from './clients/client.js' */
+/** @import { ChaosChannel } from './writers.js' */
+/** @import { ServerProcess } from './server-process.js' */
+/** @import { Tokens, Viewer } from './tokens.js' */
+
+/** @typedef {{ readonly kind: string, readonly client: ChaosClient, readonly viaProxy: boolean }} Member */
+
+/** How many of a hundred clients are of each kind. */
+const shares = /** @type {const} */ ({
+  'library, WebSocket': 44,
+  'library, streams': 10,
+  plain: 20,
+  'server-sent events': 11,
+  'slow, plain': 4,
+  'slow, server-sent events': 4,
+  'stops reading, plain': 3,
+  'stops reading, server-sent events': 4,
+});
+
+/** @typedef {keyof typeof shares} ClientKind */
+
+/** How many go through the faulty proxy; the others talk to a server of theirs. */
+const proxiedShare = 0.7;
+
+/**
+ * Opens so many clients, of all kinds, for all channels.
+ *
+ * @param {{
+ *   readonly count: number,
+ *   readonly channels: readonly ChaosChannel[],
+ *   readonly viewers: readonly Viewer[],
+ *   readonly servers: readonly ServerProcess[],
+ *   readonly proxyUrl: string,
+ *   readonly tokens: Tokens,
+ *   readonly random: Random,
+ * }} of
+ * @returns {Member[]}
+ */
+export function openClients({ count, channels, viewers, servers, proxyUrl, tokens, random }) {
+  return kindsOf(count).map((kind, index) => {
+    const viaProxy = random.chance(proxiedShare);
+    const server = random.pick(servers);
+    const viewer = viewers[index % viewers.length] ?? random.pick(viewers);
+    /** @type {ClientOptions} */
+    const options = {
+      name: `${kind} ${index}`,
+      baseUrl: viaProxy ? proxyUrl : server.url,
+      userId: viewer.id,
+      getToken: async () => await tokens.issue(viewer),
+      chance: () => random.next(),
+    };
+    return { kind, viaProxy, client: open(kind, options, channels, index) };
+  });
+}
+
+/**
+ * @param {ClientKind} kind
+ * @param {ClientOptions} options
+ * @param {readonly ChaosChannel[]} channels
+ * @param {number} index
+ * @returns {ChaosClient}
+ */
+function open(kind, options, channels, index) {
+  const [first, second, third] = [0, 2, 3].map((step) => channels[(index + step) % channels.length]);
+  if (first === undefined || second === undefined || third === undefined) throw new Error('no channels');
+  switch (kind) {
+    case 'library, WebSocket':
+      return new LibraryClient(options, [first, second, third], false);
+    case 'library, streams':
+      return new LibraryClient(options, [first, second], true);
+    case 'plain':
+      return new PlainClient(options, first, 'steady');
+    case 'slow, plain':
+      return new PlainClient(options, first, 'slow');
+    case 'stops reading, plain':
+      return new PlainClient(options, first, 'stopping');
+    case 'server-sent events':
+      return new StreamClient(options, first, 'steady');
+    case 'slow, server-sent events':
+      return new StreamClient(options, first, 'slow');
+    case 'stops reading, server-sent events':
+      return new StreamClient(options, first, 'stopping');
+  }
+}
+
+/**
+ * At least one of each kind; the rest by their shares.
+ *
+ * @param {number} count
+ * @returns {ClientKind[]}
+ */
+function kindsOf(count) {
+  const names = /** @type {ClientKind[]} */ (Object.keys(shares));
+  const kinds = names.flatMap((kind) =>
+    Array.from({ length: Math.max(1, Math.floor((count * shares[kind]) / 100)) }, () => kind),
+  );
+  while (kinds.length < count) kinds.push('library, WebSocket');
+  return kinds;
+}
