@@ -7,7 +7,7 @@ const report = process.env['FLAGCAST_TEST_REPORT'];
 /** These take longest, mostly waiting: begun last they would run alone in the end. */
 const longest = [
   'no-loss',
-  'storm',
+  'chaos',
   'togglr',
   'snapshot',
   'embedded-faults',

@@ -80,8 +80,8 @@ export function compare(segment, ledger, revocations, settledMs = Infinity) {
   for (const event of ledger.of(segment.channel)) {
     if (told.has(event) || event.committedMs <= segment.fromMs) continue;
     // Of a segment that has ended, what came last tells how far it had got.
-    if (segment.untilMs === null || event.committedMs < latestMs - commitSkewMs)
-      found('lost', event, event.id);
+    const dueMs = segment.untilMs === null ? settledMs : latestMs - commitSkewMs;
+    if (event.committedMs < dueMs) found('lost', event, event.id);
   }
   return breaches;
 }
