@@ -39,7 +39,7 @@ import { fullFile } from './server-process.js';
  */
 
 /** How long a right is taken away, in milliseconds: mostly for longer than servers may take to notice. */
-const revoked = { leastMs: 4_000, mostMs: 25_000 };
+const revoked = { leastMs: 16_000, mostMs: 32_000 };
 /** How much of the network a fault meets at the most. */
 const worstNetworkShare = 0.6;
 
@@ -210,8 +210,8 @@ const actions = {
       const channel = channels[Math.floor(strength * channels.length)];
       if (viewer === undefined || channel === undefined) return 'nobody';
       const { projectId } = channel;
-      const longestMs = Math.min(revoked.mostMs, durationMs / 4);
-      const holdMs = Math.round(Math.min(revoked.leastMs, longestMs) + longestMs * strength);
+      const drawnMs = revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength;
+      const holdMs = Math.round(Math.min(drawnMs, durationMs / 4));
       /** @param {string} statement */
       const change = async (statement) => {
         for (;;) {
