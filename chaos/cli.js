@@ -2,9 +2,10 @@ import { readFile } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import path from 'node:path';
 import { InterruptedError, runBounded } from '../bench/bounded-run.js';
+import { UsageError } from '../bench/options.js';
 import { clearProgress, markdownTable, saveResult } from '../bench/results.js';
 import { runChaos } from './chaos.js';
-import { parseCommandLine, UsageError } from './options.js';
+import { parseCommandLine } from './options.js';
 
 /** @import { Report } from './verdicts.js' */
 

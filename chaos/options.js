@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { UsageError } from '../bench/options.js';
 
 /**
  * @typedef {{
@@ -12,9 +13,6 @@ import { parseArgs } from 'node:util';
  *   readonly help: boolean,
  * }} ChaosOptions
  */
-
-/** The command line is wrong; the message says how it should be. */
-export class UsageError extends Error {}
 
 const most = { minutes: 240, seed: 4_294_967_295, servers: 8, clients: 2_000 };
 
