@@ -159,7 +159,13 @@ export async function runChaos(run, options) {
   const inflicting = Promise.all(
     plan.map(async (fault) => {
       await delay(fault.atMs, undefined, { signal: run.signal });
-      await fate.inflict(fault);
+      try {
+        await fate.inflict(fault);
+      } catch (error) {
+        problems.push(
+          `"${fault.kind}" did not end well: ${error instanceof Error ? error.message : String(error)}`,
+        );
+      }
     }),
   );
   const [warm] = await Promise.all([
