@@ -18,9 +18,10 @@ npm run bench -- <measurement> [options]
   idle     memory and processor time of connections on which nothing happens (about 6 minutes)
   storm    5,000 clients lose their server and come back: how long, how many queries (about 2 minutes)
   fairness events of a small channel beside a large one (about 2 minutes)
+  workers  what serve --workers 2 adds: deliveries, and how the work is split (about 2 minutes)
   all      one after the other
 
-The last five take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
+The last six take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
 in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,
 socket.io,nchan,mosquitto. They need Linux; nchan and mosquitto are left out where they are not installed.
 
@@ -59,6 +60,10 @@ const measurements = {
   },
   fairness: {
     load: async () => (await import('./fairness/fairness.js')).runFairness,
+    takes: ['clients', 'rounds', 'output'],
+  },
+  workers: {
+    load: async () => (await import('./workers/workers.js')).runWorkers,
     takes: ['clients', 'rounds', 'output'],
   },
 };

@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { freePort } from '../../packages/server/dist/database/embedded-process.js';
 import { signToken } from '../../packages/server/dist/access/sign.js';
 import { startServer } from '../child.js';
+import { startInstalled } from './installed.js';
 import { createDatabase } from '../temporary-postgres.js';
 
 /** @import { Child } from '../child.js' */
@@ -10,6 +13,7 @@ import { createDatabase } from '../temporary-postgres.js';
 /** Projects come with this many environments, hence channels. */
 const environmentsPerProject = 3;
 const tokenTtlMs = 10_800_000;
+const command = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
 
 /**
  * The product, in one of its dialects.
@@ -28,7 +32,8 @@ export function flagcast(kind) {
 
 /**
  * The product with all that a measurement needs to go on with: its database, where the channels are in
- * it, and `serve`, which starts a server (again): on a free port where none is given.
+ * it, and `serve`, which starts a server (again): on a free port where none is given. `serveWith` starts the
+ * command `flagcast serve --workers`, and tells its processes, the first one first.
  *
  * @typedef {{
  *   readonly database: BenchDatabase,
@@ -36,6 +41,9 @@ export function flagcast(kind) {
  *   readonly headers: Readonly<Record<string, string>>,
  *   readonly address: (channel: number) => { path: string, topic: string },
  *   readonly serve: (port?: number) => Promise<Child & { readonly port: number }>,
+ *   readonly serveWith: (workers: number) => Promise<{
+ *     readonly port: number, readonly pids: readonly number[], readonly end: () => Promise<void>,
+ *   }>,
  * }} PreparedFlagcast
  */
 
@@ -63,6 +71,22 @@ export async function prepareFlagcast({ run, postgres, channels, maxConnections 
     serve: async (port = 0) => {
       const program = new URL('../flagcast-server.js', import.meta.url);
       return await startServer(run, program, { databaseUrl, secret, maxConnections, port });
+    },
+    serveWith: async (workers) => {
+      const port = await freePort();
+      const { pids, end } = await startInstalled(run, {
+        command: process.execPath,
+        args: [command, 'serve', '--port', String(port), '--workers', String(workers)],
+        port,
+        workers: workers === 1 ? 0 : workers,
+        env: {
+          DATABASE_URL: databaseUrl,
+          FLAGCAST_JWT_SECRET: secret,
+          FLAGCAST_MAX_CONNECTIONS_PER_USER: String(maxConnections),
+          FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: String(maxConnections),
+        },
+      });
+      return { port, pids, end };
     },
   };
 }

@@ -9,7 +9,8 @@ import { childrenOf } from '../process-figures.js';
  * Runs a program of the system until the parent lets go, however that ends. It is started when it
  * accepts connections on `port` and has started so many `workers`, processes of its own.
  *
- * @typedef {{ command: string, args: readonly string[], port: number, workers: number }} InstalledStart
+ * @typedef {{ command: string, args: readonly string[], port: number, workers: number, env?: Readonly<Record<string, string>> }} InstalledStart
+ * `env`: beside those of this process.
  */
 
 const startLimitMs = 10_000;
@@ -20,8 +21,11 @@ let program = null;
 let ending = false;
 
 answerParent(
-  async (/** @type {InstalledStart} */ { command, args, port, workers }) => {
-    const started = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  async (/** @type {InstalledStart} */ { command, args, port, workers, env = {} }) => {
+    const started = spawn(command, args, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, ...env },
+    });
     program = started;
     let said = '';
     started.stderr.on('data', (data) => {

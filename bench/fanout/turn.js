@@ -50,7 +50,7 @@ export async function measureTurn(run, receivers, running, setup) {
 /**
  * @param {BoundedRun} run
  * @param {Receivers} receivers
- * @param {RunningContender} running
+ * @param {Pick<RunningContender, 'port' | 'dialect' | 'headers' | 'address'>} running
  * @param {Pick<Setup, 'clients' | 'channels'>} setup
  */
 export async function connectClients(run, receivers, running, { clients, channels }) {
