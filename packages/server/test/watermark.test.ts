@@ -87,8 +87,58 @@ describe('the reader', () => {
     const late = await insertAudit(idle, row);
     await idle.query('COMMIT');
     idle.release();
+    // The first one may have begun before the commit.
+    await read();
     await read();
     expect(delivered.at(-1)).toBe(late.entityId);
+  });
+
+  it('delivers a transaction that was prepared long before it was committed', async () => {
+    const database = await sharedDatabase();
+    const { projectId, environments } = await seedProject(database.pool);
+    const row = { projectId, environmentId: environments.prod };
+    const name = `late ${randomUUID()}`;
+    const client = await database.pool.connect();
+    await client.query('BEGIN');
+    const late = await insertAudit(client, row);
+    await client.query(`PREPARE TRANSACTION '${name}'`);
+    // No session shows it any more: only the list of what is prepared keeps its row in reach.
+    const { delivered, read } = await startReader(database, { pollIntervalMs: 10, allowanceMs: 1 });
+    for (let round = 0; round < 5; round += 1) {
+      await insertAudit(database.pool, row);
+      await read();
+    }
+    await client.query(`COMMIT PREPARED '${name}'`);
+    client.release();
+    // The first one may have begun before the commit.
+    await read();
+    await read();
+    expect(delivered.at(-1)).toBe(late.entityId);
+  });
+
+  it("delivers a decision whose time is by a host's slow clock", async () => {
+    const database = await sharedDatabase();
+    const { projectId, environments } = await seedProject(database.pool);
+    const { rows } = await database.pool.query<{ id: string }>(
+      `INSERT INTO pending_changes (project_id, environment_id, requested_by, change, created_at)
+       VALUES ($1, $2, 'bob', '{}', now() - interval '1 day') RETURNING id`,
+      [projectId, environments.prod],
+    );
+    await database.pool.query(
+      `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id, created_at)
+       VALUES ($1, 'feature', gen_random_uuid(), now() - interval '1 day')`,
+      [rows[0]?.id],
+    );
+    const actions: string[] = [];
+    const { read } = await startReader(database, {
+      onBatch: ({ events }) => actions.push(...events.map(({ action }) => action)),
+    });
+    await database.pool.query(
+      `UPDATE pending_changes SET status = 'approved', approved_at = now() - interval '1 hour' WHERE id = $1`,
+      [rows[0]?.id],
+    );
+    await read();
+    expect(actions).toEqual(['approved']);
   });
 
   it('delivers a request before its decision, also when the deciding transaction began first', async () => {

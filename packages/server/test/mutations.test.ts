@@ -1,0 +1,26 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { breakText } from '../../../scripts/mutations/break-text.js';
+import { mutations } from '../../../scripts/mutations/table.js';
+
+const root = new URL('../../../', import.meta.url);
+
+describe('the mutations', () => {
+  it('have names of their own, and there are at least 20', () => {
+    expect(new Set(mutations.map(({ name }) => name)).size).toBe(mutations.length);
+    expect(mutations.length).toBeGreaterThanOrEqual(20);
+  });
+
+  it.each(mutations.map((mutation) => [mutation.name, mutation] as const))(
+    '%s: what it breaks is there once, and so are its tests',
+    (_, { edits, tests }) => {
+      const texts = new Map<string, string>();
+      for (const { file, find, replace } of edits) {
+        const text = texts.get(file) ?? readFileSync(new URL(file, root), 'utf8');
+        texts.set(file, breakText(text, find, replace, file));
+      }
+      expect(tests.length).toBeGreaterThan(0);
+      expect(tests.filter((file) => !existsSync(new URL(file, root)))).toStrictEqual([]);
+    },
+  );
+});

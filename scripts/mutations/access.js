@@ -1,0 +1,188 @@
+/** @import { Mutation } from './table.js' */
+
+const server = 'packages/server/src/';
+const test = 'packages/server/test/';
+
+/** @type {readonly Mutation[]} */
+export const ofAccess = [
+  {
+    name: 'origin-unchecked',
+    broken: 'Pages of every origin may connect.',
+    edits: [
+      {
+        file: `${server}door/door.ts`,
+        find: 'if (this.#options.originPolicy.isAllowed(request)) return;',
+        replace: 'if (this.#options.originPolicy.isAllowed(request) || request.url !== undefined) return;',
+      },
+    ],
+    tests: [`${test}isolation.test.ts`],
+  },
+  {
+    name: 'embedded-elsewhere',
+    broken: 'What a foreign page embeds is answered.',
+    edits: [
+      {
+        file: `${server}access/origin.ts`,
+        find: 'if (header === undefined) return !isEmbeddedElsewhere(headers);',
+        replace: "if (header === undefined) return headers.host !== '' || !isEmbeddedElsewhere(headers);",
+      },
+    ],
+    tests: [`${test}http-hostile.test.ts`],
+  },
+  {
+    name: 'anybody-sees-everything',
+    broken: 'Whoever has a token may open every channel.',
+    edits: [
+      {
+        file: `${server}access/access.ts`,
+        find: "return allowed ? channel : 'forbidden';",
+        replace: "return allowed || userId !== '' ? channel : 'forbidden';",
+      },
+    ],
+    tests: [`${test}isolation.test.ts`],
+  },
+  {
+    name: 'anybody-writes',
+    broken: 'Whoever has a token may change every feature.',
+    edits: [
+      {
+        file: `${server}changes/feature-writes.ts`,
+        find: '    rights.require(projectId, ...anyOf);\n',
+        replace: '    if (anyOf.length === 0) rights.require(projectId, ...anyOf);\n',
+      },
+    ],
+    tests: [`${test}authorization-matrix.test.ts`],
+  },
+  {
+    name: 'expiry-forgotten',
+    broken: 'A connection outlives its token.',
+    edits: [
+      {
+        file: `${server}door/sweeper.ts`,
+        find: 'if (peer.expiresAtMs <= nowMs)',
+        replace: 'if (peer.expiresAtMs < 0)',
+      },
+    ],
+    tests: [`${test}sweeper.test.ts`],
+  },
+  {
+    name: 'revocation-forgotten',
+    broken: 'A connection outlives the right to its channel.',
+    edits: [
+      {
+        file: `${server}door/sweeper.ts`,
+        find: 'return allowed.has(key) || !viewers.has(key);',
+        replace: 'return allowed.has(key) || viewers.has(key);',
+      },
+    ],
+    tests: [`${test}sweeper.test.ts`],
+  },
+  {
+    name: 'refresh-token-taken',
+    broken: 'A refresh token opens the door.',
+    edits: [
+      {
+        file: `${server}access/token.ts`,
+        find: "if (type !== undefined && type !== 'access') {",
+        replace: "if (type === 'nothing') {",
+      },
+    ],
+    tests: [`${test}token.test.ts`],
+  },
+  {
+    name: 'token-in-the-address',
+    broken: 'A token in the query is taken though it is not allowed.',
+    edits: [
+      {
+        file: `${server}access/request-token.ts`,
+        find: 'if (options.allowQueryToken) {',
+        replace: "if (options.allowQueryToken || request.url !== '') {",
+      },
+    ],
+    tests: [`${test}isolation.test.ts`],
+  },
+  {
+    name: 'connections-not-counted',
+    broken: 'A user and an address may have as many connections as they like.',
+    edits: [
+      {
+        file: `${server}access/limits.ts`,
+        find: '      add(openByUser, userId, 1);\n',
+        replace: '      add(openByUser, userId, 0);\n',
+      },
+    ],
+    tests: [`${test}access-limits.test.ts`],
+  },
+  {
+    name: 'floods-taken',
+    broken: 'A peer may send as many messages as it likes.',
+    edits: [
+      {
+        file: `${server}door/message-rate.ts`,
+        find: 'return this.#messages <= maxMessages;',
+        replace: 'return this.#messages <= maxMessages * 1e6;',
+      },
+    ],
+    tests: [`${test}plain-dialect.test.ts`],
+  },
+  {
+    name: 'guesses-not-counted',
+    broken: 'Passwords may be guessed at without end.',
+    edits: [
+      {
+        file: `${server}http/sign-in.ts`,
+        find: 'if (waitMs !== null) {',
+        replace: 'if (waitMs !== null && waitMs < 0) {',
+      },
+    ],
+    tests: [`${test}rest-sign-in.test.ts`],
+  },
+  {
+    name: 'query-may-write',
+    broken: "The host's query of rights may write.",
+    edits: [
+      {
+        file: `${server}access/authorize-query.ts`,
+        find: "await client.query('BEGIN READ ONLY');",
+        replace: "await client.query('BEGIN');",
+      },
+    ],
+    tests: [`${test}authorize-query.test.ts`],
+  },
+  {
+    name: 'stale-write-taken',
+    broken: "A write that is based on an old version overwrites somebody else's.",
+    edits: [
+      {
+        file: `${server}changes/feature.ts`,
+        find: 'if (current.version === version) return current;',
+        replace: "if (current.version === version || version !== '') return current;",
+      },
+    ],
+    tests: [`${test}rest-writes.test.ts`],
+  },
+  {
+    name: 'half-a-write',
+    broken: 'What a refused request had changed by then is committed.',
+    edits: [
+      {
+        file: `${server}database/transaction.ts`,
+        find: "await client.query('ROLLBACK')",
+        replace: "await client.query('COMMIT')",
+      },
+    ],
+    tests: [`${test}rest-requests.test.ts`],
+  },
+  {
+    name: 'self-approval',
+    broken: 'Somebody may approve a change of their own.',
+    edits: [
+      {
+        file: `${server}changes/decisions.ts`,
+        find: '  if (request.own) {\n',
+        replace: "  if (request.own && rights.userId === '') {\n",
+      },
+    ],
+    tests: [`${test}rest-approvals.test.ts`],
+  },
+];

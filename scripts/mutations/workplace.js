@@ -1,0 +1,151 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+
+/** How long the tests of one mutation may take, in milliseconds; one that makes them hang counts as noticed. */
+const testsLimitMs = 240_000;
+
+/**
+ * @typedef {object} Outcome
+ * @property {boolean} passed
+ * @property {string} firstFailure the name of the first test that failed; what happened where none did
+ */
+
+/** A copy of the tracked files of a repository, where code can be broken without harm. */
+export class Workplace {
+  /** @readonly */
+  folder;
+
+  /** @param {string} folder */
+  constructor(folder) {
+    this.folder = folder;
+  }
+
+  /**
+   * Copies the repository at `root` as it is now, with uncommitted changes, and builds it.
+   *
+   * @param {string} root
+   * @returns {Promise<Workplace>}
+   */
+  static async create(root) {
+    const place = new Workplace(await mkdtemp(path.join(tmpdir(), 'flagcast-mutations-')));
+    try {
+      const { said: files } = await run(
+        'git',
+        ['ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+        root,
+      );
+      for (const file of files.split('\0').filter((name) => name !== '')) {
+        await cp(path.join(root, file), place.path(file), { recursive: true });
+      }
+      await linkModules(path.join(root, 'node_modules'), place.path('node_modules'));
+      const { code, said } = await run('npm', ['run', '--silent', 'build'], place.folder);
+      if (code !== 0) throw new Error(`the code does not build as it is:\n${said}`);
+      return place;
+    } catch (error) {
+      await place.remove();
+      throw error;
+    }
+  }
+
+  /** @param {string} file */
+  path(file) {
+    return path.join(this.folder, file);
+  }
+
+  /** @param {string} file */
+  async read(file) {
+    return await readFile(this.path(file), 'utf8');
+  }
+
+  /**
+   * @param {string} file
+   * @param {string} content
+   */
+  async write(file, content) {
+    await writeFile(this.path(file), content);
+  }
+
+  /** Compiles what has changed; what the compiler says when it does not. */
+  async compile() {
+    const { code, said } = await run('npx', ['tsc', '--build', 'tsconfig.build.json'], this.folder);
+    return code === 0 ? null : said.trim();
+  }
+
+  /**
+   * Runs these test files until the first failure.
+   *
+   * @param {readonly string[]} files
+   * @returns {Promise<Outcome>}
+   */
+  async runTests(files) {
+    const report = this.path('mutation-report.json');
+    await rm(report, { force: true });
+    const reporting = ['--bail=1', '--reporter=json', `--outputFile=${report}`, '--testTimeout=30000'];
+    const { code, said } = await run(
+      'npx',
+      ['vitest', 'run', ...reporting, ...files],
+      this.folder,
+      testsLimitMs,
+    );
+    if (code === 0) return { passed: true, firstFailure: '' };
+    if (code === null) return { passed: false, firstFailure: 'the tests did not end' };
+    return { passed: false, firstFailure: (await firstFailureOf(report)) ?? (said.trim() || 'no test ran') };
+  }
+
+  async remove() {
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The packages of the workspace are linked to the copy, all others to where they are installed.
+ *
+ * @param {string} from
+ * @param {string} to
+ */
+async function linkModules(from, to) {
+  await mkdir(to);
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const [source, target] = [path.join(from, entry.name), path.join(to, entry.name)];
+    if (entry.isSymbolicLink() || entry.name === '@flagcast') {
+      await cp(source, target, { recursive: true, verbatimSymlinks: true });
+    } else if (!entry.name.startsWith('.vit')) {
+      await symlink(source, target);
+    }
+  }
+}
+
+/** @param {string} report */
+async function firstFailureOf(report) {
+  try {
+    const json = /** @type {unknown} */ (JSON.parse(await readFile(report, 'utf8')));
+    const { testResults } =
+      /** @type {{ testResults: { assertionResults: { status: string; fullName: string }[] }[] }} */ (json);
+    const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
+    return tests.find(({ status }) => status === 'failed')?.fullName ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {string} folder
+ * @param {number} [limitMs]
+ * @returns {Promise<{ code: number | null; said: string }>} `code` is null when it was ended for taking too long
+ */
+async function run(command, args, folder, limitMs) {
+  // A group of its own, so that what it has started ends with it.
+  const child = spawn(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const timer =
+    limitMs === undefined ? undefined : setTimeout(() => process.kill(-(child.pid ?? 0), 'SIGTERM'), limitMs);
+  const exited = /** @type {Promise<[number | null]>} */ (once(child, 'exit'));
+  const [[code], out, problems] = await Promise.all([exited, text(child.stdout), text(child.stderr)]);
+  clearTimeout(timer);
+  return { code, said: code === 0 ? out : out + problems };
+}
