@@ -31,6 +31,7 @@ export const ofAccess = [
   },
   {
     name: 'anybody-sees-everything',
+    guarantee: 'G3',
     broken: 'Whoever has a token may open every channel.',
     edits: [
       {
@@ -55,6 +56,7 @@ export const ofAccess = [
   },
   {
     name: 'expiry-forgotten',
+    guarantee: 'G9',
     broken: 'A connection outlives its token.',
     edits: [
       {
@@ -67,6 +69,7 @@ export const ofAccess = [
   },
   {
     name: 'revocation-forgotten',
+    guarantee: 'G9',
     broken: 'A connection outlives the right to its channel.',
     edits: [
       {

@@ -7,6 +7,7 @@ const test = 'packages/server/test/';
 export const ofDelivery = [
   {
     name: 'watermark-dropped',
+    guarantee: 'G1',
     broken:
       'The next read begins where the last snapshot ended, not at the oldest transaction that was running.',
     edits: [
@@ -20,6 +21,7 @@ export const ofDelivery = [
   },
   {
     name: 'floor-by-the-clock',
+    guarantee: 'G1',
     broken: 'The floor is the clock: transactions that were open for long before they wrote are cut off.',
     edits: [
       {
@@ -32,6 +34,7 @@ export const ofDelivery = [
   },
   {
     name: 'prepared-transactions-forgotten',
+    guarantee: 'G1',
     broken: 'A transaction that was prepared long ago does not hold the floor back.',
     edits: [
       {
@@ -44,6 +47,7 @@ export const ofDelivery = [
   },
   {
     name: 'savepoints-forgotten',
+    guarantee: 'G1',
     broken: 'Of a transaction that was running only its own id counts as new, not those of its savepoints.',
     edits: [
       {
@@ -59,6 +63,7 @@ export const ofDelivery = [
   },
   {
     name: 'ids-before-they-are-durable',
+    guarantee: 'G1',
     broken: 'Transaction ids are trusted before the log is on disk, and a crash hands them out again.',
     edits: [
       {
@@ -71,6 +76,7 @@ export const ofDelivery = [
   },
   {
     name: 'server-repeats',
+    guarantee: 'G4',
     broken: 'The reader does not remember what it has delivered above the watermark.',
     edits: [
       {
@@ -88,6 +94,7 @@ export const ofDelivery = [
   },
   {
     name: 'decisions-by-the-floor',
+    guarantee: 'G1',
     broken:
       "A decision whose time was written by a host's slow clock is older than the floor, and is not read.",
     edits: [
@@ -101,6 +108,7 @@ export const ofDelivery = [
   },
   {
     name: 'poll-switched-off',
+    guarantee: 'G1',
     broken: 'Without a hint nothing is read.',
     edits: [
       {
@@ -125,6 +133,7 @@ export const ofDelivery = [
   },
   {
     name: 'history-loss-hidden',
+    guarantee: 'G5',
     broken: 'A cursor of another history is gone on from, without a resync.',
     edits: [
       {
@@ -137,6 +146,7 @@ export const ofDelivery = [
   },
   {
     name: 'ring-beyond-its-reach',
+    guarantee: 'G5',
     broken: 'The ring answers for what came before it.',
     edits: [
       {
@@ -148,7 +158,47 @@ export const ofDelivery = [
     tests: [`${test}resume.test.ts`],
   },
   {
+    name: 'made-up-event',
+    guarantee: 'G2',
+    broken: 'A read that finds nothing brings an event all the same, which nobody has committed.',
+    edits: [
+      {
+        file: `${server}reader/statements.ts`,
+        find: "  if (xid === null && (view.guarantee === 'exact' || column(8) === null)) return null;\n",
+        replace: '',
+      },
+    ],
+    tests: [`${test}watermark.test.ts`],
+  },
+  {
+    name: 'cursor-of-one-server',
+    guarantee: 'G7',
+    broken: 'A cursor is good only at the server that gave it.',
+    edits: [
+      {
+        file: `${server}reader/reader.ts`,
+        find: '.update(`${history?.database',
+        replace: '.update(`${performance.now()}${history?.database',
+      },
+    ],
+    tests: [`${test}resume.test.ts`],
+  },
+  {
+    name: 'cursor-that-harms',
+    guarantee: 'G10',
+    broken: 'A cursor that somebody made up reaches the database with a time that it does not understand.',
+    edits: [
+      {
+        file: `${server}events/position.ts`,
+        find: '!isTimestamp(floor)) return null;',
+        replace: '(floor.length > 40 && !isTimestamp(floor))) return null;',
+      },
+    ],
+    tests: [`${test}position.test.ts`],
+  },
+  {
     name: 'wrong-channel',
+    guarantee: 'G3',
     broken: 'Events go to all environments of their project.',
     edits: [
       {
@@ -161,6 +211,7 @@ export const ofDelivery = [
   },
   {
     name: 'cursor-before-its-events',
+    guarantee: 'G5',
     broken: 'A peer that does not read is taken to have what it was not sent.',
     edits: [
       {
@@ -174,6 +225,7 @@ export const ofDelivery = [
   },
   {
     name: 'heartbeat-ahead',
+    guarantee: 'G5',
     broken: 'A heartbeat tells a cursor before the events up to it have been sent.',
     edits: [
       {
@@ -186,6 +238,7 @@ export const ofDelivery = [
   },
   {
     name: 'slow-peer-buffered',
+    guarantee: 'G8',
     broken: 'A peer that does not read is buffered for without a bound.',
     edits: [
       {
@@ -198,6 +251,7 @@ export const ofDelivery = [
   },
   {
     name: 'snapshot-knows-nothing',
+    guarantee: 'G6',
     broken: "A snapshot's cursor does not leave out what the snapshot shows already.",
     edits: [
       {
@@ -227,6 +281,7 @@ export const ofDelivery = [
   },
   {
     name: 'client-repeats',
+    guarantee: 'G4',
     broken: 'The client applies an event twice that comes twice.',
     edits: [
       {

@@ -12,6 +12,7 @@ import { ofDelivery } from './delivery.js';
  *
  * @typedef {object} Mutation
  * @property {string} name
+ * @property {string} [guarantee] the number in PROTOCOL.md of what is broken
  * @property {string} broken one sentence: what no longer holds
  * @property {readonly Edit[]} edits
  * @property {readonly string[]} tests files, of which at least one test must fail

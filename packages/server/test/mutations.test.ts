@@ -11,6 +11,14 @@ describe('the mutations', () => {
     expect(mutations.length).toBeGreaterThanOrEqual(20);
   });
 
+  it('break each guarantee of PROTOCOL.md', () => {
+    const protocol = readFileSync(new URL('PROTOCOL.md', root), 'utf8');
+    const guarantees = [...protocol.matchAll(/^\| (G\d+) +\|/gm)].map(([, number]) => number);
+    expect(guarantees.length).toBeGreaterThanOrEqual(10);
+    const broken = new Set(mutations.map(({ guarantee }) => guarantee));
+    expect(guarantees.filter((number) => !broken.has(number))).toStrictEqual([]);
+  });
+
   it.each(mutations.map((mutation) => [mutation.name, mutation] as const))(
     '%s: what it breaks is there once, and so are its tests',
     (_, { edits, tests }) => {
