@@ -9,9 +9,11 @@ import { text } from 'node:stream/consumers';
 const testsLimitMs = 240_000;
 
 /**
+ * @typedef {{ status: string; fullName: string; failureMessages: string[] }} TestResult
+ *
  * @typedef {object} Outcome
  * @property {boolean} passed
- * @property {string} firstFailure the name of the first test that failed; what happened where none did
+ * @property {string} firstFailure the name of the first test that failed, and why; what happened where none did
  */
 
 /** A copy of the tracked files of a repository, where code can be broken without harm. */
@@ -76,7 +78,7 @@ export class Workplace {
   }
 
   /**
-   * Runs these test files until the first failure.
+   * Runs these test files until the first test that fails twice.
    *
    * @param {readonly string[]} files
    * @returns {Promise<Outcome>}
@@ -84,7 +86,14 @@ export class Workplace {
   async runTests(files) {
     const report = this.path('mutation-report.json');
     await rm(report, { force: true });
-    const reporting = ['--bail=1', '--reporter=json', `--outputFile=${report}`, '--testTimeout=30000'];
+    // What fails once on a busy machine and then passes has noticed nothing.
+    const reporting = [
+      '--retry=1',
+      '--bail=1',
+      '--reporter=json',
+      `--outputFile=${report}`,
+      '--testTimeout=30000',
+    ];
     const { code, said } = await run(
       'npx',
       ['vitest', 'run', ...reporting, ...files],
@@ -123,10 +132,13 @@ async function linkModules(from, to) {
 async function firstFailureOf(report) {
   try {
     const json = /** @type {unknown} */ (JSON.parse(await readFile(report, 'utf8')));
-    const { testResults } =
-      /** @type {{ testResults: { assertionResults: { status: string; fullName: string }[] }[] }} */ (json);
-    const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
-    return tests.find(({ status }) => status === 'failed')?.fullName ?? null;
+    const { testResults } = /** @type {{ testResults: { assertionResults: TestResult[] }[] }} */ (json);
+    const failed = testResults
+      .flatMap(({ assertionResults }) => assertionResults)
+      .find(({ status }) => status === 'failed');
+    if (failed === undefined) return null;
+    const [why = ''] = (failed.failureMessages[0] ?? '').split('\n', 1);
+    return `${failed.fullName}: ${why}`;
   } catch {
     return null;
   }

@@ -261,8 +261,10 @@ describe('serve with a database', () => {
     expect(stdout).not.toContain(target.password);
   });
 
-  it('stops while it waits for one', async () => {
-    const serve = startServe(`postgres://u@127.0.0.1:${await unusedPort()}/x`);
+  it('warns of tokens that were made for others, and stops while it waits for a database', async () => {
+    const issuer = { FLAGCAST_JWT_SECRET: '', FLAGCAST_JWKS_URL: 'https://id.example.com/keys' };
+    const serve = startServe(`postgres://u@127.0.0.1:${await unusedPort()}/x`, ['--port', '0'], issuer);
+    await serve.logged('audience_unchecked', ({ level }) => level === 'warn');
     await serve.logged('database_waiting');
     serve.signal('SIGINT');
     expect((await serve.ended).code).toBe(0);

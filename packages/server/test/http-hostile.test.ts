@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { handshake } from './plain-client.js';
-import { createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
 
 let database: TestDatabase;
 let server: TestServer;
@@ -96,6 +96,28 @@ describe('what a foreign page embeds', () => {
       ...headers,
     });
     await expect(asked).rejects.toMatchObject({ status, body: { code: 'origin_forbidden' } });
+  });
+});
+
+describe('an error of the database', () => {
+  it('is told to the log, and to nobody who asks', async () => {
+    const failed = nextEvent(server.flagcast.lifecycle, 'access:failed');
+    // What PostgreSQL says of such a row quotes it.
+    await database.pool.query(`ALTER TABLE users RENAME TO users_away;
+      CREATE VIEW users AS SELECT 'hunter2'::text::int AS id, username, is_active, is_superuser FROM users_away`);
+    const answers = await Promise.all([
+      ask('/api/auth/me'),
+      ask('/api/projects'),
+      ask(`/api/snapshot?${channel}`),
+    ]);
+    for (const answer of answers) {
+      expect(answer.status).toBe(503);
+      const body = (await answer.json()) as object;
+      expect(body).toMatchObject({ code: 'unavailable' });
+      expect(JSON.stringify(body)).not.toMatch(/hunter2|users|integer/);
+    }
+    expect((await failed).error.message).toContain('hunter2');
+    await database.pool.query('DROP VIEW users; ALTER TABLE users_away RENAME TO users');
   });
 });
 
