@@ -112,19 +112,6 @@ describe('signing in', () => {
     expect(await attempt('bob', 'correct horse')).toMatchObject({ status: 200 });
   });
 
-  it('is refused to an address that has guessed at 100 names', async () => {
-    const spraying = await startTestServer(company.database.url);
-    const attempt = async (username: string) =>
-      await send(spraying.httpUrl, 'POST', '/api/auth/login', { username, password: 'Autumn2026' });
-    for (let count = 0; count < 100; count += 25) {
-      const names = Array.from({ length: 25 }, (_, index) => `name ${count + index}`);
-      const answers = await Promise.all(names.map(attempt));
-      expect(new Set(answers.map(({ status }) => status))).toStrictEqual(new Set([401]));
-    }
-    expect(await attempt('bob')).toMatchObject({ status: 429, body: { code: 'too_many_attempts' } });
-    await spraying.close();
-  });
-
   it('belongs elsewhere where the tokens do', async () => {
     const elsewhere = await startTestServer(company.database.url, {
       auth: { jwksUrl: 'http://127.0.0.1:9/keys' },
@@ -183,6 +170,11 @@ describe('the window of attempts', () => {
   });
 
   it('is one for all names that an address tries', () => {
+    const usual = new SignInAttempts();
+    for (let count = 0; count < 100; count += 1) expect(usual.take(`name ${count}`, 'a')).toBe(null);
+    expect(usual.take('one more', 'a')).toBeGreaterThan(0);
+    expect(usual.take('one more', 'b')).toBe(null);
+
     let now = 0;
     const attempts = new SignInAttempts({ addressLimit: 3, windowMs: 1_000, nowMs: () => now });
     for (const username of ['one', 'two', 'three']) expect(attempts.take(username, 'a')).toBe(null);
