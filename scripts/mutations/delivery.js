@@ -152,7 +152,7 @@ export const ofDelivery = [
       {
         file: `${server}broadcast/ring.ts`,
         find: 'if (position.horizon <= this.#startXmax) return null;',
-        replace: 'if (position.horizon < 0n) return null;',
+        replace: 'if (position.horizon + 2n ** 62n <= this.#startXmax) return null;',
       },
     ],
     tests: [`${test}resume.test.ts`],
@@ -243,8 +243,8 @@ export const ofDelivery = [
     edits: [
       {
         file: `${server}connection/plain-connection.ts`,
-        find: 'return this.#options.peer.bufferedAmount > this.#options.highWaterBytes;',
-        replace: 'return this.#options.peer.bufferedAmount > this.#options.highWaterBytes * 1e6;',
+        find: 'this.#options.peer.bufferedAmount > this.#options.highWaterBytes;',
+        replace: 'this.#options.peer.bufferedAmount > this.#options.highWaterBytes * 1e6;',
       },
     ],
     tests: [`${test}slow-peer.test.ts`],

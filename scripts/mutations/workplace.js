@@ -92,7 +92,7 @@ export class Workplace {
       '--bail=1',
       '--reporter=json',
       `--outputFile=${report}`,
-      '--testTimeout=30000',
+      '--testTimeout=20000',
     ];
     const { code, said } = await run(
       'npx',

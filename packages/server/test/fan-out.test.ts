@@ -1,8 +1,12 @@
+import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import { Heartbeat } from '../src/connection/heartbeat.js';
+import { Session } from '../src/connection/session.js';
 import { type Outlet, Subscription } from '../src/connection/subscription.js';
 import type { Dialect } from '../src/events/dialect.js';
 import { channelKey, type FlagEvent } from '../src/events/event.js';
+import { MissedEventsSource } from '../src/history/missed.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { nextEvent } from './server.js';
 
@@ -143,6 +147,47 @@ describe('a channel with very many peers', () => {
     expect(last.writes).toEqual(['a ']);
     await sent;
     expect(last.writes).toEqual(['a ']);
+  });
+
+  it('hears a heartbeat only after the events up to its cursor, also between its turns', async () => {
+    const { broadcaster, lifecycle, read, join } = createStage();
+    for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
+    const sent: string[] = [];
+    const pool = new pg.Pool();
+    const session = new Session({
+      peer: { send: (bytes) => sent.push(bytes.toString()) > 0, close: () => undefined, bufferedAmount: 0 },
+      wire: { dialect, control: ({ type }) => Buffer.from(type) },
+      broadcaster,
+      missedEvents: new MissedEventsSource({
+        pool,
+        view: () => expect.unreachable('nothing was missed'),
+        progress: () => ({ sequence: 0, position: null }),
+      }),
+      isYetToCome: () => false,
+      openChannel: async () =>
+        await Promise.resolve({ projectId: 'large', environmentId, environmentKey: 'prod' }),
+      hello: {
+        server: 's',
+        user_id: '1',
+        username: 'alice',
+        token_expires_at: '',
+        heartbeat_interval_ms: 0,
+        guarantee: 'exact',
+        guarantee_reason: 'installed',
+        overlap_ms: null,
+        embedded_state: false,
+      },
+      lifecycle,
+      highWaterBytes: 1_000,
+    });
+    await session.subscribe({ projectId: 'large', environmentId }, null);
+    read('large:a');
+    expect(sent).toEqual(['caught_up']);
+    if (broadcaster.position !== null) session.heartbeat(new Heartbeat(broadcaster.position));
+    expect(sent).toEqual(['caught_up', 'a ', 'heartbeat']);
+    session.ended();
+    broadcaster.finishDeliveries();
+    await pool.end();
   });
 
   it('gets everything at once when the server is to end, and nothing of a history that has ended', async () => {

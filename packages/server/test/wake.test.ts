@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { Lifecycle } from '../src/lifecycle.js';
+import { WakeListener } from '../src/reader/listener.js';
 import {
   createTestCluster,
   createTestDatabase,
@@ -10,6 +12,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
+import { nextEvent } from './server.js';
 
 let database: TestDatabase;
 let project: SeededProject;
@@ -134,6 +137,34 @@ describe('the wake', () => {
       await cluster.remove();
     }
   });
+
+  test(
+    'is listened for again as soon as the connection of LISTEN has ended',
+    { timeout: 10_000 },
+    async () => {
+      const lifecycle = new Lifecycle();
+      let wakeups = 0;
+      // The next probe would be in an hour.
+      const probeIntervalMs = 3_600_000;
+      const onWake = (): number => (wakeups += 1);
+      const listener = new WakeListener({ databaseUrl: database.url, lifecycle, probeIntervalMs, onWake });
+      onTestFinished(async () => await listener.stop());
+      const listening = nextEvent(lifecycle, 'listener:listening');
+      listener.start();
+      await listening;
+      const failed = nextEvent(lifecycle, 'listener:failed');
+      const again = nextEvent(lifecycle, 'listener:listening');
+      await database.pool.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+       WHERE datname = current_database() AND application_name = 'flagcast listener'`,
+      );
+      expect(await failed).toMatchObject({ attempt: 1 });
+      await again;
+      // What was hinted at meanwhile nobody heard: a read has to look.
+      expect(wakeups).toBe(2);
+      await listener.stop();
+    },
+  );
 
   test('never makes a write fail, not even where its built-in functions are forbidden', async () => {
     await database.pool.query(
