@@ -11,6 +11,10 @@ import { Workplace } from './mutations/workplace.js';
 
 /** @import { Mutation } from './mutations/table.js' */
 
+/** How long a test may take, in milliseconds, on the code as it is; and on broken code, which makes some of them wait in vain. */
+const usualLimitMs = 60_000;
+const brokenLimitMs = 30_000;
+
 const { values } = parseArgs({ options: { only: { type: 'string', multiple: true } } });
 const chosen = mutations.filter(({ name }) => values.only?.includes(name) ?? true);
 const unknown = (values.only ?? []).filter((name) => !mutations.some((mutation) => mutation.name === name));
@@ -25,7 +29,7 @@ const place = await Workplace.create(fileURLToPath(new URL('../', import.meta.ur
 try {
   const files = [...new Set(chosen.flatMap(({ tests }) => tests))];
   console.log(`${files.length} test files, on the code as it is ...`);
-  const before = await place.runTests(files);
+  const before = await place.runTests(files, usualLimitMs);
   if (!before.passed) throw new Error(`the tests fail without any mutation: ${before.firstFailure}`);
   let caught = 0;
   for (const mutation of chosen) {
@@ -59,7 +63,7 @@ async function tryOut({ edits, tests }) {
     }
     const complaint = await place.compile();
     if (complaint !== null) return { isCaught: false, how: `it does not compile: ${complaint}` };
-    const { passed, firstFailure } = await place.runTests(tests);
+    const { passed, firstFailure } = await place.runTests(tests, brokenLimitMs);
     return {
       isCaught: !passed,
       how: passed ? `no test of ${tests.join(', ')} failed` : `by: ${firstFailure}`,
