@@ -28,6 +28,8 @@ import { runWriters } from './writers.js';
 
 /** Sessions that write, and how long each rests between two transactions on average, in milliseconds. */
 const writers = { count: 6, pauseMs: 500 };
+/** The first two after the run's own are the proxy's and the clients'. */
+const firstWriterSeed = 3;
 /** Between two looks for transactions that stayed prepared, and how old those are that are ended, in milliseconds. */
 const recovery = { intervalMs: 3_000, olderThanMs: 12_000 };
 /** How long clients may take to be connected at the beginning, in milliseconds. */
@@ -75,23 +77,14 @@ export async function runChaos(run, options) {
   const tokens = new Tokens(secret, () => random.next());
 
   tell(options, 'starts the servers');
-  /** @type {ServerProcess[]} */
-  const servers = [];
-  /** @type {number[]} */
-  const targetPorts = [];
-  for (let number = 1; number <= options.servers; number += 1) {
-    const port = await unusedPort();
-    const onProblem = (/** @type {string} */ problem) => void problems.push(problem);
-    const server = new ServerProcess({ name: `server ${number}`, databaseUrl, secret, port, onProblem });
-    run.defer(async () => await server.kill());
-    await server.start();
-    targetPorts.push(port);
-    servers.push(server);
-  }
+  const servers = await startServers(run, options, { databaseUrl, secret, problems });
   const [lasting] = servers;
   if (lasting === undefined) throw new Error('A run needs servers');
   const proxyRandom = createRandom(options.seed + 1);
-  const proxy = await FaultyProxy.open(targetPorts, () => proxyRandom.next());
+  const proxy = await FaultyProxy.open(
+    servers.map(({ port }) => port),
+    () => proxyRandom.next(),
+  );
   run.defer(async () => await proxy.close());
   const before = await lasting.figures();
 
@@ -108,34 +101,20 @@ export async function runChaos(run, options) {
   const page = await openPage(run, options, company, proxy, tokens, leftOut);
   await until(
     () => members.every(({ client }) => client.segments.length >= client.channels.length),
-    arriveLimitMs,
+    run.signal,
   );
 
   const startedAtMs = Date.now();
   const over = new AbortController();
-  run.signal.addEventListener('abort', () => over.abort(), { once: true });
-  let chance = 3;
-  const writing = Promise.all(
-    Array.from({ length: writers.count }, async () => {
-      const own = createRandom(options.seed + chance++);
-      await runWriters({
-        databaseUrl,
-        projects,
-        writers: 1,
-        signal: over.signal,
-        pauseMs: writers.pauseMs,
-        prepares: true,
-        chance: () => own.next(),
-      });
-    }),
-  );
-  const recovering = recoverPrepared(databaseUrl, over.signal);
+  const signal = AbortSignal.any([run.signal, over.signal]);
+  const writing = writeAll(options, company, signal);
+  const recovering = recoverPrepared(databaseUrl, signal);
   /** @type {InflictedFault[]} */
   const faults = [];
   /** @type {World} */
   const world = {
     ...{ postgres, databaseUrl, servers, proxy, channels, viewers, tokens },
-    ...{ revocations: [], durationMs },
+    ...{ revocations: [], durationMs, signal: run.signal },
   };
   const fate = new Fate(world, (kind, what, tookMs) => {
     const endMs = Date.now();
@@ -211,6 +190,43 @@ export async function runChaos(run, options) {
 }
 
 /**
+ * @param {BoundedRun} run
+ * @param {ChaosOptions} options
+ * @param {{ readonly databaseUrl: string, readonly secret: string, readonly problems: string[] }} of
+ */
+async function startServers(run, options, { databaseUrl, secret, problems }) {
+  /** @type {ServerProcess[]} */
+  const servers = [];
+  for (let number = 1; number <= options.servers; number += 1) {
+    const port = await unusedPort();
+    const onProblem = (/** @type {string} */ problem) => void problems.push(problem);
+    const server = new ServerProcess({ name: `server ${number}`, databaseUrl, secret, port, onProblem });
+    run.defer(async () => await server.kill());
+    await server.start();
+    servers.push(server);
+  }
+  return servers;
+}
+
+/**
+ * @param {ChaosOptions} options
+ * @param {Company} company
+ * @param {AbortSignal} signal
+ */
+async function writeAll({ seed }, { databaseUrl, projects }, signal) {
+  await Promise.all(
+    Array.from({ length: writers.count }, async (_, index) => {
+      const random = createRandom(seed + firstWriterSeed + index);
+      await runWriters({
+        ...{ databaseUrl, projects, signal, writers: 1, prepares: true },
+        pauseMs: writers.pauseMs,
+        chance: () => random.next(),
+      });
+    }),
+  );
+}
+
+/**
  * @param {ChaosOptions} options
  * @param {string} text
  */
@@ -267,13 +283,13 @@ function deliveriesOf(members) {
 
 /**
  * @param {() => boolean} holds
- * @param {number} limitMs
+ * @param {AbortSignal} signal
  */
-async function until(holds, limitMs) {
-  const endMs = performance.now() + limitMs;
+async function until(holds, signal) {
+  const endMs = performance.now() + arriveLimitMs;
   while (!holds()) {
     if (performance.now() > endMs) throw new Error('The clients were not all let in, before any fault');
-    await delay(50);
+    await delay(50, undefined, { signal });
   }
 }
 

@@ -14,6 +14,7 @@ import { fullFile } from './server-process.js';
 
 /**
  * What faults are done to. The first server is never ended, so that what grows in it can be told.
+ * `signal`: aborted when the run is interrupted.
  *
  * @typedef {{
  *   readonly postgres: EmbeddedPostgres,
@@ -25,6 +26,7 @@ import { fullFile } from './server-process.js';
  *   readonly tokens: Tokens,
  *   readonly revocations: Revocation[],
  *   readonly durationMs: number,
+ *   readonly signal: AbortSignal,
  * }} World
  */
 
@@ -205,7 +207,10 @@ const actions = {
   },
   'membership taken away': {
     busy: 'rights',
-    run: async ({ databaseUrl, channels, viewers, revocations, durationMs }, { target, strength }) => {
+    run: async (
+      { databaseUrl, channels, viewers, revocations, durationMs, signal },
+      { target, strength },
+    ) => {
       const viewer = viewers[Math.floor(target * viewers.length)];
       const channel = channels[Math.floor(strength * channels.length)];
       if (viewer === undefined || channel === undefined) return 'nobody';
@@ -214,7 +219,8 @@ const actions = {
       const holdMs = Math.round(Math.min(drawnMs, durationMs / 4));
       /** @param {string} statement */
       const change = async (statement) => {
-        for (;;) {
+        // The database may be down, and comes back.
+        while (!signal.aborted) {
           try {
             await withWriter(connectWriter, databaseUrl, async (client) => {
               await client.query(statement, [projectId, viewer.id]);

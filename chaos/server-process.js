@@ -30,8 +30,6 @@ const maxNotes = 200_000;
 export class ServerProcess {
   /** @type {ServerNote[]} */
   notes = [];
-  /** How often it was started. */
-  starts = 0;
   /** @type {ChildProcess | null} */
   #child = null;
   #ending = false;
@@ -53,8 +51,8 @@ export class ServerProcess {
     return `http://127.0.0.1:${this.#options.port}`;
   }
 
-  get pid() {
-    return this.#child?.pid ?? null;
+  get port() {
+    return this.#options.port;
   }
 
   /**
@@ -72,7 +70,6 @@ export class ServerProcess {
     if (typeof log === 'number') closeSync(log);
     this.#child = child;
     this.#ending = false;
-    this.starts += 1;
     this.#note(diskFull ? 'starts, with its log on a full disk' : 'starts');
     child.stdout?.on('data', (/** @type {Buffer} */ bytes) => {
       if (bytes.includes(tokenStart)) this.#options.onProblem(`${this.name} wrote a token into its log`);

@@ -46,6 +46,13 @@ it(
   (minutes * 60 + 200) * 1_000,
 );
 
+it('chaos that is interrupted takes everything away and ends', async () => {
+  const chaos = new RunningCommand(['--no-browser', '--clients', '8', '--verbose'], { file });
+  await chaos.errorLine((line) => line.includes('lets the clients in'));
+  chaos.signal('SIGINT');
+  expect(await chaos.ended).toMatchObject({ code: 130 });
+});
+
 it.each([
   ['--servers 1', /--servers takes a whole number from 2 to 8/],
   ['--minutes soon', /--minutes takes a number from 0.1 to 240, not "soon"/],
