@@ -57,8 +57,13 @@ function listedOrigin(entry: string): string {
 
 function parseOrigin(text: string): URL | null {
   // Nothing that the URL parser would drop or guess: user, path, query, backslash, white space.
-  if (!/^[a-z][a-z0-9+.-]*:\/\/[^/?#@\\\s]+\/?$/i.test(text) || !URL.canParse(text)) return null;
-  return new URL(text);
+  if (!/^[a-z][a-z0-9+.-]*:\/\/[^/?#@\\\s]+\/?$/i.test(text)) return null;
+  try {
+    // Not URL.canParse: once Node 20 has optimized the call it takes latin1 for UTF-8 and says yes to what is none.
+    return new URL(text);
+  } catch {
+    return null;
+  }
 }
 
 /** URL.origin is `null` for the schemes of browser extensions, which do send their origin. */
