@@ -3,6 +3,7 @@ import type { Channel } from '../access/access.js';
 import { isoUtc } from '../reader/statements.js';
 import { eventId } from '../wire/v1.js';
 import type { AuditPlace } from './audit-place.js';
+import { shownJson } from './deep-json.js';
 import { diffOfChanges, diffStates, type FieldDiff, isObject } from './diff.js';
 
 /** Which entries of a channel's history are wanted. */
@@ -206,8 +207,15 @@ export async function readAudit(
     query.until,
   ]);
   const moments = new Map<string, AuditEntry[]>();
-  for (const { place, ...row } of rows)
-    moments.set(place, [...(moments.get(place) ?? []), ...toEntries(row)]);
+  for (const { place, ...row } of rows) {
+    const shown = {
+      ...row,
+      old_value: shownJson(row.old_value),
+      new_value: shownJson(row.new_value),
+      change: shownJson(row.change),
+    };
+    moments.set(place, [...(moments.get(place) ?? []), ...toEntries(shown)]);
+  }
   const shown = [...moments].slice(0, query.limit);
   return {
     entries: shown.flatMap(([, entries]) => entries),

@@ -2,6 +2,7 @@ import type { FeatureState } from '@flagcast/protocol';
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
+import { shownRow } from './deep-json.js';
 import { featureJson } from '../reader/statements.js';
 
 /** A feature in a list. */
@@ -35,7 +36,7 @@ export async function readFeatures(pool: Pool, channel: Channel): Promise<Listed
 export interface FeatureDetails {
   readonly environment: { readonly id: string; readonly key: string; readonly name: string };
   readonly feature: FeatureState;
-  /** Rows of the table, as they are. */
+  /** Rows of the table, as they are, but for JSON that is nested too deep to be shown. */
   readonly rules: Record<string, unknown>[];
   readonly schedules: Record<string, unknown>[];
 }
@@ -74,5 +75,10 @@ export async function readFeatureDetails(
   if (row === undefined) throw unknownFeature();
   if (row.environment_id === null) throw unknownEnvironment();
   const { environment_id: id, environment: key, name, feature, rules, schedules } = row;
-  return { environment: { id, key, name }, feature, rules, schedules };
+  return {
+    environment: { id, key, name },
+    feature,
+    rules: rules.map(shownRow),
+    schedules: schedules.map(shownRow),
+  };
 }

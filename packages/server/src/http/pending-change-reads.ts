@@ -2,6 +2,7 @@ import type { Pool } from 'pg';
 import type { Rights } from '../changes/rights.js';
 import { isoUtc } from '../reader/statements.js';
 import { isUuid } from './answers.js';
+import { shownJson } from './deep-json.js';
 import { diffOfChanges, type FieldDiff, isObject } from './diff.js';
 
 /** An open request, for those who look at all of them. */
@@ -97,7 +98,7 @@ export async function readOpenChanges(
   );
   return rows
     .filter((row) => rights.mayView(row.project_id, row.environment_id))
-    .map((row) => toOpenChange(row, rights));
+    .map((row) => toOpenChange({ ...row, change: shownJson(row.change) }, rights));
 }
 
 function toOpenChange({ change, own, entities, ...row }: Row, rights: Rights): OpenChange {

@@ -1,0 +1,211 @@
+import { randomUUID } from 'node:crypto';
+import type { EventMessage, FeatureState, Snapshot } from '@flagcast/protocol';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { insertAudit } from './database.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { PlainClient } from './plain-client.js';
+import { type Answer, type Company, openCompany } from './rest-company.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+/** What columns of text can hold, and has hurt somebody. */
+const texts = [
+  `'; DROP TABLE users; --`,
+  `' OR '1'='1`,
+  '$1',
+  '%s %n %00 %',
+  '\\',
+  '\\ud800',
+  `"quoted" 'and' \`so\``,
+  '\u0001\u0008\u001b[2J\u007f\u0085',
+  'two\nlines\r\nand\ttabs',
+  '\u2028\u2029',
+  '👩‍👩‍👧‍👦💥',
+  'שלום \u202eabc\u202c',
+  '\u0301\u0301 lone marks \ufeff',
+  '{"type":"ping"}',
+  'data: x',
+  '<script>alert(1)</script>',
+  '__proto__',
+  'constructor',
+  'null',
+  ' ',
+];
+
+let company: Company;
+let channel: TestChannel;
+let plain: PlainClient;
+let v1: V1Client;
+let stream: EventStreamClient;
+
+beforeAll(async () => {
+  company = await openCompany({ pollIntervalMs: 20 });
+  const { projectId, environments } = company.shop;
+  channel = { projectId, environmentId: environments.dev };
+  const { token } = company.users.alice;
+  const address = { project_id: projectId, env: 'dev' };
+  plain = await PlainClient.connect(company.server.wsUrl, address, { token });
+  v1 = await V1Client.connect(company.server.wsUrl, { token });
+  await v1.caughtUp(channel);
+  stream = await EventStreamClient.open(company.server.httpUrl, address, {
+    Authorization: `Bearer ${token}`,
+  });
+});
+
+afterAll(async () => {
+  await Promise.all([plain.close(), v1.close()]);
+  stream.response.destroy();
+  await company.close();
+});
+
+/** A feature all of whose texts are this one, as far as the columns have room. */
+async function addFeature(text: string): Promise<string> {
+  const id = randomUUID();
+  await company.pool.query(
+    `INSERT INTO features (id, project_id, key, name, description, kind, rollout_key)
+     VALUES ($1, $2, left($3, 50), left($3, 50), left($3, 300), 'simple', $3)`,
+    [id, channel.projectId, text],
+  );
+  await company.pool.query('UPDATE feature_params SET default_value = left($2, 128) WHERE feature_id = $1', [
+    id,
+    text,
+  ]);
+  return id;
+}
+
+async function ask(path: string): Promise<Answer> {
+  return await company.ask('alice', 'GET', path);
+}
+
+/** The event of the entity as all who listen get it; the plain client has its eight keys. */
+async function delivered(entityId: string): Promise<EventMessage[]> {
+  const message = await plain.received(({ entity_id: id }) => id === entityId);
+  const events = [await v1.event(entityId), await stream.event(entityId)];
+  for (const event of events) expect(event).toMatchObject(message);
+  return events;
+}
+
+/** What a feature of this text has to look like. */
+function stateOf(text: string): Partial<FeatureState> {
+  const cut = (length: number): string => [...text].slice(0, length).join('');
+  return {
+    key: cut(50),
+    name: cut(50),
+    description: cut(300),
+    rollout_key: text,
+    default_value: cut(128),
+  };
+}
+
+describe('G10: whatever a row holds', () => {
+  it.each(texts)('%j arrives as it is, by every way', async (text) => {
+    const featureId = await addFeature(text);
+    const change = {
+      ...channel,
+      featureId,
+      username: text,
+      oldValue: { [text]: 1 },
+      newValue: { [text]: text },
+    };
+    await insertAudit(company.pool, change);
+    for (const event of await delivered(featureId)) {
+      expect(event).toMatchObject({ actor: text, feature: stateOf(text) });
+    }
+    const { projectId } = channel;
+    const address = `project_id=${projectId}&env=dev`;
+    const { body } = await ask(`/api/snapshot?${address}`);
+    const { features } = body as unknown as Snapshot;
+    expect(features.find(({ id }) => id === featureId)).toMatchObject(stateOf(text));
+    expect((await ask(`/api/features/${featureId}?env=dev`)).body.feature).toMatchObject(stateOf(text));
+    const audit = await ask(`/api/audit?${address}&feature_id=${featureId}`);
+    expect(audit.body['entries']).toMatchObject([
+      { username: text, feature_name: stateOf(text).name, diff: [{ field: text, old: 1, new: text }] },
+    ]);
+  });
+
+  it('values of 1 MB do, one after the other and many in one transaction', async () => {
+    const text = `💥"\\${'x'.repeat(1_000_000)}`;
+    const featureIds = [];
+    for (let count = 0; count < 4; count += 1) featureIds.push(await addFeature(`${count}${text}`));
+    const writer = await company.pool.connect();
+    await writer.query('BEGIN');
+    for (const featureId of featureIds) {
+      await insertAudit(writer, {
+        ...channel,
+        featureId,
+        oldValue: { text },
+        newValue: { text: `${text}!` },
+      });
+    }
+    await writer.query('COMMIT');
+    writer.release();
+    for (const [count, featureId] of featureIds.entries()) {
+      for (const { feature } of await delivered(featureId)) {
+        expect(feature?.rollout_key === `${count}${text}`).toBe(true);
+      }
+    }
+    const audit = await ask(
+      `/api/audit?project_id=${channel.projectId}&env=dev&feature_id=${featureIds[0] ?? ''}`,
+    );
+    const [entry] = audit.body['entries'] as { diff: { new: string }[] }[];
+    expect(entry?.diff[0]?.new === `${text}!`).toBe(true);
+    await company.pool.query(`DELETE FROM features WHERE rollout_key LIKE '%xxxx%'`);
+  });
+
+  it.each([
+    [900, 'as it is'],
+    [6_000, 'as a text that says so'],
+  ])('JSON of %i levels comes in answers %s', async (levels, how) => {
+    const deep = `${'{"a":['.repeat(levels / 2)}1${']}'.repeat(levels / 2)}`;
+    const shown = how === 'as it is' ? deep : '(nested in more than 1000 levels: look it up in the database)';
+    const { projectId, environmentId } = channel;
+    const featureId = await addFeature(`deep ${levels}`);
+    await company.pool.query(
+      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action, old_value, new_value)
+       VALUES ($1, $2, $3, 'feature', $3, 'user', 'update', $4, $5)`,
+      [projectId, environmentId, featureId, `{"deep":${deep}}`, `{"deep":[${deep}]}`],
+    );
+    await delivered(featureId);
+    await company.pool.query(
+      `INSERT INTO rules (project_id, feature_id, environment_id, conditions, action) VALUES ($1, $2, $3, $4, 'include')`,
+      [projectId, featureId, environmentId, deep],
+    );
+    const changeId = randomUUID();
+    const asked = {
+      entity: 'feature',
+      entity_id: featureId,
+      action: 'update',
+      changes: { name: { new: 0 } },
+    };
+    const change = JSON.stringify({ entities: [asked], note: 1 }).replace('"note":1', `"note":${deep}`);
+    await company.pool.query(
+      `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change) VALUES ($1, $2, $3, 'bob', $4)`,
+      [changeId, projectId, environmentId, change],
+    );
+    await company.pool.query(
+      `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'feature', $2)`,
+      [changeId, featureId],
+    );
+    const address = `project_id=${projectId}&env=dev`;
+    for (const path of [
+      `/api/audit?${address}&feature_id=${featureId}`,
+      `/api/features/${featureId}?env=dev`,
+    ]) {
+      const { status, body } = await ask(path);
+      expect({ path, status }).toStrictEqual({ path, status: 200 });
+      expect(JSON.stringify(body)).toContain(shown);
+    }
+    expect((await ask('/api/pending-changes')).status).toBe(200);
+    // The client's library gets what the database holds, to the last level.
+    const { status, text } = await snapshotText(address);
+    expect(status).toBe(200);
+    expect(text.replaceAll(' ', '')).toContain(`"note":${deep}`);
+    await company.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
+  });
+});
+
+async function snapshotText(address: string): Promise<{ status: number; text: string }> {
+  const response = await fetch(`${company.server.httpUrl}/api/snapshot?${address}`, {
+    headers: { Authorization: `Bearer ${company.users.alice.token}` },
+  });
+  return { status: response.status, text: await response.text() };
+}
