@@ -3,7 +3,7 @@ import type { Channel } from '../access/access.js';
 import { isoUtc } from '../reader/statements.js';
 import { eventId } from '../wire/v1.js';
 import type { AuditPlace } from './audit-place.js';
-import { shownJson } from './deep-json.js';
+import { shownJson } from '../deep-json.js';
 import { diffOfChanges, diffStates, type FieldDiff, isObject } from './diff.js';
 
 /** Which entries of a channel's history are wanted. */

@@ -2,7 +2,7 @@ import type { FeatureState } from '@flagcast/protocol';
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
-import { shownRow } from './deep-json.js';
+import { shownRow } from '../deep-json.js';
 import { featureJson } from '../reader/statements.js';
 
 /** A feature in a list. */

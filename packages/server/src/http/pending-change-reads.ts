@@ -2,7 +2,7 @@ import type { Pool } from 'pg';
 import type { Rights } from '../changes/rights.js';
 import { isoUtc } from '../reader/statements.js';
 import { isUuid } from './answers.js';
-import { shownJson } from './deep-json.js';
+import { shownJson } from '../deep-json.js';
 import { diffOfChanges, type FieldDiff, isObject } from './diff.js';
 
 /** An open request, for those who look at all of them. */

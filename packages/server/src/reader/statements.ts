@@ -1,4 +1,5 @@
 import type { QueryArrayConfig } from 'pg';
+import { maxLevels, tooDeep } from '../deep-json.js';
 import { type FlagEvent, hashOf } from '../events/event.js';
 import type { EventView } from './event-view.js';
 import type { SnapshotPosition } from './watermark.js';
@@ -221,6 +222,9 @@ function occurrenceOf(
   return JSON.stringify([projectId, environmentId, xid ?? createdAt]);
 }
 
+/** As `shownJson` has it in the other answers. */
+const shownChange = `CASE WHEN c.change::jsonb @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE c.change::jsonb END`;
+
 /**
  * The features and the open requests of a channel, each as JSON text: $1 the project, $2 the
  * environment's number.
@@ -244,7 +248,7 @@ SELECT
   (
     SELECT coalesce(json_agg(json_build_object(
       'id', c.id, 'requested_by', c.requested_by, 'created_at', ${isoUtc('c.created_at')},
-      'reason', c.change #>> '{meta,reason}', 'change', c.change,
+      'reason', c.change #>> '{meta,reason}', 'change', ${shownChange},
       'entities', (
         SELECT coalesce(json_agg(json_build_object(
           'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id)), '[]')

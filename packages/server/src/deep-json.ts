@@ -1,7 +1,8 @@
-/** What takes JSON apart and writes it calls itself for each level, and the stack has an end. */
-const maxLevels = 1_000;
+/** What compares JSON and writes it calls itself for each level, here and in a client, and the stack has an end. */
+export const maxLevels = 1_000;
 
-const tooDeep = `(nested in more than ${maxLevels} levels: look it up in the database)`;
+/** What is shown in place of JSON with more levels. */
+export const tooDeep = `(nested in more than ${maxLevels} levels: look it up in the database)`;
 
 /**
  * A value of a jsonb column, fit to be compared and shown: one that is nested in more than 1,000 levels,
