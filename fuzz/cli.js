@@ -112,8 +112,17 @@ function showParsers({ inputs, seconds, parsers, faults }) {
 /** @param {AttackResults} results */
 function showAttacks(results) {
   clearProgress();
-  const { attacks, seconds, outcomes, faults, complaints, residentMegabytes, openFiles, bystanders } =
-    results;
+  const {
+    attacks,
+    seconds,
+    outcomes,
+    faults,
+    complaints,
+    residentMegabytes,
+    heapMegabytes,
+    openFiles,
+    bystanders,
+  } = results;
   console.log(
     `\n${attacks} attacks in ${seconds.toFixed(0)} s; at most ${results.heldAtMost} connections held at a time, ${results.heldEndedByServer} of them ended by the server\n`,
   );
@@ -140,6 +149,9 @@ function showAttacks(results) {
   const { before, peak, after } = residentMegabytes;
   console.log(
     `\nmemory of the server: ${before.toFixed(0)} MB before, ${peak.toFixed(0)} MB at the most, ${after.toFixed(0)} MB after`,
+  );
+  console.log(
+    `its heap, after garbage was collected: ${heapMegabytes.before.toFixed(1)} MB before, ${heapMegabytes.after.toFixed(1)} MB after`,
   );
   console.log(
     `files of the server: ${openFiles.before} before, ${openFiles.peak} seen at the most, ${openFiles.after} after`,

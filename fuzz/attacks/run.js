@@ -23,6 +23,7 @@ import { startServerProcess } from './server-process.js';
  *   faults: readonly AttackFault[],
  *   complaints: readonly string[],
  *   residentMegabytes: { before: number, peak: number, after: number },
+ *   heapMegabytes: { before: number, after: number },
  *   openFiles: { before: number, peak: number, after: number },
  *   bystanders: import('./bystanders.js').BystanderFigures,
  *   bounds: readonly Bound[],
@@ -44,6 +45,8 @@ const quietLimitMs = 60_000;
 const pooled = 9;
 const longRun = 5_000;
 const eventLimitSeconds = 5;
+/** What it has in use after garbage was collected and what the system has given it. */
+const heapLimitMegabytes = 8;
 const growthLimitMegabytes = 64;
 const peakLimitMegabytes = 400;
 
@@ -87,6 +90,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
   await attackWith(0, Math.min(warmUp, Math.ceil(attacks / 4)), warmUpSeed);
   await ask({ type: 'let go' });
   const filesBefore = await quietFiles(server, 0);
+  const heapBefore = megabytes(await server.usedHeap());
   const before = await memoryOf(server.pid);
   await resetPeak(server.pid);
 
@@ -119,6 +123,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
   const figures = await bystanders.finish();
   const filesLimit = filesBefore + (attacks < longRun ? pooled : 0);
   const filesAfter = await quietFiles(server, filesLimit);
+  const heapAfter = server.hasEnded() === null ? megabytes(await server.usedHeap()) : heapBefore;
   const after = server.hasEnded() === null ? await memoryOf(server.pid) : before;
   const { complaints } = server;
   const bounds = [
@@ -144,6 +149,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
       growthLimitMegabytes,
       ' MB',
     ),
+    bound('heap of the server afterwards, over before', heapAfter - heapBefore, heapLimitMegabytes, ' MB'),
     bound('memory of the server, at the most', megabytes(after.peakBytes), peakLimitMegabytes, ' MB'),
     bound('files of the server afterwards', filesAfter, filesLimit, ''),
   ];
@@ -162,6 +168,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
       peak: megabytes(after.peakBytes),
       after: megabytes(after.residentBytes),
     },
+    heapMegabytes: { before: heapBefore, after: heapAfter },
     openFiles: { before: filesBefore, peak: filesPeak, after: filesAfter },
     bystanders: figures,
     bounds,

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { WebSocket } from 'ws';
 
 /** @import { BoundedRun } from '../../bench/bounded-run.js' */
 
@@ -20,11 +21,12 @@ const mostComplaints = 20;
  *   readonly complaints: readonly string[],
  *   readonly hasEnded: () => string | null,
  *   readonly openFiles: () => Promise<number>,
+ *   readonly usedHeap: () => Promise<number>,
  *   readonly end: () => Promise<string>,
  * }} ServerProcess
  *
  * `complaints`: the first lines that it logged as warnings or errors, or wrote to stderr. `hasEnded`: how,
- * where it has. `end` asks it to, and tells how it did.
+ * where it has. `usedHeap`: what is left after garbage was collected, in bytes. `end` asks it to, and tells how it did.
  */
 
 /**
@@ -33,7 +35,7 @@ const mostComplaints = 20;
  * @returns {Promise<ServerProcess>}
  */
 export async function startServerProcess(run, { databaseUrl, secret }) {
-  const child = spawn(process.execPath, [program, 'serve', '--port', '0'], {
+  const child = spawn(process.execPath, ['--inspect=127.0.0.1:0', program, 'serve', '--port', '0'], {
     env: {
       PATH: process.env['PATH'],
       DATABASE_URL: databaseUrl,
@@ -71,7 +73,13 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
       if (event === 'reader_started') resolve(ready);
     });
   });
-  createInterface({ input: child.stderr }).on('line', complain);
+  /** @type {string[]} */
+  const inspectors = [];
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    const inspector = /^Debugger listening on (ws:\S+)$/.exec(line)?.[1];
+    if (inspector !== undefined) inspectors.push(inspector);
+    else if (!/^(For help, see: |Debugger (attached|ending))/.test(line)) complain(line);
+  });
   const limit = new AbortController();
   const tooLate = new Promise((resolve) => {
     setTimeout(() => resolve(null), startLimitMs).unref();
@@ -89,6 +97,7 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
     complaints,
     hasEnded: () => endings[0] ?? null,
     openFiles: async () => (await readdir(`/proc/${pid}/fd`)).length,
+    usedHeap: async () => await collectGarbage(inspectors[0] ?? ''),
     end: async () => {
       child.kill('SIGTERM');
       const late = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
@@ -109,5 +118,30 @@ function parseLine(line) {
     return /** @type {Record<string, unknown>} */ (parsed);
   } catch {
     return {};
+  }
+}
+
+/**
+ * Has a process collect its garbage, and answers how much its heap then holds, in bytes.
+ *
+ * @param {string} inspector the address that it prints when it can be asked
+ * @returns {Promise<number>}
+ */
+async function collectGarbage(inspector) {
+  const socket = new WebSocket(inspector);
+  try {
+    await once(socket, 'open');
+    const methods = ['HeapProfiler.collectGarbage', 'Runtime.getHeapUsage'];
+    for (const [id, method] of methods.entries()) {
+      const answered = once(socket, 'message');
+      socket.send(JSON.stringify({ id, method }));
+      const [data] = /** @type {[Buffer]} */ (await answered);
+      const answer = /** @type {unknown} */ (JSON.parse(data.toString('utf8')));
+      const { result } = /** @type {{ result: { usedSize?: number } }} */ (answer);
+      if (result.usedSize !== undefined) return result.usedSize;
+    }
+    throw new Error('the server does not tell how much memory it uses');
+  } finally {
+    socket.terminate();
   }
 }

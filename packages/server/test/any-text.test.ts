@@ -86,7 +86,7 @@ async function delivered(entityId: string): Promise<EventMessage[]> {
 
 /** What a feature of this text has to look like. */
 function stateOf(text: string): Partial<FeatureState> {
-  const cut = (length: number): string => [...text].slice(0, length).join('');
+  const cut = (length: number): string => Array.from(text).slice(0, length).join('');
   return {
     key: cut(50),
     name: cut(50),

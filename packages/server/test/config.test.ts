@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Flags, loadConfig, loadDatabaseUrl } from '../src/config/config.js';
 import { ConfigError } from '../src/config/config-error.js';
@@ -234,5 +235,57 @@ describe('the database of install and uninstall', () => {
     expect(loadDatabaseUrl(database, { databaseUrl: 'postgres://a/b' })).toBe('postgres://a/b');
     expect(loadDatabaseUrl(database, {})).toBe(database.DATABASE_URL);
     expect(() => loadDatabaseUrl({}, {})).toThrow(/--database-url/);
+  });
+});
+
+describe('any text in place of a setting', () => {
+  const names = [
+    'DATABASE_URL',
+    'FLAGCAST_LISTEN_URL',
+    'PORT',
+    'HOST',
+    'FLAGCAST_JWT_SECRET',
+    'FLAGCAST_JWKS_URL',
+    'FLAGCAST_POLL_INTERVAL',
+    'FLAGCAST_WORKERS',
+    'FLAGCAST_VIEW',
+    'FLAGCAST_OVERLAP',
+    'FLAGCAST_ALLOWED_ORIGINS',
+    'FLAGCAST_QUERY_TOKEN',
+    'FLAGCAST_EVENT_TYPES',
+    'FLAGCAST_TRUSTED_PROXIES',
+    'FLAGCAST_WRITES',
+    'FLAGCAST_MAX_CONNECTIONS_PER_USER',
+    'FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
+  ];
+  const value = fc.oneof(
+    fc.string({ minLength: 1, unit: 'binary' }),
+    fc.stringMatching(/^postgres:\/\/[a-z:@%/[\]]{1,20}$/),
+    fc.stringMatching(/^[\da-f.:/, ]{1,20}$/),
+  );
+
+  it('is accepted, or refused with the name of its variable, one line each', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...names), value, (name, text) => {
+        // What a good database comes with is there, so that only this one can be wrong.
+        const environment = name.endsWith('_URL') ? {} : database;
+        const lines = problems({ ...environment, [name]: text });
+        expect(lines.length).toBeLessThanOrEqual(2);
+        for (const line of lines)
+          expect(line).toMatch(/^(Nothing says how|FLAGCAST_\w+|DATABASE_URL|PORT|HOST)\b/);
+      }),
+      { numRuns: 1_500 },
+    );
+  });
+
+  it('is not shown where it may be a secret', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...names.filter((name) => /_URL|SECRET/.test(name))), (name) => {
+        for (const text of ['hunter2', 'x://u:hunter2@h', 'postgres://u:hunter2@[', 'https://u:hunter2@h']) {
+          expect(problems({ [name]: text }).join('\n')).not.toContain('hunter2');
+        }
+      }),
+      { numRuns: 20 },
+    );
   });
 });

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseDuration } from '../src/config/duration.js';
 
@@ -30,5 +31,31 @@ describe('parseDuration', () => {
 
   it('refuses a duration beyond exact milliseconds', () => {
     expect(() => parseDuration('104249992d')).toThrow('is too long a duration');
+  });
+
+  it('reads every whole number of every unit, and refuses all else in one line', () => {
+    const units = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...Object.entries(units)),
+        fc.integer({ min: 1, max: 100_000 }),
+        ([unit, ms], n) => {
+          expect(parseDuration(`${n}${unit}`)).toBe(n * ms);
+        },
+      ),
+    );
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[\d.]{1,30}(ms|s|m|h|d)$/)), (text) => {
+        try {
+          const durationMs = parseDuration(text);
+          expect(Number.isSafeInteger(durationMs) && durationMs > 0).toBe(true);
+        } catch (error) {
+          expect((error as Error).message).toMatch(
+            /^".*" is (not|too short|too long) a duration[^\n]*$|^".*" is too [^\n]*$/,
+          );
+        }
+      }),
+      { numRuns: 1_000 },
+    );
   });
 });
