@@ -65,8 +65,9 @@ async function attack({ target, seed, first, count, concurrency }) {
   /** @type {StretchResult} */
   const result = { outcomes: {}, faults: [], held: 0, endedByServer: 0 };
   let next = first;
+  let isServerGone = false;
   const worker = async () => {
-    while (next < first + count) {
+    while (next < first + count && !isServerGone) {
       const index = next;
       next += 1;
       const random = new SeededRandom(seed, index);
@@ -78,6 +79,11 @@ async function attack({ target, seed, first, count, concurrency }) {
         attempt.check();
         outcome = attempt.outcome();
       } catch (error) {
+        // Those that were under way when it ended are the suspects, not the ones that came after.
+        if (attempt.connections.some((connection) => connection.isServerGone)) {
+          isServerGone = true;
+          break;
+        }
         outcome = 'FAULT';
         const problem = error instanceof Error ? error.message : String(error);
         const sent = attempt.connections.map(({ writtenHex }) => writtenHex).join(' ');

@@ -37,6 +37,8 @@ export class RawConnection {
     /** What was written, for the report of a fault. @type {Buffer[]} */
     this.written = [];
     this.writtenBytes = 0;
+    /** Nobody listens there any more. */
+    this.isServerGone = false;
     /** Writes that have not left this process yet. */
     this.unwritten = 0;
     /** @type {Set<() => void>} */
@@ -53,7 +55,8 @@ export class RawConnection {
       if (this.answer.end === 'open') this.answer.end = 'ended';
       this.#changed();
     });
-    this.socket.on('error', () => {
+    this.socket.on('error', (/** @type {NodeJS.ErrnoException} */ { code }) => {
+      this.isServerGone ||= code === 'ECONNREFUSED';
       this.answer.end = 'reset';
       this.#changed();
     });

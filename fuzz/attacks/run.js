@@ -44,6 +44,10 @@ const quietLimitMs = 60_000;
 /** The server's pools keep so many connections to the database for ten seconds, which a short run does not wait for. */
 const pooled = 9;
 const longRun = 5_000;
+/** How long the attacker gets to tell what was under way when the server ended. */
+const goneLimitMs = 20_000;
+const healthLimitMs = 10_000;
+const settleMs = 500;
 const eventLimitSeconds = 5;
 /** What it has in use after garbage was collected and what the system has given it. */
 const heapLimitMegabytes = 8;
@@ -110,8 +114,11 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
     if (result === null) break;
     made += count;
     faults.push(...result.faults);
+    const gone = await ending(server);
+    if (gone !== null) faults.unshift(whileEnding(first + made - count, count, server));
     for (const [key, times] of Object.entries(result.outcomes)) outcomes[key] = (outcomes[key] ?? 0) + times;
     heldAtMost = Math.max(heldAtMost, result.held);
+    if (gone !== null) break;
     filesPeak = Math.max(filesPeak, await server.openFiles());
     const { residentBytes } = await memoryOf(server.pid);
     onProgress(made, faults.length, megabytes(residentBytes));
@@ -183,7 +190,28 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
  */
 async function serverEnd({ signal }, server) {
   while (!signal.aborted && server.hasEnded() === null) await delay(100, undefined, { ref: false });
-  throw new Error(`the server is gone: ${server.hasEnded() ?? 'the run is over'}`);
+  // The attacker has something to tell.
+  await delay(goneLimitMs, undefined, { ref: false });
+  const { complaints } = server;
+  throw new Error(`the server is gone: ${server.hasEnded() ?? 'the run is over'}; ${complaints.join(' ')}`);
+}
+
+/**
+ * How the server has ended; null while it has not. A process that breaks down is gone a moment after its sockets.
+ *
+ * @param {ServerProcess} server
+ */
+async function ending(server) {
+  try {
+    const response = await fetch(`http://127.0.0.1:${server.port}/healthz`, {
+      signal: AbortSignal.timeout(healthLimitMs),
+    });
+    if (response.ok) return null;
+  } catch {
+    // Told by how the process ended, if it did.
+  }
+  await delay(settleMs);
+  return server.hasEnded();
 }
 
 /**
