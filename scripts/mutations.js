@@ -25,7 +25,11 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
-const place = await Workplace.create(fileURLToPath(new URL('../', import.meta.url)));
+const stop = new AbortController();
+for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
+  process.once(name, () => stop.abort(new Error(`ended by ${name}`)));
+}
+const place = await Workplace.create(fileURLToPath(new URL('../', import.meta.url)), stop.signal);
 try {
   const files = [...new Set(chosen.flatMap(({ tests }) => tests))];
   console.log(`${files.length} test files, on the code as it is ...`);

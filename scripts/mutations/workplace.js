@@ -20,31 +20,39 @@ const testsLimitMs = 600_000;
 export class Workplace {
   /** @readonly */
   folder;
+  #signal;
 
-  /** @param {string} folder */
-  constructor(folder) {
+  /**
+   * @param {string} folder
+   * @param {AbortSignal} signal
+   */
+  constructor(folder, signal) {
     this.folder = folder;
+    this.#signal = signal;
   }
 
   /**
-   * Copies the repository at `root` as it is now, with uncommitted changes, and builds it.
+   * Copies the repository at `root` as it is now, with uncommitted changes, and builds it. `signal` ends what
+   * runs in it, and everything that is begun later.
    *
    * @param {string} root
+   * @param {AbortSignal} signal
    * @returns {Promise<Workplace>}
    */
-  static async create(root) {
-    const place = new Workplace(await mkdtemp(path.join(tmpdir(), 'flagcast-mutations-')));
+  static async create(root, signal) {
+    const place = new Workplace(await mkdtemp(path.join(tmpdir(), 'flagcast-mutations-')), signal);
     try {
       const { said: files } = await run(
         'git',
         ['ls-files', '-z', '--cached', '--others', '--exclude-standard'],
         root,
+        signal,
       );
       for (const file of files.split('\0').filter((name) => name !== '')) {
         await cp(path.join(root, file), place.path(file), { recursive: true });
       }
       await linkModules(path.join(root, 'node_modules'), place.path('node_modules'));
-      const { code, said } = await run('npm', ['run', '--silent', 'build'], place.folder);
+      const { code, said } = await run('npm', ['run', '--silent', 'build'], place.folder, signal);
       if (code !== 0) throw new Error(`the code does not build as it is:\n${said}`);
       return place;
     } catch (error) {
@@ -73,7 +81,12 @@ export class Workplace {
 
   /** Compiles what has changed; what the compiler says when it does not. */
   async compile() {
-    const { code, said } = await run('npx', ['tsc', '--build', 'tsconfig.build.json'], this.folder);
+    const { code, said } = await run(
+      'npx',
+      ['tsc', '--build', 'tsconfig.build.json'],
+      this.folder,
+      this.#signal,
+    );
     return code === 0 ? null : said.trim();
   }
 
@@ -99,6 +112,7 @@ export class Workplace {
       'npx',
       ['vitest', 'run', ...reporting, ...files],
       this.folder,
+      this.#signal,
       testsLimitMs,
     );
     if (code === 0) return { passed: true, firstFailure: '' };
@@ -149,16 +163,21 @@ async function firstFailureOf(report) {
  * @param {string} command
  * @param {readonly string[]} args
  * @param {string} folder
+ * @param {AbortSignal} signal
  * @param {number} [limitMs]
  * @returns {Promise<{ code: number | null; said: string }>} `code` is null when it was ended for taking too long
  */
-async function run(command, args, folder, limitMs) {
+async function run(command, args, folder, signal, limitMs) {
+  signal.throwIfAborted();
   // A group of its own, so that what it has started ends with it.
   const child = spawn(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
-  const timer =
-    limitMs === undefined ? undefined : setTimeout(() => process.kill(-(child.pid ?? 0), 'SIGTERM'), limitMs);
+  const end = () => process.kill(-(child.pid ?? 0), 'SIGTERM');
+  const timer = limitMs === undefined ? undefined : setTimeout(end, limitMs);
+  signal.addEventListener('abort', end);
   const exited = /** @type {Promise<[number | null]>} */ (once(child, 'exit'));
   const [[code], out, problems] = await Promise.all([exited, text(child.stdout), text(child.stderr)]);
   clearTimeout(timer);
+  signal.removeEventListener('abort', end);
+  signal.throwIfAborted();
   return { code, said: code === 0 ? out : out + problems };
 }
