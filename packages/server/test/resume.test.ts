@@ -2,7 +2,14 @@ import type { ResyncReason, Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FlagcastOptions } from '../src/flagcast.js';
 import { decodeCursor, encodeCursor, type Position } from '../src/events/position.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import {
+  createTestCluster,
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+  withClient,
+} from './database.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
@@ -271,5 +278,42 @@ describe('a cursor that cannot be gone on from', () => {
     for (const at of [server, await freshServer()]) {
       expect(received((await resume(channel, old, at)).client)).toStrictEqual(missed);
     }
+  });
+});
+
+it('G5: a cursor of a server that has just been started brings no decision that was made long before', async () => {
+  // Of its own: nobody else's commit brings the log to the disk.
+  const cluster = await createTestCluster();
+  onTestFinished(async () => await cluster.remove());
+  const own = await cluster.createDatabase({ schema: 'tables' });
+  onTestFinished(async () => await own.drop());
+  const { token: pass } = await createUser(own.pool, 'root', { superuser: true });
+  const { projectId, environments } = await seedProject(own.pool);
+  const channel = { projectId, environmentId: environments.prod };
+  await own.pool.query(
+    `WITH change AS (
+       INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
+       VALUES ($1, $2, 'bob', '{"entities":[]}', 'rejected') RETURNING id
+     )
+     INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+     SELECT id, 'feature', gen_random_uuid() FROM change`,
+    [projectId, environments.prod],
+  );
+  await own.pool.query('CHECKPOINT');
+  const before = await startTestServer(own.url);
+  onTestFinished(async () => await before.close());
+  await withClient(own.url, async (writer) => {
+    // What was written and not committed is in the log and not on the disk.
+    await writer.query('BEGIN');
+    await insertAudit(writer, channel);
+    const justStarted = await startTestServer(own.url);
+    onTestFinished(async () => await justStarted.close());
+    const first = await V1Client.connect(justStarted.wsUrl, { token: pass });
+    const cursor = await first.caughtUp(channel);
+    await first.close();
+    const second = await V1Client.connect(before.wsUrl, { token: pass });
+    await second.caughtUp(channel, cursor);
+    expect(received(second)).toStrictEqual([]);
+    await second.close();
   });
 });

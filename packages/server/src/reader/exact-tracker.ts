@@ -1,13 +1,8 @@
 import { identityOf, type FlagEvent } from '../events/event.js';
 import { durableSeen, type Position } from '../events/position.js';
+import type { Beginning } from './beginning.js';
 import type { Absorbed, FloorBounds, ReadRows, Tracker } from './tracker.js';
 import { Watermark } from './watermark.js';
-
-/**
- * More transaction ids than a database can lose in a crash or a failover and hand out again: as far
- * back is looked where no durable watermark is known. The floor keeps that from costing anything.
- */
-const rewindIds = 1_000_000n;
 
 /** With more delivered events than this, naming their transactions costs more than reading them again. */
 const maxLeftOut = 5_000;
@@ -27,10 +22,10 @@ export class ExactTracker implements Tracker {
   /** The xmin of the last read's snapshot: what is below it has been read. */
   #xmin = 0n;
 
-  /** Begins with a floor that was observed, within these bounds, before a snapshot of this xmin. */
-  constructor(xmin: bigint, floor: string, floorBounds: FloorBounds) {
+  /** Begins with a floor that was observed, within these bounds, before the beginning was looked for. */
+  constructor({ watermark, horizon }: Beginning, floor: string, floorBounds: FloorBounds) {
     this.#floorBounds = floorBounds;
-    this.#watermark = new Watermark(xmin > rewindIds ? xmin - rewindIds : 0n, 0n);
+    this.#watermark = new Watermark(watermark, horizon);
     this.#floor = floor;
   }
 

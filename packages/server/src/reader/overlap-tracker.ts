@@ -1,5 +1,6 @@
 import { type FlagEvent, hashOf } from '../events/event.js';
 import type { Position } from '../events/position.js';
+import type { Beginning } from './beginning.js';
 import type { Absorbed, FloorBounds, ReadRows, Tracker } from './tracker.js';
 import { Watermark } from './watermark.js';
 
@@ -41,9 +42,9 @@ export class OverlapTracker implements Tracker {
   #sweepDueAtMs = 0;
   #begun = false;
 
-  /** Begins with a floor that was observed before a snapshot of this xmin. */
-  constructor(xmin: bigint, floor: string, options: OverlapTrackerOptions) {
-    this.#watermark = new Watermark(xmin, 0n);
+  /** Begins with a floor that was observed before the beginning was looked for. */
+  constructor({ watermark, horizon }: Beginning, floor: string, options: OverlapTrackerOptions) {
+    this.#watermark = new Watermark(watermark, horizon);
     this.#floor = floor;
     this.#options = options;
   }

@@ -4,13 +4,13 @@ import { isPooled } from '../database/pooler.js';
 import { backoffMs, discardSession, openSession } from '../database/session.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { findBeginning } from './beginning.js';
 import { type EventView, findEventView } from './event-view.js';
 import { ExactTracker } from './exact-tracker.js';
 import { OverlapTracker } from './overlap-tracker.js';
 import {
   floorStatement,
   historyStatement,
-  positionStatement,
   readStatement,
   sessionSettings,
   toEvent,
@@ -271,11 +271,10 @@ export class EventReader {
     const isExact = view.guarantee === 'exact';
     const bounds: FloorBounds = [isExact ? lookBackMs : null, view.isOwnDefinition ? null : overlapMs, null];
     const floor = await this.#observeFloor(client, bounds);
-    const answer = await client.query<(string | null)[]>({ text: positionStatement, rowMode: 'array' });
-    const { xmin } = toPosition(answer.rows[0] ?? []);
+    const beginning = await findBeginning(client);
     const tracker = isExact
-      ? new ExactTracker(xmin, floor, bounds)
-      : new OverlapTracker(xmin, floor, { overlapMs, lookBackMs });
+      ? new ExactTracker(beginning, floor, bounds)
+      : new OverlapTracker(beginning, floor, { overlapMs, lookBackMs });
     // What is there already is not news either: it is only remembered.
     const rows = await this.#select(client, view, tracker, 'poll');
     this.#noteHistory(rows[0]);
