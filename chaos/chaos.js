@@ -36,6 +36,8 @@ const recovery = { intervalMs: 3_000, olderThanMs: 12_000 };
 const arriveLimitMs = 60_000;
 /** The first minute warms up, in short runs half of the run, in long ones a fifth. In milliseconds. */
 const shortestWarmUpMs = 60_000;
+/** How much longer than the run the console's token lasts, in milliseconds: clocks are set ahead by up to two hours. */
+const pageTokenSpareMs = 10_800_000;
 /** How long the console may take to show the last state, in milliseconds. */
 const pageLimitMs = 45_000;
 /** Where there is no terminal it is told so often how far the run is, in seconds. */
@@ -251,7 +253,8 @@ async function openPage(run, { browser, minutes }, { projects, root }, proxy, to
   const [channel] = projects[0] ?? [];
   if (channel === undefined) throw new Error('There are no channels');
   try {
-    const token = await tokens.issue(root, (minutes + 30) * 60_000);
+    // A clock that is ahead must not end it: the console would ask somebody to sign in.
+    const token = await tokens.issue(root, minutes * 60_000 + pageTokenSpareMs);
     const client = await PageClient.open(proxy.url, channel, token);
     run.defer(async () => await client.close());
     return { client, channel };

@@ -63,6 +63,7 @@ function print({
   faultCount,
   deliveries,
   committed,
+  sentAway,
   leftOut,
   details,
   seed,
@@ -77,7 +78,8 @@ function print({
   console.log(
     markdownTable(['clients', 'count', 'deliveries', 'connections or resumptions without a gap'], kinds),
   );
-  console.log(`\n${committed} events were committed, ${deliveries} deliveries\n`);
+  console.log(`\n${committed} events were committed, ${deliveries} deliveries`);
+  console.log(`sent away, by HTTP status or close code: ${JSON.stringify(sentAway)}\n`);
   console.log(
     markdownTable(
       ['fault', 'times'],

@@ -66,6 +66,8 @@ async function start({ databaseUrl, secret, port }) {
     auth: { secret },
     // So that the console shows its switches.
     writes: true,
+    // Soon full, so that memory has found its size after the warm-up, and the database is asked more often.
+    ringEvents: 300,
     maxConnectionsPerUser: 10_000,
     maxConnectionsPerAddress: 10_000,
     timing: {

@@ -3,10 +3,11 @@
 /** @import { Segment } from './segment.js' */
 /** @import { ServerProcess } from './server-process.js' */
 
-/** How much is told of the time before and after an event, in milliseconds. */
-const beforeMs = 3_000;
-const afterMs = 15_000;
-const maxLines = 80;
+/** How much is told of the time before and after the commit of an event and its arrival, in milliseconds. */
+const aroundMs = { before: 2_000, after: 3_000 };
+/** The faults of a longer time are told. In milliseconds. */
+const faultsMs = { before: 15_000, after: 15_000 };
+const maxServerLines = 60;
 
 /** @typedef {{ readonly atMs: number, readonly endMs: number, readonly kind: string, readonly what: string }} InflictedFault */
 
@@ -24,42 +25,54 @@ const maxLines = 80;
  * @returns {string[]}
  */
 export function timelineOf({ event, segment, key }, { startedAtMs, members, servers, faults }) {
-  const told = segment.received.find((one) => one.key === key);
-  const aroundMs = event?.committedMs ?? told?.atMs ?? segment.fromMs;
-  const window = { fromMs: aroundMs - beforeMs, untilMs: aroundMs + afterMs };
+  const told = segment.received.filter((one) => keysOf(event, key).includes(one.key));
+  const moments = [event?.committedMs, told[0]?.atMs].filter((atMs) => atMs !== undefined);
+  /** @param {{ readonly before: number, readonly after: number }} of */
+  const near = ({ before, after }) => {
+    return (/** @type {number} */ atMs) =>
+      moments.some((moment) => atMs >= moment - before && atMs <= moment + after);
+  };
   /** @type {(readonly [atMs: number, what: string])[]} */
   const lines = [[segment.fromMs, `${segment.client}: this segment begins`]];
   if (segment.untilMs !== null) lines.push([segment.untilMs, `${segment.client}: this segment ends`]);
   if (event !== null) lines.push([event.committedMs, `the event ${event.id} (${event.action}) is committed`]);
-  for (const { atMs } of segment.received.filter((one) => one.key === key)) {
-    lines.push([atMs, `${segment.client} is told of it`]);
-  }
+  for (const { atMs } of told) lines.push([atMs, `${segment.client} is told of it`]);
   const others = members.flatMap(({ client }) => client.segments).filter((other) => other !== segment);
-  const firstMs = firstTold(others, segment, event === null ? [key] : [event.id, event.plainKey]);
+  const firstMs = firstTold(others, segment, keysOf(event, key));
   if (firstMs !== null) lines.push([firstMs, 'the first of the other clients is told of it']);
   const own = members.find(({ client }) => client.name === segment.client)?.client.history ?? [];
-  for (const [atMs, what] of own) if (within(window, atMs)) lines.push([atMs, `${segment.client}: ${what}`]);
-  for (const { name, notes } of servers) {
-    for (const [atMs, what] of notes) {
-      const ofOthers = what.startsWith('connection ') && !what.includes(`user ${segment.userId}`);
-      if (within(window, atMs) && !ofOthers) lines.push([atMs, `${name}: ${what}`]);
-    }
-  }
+  const isNear = near(aroundMs);
+  const mayMatter = near(faultsMs);
+  for (const [atMs, what] of own) if (mayMatter(atMs)) lines.push([atMs, `${segment.client}: ${what}`]);
   for (const { atMs, endMs, kind, what } of faults) {
-    if (endMs >= window.fromMs && atMs <= window.untilMs) lines.push([atMs, `fault: ${kind}, ${what}`]);
+    if (mayMatter(atMs) || mayMatter(endMs)) lines.push([atMs, `fault: ${kind}, ${what}`]);
   }
-  return lines
+  const notes = servers.flatMap(({ name, notes: all }) =>
+    all
+      .filter(([atMs, what]) => isNear(atMs) && !isOfOthers(what, segment.userId))
+      .map(([atMs, what]) => /** @type {const} */ ([atMs, `${name}: ${what}`])),
+  );
+  return [...lines, ...notes.slice(0, maxServerLines)]
     .sort(([one], [other]) => one - other)
-    .slice(0, maxLines)
     .map(([atMs, what]) => `${((atMs - startedAtMs) / 1_000).toFixed(3).padStart(9)} s  ${what}`);
 }
 
 /**
- * @param {{ readonly fromMs: number, readonly untilMs: number }} window
- * @param {number} atMs
+ * @param {string} what a note of a server
+ * @param {string} userId
  */
-function within({ fromMs, untilMs }, atMs) {
-  return atMs >= fromMs && atMs <= untilMs;
+function isOfOthers(what, userId) {
+  return what.startsWith('connection ') && !what.includes(`user ${userId} `);
+}
+
+/**
+ * What the event is told by, in either dialect.
+ *
+ * @param {Breach['event']} event
+ * @param {string} key
+ */
+function keysOf(event, key) {
+  return event === null ? [key] : [event.id, event.plainKey];
 }
 
 /**

@@ -42,7 +42,8 @@ import { timelineOf } from './timeline.js';
  *
  * @typedef {{ readonly name: string, readonly count: number, readonly note: string }} Verdict
  *
- * `details`: what was found, with timelines; the first few of each.
+ * `sentAway`: how often clients were sent away, by HTTP status or close code; the library tells of it only
+ * where it gives up. `details`: what was found, with timelines; the first few of each.
  *
  * @typedef {{
  *   readonly seed: number,
@@ -52,6 +53,7 @@ import { timelineOf } from './timeline.js';
  *   readonly clients: Readonly<Record<string, { readonly count: number, readonly deliveries: number, readonly segments: number }>>,
  *   readonly committed: number,
  *   readonly deliveries: number,
+ *   readonly sentAway: Readonly<Record<string, number>>,
  *   readonly faults: Readonly<Record<string, number>>,
  *   readonly faultCount: number,
  *   readonly leftOut: Readonly<Record<string, string>>,
@@ -115,7 +117,7 @@ export async function judge(outcome) {
       name: 'memory grown by more than 10 %',
       count: growth.judged && growth.tooMuch ? 1 : 0,
       note:
-        `${mebibytes(warm.residentBytes)} MiB after the warm-up, ${mebibytes(end.residentBytes)} at the end` +
+        `${mebibytes(warm.residentBytes)} MiB after the warm-up, ${mebibytes(end.residentBytes)} at the end (heap ${mebibytes(warm.heapBytes)} and ${mebibytes(end.heapBytes)})` +
         (growth.judged ? '' : '; not judged in less than two minutes'),
     },
   ];
@@ -145,6 +147,7 @@ export async function judge(outcome) {
     clients: byKind(members),
     committed: ledger.byId.size,
     deliveries: members.reduce((total, { client }) => total + deliveriesTo(client.segments), 0),
+    sentAway: sentAway(members),
     faults: countBy(outcome.faults.map(({ kind }) => kind)),
     faultCount: outcome.faults.length,
     leftOut: Object.fromEntries(outcome.leftOut),
@@ -189,6 +192,16 @@ function byKind(members) {
     of.segments += client.segments.length;
   }
   return kinds;
+}
+
+/** @param {readonly Member[]} members */
+function sentAway(members) {
+  /** @type {Record<string, number>} */
+  const codes = {};
+  for (const { client } of members) {
+    for (const [code, times] of Object.entries(client.codes)) codes[code] = (codes[code] ?? 0) + times;
+  }
+  return codes;
 }
 
 /** @param {readonly string[]} names */

@@ -23,7 +23,8 @@
 
 /**
  * A client of the run, of whatever kind. `segments`: all, also those that have ended. `history`: what
- * happened to it, for timelines. `wrongs`: what no fault excuses. `contents`: its state of a channel, where
+ * happened to it, for timelines. `wrongs`: what no fault excuses. `codes`: how
+ * often it was sent away, by HTTP status or close code. `contents`: its state of a channel, where
  * it keeps one; null while it has none. `hurry`: from now on it reads as fast as it can.
  *
  * @typedef {{
@@ -33,6 +34,7 @@
  *   readonly segments: readonly Segment[],
  *   readonly history: readonly (readonly [atMs: number, what: string])[],
  *   readonly wrongs: readonly string[],
+ *   readonly codes: Readonly<Record<string, number>>,
  *   readonly contents?: (channel: ChaosChannel) => ChannelContents | null,
  *   readonly hurry?: () => void,
  *   readonly leave: () => void,
@@ -48,6 +50,8 @@ export class Diary {
   history = [];
   /** @type {string[]} */
   wrongs = [];
+  /** @type {Record<string, number>} how often it was sent away, by HTTP status or close code */
+  codes = {};
 
   /** @param {string} what */
   note(what) {
@@ -62,6 +66,7 @@ export class Diary {
    */
   sentAway(code, reason) {
     this.note(`sent away: ${code} ${reason}`);
+    this.codes[code] = (this.codes[code] ?? 0) + 1;
     if (wrongCodes.has(code)) this.wrongs.push(`it was sent away with ${code} ${reason}`);
   }
 }

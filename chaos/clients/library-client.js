@@ -70,6 +70,10 @@ export class LibraryClient {
     return this.#diary.wrongs;
   }
 
+  get codes() {
+    return this.#diary.codes;
+  }
+
   /**
    * @param {ChaosChannel} wanted
    * @returns {ChannelContents | null}

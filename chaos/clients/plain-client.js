@@ -63,6 +63,10 @@ export class PlainClient {
     return this.#diary.wrongs;
   }
 
+  get codes() {
+    return this.#diary.codes;
+  }
+
   hurry() {
     this.#endPace();
   }

@@ -62,6 +62,10 @@ export class StreamClient {
     return this.#diary.wrongs;
   }
 
+  get codes() {
+    return this.#diary.codes;
+  }
+
   hurry() {
     this.#endPace();
   }
