@@ -18,6 +18,18 @@ export const ofAccess = [
     tests: [`${test}isolation.test.ts`],
   },
   {
+    name: 'answers-for-every-page',
+    broken: 'Pages of every origin may read answers.',
+    edits: [
+      {
+        file: `${server}access/origin.ts`,
+        find: 'return isListed(header, parseOrigin(header)) ? header : null;',
+        replace: "return isListed(header, parseOrigin(header)) || header !== '' ? header : null;",
+      },
+    ],
+    tests: [`${test}cross-origin.test.ts`],
+  },
+  {
     name: 'embedded-elsewhere',
     broken: 'What a foreign page embeds is answered.',
     edits: [

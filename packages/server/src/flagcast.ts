@@ -76,7 +76,7 @@ export interface FlagcastOptions {
   view?: string | undefined;
   /** How long after its created_at an event may be committed where the view tells no transaction ids, in milliseconds. Default 60,000. */
   overlapMs?: number;
-  /** Origins whose pages may connect, beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
+  /** Origins whose pages may connect and read answers (CORS), beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
   allowedOrigins?: readonly string[];
   /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
   allowQueryToken?: boolean;
@@ -312,6 +312,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const app = createApp({
     door,
+    originPolicy: doorOptions.originPolicy,
     authority,
     pool,
     writePool,

@@ -8,6 +8,12 @@ export interface OriginPolicy {
    * browsers tell of that by Sec-Fetch-Site, and it is refused. Never throws.
    */
   isAllowed(request: Pick<IncomingMessage, 'headers'>): boolean;
+  /**
+   * Whom the answer may be shown to, in the words of Access-Control-Allow-Origin: the request's origin where it
+   * is listed, `*` where every page is, else null. The server's own origin is null too, as its pages read
+   * answers anyway: only the host is compared for that, and another scheme is another origin. Never throws.
+   */
+  readerOf(request: Pick<IncomingMessage, 'headers'>): string | null;
 }
 
 /**
@@ -21,16 +27,21 @@ export interface OriginPolicy {
  */
 export function createOriginPolicy(allowed: readonly string[]): OriginPolicy {
   const listed = new Set(allowed.map(listedOrigin));
+  const isListed = (header: string, origin: URL | null): boolean =>
+    header === 'null' ? listed.has('null') : origin !== null && listed.has(serializeOrigin(origin));
 
   return {
     isAllowed({ headers }) {
       const header = headers.origin;
       if (listed.has('*')) return true;
       if (header === undefined) return !isEmbeddedElsewhere(headers);
-      if (header === 'null') return listed.has('null');
       const origin = parseOrigin(header);
-      if (origin === null) return false;
-      return listed.has(serializeOrigin(origin)) || isOwnHost(origin, headers.host);
+      return isListed(header, origin) || isOwnHost(origin, headers.host);
+    },
+    readerOf({ headers: { origin: header } }) {
+      if (header === undefined) return null;
+      if (listed.has('*')) return '*';
+      return isListed(header, parseOrigin(header)) ? header : null;
     },
   };
 }
@@ -75,7 +86,7 @@ function serializeOrigin(url: URL): string {
  * Behind a proxy the server does not know its own scheme, so Host is read with the page's:
  * then `https://a` and Host `a:443` are the same.
  */
-function isOwnHost(origin: URL, host: string | undefined): boolean {
-  if (host === undefined || !/^https?:$/.test(origin.protocol)) return false;
+function isOwnHost(origin: URL | null, host: string | undefined): boolean {
+  if (origin === null || host === undefined || !/^https?:$/.test(origin.protocol)) return false;
   return parseOrigin(`${origin.protocol}//${host}`)?.host === origin.host;
 }

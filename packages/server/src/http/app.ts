@@ -3,12 +3,14 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
+import type { OriginPolicy } from '../access/origin.js';
 import { readGuarded } from '../changes/environments.js';
 import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { commonHeaders } from './answers.js';
 import { createConsoleApp } from './console-files.js';
+import { crossOrigin } from './cross-origin.js';
 import type { EventStreams } from './event-stream.js';
 import { answerError, answerRefusal } from './problem.js';
 import { createRestApi, type RestOptions } from './rest.js';
@@ -16,6 +18,7 @@ import { documentHead, systemRoutes } from './system-routes.js';
 
 export interface AppOptions extends RestOptions {
   door: Door;
+  originPolicy: OriginPolicy;
   snapshots: SnapshotSource;
   eventStreams: EventStreams;
   metrics: Registry;
@@ -38,7 +41,8 @@ interface AppEnv {
 
 /** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
 export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
-  const { door, authority, pool, snapshots, eventStreams, metrics, lifecycle, notReady } = options;
+  const { door, originPolicy, authority, pool, snapshots, eventStreams, metrics, lifecycle, notReady } =
+    options;
   const app = new OpenAPIHono<AppEnv>();
   // A route and its description go in together, so that the document has every one.
   const add = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>): void => {
@@ -50,6 +54,7 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     for (const [name, value] of Object.entries(answerHeaders)) context.header(name, value);
     await next();
   });
+  app.use('/api/*', crossOrigin(originPolicy));
 
   add(systemRoutes.health, (context) => context.json({ status: 'ok' }));
 

@@ -140,6 +140,6 @@ export const documentHead = {
     title: 'Flagcast',
     version: '1',
     description:
-      'Feature flags in PostgreSQL, with every change live. All refusals have the body {code, message}; a code is stable, a message is for people.',
+      'Feature flags in PostgreSQL, with every change live. All refusals have the body {code, message}; a code is stable, a message is for people. Pages of other origins can ask where their origin is listed (FLAGCAST_ALLOWED_ORIGINS).',
   },
 };

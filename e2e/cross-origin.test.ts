@@ -1,0 +1,155 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type SeededProject,
+  type TestDatabase,
+} from '../packages/server/test/database.js';
+import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
+import { launchChromium } from './console/chromium.js';
+
+/** A page as the client's README has it, on a web server that is not Flagcast. */
+const pageScript = `
+import { createClient } from '@flagcast/client';
+
+const { url, token, projectId } = Object.fromEntries(new URLSearchParams(location.search));
+const client = createClient({ url, getToken: () => token });
+const channel = client.channel({ projectId, env: 'prod' });
+channel.subscribe(() => {
+  const { status, features } = channel.getState();
+  const lines = [...features.values()].map(({ key, enabled }) => key + ': ' + (enabled ? 'on' : 'off'));
+  document.querySelector('output').textContent = [status.state, ...lines].join(', ');
+});
+`;
+const pageText =
+  '<!doctype html><title>page</title><output></output><script type="module" src="/page.js"></script>';
+
+let browser: Browser;
+let database: TestDatabase;
+let server: TestServer;
+let project: SeededProject;
+let token: string;
+/** Servers of the same page: the origin of one is listed, that of the other is not. */
+const hosts: Server[] = [];
+let listedOrigin: string;
+let strangeOrigin: string;
+
+beforeAll(async () => {
+  [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
+  const bundle = await build({
+    stdin: { contents: pageScript, resolveDir: path.dirname(fileURLToPath(import.meta.url)) },
+    bundle: true,
+    format: 'esm',
+    write: false,
+  });
+  const script = bundle.outputFiles[0]?.text ?? '';
+  const serve = async (): Promise<string> => {
+    const host = createServer(({ url }, response) => {
+      response.setHeader(
+        'Content-Security-Policy',
+        `connect-src ${server.httpUrl} ${new URL(server.wsUrl).origin}`,
+      );
+      response.setHeader('Content-Type', url === '/page.js' ? 'text/javascript' : 'text/html');
+      response.end(url === '/page.js' ? script : pageText);
+    });
+    hosts.push(host);
+    await once(host.listen(0, '127.0.0.1'), 'listening');
+    return `http://127.0.0.1:${(host.address() as AddressInfo).port}`;
+  };
+  [listedOrigin, strangeOrigin] = await Promise.all([serve(), serve()]);
+  server = await startTestServer(database.url, { allowedOrigins: [listedOrigin] });
+  project = await seedProject(database.pool);
+  ({ token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 600_000 }));
+});
+
+afterAll(async () => {
+  await browser.close();
+  await server.close();
+  for (const host of hosts) {
+    host.closeAllConnections();
+    host.close();
+  }
+  await database.drop();
+});
+
+async function createFeature(key: string): Promise<string> {
+  const { rows } = await database.pool.query<{ id: string }>(
+    `INSERT INTO features (id, project_id, key, name, kind)
+     VALUES (gen_random_uuid(), $1, $2, 'A', 'simple') RETURNING id::text`,
+    [project.projectId, key],
+  );
+  return String(rows[0]?.id);
+}
+
+/** A blank page of the origin; without WebSockets the client has to make do with server-sent events. */
+async function openPage(way: string): Promise<Page> {
+  const page = await browser.newPage();
+  onTestFinished(async () => await page.close());
+  if (way === 'server-sent events') await page.addInitScript('delete globalThis.WebSocket');
+  return page;
+}
+
+function addressOn(origin: string): string {
+  const query = new URLSearchParams({ url: server.httpUrl, token, projectId: project.projectId });
+  return `${origin}/?${query.toString()}`;
+}
+
+/** What the page can learn with its token. */
+async function read(page: Page, address: string): Promise<string> {
+  return await page.evaluate(
+    async ([url, bearer]) => {
+      try {
+        const response = await fetch(String(url), { headers: { Authorization: `Bearer ${bearer}` } });
+        return String(response.status);
+      } catch (error) {
+        return String(error);
+      }
+    },
+    [server.httpUrl + address, token],
+  );
+}
+
+describe.each(['WebSocket', 'server-sent events'])('over %s', (way) => {
+  it('a page of a listed origin has a snapshot, and follows what happens', async () => {
+    const key = `followed-by-${way.replace(' ', '-')}`;
+    const featureId = await createFeature(key);
+    onTestFinished(async () => void (await database.pool.query('DELETE FROM features')));
+    const page = await openPage(way);
+    await page.goto(addressOn(listedOrigin));
+    await page.getByText(`live, ${key}: off`, { exact: true }).waitFor();
+
+    await database.pool.query('UPDATE feature_params SET enabled = true WHERE feature_id = $1', [featureId]);
+    await insertAudit(database.pool, {
+      projectId: project.projectId,
+      environmentId: project.environments.prod,
+      featureId,
+    });
+    await page.getByText(`live, ${key}: on`, { exact: true }).waitFor();
+
+    expect(await read(page, `/api/features?project_id=${project.projectId}&env=prod`)).toBe('200');
+    // A refusal is no riddle, either.
+    expect(await read(page, '/api/snapshot')).toBe('400');
+  });
+
+  it('the same page of another origin has nothing', async () => {
+    const page = await openPage(way);
+    const failed =
+      way === 'WebSocket'
+        ? page.waitForEvent('websocket').then(async (socket) => await socket.waitForEvent('socketerror'))
+        : page.waitForEvent('requestfailed', (request) => request.url().startsWith(server.httpUrl));
+    await page.goto(addressOn(strangeOrigin));
+    await failed;
+    for (const address of ['/api/snapshot', '/api/projects', '/api/openapi.json', '/api/auth/mode']) {
+      expect(await read(page, address)).toBe('TypeError: Failed to fetch');
+    }
+    expect(await page.locator('output').textContent()).toMatch(/^(connecting)?$/);
+  });
+});
