@@ -332,15 +332,19 @@ async function findTouched(targets: readonly Target[]): Promise<string[]> {
 /** Knocks for every cell and answers the table with what came, as it is written, one line a cell. */
 async function knockAll(cells: readonly Cell[]): Promise<string[]> {
   const targets = await makeTargets(cells);
-  const answers = await Promise.all(
-    cells.map(async ({ door, caller }, index) => {
+  const answers: string[] = [];
+  // All at once would wait for the few connections to the database longer than the server lets anybody wait.
+  const left = cells.entries();
+  const knock = async (): Promise<void> => {
+    for (const [index, { door, caller }] of left) {
       const [at, who, target] = [doors[door], callers.get(caller), targets[index]];
       if (at === undefined || who === undefined || target === undefined) {
         throw new Error(`no door ${door}, or no caller ${caller}`);
       }
-      return await at.knock(who, target);
-    }),
-  );
+      answers[index] = await at.knock(who, target);
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, knock));
   const refused = targets.filter((_, index) => /^\d+ [a-z_]+$/.test(answers[index] ?? ''));
   expect(await findTouched(refused)).toStrictEqual([]);
   return cells.map(({ door, caller }, index) => `${door}, ${caller}: ${answers[index] ?? ''}`);
