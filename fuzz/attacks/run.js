@@ -49,9 +49,15 @@ const goneLimitMs = 20_000;
 const healthLimitMs = 10_000;
 const settleMs = 500;
 const eventLimitSeconds = 5;
-/** What it has in use after garbage was collected and what the system has given it. */
+/**
+ * The server keeps recent events for those who come back, at most 20,000 of them: 2.7 kB each where they
+ * come one by one, as the bystanders' do.
+ */
+const keptKilobytesPerEvent = 3;
+const mostKeptEvents = 20_000;
+/** What else may be in use after garbage was collected, and what the system has given it. */
 const heapLimitMegabytes = 8;
-const growthLimitMegabytes = 64;
+const growthLimitMegabytes = 128;
 const peakLimitMegabytes = 400;
 
 /**
@@ -133,6 +139,8 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
   const heapAfter = server.hasEnded() === null ? megabytes(await server.usedHeap()) : heapBefore;
   const after = server.hasEnded() === null ? await memoryOf(server.pid) : before;
   const { complaints } = server;
+  const keptMegabytes = (Math.min(figures.events, mostKeptEvents) * keptKilobytesPerEvent) / 1_024;
+  const heapLimit = Math.ceil(heapLimitMegabytes + keptMegabytes);
   const bounds = [
     bound('attacks that the server answered wrongly, or not at all', faults.length, 0, ''),
     bound('servers that ended', server.hasEnded() === null ? 0 : 1, 0, ''),
@@ -156,7 +164,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
       growthLimitMegabytes,
       ' MB',
     ),
-    bound('heap of the server afterwards, over before', heapAfter - heapBefore, heapLimitMegabytes, ' MB'),
+    bound('heap of the server afterwards, over before', heapAfter - heapBefore, heapLimit, ' MB'),
     bound('memory of the server, at the most', megabytes(after.peakBytes), peakLimitMegabytes, ' MB'),
     bound('files of the server afterwards', filesAfter, filesLimit, ''),
   ];
