@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { signToken } from '../src/access/sign.js';
 import { sign } from './access-tokens.js';
+import { type Cell, cellsOf } from './authorization-table.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { PlainClient, Refused } from './plain-client.js';
 import { type Company, openCompany, send, setPassword } from './rest-company.js';
@@ -254,30 +255,6 @@ const doors: Readonly<Record<string, Door>> = {
   'GET /': { knock: async (caller) => await unchecked(caller, '/') },
 };
 
-interface Cell {
-  readonly door: string;
-  readonly caller: string;
-  readonly expected: string;
-}
-
-/** The cells of the table whose columns, after `door`, are these. */
-function cellsOf(columns: readonly string[]): Cell[] {
-  const head = ['door', ...columns];
-  const rows = document.split('\n').map((line) =>
-    line
-      .split('|')
-      .slice(1, -1)
-      .map((cell) => cell.trim()),
-  );
-  const start = rows.findIndex((cells) => cells.join('|') === head.join('|'));
-  if (start === -1) throw new Error(`SECURITY.md has no table with the columns ${head.join(', ')}`);
-  const end = rows.findIndex((cells, index) => index > start && cells.length === 0);
-  return rows.slice(start + 2, end).flatMap(([door = '', ...answers]) => {
-    if (answers.length !== columns.length) throw new Error(`the row ${door} has ${answers.length} answers`);
-    return columns.map((caller, at) => ({ door, caller, expected: answers[at] ?? '' }));
-  });
-}
-
 /** A feature for each cell, and for some a request for a change of it. */
 async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
   const made = cells.map(({ door, caller }) => {
@@ -333,14 +310,12 @@ async function findTouched(targets: readonly Target[]): Promise<string[]> {
 async function knockAll(cells: readonly Cell[]): Promise<string[]> {
   const targets = await makeTargets(cells);
   const answers: string[] = [];
-  // All at once would wait for the few connections to the database longer than the server lets anybody wait.
   const left = cells.entries();
+  // All at once would wait for the few connections to the database longer than the server lets anybody wait.
   const knock = async (): Promise<void> => {
     for (const [index, { door, caller }] of left) {
       const [at, who, target] = [doors[door], callers.get(caller), targets[index]];
-      if (at === undefined || who === undefined || target === undefined) {
-        throw new Error(`no door ${door}, or no caller ${caller}`);
-      }
+      if (!at || !who || !target) throw new Error(`no door ${door}, or no caller ${caller}`);
       answers[index] = await at.knock(who, target);
     }
   };
@@ -375,7 +350,7 @@ describe('the authorization matrix of SECURITY.md is what a server does', () => 
     ['by role', roles],
     ['by what is wrong with an owner', states],
   ])('%s', async (_, columns) => {
-    const cells = cellsOf(columns);
+    const cells = cellsOf(document, columns);
     expect(new Set(cells.map(({ door }) => door))).toStrictEqual(new Set(Object.keys(doors)));
     expect(await knockAll(cells)).toStrictEqual(
       cells.map(({ door, caller, expected }) => `${door}, ${caller}: ${expected}`),
@@ -392,8 +367,8 @@ describe('the authorization matrix of SECURITY.md is what a server does', () => 
   });
 
   it('has every way in that the server describes', async () => {
-    const response = await fetch(`${company.server.httpUrl}/api/openapi.json`);
-    const { paths } = (await response.json()) as { paths: Record<string, object> };
+    const answer = await (await fetch(`${company.server.httpUrl}/api/openapi.json`)).json();
+    const { paths } = answer as { paths: Record<string, object> };
     const described = Object.entries(paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );

@@ -1,0 +1,24 @@
+/** What somebody gets at a door. */
+export interface Cell {
+  readonly door: string;
+  readonly caller: string;
+  readonly expected: string;
+}
+
+/** The cells of the document's table whose columns, after `door`, are these. */
+export function cellsOf(document: string, columns: readonly string[]): Cell[] {
+  const head = ['door', ...columns];
+  const rows = document.split('\n').map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+  const start = rows.findIndex((cells) => cells.join('|') === head.join('|'));
+  if (start === -1) throw new Error(`SECURITY.md has no table with the columns ${head.join(', ')}`);
+  const end = rows.findIndex((cells, index) => index > start && cells.length === 0);
+  return rows.slice(start + 2, end).flatMap(([door = '', ...answers]) => {
+    if (answers.length !== columns.length) throw new Error(`the row ${door} has ${answers.length} answers`);
+    return columns.map((caller, at) => ({ door, caller, expected: answers[at] ?? '' }));
+  });
+}
