@@ -367,8 +367,8 @@ describe('the authorization matrix of SECURITY.md is what a server does', () => 
   });
 
   it('has every way in that the server describes', async () => {
-    const answer = await (await fetch(`${company.server.httpUrl}/api/openapi.json`)).json();
-    const { paths } = answer as { paths: Record<string, object> };
+    const response = await fetch(`${company.server.httpUrl}/api/openapi.json`);
+    const { paths } = (await response.json()) as { paths: Record<string, object> };
     const described = Object.entries(paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );
