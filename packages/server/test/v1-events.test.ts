@@ -249,11 +249,12 @@ describe('the price of an event', () => {
     const frugal = await startTestServer(own.url, { pollIntervalMs: 3_600_000, maxConnectionsPerUser: 300 });
     const clients: V1Client[] = [];
     for (const count of [1, 200]) {
-      while (clients.length < count) {
+      const joining = Array.from({ length: count - clients.length }, async () => {
         const client = await connect(frugal, token);
         await client.caughtUp(channel);
-        clients.push(client);
-      }
+        return client;
+      });
+      clients.push(...(await Promise.all(joining)));
       const read = nextEvent(frugal.flagcast.lifecycle, 'reader:read', ({ fresh }) => fresh === 1);
       await own.pool.query('SELECT pg_stat_statements_reset()');
       const { entityId } = await insertAudit(own.pool, channel);

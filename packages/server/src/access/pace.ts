@@ -1,6 +1,6 @@
 /** How long the next ones wait for each that has just gone on, in milliseconds: up to 250 a second nobody waits. */
 const pauseForEachMs = 4;
-/** From two at once on more are to be expected: the pause is at least so long, in milliseconds. */
+/** Where one comes during a pause more are to be expected: the next one is at least so long, in milliseconds. */
 const shortestPauseMs = 20;
 const longestPauseMs = 1_000;
 /** When nobody has come for so long, in milliseconds, or for this part of the pause, no more are waited for. */
@@ -57,8 +57,7 @@ export class Pace {
       this.#timer = null;
     } else {
       this.#waiting = [];
-      const expectedMs = going.length > 1 ? shortestPauseMs : 0;
-      const pauseMs = Math.max(going.length * pauseForEachMs, expectedMs, this.#pauseMs / 2);
+      const pauseMs = Math.max(going.length * pauseForEachMs, shortestPauseMs, this.#pauseMs / 2);
       this.#pause(Math.min(pauseMs, longestPauseMs));
       for (const go of going) go();
     }
