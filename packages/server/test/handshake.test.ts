@@ -1,7 +1,10 @@
+import { IncomingMessage } from 'node:http';
+import { queryObjects } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, seedProject, type TestDatabase, withClient } from './database.js';
 import { handshake, PlainClient, Refused } from './plain-client.js';
 import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
+import { V1Client } from './v1-client.js';
 
 let database: TestDatabase;
 let server: TestServer;
@@ -112,5 +115,16 @@ describe('handshakes', () => {
     await leave(clients.splice(0, 1));
     clients.push(await connect());
     await leave(clients);
+  });
+
+  it('leave nothing behind while the connection lasts: neither headers nor the token in them', async () => {
+    const plain = await connect();
+    const channel = { project_id: projectId, env: 'prod' };
+    const session = await V1Client.connect(server.wsUrl, { token: root.token, query: channel });
+    await session.control('caught_up');
+    const requests = queryObjects(IncomingMessage, { format: 'summary' });
+    expect(requests.filter((request) => request.includes(query))).toStrictEqual([]);
+    await session.close();
+    await leave([plain]);
   });
 });

@@ -2,6 +2,7 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { subprotocol } from '@flagcast/protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
+import type { Channel } from '../access/access.js';
 import type { ClientAddress } from '../access/client-address.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import { subprotocolsOf } from '../access/request-token.js';
@@ -110,7 +111,7 @@ export class Gateway {
 
   #queue(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // A peer that resets its connection during the handshake is no fault of ours.
-    socket.on('error', () => socket.destroy());
+    socket.on('error', destroyThis);
     this.#turnstile.pass(
       () => {
         if (!socket.destroyed) void this.#upgrade(request, socket, head);
@@ -140,8 +141,7 @@ export class Gateway {
 
   /** Everything is checked before the upgrade, so that a plain client gets its refusal as HTTP. */
   async #acceptPlain(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const { door, limits, peers, broadcaster, plainDialect, clientAddress } = this.#options;
-    const { highWaterBytes, handshakeTimeoutMs } = this.#options;
+    const { door, limits, peers, clientAddress, handshakeTimeoutMs } = this.#options;
     const deadline = setTimeout(() => this.#refuse(request, socket, unavailable), handshakeTimeoutMs);
     try {
       // What is missing is said before who asks is looked at: it costs nothing.
@@ -156,20 +156,19 @@ export class Gateway {
       // Also when the library finds fault with the handshake, answers it and never calls back.
       socket.once('close', seat);
       this.#plain.handleUpgrade(request, socket, head, (webSocket) => {
-        const peer = new SocketPeer(webSocket, socket);
-        const connection = new PlainConnection({
-          peer,
-          dialect: plainDialect,
-          broadcaster,
-          channel,
-          highWaterBytes,
-        });
-        join(peers, peer, plainDialect.name, visitor, connection);
-        webSocket.on('message', (data, isBinary) => connection.receive(data as Buffer, isBinary));
+        this.#joinPlain(new SocketPeer(webSocket, socket), visitor, channel);
       });
     } finally {
       clearTimeout(deadline);
     }
+  }
+
+  // In a method of its own: what it leaves behind must not hold on to the request, with its headers and its token.
+  #joinPlain(peer: SocketPeer, visitor: Visitor, channel: Channel): void {
+    const { peers, broadcaster, plainDialect: dialect, highWaterBytes } = this.#options;
+    const connection = new PlainConnection({ peer, dialect, broadcaster, channel, highWaterBytes });
+    join(peers, peer, dialect.name, visitor, connection);
+    peer.webSocket.on('message', (data, isBinary) => connection.receive(data as Buffer, isBinary));
   }
 
   /** A browser cannot see an HTTP refusal: the peer is let in, and told by a close code. */
@@ -177,7 +176,7 @@ export class Gateway {
     this.#v1.handleUpgrade(request, socket, head, (webSocket) => {
       // Until it is known who this is nothing is read.
       webSocket.pause();
-      webSocket.on('error', () => undefined);
+      webSocket.on('error', ignore);
       const deadline = setTimeout(() => {
         this.#turnAway(request, webSocket, unavailable);
       }, this.#options.handshakeTimeoutMs);
@@ -191,7 +190,7 @@ export class Gateway {
   }
 
   async #welcome(request: IncomingMessage, webSocket: WebSocket, socket: Duplex): Promise<void> {
-    const { door, limits, peers, openSession, lifecycle, clientAddress } = this.#options;
+    const { door, limits, peers, clientAddress } = this.#options;
     const query = queryOf(request);
     const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
@@ -201,7 +200,14 @@ export class Gateway {
     const seat = limits.acquire(visitor.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     socket.once('close', seat);
-    const peer = new SocketPeer(webSocket, socket);
+    const session = this.#joinV1(new SocketPeer(webSocket, socket), visitor);
+    session.hello();
+    if (wanted !== null) await session.subscribe(wanted, cursor);
+  }
+
+  // In a method of its own, for the same reason.
+  #joinV1(peer: SocketPeer, visitor: Visitor): Session {
+    const { door, peers, openSession, lifecycle } = this.#options;
     const session = openSession(peer, v1Wire, visitor);
     const open = join(peers, peer, v1Wire.dialect.name, visitor, session);
     const input = new V1Input({
@@ -213,9 +219,8 @@ export class Gateway {
       },
       onFailure: (error) => lifecycle.emit('access:failed', { error }),
     });
-    webSocket.on('message', (data, isBinary) => input.receive(data as Buffer, isBinary));
-    session.hello();
-    if (wanted !== null) await session.subscribe(wanted, cursor);
+    peer.webSocket.on('message', (data, isBinary) => input.receive(data as Buffer, isBinary));
+    return session;
   }
 
   /** What went wrong, in the words of a refusal; a fault of ours is told to the log as well. */
@@ -246,6 +251,12 @@ export class Gateway {
     lifecycle.emit('connection:refused', { status, code, address: clientAddress(request) });
   }
 }
+
+function destroyThis(this: Duplex): void {
+  this.destroy();
+}
+
+const ignore = (): void => undefined;
 
 function badHandshake(problem: string): RefusedError {
   return refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${problem}`);
