@@ -15,6 +15,12 @@ const longest = [
   'workers',
   'tail-resume',
   'doctor',
+  'everybody',
+  'slow-peer',
+  'embedded',
+  'resume-storm',
+  'resume-random',
+  'broken-line',
 ];
 
 class LongestFirst extends BaseSequencer {
@@ -38,8 +44,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     // No module keeps a state of its own, so files may share them: loading them anew for each took a quarter of the time.
     isolate: false,
-    // One more than processors: most tests wait for others.
-    maxWorkers: 3,
+    // More than processors: most tests wait for others.
+    maxWorkers: 4,
     sequence: { sequencer: LongestFirst },
   },
 });

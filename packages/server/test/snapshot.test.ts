@@ -97,7 +97,7 @@ async function featureTable(channel: TestChannel): Promise<Map<string, FeatureSt
 }
 
 /** Of 20 snapshots each, while six sessions write: FLAGCAST_SNAPSHOT_ROUNDS=25 takes 500. */
-const rounds = Number(process.env['FLAGCAST_SNAPSHOT_ROUNDS'] ?? 6);
+const rounds = Number(process.env['FLAGCAST_SNAPSHOT_ROUNDS'] ?? 3);
 
 describe('a snapshot', () => {
   it('is what the tables hold of one channel', async () => {
