@@ -1,6 +1,6 @@
-import { InterruptedError } from './bounded-run.js';
+import { runCommand } from './command.js';
 import { parseCommandLine, refuseOthers, UsageError } from './options.js';
-import { boundLine, clearProgress } from './results.js';
+import { boundLine } from './results.js';
 
 /** @import { Options } from './options.js' */
 /** @import { Bound } from './results.js' */
@@ -92,16 +92,4 @@ async function main(args) {
   }
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  clearProgress();
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof UsageError) {
-    process.exitCode = 2;
-    console.error(`bench: ${message}; npm run bench -- --help tells more`);
-  } else {
-    process.exitCode = error instanceof InterruptedError ? error.exitCode : 1;
-    console.error(`bench: ${message}`);
-  }
-}
+await runCommand('bench', main);

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import path from 'node:path';
-import { InterruptedError, runBounded } from '../bench/bounded-run.js';
-import { UsageError } from '../bench/options.js';
+import { runBounded } from '../bench/bounded-run.js';
+import { runCommand } from '../bench/command.js';
 import { clearProgress, markdownTable, saveResult } from '../bench/results.js';
 import { runChaos } from './chaos.js';
 import { parseCommandLine } from './options.js';
@@ -107,16 +107,4 @@ async function processorSeconds() {
   return fields.slice(11, 15).reduce((sum, field) => sum + Number(field) / 100, 0);
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  clearProgress();
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof UsageError) {
-    process.exitCode = 2;
-    console.error(`chaos: ${message}; npm run chaos -- --help tells more`);
-  } else {
-    process.exitCode = error instanceof InterruptedError ? error.exitCode : 1;
-    console.error(`chaos: ${message}`);
-  }
-}
+await runCommand('chaos', main);

@@ -1,6 +1,6 @@
 import path from 'node:path';
-import { InterruptedError, runBounded } from '../bench/bounded-run.js';
-import { UsageError } from '../bench/options.js';
+import { runBounded } from '../bench/bounded-run.js';
+import { runCommand } from '../bench/command.js';
 import { requireFigures } from '../bench/process-figures.js';
 import {
   bound,
@@ -161,12 +161,4 @@ function showAttacks(results) {
   );
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  clearProgress();
-  const message = error instanceof Error ? error.message : String(error);
-  process.exitCode = error instanceof InterruptedError ? error.exitCode : error instanceof UsageError ? 2 : 1;
-  const more = error instanceof UsageError ? '; npm run fuzz -- --help tells more' : '';
-  console.error(`fuzz: ${message}${more}`);
-}
+await runCommand('fuzz', main);

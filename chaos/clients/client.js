@@ -45,7 +45,7 @@
 const wrongCodes = new Set([400, 404, 405, 426, 1002, 1003, 1007, 1009, 4500, 4504, 4505]);
 
 /** What happened to a client, and what of it no fault excuses. */
-export class Diary {
+class Diary {
   /** @type {(readonly [atMs: number, what: string])[]} */
   history = [];
   /** @type {string[]} */
@@ -68,6 +68,38 @@ export class Diary {
     this.note(`sent away: ${code} ${reason}`);
     this.codes[code] = (this.codes[code] ?? 0) + 1;
     if (wrongCodes.has(code)) this.wrongs.push(`it was sent away with ${code} ${reason}`);
+  }
+}
+
+/** What clients of all kinds have to tell for a verdict. */
+export class DiaryClient {
+  /** @type {Segment[]} */
+  segments = [];
+  diary = new Diary();
+
+  /** @param {ClientOptions} options */
+  constructor(options) {
+    this.options = options;
+  }
+
+  get name() {
+    return this.options.name;
+  }
+
+  get userId() {
+    return this.options.userId;
+  }
+
+  get history() {
+    return this.diary.history;
+  }
+
+  get wrongs() {
+    return this.diary.wrongs;
+  }
+
+  get codes() {
+    return this.diary.codes;
   }
 }
 

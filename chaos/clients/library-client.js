@@ -1,7 +1,7 @@
 import { createClient } from '@flagcast/client';
 import { WebSocket } from 'ws';
 import { openSegment, receive } from '../segment.js';
-import { Diary } from './client.js';
+import { DiaryClient } from './client.js';
 
 /** @import { Channel, Client, WebSocketClass } from '@flagcast/client' */
 /** @import { Segment } from '../segment.js' */
@@ -25,19 +25,15 @@ function NoWebSocket() {
  *
  * @implements {ChaosClient}
  */
-export class LibraryClient {
-  /** @type {Segment[]} */
-  segments = [];
+export class LibraryClient extends DiaryClient {
   /** Snapshots that were neither the first of a channel nor asked for by the server. */
   spareSnapshots = 0;
   resyncs = 0;
-  #diary = new Diary();
   /** @type {Watched[]} */
   #watched;
   /** @type {Client} */
   #client;
   #ticker;
-  #options;
   #overStreams;
 
   /**
@@ -46,32 +42,12 @@ export class LibraryClient {
    * @param {boolean} overStreams
    */
   constructor(options, channels, overStreams) {
-    this.#options = options;
+    super(options);
     this.#overStreams = overStreams;
     this.channels = channels;
     this.#watched = channels.map((name) => ({ name, channel: null, segment: null, asked: 0 }));
     this.#client = this.#connect();
     this.#ticker = setInterval(() => this.#lookAfter(), retryIntervalMs);
-  }
-
-  get name() {
-    return this.#options.name;
-  }
-
-  get userId() {
-    return this.#options.userId;
-  }
-
-  get history() {
-    return this.#diary.history;
-  }
-
-  get wrongs() {
-    return this.#diary.wrongs;
-  }
-
-  get codes() {
-    return this.#diary.codes;
   }
 
   /**
@@ -96,7 +72,7 @@ export class LibraryClient {
   }
 
   #connect() {
-    const { baseUrl, getToken } = this.#options;
+    const { baseUrl, getToken } = this.options;
     const client = createClient({
       url: baseUrl,
       getToken,
@@ -114,13 +90,13 @@ export class LibraryClient {
       if (watched === undefined) return;
       if ('features' in message) this.#begin(watched);
       else if (message.type === 'resync') {
-        this.#diary.note(`told to resync ${watched.name.env}: ${message.reason}`);
+        this.diary.note(`told to resync ${watched.name.env}: ${message.reason}`);
         this.resyncs += 1;
         watched.asked += 1;
         this.#end(watched);
       }
     });
-    client.subscribe(() => this.#diary.note(`the connection is ${client.getStatus().state}`));
+    client.subscribe(() => this.diary.note(`the connection is ${client.getStatus().state}`));
     for (const watched of this.#watched) this.#watch(client, watched);
     return client;
   }
@@ -144,10 +120,10 @@ export class LibraryClient {
     if (watched.asked < 0) {
       watched.asked = 0;
       this.spareSnapshots += 1;
-      this.#diary.wrongs.push('it took a snapshot that nobody had asked it for');
+      this.diary.wrongs.push('it took a snapshot that nobody had asked it for');
     }
     this.#end(watched);
-    const { name, userId } = this.#options;
+    const { name, userId } = this.options;
     watched.segment = openSegment({ client: name, userId, channel: watched.name, named: 'id' });
     this.segments.push(watched.segment);
   }
@@ -178,6 +154,6 @@ export class LibraryClient {
 
   /** @param {{ readonly code: string, readonly closeCode?: number | undefined } | null} error */
   #tellError(error) {
-    this.#diary.sentAway(error?.closeCode ?? 0, error?.code ?? '');
+    this.diary.sentAway(error?.closeCode ?? 0, error?.code ?? '');
   }
 }

@@ -1,6 +1,6 @@
 import { WebSocket } from 'ws';
 import { openSegment, plainKey, receive } from '../segment.js';
-import { Diary, keepPace } from './client.js';
+import { DiaryClient, keepPace } from './client.js';
 
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
@@ -19,10 +19,7 @@ const handshakeLimitMs = 10_000;
  *
  * @implements {ChaosClient}
  */
-export class PlainClient {
-  /** @type {Segment[]} */
-  segments = [];
-  #diary = new Diary();
+export class PlainClient extends DiaryClient {
   /** @type {WebSocket | null} */
   #socket = null;
   #left = false;
@@ -32,7 +29,6 @@ export class PlainClient {
   #timer;
   #ticker;
   #endPace;
-  #options;
 
   /**
    * @param {ClientOptions} options
@@ -40,31 +36,11 @@ export class PlainClient {
    * @param {Reading} reading
    */
   constructor(options, channel, reading) {
-    this.#options = options;
+    super(options);
     this.channels = [channel];
     this.#endPace = keepPace(reading, options.chance, (reads) => this.#setReads(reads));
     this.#ticker = setInterval(() => this.#tick(reading), pingIntervalMs);
     void this.#connect();
-  }
-
-  get name() {
-    return this.#options.name;
-  }
-
-  get userId() {
-    return this.#options.userId;
-  }
-
-  get history() {
-    return this.#diary.history;
-  }
-
-  get wrongs() {
-    return this.#diary.wrongs;
-  }
-
-  get codes() {
-    return this.#diary.codes;
   }
 
   hurry() {
@@ -80,7 +56,7 @@ export class PlainClient {
   }
 
   async #connect() {
-    const { baseUrl, getToken, name, userId } = this.#options;
+    const { baseUrl, getToken, name, userId } = this.options;
     const [channel] = this.channels;
     if (channel === undefined) return;
     let token = '';
@@ -105,7 +81,7 @@ export class PlainClient {
       this.#heardAtMs = Date.now();
       segment = openSegment({ client: name, userId, channel, named: 'plain' });
       this.segments.push(segment);
-      this.#diary.note('connected');
+      this.diary.note('connected');
       if (!this.#reads) socket.pause();
     });
     socket.on('message', (data) => {
@@ -116,14 +92,14 @@ export class PlainClient {
       const parsed = JSON.parse(text);
       const event = /** @type {PlainMessage} */ (parsed);
       if (event.project_id !== channel.projectId || event.environment !== channel.env) {
-        this.#diary.wrongs.push(
+        this.diary.wrongs.push(
           `it was told of project ${event.project_id}, environment ${event.environment}`,
         );
       }
       receive(segment, plainKey(event));
     });
     socket.on('unexpected-response', (_request, response) => {
-      this.#diary.sentAway(response.statusCode ?? 0, 'at the handshake');
+      this.diary.sentAway(response.statusCode ?? 0, 'at the handshake');
       socket.terminate();
     });
     // Each error is followed by the close.
@@ -131,8 +107,8 @@ export class PlainClient {
     socket.on('close', (code, reason) => {
       if (segment !== null) {
         segment.untilMs = Date.now();
-        if (code === 1006) this.#diary.note('lost its connection');
-        else this.#diary.sentAway(code, reason.toString());
+        if (code === 1006) this.diary.note('lost its connection');
+        else this.diary.sentAway(code, reason.toString());
       }
       this.#again();
     });
@@ -140,7 +116,7 @@ export class PlainClient {
 
   #again() {
     if (this.#left) return;
-    this.#timer = setTimeout(() => void this.#connect(), 300 + 700 * this.#options.chance());
+    this.#timer = setTimeout(() => void this.#connect(), 300 + 700 * this.options.chance());
   }
 
   /** @param {boolean} reads */
@@ -156,7 +132,7 @@ export class PlainClient {
   #tick(reading) {
     if (this.#socket?.readyState !== WebSocket.OPEN || (!this.#reads && reading === 'stopping')) return;
     if (Date.now() - this.#heardAtMs > patienceMs) {
-      this.#diary.note('heard nothing for too long');
+      this.diary.note('heard nothing for too long');
       this.#socket.terminate();
     } else this.#socket.send('{"type":"ping"}');
   }

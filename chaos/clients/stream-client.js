@@ -1,5 +1,5 @@
 import { openSegment, receive } from '../segment.js';
-import { Diary, keepPace } from './client.js';
+import { DiaryClient, keepPace } from './client.js';
 
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
@@ -16,10 +16,7 @@ const patienceMs = 6_000;
  *
  * @implements {ChaosClient}
  */
-export class StreamClient {
-  /** @type {Segment[]} */
-  segments = [];
-  #diary = new Diary();
+export class StreamClient extends DiaryClient {
   /** @type {string | null} */
   #cursor = null;
   /** @type {Segment | null} the one that goes on, also over connections */
@@ -32,7 +29,6 @@ export class StreamClient {
   #open = () => undefined;
   #reads = true;
   #endPace;
-  #options;
 
   /**
    * @param {ClientOptions} options
@@ -40,30 +36,10 @@ export class StreamClient {
    * @param {Reading} reading
    */
   constructor(options, channel, reading) {
-    this.#options = options;
+    super(options);
     this.channels = [channel];
     this.#endPace = keepPace(reading, options.chance, (reads) => this.#setReads(reads));
     void this.#run(channel);
-  }
-
-  get name() {
-    return this.#options.name;
-  }
-
-  get userId() {
-    return this.#options.userId;
-  }
-
-  get history() {
-    return this.#diary.history;
-  }
-
-  get wrongs() {
-    return this.#diary.wrongs;
-  }
-
-  get codes() {
-    return this.#diary.codes;
   }
 
   hurry() {
@@ -82,11 +58,11 @@ export class StreamClient {
       this.#connection = new AbortController();
       try {
         await this.#connect(channel, this.#connection);
-        this.#diary.note('the stream ended');
+        this.diary.note('the stream ended');
       } catch {
-        this.#diary.note('lost its connection');
+        this.diary.note('lost its connection');
       }
-      await new Promise((resolve) => setTimeout(resolve, 300 + 700 * this.#options.chance()));
+      await new Promise((resolve) => setTimeout(resolve, 300 + 700 * this.options.chance()));
     }
   }
 
@@ -95,7 +71,7 @@ export class StreamClient {
    * @param {AbortController} connection
    */
   async #connect(channel, connection) {
-    const { baseUrl, getToken } = this.#options;
+    const { baseUrl, getToken } = this.options;
     const query = new URLSearchParams({ project_id: channel.projectId, env: channel.env });
     const headers = {
       Accept: 'text/event-stream',
@@ -109,11 +85,11 @@ export class StreamClient {
         signal: connection.signal,
       });
       if (!response.ok || response.body === null) {
-        this.#diary.sentAway(response.status, 'in place of a stream');
+        this.diary.sentAway(response.status, 'in place of a stream');
         await response.body?.cancel();
         return;
       }
-      this.#diary.note('connected');
+      this.diary.note('connected');
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       /** @type {Set<string>} */
       const heard = new Set();
@@ -159,20 +135,20 @@ export class StreamClient {
     const message = /** @type {StreamMessage} */ (parsed);
     const { id } = message;
     if (message.source !== undefined && id !== undefined) {
-      if (heard.has(id)) this.#diary.wrongs.push(`one connection brought event ${id} twice`);
+      if (heard.has(id)) this.diary.wrongs.push(`one connection brought event ${id} twice`);
       heard.add(id);
       if (this.#segment !== null && !this.#segment.keys.has(id)) receive(this.#segment, id);
       return true;
     }
     if (message.type === 'caught_up' && this.#segment === null) {
-      const { name, userId } = this.#options;
+      const { name, userId } = this.options;
       this.#segment = openSegment({ client: name, userId, channel, named: 'id' });
       this.segments.push(this.#segment);
     } else if (message.type === 'close') {
-      this.#diary.sentAway(message.code ?? 0, message.reason ?? '');
+      this.diary.sentAway(message.code ?? 0, message.reason ?? '');
       return false;
     } else if (message.type === 'resync') {
-      this.#diary.note(`told to resync: ${message.reason ?? ''}`);
+      this.diary.note(`told to resync: ${message.reason ?? ''}`);
       if (this.#segment !== null) this.#segment.untilMs = Date.now();
       this.#segment = null;
       this.#cursor = null;

@@ -1,0 +1,26 @@
+import { InterruptedError } from './bounded-run.js';
+import { UsageError } from './options.js';
+import { clearProgress } from './results.js';
+
+/**
+ * Runs a command of `npm run`. What it fails with becomes one line and an exit code: 2 for a wrong command line,
+ * 128 and the signal's number when it was interrupted, else 1.
+ *
+ * @param {string} name as in `npm run <name>`
+ * @param {(args: readonly string[]) => Promise<void>} main
+ */
+export async function runCommand(name, main) {
+  try {
+    await main(process.argv.slice(2));
+  } catch (error) {
+    clearProgress();
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof UsageError) {
+      process.exitCode = 2;
+      console.error(`${name}: ${message}; npm run ${name} -- --help tells more`);
+    } else {
+      process.exitCode = error instanceof InterruptedError ? error.exitCode : 1;
+      console.error(`${name}: ${message}`);
+    }
+  }
+}
