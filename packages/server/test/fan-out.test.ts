@@ -83,6 +83,8 @@ function createStage(): Stage {
     broadcaster.broadcast({
       events: events.map((each) => event(each.split(':')[0] ?? '', each.split(':')[1] ?? '')),
       seenAtMs: 0,
+      beganAtMs: 0,
+      snapshotXmin: 1n,
       snapshotXmax: horizon,
       position: { history: 'h', watermark: 1n, horizon, floor: '', seen: [], byTime: false },
     });

@@ -17,6 +17,8 @@ export interface BroadcasterOptions {
   ringEvents?: number | undefined;
   /** Asks for a batch as soon as possible, be it an empty one. */
   requestBatch: () => void;
+  /** Somebody watches the channel, which nobody did; or nobody does any more. Default: nothing. */
+  onWatched?: ((channel: string, isWatched: boolean) => void) | undefined;
 }
 
 const noSubscribers: ReadonlySet<Subscriber> = new Set();
@@ -38,12 +40,14 @@ export class Broadcaster {
   #position: Position | null = null;
   #snapshotXmax = 0n;
   readonly #requestBatch: () => void;
-  readonly #awaitingBatch = new Set<() => void>();
+  readonly #onWatched: (channel: string, isWatched: boolean) => void;
+  readonly #awaitingBatch = new Set<(batch: Batch) => void>();
   readonly #answers = new Map<string, SharedEvents | null>();
 
   constructor(options: BroadcasterOptions) {
     this.#lifecycle = options.lifecycle;
     this.#requestBatch = options.requestBatch;
+    this.#onWatched = options.onWatched ?? (() => undefined);
     this.#ringEvents = options.ringEvents ?? 10_000;
     this.#ring = new Ring(this.#ringEvents, 0n);
   }
@@ -64,12 +68,14 @@ export class Broadcaster {
     if (subscribers === undefined) {
       subscribers = new Set();
       this.#subscribers.set(channel, subscribers);
+      this.#onWatched(channel, true);
     }
     subscribers.add(subscriber);
     return () => {
       subscribers.delete(subscriber);
       if (subscribers.size === 0 && this.#subscribers.get(channel) === subscribers) {
         this.#subscribers.delete(channel);
+        this.#onWatched(channel, false);
       }
     };
   }
@@ -100,10 +106,12 @@ export class Broadcaster {
    * database itself has not got as far, it has lost transactions. `unavailable`: it does not answer.
    */
   async reach(position: Position): Promise<'reached' | 'behind' | 'unavailable'> {
-    for (let batches = 0; this.#isAhead(position); batches += 1) {
-      // At least the second one was read after the question.
-      if (batches === 2) return position.horizon > this.#snapshotXmax ? 'behind' : 'reached';
-      if (!(await this.#nextBatch())) return 'unavailable';
+    const askedAtMs = performance.now();
+    while (this.#isAhead(position)) {
+      const batch = await this.#nextBatch();
+      if (batch === null) return 'unavailable';
+      if (batch.beganAtMs < askedAtMs) continue;
+      return position.horizon > this.#snapshotXmax ? 'behind' : 'reached';
     }
     return 'reached';
   }
@@ -130,15 +138,18 @@ export class Broadcaster {
     }
     this.#position = batch.position;
     this.#snapshotXmax = batch.snapshotXmax;
-    if (batch.events.length > 0) this.#distribute(batch);
+    const { skipped = [] } = batch;
+    if (batch.events.length > 0 || skipped.length > 0) this.#distribute(batch, skipped);
     const awaiting = [...this.#awaitingBatch];
     this.#awaitingBatch.clear();
-    for (const arrived of awaiting) arrived();
+    for (const arrived of awaiting) arrived(batch);
   }
 
-  #distribute(batch: Batch): void {
+  #distribute(batch: Batch, skipped: readonly string[]): void {
     this.#sequence += 1;
     this.#answers.clear();
+    for (const channel of skipped) this.#ring.skip(channel, this.#sequence, batch.snapshotXmax);
+    if (batch.events.length === 0) return;
     const eventsByChannel = new Map<string, FlagEvent[]>();
     for (const event of batch.events) {
       const key = channelKey(event.projectId, event.environmentId);
@@ -190,17 +201,17 @@ export class Broadcaster {
     return position.seen.some((xid) => xid >= own.watermark && !seen.has(xid));
   }
 
-  /** False when none came in time. */
-  async #nextBatch(): Promise<boolean> {
+  /** Null when none came in time. */
+  async #nextBatch(): Promise<Batch | null> {
     this.#requestBatch();
     return await new Promise((resolve) => {
-      const arrived = (): void => {
+      const arrived = (batch: Batch): void => {
         clearTimeout(timer);
-        resolve(true);
+        resolve(batch);
       };
       const timer = setTimeout(() => {
         this.#awaitingBatch.delete(arrived);
-        resolve(false);
+        resolve(null);
       }, batchTimeoutMs);
       // Who waits must not keep the process alive.
       timer.unref();

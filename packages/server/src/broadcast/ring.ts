@@ -19,7 +19,7 @@ export class ChannelBatch extends SharedEvents {
   }
 }
 
-/** A batch, by channel. Sequences count the batches of this process, without a gap. */
+/** A batch, by channel. Sequences count the batches of this process; those that hold nothing here are left out. */
 export interface RingEntry {
   readonly sequence: number;
   readonly eventCount: number;
@@ -37,8 +37,10 @@ export class Ring {
   #entries: RingEntry[] = [];
   #head = 0;
   #eventCount = 0;
-  /** The newest batch of each channel that is no longer kept: a quiet channel misses nothing when others are busy. */
+  /** The newest batch of each channel that is not kept: a quiet channel misses nothing when others are busy. */
   readonly #evicted = new Map<string, number>();
+  /** By channel, the xmax of the newest batch that was never kept. */
+  readonly #skippedXmax = new Map<string, bigint>();
   /** What had shown in this snapshot came before the ring. */
   #startXmax: bigint;
 
@@ -61,6 +63,7 @@ export class Ring {
    */
   since(position: Position, channel: string): FlagEvent[] | null {
     if (position.horizon <= this.#startXmax) return null;
+    if (position.horizon <= (this.#skippedXmax.get(channel) ?? -1n)) return null;
     const isMissed = missedAt(position);
     const missed: FlagEvent[] = [];
     const states = new Map<string | null, string | null | undefined>();
@@ -90,29 +93,36 @@ export class Ring {
     }
   }
 
-  /** The newest batch of the channel that is no longer kept; 0 where there is none. */
+  /** Batch number `sequence` held events of the channel that are not kept here. */
+  skip(channel: string, sequence: number, snapshotXmax: bigint): void {
+    this.#evicted.set(channel, sequence);
+    this.#skippedXmax.set(channel, snapshotXmax);
+  }
+
+  /** The newest batch of the channel that is not kept; 0 where there is none. */
   evicted(channel: string): number {
     return this.#evicted.get(channel) ?? 0;
   }
 
-  /** The channel's batches after `sequence`, oldest first; null when some of them are gone. */
+  /** The channel's batches after `sequence`, oldest first; null when some of them are not kept. */
   after(sequence: number, channel: string): ChannelBatch[] | null {
-    const first = this.#entries[this.#head];
-    if (first === undefined) return [];
     if (this.evicted(channel) > sequence) return null;
     const batches: ChannelBatch[] = [];
-    const missed = Math.max(0, sequence + 1 - first.sequence);
-    for (let index = this.#head + missed; index < this.#entries.length; index += 1) {
-      const batch = this.#entries[index]?.channels.get(channel);
+    for (let index = this.#entries.length - 1; index >= this.#head; index -= 1) {
+      const entry = this.#entries[index];
+      if (entry === undefined || entry.sequence <= sequence) break;
+      const batch = entry.channels.get(channel);
       if (batch !== undefined) batches.push(batch);
     }
-    return batches;
+    return batches.reverse();
   }
 
   #evict(entry: RingEntry | undefined): void {
     if (entry === undefined) return;
     this.#eventCount -= entry.eventCount;
     this.#startXmax = entry.snapshotXmax;
-    for (const channel of entry.channels.keys()) this.#evicted.set(channel, entry.sequence);
+    for (const channel of entry.channels.keys()) {
+      if (this.evicted(channel) < entry.sequence) this.#evicted.set(channel, entry.sequence);
+    }
   }
 }

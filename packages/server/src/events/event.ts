@@ -45,10 +45,16 @@ export interface Batch {
   readonly events: readonly FlagEvent[];
   /** When the read's answer arrived here, in milliseconds since the epoch. */
   readonly seenAtMs: number;
+  /** When the read began, on the clock of performance.now(): what was committed before is in it, or in one before. */
+  readonly beganAtMs: number;
+  /** The snapshot's own xmin. */
+  readonly snapshotXmin: bigint;
   /** The snapshot's own xmax, which a crash can take back; `position` is never ahead of it. */
   readonly snapshotXmax: bigint;
   /** Where whoever has been given this batch and all before it stands. */
   readonly position: Position;
+  /** Channels of which it held events that are left out; none where that is not said. */
+  readonly skipped?: readonly string[];
 }
 
 /** The key of a channel: one environment of one project. Ids are any text, also with a slash in it. */

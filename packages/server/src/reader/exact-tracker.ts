@@ -7,6 +7,16 @@ import { Watermark } from './watermark.js';
 /** With more delivered events than this, naming their transactions costs more than reading them again. */
 const maxLeftOut = 5_000;
 
+/** What another reader of the same history has read: some of its events, and where it stood afterwards. */
+export interface FollowedRead extends Pick<Position, 'watermark' | 'horizon' | 'floor'> {
+  /** Those of the channels that are wanted. */
+  readonly events: readonly FlagEvent[];
+  /** The transactions of all its events, from the watermark before on. */
+  readonly xids: readonly bigint[];
+  /** The xmin of its snapshot. */
+  readonly xmin: bigint;
+}
+
 /**
  * By transaction ids. After a read in snapshot S what was not delivered is what S could not see:
  * transactions that were running, whose id is at or above S's xmin, or that had not begun. So the next
@@ -56,6 +66,20 @@ export class ExactTracker implements Tracker {
     return { fresh, late: [] };
   }
 
+  /**
+   * Takes in what another reader has read after everything that was delivered here, and tells which of its
+   * events were not. All rows of a transaction show at once, so its id stands for all of them.
+   */
+  follow({ events, xids, watermark, horizon, xmin, floor }: FollowedRead): FlagEvent[] {
+    const before = this.#watermark.value;
+    const fresh = events.filter(({ mark }) => mark >= before && !this.#delivered.hasXid(mark));
+    for (const xid of xids) if (xid >= before) this.#delivered.addAll(xid);
+    if (this.#watermark.raise(watermark, horizon)) this.#delivered.pruneBelow(this.#watermark.value);
+    if (xmin > this.#xmin) this.#xmin = xmin;
+    this.#floor = floor;
+    return fresh;
+  }
+
   position(history: string): Position {
     const { value, horizon } = this.#watermark;
     const seen = durableSeen(this.#delivered.xids(), horizon);
@@ -75,7 +99,8 @@ export class ExactTracker implements Tracker {
  * is that of the recent past (or of all that came since the oldest open transaction wrote).
  */
 class DeliveredSet {
-  readonly #identitiesByXid = new Map<bigint, Set<string>>();
+  /** Null: all of the transaction's. */
+  readonly #identitiesByXid = new Map<bigint, Set<string> | null>();
   #size = 0;
 
   get size(): number {
@@ -86,6 +111,7 @@ class DeliveredSet {
   add(event: FlagEvent): boolean {
     const identity = identityOf(event);
     let identities = this.#identitiesByXid.get(event.mark);
+    if (identities === null) return false;
     if (identities === undefined) {
       identities = new Set();
       this.#identitiesByXid.set(event.mark, identities);
@@ -97,12 +123,20 @@ class DeliveredSet {
     return true;
   }
 
+  /** Remembers all events of the transaction, which counts as one. */
+  addAll(xid: bigint): void {
+    const known = this.#identitiesByXid.get(xid);
+    if (known === null) return;
+    this.#identitiesByXid.set(xid, null);
+    this.#size += 1 - (known?.size ?? 0);
+  }
+
   /** Forgets what no read from `watermark` on can bring again. */
   pruneBelow(watermark: bigint): void {
     for (const [xid, identities] of this.#identitiesByXid) {
       if (xid < watermark) {
         this.#identitiesByXid.delete(xid);
-        this.#size -= identities.size;
+        this.#size -= identities?.size ?? 1;
       }
     }
   }

@@ -1,22 +1,13 @@
-import { createHash } from 'node:crypto';
-import type pg from 'pg';
-import { isPooled } from '../database/pooler.js';
-import { backoffMs, discardSession, openSession } from '../database/session.js';
+import { backoffMs } from '../database/session.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { findBeginning } from './beginning.js';
-import { type EventView, findEventView } from './event-view.js';
-import { ExactTracker } from './exact-tracker.js';
+import type { EventView } from './event-view.js';
+import { ExactTracker, type FollowedRead } from './exact-tracker.js';
 import { OverlapTracker } from './overlap-tracker.js';
-import {
-  floorStatement,
-  historyStatement,
-  readStatement,
-  sessionSettings,
-  toEvent,
-  toPosition,
-} from './statements.js';
+import { type History, historyId, ReadingSession } from './reading-session.js';
+import { toEvent, toPosition } from './statements.js';
 import type { Absorbed, FloorBounds, Tracker } from './tracker.js';
+import type { SnapshotPosition } from './watermark.js';
 
 export interface EventReaderOptions {
   /** `postgresql://...`; the reader keeps one connection of its own. */
@@ -45,16 +36,16 @@ const stopTimeoutMs = 2_000;
 
 type Trigger = 'poll' | 'wake';
 
-interface History {
-  readonly database: string;
-  /** Null on a replica, which does not tell. */
-  readonly timeline: string | null;
+/** What another reader has read. */
+export interface RelayedRead
+  extends FollowedRead, Required<Pick<Batch, 'seenAtMs' | 'beganAtMs' | 'skipped'>> {
+  readonly xmax: bigint;
 }
 
 interface Read extends Absorbed {
   /** How many rows the database sent. */
   readonly eventRows: number;
-  readonly snapshotXmax: bigint;
+  readonly snapshot: SnapshotPosition;
 }
 
 /**
@@ -73,15 +64,14 @@ export class EventReader {
   #history: History | null = null;
   /** The history and what is read of it, as cursors name them. */
   #historyId = '';
-  #client: pg.Client | null = null;
-  /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
-  #keepsStatements = true;
-  /** Whether each read tells the history it belongs to, because it may change while the connection lasts. */
-  #tellsHistory = false;
+  #session: ReadingSession | null = null;
   #trigger: Trigger | null = 'poll';
   /** On the clock of performance.now(): hints must not put the poll off, which also observes the floor. */
   #pollDueAtMs = 0;
   #nudge: (() => void) | null = null;
+  #isPaused = false;
+  /** How often it was paused. */
+  #pauses = 0;
   #stopped = false;
   #running: Promise<void> | null = null;
 
@@ -129,12 +119,50 @@ export class EventReader {
     this.#nudge?.();
   }
 
+  /** Reads no more until `resume`; what is being read now is not handed on. Keeps its connection. */
+  pause(): void {
+    this.#pauses += 1;
+    this.#isPaused = true;
+  }
+
+  /** Goes on where the reader stands, with a read now. */
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#pollDueAtMs = 0;
+    this.wake();
+  }
+
+  /**
+   * Whether what another reader of this history has read can be taken over: not before the beginning, and only
+   * where the view tells transactions.
+   */
+  get canFollow(): boolean {
+    return this.#tracker instanceof ExactTracker;
+  }
+
+  /**
+   * Hands on what another reader of this history has read after what was handed on here, as if it had been read
+   * here; only while paused. Its events may be those of some channels only. Drops those that were handed on before.
+   */
+  follow(step: RelayedRead): void {
+    const tracker = this.#tracker;
+    if (!(tracker instanceof ExactTracker)) throw new Error('there is nothing to go on from');
+    const events = tracker.follow(step);
+    const { xmin, xmax, seenAtMs, beganAtMs, skipped } = step;
+    this.#options.onBatch({
+      ...this.#batch(events, { xmin, xmax }, tracker, beganAtMs),
+      seenAtMs,
+      skipped,
+    });
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#nudge?.();
     // A database that does not answer must not hold up the shutdown.
     const giveUp = setTimeout(() => {
-      if (this.#client !== null) discardSession(this.#client);
+      this.#session?.discard();
     }, stopTimeoutMs);
     await this.#running;
     clearTimeout(giveUp);
@@ -145,23 +173,27 @@ export class EventReader {
     let failedAtMs = 0;
     for (;;) {
       let backoff: number | null = null;
+      if (this.#isPaused) {
+        this.#trigger = null;
+        await this.#wait(null);
+        if (this.#isStopped()) break;
+        continue;
+      }
       try {
-        const client = (this.#client ??= await this.#connect());
+        const session = (this.#session ??= await this.#connect());
         if (this.#isStopped()) break;
         const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'poll');
         this.#trigger = null;
         if (trigger === 'poll') this.#pollDueAtMs = performance.now() + this.#options.pollIntervalMs;
-        const { view } = this;
-        if (view === null) throw new Error('connected, but without a view');
-        if (this.#tracker === null) await this.#begin(client, view);
-        else await this.#read(client, view, this.#tracker, trigger);
+        if (this.#tracker === null) await this.#begin(session);
+        else await this.#read(session, this.#tracker, trigger);
         if (attempts > 0) {
           this.#options.lifecycle.emit('reader:recovered', { attempts, downMs: Date.now() - failedAtMs });
           attempts = 0;
         }
       } catch (error) {
-        if (this.#client !== null) discardSession(this.#client);
-        this.#client = null;
+        this.#session?.discard();
+        this.#session = null;
         if (this.#isStopped()) break;
         if (attempts === 0) failedAtMs = Date.now();
         attempts += 1;
@@ -175,15 +207,16 @@ export class EventReader {
       await this.#wait(backoff);
       if (this.#isStopped()) break;
     }
-    if (this.#client !== null) await this.#client.end().catch(() => undefined);
-    this.#client = null;
+    await this.#session?.end();
+    this.#session = null;
   }
 
-  /** Until the poll is due or somebody wakes the reader, or for the whole backoff, which hints do not shorten. */
+  /** Until the poll is due or, while paused, for ever; or until somebody wakes the reader, or for the whole backoff, which hints do not shorten. */
   async #wait(backoff: number | null): Promise<void> {
     if (this.#stopped || (this.#trigger !== null && backoff === null)) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, backoff ?? this.#pollDueAtMs - performance.now());
+      const waitMs = backoff ?? this.#pollDueAtMs - performance.now();
+      const timer = this.#isPaused ? undefined : setTimeout(resolve, waitMs);
       this.#nudge = () => {
         if (backoff !== null && !this.#stopped) return;
         clearTimeout(timer);
@@ -193,45 +226,25 @@ export class EventReader {
     this.#nudge = null;
   }
 
-  async #connect(): Promise<pg.Client> {
-    const client = await openSession({
-      databaseUrl: this.#options.databaseUrl,
-      applicationName: 'flagcast reader',
-      queryTimeoutMs: this.#options.queryTimeoutMs,
-    });
-    try {
-      const pooled = await isPooled(client);
-      if (!pooled) await client.query(sessionSettings);
-      const answer = await client.query<[string, string | null]>({
-        text: historyStatement,
-        rowMode: 'array',
-      });
-      const [database = '', timeline = null] = answer.rows[0] ?? [];
-      const view = await findEventView(client, this.#options.view);
-      this.#compareHistory(database, timeline);
-      this.#compareView(view);
-      this.#keepsStatements = !pooled;
-      // A pooler may lead to another server, and a replica be promoted, without a word.
-      this.#tellsHistory = pooled || timeline === null;
-    } catch (error) {
-      discardSession(client);
-      throw error;
-    }
+  async #connect(): Promise<ReadingSession> {
+    const session = await ReadingSession.open(this.#options);
+    this.#compareHistory(session.history);
+    this.#compareView(session.view);
     // A lost connection is noticed now, not at the next poll: reconnecting takes a while.
-    client.once('end', () => {
-      if (this.#client === client) {
-        this.#client = null;
+    session.onceLost(() => {
+      if (this.#session === session) {
+        this.#session = null;
         this.wake();
       }
     });
-    return client;
+    return session;
   }
 
   /** Transaction ids only mean something within one history; see what became of ours. */
-  #compareHistory(database: string, timeline: string | null): void {
+  #compareHistory(history: History | null): void {
     const before = this.#history;
-    if (before?.database === database && before.timeline === timeline) return;
-    const history = { database, timeline };
+    if (history === null) return;
+    if (before?.database === history.database && before.timeline === history.timeline) return;
     this.#history = history;
     if (before === null || this.#tracker === null) return;
     if (before.database !== history.database) {
@@ -243,12 +256,6 @@ export class EventReader {
         `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`,
       );
     }
-  }
-
-  #noteHistory(row: readonly (string | null)[] = []): void {
-    if (!this.#tellsHistory) return;
-    const [database, timeline = null] = row.slice(-2);
-    if (typeof database === 'string') this.#compareHistory(database, timeline);
   }
 
   /** Somebody has installed Flagcast meanwhile, or taken it back: what an event is may be another thing. */
@@ -266,48 +273,54 @@ export class EventReader {
   }
 
   /** Takes the present as the beginning: what was committed before is not news. */
-  async #begin(client: pg.Client, view: EventView): Promise<void> {
+  async #begin(session: ReadingSession): Promise<void> {
     const { overlapMs, lookBackMs } = this.#options;
+    const { view } = session;
     const isExact = view.guarantee === 'exact';
     const bounds: FloorBounds = [isExact ? lookBackMs : null, view.isOwnDefinition ? null : overlapMs, null];
-    const floor = await this.#observeFloor(client, bounds);
-    const beginning = await findBeginning(client);
+    const floor = await this.#observeFloor(session, bounds);
+    const beginning = await session.findBeginning();
     const tracker = isExact
       ? new ExactTracker(beginning, floor, bounds)
       : new OverlapTracker(beginning, floor, { overlapMs, lookBackMs });
     // What is there already is not news either: it is only remembered.
-    const rows = await this.#select(client, view, tracker, 'poll');
-    this.#noteHistory(rows[0]);
-    const read = this.#absorb(rows, view, tracker);
+    const beganAtMs = performance.now();
+    const rows = await session.select(tracker.readBounds('poll'));
+    this.#compareHistory(session.historyOf(rows[0]));
+    const read = absorb(rows, session.view, tracker);
     this.#tracker = tracker;
     this.#historyId = historyId(this.#history, view);
-    this.#options.onBatch(this.#batch([], read?.snapshotXmax ?? 0n, tracker));
+    const snapshot = { xmin: read?.snapshot.xmin ?? 0n, xmax: read?.snapshot.xmax ?? 0n };
+    this.#options.onBatch(this.#batch([], snapshot, tracker, beganAtMs));
     const { guarantee, reason, name } = view;
     this.#options.lifecycle.emit('reader:started', { guarantee, reason, view: name });
   }
 
-  async #read(client: pg.Client, view: EventView, tracker: Tracker, trigger: Trigger): Promise<void> {
+  async #read(session: ReadingSession, tracker: Tracker, trigger: Trigger): Promise<void> {
     const startedAtMs = performance.now();
+    const pauses = this.#pauses;
     // Both go out at once and run in this order. An observation may be older than the read, never
     // younger, and one a poll is enough.
-    const observing = trigger === 'poll' ? this.#observeFloor(client, tracker.floorBounds()) : null;
-    const selecting = this.#select(client, view, tracker, trigger);
+    const observing = trigger === 'poll' ? this.#observeFloor(session, tracker.floorBounds()) : null;
+    const selecting = session.select(tracker.readBounds(trigger));
     const [floor, rows] = await Promise.all([observing, selecting]);
-    this.#noteHistory(rows[0]);
+    this.#compareHistory(session.historyOf(rows[0]));
+    // What was read when it was paused is as if it had not been: others may have gone on from there.
+    if (this.#pauses !== pauses) return;
     if (this.#tracker !== tracker) {
       this.#trigger = 'poll';
       return;
     }
     // From here to onBatch nothing waits and nothing can fail: what is marked as delivered is delivered.
-    const read = this.#absorb(rows, view, tracker);
+    const read = absorb(rows, session.view, tracker);
     if (read === null) {
       this.#restart('the database is behind what was read from it before (restored from a backup?)');
       this.#trigger = 'poll';
       return;
     }
     if (floor !== null) tracker.observed(floor);
-    const { fresh, late, eventRows, snapshotXmax } = read;
-    const batch = this.#batch(fresh, snapshotXmax, tracker);
+    const { fresh, late, eventRows, snapshot } = read;
+    const batch = this.#batch(fresh, snapshot, tracker, startedAtMs);
     this.#options.onBatch(batch);
     const { lifecycle } = this.#options;
     lifecycle.emit('reader:read', {
@@ -325,50 +338,25 @@ export class EventReader {
     }
   }
 
-  async #observeFloor(client: pg.Client, bounds: FloorBounds): Promise<string> {
+  async #observeFloor(session: ReadingSession, bounds: FloorBounds): Promise<string> {
     const { allowanceMs, lifecycle } = this.#options;
-    const answer = await client.query<[string, string, string]>({
-      ...(this.#keepsStatements ? { name: 'flagcast_floor' } : {}),
-      text: floorStatement,
-      values: [allowanceMs, ...bounds],
-      rowMode: 'array',
-    });
-    const [floor, visible, ageMs] = answer.rows[0] ?? ['', 'false', '0'];
-    lifecycle.emit('reader:observed', {
-      floor,
-      sessionsVisible: visible === 'true',
-      oldestTransactionMs: Number(ageMs),
-    });
-    return floor;
+    const observed = await session.observeFloor(allowanceMs, bounds);
+    lifecycle.emit('reader:observed', observed);
+    return observed.floor;
   }
 
-  async #select(
-    client: pg.Client,
-    view: EventView,
+  #batch(
+    events: readonly FlagEvent[],
+    { xmin, xmax }: Pick<SnapshotPosition, 'xmin' | 'xmax'>,
     tracker: Tracker,
-    trigger: Trigger,
-  ): Promise<(string | null)[][]> {
-    const answer = await client.query<(string | null)[]>({
-      ...(this.#keepsStatements ? { name: 'flagcast_read' } : {}),
-      ...readStatement(view, this.#tellsHistory),
-      values: tracker.readBounds(trigger),
-    });
-    return answer.rows;
-  }
-
-  /** Null: the database went back. */
-  #absorb(rows: readonly (string | null)[][], view: EventView, tracker: Tracker): Read | null {
-    const position = toPosition(rows[0] ?? []);
-    const events = rows.map((row) => toEvent(row, view)).filter((event) => event !== null);
-    const absorbed = tracker.absorb({ position, events });
-    return absorbed && { ...absorbed, eventRows: events.length, snapshotXmax: position.xmax };
-  }
-
-  #batch(events: readonly FlagEvent[], snapshotXmax: bigint, tracker: Tracker): Batch {
+    beganAtMs: number,
+  ): Batch {
     return {
       events,
       seenAtMs: Date.now(),
-      snapshotXmax,
+      beganAtMs,
+      snapshotXmin: xmin,
+      snapshotXmax: xmax,
       position: tracker.position(this.#historyId),
     };
   }
@@ -379,11 +367,10 @@ export class EventReader {
   }
 }
 
-/** Positions of another history, or in other events, mean nothing here. */
-function historyId(history: History | null, { guarantee, isOwnDefinition, name }: EventView): string {
-  const events = isOwnDefinition ? '' : `/${guarantee}/${name}`;
-  return createHash('sha256')
-    .update(`${history?.database ?? ''}/${history?.timeline ?? ''}${events}`)
-    .digest('base64url')
-    .slice(0, 12);
+/** Null: the database went back. */
+function absorb(rows: readonly (string | null)[][], view: EventView, tracker: Tracker): Read | null {
+  const snapshot = toPosition(rows[0] ?? []);
+  const events = rows.map((row) => toEvent(row, view)).filter((event) => event !== null);
+  const absorbed = tracker.absorb({ position: snapshot, events });
+  return absorbed && { ...absorbed, eventRows: events.length, snapshot };
 }

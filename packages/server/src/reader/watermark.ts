@@ -52,7 +52,7 @@ export class Watermark {
     const { xmin, xmax, insertLsn, flushLsn } = position;
     if (insertLsn === null || flushLsn === null) {
       // A replica hands out no ids: what it shows has been replayed from its primary's log.
-      this.#raise(xmin, xmax);
+      this.raise(xmin, xmax);
       return this.#value > before;
     }
     const newest = this.#waiting.at(-1) ?? { xmin: this.#value, xmax: this.#horizon };
@@ -60,12 +60,15 @@ export class Watermark {
     const stillWaiting = this.#waiting.findIndex((candidate) => candidate.insertLsn > flushLsn);
     const durable = this.#waiting.splice(0, stillWaiting === -1 ? this.#waiting.length : stillWaiting);
     const last = durable.at(-1);
-    if (last !== undefined) this.#raise(last.xmin, last.xmax);
+    if (last !== undefined) this.raise(last.xmin, last.xmax);
     return this.#value > before;
   }
 
-  #raise(xmin: bigint, xmax: bigint): void {
+  /** Takes over what is known to be durable; true when the watermark moved. */
+  raise(xmin: bigint, xmax: bigint): boolean {
+    const before = this.#value;
     if (xmin > this.#value) this.#value = xmin;
     if (xmax > this.#horizon) this.#horizon = xmax;
+    return this.#value > before;
   }
 }
