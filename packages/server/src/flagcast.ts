@@ -33,10 +33,8 @@ import type { DemoPerson } from './http/rest.js';
 import { SignIn } from './http/sign-in.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
+import { BatchSource } from './reader/batch-source.js';
 import { type EventView, guaranteeOf, ownView } from './reader/event-view.js';
-import { WakeListener } from './reader/listener.js';
-import { EventReader } from './reader/reader.js';
-import { RepeatedHint } from './reader/repeated-hint.js';
 import { createPlainDialect, type EventTypes } from './wire/plain.js';
 
 export interface FlagcastOptions {
@@ -200,22 +198,17 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const broadcaster = new Broadcaster({
     lifecycle,
     ringEvents: options.ringEvents,
-    requestBatch: () => reader.wake(),
+    requestBatch: () => source.wake(),
   });
-  const reader = new EventReader({
+  const source = new BatchSource({
     databaseUrl,
+    listenUrl: options.listenUrl ?? databaseUrl,
     view: options.view ?? null,
     overlapMs,
+    pollIntervalMs,
     lifecycle,
     onBatch: (batch) => broadcaster.broadcast(batch),
     onHistoryLost: () => broadcaster.forget(),
-    pollIntervalMs,
-  });
-  const hints = new RepeatedHint({ wake: () => reader.wake(), readsReplica: () => reader.readsReplica });
-  const listener = new WakeListener({
-    databaseUrl: options.listenUrl ?? databaseUrl,
-    lifecycle,
-    onWake: () => hints.hint(),
   });
   const doorOptions = {
     verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
@@ -233,8 +226,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const clientAddress = createClientAddress(options.trustedProxies ?? []);
   const peers = new Peers(lifecycle);
   const knownView = (): EventView => {
-    if (reader.view === null) throw new RefusedError(unavailable);
-    return reader.view;
+    if (source.view === null) throw new RefusedError(unavailable);
+    return source.view;
   };
   const missedEvents = new MissedEventsSource({
     pool,
@@ -243,7 +236,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const snapshots = new SnapshotSource({
     pool,
-    view: () => reader.view,
+    view: () => source.view,
     position: () => broadcaster.position,
   });
   const server = randomUUID();
@@ -255,7 +248,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       missedEvents,
       lifecycle,
       highWaterBytes,
-      isYetToCome: (event) => reader.isYetToCome(event),
+      isYetToCome: (event) => source.isYetToCome(event),
       openChannel: async (wanted) => opened ?? (await connectionDoor.openChannel(visitor, wanted)),
       hello: {
         server,
@@ -321,8 +314,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
     server,
-    ownEvents: () => reader.view?.ownRelation ?? ownView,
-    guarantee: () => reader.view && guaranteeOf(reader.view, overlapMs),
+    ownEvents: () => source.view?.ownRelation ?? ownView,
+    guarantee: () => source.view && guaranteeOf(source.view, overlapMs),
     snapshots,
     eventStreams,
     lifecycle,
@@ -330,7 +323,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       lifecycle,
       {
         openConnections: () => peers.open.size,
-        rememberedEvents: () => reader.rememberedEvents,
+        rememberedEvents: () => source.rememberedEvents,
         eventLoopDelay,
       },
       options.metricsRegistry,
@@ -358,8 +351,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     attach: (server) => gateway.attach(server),
     start: () => {
       eventLoopDelay.enable();
-      reader.start();
-      listener.start();
+      source.start();
       sweeper.start();
     },
     close: async () => {
@@ -368,15 +360,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         eventLoopDelay.disable();
         // Who speaks the plain dialect cannot ask for it later.
         broadcaster.finishDeliveries();
-        hints.stop();
         // All at once: a look-up that is under way may take as long as the peers.
-        await Promise.all([
-          peers.drain(drainTimeoutMs),
-          listener.stop(),
-          reader.stop(),
-          pool.end(),
-          writePool.end(),
-        ]);
+        await Promise.all([peers.drain(drainTimeoutMs), source.stop(), pool.end(), writePool.end()]);
         // The pools have said goodbye; a database that does not answer would keep the process alive.
         for (const client of pooledClients) discardSession(client);
       })();
