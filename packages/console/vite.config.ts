@@ -13,6 +13,8 @@ export default defineConfig({
     // The content security policy allows no data: modules, and small files are cheap over one connection.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // What is bundled stays under its own licences, which ask to be passed on.
+    license: { fileName: 'licenses.md' },
   },
   server: {
     proxy: { '/api': { target: 'http://127.0.0.1:8080', ws: true } },

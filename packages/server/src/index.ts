@@ -1,6 +1,6 @@
 export { createFlagcast } from './flagcast.js';
 export type { Flagcast, FlagcastOptions } from './flagcast.js';
 export type { Authenticate, AuthenticatedUser } from './access/authenticate.js';
-export type { Authorize, AuthorizedChannel } from './access/authorized-channels.js';
+export type { Authorize, AuthorizedChannel } from './access/authorize.js';
 export { Lifecycle } from './lifecycle.js';
 export type { LifecycleEvents } from './lifecycle.js';

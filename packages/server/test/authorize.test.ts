@@ -1,9 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import {
-  type AuthorizedChannel,
-  AuthorizedChannels,
-  hostChannels,
-} from '../src/access/authorized-channels.js';
+import type { AuthorizedChannel } from '../src/access/authorize.js';
+import { AuthorizedChannels, hostChannels } from '../src/access/authorized-channels.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { sign } from './access-tokens.js';

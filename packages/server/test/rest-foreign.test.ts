@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { AuthorizedChannel } from '../src/access/authorized-channels.js';
+import type { AuthorizedChannel } from '../src/access/authorize.js';
 import { createFlagcast, type FlagcastOptions } from '../src/flagcast.js';
 import { sign } from './access-tokens.js';
 import { createTestDatabase, type TestDatabase } from './database.js';

@@ -4,25 +4,11 @@ import { Heartbeat } from '../connection/heartbeat.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { type OpenPeer, peerParts, type Peers } from './peers.js';
+import type { SweepTiming } from './sweep-timing.js';
 
 export const defaultHeartbeatIntervalMs = 15_000;
 /** The least time from one part of the peers to the next, in milliseconds: a timer costs something as well. */
 const leastTickMs = 250;
-
-export interface SweepTiming {
-  /** How often expiry and slowness are looked at, in milliseconds. Default 1,000. */
-  sweepIntervalMs?: number;
-  /** How often peers are pinged; one that has not answered by the next time is dropped. In milliseconds. Default 30,000. */
-  pingIntervalMs?: number;
-  /** How often the rights of all are checked again, in milliseconds. Default 25,000, so that 30 s are kept with the query's time. */
-  recheckIntervalMs?: number;
-  /** How often flagcast.v1 peers are told where they stand, in milliseconds. Default 15,000. */
-  heartbeatIntervalMs?: number;
-  /** How long events go on to peers whose rights cannot be checked, in milliseconds. Default 60,000. */
-  recheckPatienceMs?: number;
-  /** How long a peer may stay paused, in milliseconds. Default 30,000. */
-  slowTimeoutMs?: number;
-}
 
 export interface SweeperOptions extends SweepTiming {
   peers: Peers;

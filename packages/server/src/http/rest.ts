@@ -16,15 +16,8 @@ import { addAuthRoutes } from './auth-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
 import { addPendingChangeRoutes } from './pending-change-routes.js';
 import { answerError, answerInvalid, answerMissing, answerTooLarge } from './problem.js';
+import type { DemoPerson } from './demo-person.js';
 import type { SignIn } from './sign-in.js';
-
-/** Somebody whom the sign-in page of the demo offers. */
-export interface DemoPerson {
-  readonly username: string;
-  readonly password: string;
-  /** One line about what this person may do. */
-  readonly about: string;
-}
 
 export interface RestOptions {
   door: Door;

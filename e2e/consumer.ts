@@ -1,0 +1,91 @@
+import { execFile } from 'node:child_process';
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { createTestFolder } from '../packages/server/test/database.js';
+import { packAll } from '../scripts/packages/pack.js';
+
+const execute = promisify(execFile);
+const root = fileURLToPath(new URL('../', import.meta.url));
+
+export interface Manifest {
+  readonly name: string;
+  readonly bin?: Readonly<Record<string, string>>;
+  readonly dependencies?: Readonly<Record<string, string>>;
+}
+
+/** A folder outside of the repository in which the published packages are installed, and nothing else. */
+export interface Consumer {
+  readonly folder: string;
+  readonly packed: Awaited<ReturnType<typeof packAll>>;
+  /** The installed program, as npm links it. */
+  readonly program: string;
+  /** Installs something that the consumer has chosen itself. */
+  readonly add: (...names: string[]) => Promise<void>;
+  readonly write: (file: string, text: string) => Promise<void>;
+  /** Runs a program of Node in the folder; rejects with what it printed when it fails. */
+  readonly run: (program: string, ...args: string[]) => Promise<{ stdout: string; stderr: string }>;
+  readonly remove: () => Promise<void>;
+}
+
+/**
+ * Packs what is built and unpacks it as npm would. Dependencies are links to those of the repository, but only to
+ * those that the packages declare: whatever else they import is not found, since the folder is elsewhere.
+ */
+export async function createConsumer(): Promise<Consumer> {
+  const folder = await createTestFolder();
+  const modules = path.join(folder, 'node_modules');
+  const bin = path.join(modules, '.bin');
+  await mkdir(bin, { recursive: true });
+  const packed = await packAll(folder);
+  const own = packed.map(({ name }) => name);
+
+  async function add(...names: string[]): Promise<void> {
+    for (const name of names) {
+      const link = path.join(modules, name);
+      await mkdir(path.dirname(link), { recursive: true });
+      await symlink(path.join(root, 'node_modules', name), link).catch((error: unknown) => {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      });
+    }
+  }
+
+  for (const { name, tarball } of packed) {
+    const target = path.join(modules, name);
+    await mkdir(target, { recursive: true });
+    await execute('tar', ['-xzf', tarball, '-C', target, '--strip-components=1']);
+    const manifest = JSON.parse(await readFile(path.join(target, 'package.json'), 'utf8')) as Manifest;
+    for (const [command, file] of Object.entries(manifest.bin ?? {})) {
+      await symlink(path.join(target, file), path.join(bin, command));
+    }
+    await add(...Object.keys(manifest.dependencies ?? {}).filter((dependency) => !own.includes(dependency)));
+  }
+  await writeFile(path.join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
+
+  return {
+    folder,
+    packed,
+    program: path.join(bin, 'flagcast'),
+    add,
+    write: async (file, text) => await writeFile(path.join(folder, file), text),
+    async run(program, ...args) {
+      try {
+        return await execute(process.execPath, [program, ...args], { cwd: folder });
+      } catch (error) {
+        const { stdout, stderr } = error as { stdout: string; stderr: string };
+        throw new Error(`${path.basename(program)} ${args.join(' ')} failed:\n${stdout}\n${stderr}`);
+      }
+    },
+    remove: async () => await rm(folder, { recursive: true, force: true }),
+  };
+}
+
+/** The file of a program out of the repository's own dependencies. */
+export async function programOf(name: string, command = name): Promise<string> {
+  const folder = path.join(root, 'node_modules', name);
+  const { bin = {} } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8')) as Manifest;
+  const file = bin[command];
+  if (file === undefined) throw new Error(`${name} has no program ${command}`);
+  return path.join(folder, file);
+}

@@ -1,0 +1,203 @@
+import { execFile } from 'node:child_process';
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { budgetBytes } from '../packages/client/size.js';
+import { RunningCommand, runCommand } from '../packages/server/test/command.js';
+import { createTestDatabase, insertAudit, seedProject } from '../packages/server/test/database.js';
+import { createUser, testSecret } from '../packages/server/test/server.js';
+import { blocksOf } from './documents.js';
+import { type Consumer, createConsumer, type Manifest, programOf } from './consumer.js';
+
+const root = new URL('../', import.meta.url);
+const read = async (file: string): Promise<string> => await readFile(new URL(file, root), 'utf8');
+
+let consumer: Consumer;
+beforeAll(async () => {
+  consumer = await createConsumer();
+});
+afterAll(async () => await consumer.remove());
+
+const names = ['@flagcast/protocol', '@flagcast/client', 'flagcast'];
+
+describe.each(names)('%s', (name) => {
+  it('has what it needs in it, and no sources, tests or maps', async () => {
+    const { folder, files } = find(name);
+    const paths = files.map((file) => file.path);
+    const meant =
+      /^(package\.json|README\.md|LICENSE|bin\/flagcast\.js|dist\/[\w/-]+\.(js|d\.ts)|sql\/\w+\/[\w.]+\.sql|console\/(index\.html|icon\.svg|licenses\.md|assets\/[\w-]+\.(js|css)))$/;
+    expect(paths.filter((file) => !meant.test(file) || /\btests?\b/.test(file))).toStrictEqual([]);
+    expect(paths).toEqual(expect.arrayContaining(['README.md', 'LICENSE']));
+    expect(await read(`${folder}/LICENSE`)).toBe(await read('LICENSE'));
+    const manifest = await installed(name);
+    const [, needed = 'nothing'] = />=(\S+)/.exec(manifest.engines.node) ?? [];
+    expect(await read(`${folder}/README.md`)).toContain(`Node >= ${needed}`);
+    expect(manifest).toMatchObject({ license: 'Apache-2.0', type: 'module', sideEffects: false });
+    for (const dependency of names.filter((each) => each in (manifest.dependencies ?? {}))) {
+      expect(manifest.dependencies?.[dependency]).toBe((await installed(dependency)).version);
+    }
+  });
+
+  it('gives each way of resolving modules its types; from CommonJS it is ESM, as it should be', async () => {
+    const tarball = createPackageFromTarballData(await readFile(find(name).tarball));
+    const result = await checkPackage(tarball);
+    if (!result.types) throw new Error(`${name} has no types`);
+    // The way of before `exports` is not supported where there are several entries.
+    const expected = (kind: string, resolution?: string): boolean =>
+      kind === 'CJSResolvesToESM' || (kind === 'NoResolution' && resolution === 'node10');
+    expect(
+      result.problems.filter(
+        (problem) =>
+          !expected(problem.kind, 'resolutionKind' in problem ? problem.resolutionKind : undefined),
+      ),
+    ).toStrictEqual([]);
+    for (const entry of Object.values(result.entrypoints)) expect(entry.hasTypes).toBe(true);
+  });
+
+  it('is as large as docs/PACKAGES.md says, within a fifth', async () => {
+    const { size, unpackedSize } = find(name);
+    const [, tarball, unpacked] =
+      (await read('docs/PACKAGES.md')).match(
+        new RegExp(`^\\| \`${name}\` +\\| (\\d+) kB +\\| (\\d+) kB `, 'm'),
+      ) ?? [];
+    for (const [bytes, said] of [[size, tarball] as const, [unpackedSize, unpacked] as const]) {
+      expect(bytes / 1_000 / Number(said), `run npm run sizes`).toBeLessThan(1.2);
+      expect(bytes / 1_000 / Number(said), `run npm run sizes`).toBeGreaterThan(0.8);
+    }
+  });
+});
+
+it('npx flagcast is the program', async () => {
+  expect((await stat(consumer.program)).mode & 0o111).toBe(0o111);
+  const { stdout } = await promisify(execFile)('npx', ['--no-install', 'flagcast', '--version'], {
+    cwd: consumer.folder,
+  });
+  expect(stdout).toBe(`${(await installed('flagcast')).version}\n`);
+});
+
+it('installs, serves its console, and the five lines of the README are told of a change', async () => {
+  const database = await createTestDatabase({ schema: 'none' });
+  onTestFinished(async () => await database.drop());
+  const env = { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: testSecret };
+  const run = { file: consumer.program, env };
+  expect(await runCommand(['install', '--tables', '--yes'], run)).toMatchObject({ code: 0 });
+  const { projectId, environments } = await seedProject(database.pool);
+  const { token } = await createUser(database.pool, 'root', { superuser: true });
+  const { rows } = await database.pool.query<{ id: string }>(
+    `INSERT INTO features (id, project_id, key, name, kind)
+     VALUES (gen_random_uuid(), $1, 'dark-theme', 'Dark theme', 'simple') RETURNING id::text`,
+    [projectId],
+  );
+  const entityId = String(rows[0]?.id);
+
+  const serve = new RunningCommand(['serve', '--port', '0'], run);
+  onTestFinished(async () => await serve.end());
+  const url = String((await serve.logged('server_listening'))['url']);
+  const page = await (await fetch(url)).text();
+  const [, script = ''] = /src="(\/assets\/[^"]+\.js)"/.exec(page) ?? [];
+  expect((await fetch(`${url}${script}`)).headers.get('content-type')).toContain('text/javascript');
+
+  const [{ text } = { text: '' }] = (await blocksOf('README.md')).filter((block) =>
+    block.text.startsWith('// watch.mjs\n'),
+  );
+  await consumer.write('watch.mjs', text);
+  const watch = new RunningCommand([url, token, projectId], {
+    file: path.join(consumer.folder, 'watch.mjs'),
+  });
+  onTestFinished(async () => await watch.end());
+  await watch.line((line) => line.startsWith('live') && !line.includes('dark-theme'));
+  await database.pool.query(
+    'UPDATE feature_params SET enabled = true WHERE feature_id = $1 AND environment_id = $2',
+    [entityId, environments.prod],
+  );
+  await insertAudit(database.pool, { projectId, environmentId: environments.prod, entityId });
+  await watch.line((line) => line === 'live dark-theme');
+  serve.signal('SIGTERM');
+  expect(await serve.ended).toMatchObject({ code: 0, stderr: '' });
+});
+
+describe('TypeScript, strict, with the declarations of all dependencies checked', () => {
+  const examples = [
+    ...['node.ts', 'react.tsx', 'tabs.ts', 'tanstack-query.tsx', 'vanilla.ts'].map(
+      (file) => `packages/client/examples/${file}`,
+    ),
+    ...['node-http.ts', 'express.ts', 'fastify.ts'].map((file) => `packages/server/examples/${file}`),
+  ];
+
+  beforeAll(async () => {
+    await consumer.add('react', '@tanstack/react-query', '@tanstack/query-core', 'ws', 'express', 'fastify');
+    await consumer.add('@types/node', '@types/react', '@types/ws', '@types/express');
+    for (const file of examples) await consumer.write(path.basename(file), await read(file));
+    const [block] = (await blocksOf('packages/protocol/README.md')).filter(
+      ({ language }) => language === 'ts',
+    );
+    await consumer.write('protocol.ts', block?.text ?? '');
+  });
+
+  it.each([
+    ['nodenext', 'nodenext'],
+    ['bundler', 'esnext'],
+  ])('moduleResolution %s', async (moduleResolution, module) => {
+    const compilerOptions = {
+      ...{ moduleResolution, module, target: 'es2023', lib: ['es2023', 'dom', 'dom.iterable'] },
+      ...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true },
+      ...{ skipLibCheck: false, noEmit: true, jsx: 'react-jsx', types: [], verbatimModuleSyntax: true },
+    };
+    const file = `tsconfig.${moduleResolution}.json`;
+    await consumer.write(file, JSON.stringify({ compilerOptions, include: ['*.ts', '*.tsx'] }));
+    expect(await consumer.run(await programOf('typescript', 'tsc'), '-p', file)).toMatchObject({
+      stdout: '',
+    });
+  });
+});
+
+describe('bundlers', () => {
+  const entry = `import { createClient } from '@flagcast/client'; globalThis.createClient = createClient;`;
+
+  it('esbuild takes the client for a page, and nothing beside it', async () => {
+    await consumer.write('page.js', entry);
+    const { metafile, outputFiles } = await build({
+      absWorkingDir: consumer.folder,
+      entryPoints: ['page.js'],
+      ...{ bundle: true, minify: true, platform: 'browser', format: 'esm', target: 'es2022' },
+      ...{ metafile: true, write: false },
+    });
+    const inputs = Object.keys(metafile.inputs).filter((file) => file !== 'page.js');
+    expect(inputs.filter((file) => !file.startsWith('node_modules/@flagcast/client/dist/'))).toStrictEqual(
+      [],
+    );
+    const { length } = gzipSync(outputFiles[0]?.contents ?? '', { level: 9 });
+    // What puts it into the page is beside the client.
+    expect(length).toBeLessThanOrEqual(budgetBytes + 50);
+  });
+
+  it('Vite builds a page with all entries of the client', async () => {
+    await consumer.add('react', '@tanstack/query-core');
+    const all = ['', '/tabs', '/react', '/query'].map((part) => `export * from '@flagcast/client${part}';`);
+    await consumer.write('all.js', all.join('\n'));
+    await consumer.write('main.js', `import * as all from './all.js'; globalThis.all = all;`);
+    await consumer.write('index.html', '<!doctype html><script type="module" src="/main.js"></script>');
+    const { stdout, stderr } = await consumer.run(await programOf('vite'), 'build', '--logLevel', 'info');
+    expect(stderr).toBe('');
+    expect(stdout).toContain('built in');
+    // So Vite says that something of Node was left out.
+    expect(stdout).not.toMatch(/externalized|warn/i);
+  });
+});
+
+type Installed = Manifest & { readonly version: string; readonly engines: { readonly node: string } };
+
+async function installed(name: string): Promise<Installed> {
+  const file = path.join(consumer.folder, 'node_modules', name, 'package.json');
+  return JSON.parse(await readFile(file, 'utf8')) as Installed;
+}
+
+function find(name: string): Consumer['packed'][number] {
+  const found = consumer.packed.find((each) => each.name === name);
+  if (found === undefined) throw new Error(`there is no package ${name}`);
+  return found;
+}

@@ -1,0 +1,49 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+/** The packages that are published, by their folders; a later one depends on earlier ones. */
+const folders = ['packages/protocol', 'packages/client', 'packages/server'];
+
+/**
+ * @typedef {object} Packed
+ * @property {string} name e.g. `@flagcast/client`
+ * @property {string} folder in the repository
+ * @property {string} tarball the file
+ * @property {number} size bytes of the tarball
+ * @property {number} unpackedSize bytes
+ * @property {{ readonly path: string, readonly mode: number }[]} files
+ */
+
+/**
+ * Makes the tarballs that would be published of what is built.
+ *
+ * @param {string} destination a folder that exists
+ * @returns {Promise<Packed[]>}
+ */
+export async function packAll(destination) {
+  const workspaces = folders.flatMap((folder) => ['--workspace', folder]);
+  const options = ['--json', '--ignore-scripts', '--pack-destination', destination];
+  const { stdout } = await promisify(execFile)('npm', ['pack', ...workspaces, ...options], { cwd: root });
+  const parsed = /** @type {unknown} */ (JSON.parse(stdout));
+  // npm 11 has an object by name where npm 10 has a list.
+  const packed = /** @type {(Omit<Packed, 'folder' | 'tarball'> & { filename: string })[]} */ (
+    Object.values(/** @type {object} */ (parsed))
+  );
+  return await Promise.all(
+    folders.map(async (folder) => {
+      const { name } = /** @type {{ name: string }} */ (
+        JSON.parse(await readFile(path.join(root, folder, 'package.json'), 'utf8'))
+      );
+      const found = packed.find((each) => each.name === name);
+      if (found === undefined) throw new Error(`npm pack has made no tarball of ${name}`);
+      // npm 9 names the file of a package with a scope otherwise than it writes it.
+      const tarball = path.join(destination, found.filename.replace(/^@/, '').replaceAll('/', '-'));
+      return { ...found, folder, tarball };
+    }),
+  );
+}

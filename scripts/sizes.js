@@ -1,0 +1,16 @@
+// npm run sizes: how large the packages are, as the table in docs/PACKAGES.md has it.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { packAll } from './packages/pack.js';
+
+const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-sizes-'));
+try {
+  console.log('| package | tarball | unpacked | files |\n| --- | --- | --- | --- |');
+  for (const { name, size, unpackedSize, files } of await packAll(folder)) {
+    const [tarball, unpacked] = [size, unpackedSize].map((bytes) => `${Math.ceil(bytes / 1_000)} kB`);
+    console.log(`| \`${name}\` | ${tarball ?? ''} | ${unpacked ?? ''} | ${files.length} |`);
+  }
+} finally {
+  await rm(folder, { recursive: true });
+}
