@@ -7,6 +7,7 @@
 const aroundMs = { before: 2_000, after: 3_000 };
 /** The faults of a longer time are told. In milliseconds. */
 const faultsMs = { before: 15_000, after: 15_000 };
+/** Of each server those that are nearest. */
 const maxServerLines = 60;
 
 /** @typedef {{ readonly atMs: number, readonly endMs: number, readonly kind: string, readonly what: string }} InflictedFault */
@@ -47,12 +48,16 @@ export function timelineOf({ event, segment, key }, { startedAtMs, members, serv
   for (const { atMs, endMs, kind, what } of faults) {
     if (mayMatter(atMs) || mayMatter(endMs)) lines.push([atMs, `fault: ${kind}, ${what}`]);
   }
+  /** @param {number} atMs */
+  const distanceMs = (atMs) => Math.min(...moments.map((moment) => Math.abs(moment - atMs)));
   const notes = servers.flatMap(({ name, notes: all }) =>
     all
       .filter(([atMs, what]) => isNear(atMs) && !isOfOthers(what, segment.userId))
+      .sort(([one], [other]) => distanceMs(one) - distanceMs(other))
+      .slice(0, maxServerLines)
       .map(([atMs, what]) => /** @type {const} */ ([atMs, `${name}: ${what}`])),
   );
-  return [...lines, ...notes.slice(0, maxServerLines)]
+  return [...lines, ...notes]
     .sort(([one], [other]) => one - other)
     .map(([atMs, what]) => `${((atMs - startedAtMs) / 1_000).toFixed(3).padStart(9)} s  ${what}`);
 }

@@ -242,15 +242,12 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     position: () => broadcaster.position,
   });
   const server = randomUUID();
+  const isYetToCome = source.isYetToCome.bind(source);
+  const sources = { broadcaster, missedEvents, lifecycle, isYetToCome };
   const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor, opened?: Channel): Session =>
-    new Session({
+    new Session(sources, {
       peer,
       wire,
-      broadcaster,
-      missedEvents,
-      lifecycle,
-      highWaterBytes,
-      isYetToCome: (event) => source.isYetToCome(event),
       openChannel: async (wanted) => opened ?? (await connectionDoor.openChannel(visitor, wanted)),
       hello: {
         server,
@@ -281,6 +278,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     clientAddress,
     openSession,
+    highWaterBytes,
   });
   const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
   let lastReadAtMs: number | null = null;

@@ -2,8 +2,9 @@ import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { Broadcaster } from '../src/broadcast/broadcaster.js';
 import { Heartbeat } from '../src/connection/heartbeat.js';
+import { Peer } from '../src/connection/peer.js';
 import { Session } from '../src/connection/session.js';
-import { type Outlet, Subscription } from '../src/connection/subscription.js';
+import { type Outlet, Subscription, type SubscriptionOwner } from '../src/connection/subscription.js';
 import type { Dialect } from '../src/events/dialect.js';
 import { channelKey, type FlagEvent } from '../src/events/event.js';
 import { MissedEventsSource } from '../src/history/missed.js';
@@ -21,7 +22,7 @@ const large = channelKey('large', environmentId);
 const small = channelKey('small', environmentId);
 
 /** A peer that takes everything, and how long that keeps the process busy. */
-class TestOutlet implements Outlet {
+class TestOutlet implements Outlet, SubscriptionOwner {
   readonly dialect = dialect;
   readonly full = false;
   readonly writes: string[] = [];
@@ -42,6 +43,28 @@ class TestOutlet implements Outlet {
 
   historyLost(): void {
     this.writes.push('history lost');
+  }
+}
+
+/** A socket that takes everything. */
+class TestPeer extends Peer {
+  readonly #sent: string[];
+
+  constructor(sent: string[]) {
+    super(0);
+    this.#sent = sent;
+  }
+
+  protected override get bufferedAmount(): number {
+    return 0;
+  }
+
+  protected override write(bytes: Buffer): boolean {
+    return this.#sent.push(bytes.toString()) > 0;
+  }
+
+  override close(): void {
+    this.#sent.push('closed');
   }
 }
 
@@ -91,7 +114,7 @@ function createStage(): Stage {
   };
   read();
   const join = (channel: string, outlet: TestOutlet): Subscription => {
-    const subscription = new Subscription(channel, broadcaster, outlet);
+    const subscription = new Subscription(channel, broadcaster, outlet, outlet);
     subscription.catchUp();
     return subscription;
   };
@@ -156,16 +179,15 @@ describe('a channel with very many peers', () => {
     for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
     const sent: string[] = [];
     const pool = new pg.Pool();
-    const session = new Session({
-      peer: { send: (bytes) => sent.push(bytes.toString()) > 0, close: () => undefined, bufferedAmount: 0 },
+    const missedEvents = new MissedEventsSource({
+      pool,
+      view: () => expect.unreachable('nothing was missed'),
+      progress: () => ({ sequence: 0, position: null }),
+    });
+    const sources = { broadcaster, missedEvents, lifecycle, isYetToCome: () => false };
+    const session = new Session(sources, {
+      peer: new TestPeer(sent),
       wire: { dialect, control: ({ type }) => Buffer.from(type) },
-      broadcaster,
-      missedEvents: new MissedEventsSource({
-        pool,
-        view: () => expect.unreachable('nothing was missed'),
-        progress: () => ({ sequence: 0, position: null }),
-      }),
-      isYetToCome: () => false,
       openChannel: async () =>
         await Promise.resolve({ projectId: 'large', environmentId, environmentKey: 'prod' }),
       hello: {
@@ -179,8 +201,6 @@ describe('a channel with very many peers', () => {
         overlap_ms: null,
         embedded_state: false,
       },
-      lifecycle,
-      highWaterBytes: 1_000,
     });
     await session.subscribe({ projectId: 'large', environmentId }, null);
     read('large:a');

@@ -62,8 +62,14 @@ export class Broadcaster {
     return this.#position;
   }
 
-  /** From now on the subscriber gets every batch of the channel, until the returned function is called. */
-  subscribe(channel: string, subscriber: Subscriber): () => void {
+  /** Waits for the first read of the database, which is the beginning of all news; false when it does not answer. */
+  async begun(): Promise<boolean> {
+    if (this.#position === null) await this.#nextBatch();
+    return this.#position !== null;
+  }
+
+  /** From now on the subscriber gets every batch of the channel. */
+  subscribe(channel: string, subscriber: Subscriber): void {
     let subscribers = this.#subscribers.get(channel);
     if (subscribers === undefined) {
       subscribers = new Set();
@@ -71,13 +77,14 @@ export class Broadcaster {
       this.#onWatched(channel, true);
     }
     subscribers.add(subscriber);
-    return () => {
-      subscribers.delete(subscriber);
-      if (subscribers.size === 0 && this.#subscribers.get(channel) === subscribers) {
-        this.#subscribers.delete(channel);
-        this.#onWatched(channel, false);
-      }
-    };
+  }
+
+  /** Nothing more of the channel; also when the subscriber had left already. */
+  unsubscribe(channel: string, subscriber: Subscriber): void {
+    const subscribers = this.#subscribers.get(channel);
+    if (subscribers?.delete(subscriber) !== true || subscribers.size > 0) return;
+    this.#subscribers.delete(channel);
+    this.#onWatched(channel, false);
   }
 
   /** The channel's batches after batch number `sequence`; null when some are no longer kept. */

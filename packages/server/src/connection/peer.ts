@@ -1,13 +1,54 @@
 import type { CloseCode } from '@flagcast/protocol';
 
-/** All that a connection knows of its socket. */
-export interface Peer {
-  /** Hands over bytes; never blocks. What the network does not take is buffered; false: more than a little is. */
-  send(bytes: Buffer): boolean;
+/**
+ * All that a connection knows of its socket. Bytes are handed over and never wait here: past a limit that
+ * the network has not taken the peer is full, and gets nothing more until it has drained.
+ */
+export abstract class Peer {
+  readonly #highWaterBytes: number;
+  /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
+  #isFilling = false;
+  #pausedSinceMs: number | null = null;
+
+  /** Past `highWaterBytes` that the network has not taken it is full. */
+  constructor(highWaterBytes: number) {
+    this.#highWaterBytes = highWaterBytes;
+  }
+
+  /** How many bytes are waiting for the network. */
+  protected abstract get bufferedAmount(): number;
+
+  /** Hands bytes to the transport, where it is still open; false: more than a little is waiting. */
+  protected abstract write(bytes: Buffer): boolean;
+
   /** Ends the connection with a close code and a short reason. */
-  close(code: CloseCode, reason: string): void;
+  abstract close(code: CloseCode, reason: string): void;
+
   /** A resync has ended its last channel. A peer that can subscribe anew has no need to know. */
   emptied?(): void;
-  /** How many bytes are waiting for the network. */
-  readonly bufferedAmount: number;
+
+  /** So much is waiting that it gets nothing more. */
+  get full(): boolean {
+    return this.#isFilling && this.bufferedAmount > this.#highWaterBytes;
+  }
+
+  /** Since when it is not keeping up, or should have left, in milliseconds since the epoch; else null. */
+  get pausedSinceMs(): number | null {
+    return this.#pausedSinceMs;
+  }
+
+  send(bytes: Buffer): void {
+    this.#isFilling = !this.write(bytes);
+    if (this.full) this.#pausedSinceMs ??= Date.now();
+  }
+
+  /** To be called when nothing is waiting any more. */
+  drained(): void {
+    this.#pausedSinceMs = null;
+  }
+
+  /** It has been told to go: where it does not take that, it is not waited for longer than one that does not read. */
+  leave(): void {
+    this.#pausedSinceMs ??= Date.now();
+  }
 }

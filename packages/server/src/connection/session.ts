@@ -16,7 +16,7 @@ import type { MissedEventsSource, Progress } from '../history/missed.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { Peer } from './peer.js';
-import { type Outlet, Subscription } from './subscription.js';
+import { Subscription, type SubscriptionOwner } from './subscription.js';
 
 /** How a session speaks: WebSocket frames or server-sent events. */
 export interface SessionWire {
@@ -24,20 +24,22 @@ export interface SessionWire {
   control(message: ControlMessage): Buffer;
 }
 
+/** What all sessions of a server share. */
+interface SessionSources {
+  readonly broadcaster: Broadcaster;
+  readonly missedEvents: MissedEventsSource;
+  /** Whether the reader will still bring this event, so that it must not be taken from elsewhere. */
+  readonly isYetToCome: (event: FlagEvent) => boolean;
+  readonly lifecycle: Lifecycle;
+}
+
 export interface SessionOptions {
   peer: Peer;
   wire: SessionWire;
-  broadcaster: Broadcaster;
-  missedEvents: MissedEventsSource;
-  /** Whether the reader will still bring this event, so that it must not be taken from elsewhere. */
-  isYetToCome: (event: FlagEvent) => boolean;
   /** The channel, if its user may see it; throws a refusal or what the database throws. */
   openChannel: (wanted: ChannelRequest) => Promise<Channel>;
   /** What `hello` says beside the protocol's own numbers. */
   hello: Omit<HelloMessage, 'type' | 'protocol' | 'max_channels'>;
-  lifecycle: Lifecycle;
-  /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
-  highWaterBytes: number;
 }
 
 /** Cursors older than this are not looked up, in milliseconds. */
@@ -68,27 +70,24 @@ export class SessionError extends Error {
  * One flagcast.v1 peer and its channels. Each channel begins where its cursor says: from the
  * broadcaster's ring when that reaches back so far, else from the database, else with a resync.
  */
-export class Session implements Outlet {
+export class Session implements SubscriptionOwner {
   readonly dialect: Dialect;
-  readonly #options: SessionOptions;
-  readonly #channels = new Map<string, OpenChannel>();
-  #behindSinceMs: number | null = null;
-  /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
-  #isFilling = false;
+  readonly #sources: SessionSources;
+  readonly #peer: Peer;
+  readonly #wire: SessionWire;
+  readonly #openChannel: (wanted: ChannelRequest) => Promise<Channel>;
+  #channels: readonly OpenChannel[] = [];
+  /** Null once it has been told: thousands of them need not be kept. */
+  #hello: HelloMessage | null;
   #ended = false;
 
-  constructor(options: SessionOptions) {
-    this.#options = options;
-    this.dialect = options.wire.dialect;
-  }
-
-  get full(): boolean {
-    return this.#isFilling && this.#options.peer.bufferedAmount > this.#options.highWaterBytes;
-  }
-
-  /** Since when the peer is not keeping up, or should have left, in milliseconds since the epoch; else null. */
-  get pausedSinceMs(): number | null {
-    return this.#behindSinceMs;
+  constructor(sources: SessionSources, { peer, wire, openChannel, hello }: SessionOptions) {
+    this.#sources = sources;
+    this.#peer = peer;
+    this.#wire = wire;
+    this.#openChannel = openChannel;
+    this.#hello = { type: 'hello', protocol: subprotocol, max_channels: maxChannels, ...hello };
+    this.dialect = wire.dialect;
   }
 
   /** The peer has left or was closed: nothing is done for it any more. */
@@ -98,44 +97,40 @@ export class Session implements Outlet {
 
   /** The channels that are subscribed. */
   channels(): Channel[] {
-    return [...this.#channels.values()].map(({ channel }) => channel);
-  }
-
-  send(bytes: Buffer): void {
-    if (this.#ended) return;
-    this.#isFilling = !this.#options.peer.send(bytes);
-    if (this.full) this.#behindSinceMs ??= Date.now();
+    return this.#channels.map(({ channel }) => channel);
   }
 
   tell(message: ControlMessage): void {
-    this.send(this.#options.wire.control(message));
+    if (!this.#ended) this.#peer.send(this.#wire.control(message));
   }
 
   /** The first message. */
   hello(): void {
-    this.tell({ type: 'hello', protocol: subprotocol, max_channels: maxChannels, ...this.#options.hello });
+    if (this.#hello !== null) this.tell(this.#hello);
+    this.#hello = null;
   }
 
   /** Subscribes and brings what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
   async subscribe(request: ChannelRequest, cursor: string | null): Promise<void> {
-    if (this.#channels.size >= maxChannels) {
+    if (this.#channels.length >= maxChannels) {
       throw new SessionError(
         'too_many_channels',
         `A connection may have ${maxChannels} channels: unsubscribe one`,
       );
     }
-    const channel = await this.#options.openChannel(request);
+    const channel = await this.#openChannel(request);
+    const isReading = await this.#sources.broadcaster.begun();
     const key = channelKey(channel.projectId, channel.environmentId);
-    if (this.#channels.has(key)) {
+    if (this.#find(key) !== undefined) {
       throw new SessionError('already_subscribed', 'This channel is subscribed on this connection');
     }
     if (this.#ended) return;
-    if (this.#options.broadcaster.position === null) {
+    if (!isReading) {
       throw new SessionError('unavailable', 'The database has not been read yet: try again shortly');
     }
-    const subscription = new Subscription(key, this.#options.broadcaster, this);
+    const subscription = new Subscription(key, this.#sources.broadcaster, this, this.#peer);
     const open = { channel, request, subscription, announce: true };
-    this.#channels.set(key, open);
+    this.#channels = [...this.#channels, open];
     if (cursor === null) {
       this.#goLive(open);
       return;
@@ -155,7 +150,7 @@ export class Session implements Outlet {
 
   /** Throws a SessionError when the channel is not subscribed. */
   unsubscribe(request: ChannelRequest): void {
-    const open = [...this.#channels.values()].find((candidate) => isNamed(candidate, request));
+    const open = this.#channels.find((candidate) => isNamed(candidate, request));
     if (open === undefined) {
       throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
     }
@@ -165,9 +160,9 @@ export class Session implements Outlet {
 
   /** Ends channels that the user may no longer see: with a word while others remain, else with the connection. */
   revoke(mayView: (channel: Channel) => boolean): void {
-    const lost = [...this.#channels.values()].filter(({ channel }) => !mayView(channel));
+    const lost = this.#channels.filter(({ channel }) => !mayView(channel));
     if (lost.length === 0) return;
-    if (lost.length === this.#channels.size) {
+    if (lost.length === this.#channels.length) {
       this.close(CloseCode.forbidden, 'you may no longer see this project');
       return;
     }
@@ -181,18 +176,17 @@ export class Session implements Outlet {
 
   /** Tells a peer all of whose channels are live where it stands. */
   heartbeat(beat: Heartbeat): void {
-    if (this.#ended || this.full) return;
-    const subscriptions = [...this.#channels.values()].map(({ subscription }) => subscription);
-    if (!subscriptions.every((subscription) => subscription.flush())) return;
-    for (const subscription of subscriptions) subscription.advance(beat.position);
-    this.send(beat.encoded(this.#options.wire));
+    if (this.#ended || this.#peer.full) return;
+    if (!this.#channels.every(({ subscription }) => subscription.flush())) return;
+    for (const { subscription } of this.#channels) subscription.advance(beat.position);
+    this.#peer.send(beat.encoded(this.#wire));
   }
 
   /** To be called when the peer's buffer is empty. */
   drained(): void {
     if (this.#ended) return;
-    this.#behindSinceMs = null;
-    for (const open of this.#channels.values()) {
+    this.#peer.drained();
+    for (const open of this.#channels) {
       const { subscription } = open;
       // One that is being replayed catches up by itself.
       if (!subscription.isBehind) continue;
@@ -204,24 +198,24 @@ export class Session implements Outlet {
   close(code: CloseCode, reason: string): void {
     if (this.#ended) return;
     this.#leave();
-    this.#options.peer.close(code, reason);
+    this.#peer.close(code, reason);
   }
 
   /** To be called when the peer is gone. */
   ended(): void {
     this.#ended = true;
-    for (const { subscription } of this.#channels.values()) subscription.end();
-    this.#channels.clear();
+    for (const { subscription } of this.#channels) subscription.end();
+    this.#channels = [];
   }
 
   /** A peer that does not take its last message is not waited for longer than one that does not read. */
   #leave(): void {
     this.ended();
-    this.#behindSinceMs ??= Date.now();
+    this.#peer.leave();
   }
 
   historyLost(subscription: Subscription): void {
-    const open = this.#channels.get(subscription.channel);
+    const open = this.#find(subscription.channel);
     if (open?.subscription === subscription) this.#resync(open, 'history_changed');
   }
 
@@ -241,9 +235,9 @@ export class Session implements Outlet {
 
   /** Brings what somebody at the position has missed. Rejects when the database does not answer. */
   async #resume(open: OpenChannel, position: Position): Promise<void> {
-    const { broadcaster, missedEvents } = this.#options;
+    const { broadcaster, missedEvents } = this.#sources;
     const { subscription } = open;
-    if (this.full) {
+    if (this.#peer.full) {
       subscription.waitAt(position);
       return;
     }
@@ -278,7 +272,7 @@ export class Session implements Outlet {
   }
 
   async #resumeFromDatabase(open: OpenChannel, position: Position): Promise<void> {
-    const { broadcaster, missedEvents, isYetToCome } = this.#options;
+    const { broadcaster, missedEvents, isYetToCome } = this.#sources;
     const { subscription, channel } = open;
     const key = subscription.channel;
     for (let attempt = 1; attempt <= maxAttempts; attempt += 1) {
@@ -317,14 +311,14 @@ export class Session implements Outlet {
     const { subscription } = open;
     const { source, sequence, position } = from;
     // Others of its channels have filled it meanwhile, and each may have much to bring.
-    if (this.full) {
+    if (this.#peer.full) {
       subscription.waitAt(cursor);
       return;
     }
     // The cursor comes with caught_up: only then has everything before it been sent.
-    if (missed.events.length > 0) this.send(missed.encoded(this.dialect));
+    if (missed.events.length > 0) this.#peer.send(missed.encoded(this.dialect));
     subscription.replayFrom(sequence, position);
-    this.#options.lifecycle.emit('channel:resumed', {
+    this.#sources.lifecycle.emit('channel:resumed', {
       channel: subscription.channel,
       source,
       events: missed.events.length,
@@ -338,7 +332,7 @@ export class Session implements Outlet {
   }
 
   #announce(open: OpenChannel): void {
-    const { position } = this.#options.broadcaster;
+    const { position } = this.#sources.broadcaster;
     if (!open.announce || !open.subscription.isLive || position === null) return;
     open.announce = false;
     this.tell({ type: 'caught_up', ...named(open.channel), cursor: cursorOf(position) });
@@ -348,16 +342,20 @@ export class Session implements Outlet {
   #resync(open: OpenChannel, reason: ResyncReason): void {
     this.#forget(open);
     this.tell({ type: 'resync', ...named(open.channel), reason });
-    this.#options.lifecycle.emit('channel:resync', { channel: open.subscription.channel, reason });
-    const { peer } = this.#options;
-    if (this.#channels.size > 0 || peer.emptied === undefined) return;
+    this.#sources.lifecycle.emit('channel:resync', { channel: open.subscription.channel, reason });
+    const peer = this.#peer;
+    if (this.#channels.length > 0 || peer.emptied === undefined) return;
     this.#leave();
     peer.emptied();
   }
 
-  #forget({ subscription }: OpenChannel): void {
-    subscription.end();
-    this.#channels.delete(subscription.channel);
+  #forget(open: OpenChannel): void {
+    open.subscription.end();
+    this.#channels = this.#channels.filter((other) => other !== open);
+  }
+
+  #find(key: string): OpenChannel | undefined {
+    return this.#channels.find(({ subscription }) => subscription.channel === key);
   }
 }
 

@@ -3,13 +3,17 @@ import { Run } from '../broadcast/deliveries.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
 
-/** What a subscription knows of its connection. */
+/** Where a subscription's bytes go. */
 export interface Outlet {
-  readonly dialect: Dialect;
   /** Hands over bytes; never blocks. */
   send(bytes: Buffer): void;
   /** The peer has so much waiting that it gets nothing more until it has drained. */
   readonly full: boolean;
+}
+
+/** What a subscription knows of its connection. */
+export interface SubscriptionOwner {
+  readonly dialect: Dialect;
   /** The database has lost transactions: what the subscription brought may not be true any more. */
   historyLost(subscription: Subscription): void;
 }
@@ -24,8 +28,11 @@ type State = 'replaying' | 'live' | 'behind' | 'ended';
 export class Subscription implements Subscriber {
   readonly channel: string;
   readonly #broadcaster: Broadcaster;
+  readonly #owner: SubscriptionOwner;
+  // Both at hand, not by way of the owner: each object that a delivery has to look at is one more that is
+  // no longer in the processor's cache when thousands of others had their turn before.
   readonly #outlet: Outlet;
-  readonly #leave: () => void;
+  readonly #dialect: Dialect;
   #state: State = 'replaying';
   /** The newest batch that it was given, or that is older than it; null where only its position tells what is due. */
   #after: number | null;
@@ -33,13 +40,15 @@ export class Subscription implements Subscriber {
   #position: Position | null;
 
   /** Begins as `replaying` where the broadcaster stands now, until `goLive`. */
-  constructor(channel: string, broadcaster: Broadcaster, outlet: Outlet) {
+  constructor(channel: string, broadcaster: Broadcaster, owner: SubscriptionOwner, outlet: Outlet) {
     this.channel = channel;
     this.#broadcaster = broadcaster;
+    this.#owner = owner;
     this.#outlet = outlet;
+    this.#dialect = owner.dialect;
     this.#after = broadcaster.sequence;
     this.#position = broadcaster.position;
-    this.#leave = broadcaster.subscribe(channel, this);
+    broadcaster.subscribe(channel, this);
   }
 
   get isLive(): boolean {
@@ -65,7 +74,7 @@ export class Subscription implements Subscriber {
       if (this.#after < run.last) this.#state = 'behind';
       return;
     }
-    const bytes = run.encodedAfter(this.#after, this.#outlet.dialect);
+    const bytes = run.encodedAfter(this.#after, this.#dialect);
     if (bytes === null) return;
     this.#outlet.send(bytes);
     this.#after = run.last;
@@ -120,11 +129,11 @@ export class Subscription implements Subscriber {
   }
 
   historyLost(): void {
-    this.#outlet.historyLost(this);
+    this.#owner.historyLost(this);
   }
 
   end(): void {
     this.#state = 'ended';
-    this.#leave();
+    this.#broadcaster.unsubscribe(this.channel, this);
   }
 }

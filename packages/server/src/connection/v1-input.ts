@@ -8,8 +8,8 @@ export interface V1InputOptions {
   session: Session;
   door: Door;
   visitor: Visitor;
-  /** The peer has proved itself anew: its connection lives until then, in milliseconds since the epoch. */
-  onRenewed: (expiresAtMs: number) => void;
+  /** Lives until then, in milliseconds since the epoch; changed when the peer has proved itself anew. */
+  renewable: { expiresAtMs: number };
   /** The database or the keys failed while a message was being carried out. */
   onFailure: (error: Error) => void;
 }
@@ -85,14 +85,14 @@ export class V1Input {
 
   /** A fresh token takes the place of the old one, if it is of the same user. */
   async #renew(token: string): Promise<void> {
-    const { door, visitor, session, onRenewed, onFailure } = this.#options;
+    const { door, visitor, session, renewable, onFailure } = this.#options;
     try {
       const renewed = await door.admitToken(token);
       if (renewed.user.id !== visitor.user.id) {
         session.close(CloseCode.badToken, 'the token is of another user');
         return;
       }
-      onRenewed(renewed.expiresAtMs);
+      renewable.expiresAtMs = renewed.expiresAtMs;
       session.tell({ type: 'authenticated', token_expires_at: new Date(renewed.expiresAtMs).toISOString() });
     } catch (error) {
       if (error instanceof RefusedError && error.refusal.status === 501) {

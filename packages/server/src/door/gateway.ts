@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { subprotocol } from '@flagcast/protocol';
-import { type WebSocket, WebSocketServer } from 'ws';
+import { type Server as SocketServer, WebSocketServer } from 'ws';
 import type { Channel } from '../access/access.js';
 import type { ClientAddress } from '../access/client-address.js';
 import type { ConnectionLimits } from '../access/limits.js';
@@ -29,7 +29,7 @@ import {
 } from './door.js';
 import type { Peers } from './peers.js';
 import { closeCodeOf, type Refusal, refuseUpgrade } from './refusal.js';
-import { join, SocketPeer } from './socket-peer.js';
+import { PeerSocket, SocketPeer } from './socket-peer.js';
 import { Turnstile } from './turnstile.js';
 
 export interface GatewayOptions {
@@ -63,12 +63,15 @@ const maxV1MessageBytes = 16_384;
 /** Turns upgrade requests on `/api/ws` into connections. */
 export class Gateway {
   readonly #options: Required<GatewayOptions>;
-  readonly #plain: WebSocketServer;
-  readonly #v1: WebSocketServer;
+  readonly #plain: SocketServer<typeof PeerSocket>;
+  readonly #v1: SocketServer<typeof PeerSocket>;
   readonly #turnstile: Turnstile;
+  /** One for all connections. */
+  readonly #onFailure: (error: Error) => void;
 
   constructor(options: GatewayOptions) {
     this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, ...options };
+    this.#onFailure = (error) => options.lifecycle.emit('access:failed', { error });
     this.#turnstile = new Turnstile({ patienceMs: this.#options.handshakeTimeoutMs });
     // A token among the offered subprotocols is never echoed.
     this.#plain = this.#webSocketServer(maxPlainMessageBytes, (offered) =>
@@ -80,9 +83,10 @@ export class Gateway {
   #webSocketServer(
     maxPayload: number,
     handleProtocols: (offered: Set<string>) => string | false,
-  ): WebSocketServer {
+  ): SocketServer<typeof PeerSocket> {
     const server = new WebSocketServer({
       noServer: true,
+      WebSocket: PeerSocket,
       // Batches are framed once and written past the library, which must not compress or queue.
       perMessageDeflate: false,
       maxPayload,
@@ -141,22 +145,26 @@ export class Gateway {
 
   /** Everything is checked before the upgrade, so that a plain client gets its refusal as HTTP. */
   async #acceptPlain(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const { door, limits, peers, clientAddress, handshakeTimeoutMs } = this.#options;
+    const { door, limits, peers, broadcaster, clientAddress, handshakeTimeoutMs } = this.#options;
     const deadline = setTimeout(() => this.#refuse(request, socket, unavailable), handshakeTimeoutMs);
     try {
       // What is missing is said before who asks is looked at: it costs nothing.
       const wanted = channelFromQuery(queryOf(request));
       const visitor = await door.admit(request);
       const channel = await door.openChannel(visitor, wanted);
+      // What is committed before the first read is no news: nobody may count on it.
+      const isReading = await broadcaster.begun();
       if (peers.draining) throw draining();
       // The peer has left meanwhile, or was told that it took too long.
       if (socket.destroyed || socket.writableEnded) return;
+      if (!isReading) throw new RefusedError(unavailable);
       const seat = limits.acquire(visitor.user.id, clientAddress(request));
       if (typeof seat === 'string') throw tooMany(seat);
       // Also when the library finds fault with the handshake, answers it and never calls back.
-      socket.once('close', seat);
+      socket.on('close', seat);
       this.#plain.handleUpgrade(request, socket, head, (webSocket) => {
-        this.#joinPlain(new SocketPeer(webSocket, socket), visitor, channel);
+        webSocket.on('error', ignore);
+        this.#joinPlain(webSocket, socket, visitor, channel);
       });
     } finally {
       clearTimeout(deadline);
@@ -164,11 +172,20 @@ export class Gateway {
   }
 
   // In a method of its own: what it leaves behind must not hold on to the request, with its headers and its token.
-  #joinPlain(peer: SocketPeer, visitor: Visitor, channel: Channel): void {
+  #joinPlain(webSocket: PeerSocket, socket: Duplex, visitor: Visitor, channel: Channel): void {
     const { peers, broadcaster, plainDialect: dialect, highWaterBytes } = this.#options;
-    const connection = new PlainConnection({ peer, dialect, broadcaster, channel, highWaterBytes });
-    join(peers, peer, dialect.name, visitor, connection);
-    peer.webSocket.on('message', (data, isBinary) => connection.receive(data as Buffer, isBinary));
+    new SocketPeer({
+      webSocket,
+      socket,
+      peers,
+      dialect: dialect.name,
+      visitor,
+      highWaterBytes,
+      connect: (peer) => {
+        const connection = new PlainConnection({ peer, dialect, broadcaster, channel });
+        return { connection, input: connection };
+      },
+    });
   }
 
   /** A browser cannot see an HTTP refusal: the peer is let in, and told by a close code. */
@@ -189,38 +206,42 @@ export class Gateway {
     });
   }
 
-  async #welcome(request: IncomingMessage, webSocket: WebSocket, socket: Duplex): Promise<void> {
-    const { door, limits, peers, clientAddress } = this.#options;
+  async #welcome(request: IncomingMessage, webSocket: PeerSocket, socket: Duplex): Promise<void> {
+    const { door, limits, peers, broadcaster, clientAddress } = this.#options;
     const query = queryOf(request);
     const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
     const visitor = await door.admit(request);
+    const isReading = await broadcaster.begun();
     if (peers.draining) throw draining();
     if (webSocket.readyState !== webSocket.OPEN) return;
+    if (!isReading) throw new RefusedError(unavailable);
     const seat = limits.acquire(visitor.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
-    socket.once('close', seat);
-    const session = this.#joinV1(new SocketPeer(webSocket, socket), visitor);
+    socket.on('close', seat);
+    const session = this.#joinV1(webSocket, socket, visitor);
     session.hello();
     if (wanted !== null) await session.subscribe(wanted, cursor);
   }
 
   // In a method of its own, for the same reason.
-  #joinV1(peer: SocketPeer, visitor: Visitor): Session {
-    const { door, peers, openSession, lifecycle } = this.#options;
-    const session = openSession(peer, v1Wire, visitor);
-    const open = join(peers, peer, v1Wire.dialect.name, visitor, session);
-    const input = new V1Input({
-      session,
-      door,
+  #joinV1(webSocket: PeerSocket, socket: Duplex, visitor: Visitor): Session {
+    const { door, peers, openSession, highWaterBytes } = this.#options;
+    const dialect = v1Wire.dialect.name;
+    const { connection } = new SocketPeer({
+      webSocket,
+      socket,
+      peers,
+      dialect,
       visitor,
-      onRenewed: (expiresAtMs) => {
-        open.expiresAtMs = expiresAtMs;
+      highWaterBytes,
+      connect: (peer) => {
+        const session = openSession(peer, v1Wire, visitor);
+        const input = new V1Input({ session, door, visitor, renewable: peer, onFailure: this.#onFailure });
+        return { connection: session, input };
       },
-      onFailure: (error) => lifecycle.emit('access:failed', { error }),
     });
-    peer.webSocket.on('message', (data, isBinary) => input.receive(data as Buffer, isBinary));
-    return session;
+    return connection;
   }
 
   /** What went wrong, in the words of a refusal; a fault of ours is told to the log as well. */
@@ -238,7 +259,7 @@ export class Gateway {
     this.#tellRefused(request, refusal);
   }
 
-  #turnAway(request: IncomingMessage, webSocket: WebSocket, refusal: Refusal): void {
+  #turnAway(request: IncomingMessage, webSocket: PeerSocket, refusal: Refusal): void {
     if (webSocket.readyState !== webSocket.OPEN) return;
     webSocket.close(closeCodeOf(refusal), refusal.code);
     // Its answer to that is read: a paused socket would stay open as long as what went wrong lasts.

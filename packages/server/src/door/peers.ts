@@ -5,6 +5,8 @@ import type { Lifecycle } from '../lifecycle.js';
 
 /** A connection, as those who look after all of them see it. */
 export interface OpenPeer {
+  /** A number of its own, given by `Peers.add`. */
+  connectionId: number;
   readonly user: User;
   /** `plain`, `flagcast.v1` or `sse`. */
   readonly dialect: string;
@@ -12,9 +14,9 @@ export interface OpenPeer {
   expiresAtMs: number;
   /** False from a ping to the answer. */
   answered: boolean;
+  /** Since when it is not keeping up, in milliseconds since the epoch; null while it does. */
+  readonly pausedSinceMs: number | null;
   readonly connection: {
-    /** Since when the peer is not keeping up, in milliseconds since the epoch; null while it does. */
-    readonly pausedSinceMs: number | null;
     channels(): Channel[];
     /** Ends what its user may no longer see. */
     revoke(mayView: (channel: Channel) => boolean): void;
@@ -58,20 +60,25 @@ export class Peers {
     return this.#draining;
   }
 
-  /** Counts the peer in; the returned function counts it out, with how it ended. */
-  add(peer: OpenPeer): (code: number, reason: string) => void {
-    const described = { connectionId: this.#nextId, userId: peer.user.id, dialect: peer.dialect };
-    const part = this.#parts[this.#nextId % peerParts];
+  /** Counts the peer in. */
+  add(peer: OpenPeer): void {
+    peer.connectionId = this.#nextId;
     this.#nextId += 1;
     this.#open.add(peer);
-    part?.add(peer);
-    this.#lifecycle.emit('connection:opened', described);
-    return (code, reason) => {
-      if (!this.#open.delete(peer)) return;
-      part?.delete(peer);
-      this.#lifecycle.emit('connection:closed', { ...described, code, reason });
-      if (this.#open.size === 0) this.#whenEmpty?.();
-    };
+    this.#partOf(peer)?.add(peer);
+    this.#lifecycle.emit('connection:opened', described(peer));
+  }
+
+  /** Counts the peer out, with how it ended. */
+  remove(peer: OpenPeer, code: number, reason: string): void {
+    if (!this.#open.delete(peer)) return;
+    this.#partOf(peer)?.delete(peer);
+    this.#lifecycle.emit('connection:closed', { ...described(peer), code, reason });
+    if (this.#open.size === 0) this.#whenEmpty?.();
+  }
+
+  #partOf({ connectionId }: OpenPeer): Set<OpenPeer> | undefined {
+    return this.#parts[connectionId % peerParts];
   }
 
   /** Refuses newcomers, asks every peer to reconnect elsewhere, and waits until they have left. */
@@ -90,4 +97,12 @@ export class Peers {
       };
     });
   }
+}
+
+function described({ connectionId, user, dialect }: OpenPeer): {
+  connectionId: number;
+  userId: string;
+  dialect: string;
+} {
+  return { connectionId, userId: user.id, dialect };
 }

@@ -1,90 +1,148 @@
 import type { Duplex } from 'node:stream';
 import { CloseCode } from '@flagcast/protocol';
-import type { WebSocket } from 'ws';
-import type { Peer } from '../connection/peer.js';
+import { WebSocket } from 'ws';
+import type { User } from '../access/access.js';
+import { Peer } from '../connection/peer.js';
+import { pingFrame } from '../wire/frame.js';
 import type { Visitor } from './door.js';
 import { MessageRate } from './message-rate.js';
-import { pingFrame } from '../wire/frame.js';
 import type { OpenPeer, Peers } from './peers.js';
-
-/** A WebSocket as a connection sees it. Finished frames go straight to the socket under it. */
-export class SocketPeer implements Peer {
-  readonly webSocket: WebSocket;
-  readonly socket: Duplex;
-  /** The first code that it was closed with from our side. */
-  endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
-
-  constructor(webSocket: WebSocket, socket: Duplex) {
-    this.webSocket = webSocket;
-    this.socket = socket;
-  }
-
-  get bufferedAmount(): number {
-    return this.socket.writableLength;
-  }
-
-  send(bytes: Buffer): boolean {
-    return this.webSocket.readyState !== this.webSocket.OPEN || this.socket.write(bytes);
-  }
-
-  close(code: CloseCode, reason: string): void {
-    this.endedWith ??= { code, reason };
-    this.webSocket.close(code, reason);
-  }
-}
 
 /** What a socket's events are handed to. */
 type Connection = OpenPeer['connection'] & {
-  /** The peer has so much waiting that it gets nothing more. */
-  readonly full: boolean;
   drained(): void;
   ended(): void;
 };
 
-/** Counts a connection in with all others, hands it the events of its socket, and ends it when its peer sends too much. */
-export function join(
-  peers: Peers,
-  peer: SocketPeer,
-  dialect: string,
-  { user, expiresAtMs }: Visitor,
-  connection: Connection,
-): OpenPeer {
-  const { webSocket, socket } = peer;
-  const open: OpenPeer = {
-    user,
-    dialect,
-    expiresAtMs,
-    answered: true,
-    connection,
-    ping: () => {
-      open.answered = false;
-      peer.send(pingFrame);
-    },
-    terminate: () => webSocket.terminate(),
-  };
-  const leave = peers.add(open);
-  socket.on('drain', () => connection.drained());
-  webSocket.on('pong', () => {
-    open.answered = true;
-  });
-  const rate = new MessageRate();
-  const count = (): void => {
-    if (!rate.take()) connection.close(CloseCode.protocolViolation, 'too many messages');
-  };
-  // Before whoever reads the messages: of a connection that has been closed it reads no more.
-  webSocket.on('message', count);
-  webSocket.on('ping', (data) => {
-    count();
-    // Whoever asks and does not read the answers gets none: they would pile up here.
-    if (webSocket.readyState === webSocket.OPEN && !connection.full) webSocket.pong(data);
-  });
-  // The library closes the connection after each of its errors, with the code that fits.
-  webSocket.on('error', () => undefined);
-  webSocket.once('close', (code, reason) => {
-    connection.ended();
+/** Reads the messages of a socket; must not throw. */
+interface Input {
+  receive(data: Buffer, isBinary: boolean): void;
+}
+
+export interface SocketPeerOptions<Connected extends Connection> {
+  webSocket: PeerSocket;
+  /** The socket under it. */
+  socket: Duplex;
+  peers: Peers;
+  dialect: string;
+  visitor: Visitor;
+  /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
+  highWaterBytes: number;
+  /** Makes the connection, and who reads for it; what it throws the constructor throws. */
+  connect: (peer: SocketPeer) => { readonly connection: Connected; readonly input: Input };
+}
+
+/** A WebSocket that knows its peer, so that thousands of them share their listeners. */
+export class PeerSocket extends WebSocket {
+  peer: SocketPeer | null = null;
+}
+
+/**
+ * A WebSocket as a connection sees it, and as one of all that are open. Finished frames go straight to the
+ * socket under it. One object, and next to no closures: there are thousands of them, mostly idle.
+ */
+export class SocketPeer<Connected extends Connection = Connection> extends Peer implements OpenPeer {
+  connectionId = 0;
+  readonly user: User;
+  readonly dialect: string;
+  expiresAtMs: number;
+  answered = true;
+  readonly connection: Connected;
+  readonly #webSocket: PeerSocket;
+  readonly #socket: Duplex;
+  readonly #peers: Peers;
+  readonly #input: Input;
+  /** Null until it sends something, as most never do. */
+  #rate: MessageRate | null = null;
+  /** The first code that it was closed with from our side. */
+  #endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
+
+  /** Counts the peer in with all others, and hands the events of its socket to its connection. */
+  constructor(options: SocketPeerOptions<Connected>) {
+    const { webSocket, socket, peers, dialect, visitor, highWaterBytes, connect } = options;
+    super(highWaterBytes);
+    this.#webSocket = webSocket;
+    this.#socket = socket;
+    this.#peers = peers;
+    this.user = visitor.user;
+    this.dialect = dialect;
+    this.expiresAtMs = visitor.expiresAtMs;
+    const { connection, input } = connect(this);
+    this.connection = connection;
+    this.#input = input;
+    peers.add(this);
+    webSocket.peer = this;
+    socket.on('drain', () => connection.drained());
+    webSocket.on('message', onMessage as WebSocketListener);
+    webSocket.on('ping', onPing as WebSocketListener);
+    webSocket.on('pong', onPong as WebSocketListener);
+    webSocket.on('close', onClose as WebSocketListener);
+  }
+
+  protected override get bufferedAmount(): number {
+    return this.#socket.writableLength;
+  }
+
+  protected override write(bytes: Buffer): boolean {
+    return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
+  }
+
+  override close(code: CloseCode, reason: string): void {
+    this.#endedWith ??= { code, reason };
+    this.#webSocket.close(code, reason);
+  }
+
+  ping(): void {
+    this.answered = false;
+    this.send(pingFrame);
+  }
+
+  terminate(): void {
+    this.#webSocket.terminate();
+  }
+
+  /** A message has come. One that sends too many is sent away. */
+  received(data: Buffer, isBinary: boolean): void {
+    if (this.#count()) this.#input.receive(data, isBinary);
+  }
+
+  /** A ping has come. Whoever asks and does not read the answers gets none: they would pile up here. */
+  pinged(data: Buffer): void {
+    if (this.#count() && this.#webSocket.readyState === WebSocket.OPEN && !this.full)
+      this.#webSocket.pong(data);
+  }
+
+  /** The socket is closed. */
+  closed(code: number, reason: string): void {
+    this.connection.ended();
     // A peer that is cut off does not send our code back.
-    const { code: endCode, reason: endReason } = peer.endedWith ?? { code, reason: reason.toString('utf8') };
-    leave(endCode, endReason);
-  });
-  return open;
+    const ended = this.#endedWith ?? { code, reason };
+    this.#peers.remove(this, ended.code, ended.reason);
+  }
+
+  #count(): boolean {
+    this.#rate ??= new MessageRate();
+    if (this.#rate.take()) return true;
+    this.connection.close(CloseCode.protocolViolation, 'too many messages');
+    return false;
+  }
+}
+
+// The library calls its listeners with the socket as `this`, whose class it does not know.
+type WebSocketListener = (this: WebSocket, ...values: unknown[]) => void;
+
+function onMessage(this: PeerSocket, data: Buffer, isBinary: boolean): void {
+  this.peer?.received(data, isBinary);
+}
+
+function onPing(this: PeerSocket, data: Buffer): void {
+  this.peer?.pinged(data);
+}
+
+function onPong(this: PeerSocket): void {
+  if (this.peer !== null) this.peer.answered = true;
+}
+
+function onClose(this: PeerSocket, code: number, reason: Buffer): void {
+  this.peer?.closed(code, reason.toString('utf8'));
 }

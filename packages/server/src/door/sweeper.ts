@@ -77,9 +77,8 @@ export class Sweeper {
   #closeExpiredAndSlow(): void {
     const nowMs = Date.now();
     for (const peer of this.#options.peers.open) {
-      const { connection } = peer;
+      const { connection, pausedSinceMs } = peer;
       if (peer.expiresAtMs <= nowMs) connection.close(CloseCode.tokenExpired, 'the token has expired');
-      const { pausedSinceMs } = connection;
       if (pausedSinceMs !== null && pausedSinceMs + this.#options.slowTimeoutMs <= nowMs) {
         connection.close(CloseCode.slow, 'did not read for too long');
         // It would not read the close frame either, and its buffer would stay.

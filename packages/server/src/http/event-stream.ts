@@ -3,7 +3,7 @@ import { CloseCode } from '@flagcast/protocol';
 import type { Channel, ChannelRequest } from '../access/access.js';
 import type { ClientAddress } from '../access/client-address.js';
 import type { ConnectionLimits } from '../access/limits.js';
-import type { Peer } from '../connection/peer.js';
+import { Peer } from '../connection/peer.js';
 import { type Session, SessionError, type SessionWire } from '../connection/session.js';
 import {
   channelFromQuery,
@@ -14,7 +14,7 @@ import {
   tooMany,
   type Visitor,
 } from '../door/door.js';
-import type { Peers } from '../door/peers.js';
+import type { OpenPeer, Peers } from '../door/peers.js';
 import { closeCodeOf } from '../door/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { sseWire } from '../wire/v1.js';
@@ -28,6 +28,8 @@ export interface EventStreamsOptions {
   clientAddress: ClientAddress;
   /** `opened`: the one channel that the session will ask for. */
   openSession: (peer: Peer, wire: SessionWire, visitor: Visitor, opened: Channel) => Session;
+  /** Past this many bytes that a peer has not taken it is paused. */
+  highWaterBytes: number;
 }
 
 /** How long a client is asked to wait before it connects again, in milliseconds. */
@@ -52,7 +54,7 @@ export class EventStreams {
       seat();
       return;
     }
-    const peer = new EventStreamPeer(response);
+    const peer = new EventStreamPeer(response, this.#options.highWaterBytes);
     let session: Session;
     try {
       session = this.#options.openSession(peer, sseWire, visitor, channel);
@@ -68,16 +70,21 @@ export class EventStreams {
       'X-Accel-Buffering': 'no',
     });
     response.write(`retry: ${retryMs}\n`);
-    const leave = peers.add({
+    const open: OpenPeer = {
+      connectionId: 0,
       user: visitor.user,
       dialect: sseWire.dialect.name,
       expiresAtMs: visitor.expiresAtMs,
       answered: true,
+      get pausedSinceMs() {
+        return peer.pausedSinceMs;
+      },
       connection: session,
       // The stream has no question that a client would answer; a dead line shows when it does not drain.
       ping: () => undefined,
       terminate: () => response.destroy(),
-    });
+    };
+    peers.add(open);
     response.on('drain', () => session.drained());
     response.once('close', () => {
       session.ended();
@@ -86,7 +93,7 @@ export class EventStreams {
         code: response.writableFinished ? 1000 : 1006,
         reason: '',
       };
-      leave(code, reason);
+      peers.remove(open, code, reason);
     });
     session.hello();
     await this.#subscribe(session, wanted, cursor);
@@ -135,30 +142,31 @@ interface Admitted {
 }
 
 /** A stream as a session sees it. */
-class EventStreamPeer implements Peer {
+class EventStreamPeer extends Peer {
   readonly #response: ServerResponse;
   /** The first code that it was closed with. */
   endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
 
-  constructor(response: ServerResponse) {
+  constructor(response: ServerResponse, highWaterBytes: number) {
+    super(highWaterBytes);
     this.#response = response;
   }
 
-  get bufferedAmount(): number {
+  protected override get bufferedAmount(): number {
     return this.#response.writableLength;
   }
 
-  send(bytes: Buffer): boolean {
+  protected override write(bytes: Buffer): boolean {
     return this.#response.writableEnded || this.#response.write(bytes);
   }
 
-  close(code: CloseCode, reason: string): void {
+  override close(code: CloseCode, reason: string): void {
     this.endedWith ??= { code, reason };
     if (!this.#response.writableEnded) this.#response.end(sseWire.control({ type: 'close', code, reason }));
   }
 
   /** A stream cannot subscribe anew: its client opens another one. */
-  emptied(): void {
+  override emptied(): void {
     if (!this.#response.writableEnded) this.#response.end();
   }
 }
