@@ -92,6 +92,8 @@ export class Gateway {
       maxPayload,
       handleProtocols,
       autoPong: false,
+      // Who is connected `Peers` knows.
+      clientTracking: false,
     });
     // The library finds fault with a handshake; the answer has the form of every other refusal.
     server.on('wsClientError', (error, socket, request) => {
@@ -163,7 +165,6 @@ export class Gateway {
       // Also when the library finds fault with the handshake, answers it and never calls back.
       socket.on('close', seat);
       this.#plain.handleUpgrade(request, socket, head, (webSocket) => {
-        webSocket.on('error', ignore);
         this.#joinPlain(webSocket, socket, visitor, channel);
       });
     } finally {
@@ -193,7 +194,6 @@ export class Gateway {
     this.#v1.handleUpgrade(request, socket, head, (webSocket) => {
       // Until it is known who this is nothing is read.
       webSocket.pause();
-      webSocket.on('error', ignore);
       const deadline = setTimeout(() => {
         this.#turnAway(request, webSocket, unavailable);
       }, this.#options.handshakeTimeoutMs);
@@ -276,8 +276,6 @@ export class Gateway {
 function destroyThis(this: Duplex): void {
   this.destroy();
 }
-
-const ignore = (): void => undefined;
 
 function badHandshake(problem: string): RefusedError {
   return refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${problem}`);

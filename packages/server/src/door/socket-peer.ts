@@ -32,9 +32,34 @@ export interface SocketPeerOptions<Connected extends Connection> {
   connect: (peer: SocketPeer) => { readonly connection: Connected; readonly input: Input };
 }
 
-/** A WebSocket that knows its peer, so that thousands of them share their listeners. */
+/**
+ * A WebSocket that tells its peer what happens, and needs no listeners for it: of thousands that are idle
+ * each would keep a table of the same ones, which takes a quarter of a kilobyte.
+ */
 export class PeerSocket extends WebSocket {
   peer: SocketPeer | null = null;
+
+  override emit(event: string | symbol, ...values: unknown[]): boolean {
+    // The library closes the connection after each of its errors, with the code that fits.
+    if (event === 'error') return true;
+    if (this.peer === null) return super.emit(event, ...values);
+    switch (event) {
+      case 'message':
+        this.peer.received(values[0] as Buffer, values[1] as boolean);
+        return true;
+      case 'ping':
+        this.peer.pinged(values[0] as Buffer);
+        return true;
+      case 'pong':
+        this.peer.answered = true;
+        return true;
+      case 'close':
+        this.peer.closed(values[0] as number, (values[1] as Buffer).toString('utf8'));
+        return true;
+      default:
+        return super.emit(event, ...values);
+    }
+  }
 }
 
 /**
@@ -73,10 +98,6 @@ export class SocketPeer<Connected extends Connection = Connection> extends Peer 
     peers.add(this);
     webSocket.peer = this;
     socket.on('drain', () => connection.drained());
-    webSocket.on('message', onMessage as WebSocketListener);
-    webSocket.on('ping', onPing as WebSocketListener);
-    webSocket.on('pong', onPong as WebSocketListener);
-    webSocket.on('close', onClose as WebSocketListener);
   }
 
   protected override get bufferedAmount(): number {
@@ -126,23 +147,4 @@ export class SocketPeer<Connected extends Connection = Connection> extends Peer 
     this.connection.close(CloseCode.protocolViolation, 'too many messages');
     return false;
   }
-}
-
-// The library calls its listeners with the socket as `this`, whose class it does not know.
-type WebSocketListener = (this: WebSocket, ...values: unknown[]) => void;
-
-function onMessage(this: PeerSocket, data: Buffer, isBinary: boolean): void {
-  this.peer?.received(data, isBinary);
-}
-
-function onPing(this: PeerSocket, data: Buffer): void {
-  this.peer?.pinged(data);
-}
-
-function onPong(this: PeerSocket): void {
-  if (this.peer !== null) this.peer.answered = true;
-}
-
-function onClose(this: PeerSocket, code: number, reason: Buffer): void {
-  this.peer?.closed(code, reason.toString('utf8'));
 }
