@@ -22,6 +22,7 @@ import { discardSession } from './database/session.js';
 import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
+import { Readiness } from './door/readiness.js';
 import type { SweepTiming } from './door/sweep-timing.js';
 import { defaultHeartbeatIntervalMs, Sweeper } from './door/sweeper.js';
 import { MissedEventsSource } from './history/missed.js';
@@ -117,6 +118,8 @@ export interface FlagcastTiming extends SweepTiming {
   handshakeTimeoutMs?: number;
   /** When a read is overdue by this long `/readyz` answers 503, in milliseconds. Default 15,000. */
   readinessGraceMs?: number;
+  /** When events that were read this long ago have not been handed to all connections `/readyz` answers 503, in milliseconds. Default 30,000. */
+  readinessLagMs?: number;
 }
 
 export interface Flagcast {
@@ -162,6 +165,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const { databaseUrl, pollIntervalMs = 1_000, overlapMs = 60_000 } = options;
   const {
     readinessGraceMs = 15_000,
+    readinessLagMs = 30_000,
     handshakeTimeoutMs = 10_000,
     tokenTtlMs = 10_800_000,
     ...sweepTiming
@@ -281,21 +285,23 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     highWaterBytes,
   });
   const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
-  let lastReadAtMs: number | null = null;
-  const isReading = (): boolean =>
-    lastReadAtMs !== null && Date.now() - lastReadAtMs <= pollIntervalMs + readinessGraceMs;
+  const readiness = new Readiness({
+    lifecycle,
+    pollIntervalMs,
+    graceMs: readinessGraceMs,
+    lagLimitMs: readinessLagMs,
+    broadcaster,
+  });
   const sweeper = new Sweeper({
     peers,
     authority,
-    isReading,
+    isReading: () => readiness.isReading(),
     lifecycle,
     position: () => broadcaster.position,
     ...sweepTiming,
   });
 
   let closing: Promise<void> | null = null;
-  lifecycle.on('reader:started', () => (lastReadAtMs = Date.now()));
-  lifecycle.on('reader:read', () => (lastReadAtMs = Date.now()));
   const signIn = new SignIn({
     pool,
     // Elsewhere than in Togglr's tables a user may be called what another one is called there.
@@ -321,19 +327,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     metrics: createMetrics(
       lifecycle,
-      {
-        openConnections: () => peers.open.size,
-        rememberedEvents: () => source.rememberedEvents,
-        eventLoopDelay,
-      },
+      { readiness, peers, broadcaster, reader: source, eventLoopDelay },
       options.metricsRegistry,
     ),
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
-    notReady: () => {
-      if (closing !== null) return 'draining';
-      if (lastReadAtMs === null) return 'the database has not been read yet';
-      return isReading() ? null : 'the database does not answer';
-    },
+    notReady: () => readiness.notReady(),
   });
 
   const listen = getRequestListener(app.fetch);
@@ -355,6 +353,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       sweeper.start();
     },
     close: async () => {
+      readiness.drain();
       closing ??= (async () => {
         sweeper.stop();
         eventLoopDelay.disable();

@@ -71,9 +71,12 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'connection:closed': (closed) => {
       logger.info({ event: 'connection_closed', ...closed, reason: scrub(closed.reason) });
     },
+    'connection:paused': (paused) => logger.debug({ event: 'connection_paused', ...paused }),
+    'connection:drained': (drained) => logger.debug({ event: 'connection_drained', ...drained }),
     'channel:resumed': (resumed) => logger.debug({ event: 'channel_resumed', ...resumed }),
     'channel:resync': (resync) => logger.info({ event: 'channel_resync', ...resync }),
     'connection:refused': (refused) => logger.info({ event: 'connection_refused', ...refused }),
+    'request:refused': (refused) => logger.debug({ event: 'request_refused', ...refused }),
     'access:rechecked': (rechecked) => {
       logger[rechecked.closed > 0 ? 'info' : 'debug']({ event: 'access_rechecked', ...rechecked });
     },

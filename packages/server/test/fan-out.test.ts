@@ -5,6 +5,7 @@ import { Heartbeat } from '../src/connection/heartbeat.js';
 import { Peer } from '../src/connection/peer.js';
 import { Session } from '../src/connection/session.js';
 import { type Outlet, Subscription, type SubscriptionOwner } from '../src/connection/subscription.js';
+import { Readiness } from '../src/door/readiness.js';
 import type { Dialect } from '../src/events/dialect.js';
 import { channelKey, type FlagEvent } from '../src/events/event.js';
 import { MissedEventsSource } from '../src/history/missed.js';
@@ -139,6 +140,30 @@ describe('a channel with very many peers', () => {
     expect(servedBefore).toBeLessThan(1_000);
     await sent;
     expect(served).toBe(2_000);
+  });
+
+  it('makes the server unready while it takes too long, and no longer', async () => {
+    const { broadcaster, lifecycle, read, join } = createStage();
+    const readiness = new Readiness({
+      lifecycle,
+      broadcaster,
+      pollIntervalMs: 1_000,
+      graceMs: 60_000,
+      lagLimitMs: 20,
+    });
+    lifecycle.emit('reader:started', { guarantee: 'exact', reason: '', view: '' });
+    // 100 ms of work, more or less.
+    for (let peer = 0; peer < 500; peer += 1) join(large, new TestOutlet(0.2));
+    const sent = nextEvent(lifecycle, 'batch:broadcast');
+    expect(readiness.notReady()).toBe(null);
+    read('large:a');
+    while (readiness.notReady() === null && broadcaster.lagMs > 0) await new Promise(setImmediate);
+    expect(readiness.notReady()).toMatch(/^lagging: /);
+    await sent;
+    expect(readiness.notReady()).toBe(null);
+    read('large:b');
+    broadcaster.forget();
+    expect(broadcaster.lagMs).toBe(0);
   });
 
   it('gets what came meanwhile in one write, each event once and in order, whenever a peer came', async () => {

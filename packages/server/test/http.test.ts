@@ -12,6 +12,7 @@ import {
 } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { Relay } from './relay.js';
+import { scrape } from './scrape.js';
 import {
   addMember,
   createUser,
@@ -135,24 +136,8 @@ describe('/healthz and /readyz', () => {
 });
 
 describe('/metrics', () => {
-  /** The samples by name and labels, from the text that Prometheus reads. */
-  async function scrape(): Promise<Map<string, number>> {
-    const { status, headers, body } = await ask('/metrics');
-    expect(status).toBe(200);
-    expect(headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
-    const samples = new Map<string, number>();
-    for (const line of String(body).split('\n')) {
-      if (line === '' || /^# (HELP|TYPE) flagcast_\w+ /.test(line)) continue;
-      const sample = /^(flagcast_\w+(?:\{(?:\w+="[^"\\]*",?)*\})?) (\S+)$/.exec(line);
-      const [, name, value] = sample ?? [];
-      if (name === undefined || Number.isNaN(Number(value))) throw new Error(`not a sample: ${line}`);
-      samples.set(name, Number(value));
-    }
-    return samples;
-  }
-
   it('counts what happens, and names nobody', async () => {
-    const before = await scrape();
+    const before = await scrape(server.httpUrl);
     const client = await PlainClient.connect(
       server.wsUrl,
       { project_id: shop.projectId, env: 'prod' },
@@ -164,7 +149,7 @@ describe('/metrics', () => {
     });
     await client.received(({ entity_id: id }) => id === entityId);
     await handshake(server.wsUrl, `project_id=${shop.projectId}&env=prod`);
-    const during = await scrape();
+    const during = await scrape(server.httpUrl);
     const grown = (name: string): number => (during.get(name) ?? 0) - (before.get(name) ?? 0);
     expect(during.get('flagcast_connections')).toBe(1);
     expect(grown('flagcast_events_total')).toBe(1);
@@ -196,7 +181,7 @@ describe('/metrics', () => {
       other.socket.close(code);
       await closed;
     }
-    const after = await scrape();
+    const after = await scrape(server.httpUrl);
     expect(after.get('flagcast_connections_closed_total{code="1000"}')).toBeGreaterThanOrEqual(1);
     expect(after.get('flagcast_connections_closed_total{code="other"}')).toBe(2);
     const text = [...after.keys()].join('\n');

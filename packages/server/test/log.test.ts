@@ -1,7 +1,9 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { describeError } from '../src/describe.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { createLogger, logLifecycle } from '../src/log.js';
+import { tableOf } from './document-table.js';
 
 function logging(human = false): { lifecycle: Lifecycle; text: () => string; events: () => unknown[] } {
   let text = '';
@@ -59,6 +61,36 @@ describe('the log', () => {
     const { lifecycle, text } = logging(true);
     lifecycle.emit('reader:history-lost', { reason: 'restored\n\x1b[2J?' });
     expect(text()).toMatch(/^\d\d:\d\d:\d\d ERROR reader history lost reason="restored [^\x1b\n]*\?"\n$/);
+  });
+});
+
+describe('the events of the log', () => {
+  const sourceDir = new URL('../src/', import.meta.url);
+  const sources = readdirSync(sourceDir, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => readFileSync(new URL(file, sourceDir), 'utf8'))
+    .join('\n');
+  const named = [...sources.matchAll(/\bevent: '(\w+)'|failedAttempt\('(\w+)'/g)].map(
+    ([, name, failed]) => name ?? failed ?? '',
+  );
+  /** What is below `info` is never written. */
+  const unwritten = [...sources.matchAll(/logger\.(?:debug|trace)\(\{\s*event: '(\w+)'/g)].map(
+    ([, name = '']) => name,
+  );
+
+  it('are those of the document, each logged in one place', () => {
+    const document = readFileSync(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
+    const listed = tableOf(document, ['event', 'level', 'what happened']);
+    const written = named.filter((name) => !unwritten.includes(name));
+    expect(listed.map(({ event = '' }) => event.replaceAll('`', '')).sort()).toEqual(written.sort());
+  });
+
+  it('are lines of what happens inside', () => {
+    const { lifecycle, events } = logging();
+    lifecycle.emit('connection:refused', { status: 401, code: 'token_expired', address: '192.0.2.1' });
+    lifecycle.emit('request:refused', { status: 401, code: 'token_expired' });
+    lifecycle.emit('connection:paused', { dialect: 'plain' });
+    expect(events()).toMatchObject([{ level: 'info', event: 'connection_refused', code: 'token_expired' }]);
   });
 });
 

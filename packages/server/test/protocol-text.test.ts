@@ -11,6 +11,7 @@ import { describe, expect, it } from 'vitest';
 import type { FlagEvent } from '../src/events/event.js';
 import { parseClientMessage } from '../src/wire/client-message.js';
 import { createPlainDialect, type EventTypes } from '../src/wire/plain.js';
+import { type Row, tableOf } from './document-table.js';
 import {
   addedKeys,
   clientKeys,
@@ -26,27 +27,7 @@ const root = new URL('../../../', import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
 const text = read('PROTOCOL.md');
 
-type Row = Readonly<Record<string, string>>;
-
-/** The rows of the table whose first columns are these. */
-function table(...columns: string[]): Row[] {
-  const rows = text.split('\n').map((line) =>
-    line
-      .split('|')
-      .slice(1, -1)
-      .map((cell) => cell.trim()),
-  );
-  const starts = rows.flatMap((cells, index) =>
-    columns.every((column, at) => cells[at] === column) ? [index] : [],
-  );
-  const [start] = starts;
-  if (start === undefined || starts.length > 1)
-    throw new Error(`${starts.length} tables of ${columns.join()}`);
-  const end = rows.findIndex((cells, index) => index > start && cells.length === 0);
-  return rows
-    .slice(start + 2, end)
-    .map((cells) => Object.fromEntries((rows[start] ?? []).map((column, at) => [column, cells[at] ?? ''])));
-}
+const table = (...columns: string[]): Row[] => tableOf(text, columns);
 
 /** The words in code type. */
 function words(cell = ''): string[] {

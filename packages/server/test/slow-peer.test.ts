@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FlagcastTiming } from '../src/flagcast.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
+import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 
 const highWaterBytes = 1_048_576;
@@ -94,6 +95,9 @@ describe('G8: a client that does not read', () => {
       expect(buffered).toBeLessThan(3 * highWaterBytes);
       // Less than what is kept for those who fall behind.
       for (let more = 0; more < 9; more += 1) await burst(1_000);
+      const paused = await scrape(server.httpUrl);
+      expect(paused.get('flagcast_connections_paused')).toBe(1);
+      expect(paused.get('flagcast_pauses_total')).toBe(time + 1);
       // Pings are still tried.
       expect(slow.line.writableLength - buffered).toBeLessThan(100);
       const [received] = await messagesOf(quick.client);
@@ -102,6 +106,9 @@ describe('G8: a client that does not read', () => {
       slow.client.socket.resume();
       const [late] = await messagesOf(slow.client);
       expect(late).toStrictEqual(await committed());
+      const drained = await scrape(server.httpUrl);
+      expect(drained.get('flagcast_connections_paused')).toBe(0);
+      expect(drained.get('flagcast_pauses_drained_total')).toBe(time + 1);
     }
   });
 

@@ -11,6 +11,7 @@ import {
   withClient,
 } from './database.js';
 import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
+import { scrape } from './scrape.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const eventKeys = [
@@ -268,6 +269,8 @@ describe('the price of an event', () => {
       const perEvent = rows.filter(({ query }) => query.includes('v_realtime_events'));
       expect(perEvent.map(({ calls }) => Number(calls))).toStrictEqual([1]);
       expect(rows).toHaveLength(1);
+      // The database records no commit times.
+      expect((await scrape(frugal.httpUrl)).get('flagcast_commit_to_seen_seconds_count')).toBe(0);
       // The clients share one message, and this database keeps no commit times.
       for (const event of events) expect(event).toStrictEqual(events[0]);
       expect(events[0]?.committed_at).toBe(null);

@@ -1,7 +1,7 @@
 import { type Batch, channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
-import type { Lifecycle } from '../lifecycle.js';
+import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
 import { Deliveries, type Receiver } from './deliveries.js';
 import { ChannelBatch, Ring } from './ring.js';
 
@@ -35,6 +35,8 @@ export class Broadcaster {
   readonly #ringEvents: number;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
   readonly #deliveries = new Deliveries((channel) => this.#subscribers.get(channel) ?? noSubscribers);
+  /** The batches that not all have been handed yet, oldest first: since when, on the clock of performance.now(). */
+  readonly #underWay = new Map<number, number>();
   #ring: Ring;
   #sequence = 0;
   #position: Position | null = null;
@@ -95,6 +97,17 @@ export class Broadcaster {
   /** Whether the channel has batches that not all of its subscribers have been given yet. */
   isDelivering(channel: string): boolean {
     return this.#deliveries.isUnderWay(channel);
+  }
+
+  /** For how long the oldest batch that not all have been handed yet has been under way, in milliseconds; 0 where there is none. */
+  get lagMs(): number {
+    const [sinceMs] = this.#underWay.values();
+    return sinceMs === undefined ? 0 : performance.now() - sinceMs;
+  }
+
+  /** How many subscribers each channel has that has any. */
+  *subscriberCounts(): Iterable<number> {
+    for (const subscribers of this.#subscribers.values()) yield subscribers.size;
   }
 
   /** Hands over at once what is still under way. */
@@ -174,13 +187,26 @@ export class Broadcaster {
       snapshotXmax: batch.snapshotXmax,
       channels,
     });
-    const delivered = { events: batch.events.length, channels: channels.size, deliveries: 0 };
+    const { seenAtMs, readMs = null } = batch;
+    let deliveries = 0;
     let channelsLeft = channels.size;
+    const sequence = this.#sequence;
+    this.#underWay.set(sequence, performance.now());
     for (const [key, channelBatch] of channels) {
       this.#deliveries.add(key, channelBatch, (subscribers) => {
-        delivered.deliveries += subscribers * channelBatch.events.length;
+        deliveries += subscribers * channelBatch.events.length;
         channelsLeft -= 1;
-        if (channelsLeft === 0) this.#lifecycle.emit('batch:broadcast', delivered);
+        if (channelsLeft > 0) return;
+        this.#underWay.delete(sequence);
+        this.#lifecycle.emit('batch:broadcast', {
+          events: batch.events.length,
+          channels: channels.size,
+          deliveries,
+          readMs,
+          seenAtMs,
+          sentAtMs: Date.now(),
+          committed: committedOf(batch.events),
+        });
       });
     }
     this.#deliveries.work();
@@ -193,6 +219,7 @@ export class Broadcaster {
     this.#ring = new Ring(this.#ringEvents, 0n);
     this.#answers.clear();
     this.#deliveries.clear();
+    this.#underWay.clear();
     for (const subscribers of [...this.#subscribers.values()]) {
       for (const subscriber of [...subscribers]) subscriber.historyLost();
     }
@@ -225,4 +252,18 @@ export class Broadcaster {
       this.#awaitingBatch.add(arrived);
     });
   }
+}
+
+/** The first and the last commit among the events; their times are texts of one form, whose order is that of the times. */
+function committedOf(events: readonly FlagEvent[]): BroadcastBatch['committed'] {
+  let first: string | null = null;
+  let last: string | null = null;
+  for (const { committedAt } of events) {
+    if (committedAt === null) continue;
+    if (first === null || committedAt < first) first = committedAt;
+    if (last === null || committedAt > last) last = committedAt;
+  }
+  return first === null || last === null
+    ? null
+    : { firstAtMs: Date.parse(first), lastAtMs: Date.parse(last) };
 }

@@ -41,6 +41,8 @@ Environment:
                                          same read straight from the tables, else the host's v_realtime_events)
   FLAGCAST_OVERLAP                       in a view without xid: how long after its created_at an event may be
                                          committed, from 1s to 1h (default 1m)
+  FLAGCAST_READY_GRACE                   by how long a read of the database may be overdue before /readyz answers 503,
+                                         from 1s to 1h (default 15s)
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_AUTHORIZE_SQL                 who may see what where the tables are not Togglr's: a SELECT over the users $1

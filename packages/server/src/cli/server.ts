@@ -34,6 +34,7 @@ export function createLoggedFlagcast(
   const flagcast = createFlagcast({
     ...settings,
     view: settings.view ?? undefined,
+    timing: { readinessGraceMs: settings.readyGraceMs },
     demoPeople: settings.demo ? demoUsers : [],
     ...(metricsRegistry === undefined ? {} : { metricsRegistry }),
   });

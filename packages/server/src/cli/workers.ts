@@ -2,8 +2,9 @@ import cluster from 'node:cluster';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import { AggregatorRegistry, Counter, Registry } from 'prom-client';
+import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
 import { backoffMs } from '../database/session.js';
+import { createCounter } from '../http/metrics.js';
 import { CommandError } from './command.js';
 import type { Running } from './running.js';
 import type { Server, ServerSettings } from './server.js';
@@ -80,11 +81,7 @@ class Workers {
   constructor(settings: ServerSettings, logger: Logger) {
     this.#settings = settings;
     this.#logger = logger;
-    this.#endedTotal = new Counter({
-      name: 'flagcast_workers_ended_total',
-      help: 'Workers that ended without being asked to, and were replaced.',
-      registers: [this.#metrics],
-    });
+    this.#endedTotal = createCounter(this.#metrics, 'flagcast_workers_ended_total');
     // However this process ends: one that hangs would not notice.
     process.on('exit', () => {
       for (const worker of this.#alive) worker.kill();

@@ -13,6 +13,7 @@ import {
   parseOverlap,
   parsePollInterval,
   parseQueryToken,
+  parseReadyGrace,
   parseSecret,
   parseTrustedProxies,
   parseView,
@@ -56,6 +57,8 @@ export interface ServeConfig {
   readonly port: number;
   readonly host: string;
   readonly pollIntervalMs: number;
+  /** By how long a read may be overdue before /readyz says so. */
+  readonly readyGraceMs: number;
   /** Processes that serve; 1: the command's own, without others. */
   readonly workers: number;
   /** The view of events, as it is written in SQL; null: Flagcast's own, or what there is in its place. */
@@ -112,6 +115,7 @@ const settings = {
   FLAGCAST_JWT_ISSUER: { flag: null, schema: z.string() },
   FLAGCAST_JWT_AUDIENCE: { flag: null, schema: z.string() },
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
+  FLAGCAST_READY_GRACE: { flag: null, schema: parsed(parseReadyGrace) },
   FLAGCAST_WORKERS: { flag: 'workers', schema: parsed(parseWorkers) },
   FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
@@ -184,6 +188,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     port: reading.value('PORT') ?? 8080,
     host: reading.value('HOST') ?? '127.0.0.1',
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
+    readyGraceMs: reading.value('FLAGCAST_READY_GRACE') ?? 15_000,
     workers: reading.value('FLAGCAST_WORKERS') ?? 1,
     view: reading.value('FLAGCAST_VIEW'),
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,

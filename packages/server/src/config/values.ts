@@ -106,6 +106,14 @@ export function parseOverlap(text: string): number {
   return overlapMs;
 }
 
+export function parseReadyGrace(text: string): number {
+  const graceMs = parseDuration(text);
+  if (graceMs < 1_000 || graceMs > 3_600_000) {
+    throw new Error(`${JSON.stringify(text)} is not accepted; give a duration from 1s to 1h`);
+  }
+  return graceMs;
+}
+
 export function parseOrigins(text: string): string[] {
   const origins = listed(text);
   createOriginPolicy(origins);

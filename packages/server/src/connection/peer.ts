@@ -24,6 +24,16 @@ export abstract class Peer {
   /** Ends the connection with a close code and a short reason. */
   abstract close(code: CloseCode, reason: string): void;
 
+  /** It is full, from now on. */
+  protected onPaused(): void {
+    return;
+  }
+
+  /** It has taken everything again, after so many milliseconds. */
+  protected onDrained(_pausedMs: number): void {
+    return;
+  }
+
   /** A resync has ended its last channel. A peer that can subscribe anew has no need to know. */
   emptied?(): void;
 
@@ -39,11 +49,14 @@ export abstract class Peer {
 
   send(bytes: Buffer): void {
     this.#isFilling = !this.write(bytes);
-    if (this.full) this.#pausedSinceMs ??= Date.now();
+    if (!this.full || this.#pausedSinceMs !== null) return;
+    this.#pausedSinceMs = Date.now();
+    this.onPaused();
   }
 
   /** To be called when nothing is waiting any more. */
   drained(): void {
+    if (this.#pausedSinceMs !== null) this.onDrained(Date.now() - this.#pausedSinceMs);
     this.#pausedSinceMs = null;
   }
 

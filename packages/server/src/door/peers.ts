@@ -50,6 +50,13 @@ export class Peers {
     return this.#open;
   }
 
+  /** How many there are, and how many of them are paused because they do not read. */
+  count(): { all: number; paused: number } {
+    let paused = 0;
+    for (const { pausedSinceMs } of this.#open) if (pausedSinceMs !== null) paused += 1;
+    return { all: this.#open.size, paused };
+  }
+
   /** Those in the parts from number `first`, counted from 0, to before number `end`; a peer stays in its part. */
   *parts(first: number, end: number): Iterable<OpenPeer> {
     for (const part of this.#parts.slice(first, end)) yield* part;
@@ -75,6 +82,14 @@ export class Peers {
     this.#partOf(peer)?.delete(peer);
     this.#lifecycle.emit('connection:closed', { ...described(peer), code, reason });
     if (this.#open.size === 0) this.#whenEmpty?.();
+  }
+
+  tellPaused({ dialect }: Pick<OpenPeer, 'dialect'>): void {
+    this.#lifecycle.emit('connection:paused', { dialect });
+  }
+
+  tellDrained({ dialect }: Pick<OpenPeer, 'dialect'>, pausedMs: number): void {
+    this.#lifecycle.emit('connection:drained', { dialect, pausedMs });
   }
 
   #partOf({ connectionId }: OpenPeer): Set<OpenPeer> | undefined {

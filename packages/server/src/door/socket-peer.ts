@@ -108,6 +108,15 @@ export class SocketPeer<Connected extends Connection = Connection> extends Peer 
     return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
   }
 
+  protected override onPaused(): void {
+    this.#peers.tellPaused(this);
+  }
+
+  protected override onDrained(pausedMs: number): void {
+    // It may have been told to go meanwhile: then it is brought nothing more.
+    if (this.#endedWith === null) this.#peers.tellDrained(this, pausedMs);
+  }
+
   override close(code: CloseCode, reason: string): void {
     this.#endedWith ??= { code, reason };
     this.#webSocket.close(code, reason);

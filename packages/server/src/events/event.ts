@@ -49,6 +49,8 @@ export interface Batch {
   readonly beganAtMs: number;
   /** The snapshot's own xmin. */
   readonly snapshotXmin: bigint;
+  /** How long the read took, in milliseconds; not there where this server did not read it. */
+  readonly readMs?: number;
   /** The snapshot's own xmax, which a crash can take back; `position` is never ahead of it. */
   readonly snapshotXmax: bigint;
   /** Where whoever has been given this batch and all before it stands. */

@@ -54,7 +54,7 @@ export class EventStreams {
       seat();
       return;
     }
-    const peer = new EventStreamPeer(response, this.#options.highWaterBytes);
+    const peer = new EventStreamPeer(response, peers, this.#options.highWaterBytes);
     let session: Session;
     try {
       session = this.#options.openSession(peer, sseWire, visitor, channel);
@@ -144,12 +144,14 @@ interface Admitted {
 /** A stream as a session sees it. */
 class EventStreamPeer extends Peer {
   readonly #response: ServerResponse;
+  readonly #peers: Peers;
   /** The first code that it was closed with. */
   endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
 
-  constructor(response: ServerResponse, highWaterBytes: number) {
+  constructor(response: ServerResponse, peers: Peers, highWaterBytes: number) {
     super(highWaterBytes);
     this.#response = response;
+    this.#peers = peers;
   }
 
   protected override get bufferedAmount(): number {
@@ -158,6 +160,14 @@ class EventStreamPeer extends Peer {
 
   protected override write(bytes: Buffer): boolean {
     return this.#response.writableEnded || this.#response.write(bytes);
+  }
+
+  protected override onPaused(): void {
+    this.#peers.tellPaused({ dialect: sseWire.dialect.name });
+  }
+
+  protected override onDrained(pausedMs: number): void {
+    this.#peers.tellDrained({ dialect: sseWire.dialect.name }, pausedMs);
   }
 
   override close(code: CloseCode, reason: string): void {

@@ -1,18 +1,75 @@
 import type { IntervalHistogram } from 'node:perf_hooks';
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Broadcaster } from '../broadcast/broadcaster.js';
+import type { Peers } from '../door/peers.js';
+import type { Readiness } from '../door/readiness.js';
 import type { Lifecycle } from '../lifecycle.js';
+import type { BatchSource } from '../reader/batch-source.js';
+import {
+  type CounterName,
+  type GaugeName,
+  type HistogramName,
+  type MetricDefinition,
+  metricTable,
+} from './metric-table.js';
 
 /** What the metrics ask for when they are scraped. */
 export interface MetricsSources {
-  openConnections: () => number;
-  rememberedEvents: () => number;
+  readonly readiness: Pick<Readiness, 'notReady'>;
+  readonly peers: Pick<Peers, 'count'>;
+  readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
+  readonly reader: Pick<BatchSource, 'rememberedEvents'>;
   /** By how much the event loop was late, in nanoseconds; is reset when it was told. */
-  eventLoopDelay: IntervalHistogram;
+  readonly eventLoopDelay: IntervalHistogram;
 }
 
 /** How often the event loop is looked at, in milliseconds. */
 export const eventLoopResolutionMs = 10;
+
+/** Makes a counter of the table. */
+export function createCounter(registry: Registry, name: CounterName): Counter {
+  return new Counter(configured(registry, name));
+}
+
+function createGauge(registry: Registry, name: GaugeName, collect?: (gauge: Gauge) => void): Gauge {
+  return new Gauge({
+    ...configured(registry, name),
+    ...(collect === undefined
+      ? {}
+      : {
+          collect() {
+            collect(this);
+          },
+        }),
+  });
+}
+
+function createHistogram(
+  registry: Registry,
+  name: HistogramName,
+  collect?: (histogram: Histogram) => void,
+): Histogram {
+  return new Histogram({
+    ...configured(registry, name),
+    buckets: [...metricTable[name].buckets],
+    ...(collect === undefined
+      ? {}
+      : {
+          collect() {
+            collect(this);
+          },
+        }),
+  });
+}
+
+function configured(
+  registry: Registry,
+  name: keyof typeof metricTable,
+): { name: string; help: string; labelNames: string[]; registers: Registry[] } {
+  const { help, labels = [] }: MetricDefinition = metricTable[name];
+  return { name, help, labelNames: [...labels], registers: [registry] };
+}
 
 /** Prometheus metrics: subscribers of the lifecycle, in `registry` (default: one of their own); no label names a user or a project. */
 export function createMetrics(
@@ -20,119 +77,124 @@ export function createMetrics(
   sources: MetricsSources,
   registry = new Registry(),
 ): Registry {
-  const registers = [registry];
+  countReads(lifecycle, registry);
+  countDeliveries(lifecycle, registry);
+  countConnections(lifecycle, registry);
+  showState(sources, registry);
+  return registry;
+}
 
-  const reads = new Counter({
-    name: 'flagcast_reads_total',
-    help: 'Reads of the view, by what caused them (poll or wake).',
-    labelNames: ['trigger'],
-    registers,
+function countReads(lifecycle: Lifecycle, registry: Registry): void {
+  const reads = createCounter(registry, 'flagcast_reads_total');
+  for (const trigger of ['poll', 'wake']) reads.inc({ trigger }, 0);
+  const readSeconds = createHistogram(registry, 'flagcast_read_seconds');
+  const events = createCounter(registry, 'flagcast_events_total');
+  const lastRead = createGauge(registry, 'flagcast_last_read_timestamp_seconds');
+  const held = { watermark: '', sinceMs: 0, isHeld: false };
+  createGauge(registry, 'flagcast_watermark_age_seconds', (gauge) => {
+    gauge.set(held.isHeld ? (performance.now() - held.sinceMs) / 1_000 : 0);
   });
-  const readSeconds = new Histogram({
-    name: 'flagcast_read_seconds',
-    help: 'How long a read took.',
-    buckets: [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
-    registers,
-  });
-  const events = new Counter({
-    name: 'flagcast_events_total',
-    help: 'Events read from the database, each counted once.',
-    registers,
-  });
-  const deliveries = new Counter({
-    name: 'flagcast_deliveries_total',
-    help: 'Events handed to subscribed connections.',
-    registers,
-  });
-  const readFailures = new Counter({
-    name: 'flagcast_read_failures_total',
-    help: 'Attempts to read or to reconnect that failed.',
-    registers,
-  });
-  const listenFailures = new Counter({
-    name: 'flagcast_listen_failures_total',
-    help: 'Losses of the LISTEN connection and failed attempts to renew it.',
-    registers,
-  });
-  const lateEvents = new Counter({
-    name: 'flagcast_late_events_total',
-    help: 'Events of a view without transaction ids that were committed later than the overlap: delivered late, and lost for who came back after them.',
-    registers,
-  });
-  const oldestTransactionSeconds = new Gauge({
-    name: 'flagcast_oldest_transaction_seconds',
-    help: 'Age of the oldest open transaction of the database: it holds the watermark or the floor back.',
-    registers,
-  });
-  const lastReadTimestamp = new Gauge({
-    name: 'flagcast_last_read_timestamp_seconds',
-    help: 'When the last read succeeded, in seconds since the epoch.',
-    registers,
-  });
-  const refused = new Counter({
-    name: 'flagcast_connections_refused_total',
-    help: 'Connections that were refused before they were open, by reason.',
-    labelNames: ['code'],
-    registers,
-  });
-  const closed = new Counter({
-    name: 'flagcast_connections_closed_total',
-    help: 'Connections that ended, by close code; "other" for codes that peers made up.',
-    labelNames: ['code'],
-    registers,
-  });
-  new Gauge({
-    name: 'flagcast_connections',
-    help: 'Open connections.',
-    registers,
-    collect() {
-      this.set(sources.openConnections());
-    },
-  });
-  new Gauge({
-    name: 'flagcast_remembered_events',
-    help: 'Delivered events that a read may still bring again.',
-    registers,
-    collect() {
-      this.set(sources.rememberedEvents());
-    },
-  });
-
-  new Gauge({
-    name: 'flagcast_event_loop_delay_seconds',
-    help: 'By how much the event loop was late since this was asked for last: in 99 of 100 cases, and at the most.',
-    labelNames: ['statistic'],
-    registers,
-    collect() {
-      const { eventLoopDelay } = sources;
-      // It counts from how long its timer is meant to take.
-      const secondsOf = (nanoseconds: number): number =>
-        Math.max(0, nanoseconds / 1e9 - eventLoopResolutionMs / 1_000);
-      const { count, max } = eventLoopDelay;
-      this.set({ statistic: 'p99' }, secondsOf(count === 0 ? 0 : eventLoopDelay.percentile(99)));
-      this.set({ statistic: 'max' }, secondsOf(count === 0 ? 0 : max));
-      eventLoopDelay.reset();
-    },
-  });
-
-  lifecycle.on('reader:read', ({ trigger, fresh, durationMs }) => {
+  lifecycle.on('reader:read', ({ trigger, fresh, durationMs, watermark, snapshotXmax }) => {
     reads.inc({ trigger });
     events.inc(fresh);
     readSeconds.observe(durationMs / 1_000);
-    lastReadTimestamp.setToCurrentTime();
+    lastRead.setToCurrentTime();
+    const isHeld = BigInt(watermark) < BigInt(snapshotXmax);
+    if (!held.isHeld || watermark !== held.watermark) held.sinceMs = performance.now();
+    held.watermark = watermark;
+    held.isHeld = isHeld;
   });
+  const oldestTransaction = createGauge(registry, 'flagcast_oldest_transaction_seconds');
   lifecycle.on('reader:observed', ({ oldestTransactionMs }) => {
-    oldestTransactionSeconds.set(oldestTransactionMs / 1_000);
+    oldestTransaction.set(oldestTransactionMs / 1_000);
   });
-  lifecycle.on('reader:late', (late) => lateEvents.inc(late.events));
+  const late = createCounter(registry, 'flagcast_late_events_total');
+  lifecycle.on('reader:late', (told) => late.inc(told.events));
+  const readFailures = createCounter(registry, 'flagcast_read_failures_total');
   lifecycle.on('reader:failed', () => readFailures.inc());
-  lifecycle.on('listener:failed', () => listenFailures.inc());
-  lifecycle.on('batch:broadcast', (batch) => deliveries.inc(batch.deliveries));
-  lifecycle.on('connection:refused', ({ code }) => refused.inc({ code }));
+  const historyLost = createCounter(registry, 'flagcast_history_lost_total');
+  lifecycle.on('reader:history-lost', () => historyLost.inc());
+  const listening = createGauge(registry, 'flagcast_listening');
+  const listenFailures = createCounter(registry, 'flagcast_listen_failures_total');
+  lifecycle.on('listener:listening', () => listening.set(1));
+  lifecycle.on('listener:deaf', () => listening.set(0));
+  lifecycle.on('listener:failed', () => {
+    listening.set(0);
+    listenFailures.inc();
+  });
+}
+
+function countDeliveries(lifecycle: Lifecycle, registry: Registry): void {
+  const deliveries = createCounter(registry, 'flagcast_deliveries_total');
+  const batchEvents = createHistogram(registry, 'flagcast_batch_events');
+  const commitToSeen = createHistogram(registry, 'flagcast_commit_to_seen_seconds');
+  const seenToSent = createHistogram(registry, 'flagcast_seen_to_sent_seconds');
+  lifecycle.on('batch:broadcast', ({ events, deliveries: delivered, committed, seenAtMs, sentAtMs }) => {
+    deliveries.inc(delivered);
+    batchEvents.observe(events);
+    seenToSent.observe(secondsBetween(seenAtMs, sentAtMs));
+    if (committed !== null) commitToSeen.observe(secondsBetween(committed.firstAtMs, seenAtMs));
+  });
+  const resumes = createCounter(registry, 'flagcast_resumes_total');
+  for (const source of ['ring', 'database']) resumes.inc({ source }, 0);
+  lifecycle.on('channel:resumed', ({ source }) => resumes.inc({ source }));
+  const resyncs = createCounter(registry, 'flagcast_resyncs_total');
+  for (const reason of resyncReasons) resyncs.inc({ reason }, 0);
+  lifecycle.on('channel:resync', ({ reason }) => resyncs.inc({ reason }));
+}
+
+/** The clocks of two machines may differ, and one may be set back: never less than 0. */
+function secondsBetween(fromMs: number, toMs: number): number {
+  return Math.max(0, toMs - fromMs) / 1_000;
+}
+
+function countConnections(lifecycle: Lifecycle, registry: Registry): void {
+  const refusedConnections = createCounter(registry, 'flagcast_connections_refused_total');
+  lifecycle.on('connection:refused', ({ code }) => refusedConnections.inc({ code }));
+  const refusedRequests = createCounter(registry, 'flagcast_requests_refused_total');
+  lifecycle.on('request:refused', ({ code }) => refusedRequests.inc({ code }));
+  const accessFailures = createCounter(registry, 'flagcast_access_failures_total');
+  lifecycle.on('access:failed', () => accessFailures.inc());
+  const pauses = createCounter(registry, 'flagcast_pauses_total');
+  lifecycle.on('connection:paused', () => pauses.inc());
+  const drained = createCounter(registry, 'flagcast_pauses_drained_total');
+  lifecycle.on('connection:drained', () => drained.inc());
+  const closed = createCounter(registry, 'flagcast_connections_closed_total');
   const ownCodes = new Set<number>(Object.values(CloseCode));
+  for (const code of ownCodes) closed.inc({ code }, 0);
   lifecycle.on('connection:closed', ({ code }) => {
     // A peer may choose any code from 3000 to 4999: it must not make a series of each.
     closed.inc({ code: code < 3_000 || ownCodes.has(code) ? code : 'other' });
   });
-  return registry;
+}
+
+function showState(sources: MetricsSources, registry: Registry): void {
+  const { readiness, peers, broadcaster, reader, eventLoopDelay } = sources;
+  createGauge(registry, 'flagcast_ready', (gauge) => gauge.set(readiness.notReady() === null ? 1 : 0));
+  createGauge(registry, 'flagcast_connections', (gauge) => gauge.set(peers.count().all));
+  createGauge(registry, 'flagcast_connections_paused', (gauge) => gauge.set(peers.count().paused));
+  createHistogram(registry, 'flagcast_channel_connections', (histogram) => {
+    histogram.zero({});
+    for (const connections of broadcaster.subscriberCounts()) histogram.observe(connections);
+  });
+  createGauge(registry, 'flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
+  createGauge(registry, 'flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
+  createGauge(registry, 'flagcast_event_loop_delay_seconds', (gauge) => {
+    // It counts from how long its timer is meant to take.
+    const secondsOf = (nanoseconds: number): number =>
+      Math.max(0, nanoseconds / 1e9 - eventLoopResolutionMs / 1_000);
+    const { count, max } = eventLoopDelay;
+    gauge.set({ statistic: 'p99' }, secondsOf(count === 0 ? 0 : eventLoopDelay.percentile(99)));
+    gauge.set({ statistic: 'max' }, secondsOf(count === 0 ? 0 : max));
+    eventLoopDelay.reset();
+  });
+  createGauge(registry, 'flagcast_process_resident_bytes', (gauge) => gauge.set(process.memoryUsage.rss()));
+  new Counter({
+    ...configured(registry, 'flagcast_process_cpu_seconds_total'),
+    collect() {
+      const { user, system } = process.cpuUsage();
+      this.reset();
+      this.inc((user + system) / 1e6);
+    },
+  });
 }

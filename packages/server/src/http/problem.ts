@@ -20,7 +20,11 @@ export function answerError<E extends Env>(
   error: unknown,
   lifecycle: Lifecycle,
 ): Response {
-  if (error instanceof RefusedError) return answerRefusal(context, error.refusal);
+  if (error instanceof RefusedError) {
+    const { status, code } = error.refusal;
+    lifecycle.emit('request:refused', { status, code });
+    return answerRefusal(context, error.refusal);
+  }
   if (error instanceof ChangeRefusedError) {
     const { status, code, message, details } = error;
     const headers = status === 503 ? { 'Retry-After': '1' } : {};

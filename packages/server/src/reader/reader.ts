@@ -320,15 +320,17 @@ export class EventReader {
     }
     if (floor !== null) tracker.observed(floor);
     const { fresh, late, eventRows, snapshot } = read;
-    const batch = this.#batch(fresh, snapshot, tracker, startedAtMs);
+    const readMs = performance.now() - startedAtMs;
+    const batch = { ...this.#batch(fresh, snapshot, tracker, startedAtMs), readMs };
     this.#options.onBatch(batch);
     const { lifecycle } = this.#options;
     lifecycle.emit('reader:read', {
       trigger,
       rows: eventRows,
       fresh: fresh.length,
-      durationMs: performance.now() - startedAtMs,
+      durationMs: readMs,
       watermark: batch.position.watermark.toString(),
+      snapshotXmax: snapshot.xmax.toString(),
       floor: batch.position.floor,
     });
     const [oldest] = late;

@@ -1,0 +1,204 @@
+/** What a metric is; its name is the key of the table. */
+export interface MetricDefinition {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  /** What one of it is: `seconds`, `bytes`, or what is counted. */
+  readonly unit: string;
+  readonly help: string;
+  /** Each has few values, none of which a user or a row can choose. */
+  readonly labels?: readonly string[];
+  /** The upper bounds of a histogram's buckets, in its unit. */
+  readonly buckets?: readonly number[];
+}
+
+const readBuckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5];
+const delayBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const countBuckets = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+
+/** Every metric of the server, defined here and nowhere else; docs/OPERATIONS.md has the same list. */
+export const metricTable = {
+  flagcast_ready: {
+    type: 'gauge',
+    unit: 'yes or no',
+    help: 'Whether /readyz answers 200: 1 or 0.',
+  },
+  flagcast_reads_total: {
+    type: 'counter',
+    unit: 'reads',
+    help: 'Reads of the view, by what caused them (poll or wake).',
+    labels: ['trigger'],
+  },
+  flagcast_read_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    help: 'How long a read took.',
+    buckets: readBuckets,
+  },
+  flagcast_read_failures_total: {
+    type: 'counter',
+    unit: 'attempts',
+    help: 'Attempts to read or to reconnect that failed.',
+  },
+  flagcast_last_read_timestamp_seconds: {
+    type: 'gauge',
+    unit: 'seconds since the epoch',
+    help: 'When the last read succeeded, in seconds since the epoch.',
+  },
+  flagcast_events_total: {
+    type: 'counter',
+    unit: 'events',
+    help: 'Events read from the database, each counted once.',
+  },
+  flagcast_late_events_total: {
+    type: 'counter',
+    unit: 'events',
+    help: 'Events of a view without transaction ids that were committed later than the overlap: delivered late, and lost for who came back after them.',
+  },
+  flagcast_batch_events: {
+    type: 'histogram',
+    unit: 'events',
+    help: 'How many events a read brought, where it brought any.',
+    buckets: countBuckets,
+  },
+  flagcast_commit_to_seen_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    help: 'From the commit of the first event of a batch until it was read, by the clocks of the database and of this machine; only where the database records commit times.',
+    buckets: delayBuckets,
+  },
+  flagcast_seen_to_sent_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    help: 'From the arrival of a batch until all connections of its channels had been handed it.',
+    buckets: delayBuckets,
+  },
+  flagcast_delivery_lag_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    help: 'For how long the oldest batch that not all have been handed yet has been under way; 0 where there is none.',
+  },
+  flagcast_deliveries_total: {
+    type: 'counter',
+    unit: 'events times connections',
+    help: 'Events handed to subscribed connections.',
+  },
+  flagcast_watermark_age_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    help: 'For how long a transaction that writes has held the watermark where it is, so that every read looks at what came since; 0 where nothing holds it.',
+  },
+  flagcast_oldest_transaction_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    help: 'Age of the oldest open transaction of the database: it holds the watermark or the floor back.',
+  },
+  flagcast_remembered_events: {
+    type: 'gauge',
+    unit: 'events',
+    help: 'Delivered events that a read may still bring again.',
+  },
+  flagcast_history_lost_total: {
+    type: 'counter',
+    unit: 'times',
+    help: 'How often the database turned out to have another history (a failover, a restored backup) or another view: everybody was told to begin anew.',
+  },
+  flagcast_listening: {
+    type: 'gauge',
+    unit: 'yes or no',
+    help: 'Whether LISTEN works, so that events need not wait for the poll: 1 or 0.',
+  },
+  flagcast_listen_failures_total: {
+    type: 'counter',
+    unit: 'attempts',
+    help: 'Losses of the LISTEN connection and failed attempts to renew it.',
+  },
+  flagcast_connections: {
+    type: 'gauge',
+    unit: 'connections',
+    help: 'Open connections.',
+  },
+  flagcast_channel_connections: {
+    type: 'histogram',
+    unit: 'connections',
+    help: 'How many channels have up to so many connections now (not since the start: take no rate of it); channels without any do not count.',
+    buckets: countBuckets,
+  },
+  flagcast_connections_paused: {
+    type: 'gauge',
+    unit: 'connections',
+    help: 'Open connections that get nothing now because they do not read.',
+  },
+  flagcast_pauses_total: {
+    type: 'counter',
+    unit: 'times',
+    help: 'How often a connection was paused because it did not read what it was sent.',
+  },
+  flagcast_pauses_drained_total: {
+    type: 'counter',
+    unit: 'times',
+    help: 'How often a paused connection read on, and was brought what it had missed.',
+  },
+  flagcast_connections_closed_total: {
+    type: 'counter',
+    unit: 'connections',
+    help: 'Connections that ended, by close code; "other" for codes that peers made up.',
+    labels: ['code'],
+  },
+  flagcast_connections_refused_total: {
+    type: 'counter',
+    unit: 'connections',
+    help: 'WebSockets that were refused before they were open, by reason.',
+    labels: ['code'],
+  },
+  flagcast_requests_refused_total: {
+    type: 'counter',
+    unit: 'requests',
+    help: 'HTTP requests, those for streams among them, that were refused at the door, by reason.',
+    labels: ['code'],
+  },
+  flagcast_access_failures_total: {
+    type: 'counter',
+    unit: 'questions',
+    help: 'Questions about users, rights or data that the database, or the host, did not answer.',
+  },
+  flagcast_resumes_total: {
+    type: 'counter',
+    unit: 'channels',
+    help: 'Channels that a client came back to and was brought what it had missed, by where that came from (ring or database).',
+    labels: ['source'],
+  },
+  flagcast_resyncs_total: {
+    type: 'counter',
+    unit: 'channels',
+    help: 'Channels of which a client was told to take a new snapshot, by reason.',
+    labels: ['reason'],
+  },
+  flagcast_event_loop_delay_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    help: 'By how much the event loop was late since this was asked for last: in 99 of 100 cases, and at the most.',
+    labels: ['statistic'],
+  },
+  flagcast_process_cpu_seconds_total: {
+    type: 'counter',
+    unit: 'seconds',
+    help: 'Processor time of this process, user and system.',
+  },
+  flagcast_process_resident_bytes: {
+    type: 'gauge',
+    unit: 'bytes',
+    help: 'Resident memory of this process.',
+  },
+  flagcast_workers_ended_total: {
+    type: 'counter',
+    unit: 'processes',
+    help: 'Workers that ended without being asked to, and were replaced; only with more than one worker.',
+  },
+} as const satisfies Record<string, MetricDefinition>;
+
+type Names<Type> = {
+  [Name in keyof typeof metricTable]: (typeof metricTable)[Name]['type'] extends Type ? Name : never;
+}[keyof typeof metricTable];
+
+export type CounterName = Names<'counter'>;
+export type GaugeName = Names<'gauge'>;
+export type HistogramName = Names<'histogram'>;

@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type MetricDefinition, metricTable } from '../src/http/metric-table.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { tableOf } from './document-table.js';
+import { scrape } from './scrape.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+const document = readFileSync(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
+/** Of the first process, and only where there are several. */
+const ofWorkers = 'flagcast_workers_ended_total';
+
+let database: TestDatabase;
+let server: TestServer;
+let token: string;
+let shop: TestChannel;
+let billing: TestChannel;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+  const channels = [];
+  for (const name of ['shop', 'billing']) {
+    const { projectId, environments } = await seedProject(database.pool, { name });
+    channels.push({ projectId, environmentId: environments.prod });
+  }
+  [shop, billing] = channels as [TestChannel, TestChannel];
+  server = await startTestServer(database.url, { pollIntervalMs: 20, timing: { heartbeatIntervalMs: 50 } });
+});
+
+afterAll(async () => {
+  await server.close();
+  await database.drop();
+});
+
+it('are those of the table, in a real answer and in the document', async () => {
+  const text = await (await fetch(`${server.httpUrl}/metrics`)).text();
+  const served = [...text.matchAll(/^# HELP (\w+) (.*)\n# TYPE \w+ (\w+)$/gm)].map(
+    ([, name = '', help, type]) => [name, { help, type }] as const,
+  );
+  const defined = Object.entries<MetricDefinition>(metricTable).map(
+    ([name, { help, type }]) => [name, { help, type }] as const,
+  );
+  expect(new Map(served)).toEqual(new Map(defined.filter(([name]) => name !== ofWorkers)));
+
+  const described = Object.entries<MetricDefinition>(metricTable).map(
+    ([name, { type, unit, labels = [] }]) => [
+      name,
+      { type, unit, labels: labels.map((label) => `\`${label}\``).join(', ') },
+    ],
+  );
+  const rows = tableOf(document, ['metric', 'type', 'unit', 'labels']).map(
+    ({ metric = '', type, unit, labels }) => [metric.replaceAll('`', ''), { type, unit, labels }] as const,
+  );
+  expect(Object.fromEntries(rows)).toEqual(Object.fromEntries(described));
+});
+
+it('tell how late events are, how many come at once, and how channels are filled', async () => {
+  const before = await scrape(server.httpUrl);
+  const clients = await Promise.all(
+    [[shop], [shop], [shop, billing]].map(async (channels) => {
+      const client = await V1Client.connect(server.wsUrl, { token });
+      for (const channel of channels) await client.caughtUp(channel);
+      return client;
+    }),
+  );
+  const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast');
+  await database.pool.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+     SELECT $1, $2, id, 'feature', id, 'system', 'update'
+     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 3)) AS made`,
+    [shop.projectId, shop.environmentId],
+  );
+  await sent;
+  const after = await scrape(server.httpUrl);
+  const grown = (name: string): number => (after.get(name) ?? NaN) - (before.get(name) ?? NaN);
+  expect(grown('flagcast_deliveries_total')).toBe(9);
+  expect(grown('flagcast_batch_events_sum')).toBe(3);
+  expect(grown('flagcast_batch_events_count')).toBe(1);
+  for (const name of ['flagcast_commit_to_seen_seconds', 'flagcast_seen_to_sent_seconds']) {
+    expect(grown(`${name}_count`)).toBe(1);
+    expect(grown(`${name}_bucket{le="30"}`)).toBe(1);
+  }
+  expect(after.get('flagcast_delivery_lag_seconds')).toBe(0);
+  expect(after.get('flagcast_ready')).toBe(1);
+  expect(after.get('flagcast_listening')).toBe(1);
+  expect(after.get('flagcast_process_resident_bytes')).toBeGreaterThan(1e6);
+  expect(grown('flagcast_process_cpu_seconds_total')).toBeGreaterThan(0);
+  // One channel with one connection, one with three; and that is so now, however often it is asked.
+  for (const samples of [after, await scrape(server.httpUrl)]) {
+    const upTo = (bound: number): number | undefined =>
+      samples.get(`flagcast_channel_connections_bucket{le="${bound}"}`);
+    expect([upTo(1), upTo(2), upTo(5)]).toEqual([1, 1, 2]);
+    expect(samples.get('flagcast_channel_connections_sum')).toBe(4);
+  }
+  for (const client of clients) await client.close();
+  expect((await scrape(server.httpUrl)).get('flagcast_channel_connections_count')).toBe(0);
+});
+
+it('count who comes back, who has to begin anew, and who is refused', async () => {
+  const before = await scrape(server.httpUrl);
+  const client = await V1Client.connect(server.wsUrl, { token });
+  const cursor = await client.caughtUp(shop);
+  await client.close();
+  await insertAudit(database.pool, shop);
+  const again = await V1Client.connect(server.wsUrl, { token });
+  await again.caughtUp(shop, cursor);
+  expect(await again.subscribe(billing, 'nonsense')).toMatchObject({ type: 'resync' });
+  await again.close();
+  for (const path of ['/api/projects', '/api/events?project_id=x&env=prod']) {
+    await fetch(`${server.httpUrl}${path}`, { headers: { Authorization: 'Bearer forged' } });
+  }
+  const after = await scrape(server.httpUrl);
+  const grown = (name: string): number => (after.get(name) ?? NaN) - (before.get(name) ?? NaN);
+  expect(grown('flagcast_resumes_total{source="ring"}')).toBe(1);
+  expect(grown('flagcast_resyncs_total{reason="cursor_malformed"}')).toBe(1);
+  expect(after.get('flagcast_requests_refused_total{code="token_malformed"}')).toBe(2);
+});
+
+it('tell for how long a transaction has held the watermark back, and that it does no longer', async () => {
+  const age = async (): Promise<number | undefined> =>
+    (await scrape(server.httpUrl)).get('flagcast_watermark_age_seconds');
+  const late = await database.pool.connect();
+  await late.query('BEGIN');
+  await insertAudit(late, shop);
+  const read = nextEvent(server.flagcast.lifecycle, 'reader:read', ({ fresh }) => fresh === 1);
+  await insertAudit(database.pool, shop);
+  await read;
+  const first = (await age()) ?? 0;
+  await nextEvent(server.flagcast.lifecycle, 'reader:read');
+  expect(await age()).toBeGreaterThan(first);
+  await late.query('COMMIT');
+  late.release();
+  await expect.poll(age).toBe(0);
+});
