@@ -214,6 +214,11 @@ describe('serve with two workers', () => {
     });
     expect(Math.min(...connections)).toBeGreaterThanOrEqual(2);
     expect(connections.reduce((sum, count) => sum + count, 0)).toBe(watchers.length);
+    // Both have the one channel, and a sum would tell of two.
+    for (const worker of [1, 2]) {
+      expect(metrics).toContain(`\nflagcast_channel_connections_count{worker="${worker}"} 1\n`);
+      expect(metrics).toContain(`\nflagcast_ready{worker="${worker}"} 1\n`);
+    }
     expect(metrics).toContain('flagcast_workers_ended_total 0');
     for (const worker of [1, 2]) {
       await serve.logged('connection_opened', (fields) => fields['worker'] === worker);
