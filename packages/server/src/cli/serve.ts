@@ -12,6 +12,7 @@ import { startDemoDatabase } from './demo-database.js';
 import { Running } from './running.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
+import { startTraces } from './traces.js';
 import { refuseNestedWorkers, startWorkers } from './workers.js';
 
 export const serveCommand = defineCommand({
@@ -43,6 +44,8 @@ Environment:
                                          committed, from 1s to 1h (default 1m)
   FLAGCAST_READY_GRACE                   by how long a read of the database may be overdue before /readyz answers 503,
                                          from 1s to 1h (default 15s)
+  OTEL_EXPORTER_OTLP_ENDPOINT            where traces go (OTLP, JSON over HTTP), with OpenTelemetry's other variables
+                                         (default: none are made); docs/OPERATIONS.md
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_AUTHORIZE_SQL                 who may see what where the tables are not Togglr's: a SELECT over the users $1
@@ -146,6 +149,7 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
 /** A server in this process. */
 async function startAlone(settings: ServerSettings, logger: Logger, running: Running): Promise<Server> {
   const flagcast = createLoggedFlagcast(settings, { logger });
+  if (settings.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   const { url, stop } = await listen(flagcast, { ...settings, logger });
   running.add('server', async () => await stop(0));
   return { url, begin: () => flagcast.start() };

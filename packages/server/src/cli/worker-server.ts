@@ -4,6 +4,7 @@ import { describeError } from '../describe.js';
 import { createLogger } from '../log.js';
 import { Running } from './running.js';
 import { createLoggedFlagcast, listen } from './server.js';
+import { startTraces } from './traces.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './worker-messages.js';
 
 /**
@@ -35,6 +36,7 @@ async function serve(primary: PrimaryLine): Promise<void> {
   const metricsRegistry = new WorkerRegistry(worker, async () => await primary.gather());
   primary.onCollect(async () => await metricsRegistry.getMetricsAsJSON());
   const flagcast = createLoggedFlagcast(server, { logger, metricsRegistry });
+  if (server.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   running.add('reader', async () => await flagcast.close());
   const startListening = async (): Promise<void> => {
     const { url, stop } = await listen(flagcast, { ...server, logger });

@@ -14,6 +14,7 @@ import {
   parsePollInterval,
   parseQueryToken,
   parseReadyGrace,
+  parseTracesEndpoint,
   parseSecret,
   parseTrustedProxies,
   parseView,
@@ -59,6 +60,8 @@ export interface ServeConfig {
   readonly pollIntervalMs: number;
   /** By how long a read may be overdue before /readyz says so. */
   readonly readyGraceMs: number;
+  /** Whether OpenTelemetry's own variables ask for traces; its exporter reads them itself. */
+  readonly traces: boolean;
   /** Processes that serve; 1: the command's own, without others. */
   readonly workers: number;
   /** The view of events, as it is written in SQL; null: Flagcast's own, or what there is in its place. */
@@ -116,6 +119,9 @@ const settings = {
   FLAGCAST_JWT_AUDIENCE: { flag: null, schema: z.string() },
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
   FLAGCAST_READY_GRACE: { flag: null, schema: parsed(parseReadyGrace) },
+  OTEL_SDK_DISABLED: { flag: null, schema: z.string() },
+  OTEL_EXPORTER_OTLP_ENDPOINT: { flag: null, schema: parsed(parseTracesEndpoint) },
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: { flag: null, schema: parsed(parseTracesEndpoint) },
   FLAGCAST_WORKERS: { flag: 'workers', schema: parsed(parseWorkers) },
   FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
@@ -189,6 +195,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     host: reading.value('HOST') ?? '127.0.0.1',
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
     readyGraceMs: reading.value('FLAGCAST_READY_GRACE') ?? 15_000,
+    traces: wantsTraces(reading),
     workers: reading.value('FLAGCAST_WORKERS') ?? 1,
     view: reading.value('FLAGCAST_VIEW'),
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
@@ -249,6 +256,15 @@ export function loadDoctorConfig(environment: Environment, flags: Flags): Doctor
   const authorizeSql = reading.value('FLAGCAST_AUTHORIZE_SQL');
   reading.finish();
   return { databaseUrl: given(databaseUrl), listenUrl, view, overlapMs, authorizeSql };
+}
+
+function wantsTraces(reading: Reading): boolean {
+  if (reading.value('OTEL_SDK_DISABLED')?.toLowerCase() === 'true') return false;
+  const endpoints = [
+    reading.value('OTEL_EXPORTER_OTLP_ENDPOINT'),
+    reading.value('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'),
+  ];
+  return endpoints.some((endpoint) => endpoint !== null);
 }
 
 function given(databaseUrl: string | null): string {

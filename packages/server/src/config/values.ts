@@ -106,6 +106,14 @@ export function parseOverlap(text: string): number {
   return overlapMs;
 }
 
+/** Not quoted either. */
+export function parseTracesEndpoint(text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
+    throw new Error('it is not an address that traces can be sent to; write http(s)://host:4318');
+  }
+  return text;
+}
+
 export function parseReadyGrace(text: string): number {
   const graceMs = parseDuration(text);
   if (graceMs < 1_000 || graceMs > 3_600_000) {
