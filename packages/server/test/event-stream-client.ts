@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import { type IncomingMessage, request as inClear } from 'node:http';
+import { request as overTls, type RequestOptions } from 'node:https';
 import type { ControlMessage, EventMessage, ServerMessage } from '@flagcast/protocol';
 import { Refused } from './plain-client.js';
 
@@ -38,9 +39,15 @@ export class EventStreamClient {
     httpUrl: string,
     query: Record<string, string> | string,
     headers: Record<string, string> = {},
+    line: RequestOptions = {},
   ): Promise<EventStreamClient> {
     const url = `${httpUrl}/api/events?${new URLSearchParams(query).toString()}`;
-    const asked = request(url, { headers: { Accept: 'text/event-stream', ...headers }, agent: false });
+    const request = httpUrl.startsWith('https:') ? overTls : inClear;
+    const asked = request(url, {
+      ...line,
+      headers: { Accept: 'text/event-stream', ...headers },
+      agent: false,
+    });
     // Cut off while nobody waits for an answer any more.
     asked.on('error', () => undefined);
     asked.end();

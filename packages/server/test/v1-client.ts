@@ -6,7 +6,7 @@ import {
   subprotocol,
 } from '@flagcast/protocol';
 import type pg from 'pg';
-import { WebSocket } from 'ws';
+import { type ClientOptions, WebSocket } from 'ws';
 import { decodeCursor } from '../src/events/position.js';
 import { Refused } from './plain-client.js';
 
@@ -67,11 +67,16 @@ export class V1Client {
       token?: string | undefined;
       query?: Record<string, string> | string;
       headers?: Record<string, string>;
+      /** How the socket is made, e.g. whose certificate it trusts. */
+      line?: ClientOptions;
     } = {},
   ): Promise<V1Client> {
-    const { token, query = {}, headers = {} } = options;
+    const { token, query = {}, headers = {}, line = {} } = options;
     const protocols = [subprotocol, ...(token === undefined ? [] : [`bearer.${token}`])];
-    const socket = new WebSocket(`${wsUrl}?${new URLSearchParams(query).toString()}`, protocols, { headers });
+    const socket = new WebSocket(`${wsUrl}?${new URLSearchParams(query).toString()}`, protocols, {
+      ...line,
+      headers,
+    });
     const client = new V1Client(socket);
     await new Promise<void>((resolve, reject) => {
       socket.once('open', resolve);

@@ -1,0 +1,249 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
+import { get, type RequestOptions } from 'node:https';
+import { connect } from 'node:net';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { ClientOptions } from 'ws';
+import {
+  createTestDatabase,
+  createTestFolder,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+} from './database.js';
+import { EventStreamClient } from './event-stream-client.js';
+import { unusedPort } from './relay.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { type TestChannel, V1Client } from './v1-client.js';
+
+interface Proxy {
+  readonly name: string;
+  readonly programs: readonly string[];
+  /** What tells its version, and fails where there is none. */
+  readonly version: readonly string[];
+  /** The language of its block in the document. */
+  readonly language: string;
+  /** The configuration as the program gets it, in this folder and for this port. */
+  readonly configure: (block: string, folder: string, port: number) => string;
+  readonly args: (file: string, folder: string) => readonly string[];
+}
+
+const name = 'flags.example.com';
+const certificates = `/etc/ssl/${name}`;
+
+const proxies: readonly Proxy[] = [
+  {
+    name: 'nginx',
+    programs: ['/usr/sbin/nginx', 'nginx'],
+    version: ['-e', 'stderr', '-v'],
+    language: 'nginx',
+    configure: (block, folder, port) => {
+      const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+      return `daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/log;
+        events {}
+        http {
+          ${temporary.map((each) => `${each}_temp_path ${folder}/${each};`).join(' ')}
+          access_log off;
+          ${block.replace('listen 443 ssl', `listen 127.0.0.1:${port} ssl`)}
+        }`;
+    },
+    args: (file, folder) => ['-p', folder, '-c', file, '-e', path.join(folder, 'log')],
+  },
+  {
+    name: 'HAProxy',
+    programs: ['/usr/sbin/haproxy', 'haproxy'],
+    version: ['-v'],
+    language: 'haproxy',
+    configure: (block, _folder, port) => block.replace('bind :443 ', `bind 127.0.0.1:${port} `),
+    args: (file) => ['-db', '-q', '-f', file],
+  },
+  {
+    name: 'Caddy',
+    programs: ['/usr/bin/caddy', 'caddy'],
+    version: ['version'],
+    language: 'caddy',
+    configure: (block, folder, port) => {
+      const site = `https://${name}:${port} {\n  tls ${folder}/cert.pem ${folder}/key.pem\n  bind 127.0.0.1\n`;
+      return `{\n  admin off\n  auto_https disable_redirects\n}\n${block.replace(`\n${name} {\n`, `\n${site}`)}`;
+    },
+    args: (file) => ['run', '--adapter', 'caddyfile', '--config', file],
+  },
+];
+
+const document = readFileSync(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
+
+function blockOf(language: string): string {
+  const blocks = [...document.matchAll(new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\`$`, 'gm'))];
+  const [block] = blocks;
+  if (block?.[1] === undefined || blocks.length > 1)
+    throw new Error(`${blocks.length} blocks of ${language}`);
+  return block[1];
+}
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
+/** Linux answers for all of 127.0.0.0/8. */
+const canRun = hasOpenssl && process.platform === 'linux';
+const clientAddress = '127.0.0.2';
+
+let database: TestDatabase;
+let folder: string;
+let certificate: string;
+let token: string;
+let channel: TestChannel;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
+  const { projectId, environments } = await seedProject(database.pool);
+  channel = { projectId, environmentId: environments.prod };
+  folder = await createTestFolder();
+  if (!canRun) return;
+  const files = { '-keyout': 'key.pem', '-out': 'cert.pem' };
+  const made = spawnSync('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
+    ...['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`],
+    ...Object.entries(files).flatMap(([option, file]) => [option, path.join(folder, file)]),
+  ]);
+  expect(made.status).toBe(0);
+  certificate = readFileSync(path.join(folder, 'cert.pem'), 'utf8');
+  const key = readFileSync(path.join(folder, 'key.pem'), 'utf8');
+  await writeFile(path.join(folder, 'both.pem'), certificate + key);
+});
+
+afterAll(async () => {
+  await database.drop();
+  await rm(folder, { recursive: true });
+});
+
+async function startServers(): Promise<[TestServer, TestServer]> {
+  const start = async (): Promise<TestServer> => {
+    const server = await startTestServer(database.url, {
+      trustedProxies: ['127.0.0.1'],
+      pollIntervalMs: 50,
+      timing: { heartbeatIntervalMs: 250, pingIntervalMs: 250 },
+    });
+    onTestFinished(async () => await server.close());
+    return server;
+  };
+  return [await start(), await start()];
+}
+
+async function startProxy(proxy: Proxy, program: string, servers: [TestServer, TestServer]): Promise<number> {
+  const port = await unusedPort();
+  const own = path.join(folder, proxy.name);
+  await mkdir(own);
+  const [one, two] = servers.map(({ httpUrl }) => new URL(httpUrl).host);
+  const block = blockOf(proxy.language)
+    .replaceAll('10.0.0.21:8080', one ?? '')
+    .replaceAll('10.0.0.22:8080', two ?? '')
+    .replaceAll(certificates, folder)
+    // So long nothing may be quiet.
+    .replaceAll('90s', '1s');
+  const file = path.join(own, 'configuration');
+  await writeFile(file, proxy.configure(block, proxy.language === 'caddy' ? folder : own, port));
+  const child = spawn(program, [...proxy.args(file, own)], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { PATH: process.env['PATH'], HOME: own, XDG_DATA_HOME: own, XDG_CONFIG_HOME: own },
+  });
+  const said = text(child.stderr);
+  onTestFinished(async () => await end(child));
+  // None of them says when it listens.
+  await vi.waitFor(
+    async () => {
+      if (child.exitCode !== null) throw new Error(`${proxy.name} ended: ${await said}`);
+      const socket = connect(port, '127.0.0.1');
+      await once(socket, 'connect').finally(() => socket.destroy());
+    },
+    { timeout: 15_000 },
+  );
+  return port;
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  const exited = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exited;
+}
+
+describe.each(proxies)('$name as the document has it', (proxy) => {
+  const program = proxy.programs.find((file) => spawnSync(file, [...proxy.version]).status === 0);
+  if (program === undefined || !canRun) {
+    process.stdout.write(`proxies: no ${proxy.name} here, or no openssl, so it is not tested\n`);
+  }
+
+  it.skipIf(program === undefined || !canRun)(
+    'lets through what is live, quiet or not, and a server be stopped',
+    async () => {
+      const servers = await startServers();
+      const port = await startProxy(proxy, program ?? '', servers);
+      const origin = `https://${name}:${port}`;
+      const line = {
+        ca: certificate,
+        localAddress: clientAddress,
+        lookup: (_host, options, tell) => {
+          if (options.all === true) tell(null, [{ address: '127.0.0.1', family: 4 }]);
+          else tell(null, '127.0.0.1', 4);
+        },
+      } satisfies ClientOptions & RequestOptions;
+      const ask = async (target: string): Promise<{ status: number | undefined; body: string }> => {
+        const headers = { Authorization: `Bearer ${token}`, Origin: origin };
+        const asked = get(`${origin}${target}`, { ...line, headers, agent: false });
+        const [response] = (await once(asked, 'response')) as [IncomingMessage];
+        return { status: response.statusCode, body: await text(response) };
+      };
+      const wsUrl = `${origin.replace('https', 'wss')}/api/ws`;
+      const open = async (): Promise<V1Client> =>
+        await V1Client.connect(wsUrl, { token, line, headers: { Origin: origin } });
+      const query = { project_id: channel.projectId, env_id: channel.environmentId };
+      const bearer = { Authorization: `Bearer ${token}`, Origin: origin };
+
+      // One for each server: the least of connections goes first.
+      const clients = [await open(), await open()];
+      for (const client of clients) await client.caughtUp(channel);
+      const stream = await EventStreamClient.open(origin, query, bearer, line);
+      await stream.control('caught_up');
+      const write = async (): Promise<string> => (await insertAudit(database.pool, channel)).entityId;
+      for (const quiet of [false, true]) {
+        // The database is the clock.
+        if (quiet) await database.pool.query('SELECT pg_sleep(1.5)');
+        const entityId = await write();
+        for (const each of [...clients, stream])
+          expect((await each.event(entityId)).entity_id).toBe(entityId);
+      }
+      const snapshot = await ask(`/api/snapshot?${new URLSearchParams(query)}`);
+      expect(snapshot).toEqual({ status: 200, body: expect.stringContaining(channel.projectId) as string });
+      for (const target of ['/metrics', '/healthz', '/readyz']) {
+        expect(await ask(target)).not.toMatchObject({ status: 200 });
+      }
+      const refused = servers.map(
+        async ({ flagcast }) => await nextEvent(flagcast.lifecycle, 'connection:refused'),
+      );
+      const forged = { Origin: origin, 'X-Forwarded-For': '198.51.100.9' };
+      const nobody = await V1Client.connect(wsUrl, { line, headers: forged });
+      await nobody.closed;
+      expect(await Promise.race(refused)).toMatchObject({ code: 'token_missing', address: clientAddress });
+
+      const [first] = servers;
+      const cursors = clients.map(
+        ({ events }) => events.findLast(({ cursor }) => cursor !== undefined)?.cursor,
+      );
+      first.http.close();
+      await first.close();
+      const left = await Promise.race(clients.map(async (client, at) => ({ at, ...(await client.closed) })));
+      expect(left.code).toBe(4000);
+      const missed = await write();
+      const again = await open();
+      await again.caughtUp(channel, cursors[left.at]);
+      expect((await again.event(missed)).entity_id).toBe(missed);
+      stream.response.destroy();
+      await again.close();
+      for (const client of clients) client.socket.terminate();
+    },
+  );
+});
