@@ -27,8 +27,8 @@ import { inTurn } from './rounds.js';
 
 const limitMs = 30 * 60_000;
 const defaultKinds = ['flagcast', 'flagcast.v1', 'ws'];
-/** So long that each peer is pinged once and each flagcast.v1 peer gets two heartbeats, in milliseconds. */
-const idleMs = 30_000;
+/** So long that each peer is pinged once and each flagcast.v1 peer gets three heartbeats, in milliseconds. */
+const idleMs = 45_000;
 /** From the last handshake to the first look, in milliseconds. */
 const settleMs = 2_000;
 const boundKilobytes = 6.2;

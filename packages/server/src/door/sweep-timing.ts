@@ -2,7 +2,7 @@
 export interface SweepTiming {
   /** How often expiry and slowness are looked at, in milliseconds. Default 1,000. */
   sweepIntervalMs?: number;
-  /** How often peers are pinged; one that has not answered by the next time is dropped. In milliseconds. Default 30,000. */
+  /** How often peers are pinged; one that has not answered by the next time is dropped. In milliseconds. Default 45,000. */
   pingIntervalMs?: number;
   /** How often the rights of all are checked again, in milliseconds. Default 25,000, so that 30 s are kept with the query's time. */
   recheckIntervalMs?: number;

@@ -34,7 +34,9 @@ export class Sweeper {
   constructor(options: SweeperOptions) {
     this.#options = {
       sweepIntervalMs: 1_000,
-      pingIntervalMs: 30_000,
+      // Often enough for proxies that end what is silent for a minute; with its answer, which comes to a connection
+      // that nothing else has kept in the processor's cache, a ping is most of what an idle peer costs.
+      pingIntervalMs: 45_000,
       recheckIntervalMs: 25_000,
       recheckPatienceMs: 60_000,
       heartbeatIntervalMs: defaultHeartbeatIntervalMs,
