@@ -3,21 +3,28 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { copyCluster, makeClusterTemplate } from './cluster-template.js';
 
 declare module 'vitest' {
   export interface ProvidedContext {
     /** The connection string of the `flagcast` database of the run's own PostgreSQL; its role is superuser. */
     clusterUrl: string;
+    /** The folder of a cluster that has been stopped, for those who want one of their own. */
+    clusterTemplate: string;
   }
 }
 
 /** One PostgreSQL for the whole run, in a fresh folder; the tests make their databases in it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const dataDir = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
+  const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
   // PostgreSQL runs as another account when the tests run as root.
-  await chmod(dataDir, 0o755);
-  const removeFolder = async (): Promise<void> => await rm(dataDir, { recursive: true, force: true });
+  await chmod(folder, 0o755);
+  const removeFolder = async (): Promise<void> => await rm(folder, { recursive: true, force: true });
   try {
+    const template = path.join(folder, 'template');
+    await makeClusterTemplate(template);
+    const dataDir = path.join(folder, 'shared');
+    await copyCluster(template, dataDir);
     const postgres = await startEmbeddedPostgres({
       dataDir,
       // Databases live for seconds here: what makes them last, or keeps them fast, is not needed.
@@ -26,6 +33,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       onExit: (error) => project.vitest.logger.error(error.message),
     });
     project.provide('clusterUrl', postgres.url());
+    project.provide('clusterTemplate', template);
     return async () => {
       await postgres.stop();
       await removeFolder();

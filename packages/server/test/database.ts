@@ -6,10 +6,10 @@ import pg from 'pg';
 import { inject, vi } from 'vitest';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
 import { install } from '../src/database/install.js';
+import { copyCluster, databaseTemplate } from './cluster-template.js';
 
 /** How long a connection of the product may take to go after its owner closed it. */
 const LEAK_GRACE_MS = 1_000;
-const TEMPLATE = 'template_tables';
 
 export interface TestDatabaseOptions {
   /** `tables`: everything that `install --tables` makes. `none`: empty. */
@@ -44,16 +44,18 @@ export async function createTestDatabase(options: TestDatabaseOptions): Promise<
 }
 
 /**
- * Starts a cluster with these settings of PostgreSQL, over fsync off. It takes about a second.
- * `packageDir`: where the programs of another major are.
+ * Starts a cluster with these settings of PostgreSQL, over fsync off: a copy of the run's template, or a new one
+ * of another major, whose programs are in `packageDir`.
  */
 export async function createTestCluster(
   settings: Readonly<Record<string, string>> = {},
   packageDir?: string,
 ): Promise<TestCluster> {
   const folder = await createTestFolder();
+  const dataDir = path.join(folder, 'data');
+  if (packageDir === undefined) await copyCluster(inject('clusterTemplate'), dataDir);
   const postgres = await startEmbeddedPostgres({
-    dataDir: folder,
+    dataDir,
     settings: { fsync: 'off', ...settings },
     ...(packageDir === undefined ? {} : { binaries: { packageDir, copyDir: path.join(folder, 'programs') } }),
   });
@@ -92,7 +94,9 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withClient(adminUrl, async (admin) => {
     if (schema === 'tables') await makeTemplate(admin, adminUrl);
-    await admin.query(`CREATE DATABASE ${name} TEMPLATE ${schema === 'tables' ? TEMPLATE : 'template0'}`);
+    await admin.query(
+      `CREATE DATABASE ${name} TEMPLATE ${schema === 'tables' ? databaseTemplate : 'template0'}`,
+    );
   });
   const url = databaseUrl(adminUrl, name);
   const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
@@ -120,20 +124,20 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
 
 /** Made once for a cluster; the other test files wait for the first one. */
 async function makeTemplate(admin: pg.Client, adminUrl: string): Promise<void> {
-  await admin.query(`SELECT pg_advisory_lock(hashtext('${TEMPLATE}'))`);
+  await admin.query(`SELECT pg_advisory_lock(hashtext('${databaseTemplate}'))`);
   try {
-    const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [TEMPLATE]);
+    const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [databaseTemplate]);
     if (rowCount !== 0) return;
-    const unfinished = `${TEMPLATE}_unfinished`;
+    const unfinished = `${databaseTemplate}_unfinished`;
     await admin.query(`DROP DATABASE IF EXISTS ${unfinished}`);
     await admin.query(`CREATE DATABASE ${unfinished} TEMPLATE template0`);
     await withClient(
       databaseUrl(adminUrl, unfinished),
       async (client) => await install(client, { tables: true }),
     );
-    await admin.query(`ALTER DATABASE ${unfinished} RENAME TO ${TEMPLATE}`);
+    await admin.query(`ALTER DATABASE ${unfinished} RENAME TO ${databaseTemplate}`);
   } finally {
-    await admin.query(`SELECT pg_advisory_unlock(hashtext('${TEMPLATE}'))`);
+    await admin.query(`SELECT pg_advisory_unlock(hashtext('${databaseTemplate}'))`);
   }
 }
 
