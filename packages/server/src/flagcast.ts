@@ -184,6 +184,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     // An idle connection that is lost is replaced at the next look-up.
     opened.on('error', () => undefined);
     opened.on('connect', (client) => {
+      // The pool looks after idle ones only; whoever has it learns of the loss from the query.
+      client.on('error', () => undefined);
       if (client instanceof pg.Client) pooledClients.add(client);
     });
     opened.on('remove', (client) => pooledClients.delete(client as pg.Client));
