@@ -1,3 +1,4 @@
+import { CloseCode } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { examine } from '../src/doctor/examine.js';
 import { Lifecycle } from '../src/lifecycle.js';
@@ -13,6 +14,8 @@ import {
   withClient,
 } from './database.js';
 import { PlainClient } from './plain-client.js';
+import { Relay } from './relay.js';
+import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { Standby } from './standby.js';
 import { V1Client } from './v1-client.js';
@@ -250,8 +253,14 @@ describe('on a streaming replica', () => {
     expect(await listen(url)).toMatch(/leads to a replica/);
   });
 
-  it('goes on when the replica is promoted: whoever follows is told to begin anew', async () => {
-    const other = await Standby.start(cluster.postgres, { max_prepared_transactions: '50' });
+  it('goes on when the replica is promoted: whoever follows is told to begin anew, also who stood ahead of it', async () => {
+    const primary = new URL(cluster.postgres.url());
+    const stream = await Relay.open(Number(primary.port));
+    const login = `user=${primary.username} password=${primary.password}`;
+    const other = await Standby.start(cluster.postgres, {
+      max_prepared_transactions: '50',
+      primary_conninfo: `host=127.0.0.1 port=${stream.port} ${login}`,
+    });
     cleanUps.push(async () => await other.remove());
     const { token } = await createUser(database.pool, 'root', { superuser: true });
     await replayed(other);
@@ -260,6 +269,26 @@ describe('on a streaming replica', () => {
     const channel = { projectId: project.projectId, environmentId: project.environments.prod };
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
+
+    // A server on the primary, by an address that will lead to the promoted one.
+    let address = await Relay.open(Number(new URL(database.url).port));
+    cleanUps.push(async () => await address.close());
+    const { port } = address;
+    const through = new URL(database.url);
+    through.port = String(port);
+    const ahead = await serve(through.toString(), { pollIntervalMs: 50 });
+    const watching = await V1Client.connect(ahead.wsUrl, { token });
+    const cursor = await watching.caughtUp(channel);
+    const plain = await PlainClient.connect(
+      ahead.wsUrl,
+      { project_id: channel.projectId, env: 'prod' },
+      { token },
+    );
+    // What is committed now the standby does not get any more.
+    await stream.close();
+    const lost = await write();
+    await watching.event(lost);
+
     const started = nextEvent(server.flagcast.lifecycle, 'reader:started');
     await other.query('SELECT pg_promote()');
     expect(await client.control('resync')).toMatchObject({ reason: 'history_changed' });
@@ -268,5 +297,21 @@ describe('on a streaming replica', () => {
     const { entityId } = await withClient(url, async (session) => await insertAudit(session, channel));
     await client.event(entityId);
     await client.close();
+
+    const restarted = nextEvent(ahead.flagcast.lifecycle, 'reader:started');
+    await address.close();
+    address = await Relay.open(Number(new URL(url).port), port);
+    expect(await watching.control('resync')).toMatchObject({ reason: 'history_changed' });
+    expect(await plain.closed).toMatchObject({ code: CloseCode.historyLost });
+    await restarted;
+    expect((await scrape(ahead.httpUrl)).get('flagcast_history_lost_total')).toBe(1);
+    expect(await watching.subscribe(channel, cursor)).toMatchObject({
+      type: 'resync',
+      reason: 'history_changed',
+    });
+    await watching.caughtUp(channel);
+    const after = await withClient(url, async (session) => await insertAudit(session, channel));
+    await watching.event(after.entityId);
+    await watching.close();
   });
 });
