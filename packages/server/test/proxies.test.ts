@@ -143,7 +143,7 @@ async function startProxy(proxy: Proxy, program: string, servers: [TestServer, T
     .replaceAll('10.0.0.22:8080', two ?? '')
     .replaceAll(certificates, folder)
     // So long nothing may be quiet.
-    .replaceAll('90s', '1s');
+    .replaceAll('90s', '3s');
   const file = path.join(own, 'configuration');
   await writeFile(file, proxy.configure(block, proxy.language === 'caddy' ? folder : own, port));
   const child = spawn(program, [...proxy.args(file, own)], {
@@ -211,7 +211,7 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       const write = async (): Promise<string> => (await insertAudit(database.pool, channel)).entityId;
       for (const quiet of [false, true]) {
         // The database is the clock.
-        if (quiet) await database.pool.query('SELECT pg_sleep(1.5)');
+        if (quiet) await database.pool.query('SELECT pg_sleep(3.5)');
         const entityId = await write();
         for (const each of [...clients, stream])
           expect((await each.event(entityId)).entity_id).toBe(entityId);
