@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
+import path from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../src/database/embedded.js';
 import { install } from '../src/database/install.js';
+import { chosenBinaries } from './chosen-binaries.js';
 
 /** The database that those with the contract's tables are copied from. */
 export const databaseTemplate = 'template_tables';
@@ -12,12 +14,19 @@ export const databaseTemplate = 'template_tables';
  * with everything that `install --tables` makes, and a password that costs its clients little to prove.
  */
 export async function makeClusterTemplate(dataDir: string): Promise<void> {
-  const postgres = await startEmbeddedPostgres({ dataDir, settings: { fsync: 'off' } });
+  const postgres = await startEmbeddedPostgres({
+    dataDir,
+    ...chosenBinaries(path.dirname(dataDir)),
+    settings: { fsync: 'off' },
+  });
   try {
     const { password } = new URL(postgres.url());
     await run(postgres.url(), async (client) => {
       // 4,096 of them, twice a connection, are a few seconds of a run with thousands of connections.
-      await client.query('SET scram_iterations = 1');
+      // Before PostgreSQL 16 there is no such setting.
+      await client.query(
+        "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'scram_iterations'",
+      );
       await client.query(`ALTER ROLE CURRENT_USER PASSWORD '${decodeURIComponent(password)}'`);
       await client.query(`CREATE DATABASE ${databaseTemplate} TEMPLATE template0`);
     });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { chosenBinaries } from './chosen-binaries.js';
 import { copyCluster, makeClusterTemplate } from './cluster-template.js';
 
 declare module 'vitest' {
@@ -27,6 +28,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await copyCluster(template, dataDir);
     const postgres = await startEmbeddedPostgres({
       dataDir,
+      ...chosenBinaries(folder),
       // Databases live for seconds here: what makes them last, or keeps them fast, is not needed.
       settings: { fsync: 'off', autovacuum: 'off', max_prepared_transactions: '50', max_connections: '300' },
       // Goes to the terminal: a PostgreSQL that dies makes every test fail for no reason of its own.

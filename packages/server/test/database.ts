@@ -6,6 +6,7 @@ import pg from 'pg';
 import { inject, vi } from 'vitest';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
 import { install } from '../src/database/install.js';
+import { chosenBinaries } from './chosen-binaries.js';
 import { copyCluster, databaseTemplate } from './cluster-template.js';
 
 /** How long a connection of the product may take to go after its owner closed it. */
@@ -57,7 +58,7 @@ export async function createTestCluster(
   const postgres = await startEmbeddedPostgres({
     dataDir,
     settings: { fsync: 'off', ...settings },
-    ...(packageDir === undefined ? {} : { binaries: { packageDir, copyDir: path.join(folder, 'programs') } }),
+    ...chosenBinaries(folder, packageDir),
   });
   return {
     postgres,

@@ -1,0 +1,14 @@
+import path from 'node:path';
+import type { BinariesSource } from '../src/database/embedded-binaries.js';
+
+/**
+ * The PostgreSQL that tests start: of the package in the folder `packageDir`, by default the one that
+ * FLAGCAST_TEST_POSTGRES names (`npm run versions`), else the one that is installed.
+ */
+export function chosenBinaries(
+  dataDir: string,
+  packageDir = process.env['FLAGCAST_TEST_POSTGRES'],
+): { binaries?: BinariesSource } {
+  if (packageDir === undefined) return {};
+  return { binaries: { packageDir, copyDir: path.join(dataDir, 'programs') } };
+}

