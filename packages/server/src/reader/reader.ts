@@ -215,7 +215,8 @@ export class EventReader {
   async #wait(backoff: number | null): Promise<void> {
     if (this.#stopped || (this.#trigger !== null && backoff === null)) return;
     await new Promise<void>((resolve) => {
-      const waitMs = backoff ?? this.#pollDueAtMs - performance.now();
+      // Node 24 warns of a negative one: the poll may be overdue.
+      const waitMs = backoff ?? Math.max(this.#pollDueAtMs - performance.now(), 0);
       const timer = this.#isPaused ? undefined : setTimeout(resolve, waitMs);
       this.#nudge = () => {
         if (backoff !== null && !this.#stopped) return;
