@@ -36,7 +36,7 @@ const onPostgres = [
 /** What asks Node: sockets, streams, processes, signals, modules. */
 const onNode = [
   ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-peer', 'drain', 'embedding'],
-  ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files', 'log'],
+  ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files'],
 ]
   .map((name) => `packages/server/test/${name}.test.ts`)
   .concat(
