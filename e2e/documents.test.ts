@@ -1,0 +1,279 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { doctorCommand } from '../packages/server/src/cli/doctor.js';
+import { installCommand } from '../packages/server/src/cli/install.js';
+import { serveCommand } from '../packages/server/src/cli/serve.js';
+import { tailCommand } from '../packages/server/src/cli/tail.js';
+import { tokenCommand } from '../packages/server/src/cli/token.js';
+import { uninstallCommand } from '../packages/server/src/cli/uninstall.js';
+import { loadConfig } from '../packages/server/src/config/config.js';
+import { programOf } from './consumer.js';
+import { anchorsOf, type Block, blocksOf, listDocuments, proseOf, readDocument, root } from './documents.js';
+import { commandsOf, type ShellCommand } from './shell-lines.js';
+
+const documents = listDocuments();
+const blocks = (await Promise.all(documents.map(blocksOf))).flat();
+
+/** Programs that documents name and no test runs as they stand there, and why. */
+const foreignPrograms: Readonly<Record<string, string>> = {
+  cd: 'changes where the next commands run',
+  cp: 'copies a file of this repository to where the system looks for it',
+  curl: 'asks a server for what other tests ask it for',
+  docker: 'there is no engine to run it',
+  journalctl: 'there is no systemd to ask',
+  kill: 'ends a server; other tests do',
+  nginx: 'run by togglr-guide, with the configuration of the page',
+  openssl: 'makes up a secret',
+  set: 'is about the shell itself',
+  '.': 'is about the shell itself',
+  systemctl: 'there is no systemd to ask',
+};
+
+/** Languages of blocks that are not looked at here, and why. */
+const otherLanguages: Readonly<Record<string, string>> = {
+  nginx: 'run by the tests of the pages that have them',
+  ini: 'settings are read below, units by deploy.test.ts',
+  sql: 'run by attach.test.ts and other-schemas.test.ts',
+  // A block without a language is a diagram, or what a program has printed; commands in it are looked at.
+};
+
+const flagcast: Readonly<Record<string, { help: string }>> = {
+  serve: serveCommand,
+  install: installCommand,
+  uninstall: uninstallCommand,
+  doctor: doctorCommand,
+  tail: tailCommand,
+  token: tokenCommand,
+};
+
+const scripts = (
+  JSON.parse(await readFile(new URL('package.json', root), 'utf8')) as { scripts: Record<string, string> }
+).scripts;
+
+const isCode = ({ language }: Block): boolean => ['ts', 'tsx', 'js'].includes(language);
+const isShell = ({ language }: Block): boolean => language === 'sh';
+const where = ({ file, line }: Block): string => `${file}:${line}`;
+
+/** What is wrong with a command, in a few words; null when nothing is, or nothing can be known. */
+function problemOf({ environment, words }: ShellCommand): string | null {
+  const [first = '', ...rest] = words;
+  if (first === 'npx') return problemOf({ environment, words: rest });
+  switch (first) {
+    case '':
+    case 'flagcast':
+      return problemOfFlagcast(environment, rest);
+    case 'npm':
+      return problemOfNpm(rest);
+    case 'vitest': {
+      const missing = rest.filter((word) => word.includes('/') && !existsSync(new URL(word, root)));
+      return missing.length > 0 ? `there is no ${missing.join(', ')}` : null;
+    }
+    case 'node': {
+      // Of a program of the reader's own only the arguments are for us.
+      const [file = ''] = rest;
+      return file.includes('/') && !existsSync(new URL(file.replace(/^\/opt\/flagcast\//, ''), root))
+        ? `there is no ${file}`
+        : null;
+    }
+    default:
+      return first in foreignPrograms ? null : `nothing is known of the program "${first}"`;
+  }
+}
+
+function problemOfFlagcast(environment: ShellCommand['environment'], args: readonly string[]): string | null {
+  const [name, ...options] = args;
+  if (name !== undefined && !name.startsWith('-') && !(name in flagcast))
+    return `no command flagcast ${name}`;
+  const help = (name === undefined ? undefined : flagcast[name]?.help) ?? '';
+  for (const option of options.filter((word) => word.startsWith('--'))) {
+    const [plain = ''] = option.split('=');
+    if (plain !== '--help' && !new RegExp(`^ +${plain}\\b`, 'm').test(help))
+      return `${name ?? ''} has no ${plain}`;
+  }
+  return problemOfSettings({
+    ...environment,
+    ...(name === 'serve' ? settingsOf(options) : {}),
+  });
+}
+
+/** The options of `serve` by the variables that mean the same. */
+function settingsOf(options: readonly string[]): Record<string, string> {
+  const variables = {
+    '--database-url': 'DATABASE_URL',
+    '--port': 'PORT',
+    '--host': 'HOST',
+    '--poll-interval': 'FLAGCAST_POLL_INTERVAL',
+    '--workers': 'FLAGCAST_WORKERS',
+  };
+  return Object.fromEntries(
+    Object.entries(variables).flatMap(([option, variable]) => {
+      const value = options[options.indexOf(option) + 1];
+      return options.includes(option) && value !== undefined ? [[variable, value]] : [];
+    }),
+  );
+}
+
+/** Whether `serve` knows the variables and takes what they are set to. What is left open (`…`) is filled in. */
+function problemOfSettings(environment: Readonly<Record<string, string>>): string | null {
+  const filled: Record<string, string> = {};
+  for (const [name, value] of Object.entries(environment)) {
+    if (/^(FLAGCAST_|DATABASE_URL$|PORT$|HOST$)/.test(name) && !serveCommand.help.includes(name)) {
+      return `serve does not know ${name}`;
+    }
+    const isOpen = /…|\.\.\.|^\$/.test(value);
+    if (name.endsWith('_URL') && value.startsWith('postgresql:') && isOpen)
+      filled[name] = 'postgresql://a@b/c';
+    else if (isOpen) filled[name] = name === 'FLAGCAST_JWKS_URL' ? 'https://a.example/keys' : 'x'.repeat(32);
+    else filled[name] = value;
+  }
+  const { DATABASE_URL: databaseUrl = 'postgresql://a@b/c' } = filled;
+  const hasAuth = 'FLAGCAST_JWT_SECRET' in filled || 'FLAGCAST_JWKS_URL' in filled;
+  const needsKeys = 'FLAGCAST_JWT_AUDIENCE' in filled || 'FLAGCAST_JWT_ISSUER' in filled;
+  const auth = needsKeys
+    ? { FLAGCAST_JWKS_URL: 'https://a.example/keys' }
+    : { FLAGCAST_JWT_SECRET: 'x'.repeat(32) };
+  try {
+    loadConfig({ ...(hasAuth ? {} : auth), ...filled, DATABASE_URL: databaseUrl }, {});
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function problemOfNpm([command = '', ...args]: readonly string[]): string | null {
+  const [script = '', , name] = args;
+  switch (command) {
+    case 'ci':
+    case 'install':
+    case 'publish':
+    case 'pack':
+    case 'start':
+    case 'test':
+      return null;
+    case 'run':
+      if (!(script in scripts)) return `there is no npm run ${script}`;
+      return script === 'bench' && name !== undefined && !/^--help$|^[a-z]+$/.test(name)
+        ? `no measurement ${name}`
+        : null;
+    default:
+      return `nothing is known of npm ${command}`;
+  }
+}
+
+describe('commands in the documents', () => {
+  it.each(blocks.filter(isShell).map((block) => [where(block), block]))('%s', (_, { text }) => {
+    const commands = commandsOf(text);
+    expect(commands.length).toBeGreaterThan(0);
+    for (const command of commands)
+      expect([command.words.join(' '), problemOf(command)]).toEqual([expect.anything(), null]);
+  });
+
+  it('also where they stand among other things', () => {
+    const ours = /^(\$ )?([A-Z_]+=\S+ )*(npx )?(flagcast (?!runs)[a-z]+ --|npm (run|ci|start|test)\b)/;
+    const lines = blocks
+      .filter(({ language }) => language === '')
+      .flatMap((block) => block.text.split('\n').map((line) => ({ line, block })))
+      .filter(({ line }) => ours.test(line));
+    expect(lines.length).toBeGreaterThan(0);
+    for (const { line, block } of lines) {
+      for (const command of commandsOf(line)) {
+        expect([where(block), line, problemOf(command)]).toEqual([where(block), line, null]);
+      }
+    }
+  });
+
+  it('settings in files are those that serve takes', () => {
+    const files = blocks.filter(({ language, text }) => language === 'ini' && /^DATABASE_URL=/m.test(text));
+    expect(files.length).toBeGreaterThan(0);
+    for (const block of files) {
+      const [settings] = commandsOf(
+        block.text
+          .split('\n')
+          .filter((line) => /^\w/.test(line))
+          .join(' '),
+      );
+      expect([where(block), problemOfSettings(settings?.environment ?? {})]).toEqual([where(block), null]);
+    }
+  });
+
+  it('every block is looked at, or it is said why not', () => {
+    const unknown = blocks.filter(
+      (block) =>
+        !isCode(block) && !isShell(block) && block.language !== '' && !(block.language in otherLanguages),
+    );
+    expect(unknown.map((block) => `${where(block)}: ${block.language}`)).toStrictEqual([]);
+  });
+});
+
+it('code in the documents is right, for TypeScript under strict', async () => {
+  const cache = new URL('node_modules/.cache/', root);
+  await mkdir(cache, { recursive: true });
+  // In the repository, so that the packages are found as they are built.
+  const folder = await mkdtemp(fileURLToPath(new URL('documents-', cache)));
+  onTestFinished(async () => await rm(folder, { recursive: true }));
+  const names: string[] = [];
+  for (const block of blocks.filter(isCode)) {
+    const name = `${block.file.replaceAll('/', '-')}-${block.line}.${block.language.replace('js', 'mjs')}`;
+    names.push(name);
+    await writeFile(path.join(folder, name), block.text);
+  }
+  const compilerOptions = {
+    ...{ module: 'esnext', moduleResolution: 'bundler', moduleDetection: 'force', target: 'es2023' },
+    ...{ lib: ['es2023', 'dom', 'dom.iterable'], types: ['node'], jsx: 'react-jsx', allowJs: true },
+    ...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true },
+    ...{ noEmit: true, skipLibCheck: true, allowImportingTsExtensions: true },
+  };
+  await writeFile(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: names }));
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    [await programOf('typescript', 'tsc'), '-p', folder],
+    { cwd: fileURLToPath(root) },
+  ).catch((error: unknown) => error as { stdout: string });
+  expect(stdout).toBe('');
+});
+
+describe('links in the documents', () => {
+  it.each(documents)('%s', async (file) => {
+    const document = await readDocument(file);
+    const dead: string[] = [];
+    for (const [, target = ''] of proseOf(document).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(target)) continue;
+      const [to = '', anchor] = target.split('#');
+      const url = to === '' ? new URL(file, root) : new URL(to, new URL(file, root));
+      const isThere = existsSync(url);
+      const hasAnchor =
+        anchor === undefined ||
+        (isThere && anchorsOf(await readFile(url, 'utf8')).has(decodeURIComponent(anchor)));
+      if (!isThere || !hasAnchor) dead.push(target);
+    }
+    expect(dead).toStrictEqual([]);
+  });
+
+  it('no guide is left without a link to it', async () => {
+    const linked = new Set<string>();
+    for (const file of documents) {
+      for (const [, target = ''] of proseOf(await readDocument(file)).matchAll(/\]\(([^)#\s]+)/g)) {
+        if (!/^https?:/.test(target)) linked.add(new URL(target, new URL(file, root)).href);
+      }
+    }
+    const guides = documents.filter((file) => file.startsWith('docs/'));
+    expect(guides.filter((file) => !linked.has(new URL(file, root).href))).toStrictEqual([]);
+  });
+});
+
+it('README.ru.md has the sections and the blocks of README.md', async () => {
+  const [english, russian] = await Promise.all([blocksOf('README.md'), blocksOf('README.ru.md')]);
+  expect(russian.map(({ language, text }) => [language, text])).toEqual(
+    english.map(({ language, text }) => [language, text]),
+  );
+  const levels = async (file: string): Promise<string[]> =>
+    [...(await readDocument(file)).replace(/^```[^]*?^```$/gm, '').matchAll(/^#+(?= )/gm)].map(
+      ([level]) => level,
+    );
+  expect(await levels('README.ru.md')).toEqual(await levels('README.md'));
+});
