@@ -8,6 +8,7 @@ import { startEmbeddedPostgres } from '../src/database/embedded.js';
 import { readGrants } from '../src/database/install-grants.js';
 import { examine, type ExamineOptions } from '../src/doctor/examine.js';
 import type { Finding } from '../src/doctor/finding.js';
+import { chosenBinaries } from './chosen-binaries.js';
 import {
   createTestCluster,
   createTestFolder,
@@ -334,7 +335,11 @@ describe('doctor, of servers that were set up otherwise', () => {
       (file) => path.basename(file) === 'postgresql.conf',
     );
     await writeFile(path.join(folder, path.dirname(inside ?? ''), 'standby.signal'), '');
-    const standby = await startEmbeddedPostgres({ dataDir: folder, settings: { fsync: 'off' } });
+    const standby = await startEmbeddedPostgres({
+      dataDir: folder,
+      settings: { fsync: 'off' },
+      ...chosenBinaries(folder),
+    });
     cleanUps.push(async () => await standby.stop('immediate'));
     const url = new URL(there.url);
     url.port = String(standby.port);

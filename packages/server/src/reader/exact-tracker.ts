@@ -54,6 +54,11 @@ export class ExactTracker implements Tracker {
     return this.#floorBounds;
   }
 
+  /** The next read is on another connection. */
+  reconnected(): void {
+    this.#watermark.forgetWaiting();
+  }
+
   observed(floor: string): void {
     this.#floor = floor;
   }

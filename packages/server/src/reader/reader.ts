@@ -231,6 +231,7 @@ export class EventReader {
     const session = await ReadingSession.open(this.#options);
     this.#compareHistory(session.history);
     this.#compareView(session.view);
+    if (this.#tracker instanceof ExactTracker) this.#tracker.reconnected();
     // A lost connection is noticed now, not at the next poll: reconnecting takes a while.
     session.onceLost(() => {
       if (this.#session === session) {

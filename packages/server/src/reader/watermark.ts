@@ -24,7 +24,7 @@ interface Candidate {
  * were rolled back, or committed asynchronously), and a row written under such an id would lie
  * below the watermark. Every ended transaction has a record in the log, written before it left
  * the snapshot; so a snapshot's ids are taken once the log is on disk up to where it ended when
- * that snapshot had been taken, as seen by that read or a later one.
+ * that snapshot had been taken, as seen by that read or a later one on the same connection.
  */
 export class Watermark {
   #value: bigint;
@@ -62,6 +62,14 @@ export class Watermark {
     const last = durable.at(-1);
     if (last !== undefined) this.raise(last.xmin, last.xmax);
     return this.#value > before;
+  }
+
+  /**
+   * Forgets the ids whose records were not known to be on disk: a crash may have ended the connection, and then
+   * other records take their places in the log, up to which it is on disk all the same.
+   */
+  forgetWaiting(): void {
+    this.#waiting = [];
   }
 
   /** Takes over what is known to be durable; true when the watermark moved. */
