@@ -13,8 +13,8 @@ const read = async (file: string): Promise<string> =>
   await readFile(new URL(`../${file}`, import.meta.url), 'utf8');
 
 // --offline came with systemd 250.
-const [version = '0'] =
-  /\d+/.exec(spawnSync('systemd-analyze', ['--version']).stdout?.toString() ?? '') ?? [];
+const analyze = spawnSync('systemd-analyze', ['--version'], { encoding: 'utf8' });
+const [version = '0'] = (analyze.status === 0 ? /\d+/.exec(analyze.stdout) : null) ?? [];
 const canAnalyze = Number(version) >= 250;
 if (!canAnalyze) process.stdout.write('deploy: no systemd-analyze here, so the unit is not looked at\n');
 

@@ -37,6 +37,9 @@ const foreignPrograms: Readonly<Record<string, string>> = {
 /** Languages of blocks that are not looked at here, and why. */
 const otherLanguages: Readonly<Record<string, string>> = {
   nginx: 'run by the tests of the pages that have them',
+  haproxy: 'run by the tests of the pages that have them',
+  caddy: 'run by the tests of the pages that have them',
+  yaml: 'settings of Prometheus, for files that tests look at',
   ini: 'settings are read below, units by deploy.test.ts',
   sql: 'run by attach.test.ts and other-schemas.test.ts',
   // A block without a language is a diagram, or what a program has printed; commands in it are looked at.
