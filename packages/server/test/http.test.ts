@@ -2,7 +2,10 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createLoggedFlagcast } from '../src/cli/server.js';
+import { loadConfig } from '../src/config/config.js';
 import { createFlagcast } from '../src/flagcast.js';
+import { createLogger } from '../src/log.js';
 import {
   createTestDatabase,
   insertAudit,
@@ -122,6 +125,35 @@ describe('/healthz and /readyz', () => {
     await closing;
     expect(await ask('/readyz', {}, url)).toMatchObject({ status: 503 });
     expect(await ask('/healthz', {}, url)).toMatchObject({ status: 200 });
+    http.closeAllConnections();
+    http.close();
+  });
+
+  it('take a database for away after FLAGCAST_READY_GRACE', async () => {
+    const way = await Relay.open(Number(new URL(database.url).port));
+    const url = new URL(database.url);
+    url.port = String(way.port);
+    const environment = {
+      DATABASE_URL: url.toString(),
+      FLAGCAST_JWT_SECRET: testSecret,
+      FLAGCAST_POLL_INTERVAL: '50ms',
+      FLAGCAST_READY_GRACE: '1s',
+    };
+    const settings = loadConfig(environment, {});
+    const flagcast = createLoggedFlagcast(
+      { ...settings, databaseUrl: url.toString(), auth: { secret: testSecret }, demo: false },
+      { logger: createLogger({ human: false, output: { write: () => undefined } }) },
+    );
+    const http: Server = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
+    await once(http, 'listening');
+    const started = nextEvent(flagcast.lifecycle, 'reader:started');
+    flagcast.start();
+    await started;
+    await way.close();
+    const httpUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+    // Less than it takes by default.
+    await expect.poll(async () => (await ask('/readyz', {}, httpUrl)).status, { timeout: 10_000 }).toBe(503);
+    await flagcast.close();
     http.closeAllConnections();
     http.close();
   });

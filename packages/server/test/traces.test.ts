@@ -1,72 +1,14 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { text } from 'node:stream/consumers';
 import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { type BroadcastBatch, Lifecycle } from '../src/lifecycle.js';
 import { traceBatches } from '../src/tracing/batch-spans.js';
 import { exportTraces } from '../src/tracing/export-traces.js';
+import { Collector } from './collector.js';
 import { runCommand, RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { unusedPort } from './relay.js';
 import { createUser, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
-
-interface Span {
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly parentSpanId?: string;
-  readonly name: string;
-  readonly startTimeUnixNano: string;
-  readonly endTimeUnixNano: string;
-  readonly attributes: readonly Attribute[];
-}
-
-interface Attribute {
-  readonly key: string;
-  readonly value: Readonly<Record<string, unknown>>;
-}
-
-interface Export {
-  readonly resourceSpans: readonly {
-    readonly resource: { readonly attributes: readonly Attribute[] };
-    readonly scopeSpans: readonly { readonly spans: readonly Span[] }[];
-  }[];
-}
-
-/** Takes OTLP, as JSON over HTTP. */
-class Collector {
-  readonly bodies: string[] = [];
-  readonly #http: Server;
-
-  constructor() {
-    this.#http = createServer((request, response) => {
-      void text(request).then((body) => {
-        if (request.url === '/v1/traces') this.bodies.push(body);
-        response.setHeader('Content-Type', 'application/json').end('{}');
-      });
-    });
-  }
-
-  async open(): Promise<string> {
-    this.#http.listen(0, '127.0.0.1');
-    await once(this.#http, 'listening');
-    onTestFinished(() => {
-      this.#http.closeAllConnections();
-      this.#http.close();
-    });
-    return `http://127.0.0.1:${(this.#http.address() as AddressInfo).port}`;
-  }
-
-  get exports(): Export['resourceSpans'] {
-    return this.bodies.flatMap((body) => (JSON.parse(body) as Export).resourceSpans);
-  }
-
-  get spans(): Span[] {
-    return this.exports.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
-  }
-}
 
 /** For a process that cannot load a module of OpenTelemetry. */
 const withoutOpenTelemetry = `--import data:text/javascript,${encodeURIComponent(`
@@ -109,6 +51,7 @@ const batch: BroadcastBatch = {
 
 it('of a server: one for each batch, from commit to sent, sent when it ends, and naming nobody', async () => {
   const collector = new Collector();
+  onTestFinished(() => collector.close());
   const { serve, wsUrl } = await startServe({
     OTEL_EXPORTER_OTLP_ENDPOINT: await collector.open(),
     OTEL_SERVICE_NAME: 'flags',
@@ -200,6 +143,7 @@ it('that cannot be sent are told of in the log, and hold up nothing', async () =
 
 it('are sampled as the standard variables say', async () => {
   const collector = new Collector();
+  onTestFinished(() => collector.close());
   vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', await collector.open());
   onTestFinished(() => void vi.unstubAllEnvs());
   for (const sampler of ['always_off', 'always_on']) {

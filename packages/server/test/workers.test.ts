@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { type Channel, createClient, type EventMessage } from '@flagcast/client';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import { Collector } from './collector.js';
 import { RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { createUser, testSecret } from './server.js';
@@ -47,8 +48,8 @@ function environment(): Record<string, string> {
   };
 }
 
-async function startServe(): Promise<Serving> {
-  const serve = new RunningCommand(['serve', '--port', '0'], { env: environment() });
+async function startServe(more: Record<string, string> = {}): Promise<Serving> {
+  const serve = new RunningCommand(['serve', '--port', '0'], { env: { ...environment(), ...more } });
   undo.push(async () => await serve.end());
   const { url } = await serve.logged('server_listening');
   const workers = [await readyWorker(serve, 1), await readyWorker(serve, 2)] as const;
@@ -201,8 +202,11 @@ function isRunning(pid: number): boolean {
 }
 
 describe('serve with two workers', () => {
-  it('brings every event to the clients of both, answers /metrics for both, and ends as one', async () => {
-    const { serve, url, workers } = await startServe();
+  it('brings every event to the clients of both, answers /metrics for both, sends traces of both, and ends as one', async () => {
+    const collector = new Collector();
+    undo.push(() => collector.close());
+    const endpoint = await collector.open();
+    const { serve, url, workers } = await startServe({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
     const watchers = await watchBoth(url);
     const written = await whileWriting(async (more) => await more(20));
     await expectEach(watchers, written);
@@ -229,6 +233,12 @@ describe('serve with two workers', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/"event":"server_stopped"}\n$/);
     expect(stdout).not.toContain('"worker_ended"');
+    // Each has read every event, the last ones at its end as well.
+    const batches = collector.spans.filter(({ name }) => name === 'flagcast.batch');
+    const events = batches.flatMap(({ attributes }) =>
+      attributes.filter(({ key }) => key === 'flagcast.events').map(({ value }) => Number(value['intValue'])),
+    );
+    expect(events.reduce((sum, count) => sum + count, 0)).toBe(2 * written.length);
     await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 
