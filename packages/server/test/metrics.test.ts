@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type MetricDefinition, metricTable } from '../src/http/metric-table.js';
+import type { BroadcastBatch } from '../src/lifecycle.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { tableOf } from './document-table.js';
 import { scrape } from './scrape.js';
@@ -96,6 +97,23 @@ it('tell how late events are, how many come at once, and how channels are filled
   }
   for (const client of clients) await client.close();
   expect((await scrape(server.httpUrl)).get('flagcast_channel_connections_count')).toBe(0);
+});
+
+it('measure from the first commit of a batch, and never less than nothing where clocks differ', async () => {
+  const seenAtMs = Date.now();
+  const batch = { events: 2, channels: 1, deliveries: 0, readMs: 1, seenAtMs, sentAtMs: seenAtMs + 250 };
+  const sumsAfter = async (...committed: BroadcastBatch['committed'][]): Promise<number[]> => {
+    const names = ['flagcast_commit_to_seen_seconds_sum', 'flagcast_seen_to_sent_seconds_sum'];
+    const before = await scrape(server.httpUrl);
+    for (const each of committed) {
+      server.flagcast.lifecycle.emit('batch:broadcast', { ...batch, committed: each });
+    }
+    const after = await scrape(server.httpUrl);
+    return names.map((name) => Math.round(((after.get(name) ?? 0) - (before.get(name) ?? 0)) * 1_000));
+  };
+  const early = { firstAtMs: seenAtMs - 4_000, lastAtMs: seenAtMs - 1_000 };
+  const ahead = { firstAtMs: seenAtMs + 4_000, lastAtMs: seenAtMs + 5_000 };
+  expect(await sumsAfter(early, ahead, null)).toEqual([4_000, 750]);
 });
 
 it('count who comes back, who has to begin anew, and who is refused', async () => {
