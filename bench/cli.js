@@ -19,9 +19,10 @@ npm run bench -- <measurement> [options]
   storm    5,000 clients lose their server and come back: how long, how many queries (about 2 minutes)
   fairness events of a small channel beside a large one (about 2 minutes)
   workers  what serve --workers 2 adds: deliveries, and how the work is split (about 2 minutes)
-  all      one after the other
+  soak     5,000 connections and a steady load: what grows, what is left behind (30 minutes, or --minutes)
+  all      one after the other, without soak
 
-The last six take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
+Those from fanout to workers take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
 in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,
 socket.io,nchan,mosquitto. They need Linux; nchan and mosquitto are left out where they are not installed.
 
@@ -29,11 +30,12 @@ Each prints a table, writes bench/results/<measurement>.json and ends with exit 
 figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
 
 /**
- * `load` fetches the code of one measurement only: they need different libraries.
+ * `load` fetches the code of one measurement only: they need different libraries. `isLong`: not one of `all`.
  *
  * @typedef {{
  *   readonly load: () => Promise<(options: Options) => Promise<readonly Bound[]>>,
  *   readonly takes: readonly (keyof Options)[],
+ *   readonly isLong?: boolean,
  * }} Measurement
  */
 
@@ -66,6 +68,11 @@ const measurements = {
     load: async () => (await import('./workers/workers.js')).runWorkers,
     takes: ['clients', 'rounds', 'output'],
   },
+  soak: {
+    load: async () => (await import('./soak/soak.js')).runSoak,
+    takes: ['clients', 'minutes', 'output'],
+    isLong: true,
+  },
 };
 
 /** @param {readonly string[]} args */
@@ -81,8 +88,8 @@ async function main(args) {
     throw new UsageError(`${problem} Say ${known.join(', ')} or all`);
   }
   if (name === 'all') refuseOthers(name, options, []);
-  for (const [each, { load, takes }] of Object.entries(measurements)) {
-    if (name !== 'all' && name !== each) continue;
+  for (const [each, { load, takes, isLong = false }] of Object.entries(measurements)) {
+    if (name === 'all' ? isLong : name !== each) continue;
     refuseOthers(each, options, takes);
     const run = await load();
     for (const bound of await run(options)) {

@@ -2,12 +2,13 @@ import { parseArgs } from 'node:util';
 
 /**
  * What a measurement may be told. `clients`: how many, one case for each; `rounds`: how often each
- * contender has its turn; `contenders`: which ones; `output`: the folder of the results.
+ * contender has its turn; `contenders`: which ones; `minutes`: how long; `output`: the folder of the results.
  *
  * @typedef {{
  *   readonly clients?: readonly number[],
  *   readonly rounds?: number,
  *   readonly contenders?: readonly string[],
+ *   readonly minutes?: number,
  *   readonly output?: string,
  * }} Options
  */
@@ -27,7 +28,7 @@ const mostClients = 100_000;
 export function parseCommandLine(args) {
   const { values, positionals } = parse(args);
   if (positionals.length > 1) throw new UsageError('One measurement at a time');
-  const { clients, rounds, contenders, output } = values;
+  const { clients, rounds, contenders, minutes, output } = values;
   return {
     measurement: positionals[0] ?? '',
     help: values.help === true,
@@ -36,6 +37,7 @@ export function parseCommandLine(args) {
         ? {}
         : { clients: clients.split(',').map((text) => wholeNumber('--clients', text, mostClients)) }),
       ...(rounds === undefined ? {} : { rounds: wholeNumber('--rounds', rounds, 1_000) }),
+      ...(minutes === undefined ? {} : { minutes: wholeNumber('--minutes', minutes, 1_440) }),
       ...(contenders === undefined ? {} : { contenders: contenders.split(',') }),
       ...(output === undefined ? {} : { output }),
     },
@@ -53,6 +55,7 @@ function parse(args) {
         clients: { type: 'string' },
         rounds: { type: 'string' },
         contenders: { type: 'string' },
+        minutes: { type: 'string' },
         output: { type: 'string' },
       },
     });

@@ -36,6 +36,15 @@ export async function memoryOf(pid) {
 }
 
 /**
+ * How many files and connections a process has open.
+ *
+ * @param {number} pid
+ */
+export async function openFilesOf(pid) {
+  return (await readdir(`/proc/${pid}/fd`)).length;
+}
+
+/**
  * From now on the peak is that of what follows.
  *
  * @param {number} pid
