@@ -125,7 +125,10 @@ function settingsOf(options: readonly string[]): Record<string, string> {
 function problemOfSettings(environment: Readonly<Record<string, string>>): string | null {
   const filled: Record<string, string> = {};
   for (const [name, value] of Object.entries(environment)) {
-    if (/^(FLAGCAST_|DATABASE_URL$|PORT$|HOST$)/.test(name) && !serveCommand.help.includes(name)) {
+    if (
+      /^(FLAGCAST_|DATABASE_URL$|PORT$|HOST$)/.test(name) &&
+      !new RegExp(`\\b${name}\\b`).test(serveCommand.help)
+    ) {
       return `serve does not know ${name}`;
     }
     const isOpen = /…|\.\.\.|^\$/.test(value);

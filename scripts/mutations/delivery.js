@@ -62,6 +62,20 @@ export const ofDelivery = [
     tests: [`${test}watermark.test.ts`],
   },
   {
+    name: 'ids-that-a-crash-took-back',
+    guarantee: 'G1',
+    broken:
+      'Ids that waited for the log to reach the disk are still waited for after the connection was lost.',
+    edits: [
+      {
+        file: `${server}reader/watermark.ts`,
+        find: '  forgetWaiting(): void {\n    this.#waiting = [];\n',
+        replace: '  forgetWaiting(): void {\n',
+      },
+    ],
+    tests: [`${test}watermark.test.ts`],
+  },
+  {
     name: 'ids-before-they-are-durable',
     guarantee: 'G1',
     broken: 'Transaction ids are trusted before the log is on disk, and a crash hands them out again.',
