@@ -127,8 +127,8 @@ export const ofDelivery = [
     edits: [
       {
         file: `${server}reader/reader.ts`,
-        find: 'setTimeout(resolve, backoff ?? this.#pollDueAtMs - performance.now())',
-        replace: 'setTimeout(resolve, backoff ?? 2_147_483_647)',
+        find: 'backoff ?? Math.max(this.#pollDueAtMs - performance.now(), 0);',
+        replace: 'backoff ?? 2_147_483_647;',
       },
     ],
     tests: [`${test}http.test.ts`],
@@ -190,7 +190,7 @@ export const ofDelivery = [
     broken: 'A cursor is good only at the server that gave it.',
     edits: [
       {
-        file: `${server}reader/reader.ts`,
+        file: `${server}reader/reading-session.ts`,
         find: '.update(`${history?.database',
         replace: '.update(`${performance.now()}${history?.database',
       },
@@ -244,7 +244,7 @@ export const ofDelivery = [
     edits: [
       {
         file: `${server}connection/session.ts`,
-        find: '    if (!subscriptions.every((subscription) => subscription.flush())) return;\n',
+        find: '    if (!this.#channels.every(({ subscription }) => subscription.flush())) return;\n',
         replace: '',
       },
     ],
@@ -256,9 +256,9 @@ export const ofDelivery = [
     broken: 'A peer that does not read is buffered for without a bound.',
     edits: [
       {
-        file: `${server}connection/plain-connection.ts`,
-        find: 'this.#options.peer.bufferedAmount > this.#options.highWaterBytes;',
-        replace: 'this.#options.peer.bufferedAmount > this.#options.highWaterBytes * 1e6;',
+        file: `${server}connection/peer.ts`,
+        find: 'this.#isFilling && this.bufferedAmount > this.#highWaterBytes;',
+        replace: 'this.#isFilling && this.bufferedAmount > this.#highWaterBytes * 1e6;',
       },
     ],
     tests: [`${test}slow-peer.test.ts`],
