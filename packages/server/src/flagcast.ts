@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { getRequestListener } from '@hono/node-server';
-import pg from 'pg';
+import type pg from 'pg';
 import type { Registry } from 'prom-client';
 import { Access, type Channel } from './access/access.js';
 import type { Authenticate } from './access/authenticate.js';
@@ -18,7 +18,7 @@ import { createTokenVerifier } from './access/token.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Peer } from './connection/peer.js';
 import { Session, type SessionWire } from './connection/session.js';
-import { discardSession } from './database/session.js';
+import { Pools } from './database/pools.js';
 import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
@@ -38,6 +38,7 @@ import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { BatchSource } from './reader/batch-source.js';
 import { type EventView, guaranteeOf, ownView } from './reader/event-view.js';
+import { Relay } from './relay/relay.js';
 import { createPlainDialect, type EventTypes } from './wire/plain.js';
 
 export interface FlagcastOptions {
@@ -71,6 +72,14 @@ export interface FlagcastOptions {
   authorize?: Authorize;
   /** The same as a query: a SELECT over the users `$1` (text[]), as docs/other-schemas.md describes; null for none. */
   authorizeSql?: string | null;
+  /**
+   * NATS with JetStream, by which several servers of one database share one reader:
+   * `nats://user:password@host:4222`, several by commas, `tls://` for TLS. Needs the packages
+   * `@nats-io/transport-node` and `@nats-io/jetstream`. Default null: this server reads for itself.
+   */
+  relayUrl?: string | null;
+  /** How long NATS keeps events for clients that come back, in milliseconds. Default 3,600,000 (1 h). */
+  relayKeepMs?: number;
   /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
   /** The view of events, as it is written in SQL. Default: `flagcast.v_realtime_events`, or what there is in its place. */
@@ -171,28 +180,9 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     ...sweepTiming
   } = options.timing ?? {};
 
-  const pooledClients = new Set<pg.Client>();
-  const openPool = (applicationName: string, max: number): pg.Pool => {
-    const opened = new pg.Pool({
-      connectionString: databaseUrl,
-      application_name: applicationName,
-      max,
-      connectionTimeoutMillis: lookUpTimeoutMs,
-      query_timeout: lookUpTimeoutMs,
-      keepAlive: true,
-    });
-    // An idle connection that is lost is replaced at the next look-up.
-    opened.on('error', () => undefined);
-    opened.on('connect', (client) => {
-      // The pool looks after idle ones only; whoever has it learns of the loss from the query.
-      client.on('error', () => undefined);
-      if (client instanceof pg.Client) pooledClients.add(client);
-    });
-    opened.on('remove', (client) => pooledClients.delete(client as pg.Client));
-    return opened;
-  };
-  const pool = openPool('flagcast access', poolSize);
-  const writePool = openPool('flagcast changes', writePoolSize);
+  const pools = new Pools({ databaseUrl, timeoutMs: lookUpTimeoutMs });
+  const pool = pools.open('flagcast access', poolSize);
+  const writePool = pools.open('flagcast changes', writePoolSize);
 
   const { auth, authenticate = null } = options;
   if (auth === undefined && authenticate === null) {
@@ -206,7 +196,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const broadcaster = new Broadcaster({
     lifecycle,
     ringEvents: options.ringEvents,
-    requestBatch: () => source.wake(),
+    requestBatch: () => (relay ?? source).requestBatch(),
+    onWatched: (channel, isWatched) => relay?.watch(channel, isWatched),
   });
   const source = new BatchSource({
     databaseUrl,
@@ -215,9 +206,26 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     overlapMs,
     pollIntervalMs,
     lifecycle,
-    onBatch: (batch) => broadcaster.broadcast(batch),
-    onHistoryLost: () => broadcaster.forget(),
+    onBatch: (batch) => {
+      broadcaster.broadcast(batch);
+      relay?.handedOn(batch);
+    },
+    onHistoryLost: () => {
+      relay?.historyLost();
+      broadcaster.forget();
+    },
   });
+  const { relayUrl = null, relayKeepMs = 3_600_000 } = options;
+  const relay =
+    relayUrl === null
+      ? null
+      : new Relay({
+          url: relayUrl,
+          keepMs: relayKeepMs,
+          lockUrl: options.listenUrl ?? databaseUrl,
+          source,
+          lifecycle,
+        });
   const doorOptions = {
     verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
     authenticate,
@@ -241,6 +249,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     pool,
     view: () => knownView(),
     progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
+    elsewhere: async (channel, position) => (await relay?.missedSince(channel, position)) ?? null,
   });
   const snapshots = new SnapshotSource({
     pool,
@@ -352,6 +361,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     start: () => {
       eventLoopDelay.enable();
       source.start();
+      relay?.start();
       sweeper.start();
     },
     close: async () => {
@@ -362,9 +372,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         // Who speaks the plain dialect cannot ask for it later.
         broadcaster.finishDeliveries();
         // All at once: a look-up that is under way may take as long as the peers.
-        await Promise.all([peers.drain(drainTimeoutMs), source.stop(), pool.end(), writePool.end()]);
-        // The pools have said goodbye; a database that does not answer would keep the process alive.
-        for (const client of pooledClients) discardSession(client);
+        await Promise.all([peers.drain(drainTimeoutMs), source.stop(), relay?.stop(), pools.end()]);
+        pools.discard();
       })();
       await closing;
     },

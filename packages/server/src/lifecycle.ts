@@ -46,6 +46,28 @@ export interface LifecycleEvents {
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
   /** No hint can come by this way; told once for each reason, and looked at again from time to time. */
   'listener:deaf': [{ reason: 'pooler' | 'replica'; what: string; mend: string }];
+  /** A server of NATS answers. */
+  'relay:connected': [{ server: string }];
+  /** None does; told once until one does. Each server reads the database for itself. */
+  'relay:lost': [{ error: Error }];
+  /** NATS answers, and its log cannot be used. */
+  'relay:failed': [{ error: Error; attempt: number; retryInMs: number }];
+  /** It cannot be used with this database; told once. */
+  'relay:refused': [{ what: string; mend: string }];
+  /** This server reads the database for all. `continues`: what it reads follows on what the log has. */
+  'relay:elected': [{ continues: boolean }];
+  'relay:deposed': [{ reason: string }];
+  /** This server asks the database for no events any more: another one does. */
+  'relay:following': [{ directMs: number }];
+  /** It reads the database for itself again. */
+  'relay:direct': [{ reason: string }];
+  'relay:published': [{ events: number; channels: number; bytes: number; durationMs: number }];
+  /** `delayMs`: since the reader had read it, by the clocks of two machines. */
+  'relay:applied': [{ events: number; skippedChannels: number; delayMs: number }];
+  /** The reader lives, and has read the database so long ago. */
+  'relay:heard': [{ readAgoMs: number }];
+  /** Messages that had not come by themselves were fetched from the log. */
+  'relay:fetched': [{ messages: number }];
   /** All subscribers have been handed a batch. */
   'batch:broadcast': [BroadcastBatch];
   'connection:opened': [{ connectionId: number; userId: string; dialect: string }];
@@ -57,7 +79,7 @@ export interface LifecycleEvents {
   /** A paused peer has read all, and is brought what it missed. */
   'connection:drained': [{ dialect: string; pausedMs: number }];
   /** A flagcast.v1 client came back and was brought what it had missed. */
-  'channel:resumed': [{ channel: string; source: 'ring' | 'database'; events: number }];
+  'channel:resumed': [{ channel: string; source: 'ring' | 'log' | 'database'; events: number }];
   /** It was told that this cannot be done. */
   'channel:resync': [{ channel: string; reason: string }];
   'connection:refused': [{ status: number; code: string; address: string }];

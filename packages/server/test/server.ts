@@ -15,7 +15,7 @@ export interface TestServer {
   /** `ws://127.0.0.1:port/api/ws` */
   readonly wsUrl: string;
   /** What became of LISTEN. */
-  readonly listening: LifecycleEvents['listener:listening' | 'listener:deaf'][0];
+  readonly listening: LifecycleEvents['listener:listening' | 'listener:deaf' | 'relay:following'][0];
   close(): Promise<void>;
 }
 
@@ -29,6 +29,8 @@ export async function startTestServer(
   const listening = Promise.race([
     nextEvent(flagcast.lifecycle, 'listener:listening'),
     nextEvent(flagcast.lifecycle, 'listener:deaf'),
+    // Another one listens.
+    nextEvent(flagcast.lifecycle, 'relay:following'),
   ]);
   const http = createServer(flagcast.requestListener);
   flagcast.attach(http);

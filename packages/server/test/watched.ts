@@ -12,16 +12,27 @@ export async function watch(
   database: TestDatabase,
   server: TestServer,
 ): Promise<Map<WatchedChannel, PlainClient>> {
+  const [clients = new Map<WatchedChannel, PlainClient>()] = await watchAll(database, [server]);
+  return clients;
+}
+
+/** Six channels, each watched by such a client of each server. */
+export async function watchAll(
+  database: TestDatabase,
+  servers: readonly TestServer[],
+): Promise<Map<WatchedChannel, PlainClient>[]> {
   const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
-  const clients = new Map<WatchedChannel, PlainClient>();
+  const watched = servers.map(() => new Map<WatchedChannel, PlainClient>());
   for (let project = 0; project < 2; project += 1) {
     const { projectId, environments } = await seedProject(database.pool);
     for (const environmentId of Object.values(environments)) {
       const query = { project_id: projectId, env_id: environmentId };
-      clients.set({ projectId, environmentId }, await PlainClient.connect(server.wsUrl, query, { token }));
+      for (const [index, { wsUrl }] of servers.entries()) {
+        watched[index]?.set({ projectId, environmentId }, await PlainClient.connect(wsUrl, query, { token }));
+      }
     }
   }
-  return clients;
+  return watched;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { type Batch, channelKey, type FlagEvent } from '../events/event.js';
+import { type Batch, byChannel, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
@@ -170,15 +170,8 @@ export class Broadcaster {
     this.#answers.clear();
     for (const channel of skipped) this.#ring.skip(channel, this.#sequence, batch.snapshotXmax);
     if (batch.events.length === 0) return;
-    const eventsByChannel = new Map<string, FlagEvent[]>();
-    for (const event of batch.events) {
-      const key = channelKey(event.projectId, event.environmentId);
-      const events = eventsByChannel.get(key);
-      if (events === undefined) eventsByChannel.set(key, [event]);
-      else events.push(event);
-    }
     const channels = new Map<string, ChannelBatch>();
-    for (const [key, events] of eventsByChannel) {
+    for (const [key, events] of byChannel(batch.events)) {
       channels.set(key, new ChannelBatch(this.#sequence, events, batch));
     }
     this.#ring.append({

@@ -5,7 +5,8 @@ import { logWarnings } from '../doctor/at-start.js';
 import { describeError, scrub } from '../describe.js';
 import { createLogger } from '../log.js';
 import { demoBanner } from './banner.js';
-import { defineCommand } from './command.js';
+import { CommandError, defineCommand } from './command.js';
+import { loadNats } from '../relay/nats.js';
 import { awaitPrepared } from './attached-database.js';
 import { keepSecret } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
@@ -46,6 +47,9 @@ Environment:
                                          from 1s to 1h (default 15s)
   OTEL_EXPORTER_OTLP_ENDPOINT            where traces go (OTLP, JSON over HTTP), with OpenTelemetry's other variables
                                          (default: none are made); docs/OPERATIONS.md
+  FLAGCAST_RELAY_URL                     nats://user:password@host:4222, several by commas, tls:// for TLS: NATS with
+                                         JetStream, by which several servers share one reader of the database
+                                         (default: each reads for itself; described in docs/RELAY.md)
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_AUTHORIZE_SQL                 who may see what where the tables are not Togglr's: a SELECT over the users $1
@@ -94,6 +98,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
   });
   try {
     if (config.workers > 1) refuseNestedWorkers();
+    if (config.relayUrl !== null) await requireRelay();
     const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
     const { databaseUrl, view, authorizeSql, overlapMs, workers } = settings;
@@ -126,6 +131,15 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     await running.stop();
     if (shutdown.isRequested()) logger.info({ event: 'server_stopped' });
     shutdown.dispose();
+  }
+}
+
+/** Told before anything is started: the packages are only installed where somebody wants them. */
+async function requireRelay(): Promise<void> {
+  try {
+    await loadNats();
+  } catch (error) {
+    throw new CommandError(describeError(error));
   }
 }
 

@@ -13,6 +13,7 @@ import {
   parseOverlap,
   parsePollInterval,
   parseQueryToken,
+  parseRelay,
   parseReadyGrace,
   parseTracesEndpoint,
   parseSecret,
@@ -67,6 +68,8 @@ export interface ServeConfig {
   /** The view of events, as it is written in SQL; null: Flagcast's own, or what there is in its place. */
   readonly view: string | null;
   readonly overlapMs: number;
+  /** The NATS servers by which servers share one reader; null: this one reads for itself. */
+  readonly relayUrl: string | null;
   /** Exact origins, `null` or `*`; pages of the server's own origin are always allowed. */
   readonly allowedOrigins: readonly string[];
   readonly allowQueryToken: boolean;
@@ -125,6 +128,7 @@ const settings = {
   FLAGCAST_WORKERS: { flag: 'workers', schema: parsed(parseWorkers) },
   FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
+  FLAGCAST_RELAY_URL: { flag: null, schema: parsed(parseRelay) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
   FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
   FLAGCAST_AUTHORIZE_SQL: { flag: null, schema: z.string() },
@@ -199,6 +203,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     workers: reading.value('FLAGCAST_WORKERS') ?? 1,
     view: reading.value('FLAGCAST_VIEW'),
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
+    relayUrl: reading.value('FLAGCAST_RELAY_URL'),
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
     allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
     authorizeSql,

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createClientAddress } from '../access/client-address.js';
 import { createOriginPolicy } from '../access/origin.js';
 import { secretKey } from '../access/token.js';
+import { parseRelayUrl } from '../relay/relay-url.js';
 import type { EventTypes } from '../wire/plain.js';
 import { parseDuration } from './duration.js';
 
@@ -30,7 +31,7 @@ export function wholeNumber(least: number, most: number): z.ZodType<number, stri
   });
 }
 
-// Neither this nor the two that follow quote what they refuse: it may hold a password.
+// Neither this nor the three that follow quote what they refuse: it may hold a password.
 export function parseDatabaseUrl(text: string): string {
   if (!/^postgres(ql)?:\/\//i.test(text) || !URL.canParse(text)) {
     const problem = text === '' ? 'it is empty' : 'it is not the URL of a PostgreSQL database';
@@ -38,6 +39,11 @@ export function parseDatabaseUrl(text: string): string {
       `${problem}; write postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded`,
     );
   }
+  return text;
+}
+
+export function parseRelay(text: string): string {
+  parseRelayUrl(text);
   return text;
 }
 

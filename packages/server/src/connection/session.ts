@@ -295,7 +295,7 @@ export class Session implements SubscriptionOwner {
       const count = later.reduce((sum, batch) => sum + batch.events.length, missed.length);
       if (count > missedEvents.maxMissed) break;
       const shared = missed.length === events.length ? answer.missed : new SharedEvents(missed, seenAtMs);
-      this.#replay(open, position, shared, { source: 'database', ...answer.progress });
+      this.#replay(open, position, shared, { source: answer.source, ...answer.progress });
       return;
     }
     this.#resync(open, 'too_many_missed');
@@ -306,7 +306,7 @@ export class Session implements SubscriptionOwner {
     open: OpenChannel,
     cursor: Position,
     missed: SharedEvents,
-    from: Progress & { source: 'ring' | 'database' },
+    from: Progress & { source: 'ring' | 'log' | 'database' },
   ): void {
     const { subscription } = open;
     const { source, sequence, position } = from;

@@ -25,6 +25,9 @@ export class Readiness {
     };
     options.lifecycle.on('reader:started', noteRead);
     options.lifecycle.on('reader:read', noteRead);
+    options.lifecycle.on('relay:heard', ({ readAgoMs }) => {
+      this.#lastReadAtMs = performance.now() - readAgoMs;
+    });
   }
 
   /** From now on it is not. */

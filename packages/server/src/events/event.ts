@@ -64,6 +64,18 @@ export function channelKey(projectId: string, environmentId: string): string {
   return `${projectId.replace(/[%/]/g, encodeURIComponent)}/${environmentId}`;
 }
 
+/** The events of each channel, in order. */
+export function byChannel(events: readonly FlagEvent[]): Map<string, FlagEvent[]> {
+  const channels = new Map<string, FlagEvent[]>();
+  for (const event of events) {
+    const key = channelKey(event.projectId, event.environmentId);
+    const ofChannel = channels.get(key);
+    if (ofChannel === undefined) channels.set(key, [event]);
+    else ofChannel.push(event);
+  }
+  return channels;
+}
+
 /** JSON, because a column may hold any separator that one could choose. */
 export function identityOf(
   event: Pick<FlagEvent, 'source' | 'eventId' | 'entity' | 'entityId' | 'action' | 'occurrence'>,

@@ -1,5 +1,6 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
+import { channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, missedAt, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { EventView } from '../reader/event-view.js';
@@ -18,6 +19,8 @@ export interface MissedEventsOptions {
   view: () => EventView;
   /** How far events have been handed on: the number of the newest batch, and the position after it. */
   progress: () => Progress;
+  /** What was missed in a channel, from somewhere else than the database; null where that cannot tell. Default: from nowhere. */
+  elsewhere?: (channel: string, position: Position) => Promise<FlagEvent[] | null>;
   /** More missed events than this are not brought one by one. Default 1,000. */
   maxMissed?: number;
   /** How long an answer serves those who ask the same, in milliseconds. Default 10,000. */
@@ -29,14 +32,15 @@ export interface Progress {
   readonly position: Position | null;
 }
 
-/** What a channel's client at some position has missed, as the database tells it. */
+/** What a channel's client at some position has missed. */
 export interface MissedEvents {
-  /** How far events had been handed on when the database was asked: nothing up to there is missing in the answer. */
+  /** How far events had been handed on when it was asked for: nothing up to there is missing in the answer. */
   readonly progress: Progress;
   /** In order; may hold events that have not been handed on yet. Null when there are too many. */
   readonly missed: SharedEvents | null;
   /** The database is behind the position: it has lost transactions that the client knows of. */
   readonly behind: boolean;
+  readonly source: 'log' | 'database';
 }
 
 interface Answer {
@@ -61,7 +65,12 @@ export class MissedEventsSource {
   #timer: NodeJS.Timeout | null = null;
 
   constructor(options: MissedEventsOptions) {
-    this.#options = { maxMissed: 1_000, keepMs: 10_000, ...options };
+    this.#options = {
+      elsewhere: async () => await Promise.resolve(null),
+      maxMissed: 1_000,
+      keepMs: 10_000,
+      ...options,
+    };
   }
 
   /** More missed events than this are not brought one by one. */
@@ -124,7 +133,11 @@ export class MissedEventsSource {
   }
 
   async #ask(channel: Channel, position: Position, progress: Progress): Promise<MissedEvents> {
-    const { pool, maxMissed } = this.#options;
+    const { pool, maxMissed, elsewhere } = this.#options;
+    const asAnswer = (events: FlagEvent[]): SharedEvents | null =>
+      events.length > maxMissed ? null : new SharedEvents(events, Date.now());
+    const logged = await elsewhere(channelKey(channel.projectId, channel.environmentId), position);
+    if (logged !== null) return { progress, missed: asAnswer(logged), behind: false, source: 'log' };
     const view = this.#options.view();
     // Without transaction ids what has been seen is only told apart here.
     const limit = maxMissed + (position.byTime ? position.seen.length : 0) + 1;
@@ -154,10 +167,6 @@ ORDER BY ${eventOrder}
       .filter((event) => event !== null)
       .filter(missedAt(position));
     const behind = toPosition(rows[0] ?? []).xmax < position.horizon;
-    return {
-      progress,
-      missed: events.length > maxMissed ? null : new SharedEvents(events, Date.now()),
-      behind,
-    };
+    return { progress, missed: asAnswer(events), behind, source: 'database' };
   }
 }

@@ -58,7 +58,7 @@ export class BatchSource {
   }
 
   /** Asks for a read as soon as possible. */
-  wake(): void {
+  requestBatch(): void {
     this.#reader.wake();
   }
 

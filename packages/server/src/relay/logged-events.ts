@@ -1,0 +1,55 @@
+import { type FlagEvent, identityOf } from '../events/event.js';
+import { missedAt, type Position } from '../events/position.js';
+import type { EventLog } from './event-log.js';
+import { decodeCommit, decodeEvents } from './messages.js';
+
+/** With more messages of one channel than this the database is asked. */
+const maxMessages = 5_000;
+
+/**
+ * What somebody at the position has missed in the channel, out of the log; null where the log cannot tell, because
+ * it does not reach back so far or has a gap since. Each event has the newest state of its feature that the log
+ * has. May hold events whose commit is still to come. Rejects when NATS does not answer.
+ */
+export async function loggedSince(
+  log: EventLog,
+  channel: string,
+  position: Position,
+): Promise<FlagEvent[] | null> {
+  if (position.byTime) return null;
+  const start = await placeAfter(log, position.horizon);
+  const messages = start === null ? null : await log.eventsFrom(channel, start, maxMessages);
+  if (messages === null) return null;
+  const isMissed = missedAt(position);
+  const missed = new Map<string, FlagEvent>();
+  const states = new Map<string | null, string | null | undefined>();
+  for (const { data } of messages) {
+    const events = decodeEvents(data);
+    if (events === null) return null;
+    for (const event of events) {
+      states.set(event.featureId, event.featureJson);
+      // What two servers wrote while the reader changed is there twice.
+      if (isMissed(event)) missed.set(`${event.mark} ${identityOf(event)}`, event);
+    }
+  }
+  return [...missed.values()].map((event) => ({ ...event, featureJson: states.get(event.featureId) }));
+}
+
+/** Where the log goes on after the last commit that came before a snapshot of this xmax; null: that is not kept. */
+async function placeAfter(log: EventLog, xmax: bigint): Promise<number | null> {
+  const [last, { first }] = await Promise.all([log.lastCommit(), log.bounds()]);
+  const oldest = last === null ? null : await log.commitFrom(first);
+  if (last === null || oldest === null) return null;
+  if (decodeCommit(last.data).unbrokenSince >= xmax) return null;
+  const isBefore = (data: Uint8Array): boolean => decodeCommit(data).stance.xmax < xmax;
+  if (!isBefore(oldest.data)) return null;
+  let before = oldest.sequence;
+  let end = last.sequence;
+  while (before < end) {
+    const middle = Math.ceil((before + end) / 2);
+    const commit = await log.commitFrom(middle);
+    if (commit !== null && isBefore(commit.data)) before = commit.sequence;
+    else end = middle - 1;
+  }
+  return before + 1;
+}

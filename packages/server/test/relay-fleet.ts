@@ -1,0 +1,33 @@
+import type { FlagcastOptions } from '../src/flagcast.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import type { TestDatabase } from './database.js';
+import { nextEvent, startTestServer, type TestServer } from './server.js';
+
+export interface FleetMember {
+  readonly server: TestServer;
+  readonly lifecycle: Lifecycle;
+  /** Whether it reads for all. */
+  readonly leads: boolean;
+}
+
+/** A server that shares its reader by way of NATS, whether or not it has come so far. */
+export async function startRelayed(
+  database: TestDatabase,
+  relayUrl: string,
+  options: Partial<FlagcastOptions> = {},
+): Promise<TestServer> {
+  // Hints need sessions that notify, and the pools of tests are older than the setting.
+  const timing = { heartbeatIntervalMs: 200 };
+  return await startTestServer(database.url, { relayUrl, pollIntervalMs: 100, timing, ...options });
+}
+
+/** Ready when it is settled who reads. */
+export async function startMember(database: TestDatabase, relayUrl: string): Promise<FleetMember> {
+  const lifecycle = new Lifecycle();
+  const settled = Promise.race([
+    nextEvent(lifecycle, 'relay:elected').then(() => true),
+    nextEvent(lifecycle, 'relay:following').then(() => false),
+  ]);
+  const server = await startRelayed(database, relayUrl, { lifecycle });
+  return { server, lifecycle, leads: await settled };
+}

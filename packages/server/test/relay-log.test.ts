@@ -1,0 +1,54 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CommitRefusedError, EventLog } from '../src/relay/event-log.js';
+import { connectNats, type NatsLine } from '../src/relay/nats.js';
+import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+
+const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8');
+
+describe.skipIf(!hasNatsServer)('the log of NATS', () => {
+  let nats: TestNats;
+  let line: NatsLine;
+  beforeAll(async () => {
+    nats = await startNats();
+    line = await connectNats(nats.url);
+  });
+  afterAll(async () => {
+    await line.connection.close();
+    await nats.remove();
+  });
+
+  it('takes no commit of a reader that was replaced, and shows it to nobody', async () => {
+    const log = await EventLog.open(line, { id: 'replaced', keepMs: 60_000 });
+    const heard: string[] = [];
+    log.onCommit(({ data }) => heard.push(text(data)));
+    await log.flush();
+    const first = await log.publishCommit(Buffer.from('one'), 'a 1', 0);
+    const second = await log.publishCommit(Buffer.from('other'), 'b 1', first);
+    const late = log.publishCommit(Buffer.from('late'), 'a 2', first);
+    await expect(late).rejects.toBeInstanceOf(CommitRefusedError);
+    const third = await log.publishCommit(Buffer.from('third'), 'b 2', second);
+    await log.flush();
+    expect(heard).toEqual(['one', 'other', 'third']);
+    expect(await log.lastCommit()).toMatchObject({ sequence: third });
+    expect((await log.commitFrom(first + 1))?.sequence).toBe(second);
+  });
+
+  it('has what is published twice once', async () => {
+    const log = await EventLog.open(line, { id: 'twice', keepMs: 60_000 });
+    const channel = 'a project/1';
+    const once = await log.publishEvents(channel, Buffer.from('events'), 'a 1 events');
+    expect(await log.publishEvents(channel, Buffer.from('events'), 'a 1 events')).toBe(once);
+    const commit = await log.publishCommit(Buffer.from('commit'), 'a 1', 0);
+    expect(await log.publishCommit(Buffer.from('commit'), 'a 1', 0)).toBe(commit);
+    const messages = await log.eventsFrom(channel, 1, 10);
+    expect(messages?.map(({ data }) => text(data))).toEqual(['events']);
+    expect(await log.bounds()).toEqual({ first: once, last: commit });
+  });
+
+  it('is not made over the stream of somebody else', async () => {
+    await line.jetstream.streams.add({ name: 'flagcast_v1_taken', subjects: ['taken'] });
+    await expect(EventLog.open(line, { id: 'taken', keepMs: 60_000 })).rejects.toThrow(
+      'the stream flagcast_v1_taken of NATS was made by somebody else',
+    );
+  });
+});
