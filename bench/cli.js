@@ -20,11 +20,14 @@ npm run bench -- <measurement> [options]
   fairness events of a small channel beside a large one (about 2 minutes)
   workers  what serve --workers 2 adds: deliveries, and how the work is split (about 2 minutes)
   soak     5,000 connections and a steady load: what grows, what is left behind (30 minutes, or --minutes)
-  all      one after the other, without soak
+  fleet    1, 2, 4 and 8 servers with and without the relay: queries, messages, what clients are told;
+           with --faults 8 of them while the reader and NATS are broken (about 8 minutes; needs nats-server)
+  all      one after the other, without soak and fleet
 
 Those from fanout to workers take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
 in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,
-socket.io,nchan,mosquitto. They need Linux; nchan and mosquitto are left out where they are not installed.
+socket.io,nchan,mosquitto; fleet --clients, --seconds, --faults and --output. They need Linux; nchan and
+mosquitto are left out where they are not installed.
 
 Each prints a table, writes bench/results/<measurement>.json and ends with exit code 1 when a
 figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
@@ -71,6 +74,11 @@ const measurements = {
   soak: {
     load: async () => (await import('./soak/soak.js')).runSoak,
     takes: ['clients', 'minutes', 'output'],
+    isLong: true,
+  },
+  fleet: {
+    load: async () => (await import('./fleet/fleet.js')).runFleet,
+    takes: ['clients', 'seconds', 'faults', 'output'],
     isLong: true,
   },
 };

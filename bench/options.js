@@ -2,7 +2,8 @@ import { parseArgs } from 'node:util';
 
 /**
  * What a measurement may be told. `clients`: how many, one case for each; `rounds`: how often each
- * contender has its turn; `contenders`: which ones; `minutes`: how long; `output`: the folder of the results.
+ * contender has its turn; `contenders`: which ones; `minutes`: how long; `output`: the folder of the results;
+ * `seconds`: how long each case lasts; `faults`: whether things are broken meanwhile.
  *
  * @typedef {{
  *   readonly clients?: readonly number[],
@@ -10,6 +11,8 @@ import { parseArgs } from 'node:util';
  *   readonly contenders?: readonly string[],
  *   readonly minutes?: number,
  *   readonly output?: string,
+ *   readonly seconds?: number,
+ *   readonly faults?: boolean,
  * }} Options
  */
 
@@ -28,7 +31,7 @@ const mostClients = 100_000;
 export function parseCommandLine(args) {
   const { values, positionals } = parse(args);
   if (positionals.length > 1) throw new UsageError('One measurement at a time');
-  const { clients, rounds, contenders, minutes, output } = values;
+  const { clients, rounds, contenders, minutes, output, seconds, faults } = values;
   return {
     measurement: positionals[0] ?? '',
     help: values.help === true,
@@ -40,6 +43,8 @@ export function parseCommandLine(args) {
       ...(minutes === undefined ? {} : { minutes: wholeNumber('--minutes', minutes, 1_440) }),
       ...(contenders === undefined ? {} : { contenders: contenders.split(',') }),
       ...(output === undefined ? {} : { output }),
+      ...(seconds === undefined ? {} : { seconds: wholeNumber('--seconds', seconds, 3_600) }),
+      ...(faults === undefined ? {} : { faults }),
     },
   };
 }
@@ -57,6 +62,8 @@ function parse(args) {
         contenders: { type: 'string' },
         minutes: { type: 'string' },
         output: { type: 'string' },
+        seconds: { type: 'string' },
+        faults: { type: 'boolean' },
       },
     });
   } catch (error) {
