@@ -163,7 +163,7 @@ export const metricTable = {
   flagcast_resumes_total: {
     type: 'counter',
     unit: 'channels',
-    help: 'Channels that a client came back to and was brought what it had missed, by where that came from (ring or database).',
+    help: 'Channels that a client came back to and was brought what it had missed, by where that came from (ring, log of the relay, or database).',
     labels: ['source'],
   },
   flagcast_resyncs_total: {
@@ -171,6 +171,28 @@ export const metricTable = {
     unit: 'channels',
     help: 'Channels of which a client was told to take a new snapshot, by reason.',
     labels: ['reason'],
+  },
+  flagcast_relay_role: {
+    type: 'gauge',
+    unit: 'yes or no',
+    help: 'What this server does among those that share a relay: reads for all (leading), follows, or reads for itself (direct): 1 for that one; all 0 without a relay.',
+    labels: ['role'],
+  },
+  flagcast_relay_batches_total: {
+    type: 'counter',
+    unit: 'batches',
+    help: 'Batches with events that went to the relay (published), or came from it (applied).',
+    labels: ['way'],
+  },
+  flagcast_relay_fetched_messages_total: {
+    type: 'counter',
+    unit: 'messages',
+    help: 'Messages of the relay that had not come by themselves and were fetched from its log.',
+  },
+  flagcast_relay_losses_total: {
+    type: 'counter',
+    unit: 'times',
+    help: 'How often no server of NATS could be reached any more.',
   },
   flagcast_event_loop_delay_seconds: {
     type: 'gauge',

@@ -80,6 +80,7 @@ export function createMetrics(
   countReads(lifecycle, registry);
   countDeliveries(lifecycle, registry);
   countConnections(lifecycle, registry);
+  countRelay(lifecycle, registry);
   showState(sources, registry);
   return registry;
 }
@@ -105,6 +106,12 @@ function countReads(lifecycle: Lifecycle, registry: Registry): void {
     held.isHeld = isHeld;
   });
   const oldestTransaction = createGauge(registry, 'flagcast_oldest_transaction_seconds');
+  // Who follows another server knows of no reads but that they are made.
+  lifecycle.on('relay:heard', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
+  lifecycle.on('relay:following', () => {
+    held.isHeld = false;
+    oldestTransaction.set(0);
+  });
   lifecycle.on('reader:observed', ({ oldestTransactionMs }) => {
     oldestTransaction.set(oldestTransactionMs / 1_000);
   });
@@ -136,7 +143,7 @@ function countDeliveries(lifecycle: Lifecycle, registry: Registry): void {
     if (committed !== null) commitToSeen.observe(secondsBetween(committed.firstAtMs, seenAtMs));
   });
   const resumes = createCounter(registry, 'flagcast_resumes_total');
-  for (const source of ['ring', 'database']) resumes.inc({ source }, 0);
+  for (const source of ['ring', 'log', 'database']) resumes.inc({ source }, 0);
   lifecycle.on('channel:resumed', ({ source }) => resumes.inc({ source }));
   const resyncs = createCounter(registry, 'flagcast_resyncs_total');
   for (const reason of resyncReasons) resyncs.inc({ reason }, 0);
@@ -166,6 +173,29 @@ function countConnections(lifecycle: Lifecycle, registry: Registry): void {
     // A peer may choose any code from 3000 to 4999: it must not make a series of each.
     closed.inc({ code: code < 3_000 || ownCodes.has(code) ? code : 'other' });
   });
+}
+
+function countRelay(lifecycle: Lifecycle, registry: Registry): void {
+  const role = createGauge(registry, 'flagcast_relay_role');
+  const roles = ['direct', 'following', 'leading'] as const;
+  const become = (own: (typeof roles)[number] | null): void => {
+    for (const each of roles) role.set({ role: each }, each === own ? 1 : 0);
+  };
+  become(null);
+  lifecycle.on('relay:connected', () => become('direct'));
+  lifecycle.on('relay:lost', () => become('direct'));
+  lifecycle.on('relay:direct', () => become('direct'));
+  lifecycle.on('relay:deposed', () => become('direct'));
+  lifecycle.on('relay:following', () => become('following'));
+  lifecycle.on('relay:elected', () => become('leading'));
+  const batches = createCounter(registry, 'flagcast_relay_batches_total');
+  for (const way of ['published', 'applied']) batches.inc({ way }, 0);
+  lifecycle.on('relay:published', () => batches.inc({ way: 'published' }));
+  lifecycle.on('relay:applied', () => batches.inc({ way: 'applied' }));
+  const fetched = createCounter(registry, 'flagcast_relay_fetched_messages_total');
+  lifecycle.on('relay:fetched', ({ messages }) => fetched.inc(messages));
+  const losses = createCounter(registry, 'flagcast_relay_losses_total');
+  lifecycle.on('relay:lost', () => losses.inc());
 }
 
 function showState(sources: MetricsSources, registry: Registry): void {
