@@ -53,11 +53,11 @@ const settings = {
 
 /**
  * `queries`, `reads`: that the servers asked the database for in a second, all together; `messages`, `bytes`:
- * through NATS in a second, both ways.
+ * through NATS in a second, both ways; null with faults.
  *
  * @typedef {{
  *   servers: number, relay: boolean, seconds: number, events: number, queries: number, reads: number,
- *   messages: number, bytes: number, lost: number, repeated: number, foreign: number, invented: number,
+ *   messages: number | null, bytes: number | null, lost: number, repeated: number, foreign: number, invented: number,
  *   different: number, untold: number, resyncs: number, faults: Readonly<Record<string, number>>,
  * }} Measured
  */
@@ -179,8 +179,8 @@ function tableOf(measured) {
     figure(each.events / each.seconds),
     figure(each.queries),
     figure(each.reads),
-    figure(each.messages),
-    figure(each.bytes / 1_000),
+    each.messages === null ? '-' : figure(each.messages),
+    each.bytes === null ? '-' : figure(each.bytes / 1_000),
     String(each.lost),
     String(each.resyncs),
   ]);
@@ -273,10 +273,10 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
     reads: asked.reads / tookSeconds,
     // A server that was restarted counts from 0.
     messages: faults
-      ? NaN
+      ? null
       : (natsAfter.in_msgs + natsAfter.out_msgs - natsBefore.in_msgs - natsBefore.out_msgs) / tookSeconds,
     bytes: faults
-      ? NaN
+      ? null
       : (natsAfter.in_bytes + natsAfter.out_bytes - natsBefore.in_bytes - natsBefore.out_bytes) / tookSeconds,
     lost: breachesOf('lost'),
     repeated: breachesOf('repeated'),

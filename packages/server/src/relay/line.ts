@@ -63,6 +63,10 @@ export class Line {
     for await (const status of line.connection.status()) {
       if (status.type === 'disconnect') this.#down(new Error('the connection to NATS was lost'));
       if (status.type === 'reconnect') this.#up(line);
+      // A right that is missing: nothing would be heard, and nobody would know why.
+      if (status.type === 'error') {
+        this.#options.lifecycle.emit('relay:failed', { error: status.error, attempt: 1, retryInMs: 0 });
+      }
     }
   }
 
