@@ -32,6 +32,8 @@ const streamNotFoundCode = 10_059;
 const wrongSequenceCode = 10_071;
 /** So much of a message is left to its headers, in bytes. */
 const headerBytes = 1_024;
+/** What a commit and a beat need at the least. */
+const leastBytes = 1_024;
 /** How many messages are fetched at once. */
 const fetchMessages = 500;
 
@@ -75,6 +77,11 @@ export class EventLog {
     if (config.republish?.dest !== republish.dest || !config.allow_direct) {
       throw new Error(
         `the stream ${log.#stream} of NATS was made by somebody else: delete it, and Flagcast makes it anew`,
+      );
+    }
+    if (log.maxBytes < leastBytes) {
+      throw new Error(
+        `NATS takes messages of ${log.maxBytes + headerBytes} bytes at most: set its max_payload to ${leastBytes + headerBytes} at the least`,
       );
     }
     return log;
@@ -170,6 +177,8 @@ export class EventLog {
 
   /** What is only said and not stored: `beat` by who reads, `ask` by those who follow. */
   say(what: 'beat' | 'ask', data: Uint8Array): void {
+    // Whoever is told nothing takes us for gone, and so we are.
+    if (this.#line.connection.isClosed()) return;
     this.#line.connection.publish(`${this.#prefix}.${what}`, data);
   }
 

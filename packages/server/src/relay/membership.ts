@@ -14,7 +14,7 @@ export interface MembershipOptions {
   readonly id: string;
   /** Where the lock is: straight to the database. */
   readonly lockUrl: string;
-  readonly source: BatchSource;
+  readonly source: Pick<BatchSource, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
   readonly wanted: ReadonlySet<string>;
   readonly lifecycle: Lifecycle;
   /** What was handed on last. */

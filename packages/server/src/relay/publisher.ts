@@ -4,7 +4,7 @@ import type { EventLog } from './event-log.js';
 import { type Commit, encodeBeat, encodeCommit, encodeEvents, type Stance, tooLarge } from './messages.js';
 
 export interface PublisherOptions {
-  readonly log: EventLog;
+  readonly log: Pick<EventLog, 'maxBytes' | 'publishEvents' | 'publishCommit' | 'say'>;
   /** As the commits before name the log. */
   readonly logName: string;
   /** Names this server, and its time as the reader. */

@@ -9,6 +9,9 @@ export class PooledLockError extends Error {
 }
 
 const queryTimeoutMs = 5_000;
+/** A machine that vanishes without a word must not keep the lock for hours: PostgreSQL finds out in about 11 s. */
+const keepAliveSettings =
+  'SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3';
 
 /** An advisory lock of PostgreSQL: of all servers that read one history one has it. It ends with its connection. */
 export class ReaderLock {
@@ -30,6 +33,7 @@ export class ReaderLock {
       if (await isPooled(client)) {
         throw new PooledLockError('the reader of a relay cannot be elected through a pooler by transaction');
       }
+      await client.query(keepAliveSettings);
       const { rows } = await client.query<{ taken: string }>(
         'SELECT pg_try_advisory_lock($1::bigint)::text AS taken',
         [lockKey(id).toString()],

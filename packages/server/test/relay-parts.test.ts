@@ -1,0 +1,224 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Batch, FlagEvent } from '../src/events/event.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import type { RelayedRead } from '../src/reader/reader.js';
+import { EventLog } from '../src/relay/event-log.js';
+import { Follower, type LogPlace } from '../src/relay/follower.js';
+import { Membership } from '../src/relay/membership.js';
+import { type Beat, decodeBeat } from '../src/relay/messages.js';
+import { connectNats, type NatsLine } from '../src/relay/nats.js';
+import { Publisher } from '../src/relay/publisher.js';
+import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+import { nextEvent } from './server.js';
+
+const channel = 'project/1';
+
+/** What was read at this place of the database's history: with an event of this number, or nothing. */
+function batch(xmax: bigint, mark: bigint | null = null): Batch {
+  const event: FlagEvent = {
+    source: 'audit',
+    eventId: String(mark),
+    projectId: 'project',
+    environmentId: '1',
+    environmentKey: 'prod',
+    entity: 'feature',
+    entityId: `feature ${mark}`,
+    action: 'updated',
+    createdAt: '2026-01-01T00:00:00.000000Z',
+    occurrence: '',
+    mark: mark ?? 0n,
+    featureId: null,
+    pendingChangeId: null,
+    actor: null,
+    committedAt: null,
+    featureJson: null,
+  };
+  const floor = '2026-01-01T00:00:00.000000Z';
+  return {
+    events: mark === null ? [] : [event],
+    seenAtMs: Date.now(),
+    beganAtMs: performance.now(),
+    snapshotXmin: xmax,
+    snapshotXmax: xmax,
+    position: { history: 'h', watermark: xmax, horizon: xmax, floor, seen: [], byTime: false },
+  };
+}
+
+describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
+  let nats: TestNats;
+  let line: NatsLine;
+  let log: EventLog;
+  const cleanUps: (() => void)[] = [];
+  beforeAll(async () => {
+    nats = await startNats();
+    line = await connectNats(nats.url);
+  });
+  afterAll(async () => {
+    await line.connection.close();
+    await nats.remove();
+  });
+  beforeEach(async () => {
+    log = await EventLog.open(line, { id: randomUUID(), keepMs: 60_000 });
+  });
+  afterEach(() => {
+    for (const cleanUp of cleanUps.splice(0)) cleanUp();
+  });
+
+  /** A reader that has begun, and a promise for what it has published next. */
+  async function openPublisher(
+    options: Partial<ConstructorParameters<typeof Publisher>[0]> = {},
+  ): Promise<{ publisher: Publisher; publish: (read: Batch) => Promise<unknown> }> {
+    const lifecycle = new Lifecycle();
+    const publisher = new Publisher({
+      log,
+      logName: 'log',
+      reader: randomUUID(),
+      newest: batch(10n),
+      previous: 0,
+      unbrokenSince: null,
+      lifecycle,
+      onFailed: () => undefined,
+      ...options,
+    });
+    cleanUps.push(() => publisher.end({ leaves: false }));
+    await publisher.open();
+    const publish = async (read: Batch): Promise<unknown> => {
+      const published = nextEvent(lifecycle, 'relay:published');
+      publisher.add(read);
+      return await published;
+    };
+    return { publisher, publish };
+  }
+
+  /** Tells what a follower hands on, by the number of its event, and where it breaks off. */
+  async function follow(): Promise<{
+    follower: Follower;
+    marks: (bigint | undefined)[];
+    next: (mark: bigint) => Promise<void>;
+    broken: Promise<LogPlace | null>;
+  }> {
+    const marks: (bigint | undefined)[] = [];
+    const lifecycle = new Lifecycle();
+    let tellBroken: (newest: LogPlace | null) => void = () => undefined;
+    const broken = new Promise<LogPlace | null>((resolve) => (tellBroken = resolve));
+    const follower = new Follower({
+      log,
+      wanted: new Set([channel]),
+      lifecycle,
+      askedAtMs: () => null,
+      onHeard: () => undefined,
+      onRead: ({ events }: RelayedRead) => marks.push(...events.map(({ mark }) => mark)),
+      onBreak: (_reason, newest) => tellBroken(newest),
+    });
+    cleanUps.push(() => follower.end());
+    await follower.listen();
+    const next = async (mark: bigint): Promise<void> => {
+      while (!marks.includes(mark)) await nextEvent(lifecycle, 'relay:applied');
+    };
+    return { follower, marks, next, broken };
+  }
+
+  const lastPlace = async (): Promise<number> => (await log.lastCommit())?.sequence ?? 0;
+
+  it('the reader never says that it is further than its log, also while it waits for NATS', async () => {
+    const beats: Beat[] = [];
+    let tellBeat: () => void = () => undefined;
+    let letGo: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (letGo = resolve));
+    let commits = 0;
+    const { publish } = await openPublisher({
+      log: {
+        maxBytes: log.maxBytes,
+        publishEvents: async (...of) => await log.publishEvents(...of),
+        publishCommit: async (...of) => {
+          commits += 1;
+          if (commits > 1) await held;
+          return await log.publishCommit(...of);
+        },
+        say: (what, data) => {
+          beats.push(decodeBeat(data));
+          tellBeat();
+          log.say(what, data);
+        },
+      },
+    });
+    const opened = await lastPlace();
+    const published = publish(batch(20n, 15n));
+    await new Promise<void>((resolve) => (tellBeat = resolve));
+    expect(beats.at(-1)).toMatchObject({ commit: opened, stance: { xmax: 10n } });
+    letGo();
+    await published;
+    await new Promise<void>((resolve) => (tellBeat = resolve));
+    expect(beats.at(-1)).toMatchObject({ commit: await lastPlace(), stance: { xmax: 20n } });
+  });
+
+  it('a follower fetches what it has not heard, and hands it on in order', async () => {
+    const { publish } = await openPublisher();
+    const opened = await lastPlace();
+    await publish(batch(20n, 15n));
+    await publish(batch(30n, 25n));
+    const { follower, marks, next } = await follow();
+    await publish(batch(40n, 35n));
+    follower.begin({ log: 'log', commit: opened });
+    await next(35n);
+    expect(marks).toEqual([15n, 25n, 35n]);
+  });
+
+  it('a follower does not go on past a break, where the log has not all that came before', async () => {
+    const { publisher, publish } = await openPublisher();
+    const { follower, marks, next, broken } = await follow();
+    follower.begin({ log: 'log', commit: await lastPlace() });
+    await publish(batch(20n, 15n));
+    await next(15n);
+    publisher.end({ leaves: false });
+    const second = await openPublisher({ newest: batch(30n), previous: await lastPlace() });
+    const opened = await lastPlace();
+    await second.publish(batch(40n, 35n));
+    expect(await broken).toEqual({ log: 'log', commit: opened });
+    expect(marks).toEqual([15n]);
+  });
+
+  it('a follower notices that the log was lost, though NATS was there all the time', async () => {
+    const { publisher } = await openPublisher();
+    const { follower, broken } = await follow();
+    follower.begin({ log: 'log', commit: await lastPlace() });
+    publisher.end({ leaves: false });
+    await openPublisher({ logName: 'another log', previous: await lastPlace() });
+    expect(await broken).toBeNull();
+  });
+
+  it('a server follows only after a read of its own that began when it knew of the log', async () => {
+    const { publish } = await openPublisher();
+    await publish(batch(20n, 15n));
+    const lifecycle = new Lifecycle();
+    const done: string[] = [];
+    const membership = new Membership({
+      log,
+      id: 'history',
+      lockUrl: 'postgresql://127.0.0.1:1/nowhere',
+      source: {
+        canFollow: true,
+        requestBatch: () => void done.push('read'),
+        pause: () => void done.push('pause'),
+        resume: () => void done.push('resume'),
+        follow: () => undefined,
+      },
+      wanted: new Set([channel]),
+      lifecycle,
+      newest: () => batch(10n),
+      askedAtMs: () => null,
+      onFailed: () => undefined,
+    });
+    cleanUps.push(() => void membership.end({ reason: 'the test ends', leaves: false, isLast: true }));
+    const early = batch(10n);
+    const heard = nextEvent(lifecycle, 'relay:heard');
+    await membership.start();
+    await heard;
+    membership.handedOn(early);
+    expect(done).toEqual(['read']);
+    membership.handedOn(batch(20n, 15n));
+    expect(done).toEqual(['read', 'pause']);
+    expect(membership.isFollowing).toBe(true);
+  });
+});
