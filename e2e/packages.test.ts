@@ -79,6 +79,19 @@ it('npx flagcast is the program', async () => {
   expect(stdout).toBe(`${(await installed('flagcast')).version}\n`);
 });
 
+it('says which packages a relay needs, and does not start without them', async () => {
+  const env = {
+    DATABASE_URL: 'postgresql://127.0.0.1:1/none',
+    FLAGCAST_JWT_SECRET: testSecret,
+    FLAGCAST_RELAY_URL: 'nats://127.0.0.1:4222',
+  };
+  const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env });
+  expect(code).toBe(1);
+  expect(stderr.trim().split('\n')).toEqual([
+    expect.stringContaining('npm install @nats-io/transport-node @nats-io/jetstream'),
+  ]);
+});
+
 it('installs, serves its console, and the five lines of the README are told of a change', async () => {
   const database = await createTestDatabase({ schema: 'none' });
   onTestFinished(async () => await database.drop());

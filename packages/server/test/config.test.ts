@@ -127,6 +127,9 @@ describe('the settings of serve', () => {
     ['DATABASE_URL', 'hunter2', 'postgresql://'],
     ['FLAGCAST_LISTEN_URL', 'hunter2', 'postgresql://'],
     ['DATABASE_URL', 'postgres://u:hunter2@db:port/x', 'postgresql://'],
+    ['FLAGCAST_RELAY_URL', 'http://u:hunter2@nats', 'nats://user:password@host:4222'],
+    ['FLAGCAST_RELAY_URL', 'nats://u:hunter2@one,two:4222', 'nats://user:password@host:4222'],
+    ['FLAGCAST_RELAY_URL', 'nats://u:hunter2%@nats', 'percent-encoded'],
     // Served as if it were not set, this one would be another database, and silently.
     ['DATABASE_URL', '', 'it is empty'],
     ['PORT', '80a', '0 to 65535'],
@@ -261,6 +264,7 @@ describe('any text in place of a setting', () => {
     'FLAGCAST_WORKERS',
     'FLAGCAST_VIEW',
     'FLAGCAST_OVERLAP',
+    'FLAGCAST_RELAY_URL',
     'FLAGCAST_READY_GRACE',
     'FLAGCAST_ALLOWED_ORIGINS',
     'FLAGCAST_QUERY_TOKEN',
