@@ -10,6 +10,7 @@ const longest = [
   'chaos',
   'togglr',
   'snapshot',
+  'nats-relay',
   'embedded-faults',
   'serve',
   'workers',
