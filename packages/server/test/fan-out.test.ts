@@ -109,6 +109,7 @@ function createStage(): Stage {
       seenAtMs: 0,
       beganAtMs: 0,
       snapshotXmin: 1n,
+      connection: 1,
       snapshotXmax: horizon,
       position: { history: 'h', watermark: 1n, horizon, floor: '', seen: [], byTime: false },
     });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { FlagEvent } from '../src/events/event.js';
+import type { Position } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { EventReader, type EventReaderOptions } from '../src/reader/reader.js';
 import {
@@ -29,14 +30,24 @@ describe('the reader', () => {
   async function startReader(
     database: TestDatabase,
     options: Partial<EventReaderOptions> = {},
-  ): Promise<{ reader: EventReader; lifecycle: Lifecycle; delivered: string[]; read: () => Promise<void> }> {
+  ): Promise<{
+    reader: EventReader;
+    lifecycle: Lifecycle;
+    delivered: string[];
+    positions: Position[];
+    read: () => Promise<void>;
+  }> {
     const lifecycle = new Lifecycle();
     const delivered: string[] = [];
+    const positions: Position[] = [];
     const reader = new EventReader({
       databaseUrl: database.url,
       lifecycle,
       pollIntervalMs: 3_600_000,
-      onBatch: ({ events }) => delivered.push(...events.map((event: FlagEvent) => event.entityId)),
+      onBatch: ({ events, position }) => {
+        delivered.push(...events.map((event: FlagEvent) => event.entityId));
+        positions.push(position);
+      },
       ...options,
     });
     const started = nextEvent(lifecycle, 'reader:started');
@@ -48,7 +59,7 @@ describe('the reader', () => {
       reader.wake();
       await done;
     };
-    return { reader, lifecycle, delivered, read };
+    return { reader, lifecycle, delivered, positions, read };
   }
 
   it('delivers a transaction that began first and committed last, also under a savepoint', async () => {
@@ -260,5 +271,48 @@ describe('the reader', () => {
     }
     expect(delivered).toEqual(ids);
     expect(historyLost).toBe(0);
+  });
+
+  it('takes no transaction for one with the same id that a crash took back, live or after a resume', async () => {
+    const cluster = await createTestCluster({ wal_writer_delay: '10s' });
+    cleanUps.push(async () => await cluster.remove());
+    const database = await cluster.createDatabase({ schema: 'tables' });
+    cleanUps.push(async () => await database.drop());
+    const { projectId, environments } = await seedProject(database.pool);
+    const row = { projectId, environmentId: environments.prod };
+    const { lifecycle, delivered, positions, read } = await startReader(database);
+    await read();
+    const hasty = await database.pool.connect();
+    await hasty.query('SET synchronous_commit = off');
+    // Told of at once, and gone with the crash.
+    await insertAudit(hasty, row);
+    const { rows } = await hasty.query<{ xid: string }>(
+      'SELECT max(xmin::text::bigint)::text AS xid FROM audit_log',
+    );
+    await read();
+    expect(delivered).toHaveLength(1);
+    hasty.release(true);
+    const recovered = nextEvent(lifecycle, 'reader:recovered');
+    await cluster.postgres.restart('immediate');
+    await recovered;
+    const late = await database.pool.connect();
+    cleanUps.push(() => Promise.resolve(late.release(true)));
+    await late.query('BEGIN');
+    const { entityId } = await insertAudit(late, row);
+    const { rows: again } = await late.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
+    // The test only bites when the crash did take the id back.
+    expect(again).toEqual(rows);
+    // On disk, and with a later id: whoever is told of this stands after the late one began.
+    const meanwhile = await insertAudit(database.pool, row);
+    await read();
+    await insertAudit(database.pool, row);
+    await read();
+    expect(delivered).toContain(meanwhile.entityId);
+    const position = positions.at(-1);
+    await late.query('COMMIT');
+    await read();
+    expect(delivered).toContain(entityId);
+    expect(position?.horizon).toBeGreaterThan(BigInt(again[0]?.xid ?? 0));
+    expect(position?.seen).not.toContain(BigInt(again[0]?.xid ?? 0));
   });
 });

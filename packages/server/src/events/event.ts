@@ -55,6 +55,8 @@ export interface Batch {
   readonly snapshotXmax: bigint;
   /** Where whoever has been given this batch and all before it stands. */
   readonly position: Position;
+  /** Counts the reader's connections to the database: between two of them it may have crashed. */
+  readonly connection: number;
   /** Channels of which it held events that are left out; none where that is not said. */
   readonly skipped?: readonly string[];
 }

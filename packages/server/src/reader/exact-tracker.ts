@@ -15,6 +15,8 @@ export interface FollowedRead extends Pick<Position, 'watermark' | 'horizon' | '
   readonly xids: readonly bigint[];
   /** The xmin of its snapshot. */
   readonly xmin: bigint;
+  /** Names that reader and its connection to the database: over another one a crash may lie between. */
+  readonly readBy: string;
 }
 
 /**
@@ -31,6 +33,8 @@ export class ExactTracker implements Tracker {
   #floor: string;
   /** The xmin of the last read's snapshot: what is below it has been read. */
   #xmin = 0n;
+  /** Over which connection the last read came that another reader made. */
+  #readBy = '';
 
   /** Begins with a floor that was observed, within these bounds, before the beginning was looked for. */
   constructor({ watermark, horizon }: Beginning, floor: string, floorBounds: FloorBounds) {
@@ -54,9 +58,14 @@ export class ExactTracker implements Tracker {
     return this.#floorBounds;
   }
 
-  /** The next read is on another connection. */
+  /**
+   * The next read is on another connection: a crash may have ended the last one. What it took back is handed out
+   * again, so transactions whose records were not known to be on disk count as delivered only once they are read
+   * again; another one with the same id must neither be left out of a read nor of what a client has missed.
+   */
   reconnected(): void {
     this.#watermark.forgetWaiting();
+    this.#delivered.doubt(this.#watermark.horizon);
   }
 
   observed(floor: string): void {
@@ -73,11 +82,13 @@ export class ExactTracker implements Tracker {
 
   /**
    * Takes in what another reader has read after everything that was delivered here, and tells which of its
-   * events were not. All rows of a transaction show at once, so its id stands for all of them.
+   * events were not. All rows of a transaction show at once, so its id stands for those of other channels too.
    */
-  follow({ events, xids, watermark, horizon, xmin, floor }: FollowedRead): FlagEvent[] {
+  follow({ events, xids, watermark, horizon, xmin, floor, readBy }: FollowedRead): FlagEvent[] {
     const before = this.#watermark.value;
-    const fresh = events.filter(({ mark }) => mark >= before && !this.#delivered.hasXid(mark));
+    if (this.#readBy !== readBy) this.reconnected();
+    this.#readBy = readBy;
+    const fresh = events.filter((event) => event.mark >= before && this.#delivered.addOne(event));
     for (const xid of xids) if (xid >= before) this.#delivered.addAll(xid);
     if (this.#watermark.raise(watermark, horizon)) this.#delivered.pruneBelow(this.#watermark.value);
     if (xmin > this.#xmin) this.#xmin = xmin;
@@ -91,8 +102,9 @@ export class ExactTracker implements Tracker {
     return { history, watermark: value, horizon, floor: this.#floor, seen, byTime: false };
   }
 
-  isYetToCome({ mark, createdAt, source, action }: FlagEvent): boolean {
-    if (mark < this.#xmin || this.#delivered.hasXid(mark)) return false;
+  isYetToCome(event: FlagEvent): boolean {
+    const { mark, createdAt, source, action } = event;
+    if (mark < this.#xmin || this.#delivered.has(event)) return false;
     // As the read has it: the floor does not hold for decisions.
     return createdAt > this.#floor || (source === 'pending' && action !== 'pending');
   }
@@ -104,54 +116,84 @@ export class ExactTracker implements Tracker {
  * is that of the recent past (or of all that came since the oldest open transaction wrote).
  */
 class DeliveredSet {
-  /** Null: all of the transaction's. */
-  readonly #identitiesByXid = new Map<bigint, Set<string> | null>();
+  readonly #byXid = new Map<bigint, Delivered>();
+  /** What was delivered of transactions that a crash may have taken back. */
+  readonly #doubtful = new Map<bigint, ReadonlySet<string>>();
   #size = 0;
 
   get size(): number {
     return this.#size;
   }
 
-  /** Remembers the event; false when it was there already. */
+  /** Remembers the event; false when it was delivered before, by itself or with all of its transaction. */
   add(event: FlagEvent): boolean {
-    const identity = identityOf(event);
-    let identities = this.#identitiesByXid.get(event.mark);
-    if (identities === null) return false;
-    if (identities === undefined) {
-      identities = new Set();
-      this.#identitiesByXid.set(event.mark, identities);
-    } else if (identities.has(identity)) {
-      return false;
-    }
-    identities.add(identity);
-    this.#size += 1;
-    return true;
+    return this.#byXid.get(event.mark)?.isWhole !== true && this.addOne(event);
   }
 
-  /** Remembers all events of the transaction, which counts as one. */
+  /** Remembers the event; false when it was delivered before itself. */
+  addOne(event: FlagEvent): boolean {
+    const { mark } = event;
+    const identity = identityOf(event);
+    let delivered = this.#byXid.get(mark);
+    if (delivered === undefined) {
+      delivered = { identities: new Set(), isWhole: false };
+      this.#byXid.set(mark, delivered);
+    }
+    if (delivered.identities.has(identity)) return false;
+    this.#size -= sizeOf(delivered);
+    delivered.identities.add(identity);
+    this.#size += sizeOf(delivered);
+    return this.#doubtful.get(mark)?.has(identity) !== true;
+  }
+
+  /** Remembers all events of the transaction. */
   addAll(xid: bigint): void {
-    const known = this.#identitiesByXid.get(xid);
-    if (known === null) return;
-    this.#identitiesByXid.set(xid, null);
-    this.#size += 1 - (known?.size ?? 0);
+    const delivered = this.#byXid.get(xid) ?? { identities: new Set(), isWhole: false };
+    this.#byXid.set(xid, delivered);
+    this.#size -= sizeOf(delivered);
+    delivered.isWhole = true;
+    this.#size += sizeOf(delivered);
+  }
+
+  /** From this id on transactions count as delivered once they are read again; of their events none is fresh then. */
+  doubt(horizon: bigint): void {
+    for (const [xid, delivered] of this.#byXid) {
+      if (xid < horizon) continue;
+      this.#byXid.delete(xid);
+      this.#size -= sizeOf(delivered);
+      this.#doubtful.set(xid, new Set([...(this.#doubtful.get(xid) ?? []), ...delivered.identities]));
+    }
   }
 
   /** Forgets what no read from `watermark` on can bring again. */
   pruneBelow(watermark: bigint): void {
-    for (const [xid, identities] of this.#identitiesByXid) {
-      if (xid < watermark) {
-        this.#identitiesByXid.delete(xid);
-        this.#size -= identities?.size ?? 1;
-      }
+    for (const [xid, delivered] of this.#byXid) {
+      if (xid >= watermark) continue;
+      this.#byXid.delete(xid);
+      this.#size -= sizeOf(delivered);
     }
+    for (const xid of this.#doubtful.keys()) if (xid < watermark) this.#doubtful.delete(xid);
   }
 
   /** The transactions whose rows have been delivered and remembered. */
   xids(): IterableIterator<bigint> {
-    return this.#identitiesByXid.keys();
+    return this.#byXid.keys();
   }
 
-  hasXid(xid: bigint): boolean {
-    return this.#identitiesByXid.has(xid);
+  /** Whether the event, or another one of its transaction, was delivered: all of them come in one read. */
+  has(event: FlagEvent): boolean {
+    return this.#byXid.has(event.mark) || this.#doubtful.get(event.mark)?.has(identityOf(event)) === true;
   }
+}
+
+/** What was delivered of one transaction. */
+interface Delivered {
+  readonly identities: Set<string>;
+  /** All of it, also what nobody here wanted. */
+  isWhole: boolean;
+}
+
+/** As many events as are named; one that stands for all of a transaction counts as one. */
+function sizeOf({ identities, isWhole }: Delivered): number {
+  return identities.size + (isWhole ? 1 : 0);
 }

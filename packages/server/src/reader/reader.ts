@@ -65,6 +65,7 @@ export class EventReader {
   /** The history and what is read of it, as cursors name them. */
   #historyId = '';
   #session: ReadingSession | null = null;
+  #connections = 0;
   #trigger: Trigger | null = 'poll';
   /** On the clock of performance.now(): hints must not put the poll off, which also observes the floor. */
   #pollDueAtMs = 0;
@@ -229,6 +230,7 @@ export class EventReader {
 
   async #connect(): Promise<ReadingSession> {
     const session = await ReadingSession.open(this.#options);
+    this.#connections += 1;
     this.#compareHistory(session.history);
     this.#compareView(session.view);
     if (this.#tracker instanceof ExactTracker) this.#tracker.reconnected();
@@ -362,6 +364,7 @@ export class EventReader {
       snapshotXmin: xmin,
       snapshotXmax: xmax,
       position: tracker.position(this.#historyId),
+      connection: this.#connections,
     };
   }
 

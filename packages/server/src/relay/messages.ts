@@ -2,7 +2,7 @@ import type { FlagEvent } from '../events/event.js';
 import type { FollowedRead } from '../reader/exact-tracker.js';
 
 /** Where a reader stood after a read, in what its snapshot said. */
-export interface Stance extends Pick<FollowedRead, 'watermark' | 'horizon' | 'floor' | 'xmin'> {
+export interface Stance extends Pick<FollowedRead, 'watermark' | 'horizon' | 'floor' | 'xmin' | 'readBy'> {
   readonly xmax: bigint;
 }
 
@@ -168,12 +168,13 @@ function asId(value: unknown): bigint {
 }
 
 function asStance(value: unknown): Stance {
-  const { watermark, horizon, floor, xmin, xmax } = value as Fields;
+  const { watermark, horizon, floor, xmin, xmax, readBy } = value as Fields;
   return {
     watermark: asId(watermark),
     horizon: asId(horizon),
     floor: String(floor),
     xmin: asId(xmin),
     xmax: asId(xmax),
+    readBy: String(readBy),
   };
 }

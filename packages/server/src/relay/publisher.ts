@@ -45,7 +45,7 @@ export class Publisher {
     const { newest, previous, unbrokenSince } = options;
     this.#options = options;
     this.#commit = previous;
-    this.#stance = stanceOf(newest);
+    this.#stance = stanceOf(newest, this.#options.reader);
     this.#unbrokenSince = unbrokenSince ?? newest.snapshotXmax;
   }
 
@@ -107,7 +107,7 @@ export class Publisher {
     const events = batches.flatMap((batch) => batch.events);
     const answers = this.#answeredBy(newest);
     if (events.length === 0) {
-      this.#stance = stanceOf(newest);
+      this.#stance = stanceOf(newest, this.#options.reader);
       // Otherwise it is said with the next beat.
       if (answers.length > 0) this.#beat(answers);
       return;
@@ -116,7 +116,14 @@ export class Publisher {
     const { channels, bytes } = await this.#writeEvents(events);
     const xids = [...new Set(events.map(({ mark }) => mark))];
     const { seenAtMs } = newest;
-    await this.#write({ continues: true, stance: stanceOf(newest), seenAtMs, xids, channels, answers });
+    await this.#write({
+      continues: true,
+      stance: stanceOf(newest, this.#options.reader),
+      seenAtMs,
+      xids,
+      channels,
+      answers,
+    });
     this.#options.lifecycle.emit('relay:published', {
       events: events.length,
       channels: channels.length,
@@ -194,7 +201,8 @@ export class Publisher {
   }
 }
 
-function stanceOf({ position, snapshotXmin, snapshotXmax }: Batch): Stance {
+function stanceOf({ position, snapshotXmin, snapshotXmax, connection }: Batch, reader: string): Stance {
   const { watermark, horizon, floor } = position;
-  return { watermark, horizon, floor, xmin: snapshotXmin, xmax: snapshotXmax };
+  const readBy = `${reader} ${connection}`;
+  return { watermark, horizon, floor, xmin: snapshotXmin, xmax: snapshotXmax, readBy };
 }
