@@ -94,9 +94,13 @@ export function compare(segment, ledger, revocations, settledMs = Infinity) {
 function candidatesFor({ named, channel, fromMs }, ledger, key) {
   if (named === 'plain') {
     const all = ledger.byPlainKey(channel, key);
-    // A flag can be asked about and cancelled again and again: those of before are not told of.
-    const since = all.filter(({ committedMs }) => committedMs > fromMs - commitSkewMs);
-    return since.length > 0 ? since : all;
+    // A flag can be asked about and cancelled again and again: those of before are not told of. One of the moment
+    // in which the client came may have been or not.
+    const since = all.filter(({ committedMs }) => committedMs > fromMs);
+    const justBefore = all.filter(
+      ({ committedMs }) => committedMs <= fromMs && committedMs > fromMs - commitSkewMs,
+    );
+    return since.length + justBefore.length > 0 ? [...since, ...justBefore] : all;
   }
   const event = ledger.byId.get(key);
   return event === undefined ? [] : [event];

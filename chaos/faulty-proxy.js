@@ -112,7 +112,10 @@ export class FaultyProxy {
     from.on('data', (bytes) => {
       if (line.blackholed) return;
       if (line.torn && from === line.far) {
-        to.write(bytes.subarray(0, Math.ceil(bytes.length / 2)));
+        // What is still on its way comes first: no network brings what was said later without it.
+        const next = onTheirWay[0] ?? bytes;
+        onTheirWay.length = 0;
+        to.write(next.subarray(0, Math.ceil(next.length / 2)));
         to.destroySoon();
         from.destroy();
         return;

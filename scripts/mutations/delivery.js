@@ -62,6 +62,32 @@ export const ofDelivery = [
     tests: [`${test}watermark.test.ts`],
   },
   {
+    name: 'namesakes-after-a-crash',
+    guarantee: 'G1',
+    broken: 'A transaction with the id of one that a crash took back counts as delivered.',
+    edits: [
+      {
+        file: `${server}reader/exact-tracker.ts`,
+        find: '    this.#delivered.doubt(this.#watermark.horizon);\n',
+        replace: '',
+      },
+    ],
+    tests: [`${test}watermark.test.ts`],
+  },
+  {
+    name: 'news-before-the-beginning',
+    guarantee: 'G1',
+    broken: 'Plain clients are let in before the first read of the database.',
+    edits: [
+      {
+        file: `${server}door/gateway.ts`,
+        find: '      const isReading = await broadcaster.begun();\n      if (peers',
+        replace: '      const isReading = visitor !== null;\n      if (peers',
+      },
+    ],
+    tests: [`${test}beginning.test.ts`],
+  },
+  {
     name: 'ids-that-a-crash-took-back',
     guarantee: 'G1',
     broken:

@@ -41,6 +41,7 @@ function batch(xmax: bigint, mark: bigint | null = null): Batch {
     beganAtMs: performance.now(),
     snapshotXmin: xmax,
     snapshotXmax: xmax,
+    connection: 1,
     position: { history: 'h', watermark: xmax, horizon: xmax, floor, seen: [], byTime: false },
   };
 }

@@ -296,7 +296,10 @@ describe('the reader', () => {
     await cluster.postgres.restart('immediate');
     await recovered;
     const late = await database.pool.connect();
-    cleanUps.push(() => Promise.resolve(late.release(true)));
+    cleanUps.push(async () => {
+      late.release(true);
+      await Promise.resolve();
+    });
     await late.query('BEGIN');
     const { entityId } = await insertAudit(late, row);
     const { rows: again } = await late.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
