@@ -19,6 +19,7 @@ npm run bench -- <measurement> [options]
   storm    5,000 clients lose their server and come back: how long, how many queries (about 2 minutes)
   fairness events of a small channel beside a large one (about 2 minutes)
   workers  what serve --workers 2 adds: deliveries, and how the work is split (about 2 minutes)
+  scale    what fleets cost by formulas, beside a simulation and what fleet and storm measured
   soak     5,000 connections and a steady load: what grows, what is left behind (30 minutes, or --minutes)
   fleet    1, 2, 4 and 8 servers with and without the relay: queries, messages, what clients are told;
            with --faults 8 of them while the reader and NATS are broken (about 8 minutes; needs nats-server)
@@ -70,6 +71,10 @@ const measurements = {
   workers: {
     load: async () => (await import('./workers/workers.js')).runWorkers,
     takes: ['clients', 'rounds', 'output'],
+  },
+  scale: {
+    load: async () => (await import('./scale/scale.js')).runScale,
+    takes: ['output'],
   },
   soak: {
     load: async () => (await import('./soak/soak.js')).runSoak,
