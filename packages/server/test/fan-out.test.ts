@@ -1,6 +1,8 @@
+import { queryObjects } from 'node:v8';
 import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import { ChannelBatch } from '../src/broadcast/ring.js';
 import { Heartbeat } from '../src/connection/heartbeat.js';
 import { Peer } from '../src/connection/peer.js';
 import { Session } from '../src/connection/session.js';
@@ -98,9 +100,10 @@ interface Stage {
   readonly join: (channel: string, outlet: TestOutlet) => Subscription;
 }
 
-function createStage(): Stage {
-  const lifecycle = new Lifecycle();
-  const broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined });
+function createStage(
+  lifecycle = new Lifecycle(),
+  broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined }),
+): Stage {
   let horizon = 1n;
   const read = (...events: string[]): void => {
     horizon += 1n;
@@ -250,5 +253,16 @@ describe('a channel with very many peers', () => {
     broadcaster.forget();
     await new Promise(setImmediate);
     expect(outlets.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
+  });
+
+  it('leaves no batch behind that is too old to be kept for those who come back', () => {
+    const lifecycle = new Lifecycle();
+    const broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined, ringEvents: 200 });
+    const before = queryObjects(ChannelBatch, { format: 'count' });
+    const stage = createStage(lifecycle, broadcaster);
+    for (let batch = 0; batch < 390; batch += 1) stage.read(`kept:${batch}`);
+    expect(broadcaster.missedSince(0, channelKey('kept', environmentId))).toBeNull();
+    // The newest one may still be under way.
+    expect(queryObjects(ChannelBatch, { format: 'count' }) - before).toBeLessThanOrEqual(201);
   });
 });

@@ -34,7 +34,8 @@ export interface RingEntry {
  */
 export class Ring {
   readonly #maxEvents: number;
-  #entries: RingEntry[] = [];
+  /** From `#head` on; those before have been let go of. */
+  #entries: (RingEntry | undefined)[] = [];
   #head = 0;
   #eventCount = 0;
   /** The newest batch of each channel that is not kept: a quiet channel misses nothing when others are busy. */
@@ -84,6 +85,7 @@ export class Ring {
     this.#eventCount += entry.eventCount;
     while (this.#eventCount > this.#maxEvents && this.#entries.length - this.#head > 1) {
       this.#evict(this.#entries[this.#head]);
+      this.#entries[this.#head] = undefined;
       this.#head += 1;
     }
     // Dropping from the front moves the whole array: rarely, and by halves.
