@@ -121,8 +121,8 @@ export const ofDelivery = [
     edits: [
       {
         file: `${server}reader/exact-tracker.ts`,
-        find: '      return false;\n',
-        replace: '      return true;\n',
+        find: '    if (delivered.identities.has(identity)) return false;\n',
+        replace: '    if (delivered.identities.has(identity)) return true;\n',
       },
       {
         file: `${server}reader/exact-tracker.ts`,
