@@ -82,7 +82,7 @@ export const ofDelivery = [
       {
         file: `${server}door/gateway.ts`,
         find: '      const isReading = await broadcaster.begun();\n      if (peers',
-        replace: '      const isReading = visitor !== null;\n      if (peers',
+        replace: '      const isReading = visitor !== null || (await broadcaster.begun());\n      if (peers',
       },
     ],
     tests: [`${test}beginning.test.ts`],
