@@ -25,7 +25,7 @@ export const costs = {
   serverBytes: 85e6,
   connectionBytes: 7_000,
   /** How long one client that comes back keeps a server busy: from `storm` with 5,000, whose clients have a core too. */
-  comebackMilliseconds: 1,
+  comebackMilliseconds: 0.65,
 };
 
 /**
