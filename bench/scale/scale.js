@@ -3,7 +3,7 @@ import { barChart } from '../plot.js';
 import { bound, figure, markdownTable, saveFile, saveResult } from '../results.js';
 import { percentile } from '../statistics.js';
 import { costOf, costs, readsPerSecond } from './costs.js';
-import { simulateReader, simulateStorm } from './simulations.js';
+import { simulateReader, simulateStorm, simulateTakeover } from './simulations.js';
 
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
@@ -136,6 +136,17 @@ export async function runScale({ output }) {
     `\n${markdownTable(
       ['', 'seconds until all are live'],
       comebacks.map(({ what, seconds }) => [what, seconds.toFixed(1)]),
+    )}`,
+  );
+
+  const takeovers = [2, 8, 64].map((servers) => {
+    const seconds = Array.from({ length: 1_000 }, (_, seed) => simulateTakeover({ servers, seed }));
+    return { servers, half: percentile(seconds, 0.5), slowest: percentile(seconds, 1) };
+  });
+  console.log(
+    `\n${markdownTable(
+      ['servers', 'seconds until the killed reader is replaced, median', 'the slowest of 1,000'],
+      takeovers.map(({ servers, half, slowest }) => [String(servers), half.toFixed(2), slowest.toFixed(2)]),
     )}`,
   );
 

@@ -64,6 +64,23 @@ export function simulateStorm({ clients, servers, awaySeconds, seed, attemptSeco
   return last - awaySeconds;
 }
 
+/**
+ * The reader of a fleet is killed at any moment: seconds until another one has taken its place. The others are
+ * patient for 1.5 s after its last beat, which comes every half second, and each for up to a quarter longer, and look
+ * five times a second; the first that finds it silent takes the lock and writes the first commit.
+ *
+ * @param {{ readonly servers: number, readonly seed: number }} fleet
+ */
+export function simulateTakeover({ servers, seed }) {
+  const random = createRandom(seed);
+  const sinceBeat = random.next() * 0.5;
+  const patience = Array.from(
+    { length: servers - 1 },
+    () => 1.5 + random.next() * 0.25 + random.next() * 0.2,
+  );
+  return Math.min(...patience) - sinceBeat + costs.electionSeconds;
+}
+
 /** @typedef {{ readonly at: number, readonly losses: number }} Attempt */
 
 /** What comes next, of very many: a binary heap by time. */
