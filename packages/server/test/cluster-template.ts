@@ -21,19 +21,14 @@ export async function makeClusterTemplate(dataDir: string): Promise<void> {
   });
   try {
     const { password } = new URL(postgres.url());
-    await run(postgres.url(), async (client) => {
+    await withClient(postgres.url(), async (client) => {
       // 4,096 of them, twice a connection, are a few seconds of a run with thousands of connections.
       // Before PostgreSQL 16 there is no such setting.
       await client.query(
         "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'scram_iterations'",
       );
       await client.query(`ALTER ROLE CURRENT_USER PASSWORD '${decodeURIComponent(password)}'`);
-      await client.query(`CREATE DATABASE ${databaseTemplate} TEMPLATE template0`);
-    });
-    const url = new URL(postgres.url());
-    url.pathname = `/${databaseTemplate}`;
-    await run(url.href, async (client) => {
-      await install(client, { tables: true });
+      await makeDatabase(client, postgres.url(), databaseTemplate);
     });
   } finally {
     await postgres.stop();
@@ -45,12 +40,28 @@ export async function copyCluster(template: string, dataDir: string): Promise<vo
   await promisify(execFile)('cp', ['-a', template, dataDir]);
 }
 
-async function run(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+/** Makes a database with everything that `install --tables` makes, in the cluster of `adminUrl`. */
+export async function makeDatabase(admin: pg.Client, adminUrl: string, name: string): Promise<void> {
+  await admin.query(`CREATE DATABASE ${name} TEMPLATE template0`);
+  await withClient(databaseUrl(adminUrl, name), async (client) => await install(client, { tables: true }));
+}
+
+/** Runs `work` on a connection of its own to `url`, and closes it. */
+export async function withClient<Result>(
+  url: string,
+  work: (client: pg.Client) => Promise<Result>,
+): Promise<Result> {
   const client = new pg.Client({ connectionString: url, application_name: 'test' });
   await client.connect();
   try {
-    await work(client);
+    return await work(client);
   } finally {
     await client.end();
   }
+}
+
+export function databaseUrl(adminUrl: string, database: string): string {
+  const url = new URL(adminUrl);
+  url.pathname = `/${database}`;
+  return url.toString();
 }

@@ -5,9 +5,10 @@ import path from 'node:path';
 import pg from 'pg';
 import { inject, vi } from 'vitest';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
-import { install } from '../src/database/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
-import { copyCluster, databaseTemplate } from './cluster-template.js';
+import { copyCluster, databaseTemplate, databaseUrl, makeDatabase, withClient } from './cluster-template.js';
+
+export { withClient };
 
 /** How long a connection of the product may take to go after its owner closed it. */
 const LEAK_GRACE_MS = 1_000;
@@ -77,20 +78,6 @@ export async function createTestFolder(): Promise<string> {
   return folder;
 }
 
-/** Runs `work` on a connection of its own to `url`, and closes it. */
-export async function withClient<Result>(
-  url: string,
-  work: (client: pg.Client) => Promise<Result>,
-): Promise<Result> {
-  const client = new pg.Client({ connectionString: url, application_name: 'test' });
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
-
 async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOptions): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withClient(adminUrl, async (admin) => {
@@ -131,11 +118,7 @@ async function makeTemplate(admin: pg.Client, adminUrl: string): Promise<void> {
     if (rowCount !== 0) return;
     const unfinished = `${databaseTemplate}_unfinished`;
     await admin.query(`DROP DATABASE IF EXISTS ${unfinished}`);
-    await admin.query(`CREATE DATABASE ${unfinished} TEMPLATE template0`);
-    await withClient(
-      databaseUrl(adminUrl, unfinished),
-      async (client) => await install(client, { tables: true }),
-    );
+    await makeDatabase(admin, adminUrl, unfinished);
     await admin.query(`ALTER DATABASE ${unfinished} RENAME TO ${databaseTemplate}`);
   } finally {
     await admin.query(`SELECT pg_advisory_unlock(hashtext('${databaseTemplate}'))`);
@@ -163,12 +146,6 @@ async function findLeak(admin: pg.Client, database: string): Promise<string | nu
     if (open.length === 0) throw error;
     return open.join('; ');
   }
-}
-
-function databaseUrl(adminUrl: string, database: string): string {
-  const url = new URL(adminUrl);
-  url.pathname = `/${database}`;
-  return url.toString();
 }
 
 export interface SeededProject {
