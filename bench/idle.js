@@ -1,23 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { runBounded } from './bounded-run.js';
 import { chooseContenders } from './contenders/all.js';
 import { connectClients } from './fanout/turn.js';
 import { startReceivers } from './load/receivers.js';
+import { measure } from './measurement.js';
 import { oneCount } from './options.js';
-import { cpuMsOf, memoryOf, requireFigures, requireFiles } from './process-figures.js';
+import { cpuMsOf, memoryOf } from './process-figures.js';
 import { startProgress } from './progress.js';
-import {
-  bound,
-  clearProgress,
-  describeMachine,
-  machineLine,
-  markdownTable,
-  saveResult,
-  showProgress,
-  spreadCell,
-} from './results.js';
+import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCell } from './results.js';
 import { spread } from './statistics.js';
-import { connect, startTemporaryPostgres } from './temporary-postgres.js';
 import { inTurn } from './rounds.js';
 
 /** @import { Contender, Setting } from './contenders/contender.js' */
@@ -43,15 +33,10 @@ const boundCpuPercent = 1.5;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runIdle(options) {
-  requireFigures();
   const clients = oneCount(options, 5_000);
   const { rounds = 3, contenders: kinds = defaultKinds, output } = options;
   const chosen = chooseContenders(kinds);
-  await requireFiles(clients);
-  return await runBounded(limitMs, async (run) => {
-    showProgress('idle: starting PostgreSQL');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  return await measure({ name: 'idle', limitMs, clients }, async ({ run, postgres, machine }) => {
     const receivers = startReceivers(run, clients);
     const progress = startProgress('idle', rounds * chosen.length);
     /** @type {Idle[]} */

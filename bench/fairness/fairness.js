@@ -1,22 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { runBounded } from '../bounded-run.js';
 import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
 import { startReceivers } from '../load/receivers.js';
+import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { requireFigures, requireFiles } from '../process-figures.js';
 import { startProgress } from '../progress.js';
-import {
-  bound,
-  clearProgress,
-  describeMachine,
-  machineLine,
-  markdownTable,
-  saveResult,
-  showProgress,
-  spreadCell,
-} from '../results.js';
+import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCell } from '../results.js';
 import { percentiles, spread } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { openSmallChannel } from './small-channel.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
@@ -47,14 +36,9 @@ const small = 1;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runFairness(options) {
-  requireFigures();
   const clients = oneCount(options, 5_000);
   const { rounds = 5, output } = options;
-  await requireFiles(clients);
-  return await runBounded(limitMs, async (run) => {
-    showProgress('fairness: starting PostgreSQL and the server');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  return await measure({ name: 'fairness', limitMs, clients }, async ({ run, postgres, machine }) => {
     const maxConnections = clients + smallClients;
     const prepared = await prepareFlagcast({ run, postgres, channels: 2, maxConnections });
     const { port } = await prepared.serve();

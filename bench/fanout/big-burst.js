@@ -1,23 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { runBounded } from '../bounded-run.js';
 import { chooseContenders } from '../contenders/all.js';
 import { startReceivers } from '../load/receivers.js';
+import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { memoryOf, requireFigures, requireFiles, resetPeak } from '../process-figures.js';
+import { memoryOf, resetPeak } from '../process-figures.js';
 import { startProgress } from '../progress.js';
 import {
   bound,
   clearProgress,
-  describeMachine,
   figure,
   machineLine,
   markdownTable,
   saveResult,
-  showProgress,
   spreadCell,
 } from '../results.js';
 import { spread } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { connectClients } from './turn.js';
 import { inTurn } from '../rounds.js';
 
@@ -45,15 +42,10 @@ const boundPeak = 60;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runBurst(options) {
-  requireFigures();
   const clients = oneCount(options, 1_000);
   const { rounds = 5, contenders: kinds, output } = options;
   const chosen = chooseContenders(kinds);
-  await requireFiles(clients);
-  return await runBounded(limitMs, async (run) => {
-    showProgress('burst: starting PostgreSQL');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  return await measure({ name: 'burst', limitMs, clients }, async ({ run, postgres, machine }) => {
     const receivers = startReceivers(run, clients);
     const progress = startProgress('burst', rounds * chosen.length);
     /** @type {Burst[]} */

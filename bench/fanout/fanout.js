@@ -1,17 +1,8 @@
-import { runBounded } from '../bounded-run.js';
 import { chooseContenders } from '../contenders/all.js';
 import { startReceivers } from '../load/receivers.js';
-import { requireFigures, requireFiles } from '../process-figures.js';
+import { measure } from '../measurement.js';
 import { startProgress } from '../progress.js';
-import {
-  clearProgress,
-  describeMachine,
-  machineLine,
-  saveFile,
-  saveResult,
-  showProgress,
-} from '../results.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { clearProgress, machineLine, saveFile, saveResult } from '../results.js';
 import { setupsFor } from './patterns.js';
 import { boundsOf, plots, summarize, tables } from './report.js';
 import { measureTurn } from './turn.js';
@@ -38,15 +29,11 @@ export async function runFanout({
   contenders: kinds,
   output,
 }) {
-  requireFigures();
   const chosen = chooseContenders(kinds);
   const setups = setupsFor(clients);
   const mostClients = Math.max(...clients);
-  await requireFiles(mostClients);
-  return await runBounded(limitMs, async (run) => {
-    showProgress('fanout: starting PostgreSQL and the servers');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  const measurement = { name: 'fanout', limitMs, clients: mostClients };
+  return await measure(measurement, async ({ run, postgres, machine }) => {
     const setting = {
       run,
       postgres,

@@ -1,8 +1,6 @@
-import { runBounded } from '../bounded-run.js';
 import {
   bound,
   clearProgress,
-  describeMachine,
   machineLine,
   markdownTable,
   saveResult,
@@ -10,7 +8,7 @@ import {
   spreadCell,
 } from '../results.js';
 import { percentiles, spread } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { measure } from '../measurement.js';
 import { startContender } from './contender.js';
 import { inTurn } from '../rounds.js';
 
@@ -45,10 +43,7 @@ const fewestInRound = 100;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runLatency() {
-  return await runBounded(limitMs, async (run) => {
-    showProgress('latency: starting PostgreSQL and four servers');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  return await measure({ name: 'latency', limitMs }, async ({ run, postgres, machine }) => {
     const running = [];
     for (const contender of contenders) {
       /** @type {Delays[]} */

@@ -1,8 +1,6 @@
-import { runBounded } from '../bounded-run.js';
 import {
   bound,
   clearProgress,
-  describeMachine,
   machineLine,
   markdownTable,
   saveResult,
@@ -10,7 +8,7 @@ import {
   spreadCell,
 } from '../results.js';
 import { percentiles, spread } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { measure } from '../measurement.js';
 import { startBrowser } from './browser-windows.js';
 import { startContender } from './contender.js';
 import { inTurn } from '../rounds.js';
@@ -40,10 +38,7 @@ const contenders = /** @type {const} */ ([
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runPixel() {
-  return await runBounded(limitMs, async (run) => {
-    showProgress('pixel: starting PostgreSQL, two servers and a browser');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  return await measure({ name: 'pixel', limitMs }, async ({ run, postgres, machine }) => {
     const browser = await startBrowser(run);
     const running = [];
     for (const contender of contenders) {

@@ -1,21 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { runBounded } from '../bounded-run.js';
 import { prepareFlagcast, insertEvents } from '../contenders/flagcast.js';
 import { startReceivers } from '../load/receivers.js';
+import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { memoryOf, openFilesOf, requireFigures, requireFiles } from '../process-figures.js';
+import { memoryOf, openFilesOf } from '../process-figures.js';
 import { startProgress } from '../progress.js';
-import {
-  bound,
-  clearProgress,
-  describeMachine,
-  machineLine,
-  markdownTable,
-  saveResult,
-  showProgress,
-} from '../results.js';
+import { bound, clearProgress, machineLine, markdownTable, saveResult } from '../results.js';
 import { percentile } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { receiveVisitors } from './visitors.js';
 
 /** @import { Options } from '../options.js' */
@@ -49,15 +40,11 @@ const boundDelayMs = 50;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runSoak(options) {
-  requireFigures();
   const clients = oneCount(options, 5_000);
   const { minutes = defaultMinutes, output } = options;
-  await requireFiles(clients);
   const lengthMs = minutes * 60_000;
-  return await runBounded(lengthMs + besideMs, async (run) => {
-    showProgress('soak: starting PostgreSQL and the server');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  const measurement = { name: 'soak', limitMs: lengthMs + besideMs, clients };
+  return await measure(measurement, async ({ run, postgres, machine }) => {
     const maxConnections = 2 * clients;
     const prepared = await prepareFlagcast({ run, postgres, channels, maxConnections });
     const { port, pid } = await prepared.serve();

@@ -1,15 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { freePort } from '../../packages/server/dist/database/embedded-process.js';
-import { runBounded } from '../bounded-run.js';
 import { startChild } from '../child.js';
 import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
+import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { requireFigures, requireFiles } from '../process-figures.js';
 import { startProgress } from '../progress.js';
 import {
   bound,
   clearProgress,
-  describeMachine,
   figure,
   machineLine,
   markdownTable,
@@ -18,7 +16,6 @@ import {
   spreadCell,
 } from '../results.js';
 import { percentile, spread } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { countingSettings, startCounting } from './statement-counts.js';
 
 /** @import { Options } from '../options.js' */
@@ -54,14 +51,10 @@ const boundQueries = 10;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runStorm(options) {
-  requireFigures();
   const clients = oneCount(options, 5_000);
   const { rounds = 5, output } = options;
-  await requireFiles(clients);
-  return await runBounded(limitMs, async (run) => {
-    showProgress('storm: starting PostgreSQL and the server');
-    const postgres = await startTemporaryPostgres(run, countingSettings);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  const measurement = { name: 'storm', limitMs, clients, settings: countingSettings };
+  return await measure(measurement, async ({ run, postgres, machine }) => {
     const prepared = await prepareFlagcast({ run, postgres, channels: 1, maxConnections: 2 * clients });
     const { database, places } = prepared;
     const statements = await startCounting(database.client);

@@ -1,23 +1,13 @@
-import { runBounded } from '../bounded-run.js';
 import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
 import { connectClients } from '../fanout/turn.js';
 import { startReceivers } from '../load/receivers.js';
+import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { cpuMsOf, requireFigures, requireFiles } from '../process-figures.js';
+import { cpuMsOf } from '../process-figures.js';
 import { startProgress } from '../progress.js';
-import {
-  bound,
-  clearProgress,
-  describeMachine,
-  machineLine,
-  markdownTable,
-  saveResult,
-  showProgress,
-  spreadCell,
-} from '../results.js';
+import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCell } from '../results.js';
 import { inTurn } from '../rounds.js';
 import { spread } from '../statistics.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
 /** @import { PreparedFlagcast } from '../contenders/flagcast.js' */
@@ -50,14 +40,9 @@ const boundCapacity = 1.7;
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runWorkers(options) {
-  requireFigures();
   const clients = oneCount(options, 1_000);
   const { rounds = 5, output } = options;
-  await requireFiles(clients);
-  return await runBounded(limitMs, async (run) => {
-    showProgress('workers: starting PostgreSQL');
-    const postgres = await startTemporaryPostgres(run);
-    const machine = await describeMachine(await connect(run, postgres.url(), 'bench admin'));
+  return await measure({ name: 'workers', limitMs, clients }, async ({ run, postgres, machine }) => {
     const prepared = await prepareFlagcast({ run, postgres, channels: 1, maxConnections: clients });
     const receivers = startReceivers(run, clients);
     const progress = startProgress('workers', rounds * workerCounts.length);
