@@ -17,10 +17,12 @@ import { inTurn } from './rounds.js';
 
 const limitMs = 30 * 60_000;
 const defaultKinds = ['flagcast', 'flagcast.v1', 'ws'];
-/** So long that each peer is pinged once and each flagcast.v1 peer gets three heartbeats, in milliseconds. */
-const idleMs = 45_000;
-/** From the last handshake to the first look, in milliseconds. */
-const settleMs = 2_000;
+/** In which each peer gets a frame that keeps it open, and the rights of all are checked twice, in milliseconds. */
+const idleMs = 50_000;
+/** From the last handshake to the first look: until what the handshakes left has been collected, in milliseconds. */
+const settleMs = 40_000;
+/** From the start of a server to its first client, in milliseconds. */
+const startMs = 2_000;
 const boundKilobytes = 6.2;
 const boundCpuPercent = 1.5;
 
@@ -98,7 +100,7 @@ async function measureIdle(contender, setting, receivers, clients) {
   const { run } = setting;
   const running = await contender.start(setting);
   if (running === null) return null;
-  await delay(settleMs, undefined, { signal: run.signal });
+  await delay(startMs, undefined, { signal: run.signal });
   const before = await memoryOf(running.memoryPid);
   await connectClients(run, receivers, running, { clients, channels: 1 });
   await delay(settleMs, undefined, { signal: run.signal });

@@ -125,7 +125,7 @@ async function startServers(): Promise<[TestServer, TestServer]> {
     const server = await startTestServer(database.url, {
       trustedProxies: ['127.0.0.1'],
       pollIntervalMs: 50,
-      timing: { heartbeatIntervalMs: 250, pingIntervalMs: 250 },
+      timing: { heartbeatIntervalMs: 250, quietIntervalMs: 250 },
     });
     onTestFinished(async () => await server.close());
     return server;

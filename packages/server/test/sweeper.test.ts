@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createTestCluster,
@@ -18,6 +19,7 @@ import {
   type TestServer,
   type TestUser,
 } from './server.js';
+import { V1Client } from './v1-client.js';
 
 let cluster: TestCluster;
 let database: TestDatabase;
@@ -136,6 +138,28 @@ describe('an open connection', () => {
     expect(pings).toBeGreaterThan(0);
     await expectLive(answering);
     await closeAll(answering);
+  });
+});
+
+describe('a peer that is sent nothing', () => {
+  it('gets an empty frame that it need not answer, so that no proxy takes the connection for dead', async () => {
+    const quiet = await startTestServer(database.url, {
+      timing: { quietIntervalMs: 100, heartbeatIntervalMs: 50 },
+    });
+    const query = { project_id: project.projectId, env: 'prod' };
+    const plain = await PlainClient.connect(quiet.wsUrl, query, { token: root.token });
+    await once(plain.socket, 'pong');
+    const v1 = await V1Client.connect(quiet.wsUrl, { token: root.token, query });
+    await v1.message(({ type }) => type === 'heartbeat');
+    let pongs = 0;
+    v1.socket.on('pong', () => (pongs += 1));
+    for (let count = 0; count < 3; count += 1) await once(plain.socket, 'pong');
+    // Its heartbeats keep it open.
+    expect(pongs).toBe(0);
+    await closeAll(plain);
+    v1.socket.close();
+    await v1.closed;
+    await quiet.close();
   });
 });
 

@@ -8,6 +8,7 @@ export abstract class Peer {
   readonly #highWaterBytes: number;
   /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
   #isFilling = false;
+  #isQuiet = false;
   #pausedSinceMs: number | null = null;
 
   /** Past `highWaterBytes` that the network has not taken it is full. */
@@ -48,10 +49,18 @@ export abstract class Peer {
   }
 
   send(bytes: Buffer): void {
+    this.#isQuiet = false;
     this.#isFilling = !this.write(bytes);
     if (!this.full || this.#pausedSinceMs !== null) return;
     this.#pausedSinceMs = Date.now();
     this.onPaused();
+  }
+
+  /** True: nothing was sent since this was asked last. */
+  takeQuiet(): boolean {
+    const wasQuiet = this.#isQuiet;
+    this.#isQuiet = true;
+    return wasQuiet;
   }
 
   /** To be called when nothing is waiting any more. */

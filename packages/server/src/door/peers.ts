@@ -26,6 +26,8 @@ export interface OpenPeer {
   };
   /** Asks whether it is there; where the transport has no such question it counts as answered. */
   ping(): void;
+  /** Says something without meaning, and without an answer, where nothing was said since this was called last. */
+  keepOpen(): void;
   /** Cuts it off without a word. */
   terminate(): void;
 }

@@ -3,7 +3,7 @@ import { CloseCode } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 import type { User } from '../access/access.js';
 import { Peer } from '../connection/peer.js';
-import { pingFrame } from '../wire/frame.js';
+import { pingFrame, pongFrame } from '../wire/frame.js';
 import type { Visitor } from './door.js';
 import { MessageRate } from './message-rate.js';
 import type { OpenPeer, Peers } from './peers.js';
@@ -125,6 +125,10 @@ export class SocketPeer<Connected extends Connection = Connection> extends Peer 
   ping(): void {
     this.answered = false;
     this.send(pingFrame);
+  }
+
+  keepOpen(): void {
+    if (this.takeQuiet()) this.send(pongFrame);
   }
 
   terminate(): void {

@@ -34,9 +34,11 @@ export class Sweeper {
   constructor(options: SweeperOptions) {
     this.#options = {
       sweepIntervalMs: 1_000,
-      // Often enough for proxies that end what is silent for a minute; with its answer, which comes to a connection
-      // that nothing else has kept in the processor's cache, a ping is most of what an idle peer costs.
-      pingIntervalMs: 45_000,
+      // Proxies end what is silent for a minute. A pong that nobody asked for costs less than half of a ping, whose
+      // answer comes to a connection that nothing else has kept in the processor's cache.
+      quietIntervalMs: 25_000,
+      // Only whoever vanished without a word is found by it, and holds a place and some memory until then.
+      pingIntervalMs: 180_000,
       recheckIntervalMs: 25_000,
       recheckPatienceMs: 60_000,
       heartbeatIntervalMs: defaultHeartbeatIntervalMs,
@@ -46,12 +48,16 @@ export class Sweeper {
   }
 
   start(): void {
-    const { sweepIntervalMs, pingIntervalMs, recheckIntervalMs, heartbeatIntervalMs } = this.#options;
+    const { sweepIntervalMs, pingIntervalMs, quietIntervalMs, recheckIntervalMs, heartbeatIntervalMs } =
+      this.#options;
     this.#timers.push(
       setInterval(() => this.#closeExpiredAndSlow(), sweepIntervalMs),
       setInterval(() => void this.#recheck(), recheckIntervalMs),
       this.#inParts(pingIntervalMs, (peers) => this.#ping(peers)),
       this.#inParts(heartbeatIntervalMs, (peers) => this.#beat(peers)),
+      this.#inParts(quietIntervalMs, (peers) => {
+        for (const peer of peers) peer.keepOpen();
+      }),
     );
     // The server's sockets keep the process alive, not these.
     for (const timer of this.#timers) timer.unref();

@@ -82,6 +82,8 @@ export class EventStreams {
       connection: session,
       // The stream has no question that a client would answer; a dead line shows when it does not drain.
       ping: () => undefined,
+      // Its heartbeats keep it open.
+      keepOpen: () => undefined,
       terminate: () => response.destroy(),
     };
     peers.add(open);

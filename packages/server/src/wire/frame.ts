@@ -1,6 +1,9 @@
 /** An empty WebSocket ping as a server sends it (RFC 6455, 5.5.2); the same for all peers. */
 export const pingFrame = Buffer.of(0x89, 0x00);
 
+/** An empty WebSocket pong. One that nobody asked for is not answered (RFC 6455, 5.5.3); the same for all peers. */
+export const pongFrame = Buffer.of(0x8a, 0x00);
+
 /**
  * A WebSocket text frame as a server sends it: final, unmasked, uncompressed (RFC 6455, 5.2).
  *
