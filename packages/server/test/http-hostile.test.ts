@@ -17,7 +17,7 @@ beforeAll(async () => {
   root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
   const { projectId } = await seedProject(database.pool);
   channel = `project_id=${projectId}&env=prod`;
-  server = await startTestServer(database.url);
+  server = await startTestServer(database.url, { writes: true });
 });
 
 afterAll(async () => {
@@ -38,7 +38,7 @@ async function sendRaw(...lines: string[]): Promise<string[]> {
   await once(socket, 'connect');
   socket.write(lines.join('\r\n'));
   const answer = await text(socket);
-  return [...answer.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status = '']) => status);
+  return [...answer.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status = '']) => status);
 }
 
 describe('every answer', () => {
@@ -155,5 +155,47 @@ describe('a request that two servers could read differently', () => {
     });
     expect(status).toBe(403);
     expect(body).toContain('origin_forbidden');
+  });
+});
+
+describe("an offer of HTTP/2, which Java's client makes with each request", () => {
+  const offer = (length = 0): string[] => [
+    'Host: flags.example.com',
+    'Connection: Upgrade, HTTP2-Settings',
+    'Upgrade: h2c',
+    'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA',
+    `Content-Length: ${length}`,
+  ];
+  const last = ['GET /readyz HTTP/1.1', 'Host: flags.example.com', 'Connection: close', '', ''];
+
+  it('is declined by answering the request, and the connection goes on', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error): number => warnings.push(warning);
+    process.on('warning', note);
+    const requests = Array.from({ length: 15 }, () => ['GET /healthz HTTP/1.1', ...offer(), '']);
+    const statuses = await sendRaw(...requests.flat(), ...last);
+    process.off('warning', note);
+    expect(statuses).toStrictEqual(Array.from({ length: 16 }, () => '200'));
+    expect(warnings).toStrictEqual([]);
+  });
+
+  it('does not take the body from a request', async () => {
+    const body = JSON.stringify({
+      project_id: new URLSearchParams(channel).get('project_id'),
+      key: 'h2c',
+      name: 'é',
+    });
+    const head = [
+      'POST /api/features HTTP/1.1',
+      `Authorization: Bearer ${root.token}`,
+      'Content-Type: application/json',
+      ...offer(Buffer.byteLength(body)),
+    ];
+    expect(await sendRaw(...head, '', body + last.join('\r\n'))).toStrictEqual(['201', '200']);
+  });
+
+  it('is told that the endpoint of sockets wants another upgrade', async () => {
+    const request = [`GET /api/ws?${channel} HTTP/1.1`, ...offer(), ''];
+    expect(await sendRaw(...request, ...last)).toStrictEqual(['426', '200']);
   });
 });

@@ -14,6 +14,7 @@ import { V1Input } from '../connection/v1-input.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { v1Wire } from '../wire/v1.js';
+import { declineUpgrade, offersWebSocket } from './declined-upgrade.js';
 import {
   asksForChannel,
   busy,
@@ -105,8 +106,10 @@ export class Gateway {
   /** Answers upgrades on the endpoint's path; those on other paths are left to the server's owner. */
   attach(server: Server): void {
     server.on('upgrade', (request, socket, head) => {
-      if (pathOf(request) === this.#options.path) this.#queue(request, socket, head);
-      else if (server.listenerCount('upgrade') === 1) {
+      const isAlone = server.listenerCount('upgrade') === 1;
+      if (isAlone && !offersWebSocket(request)) declineUpgrade(server, request, socket, head);
+      else if (pathOf(request) === this.#options.path) this.#queue(request, socket, head);
+      else if (isAlone) {
         refuseUpgrade(
           socket,
           refused(404, 'not_found', `WebSockets are served on ${this.#options.path}`).refusal,
