@@ -3,7 +3,7 @@ import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { startProgress } from '../progress.js';
 import { clearProgress, machineLine, saveFile, saveResult } from '../results.js';
-import { setupsFor } from './patterns.js';
+import { beginning, setupsFor } from './patterns.js';
 import { boundsOf, plots, summarize, tables } from './report.js';
 import { measureTurn } from './turn.js';
 import { inTurn } from '../rounds.js';
@@ -50,6 +50,7 @@ export async function runFanout({
     }
     const receivers = startReceivers(run, mostClients);
     const progress = startProgress('fanout', rounds * setups.length * started.length);
+    for (const { running } of started) await measureTurn(run, receivers, running, beginning(mostClients));
     /** @type {Measured[]} */
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {

@@ -106,8 +106,27 @@ export function setupsFor(counts) {
   ];
 }
 
+/** So many events a server has sent to a few clients before all: it has run for a while, and its code is compiled. */
+const eventsBefore = 3_000;
+const clientsBefore = 10;
+
 /**
- * What goes before the figures: code is compiled when it has run a while, and caches are cold after a break.
+ * What goes before the first round of a server; little where the whole is only a trial.
+ *
+ * @param {number} clients of the rounds
+ * @returns {Setup}
+ */
+export function beginning(clients) {
+  const times = Math.min(eventsBefore, eventsBefore * (clients / 1_000));
+  return {
+    clients: Math.min(clients, clientsBefore),
+    channels: 1,
+    patterns: [{ ...single(clients), times, intervalMs: 0 }],
+  };
+}
+
+/**
+ * What goes before the figures of a turn: code is compiled when it has run a while, and caches are cold after a break.
  *
  * @param {Setup} setup
  * @returns {readonly Pattern[]}
