@@ -51,9 +51,10 @@ export class PlainConnection implements SubscriptionOwner {
     if (!this.#subscription.catchUp()) this.close(CloseCode.slow, 'fell too far behind');
   }
 
-  revoke(mayView: (channel: Channel) => boolean): void {
-    if (mayView(this.#channel)) return;
+  revoke(mayView: (channel: Channel) => boolean): boolean {
+    if (this.#closed || mayView(this.#channel)) return false;
     this.close(CloseCode.forbidden, 'you may no longer see this project');
+    return true;
   }
 
   /** The plain dialect has no word for where a peer stands. */

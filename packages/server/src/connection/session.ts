@@ -159,12 +159,12 @@ export class Session implements SubscriptionOwner {
   }
 
   /** Ends channels that the user may no longer see: with a word while others remain, else with the connection. */
-  revoke(mayView: (channel: Channel) => boolean): void {
+  revoke(mayView: (channel: Channel) => boolean): boolean {
     const lost = this.#channels.filter(({ channel }) => !mayView(channel));
-    if (lost.length === 0) return;
+    if (lost.length === 0) return false;
     if (lost.length === this.#channels.length) {
       this.close(CloseCode.forbidden, 'you may no longer see this project');
-      return;
+      return true;
     }
     for (const open of lost) {
       this.#forget(open);
@@ -172,6 +172,7 @@ export class Session implements SubscriptionOwner {
       const message = 'You may no longer see this project';
       this.tell({ type: 'error', code: 'forbidden', message, project_id, environment });
     }
+    return true;
   }
 
   /** Tells a peer all of whose channels are live where it stands. */

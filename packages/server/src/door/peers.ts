@@ -18,8 +18,8 @@ export interface OpenPeer {
   readonly pausedSinceMs: number | null;
   readonly connection: {
     channels(): Channel[];
-    /** Ends what its user may no longer see. */
-    revoke(mayView: (channel: Channel) => boolean): void;
+    /** Ends what its user may no longer see; true: there was such a thing. */
+    revoke(mayView: (channel: Channel) => boolean): boolean;
     /** Tells it where it stands, if its dialect has words for that. */
     heartbeat(beat: Heartbeat): void;
     close(code: CloseCode, reason: string): void;

@@ -1,10 +1,11 @@
 import { CloseCode } from '@flagcast/protocol';
-import { type Authority, viewerKey } from '../access/authority.js';
+import type { Authority } from '../access/authority.js';
 import { Heartbeat } from '../connection/heartbeat.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { type OpenPeer, peerParts, type Peers } from './peers.js';
 import type { SweepTiming } from './sweep-timing.js';
+import { Viewers } from './viewers.js';
 
 export const defaultHeartbeatIntervalMs = 15_000;
 /** The least time from one part of the peers to the next, in milliseconds: a timer costs something as well. */
@@ -121,25 +122,15 @@ export class Sweeper {
     const startedAtMs = performance.now();
     try {
       const checked = [...peers.open];
-      const viewers = new Map(
-        checked.flatMap(({ user, connection }) =>
-          connection.channels().map(({ projectId, environmentId }) => {
-            const viewer = { userId: user.id, projectId, environmentId };
-            return [viewerKey(viewer), viewer] as const;
-          }),
-        ),
-      );
-      const allowed = await authority.recheck([...viewers.values()]);
+      const viewers = new Viewers();
+      for (const { user, connection } of checked) {
+        for (const channel of connection.channels()) viewers.add(user.id, channel);
+      }
+      viewers.allow(await authority.recheck(viewers.all));
       this.#uncheckedSinceMs = null;
       let closed = 0;
       for (const { user, connection } of checked) {
-        const before = connection.channels().length;
-        connection.revoke(({ projectId, environmentId }) => {
-          const key = viewerKey({ userId: user.id, projectId, environmentId });
-          // A channel that came after the question was checked when it came.
-          return allowed.has(key) || !viewers.has(key);
-        });
-        if (connection.channels().length < before) closed += 1;
+        if (connection.revoke((channel) => viewers.mayView(user.id, channel))) closed += 1;
       }
       const durationMs = performance.now() - startedAtMs;
       lifecycle.emit('access:rechecked', { connections: checked.length, closed, durationMs });

@@ -24,8 +24,8 @@ export interface MetricsSources {
   readonly eventLoopDelay: IntervalHistogram;
 }
 
-/** How often the event loop is looked at, in milliseconds. */
-export const eventLoopResolutionMs = 10;
+/** How often the event loop is looked at, in milliseconds: an idle process wakes up for it. */
+export const eventLoopResolutionMs = 50;
 
 /** Makes a counter of the table. */
 export function createCounter(registry: Registry, name: CounterName): Counter {
