@@ -373,8 +373,16 @@ describe('a host that fails', () => {
 describe('createFlagcast', () => {
   const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolve([]);
   const auth = { secret: testSecret };
+  /** What a program in JavaScript takes from a variable that is not set. */
+  const unset = undefined as unknown as string;
 
   it.each([
+    ['no database', { auth, databaseUrl: unset }, /^There is no databaseUrl: give postgresql:/],
+    [
+      'neither secret nor keys',
+      { auth: { secret: unset } },
+      /^auth has neither a secret nor a jwksUrl: give/,
+    ],
     ['nobody who knows who connects', {}, /give createFlagcast auth, authenticate or both/],
     ['two lists of rights', { auth, authorize, authorizeSql: 'SELECT 1' }, /leave one of them away/],
     ['writes beside a list', { auth, authorize, writes: true }, /leave writes away beside authorize/],

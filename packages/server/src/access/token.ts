@@ -85,7 +85,7 @@ const ASYMMETRIC_ALGORITHMS = [
  * algorithms. The keys are fetched when first needed, kept for ten minutes, and fetched again
  * for an unknown key id, at most every 30 s.
  *
- * Throws an Error that says what to mend if the secret is too short or the URL is none.
+ * Throws an Error that says what to mend if there is neither, the secret is too short, or the URL is none.
  */
 export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifier {
   const claims: JWTVerifyOptions = {
@@ -94,10 +94,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
     ...(options.issuer === undefined ? {} : { issuer: options.issuer }),
     ...(options.audience === undefined ? {} : { audience: options.audience }),
   };
-  const authenticate =
-    options.secret === undefined
-      ? keySetAuthentication(options.jwksUrl, claims)
-      : secretAuthentication(options.secret, claims);
+  const authenticate = authenticationOf(options, claims);
 
   return {
     async verify(token) {
@@ -134,6 +131,18 @@ export function secretKey(secret: string): KeyObject {
 }
 
 type Authenticate = (token: string) => Promise<JWTPayload>;
+
+function authenticationOf(
+  { secret, jwksUrl }: { secret?: string | undefined; jwksUrl?: string | undefined },
+  claims: JWTVerifyOptions,
+): Authenticate {
+  if (secret !== undefined) return secretAuthentication(secret, claims);
+  if (jwksUrl !== undefined) return keySetAuthentication(jwksUrl, claims);
+  // TypeScript does not let it come to that; a variable of the environment that is not set does.
+  throw new Error(
+    'auth has neither a secret nor a jwksUrl: give it one of them (if it comes from the environment, is the variable set?)',
+  );
+}
 
 function secretAuthentication(secret: string, claims: JWTVerifyOptions): Authenticate {
   // The library would import any other form of the key again for each token.

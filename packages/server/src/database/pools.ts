@@ -2,6 +2,7 @@ import pg from 'pg';
 import { discardSession } from './session.js';
 
 export interface PoolsOptions {
+  /** `postgresql://…`; where it is missing an Error says so. */
   readonly databaseUrl: string;
   /** How long connecting and a query may take each, in milliseconds. */
   readonly timeoutMs: number;
@@ -14,6 +15,12 @@ export class Pools {
   readonly #clients = new Set<pg.Client>();
 
   constructor(options: PoolsOptions) {
+    // JavaScript may leave it out, and then the driver would look for a database on this machine.
+    if (((options.databaseUrl as string | undefined) ?? '') === '') {
+      throw new Error(
+        'There is no databaseUrl: give postgresql://user:password@host:5432/database (if it comes from the environment, is the variable set?)',
+      );
+    }
     this.#options = options;
   }
 
