@@ -123,4 +123,38 @@ describe.skipIf(!hasPromtool)('Prometheus', () => {
     await writeFile(file, JSON.stringify({ groups: [{ name: 'dashboard', rules: recorded }] }));
     expect(promtool('check', 'rules', file)).toBe('passed');
   });
+
+  it.each([
+    {
+      it: 'a server that has never read the database is not 50 years behind',
+      metric: 'flagcast_last_read_timestamp_seconds',
+      series: [
+        ['flagcast_last_read_timestamp_seconds{instance="new"}', '0x20'],
+        ['flagcast_last_read_timestamp_seconds{instance="old"}', '290x20'],
+      ],
+      value: 10,
+    },
+    {
+      it: 'reads that bring an event each bring one, not half of one',
+      metric: 'flagcast_batch_events_sum',
+      series: [
+        ['flagcast_batch_events_sum{instance="old"}', '0+1x20'],
+        ['flagcast_batch_events_count{instance="old"}', '0+1x20'],
+      ],
+      value: 1,
+    },
+  ])('on the dashboard $it', async ({ metric, series, value }) => {
+    const [query = ''] = queries.filter((each) => each.includes(metric));
+    const expr = query.replaceAll('$__rate_interval', '1m').replaceAll(/\$\w+/g, '.*');
+    const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
+    onTestFinished(async () => await rm(folder, { recursive: true }));
+    const file = path.join(folder, 'test.yaml');
+    const test = {
+      interval: '15s',
+      input_series: series.map(([name, values]) => ({ series: name, values })),
+      promql_expr_test: [{ expr, eval_time: '5m', exp_samples: [{ labels: '{instance="old"}', value }] }],
+    };
+    await writeFile(file, JSON.stringify({ tests: [test] }));
+    expect(promtool('test', 'rules', file)).toBe('passed');
+  });
 });
