@@ -89,7 +89,10 @@ it('docs/attach.md does what it says, from top to bottom', async () => {
     }
   }
 
-  expect(ran).toEqual(['install', 'doctor', 'install', 'install', 'serve', 'tail', 'uninstall']);
+  expect(ran).toEqual(['install', 'doctor', 'install', 'install', 'doctor', 'serve', 'tail', 'uninstall']);
+  for (const finding of ['guarantee +exact: every', 'rights', 'triggers', 'listen']) {
+    expect(results['doctor']?.stdout).toMatch(new RegExp(`^ok +${finding}`, 'm'));
+  }
   expect(results['install --role --dry-run']?.stdout).toContain(`CREATE ROLE "${role}"`);
   const left = await database.pool.query(
     `SELECT to_regnamespace('flagcast')::text AS schema, to_regclass('projects')::text AS projects,
@@ -118,6 +121,27 @@ it('the server that the README embeds serves', async () => {
   await expect
     .poll(async () => (await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => null))?.status)
     .toBe(200);
+});
+
+it('a server that embeds it says why no events come, as the guide has it', async () => {
+  const [block] = (await blocksOf('docs/other-schemas.md')).filter(({ text }) =>
+    text.startsWith('// lifecycle.mjs\n'),
+  );
+  const cache = fileURLToPath(new URL('node_modules/.cache/', root));
+  await mkdir(cache, { recursive: true });
+  const folder = await mkdtemp(path.join(cache, 'embedded-'));
+  onTestFinished(async () => await rm(folder, { recursive: true }));
+  const file = path.join(folder, 'lifecycle.mjs');
+  await writeFile(file, block?.text ?? '');
+  const nowhere = `postgresql://ada:hunter2@127.0.0.1:${await unusedPort()}/flags`;
+  const server = new RunningCommand([], {
+    file,
+    env: { DATABASE_URL: nowhere, FLAGCAST_JWT_SECRET: testSecret },
+  });
+  onTestFinished(async () => await server.end());
+  const line = await server.errorLine((each) => each.startsWith('No events'));
+  expect(line).toMatch(/ECONNREFUSED/);
+  expect(line).not.toContain('hunter2');
 });
 
 it('the program of the guide is that of the README', async () => {
