@@ -85,9 +85,9 @@ export const ofAccess = [
     broken: 'A connection outlives the right to its channel.',
     edits: [
       {
-        file: `${server}door/sweeper.ts`,
-        find: 'return allowed.has(key) || !viewers.has(key);',
-        replace: 'return allowed.has(key) || viewers.has(key);',
+        file: `${server}door/viewers.ts`,
+        find: 'asked.mayView = keys.has(viewerKey(asked.viewer));',
+        replace: 'asked.mayView = keys.size >= 0 || asked.mayView;',
       },
     ],
     tests: [`${test}sweeper.test.ts`],
