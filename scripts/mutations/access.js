@@ -87,7 +87,7 @@ export const ofAccess = [
       {
         file: `${server}door/viewers.ts`,
         find: 'asked.mayView = keys.has(viewerKey(asked.viewer));',
-        replace: 'asked.mayView = keys.size >= 0 || asked.mayView;',
+        replace: 'asked.mayView = keys.has(viewerKey(asked.viewer)) || asked.mayView;',
       },
     ],
     tests: [`${test}sweeper.test.ts`],
