@@ -52,7 +52,7 @@ describe('handshakes', () => {
     { 'Sec-WebSocket-Version': null },
     { 'Sec-WebSocket-Version': '7' },
     { 'Sec-WebSocket-Protocol': 'a,,b' },
-    { Upgrade: 'h2c' },
+    { Upgrade: 'websocket/13' },
     // node:http looks for it in other requests only.
     { Host: null },
   ])('with %j are refused in the form of every refusal', async (headers) => {

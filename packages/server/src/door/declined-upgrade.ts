@@ -5,9 +5,9 @@ import { Server as TlsServer } from 'node:tls';
 /** What an offer of HTTP/2 over plain text consists of; RFC 9113 has withdrawn it, Java's client makes it with each request. */
 const offerHeaders = new Set(['upgrade', 'http2-settings']);
 
-/** Whether the request wants to become a WebSocket, and not something else that HTTP can be upgraded to. */
+/** Whether the request is meant to become a WebSocket, well-formed or not, and not something else that HTTP can be upgraded to. */
 export function offersWebSocket({ headers }: IncomingMessage): boolean {
-  return /(?:^|,)\s*websocket\s*(?:,|$)/i.test(headers.upgrade ?? '');
+  return /websocket/i.test(headers.upgrade ?? '');
 }
 
 /**
