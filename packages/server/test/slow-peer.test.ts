@@ -88,6 +88,7 @@ describe('G8: a client that does not read', () => {
     const slow = await connect();
     const quick = await connect();
     for (let time = 0; time < 2; time += 1) {
+      const { flagcast_pauses_total: pauses = 0 } = Object.fromEntries(await scrape(server.httpUrl));
       slow.client.socket.pause();
       await fill(slow.line);
       const buffered = slow.line.writableLength;
@@ -97,7 +98,7 @@ describe('G8: a client that does not read', () => {
       for (let more = 0; more < 9; more += 1) await burst(1_000);
       const paused = await scrape(server.httpUrl);
       expect(paused.get('flagcast_connections_paused')).toBe(1);
-      expect(paused.get('flagcast_pauses_total')).toBe(time + 1);
+      expect(paused.get('flagcast_pauses_total')).toBe(pauses + 1);
       // Pings are still tried.
       expect(slow.line.writableLength - buffered).toBeLessThan(100);
       const [received] = await messagesOf(quick.client);
@@ -108,7 +109,8 @@ describe('G8: a client that does not read', () => {
       expect(late).toStrictEqual(await committed());
       const drained = await scrape(server.httpUrl);
       expect(drained.get('flagcast_connections_paused')).toBe(0);
-      expect(drained.get('flagcast_pauses_drained_total')).toBe(time + 1);
+      // What it had missed may have been too much for it once more, on a busy machine.
+      expect(drained.get('flagcast_pauses_drained_total')).toBe(drained.get('flagcast_pauses_total'));
     }
   });
 
