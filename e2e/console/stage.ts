@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { signToken } from '../../packages/server/src/access/sign.js';
 import { fillDemo } from '../../packages/server/src/demo/fill.js';
 import { demoProjects, demoUsers } from '../../packages/server/src/demo/people.js';
-import type { FlagcastOptions } from '../../packages/server/src/flagcast.js';
+import type { FlagcastOptions } from '../../packages/server/src/flagcast-options.js';
 import {
   createTestDatabase,
   type SeededProject,

@@ -1,14 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { getRequestListener } from '@hono/node-server';
 import type pg from 'pg';
-import type { Registry } from 'prom-client';
 import { Access, type Channel } from './access/access.js';
-import type { Authenticate } from './access/authenticate.js';
 import type { Authority } from './access/authority.js';
 import { queriedChannels } from './access/authorize-query.js';
-import type { Authorize } from './access/authorize.js';
 import { AuthorizedChannels, hostChannels } from './access/authorized-channels.js';
 import { createClientAddress } from './access/client-address.js';
 import { createConnectionLimits } from './access/limits.js';
@@ -23,8 +20,8 @@ import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
 import { Readiness } from './door/readiness.js';
-import type { SweepTiming } from './door/sweep-timing.js';
 import { defaultHeartbeatIntervalMs, Sweeper } from './door/sweeper.js';
+import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { MissedEventsSource } from './history/missed.js';
 import { SnapshotSource } from './history/snapshot.js';
 import { EventStreams } from './http/event-stream.js';
@@ -32,126 +29,13 @@ import { createApp } from './http/app.js';
 import { builtConsoleDir } from './http/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './http/metrics.js';
 import { ownPathTest } from './http/own-paths.js';
-import type { DemoPerson } from './http/demo-person.js';
 import { SignIn } from './http/sign-in.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { BatchSource } from './reader/batch-source.js';
 import { type EventView, guaranteeOf, ownView } from './reader/event-view.js';
 import { Relay } from './relay/relay.js';
-import { createPlainDialect, type EventTypes } from './wire/plain.js';
-
-export interface FlagcastOptions {
-  /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
-  databaseUrl: string;
-  /**
-   * Only for LISTEN, where `databaseUrl` leads through a pooler that pools by transaction or to a replica:
-   * `postgresql://...` straight to the primary. Default: `databaseUrl`.
-   */
-  listenUrl?: string | null;
-  /**
-   * How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL, with the
-   * `iss` and the `aud` that tokens must have (default: any). Needed unless `authenticate` is given.
-   */
-  auth?:
-    | { secret: string }
-    | { jwksUrl: string; issuer?: string | undefined; audience?: string | undefined }
-    | undefined;
-  /**
-   * Who sends a request, by the host's own means: cookies, API keys. Asked for each handshake and each
-   * HTTP request, after the origin has been checked; null leads on to the token where `auth` is given,
-   * else to 401. Where it rejects or takes longer than 5 s the request is answered with 503 and the
-   * log is told. With cookies never allow the origin `*`: any page could use them.
-   */
-  authenticate?: Authenticate;
-  /**
-   * What users may see, by the host's own rules, in place of Togglr's tables: asked for those who open a
-   * channel at the same time, and for all who are connected at each recheck. Failures are as with `authenticate`;
-   * a connection whose channel is no longer in the list ends.
-   */
-  authorize?: Authorize;
-  /** The same as a query: a SELECT over the users `$1` (text[]), as docs/other-schemas.md describes; null for none. */
-  authorizeSql?: string | null;
-  /**
-   * NATS with JetStream, by which several servers of one database share one reader:
-   * `nats://user:password@host:4222`, several by commas, `tls://` for TLS. Needs the packages
-   * `@nats-io/transport-node` and `@nats-io/jetstream`. Default null: this server reads for itself.
-   */
-  relayUrl?: string | null;
-  /** How long NATS keeps events for clients that come back, in milliseconds. Default 3,600,000 (1 h). */
-  relayKeepMs?: number;
-  /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
-  pollIntervalMs?: number;
-  /** The view of events, as it is written in SQL. Default: `flagcast.v_realtime_events`, or what there is in its place. */
-  view?: string | undefined;
-  /** How long after its created_at an event may be committed where the view tells no transaction ids, in milliseconds. Default 60,000. */
-  overlapMs?: number;
-  /** Origins whose pages may connect and read answers (CORS), beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
-  allowedOrigins?: readonly string[];
-  /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
-  allowQueryToken?: boolean;
-  /** Whose names plain clients are told of events by; flagcast.v1 has the specification's always. Default `spec`. */
-  eventTypes?: EventTypes;
-  /**
-   * Addresses and networks of the proxies in front, e.g. `127.0.0.1`, `10.0.0.0/8`: of what comes through
-   * them the address is the one in X-Forwarded-For. Default none: the address of the socket.
-   */
-  trustedProxies?: readonly string[];
-  /** Connections that one user may have open. Default 100. */
-  maxConnectionsPerUser?: number;
-  /** Connections that one address may have open. Default 1,000. */
-  maxConnectionsPerAddress?: number;
-  /**
-   * Whether features can be changed and requests decided on over HTTP. Default false: then the owner of
-   * the database does it. Only by the rights of Togglr's tables: not together with `authorize`.
-   */
-  writes?: boolean;
-  /** Whom the sign-in page offers with one click, passwords included: only ever for a demo. Default nobody. */
-  demoPeople?: readonly DemoPerson[];
-  /** The folder of the built console, which is served at `/`; null serves none. Default: the one that comes with this package. */
-  consoleDir?: string | null;
-  /** How many recent events are kept in memory for clients that come back. Default 10,000. */
-  ringEvents?: number;
-  /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
-  timing?: FlagcastTiming;
-  /** The prom-client registry that the metrics go into and /metrics answers with. Default: one of its own. */
-  metricsRegistry?: Registry;
-  /** Tells what happens; one is made when none is given. */
-  lifecycle?: Lifecycle;
-}
-
-export interface FlagcastTiming extends SweepTiming {
-  /** How long a token lasts that POST /api/auth/login gives, in milliseconds. Default 10,800,000 (3 h). */
-  tokenTtlMs?: number;
-  /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
-  handshakeTimeoutMs?: number;
-  /** When a read is overdue by this long `/readyz` answers 503, in milliseconds. Default 15,000. */
-  readinessGraceMs?: number;
-  /** When events that were read this long ago have not been handed to all connections `/readyz` answers 503, in milliseconds. Default 30,000. */
-  readinessLagMs?: number;
-}
-
-export interface Flagcast {
-  readonly lifecycle: Lifecycle;
-  /** Answers HTTP requests: the console's pages, /healthz, /readyz, /metrics, and what /api/openapi.json describes. */
-  readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
-  /**
-   * Whether a request is for what /api/openapi.json describes, by its path alone: what a host that has
-   * routes of its own hands to `requestListener`. The console's pages do not count.
-   */
-  readonly handles: (request: Pick<IncomingMessage, 'url'>) => boolean;
-  /** Answers what it `handles` and leaves the rest to `next`: for Express, Connect and the like. */
-  readonly middleware: (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
-  /**
-   * Answers WebSocket upgrades on /api/ws of this server. Those on other paths are left to the host's own
-   * `upgrade` listeners; where there are none they are answered with 404.
-   */
-  attach(server: Server): void;
-  /** Begins to read. A database that does not answer is waited for; `reader:started` tells when events flow. */
-  start(): void;
-  /** Refuses newcomers, asks the connected to reconnect elsewhere, and ends within 10 s. */
-  close(): Promise<void>;
-}
+import { createPlainDialect } from './wire/plain.js';
 
 /** What a peer may have waiting before it is paused, in bytes; more than a socket buffers before it tells that it has drained. */
 const highWaterBytes = 1_048_576;

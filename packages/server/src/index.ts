@@ -1,5 +1,5 @@
 export { createFlagcast } from './flagcast.js';
-export type { Flagcast, FlagcastOptions } from './flagcast.js';
+export type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 export type { Authenticate, AuthenticatedUser } from './access/authenticate.js';
 export type { Authorize, AuthorizedChannel } from './access/authorize.js';
 export { Lifecycle } from './lifecycle.js';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FlagEvent } from '../src/events/event.js';
-import type { FlagcastOptions } from '../src/flagcast.js';
+import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { install } from '../src/database/install.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { EventReader, type EventReaderOptions } from '../src/reader/reader.js';

@@ -1,4 +1,4 @@
-import type { FlagcastOptions } from '../src/flagcast.js';
+import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import type { TestDatabase } from './database.js';
 import { nextEvent, startTestServer, type TestServer } from './server.js';

@@ -3,7 +3,7 @@ import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 import { expect } from 'vitest';
 import { hashPassword } from '../src/access/password.js';
-import type { FlagcastOptions } from '../src/flagcast.js';
+import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
 

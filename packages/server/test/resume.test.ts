@@ -1,6 +1,6 @@
 import type { ResyncReason, Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast.js';
+import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { decodeCursor, encodeCursor, type Position } from '../src/events/position.js';
 import {
   createTestCluster,

@@ -3,7 +3,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
 import { signToken } from '../src/access/sign.js';
-import { createFlagcast, type Flagcast, type FlagcastOptions } from '../src/flagcast.js';
+import { createFlagcast } from '../src/flagcast.js';
+import type { Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
 
 export const testSecret = 'a secret for tests that is long enough';

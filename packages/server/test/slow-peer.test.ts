@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { FlagcastTiming } from '../src/flagcast.js';
+import type { FlagcastTiming } from '../src/flagcast-options.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { scrape } from './scrape.js';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast.js';
+import type { FlagcastOptions } from '../src/flagcast-options.js';
 import {
   createTestCluster,
   insertAudit,

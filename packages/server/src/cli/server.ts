@@ -7,7 +7,8 @@ import type { Logger } from 'pino';
 import type { Auth, ServeConfig } from '../config/config.js';
 import { demoUsers } from '../demo/people.js';
 import { describeError } from '../describe.js';
-import { createFlagcast, type Flagcast } from '../flagcast.js';
+import { createFlagcast } from '../flagcast.js';
+import type { Flagcast } from '../flagcast-options.js';
 import { logLifecycle } from '../log.js';
 import { CommandError } from './command.js';
 
