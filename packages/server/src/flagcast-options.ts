@@ -78,6 +78,11 @@ export interface FlagcastOptions {
   consoleDir?: string | null;
   /** How many recent events are kept in memory for clients that come back. Default 10,000. */
   ringEvents?: number;
+  /**
+   * Whether many peers are written to in one system call, where the machine can: Linux 5.6 or later with io_uring
+   * allowed, and the optional package koffi. Else each is written to by itself. Default true.
+   */
+  ioUring?: boolean;
   /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
   timing?: FlagcastTiming;
   /** The prom-client registry that the metrics go into and /metrics answers with. Default: one of its own. */

@@ -17,6 +17,7 @@ import type { Peer } from './connection/peer.js';
 import { Session, type SessionWire } from './connection/session.js';
 import { Pools } from './database/pools.js';
 import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
+import { openFanOut } from './door/gathered-writes.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
 import { Readiness } from './door/readiness.js';
@@ -77,8 +78,10 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   if (!ownTables && options.writes === true) {
     throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
   }
+  const { together, gatheredWrites, reason } = openFanOut(options.ioUring ?? true);
   const broadcaster = new Broadcaster({
     lifecycle,
+    together,
     ringEvents: options.ringEvents,
     requestBatch: () => (relay ?? source).requestBatch(),
     onWatched: (channel, isWatched) => relay?.watch(channel, isWatched),
@@ -169,6 +172,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     openSession,
     handshakeTimeoutMs,
     highWaterBytes,
+    gatheredWrites,
   });
   const eventStreams = new EventStreams({
     door: connectionDoor,
@@ -189,6 +193,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const sweeper = new Sweeper({
     peers,
+    together,
     authority,
     isReading: () => readiness.isReading(),
     lifecycle,
@@ -243,6 +248,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     },
     attach: (server) => gateway.attach(server),
     start: () => {
+      lifecycle.emit('fan-out:chosen', { by: gatheredWrites === null ? 'write' : 'io_uring', reason });
       eventLoopDelay.enable();
       source.start();
       relay?.start();

@@ -69,6 +69,8 @@ export interface LifecycleEvents {
   /** Messages that had not come by themselves were fetched from the log. */
   'relay:fetched': [{ messages: number }];
   /** All subscribers have been handed a batch. */
+  /** How many peers are written to: in one system call together, or each by itself, and why. */
+  'fan-out:chosen': [{ by: 'io_uring' | 'write'; reason: string | null }];
   'batch:broadcast': [BroadcastBatch];
   'connection:opened': [{ connectionId: number; userId: string; dialect: string }];
   'connection:closed': [

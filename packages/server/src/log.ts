@@ -80,6 +80,9 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'relay:applied': (applied) => logger.trace({ event: 'relay_applied', ...applied }),
     'relay:heard': (heard) => logger.trace({ event: 'relay_heard', ...heard }),
     'relay:fetched': (fetched) => logger.debug({ event: 'relay_fetched', ...fetched }),
+    'fan-out:chosen': ({ by, reason }) => {
+      logger.info({ event: 'fan_out_chosen', by, ...(reason !== null && { reason: scrub(reason) }) });
+    },
     'batch:broadcast': (batch) => logger.debug({ event: 'batch_broadcast', ...batch }),
     'connection:opened': (opened) => logger.info({ event: 'connection_opened', ...opened }),
     'connection:closed': (closed) => {

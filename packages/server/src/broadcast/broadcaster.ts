@@ -2,7 +2,7 @@ import { type Batch, byChannel, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
-import { Deliveries, type Receiver } from './deliveries.js';
+import { Deliveries, type Receiver, type Together } from './deliveries.js';
 import { ChannelBatch, Ring } from './ring.js';
 
 /** What the broadcaster knows of a peer: that it wants the batches of one channel. */
@@ -17,6 +17,8 @@ export interface BroadcasterOptions {
   ringEvents?: number | undefined;
   /** Asks for a batch as soon as possible, be it an empty one. */
   requestBatch: () => void;
+  /** What is handed to many goes out together. Default: each at once. */
+  together?: Together | undefined;
   /** Somebody watches the channel, which nobody did; or nobody does any more. Default: nothing. */
   onWatched?: ((channel: string, isWatched: boolean) => void) | undefined;
 }
@@ -34,7 +36,7 @@ export class Broadcaster {
   readonly #lifecycle: Lifecycle;
   readonly #ringEvents: number;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
-  readonly #deliveries = new Deliveries((channel) => this.#subscribers.get(channel) ?? noSubscribers);
+  readonly #deliveries: Deliveries;
   /** The batches that not all have been handed yet, oldest first: since when, on the clock of performance.now(). */
   readonly #underWay = new Map<number, number>();
   #ring: Ring;
@@ -51,6 +53,10 @@ export class Broadcaster {
     this.#requestBatch = options.requestBatch;
     this.#onWatched = options.onWatched ?? (() => undefined);
     this.#ringEvents = options.ringEvents ?? 10_000;
+    this.#deliveries = new Deliveries(
+      (channel) => this.#subscribers.get(channel) ?? noSubscribers,
+      options.together ?? ((work) => work()),
+    );
     this.#ring = new Ring(this.#ringEvents, 0n);
   }
 

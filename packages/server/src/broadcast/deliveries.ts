@@ -60,6 +60,9 @@ interface Pass {
   count: number;
 }
 
+/** Calls the function, in which many receivers are given something; all of that has gone out when it returns. */
+export type Together = (work: () => void) => void;
+
 interface Waiting {
   readonly batch: ChannelBatch;
   readonly done: (receivers: number) => void;
@@ -81,11 +84,13 @@ export class Deliveries {
   readonly #long = new Map<string, Pass>();
   readonly #waiting = new Map<string, Waiting[]>();
   readonly #receiversOf: (channel: string) => ReadonlySet<Receiver>;
+  readonly #together: Together;
   #immediate: NodeJS.Immediate | null = null;
 
   /** `receiversOf` tells who a channel's receivers are when a run begins. */
-  constructor(receiversOf: (channel: string) => ReadonlySet<Receiver>) {
+  constructor(receiversOf: (channel: string) => ReadonlySet<Receiver>, together: Together) {
     this.#receiversOf = receiversOf;
+    this.#together = together;
   }
 
   /** Adds a batch for the channel's receivers; `work` begins with it. */
@@ -124,20 +129,30 @@ export class Deliveries {
 
   /** True: there is nothing left to do. */
   #workUntil(deadlineMs: number): boolean {
+    const finished: Pass[] = [];
+    this.#together(() => this.#takeTurns(deadlineMs, finished));
+    for (const { done, count } of finished) done(count);
+    return this.#fresh.size + this.#long.size === 0;
+  }
+
+  #takeTurns(deadlineMs: number, finished: Pass[]): void {
     // One of each at a time: a small channel need not wait for a large one, nor a large one for many small ones.
     for (let isFirst = true; this.#fresh.size + this.#long.size > 0; isFirst = false) {
-      if (!isFirst && performance.now() >= deadlineMs) return false;
+      if (!isFirst && performance.now() >= deadlineMs) return;
       for (const passes of [this.#fresh, this.#long]) {
         const [next] = passes;
         if (next === undefined) continue;
         const [channel, pass] = next;
         passes.delete(channel);
         // Set anew it has its next turn after all others.
-        if (!takeTurn(pass)) this.#long.set(channel, pass);
-        else this.#next(channel);
+        if (!takeTurn(pass)) {
+          this.#long.set(channel, pass);
+          continue;
+        }
+        finished.push(pass);
+        this.#next(channel);
       }
     }
-    return true;
   }
 
   #next(channel: string): void {
@@ -158,10 +173,7 @@ export class Deliveries {
 function takeTurn(pass: Pass): boolean {
   for (let turn = 0; turn < receiversPerTurn; turn += 1) {
     const next = pass.receivers.next();
-    if (next.done === true) {
-      pass.done(pass.count);
-      return true;
-    }
+    if (next.done === true) return true;
     next.value.deliver(pass.run);
     pass.count += 1;
   }

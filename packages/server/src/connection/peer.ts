@@ -50,7 +50,12 @@ export abstract class Peer {
 
   send(bytes: Buffer): void {
     this.#isQuiet = false;
-    this.#isFilling = !this.write(bytes);
+    this.wrote(this.write(bytes));
+  }
+
+  /** What the transport has said of bytes that were handed to it: as `write`. */
+  wrote(taken: boolean): void {
+    this.#isFilling = !taken;
     if (!this.full || this.#pausedSinceMs !== null) return;
     this.#pausedSinceMs = Date.now();
     this.onPaused();

@@ -28,6 +28,7 @@ import {
   unavailable,
   type Visitor,
 } from './door.js';
+import type { GatheredWrites } from './gathered-writes.js';
 import type { Peers } from './peers.js';
 import { closeCodeOf, type Refusal, refuseUpgrade } from './refusal.js';
 import { PeerSocket, SocketPeer } from './socket-peer.js';
@@ -50,6 +51,8 @@ export interface GatewayOptions {
   handshakeTimeoutMs?: number;
   /** Past this many bytes that a peer has not taken it is paused, as in the sessions. */
   highWaterBytes: number;
+  /** Null: each peer is written to by itself. */
+  gatheredWrites: GatheredWrites | null;
 }
 
 /**
@@ -177,7 +180,7 @@ export class Gateway {
 
   // In a method of its own: what it leaves behind must not hold on to the request, with its headers and its token.
   #joinPlain(webSocket: PeerSocket, socket: Duplex, visitor: Visitor, channel: Channel): void {
-    const { peers, broadcaster, plainDialect: dialect, highWaterBytes } = this.#options;
+    const { peers, broadcaster, plainDialect: dialect, highWaterBytes, gatheredWrites } = this.#options;
     new SocketPeer({
       webSocket,
       socket,
@@ -185,6 +188,7 @@ export class Gateway {
       dialect: dialect.name,
       visitor,
       highWaterBytes,
+      gatheredWrites,
       connect: (peer) => {
         const connection = new PlainConnection({ peer, dialect, broadcaster, channel });
         return { connection, input: connection };
@@ -229,7 +233,7 @@ export class Gateway {
 
   // In a method of its own, for the same reason.
   #joinV1(webSocket: PeerSocket, socket: Duplex, visitor: Visitor): Session {
-    const { door, peers, openSession, highWaterBytes } = this.#options;
+    const { door, peers, openSession, highWaterBytes, gatheredWrites } = this.#options;
     const dialect = v1Wire.dialect.name;
     const { connection } = new SocketPeer({
       webSocket,
@@ -238,6 +242,7 @@ export class Gateway {
       dialect,
       visitor,
       highWaterBytes,
+      gatheredWrites,
       connect: (peer) => {
         const session = openSession(peer, v1Wire, visitor);
         const input = new V1Input({ session, door, visitor, renewable: peer, onFailure: this.#onFailure });

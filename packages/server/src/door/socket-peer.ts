@@ -5,6 +5,7 @@ import type { User } from '../access/access.js';
 import { Peer } from '../connection/peer.js';
 import { pingFrame, pongFrame } from '../wire/frame.js';
 import type { Visitor } from './door.js';
+import { type GatheredPeer, type GatheredWrites, handleOf, type SocketHandle } from './gathered-writes.js';
 import { MessageRate } from './message-rate.js';
 import type { OpenPeer, Peers } from './peers.js';
 
@@ -13,6 +14,11 @@ type Connection = OpenPeer['connection'] & {
   drained(): void;
   ended(): void;
 };
+
+/** Where a socket of Node keeps what it writes to. */
+interface HandleOwner {
+  readonly _handle?: SocketHandle | null;
+}
 
 /** Reads the messages of a socket; must not throw. */
 interface Input {
@@ -28,6 +34,8 @@ export interface SocketPeerOptions<Connected extends Connection> {
   visitor: Visitor;
   /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
   highWaterBytes: number;
+  /** Null: each peer is written to by itself. */
+  gatheredWrites: GatheredWrites | null;
   /** Makes the connection, and who reads for it; what it throws the constructor throws. */
   connect: (peer: SocketPeer) => { readonly connection: Connected; readonly input: Input };
 }
@@ -66,15 +74,23 @@ export class PeerSocket extends WebSocket {
  * A WebSocket as a connection sees it, and as one of all that are open. Finished frames go straight to the
  * socket under it. One object, and next to no closures: there are thousands of them, mostly idle.
  */
-export class SocketPeer<Connected extends Connection = Connection> extends Peer implements OpenPeer {
+export class SocketPeer<Connected extends Connection = Connection>
+  extends Peer
+  implements OpenPeer, GatheredPeer
+{
   connectionId = 0;
   readonly user: User;
   readonly dialect: string;
   expiresAtMs: number;
   answered = true;
+  isGathered = false;
   readonly connection: Connected;
   readonly #webSocket: PeerSocket;
   readonly #socket: Duplex;
+  readonly #gatheredWrites: GatheredWrites | null;
+  /** What the socket writes to, and its number, which Node takes long to tell. */
+  readonly #handle: SocketHandle | null;
+  readonly #handleDescriptor: number;
   readonly #peers: Peers;
   readonly #input: Input;
   /** Null until it sends something, as most never do. */
@@ -84,10 +100,13 @@ export class SocketPeer<Connected extends Connection = Connection> extends Peer 
 
   /** Counts the peer in with all others, and hands the events of its socket to its connection. */
   constructor(options: SocketPeerOptions<Connected>) {
-    const { webSocket, socket, peers, dialect, visitor, highWaterBytes, connect } = options;
+    const { webSocket, socket, peers, dialect, visitor, highWaterBytes, gatheredWrites, connect } = options;
     super(highWaterBytes);
     this.#webSocket = webSocket;
     this.#socket = socket;
+    this.#handle = handleOf(socket);
+    this.#handleDescriptor = this.#handle?.fd ?? -1;
+    this.#gatheredWrites = this.#handle === null ? null : gatheredWrites;
     this.#peers = peers;
     this.user = visitor.user;
     this.dialect = dialect;
@@ -104,7 +123,16 @@ export class SocketPeer<Connected extends Connection = Connection> extends Peer 
     return this.#socket.writableLength;
   }
 
+  get descriptor(): number | null {
+    if (this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.writableLength > 0) return null;
+    return (this.#socket as HandleOwner)._handle === this.#handle ? this.#handleDescriptor : null;
+  }
+
   protected override write(bytes: Buffer): boolean {
+    return this.#gatheredWrites?.take(this, bytes) === true || this.writeThrough(bytes);
+  }
+
+  writeThrough(bytes: Buffer): boolean {
     return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
   }
 

@@ -18,6 +18,8 @@ export interface SweeperOptions extends SweepTiming {
   authority: Authority;
   /** Whether the database is being read, so that events come. */
   isReading: () => boolean;
+  /** What is said to many in it goes out together. */
+  together: (work: () => void) => void;
   lifecycle: Lifecycle;
 }
 
@@ -79,7 +81,7 @@ export class Sweeper {
       const first = Math.floor((tick * peerParts) / ticks);
       tick = (tick + 1) % ticks;
       const end = tick === 0 ? peerParts : Math.floor((tick * peerParts) / ticks);
-      visit(this.#options.peers.parts(first, end));
+      this.#options.together(() => visit(this.#options.peers.parts(first, end)));
     }, intervalMs / ticks);
   }
 

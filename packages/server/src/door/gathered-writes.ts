@@ -1,0 +1,156 @@
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { describeError } from '../describe.js';
+import { SendRing } from './io-uring.js';
+
+/** Whose bytes can be gathered: a peer over a socket that `handleOf` knows. */
+export interface GatheredPeer {
+  /** Whether bytes of it are waiting here; for `GatheredWrites` alone. */
+  isGathered: boolean;
+  /** Where bytes can be sent right now; null: not past the socket, which has others waiting or is closing. */
+  readonly descriptor: number | null;
+  /** Hands bytes to the socket, which keeps what the network does not take; false: more than a little is waiting. */
+  writeThrough(bytes: Buffer): boolean;
+  /** What `writeThrough` has said of bytes that had been taken for sent; must not be called before all are handed on. */
+  wrote(taken: boolean): void;
+  /** Ends the connection, whose network has gone. */
+  terminate(): void;
+}
+
+/** What a socket of Node writes to; let go of as soon as the socket is destroyed. */
+export interface SocketHandle {
+  readonly fd: number;
+}
+
+/** What the network has not taken of a peer's bytes. */
+interface Rest {
+  readonly peer: GatheredPeer;
+  readonly bytes: Buffer;
+}
+
+/**
+ * Writes to many sockets in one system call, where the kernel has such a call: an event for a thousand peers
+ * is a thousand writes else, and those are most of what it costs.
+ *
+ * What is gathered is sent before anything else of the event loop can happen. Each peer is asked right then
+ * where its bytes go: code of the host that is told of something meanwhile may have closed it.
+ */
+export class GatheredWrites {
+  readonly #ring: SendRing;
+  readonly #peers: GatheredPeer[] = [];
+  readonly #bytes: Buffer[] = [];
+  #isGathering = false;
+
+  constructor(ring: SendRing) {
+    this.#ring = ring;
+  }
+
+  /** Does `work`; what it writes to peers goes out meanwhile, or when this returns at the latest. */
+  readonly together = (work: () => void): void => {
+    const wasGathering = this.#isGathering;
+    this.#isGathering = true;
+    try {
+      work();
+    } finally {
+      this.#isGathering = wasGathering;
+      this.#flush();
+    }
+  };
+
+  /** Takes bytes of a peer, to be sent with those of others; false: they are to be written now. */
+  take(peer: GatheredPeer, bytes: Buffer): boolean {
+    // None may overtake earlier ones of the same peer; nor in one call, where some of those may be left.
+    if (peer.isGathered || this.#peers.length === SendRing.capacity) this.#flush();
+    if (!this.#isGathering || bytes.length > SendRing.stagedBytes) return false;
+    peer.isGathered = true;
+    this.#peers.push(peer);
+    this.#bytes.push(bytes);
+    return true;
+  }
+
+  #flush(): void {
+    if (this.#peers.length === 0) return;
+    const rests = this.#send();
+    const told = rests.map(({ peer, bytes }) => ({ peer, taken: peer.writeThrough(bytes) }));
+    // Only now: code of the host that is told of it may write to any of them.
+    for (const { peer, taken } of told) peer.wrote(taken);
+  }
+
+  /** Sends what can go past the sockets, and returns what is left for these. */
+  #send(): Rest[] {
+    const peers = this.#peers;
+    const rests: Rest[] = [];
+    let sending = 0;
+    for (const [index, bytes] of this.#bytes.entries()) {
+      const peer = peers[index] as GatheredPeer;
+      peer.isGathered = false;
+      const { descriptor } = peer;
+      if (descriptor === null) {
+        rests.push({ peer, bytes });
+        continue;
+      }
+      if (!this.#ring.hasRoom(bytes)) {
+        this.#submit(sending, rests);
+        sending = 0;
+      }
+      this.#ring.add(descriptor, bytes);
+      // Those that are being sent come first in both.
+      peers[sending] = peer;
+      this.#bytes[sending] = bytes;
+      sending += 1;
+    }
+    this.#submit(sending, rests);
+    this.#peers.length = 0;
+    this.#bytes.length = 0;
+    return rests;
+  }
+
+  /** Sends what the ring was given, of as many peers. */
+  #submit(sending: number, rests: Rest[]): void {
+    const results = this.#ring.submit();
+    for (let index = 0; index < sending; index += 1) {
+      const peer = this.#peers[index] as GatheredPeer;
+      const bytes = this.#bytes[index] as Buffer;
+      const taken = results[index] ?? 0;
+      if (taken < 0) peer.terminate();
+      else if (taken < bytes.length) rests.push({ peer, bytes: bytes.subarray(taken) });
+    }
+  }
+}
+
+/**
+ * What the socket writes to, where that is a TCP connection and the bytes go there as they are; else null:
+ * TLS, or a stream of the host's, changes them on the way.
+ *
+ * Node describes neither the handle nor its descriptor; both have been there in all its versions, and where
+ * they are not, peers are written to one by one.
+ */
+export function handleOf(socket: Duplex): SocketHandle | null {
+  if (Object.getPrototypeOf(socket) !== Socket.prototype || Object.hasOwn(socket, 'write')) return null;
+  const { _handle: handle = null } = socket as { _handle?: SocketHandle | null };
+  return handle?.constructor.name === 'TCP' && handle.fd >= 0 ? handle : null;
+}
+
+/** How a server writes to many peers. */
+export interface FanOut {
+  /** Null: to each by itself. */
+  readonly gatheredWrites: GatheredWrites | null;
+  /** To each by itself, because: */
+  readonly reason: string | null;
+  readonly together: (work: () => void) => void;
+}
+
+/** Servers of one process write in turns: one ring is enough, and it lasts as long as the process. */
+let ring: SendRing | null = null;
+
+/** Together where it is wanted and the machine can, else one by one. */
+export function openFanOut(isWanted: boolean): FanOut {
+  try {
+    if (!isWanted) throw new Error('it is switched off');
+    ring ??= new SendRing();
+    const gatheredWrites = new GatheredWrites(ring);
+    return { gatheredWrites, reason: null, together: gatheredWrites.together };
+  } catch (error) {
+    return { gatheredWrites: null, reason: describeError(error), together: (work) => work() };
+  }
+}

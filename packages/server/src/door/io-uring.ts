@@ -1,0 +1,242 @@
+import { createRequire } from 'node:module';
+import { endianness } from 'node:os';
+import type Koffi from 'koffi';
+
+/*
+ * The kernel's interface, from linux/io_uring.h: system calls have these numbers on every architecture that
+ * is supported here, and what is mapped has these places and sizes, in bytes.
+ */
+const setupCall = 425;
+const enterCall = 426;
+const submissionsOffset = 0x1000_0000;
+const parametersBytes = 120;
+const submissionBytes = 64;
+const completionBytes = 16;
+const sendOperation = 26;
+const enterGetEvents = 1;
+/** MSG_DONTWAIT and MSG_NOSIGNAL: what cannot be sent now is told at once, and nothing is left to be done later. */
+const sendFlags = 0x40 | 0x4000;
+/** PROT_READ and PROT_WRITE; MAP_SHARED and MAP_POPULATE; MAP_PRIVATE and MAP_ANONYMOUS. */
+const readWrite = 3;
+const sharedPopulated = 0x8001;
+const privateAnonymous = 0x22;
+const interrupted = 4;
+const architectures: readonly string[] = ['x64', 'arm64'];
+
+/** Nothing was sent, and it can be tried again: what EAGAIN says as well. */
+const nothingTaken = 0;
+const again = -11;
+const failed = -5;
+
+/** Functions of the C library. */
+interface SystemCalls {
+  readonly setup: (number: number, entries: number, parameters: Buffer) => number;
+  readonly enter: (
+    number: number,
+    ring: number,
+    submit: number,
+    complete: number,
+    flags: number,
+    signals: number,
+    size: number,
+  ) => number;
+  readonly errno: () => number;
+  readonly map: (bytes: number, flags: number, descriptor: number, offset: number) => Mapped;
+}
+
+interface Mapped {
+  readonly address: bigint;
+  readonly memory: ArrayBuffer;
+}
+
+/**
+ * Sends to many sockets in one system call (io_uring, Linux 5.6 and later). Each send is done at once or not
+ * at all: when `submit` returns nothing of it is left in the kernel, so that no descriptor can have become
+ * another connection's meanwhile.
+ */
+export class SendRing {
+  /** How many sends a call takes. */
+  static readonly capacity = 128;
+  /** How many bytes they may have together; the same bytes count once while they are added one after another. */
+  static readonly stagedBytes = 262_144;
+
+  readonly #calls: SystemCalls;
+  readonly #descriptor: number;
+  /** The two queues' indexes and the completions, and the submissions. */
+  readonly #queues: Int32Array;
+  readonly #submissions: Int32Array;
+  /** Where in `#queues` they are. */
+  readonly #submissionTail: number;
+  readonly #submissionOrder: number;
+  readonly #submissionMask: number;
+  readonly #completionHead: number;
+  readonly #completionTail: number;
+  readonly #completions: number;
+  readonly #completionMask: number;
+  /** Where the kernel takes the bytes from. They are copied there: a Buffer's own place is V8's to choose. */
+  readonly #staging: Buffer;
+  readonly #stagingAddress: bigint;
+  readonly #results = new Int32Array(SendRing.capacity);
+  #count = 0;
+  #staged = 0;
+  /** The bytes that were added last, and where they are. */
+  #newest: Buffer | null = null;
+  #addressLow = 0;
+  #addressHigh = 0;
+
+  /** Throws an Error that says why where this machine has no such thing. */
+  constructor() {
+    this.#calls = systemCalls();
+    const parameters = Buffer.alloc(parametersBytes);
+    this.#descriptor = this.#calls.setup(setupCall, SendRing.capacity, parameters);
+    if (this.#descriptor < 0) {
+      throw new Error(`the kernel refuses io_uring (errno ${this.#calls.errno()})`);
+    }
+    const [submissionEntries, completionEntries] = [parameters.readUInt32LE(0), parameters.readUInt32LE(4)];
+    // sq_off begins at 40 and cq_off at 80: each the offsets of head, tail, mask, entries, flags, ...
+    const submissionOrder = parameters.readUInt32LE(40 + 24);
+    const completions = parameters.readUInt32LE(80 + 20);
+    const queueBytes = Math.max(
+      submissionOrder + submissionEntries * 4,
+      completions + completionEntries * completionBytes,
+    );
+    const queues = this.#calls.map(queueBytes, sharedPopulated, this.#descriptor, 0);
+    this.#queues = new Int32Array(queues.memory);
+    this.#submissions = new Int32Array(
+      this.#calls.map(
+        submissionEntries * submissionBytes,
+        sharedPopulated,
+        this.#descriptor,
+        submissionsOffset,
+      ).memory,
+    );
+    this.#submissionTail = parameters.readUInt32LE(40 + 4) / 4;
+    this.#submissionOrder = submissionOrder / 4;
+    this.#submissionMask = submissionEntries - 1;
+    this.#completionHead = parameters.readUInt32LE(80) / 4;
+    this.#completionTail = parameters.readUInt32LE(80 + 4) / 4;
+    this.#completions = completions / 4;
+    this.#completionMask = completionEntries - 1;
+    const staging = this.#calls.map(SendRing.stagedBytes, privateAnonymous, -1, 0);
+    this.#staging = Buffer.from(staging.memory);
+    this.#stagingAddress = staging.address;
+    for (let index = 0; index < SendRing.capacity; index += 1) {
+      const place = (index * submissionBytes) / 4;
+      this.#submissions[place] = sendOperation;
+      this.#submissions[place + 7] = sendFlags;
+      this.#submissions[place + 8] = index;
+    }
+  }
+
+  /** Whether these bytes have room beside those that were added. */
+  hasRoom(bytes: Buffer): boolean {
+    if (this.#count === SendRing.capacity) return false;
+    return bytes === this.#newest || this.#staged + bytes.length <= SendRing.stagedBytes;
+  }
+
+  /** Adds a send to a socket, where there is room for it; at most one for each socket. */
+  add(descriptor: number, bytes: Buffer): void {
+    if (bytes !== this.#newest) {
+      const address = this.#stagingAddress + BigInt(this.#staged);
+      this.#newest = bytes;
+      this.#addressLow = Number(address & 0xffff_ffffn);
+      this.#addressHigh = Number(address >> 32n);
+      bytes.copy(this.#staging, this.#staged);
+      this.#staged += bytes.length;
+    }
+    const place = (this.#count * submissionBytes) / 4;
+    const submissions = this.#submissions;
+    submissions[place + 1] = descriptor;
+    submissions[place + 4] = this.#addressLow;
+    submissions[place + 5] = this.#addressHigh;
+    submissions[place + 6] = bytes.length;
+    this.#count += 1;
+  }
+
+  /**
+   * Sends what was added. For each, in the order in which they were added: how many of its bytes the network
+   * has taken, or a negative number where the socket is broken. What is returned changes with the next call.
+   */
+  submit(): Int32Array {
+    const count = this.#count;
+    const queues = this.#queues;
+    const results = this.#results;
+    const tail = queues[this.#submissionTail] ?? 0;
+    for (let index = 0; index < count; index += 1) {
+      queues[this.#submissionOrder + ((tail + index) & this.#submissionMask)] = index;
+    }
+    Atomics.store(queues, this.#submissionTail, tail + count);
+    const submitted = Math.max(0, this.#enter(count, count));
+    // What the kernel did not take, for want of memory, it must not take later.
+    if (submitted < count) Atomics.store(queues, this.#submissionTail, tail + submitted);
+    results.fill(nothingTaken, submitted, count);
+    results.fill(failed, 0, submitted);
+    let completed = this.#reap();
+    while (completed < submitted) {
+      // Not seen: a send that may not wait ends within the call. Whoever got some of it or not would not be known.
+      if (this.#enter(0, 1) < 0 && this.#calls.errno() !== interrupted) break;
+      completed += this.#reap();
+    }
+    this.#count = 0;
+    this.#staged = 0;
+    this.#newest = null;
+    return results.subarray(0, count);
+  }
+
+  #enter(submit: number, complete: number): number {
+    return this.#calls.enter(enterCall, this.#descriptor, submit, complete, enterGetEvents, 0, 0);
+  }
+
+  /** Takes in what has completed, and returns how many those were. */
+  #reap(): number {
+    const queues = this.#queues;
+    const head = queues[this.#completionHead] ?? 0;
+    const tail = Atomics.load(queues, this.#completionTail);
+    for (let next = head; next !== tail; next = (next + 1) | 0) {
+      const place = this.#completions + ((next & this.#completionMask) * completionBytes) / 4;
+      const result = queues[place + 2] ?? failed;
+      this.#results[queues[place] ?? 0] = result === again ? nothingTaken : result;
+    }
+    Atomics.store(queues, this.#completionHead, tail);
+    return (tail - head) | 0;
+  }
+}
+
+/** Throws an Error that says why not. */
+function systemCalls(): SystemCalls {
+  if (process.platform !== 'linux') throw new Error('io_uring is of Linux');
+  if (!architectures.includes(process.arch) || endianness() !== 'LE') {
+    throw new Error(`io_uring is not used on ${process.arch}`);
+  }
+  const koffi = loadKoffi();
+  const library = koffi.load(null);
+  const syscall = 'long syscall(long number, ';
+  const map = library.func(
+    'void *mmap(uintptr_t place, size_t bytes, int access, int flags, int fd, long offset)',
+  ) as (...values: number[]) => unknown;
+  return {
+    setup: library.func(`${syscall}uint32_t entries, void *parameters)`) as SystemCalls['setup'],
+    enter: library.func(
+      `${syscall}int fd, uint32_t submit, uint32_t complete, uint32_t flags, uintptr_t signals, size_t size)`,
+    ) as SystemCalls['enter'],
+    errno: () => koffi.errno(),
+    map: (bytes, flags, descriptor, offset) => {
+      const pointer = map(0, bytes, readWrite, flags, descriptor, offset);
+      const address = koffi.address(pointer);
+      // MAP_FAILED is the highest address.
+      if (address === 0xffff_ffff_ffff_ffffn) {
+        throw new Error(`no memory for io_uring (errno ${koffi.errno()})`);
+      }
+      return { address, memory: koffi.view(pointer, bytes) };
+    },
+  };
+}
+
+/** An optional package, whose part for this machine may be missing, too. Throws an Error that says so. */
+function loadKoffi(): typeof Koffi {
+  try {
+    return createRequire(import.meta.url)('koffi') as typeof Koffi;
+  } catch (error) {
+    throw new Error('the optional package koffi is not installed, or not for this machine', { cause: error });
+  }
+}
