@@ -1,0 +1,235 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import path from 'node:path';
+import { readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import koffi from 'koffi';
+import { afterEach, describe, expect, it } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { openFanOut } from '../src/door/gathered-writes.js';
+import { Peers } from '../src/door/peers.js';
+import { PeerSocket, SocketPeer } from '../src/door/socket-peer.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { textFrame } from '../src/wire/frame.js';
+import { createTestFolder } from './database.js';
+import { nextEvent } from './server.js';
+
+const { together, gatheredWrites, reason } = openFanOut(true);
+if (gatheredWrites === null) {
+  process.stdout.write(`gathered-writes: ${reason}, so writing to many in one call is not tested\n`);
+}
+
+interface Client {
+  readonly socket: WebSocket;
+  readonly texts: string[];
+  /** So many texts have come. */
+  readonly received: (count: number) => Promise<string[]>;
+}
+
+interface Connected {
+  readonly client: Client;
+  readonly peer: SocketPeer;
+  /** The server's end of its line. */
+  readonly line: Socket;
+}
+
+let http: Server;
+const lines = new Set<Socket>();
+const lifecycle = new Lifecycle();
+
+afterEach(() => {
+  for (const line of lines) line.destroy();
+  lines.clear();
+  http.close();
+});
+
+/** Listens, and lets in so many clients, one after another. */
+async function connect(server: Server, count: number): Promise<Connected[]> {
+  http = server;
+  const sockets = new WebSocketServer({ noServer: true, WebSocket: PeerSocket });
+  const peers = new Peers(lifecycle);
+  const joined: { peer: SocketPeer; line: Socket }[] = [];
+  server.on('upgrade', (request, line: Socket, head) => {
+    lines.add(line);
+    sockets.handleUpgrade(request, line, head, (webSocket) => {
+      const connection = {
+        drained: () => undefined,
+        ended: () => undefined,
+        channels: () => [],
+        revoke: () => false,
+        heartbeat: () => undefined,
+        close: () => undefined,
+      };
+      const peer = new SocketPeer({
+        webSocket,
+        socket: line,
+        peers,
+        dialect: 'plain',
+        visitor: {
+          user: { id: '1', username: 'root', active: true, superuser: true },
+          expiresAtMs: Infinity,
+        },
+        highWaterBytes: Infinity,
+        gatheredWrites,
+        connect: () => ({ connection, input: { receive: () => undefined } }),
+      });
+      joined.push({ peer, line });
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const scheme = 'setSecureContext' in server ? 'wss' : 'ws';
+  const connected: Connected[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const socket = new WebSocket(`${scheme}://127.0.0.1:${port}`, { rejectUnauthorized: false });
+    const texts: string[] = [];
+    socket.on('message', (data) => texts.push((data as Buffer).toString('utf8')));
+    await once(socket, 'open');
+    const received = async (expected: number): Promise<string[]> => {
+      while (texts.length < expected) await once(socket, 'message');
+      return texts;
+    };
+    const { peer, line } = joined[index] as (typeof joined)[number];
+    connected.push({ client: { socket, texts, received }, peer, line });
+  }
+  return connected;
+}
+
+async function pair(server: Server): Promise<[Connected, Connected]> {
+  return (await connect(server, 2)) as [Connected, Connected];
+}
+
+describe.skipIf(gatheredWrites === null)('what is written to many peers together', () => {
+  it('comes to each, its own and in order, past their sockets', async () => {
+    const all = await connect(createServer(), 300);
+    const writtenBefore = all.map(({ line }) => line.bytesWritten);
+    const news = textFrame('news for all');
+    together(() => {
+      for (const { peer } of all) peer.send(news);
+      for (const [index, { peer }] of all.entries()) peer.send(textFrame(`for number ${index}`));
+    });
+    for (const [index, { client, line }] of all.entries()) {
+      expect(await client.received(2)).toStrictEqual(['news for all', `for number ${index}`]);
+      expect(line.bytesWritten).toBe(writtenBefore[index]);
+    }
+  });
+
+  it('comes in full and in order to one that does not read for a while, and the others have it at once', async () => {
+    const [slow, quick] = await pair(createServer());
+    slow.client.socket.pause();
+    const expected: string[] = [];
+    const say = (): void => {
+      const text = `${expected.length} ${'x'.repeat(30_000)}`;
+      expected.push(text);
+      const frame = textFrame(text);
+      together(() => {
+        for (const { peer } of [slow, quick]) peer.send(frame);
+      });
+    };
+    while (slow.line.writableLength === 0) {
+      say();
+      await quick.client.received(expected.length);
+    }
+    // Of the last one a part may have been taken; these wait behind it.
+    for (let more = 0; more < 3; more += 1) say();
+    expect(await quick.client.received(expected.length)).toStrictEqual(expected);
+    const drained = once(slow.line, 'drain');
+    slow.client.socket.resume();
+    await drained;
+    say();
+    expect(await slow.client.received(expected.length)).toStrictEqual(expected);
+  });
+
+  it('may be larger than what is gathered', async () => {
+    const [one, other] = await pair(createServer());
+    const texts = ['small', 'x'.repeat(300_000), 'y'.repeat(200_000), 'z'.repeat(200_000), 'small again'];
+    together(() => {
+      for (const text of texts) for (const { peer } of [one, other]) peer.send(textFrame(text));
+    });
+    for (const { client } of [one, other]) expect(await client.received(texts.length)).toStrictEqual(texts);
+  });
+
+  it('ends the connection of a peer that has gone, and comes to the others', async () => {
+    const [gone, other] = await pair(createServer());
+    const closed = nextEvent(lifecycle, 'connection:closed');
+    together(() => {
+      for (const { peer } of [gone, other]) peer.send(textFrame('news'));
+      // Its end comes with the next turn of the event loop, the reset is there already.
+      (gone.client.socket as unknown as { _socket: Socket })._socket.resetAndDestroy();
+    });
+    expect((await closed).connectionId).toBe(gone.peer.connectionId);
+    expect(await other.client.received(1)).toStrictEqual(['news']);
+  });
+
+  it('never comes to a connection that has got the number of one that was closed meanwhile', async () => {
+    const [closing, other] = await pair(createServer());
+    const descriptor = (closing.line as unknown as { _handle: { fd: number } })._handle.fd;
+    const otherDescriptor = (other.line as unknown as { _handle: { fd: number } })._handle.fd;
+    const library = koffi.load(null);
+    const duplicate = library.func('int dup2(int from, int to)') as (from: number, to: number) => number;
+    const close = library.func('int close(int descriptor)') as (descriptor: number) => number;
+    together(() => {
+      closing.peer.send(textFrame('not for others'));
+      closing.line.destroy();
+      expect(duplicate(otherDescriptor, descriptor)).toBe(descriptor);
+    });
+    close(descriptor);
+    other.peer.send(textFrame('mine'));
+    expect(await other.client.received(1)).toStrictEqual(['mine']);
+  });
+
+  it('goes through what a host has put in the place of the write of a socket', async () => {
+    const server = createServer();
+    const seen: unknown[] = [];
+    server.on('connection', (line) => {
+      const write = line.write.bind(line) as (bytes: unknown) => boolean;
+      line.write = (bytes: unknown) => {
+        seen.push(bytes);
+        return write(bytes);
+      };
+    });
+    const [{ peer, client }] = await pair(server);
+    const frame = textFrame('news');
+    together(() => peer.send(frame));
+    expect(await client.received(1)).toStrictEqual(['news']);
+    expect(seen).toContain(frame);
+  });
+});
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
+if (!hasOpenssl) process.stdout.write('gathered-writes: no openssl here, so TLS is not tested\n');
+
+describe.skipIf(gatheredWrites === null || !hasOpenssl)(
+  'what is written together to peers behind TLS',
+  () => {
+    it('goes through their sockets', async () => {
+      const folder = await createTestFolder();
+      const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name)) as [string, string];
+      const made = spawnSync('openssl', [
+        ...[
+          'req',
+          '-x509',
+          '-newkey',
+          'ec',
+          '-pkeyopt',
+          'ec_paramgen_curve:prime256v1',
+          '-nodes',
+          '-days',
+          '2',
+        ],
+        ...['-subj', '/CN=localhost', '-keyout', key, '-out', cert],
+      ]);
+      expect(made.status).toBe(0);
+      const both = await pair(createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }));
+      together(() => {
+        for (const { peer } of both) peer.send(textFrame('news'));
+      });
+      for (const { client } of both) expect(await client.received(1)).toStrictEqual(['news']);
+      await rm(folder, { recursive: true });
+    });
+  },
+);
