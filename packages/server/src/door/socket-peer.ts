@@ -47,6 +47,11 @@ export interface SocketPeerOptions<Connected extends Connection> {
 export class PeerSocket extends WebSocket {
   peer: SocketPeer | null = null;
 
+  override close(code?: number, reason?: string | Buffer): void {
+    if (this.peer !== null) this.peer.isLeaving = true;
+    super.close(code, reason);
+  }
+
   override emit(event: string | symbol, ...values: unknown[]): boolean {
     // The library closes the connection after each of its errors, with the code that fits.
     if (event === 'error') return true;
@@ -84,6 +89,10 @@ export class SocketPeer<Connected extends Connection = Connection>
   expiresAtMs: number;
   answered = true;
   isGathered = false;
+  /** A close frame has been sent, or will be: nothing may follow. */
+  isLeaving = false;
+  /** Whether the socket may have bytes of its own waiting: only then is it asked. */
+  #mayWait = true;
   readonly connection: Connected;
   readonly #webSocket: PeerSocket;
   readonly #socket: Duplex;
@@ -124,7 +133,11 @@ export class SocketPeer<Connected extends Connection = Connection>
   }
 
   get descriptor(): number | null {
-    if (this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.writableLength > 0) return null;
+    if (this.#mayWait) {
+      if (this.#socket.writableLength > 0) return null;
+      this.#mayWait = false;
+    }
+    if (this.isLeaving) return null;
     return (this.#socket as HandleOwner)._handle === this.#handle ? this.#handleDescriptor : null;
   }
 
@@ -133,6 +146,7 @@ export class SocketPeer<Connected extends Connection = Connection>
   }
 
   writeThrough(bytes: Buffer): boolean {
+    this.#mayWait = true;
     return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
   }
 
@@ -170,8 +184,9 @@ export class SocketPeer<Connected extends Connection = Connection>
 
   /** A ping has come. Whoever asks and does not read the answers gets none: they would pile up here. */
   pinged(data: Buffer): void {
-    if (this.#count() && this.#webSocket.readyState === WebSocket.OPEN && !this.full)
-      this.#webSocket.pong(data);
+    if (!this.#count() || this.#webSocket.readyState !== WebSocket.OPEN || this.full) return;
+    this.#mayWait = true;
+    this.#webSocket.pong(data);
   }
 
   /** The socket is closed. */
