@@ -110,6 +110,11 @@ it('installs, serves its console, and the five lines of the README are told of a
   const serve = new RunningCommand(['serve', '--port', '0'], run);
   onTestFinished(async () => await serve.end());
   const url = String((await serve.logged('server_listening'))['url']);
+  // Nothing optional is installed there, and nothing but the speed depends on it.
+  expect(await serve.logged('fan_out_chosen')).toMatchObject({
+    by: 'write',
+    reason: expect.stringMatching(/koffi is not installed|^io_uring is/) as string,
+  });
   const page = await (await fetch(url)).text();
   const [, script = ''] = /src="(\/assets\/[^"]+\.js)"/.exec(page) ?? [];
   expect((await fetch(`${url}${script}`)).headers.get('content-type')).toContain('text/javascript');

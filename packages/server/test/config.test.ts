@@ -39,6 +39,7 @@ describe('the settings of serve', () => {
       eventTypes: 'spec',
       trustedProxies: [],
       writes: true,
+      ioUring: true,
       maxConnectionsPerUser: 100,
       maxConnectionsPerAddress: 1_000,
       dataDir: '/data',
@@ -64,6 +65,7 @@ describe('the settings of serve', () => {
       FLAGCAST_AUTHORIZE_SQL: ' SELECT 1; ',
       FLAGCAST_EVENT_TYPES: 'togglr',
       FLAGCAST_TRUSTED_PROXIES: '127.0.0.1, fd00::/8,',
+      FLAGCAST_IO_URING: 'off',
       FLAGCAST_DATA_DIR: '/data',
       FLAGCAST_MAX_CONNECTIONS_PER_USER: '3',
       FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: '7',
@@ -87,6 +89,7 @@ describe('the settings of serve', () => {
       eventTypes: 'togglr',
       trustedProxies: ['127.0.0.1', 'fd00::/8'],
       writes: false,
+      ioUring: false,
       maxConnectionsPerUser: 3,
       maxConnectionsPerAddress: 7,
       dataDir: '/data',
@@ -115,6 +118,12 @@ describe('the settings of serve', () => {
     expect(loadConfig({ FLAGCAST_WRITES: 'off' }, {}).writes).toBe(false);
     expect(loadConfig(database, {}).writes).toBe(false);
     expect(loadConfig({ ...database, FLAGCAST_WRITES: 'on' }, {}).writes).toBe(true);
+  });
+
+  it('writes to many connections in one system call, unless it is told not to', () => {
+    expect(loadConfig(database, {}).ioUring).toBe(true);
+    expect(loadConfig({ ...database, FLAGCAST_IO_URING: 'on' }, {}).ioUring).toBe(true);
+    expect(loadConfig({ ...database, FLAGCAST_IO_URING: 'off' }, {}).ioUring).toBe(false);
   });
 
   it('takes an empty variable for one that is not set', () => {
@@ -156,6 +165,7 @@ describe('the settings of serve', () => {
     ['FLAGCAST_TRUSTED_PROXIES', 'nginx', '10.0.0.0/8'],
     ['FLAGCAST_TRUSTED_PROXIES', '10.0.0.0/33', '10.0.0.0/8'],
     ['FLAGCAST_WRITES', 'yes', 'on or off'],
+    ['FLAGCAST_IO_URING', 'false', 'on (the default) or off'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_USER', '0', '1 to'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS', '1.5', '1 to'],
   ])('refuses %s=%s by its name and says what is accepted', (name, value, accepted) => {
@@ -271,6 +281,7 @@ describe('any text in place of a setting', () => {
     'FLAGCAST_EVENT_TYPES',
     'FLAGCAST_TRUSTED_PROXIES',
     'FLAGCAST_WRITES',
+    'FLAGCAST_IO_URING',
     'FLAGCAST_MAX_CONNECTIONS_PER_USER',
     'FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
   ];

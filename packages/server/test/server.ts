@@ -17,6 +17,8 @@ export interface TestServer {
   readonly wsUrl: string;
   /** What became of LISTEN. */
   readonly listening: LifecycleEvents['listener:listening' | 'listener:deaf' | 'relay:following'][0];
+  /** How its connections are written to. */
+  readonly fanOut: LifecycleEvents['fan-out:chosen'][0];
   close(): Promise<void>;
 }
 
@@ -26,6 +28,7 @@ export async function startTestServer(
   options: Partial<FlagcastOptions> = {},
 ): Promise<TestServer> {
   const flagcast = createFlagcast({ databaseUrl, auth: { secret: testSecret }, ...options });
+  const chosen = nextEvent(flagcast.lifecycle, 'fan-out:chosen');
   const started = nextEvent(flagcast.lifecycle, 'reader:started');
   const listening = Promise.race([
     nextEvent(flagcast.lifecycle, 'listener:listening'),
@@ -46,6 +49,7 @@ export async function startTestServer(
     httpUrl: `http://127.0.0.1:${port}`,
     wsUrl: `ws://127.0.0.1:${port}/api/ws`,
     listening: heard,
+    fanOut: await chosen,
     async close() {
       await flagcast.close();
       http.closeAllConnections();

@@ -8,6 +8,7 @@ import { WebSocket } from 'ws';
 import { Collector } from './collector.js';
 import { RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { hasIoUring } from './io-uring-here.js';
 import { createUser, testSecret } from './server.js';
 import type { TestChannel } from './v1-client.js';
 
@@ -171,6 +172,16 @@ async function metricsOfWhoAnswers(url: string): Promise<string> {
   }
 }
 
+/** What each worker says of how it writes to its connections. */
+async function fanOuts(serve: RunningCommand): Promise<unknown[]> {
+  return await Promise.all(
+    [1, 2].map(async (place) => {
+      const { by, reason } = await serve.logged('fan_out_chosen', ({ worker }) => worker === place);
+      return { by, reason };
+    }),
+  );
+}
+
 async function openLine(url: string): Promise<Socket> {
   const { hostname, port } = new URL(url);
   const line = connect(Number(port), hostname);
@@ -206,10 +217,15 @@ describe('serve with two workers', () => {
     const collector = new Collector();
     undo.push(() => collector.close());
     const endpoint = await collector.open();
-    const { serve, url, workers } = await startServe({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+    const { serve, url, workers } = await startServe({
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      FLAGCAST_IO_URING: 'off',
+    });
     const watchers = await watchBoth(url);
     const written = await whileWriting(async (more) => await more(20));
     await expectEach(watchers, written);
+    const each = { by: 'write', reason: 'it is switched off' };
+    expect(await fanOuts(serve)).toEqual([each, each]);
 
     const metrics = await (await fetch(`${url}/metrics`)).text();
     const connections = [1, 2].map((worker) => {
@@ -244,6 +260,7 @@ describe('serve with two workers', () => {
 
   it('replaces one that was killed, while its clients go on elsewhere and lose nothing', async () => {
     const { serve, url, workers } = await startServe();
+    if (hasIoUring) expect(await fanOuts(serve)).toEqual([{ by: 'io_uring' }, { by: 'io_uring' }]);
     const watchers = await watchBoth(url);
     const [first] = workers;
     let place = 0;

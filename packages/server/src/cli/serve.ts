@@ -59,6 +59,8 @@ Environment:
                                          through them is known by X-Forwarded-For (default: none)
   FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for
                                          the embedded PostgreSQL, off for a database of yours)
+  FLAGCAST_IO_URING                      on or off: write to many connections in one system call, where the machine
+                                         can (default on; described in docs/OPERATIONS.md)
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast
                                          as root, else $XDG_DATA_HOME/flagcast or ~/.local/share/flagcast)
   FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100) } each worker

@@ -8,6 +8,7 @@ import {
   parseDatabaseUrl,
   parseEventTypes,
   parseHost,
+  parseIoUring,
   parseJwksUrl,
   parseOrigins,
   parseOverlap,
@@ -80,6 +81,8 @@ export interface ServeConfig {
   readonly trustedProxies: readonly string[];
   /** Whether features can be changed through the server. Unless it is said: only in the embedded PostgreSQL. */
   readonly writes: boolean;
+  /** Whether many connections are written to in one system call, where the machine can. */
+  readonly ioUring: boolean;
   readonly maxConnectionsPerUser: number;
   readonly maxConnectionsPerAddress: number;
   /** An absolute path. */
@@ -135,6 +138,7 @@ const settings = {
   FLAGCAST_EVENT_TYPES: { flag: null, schema: parsed(parseEventTypes) },
   FLAGCAST_TRUSTED_PROXIES: { flag: null, schema: parsed(parseTrustedProxies) },
   FLAGCAST_WRITES: { flag: null, schema: parsed(parseWrites) },
+  FLAGCAST_IO_URING: { flag: null, schema: parsed(parseIoUring) },
   FLAGCAST_DATA_DIR: { flag: null, schema: parsed((text) => path.resolve(text)) },
   FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
   FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: { flag: null, schema: limit },
@@ -210,6 +214,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     eventTypes: reading.value('FLAGCAST_EVENT_TYPES') ?? 'spec',
     trustedProxies: reading.value('FLAGCAST_TRUSTED_PROXIES') ?? [],
     writes: writes ?? databaseUrl === null,
+    ioUring: reading.value('FLAGCAST_IO_URING') ?? true,
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
     dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),

@@ -162,10 +162,19 @@ export function parseQueryToken(text: string): boolean {
 }
 
 export function parseWrites(text: string): boolean {
+  return parseSwitch(
+    text,
+    'on or off (the default is on for the embedded database, off for one of yours)',
+  );
+}
+
+export function parseIoUring(text: string): boolean {
+  return parseSwitch(text, 'on (the default) or off');
+}
+
+function parseSwitch(text: string, accepted: string): boolean {
   if (text !== 'on' && text !== 'off') {
-    throw new Error(
-      `${JSON.stringify(text)} is not accepted; give on or off (the default is on for the embedded database, off for one of yours)`,
-    );
+    throw new Error(`${JSON.stringify(text)} is not accepted; give ${accepted}`);
   }
   return text === 'on';
 }
