@@ -162,10 +162,7 @@ export function parseQueryToken(text: string): boolean {
 }
 
 export function parseWrites(text: string): boolean {
-  return parseSwitch(
-    text,
-    'on or off (the default is on for the embedded database, off for one of yours)',
-  );
+  return parseSwitch(text, 'on or off (the default is on for the embedded database, off for one of yours)');
 }
 
 export function parseIoUring(text: string): boolean {
