@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { CloseCode } from '@flagcast/protocol';
 import koffi from 'koffi';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -147,6 +148,17 @@ describe.skipIf(gatheredWrites === null)('what is written to many peers together
     slow.client.socket.resume();
     await slow.client.received(last);
     expect(await slow.client.received(expected.length)).toStrictEqual(expected);
+  });
+
+  it('comes before the end of a connection that is closed after it', async () => {
+    const [leaving] = await pair(createServer());
+    const closed = once(leaving.client.socket, 'close');
+    together(() => {
+      leaving.peer.send(textFrame('news'));
+      leaving.peer.close(CloseCode.forbidden, 'you may no longer see this project');
+    });
+    expect((await closed)[0]).toBe(CloseCode.forbidden);
+    expect(leaving.client.texts).toStrictEqual(['news']);
   });
 
   it('may be larger than what is gathered', async () => {

@@ -53,14 +53,14 @@ export class GatheredWrites {
       work();
     } finally {
       this.#isGathering = wasGathering;
-      this.#flush();
+      this.flush();
     }
   };
 
   /** Takes bytes of a peer, to be sent with those of others; false: they are to be written now. */
   take(peer: GatheredPeer, bytes: Buffer): boolean {
     // None may overtake earlier ones of the same peer; nor in one call, where some of those may be left.
-    if (peer.isGathered || this.#peers.length === SendRing.capacity) this.#flush();
+    if (peer.isGathered || this.#peers.length === SendRing.capacity) this.flush();
     if (!this.#isGathering || bytes.length > SendRing.stagedBytes) return false;
     peer.isGathered = true;
     this.#peers.push(peer);
@@ -68,7 +68,8 @@ export class GatheredWrites {
     return true;
   }
 
-  #flush(): void {
+  /** Sends what waits here. */
+  flush(): void {
     if (this.#peers.length === 0) return;
     const rests = this.#send();
     const told = rests.map(({ peer, bytes }) => ({ peer, taken: peer.writeThrough(bytes) }));

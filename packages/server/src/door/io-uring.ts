@@ -13,6 +13,8 @@ const parametersBytes = 120;
 const submissionBytes = 64;
 const completionBytes = 16;
 const sendOperation = 26;
+/** IORING_FEAT_RW_CUR_POS, which came with the operation above: kernels before would take it for a broken socket. */
+const featureOfLinux56 = 8;
 const enterGetEvents = 1;
 /** MSG_DONTWAIT and MSG_NOSIGNAL: what cannot be sent now is told at once, and nothing is left to be done later. */
 const sendFlags = 0x40 | 0x4000;
@@ -91,6 +93,9 @@ export class SendRing {
     this.#descriptor = this.#calls.setup(setupCall, SendRing.capacity, parameters);
     if (this.#descriptor < 0) {
       throw new Error(`the kernel refuses io_uring (errno ${this.#calls.errno()})`);
+    }
+    if ((parameters.readUInt32LE(20) & featureOfLinux56) === 0) {
+      throw new Error('the kernel is older than Linux 5.6');
     }
     const [submissionEntries, completionEntries] = [parameters.readUInt32LE(0), parameters.readUInt32LE(4)];
     // sq_off begins at 40 and cq_off at 80: each the offsets of head, tail, mask, entries, flags, ...

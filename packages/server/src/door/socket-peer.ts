@@ -161,6 +161,8 @@ export class SocketPeer<Connected extends Connection = Connection>
 
   override close(code: CloseCode, reason: string): void {
     this.#endedWith ??= { code, reason };
+    // What it was told before comes before.
+    if (this.isGathered) this.#gatheredWrites?.flush();
     this.#webSocket.close(code, reason);
   }
 
