@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { unusedPort } from './relay.js';
 
 /** Whether there is a nats-server on this machine; where there is none its tests are left out, with a word. */
 export const hasNatsServer = spawnSync('nats-server', ['--version']).status === 0;
@@ -16,8 +16,10 @@ if (!hasNatsServer) {
 
 /** A real nats-server with JetStream, which can be stopped and started again on the same port with its data. */
 export interface TestNats {
-  /** `nats://user:password@127.0.0.1:port` */
+  /** `nats://user:password@127.0.0.1:port`; with a certificate `tls://user:password@localhost:port` */
   readonly url: string;
+  /** `127.0.0.1:port` */
+  readonly address: string;
   start(): Promise<void>;
   /** With SIGKILL. */
   stop(): Promise<void>;
@@ -26,19 +28,65 @@ export interface TestNats {
   remove(): Promise<void>;
 }
 
-/** `maxPayload`: the largest message that it takes, in bytes; default its own, 1 MiB. */
-export async function startNats({ maxPayload }: { maxPayload?: number } = {}): Promise<TestNats> {
+export interface TestNatsOptions {
+  /** The largest message that it takes, in bytes; default its own, 1 MiB. */
+  readonly maxPayload?: number;
+  /** With it nobody gets in without TLS. It has to be for `localhost`. */
+  readonly certificate?: { readonly certFile: string; readonly keyFile: string };
+}
+
+export async function startNats({ maxPayload, certificate }: TestNatsOptions = {}): Promise<TestNats> {
+  const nats = await prepareNats({
+    isTls: certificate !== undefined,
+    settings: [
+      ...(maxPayload === undefined ? [] : [`max_payload: ${maxPayload}`]),
+      ...(certificate === undefined
+        ? []
+        : [`tls { cert_file: "${certificate.certFile}", key_file: "${certificate.keyFile}" }`]),
+    ],
+  });
+  await nats.start();
+  return nats;
+}
+
+/** So many of them that keep their streams together; each is named by its address. */
+export async function startNatsCluster(count: number): Promise<TestNats[]> {
+  const ports: number[] = [];
+  for (let node = 0; node < count; node += 1) ports.push(await unusedPort());
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
+  const nodes = await Promise.all(
+    ports.map(
+      async (port) =>
+        await prepareNats({
+          isTls: false,
+          settings: [`cluster { name: relay, listen: "127.0.0.1:${port}", routes: [${routes}] }`],
+        }),
+    ),
+  );
+  await Promise.all(nodes.map(async (node) => await node.start()));
+  return nodes;
+}
+
+async function prepareNats({
+  isTls,
+  settings,
+}: {
+  isTls: boolean;
+  settings: readonly string[];
+}): Promise<TestNats> {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-nats-'));
-  const port = await freePort();
-  const settings = path.join(folder, 'nats.conf');
-  await writeFile(settings, maxPayload === undefined ? '' : `max_payload: ${maxPayload}`);
+  const port = await unusedPort();
+  const address = `127.0.0.1:${port}`;
+  const file = path.join(folder, 'nats.conf');
+  await writeFile(file, [`server_name: "${address}"`, ...settings].join('\n'));
   let child: ChildProcess | null = null;
   const nats: TestNats = {
-    url: `nats://relay:secret@127.0.0.1:${port}`,
+    url: isTls ? `tls://relay:secret@localhost:${port}` : `nats://relay:secret@${address}`,
+    address,
     async start() {
       const where = [
         '-c',
-        settings,
+        file,
         '-a',
         '127.0.0.1',
         '-p',
@@ -69,16 +117,5 @@ export async function startNats({ maxPayload }: { maxPayload?: number } = {}): P
       await rm(folder, { recursive: true, force: true });
     },
   };
-  await nats.start();
   return nats;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

@@ -12,7 +12,7 @@ export interface FleetMember {
 
 /** A server that shares its reader by way of NATS, whether or not it has come so far. */
 export async function startRelayed(
-  database: TestDatabase,
+  database: Pick<TestDatabase, 'url'>,
   relayUrl: string,
   options: Partial<FlagcastOptions> = {},
 ): Promise<TestServer> {
@@ -22,8 +22,11 @@ export async function startRelayed(
 }
 
 /** Ready when it is settled who reads. */
-export async function startMember(database: TestDatabase, relayUrl: string): Promise<FleetMember> {
-  const lifecycle = new Lifecycle();
+export async function startMember(
+  database: Pick<TestDatabase, 'url'>,
+  relayUrl: string,
+  lifecycle = new Lifecycle(),
+): Promise<FleetMember> {
   const settled = Promise.race([
     nextEvent(lifecycle, 'relay:elected').then(() => true),
     nextEvent(lifecycle, 'relay:following').then(() => false),

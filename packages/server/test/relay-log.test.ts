@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CommitRefusedError, EventLog } from '../src/relay/event-log.js';
 import { connectNats, type NatsLine } from '../src/relay/nats.js';
+import { loggedSince } from '../src/relay/logged-events.js';
+import { encodeCommit } from '../src/relay/messages.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 
 const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8');
@@ -43,6 +45,24 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
     const messages = await log.eventsFrom(channel, 1, 10);
     expect(messages?.map(({ data }) => text(data))).toEqual(['events']);
     expect(await log.bounds()).toEqual({ first: once, last: commit });
+  });
+
+  it('tells nothing while it is not as far as what was handed on', async () => {
+    const log = await EventLog.open(line, { id: 'behind', keepMs: 60_000 });
+    const floor = '2026-01-01T00:00:00.000000Z';
+    const place = { watermark: 10n, horizon: 10n, floor };
+    const commit = await log.publishCommit(
+      encodeCommit({
+        ...{ log: 'log', reader: 'reader', previous: 0, continues: false, unbrokenSince: 5n },
+        stance: { ...place, xmin: 10n, xmax: 10n, readBy: 'reader 1' },
+        ...{ seenAtMs: Date.now(), xids: [], channels: [], answers: [] },
+      }),
+      'a 1',
+      0,
+    );
+    const position = { history: 'h', ...place, horizon: 11n, seen: [], byTime: false };
+    expect(await loggedSince(log, 'a project/1', position, commit)).toEqual([]);
+    expect(await loggedSince(log, 'a project/1', position, commit + 1)).toBeNull();
   });
 
   it('is not made over the stream of somebody else', async () => {

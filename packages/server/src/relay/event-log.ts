@@ -22,6 +22,11 @@ export interface EventLogOptions {
   readonly keepMs: number;
 }
 
+/** The one of that number; the next one of the subject from there on; the newest one of the subject. */
+type MessageQuery =
+  | { readonly seq: number; readonly next_by_subj?: string }
+  | { readonly last_by_subj: string };
+
 const nanosecondsPerMs = 1_000_000;
 /** How much of the log is kept at the most, in bytes. */
 const maxLogBytes = 268_435_456;
@@ -30,6 +35,10 @@ const duplicateWindowMs = 120_000;
 /** "stream not found" and "wrong last sequence" */
 const streamNotFoundCode = 10_059;
 const wrongSequenceCode = 10_071;
+/** On so many servers of a cluster each message is: one of them can be lost. */
+const clusterReplicas = 3;
+/** "no suitable peers" and "replicas > 1 not supported": the cluster has fewer servers that store. */
+const tooFewServersCodes: readonly number[] = [10_005, 10_074];
 /** So much of a message is left to its headers, in bytes. */
 const headerBytes = 1_024;
 /** What a commit and a beat need at the least. */
@@ -63,7 +72,7 @@ export class EventLog {
     const republish = { src: `${log.#prefix}.log.>`, dest: `${log.#prefix}.live.>` };
     const found = await streams.info(log.#stream).catch(async (error: unknown) => {
       if (!(error instanceof JetStreamApiError) || error.code !== streamNotFoundCode) throw error;
-      return await streams.add({
+      const wanted = {
         name: log.#stream,
         subjects: [`${log.#prefix}.log.>`],
         republish,
@@ -71,6 +80,14 @@ export class EventLog {
         max_age: keepMs * nanosecondsPerMs,
         max_bytes: maxLogBytes,
         duplicate_window: Math.min(duplicateWindowMs, keepMs) * nanosecondsPerMs,
+      };
+      if (line.connection.info?.cluster === undefined) return await streams.add(wanted);
+      const replicated = streams.add({ ...wanted, num_replicas: clusterReplicas });
+      return await replicated.catch(async (refused: unknown) => {
+        if (!(refused instanceof JetStreamApiError) || !tooFewServersCodes.includes(refused.code)) {
+          throw refused;
+        }
+        return await streams.add(wanted);
       });
     });
     const { config } = found;
@@ -143,11 +160,11 @@ export class EventLog {
   /** The channel's messages from that place on, in order; null when they are more than `most`. */
   async eventsFrom(channel: string, sequence: number, most: number): Promise<Logged[] | null> {
     const subject = this.#channelSubject('log', channel);
-    const first = await this.#get({ seq: sequence, next_by_subj: subject });
-    if (first === null) return [];
+    const last = (await this.#get({ last_by_subj: subject }))?.sequence ?? 0;
+    if (last < sequence) return [];
     const consumer = await this.#client.consumers.get(this.#stream, {
       filter_subjects: subject,
-      opt_start_seq: first.sequence,
+      opt_start_seq: sequence,
     });
     const messages: Logged[] = [];
     for (let pending = 1; pending > 0;) {
@@ -162,6 +179,8 @@ export class EventLog {
       if (count === 0) throw new Error('the log of NATS ends before its end');
       if (messages.length > most) return null;
     }
+    // Of a cluster any server may deliver, also one that is not as far as the others.
+    if ((messages.at(-1)?.sequence ?? 0) < last) throw new Error('the log of NATS ends before its end');
     return messages;
   }
 
@@ -206,8 +225,9 @@ export class EventLog {
     return () => subscription.unsubscribe();
   }
 
-  async #get(query: Parameters<NatsLine['jetstream']['direct']['getMessage']>[1]): Promise<Logged | null> {
-    const found = await this.#line.jetstream.direct.getMessage(this.#stream, query);
+  /** From the server that leads the stream: the others of a cluster may not be as far. */
+  async #get(query: MessageQuery): Promise<Logged | null> {
+    const found = await this.#line.jetstream.streams.getMessage(this.#stream, query);
     return found === null ? null : { sequence: found.seq, data: found.data };
   }
 

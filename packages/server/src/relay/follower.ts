@@ -63,6 +63,11 @@ export class Follower {
     this.#options = options;
   }
 
+  /** The newest commit that was applied; null while nothing is followed. */
+  get applied(): number | null {
+    return this.#applied;
+  }
+
   /** Begins to hear; the server has taken the subscriptions when it resolves. */
   async listen(): Promise<void> {
     const { log, wanted } = this.#options;

@@ -8,16 +8,17 @@ const maxMessages = 5_000;
 
 /**
  * What somebody at the position has missed in the channel, out of the log; null where the log cannot tell, because
- * it does not reach back so far or has a gap since. Each event has the newest state of its feature that the log
+ * it does not reach back so far, has a gap since, or does not reach to the commit `applied`, which was handed on. Each event has the newest state of its feature that the log
  * has. May hold events whose commit is still to come. Rejects when NATS does not answer.
  */
 export async function loggedSince(
   log: EventLog,
   channel: string,
   position: Position,
+  applied: number,
 ): Promise<FlagEvent[] | null> {
   if (position.byTime) return null;
-  const start = await placeAfter(log, position.horizon);
+  const start = await placeAfter(log, position.horizon, applied);
   const messages = start === null ? null : await log.eventsFrom(channel, start, maxMessages);
   if (messages === null) return null;
   const isMissed = missedAt(position);
@@ -36,10 +37,11 @@ export async function loggedSince(
 }
 
 /** Where the log goes on after the last commit that came before a snapshot of this xmax; null: that is not kept. */
-async function placeAfter(log: EventLog, xmax: bigint): Promise<number | null> {
+async function placeAfter(log: EventLog, xmax: bigint, applied: number): Promise<number | null> {
   const [last, { first }] = await Promise.all([log.lastCommit(), log.bounds()]);
   const oldest = last === null ? null : await log.commitFrom(first);
-  if (last === null || oldest === null) return null;
+  // Whoever has just begun to lead a cluster's stream may not have all of it yet.
+  if (last === null || oldest === null || last.sequence < applied) return null;
   if (decodeCommit(last.data).unbrokenSince >= xmax) return null;
   const isBefore = (data: Uint8Array): boolean => decodeCommit(data).stance.xmax < xmax;
   if (!isBefore(oldest.data)) return null;

@@ -86,6 +86,11 @@ export class Membership {
     return this.#mode === 'following';
   }
 
+  /** The newest commit that was handed on; null unless another server is followed. */
+  get applied(): number | null {
+    return this.#follower.applied;
+  }
+
   /** Begins to hear the others. Rejects when NATS does not answer. */
   async start(): Promise<void> {
     await this.#follower.listen();

@@ -41,7 +41,7 @@ const pingIntervalMs = 5_000;
 export async function connectNats(url: string): Promise<NatsLine> {
   const packages = await loadNats();
   const { servers, user, password, token, tls } = parseRelayUrl(url);
-  const connection = await packages.transport.connect({
+  const connecting = packages.transport.connect({
     servers: [...servers],
     name: 'flagcast',
     ...(user === null || password === null ? {} : { user, pass: password }),
@@ -53,6 +53,9 @@ export async function connectNats(url: string): Promise<NatsLine> {
     pingInterval: pingIntervalMs,
     maxPingOut: 2,
   });
+  const connection = await connecting.catch((error: unknown) => {
+    throw certificateError(error) ?? error;
+  });
   try {
     const jetstream = await packages.jetstream.jetstreamManager(connection, {
       timeout: answerTimeoutMs,
@@ -63,4 +66,16 @@ export async function connectNats(url: string): Promise<NatsLine> {
     await connection.close();
     throw error;
   }
+}
+
+/** What is wrong with the certificate, and how to mend it; null where that is not what went wrong. */
+function certificateError(error: unknown): Error | null {
+  if (!(error instanceof Error && 'code' in error)) return null;
+  // As OpenSSL and Node name what they find in one.
+  if (!/CERT|SIGNATURE|CRL|HOSTNAME/.test(String(error.code))) return null;
+  const mend = 'name its authority in NODE_EXTRA_CA_CERTS, and the server as the certificate does';
+  const told = new Error(`the certificate of NATS is not accepted (${error.message}): ${mend}`, {
+    cause: error,
+  });
+  return Object.assign(told, { code: error.code });
 }

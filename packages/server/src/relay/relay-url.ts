@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+
 /** Where NATS is, and who we are there. */
 export interface RelayAddress {
   /** `host:port` each. */
@@ -10,7 +12,8 @@ export interface RelayAddress {
 }
 
 /**
- * What FLAGCAST_RELAY_URL says: `nats://user:password@host:port`, several by commas; `tls://` insists on TLS.
+ * What FLAGCAST_RELAY_URL says: `nats://user:password@host:port`, several by commas; `tls://` insists on TLS,
+ * and takes no IP numbers: the client of NATS would look for `localhost` in the certificate.
  *
  * @throws Error that says how to write it, and quotes nothing: it may hold a password.
  */
@@ -34,6 +37,11 @@ function parseOne(text: string): URL {
   if (!isComplete || !/^(?:nats|tls):$/.test(url.protocol) || !isDecodable(url)) {
     throw new Error(
       'this is not the address of NATS servers; write nats://user:password@host:4222, several by commas, tls:// for TLS, with the special characters of the password percent-encoded',
+    );
+  }
+  if (url.protocol === 'tls:' && isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) {
+    throw new Error(
+      'the certificates of tls:// are for names, not for IP numbers; write the names of the servers of NATS',
     );
   }
   return url;

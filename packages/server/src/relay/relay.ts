@@ -113,9 +113,10 @@ export class Relay {
    * or has not got as far as what is handed on here.
    */
   async missedSince(channel: string, position: Position): Promise<FlagEvent[] | null> {
-    if (this.#log === null || this.#membership?.isFollowing !== true) return null;
+    const applied = this.#membership?.applied ?? null;
+    if (this.#log === null || applied === null) return null;
     // The database knows it as well.
-    return await loggedSince(this.#log, channel, position).catch(() => null);
+    return await loggedSince(this.#log, channel, position, applied).catch(() => null);
   }
 
   async stop(): Promise<void> {

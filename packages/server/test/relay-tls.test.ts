@@ -1,0 +1,82 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { parseRelayUrl } from '../src/relay/relay-url.js';
+import { RunningCommand } from './command.js';
+import { createTestDatabase, insertAudit, seedProject } from './database.js';
+import { hasNatsServer, startNats } from './nats-server.js';
+import { PlainClient } from './plain-client.js';
+import { createUser, testSecret } from './server.js';
+
+const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
+if (!hasOpenssl) process.stdout.write('relay-tls: no openssl here, so TLS to NATS is not tested\n');
+
+it.skipIf(!hasNatsServer || !hasOpenssl)(
+  'NATS is spoken to over TLS by those who trust its authority; the others say what is wrong, and read for themselves',
+  async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-relay-tls-'));
+    onTestFinished(async () => await rm(folder, { recursive: true }));
+    const [certFile, keyFile] = [path.join(folder, 'nats.pem'), path.join(folder, 'nats.key')];
+    const made = spawnSync('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'],
+      ...['-days', '2', '-subj', '/CN=nats', '-addext', 'subjectAltName=DNS:localhost'],
+      ...['-keyout', keyFile, '-out', certFile],
+    ]);
+    expect(made.status).toBe(0);
+    const nats = await startNats({ certificate: { certFile, keyFile } });
+    onTestFinished(async () => await nats.remove());
+    const database = await createTestDatabase({ schema: 'tables' });
+    onTestFinished(async () => await database.drop());
+    const { projectId, environments } = await seedProject(database.pool);
+    const { token } = await createUser(database.pool, 'somebody', { superuser: true });
+
+    const serve = (env: Readonly<Record<string, string>>): RunningCommand => {
+      const command = new RunningCommand(['serve', '--port', '0', '--poll-interval', '100ms'], {
+        env: {
+          DATABASE_URL: database.url,
+          FLAGCAST_JWT_SECRET: testSecret,
+          FLAGCAST_RELAY_URL: nats.url,
+          ...env,
+        },
+      });
+      onTestFinished(async () => await command.end());
+      return command;
+    };
+    const reader = serve({ NODE_EXTRA_CA_CERTS: certFile });
+    await reader.logged('relay_elected');
+    const follower = serve({ NODE_EXTRA_CA_CERTS: certFile });
+    const stranger = serve({});
+    const [, { error }] = await Promise.all([
+      follower.logged('relay_following'),
+      stranger.logged('relay_lost'),
+    ]);
+    expect(error).toBe(
+      'DEPTH_ZERO_SELF_SIGNED_CERT: the certificate of NATS is not accepted (self-signed certificate): name its authority in NODE_EXTRA_CA_CERTS, and the server as the certificate does',
+    );
+
+    const clients: PlainClient[] = [];
+    for (const command of [reader, follower, stranger]) {
+      const { url } = await command.logged('server_listening');
+      const wsUrl = `${String(url).replace('http', 'ws')}/api/ws`;
+      clients.push(await PlainClient.connect(wsUrl, { project_id: projectId, env: 'prod' }, { token }));
+    }
+    const { entityId } = await insertAudit(database.pool, { projectId, environmentId: environments.prod });
+    for (const client of clients) {
+      await client.received((message) => message.entity_id === entityId);
+      await client.close();
+    }
+    for (const command of [reader, follower]) expect(command.stdout).not.toContain('relay_direct');
+    expect(stranger.stdout.split('relay_lost')).toHaveLength(2);
+    expect(stranger.stdout).not.toContain('relay_connected');
+    expect(stranger.stdout).not.toContain('secret@');
+  },
+);
+
+it('tls:// takes names only: the certificate is looked at by name', () => {
+  expect(parseRelayUrl('tls://nats.example.com').servers).toEqual(['nats.example.com:4222']);
+  for (const url of ['tls://192.0.2.1:4222', 'tls://nats.example.com,tls://[2001:db8::1]']) {
+    expect(() => parseRelayUrl(url)).toThrow('write the names of the servers');
+  }
+});
