@@ -1,12 +1,27 @@
+import { execFile } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
 import { CloseCode } from '@flagcast/protocol';
 import { afterEach, describe, expect, inject, it } from 'vitest';
-import type { Lifecycle } from '../src/lifecycle.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
-import { hasNatsServer, startNats } from './nats-server.js';
+import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { connectNats } from '../src/relay/nats.js';
+import { chosenBinaries } from './chosen-binaries.js';
+import {
+  createTestCluster,
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+  withClient,
+} from './database.js';
+import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 import { PlainClient } from './plain-client.js';
+import { Relay } from './relay.js';
 import { type FleetMember, startMember } from './relay-fleet.js';
 import { createUser, nextEvent } from './server.js';
-import { V1Client } from './v1-client.js';
+import { type TestChannel, V1Client } from './v1-client.js';
 
 /** Ends all sessions of the database, and lets nobody in; then does what needs that. */
 async function alone({ name }: TestDatabase, ...statements: string[]): Promise<void> {
@@ -28,6 +43,14 @@ async function sharedAgain(lifecycle: Lifecycle): Promise<'elected' | 'following
     nextEvent(lifecycle, 'relay:elected').then(() => 'elected' as const),
     nextEvent(lifecycle, 'relay:following').then(() => 'following' as const),
   ]);
+}
+
+/** The streams that are kept there. */
+async function logsOf(nats: TestNats): Promise<string[]> {
+  const { connection, jetstream } = await connectNats(nats.url);
+  const names = await jetstream.streams.names().next();
+  await connection.close();
+  return names;
 }
 
 describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
@@ -74,6 +97,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     for (const { closed } of plain) expect(await closed).toMatchObject({ code: CloseCode.historyLost });
     const roles = await Promise.all(shared);
     expect(roles.toSorted()).toEqual(['elected', 'following']);
+    expect(await logsOf(nats)).toHaveLength(2);
 
     const told = clients.map(({ events }) => events.length);
     for (const [index, client] of clients.entries()) {
@@ -87,5 +111,100 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
       expect(since).toEqual(written);
       await client.close();
     }
+  });
+
+  it('tell everybody when the database goes back in its own history, and bring nothing of the log before', async () => {
+    const nats = await startNats();
+    cleanUps.push(async () => await nats.remove());
+    const cluster = await createTestCluster();
+    let { postgres } = cluster;
+    cleanUps.push(async () => {
+      await postgres.stop('immediate');
+      await cluster.remove();
+    });
+    const database = await cluster.createDatabase({ schema: 'tables' });
+    const { projectId, environments } = await seedProject(database.pool);
+    const channel = { projectId, environmentId: environments.prod };
+    const unwatched = { projectId, environmentId: environments.stage };
+    const { token } = await createUser(database.pool, 'somebody', { superuser: true });
+    await database.pool.end();
+    const { dataDir } = postgres;
+    const restart = async (copy: () => Promise<unknown>): Promise<void> => {
+      await postgres.stop('immediate');
+      await copy();
+      postgres = await startEmbeddedPostgres({
+        dataDir,
+        settings: { fsync: 'off' },
+        ...chosenBinaries(path.dirname(dataDir)),
+      });
+    };
+    const execute = promisify(execFile);
+    // As a volume's snapshot is taken, and brought back later.
+    await restart(async () => await execute('cp', ['-a', dataDir, `${dataDir}-then`]));
+    let address = await Relay.open(Number(new URL(postgres.url()).port));
+    cleanUps.push(async () => await address.close());
+    const { port } = address;
+    const through = new URL(postgres.url(database.name));
+    through.port = String(port);
+    const write = async (where: TestChannel, count: number): Promise<string[]> =>
+      await withClient(postgres.url(database.name), async (client) => {
+        const entityIds: string[] = [];
+        for (let index = 0; index < count; index += 1) {
+          entityIds.push((await insertAudit(client, where)).entityId);
+        }
+        return entityIds;
+      });
+
+    const members: FleetMember[] = [];
+    const clients: V1Client[] = [];
+    for (let count = 0; count < 2; count += 1) {
+      const member = await startMember({ url: through.href }, nats.url);
+      cleanUps.push(async () => await member.server.close());
+      members.push(member);
+      const client = await V1Client.connect(member.server.wsUrl, { token });
+      await client.caughtUp(channel);
+      clients.push(client);
+    }
+    await write(unwatched, 50);
+    const gone = await write(channel, 3);
+    for (const client of clients) await client.event(gone.at(-1) ?? '');
+
+    const shared = members.map(async ({ lifecycle }) => await sharedAgain(lifecycle));
+    let losses = 0;
+    for (const { lifecycle } of members) lifecycle.on('reader:history-lost', () => (losses += 1));
+    await address.close();
+    await restart(async () => {
+      await rm(dataDir, { recursive: true });
+      await execute('mv', [`${dataDir}-then`, dataDir]);
+    });
+    address = await Relay.open(Number(new URL(postgres.url()).port), port);
+    for (const client of clients) {
+      expect(await client.control('resync')).toMatchObject({ reason: 'history_changed' });
+    }
+    const roles = await Promise.all(shared);
+    for (const client of clients) await client.caughtUp(channel);
+    // Later than what the log reaches back to.
+    const passing = await write(channel, 1);
+    const cursor = (await clients[0]?.event(passing[0] ?? ''))?.cursor ?? '';
+    const written = await write(channel, 3);
+    const missed = await write(unwatched, 3);
+    const follower = members[roles.indexOf('following')];
+    const cold = await V1Client.connect(follower?.server.wsUrl ?? '', { token });
+    const resumed = nextEvent(follower?.lifecycle ?? new Lifecycle(), 'channel:resumed');
+    await cold.caughtUp(unwatched, cursor);
+    await cold.event(missed.at(-1) ?? '');
+    expect(cold.events.map((event) => event.entity_id)).toEqual(missed);
+    expect((await resumed).source).toBe('log');
+    await cold.close();
+    for (const client of clients) {
+      await client.event(written.at(-1) ?? '');
+      expect(client.events.slice(gone.length).map((event) => event.entity_id)).toEqual([
+        ...passing,
+        ...written,
+      ]);
+      await client.close();
+    }
+    expect(losses).toBe(2);
+    expect(roles.toSorted()).toEqual(['elected', 'following']);
   });
 });

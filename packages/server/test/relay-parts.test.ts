@@ -176,7 +176,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const second = await openPublisher({ newest: batch(30n), previous: await lastPlace() });
     const opened = await lastPlace();
     await second.publish(batch(40n, 35n));
-    expect(await broken).toEqual({ log: 'log', commit: opened });
+    expect(await broken).toEqual({ log: 'log', commit: opened, xmax: 30n });
     expect(marks).toEqual([15n]);
   });
 
@@ -189,9 +189,8 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     expect(await broken).toBeNull();
   });
 
-  it('a server follows only after a read of its own that began when it knew of the log', async () => {
-    const { publish } = await openPublisher();
-    await publish(batch(20n, 15n));
+  /** A server that has heard of a reader; `done` tells what it asks of its own reader. */
+  async function join(): Promise<{ membership: Membership; done: string[] }> {
     const lifecycle = new Lifecycle();
     const done: string[] = [];
     const membership = new Membership({
@@ -212,14 +211,30 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       onFailed: () => undefined,
     });
     cleanUps.push(() => void membership.end({ reason: 'the test ends', leaves: false, isLast: true }));
-    const early = batch(10n);
     const heard = nextEvent(lifecycle, 'relay:heard');
     await membership.start();
     await heard;
+    return { membership, done };
+  }
+
+  it('a server follows only after a read of its own that began when it knew of the log', async () => {
+    const { publish } = await openPublisher();
+    await publish(batch(20n, 15n));
+    const early = batch(10n);
+    const { membership, done } = await join();
     membership.handedOn(early);
     expect(done).toEqual(['read']);
     membership.handedOn(batch(20n, 15n));
     expect(done).toEqual(['read', 'pause']);
     expect(membership.isFollowing).toBe(true);
+  });
+
+  it('a server does not follow who reads what the database has gone back from', async () => {
+    await openPublisher({ newest: batch(20n) });
+    const { membership, done } = await join();
+    membership.handedOn(batch(19n));
+    membership.handedOn(batch(20n));
+    expect(done).toEqual(['read']);
+    expect(membership.isFollowing).toBe(false);
   });
 });

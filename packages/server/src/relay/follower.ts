@@ -22,6 +22,8 @@ export interface FollowerOptions {
 export interface LogPlace {
   readonly log: string;
   readonly commit: number;
+  /** Of the snapshot of the read that came before it: no later read of the same database is behind it. */
+  readonly xmax: bigint;
 }
 
 export interface Heard extends LogPlace {
@@ -93,7 +95,7 @@ export class Follower {
   }
 
   /** Everything up to this commit has been handed on: applies what comes after it. */
-  begin({ log, commit }: LogPlace): void {
+  begin({ log, commit }: Pick<LogPlace, 'log' | 'commit'>): void {
     this.#sees(log);
     this.#applied = commit;
     this.#dropApplied();
@@ -144,7 +146,7 @@ export class Follower {
       this.#parts.clear();
     }
     this.#waiting.push({ sequence, commit });
-    this.#options.onHeard({ log: commit.log, commit: sequence, leaves: false, readAgoMs: 0 });
+    this.#options.onHeard({ ...placeOf(sequence, commit), leaves: false, readAgoMs: 0 });
     this.#run();
   }
 
@@ -152,18 +154,18 @@ export class Follower {
     this.#sees(beat.log);
     this.#newest = Math.max(this.#newest, beat.commit);
     this.#beat = beat;
-    this.#options.onHeard(beat);
+    this.#options.onHeard({ ...beat, xmax: beat.stance.xmax });
     this.#run();
   }
 
-  /** A log that was lost begins anew, and numbers its messages anew. */
+  /** A log begins anew where it was lost, and where whoever reads now does not go on from what it has. */
   #sees(log: string): void {
     if (log === this.#log) return;
     this.#log = log;
     this.#waiting = [];
     this.#parts.clear();
     this.#newest = 0;
-    this.#break('the log of NATS was lost', null);
+    this.#break('the log of NATS has begun anew', null);
   }
 
   #run(): void {
@@ -205,13 +207,13 @@ export class Follower {
       return;
     }
     if (!commit.continues) {
-      this.#break('the reader has begun anew', { log: commit.log, commit: sequence });
+      this.#break('the reader has begun anew', placeOf(sequence, commit));
       return;
     }
     for (;;) {
       const taken = this.#eventsOf(commit);
       if (taken === null) {
-        this.#break('an event is too large for NATS', { log: commit.log, commit: sequence });
+        this.#break('an event is too large for NATS', placeOf(sequence, commit));
         return;
       }
       if (taken.missing.length === 0) {
@@ -303,4 +305,8 @@ export class Follower {
     this.halt();
     this.#options.onBreak(reason, newest);
   }
+}
+
+function placeOf(sequence: number, { log, stance }: Commit): LogPlace {
+  return { log, commit: sequence, xmax: stance.xmax };
 }

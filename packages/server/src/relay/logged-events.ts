@@ -42,8 +42,13 @@ async function placeAfter(log: EventLog, xmax: bigint, applied: number): Promise
   const oldest = last === null ? null : await log.commitFrom(first);
   // Whoever has just begun to lead a cluster's stream may not have all of it yet.
   if (last === null || oldest === null || last.sequence < applied) return null;
-  if (decodeCommit(last.data).unbrokenSince >= xmax) return null;
-  const isBefore = (data: Uint8Array): boolean => decodeCommit(data).stance.xmax < xmax;
+  const newest = decodeCommit(last.data);
+  if (newest.unbrokenSince >= xmax) return null;
+  const isBefore = (data: Uint8Array): boolean => {
+    const { log: name, stance } = decodeCommit(data);
+    // The ids of a log before may be greater, if the database went back.
+    return name !== newest.log || stance.xmax < xmax;
+  };
   if (!isBefore(oldest.data)) return null;
   let before = oldest.sequence;
   let end = last.sequence;

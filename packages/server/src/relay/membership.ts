@@ -140,7 +140,7 @@ export class Membership {
     });
   }
 
-  #heard({ log, commit, leaves, readAgoMs }: Heard): void {
+  #heard({ log, commit, xmax, leaves, readAgoMs }: Heard): void {
     const nowMs = performance.now();
     this.#directDueAtMs = null;
     if (leaves) {
@@ -152,7 +152,7 @@ export class Membership {
     this.#heardAtMs = nowMs;
     this.#options.lifecycle.emit('relay:heard', { readAgoMs });
     if (this.#mode !== 'direct' || this.#anchor !== null || nowMs < this.#followFromMs) return;
-    this.#anchor = { log, commit, atMs: nowMs };
+    this.#anchor = { log, commit, xmax, atMs: nowMs };
     this.#options.source.requestBatch();
   }
 
@@ -161,6 +161,12 @@ export class Membership {
     const { source, lifecycle } = this.#options;
     if (this.#mode !== 'direct' || anchor === null || this.#isElecting || this.#isEnded) return;
     if (batch.beganAtMs < anchor.atMs || !source.canFollow) return;
+    if (batch.snapshotXmax < anchor.xmax) {
+      // The database went back, and the log is of what is gone: whoever goes on with it notices soon.
+      this.#anchor = null;
+      this.#followFromMs = performance.now() + this.#holdOffMs;
+      return;
+    }
     this.#mode = 'following';
     this.#anchor = null;
     source.pause();
@@ -246,7 +252,8 @@ export class Membership {
     const continues = before !== null && applied === last?.sequence;
     const publisher = new Publisher({
       log,
-      logName: before?.log ?? randomUUID(),
+      // What came before may be of a database that has gone back since.
+      logName: continues ? before.log : randomUUID(),
       reader: randomUUID(),
       newest: newest(),
       previous: last?.sequence ?? 0,

@@ -8,7 +8,7 @@ export interface Stance extends Pick<FollowedRead, 'watermark' | 'horizon' | 'fl
 
 /** One entry of the log: what one read brought, or several together. Its events are in messages of their own. */
 export interface Commit {
-  /** Names the log, for as long as none of its commits is lost. */
+  /** Names the log, as long as none of its commits is lost and each reader goes on from all that it has. */
   readonly log: string;
   /** Who read it. */
   readonly reader: string;
