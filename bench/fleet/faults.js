@@ -1,5 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { commitTold } from './takeover.js';
 
+/** @import { LibraryClient } from '../../chaos/clients/library-client.js' */
 /** @import { FleetServer } from './fleet-server.js' */
 /** @import { NatsProcess } from './nats-process.js' */
 
@@ -10,12 +12,18 @@ const longOutageMs = 60_000;
 const stopMs = 5_000;
 
 /**
- * Breaks one thing after the other for so long; tells how often what was broken.
+ * Breaks one thing after the other for so long; tells how often what was broken, and how long it took each time
+ * from a kill of the reader until a client of another server was told of a later commit, in milliseconds.
  *
- * @param {{ servers: readonly FleetServer[], nats: NatsProcess, durationMs: number, signal: AbortSignal }} of
- * @returns {Promise<Record<string, number>>}
+ * @param {{
+ *   servers: readonly FleetServer[], clients: readonly LibraryClient[], nats: NatsProcess, durationMs: number,
+ *   signal: AbortSignal,
+ * }} of
+ * @returns {Promise<{ counts: Record<string, number>, takeoversMs: number[] }>}
  */
-export async function breakThings({ servers, nats, durationMs, signal }) {
+export async function breakThings({ servers, clients, nats, durationMs, signal }) {
+  /** @type {number[]} */
+  const takeoversMs = [];
   /** @type {Record<string, number>} */
   const counts = {};
   /** @param {string} what */
@@ -43,8 +51,12 @@ export async function breakThings({ servers, nats, durationMs, signal }) {
       await nats.start();
       count('NATS away for a minute');
     } else if (elected !== undefined) {
+      const others = clients.filter(({ options }) => options.baseUrl !== elected.url);
+      const killedAtMs = Date.now();
       await elected.end('SIGKILL');
+      const told = commitTold(others, Date.now(), signal);
       await elected.start();
+      takeoversMs.push((await told) - killedAtMs);
       count('reader killed');
     }
   }
@@ -53,5 +65,5 @@ export async function breakThings({ servers, nats, durationMs, signal }) {
   for (const { counts: own } of servers) {
     for (const [event, times] of Object.entries(own)) counts[event] = (counts[event] ?? 0) + times;
   }
-  return counts;
+  return { counts, takeoversMs };
 }

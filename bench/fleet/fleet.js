@@ -25,6 +25,7 @@ import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
 import { breakThings } from './faults.js';
 import { FleetServer } from './fleet-server.js';
 import { NatsProcess, requireNats } from './nats-process.js';
+import { takeoverBound, takeoverTable } from './takeover.js';
 
 /** @import pg from 'pg' */
 /** @import { BoundedRun } from '../bounded-run.js' */
@@ -59,6 +60,7 @@ const settings = {
  *   servers: number, relay: boolean, seconds: number, events: number, queries: number, reads: number,
  *   messages: number | null, bytes: number | null, lost: number, repeated: number, foreign: number, invented: number,
  *   different: number, untold: number, resyncs: number, faults: Readonly<Record<string, number>>,
+ *   takeoversMs: readonly number[],
  * }} Measured
  */
 
@@ -101,7 +103,10 @@ export async function runFleet(options) {
     );
     console.log(machineLine(machine));
     console.log(`\n${tableOf(measured)}\n\nWritten to ${file}`);
-    if (faults) console.log(`Faults: ${JSON.stringify(measured[0]?.faults)}`);
+    if (faults) {
+      console.log(`Faults: ${JSON.stringify(measured[0]?.faults)}\n`);
+      console.log(takeoverTable(measured.flatMap(({ takeoversMs }) => takeoversMs)));
+    }
     return bounds;
   });
 }
@@ -119,7 +124,7 @@ function boundsOf(measured, faults) {
     measured.find((each) => each.relay && each.servers === servers)?.queries ?? NaN;
   return [
     ...(faults
-      ? []
+      ? [takeoverBound(measured.flatMap(({ takeoversMs }) => takeoversMs))]
       : [
           bound(
             'queries of 8 servers with the relay over those of one',
@@ -242,8 +247,14 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
   const startedAtMs = performance.now();
   /** @type {Readonly<Record<string, number>>} */
   let broken = {};
-  if (faults) broken = await breakThings({ servers, nats, durationMs: seconds * 1_000, signal: run.signal });
-  else await delay(seconds * 1_000, undefined, { signal: run.signal });
+  /** @type {readonly number[]} */
+  let takeoversMs = [];
+  if (faults) {
+    const { signal } = run;
+    const told = members.map(({ client }) => client);
+    const done = await breakThings({ servers, clients: told, nats, durationMs: seconds * 1_000, signal });
+    ({ counts: broken, takeoversMs } = done);
+  } else await delay(seconds * 1_000, undefined, { signal: run.signal });
   const tookSeconds = (performance.now() - startedAtMs) / 1_000;
   const asked = await questions(admin);
   const events = (await eventCount(admin)) - eventsBefore;
@@ -286,6 +297,7 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
     untold: untold.length,
     resyncs,
     faults: broken,
+    takeoversMs,
   };
 }
 

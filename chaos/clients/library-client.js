@@ -4,6 +4,7 @@ import { openSegment, receive } from '../segment.js';
 import { DiaryClient } from './client.js';
 
 /** @import { Channel, Client, WebSocketClass } from '@flagcast/client' */
+/** @import { EventMessage } from '@flagcast/protocol' */
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
 /** @import { ChannelContents } from '../ledger.js' */
@@ -29,6 +30,8 @@ export class LibraryClient extends DiaryClient {
   /** Snapshots that were neither the first of a channel nor asked for by the server. */
   spareSnapshots = 0;
   resyncs = 0;
+  /** @type {(event: EventMessage) => void} whom each event is told as it comes */
+  onEvent = () => undefined;
   /** @type {Watched[]} */
   #watched;
   /** @type {Client} */
@@ -110,6 +113,7 @@ export class LibraryClient extends DiaryClient {
     watched.channel = channel;
     watched.asked = 1;
     channel.onEvent((event) => {
+      this.onEvent(event);
       if (watched.segment !== null && watched.channel === channel) receive(watched.segment, event.id);
     });
   }

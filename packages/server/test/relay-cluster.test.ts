@@ -109,7 +109,7 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
     await expect
       .poll(async () => {
         const { cluster } = await line.jetstream.streams.info(stream).catch(() => ({ cluster: undefined }));
-        return cluster?.replicas?.map(({ current, offline }) => current && offline !== true);
+        return cluster?.replicas?.map(({ current, offline }) => current && !offline);
       }, patience)
       .toEqual([true, true]);
     const { cluster } = await line.jetstream.streams.info(stream);
