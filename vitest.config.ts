@@ -11,6 +11,7 @@ const longest = [
   'togglr',
   'snapshot',
   'nats-relay',
+  'relay-cluster',
   'embedded-faults',
   'serve',
   'workers',

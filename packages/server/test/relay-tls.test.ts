@@ -46,7 +46,11 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
     };
     const reader = serve({ NODE_EXTRA_CA_CERTS: certFile });
     await reader.logged('relay_elected');
-    const follower = serve({ NODE_EXTRA_CA_CERTS: certFile });
+    // It does not insist on TLS, but NATS does.
+    const follower = serve({
+      NODE_EXTRA_CA_CERTS: certFile,
+      FLAGCAST_RELAY_URL: nats.url.replace('tls:', 'nats:'),
+    });
     const stranger = serve({});
     const [, { error }] = await Promise.all([
       follower.logged('relay_following'),
