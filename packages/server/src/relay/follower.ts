@@ -95,9 +95,9 @@ export class Follower {
   }
 
   /** Everything up to this commit has been handed on: applies what comes after it. */
-  begin({ log, commit }: Pick<LogPlace, 'log' | 'commit'>): void {
-    this.#sees(log);
-    this.#applied = commit;
+  begin(place: LogPlace): void {
+    this.#sees(place);
+    this.#applied = place.commit;
     this.#dropApplied();
     this.#run();
   }
@@ -139,33 +139,35 @@ export class Follower {
 
   #hearCommit({ sequence, data }: Logged): void {
     const commit = decodeCommit(data);
-    this.#sees(commit.log);
+    const place = placeOf(sequence, commit);
+    this.#sees(place);
     this.#newest = Math.max(this.#newest, sequence);
     if (this.#waiting.length >= maxWaiting) {
       this.#waiting = [];
       this.#parts.clear();
     }
     this.#waiting.push({ sequence, commit });
-    this.#options.onHeard({ ...placeOf(sequence, commit), leaves: false, readAgoMs: 0 });
+    this.#options.onHeard({ ...place, leaves: false, readAgoMs: 0 });
     this.#run();
   }
 
   #hearBeat(beat: Beat): void {
-    this.#sees(beat.log);
+    const place = { log: beat.log, commit: beat.commit, xmax: beat.stance.xmax };
+    this.#sees(place);
     this.#newest = Math.max(this.#newest, beat.commit);
     this.#beat = beat;
-    this.#options.onHeard({ ...beat, xmax: beat.stance.xmax });
+    this.#options.onHeard({ ...place, leaves: beat.leaves, readAgoMs: beat.readAgoMs });
     this.#run();
   }
 
   /** A log begins anew where it was lost, and where whoever reads now does not go on from what it has. */
-  #sees(log: string): void {
-    if (log === this.#log) return;
-    this.#log = log;
+  #sees(place: LogPlace): void {
+    if (place.log === this.#log) return;
+    this.#log = place.log;
     this.#waiting = [];
     this.#parts.clear();
     this.#newest = 0;
-    this.#break('the log of NATS has begun anew', null);
+    this.#break('the log of NATS has begun anew', place);
   }
 
   #run(): void {
