@@ -9,6 +9,7 @@ import { Membership } from '../src/relay/membership.js';
 import { type Beat, decodeBeat } from '../src/relay/messages.js';
 import { connectNats, type NatsLine } from '../src/relay/nats.js';
 import { Publisher } from '../src/relay/publisher.js';
+import { createTestDatabase, type TestDatabase } from './database.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 import { nextEvent } from './server.js';
 
@@ -190,13 +191,15 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
   });
 
   /** A server that has heard of a reader; `done` tells what it asks of its own reader. */
-  async function join(): Promise<{ membership: Membership; done: string[] }> {
+  async function join(
+    lockUrl = 'postgresql://127.0.0.1:1/nowhere',
+  ): Promise<{ membership: Membership; done: string[]; lifecycle: Lifecycle }> {
     const lifecycle = new Lifecycle();
     const done: string[] = [];
     const membership = new Membership({
       log,
-      id: 'history',
-      lockUrl: 'postgresql://127.0.0.1:1/nowhere',
+      id: randomUUID(),
+      lockUrl,
       source: {
         canFollow: true,
         requestBatch: () => void done.push('read'),
@@ -214,7 +217,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const heard = nextEvent(lifecycle, 'relay:heard');
     await membership.start();
     await heard;
-    return { membership, done };
+    return { membership, done, lifecycle };
   }
 
   it('a server follows only after a read of its own that began when it knew of the log', async () => {
@@ -236,5 +239,30 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     membership.handedOn(batch(20n));
     expect(done).toEqual(['read']);
     expect(membership.isFollowing).toBe(false);
+  });
+
+  describe('a server that is elected', () => {
+    let database: TestDatabase;
+    beforeAll(async () => {
+      database = await createTestDatabase({ schema: 'none' });
+    });
+    afterAll(async () => {
+      await database.drop();
+    });
+
+    it.each([
+      { what: 'has read more before it followed than the log says', xmax: 20n, continues: false },
+      { what: 'has read no more', xmax: 10n, continues: true },
+    ])('goes on with the log or begins it anew: it $what', async ({ xmax, continues }) => {
+      const { publisher } = await openPublisher();
+      const { membership, lifecycle } = await join(database.url);
+      membership.handedOn(batch(xmax, 9n));
+      expect(membership.isFollowing).toBe(true);
+      // It is told once more how far the reader is.
+      await nextEvent(lifecycle, 'relay:heard');
+      const elected = nextEvent(lifecycle, 'relay:elected');
+      publisher.end({ leaves: true });
+      expect(await elected).toEqual({ continues });
+    });
   });
 });
