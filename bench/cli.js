@@ -26,7 +26,7 @@ npm run bench -- <measurement> [options]
   all      one after the other, without soak and fleet
 
 Those from fanout to workers take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
-in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,
+in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,ring,
 socket.io,nchan,mosquitto; fleet --clients, --seconds, --faults and --output. They need Linux; nchan and
 mosquitto are left out where they are not installed.
 

@@ -16,6 +16,7 @@ const contenders = [
   flagcast('flagcast.v1'),
   nodeServer('ws'),
   nodeServer('prebuilt'),
+  nodeServer('ring'),
   nodeServer('socket.io'),
   nchan,
   mosquitto,

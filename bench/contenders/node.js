@@ -1,3 +1,4 @@
+import { openFanOut } from '../../packages/server/dist/door/gathered-writes.js';
 import { startServer } from '../child.js';
 import { channelName } from './contender.js';
 import { messageText } from './message.js';
@@ -9,6 +10,7 @@ import { messageText } from './message.js';
 const names = {
   ws: 'ws, client.send(text)',
   prebuilt: 'ws, frame built once',
+  ring: 'the same, by io_uring',
   'socket.io': 'Socket.IO 4',
 };
 
@@ -23,6 +25,8 @@ export function nodeServer(kind) {
     kind,
     name: names[kind],
     start: async ({ run }) => {
+      // Not on this machine.
+      if (kind === 'ring' && openFanOut(true).gatheredWrites === null) return null;
       const server = await startServer(run, new URL('./broadcast-server.js', import.meta.url), {
         do: 'start',
         kind,
