@@ -17,10 +17,13 @@ const limitSeconds = 3;
  */
 export async function commitTold(clients, afterMs, signal) {
   return await new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(new Error('the run has ended')), { once: true });
+    const ended = () => reject(new Error('the run has ended'));
+    signal.addEventListener('abort', ended, { once: true });
     for (const client of clients) {
       client.onEvent = ({ committed_at: committedAt }) => {
-        if (committedAt !== null && Date.parse(committedAt) > afterMs) resolve(Date.now());
+        if (committedAt === null || Date.parse(committedAt) <= afterMs) return;
+        signal.removeEventListener('abort', ended);
+        resolve(Date.now());
       };
     }
   });
