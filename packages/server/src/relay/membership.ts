@@ -63,8 +63,8 @@ export class Membership {
   #lock: ReaderLock | null = null;
   /** All up to here is in a read of our own that begins after `atMs`. */
   #anchor: (LogPlace & { readonly atMs: number }) | null = null;
-  /** The last read of our own before following, while the log is not known to have all that it brought. */
-  #own: Batch | null = null;
+  /** The xmax of the last read of our own before following, while the log is not known to have all that it brought. */
+  #ownXmax: bigint | null = null;
   /** These and those that follow are on the clock of performance.now(). */
   #heardAtMs = performance.now();
   #retryAtMs = 0;
@@ -137,7 +137,7 @@ export class Membership {
       lifecycle,
       askedAtMs,
       onRead: (read) => {
-        if (this.#own !== null && covers(read, this.#own)) this.#own = null;
+        if (this.#ownXmax !== null && covers(read, this.#ownXmax)) this.#ownXmax = null;
         source.follow(read);
       },
       onHeard: (heard) => this.#heard(heard),
@@ -174,7 +174,7 @@ export class Membership {
     }
     this.#mode = 'following';
     this.#anchor = null;
-    this.#own = batch;
+    this.#ownXmax = batch.snapshotXmax;
     source.pause();
     this.#follower.begin(anchor);
     lifecycle.emit('relay:following', { directMs: performance.now() - this.#directSinceMs });
@@ -256,7 +256,7 @@ export class Membership {
     const before = last === null ? null : decodeCommit(last.data);
     if (this.#isEnded || this.#lock === null) return;
     // What was read here before it was followed may be in no log: the others would take it for told.
-    const continues = before !== null && applied === last?.sequence && this.#own === null;
+    const continues = before !== null && applied === last?.sequence && this.#ownXmax === null;
     const publisher = new Publisher({
       log,
       // What came before may be of a database that has gone back since.
@@ -319,9 +319,6 @@ export class Membership {
  * Whether the snapshot of a read that was followed shows all that one of our own had shown. Of a later one the xmax
  * is greater, or the same while no transaction began; then it shows all below that if none of those is running.
  */
-function covers(
-  read: { readonly xmin: bigint; readonly xmax: bigint },
-  own: Pick<Batch, 'snapshotXmax'>,
-): boolean {
-  return read.xmax > own.snapshotXmax || (read.xmax === own.snapshotXmax && read.xmin === read.xmax);
+function covers(read: { readonly xmin: bigint; readonly xmax: bigint }, ownXmax: bigint): boolean {
+  return read.xmax > ownXmax || (read.xmax === ownXmax && read.xmin === read.xmax);
 }
