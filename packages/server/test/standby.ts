@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { rm, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
 import { findAccount } from '../src/database/embedded-account.js';
+import { chosenBinaries } from './chosen-binaries.js';
 import { createTestFolder, withClient, type TestDatabase } from './database.js';
 
 const execute = promisify(execFile);
@@ -24,21 +25,25 @@ export class Standby {
     settings: Readonly<Record<string, string>> = {},
   ): Promise<Standby> {
     const folder = await createTestFolder();
-    const cluster = (dataDir: string): string => path.join(dataDir, 'data-18');
+    const name = (await readdir(primary.dataDir)).find((entry) => /^data-\d+$/.test(entry)) ?? '';
+    const cluster = path.join(folder, name);
+    const label = path.join(cluster, 'backup_label');
+    // PostgreSQL 14 has other names for the same.
+    const [start, stop] =
+      name === 'data-14'
+        ? ["pg_start_backup('standby', true, false)", 'pg_stop_backup(false)']
+        : ["pg_backup_start('standby', true)", 'pg_backup_stop(false)'];
     await withClient(primary.url(), async (client) => {
-      await client.query("SELECT pg_backup_start('standby', true)");
-      await execute('cp', ['-a', cluster(primary.dataDir), path.join(primary.dataDir, 'password'), folder]);
-      const { rows } = await client.query<{ labelfile: string }>(
-        'SELECT labelfile FROM pg_backup_stop(false)',
-      );
-      await writeFile(path.join(cluster(folder), 'backup_label'), rows[0]?.labelfile ?? '');
+      await client.query(`SELECT ${start}`);
+      const source = path.join(primary.dataDir, name);
+      await execute('cp', ['-a', source, path.join(primary.dataDir, 'password'), folder]);
+      const { rows } = await client.query<{ labelfile: string }>(`SELECT labelfile FROM ${stop}`);
+      await writeFile(label, rows[0]?.labelfile ?? '');
     });
-    await rm(path.join(cluster(folder), 'postmaster.pid'));
-    await writeFile(path.join(cluster(folder), 'standby.signal'), '');
+    await rm(path.join(cluster, 'postmaster.pid'));
+    await writeFile(path.join(cluster, 'standby.signal'), '');
     const account = await findAccount();
-    if (account !== null) {
-      await execute('chown', [`${account.uid}:${account.gid}`, path.join(cluster(folder), 'backup_label')]);
-    }
+    if (account !== null) await execute('chown', [`${account.uid}:${account.gid}`, label]);
     const { hostname, port, username, password } = new URL(primary.url());
     const postgres = await startEmbeddedPostgres({
       dataDir: folder,
@@ -47,6 +52,7 @@ export class Standby {
         primary_conninfo: `host=${hostname} port=${port} user=${username} password=${password}`,
         ...settings,
       },
+      ...chosenBinaries(folder),
     });
     return new Standby(postgres, folder);
   }

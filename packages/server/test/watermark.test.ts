@@ -282,29 +282,38 @@ describe('the reader', () => {
     const row = { projectId, environmentId: environments.prod };
     const { lifecycle, delivered, positions, read } = await startReader(database);
     await read();
-    const hasty = await database.pool.connect();
-    await hasty.query('SET synchronous_commit = off');
-    // Told of at once, and gone with the crash.
-    await insertAudit(hasty, row);
-    const { rows } = await hasty.query<{ xid: string }>(
-      'SELECT max(xmin::text::bigint)::text AS xid FROM audit_log',
-    );
-    await read();
-    expect(delivered).toHaveLength(1);
-    hasty.release(true);
-    const recovered = nextEvent(lifecycle, 'reader:recovered');
-    await cluster.postgres.restart('immediate');
-    await recovered;
-    const late = await database.pool.connect();
+    /** What is written after a crash under the id of what the crash took back; null: the log was on disk already. */
+    const crash = async (): Promise<{ late: pg.PoolClient; entityId: string; xid: bigint } | null> => {
+      const hasty = await database.pool.connect();
+      await hasty.query('SET synchronous_commit = off');
+      // Told of at once, and gone with the crash.
+      const { entityId: gone } = await insertAudit(hasty, row);
+      const { rows } = await hasty.query<{ xid: string }>(
+        'SELECT max(xmin::text::bigint)::text AS xid FROM audit_log',
+      );
+      await read();
+      expect(delivered).toContain(gone);
+      hasty.release(true);
+      const recovered = nextEvent(lifecycle, 'reader:recovered');
+      await cluster.postgres.restart('immediate');
+      await recovered;
+      const late = await database.pool.connect();
+      await late.query('BEGIN');
+      const { entityId } = await insertAudit(late, row);
+      const { rows: again } = await late.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
+      if (again[0]?.xid === rows[0]?.xid) return { late, entityId, xid: BigInt(again[0]?.xid ?? 0) };
+      late.release(true);
+      return null;
+    };
+    // PostgreSQL's own work may have flushed the log in between: then there is nothing to be seen.
+    let taken = await crash();
+    for (let crashes = 1; taken === null && crashes < 5; crashes += 1) taken = await crash();
+    if (taken === null) throw new Error('no crash has taken an id back');
+    const { late, entityId, xid } = taken;
     cleanUps.push(async () => {
       late.release(true);
       await Promise.resolve();
     });
-    await late.query('BEGIN');
-    const { entityId } = await insertAudit(late, row);
-    const { rows: again } = await late.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
-    // The test only bites when the crash did take the id back.
-    expect(again).toEqual(rows);
     // On disk, and with a later id: whoever is told of this stands after the late one began.
     const meanwhile = await insertAudit(database.pool, row);
     await read();
@@ -315,7 +324,7 @@ describe('the reader', () => {
     await late.query('COMMIT');
     await read();
     expect(delivered).toContain(entityId);
-    expect(position?.horizon).toBeGreaterThan(BigInt(again[0]?.xid ?? 0));
-    expect(position?.seen).not.toContain(BigInt(again[0]?.xid ?? 0));
+    expect(position?.horizon).toBeGreaterThan(xid);
+    expect(position?.seen).not.toContain(xid);
   });
 });
