@@ -196,10 +196,9 @@ describe('a role of its own for the server', () => {
       await expect(session.query('SELECT password_hash FROM users')).rejects.toMatchObject({ code: '42501' });
       await expect(session.query('DELETE FROM audit_log')).rejects.toMatchObject({ code: '42501' });
       // In `public` everybody may, before PostgreSQL 15.
-      for (const schema of (await majorVersion()) < 15 ? ['flagcast'] : ['flagcast', 'public']) {
-        const creating = session.query(`CREATE TABLE ${schema}.mine (id int)`);
-        await expect(creating).rejects.toMatchObject({ code: '42501' });
-      }
+      const schema = (await majorVersion()) < 15 ? 'flagcast' : 'public';
+      const creating = session.query(`CREATE TABLE ${schema}.mine (id int)`);
+      await expect(creating).rejects.toMatchObject({ code: '42501' });
     });
     await server.close();
     await pool.query(`ALTER DATABASE ${name} RESET flagcast.notify`);

@@ -223,7 +223,7 @@ describe('the reader', () => {
 
   it('loses nothing when a crash takes transaction ids back', async () => {
     // The log reaches the disk only when a commit forces it, so that rolled back transactions leave no trace.
-    const cluster = await createTestCluster({ wal_writer_delay: '10s' });
+    const cluster = await createTestCluster({ wal_writer_delay: '10s', autovacuum: 'off' });
     cleanUps.push(async () => await cluster.remove());
     const database = await cluster.createDatabase({ schema: 'tables' });
     cleanUps.push(async () => await database.drop());
@@ -274,7 +274,7 @@ describe('the reader', () => {
   });
 
   it('takes no transaction for one with the same id that a crash took back, live or after a resume', async () => {
-    const cluster = await createTestCluster({ wal_writer_delay: '10s' });
+    const cluster = await createTestCluster({ wal_writer_delay: '10s', autovacuum: 'off' });
     cleanUps.push(async () => await cluster.remove());
     const database = await cluster.createDatabase({ schema: 'tables' });
     cleanUps.push(async () => await database.drop());
