@@ -94,9 +94,13 @@ describe('redactUrl', () => {
 
   it('is quick with the longest URL that a stranger can send', () => {
     const url = `/?${'eyJ'.repeat(2_600)}.${'eyJ'.repeat(2_600)}`;
-    const startedAtMs = performance.now();
-    expect(redactUrl(url)).toBe(url);
-    expect(performance.now() - startedAtMs).toBeLessThan(50);
+    // What is slow by itself is so each time; a busy machine is not.
+    const tookMs = Array.from({ length: 5 }, () => {
+      const startedAtMs = performance.now();
+      expect(redactUrl(url)).toBe(url);
+      return performance.now() - startedAtMs;
+    });
+    expect(Math.min(...tookMs)).toBeLessThan(50);
   });
 
   it('hides every token that tokenFromRequest would read', () => {
