@@ -62,6 +62,11 @@ export class EventStreamClient {
     return this.blocks.map(({ message }) => message);
   }
 
+  /** Those messages that do not come at any time. */
+  get withoutHeartbeats(): ServerMessage[] {
+    return this.messages.filter(({ type }) => type !== 'heartbeat');
+  }
+
   get events(): EventMessage[] {
     return this.messages.filter((message) => 'source' in message);
   }

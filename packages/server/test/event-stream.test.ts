@@ -104,7 +104,7 @@ describe('a stream of server-sent events', () => {
     const { entityId } = await insertAudit(database.pool, channel);
     await stream.event(entityId);
     await socket.event(entityId);
-    expect(stream.messages.map(({ type }) => type)).toStrictEqual([
+    expect(stream.withoutHeartbeats.map(({ type }) => type)).toStrictEqual([
       'hello',
       'caught_up',
       ...Array<string>(7).fill('feature_updated'),
@@ -159,7 +159,7 @@ describe('a stream of server-sent events', () => {
   it('ends after a resync', async () => {
     const stream = await open(await freshChannel(), { lastEventId: 'junk' });
     expect(await stream.ended).toBe(true);
-    expect(stream.messages).toMatchObject([
+    expect(stream.withoutHeartbeats).toMatchObject([
       { type: 'hello' },
       { type: 'resync', environment: 'prod', reason: 'cursor_malformed' },
     ]);

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { ServerMessage } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   createTestDatabase,
@@ -48,11 +47,6 @@ afterAll(async () => {
 
 async function connect(at = server, token = root.token): Promise<V1Client> {
   return await V1Client.connect(at.wsUrl, { token });
-}
-
-/** Heartbeats come at any time. */
-function withoutBeats({ messages }: V1Client): ServerMessage[] {
-  return messages.filter(({ type }) => type !== 'heartbeat');
 }
 
 describe('channels', () => {
@@ -185,7 +179,7 @@ describe('channels', () => {
     const query = { project_id: prod.projectId, env: 'prod' };
     const client = await V1Client.connect(server.wsUrl, { token: root.token, query });
     await client.control('caught_up');
-    expect(withoutBeats(client).slice(0, 2)).toMatchObject([{ type: 'hello' }, { type: 'caught_up' }]);
+    expect(client.withoutHeartbeats.slice(0, 2)).toMatchObject([{ type: 'hello' }, { type: 'caught_up' }]);
     // An earlier one may leave out events of the tests before, which would come again.
     const cursor = await client.settled(database.pool);
     const { entityId } = await insertAudit(database.pool, prod);
@@ -194,7 +188,7 @@ describe('channels', () => {
     await client.close();
     const back = await V1Client.connect(server.wsUrl, { token: root.token, query: { ...query, cursor } });
     await back.control('caught_up');
-    expect(withoutBeats(back).slice(0, 3)).toMatchObject([
+    expect(back.withoutHeartbeats.slice(0, 3)).toMatchObject([
       { type: 'hello' },
       { entity_id: entityId },
       { type: 'caught_up' },

@@ -96,6 +96,11 @@ export class V1Client {
     return client;
   }
 
+  /** Those messages that do not come at any time. */
+  get withoutHeartbeats(): ServerMessage[] {
+    return this.messages.filter(({ type }) => type !== 'heartbeat');
+  }
+
   get events(): EventMessage[] {
     return this.messages.filter((message) => 'source' in message);
   }

@@ -76,7 +76,7 @@ describe('hello', () => {
     const pong = await client.ask({ type: 'ping' }, 'pong');
     expect(Math.abs(pong.timestamp - Date.now() / 1_000)).toBeLessThan(5);
     expect(Object.keys(pong)).toStrictEqual(['type', 'timestamp']);
-    expect(client.messages).toStrictEqual([
+    expect(client.withoutHeartbeats).toStrictEqual([
       {
         type: 'hello',
         protocol: 'flagcast.v1',
@@ -144,7 +144,7 @@ describe('a refusal', () => {
     expect(await client.closed).toStrictEqual({ code, reason });
     expect((await refused).code).toBe(reason);
     // Who got as far as its channel has been greeted.
-    const types = client.messages.map((message) => message.type);
+    const types = client.withoutHeartbeats.map((message) => message.type);
     expect(types).toStrictEqual(code === 4504 || reason === 'forbidden' ? ['hello'] : []);
   });
 
@@ -258,7 +258,7 @@ describe('G10: a peer that breaks the protocol', () => {
     ];
     for (const text of junk) client.socket.send(text);
     expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too many malformed messages' });
-    const errors = client.messages.slice(1);
+    const errors = client.withoutHeartbeats.slice(1);
     expect(errors).toHaveLength(9);
     for (const error of errors) {
       expect(error).toStrictEqual({
@@ -273,7 +273,7 @@ describe('G10: a peer that breaks the protocol', () => {
     const client = await greeted();
     client.socket.send(Buffer.from('{"type":"ping"}'));
     expect((await client.closed).code).toBe(4505);
-    expect(client.messages).toHaveLength(1);
+    expect(client.withoutHeartbeats).toHaveLength(1);
   });
 
   it('is closed for more than 100 messages in 10 s', async () => {
@@ -283,7 +283,7 @@ describe('G10: a peer that breaks the protocol', () => {
     for (let count = 0; count < 100; count += 1) await client.control('pong', 1 + count);
     client.send(ping);
     expect(await client.closed).toStrictEqual({ code: 4505, reason: 'too many messages' });
-    expect(client.messages).toHaveLength(101);
+    expect(client.withoutHeartbeats).toHaveLength(101);
   });
 
   it('is closed for a message of more than 16,384 bytes', async () => {
