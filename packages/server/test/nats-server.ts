@@ -23,6 +23,7 @@ export interface TestNats {
   start(): Promise<void>;
   /** With SIGKILL. */
   stop(): Promise<void>;
+  signal(signal: NodeJS.Signals): void;
   /** Takes what it has stored away; only while it is stopped. */
   forget(): Promise<void>;
   remove(): Promise<void>;
@@ -108,6 +109,9 @@ async function prepareNats({
       child.kill('SIGKILL');
       await exited;
       child = null;
+    },
+    signal(signal) {
+      child?.kill(signal);
     },
     async forget() {
       await rm(path.join(folder, 'data'), { recursive: true, force: true });
