@@ -109,9 +109,13 @@ describe('an error in one line', () => {
     'is quick with 64 kB of %j: PostgreSQL repeats what it was asked',
     (piece) => {
       const text = piece.repeat(65_536 / piece.length);
-      const startedAtMs = performance.now();
-      describeError(new Error(text));
-      expect(performance.now() - startedAtMs).toBeLessThan(250);
+      // What is slow by itself is so each time; a busy machine is not.
+      const tookMs = Array.from({ length: 3 }, () => {
+        const startedAtMs = performance.now();
+        describeError(new Error(text));
+        return performance.now() - startedAtMs;
+      });
+      expect(Math.min(...tookMs)).toBeLessThan(250);
     },
   );
 

@@ -43,9 +43,9 @@ describe.skipIf(!hasNatsServer)('a server that follows, when the one that reads'
     readonly reader: RunningCommand;
     readonly follower: RunningCommand;
     /** Writes an event, and answers after how many milliseconds it came to whoever watches that server. */
-    write(watched: RunningCommand): Promise<number>;
+    readonly write: (watched: RunningCommand) => Promise<number>;
     /** Everybody has been told of everything, once and in order. */
-    expectAll(watched: readonly RunningCommand[]): Promise<void>;
+    readonly expectAll: (watched: readonly RunningCommand[]) => Promise<void>;
   }
 
   /** Two servers, somebody who watches each, and one event that came to both. */
