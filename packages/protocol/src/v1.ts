@@ -51,8 +51,12 @@ export interface Snapshot {
 
 /** An event: the eight keys of the plain dialect and what flagcast.v1 adds. The only message with the key `source`. */
 export interface EventMessage extends PlainMessage {
-  /** The same event has the same id on every server and in every repetition. */
+  /** The same event has the same id on every server and in every repetition; no other event ever gets it. */
   id: string;
+  /** What the channel is routed by: unlike `environment`, it never changes. */
+  environment_id: string;
+  /** The id of the host's row: of `audit_log`, or of `pending_changes`. Not unique: a host may use it again. */
+  row_id: string;
   feature_id: string | null;
   pending_change_id: string | null;
   actor: string | null;
@@ -62,6 +66,8 @@ export interface EventMessage extends PlainMessage {
   seen_at: string;
   /** The feature's state after the change; null when it is gone; absent where the server has no feature tables. */
   feature?: FeatureState | null;
+  /** True where the feature's state could not be read (undecodable bytes, too large): `feature` is absent then. */
+  feature_unreadable?: true;
   /** Only on the last event of a batch. */
   cursor?: string;
 }
@@ -75,7 +81,7 @@ export interface ChannelName {
 }
 
 /** Why which guarantee holds. */
-export const guaranteeReasons = ['installed', 'tables', 'transaction_ids', 'no_transaction_ids'] as const;
+export const guaranteeReasons = ['event_log', 'tables', 'view'] as const;
 export type GuaranteeReason = (typeof guaranteeReasons)[number];
 
 export interface HelloMessage {
@@ -90,7 +96,7 @@ export interface HelloMessage {
   max_channels: number;
   guarantee: 'exact' | 'overlap';
   guarantee_reason: GuaranteeReason;
-  /** With `overlap`: how long after its `timestamp` an event may be committed, in milliseconds; else null. */
+  /** With `overlap`: how long after its `timestamp` an event may be committed and is still found, in milliseconds; else null. */
   overlap_ms: number | null;
   embedded_state: boolean;
 }
@@ -124,6 +130,35 @@ export interface HeartbeatMessage {
   /** Counts for every channel of the connection. */
   cursor: string;
   timestamp: string;
+  /** RFC 3339: everything that was committed before this time has been read; null before the first read. */
+  as_of: string | null;
+}
+
+/** Why a server is stale. */
+export const freshnessReasons = [
+  'database_unreachable',
+  'read_failed',
+  'read_overdue',
+  'triggers_missing',
+] as const;
+export type FreshnessReason = (typeof freshnessReasons)[number];
+
+/** Whether the server is reading the database right now. Sent when that changes, and after `hello` where it is stale. */
+export type FreshnessMessage =
+  | {
+      type: 'freshness';
+      state: 'stale';
+      /** RFC 3339: everything that was committed before this time has been read. */
+      since: string;
+      reason: FreshnessReason;
+    }
+  | { type: 'freshness'; state: 'fresh' };
+
+/** The environment of a subscribed channel has another key now. The channel goes on under its id. */
+export interface ChannelChangedMessage extends ChannelName {
+  type: 'channel_changed';
+  /** The key before. */
+  previous_environment: string;
 }
 
 export interface PongMessage {
@@ -144,6 +179,9 @@ export const errorCodes = [
   'not_subscribed',
   'too_many_channels',
   'unavailable',
+  'environment_deleted',
+  'project_archived',
+  'project_deleted',
 ] as const;
 
 export interface ErrorMessage {
@@ -151,9 +189,11 @@ export interface ErrorMessage {
   /** One of `errorCodes`, or the code of a refusal, e.g. `forbidden`. */
   code: string;
   message: string;
-  /** As they were sent, where the error is about a channel. */
+  /** Where the error is about a channel: the project, and the environment's key or id as the client sent it. */
   project_id?: string;
   environment?: string;
+  /** Where the client named the environment by its id, or the channel was subscribed. */
+  environment_id?: string;
 }
 
 /** Only over server-sent events: where a WebSocket would be closed with this code. */
@@ -169,6 +209,8 @@ export type ControlMessage =
   | ResyncMessage
   | UnsubscribedMessage
   | HeartbeatMessage
+  | FreshnessMessage
+  | ChannelChangedMessage
   | PongMessage
   | AuthenticatedMessage
   | ErrorMessage
