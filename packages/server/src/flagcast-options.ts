@@ -48,10 +48,15 @@ export interface FlagcastOptions {
   relayKeepMs?: number;
   /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
-  /** The view of events, as it is written in SQL. Default: `flagcast.v_realtime_events`, or what there is in its place. */
+  /**
+   * A view of events to read, as it is written in SQL, by created_at: guarantee `overlap`. Default: the event log, or
+   * without it the host's tables or its view `v_realtime_events`.
+   */
   view?: string | undefined;
-  /** How long after its created_at an event may be committed where the view tells no transaction ids, in milliseconds. Default 60,000. */
+  /** How long after its created_at an event may be committed where there is no event log, in milliseconds. Default 60,000. */
   overlapMs?: number;
+  /** How long rows of the event log are kept, in milliseconds: as far as a cursor reaches. Default 604,800,000 (7 days). */
+  logRetentionMs?: number;
   /** Origins whose pages may connect and read answers (CORS), beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
   allowedOrigins?: readonly string[];
   /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
@@ -96,7 +101,10 @@ export interface FlagcastTiming extends SweepTiming {
   tokenTtlMs?: number;
   /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
-  /** When a read is overdue by this long `/readyz` answers 503, in milliseconds. Default 15,000. */
+  /**
+   * When a read is overdue by this long the server is stale: connections are sent so, and `/readyz` answers 503. In
+   * milliseconds. Default: after 3 poll intervals without a read, at least 5,000.
+   */
   readinessGraceMs?: number;
   /** When events that were read this long ago have not been handed to all connections `/readyz` answers 503, in milliseconds. Default 30,000. */
   readinessLagMs?: number;

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import type { FreshnessMessage } from '@flagcast/protocol';
 import { getRequestListener } from '@hono/node-server';
 import type pg from 'pg';
 import { Access, type Channel } from './access/access.js';
@@ -20,7 +21,6 @@ import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { openFanOut } from './door/gathered-writes.js';
 import { Gateway } from './door/gateway.js';
 import { Peers } from './door/peers.js';
-import { Readiness } from './door/readiness.js';
 import { defaultHeartbeatIntervalMs, Sweeper } from './door/sweeper.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { MissedEventsSource } from './history/missed.js';
@@ -33,8 +33,10 @@ import { ownPathTest } from './http/own-paths.js';
 import { SignIn } from './http/sign-in.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
+import { Freshness } from './operations/freshness.js';
+import { LogRetention } from './operations/log-retention.js';
 import { BatchSource } from './reader/batch-source.js';
-import { type EventView, guaranteeOf, ownView } from './reader/event-view.js';
+import { type EventSource, guaranteeOf } from './reader/event-source.js';
 import { Relay } from './relay/relay.js';
 import { createPlainDialect } from './wire/plain.js';
 
@@ -58,7 +60,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const { databaseUrl, pollIntervalMs = 1_000, overlapMs = 60_000 } = options;
   const {
-    readinessGraceMs = 15_000,
+    readinessGraceMs = null,
     readinessLagMs = 30_000,
     handshakeTimeoutMs = 10_000,
     tokenTtlMs = 10_800_000,
@@ -101,6 +103,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       relay?.historyLost();
       broadcaster.forget();
     },
+    hasRoom: () => broadcaster.hasRoom(),
   });
   const { relayUrl = null, relayKeepMs = 3_600_000 } = options;
   const relay =
@@ -128,24 +131,32 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const clientAddress = createClientAddress(options.trustedProxies ?? []);
   const peers = new Peers(lifecycle);
-  const knownView = (): EventView => {
-    if (source.view === null) throw new RefusedError(unavailable);
-    return source.view;
+  const knownSource = (): EventSource => {
+    if (source.source === null) throw new RefusedError(unavailable);
+    return source.source;
   };
+  const freshness = new Freshness({
+    lifecycle,
+    staleAfterMs:
+      readinessGraceMs === null ? Math.max(3 * pollIntervalMs, 5_000) : pollIntervalMs + readinessGraceMs,
+    lagLimitMs: readinessLagMs,
+    broadcaster,
+  });
   const missedEvents = new MissedEventsSource({
     pool,
-    view: () => knownView(),
+    source: () => knownSource(),
     progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
     elsewhere: async (channel, position) => (await relay?.missedSince(channel, position)) ?? null,
   });
   const snapshots = new SnapshotSource({
     pool,
-    view: () => source.view,
+    source: () => source.source,
     position: () => broadcaster.position,
   });
   const server = randomUUID();
-  const isYetToCome = source.isYetToCome.bind(source);
-  const sources = { broadcaster, missedEvents, lifecycle, isYetToCome };
+  const willBeRead = source.willBeRead.bind(source);
+  const stale = (): FreshnessMessage | null => freshness.staleMessage;
+  const sources = { broadcaster, missedEvents, lifecycle, willBeRead, stale };
   const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor, opened?: Channel): Session =>
     new Session(sources, {
       peer,
@@ -157,8 +168,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         username: visitor.user.username,
         token_expires_at: new Date(visitor.expiresAtMs).toISOString(),
         heartbeat_interval_ms: sweepTiming.heartbeatIntervalMs ?? defaultHeartbeatIntervalMs,
-        ...guaranteeOf(knownView(), overlapMs),
-        embedded_state: knownView().hasState,
+        ...guaranteeOf(knownSource(), overlapMs),
+        embedded_state: knownSource().hasState,
       },
     });
   const gateway = new Gateway({
@@ -184,18 +195,17 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     highWaterBytes,
   });
   const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
-  const readiness = new Readiness({
+  const retention = new LogRetention({
+    pool,
+    keepMs: options.logRetentionMs ?? 604_800_000,
+    hasLog: () => source.source?.reason === 'event_log',
     lifecycle,
-    pollIntervalMs,
-    graceMs: readinessGraceMs,
-    lagLimitMs: readinessLagMs,
-    broadcaster,
   });
   const sweeper = new Sweeper({
     peers,
     together,
     authority,
-    isReading: () => readiness.isReading(),
+    freshness,
     lifecycle,
     position: () => broadcaster.position,
     ...sweepTiming,
@@ -220,18 +230,17 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],
     server,
-    ownEvents: () => source.view?.ownRelation ?? ownView,
-    guarantee: () => source.view && guaranteeOf(source.view, overlapMs),
+    guarantee: () => source.source && guaranteeOf(source.source, overlapMs),
     snapshots,
     eventStreams,
     lifecycle,
     metrics: createMetrics(
       lifecycle,
-      { readiness, peers, broadcaster, reader: source, eventLoopDelay },
+      { freshness, peers, broadcaster, reader: source, eventLoopDelay },
       options.metricsRegistry,
     ),
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
-    notReady: () => readiness.notReady(),
+    notReady: () => freshness.notReady(),
   });
 
   const listen = getRequestListener(app.fetch);
@@ -253,16 +262,19 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       source.start();
       relay?.start();
       sweeper.start();
+      freshness.start();
+      retention.start();
     },
     close: async () => {
-      readiness.drain();
+      freshness.drain();
       closing ??= (async () => {
         sweeper.stop();
+        freshness.stop();
         eventLoopDelay.disable();
         // Who speaks the plain dialect cannot ask for it later.
         broadcaster.finishDeliveries();
         // All at once: a look-up that is under way may take as long as the peers.
-        await Promise.all([peers.drain(drainTimeoutMs), source.stop(), relay?.stop(), pools.end()]);
+        await Promise.all([peers.drain(drainTimeoutMs), source.stop(), relay?.stop(), retention.stop().then(async () => await pools.end())]);
         pools.discard();
       })();
       await closing;

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import type { FreshnessReason } from '@flagcast/protocol';
 
 /** What became of a batch that brought events; numbers only, so that it may go to metrics and traces. */
 export interface BroadcastBatch {
@@ -21,27 +22,42 @@ export interface BroadcastBatch {
  * subscribers, and tests await these instead of sleeping. A payload never holds a token.
  */
 export interface LifecycleEvents {
-  'reader:started': [{ guarantee: string; reason: string; view: string }];
-  /** Once a poll: how far back the next reads look, and what holds them there. */
-  'reader:observed': [{ floor: string; sessionsVisible: boolean; oldestTransactionMs: number }];
+  /** `startedAtMs`: when the first read began, in milliseconds since the epoch. */
+  'reader:started': [{ guarantee: string; reason: string; source: string; startedAtMs: number }];
   'reader:read': [
     {
       trigger: 'poll' | 'wake';
       rows: number;
       fresh: number;
       durationMs: number;
-      watermark: string;
-      /** The youngest transaction that the read could see; above the watermark while something holds that back. */
+      /** When it began, in milliseconds since the epoch. */
+      startedAtMs: number;
+      /** Every transaction below has ended, and was read. */
+      xmin: string;
+      /** No transaction from here on had ended. */
       snapshotXmax: string;
-      floor: string;
+      /** False: a page was full, and the next read follows at once. */
+      isComplete: boolean;
     },
   ];
-  /** Events that were committed later than the overlap after their created_at, where a view tells no transaction ids. */
-  'reader:late': [{ events: number; oldestCreatedAt: string; overlapMs: number }];
+  /** A page could not be read because of what its rows hold; the next one asks for so many rows. */
+  'reader:page-failed': [{ error: Error; rows: number; readsState: boolean }];
+  /** Once a poll: what is wrong with the triggers that write the event log; null where nothing is. */
+  'reader:triggers': [{ problem: string | null }];
   'reader:failed': [{ error: Error; attempt: number; retryInMs: number }];
   'reader:recovered': [{ attempts: number; downMs: number }];
   /** The database went back in time (restored, or failed over and lost transactions). */
   'reader:history-lost': [{ reason: string }];
+  /** The server does not read the database, or does again. */
+  'freshness:changed': [
+    | { state: 'fresh' }
+    | { state: 'stale'; reason: FreshnessReason; sinceMs: number; problem: string },
+  ];
+  /** Memberships, roles or users have changed. */
+  'rights:changed': [];
+  /** Old rows of the event log were deleted. */
+  'log:pruned': [{ rows: number }];
+  'log:prune-failed': [{ error: Error }];
   'listener:listening': [{ channel: string }];
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
   /** No hint can come by this way; told once for each reason, and looked at again from time to time. */

@@ -49,14 +49,27 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
   let accessLoggedAtMs = -Infinity;
   let accessUnlogged = 0;
   // A table of all, so that whoever adds an event decides here how it is logged.
-  const subscribers: { [Name in keyof LifecycleEvents]: (payload: LifecycleEvents[Name][0]) => void } = {
+  const subscribers: {
+    [Name in keyof LifecycleEvents]: (...payload: LifecycleEvents[Name]) => void;
+  } = {
     'reader:started': (started) => logger.info({ event: 'reader_started', ...started }),
-    'reader:observed': (observed) => logger.trace({ event: 'reader_observed', ...observed }),
     'reader:read': (read) => logger.trace({ event: 'reader_read', ...read }),
-    'reader:late': (late) => {
-      const mend =
-        'who comes back after this does not get them: grant the role pg_read_all_stats, run flagcast install, or let the view tell xid';
-      logger.warn({ event: 'reader_late', ...late, mend });
+    'reader:page-failed': ({ error, ...page }) => {
+      logger.warn({ event: 'reader_page_failed', error: describeError(error), ...page });
+    },
+    'reader:triggers': (triggers) => logger.trace({ event: 'reader_triggers', ...triggers }),
+    'freshness:changed': (changed) => {
+      if (changed.state === 'fresh') logger.info({ event: 'freshness_changed', state: 'fresh' });
+      else {
+        const { state, reason, problem } = changed;
+        const since = new Date(changed.sinceMs).toISOString();
+        logger.error({ event: 'freshness_changed', state, reason, since, problem: scrub(problem) });
+      }
+    },
+    'rights:changed': () => logger.debug({ event: 'rights_changed' }),
+    'log:pruned': (pruned) => logger.debug({ event: 'log_pruned', ...pruned }),
+    'log:prune-failed': ({ error }) => {
+      logger.warn({ event: 'log_prune_failed', error: describeError(error) });
     },
     'reader:failed': (failed) => failedAttempt('reader_failed', failed),
     'reader:recovered': (recovered) => logger.info({ event: 'reader_recovered', ...recovered }),
@@ -112,7 +125,7 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     },
   };
   for (const [name, subscriber] of Object.entries(subscribers)) {
-    lifecycle.on(name as keyof LifecycleEvents, subscriber);
+    lifecycle.on(name as keyof LifecycleEvents, subscriber as () => void);
   }
 }
 

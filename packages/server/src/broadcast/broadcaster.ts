@@ -1,5 +1,5 @@
-import { type Batch, byChannel, type FlagEvent } from '../events/event.js';
-import { encodeCursor, type Position } from '../events/position.js';
+import { type Batch, byChannel, channelKey, type ControlEntry, type FlagEvent } from '../events/event.js';
+import { type Coverage, covers, encodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
 import { Deliveries, type Receiver, type Together } from './deliveries.js';
@@ -7,9 +7,18 @@ import { ChannelBatch, Ring } from './ring.js';
 
 /** What the broadcaster knows of a peer: that it wants the batches of one channel. */
 export interface Subscriber extends Receiver {
+  /** It has to drain before it gets more. */
+  readonly isBehind: boolean;
   /** The database went back in time: what was delivered may not be true any more. */
   historyLost(): void;
+  /** The environment of the channel has another key now. */
+  channelRenamed(environmentKey: string): void;
+  /** The channel has ended: its environment or project is gone. */
+  channelEnded(reason: ChannelEnd): void;
 }
+
+/** Why a channel has ended; error codes of the protocol. */
+export type ChannelEnd = 'environment_deleted' | 'project_archived' | 'project_deleted';
 
 export interface BroadcasterOptions {
   lifecycle: Lifecycle;
@@ -42,9 +51,11 @@ export class Broadcaster {
   #ring: Ring;
   #sequence = 0;
   #position: Position | null = null;
-  #snapshotXmax = 0n;
+  #coverage: Coverage | null = null;
   readonly #requestBatch: () => void;
   readonly #onWatched: (channel: string, isWatched: boolean) => void;
+  /** The channels that had events since there was room. */
+  readonly #recentChannels = new Set<string>();
   readonly #awaitingBatch = new Set<(batch: Batch) => void>();
   readonly #answers = new Map<string, SharedEvents | null>();
 
@@ -116,6 +127,18 @@ export class Broadcaster {
     for (const subscribers of this.#subscribers.values()) yield subscribers.size;
   }
 
+  /** Whether no delivery is under way, and no subscriber of recent events has to drain first. */
+  hasRoom(): boolean {
+    if (this.#underWay.size > 0) return false;
+    for (const channel of this.#recentChannels) {
+      for (const subscriber of this.#subscribers.get(channel) ?? noSubscribers) {
+        if (subscriber.isBehind) return false;
+      }
+    }
+    this.#recentChannels.clear();
+    return true;
+  }
+
   /** Hands over at once what is still under way. */
   finishDeliveries(): void {
     this.#deliveries.finish();
@@ -137,7 +160,9 @@ export class Broadcaster {
       const batch = await this.#nextBatch();
       if (batch === null) return 'unavailable';
       if (batch.beganAtMs < askedAtMs) continue;
-      return position.horizon > this.#snapshotXmax ? 'behind' : 'reached';
+      if (position.xmax > batch.snapshotXmax) return 'behind';
+      // A replica does not tell what is in flight: a complete read is as far as it gets.
+      if (batch.isComplete) return 'reached';
     }
     return 'reached';
   }
@@ -163,12 +188,41 @@ export class Broadcaster {
       this.#answers.clear();
     }
     this.#position = batch.position;
-    this.#snapshotXmax = batch.snapshotXmax;
+    this.#coverage = batch.read.coverage;
     const { skipped = [] } = batch;
     if (batch.events.length > 0 || skipped.length > 0) this.#distribute(batch, skipped);
+    // After the events that came with them, which were written before.
+    for (const control of batch.controls) this.#carryOut(control);
     const awaiting = [...this.#awaitingBatch];
     this.#awaitingBatch.clear();
     for (const arrived of awaiting) arrived(batch);
+  }
+
+  #carryOut(control: ControlEntry): void {
+    if (control.type === 'rights_changed') {
+      this.#lifecycle.emit('rights:changed');
+      return;
+    }
+    const { type, projectId } = control;
+    if (type === 'project_archived' || type === 'project_deleted') {
+      const prefix = channelKey(projectId, '');
+      for (const channel of [...this.#subscribers.keys()]) {
+        if (channel.startsWith(prefix)) this.#end(channel, type);
+      }
+    } else if (type === 'environment_deleted') {
+      this.#end(channelKey(projectId, control.environmentId), type);
+    } else if (type === 'environment_renamed') {
+      this.finishDeliveries();
+      const channel = channelKey(projectId, control.environmentId);
+      for (const subscriber of [...(this.#subscribers.get(channel) ?? [])]) {
+        subscriber.channelRenamed(control.environmentKey);
+      }
+    }
+  }
+
+  #end(channel: string, reason: ChannelEnd): void {
+    this.finishDeliveries();
+    for (const subscriber of [...(this.#subscribers.get(channel) ?? [])]) subscriber.channelEnded(reason);
   }
 
   #distribute(batch: Batch, skipped: readonly string[]): void {
@@ -180,6 +234,7 @@ export class Broadcaster {
     for (const [key, events] of byChannel(batch.events)) {
       channels.set(key, new ChannelBatch(this.#sequence, events, batch));
     }
+    for (const channel of channels.keys()) this.#recentChannels.add(channel);
     this.#ring.append({
       sequence: this.#sequence,
       eventCount: batch.events.length,
@@ -214,7 +269,7 @@ export class Broadcaster {
   /** What was handed on belongs to a history that has ended: everybody begins anew with the next batch. */
   forget(): void {
     this.#position = null;
-    this.#snapshotXmax = 0n;
+    this.#coverage = null;
     this.#ring = new Ring(this.#ringEvents, 0n);
     this.#answers.clear();
     this.#deliveries.clear();
@@ -226,12 +281,11 @@ export class Broadcaster {
 
   /** Whether batches that are still to come may hold what the position's owner has been given. When in doubt, yes. */
   #isAhead(position: Position): boolean {
-    const own = this.#position;
-    if (own === null || position.horizon > this.#snapshotXmax) return true;
-    // With the same xmax it may be the later snapshot: transactions that had begun before may have ended since.
-    if (position.horizon === this.#snapshotXmax && position.watermark > own.watermark) return true;
-    const seen = new Set(own.seen);
-    return position.seen.some((xid) => xid >= own.watermark && !seen.has(xid));
+    const own = this.#coverage;
+    if (own === null || position.xmax > own.xmax) return true;
+    if (own.listed === 'open') return own.xids.some((xid) => covers(position, xid));
+    if (position.xmin > own.xmin) return true;
+    return position.listed === 'open' || position.xids.some((xid) => !covers(own, xid));
   }
 
   /** Null when none came in time. */

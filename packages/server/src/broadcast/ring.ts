@@ -1,5 +1,5 @@
 import type { Batch, FlagEvent } from '../events/event.js';
-import { cursorOf, missedAt, type Position } from '../events/position.js';
+import { covers, cursorOf, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 
 /** What one batch holds for one channel. */
@@ -56,28 +56,24 @@ export class Ring {
 
   /**
    * The channel's events that somebody at the position has not been given; null when the ring does not
-   * reach back to it. A horizon beyond a snapshot's xmax is that of a later snapshot, so what the
+   * reach back to it. An xmax beyond that of a snapshot is that of a later snapshot, so what the
    * position's owner has not been given came after the ring's start.
    *
    * Each has the newest state that is known of its feature, as if it was read now. Its own may be older
    * than one that the owner knows: from a later event that it has been given already, or from a snapshot.
    */
   since(position: Position, channel: string): FlagEvent[] | null {
-    if (position.horizon <= this.#startXmax) return null;
-    if (position.horizon <= (this.#skippedXmax.get(channel) ?? -1n)) return null;
-    const isMissed = missedAt(position);
+    if (position.xmax <= this.#startXmax) return null;
+    if (position.xmax <= (this.#skippedXmax.get(channel) ?? -1n)) return null;
     const missed: FlagEvent[] = [];
-    const states = new Map<string | null, string | null | undefined>();
+    const states = new Map<string | null, FlagEvent>();
     for (let index = this.#head; index < this.#entries.length; index += 1) {
       for (const event of this.#entries[index]?.channels.get(channel)?.events ?? []) {
-        states.set(event.featureId, event.featureJson);
-        if (isMissed(event)) missed.push(event);
+        states.set(event.featureId, event);
+        if (!covers(position, event.xid)) missed.push(event);
       }
     }
-    return missed.map((event) => {
-      const featureJson = states.get(event.featureId);
-      return featureJson === event.featureJson ? event : { ...event, featureJson };
-    });
+    return missed.map((event) => withStateOf(event, states.get(event.featureId)));
   }
 
   append(entry: RingEntry): void {
@@ -127,4 +123,11 @@ export class Ring {
       if (this.evicted(channel) < entry.sequence) this.#evicted.set(channel, entry.sequence);
     }
   }
+}
+
+/** The event with the state of its feature that another one has. */
+export function withStateOf(event: FlagEvent, newest: FlagEvent | undefined): FlagEvent {
+  if (newest === undefined || newest.featureJson === event.featureJson) return event;
+  const { featureJson, featureUnreadable } = newest;
+  return { ...event, featureJson, featureUnreadable };
 }

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isoUtc } from '../reader/statements.js';
+import { isoUtc } from '../host/feature-state.js';
 import { applyChange } from './apply.js';
 import { ChangeRefusedError } from './change-refused.js';
 import { authorOf } from './feature.js';

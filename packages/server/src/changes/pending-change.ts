@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { isoUtc } from '../reader/statements.js';
+import { isoUtc } from '../host/feature-state.js';
 import { ChangeRefusedError } from './change-refused.js';
 import type { Environment } from './environments.js';
 import type { Author } from './feature.js';

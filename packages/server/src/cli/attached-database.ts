@@ -4,13 +4,13 @@ import { checkAuthorizeQuery } from '../access/authorize-query.js';
 import { demoProjects } from '../demo/people.js';
 import { describeError } from '../describe.js';
 import { isWorthLogging } from '../log.js';
-import { EventViewError, findEventView } from '../reader/event-view.js';
+import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { CommandError } from './command.js';
 import { describeDatabase, whenReachable } from './connect.js';
 
 /**
  * Waits for a database that does not answer, until `signal` is aborted, and makes sure that it has
- * what the server needs: a view of events and, for `traffic`, the demo's projects; and that it can
+ * what the server needs: an event log or view and, for `traffic`, the demo's projects; and that it can
  * run the query of `authorizeSql`.
  *
  * @throws CommandError that says what is missing and how to mend it.
@@ -44,9 +44,9 @@ export async function awaitPrepared(
 
 async function refuseUnprepared(client: pg.Client, databaseUrl: string, view: string | null): Promise<void> {
   try {
-    await findEventView(client, view);
+    await findEventSource(client, view);
   } catch (error) {
-    if (!(error instanceof EventViewError)) throw error;
+    if (!(error instanceof EventSourceError)) throw error;
     throw new CommandError(`The database ${describeDatabase(databaseUrl)}: ${error.message}`);
   }
 }

@@ -12,14 +12,17 @@ export const installCommand = defineCommand({
   name: 'install',
   help: `flagcast install --database-url URL [options]
 
-Makes the schema flagcast with the view of the events, and triggers that tell of new ones. Nothing
-else is touched. Again and again without harm; brings an older installation up to date.
+Makes the schema flagcast with the event log, and triggers on the host's tables that write it. Nothing
+else is changed. It can be run again without harm: it upgrades an older installation, and repairs one
+whose triggers are gone or switched off.
 
   --database-url URL  the database (env DATABASE_URL; no default)
   --role NAME         also make a role that may log in and read what flagcast serve reads, and nothing
                       else; an existing role is given what it lacks of that (default: none)
   --tables            also make the tables of projects, flags and audit in a database without them
                       (default: attach to those that are there)
+  --log-only          only the event log, for tables of another form: their own triggers call
+                      flagcast.record_event (default: attach to the tables)
   --dry-run           print the SQL that would be run, and run none of it
   --yes               do not ask (default: show the plan and ask on a terminal, and only there)
 
@@ -28,6 +31,7 @@ All of it is one transaction. It waits for a lock for half a second at most, fiv
     'database-url': { type: 'string' },
     role: { type: 'string' },
     tables: { type: 'boolean' },
+    'log-only': { type: 'boolean' },
     'dry-run': { type: 'boolean' },
     yes: { type: 'boolean' },
   },
@@ -38,9 +42,16 @@ All of it is one transaction. It waits for a lock for half a second at most, fiv
         '--dry-run runs nothing, so there is nothing to say --yes to; see flagcast install --help',
       );
     }
+    if (values.tables === true && values['log-only'] === true) {
+      throw new UsageError('--tables and --log-only exclude each other; see flagcast install --help');
+    }
     const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
     const database = describeDatabase(databaseUrl);
-    const options = { tables: values.tables ?? false, role };
+    const options = {
+      tables: values.tables ?? false,
+      ...(values['log-only'] === true ? { logOnly: true } : {}),
+      role,
+    };
     await withClient(databaseUrl, async (client) => {
       const plan = await planInstall(client, options);
       if (dryRun) {

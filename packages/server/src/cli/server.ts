@@ -35,7 +35,7 @@ export function createLoggedFlagcast(
   const flagcast = createFlagcast({
     ...settings,
     view: settings.view ?? undefined,
-    timing: { readinessGraceMs: settings.readyGraceMs },
+    timing: settings.readyGraceMs === null ? {} : { readinessGraceMs: settings.readyGraceMs },
     demoPeople: settings.demo ? demoUsers : [],
     ...(metricsRegistry === undefined ? {} : { metricsRegistry }),
   });

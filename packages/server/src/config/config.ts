@@ -11,6 +11,7 @@ import {
   parseIoUring,
   parseJwksUrl,
   parseOrigins,
+  parseLogRetention,
   parseOverlap,
   parsePollInterval,
   parseQueryToken,
@@ -60,8 +61,10 @@ export interface ServeConfig {
   readonly port: number;
   readonly host: string;
   readonly pollIntervalMs: number;
-  /** By how long a read may be overdue before /readyz says so. */
-  readonly readyGraceMs: number;
+  /** By how long a read may be overdue before the server is stale; null: 3 poll intervals, at least 5 s. */
+  readonly readyGraceMs: number | null;
+  /** How long rows of the event log are kept. */
+  readonly logRetentionMs: number;
   /** Whether OpenTelemetry's own variables ask for traces; its exporter reads them itself. */
   readonly traces: boolean;
   /** Processes that serve; 1: the command's own, without others. */
@@ -111,6 +114,7 @@ export interface LocalConfig {
 }
 
 const defaultOverlapMs = 60_000;
+const defaultLogRetentionMs = 7 * 86_400_000;
 const limit = wholeNumber(1, 1_000_000);
 
 /** Each setting by its variable, with the flag of the same meaning where there is one. */
@@ -130,6 +134,7 @@ const settings = {
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: { flag: null, schema: parsed(parseTracesEndpoint) },
   FLAGCAST_WORKERS: { flag: 'workers', schema: parsed(parseWorkers) },
   FLAGCAST_VIEW: { flag: null, schema: parsed(parseView) },
+  FLAGCAST_LOG_RETENTION: { flag: null, schema: parsed(parseLogRetention) },
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
   FLAGCAST_RELAY_URL: { flag: null, schema: parsed(parseRelay) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
@@ -202,7 +207,8 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     port: reading.value('PORT') ?? 8080,
     host: reading.value('HOST') ?? '127.0.0.1',
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
-    readyGraceMs: reading.value('FLAGCAST_READY_GRACE') ?? 15_000,
+    readyGraceMs: reading.value('FLAGCAST_READY_GRACE'),
+    logRetentionMs: reading.value('FLAGCAST_LOG_RETENTION') ?? defaultLogRetentionMs,
     traces: wantsTraces(reading),
     workers: reading.value('FLAGCAST_WORKERS') ?? 1,
     view: reading.value('FLAGCAST_VIEW'),

@@ -94,6 +94,15 @@ export function parseWorkers(text: string): number {
   return workers;
 }
 
+/** At least a minute, so that a client that reconnects can resume; at most ten years. */
+export function parseLogRetention(text: string): number {
+  const durationMs = parseDuration(text);
+  if (durationMs < 60_000 || durationMs > 10 * 365 * 86_400_000) {
+    throw new Error(`${JSON.stringify(text)} is not between 1m and 3650d`);
+  }
+  return durationMs;
+}
+
 /** It becomes part of statements, and a name is all that it can be. */
 export function parseView(text: string): string {
   if (!/^(?:[a-z_][\w$]*|"[^"\0]+")(?:\.(?:[a-z_][\w$]*|"[^"\0]+"))?$/i.test(text)) {

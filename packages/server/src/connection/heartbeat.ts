@@ -8,9 +8,11 @@ export class Heartbeat {
   readonly #message: HeartbeatMessage;
   readonly #encodings = new Map<SessionWire, Buffer>();
 
-  constructor(position: Position) {
+  /** `asOf`: everything that was committed before this time has been read. */
+  constructor(position: Position, asOf: string | null) {
     this.position = position;
-    this.#message = { type: 'heartbeat', cursor: cursorOf(position), timestamp: new Date().toISOString() };
+    const timestamp = new Date().toISOString();
+    this.#message = { type: 'heartbeat', cursor: cursorOf(position), timestamp, as_of: asOf };
   }
 
   encoded(wire: SessionWire): Buffer {

@@ -1,6 +1,6 @@
 import { CloseCode } from '@flagcast/protocol';
 import type { Channel } from '../access/access.js';
-import type { Broadcaster } from '../broadcast/broadcaster.js';
+import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';
 import { answerPlain } from '../wire/plain-input.js';
@@ -65,6 +65,20 @@ export class PlainConnection implements SubscriptionOwner {
   /** A plain client cannot be told: it comes back and fetches its state anew. */
   historyLost(): void {
     this.close(CloseCode.historyLost, 'the database has lost transactions');
+  }
+
+  /** The plain dialect has no message for it: the events of the channel carry the new key. */
+  channelRenamed(): void {
+    return;
+  }
+
+  channelEnded(_subscription: Subscription, reason: ChannelEnd): void {
+    this.close(CloseCode.unknownChannel, reason);
+  }
+
+  /** The plain dialect has no message for it. A client that would be misled for too long is closed. */
+  freshness(): void {
+    return;
   }
 
   close(code: CloseCode, reason: string): void {

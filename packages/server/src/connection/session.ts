@@ -1,13 +1,14 @@
 import {
   CloseCode,
   type ControlMessage,
+  type FreshnessMessage,
   type HelloMessage,
   maxChannels,
   type ResyncReason,
   subprotocol,
 } from '@flagcast/protocol';
 import type { Channel, ChannelRequest } from '../access/access.js';
-import type { Broadcaster } from '../broadcast/broadcaster.js';
+import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey, type FlagEvent } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
@@ -29,7 +30,9 @@ interface SessionSources {
   readonly broadcaster: Broadcaster;
   readonly missedEvents: MissedEventsSource;
   /** Whether the reader will still bring this event, so that it must not be taken from elsewhere. */
-  readonly isYetToCome: (event: FlagEvent) => boolean;
+  readonly willBeRead: (event: FlagEvent) => boolean;
+  /** What connections are sent about freshness now; null while the server is fresh. */
+  readonly stale: () => FreshnessMessage | null;
   readonly lifecycle: Lifecycle;
 }
 
@@ -42,13 +45,12 @@ export interface SessionOptions {
   hello: Omit<HelloMessage, 'type' | 'protocol' | 'max_channels'>;
 }
 
-/** Cursors older than this are not looked up, in milliseconds. */
-const maxCursorAgeMs = 24 * 3_600_000;
 /** How often the database is asked for what a peer has missed, when each answer is out of date as it comes. */
 const maxAttempts = 3;
 
 interface OpenChannel {
-  readonly channel: Channel;
+  /** With the key that the environment has now. */
+  channel: Channel;
   /** As the peer named it when it subscribed: ids can be written in several ways. */
   readonly request: ChannelRequest;
   readonly subscription: Subscription;
@@ -108,6 +110,13 @@ export class Session implements SubscriptionOwner {
   hello(): void {
     if (this.#hello !== null) this.tell(this.#hello);
     this.#hello = null;
+    const stale = this.#sources.stale();
+    if (stale !== null) this.tell(stale);
+  }
+
+  /** Sends the message: the server has become stale or fresh. */
+  freshness(message: FreshnessMessage): void {
+    if (this.#hello === null) this.tell(message);
   }
 
   /** Subscribes and brings what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
@@ -168,9 +177,8 @@ export class Session implements SubscriptionOwner {
     }
     for (const open of lost) {
       this.#forget(open);
-      const { project_id, environment } = named(open.channel);
       const message = 'You may no longer see this project';
-      this.tell({ type: 'error', code: 'forbidden', message, project_id, environment });
+      this.tell({ type: 'error', code: 'forbidden', message, ...named(open.channel) });
     }
     return true;
   }
@@ -215,6 +223,26 @@ export class Session implements SubscriptionOwner {
     this.#peer.leave();
   }
 
+  channelRenamed(subscription: Subscription, environmentKey: string): void {
+    const open = this.#find(subscription.channel);
+    if (open === undefined || open.channel.environmentKey === environmentKey) return;
+    const previous = open.channel.environmentKey;
+    // Others that subscribed together share the object.
+    open.channel = { ...open.channel, environmentKey };
+    this.tell({ type: 'channel_changed', ...named(open.channel), previous_environment: previous });
+  }
+
+  channelEnded(subscription: Subscription, reason: ChannelEnd): void {
+    const open = this.#find(subscription.channel);
+    if (open === undefined) return;
+    if (this.#channels.length === 1) {
+      this.close(CloseCode.unknownChannel, reason);
+      return;
+    }
+    this.#forget(open);
+    this.tell({ type: 'error', code: reason, message: endMessages[reason], ...named(open.channel) });
+  }
+
   historyLost(subscription: Subscription): void {
     const open = this.#find(subscription.channel);
     if (open?.subscription === subscription) this.#resync(open, 'history_changed');
@@ -249,11 +277,6 @@ export class Session implements SubscriptionOwner {
       this.#resync(open, 'history_changed');
       return;
     }
-    // By the floor of now and not by the clock: an old transaction that is still open holds both floors back.
-    if (now !== null && Date.parse(position.floor) < Date.parse(now.floor) - maxCursorAgeMs) {
-      this.#resync(open, 'cursor_expired');
-      return;
-    }
     const reached = await broadcaster.reach(position);
     if (subscription.isEnded) return;
     if (reached === 'unavailable') {
@@ -273,7 +296,7 @@ export class Session implements SubscriptionOwner {
   }
 
   async #resumeFromDatabase(open: OpenChannel, position: Position): Promise<void> {
-    const { broadcaster, missedEvents, isYetToCome } = this.#sources;
+    const { broadcaster, missedEvents, willBeRead } = this.#sources;
     const { subscription, channel } = open;
     const key = subscription.channel;
     for (let attempt = 1; attempt <= maxAttempts; attempt += 1) {
@@ -283,15 +306,18 @@ export class Session implements SubscriptionOwner {
         this.#resync(open, 'cursor_ahead');
         return;
       }
+      if (answer.expired) {
+        this.#resync(open, 'cursor_expired');
+        return;
+      }
       if (answer.missed === null) break;
       const later = broadcaster.missedSince(answer.progress.sequence, key);
       // So much was written while the database answered that its answer is out of date.
       if (later === null) continue;
       // What the ring brings, or the reader has yet to bring, is not taken from the answer as well.
-      // All rows of one transaction come in one batch.
-      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.mark)));
+      const fromRing = new Set(later.flatMap((batch) => batch.events.map((event) => event.id)));
       const { events, seenAtMs } = answer.missed;
-      const missed = events.filter((event) => !fromRing.has(event.mark) && !isYetToCome(event));
+      const missed = events.filter((event) => !fromRing.has(event.id) && !willBeRead(event));
       // An answer that was kept for a while may be small, and much may have come since.
       const count = later.reduce((sum, batch) => sum + batch.events.length, missed.length);
       if (count > missedEvents.maxMissed) break;
@@ -359,6 +385,12 @@ export class Session implements SubscriptionOwner {
     return this.#channels.find(({ subscription }) => subscription.channel === key);
   }
 }
+
+const endMessages: Readonly<Record<ChannelEnd, string>> = {
+  environment_deleted: 'The environment was deleted',
+  project_archived: 'The project was archived',
+  project_deleted: 'The project was deleted',
+};
 
 function named(channel: Channel): { project_id: string; environment: string; environment_id: string } {
   return {

@@ -1,4 +1,4 @@
-import type { Broadcaster, Subscriber } from '../broadcast/broadcaster.js';
+import type { Broadcaster, ChannelEnd, Subscriber } from '../broadcast/broadcaster.js';
 import { Run } from '../broadcast/deliveries.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
@@ -16,6 +16,10 @@ export interface SubscriptionOwner {
   readonly dialect: Dialect;
   /** The database has lost transactions: what the subscription brought may not be true any more. */
   historyLost(subscription: Subscription): void;
+  /** The environment of the channel has another key now. */
+  channelRenamed(subscription: Subscription, environmentKey: string): void;
+  /** The channel has ended. */
+  channelEnded(subscription: Subscription, reason: ChannelEnd): void;
 }
 
 /** `replaying`: missed events are being fetched; `behind`: the peer has to drain first. */
@@ -130,6 +134,14 @@ export class Subscription implements Subscriber {
 
   historyLost(): void {
     this.#owner.historyLost(this);
+  }
+
+  channelRenamed(environmentKey: string): void {
+    this.#owner.channelRenamed(this, environmentKey);
+  }
+
+  channelEnded(reason: ChannelEnd): void {
+    this.#owner.channelEnded(this, reason);
   }
 
   end(): void {

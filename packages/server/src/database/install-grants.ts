@@ -9,13 +9,13 @@ interface Grant {
   readonly right: string;
   /** What the server does with it. */
   readonly purpose: string;
-  /** `extra`: only the comfort of it is lost. `exact`: the guarantee is weaker without. */
-  readonly need: 'serve' | 'exact' | 'extra';
+  /** `extra`: the server works without it, less comfortably. */
+  readonly need: 'serve' | 'extra';
 }
 
 /** A right, and how things stand with it in a database. */
 export interface GrantState extends Grant {
-  /** Whether what it is about exists; pg_read_all_stats always does. */
+  /** Whether what it is about exists. */
   readonly exists: boolean;
   /** Whether the role that was asked about has it, by whatever way. */
   readonly held: boolean;
@@ -24,7 +24,7 @@ export interface GrantState extends Grant {
 }
 
 interface Subject {
-  readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'member';
+  readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'function';
   readonly schema?: string;
   readonly relation?: string;
   readonly columns?: readonly string[];
@@ -69,6 +69,15 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
     grant: { name: `schema ${name}`, right: `USAGE ON SCHEMA ${name}`, purpose: 'all reads', need: 'serve' },
     subject: { kind: 'schema', schema: name },
   });
+  const routine = (signature: string, purpose: string): { grant: Grant; subject: Subject } => ({
+    grant: {
+      name: `function ${schemaName}.${signature}`,
+      right: `EXECUTE ON FUNCTION ${schemaName}.${signature}`,
+      purpose,
+      need: 'serve',
+    },
+    subject: { kind: 'function', relation: `${schemaName}.${signature}` },
+  });
   // Flagcast's own sign-in knows only hashes of its own scheme: of a host's it has no use.
   const columns = ownTables ? [...userColumns, 'password_hash'] : userColumns;
   return [
@@ -82,7 +91,11 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
       subject: { kind: 'database' },
     },
     schema(schemaName),
-    table(schemaName, 'v_realtime_events', 'the events'),
+    table(schemaName, 'event_log', 'the events'),
+    table(schemaName, 'log_state', 'how far the event log reaches'),
+    routine('prune_event_log(interval, integer)', 'deletes old rows of the event log'),
+    routine('adopt_event_log()', 'begins the event log anew after a restored dump or pg_upgrade'),
+    table(schemaName, 'v_realtime_events', 'the events, for people', 'extra'),
     table(schemaName, 'guarded_environments', 'environments that wait for approval'),
     table(
       schemaName,
@@ -102,15 +115,6 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
       subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
     },
     ...partTables.map((name) => table('public', name, 'the parts of a feature', 'extra')),
-    {
-      grant: {
-        name: 'role pg_read_all_stats',
-        right: 'pg_read_all_stats',
-        purpose: 'since when the transactions of others are open, so that a late commit is never missed',
-        need: 'exact',
-      },
-      subject: { kind: 'member' },
-    },
   ];
 }
 
@@ -121,6 +125,7 @@ SELECT coalesce(json_agg(json_build_object(
   'exists', CASE s.kind
     WHEN 'schema' THEN n.oid IS NOT NULL
     WHEN 'table' THEN c.oid IS NOT NULL
+    WHEN 'function' THEN to_regprocedure(s.relation) IS NOT NULL
     WHEN 'columns' THEN (SELECT count(*) = cardinality(s.columns) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
     ELSE true
@@ -131,7 +136,7 @@ SELECT coalesce(json_agg(json_build_object(
     WHEN 'table' THEN has_table_privilege(who.name, c.oid, 'SELECT')
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, a.attnum, 'SELECT')) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
-    ELSE $2::text IS NOT NULL AND pg_has_role(nullif(who.name, 'public'), 'pg_read_all_stats', 'USAGE')
+    ELSE has_function_privilege(who.name, to_regprocedure(s.relation), 'EXECUTE')
   END,
   'grantable', CASE s.kind
     WHEN 'database' THEN has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
@@ -139,10 +144,7 @@ SELECT coalesce(json_agg(json_build_object(
     WHEN 'table' THEN has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT WITH GRANT OPTION')) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
-    ELSE pg_has_role('pg_read_all_stats', 'USAGE WITH ADMIN OPTION')
-      -- Before 16 whoever might make roles might give them, too.
-      OR (current_setting('server_version_num')::int < 160000
-        AND (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user))
+    ELSE has_function_privilege(to_regprocedure(s.relation), 'EXECUTE WITH GRANT OPTION')
   END
 )), '[]')::text AS states
 FROM jsonb_to_recordset($1::jsonb) AS s (name text, kind text, "schema" text, relation text, columns text[])

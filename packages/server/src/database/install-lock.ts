@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { printable } from '../describe.js';
 import { InstallError, toInstallError } from './install-error.js';
-import { schemaName, wakeTables } from './install-objects.js';
+import { hostTriggers } from '../host/host-triggers.js';
+import { schemaName } from './install-objects.js';
 import { backoffMs } from './session.js';
 import { inTransaction } from './transaction.js';
 
@@ -113,7 +114,7 @@ interface Holder {
 async function describeHolder(client: pg.ClientBase): Promise<{ text: string; mend: string }> {
   const unknown = { text: 'a lock that is needed was held by somebody else, who was', mend: '' };
   try {
-    const { rows } = await client.query<Holder>(holderStatement, [wakeTables]);
+    const { rows } = await client.query<Holder>(holderStatement, [hostTriggers.map(({ table }) => table)]);
     const [holder] = rows;
     if (holder === undefined) return unknown;
     const lock = holder.relation === '' ? 'the lock of another install' : `a lock on ${holder.relation}`;

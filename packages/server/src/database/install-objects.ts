@@ -1,37 +1,8 @@
 import type pg from 'pg';
+import { hostTriggers, triggerName, triggerParameter, triggerStatement, type TriggerState } from '../host/host-triggers.js';
 
 /** The schema that holds everything of ours but the contract tables and the public view. */
 export const schemaName = 'flagcast';
-
-/** What a database must have for Flagcast to attach to it: the tables and the columns that the view reads. */
-export const attachColumns: Readonly<Record<string, readonly string[]>> = {
-  environments: ['id', 'key'],
-  audit_log: [
-    'id',
-    'feature_id',
-    'entity',
-    'entity_id',
-    'actor',
-    'username',
-    'action',
-    'project_id',
-    'environment_id',
-    'created_at',
-  ],
-  pending_changes: [
-    'id',
-    'project_id',
-    'environment_id',
-    'requested_by',
-    'change',
-    'status',
-    'approved_by',
-    'approved_at',
-    'rejected_by',
-    'rejected_at',
-  ],
-  pending_change_entities: ['pending_change_id', 'entity', 'entity_id', 'created_at'],
-};
 
 /** What the view must have. */
 export const viewColumns = [
@@ -45,13 +16,11 @@ export const viewColumns = [
   'action',
   'created_at',
   'xid',
+  'row_id',
   'feature_id',
   'pending_change_id',
   'actor',
 ] as const;
-
-/** The tables of the host that get the trigger. */
-export const wakeTables = ['audit_log', 'pending_changes', 'pending_change_entities'] as const;
 
 /** The contract tables that `install --tables` makes. */
 export const contractTables = [
@@ -78,11 +47,33 @@ export const tableFunctions = [
   'refuse_second_open_change',
 ] as const;
 
-/** What Flagcast itself keeps in an attached database; uninstall drops it, a repair does not. */
+/** The trigger functions. A repair drops them, and with them the triggers, wherever those are. */
+export const triggerFunctions = [
+  ...new Set(hostTriggers.map((trigger) => trigger.function)),
+  'skip_replicated',
+] as const;
+
+/** Our other functions. A repair replaces them: the host may have granted rights on them. */
+export const otherFunctions = [
+  'notify_reader',
+  'feature_of',
+  'record_event',
+  'environment_key',
+  'prune_event_log',
+  'adopt_event_log',
+] as const;
+
+/** The environments that need approvals; uninstall drops it, a repair does not. */
 export const guardTable = 'guarded_environments';
 
-/** The roles that were given rights; kept like the guards. */
+/** The roles that were granted rights; kept like the guards. */
 export const roleTable = 'granted_roles';
+
+/** What Flagcast stores in an attached database, in the order in which it is dropped. */
+export const ownTables = ['event_log', 'log_state', guardTable, roleTable] as const;
+
+/** The newest version that Flagcast 0.1 installed: a view over the host's tables, and triggers that notify. */
+export const lastLegacyVersion = 4;
 
 /** The bookkeeping of each of the three folders of migrations. */
 export const versionTables = {
@@ -111,6 +102,10 @@ export interface InstallState {
   readonly publicNames: readonly string[];
   /** The columns of flagcast.v_realtime_events, as it is. */
   readonly viewColumns: readonly string[];
+  /** The host's tables with the triggers that they have; also where nothing is installed. */
+  readonly triggers: readonly TriggerState[];
+  /** The tables, by name, that the role may alter as their owner. */
+  readonly ownedTables: readonly string[];
   /** Our objects that exist, as lines such as `view flagcast.v_realtime_events`. */
   readonly objects: readonly string[];
 }
@@ -126,7 +121,7 @@ WITH ours AS (
 ), own_functions AS (
   SELECT p.oid, p.proname::text AS name
   FROM pg_catalog.pg_proc p JOIN ours ON p.pronamespace = ours.oid
-  WHERE p.proname = 'wake' OR p.proname = ANY ($2::text[])
+  WHERE p.proname = ANY ($2::text[])
 ), public_relations AS (
   SELECT c.oid, c.relname::text AS name, c.relkind
   FROM pg_catalog.pg_class c JOIN public_schema s ON c.relnamespace = s.oid
@@ -141,15 +136,18 @@ WITH ours AS (
   UNION ALL
   SELECT 3, 'function ${schemaName}.' || name || '()' FROM own_functions
   UNION ALL
+  -- Those of partitions belong to the table's.
   SELECT 4, 'trigger ' || t.tgname || ' on ' || n.nspname || '.' || c.relname
   FROM pg_catalog.pg_trigger t
   JOIN own_functions f ON f.oid = t.tgfoid
   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE t.tgparentid = 0
   UNION ALL
   SELECT 5, 'view ${schemaName}.v_realtime_events' FROM own_relations WHERE name = 'v_realtime_events' AND relkind = 'v'
   UNION ALL
-  SELECT 2, 'table ${schemaName}.' || name FROM own_relations WHERE name IN ('${guardTable}', '${roleTable}') AND relkind = 'r'
+  SELECT 2, 'table ${schemaName}.' || name FROM own_relations
+  WHERE name IN (${ownTables.map((name) => `'${name}'`).join(', ')}) AND relkind = 'r'
   UNION ALL
   -- The public view is ours where it reads our own.
   SELECT 6, 'view public.v_realtime_events'
@@ -176,6 +174,10 @@ SELECT json_build_object(
     JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE o.name = 'v_realtime_events'
   ),
+  'ownedTables', (
+    SELECT coalesce(json_agg(c.relname), '[]') FROM pg_catalog.pg_class c JOIN public_schema s ON c.relnamespace = s.oid
+    WHERE c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')
+  ),
   'publicNames', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM public_relations),
   'objects', (SELECT coalesce(json_agg(line ORDER BY place, line), '[]') FROM objects)
 )::text AS state`;
@@ -183,38 +185,57 @@ SELECT json_build_object(
 /** Reads the catalogue; needs no right but to be connected. */
 export async function readInstallState(client: pg.ClientBase): Promise<InstallState> {
   // Text out of JSON, so that it does not matter how the caller's client parses types.
-  const { rows } = await client.query<{ state: string }>(stateStatement, [contractTables, tableFunctions]);
+  const functions = [...triggerFunctions, ...otherFunctions, ...tableFunctions, 'wake'];
+  const { rows } = await client.query<{ state: string }>(stateStatement, [contractTables, functions]);
+  const triggers = await readTriggers(client);
   const [row] = rows;
   if (row === undefined) throw new Error('the catalogue query answered no row');
-  return JSON.parse(row.state) as InstallState;
+  return { ...(JSON.parse(row.state) as Omit<InstallState, 'triggers'>), triggers };
+}
+
+/** The host's tables, with the triggers that they have. */
+async function readTriggers(client: pg.ClientBase): Promise<TriggerState[]> {
+  const { rows } = await client.query<{ triggers: string }>(triggerStatement, [triggerParameter]);
+  return JSON.parse(rows[0]?.triggers ?? '[]') as TriggerState[];
 }
 
 /** What the migrations of each folder make, by version, in the words of InstallState.objects. */
-const objectsByVersion: Readonly<Record<keyof typeof versionTables, readonly (readonly string[])[]>> = {
-  tables: [
-    contractTables.map((table) => `table public.${table}`),
-    [
+const objectsByVersion: Readonly<
+  Record<keyof typeof versionTables, Readonly<Record<number, readonly string[]>>>
+> = {
+  tables: {
+    1: contractTables.map((table) => `table public.${table}`),
+    2: [
       ...tableFunctions.map((name) => `function ${schemaName}.${name}()`),
       'trigger create_environments on public.projects',
       'trigger create_feature_params on public.environments',
       'trigger create_feature_params on public.features',
       'trigger refuse_second_open_change on public.pending_change_entities',
     ],
-    [],
-  ],
-  flagcast: [
-    [`view ${schemaName}.v_realtime_events`],
-    [
-      `function ${schemaName}.wake()`,
-      ...wakeTables.map((table) => `trigger flagcast_wake on public.${table}`),
+  },
+  flagcast: {
+    3: [`table ${schemaName}.${guardTable}`],
+    4: [`table ${schemaName}.${roleTable}`],
+    5: ownTables.map((table) => `table ${schemaName}.${table}`),
+    6: [
+      ...[...triggerFunctions, ...otherFunctions].map((name) => `function ${schemaName}.${name}()`),
+      `view ${schemaName}.v_realtime_events`,
+      `trigger flagcast_skip_replicated on ${schemaName}.event_log`,
+      `trigger flagcast_skip_replicated on ${schemaName}.log_state`,
     ],
-    [`table ${schemaName}.${guardTable}`],
-    [`table ${schemaName}.${roleTable}`],
-  ],
-  public: [['view public.v_realtime_events']],
+  },
+  public: { 2: ['view public.v_realtime_events'] },
 };
 
 /** What the migrations of `track` after version `above`, up to version `upTo`, make. */
 export function objectsOf(track: keyof typeof versionTables, above: number, upTo: number): string[] {
-  return objectsByVersion[track].slice(above, upTo).flat();
+  const made = Object.entries(objectsByVersion[track]).flatMap(([version, objects]) =>
+    Number(version) > above && Number(version) <= upTo ? objects : [],
+  );
+  return [...new Set(made)];
+}
+
+/** The trigger on a table of the host, in the words of InstallState.objects. */
+export function triggerObject(table: string): string {
+  return `trigger ${triggerName} on public.${table}`;
 }

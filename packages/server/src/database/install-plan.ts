@@ -11,9 +11,11 @@ import {
   type Track,
 } from './install-migrations.js';
 import {
+  lastLegacyVersion,
   objectsOf,
   readInstallState,
   schemaName,
+  triggerFunctions,
   versionTables,
   viewColumns,
   type InstallState,
@@ -25,11 +27,13 @@ import {
   refuseUnfitTables,
 } from './install-refusals.js';
 import { planRole, readGrantedRoles, type RolePlan } from './install-role.js';
-import { refuseForeignTriggers } from './install-wake.js';
+import { planTriggers, refuseForeignTriggers, triggersAreWrong } from './install-triggers.js';
 
 export interface InstallOptions {
   /** Also make the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
   readonly tables?: boolean;
+  /** Only the event log, without triggers, for a database whose tables have another form. Default false. */
+  readonly logOnly?: boolean;
   /** A role for the server: made where it is missing, and given what the server reads, no more. Default none. */
   readonly role?: string | undefined;
 }
@@ -65,17 +69,23 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   if (makesTables) refuseExistingTables(state);
   const withTables = makesTables || state.ownTables;
   refuseMissingRights(state, withTables);
-  if (!makesTables) await refuseUnfitTables(client, state);
+  const logOnly = !withTables && (options.logOnly ?? (await isLogOnly(client, state)));
+  if (!makesTables && !logOnly) await refuseUnfitTables(client, state);
 
+  const version = versionOf(await readApplied(client, 'flagcast'));
+  const isLegacy = version > 0 && version <= lastLegacyVersion;
+  const repair = !isLegacy && state.installed && (await missesSomething(client, state, logOnly));
   const tables = withTables ? await planTrack(client, 'tables', false) : nothing;
-  const repair = state.installed && (await missesSomething(client, state));
-  const dropping = repair ? await dropStatements(client, state) : [];
-  const view = await planTrack(client, 'flagcast', repair);
+  const dropping = repair || isLegacy ? await dropStatements(client, state, isLegacy) : [];
+  const log = await planTrack(client, 'flagcast', repair);
+  const triggers =
+    log.statements.length > 0 && !logOnly
+      ? planTriggers(state, makesTables)
+      : { objects: [], statements: [], notes: [] };
   const publicView = withTables ? await planTrack(client, 'public', repair) : nothing;
-  const tracks = [tables, view, publicView];
-  const made = tracks.flatMap(({ objects }) => objects);
+  const made = [tables, log, triggers, publicView].flatMap(({ objects }) => objects);
   const roles = [
-    ...(repair ? [await planKeptGrants(client, state)] : []),
+    ...(repair || isLegacy ? [await planKeptGrants(client, state)] : []),
     ...(await planRoles(client, { ...options, state, withTables, made })),
   ];
   const newObjects = [...(state.schemaOwner === null ? [`schema ${schemaName}`] : []), ...made];
@@ -93,12 +103,23 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
       ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
       ...tables.statements,
       ...dropping,
-      ...view.statements,
+      ...log.statements,
+      ...(logOnly && log.statements.length > 0
+        ? [`UPDATE ${schemaName}.log_state SET host_triggers = false;`]
+        : []),
+      ...triggers.statements,
       ...publicView.statements,
       ...roles.flatMap(({ statements }) => statements),
     ],
-    notes: roles.flatMap(({ notes }) => notes),
+    notes: [...triggers.notes, ...roles.flatMap(({ notes }) => notes)],
   };
+}
+
+/** Whether an earlier install made the log only. */
+async function isLogOnly(client: pg.ClientBase, state: InstallState): Promise<boolean> {
+  if (!state.objects.includes(`table ${schemaName}.log_state`)) return false;
+  const { rowCount } = await client.query(`SELECT FROM ${schemaName}.log_state WHERE NOT host_triggers`);
+  return rowCount === 1;
 }
 
 /** The plan as a script for psql, exactly as `install` runs it. */
@@ -137,33 +158,48 @@ async function planTrack(client: pg.ClientBase, track: Track, anew: boolean): Pr
   };
 }
 
-/** Whether something is gone that the installation, as old as it may be, once had. */
-async function missesSomething(client: pg.ClientBase, state: InstallState): Promise<boolean> {
+/** Whether something is missing that the installation, as old as it may be, once had. */
+async function missesSomething(
+  client: pg.ClientBase,
+  state: InstallState,
+  logOnly: boolean,
+): Promise<boolean> {
   const version = versionOf(await readApplied(client, 'flagcast'));
   const publicVersion = state.ownTables ? versionOf(await readApplied(client, 'public')) : 0;
   const expected = [...objectsOf('flagcast', 0, version), ...objectsOf('public', 0, publicVersion)];
-  return expected.some((object) => !state.objects.includes(object)) || (version > 0 && lacksColumns(state));
+  return (
+    expected.some((object) => !state.objects.includes(object)) ||
+    lacksColumns(state) ||
+    (!logOnly && triggersAreWrong(state))
+  );
 }
 
-/** Somebody has made a view of their own in the place of ours. */
+/** Our view was replaced by another one. */
 function lacksColumns(state: InstallState): boolean {
   return viewColumns.some((column) => !state.viewColumns.includes(column));
 }
 
 /**
- * Drops the public view, the triggers with their function and the view, and forgets their migrations.
- * They hold no data: where one is gone, all are made anew. Guards and roles stay.
+ * Drops the public view, the triggers with their functions and the view, and their bookkeeping. They hold no
+ * data. The event log, guards and roles stay.
  */
-async function dropStatements(client: pg.ClientBase, state: InstallState): Promise<string[]> {
+async function dropStatements(
+  client: pg.ClientBase,
+  state: InstallState,
+  isLegacy: boolean,
+): Promise<string[]> {
   await refuseForeignTriggers(client);
+  const functions = isLegacy ? ['wake'] : triggerFunctions;
   return [
     ...(state.objects.includes('view public.v_realtime_events')
       ? ['DROP VIEW public.v_realtime_events;']
       : []),
-    `DROP FUNCTION IF EXISTS ${schemaName}.wake() CASCADE;`,
+    ...functions.map((name) => `DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE;`),
     `DROP VIEW IF EXISTS ${schemaName}.v_realtime_events;`,
-    `DELETE FROM ${schemaName}.${versionTables.flagcast} WHERE version > 0;`,
-    ...(state.ownTables ? [`DELETE FROM ${schemaName}.${versionTables.public} WHERE version > 0;`] : []),
+    ...(isLegacy ? [] : [`DELETE FROM ${schemaName}.${versionTables.flagcast} WHERE version > ${lastLegacyVersion};`]),
+    ...(state.ownTables && !isLegacy
+      ? [`DELETE FROM ${schemaName}.${versionTables.public} WHERE version > 1;`]
+      : []),
   ];
 }
 
@@ -185,7 +221,7 @@ async function planRoles(
   return plans;
 }
 
-/** Rights on the view that somebody gave by hand: they would be gone with the view that is dropped. */
+/** Rights on the view that were granted by hand: without this they are lost with the view that is dropped. */
 async function planKeptGrants(client: pg.ClientBase, state: InstallState): Promise<RolePlan> {
   const recorded = (await readGrantedRoles(client, state)).map(({ name }) => name);
   const { rows } = await client.query<{ right: string; option: string }>(

@@ -1,12 +1,7 @@
 import type pg from 'pg';
 import { InstallError } from './install-error.js';
-import {
-  attachColumns,
-  schemaName,
-  versionTables,
-  wakeTables,
-  type InstallState,
-} from './install-objects.js';
+import { hostTriggers, loggedColumns } from '../host/host-triggers.js';
+import { schemaName, versionTables, type InstallState } from './install-objects.js';
 
 export function refuseForeignSchema(state: InstallState): void {
   if (state.schemaOwner === null || state.installed) return;
@@ -52,7 +47,7 @@ export function refuseMissingRights(state: InstallState, withTables: boolean): v
   }
 }
 
-/** The tables to attach to: there, with the columns that the view reads, and open to this role. */
+/** The tables to attach to must exist, with the columns that the triggers read, and be open to this role. */
 export async function refuseUnfitTables(client: pg.ClientBase, state: InstallState): Promise<void> {
   const { rows } = await client.query<{
     table: string;
@@ -68,19 +63,19 @@ export async function refuseUnfitTables(client: pg.ClientBase, state: InstallSta
         )
       ), ', '), '') AS missing,
       coalesce(NOT has_table_privilege(c.oid, 'SELECT'), false)::text AS unreadable,
-      coalesce(wanted.name = ANY ($2::text[]) AND NOT has_table_privilege(c.oid, 'TRIGGER'), false)::text AS untriggerable
+      coalesce(NOT has_table_privilege(c.oid, 'TRIGGER'), false)::text AS untriggerable
     FROM jsonb_each($1::jsonb) AS wanted (name, columns)
     LEFT JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p')
       AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
     ORDER BY wanted.name`,
-    [JSON.stringify(attachColumns), wakeTables],
+    [JSON.stringify({ ...optionalTables(state), ...loggedColumns })],
   );
   for (const { table, missing } of rows) {
     if (missing === '') continue;
-    const whole = missing.split(', ').length === attachColumns[table]?.length;
+    const whole = missing.split(', ').length === loggedColumns[table]?.length;
     const mend = state.ownTables
       ? 'Flagcast made it, somebody dropped it: bring it back from a backup.'
-      : 'Connect to the database that has the feature flags, or use --tables to make the tables in an empty one.';
+      : 'Connect to the database that has the feature flags, or use --tables to make the tables in an empty one, or --log-only for tables of another form, whose triggers call flagcast.record_event.';
     throw new InstallError(
       'tables-missing',
       `Database ${state.database} has no ${whole ? `table public.${table}` : `column ${missing} in public.${table}`} to attach to. ${mend}`,
@@ -99,4 +94,13 @@ export async function refuseUnfitTables(client: pg.ClientBase, state: InstallSta
       `Role ${state.role} lacks rights on the tables. As their owner: ${rights.join('; ')}.`,
     );
   }
+}
+
+/** Tables that get a trigger if they exist. Their columns are read as JSON. */
+function optionalTables({ triggers }: InstallState): Record<string, string[]> {
+  const existing = hostTriggers.filter(
+    ({ table, required }) =>
+      !required && triggers.some((found) => found.table === table && found.relation !== null),
+  );
+  return Object.fromEntries(existing.map(({ table }) => [table, []]));
 }

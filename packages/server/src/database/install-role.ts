@@ -33,6 +33,8 @@ export async function readGrantedRoles(client: pg.ClientBase, state: InstallStat
   return JSON.parse(rows[0]?.roles ?? '[]') as GrantedRole[];
 }
 
+const statsRole = 'role pg_read_all_stats';
+
 /** Throws InstallError `role-unfit` for a name that no role of the server can have. */
 function refuseRoleName(name: string): void {
   const problem =
@@ -51,7 +53,6 @@ interface RoleState {
   readonly exists: boolean;
   readonly superuser: boolean;
   readonly login: boolean;
-  readonly inherits: boolean;
   readonly mayCreateRoles: boolean;
 }
 
@@ -61,7 +62,6 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
        'exists', r.rolname IS NOT NULL,
        'superuser', coalesce(r.rolsuper, false),
        'login', coalesce(r.rolcanlogin, false),
-       'inherits', coalesce(r.rolinherit, true),
        'mayCreateRoles', me.rolsuper OR me.rolcreaterole
      )::text AS role
      FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1
@@ -107,6 +107,7 @@ export async function planRole(
     const object = grant.replace(/^\w+ /, '');
     if (!exists)
       return object === schemaName || object.startsWith(`${schemaName}.`) || made.includes(`table ${object}`);
+    // A table of ours that exists is kept with the rights on it.
     return made.includes(`view ${object}`);
   };
   const missing = states.filter((grant) => {
@@ -115,12 +116,7 @@ export async function planRole(
     return isMade(grant) || (grant.exists && !grant.held);
   });
   const notes: string[] = [];
-  const given = missing.filter((grant) => isMade(grant) || grant.grantable || grant.need !== 'exact');
-  if (given.length < missing.length) {
-    notes.push(
-      `Role ${state.role} may not give pg_read_all_stats, without which no transaction may be open for more than an hour before it commits an event, or that event is not delivered. As a superuser: GRANT pg_read_all_stats TO ${identifier};`,
-    );
-  }
+  const given = missing;
   const refused = given.filter((grant) => !isMade(grant) && !grant.grantable);
   if (refused.length > 0) {
     const statements = refused.map(({ right }) => `GRANT ${right} TO ${identifier}`);
@@ -134,17 +130,15 @@ export async function planRole(
   } else if (role.exists && !role.login) {
     notes.push(`Role ${name} may not log in. If it is to: ALTER ROLE ${identifier} LOGIN;`);
   }
-  if (role.exists && !role.inherits) {
-    notes.push(
-      `Role ${name} does not inherit, so pg_read_all_stats is of no use to it. REVOKE pg_read_all_stats FROM ${identifier}; ALTER ROLE ${identifier} INHERIT; then run this again.`,
-    );
-  }
-  if (role.exists && given.length === 0) return { creates: [], grants: [], statements: [], notes };
   const recorded = (await readGrantedRoles(client, state)).find((granted) => granted.name === name);
+  // Flagcast 0.1 granted it.
+  const isObsolete = recorded?.grants.includes(statsRole) === true;
+  if (role.exists && given.length === 0 && !isObsolete) return { creates: [], grants: [], statements: [], notes };
+  const kept = (recorded?.grants ?? []).filter((grant) => grant !== statsRole);
   const record: GrantedRole = {
     name,
     made: !role.exists || (recorded?.made ?? false),
-    grants: [...new Set([...(recorded?.grants ?? []), ...given.map((grant) => grant.name)])].toSorted(),
+    grants: [...new Set([...kept, ...given.map((grant) => grant.name)])].toSorted(),
   };
   return {
     creates: role.exists ? [] : [`role ${identifier}`],
@@ -154,6 +148,7 @@ export async function planRole(
         ? []
         : [`CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`]),
       ...given.map(({ right }) => `GRANT ${right} TO ${identifier};`),
+      ...(isObsolete ? [`REVOKE pg_read_all_stats FROM ${identifier};`] : []),
       recordStatement(record),
     ],
     notes,

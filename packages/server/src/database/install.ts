@@ -3,18 +3,19 @@ import { toInstallError, InstallError } from './install-error.js';
 import { asInstaller, type LockPatience } from './install-lock.js';
 import {
   contractTables,
-  guardTable,
+  otherFunctions,
+  ownTables,
   readInstallState,
-  roleTable,
   schemaName,
   tableFunctions,
+  triggerFunctions,
   versionTables,
   type InstallState,
 } from './install-objects.js';
 import { makePlan, type InstallOptions, type InstallPlan } from './install-plan.js';
 import { refuseForeignSchema, refuseOthersSchema } from './install-refusals.js';
 import { readGrantedRoles, takeRoleBack } from './install-role.js';
-import { refuseForeignTriggers } from './install-wake.js';
+import { refuseForeignTriggers } from './install-triggers.js';
 
 /** What `install` did. */
 export interface InstallReport {
@@ -152,14 +153,19 @@ export async function uninstall(
     if (state.objects.includes('view public.v_realtime_events')) {
       await client.query('DROP VIEW public.v_realtime_events');
     }
-    await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.wake() CASCADE`);
+    for (const name of [...triggerFunctions, 'wake']) {
+      await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE`);
+    }
     await client.query(`DROP VIEW IF EXISTS ${schemaName}.v_realtime_events`);
+    for (const name of otherFunctions) {
+      await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}`);
+    }
     const tables = existingOwnTables(state);
     if (tables.length > 0) {
       await client.query(`DROP TABLE ${tables.map((table) => `public.${table}`).join(', ')}`);
     }
     for (const name of tableFunctions) await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}()`);
-    for (const name of [guardTable, roleTable, ...Object.values(versionTables)]) {
+    for (const name of [...ownTables, ...Object.values(versionTables)]) {
       await client.query(`DROP TABLE IF EXISTS ${schemaName}.${name}`);
     }
     await client.query(`DROP SCHEMA ${schemaName}`);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { readGrants, type GrantState } from '../database/install-grants.js';
 import { readInstallState, type InstallState } from '../database/install-objects.js';
-import { type EventView, EventViewError, findEventView } from '../reader/event-view.js';
+import { type EventSource, EventSourceError, findEventSource } from '../reader/event-source.js';
 import { command, type Mend } from './finding.js';
 
 /** What every check builds on. */
@@ -13,18 +13,18 @@ export interface Facts {
   readonly role: string;
   readonly superuser: boolean;
   readonly replica: boolean;
-  /** Whether the role may see since when the transactions of others are open. */
-  readonly seesActivity: boolean;
-  readonly tracksActivities: boolean;
+  readonly encoding: string;
+  /** Subscriptions of logical replication of this database. */
+  readonly subscriptions: number;
   readonly tracksCommitTimes: boolean;
   readonly maxPreparedTransactions: number;
   /** The setting flagcast.notify, as a new session of this role has it; empty where it is unset. */
   readonly notify: string;
   readonly state: InstallState;
   readonly grants: readonly GrantState[];
-  /** What flagcast serve would read events from; null: nothing, for the reason in `noEventView`. */
-  readonly eventView: EventView | null;
-  readonly noEventView: string;
+  /** What flagcast serve would read events from; null: nothing, for the reason in `noEventSource`. */
+  readonly eventSource: EventSource | null;
+  readonly noEventSource: string;
   /** What serve would look back for in a view without transaction ids, in milliseconds. */
   readonly overlapMs: number;
   /** The query that says who may see what; null: Togglr's tables do. */
@@ -41,13 +41,13 @@ export async function askJson<Answer>(
   return JSON.parse(rows[0]?.[0] ?? 'null') as Answer;
 }
 
-/** Reads the catalogue and settings only; needs no right for it. `view` as for `findEventView`. */
+/** Reads the catalogue and settings only; needs no right for it. `view` as for `findEventSource`. */
 export async function readFacts(
   client: pg.ClientBase,
   { view, ...told }: { readonly view: string | null } & Pick<Facts, 'overlapMs' | 'authorizeSql'>,
 ): Promise<Facts> {
   const server = await askJson<
-    Omit<Facts, 'state' | 'grants' | 'eventView' | 'noEventView' | keyof typeof told>
+    Omit<Facts, 'state' | 'grants' | 'eventSource' | 'noEventSource' | keyof typeof told>
   >(
     client,
     `SELECT json_build_object(
@@ -57,8 +57,8 @@ export async function readFacts(
       'role', current_user,
       'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
       'replica', pg_is_in_recovery(),
-      'seesActivity', pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
-      'tracksActivities', current_setting('track_activities')::boolean,
+      'encoding', current_setting('server_encoding'),
+      'subscriptions', (SELECT count(*) FROM pg_stat_subscription),
       'tracksCommitTimes', current_setting('track_commit_timestamp')::boolean,
       'maxPreparedTransactions', current_setting('max_prepared_transactions')::int,
       'notify', lower(coalesce(current_setting('flagcast.notify', true), ''))
@@ -69,21 +69,21 @@ export async function readFacts(
   return {
     ...server,
     state,
-    ...(await lookForEventView(client, view)),
+    ...(await lookForEventSource(client, view)),
     ...told,
     grants: await readGrants(client, { database, role, ownTables: state.ownTables }),
   };
 }
 
-async function lookForEventView(
+async function lookForEventSource(
   client: pg.ClientBase,
   view: string | null,
-): Promise<Pick<Facts, 'eventView' | 'noEventView'>> {
+): Promise<Pick<Facts, 'eventSource' | 'noEventSource'>> {
   try {
-    return { eventView: await findEventView(client, view), noEventView: '' };
+    return { eventSource: await findEventSource(client, view), noEventSource: '' };
   } catch (error) {
-    if (!(error instanceof EventViewError)) throw error;
-    return { eventView: null, noEventView: error.message };
+    if (!(error instanceof EventSourceError)) throw error;
+    return { eventSource: null, noEventSource: error.message };
   }
 }
 

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { isHeard } from '../database/pooler.js';
 import { discardSession, openSession } from '../database/session.js';
 import { describeError } from '../describe.js';
-import { historyStatement } from '../reader/statements.js';
+import { historyStatement } from '../reader/log-statements.js';
 import type { Facts } from './facts.js';
 import { advice, ok, type Finding } from './finding.js';
 

@@ -1,4 +1,4 @@
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, type FreshnessMessage } from '@flagcast/protocol';
 import type { Channel, User } from '../access/access.js';
 import type { Heartbeat } from '../connection/heartbeat.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -22,6 +22,8 @@ export interface OpenPeer {
     revoke(mayView: (channel: Channel) => boolean): boolean;
     /** Tells it where it stands, if its dialect has words for that. */
     heartbeat(beat: Heartbeat): void;
+    /** Sends whether the server is fresh, if its dialect has a message for that. */
+    freshness(message: FreshnessMessage): void;
     close(code: CloseCode, reason: string): void;
   };
   /** Asks whether it is there; where the transport has no such question it counts as answered. */

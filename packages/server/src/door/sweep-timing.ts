@@ -14,4 +14,6 @@ export interface SweepTiming {
   recheckPatienceMs?: number;
   /** How long a peer may stay paused, in milliseconds. Default 30,000. */
   slowTimeoutMs?: number;
+  /** How long plain connections stay open while the server is stale, in milliseconds. Default 60,000. */
+  staleTimeoutMs?: number;
 }

@@ -3,6 +3,7 @@ import type { Authority } from '../access/authority.js';
 import { Heartbeat } from '../connection/heartbeat.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
+import type { Freshness } from '../operations/freshness.js';
 import { type OpenPeer, peerParts, type Peers } from './peers.js';
 import type { SweepTiming } from './sweep-timing.js';
 import { Viewers } from './viewers.js';
@@ -16,8 +17,7 @@ export interface SweeperOptions extends SweepTiming {
   /** Where whoever has been given everything so far stands; null before the first read. */
   position: () => Position | null;
   authority: Authority;
-  /** Whether the database is being read, so that events come. */
-  isReading: () => boolean;
+  freshness: Pick<Freshness, 'isFresh' | 'asOf' | 'staleForMs' | 'staleMessage'>;
   /** What is said to many in it goes out together. */
   together: (work: () => void) => void;
   lifecycle: Lifecycle;
@@ -31,6 +31,7 @@ export class Sweeper {
   readonly #options: Required<SweeperOptions>;
   readonly #timers: NodeJS.Timeout[] = [];
   #rechecking = false;
+  #isRecheckDue = false;
   /** Since when rights cannot be checked while events come, by the clock that never goes back; null while they can. */
   #uncheckedSinceMs: number | null = null;
 
@@ -46,8 +47,12 @@ export class Sweeper {
       recheckPatienceMs: 60_000,
       heartbeatIntervalMs: defaultHeartbeatIntervalMs,
       slowTimeoutMs: 30_000,
+      staleTimeoutMs: 60_000,
       ...options,
     };
+    const { lifecycle } = options;
+    lifecycle.on('rights:changed', () => void this.#recheck());
+    lifecycle.on('freshness:changed', () => this.#sendFreshness());
   }
 
   start(): void {
@@ -85,10 +90,25 @@ export class Sweeper {
     }, intervalMs / ticks);
   }
 
+  /** Sends every connection whether the server is fresh; closes none. */
+  #sendFreshness(): void {
+    const { peers, freshness, together } = this.#options;
+    const message = freshness.staleMessage ?? { type: 'freshness', state: 'fresh' };
+    together(() => {
+      for (const { connection } of peers.open) connection.freshness(message);
+    });
+  }
+
   #closeExpiredAndSlow(): void {
     const nowMs = Date.now();
+    const { freshness, staleTimeoutMs } = this.#options;
+    const isStale = freshness.staleForMs > staleTimeoutMs;
     for (const peer of this.#options.peers.open) {
       const { connection, pausedSinceMs } = peer;
+      // The plain dialect has no message for it.
+      if (isStale && peer.dialect === 'plain') {
+        connection.close(CloseCode.unavailable, 'the server cannot read the database');
+      }
       if (peer.expiresAtMs <= nowMs) connection.close(CloseCode.tokenExpired, 'the token has expired');
       if (pausedSinceMs !== null && pausedSinceMs + this.#options.slowTimeoutMs <= nowMs) {
         connection.close(CloseCode.slow, 'did not read for too long');
@@ -112,14 +132,19 @@ export class Sweeper {
   #beat(peers: Iterable<OpenPeer>): void {
     const position = this.#options.position();
     if (position === null) return;
-    const beat = new Heartbeat(position);
+    const beat = new Heartbeat(position, this.#options.freshness.asOf);
     for (const { connection } of peers) connection.heartbeat(beat);
   }
 
   /** One question for all. While the database does not answer nobody is cut off: no events come either. */
   async #recheck(): Promise<void> {
     const { peers, authority, lifecycle } = this.#options;
-    if (this.#rechecking || peers.open.size === 0) return;
+    if (peers.open.size === 0) return;
+    if (this.#rechecking) {
+      // Rights may have changed since that question was sent.
+      this.#isRecheckDue = true;
+      return;
+    }
     this.#rechecking = true;
     const startedAtMs = performance.now();
     try {
@@ -142,13 +167,16 @@ export class Sweeper {
     } finally {
       this.#rechecking = false;
     }
+    if (!this.#isRecheckDue) return;
+    this.#isRecheckDue = false;
+    await this.#recheck();
   }
 
   /** Where only the question about rights fails, a right that was taken away would count for ever. */
   #endUnchecked(): void {
-    const { peers, isReading, recheckPatienceMs } = this.#options;
+    const { peers, freshness, recheckPatienceMs } = this.#options;
     const nowMs = performance.now();
-    this.#uncheckedSinceMs = isReading() ? (this.#uncheckedSinceMs ?? nowMs) : null;
+    this.#uncheckedSinceMs = freshness.isFresh ? (this.#uncheckedSinceMs ?? nowMs) : null;
     if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckPatienceMs) return;
     for (const { connection } of peers.open) {
       if (connection.channels().length > 0)

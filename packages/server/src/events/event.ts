@@ -2,63 +2,91 @@ import { hash } from 'node:crypto';
 import type { Position } from './position.js';
 
 /**
- * One row of `v_realtime_events`, as every stage after the reader sees it. Ids are opaque
- * strings: a foreign schema may use uuid, bigint or text. Times are RFC 3339 in UTC with
- * PostgreSQL's microseconds, and never pass through a JavaScript Date.
+ * One event, as every stage after the reader sees it. Ids are opaque strings: hosts have uuid, bigint or text.
+ * Times are RFC 3339 in UTC with PostgreSQL's microseconds, and never pass through a JavaScript Date.
  */
 export interface FlagEvent {
+  /** Unique in its history: the row's number in the event log; a hash of its names where there is no log. */
+  readonly id: string;
+  /**
+   * The id of the transaction that wrote it. Where there is no event log, the number of the batch that
+   * delivered it.
+   */
+  readonly xid: bigint;
   /** `audit` or `pending`. */
   readonly source: string;
-  readonly eventId: string;
+  /** The id of the host's row. Not unique: a request has several steps, and a host may use an id again. */
+  readonly rowId: string;
   readonly projectId: string;
   readonly environmentId: string;
   readonly environmentKey: string;
   readonly entity: string;
   readonly entityId: string;
-  /** `created`, `updated`, `deleted`, `pending`, `approved`, `rejected`, `cancelled`. */
+  /** `created`, `updated`, `deleted`; of a request `pending`, `updated`, `approved`, `rejected`, `cancelled`. */
   readonly action: string;
   readonly createdAt: string;
-  /** What tells it from other events of the same names; empty where the view gives each a name of its own. */
-  readonly occurrence: string;
-  /**
-   * By what a position lists it: the transaction that wrote its row, 64 bits wide; where the view does
-   * not tell that, its `hashOf`.
-   */
-  readonly mark: bigint;
   /** The feature that the entity belongs to (itself, for a feature); null where unknown. */
   readonly featureId: string | null;
   readonly pendingChangeId: string | null;
-  /** Who did it, as the database names them; null where it does not. */
+  /** The name of the person or system that did it; null where the database does not record it. */
   readonly actor: string | null;
   /** When it was committed; null where the database does not record that. */
   readonly committedAt: string | null;
   /**
-   * The state of the feature after the change, true at the read's own snapshot, as JSON text that is
-   * passed on and never parsed; null when the feature is gone or unknown; undefined where states are
-   * not read.
+   * The state of the feature after the change, true at the read's own snapshot, as JSON text that is passed on
+   * without being parsed; null when the feature is gone or unknown; undefined where states are not read.
    */
   readonly featureJson: string | null | undefined;
+  /** The state is too large, or cannot be decoded: `featureJson` is undefined then. */
+  readonly featureUnreadable: boolean;
 }
+
+/** A change of channels or rights, in the order of the events. */
+export type ControlEntry =
+  | {
+      readonly type: 'environment_renamed';
+      readonly projectId: string;
+      readonly environmentId: string;
+      /** The key after the change. */
+      readonly environmentKey: string;
+    }
+  | { readonly type: 'environment_deleted'; readonly projectId: string; readonly environmentId: string }
+  | { readonly type: 'project_archived'; readonly projectId: string }
+  | { readonly type: 'project_deleted'; readonly projectId: string }
+  /** Memberships, roles or users have changed. */
+  | { readonly type: 'rights_changed' };
 
 /** What one read of the database brought: all of it from one snapshot, in order; often nothing. */
 export interface Batch {
   readonly events: readonly FlagEvent[];
+  readonly controls: readonly ControlEntry[];
   /** When the read's answer arrived here, in milliseconds since the epoch. */
   readonly seenAtMs: number;
   /** When the read began, on the clock of performance.now(): what was committed before is in it, or in one before. */
   readonly beganAtMs: number;
-  /** The snapshot's own xmin. */
-  readonly snapshotXmin: bigint;
-  /** How long the read took, in milliseconds; not there where this server did not read it. */
-  readonly readMs?: number;
-  /** The snapshot's own xmax, which a crash can take back; `position` is never ahead of it. */
+  /** What has been read, including what a crash of the database can still take back. */
+  readonly read: ReadState;
+  /** The xmax of the snapshot of the read: that of `read.coverage` is smaller after a full page. */
   readonly snapshotXmax: bigint;
-  /** Where whoever has been given this batch and all before it stands. */
+  /** Whether everything that the snapshot shows has been read. */
+  readonly isComplete: boolean;
+  /** How long the read took, in milliseconds; absent where another server read it. */
+  readonly readMs?: number;
+  /** The position of a client that has been given this batch and all before it. */
   readonly position: Position;
   /** Counts the reader's connections to the database: between two of them it may have crashed. */
   readonly connection: number;
-  /** Channels of which it held events that are left out; none where that is not said. */
+  /** Channels whose events are left out of this batch; absent where there are none. */
   readonly skipped?: readonly string[];
+}
+
+/** What a reader has read, as another one can continue from it. */
+export interface ReadState {
+  readonly coverage: Omit<Position, 'history'>;
+  /** What of it no crash of the database can take back. */
+  readonly durable: Omit<Position, 'history'>;
+  /** Large transactions of which only a part has been read: all rows up to the number `afterSeq`. */
+  readonly partial: readonly { readonly xid: bigint; readonly afterSeq: bigint }[];
 }
 
 /** The key of a channel: one environment of one project. Ids are any text, also with a slash in it. */
@@ -78,16 +106,7 @@ export function byChannel(events: readonly FlagEvent[]): Map<string, FlagEvent[]
   return channels;
 }
 
-/** JSON, because a column may hold any separator that one could choose. */
-export function identityOf(
-  event: Pick<FlagEvent, 'source' | 'eventId' | 'entity' | 'entityId' | 'action' | 'occurrence'>,
-): string {
-  const { source, eventId, entity, entityId, action, occurrence } = event;
-  const names = [source, eventId, entity, entityId, action];
-  return JSON.stringify(occurrence === '' ? names : [...names, occurrence]);
-}
-
-/** 48 bits of the event's identity. */
-export function hashOf(event: Parameters<typeof identityOf>[0]): bigint {
-  return BigInt(`0x${hash('sha256', identityOf(event), 'hex').slice(0, 12)}`);
+/** An id for an event without a number: 128 bits of a hash of its names. */
+export function hashedId(names: readonly string[]): string {
+  return hash('sha256', JSON.stringify(names), 'base64url').slice(0, 22);
 }

@@ -1,22 +1,15 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { channelKey, type FlagEvent } from '../events/event.js';
-import { encodeCursor, missedAt, type Position } from '../events/position.js';
+import { encodeCursor, type Position, uncoveredRanges } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
-import type { EventView } from '../reader/event-view.js';
-import {
-  eventColumns,
-  eventOrder,
-  positionColumns,
-  toEvent,
-  toPosition,
-  unseenRows,
-} from '../reader/statements.js';
+import type { EventSource } from '../reader/event-source.js';
+import { deletedXidColumn, missedStatement, toLogRow, toSnapshotPosition } from '../reader/log-statements.js';
 
 export interface MissedEventsOptions {
   pool: Pool;
-  /** What the reader reads; it has begun when somebody asks for what was missed. */
-  view: () => EventView;
+  /** What the reader reads; it has begun when a client asks for what it missed. */
+  source: () => EventSource;
   /** How far events have been handed on: the number of the newest batch, and the position after it. */
   progress: () => Progress;
   /** What was missed in a channel, from somewhere else than the database; null where that cannot tell. Default: from nowhere. */
@@ -40,6 +33,8 @@ export interface MissedEvents {
   readonly missed: SharedEvents | null;
   /** The database is behind the position: it has lost transactions that the client knows of. */
   readonly behind: boolean;
+  /** Retention has deleted some of them. */
+  readonly expired: boolean;
   readonly source: 'log' | 'database';
 }
 
@@ -136,37 +131,28 @@ export class MissedEventsSource {
     const { pool, maxMissed, elsewhere } = this.#options;
     const asAnswer = (events: FlagEvent[]): SharedEvents | null =>
       events.length > maxMissed ? null : new SharedEvents(events, Date.now());
+    const known = { progress, behind: false, expired: false };
     const logged = await elsewhere(channelKey(channel.projectId, channel.environmentId), position);
-    if (logged !== null) return { progress, missed: asAnswer(logged), behind: false, source: 'log' };
-    const view = this.#options.view();
-    // Without transaction ids what has been seen is only told apart here.
-    const limit = maxMissed + (position.byTime ? position.seen.length : 0) + 1;
+    if (logged !== null) return { ...known, missed: asAnswer(logged), source: 'log' };
+    const source = this.#options.source();
+    // Only the event log remembers by transaction.
+    if (source.reason !== 'event_log') return { ...known, missed: null, source: 'database' };
+    const { lows, highs } = uncoveredRanges(position);
     const { rows } = await pool.query<(string | null)[]>({
       rowMode: 'array',
       types: { getTypeParser: () => (value: string | Buffer) => value },
-      text: `
-SELECT ${positionColumns}, ${eventColumns(view)}
-FROM (SELECT 1) AS always
-LEFT JOIN (
-  ${unseenRows(view)} AND v.project_id::text = $4 AND v.environment_id::text = $5
-  ORDER BY ${eventOrder}
-  LIMIT ${limit}
-) v ON true
-ORDER BY ${eventOrder}
-`,
-      values: [
-        position.watermark.toString(),
-        position.floor,
-        position.byTime ? [] : position.seen.map(String),
-        channel.projectId,
-        channel.environmentId,
-      ],
+      text: missedStatement(source, maxMissed + 1),
+      values: [lows, highs, channel.projectId, channel.environmentId],
     });
-    const events = rows
-      .map((row) => toEvent(row, view))
-      .filter((event) => event !== null)
-      .filter(missedAt(position));
-    const behind = toPosition(rows[0] ?? []).xmax < position.horizon;
-    return { progress, missed: asAnswer(events), behind, source: 'database' };
+    const first = rows[0] ?? [];
+    const deletedXid = BigInt(first[deletedXidColumn] ?? 0);
+    return {
+      progress,
+      missed: asAnswer(rows.flatMap((row) => toLogRow(row, source)?.event ?? [])),
+      behind: toSnapshotPosition(first).coverage.xmax < position.xmax,
+      // The ranges are ascending: the first one begins with the oldest transaction that was missed.
+      expired: BigInt(lows[0] ?? position.xmax.toString()) <= deletedXid,
+      source: 'database',
+    };
   }
 }

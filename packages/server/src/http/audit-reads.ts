@@ -1,7 +1,6 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
-import { isoUtc } from '../reader/statements.js';
-import { eventId } from '../wire/v1.js';
+import { isoUtc, requestEntities } from '../host/feature-state.js';
 import type { AuditPlace } from './audit-place.js';
 import { shownJson } from '../deep-json.js';
 import { diffOfChanges, diffStates, type FieldDiff, isObject } from './diff.js';
@@ -24,7 +23,7 @@ export interface AuditQuery {
 
 /** One entry of the history: an entry of the audit log, or one entity's part in a step of a request. */
 interface AuditEntry {
-  /** As the event has it in flagcast.v1, where the server reads our own view or the tables. */
+  /** Unique in the answer: source, row id, entity, entity id and action, which an event of flagcast.v1 has, too. */
   readonly id: string;
   readonly source: 'audit' | 'pending';
   /** The audit log's own number; null for a step of a request. */
@@ -91,7 +90,7 @@ const lastTime = `'9999-12-31T00:00:00Z'::timestamptz`;
  * $1 project, $2 environment, $3 limit, $4 to $7 where to go on: time, rank, audit id, request; $8 entity,
  * $9 action, $10 user name, $11 feature, $12 since, $13 until.
  */
-const auditStatement = (ownEvents: string): string => `
+const auditStatement = `
 WITH audit AS MATERIALIZED (
   SELECT a.created_at AS at, 0 AS rank, a.id AS audit_id, NULL::uuid AS change_id, NULL::text AS action
   FROM public.audit_log a
@@ -108,9 +107,8 @@ WITH audit AS MATERIALIZED (
   LIMIT $3::int
 ), about AS MATERIALIZED (
   SELECT v.pending_change_id AS id
-  FROM ${ownEvents} v
+  FROM ${requestEntities} v
   WHERE ($8::text IS NOT NULL OR $11::uuid IS NOT NULL)
-    AND v.source = 'pending' AND v.action = 'pending'
     AND v.project_id = $1::uuid AND v.environment_id = $2::bigint
     AND ($8::text IS NULL OR v.entity = $8::text)
     AND ($11::uuid IS NULL OR v.feature_id = $11::uuid)
@@ -171,8 +169,8 @@ LEFT JOIN public.audit_log a ON a.id = page.audit_id
 LEFT JOIN public.pending_changes c ON c.id = page.change_id
 LEFT JOIN LATERAL (
   SELECT e.entity, e.entity_id, e.feature_id
-  FROM ${ownEvents} e
-  WHERE e.pending_change_id = page.change_id AND e.source = 'pending' AND e.action = 'pending'
+  FROM ${requestEntities} e
+  WHERE e.pending_change_id = page.change_id
     AND ($8::text IS NULL OR e.entity = $8::text)
     AND ($11::uuid IS NULL OR e.feature_id = $11::uuid)
   OFFSET 0
@@ -182,16 +180,14 @@ ORDER BY page.at DESC, page.rank DESC, page.audit_id DESC, page.change_id DESC, 
 
 /**
  * A page of a channel's history, newest first: the audit log, and the steps of the requests for changes.
- * Pages follow each other by time and id, so that what is written meanwhile shifts none of them. `ownEvents`:
- * what stands after FROM for the rows of our own view.
+ * Pages follow each other by time and id, so that what is written meanwhile shifts none of them.
  */
 export async function readAudit(
   pool: Pool,
-  ownEvents: string,
   channel: Channel,
   query: AuditQuery,
 ): Promise<AuditPage> {
-  const { rows } = await pool.query<Row>(auditStatement(ownEvents), [
+  const { rows } = await pool.query<Row>(auditStatement, [
     channel.projectId,
     channel.environmentId,
     query.limit + 1,
@@ -229,14 +225,7 @@ function toEntries({ change, ...row }: Omit<Row, 'place'>): AuditEntry[] {
   const source = pendingChangeId === null ? 'audit' : 'pending';
   return [
     {
-      id: eventId({
-        source,
-        eventId: auditId ?? pendingChangeId ?? '',
-        entity,
-        entityId,
-        action,
-        occurrence: '',
-      }),
+      id: [source, auditId ?? pendingChangeId, entity, entityId, action].join(':'),
       source,
       ...row,
       entity,

@@ -7,7 +7,7 @@ import type { RestApp, RestContext } from './rest.js';
 import { auditEntrySchema, auditQuery, channelParameters } from './schemas.js';
 
 /** The history of an environment. */
-export function addAuditRoutes(app: RestApp, { door, pool, ownEvents, admit }: RestContext): void {
+export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext): void {
   app.openapi(
     createRoute({
       method: 'get',
@@ -40,7 +40,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, ownEvents, admit }: R
       const wanted = channelFromQuery(queryOf(request));
       const channel = await door.openChannel(request.get('visitor'), wanted);
       const query = request.req.valid('query');
-      const page = await readAudit(pool, ownEvents(), channel, {
+      const page = await readAudit(pool, channel, {
         before: query.before === undefined ? null : parseAuditPlace(query.before),
         limit: query.limit,
         entity: query.entity ?? null,

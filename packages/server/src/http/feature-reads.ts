@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
 import { shownRow } from '../deep-json.js';
-import { featureJson } from '../reader/statements.js';
+import { featureJson } from '../host/feature-state.js';
 
 /** A feature in a list. */
 export type ListedFeature = FeatureState & {

@@ -35,7 +35,7 @@ const place = z.object({ id: z.string(), key: z.string(), name: z.string() });
 
 /** Features: read, created, changed, deleted. */
 export function addFeatureRoutes(app: RestApp, context: RestContext): void {
-  const { door, authority, pool, ownEvents, features, admit, writable } = context;
+  const { door, authority, pool, features, admit, writable } = context;
 
   app.openapi(
     createRoute({
@@ -98,7 +98,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       rights.require(projectId, 'project.view');
       const [details, pendingChanges] = await Promise.all([
         readFeatureDetails(pool, featureId, request.req.valid('query').env),
-        readOpenChanges(pool, ownEvents(), rights, { projectIds: [projectId], featureId }),
+        readOpenChanges(pool, rights, { projectIds: [projectId], featureId }),
       ]);
       if (!rights.mayView(projectId, details.environment.id)) throw unknownEnvironment();
       return request.json({ project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
@@ -221,7 +221,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
   ): Promise<{ pending_change: OpenChange | null }> {
     const { projectId, pendingChangeId } = requested;
     const rights = await authority.rightsOf(userId, projectId);
-    const [change] = await readOpenChanges(pool, ownEvents(), rights, {
+    const [change] = await readOpenChanges(pool, rights, {
       projectIds: [projectId],
       pendingChangeId,
     });

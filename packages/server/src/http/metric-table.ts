@@ -48,11 +48,6 @@ export const metricTable = {
     unit: 'events',
     help: 'Events read from the database, each counted once.',
   },
-  flagcast_late_events_total: {
-    type: 'counter',
-    unit: 'events',
-    help: 'Events of a view without transaction ids that were committed later than the overlap: delivered late, and lost for who came back after them.',
-  },
   flagcast_batch_events: {
     type: 'histogram',
     unit: 'events',
@@ -81,20 +76,25 @@ export const metricTable = {
     unit: 'events times connections',
     help: 'Events handed to subscribed connections.',
   },
-  flagcast_watermark_age_seconds: {
+  flagcast_stale_seconds: {
     type: 'gauge',
     unit: 'seconds',
-    help: 'For how long a transaction that writes has held the watermark where it is, so that every read looks at what came since; 0 where nothing holds it.',
+    help: 'For how long this server has not been reading the database, so that clients show a stale state; 0 while it is fresh.',
   },
-  flagcast_oldest_transaction_seconds: {
-    type: 'gauge',
-    unit: 'seconds',
-    help: 'Age of the oldest open transaction of the database: it holds the watermark or the floor back.',
+  flagcast_read_pages_failed_total: {
+    type: 'counter',
+    unit: 'reads',
+    help: 'Reads that failed because of what a row holds, or because they took too long, and were repeated with fewer rows.',
+  },
+  flagcast_log_rows_pruned_total: {
+    type: 'counter',
+    unit: 'rows',
+    help: 'Rows of the event log that were deleted because they are older than FLAGCAST_LOG_RETENTION.',
   },
   flagcast_remembered_events: {
     type: 'gauge',
     unit: 'events',
-    help: 'Delivered events that a read may still bring again.',
+    help: 'Delivered events that are remembered because a crash of the database may take them back.',
   },
   flagcast_history_lost_total: {
     type: 'counter',

@@ -3,7 +3,7 @@ import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Peers } from '../door/peers.js';
-import type { Readiness } from '../door/readiness.js';
+import type { Freshness } from '../operations/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
 import {
@@ -16,7 +16,7 @@ import {
 
 /** What the metrics ask for when they are scraped. */
 export interface MetricsSources {
-  readonly readiness: Pick<Readiness, 'notReady'>;
+  readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
   readonly peers: Pick<Peers, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<BatchSource, 'rememberedEvents'>;
@@ -91,32 +91,18 @@ function countReads(lifecycle: Lifecycle, registry: Registry): void {
   const readSeconds = createHistogram(registry, 'flagcast_read_seconds');
   const events = createCounter(registry, 'flagcast_events_total');
   const lastRead = createGauge(registry, 'flagcast_last_read_timestamp_seconds');
-  const held = { watermark: '', sinceMs: 0, isHeld: false };
-  createGauge(registry, 'flagcast_watermark_age_seconds', (gauge) => {
-    gauge.set(held.isHeld ? (performance.now() - held.sinceMs) / 1_000 : 0);
-  });
-  lifecycle.on('reader:read', ({ trigger, fresh, durationMs, watermark, snapshotXmax }) => {
+  lifecycle.on('reader:read', ({ trigger, fresh, durationMs }) => {
     reads.inc({ trigger });
     events.inc(fresh);
     readSeconds.observe(durationMs / 1_000);
     lastRead.setToCurrentTime();
-    const isHeld = BigInt(watermark) < BigInt(snapshotXmax);
-    if (!held.isHeld || watermark !== held.watermark) held.sinceMs = performance.now();
-    held.watermark = watermark;
-    held.isHeld = isHeld;
   });
-  const oldestTransaction = createGauge(registry, 'flagcast_oldest_transaction_seconds');
-  // Who follows another server knows of no reads but that they are made.
+  // A server that follows another one only learns that the database is read.
   lifecycle.on('relay:heard', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
-  lifecycle.on('relay:following', () => {
-    held.isHeld = false;
-    oldestTransaction.set(0);
-  });
-  lifecycle.on('reader:observed', ({ oldestTransactionMs }) => {
-    oldestTransaction.set(oldestTransactionMs / 1_000);
-  });
-  const late = createCounter(registry, 'flagcast_late_events_total');
-  lifecycle.on('reader:late', (told) => late.inc(told.events));
+  const failedPages = createCounter(registry, 'flagcast_read_pages_failed_total');
+  lifecycle.on('reader:page-failed', () => failedPages.inc());
+  const pruned = createCounter(registry, 'flagcast_log_rows_pruned_total');
+  lifecycle.on('log:pruned', ({ rows }) => pruned.inc(rows));
   const readFailures = createCounter(registry, 'flagcast_read_failures_total');
   lifecycle.on('reader:failed', () => readFailures.inc());
   const historyLost = createCounter(registry, 'flagcast_history_lost_total');
@@ -199,8 +185,9 @@ function countRelay(lifecycle: Lifecycle, registry: Registry): void {
 }
 
 function showState(sources: MetricsSources, registry: Registry): void {
-  const { readiness, peers, broadcaster, reader, eventLoopDelay } = sources;
-  createGauge(registry, 'flagcast_ready', (gauge) => gauge.set(readiness.notReady() === null ? 1 : 0));
+  const { freshness, peers, broadcaster, reader, eventLoopDelay } = sources;
+  createGauge(registry, 'flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
+  createGauge(registry, 'flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
   createGauge(registry, 'flagcast_connections', (gauge) => gauge.set(peers.count().all));
   createGauge(registry, 'flagcast_connections_paused', (gauge) => gauge.set(peers.count().paused));
   createHistogram(registry, 'flagcast_channel_connections', (histogram) => {

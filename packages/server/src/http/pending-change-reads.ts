@@ -1,6 +1,6 @@
 import type { Pool } from 'pg';
 import type { Rights } from '../changes/rights.js';
-import { isoUtc } from '../reader/statements.js';
+import { isoUtc, requestEntities } from '../host/feature-state.js';
 import { isUuid } from './answers.js';
 import { shownJson } from '../deep-json.js';
 import { diffOfChanges, type FieldDiff, isObject } from './diff.js';
@@ -51,11 +51,10 @@ export const maxOpenChanges = 1_000;
 
 /**
  * The open requests that the user may see of these projects, or those about one feature or of one id, newest
- * first. `ownEvents`: what stands after FROM for the rows of our own view.
+ * first.
  */
 export async function readOpenChanges(
   pool: Pool,
-  ownEvents: string,
   rights: Rights,
   wanted: {
     readonly projectIds: readonly string[];
@@ -72,9 +71,9 @@ export async function readOpenChanges(
          SELECT coalesce(json_agg(json_build_object(
            'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id,
            'feature_key', f.key, 'feature_name', f.name) ORDER BY v.entity, v.entity_id), '[]')
-         FROM ${ownEvents} v
+         FROM ${requestEntities} v
          LEFT JOIN public.features f ON f.id = v.feature_id
-         WHERE v.pending_change_id = c.id AND v.action = 'pending'
+         WHERE v.pending_change_id = c.id
        ) AS entities
      FROM public.pending_changes c
      JOIN public.projects project ON project.id = c.project_id
@@ -82,8 +81,8 @@ export async function readOpenChanges(
      WHERE c.status = 'pending' AND c.project_id = ANY ($1::uuid[])
        AND ($4::uuid IS NULL OR c.id = $4::uuid)
        AND ($5::uuid IS NULL OR EXISTS (
-         SELECT FROM ${ownEvents} v
-         WHERE v.pending_change_id = c.id AND v.action = 'pending' AND v.feature_id = $5::uuid
+         SELECT FROM ${requestEntities} v
+         WHERE v.pending_change_id = c.id AND v.feature_id = $5::uuid
        ))
      ORDER BY c.created_at DESC, c.id DESC
      LIMIT ${maxOpenChanges}`,

@@ -23,7 +23,7 @@ const decidedAnswers = {
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { authority, pool, ownEvents, decisions, admit, writable } = context;
+  const { authority, pool, decisions, admit, writable } = context;
 
   app.openapi(
     createRoute({
@@ -60,7 +60,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
         );
       }
       return request.json(
-        { pending_changes: await readOpenChanges(pool, ownEvents(), rights, { projectIds: wanted }) },
+        { pending_changes: await readOpenChanges(pool, rights, { projectIds: wanted }) },
         200,
       );
     },

@@ -9,7 +9,7 @@ import { Decisions } from '../changes/decisions.js';
 import { FeatureWrites } from '../changes/feature-writes.js';
 import { isMissing } from '../database/missing.js';
 import { type Door, refused, type Visitor } from '../door/door.js';
-import type { Guarantee } from '../reader/event-view.js';
+import type { Guarantee } from '../reader/event-source.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { addAuditRoutes } from './audit-routes.js';
 import { addAuthRoutes } from './auth-routes.js';
@@ -36,8 +36,6 @@ export interface RestOptions {
   /** Null while the database has not been read yet. */
   guarantee: () => Guarantee | null;
   lifecycle: Lifecycle;
-  /** What stands after FROM for the rows of our own view. */
-  ownEvents: () => string;
 }
 
 /** What a handler knows of its request beside the framework's own. */

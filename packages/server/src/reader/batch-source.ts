@@ -1,9 +1,8 @@
 import type { Batch, FlagEvent } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { EventView } from './event-view.js';
+import type { EventSource } from './event-source.js';
 import { WakeListener } from './listener.js';
 import { EventReader, type RelayedRead } from './reader.js';
-import { RepeatedHint } from './repeated-hint.js';
 
 export interface BatchSourceOptions {
   readonly databaseUrl: string;
@@ -15,13 +14,13 @@ export interface BatchSourceOptions {
   readonly lifecycle: Lifecycle;
   readonly onBatch: (batch: Batch) => void;
   readonly onHistoryLost: () => void;
+  readonly hasRoom: () => boolean;
 }
 
 /** Where batches come from: the reader of this server, with the hints that wake it. */
 export class BatchSource {
   readonly #options: BatchSourceOptions;
   readonly #reader: EventReader;
-  readonly #hints: RepeatedHint;
   #listener: WakeListener | null = null;
   /** Listeners that are still ending. */
   readonly #ending = new Set<Promise<void>>();
@@ -29,15 +28,11 @@ export class BatchSource {
   constructor(options: BatchSourceOptions) {
     this.#options = options;
     this.#reader = new EventReader(options);
-    this.#hints = new RepeatedHint({
-      wake: () => this.#reader.wake(),
-      readsReplica: () => this.#reader.readsReplica,
-    });
   }
 
   /** What is read; null before the first connection. */
-  get view(): EventView | null {
-    return this.#reader.view;
+  get source(): EventSource | null {
+    return this.#reader.source;
   }
 
   get readsReplica(): boolean {
@@ -53,8 +48,8 @@ export class BatchSource {
     return this.#reader.canFollow;
   }
 
-  isYetToCome(event: FlagEvent): boolean {
-    return this.#reader.isYetToCome(event);
+  willBeRead(event: FlagEvent): boolean {
+    return this.#reader.willBeRead(event);
   }
 
   /** Asks for a read as soon as possible. */
@@ -70,7 +65,6 @@ export class BatchSource {
   /** Asks the database nothing until `resume`. */
   pause(): void {
     this.#reader.pause();
-    this.#hints.stop();
     this.#endListener();
   }
 
@@ -85,7 +79,6 @@ export class BatchSource {
   }
 
   async stop(): Promise<void> {
-    this.#hints.stop();
     this.#endListener();
     await Promise.all([this.#reader.stop(), ...this.#ending]);
   }
@@ -95,7 +88,7 @@ export class BatchSource {
     this.#listener = new WakeListener({
       databaseUrl: listenUrl,
       lifecycle,
-      onWake: () => this.#hints.hint(),
+      onWake: () => this.#reader.wake(),
     });
     this.#listener.start();
   }

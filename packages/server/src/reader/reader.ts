@@ -1,74 +1,85 @@
+import { errorCode } from '../database/embedded-error.js';
 import { backoffMs } from '../database/session.js';
-import type { Batch, FlagEvent } from '../events/event.js';
+import type { Batch, ControlEntry, FlagEvent } from '../events/event.js';
+import type { Coverage } from '../events/position.js';
+import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { EventView } from './event-view.js';
-import { ExactTracker, type FollowedRead } from './exact-tracker.js';
-import { OverlapTracker } from './overlap-tracker.js';
+import type { EventSource } from './event-source.js';
+import { FollowUp } from './follow-up.js';
+import { type FollowedRead, LogProgress } from './log-progress.js';
+import { pageRows } from './log-statements.js';
+import { OverlapProgress } from './overlap-progress.js';
 import { type History, historyId, ReadingSession } from './reading-session.js';
-import { toEvent, toPosition } from './statements.js';
-import type { Absorbed, FloorBounds, Tracker } from './tracker.js';
-import type { SnapshotPosition } from './watermark.js';
 
 export interface EventReaderOptions {
   /** `postgresql://...`; the reader keeps one connection of its own. */
   databaseUrl: string;
-  /** The view to read, as it is written in SQL. Default null: Flagcast's own, or what there is in its place. */
+  /** The view to read, as it is written in SQL. Default null: the event log, or what there is in its place. */
   view?: string | null;
   /** How often to read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
-  /** How far back an unseen transaction may have begun where sessions cannot be observed, in milliseconds. Default 1 h. */
-  lookBackMs?: number;
-  /** How long after its created_at an event may be committed where the view tells no transaction ids, in milliseconds. Default 60,000. */
+  /** How long after its created_at an event may be committed where there is no event log, in milliseconds. Default 60,000. */
   overlapMs?: number;
-  /** How much a session may be late in showing when its transaction began, in milliseconds. Default 10,000. */
-  allowanceMs?: number;
   /** After this many milliseconds without an answer a read has failed. Default 30,000. */
   queryTimeoutMs?: number;
   lifecycle: Lifecycle;
   /** Gets every event once: one call a read, also when it brought nothing but a new position. */
   onBatch: (batch: Batch) => void;
-  /** The database has lost transactions that were handed on; the next batch begins anew. Default: nothing. */
+  /** Positions from before mean nothing any more; the next batch begins anew. Default: nothing. */
   onHistoryLost?: () => void;
+  /** Whether connections have room for the next page of a large transaction. Default: always. */
+  hasRoom?: () => boolean;
 }
 
 /** How long a read that is under way when the reader is stopped may still take, in milliseconds. */
 const stopTimeoutMs = 2_000;
+/** How long a large transaction waits for connections to drain, in milliseconds, before it is looked at again. */
+const roomPauseMs = 20;
 
 type Trigger = 'poll' | 'wake';
 
 /** What another reader has read. */
 export interface RelayedRead
-  extends FollowedRead, Required<Pick<Batch, 'seenAtMs' | 'beganAtMs' | 'skipped'>> {
-  readonly xmax: bigint;
-}
+  extends
+    FollowedRead,
+    Pick<Batch, 'seenAtMs' | 'beganAtMs' | 'snapshotXmax' | 'isComplete'>,
+    Required<Pick<Batch, 'skipped'>> {}
 
-interface Read extends Absorbed {
-  /** How many rows the database sent. */
-  readonly eventRows: number;
-  readonly snapshot: SnapshotPosition;
+/** What a read brought. */
+interface ReadResult {
+  readonly events: readonly FlagEvent[];
+  readonly controls: readonly ControlEntry[];
+  readonly rows: number;
+  readonly snapshotXmax: bigint;
+  readonly hasMore: boolean;
 }
 
 /**
- * Reads what is new in the view: once every poll interval, and whenever it is woken.
+ * Reads new events: once every poll interval, and whenever it is woken. A failed read is repeated with
+ * exponential backoff, and continues from where it was.
  *
- * What is new, a tracker knows: `ExactTracker` where the view tells the transaction of an event, else
- * `OverlapTracker`.
- *
- * Whatever happens to the database, the reader waits for it and goes on from where it was.
+ * `LogProgress` knows what is new in the event log, `OverlapProgress` where there is none.
  */
 export class EventReader {
   readonly #options: Required<EventReaderOptions>;
-  #view: EventView | null = null;
-  /** Null before the beginning. */
-  #tracker: Tracker | null = null;
+  #source: EventSource | null = null;
+  /** Null before the first read. */
+  #progress: LogProgress | OverlapProgress | null = null;
   #history: History | null = null;
   /** The history and what is read of it, as cursors name them. */
   #historyId = '';
+  #triggers = '';
   #session: ReadingSession | null = null;
   #connections = 0;
   #trigger: Trigger | null = 'poll';
-  /** On the clock of performance.now(): hints must not put the poll off, which also observes the floor. */
+  readonly #followUp = new FollowUp();
+  /** These three are on the clock of performance.now(). */
   #pollDueAtMs = 0;
+  #readDueAtMs: number | null = null;
+  #lastReadAtMs = 0;
+  /** How many rows a read asks for. Fewer after a read that failed because of what the rows hold. */
+  #limit = pageRows;
+  #isSafe = false;
   #nudge: (() => void) | null = null;
   #isPaused = false;
   /** How often it was paused. */
@@ -80,53 +91,53 @@ export class EventReader {
     this.#options = {
       view: null,
       onHistoryLost: () => undefined,
+      hasRoom: () => true,
       pollIntervalMs: 1_000,
-      lookBackMs: 3_600_000,
       overlapMs: 60_000,
-      allowanceMs: 10_000,
       queryTimeoutMs: 30_000,
       ...options,
     };
   }
 
-  /** Whether the database is a replica: what a hint of its primary tells of may not have arrived there yet. */
+  /** How many delivered events are remembered because a read may bring them again. */
+  get rememberedEvents(): number {
+    return this.#progress?.remembered ?? 0;
+  }
+
+  /** Whether the database is a replica. */
   get readsReplica(): boolean {
     return this.#history !== null && this.#history.timeline === null;
   }
 
-  /** How many delivered events are remembered because a read may bring them again. */
-  get rememberedEvents(): number {
-    return this.#tracker?.remembered ?? 0;
-  }
-
   /** What is read; null before the first connection. */
-  get view(): EventView | null {
-    return this.#view;
+  get source(): EventSource | null {
+    return this.#source;
   }
 
-  /** Whether this event, found in the view by somebody else, is one that a later read will bring. */
-  isYetToCome(event: FlagEvent): boolean {
-    return this.#tracker?.isYetToCome(event) ?? false;
+  /** Whether this event, found in the log by another query, is one that a later read will bring. */
+  willBeRead(event: FlagEvent): boolean {
+    return this.#progress instanceof LogProgress && this.#progress.willBeRead(event);
   }
 
-  /** Begins reading; `reader:started` tells when events flow. */
+  /** Begins reading; `reader:started` is emitted when events flow. */
   start(): void {
     this.#running ??= this.#run();
   }
 
   /** A hint that there may be something new. Cheap: hints during a read become one more read. */
   wake(): void {
+    this.#followUp.hint();
     this.#trigger ??= 'wake';
     this.#nudge?.();
   }
 
-  /** Reads no more until `resume`; what is being read now is not handed on. Keeps its connection. */
+  /** Reads no more until `resume`; discards what is being read now. Keeps its connection. */
   pause(): void {
     this.#pauses += 1;
     this.#isPaused = true;
   }
 
-  /** Goes on where the reader stands, with a read now. */
+  /** Continues where the reader stands, with a read now. */
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
@@ -134,12 +145,9 @@ export class EventReader {
     this.wake();
   }
 
-  /**
-   * Whether what another reader of this history has read can be taken over: not before the beginning, and only
-   * where the view tells transactions.
-   */
+  /** Whether it can continue from what another reader of this history has read. */
   get canFollow(): boolean {
-    return this.#tracker instanceof ExactTracker;
+    return this.#progress instanceof LogProgress;
   }
 
   /**
@@ -147,15 +155,12 @@ export class EventReader {
    * here; only while paused. Its events may be those of some channels only. Drops those that were handed on before.
    */
   follow(step: RelayedRead): void {
-    const tracker = this.#tracker;
-    if (!(tracker instanceof ExactTracker)) throw new Error('there is nothing to go on from');
-    const events = tracker.follow(step);
-    const { xmin, xmax, seenAtMs, beganAtMs, skipped } = step;
-    this.#options.onBatch({
-      ...this.#batch(events, { xmin, xmax }, tracker, beganAtMs),
-      seenAtMs,
-      skipped,
-    });
+    const progress = this.#progress;
+    if (!(progress instanceof LogProgress)) throw new Error('there is nothing to continue from');
+    const { controls, snapshotXmax, isComplete, seenAtMs, beganAtMs, skipped } = step;
+    const events = progress.follow(step);
+    const result = { events, controls, rows: events.length, snapshotXmax, hasMore: !isComplete };
+    this.#options.onBatch({ ...this.#batch(result, progress, beganAtMs), seenAtMs, skipped });
   }
 
   async stop(): Promise<void> {
@@ -183,19 +188,21 @@ export class EventReader {
       try {
         const session = (this.#session ??= await this.#connect());
         if (this.#isStopped()) break;
-        const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'poll');
+        const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'wake');
         this.#trigger = null;
+        this.#readDueAtMs = null;
         if (trigger === 'poll') this.#pollDueAtMs = performance.now() + this.#options.pollIntervalMs;
-        if (this.#tracker === null) await this.#begin(session);
-        else await this.#read(session, this.#tracker, trigger);
+        if (this.#progress === null) await this.#begin(session);
+        else await this.#read(session, this.#progress, trigger);
         if (attempts > 0) {
           this.#options.lifecycle.emit('reader:recovered', { attempts, downMs: Date.now() - failedAtMs });
           attempts = 0;
         }
       } catch (error) {
+        if (this.#isStopped()) break;
+        if (this.#session !== null && this.#readsLessAfter(error)) continue;
         this.#session?.discard();
         this.#session = null;
-        if (this.#isStopped()) break;
         if (attempts === 0) failedAtMs = Date.now();
         attempts += 1;
         backoff = backoffMs(attempts);
@@ -212,28 +219,61 @@ export class EventReader {
     this.#session = null;
   }
 
-  /** Until the poll is due or, while paused, for ever; or until somebody wakes the reader, or for the whole backoff, which hints do not shorten. */
+  /**
+   * After an error that a row can cause, or that a smaller page avoids, the next read asks for fewer rows: finally for
+   * one, and then for that one without its state. So a row that cannot be read costs its event the state, and
+   * delays nothing else for long.
+   */
+  #readsLessAfter(error: unknown): boolean {
+    const code = errorCode(error) ?? '';
+    const isOfData = code.startsWith('22') || code.startsWith('54') || code === '57014';
+    if (!isOfData || !(this.#progress instanceof LogProgress) || this.#isSafe) return false;
+    if (this.#limit > 1) this.#limit = Math.max(1, Math.floor(this.#limit / 8));
+    else this.#isSafe = true;
+    this.#options.lifecycle.emit('reader:page-failed', {
+      error: error as Error,
+      rows: this.#limit,
+      readsState: !this.#isSafe,
+    });
+    return true;
+  }
+
+  /** Until the next read is due; while paused, until it is woken; after a failure for the whole backoff, which hints do not shorten. */
   async #wait(backoff: number | null): Promise<void> {
-    if (this.#stopped || (this.#trigger !== null && backoff === null)) return;
+    const dueAtMs = this.#dueAtMs();
+    if (this.#stopped || (backoff === null && dueAtMs <= performance.now())) return;
     await new Promise<void>((resolve) => {
-      // Node 24 warns of a negative one: the poll may be overdue.
-      const waitMs = backoff ?? Math.max(this.#pollDueAtMs - performance.now(), 0);
-      const timer = this.#isPaused ? undefined : setTimeout(resolve, waitMs);
-      this.#nudge = () => {
-        if (backoff !== null && !this.#stopped) return;
+      let timer: NodeJS.Timeout | undefined;
+      const arm = (untilMs: number): void => {
         clearTimeout(timer);
-        resolve();
+        timer = Number.isFinite(untilMs)
+          ? setTimeout(resolve, Math.max(untilMs - performance.now(), 0))
+          : undefined;
+      };
+      arm(backoff === null ? dueAtMs : performance.now() + backoff);
+      this.#nudge = () => {
+        if (this.#stopped) resolve();
+        else if (backoff === null) arm(this.#dueAtMs());
       };
     });
     this.#nudge = null;
+  }
+
+  /** When the next read is due, on the clock of performance.now(). */
+  #dueAtMs(): number {
+    if (this.#isPaused) return Infinity;
+    const hinted = this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.hintDistanceMs;
+    return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);
   }
 
   async #connect(): Promise<ReadingSession> {
     const session = await ReadingSession.open(this.#options);
     this.#connections += 1;
     this.#compareHistory(session.history);
-    this.#compareView(session.view);
-    if (this.#tracker instanceof ExactTracker) this.#tracker.reconnected();
+    this.#compareSource(session.source);
+    if (session.source.hasHostTriggers) this.#compareTriggers(await session.readTriggers());
+    else this.#triggers = '';
+    if (this.#progress instanceof LogProgress) this.#progress.reconnected();
     // A lost connection is noticed now, not at the next poll: reconnecting takes a while.
     session.onceLost(() => {
       if (this.#session === session) {
@@ -250,134 +290,176 @@ export class EventReader {
     if (history === null) return;
     if (before?.database === history.database && before.timeline === history.timeline) return;
     this.#history = history;
-    if (before === null || this.#tracker === null) return;
+    if (before === null || this.#progress === null) return;
     if (before.database !== history.database) {
       this.#restart(`another database answers: ${history.database} in place of ${before.database}`);
     } else {
-      // A standby took over. Transactions that it had not received are gone, and their ids are handed
-      // out again, below the watermark.
+      // A standby took over. Transactions that it had not received are gone, and their ids are handed out again.
       this.#restart(
         `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`,
       );
     }
   }
 
-  /** Somebody has installed Flagcast meanwhile, or taken it back: what an event is may be another thing. */
-  #compareView(view: EventView): void {
-    const before = this.#view;
-    this.#view = view;
-    if (before === null || this.#tracker === null || before.relation === view.relation) return;
-    this.#restart(`events come from ${view.name} now, not from ${before.name}`);
+  /** Flagcast was installed or uninstalled meanwhile: events are read from another place. */
+  #compareSource(source: EventSource): void {
+    const before = this.#source;
+    this.#source = source;
+    if (before === null || this.#progress === null) return;
+    if (before.reason === source.reason && before.name === source.name) return;
+    this.#restart(`events come from ${source.name} now, not from ${before.name}`);
+  }
+
+  /** While a trigger was gone or switched off, events were not logged. */
+  #compareTriggers(triggers: readonly TriggerState[]): void {
+    const before = this.#triggers;
+    this.#triggers = triggers.map(({ version }) => version).join();
+    this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem(triggers) });
+    if (before === '' || this.#progress === null || before === this.#triggers) return;
+    this.#restart('the triggers that write the event log were changed, so events may not have been logged');
   }
 
   #restart(reason: string): void {
-    this.#tracker = null;
+    this.#progress = null;
+    this.#trigger = 'poll';
+    this.#pollDueAtMs = 0;
     this.#options.lifecycle.emit('reader:history-lost', { reason });
     this.#options.onHistoryLost();
   }
 
-  /** Takes the present as the beginning: what was committed before is not news. */
+  /** Takes the present as the beginning: what was committed before is not new. */
   async #begin(session: ReadingSession): Promise<void> {
-    const { overlapMs, lookBackMs } = this.#options;
-    const { view } = session;
-    const isExact = view.guarantee === 'exact';
-    const bounds: FloorBounds = [isExact ? lookBackMs : null, view.isOwnDefinition ? null : overlapMs, null];
-    const floor = await this.#observeFloor(session, bounds);
-    const beginning = await session.findBeginning();
-    const tracker = isExact
-      ? new ExactTracker(beginning, floor, bounds)
-      : new OverlapTracker(beginning, floor, { overlapMs, lookBackMs });
-    // What is there already is not news either: it is only remembered.
+    const { source } = session;
+    const { overlapMs, lifecycle } = this.#options;
     const beganAtMs = performance.now();
-    const rows = await session.select(tracker.readBounds('poll'));
-    this.#compareHistory(session.historyOf(rows[0]));
-    const read = absorb(rows, session.view, tracker);
-    this.#tracker = tracker;
-    this.#historyId = historyId(this.#history, view);
-    const snapshot = { xmin: read?.snapshot.xmin ?? 0n, xmax: read?.snapshot.xmax ?? 0n };
-    this.#options.onBatch(this.#batch([], snapshot, tracker, beganAtMs));
-    const { guarantee, reason, name } = view;
-    this.#options.lifecycle.emit('reader:started', { guarantee, reason, view: name });
+    const startedAtMs = Date.now();
+    let progress: LogProgress | OverlapProgress;
+    let coverage: Coverage;
+    if (source.guarantee === 'exact') {
+      const begun = await session.begin();
+      ({ coverage } = begun);
+      progress = new LogProgress(coverage, begun.durable);
+      this.#historyId = historyId(this.#history ?? session.history, source, this.#triggers);
+    } else {
+      progress = new OverlapProgress();
+      const { rows, since } = await session.readOverlap(overlapMs, []);
+      progress.absorb(rows, since, source.hasState);
+      ({ coverage } = progress);
+      this.#historyId = progress.history;
+    }
+    this.#progress = progress;
+    const nothing = { events: [], controls: [], rows: 0, snapshotXmax: coverage.xmax, hasMore: false };
+    this.#options.onBatch(this.#batch(nothing, progress, beganAtMs));
+    const { guarantee, reason, name } = source;
+    lifecycle.emit('reader:started', { guarantee, reason, source: name, startedAtMs });
   }
 
-  async #read(session: ReadingSession, tracker: Tracker, trigger: Trigger): Promise<void> {
-    const startedAtMs = performance.now();
+  async #read(
+    session: ReadingSession,
+    progress: LogProgress | OverlapProgress,
+    trigger: Trigger,
+  ): Promise<void> {
+    const beganAtMs = performance.now();
+    const startedAtMs = Date.now();
     const pauses = this.#pauses;
-    // Both go out at once and run in this order. An observation may be older than the read, never
-    // younger, and one a poll is enough.
-    const observing = trigger === 'poll' ? this.#observeFloor(session, tracker.floorBounds()) : null;
-    const selecting = session.select(tracker.readBounds(trigger));
-    const [floor, rows] = await Promise.all([observing, selecting]);
-    this.#compareHistory(session.historyOf(rows[0]));
-    // What was read when it was paused is as if it had not been: others may have gone on from there.
-    if (this.#pauses !== pauses) return;
-    if (this.#tracker !== tracker) {
-      this.#trigger = 'poll';
-      return;
-    }
-    // From here to onBatch nothing waits and nothing can fail: what is marked as delivered is delivered.
-    const read = absorb(rows, session.view, tracker);
-    if (read === null) {
-      this.#restart('the database is behind what was read from it before (restored from a backup?)');
-      this.#trigger = 'poll';
-      return;
-    }
-    if (floor !== null) tracker.observed(floor);
-    const { fresh, late, eventRows, snapshot } = read;
-    const readMs = performance.now() - startedAtMs;
-    const batch = { ...this.#batch(fresh, snapshot, tracker, startedAtMs), readMs };
-    this.#options.onBatch(batch);
-    const { lifecycle } = this.#options;
-    lifecycle.emit('reader:read', {
+    const result =
+      progress instanceof LogProgress
+        ? await this.#readLog(session, progress, () => this.#pauses === pauses)
+        : await this.#readOverlap(session, progress);
+    // Discard the result if the reader was paused meanwhile: the relay leader may already have published past it.
+    if (result === null || this.#pauses !== pauses) return;
+    this.#lastReadAtMs = performance.now();
+    const readMs = this.#lastReadAtMs - beganAtMs;
+    this.#options.onBatch({ ...this.#batch(result, progress, beganAtMs), readMs });
+    const { rows, events, snapshotXmax, hasMore } = result;
+    this.#options.lifecycle.emit('reader:read', {
       trigger,
-      rows: eventRows,
-      fresh: fresh.length,
+      rows,
+      fresh: events.length,
       durationMs: readMs,
-      watermark: batch.position.watermark.toString(),
-      snapshotXmax: snapshot.xmax.toString(),
-      floor: batch.position.floor,
+      startedAtMs,
+      xmin: this.#batchCoverage(progress).xmin.toString(),
+      snapshotXmax: snapshotXmax.toString(),
+      isComplete: !hasMore,
     });
-    const [oldest] = late;
-    if (oldest !== undefined) {
-      const { overlapMs } = this.#options;
-      lifecycle.emit('reader:late', { events: late.length, oldestCreatedAt: oldest.createdAt, overlapMs });
+    if (trigger === 'poll' && session.source.hasHostTriggers) {
+      this.#compareTriggers(await session.readTriggers());
     }
+    this.#scheduleNext(progress, result);
   }
 
-  async #observeFloor(session: ReadingSession, bounds: FloorBounds): Promise<string> {
-    const { allowanceMs, lifecycle } = this.#options;
-    const observed = await session.observeFloor(allowanceMs, bounds);
-    lifecycle.emit('reader:observed', observed);
-    return observed.floor;
+  /** Null: the history has ended. What is marked as delivered is handed on without waiting in between. */
+  async #readLog(
+    session: ReadingSession,
+    progress: LogProgress,
+    isWanted: () => boolean,
+  ): Promise<ReadResult | null> {
+    const limit = this.#limit;
+    const bounds = progress.bounds(progress.hasPartial && this.#options.hasRoom());
+    const { position, rows, history } = await session.readLog(bounds, limit, this.#isSafe ? 'safe' : 'full');
+    this.#compareHistory(history);
+    if (this.#progress !== progress || !isWanted()) return null;
+    const found = progress.absorb(position, rows, bounds, limit);
+    if (typeof found === 'string') {
+      this.#restart(
+        found === 'behind'
+          ? 'the database is behind what was read from it before (restored from a backup?)'
+          : 'a crash of the database took back commits that had been delivered',
+      );
+      return null;
+    }
+    this.#isSafe = false;
+    this.#limit = Math.min(pageRows, limit * 2);
+    const snapshotXmax = position.coverage.xmax;
+    return { ...found, rows: rows.length, snapshotXmax };
+  }
+
+  async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult> {
+    const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress.openRequests);
+    const events = progress.absorb(rows, since, session.source.hasState);
+    const snapshotXmax = progress.coverage.xmax;
+    return { events, controls: [], rows: rows.length, snapshotXmax, hasMore: false };
+  }
+
+  #scheduleNext(progress: LogProgress | OverlapProgress, { rows, hasMore }: ReadResult): void {
+    const nowMs = performance.now();
+    if (!(progress instanceof LogProgress)) return;
+    if (hasMore) {
+      const isWaiting = progress.hasPartial && !this.#options.hasRoom();
+      this.#readDueAtMs = isWaiting ? nowMs + roomPauseMs : nowMs;
+      return;
+    }
+    const pauseMs = this.#followUp.after({ rows, inFlight: progress.inFlight });
+    this.#readDueAtMs = pauseMs === null ? null : nowMs + pauseMs;
   }
 
   #batch(
-    events: readonly FlagEvent[],
-    { xmin, xmax }: Pick<SnapshotPosition, 'xmin' | 'xmax'>,
-    tracker: Tracker,
+    { events, controls, snapshotXmax, hasMore }: Omit<ReadResult, 'rows'>,
+    progress: LogProgress | OverlapProgress,
     beganAtMs: number,
   ): Batch {
+    const coverage = this.#batchCoverage(progress);
+    const position = progress instanceof LogProgress ? progress.position : coverage;
     return {
       events,
+      controls,
       seenAtMs: Date.now(),
       beganAtMs,
-      snapshotXmin: xmin,
-      snapshotXmax: xmax,
-      position: tracker.position(this.#historyId),
+      read:
+        progress instanceof LogProgress ? progress.state : { coverage, durable: coverage, partial: [] },
+      snapshotXmax,
+      isComplete: !hasMore,
+      position: { ...position, history: this.#historyId },
       connection: this.#connections,
     };
+  }
+
+  #batchCoverage(progress: LogProgress | OverlapProgress): Coverage {
+    return progress instanceof LogProgress ? progress.state.coverage : progress.coverage;
   }
 
   // A method, so that the compiler does not take the flag's value across an await for granted.
   #isStopped(): boolean {
     return this.#stopped;
   }
-}
-
-/** Null: the database went back. */
-function absorb(rows: readonly (string | null)[][], view: EventView, tracker: Tracker): Read | null {
-  const snapshot = toPosition(rows[0] ?? []);
-  const events = rows.map((row) => toEvent(row, view)).filter((event) => event !== null);
-  const absorbed = tracker.absorb({ position: snapshot, events });
-  return absorbed && { ...absorbed, eventRows: events.length, snapshot };
 }

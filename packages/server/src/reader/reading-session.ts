@@ -1,22 +1,30 @@
 import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { errorCode } from '../database/embedded-error.js';
 import { isPooled } from '../database/pooler.js';
 import { discardSession, openSession } from '../database/session.js';
-import { type Beginning, findBeginning } from './beginning.js';
-import { type EventView, findEventView } from './event-view.js';
-import { floorStatement, historyStatement, readStatement, sessionSettings } from './statements.js';
-import type { FloorBounds, Tracker } from './tracker.js';
+import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
+import type { Coverage } from '../events/position.js';
+import { type EventSource, EventSourceError, findEventSource } from './event-source.js';
+import type { ReadBounds } from './log-progress.js';
+import {
+  historyStatement,
+  type LogRow,
+  positionColumns,
+  type ReadMode,
+  readStatement,
+  sessionSettings,
+  type SnapshotPosition,
+  toLogRow,
+  toSnapshotPosition,
+} from './log-statements.js';
+import { overlapStatement, sinceStatement } from './overlap-statements.js';
 
 export interface History {
   readonly database: string;
   /** Null on a replica, which does not tell. */
   readonly timeline: string | null;
-}
-
-interface ObservedFloor {
-  readonly floor: string;
-  readonly sessionsVisible: boolean;
-  readonly oldestTransactionMs: number;
 }
 
 export interface ReadingSessionOptions {
@@ -25,22 +33,36 @@ export interface ReadingSessionOptions {
   readonly queryTimeoutMs: number;
 }
 
+/** What one read of the event log brought. */
+export interface LogRead {
+  readonly position: SnapshotPosition;
+  readonly rows: readonly LogRow[];
+  /** Null where it cannot have changed. */
+  readonly history: History | null;
+}
+
+/** How often, and how many milliseconds apart, the write-ahead log is asked whether it is on disk; mostly it is at once. */
+const flushAttempts = 25;
+const flushPauseMs = 20;
+/** Deleting the rows of a restored dump takes a while, in milliseconds. */
+const adoptTimeoutMs = 300_000;
+
 /** A connection to the database that reads events. Every method rejects with what the database throws. */
 export class ReadingSession {
   readonly history: History;
-  readonly view: EventView;
+  readonly source: EventSource;
   readonly #client: pg.Client;
   /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
   readonly #keepsStatements: boolean;
   /** Whether each read tells the history it belongs to, because it may change while the connection lasts. */
   readonly #tellsHistory: boolean;
 
-  private constructor(client: pg.Client, found: { history: History; view: EventView; isPooled: boolean }) {
+  private constructor(client: pg.Client, found: { history: History; source: EventSource; isPooled: boolean }) {
     this.#client = client;
     this.history = found.history;
-    this.view = found.view;
+    this.source = found.source;
     this.#keepsStatements = !found.isPooled;
-    // A pooler may lead to another server, and a replica be promoted, without a word.
+    // A pooler can lead to another server, and a replica can be promoted, without ending the connection.
     this.#tellsHistory = found.isPooled || found.history.timeline === null;
   }
 
@@ -49,14 +71,15 @@ export class ReadingSession {
     const client = await openSession({ databaseUrl, applicationName: 'flagcast reader', queryTimeoutMs });
     try {
       const pooled = await isPooled(client);
-      if (!pooled) await client.query(sessionSettings);
       const answer = await client.query<[string, string | null]>({
         text: historyStatement,
         rowMode: 'array',
       });
       const [database = '', timeline = null] = answer.rows[0] ?? [];
-      const view = await findEventView(client, options.view);
-      return new ReadingSession(client, { history: { database, timeline }, view, isPooled: pooled });
+      const source = await findEventSource(client, options.view);
+      if (source.reason === 'event_log') await adoptLog(client, databaseUrl);
+      if (!pooled && source.reason === 'event_log') await client.query(sessionSettings);
+      return new ReadingSession(client, { history: { database, timeline }, source, isPooled: pooled });
     } catch (error) {
       discardSession(client);
       throw error;
@@ -68,39 +91,86 @@ export class ReadingSession {
     this.#client.once('end', callback);
   }
 
-  async observeFloor(allowanceMs: number, bounds: FloorBounds): Promise<ObservedFloor> {
-    const answer = await this.#client.query<[string, string, string]>({
-      ...(this.#keepsStatements ? { name: 'flagcast_floor' } : {}),
-      text: floorStatement,
-      values: [allowanceMs, ...bounds],
+  /** The state of the triggers that write the log. */
+  async readTriggers(): Promise<TriggerState[]> {
+    const answer = await this.#client.query<[string]>({
+      ...(this.#keepsStatements ? { name: 'flagcast_triggers' } : {}),
+      text: triggerStatement,
+      values: [triggerParameter],
       rowMode: 'array',
     });
-    const [floor, visible, ageMs] = answer.rows[0] ?? ['', 'false', '0'];
-    return { floor, sessionsVisible: visible === 'true', oldestTransactionMs: Number(ageMs) };
+    return JSON.parse(answer.rows[0]?.[0] ?? '[]') as TriggerState[];
   }
 
-  async findBeginning(): Promise<Beginning> {
-    return await findBeginning(this.#client);
+  /**
+   * Where a reader begins: everything that the snapshot shows counts as delivered. `durable` is what no crash takes
+   * back. The write-ahead log is waited for, for half a second. Where it is not on disk by then, because a
+   * transaction has written and not ended while no other one did, durable is what the last checkpoint covers.
+   */
+  async begin(): Promise<{ coverage: Coverage; durable: Coverage }> {
+    const begun = await this.#position();
+    const { insertLsn } = begun;
+    let { coverage } = begun;
+    if (insertLsn === null) {
+      // A replica's snapshot does not list what is in flight, so what it shows is listed.
+      const { rows } = await this.#client.query<[string]>({
+        text: 'SELECT DISTINCT xid::text FROM flagcast.event_log WHERE xid >= $1 ORDER BY 1',
+        values: [coverage.xmin.toString()],
+        rowMode: 'array',
+      });
+      const xids = rows.map(([xid]) => BigInt(xid)).toSorted((a, b) => (a < b ? -1 : 1));
+      coverage = { ...coverage, xids: xids.filter((xid) => xid < coverage.xmax) };
+      return { coverage, durable: coverage };
+    }
+    let { flushLsn } = begun;
+    for (let attempt = 1; (flushLsn ?? insertLsn) < insertLsn; attempt += 1) {
+      if (attempt === flushAttempts) {
+        return { coverage, durable: await this.#lastCheckpoint(coverage.xmin) };
+      }
+      await delay(flushPauseMs);
+      ({ flushLsn } = await this.#position());
+    }
+    return { coverage, durable: coverage };
   }
 
-  /** The rows that are unseen from these bounds on. */
-  async select(bounds: ReturnType<Tracker['readBounds']>): Promise<(string | null)[][]> {
+  /** Reads the rows of the event log within these bounds, a page at most. */
+  async readLog(bounds: ReadBounds, limit: number, mode: ReadMode): Promise<LogRead> {
+    const { lows, highs, partial } = bounds;
+    const tellsHistory = this.#tellsHistory;
     const answer = await this.#client.query<(string | null)[]>({
-      ...(this.#keepsStatements ? { name: 'flagcast_read' } : {}),
-      ...readStatement(this.view, this.#tellsHistory),
-      values: bounds,
+      ...(this.#keepsStatements ? { name: `flagcast_read_${limit}_${mode}` } : {}),
+      text: readStatement(this.source, { limit, mode, tellsHistory }),
+      values: [lows, highs, partial?.xid.toString() ?? null, partial?.afterSeq.toString() ?? '0'],
+      rowMode: 'array',
     });
-    return answer.rows;
+    const [database, timeline = null] = tellsHistory ? (answer.rows[0] ?? []).slice(-2) : [];
+    return {
+      position: toSnapshotPosition(answer.rows[0] ?? []),
+      rows: answer.rows.flatMap((row) => toLogRow(row, this.source, mode) ?? []),
+      history: typeof database === 'string' ? { database, timeline } : null,
+    };
   }
 
-  /** The history that a row of `select` tells; null where it cannot have changed. */
-  historyOf(row: readonly (string | null)[] = []): History | null {
-    if (!this.#tellsHistory) return null;
-    const [database, timeline = null] = row.slice(-2);
-    return typeof database === 'string' ? { database, timeline } : null;
+  /** Reads a source without transaction ids, looking back by the overlap. */
+  async readOverlap(
+    overlapMs: number,
+    openRequests: readonly string[],
+  ): Promise<{ since: string; rows: (string | null)[][] }> {
+    const { rows: times } = await this.#client.query<[string]>({
+      text: sinceStatement,
+      values: [overlapMs],
+      rowMode: 'array',
+    });
+    const since = times[0]?.[0] ?? '';
+    const { rows } = await this.#client.query<(string | null)[]>({
+      text: overlapStatement(this.source.relation, this.source.hasState),
+      values: [since, openRequests],
+      rowMode: 'array',
+    });
+    return { since, rows };
   }
 
-  /** Says goodbye. */
+  /** Ends the connection when what is under way has been answered. */
   async end(): Promise<void> {
     await this.#client.end().catch(() => undefined);
   }
@@ -109,13 +179,67 @@ export class ReadingSession {
   discard(): void {
     discardSession(this.#client);
   }
+
+  async #position(): Promise<SnapshotPosition> {
+    const { rows } = await this.#client.query<(string | null)[]>({
+      text: `SELECT ${positionColumns}`,
+      rowMode: 'array',
+    });
+    return toSnapshotPosition(rows[0] ?? []);
+  }
+
+  /** Recovery begins behind the last checkpoint, so no crash takes back what ended before it. */
+  async #lastCheckpoint(xmin: bigint): Promise<Coverage> {
+    const { rows } = await this.#client.query<[string, string]>({
+      text: `SELECT split_part(next_xid, ':', 1), split_part(next_xid, ':', 2) FROM pg_control_checkpoint()`,
+      rowMode: 'array',
+    });
+    const [epoch = '0', id = '0'] = rows[0] ?? [];
+    const next = (BigInt(epoch) << 32n) + BigInt(id);
+    const end = next < xmin ? next : xmin;
+    return { xmin: end, xmax: end, listed: 'open', xids: [] };
+  }
 }
 
-/** The history and what is read of it, as cursors name them: positions of another one mean nothing here. */
-export function historyId(history: History | null, { guarantee, isOwnDefinition, name }: EventView): string {
-  const events = isOwnDefinition ? '' : `/${guarantee}/${name}`;
+/** Begins the log anew where its transaction ids are those of another cluster. */
+async function adoptLog(client: pg.Client, databaseUrl: string): Promise<void> {
+  const { rows } = await client.query<[string, string]>({
+    text: `SELECT pg_is_in_recovery()::text, EXISTS (
+      SELECT FROM flagcast.log_state s JOIN pg_control_system() c ON c.system_identifier::text = s.system_identifier
+    )::text`,
+    rowMode: 'array',
+  });
+  const [isReplica, isOwn] = rows[0] ?? [];
+  if (isOwn === 'true') return;
+  const reason =
+    'the event log was written in another cluster (restored from a dump, upgraded or replicated)';
+  if (isReplica === 'true') {
+    throw new EventSourceError(`${reason}: let a server read the primary once, it begins the log anew`);
+  }
+  const session = await openSession({
+    databaseUrl,
+    applicationName: 'flagcast reader',
+    queryTimeoutMs: adoptTimeoutMs,
+  });
+  try {
+    await session.query('SELECT flagcast.adopt_event_log()');
+  } catch (error) {
+    if (errorCode(error) !== '42501') throw error;
+    throw new EventSourceError(
+      `${reason}, and this role may not begin it anew: run flagcast install with --role and the name of this role`,
+    );
+  } finally {
+    discardSession(session);
+  }
+}
+
+/**
+ * Names a history, what is read of it, and the triggers that write it: while a trigger was gone or switched off events
+ * were not logged, so no position from before can be continued.
+ */
+export function historyId(history: History, { reason, name }: EventSource, triggers: string): string {
   return createHash('sha256')
-    .update(`${history?.database ?? ''}/${history?.timeline ?? ''}${events}`)
+    .update(JSON.stringify([history.database, history.timeline, reason, name, triggers]))
     .digest('base64url')
     .slice(0, 12);
 }

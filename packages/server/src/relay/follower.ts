@@ -261,8 +261,16 @@ export class Follower {
   }
 
   #handOn(commit: Commit, { events, skipped }: { events: FlagEvent[]; skipped: string[] }): void {
-    const { stance, xids, seenAtMs, answers } = commit;
-    this.#options.onRead({ ...stance, events, xids, skipped, seenAtMs, beganAtMs: this.#beganAtMs(answers) });
+    const { stance, controls, seenAtMs, answers } = commit;
+    this.#options.onRead({
+      ...stance,
+      snapshotXmax: stance.xmax,
+      events,
+      controls,
+      skipped,
+      seenAtMs,
+      beganAtMs: this.#beganAtMs(answers),
+    });
     this.#options.lifecycle.emit('relay:applied', {
       events: events.length,
       skippedChannels: skipped.length,
@@ -278,8 +286,9 @@ export class Follower {
     const { stance, answers } = beat;
     this.#options.onRead({
       ...stance,
+      snapshotXmax: stance.xmax,
       events: [],
-      xids: [],
+      controls: [],
       skipped: [],
       seenAtMs: Date.now(),
       beganAtMs: this.#beganAtMs(answers),

@@ -1,5 +1,6 @@
-import { type FlagEvent, identityOf } from '../events/event.js';
-import { missedAt, type Position } from '../events/position.js';
+import { withStateOf } from '../broadcast/ring.js';
+import type { FlagEvent } from '../events/event.js';
+import { covers, type Position } from '../events/position.js';
 import type { EventLog } from './event-log.js';
 import { decodeCommit, decodeEvents } from './messages.js';
 
@@ -17,23 +18,21 @@ export async function loggedSince(
   position: Position,
   applied: number,
 ): Promise<FlagEvent[] | null> {
-  if (position.byTime) return null;
-  const start = await placeAfter(log, position.horizon, applied);
+  const start = await placeAfter(log, position.xmax, applied);
   const messages = start === null ? null : await log.eventsFrom(channel, start, maxMessages);
   if (messages === null) return null;
-  const isMissed = missedAt(position);
   const missed = new Map<string, FlagEvent>();
-  const states = new Map<string | null, string | null | undefined>();
+  const states = new Map<string | null, FlagEvent>();
   for (const { data } of messages) {
     const events = decodeEvents(data);
     if (events === null) return null;
     for (const event of events) {
-      states.set(event.featureId, event.featureJson);
+      states.set(event.featureId, event);
       // What two servers wrote while the reader changed is there twice.
-      if (isMissed(event)) missed.set(`${event.mark} ${identityOf(event)}`, event);
+      if (!covers(position, event.xid)) missed.set(event.id, event);
     }
   }
-  return [...missed.values()].map((event) => ({ ...event, featureJson: states.get(event.featureId) }));
+  return [...missed.values()].map((event) => withStateOf(event, states.get(event.featureId)));
 }
 
 /** Where the log goes on after the last commit that came before a snapshot of this xmax; null: that is not kept. */

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Batch } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
+import type { RelayedRead } from '../reader/reader.js';
 import type { EventLog } from './event-log.js';
 import { Follower, type Heard, type LogPlace } from './follower.js';
 import { decodeAsk, decodeCommit } from './messages.js';
@@ -319,6 +320,7 @@ export class Membership {
  * Whether the snapshot of a read that was followed shows all that one of our own had shown. Of a later one the xmax
  * is greater, or the same while no transaction began; then it shows all below that if none of those is running.
  */
-function covers(read: { readonly xmin: bigint; readonly xmax: bigint }, ownXmax: bigint): boolean {
-  return read.xmax > ownXmax || (read.xmax === ownXmax && read.xmin === read.xmax);
+function covers({ read, snapshotXmax }: RelayedRead, ownXmax: bigint): boolean {
+  const { xmin } = read.coverage;
+  return snapshotXmax > ownXmax || (snapshotXmax === ownXmax && xmin === snapshotXmax);
 }

@@ -1,9 +1,16 @@
-import type { FlagEvent } from '../events/event.js';
-import type { FollowedRead } from '../reader/exact-tracker.js';
+import type { ControlEntry, FlagEvent, ReadState } from '../events/event.js';
+import type { Coverage } from '../events/position.js';
 
-/** Where a reader stood after a read, in what its snapshot said. */
-export interface Stance extends Pick<FollowedRead, 'watermark' | 'horizon' | 'floor' | 'xmin' | 'readBy'> {
+/** Where a reader stood after a read. */
+export interface Stance {
+  readonly read: ReadState;
+  /** The coverage that cursors get. */
+  readonly position: Coverage;
+  /** The xmax of the read's snapshot. */
   readonly xmax: bigint;
+  readonly isComplete: boolean;
+  /** Names the reader and its connection to the database: between two connections a crash may lie. */
+  readonly readBy: string;
 }
 
 /** One entry of the log: what one read brought, or several together. Its events are in messages of their own. */
@@ -24,8 +31,8 @@ export interface Commit {
   readonly stance: Stance;
   /** When it was read, in milliseconds since the epoch. */
   readonly seenAtMs: number;
-  /** The transactions of all events. */
-  readonly xids: readonly bigint[];
+  /** Changes of channels and rights, for all servers. */
+  readonly controls: readonly ControlEntry[];
   /** By channel, where in the log its events are; null where they are too large for it. */
   readonly channels: readonly (readonly [channel: string, sequences: readonly number[] | null])[];
   /** The questions that this read answers. */
@@ -117,7 +124,8 @@ export function decodeCommit(data: Uint8Array): Commit {
     unbrokenSince: asId(fields['unbrokenSince']),
     stance: asStance(fields['stance']),
     seenAtMs: Number(fields['seenAtMs']),
-    xids: asArray(fields['xids']).map(asId),
+    // They were written by a server of the same version.
+    controls: asArray(fields['controls']) as ControlEntry[],
     channels: asArray(fields['channels']).map((entry) => {
       const [channel, sequences] = asArray(entry);
       return [String(channel), sequences === null ? null : asArray(sequences).map(Number)];
@@ -147,7 +155,7 @@ export function decodeEvents(data: Uint8Array): FlagEvent[] | null {
   // They were written by a server of the same version, from rows that it had checked.
   return asArray(list).map((each) => {
     const event = each as FlagEvent;
-    return { ...event, featureJson: event.featureJson, mark: asId(event.mark) };
+    return { ...event, featureJson: event.featureJson, xid: asId(event.xid) };
   });
 }
 
@@ -168,13 +176,30 @@ function asId(value: unknown): bigint {
 }
 
 function asStance(value: unknown): Stance {
-  const { watermark, horizon, floor, xmin, xmax, readBy } = value as Fields;
+  const { read, position, xmax, isComplete, readBy } = value as Fields;
+  const { coverage, durable, partial } = read as Fields;
   return {
-    watermark: asId(watermark),
-    horizon: asId(horizon),
-    floor: String(floor),
+    read: {
+      coverage: asCoverage(coverage),
+      durable: asCoverage(durable),
+      partial: asArray(partial).map((each) => {
+        const { xid, afterSeq } = each as Fields;
+        return { xid: asId(xid), afterSeq: asId(afterSeq) };
+      }),
+    },
+    position: asCoverage(position),
+    xmax: asId(xmax),
+    isComplete: isComplete === true,
+    readBy: String(readBy),
+  };
+}
+
+function asCoverage(value: unknown): Coverage {
+  const { xmin, xmax, listed, xids } = value as Fields;
+  return {
     xmin: asId(xmin),
     xmax: asId(xmax),
-    readBy: String(readBy),
+    listed: listed === 'open' ? 'open' : 'delivered',
+    xids: asArray(xids).map(asId),
   };
 }

@@ -105,8 +105,9 @@ export class Publisher {
     const newest = batches.at(-1);
     if (newest === undefined) return;
     const events = batches.flatMap((batch) => batch.events);
+    const controls = batches.flatMap((batch) => batch.controls);
     const answers = this.#answeredBy(newest);
-    if (events.length === 0) {
+    if (events.length === 0 && controls.length === 0) {
       this.#stance = stanceOf(newest, this.#options.reader);
       // Otherwise it is said with the next beat.
       if (answers.length > 0) this.#beat(answers);
@@ -114,13 +115,12 @@ export class Publisher {
     }
     this.#number += 1;
     const { channels, bytes } = await this.#writeEvents(events);
-    const xids = [...new Set(events.map(({ mark }) => mark))];
     const { seenAtMs } = newest;
     await this.#write({
       continues: true,
       stance: stanceOf(newest, this.#options.reader),
       seenAtMs,
-      xids,
+      controls,
       channels,
       answers,
     });
@@ -163,19 +163,19 @@ export class Publisher {
 
   async #write(
     entry: Pick<Commit, 'continues' | 'stance' | 'seenAtMs'> &
-      Partial<Pick<Commit, 'xids' | 'channels' | 'answers'>>,
+      Partial<Pick<Commit, 'controls' | 'channels' | 'answers'>>,
   ): Promise<void> {
     const { log, logName, reader } = this.#options;
     const { stance, seenAtMs } = entry;
     const previous = this.#commit;
     const unbrokenSince = this.#unbrokenSince;
     const common = { log: logName, reader, previous, answers: [], unbrokenSince };
-    let data = encodeCommit({ ...common, xids: [], channels: [], ...entry });
+    let data = encodeCommit({ ...common, controls: [], channels: [], ...entry });
     if (data.length > log.maxBytes) {
       // Who follows has to read this from the database.
       this.#unbrokenSince = stance.xmax;
       const broken = { ...common, stance, seenAtMs, unbrokenSince: stance.xmax };
-      data = encodeCommit({ ...broken, continues: false, xids: [], channels: [] });
+      data = encodeCommit({ ...broken, continues: false, controls: [], channels: [] });
     }
     this.#commit = await log.publishCommit(data, this.#messageId('commit'), previous);
     // Not before: with the commit before, a beat would say that there are no events up to here.
@@ -201,8 +201,11 @@ export class Publisher {
   }
 }
 
-function stanceOf({ position, snapshotXmin, snapshotXmax, connection }: Batch, reader: string): Stance {
-  const { watermark, horizon, floor } = position;
+function stanceOf(
+  { position, read, snapshotXmax, isComplete, connection }: Batch,
+  reader: string,
+): Stance {
+  const { xmin, xmax, listed, xids } = position;
   const readBy = `${reader} ${connection}`;
-  return { watermark, horizon, floor, xmin: snapshotXmin, xmax: snapshotXmax, readBy };
+  return { read, position: { xmin, xmax, listed, xids }, xmax: snapshotXmax, isComplete, readBy };
 }

@@ -155,7 +155,7 @@ export class Relay {
     if (this.#refuse()) return;
     this.#isJoining = true;
     // Who may not read the features gets events without their states: that is another log.
-    const id = `${newest.position.history}${source.view?.hasState === true ? '' : '-bare'}`;
+    const id = `${newest.position.history}${source.source?.hasState === true ? '' : '-bare'}`;
     this.#joinAs(line, id)
       .then(() => (this.#attempts = 0))
       .catch((error: unknown) => this.#failed(error))
@@ -204,10 +204,10 @@ export class Relay {
   #refuse(): boolean {
     const { source, lifecycle } = this.#options;
     const refusal =
-      source.view?.guarantee !== 'exact'
+      source.source?.guarantee !== 'exact'
         ? {
-            what: 'the view of events tells no transaction ids, without which servers cannot share what one of them reads: each reads the database for itself',
-            mend: 'let the view tell xid, run flagcast install, or unset FLAGCAST_RELAY_URL',
+            what: 'there is no event log, without which servers cannot share what one of them reads: each reads the database for itself',
+            mend: 'run flagcast install, or unset FLAGCAST_RELAY_URL',
           }
         : source.readsReplica
           ? {

@@ -11,7 +11,11 @@ export type CheckedMessage =
 /** A channel as a client named it, and the words it used, to name it back in an error. */
 export interface NamedChannel {
   readonly request: ChannelRequest;
-  readonly named: { readonly project_id: string; readonly environment: string };
+  readonly named: {
+    readonly project_id: string;
+    readonly environment: string;
+    readonly environment_id?: string;
+  };
 }
 
 /** What is wrong with a message that is not one of the protocol's, in one line. */
@@ -70,6 +74,9 @@ function channelOf(
   if (environment === '') return { problem: 'env is missing: the key of the environment' };
   const named = { project_id: projectId, environment };
   return environmentKey === null
-    ? { request: { projectId, environmentId: environment }, named }
+    ? {
+        request: { projectId, environmentId: environment },
+        named: { ...named, environment_id: environment },
+      }
     : { request: { projectId, environmentKey: environment }, named };
 }

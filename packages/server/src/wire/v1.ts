@@ -1,8 +1,7 @@
-import { hash } from 'node:crypto';
 import type { EventMessage } from '@flagcast/protocol';
 import type { SessionWire } from '../connection/session.js';
 import type { Dialect, EventGroup } from '../events/dialect.js';
-import { type FlagEvent, identityOf } from '../events/event.js';
+import type { FlagEvent } from '../events/event.js';
 import { textFrame } from './frame.js';
 import { toPlainMessage } from './plain.js';
 
@@ -13,25 +12,20 @@ import { toPlainMessage } from './plain.js';
 function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): string {
   const message: EventMessage = {
     ...toPlainMessage(event),
-    id: eventId(event),
+    id: event.id,
+    environment_id: event.environmentId,
+    row_id: event.rowId,
     feature_id: event.featureId,
     pending_change_id: event.pendingChangeId,
     actor: event.actor,
     committed_at: event.committedAt,
     seen_at: seenAt,
+    ...(event.featureUnreadable ? { feature_unreadable: true as const } : {}),
     ...(cursor === null ? {} : { cursor }),
   };
   const json = JSON.stringify(message);
   if (event.featureJson === undefined) return json;
   return `${json.slice(0, -1)},"feature":${event.featureJson ?? 'null'}}`;
-}
-
-/**
- * Names the event: 128 bits of its identity in the view, so that it is the same wherever and however
- * often the row is read. A row that a later write touches again keeps its name.
- */
-export function eventId(event: Parameters<typeof identityOf>[0]): string {
-  return hash('sha256', identityOf(event), 'base64url').slice(0, 22);
 }
 
 /** flagcast.v1 on a WebSocket: each message one text frame; the last event of a batch carries the cursor. */

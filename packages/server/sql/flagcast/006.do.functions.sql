@@ -1,0 +1,462 @@
+-- The functions of the event log, its view, and the triggers on its own tables. The triggers on the host's tables
+-- are made by install, on the tables that exist. None of this holds data: a repair drops the view and the trigger
+-- functions and runs this file again. Functions that the host or the server calls are replaced, because a dropped
+-- function loses its grants.
+--
+-- The trigger functions run inside the host's writes and must not make them fail. Plain access to a column of NEW
+-- fails when the host has renamed or dropped it, and also, in a session that compiled the function before an
+-- ALTER TYPE, with datatype_mismatch. So each function reads the row inside a block that falls back to JSON. The
+-- INSERT stays outside of the block: a subtransaction that writes takes a transaction id of its own, and a bulk
+-- insert would overflow the subtransaction cache. The functions name the host's columns only in their
+-- bodies, which PostgreSQL does not track, so the host can alter and drop its columns.
+
+-- Wakes the reader when the transaction commits. NOTIFY holds a lock on the whole database until the commit
+-- has ended, so concurrent writers do not all notify: only one of those that write within the same 20 ms does.
+-- The reader finds the commits of the others because it reads again while transactions are in flight, and at
+-- the latest with its next poll.
+--
+-- PREPARE TRANSACTION fails in a transaction that has notified. Where prepared transactions are possible,
+-- nothing is notified unless the setting flagcast.notify is 'on'. 'off' turns notifications off everywhere.
+--
+-- Where a session listens inside a transaction that never ends, the notification queue fills up and NOTIFY fails at
+-- commit. Nothing is notified while the queue is more than half full.
+--
+-- flagcast.notified holds the transaction id, so that a transaction takes one lock however many rows it writes.
+CREATE OR REPLACE FUNCTION flagcast.notify_reader(current_xid text) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+  IF NOT (
+    CASE lower(current_setting('flagcast.notify', true))
+      WHEN 'on' THEN true
+      WHEN 'off' THEN false
+      ELSE current_setting('max_prepared_transactions') = '0'
+    END
+  ) THEN
+    RETURN;
+  END IF;
+  IF pg_try_advisory_xact_lock(
+    1179404104,
+    (floor(date_part('epoch', clock_timestamp()) * 50)::bigint % 2147483647)::int
+  ) AND pg_notification_queue_usage() < 0.5 THEN
+    NOTIFY flagcast;
+    PERFORM set_config('flagcast.notified', current_xid, true);
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  RAISE LOG 'flagcast.notify_reader: %', SQLERRM;
+END
+$$;
+
+-- An INSERT into audit_log is an event.
+CREATE FUNCTION flagcast.log_audit() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  current_xid text := pg_current_xact_id();
+  host jsonb;
+  id text;
+  project_id text;
+  environment_id text;
+  entity text;
+  entity_id text;
+  feature_id text;
+  action text;
+  actor text;
+  created_at timestamptz;
+BEGIN
+  BEGIN
+    id := NEW.id;
+    project_id := NEW.project_id;
+    environment_id := NEW.environment_id;
+    entity := NEW.entity;
+    entity_id := NEW.entity_id;
+    feature_id := NEW.feature_id;
+    action := NEW.action;
+    actor := coalesce(nullif(NEW.username, ''), NEW.actor);
+    created_at := NEW.created_at;
+  EXCEPTION WHEN OTHERS THEN
+    host := to_jsonb(NEW);
+    id := host ->> 'id';
+    project_id := host ->> 'project_id';
+    environment_id := host ->> 'environment_id';
+    entity := host ->> 'entity';
+    entity_id := host ->> 'entity_id';
+    feature_id := host ->> 'feature_id';
+    action := host ->> 'action';
+    actor := coalesce(nullif(host ->> 'username', ''), host ->> 'actor');
+    BEGIN
+      created_at := (host ->> 'created_at')::timestamptz;
+    EXCEPTION WHEN OTHERS THEN
+      created_at := NULL;
+    END;
+  END;
+  INSERT INTO flagcast.event_log
+    (xid, source, row_id, project_id, environment_id, entity, entity_id, action, created_at, feature_id, actor)
+  VALUES (
+    current_xid::bigint, 'audit', id, project_id, environment_id, entity, coalesce(entity_id, feature_id),
+    CASE action WHEN 'create' THEN 'created' WHEN 'update' THEN 'updated' WHEN 'delete' THEN 'deleted' ELSE action END,
+    coalesce(created_at, now()), feature_id, actor
+  );
+  IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
+    PERFORM flagcast.notify_reader(current_xid);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- The feature that an entity of a request belongs to: itself; else what the request says of the entity; else the
+-- feature that the request lists; else what the audit log knows of the entity, if an index answers that.
+CREATE OR REPLACE FUNCTION flagcast.feature_of(entity text, entity_id text, change jsonb) RETURNS text
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  feature text;
+BEGIN
+  IF entity = 'feature' THEN
+    RETURN entity_id;
+  END IF;
+  feature := coalesce(
+    jsonb_path_query_first(
+      change,
+      '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
+      jsonb_build_object('id', entity_id),
+      true
+    ) #>> '{}',
+    jsonb_path_query_first(change, '$.entities[*] ? (@.entity == "feature").entity_id', '{}', true) #>> '{}'
+  );
+  IF feature IS NULL AND EXISTS (
+    SELECT FROM pg_index i
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = to_regclass('public.audit_log') AND a.attname = 'entity_id' AND i.indisvalid AND i.indpred IS NULL
+  ) THEN
+    WITH known AS MATERIALIZED (
+      SELECT a.feature_id::text AS feature_id FROM public.audit_log a WHERE a.entity_id = feature_of.entity_id::uuid
+    )
+    SELECT known.feature_id INTO feature FROM known LIMIT 1;
+  END IF;
+  RETURN feature;
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL;
+END
+$$;
+
+-- An INSERT into pending_change_entities is the event that a change of this entity was requested.
+CREATE FUNCTION flagcast.log_request() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  current_xid text := pg_current_xact_id();
+  item jsonb;
+  request jsonb;
+  feature_id text;
+  created_at timestamptz := now();
+BEGIN
+  BEGIN
+    item := to_jsonb(NEW);
+    SELECT to_jsonb(c) INTO request FROM public.pending_changes c WHERE c.id = NEW.pending_change_id;
+    feature_id := flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change');
+    created_at := coalesce((item ->> 'created_at')::timestamptz, created_at);
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'flagcast.log_request: %', SQLERRM;
+  END;
+  IF request IS NULL THEN
+    RETURN NULL;
+  END IF;
+  INSERT INTO flagcast.event_log
+    (xid, source, row_id, project_id, environment_id, entity, entity_id, action, created_at, feature_id,
+      pending_change_id, actor)
+  VALUES (
+    current_xid::bigint, 'pending', request ->> 'id', request ->> 'project_id', request ->> 'environment_id',
+    item ->> 'entity', item ->> 'entity_id', 'pending', created_at, feature_id, request ->> 'id',
+    request ->> 'requested_by'
+  );
+  IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
+    PERFORM flagcast.notify_reader(current_xid);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- An UPDATE or DELETE of a pending_changes row is an event for each entity of the request: its new status
+-- (approved, rejected, cancelled, or pending: reopened); `updated` for other content of an open request;
+-- `cancelled` for an open request that is deleted. The time is that of the database's clock: hosts take the time
+-- of a decision from the clock of another machine, and do not record that of a cancellation.
+CREATE FUNCTION flagcast.log_decision() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  current_xid text;
+  before jsonb := to_jsonb(OLD);
+  request jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+  step text;
+  entities jsonb;
+BEGIN
+  step := CASE
+    WHEN TG_OP = 'DELETE' THEN CASE WHEN before ->> 'status' = 'pending' THEN 'cancelled' END
+    WHEN request -> 'status' IS DISTINCT FROM before -> 'status' THEN request ->> 'status'
+    WHEN request ->> 'status' = 'pending'
+      AND (request -> 'change' IS DISTINCT FROM before -> 'change'
+        OR request -> 'requested_by' IS DISTINCT FROM before -> 'requested_by') THEN 'updated'
+  END;
+  IF step IS NULL THEN
+    RETURN NULL;
+  END IF;
+  BEGIN
+    SELECT jsonb_agg(jsonb_build_object('entity', p.entity, 'entity_id', p.entity_id) ORDER BY p.entity, p.entity_id)
+    INTO entities
+    FROM public.pending_change_entities p
+    WHERE p.pending_change_id = OLD.id;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'flagcast.log_decision: %', SQLERRM;
+  END;
+  -- A cascade deletes the entities before this trigger fires. The request lists them, too.
+  entities := coalesce(entities, request #> '{change,entities}');
+  IF jsonb_typeof(entities) IS DISTINCT FROM 'array' THEN
+    RETURN NULL;
+  END IF;
+  current_xid := pg_current_xact_id();
+  INSERT INTO flagcast.event_log
+    (xid, source, row_id, project_id, environment_id, entity, entity_id, action, created_at, feature_id,
+      pending_change_id, actor)
+  SELECT
+    current_xid::bigint, 'pending', request ->> 'id', request ->> 'project_id', request ->> 'environment_id',
+    item ->> 'entity', item ->> 'entity_id', step, clock_timestamp(),
+    flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change'), request ->> 'id',
+    CASE step WHEN 'approved' THEN request ->> 'approved_by' WHEN 'rejected' THEN request ->> 'rejected_by' END
+  FROM jsonb_array_elements(entities) AS item;
+  IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
+    PERFORM flagcast.notify_reader(current_xid);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- A renamed or deleted environment, an archived or deleted project: control entries, by which servers rename
+-- or end channels.
+CREATE FUNCTION flagcast.log_channel() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  current_xid text;
+  before jsonb := to_jsonb(OLD);
+  after jsonb := CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(NEW) END;
+  is_environment boolean := before ? 'project_id';
+  change text := CASE
+    WHEN after IS NULL THEN 'deleted'
+    WHEN is_environment AND after -> 'project_id' IS DISTINCT FROM before -> 'project_id' THEN 'deleted'
+    WHEN is_environment AND after -> 'key' IS DISTINCT FROM before -> 'key' THEN 'renamed'
+    WHEN NOT is_environment AND before ->> 'archived_at' IS NULL AND after ->> 'archived_at' IS NOT NULL THEN 'archived'
+  END;
+BEGIN
+  IF change IS NULL THEN
+    RETURN NULL;
+  END IF;
+  current_xid := pg_current_xact_id();
+  INSERT INTO flagcast.event_log
+    (xid, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action, created_at)
+  VALUES (
+    current_xid::bigint, 'control', before ->> 'id',
+    CASE WHEN is_environment THEN before ->> 'project_id' ELSE before ->> 'id' END,
+    CASE WHEN is_environment THEN before ->> 'id' END,
+    coalesce(after, before) ->> 'key',
+    CASE WHEN is_environment THEN 'environment' ELSE 'project' END, before ->> 'id', change, now()
+  );
+  IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
+    PERFORM flagcast.notify_reader(current_xid);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- Rights have changed: one control entry for each transaction, on which servers check the rights of all
+-- connections. Of a user only two columns decide about access; hosts update users at every sign-in.
+CREATE FUNCTION flagcast.log_rights() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  current_xid text;
+  before jsonb;
+  after jsonb;
+BEGIN
+  IF TG_TABLE_NAME = 'users' AND TG_OP = 'UPDATE' THEN
+    before := to_jsonb(OLD);
+    after := to_jsonb(NEW);
+    IF after -> 'is_active' IS NOT DISTINCT FROM before -> 'is_active'
+      AND after -> 'is_superuser' IS NOT DISTINCT FROM before -> 'is_superuser' THEN
+      RETURN NULL;
+    END IF;
+  END IF;
+  current_xid := pg_current_xact_id();
+  IF current_setting('flagcast.rights_logged', true) = current_xid THEN
+    RETURN NULL;
+  END IF;
+  INSERT INTO flagcast.event_log (xid, source, entity, action, created_at)
+  VALUES (current_xid::bigint, 'control', 'rights', 'updated', now());
+  PERFORM set_config('flagcast.rights_logged', current_xid, true);
+  IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
+    PERFORM flagcast.notify_reader(current_xid);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- For hosts with other tables: call it in the transaction of the change, e.g. from a trigger of your own. Such
+-- events are as exact as those of Togglr's tables. Needs USAGE on schema flagcast and EXECUTE on this function.
+--
+-- source is 'audit' or 'pending'. row_id names the row of the host. project_id, environment_id and
+-- environment_key name the channel. created_at is what the event's timestamp shows.
+CREATE OR REPLACE FUNCTION flagcast.record_event(
+  source text,
+  row_id text,
+  project_id text,
+  environment_id text,
+  environment_key text,
+  entity text,
+  entity_id text,
+  action text,
+  created_at timestamptz DEFAULT now(),
+  feature_id text DEFAULT NULL,
+  pending_change_id text DEFAULT NULL,
+  actor text DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  current_xid text := pg_current_xact_id();
+BEGIN
+  IF source IS NULL OR source NOT IN ('audit', 'pending') THEN
+    RAISE EXCEPTION 'flagcast.record_event: source is %, give ''audit'' or ''pending''', quote_nullable(source);
+  END IF;
+  IF coalesce(project_id, '') = '' OR coalesce(environment_id, '') = '' OR coalesce(environment_key, '') = '' THEN
+    RAISE EXCEPTION 'flagcast.record_event: project_id, environment_id and environment_key name the channel, give all three';
+  END IF;
+  INSERT INTO flagcast.event_log
+    (xid, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action, created_at,
+      feature_id, pending_change_id, actor)
+  VALUES (
+    current_xid::bigint, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action,
+    coalesce(created_at, now()),
+    coalesce(feature_id, CASE WHEN entity = 'feature' THEN entity_id END),
+    coalesce(pending_change_id, CASE WHEN source = 'pending' THEN row_id END),
+    actor
+  );
+  IF current_setting('flagcast.notified', true) IS DISTINCT FROM current_xid THEN
+    PERFORM flagcast.notify_reader(current_xid);
+  END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION flagcast.record_event FROM PUBLIC;
+
+-- The key of an environment of Togglr's tables; null where there is none. A function, because PostgreSQL refuses
+-- to alter columns that a view reads.
+CREATE OR REPLACE FUNCTION flagcast.environment_key(environment_id text) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  key text;
+BEGIN
+  SELECT e.key INTO key FROM public.environments e WHERE e.id = environment_key.environment_id::bigint;
+  RETURN key;
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL;
+END
+$$;
+
+-- The specification's nine columns and ours. event_id is unique.
+CREATE VIEW flagcast.v_realtime_events AS
+SELECT
+  l.source,
+  l.seq::text AS event_id,
+  l.project_id,
+  l.environment_id,
+  coalesce(l.environment_key, flagcast.environment_key(l.environment_id)) AS environment_key,
+  l.entity,
+  l.entity_id,
+  l.action,
+  l.created_at,
+  l.xid,
+  l.row_id,
+  l.feature_id,
+  l.pending_change_id,
+  l.actor
+FROM flagcast.event_log l
+WHERE l.source <> 'control';
+
+-- Deletes rows that are older than `keep`, the oldest `batch_rows` at most, and returns how many. Returns null
+-- while another server does. Records up to which transaction rows are gone: a cursor before it is expired.
+CREATE OR REPLACE FUNCTION flagcast.prune_event_log(keep interval, batch_rows int DEFAULT 5000) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  deleted bigint;
+  newest bigint;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(1179404103, 2) THEN
+    RETURN NULL;
+  END IF;
+  WITH oldest AS MATERIALIZED (
+    SELECT l.xid, l.seq, l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT batch_rows
+  ), gone AS (
+    DELETE FROM flagcast.event_log l USING oldest o
+    WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at < now() - keep
+    RETURNING l.xid
+  )
+  SELECT count(*), max(gone.xid) INTO deleted, newest FROM gone;
+  UPDATE flagcast.log_state s SET deleted_xid = greatest(s.deleted_xid, newest), pruned_at = now();
+  RETURN deleted;
+END
+$$;
+REVOKE ALL ON FUNCTION flagcast.prune_event_log FROM PUBLIC;
+
+-- Begins the log anew where its rows were written in another cluster: after a restored dump, pg_upgrade, or on a
+-- subscriber of logical replication. Their transaction ids mean nothing here. Rows that are not committed yet were
+-- written in this cluster, and stay. Returns whether it did.
+CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  cluster text;
+BEGIN
+  PERFORM pg_advisory_xact_lock(1179404103, 3);
+  SELECT c.system_identifier::text INTO cluster FROM pg_control_system() c;
+  IF EXISTS (SELECT FROM flagcast.log_state s WHERE s.system_identifier = cluster) THEN
+    RETURN false;
+  END IF;
+  DELETE FROM flagcast.event_log;
+  INSERT INTO flagcast.log_state AS s (system_identifier) VALUES (cluster)
+  ON CONFLICT (singleton) DO UPDATE SET system_identifier = excluded.system_identifier, deleted_xid = 0;
+  RETURN true;
+END
+$$;
+REVOKE ALL ON FUNCTION flagcast.adopt_event_log FROM PUBLIC;
+SELECT flagcast.adopt_event_log();
+
+-- A publication FOR ALL TABLES carries the log to the subscriber, where the transaction ids of the publisher mean
+-- nothing. There the triggers on the host's tables write the log. These triggers fire only for what replication
+-- itself writes (depth 1), and drop it.
+CREATE FUNCTION flagcast.skip_replicated() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF pg_trigger_depth() = 1 THEN
+    RETURN NULL;
+  END IF;
+  RETURN coalesce(NEW, OLD);
+END
+$$;
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.event_log
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+ALTER TABLE flagcast.event_log ENABLE REPLICA TRIGGER flagcast_skip_replicated;
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.log_state
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+ALTER TABLE flagcast.log_state ENABLE REPLICA TRIGGER flagcast_skip_replicated;

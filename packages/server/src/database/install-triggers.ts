@@ -1,0 +1,76 @@
+import type pg from 'pg';
+import { hostTriggers, triggerName } from '../host/host-triggers.js';
+import { InstallError } from './install-error.js';
+import { schemaName, triggerFunctions, triggerObject, type InstallState } from './install-objects.js';
+
+/** The triggers that belong on the host's tables. Those of a table that does not exist are left out. */
+function wantedTriggers({ triggers }: InstallState, makesTables: boolean): typeof hostTriggers {
+  return hostTriggers.filter(
+    ({ table }) => makesTables || triggers.some((found) => found.table === table && found.relation !== null),
+  );
+}
+
+/** Whether a trigger is missing or switched off, or fires where it does not belong. */
+export function triggersAreWrong(state: InstallState): boolean {
+  const wanted = wantedTriggers(state, false);
+  const expected = new Set(wanted.map(({ table }) => triggerObject(table)));
+  const isMisplaced = state.objects.some(
+    (object) => object.startsWith(`trigger ${triggerName} on `) && !expected.has(object),
+  );
+  return (
+    isMisplaced ||
+    wanted.some(({ table }) => {
+      const found = state.triggers.find((trigger) => trigger.table === table);
+      const isAlways = found?.enabled === 'A' || !state.ownedTables.includes(table);
+      return (
+        found === undefined || !isAlways || !/^[AO]$/.test(found.enabled ?? '') || found.partitions.length > 0
+      );
+    })
+  );
+}
+
+/** The statements that make the triggers, none of which is there, and the objects and notes that come of it. */
+export function planTriggers(
+  state: InstallState,
+  makesTables: boolean,
+): { objects: string[]; statements: string[]; notes: string[] } {
+  const wanted = wantedTriggers(state, makesTables);
+  const isOwner = (table: string): boolean => makesTables || state.ownedTables.includes(table);
+  const foreign = wanted.filter(({ table }) => !isOwner(table)).map(({ table }) => `public.${table}`);
+  return {
+    objects: wanted.map(({ table }) => triggerObject(table)),
+    statements: wanted.flatMap(({ table, events, function: name }) => [
+      `CREATE TRIGGER ${triggerName} AFTER ${events} ON public.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.${name}();`,
+      // Also for what logical replication applies. Only the owner of the table may say so.
+      ...(isOwner(table) ? [`ALTER TABLE public.${table} ENABLE ALWAYS TRIGGER ${triggerName};`] : []),
+    ]),
+    notes:
+      foreign.length === 0
+        ? []
+        : [
+            `Role ${state.role} does not own ${foreign.join(', ')}: rows that logical replication writes there are not logged. If this database is a subscriber, run install as the owner.`,
+          ],
+  };
+}
+
+/**
+ * Throws InstallError where triggers that are not ours call our functions. Our triggers are dropped with their
+ * functions, by CASCADE: DROP TRIGGER needs the ownership of the host's table, which a role with the right
+ * TRIGGER does not have. After this check CASCADE reaches only our own triggers.
+ */
+export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ object: string }>(
+    `SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object
+    FROM pg_depend d
+    JOIN pg_proc f ON f.oid = d.refobjid AND f.pronamespace = to_regnamespace('${schemaName}')
+    LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+    WHERE d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n' AND f.proname = ANY ($1::text[])
+      AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
+    [[...triggerFunctions, 'wake'], [triggerName, 'flagcast_skip_replicated', 'flagcast_wake']],
+  );
+  if (rows.length === 0) return;
+  throw new InstallError(
+    'dependent',
+    `Nothing was changed, because other objects depend on Flagcast's: ${rows.map(({ object }) => object).join('; ')}. Drop those first, then try again.`,
+  );
+}

@@ -1,0 +1,91 @@
+import { maxLevels, tooDeep } from '../deep-json.js';
+
+/** Microseconds in UTC, whatever the session's time zone and date style are. */
+export const isoUtc = (expression: string): string =>
+  `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+
+/** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
+export const featureJson = `json_build_object(
+      'id', f.id, 'key', f.key, 'name', f.name, 'description', f.description, 'kind', f.kind,
+      'rollout_key', f.rollout_key, 'enabled', coalesce(p.enabled, false),
+      'default_value', coalesce(p.default_value, ''),
+      'created_at', ${isoUtc('f.created_at')},
+      'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')},
+      'version', concat_ws('.', f.xmin, p.xmin))`;
+
+/** A text as a uuid; null where it is none. */
+export const asUuid = (text: string): string =>
+  `CASE WHEN ${text} ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN ${text}::uuid END`;
+
+/** A text as a bigint; null where it is none. */
+export const asBigint = (text: string): string =>
+  `CASE WHEN ${text} ~ '^[0-9]{1,18}$' THEN ${text}::bigint END`;
+
+/** A feature with its parameters in one environment, as the JSON text of the protocol's FeatureState. */
+export function featureState(featureId: string, environmentId: string): string {
+  return `(
+    SELECT ${featureJson}::text
+    FROM public.features f
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = ${environmentId}
+    WHERE f.id = ${featureId}
+  )`;
+}
+
+/**
+ * The entities of all requests, for FROM: pending_change_id, project_id, environment_id, requested_by, created_at,
+ * entity, entity_id, feature_id. The feature is found as flagcast.feature_of finds it; the audit log is looked up in
+ * a materialized subquery, because with a plain LIMIT 1 the planner may read the table from its start.
+ */
+export const requestEntities = `(
+  SELECT c.id AS pending_change_id, c.project_id, c.environment_id, c.requested_by, p.created_at,
+    p.entity::text AS entity, p.entity_id,
+    CASE WHEN p.entity = 'feature' THEN p.entity_id ELSE coalesce(
+      (jsonb_path_query_first(
+        c.change,
+        '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
+        jsonb_build_object('id', p.entity_id),
+        true
+      ) #>> '{}')::uuid,
+      (jsonb_path_query_first(
+        c.change,
+        '$.entities[*] ? (@.entity == "feature").entity_id ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
+        '{}',
+        true
+      ) #>> '{}')::uuid,
+      (
+        WITH known AS MATERIALIZED (SELECT a.feature_id FROM public.audit_log a WHERE a.entity_id = p.entity_id)
+        SELECT known.feature_id FROM known LIMIT 1
+      )
+    ) END AS feature_id
+  FROM public.pending_change_entities p
+  JOIN public.pending_changes c ON c.id = p.pending_change_id
+)`;
+
+/** As `shownJson` has it in the other answers. */
+const shownChange = `CASE WHEN c.change::jsonb @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE c.change::jsonb END`;
+
+/**
+ * The features and the open requests of a channel, each as JSON text: $1 the project, $2 the environment's
+ * number.
+ */
+export const channelStatement = `
+SELECT
+  (
+    SELECT coalesce(json_agg(${featureJson} ORDER BY f.key, f.id), '[]')::text
+    FROM public.features f
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
+    WHERE f.project_id = $1::uuid
+  ) AS features,
+  (
+    SELECT coalesce(json_agg(json_build_object(
+      'id', c.id, 'requested_by', c.requested_by, 'created_at', ${isoUtc('c.created_at')},
+      'reason', c.change #>> '{meta,reason}', 'change', ${shownChange},
+      'entities', (
+        SELECT coalesce(json_agg(json_build_object(
+          'entity', e.entity, 'entity_id', e.entity_id, 'feature_id', e.feature_id)), '[]')
+        FROM ${requestEntities} e
+        WHERE e.pending_change_id = c.id
+      )) ORDER BY c.created_at, c.id), '[]')::text
+    FROM public.pending_changes c
+    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
+  ) AS pending_changes`;

@@ -1,0 +1,128 @@
+/** A trigger that `install` makes on a table of the host. */
+export interface HostTrigger {
+  /** In schema public. */
+  readonly table: string;
+  readonly events: string;
+  /** In schema flagcast. */
+  readonly function: string;
+  /** Whether a database without the table has nothing to attach to; else the trigger is left out. */
+  readonly required: boolean;
+}
+
+/** The name of each of them. */
+export const triggerName = 'flagcast_log';
+
+/** All of them AFTER ... FOR EACH ROW, without column lists and conditions, which would pin the host's columns. */
+export const hostTriggers: readonly HostTrigger[] = [
+  { table: 'audit_log', events: 'INSERT', function: 'log_audit', required: true },
+  { table: 'pending_change_entities', events: 'INSERT', function: 'log_request', required: true },
+  { table: 'pending_changes', events: 'UPDATE OR DELETE', function: 'log_decision', required: true },
+  { table: 'environments', events: 'UPDATE OR DELETE', function: 'log_channel', required: true },
+  { table: 'projects', events: 'UPDATE OR DELETE', function: 'log_channel', required: false },
+  { table: 'memberships', events: 'INSERT OR UPDATE OR DELETE', function: 'log_rights', required: false },
+  { table: 'role_permissions', events: 'INSERT OR UPDATE OR DELETE', function: 'log_rights', required: false },
+  { table: 'users', events: 'UPDATE OR DELETE', function: 'log_rights', required: false },
+];
+
+/** The columns that the trigger functions read, by table. */
+export const loggedColumns: Readonly<Record<string, readonly string[]>> = {
+  environments: ['id', 'key', 'project_id'],
+  audit_log: [
+    'id',
+    'feature_id',
+    'entity',
+    'entity_id',
+    'actor',
+    'username',
+    'action',
+    'project_id',
+    'environment_id',
+    'created_at',
+  ],
+  pending_changes: [
+    'id',
+    'project_id',
+    'environment_id',
+    'requested_by',
+    'change',
+    'status',
+    'approved_by',
+    'rejected_by',
+  ],
+  pending_change_entities: ['pending_change_id', 'entity', 'entity_id', 'created_at'],
+};
+
+/** A trigger as it is in the database. */
+export interface TriggerState {
+  readonly table: string;
+  /** Null where the table does not exist. */
+  readonly relation: string | null;
+  /** The partitions that the trigger is missing on or switched off on, by name. */
+  readonly partitions: readonly string[];
+  /** `tgenabled`: O (origin), A (always), R (replica), D (disabled); null where there is no trigger. */
+  readonly enabled: string | null;
+  /** Columns that the trigger function reads and the table does not have. */
+  readonly missingColumns: readonly string[];
+  /** Changes whenever the trigger is made, switched off or switched on. */
+  readonly version: string;
+}
+
+/**
+ * The state of each trigger of `hostTriggers`, as JSON text, in their order. Reads the catalogue only, and needs
+ * no right for it. `$1` is `triggerParameter`.
+ */
+export const triggerStatement = `
+SELECT coalesce(json_agg(json_build_object(
+  'table', w."table",
+  'relation', c.oid::text,
+  'enabled', t.tgenabled,
+  'version', concat_ws('/', c.oid, t.oid, t.xmin, t.tgenabled),
+  'partitions', (
+    SELECT coalesce(json_agg(leaf.relid::text), '[]')
+    FROM pg_partition_tree(CASE WHEN c.relkind = 'p' THEN c.oid END) leaf
+    WHERE leaf.isleaf AND NOT EXISTS (
+      SELECT FROM pg_trigger own
+      WHERE own.tgrelid = leaf.relid AND own.tgfoid = f.oid AND own.tgenabled IN ('O', 'A')
+    )
+  ),
+  'missingColumns', (
+    SELECT coalesce(json_agg(wanted), '[]') FROM jsonb_array_elements_text(w.columns) wanted
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = wanted AND NOT a.attisdropped
+    )
+  )
+) ORDER BY w.place), '[]')::text AS triggers
+FROM jsonb_to_recordset($1::jsonb) AS w (place int, "table" text, "function" text, columns jsonb)
+LEFT JOIN pg_class c ON c.oid = to_regclass('public.' || w."table")
+LEFT JOIN pg_proc f ON f.oid = to_regprocedure('flagcast.' || w."function" || '()')
+LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = f.oid AND NOT t.tgisinternal`;
+
+/** The parameter of `triggerStatement`. */
+export const triggerParameter = JSON.stringify(
+  hostTriggers.map(({ table, function: name }, place) => ({
+    place,
+    table,
+    function: name,
+    columns: loggedColumns[table] ?? [],
+  })),
+);
+
+/** What is wrong with the triggers, in one line; null where events are logged. */
+export function triggerProblem(triggers: readonly TriggerState[]): string | null {
+  for (const { table, relation, enabled, partitions, missingColumns } of triggers) {
+    const required = hostTriggers.some((trigger) => trigger.table === table && trigger.required);
+    const name = `public.${table}`;
+    if (relation === null) {
+      if (required) return `the table ${name} does not exist`;
+    } else if (enabled === null) {
+      return `the table ${name} does not have the trigger ${triggerName} (was the table replaced?)`;
+    } else if (enabled !== 'O' && enabled !== 'A') {
+      return `the trigger ${triggerName} on ${name} is switched off`;
+    } else if (partitions.length > 0) {
+      return `the partition ${partitions[0] ?? ''} of ${name} does not have the trigger ${triggerName}, or it is switched off`;
+    } else if (missingColumns.length > 0) {
+      return `the table ${name} has no column ${missingColumns.join(', ')}, which the trigger ${triggerName} reads`;
+    }
+  }
+  return null;
+}

@@ -1,0 +1,73 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Pool } from 'pg';
+import { errorCode } from '../database/embedded-error.js';
+import type { Lifecycle } from '../lifecycle.js';
+
+export interface LogRetentionOptions {
+  pool: Pool;
+  /** How long rows of the event log are kept, in milliseconds: as far as a cursor reaches. */
+  keepMs: number;
+  /** How often old rows are looked for, in milliseconds. Default 60,000. */
+  intervalMs?: number;
+  /** Whether events are read from the event log. */
+  hasLog: () => boolean;
+  lifecycle: Lifecycle;
+}
+
+/** How many rows one transaction deletes at most, and the pause after it, in milliseconds. */
+const batchRows = 5_000;
+const batchPauseMs = 100;
+
+/**
+ * Deletes old rows of the event log, in small batches. Each server does it, and an advisory lock lets only one at a
+ * time. A replica cannot: a server that reads the primary does it for all.
+ */
+export class LogRetention {
+  readonly #options: LogRetentionOptions;
+  #timer: NodeJS.Timeout | null = null;
+  #pruning: Promise<void> | null = null;
+  #isStopped = false;
+
+  constructor(options: LogRetentionOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => {
+      this.#pruning ??= this.#prune().finally(() => (this.#pruning = null));
+    }, this.#options.intervalMs ?? 60_000);
+    this.#timer.unref();
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+    await this.#pruning;
+  }
+
+  async #prune(): Promise<void> {
+    const { pool, keepMs, hasLog, lifecycle } = this.#options;
+    if (!hasLog()) return;
+    try {
+      let deleted = 0;
+      for (let rows = batchRows; rows === batchRows && !this.#isStopped;) {
+        const answer = await pool.query<{ rows: string | null }>(
+          `SELECT flagcast.prune_event_log($1::float8 * interval '1 millisecond', $2)::text AS rows`,
+          [keepMs, batchRows],
+        );
+        // Null: another server is at it.
+        rows = Number(answer.rows[0]?.rows ?? 0);
+        deleted += rows;
+        if (rows === batchRows) await delay(batchPauseMs);
+      }
+      if (deleted > 0) lifecycle.emit('log:pruned', { rows: deleted });
+    } catch (error) {
+      // read_only_sql_transaction: a replica.
+      if (errorCode(error) === '25006') return;
+      lifecycle.emit('log:prune-failed', {
+        error: error instanceof Error ? error : new Error(String(error)),
+      });
+    }
+  }
+}

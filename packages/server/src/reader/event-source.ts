@@ -1,0 +1,191 @@
+import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
+import type pg from 'pg';
+import { errorCode } from '../database/embedded-error.js';
+import { describeError } from '../describe.js';
+import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
+import type { LogFeatures } from './log-statements.js';
+import { tablesRelation } from './overlap-statements.js';
+
+/** What the reader reads events from, as it was found in the database. */
+export interface EventSource extends LogFeatures {
+  /** `event_log`: the log that triggers write. `tables`: the host's tables. `view`: a view of the host. */
+  readonly reason: GuaranteeReason;
+  /** `exact`: by transaction ids. `overlap`: by created_at, looking back for the overlap. */
+  readonly guarantee: 'exact' | 'overlap';
+  /** As people call it. */
+  readonly name: string;
+  /** What stands after FROM, with the columns of `overlapStatement`; not used with the event log. */
+  readonly relation: string;
+  /** Whether triggers on the host's tables write the log, and not the host itself. */
+  readonly hasHostTriggers: boolean;
+}
+
+/** What holds, in the words of the wire. */
+export type Guarantee = Pick<HelloMessage, 'guarantee' | 'guarantee_reason' | 'overlap_ms'>;
+
+export function guaranteeOf({ guarantee, reason }: EventSource, overlapMs: number): Guarantee {
+  const overlap_ms = guarantee === 'overlap' ? overlapMs : null;
+  return { guarantee, guarantee_reason: reason, overlap_ms };
+}
+
+/** There is nothing to read events from. The message is for the operator, without a full stop. */
+export class EventSourceError extends Error {
+  override readonly name = 'EventSourceError';
+}
+
+/** The specification's view, wherever the role's search_path finds it. */
+const hostView = 'v_realtime_events';
+
+const requiredColumns = [
+  'source',
+  'event_id',
+  'project_id',
+  'environment_id',
+  'environment_key',
+  'entity',
+  'entity_id',
+  'action',
+  'created_at',
+] as const;
+
+/** undefined_table (also of a missing schema), insufficient_privilege, invalid_schema_name. */
+const unreadableCodes = new Set(['42P01', '42501', '3F000']);
+
+/**
+ * Finds what to read: the view of that name, else the event log, else the host's tables, else the host's
+ * `v_realtime_events`. Reads no rows, and changes nothing.
+ *
+ * @throws EventSourceError where there is none, or it lacks a column; else what the database throws.
+ */
+export async function findEventSource(client: pg.ClientBase, wanted: string | null): Promise<EventSource> {
+  if (wanted !== null) {
+    try {
+      return await describeView(client, wanted);
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+      throw new EventSourceError(
+        `the view ${wanted} of FLAGCAST_VIEW cannot be read (${describeError(error)}): correct the name, or grant this role USAGE on its schema and SELECT on it`,
+      );
+    }
+  }
+  const candidates = [findLog, findTables, async () => await describeView(client, hostView)];
+  const reasons: string[] = [];
+  let isForbidden = false;
+  for (const find of candidates) {
+    try {
+      return await find(client);
+    } catch (error) {
+      // Tables of other columns are of another schema.
+      if (!isUnreadable(error) && errorCode(error) !== '42703') throw error;
+      isForbidden ||= reasons.length === 0 && errorCode(error) === '42501';
+      reasons.push(describeError(error));
+    }
+  }
+  throw new EventSourceError(
+    isForbidden
+      ? `this role may not read flagcast.event_log (${reasons[0] ?? ''}): grant it what flagcast install --role grants`
+      : `it has no table flagcast.event_log yet (and this role can read neither the tables that hold the events nor a view ${hostView}: ${reasons.slice(1).join('; ')}): run flagcast install --database-url <its URL> first (with --tables if it is empty), or name a view of yours in FLAGCAST_VIEW`,
+  );
+}
+
+async function findLog(client: pg.ClientBase): Promise<EventSource> {
+  const { rows } = await client.query<[string]>({
+    text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
+      FROM (SELECT 1) AS always LEFT JOIN (SELECT xid FROM flagcast.event_log LIMIT 0) l ON true`,
+    rowMode: 'array',
+  });
+  const hasEnvironments = await works(
+    client,
+    `SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint("''::text")} LIMIT 0`,
+  );
+  return {
+    reason: 'event_log',
+    guarantee: 'exact',
+    name: 'flagcast.event_log',
+    relation: 'flagcast.event_log',
+    hasState: await hasFeatureTables(client),
+    hasEnvironments,
+    hasHostTriggers: rows[0]?.[0] !== 'false',
+  };
+}
+
+async function findTables(client: pg.ClientBase): Promise<EventSource> {
+  await client.query(`SELECT * FROM ${tablesRelation} v LIMIT 0`, ['-infinity', []]);
+  return {
+    reason: 'tables',
+    guarantee: 'overlap',
+    name: 'its tables',
+    relation: tablesRelation,
+    hasState: await hasFeatureTables(client),
+    hasEnvironments: true,
+    hasHostTriggers: false,
+  };
+}
+
+interface Column {
+  readonly name: string;
+  readonly dataTypeID: number;
+}
+
+/** `timestamp with time zone`, as pg_type numbers it. */
+const timestamptzOid = 1184;
+
+/** A view of the host, brought to the columns of `overlapStatement`. */
+async function describeView(client: pg.ClientBase, name: string): Promise<EventSource> {
+  const { fields } = await client.query(`SELECT * FROM ${name} LIMIT 0`);
+  const columns = new Map<string, Column>(fields.map((field) => [field.name, field]));
+  const missing = requiredColumns.filter((column) => !columns.has(column));
+  if (missing.length > 0) {
+    throw new EventSourceError(
+      `the view ${name} has no column ${missing.join(', ')}: a view of events has ${requiredColumns.join(', ')}`,
+    );
+  }
+  const optional = (column: string, otherwise: string): string =>
+    `${columns.has(column) ? `h.${column}::text` : otherwise} AS ${column}`;
+  const createdAt =
+    columns.get('created_at')?.dataTypeID === timestamptzOid ? 'h.created_at' : 'h.created_at::timestamptz';
+  const relation = `(SELECT
+    h.source::text AS source, h.event_id::text AS row_id, h.project_id::text AS project_id,
+    h.environment_id::text AS environment_id, h.environment_key::text AS environment_key, h.entity::text AS entity,
+    h.entity_id::text AS entity_id, h.action::text AS action, ${createdAt} AS created_at,
+    ${optional('feature_id', `CASE WHEN h.entity::text = 'feature' THEN h.entity_id::text END`)},
+    ${optional('pending_change_id', `CASE WHEN h.source::text = 'pending' THEN h.event_id::text END`)},
+    ${optional('actor', 'NULL::text')}, false AS is_open_request
+    FROM ${name} h
+    WHERE ${createdAt} > $1::timestamptz AND $2::text[] IS NOT NULL)`;
+  await client.query(`SELECT * FROM ${relation} v LIMIT 0`, ['-infinity', []]);
+  return {
+    reason: 'view',
+    guarantee: 'overlap',
+    name,
+    relation,
+    hasState: await hasFeatureTables(client),
+    hasEnvironments: true,
+    hasHostTriggers: false,
+  };
+}
+
+/** Whether the features and the open requests of a channel can be read. */
+async function hasFeatureTables(client: pg.ClientBase): Promise<boolean> {
+  const state = featureState(asUuid("''::text"), asBigint("''::text"));
+  return (
+    (await works(client, `SELECT ${state}`)) &&
+    (await works(client, channelStatement, ['00000000-0000-0000-0000-000000000000', '0']))
+  );
+}
+
+/** Whether PostgreSQL carries the statement out: what it names exists, is of fitting types, and may be read. */
+async function works(client: pg.ClientBase, text: string, values: string[] = []): Promise<boolean> {
+  try {
+    await client.query(text, values);
+    return true;
+  } catch (error) {
+    // Class 42: a syntax error or an access rule violation.
+    if (errorCode(error)?.startsWith('42') === true) return false;
+    throw error;
+  }
+}
+
+function isUnreadable(error: unknown): boolean {
+  return unreadableCodes.has(errorCode(error) ?? '');
+}

@@ -1,0 +1,264 @@
+import type { ControlEntry, FlagEvent, ReadState } from '../events/event.js';
+import {
+  ascending,
+  type Coverage,
+  covers,
+  uncoveredRanges,
+  type XidRanges,
+} from '../events/position.js';
+import { DurableCoverage } from './durable-coverage.js';
+import type { LogRow, SnapshotPosition } from './log-statements.js';
+
+/** What the next read asks for. */
+export interface ReadBounds extends XidRanges {
+  /** A large transaction to continue; null where there is none. */
+  readonly partial: { readonly xid: bigint; readonly afterSeq: bigint } | null;
+}
+
+/** What a read brought that has not been delivered. */
+export interface NewRows {
+  readonly events: readonly FlagEvent[];
+  readonly controls: readonly ControlEntry[];
+  /** A page was full: there is more to read now. */
+  readonly hasMore: boolean;
+}
+
+/** Why reading cannot continue from where it is. */
+export type HistoryLoss = 'behind' | 'lost-commits';
+
+/** What another reader of the same history has read. */
+export interface FollowedRead {
+  /** Those of the channels that are wanted. */
+  readonly events: readonly FlagEvent[];
+  readonly controls: readonly ControlEntry[];
+  readonly read: ReadState;
+  /** The coverage that cursors get. */
+  readonly position: Coverage;
+  /** Names that reader and its connection to the database: between two connections the database may have crashed. */
+  readonly readBy: string;
+}
+
+/**
+ * What of the event log has been read, by transaction ids.
+ *
+ * After a complete read in snapshot S, everything that S shows is delivered. What is left are the transactions that
+ * were in flight in S and those that had not begun, so the next read asks for exactly these ranges.
+ *
+ * A full page ends within a transaction. What comes after that one counts as not read. The transaction itself is
+ * continued with each read, a page at a time, so that it does not delay the others.
+ *
+ * Cursors stay where they are while a transaction is partly delivered: a cursor cannot say which part.
+ */
+export class LogProgress {
+  #coverage: Coverage;
+  readonly #durable: DurableCoverage;
+  /** By transaction, the number of the last row that was delivered. In the order in which they are continued. */
+  readonly #partial = new Map<bigint, bigint>();
+  /** What was delivered of transactions that a crash may take back, as `fingerprintOf` names it. */
+  readonly #volatile = new Map<bigint, Set<string>>();
+  /** After a reconnect: what was delivered before it and has not been found again. */
+  #doubtful = new Map<bigint, Set<string>>();
+  #readBy = '';
+
+  /** Begins after `coverage`, of which a crash takes back nothing that `durable` covers. */
+  constructor(coverage: Coverage, durable: Coverage) {
+    this.#coverage = coverage;
+    this.#durable = new DurableCoverage(durable);
+  }
+
+  /** How many delivered rows are remembered because a crash may take them back. */
+  get remembered(): number {
+    let size = 0;
+    for (const fingerprints of this.#volatile.values()) size += fingerprints.size;
+    return size;
+  }
+
+  /** Whether transactions are in flight that the last read could not see; null where that is not known. */
+  get inFlight(): boolean | null {
+    return this.#coverage.listed === 'open' ? this.#coverage.xids.length > 0 : null;
+  }
+
+  /** Whether a large transaction is to be continued. */
+  get hasPartial(): boolean {
+    return this.#partial.size > 0;
+  }
+
+  /** The coverage that cursors get. */
+  get position(): Coverage {
+    return this.#durable.settled;
+  }
+
+  get state(): ReadState {
+    return {
+      coverage: this.#coverage,
+      durable: this.#durable.value,
+      partial: [...this.#partial].map(([xid, afterSeq]) => ({ xid, afterSeq })),
+    };
+  }
+
+  /** With `continuesPartial` a large transaction that was begun is continued. */
+  bounds(continuesPartial: boolean): ReadBounds {
+    const [first] = this.#partial;
+    return {
+      ...uncoveredRanges(this.#coverage, this.#partial.keys()),
+      partial: first === undefined || !continuesPartial ? null : { xid: first[0], afterSeq: first[1] },
+    };
+  }
+
+  /**
+   * The next read is on another connection: the database may have crashed. A crash takes back commits that were not
+   * on disk, and hands out their transaction ids and row numbers again. So everything that was not known to be on
+   * disk is read again; what is found unchanged is not delivered twice, and what is not found was lost.
+   */
+  reconnected(): void {
+    this.#durable.forgetWaiting();
+    this.#coverage = this.#durable.value;
+    for (const xid of this.#partial.keys()) {
+      if (!this.#durable.partial.has(xid)) this.#partial.delete(xid);
+    }
+    for (const [xid, fingerprints] of this.#volatile) {
+      this.#doubtful.set(xid, new Set([...(this.#doubtful.get(xid) ?? []), ...fingerprints]));
+    }
+    this.#volatile.clear();
+  }
+
+  /** Takes in a read that was made with these bounds and this limit. */
+  absorb(
+    { coverage: snapshot, insertLsn, flushLsn }: SnapshotPosition,
+    rows: readonly LogRow[],
+    bounds: ReadBounds,
+    limit: number,
+  ): NewRows | HistoryLoss {
+    if (snapshot.xmin < this.#durable.value.xmin || snapshot.xmax < this.#durable.value.xmax) return 'behind';
+    const continued = bounds.partial;
+    const isContinued = ({ xid }: LogRow): boolean => xid === continued?.xid;
+    const page = rows.filter((row) => !isContinued(row));
+    const isFull = page.length >= limit;
+    this.#coverage = this.#coverageAfter(snapshot, page, isFull);
+    if (continued !== null) this.#continue(continued.xid, rows.filter(isContinued), limit);
+    const fresh = rows.filter((row) => this.#isNew(row));
+    const partial = new Set(this.#partial.keys());
+    this.#durable.advance({ coverage: this.#withoutPartial(), partial, insertLsn }, flushLsn);
+    this.#forgetDurable();
+    if (!isFull) {
+      for (const [xid, fingerprints] of this.#doubtful) {
+        if (fingerprints.size > 0 && !this.#partial.has(xid)) return 'lost-commits';
+      }
+      this.#doubtful = new Map();
+    }
+    return {
+      events: fresh.flatMap(({ event }) => event ?? []),
+      controls: fresh.flatMap(({ control }) => control ?? []),
+      hasMore: isFull || this.hasPartial,
+    };
+  }
+
+  /** Takes in what another reader has read after this one, and returns its events that were not delivered here. */
+  follow({ events, read, position, readBy }: FollowedRead): FlagEvent[] {
+    if (this.#readBy !== readBy) this.reconnected();
+    this.#readBy = readBy;
+    const fresh = events.filter((event) => {
+      const afterSeq = this.#partial.get(event.xid);
+      const seq = BigInt(event.id);
+      const isDelivered = afterSeq === undefined ? covers(this.#coverage, event.xid) : seq <= afterSeq;
+      return !isDelivered && this.#isNew({ xid: event.xid, seq, event, control: null });
+    });
+    if (read.coverage.xmax >= this.#coverage.xmax) {
+      this.#coverage = read.coverage;
+      this.#partial.clear();
+      for (const { xid, afterSeq } of read.partial) this.#partial.set(xid, afterSeq);
+      this.#durable.replace(read.durable, position, new Set(this.#partial.keys()));
+      this.#forgetDurable();
+      for (const xid of this.#doubtful.keys()) if (covers(this.#coverage, xid)) this.#doubtful.delete(xid);
+    }
+    return fresh;
+  }
+
+  /** Whether a later read will bring this event, which was found in the log by another query. */
+  willBeRead({ xid, id }: FlagEvent): boolean {
+    const afterSeq = this.#partial.get(xid);
+    return afterSeq === undefined ? !covers(this.#coverage, xid) : BigInt(id) > afterSeq;
+  }
+
+  #coverageAfter(snapshot: Coverage, page: readonly LogRow[], isFull: boolean): Coverage {
+    const last = isFull ? lastOf(page) : null;
+    if (last !== null) this.#partial.set(last.xid, last.seq);
+    // Nothing after the last transaction of a full page has been read.
+    const end = last === null ? snapshot.xmax : last.xid + 1n;
+    if (snapshot.listed === 'open') {
+      return {
+        xmin: minOf(snapshot.xmin, end),
+        xmax: minOf(snapshot.xmax, end),
+        listed: 'open',
+        xids: snapshot.xids.filter((xid) => xid < end),
+      };
+    }
+    // A replica's snapshot does not list what is in flight: what has been delivered is listed.
+    const before = this.#coverage;
+    const xmin = minOf(snapshot.xmin, last === null ? end : last.xid);
+    const delivered = new Set([...(before.listed === 'delivered' ? before.xids : []), ...page.map(({ xid }) => xid)]);
+    return {
+      xmin,
+      xmax: minOf(snapshot.xmax, end),
+      listed: 'delivered',
+      xids: [...delivered].filter((xid) => xid >= xmin).toSorted(ascending),
+    };
+  }
+
+  #continue(xid: bigint, rows: readonly LogRow[], limit: number): void {
+    this.#partial.delete(xid);
+    const last = rows.at(-1);
+    // Set anew it is continued after the others.
+    if (last !== undefined && rows.length >= limit) this.#partial.set(xid, last.seq);
+  }
+
+  /** False: it was delivered before a reconnect. Else it is remembered while a crash may take it back. */
+  #isNew(row: LogRow): boolean {
+    const fingerprint = fingerprintOf(row);
+    const remembered = this.#volatile.get(row.xid);
+    if (remembered !== undefined) remembered.add(fingerprint);
+    // Of a large transaction that is known to be on disk only its progress matters.
+    else if (!this.#durable.partial.has(row.xid)) this.#volatile.set(row.xid, new Set([fingerprint]));
+    return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;
+  }
+
+  /** No crash takes these back any more. */
+  #forgetDurable(): void {
+    const { value, partial } = this.#durable;
+    for (const xid of this.#volatile.keys()) {
+      if (covers(value, xid) || partial.has(xid)) this.#volatile.delete(xid);
+    }
+  }
+
+  /** A transaction that is partly delivered counts as not delivered. */
+  #withoutPartial(): Coverage {
+    const { xmin, xmax, listed, xids } = this.#coverage;
+    const partial = [...this.#partial.keys()].filter((xid) => xid < xmax);
+    if (partial.length === 0) return this.#coverage;
+    if (listed === 'delivered') {
+      return { xmin, xmax, listed, xids: xids.filter((xid) => !this.#partial.has(xid)) };
+    }
+    const open = [...new Set([...xids, ...partial])].toSorted(ascending);
+    return { xmin: minOf(xmin, open[0] ?? xmin), xmax, listed, xids: open };
+  }
+}
+
+/** Tells two rows apart that got the same transaction id and number, one before and one after a crash. */
+function fingerprintOf({ seq, event }: LogRow): string {
+  if (event === null) return seq.toString();
+  const { source, rowId, entityId, action, createdAt } = event;
+  return [seq, source, rowId, entityId, action, createdAt].join(' ');
+}
+
+/** The row that the next page continues after, in the order of the primary key. */
+function lastOf(page: readonly LogRow[]): LogRow | null {
+  let last: LogRow | null = null;
+  for (const row of page) {
+    if (last === null || row.xid > last.xid || (row.xid === last.xid && row.seq > last.seq)) last = row;
+  }
+  return last;
+}
+
+function minOf(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
+}

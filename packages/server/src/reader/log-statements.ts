@@ -1,0 +1,217 @@
+import { asBigint, asUuid, featureState, isoUtc } from '../host/feature-state.js';
+import type { ControlEntry, FlagEvent } from '../events/event.js';
+import { coverageOfSnapshot, type Coverage } from '../events/position.js';
+
+/**
+ * Plans are made once. A plan that was made while the log was small must still be right when it is large, so only
+ * the index remains: scans in the order of the primary key, which stop at the limit. JIT would cost more than
+ * the read.
+ */
+export const sessionSettings = `SET plan_cache_mode = force_generic_plan; SET jit = off;
+SET enable_seqscan = off; SET enable_bitmapscan = off`;
+
+const historyColumns = `
+  (SELECT system_identifier::text || '/' || oid::text
+    FROM pg_control_system(), pg_database WHERE datname = current_database()),
+  (SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END)`;
+
+/** Which history this database has: another cluster or timeline has other transaction ids. */
+export const historyStatement = `SELECT ${historyColumns}`;
+
+/** Where the history stands: the snapshot, and positions in the write-ahead log in bytes, null on a replica. */
+export const positionColumns = `
+  pg_current_snapshot()::text,
+  CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::text END,
+  CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::text END`;
+
+/** What one statement says of the history: what it could see, and how much of that is on disk. */
+export interface SnapshotPosition {
+  readonly coverage: Coverage;
+  /** Where the write-ahead log ended when the snapshot had been taken; null on a replica. */
+  readonly insertLsn: bigint | null;
+  /** Up to where it was safely on disk at that time; null on a replica. */
+  readonly flushLsn: bigint | null;
+}
+
+export function toSnapshotPosition(row: readonly (string | null)[]): SnapshotPosition {
+  const [snapshot, insertLsn = null, flushLsn = null] = row;
+  return {
+    coverage: coverageOfSnapshot(snapshot ?? '0:0:', insertLsn === null),
+    insertLsn: insertLsn === null ? null : BigInt(insertLsn),
+    flushLsn: flushLsn === null ? null : BigInt(flushLsn),
+  };
+}
+
+/** A read returns this many rows of new transactions at most, and as many of a large one that it continues. */
+export const pageRows = 500;
+
+/** A feature's state with more bytes is not sent: a page stays below 32 MiB. */
+const maxStateBytes = 65_536;
+const tooLarge = '!';
+
+/** How much of the rows is read. `safe`: no states, and bytes that cannot be decoded are escaped. */
+export type ReadMode = 'full' | 'safe';
+
+/** What the statements need to know of the database. */
+export interface LogFeatures {
+  /** Whether the features can be read. */
+  readonly hasState: boolean;
+  /** Whether public.environments has the keys of environments. */
+  readonly hasEnvironments: boolean;
+}
+
+/** What follows the columns of the position in a row of the log `l`. */
+function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode): string {
+  // In a database with SQL_ASCII or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8.
+  const text = (column: string): string =>
+    mode === 'full' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'escape')`;
+  const key = hasEnvironments
+    ? `coalesce(l.environment_key, (
+      SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint('l.environment_id')}
+    ), l.environment_id)`
+    : 'coalesce(l.environment_key, l.environment_id)';
+  const state = featureState(asUuid('l.feature_id'), asBigint('l.environment_id'));
+  return `
+  l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
+  ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
+  -- Outside of these bounds a time cannot be written as RFC 3339.
+  ${isoUtc(`CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '10000-01-01' THEN l.created_at ELSE l.logged_at END`)},
+  ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
+  CASE WHEN current_setting('track_commit_timestamp')::boolean
+    THEN ${isoUtc('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
+  ${
+    hasState && mode === 'full'
+      ? `CASE WHEN l.source <> 'control' THEN (
+        SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
+        FROM (SELECT ${state} AS state OFFSET 0) s
+      ) END`
+      : 'NULL'
+  }`;
+}
+
+/**
+ * One read: one statement, hence one snapshot. $1 and $2 are the ranges of transactions to read, $3 a transaction to
+ * continue (null: none) after its row number $4. Returns at least one row, whose event columns are null where there
+ * is no event. With `tellsHistory` the last two columns are those of `historyStatement`.
+ *
+ * A page holds the first rows in the order of transactions: the nested loop visits the ranges in their order, and
+ * each range in the order of the primary key, so that it stops at the limit. Only the last transaction of a full
+ * page can be incomplete. Within a page the order is that of the row numbers, which is the order in which the rows
+ * were written.
+ */
+export function readStatement(
+  features: LogFeatures,
+  { limit, mode, tellsHistory }: { limit: number; mode: ReadMode; tellsHistory: boolean },
+): string {
+  return `
+SELECT ${positionColumns}, ${eventColumns(features, mode)}${tellsHistory ? `, ${historyColumns}` : ''}
+FROM (SELECT 1) AS always
+LEFT JOIN (
+  (
+    SELECT page.*
+    FROM unnest($1::bigint[], $2::bigint[]) AS range (low, high)
+    CROSS JOIN LATERAL (
+      SELECT * FROM flagcast.event_log l WHERE l.xid BETWEEN range.low AND range.high
+      ORDER BY l.xid, l.seq LIMIT ${limit}
+    ) page
+    LIMIT ${limit}
+  )
+  UNION ALL
+  (
+    SELECT * FROM flagcast.event_log l WHERE l.xid = $3::bigint AND l.seq > $4::bigint
+    ORDER BY l.xid, l.seq LIMIT ${limit}
+  )
+) l ON true
+ORDER BY l.seq`;
+}
+
+/**
+ * The events of a channel that a client has not been given: $1 and $2 the ranges of transactions, $3 the project, $4
+ * the environment. The first row also tells the highest transaction that retention has deleted rows of.
+ */
+export function missedStatement(features: LogFeatures, limit: number): string {
+  return `
+SELECT ${positionColumns}, ${eventColumns(features, 'full')}, (SELECT deleted_xid::text FROM flagcast.log_state)
+FROM (SELECT 1) AS always
+LEFT JOIN (
+  SELECT page.*
+  FROM unnest($1::bigint[], $2::bigint[]) AS range (low, high)
+  CROSS JOIN LATERAL (
+    SELECT * FROM flagcast.event_log l
+    WHERE l.environment_id = $4 AND l.xid BETWEEN range.low AND range.high AND l.project_id = $3
+      AND l.source <> 'control'
+    ORDER BY l.environment_id, l.xid LIMIT ${limit}
+  ) page
+  LIMIT ${limit}
+) l ON true
+ORDER BY l.seq`;
+}
+
+/** How many columns stand before the event's, and how many the event has. */
+const eventOffset = 3;
+const eventWidth = 16;
+
+/** The column of `missedStatement` after the event's. */
+export const deletedXidColumn = eventOffset + eventWidth;
+
+/** A row of the log. */
+export interface LogRow {
+  readonly xid: bigint;
+  readonly seq: bigint;
+  /** Null for control entries. */
+  readonly event: FlagEvent | null;
+  readonly control: ControlEntry | null;
+}
+
+/** The row of the log in a row of a read; null when it only carries the position. */
+export function toLogRow(
+  row: readonly (string | null)[],
+  { hasState }: LogFeatures,
+  mode: ReadMode = 'full',
+): LogRow | null {
+  const column = (index: number): string | null => row[eventOffset + index] ?? null;
+  const text = (index: number): string => column(index) ?? '';
+  const seq = column(0);
+  if (seq === null) return null;
+  const xid = BigInt(text(1));
+  const state = column(15);
+  const isUnreadable = hasState && (mode === 'safe' || state === tooLarge);
+  const event: FlagEvent = {
+    id: seq,
+    xid,
+    source: text(2),
+    rowId: text(3),
+    projectId: text(4),
+    environmentId: text(5),
+    environmentKey: text(6),
+    entity: text(7),
+    entityId: text(8),
+    action: text(9),
+    createdAt: text(10),
+    featureId: column(11),
+    pendingChangeId: column(12),
+    actor: column(13),
+    committedAt: column(14),
+    featureJson: hasState && !isUnreadable ? state : undefined,
+    featureUnreadable: isUnreadable,
+  };
+  const isControl = event.source === 'control';
+  return {
+    xid,
+    seq: BigInt(seq),
+    event: isControl ? null : event,
+    control: isControl ? toControl(event) : null,
+  };
+}
+
+function toControl({ entity, action, projectId, environmentId, environmentKey }: FlagEvent): ControlEntry {
+  if (entity === 'environment') {
+    return action === 'renamed'
+      ? { type: 'environment_renamed', projectId, environmentId, environmentKey }
+      : { type: 'environment_deleted', projectId, environmentId };
+  }
+  if (entity === 'project') {
+    return { type: action === 'archived' ? 'project_archived' : 'project_deleted', projectId };
+  }
+  return { type: 'rights_changed' };
+}

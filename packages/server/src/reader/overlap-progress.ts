@@ -1,0 +1,107 @@
+import { randomUUID } from 'node:crypto';
+import { type FlagEvent, hashedId } from '../events/event.js';
+import type { Coverage } from '../events/position.js';
+
+/** An event as a read found it, and whether it is an open request. */
+interface FoundEvent {
+  readonly event: FlagEvent;
+  readonly isOpenRequest: boolean;
+}
+
+/**
+ * What has been delivered of a source without transaction ids. Each read looks back by the overlap and drops what
+ * was delivered, so an event is found that is committed within the overlap after its created_at, or while a
+ * transaction is visibly open that began before. An event that takes longer is missed.
+ *
+ * Positions count the batches of this process: a client that comes back to it is brought what it missed from
+ * memory, any other one gets a resync.
+ */
+export class OverlapProgress {
+  /** Names the positions of this reader: no other one understands them. */
+  readonly history = randomUUID().slice(0, 12);
+  /** By id, the created_at of what was delivered and can be found again. */
+  readonly #delivered = new Map<string, string>();
+  /** The open requests of the last read, an event for each of their entities. */
+  #open = new Map<string, FlagEvent>();
+  #batches = 1n;
+  #hasBegun = false;
+
+  get remembered(): number {
+    return this.#delivered.size + this.#open.size;
+  }
+
+  /** The requests that were open at the last read. */
+  get openRequests(): string[] {
+    return [...new Set([...this.#open.values()].map(({ rowId }) => rowId))];
+  }
+
+  get coverage(): Coverage {
+    return { xmin: this.#batches, xmax: this.#batches, listed: 'open', xids: [] };
+  }
+
+  /** Takes in a read that looked back to `since`, and returns what is new. The first read brings nothing new. */
+  absorb(rows: readonly (string | null)[][], since: string, hasState: boolean): FlagEvent[] {
+    const found = rows.map((row) => toFoundEvent(row, this.#batches, hasState));
+    const openBefore = this.#open;
+    const open = found.filter(({ isOpenRequest }) => isOpenRequest).map(({ event }) => event);
+    this.#open = new Map(open.map((event) => [event.id, event]));
+    const fresh = found
+      .filter(({ event, isOpenRequest }) =>
+        isOpenRequest ? !openBefore.has(event.id) : !this.#delivered.has(event.id),
+      )
+      .map(({ event }) => event);
+    const named = new Set(found.map(({ event }) => event.rowId));
+    // A request that is gone without a decision was deleted.
+    const gone = [...openBefore.values()].filter(({ rowId }) => !named.has(rowId));
+    fresh.push(...gone.map((event) => asCancelled(event, this.#batches)));
+    for (const { event, isOpenRequest } of found) {
+      if (!isOpenRequest) this.#delivered.set(event.id, event.createdAt);
+    }
+    for (const [id, createdAt] of this.#delivered) if (createdAt <= since) this.#delivered.delete(id);
+    const hadBegun = this.#hasBegun;
+    this.#hasBegun = true;
+    if (!hadBegun || fresh.length === 0) return [];
+    this.#batches += 1n;
+    return fresh;
+  }
+}
+
+function toFoundEvent(row: readonly (string | null)[], batch: bigint, hasState: boolean): FoundEvent {
+  const text = (index: number): string => row[index] ?? '';
+  const names = [0, 1, 2, 3, 5, 6, 7, 8].map(text);
+  const isOpenRequest = text(12) === 'true';
+  return {
+    isOpenRequest,
+    event: {
+      id: hashedId(names),
+      xid: batch,
+      source: text(0),
+      rowId: text(1),
+      projectId: text(2),
+      environmentId: text(3),
+      environmentKey: text(4),
+      entity: text(5),
+      entityId: text(6),
+      action: text(7),
+      createdAt: text(8),
+      featureId: row[9] ?? null,
+      pendingChangeId: row[10] ?? null,
+      actor: row[11] ?? null,
+      committedAt: null,
+      featureJson: hasState ? (row[13] ?? null) : undefined,
+      featureUnreadable: false,
+    },
+  };
+}
+
+function asCancelled(event: FlagEvent, batch: bigint): FlagEvent {
+  const createdAt = new Date().toISOString().replace('Z', '000Z');
+  return {
+    ...event,
+    id: hashedId([event.id, 'cancelled', createdAt]),
+    xid: batch,
+    action: 'cancelled',
+    createdAt,
+    actor: null,
+  };
+}
