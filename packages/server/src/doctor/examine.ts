@@ -3,7 +3,7 @@ import { discardSession, openSession } from '../database/session.js';
 import { describeError } from '../describe.js';
 import { checkTransactions } from './activity-check.js';
 import { checkClock } from './clock-check.js';
-import { checkCost, checkIndexes } from './cost-checks.js';
+import { checkIndexes } from './cost-checks.js';
 import { readFacts, type Facts } from './facts.js';
 import { advice, ok, type Finding } from './finding.js';
 import { checkListen } from './listen-check.js';
@@ -101,7 +101,7 @@ async function runChecks(
     ...(facts.state.installed
       ? {
           view: async () => await checkView(client, facts),
-          triggers: async () => await checkTriggers(client, facts),
+          triggers: () => checkTriggers(facts),
           wake: () => checkWake(facts),
         }
       : {}),
@@ -112,11 +112,6 @@ async function runChecks(
         }
       : {}),
     index: async () => await checkIndexes(client),
-    // What keeps the reader from reading has been told by then.
-    cost: async () =>
-      facts.eventView !== null && !findings.some(({ level }) => level === 'error')
-        ? await checkCost(client, facts.eventView)
-        : [],
     transactions: async () => await checkTransactions(client, facts, oldTransactionMs),
     clock: async () => await checkClock(client, now),
     'commit-times': () => checkCommitTimes(facts),

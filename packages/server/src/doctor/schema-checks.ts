@@ -1,7 +1,8 @@
 import type pg from 'pg';
 import { compareBuild, loadMigrations, readApplied, versionOf } from '../database/install-migrations.js';
-import { viewColumns, wakeTables } from '../database/install-objects.js';
+import { viewColumns } from '../database/install-objects.js';
 import { describeError } from '../describe.js';
+import { triggerProblem } from '../host/host-triggers.js';
 import { askJson, holds, installMend, type Facts } from './facts.js';
 import { advice, ok, sql, type Finding } from './finding.js';
 
@@ -11,8 +12,8 @@ const polled = 'changes come with the next poll (1 s by default) instead of at o
 export async function checkInstallation(client: pg.ClientBase, facts: Facts): Promise<Finding> {
   const { state } = facts;
   const id = 'installation';
-  const { eventView } = facts;
-  if (eventView?.reason === 'tables' && !state.installed) {
+  const { eventSource } = facts;
+  if (eventSource?.reason === 'tables' && !state.installed) {
     return {
       id,
       level: 'warning',
@@ -21,11 +22,11 @@ export async function checkInstallation(client: pg.ClientBase, facts: Facts): Pr
       mend: installMend(facts),
     };
   }
-  if (eventView?.isOwnDefinition === false) {
+  if (eventSource?.reason === 'view') {
     return {
       id,
       level: 'note',
-      what: `serve reads the view ${eventView.name} of this database, not one of Flagcast's own`,
+      what: `serve reads the view ${eventSource.name} of this database, not one of Flagcast's own`,
       consequence: `unless something of yours notifies the channel flagcast, ${polled}`,
       mend: advice('see the guide to other schemas for triggers that notify'),
     };
@@ -114,33 +115,16 @@ export async function checkView(client: pg.ClientBase, facts: Facts): Promise<Fi
   return ok(id, `the view ${name} answers, with all of its columns`);
 }
 
-/** Whether each of the three triggers is there and fires. */
-export async function checkTriggers(client: pg.ClientBase, facts: Facts): Promise<Finding[]> {
+/** Whether each of the triggers is there and fires. */
+export function checkTriggers(facts: Facts): Finding {
   const id = 'triggers';
-  const triggerOf = (table: string): string => `trigger flagcast_wake on public.${table}`;
-  const missing = wakeTables.filter((table) => !facts.state.objects.includes(triggerOf(table)));
-  const disabled = await askJson<string[]>(
-    client,
-    `SELECT coalesce(json_agg(c.relname ORDER BY c.relname), '[]')::text
-     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-     WHERE t.tgname = 'flagcast_wake' AND t.tgenabled NOT IN ('O', 'A')
-       AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')`,
-  );
-  const findings: Finding[] = disabled.map((table) => ({
+  const problem = facts.eventSource?.hasHostTriggers === false ? null : triggerProblem(facts.state.triggers);
+  if (problem === null) return ok(id, 'the triggers are in place');
+  return {
     id,
-    level: 'warning',
-    what: `the trigger flagcast_wake on public.${table} is switched off`,
-    consequence: polled,
-    mend: sql(`ALTER TABLE public.${table} ENABLE TRIGGER flagcast_wake;`),
-  }));
-  if (missing.length > 0) {
-    findings.push({
-      id,
-      level: 'warning',
-      what: `the trigger flagcast_wake is missing on ${missing.map((table) => `public.${table}`).join(', ')}`,
-      consequence: polled,
-      mend: installMend(facts),
-    });
-  }
-  return findings.length > 0 ? findings : [ok(id, 'the three triggers are in place')];
+    level: 'error',
+    what: problem,
+    consequence: 'changes are not logged, so they are never delivered',
+    mend: installMend(facts),
+  };
 }

@@ -1,7 +1,6 @@
 import pg from 'pg';
 import type { Facts } from './facts.js';
-import type { EventView } from '../reader/event-view.js';
-import { advice, ok, sql, type Finding, type Mend } from './finding.js';
+import { advice, ok, sql, type Finding } from './finding.js';
 
 const oldestMajor = 14;
 const newestTestedMajor = 18;
@@ -91,75 +90,27 @@ export function checkCommitTimes({ tracksCommitTimes }: Facts): Finding {
   };
 }
 
-/** Who may be late and by how much without being lost. */
-export function checkGuarantee(facts: Facts): Finding {
-  const { seesActivity, tracksActivities, replica, role, eventView } = facts;
+/** What the reader promises. */
+export function checkGuarantee({ eventSource, noEventSource, overlapMs }: Facts): Finding {
   const id = 'guarantee';
-  if (eventView === null) {
+  if (eventSource === null) {
     return {
       id,
       level: 'error',
-      what: `there is nothing to read events from: ${facts.noEventView}`,
+      what: `there is nothing to read events from: ${noEventSource}`,
       consequence: 'flagcast serve does not start',
       mend: advice('see above'),
     };
   }
-  if (eventView.guarantee === 'overlap') return overlapFinding(facts, eventView);
-  if (seesActivity && tracksActivities && !replica) {
+  if (eventSource.guarantee === 'exact') {
     return ok(id, 'exact: every committed event is delivered, however late its transaction commits');
   }
-  return {
-    id,
-    level: replica ? 'note' : 'warning',
-    what: `exact, unless a transaction was open for more than an hour before it commits an event: ${hiddenBecause(facts)}`,
-    consequence:
-      'an event of a transaction that was open for longer is not delivered live; and each read looks an hour back',
-    mend: replica
-      ? advice('attach to the primary')
-      : seesActivity
-        ? sql('ALTER SYSTEM SET track_activities = on; SELECT pg_reload_conf();')
-        : grantActivity(role),
-  };
-}
-
-/** A view without transaction ids. */
-function overlapFinding(
-  { seesActivity, tracksActivities, replica, role, overlapMs }: Facts,
-  { name }: EventView,
-): Finding {
-  const id = 'guarantee';
-  const what = `overlap: the view ${name} does not tell which transaction wrote an event`;
   const seconds = `${overlapMs / 1_000} s`;
-  const exact = 'run flagcast install, or give the view a column xid';
-  if (seesActivity && tracksActivities && !replica) {
-    return {
-      id,
-      level: 'note',
-      what: `${what}; serve looks back for ${seconds}, and as far as the oldest open transaction began`,
-      consequence: `an event is missed if its created_at is more than ${seconds} older than the transaction that wrote it`,
-      mend: advice(exact),
-    };
-  }
   return {
     id,
     level: 'warning',
-    what: `${what}, and ${hiddenBecause({ seesActivity, replica, role })}: serve looks back for ${seconds}`,
-    consequence: `an event that is committed more than ${seconds} after its created_at comes late to who is connected, and not at all to who comes back after it; flagcast_late_events_total counts those`,
-    mend: replica || seesActivity ? advice(exact) : grantActivity(role, ` -- or ${exact}`),
+    what: `overlap: serve reads ${eventSource.name} by created_at and looks back ${seconds}`,
+    consequence: `an event is missed if it is committed more than ${seconds} after its created_at`,
+    mend: advice('run flagcast install'),
   };
-}
-
-function hiddenBecause({
-  replica,
-  seesActivity,
-  role,
-}: Pick<Facts, 'replica' | 'seesActivity' | 'role'>): string {
-  if (replica) return 'the sessions that write are on another server';
-  return seesActivity
-    ? 'sessions do not show what they do (track_activities is off)'
-    : `role ${role} may not see since when the transactions of others are open`;
-}
-
-function grantActivity(role: string, comment = ''): Mend {
-  return sql(`GRANT pg_read_all_stats TO ${pg.escapeIdentifier(role)};${comment}`);
 }
