@@ -1,7 +1,6 @@
--- The functions of the event log, its view, and the triggers on its own tables. The triggers on the host's tables
--- are made by install, on the tables that exist. None of this holds data: a repair drops the view and the trigger
--- functions and runs this file again. Functions that the host or the server calls are replaced, because a dropped
--- function loses its grants.
+-- The functions of the event log, and its view. The triggers are made by install, on the tables that exist. None of
+-- this holds data: a repair drops the trigger functions and runs this file again. The view and the functions that the
+-- host or the server calls are replaced, because they would lose their grants when dropped.
 --
 -- The trigger functions run inside the host's writes and must not make them fail. Plain access to a column of NEW
 -- fails when the host has renamed or dropped it, and also, in a session that compiled the function before an
@@ -155,7 +154,12 @@ DECLARE
 BEGIN
   BEGIN
     item := to_jsonb(NEW);
-    SELECT to_jsonb(c) INTO request FROM public.pending_changes c WHERE c.id = NEW.pending_change_id;
+    BEGIN
+      SELECT to_jsonb(c) INTO request FROM public.pending_changes c WHERE c.id = NEW.pending_change_id;
+    EXCEPTION WHEN OTHERS THEN
+      EXECUTE format('SELECT to_jsonb(c) FROM public.pending_changes c WHERE c.id = %L', item ->> 'pending_change_id')
+      INTO request;
+    END;
     feature_id := flagcast.feature_of(item ->> 'entity', item ->> 'entity_id', request -> 'change');
     created_at := coalesce((item ->> 'created_at')::timestamptz, created_at);
   EXCEPTION WHEN OTHERS THEN
@@ -189,17 +193,23 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   current_xid text;
-  before jsonb := to_jsonb(OLD);
-  request jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+  before jsonb;
+  request jsonb;
   step text;
   entities jsonb;
 BEGIN
-  step := CASE
-    WHEN TG_OP = 'DELETE' THEN CASE WHEN before ->> 'status' = 'pending' THEN 'cancelled' END
-    WHEN request -> 'status' IS DISTINCT FROM before -> 'status' THEN request ->> 'status'
-    WHEN request ->> 'status' = 'pending'
-      AND (request -> 'change' IS DISTINCT FROM before -> 'change'
-        OR request -> 'requested_by' IS DISTINCT FROM before -> 'requested_by') THEN 'updated'
+  BEGIN
+    before := to_jsonb(OLD);
+    request := CASE WHEN TG_OP = 'DELETE' THEN before ELSE to_jsonb(NEW) END;
+    step := CASE
+      WHEN TG_OP = 'DELETE' THEN CASE WHEN before ->> 'status' = 'pending' THEN 'cancelled' END
+      WHEN request -> 'status' IS DISTINCT FROM before -> 'status' THEN request ->> 'status'
+      WHEN request ->> 'status' = 'pending'
+        AND (request -> 'change' IS DISTINCT FROM before -> 'change'
+          OR request -> 'requested_by' IS DISTINCT FROM before -> 'requested_by') THEN 'updated'
+    END;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'flagcast.log_decision: %', SQLERRM;
   END;
   IF step IS NULL THEN
     RETURN NULL;
@@ -210,7 +220,14 @@ BEGIN
     FROM public.pending_change_entities p
     WHERE p.pending_change_id = OLD.id;
   EXCEPTION WHEN OTHERS THEN
-    RAISE LOG 'flagcast.log_decision: %', SQLERRM;
+    BEGIN
+      EXECUTE format(
+        'SELECT jsonb_agg(to_jsonb(p)) FROM public.pending_change_entities p WHERE p.pending_change_id = %L',
+        before ->> 'id'
+      ) INTO entities;
+    EXCEPTION WHEN OTHERS THEN
+      RAISE LOG 'flagcast.log_decision: %', SQLERRM;
+    END;
   END;
   -- A cascade deletes the entities before this trigger fires. The request lists them, too.
   entities := coalesce(entities, request #> '{change,entities}');
@@ -242,16 +259,24 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   current_xid text;
-  before jsonb := to_jsonb(OLD);
-  after jsonb := CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(NEW) END;
-  is_environment boolean := before ? 'project_id';
-  change text := CASE
-    WHEN after IS NULL THEN 'deleted'
-    WHEN is_environment AND after -> 'project_id' IS DISTINCT FROM before -> 'project_id' THEN 'deleted'
-    WHEN is_environment AND after -> 'key' IS DISTINCT FROM before -> 'key' THEN 'renamed'
-    WHEN NOT is_environment AND before ->> 'archived_at' IS NULL AND after ->> 'archived_at' IS NOT NULL THEN 'archived'
-  END;
+  before jsonb;
+  after jsonb;
+  is_environment boolean;
+  change text;
 BEGIN
+  BEGIN
+    before := to_jsonb(OLD);
+    after := CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(NEW) END;
+    is_environment := before ? 'project_id';
+    change := CASE
+      WHEN after IS NULL THEN 'deleted'
+      WHEN is_environment AND after -> 'project_id' IS DISTINCT FROM before -> 'project_id' THEN 'deleted'
+      WHEN is_environment AND after -> 'key' IS DISTINCT FROM before -> 'key' THEN 'renamed'
+      WHEN NOT is_environment AND before ->> 'archived_at' IS NULL AND after ->> 'archived_at' IS NOT NULL THEN 'archived'
+    END;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'flagcast.log_channel: %', SQLERRM;
+  END;
   IF change IS NULL THEN
     RETURN NULL;
   END IF;
@@ -284,8 +309,12 @@ DECLARE
   after jsonb;
 BEGIN
   IF TG_TABLE_NAME = 'users' AND TG_OP = 'UPDATE' THEN
-    before := to_jsonb(OLD);
-    after := to_jsonb(NEW);
+    BEGIN
+      before := to_jsonb(OLD);
+      after := to_jsonb(NEW);
+    EXCEPTION WHEN OTHERS THEN
+      RAISE LOG 'flagcast.log_rights: %', SQLERRM;
+    END;
     IF after -> 'is_active' IS NOT DISTINCT FROM before -> 'is_active'
       AND after -> 'is_superuser' IS NOT DISTINCT FROM before -> 'is_superuser' THEN
       RETURN NULL;
@@ -336,6 +365,10 @@ BEGIN
   IF coalesce(project_id, '') = '' OR coalesce(environment_id, '') = '' OR coalesce(environment_key, '') = '' THEN
     RAISE EXCEPTION 'flagcast.record_event: project_id, environment_id and environment_key name the channel, give all three';
   END IF;
+  -- An index row holds 2,700 bytes at most.
+  IF octet_length(environment_id) > 1000 THEN
+    RAISE EXCEPTION 'flagcast.record_event: environment_id has % bytes, 1000 are allowed', octet_length(environment_id);
+  END IF;
   INSERT INTO flagcast.event_log
     (xid, source, row_id, project_id, environment_id, environment_key, entity, entity_id, action, created_at,
       feature_id, pending_change_id, actor)
@@ -370,7 +403,7 @@ END
 $$;
 
 -- The specification's nine columns and ours. event_id is unique.
-CREATE VIEW flagcast.v_realtime_events AS
+CREATE OR REPLACE VIEW flagcast.v_realtime_events AS
 SELECT
   l.source,
   l.seq::text AS event_id,
@@ -441,22 +474,17 @@ REVOKE ALL ON FUNCTION flagcast.adopt_event_log FROM PUBLIC;
 SELECT flagcast.adopt_event_log();
 
 -- A publication FOR ALL TABLES carries the log to the subscriber, where the transaction ids of the publisher mean
--- nothing. There the triggers on the host's tables write the log. These triggers fire only for what replication
--- itself writes (depth 1), and drop it.
+-- nothing. There the triggers on the host's tables write the log. On the tables that describe one database only,
+-- install makes a trigger that drops what replication itself writes (depth 1). ALTER TABLE ... ENABLE TRIGGER ALL
+-- makes it fire in other sessions, too, which it must not affect.
 CREATE FUNCTION flagcast.skip_replicated() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  IF pg_trigger_depth() = 1 THEN
+  IF pg_trigger_depth() = 1 AND current_setting('session_replication_role') = 'replica' THEN
     RETURN NULL;
   END IF;
   RETURN coalesce(NEW, OLD);
 END
 $$;
-CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.event_log
-  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
-ALTER TABLE flagcast.event_log ENABLE REPLICA TRIGGER flagcast_skip_replicated;
-CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.log_state
-  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
-ALTER TABLE flagcast.log_state ENABLE REPLICA TRIGGER flagcast_skip_replicated;

@@ -1,15 +1,15 @@
 -- The events under the specification's name, with its nine columns and the types of its tables. It stands over
 -- the event log, which has a time for every step of a request, also for a cancellation. A view over the tables
--- would make PostgreSQL refuse to alter their columns.
-CREATE VIEW public.v_realtime_events AS
+-- would make PostgreSQL refuse to alter their columns. An id of another form, from flagcast.record_event, is null.
+CREATE OR REPLACE VIEW public.v_realtime_events AS
 SELECT
   source,
   event_id,
-  project_id::uuid AS project_id,
-  environment_id::bigint AS environment_id,
+  CASE WHEN project_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN project_id::uuid END AS project_id,
+  CASE WHEN environment_id ~ '^[0-9]{1,18}$' THEN environment_id::bigint END AS environment_id,
   environment_key,
   entity,
-  entity_id::uuid AS entity_id,
+  CASE WHEN entity_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN entity_id::uuid END AS entity_id,
   action,
   created_at
 FROM flagcast.v_realtime_events;

@@ -4,23 +4,36 @@ import { hostTriggers, triggerName, triggerParameter, triggerStatement, type Tri
 /** The schema that holds everything of ours but the contract tables and the public view. */
 export const schemaName = 'flagcast';
 
-/** What the view must have. */
-export const viewColumns = [
-  'source',
-  'event_id',
-  'project_id',
-  'environment_id',
-  'environment_key',
-  'entity',
-  'entity_id',
-  'action',
-  'created_at',
-  'xid',
-  'row_id',
-  'feature_id',
-  'pending_change_id',
-  'actor',
-] as const;
+/** The columns of the two views, with their types, as they stand in `InstallState.viewColumns`. */
+export const viewColumns = {
+  [schemaName]: [
+    'source text',
+    'event_id text',
+    'project_id text',
+    'environment_id text',
+    'environment_key text',
+    'entity text',
+    'entity_id text',
+    'action text',
+    'created_at timestamp with time zone',
+    'xid bigint',
+    'row_id text',
+    'feature_id text',
+    'pending_change_id text',
+    'actor text',
+  ],
+  public: [
+    'source text',
+    'event_id text',
+    'project_id uuid',
+    'environment_id bigint',
+    'environment_key text',
+    'entity text',
+    'entity_id uuid',
+    'action text',
+    'created_at timestamp with time zone',
+  ],
+} as const;
 
 /** The contract tables that `install --tables` makes. */
 export const contractTables = [
@@ -72,6 +85,23 @@ export const roleTable = 'granted_roles';
 /** What Flagcast stores in an attached database, in the order in which it is dropped. */
 export const ownTables = ['event_log', 'log_state', guardTable, roleTable] as const;
 
+/**
+ * The tables that describe one database or cluster. Logical replication must not write them, so each has the
+ * trigger `skipTriggerName`.
+ */
+export function localTables(withTables: boolean): string[] {
+  return [
+    'event_log',
+    'log_state',
+    roleTable,
+    versionTables.flagcast,
+    ...(withTables ? [versionTables.tables, versionTables.public] : []),
+  ];
+}
+
+/** The name of the trigger that drops what logical replication writes. */
+export const skipTriggerName = 'flagcast_skip_replicated';
+
 /** The newest version that Flagcast 0.1 installed: a view over the host's tables, and triggers that notify. */
 export const lastLegacyVersion = 4;
 
@@ -100,8 +130,8 @@ export interface InstallState {
   readonly mayCreateInPublic: boolean;
   /** The contract's names that exist in schema public, whoever made them. */
   readonly publicNames: readonly string[];
-  /** The columns of flagcast.v_realtime_events, as it is. */
-  readonly viewColumns: readonly string[];
+  /** The columns, with their types, of the views `v_realtime_events` of ours, by schema, in their order. */
+  readonly viewColumns: Readonly<Record<keyof typeof viewColumns, readonly string[]>>;
   /** The host's tables with the triggers that they have; also where nothing is installed. */
   readonly triggers: readonly TriggerState[];
   /** The tables, by name, that the role may alter as their owner. */
@@ -138,6 +168,7 @@ WITH ours AS (
   UNION ALL
   -- Those of partitions belong to the table's.
   SELECT 4, 'trigger ' || t.tgname || ' on ' || n.nspname || '.' || c.relname
+    || CASE WHEN t.tgname = '${skipTriggerName}' AND t.tgenabled NOT IN ('R', 'A') THEN ' (switched off)' ELSE '' END
   FROM pg_catalog.pg_trigger t
   JOIN own_functions f ON f.oid = t.tgfoid
   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
@@ -169,10 +200,22 @@ SELECT json_build_object(
   'ownTables', (SELECT tables FROM made),
   'mayCreateSchema', has_database_privilege(current_database(), 'CREATE'),
   'mayCreateInPublic', coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM public_schema), false),
-  'viewColumns', (
-    SELECT coalesce(json_agg(a.attname), '[]') FROM own_relations o
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE o.name = 'v_realtime_events'
+  'viewColumns', json_build_object(
+    '${schemaName}', (
+      SELECT coalesce(json_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum), '[]')
+      FROM own_relations o JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0
+      WHERE o.name = 'v_realtime_events' AND o.relkind = 'v' AND EXISTS (
+        SELECT FROM pg_catalog.pg_rewrite r
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+        JOIN own_relations l ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = l.oid
+        WHERE r.ev_class = o.oid AND l.name = 'event_log'
+      )
+    ),
+    'public', (
+      SELECT coalesce(json_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum), '[]')
+      FROM public_relations v JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
+      WHERE v.name = 'v_realtime_events' AND EXISTS (SELECT FROM objects WHERE line = 'view public.v_realtime_events')
+    )
   ),
   'ownedTables', (
     SELECT coalesce(json_agg(c.relname), '[]') FROM pg_catalog.pg_class c JOIN public_schema s ON c.relnamespace = s.oid
@@ -220,8 +263,6 @@ const objectsByVersion: Readonly<
     6: [
       ...[...triggerFunctions, ...otherFunctions].map((name) => `function ${schemaName}.${name}()`),
       `view ${schemaName}.v_realtime_events`,
-      `trigger flagcast_skip_replicated on ${schemaName}.event_log`,
-      `trigger flagcast_skip_replicated on ${schemaName}.log_state`,
     ],
   },
   public: { 2: ['view public.v_realtime_events'] },
@@ -233,6 +274,11 @@ export function objectsOf(track: keyof typeof versionTables, above: number, upTo
     Number(version) > above && Number(version) <= upTo ? objects : [],
   );
   return [...new Set(made)];
+}
+
+/** The trigger on one of `localTables`, in the words of InstallState.objects. */
+export function skipTriggerObject(table: string): string {
+  return `trigger ${skipTriggerName} on ${schemaName}.${table}`;
 }
 
 /** The trigger on a table of the host, in the words of InstallState.objects. */

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { triggerName } from '../host/host-triggers.js';
 import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
 import {
@@ -15,6 +16,7 @@ import {
   objectsOf,
   readInstallState,
   schemaName,
+  skipTriggerName,
   triggerFunctions,
   versionTables,
   viewColumns,
@@ -27,7 +29,7 @@ import {
   refuseUnfitTables,
 } from './install-refusals.js';
 import { planRole, readGrantedRoles, type RolePlan } from './install-role.js';
-import { planTriggers, refuseForeignTriggers, triggersAreWrong } from './install-triggers.js';
+import { planSkipTriggers, planTriggers, refuseForeignTriggers, triggersAreWrong } from './install-triggers.js';
 
 export interface InstallOptions {
   /** Also make the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
@@ -50,7 +52,9 @@ export interface InstallPlan {
   readonly notes: readonly string[];
 }
 
-const ownView = `view ${schemaName}.v_realtime_events`;
+type ViewSchema = keyof typeof viewColumns;
+
+const viewOf = (schema: ViewSchema): string => `view ${schema}.v_realtime_events`;
 
 /** Oldest PostgreSQL that we run on, as `server_version_num`. */
 const oldestServerVersion = 140_000;
@@ -74,18 +78,23 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
 
   const version = versionOf(await readApplied(client, 'flagcast'));
   const isLegacy = version > 0 && version <= lastLegacyVersion;
-  const repair = !isLegacy && state.installed && (await missesSomething(client, state, logOnly));
+  const isRepair = !isLegacy && state.installed && (await needsRepair(client, state, logOnly));
+  const views = isLegacy || isRepair ? viewsToDrop(state, isLegacy) : [];
+  const dropping =
+    isLegacy || isRepair ? await dropStatements(client, state, { isLegacy, views }) : nothing;
   const tables = withTables ? await planTrack(client, 'tables', false) : nothing;
-  const dropping = repair || isLegacy ? await dropStatements(client, state, isLegacy) : [];
-  const log = await planTrack(client, 'flagcast', repair);
+  const log = await planTrack(client, 'flagcast', isRepair);
+  const changesLog = log.statements.length > 0;
   const triggers =
-    log.statements.length > 0 && !logOnly
-      ? planTriggers(state, makesTables)
-      : { objects: [], statements: [], notes: [] };
-  const publicView = withTables ? await planTrack(client, 'public', repair) : nothing;
-  const made = [tables, log, triggers, publicView].flatMap(({ objects }) => objects);
+    changesLog && !logOnly ? planTriggers(state, makesTables) : { objects: [], statements: [], notes: [] };
+  const skipTriggers = changesLog ? planSkipTriggers(withTables) : nothing;
+  const publicView = withTables ? await planTrack(client, 'public', isRepair) : nothing;
+  const planned = [tables, log, triggers, publicView, skipTriggers].flatMap(({ objects }) => objects);
+  const made = planned.filter(
+    (object) => !state.objects.includes(object) || dropping.objects.includes(object),
+  );
   const roles = [
-    ...(repair || isLegacy ? [await planKeptGrants(client, state)] : []),
+    ...(isLegacy || isRepair ? [await planKeptGrants(client, state, views)] : []),
     ...(await planRoles(client, { ...options, state, withTables, made })),
   ];
   const newObjects = [...(state.schemaOwner === null ? [`schema ${schemaName}`] : []), ...made];
@@ -93,7 +102,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     creates: [
       ...inOrder(
         newObjects.filter(
-          (object) => !state.objects.includes(object) || (object === ownView && lacksColumns(state)),
+          (object) => !state.objects.includes(object) || views.some((schema) => object === viewOf(schema)),
         ),
       ),
       ...roles.flatMap(({ creates }) => creates),
@@ -102,13 +111,12 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     statements: [
       ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
       ...tables.statements,
-      ...dropping,
+      ...dropping.statements,
       ...log.statements,
-      ...(logOnly && log.statements.length > 0
-        ? [`UPDATE ${schemaName}.log_state SET host_triggers = false;`]
-        : []),
+      ...(changesLog ? [`UPDATE ${schemaName}.log_state SET host_triggers = ${!logOnly};`] : []),
       ...triggers.statements,
       ...publicView.statements,
+      ...skipTriggers.statements,
       ...roles.flatMap(({ statements }) => statements),
     ],
     notes: [...triggers.notes, ...roles.flatMap(({ notes }) => notes)],
@@ -158,49 +166,80 @@ async function planTrack(client: pg.ClientBase, track: Track, anew: boolean): Pr
   };
 }
 
-/** Whether something is missing that the installation, as old as it may be, once had. */
-async function missesSomething(
+/** Whether something is missing, switched off or replaced, or the installation is to become another one. */
+async function needsRepair(
   client: pg.ClientBase,
   state: InstallState,
   logOnly: boolean,
 ): Promise<boolean> {
   const version = versionOf(await readApplied(client, 'flagcast'));
+  // A copy of the schema without its rows.
+  if (version === 0) return true;
   const publicVersion = state.ownTables ? versionOf(await readApplied(client, 'public')) : 0;
-  const expected = [...objectsOf('flagcast', 0, version), ...objectsOf('public', 0, publicVersion)];
+  const expected = [
+    ...objectsOf('flagcast', 0, version),
+    ...objectsOf('public', 0, publicVersion),
+    ...planSkipTriggers(state.ownTables).objects,
+  ];
   return (
     expected.some((object) => !state.objects.includes(object)) ||
-    lacksColumns(state) ||
+    isOtherView(state, schemaName) ||
+    (state.ownTables && isOtherView(state, 'public')) ||
+    logOnly !== (await isLogOnly(client, state)) ||
     (!logOnly && triggersAreWrong(state))
   );
 }
 
-/** Our view was replaced by another one. */
-function lacksColumns(state: InstallState): boolean {
-  return viewColumns.some((column) => !state.viewColumns.includes(column));
+/** Whether the view was replaced by one with other columns, or one that does not read the event log. */
+function isOtherView(state: InstallState, schema: ViewSchema): boolean {
+  const found = state.viewColumns[schema];
+  const expected = viewColumns[schema];
+  return found.length !== expected.length || expected.some((column, index) => column !== found[index]);
+}
+
+/** The schemas of those views that cannot be replaced as they are. */
+function viewsToDrop(state: InstallState, isLegacy: boolean): ViewSchema[] {
+  const isToDrop = (schema: ViewSchema): boolean =>
+    state.objects.includes(viewOf(schema)) && (isLegacy || isOtherView(state, schema));
+  // The public one reads the other one.
+  const dropsOwn = isToDrop(schemaName);
+  const dropsPublic = isToDrop('public') || (dropsOwn && state.objects.includes(viewOf('public')));
+  const schemas: ViewSchema[] = [];
+  if (dropsPublic) schemas.push('public');
+  if (dropsOwn) schemas.push(schemaName);
+  return schemas;
 }
 
 /**
- * Drops the public view, the triggers with their functions and the view, and their bookkeeping. They hold no
- * data. The event log, guards and roles stay.
+ * Drops what holds no data: the trigger functions with their triggers, these views, and what records that
+ * they were made. The event log, guards and roles stay.
  */
 async function dropStatements(
   client: pg.ClientBase,
   state: InstallState,
-  isLegacy: boolean,
-): Promise<string[]> {
+  { isLegacy, views }: { readonly isLegacy: boolean; readonly views: readonly ViewSchema[] },
+): Promise<TrackPlan> {
   await refuseForeignTriggers(client);
-  const functions = isLegacy ? ['wake'] : triggerFunctions;
-  return [
-    ...(state.objects.includes('view public.v_realtime_events')
-      ? ['DROP VIEW public.v_realtime_events;']
-      : []),
-    ...functions.map((name) => `DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE;`),
-    `DROP VIEW IF EXISTS ${schemaName}.v_realtime_events;`,
-    ...(isLegacy ? [] : [`DELETE FROM ${schemaName}.${versionTables.flagcast} WHERE version > ${lastLegacyVersion};`]),
-    ...(state.ownTables && !isLegacy
-      ? [`DELETE FROM ${schemaName}.${versionTables.public} WHERE version > 1;`]
-      : []),
-  ];
+  const functions: readonly string[] = isLegacy ? ['wake'] : triggerFunctions;
+  return {
+    objects: [
+      ...views.map(viewOf),
+      ...functions.map((name) => `function ${schemaName}.${name}()`),
+      ...state.objects.filter((object) =>
+        [triggerName, skipTriggerName].some((name) => object.startsWith(`trigger ${name} on `)),
+      ),
+    ],
+    statements: [
+      ...views.map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
+      ...functions.map((name) => `DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE;`),
+      ...(isLegacy
+        ? []
+        : [`DELETE FROM ${schemaName}.${versionTables.flagcast} WHERE version > ${lastLegacyVersion};`]),
+      ...(state.ownTables && !isLegacy
+        ? [`DELETE FROM ${schemaName}.${versionTables.public} WHERE version > 1;`]
+        : []),
+    ],
+  };
 }
 
 /** The role that was asked for, and those of before, whose rights on what is made anew are gone. */
@@ -221,19 +260,31 @@ async function planRoles(
   return plans;
 }
 
-/** Rights on the view that were granted by hand: without this they are lost with the view that is dropped. */
-async function planKeptGrants(client: pg.ClientBase, state: InstallState): Promise<RolePlan> {
+/**
+ * Rights that were granted by hand and would be lost: those on views that are dropped, and those of PUBLIC on
+ * functions, which the migration revokes.
+ */
+async function planKeptGrants(
+  client: pg.ClientBase,
+  state: InstallState,
+  views: readonly ViewSchema[],
+): Promise<RolePlan> {
   const recorded = (await readGrantedRoles(client, state)).map(({ name }) => name);
   const { rows } = await client.query<{ right: string; option: string }>(
-    `SELECT format('%s ON TABLE ${schemaName}.v_realtime_events TO %s', x.privilege_type,
+    `SELECT format('%s ON TABLE %I.v_realtime_events TO %s', x.privilege_type, n.nspname,
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) AS "right",
       CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL aclexplode(c.relacl) x
-    WHERE n.nspname = '${schemaName}' AND c.relname = 'v_realtime_events'
-      AND x.grantee <> c.relowner AND pg_get_userbyid(x.grantee) <> ALL ($1::text[])
+    WHERE n.nspname = ANY ($1::text[]) AND c.relname = 'v_realtime_events'
+      AND x.grantee <> c.relowner AND pg_get_userbyid(x.grantee) <> ALL ($2::text[])
+    UNION ALL
+    SELECT format('EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::regprocedure), ''
+    FROM pg_catalog.pg_proc p
+    CROSS JOIN LATERAL aclexplode(p.proacl) x
+    WHERE p.pronamespace = to_regnamespace('${schemaName}') AND p.proname = ANY ($3::text[]) AND x.grantee = 0
     ORDER BY 1`,
-    [recorded],
+    [views, recorded, ['record_event', 'prune_event_log', 'adopt_event_log']],
   );
   return {
     creates: [],

@@ -1,7 +1,15 @@
 import type pg from 'pg';
 import { hostTriggers, triggerName } from '../host/host-triggers.js';
 import { InstallError } from './install-error.js';
-import { schemaName, triggerFunctions, triggerObject, type InstallState } from './install-objects.js';
+import {
+  localTables,
+  schemaName,
+  skipTriggerName,
+  skipTriggerObject,
+  triggerFunctions,
+  triggerObject,
+  type InstallState,
+} from './install-objects.js';
 
 /** The triggers that belong on the host's tables. Those of a table that does not exist are left out. */
 function wantedTriggers({ triggers }: InstallState, makesTables: boolean): typeof hostTriggers {
@@ -53,6 +61,18 @@ export function planTriggers(
   };
 }
 
+/** The triggers that keep logical replication from writing the tables that describe this database. */
+export function planSkipTriggers(withTables: boolean): { objects: string[]; statements: string[] } {
+  const tables = localTables(withTables);
+  return {
+    objects: tables.map(skipTriggerObject),
+    statements: tables.flatMap((table) => [
+      `CREATE TRIGGER ${skipTriggerName} BEFORE INSERT OR UPDATE OR DELETE ON ${schemaName}.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.skip_replicated();`,
+      `ALTER TABLE ${schemaName}.${table} ENABLE REPLICA TRIGGER ${skipTriggerName};`,
+    ]),
+  };
+}
+
 /**
  * Throws InstallError where triggers that are not ours call our functions. Our triggers are dropped with their
  * functions, by CASCADE: DROP TRIGGER needs the ownership of the host's table, which a role with the right
@@ -66,11 +86,28 @@ export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void
     LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
     WHERE d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n' AND f.proname = ANY ($1::text[])
       AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
-    [[...triggerFunctions, 'wake'], [triggerName, 'flagcast_skip_replicated', 'flagcast_wake']],
+    [[...triggerFunctions, 'wake'], [triggerName, skipTriggerName, 'flagcast_wake']],
   );
   if (rows.length === 0) return;
   throw new InstallError(
     'dependent',
     `Nothing was changed, because other objects depend on Flagcast's: ${rows.map(({ object }) => object).join('; ')}. Drop those first, then try again.`,
+  );
+}
+
+/**
+ * Throws InstallError where functions outside of the schema call flagcast.record_event. PostgreSQL does not track
+ * what a function's body calls, and the host's writes would fail without it.
+ */
+export async function refuseCallers(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ caller: string }>(
+    `SELECT p.oid::regprocedure::text AS caller FROM pg_proc p
+    WHERE p.pronamespace <> to_regnamespace('${schemaName}') AND p.prosrc ILIKE '%${schemaName}.record\_event%'
+    ORDER BY 1`,
+  );
+  if (rows.length === 0) return;
+  throw new InstallError(
+    'dependent',
+    `Nothing was changed, because functions call ${schemaName}.record_event: ${rows.map(({ caller }) => caller).join(', ')}. Drop or change those first, then try again.`,
   );
 }

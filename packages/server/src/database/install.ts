@@ -15,7 +15,7 @@ import {
 import { makePlan, type InstallOptions, type InstallPlan } from './install-plan.js';
 import { refuseForeignSchema, refuseOthersSchema } from './install-refusals.js';
 import { readGrantedRoles, takeRoleBack } from './install-role.js';
-import { refuseForeignTriggers } from './install-triggers.js';
+import { refuseCallers, refuseForeignTriggers } from './install-triggers.js';
 
 /** What `install` did. */
 export interface InstallReport {
@@ -150,6 +150,7 @@ export async function uninstall(
     refuseOthersSchema(state);
     const roles = await readGrantedRoles(client, state);
     await refuseForeignTriggers(client);
+    await refuseCallers(client);
     if (state.objects.includes('view public.v_realtime_events')) {
       await client.query('DROP VIEW public.v_realtime_events');
     }

@@ -86,7 +86,7 @@ export async function checkView(client: pg.ClientBase, facts: Facts): Promise<Fi
   if (!facts.state.objects.includes(`view ${name}`)) {
     return { ...broken, what: `the view ${name} is gone`, mend: installMend(facts) };
   }
-  const missing = viewColumns.filter((column) => !facts.state.viewColumns.includes(column));
+  const missing = viewColumns.flagcast.filter((column) => !facts.state.viewColumns.flagcast.includes(column));
   if (missing.length > 0) {
     return {
       ...broken,
