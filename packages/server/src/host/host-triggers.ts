@@ -69,7 +69,7 @@ export interface TriggerState {
 
 /**
  * The state of each trigger of `hostTriggers`, as JSON text, in their order. Reads the catalogue only, and needs
- * no right for it. `$1` is `triggerParameter`.
+ * no right for it: to_regclass would need USAGE on the schema. `$1` is `triggerParameter`.
  */
 export const triggerStatement = `
 SELECT coalesce(json_agg(json_build_object(
@@ -93,8 +93,10 @@ SELECT coalesce(json_agg(json_build_object(
   )
 ) ORDER BY w.place), '[]')::text AS triggers
 FROM jsonb_to_recordset($1::jsonb) AS w (place int, "table" text, "function" text, columns jsonb)
-LEFT JOIN pg_class c ON c.oid = to_regclass('public.' || w."table")
-LEFT JOIN pg_proc f ON f.oid = to_regprocedure('flagcast.' || w."function" || '()')
+LEFT JOIN pg_class c ON c.relname = w."table" AND c.relkind IN ('r', 'p')
+  AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
+LEFT JOIN pg_proc f ON f.proname = w."function" AND f.pronargs = 0
+  AND f.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
 LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = f.oid AND NOT t.tgisinternal`;
 
 /** The parameter of `triggerStatement`. */
