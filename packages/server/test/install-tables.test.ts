@@ -2,7 +2,8 @@ import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
-import { createTestDatabase, seedProject, withClient, type TestDatabase } from './database.js';
+import { createTestDatabase, insertAudit, seedProject, withClient, type TestDatabase } from './database.js';
+import { makeChannel, makeHostTables, readLog } from './host-tables.js';
 
 let database: TestDatabase;
 
@@ -62,7 +63,7 @@ test('uninstall keeps everything where something of others depends on it', async
     'view public.report depends on view public.v_realtime_events':
       'CREATE VIEW public.report AS SELECT source FROM public.v_realtime_events',
     'trigger mine on table public.badges':
-      'CREATE TRIGGER mine AFTER INSERT ON public.badges EXECUTE FUNCTION flagcast.wake()',
+      'CREATE TRIGGER mine AFTER INSERT ON public.badges EXECUTE FUNCTION flagcast.log_audit()',
   };
   for (const [name, statement] of Object.entries(dependents)) {
     await database.pool.query(statement);
@@ -81,6 +82,63 @@ test('the public view comes back too when it was dropped', async () => {
   const report = await onClient((client) => install(client));
   expect(report.lines).toContain('created view public.v_realtime_events');
   expect(await dumpCatalogue(database.pool)).toEqual(whole);
+});
+
+test('rights on the public view that were granted by hand survive when it has to be dropped', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  await database.pool.query('GRANT SELECT ON public.v_realtime_events TO pg_monitor');
+  const whole = await dumpCatalogue(database.pool);
+  await database.pool.query('ALTER VIEW flagcast.v_realtime_events RENAME COLUMN row_id TO rowid');
+  const report = await onClient((client) => install(client));
+  expect(report.lines).toEqual([
+    'created view flagcast.v_realtime_events',
+    'created view public.v_realtime_events',
+    'granted SELECT ON TABLE public.v_realtime_events TO pg_monitor',
+  ]);
+  expect(await dumpCatalogue(database.pool)).toEqual(whole);
+});
+
+test('install --log-only: record_event is exact, a later install keeps the mode, and --tables ends it', async () => {
+  const before = await dumpCatalogue(database.pool);
+  const report = await onClient((client) => install(client, { logOnly: true }));
+  expect(report.lines.filter((line) => line.includes('trigger flagcast_log'))).toEqual([]);
+  await database.pool.query(
+    `SELECT flagcast.record_event('audit', '17', 'shop', 'live', 'prod', 'flag', 'dark-mode', 'updated')`,
+  );
+  expect(await readLog(database.pool)).toMatchObject([
+    { source: 'audit', row_id: '17', environment_id: 'live', environment_key: 'prod', entity_id: 'dark-mode' },
+  ]);
+  expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+  expect(await onClient((client) => install(client, { logOnly: true }))).toMatchObject({ changed: false });
+  await database.pool.query('DROP FUNCTION flagcast.record_event');
+  expect((await onClient((client) => install(client))).lines).toEqual([
+    'created function flagcast.record_event()',
+  ]);
+
+  await onClient((client) => install(client, { tables: true }));
+  const { projectId, environments } = await seedProject(database.pool);
+  await insertAudit(database.pool, { projectId, environmentId: environments.prod });
+  expect(await readLog(database.pool)).toHaveLength(2);
+  // An id of another form does not break the view.
+  const { rows } = await database.pool.query<{ project_id: string | null; action: string }>(
+    'SELECT project_id, action FROM public.v_realtime_events ORDER BY created_at',
+  );
+  expect(rows).toEqual([
+    { project_id: null, action: 'updated' },
+    { project_id: projectId, action: 'updated' },
+  ]);
+  expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+  await onClient((client) => uninstall(client));
+  expect(await dumpCatalogue(database.pool)).toEqual(before);
+});
+
+test('install --log-only removes the triggers of an earlier install on the tables', async () => {
+  await makeHostTables(database.pool);
+  await onClient((client) => install(client));
+  await onClient((client) => install(client, { logOnly: true }));
+  await insertAudit(database.pool, await makeChannel(database.pool));
+  expect(await readLog(database.pool)).toEqual([]);
+  expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
 });
 
 test('a table of ours that is gone is not mistaken for a host that never had it', async () => {
