@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-/** 4.1 kB. */
-export const budgetBytes = 4_198;
+/** 4.6 kB. */
+export const budgetBytes = 4_659;
 
 /** @returns {Promise<number>} bytes */
 export async function measureCore() {

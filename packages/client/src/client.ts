@@ -3,7 +3,7 @@ import { type Channel, type ChannelDriver, createChannel } from './channel.js';
 import { type ConnectionView, createConnection } from './connection.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { WebSocketClass } from './line.js';
-import { channelKey, type ChannelName } from './request.js';
+import type { ChannelName } from './request.js';
 import { createStore } from './store.js';
 import { createTopic } from './topic.js';
 
@@ -43,8 +43,10 @@ export interface ClientOptions extends Transport {
 /** `getStatus` and `subscribe` are about the connection. */
 export interface Client extends ConnectionView {
   /**
-   * Opens a channel; the first one opens the connection, and all go over it. The same arguments give the
-   * same channel, as long as it is open: call `close` once for each call of this.
+   * Opens a channel. The first one opens the connection, and all channels share it. The same arguments return
+   * the same channel while it is open and its environment has this key: call `close` once for each call. A
+   * channel follows its environment when the environment's key changes; the key is resolved anew by the next
+   * call.
    */
   readonly channel: (name: ChannelName) => Channel;
   /**
@@ -65,26 +67,18 @@ export function createClient(options: ClientOptions): Client {
   const { url, getToken, activityLimit = 200, onError: report = console.error, shareTabs } = options;
   if (shareTabs) return shareTabs(options, createClient);
   const [onMessage, tell] = createTopic<ServerMessage | Snapshot>(report);
-  const drivers = new Map<string, ChannelDriver>();
+  const drivers = new Set<ChannelDriver>();
 
   const openChannel: Client['channel'] = ({ projectId, env }) => {
-    const key = channelKey(projectId, env);
-    let driver = drivers.get(key);
-    if (!driver) {
-      const ended = (): void => {
-        drivers.delete(key);
-        if (drivers.size === 0) connection.dispatch('stop');
-      };
-      driver = createChannel(
-        { projectId, env },
-        createStore(activityLimit, report),
-        connection,
-        report,
-        tell,
-        ended,
-      );
-      drivers.set(key, driver);
-    }
+    const name = { projectId, env };
+    const open = [...drivers].find((driver) => driver.hasName(name));
+    const driver =
+      open ??
+      createChannel(name, createStore(activityLimit, report), connection, drivers, report, tell, () => {
+        drivers.delete(driver);
+        if (!drivers.size) connection.dispatch('stop');
+      });
+    drivers.add(driver);
     driver.hold();
     return driver.channel;
   };
@@ -95,14 +89,13 @@ export function createClient(options: ClientOptions): Client {
     options.WebSocket ?? globalThis.WebSocket,
     options.fetch ?? globalThis.fetch,
     report,
-    () => {
-      for (const driver of drivers.values()) driver.update();
+    (gone) => {
+      for (const driver of drivers) driver.update(gone);
     },
     (message) => {
-      if ('environment' in message) {
-        drivers.get(channelKey(message.project_id as string, message.environment))?.receive(message);
-      } else if (message.type === 'error') report(new FlagcastError(message.code, message.message));
-      else for (const driver of drivers.values()) driver.receive(message);
+      if (message.type === 'error' && !('environment_id' in message)) {
+        report(new FlagcastError(message.code, message.message));
+      } else for (const driver of drivers) driver.receive(message);
       tell(message);
     },
   );

@@ -1,22 +1,29 @@
-import { type ClientMessage, isReconnectCode, type ServerMessage } from '#protocol';
+import {
+  type ClientMessage,
+  type CloseCode,
+  type FreshnessReason,
+  isReconnectCode,
+  type ServerMessage,
+} from '#protocol';
 import { attemptTimeoutMs, type ConnectionEvent, initialMachine, transition } from './connection-machine.js';
 import { FlagcastError } from './flagcast-error.js';
 import { type Line, type Lost, openSocket, type Receive, type WebSocketClass } from './line.js';
 import { refusal, type Request } from './request.js';
 import { same } from './same.js';
 import { openStreams } from './streams.js';
+import type { StaleStatus } from './status.js';
 import { createTopic } from './topic.js';
 
 /**
  * - `idle`: no channel is open, hence no connection
  * - `connecting`: the first attempts
- * - `live`: connected
- * - `stale`: not connected since the server was last heard, `sinceMs` (milliseconds since the epoch)
+ * - `live`: connected, and the server reads its database
+ * - `stale`: not connected, or connected to a server that does not read its database right now
  * - `closed`: for good; `error` is null where the owner closed it
  */
 export type ConnectionStatus =
   | { readonly state: 'idle' | 'connecting' | 'live' }
-  | { readonly state: 'stale'; readonly sinceMs: number }
+  | StaleStatus
   | { readonly state: 'closed'; readonly error: FlagcastError | null };
 
 /** What the client's owner may see of it. */
@@ -39,14 +46,25 @@ export interface Connection {
 /** What there is of a page: nothing of it in Node. */
 type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'location'>>;
 
+/** What the connection reads of messages beside `hello`. */
+interface ConnectionKeys {
+  readonly type: string;
+  readonly as_of?: string | null;
+  readonly state?: string;
+  readonly since?: string | null;
+  readonly reason?: string;
+}
+
 /** A line that is silent for so many heartbeat intervals is dead. */
 const heartbeatsMissed = 2.5;
 /** Not far below setTimeout's longest delay, 2 ** 31 - 1: what is longer fires at once. */
 const longestTimerMs = 2e9;
+const unknownChannel: typeof CloseCode.unknownChannel = 4504;
 
 /**
- * Runs the machine: opens lines, asks for tokens, sets the timers. `changed` is called when it has come to
- * another state, `receive` with every message.
+ * Runs the machine: opens lines, asks for tokens, sets the timers. `changed` is called when the state or the
+ * status has changed, with an error where the environment that is subscribed is gone; `receive` with every
+ * message.
  */
 export function createConnection(
   url: string,
@@ -54,7 +72,7 @@ export function createConnection(
   WebSocketClass: WebSocketClass,
   fetch: typeof globalThis.fetch,
   report: (error: unknown) => void,
-  changed: () => void,
+  changed: (gone?: FlagcastError) => void,
   receive: (message: ServerMessage) => void,
 ): Connection {
   const { addEventListener, document, location } = globalThis as unknown as Page;
@@ -75,8 +93,10 @@ export function createConnection(
   let token = '';
   /** Counts the dropped lines: a token that was asked for before the last one is forgotten. */
   let drops = 0;
-  /** When the server was last heard, in milliseconds since the epoch; 0 if never. */
-  let heardAtMs = 0;
+  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before the first `hello`. */
+  let asOfMs = 0;
+  /** While the server is stale, by stream: the streams of server-sent events can end at different servers. */
+  const staleStatuses = new Map<string | undefined, StaleStatus>();
   /** How long the line may be silent; until `hello` has told, as long as `hello` may take. */
   let silenceMs = attemptTimeoutMs;
 
@@ -84,15 +104,16 @@ export function createConnection(
     const before = machine;
     machine = transition(before, event, Date.now(), durationMs, code);
     if (machine === before) return;
-    const { state, timer: next } = machine;
+    const { state, timer: due } = machine;
     clearTimeout(timer);
-    if (next) timer = setTimeout(dispatch, next[0] + Math.random() * next[1], 'timer');
+    if (due) timer = setTimeout(dispatch, due[0] + Math.random() * due[1], 'timer');
     if (state === 'probing') line?.send({ type: 'ping' });
     else if (state === 'connecting') open();
     else if (state !== 'live') {
       drops += 1;
       line?.close();
       line = undefined;
+      staleStatuses.clear();
       clearTimeout(refreshTimer);
     }
     if (state === 'authorizing')
@@ -101,27 +122,30 @@ export function createConnection(
         () => dispatch('lost'),
       );
     if (state === 'closed') pageListeners.abort();
-    if (state === before.state) return;
-    const fresh: ConnectionStatus =
+    const next: ConnectionStatus =
       state === 'closed'
         ? { state, error }
         : state === 'idle'
           ? { state }
           : machine.helloAtMs
-            ? { state: 'live' }
-            : heardAtMs
-              ? { state: 'stale', sinceMs: heardAtMs }
+            ? (staleStatuses.values().next().value ?? { state: 'live' })
+            : asOfMs
+              ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' }
               : { state: 'connecting' };
-    if (!same(status, fresh)) {
-      status = fresh;
+    if (!same(status, next)) {
+      status = next;
       tell();
-    }
+    } else if (state === before.state) return;
     changed();
   };
 
   const lost: Lost = (code, reason = '', retryAfterMs) => {
-    if (!isReconnectCode(code)) error = new FlagcastError(reason, `Refused: ${reason}`, code);
-    dispatch('lost', retryAfterMs, code);
+    const refused = new FlagcastError(reason, `Refused: ${reason}`, code);
+    // The only environment that is subscribed is gone. Channels that are not subscribed yet go on.
+    const isUnknown = code === unknownChannel;
+    if (isUnknown) changed(refused);
+    else if (!isReconnectCode(code)) error = refused;
+    dispatch('lost', retryAfterMs, isUnknown ? 0 : code);
   };
 
   /** Asks for a token, and goes on with `use` or `fail` if the line is still the same. */
@@ -160,13 +184,19 @@ export function createConnection(
   const take: Receive = (text, channel) => {
     try {
       const message = { ...JSON.parse(text), ...channel } as ServerMessage;
+      const { type, state, reason, as_of: asOf, since = asOf }: ConnectionKeys = message;
+      const stream = JSON.stringify(channel);
+      const nowMs = Date.now();
       if ('token_expires_at' in message) refreshAhead(message.token_expires_at);
-      heardAtMs = Date.now();
+      if ('heartbeat_interval_ms' in message) silenceMs = message.heartbeat_interval_ms * heartbeatsMissed;
+      // The server's clock may be ahead.
+      if (since) asOfMs = Math.min(nowMs, Date.parse(since));
+      asOfMs ||= nowMs;
+      if (type === 'hello' || type === 'freshness') staleStatuses.delete(stream);
+      if (state === 'stale')
+        staleStatuses.set(stream, { state, sinceMs: asOfMs, reason: reason as FreshnessReason });
       receive(message);
-      if ('heartbeat_interval_ms' in message) {
-        silenceMs = message.heartbeat_interval_ms * heartbeatsMissed;
-        dispatch('hello', silenceMs);
-      } else dispatch('message', silenceMs);
+      dispatch(type === 'hello' ? type : 'message', silenceMs);
       return message;
     } catch (caught) {
       report(caught);

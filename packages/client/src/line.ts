@@ -6,14 +6,14 @@ export interface Line {
   readonly close: () => void;
 }
 
+/** The channel of a stream of server-sent events. */
+export type StreamChannel = Record<'project_id' | 'environment_id', string>;
+
 /**
  * Takes the text of a message, and gives the message; undefined where it is none. `channel` is what the line
  * knows that the message is about. Never throws.
  */
-export type Receive = (
-  text: string,
-  channel?: Record<'project_id' | 'environment', string>,
-) => ServerMessage | undefined;
+export type Receive = (text: string, channel?: StreamChannel) => ServerMessage | undefined;
 
 /** The line has gone. `code` is its close code, 0 where there is none; `reason` a word of the server's for it. */
 export type Lost = (code: number, reason?: string, retryAfterMs?: number) => void;

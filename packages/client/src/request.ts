@@ -1,17 +1,13 @@
 import { FlagcastError } from './flagcast-error.js';
 
-/** A channel in the words of the wire. */
-type ChannelAddress = Record<'project_id' | 'env', string>;
+/** A channel in a request: by the environment's key until its id is known, by the id afterwards. */
+export type ChannelAddress = Record<'project_id' | 'env', string> | Record<'project_id' | 'env_id', string>;
 
 export interface ChannelName {
   /** The project's id. */
   readonly projectId: string;
   /** The environment's key, e.g. `prod`. */
   readonly env: string;
-}
-
-export function channelKey(projectId: string, env: string): string {
-  return `${projectId}\n${env}`;
 }
 
 /** Asks the server about a channel. Rejects with a FlagcastError for an answer that is not 2xx. */

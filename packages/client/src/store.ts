@@ -1,29 +1,32 @@
 import type { EventMessage, FeatureState, PendingChange, Snapshot } from '#protocol';
 import type { FlagcastError } from './flagcast-error.js';
 import { same } from './same.js';
+import type { StaleStatus } from './status.js';
 import { createTopic } from './topic.js';
 
 /**
  * - `connecting`: no snapshot yet
  * - `catching-up`: connected; the missed events are on their way
- * - `live`: the state is the database's, but for what is on its way
- * - `stale`: not connected; true as of `sinceMs` (milliseconds since the epoch), when the server was last
- *   heard. The client is trying to get back
+ * - `live`: connected, and the server reads its database: the state is the database's, but for what is on its way
+ * - `stale`: not connected, or the server does not read its database right now
  * - `closed`: for good; `error` is null where the owner closed it
  */
 export type ChannelStatus =
   | { readonly state: 'connecting' | 'catching-up' | 'live' }
-  | { readonly state: 'stale'; readonly sinceMs: number }
+  | StaleStatus
   | { readonly state: 'closed'; readonly error: FlagcastError | null };
 
 /** One channel at one moment. Nothing in it ever changes; what has not changed is the same object as before. */
 export interface ChannelState {
   readonly status: ChannelStatus;
+  /** The key that the environment has now; null before the first snapshot. */
+  readonly environment: string | null;
   /** By feature id, in the snapshot's order. */
   readonly features: ReadonlyMap<string, FeatureState>;
   /**
-   * The open ones, by feature id; a change of several features is under each. One that came as an event has
-   * `change` and `reason` null: the event does not tell them. Those whose feature is unknown are under `''`.
+   * The open ones, by feature id; a change of several features is under each. One that came as an event, or that
+   * an event has updated, has `change` and `reason` null: the event does not contain them. Those whose feature is
+   * unknown are under `''`.
    */
   readonly pendingChanges: ReadonlyMap<string, readonly PendingChange[]>;
   /** The events since the channel was opened, newest first, at most `activityLimit`. */
@@ -52,7 +55,7 @@ export interface StoreView {
 
 export interface Store {
   readonly view: StoreView;
-  setStatus(status: ChannelStatus): void;
+  setStatus(status: ChannelStatus, environment: string | null): void;
   /** Takes the snapshot in place of all features and pending changes. */
   replace(snapshot: Snapshot): void;
   /** Applies the event, unless one with its id has been applied since the last snapshot. */
@@ -66,14 +69,17 @@ const idsRemembered = 4_096;
 export function createStore(activityLimit: number, report: (error: unknown) => void): Store {
   const [subscribe, tell] = createTopic(report);
   const [onEvent, tellEvent] = createTopic<EventMessage>(report);
-  const applied = new Set<string>();
+  /** The ids of events that have been applied; and by `decided/` and a request's id, the event that decided it. */
+  const applied = new Map<string, string>();
   let status: ChannelStatus = { state: 'connecting' };
+  let environment: string | null = null;
   let features: ReadonlyMap<string, FeatureState> = new Map();
   let pendingChanges: ReadonlyMap<string, readonly PendingChange[]> = new Map();
   let activity: readonly EventMessage[] = [];
   let lagMs: number | null = null;
   const current = (): ChannelState => ({
     status,
+    environment,
     features,
     pendingChanges,
     activity,
@@ -117,9 +123,10 @@ export function createStore(activityLimit: number, report: (error: unknown) => v
 
   return {
     view: { getState: () => state, subscribe, onEvent },
-    setStatus(next) {
-      if (same(status, next)) return;
+    setStatus(next, key) {
+      if (same([status, environment], [next, key])) return;
       status = next;
+      environment = key;
       changed();
     },
     replace(snapshot) {
@@ -131,31 +138,38 @@ export function createStore(activityLimit: number, report: (error: unknown) => v
       changed();
     },
     apply(event) {
+      const { action, entity, entity_id, feature_id, pending_change_id: id } = event;
       if (applied.has(event.id)) return;
-      applied.add(event.id);
-      if (applied.size > idsRemembered) applied.delete(applied.values().next().value as string);
-      const { entity, entity_id, feature_id, pending_change_id: id } = event;
+      applied.set(event.id, '');
+      while (applied.size > idsRemembered) applied.delete(applied.keys().next().value as string);
       if (id) {
         const open = listPending();
         const others = open.filter((change) => change.id !== id);
-        if (event.action === 'pending') {
-          // A change of several entities comes as one event for each.
-          const known = open.find((change) => change.id === id) ?? {
+        const decision = `decided/${id}`;
+        if (action !== 'pending' && action !== 'updated') {
+          applied.set(decision, event.id);
+          setPending(others);
+        } else if (!(Number(event.id) < Number(applied.get(decision)))) {
+          // A step from before the decision must not open the request again. Ids of the event log are numbers;
+          // for other ids the comparison is false.
+          const unknown = { reason: null, change: null };
+          const known = {
             id,
             requested_by: event.actor ?? '',
             created_at: event.timestamp,
-            reason: null,
-            change: null,
+            ...unknown,
             entities: [],
+            ...open.find((change) => change.id === id),
+            ...(action === 'updated' && unknown),
           };
+          // A change of several entities comes as one event for each.
           const entities = known.entities.filter((other) => other.entity_id !== entity_id);
-          others.push({ ...known, entities: [...entities, { entity, entity_id, feature_id }] });
+          setPending([...others, { ...known, entities: [...entities, { entity, entity_id, feature_id }] }]);
         }
-        setPending(others);
       }
       if (event.feature !== undefined) {
         if (feature_id) setFeature(feature_id, event.feature);
-      } else if (entity === 'feature' && event.action === 'deleted') setFeature(entity_id, null);
+      } else if (entity === 'feature' && action === 'deleted') setFeature(entity_id, null);
       activity = [event, ...activity].slice(0, activityLimit);
       lagMs = Date.now() - Date.parse(event.committed_at ?? event.seen_at);
       tellEvent(event);

@@ -1,10 +1,10 @@
 import type { CloseMessage, SubscribeMessage } from '#protocol';
 import { FlagcastError } from './flagcast-error.js';
-import type { Line, Lost, Receive } from './line.js';
-import { channelKey, type Request } from './request.js';
+import type { Line, Lost, Receive, StreamChannel } from './line.js';
+import type { Request } from './request.js';
 
 /** As the channels of this client send it. */
-type Subscription = SubscribeMessage & { env: string; cursor: string };
+type Subscription = SubscribeMessage & { env_id: string; cursor: string };
 
 /**
  * A line made of server-sent events: one request a channel. Read through fetch, as an EventSource can send
@@ -16,10 +16,18 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
   /** How to stop each, by channel. */
   const streams = new Map<string, () => void>();
 
-  const run = async ({ project_id, env, cursor }: Subscription): Promise<void> => {
-    const key = channelKey(project_id, env);
-    // Of a stream's messages each is about its channel: a heartbeat's cursor says nothing of other streams.
-    const channel = { project_id, environment: env };
+  /** Ends one stream, and reports why. */
+  const end = (channel: StreamChannel, message: object): void => {
+    streams.get(JSON.stringify(channel))?.();
+    // Each stream says for itself whether its server is stale. One that has ended must not say so any longer.
+    receive('{"type":"freshness","state":"fresh"}', channel);
+    receive(JSON.stringify(message), channel);
+  };
+
+  const run = async ({ project_id, env_id, cursor }: Subscription): Promise<void> => {
+    // Each message of a stream is about its channel: a heartbeat's cursor does not count for other streams.
+    const channel = { project_id, environment_id: env_id };
+    const key = JSON.stringify(channel);
     const aborter = new AbortController();
     const { signal } = aborter;
     let retryMs = 0;
@@ -37,7 +45,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
     streams.set(key, stop);
     try {
       heard();
-      const { body } = await request('events', { project_id, env }, signal, {
+      const { body } = await request('events', { project_id, env_id }, signal, {
         Accept: 'text/event-stream',
         'Last-Event-ID': cursor,
       });
@@ -57,7 +65,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
             const { code, reason } = message as CloseMessage;
             throw new FlagcastError(reason, reason, code);
           }
-          // The server ends the stream after it; the channel comes back by itself.
+          // The server ends the stream after a resync. The channel opens the next one.
           if (message?.type === 'resync') stop();
         }
       }
@@ -65,10 +73,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
       if (signal.aborted) return;
       const { code, closeCode = 0, message, retryAfterMs } = error as Partial<FlagcastError>;
       if (closeCode < 4500 || closeCode === 4501) lost(closeCode, code, retryAfterMs || retryMs);
-      else {
-        stop();
-        receive(JSON.stringify({ type: 'error', code, message }), channel);
-      }
+      else end(channel, { type: 'error', code, message });
     }
   };
 
@@ -76,9 +81,8 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
     send(message) {
       if (message.type === 'subscribe') void run(message as Subscription);
       else if (message.type === 'unsubscribe') {
-        const { project_id, env } = message;
-        streams.get(channelKey(project_id, env as string))?.();
-        receive(JSON.stringify({ type: 'unsubscribed' }), { project_id, environment: env as string });
+        const { project_id, env_id: environment_id } = message as unknown as Subscription;
+        end({ project_id, environment_id }, { type: 'unsubscribed' });
       }
       // A token cannot be renewed in place: when it expires the server closes, and the streams come back.
     },

@@ -2,7 +2,15 @@ import type { ServerResponse } from 'node:http';
 import type { EventMessage, Snapshot } from '#protocol';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createClient, FlagcastError } from '../src/index.js';
-import { answerJson, caughtUp, channelName, event, feature } from './scripted-server.js';
+import {
+  answerJson,
+  caughtUp,
+  channelName,
+  event,
+  feature,
+  heartbeat,
+  stageName,
+} from './scripted-server.js';
 import { channelArguments, startScene, until, untilConnection, untilStatus } from './watching.js';
 
 describe('first connect', () => {
@@ -13,7 +21,7 @@ describe('first connect', () => {
     const peer = await server.peers.next();
     peer.hello();
     const subscribe = await peer.received.next();
-    expect(subscribe).toEqual({ type: 'subscribe', project_id: 'p1', env: 'prod', cursor: 'c0' });
+    expect(subscribe).toEqual({ type: 'subscribe', project_id: 'p1', env_id: '7', cursor: 'c0' });
     expect((await untilStatus(channel, 'catching-up')).features.get('f1')).toEqual(feature('f1'));
     peer.send(caughtUp('c1'));
     await untilStatus(channel, 'live');
@@ -58,7 +66,7 @@ describe('first connect', () => {
     await peer.accept();
     await untilStatus(channel, 'live');
     channel.close();
-    expect(await peer.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env: 'prod' });
+    expect(await peer.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env_id: '7' });
     peer.send({ type: 'unsubscribed', ...channelName });
     await peer.closed;
     expect(own.getStatus()).toEqual({ state: 'idle' });
@@ -75,14 +83,14 @@ describe('first connect', () => {
     peer.hello();
     await peer.received.next();
     await peer.received.next();
-    peer.send(caughtUp('c1'), caughtUp('c1', { ...channelName, environment: 'stage' }));
+    peer.send(caughtUp('c1'), caughtUp('c1', stageName));
     await Promise.all([untilStatus(prod, 'live'), untilStatus(stage, 'live')]);
     peer.send(event('e1', 'f1', { environment: 'stage', cursor: 'c2' }));
     await until(stage, ({ lastEvent }) => lastEvent?.id === 'e1');
     expect(prod.getState().lastEvent).toBeNull();
     prod.close();
     prod.close();
-    expect(await peer.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env: 'prod' });
+    expect(await peer.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env_id: '7' });
     expect(server.upgrades.all).toHaveLength(1);
   });
 
@@ -118,7 +126,11 @@ describe('resume', () => {
     first.socket.terminate();
     const stale = await untilStatus(channel, 'stale');
     expect(stale.features.get('f2')).toBeDefined();
-    expect(stale.status).toEqual({ state: 'stale', sinceMs: expect.any(Number) as number });
+    expect(stale.status).toEqual({
+      state: 'stale',
+      sinceMs: expect.any(Number) as number,
+      reason: 'disconnected',
+    });
     if (stale.status.state === 'stale') expect(stale.status.sinceMs).toBeLessThanOrEqual(before);
     const second = await server.peers.next();
     const cursor = await second.accept(
@@ -139,7 +151,7 @@ describe('resume', () => {
     const first = await server.peers.next();
     await first.accept('c1');
     await untilStatus(channel, 'live');
-    first.send({ type: 'heartbeat', cursor: 'c5', timestamp: new Date().toISOString() });
+    first.send(heartbeat('c5'));
     first.socket.close(4002, 'slow');
     expect(await (await server.peers.next()).accept()).toBe('c5');
   });
@@ -234,8 +246,8 @@ describe('the end', () => {
       peer.hello();
       await peer.received.next();
       await peer.received.next();
-      peer.send(caughtUp('c1', { ...channelName, environment: 'stage' }));
-      peer.send({ type: 'error', code, message: 'No.', project_id: 'p1', environment: 'prod' });
+      peer.send(caughtUp('c1', stageName));
+      peer.send({ type: 'error', code, message: 'No.', project_id: 'p1', environment_id: '7' });
       const { status } = await untilStatus(prod, 'closed');
       expect(status.state === 'closed' && status.error).toMatchObject({ code, message: 'No.' });
       await untilStatus(stage, 'live');
@@ -297,7 +309,7 @@ describe('what is tried again', () => {
     const peer = await server.peers.next();
     peer.hello();
     await peer.received.next();
-    const error = { type: 'error', message: '', project_id: 'p1', environment: 'prod' } as const;
+    const error = { type: 'error', message: '', project_id: 'p1', environment_id: '7' } as const;
     peer.send({ ...error, code: 'unavailable' });
     expect(await peer.received.next()).toMatchObject({ type: 'subscribe', cursor: 'c0' });
     peer.send(caughtUp('c1'));

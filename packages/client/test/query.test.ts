@@ -125,6 +125,18 @@ it('invalidates the open changes alone, when an event brings one without its con
   expect([pending.length, features.length]).toEqual([1, 0]);
 });
 
+it('invalidates the open changes each time that an event updates one', async () => {
+  const { store, queries, settled } = connect();
+  const pending = observe(queries, pendingKey);
+  for (const [index, id] of ['e1', 'e2'].entries()) {
+    store.apply(step(id, 'p1', 'updated', 'f1'));
+    await settled();
+    expect(pending).toHaveLength(index + 1);
+    pending[index]?.([pendingChange('p1', ['f1', 'f2'])]);
+    await settled();
+  }
+});
+
 it('a snapshot replaces what was there', async () => {
   const { queries, fill, settled } = connect();
   fill({ ...snapshot, features: [feature('f2'), feature('f3')], pending_changes: [] });

@@ -23,6 +23,7 @@ import {
   pendingChange,
   type ScriptedPeer,
   type ScriptedServer,
+  stageName,
   step,
 } from './scripted-server.js';
 import { channelArguments, startScene, until, untilStatus } from './watching.js';
@@ -198,8 +199,13 @@ describe('a component is rendered again only when its part changes', () => {
     expect(activity.given.at(-1)?.map(({ id }) => id)).toContain('e1');
     expect(lag.given).toEqual([false, true]);
     expect(status.given).toEqual([{ state: 'connecting' }]);
-    await applied(store, () => store.setStatus({ state: 'stale', sinceMs: 1 }));
-    expect(status.given).toEqual([{ state: 'connecting' }, { state: 'stale', sinceMs: 1 }]);
+    await applied(store, () =>
+      store.setStatus({ state: 'stale', sinceMs: 1, reason: 'disconnected' }, 'prod'),
+    );
+    expect(status.given).toEqual([
+      { state: 'connecting' },
+      { state: 'stale', sinceMs: 1, reason: 'disconnected' },
+    ]);
   });
 });
 
@@ -236,7 +242,7 @@ describe('FlagcastProvider with a client', () => {
     expect(server.snapshots.all).toHaveLength(1);
     act(() => root?.unmount());
     root = undefined;
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env: 'prod' });
+    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
   });
 
   it('never shows the features of one environment as those of another', async () => {
@@ -261,7 +267,7 @@ describe('FlagcastProvider with a client', () => {
     await act(async () => {
       let message = await peer.received.next();
       while (message.type !== 'subscribe') message = await peer.received.next();
-      peer.send(caughtUp('c1', { ...channelName, environment: 'stage' }));
+      peer.send(caughtUp('c1', stageName));
       await untilStatus(stage, 'live');
     });
     expect(shown.at(-1)).toBe('stage: Feature f1');

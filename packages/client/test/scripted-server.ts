@@ -7,6 +7,7 @@ import type {
   ClientMessage,
   EventMessage,
   FeatureState,
+  FreshnessReason,
   HelloMessage,
   PendingChange,
   ServerMessage,
@@ -14,7 +15,15 @@ import type {
 } from '#protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
 
-export const channelName: ChannelName = { project_id: 'p1', environment: 'prod', environment_id: '7' };
+/** The ids of the environments, by their keys, as a scripted server begins. */
+const environmentIds: Readonly<Record<string, string>> = { prod: '7', stage: '8', dev: '9' };
+
+function nameOf(environment: string): ChannelName {
+  return { project_id: 'p1', environment, environment_id: environmentIds[environment] ?? '' };
+}
+
+export const channelName = nameOf('prod');
+export const stageName = nameOf('stage');
 
 export function feature(id: string, changes: Partial<FeatureState> = {}): FeatureState {
   return {
@@ -48,15 +57,15 @@ export function pendingChange(id: string, featureIds: string[]): PendingChange {
   };
 }
 
-/** An update of the feature named; what `changes` says otherwise. */
+/** An update of the feature, with these changes. Without an id of its own, an environment has the id of its key. */
 export function event(id: string, featureId: string, changes: Partial<EventMessage> = {}): EventMessage {
   const now = new Date().toISOString();
   return {
     source: 'audit',
     type: 'feature_updated',
     timestamp: now,
-    project_id: channelName.project_id,
-    environment: channelName.environment,
+    ...nameOf(changes.environment ?? channelName.environment),
+    row_id: id,
     entity: 'feature',
     entity_id: featureId,
     action: 'updated',
@@ -75,7 +84,7 @@ export function event(id: string, featureId: string, changes: Partial<EventMessa
 export function step(
   id: string,
   changeId: string,
-  action: 'pending' | 'approved' | 'rejected' | 'cancelled',
+  action: 'pending' | 'updated' | 'approved' | 'rejected' | 'cancelled',
   featureId: string,
 ): EventMessage {
   return event(id, featureId, {
@@ -157,11 +166,32 @@ export function hello(changes: Partial<HelloMessage> = {}): HelloMessage {
     heartbeat_interval_ms: 15_000,
     max_channels: 32,
     guarantee: 'exact',
-    guarantee_reason: 'installed',
+    guarantee_reason: 'event_log',
     overlap_ms: null,
     embedded_state: true,
     ...changes,
   };
+}
+
+export function heartbeat(cursor: string, asOf: string | null = null): ServerMessage {
+  return { type: 'heartbeat', cursor, timestamp: new Date().toISOString(), as_of: asOf };
+}
+
+export function stale(since: string, reason: FreshnessReason = 'read_overdue'): ServerMessage {
+  return { type: 'freshness', state: 'stale', since, reason };
+}
+
+export const fresh: ServerMessage = { type: 'freshness', state: 'fresh' };
+
+/** The environment of the channel has this key from now on. */
+export function renamed(name: ChannelName, environment: string): ServerMessage {
+  return { type: 'channel_changed', ...name, environment, previous_environment: name.environment };
+}
+
+/** The server has refused or ended a channel. */
+export function refused(name: ChannelName, code: string, message = 'No.'): ServerMessage {
+  const { project_id: projectId, environment_id: environmentId } = name;
+  return { type: 'error', code, message, project_id: projectId, environment_id: environmentId };
 }
 
 export function caughtUp(cursor: string, name: ChannelName = channelName): ServerMessage {
@@ -178,6 +208,9 @@ export class ScriptedServer {
   readonly snapshots = new Queue<IncomingMessage>();
   readonly streams = new Queue<{ request: IncomingMessage; response: ServerResponse }>();
   readonly upgrades = new Queue<IncomingMessage>();
+  /** The ids of the environments, by their keys: what a snapshot is named by. */
+  readonly environments = new Map(Object.entries(environmentIds));
+  /** The answer to all requests for snapshots; its name is that of the environment that is requested. */
   snapshot: Snapshot = {
     ...channelName,
     cursor: 'c0',
@@ -225,7 +258,21 @@ export class ScriptedServer {
     }
     this.snapshots.push(request);
     if (this.answerSnapshot) this.answerSnapshot(response, request);
-    else answerJson(response, 200, this.snapshot);
+    else this.answerWithSnapshot(response, request);
+  }
+
+  /** Answers with the snapshot of the environment that is requested by its key or its id. */
+  answerWithSnapshot(response: ServerResponse, request: IncomingMessage): void {
+    const { searchParams: params } = new URL(request.url ?? '', this.url);
+    const named = [...this.environments].find(
+      ([key, id]) => key === params.get('env') || id === params.get('env_id'),
+    );
+    if (!named) {
+      answerJson(response, 404, { code: 'unknown_environment', message: 'There is no such environment' });
+      return;
+    }
+    const [environment, environmentId] = named;
+    answerJson(response, 200, { ...this.snapshot, environment, environment_id: environmentId });
   }
 
   close(): void {

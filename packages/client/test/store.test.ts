@@ -101,6 +101,67 @@ describe('what an event does', () => {
     expect(before.pendingChanges.has('f2')).toBe(true);
   });
 
+  it('an update keeps the request open, without its former contents', async () => {
+    const store = filled();
+    store.apply(step('e1', 'p1', 'updated', 'f1'));
+    const { pendingChanges } = await settled(store);
+    const updated = pendingChanges.get('f1')?.[0];
+    expect(updated).toMatchObject({ id: 'p1', requested_by: 'ada', reason: null, change: null });
+    expect(updated?.entities.map(({ entity_id: id }) => id).sort()).toEqual(['f1', 'f2']);
+    expect(pendingChanges.get('f2')).toEqual([updated]);
+  });
+
+  it('an update opens a request that is not known', async () => {
+    const store = filled();
+    store.apply(step('e1', 'p2', 'updated', 'f2'));
+    expect((await settled(store)).pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  });
+
+  it.each(['pending', 'updated'] as const)(
+    '%s from before the decision does not open the request again',
+    async (action) => {
+      const store = filled();
+      store.apply(step('100', 'p2', 'rejected', 'f1'));
+      store.apply(step('99', 'p2', action, 'f1'));
+      const { pendingChanges, activity } = await settled(store);
+      expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1']);
+      expect(activity.map(({ id }) => id)).toEqual(expect.arrayContaining(['99', '100']));
+    },
+  );
+
+  it('a request that is opened again after its decision stays open when an earlier step comes late', async () => {
+    const store = filled();
+    store.apply(step('98', 'p2', 'rejected', 'f1'));
+    store.apply(step('100', 'p2', 'pending', 'f1'));
+    store.apply(step('97', 'p2', 'pending', 'f1'));
+    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  });
+
+  it('ids that are not numbers have no order: the last step counts', async () => {
+    const store = filled();
+    store.apply(step('b', 'p2', 'rejected', 'f1'));
+    store.apply(step('a', 'p2', 'pending', 'f1'));
+    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  });
+
+  it('a decision from before a resync does not count: ids may have begun anew', async () => {
+    const store = filled();
+    store.apply(step('100', 'p2', 'rejected', 'f1'));
+    store.replace({ ...channelName, cursor: 'c9', embedded_state: true, features: [], pending_changes: [] });
+    store.apply(step('7', 'p2', 'pending', 'f1'));
+    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
+  });
+
+  it('a state that is unreadable leaves the known one', async () => {
+    const store = filled();
+    const { feature: _, ...unreadable } = event('e1', 'f1', { feature_unreadable: true });
+    const before = await settled(store);
+    store.apply(unreadable);
+    const after = await settled(store);
+    expect(after.features).toBe(before.features);
+    expect(after.activity[1]).toBe(unreadable);
+  });
+
   it('each id is applied once, as far back as 4,096', async () => {
     const store = filled();
     const seen: string[] = [];

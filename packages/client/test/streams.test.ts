@@ -1,8 +1,19 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { ServerMessage } from '#protocol';
+import type { ChannelName, ServerMessage } from '#protocol';
 import { expect, it } from 'vitest';
 import type { WebSocketClass } from '../src/index.js';
-import { answerJson, caughtUp, channelName, event, hello } from './scripted-server.js';
+import {
+  answerJson,
+  caughtUp,
+  channelName,
+  event,
+  fresh,
+  heartbeat,
+  hello,
+  renamed,
+  stageName,
+  stale,
+} from './scripted-server.js';
 import { channelArguments, startScene, until, untilConnection, untilStatus } from './watching.js';
 
 /** As where a policy forbids them. */
@@ -15,6 +26,11 @@ function write(response: ServerResponse, ...messages: ServerMessage[]): void {
     const id = 'cursor' in message ? `id: ${message.cursor ?? ''}\r\n` : '';
     response.write(`${id}data: ${JSON.stringify(message)}\r\n\r\n`);
   }
+}
+
+/** The channel of a stream. */
+function nameOf({ url }: IncomingMessage): ChannelName {
+  return url?.endsWith('project_id=p1&env_id=8') ? stageName : channelName;
 }
 
 function lastEventId({ request }: { request: IncomingMessage }): unknown {
@@ -33,8 +49,8 @@ it('carries the channels where there are no WebSockets, one stream each', async 
       accept: 'text/event-stream',
       'last-event-id': 'c0',
     });
-    const environment = new URL(request.url ?? '', server.url).searchParams.get('env') ?? '';
-    const name = { ...channelName, environment };
+    const name = nameOf(request);
+    const { environment } = name;
     write(response, hello(), caughtUp('c1', name), event(`e-${environment}`, 'f1', { environment }));
   }
   const [{ lastEvent }] = await Promise.all([
@@ -99,14 +115,14 @@ it('ends a channel that is refused, and no other', async () => {
   const { server, client } = await startScene();
   const own = client({ WebSocket: noWebSocket });
   server.answerStream = (response, request) => {
-    if (request.url?.includes('env=stage')) answerJson(response, 403, { code: 'forbidden', message: 'No.' });
+    if (nameOf(request) === stageName) answerJson(response, 403, { code: 'forbidden', message: 'No.' });
     else response.writeHead(200).flushHeaders();
   };
   const prod = own.channel(channelArguments);
   const stage = own.channel({ projectId: 'p1', env: 'stage' });
   const { status } = await untilStatus(stage, 'closed');
   expect(status.state === 'closed' && status.error).toMatchObject({ code: 'forbidden', message: 'No.' });
-  const { response } = server.streams.all.find(({ request }) => request.url?.includes('env=prod')) ?? {};
+  const { response } = server.streams.all.find(({ request }) => nameOf(request) === channelName) ?? {};
   if (response === undefined) throw new Error('prod has no stream');
   write(response, hello(), caughtUp('c1'));
   await untilStatus(prod, 'live');
@@ -153,19 +169,68 @@ it('notices that one of several is dead', async () => {
   const second = await server.streams.next();
   write(first.response, hello({ heartbeat_interval_ms: 100 }));
   write(second.response, hello({ heartbeat_interval_ms: 100 }));
-  const beat = setInterval(
-    () =>
-      write(first.response, {
-        type: 'heartbeat',
-        cursor: 'c1',
-        timestamp: new Date().toISOString(),
-      }),
-    50,
-  );
+  const beat = setInterval(() => write(first.response, heartbeat('c1')), 50);
   const third = await server.streams.next();
   clearInterval(beat);
   expect(third.request.headers['last-event-id']).toBe('c0');
   for (const channel of channels) channel.close();
+});
+
+it('names its channel by the id of the environment', async () => {
+  const { server, client } = await startScene();
+  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+  const { request, response } = await server.streams.next();
+  expect(request.url).toBe('/api/events?project_id=p1&env_id=7');
+  write(response, hello(), caughtUp('c1'), renamed(channelName, 'production'));
+  await until(channel, ({ environment }) => environment === 'production');
+  write(response, event('e1', 'f1', { environment: 'production', environment_id: '7' }));
+  await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
+});
+
+it('is stale while the server of one of several streams is', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const channels = [own.channel(channelArguments), own.channel({ projectId: 'p1', env: 'stage' })];
+  const [one, other] = [await server.streams.next(), await server.streams.next()];
+  for (const { request, response } of [one, other]) write(response, hello(), caughtUp('c1', nameOf(request)));
+  const all = async (state: 'live' | 'stale'): Promise<unknown> =>
+    await Promise.all(channels.map(async (channel) => await untilStatus(channel, state)));
+  await all('live');
+  write(one.response, stale('2026-01-01T00:00:00Z'));
+  await all('stale');
+  write(other.response, stale('2026-01-01T00:00:00Z'), fresh, event('e1', 'f1', nameOf(other.request)));
+  const changed = channels.find(({ env }) => env === nameOf(other.request).environment);
+  if (changed) await until(changed, ({ lastEvent }) => lastEvent?.id === 'e1');
+  expect(own.getStatus().state).toBe('stale');
+  write(one.response, fresh);
+  await all('live');
+});
+
+it('is fresh again when the channel of the stale stream is closed', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const prod = own.channel(channelArguments);
+  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+  for (const { request, response } of [await server.streams.next(), await server.streams.next()]) {
+    const name = nameOf(request);
+    write(response, hello(), caughtUp('c1', name));
+    if (name === channelName) write(response, stale('2026-01-01T00:00:00Z'));
+  }
+  await untilStatus(stage, 'stale');
+  prod.close();
+  await untilStatus(stage, 'live');
+});
+
+it('is fresh again with the stream after a resync, unless that server is stale', async () => {
+  const { server, client } = await startScene();
+  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+  const first = await server.streams.next();
+  write(first.response, hello(), caughtUp('c1'), stale('2026-01-01T00:00:00Z'));
+  await untilStatus(channel, 'stale');
+  write(first.response, { type: 'resync', ...channelName, reason: 'cursor_expired' });
+  const second = await server.streams.next();
+  write(second.response, hello(), caughtUp('c1'));
+  await untilStatus(channel, 'live');
 });
 
 it("keeps a heartbeat's cursor for the channel of its stream alone", async () => {
@@ -173,22 +238,22 @@ it("keeps a heartbeat's cursor for the channel of its stream alone", async () =>
   const own = client({ WebSocket: noWebSocket });
   const channels = [own.channel(channelArguments), own.channel({ projectId: 'p1', env: 'stage' })];
   const streams = [await server.streams.next(), await server.streams.next()];
-  const environmentOf = ({ request }: { request: IncomingMessage }): string =>
-    new URL(request.url ?? '', server.url).searchParams.get('env') ?? '';
   for (const stream of streams) {
-    write(stream.response, hello(), caughtUp('c1', { ...channelName, environment: environmentOf(stream) }));
+    write(stream.response, hello(), caughtUp('c1', nameOf(stream.request)));
   }
   await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
-  const prod = streams.find((stream) => environmentOf(stream) === 'prod');
+  const prod = streams.find(({ request }) => nameOf(request) === channelName);
   const heard = new Promise<void>((resolve) => {
     own.onMessage((message) => {
       if ('type' in message && message.type === 'heartbeat') resolve();
     });
   });
-  if (prod) write(prod.response, { type: 'heartbeat', cursor: 'c9', timestamp: new Date().toISOString() });
+  if (prod) write(prod.response, heartbeat('c9'));
   await heard;
   for (const { response } of streams) response.end();
   const again = [await server.streams.next(), await server.streams.next()];
-  const resumed = Object.fromEntries(again.map((stream) => [environmentOf(stream), lastEventId(stream)]));
+  const resumed = Object.fromEntries(
+    again.map((stream) => [nameOf(stream.request).environment, lastEventId(stream)]),
+  );
   expect(resumed).toEqual({ prod: 'c9', stage: 'c1' });
 });

@@ -1,9 +1,20 @@
 import type { EventMessage } from '#protocol';
 import { describe, expect, it } from 'vitest';
 import type { Channel } from '../src/index.js';
-import { caughtUp, channelName, event, feature } from './scripted-server.js';
+import {
+  caughtUp,
+  channelName,
+  event,
+  feature,
+  fresh,
+  heartbeat,
+  refused,
+  renamed,
+  stageName,
+  stale,
+} from './scripted-server.js';
 import { type Pair, tabScene, untilEvent } from './tab-scene.js';
-import { until, untilConnection, untilStatus } from './watching.js';
+import { channelArguments, until, untilConnection, untilStatus } from './watching.js';
 
 const scene = tabScene();
 
@@ -39,9 +50,9 @@ describe('the truth about the connection', () => {
     const channels = scene.browser.tabs.map(({ client }) => client.channel(stage));
     if (isLive) {
       while ((await peer.received.next()).type !== 'subscribe' || peer.received.all.length < 2);
-      peer.send(caughtUp('c1', { ...channelName, environment: 'stage' }));
+      peer.send(caughtUp('c1', stageName));
       await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
-      peer.send({ type: 'error', ...refusal, project_id: 'p1', environment: 'stage' });
+      peer.send({ type: 'error', ...refusal, project_id: 'p1', environment_id: '8' });
     }
     for (const channel of channels) {
       const { status } = await untilStatus(channel, 'closed');
@@ -80,7 +91,7 @@ describe('the truth about the connection', () => {
 
   it('a heartbeat moves the cursor of every tab', async () => {
     const { leader, peer, following } = await scene.startPair();
-    peer.send({ type: 'heartbeat', cursor: 'c7', timestamp: new Date().toISOString() });
+    peer.send(heartbeat('c7'));
     await new Promise<void>((resolve) => {
       scene.browser.tabs[1]?.client.onMessage((message) => {
         if ('type' in message && message.type === 'heartbeat') resolve();
@@ -89,6 +100,73 @@ describe('the truth about the connection', () => {
     leader.crash();
     expect(await (await scene.server.peers.next()).accept('c8')).toBe('c7');
     await untilStatus(following, 'live');
+  });
+
+  it('a follower is stale with its reason while the server is, and so is a tab that is opened meanwhile', async () => {
+    const { peer, led, following, follower } = await scene.startPair();
+    const since = '2026-01-02T03:04:05.678Z';
+    const status = { state: 'stale', sinceMs: Date.parse(since), reason: 'read_failed' };
+    peer.send(stale(since, 'read_failed'));
+    for (const channel of [led, following])
+      expect((await untilStatus(channel, 'stale')).status).toEqual(status);
+    expect(follower.client.getStatus()).toEqual(status);
+    const third = scene.openTab().client.channel(channelArguments);
+    expect((await untilStatus(third, 'stale')).status).toEqual(status);
+    peer.send(event('e1', 'f1', { cursor: 'c2' }));
+    await Promise.all([following, third].map(async (channel) => await untilEvent(channel, 'e1')));
+    expect(following.getState().status).toEqual(status);
+    peer.send(fresh);
+    await Promise.all([led, following, third].map(async (channel) => await untilStatus(channel, 'live')));
+    expect(scene.server.upgrades.all).toHaveLength(1);
+    expect(scene.server.snapshots.all).toHaveLength(1);
+  });
+
+  it('the connection of the next leader is fresh until its server says otherwise', async () => {
+    const { leader, peer, following } = await scene.startPair();
+    peer.send(stale('2026-01-01T00:00:00Z'));
+    await untilStatus(following, 'stale');
+    leader.client.close();
+    await (await scene.server.peers.next()).accept('c2');
+    await untilStatus(following, 'live');
+  });
+
+  it('a follower is accurate as of the newest heartbeat when the leader loses its connection', async () => {
+    const { peer, follower, following } = await scene.startPair();
+    const since = '2026-01-02T03:04:05.678Z';
+    const taken = new Promise<void>((resolve) => {
+      follower.client.onMessage((message) => {
+        if ('type' in message && message.type === 'heartbeat') resolve();
+      });
+    });
+    peer.send(heartbeat('c2', since));
+    await taken;
+    peer.socket.terminate();
+    expect((await untilStatus(following, 'stale')).status).toEqual({
+      state: 'stale',
+      sinceMs: Date.parse(since),
+      reason: 'disconnected',
+    });
+  });
+
+  it('an unreadable state keeps no other tab from the snapshot', async () => {
+    const { peer, following } = await scene.startPair();
+    const { feature: _, ...unreadable } = event('e1', 'f1', { feature_unreadable: true, cursor: 'c2' });
+    peer.send(unreadable);
+    await untilEvent(following, 'e1');
+    const third = scene.openTab().client.channel(channelArguments);
+    await untilStatus(third, 'live');
+    expect(third.getState().features).toEqual(following.getState().features);
+    expect(scene.server.snapshots.all).toHaveLength(1);
+  });
+
+  it('events without a state keep no other tab from the snapshot where the server has no states', async () => {
+    scene.server.snapshot = { ...scene.server.snapshot, embedded_state: false, features: [] };
+    const { peer, following } = await scene.startPair();
+    const { feature: _, ...bare } = event('e1', 'f1', { cursor: 'c2' });
+    peer.send(bare);
+    await untilEvent(following, 'e1');
+    await untilStatus(scene.openTab().client.channel(channelArguments), 'live');
+    expect(scene.server.snapshots.all).toHaveLength(1);
   });
 
   it('where events bring no state, both tabs have the snapshot that was asked for after them', async () => {
@@ -110,15 +188,123 @@ describe('the truth about the connection', () => {
   });
 });
 
+describe('a channel whose environment gets another key', () => {
+  const production = { ...channelName, environment: 'production' };
+
+  it('goes on in all tabs, and shows the new key', async () => {
+    const { peer, led, following } = await scene.startPair();
+    peer.send(renamed(channelName, 'production'), event('e1', 'f1', { ...production, cursor: 'c2' }));
+    for (const channel of [led, following]) {
+      await untilEvent(channel, 'e1');
+      expect(channel.getState().environment).toBe('production');
+      expect(channel.toSnapshot()).toMatchObject(production);
+    }
+  });
+
+  it('goes on with the next leader, by the id of the environment', async () => {
+    const { leader, peer, following } = await scene.startPair();
+    const third = scene.openTab().client.channel(channelArguments);
+    await untilStatus(third, 'live');
+    peer.send(renamed(channelName, 'production'));
+    for (const channel of [following, third]) {
+      await until(channel, ({ environment }) => environment === 'production');
+    }
+    leader.crash();
+    const next = await scene.server.peers.next();
+    next.hello();
+    expect(await next.received.next()).toMatchObject({ type: 'subscribe', env_id: '7', cursor: 'c1' });
+    next.send(event('e1', 'f1', { ...production, cursor: 'c2' }), caughtUp('c2', production));
+    await Promise.all([following, third].map(async (channel) => await untilEvent(channel, 'e1')));
+    await Promise.all([following, third].map(async (channel) => await untilStatus(channel, 'live')));
+    expect(scene.server.snapshots.all).toHaveLength(1);
+  });
+
+  it('is opened by its id by a leader that opens it for another tab', async () => {
+    const leader = scene.openTab();
+    leader.client.channel({ projectId: 'p1', env: 'dev' });
+    const peer = await scene.server.peers.next();
+    await peer.accept('c1');
+    const tab = scene.openTab();
+    const channel = tab.client.channel(channelArguments);
+    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
+    peer.send(caughtUp('c1'));
+    await untilStatus(channel, 'live');
+    tab.fire('pagehide');
+    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
+    const closed = new Promise<void>((resolve) => {
+      leader.client.onMessage((message) => {
+        if ('type' in message && message.type === 'unsubscribed') resolve();
+      });
+    });
+    peer.send({ type: 'unsubscribed', ...channelName });
+    await closed;
+    scene.server.environments.delete('prod');
+    scene.server.environments.set('production', '7');
+    // The tab does not answer when the leader asks for its state, as when it is busy.
+    tab.setDeaf(true);
+    tab.fire('pageshow');
+    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
+    expect(scene.server.snapshots.all.at(-1)?.url).toBe('/api/snapshot?project_id=p1&env_id=7');
+  });
+
+  it('is not what another tab gets that opens the former key', async () => {
+    const { peer, following } = await scene.startPair();
+    peer.send(renamed(channelName, 'production'));
+    await until(following, ({ environment }) => environment === 'production');
+    scene.server.environments.delete('prod');
+    scene.server.environments.set('production', '7').set('prod', '8');
+    scene.server.snapshot = { ...scene.server.snapshot, features: [feature('f8')] };
+    const other = scene.openTab().client.channel(channelArguments);
+    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
+    peer.send(caughtUp('c1', { ...stageName, environment: 'prod' }));
+    expect([...(await untilStatus(other, 'live')).features.keys()]).toEqual(['f8']);
+    peer.send(
+      event('e1', 'f1', { ...production, cursor: 'c2' }),
+      event('e2', 'f8', { environment_id: '8', cursor: 'c3' }),
+    );
+    await Promise.all([untilEvent(following, 'e1'), untilEvent(other, 'e2')]);
+    expect(other.getState().activity).toHaveLength(1);
+    expect(following.getState().features.has('f8')).toBe(false);
+  });
+
+  it.each(['environment_deleted', 'project_archived'])('%s ends it in all tabs', async (code) => {
+    const { peer, led, following } = await scene.startPair();
+    const stage = scene.openTab().client.channel({ projectId: 'p1', env: 'stage' });
+    await peer.received.next();
+    peer.send(caughtUp('c1', stageName), refused(channelName, code));
+    for (const channel of [led, following]) {
+      const { status } = await untilStatus(channel, 'closed');
+      expect(status.state === 'closed' && status.error).toMatchObject({ code });
+    }
+    await untilStatus(stage, 'live');
+  });
+
+  it('when it was the only one and is gone, each tab gets the answer of the server', async () => {
+    const { peer, led, following } = await scene.startPair();
+    peer.socket.close(4504, 'environment_deleted');
+    const next = await scene.server.peers.next();
+    next.hello();
+    expect(await next.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
+    next.send(refused(channelName, 'unknown_environment'));
+    for (const [channel, code] of [
+      [led, 'environment_deleted'],
+      [following, 'unknown_environment'],
+    ] as const) {
+      const { status } = await untilStatus(channel, 'closed');
+      expect(status.state === 'closed' && status.error).toMatchObject({ code });
+    }
+  });
+});
+
 describe('a channel that only a follower wants', () => {
   const stage = { projectId: 'p1', env: 'stage' };
-  const environment = { ...channelName, environment: 'stage' };
+  const environment = stageName;
 
   async function openStage(): Promise<Pair & { readonly channel: Channel }> {
     const pair = await scene.startPair();
     scene.server.snapshot = { ...scene.server.snapshot, ...environment };
     const channel = pair.follower.client.channel(stage);
-    expect(await pair.peer.received.next()).toMatchObject({ type: 'subscribe', env: 'stage' });
+    expect(await pair.peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
     pair.peer.send(caughtUp('c1', environment));
     await untilStatus(channel, 'live');
     return { ...pair, channel };
@@ -127,7 +313,7 @@ describe('a channel that only a follower wants', () => {
   it('is opened by the leader, and closed when no tab wants it', async () => {
     const { peer, channel, following } = await openStage();
     channel.close();
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env: 'stage' });
+    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '8' });
     expect((await untilStatus(channel, 'closed')).status).toEqual({ state: 'closed', error: null });
     expect(following.getState().status).toEqual({ state: 'live' });
   });
@@ -135,7 +321,7 @@ describe('a channel that only a follower wants', () => {
   it('is closed when the only tab that wants it is killed', async () => {
     const { peer, follower } = await openStage();
     follower.crash();
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env: 'stage' });
+    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '8' });
   });
 
   it('stays open while another tab wants it', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { type ClientOptions, FlagcastError } from '../src/index.js';
 import { sharedTabs, type SharedTabsOptions } from '../src/tabs/index.js';
-import { caughtUp, channelName, event, feature } from './scripted-server.js';
+import { caughtUp, channelName, event, feature, stageName } from './scripted-server.js';
 import { record, type Tab, tabScene, untilEvent } from './tab-scene.js';
 import { channelArguments, startScene, until, untilStatus } from './watching.js';
 
@@ -207,10 +207,10 @@ describe('the succession', () => {
     await untilStatus(prod, 'live');
     const successor = scene.openTab().client.channel(channelArguments);
     await untilStatus(successor, 'live');
-    const environment = { ...channelName, environment: 'stage' };
+    const environment = stageName;
     scene.server.snapshot = { ...scene.server.snapshot, ...environment, cursor: 's0' };
     const stage = scene.openTab().client.channel({ projectId: 'p1', env: 'stage' });
-    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env: 'stage', cursor: 's0' });
+    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8', cursor: 's0' });
     peer.send(caughtUp('s1', environment), event('e1', 'f1', { environment: 'stage', cursor: 's2' }));
     await untilEvent(stage, 'e1');
     const ids = record(stage);
@@ -218,7 +218,7 @@ describe('the succession', () => {
     const next = await scene.server.peers.next();
     next.hello();
     const subscribed = [await next.received.next(), await next.received.next()];
-    expect(subscribed).toContainEqual({ type: 'subscribe', project_id: 'p1', env: 'stage', cursor: 's2' });
+    expect(subscribed).toContainEqual({ type: 'subscribe', project_id: 'p1', env_id: '8', cursor: 's2' });
     next.send(event('e2', 'f1', { environment: 'stage', cursor: 's3' }), caughtUp('s3', environment));
     await untilEvent(stage, 'e2');
     await untilStatus(stage, 'live');

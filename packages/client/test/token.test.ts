@@ -43,7 +43,7 @@ it('is not asked for over and over where the clocks differ, nor with an expiry f
   await peer.received.next();
   peer.send({ type: 'authenticated', token_expires_at: inMs(100 * 86_400_000) }, caughtUp('c1'));
   // Whatever had been sent would have come before this.
-  peer.send({ type: 'error', code: 'unavailable', message: '', project_id: 'p1', environment: 'prod' });
+  peer.send({ type: 'error', code: 'unavailable', message: '', project_id: 'p1', environment_id: '7' });
   expect(await peer.received.next()).toMatchObject({ type: 'subscribe' });
   expect(getToken()).toBe('t2');
 });

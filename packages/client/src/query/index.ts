@@ -21,8 +21,8 @@ export interface ConnectQueryClientOptions {
  * brings replaces what was there; all else keeps its object, so that nothing else is rendered again.
  *
  * The lists are there as soon as the channel has a snapshot. A single feature is set where a query has asked
- * for it; one that is deleted becomes null. Invalidated are the open changes alone, when an event has brought
- * one: the event does not tell its contents, which a query of the app's own may fetch.
+ * for it; one that is deleted becomes null. Only the list of open changes is invalidated, when an event has
+ * opened or updated one: the event does not contain its contents, which a query of the app's own may fetch.
  */
 export function connectQueryClient(
   queryClient: QueryClient,
@@ -35,6 +35,8 @@ export function connectQueryClient(
     feature: keyOfFeature = (id: string): QueryKey => ['feature', projectId, env, id],
     pendingChanges: pendingChangesKey = ['pendingChanges', projectId, env],
   } = keys;
+  /** The contents of an open change have changed: what has been fetched of it is outdated. */
+  let isOutdated = false;
   let known: Pick<ChannelState, 'features' | 'pendingChanges'> | null = null;
 
   const setFeature = (id: string, feature: FeatureState | null): void => {
@@ -72,15 +74,24 @@ export function connectQueryClient(
       setList(pendingChangesKey, changes);
       const earlier = new Set(before ? listOf(before.pendingChanges) : []);
       // What came as an event has no contents yet.
-      const isBare = changes.some((change) => change.change === null && !earlier.has(change));
-      if (pendingChangesKey && isBare) {
-        void queryClient.invalidateQueries({ queryKey: pendingChangesKey, exact: true });
-      }
+      isOutdated ||= changes.some((change) => change.change === null && !earlier.has(change));
     }
+    if (pendingChangesKey && isOutdated) {
+      void queryClient.invalidateQueries({ queryKey: pendingChangesKey, exact: true });
+    }
+    isOutdated = false;
   };
 
   follow();
-  return channel.subscribe(follow);
+  const offEvent = channel.onEvent(({ source, action }) => {
+    // Where the contents were unknown already, the list stays the same.
+    if (source === 'pending' && action === 'updated') isOutdated = true;
+  });
+  const offState = channel.subscribe(follow);
+  return () => {
+    offEvent();
+    offState();
+  };
 }
 
 function listOf(pendingChanges: ChannelState['pendingChanges']): PendingChange[] {

@@ -14,6 +14,7 @@ const noState: ChannelState = {
   features: new Map(),
   pendingChanges: new Map(),
   activity: [],
+  environment: null,
   lastEvent: null,
   lagMs: null,
 };

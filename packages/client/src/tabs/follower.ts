@@ -1,9 +1,18 @@
-import type { ClientMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
+import type {
+  ChannelName,
+  ClientMessage,
+  FreshnessReason,
+  HelloMessage,
+  ServerMessage,
+  Snapshot,
+} from '#protocol';
 import { FlagcastError } from '../flagcast-error.js';
 import type { WebSocketLike } from '../line.js';
-import { channelKey, type ChannelName } from '../request.js';
-import type { FollowerMessage, LeaderMessage } from './messages.js';
+import { same } from '../same.js';
+import type { StaleStatus } from '../status.js';
+import type { FollowerMessage, LeaderMessage, TabChannel } from './messages.js';
 import { unavailable } from './network.js';
+import type { ChannelRecord } from './record.js';
 
 /** This tab as it reaches the server through the leader: its client takes the leader for a server. */
 export interface Follower {
@@ -11,7 +20,7 @@ export interface Follower {
   readonly isReady: () => boolean;
   readonly receive: (message: LeaderMessage) => void;
   readonly openSocket: () => WebSocketLike;
-  readonly fetchSnapshot: (channel: ChannelName, signal: AbortSignal) => Promise<Response>;
+  readonly fetchSnapshot: (channel: TabChannel, signal: AbortSignal) => Promise<Response>;
   /** Forgets the leader: what was under way with it is lost. */
   readonly reset: () => void;
 }
@@ -21,9 +30,8 @@ export type Unsent<Message> = Message extends unknown ? Omit<Message, 'from'> : 
 
 export interface FollowerParts {
   readonly post: (message: Unsent<FollowerMessage>) => void;
-  /** The places of the channel that this tab has passed. */
-  readonly cursorsOf: (key: string) => readonly string[];
-  readonly snapshotOf: (key: string) => Snapshot | null;
+  /** What this tab has recorded of the channel. */
+  readonly recordOf: (channel: TabChannel) => ChannelRecord | undefined;
   /** The leader is another one. */
   readonly followed: () => void;
   /** `isReady` may have changed. */
@@ -32,23 +40,36 @@ export interface FollowerParts {
 
 interface Line {
   readonly socket: WebSocketLike;
-  /** By key: asked for, and granted. */
+  /** The channels that were asked for, and those that were granted. */
   readonly asked: Set<string>;
   readonly subscribed: Set<string>;
 }
 
-export function createFollower({ post, cursorsOf, snapshotOf, followed, changed }: FollowerParts): Follower {
+export function createFollower({ post, recordOf, followed, changed }: FollowerParts): Follower {
   let leader: string | null = null;
   let hello: HelloMessage | null = null;
+  let stale: StaleStatus | null = null;
   let line: Line | null = null;
   const requests = new Map<string, (answer: Snapshot | Error) => void>();
 
   const deliver = (message: ServerMessage): void => {
     line?.socket.onmessage?.({ data: JSON.stringify(message) } as never);
   };
+  const deliverFreshness = (): void => {
+    deliver(
+      stale
+        ? {
+            type: 'freshness',
+            state: 'stale',
+            since: new Date(stale.sinceMs).toISOString(),
+            reason: stale.reason as FreshnessReason,
+          }
+        : { type: 'freshness', state: 'fresh' },
+    );
+  };
   const lose = (): void => {
     const lost = line;
-    hello = line = null;
+    hello = stale = line = null;
     lost?.socket.onclose?.(unavailable as never);
   };
   const reset = (): void => {
@@ -63,26 +84,30 @@ export function createFollower({ post, cursorsOf, snapshotOf, followed, changed 
     if (message.type === 'ping') post({ type: 'ping', to });
     // There is nothing to renew: the leader's token is in use.
     else if (message.type !== 'auth') {
-      const { project_id: projectId, env = '' } = message;
-      const key = channelKey(projectId, env);
+      const channel = { projectId: message.project_id, env: '', environmentId: String(message.env_id) };
+      const key = keyOf(channel);
+      const record = recordOf(channel);
       own.subscribed.delete(key);
       if (message.type === 'subscribe') {
         own.asked.add(key);
         const { cursor } = message;
-        const cursors = [...(cursor === undefined ? [] : [cursor]), ...cursorsOf(key)];
-        post({ type: 'subscribe', to, channel: { projectId, env }, cursors });
+        const cursors = [...(cursor === undefined ? [] : [cursor]), ...(record?.cursors() ?? [])];
+        post({ type: 'subscribe', to, channel: record?.name ?? channel, cursors });
       } else {
         own.asked.delete(key);
         queueMicrotask(() => {
-          if (line === own) deliver({ type: 'unsubscribed', ...addressOf({ projectId, env }) });
+          if (line === own) deliver({ type: 'unsubscribed', ...addressOf(record?.name ?? channel) });
         });
       }
     }
   };
 
   const relay = (message: ServerMessage): void => {
-    if (line && 'environment' in message && message.type !== 'heartbeat') {
-      const key = channelKey(message.project_id ?? '', message.environment ?? '');
+    // It is true for channels that are caught up.
+    if (message.type === 'heartbeat' && line?.asked.size) return;
+    if (line && 'environment_id' in message && message.type !== 'heartbeat') {
+      const { project_id: projectId = '', environment_id: environmentId = '' } = message;
+      const key = keyOf({ projectId, environmentId });
       const ends = message.type === 'resync' || message.type === 'error';
       if (message.type !== 'error' && !line.subscribed.has(key)) return;
       if (ends) for (const keys of [line.subscribed, line.asked]) keys.delete(key);
@@ -100,6 +125,10 @@ export function createFollower({ post, cursorsOf, snapshotOf, followed, changed 
         else if (!message.hello) lose();
         leader = message.from;
         if (another) followed();
+        if (message.hello && !same(stale, message.stale)) {
+          ({ stale } = message);
+          deliverFreshness();
+        }
         if (hello === message.hello) return;
         hello ??= message.hello;
         changed();
@@ -119,10 +148,10 @@ export function createFollower({ post, cursorsOf, snapshotOf, followed, changed 
           code === undefined ? (answer as Snapshot) : new FlagcastError(code, text, closeCode),
         );
       } else {
-        const { projectId, env } = message.channel;
-        const key = channelKey(projectId, env);
+        const key = keyOf(message.channel);
         if (message.type === 'lend') {
-          post({ type: 'lent', to: message.from, request: message.request, snapshot: snapshotOf(key) });
+          const snapshot = recordOf(message.channel)?.channel.toSnapshot() ?? null;
+          post({ type: 'lent', to: message.from, request: message.request, snapshot });
         } else if (line?.asked.delete(key)) {
           const { missed, cursor } = message;
           const address = addressOf(message.channel);
@@ -153,7 +182,10 @@ export function createFollower({ post, cursorsOf, snapshotOf, followed, changed 
       if (greeting && to !== null) line = { socket, asked: new Set(), subscribed: new Set() };
       queueMicrotask(() => {
         if (line?.socket !== socket) socket.onclose?.(unavailable as never);
-        else if (greeting) deliver(greeting);
+        else if (greeting) {
+          deliver(greeting);
+          if (stale) deliverFreshness();
+        }
       });
       return socket;
     },
@@ -174,10 +206,10 @@ export function createFollower({ post, cursorsOf, snapshotOf, followed, changed 
   };
 }
 
-function addressOf({ projectId, env }: ChannelName): {
-  project_id: string;
-  environment: string;
-  environment_id: string;
-} {
-  return { project_id: projectId, environment: env, environment_id: '' };
+function keyOf({ projectId, environmentId }: Pick<TabChannel, 'projectId' | 'environmentId'>): string {
+  return JSON.stringify([projectId, environmentId]);
+}
+
+function addressOf({ projectId, env, environmentId }: TabChannel): ChannelName {
+  return { project_id: projectId, environment: env, environment_id: environmentId ?? '' };
 }

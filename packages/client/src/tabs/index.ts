@@ -20,7 +20,7 @@ export interface SharedTabsOptions {
 }
 
 /** Tabs of another version of this package may speak otherwise, and do not share with this one. */
-const version = 1;
+const version = 2;
 
 /**
  * One connection to the server for all tabs of a browser: `createClient({ …, shareTabs: sharedTabs({ userId }) })`.

@@ -1,12 +1,27 @@
 import type { EventMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
 import type { ChannelName } from '../request.js';
+import type { StaleStatus } from '../status.js';
 
-/** What the tabs of one user tell each other. `from` and `to` name tabs, `request` what is answered. No token is ever in it. */
+/** A message between the tabs of one user. `from` and `to` name tabs, `request` names what is answered. It never contains a token. */
 export type TabMessage = FollowerMessage | LeaderMessage;
+
+/** A channel in the messages between tabs. `env` is the newest key that the sender knows. */
+export interface TabChannel extends ChannelName {
+  /** null until the sender has a snapshot. */
+  readonly environmentId: string | null;
+}
+
+/** Whether both are the same channel: by the environment's id, or by its key while one of the tabs does not know the id. */
+export function isSameChannel(one: TabChannel, other: TabChannel): boolean {
+  if (one.projectId !== other.projectId) return false;
+  return one.environmentId === null || other.environmentId === null
+    ? one.env === other.env
+    : one.environmentId === other.environmentId;
+}
 
 /** A channel that a tab wants. */
 export interface Wish {
-  readonly channel: ChannelName;
+  readonly channel: TabChannel;
   /** Whether the tab has its state already. */
   readonly filled: boolean;
 }
@@ -17,13 +32,13 @@ export type FollowerMessage = { readonly from: string } & (
       readonly type: 'snapshot';
       readonly to: string;
       readonly request: string;
-      readonly channel: ChannelName;
+      readonly channel: TabChannel;
     }
   | {
       readonly type: 'subscribe';
       readonly to: string;
-      readonly channel: ChannelName;
-      /** Places that the tab has passed, the newest first. */
+      readonly channel: TabChannel;
+      /** Cursors that the tab has passed, the newest first. */
       readonly cursors: readonly string[];
     }
   | { readonly type: 'ping'; readonly to: string }
@@ -47,16 +62,18 @@ export type LeaderMessage = { readonly from: string } & (
       readonly type: 'leads';
       /** null while the leader is not connected. */
       readonly hello: HelloMessage | null;
+      /** null unless the leader is connected to a server that is stale. */
+      readonly stale: StaleStatus | null;
     }
   | { readonly type: 'relay'; readonly message: ServerMessage }
   | { readonly type: 'pong'; readonly to: string }
   | {
       readonly type: 'subscribed';
       readonly to: string;
-      readonly channel: ChannelName;
-      /** What was missed; null: more than the leader remembers. */
+      readonly channel: TabChannel;
+      /** The missed events; null: the leader no longer has them. */
       readonly missed: readonly EventMessage[] | null;
-      /** Where the tab is then. */
+      /** The cursor after the missed events. */
       readonly cursor: string;
     }
   | {
@@ -65,5 +82,5 @@ export type LeaderMessage = { readonly from: string } & (
       readonly request: string;
       readonly answer: Snapshot | Refusal;
     }
-  | { readonly type: 'lend'; readonly to: string; readonly request: string; readonly channel: ChannelName }
+  | { readonly type: 'lend'; readonly to: string; readonly request: string; readonly channel: TabChannel }
 );

@@ -3,11 +3,10 @@ import type { Channel } from '../channel.js';
 import type { Client, ClientOptions } from '../client.js';
 import { FlagcastError } from '../flagcast-error.js';
 import type { WebSocketClass } from '../line.js';
-import { channelKey } from '../request.js';
 import { createFollower, type Unsent } from './follower.js';
 import { createLeader, type Leader } from './leader.js';
 import { join, type Membership, type TabParts } from './membership.js';
-import type { TabMessage } from './messages.js';
+import { isSameChannel, type TabChannel, type TabMessage } from './messages.js';
 import { createNetwork, type Network, unavailable } from './network.js';
 import { type ChannelRecord, createRecord } from './record.js';
 
@@ -30,9 +29,8 @@ export function shareClient(
   const { addEventListener, document, location } = globalThis as unknown as Page;
   // oxlint-disable-next-line no-console -- the place where a page's developer looks
   const report = options.onError ?? console.error;
-  /** The channels that are open in this tab, its own and those that it opens for others. */
-  const wanted = new Map<string, Channel>();
-  const records = new Map<string, ChannelRecord>();
+  /** Of the channels that are open in this tab, its own and those that it opens for other tabs. */
+  const records = new Set<ChannelRecord>();
   const page = new AbortController();
   let membership: Membership | null = null;
   let joined = false;
@@ -53,17 +51,16 @@ export function shareClient(
   };
   const tellWishes = (): void => {
     if (!joined || leading) return;
-    const channels = [...wanted.values()].map(({ projectId, env, toSnapshot }) => ({
-      channel: { projectId, env },
-      filled: toSnapshot() !== null,
+    const channels = [...records].map(({ channel, name }) => ({
+      channel: name,
+      filled: channel.toSnapshot() !== null,
     }));
     post({ type: 'wants', channels });
   };
 
   const follower = createFollower({
     post,
-    cursorsOf: (key) => records.get(key)?.cursors() ?? [],
-    snapshotOf: (key) => wanted.get(key)?.toSnapshot() ?? null,
+    recordOf: (channel) => findRecord(records, channel),
     followed: tellWishes,
     changed,
   });
@@ -87,14 +84,22 @@ export function shareClient(
   const fetchShared = async (address: string, init?: RequestInit): Promise<Response> => {
     const url = new URL(address);
     const signal = init?.signal ?? page.signal;
-    const channel = {
-      projectId: url.searchParams.get('project_id') ?? '',
-      env: url.searchParams.get('env') ?? '',
+    const { searchParams: params } = url;
+    const wanted = {
+      projectId: params.get('project_id') ?? '',
+      env: params.get('env') ?? '',
+      environmentId: params.get('env_id'),
     };
     const isSnapshot = url.pathname.endsWith('/snapshot');
     // A channel that is being opened asks before it has its record.
     await Promise.resolve();
-    const record = records.get(channelKey(channel.projectId, channel.env));
+    const record =
+      wanted.environmentId === null
+        ? [...records]
+            .reverse()
+            .find(({ channel: { projectId, env } }) => projectId === wanted.projectId && env === wanted.env)
+        : findRecord(records, wanted);
+    const channel = record?.name ?? wanted;
     if (isSnapshot && record) record.asked += 1;
     // A tab that has just become the leader may still be asking for its first token.
     while (leading?.token === null) await turn();
@@ -102,6 +107,11 @@ export function shareClient(
     if (!leading) {
       if (isSnapshot) return await follower.fetchSnapshot(channel, signal);
       throw new FlagcastError('unavailable', 'Another tab has the connection.', unavailable.code);
+    }
+    // A tab that opens a channel for another tab knows its id from that tab. The key may have changed since.
+    if (channel.environmentId !== null) {
+      params.delete('env');
+      params.set('env_id', channel.environmentId);
     }
     const { leader, network, token } = leading;
     if (isSnapshot && record?.isBlank()) {
@@ -138,11 +148,11 @@ export function shareClient(
       post,
       watch: (tab, gone) => membership?.watch(tab, gone),
       openChannel,
-      recordOf: (name) => records.get(name),
+      records,
     });
     follower.reset();
     leading = { leader, network, token: null };
-    leader.setConnected(false);
+    leader.setConnected(false, null);
     changed();
   };
 
@@ -165,7 +175,7 @@ export function shareClient(
   };
 
   const wishesChanged = (): void => {
-    if (wanted.size === 0) leave(false);
+    if (records.size === 0) leave(false);
     else if (membership) tellWishes();
     else if (!asleep) {
       membership = join(key, parts, {
@@ -184,21 +194,20 @@ export function shareClient(
     }
   };
 
-  const openChannel: Client['channel'] = (name) => {
-    const channel = client.channel(name);
-    const nameKey = channelKey(name.projectId, name.env);
-    if (wanted.get(nameKey) === channel) return channel;
-    wanted.set(nameKey, channel);
-    records.set(nameKey, createRecord());
+  const openChannel = ({ projectId, env, environmentId }: TabChannel): Channel => {
+    const channel = client.channel({ projectId, env });
+    if ([...records].some((record) => record.channel === channel)) return channel;
+    const record = createRecord(channel, environmentId);
+    records.add(record);
     const look = (): void => {
       const { status } = channel.getState();
       if (status.state !== 'closed') return;
       stop();
-      if (wanted.get(nameKey) !== channel) return;
-      wanted.delete(nameKey);
-      records.delete(nameKey);
-      // When it is the whole connection that was refused, the next tab leads, and sees for itself.
-      if (status.error && client.getStatus().state !== 'closed') leading?.leader.refused(name, status.error);
+      records.delete(record);
+      // When the whole connection was refused, the next tab leads, and gets the server's answer to its own token.
+      if (status.error && client.getStatus().state !== 'closed') {
+        leading?.leader.refused(record.name, status.error);
+      }
       wishesChanged();
     };
     const stop = channel.subscribe(look);
@@ -208,14 +217,18 @@ export function shareClient(
   };
 
   client.onMessage((message) => {
-    note(records, message, wanted);
+    note(records, message);
     leading?.leader.heard(message);
+    // The other tabs know the channel by what has changed.
+    if ('features' in message || message.type === 'channel_changed') tellWishes();
   });
   client.subscribe(() => {
-    const { state } = client.getStatus();
-    if (state !== 'live') for (const record of records.values()) record.live = false;
-    leading?.leader.setConnected(state === 'live');
-    if (state !== 'closed') return;
+    const status = client.getStatus();
+    const stale = status.state === 'stale' && status.reason !== 'disconnected' ? status : null;
+    const isConnected = status.state === 'live' || stale !== null;
+    if (!isConnected) for (const record of records) record.live = false;
+    leading?.leader.setConnected(isConnected, stale);
+    if (status.state !== 'closed') return;
     page.abort();
     leave(false);
   });
@@ -236,31 +249,54 @@ export function shareClient(
   document?.addEventListener('freeze', sleep, { signal });
   document?.addEventListener('resume', wake, { signal });
 
-  return { ...client, channel: openChannel };
+  return { ...client, channel: (name) => openChannel({ ...name, environmentId: null }) };
 }
 
-/** Keeps what has been heard in the record of its channel. */
-function note(
-  records: ReadonlyMap<string, ChannelRecord>,
-  message: ServerMessage | Snapshot,
-  channels: ReadonlyMap<string, Channel>,
-): void {
-  const about =
-    'environment' in message ? channelKey(message.project_id ?? '', message.environment ?? '') : null;
-  for (const [key, record] of records) {
-    if (about !== null && about !== key) continue;
+function findRecord(records: ReadonlySet<ChannelRecord>, channel: TabChannel): ChannelRecord | undefined {
+  return [...records].find(({ name }) => isSameChannel(name, channel));
+}
+
+/** Keeps a message in the record of its channel. */
+function note(records: ReadonlySet<ChannelRecord>, message: ServerMessage | Snapshot): void {
+  for (const record of records) {
     if ('features' in message) {
+      const { project_id: projectId, environment: env, environment_id: environmentId } = message;
+      const name = { projectId, env, environmentId };
+      if (!isSameChannel(record.name, name)) continue;
+      record.name = name;
+      record.hasState = message.embedded_state;
       record.loaded = record.asked;
-      record.mark(channels.get(key)?.toSnapshot()?.cursor ?? message.cursor);
-    } else if ('source' in message) {
+      const cursor = record.channel.toSnapshot()?.cursor ?? message.cursor;
+      // It has taken over the state of another channel of the same environment, if there is one.
+      const other = [...records].find(
+        (each) => each !== record && isSameChannel(each.name, name) && each.cursors()[0] === cursor,
+      );
+      if (other) record.copy(other);
+      else record.mark(cursor);
+      continue;
+    }
+    const isAbout = 'environment_id' in message;
+    const { projectId, environmentId } = record.name;
+    if (isAbout && (message.project_id !== projectId || message.environment_id !== environmentId)) continue;
+    if ('source' in message) {
       record.add(message);
-      if (message.feature === undefined) record.needed = record.asked + 1;
+      // The channel fetches a snapshot in this case.
+      if (!('feature' in message || message.feature_unreadable) && record.hasState) {
+        record.needed = record.asked + 1;
+      }
+    } else if (message.type === 'channel_changed') {
+      record.name = { ...record.name, env: message.environment };
     } else if (message.type === 'caught_up') {
+      record.name = { ...record.name, env: message.environment };
       record.mark(message.cursor);
       record.live = true;
     } else if (message.type === 'heartbeat') {
       if (record.live) record.mark(message.cursor);
-    } else if (about !== null && message.type !== 'hello') {
+    } else if (
+      message.type === 'resync' ||
+      message.type === 'unsubscribed' ||
+      (message.type === 'error' && isAbout)
+    ) {
       record.live = false;
       if (message.type === 'resync') record.clear();
     }
