@@ -26,7 +26,7 @@ export interface LifecycleEvents {
   'reader:started': [{ guarantee: string; reason: string; source: string; startedAtMs: number }];
   'reader:read': [
     {
-      trigger: 'poll' | 'wake';
+      trigger: 'poll' | 'wake' | 'follow_up';
       rows: number;
       fresh: number;
       durationMs: number;

@@ -68,7 +68,7 @@ export class Access implements Authority {
     this.#lookUps = new LookUps(pool);
   }
 
-  /** The channel of a request, at most five seconds old. Archived projects keep their channels. */
+  /** The channel of a request, at most five seconds old. Archived projects have none. */
   async resolveChannel(
     request: ChannelRequest,
   ): Promise<Channel | 'unknown_project' | 'unknown_environment'> {

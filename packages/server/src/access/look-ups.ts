@@ -67,19 +67,19 @@ const parts: Readonly<Record<Question['about'], { types: [string, string]; found
     types: ['bigint', 'uuid'],
     found: 'NULL::json',
     from: `JOIN public.users viewer ON viewer.id = asked.first
-JOIN public.projects project ON project.id = asked.second
+JOIN public.projects project ON project.id = asked.second AND project.archived_at IS NULL
 WHERE ${MAY_VIEW}`,
   },
   channel_by_key: {
     types: ['uuid', 'text'],
     found: CHANNEL,
-    from: `JOIN public.projects project ON project.id = asked.first
+    from: `JOIN public.projects project ON project.id = asked.first AND project.archived_at IS NULL
 LEFT JOIN public.environments e ON e.project_id = project.id AND e.key = asked.second`,
   },
   channel_by_id: {
     types: ['uuid', 'bigint'],
     found: CHANNEL,
-    from: `JOIN public.projects project ON project.id = asked.first
+    from: `JOIN public.projects project ON project.id = asked.first AND project.archived_at IS NULL
 LEFT JOIN public.environments e ON e.project_id = project.id AND e.id = asked.second`,
   },
 };

@@ -87,7 +87,7 @@ export function createMetrics(
 
 function countReads(lifecycle: Lifecycle, registry: Registry): void {
   const reads = createCounter(registry, 'flagcast_reads_total');
-  for (const trigger of ['poll', 'wake']) reads.inc({ trigger }, 0);
+  for (const trigger of ['poll', 'wake', 'follow_up']) reads.inc({ trigger }, 0);
   const readSeconds = createHistogram(registry, 'flagcast_read_seconds');
   const events = createCounter(registry, 'flagcast_events_total');
   const lastRead = createGauge(registry, 'flagcast_last_read_timestamp_seconds');

@@ -30,8 +30,8 @@ export class FollowUp {
    */
   after({ rows, inFlight }: { rows: number; inFlight: boolean | null }): number | null {
     this.#rowsInARow = rows > 0 ? this.#rowsInARow + 1 : 0;
-    if (rows > 0) this.#step = 0;
     if (this.#step === null) return null;
+    if (rows > 0) this.#step = 0;
     const pauses = inFlight === null ? replicaPausesMs : pausesMs;
     const pauseMs = pauses[this.#step];
     if (pauseMs === undefined || (rows === 0 && inFlight === false)) {

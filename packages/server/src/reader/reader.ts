@@ -36,7 +36,8 @@ const stopTimeoutMs = 2_000;
 /** How long a large transaction waits for connections to drain, in milliseconds, before it is looked at again. */
 const roomPauseMs = 20;
 
-type Trigger = 'poll' | 'wake';
+/** `follow_up`: after a hint, or the next page. */
+type Trigger = 'poll' | 'wake' | 'follow_up';
 
 /** What another reader has read. */
 export interface RelayedRead
@@ -188,7 +189,7 @@ export class EventReader {
       try {
         const session = (this.#session ??= await this.#connect());
         if (this.#isStopped()) break;
-        const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'wake');
+        const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'follow_up');
         this.#trigger = null;
         this.#readDueAtMs = null;
         if (trigger === 'poll') this.#pollDueAtMs = performance.now() + this.#options.pollIntervalMs;
