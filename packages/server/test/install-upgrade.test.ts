@@ -1,22 +1,17 @@
-import { cp, mkdir, readdir, readFile, rm } from 'node:fs/promises';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
-import Postgrator from 'postgrator';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { install, planInstall, uninstall } from '../src/database/install.js';
+import { examine } from '../src/doctor/examine.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
-import { createTestDatabase, createTestFolder, withClient, type TestDatabase } from './database.js';
+import { createTestDatabase, insertAudit, seedProject, withClient, type TestDatabase } from './database.js';
+import { makeChannel, makeHostTables, readLog } from './host-tables.js';
+import { installOld } from './install-0.1.js';
 
-/** The tables alone, as a host has them. */
 let database: TestDatabase;
-let before: string[];
 
 beforeEach(async () => {
   database = await createTestDatabase({ schema: 'none' });
-  const folder = new URL('../sql/tables/001.do.tables.sql', import.meta.url);
-  await database.pool.query(await readFile(folder, 'utf8'));
-  before = await dumpCatalogue(database.pool);
 });
 
 afterEach(async () => {
@@ -26,125 +21,220 @@ afterEach(async () => {
 const onClient = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
   await withClient(database.url, work);
 
-/** An installation as older versions made them: the first migrations only, by the runner that they used. */
-async function installOlder(version: number): Promise<void> {
-  const folder = await createTestFolder();
-  try {
-    const source = fileURLToPath(new URL('../sql/flagcast/', import.meta.url));
-    await mkdir(path.join(folder, 'sql'));
-    for (const file of await readdir(source)) {
-      if (Number.parseInt(file, 10) <= version)
-        await cp(path.join(source, file), path.join(folder, 'sql', file));
+describe('an installation of Flagcast 0.1', () => {
+  let role: string;
+
+  beforeEach(() => {
+    role = `reader_${randomBytes(4).toString('hex')}`;
+  });
+
+  afterEach(async () => {
+    const { rowCount } = await database.pool.query('SELECT FROM pg_roles WHERE rolname = $1', [role]);
+    if (rowCount === 1) await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  });
+
+  test.each(['attach', 'tables'] as const)(
+    '(%s) becomes the same as a new one, keeps guards and roles, and can be uninstalled',
+    async (mode) => {
+      const { pool } = database;
+      const isOfSchema = (line: string): boolean => !/^schema|schema_version|database owner/.test(line);
+      const other = await createTestDatabase({ schema: 'none' });
+      if (mode === 'attach') await makeHostTables(other.pool);
+      await withClient(other.url, (client) => install(client, { tables: mode === 'tables', role }));
+      const fresh = (await dumpCatalogue(other.pool)).filter(isOfSchema);
+      await withClient(other.url, (client) => uninstall(client));
+      await other.drop();
+
+      await installOld(pool, { mode, role });
+      await pool.query("INSERT INTO flagcast.guarded_environments VALUES (7, 'ada')");
+      const plan = await onClient((client) => planInstall(client));
+      const report = await onClient((client) => install(client));
+      expect(report.lines).toEqual([
+        ...plan.creates.map((object) => `created ${object}`),
+        ...plan.grants.map((grant) => `granted ${grant}`),
+      ]);
+      expect(report.lines).toContain('created table flagcast.event_log');
+      expect(report.lines).toContain(
+        `granted EXECUTE ON FUNCTION flagcast.prune_event_log(interval, integer) TO "${role}"`,
+      );
+      const upgraded = (await dumpCatalogue(pool)).filter(isOfSchema);
+      const rights = (line: string): string =>
+        line.replaceAll(/\{([^}]*)\}/g, (_, list: string) => list.split(',').toSorted().join());
+      expect(upgraded.map(rights)).toEqual(fresh.map(rights));
+      expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+      // Version 0.1 needed to see the transactions of others.
+      const stats = await pool.query("SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'pg_read_all_stats', 'MEMBER')", [role]);
+      expect(stats.rowCount).toBe(0);
+      const guards = await pool.query('SELECT FROM flagcast.guarded_environments WHERE environment_id = 7');
+      expect(guards.rowCount).toBe(1);
+
+      const { lines } = await onClient((client) => uninstall(client));
+      expect(lines).toContain(`dropped role "${role}"`);
+      expect((await dumpCatalogue(pool)).filter((line) => /flagcast/.test(line))).toEqual([]);
+    },
+  );
+
+  test.each([1, 2, 3] as const)('of the earlier version %i is upgraded, too', async (version) => {
+    await installOld(database.pool, { mode: 'attach', version });
+    await onClient((client) => install(client));
+    await insertAudit(database.pool, await makeChannel(database.pool));
+    expect(await readLog(database.pool)).toHaveLength(1);
+    expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+  });
+
+  test('whose trigger was dropped is upgraded at once', async () => {
+    await installOld(database.pool, { mode: 'attach' });
+    await database.pool.query('DROP TRIGGER flagcast_wake ON audit_log');
+    await onClient((client) => install(client));
+    await insertAudit(database.pool, await makeChannel(database.pool));
+    expect(await readLog(database.pool)).toHaveLength(1);
+    const { rowCount } = await database.pool.query("SELECT FROM pg_trigger WHERE tgname = 'flagcast_wake'");
+    expect(rowCount).toBe(0);
+  });
+
+  test('can be uninstalled without an upgrade, with the right to see statistics that it granted', async () => {
+    await installOld(database.pool, { mode: 'attach', role });
+    await database.pool.query(`CREATE ROLE ${role}_member; GRANT ${role} TO ${role}_member`);
+    const { lines } = await onClient((client) => uninstall(client));
+    expect(lines).toContain(`revoked pg_read_all_stats FROM "${role}"`);
+    const { rowCount } = await database.pool.query(
+      "SELECT FROM pg_auth_members WHERE roleid = 'pg_read_all_stats'::regrole AND member = $1::regrole",
+      [role],
+    );
+    expect(rowCount).toBe(0);
+    await database.pool.query(`DROP ROLE ${role}_member`);
+  });
+
+  test('is not upgraded while a view of the host reads ours, which the error names', async () => {
+    await installOld(database.pool, { mode: 'attach' });
+    await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
+    const error = await installRefusal(database, (client) => install(client));
+    expect(error).toMatchObject({ code: 'dependent' });
+    expect(error.message).toContain('view public.report depends on view flagcast.v_realtime_events');
+  });
+
+  test.each(['attach', 'tables'] as const)(
+    '(%s) is upgraded while writers commit: each row was committed before, or is in the event log',
+    async (mode) => {
+      const { pool } = database;
+      await installOld(pool, { mode });
+      const channel =
+        mode === 'attach'
+          ? await makeChannel(pool)
+          : await seedProject(pool).then(({ projectId, environments }) => ({
+              projectId,
+              environmentId: environments.prod,
+            }));
+      const perWriter = 60;
+      let upgraded: Promise<unknown> | null = null;
+      let isUpgraded = false;
+      const write = async (): Promise<void> =>
+        await onClient(async (client) => {
+          for (let written = 0, after = 0; after < perWriter; written += 1) {
+            if (isUpgraded) after += 1;
+            await client.query('BEGIN');
+            await insertAudit(client, channel);
+            await client.query('SAVEPOINT step');
+            await insertAudit(client, channel);
+            if (written % 3 === 0) await client.query('ROLLBACK TO step');
+            await client.query(written % 7 === 6 ? 'ROLLBACK' : 'COMMIT');
+            if (written === perWriter) {
+              upgraded ??= onClient((other) => install(other)).then(() => (isUpgraded = true));
+            }
+          }
+        });
+      await Promise.all([write(), write(), write(), write()]);
+      await upgraded;
+      const { rows } = await pool.query<{ before: string; after: string; lost: string; repeated: string }>(
+        `WITH installed AS (
+           SELECT pg_xact_commit_timestamp(xmin) AS at FROM flagcast.schema_version WHERE version = 5
+         ), written AS (
+           SELECT pg_xact_commit_timestamp(a.xmin) > installed.at AS is_later,
+             (SELECT count(*) FROM flagcast.event_log l WHERE l.source = 'audit' AND l.row_id = a.id::text) AS logged
+           FROM audit_log a, installed
+         )
+         SELECT count(*) FILTER (WHERE NOT is_later) AS before, count(*) FILTER (WHERE is_later) AS after,
+           count(*) FILTER (WHERE is_later AND logged <> 1) AS lost,
+           count(*) FILTER (WHERE NOT is_later AND logged > 0) AS repeated
+         FROM written`,
+      );
+      expect(rows[0]).toMatchObject({ lost: '0', repeated: '0' });
+      expect(Number(rows[0]?.before)).toBeGreaterThan(perWriter);
+      expect(Number(rows[0]?.after)).toBeGreaterThan(perWriter);
+      const { findings } = await examine(database.url, { listen: false });
+      expect(findings.filter(({ level }) => level === 'error')).toEqual([]);
+    },
+  );
+});
+
+describe('install', () => {
+  beforeEach(async () => {
+    await makeHostTables(database.pool);
+  });
+
+  test('runs what was agreed to, or nothing', async () => {
+    const agreed = await onClient((client) => planInstall(client));
+    await onClient((client) => install(client));
+    expect(await onClient((client) => install(client, { agreed }))).toMatchObject({ changed: false });
+    await database.pool.query('DROP TABLE flagcast.guarded_environments');
+    const error = await installRefusal(database, async (client) => await install(client, { agreed }));
+    expect(error.code).toBe('plan-changed');
+    expect(error.message).toMatch(/Run this again\.$/);
+  });
+
+  test('retries when a lock is held, and names the holder each time', async () => {
+    const holder = await database.pool.connect();
+    const { rows } = await holder.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    await holder.query('BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE');
+    try {
+      const told: string[] = [];
+      const error = await installRefusal(
+        database,
+        async (client) =>
+          await install(client, {
+            lockTimeoutMs: 50,
+            attempts: 2,
+            onRetry: ({ attempt, attempts, holder: who }) => told.push(`${attempt}/${attempts} ${who}`),
+          }),
+      );
+      const who = new RegExp(
+        `process ${rows[0]?.pid} \\(role postgres, application test, idle in transaction, for \\d+ s\\), which holds a lock on public\\.audit_log, is`,
+      );
+      expect(told).toEqual([expect.stringMatching(/^1\/2 /)]);
+      expect(told[0]).toMatch(who);
+      expect(error.code).toBe('locked');
+      expect(error.message).toMatch(who);
+
+      // The statement in the message is the one that helps.
+      const mend = /or end it: (SELECT .*)\.$/.exec(error.message)?.[1] ?? '';
+      await database.pool.query(mend);
+      expect((await onClient((client) => install(client))).changed).toBe(true);
+    } finally {
+      holder.release(true);
     }
-    await onClient(async (client) => {
-      const runner = new Postgrator({
-        driver: 'pg',
-        migrationPattern: path.join(folder, 'sql', '*.sql'),
-        schemaTable: 'flagcast.schema_version',
-        newline: 'LF',
-        execQuery: async (query) => ({ rows: (await client.query(query)).rows as unknown[] }),
-      });
-      await runner.migrate();
-    });
-  } finally {
-    await rm(folder, { recursive: true });
-  }
-}
+  });
 
-test.each([1, 2, 3])(
-  'an installation of version %i is brought up to date, and can be taken back',
-  async (version) => {
-    await installOlder(version);
-    await database.pool.query('CREATE VIEW public.theirs AS SELECT source FROM flagcast.v_realtime_events');
-    const plan = await onClient((client) => planInstall(client));
-    // The view stays as it is, with what others built on it.
-    expect(plan.statements.join('\n')).not.toContain('DROP');
-    expect(plan.creates).not.toContain('view flagcast.v_realtime_events');
-    const report = await onClient((client) => install(client));
-    expect(report.changed).toBe(true);
-    expect(report.lines).toEqual(plan.creates.map((object) => `created ${object}`));
-    expect(report.lines).toContain('created table flagcast.granted_roles');
-    expect(await onClient((client) => planInstall(client))).toMatchObject({ creates: [], statements: [] });
+  test('goes on when a lock is released in time', async () => {
+    const holder = await database.pool.connect();
+    try {
+      await holder.query('BEGIN; LOCK TABLE pending_changes IN SHARE MODE');
+      const report = await onClient((client) =>
+        install(client, { lockTimeoutMs: 50, onRetry: () => void holder.query('COMMIT') }),
+      );
+      expect(report.changed).toBe(true);
+    } finally {
+      holder.release();
+    }
+  });
 
-    await database.pool.query('DROP VIEW public.theirs');
-    await onClient((client) => uninstall(client));
-    expect(await dumpCatalogue(database.pool)).toEqual(before);
-  },
-);
-
-test('an older installation of which something was dropped is repaired and brought up to date at once', async () => {
-  await installOlder(2);
-  await database.pool.query('DROP TRIGGER flagcast_wake ON audit_log');
-  const { lines } = await onClient((client) => install(client));
-  expect(lines).toEqual([
-    'created table flagcast.granted_roles',
-    'created table flagcast.guarded_environments',
-    'created trigger flagcast_wake on public.audit_log',
-  ]);
-});
-
-test('what is run is what was agreed to, or nothing', async () => {
-  const agreed = await onClient((client) => planInstall(client));
-  await onClient((client) => install(client));
-  expect(await onClient((client) => install(client, { agreed }))).toMatchObject({ changed: false });
-  await database.pool.query('DROP VIEW flagcast.v_realtime_events');
-  const error = await installRefusal(database, async (client) => await install(client, { agreed }));
-  expect(error.code).toBe('plan-changed');
-  expect(error.message).toMatch(/Run this again\.$/);
-});
-
-test('where a lock is not to be had it is tried again, and each time it is told who holds it', async () => {
-  const holder = await database.pool.connect();
-  const { rows } = await holder.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
-  await holder.query('BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE');
-  try {
-    const told: string[] = [];
+  test('names a prepared transaction that holds a lock, and the statement that ends it', async () => {
+    await database.pool.query(`BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s'`);
     const error = await installRefusal(
       database,
-      async (client) =>
-        await install(client, {
-          lockTimeoutMs: 50,
-          attempts: 2,
-          onRetry: ({ attempt, attempts, holder: who }) => told.push(`${attempt}/${attempts} ${who}`),
-        }),
+      async (client) => await install(client, { lockTimeoutMs: 50, attempts: 1 }),
     );
-    const who = new RegExp(
-      `process ${rows[0]?.pid} \\(role postgres, application test, idle in transaction, for \\d+ s\\), which holds a lock on public\\.audit_log, is`,
-    );
-    expect(told).toEqual([expect.stringMatching(/^1\/2 /)]);
-    expect(told[0]).toMatch(who);
-    expect(error.code).toBe('locked');
-    expect(error.message).toMatch(who);
-
-    // The statement in the message is the one that helps.
-    const mend = /or end it: (SELECT .*)\.$/.exec(error.message)?.[1] ?? '';
+    const mend = /or end it: COMMIT PREPARED or (ROLLBACK PREPARED '.*')\.$/.exec(error.message)?.[1] ?? '';
     await database.pool.query(mend);
     expect((await onClient((client) => install(client))).changed).toBe(true);
-  } finally {
-    holder.release(true);
-  }
-});
-
-test('a lock that goes in time is only a delay', async () => {
-  const holder = await database.pool.connect();
-  try {
-    await holder.query('BEGIN; LOCK TABLE pending_changes IN SHARE MODE');
-    const report = await onClient((client) =>
-      install(client, { lockTimeoutMs: 50, onRetry: () => void holder.query('COMMIT') }),
-    );
-    expect(report.changed).toBe(true);
-  } finally {
-    holder.release();
-  }
-});
-
-test('a lock that a prepared transaction holds is told with what ends it', async () => {
-  await database.pool.query(`BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s'`);
-  const error = await installRefusal(
-    database,
-    async (client) => await install(client, { lockTimeoutMs: 50, attempts: 1 }),
-  );
-  const mend = /or end it: COMMIT PREPARED or (ROLLBACK PREPARED '.*')\.$/.exec(error.message)?.[1] ?? '';
-  await database.pool.query(mend);
-  expect((await onClient((client) => install(client))).changed).toBe(true);
+  });
 });

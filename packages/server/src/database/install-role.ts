@@ -33,7 +33,9 @@ export async function readGrantedRoles(client: pg.ClientBase, state: InstallStat
   return JSON.parse(rows[0]?.roles ?? '[]') as GrantedRole[];
 }
 
-const statsRole = 'role pg_read_all_stats';
+/** Flagcast 0.1 granted it, to see the transactions of others. */
+const statsRole = 'pg_read_all_stats';
+const statsGrant = `role ${statsRole}`;
 
 /** Throws InstallError `role-unfit` for a name that no role of the server can have. */
 function refuseRoleName(name: string): void {
@@ -54,6 +56,9 @@ interface RoleState {
   readonly superuser: boolean;
   readonly login: boolean;
   readonly mayCreateRoles: boolean;
+  /** Whether it was granted pg_read_all_stats, and the session may revoke that. */
+  readonly readsStats: boolean;
+  readonly mayRevokeStats: boolean;
 }
 
 async function readRole(client: pg.ClientBase, name: string): Promise<RoleState> {
@@ -62,7 +67,14 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
        'exists', r.rolname IS NOT NULL,
        'superuser', coalesce(r.rolsuper, false),
        'login', coalesce(r.rolcanlogin, false),
-       'mayCreateRoles', me.rolsuper OR me.rolcreaterole
+       'mayCreateRoles', me.rolsuper OR me.rolcreaterole,
+       'readsStats', EXISTS (
+         SELECT FROM pg_catalog.pg_auth_members m
+         WHERE m.member = r.oid AND m.roleid = 'pg_read_all_stats'::regrole
+       ),
+       'mayRevokeStats', me.rolsuper
+         OR pg_has_role('pg_read_all_stats', 'MEMBER WITH ADMIN OPTION')
+         OR (me.rolcreaterole AND current_setting('server_version_num')::int < 160000)
      )::text AS role
      FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1
      WHERE me.rolname = current_user`,
@@ -131,10 +143,14 @@ export async function planRole(
     notes.push(`Role ${name} may not log in. If it is to: ALTER ROLE ${identifier} LOGIN;`);
   }
   const recorded = (await readGrantedRoles(client, state)).find((granted) => granted.name === name);
-  // Flagcast 0.1 granted it.
-  const isObsolete = recorded?.grants.includes(statsRole) === true;
-  if (role.exists && given.length === 0 && !isObsolete) return { creates: [], grants: [], statements: [], notes };
-  const kept = (recorded?.grants ?? []).filter((grant) => grant !== statsRole);
+  const grantedStats = recorded?.grants.includes(statsGrant) === true;
+  if (grantedStats && role.readsStats && !role.mayRevokeStats) {
+    notes.push(
+      `Role ${name} has ${statsRole}, which it no longer needs. As a superuser: REVOKE ${statsRole} FROM ${identifier};`,
+    );
+  }
+  if (role.exists && given.length === 0 && !grantedStats) return { creates: [], grants: [], statements: [], notes };
+  const kept = (recorded?.grants ?? []).filter((grant) => grant !== statsGrant);
   const record: GrantedRole = {
     name,
     made: !role.exists || (recorded?.made ?? false),
@@ -148,7 +164,7 @@ export async function planRole(
         ? []
         : [`CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`]),
       ...given.map(({ right }) => `GRANT ${right} TO ${identifier};`),
-      ...(isObsolete ? [`REVOKE pg_read_all_stats FROM ${identifier};`] : []),
+      ...(grantedStats && role.readsStats && role.mayRevokeStats ? [`REVOKE ${statsRole} FROM ${identifier};`] : []),
       recordStatement(record),
     ],
     notes,
@@ -181,6 +197,10 @@ export async function takeRoleBack(
     if (!granted.grants.includes(name) || !exists || !held) continue;
     await client.query(`REVOKE ${right} FROM ${identifier}`);
     lines.push(`revoked ${right} FROM ${identifier}`);
+  }
+  if (granted.grants.includes(statsGrant) && role.readsStats && role.mayRevokeStats) {
+    await client.query(`REVOKE ${statsRole} FROM ${identifier}`);
+    lines.push(`revoked ${statsRole} FROM ${identifier}`);
   }
   if (!granted.made) return lines;
   const uses = await readUses(client, granted.name);
