@@ -7,8 +7,8 @@ import { ChannelBatch, Ring } from './ring.js';
 
 /** What the broadcaster knows of a peer: that it wants the batches of one channel. */
 export interface Subscriber extends Receiver {
-  /** It has to drain before it gets more. */
-  readonly isBehind: boolean;
+  /** For how long it has had to drain before it gets more, in milliseconds; null while it has not. */
+  readonly behindForMs: number | null;
   /** The database went back in time: what was delivered may not be true any more. */
   historyLost(): void;
   /** The environment of the channel has another key now. */
@@ -35,6 +35,8 @@ export interface BroadcasterOptions {
 const noSubscribers: ReadonlySet<Subscriber> = new Set();
 /** How long a batch that was asked for may take, in milliseconds. */
 const batchTimeoutMs = 5_000;
+/** How long a large transaction waits for a subscriber to drain, in milliseconds. */
+const drainPatienceMs = 1_000;
 /** How many answers are kept, between two batches, for those who come back from the same position. */
 const maxAnswers = 64;
 
@@ -127,12 +129,16 @@ export class Broadcaster {
     for (const subscribers of this.#subscribers.values()) yield subscribers.size;
   }
 
-  /** Whether no delivery is under way, and no subscriber of recent events has to drain first. */
+  /**
+   * Whether there is room for another page of a large transaction: no delivery is under way, and no subscriber of
+   * recent events has just begun to drain. One that does not drain within a second is not waited for.
+   */
   hasRoom(): boolean {
     if (this.#underWay.size > 0) return false;
     for (const channel of this.#recentChannels) {
       for (const subscriber of this.#subscribers.get(channel) ?? noSubscribers) {
-        if (subscriber.isBehind) return false;
+        const { behindForMs } = subscriber;
+        if (behindForMs !== null && behindForMs < drainPatienceMs) return false;
       }
     }
     this.#recentChannels.clear();

@@ -38,6 +38,8 @@ export class Subscription implements Subscriber {
   readonly #outlet: Outlet;
   readonly #dialect: Dialect;
   #state: State = 'replaying';
+  /** On the clock of performance.now(); null while it is not behind. */
+  #behindSinceMs: number | null = null;
   /** The newest batch that it was given, or that is older than it; null where only its position tells what is due. */
   #after: number | null;
   /** Where the peer stands, once it has read what was sent. */
@@ -63,6 +65,11 @@ export class Subscription implements Subscriber {
     return this.#state === 'behind';
   }
 
+  /** For how long the peer has had to drain, in milliseconds; null while it has not. */
+  get behindForMs(): number | null {
+    return this.#behindSinceMs === null ? null : performance.now() - this.#behindSinceMs;
+  }
+
   get isEnded(): boolean {
     return this.#state === 'ended';
   }
@@ -75,7 +82,10 @@ export class Subscription implements Subscriber {
   deliver(run: Run): void {
     if (this.#state !== 'live' || this.#after === null) return;
     if (this.#outlet.full) {
-      if (this.#after < run.last) this.#state = 'behind';
+      if (this.#after < run.last) {
+        this.#state = 'behind';
+        this.#behindSinceMs = performance.now();
+      }
       return;
     }
     const bytes = run.encodedAfter(this.#after, this.#dialect);
@@ -101,6 +111,7 @@ export class Subscription implements Subscriber {
   replayFrom(after: number, position: Position | null): void {
     if (this.#state === 'ended') return;
     this.#state = 'replaying';
+    this.#behindSinceMs = null;
     this.#after = after;
     this.#position = position;
   }
@@ -109,6 +120,7 @@ export class Subscription implements Subscriber {
   waitAt(position: Position): void {
     if (this.#state === 'ended') return;
     this.#state = 'behind';
+    this.#behindSinceMs ??= performance.now();
     this.#after = null;
     this.#position = position;
   }
@@ -122,6 +134,7 @@ export class Subscription implements Subscriber {
     const missed = this.#after === null ? null : this.#broadcaster.missedSince(this.#after, this.channel);
     if (missed === null) return false;
     this.#state = 'live';
+    this.#behindSinceMs = null;
     // Once the peer is full again, deliver() leaves the rest for the next time.
     for (const batch of missed) this.deliver(new Run([batch]));
     return true;
