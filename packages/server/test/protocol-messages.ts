@@ -12,12 +12,14 @@ import type { ConnectionLimits } from '../src/access/limits.js';
 import type { TokenErrorCode } from '../src/access/token.js';
 import type { Refusal } from '../src/door/refusal.js';
 
+/** The keys of all members of a union. */
+type AllKeys<Type> = Type extends unknown ? keyof Type : never;
 /**
  * Each key of a type, and whether it may be missing. The lists below hold every key of their type and
  * no other, or they do not compile: what the documents are compared with cannot lag behind the code.
  */
 type KeysOf<Type> = {
-  readonly [Key in keyof Type]-?: Partial<Pick<Type, Key>> extends Pick<Type, Key> ? 'optional' : 'always';
+  readonly [Key in AllKeys<Type>]: [Type] extends [Readonly<Record<Key, unknown>>] ? 'always' : 'optional';
 };
 type KeysByType<Message extends { type: string }> = {
   readonly [Type in Message['type']]: KeysOf<Extract<Message, { type: Type }>>;
@@ -37,12 +39,15 @@ export const plainKeys = {
 /** What an event of flagcast.v1 has beside the plain keys. */
 export const addedKeys = {
   id: 'always',
+  environment_id: 'always',
+  row_id: 'always',
   feature_id: 'always',
   pending_change_id: 'always',
   actor: 'always',
   committed_at: 'always',
   seen_at: 'always',
   feature: 'optional',
+  feature_unreadable: 'optional',
   cursor: 'optional',
 } satisfies KeysOf<Omit<EventMessage, keyof PlainMessage>>;
 
@@ -66,7 +71,9 @@ export const controlKeys = {
   caught_up: { type: 'always', ...channelKeys, cursor: 'always' },
   resync: { type: 'always', ...channelKeys, reason: 'always' },
   unsubscribed: { type: 'always', ...channelKeys },
-  heartbeat: { type: 'always', cursor: 'always', timestamp: 'always' },
+  heartbeat: { type: 'always', cursor: 'always', timestamp: 'always', as_of: 'always' },
+  freshness: { type: 'always', state: 'always', since: 'optional', reason: 'optional' },
+  channel_changed: { type: 'always', ...channelKeys, previous_environment: 'always' },
   pong: { type: 'always', timestamp: 'always' },
   authenticated: { type: 'always', token_expires_at: 'always' },
   error: {
@@ -75,6 +82,7 @@ export const controlKeys = {
     message: 'always',
     project_id: 'optional',
     environment: 'optional',
+    environment_id: 'optional',
   },
   close: { type: 'always', code: 'always', reason: 'always' },
 } satisfies KeysByType<ControlMessage>;

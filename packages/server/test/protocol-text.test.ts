@@ -55,15 +55,16 @@ function namesOf(
   event: Pick<FlagEvent, 'source' | 'entity' | 'entityId' | 'action' | 'featureId'>,
   eventTypes: EventTypes,
 ): string[] {
-  const rest = { eventId: '1', projectId: 'p', environmentId: '1', environmentKey: 'prod', createdAt: 't' };
+  const rest = { projectId: 'p', environmentId: '1', environmentKey: 'prod', createdAt: 't' };
   const unused = {
-    occurrence: '',
-    mark: 0n,
-    xid: null,
+    id: '1',
+    rowId: '1',
+    xid: 0n,
     pendingChangeId: null,
     actor: null,
     committedAt: null,
     featureJson: null,
+    featureUnreadable: false,
   };
   const frame = createPlainDialect(eventTypes).encode({
     events: [{ ...rest, ...unused, ...event }],

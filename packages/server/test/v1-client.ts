@@ -170,7 +170,7 @@ export class V1Client {
     const xmax = BigInt(rows[0]?.xmax ?? 0);
     for (;;) {
       const { cursor } = await this.control('heartbeat', this.messages.length);
-      if ((decodeCursor(cursor)?.horizon ?? 0n) >= xmax) return cursor;
+      if ((decodeCursor(cursor)?.xmax ?? 0n) >= xmax) return cursor;
     }
   }
 
