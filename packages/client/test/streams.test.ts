@@ -221,6 +221,25 @@ it('is fresh again when the channel of the stale stream is closed', async () => 
   await untilStatus(stage, 'live');
 });
 
+it('is fresh again after a reconnect without the channel of the stale stream', async () => {
+  const { server, client } = await startScene();
+  const own = client({ WebSocket: noWebSocket });
+  const prod = own.channel(channelArguments);
+  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+  const streams = [await server.streams.next(), await server.streams.next()];
+  for (const { request, response } of streams) write(response, hello(), caughtUp('c1', nameOf(request)));
+  await untilStatus(stage, 'live');
+  const stopped = streams.find(({ request }) => nameOf(request) === channelName);
+  if (stopped) write(stopped.response, stale('2026-01-01T00:00:00Z'));
+  await untilStatus(stage, 'stale');
+  for (const { response } of streams) response.end();
+  await until(stage, ({ status }) => status.state === 'stale' && status.reason === 'disconnected');
+  prod.close();
+  const { response } = await server.streams.next();
+  write(response, hello(), caughtUp('c1', stageName));
+  await untilStatus(stage, 'live');
+});
+
 it('is fresh again with the stream after a resync, unless that server is stale', async () => {
   const { server, client } = await startScene();
   const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);

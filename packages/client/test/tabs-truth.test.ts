@@ -13,7 +13,7 @@ import {
   stageName,
   stale,
 } from './scripted-server.js';
-import { type Pair, tabScene, untilEvent } from './tab-scene.js';
+import { type Pair, record, tabScene, untilEvent } from './tab-scene.js';
 import { channelArguments, until, untilConnection, untilStatus } from './watching.js';
 
 const scene = tabScene();
@@ -217,6 +217,24 @@ describe('a channel whose environment gets another key', () => {
     await Promise.all([following, third].map(async (channel) => await untilEvent(channel, 'e1')));
     await Promise.all([following, third].map(async (channel) => await untilStatus(channel, 'live')));
     expect(scene.server.snapshots.all).toHaveLength(1);
+  });
+
+  it('brings a tab that was frozen meanwhile what it missed', async () => {
+    const { follower, peer, led, following } = await scene.startPair();
+    peer.send(renamed(channelName, 'production'));
+    await until(following, ({ environment }) => environment === 'production');
+    follower.fire('pagehide');
+    await untilStatus(following, 'stale');
+    peer.send(event('e1', 'f1', { ...production, cursor: 'c2' }), event('e2', 'f2', production));
+    await untilEvent(led, 'e2');
+    const ids = record(following);
+    follower.fire('pageshow');
+    await untilStatus(following, 'live');
+    peer.send(event('e3', 'f3', { ...production, cursor: 'c3' }));
+    await untilEvent(following, 'e3');
+    expect(ids).toEqual(['e1', 'e2', 'e3']);
+    expect(scene.server.snapshots.all).toHaveLength(1);
+    expect(peer.received.all.map(({ type }) => type)).toEqual(['subscribe']);
   });
 
   it('is opened by its id by a leader that opens it for another tab', async () => {

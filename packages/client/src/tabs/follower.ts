@@ -69,7 +69,7 @@ export function createFollower({ post, recordOf, followed, changed }: FollowerPa
   };
   const lose = (): void => {
     const lost = line;
-    hello = stale = line = null;
+    hello = line = null;
     lost?.socket.onclose?.(unavailable as never);
   };
   const reset = (): void => {
