@@ -10,6 +10,8 @@ const help = `Measures Flagcast against an embedded PostgreSQL of its own, on th
 npm run bench -- <measurement> [options]
 
   latency  from a commit to the message at the client, beside two floors (about 2 minutes)
+  host-cost  what the triggers cost the writers of the host, and commit to message while 16 of them are at work
+           (about 3 minutes; takes --rounds and --output)
   reader   what one read costs with 10 thousand and with 2 million audit rows (about 3 minutes)
   pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
   fanout   processor time of the server for each event that reaches a client, beside other servers
@@ -46,6 +48,10 @@ figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
 /** @type {Readonly<Record<string, Measurement>>} */
 const measurements = {
   latency: { load: async () => (await import('./latency/latency.js')).runLatency, takes: [] },
+  'host-cost': {
+    load: async () => (await import('./host-cost/host-cost.js')).runHostCost,
+    takes: ['rounds', 'output'],
+  },
   reader: { load: async () => (await import('./reader/reader.js')).runReader, takes: [] },
   pixel: { load: async () => (await import('./pixel/pixel.js')).runPixel, takes: [] },
   fanout: {

@@ -8,7 +8,9 @@ import path from 'node:path';
 /**
  * What has to hold, and whether it does.
  *
- * @typedef {{ name: string, value: number, limit: number, unit: string, holds: boolean }} Bound
+ * @typedef {{ name: string, value: number, limit: number, unit: string, holds: boolean, isLeast?: boolean }} Bound
+ *
+ * `isLeast`: the limit is the smallest value that holds, not the largest.
  */
 
 /**
@@ -88,8 +90,9 @@ export function bound(name, value, limit, unit = 'x') {
 }
 
 /** @param {Bound} bound */
-export function boundLine({ name, value, limit, unit, holds }) {
-  return `${holds ? 'holds ' : 'MISSED'} ${name}: ${value.toFixed(2)}${unit} (at most ${limit}${unit})`;
+export function boundLine({ name, value, limit, unit, holds, isLeast = false }) {
+  const side = isLeast ? 'at least' : 'at most';
+  return `${holds ? 'holds ' : 'MISSED'} ${name}: ${value.toFixed(2)}${unit} (${side} ${limit}${unit})`;
 }
 
 /**

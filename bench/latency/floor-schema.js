@@ -1,7 +1,7 @@
 /** The NOTIFY channel of the floors. */
 export const floorChannel = 'bench_floor';
 
-const removeOurTrigger = 'DROP TRIGGER flagcast_wake ON audit_log;';
+const removeOurTrigger = 'DROP TRIGGER flagcast_log ON audit_log;';
 
 /**
  * What turns a database of the product into one of a floor: its own trigger in place of ours.

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { WebSocketServer } from 'ws';
 import { openSession } from '../../packages/server/dist/database/session.js';
-import { sessionSettings } from '../../packages/server/dist/reader/statements.js';
+import { sessionSettings } from '../../packages/server/dist/reader/log-statements.js';
 import { answerParent } from '../child.js';
 import { floorChannel } from './floor-schema.js';
 
