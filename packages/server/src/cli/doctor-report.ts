@@ -2,9 +2,9 @@ import type { Examination } from '../doctor/examine.js';
 import type { Finding, Level } from '../doctor/finding.js';
 
 const colorCodes: Readonly<Record<Level, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
-const mendWords = { sql: 'SQL: ', command: '$ ', advice: '' } as const;
+const fixPrefixes = { sql: 'SQL: ', command: '$ ', advice: '' } as const;
 
-/** What doctor found, for people: a line for each finding, below it what it means and what mends it. */
+/** The report for people: a line for each finding, below it the consequence and the fix. */
 export function doctorReport(
   { database, role, findings }: Examination & { readonly database: string },
   { colors }: { readonly colors: boolean },
@@ -14,10 +14,10 @@ export function doctorReport(
   const indent = ' '.repeat(levelWidth + idWidth + 4);
   const paint = (level: Level, text: string): string =>
     colors ? `\x1b[${colorCodes[level]}m${text}\x1b[39m` : text;
-  const linesOf = ({ id, level, what, consequence, mend }: Finding): string[] => [
-    `${paint(level, level.padEnd(levelWidth))}  ${id.padEnd(idWidth)}  ${what}`,
+  const linesOf = ({ id, level, message, consequence, fix }: Finding): string[] => [
+    `${paint(level, level.padEnd(levelWidth))}  ${id.padEnd(idWidth)}  ${message}`,
     ...(consequence === null ? [] : [`${indent}so: ${consequence}`]),
-    ...(mend === null ? [] : [`${indent}mend: ${mendWords[mend.kind]}${mend.text}`]),
+    ...(fix === null ? [] : [`${indent}fix: ${fixPrefixes[fix.kind]}${fix.text}`]),
   ];
   return [
     `${database}${role === null ? '' : `, as role ${role}`}`,
@@ -25,8 +25,8 @@ export function doctorReport(
     ...findings.flatMap(linesOf),
     '',
     summary(findings),
-    ...(findings.some(({ mend }) => mend?.kind === 'sql')
-      ? ['The SQL is for a superuser, or for the owner of what it is about.']
+    ...(findings.some(({ fix }) => fix?.kind === 'sql')
+      ? ['Run the SQL as a superuser, or as the owner of the objects that it names.']
       : []),
   ].join('\n');
 }
@@ -36,5 +36,5 @@ function summary(findings: readonly Finding[]): string {
     const count = findings.filter((finding) => finding.level === level).length;
     return count === 0 ? [] : [`${count} ${level}${count === 1 ? '' : 's'}`];
   });
-  return counts.length === 0 ? 'All is well.' : `${counts.join(', ')}.`;
+  return counts.length === 0 ? 'No problems found.' : `${counts.join(', ')}.`;
 }

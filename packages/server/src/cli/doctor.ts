@@ -8,9 +8,9 @@ export const doctorCommand = defineCommand({
   name: 'doctor',
   help: `flagcast doctor --database-url URL [options]
 
-Looks at a database with the eyes of flagcast serve and tells what it finds: what it is attached to,
-which guarantee holds, what is missing, what that means, and the command or the SQL that mends it.
-Changes nothing. Use the same URL as flagcast serve, so that its role and its way are looked at.
+Checks a database for flagcast serve: what events are read from, which guarantee holds, what is missing,
+what that means, and the command or the SQL that fixes it. Changes nothing. Use the same URL as
+flagcast serve, so that its role and its connection are checked.
 
   --database-url URL  the database (env DATABASE_URL; no default)
   --json              print everything as JSON (default: a line for each finding)
@@ -18,7 +18,7 @@ Changes nothing. Use the same URL as flagcast serve, so that its role and its wa
 Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW, FLAGCAST_OVERLAP and FLAGCAST_AUTHORIZE_SQL, as for
 flagcast serve.
 
-Exit code 1 if there is an error; warnings and notes are none.`,
+Exits with 1 if there is an error. Warnings and notes do not count.`,
   options: {
     'database-url': { type: 'string' },
     json: { type: 'boolean' },

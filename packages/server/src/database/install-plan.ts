@@ -52,6 +52,9 @@ export interface InstallPlan {
   readonly notes: readonly string[];
 }
 
+/** The public view over the event log. */
+const lastPublicVersion = 2;
+
 type ViewSchema = keyof typeof viewColumns;
 
 const viewOf = (schema: ViewSchema): string => `view ${schema}.v_realtime_events`;
@@ -175,19 +178,26 @@ async function needsRepair(
   const version = versionOf(await readApplied(client, 'flagcast'));
   // A copy of the schema without its rows.
   if (version === 0) return true;
-  const publicVersion = state.ownTables ? versionOf(await readApplied(client, 'public')) : 0;
-  const expected = [
-    ...objectsOf('flagcast', 0, version),
-    ...objectsOf('public', 0, publicVersion),
-    ...planSkipTriggers(state.ownTables).objects,
-  ];
   return (
-    expected.some((object) => !state.objects.includes(object)) ||
-    isOtherView(state, schemaName) ||
-    (state.ownTables && isOtherView(state, 'public')) ||
+    missingObjects(state, version).length > 0 ||
     logOnly !== (await isLogOnly(client, state)) ||
     (!logOnly && triggersAreWrong(state))
   );
+}
+
+/**
+ * The objects that the flagcast migrations up to this version, newer than 0.1, made and that are gone, replaced or
+ * switched off. Without the triggers on the host's tables.
+ */
+export function missingObjects(state: InstallState, version: number): string[] {
+  const expected = [
+    ...objectsOf('flagcast', 0, version),
+    ...(state.ownTables ? objectsOf('public', 0, lastPublicVersion) : []),
+    ...planSkipTriggers(state.ownTables).objects,
+  ];
+  const views: readonly ViewSchema[] = state.ownTables ? [schemaName, 'public'] : [schemaName];
+  const altered = views.filter((schema) => isOtherView(state, schema)).map(viewOf);
+  return [...new Set([...expected.filter((object) => !state.objects.includes(object)), ...altered])];
 }
 
 /** Whether the view was replaced by one with other columns, or one that does not read the event log. */

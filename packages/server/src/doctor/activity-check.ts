@@ -13,10 +13,10 @@ interface OpenTransaction {
   readonly writes: boolean;
 }
 
-/** The transactions that hold the next read back: the oldest that has written, and the oldest of all. */
+/** The oldest open transaction, and the oldest one that has written. */
 export async function checkTransactions(
   client: pg.ClientBase,
-  { replica }: Facts,
+  { replica, eventSource }: Facts,
   oldAfterMs: number,
 ): Promise<Finding[]> {
   const open = await askJson<OpenTransaction[]>(
@@ -35,10 +35,13 @@ export async function checkTransactions(
   const old = open.filter(({ ageMs }) => ageMs >= oldAfterMs);
   const writer = old.find(({ writes }) => writes);
   const reader = old.find(({ writes }) => !writes);
-  const findings = [writer, reader].filter((each) => each !== undefined).map(describe);
+  const isExact = eventSource?.guarantee !== 'overlap';
+  const findings = [writer, reader]
+    .filter((each) => each !== undefined)
+    .map((each) => describe(each, isExact));
   if (findings.length > 0) return findings;
   const oldest = open[0];
-  const unseen = replica ? ', as far as a replica shows' : '';
+  const unseen = replica ? ' on this replica' : '';
   return [
     ok(
       'transactions',
@@ -49,7 +52,7 @@ export async function checkTransactions(
   ];
 }
 
-function describe(transaction: OpenTransaction): Finding {
+function describe(transaction: OpenTransaction, isExact: boolean): Finding {
   const { pid, gid, role, application, state, ageMs, writes } = transaction;
   const age = `${Math.round(ageMs / 1_000)} s`;
   const owner = [`role ${role ?? 'unknown'}`, application ?? '', state ?? ''].filter((part) => part !== '');
@@ -57,17 +60,17 @@ function describe(transaction: OpenTransaction): Finding {
     pid === null ? `the prepared transaction ${JSON.stringify(gid)}` : `the transaction of process ${pid}`;
   return {
     id: 'transactions',
-    level: 'warning',
-    what: printable(
+    level: isExact ? 'note' : 'warning',
+    message: printable(
       `${name} (${owner.join(', ')}) has been open for ${age}${writes ? ' and has written' : ''}`,
     ),
-    consequence: writes
-      ? 'nothing is lost, but every read reads again what was written since it began, until it ends'
-      : `nothing is lost, but every read looks back for ${age}, until it ends`,
-    mend: sql(
+    consequence: isExact
+      ? `no event is lost and no other event is delayed; ${writes ? 'its own events are delivered when it commits, until then the reader reads up to six more times after each event, and ' : ''}vacuum cannot remove rows that were deleted since it began`
+      : `every read looks back for ${age}, until it ends`,
+    fix: sql(
       pid === null
-        ? `ROLLBACK PREPARED ${pg.escapeLiteral(gid ?? '')}; -- or COMMIT PREPARED, if it is to be kept`
-        : `SELECT pg_terminate_backend(${pid}); -- what it has not committed is lost`,
+        ? `ROLLBACK PREPARED ${pg.escapeLiteral(gid ?? '')}; -- or COMMIT PREPARED, to keep its changes`
+        : `SELECT pg_terminate_backend(${pid}); -- its uncommitted changes are lost`,
     ),
   };
 }

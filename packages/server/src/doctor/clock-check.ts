@@ -2,11 +2,11 @@ import type pg from 'pg';
 import { askJson } from './facts.js';
 import { advice, ok, type Finding } from './finding.js';
 
-/** How far the clocks may be apart, in milliseconds, before it is worth a word. */
+/** From this difference of the clocks on there is a warning, in milliseconds. */
 const tolerableSkewMs = 1_000;
 const rounds = 3;
 
-/** How far the database's clock is from this machine's, as told by the quickest of three answers. */
+/** Compares the database's clock with this machine's, by the quickest of three queries. */
 export async function checkClock(client: pg.ClientBase, now: () => number): Promise<Finding> {
   let best = { skewMs: 0, roundTripMs: Infinity };
   for (let round = 0; round < rounds; round += 1) {
@@ -28,9 +28,9 @@ export async function checkClock(client: pg.ClientBase, now: () => number): Prom
   return {
     id: 'clock',
     level: 'warning',
-    what: `the database's clock is ${(apartMs / 1_000).toFixed(1)} s ${best.skewMs > 0 ? 'ahead of' : 'behind'} this machine's`,
+    message: `the database's clock is ${(apartMs / 1_000).toFixed(1)} s ${best.skewMs > 0 ? 'ahead of' : 'behind'} this machine's`,
     consequence:
-      'no event is lost by it, but delays that are measured are off by as much, and so is when tokens expire',
-    mend: advice('have both machines follow a time server, e.g. timedatectl set-ntp true'),
+      'no event is lost, but measured delays and the expiry of tokens are wrong by as much',
+    fix: advice('synchronize both machines with a time server, e.g. timedatectl set-ntp true'),
   };
 }

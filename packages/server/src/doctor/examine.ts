@@ -3,34 +3,48 @@ import { discardSession, openSession } from '../database/session.js';
 import { describeError } from '../describe.js';
 import { checkTransactions } from './activity-check.js';
 import { checkClock } from './clock-check.js';
-import { checkIndexes } from './cost-checks.js';
 import { readFacts, type Facts } from './facts.js';
 import { advice, ok, type Finding } from './finding.js';
 import { checkListen } from './listen-check.js';
+import {
+  checkIndexes,
+  checkLog,
+  checkLogSize,
+  checkRetention,
+  checkWriteCost,
+  readLogFacts,
+} from './log-checks.js';
 import { checkAuthorization, checkRights, checkRowSecurity } from './rights-checks.js';
-import { checkInstallation, checkTriggers, checkView } from './schema-checks.js';
-import { checkCommitTimes, checkGuarantee, checkReplica, checkVersion, checkWake } from './server-checks.js';
+import {
+  checkCommitTimes,
+  checkEncoding,
+  checkReplica,
+  checkReplication,
+  checkVersion,
+  checkWake,
+} from './server-checks.js';
+import { checkGuarantee, checkInstallation } from './source-checks.js';
 
 export interface ExamineOptions {
-  /** What serve is told to read, by FLAGCAST_VIEW. Default null. */
+  /** The view of FLAGCAST_VIEW. Default null. */
   readonly view?: string | null;
-  /** How far serve looks back in a view without transaction ids, in milliseconds. Default 60,000. */
+  /** How far `flagcast serve` looks back where there is no event log, in milliseconds. Default 60,000. */
   readonly overlapMs?: number;
-  /** What serve is told to ask who may see what, by FLAGCAST_AUTHORIZE_SQL. Default null. */
+  /** The query of FLAGCAST_AUTHORIZE_SQL. Default null. */
   readonly authorizeSql?: string | null;
-  /** From what age on an open transaction is worth a word, in milliseconds. Default 60,000. */
+  /** From this age on an open transaction is reported, in milliseconds. Default 60,000. */
   readonly oldTransactionMs?: number;
-  /** After this many milliseconds without an answer a question is given up. Default 10,000. */
+  /** The time-out of each query, in milliseconds. Default 10,000. */
   readonly queryTimeoutMs?: number;
-  /** Whether to open two more connections and see whether LISTEN works. Default true. */
+  /** Whether to open two more connections and test LISTEN. Default true. */
   readonly listen?: boolean;
-  /** Where LISTEN goes. Default null: to the database's URL. */
+  /** The URL for LISTEN. Default null: the database's URL. */
   readonly listenUrl?: string | null;
   /** This machine's clock, in milliseconds since the epoch. */
   readonly now?: () => number;
 }
 
-/** What is known of a database after it was looked at. */
+/** The result of an examination. */
 export interface Examination {
   /** Null where there was no connection. */
   readonly role: string | null;
@@ -38,8 +52,8 @@ export interface Examination {
 }
 
 /**
- * Looks at a database with the eyes of `flagcast serve`, over the connection string that it would get.
- * Changes nothing, also not the session, which may be a pooler's. Never rejects: what cannot be looked at is a finding, too.
+ * Examines a database through the connection string of `flagcast serve`. Changes nothing, also not the session, which
+ * may be a pooler's. Never rejects: a check that fails is a finding, too.
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
   const { view = null, overlapMs = 60_000, authorizeSql = null } = options;
@@ -70,9 +84,9 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
     const finding: Finding = {
       id: 'connection',
       level: 'error',
-      what: `no connection (${describeError(error)})`,
-      consequence: 'nothing else could be looked at',
-      mend: advice('mend that, or correct --database-url or DATABASE_URL'),
+      message: `no connection (${describeError(error)})`,
+      consequence: 'nothing else could be checked',
+      fix: advice('resolve the error, or correct --database-url or DATABASE_URL'),
     };
     return { role: null, findings: [finding] };
   } finally {
@@ -89,6 +103,9 @@ async function runChecks(
 ): Promise<Finding[]> {
   const { databaseUrl, listenUrl, oldTransactionMs, queryTimeoutMs, listen, now } = options;
   const findings: Finding[] = [];
+  const logFacts = facts.eventSource?.reason === 'event_log' ? readLogFacts(client) : null;
+  // Awaited by several checks, each of which reports its failure.
+  logFacts?.catch(() => undefined);
   const checks: Readonly<Record<string, () => Finding | Finding[] | Promise<Finding | Finding[]>>> = {
     version: () => checkVersion(facts),
     replica: () => checkReplica(facts),
@@ -97,14 +114,15 @@ async function runChecks(
     rights: () => checkRights(facts),
     authorization: async () => await checkAuthorization(client, facts),
     'row-security': async () => await checkRowSecurity(client, facts),
-    // Without a schema there is nothing of ours to look at.
-    ...(facts.state.installed
-      ? {
-          view: async () => await checkView(client, facts),
-          triggers: () => checkTriggers(facts),
+    ...(logFacts === null
+      ? {}
+      : {
+          log: async () => checkLog(facts, await logFacts),
+          'log-size': async () => checkLogSize(await logFacts),
+          retention: async () => checkRetention(await logFacts),
+          'write-cost': () => checkWriteCost(facts),
           wake: () => checkWake(facts),
-        }
-      : {}),
+        }),
     ...(listen
       ? {
           listen: async () =>
@@ -114,6 +132,8 @@ async function runChecks(
     index: async () => await checkIndexes(client),
     transactions: async () => await checkTransactions(client, facts, oldTransactionMs),
     clock: async () => await checkClock(client, now),
+    encoding: () => checkEncoding(facts),
+    replication: () => checkReplication(facts),
     'commit-times': () => checkCommitTimes(facts),
   };
   for (const [id, check] of Object.entries(checks)) {
@@ -123,9 +143,9 @@ async function runChecks(
       findings.push({
         id,
         level: 'warning',
-        what: `could not be looked at (${describeError(error)})`,
-        consequence: 'it is not known how things stand with it',
-        mend: advice('see to what the error says, then run flagcast doctor again'),
+        message: `could not be checked (${describeError(error)})`,
+        consequence: 'its state is not known',
+        fix: advice('resolve the error, then run flagcast doctor again'),
       });
     }
   }

@@ -2,9 +2,9 @@ import type pg from 'pg';
 import { readGrants, type GrantState } from '../database/install-grants.js';
 import { readInstallState, type InstallState } from '../database/install-objects.js';
 import { type EventSource, EventSourceError, findEventSource } from '../reader/event-source.js';
-import { command, type Mend } from './finding.js';
+import { command, type Fix } from './finding.js';
 
-/** What every check builds on. */
+/** What the checks build on. */
 export interface Facts {
   /** As `server_version_num`. */
   readonly version: number;
@@ -22,16 +22,16 @@ export interface Facts {
   readonly notify: string;
   readonly state: InstallState;
   readonly grants: readonly GrantState[];
-  /** What flagcast serve would read events from; null: nothing, for the reason in `noEventSource`. */
+  /** What `flagcast serve` would read events from; null: nothing, for the reason in `noEventSource`. */
   readonly eventSource: EventSource | null;
   readonly noEventSource: string;
-  /** What serve would look back for in a view without transaction ids, in milliseconds. */
+  /** How far `flagcast serve` would look back where there is no event log, in milliseconds. */
   readonly overlapMs: number;
-  /** The query that says who may see what; null: Togglr's tables do. */
+  /** The query of FLAGCAST_AUTHORIZE_SQL; null: Togglr's tables decide about access. */
   readonly authorizeSql: string | null;
 }
 
-/** A query whose one column is JSON text: a session hands on every other type as PostgreSQL's own text. */
+/** Runs a query whose one column is JSON text: a session returns every other type as PostgreSQL's own text. */
 export async function askJson<Answer>(
   client: pg.ClientBase,
   text: string,
@@ -44,10 +44,10 @@ export async function askJson<Answer>(
 /** Reads the catalogue and settings only; needs no right for it. `view` as for `findEventSource`. */
 export async function readFacts(
   client: pg.ClientBase,
-  { view, ...told }: { readonly view: string | null } & Pick<Facts, 'overlapMs' | 'authorizeSql'>,
+  { view, ...settings }: { readonly view: string | null } & Pick<Facts, 'overlapMs' | 'authorizeSql'>,
 ): Promise<Facts> {
   const server = await askJson<
-    Omit<Facts, 'state' | 'grants' | 'eventSource' | 'noEventSource' | keyof typeof told>
+    Omit<Facts, 'state' | 'grants' | 'eventSource' | 'noEventSource' | keyof typeof settings>
   >(
     client,
     `SELECT json_build_object(
@@ -58,7 +58,7 @@ export async function readFacts(
       'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
       'replica', pg_is_in_recovery(),
       'encoding', current_setting('server_encoding'),
-      'subscriptions', (SELECT count(*) FROM pg_stat_subscription),
+      'subscriptions', (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()),
       'tracksCommitTimes', current_setting('track_commit_timestamp')::boolean,
       'maxPreparedTransactions', current_setting('max_prepared_transactions')::int,
       'notify', lower(coalesce(current_setting('flagcast.notify', true), ''))
@@ -69,13 +69,13 @@ export async function readFacts(
   return {
     ...server,
     state,
-    ...(await lookForEventSource(client, view)),
-    ...told,
+    ...(await describeEventSource(client, view)),
+    ...settings,
     grants: await readGrants(client, { database, role, ownTables: state.ownTables }),
   };
 }
 
-async function lookForEventSource(
+async function describeEventSource(
   client: pg.ClientBase,
   view: string | null,
 ): Promise<Pick<Facts, 'eventSource' | 'noEventSource'>> {
@@ -87,17 +87,17 @@ async function lookForEventSource(
   }
 }
 
-/** Whether the role may do what the grant of this name is about. */
+/** Whether the role has the right of this name. */
 export function holds(facts: Facts, name: string): boolean {
   return facts.grants.some((grant) => grant.name === name && grant.exists && grant.held);
 }
 
-/** What brings an installation up to date, and makes again what is gone from it. */
-export function installMend({ state, superuser }: Facts): Mend {
-  const text = 'flagcast install --yes --database-url "$DATABASE_URL"';
-  if (superuser || state.ownsSchema || (state.schemaOwner === null && state.mayCreateSchema))
-    return command(text);
+/** Installs, upgrades or repairs. */
+export function installFix({ state, superuser, replica }: Facts, flags = ''): Fix {
+  const text = `flagcast install --yes ${flags}--database-url "$DATABASE_URL"`;
+  if (replica) return command(`${text} # with a URL of the primary`);
+  if (superuser || state.ownsSchema || (state.schemaOwner === null && state.mayCreateSchema)) return command(text);
   return command(
-    `${text} # with a URL of ${state.schemaOwner === null ? 'a role that may make schemas' : `role ${state.schemaOwner}`}`,
+    `${text} # with a URL of ${state.schemaOwner === null ? 'a role that may create schemas' : `role ${state.schemaOwner}`}`,
   );
 }

@@ -1,36 +1,36 @@
-/** How much a finding matters: `error` keeps `flagcast serve` from working, `warning` makes it worse than it could be. */
+/** How much a finding matters. `error`: `flagcast serve` does not work or events are lost. `warning`: it works worse than it could. */
 export type Level = 'ok' | 'note' | 'warning' | 'error';
 
-/** What makes a finding go away. */
-export interface Mend {
+/** How to resolve a finding. */
+export interface Fix {
   /**
-   * - `sql`: statements for the database, by whoever may run them
+   * - `sql`: statements for the database, run by a role that may
    * - `command`: for a shell in which DATABASE_URL is set
-   * - `advice`: nothing that could be run
+   * - `advice`: nothing that can be run
    */
   readonly kind: 'sql' | 'command' | 'advice';
   readonly text: string;
 }
 
-/** One thing that was looked at. The texts are one line each and hold no password. */
+/** The result of one check. The texts are one line each and hold no password. */
 export interface Finding {
-  /** Stable, e.g. `listen`; several findings may have the same one. */
+  /** Stable, e.g. `listen`. Several findings may have the same id. */
   readonly id: string;
   readonly level: Level;
-  readonly what: string;
-  /** What it means for those who use Flagcast; null where all is well. */
+  readonly message: string;
+  /** What it means for users of Flagcast; null where nothing is wrong. */
   readonly consequence: string | null;
-  readonly mend: Mend | null;
+  readonly fix: Fix | null;
 }
 
-export const ok = (id: string, what: string): Finding => ({
+export const ok = (id: string, message: string): Finding => ({
   id,
   level: 'ok',
-  what,
+  message,
   consequence: null,
-  mend: null,
+  fix: null,
 });
 
-export const sql = (text: string): Mend => ({ kind: 'sql', text });
-export const command = (text: string): Mend => ({ kind: 'command', text });
-export const advice = (text: string): Mend => ({ kind: 'advice', text });
+export const sql = (text: string): Fix => ({ kind: 'sql', text });
+export const command = (text: string): Fix => ({ kind: 'command', text });
+export const advice = (text: string): Fix => ({ kind: 'advice', text });

@@ -4,7 +4,7 @@ import { describeError } from '../describe.js';
 import { askJson, type Facts } from './facts.js';
 import { advice, ok, sql, type Finding } from './finding.js';
 
-/** Whether the role may read what the server reads. */
+/** Whether the role has the rights that the server needs. */
 export function checkRights({ grants, role, superuser, state, authorizeSql }: Facts): Finding[] {
   const id = 'rights';
   const needsTables = authorizeSql === null;
@@ -17,13 +17,13 @@ export function checkRights({ grants, role, superuser, state, authorizeSql }: Fa
     findings.push({
       id,
       level: needsTables ? 'error' : 'note',
-      what: `the database does not have ${names.join(', ')}`,
+      message: `the database does not have ${names.join(', ')}`,
       consequence: needsTables
-        ? 'flagcast serve cannot answer who may see what, or show the state of features'
-        : 'events come without the state of features, and what the console shows beside them is answered with 501',
-      mend: needsTables
+        ? 'flagcast serve cannot decide about access, or show the state of features'
+        : 'events come without the state of features, and requests of the console for anything but events are answered with 501',
+      fix: needsTables
         ? advice(
-            'connect to the database that has the feature flags, or set FLAGCAST_AUTHORIZE_SQL where its tables are of another form',
+            'connect to the database that has the feature flags, or set FLAGCAST_AUTHORIZE_SQL where its tables have another form',
           )
         : null,
     });
@@ -37,33 +37,33 @@ export function checkRights({ grants, role, superuser, state, authorizeSql }: Fa
     findings.push({
       id,
       level: isServing ? 'error' : 'note',
-      what: `role ${role} lacks ${lacking.map(({ right }) => right).join(', ')}`,
+      message: `role ${role} lacks ${lacking.map(({ right }) => right).join(', ')}`,
       consequence: isServing
-        ? `flagcast serve fails where it needs that: ${[...new Set(lacking.map(({ purpose }) => purpose))].join('; ')}`
+        ? `flagcast serve fails where it needs them: ${[...new Set(lacking.map(({ purpose }) => purpose))].join('; ')}`
         : `without it: ${[...new Set(lacking.map(({ purpose }) => purpose))].join('; ')}`,
-      mend: sql(lacking.map(({ right }) => `GRANT ${right} TO ${grantee};`).join(' ')),
+      fix: sql(lacking.map(({ right }) => `GRANT ${right} TO ${grantee};`).join(' ')),
     });
   }
   if (findings.length > 0 || state.schemaOwner === null) return findings;
-  if (!superuser) return [ok(id, `role ${role} may read all that flagcast serve reads`)];
+  if (!superuser) return [ok(id, `role ${role} has the rights that flagcast serve needs`)];
   return [
     {
       id,
       level: 'note',
-      what: `role ${role} is a superuser`,
-      consequence: 'whoever got into the server could do anything to the database',
-      mend: advice('flagcast install --role NAME makes a role that may only read what is needed'),
+      message: `role ${role} is a superuser`,
+      consequence: 'an attacker who controls the server could do anything to the database',
+      fix: advice('flagcast install --role NAME creates a role with the rights that the server needs and no others'),
     },
   ];
 }
 
-/** Whether the query that is to say who may see what works on this database. */
+/** Whether the query of FLAGCAST_AUTHORIZE_SQL works on this database. */
 export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }: Facts): Promise<Finding[]> {
   const id = 'authorization';
   if (authorizeSql === null) return [];
   try {
     await checkAuthorizeQuery(client, authorizeSql);
-    return [ok(id, 'FLAGCAST_AUTHORIZE_SQL can be asked who may see what')];
+    return [ok(id, 'FLAGCAST_AUTHORIZE_SQL works')];
   } catch (error) {
     // The session goes on, and is in the transaction that failed.
     await client.query('ROLLBACK');
@@ -71,9 +71,9 @@ export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }
       {
         id,
         level: 'error',
-        what: `FLAGCAST_AUTHORIZE_SQL does not work (${describeError(error)})`,
+        message: `FLAGCAST_AUTHORIZE_SQL does not work (${describeError(error)})`,
         consequence: 'flagcast serve does not start',
-        mend: advice(
+        fix: advice(
           'give one SELECT over the users $1 (text[]) with the columns user_id, project_id, environment_id and environment_key, and the role the right to read its tables',
         ),
       },
@@ -81,40 +81,52 @@ export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }
   }
 }
 
-/** Whether row-level security may hide rows: from the server, or from the view's owner. */
-export async function checkRowSecurity(client: pg.ClientBase, { role }: Facts): Promise<Finding[]> {
-  const hidden = await askJson<{ table: string; reader: string; asRole: boolean }[]>(
+/**
+ * Whether row-level security may hide rows: from the server, or from the owner of the trigger functions, who reads
+ * the request of an entity.
+ */
+export async function checkRowSecurity(client: pg.ClientBase, { role, eventSource }: Facts): Promise<Finding[]> {
+  const id = 'row-security';
+  const logs = eventSource?.hasHostTriggers === true;
+  const hidden = await askJson<{ table: string; reader: string; isLogging: boolean }[]>(
     client,
     `WITH readers AS (
-       SELECT c.oid, c.relname, c.relowner, c.relforcerowsecurity, r.name AS reader, r.name = $1 AS as_role
+       SELECT c.relname, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
        FROM pg_class c
        CROSS JOIN LATERAL (
-         SELECT $1::name WHERE c.relname <> 'pending_change_entities'
-         UNION
-         SELECT pg_get_userbyid(v.relowner) FROM pg_class v JOIN pg_namespace n ON n.oid = v.relnamespace
-         WHERE n.nspname = 'flagcast' AND v.relname = 'v_realtime_events'
-           AND c.relname IN ('audit_log', 'pending_changes', 'pending_change_entities', 'environments')
-       ) AS r (name)
+         SELECT $1::name, false WHERE c.relname <> 'pending_change_entities' OR NOT $2::boolean
+         UNION ALL
+         SELECT DISTINCT pg_get_userbyid(p.proowner), true FROM pg_proc p
+         WHERE $2::boolean AND p.proname IN ('log_request', 'log_decision')
+           AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
+           AND c.relname IN ('pending_changes', 'pending_change_entities')
+       ) AS r (name, is_logging)
        WHERE c.relrowsecurity AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
          AND c.relname IN ('projects', 'environments', 'features', 'feature_params', 'pending_changes',
            'pending_change_entities', 'audit_log', 'users', 'memberships', 'role_permissions', 'permissions')
      )
-     SELECT coalesce(json_agg(json_build_object('table', relname, 'reader', reader, 'asRole', as_role) ORDER BY reader, relname), '[]')::text
+     SELECT coalesce(json_agg(json_build_object('table', relname, 'reader', reader, 'isLogging', is_logging)
+       ORDER BY is_logging, reader, relname), '[]')::text
      FROM readers JOIN pg_roles p ON p.rolname = reader
      WHERE NOT p.rolsuper AND NOT p.rolbypassrls
        AND (relforcerowsecurity OR NOT pg_has_role(reader, relowner, 'USAGE'))`,
-    [role],
+    [role, logs],
   );
-  return [...new Set(hidden.map(({ reader }) => reader))].map((reader) => {
-    const tables = hidden.filter((each) => each.reader === reader).map(({ table }) => `public.${table}`);
-    const who = reader === role ? `role ${reader}` : `role ${reader}, who owns the view,`;
-    return {
-      id: 'row-security',
-      level: 'note',
-      what: `row-level security applies to ${who} on ${tables.join(', ')}`,
-      consequence:
-        'rows that its policies hide do not exist for Flagcast: events, users or features may be missing',
-      mend: sql(`ALTER ROLE ${pg.escapeIdentifier(reader)} BYPASSRLS;`),
-    };
-  });
+  const findings: Finding[] = [];
+  for (const isLogging of [false, true]) {
+    const some = hidden.filter((each) => each.isLogging === isLogging);
+    for (const reader of new Set(some.map((each) => each.reader))) {
+      const tables = some.filter((each) => each.reader === reader).map(({ table }) => `public.${table}`);
+      findings.push({
+        id,
+        level: 'warning',
+        message: `row-level security applies to role ${reader}${isLogging ? ', which owns the trigger functions,' : ''} on ${tables.join(', ')}`,
+        consequence: isLogging
+          ? 'the steps of requests that its policies hide are not logged, so they are never delivered'
+          : `${logs ? '' : 'events and '}projects, features, requests or users that its policies hide do not exist for the server: snapshots lack them, and access is refused`,
+        fix: sql(`ALTER ROLE ${pg.escapeIdentifier(reader)} BYPASSRLS;`),
+      });
+    }
+  }
+  return findings.length > 0 ? findings : [ok(id, 'row-level security hides no rows that Flagcast reads')];
 }

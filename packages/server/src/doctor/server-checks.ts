@@ -13,18 +13,18 @@ export function checkVersion({ version, versionText }: Facts): Finding {
     return {
       id,
       level: 'error',
-      what: `PostgreSQL ${versionText}, which is too old`,
-      consequence: `Flagcast reads by functions that came with PostgreSQL ${oldestMajor}: it cannot run`,
-      mend: advice(`upgrade to PostgreSQL ${oldestMajor} or newer`),
+      message: `PostgreSQL ${versionText} is too old`,
+      consequence: `Flagcast needs functions of PostgreSQL ${oldestMajor}: it cannot run`,
+      fix: advice(`upgrade to PostgreSQL ${oldestMajor} or newer`),
     };
   }
   if (major > newestTestedMajor) {
     return {
       id,
       level: 'note',
-      what: `PostgreSQL ${versionText} is newer than those that this Flagcast was tested with`,
-      consequence: 'most likely none',
-      mend: advice('look for a newer Flagcast'),
+      message: `PostgreSQL ${versionText} is newer than the versions that this Flagcast was tested with`,
+      consequence: 'probably none',
+      fix: advice('look for a newer Flagcast'),
     };
   }
   return ok(id, `PostgreSQL ${versionText}`);
@@ -36,81 +36,105 @@ export function checkReplica({ replica }: Facts): Finding {
   return {
     id: 'replica',
     level: 'note',
-    what: 'a replica',
+    message: 'a replica',
     consequence:
-      'changes come as late as the replica is, and with the poll unless FLAGCAST_LISTEN_URL leads to the primary; features cannot be changed through it',
-    mend: advice(
-      'attach to the primary, if its load allows; or set FLAGCAST_LISTEN_URL to the primary, whose notifications then wake the reader',
+      'events are delayed by the replication lag, and until the next poll unless FLAGCAST_LISTEN_URL names the primary; features cannot be changed through this server; it cannot delete old rows of the event log',
+    fix: advice(
+      'attach to the primary, if its load allows; or set FLAGCAST_LISTEN_URL to the primary, whose notifications then wake the reader; and let one server read the primary',
     ),
   };
 }
 
-/** Whether the triggers tell of changes at all. */
+/** Encodings in which each byte has an equivalent in UTF-8. */
+const completeEncodings = new Set([
+  'UTF8',
+  'LATIN1',
+  'LATIN2',
+  'LATIN4',
+  'LATIN5',
+  'LATIN9',
+  'LATIN10',
+  'ISO_8859_5',
+  'KOI8R',
+]);
+
+/** Whether each text of the database can be converted to UTF-8. */
+export function checkEncoding({ encoding }: Facts): Finding {
+  const id = 'encoding';
+  if (completeEncodings.has(encoding)) return ok(id, encoding);
+  return {
+    id,
+    level: 'note',
+    message:
+      encoding === 'SQL_ASCII'
+        ? 'SQL_ASCII: PostgreSQL does not check which encoding a text has'
+        : `${encoding}: some bytes have no equivalent in UTF-8`,
+    consequence:
+      'an event whose feature has a text that cannot be converted comes without the state of the feature (feature_unreadable); other events are not affected',
+    fix: advice('correct the text, or move to a database with the encoding UTF8'),
+  };
+}
+
+/** Whether the triggers notify the reader. */
 export function checkWake({ maxPreparedTransactions, notify, database }: Facts): Finding {
   const id = 'wake';
-  const consequence = 'changes come with the next poll (1 s by default) instead of at once';
+  const consequence = 'events come with the next poll (1 s by default) instead of at once';
   const on = sql(`ALTER DATABASE ${pg.escapeIdentifier(database)} SET flagcast.notify = 'on';`);
   if (notify === 'off') {
     return {
       id,
       level: 'note',
-      what: "the triggers are silent: flagcast.notify is 'off'",
+      message: "the triggers do not notify: flagcast.notify is 'off'",
       consequence,
-      mend: on,
+      fix: on,
     };
   }
   if (notify === 'on') {
     return maxPreparedTransactions === 0
-      ? ok(id, 'the triggers tell of changes')
+      ? ok(id, 'the triggers notify the reader')
       : ok(
           id,
-          "the triggers tell of changes (flagcast.notify is 'on'): a writer that prepares transactions must set it 'off'",
+          "the triggers notify the reader (flagcast.notify is 'on'): a writer that uses PREPARE TRANSACTION must set it to 'off'",
         );
   }
-  if (maxPreparedTransactions === 0) return ok(id, 'the triggers tell of changes');
+  if (maxPreparedTransactions === 0) return ok(id, 'the triggers notify the reader');
   return {
     id,
     level: 'warning',
-    what: `the triggers stay silent, because max_prepared_transactions is ${maxPreparedTransactions}: PostgreSQL refuses to prepare a transaction that has notified`,
+    message: `the triggers do not notify, because max_prepared_transactions is ${maxPreparedTransactions}: PREPARE TRANSACTION fails in a transaction that has notified`,
     consequence,
-    mend: { ...on, text: `${on.text} -- if no writer of these tables prepares its transactions` },
+    fix: { ...on, text: `${on.text} -- if no writer of these tables uses PREPARE TRANSACTION` },
   };
 }
 
-/** Whether the database notes when transactions were committed. */
+/** Whether logical replication that writes this database's tables is logged. */
+export function checkReplication({ subscriptions, eventSource, state }: Facts): Finding {
+  const id = 'replication';
+  if (subscriptions === 0) return ok(id, 'no subscription of logical replication writes this database');
+  const count = `${subscriptions} subscription${subscriptions === 1 ? '' : 's'} of logical replication`;
+  const skipped = state.triggers.filter(({ enabled }) => enabled === 'O').map(({ table }) => `public.${table}`);
+  if (eventSource?.hasHostTriggers !== true || skipped.length === 0) {
+    return ok(id, `${count}: what ${subscriptions === 1 ? 'it writes' : 'they write'} is logged, too`);
+  }
+  return {
+    id,
+    level: 'warning',
+    message: `${count}, but the triggers on ${skipped.join(', ')} do not fire for what replication writes`,
+    consequence: 'changes that arrive by replication are not logged, so they are never delivered',
+    fix: sql(
+      skipped.map((table) => `ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log;`).join(' '),
+    ),
+  };
+}
+
+/** Whether the database records when transactions were committed. */
 export function checkCommitTimes({ tracksCommitTimes }: Facts): Finding {
   if (tracksCommitTimes) return ok('commit-times', 'commit times are recorded');
   return {
     id: 'commit-times',
     level: 'note',
-    what: 'commit times are not recorded (track_commit_timestamp is off)',
-    consequence:
-      'events do not tell when they were committed, so the delay from there to a screen cannot be measured',
-    mend: sql('ALTER SYSTEM SET track_commit_timestamp = on; -- and restart PostgreSQL'),
-  };
-}
-
-/** What the reader promises. */
-export function checkGuarantee({ eventSource, noEventSource, overlapMs }: Facts): Finding {
-  const id = 'guarantee';
-  if (eventSource === null) {
-    return {
-      id,
-      level: 'error',
-      what: `there is nothing to read events from: ${noEventSource}`,
-      consequence: 'flagcast serve does not start',
-      mend: advice('see above'),
-    };
-  }
-  if (eventSource.guarantee === 'exact') {
-    return ok(id, 'exact: every committed event is delivered, however late its transaction commits');
-  }
-  const seconds = `${overlapMs / 1_000} s`;
-  return {
-    id,
-    level: 'warning',
-    what: `overlap: serve reads ${eventSource.name} by created_at and looks back ${seconds}`,
-    consequence: `an event is missed if it is committed more than ${seconds} after its created_at`,
-    mend: advice('run flagcast install'),
+    message: 'commit times are not recorded (track_commit_timestamp is off)',
+    consequence: 'events have no committed_at, so the delay from the commit to a screen cannot be measured',
+    fix: sql('ALTER SYSTEM SET track_commit_timestamp = on; -- and restart PostgreSQL'),
   };
 }
