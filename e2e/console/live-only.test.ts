@@ -118,7 +118,7 @@ it('a guarantee with an overlap is said beside the state, with its seconds and w
   await button(page, en.freshness.chip(`${en.freshness.live} ${note}`)).click();
   const drawer = page.getByRole('dialog', { name: en.freshness.title });
   const { overlap, reasons } = en.freshness;
-  await drawer.getByText(`${overlap(45)} ${reasons.no_transaction_ids}`, { exact: true }).waitFor();
+  await drawer.getByText(`${overlap(45)} ${reasons.view}`, { exact: true }).waitFor();
 });
 
 it('and in Russian, on a phone', async () => {
@@ -128,5 +128,5 @@ it('and in Russian, on a phone', async () => {
   const { live, chip, overlapNote, overlap, reasons, title } = ru.freshness;
   await button(page, chip(`${live} ${overlapNote(45)}`)).tap();
   const drawer = page.getByRole('dialog', { name: title });
-  await drawer.getByText(`${overlap(45)} ${reasons.no_transaction_ids}`, { exact: true }).waitFor();
+  await drawer.getByText(`${overlap(45)} ${reasons.view}`, { exact: true }).waitFor();
 });

@@ -1,6 +1,7 @@
 import { Avatar, Badge, Code, Text } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
+import { actionOf } from '../api/actions.js';
 import { DiffList } from '../feature/diff-list.js';
 import { Ago, useNowMs } from '../shell/ago.js';
 import { placePath, usePlace } from '../shell/place.js';
@@ -45,6 +46,7 @@ const colors: Readonly<Record<string, string>> = {
   deleted: 'red',
   rejected: 'red',
   pending: 'yellow',
+  request_updated: 'yellow',
   cancelled: 'gray',
 };
 
@@ -55,7 +57,8 @@ interface HistoryLineProps extends Pick<HistoryListProps, 'about'> {
 const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps) {
   const { t, format } = useTexts();
   const { project, environment } = usePlace();
-  const { action, entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
+  const { entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
+  const action = actionOf(entry);
   const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.somebody);
   const actions: Readonly<Record<string, string>> = t.actions;
   const entities: Readonly<Record<string, string>> = t.entities;

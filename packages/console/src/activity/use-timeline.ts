@@ -31,30 +31,40 @@ export function useTimeline(filter: HistoryFilter): Timeline {
       (entity === undefined || event.entity === entity) &&
       (username === undefined || event.actor === username);
     const fitting = activity.filter(fits);
-    const byId = new Map(fitting.map((event) => [event.id, event]));
-    // A view of the host's gives its events other ids than the history has.
+    // The oldest event of an entry wins: a later one with the same id is e.g. a request that was opened again.
+    const byId = new Map(fitting.map((event) => [entryId(event), event]));
+    // A view of the host's gives its rows other ids than the history has.
     const byPlace = new Map(fitting.map((event) => [placeKey(event, event.timestamp), event]));
-    const told = new Set<EventMessage>();
+    const matched = new Set<EventMessage>();
+    const ids = new Set<string>();
     const recorded = entries.map((entry) => {
       const event = byId.get(entry.id) ?? byPlace.get(placeKey(entry, entry.created_at));
-      if (event !== undefined) told.add(event);
+      if (event !== undefined) matched.add(event);
+      ids.add(entry.id);
       // What happened just now has a time, also where the database keeps none for it.
       return entry.created_at === null && event !== undefined
         ? { ...entry, created_at: event.timestamp }
         : entry;
     });
-    const all: HistoryItem[] = [
-      ...fitting
-        .filter((event) => !told.has(event))
-        .map((event) => itemOf(event, features.get(event.feature_id ?? '')?.name ?? null)),
-      ...recorded,
-    ];
+    const live: HistoryItem[] = [];
+    for (const event of fitting.toReversed()) {
+      if (matched.has(event)) continue;
+      const id = ids.has(entryId(event)) ? `${entryId(event)}:${event.id}` : entryId(event);
+      ids.add(id);
+      live.unshift(itemOf(event, id, features.get(event.feature_id ?? '')?.name ?? null));
+    }
+    const all = [...live, ...recorded];
     return all.sort((one, other) => {
       const [place, otherPlace] = [placeOf(one), placeOf(other)];
       return place === otherPlace ? 0 : place < otherPlace ? 1 : -1;
     });
   }, [activity, features, entries, liveOnly, itemOf, featureId, entity, username]);
   return { ...history, error: liveOnly ? null : error, items, liveOnly };
+}
+
+/** The id that `GET /api/audit` gives to the entry of this event. */
+function entryId({ source, row_id: rowId, entity, entity_id: entityId, action }: EventMessage): string {
+  return [source, rowId, entity, entityId, action].join(':');
 }
 
 function placeKey(
@@ -65,13 +75,13 @@ function placeKey(
 }
 
 /** An event's line; the same object every time, so that it is drawn once. */
-function createItems(): (event: EventMessage, featureName: string | null) => HistoryItem {
+function createItems(): (event: EventMessage, id: string, featureName: string | null) => HistoryItem {
   const made = new WeakMap<EventMessage, HistoryItem>();
-  return (event, featureName) => {
+  return (event, id, featureName) => {
     const known = made.get(event);
-    if (known?.feature_name === featureName) return known;
+    if (known?.feature_name === featureName && known.id === id) return known;
     const item: HistoryItem = {
-      id: event.id,
+      id,
       source: event.source === 'pending' ? 'pending' : 'audit',
       created_at: event.timestamp,
       requested_at: null,

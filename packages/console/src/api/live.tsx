@@ -1,6 +1,6 @@
 import { type Channel, type Client, createClient } from '@flagcast/client';
 import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
-import { createContext, type ReactNode, use, useEffect, useState } from 'react';
+import { createContext, type ReactNode, use, useEffect, useRef, useState } from 'react';
 import { useGround } from '../sign-in/session-context.js';
 import { type LineView, watchLine } from '../freshness/line-watch.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
@@ -57,26 +57,40 @@ const ChannelContext = createContext<LiveChannel | null>(null);
 
 interface LiveChannelProps {
   readonly projectId: string;
+  readonly environmentId: string;
+  /** The environment's key. The channel stays when the key changes. */
   readonly env: string;
+  /** Called when the server has ended the channel, or refused it. */
+  readonly onEnd: (code: string) => void;
   readonly children: ReactNode;
 }
 
 /** Opens the channel for the pages inside; another environment is another channel. */
-export function LiveChannelProvider({ projectId, env, children }: LiveChannelProps) {
+export function LiveChannelProvider(props: LiveChannelProps) {
+  const { projectId, environmentId, children } = props;
   const { client } = useLive();
-  const [live, setLive] = useState<LiveChannel | null>(null);
+  const [live, setLive] = useState<(LiveChannel & { readonly of: string }) | null>(null);
+  const latest = useRef(props);
   useEffect(() => {
-    const channel = client.channel({ projectId, env });
+    latest.current = props;
+  });
+  useEffect(() => {
+    const channel = client.channel({ projectId, env: latest.current.env });
     const deliveries = createDeliveries(client, channel);
     const lastChanges = createLastChanges(channel);
-    setLive({ channel, deliveries, lastChanges });
+    setLive({ channel, deliveries, lastChanges, of: environmentId });
+    const stop = channel.subscribe(() => {
+      const { status } = channel.getState();
+      if (status.state === 'closed' && status.error !== null) latest.current.onEnd(status.error.code);
+    });
     return () => {
+      stop();
       deliveries.stop();
       lastChanges.stop();
       channel.close();
     };
-  }, [client, projectId, env]);
-  if (live?.channel.projectId !== projectId || live.channel.env !== env) return null;
+  }, [client, projectId, environmentId]);
+  if (live?.of !== environmentId || live.channel.projectId !== projectId) return null;
   return (
     <ChannelContext value={live}>
       <FlagcastProvider channel={live.channel}>{children}</FlagcastProvider>

@@ -26,10 +26,12 @@ export function useMe() {
   });
 }
 
+export const projectsKey = ['projects'];
+
 export function useProjects() {
   const api = useApi();
   return useQuery({
-    queryKey: ['projects'],
+    queryKey: projectsKey,
     queryFn: async () => (await api.get<{ projects: readonly Project[] }>('/api/projects')).projects,
     staleTime: rarelyMs,
   });

@@ -56,14 +56,14 @@ export interface FieldDiff {
 
 /** An entry of the audit log, or one entity's part in a step of a request. */
 export interface AuditEntry {
-  /** As the event has it. */
+  /** `<source>:<row id>:<entity>:<entity id>:<action>`; an event has all of these. */
   readonly id: string;
   readonly source: 'audit' | 'pending';
   /** RFC 3339; null where the database keeps no time for it: that of a cancellation. */
   readonly created_at: string | null;
   /** RFC 3339: when it was asked for; null in the audit log. */
   readonly requested_at: string | null;
-  /** `created`, `updated`, `deleted`, or what a host calls it; `pending`, `approved`, `rejected`, `cancelled`. */
+  /** `created`, `updated`, `deleted`, or what a host calls it; `pending`, `updated`, `approved`, `rejected`, `cancelled`. */
   readonly action: string;
   readonly entity: string;
   readonly entity_id: string;

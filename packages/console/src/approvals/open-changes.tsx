@@ -13,6 +13,8 @@ export interface Decision {
   /** `approved`, `rejected` or `cancelled`. */
   readonly status: string;
   readonly by: string | null;
+  /** The event's id: those of the event log are numbers, in order. */
+  readonly eventId: string;
 }
 
 interface OpenChanges {
@@ -54,11 +56,18 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     setKnown((before) => new Map([...before, ...data.map((change) => [change.id, change] as const)]));
   }, [data]);
   useApprovalEvents((event) => {
-    const { pending_change_id: id, action, actor } = event;
+    const { id: eventId, pending_change_id: id, action, actor } = event;
     if (id === null) return;
     // The event comes before any answer to a question: the button is gone before it can be pressed.
-    if (action !== 'pending')
-      setDecisions((before) => new Map(before).set(id, { status: action, by: actor }));
+    setDecisions((before) => {
+      if (action !== 'pending' && action !== 'updated') {
+        return new Map(before).set(id, { status: action, by: actor, eventId });
+      }
+      const decision = before.get(id);
+      // A step from before the decision can come late. It does not open the request again.
+      if (decision === undefined || Number(eventId) < Number(decision.eventId)) return before;
+      return new Map([...before].filter(([decidedId]) => decidedId !== id));
+    });
     if (!isNotAvailable(error)) void queries.invalidateQueries({ queryKey: ['open-changes'] });
   }, data);
   const value = useMemo<OpenChanges>(() => {

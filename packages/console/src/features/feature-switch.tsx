@@ -1,6 +1,7 @@
 import type { FeatureState } from '@flagcast/client';
 import { Badge, Switch } from '@mantine/core';
 import { useState } from 'react';
+import { useOutOfDate } from '../freshness/use-out-of-date.js';
 import { usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { ReasonDialog } from './reason-dialog.js';
@@ -11,12 +12,16 @@ interface FeatureSwitchProps {
   readonly disabled?: boolean;
 }
 
-/** Switches a flag here; where the environment is guarded it asks for a reason and makes a request. */
+/**
+ * Switches a flag in this environment. In a guarded environment it asks for a reason and makes a request. It is
+ * disabled while the page is out of date.
+ */
 export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps) {
   const { t } = useTexts();
   const { environment } = usePlace();
   const { toggle } = useRights();
   const { busy, send } = useWrite();
+  const outOfDate = useOutOfDate();
   const [asking, setAsking] = useState(false);
   const { id, name, enabled, version } = feature;
   const save = async (reason?: string): Promise<void> => {
@@ -40,7 +45,7 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
     <>
       <Switch
         checked={enabled}
-        disabled={disabled || busy}
+        disabled={disabled || busy || outOfDate}
         onChange={() => {
           if (environment.guarded) setAsking(true);
           else void save();

@@ -1,4 +1,5 @@
 import type { Channel } from '@flagcast/client';
+import { actionOf } from '../api/actions.js';
 
 /** Something that happened to a feature while the page was open. */
 export interface LastChange {
@@ -8,6 +9,7 @@ export interface LastChange {
   readonly timestamp: string;
   /** When it came, in milliseconds since the epoch. */
   readonly arrivedAtMs: number;
+  /** As `actionOf` gives it. */
   readonly action: string;
 }
 
@@ -23,11 +25,12 @@ export interface LastChanges {
 export function createLastChanges(channel: Channel): LastChanges {
   const made = new Map<string, LastChange>();
   const newest = new Map<string, LastChange>();
-  const stop = channel.onEvent(({ id, feature_id: featureId, source, actor, timestamp, action }) => {
+  const stop = channel.onEvent((event) => {
+    const { id, feature_id: featureId, actor, timestamp } = event;
     if (featureId === null) return;
-    const change = { eventId: id, actor, timestamp, arrivedAtMs: Date.now(), action };
+    const change = { eventId: id, actor, timestamp, arrivedAtMs: Date.now(), action: actionOf(event) };
     newest.set(featureId, change);
-    if (source === 'audit') made.set(featureId, change);
+    if (event.source === 'audit') made.set(featureId, change);
   });
   return { made: (featureId) => made.get(featureId), newest: (featureId) => newest.get(featureId), stop };
 }

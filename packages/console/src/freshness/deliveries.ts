@@ -39,9 +39,11 @@ export function createDeliveries(client: Client, channel: Channel): Deliveries {
     for (const listener of [...listeners]) listener();
   };
   const offStatus = client.subscribe(() => {
-    const { state } = client.getStatus();
-    if (state === 'live' && lost) show({ reconnects: view.reconnects + 1 });
-    lost = state === 'stale' || (lost && state !== 'live');
+    const status = client.getStatus();
+    const isDisconnected = status.state === 'stale' && status.reason === 'disconnected';
+    const isConnected = status.state === 'live' || (status.state === 'stale' && !isDisconnected);
+    if (isConnected && lost) show({ reconnects: view.reconnects + 1 });
+    lost = isDisconnected || (lost && !isConnected);
   });
   const offEvent = channel.onEvent((event) => {
     arrived.push({

@@ -8,7 +8,7 @@ import { useGuarantee } from './use-guarantee.js';
 
 const FreshnessDrawer = lazy(parts.freshnessDrawer);
 
-/** How far the screen can be trusted, always in sight; a click tells why. */
+/** Whether the page is up to date, on every page. A click opens the details. */
 export function FreshnessChip() {
   const texts = useTexts();
   const { t } = texts;
@@ -22,6 +22,7 @@ export function FreshnessChip() {
       <UnstyledButton
         className="fc-freshness"
         data-state={status.state}
+        title={status.state === 'stale' ? t.freshness.staleReasons[status.reason] : undefined}
         aria-label={t.freshness.chip(note === null ? words : `${words} ${note}`)}
         onClick={() => setOpened(true)}
       >

@@ -76,7 +76,12 @@ function Facts() {
         ? t.freshness.now
         : t.freshness.notYet;
   const facts: [string, string][] = [
-    [t.freshness.state, describeStatus(status, texts)],
+    [
+      t.freshness.state,
+      status.state === 'stale'
+        ? `${describeStatus(status, texts)}. ${t.freshness.staleReasons[status.reason]}`
+        : describeStatus(status, texts),
+    ],
     [t.freshness.trueAsOf, asOf],
     [t.freshness.cursorAge, since(cursorAtMs, t.freshness.secondsOld)],
     [t.freshness.heard, since(heardAtMs, t.freshness.secondsAgo)],

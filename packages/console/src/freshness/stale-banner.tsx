@@ -2,12 +2,13 @@ import { Alert, Button, Group } from '@mantine/core';
 import { useEffect } from 'react';
 import { useConnectionStatus } from '@flagcast/client/react';
 import { useTexts } from '../texts/texts.js';
+import { isOutOfDate } from './use-out-of-date.js';
 
-/** Says that the screen is old, and makes it look so. */
+/** Says that the page is out of date and why, and makes it look so. */
 export function StaleBanner() {
   const { t, format } = useTexts();
   const status = useConnectionStatus();
-  const old = status.state === 'stale' || status.state === 'closed';
+  const old = isOutOfDate(status);
   useEffect(() => {
     document.documentElement.toggleAttribute('data-stale', old);
     return () => document.documentElement.removeAttribute('data-stale');
@@ -15,7 +16,7 @@ export function StaleBanner() {
   if (status.state === 'stale') {
     return (
       <Alert color="orange" radius={0} role="status" className="fc-banner">
-        {t.freshness.staleBanner(format.time(status.sinceMs))}
+        {t.freshness.staleBanner(t.freshness.staleReasons[status.reason], format.time(status.sinceMs))}
       </Alert>
     );
   }

@@ -1,10 +1,13 @@
 import { Button, Center, Loader, Stack, Text, Title } from '@mantine/core';
-import { lazy, type ReactNode, Suspense, useMemo } from 'react';
+import { useQueryClient } from '@tanstack/react-query';
+import { lazy, type ReactNode, Suspense, useMemo, useState } from 'react';
 import { Link, Navigate, Outlet, Route, Routes, useLocation, useParams } from 'react-router';
 import { LiveChannelProvider } from '../api/live.js';
-import { useMe, useProjects } from '../api/queries.js';
+import { projectsKey, useMe, useProjects } from '../api/queries.js';
+import type { Project } from '../api/types.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
 import { FeaturesPage } from '../features/features-page.js';
+import type { Texts } from '../texts/en.js';
 import { useTexts } from '../texts/texts.js';
 import { Announcer } from './announcer.js';
 import { FaultBoundary } from './fault-boundary.js';
@@ -13,6 +16,7 @@ import { describeError } from './messages.js';
 import { parts } from './parts.js';
 import { PlaceContext, placePath } from './place.js';
 import { ShellFrame } from './shell-frame.js';
+import { useCurrentEnvironment } from './use-current-environment.js';
 
 const FeaturePage = lazy(parts.featurePage);
 const ApprovalsPage = lazy(parts.approvalsPage);
@@ -53,8 +57,23 @@ function PlaceFrame() {
   const { pathname } = useLocation();
   const { data: projects, error: projectsError } = useProjects();
   const { data: me, error: meError } = useMe();
-  const project = projects?.find(({ id }) => id === projectId);
-  const environment = project?.environments.find(({ key }) => key === env);
+  const queries = useQueryClient();
+  const { project, environment } = useCurrentEnvironment(projects, projectId, env);
+  const [gone, setGone] = useState<{
+    readonly path: string;
+    readonly id: string | undefined;
+    readonly reason: GoneReason;
+  } | null>(null);
+  const path = placePath(projectId, env, '');
+  const onEnd = (code: string): void => {
+    const reason = goneReasons[code];
+    if (reason === undefined) return;
+    setGone({ path, id: environment?.id, reason });
+    queries.setQueryData<readonly Project[]>(projectsKey, (known) =>
+      without(known, projectId, environment?.id, reason),
+    );
+    void queries.invalidateQueries({ queryKey: projectsKey });
+  };
   const place = useMemo(
     () =>
       projects === undefined || me === undefined || project === undefined || environment === undefined
@@ -65,10 +84,17 @@ function PlaceFrame() {
   const error = projects === undefined ? projectsError : me === undefined ? meError : null;
   if (error !== null) return <Problem text={describeError(error, t)} />;
   if (projects === undefined || me === undefined) return <Waiting />;
+  if (gone?.path === path && (environment === undefined || environment.id === gone.id))
+    return <Gone reason={gone.reason} />;
   if (place === null) return <NotHere />;
   return (
     <PlaceContext value={place}>
-      <LiveChannelProvider projectId={projectId} env={env}>
+      <LiveChannelProvider
+        projectId={projectId}
+        environmentId={place.environment.id}
+        env={place.environment.key}
+        onEnd={onEnd}
+      >
         <OpenChangesProvider>
           <Keyboard>
             <ShellFrame>
@@ -110,6 +136,42 @@ function NotHere() {
     <Whole title={t.shell.notHere} text={t.shell.notHereWhy}>
       <Button component={Link} to="/">
         {t.shell.home}
+      </Button>
+    </Whole>
+  );
+}
+
+type GoneReason = keyof Texts['shell']['gone'];
+
+/** Why there is nothing left to show, by the code that a channel ends with. */
+const goneReasons: Readonly<Record<string, GoneReason | undefined>> = {
+  environment_deleted: 'environment_deleted',
+  unknown_environment: 'environment_deleted',
+  project_archived: 'project_archived',
+  project_deleted: 'project_deleted',
+  unknown_project: 'project_deleted',
+};
+
+function without(
+  projects: readonly Project[] | undefined,
+  projectId: string,
+  environmentId: string | undefined,
+  reason: GoneReason,
+): readonly Project[] | undefined {
+  if (reason !== 'environment_deleted') return projects?.filter(({ id }) => id !== projectId);
+  return projects?.map((project) => ({
+    ...project,
+    environments: project.environments.filter(({ id }) => id !== environmentId),
+  }));
+}
+
+/** The environment was deleted, or its project is no longer there, while the page showed it. */
+function Gone({ reason }: { readonly reason: GoneReason }) {
+  const { t } = useTexts();
+  return (
+    <Whole title={t.shell.gone[reason]} text={t.shell.goneWhy}>
+      <Button component={Link} to="/">
+        {t.shell.goToFlags}
       </Button>
     </Whole>
   );

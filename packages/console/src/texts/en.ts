@@ -53,6 +53,13 @@ export const en = {
       'The page met a fault of its own. Reload it; if that does not help, tell whoever runs this server.',
     notHere: 'There is nothing here',
     notHereWhy: 'The address is wrong, or you may not see what is there.',
+    gone: {
+      environment_deleted: 'This environment was deleted',
+      project_archived: 'This project was archived',
+      project_deleted: 'This project was deleted',
+    },
+    goneWhy: 'Its flags are no longer available here.',
+    goToFlags: 'Go to flags',
     noProjects: 'You are not a member of any project yet. Ask an administrator to add you to one.',
     writesOff: 'Read only: this server takes no changes',
     announce: (count: number, by: string | null) =>
@@ -90,8 +97,15 @@ export const en = {
     catchingUp: 'Catching up',
     staleSince: (time: string) => `Stale since ${time}`,
     closed: 'Disconnected',
-    staleBanner: (time: string) =>
-      `No connection. You see the flags as they were at ${time}; this page comes back by itself.`,
+    staleBanner: (reason: string, time: string) => `${reason} Accurate as of ${time}.`,
+    staleReasons: {
+      disconnected: 'No connection. Reconnecting automatically.',
+      database_unreachable: 'The server can’t reach its database.',
+      read_failed: 'The server can’t read its database.',
+      read_overdue: 'The database takes too long to answer the server.',
+      triggers_missing:
+        'The database no longer records changes for Flagcast. Ask your administrator to run flagcast doctor.',
+    },
     closedBanner: (why: string) => `The connection has ended. ${why}`,
     title: 'How fresh this screen is',
     state: 'State',
@@ -114,12 +128,10 @@ export const en = {
         ? 'By time: a change that is committed very late may be missed.'
         : `By time: a change of a transaction that is open for more than ${plural.number(seconds)} s may be missed.`,
     reasons: {
-      installed: 'Flagcast reads a view of its own, and is woken by each commit.',
+      event_log: 'Triggers in this database log each change in its own transaction.',
       tables:
-        'Flagcast is not installed in this database and reads its tables; changes come with the next poll, not at once.',
-      transaction_ids: 'Flagcast reads a view of this database, which tells the transaction of each event.',
-      no_transaction_ids:
-        'Flagcast reads a view of this database, which does not tell the transaction of an event.',
+        'Flagcast is not installed in this database. It reads the tables again and again and finds changes by their time.',
+      view: 'Flagcast reads a view of this database and finds changes by their time.',
     },
     overlapNote: (seconds: number | null) =>
       seconds === null ? 'overlap' : `overlap ${plural.number(seconds)} s`,
@@ -181,6 +193,7 @@ export const en = {
       approved: (by: string | null) => `approved by ${by ?? somebody}`,
       rejected: (by: string | null) => `rejected by ${by ?? somebody}`,
       cancelled: (by: string | null) => `cancelled by ${by ?? somebody}`,
+      request_updated: (by: string | null) => `${by ?? somebody} edited the request`,
     },
     awaiting: (by: string) => `awaiting approval: ${by}`,
     requested: 'Asked for: it waits for an approval.',
@@ -295,6 +308,7 @@ export const en = {
     approved: 'approved',
     rejected: 'rejected',
     cancelled: 'cancelled',
+    request_updated: 'edited the request',
   },
   approvals: {
     waits: 'Waits for approval',

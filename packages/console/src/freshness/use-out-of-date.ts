@@ -1,0 +1,11 @@
+import type { ChannelStatus } from '@flagcast/client';
+import { useConnectionStatus } from '@flagcast/client/react';
+
+/** Whether what the page shows is not the newest state. */
+export function isOutOfDate({ state }: ChannelStatus): boolean {
+  return state === 'stale' || state === 'closed';
+}
+
+export function useOutOfDate(): boolean {
+  return isOutOfDate(useConnectionStatus());
+}

@@ -1,0 +1,79 @@
+import type { ServerMessage, Snapshot } from '@flagcast/client';
+import { useQueryClient } from '@tanstack/react-query';
+import { useEffect, useState } from 'react';
+import { useLocation, useNavigate } from 'react-router';
+import { useLive } from '../api/live.js';
+import { projectsKey } from '../api/queries.js';
+import type { Environment, Project } from '../api/types.js';
+import { placePath } from './place.js';
+
+/** What the address showed last. From then on the id counts. */
+interface Shown {
+  readonly projectId: string;
+  readonly keys: readonly string[];
+  /** The environment's id. */
+  readonly id: string;
+}
+
+interface Current {
+  readonly project: Project | undefined;
+  readonly environment: Environment | undefined;
+}
+
+/**
+ * The project and the environment of an address. An environment that gets another key while the page shows it
+ * stays on the page, and the address follows; undefined where there is none.
+ */
+export function useCurrentEnvironment(
+  projects: readonly Project[] | undefined,
+  projectId: string,
+  env: string,
+): Current {
+  useRenames();
+  const navigate = useNavigate();
+  const { pathname, search } = useLocation();
+  const [shown, setShown] = useState<Shown | null>(null);
+  const isShown = shown?.projectId === projectId && shown.keys.includes(env);
+  const project = projects?.find(({ id }) => id === projectId);
+  const environment =
+    project?.environments.find(({ id }) => isShown && id === shown.id) ??
+    project?.environments.find(({ key }) => key === env);
+  const { id, key } = environment ?? {};
+  const hasArrived = key === env && isShown && shown.keys.length > 1;
+  if (id !== undefined && (!isShown || id !== shown.id || hasArrived))
+    setShown({ projectId, keys: [env], id });
+  useEffect(() => {
+    if (id === undefined || key === undefined || key === env) return;
+    // Until the address has followed, both keys are the environment that is shown.
+    setShown({ projectId, keys: [env, key], id });
+    const rest = pathname.slice(placePath(projectId, env, '').length);
+    void navigate(`${placePath(projectId, key, rest)}${search}`, { replace: true });
+  }, [id, key, env, projectId, pathname, search, navigate]);
+  return { project, environment };
+}
+
+/** Keeps the keys of the environments as the server's messages about the channels have them. */
+function useRenames(): void {
+  const { client } = useLive();
+  const queries = useQueryClient();
+  useEffect(
+    () =>
+      client.onMessage((message: ServerMessage | Snapshot) => {
+        if (!('environment' in message) || 'source' in message) return;
+        const { environment_id: environmentId, environment: key } = message;
+        const projects = queries.getQueryData<readonly Project[]>(projectsKey);
+        const known = projects
+          ?.find(({ id }) => id === message.project_id)
+          ?.environments.find(({ id }) => id === environmentId);
+        if (known === undefined || known.key === key) return;
+        queries.setQueryData<readonly Project[]>(projectsKey, (before) =>
+          before?.map((project) => ({
+            ...project,
+            environments: project.environments.map((each) => (each === known ? { ...each, key } : each)),
+          })),
+        );
+        void queries.invalidateQueries({ queryKey: projectsKey });
+      }),
+    [client, queries],
+  );
+}
