@@ -122,7 +122,9 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     authority,
     originPolicy: createOriginPolicy(options.allowedOrigins ?? []),
     allowQueryToken: options.allowQueryToken ?? false,
+    channelChanges: () => broadcaster.channelChanges,
   };
+  if (authority instanceof Access) lifecycle.on('channels:changed', () => authority.forgetChannels());
   const door = new Door(doorOptions);
   const connectionDoor = new Door({ ...doorOptions, authority: new PacedAuthority(authority) });
   const limits = createConnectionLimits({
@@ -274,7 +276,12 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         // Who speaks the plain dialect cannot ask for it later.
         broadcaster.finishDeliveries();
         // All at once: a look-up that is under way may take as long as the peers.
-        await Promise.all([peers.drain(drainTimeoutMs), source.stop(), relay?.stop(), retention.stop().then(async () => await pools.end())]);
+        await Promise.all([
+          peers.drain(drainTimeoutMs),
+          source.stop(),
+          relay?.stop(),
+          retention.stop().then(async () => await pools.end()),
+        ]);
         pools.discard();
       })();
       await closing;

@@ -50,11 +50,12 @@ export interface LifecycleEvents {
   'reader:history-lost': [{ reason: string }];
   /** The server does not read the database, or does again. */
   'freshness:changed': [
-    | { state: 'fresh' }
-    | { state: 'stale'; reason: FreshnessReason; sinceMs: number; problem: string },
+    { state: 'fresh' } | { state: 'stale'; reason: FreshnessReason; sinceMs: number; problem: string },
   ];
   /** Memberships, roles or users have changed. */
   'rights:changed': [];
+  /** An environment was renamed or deleted, or a project was archived or deleted. */
+  'channels:changed': [];
   /** Old rows of the event log were deleted. */
   'log:pruned': [{ rows: number }];
   'log:prune-failed': [{ error: Error }];

@@ -59,14 +59,16 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     },
     'reader:triggers': (triggers) => logger.trace({ event: 'reader_triggers', ...triggers }),
     'freshness:changed': (changed) => {
-      if (changed.state === 'fresh') logger.info({ event: 'freshness_changed', state: 'fresh' });
-      else {
-        const { state, reason, problem } = changed;
-        const since = new Date(changed.sinceMs).toISOString();
-        logger.error({ event: 'freshness_changed', state, reason, since, problem: scrub(problem) });
-      }
+      const isStale = changed.state === 'stale';
+      const details = isStale && {
+        reason: changed.reason,
+        since: new Date(changed.sinceMs).toISOString(),
+        problem: scrub(changed.problem),
+      };
+      logger[isStale ? 'error' : 'info']({ event: 'freshness_changed', state: changed.state, ...details });
     },
     'rights:changed': () => logger.debug({ event: 'rights_changed' }),
+    'channels:changed': () => logger.debug({ event: 'channels_changed' }),
     'log:pruned': (pruned) => logger.debug({ event: 'log_pruned', ...pruned }),
     'log:prune-failed': ({ error }) => {
       logger.warn({ event: 'log_prune_failed', error: describeError(error) });

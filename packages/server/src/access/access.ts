@@ -62,6 +62,8 @@ export class Access implements Authority {
   readonly #underWay = new Map<string, Promise<unknown>>();
   /** By question, oldest first. What was not found is not kept: it may be made the next moment. */
   readonly #channels = new Map<string, { readonly channel: Channel; readonly staleAtMs: number }>();
+  /** How often the channels were forgotten. */
+  #generation = 0;
 
   constructor(pool: Pool) {
     this.#pool = pool;
@@ -80,6 +82,7 @@ export class Access implements Authority {
     const question = JSON.stringify([byKey, projectId, environment]);
     const cached = this.#channels.get(question);
     if (cached !== undefined && performance.now() < cached.staleAtMs) return cached.channel;
+    const generation = this.#generation;
     // A malformed environment of an unknown project is still an unknown project: ask for none.
     const about = byKey ? 'channel_by_key' : 'channel_by_id';
     const found = await this.#lookUps.channel(about, projectId, environment);
@@ -87,7 +90,14 @@ export class Access implements Authority {
     const { environmentId, environmentKey } = found;
     if (environmentId === null || environmentKey === null) return 'unknown_environment';
     const channel: Channel = { projectId: found.projectId, environmentId, environmentKey };
-    return this.#remember(question, channel);
+    // The answer may be older than the change for which the channels were forgotten.
+    return generation === this.#generation ? this.#remember(question, channel) : channel;
+  }
+
+  /** Environments or projects have changed: every channel is looked up again. */
+  forgetChannels(): void {
+    this.#generation += 1;
+    this.#channels.clear();
   }
 
   /** The user whom a token names; null if there is none: then refuse the token like a bad one. */

@@ -54,6 +54,7 @@ export class Broadcaster {
   #sequence = 0;
   #position: Position | null = null;
   #coverage: Coverage | null = null;
+  #channelChanges = 0;
   readonly #requestBatch: () => void;
   readonly #onWatched: (channel: string, isWatched: boolean) => void;
   /** The channels that had events since there was room. */
@@ -81,6 +82,11 @@ export class Broadcaster {
   /** Where who has been given everything so far stands; null before the first read. */
   get position(): Position | null {
     return this.#position;
+  }
+
+  /** How many channels have been renamed or have ended: a channel that was looked up before may not exist now. */
+  get channelChanges(): number {
+    return this.#channelChanges;
   }
 
   /** Waits for the first read of the database, which is the beginning of all news; false when it does not answer. */
@@ -209,6 +215,8 @@ export class Broadcaster {
       this.#lifecycle.emit('rights:changed');
       return;
     }
+    this.#channelChanges += 1;
+    this.#lifecycle.emit('channels:changed');
     const { type, projectId } = control;
     if (type === 'project_archived' || type === 'project_deleted') {
       const prefix = channelKey(projectId, '');

@@ -159,7 +159,10 @@ export class Session implements SubscriptionOwner {
 
   /** Throws a SessionError when the channel is not subscribed. */
   unsubscribe(request: ChannelRequest): void {
-    const open = this.#channels.find((candidate) => isNamed(candidate, request));
+    // Keys can be swapped: the present name counts before the one that the channel was subscribed by.
+    const open =
+      this.#channels.find(({ channel }) => isNamed(channel, request)) ??
+      this.#channels.find((candidate) => isNamed(candidate.request, request));
     if (open === undefined) {
       throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
     }
@@ -400,12 +403,10 @@ function named(channel: Channel): { project_id: string; environment: string; env
   };
 }
 
-function isNamed({ channel, request }: OpenChannel, name: ChannelRequest): boolean {
-  return [channel, request].some((known) => {
-    if (known.projectId !== name.projectId) return false;
-    if ('environmentKey' in name) {
-      return 'environmentKey' in known && known.environmentKey === name.environmentKey;
-    }
-    return 'environmentId' in known && known.environmentId === name.environmentId;
-  });
+function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean {
+  if (known.projectId !== name.projectId) return false;
+  if ('environmentKey' in name) {
+    return 'environmentKey' in known && known.environmentKey === name.environmentKey;
+  }
+  return 'environmentId' in known && known.environmentId === name.environmentId;
 }

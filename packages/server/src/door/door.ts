@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Channel, ChannelRequest, User } from '../access/access.js';
 import { askAuthenticate, type Authenticate } from '../access/authenticate.js';
-import type { Authority } from '../access/authority.js';
+import type { Authority, ChannelRefusal } from '../access/authority.js';
 import type { OriginPolicy } from '../access/origin.js';
 import { tokenFromRequest } from '../access/request-token.js';
 import { type Identity, TokenError, type TokenVerifier } from '../access/token.js';
@@ -23,6 +23,8 @@ export interface DoorOptions {
   originPolicy: OriginPolicy;
   /** Whether `?token=` is accepted: it ends up in the logs of everything in between. */
   allowQueryToken: boolean;
+  /** Counts the changes of channels that the server has read. */
+  channelChanges: () => number;
 }
 
 /** Thrown by the door; whoever stands at it turns it into an answer. */
@@ -111,7 +113,14 @@ export class Door {
 
   /** The channel, if the visitor may see it. Throws RefusedError, or why the question cannot be answered now. */
   async openChannel(visitor: Visitor, wanted: ChannelRequest): Promise<Channel> {
-    const channel = await this.#options.authority.openChannel(visitor.user.id, wanted);
+    const { authority, channelChanges } = this.#options;
+    let changes: number;
+    let channel: Channel | ChannelRefusal;
+    do {
+      // The answer may be older than a change that was read, and carried out, while it was under way.
+      changes = channelChanges();
+      channel = await authority.openChannel(visitor.user.id, wanted);
+    } while (changes !== channelChanges());
     switch (channel) {
       case 'unknown_project':
         throw refused(404, 'unknown_project', 'There is no project with this project_id');
