@@ -2,6 +2,7 @@ import type { FreshnessMessage, FreshnessReason } from '@flagcast/protocol';
 import pg from 'pg';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { EventSourceError } from '../reader/event-source.js';
 
 export interface FreshnessOptions {
   lifecycle: Lifecycle;
@@ -48,7 +49,7 @@ export class Freshness {
     });
     lifecycle.on('reader:failed', ({ error, attempt }) => {
       if (attempt <= failuresAllowed) return;
-      this.#failure = error instanceof pg.DatabaseError && !isOfConnection(error) ? 'read_failed' : 'database_unreachable';
+      this.#failure = isRefusal(error) ? 'read_failed' : 'database_unreachable';
       this.#check();
     });
     lifecycle.on('reader:triggers', ({ problem }) => {
@@ -100,7 +101,7 @@ export class Freshness {
     if (this.#isDraining) return 'draining';
     if (this.#stale !== null) {
       const since = new Date(this.#stale.sinceMs).toISOString();
-      return `stale since ${since}: ${this.#triggerProblem ?? readyTexts[this.#stale.reason]}`;
+      return `stale since ${since}: ${this.#problem(this.#stale.reason)}`;
     }
     if (this.#lastReadAtMs === null) return 'the database has not been read yet';
     const { lagMs } = broadcaster;
@@ -126,8 +127,13 @@ export class Freshness {
     if (before?.reason === reason) return;
     const sinceMs = before?.sinceMs ?? this.#asOfMs ?? Date.now();
     this.#stale = { reason, sinceMs, atMs: before?.atMs ?? performance.now() };
-    const problem = this.#triggerProblem ?? readyTexts[reason];
+    const problem = this.#problem(reason);
     this.#options.lifecycle.emit('freshness:changed', { state: 'stale', reason, sinceMs, problem });
+  }
+
+  /** Why the server is stale, in one line. */
+  #problem(reason: FreshnessReason): string {
+    return (reason === 'triggers_missing' ? this.#triggerProblem : null) ?? readyTexts[reason];
   }
 
   #reason(): FreshnessReason | null {
@@ -145,7 +151,11 @@ const readyTexts: Readonly<Record<FreshnessReason, string>> = {
   triggers_missing: 'the triggers that write the event log are missing',
 };
 
-/** Class 08: connection exception; 53: insufficient resources; 57P: the server shuts down or starts. */
-function isOfConnection({ code = '' }: pg.DatabaseError): boolean {
-  return /^(08|53|57P)/.test(code);
+/**
+ * Whether the database answered, and refused the read. Class 08: connection exception; 53: insufficient resources;
+ * 57P: the server shuts down or starts.
+ */
+function isRefusal(error: Error): boolean {
+  if (error instanceof EventSourceError) return true;
+  return error instanceof pg.DatabaseError && !/^(08|53|57P)/.test(error.code ?? '');
 }

@@ -52,8 +52,8 @@ const requiredColumns = [
 const unreadableCodes = new Set(['42P01', '42501', '3F000']);
 
 /**
- * Finds what to read: the view of that name, else the event log, else the host's tables, else the host's
- * `v_realtime_events`. Reads no rows, and changes nothing.
+ * Finds what to read: the view of that name, else the event log, else, where there is no event log, the host's
+ * tables or its view `v_realtime_events`. Reads no rows, and changes nothing.
  *
  * @throws EventSourceError where there is none, or it lacks a column; else what the database throws.
  */
@@ -70,21 +70,23 @@ export async function findEventSource(client: pg.ClientBase, wanted: string | nu
   }
   const candidates = [findLog, findTables, async () => await describeView(client, hostView)];
   const reasons: string[] = [];
-  let isForbidden = false;
   for (const find of candidates) {
     try {
       return await find(client);
     } catch (error) {
       // Tables of other columns are of another schema.
       if (!isUnreadable(error) && errorCode(error) !== '42703') throw error;
-      isForbidden ||= reasons.length === 0 && errorCode(error) === '42501';
+      // The log exists: reading the tables instead would give up the exact guarantee unnoticed.
+      if (find === findLog && errorCode(error) === '42501') {
+        throw new EventSourceError(
+          `this role may not read flagcast.event_log (${describeError(error)}): grant it what flagcast install --role grants`,
+        );
+      }
       reasons.push(describeError(error));
     }
   }
   throw new EventSourceError(
-    isForbidden
-      ? `this role may not read flagcast.event_log (${reasons[0] ?? ''}): grant it what flagcast install --role grants`
-      : `it has no table flagcast.event_log yet (and this role can read neither the tables that hold the events nor a view ${hostView}: ${reasons.slice(1).join('; ')}): run flagcast install --database-url <its URL> first (with --tables if it is empty), or name a view of yours in FLAGCAST_VIEW`,
+    `it has no table flagcast.event_log yet (and this role can read neither the tables that hold the events nor a view ${hostView}: ${reasons.slice(1).join('; ')}): run flagcast install --database-url <its URL> first (with --tables if it is empty), or name a view of yours in FLAGCAST_VIEW`,
   );
 }
 
