@@ -5,12 +5,12 @@ import type { Finding } from '../src/doctor/finding.js';
 import { openSession } from '../src/database/session.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
 import { createTestCluster, type TestCluster } from './database.js';
-import { createPatient, type Patient } from './doctor-patient.js';
+import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
 import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
 import { unusedPort } from './relay.js';
 
 let cluster: TestCluster;
-let patient: Patient;
+let fixture: DoctorFixture;
 const cleanUps: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
@@ -18,12 +18,12 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  patient = await createPatient(cluster);
+  fixture = await createDoctorFixture(cluster);
 });
 
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await patient.drop();
+  await fixture.drop();
 });
 
 afterAll(async () => {
@@ -34,42 +34,42 @@ describe('flagcast doctor', () => {
   const run = async (url: string, ...args: string[]): Promise<CommandResult> =>
     await runCommand(['doctor', ...args], { env: { DATABASE_URL: url } });
 
-  it('ends with 0 where all is well, or only worth a warning, and with 1 for an error', async () => {
-    const well = await run(patient.url);
+  it('exits with 0 for ok and warnings, and with 1 for errors', async () => {
+    const well = await run(fixture.url);
     expect(well).toMatchObject({ code: 0, stderr: '' });
     expect(well.stdout).toMatch(
       /^127\.0\.0\.1:\d+\/test_\w+, as role reader_\w+\n\nok {2}connection +connected/,
     );
-    expect(well.stdout).toMatch(/\n\nAll is well\.\n$/);
+    expect(well.stdout).toMatch(/\n\nNo problems found\.\n$/);
 
-    await patient.run('DROP TRIGGER flagcast_wake ON audit_log');
-    const warned = await run(patient.url);
+    await fixture.run('DROP FUNCTION flagcast.record_event');
+    const warned = await run(fixture.url);
     expect(warned).toMatchObject({ code: 0, stderr: '' });
     expect(warned.stdout).toMatch(
-      /\nwarning {2}triggers +the trigger flagcast_wake is missing on public\.audit_log\n +so: .+\n +mend: \$ flagcast install /,
+      /\nwarning {2}installation +parts of the installation are missing [^\n]+\n +so: .+\n +fix: \$ flagcast install /,
     );
     expect(warned.stdout).toMatch(/\n1 warning\.\n$/);
 
-    await patient.run(`REVOKE SELECT ON features FROM ${patient.role}`);
-    const failed = await run(patient.url);
+    await fixture.run(`REVOKE SELECT ON features FROM ${fixture.role}`);
+    const failed = await run(fixture.url);
     expect(failed.code).toBe(1);
-    expect(failed.stdout).toMatch(/\n1 error, 1 warning\.\nThe SQL is for [^\n]+\n$/);
+    expect(failed.stdout).toMatch(/\n1 error, 1 warning\.\nRun the SQL as [^\n]+\n$/);
   });
 
-  it('--json tells all of it to programs', async () => {
-    await patient.run(`REVOKE SELECT ON features FROM ${patient.role}`);
-    const { code, stdout } = await run(patient.url, '--json');
+  it('prints everything as JSON with --json', async () => {
+    await fixture.run(`REVOKE SELECT ON features FROM ${fixture.role}`);
+    const { code, stdout } = await run(fixture.url, '--json');
     expect(code).toBe(1);
     const report = JSON.parse(stdout) as { database: string; role: string; findings: Finding[] };
-    expect(report.role).toBe(patient.role);
+    expect(report.role).toBe(fixture.role);
     expect(report.findings.filter(({ level }) => level !== 'ok')).toEqual([
       {
         id: 'rights',
         level: 'error',
-        what: `role ${patient.role} lacks SELECT ON TABLE public.features`,
+        message: `role ${fixture.role} lacks SELECT ON TABLE public.features`,
         consequence:
-          'flagcast serve fails where it needs that: the state of a feature in events and snapshots',
-        mend: { kind: 'sql', text: `GRANT SELECT ON TABLE public.features TO "${patient.role}";` },
+          'flagcast serve fails where it needs them: the state of a feature in events and snapshots',
+        fix: { kind: 'sql', text: `GRANT SELECT ON TABLE public.features TO "${fixture.role}";` },
       },
     ]);
   });
@@ -78,28 +78,28 @@ describe('flagcast doctor', () => {
     ['nobody listens', async (url: URL) => (url.port = String(await unusedPort())), /ECONNREFUSED/],
     ['the password is wrong', (url: URL) => (url.password = 'hunter3'), /28P01/],
     ['there is no such database', (url: URL) => (url.pathname = '/nowhere'), /3D000/],
-  ])('says so where %s, without the password', async (_case, spoil, reason) => {
-    const url = new URL(patient.url);
+  ])('reports that %s, without the password', async (_case, spoil, reason) => {
+    const url = new URL(fixture.url);
     await spoil(url);
     const { code, stdout, stderr } = await run(url.toString());
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
     expect(stdout).toMatch(reason);
-    expect(stdout).toMatch(/so: nothing else could be looked at\n +mend: .*--database-url/);
+    expect(stdout).toMatch(/so: nothing else could be checked\n +fix: .*--database-url/);
     expect(stdout).not.toContain('hunter');
   });
 
-  it.skipIf(!hasTerminals)('has colours on a terminal, unless NO_COLOR says otherwise', async () => {
+  it.skipIf(!hasTerminals)('has colours on a terminal, unless NO_COLOR is set', async () => {
     const onTerminal = async (env: Record<string, string>): Promise<string> => {
       const command = new RunningCommand(['doctor'], {
         terminal: true,
-        env: { DATABASE_URL: patient.url, ...env },
+        env: { DATABASE_URL: fixture.url, ...env },
       });
       cleanUps.push(async () => await command.end());
       return (await command.ended).stdout;
     };
     expect(await onTerminal({})).toContain('\x1b[32mok\x1b[39m');
     expect(await onTerminal({ NO_COLOR: '1' })).not.toContain('\x1b');
-    expect((await run(patient.url)).stdout).not.toContain('\x1b');
+    expect((await run(fixture.url)).stdout).not.toContain('\x1b');
   });
 });
 
@@ -115,46 +115,46 @@ describe('LISTEN', () => {
     }
   };
 
-  it('is found wanting on a line that loses notifications, and well on the direct one', async () => {
-    const line = await DeafLine.open(Number(new URL(patient.url).port));
+  it('warns for a connection that loses notifications, and is ok for a direct one', async () => {
+    const line = await DeafLine.open(Number(new URL(fixture.url).port));
     cleanUps.push(async () => await line.close());
-    const url = new URL(patient.url);
+    const url = new URL(fixture.url);
     url.port = String(line.port);
     expect(await listen(url.toString())).toMatchObject({
       level: 'warning',
-      mend: { kind: 'advice', text: expect.stringContaining('set FLAGCAST_LISTEN_URL') as string },
+      fix: { kind: 'advice', text: expect.stringContaining('set FLAGCAST_LISTEN_URL') as string },
     });
-    expect(await listen(patient.url)).toMatchObject({ level: 'ok' });
-    expect(await listen(url.toString(), patient.url)).toMatchObject({
+    expect(await listen(fixture.url)).toMatchObject({ level: 'ok' });
+    expect(await listen(url.toString(), fixture.url)).toMatchObject({
       level: 'ok',
-      what: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
+      message: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
     });
-    expect(await listen(patient.url, url.toString())).toMatchObject({
+    expect(await listen(fixture.url, url.toString())).toMatchObject({
       level: 'warning',
-      what: expect.stringContaining('FLAGCAST_LISTEN_URL hears nothing') as string,
+      message: expect.stringContaining('FLAGCAST_LISTEN_URL receives nothing') as string,
     });
   });
 
-  it('is found wanting where FLAGCAST_LISTEN_URL leads to another database, or nowhere, without the password', async () => {
-    const url = new URL(patient.url);
+  it('warns where FLAGCAST_LISTEN_URL names another database, or one that does not exist, without the password', async () => {
+    const url = new URL(fixture.url);
     url.pathname = '/postgres';
-    expect((await listen(patient.url, url.toString())).what).toMatch(/leads to another database/);
+    expect((await listen(fixture.url, url.toString())).message).toMatch(/names another database/);
     url.pathname = '/nowhere';
     const { stdout } = await runCommand(['doctor'], {
-      env: { DATABASE_URL: patient.url, FLAGCAST_LISTEN_URL: url.toString() },
+      env: { DATABASE_URL: fixture.url, FLAGCAST_LISTEN_URL: url.toString() },
     });
-    expect(stdout).toMatch(/LISTEN by FLAGCAST_LISTEN_URL could not be tried \(.*3D000/);
+    expect(stdout).toMatch(/LISTEN through FLAGCAST_LISTEN_URL could not be tested \(.*3D000/);
     expect(stdout).not.toContain('hunter');
   });
 
   it.skipIf(!hasPgBouncer)(
-    'through PgBouncer: not with transactions, but with sessions (skipped where pgbouncer is not on the PATH)',
+    'warns for PgBouncer in transaction mode, and is ok in session mode (skipped where pgbouncer is not on the PATH)',
     async () => {
       for (const [mode, level] of [
         ['transaction', 'warning'],
         ['session', 'ok'],
       ] as const) {
-        const pooler = await PgBouncer.start(patient.url, { poolMode: mode });
+        const pooler = await PgBouncer.start(fixture.url, { poolMode: mode });
         cleanUps.push(async () => await pooler.stop());
         expect({ mode, ...(await listen(pooler.url)) }).toMatchObject({ mode, level });
       }
@@ -163,25 +163,30 @@ describe('LISTEN', () => {
 });
 
 describe('flagcast serve', () => {
-  it('logs at its start what doctor would warn of', async () => {
-    await patient.run(
-      `DROP TRIGGER flagcast_wake ON audit_log; REVOKE pg_read_all_stats FROM ${patient.role}`,
+  it('logs the warnings and errors of doctor when it starts', async () => {
+    await fixture.run(
+      `DROP TRIGGER flagcast_log ON environments; DROP FUNCTION flagcast.record_event;
+       UPDATE flagcast.log_state SET pruned_at = now() - interval '1 day';
+       INSERT INTO flagcast.event_log (source, logged_at) VALUES ('audit', now() - interval '1 day')`,
     );
     const serve = new RunningCommand(['serve', '--port', '0'], {
-      env: { DATABASE_URL: patient.url, FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough' },
+      env: { DATABASE_URL: fixture.url, FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough' },
     });
     cleanUps.push(async () => await serve.end());
-    const guarantee = await serve.logged('doctor_warning', ({ finding }) => finding === 'guarantee');
-    expect(guarantee).toMatchObject({
+    const log = await serve.logged('doctor_warning', ({ finding }) => finding === 'log');
+    expect(log).toMatchObject({
       level: 'warn',
-      what: expect.stringContaining('may not see since when the transactions of others are open') as string,
-      mend: `GRANT pg_read_all_stats TO "${patient.role}";`,
+      message: expect.stringContaining('public.environments does not have the trigger flagcast_log') as string,
+      consequence: expect.stringContaining('never delivered') as string,
+      fix: expect.stringContaining('flagcast install --yes') as string,
     });
-    await serve.logged('doctor_warning', ({ finding }) => finding === 'triggers');
+    await serve.logged('doctor_warning', ({ finding }) => finding === 'installation');
     await serve.logged('reader_started');
     serve.signal('SIGTERM');
     const { code, stdout } = await serve.ended;
     expect(code).toBe(0);
     expect(stdout).not.toContain('hunter2');
+    // This server deletes old rows itself.
+    expect(stdout).not.toContain('"retention"');
   });
 });

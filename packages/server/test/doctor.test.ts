@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { install } from '../src/database/install.js';
 import { readGrants } from '../src/database/install-grants.js';
 import { examine, type ExamineOptions } from '../src/doctor/examine.js';
 import type { Finding } from '../src/doctor/finding.js';
@@ -16,12 +17,13 @@ import {
   withClient,
   type TestCluster,
 } from './database.js';
-import { createPatient, type Patient } from './doctor-patient.js';
+import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { installOld } from './install-0.1.js';
 
 const execute = promisify(execFile);
 
 let cluster: TestCluster;
-let patient: Patient;
+let fixture: DoctorFixture;
 const cleanUps: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
@@ -29,33 +31,33 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  patient = await createPatient(cluster);
+  fixture = await createDoctorFixture(cluster);
 });
 
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await patient.drop();
+  await fixture.drop();
 });
 
 afterAll(async () => {
   await cluster.remove();
 });
 
-/** Makes the patient ill, follows what doctor says, and looks again: the complaint must have gone. */
-async function heal(id: string, illness: string, options?: ExamineOptions): Promise<Finding> {
-  await patient.run(illness);
-  const complaints = await patient.complaints(id, options);
-  const [complaint] = complaints;
-  if (complaint === undefined) throw new Error(`doctor finds nothing wrong with ${id}`);
-  for (const each of complaints) await patient.follow(each);
-  expect(await patient.complaints(id, options)).toEqual([]);
-  return complaint;
+/** Damages the database, applies the fix of each finding, and expects that the findings are gone. Returns the first. */
+async function expectFix(id: string, damage: string, options?: ExamineOptions): Promise<Finding> {
+  await fixture.run(damage);
+  const problems = await fixture.problems(id, options);
+  const [problem] = problems;
+  if (problem === undefined) throw new Error(`doctor has no finding with the id ${id}`);
+  for (const each of problems) await fixture.fix(each);
+  expect(await fixture.problems(id, options)).toEqual([]);
+  return problem;
 }
 
 describe('doctor', () => {
-  it('finds nothing wrong with a database in good health', async () => {
-    const { role, findings } = await examine(patient.url);
-    expect(role).toBe(patient.role);
+  it('finds no problem after install', async () => {
+    const { role, findings } = await examine(fixture.url);
+    expect(role).toBe(fixture.role);
     expect(findings.filter(({ level }) => level !== 'ok')).toEqual([]);
     expect(findings.map(({ id }) => id)).toEqual([
       'connection',
@@ -64,249 +66,345 @@ describe('doctor', () => {
       'guarantee',
       'installation',
       'rights',
-      'view',
-      'triggers',
+      'row-security',
+      'log',
+      'log-size',
+      'retention',
+      'write-cost',
       'wake',
       'listen',
       'index',
-      'cost',
       'transactions',
       'clock',
+      'encoding',
+      'replication',
       'commit-times',
     ]);
-    expect(findings.find(({ id }) => id === 'guarantee')?.what).toMatch(/^exact: every committed event/);
+    expect(findings.find(({ id }) => id === 'guarantee')?.message).toMatch(/^exact: every committed event/);
+  });
+
+  it('advises ANALYZE nowhere', async () => {
+    const { projectId, environments } = await seedProject(fixture.database.pool);
+    await fixture.database.pool.query(
+      `INSERT INTO audit_log (project_id, environment_id, feature_id, actor, action, created_at)
+       SELECT $1, $2, gen_random_uuid(), 'user', 'update', now() - n * interval '1 minute'
+       FROM generate_series(1, 12000) n`,
+      [projectId, environments.prod],
+    );
+    expect(JSON.stringify(await fixture.findings())).not.toContain('ANALYZE');
+    expect((await fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
   });
 
   it('changes nothing', async () => {
     const state = async (): Promise<unknown> =>
       (
-        await patient.database.pool.query<object>(
+        await fixture.database.pool.query<object>(
           'SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_all_tables',
         )
       ).rows;
     const before = await state();
-    await patient.findings();
+    await fixture.findings();
     expect(await state()).toEqual(before);
   });
 
-  it('a right that is missing, each of them', async () => {
-    const { pool, name } = patient.database;
-    await pool.query(`REVOKE CONNECT ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT ON DATABASE ${name} TO ${patient.role};
-      REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO ${patient.role};
-      REVOKE SELECT ON flagcast.guarded_environments FROM PUBLIC; GRANT SELECT ON flagcast.guarded_environments TO ${patient.role}`);
+  it('reports each right that the role lacks, with the GRANT', async () => {
+    const { pool, name } = fixture.database;
+    await pool.query(`REVOKE CONNECT ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT ON DATABASE ${name} TO ${fixture.role};
+      REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO ${fixture.role};
+      REVOKE SELECT ON flagcast.guarded_environments FROM PUBLIC; GRANT SELECT ON flagcast.guarded_environments TO ${fixture.role}`);
     const grants = await withClient(
-      patient.database.url,
+      fixture.database.url,
       async (client: pg.Client) =>
-        await readGrants(client, { database: name, ownTables: true, role: patient.role }),
+        await readGrants(client, { database: name, ownTables: true, role: fixture.role }),
     );
     // Without the first one there is no connection.
     const others = grants.filter((grant) => grant.name !== 'database');
     expect(others.every(({ held }) => held)).toBe(true);
+    expect(others.map(({ name: grant }) => grant)).toContain(
+      'function flagcast.prune_event_log(interval, integer)',
+    );
     for (const { name: grant, right, need } of others) {
-      const id = need === 'exact' ? 'guarantee' : 'rights';
-      const { level, mend } = await heal(id, `REVOKE ${right} FROM ${patient.role}`);
-      expect({ grant, level }).toEqual({
-        grant,
-        level: { serve: 'error', extra: 'note', exact: 'warning' }[need],
-      });
-      expect(mend?.text).toBe(`GRANT ${right} TO "${patient.role}";`);
+      const { level, fix } = await expectFix('rights', `REVOKE ${right} FROM ${fixture.role}`);
+      expect({ grant, level }).toEqual({ grant, level: { serve: 'error', extra: 'note' }[need] });
+      expect(fix?.text).toBe(`GRANT ${right} TO "${fixture.role}";`);
     }
   });
 
-  it('a superuser', async () => {
-    const findings = await patient.findings({}, patient.database.url);
+  it('notes a role that is a superuser', async () => {
+    const findings = await fixture.findings({}, fixture.database.url);
     expect(findings.find(({ id }) => id === 'rights')).toMatchObject({ level: 'note' });
   });
 
-  it('tables that are missing', async () => {
-    await patient.run('DROP TABLE memberships');
-    const [complaint] = await patient.complaints('rights');
+  it('reports tables that are missing', async () => {
+    await fixture.run('DROP TABLE memberships');
+    const [complaint] = await fixture.problems('rights');
     expect(complaint).toMatchObject({ level: 'error' });
-    expect(complaint?.what).toContain('public.memberships (who may see a project)');
+    expect(complaint?.message).toContain('public.memberships (who may see a project)');
   });
 
-  it('an installation that is older, gone, newer, or not ours', async () => {
-    const older = await heal(
-      'installation',
-      'DROP TABLE flagcast.granted_roles; DELETE FROM flagcast.schema_version WHERE version = 4',
-    );
-    expect(older).toMatchObject({ level: 'warning', what: 'installed by an older Flagcast: version 3 of 4' });
+  it('reports an installation that is missing, newer, or not ours', async () => {
+    await fixture.run('INSERT INTO flagcast.schema_version (version) VALUES (99)');
+    expect(await fixture.problems('installation')).toMatchObject([{ level: 'warning', fix: { kind: 'advice' } }]);
 
-    await patient.run('INSERT INTO flagcast.schema_version (version) VALUES (99)');
-    expect(await patient.complaints('installation')).toMatchObject([
-      { level: 'warning', mend: { kind: 'advice' } },
-    ]);
-
-    await patient.run(
+    await fixture.run(
       'DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE; CREATE SCHEMA flagcast',
     );
-    const [foreign] = await patient.complaints('installation');
+    const [foreign] = await fixture.problems('installation');
     expect(foreign).toMatchObject({ level: 'error' });
-    expect(foreign?.what).toContain('that Flagcast did not make');
-    if (foreign !== undefined) await patient.follow(foreign);
-    const [gone] = await patient.complaints('installation');
-    expect(gone?.what).toContain('is not installed');
-    if (gone !== undefined) await patient.follow(gone);
-    expect(await patient.complaints('installation')).toEqual([]);
+    expect(foreign?.message).toContain('that Flagcast did not create');
+    await fixture.fix(foreign);
+    const [gone] = await fixture.problems('installation');
+    expect(gone?.message).toContain('is not installed');
+    await fixture.fix(gone);
+    expect(await fixture.problems('installation')).toEqual([]);
   });
 
-  it('nothing installed, but tables that can be read all the same', async () => {
-    await patient.run(
-      `DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE; GRANT SELECT ON audit_log, pending_changes, pending_change_entities TO ${patient.role}`,
+  it('reports an installation of Flagcast 0.1, which install upgrades', async () => {
+    const old = await cluster.createDatabase({ schema: 'none' });
+    cleanUps.push(async () => await old.drop());
+    await installOld(old.pool, { mode: 'tables' });
+    const findings = async (): Promise<Finding[]> =>
+      (await examine(old.url, { listen: false })).findings.filter(({ level }) => level !== 'ok');
+    const before = await findings();
+    expect(before.find(({ id }) => id === 'installation')).toMatchObject({
+      level: 'warning',
+      message: 'Flagcast 0.1 is installed (version 4 of 6), which has no event log',
+      fix: { kind: 'command', text: 'flagcast install --yes --database-url "$DATABASE_URL"' },
+    });
+    expect(before.find(({ id }) => id === 'guarantee')?.message).toMatch(/^overlap: serve reads its tables/);
+    await withClient(old.url, async (client) => await install(client));
+    expect((await findings()).map(({ id }) => id)).toEqual(['rights']);
+  });
+
+  it('reports a copy of the schema without its data', async () => {
+    const found = await expectFix(
+      'installation',
+      'DELETE FROM flagcast.schema_version; DELETE FROM flagcast.log_state',
     );
-    expect((await patient.findings()).find(({ id }) => id === 'guarantee')).toMatchObject({ level: 'ok' });
-    const [complaint] = await patient.complaints('installation');
-    expect(complaint).toMatchObject({ level: 'warning' });
-    expect(complaint?.consequence).toContain('with the next poll');
-    if (complaint !== undefined) await patient.follow(complaint);
-    expect(await patient.complaints('installation')).toEqual([]);
+    expect(found.message).toContain('a copy without the record of what was installed');
+    expect(await fixture.problems('log')).toEqual([]);
   });
 
-  it('a view of the host that does not tell transactions, and sessions that cannot be seen', async () => {
-    const options = { view: 'public.v_realtime_events', overlapMs: 30_000 };
-    await patient.run(
-      `GRANT SELECT ON v_realtime_events TO ${patient.role}; REVOKE pg_read_all_stats FROM ${patient.role}`,
-    );
-    const [complaint] = await patient.complaints('guarantee', options);
-    expect(complaint).toMatchObject({ level: 'warning' });
-    expect(complaint?.what).toMatch(/^overlap: the view public\.v_realtime_events .* looks back for 30 s$/);
-    if (complaint !== undefined) await patient.follow(complaint);
-    const [seeing] = await patient.complaints('guarantee', options);
-    expect(seeing).toMatchObject({ level: 'note' });
-    expect(await patient.complaints('guarantee')).toEqual([]);
-  });
-
-  it('a view that does not exist, or is none of events', async () => {
-    const [missing] = await patient.complaints('guarantee', { view: 'nowhere.events' });
-    expect(missing).toMatchObject({ level: 'error' });
-    expect(missing?.what).toContain('nowhere.events of FLAGCAST_VIEW cannot be read');
-    const [other] = await patient.complaints('guarantee', { view: 'public.features' });
-    expect(other?.what).toContain('the view public.features has no column source, event_id,');
-  });
-
-  it('a view that is gone, that lacks columns, or does not answer', async () => {
-    expect(
-      await heal('view', 'DROP VIEW public.v_realtime_events; DROP VIEW flagcast.v_realtime_events'),
-    ).toMatchObject({ level: 'error' });
-    const narrow = await heal(
-      'view',
+  it('reports parts of the installation that are missing or were replaced', async () => {
+    const dropped = await expectFix('installation', 'DROP FUNCTION flagcast.record_event');
+    expect(dropped.message).toContain('function flagcast.record_event()');
+    const view = await expectFix(
+      'installation',
       `DROP VIEW public.v_realtime_events; DROP VIEW flagcast.v_realtime_events;
        CREATE VIEW flagcast.v_realtime_events AS SELECT 'audit' AS source, id::text AS event_id FROM public.audit_log`,
     );
-    expect(narrow.what).toMatch(/has no column project_id, .*xid/);
-    const owner = `owner_${patient.role}`;
-    const mute = await heal(
-      'view',
-      `CREATE ROLE ${owner}; GRANT ALL ON SCHEMA flagcast, public TO ${owner};
-       GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${owner}; ALTER VIEW flagcast.v_realtime_events OWNER TO ${owner};
-       REVOKE SELECT ON audit_log FROM ${owner}`,
+    expect(view.message).toContain('view flagcast.v_realtime_events');
+    const skip = await expectFix(
+      'installation',
+      'ALTER TABLE flagcast.event_log ENABLE TRIGGER flagcast_skip_replicated',
     );
-    expect(mute.what).toContain('permission denied for table audit_log');
-    await patient.run(
-      `ALTER VIEW flagcast.v_realtime_events OWNER TO CURRENT_USER; DROP OWNED BY ${owner}; DROP ROLE ${owner}`,
-    );
+    expect(skip.message).toContain('trigger flagcast_skip_replicated on flagcast.event_log');
   });
 
-  it('triggers that are gone or switched off', async () => {
-    expect(await heal('triggers', 'DROP TRIGGER flagcast_wake ON audit_log')).toMatchObject({
+  it('reports overlap, with its limits, where nothing is installed', async () => {
+    await fixture.run(
+      `DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE;
+       GRANT SELECT ON audit_log, pending_changes, pending_change_entities TO ${fixture.role}`,
+    );
+    const [guarantee] = await fixture.problems('guarantee', { overlapMs: 30_000 });
+    expect(guarantee).toMatchObject({
       level: 'warning',
+      message: 'overlap: serve reads its tables by created_at and looks back for 30 s',
     });
-    const off = await heal('triggers', 'ALTER TABLE pending_changes DISABLE TRIGGER flagcast_wake');
-    expect(off.what).toBe('the trigger flagcast_wake on public.pending_changes is switched off');
+    expect(guarantee?.consequence).toMatch(/^an event is missed if its transaction commits more than 30 s after/);
+    expect(await fixture.problems('installation')).toMatchObject([{ level: 'warning' }]);
+    await withClient(fixture.database.url, async (client) => await install(client));
+    const [forbidden] = await fixture.problems('guarantee');
+    expect(forbidden).toMatchObject({ level: 'error' });
+    expect(forbidden?.message).toContain('this role may not read flagcast.event_log');
+    for (const each of [guarantee, forbidden]) {
+      expect(each?.fix?.text).toContain(`flagcast install --yes --role ${fixture.role} --database-url`);
+    }
+    await fixture.fix(forbidden);
+    expect((await fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
   });
 
-  it('triggers that somebody silenced', async () => {
-    const { name } = patient.database;
-    expect(await heal('wake', `ALTER DATABASE ${name} SET flagcast.notify = 'off'`)).toMatchObject({
+  it('reports overlap for a view of the host', async () => {
+    await fixture.run(`CREATE VIEW public.events AS SELECT * FROM v_realtime_events; GRANT SELECT ON events TO ${fixture.role}`);
+    const [problem] = await fixture.problems('guarantee', { view: 'public.events', overlapMs: 30_000 });
+    expect(problem).toMatchObject({
+      level: 'warning',
+      message: 'overlap: serve reads the view public.events by created_at and looks back for 30 s',
+    });
+    expect(problem?.fix?.text).toContain('--log-only');
+    expect(await fixture.problems('guarantee')).toEqual([]);
+  });
+
+  it('reports a view that does not exist, or is not one of events', async () => {
+    const [missing] = await fixture.problems('guarantee', { view: 'nowhere.events' });
+    expect(missing).toMatchObject({ level: 'error' });
+    expect(missing?.message).toContain('nowhere.events of FLAGCAST_VIEW cannot be read');
+    const [other] = await fixture.problems('guarantee', { view: 'public.features' });
+    expect(other?.message).toContain('the view public.features has no column source, event_id,');
+  });
+
+  it.each([
+    [
+      'a table that was replaced',
+      'ALTER TABLE audit_log RENAME TO audit_log_old; CREATE TABLE audit_log (LIKE audit_log_old INCLUDING ALL)',
+      'the table public.audit_log does not have the trigger flagcast_log (was the table replaced?)',
+    ],
+    [
+      'a trigger that is missing',
+      'DROP TRIGGER flagcast_log ON environments',
+      'the table public.environments does not have the trigger flagcast_log (was the table replaced?)',
+    ],
+    [
+      'a trigger that is switched off',
+      'ALTER TABLE pending_changes DISABLE TRIGGER ALL',
+      'the trigger flagcast_log on public.pending_changes is switched off',
+    ],
+  ])('reports %s as an error, which install fixes', async (_case, damage, message) => {
+    const found = await expectFix('log', damage);
+    expect(found).toMatchObject({ level: 'error', message, fix: { kind: 'command' } });
+    expect(found.fix?.text).toContain('flagcast install --yes');
+    // A new table has no rights of the role.
+    if (damage.includes('CREATE TABLE')) await fixture.run(`GRANT SELECT ON audit_log TO ${fixture.role}`);
+    expect((await fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+  });
+
+  it('reports a column that the triggers read and the host has dropped', async () => {
+    await fixture.run('ALTER TABLE audit_log RENAME COLUMN username TO user_name');
+    const [problem] = await fixture.problems('log');
+    expect(problem).toMatchObject({ level: 'error', fix: { kind: 'advice' } });
+    expect(problem?.message).toContain('the table public.audit_log has no column username');
+  });
+
+  it('reports a log that was written in another cluster', async () => {
+    const found = await expectFix('log', "UPDATE flagcast.log_state SET system_identifier = '1'");
+    expect(found).toMatchObject({ level: 'warning' });
+    expect(found.message).toContain('written in another cluster');
+  });
+
+  it('shows size, age and growth of the log, and warns where no server deletes old rows', async () => {
+    const { pool } = fixture.database;
+    await pool.query(
+      `INSERT INTO flagcast.event_log (source, logged_at)
+       SELECT 'audit', now() - n * interval '1 minute' FROM generate_series(2880, 1, -1) n`,
+    );
+    await pool.query('ANALYZE flagcast.event_log');
+    const size = (await fixture.findings()).find(({ id }) => id === 'log-size');
+    expect(size?.message).toMatch(
+      /^the event log takes \d+ kB with about 2880 rows, the oldest is 2 days old: about 1440 rows, \d+ kB a day$/,
+    );
+    const [problem] = await fixture.problems('retention');
+    expect(problem).toMatchObject({
+      level: 'warning',
+      message: 'no server has ever looked for old rows of the event log',
+    });
+    await pool.query("SELECT flagcast.prune_event_log('7 days')");
+    expect(await fixture.problems('retention')).toEqual([]);
+    await pool.query("UPDATE flagcast.log_state SET pruned_at = now() - interval '3 hours'");
+    expect((await fixture.problems('retention'))[0]?.message).toBe(
+      'no server has looked for old rows of the event log for 3 h',
+    );
+    await pool.query("SELECT flagcast.prune_event_log('30 minutes')");
+    expect(await fixture.problems('retention')).toEqual([]);
+    // Nothing is left that is older than an hour.
+    await pool.query('UPDATE flagcast.log_state SET pruned_at = NULL');
+    expect(await fixture.problems('retention')).toEqual([]);
+  });
+
+  it('reports triggers that do not notify', async () => {
+    const { name } = fixture.database;
+    expect(await expectFix('wake', `ALTER DATABASE ${name} SET flagcast.notify = 'off'`)).toMatchObject({
       level: 'note',
     });
   });
 
-  it('an index that is missing, and what reads cost without it', async () => {
-    const { projectId, environments } = await seedProject(patient.database.pool);
-    const drop = 'DROP INDEX audit_log_created_at_idx';
-    expect(await heal('index', drop)).toMatchObject({ level: 'note' });
-    await patient.database.pool.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, actor, action, created_at)
-       SELECT $1, $2, gen_random_uuid(), 'user', 'update', now() - n * interval '1 minute' FROM generate_series(1, 12000) n`,
-      [projectId, environments.prod],
-    );
-    await patient.run(`ANALYZE audit_log; ${drop}; DROP INDEX audit_log_environment_id_created_at_idx`);
-    const [cost] = await patient.complaints('cost');
-    expect(cost).toMatchObject({
-      level: 'warning',
-      what: 'a read is expected to go through all of public.audit_log, about 12000 rows',
+  it('reports an index that is missing', async () => {
+    const found = await expectFix('index', 'DROP INDEX audit_log_entity_id_idx');
+    expect(found).toMatchObject({
+      level: 'note',
+      fix: { text: 'CREATE INDEX CONCURRENTLY ON public.audit_log (entity_id);' },
     });
-    const [index] = await patient.complaints('index');
-    expect(index).toMatchObject({
-      level: 'warning',
-      mend: { text: 'CREATE INDEX CONCURRENTLY ON public.audit_log (created_at);' },
-    });
-    if (index !== undefined) await patient.follow(index);
-    expect(await patient.complaints('index')).toEqual([]);
-    expect(await patient.complaints('cost')).toEqual([]);
-    for (const other of [
-      'pending_change_entities_created_at_idx',
-      'pending_change_entities_pending_change_id_idx',
-      'audit_log_entity_id_idx',
-    ]) {
-      await heal('index', `DROP INDEX ${other}`);
-    }
   });
 
-  it('transactions that are open for long', async () => {
-    const { pool } = patient.database;
-    const asked = { oldTransactionMs: 0 };
+  it('reports triggers that do not fire for a subscription of logical replication', async () => {
+    const { pool, name } = fixture.database;
+    await pool.query(
+      `CREATE SUBSCRIPTION mirror_${name} CONNECTION 'dbname=nowhere' PUBLICATION all_tables WITH (connect = false)`,
+    );
+    cleanUps.push(async () => {
+      await pool.query(`ALTER SUBSCRIPTION mirror_${name} SET (slot_name = NONE); DROP SUBSCRIPTION mirror_${name}`);
+    });
+    expect((await fixture.findings()).find(({ id }) => id === 'replication')).toMatchObject({
+      level: 'ok',
+      message: '1 subscription of logical replication: what it writes is logged, too',
+    });
+    const found = await expectFix('replication', 'ALTER TABLE audit_log ENABLE TRIGGER flagcast_log');
+    expect(found).toMatchObject({ level: 'warning' });
+    expect(found.message).toContain('public.audit_log');
+  });
+
+  it('notes transactions that are open for a long time', async () => {
+    const { pool } = fixture.database;
+    // A role that may not read statistics sees its own transactions only.
+    const problems = async (): Promise<readonly Finding[]> =>
+      (await fixture.findings({ oldTransactionMs: 0 }, fixture.database.url)).filter(
+        ({ id, level }) => id === 'transactions' && level !== 'ok',
+      );
     const idle = await pool.connect();
     await idle.query('BEGIN; SELECT 1');
-    const [open] = await patient.complaints('transactions', asked);
-    expect(open?.what).toMatch(
+    const [open] = await problems();
+    expect(open?.message).toMatch(
       /^the transaction of process \d+ \(role postgres, test, idle in transaction\) has been open for \d+ s$/,
     );
     await idle.query('CREATE TEMP TABLE mine (id int)');
-    const [writing] = await patient.complaints('transactions', asked);
-    expect(writing?.what).toMatch(/ and has written$/);
-    expect(writing?.consequence).toMatch(/reads again what was written since/);
-    if (writing !== undefined) await patient.follow(writing);
+    const [writing] = await problems();
+    expect(writing?.message).toMatch(/ and has written$/);
+    expect(writing).toMatchObject({ level: 'note' });
+    expect(writing?.consequence).toMatch(/^no event is lost and no other event is delayed; its own events/);
+    await fixture.fix(writing);
     await expect(idle.query('SELECT 1')).rejects.toThrow();
     idle.release(true);
+    expect((await fixture.findings()).find(({ id }) => id === 'transactions')?.message).toBe(
+      `no other transaction is open, as far as role ${fixture.role} may see`,
+    );
     // The backend is told to end, and does so a moment later.
-    await expect.poll(async () => await patient.complaints('transactions', asked)).toEqual([]);
+    await expect.poll(async () => await problems()).toEqual([]);
   });
 
-  it('row-level security', async () => {
-    const found = await heal('row-security', 'ALTER TABLE users ENABLE ROW LEVEL SECURITY');
-    expect(found).toMatchObject({ level: 'note' });
-    expect(found.what).toContain('public.users');
+  it('warns of row-level security that hides rows from the server, or from the triggers', async () => {
+    const found = await expectFix('row-security', 'ALTER TABLE users ENABLE ROW LEVEL SECURITY');
+    expect(found).toMatchObject({ level: 'warning' });
+    expect(found.message).toBe(`row-level security applies to role ${fixture.role} on public.users`);
+
+    const owner = `owner_${fixture.role}`;
+    await fixture.run(`CREATE ROLE ${owner}; GRANT ALL ON SCHEMA flagcast, public TO ${owner};
+      GRANT ALL ON ALL TABLES IN SCHEMA flagcast, public TO ${owner};
+      ALTER FUNCTION flagcast.log_request OWNER TO ${owner}`);
+    const logging = await expectFix('row-security', 'ALTER TABLE pending_changes ENABLE ROW LEVEL SECURITY');
+    expect(logging.message).toContain(`role ${owner}, which owns the trigger functions, on public.pending_changes`);
+    await fixture.run(`ALTER FUNCTION flagcast.log_request OWNER TO CURRENT_USER; DROP OWNED BY ${owner}; DROP ROLE ${owner}`);
   });
 
-  it("the clock of the database, when it is not this machine's", async () => {
-    const [skewed] = await patient.complaints('clock', { now: () => Date.now() - 90_000 });
+  it("warns when the database's clock differs from this machine's", async () => {
+    const [skewed] = await fixture.problems('clock', { now: () => Date.now() - 90_000 });
     expect(skewed).toMatchObject({ level: 'warning' });
-    expect(skewed?.what).toMatch(/^the database's clock is (90|89)\.\d s ahead of this machine's$/);
-  });
-
-  it('activity that is not tracked', async () => {
-    const track = await heal('guarantee', 'ALTER SYSTEM SET track_activities = off; SELECT pg_reload_conf()');
-    expect(track).toMatchObject({ level: 'warning' });
-    await patient.run('ALTER SYSTEM RESET track_activities; SELECT pg_reload_conf()');
+    expect(skewed?.message).toMatch(/^the database's clock is (90|89)\.\d s ahead of this machine's$/);
   });
 });
 
-describe('doctor, of servers that were set up otherwise', () => {
-  it('triggers that stay silent where transactions can be prepared, commit times that are not recorded', async () => {
+describe('doctor, with other settings of PostgreSQL', () => {
+  it('reports triggers that do not notify where transactions can be prepared, and missing commit times', async () => {
     const other = await createTestCluster({ max_prepared_transactions: '5', track_commit_timestamp: 'off' });
     cleanUps.push(async () => await other.remove());
-    const there = await createPatient(other);
+    const there = await createDoctorFixture(other);
     cleanUps.push(async () => await there.drop());
-    const [silent] = await there.complaints('wake');
+    const [silent] = await there.problems('wake');
     expect(silent).toMatchObject({ level: 'warning' });
-    if (silent !== undefined) await there.follow(silent);
-    expect(await there.complaints('wake')).toEqual([]);
+    await there.fix(silent);
+    expect(await there.problems('wake')).toEqual([]);
 
-    const [times] = await there.complaints('commit-times');
+    const [times] = await there.problems('commit-times');
     expect(times).toMatchObject({ level: 'note' });
-    if (times !== undefined) await there.follow(times);
+    await there.fix(times);
     // The tests' own settings are on the command line, which wins; the file is what others restart with.
     const { rows } = await there.database.pool.query<{ setting: string }>(
       "SELECT setting FROM pg_file_settings WHERE name = 'track_commit_timestamp' ORDER BY seqno DESC LIMIT 1",
@@ -314,15 +412,15 @@ describe('doctor, of servers that were set up otherwise', () => {
     expect(rows).toEqual([{ setting: 'on' }]);
 
     await there.database.pool.query("BEGIN; CREATE TABLE kept (id int); PREPARE TRANSACTION 'it''s'");
-    const [prepared] = await there.complaints('transactions', { oldTransactionMs: 0 });
-    expect(prepared?.what).toContain(`the prepared transaction "it's"`);
-    if (prepared !== undefined) await there.follow(prepared);
-    expect(await there.complaints('transactions', { oldTransactionMs: 0 })).toEqual([]);
+    const [prepared] = await there.problems('transactions', { oldTransactionMs: 0 });
+    expect(prepared?.message).toContain(`the prepared transaction "it's"`);
+    await there.fix(prepared);
+    expect(await there.problems('transactions', { oldTransactionMs: 0 })).toEqual([]);
   });
 
-  it('a replica', async () => {
+  it('examines a replica', async () => {
     const primary = await createTestCluster();
-    const there = await createPatient(primary);
+    const there = await createDoctorFixture(primary);
     const { role } = there;
     const source = primary.postgres.dataDir;
     await there.database.pool.end();
@@ -344,10 +442,9 @@ describe('doctor, of servers that were set up otherwise', () => {
     const url = new URL(there.url);
     url.port = String(standby.port);
     const { findings } = await examine(url.toString());
-    expect(findings[0]?.what).toContain(role);
+    expect(findings[0]?.message).toContain(role);
     expect(findings.filter(({ level }) => level !== 'ok').map(({ id, level }) => `${level} ${id}`)).toEqual([
       'note replica',
-      'note guarantee',
     ]);
   });
 });

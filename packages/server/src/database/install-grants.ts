@@ -26,6 +26,7 @@ export interface GrantState extends Grant {
 interface Subject {
   readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'function';
   readonly schema?: string;
+  /** Of a function its name with the types of its arguments, e.g. `f(interval, integer)`. */
   readonly relation?: string;
   readonly columns?: readonly string[];
 }
@@ -76,7 +77,7 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
       purpose,
       need: 'serve',
     },
-    subject: { kind: 'function', relation: `${schemaName}.${signature}` },
+    subject: { kind: 'function', schema: schemaName, relation: signature },
   });
   // Flagcast's own sign-in knows only hashes of its own scheme: of a host's it has no use.
   const columns = ownTables ? [...userColumns, 'password_hash'] : userColumns;
@@ -125,7 +126,7 @@ SELECT coalesce(json_agg(json_build_object(
   'exists', CASE s.kind
     WHEN 'schema' THEN n.oid IS NOT NULL
     WHEN 'table' THEN c.oid IS NOT NULL
-    WHEN 'function' THEN to_regprocedure(s.relation) IS NOT NULL
+    WHEN 'function' THEN f.oid IS NOT NULL
     WHEN 'columns' THEN (SELECT count(*) = cardinality(s.columns) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
     ELSE true
@@ -136,7 +137,7 @@ SELECT coalesce(json_agg(json_build_object(
     WHEN 'table' THEN has_table_privilege(who.name, c.oid, 'SELECT')
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, a.attnum, 'SELECT')) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
-    ELSE has_function_privilege(who.name, to_regprocedure(s.relation), 'EXECUTE')
+    ELSE has_function_privilege(who.name, f.oid, 'EXECUTE')
   END,
   'grantable', CASE s.kind
     WHEN 'database' THEN has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
@@ -144,13 +145,15 @@ SELECT coalesce(json_agg(json_build_object(
     WHEN 'table' THEN has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT WITH GRANT OPTION')) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
-    ELSE has_function_privilege(to_regprocedure(s.relation), 'EXECUTE WITH GRANT OPTION')
+    ELSE has_function_privilege(f.oid, 'EXECUTE WITH GRANT OPTION')
   END
 )), '[]')::text AS states
 FROM jsonb_to_recordset($1::jsonb) AS s (name text, kind text, "schema" text, relation text, columns text[])
 CROSS JOIN (SELECT coalesce($2::text, 'public')::name AS name) AS who
 LEFT JOIN pg_namespace n ON n.nspname = s.schema
-LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.relation`;
+LEFT JOIN pg_class c ON s.kind <> 'function' AND c.relnamespace = n.oid AND c.relname = s.relation
+LEFT JOIN pg_proc f ON s.kind = 'function' AND f.pronamespace = n.oid
+  AND f.proname || '(' || oidvectortypes(f.proargtypes) || ')' = s.relation`;
 
 /**
  * How things stand with every right that a role for the server needs, asked about `role` (null: one

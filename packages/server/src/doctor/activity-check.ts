@@ -16,7 +16,7 @@ interface OpenTransaction {
 /** The oldest open transaction, and the oldest one that has written. */
 export async function checkTransactions(
   client: pg.ClientBase,
-  { replica, eventSource }: Facts,
+  { replica, readsStats, role, eventSource }: Facts,
   oldAfterMs: number,
 ): Promise<Finding[]> {
   const open = await askJson<OpenTransaction[]>(
@@ -41,13 +41,13 @@ export async function checkTransactions(
     .map((each) => describe(each, isExact));
   if (findings.length > 0) return findings;
   const oldest = open[0];
-  const unseen = replica ? ' on this replica' : '';
+  const limit = replica ? ' on this replica' : readsStats ? '' : `, as far as role ${role} may see`;
   return [
     ok(
       'transactions',
       oldest === undefined
-        ? `no other transaction is open${unseen}`
-        : `the oldest open transaction is ${(oldest.ageMs / 1_000).toFixed(1)} s old${unseen}`,
+        ? `no other transaction is open${limit}`
+        : `the oldest open transaction is ${(oldest.ageMs / 1_000).toFixed(1)} s old${limit}`,
     ),
   ];
 }

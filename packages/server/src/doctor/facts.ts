@@ -13,6 +13,8 @@ export interface Facts {
   readonly role: string;
   readonly superuser: boolean;
   readonly replica: boolean;
+  /** Whether the role sees the transactions of others. */
+  readonly readsStats: boolean;
   readonly encoding: string;
   /** Subscriptions of logical replication of this database. */
   readonly subscriptions: number;
@@ -57,6 +59,7 @@ export async function readFacts(
       'role', current_user,
       'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
       'replica', pg_is_in_recovery(),
+      'readsStats', pg_has_role('pg_read_all_stats', 'USAGE'),
       'encoding', current_setting('server_encoding'),
       'subscriptions', (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()),
       'tracksCommitTimes', current_setting('track_commit_timestamp')::boolean,
@@ -92,12 +95,22 @@ export function holds(facts: Facts, name: string): boolean {
   return facts.grants.some((grant) => grant.name === name && grant.exists && grant.held);
 }
 
-/** Installs, upgrades or repairs. */
-export function installFix({ state, superuser, replica }: Facts, flags = ''): Fix {
-  const text = `flagcast install --yes ${flags}--database-url "$DATABASE_URL"`;
+/**
+ * The command that installs, upgrades or repairs. With `grants` it also gives the role that examined the database the
+ * rights of the server, unless the role can install by itself.
+ */
+export function installFix(facts: Facts, { grants = false } = {}): Fix {
+  const { state, superuser, replica, role } = facts;
+  const mayInstall = superuser || state.ownsSchema || (state.schemaOwner === null && state.mayCreateSchema);
+  const flag = grants && !mayInstall ? `--role ${shellQuoted(role)} ` : '';
+  const text = `flagcast install --yes ${flag}--database-url "$DATABASE_URL"`;
   if (replica) return command(`${text} # with a URL of the primary`);
-  if (superuser || state.ownsSchema || (state.schemaOwner === null && state.mayCreateSchema)) return command(text);
+  if (mayInstall) return command(text);
   return command(
     `${text} # with a URL of ${state.schemaOwner === null ? 'a role that may create schemas' : `role ${state.schemaOwner}`}`,
   );
+}
+
+function shellQuoted(text: string): string {
+  return /^\w+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -15,7 +15,7 @@ export function checkGuarantee(facts: Facts): Finding {
       level: 'error',
       message: `there is nothing to read events from: ${noEventSource}`,
       consequence: 'flagcast serve does not start',
-      fix: facts.state.installed && !isLegacy(facts) ? advice('resolve the other findings') : installFix(facts),
+      fix: installFix(facts, { grants: true }),
     };
   }
   if (eventSource.guarantee === 'exact') {
@@ -33,13 +33,8 @@ export function checkGuarantee(facts: Facts): Finding {
         ? command(
             'flagcast install --yes --log-only --database-url "$DATABASE_URL" # then call flagcast.record_event where the host changes a flag, and unset FLAGCAST_VIEW',
           )
-        : installFix(facts),
+        : installFix(facts, { grants: true }),
   };
-}
-
-/** Whether Flagcast 0.1 is installed, which has no event log. */
-function isLegacy({ state }: Facts): boolean {
-  return state.installed && !state.objects.includes('table flagcast.event_log');
 }
 
 /** Whether Flagcast is installed, by which version, and completely. */
@@ -58,7 +53,7 @@ export async function checkInstallation(client: pg.ClientBase, facts: Facts): Pr
         eventSource === null
           ? 'flagcast serve does not start'
           : 'the guarantee is overlap, events come with the next poll (1 s by default), and no environment can be guarded',
-      fix: installFix(facts),
+      fix: installFix(facts, { grants: true }),
     };
   }
   if (!state.installed) {

@@ -11,25 +11,25 @@ import { withClient, type TestCluster, type TestDatabase } from './database.js';
 const execute = promisify(execFile);
 const programs = fileURLToPath(new URL('../../../node_modules/.bin', import.meta.url));
 
-/** A database in perfect health, with a role for the server, for tests that make it ill. */
-export interface Patient {
+/** A database without findings, with a role for the server, for tests that damage it. */
+export interface DoctorFixture {
   readonly database: TestDatabase;
   readonly role: string;
   /** The connection string of the role. */
   readonly url: string;
   /** Runs statements as superuser, each by itself. */
   readonly run: (statements: string) => Promise<void>;
-  /** What doctor finds, seen as the role. */
+  /** What doctor finds as the role, or with another connection string. */
   readonly findings: (options?: ExamineOptions, url?: string) => Promise<readonly Finding[]>;
-  /** The findings with this id, of which none is to be ok. */
-  readonly complaints: (id: string, options?: ExamineOptions) => Promise<readonly Finding[]>;
-  /** Does what the finding says, as superuser: runs its statements, or its command in a shell. */
-  readonly follow: (finding: Finding) => Promise<void>;
+  /** The findings with this id that are not ok. */
+  readonly problems: (id: string, options?: ExamineOptions) => Promise<readonly Finding[]>;
+  /** Applies the fix of the finding as superuser: runs its statements, or its command in a shell. */
+  readonly fix: (finding: Finding | undefined) => Promise<void>;
   drop(): Promise<void>;
 }
 
-/** Makes one in a cluster of the test's own: settings of the run's cluster are not what doctor likes. */
-export async function createPatient(cluster: TestCluster): Promise<Patient> {
+/** Needs a cluster of the test's own: doctor has findings about settings of the run's cluster. */
+export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorFixture> {
   const database = await cluster.createDatabase({ schema: 'tables' });
   const role = `reader_${randomBytes(4).toString('hex')}`;
   await withClient(database.url, async (client) => {
@@ -39,7 +39,7 @@ export async function createPatient(cluster: TestCluster): Promise<Patient> {
   const url = new URL(database.url);
   url.username = role;
   url.password = 'hunter2';
-  const patient: Patient = {
+  const fixture: DoctorFixture = {
     database,
     role,
     url: url.toString(),
@@ -49,25 +49,26 @@ export async function createPatient(cluster: TestCluster): Promise<Patient> {
         if (statement.replace(/--.*$/gm, '').trim() !== '') await database.pool.query(statement);
       }
     },
-    async findings(options = {}, at = patient.url) {
+    async findings(options = {}, at = fixture.url) {
       return (await examine(at, { listen: false, ...options })).findings;
     },
-    async complaints(id, options) {
-      const findings = await patient.findings(options);
+    async problems(id, options) {
+      const findings = await fixture.findings(options);
       return findings.filter((finding) => finding.id === id && finding.level !== 'ok');
     },
-    async follow({ mend }) {
-      if (mend?.kind === 'sql') {
-        await patient.run(mend.text);
-      } else if (mend?.kind === 'command') {
-        await execute('sh', ['-c', mend.text], {
+    async fix(finding) {
+      const fix = finding?.fix;
+      if (fix?.kind === 'sql') {
+        await fixture.run(fix.text);
+      } else if (fix?.kind === 'command') {
+        await execute('sh', ['-c', fix.text], {
           env: {
             PATH: [programs, path.dirname(process.execPath), process.env['PATH']].join(':'),
             DATABASE_URL: database.url,
           },
         });
       } else {
-        throw new Error(`nothing to follow: ${mend?.text ?? 'no advice'}`);
+        throw new Error(`nothing to run: ${fix?.text ?? 'no fix'}`);
       }
     },
     async drop() {
@@ -75,5 +76,5 @@ export async function createPatient(cluster: TestCluster): Promise<Patient> {
       await database.drop();
     },
   };
-  return patient;
+  return fixture;
 }
