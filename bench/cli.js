@@ -12,7 +12,7 @@ npm run bench -- <measurement> [options]
   latency  from a commit to the message at the client, beside two floors (about 2 minutes)
   host-cost  what the triggers cost the writers of the host, and commit to message while 16 of them are at work
            (about 3 minutes; takes --rounds and --output)
-  reader   what one read costs with 10 thousand and with 2 million audit rows (about 3 minutes)
+  reader   what one read costs with empty tables and with 10 million audit rows (about 6 minutes)
   pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
   fanout   processor time of the server for each event that reaches a client, beside other servers
            (about 20 minutes)

@@ -1,18 +1,28 @@
 /** @import pg from 'pg' */
 
 /**
- * Fills audit_log with rows of the last 90 days, the youngest an hour old, and keeps autovacuum
- * from analyzing them, so that the run decides when the planner learns of them.
+ * Fills audit_log with rows of the last 90 days, and the event log with `logRows` rows of as many
+ * transactions as there have been. Keeps autovacuum from analyzing them, so that the run decides when the planner
+ * learns of them.
  *
  * @param {pg.Client} client
- * @param {{ projectId: string, environmentId: string }} channel
+ * @param {{ projectId: string, environmentId: string, featureId: string }} channel
  * @param {number} rows
+ * @param {number} logRows
  */
-export async function loadAudit(client, { projectId, environmentId }, rows) {
+export async function loadAudit(client, { projectId, environmentId, featureId }, rows, logRows) {
   await client.query(`
     ALTER TABLE audit_log SET (autovacuum_enabled = false);
     ALTER TABLE pending_changes SET (autovacuum_enabled = false);
-    ALTER TABLE pending_change_entities SET (autovacuum_enabled = false)`);
+    ALTER TABLE pending_change_entities SET (autovacuum_enabled = false);
+    ALTER TABLE flagcast.event_log SET (autovacuum_enabled = false)`);
+  await client.query(
+    `INSERT INTO flagcast.event_log
+      (xid, source, row_id, project_id, environment_id, entity, entity_id, action, created_at, feature_id)
+    SELECT 3 + n % (pg_current_xact_id()::text::bigint - 3), 'audit', n, $1, $2, 'feature', $3, 'updated', now(), $3
+    FROM generate_series(1, $4::bigint) AS n`,
+    [projectId, environmentId, featureId, logRows],
+  );
   await withoutTriggers(client, async () => {
     await client.query(
       `INSERT INTO audit_log
@@ -61,13 +71,16 @@ export async function loadDecidedChanges(client, { projectId, environmentId }, c
 }
 
 /**
- * Two million foreign keys are not worth checking, and the hint of the load is not wanted.
+ * The foreign keys of so many rows are not worth checking, and they are not to be logged.
  *
  * @param {pg.Client} client
  * @param {() => Promise<void>} load
  */
 async function withoutTriggers(client, load) {
+  const tables = ['audit_log', 'pending_changes', 'pending_change_entities'];
   await client.query('SET session_replication_role = replica');
+  for (const table of tables) await client.query(`ALTER TABLE ${table} DISABLE TRIGGER flagcast_log`);
   await load();
+  for (const table of tables) await client.query(`ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log`);
   await client.query('RESET session_replication_role');
 }

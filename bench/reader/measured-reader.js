@@ -10,7 +10,7 @@ import { EventReader } from '../../packages/server/dist/reader/reader.js';
 /**
  * The product's reader on one database. `commitAndRead` commits one audit row, wakes the reader,
  * and tells how long the read that brought it took, in milliseconds; null when that was the read
- * of a poll, which also looks at the other sessions. `cpuMs` is the processor time that
+ * of a poll. `cpuMs` is the processor time that
  * PostgreSQL's process for this reader has used, in milliseconds; null where the system does not
  * tell.
  *
@@ -44,11 +44,11 @@ export async function startMeasuredReader(run, { url, client, projectId, environ
     commitAndRead: async () => {
       /** @type {Promise<number | null>} */
       const brought = new Promise((resolve) => {
-        /** @param {{ trigger: 'poll' | 'wake', fresh: number, durationMs: number }} read */
+        /** @param {{ trigger: 'poll' | 'wake' | 'follow_up', fresh: number, durationMs: number }} read */
         const onRead = ({ trigger, fresh, durationMs }) => {
           if (fresh === 0) return;
           lifecycle.off('reader:read', onRead);
-          resolve(trigger === 'wake' ? durationMs : null);
+          resolve(trigger === 'poll' ? null : durationMs);
         };
         lifecycle.on('reader:read', onRead);
       });

@@ -2,7 +2,7 @@ import { maxLevels, tooDeep } from '../deep-json.js';
 
 /** Microseconds in UTC, whatever the session's time zone and date style are. */
 export const isoUtc = (expression: string): string =>
-  `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+  `to_char((${expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
 /** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
 export const featureJson = `json_build_object(
@@ -21,12 +21,15 @@ export const asUuid = (text: string): string =>
 export const asBigint = (text: string): string =>
   `CASE WHEN ${text} ~ '^[0-9]{1,18}$' THEN ${text}::bigint END`;
 
-/** A feature with its parameters in one environment, as the JSON text of the protocol's FeatureState. */
+/**
+ * A feature with its parameters in one environment, as the JSON text of the protocol's FeatureState. The sum keeps the
+ * planner from an index on the environment, which leads through all features: a feature has few environments.
+ */
 export function featureState(featureId: string, environmentId: string): string {
   return `(
     SELECT ${featureJson}::text
     FROM public.features f
-    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = ${environmentId}
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id + 0 = ${environmentId}
     WHERE f.id = ${featureId}
   )`;
 }

@@ -1,15 +1,17 @@
-/** Between the reads after a hint, in milliseconds, while transactions are in flight or rows came. */
+/** Between the reads after a hint, in milliseconds, while transactions are in flight. */
 const pausesMs = [2, 4, 8, 16, 32, 64];
 /** The same on a replica, where a commit is visible once it has been replayed: 5 s in all. */
 const replicaPausesMs = [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560];
-/** The least time between two reads of which both brought rows, in milliseconds. */
+/** The least time between two reads once so many in a row brought rows, in milliseconds: a host that writes all the time is read 100 times a second. */
 const leastDistanceMs = 10;
+const busyReads = 4;
 
 /**
- * When to read again after a hint. Only one of the transactions that write within 20 ms sends a hint, so the
- * commits of the others are found by reading again while transactions are in flight: after pauses that double
- * from 2 to 64 ms, beginning anew whenever rows came. What a pause of 64 ms does not find comes with the next hint or
- * poll.
+ * When to read again after a hint. A transaction sends no hint while another one that writes in the same 20 ms holds
+ * the lock of that slice. When the hint of that other one arrives, the first is either visible or in flight: it got
+ * its id before it tried the lock, which is released before the hint is sent. So the reads go on while transactions are
+ * in flight, after pauses that double from 2 to 64 ms, and begin anew whenever rows came. What a pause of 64 ms does
+ * not find comes with the next hint or poll.
  *
  * The hint of a primary can arrive before a replica has replayed the commit. A replica does not show what is in
  * flight, so there the reads go on for 5 s after each hint.
@@ -32,18 +34,17 @@ export class FollowUp {
     this.#rowsInARow = rows > 0 ? this.#rowsInARow + 1 : 0;
     if (this.#step === null) return null;
     if (rows > 0) this.#step = 0;
-    const pauses = inFlight === null ? replicaPausesMs : pausesMs;
-    const pauseMs = pauses[this.#step];
-    if (pauseMs === undefined || (rows === 0 && inFlight === false)) {
+    const pauseMs = (inFlight === null ? replicaPausesMs : pausesMs)[this.#step];
+    if (pauseMs === undefined || inFlight === false) {
       this.#step = null;
       return null;
     }
     this.#step += 1;
-    return this.#rowsInARow > 1 ? Math.max(pauseMs, leastDistanceMs) : pauseMs;
+    return Math.max(pauseMs, this.leastDistanceMs);
   }
 
-  /** The least time until a read that a hint asks for, in milliseconds. */
-  get hintDistanceMs(): number {
-    return this.#rowsInARow > 1 ? leastDistanceMs : 0;
+  /** The least time between two reads, in milliseconds. */
+  get leastDistanceMs(): number {
+    return this.#rowsInARow > busyReads ? leastDistanceMs : 0;
   }
 }

@@ -54,10 +54,15 @@ export class LogProgress {
   readonly #durable: DurableCoverage;
   /** By transaction, the number of the last row that was delivered. In the order in which they are continued. */
   readonly #partial = new Map<bigint, bigint>();
+  /**
+   * Large transactions that were delivered completely, which is not known to be on disk yet: where a part of them is, a
+   * reconnect continues there.
+   */
+  readonly #finished = new Map<bigint, bigint>();
   /** What was delivered of transactions that a crash may take back, as `fingerprintOf` names it. */
   readonly #volatile = new Map<bigint, Set<string>>();
   /** After a reconnect: what was delivered before it and has not been found again. */
-  #doubtful = new Map<bigint, Set<string>>();
+  readonly #doubtful = new Map<bigint, Set<string>>();
   #readBy = '';
 
   /** Begins after `coverage`, of which a crash takes back nothing that `durable` covers. */
@@ -116,6 +121,10 @@ export class LogProgress {
     for (const xid of this.#partial.keys()) {
       if (!this.#durable.partial.has(xid)) this.#partial.delete(xid);
     }
+    for (const [xid, afterSeq] of this.#finished) {
+      if (this.#durable.partial.has(xid)) this.#partial.set(xid, afterSeq);
+    }
+    this.#finished.clear();
     for (const [xid, fingerprints] of this.#volatile) {
       this.#doubtful.set(xid, new Set([...(this.#doubtful.get(xid) ?? []), ...fingerprints]));
     }
@@ -142,9 +151,10 @@ export class LogProgress {
     this.#forgetDurable();
     if (!isFull) {
       for (const [xid, fingerprints] of this.#doubtful) {
-        if (fingerprints.size > 0 && !this.#partial.has(xid)) return 'lost-commits';
+        if (this.#partial.has(xid)) continue;
+        if (fingerprints.size > 0) return 'lost-commits';
+        this.#doubtful.delete(xid);
       }
-      this.#doubtful = new Map();
     }
     return {
       events: fresh.flatMap(({ event }) => event ?? []),
@@ -175,41 +185,44 @@ export class LogProgress {
   }
 
   /** Whether a later read will bring this event, which was found in the log by another query. */
-  willBeRead({ xid, id }: FlagEvent): boolean {
+  willBeRead(event: FlagEvent): boolean {
+    const { xid } = event;
+    const seq = BigInt(event.id);
     const afterSeq = this.#partial.get(xid);
-    return afterSeq === undefined ? !covers(this.#coverage, xid) : BigInt(id) > afterSeq;
+    if (afterSeq === undefined ? covers(this.#coverage, xid) : seq <= afterSeq) return false;
+    // After a reconnect it is read again, but was delivered before.
+    return this.#doubtful.get(xid)?.has(fingerprintOf({ xid, seq, event, control: null })) !== true;
   }
 
+  /** Below the end of a full page the snapshot decides; from there on nothing has been read, so what was covered stays. */
   #coverageAfter(snapshot: Coverage, page: readonly LogRow[], isFull: boolean): Coverage {
     const last = isFull ? lastOf(page) : null;
     if (last !== null) this.#partial.set(last.xid, last.seq);
-    // Nothing after the last transaction of a full page has been read.
-    const end = last === null ? snapshot.xmax : last.xid + 1n;
+    const before = this.#coverage;
+    const xmax = last === null ? snapshot.xmax : maxOf(before.xmax, last.xid + 1n);
     if (snapshot.listed === 'open') {
-      return {
-        xmin: minOf(snapshot.xmin, end),
-        xmax: minOf(snapshot.xmax, end),
-        listed: 'open',
-        xids: snapshot.xids.filter((xid) => xid < end),
-      };
+      const end = last === null ? xmax : last.xid + 1n;
+      const xids = [
+        ...snapshot.xids.filter((xid) => xid < end),
+        ...before.xids.filter((xid) => xid >= end && !this.#partial.has(xid)),
+      ];
+      return { xmin: last === null ? snapshot.xmin : (xids[0] ?? xmax), xmax, listed: 'open', xids };
     }
     // A replica's snapshot does not list what is in flight: what has been delivered is listed.
-    const before = this.#coverage;
-    const xmin = minOf(snapshot.xmin, last === null ? end : last.xid);
-    const delivered = new Set([...(before.listed === 'delivered' ? before.xids : []), ...page.map(({ xid }) => xid)]);
-    return {
-      xmin,
-      xmax: minOf(snapshot.xmax, end),
-      listed: 'delivered',
-      xids: [...delivered].filter((xid) => xid >= xmin).toSorted(ascending),
-    };
+    const xmin = last === null ? snapshot.xmin : maxOf(before.xmin, minOf(snapshot.xmin, last.xid));
+    const known = before.listed === 'delivered' ? before.xids : [];
+    const delivered = new Set([...known, ...this.#partial.keys(), ...page.map(({ xid }) => xid)]);
+    return { xmin, xmax, listed: 'delivered', xids: [...delivered].filter((xid) => xid >= xmin).toSorted(ascending) };
   }
 
   #continue(xid: bigint, rows: readonly LogRow[], limit: number): void {
+    const before = this.#partial.get(xid);
     this.#partial.delete(xid);
-    const last = rows.at(-1);
+    const afterSeq = rows.at(-1)?.seq ?? before;
+    if (afterSeq === undefined) return;
     // Set anew it is continued after the others.
-    if (last !== undefined && rows.length >= limit) this.#partial.set(xid, last.seq);
+    if (rows.length >= limit) this.#partial.set(xid, afterSeq);
+    else this.#finished.set(xid, afterSeq);
   }
 
   /** False: it was delivered before a reconnect. Else it is remembered while a crash may take it back. */
@@ -228,6 +241,7 @@ export class LogProgress {
     for (const xid of this.#volatile.keys()) {
       if (covers(value, xid) || partial.has(xid)) this.#volatile.delete(xid);
     }
+    for (const xid of this.#finished.keys()) if (covers(value, xid)) this.#finished.delete(xid);
   }
 
   /** A transaction that is partly delivered counts as not delivered. */
@@ -261,4 +275,8 @@ function lastOf(page: readonly LogRow[]): LogRow | null {
 
 function minOf(a: bigint, b: bigint): bigint {
   return a < b ? a : b;
+}
+
+function maxOf(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
 }

@@ -263,7 +263,7 @@ export class EventReader {
   /** When the next read is due, on the clock of performance.now(). */
   #dueAtMs(): number {
     if (this.#isPaused) return Infinity;
-    const hinted = this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.hintDistanceMs;
+    const hinted = this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
     return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);
   }
 
