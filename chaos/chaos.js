@@ -6,9 +6,10 @@ import { clearProgress, showProgress } from '../bench/results.js';
 import { startTemporaryPostgres } from '../bench/temporary-postgres.js';
 import { createRandom } from '../packages/server/dist/demo/random.js';
 import { PageClient } from './clients/page-client.js';
-import { commitPrepared, createCompany } from './company.js';
+import { commitPrepared, createCompany, withClient } from './company.js';
 import { Fate, faultKinds, leftOutHere } from './faults.js';
 import { FaultyProxy } from './faulty-proxy.js';
+import { countUnlogged } from './host-changes.js';
 import { growthOf, whatIsLeft } from './leaks.js';
 import { drawPlan } from './plan.js';
 import { openClients } from './population.js';
@@ -73,13 +74,15 @@ export async function runChaos(run, options) {
     max_prepared_transactions: '50',
   });
   const company = await createCompany(postgres);
-  const { databaseUrl, projects, viewers } = company;
-  const channels = projects.flat();
+  const { databaseUrl, serverUrl, projects, importChannel, viewers } = company;
+  const written = projects.flat();
+  const channels = [...written, importChannel];
+  let unlogged = 0;
   const secret = randomBytes(32).toString('base64');
   const tokens = new Tokens(secret, () => random.next());
 
   tell(options, 'starts the servers');
-  const servers = await startServers(run, options, { databaseUrl, secret, problems });
+  const servers = await startServers(run, options, { databaseUrl: serverUrl, secret, problems });
   const [lasting] = servers;
   if (lasting === undefined) throw new Error('A run needs servers');
   const proxyRandom = createRandom(options.seed + 1);
@@ -91,7 +94,10 @@ export async function runChaos(run, options) {
   const before = await lasting.figures();
 
   tell(options, 'lets the clients in');
-  const of = { count: options.clients, channels, viewers, servers, proxyUrl: proxy.url, tokens };
+  const of = {
+    ...{ count: options.clients, channels: written, importChannel },
+    ...{ viewers, servers, proxyUrl: proxy.url, tokens },
+  };
   const members = openClients({ ...of, random: createRandom(options.seed + 2) });
   const everybodyLeaves = () => {
     for (const { client } of members) client.leave();
@@ -115,8 +121,11 @@ export async function runChaos(run, options) {
   const faults = [];
   /** @type {World} */
   const world = {
-    ...{ postgres, databaseUrl, servers, proxy, channels, viewers, tokens },
+    ...{ postgres, databaseUrl, servers, proxy, channels: written, importChannel, viewers, tokens },
     ...{ revocations: [], durationMs, signal: run.signal },
+    onUnlogged: (rows) => {
+      unlogged += rows;
+    },
   };
   const fate = new Fate(world, (kind, what, tookMs) => {
     const endMs = Date.now();
@@ -166,6 +175,7 @@ export async function runChaos(run, options) {
   // Of what was missed, cancellations come last, after that first mark.
   if (stuck.length === 0) stuck.push(...(await tellAll(databaseUrl, channels, members)));
   const different = await whoDiffers(databaseUrl, channels, members);
+  unlogged += await withClient(databaseUrl, countUnlogged);
   if (page !== null) {
     problems.push(...page.client.wrongs.map((wrong) => `the browser: ${wrong}`));
     const expected = await switchesOf(databaseUrl, page.channel);
@@ -184,7 +194,7 @@ export async function runChaos(run, options) {
     members,
     servers,
     ...{ startedAtMs, settledMs },
-    ...{ faults, leftOut, problems, stuck, different, left },
+    ...{ faults, leftOut, problems, stuck, different, left, unlogged },
     revocations: world.revocations,
     browser: page !== null,
     memory: { warm, end, growth: growthOf(warm, end, durationMs) },

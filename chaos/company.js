@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { install } from '../packages/server/dist/database/install.js';
 
@@ -6,6 +8,10 @@ import { install } from '../packages/server/dist/database/install.js';
 /** @import { ChaosChannel } from './writers.js' */
 
 const databaseName = 'chaos';
+/** The server's, made by `install --role`. */
+export const serverRole = 'chaos_server';
+/** The host's tables. */
+const tablesFolder = new URL('../packages/server/sql/tables/', import.meta.url);
 const projectCount = 2;
 const flagsPerProject = 30;
 const viewerCount = 12;
@@ -13,15 +19,20 @@ const viewerCount = 12;
 /**
  * @typedef {{
  *   readonly databaseUrl: string,
+ *   readonly serverUrl: string,
  *   readonly projects: readonly (readonly ChaosChannel[])[],
+ *   readonly importChannel: ChaosChannel,
  *   readonly viewers: readonly Viewer[],
  *   readonly root: Viewer,
  * }} Company
- * `viewers`: members of all projects; `root`: whose rights nobody takes away.
+ * `databaseUrl`: of the host, a superuser. `serverUrl`: of the role of the servers. `importChannel`: a channel of
+ * another project, for imports. `viewers`: members of all projects; `root`: its rights stay.
  */
 
 /**
- * A database with projects, flags and people in it.
+ * A host's database with projects, flags and users, to which Flagcast is attached. The table chaos.deleted_events keeps
+ * the rows of the event log that retention deletes, chaos.unlogged_rows the audit rows that were written while there
+ * was no trigger.
  *
  * @param {EmbeddedPostgres} postgres
  * @returns {Promise<Company>}
@@ -32,11 +43,31 @@ export async function createCompany(postgres) {
   });
   const databaseUrl = postgres.url(databaseName);
   return await withClient(databaseUrl, async (client) => {
-    await install(client, { tables: true });
+    // Their functions are the host's as well: schema flagcast is made by install.
+    await client.query('CREATE SCHEMA host');
+    for (const file of (await readdir(tablesFolder)).sort()) {
+      const text = await readFile(new URL(file, tablesFolder), 'utf8');
+      await client.query(text.replaceAll('flagcast.', 'host.'));
+    }
+    await install(client, { role: serverRole });
+    const password = randomBytes(16).toString('hex');
+    await client.query(`ALTER ROLE ${serverRole} PASSWORD '${password}'`);
+    const serverUrl = new URL(databaseUrl);
+    serverUrl.username = serverRole;
+    serverUrl.password = password;
+    await client.query(`
+      CREATE SCHEMA chaos;
+      CREATE TABLE chaos.deleted_events AS SELECT * FROM flagcast.event_log LIMIT 0;
+      CREATE TABLE chaos.unlogged_rows (id bigint, created_at timestamptz);
+      CREATE FUNCTION chaos.keep_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+        'BEGIN INSERT INTO chaos.deleted_events SELECT OLD.*; RETURN NULL; END';
+      CREATE TRIGGER keep_deleted AFTER DELETE ON flagcast.event_log
+        FOR EACH ROW EXECUTE FUNCTION chaos.keep_deleted()`);
     // Prepared transactions are possible here, and the writers know which ones are.
     await client.query(`ALTER DATABASE ${databaseName} SET flagcast.notify = 'on'`);
     await client.query(`
       INSERT INTO projects (name) SELECT 'project ' || n FROM generate_series(1, ${projectCount}) n;
+      INSERT INTO projects (name) VALUES ('imports');
       INSERT INTO features (project_id, key, name, kind)
         SELECT p.id, 'flag-' || n, 'Flag ' || n, 'simple' FROM projects p, generate_series(1, ${flagsPerProject}) n;
       INSERT INTO users (username, email, password_hash, is_superuser) VALUES ('root', 'root@example.com', '', true);
@@ -45,10 +76,15 @@ export async function createCompany(postgres) {
       INSERT INTO memberships (project_id, user_id, role_id)
         SELECT p.id, u.id, r.id FROM projects p, users u, roles r
         WHERE NOT u.is_superuser AND r.key = 'project_viewer'`);
-    /** @type {pg.QueryResult<ChaosChannel>} */
-    const channels = await client.query(
-      `SELECT project_id AS "projectId", id::text AS "environmentId", key AS env FROM environments ORDER BY id`,
+    /** @type {pg.QueryResult<ChaosChannel & { keys: string[], isForImports: boolean }>} */
+    const { rows: environments } = await client.query(
+      `SELECT e.project_id AS "projectId", e.id::text AS "environmentId", e.key AS env, ARRAY[e.key::text] AS keys,
+         p.name = 'imports' AS "isForImports"
+       FROM environments e JOIN projects p ON p.id = e.project_id ORDER BY e.id`,
     );
+    const channels = environments.filter(({ isForImports }) => !isForImports);
+    const importChannel = environments.find(({ isForImports }) => isForImports);
+    if (importChannel === undefined) throw new Error('There is no channel for imports');
     /** @type {pg.QueryResult<Viewer & { root: boolean }>} */
     const users = await client.query(
       'SELECT id::text AS id, username, is_superuser AS root FROM users ORDER BY users.id',
@@ -57,9 +93,11 @@ export async function createCompany(postgres) {
     if (root === undefined) throw new Error('There is no superuser');
     return {
       databaseUrl,
-      projects: [...new Set(channels.rows.map(({ projectId }) => projectId))].map((id) =>
-        channels.rows.filter(({ projectId }) => projectId === id),
+      serverUrl: serverUrl.href,
+      projects: [...new Set(channels.map(({ projectId }) => projectId))].map((id) =>
+        channels.filter(({ projectId }) => projectId === id),
       ),
+      importChannel,
       viewers: users.rows.filter((user) => !user.root),
       root,
     };

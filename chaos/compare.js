@@ -6,6 +6,8 @@
  * can say which one a read saw first. In milliseconds.
  */
 const commitSkewMs = 1_000;
+/** A large transaction may delay the rest of a small one for this long, in milliseconds. */
+const pagesWithinMs = 60_000;
 /** How long events may go on after a right was taken away, in milliseconds: the servers look every 3 s, and may be stopped for 8 s. */
 const revokedWithinMs = 15_000;
 
@@ -13,7 +15,7 @@ const revokedWithinMs = 15_000;
  * - `lost`: committed, and never told
  * - `repeated`: told twice in a segment
  * - `invented`: never committed
- * - `disordered`: told after what was both begun and committed later
+ * - `disordered`: told after an event of a later transaction that was both written and committed later
  * - `foreign`: of a channel that the client's user might not see
  *
  * @typedef {'lost' | 'repeated' | 'invented' | 'disordered' | 'foreign'} Fault
@@ -70,7 +72,11 @@ export function compare(segment, ledger, revocations, settledMs = Infinity) {
       continue;
     }
     if (isRevoked(event, atMs, revoked)) found('foreign', event, key);
-    if (latestMs > event.committedMs + commitSkewMs && isLate(event, inOrder))
+    if (
+      latestMs > event.committedMs + commitSkewMs &&
+      isLate(event, inOrder) &&
+      !ledger.readsPages(atMs, pagesWithinMs)
+    )
       found('disordered', event, key);
     if (decidedBefore(event, inOrder)) found('disordered', event, key);
     told.add(event);
@@ -94,8 +100,8 @@ export function compare(segment, ledger, revocations, settledMs = Infinity) {
 function candidatesFor({ named, channel, fromMs }, ledger, key) {
   if (named === 'plain') {
     const all = ledger.byPlainKey(channel, key);
-    // A flag can be asked about and cancelled again and again: those of before are not told of. One of the moment
-    // in which the client came may have been or not.
+    // Two events can have the same key. Those from before the connection are not told of. One of the moment in which
+    // the client connected may have been or not.
     const since = all.filter(({ committedMs }) => committedMs > fromMs);
     const justBefore = all.filter(
       ({ committedMs }) => committedMs <= fromMs && committedMs > fromMs - commitSkewMs,
@@ -116,19 +122,17 @@ function isRevoked({ committedMs }, atMs, revoked) {
 }
 
 /**
- * Whether it comes after one that was committed later and begun later: no read can have brought that first,
- * as each brings all that is committed, in the order in which it was begun.
+ * Whether it comes after one of a later transaction that was written later and committed later. A read returns
+ * everything that is committed, page by page in the order of transactions, within a page in the order of rows. So no
+ * read returns that one first.
  *
  * @param {CommittedEvent} event
  * @param {readonly CommittedEvent[]} before
  */
-function isLate({ committedMs, createdMs }, before) {
-  if (createdMs === null) return false;
+function isLate({ id, xid, committedMs }, before) {
   return before.some(
     (other) =>
-      other.createdMs !== null &&
-      other.createdMs > createdMs &&
-      other.committedMs > committedMs + commitSkewMs,
+      other.xid > xid && Number(other.id) > Number(id) && other.committedMs > committedMs + commitSkewMs,
   );
 }
 

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectWriter, prepareAndCommit, writeMany } from './writers.js';
+import { hostChanges } from './host-changes.js';
 import { fullFile } from './server-process.js';
 
 /** @import pg from 'pg' */
@@ -14,7 +15,8 @@ import { fullFile } from './server-process.js';
 
 /**
  * What faults are done to. The first server is never ended, so that what grows in it can be told.
- * `signal`: aborted when the run is interrupted.
+ * `onUnlogged`: called with the number of audit rows that are not in the event log. `signal`: aborted when the run is
+ * interrupted.
  *
  * @typedef {{
  *   readonly postgres: EmbeddedPostgres,
@@ -22,6 +24,8 @@ import { fullFile } from './server-process.js';
  *   readonly servers: readonly ServerProcess[],
  *   readonly proxy: FaultyProxy,
  *   readonly channels: readonly ChaosChannel[],
+ *   readonly importChannel: ChaosChannel,
+ *   readonly onUnlogged: (rows: number) => void,
  *   readonly viewers: readonly Viewer[],
  *   readonly tokens: Tokens,
  *   readonly revocations: Revocation[],
@@ -35,7 +39,8 @@ import { fullFile } from './server-process.js';
  * everything is as before, with what was done in words.
  *
  * @typedef {{
- *   readonly busy: 'server' | 'mortal server' | 'database' | 'tokens' | 'rights' | 'network' | 'writers',
+ *   readonly busy: 'server' | 'mortal server' | 'database' | 'tokens' | 'rights' | 'network' | 'writers' | 'host'
+ *     | 'environments' | 'import',
  *   readonly run: (world: World, fault: PlannedFault, server: ServerProcess) => Promise<string>,
  * }} FaultAction
  */
@@ -243,6 +248,7 @@ const actions = {
       return `${viewer.username}'s for ${holdMs} ms`;
     },
   },
+  ...hostChanges,
   'many changes at once': {
     busy: 'writers',
     run: async (world, fault) =>

@@ -1,27 +1,29 @@
-import { createHash } from 'node:crypto';
-import { isoUtc } from '../packages/server/dist/reader/statements.js';
+import { isoUtc } from '../packages/server/dist/host/feature-state.js';
 import { plainKey } from './segment.js';
 
 /** @import pg from 'pg' */
 /** @import { ChaosChannel } from './writers.js' */
 
+/** How many rows a read returns at most. */
+const pageRows = 500;
+
 /**
- * An event as the database holds it. `committedMs`, `createdMs`: milliseconds since the epoch; a cancellation
- * has no `createdMs`.
+ * An event as the event log holds it. `id`: its row number. `xid`: its transaction. `committedMs`: milliseconds
+ * since the epoch.
  *
  * @typedef {{
  *   readonly id: string,
+ *   readonly xid: number,
  *   readonly plainKey: string,
  *   readonly environmentId: string,
  *   readonly entityId: string,
  *   readonly action: string,
  *   readonly changeId: string | null,
  *   readonly committedMs: number,
- *   readonly createdMs: number | null,
  * }} CommittedEvent
  */
 
-/** All that was committed: what every client is compared with. */
+/** All committed events: every client is compared with them. */
 export class Ledger {
   /** @type {Map<string, CommittedEvent>} */
   byId = new Map();
@@ -29,14 +31,34 @@ export class Ledger {
   #byPlainKey = new Map();
   /** @type {Map<string, CommittedEvent[]>} by environment, in the order of their commits */
   #byEnvironment = new Map();
+  /** @type {CommittedEvent[][]} the transactions that need several pages */
+  #large = [];
 
   /** @param {readonly CommittedEvent[]} events */
   constructor(events) {
+    /** @type {Map<string, CommittedEvent[]>} */
+    const transactions = new Map();
     for (const event of [...events].sort((one, other) => one.committedMs - other.committedMs)) {
       this.byId.set(event.id, event);
+      append(transactions, String(event.xid), event);
       append(this.#byPlainKey, `${event.environmentId} ${event.plainKey}`, event);
       append(this.#byEnvironment, event.environmentId, event);
     }
+    this.#large = [...transactions.values()].filter(({ length }) => length >= pageRows);
+  }
+
+  /**
+   * Whether a transaction that needs several pages was committed in the given time before this moment. A page can end
+   * within a transaction, whose other rows then come after later events.
+   *
+   * @param {number} atMs
+   * @param {number} withinMs
+   */
+  readsPages(atMs, withinMs) {
+    return this.#large.some(([event]) => {
+      const committedMs = event?.committedMs ?? 0;
+      return committedMs <= atMs && committedMs >= atMs - withinMs;
+    });
   }
 
   /** @param {ChaosChannel} channel */
@@ -68,40 +90,32 @@ function append(lists, key, value) {
 }
 
 /**
- * As the protocol names an event.
+ * The event log, with the rows that retention has deleted.
  *
- * @param {readonly string[]} identity
- */
-export function eventId(...identity) {
-  return createHash('sha256').update(JSON.stringify(identity)).digest('base64url').slice(0, 22);
-}
-
-/**
  * @param {pg.Client} client
  * @returns {Promise<Ledger>}
  */
 export async function readLedger(client) {
   /**
-   * @type {pg.QueryResult<{ source: string, event_id: string, environment_id: string, entity: string,
-   *   entity_id: string, action: string, pending_change_id: string | null, timestamp: string,
-   *   committed_ms: number, created_ms: number }>}
+   * @type {pg.QueryResult<{ seq: string, xid: number, environment_id: string, entity_id: string, action: string,
+   *   pending_change_id: string | null, timestamp: string, committed_ms: number }>}
    */
   const { rows } = await client.query(`
-    SELECT v.source, v.event_id, v.environment_id::text, v.entity, v.entity_id::text, v.action,
-      v.pending_change_id::text, ${isoUtc('v.created_at')} AS timestamp,
-      extract(epoch FROM v.created_at)::float8 * 1000 AS created_ms,
-      extract(epoch FROM pg_xact_commit_timestamp((v.xid & 4294967295)::text::xid))::float8 * 1000 AS committed_ms
-    FROM flagcast.v_realtime_events v`);
+    SELECT l.seq::text, l.xid::float8 AS xid, l.environment_id, l.entity_id, l.action, l.pending_change_id,
+      ${isoUtc('l.created_at')} AS timestamp,
+      extract(epoch FROM pg_xact_commit_timestamp((l.xid & 4294967295)::text::xid))::float8 * 1000 AS committed_ms
+    FROM (SELECT * FROM flagcast.event_log UNION ALL SELECT * FROM chaos.deleted_events) l
+    WHERE l.source <> 'control'`);
   return new Ledger(
     rows.map((row) => ({
-      id: eventId(row.source, row.event_id, row.entity, row.entity_id, row.action),
+      id: row.seq,
+      xid: row.xid,
       plainKey: plainKey(row),
       environmentId: row.environment_id,
       entityId: row.entity_id,
       action: row.action,
       changeId: row.pending_change_id,
       committedMs: row.committed_ms,
-      createdMs: row.action === 'cancelled' ? null : row.created_ms,
     })),
   );
 }

@@ -27,12 +27,21 @@ const shares = /** @type {const} */ ({
 /** How many go through the faulty proxy; the others talk to a server of theirs. */
 const proxiedShare = 0.7;
 
+/** Imports have few clients: each gets hundreds of thousands of events. */
+const importKinds = /** @type {const} */ ([
+  'library, WebSocket',
+  'plain',
+  'server-sent events',
+  'stops reading, plain',
+]);
+
 /**
- * Opens so many clients, of all kinds, for all channels.
+ * Opens so many clients, of all kinds, for all channels, and a few for the channel of imports.
  *
  * @param {{
  *   readonly count: number,
  *   readonly channels: readonly ChaosChannel[],
+ *   readonly importChannel: ChaosChannel,
  *   readonly viewers: readonly Viewer[],
  *   readonly servers: readonly ServerProcess[],
  *   readonly proxyUrl: string,
@@ -41,8 +50,10 @@ const proxiedShare = 0.7;
  * }} of
  * @returns {Member[]}
  */
-export function openClients({ count, channels, viewers, servers, proxyUrl, tokens, random }) {
-  return kindsOf(count).map((kind, index) => {
+export function openClients({ count, channels, importChannel, viewers, servers, proxyUrl, tokens, random }) {
+  const kinds = kindsOf(count);
+  return [...kinds, ...importKinds].map((kind, index) => {
+    const watched = index < kinds.length ? channels : [importChannel];
     const viaProxy = random.chance(proxiedShare);
     const server = random.pick(servers);
     const viewer = viewers[index % viewers.length] ?? random.pick(viewers);
@@ -54,7 +65,7 @@ export function openClients({ count, channels, viewers, servers, proxyUrl, token
       getToken: async () => await tokens.issue(viewer),
       chance: () => random.next(),
     };
-    return { kind, viaProxy, client: open(kind, options, channels, index) };
+    return { kind, viaProxy, client: open(kind, options, watched, index) };
   });
 }
 
@@ -70,9 +81,9 @@ function open(kind, options, channels, index) {
   if (first === undefined || second === undefined || third === undefined) throw new Error('no channels');
   switch (kind) {
     case 'library, WebSocket':
-      return new LibraryClient(options, [first, second, third], false);
+      return new LibraryClient(options, [...new Set([first, second, third])], false);
     case 'library, streams':
-      return new LibraryClient(options, [first, second], true);
+      return new LibraryClient(options, [...new Set([first, second])], true);
     case 'plain':
       return new PlainClient(options, first, 'steady');
     case 'slow, plain':

@@ -39,11 +39,10 @@ export function receive(segment, key) {
 }
 
 /**
- * What the plain dialect tells of an event, beside its channel. A cancellation has no time of its own: it is
- * told with that of the read.
+ * What identifies an event in the plain dialect, apart from its channel.
  *
  * @param {{ readonly entity_id: string, readonly action: string, readonly timestamp: string }} event
  */
 export function plainKey({ entity_id, action, timestamp }) {
-  return action === 'cancelled' ? `${entity_id} cancelled` : `${entity_id} ${action} ${timestamp}`;
+  return `${entity_id} ${action} ${timestamp}`;
 }

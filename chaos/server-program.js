@@ -79,9 +79,17 @@ async function start({ databaseUrl, secret, port }) {
   });
   const { lifecycle } = flagcast;
   logLifecycle(createLogger({ human: false }), lifecycle);
-  lifecycle.on('reader:read', ({ trigger, fresh, watermark }) => {
-    if (fresh > 0) note(`read ${fresh} new (${trigger}), watermark ${watermark}`);
+  lifecycle.on('reader:read', ({ trigger, fresh, xmin, snapshotXmax, isComplete }) => {
+    if (fresh > 0) {
+      note(`read ${fresh} new (${trigger}), ${xmin}-${snapshotXmax}${isComplete ? '' : ', more to come'}`);
+    }
   });
+  lifecycle.on('reader:page-failed', ({ error, rows, readsState }) =>
+    note(`page failed: ${error.message}; next ${rows} rows, ${readsState ? 'with' : 'without'} states`),
+  );
+  lifecycle.on('freshness:changed', (change) =>
+    note(change.state === 'fresh' ? 'fresh' : `stale: ${change.reason}: ${change.problem}`),
+  );
   lifecycle.on('batch:broadcast', ({ events, deliveries }) => {
     if (events > 0) note(`sent ${events} events, ${deliveries} deliveries`);
   });

@@ -1,12 +1,14 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { withClient } from './company.js';
-import { eventId, readContents } from './ledger.js';
+import { readContents } from './ledger.js';
 import { plainKey } from './segment.js';
-import { isoUtc } from '../packages/server/dist/reader/statements.js';
+import { isoUtc } from '../packages/server/dist/host/feature-state.js';
 
 /** @import pg from 'pg' */
 /** @import { Member } from './population.js' */
 /** @import { ChaosChannel } from './writers.js' */
+/** @import { ChannelContents } from './ledger.js' */
 
 /** How long clients may take to be where the database is once all faults are over, in milliseconds: their backoff goes up to 30 s. */
 const settleLimitMs = 90_000;
@@ -66,19 +68,22 @@ function hasBeenTold({ client }, channel, keys) {
  */
 async function writeMarks(client, channels, keys) {
   for (const channel of channels) {
-    /** @type {pg.QueryResult<{ id: string, entity_id: string, timestamp: string }>} */
-    const { rows } = await client.query(
+    const entity = randomUUID();
+    await client.query(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action)
-       SELECT $1, $2, id, 'feature', id, 'user', 'last', 'update' FROM (SELECT gen_random_uuid() AS id) made
-       RETURNING id::text AS id, entity_id, ${isoUtc('created_at')} AS timestamp`,
-      [channel.projectId, channel.environmentId],
+       VALUES ($1, $2, $3, 'feature', $3, 'user', 'last', 'update')`,
+      [channel.projectId, channel.environmentId, entity],
     );
-    for (const { id, entity_id, timestamp } of rows) {
-      const action = 'updated';
+    /** @type {pg.QueryResult<{ id: string, timestamp: string }>} */
+    const { rows } = await client.query(
+      `SELECT seq::text AS id, ${isoUtc('created_at')} AS timestamp FROM flagcast.event_log WHERE entity_id = $1`,
+      [entity],
+    );
+    for (const { id, timestamp } of rows) {
       keys.set(channel, [
         ...(keys.get(channel) ?? []),
-        eventId('audit', id, 'feature', entity_id, action),
-        plainKey({ entity_id, action, timestamp }),
+        id,
+        plainKey({ entity_id: entity, action: 'updated', timestamp }),
       ]);
     }
   }
@@ -94,10 +99,9 @@ async function writeMarks(client, channels, keys) {
  */
 export async function whoDiffers(databaseUrl, channels, members) {
   const wanted = await withClient(databaseUrl, async (client) => {
-    /** @type {Map<ChaosChannel, string>} */
+    /** @type {Map<ChaosChannel, ChannelContents>} */
     const contents = new Map();
-    for (const channel of channels)
-      contents.set(channel, JSON.stringify(await readContents(client, channel)));
+    for (const channel of channels) contents.set(channel, await readContents(client, channel));
     return contents;
   });
   const endMs = performance.now() + stateLimitMs;
@@ -105,15 +109,38 @@ export async function whoDiffers(databaseUrl, channels, members) {
     const different = members.flatMap(({ client }) =>
       client.channels.flatMap((channel) => {
         if (client.contents === undefined) return [];
-        const has = JSON.stringify(client.contents(channel));
-        return has === wanted.get(channel)
+        const difference = differenceOf(client.contents(channel), wanted.get(channel) ?? null);
+        return difference === null
           ? []
-          : [`${client.name} has in ${channel.env} ${has}, the database ${wanted.get(channel) ?? ''}`];
+          : [`${client.name} in ${channel.env} of ${channel.projectId}: ${difference}`];
       }),
     );
     if (different.length === 0 || performance.now() > endMs) return different;
     await delay(pollIntervalMs);
   }
+}
+
+/**
+ * How a client's state differs from the database's, in short; null where it does not.
+ *
+ * @param {ChannelContents | null} has
+ * @param {ChannelContents | null} wanted
+ */
+function differenceOf(has, wanted) {
+  if (JSON.stringify(has) === JSON.stringify(wanted)) return null;
+  if (has === null || wanted === null) return has === null ? 'it has no state' : 'the channel is not known';
+  /** @param {ChannelContents} contents */
+  const linesOf = ({ features, pending }) => [
+    ...features.map((feature) => JSON.stringify(feature)),
+    ...pending.map((id) => `request ${id}`),
+  ];
+  const [mine, theirs] = [linesOf(has), linesOf(wanted)];
+  const extra = mine.filter((line) => !theirs.includes(line));
+  const missing = theirs.filter((line) => !mine.includes(line));
+  /** @param {readonly string[]} lines */
+  const short = (lines) =>
+    `${lines.slice(0, 3).join(' ')}${lines.length > 3 ? ` and ${lines.length - 3} others` : ''}`;
+  return `it has ${short(extra) || 'nothing else'}; it lacks ${short(missing) || 'nothing'}`;
 }
 
 /**

@@ -14,7 +14,7 @@ import { timelineOf } from './timeline.js';
 
 /**
  * `settledMs`: what was committed before this has to have come in the end. `stuck`: clients that were not where the database is in the end. `different`: states that are not the
- * database's. `problems`: of the servers and the browser. `left`: of the clients, once they had gone.
+ * database's. `unlogged`: audit rows that are not in the event log. `problems`: of the servers and the browser. `left`: of the clients, once they had gone.
  *
  * @typedef {{
  *   readonly options: ChaosOptions,
@@ -28,6 +28,7 @@ import { timelineOf } from './timeline.js';
  *   readonly problems: readonly string[],
  *   readonly stuck: readonly Watch[],
  *   readonly different: readonly string[],
+ *   readonly unlogged: number,
  *   readonly left: readonly (Left & { readonly server: string })[],
  *   readonly revocations: readonly Revocation[],
  *   readonly browser: boolean,
@@ -93,6 +94,7 @@ export async function judge(outcome) {
   const { warm, end, growth } = memory;
   /** @type {Verdict[]} */
   const verdicts = [
+    { name: 'not logged', count: outcome.unlogged, note: '' },
     { name: 'lost', count: count('lost'), note: '' },
     { name: 'repeated', count: count('repeated'), note: '' },
     { name: 'never committed', count: count('invented'), note: '' },

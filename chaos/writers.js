@@ -3,9 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 
 /**
- * One environment of one project.
+ * One environment of one project. `env`: the key that it begins with. `keys`: all keys that it has had.
  *
- * @typedef {{ readonly projectId: string, readonly environmentId: string, readonly env: string }} ChaosChannel
+ * @typedef {{
+ *   readonly projectId: string,
+ *   readonly environmentId: string,
+ *   readonly env: string,
+ *   readonly keys?: readonly string[],
+ * }} ChaosChannel
  */
 
 /**
@@ -26,6 +31,9 @@ import pg from 'pg';
  */
 
 /** @typedef {{ readonly client: pg.Client, readonly chance: () => number }} Session */
+
+/** Times that hosts write, from ten days ago to one hour ahead, in seconds from now. Half of them are the present. */
+const ages = { oldest: -864_000, newest: 3_600 };
 
 /** How long a writer waits for a database that is down, in milliseconds. */
 const reconnectPauseMs = 100;
@@ -129,7 +137,7 @@ async function edit({ client, chance }, channel) {
      WHERE feature_id = $1 AND environment_id = $2`,
     [feature, channel.environmentId, randomUUID(), chance() < 0.5],
   );
-  await audit(client, channel, feature, 'update');
+  await audit({ client, chance }, channel, feature, 'update');
 }
 
 /**
@@ -138,31 +146,31 @@ async function edit({ client, chance }, channel) {
  * @param {Session} session
  * @param {readonly ChaosChannel[]} channels
  */
-async function addFlag({ client }, channels) {
+async function addFlag({ client, chance }, channels) {
   const feature = randomUUID();
   await client.query(
     `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, $3, $3, 'simple')`,
     [feature, channels[0]?.projectId, feature],
   );
-  for (const channel of channels) await audit(client, channel, feature, 'create');
+  for (const channel of channels) await audit({ client, chance }, channel, feature, 'create');
 }
 
 /**
  * @param {Session} session
  * @param {readonly ChaosChannel[]} channels
  */
-async function deleteFlag({ client }, channels) {
+async function deleteFlag({ client, chance }, channels) {
   const feature = await lockFlag(client, channels[0]?.projectId ?? '');
   if (feature === null) return;
   await client.query('DELETE FROM features WHERE id = $1', [feature]);
-  for (const channel of channels) await audit(client, channel, feature, 'delete');
+  for (const channel of channels) await audit({ client, chance }, channel, feature, 'delete');
 }
 
 /**
  * @param {Session} session
  * @param {ChaosChannel} channel
  */
-async function ask({ client }, channel) {
+async function ask({ client, chance }, channel) {
   const feature = await lockFlag(client, channel.projectId);
   if (feature === null) return;
   /** @type {pg.QueryResult<{ open: boolean }>} */
@@ -179,9 +187,9 @@ async function ask({ client }, channel) {
     [change, channel.projectId, channel.environmentId],
   );
   await client.query(
-    `INSERT INTO pending_change_entities (id, pending_change_id, entity, entity_id)
-     VALUES (gen_random_uuid(), $1, 'feature', $2)`,
-    [change, feature],
+    `INSERT INTO pending_change_entities (id, pending_change_id, entity, entity_id, created_at)
+     VALUES (gen_random_uuid(), $1, 'feature', $2, now() + $3 * interval '1 s')`,
+    [change, feature, age(chance)],
   );
 }
 
@@ -218,17 +226,29 @@ async function lockFlag(client, projectId) {
 }
 
 /**
- * @param {pg.Client} client
+ * @param {Session} session
  * @param {ChaosChannel} channel
  * @param {string} feature
  * @param {string} action
  */
-async function audit(client, channel, feature, action) {
+async function audit({ client, chance }, channel, feature, action) {
   await client.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action)
-     VALUES ($1, $2, $3, 'feature', $3, 'user', 'alice', $4)`,
-    [channel.projectId, channel.environmentId, feature, action],
+    `INSERT INTO audit_log
+       (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
+     VALUES ($1, $2, $3, 'feature', $3, 'user', 'alice', $4, now() + $5 * interval '1 s')`,
+    [channel.projectId, channel.environmentId, feature, action, age(chance)],
   );
+}
+
+/**
+ * Seconds between now and a created_at. Consecutive rows get decreasing times as well, as from a clock that steps
+ * back.
+ *
+ * @param {() => number} chance
+ */
+function age(chance) {
+  if (chance() < 0.5) return 0;
+  return ages.oldest + (ages.newest - ages.oldest) * chance();
 }
 
 /**
@@ -240,9 +260,10 @@ async function audit(client, channel, feature, action) {
  */
 export async function writeMany(client, channel, count) {
   await client.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action)
+    `INSERT INTO audit_log
+       (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
      SELECT $1, $2, (SELECT min(id::text)::uuid FROM features WHERE project_id = $1), 'rule', gen_random_uuid(), 'user',
-       'import', 'create' FROM generate_series(1, $3)`,
+       'import', 'create', now() - n * interval '1 s' FROM generate_series(1, $3) n`,
     [channel.projectId, channel.environmentId, count],
   );
 }

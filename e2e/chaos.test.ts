@@ -66,22 +66,22 @@ it.each([
 describe('what a client was told is compared with what was committed', () => {
   const channel = { projectId: 'shop', environmentId: '1', env: 'prod' };
 
-  /** Committed `second` seconds after the beginning, by a transaction that began `tookSeconds` earlier. */
+  /** Committed `second` seconds after the beginning, by a transaction that was written `tookSeconds` earlier. */
   function event(
     second: number,
     rest: Partial<CommittedEvent> & { tookSeconds?: number } = {},
   ): CommittedEvent {
     const { tookSeconds = 0, ...others } = rest;
-    const createdMs = (second - tookSeconds) * 1_000;
+    const writtenMs = (second - tookSeconds) * 1_000;
     return {
-      id: `event ${second}`,
-      plainKey: plainKey({ entity_id: `flag ${second}`, action: 'updated', timestamp: String(createdMs) }),
+      id: String(writtenMs),
+      xid: writtenMs,
+      plainKey: plainKey({ entity_id: `flag ${second}`, action: 'updated', timestamp: String(writtenMs) }),
       environmentId: channel.environmentId,
       entityId: `flag ${second}`,
       action: 'updated',
       changeId: null,
       committedMs: second * 1_000,
-      createdMs,
       ...others,
     };
   }
@@ -116,8 +116,8 @@ describe('what a client was told is compared with what was committed', () => {
   });
 
   it('an event that did not come is lost, also between two that came on a connection that ended', () => {
-    expect(verdicts(told([first, third]), all)).toStrictEqual(['lost event 20']);
-    expect(verdicts(told([first, third], { untilMs: 31_000 }), all)).toStrictEqual(['lost event 20']);
+    expect(verdicts(told([first, third]), all)).toStrictEqual(['lost 20000']);
+    expect(verdicts(told([first, third], { untilMs: 31_000 }), all)).toStrictEqual(['lost 20000']);
   });
 
   it('what comes after the end of a connection, was there before it, or is too new, is not lost', () => {
@@ -127,30 +127,39 @@ describe('what a client was told is compared with what was committed', () => {
   });
 
   it('an event that came twice is repeated, and one that nobody committed invented', () => {
-    expect(verdicts(told([first, first, second, third]), all)).toStrictEqual(['repeated event 10']);
-    expect(verdicts(told([first, second]), [first])).toStrictEqual(['invented event 20']);
+    expect(verdicts(told([first, first, second, third]), all)).toStrictEqual(['repeated 10000']);
+    expect(verdicts(told([first, second]), [first])).toStrictEqual(['invented 20000']);
   });
 
   it('an event of another channel is foreign', () => {
     const elsewhere = event(20, { environmentId: '2' });
-    expect(verdicts(told([first, elsewhere]), [first, elsewhere])).toStrictEqual(['foreign event 20']);
+    expect(verdicts(told([first, elsewhere]), [first, elsewhere])).toStrictEqual(['foreign 20000']);
   });
 
   it('so is one that came while the right to see it was away for longer than a server takes to notice', () => {
     const late = event(28);
     const away = { userId: '7', projectId: 'shop', fromMs: 9_000, untilMs: 29_000 };
-    expect(verdicts(told([first, late]), [first, late], [away])).toStrictEqual(['foreign event 28']);
+    expect(verdicts(told([first, late]), [first, late], [away])).toStrictEqual(['foreign 28000']);
     // By then it has been given back.
     expect(verdicts(told([first, late], { atMs: 29_500 }), [first, late], [away])).toStrictEqual([]);
     expect(verdicts(told([first, late]), [first, late], [{ ...away, userId: '8' }])).toStrictEqual([]);
     expect(verdicts(told([first]), [first], [away])).toStrictEqual([]);
   });
 
-  it('an event is out of order after one that was begun and committed later', () => {
-    expect(verdicts(told([second, first]), [first, second])).toStrictEqual(['disordered event 10']);
-    // One read can have brought both, in the order in which they were begun.
+  it('an event is out of order after one that was written and committed later', () => {
+    expect(verdicts(told([second, first]), [first, second])).toStrictEqual(['disordered 10000']);
+    // One read can return both, in the order in which they were written.
     const long = event(20, { tookSeconds: 15 });
     expect(verdicts(told([long, first]), [first, long])).toStrictEqual([]);
+  });
+
+  it('an event may come after later ones while a large transaction is read in pages', () => {
+    const large = Array.from({ length: 500 }, (_, row) => ({
+      ...event(5, { environmentId: '2' }),
+      id: String(row),
+      plainKey: `row ${row}`,
+    }));
+    expect(verdicts(told([second, first]), [...large, first, second])).toStrictEqual([]);
   });
 
   it('a request is out of order after its decision', () => {
@@ -158,12 +167,12 @@ describe('what a client was told is compared with what was committed', () => {
       event(20 + index / 10, { action, changeId: 'change', entityId: 'flag' }),
     ) as [CommittedEvent, CommittedEvent];
     expect(verdicts(told([asked, decided]), [asked, decided])).toStrictEqual([]);
-    expect(verdicts(told([decided, asked]), [asked, decided])).toStrictEqual(['disordered event 20']);
+    expect(verdicts(told([decided, asked]), [asked, decided])).toStrictEqual(['disordered 20000']);
   });
 
-  it('the plain dialect tells cancellations of one flag apart by nothing but their number', () => {
-    const key = plainKey({ entity_id: 'flag', action: 'cancelled', timestamp: 'now' });
-    const [once, twice] = [10, 20].map((at) => event(at, { plainKey: key, createdMs: null })) as [
+  it('events that the plain dialect cannot distinguish are counted', () => {
+    const key = plainKey({ entity_id: 'flag', action: 'updated', timestamp: 'now' });
+    const [once, twice] = [10, 20].map((at) => event(at, { plainKey: key })) as [
       CommittedEvent,
       CommittedEvent,
     ];
@@ -173,7 +182,7 @@ describe('what a client was told is compared with what was committed', () => {
     });
     expect(verdicts(connection(2), [once, twice])).toStrictEqual([]);
     expect(verdicts(connection(3), [once, twice])).toStrictEqual([`repeated ${key}`]);
-    expect(verdicts(connection(1), [once, twice])).toStrictEqual(['lost event 20']);
+    expect(verdicts(connection(1), [once, twice])).toStrictEqual(['lost 20000']);
     expect(verdicts(connection(1, 15_000), [once, twice])).toStrictEqual([]);
   });
 });

@@ -41,8 +41,10 @@
  * }} ChaosClient
  */
 
-/** What was told to go away for a reason that no fault of a run gives: it asked for nothing that is wrong. */
+/** No fault of a run is a reason for these: the client asked for nothing that is wrong. */
 const wrongCodes = new Set([400, 404, 405, 426, 1002, 1003, 1007, 1009, 4500, 4504, 4505]);
+/** A client that asks for a key that the environment does not have at the moment gets these. */
+const unknownCodes = new Set([404, 4504]);
 
 /** What happened to a client, and what of it no fault excuses. */
 class Diary {
@@ -63,11 +65,15 @@ class Diary {
    *
    * @param {number} code an HTTP status or a close code
    * @param {string} reason
+   * @param {ChaosChannel} [channel] that it asked for by its key
    */
-  sentAway(code, reason) {
+  sentAway(code, reason, channel) {
     this.note(`sent away: ${code} ${reason}`);
     this.codes[code] = (this.codes[code] ?? 0) + 1;
-    if (wrongCodes.has(code)) this.wrongs.push(`it was sent away with ${code} ${reason}`);
+    const wasRenamed = (channel?.keys?.length ?? 1) > 1;
+    if (wrongCodes.has(code) && !(wasRenamed && unknownCodes.has(code))) {
+      this.wrongs.push(`it was sent away with ${code} ${reason}`);
+    }
   }
 }
 
@@ -125,4 +131,15 @@ export function keepPace(reading, chance, change) {
     clearTimeout(timer);
     change(true);
   };
+}
+
+/**
+ * The channel in a query string: half of the clients name it by its key, half by its id.
+ *
+ * @param {ClientOptions} options
+ * @param {ChaosChannel} channel
+ */
+export function channelQuery({ name }, { projectId, environmentId, env }) {
+  const isOdd = Number(/\d+$/.exec(name)?.[0] ?? 0) % 2 === 1;
+  return new URLSearchParams({ project_id: projectId, ...(isOdd ? { env_id: environmentId } : { env }) });
 }

@@ -86,10 +86,8 @@ export class LibraryClient extends DiaryClient {
       onError: () => undefined,
     });
     client.onMessage((message) => {
-      if (!('environment' in message) || 'source' in message) return;
-      const watched = this.#watched.find(
-        ({ name }) => name.projectId === message.project_id && name.env === message.environment,
-      );
+      if (!('environment_id' in message) || 'source' in message) return;
+      const watched = this.#watched.find(({ name }) => name.environmentId === message.environment_id);
       if (watched === undefined) return;
       if ('features' in message) this.#begin(watched);
       else if (message.type === 'resync') {
@@ -99,7 +97,12 @@ export class LibraryClient extends DiaryClient {
         this.#end(watched);
       }
     });
-    client.subscribe(() => this.diary.note(`the connection is ${client.getStatus().state}`));
+    client.subscribe(() => {
+      const status = client.getStatus();
+      this.diary.note(
+        `the connection is ${status.state}${status.state === 'stale' ? `: ${status.reason}` : ''}`,
+      );
+    });
     for (const watched of this.#watched) this.#watch(client, watched);
     return client;
   }
@@ -150,14 +153,17 @@ export class LibraryClient extends DiaryClient {
     for (const watched of this.#watched) {
       const state = watched.channel?.getState().status;
       if (state?.state !== 'closed') continue;
-      this.#tellError(state.error);
+      this.#tellError(state.error, watched.name);
       this.#end(watched);
       this.#watch(this.#client, watched);
     }
   }
 
-  /** @param {{ readonly code: string, readonly closeCode?: number | undefined } | null} error */
-  #tellError(error) {
-    this.diary.sentAway(error?.closeCode ?? 0, error?.code ?? '');
+  /**
+   * @param {{ readonly code: string, readonly closeCode?: number | undefined } | null} error
+   * @param {ChaosChannel} [channel]
+   */
+  #tellError(error, channel) {
+    this.diary.sentAway(error?.closeCode ?? 0, error?.code ?? '', channel);
   }
 }

@@ -1,6 +1,6 @@
 import { WebSocket } from 'ws';
 import { openSegment, plainKey, receive } from '../segment.js';
-import { DiaryClient, keepPace } from './client.js';
+import { channelQuery, DiaryClient, keepPace } from './client.js';
 
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
@@ -68,7 +68,7 @@ export class PlainClient extends DiaryClient {
     }
     // Another await has passed.
     if (this.#left) return;
-    const query = new URLSearchParams({ project_id: channel.projectId, env: channel.env });
+    const query = channelQuery(this.options, channel);
     const socket = new WebSocket(`${baseUrl.replace('http', 'ws')}/api/ws?${query.toString()}`, {
       headers: { Authorization: `Bearer ${token}` },
       handshakeTimeout: handshakeLimitMs,
@@ -91,7 +91,8 @@ export class PlainClient extends DiaryClient {
       /** @type {unknown} */
       const parsed = JSON.parse(text);
       const event = /** @type {PlainMessage} */ (parsed);
-      if (event.project_id !== channel.projectId || event.environment !== channel.env) {
+      const keys = channel.keys ?? [channel.env];
+      if (event.project_id !== channel.projectId || !keys.includes(event.environment)) {
         this.diary.wrongs.push(
           `it was told of project ${event.project_id}, environment ${event.environment}`,
         );
@@ -99,7 +100,7 @@ export class PlainClient extends DiaryClient {
       receive(segment, plainKey(event));
     });
     socket.on('unexpected-response', (_request, response) => {
-      this.diary.sentAway(response.statusCode ?? 0, 'at the handshake');
+      this.diary.sentAway(response.statusCode ?? 0, 'at the handshake', channel);
       socket.terminate();
     });
     // Each error is followed by the close.

@@ -1,5 +1,5 @@
 import { openSegment, receive } from '../segment.js';
-import { DiaryClient, keepPace } from './client.js';
+import { channelQuery, DiaryClient, keepPace } from './client.js';
 
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
@@ -72,7 +72,7 @@ export class StreamClient extends DiaryClient {
    */
   async #connect(channel, connection) {
     const { baseUrl, getToken } = this.options;
-    const query = new URLSearchParams({ project_id: channel.projectId, env: channel.env });
+    const query = channelQuery(this.options, channel);
     const headers = {
       Accept: 'text/event-stream',
       Authorization: `Bearer ${await getToken()}`,
@@ -85,7 +85,7 @@ export class StreamClient extends DiaryClient {
         signal: connection.signal,
       });
       if (!response.ok || response.body === null) {
-        this.diary.sentAway(response.status, 'in place of a stream');
+        this.diary.sentAway(response.status, 'not a stream', channel);
         await response.body?.cancel();
         return;
       }
