@@ -12,6 +12,7 @@ npm run bench -- <measurement> [options]
   latency  from a commit to the message at the client, beside two floors (about 2 minutes)
   host-cost  what the triggers cost the writers of the host, and commit to message while 16 of them are at work
            (about 3 minutes; takes --rounds and --output)
+  import   a million audit rows in one statement while 50 clients watch: another channel, memory (about 10 minutes)
   reader   what one read costs with empty tables and with 10 million audit rows (about 6 minutes)
   pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
   fanout   processor time of the server for each event that reaches a client, beside other servers
@@ -51,6 +52,11 @@ const measurements = {
   'host-cost': {
     load: async () => (await import('./host-cost/host-cost.js')).runHostCost,
     takes: ['rounds', 'output'],
+  },
+  import: {
+    load: async () => (await import('./import/import.js')).runImport,
+    takes: ['clients', 'output'],
+    isLong: true,
   },
   reader: { load: async () => (await import('./reader/reader.js')).runReader, takes: [] },
   pixel: { load: async () => (await import('./pixel/pixel.js')).runPixel, takes: [] },

@@ -124,9 +124,10 @@ function overRounds(samplesOfRounds) {
 /**
  * @param {readonly Result[]} results
  * @param {string} kind
+ * @param {'p50' | 'p99'} percentile
  */
-function medianOf(results, kind) {
-  return results.find((result) => result.kind === kind)?.fromCommitSent.p50.median ?? NaN;
+function medianOf(results, kind, percentile) {
+  return results.find((result) => result.kind === kind)?.fromCommitSent[percentile].median ?? NaN;
 }
 
 /**

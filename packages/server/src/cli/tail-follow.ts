@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { CloseCode } from '@flagcast/protocol';
+import { type ChannelChangedMessage, CloseCode, type FreshnessReason, type ResyncMessage } from '@flagcast/protocol';
 import { type ChannelStatus, createClient, type EventMessage, FlagcastError } from '@flagcast/client';
 import { backoffMs } from '../database/session.js';
 import { describeError, printable, scrub } from '../describe.js';
@@ -101,10 +101,14 @@ async function watch(options: FollowOptions, found: TailChannel): Promise<void> 
   });
   client.onMessage((message) => {
     // The client takes a new snapshot and goes on, without a word about what a listing then lacks.
-    if (!('reason' in message)) return;
-    say(
-      `events are missing here: the server cannot bring all that were missed (${printable(message.reason)})`,
-    );
+    if (!('type' in message)) return;
+    if (message.type === 'resync') {
+      say(
+        `events are missing here: the server cannot bring all that were missed (${printable((message as ResyncMessage).reason)})`,
+      );
+    } else if (message.type === 'channel_changed') {
+      say(`the environment has a new key: ${printable((message as ChannelChangedMessage).environment)}`);
+    }
   });
 
   const channel = client.channel({ projectId: found.projectId, env: found.environmentKey });
@@ -128,7 +132,11 @@ async function watch(options: FollowOptions, found: TailChannel): Promise<void> 
           lastProblem = '';
           break;
         case 'stale':
-          say(`stale since ${clock(status.sinceMs)}, connecting again${farewell}`);
+          say(
+            status.reason === 'disconnected'
+              ? `stale since ${clock(status.sinceMs)}, connecting again${farewell}`
+              : `stale since ${clock(status.sinceMs)}: ${staleTexts[status.reason]}`,
+          );
           break;
         case 'closed':
           resolve(status.error);
@@ -142,6 +150,13 @@ async function watch(options: FollowOptions, found: TailChannel): Promise<void> 
   const code = error.closeCode === undefined ? '' : ` (close code ${error.closeCode})`;
   throw new CommandError(`${scrub(error.message)}${code}`);
 }
+
+const staleTexts: Readonly<Record<FreshnessReason, string>> = {
+  database_unreachable: 'the server does not reach its database',
+  read_failed: 'the database refuses the server to read events',
+  read_overdue: 'the database does not answer the server in time',
+  triggers_missing: 'the triggers that log events are missing in the database',
+};
 
 function tryingAgain(error: unknown): string {
   // fetch says no more than "fetch failed"; the reason is its cause.

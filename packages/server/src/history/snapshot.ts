@@ -1,6 +1,7 @@
 import type { Snapshot } from '@flagcast/protocol';
 import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
+import { errorCode } from '../database/embedded-error.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { channelStatement } from '../host/feature-state.js';
 import type { EventSource } from '../reader/event-source.js';
@@ -48,11 +49,20 @@ export class SnapshotSource {
   }
 
   async #take(channel: Channel, from: Position, source: EventSource): Promise<string> {
+    try {
+      return await this.#takeAs(channel, from, source, false);
+    } catch (error) {
+      if (!isUndecodable(error)) throw error;
+      return await this.#takeAs(channel, from, source, true);
+    }
+  }
+
+  async #takeAs(channel: Channel, from: Position, source: EventSource, escapes: boolean): Promise<string> {
     const client = await this.#options.pool.connect();
     try {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       const shown = source.guarantee === 'exact' ? await this.#position(client) : null;
-      const lists = source.hasState ? await this.#lists(client, channel) : noLists;
+      const lists = source.hasState ? await this.#lists(client, channel, escapes) : noLists;
       await client.query('COMMIT');
       const head: Omit<Snapshot, 'features' | 'pending_changes'> = {
         project_id: channel.projectId,
@@ -72,8 +82,8 @@ export class SnapshotSource {
     }
   }
 
-  async #lists(client: PoolClient, channel: Channel): Promise<ChannelLists> {
-    const { rows } = await client.query<ChannelLists>(channelStatement, [
+  async #lists(client: PoolClient, channel: Channel, escapes: boolean): Promise<ChannelLists> {
+    const { rows } = await client.query<ChannelLists>(channelStatement({ escapes }), [
       channel.projectId,
       channel.environmentId,
     ]);
@@ -124,3 +134,8 @@ interface ChannelLists {
 
 /** Of a database that has no tables of features, or does not let us read them. */
 const noLists: ChannelLists = { features: '[]', pending_changes: '[]' };
+
+/** character_not_in_repertoire, untranslatable_character. */
+function isUndecodable(error: unknown): boolean {
+  return ['22021', '22P05'].includes(errorCode(error) ?? '');
+}

@@ -4,14 +4,29 @@ import { maxLevels, tooDeep } from '../deep-json.js';
 export const isoUtc = (expression: string): string =>
   `to_char((${expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
+/**
+ * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and
+ * a statement that returns it fails. This escapes the bytes of texts that are not ASCII.
+ */
+export const escapedText = (text: string): string =>
+  `CASE WHEN octet_length(${text}::text) > 0 AND ${text}::text ~ '[^\x01-\x7f]'
+    THEN encode(convert_to(${text}::text, 'SQL_ASCII'), 'escape') ELSE ${text}::text END`;
+
+/** How a text is read: as it is, or `escapedText`. */
+type TextReader = (text: string) => string;
+const plainText: TextReader = (text) => text;
+
 /** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
-export const featureJson = `json_build_object(
-      'id', f.id, 'key', f.key, 'name', f.name, 'description', f.description, 'kind', f.kind,
-      'rollout_key', f.rollout_key, 'enabled', coalesce(p.enabled, false),
-      'default_value', coalesce(p.default_value, ''),
+const featureJsonOf = (text: TextReader): string => `json_build_object(
+      'id', f.id, 'key', ${text('f.key')}, 'name', ${text('f.name')}, 'description', ${text('f.description')},
+      'kind', f.kind, 'rollout_key', ${text('f.rollout_key')}, 'enabled', coalesce(p.enabled, false),
+      'default_value', coalesce(${text('p.default_value')}, ''),
       'created_at', ${isoUtc('f.created_at')},
       'updated_at', ${isoUtc('greatest(f.updated_at, p.updated_at)')},
       'version', concat_ws('.', f.xmin, p.xmin))`;
+
+/** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
+export const featureJson = featureJsonOf(plainText);
 
 /** A text as a uuid; null where it is none. */
 export const asUuid = (text: string): string =>
@@ -67,22 +82,28 @@ export const requestEntities = `(
 /** As `shownJson` has it in the other answers. */
 const shownChange = `CASE WHEN c.change::jsonb @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE c.change::jsonb END`;
 
+/** In place of the content of requests when texts are escaped: JSON cannot be escaped as a whole. */
+const undecodable = '(may hold bytes that cannot be decoded: look it up in the database)';
+
 /**
  * The features and the open requests of a channel, each as JSON text: $1 the project, $2 the environment's
- * number.
+ * number. With `escapes` no text of it can fail to be decoded.
  */
-export const channelStatement = `
+export function channelStatement({ escapes }: { escapes: boolean }): string {
+  const text = escapes ? escapedText : plainText;
+  const change = escapes ? `to_jsonb('${undecodable}'::text)` : shownChange;
+  return `
 SELECT
   (
-    SELECT coalesce(json_agg(${featureJson} ORDER BY f.key, f.id), '[]')::text
+    SELECT coalesce(json_agg(${featureJsonOf(text)} ORDER BY f.key, f.id), '[]')::text
     FROM public.features f
     LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
     WHERE f.project_id = $1::uuid
   ) AS features,
   (
     SELECT coalesce(json_agg(json_build_object(
-      'id', c.id, 'requested_by', c.requested_by, 'created_at', ${isoUtc('c.created_at')},
-      'reason', c.change #>> '{meta,reason}', 'change', ${shownChange},
+      'id', c.id, 'requested_by', ${text('c.requested_by')}, 'created_at', ${isoUtc('c.created_at')},
+      'reason', ${escapes ? 'NULL::text' : "c.change #>> '{meta,reason}'"}, 'change', ${change},
       'entities', (
         SELECT coalesce(json_agg(json_build_object(
           'entity', e.entity, 'entity_id', e.entity_id, 'feature_id', e.feature_id)), '[]')
@@ -92,3 +113,4 @@ SELECT
     FROM public.pending_changes c
     WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
   ) AS pending_changes`;
+}

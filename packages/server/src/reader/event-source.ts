@@ -172,7 +172,7 @@ async function hasFeatureTables(client: pg.ClientBase): Promise<boolean> {
   const state = featureState(asUuid("''::text"), asBigint("''::text"));
   return (
     (await works(client, `SELECT ${state}`)) &&
-    (await works(client, channelStatement, ['00000000-0000-0000-0000-000000000000', '0']))
+    (await works(client, channelStatement({ escapes: false }), ['00000000-0000-0000-0000-000000000000', '0']))
   );
 }
 
