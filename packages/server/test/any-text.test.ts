@@ -122,8 +122,12 @@ describe('G10: whatever a row holds', () => {
     ]);
   });
 
-  it('values of 1 MB do, one after the other and many in one transaction', async () => {
-    const text = `💥"\\${'x'.repeat(1_000_000)}`;
+  it.each([
+    [60_000, 'with their state'],
+    // A page of events stays small, so the state is left out, and says so.
+    [1_000_000, 'as unreadable'],
+  ])('features of %i bytes come %s, many in one transaction', async (bytes, how) => {
+    const text = `💥"\\${'x'.repeat(bytes)}`;
     const featureIds = [];
     for (let count = 0; count < 4; count += 1) featureIds.push(await addFeature(`${count}${text}`));
     const writer = await company.pool.connect();
@@ -139,8 +143,14 @@ describe('G10: whatever a row holds', () => {
     await writer.query('COMMIT');
     writer.release();
     for (const [count, featureId] of featureIds.entries()) {
-      for (const { feature } of await delivered(featureId)) {
-        expect(feature?.rollout_key === `${count}${text}`).toBe(true);
+      for (const event of await delivered(featureId)) {
+        const isWhole = event.feature?.rollout_key === `${count}${text}`;
+        const { feature_unreadable: isUnreadable = false } = event;
+        expect({ isWhole, isUnreadable, hasState: 'feature' in event }).toStrictEqual({
+          isWhole: how === 'with their state',
+          isUnreadable: how === 'as unreadable',
+          hasState: how === 'with their state',
+        });
       }
     }
     const audit = await ask(

@@ -9,7 +9,7 @@ const byKey = {
 };
 const byId = {
   request: { projectId: 'p', environmentId: '7' },
-  named: { project_id: 'p', environment: '7' },
+  named: { project_id: 'p', environment: '7', environment_id: '7' },
 };
 
 describe("a client's message", () => {

@@ -124,15 +124,15 @@ describe('the messages of a pending change', () => {
     await client.close();
   });
 
-  it.each(['0', '3 days'])('its end is told, %s after the request', async (age) => {
+  it.each(['0', '3 days'])('have the time at which the decision was written, %s after the request', async (age) => {
     const client = await connect();
     const ends = [
-      ['approved', `approved_by = 'alice', approved_at = clock_timestamp()`, 'SELECT approved_at'],
-      ['rejected', `rejected_by = 'alice', rejected_at = clock_timestamp()`, 'SELECT rejected_at'],
-      // Nothing records when: the time of the read, which is between now and the answer's arrival.
-      ['cancelled', `rejection_reason = 'no'`, null],
+      // A host takes these times from the clock of another machine.
+      ['approved', `approved_by = 'alice', approved_at = now() - interval '1 hour'`],
+      ['rejected', `rejected_by = 'alice', rejected_at = now() + interval '1 hour'`],
+      ['cancelled', `rejection_reason = 'no'`],
     ] as const;
-    for (const [status, columns, time] of ends) {
+    for (const [status, columns] of ends) {
       const { changeId, entityId } = await request('feature', age);
       const { rows } = await database.pool.query<{ decided_at: string }>(
         `UPDATE pending_changes SET status = $2, ${columns} WHERE id = $1 RETURNING clock_timestamp()::text AS decided_at`,
@@ -147,14 +147,37 @@ describe('the messages of a pending change', () => {
           entity_id: entityId,
           action: status,
         },
-        time === null
-          ? {
-              sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
-              values: [rows[0]?.decided_at],
-            }
-          : { sql: `${time} FROM pending_changes WHERE id = $2`, values: [changeId] },
+        {
+          sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
+          values: [rows[0]?.decided_at],
+        },
       );
     }
+    await client.close();
+  });
+
+  it('report other content of an open request as pending_change_updated', async () => {
+    const client = await connect();
+    const { changeId, entityId } = await request('feature', '0');
+    const { rows } = await database.pool.query<{ changed_at: string }>(
+      `UPDATE pending_changes SET change = '{"entities":[],"meta":{"edited":true}}' WHERE id = $1
+       RETURNING clock_timestamp()::text AS changed_at`,
+      [changeId],
+    );
+    await expectMessage(
+      client,
+      {
+        source: 'pending',
+        type: 'pending_change_updated',
+        entity: 'feature',
+        entity_id: entityId,
+        action: 'updated',
+      },
+      {
+        sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
+        values: [rows[0]?.changed_at],
+      },
+    );
     await client.close();
   });
 });

@@ -58,7 +58,7 @@ describe('signing in', () => {
       demo_people: demoPeople,
       server: expect.any(String) as string,
       guarantee: 'exact',
-      guarantee_reason: 'installed',
+      guarantee_reason: 'event_log',
       overlap_ms: null,
     });
   });

@@ -43,7 +43,7 @@ export class ScriptedServer {
       heartbeat_interval_ms: heartbeatIntervalMs,
       max_channels: 32,
       guarantee: 'exact',
-      guarantee_reason: 'installed',
+      guarantee_reason: 'event_log',
       overlap_ms: null,
       embedded_state: true,
     };

@@ -122,6 +122,7 @@ describe('channels', () => {
       message: expect.stringContaining('32') as string,
       project_id: last.projectId,
       environment: last.environmentId,
+      environment_id: last.environmentId,
     });
     const [first = prod] = most;
     await client.ask(
@@ -156,6 +157,7 @@ describe('channels', () => {
         message: expect.stringMatching(/^[A-Z][^\n]{10,}$/) as string,
         project_id: message.project_id,
         environment: 'env' in message ? message.env : message.env_id,
+        ...('env_id' in message ? { environment_id: message.env_id } : {}),
       });
     }
     const { entityId } = await insertAudit(database.pool, prod);
@@ -229,6 +231,7 @@ describe('a right that is taken away', () => {
       message: 'You may no longer see this project',
       project_id: one.projectId,
       environment: 'prod',
+      environment_id: one.environments.prod,
     });
     const secret = await insertAudit(database.pool, channelOf(one));
     const open = await insertAudit(database.pool, channelOf(two));
@@ -295,7 +298,7 @@ describe('a heartbeat', () => {
     const first = await insertAudit(database.pool, prod);
     await client.event(first.entityId);
     const beat = await client.control('heartbeat', client.messages.length);
-    expect(Object.keys(beat)).toStrictEqual(['type', 'cursor', 'timestamp']);
+    expect(Object.keys(beat)).toStrictEqual(['type', 'cursor', 'timestamp', 'as_of']);
     expect(Math.abs(Date.parse(beat.timestamp) - Date.now())).toBeLessThan(5_000);
     const cursor = await client.settled(database.pool);
     await client.close();

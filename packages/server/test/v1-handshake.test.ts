@@ -87,7 +87,7 @@ describe('hello', () => {
         heartbeat_interval_ms: 15_000,
         max_channels: 32,
         guarantee: 'exact',
-        guarantee_reason: 'installed',
+        guarantee_reason: 'event_log',
         overlap_ms: null,
         embedded_state: true,
       },
