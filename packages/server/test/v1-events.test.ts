@@ -24,6 +24,8 @@ const eventKeys = [
   'entity_id',
   'action',
   'id',
+  'environment_id',
+  'row_id',
   'feature_id',
   'pending_change_id',
   'actor',
@@ -113,7 +115,9 @@ describe('an event', () => {
       entity: 'feature',
       entity_id: featureId,
       action: 'updated',
-      id: expect.stringMatching(/^[\w-]{22}$/) as string,
+      id: expect.stringMatching(/^\d+$/) as string,
+      environment_id: prod.environmentId,
+      row_id: id,
       feature_id: featureId,
       pending_change_id: null,
       actor: 'alice',
@@ -235,6 +239,27 @@ describe('an event', () => {
   });
 });
 
+describe('an event whose created_at is not the present', () => {
+  it.each(['30 seconds', '2 hours', '10 days', '40 years', '-1 hour'])(
+    'G11: comes at once, %s before its commit, and again after a resume',
+    async (age) => {
+      const client = await connect();
+      await client.caughtUp(prod);
+      const cursor = await client.settled(database.pool);
+      const { rows } = await database.pool.query<{ at: Date }>('SELECT now() - $1::interval AS at', [age]);
+      const createdAt = rows[0]?.at ?? '';
+      const { entityId } = await insertAudit(database.pool, { ...prod, createdAt });
+      const live = await client.event(entityId);
+      expect(new Date(live.timestamp)).toStrictEqual(createdAt);
+      await client.close();
+      const back = await connect();
+      await back.caughtUp(prod, cursor);
+      expect((await back.event(entityId)).id).toBe(live.id);
+      await back.close();
+    },
+  );
+});
+
 describe('the price of an event', () => {
   it('is one read of the database, for one client as for 200', async () => {
     const cluster = await createTestCluster({
@@ -266,7 +291,7 @@ describe('the price of an event', () => {
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
            AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'INSERT INTO audit_log%'`,
       );
-      const perEvent = rows.filter(({ query }) => query.includes('v_realtime_events'));
+      const perEvent = rows.filter(({ query }) => query.includes('flagcast.event_log'));
       expect(perEvent.map(({ calls }) => Number(calls))).toStrictEqual([1]);
       expect(rows).toHaveLength(1);
       // The database records no commit times.
