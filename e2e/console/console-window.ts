@@ -1,4 +1,5 @@
-import type { Browser, BrowserContext, ConsoleMessage, Page } from 'playwright-core';
+import type { ServerMessage } from '@flagcast/protocol';
+import type { Browser, BrowserContext, ConsoleMessage, Page, WebSocketRoute } from 'playwright-core';
 
 /** Something that the browser reported, and that nobody should ever have to see. */
 export interface Problem {
@@ -15,6 +16,8 @@ export interface WindowOptions {
   readonly theme?: 'light' | 'dark';
   /** A browser's language, such as `ru-RU`, or null for whatever the machine says. Default `en-GB`. */
   readonly language?: string | null;
+  /** Whether the test can send messages to the page's WebSocket, as `injectMessage` does. Default false. */
+  readonly injectsMessages?: boolean;
 }
 
 /** How long a person would wait for anything, in milliseconds: loaded machines included. */
@@ -27,6 +30,7 @@ export class ConsoleWindow {
   readonly #problems: Problem[] = [];
   readonly #forgiven: ((problem: Problem) => boolean)[] = [];
   readonly #origin: string;
+  #socket: WebSocketRoute | null = null;
 
   private constructor(context: BrowserContext, page: Page, origin: string) {
     this.context = context;
@@ -60,6 +64,12 @@ export class ConsoleWindow {
     }
     const page = await context.newPage();
     const window = new ConsoleWindow(context, page, origin);
+    if (options.injectsMessages === true) {
+      await page.routeWebSocket('**/api/ws', (socket) => {
+        socket.connectToServer();
+        window.#socket = socket;
+      });
+    }
     window.#watch(page);
     return window;
   }
@@ -70,6 +80,13 @@ export class ConsoleWindow {
     this.#watch(page);
     await page.goto(path);
     return page;
+  }
+
+  /** Sends a message to the page, as the server would over its WebSocket. */
+  injectMessage(message: ServerMessage): void {
+    if (this.#socket === null)
+      throw new Error('The page has no WebSocket: open the window with injectsMessages.');
+    this.#socket.send(JSON.stringify(message));
   }
 
   /** What is expected to go wrong in this test: such problems do not count, whenever they come. */

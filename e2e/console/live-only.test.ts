@@ -28,6 +28,7 @@ beforeAll(async () => {
         author AS actor
       FROM changes`);
   server = await startTestServer(database.url, {
+    view: 'v_realtime_events',
     pollIntervalMs: 50,
     overlapMs: 45_000,
     authorize: (userIds) =>

@@ -19,7 +19,12 @@ export function PlaceSwitch() {
   const page = usePageName();
   const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
   const go = (projectId: string, env: string): void => void navigate(placePath(projectId, env, page));
-  const { environments } = project;
+  // While keys are swapped two environments can have one key, until both changes have come. A choice has one.
+  const environments = project.environments.filter(
+    (each) =>
+      each === environment ||
+      each === project.environments.find(({ key }) => key === each.key && key !== environment.key),
+  );
   return (
     <div className="fc-place">
       <PlaceMenu

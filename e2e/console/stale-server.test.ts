@@ -1,0 +1,60 @@
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { ru } from '../../packages/console/src/texts/ru.js';
+import { button, isLive, switchOf } from './screen.js';
+import { listOf, setStage } from './stage.js';
+
+const set = setStage();
+
+/** 12:34 in the time zone of the windows. */
+const since = '2026-01-02T12:34:56.000Z';
+
+it('names the reason while the server does not read its database, and disables the switches', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const window = await stage.open('alice', listOf(flag, 'dev'), { injectsMessages: true });
+  const { page } = window;
+  await isLive(page);
+  const control = switchOf(page, flag, false);
+  expect(await control.isEnabled()).toBe(true);
+
+  window.injectMessage({ type: 'freshness', state: 'stale', since, reason: 'database_unreachable' });
+  const reason = en.freshness.staleReasons.database_unreachable;
+  await page
+    .getByRole('status')
+    .getByText(en.freshness.staleBanner(reason, '12:34'), { exact: true })
+    .waitFor();
+  await expect.poll(async () => await control.isDisabled()).toBe(true);
+  const stale = en.freshness.staleSince('12:34');
+  await button(page, en.freshness.chip(stale)).click();
+  const drawer = page.getByRole('dialog', { name: en.freshness.title });
+  await drawer.getByText(`${stale}. ${reason}`, { exact: true }).waitFor();
+  await drawer.getByText('12:34', { exact: true }).waitFor();
+  await page.keyboard.press('Escape');
+
+  window.injectMessage({ type: 'freshness', state: 'stale', since, reason: 'triggers_missing' });
+  await page.getByRole('status').getByText(en.freshness.staleReasons.triggers_missing).waitFor();
+
+  window.injectMessage({ type: 'freshness', state: 'fresh' });
+  await isLive(page);
+  await page
+    .getByRole('status')
+    .getByText(/Accurate as of/)
+    .waitFor({ state: 'hidden' });
+  await expect.poll(async () => await control.isEnabled()).toBe(true);
+  // The connection was there all the time.
+  await button(page, en.freshness.chip(en.freshness.live)).click();
+  const reconnects = drawer.getByRole('row').filter({ hasText: en.freshness.reconnects });
+  await reconnects.getByText('0', { exact: true }).waitFor();
+});
+
+it('names the reason in Russian', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const window = await stage.open('alice', listOf(flag, 'dev'), { injectsMessages: true, language: 'ru-RU' });
+  const { page } = window;
+  await button(page, ru.freshness.chip(ru.freshness.live)).waitFor();
+  window.injectMessage({ type: 'freshness', state: 'stale', since, reason: 'read_overdue' });
+  const banner = ru.freshness.staleBanner(ru.freshness.staleReasons.read_overdue, '12:34');
+  await page.getByRole('status').getByText(banner, { exact: true }).waitFor();
+});
