@@ -1,0 +1,400 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { install } from '../src/database/install.js';
+import { Lifecycle } from '../src/lifecycle.js';
+import { EventReader } from '../src/reader/reader.js';
+import { createTestCluster, insertAudit, withClient, type TestCluster, type TestDatabase } from './database.js';
+import { makeChannel, makeHostTables, readLog } from './host-tables.js';
+import { nextEvent } from './server.js';
+
+let cluster: TestCluster;
+let database: TestDatabase;
+let channel: { projectId: string; environmentId: string };
+const cleanUps: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  cluster = await createTestCluster({ wal_level: 'logical', max_prepared_transactions: '10' });
+});
+
+beforeEach(async () => {
+  database = await createInstalled();
+  channel = await makeChannel(database.pool);
+});
+
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  await database.drop();
+});
+
+afterAll(async () => {
+  await cluster.remove();
+});
+
+/** A host's tables with Flagcast installed on them. */
+async function createInstalled(): Promise<TestDatabase> {
+  const made = await cluster.createDatabase({ schema: 'none' });
+  await makeHostTables(made.pool);
+  await withClient(made.url, async (client) => await install(client));
+  return made;
+}
+
+async function countLog(pool = database.pool): Promise<number> {
+  return (await readLog(pool)).filter(({ source }) => source !== 'control').length;
+}
+
+/** The one value of the one row. */
+async function value<Value>(text: string, values: unknown[] = [], pool = database.pool): Promise<Value | undefined> {
+  const { rows } = await pool.query<[Value]>({ text, values, rowMode: 'array' });
+  return rows[0]?.[0];
+}
+
+describe('the event log', () => {
+  it('records the top-level transaction id, also under savepoints', async () => {
+    await withClient(database.url, async (client) => {
+      await client.query('BEGIN');
+      await client.query('SAVEPOINT one; SAVEPOINT two');
+      await insertAudit(client, channel);
+      await client.query('RELEASE two');
+      await insertAudit(client, channel);
+      await client.query('SAVEPOINT three');
+      await insertAudit(client, channel);
+      await client.query('ROLLBACK TO three');
+      const { rows } = await client.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
+      await client.query('COMMIT');
+      const logged = await client.query<{ xid: string; differs: boolean }>(
+        'SELECT xid::text, xid::text <> xmin::text AS differs FROM flagcast.event_log ORDER BY seq',
+      );
+      const xid = rows[0]?.xid;
+      // The rows themselves were written by subtransactions.
+      expect(logged.rows).toEqual([
+        { xid, differs: true },
+        { xid, differs: true },
+      ]);
+    });
+  });
+
+  it('does not keep the host from PREPARE TRANSACTION with the default settings', async () => {
+    const gid = `test_${randomUUID()}`;
+    await withClient(database.url, async (client) => {
+      await client.query('BEGIN');
+      await insertAudit(client, channel);
+      await client.query(`PREPARE TRANSACTION '${gid}'`);
+    });
+    expect(await countLog()).toBe(0);
+    await database.pool.query(`COMMIT PREPARED '${gid}'`);
+    expect(await countLog()).toBe(1);
+  });
+
+  it('does not use an id twice after TRUNCATE RESTART IDENTITY', async () => {
+    await insertAudit(database.pool, channel);
+    await insertAudit(database.pool, channel);
+    await database.pool.query('TRUNCATE audit_log RESTART IDENTITY');
+    await insertAudit(database.pool, channel);
+    const { rows } = await database.pool.query<{ row_id: string; event_id: string }>(
+      'SELECT row_id, event_id FROM flagcast.v_realtime_events ORDER BY event_id::bigint',
+    );
+    expect(rows.map(({ row_id }) => row_id)).toEqual(['1', '2', '1']);
+    expect(new Set(rows.map(({ event_id }) => event_id)).size).toBe(3);
+  });
+
+  it('logs what a session with session_replication_role = replica writes', async () => {
+    await withClient(database.url, async (client) => {
+      await client.query('SET session_replication_role = replica');
+      await insertAudit(client, channel);
+    });
+    expect(await countLog()).toBe(1);
+  });
+});
+
+describe('a table that is partitioned', () => {
+  it('logs rows of every partition, also of those that are attached or made later', async () => {
+    const { pool } = database;
+    await pool.query(
+      `DROP TABLE audit_log;
+       CREATE TABLE audit_log (
+         id bigserial, feature_id uuid NOT NULL, entity varchar(50) NOT NULL DEFAULT 'unknown', entity_id uuid,
+         actor varchar(50) NOT NULL, username varchar(255), action varchar(50) NOT NULL, old_value jsonb,
+         new_value jsonb, project_id uuid NOT NULL, environment_id bigint NOT NULL,
+         created_at timestamptz NOT NULL DEFAULT now()
+       ) PARTITION BY RANGE (created_at);
+       CREATE TABLE audit_2024 PARTITION OF audit_log FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')`,
+    );
+    await withClient(database.url, async (client) => await install(client));
+    await pool.query(
+      `CREATE TABLE audit_2025 PARTITION OF audit_log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+       CREATE TABLE audit_2026 (LIKE audit_log INCLUDING DEFAULTS);
+       ALTER TABLE audit_log ATTACH PARTITION audit_2026 FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
+    );
+    const { rows } = await pool.query<{ table: string; enabled: string }>(
+      `SELECT tgrelid::regclass::text AS "table", tgenabled AS enabled FROM pg_trigger
+       WHERE tgname = 'flagcast_log' AND tgrelid::regclass::text LIKE 'audit%' ORDER BY 1`,
+    );
+    expect(rows).toEqual(
+      ['audit_2024', 'audit_2025', 'audit_2026', 'audit_log'].map((table) => ({ table, enabled: 'A' })),
+    );
+    for (const createdAt of ['2024-05-01', '2025-05-01', '2026-05-01']) {
+      await insertAudit(pool, { ...channel, createdAt });
+    }
+    await pool.query(
+      `INSERT INTO audit_2025 (feature_id, actor, action, project_id, environment_id, created_at)
+       VALUES (gen_random_uuid(), 'user', 'update', $1, $2, '2025-06-01')`,
+      [channel.projectId, channel.environmentId],
+    );
+    expect(await countLog()).toBe(4);
+
+    await pool.query('ALTER TABLE audit_2025 DISABLE TRIGGER flagcast_log');
+    await withClient(database.url, async (client) => {
+      expect((await install(client)).changed).toBe(true);
+      expect((await install(client)).changed).toBe(false);
+    });
+    await insertAudit(pool, { ...channel, createdAt: '2025-05-01' });
+    expect(await countLog()).toBe(5);
+  });
+});
+
+describe('a log that was written in another cluster', () => {
+  it('begins anew once, without rows that are not committed yet', async () => {
+    const { pool } = database;
+    await insertAudit(pool, channel);
+    await pool.query("SELECT flagcast.prune_event_log('0')");
+    await insertAudit(pool, channel);
+    await pool.query("UPDATE flagcast.log_state SET system_identifier = '1'");
+    const writer = await pool.connect();
+    await writer.query('BEGIN');
+    const late = await insertAudit(writer, channel);
+
+    expect(await value('SELECT flagcast.adopt_event_log()')).toBe(true);
+    await writer.query('COMMIT');
+    writer.release();
+    expect(await readLog(pool)).toMatchObject([{ entity_id: late.entityId }]);
+    expect(await value('SELECT deleted_xid::text FROM flagcast.log_state')).toBe('0');
+    expect(await value('SELECT flagcast.adopt_event_log()')).toBe(false);
+    expect(await countLog()).toBe(1);
+  });
+
+  it('is adopted by the reader, which then delivers what is new', async () => {
+    const { pool } = database;
+    // Ids of the other cluster, far ahead of this one's.
+    await pool.query(
+      `INSERT INTO flagcast.event_log (xid, source, row_id, project_id, environment_id, entity, action, created_at)
+       VALUES (9000000000, 'audit', '1', $1, $2, 'feature', 'updated', now())`,
+      [channel.projectId, channel.environmentId],
+    );
+    await pool.query('DELETE FROM flagcast.log_state');
+    const lifecycle = new Lifecycle();
+    const ids: string[] = [];
+    const reader = new EventReader({
+      databaseUrl: database.url,
+      lifecycle,
+      pollIntervalMs: 20,
+      onBatch: ({ events }) => ids.push(...events.map(({ entityId }) => entityId)),
+    });
+    const started = nextEvent(lifecycle, 'reader:started');
+    reader.start();
+    cleanUps.push(async () => await reader.stop());
+    await started;
+    const { entityId } = await insertAudit(pool, channel);
+    while (!ids.includes(entityId)) await nextEvent(lifecycle, 'reader:read');
+    expect(ids).toEqual([entityId]);
+    expect(await countLog()).toBe(1);
+  });
+});
+
+describe('logical replication with a publication FOR ALL TABLES', () => {
+  it('logs on the subscriber what arrives there, once, and nothing of the log of the publisher', async () => {
+    const publisher = database;
+    const subscriber = await createInstalled();
+    cleanUps.push(async () => await subscriber.drop());
+    const slot = `slot_${randomBytes(6).toString('hex')}`;
+    const arrived = async (entityId: string): Promise<void> => {
+      await expect
+        .poll(async () => await value('SELECT count(*)::int FROM audit_log WHERE entity_id = $1', [entityId], subscriber.pool), {
+          timeout: 20_000,
+        })
+        .toBe(1);
+    };
+    const copied = await insertAudit(publisher.pool, channel);
+    await publisher.pool.query('CREATE PUBLICATION everything FOR ALL TABLES');
+    await publisher.pool.query("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", [slot]);
+    await subscriber.pool.query(
+      `CREATE SUBSCRIPTION ${slot} CONNECTION '${publisher.url}' PUBLICATION everything WITH (create_slot = false)`,
+    );
+    cleanUps.push(async () => {
+      await subscriber.pool.query(`DROP SUBSCRIPTION ${slot}`);
+    });
+    await arrived(copied.entityId);
+    await expect
+      .poll(
+        async () => await value("SELECT count(*)::int FROM pg_subscription_rel WHERE srsubstate <> 'r'", [], subscriber.pool),
+        { timeout: 20_000 },
+      )
+      .toBe(0);
+    expect(await readLog(subscriber.pool)).toMatchObject([{ entity_id: copied.entityId }]);
+
+    const lifecycle = new Lifecycle();
+    const delivered: string[] = [];
+    const reader = new EventReader({
+      databaseUrl: subscriber.url,
+      lifecycle,
+      pollIntervalMs: 20,
+      onBatch: ({ events }) => delivered.push(...events.map(({ entityId, action }) => `${entityId} ${action}`)),
+    });
+    const started = nextEvent(lifecycle, 'reader:started');
+    reader.start();
+    cleanUps.push(async () => await reader.stop());
+    await started;
+
+    // One transaction of several rows, with a time of long ago, and a request with its decision.
+    const featureId = randomUUID();
+    const written = await withClient(publisher.url, async (client) => {
+      await client.query('BEGIN');
+      const one = await insertAudit(client, { ...channel, createdAt: '2020-01-01' });
+      await client.query('SAVEPOINT s');
+      const two = await insertAudit(client, channel);
+      await client.query('COMMIT');
+      return [one.entityId, two.entityId];
+    });
+    const requestId = randomUUID();
+    await publisher.pool.query(
+      `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change) VALUES ($1, $2, $3, 'bob', '{}')`,
+      [requestId, channel.projectId, channel.environmentId],
+    );
+    await publisher.pool.query(
+      `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'feature', $2)`,
+      [requestId, featureId],
+    );
+    await publisher.pool.query("UPDATE pending_changes SET status = 'cancelled' WHERE id = $1", [requestId]);
+    await publisher.pool.query("INSERT INTO flagcast.guarded_environments VALUES ($1, 'ada')", [channel.environmentId]);
+
+    // Retention on the publisher deletes there only, and a repair of the publisher does not stop replication.
+    expect(await value("SELECT flagcast.prune_event_log('0')", [], publisher.pool)).not.toBe('0');
+    expect(await countLog(publisher.pool)).toBe(0);
+    await publisher.pool.query('DROP TRIGGER flagcast_log ON audit_log');
+    await withClient(publisher.url, async (client) => await install(client));
+    const last = await insertAudit(publisher.pool, channel);
+    await arrived(last.entityId);
+
+    const expected = [...written.map((id) => `${id} updated`), `${featureId} pending`, `${featureId} cancelled`, `${last.entityId} updated`];
+    while (!delivered.includes(expected.at(-1) ?? '')) await nextEvent(lifecycle, 'reader:read');
+    expect(delivered).toEqual(expected);
+    expect((await readLog(subscriber.pool)).map(({ entity_id: id, action }) => `${id} ${action}`)).toEqual([
+      `${copied.entityId} updated`,
+      ...expected,
+    ]);
+    // The two databases keep their own state; the guards are data.
+    expect(await value('SELECT deleted_xid::int FROM flagcast.log_state', [], subscriber.pool)).toBe(0);
+    expect(await value('SELECT count(*)::int FROM flagcast.schema_version', [], subscriber.pool)).toBe(2);
+    expect(await value('SELECT count(*)::int FROM flagcast.guarded_environments', [], subscriber.pool)).toBe(1);
+    expect(await value("SELECT sum(apply_error_count + sync_error_count)::int FROM pg_stat_subscription_stats WHERE subname = $1", [slot], subscriber.pool)).toBe(0);
+  });
+
+  it('leaves record_event and retention alone after ENABLE TRIGGER ALL, which makes the trigger fire everywhere', async () => {
+    await database.pool.query(
+      `ALTER TABLE flagcast.event_log DISABLE TRIGGER ALL; ALTER TABLE flagcast.event_log ENABLE TRIGGER ALL;
+       ALTER TABLE flagcast.log_state DISABLE TRIGGER ALL; ALTER TABLE flagcast.log_state ENABLE TRIGGER ALL`,
+    );
+    await database.pool.query(
+      `SELECT flagcast.record_event('audit', '1', 'shop', 'live', 'prod', 'flag', 'dark-mode', 'updated')`,
+    );
+    expect(await countLog()).toBe(1);
+    expect(await value("SELECT flagcast.prune_event_log('0')")).toBe('1');
+    expect(await countLog()).toBe(0);
+  });
+});
+
+describe('record_event', () => {
+  const call = async (client: pg.Pool | pg.ClientBase, ...args: (string | null)[]): Promise<void> => {
+    const places = args.map((_, index) => `$${index + 1}`).join(', ');
+    await client.query(`SELECT flagcast.record_event(${places})`, args);
+  };
+
+  it.each([
+    ['an unknown source', ['control', '1', 'shop', 'live', 'prod', 'flag', 'x', 'updated'], /source is 'control'/],
+    ['no source', [null, '1', 'shop', 'live', 'prod', 'flag', 'x', 'updated'], /source is NULL/],
+    ['no project', ['audit', '1', '', 'live', 'prod', 'flag', 'x', 'updated'], /give all three/],
+    ['no environment', ['audit', '1', 'shop', null, 'prod', 'flag', 'x', 'updated'], /give all three/],
+    ['no key', ['audit', '1', 'shop', 'live', null, 'flag', 'x', 'updated'], /give all three/],
+    [
+      'an id that no index can hold',
+      ['audit', '1', 'shop', randomBytes(3_000).toString('hex'), 'prod', 'flag', 'x', 'updated'],
+      /environment_id has 6000 bytes, 1000 are allowed/,
+    ],
+  ])('refuses %s', async (_case, args, message) => {
+    await expect(call(database.pool, ...args)).rejects.toThrow(message);
+    expect(await readLog(database.pool)).toEqual([]);
+  });
+
+  it('fills in what follows from its arguments', async () => {
+    await call(database.pool, 'audit', '7', 'shop', 'live', 'prod', 'feature', 'dark-mode', 'updated');
+    await call(database.pool, 'pending', 'r1', 'shop', 'live', 'prod', 'rule', 'r', 'pending', null, 'dark-mode');
+    const { rows } = await database.pool.query(
+      `SELECT row_id, feature_id, pending_change_id, created_at IS NOT NULL AS is_dated, environment_key
+       FROM flagcast.v_realtime_events ORDER BY event_id::bigint`,
+    );
+    expect(rows).toEqual([
+      { row_id: '7', feature_id: 'dark-mode', pending_change_id: null, is_dated: true, environment_key: 'prod' },
+      { row_id: 'r1', feature_id: 'dark-mode', pending_change_id: 'r1', is_dated: true, environment_key: 'prod' },
+    ]);
+  });
+
+  it('needs the right to execute it, and none on the log', async () => {
+    const role = `host_${randomBytes(4).toString('hex')}`;
+    const { pool } = database;
+    await pool.query(`CREATE ROLE ${role}; GRANT USAGE ON SCHEMA flagcast TO ${role}`);
+    cleanUps.push(async () => {
+      await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+    });
+    const args = ['audit', '7', 'shop', 'live', 'prod', 'feature', 'dark-mode', 'updated'];
+    await withClient(database.url, async (client) => {
+      await client.query(`SET ROLE ${role}`);
+      await expect(call(client, ...args)).rejects.toMatchObject({ code: '42501' });
+      await client.query(`RESET ROLE; GRANT EXECUTE ON FUNCTION flagcast.record_event TO ${role}; SET ROLE ${role}`);
+      await call(client, ...args);
+      await expect(client.query('SELECT FROM flagcast.event_log')).rejects.toMatchObject({ code: '42501' });
+      for (const refused of ["flagcast.prune_event_log('0')", 'flagcast.adopt_event_log()']) {
+        await expect(client.query(`SELECT ${refused}`)).rejects.toMatchObject({ code: '42501' });
+      }
+    });
+    expect(await countLog()).toBe(1);
+  });
+});
+
+describe('prune_event_log', () => {
+  beforeEach(async () => {
+    for (let index = 0; index < 12; index += 1) {
+      await database.pool.query(
+        "INSERT INTO flagcast.event_log (source, row_id, logged_at) VALUES ('audit', $1, now() - interval '8 days')",
+        [String(index)],
+      );
+    }
+    await insertAudit(database.pool, channel);
+  });
+
+  it('deletes in batches what is older, and records the highest transaction id of that', async () => {
+    const { pool } = database;
+    const highest = await value("SELECT max(xid)::text FROM flagcast.event_log WHERE logged_at < now() - interval '7 days'");
+    const deleted: (string | undefined)[] = [];
+    for (let batch = 0; batch < 4; batch += 1) {
+      deleted.push(await value("SELECT flagcast.prune_event_log('7 days', 5)::text"));
+    }
+    expect(deleted).toEqual(['5', '5', '2', '0']);
+    expect(await readLog(pool)).toHaveLength(1);
+    expect(await value('SELECT deleted_xid::text FROM flagcast.log_state')).toBe(highest);
+    expect(await value("SELECT pruned_at > now() - interval '1 minute' FROM flagcast.log_state")).toBe(true);
+    // What is deleted later never moves it back.
+    await pool.query("UPDATE flagcast.log_state SET deleted_xid = 9000000000");
+    await value("SELECT flagcast.prune_event_log('0')");
+    expect(await value('SELECT deleted_xid::text FROM flagcast.log_state')).toBe('9000000000');
+  });
+
+  it('returns null while another session does it', async () => {
+    const other = await database.pool.connect();
+    await other.query('BEGIN');
+    await other.query("SELECT flagcast.prune_event_log('7 days', 5)");
+    expect(await value("SELECT flagcast.prune_event_log('7 days', 5)")).toBeNull();
+    await other.query('ROLLBACK');
+    other.release();
+    expect(await value("SELECT flagcast.prune_event_log('7 days')::text")).toBe('12');
+  });
+});
