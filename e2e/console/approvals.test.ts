@@ -100,6 +100,47 @@ it('what somebody else has decided is said, with by whom, and can no longer be p
   }
 });
 
+it('a request that is edited stays open, and the edit is in the history', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const id = await request('bob', flag);
+  const alice = await stage.open('alice', at(webShop, 'prod', 'activity'), { injectsMessages: true });
+  const { page } = alice;
+  await isLive(page);
+  const { rows } = await stage.database.pool.query<{ id: string }>(
+    `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'prod'`,
+    [webShop],
+  );
+  for (const eventId of ['9000000001', '9000000002']) {
+    const now = new Date().toISOString();
+    alice.injectMessage({
+      source: 'pending',
+      type: 'pending_change_updated',
+      timestamp: now,
+      project_id: webShop,
+      environment: 'prod',
+      environment_id: rows[0]?.id ?? '',
+      row_id: id,
+      entity: 'feature',
+      entity_id: flag.id,
+      action: 'updated',
+      id: eventId,
+      feature_id: flag.id,
+      pending_change_id: id,
+      actor: 'bob',
+      committed_at: null,
+      seen_at: now,
+      feature_unreadable: true,
+    });
+  }
+  const edits = page.getByRole('listitem').filter({ hasText: en.actions.request_updated });
+  await expect.poll(async () => await edits.count()).toBe(2);
+  await page.getByRole('link', { name: en.shell.approvals }).first().click();
+  const approve = button(cardOf(page, 'bob', flag), en.approvals.approve);
+  await approve.waitFor();
+  expect(await approve.isEnabled()).toBe(true);
+});
+
 it('of two who approve at once one wins, and the other is told who did', async () => {
   const { stage } = set;
   const flag = await stage.addFlag();
