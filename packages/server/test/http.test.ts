@@ -195,7 +195,9 @@ describe('/metrics', () => {
     for (const name of [
       'flagcast_read_failures_total',
       'flagcast_listen_failures_total',
-      'flagcast_oldest_transaction_seconds',
+      'flagcast_stale_seconds',
+      'flagcast_read_pages_failed_total',
+      'flagcast_log_rows_pruned_total',
       'flagcast_remembered_events',
       'flagcast_event_loop_delay_seconds{statistic="p99"}',
     ]) {

@@ -39,12 +39,15 @@ Environment:
   FLAGCAST_JWT_AUDIENCE with FLAGCAST_JWKS_URL: the aud that tokens must have (default: any; the server warns)
   FLAGCAST_LISTEN_URL   the same database straight at its primary, only for LISTEN, where the database's URL
                         leads through a pooler by transaction or to a replica (default: the database's URL)
-  FLAGCAST_VIEW                          the view of events to read (default: flagcast.v_realtime_events, else the
-                                         same read straight from the tables, else the host's v_realtime_events)
-  FLAGCAST_OVERLAP                       in a view without xid: how long after its created_at an event may be
+  FLAGCAST_VIEW                          a view of events to read by created_at (default: the event log, else the
+                                         tables, else a view v_realtime_events)
+  FLAGCAST_OVERLAP                       where there is no event log: how long after its created_at an event may be
                                          committed, from 1s to 1h (default 1m)
-  FLAGCAST_READY_GRACE                   by how long a read of the database may be overdue before /readyz answers 503,
-                                         from 1s to 1h (default 15s)
+  FLAGCAST_LOG_RETENTION                 how long rows of the event log are kept, which is how far back a client can
+                                         resume, from 1m to 3650d (default 7d)
+  FLAGCAST_READY_GRACE                   by how long a read of the database may be overdue before the server is stale
+                                         and /readyz answers 503, from 1s to 1h (default: 3 poll intervals without a
+                                         read, at least 5s)
   OTEL_EXPORTER_OTLP_ENDPOINT            where traces go (OTLP, JSON over HTTP), with OpenTelemetry's other variables
                                          (default: none are made); docs/OPERATIONS.md
   FLAGCAST_RELAY_URL                     nats://user:password@host:4222, several by commas, tls:// for TLS: NATS with

@@ -24,7 +24,7 @@ export const metricTable = {
   flagcast_reads_total: {
     type: 'counter',
     unit: 'reads',
-    help: 'Reads of the view, by what caused them (poll or wake).',
+    help: 'Reads of the event log, by what caused them: poll, wake (a hint), or follow_up (after a hint or a full page).',
     labels: ['trigger'],
   },
   flagcast_read_seconds: {
