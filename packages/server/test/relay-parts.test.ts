@@ -79,6 +79,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       newest: batch(10n),
       previous: 0,
       unbrokenSince: null,
+      triggerProblem: () => null,
       lifecycle,
       onFailed: () => undefined,
       ...options,
@@ -200,6 +201,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       log,
       id: randomUUID(),
       lockUrl,
+      triggerProblem: () => null,
       source: {
         canFollow: true,
         requestBatch: () => void done.push('read'),

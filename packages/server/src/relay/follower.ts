@@ -27,6 +27,8 @@ export interface LogPlace {
 }
 
 export interface Heard extends LogPlace {
+  /** As the reader found the triggers; undefined where the message does not tell. */
+  readonly triggerProblem?: string | null;
   readonly leaves: boolean;
   readonly readAgoMs: number;
 }
@@ -156,7 +158,8 @@ export class Follower {
     this.#sees(place);
     this.#newest = Math.max(this.#newest, beat.commit);
     this.#beat = beat;
-    this.#options.onHeard({ ...place, leaves: beat.leaves, readAgoMs: beat.readAgoMs });
+    const { leaves, readAgoMs, triggerProblem } = beat;
+    this.#options.onHeard({ ...place, leaves, readAgoMs, triggerProblem });
     this.#run();
   }
 

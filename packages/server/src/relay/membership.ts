@@ -18,6 +18,8 @@ export interface MembershipOptions {
   readonly source: Pick<BatchSource, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
   readonly wanted: ReadonlySet<string>;
   readonly lifecycle: Lifecycle;
+  /** What is wrong with the triggers that write the event log, as this server read it last; null where nothing is. */
+  readonly triggerProblem: () => string | null;
   /** What was handed on last. */
   readonly newest: () => Batch;
   readonly askedAtMs: (question: string) => number | null;
@@ -146,7 +148,7 @@ export class Membership {
     });
   }
 
-  #heard({ log, commit, xmax, leaves, readAgoMs }: Heard): void {
+  #heard({ log, commit, xmax, leaves, readAgoMs, triggerProblem }: Heard): void {
     const nowMs = performance.now();
     this.#directDueAtMs = null;
     if (leaves) {
@@ -157,6 +159,9 @@ export class Membership {
     }
     this.#heardAtMs = nowMs;
     this.#options.lifecycle.emit('relay:heard', { readAgoMs });
+    if (this.#mode === 'following' && triggerProblem !== undefined) {
+      this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem });
+    }
     if (this.#mode !== 'direct' || this.#anchor !== null || nowMs < this.#followFromMs) return;
     this.#anchor = { log, commit, xmax, atMs: nowMs };
     this.#options.source.requestBatch();
@@ -266,6 +271,7 @@ export class Membership {
       newest: newest(),
       previous: last?.sequence ?? 0,
       unbrokenSince: continues ? before.unbrokenSince : null,
+      triggerProblem: () => this.#options.triggerProblem(),
       lifecycle,
       onFailed: (error) => {
         this.#resign(error instanceof Error ? error.message : String(error), { leaves: false });

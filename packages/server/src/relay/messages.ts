@@ -1,4 +1,4 @@
-import type { ControlEntry, FlagEvent, ReadState } from '../events/event.js';
+import type { ControlEntry, FlagEvent, PartialRead, ReadState } from '../events/event.js';
 import type { Coverage } from '../events/position.js';
 
 /** Where a reader stood after a read. */
@@ -49,6 +49,8 @@ export interface Beat {
   /** How long ago the database was read, in milliseconds. */
   readonly readAgoMs: number;
   readonly answers: readonly string[];
+  /** What is wrong with the triggers that write the event log; null where nothing is. */
+  readonly triggerProblem: string | null;
   /** The reader ends: somebody else is to read. */
   readonly leaves: boolean;
 }
@@ -144,6 +146,7 @@ export function decodeBeat(data: Uint8Array): Beat {
     stance: asStance(fields['stance']),
     readAgoMs: Number(fields['readAgoMs']),
     answers: asArray(fields['answers']).map(String),
+    triggerProblem: typeof fields['triggerProblem'] === 'string' ? fields['triggerProblem'] : null,
     leaves: fields['leaves'] === true,
   };
 }
@@ -177,21 +180,24 @@ function asId(value: unknown): bigint {
 
 function asStance(value: unknown): Stance {
   const { read, position, xmax, isComplete, readBy } = value as Fields;
-  const { coverage, durable, partial } = read as Fields;
+  const { coverage, durable, partial, durablePartial } = read as Fields;
   return {
     read: {
       coverage: asCoverage(coverage),
       durable: asCoverage(durable),
-      partial: asArray(partial).map((each) => {
-        const { xid, afterSeq } = each as Fields;
-        return { xid: asId(xid), afterSeq: asId(afterSeq) };
-      }),
+      partial: asArray(partial).map(asPartialRead),
+      durablePartial: asArray(durablePartial).map(asPartialRead),
     },
     position: asCoverage(position),
     xmax: asId(xmax),
     isComplete: isComplete === true,
     readBy: String(readBy),
   };
+}
+
+function asPartialRead(value: unknown): PartialRead {
+  const { xid, afterSeq } = value as Fields;
+  return { xid: asId(xid), afterSeq: asId(afterSeq) };
 }
 
 function asCoverage(value: unknown): Coverage {

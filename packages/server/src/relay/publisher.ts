@@ -15,6 +15,8 @@ export interface PublisherOptions {
   readonly previous: number;
   /** The newest break of the log; null: what is handed on next does not follow on what the log has. */
   readonly unbrokenSince: bigint | null;
+  /** What is wrong with the triggers that write the event log; null where nothing is. */
+  readonly triggerProblem: () => string | null;
   readonly lifecycle: Lifecycle;
   /** Called once: nothing is published any more. */
   readonly onFailed: (error: unknown) => void;
@@ -194,10 +196,10 @@ export class Publisher {
 
   #beat(answers: readonly string[], leaves = false): void {
     if (this.#isEnded) return;
-    const { log, logName, reader } = this.#options;
+    const { log, logName, reader, triggerProblem } = this.#options;
     const said = { log: logName, reader, commit: this.#commit, stance: this.#stance };
     const readAgoMs = Math.round(performance.now() - this.#readAtMs);
-    log.say('beat', encodeBeat({ ...said, readAgoMs, answers, leaves }));
+    log.say('beat', encodeBeat({ ...said, readAgoMs, answers, triggerProblem: triggerProblem(), leaves }));
   }
 }
 

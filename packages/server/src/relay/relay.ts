@@ -38,6 +38,7 @@ export class Relay {
   #up: NatsLine | null = null;
   #newest: Batch | null = null;
   #log: EventLog | null = null;
+  #triggerProblem: string | null = null;
   #membership: Membership | null = null;
   #refused: string | null = null;
   #isJoining = false;
@@ -68,6 +69,7 @@ export class Relay {
       },
     });
     lifecycle.on('reader:failed', () => this.#membership?.readFailed());
+    lifecycle.on('reader:triggers', ({ problem }) => (this.#triggerProblem = problem));
   }
 
   start(): void {
@@ -174,6 +176,7 @@ export class Relay {
       source,
       wanted: this.#watched.wanted,
       lifecycle,
+      triggerProblem: () => this.#triggerProblem,
       newest: () => this.#newest ?? newest,
       askedAtMs: (question) => this.#questions.get(question) ?? null,
       onFailed: (error) => {
