@@ -85,8 +85,16 @@ export interface ReadState {
   readonly coverage: Omit<Position, 'history'>;
   /** What of it no crash of the database can take back. */
   readonly durable: Omit<Position, 'history'>;
-  /** Large transactions of which only a part has been read: all rows up to the number `afterSeq`. */
-  readonly partial: readonly { readonly xid: bigint; readonly afterSeq: bigint }[];
+  /** Large transactions of which only a part has been read. */
+  readonly partial: readonly PartialRead[];
+  /** How far the transactions were read that `durable` does not cover because only a part is known to be on disk. */
+  readonly durablePartial: readonly PartialRead[];
+}
+
+/** A large transaction of which all rows up to the number `afterSeq` have been read. */
+export interface PartialRead {
+  readonly xid: bigint;
+  readonly afterSeq: bigint;
 }
 
 /** The key of a channel: one environment of one project. Ids are any text, also with a slash in it. */

@@ -1,8 +1,9 @@
-import type { ControlEntry, FlagEvent, ReadState } from '../events/event.js';
+import type { ControlEntry, FlagEvent, PartialRead, ReadState } from '../events/event.js';
 import {
   ascending,
   type Coverage,
   covers,
+  maxId,
   uncoveredRanges,
   type XidRanges,
 } from '../events/position.js';
@@ -12,7 +13,7 @@ import type { LogRow, SnapshotPosition } from './log-statements.js';
 /** What the next read asks for. */
 export interface ReadBounds extends XidRanges {
   /** A large transaction to continue; null where there is none. */
-  readonly partial: { readonly xid: bigint; readonly afterSeq: bigint } | null;
+  readonly partial: PartialRead | null;
 }
 
 /** What a read brought that has not been delivered. */
@@ -94,10 +95,15 @@ export class LogProgress {
   }
 
   get state(): ReadState {
+    const { value: durable, partial } = this.#durable;
     return {
       coverage: this.#coverage,
-      durable: this.#durable.value,
+      durable,
       partial: [...this.#partial].map(([xid, afterSeq]) => ({ xid, afterSeq })),
+      durablePartial: [...partial].flatMap((xid) => {
+        const afterSeq = this.#partial.get(xid) ?? this.#finished.get(xid);
+        return afterSeq === undefined ? [] : { xid, afterSeq };
+      }),
     };
   }
 
@@ -177,9 +183,13 @@ export class LogProgress {
       this.#coverage = read.coverage;
       this.#partial.clear();
       for (const { xid, afterSeq } of read.partial) this.#partial.set(xid, afterSeq);
-      this.#durable.replace(read.durable, position, new Set(this.#partial.keys()));
+      this.#finished.clear();
+      for (const { xid, afterSeq } of read.durablePartial) {
+        if (!this.#partial.has(xid)) this.#finished.set(xid, afterSeq);
+      }
+      this.#durable.replace(read.durable, position, new Set(read.durablePartial.map(({ xid }) => xid)));
+      this.#takeAsFound();
       this.#forgetDurable();
-      for (const xid of this.#doubtful.keys()) if (covers(this.#coverage, xid)) this.#doubtful.delete(xid);
     }
     return fresh;
   }
@@ -212,7 +222,12 @@ export class LogProgress {
     const xmin = last === null ? snapshot.xmin : maxOf(before.xmin, minOf(snapshot.xmin, last.xid));
     const known = before.listed === 'delivered' ? before.xids : [];
     const delivered = new Set([...known, ...this.#partial.keys(), ...page.map(({ xid }) => xid)]);
-    return { xmin, xmax, listed: 'delivered', xids: [...delivered].filter((xid) => xid >= xmin).toSorted(ascending) };
+    return {
+      xmin,
+      xmax,
+      listed: 'delivered',
+      xids: [...delivered].filter((xid) => xid >= xmin).toSorted(ascending),
+    };
   }
 
   #continue(xid: bigint, rows: readonly LogRow[], limit: number): void {
@@ -228,11 +243,28 @@ export class LogProgress {
   /** False: it was delivered before a reconnect. Else it is remembered while a crash may take it back. */
   #isNew(row: LogRow): boolean {
     const fingerprint = fingerprintOf(row);
-    const remembered = this.#volatile.get(row.xid);
-    if (remembered !== undefined) remembered.add(fingerprint);
     // Of a large transaction that is known to be on disk only its progress matters.
-    else if (!this.#durable.partial.has(row.xid)) this.#volatile.set(row.xid, new Set([fingerprint]));
+    if (!this.#durable.partial.has(row.xid)) this.#remember(row.xid, fingerprint);
     return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;
+  }
+
+  /** The other reader has found again what it has read: it does not hand on what it had handed on before. */
+  #takeAsFound(): void {
+    for (const [xid, fingerprints] of this.#doubtful) {
+      const afterSeq = this.#partial.get(xid) ?? (covers(this.#coverage, xid) ? maxId : 0n);
+      for (const fingerprint of fingerprints) {
+        if (seqOf(fingerprint) > afterSeq) continue;
+        fingerprints.delete(fingerprint);
+        this.#remember(xid, fingerprint);
+      }
+      if (fingerprints.size === 0) this.#doubtful.delete(xid);
+    }
+  }
+
+  #remember(xid: bigint, fingerprint: string): void {
+    const remembered = this.#volatile.get(xid);
+    if (remembered === undefined) this.#volatile.set(xid, new Set([fingerprint]));
+    else remembered.add(fingerprint);
   }
 
   /** No crash takes these back any more. */
@@ -262,6 +294,10 @@ function fingerprintOf({ seq, event }: LogRow): string {
   if (event === null) return seq.toString();
   const { source, rowId, entityId, action, createdAt } = event;
   return [seq, source, rowId, entityId, action, createdAt].join(' ');
+}
+
+function seqOf(fingerprint: string): bigint {
+  return BigInt(fingerprint.split(' ', 1)[0] ?? '');
 }
 
 /** The row that the next page continues after, in the order of the primary key. */

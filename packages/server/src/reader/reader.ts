@@ -447,7 +447,9 @@ export class EventReader {
       seenAtMs: Date.now(),
       beganAtMs,
       read:
-        progress instanceof LogProgress ? progress.state : { coverage, durable: coverage, partial: [] },
+        progress instanceof LogProgress
+          ? progress.state
+          : { coverage, durable: coverage, partial: [], durablePartial: [] },
       snapshotXmax,
       isComplete: !hasMore,
       position: { ...position, history: this.#historyId },
