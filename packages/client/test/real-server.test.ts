@@ -6,9 +6,10 @@ import {
   insertAudit,
   seedProject,
   type TestDatabase,
+  withClient,
 } from '../../server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
-import { createClient, type Client, type WebSocketClass } from '../src/index.js';
+import { type Channel, createClient, type Client, type WebSocketClass } from '../src/index.js';
 import { type Tab, TestBrowser } from './tabs.js';
 import { until, untilStatus } from './watching.js';
 
@@ -60,6 +61,86 @@ it.each(['WebSocket', 'server-sent events'])('%s: the store follows the database
     'feature_created',
   ]);
 });
+
+it.each(['WebSocket', 'server-sent events'])(
+  '%s: channels keep their environments when these swap their keys, and end with them',
+  async (way) => {
+    database = await createTestDatabase({ schema: 'tables' });
+    server = await startTestServer(database.url);
+    const { projectId, environments } = await seedProject(database.pool);
+    const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+    client = createClient({
+      url: server.httpUrl,
+      getToken: () => token,
+      WebSocket: way === 'WebSocket' ? WebSocket : noWebSocket,
+      onError: () => undefined,
+    });
+    const keys = ['prod', 'stage'] as const;
+    const [prod, stage] = keys.map((env) => client.channel({ projectId, env })) as [Channel, Channel];
+    await Promise.all([untilStatus(prod, 'live'), untilStatus(stage, 'live')]);
+    const rename = `UPDATE environments SET key = $2 WHERE id = $1`;
+    await withClient(database.url, async (connection) => {
+      await connection.query('BEGIN');
+      await connection.query(rename, [environments.prod, 'swapping']);
+      await connection.query(rename, [environments.stage, 'prod']);
+      await connection.query(rename, [environments.prod, 'stage']);
+      await connection.query('COMMIT');
+    });
+    await until(prod, ({ environment }) => environment === 'stage');
+    await until(stage, ({ environment }) => environment === 'prod');
+    const audited = { projectId, featureId: randomUUID(), entity: 'rule', action: 'update' };
+    const first = await insertAudit(database.pool, { ...audited, environmentId: environments.prod });
+    const second = await insertAudit(database.pool, { ...audited, environmentId: environments.stage });
+    await until(prod, ({ lastEvent }) => lastEvent?.entity_id === first.entityId);
+    await until(stage, ({ lastEvent }) => lastEvent?.entity_id === second.entityId);
+    expect([prod, stage].map((channel) => channel.getState().activity.length)).toEqual([1, 1]);
+
+    // The key is resolved anew: the channel is one of the environment that has it now.
+    const again = client.channel({ projectId, env: 'prod' });
+    expect((await untilStatus(again, 'live')).environment).toBe('prod');
+    const third = await insertAudit(database.pool, { ...audited, environmentId: environments.stage });
+    for (const channel of [stage, again]) {
+      await until(channel, ({ lastEvent }) => lastEvent?.entity_id === third.entityId);
+    }
+
+    await database.pool.query('DELETE FROM environments WHERE id = $1', [environments.prod]);
+    const { status } = await untilStatus(prod, 'closed');
+    expect(status.state === 'closed' && status.error?.code).toBe('environment_deleted');
+    expect(again.getState().status).toEqual({ state: 'live' });
+    await database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [projectId]);
+    for (const channel of [stage, again]) {
+      const ended = await untilStatus(channel, 'closed');
+      expect(ended.status.state === 'closed' && ended.status.error?.code).toBe('project_archived');
+    }
+    expect(client.getStatus()).toEqual({ state: 'idle' });
+  },
+);
+
+it.each(['WebSocket', 'server-sent events'])(
+  '%s: stale while the server cannot read the database',
+  async (way) => {
+    database = await createTestDatabase({ schema: 'tables' });
+    server = await startTestServer(database.url, { pollIntervalMs: 50, timing: { readinessGraceMs: 500 } });
+    const { projectId } = await seedProject(database.pool);
+    const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
+    client = createClient({
+      url: server.httpUrl,
+      getToken: () => token,
+      WebSocket: way === 'WebSocket' ? WebSocket : noWebSocket,
+    });
+    const channel = client.channel({ projectId, env: 'prod' });
+    await untilStatus(channel, 'live');
+    await withClient(database.url, async (connection) => {
+      await connection.query('BEGIN');
+      await connection.query('LOCK TABLE flagcast.event_log');
+      const { status } = await untilStatus(channel, 'stale');
+      expect(status.state === 'stale' && status.reason).toMatch(/^read_/);
+      expect(status.state === 'stale' && status.sinceMs).toBeLessThanOrEqual(Date.now());
+      await connection.query('COMMIT');
+    });
+    await untilStatus(channel, 'live');
+  },
+);
 
 it('tabs: a succession in the middle of writing loses nothing and repeats nothing', async () => {
   database = await createTestDatabase({ schema: 'tables' });
