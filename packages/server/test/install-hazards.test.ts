@@ -14,7 +14,11 @@ let channel: { projectId: string; environmentId: string };
 const cleanUps: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
-  cluster = await createTestCluster({ wal_level: 'logical', max_prepared_transactions: '10' });
+  cluster = await createTestCluster({
+    wal_level: 'logical',
+    max_prepared_transactions: '10',
+    wal_retrieve_retry_interval: '100ms',
+  });
 });
 
 beforeEach(async () => {
@@ -287,6 +291,40 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     expect(await value('SELECT count(*)::int FROM flagcast.schema_version', [], subscriber.pool)).toBe(2);
     expect(await value('SELECT count(*)::int FROM flagcast.guarded_environments', [], subscriber.pool)).toBe(1);
     expect(await value("SELECT sum(apply_error_count + sync_error_count)::int FROM pg_stat_subscription_stats WHERE subname = $1", [slot], subscriber.pool)).toBe(0);
+  });
+
+  it('stops on a subscriber without the schema until install has run there, of which install on the publisher warns', async () => {
+    const [publisher, subscriber] = [
+      await cluster.createDatabase({ schema: 'none' }),
+      await cluster.createDatabase({ schema: 'none' }),
+    ];
+    cleanUps.push(async () => await publisher.drop());
+    cleanUps.push(async () => await subscriber.drop());
+    for (const { pool } of [publisher, subscriber]) await makeHostTables(pool);
+    const slot = `slot_${randomBytes(6).toString('hex')}`;
+    const there = await makeChannel(publisher.pool);
+    await publisher.pool.query('CREATE PUBLICATION everything FOR ALL TABLES');
+    await publisher.pool.query("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", [slot]);
+    await subscriber.pool.query(
+      `CREATE SUBSCRIPTION ${slot} CONNECTION '${publisher.url}' PUBLICATION everything WITH (create_slot = false)`,
+    );
+    cleanUps.push(async () => {
+      await subscriber.pool.query(`DROP SUBSCRIPTION ${slot}`);
+    });
+    const { notes } = await withClient(publisher.url, async (client) => await install(client));
+    expect(notes).toEqual([expect.stringMatching(/^Publication everything publishes all tables\. Run install on/)]);
+    const { entityId } = await insertAudit(publisher.pool, there);
+    await expect
+      .poll(
+        async () =>
+          await value('SELECT apply_error_count > 0 FROM pg_stat_subscription_stats WHERE subname = $1', [slot], subscriber.pool),
+        { timeout: 20_000 },
+      )
+      .toBe(true);
+    await withClient(subscriber.url, async (client) => await install(client));
+    await expect.poll(async () => await readLog(subscriber.pool), { timeout: 20_000 }).toMatchObject([
+      { entity_id: entityId },
+    ]);
   });
 
   it('leaves record_event and retention alone after ENABLE TRIGGER ALL, which makes the trigger fire everywhere', async () => {

@@ -38,6 +38,7 @@ const servedTables: Readonly<Record<string, string>> = {
   features: 'the state of a feature in events and snapshots',
   feature_params: 'the state of a feature in events and snapshots',
   pending_changes: 'open requests in snapshots',
+  pending_change_entities: 'open requests in snapshots',
   audit_log: 'the history in the console',
   memberships: 'who may see a project',
   role_permissions: 'who may see a project',

@@ -29,7 +29,13 @@ import {
   refuseUnfitTables,
 } from './install-refusals.js';
 import { planRole, readGrantedRoles, type RolePlan } from './install-role.js';
-import { planSkipTriggers, planTriggers, refuseForeignTriggers, triggersAreWrong } from './install-triggers.js';
+import {
+  planSkipTriggers,
+  planTriggers,
+  publicationNotes,
+  refuseForeignTriggers,
+  triggersAreWrong,
+} from './install-triggers.js';
 
 export interface InstallOptions {
   /** Also make the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
@@ -122,7 +128,11 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
       ...skipTriggers.statements,
       ...roles.flatMap(({ statements }) => statements),
     ],
-    notes: [...triggers.notes, ...roles.flatMap(({ notes }) => notes)],
+    notes: [
+      ...triggers.notes,
+      ...(made.includes(`table ${schemaName}.event_log`) ? await publicationNotes(client) : []),
+      ...roles.flatMap(({ notes }) => notes),
+    ],
   };
 }
 

@@ -111,3 +111,14 @@ export async function refuseCallers(client: pg.ClientBase): Promise<void> {
     `Nothing was changed, because functions call ${schemaName}.record_event: ${rows.map(({ caller }) => caller).join(', ')}. Drop or change those first, then try again.`,
   );
 }
+
+/** Notes for a host with publications that carry the event log to subscribers. */
+export async function publicationNotes(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    'SELECT pubname::text AS name FROM pg_publication WHERE puballtables ORDER BY 1',
+  );
+  return rows.map(
+    ({ name }) =>
+      `Publication ${name} publishes all tables. Run install on its subscribers, too: without the schema ${schemaName} their replication stops with an error at the next event, until it exists.`,
+  );
+}

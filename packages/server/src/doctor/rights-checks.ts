@@ -94,7 +94,7 @@ export async function checkRowSecurity(client: pg.ClientBase, { role, eventSourc
        SELECT c.relname, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
        FROM pg_class c
        CROSS JOIN LATERAL (
-         SELECT $1::name, false WHERE c.relname <> 'pending_change_entities' OR NOT $2::boolean
+         SELECT $1::name, false
          UNION ALL
          SELECT DISTINCT pg_get_userbyid(p.proowner), true FROM pg_proc p
          WHERE $2::boolean AND p.proname IN ('log_request', 'log_decision')
