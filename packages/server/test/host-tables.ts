@@ -49,3 +49,13 @@ export async function readLog(client: pg.Pool | pg.ClientBase): Promise<LoggedRo
   );
   return rows;
 }
+
+/** The first column of the first row. */
+export async function value<Value>(
+  client: pg.Pool | pg.ClientBase,
+  text: string,
+  values: readonly unknown[] = [],
+): Promise<Value | undefined> {
+  const { rows } = await client.query<[Value]>({ text, values: [...values], rowMode: 'array' });
+  return rows[0]?.[0];
+}

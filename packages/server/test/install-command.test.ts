@@ -56,7 +56,9 @@ describe('flagcast install --role', () => {
     };
     const shown = await ask(['install', '--role', role], 'n');
     expect(shown.indexOf(`would create role "${role}"`)).toBeGreaterThanOrEqual(0);
-    expect(shown.indexOf('would grant USAGE ON SCHEMA flagcast')).toBeLessThan(shown.indexOf('Install this in'));
+    expect(shown.indexOf('would grant USAGE ON SCHEMA flagcast')).toBeLessThan(
+      shown.indexOf('Install this in'),
+    );
     expect(shown).toContain('would grant USAGE ON SCHEMA flagcast');
     const roles = async (): Promise<number | null> =>
       (await database.pool.query('SELECT FROM pg_roles WHERE rolname = $1', [role])).rowCount;

@@ -106,10 +106,23 @@ test('install --log-only: record_event is exact, a later install keeps the mode,
     `SELECT flagcast.record_event('audit', '17', 'shop', 'live', 'prod', 'flag', 'dark-mode', 'updated')`,
   );
   expect(await readLog(database.pool)).toMatchObject([
-    { source: 'audit', row_id: '17', environment_id: 'live', environment_key: 'prod', entity_id: 'dark-mode' },
+    {
+      source: 'audit',
+      row_id: '17',
+      environment_id: 'live',
+      environment_key: 'prod',
+      entity_id: 'dark-mode',
+    },
   ]);
   expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
   expect(await onClient((client) => install(client, { logOnly: true }))).toMatchObject({ changed: false });
+  // A copy of the schema without its rows: the reader must not expect triggers.
+  await database.pool.query('DELETE FROM flagcast.log_state; SELECT flagcast.adopt_event_log()');
+  expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+  expect(await readLog(database.pool)).toEqual([]);
+  await database.pool.query(
+    `SELECT flagcast.record_event('audit', '18', 'shop', 'live', 'prod', 'flag', 'dark-mode', 'updated')`,
+  );
   await database.pool.query('DROP FUNCTION flagcast.record_event');
   expect((await onClient((client) => install(client))).lines).toEqual([
     'created function flagcast.record_event()',
@@ -141,11 +154,11 @@ test('install --log-only removes the triggers of an earlier install on the table
   expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
 });
 
-test('a table of ours that is gone is not mistaken for a host that never had it', async () => {
+test('install is refused where a table of --tables was dropped, with the advice to restore it', async () => {
   await onClient((client) => install(client, { tables: true }));
   await database.pool.query('DROP TABLE audit_log CASCADE');
   const error = await installRefusal(database, (client) => install(client));
-  expect(error.message).toContain('bring it back from a backup');
+  expect(error.message).toContain('restore it from a backup');
 });
 
 test('an empty database without --tables is refused with the way out', async () => {

@@ -95,12 +95,15 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
     },
   );
 
-  it.skipIf(packageDir === null)('rows of partitions are logged, whichever way a partition is made', async () => {
-    const cluster = await createTestCluster({}, packageDir ?? undefined);
-    cleanUps.push(async () => await cluster.remove());
-    const database = await cluster.createDatabase({ schema: 'none' });
-    cleanUps.push(async () => await database.drop());
-    await makeHostTables(database.pool);
-    await expectPartitionsLogged(database);
-  });
+  it.skipIf(packageDir === null)(
+    'rows of partitions are logged, whichever way a partition is made',
+    async () => {
+      const cluster = await createTestCluster({}, packageDir ?? undefined);
+      cleanUps.push(async () => await cluster.remove());
+      const database = await cluster.createDatabase({ schema: 'none' });
+      cleanUps.push(async () => await database.drop());
+      await makeHostTables(database.pool);
+      await expectPartitionsLogged(database);
+    },
+  );
 });

@@ -449,9 +449,10 @@ END
 $$;
 REVOKE ALL ON FUNCTION flagcast.prune_event_log FROM PUBLIC;
 
--- Begins the log anew where its rows were written in another cluster: after a restored dump, pg_upgrade, or on a
+-- Starts a new log where the rows were written in another cluster: after a restored dump, pg_upgrade, or on a
 -- subscriber of logical replication. Their transaction ids mean nothing here. Rows that are not committed yet were
--- written in this cluster, and stay. Returns whether it did.
+-- written in this cluster, and stay. Returns whether it did. Where a copy of the schema has no state, host_triggers
+-- follows from the triggers that exist.
 CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -465,7 +466,8 @@ BEGIN
     RETURN false;
   END IF;
   DELETE FROM flagcast.event_log;
-  INSERT INTO flagcast.log_state AS s (system_identifier) VALUES (cluster)
+  INSERT INTO flagcast.log_state AS s (system_identifier, host_triggers)
+  SELECT cluster, EXISTS (SELECT FROM pg_trigger t WHERE t.tgname = 'flagcast_log')
   ON CONFLICT (singleton) DO UPDATE SET system_identifier = excluded.system_identifier, deleted_xid = 0;
   RETURN true;
 END

@@ -74,9 +74,9 @@ export function planSkipTriggers(withTables: boolean): { objects: string[]; stat
 }
 
 /**
- * Throws InstallError where triggers that are not ours call our functions. Our triggers are dropped with their
+ * Throws InstallError where triggers of the host call Flagcast's functions. Flagcast's triggers are dropped with their
  * functions, by CASCADE: DROP TRIGGER needs the ownership of the host's table, which a role with the right
- * TRIGGER does not have. After this check CASCADE reaches only our own triggers.
+ * TRIGGER does not have. After this check CASCADE reaches Flagcast's triggers only.
  */
 export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void> {
   const { rows } = await client.query<{ object: string }>(
@@ -86,7 +86,10 @@ export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void
     LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
     WHERE d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n' AND f.proname = ANY ($1::text[])
       AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
-    [[...triggerFunctions, 'wake'], [triggerName, skipTriggerName, 'flagcast_wake']],
+    [
+      [...triggerFunctions, 'wake'],
+      [triggerName, skipTriggerName, 'flagcast_wake'],
+    ],
   );
   if (rows.length === 0) return;
   throw new InstallError(
@@ -102,7 +105,7 @@ export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void
 export async function refuseCallers(client: pg.ClientBase): Promise<void> {
   const { rows } = await client.query<{ caller: string }>(
     `SELECT p.oid::regprocedure::text AS caller FROM pg_proc p
-    WHERE p.pronamespace <> to_regnamespace('${schemaName}') AND p.prosrc ILIKE '%${schemaName}.record\_event%'
+    WHERE p.pronamespace <> to_regnamespace('${schemaName}') AND strpos(lower(p.prosrc), '${schemaName}.record_event') > 0
     ORDER BY 1`,
   );
   if (rows.length === 0) return;
