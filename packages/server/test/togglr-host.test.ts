@@ -113,6 +113,32 @@ describe("Flagcast on a Togglr's database", () => {
   });
 });
 
+describe('installed by a superuser', () => {
+  it('notes what the owner of the tables needs for its backups', async () => {
+    const { pool } = host.database;
+    const { notes } = await onHost(async (client) => await install(client));
+    expect(notes).toHaveLength(1);
+    expect(notes[0]).toContain(`Role ${host.owner} owns tables and may not read schema flagcast: pg_dump`);
+    // What pg_dump does with each table and sequence.
+    const dump = async (): Promise<void> => {
+      await withClient(host.urlOf(host.owner), async (client) => {
+        await client.query(
+          'BEGIN; LOCK TABLE flagcast.event_log, flagcast.granted_roles IN ACCESS SHARE MODE',
+        );
+        await client.query('SELECT last_value FROM flagcast.event_log_seq_seq');
+      });
+    };
+    await expect(dump()).rejects.toMatchObject({ code: '42501' });
+    await pool.query(/To allow it: (.*;)$/.exec(notes[0] ?? '')?.[1] ?? '');
+    await dump();
+    expect(await onHost(async (client) => await install(client))).toMatchObject({
+      changed: false,
+      notes: [],
+    });
+    await onHost(async (client) => await uninstall(client));
+  });
+});
+
 describe('a role of its own for the server', () => {
   let role = '';
   beforeEach(() => {
@@ -262,7 +288,7 @@ describe('a role of its own for the server', () => {
     const before = await dumpHost(host, 'meant');
     const { lines, notes } = await onHost(async (client) => await install(client, { role }));
     expect(lines).not.toContain(`granted SELECT ON TABLE public.features TO "${role}"`);
-    expect(notes).toEqual([`Role ${role} may not log in. To allow it: ALTER ROLE "${role}" LOGIN;`]);
+    expect(notes.at(-1)).toBe(`Role ${role} may not log in. To allow it: ALTER ROLE "${role}" LOGIN;`);
     await uninstallAll();
     expect(await dumpHost(host, 'meant')).toEqual(before);
     await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);

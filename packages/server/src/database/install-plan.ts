@@ -30,6 +30,7 @@ import {
 } from './install-refusals.js';
 import { planRole, readGrantedRoles, type RolePlan } from './install-role.js';
 import {
+  backupNotes,
   planSkipTriggers,
   planTriggers,
   publicationNotes,
@@ -129,7 +130,9 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
     ],
     notes: [
       ...triggers.notes,
-      ...(made.includes(`table ${schemaName}.event_log`) ? await publicationNotes(client) : []),
+      ...(made.includes(`table ${schemaName}.event_log`)
+        ? [...(await publicationNotes(client)), ...(await backupNotes(client))]
+        : []),
       ...roles.flatMap(({ notes }) => notes),
     ],
   };

@@ -125,3 +125,23 @@ export async function publicationNotes(client: pg.ClientBase): Promise<string[]>
       `Publication ${name} publishes all tables. Run install on its subscribers, too: without the schema ${schemaName} their replication stops with an error at the next event, until it exists.`,
   );
 }
+
+/**
+ * Notes for a host whose owner of the tables will not be able to read the event log: pg_dump stops at the first table
+ * that it may not read.
+ */
+export async function backupNotes(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ owner: string; name: string }>(
+    `SELECT DISTINCT o.rolname::text AS name, quote_ident(o.rolname) AS owner
+    FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+    WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('r', 'p')
+      AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
+      AND NOT pg_has_role(o.oid, current_user, 'USAGE')
+    ORDER BY 1`,
+    [hostTriggers.filter(({ required }) => required).map(({ table }) => table)],
+  );
+  return rows.map(
+    ({ owner, name }) =>
+      `Role ${name} owns tables and may not read schema ${schemaName}: pg_dump as ${name} fails. To allow it: GRANT USAGE ON SCHEMA ${schemaName} TO ${owner}; GRANT SELECT ON ALL TABLES IN SCHEMA ${schemaName} TO ${owner}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schemaName} TO ${owner};`,
+  );
+}
