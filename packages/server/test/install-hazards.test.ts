@@ -53,6 +53,13 @@ async function countLog(pool = database.pool): Promise<number> {
   return (await readLog(pool)).filter(({ source }) => source !== 'control').length;
 }
 
+/** Whether PostgreSQL counts the errors of a subscription: from 15 on. */
+async function countsErrors(): Promise<boolean> {
+  return (
+    (await value(database.pool, "SELECT to_regclass('pg_stat_subscription_stats') IS NOT NULL")) === true
+  );
+}
+
 /** Waits until the first copy of each table of a subscription is complete. */
 async function copiesAreDone({ pool }: TestDatabase): Promise<void> {
   await expect
@@ -195,6 +202,8 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
         )
         .toBe(1);
     };
+    // The apply worker notifies, too.
+    await subscriber.pool.query(`ALTER DATABASE ${subscriber.name} SET flagcast.notify = 'on'`);
     const copied = await insertAudit(publisher.pool, channel);
     await publisher.pool.query('CREATE PUBLICATION everything FOR ALL TABLES');
     await publisher.pool.query("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", [slot]);
@@ -270,6 +279,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     expect(await value(subscriber.pool, 'SELECT deleted_xid::int FROM flagcast.log_state')).toBe(0);
     expect(await value(subscriber.pool, 'SELECT count(*)::int FROM flagcast.schema_version')).toBe(2);
     expect(await value(subscriber.pool, 'SELECT count(*)::int FROM flagcast.guarded_environments')).toBe(1);
+    if (!(await countsErrors())) return;
     expect(
       await value(
         subscriber.pool,
@@ -279,7 +289,10 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     ).toBe(0);
   });
 
-  it('stops on a subscriber without the schema until install has run there, of which install on the publisher warns', async () => {
+  it('stops on a subscriber without the schema until install has run there, of which install on the publisher warns', async ({
+    skip,
+  }) => {
+    if (!(await countsErrors())) skip('PostgreSQL 14 does not count errors of a subscription');
     const [publisher, subscriber] = [
       await cluster.createDatabase({ schema: 'none' }),
       await cluster.createDatabase({ schema: 'none' }),

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
@@ -143,6 +144,18 @@ test('install --log-only: record_event is exact, a later install keeps the mode,
   expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
   await onClient((client) => uninstall(client));
   expect(await dumpCatalogue(database.pool)).toEqual(before);
+});
+
+test('install --log-only --role gives the role what the server needs of the log', async () => {
+  const role = `reader_${randomBytes(4).toString('hex')}`;
+  await onClient((client) => install(client, { logOnly: true, role }));
+  await onClient(async (client) => {
+    await client.query(`SET ROLE ${role}`);
+    await client.query('SELECT FROM flagcast.event_log, flagcast.log_state');
+    expect((await client.query("SELECT flagcast.prune_event_log('1 day')")).rowCount).toBe(1);
+    await expect(client.query('DELETE FROM flagcast.event_log')).rejects.toMatchObject({ code: '42501' });
+  });
+  expect((await onClient((client) => uninstall(client))).lines).toContain(`dropped role "${role}"`);
 });
 
 test('install --log-only removes the triggers of an earlier install on the tables', async () => {
