@@ -138,6 +138,34 @@ describe('prune_event_log', () => {
     expect(await value(database.pool, 'SELECT deleted_xid::text FROM flagcast.log_state')).toBe('9000000000');
   });
 
+  it('is not needed for the record: rows that are deleted by hand are recorded, too', async () => {
+    const { pool } = database;
+    const recorded = async (): Promise<string | undefined> =>
+      await value(pool, 'SELECT deleted_xid::text FROM flagcast.log_state');
+    await pool.query('DELETE FROM flagcast.event_log WHERE false');
+    expect(await recorded()).toBe('0');
+    const third = await value<string>(
+      pool,
+      'SELECT xid::text FROM flagcast.event_log ORDER BY seq OFFSET 2 LIMIT 1',
+    );
+    await pool.query('DELETE FROM flagcast.event_log WHERE xid <= $1', [third]);
+    expect(await recorded()).toBe(third);
+    await pool.query('DELETE FROM flagcast.event_log WHERE seq = 5');
+    const fifth = await recorded();
+    await pool.query('DELETE FROM flagcast.event_log WHERE seq = 4');
+    expect(await recorded()).toBe(fifth);
+
+    const newest = await value<string>(pool, 'SELECT max(xid)::text FROM flagcast.event_log');
+    await pool.query('TRUNCATE flagcast.event_log');
+    expect(BigInt((await recorded()) ?? 0)).toBeGreaterThan(BigInt(newest ?? 0));
+    expect(
+      await value(
+        pool,
+        'SELECT deleted_xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM flagcast.log_state',
+      ),
+    ).toBe(true);
+  });
+
   it('returns null while another session does it', async () => {
     const other = await database.pool.connect();
     await other.query('BEGIN');

@@ -99,6 +99,20 @@ test('rights on the public view that were granted by hand survive when it has to
   expect(await dumpCatalogue(database.pool)).toEqual(whole);
 });
 
+test('the public view needs no other right than SELECT on it', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  const { projectId, environments } = await seedProject(database.pool);
+  await insertAudit(database.pool, { projectId, environmentId: environments.prod });
+  const role = `report_${randomBytes(4).toString('hex')}`;
+  await database.pool.query(`CREATE ROLE ${role}; GRANT SELECT ON v_realtime_events TO ${role}`);
+  await onClient(async (client) => {
+    await client.query(`SET ROLE ${role}`);
+    const { rows } = await client.query('SELECT project_id, environment_key FROM public.v_realtime_events');
+    expect(rows).toEqual([{ project_id: projectId, environment_key: 'prod' }]);
+  });
+  await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+});
+
 test('install --log-only: record_event is exact, a later install keeps the mode, and --tables ends it', async () => {
   const before = await dumpCatalogue(database.pool);
   const report = await onClient((client) => install(client, { logOnly: true }));

@@ -69,6 +69,7 @@ export const tableFunctions = [
 /** The trigger functions. A repair drops them, and with them the triggers, wherever those are. */
 export const triggerFunctions = [
   ...new Set(hostTriggers.map((trigger) => trigger.function)),
+  'record_deletion',
   'skip_replicated',
 ] as const;
 
@@ -107,6 +108,9 @@ export function localTables(withTables: boolean): string[] {
 
 /** The name of the trigger that drops what logical replication writes. */
 export const skipTriggerName = 'flagcast_skip_replicated';
+
+/** The name of the triggers that record which rows of the event log are gone, before `_delete` and `_truncate`. */
+export const deletionTriggerName = 'flagcast_record';
 
 /** The newest version that Flagcast 0.1 installed: a view over the host's tables, and triggers that notify. */
 export const lastLegacyVersion = 4;
@@ -174,7 +178,11 @@ WITH own_schema AS (
   UNION ALL
   -- PostgreSQL creates those of partitions.
   SELECT 4, 'trigger ' || t.tgname || ' on ' || n.nspname || '.' || c.relname
-    || CASE WHEN t.tgname = '${skipTriggerName}' AND t.tgenabled NOT IN ('R', 'A') THEN ' (switched off)' ELSE '' END
+    || CASE
+      WHEN t.tgname = '${skipTriggerName}' AND t.tgenabled NOT IN ('R', 'A') THEN ' (switched off)'
+      WHEN t.tgname LIKE '${deletionTriggerName}%' AND t.tgenabled NOT IN ('O', 'A') THEN ' (switched off)'
+      ELSE ''
+    END
   FROM pg_catalog.pg_trigger t
   JOIN own_functions f ON f.oid = t.tgfoid
   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
@@ -280,11 +288,6 @@ export function objectsOf(track: keyof typeof versionTables, above: number, upTo
     Number(version) > above && Number(version) <= upTo ? objects : [],
   );
   return [...new Set(made)];
-}
-
-/** The trigger on one of `localTables`, as in InstallState.objects. */
-export function skipTriggerObject(table: string): string {
-  return `trigger ${skipTriggerName} on ${schemaName}.${table}`;
 }
 
 /** The trigger on a table of the host, as in InstallState.objects. */

@@ -1,5 +1,4 @@
 import type pg from 'pg';
-import { triggerName } from '../host/host-triggers.js';
 import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
 import {
@@ -16,7 +15,6 @@ import {
   objectsOf,
   readInstallState,
   schemaName,
-  skipTriggerName,
   triggerFunctions,
   versionTables,
   viewColumns,
@@ -31,7 +29,7 @@ import {
 import { planRole, readGrantedRoles, type RolePlan } from './install-role.js';
 import {
   backupNotes,
-  planSkipTriggers,
+  planOwnTriggers,
   planTriggers,
   publicationNotes,
   refuseForeignTriggers,
@@ -96,9 +94,9 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   const changesLog = log.statements.length > 0;
   const triggers =
     changesLog && !logOnly ? planTriggers(state, makesTables) : { objects: [], statements: [], notes: [] };
-  const skipTriggers = changesLog ? planSkipTriggers(withTables) : nothing;
+  const ownTriggers = changesLog ? planOwnTriggers(withTables) : nothing;
   const publicView = withTables ? await planTrack(client, 'public', isRepair) : nothing;
-  const planned = [tables, log, triggers, publicView, skipTriggers].flatMap(({ objects }) => objects);
+  const planned = [tables, log, triggers, publicView, ownTriggers].flatMap(({ objects }) => objects);
   const made = planned.filter(
     (object) => !state.objects.includes(object) || dropping.objects.includes(object),
   );
@@ -125,7 +123,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
       ...(changesLog ? [`UPDATE ${schemaName}.log_state SET host_triggers = ${!logOnly};`] : []),
       ...triggers.statements,
       ...publicView.statements,
-      ...skipTriggers.statements,
+      ...ownTriggers.statements,
       ...roles.flatMap(({ statements }) => statements),
     ],
     notes: [
@@ -201,7 +199,7 @@ export function missingObjects(state: InstallState, version: number): string[] {
   const expected = [
     ...objectsOf('flagcast', 0, version),
     ...(state.ownTables ? objectsOf('public', 0, lastPublicVersion) : []),
-    ...planSkipTriggers(state.ownTables).objects,
+    ...planOwnTriggers(state.ownTables).objects,
   ];
   const views: readonly ViewSchema[] = state.ownTables ? [schemaName, 'public'] : [schemaName];
   const altered = views.filter((schema) => isOtherView(state, schema)).map(viewOf);
@@ -243,9 +241,7 @@ async function dropStatements(
     objects: [
       ...views.map(viewOf),
       ...functions.map((name) => `function ${schemaName}.${name}()`),
-      ...state.objects.filter((object) =>
-        [triggerName, skipTriggerName].some((name) => object.startsWith(`trigger ${name} on `)),
-      ),
+      ...state.objects.filter((object) => object.startsWith('trigger flagcast_')),
     ],
     statements: [
       ...views.map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),

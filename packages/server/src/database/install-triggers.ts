@@ -2,10 +2,10 @@ import type pg from 'pg';
 import { hostTriggers, triggerName } from '../host/host-triggers.js';
 import { InstallError } from './install-error.js';
 import {
+  deletionTriggerName,
   localTables,
   schemaName,
   skipTriggerName,
-  skipTriggerObject,
   triggerFunctions,
   triggerObject,
   type InstallState,
@@ -61,15 +61,31 @@ export function planTriggers(
   };
 }
 
-/** The triggers that keep logical replication from writing the tables that describe this database. */
-export function planSkipTriggers(withTables: boolean): { objects: string[]; statements: string[] } {
+/**
+ * The triggers on Flagcast's own tables: those that keep logical replication from writing what describes this
+ * database, and those that record which rows of the event log are gone.
+ */
+export function planOwnTriggers(withTables: boolean): { objects: string[]; statements: string[] } {
   const tables = localTables(withTables);
+  const deletions = [
+    { name: `${deletionTriggerName}_delete`, event: 'DELETE', gone: ' REFERENCING OLD TABLE AS gone' },
+    { name: `${deletionTriggerName}_truncate`, event: 'TRUNCATE', gone: '' },
+  ];
   return {
-    objects: tables.map(skipTriggerObject),
-    statements: tables.flatMap((table) => [
-      `CREATE TRIGGER ${skipTriggerName} BEFORE INSERT OR UPDATE OR DELETE ON ${schemaName}.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.skip_replicated();`,
-      `ALTER TABLE ${schemaName}.${table} ENABLE REPLICA TRIGGER ${skipTriggerName};`,
-    ]),
+    objects: [
+      ...tables.map((table) => `trigger ${skipTriggerName} on ${schemaName}.${table}`),
+      ...deletions.map(({ name }) => `trigger ${name} on ${schemaName}.event_log`),
+    ],
+    statements: [
+      ...tables.flatMap((table) => [
+        `CREATE TRIGGER ${skipTriggerName} BEFORE INSERT OR UPDATE OR DELETE ON ${schemaName}.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.skip_replicated();`,
+        `ALTER TABLE ${schemaName}.${table} ENABLE REPLICA TRIGGER ${skipTriggerName};`,
+      ]),
+      ...deletions.map(
+        ({ name, event, gone }) =>
+          `CREATE TRIGGER ${name} AFTER ${event} ON ${schemaName}.event_log${gone} FOR EACH STATEMENT EXECUTE FUNCTION ${schemaName}.record_deletion();`,
+      ),
+    ],
   };
 }
 
@@ -88,7 +104,13 @@ export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void
       AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
     [
       [...triggerFunctions, 'wake'],
-      [triggerName, skipTriggerName, 'flagcast_wake'],
+      [
+        triggerName,
+        skipTriggerName,
+        `${deletionTriggerName}_delete`,
+        `${deletionTriggerName}_truncate`,
+        'flagcast_wake',
+      ],
     ],
   );
   if (rows.length === 0) return;
