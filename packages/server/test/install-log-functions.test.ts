@@ -3,7 +3,9 @@ import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { install } from '../src/database/install.js';
 import { insertAudit, withClient, type TestDatabase } from './database.js';
+import { createUser, startTestServer, type TestServer } from './server.js';
 import { createHostTables, makeChannel, readLog, value } from './host-tables.js';
+import { V1Client } from './v1-client.js';
 
 let database: TestDatabase;
 const cleanUps: (() => Promise<void>)[] = [];
@@ -174,5 +176,34 @@ describe('prune_event_log', () => {
     await other.query('ROLLBACK');
     other.release();
     expect(await value(database.pool, "SELECT flagcast.prune_event_log('7 days')::text")).toBe('12');
+  });
+});
+
+describe('a client whose cursor is from before rows were deleted by hand', () => {
+  it.each([
+    ['DELETE', 'DELETE FROM flagcast.event_log'],
+    ['TRUNCATE', 'TRUNCATE flagcast.event_log'],
+  ])('gets a resync after %s', async (_case, statement) => {
+    const { pool, url } = database;
+    const channel = await makeChannel(pool);
+    const serve = async (): Promise<TestServer> => {
+      const server = await startTestServer(url, { pollIntervalMs: 50 });
+      cleanUps.push(async () => await server.close());
+      return server;
+    };
+    const { token } = await createUser(pool, 'ada', { superuser: true });
+    const first = await V1Client.connect((await serve()).wsUrl, { token });
+    const cursor = await first.caughtUp(channel);
+    await first.close();
+    await insertAudit(pool, channel);
+    await pool.query(statement);
+
+    // Another server, which does not have the rows in memory.
+    const second = await V1Client.connect((await serve()).wsUrl, { token });
+    expect(await second.subscribe(channel, cursor)).toMatchObject({
+      type: 'resync',
+      reason: 'cursor_expired',
+    });
+    await second.close();
   });
 });
