@@ -24,10 +24,12 @@ function packageDirOf(major: number): string | null {
   }
 }
 
+const programs = { dump: 'pg_dump', shell: 'psql' };
+
 /** Whether pg_dump and psql are installed, and new enough for a server of that major. */
 function canDump(major: number): boolean {
-  const version = /\(PostgreSQL\) (\d+)/.exec(String(spawnSync('pg_dump', ['--version']).stdout))?.[1];
-  return Number(version ?? 0) >= major && spawnSync('psql', ['--version']).status === 0;
+  const version = /\(PostgreSQL\) (\d+)/.exec(String(spawnSync(programs.dump, ['--version']).stdout))?.[1];
+  return Number(version ?? 0) >= major && spawnSync(programs.shell, ['--version']).status === 0;
 }
 
 // All other tests run on 18.
@@ -132,9 +134,9 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       await withClient(original.url, async (client) => await install(client));
       const channel = await makeChannel(original.pool);
       await insertAudit(original.pool, channel);
-      const dump = spawnSync('pg_dump', ['--dbname', original.url], { maxBuffer: 1 << 26 });
+      const dump = spawnSync(programs.dump, ['--dbname', original.url], { maxBuffer: 1 << 26 });
       expect({ status: dump.status, stderr: String(dump.stderr) }).toEqual({ status: 0, stderr: '' });
-      const restore = spawnSync('psql', ['--quiet', '--set', 'ON_ERROR_STOP=1', copy.url], {
+      const restore = spawnSync(programs.shell, ['--quiet', '--set', 'ON_ERROR_STOP=1', copy.url], {
         input: dump.stdout,
       });
       expect({ status: restore.status, stderr: String(restore.stderr) }).toEqual({ status: 0, stderr: '' });

@@ -337,9 +337,11 @@ describe('a role of its own for the server', () => {
   });
 });
 
+const shell = 'psql';
+
 /** By psql, where there is one: it splits the script into statements by itself. */
 async function runScript(script: string): Promise<void> {
-  const psql = spawnSync('psql', ['--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', host.database.url], {
+  const psql = spawnSync(shell, ['--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', host.database.url], {
     input: script,
   });
   if (psql.error === undefined)
