@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
-/** A row of flagcast.event_log, without what differs from run to run. */
+/** A row of flagcast.event_log, without the columns that differ from run to run. */
 export interface LoggedRow {
   readonly source: string;
   readonly row_id: string | null;

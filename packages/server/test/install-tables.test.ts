@@ -33,7 +33,7 @@ test('install --tables fills an empty database, and uninstall empties it again',
   const planned = await onClient((client) => planInstall(client, { tables: true }));
   expect(await dumpCatalogue(database.pool)).toEqual(before);
   const report = await onClient((client) => install(client, { tables: true }));
-  // The catalogue is the judge of whether the plan had told all of it.
+  // The catalogue shows whether the plan was complete.
   expect(report.lines).toEqual(planned.creates.map((object) => `created ${object}`));
   const { objects: made } = await onClient((client) => planUninstall(client));
   expect(planned.creates.toSorted()).toEqual(made.toSorted());
@@ -56,7 +56,7 @@ test('install --tables fills an empty database, and uninstall empties it again',
   expect(await dumpCatalogue(database.pool)).toEqual(before);
 });
 
-test('uninstall keeps everything where something of others depends on it', async () => {
+test('uninstall drops nothing while objects of the host depend on the tables', async () => {
   await onClient(async (client) => await install(client, { tables: true }));
   const dependents = {
     'constraint badges_user_id_fkey on table public.badges':
@@ -76,7 +76,7 @@ test('uninstall keeps everything where something of others depends on it', async
   }
 });
 
-test('the public view comes back too when it was dropped', async () => {
+test('install creates the public view again when it was dropped', async () => {
   await onClient((client) => install(client, { tables: true }));
   const whole = await dumpCatalogue(database.pool);
   await database.pool.query('DROP VIEW flagcast.v_realtime_events CASCADE');
@@ -188,7 +188,7 @@ test('install is refused where a table of --tables was dropped, with the advice 
   expect(error.message).toContain('restore it from a backup');
 });
 
-test('an empty database without --tables is refused with the way out', async () => {
+test('install without --tables is refused on an empty database, with the advice to use it', async () => {
   const error = await installRefusal(database, (client) => install(client));
   expect(error.code).toBe('tables-missing');
   expect(error.message).toContain('use --tables to make the tables in an empty one');
@@ -224,7 +224,7 @@ test('every project has its environments, and every feature its parameters in ea
   }
 });
 
-test('a second open change on one entity is refused, also one that comes at the same moment', async () => {
+test('a second open change on one entity is refused, also a concurrent one', async () => {
   await onClient((client) => install(client, { tables: true }));
   const { projectId, environments } = await seedProject(database.pool);
   const entityId = '0c1f2f5e-0000-4000-8000-000000000001';
