@@ -5,13 +5,11 @@ function inputs(texts) {
   return texts.map((text) => Buffer.from(text));
 }
 
-const cursors = [
-  { watermark: 1_000n, horizon: 1_010n, seen: [1_001n, 1_005n], byTime: false },
-  { watermark: 0n, horizon: 0n, seen: [], byTime: true },
-  { watermark: 2n ** 62n, horizon: 2n ** 62n + 9n, seen: [2n ** 62n + 1n], byTime: false },
-].map((position) =>
-  encodeCursor({ ...position, history: '7400000000000000000-16384-1', floor: '2026-01-02T03:04:05.000006Z' }),
-);
+const cursors = /** @type {const} */ ([
+  { xmin: 1_000n, xmax: 1_010n, listed: 'open', xids: [1_001n, 1_005n] },
+  { xmin: 0n, xmax: 0n, listed: 'open', xids: [] },
+  { xmin: 2n ** 62n, xmax: 2n ** 62n + 9n, listed: 'delivered', xids: [2n ** 62n, 2n ** 62n + 1n] },
+]).map((coverage) => encodeCursor({ ...coverage, history: 'l3xVq0_9-aZ1' }));
 
 const project = '11111111-1111-4111-8111-111111111111';
 const jwt =
@@ -66,15 +64,18 @@ export const corpora = {
   ]),
   tokens: inputs([jwt, 'eyJhbGciOiJub25lIn0.e30.', 'eyJhbGciOiJIUzI1NiJ9.e30.AAAA']),
   serverMessages: inputs([
-    '{"type":"hello","protocol":"flagcast.v1","server":"s","user_id":"1","username":"a","token_expires_at":"2030-01-01T00:00:00Z","heartbeat_interval_ms":15000,"max_channels":32,"guarantee":"exact","guarantee_reason":"installed","overlap_ms":null,"embedded_state":true}',
+    '{"type":"hello","protocol":"flagcast.v1","server":"s","user_id":"1","username":"a","token_expires_at":"2030-01-01T00:00:00Z","heartbeat_interval_ms":15000,"max_channels":32,"guarantee":"exact","guarantee_reason":"event_log","overlap_ms":null,"embedded_state":true}',
     '{"type":"caught_up","project_id":"p","environment":"prod","environment_id":"7","cursor":"c2"}',
     '{"type":"resync","project_id":"p","environment":"prod","environment_id":"7","reason":"cursor_expired"}',
     '{"type":"unsubscribed","project_id":"p","environment":"prod","environment_id":"7"}',
-    '{"type":"heartbeat","cursor":"c3","timestamp":"2026-01-01T00:00:00Z"}',
+    '{"type":"heartbeat","cursor":"c3","timestamp":"2026-01-01T00:00:00Z","as_of":"2026-01-01T00:00:00.123Z"}',
+    '{"type":"freshness","state":"stale","since":"2026-01-01T00:00:00.123Z","reason":"read_overdue"}',
+    '{"type":"freshness","state":"fresh"}',
+    '{"type":"channel_changed","project_id":"p","environment":"production","environment_id":"7","previous_environment":"prod"}',
     '{"type":"pong","timestamp":1}',
     '{"type":"authenticated","token_expires_at":"2030-01-01T00:00:00Z"}',
     '{"type":"error","code":"bad_message","message":"m","project_id":"p","environment":"prod"}',
-    '{"source":"audit","type":"feature_updated","timestamp":"2026-01-01T00:00:00.000001Z","project_id":"p","environment":"prod","entity":"feature","entity_id":"f","action":"updated","id":"e1","feature_id":"f","pending_change_id":null,"actor":"ada","committed_at":null,"seen_at":"2026-01-01T00:00:00.1Z","feature":{"id":"f","key":"k","name":"n","description":null,"kind":"simple","rollout_key":null,"enabled":true,"default_value":"x","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","version":"1"},"cursor":"c4"}',
-    '{"source":"pending","type":"pending_change_created","timestamp":"2026-01-01T00:00:00Z","project_id":"p","environment":"prod","entity":"feature","entity_id":"f","action":"pending","id":"e2","feature_id":"f","pending_change_id":"c","actor":"ada","committed_at":null,"seen_at":"2026-01-01T00:00:00Z"}',
+    '{"source":"audit","type":"feature_updated","timestamp":"2026-01-01T00:00:00.000001Z","project_id":"p","environment":"prod","entity":"feature","entity_id":"f","action":"updated","id":"1","environment_id":"7","row_id":"1","feature_id":"f","pending_change_id":null,"actor":"ada","committed_at":null,"seen_at":"2026-01-01T00:00:00.1Z","feature":{"id":"f","key":"k","name":"n","description":null,"kind":"simple","rollout_key":null,"enabled":true,"default_value":"x","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","version":"1"},"cursor":"c4"}',
+    '{"source":"pending","type":"pending_change_created","timestamp":"2026-01-01T00:00:00Z","project_id":"p","environment":"prod","entity":"feature","entity_id":"f","action":"pending","id":"2","environment_id":"7","row_id":"c","feature_unreadable":true,"feature_id":"f","pending_change_id":"c","actor":"ada","committed_at":null,"seen_at":"2026-01-01T00:00:00Z"}',
   ]),
 };

@@ -15,7 +15,13 @@ import {
   cursorFromQuery,
   RefusedError,
 } from '../../packages/server/dist/door/door.js';
-import { decodeCursor, encodeCursor } from '../../packages/server/dist/events/position.js';
+import {
+  covers,
+  decodeCursor,
+  encodeCursor,
+  maxId,
+  uncoveredRanges,
+} from '../../packages/server/dist/events/position.js';
 import { parseAuditPlace } from '../../packages/server/dist/http/audit-place.js';
 import { parseClientMessage } from '../../packages/server/dist/wire/client-message.js';
 import { textFrame } from '../../packages/server/dist/wire/frame.js';
@@ -163,6 +169,19 @@ export const parsers = [
       const again = decodeCursor(encodeCursor(position));
       if (again === null || encodeCursor(again) !== encodeCursor(position)) {
         throw broken('a position that is read cannot be written');
+      }
+      const { lows, highs } = uncoveredRanges(position);
+      const bounds = lows.flatMap((low, index) => [BigInt(low), BigInt(highs[index] ?? -1)]);
+      // PostgreSQL takes them as bigint[], and the reader relies on their order.
+      if (bounds.some((bound, index) => bound < (bounds[index - 1] ?? 0n) || bound > maxId)) {
+        throw broken('the ranges of a position are not in order');
+      }
+      if (
+        lows.some(
+          (low, index) => covers(position, BigInt(low)) || covers(position, BigInt(highs[index] ?? 0)),
+        )
+      ) {
+        throw broken('a range of a position is covered by it');
       }
     },
   },

@@ -1,5 +1,6 @@
 import { ofAccess } from './access.js';
 import { ofDelivery } from './delivery.js';
+import { ofEventLog } from './event-log.js';
 import { ofGatheredWrites } from './gathered-writes.js';
 
 /**
@@ -20,4 +21,4 @@ import { ofGatheredWrites } from './gathered-writes.js';
  */
 
 /** @type {readonly Mutation[]} */
-export const mutations = [...ofDelivery, ...ofGatheredWrites, ...ofAccess];
+export const mutations = [...ofDelivery, ...ofEventLog, ...ofGatheredWrites, ...ofAccess];

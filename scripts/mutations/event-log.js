@@ -1,0 +1,189 @@
+/** @import { Mutation } from './table.js' */
+
+const server = 'packages/server/src/';
+const test = 'packages/server/test/';
+
+/** @type {readonly Mutation[]} */
+export const ofEventLog = [
+  {
+    name: 'full-page-takes-back',
+    guarantee: 'G4',
+    broken: 'After a full page, events that were delivered before it are delivered again.',
+    edits: [
+      {
+        file: `${server}reader/log-progress.ts`,
+        find: 'const xmax = last === null ? snapshot.xmax : maxOf(before.xmax, last.xid + 1n);',
+        replace: 'const xmax = last === null ? snapshot.xmax : maxOf(last.xid, last.xid + 1n);',
+      },
+    ],
+    tests: [`${test}log-progress.test.ts`],
+  },
+  {
+    name: 'large-transaction-cut',
+    guarantee: 'G1',
+    broken: 'A transaction with more rows than two pages is not delivered to its end.',
+    edits: [
+      {
+        file: `${server}reader/log-progress.ts`,
+        find: 'if (rows.length >= limit) this.#partial.set(xid, afterSeq);',
+        replace: 'if (rows.length > limit) this.#partial.set(xid, afterSeq);',
+      },
+    ],
+    tests: [`${test}log-progress.test.ts`],
+  },
+  {
+    name: 'part-counts-as-whole',
+    guarantee: 'G5',
+    broken: 'A cursor covers a transaction of which only a part was delivered.',
+    edits: [
+      {
+        file: `${server}reader/log-progress.ts`,
+        find: 'if (partial.length === 0) return this.#coverage;',
+        replace: 'if (partial.length >= 0) return this.#coverage;',
+      },
+    ],
+    tests: [`${test}log-progress.test.ts`],
+  },
+  {
+    name: 'repeats-after-a-reconnect',
+    guarantee: 'G4',
+    broken: 'After a reconnect, events that a crash could have taken back are delivered again.',
+    edits: [
+      {
+        file: `${server}reader/log-progress.ts`,
+        find: 'return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;',
+        replace: 'return this.#doubtful.get(row.xid)?.delete(fingerprint) !== null;',
+      },
+    ],
+    tests: [`${test}log-progress.test.ts`],
+  },
+  {
+    name: 'lost-commits-unnoticed',
+    guarantee: 'G5',
+    broken: 'A crash that took back delivered commits is not noticed.',
+    edits: [
+      {
+        file: `${server}reader/log-progress.ts`,
+        find: "if (fingerprints.size > 0) return 'lost-commits';",
+        replace: "if (fingerprints.size > 1e9) return 'lost-commits';",
+      },
+    ],
+    tests: [`${test}log-progress.test.ts`],
+  },
+  {
+    name: 'pages-without-a-bound',
+    broken: 'One read returns a large transaction as a whole, and takes longer than statements may.',
+    edits: [
+      {
+        file: `${server}reader/log-statements.ts`,
+        find: 'export const pageRows = 500;',
+        replace: 'export const pageRows = 500_000;',
+      },
+    ],
+    tests: [`${test}field-cases-size.test.ts`],
+  },
+  {
+    name: 'one-row-stops-all',
+    guarantee: 'G10',
+    broken: 'A row that cannot be decoded stops the reader.',
+    edits: [
+      {
+        file: `${server}reader/reader.ts`,
+        find: "const isOfData = code.startsWith('22') ||",
+        replace: "const isOfData = code.startsWith('99') ||",
+      },
+    ],
+    tests: [`${test}field-cases.test.ts`],
+  },
+  {
+    name: 'follow-up-forgotten',
+    broken: 'The reader reads once after a hint, while transactions that sent no hint are in flight.',
+    edits: [
+      {
+        file: `${server}reader/follow-up.ts`,
+        find: 'const pauseMs = (isReplica ? replicaPausesMs : pausesMs)[this.#step];',
+        replace: 'const pauseMs = (isReplica ? replicaPausesMs : pausesMs)[this.#step + 100];',
+      },
+    ],
+    tests: [`${test}follow-up.test.ts`],
+  },
+  {
+    name: 'gap-in-the-log-unnoticed',
+    guarantee: 'G5',
+    broken:
+      'A cursor from before a trigger was missing is continued, although events were not logged meanwhile.',
+    edits: [
+      {
+        file: `${server}reader/reader.ts`,
+        find: "if (before === '' || this.#progress === null || before === this.#triggers) return;",
+        replace: "if (before !== '-' || this.#progress === null || before === this.#triggers) return;",
+      },
+    ],
+    tests: [`${test}field-cases.test.ts`],
+  },
+  {
+    name: 'overdue-read-is-fresh',
+    guarantee: 'G12',
+    broken: 'A server whose read is not answered is fresh.',
+    edits: [
+      {
+        file: `${server}operations/freshness.ts`,
+        find: "> this.#options.staleAfterMs) return 'read_overdue';",
+        replace: "> this.#options.staleAfterMs * 1e6) return 'read_overdue';",
+      },
+    ],
+    tests: [`${test}freshness.test.ts`],
+  },
+  {
+    name: 'lost-right-unnoticed',
+    guarantee: 'G12',
+    broken: 'A server whose role lost the right to read features continues without their state.',
+    edits: [
+      {
+        file: `${server}reader/event-source.ts`,
+        find: 'if (before?.hasState === true) refuseForbidden(features);',
+        replace: 'if (before?.hasState === false) refuseForbidden(features);',
+      },
+    ],
+    tests: [`${test}field-cases.test.ts`],
+  },
+  {
+    name: 'ids-of-another-cluster',
+    guarantee: 'G5',
+    broken: 'A log with the transaction ids of another cluster is read as if they were of this one.',
+    edits: [
+      {
+        file: `${server}reader/reading-session.ts`,
+        find: "if (isOwn === 'true') return;",
+        replace: "if (isOwn !== '') return;",
+      },
+    ],
+    tests: [`${test}install-hazards.test.ts`],
+  },
+  {
+    name: 'replication-not-logged',
+    guarantee: 'G1',
+    broken: 'The triggers do not fire for rows that logical replication applies.',
+    edits: [
+      {
+        file: `${server}database/install-triggers.ts`,
+        find: 'ENABLE ALWAYS TRIGGER ${triggerName}',
+        replace: 'ENABLE TRIGGER ${triggerName}',
+      },
+    ],
+    tests: [`${test}field-cases.test.ts`],
+  },
+  {
+    name: 'deleted-rows-unnoticed',
+    guarantee: 'G5',
+    broken: 'A client whose cursor is older than the log gets a part of what it missed, and no resync.',
+    edits: [
+      {
+        file: `${server}history/missed.ts`,
+        find: 'expired: BigInt(lows[0] ?? position.xmax.toString()) <= deletedXid,',
+        replace: 'expired: BigInt(lows[0] ?? position.xmax.toString()) + deletedXid < 0n,',
+      },
+    ],
+    tests: [`${test}resume.test.ts`],
+  },
+];
