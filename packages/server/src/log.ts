@@ -127,7 +127,7 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     },
   };
   for (const [name, subscriber] of Object.entries(subscribers)) {
-    lifecycle.on(name as keyof LifecycleEvents, subscriber as () => void);
+    lifecycle.on(name as keyof LifecycleEvents, subscriber);
   }
 }
 

@@ -124,37 +124,40 @@ describe('the messages of a pending change', () => {
     await client.close();
   });
 
-  it.each(['0', '3 days'])('have the time at which the decision was written, %s after the request', async (age) => {
-    const client = await connect();
-    const ends = [
-      // A host takes these times from the clock of another machine.
-      ['approved', `approved_by = 'alice', approved_at = now() - interval '1 hour'`],
-      ['rejected', `rejected_by = 'alice', rejected_at = now() + interval '1 hour'`],
-      ['cancelled', `rejection_reason = 'no'`],
-    ] as const;
-    for (const [status, columns] of ends) {
-      const { changeId, entityId } = await request('feature', age);
-      const { rows } = await database.pool.query<{ decided_at: string }>(
-        `UPDATE pending_changes SET status = $2, ${columns} WHERE id = $1 RETURNING clock_timestamp()::text AS decided_at`,
-        [changeId, status],
-      );
-      await expectMessage(
-        client,
-        {
-          source: 'pending',
-          type: `pending_change_${status}`,
-          entity: 'feature',
-          entity_id: entityId,
-          action: status,
-        },
-        {
-          sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
-          values: [rows[0]?.decided_at],
-        },
-      );
-    }
-    await client.close();
-  });
+  it.each(['0', '3 days'])(
+    'have the time at which the decision was written, %s after the request',
+    async (age) => {
+      const client = await connect();
+      const ends = [
+        // A host takes these times from the clock of another machine.
+        ['approved', `approved_by = 'alice', approved_at = now() - interval '1 hour'`],
+        ['rejected', `rejected_by = 'alice', rejected_at = now() + interval '1 hour'`],
+        ['cancelled', `rejection_reason = 'no'`],
+      ] as const;
+      for (const [status, columns] of ends) {
+        const { changeId, entityId } = await request('feature', age);
+        const { rows } = await database.pool.query<{ decided_at: string }>(
+          `UPDATE pending_changes SET status = $2, ${columns} WHERE id = $1 RETURNING clock_timestamp()::text AS decided_at`,
+          [changeId, status],
+        );
+        await expectMessage(
+          client,
+          {
+            source: 'pending',
+            type: `pending_change_${status}`,
+            entity: 'feature',
+            entity_id: entityId,
+            action: status,
+          },
+          {
+            sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
+            values: [rows[0]?.decided_at],
+          },
+        );
+      }
+      await client.close();
+    },
+  );
 
   it('report other content of an open request as pending_change_updated', async () => {
     const client = await connect();

@@ -225,7 +225,7 @@ export class Broadcaster {
       }
     } else if (type === 'environment_deleted') {
       this.#end(channelKey(projectId, control.environmentId), type);
-    } else if (type === 'environment_renamed') {
+    } else {
       this.finishDeliveries();
       const channel = channelKey(projectId, control.environmentId);
       for (const subscriber of [...(this.#subscribers.get(channel) ?? [])]) {

@@ -15,6 +15,7 @@ import { cursorOf, decodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { MissedEventsSource, Progress } from '../history/missed.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { endMessages, isNamed, named } from './channel-names.js';
 import type { Heartbeat } from './heartbeat.js';
 import type { Peer } from './peer.js';
 import { Subscription, type SubscriptionOwner } from './subscription.js';
@@ -387,26 +388,4 @@ export class Session implements SubscriptionOwner {
   #find(key: string): OpenChannel | undefined {
     return this.#channels.find(({ subscription }) => subscription.channel === key);
   }
-}
-
-const endMessages: Readonly<Record<ChannelEnd, string>> = {
-  environment_deleted: 'The environment was deleted',
-  project_archived: 'The project was archived',
-  project_deleted: 'The project was deleted',
-};
-
-function named(channel: Channel): { project_id: string; environment: string; environment_id: string } {
-  return {
-    project_id: channel.projectId,
-    environment: channel.environmentKey,
-    environment_id: channel.environmentId,
-  };
-}
-
-function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean {
-  if (known.projectId !== name.projectId) return false;
-  if ('environmentKey' in name) {
-    return 'environmentKey' in known && known.environmentKey === name.environmentKey;
-  }
-  return 'environmentId' in known && known.environmentId === name.environmentId;
 }

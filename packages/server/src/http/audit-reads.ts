@@ -182,11 +182,7 @@ ORDER BY page.at DESC, page.rank DESC, page.audit_id DESC, page.change_id DESC, 
  * A page of a channel's history, newest first: the audit log, and the steps of the requests for changes.
  * Pages follow each other by time and id, so that what is written meanwhile shifts none of them.
  */
-export async function readAudit(
-  pool: Pool,
-  channel: Channel,
-  query: AuditQuery,
-): Promise<AuditPage> {
+export async function readAudit(pool: Pool, channel: Channel, query: AuditQuery): Promise<AuditPage> {
   const { rows } = await pool.query<Row>(auditStatement, [
     channel.projectId,
     channel.environmentId,
