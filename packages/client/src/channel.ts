@@ -3,6 +3,7 @@ import type { Connection } from './connection.js';
 import { backoffMs } from './connection-machine.js';
 import { FlagcastError } from './flagcast-error.js';
 import type { ChannelAddress, ChannelName } from './request.js';
+import { same } from './same.js';
 import type { ChannelStatus, Store, StoreView } from './store.js';
 
 /**
@@ -30,6 +31,7 @@ export interface ChannelDriver {
    * environment that the connection was subscribed to is gone: the channel that is caught up ends.
    */
   update(gone?: FlagcastError | null): void;
+  /** Takes a message. After one that is no event all drivers are to be updated, once each of them has taken it. */
   receive(message: ServerMessage): void;
 }
 
@@ -139,7 +141,7 @@ export function createChannel(
         const [other] = [...drivers].flatMap((driver) => driver.subscriptions(snapshot));
         if (other) {
           // The events go to both channels from here on: both must have the same state.
-          if (other[0].cursor !== cursor) store.replace(other[0]);
+          if (!same(other[0], channel.toSnapshot())) store.replace(other[0]);
           [snapshot, caughtUp] = other;
           ({ cursor } = snapshot);
         } else connection.send({ type: 'subscribe', ...address, cursor });
@@ -183,9 +185,9 @@ export function createChannel(
       subscribed && isAbout(other) ? [[channel.toSnapshot() as Snapshot, caughtUp]] : [],
     update,
     receive(message) {
-      if ('environment_id' in message && !isAbout(message)) return;
+      // Another channel of this environment may be subscribed while this one is not.
+      if ('environment_id' in message && !(subscribed && isAbout(message))) return;
       if ('source' in message) {
-        if (!subscribed) return;
         store.apply(message);
         cursor = message.cursor ?? cursor;
         // The server no longer has the feature tables. A state that alone is unreadable is not fetched: a
@@ -215,7 +217,6 @@ export function createChannel(
         if (code.endsWith('unavailable')) later(backoffMs(failures++));
         else if (code !== 'not_subscribed') end(new FlagcastError(code, message.message));
       }
-      update();
     },
   };
 }

@@ -96,6 +96,7 @@ export function createClient(options: ClientOptions): Client {
       if (message.type === 'error' && !('environment_id' in message)) {
         report(new FlagcastError(message.code, message.message));
       } else for (const driver of drivers) driver.receive(message);
+      if (!('source' in message)) for (const driver of drivers) driver.update();
       tell(message);
     },
   );

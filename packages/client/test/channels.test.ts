@@ -1,3 +1,5 @@
+import type { ServerResponse } from 'node:http';
+import type { Snapshot } from '#protocol';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Channel, Client } from '../src/index.js';
 import {
@@ -204,9 +206,55 @@ describe('a channel that is opened by a key that another environment had', () =>
     expect(next.received.all).toHaveLength(2);
   });
 
-  it('goes on when the other channel is closed', async () => {
-    const { peer, stage, again } = await openSwapped();
+  it('has the events of a batch whose cursor has not come yet', async () => {
+    const { peer, server, own, prod, stage } = await startTwo();
+    server.environments.set('prod', '8').set('stage', '7');
+    server.snapshot = { ...server.snapshot, cursor: 'c2' };
+    peer.send(renamed(channelName, 'stage'), renamed(stageName, 'prod'));
+    peer.send(
+      event('e1', 'f1', { environment_id: '8', cursor: 'c2' }),
+      event('e2', 'f2', { environment_id: '8' }),
+    );
+    await Promise.all([untilEvent(stage, 'e2'), until(prod, ({ environment }) => environment === 'stage')]);
+    const again = own.channel(channelArguments);
     await untilStatus(again, 'live');
+    peer.send(event('e3', 'f3', { environment_id: '8', cursor: 'c3' }));
+    await untilEvent(again, 'e3');
+    expect([...again.getState().features.keys()]).toEqual(['f1', 'f2', 'f3']);
+  });
+
+  it('has the newest state after a resync, whichever snapshot comes first', async () => {
+    const { peer, server, stage, again } = await openSwapped();
+    await untilStatus(again, 'live');
+    const held: ServerResponse[] = [];
+    server.answerSnapshot = (response) => held.push(response);
+    const known = server.snapshots.all.length;
+    peer.send({ type: 'resync', ...stageName, environment: 'prod', reason: 'too_many_missed' });
+    while (server.snapshots.all.length < known + 2) await server.snapshots.next();
+    const answer = (index: number, cursor: string, id: string): void => {
+      const name = { ...stageName, environment: 'prod' };
+      const snapshot: Snapshot = { ...server.snapshot, ...name, cursor, features: [feature(id)] };
+      answerJson(held[index] as ServerResponse, 200, snapshot);
+    };
+    answer(0, 'c9', 'f9');
+    let message = await peer.received.next();
+    while (!('cursor' in message) || message.cursor !== 'c9') message = await peer.received.next();
+    peer.send(
+      event('e5', 'f5', { environment_id: '8', cursor: 'c10' }),
+      caughtUp('c10', { ...stageName, environment: 'prod' }),
+    );
+    await Promise.race([untilStatus(stage, 'live'), untilStatus(again, 'live')]);
+    answer(1, 'c8', 'f8');
+    await Promise.all([untilStatus(stage, 'live'), untilStatus(again, 'live')]);
+    for (const channel of [stage, again])
+      expect([...channel.getState().features.keys()]).toEqual(['f9', 'f5']);
+  });
+
+  it.each(['older', 'newer'])('goes on when the %s channel of the environment is closed', async (which) => {
+    const two = await openSwapped();
+    const { peer } = two;
+    const [stage, again] = which === 'older' ? [two.stage, two.again] : [two.again, two.stage];
+    await untilStatus(two.again, 'live');
     stage.close();
     expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '8' });
     peer.send({ type: 'unsubscribed', ...stageName, environment: 'prod' });

@@ -1,0 +1,254 @@
+import type { EventMessage, FeatureState } from '#protocol';
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import type { Channel } from '../src/index.js';
+import {
+  answerJson,
+  caughtUp,
+  event,
+  feature,
+  heartbeat,
+  refused,
+  renamed,
+  type ScriptedPeer,
+  type ScriptedServer,
+} from './scripted-server.js';
+import { type Scene, startScene, until } from './watching.js';
+
+const ids = ['7', '8'] as const;
+const keys = ['prod', 'stage'] as const;
+
+/** Lets the event loop turn so many times. */
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A server that keeps the states of two environments, and resumes by the position in one log of events. */
+class ModelServer {
+  readonly #server: ScriptedServer;
+  readonly #log: EventMessage[] = [];
+  readonly #states = new Map<string, Map<string, FeatureState>>(ids.map((id) => [id, new Map()]));
+  readonly #subscriptions = new Map<ScriptedPeer, Set<string>>();
+  /** What a client must not do. */
+  readonly violations: string[] = [];
+
+  constructor(server: ScriptedServer) {
+    this.#server = server;
+    server.answerSnapshot = (response, request) => {
+      const { searchParams: params } = new URL(request.url ?? '', server.url);
+      const id = params.get('env_id') ?? server.environments.get(params.get('env') ?? '');
+      if (id === undefined) answerJson(response, 404, { code: 'unknown_environment' });
+      else {
+        const snapshot = {
+          ...this.nameOf(id),
+          cursor: this.#cursor,
+          embedded_state: true,
+          features: this.featuresOf(id),
+          pending_changes: [],
+        };
+        // The answer is older than some of the events that come before it.
+        void turns(20).then(() => answerJson(response, 200, snapshot));
+      }
+    };
+    void this.#serve();
+  }
+
+  nameOf(id: string) {
+    const [key = ''] = [...this.#server.environments].find(([, other]) => other === id) ?? [];
+    return { project_id: 'p1', environment: key, environment_id: id };
+  }
+
+  featuresOf(id: string): FeatureState[] {
+    return [...(this.#states.get(id)?.values() ?? [])];
+  }
+
+  eventsOf(id: string): EventMessage[] {
+    return this.#log.filter(({ environment_id: other }) => other === id);
+  }
+
+  /** A feature of the environment changes. */
+  change(id: string): void {
+    const number = this.#log.length + 1;
+    const featureId = `f${number % 3}`;
+    const state = feature(featureId, { name: `${id}-${number}` });
+    this.#states.get(id)?.set(featureId, state);
+    const message = event(String(number), featureId, {
+      ...this.nameOf(id),
+      feature: state,
+      cursor: `c${number}`,
+    });
+    this.#log.push(message);
+    for (const [peer, subscribed] of this.#subscriptions) if (subscribed.has(id)) peer.send(message);
+  }
+
+  swap(one: string, other: string): void {
+    const [first, second] = [this.nameOf(one), this.nameOf(other)];
+    if (one === other) return;
+    this.#server.environments.set(first.environment, other).set(second.environment, one);
+    for (const [peer, subscribed] of this.#subscriptions) {
+      if (subscribed.has(one)) peer.send(renamed(first, second.environment));
+      if (subscribed.has(other)) peer.send(renamed(second, first.environment));
+    }
+  }
+
+  disconnect(): void {
+    for (const peer of this.#subscriptions.keys()) peer.socket.terminate();
+    this.#subscriptions.clear();
+  }
+
+  resync(id: string): void {
+    for (const [peer, subscribed] of this.#subscriptions) {
+      if (subscribed.delete(id)) {
+        peer.send({ type: 'resync', ...this.nameOf(id), reason: 'too_many_missed' });
+      }
+    }
+  }
+
+  beat(): void {
+    for (const peer of this.#subscriptions.keys()) peer.send(heartbeat(this.#cursor));
+  }
+
+  get #cursor(): string {
+    return `c${this.#log.length}`;
+  }
+
+  async #serve(): Promise<void> {
+    for (;;) {
+      const peer = await this.#server.peers.next();
+      this.#subscriptions.set(peer, new Set());
+      peer.hello();
+      void this.#answer(peer);
+    }
+  }
+
+  async #answer(peer: ScriptedPeer): Promise<void> {
+    for (;;) {
+      const message = await peer.received.next();
+      const subscribed = this.#subscriptions.get(peer);
+      if (!subscribed || !('env_id' in message)) continue;
+      const id = String(message.env_id);
+      if (message.type === 'subscribe') {
+        if (subscribed.has(id)) this.violations.push(`subscribed twice to ${id}`);
+        subscribed.add(id);
+        const position = Number(message.cursor?.slice(1));
+        peer.send(...this.eventsOf(id).filter((each) => Number(each.id) > position));
+        peer.send(caughtUp(this.#cursor, this.nameOf(id)));
+      } else if (subscribed.delete(id)) peer.send({ type: 'unsubscribed', ...this.nameOf(id) });
+      // A resync can cross it.
+      else peer.send(refused(this.nameOf(id), 'not_subscribed'));
+    }
+  }
+}
+
+type Step =
+  | { readonly do: 'change' | 'resync'; readonly id: string }
+  | { readonly do: 'swap'; readonly id: string; readonly other: string }
+  | { readonly do: 'open'; readonly key: string }
+  | { readonly do: 'close'; readonly index: number }
+  | { readonly do: 'take over'; readonly pause: number }
+  | { readonly do: 'disconnect' | 'beat' | 'wait' | 'settle' };
+
+const anyId = fc.constantFrom(...ids);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: anyId.map((id) => ({ do: 'change', id }) as const) },
+  { weight: 1, arbitrary: anyId.map((id) => ({ do: 'resync', id }) as const) },
+  { weight: 3, arbitrary: fc.tuple(anyId, anyId).map(([id, other]) => ({ do: 'swap', id, other }) as const) },
+  { weight: 3, arbitrary: fc.constantFrom(...keys).map((key) => ({ do: 'open', key }) as const) },
+  { weight: 2, arbitrary: fc.nat(40).map((pause) => ({ do: 'take over', pause }) as const) },
+  { weight: 2, arbitrary: fc.nat(5).map((index) => ({ do: 'close', index }) as const) },
+  {
+    weight: 4,
+    arbitrary: fc
+      .constantFrom('beat', 'wait', 'wait', 'settle', 'settle', 'disconnect')
+      .map((name) => ({ do: name }) as const),
+  },
+);
+
+interface Opened {
+  readonly channel: Channel;
+  readonly events: EventMessage[];
+}
+
+async function run(scene: Scene, steps: readonly Step[]): Promise<void> {
+  const model = new ModelServer(scene.server);
+  const own = scene.client();
+  const opened: Opened[] = [];
+  const all: Opened[] = [];
+  const resynced = new Set<string>();
+  const open = (env: string): void => {
+    const channel = own.channel({ projectId: 'p1', env });
+    const known = opened.find((each) => each.channel === channel);
+    const events: EventMessage[] = known?.events ?? [];
+    if (!known) channel.onEvent((each) => events.push(each));
+    opened.push({ channel, events });
+    all.push({ channel, events });
+  };
+  const settled = async (): Promise<void> => {
+    for (const { channel } of opened) {
+      await until(
+        channel,
+        ({ status, environment }) =>
+          status.state === 'live' &&
+          environment === model.nameOf(channel.toSnapshot()?.environment_id ?? '').environment,
+      );
+    }
+  };
+  open('prod');
+  for (const each of steps) {
+    if (each.do === 'change') model.change(each.id);
+    else if (each.do === 'resync') {
+      resynced.add(each.id);
+      model.resync(each.id);
+    } else if (each.do === 'swap') model.swap(each.id, each.other);
+    else if (each.do === 'open') open(each.key);
+    else if (each.do === 'close') opened.splice(each.index, 1)[0]?.channel.close();
+    else if (each.do === 'disconnect') model.disconnect();
+    else if (each.do === 'beat') model.beat();
+    else if (each.do === 'settle') {
+      await settled();
+    } else if (each.do === 'take over') {
+      // The environment of an open channel gets the key that the next one is opened with.
+      open('stage');
+      await settled();
+      model.swap('7', '8');
+      await settled();
+      open('prod');
+      await turns(each.pause);
+      for (const id of ids) model.change(id);
+    } else await turns(5);
+  }
+  for (const { channel } of opened) {
+    const idOf = (): string => channel.toSnapshot()?.environment_id ?? '';
+    await until(
+      channel,
+      ({ status, environment, features }) =>
+        status.state === 'live' &&
+        environment === model.nameOf(idOf()).environment &&
+        JSON.stringify([...features.values()].sort((one, other) => (one.id < other.id ? -1 : 1))) ===
+          JSON.stringify(model.featuresOf(idOf()).sort((one, other) => (one.id < other.id ? -1 : 1))),
+    );
+  }
+  for (const { channel, events } of all) {
+    const ofOne = new Set(events.map(({ environment_id: id }) => id));
+    expect(ofOne.size).toBeLessThanOrEqual(1);
+    const numbers = events.map(({ id }) => Number(id));
+    expect(numbers).toEqual([...new Set(numbers)].sort((one, other) => one - other));
+    const [id = ''] = ofOne;
+    if (resynced.has(id)) continue;
+    const isOpen = opened.some((each) => each.channel === channel);
+    const last = isOpen ? Infinity : Number(numbers.at(-1));
+    const expected = model.eventsOf(id).map((each) => Number(each.id));
+    expect(numbers).toEqual(expected.filter((number) => number >= Number(numbers[0]) && number <= last));
+  }
+  expect(model.violations).toEqual([]);
+}
+
+it('channels keep the states and events of their environments whatever keys these get', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+      const scene = await startScene();
+      await run(scene, steps);
+    }),
+    { numRuns: 25, timeout: 10_000, endOnFailure: true },
+  );
+});
