@@ -20,6 +20,8 @@ const retryPauseMs = 500;
 /** Rows of the first import of a long run, and of every other one. */
 const importRows = { first: 300_000, others: 5_000 };
 const longRunMs = 240_000;
+/** A restart of PostgreSQL rolls it back. */
+const importAttempts = 2;
 /** Retention keeps this much, in milliseconds: more than any server needs to read it. */
 const retentionKeepMs = 90_000;
 const retentionBatches = 20;
@@ -33,8 +35,9 @@ const transientErrors =
  *
  * @param {World} world
  * @param {(client: pg.Client) => Promise<void>} work
+ * @param {number} [limit] of attempts
  */
-async function change({ databaseUrl, signal }, work) {
+async function change({ databaseUrl, signal }, work, limit = attempts) {
   for (let attempt = 1; ; attempt += 1) {
     signal.throwIfAborted();
     try {
@@ -46,7 +49,7 @@ async function change({ databaseUrl, signal }, work) {
       return;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      if (attempt >= attempts || !transientErrors.test(message)) throw error;
+      if (attempt >= limit || !transientErrors.test(message)) throw error;
       await delay(retryPauseMs);
     }
   }
@@ -263,11 +266,10 @@ export const hostChanges = {
       world.imports += 1;
       const rows = isFirst && durationMs >= longRunMs ? importRows.first : importRows.others;
       let done = `${rows} rows in one statement`;
-      await change(world, async (client) => await writeMany(client, importChannel, rows)).catch(
-        (/** @type {unknown} */ error) => {
-          done = `rolled back: ${error instanceof Error ? error.message : String(error)}`;
-        },
-      );
+      const work = async (/** @type {pg.Client} */ client) => await writeMany(client, importChannel, rows);
+      await change(world, work, importAttempts).catch((/** @type {unknown} */ error) => {
+        done = `rolled back: ${error instanceof Error ? error.message : String(error)}`;
+      });
       return done;
     },
   },
