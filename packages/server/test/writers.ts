@@ -9,6 +9,8 @@ export interface WritersOptions {
   writers: number;
   /** Ends when at least this many events were committed. */
   minEvents: number;
+  /** Default `random`: of the last ten days or the next hour. `now`: the start of the transaction. */
+  createdAt?: 'random' | 'now';
   /** Goes on through lost connections and a database that is down. */
   persistent?: boolean;
 }
@@ -16,8 +18,7 @@ export interface WritersOptions {
 /**
  * Writers as a busy host has them: transactions of 2-400 ms (log-uniform), one to six events each over all
  * channels, a third of the inserts under a savepoint, some of those rolled back, one transaction in ten rolled
- * back and one in ten prepared and committed later. Each event has a created_at of the last ten days or the next
- * hour. What was committed, the database itself knows.
+ * back and one in ten prepared and committed later. What was committed, the database itself knows.
  */
 export async function runWriters(options: WritersOptions): Promise<void> {
   const progress = { committed: 0 };
@@ -38,7 +39,7 @@ async function runWriter(options: WritersOptions, progress: { committed: number 
   while (progress.committed < options.minEvents) {
     try {
       client ??= await connect(options.databaseUrl);
-      const written = await writeOnce(client, options.channels);
+      const written = await writeOnce(client, options);
       progress.committed += written;
     } catch (error) {
       if (options.persistent !== true) throw error;
@@ -58,7 +59,7 @@ async function connect(connectionString: string): Promise<pg.Client> {
   return client;
 }
 
-async function writeOnce(client: pg.Client, channels: WritersOptions['channels']): Promise<number> {
+async function writeOnce(client: pg.Client, { channels, createdAt }: WritersOptions): Promise<number> {
   const outcome = Math.random();
   const events = 1 + Math.floor(Math.random() * 6);
   // 2 to 400 ms, as many short ones as long ones.
@@ -73,7 +74,7 @@ async function writeOnce(client: pg.Client, channels: WritersOptions['channels']
     const channel = channels[Math.floor(Math.random() * channels.length)];
     if (channel === undefined) throw new Error('no channels');
     // An entity of its own, by which `compare` knows the event.
-    await insertAudit(client, { ...channel, createdAt: randomTime() });
+    await insertAudit(client, createdAt === 'now' ? channel : { ...channel, createdAt: randomTime() });
     written += 1;
     if (savepoint && Math.random() < 0.25) {
       await client.query('ROLLBACK TO SAVEPOINT step');

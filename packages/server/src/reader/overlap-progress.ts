@@ -23,11 +23,20 @@ export class OverlapProgress {
   readonly #delivered = new Map<string, string>();
   /** The open requests of the last read, an event for each of their entities. */
   #open = new Map<string, FlagEvent>();
+  #from: string | null = null;
   #batches = 1n;
   #hasBegun = false;
 
   get remembered(): number {
     return this.#delivered.size + this.#open.size;
+  }
+
+  /**
+   * How far the next read looks back, as the last one found it: a transaction that was open then may have been
+   * committed since. Null before the first read.
+   */
+  get from(): string | null {
+    return this.#from;
   }
 
   /** The requests that were open at the last read. */
@@ -39,7 +48,7 @@ export class OverlapProgress {
     return { xmin: this.#batches, xmax: this.#batches, listed: 'open', xids: [] };
   }
 
-  /** Takes in a read that looked back to `since`, and returns what is new. The first read brings nothing new. */
+  /** Takes in a read, after which the next one looks back to `since`, and returns what is new. The first read brings nothing new. */
   absorb(rows: readonly (string | null)[][], since: string, hasState: boolean): FlagEvent[] {
     const found = rows.map((row) => toFoundEvent(row, this.#batches, hasState));
     const openBefore = this.#open;
@@ -57,7 +66,10 @@ export class OverlapProgress {
     for (const { event, isOpenRequest } of found) {
       if (!isOpenRequest) this.#delivered.set(event.id, event.createdAt);
     }
-    for (const [id, createdAt] of this.#delivered) if (createdAt <= since) this.#delivered.delete(id);
+    // Never back: what is older has been forgotten.
+    const from = this.#from === null || since > this.#from ? since : this.#from;
+    this.#from = from;
+    for (const [id, createdAt] of this.#delivered) if (createdAt <= from) this.#delivered.delete(id);
     const hadBegun = this.#hasBegun;
     this.#hasBegun = true;
     if (!hadBegun || fresh.length === 0) return [];

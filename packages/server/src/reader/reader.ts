@@ -357,7 +357,7 @@ export class EventReader {
       this.#historyId = historyId(this.#history ?? session.history, source, this.#triggers);
     } else {
       progress = new OverlapProgress();
-      const { rows, since } = await session.readOverlap(overlapMs, []);
+      const { rows, since } = await session.readOverlap(overlapMs, progress);
       progress.absorb(rows, since, source.hasState);
       ({ coverage } = progress);
       this.#historyId = progress.history;
@@ -432,7 +432,7 @@ export class EventReader {
   }
 
   async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult> {
-    const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress.openRequests);
+    const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress);
     const events = progress.absorb(rows, since, session.source.hasState);
     const snapshotXmax = progress.coverage.xmax;
     return { events, controls: [], rows: rows.length, snapshotXmax, hasMore: false };

@@ -179,10 +179,13 @@ export class ReadingSession {
     };
   }
 
-  /** Reads a source without transaction ids, looking back by the overlap. */
+  /**
+   * Reads a source without transaction ids, looking back to `from`. Returns how far the next read has to look back:
+   * by the overlap, from the oldest transaction that is open now.
+   */
   async readOverlap(
     overlapMs: number,
-    openRequests: readonly string[],
+    { from, openRequests }: { from: string | null; openRequests: readonly string[] },
   ): Promise<{ since: string; rows: (string | null)[][] }> {
     const { rows: times } = await this.#client.query<[string]>({
       text: sinceStatement,
@@ -192,7 +195,7 @@ export class ReadingSession {
     const since = times[0]?.[0] ?? '';
     const { rows } = await this.#client.query<(string | null)[]>({
       text: overlapStatement(this.source.relation, this.source.hasState),
-      values: [since, openRequests],
+      values: [from ?? since, openRequests],
       rowMode: 'array',
     });
     return { since, rows };
