@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Coverage } from '../src/events/position.js';
 import { CommitRefusedError, EventLog } from '../src/relay/event-log.js';
 import { connectNats, type NatsLine } from '../src/relay/nats.js';
 import { loggedSince } from '../src/relay/logged-events.js';
@@ -49,18 +50,23 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
 
   it('tells nothing while it is not as far as what was handed on', async () => {
     const log = await EventLog.open(line, { id: 'behind', keepMs: 60_000 });
-    const floor = '2026-01-01T00:00:00.000000Z';
-    const place = { watermark: 10n, horizon: 10n, floor };
+    const coverage: Coverage = { xmin: 10n, xmax: 10n, listed: 'open', xids: [] };
     const commit = await log.publishCommit(
       encodeCommit({
         ...{ log: 'log', reader: 'reader', previous: 0, continues: false, unbrokenSince: 5n },
-        stance: { ...place, xmin: 10n, xmax: 10n, readBy: 'reader 1' },
-        ...{ seenAtMs: Date.now(), xids: [], channels: [], answers: [] },
+        stance: {
+          read: { coverage, durable: coverage, partial: [], durablePartial: [] },
+          position: coverage,
+          xmax: 10n,
+          isComplete: true,
+          readBy: 'reader 1',
+        },
+        ...{ seenAtMs: Date.now(), controls: [], channels: [], answers: [] },
       }),
       'a 1',
       0,
     );
-    const position = { history: 'h', ...place, horizon: 11n, seen: [], byTime: false };
+    const position = { history: 'h', ...coverage, xmin: 11n, xmax: 11n };
     expect(await loggedSince(log, 'a project/1', position, commit)).toEqual([]);
     expect(await loggedSince(log, 'a project/1', position, commit + 1)).toBeNull();
   });

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Batch, FlagEvent } from '../src/events/event.js';
+import type { Coverage } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import type { RelayedRead } from '../src/reader/reader.js';
 import { EventLog } from '../src/relay/event-log.js';
@@ -15,35 +16,38 @@ import { nextEvent } from './server.js';
 
 const channel = 'project/1';
 
-/** What was read at this place of the database's history: with an event of this number, or nothing. */
-function batch(xmax: bigint, mark: bigint | null = null): Batch {
+/** A read in a snapshot of this xmax, with an event of this transaction, or without events. */
+function batch(xmax: bigint, xid: bigint | null = null): Batch {
   const event: FlagEvent = {
+    id: String(xid),
+    xid: xid ?? 0n,
     source: 'audit',
-    eventId: String(mark),
+    rowId: String(xid),
     projectId: 'project',
     environmentId: '1',
     environmentKey: 'prod',
     entity: 'feature',
-    entityId: `feature ${mark}`,
+    entityId: `feature ${xid}`,
     action: 'updated',
     createdAt: '2026-01-01T00:00:00.000000Z',
-    occurrence: '',
-    mark: mark ?? 0n,
     featureId: null,
     pendingChangeId: null,
     actor: null,
     committedAt: null,
     featureJson: null,
+    featureUnreadable: false,
   };
-  const floor = '2026-01-01T00:00:00.000000Z';
+  const coverage: Coverage = { xmin: xmax, xmax, listed: 'open', xids: [] };
   return {
-    events: mark === null ? [] : [event],
+    events: xid === null ? [] : [event],
+    controls: [],
     seenAtMs: Date.now(),
     beganAtMs: performance.now(),
-    snapshotXmin: xmax,
+    read: { coverage, durable: coverage, partial: [], durablePartial: [] },
     snapshotXmax: xmax,
+    isComplete: true,
     connection: 1,
-    position: { history: 'h', watermark: xmax, horizon: xmax, floor, seen: [], byTime: false },
+    position: { history: 'h', ...coverage },
   };
 }
 
@@ -94,14 +98,14 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     return { publisher, publish };
   }
 
-  /** Tells what a follower hands on, by the number of its event, and where it breaks off. */
+  /** Tells what a follower hands on, by the transaction of its event, and where it breaks off. */
   async function follow(): Promise<{
     follower: Follower;
-    marks: (bigint | undefined)[];
-    next: (mark: bigint) => Promise<void>;
+    xids: (bigint | undefined)[];
+    next: (xid: bigint) => Promise<void>;
     broken: Promise<LogPlace | null>;
   }> {
-    const marks: (bigint | undefined)[] = [];
+    const xids: (bigint | undefined)[] = [];
     const lifecycle = new Lifecycle();
     let tellBroken: (newest: LogPlace | null) => void = () => undefined;
     const broken = new Promise<LogPlace | null>((resolve) => (tellBroken = resolve));
@@ -111,15 +115,15 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       lifecycle,
       askedAtMs: () => null,
       onHeard: () => undefined,
-      onRead: ({ events }: RelayedRead) => marks.push(...events.map(({ mark }) => mark)),
+      onRead: ({ events }: RelayedRead) => xids.push(...events.map(({ xid }) => xid)),
       onBreak: (_reason, newest) => tellBroken(newest),
     });
     cleanUps.push(() => follower.end());
     await follower.listen();
-    const next = async (mark: bigint): Promise<void> => {
-      while (!marks.includes(mark)) await nextEvent(lifecycle, 'relay:applied');
+    const next = async (xid: bigint): Promise<void> => {
+      while (!xids.includes(xid)) await nextEvent(lifecycle, 'relay:applied');
     };
-    return { follower, marks, next, broken };
+    return { follower, xids, next, broken };
   }
 
   const lastPlace = async (): Promise<number> => (await log.lastCommit())?.sequence ?? 0;
@@ -161,16 +165,16 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const opened = await lastPlace();
     await publish(batch(20n, 15n));
     await publish(batch(30n, 25n));
-    const { follower, marks, next } = await follow();
+    const { follower, xids, next } = await follow();
     await publish(batch(40n, 35n));
     follower.begin({ log: 'log', commit: opened, xmax: 10n });
     await next(35n);
-    expect(marks).toEqual([15n, 25n, 35n]);
+    expect(xids).toEqual([15n, 25n, 35n]);
   });
 
   it('a follower does not go on past a break, where the log has not all that came before', async () => {
     const { publisher, publish } = await openPublisher();
-    const { follower, marks, next, broken } = await follow();
+    const { follower, xids, next, broken } = await follow();
     follower.begin({ log: 'log', commit: await lastPlace(), xmax: 10n });
     await publish(batch(20n, 15n));
     await next(15n);
@@ -179,7 +183,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const opened = await lastPlace();
     await second.publish(batch(40n, 35n));
     expect(await broken).toEqual({ log: 'log', commit: opened, xmax: 30n });
-    expect(marks).toEqual([15n]);
+    expect(xids).toEqual([15n]);
   });
 
   it('a follower notices that the log was lost, though NATS was there all the time', async () => {
