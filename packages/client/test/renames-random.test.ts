@@ -249,6 +249,6 @@ it('channels keep the states and events of their environments whatever keys thes
       const scene = await startScene();
       await run(scene, steps);
     }),
-    { numRuns: 25, timeout: 10_000, endOnFailure: true },
+    { numRuns: 25, plugins: [fc.timeout(10_000)], endOnFailure: true },
   );
 });
