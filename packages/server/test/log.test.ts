@@ -70,7 +70,7 @@ describe('the events of the log', () => {
     .filter((file) => file.endsWith('.ts'))
     .map((file) => readFileSync(new URL(file, sourceDir), 'utf8'))
     .join('\n');
-  const named = [...sources.matchAll(/\bevent: '(\w+)'|failedAttempt\('(\w+)'/g)].map(
+  const named = [...sources.matchAll(/\bevent: '([a-z_]+)'|failedAttempt\('(\w+)'/g)].map(
     ([, name, failed]) => name ?? failed ?? '',
   );
   /** What is below `info` is never written. */
