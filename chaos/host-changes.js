@@ -26,9 +26,12 @@ const importAttempts = 2;
 const retentionKeepMs = 90_000;
 const retentionBatches = 20;
 
-/** What PostgreSQL says when a lock, the connection or the server is not there: the statement is tried again. */
+/**
+ * What PostgreSQL says when a lock, the connection or the server is not there, or a feature was deleted meanwhile: the
+ * statement is tried again.
+ */
 const transientErrors =
-  /lock timeout|deadlock|terminat|connection|ECONNRE|shut(ting)? down|starting up|recovery mode|Connection/i;
+  /lock timeout|foreign key|deadlock|terminat|connection|ECONNRE|shut(ting)? down|starting up|recovery mode|Connection/i;
 
 /**
  * Runs `work` in a transaction of the host. Repeats it while a lock is not available, or PostgreSQL is down.

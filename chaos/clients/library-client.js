@@ -13,7 +13,18 @@ import { DiaryClient } from './client.js';
 /** How often it looks whether it may see again what it was sent away from, in milliseconds. */
 const retryIntervalMs = 1_000;
 
-/** @typedef {{ readonly name: ChaosChannel, channel: Channel | null, segment: Segment | null, asked: number }} Watched */
+/**
+ * `asked`: the snapshots that it has a reason for. `stateless`: it got an event without the state of its feature, as from
+ * a server that started while it might not read features; then the client takes a snapshot by itself.
+ *
+ * @typedef {{
+ *   readonly name: ChaosChannel,
+ *   channel: Channel | null,
+ *   segment: Segment | null,
+ *   asked: number,
+ *   stateless: boolean,
+ * }} Watched
+ */
 
 /** What a network that breaks WebSockets comes to. */
 function NoWebSocket() {
@@ -48,7 +59,10 @@ export class LibraryClient extends DiaryClient {
     super(options);
     this.#overStreams = overStreams;
     this.channels = channels;
-    this.#watched = channels.map((name) => ({ name, channel: null, segment: null, asked: 0 }));
+    this.#watched = channels.map((name) => ({
+      ...{ name, channel: null, segment: null },
+      ...{ asked: 0, stateless: false },
+    }));
     this.#client = this.#connect();
     this.#ticker = setInterval(() => this.#lookAfter(), retryIntervalMs);
   }
@@ -86,9 +100,13 @@ export class LibraryClient extends DiaryClient {
       onError: () => undefined,
     });
     client.onMessage((message) => {
-      if (!('environment_id' in message) || 'source' in message) return;
+      if (!('environment_id' in message)) return;
       const watched = this.#watched.find(({ name }) => name.environmentId === message.environment_id);
       if (watched === undefined) return;
+      if ('source' in message) {
+        if (!('feature' in message) && message.feature_unreadable !== true) watched.stateless = true;
+        return;
+      }
       if ('features' in message) this.#begin(watched);
       else if (message.type === 'resync') {
         this.diary.note(`told to resync ${watched.name.env}: ${message.reason}`);
@@ -123,9 +141,12 @@ export class LibraryClient extends DiaryClient {
 
   /** @param {Watched} watched whose snapshot has come */
   #begin(watched) {
+    const { stateless } = watched;
+    watched.stateless = false;
     watched.asked -= 1;
     if (watched.asked < 0) {
       watched.asked = 0;
+      if (stateless) return;
       this.spareSnapshots += 1;
       this.diary.wrongs.push('it took a snapshot that nobody had asked it for');
     }
