@@ -44,6 +44,11 @@ export class OverlapProgress {
     return [...new Set([...this.#open.values()].map(({ rowId }) => rowId))];
   }
 
+  /** Below the xmax of `coverage`: a position that covers all batches so far needs only those that follow. */
+  get snapshotXmax(): bigint {
+    return this.#batches - 1n;
+  }
+
   get coverage(): Coverage {
     return { xmin: this.#batches, xmax: this.#batches, listed: 'open', xids: [] };
   }

@@ -349,21 +349,21 @@ export class EventReader {
     const beganAtMs = performance.now();
     const startedAtMs = Date.now();
     let progress: LogProgress | OverlapProgress;
-    let coverage: Coverage;
+    let snapshotXmax: bigint;
     if (source.guarantee === 'exact') {
-      const begun = await session.begin();
-      ({ coverage } = begun);
-      progress = new LogProgress(coverage, begun.durable);
+      const { coverage, durable } = await session.begin();
+      snapshotXmax = coverage.xmax;
+      progress = new LogProgress(coverage, durable);
       this.#historyId = historyId(this.#history ?? session.history, source, this.#triggers);
     } else {
       progress = new OverlapProgress();
       const { rows, since } = await session.readOverlap(overlapMs, progress);
       progress.absorb(rows, since, source.hasState);
-      ({ coverage } = progress);
+      ({ snapshotXmax } = progress);
       this.#historyId = progress.history;
     }
     this.#progress = progress;
-    const nothing = { events: [], controls: [], rows: 0, snapshotXmax: coverage.xmax, hasMore: false };
+    const nothing = { events: [], controls: [], rows: 0, snapshotXmax, hasMore: false };
     this.#options.onBatch(this.#batch(nothing, progress, beganAtMs));
     const { guarantee, reason, name } = source;
     lifecycle.emit('reader:started', { guarantee, reason, source: name, startedAtMs });
@@ -434,7 +434,7 @@ export class EventReader {
   async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult> {
     const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress);
     const events = progress.absorb(rows, since, session.source.hasState);
-    const snapshotXmax = progress.coverage.xmax;
+    const { snapshotXmax } = progress;
     return { events, controls: [], rows: rows.length, snapshotXmax, hasMore: false };
   }
 
