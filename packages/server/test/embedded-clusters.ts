@@ -8,7 +8,7 @@ import {
   startEmbeddedPostgres,
   type EmbeddedPostgres,
   type EmbeddedPostgresOptions,
-} from '../src/database/embedded.js';
+} from '../../demo/src/embedded/embedded.js';
 import { createTestFolder, withClient } from './database.js';
 
 const execute = promisify(execFile);
