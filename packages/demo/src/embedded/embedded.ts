@@ -70,7 +70,10 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     const account = await findAccount();
     const binaries = await findBinaries(
       account,
-      options.binaries ?? { packageDir: installedPackageDir(), copyDir: options.copyDir ?? path.dirname(path.resolve(options.dataDir)) },
+      options.binaries ?? {
+        packageDir: installedPackageDir(),
+        copyDir: options.copyDir ?? path.dirname(path.resolve(options.dataDir)),
+      },
     );
     dataDir = await prepareDataDir(dataDir, account);
     const owner = await takeOwnership(dataDir);

@@ -15,17 +15,16 @@ export interface EmbeddedPostgres {
 
 /** What the commands use of @flagcast/demo, which is loaded only where it is asked for. */
 export interface DemoPackage {
-  startEmbeddedPostgres(options: {
+  readonly startEmbeddedPostgres: (options: {
     readonly dataDir: string;
     readonly copyDir?: string;
     readonly onLog?: (line: string) => void;
     readonly onExit?: (error: Error) => void;
-  }): Promise<EmbeddedPostgres>;
-  fillDemo(client: pg.ClientBase): Promise<unknown>;
-  startTraffic(options: {
-    readonly databaseUrl: string;
-    readonly onAction?: (line: string) => void;
-  }): { stop(): Promise<void> };
+  }) => Promise<EmbeddedPostgres>;
+  readonly fillDemo: (client: pg.ClientBase) => Promise<unknown>;
+  readonly startTraffic: (options: { readonly databaseUrl: string; readonly onAction?: (line: string) => void }): {
+    stop(): Promise<void>;
+  };
   readonly demoProjects: readonly { readonly id: string }[];
   readonly demoUsers: readonly DemoPerson[];
 }
