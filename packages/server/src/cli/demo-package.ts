@@ -22,9 +22,10 @@ export interface DemoPackage {
     readonly onExit?: (error: Error) => void;
   }) => Promise<EmbeddedPostgres>;
   readonly fillDemo: (client: pg.ClientBase) => Promise<unknown>;
-  readonly startTraffic: (options: { readonly databaseUrl: string; readonly onAction?: (line: string) => void }): {
-    stop(): Promise<void>;
-  };
+  readonly startTraffic: (options: {
+    readonly databaseUrl: string;
+    readonly onAction?: (line: string) => void;
+  }) => { stop(): Promise<void> };
   readonly demoProjects: readonly { readonly id: string }[];
   readonly demoUsers: readonly DemoPerson[];
 }
