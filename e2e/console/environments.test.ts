@@ -31,7 +31,7 @@ function devOf({ projectId, environments }: SeededProject, environment = 'dev'):
   return { project_id: projectId, environment, environment_id: environments.dev };
 }
 
-/** Gives an environment another key, and tells the page. */
+/** Gives an environment another key, and sends the page the message about it. */
 async function rename(
   { window }: Place,
   { project_id: projectId, environment_id: id, environment: previous }: ChannelName,
@@ -86,7 +86,7 @@ it('two environments that swap their keys keep their pages', async () => {
   await isLive(page);
 });
 
-it('an environment that is deleted says so, and leads to the flags that are left', async () => {
+it('a deleted environment is shown as deleted, with a link to the remaining flags', async () => {
   const { project, window, page } = await openDev('Deleted environment');
   const { pool } = set.stage.database;
   const id = project.environments.dev;
@@ -107,7 +107,7 @@ it('an environment that is deleted says so, and leads to the flags that are left
 });
 
 it.each(['project_archived', 'project_deleted'] as const)(
-  '%s: the page says so, and leads to another project',
+  '%s: the page shows it, with a link to another project',
   async (code) => {
     const { project, window, page } = await openDev(code);
     await set.stage.database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [

@@ -27,7 +27,7 @@ export interface ChannelDriver {
   subscriptions(snapshot: Snapshot | undefined): (readonly [Snapshot, boolean])[];
   /**
    * Brings the channel as far as the connection allows: status, snapshot, subscription. With an error, the
-   * environments that are subscribed are gone.
+   * environment that the connection was subscribed to is gone: the channel that is caught up ends.
    */
   update(gone?: FlagcastError | null): void;
   receive(message: ServerMessage): void;
@@ -106,7 +106,7 @@ export function createChannel(
       // A key can be given to another environment: from here on the id counts.
       address = { project_id: fresh.project_id, env_id: fresh.environment_id };
       failures = 0;
-      // Takes over the state of another channel of this environment before others get to know the snapshot.
+      // Takes over the state of another channel of this environment, if there is one, before `tell`.
       update();
       tell(fresh);
     } catch (error) {
@@ -128,7 +128,7 @@ export function createChannel(
   const update: ChannelDriver['update'] = (gone) => {
     const reach = connection.reach();
     const line = connection.view.getStatus();
-    if (gone && subscribed) end(gone);
+    if (gone && caughtUp) end(gone);
     if (reach < 2) drop();
     if (line.state === 'closed') end(line.error);
     if (over) return;

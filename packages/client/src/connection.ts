@@ -46,7 +46,7 @@ export interface Connection {
 /** What there is of a page: nothing of it in Node. */
 type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'location'>>;
 
-/** What the connection reads of messages beside `hello`. */
+/** The keys of messages that the connection reads, apart from those of `hello`. */
 interface ConnectionKeys {
   readonly type: string;
   readonly as_of?: string | null;
@@ -141,7 +141,7 @@ export function createConnection(
 
   const lost: Lost = (code, reason = '', retryAfterMs) => {
     const refused = new FlagcastError(reason, `Refused: ${reason}`, code);
-    // The only environment that is subscribed is gone. Channels that are not subscribed yet go on.
+    // The only environment that the server had subscribed is gone. Channels that are not caught up reconnect.
     const isUnknown = code === unknownChannel;
     if (isUnknown) changed(refused);
     else if (!isReconnectCode(code)) error = refused;

@@ -1,6 +1,6 @@
 import type { FreshnessReason } from '#protocol';
 
-/** Why a state is stale: `disconnected`, or what the server says while it does not read its database. */
+/** Why a state is stale: `disconnected`, or the reason that a server sends while it does not read its database. */
 export type StaleReason = FreshnessReason | 'disconnected';
 
 /**

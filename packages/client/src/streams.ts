@@ -19,7 +19,7 @@ export function openStreams(request: Request, silenceMs: () => number, receive: 
   /** Ends one stream, and reports why. */
   const end = (channel: StreamChannel, message: object): void => {
     streams.get(JSON.stringify(channel))?.();
-    // Each stream says for itself whether its server is stale. One that has ended must not say so any longer.
+    // Each stream has a staleness of its own. It ends with the stream.
     receive('{"type":"freshness","state":"fresh"}', channel);
     receive(JSON.stringify(message), channel);
   };

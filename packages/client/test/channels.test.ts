@@ -253,6 +253,24 @@ describe('an environment that is gone', () => {
     },
   );
 
+  it('leaves a channel whose subscription is on its way', async () => {
+    const { server, client } = await startScene();
+    const own = client();
+    const channel = own.channel(channelArguments);
+    const peer = await server.peers.next();
+    await peer.accept('c1');
+    await untilStatus(channel, 'live');
+    const stage = own.channel(stageArguments);
+    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
+    peer.socket.close(4504, 'environment_deleted');
+    await untilStatus(channel, 'closed');
+    const next = await server.peers.next();
+    next.hello();
+    expect(await next.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
+    next.send(caughtUp('c1', stageName));
+    await untilStatus(stage, 'live');
+  });
+
   it('leaves a channel whose snapshot is on its way', async () => {
     const { server, client } = await startScene();
     const own = client();

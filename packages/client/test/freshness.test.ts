@@ -72,7 +72,7 @@ it('a channel that catches up with a stale server is stale', async () => {
   expect((await untilStatus(channel, 'stale')).status).toEqual(staleStatus);
 });
 
-it('a new connection is fresh until the server says otherwise', async () => {
+it('a new connection is fresh until the server sends that it is stale', async () => {
   const { server, client } = await startScene();
   const own = client();
   const channel = own.channel(channelArguments);
@@ -102,12 +102,12 @@ it('when the connection is lost, the state is accurate as of the newest heartbea
   const peer = await server.peers.next();
   await peer.accept('c1');
   await untilStatus(channel, 'live');
-  const heard = untilMessage(own, 'pong');
+  const received = untilMessage(own, 'pong');
   peer.send(heartbeat('c2', '2026-01-01T00:00:00Z'), heartbeat('c3', since), heartbeat('c4'), {
     type: 'pong',
     timestamp: 1,
   });
-  await heard;
+  await received;
   peer.socket.terminate();
   const status = { state: 'stale', sinceMs: Date.parse(since), reason: 'disconnected' };
   expect((await untilStatus(channel, 'stale')).status).toEqual(status);
@@ -121,9 +121,9 @@ it('a server whose clock is ahead does not make the state newer than the present
   const peer = await server.peers.next();
   await peer.accept('c1');
   await untilStatus(channel, 'live');
-  const heard = untilMessage(own, 'heartbeat');
+  const received = untilMessage(own, 'heartbeat');
   peer.send(heartbeat('c2', '2999-01-01T00:00:00Z'));
-  await heard;
+  await received;
   peer.socket.terminate();
   const { status } = await untilStatus(channel, 'stale');
   expect(status.state === 'stale' && status.sinceMs).toBeLessThanOrEqual(Date.now());

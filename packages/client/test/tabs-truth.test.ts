@@ -121,7 +121,7 @@ describe('the truth about the connection', () => {
     expect(scene.server.snapshots.all).toHaveLength(1);
   });
 
-  it('the connection of the next leader is fresh until its server says otherwise', async () => {
+  it('the connection of the next leader is fresh until its server sends that it is stale', async () => {
     const { leader, peer, following } = await scene.startPair();
     peer.send(stale('2026-01-01T00:00:00Z'));
     await untilStatus(following, 'stale');

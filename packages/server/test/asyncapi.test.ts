@@ -1,5 +1,13 @@
 import { readFileSync } from 'node:fs';
-import { CloseCode, errorCodes, maxChannels, resyncReasons, subprotocol } from '@flagcast/protocol';
+import {
+  CloseCode,
+  errorCodes,
+  freshnessReasons,
+  guaranteeReasons,
+  maxChannels,
+  resyncReasons,
+  subprotocol,
+} from '@flagcast/protocol';
 import { describe, expect, it } from 'vitest';
 import { addedKeys, clientKeys, controlKeys, featureKeys, plainKeys } from './protocol-messages.js';
 
@@ -92,6 +100,8 @@ describe('the AsyncAPI document', () => {
     const property = (name: string, key: string): Schema => schemas[name]?.properties?.[key] ?? {};
     expect(property('close', 'code').enum).toStrictEqual(Object.values(CloseCode));
     expect(property('resync', 'reason').enum).toStrictEqual([...resyncReasons]);
+    expect(property('freshness', 'reason').enum).toStrictEqual([...freshnessReasons]);
+    expect(property('hello', 'guarantee_reason').enum).toStrictEqual([...guaranteeReasons]);
     for (const code of errorCodes) expect(property('error', 'code').description).toContain(code);
     expect(property('hello', 'protocol').const).toBe(subprotocol);
     expect(property('hello', 'max_channels').const).toBe(maxChannels);

@@ -375,6 +375,13 @@ describe('doctor', () => {
     expect(found).toMatchObject({ level: 'warning' });
     expect(found.message).toBe(`row-level security applies to role ${fixture.role} on public.users`);
 
+    // Policies that show all rows, or only some.
+    await fixture.run(`ALTER ROLE ${fixture.role} NOBYPASSRLS; CREATE POLICY everybody ON users USING (true)`);
+    expect(await fixture.problems('row-security')).toEqual([]);
+    await fixture.run('CREATE POLICY few ON users AS RESTRICTIVE USING (id < 7)');
+    expect(await fixture.problems('row-security')).toHaveLength(1);
+    await fixture.run(`ALTER TABLE users DISABLE ROW LEVEL SECURITY; ALTER ROLE ${fixture.role} BYPASSRLS`);
+
     const owner = `owner_${fixture.role}`;
     await fixture.run(`CREATE ROLE ${owner}; GRANT ALL ON SCHEMA flagcast, public TO ${owner};
       GRANT ALL ON ALL TABLES IN SCHEMA flagcast, public TO ${owner};

@@ -74,7 +74,18 @@ function received({ events }: { readonly events: { readonly entity_id: string }[
 
 /** Writes events in one transaction, and waits until the server has broadcast them. */
 async function burst(channel: TestChannel, events: number, at = server): Promise<void> {
-  const sent = nextEvent(at.flagcast.lifecycle, 'batch:broadcast');
+  const { lifecycle } = at.flagcast;
+  // A large transaction is read in pages.
+  const sent = new Promise<void>((resolve) => {
+    let left = events;
+    const count = ({ events: page }: { readonly events: number }): void => {
+      left -= page;
+      if (left > 0) return;
+      lifecycle.off('batch:broadcast', count);
+      resolve();
+    };
+    lifecycle.on('batch:broadcast', count);
+  });
   await database.pool.query(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
      SELECT $1, $2, id, 'feature', id, 'system', 'update'

@@ -6,6 +6,7 @@ import { Lifecycle } from '../src/lifecycle.js';
 import { EventReader } from '../src/reader/reader.js';
 import { createTestCluster, insertAudit, withClient, type TestCluster, type TestDatabase } from './database.js';
 import { makeChannel, makeHostTables, readLog } from './host-tables.js';
+import { expectPartitionsLogged } from './partitions.js';
 import { nextEvent } from './server.js';
 
 let cluster: TestCluster;
@@ -51,6 +52,17 @@ async function countLog(pool = database.pool): Promise<number> {
 async function value<Value>(text: string, values: unknown[] = [], pool = database.pool): Promise<Value | undefined> {
   const { rows } = await pool.query<[Value]>({ text, values, rowMode: 'array' });
   return rows[0]?.[0];
+}
+
+/** Waits until the first copy of each table of a subscription is complete. */
+async function copiesAreDone({ pool }: TestDatabase): Promise<void> {
+  await expect
+    .poll(
+      async () =>
+        await value("SELECT count(*) FILTER (WHERE srsubstate <> 'r')::int FROM pg_subscription_rel", [], pool),
+      { timeout: 20_000 },
+    )
+    .toBe(0);
 }
 
 describe('the event log', () => {
@@ -113,47 +125,7 @@ describe('the event log', () => {
 
 describe('a table that is partitioned', () => {
   it('logs rows of every partition, also of those that are attached or made later', async () => {
-    const { pool } = database;
-    await pool.query(
-      `DROP TABLE audit_log;
-       CREATE TABLE audit_log (
-         id bigserial, feature_id uuid NOT NULL, entity varchar(50) NOT NULL DEFAULT 'unknown', entity_id uuid,
-         actor varchar(50) NOT NULL, username varchar(255), action varchar(50) NOT NULL, old_value jsonb,
-         new_value jsonb, project_id uuid NOT NULL, environment_id bigint NOT NULL,
-         created_at timestamptz NOT NULL DEFAULT now()
-       ) PARTITION BY RANGE (created_at);
-       CREATE TABLE audit_2024 PARTITION OF audit_log FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')`,
-    );
-    await withClient(database.url, async (client) => await install(client));
-    await pool.query(
-      `CREATE TABLE audit_2025 PARTITION OF audit_log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
-       CREATE TABLE audit_2026 (LIKE audit_log INCLUDING DEFAULTS);
-       ALTER TABLE audit_log ATTACH PARTITION audit_2026 FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
-    );
-    const { rows } = await pool.query<{ table: string; enabled: string }>(
-      `SELECT tgrelid::regclass::text AS "table", tgenabled AS enabled FROM pg_trigger
-       WHERE tgname = 'flagcast_log' AND tgrelid::regclass::text LIKE 'audit%' ORDER BY 1`,
-    );
-    expect(rows).toEqual(
-      ['audit_2024', 'audit_2025', 'audit_2026', 'audit_log'].map((table) => ({ table, enabled: 'A' })),
-    );
-    for (const createdAt of ['2024-05-01', '2025-05-01', '2026-05-01']) {
-      await insertAudit(pool, { ...channel, createdAt });
-    }
-    await pool.query(
-      `INSERT INTO audit_2025 (feature_id, actor, action, project_id, environment_id, created_at)
-       VALUES (gen_random_uuid(), 'user', 'update', $1, $2, '2025-06-01')`,
-      [channel.projectId, channel.environmentId],
-    );
-    expect(await countLog()).toBe(4);
-
-    await pool.query('ALTER TABLE audit_2025 DISABLE TRIGGER flagcast_log');
-    await withClient(database.url, async (client) => {
-      expect((await install(client)).changed).toBe(true);
-      expect((await install(client)).changed).toBe(false);
-    });
-    await insertAudit(pool, { ...channel, createdAt: '2025-05-01' });
-    expect(await countLog()).toBe(5);
+    await expectPartitionsLogged(database);
   });
 });
 
@@ -228,12 +200,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
       await subscriber.pool.query(`DROP SUBSCRIPTION ${slot}`);
     });
     await arrived(copied.entityId);
-    await expect
-      .poll(
-        async () => await value("SELECT count(*)::int FROM pg_subscription_rel WHERE srsubstate <> 'r'", [], subscriber.pool),
-        { timeout: 20_000 },
-      )
-      .toBe(0);
+    await copiesAreDone(subscriber);
     expect(await readLog(subscriber.pool)).toMatchObject([{ entity_id: copied.entityId }]);
 
     const lifecycle = new Lifecycle();
@@ -311,6 +278,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     cleanUps.push(async () => {
       await subscriber.pool.query(`DROP SUBSCRIPTION ${slot}`);
     });
+    await copiesAreDone(subscriber);
     const { notes } = await withClient(publisher.url, async (client) => await install(client));
     expect(notes).toEqual([expect.stringMatching(/^Publication everything publishes all tables\. Run install on/)]);
     const { entityId } = await insertAudit(publisher.pool, there);

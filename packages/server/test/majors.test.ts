@@ -4,6 +4,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { install, uninstall } from '../src/database/install.js';
 import { examine } from '../src/doctor/examine.js';
 import { createTestCluster, insertAudit, withClient } from './database.js';
+import { makeHostTables } from './host-tables.js';
+import { expectPartitionsLogged } from './partitions.js';
 import { createUser, startTestServer } from './server.js';
 import { createTogglrHost, dumpHost } from './togglr-host.js';
 import { V1Client } from './v1-client.js';
@@ -92,4 +94,13 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       expect(await dumpHost(host, 'meant')).toEqual(before);
     },
   );
+
+  it.skipIf(packageDir === null)('rows of partitions are logged, whichever way a partition is made', async () => {
+    const cluster = await createTestCluster({}, packageDir ?? undefined);
+    cleanUps.push(async () => await cluster.remove());
+    const database = await cluster.createDatabase({ schema: 'none' });
+    cleanUps.push(async () => await database.drop());
+    await makeHostTables(database.pool);
+    await expectPartitionsLogged(database);
+  });
 });

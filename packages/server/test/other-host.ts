@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { createTestDatabase, type TestDatabase } from './database.js';
+import { install } from '../src/database/install.js';
+import { createTestDatabase, type TestDatabase, withClient } from './database.js';
 
 /** A database of docs/other-schemas.md, made by its own statements, with two teams and a few people in it. */
 export interface OtherHost {
@@ -8,25 +9,43 @@ export interface OtherHost {
   /** The connection string of the server's role, with the rights of the page and no others. */
   readonly url: string;
   readonly authorizeSql: string;
-  /** The settings of the page, as they are exported there, without what is secret. */
+  /** The settings of the page, as they are exported there, without what is secret; none with the event log. */
   readonly settings: Readonly<Record<string, string>>;
   /** Writes a change of a flag; answers the flag. */
   change(team: 'shop' | 'billing'): Promise<string>;
   drop(): Promise<void>;
 }
 
-export async function createOtherHost(): Promise<OtherHost> {
+/** `reads`: whether the host writes the event log (the default), or has the page's view of events. */
+export async function createOtherHost({
+  reads = 'event_log',
+}: { readonly reads?: 'event_log' | 'view' } = {}): Promise<OtherHost> {
   const page = await readFile(new URL('../../../docs/other-schemas.md', import.meta.url), 'utf8');
-  // The role belongs to the cluster, which other tests use.
-  const role = `flagcast_reader_${randomBytes(4).toString('hex')}`;
+  // Roles belong to the cluster, which other tests use.
+  const suffix = randomBytes(4).toString('hex');
+  const role = `flagcast_reader_${suffix}`;
+  const backend = `app_backend_${suffix}`;
   const block = (firstLine: string): string => {
     const [, text] = page.split(`\`\`\`sql\n-- ${firstLine}\n`);
     if (text === undefined) throw new Error(`docs/other-schemas.md has no statements "${firstLine}"`);
-    return (text.split('```')[0] ?? '').replaceAll('flagcast_reader', role);
+    return (text.split('```')[0] ?? '')
+      .replaceAll('flagcast_reader', role)
+      .replaceAll('app_backend', backend);
   };
   const database = await createTestDatabase({ schema: 'none' });
   const { pool } = database;
-  for (const name of ["The host's own.", 'The view.', 'Rights.', 'The wake.']) await pool.query(block(name));
+  // Prepared transactions are possible in the run's cluster. Counts for sessions that begin after it.
+  await withClient(database.url, async (client) => {
+    await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+  });
+  await pool.query(block("The host's own."));
+  if (reads === 'view') {
+    await pool.query(block('The view.'));
+  } else {
+    await withClient(database.url, async (client) => await install(client, { logOnly: true, role }));
+    await pool.query(block('The triggers.'));
+    await pool.query(block('Rights.'));
+  }
   await pool.query(`
     ALTER ROLE ${role} PASSWORD 'secret';
     INSERT INTO app.teams VALUES ('shop', 'Web shop'), ('billing', 'Billing');
@@ -41,23 +60,30 @@ export async function createOtherHost(): Promise<OtherHost> {
     database,
     url: url.toString(),
     authorizeSql: block('The authorization query.'),
-    settings: Object.fromEntries(
-      [...page.matchAll(/^export (FLAGCAST_\w+)='([^'…]+)'$/gm)].map(([, name = '', value = '']) => [
-        name,
-        value,
-      ]),
-    ),
+    settings:
+      reads === 'event_log'
+        ? {}
+        : Object.fromEntries(
+            [...page.matchAll(/^export (FLAGCAST_\w+)='([^'…]+)'$/gm)].map(([, name = '', value = '']) => [
+              name,
+              value,
+            ]),
+          ),
     async change(team) {
       changes += 1;
       const flag = `flag/${changes}`;
-      await pool.query(
-        `INSERT INTO app.flag_changes (stage, flag, what, login) VALUES ($1, $2, 'changed', 'ada')`,
-        [`${team}-live`, flag],
-      );
+      // As the host's backend, which has the rights of the page and no others.
+      await withClient(database.url, async (client) => {
+        await client.query(`SET ROLE ${backend}`);
+        await client.query(
+          `INSERT INTO app.flag_changes (stage, flag, what, login) VALUES ($1, $2, 'changed', 'ada')`,
+          [`${team}-live`, flag],
+        );
+      });
       return flag;
     },
     async drop() {
-      await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+      for (const each of [role, backend]) await pool.query(`DROP OWNED BY ${each}; DROP ROLE ${each}`);
       await database.drop();
     },
   };

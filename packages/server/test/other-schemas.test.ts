@@ -4,7 +4,7 @@ import { examine } from '../src/doctor/examine.js';
 import { RunningCommand } from './command.js';
 import { createOtherHost, type OtherHost } from './other-host.js';
 import { PlainClient } from './plain-client.js';
-import { testSecret } from './server.js';
+import { startTestServer, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 
 let host: OtherHost;
@@ -49,8 +49,10 @@ async function get(path: string, user: string): Promise<{ status: number; body: 
 }
 
 it('is set up by the page, to the letter', async () => {
-  expect(host.settings).toStrictEqual({ FLAGCAST_VIEW: 'app.live_events' });
-  expect(await serve.logged('reader_started')).toMatchObject({ guarantee: 'exact' });
+  expect(await serve.logged('reader_started')).toMatchObject({
+    guarantee: 'exact',
+    source: 'flagcast.event_log',
+  });
 });
 
 it('brings a change to plain clients, and to no others', async () => {
@@ -87,7 +89,7 @@ it('brings the steps of a request to flagcast.v1 clients, and what was missed af
   expect(await client.control('hello')).toMatchObject({
     user_id: 'ada',
     guarantee: 'exact',
-    guarantee_reason: 'transaction_ids',
+    guarantee_reason: 'event_log',
     embedded_state: false,
   });
   await client.caughtUp(channel, String(snapshot.body['cursor']));
@@ -157,23 +159,56 @@ it('has what the page says, and has not what it says', async () => {
 });
 
 it('is found in good health by doctor, and ill with a query that does not work', async () => {
-  const { authorizeSql, settings } = host;
-  const view = settings['FLAGCAST_VIEW'] ?? null;
-  const healthy = await examine(host.url, { view, authorizeSql });
+  const { authorizeSql } = host;
+  const healthy = await examine(host.url, { authorizeSql });
   const serious = (found: typeof healthy) =>
     found.findings.filter(({ level }) => level === 'warning' || level === 'error');
   expect(serious(healthy)).toStrictEqual([]);
   expect(healthy.findings).toContainEqual(
     expect.objectContaining({ id: 'authorization', level: 'ok' }) as unknown,
   );
-  const ill = await examine(host.url, { view, authorizeSql: 'SELECT * FROM app.flags' });
+  const ill = await examine(host.url, { authorizeSql: 'SELECT * FROM app.flags' });
   expect(serious(ill)).toMatchObject([
     {
       id: 'authorization',
-      what: expect.stringContaining('column a.user_id does not exist') as string,
-      mend: { kind: 'advice' },
+      message: expect.stringContaining('column a.user_id does not exist') as string,
+      fix: { kind: 'advice' },
     },
   ]);
   // The session is good for what is looked at after it.
   expect(ill.findings.at(-1)).toStrictEqual(healthy.findings.at(-1));
+});
+
+it('reads a view where nothing of Flagcast is installed, with the guarantee overlap', async () => {
+  const other = await createOtherHost({ reads: 'view' });
+  expect(other.settings).toStrictEqual({ FLAGCAST_VIEW: 'app.live_events' });
+  const server = await startTestServer(other.url, {
+    view: other.settings['FLAGCAST_VIEW'],
+    authorizeSql: other.authorizeSql,
+    pollIntervalMs: 50,
+  });
+  const client = await V1Client.connect(server.wsUrl, { token: await tokenOf('ada') });
+  expect(await client.control('hello')).toMatchObject({
+    guarantee: 'overlap',
+    guarantee_reason: 'view',
+    overlap_ms: 60_000,
+  });
+  await client.caughtUp({ projectId: 'shop', environmentId: 'shop-live' });
+  const flag = await other.change('shop');
+  expect(await client.event(flag)).toMatchObject({ type: 'feature_updated', actor: 'ada' });
+  const { pool } = other.database;
+  await pool.query(
+    `INSERT INTO app.change_requests (stage, flag, requested_by) VALUES ('shop-live', 'dark', 'ada')`,
+  );
+  await client.message(({ type }) => type === 'pending_change_created');
+  await pool.query(
+    `UPDATE app.change_requests SET state = 'rejected', decided_by = 'bob', decided_at = now()`,
+  );
+  expect(await client.message(({ type }) => type === 'pending_change_rejected')).toMatchObject({
+    actor: 'bob',
+  });
+  expect(client.events).toHaveLength(3);
+  await client.close();
+  await server.close();
+  await other.drop();
 });

@@ -2,6 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import {
   CloseCode,
   errorCodes,
+  freshnessReasons,
+  guaranteeReasons,
   isReconnectCode,
   maxChannels,
   type PlainMessage,
@@ -133,7 +135,7 @@ describe('the document and the code agree on', () => {
 
   it('the names of events, of the specification and of Togglr', () => {
     const rows = table('`type` of the specification', '`entity`', '`action`');
-    expect(rows).toHaveLength(14);
+    expect(rows).toHaveLength(16);
     for (const row of rows) {
       const [specType, entity = '', action = '', ...togglr] = Object.values(row).flatMap(words);
       const source = specType?.startsWith('pending_') === true ? 'pending' : 'audit';
@@ -182,8 +184,12 @@ describe('the document and the code agree on', () => {
     expect(maxChannels).toBe(32);
   });
 
-  it('the reasons of a resync and the codes of errors', () => {
+  it('the reasons of a resync, of a guarantee and of staleness, and the codes of errors', () => {
     expect(names(table('reason', 'meaning'), 'reason')).toStrictEqual([...resyncReasons]);
+    expect(names(table('reason', 'guarantee'), 'reason')).toStrictEqual([...guaranteeReasons]);
+    expect(names(table('reason', 'the server is stale because'), 'reason')).toStrictEqual([
+      ...freshnessReasons,
+    ]);
     const [, codes = ''] = text.split('\n## Error codes\n');
     const [own = ''] = codes.split('\n## ');
     expect([...own.matchAll(/^\| `(\w+)`/gm)].map(([, code]) => code)).toStrictEqual([...errorCodes]);

@@ -4,7 +4,7 @@ import { useConnectionStatus } from '@flagcast/client/react';
 import { useTexts } from '../texts/texts.js';
 import { isOutOfDate } from './use-out-of-date.js';
 
-/** Says that the page is out of date and why, and makes it look so. */
+/** Shows that the page is out of date and why, and greys it out. */
 export function StaleBanner() {
   const { t, format } = useTexts();
   const status = useConnectionStatus();

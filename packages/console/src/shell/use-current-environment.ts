@@ -21,8 +21,8 @@ interface Current {
 }
 
 /**
- * The project and the environment of an address. An environment that gets another key while the page shows it
- * stays on the page, and the address follows; undefined where there is none.
+ * The project and the environment of an address; undefined where they do not exist. When the environment on the
+ * page gets another key, it stays on the page and the address changes.
  */
 export function useCurrentEnvironment(
   projects: readonly Project[] | undefined,

@@ -83,7 +83,7 @@ export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }
 
 /**
  * Whether row-level security may hide rows: from the server, or from the owner of the trigger functions, who reads
- * the request of an entity.
+ * the request of an entity. A policy that shows all rows is no problem.
  */
 export async function checkRowSecurity(client: pg.ClientBase, { role, eventSource }: Facts): Promise<Finding[]> {
   const id = 'row-security';
@@ -91,7 +91,7 @@ export async function checkRowSecurity(client: pg.ClientBase, { role, eventSourc
   const hidden = await askJson<{ table: string; reader: string; isLogging: boolean }[]>(
     client,
     `WITH readers AS (
-       SELECT c.relname, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
+       SELECT c.oid, c.relname, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
        FROM pg_class c
        CROSS JOIN LATERAL (
          SELECT $1::name, false
@@ -108,7 +108,14 @@ export async function checkRowSecurity(client: pg.ClientBase, { role, eventSourc
      SELECT coalesce(json_agg(json_build_object('table', relname, 'reader', reader, 'isLogging', is_logging)
        ORDER BY is_logging, reader, relname), '[]')::text
      FROM readers JOIN pg_roles p ON p.rolname = reader
-     WHERE NOT p.rolsuper AND NOT p.rolbypassrls
+     CROSS JOIN LATERAL (
+       SELECT coalesce(bool_or(w.polpermissive AND pg_get_expr(w.polqual, w.polrelid) = 'true'), false)
+         AND bool_and(w.polpermissive) AS show_all
+       FROM pg_policy w
+       WHERE w.polrelid = readers.oid AND w.polcmd IN ('r', '*')
+         AND EXISTS (SELECT FROM unnest(w.polroles) g WHERE g = 0 OR pg_has_role(reader, g, 'USAGE'))
+     ) AS policies
+     WHERE NOT p.rolsuper AND NOT p.rolbypassrls AND NOT policies.show_all
        AND (relforcerowsecurity OR NOT pg_has_role(reader, relowner, 'USAGE'))`,
     [role, logs],
   );

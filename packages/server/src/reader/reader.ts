@@ -243,8 +243,8 @@ export class EventReader {
   async #wait(backoff: number | null): Promise<void> {
     const dueAtMs = this.#dueAtMs();
     if (this.#stopped || (backoff === null && dueAtMs <= performance.now())) return;
+    let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
-      let timer: NodeJS.Timeout | undefined;
       const arm = (untilMs: number): void => {
         clearTimeout(timer);
         timer = Number.isFinite(untilMs)
@@ -257,6 +257,8 @@ export class EventReader {
         else if (backoff === null) arm(this.#dueAtMs());
       };
     });
+    // A timer that is left would keep the process alive for a poll interval.
+    clearTimeout(timer);
     this.#nudge = null;
   }
 
@@ -268,7 +270,7 @@ export class EventReader {
   }
 
   async #connect(): Promise<ReadingSession> {
-    const session = await ReadingSession.open(this.#options);
+    const session = await ReadingSession.open({ ...this.#options, before: this.#source });
     this.#connections += 1;
     this.#compareHistory(session.history);
     this.#compareSource(session.source);
@@ -307,8 +309,13 @@ export class EventReader {
     const before = this.#source;
     this.#source = source;
     if (before === null || this.#progress === null) return;
-    if (before.reason === source.reason && before.name === source.name) return;
-    this.#restart(`events come from ${source.name} now, not from ${before.name}`);
+    if (before.reason !== source.reason || before.name !== source.name) {
+      this.#restart(`events come from ${source.name} now, not from ${before.name}`);
+    } else if (before.hasState !== source.hasState || before.hasEnvironments !== source.hasEnvironments) {
+      this.#restart(
+        "the rights on the host's tables were changed, so the state of features is read differently",
+      );
+    }
   }
 
   /** While a trigger was gone or switched off, events were not logged. */
@@ -318,6 +325,13 @@ export class EventReader {
     this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem(triggers) });
     if (before === '' || this.#progress === null || before === this.#triggers) return;
     this.#restart('the triggers that write the event log were changed, so events may not have been logged');
+  }
+
+  /** Finds out anew, on another connection, what can be read. */
+  #reconnect(session: ReadingSession): void {
+    this.#session = null;
+    session.discard();
+    this.wake();
   }
 
   #restart(reason: string): void {
@@ -385,6 +399,8 @@ export class EventReader {
     });
     if (trigger === 'poll' && session.source.hasHostTriggers) {
       this.#compareTriggers(await session.readTriggers());
+      const isIncomplete = !session.source.hasState || !session.source.hasEnvironments;
+      if (isIncomplete && (await session.rightsChanged())) this.#reconnect(session);
     }
     this.#scheduleNext(progress, result);
   }
