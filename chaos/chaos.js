@@ -122,7 +122,7 @@ export async function runChaos(run, options) {
   /** @type {World} */
   const world = {
     ...{ postgres, databaseUrl, servers, proxy, channels: written, importChannel, viewers, tokens },
-    ...{ revocations: [], durationMs, signal: run.signal },
+    ...{ revocations: [], imports: 0, durationMs, signal: run.signal },
     onUnlogged: (rows) => {
       unlogged += rows;
     },

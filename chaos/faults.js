@@ -15,7 +15,7 @@ import { fullFile } from './server-process.js';
 
 /**
  * What faults are done to. The first server is never ended, so that what grows in it can be told.
- * `onUnlogged`: called with the number of audit rows that are not in the event log. `signal`: aborted when the run is
+ * `onUnlogged`: called with the number of audit rows that are not in the event log. `imports`: how many there have been. `signal`: aborted when the run is
  * interrupted.
  *
  * @typedef {{
@@ -26,6 +26,7 @@ import { fullFile } from './server-process.js';
  *   readonly channels: readonly ChaosChannel[],
  *   readonly importChannel: ChaosChannel,
  *   readonly onUnlogged: (rows: number) => void,
+ *   imports: number,
  *   readonly viewers: readonly Viewer[],
  *   readonly tokens: Tokens,
  *   readonly revocations: Revocation[],

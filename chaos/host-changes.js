@@ -14,14 +14,15 @@ import { writeMany } from './writers.js';
 
 /** DDL waits for locks this long, in milliseconds. While it waits, every other session of the table waits as well. */
 const lockTimeoutMs = 2_000;
-/** Writers keep a lock for 20 s at most: prepared transactions are ended after 12 s. */
-const attempts = 60;
+/** Writers keep a lock for 20 s at most, because prepared transactions are ended after 12 s. An import can take minutes. */
+const attempts = 240;
 const retryPauseMs = 500;
-/** Rows of one statement in a long run, and in a short one. */
-const importRows = { long: 300_000, short: 5_000 };
+/** Rows of the first import of a long run, and of every other one. */
+const importRows = { first: 300_000, others: 5_000 };
 const longRunMs = 240_000;
 /** Retention keeps this much, in milliseconds: more than any server needs to read it. */
 const retentionKeepMs = 90_000;
+const retentionBatches = 20;
 
 /** What PostgreSQL says when a lock, the connection or the server is not there: the statement is tried again. */
 const transientErrors =
@@ -258,7 +259,9 @@ export const hostChanges = {
     busy: 'import',
     run: async (world) => {
       const { importChannel, durationMs } = world;
-      const rows = durationMs >= longRunMs ? importRows.long : importRows.short;
+      const isFirst = world.imports === 0;
+      world.imports += 1;
+      const rows = isFirst && durationMs >= longRunMs ? importRows.first : importRows.others;
       let done = `${rows} rows in one statement`;
       await change(world, async (client) => await writeMany(client, importChannel, rows)).catch(
         (/** @type {unknown} */ error) => {
@@ -272,7 +275,7 @@ export const hostChanges = {
     busy: 'host',
     run: async (world) => {
       let deleted = 0;
-      for (let rows = 5_000; rows === 5_000;) {
+      for (let rows = 5_000, batch = 0; rows === 5_000 && batch < retentionBatches; batch += 1) {
         await change(world, async (client) => {
           /** @type {pg.QueryResult<{ rows: string | null }>} */
           const answer = await client.query(

@@ -90,7 +90,7 @@ it('docs/attach.md does what it says, from top to bottom', async () => {
   }
 
   expect(ran).toEqual(['install', 'doctor', 'install', 'install', 'doctor', 'serve', 'tail', 'uninstall']);
-  for (const finding of ['guarantee +exact: every', 'rights', 'triggers', 'listen']) {
+  for (const finding of ['guarantee +exact: every', 'rights', 'log', 'listen']) {
     expect(results['doctor']?.stdout).toMatch(new RegExp(`^ok +${finding}`, 'm'));
   }
   expect(results['install --role --dry-run']?.stdout).toContain(`CREATE ROLE "${role}"`);

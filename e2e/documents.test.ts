@@ -163,7 +163,7 @@ function problemOfNpm([command = '', ...args]: readonly string[]): string | null
       return null;
     case 'run':
       if (!(script in scripts)) return `there is no npm run ${script}`;
-      return script === 'bench' && name !== undefined && !/^--help$|^[a-z]+$/.test(name)
+      return script === 'bench' && name !== undefined && !/^--help$|^[a-z]+(-[a-z]+)*$/.test(name)
         ? `no measurement ${name}`
         : null;
     default:

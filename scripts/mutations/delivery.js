@@ -6,73 +6,253 @@ const test = 'packages/server/test/';
 /** @type {readonly Mutation[]} */
 export const ofDelivery = [
   {
-    name: 'watermark-dropped',
+    name: 'in-flight-forgotten',
     guarantee: 'G1',
-    broken:
-      'The next read begins where the last snapshot ended, not at the oldest transaction that was running.',
+    broken: 'After a read the transactions that were in flight count as delivered.',
     edits: [
       {
-        file: `${server}reader/exact-tracker.ts`,
-        find: 'return [this.#watermark.value.toString(), this.#floor, seen];',
-        replace: 'return [this.#watermark.horizon.toString(), this.#floor, seen];',
+        file: `${server}reader/log-progress.ts`,
+        find: '        ...snapshot.xids.filter((xid) => xid < end),\n',
+        replace: '        ...snapshot.xids.filter((xid) => xid < end && end < 0n),\n',
       },
     ],
-    tests: [`${test}watermark.test.ts`],
+    tests: [`${test}log-reader.test.ts`],
   },
   {
-    name: 'floor-by-the-clock',
+    name: 'page-taken-for-all',
     guarantee: 'G1',
-    broken: 'The floor is the clock: transactions that were open for long before they wrote are cut off.',
+    broken: 'After a full page everything that the snapshot shows counts as delivered.',
     edits: [
       {
-        file: `${server}reader/statements.ts`,
-        find: '        clock,\n        started,\n',
-        replace: '        clock,\n',
+        file: `${server}reader/log-progress.ts`,
+        find: 'const isFull = page.length >= limit;',
+        replace: 'const isFull = page.length > limit;',
       },
     ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'prepared-transactions-forgotten',
-    guarantee: 'G1',
-    broken: 'A transaction that was prepared long ago does not hold the floor back.',
-    edits: [
-      {
-        file: `${server}reader/statements.ts`,
-        find: "        prepared - coalesce(look_back, interval '0'),\n",
-        replace: '',
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'savepoints-forgotten',
-    guarantee: 'G1',
-    broken: 'Of a transaction that was running only its own id counts as new, not those of its savepoints.',
-    edits: [
-      {
-        file: `${server}reader/exact-tracker.ts`,
-        find: 'const fresh = events.filter((event) => this.#delivered.add(event));',
-        replace: `const { value, horizon } = this.#watermark;
-    const fresh = events.filter(
-      (event) => (event.mark === value || event.mark >= horizon) && this.#delivered.add(event),
-    );`,
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
+    tests: [`${test}log-pages.test.ts`],
   },
   {
     name: 'namesakes-after-a-crash',
     guarantee: 'G1',
-    broken: 'A transaction with the id of one that a crash took back counts as delivered.',
+    broken: 'After a reconnect it is not checked whether what was delivered is still there.',
     edits: [
       {
-        file: `${server}reader/exact-tracker.ts`,
-        find: '    this.#delivered.doubt(this.#watermark.horizon);\n',
+        file: `${server}reader/log-progress.ts`,
+        find: "        if (fingerprints.size > 0) return 'lost-commits';\n",
         replace: '',
       },
     ],
-    tests: [`${test}watermark.test.ts`],
+    tests: [`${test}log-crash.test.ts`],
+  },
+  {
+    name: 'ids-that-a-crash-took-back',
+    guarantee: 'G1',
+    broken: 'Coverages that waited for the log to reach the disk still wait after the connection was lost.',
+    edits: [
+      {
+        file: `${server}reader/durable-coverage.ts`,
+        find: '  forgetWaiting(): void {\n    this.#waiting = [];\n',
+        replace: '  forgetWaiting(): void {\n',
+      },
+    ],
+    tests: [`${test}log-crash.test.ts`, `${test}log-progress.test.ts`],
+  },
+  {
+    name: 'ids-before-they-are-durable',
+    guarantee: 'G1',
+    broken: 'Transaction ids are trusted before the log is on disk, and a crash hands them out again.',
+    edits: [
+      {
+        file: `${server}reader/durable-coverage.ts`,
+        find: '(each.insertLsn ?? 0n) > flushLsn);',
+        replace: '(each.insertLsn ?? 0n) > flushLsn + 2n ** 62n);',
+      },
+    ],
+    tests: [`${test}log-crash.test.ts`, `${test}log-progress.test.ts`],
+  },
+  {
+    name: 'server-repeats',
+    guarantee: 'G4',
+    broken: 'After a reconnect the reader delivers again what it had delivered before.',
+    edits: [
+      {
+        file: `${server}reader/log-progress.ts`,
+        find: '    return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;',
+        replace: '    return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true || row.seq > 0n;',
+      },
+    ],
+    tests: [`${test}log-progress.test.ts`, `${test}log-pages.test.ts`],
+  },
+  {
+    name: 'poll-switched-off',
+    guarantee: 'G1',
+    broken: 'Without a hint nothing is read.',
+    edits: [
+      {
+        file: `${server}reader/reader.ts`,
+        find: 'return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);',
+        replace: 'return Math.min(hinted, this.#readDueAtMs ?? (this.#lastReadAtMs > 0 ? Infinity : 0));',
+      },
+    ],
+    tests: [`${test}http.test.ts`],
+  },
+  {
+    name: 'made-up-event',
+    guarantee: 'G2',
+    broken: 'A read that finds nothing brings an event all the same, which was never committed.',
+    edits: [
+      {
+        file: `${server}reader/log-statements.ts`,
+        find: '  const seq = column(0);\n',
+        replace: "  const seq = column(0) ?? '0';\n",
+      },
+    ],
+    tests: [`${test}log-reader.test.ts`],
+  },
+  {
+    name: 'old-events-skipped',
+    guarantee: 'G11',
+    broken: 'Events whose created_at is an hour old are not read.',
+    edits: [
+      {
+        file: `${server}reader/log-statements.ts`,
+        find: 'WHERE l.xid BETWEEN range.low AND range.high\n      ORDER BY l.xid, l.seq LIMIT',
+        replace:
+          "WHERE l.xid BETWEEN range.low AND range.high AND l.created_at > now() - interval '1 hour'\n      ORDER BY l.xid, l.seq LIMIT",
+      },
+    ],
+    tests: [`${test}v1-events.test.ts`],
+  },
+  {
+    name: 'failures-hidden',
+    guarantee: 'G12',
+    broken: 'A read that fails does not make the server stale.',
+    edits: [
+      {
+        file: `${server}operations/freshness.ts`,
+        find: '      if (attempt <= failuresAllowed) return;\n',
+        replace: '      if (attempt > -failuresAllowed) return;\n',
+      },
+    ],
+    tests: [`${test}freshness.test.ts`],
+  },
+  {
+    name: 'triggers-unwatched',
+    guarantee: 'G12',
+    broken: 'The reader does not look at the triggers.',
+    edits: [
+      {
+        file: `${server}reader/reader.ts`,
+        find: "if (trigger === 'poll' && session.source.hasHostTriggers) {",
+        replace: "if (trigger === 'poll' && session.source.name === '') {",
+      },
+    ],
+    tests: [`${test}freshness.test.ts`],
+  },
+  {
+    name: 'names-from-memory',
+    guarantee: 'G13',
+    broken: 'A channel that was renamed or has ended is opened from a look-up made before.',
+    edits: [
+      {
+        file: `${server}flagcast.ts`,
+        find: "  if (authority instanceof Access) lifecycle.on('channels:changed', () => authority.forgetChannels());\n",
+        replace: '',
+      },
+    ],
+    tests: [`${test}channel-changes.test.ts`],
+  },
+  {
+    name: 'ends-ignored',
+    guarantee: 'G13',
+    broken: 'A channel whose environment was deleted stays open.',
+    edits: [
+      {
+        file: `${server}broadcast/broadcaster.ts`,
+        find: '      this.#end(channelKey(projectId, control.environmentId), type);\n',
+        replace: '',
+      },
+    ],
+    tests: [`${test}channel-changes.test.ts`],
+  },
+  {
+    name: 'rights-in-a-while',
+    guarantee: 'G14',
+    broken: 'Rights that were taken away are noticed with the periodic check only.',
+    edits: [
+      {
+        file: `${server}door/sweeper.ts`,
+        find: "    lifecycle.on('rights:changed', () => void this.#recheck());\n",
+        replace: '',
+      },
+    ],
+    tests: [`${test}channel-changes.test.ts`],
+  },
+  {
+    name: 'ring-beyond-its-reach',
+    guarantee: 'G5',
+    broken: 'The ring answers for what came before it.',
+    edits: [
+      {
+        file: `${server}broadcast/ring.ts`,
+        find: 'if (position.xmax <= this.#startXmax) return null;',
+        replace: 'if (position.xmax + 2n ** 62n <= this.#startXmax) return null;',
+      },
+    ],
+    tests: [`${test}resume.test.ts`],
+  },
+  {
+    name: 'cursor-of-one-server',
+    guarantee: 'G7',
+    broken: 'A cursor is valid only at the server that made it.',
+    edits: [
+      {
+        file: `${server}reader/reading-session.ts`,
+        find: '.update(JSON.stringify([history.database,',
+        replace: '.update(JSON.stringify([performance.now(), history.database,',
+      },
+    ],
+    tests: [`${test}resume.test.ts`],
+  },
+  {
+    name: 'cursor-that-harms',
+    guarantee: 'G10',
+    broken: 'A cursor that was made up reaches the database with a number that it does not understand.',
+    edits: [
+      {
+        file: `${server}events/position.ts`,
+        find: 'if (xmax > maxId || before > xmax',
+        replace: 'if (before > xmax',
+      },
+    ],
+    tests: [`${test}position.test.ts`],
+  },
+  {
+    name: 'snapshot-knows-nothing',
+    guarantee: 'G6',
+    broken: "A snapshot's cursor does not leave out what the snapshot shows already.",
+    edits: [
+      {
+        file: `${server}history/snapshot.ts`,
+        find: '    return { ...coverage, history: from.history };',
+        replace: '    return { ...coverage, xmin: 3n, xmax: 3n, xids: [], history: from.history };',
+      },
+    ],
+    tests: [`${test}snapshot.test.ts`],
+  },
+  {
+    name: 'cursor-before-its-events',
+    guarantee: 'G5',
+    broken: 'A connection that does not read counts as having what it was not sent.',
+    edits: [
+      {
+        file: `${server}connection/subscription.ts`,
+        find: '        this.#behindSinceMs = performance.now();\n      }\n      return;\n    }\n    const bytes',
+        replace:
+          '        this.#behindSinceMs = performance.now();\n      }\n      this.#after = run.last;\n      this.#position = run.position;\n      return;\n    }\n    const bytes',
+      },
+    ],
+    tests: [`${test}slow-peer.test.ts`],
   },
   {
     name: 'news-before-the-beginning',
@@ -86,78 +266,6 @@ export const ofDelivery = [
       },
     ],
     tests: [`${test}beginning.test.ts`],
-  },
-  {
-    name: 'ids-that-a-crash-took-back',
-    guarantee: 'G1',
-    broken:
-      'Ids that waited for the log to reach the disk are still waited for after the connection was lost.',
-    edits: [
-      {
-        file: `${server}reader/watermark.ts`,
-        find: '  forgetWaiting(): void {\n    this.#waiting = [];\n',
-        replace: '  forgetWaiting(): void {\n',
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'ids-before-they-are-durable',
-    guarantee: 'G1',
-    broken: 'Transaction ids are trusted before the log is on disk, and a crash hands them out again.',
-    edits: [
-      {
-        file: `${server}reader/watermark.ts`,
-        find: 'candidate.insertLsn > flushLsn',
-        replace: 'candidate.insertLsn > flushLsn + 2n ** 62n',
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'server-repeats',
-    guarantee: 'G4',
-    broken: 'The reader does not remember what it has delivered above the watermark.',
-    edits: [
-      {
-        file: `${server}reader/exact-tracker.ts`,
-        find: '    if (delivered.identities.has(identity)) return false;\n',
-        replace: '    if (delivered.identities.has(identity)) return true;\n',
-      },
-      {
-        file: `${server}reader/exact-tracker.ts`,
-        find: 'this.#delivered.size > maxLeftOut ? []',
-        replace: 'this.#delivered.size >= 0 * maxLeftOut ? []',
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'decisions-by-the-floor',
-    guarantee: 'G1',
-    broken:
-      "A decision whose time was written by a host's slow clock is older than the floor, and is not read.",
-    edits: [
-      {
-        file: `${server}reader/statements.ts`,
-        find: "      (v.source = 'pending' AND v.action <> 'pending')\n      OR (v.created_at",
-        replace: '      (v.created_at',
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'poll-switched-off',
-    guarantee: 'G1',
-    broken: 'Without a hint nothing is read.',
-    edits: [
-      {
-        file: `${server}reader/reader.ts`,
-        find: 'backoff ?? Math.max(this.#pollDueAtMs - performance.now(), 0);',
-        replace: 'backoff ?? 2_147_483_647;',
-      },
-    ],
-    tests: [`${test}http.test.ts`],
   },
   {
     name: 'listen-lost-unnoticed',
@@ -185,58 +293,6 @@ export const ofDelivery = [
     tests: [`${test}resume.test.ts`],
   },
   {
-    name: 'ring-beyond-its-reach',
-    guarantee: 'G5',
-    broken: 'The ring answers for what came before it.',
-    edits: [
-      {
-        file: `${server}broadcast/ring.ts`,
-        find: 'if (position.horizon <= this.#startXmax) return null;',
-        replace: 'if (position.horizon + 2n ** 62n <= this.#startXmax) return null;',
-      },
-    ],
-    tests: [`${test}resume.test.ts`],
-  },
-  {
-    name: 'made-up-event',
-    guarantee: 'G2',
-    broken: 'A read that finds nothing brings an event all the same, which nobody has committed.',
-    edits: [
-      {
-        file: `${server}reader/statements.ts`,
-        find: "  if (xid === null && (view.guarantee === 'exact' || column(8) === null)) return null;\n",
-        replace: '',
-      },
-    ],
-    tests: [`${test}watermark.test.ts`],
-  },
-  {
-    name: 'cursor-of-one-server',
-    guarantee: 'G7',
-    broken: 'A cursor is good only at the server that gave it.',
-    edits: [
-      {
-        file: `${server}reader/reading-session.ts`,
-        find: '.update(`${history?.database',
-        replace: '.update(`${performance.now()}${history?.database',
-      },
-    ],
-    tests: [`${test}resume.test.ts`],
-  },
-  {
-    name: 'cursor-that-harms',
-    guarantee: 'G10',
-    broken: 'A cursor that somebody made up reaches the database with a time that it does not understand.',
-    edits: [
-      {
-        file: `${server}events/position.ts`,
-        find: '!isTimestamp(floor)) return null;',
-        replace: '(floor.length > 40 && !isTimestamp(floor))) return null;',
-      },
-    ],
-    tests: [`${test}position.test.ts`],
-  },
-  {
     name: 'wrong-channel',
     guarantee: 'G3',
     broken: 'Events go to all environments of their project.',
@@ -248,20 +304,6 @@ export const ofDelivery = [
       },
     ],
     tests: [`${test}isolation.test.ts`],
-  },
-  {
-    name: 'cursor-before-its-events',
-    guarantee: 'G5',
-    broken: 'A peer that does not read is taken to have what it was not sent.',
-    edits: [
-      {
-        file: `${server}connection/subscription.ts`,
-        find: "      if (this.#after < run.last) this.#state = 'behind';\n      return;",
-        replace:
-          "      if (this.#after < run.last) this.#state = 'behind';\n      this.#after = run.last;\n      this.#position = run.position;\n      return;",
-      },
-    ],
-    tests: [`${test}slow-peer.test.ts`],
   },
   {
     name: 'heartbeat-ahead',
@@ -288,19 +330,6 @@ export const ofDelivery = [
       },
     ],
     tests: [`${test}slow-peer.test.ts`],
-  },
-  {
-    name: 'snapshot-knows-nothing',
-    guarantee: 'G6',
-    broken: "A snapshot's cursor does not leave out what the snapshot shows already.",
-    edits: [
-      {
-        file: `${server}history/snapshot.ts`,
-        find: "shown: shown.filter((xid) => xid !== '').map(BigInt)",
-        replace: "shown: shown.filter((xid) => xid === '-').map(BigInt)",
-      },
-    ],
-    tests: [`${test}snapshot.test.ts`],
   },
   {
     name: 'client-begins-before-its-snapshot',

@@ -30,7 +30,6 @@ function sessionOf({ headers }: IncomingMessage): string {
 export function createHost(databaseUrl: string): { server: Server; close: () => Promise<void> } {
   const flagcast = createFlagcast({
     databaseUrl,
-    view: 'app.live_events',
     authenticate: (request) => Promise.resolve(sessions.get(sessionOf(request)) ?? null),
     authorize,
   });

@@ -20,7 +20,7 @@ function authorize(userIds: readonly string[]): Promise<AuthorizedChannel[]> {
 }
 
 export function createHost(databaseUrl: string, secret: string): FastifyInstance {
-  const flagcast = createFlagcast({ databaseUrl, view: 'app.live_events', auth: { secret }, authorize });
+  const flagcast = createFlagcast({ databaseUrl, auth: { secret }, authorize });
 
   const app = Fastify();
   app.addHook('onRequest', (request, reply, next) => {

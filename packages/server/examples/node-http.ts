@@ -23,7 +23,7 @@ export function createHost(
   databaseUrl: string,
   secret: string,
 ): { server: Server; close: () => Promise<void> } {
-  const flagcast = createFlagcast({ databaseUrl, view: 'app.live_events', auth: { secret }, authorize });
+  const flagcast = createFlagcast({ databaseUrl, auth: { secret }, authorize });
   const server = createServer((request, response) => {
     if (request.url === '/') response.end('The host');
     else if (flagcast.handles(request)) flagcast.requestListener(request, response);

@@ -176,7 +176,9 @@ describe('flagcast serve', () => {
     const log = await serve.logged('doctor_warning', ({ finding }) => finding === 'log');
     expect(log).toMatchObject({
       level: 'warn',
-      message: expect.stringContaining('public.environments does not have the trigger flagcast_log') as string,
+      message: expect.stringContaining(
+        'public.environments does not have the trigger flagcast_log',
+      ) as string,
       consequence: expect.stringContaining('never delivered') as string,
       fix: expect.stringContaining('flagcast install --yes') as string,
     });

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { expect } from 'vitest';
 import { install } from '../src/database/install.js';
 import { examine, type ExamineOptions } from '../src/doctor/examine.js';
 import type { Finding } from '../src/doctor/finding.js';
@@ -25,6 +26,10 @@ export interface DoctorFixture {
   readonly problems: (id: string, options?: ExamineOptions) => Promise<readonly Finding[]>;
   /** Applies the fix of the finding as superuser: runs its statements, or its command in a shell. */
   readonly fix: (finding: Finding | undefined) => Promise<void>;
+  /**
+   * Damages the database, applies the fix of each finding, and expects that the findings are gone. Returns the first.
+   */
+  readonly expectFix: (id: string, damage: string, options?: ExamineOptions) => Promise<Finding>;
   drop(): Promise<void>;
 }
 
@@ -70,6 +75,15 @@ export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorF
       } else {
         throw new Error(`nothing to run: ${fix?.text ?? 'no fix'}`);
       }
+    },
+    async expectFix(id, damage, options) {
+      await fixture.run(damage);
+      const problems = await fixture.problems(id, options);
+      const [problem] = problems;
+      if (problem === undefined) throw new Error(`doctor has no finding with the id ${id}`);
+      for (const each of problems) await fixture.fix(each);
+      expect(await fixture.problems(id, options)).toEqual([]);
+      return problem;
     },
     async drop() {
       await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);

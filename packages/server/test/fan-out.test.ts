@@ -7,17 +7,18 @@ import { Heartbeat } from '../src/connection/heartbeat.js';
 import { Peer } from '../src/connection/peer.js';
 import { Session } from '../src/connection/session.js';
 import { type Outlet, Subscription, type SubscriptionOwner } from '../src/connection/subscription.js';
-import { Readiness } from '../src/door/readiness.js';
 import type { Dialect } from '../src/events/dialect.js';
-import { channelKey, type FlagEvent } from '../src/events/event.js';
+import { channelKey, type ControlEntry, type FlagEvent } from '../src/events/event.js';
+import type { Coverage } from '../src/events/position.js';
 import { MissedEventsSource } from '../src/history/missed.js';
 import { Lifecycle } from '../src/lifecycle.js';
+import { Freshness } from '../src/operations/freshness.js';
 import { nextEvent } from './server.js';
 
 /** Each event as its id and a space: what came can be read at a glance. */
 const dialect: Dialect = {
   name: 'ids',
-  encode: ({ events }) => Buffer.from(events.map(({ eventId }) => `${eventId} `).join('')),
+  encode: ({ events }) => Buffer.from(events.map(({ id }) => `${id} `).join('')),
 };
 
 const environmentId = '1';
@@ -47,6 +48,14 @@ class TestOutlet implements Outlet, SubscriptionOwner {
   historyLost(): void {
     this.writes.push('history lost');
   }
+
+  channelRenamed(_subscription: Subscription, environmentKey: string): void {
+    this.writes.push(`renamed ${environmentKey}`);
+  }
+
+  channelEnded(_subscription: Subscription, reason: string): void {
+    this.writes.push(`ended ${reason}`);
+  }
 }
 
 /** A socket that takes everything. */
@@ -71,64 +80,76 @@ class TestPeer extends Peer {
   }
 }
 
-function event(projectId: string, eventId: string): FlagEvent {
+function event(projectId: string, id: string): FlagEvent {
   return {
+    id,
+    xid: 1n,
     source: 'audit',
-    eventId,
+    rowId: id,
     projectId,
     environmentId,
     environmentKey: 'prod',
     entity: 'feature',
-    entityId: eventId,
+    entityId: id,
     action: 'updated',
     createdAt: '2026-01-01T00:00:00.000000Z',
-    occurrence: '',
-    mark: 1n,
-    featureId: eventId,
+    featureId: id,
     pendingChangeId: null,
     actor: null,
     committedAt: null,
     featureJson: undefined,
+    featureUnreadable: false,
   };
 }
 
-interface Stage {
+interface BroadcastFixture {
   readonly broadcaster: Broadcaster;
   readonly lifecycle: Lifecycle;
   /** Reads a batch of these events, given as `project:id`. */
   readonly read: (...events: string[]) => void;
+  readonly control: (...controls: ControlEntry[]) => void;
   readonly join: (channel: string, outlet: TestOutlet) => Subscription;
 }
 
-function createStage(
+function createBroadcast(
   lifecycle = new Lifecycle(),
   broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined }),
-): Stage {
-  let horizon = 1n;
-  const read = (...events: string[]): void => {
-    horizon += 1n;
+): BroadcastFixture {
+  let xmax = 1n;
+  const broadcast = (events: FlagEvent[], controls: readonly ControlEntry[]): void => {
+    xmax += 1n;
+    const coverage: Coverage = { xmin: xmax, xmax, listed: 'open', xids: [] };
     broadcaster.broadcast({
-      events: events.map((each) => event(each.split(':')[0] ?? '', each.split(':')[1] ?? '')),
+      events,
+      controls,
       seenAtMs: 0,
       beganAtMs: 0,
-      snapshotXmin: 1n,
+      read: { coverage, durable: coverage, partial: [], durablePartial: [] },
+      snapshotXmax: xmax,
+      isComplete: true,
+      position: { history: 'h', ...coverage },
       connection: 1,
-      snapshotXmax: horizon,
-      position: { history: 'h', watermark: 1n, horizon, floor: '', seen: [], byTime: false },
     });
   };
+  const read = (...events: string[]): void => {
+    broadcast(
+      events.map((each) => event(each.split(':')[0] ?? '', each.split(':')[1] ?? '')),
+      [],
+    );
+  };
+  const control = (...controls: ControlEntry[]): void => broadcast([], controls);
   read();
   const join = (channel: string, outlet: TestOutlet): Subscription => {
     const subscription = new Subscription(channel, broadcaster, outlet, outlet);
     subscription.catchUp();
     return subscription;
   };
-  return { broadcaster, lifecycle, read, join };
+  return { broadcaster, lifecycle, read, control, join };
 }
 
 describe('a channel with very many peers', () => {
   it('is served in turns: a small channel, and what else the process has to do, does not wait for it', async () => {
-    const { lifecycle, read, join } = createStage();
+    const { lifecycle, read, join } = createBroadcast();
     let served = 0;
     // 400 ms of work, more or less.
     for (let peer = 0; peer < 2_000; peer += 1) join(large, new TestOutlet(0.2, () => (served += 1)));
@@ -147,15 +168,9 @@ describe('a channel with very many peers', () => {
   });
 
   it('makes the server unready while it takes too long, and no longer', async () => {
-    const { broadcaster, lifecycle, read, join } = createStage();
-    const readiness = new Readiness({
-      lifecycle,
-      broadcaster,
-      pollIntervalMs: 1_000,
-      graceMs: 60_000,
-      lagLimitMs: 20,
-    });
-    lifecycle.emit('reader:started', { guarantee: 'exact', reason: '', view: '' });
+    const { broadcaster, lifecycle, read, join } = createBroadcast();
+    const readiness = new Freshness({ lifecycle, broadcaster, staleAfterMs: 60_000, lagLimitMs: 20 });
+    lifecycle.emit('reader:started', { guarantee: 'exact', reason: '', source: '', startedAtMs: 0 });
     // 100 ms of work, more or less.
     for (let peer = 0; peer < 500; peer += 1) join(large, new TestOutlet(0.2));
     const sent = nextEvent(lifecycle, 'batch:broadcast');
@@ -171,7 +186,7 @@ describe('a channel with very many peers', () => {
   });
 
   it('gets what came meanwhile in one write, each event once and in order, whenever a peer came', async () => {
-    const { lifecycle, read, join } = createStage();
+    const { lifecycle, read, join } = createBroadcast();
     const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.05));
     for (const outlet of outlets) join(large, outlet);
     read('large:a');
@@ -190,7 +205,7 @@ describe('a channel with very many peers', () => {
   });
 
   it('a peer is told where it stands only after it was given everything up to there, and gets nothing twice', async () => {
-    const { lifecycle, read, join } = createStage();
+    const { lifecycle, read, join } = createBroadcast();
     for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
     const last = new TestOutlet();
     const subscription = join(large, last);
@@ -204,16 +219,16 @@ describe('a channel with very many peers', () => {
   });
 
   it('hears a heartbeat only after the events up to its cursor, also between its turns', async () => {
-    const { broadcaster, lifecycle, read, join } = createStage();
+    const { broadcaster, lifecycle, read, join } = createBroadcast();
     for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
     const sent: string[] = [];
     const pool = new pg.Pool();
     const missedEvents = new MissedEventsSource({
       pool,
-      view: () => expect.unreachable('nothing was missed'),
+      source: () => expect.unreachable('nothing was missed'),
       progress: () => ({ sequence: 0, position: null }),
     });
-    const sources = { broadcaster, missedEvents, lifecycle, isYetToCome: () => false };
+    const sources = { broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null };
     const session = new Session(sources, {
       peer: new TestPeer(sent),
       wire: { dialect, control: ({ type }) => Buffer.from(type) },
@@ -226,7 +241,7 @@ describe('a channel with very many peers', () => {
         token_expires_at: '',
         heartbeat_interval_ms: 0,
         guarantee: 'exact',
-        guarantee_reason: 'installed',
+        guarantee_reason: 'event_log',
         overlap_ms: null,
         embedded_state: false,
       },
@@ -234,7 +249,7 @@ describe('a channel with very many peers', () => {
     await session.subscribe({ projectId: 'large', environmentId }, null);
     read('large:a');
     expect(sent).toEqual(['caught_up']);
-    if (broadcaster.position !== null) session.heartbeat(new Heartbeat(broadcaster.position));
+    if (broadcaster.position !== null) session.heartbeat(new Heartbeat(broadcaster.position, null));
     expect(sent).toEqual(['caught_up', 'a ', 'heartbeat']);
     session.ended();
     broadcaster.finishDeliveries();
@@ -242,7 +257,7 @@ describe('a channel with very many peers', () => {
   });
 
   it('gets everything at once when the server is to end, and nothing of a history that has ended', async () => {
-    const { broadcaster, read, join } = createStage();
+    const { broadcaster, read, join } = createBroadcast();
     const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.02));
     for (const outlet of outlets) join(large, outlet);
     read('large:a');
@@ -255,12 +270,29 @@ describe('a channel with very many peers', () => {
     expect(outlets.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
   });
 
+  it('is renamed or ended after the events of its batch, for its own subscribers only', async () => {
+    const { lifecycle, read, control, join } = createBroadcast();
+    const [outlet, other] = [new TestOutlet(), new TestOutlet()];
+    join(large, outlet);
+    join(small, other);
+    const sent = nextEvent(lifecycle, 'batch:broadcast');
+    read('large:a', 'small:x');
+    await sent;
+    control(
+      { type: 'environment_renamed', projectId: 'large', environmentId, environmentKey: 'live' },
+      { type: 'environment_deleted', projectId: 'large', environmentId },
+    );
+    control({ type: 'project_archived', projectId: 'small' });
+    expect(outlet.writes).toEqual(['a ', 'renamed live', 'ended environment_deleted']);
+    expect(other.writes).toEqual(['x ', 'ended project_archived']);
+  });
+
   it('leaves no batch behind that is too old to be kept for those who come back', () => {
     const lifecycle = new Lifecycle();
     const broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined, ringEvents: 200 });
     const before = queryObjects(ChannelBatch, { format: 'count' });
-    const stage = createStage(lifecycle, broadcaster);
-    for (let batch = 0; batch < 390; batch += 1) stage.read(`kept:${batch}`);
+    const fixture = createBroadcast(lifecycle, broadcaster);
+    for (let batch = 0; batch < 390; batch += 1) fixture.read(`kept:${batch}`);
     expect(broadcaster.missedSince(0, channelKey('kept', environmentId))).toBeNull();
     // The newest one may still be under way.
     expect(queryObjects(ChannelBatch, { format: 'count' }) - before).toBeLessThanOrEqual(201);

@@ -151,6 +151,27 @@ describe('a server whose role may not read the event log any more', () => {
     stream.response.destroy();
   });
 
+  it('is fresh when it has read everything that was committed meanwhile', async () => {
+    const client = await connect();
+    await client.caughtUp(prod);
+    await revoke();
+    await freshness(client, 'stale');
+    // More than two pages.
+    for (let transaction = 0; transaction < 12; transaction += 1) {
+      await database.pool.query(
+        `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+         SELECT $1, $2, id, 'feature', id, 'system', 'update'
+         FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 100)) AS made`,
+        [prod.projectId, prod.environmentId],
+      );
+    }
+    await grant();
+    const fresh = await freshness(client, 'fresh');
+    const before = client.messages.slice(0, client.messages.indexOf(fresh));
+    expect(before.filter((message) => 'source' in message).length).toBeGreaterThanOrEqual(1_000);
+    await client.close();
+  });
+
   it('sends it to a new connection after hello', async () => {
     const early = await connect();
     await revoke();

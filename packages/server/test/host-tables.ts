@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
-/** A row of flagcast.event_log, without what differs from run to run. */
+/** A row of flagcast.event_log, without the columns that differ from run to run. */
 export interface LoggedRow {
   readonly source: string;
   readonly row_id: string | null;
@@ -48,4 +48,14 @@ export async function readLog(client: pg.Pool | pg.ClientBase): Promise<LoggedRo
      FROM flagcast.event_log ORDER BY seq`,
   );
   return rows;
+}
+
+/** The first column of the first row. */
+export async function value<Value>(
+  client: pg.Pool | pg.ClientBase,
+  text: string,
+  values: readonly unknown[] = [],
+): Promise<Value | undefined> {
+  const { rows } = await client.query<[Value]>({ text, values: [...values], rowMode: 'array' });
+  return rows[0]?.[0];
 }

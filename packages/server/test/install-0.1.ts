@@ -15,12 +15,12 @@ export async function installOld(
 ): Promise<void> {
   const { mode, role, version = 4 } = options;
   const text = await readFile(new URL('install-0.1.sql', import.meta.url), 'utf8');
-  const section = (name: string): string => text.split(`-- section: ${name}\n`)[1]?.split('-- section:')[0] ?? '';
+  const section = (name: string): string =>
+    text.split(`-- section: ${name}\n`)[1]?.split('-- section:')[0] ?? '';
   const flagcast = section('flagcast');
   const end = flagcast.indexOf('\n', flagcast.indexOf(`run_at) VALUES (${version},`));
   if (mode === 'attach') await makeHostTables(client);
-  const tables =
-    mode === 'tables' ? migrationStatements('tables', await loadMigrations('tables'), null) : [];
+  const tables = mode === 'tables' ? migrationStatements('tables', await loadMigrations('tables'), null) : [];
   const statements = [
     'BEGIN;',
     opening,
@@ -30,7 +30,11 @@ export async function installOld(
     ...(mode === 'tables' ? [section('public')] : []),
     ...(role === undefined
       ? []
-      : [section('role').replaceAll('$reader', role).replace(mode === 'attach' ? ', password_hash' : '', '')]),
+      : [
+          section('role')
+            .replaceAll('$reader', role)
+            .replace(mode === 'attach' ? ', password_hash' : '', ''),
+        ]),
     'COMMIT;',
   ];
   await client.query(statements.join('\n'));

@@ -21,7 +21,7 @@ afterEach(async () => {
 const env = (): Record<string, string> => ({ DATABASE_URL: database.url });
 
 describe('flagcast install --role', () => {
-  it('lists what the role got, and tells how to use it without a password of anybody', async () => {
+  it('lists the rights of the role, and how to use it, without a password', async () => {
     const { code, stdout, stderr } = await runCommand(['install', '--role', role], { env: env() });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`created role "${role}"\n`);
@@ -38,7 +38,7 @@ describe('flagcast install --role', () => {
     await database.pool.query(`DROP OWNED BY ${role}`);
   });
 
-  it('refuses a name that is no role, and --dry-run with --yes', async () => {
+  it('refuses a name that no role can have, and --dry-run with --yes', async () => {
     const reserved = await runCommand(['install', '--role', 'pg_flagcast'], { env: env() });
     expect(reserved).toMatchObject({ code: 1, stdout: '' });
     expect(reserved.stderr).toMatch(/^flagcast: --role: "pg_flagcast" is one of PostgreSQL's own; .*\n$/);
@@ -47,7 +47,7 @@ describe('flagcast install --role', () => {
     expect(both.stderr).toMatch(/^flagcast: --dry-run .*--help\n$/);
   });
 
-  it.skipIf(!hasTerminals)('shows the plan before it asks, and what uninstall would take back', async () => {
+  it.skipIf(!hasTerminals)('shows the plan before it asks, and what uninstall would drop', async () => {
     const ask = async (args: readonly string[], answer: string): Promise<string> => {
       const command = new RunningCommand(args, { terminal: true, env: env() });
       cleanUps.push(async () => await command.end());
@@ -56,7 +56,9 @@ describe('flagcast install --role', () => {
     };
     const shown = await ask(['install', '--role', role], 'n');
     expect(shown.indexOf(`would create role "${role}"`)).toBeGreaterThanOrEqual(0);
-    expect(shown.indexOf('would grant USAGE ON SCHEMA flagcast')).toBeLessThan(shown.indexOf('Install this in'));
+    expect(shown.indexOf('would grant USAGE ON SCHEMA flagcast')).toBeLessThan(
+      shown.indexOf('Install this in'),
+    );
     expect(shown).toContain('would grant USAGE ON SCHEMA flagcast');
     const roles = async (): Promise<number | null> =>
       (await database.pool.query('SELECT FROM pg_roles WHERE rolname = $1', [role])).rowCount;
@@ -68,7 +70,7 @@ describe('flagcast install --role', () => {
     expect(await roles()).toBe(0);
   });
 
-  it('tells on stderr of every attempt at a lock, and at the end of who holds it', async () => {
+  it('prints every failed attempt at a lock to stderr, with the session that holds it', async () => {
     await database.pool.query('DROP TRIGGER flagcast_log ON audit_log');
     const holder = await database.pool.connect();
     await holder.query('BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE');

@@ -131,8 +131,18 @@ describe.each(Object.entries(modes))('a host that changes %s', (name, create) =>
   });
 
   it.each([
-    ['renames a column that is logged', 'ALTER TABLE audit_log RENAME COLUMN actor TO author', 'audit created', 'actor'],
-    ['drops a column that is logged', 'ALTER TABLE audit_log DROP COLUMN username', 'audit created user', 'username'],
+    [
+      'renames a column that is logged',
+      'ALTER TABLE audit_log RENAME COLUMN actor TO author',
+      'audit created',
+      'actor',
+    ],
+    [
+      'drops a column that is logged',
+      'ALTER TABLE audit_log DROP COLUMN username',
+      'audit created user',
+      'username',
+    ],
   ])('%s: the write succeeds, and is logged without it', async (_case, statement, logged, column) => {
     if (name.includes('Togglr')) await database.pool.query('DROP VIEW IF EXISTS v_realtime_events CASCADE');
     await database.pool.query(statement);
@@ -202,4 +212,3 @@ async function stateOf({ pool }: TestDatabase): Promise<Awaited<ReturnType<typeo
     client.release();
   }
 }
-

@@ -77,6 +77,11 @@ test.each([
     'ALTER TABLE flagcast.event_log DISABLE TRIGGER ALL; ALTER TABLE flagcast.event_log ENABLE TRIGGER ALL',
     null,
   ],
+  [
+    'the triggers that record deletions were switched off',
+    'ALTER TABLE flagcast.event_log DISABLE TRIGGER flagcast_record_truncate',
+    null,
+  ],
   ['the record of what is installed was lost', 'DELETE FROM flagcast.schema_version', null],
 ])('install repairs the installation after %s', async (_case, damage, found) => {
   const whole = (await dumpCatalogue(database.pool)).filter((line) => !line.includes('audit_log'));

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
@@ -32,7 +33,7 @@ test('install --tables fills an empty database, and uninstall empties it again',
   const planned = await onClient((client) => planInstall(client, { tables: true }));
   expect(await dumpCatalogue(database.pool)).toEqual(before);
   const report = await onClient((client) => install(client, { tables: true }));
-  // The catalogue is the judge of whether the plan had told all of it.
+  // The catalogue shows whether the plan was complete.
   expect(report.lines).toEqual(planned.creates.map((object) => `created ${object}`));
   const { objects: made } = await onClient((client) => planUninstall(client));
   expect(planned.creates.toSorted()).toEqual(made.toSorted());
@@ -55,7 +56,7 @@ test('install --tables fills an empty database, and uninstall empties it again',
   expect(await dumpCatalogue(database.pool)).toEqual(before);
 });
 
-test('uninstall keeps everything where something of others depends on it', async () => {
+test('uninstall drops nothing while objects of the host depend on the tables', async () => {
   await onClient(async (client) => await install(client, { tables: true }));
   const dependents = {
     'constraint badges_user_id_fkey on table public.badges':
@@ -75,7 +76,7 @@ test('uninstall keeps everything where something of others depends on it', async
   }
 });
 
-test('the public view comes back too when it was dropped', async () => {
+test('install creates the public view again when it was dropped', async () => {
   await onClient((client) => install(client, { tables: true }));
   const whole = await dumpCatalogue(database.pool);
   await database.pool.query('DROP VIEW flagcast.v_realtime_events CASCADE');
@@ -98,6 +99,20 @@ test('rights on the public view that were granted by hand survive when it has to
   expect(await dumpCatalogue(database.pool)).toEqual(whole);
 });
 
+test('the public view needs no other right than SELECT on it', async () => {
+  await onClient((client) => install(client, { tables: true }));
+  const { projectId, environments } = await seedProject(database.pool);
+  await insertAudit(database.pool, { projectId, environmentId: environments.prod });
+  const role = `report_${randomBytes(4).toString('hex')}`;
+  await database.pool.query(`CREATE ROLE ${role}; GRANT SELECT ON v_realtime_events TO ${role}`);
+  await onClient(async (client) => {
+    await client.query(`SET ROLE ${role}`);
+    const { rows } = await client.query('SELECT project_id, environment_key FROM public.v_realtime_events');
+    expect(rows).toEqual([{ project_id: projectId, environment_key: 'prod' }]);
+  });
+  await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+});
+
 test('install --log-only: record_event is exact, a later install keeps the mode, and --tables ends it', async () => {
   const before = await dumpCatalogue(database.pool);
   const report = await onClient((client) => install(client, { logOnly: true }));
@@ -106,10 +121,23 @@ test('install --log-only: record_event is exact, a later install keeps the mode,
     `SELECT flagcast.record_event('audit', '17', 'shop', 'live', 'prod', 'flag', 'dark-mode', 'updated')`,
   );
   expect(await readLog(database.pool)).toMatchObject([
-    { source: 'audit', row_id: '17', environment_id: 'live', environment_key: 'prod', entity_id: 'dark-mode' },
+    {
+      source: 'audit',
+      row_id: '17',
+      environment_id: 'live',
+      environment_key: 'prod',
+      entity_id: 'dark-mode',
+    },
   ]);
   expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
   expect(await onClient((client) => install(client, { logOnly: true }))).toMatchObject({ changed: false });
+  // A copy of the schema without its rows: the reader must not expect triggers.
+  await database.pool.query('DELETE FROM flagcast.log_state; SELECT flagcast.adopt_event_log()');
+  expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+  expect(await readLog(database.pool)).toEqual([]);
+  await database.pool.query(
+    `SELECT flagcast.record_event('audit', '18', 'shop', 'live', 'prod', 'flag', 'dark-mode', 'updated')`,
+  );
   await database.pool.query('DROP FUNCTION flagcast.record_event');
   expect((await onClient((client) => install(client))).lines).toEqual([
     'created function flagcast.record_event()',
@@ -132,6 +160,18 @@ test('install --log-only: record_event is exact, a later install keeps the mode,
   expect(await dumpCatalogue(database.pool)).toEqual(before);
 });
 
+test('install --log-only --role gives the role what the server needs of the log', async () => {
+  const role = `reader_${randomBytes(4).toString('hex')}`;
+  await onClient((client) => install(client, { logOnly: true, role }));
+  await onClient(async (client) => {
+    await client.query(`SET ROLE ${role}`);
+    await client.query('SELECT FROM flagcast.event_log, flagcast.log_state');
+    expect((await client.query("SELECT flagcast.prune_event_log('1 day')")).rowCount).toBe(1);
+    await expect(client.query('DELETE FROM flagcast.event_log')).rejects.toMatchObject({ code: '42501' });
+  });
+  expect((await onClient((client) => uninstall(client))).lines).toContain(`dropped role "${role}"`);
+});
+
 test('install --log-only removes the triggers of an earlier install on the tables', async () => {
   await makeHostTables(database.pool);
   await onClient((client) => install(client));
@@ -141,14 +181,14 @@ test('install --log-only removes the triggers of an earlier install on the table
   expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
 });
 
-test('a table of ours that is gone is not mistaken for a host that never had it', async () => {
+test('install is refused where a table of --tables was dropped, with the advice to restore it', async () => {
   await onClient((client) => install(client, { tables: true }));
   await database.pool.query('DROP TABLE audit_log CASCADE');
   const error = await installRefusal(database, (client) => install(client));
-  expect(error.message).toContain('bring it back from a backup');
+  expect(error.message).toContain('restore it from a backup');
 });
 
-test('an empty database without --tables is refused with the way out', async () => {
+test('install without --tables is refused on an empty database, with the advice to use it', async () => {
   const error = await installRefusal(database, (client) => install(client));
   expect(error.code).toBe('tables-missing');
   expect(error.message).toContain('use --tables to make the tables in an empty one');
@@ -184,7 +224,7 @@ test('every project has its environments, and every feature its parameters in ea
   }
 });
 
-test('a second open change on one entity is refused, also one that comes at the same moment', async () => {
+test('a second open change on one entity is refused, also a concurrent one', async () => {
   await onClient((client) => install(client, { tables: true }));
   const { projectId, environments } = await seedProject(database.pool);
   const entityId = '0c1f2f5e-0000-4000-8000-000000000001';

@@ -63,7 +63,10 @@ describe('an installation of Flagcast 0.1', () => {
       expect(upgraded.map(rights)).toEqual(fresh.map(rights));
       expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
       // Version 0.1 needed to see the transactions of others.
-      const stats = await pool.query("SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'pg_read_all_stats', 'MEMBER')", [role]);
+      const stats = await pool.query(
+        "SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'pg_read_all_stats', 'MEMBER')",
+        [role],
+      );
       expect(stats.rowCount).toBe(0);
       const guards = await pool.query('SELECT FROM flagcast.guarded_environments WHERE environment_id = 7');
       expect(guards.rowCount).toBe(1);
@@ -126,7 +129,7 @@ describe('an installation of Flagcast 0.1', () => {
               environmentId: environments.prod,
             }));
       const perWriter = 60;
-      let upgraded: Promise<unknown> | null = null;
+      const upgrades: Promise<unknown>[] = [];
       let isUpgraded = false;
       const write = async (): Promise<void> =>
         await onClient(async (client) => {
@@ -139,12 +142,13 @@ describe('an installation of Flagcast 0.1', () => {
             if (written % 3 === 0) await client.query('ROLLBACK TO step');
             await client.query(written % 7 === 6 ? 'ROLLBACK' : 'COMMIT');
             if (written === perWriter) {
-              upgraded ??= onClient((other) => install(other)).then(() => (isUpgraded = true));
+              if (upgrades.length === 0)
+                upgrades.push(onClient((other) => install(other)).then(() => (isUpgraded = true)));
             }
           }
         });
       await Promise.all([write(), write(), write(), write()]);
-      await upgraded;
+      await Promise.all(upgrades);
       const { rows } = await pool.query<{ before: string; after: string; lost: string; repeated: string }>(
         `WITH installed AS (
            SELECT pg_xact_commit_timestamp(xmin) AS at FROM flagcast.schema_version WHERE version = 5
@@ -228,7 +232,9 @@ describe('install', () => {
   });
 
   test('names a prepared transaction that holds a lock, and the statement that ends it', async () => {
-    await database.pool.query(`BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s'`);
+    await database.pool.query(
+      `BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s'`,
+    );
     const error = await installRefusal(
       database,
       async (client) => await install(client, { lockTimeoutMs: 50, attempts: 1 }),

@@ -5,7 +5,7 @@ import { install, planUninstall, uninstall } from '../src/database/install.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 
-/** Another company's database: the tables to attach to, and things of its own around them. */
+/** A host's database: the tables to attach to, and objects of its own. */
 const hostTables = `
   CREATE TABLE projects (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name varchar(128) NOT NULL);
   CREATE TABLE environments (
@@ -49,7 +49,7 @@ afterEach(async () => {
 const onClient = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
   await withClient(database.url, work);
 
-/** Runs `work` as a role without any right but those that `grants` give to it (as `$role`). */
+/** Runs `work` as a role that has only the rights that `grants` give to `$role`. */
 async function asRole(grants: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
   const role = `role_${randomBytes(6).toString('hex')}`;
   await database.pool.query(`CREATE ROLE ${role}`);
@@ -91,6 +91,7 @@ describe('attached to a database that has the tables', () => {
         'created function flagcast.log_rights()',
         'created function flagcast.notify_reader()',
         'created function flagcast.prune_event_log()',
+        'created function flagcast.record_deletion()',
         'created function flagcast.record_event()',
         'created function flagcast.skip_replicated()',
         'created trigger flagcast_log on public.audit_log',
@@ -98,6 +99,8 @@ describe('attached to a database that has the tables', () => {
         'created trigger flagcast_log on public.pending_change_entities',
         'created trigger flagcast_log on public.pending_changes',
         'created trigger flagcast_log on public.projects',
+        'created trigger flagcast_record_delete on flagcast.event_log',
+        'created trigger flagcast_record_truncate on flagcast.event_log',
         'created trigger flagcast_skip_replicated on flagcast.event_log',
         'created trigger flagcast_skip_replicated on flagcast.granted_roles',
         'created trigger flagcast_skip_replicated on flagcast.log_state',
@@ -149,7 +152,7 @@ describe('attached to a database that has the tables', () => {
     });
   });
 
-  test('two installs at the same moment take turns', async () => {
+  test('only one of several concurrent installs changes anything', async () => {
     const reports = await Promise.all(
       Array.from({ length: 4 }, async () => await onClient((client) => install(client))),
     );
@@ -166,7 +169,7 @@ describe('attached to a database that has the tables', () => {
     });
   });
 
-  test('a failure in the middle leaves nothing', async () => {
+  test('install leaves nothing after an error', async () => {
     await database.pool.query(
       'CREATE TRIGGER flagcast_log BEFORE UPDATE ON pending_changes FOR EACH ROW EXECUTE FUNCTION touch()',
     );
@@ -183,7 +186,7 @@ describe('attached to a database that has the tables', () => {
     expect(error.message).toContain('install without --tables');
   });
 
-  test('a missing column is named', async () => {
+  test('install is refused where a column is missing, and names it', async () => {
     await database.pool.query(
       'DROP VIEW v_realtime_events; ALTER TABLE pending_changes DROP COLUMN rejected_by',
     );
@@ -192,7 +195,7 @@ describe('attached to a database that has the tables', () => {
     expect(error.message).toContain('column rejected_by in public.pending_changes');
   });
 
-  test('a schema flagcast of somebody else is not touched', async () => {
+  test('install and uninstall refuse a schema flagcast that Flagcast did not create', async () => {
     await database.pool.query('CREATE SCHEMA flagcast CREATE TABLE theirs (id int)');
     for (const work of [install, uninstall, planUninstall]) {
       const error = await installRefusal(database, async (client) => await work(client));
@@ -201,7 +204,7 @@ describe('attached to a database that has the tables', () => {
     }
   });
 
-  test('what others built on ours is named and stays', async () => {
+  test('uninstall is refused while objects of the host depend on it, and names them', async () => {
     await onClient((client) => install(client));
     await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
     let error = await installRefusal(database, (client) => uninstall(client));
@@ -220,7 +223,7 @@ describe('attached to a database that has the tables', () => {
     expect(error.message).toContain('table flagcast.theirs');
   });
 
-  test('an installation of another build is not mixed with ours', async () => {
+  test('install is refused where another build has installed', async () => {
     await onClient((client) => install(client));
     await database.pool.query("UPDATE flagcast.schema_version SET md5 = md5('other') WHERE version = 5");
     const altered = await installRefusal(database, (client) => install(client));
@@ -247,7 +250,7 @@ describe('attached to a database that has the tables', () => {
     );
   });
 
-  test('a missing right is named', async () => {
+  test('install and uninstall name the rights that the role lacks', async () => {
     await asRole('', async (client) => {
       const role = (await client.query<{ role: string }>('SELECT current_user AS role')).rows[0]?.role;
       await expect(install(client)).rejects.toMatchObject({
@@ -274,7 +277,7 @@ describe('attached to a database that has the tables', () => {
     });
   });
 
-  test('whoever writes needs no right on our schema', async () => {
+  test('a role that writes needs no right on schema flagcast', async () => {
     await onClient((client) => install(client));
     await database.pool.query('ALTER TABLE audit_log DROP CONSTRAINT audit_log_project_id_fkey');
     await database.pool.query('ALTER TABLE audit_log DROP CONSTRAINT audit_log_environment_id_fkey');

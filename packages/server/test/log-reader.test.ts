@@ -171,7 +171,7 @@ describe('retention', () => {
     const { delivered, read } = await startTestReader(database);
     const first = await insertAudit(database.pool, channel);
     await read();
-    await database.pool.query(`SELECT flagcast.prune_event_log('0')`);
+    await database.pool.query(`SELECT flagcast.prune_event_log('0', 1000000)`);
     const { rowCount } = await database.pool.query('SELECT FROM flagcast.event_log');
     expect(rowCount).toBe(0);
     const second = await insertAudit(database.pool, channel);

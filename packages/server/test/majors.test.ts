@@ -1,10 +1,12 @@
+import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { install, uninstall } from '../src/database/install.js';
 import { examine } from '../src/doctor/examine.js';
+import { dumpCatalogue } from './catalogue.js';
 import { createTestCluster, insertAudit, withClient } from './database.js';
-import { makeHostTables } from './host-tables.js';
+import { makeChannel, makeHostTables, readLog } from './host-tables.js';
 import { expectPartitionsLogged } from './partitions.js';
 import { createUser, startTestServer } from './server.js';
 import { createTogglrHost, dumpHost } from './togglr-host.js';
@@ -20,6 +22,14 @@ function packageDirOf(major: number): string | null {
   } catch {
     return null;
   }
+}
+
+const programs = { dump: 'pg_dump', shell: 'psql' };
+
+/** Whether pg_dump and psql are installed, and new enough for a server of that major. */
+function canDump(major: number): boolean {
+  const version = /\(PostgreSQL\) (\d+)/.exec(String(spawnSync(programs.dump, ['--version']).stdout))?.[1];
+  return Number(version ?? 0) >= major && spawnSync(programs.shell, ['--version']).status === 0;
 }
 
 // All other tests run on 18.
@@ -95,12 +105,63 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
     },
   );
 
-  it.skipIf(packageDir === null)('rows of partitions are logged, whichever way a partition is made', async () => {
-    const cluster = await createTestCluster({}, packageDir ?? undefined);
-    cleanUps.push(async () => await cluster.remove());
-    const database = await cluster.createDatabase({ schema: 'none' });
-    cleanUps.push(async () => await database.drop());
-    await makeHostTables(database.pool);
-    await expectPartitionsLogged(database);
-  });
+  it.skipIf(packageDir === null)(
+    'rows of partitions are logged, whichever way a partition is made',
+    async () => {
+      const cluster = await createTestCluster({}, packageDir ?? undefined);
+      cleanUps.push(async () => await cluster.remove());
+      const database = await cluster.createDatabase({ schema: 'none' });
+      cleanUps.push(async () => await database.drop());
+      await makeHostTables(database.pool);
+      await expectPartitionsLogged(database);
+    },
+  );
+
+  it.skipIf(packageDir === null || !canDump(major))(
+    'a dump that is restored into another cluster has its triggers, and a log that starts anew (skipped without pg_dump)',
+    async () => {
+      const [source, target] = [
+        await createTestCluster({}, packageDir ?? undefined),
+        await createTestCluster({}, packageDir ?? undefined),
+      ];
+      cleanUps.push(async () => await source.remove());
+      cleanUps.push(async () => await target.remove());
+      const original = await source.createDatabase({ schema: 'none' });
+      cleanUps.push(async () => await original.drop());
+      const copy = await target.createDatabase({ schema: 'none' });
+      cleanUps.push(async () => await copy.drop());
+      await makeHostTables(original.pool);
+      await withClient(original.url, async (client) => await install(client));
+      const channel = await makeChannel(original.pool);
+      await insertAudit(original.pool, channel);
+      const dump = spawnSync(programs.dump, ['--dbname', original.url], { maxBuffer: 1 << 26 });
+      expect({ status: dump.status, stderr: String(dump.stderr) }).toEqual({ status: 0, stderr: '' });
+      const restore = spawnSync(programs.shell, ['--quiet', '--set', 'ON_ERROR_STOP=1', copy.url], {
+        input: dump.stdout,
+      });
+      expect({ status: restore.status, stderr: String(restore.stderr) }).toEqual({ status: 0, stderr: '' });
+
+      const isOurs = (line: string): boolean => /flagcast/.test(line);
+      expect((await dumpCatalogue(copy.pool)).filter(isOurs)).toEqual(
+        (await dumpCatalogue(original.pool)).filter(isOurs),
+      );
+      await withClient(copy.url, async (client) => {
+        expect(await install(client)).toMatchObject({ changed: false });
+      });
+      expect(await readLog(copy.pool)).toHaveLength(1);
+      const { findings } = await examine(copy.url, { listen: false });
+      expect(findings.find(({ id }) => id === 'log')).toMatchObject({ level: 'warning' });
+
+      const server = await startTestServer(copy.url, { pollIntervalMs: 100 });
+      cleanUps.push(async () => await server.close());
+      const { token } = await createUser(copy.pool, 'ada', { superuser: true });
+      const client = await V1Client.connect(server.wsUrl, { token });
+      await client.caughtUp(channel);
+      const { entityId } = await insertAudit(copy.pool, channel);
+      await client.event(entityId);
+      expect(client.events.map((event) => event.entity_id)).toEqual([entityId]);
+      expect(await readLog(copy.pool)).toMatchObject([{ source: 'audit', entity_id: entityId }]);
+      await client.close();
+    },
+  );
 });

@@ -94,7 +94,7 @@ async function resetCounts(pool: pg.Pool): Promise<void> {
 async function missedQueries(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ calls: string }>(
     `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
-     WHERE query LIKE '%v_realtime_events%project_id::text = $4%'`,
+     WHERE query LIKE '%flagcast.event_log%l.environment_id = $4%'`,
   );
   return Number(rows[0]?.calls);
 }

@@ -29,7 +29,7 @@ beforeAll(async () => {
   const { projectId, environments } = await seedProject(database.pool);
   stage = { projectId, environmentId: environments.stage };
   server = await startTestServer(url, { pollIntervalMs: 50, timing: { heartbeatIntervalMs: 50 } });
-  // What it was started with is in no ring: something has to come after.
+  // Its memory begins with its first batch of events.
   const client = await V1Client.connect(server.wsUrl, { token });
   await client.caughtUp(stage);
   await insertAudit(database.pool, stage);
@@ -59,7 +59,7 @@ async function connect(at = server): Promise<V1Client> {
   return client;
 }
 
-/** Where a client of the channel stands who leaves now. */
+/** The cursor of a client of the channel that leaves now. */
 async function leave(channel: TestChannel, at = server): Promise<string> {
   const client = await connect(at);
   await client.caughtUp(channel);
@@ -121,7 +121,7 @@ describe('G5: a client that comes back', () => {
       const channel = await freshChannel();
       const cursor = await leave(channel);
       const missed = await write(channel, count);
-      // Those of others are not counted.
+      // Events of other channels are not counted.
       await write(stage, 5);
       const later = await freshServer();
       for (const [at, source] of [
@@ -145,7 +145,7 @@ describe('G5: a client that comes back', () => {
     },
   );
 
-  it('is told that more than 1,000 were missed, whoever it asks, and a snapshot brings it back', async () => {
+  it('gets a resync from any server when it missed more than 1,000, and continues from a snapshot', async () => {
     const channel = await freshChannel();
     const cursor = await leave(channel);
     await write(channel, 1_000);
@@ -171,7 +171,7 @@ describe('G5: a client that comes back', () => {
     }
   });
 
-  it('G7: may come to another server, or to one that was restarted, also from a heartbeat', async () => {
+  it('G7: may resume on another server, or on a restarted one, also from the cursor of a heartbeat', async () => {
     const channel = await freshChannel();
     const other = await freshServer({ pollIntervalMs: 50, timing: { heartbeatIntervalMs: 50 } });
     const all: string[] = [];
@@ -194,9 +194,9 @@ describe('G5: a client that comes back', () => {
     expect(received(restarted.client)).toStrictEqual(missed);
   });
 
-  it('G4: gets nothing again that another server had given it, though this one has not read it yet', async () => {
+  it('G4: gets no event twice that another server had sent, and this one has not read yet', async () => {
     const channel = await freshChannel();
-    // It reads when it is told to, and nobody tells it of what is written first.
+    // It reads when it is woken, and what is written first sends no notification.
     const behind = await freshServer({ pollIntervalMs: 3_600_000 });
     const quick = await freshServer({ pollIntervalMs: 20, timing: { heartbeatIntervalMs: 20 } });
     const before = await connect(quick);
@@ -220,14 +220,14 @@ describe('G5: a client that comes back', () => {
     expect(received(client)).toStrictEqual([third.entityId]);
   });
 
-  it('is told when the database does not answer, and is served when it does', async () => {
+  it('gets an error while the database does not answer, and resumes when it does', async () => {
     const channel = await freshChannel();
     const cursor = await leave(channel);
     const missed = await write(channel, 2);
     const fresh = await freshServer({ pollIntervalMs: 3_600_000 });
     const client = await connect(fresh);
     const answer = await withClient(database.url, async (admin) => {
-      await admin.query('BEGIN; LOCK TABLE audit_log');
+      await admin.query('BEGIN; LOCK TABLE flagcast.event_log');
       return await client.subscribe(channel, cursor);
     });
     expect(answer).toMatchObject({ type: 'error', code: 'unavailable' });
@@ -236,17 +236,13 @@ describe('G5: a client that comes back', () => {
   });
 });
 
-describe('a cursor that cannot be gone on from', () => {
-  const dayMs = 24 * 3_600_000;
-  const floorEarlier = (position: Position, byMs: number): Partial<Position> => ({
-    floor: new Date(Date.parse(position.floor) - byMs).toISOString().replace('Z', '000Z'),
-  });
+describe('a cursor that cannot be continued', () => {
   const rows: [what: string, reason: ResyncReason, change: (cursor: string) => string][] = [
-    ['is none', 'cursor_malformed', (cursor) => `${cursor}.`],
+    ['is malformed', 'cursor_malformed', (cursor) => `${cursor}.`],
     [
-      'is older than a day',
-      'cursor_expired',
-      (cursor) => changed(cursor, (at) => floorEarlier(at, dayMs + 60_000)),
+      'is of version 1',
+      'cursor_malformed',
+      () => Buffer.from('1|h|1|1|2026-01-01T00:00:00.000000Z|').toString('base64url'),
     ],
     [
       'is of another database',
@@ -256,10 +252,10 @@ describe('a cursor that cannot be gone on from', () => {
     [
       'is ahead of the database',
       'cursor_ahead',
-      (cursor) => changed(cursor, ({ horizon }) => ({ horizon: horizon + 1_000n })),
+      (cursor) => changed(cursor, ({ xmax }) => ({ xmax: xmax + 1_000n })),
     ],
   ];
-  it.each(rows)('because it %s: %s', async (_, reason, change) => {
+  it.each(rows)('because it %s gets a resync: %s', async (_, reason, change) => {
     const channel = await freshChannel();
     const cursor = await leave(channel);
     await write(channel, 1);
@@ -272,19 +268,27 @@ describe('a cursor that cannot be gone on from', () => {
     expect(client.events).toStrictEqual([]);
   });
 
-  it('is good for almost a day', async () => {
+  it('because retention has deleted what was missed gets a resync, and later cursors are continued', async () => {
     const channel = await freshChannel();
-    const cursor = await leave(channel);
+    const before = await leave(channel);
+    const deleted = await write(channel, 2);
+    const after = await leave(channel);
+    await database.pool.query(`SELECT flagcast.prune_event_log('0', 1000000)`);
     const missed = await write(channel, 2);
-    const old = changed(cursor, (at) => floorEarlier(at, dayMs - 60_000));
-    for (const at of [server, await freshServer()]) {
-      expect(received((await resume(channel, old, at)).client)).toStrictEqual(missed);
-    }
+    const fresh = await freshServer();
+    const client = await connect(fresh);
+    expect(await client.subscribe(channel, before)).toMatchObject({
+      type: 'resync',
+      reason: 'cursor_expired',
+    });
+    expect(received((await resume(channel, after, fresh)).client)).toStrictEqual(missed);
+    // The memory of a server reaches back further.
+    expect(received((await resume(channel, before)).client)).toStrictEqual([...deleted, ...missed]);
   });
 });
 
-it('G5: a cursor of a server that has just been started brings no decision that was made long before', async () => {
-  // Of its own: nobody else's commit brings the log to the disk.
+it('G5: a cursor of a server that has just started brings nothing that was committed before the last checkpoint', async () => {
+  // Its own: the commits of other tests would flush the write-ahead log.
   const cluster = await createTestCluster();
   onTestFinished(async () => await cluster.remove());
   const own = await cluster.createDatabase({ schema: 'tables' });
@@ -305,7 +309,7 @@ it('G5: a cursor of a server that has just been started brings no decision that 
   const before = await startTestServer(own.url);
   onTestFinished(async () => await before.close());
   await withClient(own.url, async (writer) => {
-    // What was written and not committed is in the log and not on the disk.
+    // What was written and not committed is in the write-ahead log and not on the disk.
     await writer.query('BEGIN');
     await insertAudit(writer, channel);
     const justStarted = await startTestServer(own.url);

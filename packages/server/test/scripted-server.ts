@@ -114,6 +114,8 @@ export function scriptedEvent(number: number, padding = ''): EventMessage {
     entity_id: `f${number}${padding}`,
     action: 'updated',
     id: `event-${number}`,
+    environment_id: channel.environment_id,
+    row_id: `row-${number}`,
     feature_id: `f${number}`,
     pending_change_id: null,
     actor: 'alice',

@@ -15,14 +15,14 @@ export interface TestServer {
   readonly httpUrl: string;
   /** `ws://127.0.0.1:port/api/ws` */
   readonly wsUrl: string;
-  /** What became of LISTEN. */
+  /** Whether it listens for hints, and if not, why. */
   readonly listening: LifecycleEvents['listener:listening' | 'listener:deaf' | 'relay:following'][0];
   /** How its connections are written to. */
   readonly fanOut: LifecycleEvents['fan-out:chosen'][0];
   close(): Promise<void>;
 }
 
-/** A real server on a free port, reading `databaseUrl`; ready when events flow, and come with their hints if they can. */
+/** A server on a free port that reads `databaseUrl`; it has begun to read and, where that is possible, listens for hints. */
 export async function startTestServer(
   databaseUrl: string,
   options: Partial<FlagcastOptions> = {},
@@ -33,7 +33,7 @@ export async function startTestServer(
   const listening = Promise.race([
     nextEvent(flagcast.lifecycle, 'listener:listening'),
     nextEvent(flagcast.lifecycle, 'listener:deaf'),
-    // Another one listens.
+    // The relay leader listens.
     nextEvent(flagcast.lifecycle, 'relay:following'),
   ]);
   const http = createServer(flagcast.requestListener);
@@ -58,7 +58,7 @@ export async function startTestServer(
   };
 }
 
-/** The next time that something happens inside the server (and fits). */
+/** The payload of the next lifecycle event of this name that fits. */
 export async function nextEvent<Name extends keyof LifecycleEvents>(
   lifecycle: Lifecycle,
   name: Name,
@@ -72,6 +72,12 @@ export async function nextEvent<Name extends keyof LifecycleEvents>(
     };
     lifecycle.on(name, listener as never);
   });
+}
+
+/** Waits until so many events have been handed to all of their subscribers, in as many batches as it takes. */
+export async function eventsBroadcast(lifecycle: Lifecycle, events: number): Promise<void> {
+  let left = events;
+  await nextEvent(lifecycle, 'batch:broadcast', (batch) => (left -= batch.events) <= 0);
 }
 
 export interface TestUser {

@@ -78,8 +78,8 @@ async function countLosses(
   return result;
 }
 
-describe("attached to a Togglr's database", () => {
-  it('installed by its owner, served, taken back: nothing is lost, and everything is as it was', async () => {
+describe("Flagcast on a Togglr's database", () => {
+  it('is installed by the owner, serves without a loss, and is uninstalled without a trace', async () => {
     const ownerUrl = host.urlOf(host.owner);
     const before = await dumpHost(host);
     const report = await withClient(ownerUrl, async (client) => await install(client));
@@ -97,7 +97,7 @@ describe("attached to a Togglr's database", () => {
     expect(await dumpHost(host)).toEqual(before);
   });
 
-  it('its own view keeps its rows and its clients their rights', async () => {
+  it("leaves the host's own view and the rights on it as they were", async () => {
     const { projectId, environments } = await seedProject(host.database.pool);
     await insertAudit(host.database.pool, { projectId, environmentId: environments.prod });
     const read = async (): Promise<object[]> =>
@@ -109,6 +109,32 @@ describe("attached to a Togglr's database", () => {
     expect(before).toHaveLength(1);
     await onHost(async (client) => await install(client));
     expect(await read()).toEqual(before);
+    await onHost(async (client) => await uninstall(client));
+  });
+});
+
+describe('installed by a superuser', () => {
+  it('notes what the owner of the tables needs for its backups', async () => {
+    const { pool } = host.database;
+    const { notes } = await onHost(async (client) => await install(client));
+    expect(notes).toHaveLength(1);
+    expect(notes[0]).toContain(`Role ${host.owner} owns tables and may not read schema flagcast: pg_dump`);
+    // What pg_dump does with each table and sequence.
+    const dump = async (): Promise<void> => {
+      await withClient(host.urlOf(host.owner), async (client) => {
+        await client.query(
+          'BEGIN; LOCK TABLE flagcast.event_log, flagcast.granted_roles IN ACCESS SHARE MODE',
+        );
+        await client.query('SELECT last_value FROM flagcast.event_log_seq_seq');
+      });
+    };
+    await expect(dump()).rejects.toMatchObject({ code: '42501' });
+    await pool.query(/To allow it: (.*;)$/.exec(notes[0] ?? '')?.[1] ?? '');
+    await dump();
+    expect(await onHost(async (client) => await install(client))).toMatchObject({
+      changed: false,
+      notes: [],
+    });
     await onHost(async (client) => await uninstall(client));
   });
 });
@@ -128,7 +154,7 @@ describe('a role of its own for the server', () => {
     return host.urlOf(role);
   }
 
-  async function takeBack(): Promise<readonly string[]> {
+  async function uninstallAll(): Promise<readonly string[]> {
     return (await onHost(async (client) => await uninstall(client))).lines;
   }
 
@@ -201,18 +227,18 @@ describe('a role of its own for the server', () => {
     });
     await server.close();
     await pool.query(`ALTER DATABASE ${name} RESET flagcast.notify`);
-    expect(await takeBack()).toContain(`dropped role "${role}"`);
+    expect(await uninstallAll()).toContain(`dropped role "${role}"`);
     expect(await dumpHost(host, 'meant')).toEqual(before);
   });
 
-  it('loses nothing under writers of another role', async () => {
+  it('receives every event that another role writes', async () => {
     const server = await serve(await installRole(), { pollIntervalMs: 100 });
     expect(await countLosses(server)).toMatchObject({ lost: 0, repeated: 0 });
     await server.close();
-    await takeBack();
+    await uninstallAll();
   });
 
-  it('gets exactly what is in the plan, once, and again after a repair', async () => {
+  it('is granted exactly the rights of the plan, once, and again after a repair', async () => {
     const plan = await onHost(async (client) => await planInstall(client, { role }));
     expect(plan.creates).toContain(`role "${role}"`);
     expect(plan.grants).toEqual(
@@ -253,22 +279,22 @@ describe('a role of its own for the server', () => {
       `granted EXECUTE ON FUNCTION flagcast.prune_event_log(interval, integer) TO "${role}"`,
       `granted SELECT ON TABLE flagcast.v_realtime_events TO "${role}"`,
     ]);
-    expect(await takeBack()).toContain(`dropped role "${role}"`);
+    expect(await uninstallAll()).toContain(`dropped role "${role}"`);
   });
 
-  it('that was there before keeps what it had', async () => {
+  it('keeps the rights that it had before install', async () => {
     const { pool } = host.database;
     await pool.query(`CREATE ROLE ${role} NOLOGIN; GRANT SELECT ON features TO ${role}`);
     const before = await dumpHost(host, 'meant');
     const { lines, notes } = await onHost(async (client) => await install(client, { role }));
     expect(lines).not.toContain(`granted SELECT ON TABLE public.features TO "${role}"`);
-    expect(notes).toEqual([`Role ${role} may not log in. If it is to: ALTER ROLE "${role}" LOGIN;`]);
-    await takeBack();
+    expect(notes.at(-1)).toBe(`Role ${role} may not log in. To allow it: ALTER ROLE "${role}" LOGIN;`);
+    await uninstallAll();
     expect(await dumpHost(host, 'meant')).toEqual(before);
     await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
   });
 
-  it('stays where it is in use elsewhere, which uninstall tells, with the statement that drops it later', async () => {
+  it('is kept by uninstall while it is in use elsewhere, with the statement that drops it later', async () => {
     await installRole();
     const { pool } = host.database;
     await pool.query(
@@ -277,7 +303,7 @@ describe('a role of its own for the server', () => {
     expect((await onHost(async (client) => await planUninstall(client))).roles).toEqual([
       { name: role, made: true, sessions: 0 },
     ]);
-    const kept = (await takeBack()).find((line) => line.startsWith('kept'));
+    const kept = (await uninstallAll()).find((line) => line.startsWith('kept'));
     expect(kept).toBe(
       `kept role "${role}", because it is in use elsewhere: it has rights on table public.roles; it owns table reporting.theirs. When it is not: DROP ROLE "${role}";`,
     );
@@ -295,14 +321,14 @@ describe('a role of its own for the server', () => {
     expect(lines).toContain(`dropped role "${role}"`);
   });
 
-  it.each(['', 'pg_mine', 'PUBLIC', 'x'.repeat(64)])('is not called %j', async (name) => {
+  it.each(['', 'pg_mine', 'PUBLIC', 'x'.repeat(64)])('cannot have the name %j', async (name) => {
     await expect(onHost(async (client) => await planInstall(client, { role: name }))).rejects.toMatchObject({
       code: 'role-unfit',
       message: expect.stringMatching(/^--role: .*choose another name\.$/) as string,
     });
   });
 
-  it('has its name quoted wherever it is written', async () => {
+  it('may have a name that needs quotes', async () => {
     role = `O'Brien "x"; DROP`;
     await onHost(async (client) => {
       await install(client, { role });
@@ -311,12 +337,15 @@ describe('a role of its own for the server', () => {
   });
 });
 
+const shell = 'psql';
+
 /** By psql, where there is one: it splits the script into statements by itself. */
 async function runScript(script: string): Promise<void> {
-  const psql = spawnSync('psql', ['--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', host.database.url], {
+  const psql = spawnSync(shell, ['--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', host.database.url], {
     input: script,
   });
-  if (psql.error === undefined) expect({ status: psql.status, stderr: String(psql.stderr) }).toEqual({ status: 0, stderr: '' });
+  if (psql.error === undefined)
+    expect({ status: psql.status, stderr: String(psql.stderr) }).toEqual({ status: 0, stderr: '' });
   else await host.database.pool.query(script);
 }
 

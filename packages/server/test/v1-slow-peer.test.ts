@@ -10,14 +10,14 @@ import {
   type TestDatabase,
   withClient,
 } from './database.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createUser, eventsBroadcast, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const highWaterBytes = 1_048_576;
 
 /**
- * Its own, in which nobody else writes to the log: a cursor leaves out what has not reached the disk, and here
- * that would be so much that it could not be brought one by one.
+ * Its own, without other writers: a cursor leaves out what has not reached the disk, which here would be more than
+ * is brought one by one.
  */
 let cluster: TestCluster;
 let database: TestDatabase;
@@ -55,8 +55,13 @@ async function freshChannel(): Promise<TestChannel> {
   return channel;
 }
 
-/** A client, with the server's end of its line. */
-async function connect(server: TestServer): Promise<{ client: V1Client; line: Socket }> {
+interface SlowClient {
+  readonly client: V1Client;
+  /** The server's end of its connection. */
+  readonly line: Socket;
+}
+
+async function connect(server: TestServer): Promise<SlowClient> {
   const accepted = once(server.http, 'connection');
   const client = await V1Client.connect(server.wsUrl, { token });
   onTestFinished(() => client.socket.terminate());
@@ -67,7 +72,7 @@ async function connect(server: TestServer): Promise<{ client: V1Client; line: So
 
 /** Writes events in one transaction, and waits until they have been broadcast. */
 async function burst(server: TestServer, channel: TestChannel, events: number): Promise<void> {
-  const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast', (batch) => batch.events === events);
+  const sent = eventsBroadcast(server.flagcast.lifecycle, events);
   await database.pool.query(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
      SELECT $1, $2, id, 'feature', id, 'system', 'update'
@@ -77,10 +82,15 @@ async function burst(server: TestServer, channel: TestChannel, events: number): 
   await sent;
 }
 
-/** The network takes nothing from now on, and so much is written that the server has to stop. */
-async function fallBehind(server: TestServer, line: Socket, channel: TestChannel): Promise<void> {
-  line.cork();
-  while (line.writableLength <= highWaterBytes) await burst(server, channel, 2_000);
+/** The client reads nothing from now on, and so much is written that the server has to stop. */
+async function fallBehind(
+  server: TestServer,
+  { client, line }: SlowClient,
+  channel: TestChannel,
+): Promise<void> {
+  client.socket.pause();
+  // Less than a page of the reader at a time, so that the client has missed nothing and its cursor says so.
+  while (line.writableLength <= highWaterBytes) await burst(server, channel, 400);
 }
 
 /** Resolves when the server has handed bytes with this text to the socket. */
@@ -125,11 +135,11 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
     for (let time = 0; time < 2; time += 1) {
-      await fallBehind(server, slow.line, channel);
+      await fallBehind(server, slow, channel);
       // The ring keeps none of these but the last.
       for (let more = 0; more < 8; more += 1) await burst(server, channel, 100);
       const resumed = nextEvent(server.flagcast.lifecycle, 'channel:resumed');
-      slow.line.uncork();
+      slow.client.socket.resume();
       expect((await resumed).source).toBe('database');
       const { entityId } = await insertAudit(database.pool, channel);
       await slow.client.event(entityId);
@@ -144,9 +154,9 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
     const slow = await connect(server);
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
-    await fallBehind(server, slow.line, channel);
+    await fallBehind(server, slow, channel);
     for (let more = 0; more < 11; more += 1) await burst(server, channel, 100);
-    slow.line.uncork();
+    slow.client.socket.resume();
     expect(await slow.client.control('resync')).toMatchObject({ reason: 'too_many_missed' });
     // It stays connected, and begins anew there.
     await slow.client.caughtUp(channel);
@@ -161,10 +171,10 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
     const other = await freshChannel();
     await slow.client.caughtUp(channel);
     await slow.client.caughtUp(other);
-    await fallBehind(server, slow.line, channel);
+    await fallBehind(server, slow, channel);
     for (let more = 0; more < 3; more += 1) await burst(server, channel, 100);
     await withClient(database.url, async (admin) => {
-      await admin.query('BEGIN; LOCK TABLE audit_log');
+      await admin.query('BEGIN; LOCK TABLE flagcast.event_log');
       const waiting = async (): Promise<number | null> => {
         const { rowCount } = await admin.query(
           `SELECT FROM pg_stat_activity WHERE datname = current_database()
@@ -172,7 +182,7 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
         );
         return rowCount;
       };
-      slow.line.uncork();
+      slow.client.socket.resume();
       await expect.poll(waiting).toBe(1);
       const { projectId, environmentId } = channel;
       await slow.client.ask(

@@ -37,8 +37,8 @@ async function requestChange(): Promise<string> {
 const auditRows = async (): Promise<number | null> =>
   (await database.pool.query('SELECT FROM audit_log')).rowCount;
 
-describe('the wake', () => {
-  /** Listens at `url`, and tells how often `write` woke it. */
+describe('the triggers of the event log', () => {
+  /** Listens at `url` while `write` runs, and counts the notifications. */
   const wakes = async (url: string, write: (client: pg.Client) => Promise<unknown>): Promise<number> =>
     await withClient(url, async (listener) => {
       let wakeups = 0;
@@ -61,7 +61,7 @@ describe('the wake', () => {
   const audit = async (client: pg.ClientBase): Promise<unknown> =>
     await insertAudit(client, { projectId: project.projectId, environmentId: project.environments.prod });
 
-  test('comes with each write of the three tables, once a transaction', async () => {
+  test('send one notification for each transaction that logs something', async () => {
     await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
     expect(
       await wakes(database.url, async (client) => {
@@ -72,25 +72,52 @@ describe('the wake', () => {
       }),
     ).toBe(1);
     const id = await requestChange();
-    expect(
-      await wakes(database.url, async (client) => {
-        await client.query("UPDATE pending_changes SET status = 'cancelled' WHERE id = $1", [id]);
-      }),
-    ).toBe(1);
-    expect(
-      await wakes(database.url, async (client) => {
-        await client.query(
-          "INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'rule', $2)",
-          [id, randomUUID()],
-        );
-      }),
-    ).toBe(1);
-    expect(
-      await wakes(database.url, async (client) => await client.query('UPDATE features SET name = name')),
-    ).toBe(0);
+    const statements = [
+      [
+        `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'rule', gen_random_uuid())`,
+        id,
+      ],
+      [`UPDATE pending_changes SET status = 'cancelled' WHERE id = $1`, id],
+      [`UPDATE environments SET key = 'renamed' WHERE id = $1`, project.environments.dev],
+      [`UPDATE projects SET archived_at = now() WHERE id = $1`, project.projectId],
+    ] as const;
+    for (const [text, value] of statements) {
+      expect([text, await wakes(database.url, async (client) => await client.query(text, [value]))]).toEqual([
+        text,
+        1,
+      ]);
+    }
+    const unlogged = [
+      'UPDATE features SET name = name',
+      `UPDATE projects SET description = 'other'`,
+      `UPDATE environments SET name = 'other'`,
+      `UPDATE pending_changes SET rejection_reason = 'other'`,
+    ];
+    for (const text of unlogged) {
+      expect([text, await wakes(database.url, async (client) => await client.query(text))]).toEqual([
+        text,
+        0,
+      ]);
+    }
   });
 
-  test('does not come, and does not hinder, where a transaction may be prepared', async () => {
+  test('send none while another transaction holds the lock of the 20 ms in which they write', async () => {
+    await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+    await withClient(database.url, async (other) => {
+      await other.query('BEGIN');
+      // Those of the next minute.
+      await other.query(
+        `SELECT pg_advisory_xact_lock(1179404104, ((slice + i) % 2147483647)::int)
+         FROM CAST(floor(date_part('epoch', clock_timestamp()) * 50) AS bigint) AS now (slice), generate_series(0, 3000) AS i`,
+      );
+      expect(await wakes(database.url, audit)).toBe(0);
+      await other.query('ROLLBACK');
+    });
+    expect(await auditRows()).toBe(1);
+    expect(await wakes(database.url, audit)).toBe(1);
+  });
+
+  test('send none by default where transactions can be prepared, so that PREPARE TRANSACTION works', async () => {
     const prepare = async (client: pg.Client): Promise<void> => {
       const name = `'test_${randomUUID()}'`;
       await client.query('BEGIN');
@@ -102,12 +129,12 @@ describe('the wake', () => {
     expect(await auditRows()).toBe(1);
     await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'off'`);
     expect(await wakes(database.url, prepare)).toBe(0);
-    // Whoever says that nothing is prepared is taken at their word.
+    // With 'on' the operator has declared that nothing is prepared.
     await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
     await expect(withClient(database.url, prepare)).rejects.toThrow(/cannot PREPARE/);
   });
 
-  test('a setting that was set and reset counts as unset', async () => {
+  test('treat flagcast.notify as unset after it was set and reset', async () => {
     await withClient(database.url, async (client) => {
       await client.query("BEGIN; SET LOCAL flagcast.notify = 'on'; COMMIT");
       expect((await client.query("SELECT current_setting('flagcast.notify') AS notify")).rows).toEqual([
@@ -120,7 +147,7 @@ describe('the wake', () => {
     });
   });
 
-  test('comes by itself where no transaction can be prepared', async () => {
+  test('send one by default where no transaction can be prepared', async () => {
     const cluster = await createTestCluster({ max_prepared_transactions: '0' });
     try {
       const other = await cluster.createDatabase({ schema: 'tables' });
@@ -139,7 +166,7 @@ describe('the wake', () => {
   });
 
   test(
-    'is listened for again as soon as the connection of LISTEN has ended',
+    'reach a listener that connects again as soon as its connection has ended',
     { timeout: 10_000 },
     async () => {
       const lifecycle = new Lifecycle();
@@ -160,13 +187,13 @@ describe('the wake', () => {
       );
       expect(await failed).toMatchObject({ attempt: 1 });
       await again;
-      // What was hinted at meanwhile nobody heard: a read has to look.
+      // Notifications of the time in between are lost, so it asks for a read.
       expect(wakeups).toBe(2);
       await listener.stop();
     },
   );
 
-  test('never makes a write fail, not even where its built-in functions are forbidden', async () => {
+  test('do not make a write fail where pg_notification_queue_usage is forbidden', async () => {
     await database.pool.query(
       `ALTER DATABASE ${database.name} SET flagcast.notify = 'on';
        REVOKE EXECUTE ON FUNCTION pg_catalog.pg_notification_queue_usage() FROM PUBLIC;

@@ -16,7 +16,8 @@ export interface WritersOptions {
 /**
  * Writers as a busy host has them: transactions of 2-400 ms (log-uniform), one to six events each over all
  * channels, a third of the inserts under a savepoint, some of those rolled back, one transaction in ten rolled
- * back and one in ten prepared and committed later. What was committed, the database itself knows.
+ * back and one in ten prepared and committed later. Each event has a created_at of the last ten days or the next
+ * hour. What was committed, the database itself knows.
  */
 export async function runWriters(options: WritersOptions): Promise<void> {
   const progress = { committed: 0 };
@@ -71,8 +72,8 @@ async function writeOnce(client: pg.Client, channels: WritersOptions['channels']
     if (savepoint) await client.query('SAVEPOINT step');
     const channel = channels[Math.floor(Math.random() * channels.length)];
     if (channel === undefined) throw new Error('no channels');
-    // An entity of its own, under which every view shows the event.
-    await insertAudit(client, channel);
+    // An entity of its own, by which `compare` knows the event.
+    await insertAudit(client, { ...channel, createdAt: randomTime() });
     written += 1;
     if (savepoint && Math.random() < 0.25) {
       await client.query('ROLLBACK TO SAVEPOINT step');
@@ -97,7 +98,13 @@ async function writeOnce(client: pg.Client, channels: WritersOptions['channels']
   return written;
 }
 
-/** What a crash of the database left prepared is committed by whoever cleans up. */
+/** Between ten days ago and an hour ahead. */
+function randomTime(): Date {
+  const [pastMs, futureMs] = [10 * 24 * 3_600_000, 3_600_000];
+  return new Date(Date.now() - pastMs + Math.random() * (pastMs + futureMs));
+}
+
+/** Commits what a crash of the database left prepared, as an operator does. */
 async function commitPrepared(databaseUrl: string): Promise<void> {
   const client = await connect(databaseUrl);
   try {

@@ -387,9 +387,9 @@ $$;
 REVOKE ALL ON FUNCTION flagcast.record_event FROM PUBLIC;
 
 -- The key of an environment of Togglr's tables; null where there is none. A function, because PostgreSQL refuses
--- to alter columns that a view reads.
+-- to alter columns that a view reads. As the columns of a view it needs no right on the host's table.
 CREATE OR REPLACE FUNCTION flagcast.environment_key(environment_id text) RETURNS text
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -401,6 +401,8 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END
 $$;
+
+GRANT EXECUTE ON FUNCTION flagcast.environment_key TO PUBLIC;
 
 -- The specification's nine columns and ours. event_id is unique.
 CREATE OR REPLACE VIEW flagcast.v_realtime_events AS
@@ -422,36 +424,52 @@ SELECT
 FROM flagcast.event_log l
 WHERE l.source <> 'control';
 
+-- Records up to which transaction rows of the log are gone: a cursor before it is expired. The triggers fire once for
+-- each statement, also for a DELETE or TRUNCATE by hand, which would leave cursors short without an error.
+CREATE FUNCTION flagcast.record_deletion() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF TG_OP = 'TRUNCATE' THEN
+    UPDATE flagcast.log_state s SET deleted_xid = greatest(s.deleted_xid, pg_current_xact_id()::text::bigint);
+  ELSE
+    UPDATE flagcast.log_state s SET deleted_xid = greatest(s.deleted_xid, newest.xid)
+    FROM (SELECT max(gone.xid) AS xid FROM gone) AS newest
+    WHERE newest.xid > s.deleted_xid;
+  END IF;
+  RETURN NULL;
+END
+$$;
+
 -- Deletes rows that are older than `keep`, the oldest `batch_rows` at most, and returns how many. Returns null
--- while another server does. Records up to which transaction rows are gone: a cursor before it is expired.
+-- while another server does.
 CREATE OR REPLACE FUNCTION flagcast.prune_event_log(keep interval, batch_rows int DEFAULT 5000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   deleted bigint;
-  newest bigint;
 BEGIN
   IF NOT pg_try_advisory_xact_lock(1179404103, 2) THEN
     RETURN NULL;
   END IF;
   WITH oldest AS MATERIALIZED (
     SELECT l.xid, l.seq, l.logged_at FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT batch_rows
-  ), gone AS (
-    DELETE FROM flagcast.event_log l USING oldest o
-    WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at < now() - keep
-    RETURNING l.xid
   )
-  SELECT count(*), max(gone.xid) INTO deleted, newest FROM gone;
-  UPDATE flagcast.log_state s SET deleted_xid = greatest(s.deleted_xid, newest), pruned_at = now();
+  DELETE FROM flagcast.event_log l USING oldest o
+  WHERE l.xid = o.xid AND l.seq = o.seq AND o.logged_at < now() - keep;
+  GET DIAGNOSTICS deleted = ROW_COUNT;
+  UPDATE flagcast.log_state SET pruned_at = now();
   RETURN deleted;
 END
 $$;
 REVOKE ALL ON FUNCTION flagcast.prune_event_log FROM PUBLIC;
 
--- Begins the log anew where its rows were written in another cluster: after a restored dump, pg_upgrade, or on a
+-- Starts a new log where the rows were written in another cluster: after a restored dump, pg_upgrade, or on a
 -- subscriber of logical replication. Their transaction ids mean nothing here. Rows that are not committed yet were
--- written in this cluster, and stay. Returns whether it did.
+-- written in this cluster, and stay. Returns whether it did. Where a copy of the schema has no state, host_triggers
+-- follows from the triggers that exist.
 CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -465,7 +483,8 @@ BEGIN
     RETURN false;
   END IF;
   DELETE FROM flagcast.event_log;
-  INSERT INTO flagcast.log_state AS s (system_identifier) VALUES (cluster)
+  INSERT INTO flagcast.log_state AS s (system_identifier, host_triggers)
+  SELECT cluster, EXISTS (SELECT FROM pg_trigger t WHERE t.tgname = 'flagcast_log')
   ON CONFLICT (singleton) DO UPDATE SET system_identifier = excluded.system_identifier, deleted_xid = 0;
   RETURN true;
 END

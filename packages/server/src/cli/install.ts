@@ -12,21 +12,21 @@ export const installCommand = defineCommand({
   name: 'install',
   help: `flagcast install --database-url URL [options]
 
-Makes the schema flagcast with the event log, and triggers on the host's tables that write it. Nothing
-else is changed. It can be run again without harm: it upgrades an older installation, and repairs one
-whose triggers are gone or switched off.
+Creates the schema flagcast with the event log, and triggers on the host's tables that write it. Changes
+nothing else. Run it again to upgrade an older installation, or to repair one of which something was
+dropped, replaced or switched off.
 
   --database-url URL  the database (env DATABASE_URL; no default)
-  --role NAME         also make a role that may log in and read what flagcast serve reads, and nothing
-                      else; an existing role is given what it lacks of that (default: none)
-  --tables            also make the tables of projects, flags and audit in a database without them
-                      (default: attach to those that are there)
+  --role NAME         also create a role that may log in, with the rights that flagcast serve needs and
+                      no others; an existing role is granted what it lacks (default: none)
+  --tables            also create the tables of projects, flags and audit in a database without them
+                      (default: attach to those that exist)
   --log-only          only the event log, for tables of another form: their own triggers call
                       flagcast.record_event (default: attach to the tables)
-  --dry-run           print the SQL that would be run, and run none of it
+  --dry-run           print the SQL, and do not run it
   --yes               do not ask (default: show the plan and ask on a terminal, and only there)
 
-All of it is one transaction. It waits for a lock for half a second at most, five times.`,
+All of it is one transaction. It waits for each lock for half a second at most, and is retried four times.`,
   options: {
     'database-url': { type: 'string' },
     role: { type: 'string' },
@@ -38,9 +38,7 @@ All of it is one transaction. It waits for a lock for half a second at most, fiv
   run: async (values, environment) => {
     const { role, 'dry-run': dryRun = false } = values;
     if (dryRun && values.yes === true) {
-      throw new UsageError(
-        '--dry-run runs nothing, so there is nothing to say --yes to; see flagcast install --help',
-      );
+      throw new UsageError('--dry-run and --yes exclude each other; see flagcast install --help');
     }
     if (values.tables === true && values['log-only'] === true) {
       throw new UsageError('--tables and --log-only exclude each other; see flagcast install --help');
@@ -62,7 +60,7 @@ All of it is one transaction. It waits for a lock for half a second at most, fiv
       const { changed, lines, notes } = await install(client, {
         ...options,
         agreed: plan,
-        onRetry: tellRetry,
+        onRetry: printRetry,
       });
       for (const line of lines) console.log(line);
       for (const note of notes) console.error(`flagcast: ${note}`);
@@ -76,8 +74,8 @@ All of it is one transaction. It waits for a lock for half a second at most, fiv
   },
 });
 
-/** Tells on stderr that a lock was not to be had, and when it is tried again. */
-export function tellRetry({ attempt, attempts, retryInMs, holder }: LockFailure): void {
+/** Prints on stderr that a lock timed out, and when the next attempt is. */
+export function printRetry({ attempt, attempts, retryInMs, holder }: LockFailure): void {
   const seconds = (retryInMs / 1_000).toFixed(1);
   console.error(`flagcast: Attempt ${attempt} of ${attempts}: ${holder} in the way; again in ${seconds} s`);
 }
@@ -96,7 +94,7 @@ async function agree(plan: InstallPlan, database: string): Promise<void> {
   throw new CommandError('Not confirmed: nothing was changed');
 }
 
-/** A script for psql: what is no SQL is a comment. */
+/** A script for psql. Everything else is in comments. */
 function dryRunText(plan: InstallPlan, database: string): string {
   const notes = plan.notes.map((note) => `-- Note: ${printable(note)}`);
   if (plan.statements.length === 0) {
@@ -114,11 +112,11 @@ function roleText(role: string, databaseUrl: string): string {
   const url = new URL(databaseUrl);
   url.username = encodeURIComponent(role);
   url.password = 'PASSWORD';
-  // Certificates and the like are those of whoever installed.
+  // Certificates and other parameters are those of the installer.
   url.search = '';
   return [
-    `Role ${role} may read what flagcast serve reads, and nothing else: changes through the console are refused.`,
-    `Its password is yours to choose:  ALTER ROLE ${pg.escapeIdentifier(role)} PASSWORD '...'`,
+    `Role ${role} has the rights that flagcast serve needs and no others: changes through the console are refused.`,
+    `Choose its password:              ALTER ROLE ${pg.escapeIdentifier(role)} PASSWORD '...'`,
     `Then serve with it:               DATABASE_URL=${url.toString()} flagcast serve`,
   ].join('\n');
 }

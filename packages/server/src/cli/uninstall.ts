@@ -3,15 +3,15 @@ import { planUninstall, uninstall, type UninstallPlan } from '../database/instal
 import { CommandError, defineCommand } from './command.js';
 import { confirm, isInteractive } from './confirm.js';
 import { describeDatabase, withClient } from './connect.js';
-import { tellRetry } from './install.js';
+import { printRetry } from './install.js';
 
 export const uninstallCommand = defineCommand({
   name: 'uninstall',
   help: `flagcast uninstall --database-url URL [options]
 
-Drops exactly what flagcast install made: the triggers, the view, the schema flagcast, the rights that
-it gave to roles, the roles that it made and, if it made them, the tables with all their rows. A role
-that is in use elsewhere stays, and it says so.
+Drops exactly what flagcast install created: the triggers, the view, the schema flagcast with the event
+log, the rights that it granted to roles, the roles and, after --tables, the tables with all their
+rows. A role that is in use elsewhere stays, and the output says so.
 
   --database-url URL  the database (env DATABASE_URL; no default)
   --yes               do not ask (default: ask on a terminal; without one refuse to drop tables that hold rows)`,
@@ -33,10 +33,10 @@ that is in use elsewhere stays, and it says so.
         if (sessions === 0) continue;
         const count = `${sessions} session${sessions === 1 ? '' : 's'}`;
         console.error(
-          `flagcast: Role ${name} has ${count} open, which will only meet errors: stop the server`,
+          `flagcast: Role ${name} has ${count} open, which will fail from now on: stop the server`,
         );
       }
-      const { lines } = await uninstall(client, { onRetry: tellRetry });
+      const { lines } = await uninstall(client, { onRetry: printRetry });
       for (const line of lines) console.log(line);
       console.log(`Flagcast is no longer installed in ${database}.`);
     });
@@ -47,15 +47,15 @@ async function agree(plan: UninstallPlan, database: string): Promise<void> {
   if (isInteractive()) {
     for (const object of plan.objects) console.log(`would drop ${object}`);
     for (const { name, made } of plan.roles) {
-      console.log(made ? `would drop role ${name}` : `would revoke what role ${name} was given`);
+      console.log(made ? `would drop role ${name}` : `would revoke the rights of role ${name}`);
     }
     const loss = plan.rows > 0 ? ` with ${countRows(plan)}` : '';
-    if (await confirm(`Take Flagcast${loss} out of ${database}?`)) return;
+    if (await confirm(`Uninstall Flagcast${loss} from ${database}?`)) return;
     throw new CommandError('Not confirmed: nothing was changed');
   }
   if (plan.rows > 0) {
     throw new CommandError(
-      `Nothing was changed, because ${countRows(plan)} would be lost; add --yes to drop them all the same`,
+      `Nothing was changed, because ${countRows(plan)} would be lost; add --yes to drop them`,
     );
   }
 }

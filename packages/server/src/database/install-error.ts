@@ -3,12 +3,12 @@
  * - `unsupported-version`: PostgreSQL older than 14
  * - `foreign-schema`: a schema `flagcast` exists that Flagcast did not make
  * - `tables-missing`: no contract tables (or columns) to attach to
- * - `tables-present`: tables were asked for where some exist already
- * - `right-missing`: the role may not do what is needed
- * - `locked`: somebody else held a lock for too long
- * - `dependent`: objects that are not ours depend on ours
- * - `role-unfit`: the name cannot be that of a role for the server
- * - `plan-changed`: the database has changed since the plan was agreed to
+ * - `tables-present`: --tables was given, and some of the tables exist
+ * - `right-missing`: the role lacks a right
+ * - `locked`: another session held a lock for too long
+ * - `dependent`: objects of the host depend on Flagcast's
+ * - `role-unfit`: the server cannot have a role with this name
+ * - `plan-changed`: the database has changed since the plan was confirmed
  * - `other-build`: installed by a newer or an altered Flagcast
  * - `failed`: anything else
  */
@@ -26,7 +26,7 @@ export type InstallErrorCode =
   | 'other-build'
   | 'failed';
 
-/** Why nothing was installed or taken back. The message is one line: what is wrong, how to mend it. */
+/** Why nothing was installed or uninstalled. The message is one line: what is wrong, and how to fix it. */
 export class InstallError extends Error {
   override readonly name = 'InstallError';
   readonly code: InstallErrorCode;
@@ -50,7 +50,7 @@ const oneLine = (text: string, separator: string): string =>
     .filter((line) => line !== '')
     .join(separator);
 
-/** Brings an error of PostgreSQL or of the migration runner to an InstallError; passes one on as it is. */
+/** Converts an error of PostgreSQL or of the migration runner to an InstallError. Returns an InstallError unchanged. */
 export function toInstallError(error: unknown): InstallError {
   if (error instanceof InstallError) return error;
   const cause = { cause: error };
@@ -67,7 +67,7 @@ export function toInstallError(error: unknown): InstallError {
     case '40P01':
       return new InstallError(
         'locked',
-        'Nothing was changed, because another transaction held a lock that is needed (on one of the tables, or another install). Try again at a quieter moment.',
+        'Nothing was changed, because another transaction held a lock that is needed (on one of the tables, or another install). Try again when there is less traffic.',
         cause,
       );
     case '2BP01':
@@ -79,7 +79,7 @@ export function toInstallError(error: unknown): InstallError {
     case '25006':
       return new InstallError(
         'read-only',
-        'This server takes no writes (a replica, or default_transaction_read_only is on). Connect to the primary.',
+        'This server accepts no writes (a replica, or default_transaction_read_only is on). Connect to the primary.',
         cause,
       );
     default:

@@ -1,25 +1,25 @@
 import pg from 'pg';
 import { schemaName, versionTables } from './install-objects.js';
 
-/** One right that the server's role needs. */
+/** A right that the server's role needs. */
 interface Grant {
-  /** How it is noted in the database, e.g. `table public.features`. */
+  /** How the database records it, e.g. `table public.features`. */
   readonly name: string;
-  /** What stands between GRANT and TO, or REVOKE and FROM. */
+  /** The text between GRANT and TO, or REVOKE and FROM. */
   readonly right: string;
-  /** What the server does with it. */
+  /** What the server uses it for. */
   readonly purpose: string;
-  /** `extra`: the server works without it, less comfortably. */
+  /** `extra`: the server works without it. */
   readonly need: 'serve' | 'extra';
 }
 
-/** A right, and how things stand with it in a database. */
+/** A right, and its state in a database. */
 export interface GrantState extends Grant {
-  /** Whether what it is about exists. */
+  /** Whether its object exists. */
   readonly exists: boolean;
-  /** Whether the role that was asked about has it, by whatever way. */
+  /** Whether the role has it, also as a member of another role. */
   readonly held: boolean;
-  /** Whether the session's role may give it to others. */
+  /** Whether the session's role may grant it. */
   readonly grantable: boolean;
 }
 
@@ -31,24 +31,24 @@ interface Subject {
   readonly columns?: readonly string[];
 }
 
-/** The tables of the host that the server itself reads, and what for. */
+/** The tables of the host that the server reads, and what for. */
 const servedTables: Readonly<Record<string, string>> = {
-  projects: 'channels, and who may see them',
+  projects: 'channels, and access to them',
   environments: 'channels',
   features: 'the state of a feature in events and snapshots',
   feature_params: 'the state of a feature in events and snapshots',
   pending_changes: 'open requests in snapshots',
   pending_change_entities: 'open requests in snapshots',
   audit_log: 'the history in the console',
-  memberships: 'who may see a project',
-  role_permissions: 'who may see a project',
-  permissions: 'who may see a project',
+  memberships: 'access to projects',
+  role_permissions: 'access to projects',
+  permissions: 'access to projects',
 };
 
-/** Shown beside a feature where the host has them. */
+/** Shown with a feature where the host has them. */
 const partTables = ['rules', 'feature_schedules'];
 
-/** What is read of a user; never the e-mail address. */
+/** The columns of users that are read; not the e-mail address. */
 const userColumns = ['id', 'username', 'is_active', 'is_superuser'];
 
 /** Every right that a role for `flagcast serve` needs, in the order in which they are given. */
@@ -80,7 +80,7 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
     },
     subject: { kind: 'function', schema: schemaName, relation: signature },
   });
-  // Flagcast's own sign-in knows only hashes of its own scheme: of a host's it has no use.
+  // Flagcast's sign-in accepts hashes of its own scheme only.
   const columns = ownTables ? [...userColumns, 'password_hash'] : userColumns;
   return [
     {
@@ -96,8 +96,8 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
     table(schemaName, 'event_log', 'the events'),
     table(schemaName, 'log_state', 'how far the event log reaches'),
     routine('prune_event_log(interval, integer)', 'deletes old rows of the event log'),
-    routine('adopt_event_log()', 'begins the event log anew after a restored dump or pg_upgrade'),
-    table(schemaName, 'v_realtime_events', 'the events, for people', 'extra'),
+    routine('adopt_event_log()', 'starts a new event log after a restored dump or pg_upgrade'),
+    table(schemaName, 'v_realtime_events', 'the events, for queries by hand', 'extra'),
     table(schemaName, 'guarded_environments', 'environments that wait for approval'),
     table(
       schemaName,
@@ -111,7 +111,7 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
       grant: {
         name: 'columns public.users',
         right: `SELECT (${columns.join(', ')}) ON TABLE public.users`,
-        purpose: `who a token names${ownTables ? '; sign-in' : ''}`,
+        purpose: `the user of a token${ownTables ? '; sign-in' : ''}`,
         need: 'serve',
       },
       subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
@@ -120,7 +120,7 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
   ];
 }
 
-/** `$1` the subjects, `$2` the role to ask about (null: nobody yet, who has what everybody has). */
+/** `$1` the subjects, `$2` the role (null: one that does not exist yet, which has the rights of PUBLIC). */
 const stateStatement = `
 SELECT coalesce(json_agg(json_build_object(
   'name', s.name,
@@ -157,8 +157,8 @@ LEFT JOIN pg_proc f ON s.kind = 'function' AND f.pronamespace = n.oid
   AND f.proname || '(' || oidvectortypes(f.proargtypes) || ')' = s.relation`;
 
 /**
- * How things stand with every right that a role for the server needs, asked about `role` (null: one
- * that does not exist yet). Reads the catalogue only, and needs no right for it.
+ * The state of every right that a role for the server needs, for `role` (null: one that does not exist yet). Reads the
+ * catalogue only, and needs no right for it.
  */
 export async function readGrants(
   client: pg.ClientBase,

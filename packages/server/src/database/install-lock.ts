@@ -9,11 +9,11 @@ import { inTransaction } from './transaction.js';
 
 /** How install and uninstall wait for the locks of others. */
 export interface LockPatience {
-  /** How long one attempt waits for a lock, in milliseconds: as long the host's own writes may queue behind it. Default 500. */
+  /** How long an attempt waits for each lock, in milliseconds. The host's own writes queue behind it meanwhile. Default 500. */
   readonly lockTimeoutMs?: number;
-  /** How often it is tried, with a pause of a random length up to 4 s in between. Default 5. */
+  /** The number of attempts, with a random pause of up to 4 s in between. Default 5. */
   readonly attempts?: number;
-  /** Hears of every attempt that failed and will be followed by another one. Default: nobody. */
+  /** Called after each failed attempt that is followed by another one. Default: nothing. */
   readonly onRetry?: (failure: LockFailure) => void;
 }
 
@@ -21,16 +21,16 @@ export interface LockFailure {
   readonly attempt: number;
   readonly attempts: number;
   readonly retryInMs: number;
-  /** Who holds the lock, as far as the database tells; else that somebody does. */
+  /** Describes the session that holds the lock, as far as it is known. */
   readonly holder: string;
 }
 
-/** Any two numbers that no host is likely to use: they name the lock that installers take turns with. */
+/** The key of the advisory lock of installers. A host is unlikely to use these numbers. */
 const installerLock = [1_179_404_103, 1] as const;
 const defaultLockTimeoutMs = 500;
 const defaultAttempts = 5;
 
-/** What every transaction of an installer begins with: names resolve in pg_catalog only. */
+/** The first statements of an installer's transaction: names resolve in pg_catalog only. */
 export function openingStatements(lockTimeoutMs = defaultLockTimeoutMs): string[] {
   return [
     `SET LOCAL lock_timeout = '${lockTimeoutMs}ms';`,
@@ -40,9 +40,9 @@ export function openingStatements(lockTimeoutMs = defaultLockTimeoutMs): string[
 }
 
 /**
- * Runs `work` in one transaction of `client`, in which installers take turns and waits for locks are
- * short (a waiting ALTER blocks the host's own queries behind it). Where a lock is not to be had it is
- * tried again, all of it. Throws InstallError: then nothing has changed.
+ * Runs `work` in one transaction of `client`. Only one installer runs at a time, and waits for locks are short,
+ * because a waiting ALTER blocks the host's own queries behind it. Retries all of it after a lock time-out. Throws
+ * InstallError: then nothing has changed.
  */
 export async function asInstaller<Result>(
   client: pg.ClientBase,
@@ -59,11 +59,11 @@ export async function asInstaller<Result>(
     } catch (error) {
       const failure = toInstallError(error);
       if (failure.code !== 'locked') throw failure;
-      const { text, mend } = await describeHolder(client);
+      const { text, fix } = await describeHolder(client);
       if (attempt >= attempts) {
         throw new InstallError(
           'locked',
-          `Nothing was changed, because ${text} in the way (${attempts} attempts). Try again at a quieter moment${mend}.`,
+          `Nothing was changed, because ${text} in the way (${attempts} attempts). Try again later${fix}.`,
           { cause: error },
         );
       }
@@ -75,8 +75,8 @@ export async function asInstaller<Result>(
 }
 
 /**
- * Reading (ACCESS SHARE, ROW SHARE) is in the way of DROP only; whoever writes is so of CREATE
- * TRIGGER as well, and is named first.
+ * Sessions that read (ACCESS SHARE, ROW SHARE) block DROP only. Sessions that write block CREATE TRIGGER as well, and
+ * are named first.
  */
 const holderStatement = `
 SELECT l.pid, x.gid, a.usename::text AS role, a.application_name AS application, a.state,
@@ -110,9 +110,9 @@ interface Holder {
   readonly relation: string;
 }
 
-/** Who is in the way, asked after the attempt: by then it may have gone. */
-async function describeHolder(client: pg.ClientBase): Promise<{ text: string; mend: string }> {
-  const unknown = { text: 'a lock that is needed was held by somebody else, who was', mend: '' };
+/** Describes the session that holds the lock. It may have ended since the attempt. */
+async function describeHolder(client: pg.ClientBase): Promise<{ text: string; fix: string }> {
+  const unknown = { text: 'another session that held a lock was', fix: '' };
   try {
     const { rows } = await client.query<Holder>(holderStatement, [hostTriggers.map(({ table }) => table)]);
     const [holder] = rows;
@@ -122,7 +122,7 @@ async function describeHolder(client: pg.ClientBase): Promise<{ text: string; me
       const gid = printable(holder.gid ?? '');
       return {
         text: `the prepared transaction ${JSON.stringify(gid)}, which holds ${lock}, is`,
-        mend: `, or end it: COMMIT PREPARED or ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`,
+        fix: `, or end it: COMMIT PREPARED or ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`,
       };
     }
     const known = [
@@ -133,10 +133,10 @@ async function describeHolder(client: pg.ClientBase): Promise<{ text: string; me
     ].filter((part) => part !== '');
     return {
       text: printable(`process ${holder.pid} (${known.join(', ')}), which holds ${lock}, is`),
-      mend: `, or end it: SELECT pg_terminate_backend(${holder.pid})`,
+      fix: `, or end it: SELECT pg_terminate_backend(${holder.pid})`,
     };
   } catch {
-    // Only a nicety of the message; what matters is that the lock was not to be had.
+    // Only details of the message are missing.
     return unknown;
   }
 }

@@ -4,19 +4,19 @@ import Postgrator from 'postgrator';
 import { InstallError } from './install-error.js';
 import { schemaName, versionTables } from './install-objects.js';
 
-/** A folder of migrations under `sql/`, with its own bookkeeping. */
+/** A folder of migrations under `sql/`, with its own version table. */
 export type Track = keyof typeof versionTables;
 
 /** One file `<version>.do.<name>.sql`. */
 export interface Migration {
   readonly version: number;
   readonly name: string;
-  /** Of its text, whatever its line ends are. */
+  /** Of its text with LF line ends. */
   readonly md5: string;
   readonly sql: string;
 }
 
-/** What a database's bookkeeping says of a track: the checksums by version; null where there is none. */
+/** The rows of a version table: checksums by version; null where there is no table. */
 export type Applied = ReadonlyMap<number, string | null> | null;
 
 /** The runner takes a glob; the folder may be installed anywhere. */
@@ -25,12 +25,12 @@ function patternOf(track: Track): string {
   return `${folder.replace(/[*?()[\]{}!+@]/g, '\\$&')}*.sql`;
 }
 
-/** The migrations of this build, in order. Throws InstallError where the package is not whole. */
+/** The migrations of this build, in order. Throws InstallError where files of the package are missing. */
 export async function loadMigrations(track: Track): Promise<Migration[]> {
   const reader = new Postgrator({
     driver: 'pg',
     migrationPattern: patternOf(track),
-    // A checkout with other line ends is still the same build.
+    // A checkout with CRLF is the same build.
     newline: 'LF',
   });
   const files = await reader.getMigrations();
@@ -49,7 +49,7 @@ export async function loadMigrations(track: Track): Promise<Migration[]> {
   return migrations.toSorted((a, b) => a.version - b.version);
 }
 
-/** Reads the bookkeeping of a track; changes nothing. */
+/** Reads the version table of a track. */
 export async function readApplied(client: pg.ClientBase, track: Track): Promise<Applied> {
   const table = versionTables[track];
   const { rowCount } = await client.query(
@@ -69,7 +69,7 @@ export function versionOf(applied: Applied): number {
   return Math.max(0, ...(applied?.keys() ?? []));
 }
 
-/** How the database's bookkeeping compares with the migrations of this build. */
+/** Compares the version table with the migrations of this build. */
 export function compareBuild(
   migrations: readonly Migration[],
   applied: Applied,
@@ -97,19 +97,19 @@ export function refuseOtherBuild(track: Track, migrations: readonly Migration[],
   if (comparison === 'altered') {
     throw new InstallError(
       'other-build',
-      `This database was installed by another build of Flagcast (its sql/${track} differs): use that build, or take it back with it (flagcast uninstall) and install again.`,
+      `This database was installed by another build of Flagcast (its sql/${track} differs): use that build, or uninstall with it (flagcast uninstall) and install again.`,
     );
   }
 }
 
-/** The statements that apply `migrations` and note that in the track's bookkeeping, which they make where `applied` is null. */
+/** The statements that apply `migrations` and record them in the version table, which they create where `applied` is null. */
 export function migrationStatements(
   track: Track,
   migrations: readonly Migration[],
   applied: Applied,
 ): string[] {
   const table = `${schemaName}.${versionTables[track]}`;
-  const bookkeeping =
+  const creating =
     applied === null
       ? [`CREATE TABLE ${table} (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);`]
       : [];
@@ -117,5 +117,5 @@ export function migrationStatements(
     `${sql}\n`,
     `INSERT INTO ${table} (version, name, md5, run_at) VALUES (${version}, '${name}', '${md5}', now());`,
   ]);
-  return [...bookkeeping, ...applying];
+  return [...creating, ...applying];
 }

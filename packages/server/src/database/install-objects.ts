@@ -1,7 +1,13 @@
 import type pg from 'pg';
-import { hostTriggers, triggerName, triggerParameter, triggerStatement, type TriggerState } from '../host/host-triggers.js';
+import {
+  hostTriggers,
+  triggerName,
+  triggerParameter,
+  triggerStatement,
+  type TriggerState,
+} from '../host/host-triggers.js';
 
-/** The schema that holds everything of ours but the contract tables and the public view. */
+/** The schema of all objects of Flagcast but the contract tables and the public view. */
 export const schemaName = 'flagcast';
 
 /** The columns of the two views, with their types, as they stand in `InstallState.viewColumns`. */
@@ -35,7 +41,7 @@ export const viewColumns = {
   ],
 } as const;
 
-/** The contract tables that `install --tables` makes. */
+/** The contract tables that `install --tables` creates. */
 export const contractTables = [
   'projects',
   'environments',
@@ -63,6 +69,7 @@ export const tableFunctions = [
 /** The trigger functions. A repair drops them, and with them the triggers, wherever those are. */
 export const triggerFunctions = [
   ...new Set(hostTriggers.map((trigger) => trigger.function)),
+  'record_deletion',
   'skip_replicated',
 ] as const;
 
@@ -79,7 +86,7 @@ export const otherFunctions = [
 /** The environments that need approvals; uninstall drops it, a repair does not. */
 export const guardTable = 'guarded_environments';
 
-/** The roles that were granted rights; kept like the guards. */
+/** The roles that were granted rights. A repair keeps it, as the guards. */
 export const roleTable = 'granted_roles';
 
 /** What Flagcast stores in an attached database, in the order in which it is dropped. */
@@ -102,55 +109,58 @@ export function localTables(withTables: boolean): string[] {
 /** The name of the trigger that drops what logical replication writes. */
 export const skipTriggerName = 'flagcast_skip_replicated';
 
+/** The name of the triggers that record which rows of the event log are gone, before `_delete` and `_truncate`. */
+export const deletionTriggerName = 'flagcast_record';
+
 /** The newest version that Flagcast 0.1 installed: a view over the host's tables, and triggers that notify. */
 export const lastLegacyVersion = 4;
 
-/** The bookkeeping of each of the three folders of migrations. */
+/** The version table of each of the three folders of migrations. */
 export const versionTables = {
   tables: 'tables_version',
   flagcast: 'schema_version',
   public: 'public_version',
 } as const;
 
-/** What is in the database now, as far as it matters to install and uninstall. */
+/** The state of a database that install and uninstall start from. */
 export interface InstallState {
   /** As `server_version_num`, e.g. 180004. */
   readonly serverVersion: number;
   readonly database: string;
   readonly role: string;
-  /** Who owns schema flagcast; null where there is none. */
+  /** The owner of schema flagcast; null where there is no such schema. */
   readonly schemaOwner: string | null;
   /** Whether the role may act as that owner. */
   readonly ownsSchema: boolean;
-  /** Whether the schema is ours (it has our bookkeeping). */
+  /** Whether Flagcast made the schema: it has the version table. */
   readonly installed: boolean;
-  /** Whether the contract tables were made by us. */
+  /** Whether install --tables made the contract tables. */
   readonly ownTables: boolean;
   readonly mayCreateSchema: boolean;
   readonly mayCreateInPublic: boolean;
-  /** The contract's names that exist in schema public, whoever made them. */
+  /** The names of the contract tables and view that exist in schema public. */
   readonly publicNames: readonly string[];
-  /** The columns, with their types, of the views `v_realtime_events` of ours, by schema, in their order. */
+  /** The columns, with their types, of Flagcast's views `v_realtime_events`, by schema, in their order. */
   readonly viewColumns: Readonly<Record<keyof typeof viewColumns, readonly string[]>>;
-  /** The host's tables with the triggers that they have; also where nothing is installed. */
+  /** The triggers on the host's tables; also where nothing is installed. */
   readonly triggers: readonly TriggerState[];
   /** The tables, by name, that the role may alter as their owner. */
   readonly ownedTables: readonly string[];
-  /** Our objects that exist, as lines such as `view flagcast.v_realtime_events`. */
+  /** Flagcast's objects that exist, as lines such as `view flagcast.v_realtime_events`. */
   readonly objects: readonly string[];
 }
 
 const stateStatement = `
-WITH ours AS (
+WITH own_schema AS (
   SELECT oid, nspowner FROM pg_catalog.pg_namespace WHERE nspname = '${schemaName}'
 ), public_schema AS (
   SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'public'
 ), own_relations AS (
   SELECT c.oid, c.relname::text AS name, c.relkind
-  FROM pg_catalog.pg_class c JOIN ours ON c.relnamespace = ours.oid
+  FROM pg_catalog.pg_class c JOIN own_schema s ON c.relnamespace = s.oid
 ), own_functions AS (
   SELECT p.oid, p.proname::text AS name
-  FROM pg_catalog.pg_proc p JOIN ours ON p.pronamespace = ours.oid
+  FROM pg_catalog.pg_proc p JOIN own_schema s ON p.pronamespace = s.oid
   WHERE p.proname = ANY ($2::text[])
 ), public_relations AS (
   SELECT c.oid, c.relname::text AS name, c.relkind
@@ -159,16 +169,20 @@ WITH ours AS (
 ), made AS (
   SELECT EXISTS (SELECT FROM own_relations WHERE name = '${versionTables.tables}') AS tables
 ), objects AS (
-  SELECT 1 AS place, 'schema ${schemaName}' AS line FROM ours
+  SELECT 1 AS place, 'schema ${schemaName}' AS line FROM own_schema
   UNION ALL
   SELECT 2, 'table public.' || name FROM public_relations, made
   WHERE made.tables AND relkind = 'r' AND name <> 'v_realtime_events'
   UNION ALL
   SELECT 3, 'function ${schemaName}.' || name || '()' FROM own_functions
   UNION ALL
-  -- Those of partitions belong to the table's.
+  -- PostgreSQL creates those of partitions.
   SELECT 4, 'trigger ' || t.tgname || ' on ' || n.nspname || '.' || c.relname
-    || CASE WHEN t.tgname = '${skipTriggerName}' AND t.tgenabled NOT IN ('R', 'A') THEN ' (switched off)' ELSE '' END
+    || CASE
+      WHEN t.tgname = '${skipTriggerName}' AND t.tgenabled NOT IN ('R', 'A') THEN ' (switched off)'
+      WHEN t.tgname LIKE '${deletionTriggerName}%' AND t.tgenabled NOT IN ('O', 'A') THEN ' (switched off)'
+      ELSE ''
+    END
   FROM pg_catalog.pg_trigger t
   JOIN own_functions f ON f.oid = t.tgfoid
   JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
@@ -180,7 +194,7 @@ WITH ours AS (
   SELECT 2, 'table ${schemaName}.' || name FROM own_relations
   WHERE name IN (${ownTables.map((name) => `'${name}'`).join(', ')}) AND relkind = 'r'
   UNION ALL
-  -- The public view is ours where it reads our own.
+  -- The public view is Flagcast's where it reads the other one.
   SELECT 6, 'view public.v_realtime_events'
   FROM public_relations v
   WHERE v.name = 'v_realtime_events' AND EXISTS (
@@ -194,8 +208,8 @@ SELECT json_build_object(
   'serverVersion', current_setting('server_version_num')::int,
   'database', current_database(),
   'role', current_user,
-  'schemaOwner', (SELECT pg_get_userbyid(nspowner) FROM ours),
-  'ownsSchema', coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM ours), false),
+  'schemaOwner', (SELECT pg_get_userbyid(nspowner) FROM own_schema),
+  'ownsSchema', coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM own_schema), false),
   'installed', EXISTS (SELECT FROM own_relations WHERE name = '${versionTables.flagcast}'),
   'ownTables', (SELECT tables FROM made),
   'mayCreateSchema', has_database_privilege(current_database(), 'CREATE'),
@@ -225,9 +239,9 @@ SELECT json_build_object(
   'objects', (SELECT coalesce(json_agg(line ORDER BY place, line), '[]') FROM objects)
 )::text AS state`;
 
-/** Reads the catalogue; needs no right but to be connected. */
+/** Reads the catalogue only, and needs no right for it. */
 export async function readInstallState(client: pg.ClientBase): Promise<InstallState> {
-  // Text out of JSON, so that it does not matter how the caller's client parses types.
+  // JSON as text does not depend on the type parsers of the client.
   const functions = [...triggerFunctions, ...otherFunctions, ...tableFunctions, 'wake'];
   const { rows } = await client.query<{ state: string }>(stateStatement, [contractTables, functions]);
   const triggers = await readTriggers(client);
@@ -242,7 +256,7 @@ async function readTriggers(client: pg.ClientBase): Promise<TriggerState[]> {
   return JSON.parse(rows[0]?.triggers ?? '[]') as TriggerState[];
 }
 
-/** What the migrations of each folder make, by version, in the words of InstallState.objects. */
+/** The objects that the migrations of each folder create, by version, as in InstallState.objects. */
 const objectsByVersion: Readonly<
   Record<keyof typeof versionTables, Readonly<Record<number, readonly string[]>>>
 > = {
@@ -268,7 +282,7 @@ const objectsByVersion: Readonly<
   public: { 2: ['view public.v_realtime_events'] },
 };
 
-/** What the migrations of `track` after version `above`, up to version `upTo`, make. */
+/** The objects that the migrations of `track` after version `above`, up to version `upTo`, create. */
 export function objectsOf(track: keyof typeof versionTables, above: number, upTo: number): string[] {
   const made = Object.entries(objectsByVersion[track]).flatMap(([version, objects]) =>
     Number(version) > above && Number(version) <= upTo ? objects : [],
@@ -276,12 +290,7 @@ export function objectsOf(track: keyof typeof versionTables, above: number, upTo
   return [...new Set(made)];
 }
 
-/** The trigger on one of `localTables`, in the words of InstallState.objects. */
-export function skipTriggerObject(table: string): string {
-  return `trigger ${skipTriggerName} on ${schemaName}.${table}`;
-}
-
-/** The trigger on a table of the host, in the words of InstallState.objects. */
+/** The trigger on a table of the host, as in InstallState.objects. */
 export function triggerObject(table: string): string {
   return `trigger ${triggerName} on public.${table}`;
 }

@@ -1,5 +1,4 @@
 import type pg from 'pg';
-import { triggerName } from '../host/host-triggers.js';
 import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
 import {
@@ -16,7 +15,6 @@ import {
   objectsOf,
   readInstallState,
   schemaName,
-  skipTriggerName,
   triggerFunctions,
   versionTables,
   viewColumns,
@@ -30,7 +28,8 @@ import {
 } from './install-refusals.js';
 import { planRole, readGrantedRoles, type RolePlan } from './install-role.js';
 import {
-  planSkipTriggers,
+  backupNotes,
+  planOwnTriggers,
   planTriggers,
   publicationNotes,
   refuseForeignTriggers,
@@ -38,15 +37,15 @@ import {
 } from './install-triggers.js';
 
 export interface InstallOptions {
-  /** Also make the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
+  /** Also create the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
   readonly tables?: boolean;
-  /** Only the event log, without triggers, for a database whose tables have another form. Default false. */
+  /** Only the event log, without triggers, for a database whose tables have another form. Default: as installed before. */
   readonly logOnly?: boolean;
-  /** A role for the server: made where it is missing, and given what the server reads, no more. Default none. */
+  /** A role for the server: created where it is missing, and given the rights that the server needs. Default none. */
   readonly role?: string | undefined;
 }
 
-/** Everything that an installation would do. */
+/** What an installation would do. */
 export interface InstallPlan {
   /** One line for each object, e.g. `view flagcast.v_realtime_events`. */
   readonly creates: readonly string[];
@@ -54,7 +53,7 @@ export interface InstallPlan {
   readonly grants: readonly string[];
   /** The SQL, without the transaction around it; empty where there is nothing to do. */
   readonly statements: readonly string[];
-  /** What whoever installs should know, a line each. */
+  /** Notes for the operator, a line each. */
   readonly notes: readonly string[];
 }
 
@@ -65,12 +64,12 @@ type ViewSchema = keyof typeof viewColumns;
 
 const viewOf = (schema: ViewSchema): string => `view ${schema}.v_realtime_events`;
 
-/** Oldest PostgreSQL that we run on, as `server_version_num`. */
+/** The oldest PostgreSQL that is supported, as `server_version_num`. */
 const oldestServerVersion = 140_000;
 
 /**
- * Looks at the database and works out what is missing. Changes nothing: in a READ ONLY transaction of
- * `client` it does not even take a transaction id. Throws InstallError where it cannot be done.
+ * Reads the database and plans what is missing. Changes nothing: in a READ ONLY transaction of `client` it does not
+ * take a transaction id. Throws InstallError where the installation is not possible.
  */
 export async function makePlan(client: pg.ClientBase, options: InstallOptions): Promise<InstallPlan> {
   const state = await readInstallState(client);
@@ -89,16 +88,15 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   const isLegacy = version > 0 && version <= lastLegacyVersion;
   const isRepair = !isLegacy && state.installed && (await needsRepair(client, state, logOnly));
   const views = isLegacy || isRepair ? viewsToDrop(state, isLegacy) : [];
-  const dropping =
-    isLegacy || isRepair ? await dropStatements(client, state, { isLegacy, views }) : nothing;
+  const dropping = isLegacy || isRepair ? await dropStatements(client, state, { isLegacy, views }) : nothing;
   const tables = withTables ? await planTrack(client, 'tables', false) : nothing;
   const log = await planTrack(client, 'flagcast', isRepair);
   const changesLog = log.statements.length > 0;
   const triggers =
     changesLog && !logOnly ? planTriggers(state, makesTables) : { objects: [], statements: [], notes: [] };
-  const skipTriggers = changesLog ? planSkipTriggers(withTables) : nothing;
+  const ownTriggers = changesLog ? planOwnTriggers(withTables) : nothing;
   const publicView = withTables ? await planTrack(client, 'public', isRepair) : nothing;
-  const planned = [tables, log, triggers, publicView, skipTriggers].flatMap(({ objects }) => objects);
+  const planned = [tables, log, triggers, publicView, ownTriggers].flatMap(({ objects }) => objects);
   const made = planned.filter(
     (object) => !state.objects.includes(object) || dropping.objects.includes(object),
   );
@@ -125,18 +123,20 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
       ...(changesLog ? [`UPDATE ${schemaName}.log_state SET host_triggers = ${!logOnly};`] : []),
       ...triggers.statements,
       ...publicView.statements,
-      ...skipTriggers.statements,
+      ...ownTriggers.statements,
       ...roles.flatMap(({ statements }) => statements),
     ],
     notes: [
       ...triggers.notes,
-      ...(made.includes(`table ${schemaName}.event_log`) ? await publicationNotes(client) : []),
+      ...(made.includes(`table ${schemaName}.event_log`)
+        ? [...(await publicationNotes(client)), ...(await backupNotes(client))]
+        : []),
       ...roles.flatMap(({ notes }) => notes),
     ],
   };
 }
 
-/** Whether an earlier install made the log only. */
+/** Whether the last install was one with --log-only. */
 async function isLogOnly(client: pg.ClientBase, state: InstallState): Promise<boolean> {
   if (!state.objects.includes(`table ${schemaName}.log_state`)) return false;
   const { rowCount } = await client.query(`SELECT FROM ${schemaName}.log_state WHERE NOT host_triggers`);
@@ -162,12 +162,12 @@ interface TrackPlan {
 
 const nothing: TrackPlan = { objects: [], statements: [] };
 
-async function planTrack(client: pg.ClientBase, track: Track, anew: boolean): Promise<TrackPlan> {
+async function planTrack(client: pg.ClientBase, track: Track, repeats: boolean): Promise<TrackPlan> {
   const migrations = await loadMigrations(track);
   const applied = await readApplied(client, track);
   refuseOtherBuild(track, migrations, applied);
-  if (!anew && compareBuild(migrations, applied) === 'same') return nothing;
-  const from = anew ? 0 : versionOf(applied);
+  if (!repeats && compareBuild(migrations, applied) === 'same') return nothing;
+  const from = repeats ? 0 : versionOf(applied);
   const newest = migrations.at(-1)?.version ?? 0;
   return {
     objects: objectsOf(track, from, newest),
@@ -179,12 +179,8 @@ async function planTrack(client: pg.ClientBase, track: Track, anew: boolean): Pr
   };
 }
 
-/** Whether something is missing, switched off or replaced, or the installation is to become another one. */
-async function needsRepair(
-  client: pg.ClientBase,
-  state: InstallState,
-  logOnly: boolean,
-): Promise<boolean> {
+/** Whether something is missing, switched off or replaced, or --log-only or --tables changes the kind of installation. */
+async function needsRepair(client: pg.ClientBase, state: InstallState, logOnly: boolean): Promise<boolean> {
   const version = versionOf(await readApplied(client, 'flagcast'));
   // A copy of the schema without its rows.
   if (version === 0) return true;
@@ -203,7 +199,7 @@ export function missingObjects(state: InstallState, version: number): string[] {
   const expected = [
     ...objectsOf('flagcast', 0, version),
     ...(state.ownTables ? objectsOf('public', 0, lastPublicVersion) : []),
-    ...planSkipTriggers(state.ownTables).objects,
+    ...planOwnTriggers(state.ownTables).objects,
   ];
   const views: readonly ViewSchema[] = state.ownTables ? [schemaName, 'public'] : [schemaName];
   const altered = views.filter((schema) => isOtherView(state, schema)).map(viewOf);
@@ -231,8 +227,8 @@ function viewsToDrop(state: InstallState, isLegacy: boolean): ViewSchema[] {
 }
 
 /**
- * Drops what holds no data: the trigger functions with their triggers, these views, and what records that
- * they were made. The event log, guards and roles stay.
+ * Drops what holds no data: the trigger functions with their triggers, these views, and their rows in the version
+ * tables. The event log, guards and roles stay.
  */
 async function dropStatements(
   client: pg.ClientBase,
@@ -245,9 +241,7 @@ async function dropStatements(
     objects: [
       ...views.map(viewOf),
       ...functions.map((name) => `function ${schemaName}.${name}()`),
-      ...state.objects.filter((object) =>
-        [triggerName, skipTriggerName].some((name) => object.startsWith(`trigger ${name} on `)),
-      ),
+      ...state.objects.filter((object) => object.startsWith('trigger flagcast_')),
     ],
     statements: [
       ...views.map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
@@ -262,7 +256,7 @@ async function dropStatements(
   };
 }
 
-/** The role that was asked for, and those of before, whose rights on what is made anew are gone. */
+/** Plans the role of --role, and those of earlier installs, who lose their rights on objects that are created again. */
 async function planRoles(
   client: pg.ClientBase,
   options: InstallOptions & { state: InstallState; withTables: boolean; made: readonly string[] },
@@ -316,7 +310,7 @@ async function planKeptGrants(
 
 const kinds = ['schema', 'table', 'function', 'trigger', 'view'];
 
-/** As they are told: by kind, then by name, what is in public last. */
+/** In the order of the output: by kind, then by name, the public view last. */
 function inOrder(objects: readonly string[]): string[] {
   const place = (object: string): number =>
     kinds.indexOf(object.split(' ', 1)[0] ?? '') + (object === 'view public.v_realtime_events' ? 1 : 0);

@@ -15,7 +15,7 @@ export function refuseOthersSchema(state: InstallState): void {
   if (state.ownsSchema) return;
   throw new InstallError(
     'right-missing',
-    `Flagcast was installed by role ${String(state.schemaOwner)}, and role ${state.role} may not act for it. Connect as ${String(state.schemaOwner)}.`,
+    `Flagcast was installed by role ${String(state.schemaOwner)}, and role ${state.role} is not a member of it. Connect as ${String(state.schemaOwner)}.`,
   );
 }
 
@@ -24,7 +24,7 @@ export function refuseExistingTables(state: InstallState): void {
   const names = state.publicNames.map((name) => `public.${name}`).join(', ');
   throw new InstallError(
     'tables-present',
-    `Database ${state.database} already has ${names}, which Flagcast did not make. To attach to these tables run install without --tables; to get tables of our own use an empty database.`,
+    `Database ${state.database} already has ${names}, which Flagcast did not make. To attach to these tables run install without --tables; to create the tables use an empty database.`,
   );
 }
 
@@ -36,18 +36,18 @@ export function refuseMissingRights(state: InstallState, withTables: boolean): v
   if (!state.mayCreateSchema) {
     throw new InstallError(
       'right-missing',
-      `Role ${state.role} may not make schema ${schemaName}. As the owner of the database: GRANT CREATE ON DATABASE "${state.database}" TO "${state.role}".`,
+      `Role ${state.role} may not create schema ${schemaName}. As the owner of the database: GRANT CREATE ON DATABASE "${state.database}" TO "${state.role}".`,
     );
   }
   if (withTables && !state.mayCreateInPublic) {
     throw new InstallError(
       'right-missing',
-      `Role ${state.role} may not make tables in schema public. As its owner: GRANT CREATE ON SCHEMA public TO "${state.role}".`,
+      `Role ${state.role} may not create tables in schema public. As its owner: GRANT CREATE ON SCHEMA public TO "${state.role}".`,
     );
   }
 }
 
-/** The tables to attach to must exist, with the columns that the triggers read, and be open to this role. */
+/** Throws InstallError unless the tables exist, with the columns that the triggers read, and this role has the rights. */
 export async function refuseUnfitTables(client: pg.ClientBase, state: InstallState): Promise<void> {
   const { rows } = await client.query<{
     table: string;
@@ -73,12 +73,12 @@ export async function refuseUnfitTables(client: pg.ClientBase, state: InstallSta
   for (const { table, missing } of rows) {
     if (missing === '') continue;
     const whole = missing.split(', ').length === loggedColumns[table]?.length;
-    const mend = state.ownTables
-      ? 'Flagcast made it, somebody dropped it: bring it back from a backup.'
+    const fix = state.ownTables
+      ? 'install --tables created it, and it was dropped: restore it from a backup.'
       : 'Connect to the database that has the feature flags, or use --tables to make the tables in an empty one, or --log-only for tables of another form, whose triggers call flagcast.record_event.';
     throw new InstallError(
       'tables-missing',
-      `Database ${state.database} has no ${whole ? `table public.${table}` : `column ${missing} in public.${table}`} to attach to. ${mend}`,
+      `Database ${state.database} has no ${whole ? `table public.${table}` : `column ${missing} in public.${table}`} to attach to. ${fix}`,
     );
   }
   const rights = rows.flatMap(({ table, unreadable, untriggerable }) => {

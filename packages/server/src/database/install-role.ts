@@ -3,14 +3,14 @@ import { readGrants, type GrantState } from './install-grants.js';
 import { InstallError } from './install-error.js';
 import { guardTable, roleTable, schemaName, type InstallState } from './install-objects.js';
 
-/** What an installation would do for a role. */
+/** What an installation would do for one role. */
 export interface RolePlan {
-  /** `role "reader"` where it would be made. */
+  /** `role "reader"` where it would be created. */
   readonly creates: readonly string[];
   /** One for each right, e.g. `SELECT ON TABLE public.features TO "reader"`. */
   readonly grants: readonly string[];
   readonly statements: readonly string[];
-  /** What whoever installs should know, a line each. */
+  /** Notes for the operator, a line each. */
   readonly notes: readonly string[];
 }
 
@@ -23,7 +23,7 @@ export interface GrantedRole {
   readonly grants: readonly string[];
 }
 
-/** Reads which roles were given rights; none where no bookkeeping of them exists yet. */
+/** Reads which roles were given rights. */
 export async function readGrantedRoles(client: pg.ClientBase, state: InstallState): Promise<GrantedRole[]> {
   if (!state.objects.includes(`table ${schemaName}.${roleTable}`)) return [];
   const { rows } = await client.query<{ roles: string }>(
@@ -84,9 +84,8 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
 }
 
 /**
- * What is missing of the role `name` and its rights. `made` are the objects that the rest of the
- * installation makes (anew): nobody has rights on those yet. Changes nothing. Throws InstallError
- * where the session may not do it.
+ * Plans what the role `name` and its rights lack. `made` are the objects that the rest of the installation creates, on
+ * which no role has rights yet. Changes nothing. Throws InstallError where the session may not do it.
  */
 export async function planRole(
   client: pg.ClientBase,
@@ -95,7 +94,7 @@ export async function planRole(
     readonly state: InstallState;
     readonly withTables: boolean;
     readonly made: readonly string[];
-    /** Whether the role is made where it is missing; else nothing is planned for it then. */
+    /** Whether a missing role is created; otherwise nothing is planned for it. */
     readonly makes: boolean;
   },
 ): Promise<RolePlan> {
@@ -107,7 +106,7 @@ export async function planRole(
   if (!role.exists && !role.mayCreateRoles) {
     throw new InstallError(
       'right-missing',
-      `Role ${state.role} may not make roles. As one that may: CREATE ROLE ${identifier} LOGIN; then run this again.`,
+      `Role ${state.role} may not create roles. As a role with CREATEROLE: CREATE ROLE ${identifier} LOGIN; then run this again.`,
     );
   }
   const states = await readGrants(client, {
@@ -119,11 +118,11 @@ export async function planRole(
     const object = grant.replace(/^\w+ /, '');
     if (!exists)
       return object === schemaName || object.startsWith(`${schemaName}.`) || made.includes(`table ${object}`);
-    // A table of ours that exists is kept with the rights on it.
+    // A table of Flagcast's that exists is kept with the rights on it.
     return made.includes(`view ${object}`);
   };
   const missing = states.filter((grant) => {
-    // Its migration opens it to whoever may use the schema.
+    // Its migration grants this to PUBLIC.
     if (grant.name === `table ${schemaName}.${guardTable}` && !grant.exists) return false;
     return isMade(grant) || (grant.exists && !grant.held);
   });
@@ -134,13 +133,13 @@ export async function planRole(
     const statements = refused.map(({ right }) => `GRANT ${right} TO ${identifier}`);
     throw new InstallError(
       'right-missing',
-      `Role ${state.role} may not give others these rights. As their owner: ${statements.join('; ')}; then run this again.`,
+      `Role ${state.role} may not grant these rights. As their owner: ${statements.join('; ')}; then run this again.`,
     );
   }
   if (role.superuser) {
-    notes.push(`Role ${name} is a superuser: it may do everything. Give the server another one.`);
+    notes.push(`Role ${name} is a superuser: it may do everything. Use another role for the server.`);
   } else if (role.exists && !role.login) {
-    notes.push(`Role ${name} may not log in. If it is to: ALTER ROLE ${identifier} LOGIN;`);
+    notes.push(`Role ${name} may not log in. To allow it: ALTER ROLE ${identifier} LOGIN;`);
   }
   const recorded = (await readGrantedRoles(client, state)).find((granted) => granted.name === name);
   const grantedStats = recorded?.grants.includes(statsGrant) === true;
@@ -149,7 +148,8 @@ export async function planRole(
       `Role ${name} has ${statsRole}, which it no longer needs. As a superuser: REVOKE ${statsRole} FROM ${identifier};`,
     );
   }
-  if (role.exists && given.length === 0 && !grantedStats) return { creates: [], grants: [], statements: [], notes };
+  if (role.exists && given.length === 0 && !grantedStats)
+    return { creates: [], grants: [], statements: [], notes };
   const kept = (recorded?.grants ?? []).filter((grant) => grant !== statsGrant);
   const record: GrantedRole = {
     name,
@@ -164,7 +164,9 @@ export async function planRole(
         ? []
         : [`CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`]),
       ...given.map(({ right }) => `GRANT ${right} TO ${identifier};`),
-      ...(grantedStats && role.readsStats && role.mayRevokeStats ? [`REVOKE ${statsRole} FROM ${identifier};`] : []),
+      ...(grantedStats && role.readsStats && role.mayRevokeStats
+        ? [`REVOKE ${statsRole} FROM ${identifier};`]
+        : []),
       recordStatement(record),
     ],
     notes,
@@ -179,11 +181,11 @@ ON CONFLICT (role_name) DO UPDATE SET made = excluded.made, grants = excluded.gr
 }
 
 /**
- * Takes back the rights that install gave to `granted`, and the role itself if install made it and
- * nothing else is left that needs it. To be called when the rest has been dropped, in the same
- * transaction. Answers with a line for each thing done or left; throws what PostgreSQL throws.
+ * Revokes the rights that install granted, and drops the role if install created it and nothing else uses it. Call it
+ * in the same transaction, after the rest has been dropped. Returns a line for each action; throws what PostgreSQL
+ * throws.
  */
-export async function takeRoleBack(
+export async function revokeRole(
   client: pg.ClientBase,
   granted: GrantedRole,
   state: InstallState,
@@ -214,7 +216,7 @@ export async function takeRoleBack(
   return [...lines, `dropped role ${identifier}`];
 }
 
-/** What a role owns, may do or is part of, in whatever database. */
+/** What a role owns, has rights on or is a member of, in all databases. */
 async function readUses(client: pg.ClientBase, name: string): Promise<string[]> {
   const { rows } = await client.query<{ use: string }>(
     `WITH me AS (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
@@ -228,7 +230,7 @@ async function readUses(client: pg.ClientBase, name: string): Promise<string[]> 
      UNION
      SELECT 'role ' || pg_get_userbyid(m.member) || ' is a member of it'
      FROM pg_catalog.pg_auth_members m JOIN me ON m.roleid = me.oid
-     -- What PostgreSQL 16 and newer give to whoever makes a role.
+     -- PostgreSQL 16 and newer grant this to the creator of a role.
      WHERE m.grantor <> 10 OR NOT m.admin_option
      UNION
      SELECT 'it is connected to database ' || a.datname

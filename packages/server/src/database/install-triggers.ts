@@ -2,10 +2,10 @@ import type pg from 'pg';
 import { hostTriggers, triggerName } from '../host/host-triggers.js';
 import { InstallError } from './install-error.js';
 import {
+  deletionTriggerName,
   localTables,
   schemaName,
   skipTriggerName,
-  skipTriggerObject,
   triggerFunctions,
   triggerObject,
   type InstallState,
@@ -61,22 +61,38 @@ export function planTriggers(
   };
 }
 
-/** The triggers that keep logical replication from writing the tables that describe this database. */
-export function planSkipTriggers(withTables: boolean): { objects: string[]; statements: string[] } {
+/**
+ * The triggers on Flagcast's own tables: those that keep logical replication from writing what describes this
+ * database, and those that record which rows of the event log are gone.
+ */
+export function planOwnTriggers(withTables: boolean): { objects: string[]; statements: string[] } {
   const tables = localTables(withTables);
+  const deletions = [
+    { name: `${deletionTriggerName}_delete`, event: 'DELETE', gone: ' REFERENCING OLD TABLE AS gone' },
+    { name: `${deletionTriggerName}_truncate`, event: 'TRUNCATE', gone: '' },
+  ];
   return {
-    objects: tables.map(skipTriggerObject),
-    statements: tables.flatMap((table) => [
-      `CREATE TRIGGER ${skipTriggerName} BEFORE INSERT OR UPDATE OR DELETE ON ${schemaName}.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.skip_replicated();`,
-      `ALTER TABLE ${schemaName}.${table} ENABLE REPLICA TRIGGER ${skipTriggerName};`,
-    ]),
+    objects: [
+      ...tables.map((table) => `trigger ${skipTriggerName} on ${schemaName}.${table}`),
+      ...deletions.map(({ name }) => `trigger ${name} on ${schemaName}.event_log`),
+    ],
+    statements: [
+      ...tables.flatMap((table) => [
+        `CREATE TRIGGER ${skipTriggerName} BEFORE INSERT OR UPDATE OR DELETE ON ${schemaName}.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.skip_replicated();`,
+        `ALTER TABLE ${schemaName}.${table} ENABLE REPLICA TRIGGER ${skipTriggerName};`,
+      ]),
+      ...deletions.map(
+        ({ name, event, gone }) =>
+          `CREATE TRIGGER ${name} AFTER ${event} ON ${schemaName}.event_log${gone} FOR EACH STATEMENT EXECUTE FUNCTION ${schemaName}.record_deletion();`,
+      ),
+    ],
   };
 }
 
 /**
- * Throws InstallError where triggers that are not ours call our functions. Our triggers are dropped with their
+ * Throws InstallError where triggers of the host call Flagcast's functions. Flagcast's triggers are dropped with their
  * functions, by CASCADE: DROP TRIGGER needs the ownership of the host's table, which a role with the right
- * TRIGGER does not have. After this check CASCADE reaches only our own triggers.
+ * TRIGGER does not have. After this check CASCADE reaches Flagcast's triggers only.
  */
 export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void> {
   const { rows } = await client.query<{ object: string }>(
@@ -86,7 +102,16 @@ export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void
     LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
     WHERE d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n' AND f.proname = ANY ($1::text[])
       AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
-    [[...triggerFunctions, 'wake'], [triggerName, skipTriggerName, 'flagcast_wake']],
+    [
+      [...triggerFunctions, 'wake'],
+      [
+        triggerName,
+        skipTriggerName,
+        `${deletionTriggerName}_delete`,
+        `${deletionTriggerName}_truncate`,
+        'flagcast_wake',
+      ],
+    ],
   );
   if (rows.length === 0) return;
   throw new InstallError(
@@ -102,7 +127,7 @@ export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void
 export async function refuseCallers(client: pg.ClientBase): Promise<void> {
   const { rows } = await client.query<{ caller: string }>(
     `SELECT p.oid::regprocedure::text AS caller FROM pg_proc p
-    WHERE p.pronamespace <> to_regnamespace('${schemaName}') AND p.prosrc ILIKE '%${schemaName}.record\_event%'
+    WHERE p.pronamespace <> to_regnamespace('${schemaName}') AND strpos(lower(p.prosrc), '${schemaName}.record_event') > 0
     ORDER BY 1`,
   );
   if (rows.length === 0) return;
@@ -120,5 +145,25 @@ export async function publicationNotes(client: pg.ClientBase): Promise<string[]>
   return rows.map(
     ({ name }) =>
       `Publication ${name} publishes all tables. Run install on its subscribers, too: without the schema ${schemaName} their replication stops with an error at the next event, until it exists.`,
+  );
+}
+
+/**
+ * Notes for a host whose owner of the tables will not be able to read the event log: pg_dump stops at the first table
+ * that it may not read.
+ */
+export async function backupNotes(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ owner: string; name: string }>(
+    `SELECT DISTINCT o.rolname::text AS name, quote_ident(o.rolname) AS owner
+    FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+    WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('r', 'p')
+      AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
+      AND NOT pg_has_role(o.oid, current_user, 'USAGE')
+    ORDER BY 1`,
+    [hostTriggers.filter(({ required }) => required).map(({ table }) => table)],
+  );
+  return rows.map(
+    ({ owner, name }) =>
+      `Role ${name} owns tables and may not read schema ${schemaName}: pg_dump as ${name} fails. To allow it: GRANT USAGE ON SCHEMA ${schemaName} TO ${owner}; GRANT SELECT ON ALL TABLES IN SCHEMA ${schemaName} TO ${owner}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schemaName} TO ${owner};`,
   );
 }

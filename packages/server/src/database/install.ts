@@ -14,29 +14,29 @@ import {
 } from './install-objects.js';
 import { makePlan, type InstallOptions, type InstallPlan } from './install-plan.js';
 import { refuseForeignSchema, refuseOthersSchema } from './install-refusals.js';
-import { readGrantedRoles, takeRoleBack } from './install-role.js';
+import { readGrantedRoles, revokeRole } from './install-role.js';
 import { refuseCallers, refuseForeignTriggers } from './install-triggers.js';
 
 /** What `install` did. */
 export interface InstallReport {
-  /** False where everything was there already. */
+  /** False where everything existed already. */
   readonly changed: boolean;
   /** One line for each object and right, e.g. `created view flagcast.v_realtime_events`. */
   readonly lines: readonly string[];
-  /** What whoever installs should know, a line each. */
+  /** Notes for the operator, a line each. */
   readonly notes: readonly string[];
 }
 
-/** What `uninstall` would take back, and what would be lost with it. */
+/** What `uninstall` would drop and revoke, and what would be lost with it. */
 export interface UninstallPlan {
   readonly installed: boolean;
-  /** Whether the contract tables are ours and would be dropped with all their rows. */
+  /** Whether install --tables created the contract tables, which would be dropped with all their rows. */
   readonly ownTables: boolean;
   /** One line for each object, e.g. `view flagcast.v_realtime_events`. */
   readonly objects: readonly string[];
-  /** The roles that would lose what install gave them; the server's sessions of such a role end with errors. */
+  /** The roles that would lose the rights that install granted; open sessions of such a role fail then. */
   readonly roles: readonly { readonly name: string; readonly made: boolean; readonly sessions: number }[];
-  /** The rows of our tables; empty where the tables are the host's. */
+  /** The rows of the contract tables; empty where they are the host's. */
   readonly tables: readonly { readonly table: string; readonly rows: number }[];
   /** Their sum. */
   readonly rows: number;
@@ -66,11 +66,10 @@ export async function planInstall(client: pg.ClientBase, options: InstallOptions
 }
 
 /**
- * Installs the view and the triggers (and with `tables` the contract tables, with `role` a role for
- * the server), or brings an older installation up to date, or repairs one of which something was
- * dropped. Again and again without harm. All in one transaction of `client`, which must not be in one:
- * on any error nothing has changed. With `agreed` nothing is run but what that plan holds. Throws
- * InstallError.
+ * Installs the event log and the triggers (with `tables` also the contract tables, with `role` a role for the server),
+ * upgrades an older installation, or repairs one of which something was dropped. Idempotent. Runs in one transaction
+ * of `client`, which must not be in one: after an error nothing has changed. With `agreed` only statements of that
+ * plan are run. Throws InstallError.
  */
 export async function install(
   client: pg.ClientBase,
@@ -95,7 +94,7 @@ function refuseUnagreed(plan: InstallPlan, agreed: InstallPlan | undefined): voi
   if (agreed === undefined || plan.statements.every((each) => agreed.statements.includes(each))) return;
   throw new InstallError(
     'plan-changed',
-    'Nothing was changed, because the database is no longer as it was when the plan was shown. Run this again.',
+    'Nothing was changed, because the database has changed since the plan was shown. Run this again.',
   );
 }
 
@@ -133,11 +132,11 @@ export async function planUninstall(client: pg.ClientBase): Promise<UninstallPla
 }
 
 /**
- * Takes back exactly what `install` made: triggers, view, schema flagcast, the rights of the roles,
- * the roles that it made and, only if we made them, the contract tables with all their rows (see
- * planUninstall). What others built on ours is never dropped with it: then nothing is, and the error
- * names it. A role that is in use elsewhere stays, which a line tells. Harmless where nothing is
- * installed. One transaction of `client`, which must not be in one. Throws InstallError.
+ * Removes exactly what `install` created: triggers, view, schema flagcast with the event log, the rights of the roles,
+ * the roles and, if install --tables created them, the contract tables with all their rows (see planUninstall). Where
+ * objects of the host depend on it, nothing is dropped, and the error names them. A role that is in use elsewhere
+ * stays, and a line says so. Idempotent. Runs in one transaction of `client`, which must not be in one. Throws
+ * InstallError.
  */
 export async function uninstall(
   client: pg.ClientBase,
@@ -171,7 +170,7 @@ export async function uninstall(
     }
     await client.query(`DROP SCHEMA ${schemaName}`);
     const lines = state.objects.map((object) => `dropped ${object}`).reverse();
-    for (const role of roles) lines.push(...(await takeRoleBack(client, role, state)));
+    for (const role of roles) lines.push(...(await revokeRole(client, role, state)));
     return { changed: true, lines };
   });
 }

@@ -29,8 +29,7 @@ export async function checkClock(client: pg.ClientBase, now: () => number): Prom
     id: 'clock',
     level: 'warning',
     message: `the database's clock is ${(apartMs / 1_000).toFixed(1)} s ${best.skewMs > 0 ? 'ahead of' : 'behind'} this machine's`,
-    consequence:
-      'no event is lost, but measured delays and the expiry of tokens are wrong by as much',
+    consequence: 'no event is lost, but measured delays and the expiry of tokens are wrong by as much',
     fix: advice('synchronize both machines with a time server, e.g. timedatectl set-ntp true'),
   };
 }

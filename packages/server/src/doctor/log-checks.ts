@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { triggerProblem } from '../host/host-triggers.js';
 import { askJson, installFix, type Facts } from './facts.js';
 import { advice, ok, sql, type Finding } from './finding.js';
@@ -13,6 +13,9 @@ export interface LogFacts {
   /** Since old rows were looked for, in seconds; null where they never were. */
   readonly prunedSecondsAgo: number | null;
   readonly isOfThisCluster: boolean;
+  /** The owner of the functions that log requests, and the tables that it may not read. */
+  readonly functionOwner: string | null;
+  readonly unreadable: readonly string[];
 }
 
 /** Needs SELECT on flagcast.event_log and flagcast.log_state, as the reader does. */
@@ -30,14 +33,26 @@ export async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
       'isOfThisCluster', EXISTS (
         SELECT FROM flagcast.log_state s, pg_control_system() p
         WHERE s.system_identifier = p.system_identifier::text
+      ),
+      'functionOwner', owner.name,
+      'unreadable', (
+        SELECT coalesce(json_agg(t.relname ORDER BY t.relname), '[]')
+        FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+        WHERE n.nspname = 'public' AND t.relname IN ('pending_changes', 'pending_change_entities')
+          AND NOT has_table_privilege(owner.name, t.oid, 'SELECT')
       )
     )::text
-    FROM pg_class c WHERE c.oid = 'flagcast.event_log'::regclass`,
+    FROM pg_class c
+    LEFT JOIN LATERAL (
+      SELECT pg_get_userbyid(p.proowner) AS name FROM pg_proc p
+      WHERE p.pronamespace = c.relnamespace AND p.proname = 'log_request' LIMIT 1
+    ) owner ON true
+    WHERE c.oid = 'flagcast.event_log'::regclass`,
   );
 }
 
 /** Whether each change is logged. */
-export function checkLog(facts: Facts, { isOfThisCluster }: LogFacts): Finding[] {
+export function checkLog(facts: Facts, { isOfThisCluster, functionOwner, unreadable }: LogFacts): Finding[] {
   const id = 'log';
   const findings: Finding[] = [];
   if (!isOfThisCluster) {
@@ -48,9 +63,9 @@ export function checkLog(facts: Facts, { isOfThisCluster }: LogFacts): Finding[]
         'the event log was written in another cluster (restored from a dump, upgraded or replicated): its transaction ids mean nothing here',
       consequence: facts.replica
         ? 'flagcast serve does not read it'
-        : 'the first server that reads it begins it anew: no client resumes, each takes a new snapshot',
+        : 'the first server that reads it starts a new log: no client resumes, each takes a new snapshot',
       fix: facts.replica
-        ? advice('let a server read the primary once, which begins the log anew')
+        ? advice('let a server read the primary once, which starts a new log')
         : sql('SELECT flagcast.adopt_event_log(); -- or start a server'),
     });
   }
@@ -58,7 +73,18 @@ export function checkLog(facts: Facts, { isOfThisCluster }: LogFacts): Finding[]
     findings.push(ok(id, 'the host writes the event log with flagcast.record_event'));
     return findings;
   }
+  if (functionOwner !== null && unreadable.length > 0) {
+    const tables = unreadable.map((table) => `public.${table}`).join(', ');
+    findings.push({
+      id,
+      level: 'error',
+      message: `role ${functionOwner}, which owns the trigger functions, may not read ${tables}`,
+      consequence: 'the steps of requests are not logged, so they are never delivered',
+      fix: sql(`GRANT SELECT ON ${tables} TO ${pg.escapeIdentifier(functionOwner)};`),
+    });
+  }
   const problem = triggerProblem(facts.state.triggers);
+  if (problem === null && findings.length > 0) return findings;
   if (problem === null) {
     findings.push(ok(id, 'the triggers that write the event log are in place and enabled'));
     return findings;
@@ -71,9 +97,7 @@ export function checkLog(facts: Facts, { isOfThisCluster }: LogFacts): Finding[]
     consequence: isColumn
       ? 'events are logged without what was in that column; the server counts as stale'
       : 'changes are not logged, so they are never delivered; the server is stale',
-    fix: isColumn
-      ? advice('add the column again, or a generated column of that name')
-      : installFix(facts),
+    fix: isColumn ? advice('add the column again, or a generated column of that name') : installFix(facts),
   });
   return findings;
 }
@@ -97,7 +121,8 @@ const pruneOverdueSeconds = 3_600;
 /** Whether a server deletes old rows. */
 export function checkRetention({ ageSeconds, prunedSecondsAgo }: LogFacts): Finding {
   const id = 'retention';
-  const isOverdue = (prunedSecondsAgo ?? Infinity) > pruneOverdueSeconds && (ageSeconds ?? 0) > pruneOverdueSeconds;
+  const isOverdue =
+    (prunedSecondsAgo ?? Infinity) > pruneOverdueSeconds && (ageSeconds ?? 0) > pruneOverdueSeconds;
   if (!isOverdue) {
     return ok(
       id,
@@ -122,7 +147,8 @@ export function checkRetention({ ageSeconds, prunedSecondsAgo }: LogFacts): Find
 
 /** What logging costs the host. */
 export function checkWriteCost({ eventSource }: Facts): Finding {
-  const source = eventSource?.hasHostTriggers === true ? 'each logged change' : 'each call of flagcast.record_event';
+  const source =
+    eventSource?.hasHostTriggers === true ? 'each logged change' : 'each call of flagcast.record_event';
   return ok(
     'write-cost',
     `${source} inserts one row with two index entries in the host's own transaction; npm run bench -- host-cost measures what that costs`,

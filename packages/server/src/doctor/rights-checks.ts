@@ -28,9 +28,7 @@ export function checkRights({ grants, role, superuser, state, authorizeSql }: Fa
         : null,
     });
   }
-  const lacking = grants.filter(
-    ({ exists, held, need }) => exists && !held && (need === 'serve' || need === 'extra'),
-  );
+  const lacking = grants.filter(({ exists, held }) => exists && !held);
   if (lacking.length > 0) {
     const grantee = pg.escapeIdentifier(role);
     const isServing = needsTables && lacking.some(({ need }) => need === 'serve');
@@ -52,7 +50,9 @@ export function checkRights({ grants, role, superuser, state, authorizeSql }: Fa
       level: 'note',
       message: `role ${role} is a superuser`,
       consequence: 'an attacker who controls the server could do anything to the database',
-      fix: advice('flagcast install --role NAME creates a role with the rights that the server needs and no others'),
+      fix: advice(
+        'flagcast install --role NAME creates a role with the rights that the server needs and no others',
+      ),
     },
   ];
 }
@@ -85,7 +85,10 @@ export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }
  * Whether row-level security may hide rows: from the server, or from the owner of the trigger functions, who reads
  * the request of an entity. A policy that shows all rows is no problem.
  */
-export async function checkRowSecurity(client: pg.ClientBase, { role, eventSource }: Facts): Promise<Finding[]> {
+export async function checkRowSecurity(
+  client: pg.ClientBase,
+  { role, eventSource }: Facts,
+): Promise<Finding[]> {
   const id = 'row-security';
   const logs = eventSource?.hasHostTriggers === true;
   const hidden = await askJson<{ table: string; reader: string; isLogging: boolean }[]>(

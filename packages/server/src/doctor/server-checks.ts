@@ -112,7 +112,9 @@ export function checkReplication({ subscriptions, eventSource, state }: Facts): 
   const id = 'replication';
   if (subscriptions === 0) return ok(id, 'no subscription of logical replication writes this database');
   const count = `${subscriptions} subscription${subscriptions === 1 ? '' : 's'} of logical replication`;
-  const skipped = state.triggers.filter(({ enabled }) => enabled === 'O').map(({ table }) => `public.${table}`);
+  const skipped = state.triggers
+    .filter(({ enabled }) => enabled === 'O')
+    .map(({ table }) => `public.${table}`);
   if (eventSource?.hasHostTriggers !== true || skipped.length === 0) {
     return ok(id, `${count}: what ${subscriptions === 1 ? 'it writes' : 'they write'} is logged, too`);
   }
@@ -121,9 +123,7 @@ export function checkReplication({ subscriptions, eventSource, state }: Facts): 
     level: 'warning',
     message: `${count}, but the triggers on ${skipped.join(', ')} do not fire for what replication writes`,
     consequence: 'changes that arrive by replication are not logged, so they are never delivered',
-    fix: sql(
-      skipped.map((table) => `ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log;`).join(' '),
-    ),
+    fix: sql(skipped.map((table) => `ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log;`).join(' ')),
   };
 }
 

@@ -76,7 +76,8 @@ export async function checkInstallation(client: pg.ClientBase, facts: Facts): Pr
   if (version === 0) {
     return {
       ...outdated,
-      message: 'the schema flagcast is a copy without the record of what was installed (a dump of the schema only?)',
+      message:
+        'the schema flagcast is a copy without the record of what was installed (a dump of the schema only?)',
       consequence: 'it is not known whether the installation is complete',
     };
   }

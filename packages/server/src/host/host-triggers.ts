@@ -20,7 +20,12 @@ export const hostTriggers: readonly HostTrigger[] = [
   { table: 'environments', events: 'UPDATE OR DELETE', function: 'log_channel', required: true },
   { table: 'projects', events: 'UPDATE OR DELETE', function: 'log_channel', required: false },
   { table: 'memberships', events: 'INSERT OR UPDATE OR DELETE', function: 'log_rights', required: false },
-  { table: 'role_permissions', events: 'INSERT OR UPDATE OR DELETE', function: 'log_rights', required: false },
+  {
+    table: 'role_permissions',
+    events: 'INSERT OR UPDATE OR DELETE',
+    function: 'log_rights',
+    required: false,
+  },
   { table: 'users', events: 'UPDATE OR DELETE', function: 'log_rights', required: false },
 ];
 

@@ -29,6 +29,8 @@ export class Freshness {
   /** What was committed before this time, in milliseconds since the epoch, has been read. */
   #asOfMs: number | null = null;
   #failure: FreshnessReason | null = null;
+  /** Whether the last read brought everything that was committed before it. */
+  #hasCaughtUp = false;
   #triggerProblem: string | null = null;
   #stale: { readonly reason: FreshnessReason; readonly sinceMs: number; readonly atMs: number } | null = null;
   #timer: NodeJS.Timeout | null = null;
@@ -37,14 +39,15 @@ export class Freshness {
   constructor(options: FreshnessOptions) {
     this.#options = options;
     const { lifecycle } = options;
-    lifecycle.on('reader:started', ({ startedAtMs }) => this.#read(startedAtMs));
+    lifecycle.on('reader:started', ({ startedAtMs }) => this.#read(startedAtMs, true));
     lifecycle.on('reader:read', ({ startedAtMs, isComplete }) => {
-      this.#read(isComplete ? startedAtMs : this.#asOfMs);
+      this.#read(isComplete ? startedAtMs : this.#asOfMs, isComplete);
     });
     lifecycle.on('relay:heard', ({ readAgoMs }) => {
       this.#lastReadAtMs = performance.now() - readAgoMs;
       this.#asOfMs = Date.now() - readAgoMs;
       this.#failure = null;
+      this.#hasCaughtUp = true;
       this.#check();
     });
     lifecycle.on('reader:failed', ({ error, attempt }) => {
@@ -109,10 +112,11 @@ export class Freshness {
     return `lagging: events that were read ${Math.round(lagMs / 1_000)} s ago have not been handed to all connections`;
   }
 
-  #read(asOfMs: number | null): void {
+  #read(asOfMs: number | null, isComplete: boolean): void {
     this.#lastReadAtMs = performance.now();
     this.#asOfMs = asOfMs;
     this.#failure = null;
+    this.#hasCaughtUp = isComplete;
     this.#check();
   }
 
@@ -140,7 +144,9 @@ export class Freshness {
     if (this.#lastReadAtMs === null) return this.#failure;
     if (this.#failure !== null) return this.#failure;
     if (performance.now() - this.#lastReadAtMs > this.#options.staleAfterMs) return 'read_overdue';
-    return this.#triggerProblem === null ? null : 'triggers_missing';
+    if (this.#triggerProblem !== null) return 'triggers_missing';
+    // After an outage the server is stale until it has read everything.
+    return this.#hasCaughtUp ? null : (this.#stale?.reason ?? null);
   }
 }
 

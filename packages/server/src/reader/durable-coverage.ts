@@ -51,7 +51,8 @@ export class DurableCoverage {
     }
     // Of candidates that wait for the same flush only the newest matters.
     const newest = this.#waiting.at(-1);
-    if (newest?.insertLsn === insertLsn && newest.partial.size === candidate.partial.size) this.#waiting.pop();
+    if (newest?.insertLsn === insertLsn && newest.partial.size === candidate.partial.size)
+      this.#waiting.pop();
     this.#waiting.push(candidate);
     const stillWaiting = this.#waiting.findIndex((each) => (each.insertLsn ?? 0n) > flushLsn);
     const durable = this.#waiting.splice(0, stillWaiting === -1 ? this.#waiting.length : stillWaiting);

@@ -1,5 +1,5 @@
 import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
-import type pg from 'pg';
+import pg from 'pg';
 import { errorCode } from '../database/error-code.js';
 import { describeError } from '../describe.js';
 import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
@@ -53,11 +53,17 @@ const unreadableCodes = new Set(['42P01', '42501', '3F000']);
 
 /**
  * Finds what to read: the view of that name, else the event log, else, where there is no event log, the host's
- * tables or its view `v_realtime_events`. Reads no rows, and changes nothing.
+ * tables or its view `v_realtime_events`. Reads no rows, and changes nothing. `before` is what was read so far: a
+ * right on the host's tables that is taken away later is an error, because clients would keep a state that no longer
+ * changes.
  *
  * @throws EventSourceError where there is none, or it lacks a column; else what the database throws.
  */
-export async function findEventSource(client: pg.ClientBase, wanted: string | null): Promise<EventSource> {
+export async function findEventSource(
+  client: pg.ClientBase,
+  wanted: string | null,
+  before: EventSource | null = null,
+): Promise<EventSource> {
   if (wanted !== null) {
     try {
       return await describeView(client, wanted);
@@ -72,7 +78,7 @@ export async function findEventSource(client: pg.ClientBase, wanted: string | nu
   const reasons: string[] = [];
   for (const find of candidates) {
     try {
-      return await find(client);
+      return await find(client, before);
     } catch (error) {
       // Tables of other columns are of another schema.
       if (!isUnreadable(error) && errorCode(error) !== '42703') throw error;
@@ -90,23 +96,26 @@ export async function findEventSource(client: pg.ClientBase, wanted: string | nu
   );
 }
 
-async function findLog(client: pg.ClientBase): Promise<EventSource> {
+async function findLog(client: pg.ClientBase, before: EventSource | null): Promise<EventSource> {
   const { rows } = await client.query<[string]>({
     text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
       FROM (SELECT 1) AS always LEFT JOIN (SELECT xid FROM flagcast.event_log LIMIT 0) l ON true`,
     rowMode: 'array',
   });
-  const hasEnvironments = await works(
+  const environments = await refusalOf(
     client,
     `SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint("''::text")} LIMIT 0`,
   );
+  const features = await featureRefusal(client);
+  if (before?.hasEnvironments === true) refuseForbidden(environments);
+  if (before?.hasState === true) refuseForbidden(features);
   return {
     reason: 'event_log',
     guarantee: 'exact',
     name: 'flagcast.event_log',
     relation: 'flagcast.event_log',
-    hasState: await hasFeatureTables(client),
-    hasEnvironments,
+    hasState: features === null,
+    hasEnvironments: environments === null,
     hasHostTriggers: rows[0]?.[0] !== 'false',
   };
 }
@@ -118,7 +127,7 @@ async function findTables(client: pg.ClientBase): Promise<EventSource> {
     guarantee: 'overlap',
     name: 'its tables',
     relation: tablesRelation,
-    hasState: await hasFeatureTables(client),
+    hasState: (await featureRefusal(client)) === null,
     hasEnvironments: true,
     hasHostTriggers: false,
   };
@@ -161,31 +170,45 @@ async function describeView(client: pg.ClientBase, name: string): Promise<EventS
     guarantee: 'overlap',
     name,
     relation,
-    hasState: await hasFeatureTables(client),
+    hasState: (await featureRefusal(client)) === null,
     hasEnvironments: true,
     hasHostTriggers: false,
   };
 }
 
-/** Whether the features and the open requests of a channel can be read. */
-async function hasFeatureTables(client: pg.ClientBase): Promise<boolean> {
+/** Why the features and the open requests of a channel cannot be read; null where they can. */
+async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
   const state = featureState(asUuid("''::text"), asBigint("''::text"));
   return (
-    (await works(client, `SELECT ${state}`)) &&
-    (await works(client, channelStatement({ escapes: false }), ['00000000-0000-0000-0000-000000000000', '0']))
+    (await refusalOf(client, `SELECT ${state}`)) ??
+    (await refusalOf(client, channelStatement({ escapes: false }), [
+      '00000000-0000-0000-0000-000000000000',
+      '0',
+    ]))
   );
 }
 
-/** Whether PostgreSQL carries the statement out: what it names exists, is of fitting types, and may be read. */
-async function works(client: pg.ClientBase, text: string, values: string[] = []): Promise<boolean> {
+/** Null where PostgreSQL carries the statement out: what it names exists, is of fitting types, and may be read. */
+async function refusalOf(
+  client: pg.ClientBase,
+  text: string,
+  values: string[] = [],
+): Promise<pg.DatabaseError | null> {
   try {
     await client.query(text, values);
-    return true;
+    return null;
   } catch (error) {
     // Class 42: a syntax error or an access rule violation.
-    if (errorCode(error)?.startsWith('42') === true) return false;
+    if (error instanceof pg.DatabaseError && errorCode(error)?.startsWith('42') === true) return error;
     throw error;
   }
+}
+
+function refuseForbidden(refusal: pg.DatabaseError | null): void {
+  if (errorCode(refusal) !== '42501') return;
+  throw new EventSourceError(
+    `this role may not read a table that it could read before (${describeError(refusal)}): grant it what flagcast install --role grants`,
+  );
 }
 
 function isUnreadable(error: unknown): boolean {

@@ -79,11 +79,6 @@ export class LogProgress {
     return size;
   }
 
-  /** Whether transactions are in flight that the last read could not see; null where that is not known. */
-  get inFlight(): boolean | null {
-    return this.#coverage.listed === 'open' ? this.#coverage.xids.length > 0 : null;
-  }
-
   /** Whether a large transaction is to be continued. */
   get hasPartial(): boolean {
     return this.#partial.size > 0;

@@ -446,7 +446,7 @@ export class EventReader {
       this.#readDueAtMs = isWaiting ? nowMs + roomPauseMs : nowMs;
       return;
     }
-    const pauseMs = this.#followUp.after({ rows, inFlight: progress.inFlight });
+    const pauseMs = this.#followUp.after({ rows, isReplica: this.readsReplica });
     this.#readDueAtMs = pauseMs === null ? null : nowMs + pauseMs;
   }
 

@@ -31,6 +31,8 @@ export interface ReadingSessionOptions {
   readonly databaseUrl: string;
   readonly view: string | null;
   readonly queryTimeoutMs: number;
+  /** What was read on the connection before; null on the first one. */
+  readonly before: EventSource | null;
 }
 
 /** What one read of the event log brought. */
@@ -44,6 +46,15 @@ export interface LogRead {
 /** How often, and how many milliseconds apart, the write-ahead log is asked whether it is on disk; mostly it is at once. */
 const flushAttempts = 25;
 const flushPauseMs = 20;
+/** The tables that states, open requests and the keys of environments are read from. */
+const stateTables = [
+  'features',
+  'feature_params',
+  'pending_changes',
+  'pending_change_entities',
+  'audit_log',
+  'environments',
+];
 /** Deleting the rows of a restored dump takes a while, in milliseconds. */
 const adoptTimeoutMs = 300_000;
 
@@ -52,13 +63,19 @@ export class ReadingSession {
   readonly history: History;
   readonly source: EventSource;
   readonly #client: pg.Client;
+  /** As `readRights` returned them when the source was found. */
+  readonly #rights: string;
   /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
   readonly #keepsStatements: boolean;
   /** Whether each read tells the history it belongs to, because it may change while the connection lasts. */
   readonly #tellsHistory: boolean;
 
-  private constructor(client: pg.Client, found: { history: History; source: EventSource; isPooled: boolean }) {
+  private constructor(
+    client: pg.Client,
+    found: { history: History; source: EventSource; rights: string; isPooled: boolean },
+  ) {
     this.#client = client;
+    this.#rights = found.rights;
     this.history = found.history;
     this.source = found.source;
     this.#keepsStatements = !found.isPooled;
@@ -76,10 +93,16 @@ export class ReadingSession {
         rowMode: 'array',
       });
       const [database = '', timeline = null] = answer.rows[0] ?? [];
-      const source = await findEventSource(client, options.view);
+      const rights = await readRights(client);
+      const source = await findEventSource(client, options.view, options.before);
       if (source.reason === 'event_log') await adoptLog(client, databaseUrl);
       if (!pooled && source.reason === 'event_log') await client.query(sessionSettings);
-      return new ReadingSession(client, { history: { database, timeline }, source, isPooled: pooled });
+      return new ReadingSession(client, {
+        history: { database, timeline },
+        source,
+        rights,
+        isPooled: pooled,
+      });
     } catch (error) {
       discardSession(client);
       throw error;
@@ -100,6 +123,11 @@ export class ReadingSession {
       rowMode: 'array',
     });
     return JSON.parse(answer.rows[0]?.[0] ?? '[]') as TriggerState[];
+  }
+
+  /** Whether rights on the host's tables have changed, or a table was made: another state of features may be readable. */
+  async rightsChanged(): Promise<boolean> {
+    return (await readRights(this.#client)) !== this.#rights;
   }
 
   /**
@@ -199,6 +227,19 @@ export class ReadingSession {
     const end = next < xmin ? next : xmin;
     return { xmin: end, xmax: end, listed: 'open', xids: [] };
   }
+}
+
+/** The rights of this role on the tables that states are read from, as one text. Reads the catalogue only. */
+async function readRights(client: pg.ClientBase): Promise<string> {
+  const { rows } = await client.query<[string | null]>({
+    text: `SELECT string_agg(concat_ws(' ', c.relname, has_table_privilege(c.oid, 'SELECT'),
+        has_any_column_privilege(c.oid, 'SELECT')), ', ' ORDER BY c.relname)
+      FROM pg_class c
+      WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public') AND c.relname = ANY ($1)`,
+    values: [stateTables],
+    rowMode: 'array',
+  });
+  return rows[0]?.[0] ?? '';
 }
 
 /** Begins the log anew where its transaction ids are those of another cluster. */
