@@ -5,7 +5,7 @@ import { connect, startTemporaryPostgres } from './temporary-postgres.js';
 
 /** @import { BoundedRun } from './bounded-run.js' */
 /** @import { Machine } from './results.js' */
-/** @import { EmbeddedPostgres } from '../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 
 /**
  * `clients`: so many connections have to fit into the files that a process may open, and what processes cost has

@@ -2,11 +2,11 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
-import { startEmbeddedPostgres } from '../packages/server/dist/database/embedded.js';
+import { startEmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js';
 import { install } from '../packages/server/dist/database/install.js';
 
 /** @import { BoundedRun } from './bounded-run.js' */
-/** @import { EmbeddedPostgres } from '../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 
 /**
  * A PostgreSQL of the run's own with the product's default settings, fsync included, in a

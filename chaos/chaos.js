@@ -4,7 +4,7 @@ import { once, setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { clearProgress, showProgress } from '../bench/results.js';
 import { startTemporaryPostgres } from '../bench/temporary-postgres.js';
-import { createRandom } from '../packages/server/dist/demo/random.js';
+import { createRandom } from '../packages/demo/dist/company/random.js';
 import { PageClient } from './clients/page-client.js';
 import { commitPrepared, createCompany, withClient } from './company.js';
 import { Fate, faultKinds, leftOutHere } from './faults.js';

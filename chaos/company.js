@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { install } from '../packages/server/dist/database/install.js';
 
-/** @import { EmbeddedPostgres } from '../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 /** @import { Viewer } from './tokens.js' */
 /** @import { ChaosChannel } from './writers.js' */
 

@@ -5,7 +5,7 @@ import { hostChanges } from './host-changes.js';
 import { fullFile } from './server-process.js';
 
 /** @import pg from 'pg' */
-/** @import { EmbeddedPostgres } from '../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 /** @import { Revocation } from './compare.js' */
 /** @import { FaultyProxy, NetworkFault } from './faulty-proxy.js' */
 /** @import { PlannedFault } from './plan.js' */

@@ -1,4 +1,4 @@
-/** @import { Random } from '../packages/server/dist/demo/random.js' */
+/** @import { Random } from '../packages/demo/dist/company/random.js' */
 /** @import { FaultKind } from './faults.js' */
 
 /**

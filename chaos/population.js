@@ -2,7 +2,7 @@ import { LibraryClient } from './clients/library-client.js';
 import { PlainClient } from './clients/plain-client.js';
 import { StreamClient } from './clients/stream-client.js';
 
-/** @import { Random } from '../packages/server/dist/demo/random.js' */
+/** @import { Random } from '../packages/demo/dist/company/random.js' */
 /** @import { ChaosClient, ClientOptions } from './clients/client.js' */
 /** @import { ChaosChannel } from './writers.js' */
 /** @import { ServerProcess } from './server-process.js' */

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFile, stat } from 'node:fs/promises';
+import { readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
@@ -90,6 +90,15 @@ it('says which packages a relay needs, and does not start without them', async (
   expect(stderr.trim().split('\n')).toEqual([
     expect.stringContaining('npm install @nats-io/transport-node @nats-io/jetstream'),
   ]);
+});
+
+it('says how to install the demo where a server without a database needs it', async () => {
+  const folder = path.join(consumer.folder, 'node_modules', '@flagcast', 'demo');
+  await rename(folder, `${folder}-away`);
+  onTestFinished(async () => await rename(`${folder}-away`, folder));
+  const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env: {} });
+  expect(code).toBe(1);
+  expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/demo')]);
 });
 
 it('installs, serves its console, and the five lines of the README are told of a change', async () => {

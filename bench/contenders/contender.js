@@ -1,5 +1,5 @@
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { EmbeddedPostgres } from '../../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../../packages/demo/dist/embedded/embedded.js' */
 /** @import { DialectName } from '../load/dialects.js' */
 
 /**

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
-import { freePort } from '../../packages/server/dist/database/embedded-process.js';
+import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
 import { signToken } from '../../packages/server/dist/access/sign.js';
 import { startServer } from '../child.js';
 import { startInstalled } from './installed.js';

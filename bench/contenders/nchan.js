@@ -1,4 +1,4 @@
-import { freePort } from '../../packages/server/dist/database/embedded-process.js';
+import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
 import { channelName } from './contender.js';
 import { firstOf, openPublisher, startInstalled, temporaryFile } from './installed.js';
 import { messageText } from './message.js';

@@ -7,7 +7,7 @@ import { readLedger } from '../../chaos/ledger.js';
 import { tellAll, whoDiffers } from '../../chaos/settle.js';
 import { Tokens } from '../../chaos/tokens.js';
 import { runWriters } from '../../chaos/writers.js';
-import { freePort } from '../../packages/server/dist/database/embedded-process.js';
+import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
 import { runBounded } from '../bounded-run.js';
 import { oneCount } from '../options.js';
 import { startProgress } from '../progress.js';

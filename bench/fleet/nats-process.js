@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { freePort } from '../../packages/server/dist/database/embedded-process.js';
+import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
 
 /** @import { ChildProcess } from 'node:child_process' */
 /** @import { BoundedRun } from '../bounded-run.js' */

@@ -8,7 +8,7 @@ import { createDatabase } from '../temporary-postgres.js';
 import { floorSchemas } from './floor-schema.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { EmbeddedPostgres } from '../../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../../packages/demo/dist/embedded/embedded.js' */
 
 /** How long a message may take, in milliseconds: many times what polling needs. */
 const messageLimitMs = 15_000;

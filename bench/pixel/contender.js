@@ -8,7 +8,7 @@ import { nowMs, openWindow } from './browser-windows.js';
 
 /** @import { Browser, Page } from 'playwright-core' */
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { EmbeddedPostgres } from '../../packages/server/dist/database/embedded.js' */
+/** @import { EmbeddedPostgres } from '../../packages/demo/dist/embedded/embedded.js' */
 /** @import { BenchDatabase } from '../temporary-postgres.js' */
 
 const windowCount = 2;

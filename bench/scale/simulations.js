@@ -1,4 +1,4 @@
-import { createRandom } from '../../packages/server/dist/demo/random.js';
+import { createRandom } from '../../packages/demo/dist/company/random.js';
 import { costs } from './costs.js';
 
 /**
@@ -139,7 +139,7 @@ function swap(heap, one, other) {
 }
 
 /**
- * @param {import('../../packages/server/dist/demo/random.js').Random} random
+ * @param {import('../../packages/demo/dist/company/random.js').Random} random
  * @param {number} perSecond
  */
 function exponential(random, perSecond) {

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { freePort } from '../../packages/server/dist/database/embedded-process.js';
+import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
 import { startChild } from '../child.js';
 import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
 import { measure } from '../measurement.js';

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** The packages that are published, by their folders; a later one depends on earlier ones. */
-const folders = ['packages/protocol', 'packages/client', 'packages/server'];
+const folders = ['packages/protocol', 'packages/client', 'packages/server', 'packages/demo'];
 
 /**
  * @typedef {object} Packed

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { BinariesSource } from '../src/database/embedded-binaries.js';
+import type { BinariesSource } from '../../demo/src/embedded/embedded-binaries.js';
 
 /**
  * The PostgreSQL that tests start: of the package in the folder `packageDir`, by default the one that

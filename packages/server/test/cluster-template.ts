@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/database/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
 

@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { copyCluster, makeClusterTemplate } from './cluster-template.js';
 

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { chmod, chown, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { findAccount } from '../src/database/embedded-account.js';
+import { findAccount } from '../../demo/src/embedded/embedded-account.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { createTestCluster, createTestFolder } from './database.js';
 import { nextEvent, startTestServer, testSecret } from './server.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import { inject, vi } from 'vitest';
-import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { copyCluster, databaseTemplate, databaseUrl, makeDatabase, withClient } from './cluster-template.js';
 

@@ -1,9 +1,9 @@
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { verifyPassword } from '../src/access/password.js';
-import { fillDemo } from '../src/demo/fill.js';
-import { demoProjects, demoUsers } from '../src/demo/people.js';
-import { featureState, ruleState, scheduleState } from '../src/demo/states.js';
+import { fillDemo } from '../../demo/src/company/fill.js';
+import { demoProjects, demoUsers } from '../../demo/src/company/people.js';
+import { featureState, ruleState, scheduleState } from '../src/changes/audit-state.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 
 /** A Wednesday, shortly before noon. */

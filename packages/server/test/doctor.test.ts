@@ -4,7 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/database/install.js';
 import { readGrants } from '../src/database/install-grants.js';
 import { examine } from '../src/doctor/examine.js';

@@ -8,7 +8,7 @@ import {
   startEmbeddedPostgres,
   type EmbeddedPostgres,
   type EmbeddedPostgresOptions,
-} from '../src/database/embedded.js';
+} from '../../demo/src/embedded/embedded.js';
 import { createTestFolder, withClient } from './database.js';
 
 const execute = promisify(execFile);
@@ -133,7 +133,7 @@ export function useClusters(): Clusters {
 
 const ownerScript = `
   import pg from 'pg';
-  import { startEmbeddedPostgres } from ${JSON.stringify(new URL('../dist/database/embedded.js', import.meta.url).href)};
+  import { startEmbeddedPostgres } from ${JSON.stringify(new URL('../../demo/dist/embedded/embedded.js', import.meta.url).href)};
   const postgres = await startEmbeddedPostgres({ dataDir: process.argv[1], settings: { fsync: 'off' } });
   process.on('SIGINT', async () => {
     const client = new pg.Client({ connectionString: postgres.url() });

@@ -7,10 +7,10 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { findAccount } from '../src/database/embedded-account.js';
-import { findBinaries, installedPackageDir } from '../src/database/embedded-binaries.js';
-import { answersFor, FAST_STOP_MS } from '../src/database/embedded-orphan.js';
-import type { EmbeddedPostgresError } from '../src/database/embedded.js';
+import { findAccount } from '../../demo/src/embedded/embedded-account.js';
+import { findBinaries, installedPackageDir } from '../../demo/src/embedded/embedded-binaries.js';
+import { answersFor, FAST_STOP_MS } from '../../demo/src/embedded/embedded-orphan.js';
+import type { EmbeddedPostgresError } from '../../demo/src/embedded/embedded.js';
 import { withClient } from './database.js';
 import { useClusters } from './embedded-clusters.js';
 

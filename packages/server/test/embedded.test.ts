@@ -4,8 +4,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, stat, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { takeOwnership } from '../src/database/embedded-owner.js';
-import { defaultDataDir } from '../src/database/embedded.js';
+import { takeOwnership } from '../../demo/src/embedded/embedded-owner.js';
+import { defaultDataDir } from '../src/config/data-dir.js';
 import { withClient } from './database.js';
 import { useClusters } from './embedded-clusters.js';
 

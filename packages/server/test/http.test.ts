@@ -141,7 +141,7 @@ describe('/healthz and /readyz', () => {
     };
     const settings = loadConfig(environment, {});
     const flagcast = createLoggedFlagcast(
-      { ...settings, databaseUrl: url.toString(), auth: { secret: testSecret }, demo: false },
+      { ...settings, databaseUrl: url.toString(), auth: { secret: testSecret }, demoPeople: [] },
       { logger: createLogger({ human: false, output: { write: () => undefined } }) },
     );
     const http: Server = createServer(flagcast.requestListener).listen(0, '127.0.0.1');

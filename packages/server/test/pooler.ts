@@ -4,8 +4,8 @@ import { chmod, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { findAccount } from '../src/database/embedded-account.js';
-import { freePort } from '../src/database/embedded-process.js';
+import { findAccount } from '../../demo/src/embedded/embedded-account.js';
+import { freePort } from '../../demo/src/embedded/embedded-process.js';
 import { createTestFolder } from './database.js';
 
 const program = 'pgbouncer';

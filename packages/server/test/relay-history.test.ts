@@ -4,7 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { CloseCode } from '@flagcast/protocol';
 import { afterEach, describe, expect, inject, it } from 'vitest';
-import { startEmbeddedPostgres } from '../src/database/embedded.js';
+import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { connectNats } from '../src/relay/nats.js';
 import { chosenBinaries } from './chosen-binaries.js';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signToken } from '../src/access/sign.js';
-import { fillDemo } from '../src/demo/fill.js';
+import { fillDemo } from '../../demo/src/company/fill.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';
 import { type Answer, send } from './rest-company.js';
 import { startTestServer, type TestServer, testSecret } from './server.js';

@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { startEmbeddedPostgres, type EmbeddedPostgres } from '../src/database/embedded.js';
-import { findAccount } from '../src/database/embedded-account.js';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
+import { findAccount } from '../../demo/src/embedded/embedded-account.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { createTestFolder, withClient, type TestDatabase } from './database.js';
 

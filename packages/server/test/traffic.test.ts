@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { requestChange } from '../src/demo/approvals.js';
-import { fillDemo } from '../src/demo/fill.js';
-import { createRandom } from '../src/demo/random.js';
-import { startTraffic } from '../src/demo/traffic.js';
+import { requestChange } from '../../demo/src/company/approvals.js';
+import { fillDemo } from '../../demo/src/company/fill.js';
+import { createRandom } from '../../demo/src/company/random.js';
+import { startTraffic } from '../../demo/src/company/traffic.js';
 import { createTestCluster, createTestDatabase, withClient, type TestDatabase } from './database.js';
 
 let database: TestDatabase;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 // The demo's history and ours are one history: what a state holds is said once.
-import { featureState } from '../demo/states.js';
+import { featureState } from './audit-state.js';
 import { featureJson, isoUtc } from '../host/feature-state.js';
 import { ChangeRefusedError, unknownFeature } from './change-refused.js';
 import { changedFields, environmentFields, sharedFields, type FeatureFields } from './feature-fields.js';

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { ruleState, scheduleState } from '../demo/states.js';
+import { ruleState, scheduleState } from './audit-state.js';
 import { ChangeRefusedError } from './change-refused.js';
 import type { AuditRow } from './feature.js';
 

@@ -1,11 +1,11 @@
 import pg from 'pg';
 import type { Logger } from 'pino';
 import { checkAuthorizeQuery } from '../access/authorize-query.js';
-import { demoProjects } from '../demo/people.js';
 import { describeError } from '../describe.js';
 import { isWorthLogging } from '../log.js';
 import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { CommandError } from './command.js';
+import { loadDemo } from './demo-package.js';
 import { describeDatabase, whenReachable } from './connect.js';
 
 /**
@@ -64,6 +64,7 @@ async function refuseAuthorizeQuery(client: pg.Client, authorizeSql: string): Pr
 }
 
 async function refuseWithoutDemo(client: pg.Client, databaseUrl: string): Promise<void> {
+  const { demoProjects } = await loadDemo();
   const ids = demoProjects.map(({ id }) => id);
   const { rowCount } = await client.query('SELECT FROM public.projects WHERE id::text = ANY ($1)', [ids]);
   if (rowCount === ids.length) return;

@@ -1,4 +1,4 @@
-import { demoUsers } from '../demo/people.js';
+import type { DemoPerson } from '../http/demo-person.js';
 
 /** Switches a flag of the demo in prod and writes its audit row, as its users would. */
 const demoChange = [
@@ -19,6 +19,7 @@ export function demoBanner(options: {
   readonly url: string;
   readonly dataDir: string | null;
   readonly traffic: boolean;
+  readonly people: readonly DemoPerson[];
 }): string {
   const url = clickable(options.url);
   const server = url === 'http://127.0.0.1:8080' ? '' : ` --url ${url}`;
@@ -28,7 +29,7 @@ export function demoBanner(options: {
     `Flagcast runs at ${url}, on an embedded PostgreSQL with a demo in it.`,
     '',
     'Open it in two windows, and be one of its people in each:',
-    ...demoUsers.map(({ username, about }) => `  ${username.padEnd(8)}${about}`),
+    ...options.people.map(({ username, about }) => `  ${username.padEnd(8)}${about}`),
     '',
     ...(options.dataDir === null
       ? []

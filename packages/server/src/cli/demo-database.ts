@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../database/embedded.js';
+import { defaultDataDir } from '../config/data-dir.js';
 import { install } from '../database/install.js';
 import { backoffMs } from '../database/session.js';
-import { fillDemo } from '../demo/fill.js';
 import { describeError } from '../describe.js';
 import { isWorthLogging } from '../log.js';
 import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
+import type { DemoPackage, EmbeddedPostgres } from './demo-package.js';
 
 /** The embedded PostgreSQL with the demo in it. */
 export interface DemoDatabase {
@@ -25,16 +25,20 @@ export interface DemoDatabase {
  *
  * @throws EmbeddedPostgresError, InstallError, CommandError: one line each.
  */
-export async function startDemoDatabase(options: {
-  readonly dataDir: string;
-  readonly logger: Logger;
-}): Promise<DemoDatabase> {
+export async function startDemoDatabase(
+  { startEmbeddedPostgres, fillDemo }: DemoPackage,
+  options: {
+    readonly dataDir: string;
+    readonly logger: Logger;
+  },
+): Promise<DemoDatabase> {
   const { logger } = options;
   const stopping = new AbortController();
   let reviving: Promise<void> | null = null;
   logger.info({ event: 'embedded_database_starting', dataDir: options.dataDir });
   const postgres = await startEmbeddedPostgres({
     dataDir: options.dataDir,
+    copyDir: defaultDataDir(process.env),
     onLog: (line) => logger.debug({ event: 'embedded_database_log', line }),
     onExit: (error) => {
       if (stopping.signal.aborted) return;

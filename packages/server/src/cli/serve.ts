@@ -1,6 +1,5 @@
 import type { Logger } from 'pino';
 import { loadConfig, type ServeConfig } from '../config/config.js';
-import { startTraffic } from '../demo/traffic.js';
 import { logWarnings } from '../doctor/at-start.js';
 import { describeError, scrub } from '../describe.js';
 import { createLogger } from '../log.js';
@@ -10,6 +9,7 @@ import { loadNats } from '../relay/nats.js';
 import { awaitPrepared } from './attached-database.js';
 import { keepSecret } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
+import { loadDemo } from './demo-package.js';
 import { Running } from './running.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
@@ -21,7 +21,7 @@ export const serveCommand = defineCommand({
   help: `flagcast serve [options]
 
 Serves the live events of a PostgreSQL database on /api/ws. Without a database it starts an
-embedded PostgreSQL and fills it with a demo.
+embedded PostgreSQL with a demo in it, which needs the package @flagcast/demo.
 
   --database-url URL    the database (env DATABASE_URL; default: the embedded one)
   --port PORT           where to listen, 0 for a free one (env PORT; default 8080)
@@ -117,7 +117,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     if (shutdown.isRequested()) return;
     begin();
     if (traffic) {
-      const people = startTraffic({
+      const people = (await loadDemo()).startTraffic({
         databaseUrl,
         onAction: (line) => logger.info({ event: 'traffic', action: scrub(line) }),
       });
@@ -125,7 +125,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     }
     if (interactive && config.databaseUrl === null) {
       const dataDir = config.dataDirChosen ? config.dataDir : null;
-      process.stdout.write(demoBanner({ url, dataDir, traffic }));
+      process.stdout.write(demoBanner({ url, dataDir, traffic, people: settings.demoPeople }));
     }
     await shutdown.requested;
   } catch (error) {
@@ -154,14 +154,15 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
     const advice = 'a token that its issuer made for another service is good here: set FLAGCAST_JWT_AUDIENCE';
     logger.warn({ event: 'audience_unchecked', advice });
   }
-  if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demo: false };
-  const database = await startDemoDatabase({ dataDir: config.dataDir, logger });
+  if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoPeople: [] };
+  const demo = await loadDemo();
+  const database = await startDemoDatabase(demo, { dataDir: config.dataDir, logger });
   running.add('embedded database', async (remainingMs) => await database.stop(remainingMs));
   return {
     ...config,
     databaseUrl: database.databaseUrl,
     auth: auth ?? { secret: await keepSecret(database.dataDir) },
-    demo: databaseUrl === null,
+    demoPeople: databaseUrl === null ? demo.demoUsers : [],
   };
 }
 

@@ -5,10 +5,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import type { Logger } from 'pino';
 import type { Auth, ServeConfig } from '../config/config.js';
-import { demoUsers } from '../demo/people.js';
 import { describeError } from '../describe.js';
 import { createFlagcast } from '../flagcast.js';
 import type { Flagcast } from '../flagcast-options.js';
+import type { DemoPerson } from '../http/demo-person.js';
 import { logLifecycle } from '../log.js';
 import { CommandError } from './command.js';
 
@@ -16,8 +16,8 @@ import { CommandError } from './command.js';
 export interface ServerSettings extends ServeConfig {
   readonly databaseUrl: string;
   readonly auth: Auth;
-  /** Whether the sign-in page offers the people of the demo. */
-  readonly demo: boolean;
+  /** Whom the sign-in page offers: the people of the demo. */
+  readonly demoPeople: readonly DemoPerson[];
 }
 
 export interface Server {
@@ -36,7 +36,6 @@ export function createLoggedFlagcast(
     ...settings,
     view: settings.view ?? undefined,
     timing: settings.readyGraceMs === null ? {} : { readinessGraceMs: settings.readyGraceMs },
-    demoPeople: settings.demo ? demoUsers : [],
     ...(metricsRegistry === undefined ? {} : { metricsRegistry }),
   });
   logLifecycle(logger, flagcast.lifecycle);

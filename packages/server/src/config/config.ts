@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { z } from 'zod';
-import { defaultDataDir } from '../database/embedded.js';
+import { defaultDataDir } from './data-dir.js';
 import type { EventTypes } from '../wire/plain.js';
 import { ConfigError } from './config-error.js';
 import {

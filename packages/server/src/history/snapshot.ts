@@ -1,7 +1,7 @@
 import type { Snapshot } from '@flagcast/protocol';
 import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
-import { errorCode } from '../database/embedded-error.js';
+import { errorCode } from '../database/error-code.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { channelStatement } from '../host/feature-state.js';
 import type { EventSource } from '../reader/event-source.js';

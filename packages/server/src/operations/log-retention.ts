@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from 'pg';
-import { errorCode } from '../database/embedded-error.js';
+import { errorCode } from '../database/error-code.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 export interface LogRetentionOptions {

@@ -1,4 +1,4 @@
-import { errorCode } from '../database/embedded-error.js';
+import { errorCode } from '../database/error-code.js';
 import { backoffMs } from '../database/session.js';
 import type { Batch, ControlEntry, FlagEvent } from '../events/event.js';
 import type { Coverage } from '../events/position.js';

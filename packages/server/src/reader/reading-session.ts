@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { errorCode } from '../database/embedded-error.js';
+import { errorCode } from '../database/error-code.js';
 import { isPooled } from '../database/pooler.js';
 import { discardSession, openSession } from '../database/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';

@@ -3,7 +3,7 @@ import type { ParamsChange, Part, State } from './chronicle.js';
 import { flagIdeas } from './ideas.js';
 import { demoProjects, demoUsers } from './people.js';
 import type { Random } from './random.js';
-import { readFeatureState, ruleState, scheduleState } from './states.js';
+import { readFeatureState, ruleState, scheduleState } from 'flagcast/demo-support';
 
 /**
  * Something that one of the demo's people does, in the transaction that `client` is in. Answers

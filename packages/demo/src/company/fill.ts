@@ -1,6 +1,5 @@
 import type pg from 'pg';
-import { hashPassword } from '../access/password.js';
-import { inTransaction } from '../database/transaction.js';
+import { hashPassword, inTransaction } from 'flagcast/demo-support';
 import type { Chronicle, EnvironmentKey } from './chronicle.js';
 import { featureState } from './chronicle.js';
 import { inventHistory } from './history.js';

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type { State } from './chronicle.js';
 import { inventRule, inventSchedule, reinvent } from './ideas.js';
 import type { Random } from './random.js';
-import { readFeatureState } from './states.js';
+import { readFeatureState } from 'flagcast/demo-support';
 import {
   changeParams,
   changePart,

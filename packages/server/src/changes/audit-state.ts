@@ -1,11 +1,15 @@
 import type pg from 'pg';
-import type { State } from './chronicle.js';
 
 /**
- * What old_value and new_value of audit_log hold: the fields that people edit, without the times of
- * the row, so that a field-by-field difference shows only what somebody did. Each is an expression
- * over the tables under the names used here.
+ * What old_value and new_value of audit_log hold: the fields that people edit, without the times of the row, so that
+ * a field-by-field difference shows only what a person did. Each is an expression over the tables under the names
+ * used here.
  */
+
+type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+/** One value of old_value or new_value. */
+export type AuditState = { readonly id: string } & Readonly<Record<string, Json>>;
 
 /** Over `f` (features) and `p` (feature_params): one feature in one environment. */
 export const featureState = `jsonb_build_object(
@@ -30,8 +34,8 @@ export async function readFeatureState(
   client: pg.ClientBase,
   featureId: string,
   environmentId: string,
-): Promise<State | null> {
-  const { rows } = await client.query<{ state: State }>(
+): Promise<AuditState | null> {
+  const { rows } = await client.query<{ state: AuditState }>(
     `SELECT ${featureState} AS state
      FROM public.features f JOIN public.feature_params p ON p.feature_id = f.id
      WHERE f.id = $1 AND p.environment_id = $2`,

@@ -1,4 +1,3 @@
-import { homedir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
@@ -33,7 +32,9 @@ export interface EmbeddedPostgresOptions {
   readonly onLog?: (line: string) => void;
   /** Called each time that PostgreSQL ends without `stop` or `restart`; `restart` starts it again. */
   readonly onExit?: (error: EmbeddedPostgresError) => void;
-  /** Default: the installed platform package, with a copy in `defaultDataDir` where that is closed to PostgreSQL. */
+  /** Where the copy of the programs goes where one is needed. Default: the folder that holds the data folder. */
+  readonly copyDir?: string;
+  /** Default: the installed platform package, with a copy beside the data where that is closed to PostgreSQL. */
   readonly binaries?: BinariesSource;
 }
 
@@ -53,17 +54,6 @@ export interface EmbeddedPostgres {
   restart(mode?: StopMode): Promise<void>;
 }
 
-/** As root `/var/lib/flagcast`, else `$XDG_DATA_HOME/flagcast`, by default `~/.local/share/flagcast`. */
-export function defaultDataDir(env: NodeJS.ProcessEnv): string {
-  if (process.geteuid?.() === 0) return '/var/lib/flagcast';
-  const dataHome = env['XDG_DATA_HOME'] ?? '';
-  // The XDG specification: a path that is not absolute is to be ignored.
-  return path.join(
-    path.isAbsolute(dataHome) ? dataHome : path.join(homedir(), '.local', 'share'),
-    'flagcast',
-  );
-}
-
 /**
  * Starts PostgreSQL in `dataDir` and makes the cluster and the database `flagcast` where they
  * are missing. A PostgreSQL that a killed process of ours left running there is stopped first.
@@ -80,7 +70,10 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     const account = await findAccount();
     const binaries = await findBinaries(
       account,
-      options.binaries ?? { packageDir: installedPackageDir(), copyDir: defaultDataDir(process.env) },
+      options.binaries ?? {
+        packageDir: installedPackageDir(),
+        copyDir: options.copyDir ?? path.dirname(path.resolve(options.dataDir)),
+      },
     );
     dataDir = await prepareDataDir(dataDir, account);
     const owner = await takeOwnership(dataDir);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { differences, newValues, type Json, type ParamsChange, type State } from './chronicle.js';
 import { inventRule, rejectionReasons, requestReasons } from './ideas.js';
-import { readFeatureState } from './states.js';
+import { readFeatureState } from 'flagcast/demo-support';
 import {
   administrator,
   changeParams,

@@ -6,7 +6,7 @@ const environmentKeys = ['prod', 'stage', 'dev'] as const;
 export type EnvironmentKey = (typeof environmentKeys)[number];
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
-/** What audit_log keeps of an entity: see states.ts. */
+/** What audit_log keeps of an entity: see audit-state.ts of flagcast. */
 export type State = { readonly id: string } & Readonly<Record<string, Json>>;
 
 /** A flag with its parameters in each environment. */
