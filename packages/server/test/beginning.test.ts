@@ -45,7 +45,7 @@ async function connectPlain(wsUrl: string): Promise<PlainClient> {
   return await PlainClient.connect(wsUrl, { project_id: projectId, env_id: environmentId }, { token });
 }
 
-it('lets nobody in before its first read: what is committed until then is no news to it', async () => {
+it('a server refuses connections before its first read, because it does not deliver what is committed before', async () => {
   const { wsUrl } = await listen({ timing: { handshakeTimeoutMs: 200 } });
   const refused: unknown = await connectPlain(wsUrl).catch((error: unknown) => error);
   expect(refused).toBeInstanceOf(Refused);
@@ -54,7 +54,7 @@ it('lets nobody in before its first read: what is committed until then is no new
   expect(await client.closed).toMatchObject({ code: CloseCode.unavailable });
 });
 
-it('lets in who came before its first read once that is done, and tells them all that comes after', async () => {
+it('a server accepts connections that wait for its first read, and delivers everything committed after it', async () => {
   const { flagcast, wsUrl } = await listen();
   const order: string[] = [];
   const started = nextEvent(flagcast.lifecycle, 'reader:started').then(() => order.push('read'));

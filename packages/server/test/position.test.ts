@@ -10,6 +10,7 @@ import {
   maxId,
   type Position,
   uncoveredRanges,
+  unionOf,
 } from '../src/events/position.js';
 import { createTestDatabase } from './database.js';
 
@@ -64,6 +65,20 @@ describe('a coverage', () => {
           const before = ranges[index - 1];
           if (before !== undefined) expect(low > before[1] + 1n).toBe(true);
         }
+      }),
+    );
+  });
+
+  it('covers in a union what one of the two covers', () => {
+    const pairs = fc
+      .tuple(smallCoverages, smallCoverages)
+      .map(([one, other]): [Coverage, Coverage] => [one, { ...other, listed: one.listed }]);
+    fc.assert(
+      fc.property(pairs, ([one, other]) => {
+        const union = unionOf(one, other);
+        expect(smallIds.filter((xid) => covers(union, xid))).toEqual(
+          smallIds.filter((xid) => covers(one, xid) || covers(other, xid)),
+        );
       }),
     );
   });

@@ -1,9 +1,9 @@
 import { CloseCode } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { examine } from '../src/doctor/examine.js';
+import { covers } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { WakeListener } from '../src/reader/listener.js';
-import { EventReader } from '../src/reader/reader.js';
 import {
   createTestCluster,
   insertAudit,
@@ -14,6 +14,7 @@ import {
   withClient,
 } from './database.js';
 import { PlainClient } from './plain-client.js';
+import { startTestReader } from './reader.js';
 import { Relay } from './relay.js';
 import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
@@ -86,7 +87,7 @@ describe('on a streaming replica', () => {
     return await withClient(database.url, async (client) => (await insertAudit(client, row)).entityId);
   }
 
-  it('no event is lost and none comes twice, and hints of the primary bring them', async () => {
+  it('every event arrives once, by hints of the primary', async () => {
     const server = await serve(standby.urlOf(database), {
       listenUrl: database.url,
       pollIntervalMs: anHour,
@@ -99,7 +100,7 @@ describe('on a streaming replica', () => {
     expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
   });
 
-  it('a hint that comes long before the replica has its event is not in vain', async () => {
+  it('reads go on after a hint of the primary until the replica has replayed the commit', async () => {
     const server = await serve(standby.urlOf(database), {
       listenUrl: database.url,
       pollIntervalMs: anHour,
@@ -117,7 +118,7 @@ describe('on a streaming replica', () => {
     await client.close();
   });
 
-  it('LISTEN is not tried there again and again, which is told once; polling, snapshots and resuming work', async () => {
+  it('polling, snapshots and resuming work without LISTEN, and the listener reports why it is off', async () => {
     const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
     expect(server.listening).toMatchObject({
       reason: 'replica',
@@ -142,7 +143,7 @@ describe('on a streaming replica', () => {
     for (const each of [client, coming, later]) await each.close();
   });
 
-  it('a change through the server is refused, with why', async () => {
+  it('a change through the server is refused with the code database_read_only', async () => {
     const server = await serve(standby.urlOf(database), { writes: true });
     const { token } = await createUser(database.pool, 'root', { superuser: true });
     await replayed(standby);
@@ -155,7 +156,7 @@ describe('on a streaming replica', () => {
     expect(await answer.json()).toMatchObject({ code: 'database_read_only' });
   });
 
-  it('the listener tells once that a replica takes no LISTEN, however often it looks', async () => {
+  it('the listener reports once that a replica accepts no LISTEN, however often it tries', async () => {
     const lifecycle = new Lifecycle();
     let told = 0;
     lifecycle.on('listener:deaf', () => (told += 1));
@@ -183,33 +184,56 @@ describe('on a streaming replica', () => {
     expect(told).toBe(1);
   });
 
-  it('a replica that is further behind than is looked back loses nothing when it catches up', async () => {
-    const lifecycle = new Lifecycle();
-    const found: string[] = [];
-    const lookBackMs = 200;
-    const reader = new EventReader({
-      databaseUrl: standby.urlOf(database),
-      lifecycle,
-      lookBackMs,
-      allowanceMs: 0,
-      pollIntervalMs: 20,
-      onBatch: ({ events }) => found.push(...events.map((event) => event.entityId)),
-    });
-    const started = nextEvent(lifecycle, 'reader:started');
-    reader.start();
-    cleanUps.push(async () => await reader.stop());
-    await started;
-    await standby.query('SELECT pg_wal_replay_pause()');
-    const entityId = await write();
-    const writtenAtMs = Date.now();
-    while (Date.now() < writtenAtMs + 2 * lookBackMs) await nextEvent(lifecycle, 'reader:read');
-    const read = nextEvent(lifecycle, 'reader:read', ({ fresh }) => fresh > 0);
-    await standby.query('SELECT pg_wal_replay_resume()');
-    await read;
-    expect(found).toEqual([entityId]);
+  it('a transaction that was open when the reader began is delivered when the replica has replayed its commit', async () => {
+    const channel = { projectId: project.projectId, environmentId: project.environments.prod };
+    const late = await database.pool.connect();
+    await late.query('BEGIN');
+    const first = await insertAudit(late, channel);
+    const before = await write();
+    await replayed(standby);
+    const { delivered, events, batches, arrival } = await startTestReader(
+      { url: standby.urlOf(database) },
+      { pollIntervalMs: 20 },
+    );
+    const meanwhile = await write();
+    const { xid } = await arrival(meanwhile);
+    // The snapshots of a replica do not list what is in flight, so what was delivered is listed.
+    const position = batches.at(-1)?.position;
+    expect(position).toMatchObject({ listed: 'delivered' });
+    expect(position === undefined || covers(position, xid)).toBe(true);
+    await late.query('COMMIT');
+    late.release();
+    const { xid: lateXid } = await arrival(first.entityId);
+    expect(lateXid < xid).toBe(true);
+    const last = await write();
+    await arrival(last);
+    expect(delivered()).toEqual([meanwhile, first.entityId, last]);
+    expect(delivered()).not.toContain(before);
+    expect(new Set(events.map(({ id }) => id)).size).toBe(3);
   });
 
-  it('a read that the replica cancels is tried again', async () => {
+  it('a transaction with more rows than a page is delivered once and in order', async () => {
+    const { delivered, arrival } = await startTestReader(
+      { url: standby.urlOf(database) },
+      { pollIntervalMs: 20 },
+    );
+    await database.pool.query(
+      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+       SELECT $1, $2, id, 'feature', id, 'system', 'update'
+       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 1200)) AS made`,
+      [project.projectId, project.environments.prod],
+    );
+    const last = await write();
+    const { rows } = await database.pool.query<{ id: string }>(
+      'SELECT entity_id AS id FROM flagcast.event_log ORDER BY seq',
+    );
+    await arrival(rows.at(-2)?.id ?? '');
+    await arrival(last);
+    expect(delivered().toSorted()).toEqual(rows.map(({ id }) => id).toSorted());
+    expect(delivered().filter((id) => id !== last)).toEqual(rows.slice(0, -1).map(({ id }) => id));
+  });
+
+  it('a read that the replica cancels is repeated', async () => {
     const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
     const { lifecycle } = server.flagcast;
     const { token } = await createUser(database.pool, 'root', { superuser: true });
@@ -232,7 +256,7 @@ describe('on a streaming replica', () => {
           .toBe(1);
       });
       await withClient(database.url, async (second) => {
-        await second.query('BEGIN; LOCK TABLE audit_log; SELECT pg_switch_wal()');
+        await second.query('BEGIN; LOCK TABLE flagcast.event_log; SELECT pg_switch_wal()');
         expect((await cancelled).error).toMatchObject({ code: '40001' });
       });
     });
@@ -241,7 +265,7 @@ describe('on a streaming replica', () => {
     await client.close();
   });
 
-  it('doctor says how the primary can wake the reader, and whether it does', async () => {
+  it('doctor reports how the primary can wake the reader, and whether it does', async () => {
     const url = standby.urlOf(database);
     const alone = await examine(url);
     const findings = alone.findings.filter(({ level }) => level !== 'ok');
@@ -253,7 +277,7 @@ describe('on a streaming replica', () => {
     expect(await listen(url)).toMatch(/names a replica/);
   });
 
-  it('goes on when the replica is promoted: whoever follows is told to begin anew, also who stood ahead of it', async () => {
+  it('a promotion of the replica gives all clients a resync, also those that were ahead of it', async () => {
     const primary = new URL(cluster.postgres.url());
     const stream = await Relay.open(Number(primary.port));
     const login = `user=${primary.username} password=${primary.password}`;

@@ -49,6 +49,20 @@ function includes(sorted: readonly bigint[], xid: bigint): boolean {
   return false;
 }
 
+/** Covers what one of the two covers, which are of one history. */
+export function unionOf(a: Coverage, b: Coverage): Coverage {
+  const [earlier, later] = a.xmax < b.xmax ? [a, b] : [b, a];
+  // A promoted replica.
+  if (earlier.listed !== later.listed) return later;
+  const { xmax, listed } = later;
+  const xmin = earlier.xmin > later.xmin ? earlier.xmin : later.xmin;
+  const both = [...new Set([...earlier.xids, ...later.xids])]
+    .filter((xid) => xid >= xmin)
+    .toSorted(ascending);
+  if (listed === 'delivered') return { xmin, xmax, listed, xids: both };
+  return { xmin, xmax, listed, xids: both.filter((xid) => !covers(earlier, xid) && !covers(later, xid)) };
+}
+
 /** Inclusive ranges of transaction ids, ascending, as bigint[] parameters take them. */
 export interface XidRanges {
   readonly lows: readonly string[];

@@ -5,6 +5,7 @@ import {
   covers,
   maxId,
   uncoveredRanges,
+  unionOf,
   type XidRanges,
 } from '../events/position.js';
 import { DurableCoverage } from './durable-coverage.js';
@@ -174,18 +175,7 @@ export class LogProgress {
       const isDelivered = afterSeq === undefined ? covers(this.#coverage, event.xid) : seq <= afterSeq;
       return !isDelivered && this.#isNew({ xid: event.xid, seq, event, control: null });
     });
-    if (read.coverage.xmax >= this.#coverage.xmax) {
-      this.#coverage = read.coverage;
-      this.#partial.clear();
-      for (const { xid, afterSeq } of read.partial) this.#partial.set(xid, afterSeq);
-      this.#finished.clear();
-      for (const { xid, afterSeq } of read.durablePartial) {
-        if (!this.#partial.has(xid)) this.#finished.set(xid, afterSeq);
-      }
-      this.#durable.replace(read.durable, position, new Set(read.durablePartial.map(({ xid }) => xid)));
-      this.#takeAsFound();
-      this.#forgetDurable();
-    }
+    this.#merge(read, position);
     return fresh;
   }
 
@@ -241,6 +231,34 @@ export class LogProgress {
     // Of a large transaction that is known to be on disk only its progress matters.
     if (!this.#durable.partial.has(row.xid)) this.#remember(row.xid, fingerprint);
     return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;
+  }
+
+  /** Adds what the other reader has read. This one may have read more before it followed. */
+  #merge(read: ReadState, position: Coverage): void {
+    const before = this.#coverage;
+    const isComplete = (xid: bigint): boolean =>
+      covers(before, xid) && !this.#partial.has(xid) && !this.#finished.has(xid);
+    const partial = read.partial.filter(({ xid }) => !isComplete(xid));
+    const durablePartial = read.durablePartial.filter(({ xid }) => !isComplete(xid));
+    const continued = new Set(partial.map(({ xid }) => xid));
+    for (const [xid, afterSeq] of this.#partial) {
+      if (continued.has(xid) || !covers(read.coverage, xid)) continue;
+      this.#partial.delete(xid);
+      this.#finished.set(xid, afterSeq);
+    }
+    for (const { xid, afterSeq } of partial) {
+      if (!this.#finished.has(xid)) this.#partial.set(xid, maxOf(this.#partial.get(xid) ?? 0n, afterSeq));
+    }
+    for (const { xid, afterSeq } of durablePartial) {
+      if (!this.#partial.has(xid)) this.#finished.set(xid, maxOf(this.#finished.get(xid) ?? 0n, afterSeq));
+    }
+    this.#coverage = unionOf(before, read.coverage);
+    const { value, settled, partial: known } = this.#durable;
+    const durable = unionOf(value, read.durable);
+    const onDisk = [...known, ...durablePartial.map(({ xid }) => xid)].filter((xid) => !covers(durable, xid));
+    this.#durable.replace(durable, unionOf(settled, position), new Set(onDisk));
+    this.#takeAsFound();
+    this.#forgetDurable();
   }
 
   /** The other reader has found again what it has read: it does not hand on what it had handed on before. */

@@ -171,7 +171,8 @@ export class Membership {
     const anchor = this.#anchor;
     const { source, lifecycle } = this.#options;
     if (this.#mode !== 'direct' || anchor === null || this.#isElecting || this.#isEnded) return;
-    if (batch.beganAtMs < anchor.atMs || !source.canFollow) return;
+    // In the middle of a large transaction the log may be further in it than this server.
+    if (batch.beganAtMs < anchor.atMs || !batch.isComplete || !source.canFollow) return;
     if (batch.snapshotXmax < anchor.xmax) {
       // The database went back, and the log is of what is gone: whoever goes on with it notices soon.
       this.#anchor = null;
