@@ -62,6 +62,7 @@ async function connect(server: Server, count: number): Promise<Connected[]> {
         channels: () => [],
         revoke: () => false,
         heartbeat: () => undefined,
+        freshness: () => undefined,
         close: () => undefined,
       };
       const peer = new SocketPeer({
