@@ -90,7 +90,11 @@ export async function runHostCost({ rounds = 5, output }) {
         holds: ratio.median >= leastShare[writers],
         isLeast: true,
       })),
-      bound(`time of ${bulkRows} rows in one statement with triggers over without`, bulk.ratio.median, bulkLimit),
+      bound(
+        `time of ${bulkRows} rows in one statement with triggers over without`,
+        bulk.ratio.median,
+        bulkLimit,
+      ),
       bound('p99 from COMMIT to the message with 16 writers', delivery.delays.p99, deliveryP99LimitMs, ' ms'),
       bound('messages that waited for the poll', delivery.waited, 0, ''),
     ];
@@ -99,7 +103,9 @@ export async function runHostCost({ rounds = 5, output }) {
       { machine, bounds, rounds, roundMs, throughput, bulkRows, bulk, delivery },
       output,
     );
-    console.log(`What the triggers cost writers: the median of ${rounds} rounds in turns (lowest-highest round)`);
+    console.log(
+      `What the triggers cost writers: the median of ${rounds} rounds in turns (lowest-highest round)`,
+    );
     console.log(machineLine(machine));
     console.log(
       `\n${markdownTable(
@@ -111,7 +117,12 @@ export async function runHostCost({ rounds = 5, output }) {
             spreadCell(ours),
             spreadCell(ratio),
           ]),
-          [`${bulkRows} rows in one statement, ms`, spreadCell(bulk.without), spreadCell(bulk.with), spreadCell(bulk.ratio)],
+          [
+            `${bulkRows} rows in one statement, ms`,
+            spreadCell(bulk.without),
+            spreadCell(bulk.with),
+            spreadCell(bulk.ratio),
+          ],
         ],
       )}`,
     );
@@ -182,7 +193,8 @@ async function measureDelivery(run, database, writers, count) {
   const arrived = new Promise((resolve) => {
     socket.on('message', (data) => {
       const receivedAtMs = performance.now();
-      const message = /** @type {{ entity_id?: string }} */ (JSON.parse(String(data)));
+      if (!Buffer.isBuffer(data)) return;
+      const message = /** @type {{ entity_id?: string }} */ (JSON.parse(data.toString('utf8')));
       const sentAtMs = sent.get(message.entity_id ?? '');
       if (sentAtMs === undefined) return;
       sent.delete(message.entity_id ?? '');

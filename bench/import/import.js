@@ -50,9 +50,9 @@ export async function runImport(options) {
     /** @type {number[]} */
     const delaysMs = [];
     let peakBytes = before.residentBytes;
-    let isDone = false;
+    const arrival = new AbortController();
     const measuring = (async () => {
-      while (!isDone) {
+      while (!arrival.signal.aborted) {
         delaysMs.push(...(await channel.measure(1, pauseLimitMs)));
         peakBytes = Math.max(peakBytes, (await memoryOf(server.pid)).residentBytes);
       }
@@ -72,7 +72,7 @@ export async function runImport(options) {
       showProgress(`import: the slowest client has ${fewest} of ${rows} rows`);
     }
     const arrivedMs = performance.now() - startedAtMs;
-    isDone = true;
+    arrival.abort();
     await measuring;
     clearProgress();
 

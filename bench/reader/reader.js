@@ -83,7 +83,11 @@ export async function runReader() {
     clearProgress();
 
     const bounds = results.map(({ phase, ratio }) =>
-      bound(`read with ${sizes.large} audit rows and ${decidedChanges} decided requests over empty, ${phase}`, ratio, boundToSmall),
+      bound(
+        `read with ${sizes.large} audit rows and ${decidedChanges} decided requests over empty, ${phase}`,
+        ratio,
+        boundToSmall,
+      ),
     );
     const file = await saveResult('reader', {
       machine,

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { Batch, FlagEvent } from '../src/events/event.js';
 import type { Coverage } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import type { RelayedRead } from '../src/reader/reader.js';
+import type { RelayedRead } from '../src/reader/log-progress.js';
 import { EventLog } from '../src/relay/event-log.js';
 import { Follower, type LogPlace } from '../src/relay/follower.js';
 import { Membership } from '../src/relay/membership.js';

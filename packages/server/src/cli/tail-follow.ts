@@ -1,5 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type ChannelChangedMessage, CloseCode, type FreshnessReason, type ResyncMessage } from '@flagcast/protocol';
+import {
+  type ChannelChangedMessage,
+  CloseCode,
+  type FreshnessReason,
+  type ResyncMessage,
+} from '@flagcast/protocol';
 import { type ChannelStatus, createClient, type EventMessage, FlagcastError } from '@flagcast/client';
 import { backoffMs } from '../database/session.js';
 import { describeError, printable, scrub } from '../describe.js';

@@ -8,7 +8,7 @@ export const isoUtc = (expression: string): string =>
  * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and
  * a statement that returns it fails. This escapes the bytes of texts that are not ASCII.
  */
-export const escapedText = (text: string): string =>
+const escapedText = (text: string): string =>
   `CASE WHEN octet_length(${text}::text) > 0 AND ${text}::text ~ '[^\x01-\x7f]'
     THEN encode(convert_to(${text}::text, 'SQL_ASCII'), 'escape') ELSE ${text}::text END`;
 

@@ -2,7 +2,8 @@ import type { Batch, FlagEvent } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventSource } from './event-source.js';
 import { WakeListener } from './listener.js';
-import { EventReader, type RelayedRead } from './reader.js';
+import type { RelayedRead } from './log-progress.js';
+import { EventReader } from './reader.js';
 
 export interface BatchSourceOptions {
   readonly databaseUrl: string;

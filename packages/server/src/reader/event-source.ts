@@ -28,6 +28,16 @@ export function guaranteeOf({ guarantee, reason }: EventSource, overlapMs: numbe
   return { guarantee, guarantee_reason: reason, overlap_ms };
 }
 
+/** Why positions of the source before mean nothing any more; null where they do. */
+export function sourceChange(before: EventSource, source: EventSource): string | null {
+  if (before.reason !== source.reason || before.name !== source.name) {
+    return `events come from ${source.name} now, not from ${before.name}`;
+  }
+  return before.hasState === source.hasState && before.hasEnvironments === source.hasEnvironments
+    ? null
+    : "the rights on the host's tables were changed, so the state of features is read differently";
+}
+
 /** There is nothing to read events from. The message is for the operator, without a full stop. */
 export class EventSourceError extends Error {
   override readonly name = 'EventSourceError';

@@ -1,4 +1,4 @@
-import type { ControlEntry, FlagEvent, PartialRead, ReadState } from '../events/event.js';
+import type { Batch, ControlEntry, FlagEvent, PartialRead, ReadState } from '../events/event.js';
 import {
   ascending,
   type Coverage,
@@ -39,6 +39,13 @@ export interface FollowedRead {
   /** Names that reader and its connection to the database: between two connections the database may have crashed. */
   readonly readBy: string;
 }
+
+/** The same as it is handed on. */
+export interface RelayedRead
+  extends
+    FollowedRead,
+    Pick<Batch, 'seenAtMs' | 'beganAtMs' | 'snapshotXmax' | 'isComplete'>,
+    Required<Pick<Batch, 'skipped'>> {}
 
 /**
  * What of the event log has been read, by transaction ids.

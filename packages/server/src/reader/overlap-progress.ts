@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type FlagEvent, hashedId } from '../events/event.js';
+import { type FlagEvent, hashedId, type ReadState } from '../events/event.js';
 import type { Coverage } from '../events/position.js';
 
 /** An event as a read found it, and whether it is an open request. */
@@ -44,13 +44,18 @@ export class OverlapProgress {
     return [...new Set([...this.#open.values()].map(({ rowId }) => rowId))];
   }
 
-  /** Below the xmax of `coverage`: a position that covers all batches so far needs only those that follow. */
+  /** Below the xmax of `position`: one that covers all batches so far needs only those that follow. */
   get snapshotXmax(): bigint {
     return this.#batches - 1n;
   }
 
-  get coverage(): Coverage {
+  /** The coverage that cursors get. */
+  get position(): Coverage {
     return { xmin: this.#batches, xmax: this.#batches, listed: 'open', xids: [] };
+  }
+
+  get state(): ReadState {
+    return { coverage: this.position, durable: this.position, partial: [], durablePartial: [] };
   }
 
   /** Takes in a read, after which the next one looks back to `since`, and returns what is new. The first read brings nothing new. */

@@ -1,14 +1,13 @@
 import { errorCode } from '../database/error-code.js';
 import { backoffMs } from '../database/session.js';
-import type { Batch, ControlEntry, FlagEvent } from '../events/event.js';
-import type { Coverage } from '../events/position.js';
+import type { Batch, FlagEvent } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { EventSource } from './event-source.js';
-import { FollowUp } from './follow-up.js';
-import { type FollowedRead, LogProgress } from './log-progress.js';
+import { type EventSource, sourceChange } from './event-source.js';
+import { LogProgress, type NewRows, type RelayedRead } from './log-progress.js';
 import { pageRows } from './log-statements.js';
 import { OverlapProgress } from './overlap-progress.js';
+import { ReadSchedule, type Trigger } from './read-schedule.js';
 import { type History, historyId, ReadingSession } from './reading-session.js';
 
 export interface EventReaderOptions {
@@ -36,23 +35,10 @@ const stopTimeoutMs = 2_000;
 /** How long a large transaction waits for connections to drain, in milliseconds, before it is looked at again. */
 const roomPauseMs = 20;
 
-/** `follow_up`: after a hint, or the next page. */
-type Trigger = 'poll' | 'wake' | 'follow_up';
-
-/** What another reader has read. */
-export interface RelayedRead
-  extends
-    FollowedRead,
-    Pick<Batch, 'seenAtMs' | 'beganAtMs' | 'snapshotXmax' | 'isComplete'>,
-    Required<Pick<Batch, 'skipped'>> {}
-
 /** What a read brought. */
-interface ReadResult {
-  readonly events: readonly FlagEvent[];
-  readonly controls: readonly ControlEntry[];
+interface ReadResult extends NewRows {
   readonly rows: number;
   readonly snapshotXmax: bigint;
-  readonly hasMore: boolean;
 }
 
 /**
@@ -72,20 +58,12 @@ export class EventReader {
   #triggers = '';
   #session: ReadingSession | null = null;
   #connections = 0;
-  #trigger: Trigger | null = 'poll';
-  readonly #followUp = new FollowUp();
-  /** These three are on the clock of performance.now(). */
-  #pollDueAtMs = 0;
-  #readDueAtMs: number | null = null;
-  #lastReadAtMs = 0;
+  readonly #schedule: ReadSchedule;
   /** How many rows a read asks for. Fewer after a read that failed because of what the rows hold. */
   #limit = pageRows;
   #isSafe = false;
-  #nudge: (() => void) | null = null;
-  #isPaused = false;
   /** How often it was paused. */
   #pauses = 0;
-  #stopped = false;
   #running: Promise<void> | null = null;
 
   constructor(options: EventReaderOptions) {
@@ -98,6 +76,7 @@ export class EventReader {
       queryTimeoutMs: 30_000,
       ...options,
     };
+    this.#schedule = new ReadSchedule(this.#options.pollIntervalMs);
   }
 
   /** How many delivered events are remembered because a read may bring them again. */
@@ -127,23 +106,18 @@ export class EventReader {
 
   /** A hint that there may be something new. Cheap: hints during a read become one more read. */
   wake(): void {
-    this.#followUp.hint();
-    this.#trigger ??= 'wake';
-    this.#nudge?.();
+    this.#schedule.hint();
   }
 
   /** Reads no more until `resume`; discards what is being read now. Keeps its connection. */
   pause(): void {
     this.#pauses += 1;
-    this.#isPaused = true;
+    this.#schedule.pause();
   }
 
   /** Continues where the reader stands, with a read now. */
   resume(): void {
-    if (!this.#isPaused) return;
-    this.#isPaused = false;
-    this.#pollDueAtMs = 0;
-    this.wake();
+    if (this.#schedule.isPaused) this.#schedule.resume();
   }
 
   /** Whether it can continue from what another reader of this history has read. */
@@ -165,8 +139,7 @@ export class EventReader {
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#nudge?.();
+    this.#schedule.stop();
     // A database that does not answer must not hold up the shutdown.
     const giveUp = setTimeout(() => {
       this.#session?.discard();
@@ -180,19 +153,15 @@ export class EventReader {
     let failedAtMs = 0;
     for (;;) {
       let backoff: number | null = null;
-      if (this.#isPaused) {
-        this.#trigger = null;
-        await this.#wait(null);
+      if (this.#schedule.isPaused) {
+        await this.#schedule.wait(null);
         if (this.#isStopped()) break;
         continue;
       }
       try {
         const session = (this.#session ??= await this.#connect());
         if (this.#isStopped()) break;
-        const trigger = performance.now() >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'follow_up');
-        this.#trigger = null;
-        this.#readDueAtMs = null;
-        if (trigger === 'poll') this.#pollDueAtMs = performance.now() + this.#options.pollIntervalMs;
+        const trigger = this.#schedule.take();
         if (this.#progress === null) await this.#begin(session);
         else await this.#read(session, this.#progress, trigger);
         if (attempts > 0) {
@@ -213,7 +182,7 @@ export class EventReader {
           retryInMs: backoff,
         });
       }
-      await this.#wait(backoff);
+      await this.#schedule.wait(backoff);
       if (this.#isStopped()) break;
     }
     await this.#session?.end();
@@ -237,36 +206,6 @@ export class EventReader {
       readsState: !this.#isSafe,
     });
     return true;
-  }
-
-  /** Until the next read is due; while paused, until it is woken; after a failure for the whole backoff, which hints do not shorten. */
-  async #wait(backoff: number | null): Promise<void> {
-    const dueAtMs = this.#dueAtMs();
-    if (this.#stopped || (backoff === null && dueAtMs <= performance.now())) return;
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      const arm = (untilMs: number): void => {
-        clearTimeout(timer);
-        timer = Number.isFinite(untilMs)
-          ? setTimeout(resolve, Math.max(untilMs - performance.now(), 0))
-          : undefined;
-      };
-      arm(backoff === null ? dueAtMs : performance.now() + backoff);
-      this.#nudge = () => {
-        if (this.#stopped) resolve();
-        else if (backoff === null) arm(this.#dueAtMs());
-      };
-    });
-    // A timer that is left would keep the process alive for a poll interval.
-    clearTimeout(timer);
-    this.#nudge = null;
-  }
-
-  /** When the next read is due, on the clock of performance.now(). */
-  #dueAtMs(): number {
-    if (this.#isPaused) return Infinity;
-    const hinted = this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
-    return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);
   }
 
   async #connect(): Promise<ReadingSession> {
@@ -294,28 +233,20 @@ export class EventReader {
     if (before?.database === history.database && before.timeline === history.timeline) return;
     this.#history = history;
     if (before === null || this.#progress === null) return;
-    if (before.database !== history.database) {
-      this.#restart(`another database answers: ${history.database} in place of ${before.database}`);
-    } else {
-      // A standby took over. Transactions that it had not received are gone, and their ids are handed out again.
-      this.#restart(
-        `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`,
-      );
-    }
+    // After a failover transactions that the standby had not received are gone, and their ids are handed out again.
+    this.#restart(
+      before.database === history.database
+        ? `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`
+        : `another database answers: ${history.database} in place of ${before.database}`,
+    );
   }
 
   /** Flagcast was installed or uninstalled meanwhile: events are read from another place. */
   #compareSource(source: EventSource): void {
     const before = this.#source;
     this.#source = source;
-    if (before === null || this.#progress === null) return;
-    if (before.reason !== source.reason || before.name !== source.name) {
-      this.#restart(`events come from ${source.name} now, not from ${before.name}`);
-    } else if (before.hasState !== source.hasState || before.hasEnvironments !== source.hasEnvironments) {
-      this.#restart(
-        "the rights on the host's tables were changed, so the state of features is read differently",
-      );
-    }
+    const change = before === null || this.#progress === null ? null : sourceChange(before, source);
+    if (change !== null) this.#restart(change);
   }
 
   /** While a trigger was gone or switched off, events were not logged. */
@@ -336,8 +267,7 @@ export class EventReader {
 
   #restart(reason: string): void {
     this.#progress = null;
-    this.#trigger = 'poll';
-    this.#pollDueAtMs = 0;
+    this.#schedule.pollNow();
     this.#options.lifecycle.emit('reader:history-lost', { reason });
     this.#options.onHistoryLost();
   }
@@ -383,8 +313,8 @@ export class EventReader {
         : await this.#readOverlap(session, progress);
     // Discard the result if the reader was paused meanwhile: the relay leader may already have published past it.
     if (result === null || this.#pauses !== pauses) return;
-    this.#lastReadAtMs = performance.now();
-    const readMs = this.#lastReadAtMs - beganAtMs;
+    this.#schedule.done();
+    const readMs = performance.now() - beganAtMs;
     this.#options.onBatch({ ...this.#batch(result, progress, beganAtMs), readMs });
     const { rows, events, snapshotXmax, hasMore } = result;
     this.#options.lifecycle.emit('reader:read', {
@@ -393,7 +323,7 @@ export class EventReader {
       fresh: events.length,
       durationMs: readMs,
       startedAtMs,
-      xmin: this.#batchCoverage(progress).xmin.toString(),
+      xmin: progress.state.coverage.xmin.toString(),
       snapshotXmax: snapshotXmax.toString(),
       isComplete: !hasMore,
     });
@@ -427,27 +357,19 @@ export class EventReader {
     }
     this.#isSafe = false;
     this.#limit = Math.min(pageRows, limit * 2);
-    const snapshotXmax = position.coverage.xmax;
-    return { ...found, rows: rows.length, snapshotXmax };
+    return { ...found, rows: rows.length, snapshotXmax: position.coverage.xmax };
   }
 
   async #readOverlap(session: ReadingSession, progress: OverlapProgress): Promise<ReadResult> {
     const { rows, since } = await session.readOverlap(this.#options.overlapMs, progress);
     const events = progress.absorb(rows, since, session.source.hasState);
-    const { snapshotXmax } = progress;
-    return { events, controls: [], rows: rows.length, snapshotXmax, hasMore: false };
+    return { events, controls: [], rows: rows.length, snapshotXmax: progress.snapshotXmax, hasMore: false };
   }
 
   #scheduleNext(progress: LogProgress | OverlapProgress, { rows, hasMore }: ReadResult): void {
-    const nowMs = performance.now();
     if (!(progress instanceof LogProgress)) return;
-    if (hasMore) {
-      const isWaiting = progress.hasPartial && !this.#options.hasRoom();
-      this.#readDueAtMs = isWaiting ? nowMs + roomPauseMs : nowMs;
-      return;
-    }
-    const pauseMs = this.#followUp.after({ rows, isReplica: this.readsReplica });
-    this.#readDueAtMs = pauseMs === null ? null : nowMs + pauseMs;
+    if (!hasMore) this.#schedule.followUp({ rows, isReplica: this.readsReplica });
+    else this.#schedule.continueAfter(progress.hasPartial && !this.#options.hasRoom() ? roomPauseMs : 0);
   }
 
   #batch(
@@ -455,30 +377,21 @@ export class EventReader {
     progress: LogProgress | OverlapProgress,
     beganAtMs: number,
   ): Batch {
-    const coverage = this.#batchCoverage(progress);
-    const position = progress instanceof LogProgress ? progress.position : coverage;
     return {
       events,
       controls,
       seenAtMs: Date.now(),
       beganAtMs,
-      read:
-        progress instanceof LogProgress
-          ? progress.state
-          : { coverage, durable: coverage, partial: [], durablePartial: [] },
+      read: progress.state,
       snapshotXmax,
       isComplete: !hasMore,
-      position: { ...position, history: this.#historyId },
+      position: { ...progress.position, history: this.#historyId },
       connection: this.#connections,
     };
   }
 
-  #batchCoverage(progress: LogProgress | OverlapProgress): Coverage {
-    return progress instanceof LogProgress ? progress.state.coverage : progress.coverage;
-  }
-
   // A method, so that the compiler does not take the flag's value across an await for granted.
   #isStopped(): boolean {
-    return this.#stopped;
+    return this.#schedule.isStopped;
   }
 }

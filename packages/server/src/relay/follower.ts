@@ -1,6 +1,6 @@
 import type { FlagEvent } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { RelayedRead } from '../reader/reader.js';
+import type { RelayedRead } from '../reader/log-progress.js';
 import type { EventLog, Logged } from './event-log.js';
 import { type Beat, type Commit, decodeBeat, decodeCommit, decodeEvents } from './messages.js';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Batch } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
-import type { RelayedRead } from '../reader/reader.js';
+import type { RelayedRead } from '../reader/log-progress.js';
 import type { EventLog } from './event-log.js';
 import { Follower, type Heard, type LogPlace } from './follower.js';
 import { decodeAsk, decodeCommit } from './messages.js';

@@ -203,10 +203,7 @@ export class Publisher {
   }
 }
 
-function stanceOf(
-  { position, read, snapshotXmax, isComplete, connection }: Batch,
-  reader: string,
-): Stance {
+function stanceOf({ position, read, snapshotXmax, isComplete, connection }: Batch, reader: string): Stance {
   const { xmin, xmax, listed, xids } = position;
   const readBy = `${reader} ${connection}`;
   return { read, position: { xmin, xmax, listed, xids }, xmax: snapshotXmax, isComplete, readBy };

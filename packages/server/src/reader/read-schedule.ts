@@ -1,0 +1,118 @@
+import { FollowUp } from './follow-up.js';
+
+/** What caused a read. `follow_up`: a hint before, or a full page. */
+export type Trigger = 'poll' | 'wake' | 'follow_up';
+
+/** When the next read is due. Times are on the clock of performance.now(). */
+export class ReadSchedule {
+  readonly #pollIntervalMs: number;
+  readonly #followUp = new FollowUp();
+  #trigger: Trigger | null = 'poll';
+  #pollDueAtMs = 0;
+  #readDueAtMs: number | null = null;
+  #lastReadAtMs = 0;
+  #isPaused = false;
+  #isStopped = false;
+  #nudge: (() => void) | null = null;
+
+  constructor(pollIntervalMs: number) {
+    this.#pollIntervalMs = pollIntervalMs;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  /** A hint has come. Hints during a read become one more read. */
+  hint(): void {
+    this.#followUp.hint();
+    this.#trigger ??= 'wake';
+    this.#nudge?.();
+  }
+
+  /** The next read is a poll, and due now. */
+  pollNow(): void {
+    this.#trigger = 'poll';
+    this.#pollDueAtMs = 0;
+  }
+
+  /** No read is due until `resume`. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#pollDueAtMs = 0;
+    this.hint();
+  }
+
+  /** No read is due any more; `wait` returns. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#nudge?.();
+  }
+
+  /** A read begins: what caused it. */
+  take(): Trigger {
+    const nowMs = performance.now();
+    const trigger = nowMs >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'follow_up');
+    this.#trigger = null;
+    this.#readDueAtMs = null;
+    if (trigger === 'poll') this.#pollDueAtMs = nowMs + this.#pollIntervalMs;
+    return trigger;
+  }
+
+  /** A read has ended. */
+  done(): void {
+    this.#lastReadAtMs = performance.now();
+  }
+
+  /** There is more to read, after a pause in milliseconds. */
+  continueAfter(pauseMs: number): void {
+    this.#readDueAtMs = performance.now() + pauseMs;
+  }
+
+  /** Everything was read: the reads that follow a hint go on. */
+  followUp(read: { readonly rows: number; readonly isReplica: boolean }): void {
+    const pauseMs = this.#followUp.after(read);
+    if (pauseMs !== null) this.continueAfter(pauseMs);
+  }
+
+  /**
+   * Waits until the next read is due; while paused, until `resume`; after a failure for the whole backoff in
+   * milliseconds, which hints do not shorten.
+   */
+  async wait(backoffMs: number | null): Promise<void> {
+    if (this.#isPaused) this.#trigger = null;
+    const dueAtMs = this.#dueAtMs();
+    if (this.#isStopped || (backoffMs === null && dueAtMs <= performance.now())) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      const arm = (untilMs: number): void => {
+        clearTimeout(timer);
+        timer = Number.isFinite(untilMs)
+          ? setTimeout(resolve, Math.max(untilMs - performance.now(), 0))
+          : undefined;
+      };
+      arm(backoffMs === null ? dueAtMs : performance.now() + backoffMs);
+      this.#nudge = () => {
+        if (this.#isStopped) resolve();
+        else if (backoffMs === null) arm(this.#dueAtMs());
+      };
+    });
+    // A timer that is left would keep the process alive for a poll interval.
+    clearTimeout(timer);
+    this.#nudge = null;
+  }
+
+  #dueAtMs(): number {
+    if (this.#isPaused) return Infinity;
+    const hinted = this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
+    return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);
+  }
+}
