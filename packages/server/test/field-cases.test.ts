@@ -110,9 +110,9 @@ describe('case 1: a toggle after TRUNCATE audit_log RESTART IDENTITY', () => {
     await toggle(database, channel, featureId, false);
     const second = await nthEvent(client, featureId, 2);
 
+    expect(second.id).not.toBe(first.id);
     expect(first).toMatchObject({ row_id: '1', feature: { enabled: true } });
     expect(second).toMatchObject({ row_id: '1', feature: { enabled: false } });
-    expect(second.id).not.toBe(first.id);
     await client.close();
   });
 });
