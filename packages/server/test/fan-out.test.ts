@@ -147,7 +147,7 @@ function createBroadcast(
   return { broadcaster, lifecycle, read, control, join };
 }
 
-describe('a channel with very many peers', () => {
+describe('a channel with very many clients', () => {
   it('is served in turns: a small channel, and what else the process has to do, does not wait for it', async () => {
     const { lifecycle, read, join } = createBroadcast();
     let served = 0;
@@ -185,7 +185,7 @@ describe('a channel with very many peers', () => {
     expect(broadcaster.lagMs).toBe(0);
   });
 
-  it('gets what came meanwhile in one write, each event once and in order, whenever a peer came', async () => {
+  it('gets what came meanwhile in one write, each event once and in order, whenever a client subscribed', async () => {
     const { lifecycle, read, join } = createBroadcast();
     const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.05));
     for (const outlet of outlets) join(large, outlet);
@@ -204,7 +204,7 @@ describe('a channel with very many peers', () => {
     expect(newcomer.writes).toEqual(['d ']);
   });
 
-  it('a peer is told where it stands only after it was given everything up to there, and gets nothing twice', async () => {
+  it('gives a client the events up to its position before that position, and each event once', async () => {
     const { lifecycle, read, join } = createBroadcast();
     for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
     const last = new TestOutlet();
@@ -218,7 +218,7 @@ describe('a channel with very many peers', () => {
     expect(last.writes).toEqual(['a ']);
   });
 
-  it('hears a heartbeat only after the events up to its cursor, also between its turns', async () => {
+  it('sends a heartbeat only after the events up to its cursor, also between turns', async () => {
     const { broadcaster, lifecycle, read, join } = createBroadcast();
     for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
     const sent: string[] = [];
@@ -287,7 +287,7 @@ describe('a channel with very many peers', () => {
     expect(other.writes).toEqual(['x ', 'ended project_archived']);
   });
 
-  it('leaves no batch behind that is too old to be kept for those who come back', () => {
+  it('frees the batches that are too old to be kept for clients that resume', () => {
     const lifecycle = new Lifecycle();
     const broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined, ringEvents: 200 });
     const before = queryObjects(ChannelBatch, { format: 'count' });

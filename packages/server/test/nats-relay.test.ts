@@ -54,7 +54,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
 
   const told = (client: V1Client): string[] => client.events.map((event) => event.entity_id);
 
-  it('one reads, and the clients of all are told of everything once, in order', async () => {
+  it('one server reads, and the clients of all servers get every event once and in order', async () => {
     const [reader, follower] = [await start(), await start()];
     expect([reader.leads, follower.leads]).toEqual([true, false]);
     let reads = 0;
@@ -69,7 +69,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     expect(reads).toBe(0);
   });
 
-  it('a server that follows brings what was missed in a channel that nobody watched there, out of the log', async () => {
+  it('a server that follows replays from the log what was missed in a channel without subscribers there', async () => {
     const [reader, follower] = [await start(), await start()];
     const first = await connect(reader);
     await first.caughtUp(channels.stage);

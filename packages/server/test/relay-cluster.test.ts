@@ -78,7 +78,7 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
     return line;
   }
 
-  it('any server can be lost: everybody is told of everything once, and the relay goes on', async () => {
+  it('any server can be lost: every client gets every event once, and the relay goes on', async () => {
     const nodes = await startCluster(3);
     const line = await connect(nodes);
     const database = await createTestDatabase({ schema: 'tables' });

@@ -59,7 +59,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
   });
 
-  it('tell everybody when the database was restored from a backup, and bring nothing of the log before', async () => {
+  it('send a resync when the database was restored from a backup, and nothing of the log before', async () => {
     const nats = await startNats();
     cleanUps.push(async () => await nats.remove());
     const database = await createTestDatabase({ schema: 'tables' });
@@ -113,7 +113,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     }
   });
 
-  it('tell everybody when the database goes back in its own history, and bring nothing of the log before', async () => {
+  it('send a resync when the database goes back in its own history, and nothing of the log before', async () => {
     const nats = await startNats();
     cleanUps.push(async () => await nats.remove());
     const cluster = await createTestCluster();

@@ -20,7 +20,7 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
     await nats.remove();
   });
 
-  it('takes no commit of a reader that was replaced, and shows it to nobody', async () => {
+  it('refuses a commit of a reader that was replaced, and does not deliver it', async () => {
     const log = await EventLog.open(line, { id: 'replaced', keepMs: 60_000 });
     const heard: string[] = [];
     log.onCommit(({ data }) => heard.push(text(data)));
@@ -71,7 +71,7 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
     expect(await loggedSince(log, 'a project/1', position, commit + 1)).toBeNull();
   });
 
-  it('is not made over the stream of somebody else', async () => {
+  it('is not opened on a stream that Flagcast did not create', async () => {
     await line.jetstream.streams.add({ name: 'flagcast_v1_taken', subjects: ['taken'] });
     await expect(EventLog.open(line, { id: 'taken', keepMs: 60_000 })).rejects.toThrow(
       'the stream flagcast_v1_taken of NATS was made by somebody else',

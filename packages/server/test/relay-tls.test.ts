@@ -14,7 +14,7 @@ const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 if (!hasOpenssl) process.stdout.write('relay-tls: no openssl here, so TLS to NATS is not tested\n');
 
 it.skipIf(!hasNatsServer || !hasOpenssl)(
-  'NATS is spoken to over TLS by those who trust its authority; the others say what is wrong, and read for themselves',
+  'servers that trust the certificate authority connect to NATS over TLS; the others report the error and read for themselves',
   async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-relay-tls-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));

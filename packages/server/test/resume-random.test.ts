@@ -10,7 +10,7 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
 
-/** One who comes and goes, and goes on from the last cursor it was given. */
+/** A client that comes and goes, and resumes from the last cursor that it got. */
 class Wanderer {
   readonly channel: TestChannel;
   readonly entityIdById = new Map<string, string>();

@@ -220,7 +220,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
   );
 });
 
-describe('G3, G5: 1,000 users who come back at once to a server that has just started', () => {
+describe('G3, G5: 1,000 users that reconnect at once to a server that has just started', () => {
   it(
     'cost few queries together, and each gets what they may see',
     async () => {

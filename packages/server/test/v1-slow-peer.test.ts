@@ -128,8 +128,8 @@ function receivedOf(client: V1Client, { environmentId, projectId }: TestChannel)
     .map((event) => event.entity_id);
 }
 
-describe('G8: a flagcast.v1 peer that does not read', () => {
-  it('is brought up to date from the database when the ring has gone on, on the same connection', async () => {
+describe('G8: a flagcast.v1 client that does not read', () => {
+  it('gets from the database what the ring buffer no longer has, on the same connection', async () => {
     const server = await start({ ringEvents: 100 });
     const slow = await connect(server);
     const channel = await freshChannel();
@@ -149,7 +149,7 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
     expect(slow.client.messages.filter(({ type }) => type === 'caught_up')).toHaveLength(1);
   });
 
-  it('is told to begin anew when it missed more than is brought one by one', async () => {
+  it('gets a resync when it missed more than 1,000 events', async () => {
     const server = await start({ ringEvents: 100 });
     const slow = await connect(server);
     const channel = await freshChannel();
@@ -195,7 +195,7 @@ describe('G8: a flagcast.v1 peer that does not read', () => {
     await slow.client.event(entityId);
   });
 
-  it('is not buffered for when it asks for what it missed either', async () => {
+  it('causes no buffering when it resumes many channels either', async () => {
     const server = await start();
     const channels: TestChannel[] = [];
     while (channels.length < 9) channels.push(...(await freshChannels()));
