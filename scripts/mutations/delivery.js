@@ -89,7 +89,7 @@ export const ofDelivery = [
     broken: 'Without a hint nothing is read.',
     edits: [
       {
-        file: `${server}reader/reader.ts`,
+        file: `${server}reader/read-schedule.ts`,
         find: 'return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);',
         replace: 'return Math.min(hinted, this.#readDueAtMs ?? (this.#lastReadAtMs > 0 ? Infinity : 0));',
       },
