@@ -14,15 +14,21 @@ import { DiaryClient } from './client.js';
 const retryIntervalMs = 1_000;
 
 /**
- * `asked`: the snapshots that it has a reason for. `stateless`: it got an event without the state of its feature, as from
- * a server that started while it might not read features; then the client takes a snapshot by itself.
+ * How long after an event without the state of its feature the client may take snapshots by itself, in milliseconds:
+ * it takes another one after each such event that comes while one is loaded, and tries again with backoff.
+ */
+const statelessMs = 60_000;
+
+/**
+ * `asked`: the snapshots that it has a reason for. `statelessAtMs`: when it last got an event without the state of its
+ * feature, as from a server that started while it might not read features; then the client takes a snapshot by itself.
  *
  * @typedef {{
  *   readonly name: ChaosChannel,
  *   channel: Channel | null,
  *   segment: Segment | null,
  *   asked: number,
- *   stateless: boolean,
+ *   statelessAtMs: number,
  * }} Watched
  */
 
@@ -61,7 +67,7 @@ export class LibraryClient extends DiaryClient {
     this.channels = channels;
     this.#watched = channels.map((name) => ({
       ...{ name, channel: null, segment: null },
-      ...{ asked: 0, stateless: false },
+      ...{ asked: 0, statelessAtMs: -Infinity },
     }));
     this.#client = this.#connect();
     this.#ticker = setInterval(() => this.#lookAfter(), retryIntervalMs);
@@ -104,7 +110,10 @@ export class LibraryClient extends DiaryClient {
       const watched = this.#watched.find(({ name }) => name.environmentId === message.environment_id);
       if (watched === undefined) return;
       if ('source' in message) {
-        if (!('feature' in message) && message.feature_unreadable !== true) watched.stateless = true;
+        if (!('feature' in message) && message.feature_unreadable !== true) {
+          watched.statelessAtMs = Date.now();
+          this.diary.note(`an event without state in ${watched.name.env}`);
+        }
         return;
       }
       if ('features' in message) this.#begin(watched);
@@ -141,14 +150,13 @@ export class LibraryClient extends DiaryClient {
 
   /** @param {Watched} watched whose snapshot has come */
   #begin(watched) {
-    const { stateless } = watched;
-    watched.stateless = false;
     watched.asked -= 1;
     if (watched.asked < 0) {
       watched.asked = 0;
-      if (stateless) return;
+      if (Date.now() - watched.statelessAtMs < statelessMs) return;
       this.spareSnapshots += 1;
-      this.diary.wrongs.push('it took a snapshot that nobody had asked it for');
+      this.diary.note('took a snapshot without a reason');
+      this.diary.wrongs.push('it took a snapshot without a reason');
     }
     this.#end(watched);
     const { name, userId } = this.options;
