@@ -267,24 +267,46 @@ describe('a cursor that cannot be continued', () => {
     await client.caughtUp(channel);
     expect(client.events).toStrictEqual([]);
   });
+});
 
-  it('because retention has deleted what was missed gets a resync, and later cursors are continued', async () => {
-    const channel = await freshChannel();
-    const before = await leave(channel);
-    const deleted = await write(channel, 2);
-    const after = await leave(channel);
-    await database.pool.query(`SELECT flagcast.prune_event_log('0', 1000000)`);
-    const missed = await write(channel, 2);
-    const fresh = await freshServer();
-    const client = await connect(fresh);
-    expect(await client.subscribe(channel, before)).toMatchObject({
-      type: 'resync',
-      reason: 'cursor_expired',
-    });
-    expect(received((await resume(channel, after, fresh)).client)).toStrictEqual(missed);
-    // The memory of a server reaches back further.
-    expect(received((await resume(channel, before)).client)).toStrictEqual([...deleted, ...missed]);
-  });
+it('a cursor that retention has passed by gets a resync, and later cursors are continued', async () => {
+  // Its own: a cursor lists the transactions that are in flight in other databases, too.
+  const cluster = await createTestCluster({ max_prepared_transactions: '0' });
+  onTestFinished(async () => await cluster.remove());
+  const own = await cluster.createDatabase({ schema: 'tables' });
+  onTestFinished(async () => await own.drop());
+  const { token: pass } = await createUser(own.pool, 'root', { superuser: true });
+  const { projectId, environments } = await seedProject(own.pool);
+  const channel = { projectId, environmentId: environments.prod };
+  const first = await startTestServer(own.url);
+  onTestFinished(async () => await first.close());
+  const open = async (at: TestServer): Promise<V1Client> => {
+    const client = await V1Client.connect(at.wsUrl, { token: pass });
+    onTestFinished(() => client.socket.terminate());
+    return client;
+  };
+  const watcher = await open(first);
+  await watcher.caughtUp(channel);
+  const before = await watcher.settled(own.pool);
+  const deleted = (await insertAudit(own.pool, channel)).entityId;
+  await watcher.event(deleted);
+  const after = await watcher.settled(own.pool);
+  await own.pool.query(`SELECT flagcast.prune_event_log('0', 1000000)`);
+  const missed = (await insertAudit(own.pool, channel)).entityId;
+  await watcher.event(missed);
+
+  const fresh = await startTestServer(own.url);
+  onTestFinished(async () => await fresh.close());
+  const late = await open(fresh);
+  expect(await late.subscribe(channel, before)).toMatchObject({ type: 'resync', reason: 'cursor_expired' });
+  const later = await open(fresh);
+  await later.caughtUp(channel, after);
+  expect(received(later)).toContain(missed);
+  expect(received(later)).not.toContain(deleted);
+  // The memory of a server reaches back further.
+  const remembered = await open(first);
+  await remembered.caughtUp(channel, before);
+  expect(received(remembered)).toEqual(expect.arrayContaining([deleted, missed]));
 });
 
 it('G5: a cursor of a server that has just started brings nothing that was committed before the last checkpoint', async () => {

@@ -95,9 +95,10 @@ export class ReadSchedule {
     await new Promise<void>((resolve) => {
       const arm = (untilMs: number): void => {
         clearTimeout(timer);
-        timer = Number.isFinite(untilMs)
-          ? setTimeout(resolve, Math.max(untilMs - performance.now(), 0))
-          : undefined;
+        const waitMs = untilMs - performance.now();
+        // A timer takes a millisecond at least.
+        if (waitMs <= 0) resolve();
+        else if (Number.isFinite(waitMs)) timer = setTimeout(resolve, waitMs);
       };
       arm(backoffMs === null ? dueAtMs : performance.now() + backoffMs);
       this.#nudge = () => {
