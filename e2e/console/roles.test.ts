@@ -49,7 +49,9 @@ it('a member of one project sees that one, and no trace of the others', async ()
   const dave = await stage.open('dave', '/');
   const { page } = dave;
   await button(page, en.shell.projectIs('Billing')).click();
-  expect(await page.getByRole('menuitem').allTextContents()).toEqual(['Billing']);
+  const projects = page.getByRole('menuitem');
+  await projects.first().waitFor();
+  expect(await projects.allTextContents()).toEqual(['Billing']);
   await page.keyboard.press('Escape');
   expect(new URL(page.url()).pathname).toContain(billing);
   await page.goto(at(billing, 'prod', 'approvals'));

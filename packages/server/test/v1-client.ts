@@ -164,13 +164,21 @@ export class V1Client {
    * holds nothing that a crash of the database could take back, and what it leaves out may come again.
    */
   async settled(pool: pg.Pool): Promise<string> {
-    const { rows } = await pool.query<{ xmax: string }>(
-      'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
+    const { rows } = await pool.query<{ xmax: string; open: string[] }>(
+      `SELECT pg_snapshot_xmax(now.snapshot)::text AS xmax,
+        ARRAY(SELECT pg_snapshot_xip(now.snapshot)::text) AS open
+      FROM pg_current_snapshot() AS now(snapshot)`,
     );
     const xmax = BigInt(rows[0]?.xmax ?? 0);
+    const open = new Set(rows[0]?.open.map(BigInt));
     for (;;) {
       const { cursor } = await this.control('heartbeat', this.messages.length);
-      if ((decodeCursor(cursor)?.xmax ?? 0n) >= xmax) return cursor;
+      const position = decodeCursor(cursor);
+      if (position === null || position.xmax < xmax) continue;
+      // A cursor of a read before may have the same xmax, and list what has committed since.
+      const lagsBehind =
+        position.listed === 'open' && position.xids.some((xid) => xid < xmax && !open.has(xid));
+      if (!lagsBehind) return cursor;
     }
   }
 
