@@ -217,6 +217,7 @@ export class Broadcaster {
     }
     this.#channelChanges += 1;
     this.#lifecycle.emit('channels:changed');
+    this.finishDeliveries();
     const { type, projectId } = control;
     if (type === 'project_archived' || type === 'project_deleted') {
       const prefix = channelKey(projectId, '');
@@ -226,7 +227,6 @@ export class Broadcaster {
     } else if (type === 'environment_deleted') {
       this.#end(channelKey(projectId, control.environmentId), type);
     } else {
-      this.finishDeliveries();
       const channel = channelKey(projectId, control.environmentId);
       for (const subscriber of [...(this.#subscribers.get(channel) ?? [])]) {
         subscriber.channelRenamed(control.environmentKey);
@@ -235,7 +235,6 @@ export class Broadcaster {
   }
 
   #end(channel: string, reason: ChannelEnd): void {
-    this.finishDeliveries();
     for (const subscriber of [...(this.#subscribers.get(channel) ?? [])]) subscriber.channelEnded(reason);
   }
 

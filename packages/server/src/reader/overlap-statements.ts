@@ -18,7 +18,7 @@ export const tablesRelation = `(
   WHERE a.created_at > $1::timestamptz
   UNION ALL
   SELECT 'pending', c.id::text, c.project_id::text, c.environment_id::text, e.key::text, r.entity,
-    r.entity_id::text, CASE WHEN c.status = 'pending' THEN 'pending' ELSE c.status::text END,
+    r.entity_id::text, c.status::text,
     CASE c.status
       WHEN 'pending' THEN r.created_at
       WHEN 'approved' THEN coalesce(c.approved_at, statement_timestamp())
