@@ -58,8 +58,12 @@ export interface Company {
   close(): Promise<void>;
 }
 
-export async function openCompany(options: Partial<FlagcastOptions> = {}): Promise<Company> {
-  const database = await createTestDatabase({ schema: 'tables' });
+/** In a database of its own with our tables, unless one is given. */
+export async function openCompany(
+  options: Partial<FlagcastOptions> = {},
+  given?: TestDatabase,
+): Promise<Company> {
+  const database = given ?? (await createTestDatabase({ schema: 'tables' }));
   const { pool } = database;
   const shop = await seedProject(pool, { name: 'Shop' });
   const billing = await seedProject(pool, { name: 'Billing' });

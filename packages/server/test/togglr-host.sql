@@ -97,6 +97,7 @@ CREATE TABLE users (
   password_hash varchar(255) NOT NULL,
   is_superuser boolean NOT NULL DEFAULT false,
   is_active boolean NOT NULL DEFAULT true,
+  two_fa_enabled boolean NOT NULL DEFAULT false,
   two_fa_secret text
 );
 CREATE TABLE roles (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), key text NOT NULL UNIQUE, name text NOT NULL);
@@ -111,6 +112,24 @@ CREATE TABLE memberships (
   user_id int NOT NULL REFERENCES users,
   role_id uuid NOT NULL REFERENCES roles,
   UNIQUE (project_id, user_id)
+);
+CREATE TABLE project_approvers (
+  project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  user_id int NOT NULL REFERENCES users,
+  role varchar(50) NOT NULL,
+  PRIMARY KEY (project_id, user_id)
+);
+CREATE TABLE tags (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  project_id uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  name varchar(50) NOT NULL,
+  slug varchar(50) NOT NULL,
+  UNIQUE (project_id, slug)
+);
+CREATE TABLE feature_tags (
+  feature_id uuid NOT NULL REFERENCES features ON DELETE CASCADE,
+  tag_id uuid NOT NULL REFERENCES tags ON DELETE CASCADE,
+  PRIMARY KEY (feature_id, tag_id)
 );
 
 -- Its own view: what is open, a row for each entity, and the last hour of the history, by request.
@@ -135,6 +154,13 @@ BEGIN
   RETURN NEW;
 END $$;
 CREATE TRIGGER add_environments AFTER INSERT ON projects FOR EACH ROW EXECUTE FUNCTION add_environments();
+CREATE FUNCTION add_tags() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO public.tags (project_id, name, slug)
+  SELECT NEW.id, slug, slug FROM unnest(ARRAY['auto-disable', 'critical', 'guarded']) AS slug;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER add_tags AFTER INSERT ON projects FOR EACH ROW EXECUTE FUNCTION add_tags();
 CREATE FUNCTION add_params() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 BEGIN
   INSERT INTO feature_params (feature_id, environment_id)
@@ -155,10 +181,17 @@ END $$;
 CREATE TRIGGER one_open_change BEFORE INSERT ON pending_change_entities
   FOR EACH ROW EXECUTE FUNCTION one_open_change();
 
-INSERT INTO permissions (key, name) SELECT key, key FROM unnest(ARRAY['project.view', 'feature.toggle']) AS key;
-INSERT INTO roles (key, name) VALUES ('project_viewer', 'Viewer'), ('project_member', 'Member');
+INSERT INTO permissions (key, name)
+SELECT key, key FROM unnest(ARRAY['project.view', 'project.manage', 'feature.toggle', 'feature.manage']) AS key;
+INSERT INTO roles (key, name)
+VALUES ('project_owner', 'Owner'), ('project_manager', 'Manager'), ('project_member', 'Member'), ('project_viewer', 'Viewer');
 INSERT INTO role_permissions SELECT r.id, p.id FROM roles r, permissions p
-WHERE r.key = 'project_member' OR p.key = 'project.view';
+WHERE CASE r.key
+  WHEN 'project_owner' THEN true
+  WHEN 'project_manager' THEN p.key <> 'project.manage'
+  WHEN 'project_member' THEN p.key IN ('project.view', 'feature.toggle')
+  ELSE p.key = 'project.view'
+END;
 
 -- Grants of every kind, default grants, comments, settings, another schema.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO $backend;

@@ -21,6 +21,7 @@ import {
 } from './feature-fields.js';
 import { requestChange } from './pending-change.js';
 import { readRights, type Rights } from './rights.js';
+import { isGuardedByTag } from './tag-guard.js';
 import { inWriteTransaction } from './write-transaction.js';
 
 /** What a write was based on, and why it is made. */
@@ -168,7 +169,10 @@ export class FeatureWrites {
     });
   }
 
-  /** Locks the feature for somebody who may write it. Who may not never holds up who may. */
+  /**
+   * Locks the feature for a user who may write it; other users never hold up those. To a feature that is guarded by
+   * its tag every environment is guarded.
+   */
   async #open(
     client: pg.ClientBase,
     userId: string,
@@ -179,7 +183,13 @@ export class FeatureWrites {
     const rights = await readRights(client, userId, projectId);
     rights.require(projectId, ...anyOf);
     await lockFeature(client, { projectId, featureId });
-    return { projectId, rights, environments: await readEnvironments(client, projectId) };
+    const environments = await readEnvironments(client, projectId);
+    const guarded = await isGuardedByTag(client, featureId);
+    return {
+      projectId,
+      rights,
+      environments: guarded ? environments.map((each) => ({ ...each, guarded })) : environments,
+    };
   }
 }
 
@@ -227,6 +237,6 @@ function guardOf(
 function reasonFor({ name }: Environment, reason: string | undefined): string {
   if (reason !== undefined) return reason;
   throw invalidFields({
-    reason: `is missing: ${name} is guarded, so say in 1 to 500 characters why this should be approved`,
+    reason: `is missing: this change waits for an approval, because it is guarded in ${name}; say in 1 to 500 characters why it should be approved`,
   });
 }

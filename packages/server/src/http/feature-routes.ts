@@ -22,7 +22,7 @@ import {
 } from './schemas.js';
 
 const requestedAnswer = jsonAnswer(
-  'The environment is guarded: nothing was changed, the change waits for its approval',
+  'The environment or the feature is guarded: nothing was changed, the change waits for its approval',
   z.object({ pending_change: openChangeSchema.nullable() }).openapi('Requested'),
 );
 
@@ -151,9 +151,9 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       method: 'patch',
       path: '/api/features/{id}',
       operationId: 'updateFeature',
-      summary: 'Changes some fields, or asks for it where the environment is guarded',
+      summary: 'Changes some fields, or asks for it where the environment or the feature is guarded',
       description:
-        'enabled and default_value are those of the environment env; the other fields show in every environment. In a guarded environment a reason is needed. The rollout key counts in every environment: where any is guarded, it waits there.',
+        'enabled and default_value are those of the environment env; the other fields show in every environment. Where the environment is guarded, or the feature by its tag guarded, a reason is needed. The rollout key counts in every environment: where any is guarded, it waits there.',
       security: bearerSecurity,
       middleware: [admit, writable] as const,
       request: {
@@ -190,7 +190,8 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       method: 'delete',
       path: '/api/features/{id}',
       operationId: 'deleteFeature',
-      summary: 'Deletes a feature everywhere, or asks for it where an environment of its project is guarded',
+      summary:
+        'Deletes a feature everywhere, or asks for it where an environment of its project, or the feature, is guarded',
       security: bearerSecurity,
       middleware: [admit, writable] as const,
       request: {

@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { install } from '../src/database/install.js';
+import { createTestCluster, type TestCluster, withClient } from './database.js';
+import { type Answer, type Company, historyOf, openCompany, type Person, send } from './rest-company.js';
+import { startTestServer } from './server.js';
+import { createTogglrHost, type TogglrHost } from './togglr-host.js';
+
+let cluster: TestCluster;
+let host: TogglrHost;
+let company: Company;
+
+beforeAll(async () => {
+  cluster = await createTestCluster();
+  host = await createTogglrHost(cluster);
+  await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
+  company = await openCompany({}, { ...host.database, drop: async () => await host.drop() });
+});
+
+afterAll(async () => {
+  await company.close();
+  await cluster.remove();
+});
+
+async function addTaggedFeature(slug = 'guarded'): Promise<string> {
+  const { id } = await company.addFeature();
+  await company.pool.query(
+    `INSERT INTO feature_tags (feature_id, tag_id) SELECT $1, id FROM tags WHERE project_id = $2 AND slug = $3`,
+    [id, company.shop.projectId, slug],
+  );
+  return id;
+}
+
+async function write(who: Person, method: 'PATCH' | 'DELETE', id: string, body: object): Promise<Answer> {
+  return await company.ask(who, method, `/api/features/${id}`, {
+    env: 'dev',
+    version: await company.version(id, 'dev'),
+    reason: 'The launch is today',
+    ...body,
+  });
+}
+
+describe('a feature with the tag guarded', () => {
+  it.each([
+    ['enabled', 'prod', { enabled: true }, false],
+    ['enabled', 'dev', { enabled: true }, false],
+    ['default_value', 'stage', { default_value: 'b' }, ''],
+    ['name', 'dev', { name: 'Renamed' }, 'A flag'],
+    ['description', 'dev', { description: 'Said anew' }, null],
+    ['rollout_key', 'dev', { rollout_key: 'account' }, null],
+  ])('turns a write of %s in %s into the request that Togglr writes', async (field, env, change, old) => {
+    const id = await addTaggedFeature();
+    const answer = await write('alice', 'PATCH', id, {
+      env,
+      version: await company.version(id, env),
+      ...change,
+    });
+    expect(answer).toMatchObject({ status: 202, body: { pending_change: { environment: env } } });
+    expect(await historyOf(company.pool, id)).toStrictEqual([]);
+    const { rows } = await company.pool.query(
+      `SELECT c.change, c.status, c.requested_by, c.request_user_id::text AS user_id, e.key AS environment,
+         (SELECT json_agg(json_build_object('entity', p.entity, 'entity_id', p.entity_id))
+          FROM pending_change_entities p WHERE p.pending_change_id = c.id) AS entities
+       FROM pending_changes c JOIN environments e ON e.id = c.environment_id WHERE c.id = $1`,
+      [answer.body.pending_change?.id],
+    );
+    expect(rows).toStrictEqual([
+      {
+        change: {
+          entities: [
+            {
+              entity: 'feature',
+              entity_id: id,
+              action: 'update',
+              changes: { [field]: { old, new: Object.values(change)[0] as unknown } },
+            },
+          ],
+          meta: { reason: 'The launch is today', client: 'console', origin: 'api' },
+        },
+        status: 'pending',
+        requested_by: 'alice',
+        user_id: company.users.alice.id,
+        environment: env,
+        entities: [{ entity: 'feature', entity_id: id }],
+      },
+    ]);
+  });
+
+  it('turns its deletion into a request', async () => {
+    const id = await addTaggedFeature();
+    expect(await write('alice', 'DELETE', id, {})).toMatchObject({
+      status: 202,
+      body: { pending_change: { environment: 'dev', entities: [{ entity_id: id, action: 'delete' }] } },
+    });
+  });
+
+  it('asks for a reason in every environment', async () => {
+    const id = await addTaggedFeature();
+    expect(await write('alice', 'PATCH', id, { enabled: true, reason: undefined })).toMatchObject({
+      status: 400,
+      body: { code: 'invalid', fields: { reason: expect.stringContaining('guarded') as string } },
+    });
+  });
+
+  it('is guarded by no other tag', async () => {
+    const id = await addTaggedFeature('critical');
+    expect(await write('alice', 'PATCH', id, { enabled: true })).toMatchObject({ status: 200 });
+  });
+});
+
+describe('tags', () => {
+  it('refuse the write while the server cannot read them', async () => {
+    const server = await startTestServer(host.urlOf(host.backend), { writes: true });
+    const { pool } = company;
+    const id = await addTaggedFeature();
+    const path = `/api/features/${id}`;
+    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const patch = async (): Promise<Answer> => {
+      const version = await company.version(id, 'dev');
+      const body = { env: 'dev', version, enabled: true, reason: 'Now' };
+      return await send(server.httpUrl, 'PATCH', path, body, headers);
+    };
+    const refused = {
+      status: 503,
+      body: { code: 'guard_unreadable', message: expect.stringContaining('feature_tags') as string },
+    };
+    await pool.query(`REVOKE SELECT ON feature_tags FROM ${host.backend}`);
+    expect(await patch()).toMatchObject(refused);
+    await pool.query(`GRANT SELECT ON feature_tags TO ${host.backend}`);
+    await pool.query('ALTER TABLE feature_tags ENABLE ROW LEVEL SECURITY');
+    expect(await patch()).toMatchObject(refused);
+    await pool.query('ALTER TABLE feature_tags DISABLE ROW LEVEL SECURITY');
+    await pool.query('ALTER TABLE tags RENAME COLUMN slug TO label');
+    expect(await patch()).toMatchObject(refused);
+    await pool.query('ALTER TABLE tags RENAME COLUMN label TO slug');
+    expect(await patch()).toMatchObject({ status: 202 });
+    await server.close();
+  });
+
+  it('count as soon as their tables exist', async () => {
+    const { pool } = company;
+    await pool.query('ALTER TABLE feature_tags RENAME TO feature_tags_later');
+    const { id } = await company.addFeature();
+    expect(await write('alice', 'PATCH', id, { enabled: true })).toMatchObject({ status: 200 });
+    await pool.query('ALTER TABLE feature_tags_later RENAME TO feature_tags');
+    const tagged = await addTaggedFeature();
+    expect(await write('alice', 'PATCH', tagged, { enabled: true })).toMatchObject({ status: 202 });
+  });
+});
