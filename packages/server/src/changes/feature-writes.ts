@@ -19,7 +19,7 @@ import {
   type FeatureFields,
   sharedFields,
 } from './feature-fields.js';
-import { requestChange } from './pending-change.js';
+import { refuseWhileRequested, requestChange } from './pending-change.js';
 import { readRights, type Rights } from './rights.js';
 import { isGuardedByTag } from './tag-guard.js';
 import { inWriteTransaction } from './write-transaction.js';
@@ -107,6 +107,9 @@ export class FeatureWrites {
       );
       const changed = changedFields(current, wanted);
       if (changed.length === 0) return { feature: current };
+      if (sharedFields.some((field) => changed.includes(field))) {
+        await refuseWhileRequested(client, { projectId, featureId });
+      }
       const guarded = guardOf(environments, environment, changed);
       if (guarded === null) {
         await changeFeature(
@@ -145,6 +148,7 @@ export class FeatureWrites {
         { featureId, environmentId: environment.id },
         basis.version,
       );
+      await refuseWhileRequested(client, { projectId, featureId });
       const guarded = environment.guarded ? environment : environments.find((each) => each.guarded);
       if (guarded === undefined) {
         await deleteFeature(client, { projectId, featureId }, authorOf(rights));

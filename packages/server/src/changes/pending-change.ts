@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { isoUtc } from '../host/feature-state.js';
+import { isoUtc, requestEntities } from '../host/feature-state.js';
 import { ChangeRefusedError } from './change-refused.js';
 import type { Environment } from './environments.js';
 import type { Author } from './feature.js';
@@ -53,14 +53,41 @@ interface OpenChange {
   readonly created_at: string;
 }
 
+/** Throws ChangeRefusedError `change_pending` while a request for the feature itself is open. */
 async function refuseSecond(client: pg.ClientBase, featureId: string): Promise<void> {
+  await refuseOpen(
+    client,
+    `SELECT p.pending_change_id FROM public.pending_change_entities p WHERE p.entity = 'feature' AND p.entity_id = $1`,
+    featureId,
+  );
+}
+
+/**
+ * Throws ChangeRefusedError `change_pending` while a request for the locked feature, or for a rule or schedule of it,
+ * is open: approvers must decide on the feature that they were shown.
+ */
+export async function refuseWhileRequested(
+  client: pg.ClientBase,
+  { projectId, featureId }: { readonly projectId: string; readonly featureId: string },
+): Promise<void> {
+  await refuseOpen(
+    client,
+    `SELECT v.pending_change_id FROM ${requestEntities} v
+     WHERE v.feature_id = $1 AND v.pending_change_id IN (
+       SELECT o.id FROM public.pending_changes o WHERE o.project_id = $2 AND o.status = 'pending')`,
+    featureId,
+    projectId,
+  );
+}
+
+/** `requests` is a query for the ids of requests, the decided ones among them. */
+async function refuseOpen(client: pg.ClientBase, requests: string, ...values: string[]): Promise<void> {
   const { rows } = await client.query<OpenChange>(
     `SELECT c.id, c.requested_by, ${isoUtc('c.created_at')} AS created_at
-     FROM public.pending_change_entities p
-     JOIN public.pending_changes c ON c.id = p.pending_change_id
-     WHERE p.entity = 'feature' AND p.entity_id = $1 AND c.status = 'pending'
+     FROM public.pending_changes c
+     WHERE c.status = 'pending' AND c.id IN (${requests})
      ORDER BY c.created_at LIMIT 1`,
-    [featureId],
+    values,
   );
   if (rows[0] !== undefined) throw changePending(rows[0]);
 }

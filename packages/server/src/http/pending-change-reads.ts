@@ -15,6 +15,8 @@ export interface OpenChange {
   readonly environment: string;
   readonly environment_name: string;
   readonly requested_by: string;
+  /** Whether that is an active user now. */
+  readonly requester_active: boolean;
   readonly created_at: string;
   readonly reason: string | null;
   readonly entities: {
@@ -65,6 +67,10 @@ export async function readOpenChanges(
   const { rows } = await pool.query<Row>(
     `SELECT c.id, c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
        e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
+       CASE WHEN c.request_user_id IS NULL
+         THEN EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.username = c.requested_by)
+         ELSE EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.id = c.request_user_id)
+       END AS requester_active,
        ${isoUtc('c.created_at')} AS created_at, c.change,
        coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
        (

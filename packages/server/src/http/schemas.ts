@@ -63,6 +63,10 @@ export const openChangeSchema = z
     environment: z.string(),
     environment_name: z.string(),
     requested_by: z.string(),
+    requester_active: z.boolean().openapi({
+      description:
+        'Whether requested_by is an active user now. The request of a user who is not can still be decided.',
+    }),
     created_at: time,
     reason: z.string().nullable(),
     entities: z.array(
