@@ -58,7 +58,9 @@ describe('while a request for a feature is open', () => {
 
   it('what an environment has of its own can be changed in the environments without a guard', async () => {
     const { featureId } = await requestChange(company, 'bob');
-    expect(await patch(featureId, 'dev', { enabled: true, default_value: 'b' })).toMatchObject({ status: 200 });
+    expect(await patch(featureId, 'dev', { enabled: true, default_value: 'b' })).toMatchObject({
+      status: 200,
+    });
   });
 
   it('it is not deleted, also after the guard was removed', async () => {

@@ -12,7 +12,8 @@ import { ChangeRefusedError } from './change-refused.js';
 export async function isGuardedByTag(client: pg.ClientBase, featureId: string): Promise<boolean> {
   const { tags, tagsFiltered } = await readTogglrFeatures(client);
   if (!tags) return false;
-  if (tagsFiltered) throw unreadable('row-level security may hide rows of public.feature_tags or public.tags');
+  if (tagsFiltered)
+    throw unreadable('row-level security may hide rows of public.feature_tags or public.tags');
   try {
     const { rowCount } = await client.query(
       `SELECT FROM public.feature_tags ft JOIN public.tags t ON t.id = ft.tag_id
