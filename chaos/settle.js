@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { withClient } from './company.js';
 import { readContents } from './ledger.js';
 import { plainKey } from './segment.js';
-import { isoUtc } from '../packages/server/dist/host/feature-state.js';
+import { isoUtc } from '../packages/server/dist/host/time-text.js';
 
 /** @import pg from 'pg' */
 /** @import { Member } from './population.js' */

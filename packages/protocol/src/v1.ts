@@ -31,7 +31,7 @@ export interface PendingChange {
   requested_by: string;
   created_at: string;
   reason: string | null;
-  /** As the database keeps it: `{entities: [{entity, entity_id, action, changes: {field: {old, new}}}], meta: {...}}`. */
+  /** As the database keeps it: `{entities: [{entity, entity_id, action, changes: {field: {old, new}}}], meta: {...}}`. JSON.parse rounds numbers that a double does not keep. */
   change: unknown;
   entities: { entity: string; entity_id: string; feature_id: string | null }[];
 }

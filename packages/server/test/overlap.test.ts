@@ -262,6 +262,19 @@ describe('a view of another schema', () => {
     expect(events).toMatchObject([{ rowId: 'one', actor: 'ada', featureId: 'checkout' }]);
   });
 
+  it('may have rows of any time to come: each is delivered once, with its time', async () => {
+    const database = await createDatabase(`${table} CREATE VIEW events.feed AS SELECT * FROM events.log`);
+    const { events, read } = await startTestReader(database, { view: 'events.feed' });
+    await database.pool.query(
+      `INSERT INTO events.log (event_id, created_at) VALUES ('far', '12026-01-02 03:04:05+00'), ('never', 'infinity')`,
+    );
+    for (let reads = 0; reads < 3; reads += 1) await read();
+    expect(events).toMatchObject([
+      { rowId: 'far', createdAt: '12026-01-02T03:04:05.000000Z' },
+      { rowId: 'never', createdAt: 'infinity' },
+    ]);
+  });
+
   it('forgets what it has delivered when no read can bring it again', async () => {
     const database = await createDatabase(`${table} CREATE VIEW events.feed AS SELECT * FROM events.log`);
     const { events, reader, read } = await startTestReader(database, {

@@ -23,6 +23,8 @@ export interface Answer {
   readonly headers: Headers;
   /** Of JSON, whatever it holds. */
   readonly body: Body;
+  /** The body as it came: JavaScript's numbers do not keep all digits. */
+  readonly text: string;
 }
 
 type Body = { readonly [name: string]: unknown } & {
@@ -133,11 +135,8 @@ export async function send(
     ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     signal: AbortSignal.timeout(20_000),
   });
-  return {
-    status: response.status,
-    headers: response.headers,
-    body: JSON.parse(await response.text()) as Body,
-  };
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, body: JSON.parse(text) as Body, text };
 }
 
 /** Lets the user sign in with this password. */

@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from 'node:util';
 import type pg from 'pg';
 import { z } from 'zod';
+import { JsonText } from '../json-text.js';
 import { ChangeRefusedError, unknownEnvironment, unknownFeature } from './change-refused.js';
 import { readEnvironments } from './environments.js';
 import {
@@ -20,11 +20,11 @@ interface FieldConflict {
   readonly entity_id: string;
   readonly field: string;
   /** What it was when the change was asked for. */
-  readonly old: unknown;
+  readonly old: JsonText;
   /** What was asked for. */
-  readonly new: unknown;
+  readonly new: JsonText;
   /** What it is now. */
-  readonly current: unknown;
+  readonly current: JsonText;
 }
 
 /** A pending change, locked. */
@@ -36,10 +36,7 @@ export interface ApprovedRequest {
   readonly change: unknown;
 }
 
-const changesShape = z.record(
-  z.string(),
-  z.object({ old: z.unknown().default(null), new: z.unknown().default(null) }),
-);
+const changesShape = z.record(z.string(), z.object({ new: z.unknown().default(null) }));
 
 const entityShape = z.object({
   entity: z.string(),
@@ -51,7 +48,10 @@ const entityShape = z.object({
 /** What of `pending_changes.change` can be applied; a host may write more into it. */
 const changeShape = z.object({ entities: z.array(entityShape).min(1) });
 
-type RequestedEntity = z.output<typeof entityShape>;
+type RequestedEntity = z.output<typeof entityShape> & {
+  /** Its place in the request, from 0. */
+  readonly index: number;
+};
 
 /** Everything that a feature's state holds, which is what a deletion takes away. */
 const deletableFields = new Set([...Object.keys(featureFields), 'id', 'key', 'kind']);
@@ -71,9 +71,9 @@ export async function applyChange(
   const environments = await readEnvironments(client, request.projectId);
   if (!environments.some(({ id }) => id === request.environmentId)) throw unknownEnvironment();
   for (const [index, entity] of parsed.data.entities.entries()) {
-    if (entity.entity === 'feature') await applyToFeature(client, request, entity, author);
+    if (entity.entity === 'feature') await applyToFeature(client, request, { ...entity, index }, author);
     else if (isPartEntity(entity.entity)) {
-      await applyToPart(client, request, { ...entity, entity: entity.entity }, index, author);
+      await applyToPart(client, request, { ...entity, index, entity: entity.entity }, author);
     } else throw unsupported(`it is about a ${entity.entity}`);
   }
 }
@@ -93,7 +93,7 @@ async function applyToFeature(
   await lockExpected(client, place);
   const current = await readFeature(client, place.featureId, environmentId);
   if (current === null) throw unknownFeature();
-  refuseConflicts(entity, (field) => current[field as keyof typeof current]);
+  await refuseConflicts(client, request, entity, JSON.stringify(current));
   if (entity.action === 'delete') {
     await deleteFeature(client, place, author);
     return;
@@ -113,7 +113,6 @@ async function applyToPart(
   client: pg.ClientBase,
   request: ApprovedRequest,
   entity: RequestedEntity & { entity: PartEntity },
-  index: number,
   author: Author,
 ): Promise<void> {
   const { projectId, environmentId, pendingChangeId } = request;
@@ -133,9 +132,9 @@ async function applyToPart(
       before === null ? `the ${entity.entity} is gone` : `the ${entity.entity} is there already`,
     );
   }
-  if (before !== null) refuseConflicts(entity, (field) => before.fields[field]);
-  const { action } = entity;
-  const row = await applyPart(client, place, featureId, before?.json ?? null, {
+  if (before !== null) await refuseConflicts(client, request, entity, before);
+  const { action, index } = entity;
+  const row = await applyPart(client, place, featureId, before, {
     pendingChangeId,
     index,
     action,
@@ -158,20 +157,34 @@ async function lockExpected(
   }
 }
 
-function refuseConflicts(entity: RequestedEntity, currentOf: (field: string) => unknown): void {
-  const conflicts: FieldConflict[] = Object.entries(entity.changes)
-    .map(([field, { old, new: wanted }]) => ({
-      entity: entity.entity,
-      entity_id: entity.entity_id,
-      field,
-      old,
-      new: wanted,
-      current: currentOf(field) ?? null,
-    }))
-    .filter(({ old, current }) => !isDeepStrictEqual(old, current));
-  if (conflicts.length === 0) return;
-  const fields = conflicts.map(({ field }) => field);
-  throw conflict(`${fields.join(', ')} changed meanwhile`, conflicts);
+/** Compared by PostgreSQL, where numbers keep all digits. `current` is the entity's state as JSON text. */
+async function refuseConflicts(
+  client: pg.ClientBase,
+  { pendingChangeId }: ApprovedRequest,
+  { entity, entity_id, index }: RequestedEntity,
+  current: string,
+): Promise<void> {
+  const { rows } = await client.query<{ field: string; old: string; new: string; current: string }>(
+    `SELECT v.field, v.old::text AS old, v.new::text AS new, v.current::text AS current
+     FROM public.pending_changes c
+     CROSS JOIN LATERAL (
+       SELECT asked.key AS field, coalesce(asked.value -> 'old', 'null') AS old,
+         coalesce(asked.value -> 'new', 'null') AS new, coalesce($3::jsonb -> asked.key, 'null') AS current
+       FROM jsonb_each(coalesce(c.change::jsonb #> ARRAY['entities', $2::text, 'changes'], '{}')) AS asked
+     ) v
+     WHERE c.id = $1 AND v.old <> v.current`,
+    [pendingChangeId, index, current],
+  );
+  if (rows.length === 0) return;
+  const conflicts: FieldConflict[] = rows.map((row) => ({
+    entity,
+    entity_id,
+    field: row.field,
+    old: new JsonText(row.old),
+    new: new JsonText(row.new),
+    current: new JsonText(row.current),
+  }));
+  throw conflict(`${rows.map(({ field }) => field).join(', ')} changed meanwhile`, conflicts);
 }
 
 function conflict(problem: string, conflicts: readonly FieldConflict[] = []): ChangeRefusedError {

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { isoUtcSeconds } from '../host/time-text.js';
 
 /**
  * What old_value and new_value of audit_log hold: the fields that people edit, without the times of the row, so that
@@ -21,13 +22,10 @@ export const ruleState = `jsonb_build_object(
   'id', r.id, 'feature_id', r.feature_id, 'conditions', r.conditions, 'action', r.action,
   'flag_variant_id', r.flag_variant_id, 'priority', r.priority)`;
 
-const isoSeconds = (column: string): string =>
-  `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`;
-
 /** Over `s` (feature_schedules). */
 export const scheduleState = `jsonb_build_object(
-  'id', s.id, 'feature_id', s.feature_id, 'starts_at', ${isoSeconds('s.starts_at')},
-  'ends_at', ${isoSeconds('s.ends_at')}, 'cron_expr', s.cron_expr, 'timezone', s.timezone, 'action', s.action)`;
+  'id', s.id, 'feature_id', s.feature_id, 'starts_at', ${isoUtcSeconds('s.starts_at')},
+  'ends_at', ${isoUtcSeconds('s.ends_at')}, 'cron_expr', s.cron_expr, 'timezone', s.timezone, 'action', s.action)`;
 
 /** The feature as it is in that environment; null where it is gone. */
 export async function readFeatureState(

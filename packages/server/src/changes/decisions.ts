@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isoUtc } from '../host/feature-state.js';
+import { isoUtc } from '../host/time-text.js';
 import { applyChange } from './apply.js';
 import { ChangeRefusedError } from './change-refused.js';
 import { authorOf } from './feature.js';

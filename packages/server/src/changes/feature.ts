@@ -3,7 +3,8 @@ import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 // The demo's history and ours are one history: what a state holds is said once.
 import { featureState } from './audit-state.js';
-import { featureJson, isoUtc } from '../host/feature-state.js';
+import { featureJson } from '../host/feature-state.js';
+import { isoUtc } from '../host/time-text.js';
 import { ChangeRefusedError, unknownFeature } from './change-refused.js';
 import { changedFields, environmentFields, sharedFields, type FeatureFields } from './feature-fields.js';
 import type { Rights } from './rights.js';

@@ -57,19 +57,16 @@ export async function featureOfPart(client: pg.ClientBase, place: PartPlace): Pr
   return rows[0]?.feature_id ?? null;
 }
 
-/** A rule or a schedule as it is, locked; null where there is none. Its feature is locked before it. */
-export async function lockPart(
-  client: pg.ClientBase,
-  place: PartPlace,
-): Promise<{ fields: Record<string, unknown>; json: string } | null> {
+/** The state of a rule or a schedule as JSON text, locked; null where there is none. Its feature is locked before it. */
+export async function lockPart(client: pg.ClientBase, place: PartPlace): Promise<string | null> {
   const { name, alias, state } = tables[place.entity];
-  const { rows } = await client.query<{ fields: Record<string, unknown>; json: string }>(
-    `SELECT ${state} AS fields, ${state}::text AS json FROM ${name} ${alias}
+  const { rows } = await client.query<{ state: string }>(
+    `SELECT ${state}::text AS state FROM ${name} ${alias}
      WHERE ${alias}.id = $1 AND ${alias}.project_id = $2 AND ${alias}.environment_id = $3
      FOR UPDATE`,
     [place.entityId, place.projectId, place.environmentId],
   );
-  return rows[0] ?? null;
+  return rows[0]?.state ?? null;
 }
 
 /**
@@ -126,12 +123,11 @@ export async function applyPart(
       );
     }
   }
-  const after = await lockPart(client, place);
   return {
     environmentId: place.environmentId,
     entity: place.entity,
     entityId: place.entityId,
     before,
-    after: after?.json ?? null,
+    after: await lockPart(client, place),
   };
 }

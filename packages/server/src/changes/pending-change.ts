@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { isoUtc, requestEntities } from '../host/feature-state.js';
+import { requestEntities } from '../host/feature-state.js';
+import { isoUtc } from '../host/time-text.js';
 import { ChangeRefusedError } from './change-refused.js';
 import type { Environment } from './environments.js';
 import type { Author } from './feature.js';

@@ -1,8 +1,5 @@
-import { maxLevels, tooDeep } from '../deep-json.js';
-
-/** Microseconds in UTC, whatever the session's time zone and date style are. */
-export const isoUtc = (expression: string): string =>
-  `to_char((${expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+import { shownJson } from './stored-json.js';
+import { isoUtc } from './time-text.js';
 
 /**
  * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and
@@ -79,9 +76,6 @@ export const requestEntities = `(
   JOIN public.pending_changes c ON c.id = p.pending_change_id
 )`;
 
-/** As `shownJson` has it in the other answers. */
-const shownChange = `CASE WHEN c.change::jsonb @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE c.change::jsonb END`;
-
 /** In place of the content of requests when texts are escaped: JSON cannot be escaped as a whole. */
 const undecodable = '(may hold bytes that cannot be decoded: look it up in the database)';
 
@@ -91,7 +85,7 @@ const undecodable = '(may hold bytes that cannot be decoded: look it up in the d
  */
 export function channelStatement({ escapes }: { escapes: boolean }): string {
   const text = escapes ? escapedText : plainText;
-  const change = escapes ? `to_jsonb('${undecodable}'::text)` : shownChange;
+  const change = escapes ? `to_jsonb('${undecodable}'::text)` : shownJson('c.change::jsonb');
   return `
 SELECT
   (

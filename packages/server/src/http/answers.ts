@@ -1,4 +1,6 @@
-import type { Context } from 'hono';
+import type { Context, Env, TypedResponse } from 'hono';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import { writeJson } from '../json-text.js';
 import type { RestEnv } from './rest.js';
 import { errorSchema } from './schemas.js';
 
@@ -18,6 +20,18 @@ export function jsonAnswer<Schema>(
   schema: Schema,
 ): { description: string; content: { 'application/json': { schema: Schema } } } {
   return { description, content: { 'application/json': { schema } } };
+}
+
+/** Answers with a body that may hold JsonText. */
+export function answerJson<E extends Env, Status extends ContentfulStatusCode>(
+  context: Context<E>,
+  body: object,
+  status: Status,
+  headers: Readonly<Record<string, string>> = {},
+): Response & TypedResponse<never, Status, 'json'> {
+  const answer = context.body(writeJson(body), status, { ...headers, 'Content-Type': 'application/json' });
+  // What the text holds is not known to the compiler: the tests of the routes compare it with the schemas.
+  return answer as unknown as Response & TypedResponse<never, Status, 'json'>;
 }
 
 /** What keeps every answer from being used by foreign pages, and its address from being told to others. */

@@ -1,9 +1,10 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
-import { isoUtc, requestEntities } from '../host/feature-state.js';
+import { requestEntities } from '../host/feature-state.js';
+import { requestedDiff, requestedEntity, shownJson, stateDiff } from '../host/stored-json.js';
+import { isoUtc } from '../host/time-text.js';
+import { JsonText } from '../json-text.js';
 import type { AuditPlace } from './audit-place.js';
-import { shownJson } from '../deep-json.js';
-import { diffOfChanges, diffStates, type FieldDiff, isObject } from './diff.js';
 
 /** Which entries of a channel's history are wanted. */
 export interface AuditQuery {
@@ -48,10 +49,10 @@ interface AuditEntry {
   readonly reason: string | null;
   /** The same for all that one request to the host changed; null for a step. */
   readonly request_id: string | null;
-  readonly old_value: unknown;
-  readonly new_value: unknown;
-  /** What was changed; of a request what it asks for. */
-  readonly diff: FieldDiff[];
+  readonly old_value: JsonText | null;
+  readonly new_value: JsonText | null;
+  /** What was changed, a list of `{field, old, new}`; of a request what it asks for. */
+  readonly diff: JsonText;
 }
 
 export interface AuditPage {
@@ -61,13 +62,17 @@ export interface AuditPage {
 }
 
 /** A row of the answer; entity and entity_id are null for a request that names no entity. */
-interface Row extends Omit<AuditEntry, 'id' | 'source' | 'entity' | 'entity_id' | 'diff'> {
+interface Row extends Omit<
+  AuditEntry,
+  'id' | 'source' | 'entity' | 'entity_id' | 'old_value' | 'new_value' | 'diff'
+> {
   /** Its place in the history, as text; one for all entities of a step. */
   readonly place: string;
   readonly entity: string | null;
   readonly entity_id: string | null;
-  /** The whole change, of a request. */
-  readonly change: unknown;
+  readonly old_value: string | null;
+  readonly new_value: string | null;
+  readonly diff: string;
 }
 
 const auditAction = `CASE a.action WHEN 'create' THEN 'created' WHEN 'update' THEN 'updated' WHEN 'delete' THEN 'deleted'
@@ -161,9 +166,10 @@ SELECT
   CASE WHEN page.rank = 1 THEN c.change #>> '{meta,reason}'
     WHEN page.rank = 2 AND c.status = 'rejected' THEN c.rejection_reason END AS reason,
   a.request_id,
-  a.old_value,
-  a.new_value,
-  CASE WHEN page.rank = 1 THEN c.change END AS change
+  state.old_value::text AS old_value,
+  state.new_value::text AS new_value,
+  CASE page.rank WHEN 0 THEN ${stateDiff('state.old_value', 'state.new_value')}
+    WHEN 1 THEN ${requestedDiff('requested.entity')} ELSE '[]' END::text AS diff
 FROM page
 LEFT JOIN public.audit_log a ON a.id = page.audit_id
 LEFT JOIN public.pending_changes c ON c.id = page.change_id
@@ -175,6 +181,12 @@ LEFT JOIN LATERAL (
     AND ($11::uuid IS NULL OR e.feature_id = $11::uuid)
   OFFSET 0
 ) v ON true
+CROSS JOIN LATERAL (
+  SELECT ${shownJson('a.old_value::jsonb')} AS old_value, ${shownJson('a.new_value::jsonb')} AS new_value OFFSET 0
+) state
+CROSS JOIN LATERAL (
+  SELECT ${requestedEntity(shownJson('c.change::jsonb'), 'v.entity', 'v.entity_id')} AS entity OFFSET 0
+) requested
 LEFT JOIN public.features f ON f.id = coalesce(a.feature_id, v.feature_id)
 ORDER BY page.at DESC, page.rank DESC, page.audit_id DESC, page.change_id DESC, v.entity, v.entity_id`;
 
@@ -200,13 +212,7 @@ export async function readAudit(pool: Pool, channel: Channel, query: AuditQuery)
   ]);
   const moments = new Map<string, AuditEntry[]>();
   for (const { place, ...row } of rows) {
-    const shown = {
-      ...row,
-      old_value: shownJson(row.old_value),
-      new_value: shownJson(row.new_value),
-      change: shownJson(row.change),
-    };
-    moments.set(place, [...(moments.get(place) ?? []), ...toEntries(shown)]);
+    moments.set(place, [...(moments.get(place) ?? []), ...toEntries(row)]);
   }
   const shown = [...moments].slice(0, query.limit);
   return {
@@ -215,7 +221,7 @@ export async function readAudit(pool: Pool, channel: Channel, query: AuditQuery)
   };
 }
 
-function toEntries({ change, ...row }: Omit<Row, 'place'>): AuditEntry[] {
+function toEntries(row: Omit<Row, 'place'>): AuditEntry[] {
   const { entity, entity_id: entityId, audit_id: auditId, pending_change_id: pendingChangeId, action } = row;
   if (entity === null || entityId === null) return [];
   const source = pendingChangeId === null ? 'audit' : 'pending';
@@ -226,19 +232,9 @@ function toEntries({ change, ...row }: Omit<Row, 'place'>): AuditEntry[] {
       ...row,
       entity,
       entity_id: entityId,
-      diff:
-        source === 'audit'
-          ? diffStates(row.old_value, row.new_value)
-          : diffOfChanges(changesOf(change, entity, entityId)),
+      old_value: row.old_value === null ? null : new JsonText(row.old_value),
+      new_value: row.new_value === null ? null : new JsonText(row.new_value),
+      diff: new JsonText(row.diff),
     },
-  ];
-}
-
-/** What a request asks for one of its entities. */
-function changesOf(change: unknown, entity: string, entityId: string): unknown {
-  const asked: readonly unknown[] =
-    isObject(change) && Array.isArray(change['entities']) ? change['entities'] : [];
-  return asked.filter(isObject).find((each) => each['entity'] === entity && each['entity_id'] === entityId)?.[
-    'changes'
   ];
 }

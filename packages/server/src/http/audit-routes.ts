@@ -2,7 +2,14 @@ import { createRoute, z } from '@hono/zod-openapi';
 import { channelFromQuery } from '../door/door.js';
 import { parseAuditPlace } from './audit-place.js';
 import { readAudit } from './audit-reads.js';
-import { bearerSecurity, commonRefusals, jsonAnswer, missingRefusal, queryOf } from './answers.js';
+import {
+  answerJson,
+  bearerSecurity,
+  commonRefusals,
+  jsonAnswer,
+  missingRefusal,
+  queryOf,
+} from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import { auditEntrySchema, auditQuery, channelParameters } from './schemas.js';
 
@@ -50,7 +57,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext)
         since: query.since ?? null,
         until: query.until ?? null,
       });
-      return request.json(page, 200);
+      return answerJson(request, page, 200);
     },
   );
 }

@@ -2,8 +2,9 @@ import type { FeatureState } from '@flagcast/protocol';
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
 import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
-import { shownRow } from '../deep-json.js';
 import { featureJson } from '../host/feature-state.js';
+import { shownRow } from '../host/stored-json.js';
+import { JsonText } from '../json-text.js';
 
 /** A feature in a list. */
 export type ListedFeature = FeatureState & {
@@ -36,9 +37,9 @@ export async function readFeatures(pool: Pool, channel: Channel): Promise<Listed
 export interface FeatureDetails {
   readonly environment: { readonly id: string; readonly key: string; readonly name: string };
   readonly feature: FeatureState;
-  /** Rows of the table, as they are, but for JSON that is nested too deep to be shown. */
-  readonly rules: Record<string, unknown>[];
-  readonly schedules: Record<string, unknown>[];
+  /** A list of rows of the table, as they are, but for JSON that is nested too deep to be shown. */
+  readonly rules: JsonText;
+  readonly schedules: JsonText;
 }
 
 /** Throws ChangeRefusedError `unknown_feature` or `unknown_environment`. */
@@ -54,14 +55,19 @@ export async function readFeatureDetails(
   const parts = (table: string, there: boolean | undefined, order: string): string =>
     there === true
       ? `(
-          SELECT coalesce(json_agg(part.state ORDER BY part.state -> '${order}', part.state -> 'created_at', part.state -> 'id'), '[]')
+          SELECT coalesce(json_agg(${shownRow('part.state')} ORDER BY part.state -> '${order}', part.state -> 'created_at', part.state -> 'id'), '[]')
           FROM (SELECT to_jsonb(t) AS state FROM public.${table} t WHERE t.feature_id = f.id) AS part
           WHERE coalesce(part.state ->> 'environment_id', e.id::text) = e.id::text
-        )`
-      : `'[]'::json`;
-  const { rows } = await pool.query<
-    { environment_id: string | null; environment: string; name: string } & Omit<FeatureDetails, 'environment'>
-  >(
+        )::text`
+      : `'[]'`;
+  const { rows } = await pool.query<{
+    environment_id: string | null;
+    environment: string;
+    name: string;
+    feature: FeatureState;
+    rules: string;
+    schedules: string;
+  }>(
     `SELECT e.id::text AS environment_id, e.key::text AS environment, e.name::text AS name, ${featureJson} AS feature,
        ${parts('rules', tables[0]?.rules, 'priority')} AS rules,
        ${parts('feature_schedules', tables[0]?.schedules, 'starts_at')} AS schedules
@@ -78,7 +84,7 @@ export async function readFeatureDetails(
   return {
     environment: { id, key, name },
     feature,
-    rules: rules.map(shownRow),
-    schedules: schedules.map(shownRow),
+    rules: new JsonText(rules),
+    schedules: new JsonText(schedules),
   };
 }

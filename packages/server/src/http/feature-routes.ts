@@ -5,7 +5,15 @@ import type { WriteOutcome } from '../changes/feature-writes.js';
 import { channelFromQuery } from '../door/door.js';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';
 import { type OpenChange, readOpenChanges } from './pending-change-reads.js';
-import { bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal, queryOf } from './answers.js';
+import {
+  answerJson,
+  bearerSecurity,
+  commonRefusals,
+  isUuid,
+  jsonAnswer,
+  missingRefusal,
+  queryOf,
+} from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
   channelParameters,
@@ -101,7 +109,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
         readOpenChanges(pool, rights, { projectIds: [projectId], featureId }),
       ]);
       if (!rights.mayView(projectId, details.environment.id)) throw unknownEnvironment();
-      return request.json({ project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
+      return answerJson(request, { project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
     },
   );
 
@@ -179,7 +187,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
         version,
         reason,
       });
-      if ('requested' in outcome) return request.json(await requestedBy(userId, outcome), 202);
+      if ('requested' in outcome) return answerJson(request, await requestedBy(userId, outcome), 202);
       if (outcome.feature === null) throw unknownFeature();
       return request.json({ feature: outcome.feature }, 200);
     },
@@ -210,7 +218,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       const { env, version, reason } = request.req.valid('json');
       const userId = request.get('visitor').user.id;
       const outcome = await features.remove(userId, featureId, { environmentKey: env, version, reason });
-      if ('requested' in outcome) return request.json(await requestedBy(userId, outcome), 202);
+      if ('requested' in outcome) return answerJson(request, await requestedBy(userId, outcome), 202);
       return request.json({ feature: null }, 200);
     },
   );

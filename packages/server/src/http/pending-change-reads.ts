@@ -1,9 +1,10 @@
 import type { Pool } from 'pg';
 import type { Rights } from '../changes/rights.js';
-import { isoUtc, requestEntities } from '../host/feature-state.js';
+import { requestEntities } from '../host/feature-state.js';
+import { requestedDiff, requestedEntity, shownJson } from '../host/stored-json.js';
+import { isoUtc } from '../host/time-text.js';
+import { JsonText } from '../json-text.js';
 import { isUuid } from './answers.js';
-import { shownJson } from '../deep-json.js';
-import { diffOfChanges, type FieldDiff, isObject } from './diff.js';
 
 /** An open request, for those who look at all of them. */
 export interface OpenChange {
@@ -19,16 +20,11 @@ export interface OpenChange {
   readonly requester_active: boolean;
   readonly created_at: string;
   readonly reason: string | null;
-  readonly entities: {
-    readonly entity: string;
-    readonly entity_id: string;
-    /** `insert`, `update`, `delete`; null where the request does not say. */
-    readonly action: string | null;
-    readonly feature_id: string | null;
-    readonly feature_key: string | null;
-    readonly feature_name: string | null;
-    readonly diff: FieldDiff[];
-  }[];
+  /**
+   * A list of what it is about: `entity`, `entity_id`, `action` (`insert`, `update`, `delete`; null where the request
+   * does not say), `feature_id`, `feature_key`, `feature_name`, and `diff`, a list of `{field, old, new}`.
+   */
+  readonly entities: JsonText;
   /** Whether whoever asks asked for it. */
   readonly own: boolean;
   /** Whether whoever asks may approve and reject it. */
@@ -36,16 +32,9 @@ export interface OpenChange {
   readonly may_cancel: boolean;
 }
 
-/** As the database has it: what it asks for is still to be read. */
-interface Row extends Omit<OpenChange, 'reason' | 'entities' | 'may_decide' | 'may_cancel'> {
-  readonly change: unknown;
-  readonly entities: readonly {
-    readonly entity: string;
-    readonly entity_id: string;
-    readonly feature_id: string | null;
-    readonly feature_key: string | null;
-    readonly feature_name: string | null;
-  }[];
+/** As the database has it. */
+interface Row extends Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> {
+  readonly entities: string;
 }
 
 /** How many open requests are told at the most. */
@@ -71,17 +60,24 @@ export async function readOpenChanges(
          THEN EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.username = c.requested_by)
          ELSE EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.id = c.request_user_id)
        END AS requester_active,
-       ${isoUtc('c.created_at')} AS created_at, c.change,
+       ${isoUtc('c.created_at')} AS created_at,
+       jsonb_path_query_first(shown.change, '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}' AS reason,
        coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
        (
          SELECT coalesce(json_agg(json_build_object(
-           'entity', v.entity, 'entity_id', v.entity_id, 'feature_id', v.feature_id,
-           'feature_key', f.key, 'feature_name', f.name) ORDER BY v.entity, v.entity_id), '[]')
+           'entity', v.entity, 'entity_id', v.entity_id,
+           'action', jsonb_path_query_first(requested.entity, '$.action ? (@.type() == "string")', '{}', true),
+           'feature_id', v.feature_id, 'feature_key', f.key, 'feature_name', f.name,
+           'diff', ${requestedDiff('requested.entity')}) ORDER BY v.entity, v.entity_id), '[]')
          FROM ${requestEntities} v
+         CROSS JOIN LATERAL (
+           SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
+         ) requested
          LEFT JOIN public.features f ON f.id = v.feature_id
          WHERE v.pending_change_id = c.id
-       ) AS entities
+       )::text AS entities
      FROM public.pending_changes c
+     CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
      JOIN public.projects project ON project.id = c.project_id
      JOIN public.environments e ON e.id = c.environment_id
      WHERE c.status = 'pending' AND c.project_id = ANY ($1::uuid[])
@@ -103,29 +99,10 @@ export async function readOpenChanges(
   );
   return rows
     .filter((row) => rights.mayView(row.project_id, row.environment_id))
-    .map((row) => toOpenChange({ ...row, change: shownJson(row.change) }, rights));
-}
-
-function toOpenChange({ change, own, entities, ...row }: Row, rights: Rights): OpenChange {
-  const asked = isObject(change) && Array.isArray(change['entities']) ? change['entities'] : [];
-  const meta = isObject(change) && isObject(change['meta']) ? change['meta'] : {};
-  return {
-    ...row,
-    reason: typeof meta['reason'] === 'string' ? meta['reason'] : null,
-    entities: entities.map((entity) => {
-      const described: unknown = asked.find(
-        (each) =>
-          isObject(each) && each['entity'] === entity.entity && each['entity_id'] === entity.entity_id,
-      );
-      const { action, changes } = isObject(described) ? described : {};
-      return {
-        ...entity,
-        action: typeof action === 'string' ? action : null,
-        diff: diffOfChanges(changes),
-      };
-    }),
-    own,
-    may_decide: !own && rights.may(row.project_id, 'feature.manage', 'project.manage'),
-    may_cancel: own || rights.superuser,
-  };
+    .map((row) => ({
+      ...row,
+      entities: new JsonText(row.entities),
+      may_decide: !row.own && rights.may(row.project_id, 'feature.manage', 'project.manage'),
+      may_cancel: row.own || rights.superuser,
+    }));
 }

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { ChangeRefusedError } from '../changes/change-refused.js';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
-import { bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal } from './answers.js';
+import { answerJson, bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
   decidedSchema,
@@ -59,7 +59,8 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
           'There is no project with this project_id that you may see',
         );
       }
-      return request.json(
+      return answerJson(
+        request,
         { pending_changes: await readOpenChanges(pool, rights, { projectIds: wanted }) },
         200,
       );

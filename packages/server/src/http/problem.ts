@@ -7,6 +7,7 @@ import { scrub } from '../describe.js';
 import { RefusedError, unavailable } from '../door/door.js';
 import { type Refusal, refusalHeaders } from '../door/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { answerJson } from './answers.js';
 
 /** Answers with a refusal: `{code, message}`. */
 export function answerRefusal<E extends Env>(context: Context<E>, refusal: Refusal): Response {
@@ -28,7 +29,10 @@ export function answerError<E extends Env>(
   if (error instanceof ChangeRefusedError) {
     const { status, code, message, details } = error;
     const headers = status === 503 ? { 'Retry-After': '1' } : {};
-    return context.json({ code, message, ...details }, status, { 'Cache-Control': 'no-store', ...headers });
+    return answerJson(context, { code, message, ...details }, status, {
+      'Cache-Control': 'no-store',
+      ...headers,
+    });
   }
   if (error instanceof HTTPException) return answerUnreadable(context, error);
   if (isAbandoned(error)) return problem(context, 400, 'malformed_body', 'The body ended half way');

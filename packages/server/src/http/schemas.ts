@@ -11,8 +11,14 @@ const maxPage = 200;
 const id = z.string().openapi({ format: 'uuid' });
 const opaqueId = z.string().openapi({ description: 'As the database spells it: any text' });
 const number = z.string().openapi({ description: 'A number, as text: it may have 64 bits.' });
-const time = z.string().openapi({ format: 'date-time' });
-const anything = z.unknown().openapi({ description: 'Any JSON value' });
+const time = z.string().openapi({
+  format: 'date-time',
+  description: 'RFC 3339 in UTC; of a stored row outside of the years 1 to 9999 another text, e.g. infinity',
+});
+const anything = z.unknown().openapi({
+  description:
+    'Any JSON value as the database has it: numbers have all their digits, which a double may not keep',
+});
 
 export const errorSchema = z
   .object({

@@ -1,4 +1,5 @@
-import { asBigint, asUuid, featureState, isoUtc } from '../host/feature-state.js';
+import { asBigint, asUuid, featureState } from '../host/feature-state.js';
+import { isoUtcInRange } from '../host/time-text.js';
 import type { ControlEntry, FlagEvent } from '../events/event.js';
 import { coverageOfSnapshot, type Coverage } from '../events/position.js';
 
@@ -79,10 +80,10 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
   l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
   ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
   -- Outside of these bounds a time cannot be written as RFC 3339.
-  ${isoUtc(`CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '10000-01-01' THEN l.created_at ELSE l.logged_at END`)},
+  ${isoUtcInRange(`CASE WHEN l.created_at >= '0001-01-01' AND l.created_at < '10000-01-01' THEN l.created_at ELSE l.logged_at END`)},
   ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
   CASE WHEN current_setting('track_commit_timestamp')::boolean
-    THEN ${isoUtc('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
+    THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
   ${
     hasState && mode === 'full'
       ? `CASE WHEN l.source <> 'control' THEN (

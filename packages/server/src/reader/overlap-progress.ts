@@ -73,13 +73,14 @@ export class OverlapProgress {
     // A request that is gone without a decision was deleted.
     const gone = [...openBefore.values()].filter(({ rowId }) => !named.has(rowId));
     fresh.push(...gone.map((event) => asCancelled(event, this.#batches)));
-    for (const { event, isOpenRequest } of found) {
-      if (!isOpenRequest) this.#delivered.set(event.id, event.createdAt);
-    }
     // Never back: what is older has been forgotten.
     const from = this.#from === null || since > this.#from ? since : this.#from;
     this.#from = from;
     for (const [id, createdAt] of this.#delivered) if (createdAt <= from) this.#delivered.delete(id);
+    // After that: texts of times beyond the year 9999 do not sort by time, and such rows are found by each read.
+    for (const { event, isOpenRequest } of found) {
+      if (!isOpenRequest) this.#delivered.set(event.id, event.createdAt);
+    }
     const hadBegun = this.#hasBegun;
     this.#hasBegun = true;
     if (!hadBegun || fresh.length === 0) return [];

@@ -1,4 +1,5 @@
-import { asBigint, asUuid, featureState, isoUtc, requestEntities } from '../host/feature-state.js';
+import { asBigint, asUuid, featureState, requestEntities } from '../host/feature-state.js';
+import { isoUtc, isoUtcInRange } from '../host/time-text.js';
 
 /**
  * The events of the host's tables that are younger than $1, for FROM: the audit log; all open requests, which
@@ -40,7 +41,7 @@ export const tablesRelation = `(
  * as this role sees. On a replica the transactions are not visible, so it is the time of what was replayed last.
  */
 export const sinceStatement = `
-SELECT ${isoUtc(`least(
+SELECT ${isoUtcInRange(`least(
   (SELECT min(xact_start) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
       AND backend_type NOT IN ('autovacuum worker', 'walsender')),

@@ -1,0 +1,38 @@
+/** A client compares and writes JSON with a call for each level, and its stack has an end. */
+const maxLevels = 1_000;
+
+/** Replaces JSON with more levels. */
+const tooDeep = `(nested in more than ${maxLevels} levels: look it up in the database)`;
+
+/** SQL for a jsonb value as answers show it: one with more than 1,000 levels, which PostgreSQL stores, is replaced by a text. */
+export const shownJson = (value: string): string =>
+  `CASE WHEN ${value} @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE ${value} END`;
+
+/** SQL for a row that is jsonb already, each column as `shownJson` has it. */
+export const shownRow = (row: string): string =>
+  `(SELECT jsonb_object_agg(shown.key, ${shownJson('shown.value')}) FROM jsonb_each(${row}) AS shown)`;
+
+/** A state that is no object counts as one field, `value`. */
+const fieldsOf = (state: string): string =>
+  `jsonb_each(CASE WHEN jsonb_typeof(${state}) = 'object' THEN ${state}
+    WHEN jsonb_typeof(${state}) <> 'null' THEN jsonb_build_object('value', ${state}) ELSE '{}' END) WITH ORDINALITY`;
+
+/** SQL for what differs between two jsonb states, as a JSON list of `{field, old, new}`; a value that is not there is null. */
+export const stateDiff = (before: string, after: string): string => `(
+  SELECT coalesce(json_agg(json_build_object(
+    'field', key, 'old', coalesce(old.value, 'null'), 'new', coalesce(new.value, 'null')
+  ) ORDER BY old.ordinality, new.ordinality), '[]')
+  FROM ${fieldsOf(before)} AS old FULL JOIN ${fieldsOf(after)} AS new USING (key)
+  WHERE coalesce(old.value, 'null') <> coalesce(new.value, 'null'))`;
+
+/** SQL for one entity in the jsonb `change` of a request; null where it does not name the entity. */
+export const requestedEntity = (change: string, entity: string, entityId: string): string =>
+  `jsonb_path_query_first(${change}, '$.entities[*] ? (@.entity == $entity && @.entity_id == $id)',
+    jsonb_build_object('entity', ${entity}, 'id', ${entityId}), true)`;
+
+/** SQL for the fields that a `requestedEntity` changes, as `stateDiff` writes them. */
+export const requestedDiff = (requested: string): string => `(
+  SELECT coalesce(json_agg(json_build_object(
+    'field', field.key, 'old', coalesce(field.value -> 'old', 'null'), 'new', coalesce(field.value -> 'new', 'null')
+  )), '[]')
+  FROM jsonb_each(CASE jsonb_typeof(${requested} -> 'changes') WHEN 'object' THEN ${requested} -> 'changes' ELSE '{}' END) AS field)`;
