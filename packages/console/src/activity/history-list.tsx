@@ -5,6 +5,7 @@ import { actionOf } from '../api/actions.js';
 import { DiffList } from '../feature/diff-list.js';
 import { Ago, useNowMs } from '../shell/ago.js';
 import { placePath, usePlace } from '../shell/place.js';
+import { toTimeMs } from '../texts/format.js';
 import { useTexts } from '../texts/texts.js';
 import { placeOf } from './use-history.js';
 import type { HistoryItem } from './use-timeline.js';
@@ -21,7 +22,8 @@ export function HistoryList({ entries, about }: HistoryListProps) {
   const nowMs = useNowMs();
   const days = new Map<string, HistoryItem[]>();
   for (const entry of entries) {
-    const day = format.day(Date.parse(placeOf(entry)), nowMs);
+    const atMs = toTimeMs(placeOf(entry));
+    const day = atMs === null ? placeOf(entry) : format.day(atMs, nowMs);
     const ofDay = days.get(day);
     if (ofDay === undefined) days.set(day, [entry]);
     else ofDay.push(entry);
@@ -58,6 +60,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
   const { t, format } = useTexts();
   const { project, environment } = usePlace();
   const { entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
+  const atMs = at === null ? null : toTimeMs(at);
   const action = actionOf(entry);
   const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.somebody);
   const actions: Readonly<Record<string, string>> = t.actions;
@@ -80,7 +83,8 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
           t.activity.timeUnknown
         ) : (
           <>
-            {format.time(Date.parse(at))} · <Ago at={at} />
+            {atMs !== null && `${format.time(atMs)} · `}
+            <Ago at={at} />
           </>
         )}
       </Text>

@@ -4,6 +4,7 @@ import { useLiveChannel } from '../api/live.js';
 import type { AuditPage } from '../api/types.js';
 import { usePlace } from '../shell/place.js';
 import { useApi } from '../sign-in/session-context.js';
+import { toTimeMs } from '../texts/format.js';
 
 /** How far back the chart looks. */
 export const spanMs = 30 * 60_000;
@@ -34,7 +35,7 @@ export function useRecentEvents(): readonly number[] | null | undefined {
           ...(before === null ? {} : { before }),
         });
         const { entries, next }: AuditPage = await api.get<AuditPage>(`/api/audit?${query.toString()}`);
-        times.push(...entries.flatMap(({ created_at: at }) => (at === null ? [] : Date.parse(at))));
+        times.push(...entries.flatMap(({ created_at: at }) => toTimeMs(at ?? '') ?? []));
         if (next === null) break;
         before = next;
       }
@@ -51,7 +52,7 @@ export function useRecentEvents(): readonly number[] | null | undefined {
     setLive([]);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const stopEvents = channel.onEvent(({ timestamp }) => {
-      come.current.push(Date.parse(timestamp));
+      come.current.push(toTimeMs(timestamp) ?? Date.now());
       timer ??= setTimeout(() => {
         timer = undefined;
         come.current = come.current.filter((atMs) => atMs > Date.now() - spanMs);

@@ -1,3 +1,5 @@
+import { parseJson } from './exact-json.js';
+
 /** The server's answer to a request that it refused, or null where no answer came. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
@@ -38,6 +40,15 @@ export interface Api {
 
 const requestTimeoutMs = 30_000;
 
+/** Empty where the answer is no JSON, as from a proxy. */
+async function bodyOf(response: Response): Promise<Record<string, unknown>> {
+  try {
+    return parseJson(await response.text()) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
 /**
  * Requests to the server that served the page. `token` gives the token to send, null without one;
  * `onTokenRefused` is called when the server no longer takes it.
@@ -63,7 +74,7 @@ export function createApi(options: {
     } catch (error) {
       throw new ApiError(0, { code: 'unreachable', message: String(error) });
     }
-    const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+    const answer = await bodyOf(response);
     if (response.ok) return { status: response.status, body: answer as Answer };
     const refusal = new ApiError(response.status, answer);
     if (

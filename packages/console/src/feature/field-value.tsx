@@ -1,4 +1,6 @@
 import { Code, Text } from '@mantine/core';
+import { ExactNumber, writeJson } from '../api/exact-json.js';
+import { toTimeMs } from '../texts/format.js';
 import { type TextsValue, useTexts } from '../texts/texts.js';
 
 interface FieldValueProps {
@@ -20,10 +22,11 @@ export function FieldValue({ field, value }: FieldValueProps) {
   }
   if (typeof value === 'boolean') return <span>{value ? t.features.on : t.features.off}</span>;
   if (typeof value === 'number') return <span>{value}</span>;
+  if (value instanceof ExactNumber) return <span className="fc-wrap">{value.digits}</span>;
   if (typeof value === 'string') return <span className="fc-wrap">{inWords(field, value, texts)}</span>;
   const conditions = field === 'conditions' ? toConditions(value) : null;
   if (conditions !== null) return <Conditions conditions={conditions} />;
-  return <Code className="fc-wrap">{JSON.stringify(value)}</Code>;
+  return <Code className="fc-wrap">{writeJson(value)}</Code>;
 }
 
 function inWords(field: string, value: string, { t, format }: TextsValue): string {
@@ -32,8 +35,8 @@ function inWords(field: string, value: string, { t, format }: TextsValue): strin
     kind: t.kinds,
   };
   if (field === 'starts_at' || field === 'ends_at') {
-    const atMs = Date.parse(value);
-    return Number.isNaN(atMs) ? value : format.dateTime(atMs);
+    const atMs = toTimeMs(value);
+    return atMs === null ? value : format.dateTime(atMs);
   }
   return words[field]?.[value] ?? value;
 }
@@ -55,6 +58,10 @@ function isCondition(value: unknown): value is Condition {
   return typeof attribute === 'string' && typeof operator === 'string';
 }
 
+function inText(value: unknown): string {
+  return typeof value === 'string' ? value : writeJson(value);
+}
+
 function Conditions({ conditions }: { readonly conditions: readonly Condition[] }) {
   const { t } = useTexts();
   const operators: Readonly<Record<string, string>> = t.operators;
@@ -64,11 +71,7 @@ function Conditions({ conditions }: { readonly conditions: readonly Condition[] 
         <span key={`${index} ${attribute}`}>
           {index > 0 && ` ${t.and} `}
           <b>{attribute}</b> {operators[operator] ?? operator}{' '}
-          {Array.isArray(value)
-            ? value.join(', ')
-            : typeof value === 'string'
-              ? value
-              : JSON.stringify(value)}
+          {Array.isArray(value) ? value.map(inText).join(', ') : inText(value)}
         </span>
       ))}
     </span>

@@ -1,4 +1,5 @@
 import { useSyncExternalStore } from 'react';
+import { toTimeMs } from '../texts/format.js';
 import { useTexts } from '../texts/texts.js';
 
 const stepMs = 15_000;
@@ -18,7 +19,7 @@ export function useNowMs(): number {
 }
 
 interface AgoProps {
-  /** RFC 3339. */
+  /** RFC 3339; another text is shown as it is. */
   readonly at: string;
   /** `2 min` in place of `2 min. ago`. Default false. */
   readonly brief?: boolean;
@@ -28,7 +29,8 @@ interface AgoProps {
 export function Ago({ at, brief = false }: AgoProps) {
   const { format } = useTexts();
   const nowMs = useNowMs();
-  const atMs = Date.parse(at);
+  const atMs = toTimeMs(at);
+  if (atMs === null) return <span>{at}</span>;
   return (
     <time dateTime={at} title={format.dateTime(atMs)}>
       {brief ? format.span(nowMs - atMs) : format.ago(atMs, nowMs)}

@@ -15,6 +15,13 @@ export interface Format {
   readonly span: (spanMs: number) => string;
 }
 
+/** Milliseconds since the epoch; null for a text that is not RFC 3339, such as `infinity` or a year before 1. */
+export function toTimeMs(text: string): number | null {
+  const isTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text);
+  const atMs = isTime ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(atMs) ? null : atMs;
+}
+
 const steps = [
   ['day', 86_400_000],
   ['hour', 3_600_000],

@@ -1,0 +1,73 @@
+import { randomUUID } from 'node:crypto';
+import { expect, it } from 'vitest';
+import { isLive } from './screen.js';
+import { at, pageOf, setStage, webShop } from './stage.js';
+
+const set = setStage();
+
+it('numbers and times of the database show as they are stored, on every page that has them', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  const { pool } = stage.database;
+  const { rows } = await pool.query<{ id: string }>(
+    `SELECT id FROM environments WHERE project_id = $1 AND key = 'dev'`,
+    [webShop],
+  );
+  const environmentId = rows[0]?.id;
+  const [ruleId, changeId] = [randomUUID(), randomUUID()];
+  const conditions = (value: string): string =>
+    `[{"attribute": "account", "operator": "in", "value": [${value}]}]`;
+  const [stored, wanted] = [
+    '9007199254740993, 0.1000000000000000055, 1.0',
+    '9007199254740995, 0.1000000000000000055, 2.50',
+  ];
+  await pool.query(
+    `INSERT INTO rules (id, project_id, feature_id, environment_id, conditions, action) VALUES ($1, $2, $3, $4, $5, 'include')`,
+    [ruleId, webShop, flag.id, environmentId, conditions(stored)],
+  );
+  await pool.query(
+    `INSERT INTO feature_schedules (project_id, feature_id, environment_id, starts_at, ends_at, timezone, action)
+     VALUES ($1, $2, $3, '0044-03-15 12:00:00+00 BC', 'infinity', 'UTC', 'enable')`,
+    [webShop, flag.id, environmentId],
+  );
+  await pool.query(
+    `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change, created_at)
+     VALUES ($1, $2, $3, 'bob', $4, 'infinity')`,
+    [
+      changeId,
+      webShop,
+      environmentId,
+      `{"entities": [{"entity": "feature", "entity_id": "${flag.id}", "action": "update"},
+        {"entity": "rule", "entity_id": "${ruleId}", "action": "update",
+         "changes": {"conditions": {"old": ${conditions(stored)}, "new": ${conditions(wanted)}}, "limit": {"old": 1e400, "new": {"deep": 1.50}}}}]}`,
+    ],
+  );
+  await pool.query(
+    `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'rule', $2)`,
+    [changeId, ruleId],
+  );
+  await pool.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value)
+     VALUES ($1, $2, $3, 'rule', $4, 'user', 'bob', 'update', $5, $6)`,
+    [
+      webShop,
+      environmentId,
+      flag.id,
+      ruleId,
+      `{"conditions": ${conditions(stored)}}`,
+      `{"conditions": ${conditions(wanted)}}`,
+    ],
+  );
+  const { page } = await stage.open('alice', pageOf(flag, 'dev'));
+  await isLive(page);
+  await page.getByText(stored).first().waitFor();
+  await page.getByText('0044-03-15T12:00:00+00:00 BC').waitFor();
+  expect(await page.getByText('infinity').count()).toBeGreaterThan(0);
+  await page.goto(at(webShop, 'dev', 'approvals'));
+  const card = page.getByRole('article').filter({ hasText: flag.name });
+  for (const text of [stored, wanted, `1${'0'.repeat(400)}`, '{"deep":1.50}', 'infinity']) {
+    await card.getByText(text).waitFor();
+  }
+  await page.goto(at(webShop, 'dev', 'activity'));
+  for (const text of [stored, wanted]) await page.getByText(text).first().waitFor();
+});
