@@ -31,6 +31,7 @@ import { builtConsoleDir } from './http/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './http/metrics.js';
 import { ownPathTest } from './http/own-paths.js';
 import { SignIn } from './http/sign-in.js';
+import { DecisionPassword } from './http/decision-password.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { Freshness } from './operations/freshness.js';
@@ -214,11 +215,12 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
 
   let closing: Promise<void> | null = null;
+  const attempts = new SignInAttempts();
   const signIn = new SignIn({
     pool,
     // Elsewhere than in Togglr's tables a user may be called what another one is called there.
     secret: ownTables && auth !== undefined && 'secret' in auth ? auth.secret : null,
-    attempts: new SignInAttempts(),
+    attempts,
     tokenTtlMs,
   });
   const app = createApp({
@@ -228,6 +230,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     pool,
     writePool,
     signIn,
+    decisionPassword: new DecisionPassword(pool, attempts),
     clientAddress,
     writes: options.writes ?? false,
     demoPeople: options.demoPeople ?? [],

@@ -54,6 +54,7 @@ describe('signing in', () => {
         },
       ],
       writes: true,
+      decisions: 'direct',
       sign_in: 'password',
       demo_people: demoPeople,
       server: expect.any(String) as string,

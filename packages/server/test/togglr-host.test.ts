@@ -260,7 +260,9 @@ describe('a role of its own for the server', () => {
           (table) => `SELECT ON TABLE public.${table}`,
         ),
         'SELECT (id, username, is_active, is_superuser) ON TABLE public.users',
-        'SELECT ON TABLE public.feature_schedules',
+        ...['tags', 'feature_tags', 'roles', 'project_approvers', 'feature_schedules'].map(
+          (table) => `SELECT ON TABLE public.${table}`,
+        ),
       ].map((right) => `${right} TO "${role}"`),
     );
     const report = await onHost(async (client) => await install(client, { role }));
@@ -298,7 +300,7 @@ describe('a role of its own for the server', () => {
     await installRole();
     const { pool } = host.database;
     await pool.query(
-      `GRANT SELECT ON roles TO ${role}; CREATE TABLE reporting.theirs (id int); ALTER TABLE reporting.theirs OWNER TO ${role}`,
+      `GRANT UPDATE ON roles TO ${role}; CREATE TABLE reporting.theirs (id int); ALTER TABLE reporting.theirs OWNER TO ${role}`,
     );
     expect((await onHost(async (client) => await planUninstall(client))).roles).toEqual([
       { name: role, made: true, sessions: 0 },

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { isoUtc } from '../host/time-text.js';
 import { applyChange } from './apply.js';
 import { ChangeRefusedError } from './change-refused.js';
+import { decidableProjects } from './deciders.js';
 import { authorOf } from './feature.js';
 import { readRights, type Rights } from './rights.js';
 import { inWriteTransaction } from './write-transaction.js';
@@ -38,7 +39,7 @@ export class Decisions {
   /** Does what was asked for, in the approver's name. */
   async approve(userId: string, pendingChangeId: string): Promise<Decision> {
     return await this.#decide(userId, pendingChangeId, async (client, request, rights) => {
-      requireOther(request, rights);
+      await requireOther(client, request, rights);
       await applyChange(client, { ...request, pendingChangeId }, authorOf(rights));
       const { rows } = await client.query<{ at: string }>(
         `UPDATE public.pending_changes
@@ -53,7 +54,7 @@ export class Decisions {
   /** Refuses what was asked for; `reason` is kept with it. */
   async reject(userId: string, pendingChangeId: string, reason: string): Promise<Decision> {
     return await this.#decide(userId, pendingChangeId, async (client, request, rights) => {
-      requireOther(request, rights);
+      await requireOther(client, request, rights);
       const { rows } = await client.query<{ at: string }>(
         `UPDATE public.pending_changes
          SET status = 'rejected', rejected_by = $2, rejected_at = now(), rejection_reason = $3
@@ -144,8 +145,15 @@ async function lockOpen(
   };
 }
 
-function requireOther(request: LockedRequest, rights: Rights): void {
-  rights.require(request.projectId, 'feature.manage', 'project.manage');
+async function requireOther(client: pg.ClientBase, request: LockedRequest, rights: Rights): Promise<void> {
+  const decidable = await decidableProjects(client, rights, [request.projectId]);
+  if (!decidable.has(request.projectId)) {
+    throw new ChangeRefusedError(
+      403,
+      'forbidden',
+      'You may not decide on requests of this project: ask one of its owners or managers',
+    );
+  }
   if (request.own) {
     throw new ChangeRefusedError(
       403,

@@ -48,6 +48,14 @@ const servedTables: Readonly<Record<string, string>> = {
 /** Shown with a feature where the host has them. */
 const partTables = ['rules', 'feature_schedules'];
 
+/** Read where the host has them, for changes through Flagcast's API. */
+const guardTables: Readonly<Record<string, string>> = {
+  tags: 'which features are guarded by their tag',
+  feature_tags: 'which features are guarded by their tag',
+  roles: "who may approve in Togglr's database",
+  project_approvers: "who may approve in Togglr's database",
+};
+
 /** The columns of users that are read; not the e-mail address. */
 const userColumns = ['id', 'username', 'is_active', 'is_superuser'];
 
@@ -116,6 +124,7 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
       },
       subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
     },
+    ...Object.entries(guardTables).map(([name, purpose]) => table('public', name, purpose, 'extra')),
     ...partTables.map((name) => table('public', name, 'the parts of a feature', 'extra')),
   ];
 }

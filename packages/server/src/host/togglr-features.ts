@@ -6,6 +6,8 @@ export interface TogglrFeatures {
   readonly tags: boolean;
   /** Whether row-level security may hide tags from this session. */
   readonly tagsFiltered: boolean;
+  /** `users.two_fa_enabled`: users can have a second factor. */
+  readonly twoFactor: boolean;
   /** `project_approvers`: people who may approve besides owners and managers. */
   readonly approvers: boolean;
   /**
@@ -18,7 +20,7 @@ export interface TogglrFeatures {
 /** Looks in the catalogue, for which no right is needed. Not cached: a host can be upgraded at any moment. */
 export async function readTogglrFeatures(database: pg.Pool | pg.ClientBase): Promise<TogglrFeatures> {
   const { rows } = await database.query<TogglrFeatures>(
-    `SELECT found.tags, found.approvers, found.tags OR found.two_factor AS togglr,
+    `SELECT found.tags, found.two_factor AS "twoFactor", found.approvers, found.tags OR found.two_factor AS togglr,
        EXISTS (
          SELECT FROM pg_class c
          WHERE c.oid IN (to_regclass('public.tags'), to_regclass('public.feature_tags')) AND row_security_active(c.oid)

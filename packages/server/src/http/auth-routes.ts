@@ -6,6 +6,7 @@ import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
   const { authority, pool, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } = context;
+  const { decisionPassword } = context;
   const mode = async (): Promise<z.infer<typeof modeSchema>> => ({
     sign_in: await signIn.mode(),
     demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
@@ -69,10 +70,11 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const { user, expiresAtMs } = request.get('visitor');
-      const [rights, projects, what] = await Promise.all([
+      const [rights, projects, what, decisions] = await Promise.all([
         authority.rightsOf(user.id),
         authority.visibleProjects(user.id),
         mode(),
+        writes ? decisionPassword.mode(user.id) : ('elsewhere' as const),
       ]);
       const everything = rights.superuser ? await readPermissionKeys(pool) : null;
       return request.json(
@@ -85,6 +87,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
             permissions: [...(everything ?? rights.granted(id))],
           })),
           writes,
+          decisions,
           ...what,
         },
         200,

@@ -1,5 +1,7 @@
 import type { Pool } from 'pg';
+import { decidableProjects } from '../changes/deciders.js';
 import type { Rights } from '../changes/rights.js';
+import { isMissing } from '../database/missing.js';
 import { requestEntities } from '../host/feature-state.js';
 import { requestedDiff, requestedEntity, shownJson } from '../host/stored-json.js';
 import { isoUtc } from '../host/time-text.js';
@@ -97,12 +99,26 @@ export async function readOpenChanges(
       wanted.featureId ?? null,
     ],
   );
-  return rows
-    .filter((row) => rights.mayView(row.project_id, row.environment_id))
-    .map((row) => ({
-      ...row,
-      entities: new JsonText(row.entities),
-      may_decide: !row.own && rights.may(row.project_id, 'feature.manage', 'project.manage'),
-      may_cancel: row.own || rights.superuser,
-    }));
+  const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
+  const decidable = await decidableOrNone(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
+  return shown.map((row) => ({
+    ...row,
+    entities: new JsonText(row.entities),
+    may_decide: !row.own && decidable.has(row.project_id),
+    may_cancel: row.own || rights.superuser,
+  }));
+}
+
+/** None where the server may not read who decides: requests are shown all the same. */
+async function decidableOrNone(
+  pool: Pool,
+  rights: Rights,
+  projectIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  try {
+    return await decidableProjects(pool, rights, projectIds);
+  } catch (error) {
+    if (isMissing(error)) return new Set();
+    throw error;
+  }
 }

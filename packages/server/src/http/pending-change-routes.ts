@@ -4,8 +4,10 @@ import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
 import { answerJson, bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
+  approveBody,
   decidedSchema,
   decisionSchema,
+  errorSchema,
   idParameter,
   openChangeSchema,
   projectQuery,
@@ -21,9 +23,19 @@ const decidedAnswers = {
   ...commonRefusals,
 } as const;
 
+/** Of a decision that may ask for the user's password. */
+const provenAnswers = {
+  ...decidedAnswers,
+  403: jsonAnswer(
+    "forbidden, own_change; in Togglr's database password_required, password_wrong, decide_elsewhere (see decisions of /api/auth/me)",
+    errorSchema,
+  ),
+  429: jsonAnswer('too_many_attempts: wait for Retry-After seconds', errorSchema),
+} as const;
+
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { authority, pool, decisions, admit, writable } = context;
+  const { authority, pool, decisions, decisionPassword, clientAddress, admit, writable } = context;
 
   app.openapi(
     createRoute({
@@ -75,12 +87,18 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       summary: 'Does what was asked for, in the name of whoever approves',
       security: bearerSecurity,
       middleware: [admit, writable] as const,
-      request: { params: idParameter },
-      responses: decidedAnswers,
+      request: {
+        params: idParameter,
+        body: { content: { 'application/json': { schema: approveBody } } },
+      },
+      responses: provenAnswers,
     }),
     async (request) => {
       const id = changeIdOf(request.req.valid('param').id);
-      return request.json(await decisions.approve(request.get('visitor').user.id, id), 200);
+      const { password } = request.req.valid('json');
+      const { user } = request.get('visitor');
+      await decisionPassword.require(user, password, clientAddress(request.env.incoming));
+      return request.json(await decisions.approve(user.id, id), 200);
     },
   );
 
@@ -96,12 +114,14 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
         params: idParameter,
         body: { required: true, content: { 'application/json': { schema: rejectBody } } },
       },
-      responses: decidedAnswers,
+      responses: provenAnswers,
     }),
     async (request) => {
       const id = changeIdOf(request.req.valid('param').id);
-      const { reason } = request.req.valid('json');
-      return request.json(await decisions.reject(request.get('visitor').user.id, id, reason), 200);
+      const { reason, password } = request.req.valid('json');
+      const { user } = request.get('visitor');
+      await decisionPassword.require(user, password, clientAddress(request.env.incoming));
+      return request.json(await decisions.reject(user.id, id, reason), 200);
     },
   );
 

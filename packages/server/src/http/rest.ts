@@ -17,6 +17,7 @@ import { addFeatureRoutes } from './feature-routes.js';
 import { addPendingChangeRoutes } from './pending-change-routes.js';
 import { answerError, answerInvalid, answerMissing, answerTooLarge } from './problem.js';
 import type { DemoPerson } from './demo-person.js';
+import type { DecisionPassword } from './decision-password.js';
 import type { SignIn } from './sign-in.js';
 
 export interface RestOptions {
@@ -27,6 +28,7 @@ export interface RestOptions {
   /** For what is written: whoever waits for a lock holds up no reader. */
   writePool: Pool;
   signIn: SignIn;
+  decisionPassword: DecisionPassword;
   clientAddress: ClientAddress;
   /** Whether this server takes changes. */
   writes: boolean;

@@ -194,6 +194,10 @@ export const meSchema = z
     token_expires_at: time,
     projects: z.array(z.object({ id: opaqueId, name: z.string(), permissions: z.array(z.string()) })),
     writes: z.boolean().openapi({ description: 'Whether this server takes changes' }),
+    decisions: z.enum(['direct', 'password', 'elsewhere']).openapi({
+      description:
+        "What an approval or a rejection by this user asks for: direct: nothing more; password: the user's password; elsewhere: they are made in Togglr's own console, or where the flags are managed",
+    }),
     ...mode,
   })
   .openapi('Me');
@@ -266,7 +270,15 @@ export const createBody = z
   })
   .openapi('NewFeature');
 
-export const rejectBody = z.strictObject({ reason: reasonField }).openapi('Rejection');
+const decisionPassword = textField(1, maxPassword)
+  .optional()
+  .openapi({ description: 'The password of the user, where decisions of /api/auth/me says password' });
+
+export const approveBody = z.strictObject({ password: decisionPassword }).openapi('Approval');
+
+export const rejectBody = z
+  .strictObject({ reason: reasonField, password: decisionPassword })
+  .openapi('Rejection');
 
 const utcTime = z.iso
   .datetime({ error: 'must be a time in UTC, such as 2026-01-31T12:00:00Z' })

@@ -1,4 +1,5 @@
 import { networkOf } from '../access/client-address.js';
+import { refused } from '../door/door.js';
 
 export interface SignInAttemptsOptions {
   /** How many attempts one address may make on one user name within the window. Default 10. */
@@ -91,4 +92,16 @@ class Attempts {
   #recent(key: string, nowMs: number): readonly number[] {
     return (this.#timesMs.get(key) ?? []).filter((atMs) => nowMs - atMs < this.#windowMs);
   }
+}
+
+/** Throws RefusedError `too_many_attempts` where `SignInAttempts.take` has answered with a time to wait. */
+export function refuseAttempts(waitMs: number | null): void {
+  if (waitMs === null) return;
+  const seconds = Math.ceil(waitMs / 1_000);
+  throw refused(
+    429,
+    'too_many_attempts',
+    `Too many attempts to give a password: try again in ${seconds} s`,
+    seconds,
+  );
 }

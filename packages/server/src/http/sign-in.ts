@@ -5,7 +5,7 @@ import { hashPassword, verifyPassword } from '../access/password.js';
 import { signToken } from '../access/sign.js';
 import { isMissing } from '../database/missing.js';
 import { refused } from '../door/door.js';
-import type { SignInAttempts } from './sign-in-attempts.js';
+import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
   readonly pool: pg.Pool;
@@ -86,16 +86,7 @@ export class SignIn {
         "The passwords of this database cannot be checked here: sign in where its users sign in, and bring that service's token",
       );
     }
-    const waitMs = attempts.take(username, address);
-    if (waitMs !== null) {
-      const seconds = Math.ceil(waitMs / 1_000);
-      throw refused(
-        429,
-        'too_many_attempts',
-        `Too many attempts to sign in: try again in ${seconds} s`,
-        seconds,
-      );
-    }
+    refuseAttempts(attempts.take(username, address));
     if (this.#underWay >= maxUnderWay) {
       throw refused(503, 'busy', 'Too many people sign in at this moment: try again shortly', 1);
     }

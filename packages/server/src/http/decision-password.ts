@@ -1,0 +1,93 @@
+import type { Pool } from 'pg';
+import { isBcrypt, verifyBcrypt } from '../access/bcrypt.js';
+import { verifyPassword } from '../access/password.js';
+import { isMissing } from '../database/missing.js';
+import { scrub } from '../describe.js';
+import { refused } from '../door/door.js';
+import { readTogglrFeatures } from '../host/togglr-features.js';
+import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
+
+/** What a user has to give with a decision: nothing, the password, or nothing that would do. */
+type Proof =
+  | { readonly kind: 'direct' }
+  | { readonly kind: 'password'; readonly hash: string }
+  | { readonly kind: 'elsewhere'; readonly why: string };
+
+/** How many passwords are checked at once: each has a thread. */
+const maxUnderWay = 4;
+
+/**
+ * Asks for the user's password with each decision in the database of a Togglr, as Togglr does. How the user was
+ * identified does not matter: the password is that of the table users. A user whose password cannot be checked here,
+ * or who has a second factor, is sent to Togglr's own console.
+ */
+export class DecisionPassword {
+  readonly #pool: Pool;
+  readonly #attempts: SignInAttempts;
+  #underWay = 0;
+
+  constructor(pool: Pool, attempts: SignInAttempts) {
+    this.#pool = pool;
+    this.#attempts = attempts;
+  }
+
+  /** What a decision of this user asks for. Rejects with the database's errors. */
+  async mode(userId: string): Promise<Proof['kind']> {
+    return (await this.#proofOf(userId)).kind;
+  }
+
+  /** Throws RefusedError unless the password is right, or none is asked for. */
+  async require(
+    user: { readonly id: string; readonly username: string },
+    password: string | undefined,
+    address: string,
+  ): Promise<void> {
+    const proof = await this.#proofOf(user.id);
+    if (proof.kind === 'direct') return;
+    if (proof.kind === 'elsewhere') {
+      throw refused(403, 'decide_elsewhere', `${proof.why}: decide on this request in Togglr's own console`);
+    }
+    if (password === undefined) {
+      throw refused(403, 'password_required', 'A decision needs your password again: send it as password');
+    }
+    refuseAttempts(this.#attempts.take(user.username, address));
+    if (this.#underWay >= maxUnderWay) {
+      throw refused(503, 'busy', 'Too many passwords are being checked: try again shortly', 1);
+    }
+    this.#underWay += 1;
+    try {
+      const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
+      if (!(await check(password, proof.hash))) {
+        throw refused(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
+      }
+    } finally {
+      this.#underWay -= 1;
+    }
+    this.#attempts.forget(user.username, address);
+  }
+
+  async #proofOf(userId: string): Promise<Proof> {
+    const { togglr, twoFactor } = await readTogglrFeatures(this.#pool);
+    if (!togglr) return { kind: 'direct' };
+    try {
+      const { rows } = await this.#pool.query<{ hash: string | null; twoFactor: boolean | null }>(
+        `SELECT u.password_hash::text AS hash, ${twoFactor ? 'u.two_fa_enabled' : 'false'} AS "twoFactor"
+         FROM public.users u WHERE u.id = $1::bigint`,
+        [userId],
+      );
+      const [user] = rows;
+      const hash = user?.hash ?? '';
+      if (user?.twoFactor !== false) {
+        return { kind: 'elsewhere', why: 'You have a second factor, which this server does not ask for' };
+      }
+      if (isBcrypt(hash) || hash.startsWith('scrypt$')) return { kind: 'password', hash };
+      return { kind: 'elsewhere', why: 'Your password cannot be checked by this server' };
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      return {
+        kind: 'elsewhere',
+        why: `This server may not read password_hash and two_fa_enabled of the table users (${scrub(error.message)})`,
+      };
+    }
+  }
+}

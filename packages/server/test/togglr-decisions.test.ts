@@ -1,0 +1,207 @@
+import { hashSync } from 'bcryptjs';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { hashPassword } from '../src/access/password.js';
+import { install } from '../src/database/install.js';
+import { createTestCluster, type TestCluster, withClient } from './database.js';
+import {
+  type Answer,
+  type Company,
+  historyOf,
+  openCompany,
+  people,
+  type Person,
+  requestChange,
+  send,
+} from './rest-company.js';
+import { startTestServer } from './server.js';
+import { createTogglrHost, type TogglrHost } from './togglr-host.js';
+
+const password = 'correct horse battery';
+
+let cluster: TestCluster;
+let host: TogglrHost;
+let company: Company;
+
+beforeAll(async () => {
+  cluster = await createTestCluster();
+  host = await createTogglrHost(cluster);
+  await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
+  company = await openCompany({}, { ...host.database, drop: async () => await host.drop() });
+  await company.guard(company.shop.environments.prod);
+});
+
+beforeEach(async () => {
+  await company.pool.query('UPDATE users SET password_hash = $1, two_fa_enabled = false', [
+    hashSync(password, 4),
+  ]);
+});
+
+afterAll(async () => {
+  await company.close();
+  await cluster.remove();
+});
+
+async function decideWith(
+  who: Person,
+  changeId: string,
+  body: object = { password },
+  step = 'approve',
+): Promise<Answer> {
+  return await company.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+}
+
+async function statusOf(changeId: string): Promise<unknown> {
+  const { rows } = await company.pool.query<{ status: string }>(
+    'SELECT status FROM pending_changes WHERE id = $1',
+    [changeId],
+  );
+  return rows[0]?.status;
+}
+
+const refusedWith = (status: number, code: string): object => ({ status, body: { code } });
+
+describe('on the database of a Togglr', () => {
+  it('owners, managers, superusers and project_approvers decide, whatever a role may do with features', async () => {
+    await company.pool.query(
+      `INSERT INTO role_permissions SELECT r.id, p.id FROM roles r, permissions p
+       WHERE r.key = 'project_member' AND p.key = 'feature.manage'`,
+    );
+    const decides = async (): Promise<object> => {
+      const found: Partial<Record<Person, unknown>> = {};
+      for (const who of Object.keys(people) as Person[]) {
+        const { changeId } = await requestChange(company, 'bob');
+        const { body } = await company.ask(who, 'GET', '/api/pending-changes');
+        const listed = (body['pending_changes'] as { id: string; may_decide: boolean }[]).find(
+          ({ id }) => id === changeId,
+        );
+        const { status } = await decideWith(who, changeId);
+        found[who] = [listed?.may_decide, status];
+      }
+      return found;
+    };
+    const expected = {
+      alice: [true, 200],
+      erin: [true, 200],
+      bob: [false, 403],
+      carol: [false, 403],
+      dave: [undefined, 403],
+      root: [true, 200],
+    };
+    expect(await decides()).toStrictEqual(expected);
+    await company.pool.query(
+      `INSERT INTO project_approvers (project_id, user_id, role)
+       SELECT $1, id, 'approver' FROM users WHERE username IN ('bob', 'carol')`,
+      [company.shop.projectId],
+    );
+    expect(await decides()).toStrictEqual({ ...expected, carol: [true, 200] });
+    await company.pool.query('ALTER TABLE project_approvers RENAME TO project_approvers_later');
+    expect(await decides()).toStrictEqual(expected);
+    await company.pool.query('ALTER TABLE project_approvers_later RENAME TO project_approvers');
+  });
+
+  it.each([
+    ['approve', {}],
+    ['reject', { reason: 'Not before Monday' }],
+  ])('to %s asks for the password again', async (step, body) => {
+    const { changeId, featureId } = await requestChange(company, 'bob');
+    expect(await decideWith('alice', changeId, body, step)).toMatchObject(
+      refusedWith(403, 'password_required'),
+    );
+    expect(await decideWith('alice', changeId, { ...body, password: 'guess' }, step)).toMatchObject(
+      refusedWith(403, 'password_wrong'),
+    );
+    expect(await statusOf(changeId)).toBe('pending');
+    expect(await historyOf(company.pool, featureId)).toStrictEqual([]);
+    expect(await decideWith('alice', changeId, { ...body, password }, step)).toMatchObject({ status: 200 });
+  });
+
+  it('approving without a body asks for the password, and cancelling does not', async () => {
+    const { changeId } = await requestChange(company, 'bob');
+    const path = `/api/pending-changes/${changeId}`;
+    expect(await company.ask('alice', 'POST', `${path}/approve`)).toMatchObject(
+      refusedWith(403, 'password_required'),
+    );
+    expect(await company.ask('bob', 'POST', `${path}/cancel`)).toMatchObject({ status: 200 });
+  });
+
+  it('passwords that this server has hashed count as well', async () => {
+    const { changeId } = await requestChange(company, 'bob');
+    await company.pool.query('UPDATE users SET password_hash = $1', [await hashPassword(password)]);
+    expect(await decideWith('alice', changeId)).toMatchObject({ status: 200 });
+  });
+
+  it.each([
+    ['two factors', 'two_fa_enabled = true'],
+    ['no password', "password_hash = ''"],
+    ['a password that another service checks', "password_hash = '{LDAP}'"],
+    ['a hash that would take minutes', "password_hash = overlay(password_hash placing '20' from 5)"],
+  ])('users with %s are sent to the console of Togglr', async (_, change) => {
+    const { changeId } = await requestChange(company, 'bob');
+    await company.pool.query(`UPDATE users SET ${change}`);
+    const answer = await decideWith('alice', changeId);
+    expect(answer).toMatchObject(refusedWith(403, 'decide_elsewhere'));
+    expect(answer.body.message).toContain("Togglr's own console");
+    expect(await statusOf(changeId)).toBe('pending');
+    const { body } = await company.ask('alice', 'GET', '/api/auth/me');
+    expect(body['decisions']).toBe('elsewhere');
+  });
+
+  it('a server that may not read passwords sends everybody to the console of Togglr', async () => {
+    const { changeId } = await requestChange(company, 'bob');
+    await company.pool.query(
+      `REVOKE SELECT ON users FROM ${host.backend};
+       GRANT SELECT (id, username, is_active, is_superuser) ON users TO ${host.backend}`,
+    );
+    const server = await startTestServer(host.urlOf(host.backend), { writes: true });
+    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const path = `/api/pending-changes/${changeId}/approve`;
+    expect(await send(server.httpUrl, 'POST', path, { password }, headers)).toMatchObject({
+      status: 403,
+      body: { code: 'decide_elsewhere', message: expect.stringContaining('password_hash') as string },
+    });
+    await server.close();
+    await company.pool.query(`GRANT SELECT ON users TO ${host.backend}`);
+  });
+
+  it('users whom the host authenticates give the password of the table users, too', async () => {
+    const { changeId } = await requestChange(company, 'bob');
+    const server = await startTestServer(host.database.url, {
+      writes: true,
+      auth: undefined,
+      authenticate: async () => await Promise.resolve({ id: company.users.alice.id, username: 'alice' }),
+    });
+    const path = `/api/pending-changes/${changeId}/approve`;
+    expect(await send(server.httpUrl, 'POST', path, {})).toMatchObject(refusedWith(403, 'password_required'));
+    expect(await send(server.httpUrl, 'POST', path, { password })).toMatchObject({ status: 200 });
+    await server.close();
+  });
+
+  it('guesses at the password are limited as those at sign-in', async () => {
+    const server = await startTestServer(host.database.url, { writes: true });
+    const { changeId } = await requestChange(company, 'bob');
+    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const path = `/api/pending-changes/${changeId}/approve`;
+    for (let attempt = 1; attempt <= 10; attempt += 1) {
+      const guess = { password: `guess ${attempt}` };
+      expect(await send(server.httpUrl, 'POST', path, guess, headers)).toMatchObject(
+        refusedWith(403, 'password_wrong'),
+      );
+    }
+    const answer = await send(server.httpUrl, 'POST', path, { password }, headers);
+    expect(answer).toMatchObject(refusedWith(429, 'too_many_attempts'));
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(200);
+    await server.close();
+  });
+
+  it('/api/auth/me says that decisions ask for the password', async () => {
+    const { body } = await company.ask('alice', 'GET', '/api/auth/me');
+    expect(body['decisions']).toBe('password');
+  });
+});
+
+it('on our own tables decisions need no password, and /api/auth/me says so', async () => {
+  const own = await openCompany();
+  const { body } = await own.ask('alice', 'GET', '/api/auth/me');
+  expect(body['decisions']).toBe('direct');
+  await own.close();
+});
