@@ -287,6 +287,20 @@ describe('the end', () => {
 });
 
 describe('what is tried again', () => {
+  it('a snapshot that is refused because the user has too many requests under way', async () => {
+    const { server, client } = await startScene();
+    let requests = 0;
+    server.answerSnapshot = (response) => {
+      requests += 1;
+      if (requests > 2) answerJson(response, 200, server.snapshot);
+      else answerJson(response, 429, { code: 'too_many_requests' }, { 'Retry-After': '1' });
+    };
+    const channel = client().channel(channelArguments);
+    await (await server.peers.next()).accept();
+    await untilStatus(channel, 'live');
+    expect(requests).toBe(3);
+  });
+
   it('a snapshot that is not to be had, when the server has said', async () => {
     const { server, client, errors } = await startScene();
     const times: number[] = [];

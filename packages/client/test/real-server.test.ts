@@ -168,3 +168,21 @@ it('tabs: a succession in the middle of writing loses nothing and repeats nothin
   expect([...ids].sort()).toEqual([...written].sort());
   browser.close();
 });
+
+it('two clients with seven channels each become live for a user who may have two snapshots taken at once', async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+  server = await startTestServer(database.url);
+  const { token } = await createUser(database.pool, 'root', { superuser: true });
+  const projects = await Promise.all(
+    Array.from({ length: 7 }, async () => (await seedProject(database.pool)).projectId),
+  );
+  const connect = (): Client =>
+    createClient({ url: server.httpUrl, getToken: () => token, WebSocket, onError: () => undefined });
+  client = connect();
+  const other = connect();
+  const channels = [client, other].flatMap((each) =>
+    projects.map((projectId) => each.channel({ projectId, env: 'prod' })),
+  );
+  await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
+  other.close();
+});

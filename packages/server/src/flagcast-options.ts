@@ -73,6 +73,11 @@ export interface FlagcastOptions {
   /** Connections that one address may have open. Default 1,000. */
   maxConnectionsPerAddress?: number;
   /**
+   * How many bytes of snapshots, lists and pages of the history the server holds for clients that have not read them
+   * yet; one user may have half of it. More wait for a moment, then they are refused. Default 67,108,864.
+   */
+  answerMemoryBytes?: number;
+  /**
    * Whether features can be changed and requests decided on over HTTP. Default false: then the owner of
    * the database does it. Only by the rights of Togglr's tables: not together with `authorize`.
    */
@@ -101,6 +106,8 @@ export interface FlagcastTiming extends SweepTiming {
   tokenTtlMs?: number;
   /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
+  /** An answer ends when its client reads nothing of it for this long, in milliseconds. Default 30,000. */
+  answerStallTimeoutMs?: number;
   /**
    * When a read is overdue by this long the server is stale: connections are sent so, and `/readyz` answers 503. In
    * milliseconds. Default: after 3 poll intervals without a read, at least 5,000.

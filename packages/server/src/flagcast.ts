@@ -25,11 +25,13 @@ import { defaultHeartbeatIntervalMs, Sweeper } from './door/sweeper.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { MissedEventsSource } from './history/missed.js';
 import { SnapshotSource } from './history/snapshot.js';
+import { AnswerMemory } from './http/answer-memory.js';
 import { EventStreams } from './http/event-stream.js';
 import { createApp } from './http/app.js';
 import { builtConsoleDir } from './http/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './http/metrics.js';
 import { ownPathTest } from './http/own-paths.js';
+import { RequestSlots } from './http/request-slots.js';
 import { SignIn } from './http/sign-in.js';
 import { DecisionPassword } from './http/decision-password.js';
 import { SignInAttempts } from './http/sign-in-attempts.js';
@@ -65,6 +67,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     readinessLagMs = 30_000,
     handshakeTimeoutMs = 10_000,
     tokenTtlMs = 10_800_000,
+    answerStallTimeoutMs = 30_000,
     ...sweepTiming
   } = options.timing ?? {};
 
@@ -237,6 +240,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     server,
     guarantee: () => source.source && guaranteeOf(source.source, overlapMs),
     snapshots,
+    requestSlots: new RequestSlots(),
+    answerMemory: new AnswerMemory({
+      maxBytes: options.answerMemoryBytes ?? 67_108_864,
+      stallTimeoutMs: answerStallTimeoutMs,
+    }),
     eventStreams,
     lifecycle,
     metrics: createMetrics(

@@ -43,6 +43,7 @@ describe('the settings of serve', () => {
       ioUring: true,
       maxConnectionsPerUser: 100,
       maxConnectionsPerAddress: 1_000,
+      answerMemoryBytes: 67_108_864,
       dataDir: '/data',
       dataDirChosen: true,
     });
@@ -71,6 +72,7 @@ describe('the settings of serve', () => {
       FLAGCAST_DATA_DIR: '/data',
       FLAGCAST_MAX_CONNECTIONS_PER_USER: '3',
       FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: '7',
+      FLAGCAST_ANSWER_MEMORY_MB: '128',
     };
     expect(loadConfig(environment, {})).toEqual({
       databaseUrl: database.DATABASE_URL,
@@ -95,6 +97,7 @@ describe('the settings of serve', () => {
       ioUring: false,
       maxConnectionsPerUser: 3,
       maxConnectionsPerAddress: 7,
+      answerMemoryBytes: 134_217_728,
       dataDir: '/data',
       dataDirChosen: true,
     });

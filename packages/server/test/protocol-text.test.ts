@@ -106,7 +106,8 @@ describe('the document and the code agree on', () => {
   it('refusals, by status', () => {
     const made = new Set(Object.entries(typedRefusals).map(([code, status]) => `${status} ${code}`));
     const door = readdirSync(new URL('packages/server/src/door/', root)).map((file) => `door/${file}`);
-    for (const path of [...door, 'http/app.ts', 'http/event-stream.ts']) {
+    const http = ['app', 'event-stream', 'request-slots', 'answer-memory'].map((file) => `http/${file}.ts`);
+    for (const path of [...door, ...http]) {
       const source = read(`packages/server/src/${path}`);
       for (const [, status = '', code = ''] of source.matchAll(
         /(?:refused\(\s*|status: )(\d{3}),\s*(?:code: )?'(\w+)'/g,

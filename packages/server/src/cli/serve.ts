@@ -68,6 +68,7 @@ Environment:
                                          as root, else $XDG_DATA_HOME/flagcast or ~/.local/share/flagcast)
   FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100) } each worker
   FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS   connections that an address may have open (default 1000) } counts its own
+  FLAGCAST_ANSWER_MEMORY_MB              MiB of answers that clients have not read yet (default 64, each worker)
 
 SIGTERM and SIGINT end it within 10 s: clients are asked to reconnect elsewhere. A second one ends it at once.
 With workers SIGHUP renews them one after another, except on a terminal, where it ends the server.`,

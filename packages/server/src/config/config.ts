@@ -88,6 +88,8 @@ export interface ServeConfig {
   readonly ioUring: boolean;
   readonly maxConnectionsPerUser: number;
   readonly maxConnectionsPerAddress: number;
+  /** How much of large answers the server holds for clients that have not read them yet. */
+  readonly answerMemoryBytes: number;
   /** An absolute path. */
   readonly dataDir: string;
   /** Whether it is not where the other commands look by themselves. */
@@ -147,6 +149,7 @@ const settings = {
   FLAGCAST_DATA_DIR: { flag: null, schema: parsed((text) => path.resolve(text)) },
   FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
   FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: { flag: null, schema: limit },
+  FLAGCAST_ANSWER_MEMORY_MB: { flag: null, schema: wholeNumber(1, 65_536) },
 } as const satisfies Record<string, { flag: keyof Flags | null; schema: z.ZodType }>;
 
 type Variable = keyof typeof settings;
@@ -223,6 +226,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     ioUring: reading.value('FLAGCAST_IO_URING') ?? true,
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
+    answerMemoryBytes: (reading.value('FLAGCAST_ANSWER_MEMORY_MB') ?? 64) * 1_048_576,
     dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),
     dataDirChosen: reading.isSet('FLAGCAST_DATA_DIR'),
   };

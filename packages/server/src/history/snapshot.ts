@@ -1,3 +1,5 @@
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
 import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
@@ -19,36 +21,135 @@ export interface SnapshotSourceOptions {
 const flushAttempts = 25;
 const flushPauseMs = 20;
 
-/** Takes snapshots: features, open pending changes and the cursor of one channel, all of one moment. */
+/** How long a snapshot is kept after it was asked for last, in milliseconds, and how many bytes are kept in all. */
+const keepMs = 10_000;
+const maxKeptBytes = 33_554_432;
+
+const compress = promisify(gzip);
+
+/** A snapshot as it is sent, one object for all equal requests. */
+export class EncodedSnapshot {
+  /** JSON. */
+  readonly bytes: Buffer;
+  #gzipped: Promise<Buffer> | null = null;
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+  }
+
+  /** The JSON compressed with gzip, once. */
+  async gzipped(): Promise<Buffer> {
+    this.#gzipped ??= compress(this.bytes);
+    return await this.#gzipped;
+  }
+}
+
+interface KeptSnapshot {
+  readonly snapshot: EncodedSnapshot;
+  /** The history that its cursor belongs to. */
+  readonly history: string;
+  /** The transactions that it shows, as PostgreSQL writes a snapshot. */
+  readonly transactions: string;
+  expiresAtMs: number;
+}
+
+/** What takes the snapshots of one channel. */
+interface ChannelQueue {
+  running: Promise<EncodedSnapshot | null>;
+  /** For the requests that came while `running` was under way. */
+  next: Promise<EncodedSnapshot | null> | null;
+}
+
+/**
+ * Takes snapshots: features, open pending changes and the cursor of one channel, all of one moment. Each shows what was
+ * committed when it was asked for. Requests that wait for a snapshot share the next one, and the one before serves for
+ * as long as no transaction has ended in the database.
+ */
 export class SnapshotSource {
   readonly #options: SnapshotSourceOptions;
-  readonly #underWay = new Map<string, Promise<string>>();
+  readonly #queues = new Map<string, ChannelQueue>();
+  /** By channel, the one that was asked for last at the end. */
+  readonly #kept = new Map<string, KeptSnapshot>();
+  #timer: NodeJS.Timeout | null = null;
 
   constructor(options: SnapshotSourceOptions) {
     this.#options = options;
   }
 
-  /**
-   * The snapshot as JSON text. Requests that come while an equal one is being taken share it: what was committed since
-   * comes with the events after its cursor. Null while the reader has not begun; rejects with what the database throws.
-   */
-  async take(channel: Channel): Promise<string | null> {
+  /** Null while the reader has not begun; rejects with what the database throws. */
+  async take(channel: Channel): Promise<EncodedSnapshot | null> {
+    const key = JSON.stringify([channel.projectId, channel.environmentId, channel.environmentKey]);
+    const queue = this.#queues.get(key);
+    const take = async (): Promise<EncodedSnapshot | null> => await this.#takeOrReuse(key, channel);
+    if (queue !== undefined) {
+      // The one under way may not show what was committed since it began.
+      queue.next ??= queue.running.then(take, take);
+      return await queue.next;
+    }
+    const started: ChannelQueue = { running: take(), next: null };
+    this.#queues.set(key, started);
+    void this.#work(key, started);
+    return await started.running;
+  }
+
+  async #work(key: string, queue: ChannelQueue): Promise<void> {
+    for (;;) {
+      await queue.running.catch(() => undefined);
+      if (queue.next === null) break;
+      queue.running = queue.next;
+      queue.next = null;
+    }
+    this.#queues.delete(key);
+  }
+
+  async #takeOrReuse(key: string, channel: Channel): Promise<EncodedSnapshot | null> {
     const from = this.#options.position();
     const source = this.#options.source();
     if (from === null || source === null) return null;
-    const key = JSON.stringify([channel.projectId, channel.environmentId]);
-    const shared = this.#underWay.get(key);
-    if (shared !== undefined) return await shared;
-    const taking = this.#take(channel, from, source);
-    this.#underWay.set(key, taking);
-    try {
-      return await taking;
-    } finally {
-      this.#underWay.delete(key);
+    const kept = this.#kept.get(key);
+    this.#kept.delete(key);
+    if (kept?.history === from.history && (await this.#transactions()) === kept.transactions) {
+      this.#keep(key, kept);
+      return kept.snapshot;
     }
+    const { text, transactions } = await this.#take(channel, from, source);
+    const snapshot = new EncodedSnapshot(Buffer.from(text));
+    if (transactions !== null)
+      this.#keep(key, { snapshot, history: from.history, transactions, expiresAtMs: 0 });
+    return snapshot;
   }
 
-  async #take(channel: Channel, from: Position, source: EventSource): Promise<string> {
+  /** The transactions that are visible now. */
+  async #transactions(): Promise<string | null> {
+    const { rows } = await this.#options.pool.query<{ transactions: string }>(
+      'SELECT pg_current_snapshot()::text AS transactions',
+    );
+    return rows[0]?.transactions ?? null;
+  }
+
+  #keep(key: string, kept: KeptSnapshot): void {
+    kept.expiresAtMs = performance.now() + keepMs;
+    this.#kept.set(key, kept);
+    let keptBytes = 0;
+    for (const { snapshot } of this.#kept.values()) keptBytes += snapshot.bytes.length;
+    for (const [oldest, { snapshot }] of this.#kept) {
+      if (keptBytes <= maxKeptBytes) break;
+      this.#kept.delete(oldest);
+      keptBytes -= snapshot.bytes.length;
+    }
+    this.#timer ??= setTimeout(() => this.#dropExpired(), keepMs).unref();
+  }
+
+  #dropExpired(): void {
+    this.#timer = null;
+    const nowMs = performance.now();
+    for (const [key, { expiresAtMs }] of this.#kept) {
+      if (expiresAtMs <= nowMs) this.#kept.delete(key);
+    }
+    if (this.#kept.size > 0) this.#timer = setTimeout(() => this.#dropExpired(), keepMs).unref();
+  }
+
+  async #take(channel: Channel, from: Position, source: EventSource): Promise<TakenSnapshot> {
     try {
       return await this.#takeAs(channel, from, source, false);
     } catch (error) {
@@ -57,11 +158,18 @@ export class SnapshotSource {
     }
   }
 
-  async #takeAs(channel: Channel, from: Position, source: EventSource, escapes: boolean): Promise<string> {
+  async #takeAs(
+    channel: Channel,
+    from: Position,
+    source: EventSource,
+    escapes: boolean,
+  ): Promise<TakenSnapshot> {
     const client = await this.#options.pool.connect();
     try {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      const shown = source.guarantee === 'exact' ? await this.#position(client) : null;
+      const row = await this.#position(client);
+      const shown = source.guarantee === 'exact' ? toSnapshotPosition(row) : null;
+      const [transactions = null, insertLsn = null] = row;
       const lists = source.hasState ? await this.#lists(client, channel, escapes) : noLists;
       await client.query('COMMIT');
       const head: Omit<Snapshot, 'features' | 'pending_changes'> = {
@@ -74,7 +182,11 @@ export class SnapshotSource {
       client.release();
       // The lists come as JSON already; a large one is not parsed only to be written again.
       const { features, pending_changes: pendingChanges } = lists;
-      return `${JSON.stringify(head).slice(0, -1)},"features":${features},"pending_changes":${pendingChanges}}`;
+      return {
+        text: `${JSON.stringify(head).slice(0, -1)},"features":${features},"pending_changes":${pendingChanges}}`,
+        // A replica does not list what is in flight: what has ended there is not known.
+        transactions: insertLsn === null ? null : transactions,
+      };
     } catch (error) {
       // Its transaction may still be open.
       client.release(true);
@@ -94,12 +206,12 @@ export class SnapshotSource {
    * What this transaction's snapshot covers. A replica's does not list what is in flight, so there events of the last
    * moments may come again.
    */
-  async #position(client: PoolClient): Promise<ReturnType<typeof toSnapshotPosition>> {
+  async #position(client: PoolClient): Promise<readonly (string | null)[]> {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
       text: `SELECT ${positionColumns}`,
     });
-    return toSnapshotPosition(rows[0] ?? []);
+    return rows[0] ?? [];
   }
 
   /**
@@ -124,6 +236,13 @@ export class SnapshotSource {
     }
     return { ...coverage, history: from.history };
   }
+}
+
+interface TakenSnapshot {
+  /** JSON. */
+  readonly text: string;
+  /** The transactions that it shows; null where that cannot be compared later. */
+  readonly transactions: string | null;
 }
 
 /** Each as JSON text. */

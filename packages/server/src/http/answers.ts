@@ -14,6 +14,11 @@ export function isUuid(text: string): boolean {
   return /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(text);
 }
 
+/** Whether the client takes an answer compressed with gzip. */
+export function acceptsGzip<E extends Env>(context: Context<E>): boolean {
+  return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(context.req.header('Accept-Encoding') ?? '');
+}
+
 /** An answer with a JSON body, for a route's definition. */
 export function jsonAnswer<Schema>(
   description: string,
@@ -48,6 +53,11 @@ export const commonRefusals = {
   403: jsonAnswer('The origin is not allowed, or the user may not do this', errorSchema),
   404: jsonAnswer('There is no such thing', errorSchema),
   503: jsonAnswer('The database does not answer, or is busy: try again', errorSchema),
+} as const;
+
+/** What a route answers that is expensive for the database. */
+export const heavyRefusal = {
+  429: jsonAnswer('too_many_requests: the user has too many such requests under way', errorSchema),
 } as const;
 
 /** What a route that reads Togglr's tables answers where the database has none of that form. */

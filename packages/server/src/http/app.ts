@@ -8,7 +8,7 @@ import { readGuarded } from '../changes/environments.js';
 import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { commonHeaders } from './answers.js';
+import { acceptsGzip, commonHeaders } from './answers.js';
 import { createConsoleApp } from './console-files.js';
 import { crossOrigin } from './cross-origin.js';
 import type { EventStreams } from './event-stream.js';
@@ -43,6 +43,7 @@ interface AppEnv {
 export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
   const { door, originPolicy, authority, pool, snapshots, eventStreams, metrics, lifecycle, notReady } =
     options;
+  const { requestSlots, answerMemory } = options;
   const app = new OpenAPIHono<AppEnv>();
   // A route and its description go in together, so that the document has every one.
   const add = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>): void => {
@@ -86,15 +87,25 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
   });
 
   add(systemRoutes.snapshot, async (context) => {
-    const { incoming } = context.env;
+    const { incoming, outgoing } = context.env;
     door.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
-    const channel = await door.openChannel(await door.admit(incoming), wanted);
-    const snapshot = await snapshots.take(channel);
+    const visitor = await door.admit(incoming);
+    const snapshot = await requestSlots.run(visitor.user.id, outgoing, async () => {
+      // Rights are checked last: a request may have waited for its turn.
+      const channel = await door.openChannel(visitor, wanted);
+      return await snapshots.take(channel);
+    });
     if (snapshot === null) return answerRefusal(context, unavailable);
-    context.header('Cache-Control', 'no-store');
-    context.header('Content-Type', 'application/json; charset=utf-8');
-    return context.body(snapshot);
+    outgoing.appendHeader('Vary', 'Accept-Encoding');
+    const isGzipped = acceptsGzip(context);
+    const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
+    return context.body(await answerMemory.body(bytes, visitor.user.id, outgoing), 200, {
+      'Cache-Control': 'no-store',
+      'Content-Type': 'application/json; charset=utf-8',
+      'Content-Length': String(bytes.length),
+      ...(isGzipped ? { 'Content-Encoding': 'gzip' } : {}),
+    });
   });
 
   add(systemRoutes.events, async (context) => {

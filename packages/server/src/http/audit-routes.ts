@@ -6,6 +6,7 @@ import {
   answerJson,
   bearerSecurity,
   commonRefusals,
+  heavyRefusal,
   jsonAnswer,
   missingRefusal,
   queryOf,
@@ -14,7 +15,7 @@ import type { RestApp, RestContext } from './rest.js';
 import { auditEntrySchema, auditQuery, channelParameters } from './schemas.js';
 
 /** The history of an environment. */
-export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext): void {
+export function addAuditRoutes(app: RestApp, { door, pool, admit, bounded }: RestContext): void {
   app.openapi(
     createRoute({
       method: 'get',
@@ -23,7 +24,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext)
       summary:
         'The history of an environment, newest first, a page at a time: the audit log, and the steps of requests for changes',
       security: bearerSecurity,
-      middleware: admit,
+      middleware: [admit, bounded] as const,
       parameters: [...channelParameters],
       request: { query: auditQuery },
       responses: {
@@ -40,6 +41,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit }: RestContext)
             .openapi('AuditPage'),
         ),
         ...commonRefusals,
+        ...heavyRefusal,
         ...missingRefusal,
       },
     }),

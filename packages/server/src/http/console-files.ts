@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { HttpBindings } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
-import { commonHeaders } from './answers.js';
+import { acceptsGzip, commonHeaders } from './answers.js';
 import { answerRefusal } from './problem.js';
 
 /** Where the console's build puts its files. */
@@ -137,8 +137,7 @@ async function answerFile(
   const known = context.req.header('If-None-Match')?.split(/\s*,\s*/) ?? [];
   if (known.some((etag) => etag.replace(/^W\//, '') === file.etag)) return context.body(null, 304, headers);
   headers['Content-Type'] = file.type;
-  const accepted = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(context.req.header('Accept-Encoding') ?? '');
-  if (!accepted || compressedAlready.has(file.type)) return context.body(file.body, 200, headers);
+  if (!acceptsGzip(context) || compressedAlready.has(file.type)) return context.body(file.body, 200, headers);
   file.gzipped ??= compress(file.body);
   return context.body(await file.gzipped, 200, { ...headers, 'Content-Encoding': 'gzip' });
 }

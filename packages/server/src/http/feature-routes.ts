@@ -9,6 +9,7 @@ import {
   answerJson,
   bearerSecurity,
   commonRefusals,
+  heavyRefusal,
   isUuid,
   jsonAnswer,
   missingRefusal,
@@ -43,7 +44,7 @@ const place = z.object({ id: z.string(), key: z.string(), name: z.string() });
 
 /** Features: read, created, changed, deleted. */
 export function addFeatureRoutes(app: RestApp, context: RestContext): void {
-  const { door, authority, pool, features, admit, writable } = context;
+  const { door, authority, pool, features, admit, bounded, writable } = context;
 
   app.openapi(
     createRoute({
@@ -52,7 +53,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       operationId: 'listFeatures',
       summary: 'The features of a project as they are in one environment, by key',
       security: bearerSecurity,
-      middleware: admit,
+      middleware: [admit, bounded] as const,
       parameters: [...channelParameters],
       responses: {
         200: jsonAnswer(
@@ -60,6 +61,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
           z.object({ features: z.array(listedFeatureSchema) }).openapi('FeatureList'),
         ),
         ...commonRefusals,
+        ...heavyRefusal,
         ...missingRefusal,
       },
     }),

@@ -1,7 +1,15 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { ChangeRefusedError } from '../changes/change-refused.js';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
-import { answerJson, bearerSecurity, commonRefusals, isUuid, jsonAnswer, missingRefusal } from './answers.js';
+import {
+  answerJson,
+  bearerSecurity,
+  commonRefusals,
+  heavyRefusal,
+  isUuid,
+  jsonAnswer,
+  missingRefusal,
+} from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
   approveBody,
@@ -35,7 +43,7 @@ const provenAnswers = {
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { authority, pool, decisions, decisionPassword, clientAddress, admit, writable } = context;
+  const { authority, pool, decisions, decisionPassword, clientAddress, admit, bounded, writable } = context;
 
   app.openapi(
     createRoute({
@@ -44,7 +52,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       operationId: 'listPendingChanges',
       summary: 'All open requests that the user may see, over all environments, newest first',
       security: bearerSecurity,
-      middleware: admit,
+      middleware: [admit, bounded] as const,
       request: { query: projectQuery },
       responses: {
         200: jsonAnswer(
@@ -52,6 +60,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
           z.object({ pending_changes: z.array(openChangeSchema) }).openapi('PendingChanges'),
         ),
         ...commonRefusals,
+        ...heavyRefusal,
         ...missingRefusal,
       },
     }),

@@ -11,6 +11,7 @@ import { isMissing } from '../database/missing.js';
 import { type Door, refused, type Visitor } from '../door/door.js';
 import type { Guarantee } from '../reader/event-source.js';
 import type { Lifecycle } from '../lifecycle.js';
+import type { AnswerMemory } from './answer-memory.js';
 import { addAuditRoutes } from './audit-routes.js';
 import { addAuthRoutes } from './auth-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
@@ -18,6 +19,7 @@ import { addPendingChangeRoutes } from './pending-change-routes.js';
 import { answerError, answerInvalid, answerMissing, answerTooLarge } from './problem.js';
 import type { DemoPerson } from './demo-person.js';
 import type { DecisionPassword } from './decision-password.js';
+import type { RequestSlots } from './request-slots.js';
 import type { SignIn } from './sign-in.js';
 
 export interface RestOptions {
@@ -38,6 +40,8 @@ export interface RestOptions {
   /** Null while the database has not been read yet. */
   guarantee: () => Guarantee | null;
   lifecycle: Lifecycle;
+  requestSlots: RequestSlots;
+  answerMemory: AnswerMemory;
 }
 
 /** What a handler knows of its request beside the framework's own. */
@@ -54,6 +58,11 @@ export interface RestContext extends RestOptions {
   decisions: Decisions;
   /** Lets in who has a token; the handler finds `visitor`. */
   admit: MiddlewareHandler<RestEnv>;
+  /**
+   * For reads whose cost grows with the database, after `admit`: bounds how many of them a user has under way, and the
+   * memory of their answers.
+   */
+  bounded: MiddlewareHandler<RestEnv>;
   /** Refuses while this server takes no changes. */
   writable: MiddlewareHandler<RestEnv>;
 }
@@ -62,7 +71,7 @@ const maxBodyBytes = 65_536;
 
 /** The API that the console works with: sign-in, features, approvals, history. */
 export function createRestApi(options: RestOptions): RestApp {
-  const { door, writePool, writes } = options;
+  const { door, writePool, writes, requestSlots, answerMemory } = options;
   const app: RestApp = new OpenAPIHono<RestEnv>({
     defaultHook: (result, context) => {
       if (!result.success) return answerInvalid(context, result.error);
@@ -85,6 +94,16 @@ export function createRestApi(options: RestOptions): RestApp {
     admit: async (request, next) => {
       request.set('visitor', await door.admit(request.env.incoming));
       await next();
+    },
+    bounded: async (request, next) => {
+      const { outgoing } = request.env;
+      const userId = request.get('visitor').user.id;
+      await requestSlots.run(userId, outgoing, next);
+      if (request.res.status !== 200) return;
+      const bytes = Buffer.from(await request.res.arrayBuffer());
+      const { headers } = request.res;
+      headers.set('Content-Length', String(bytes.length));
+      request.res = new Response(await answerMemory.body(bytes, userId, outgoing), { headers });
     },
     writable: async (_request, next) => {
       if (!writes) {

@@ -1,5 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { bearerSecurity, commonRefusals, jsonAnswer } from './answers.js';
+import { bearerSecurity, commonRefusals, heavyRefusal, jsonAnswer } from './answers.js';
 import { channelParameters, errorSchema, featureSchema, projectsSchema } from './schemas.js';
 
 const text = (
@@ -102,7 +102,7 @@ export const systemRoutes = {
     summary: 'The features and open requests of an environment, and the cursor that they are true at',
     security: bearerSecurity,
     parameters: [...channelParameters],
-    responses: { 200: jsonAnswer('One moment', snapshotSchema), ...commonRefusals },
+    responses: { 200: jsonAnswer('One moment', snapshotSchema), ...commonRefusals, ...heavyRefusal },
   }),
   events: createRoute({
     method: 'get',
