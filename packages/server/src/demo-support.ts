@@ -2,3 +2,4 @@
 export { hashPassword } from './access/password.js';
 export { readFeatureState, ruleState, scheduleState } from './changes/audit-state.js';
 export { inTransaction } from './database/transaction.js';
+export { readPrivateFile } from './private-file.js';

@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 /** The program as it is installed: `dist` must have been built. */
-const programFile = fileURLToPath(new URL('../bin/flagcast.js', import.meta.url));
+export const programFile = fileURLToPath(new URL('../bin/flagcast.js', import.meta.url));
 
 /** Whether a command can be given a terminal: by the `script` of util-linux, which not every system has. */
 export const hasTerminals = spawnSync('script', ['--version']).status === 0;

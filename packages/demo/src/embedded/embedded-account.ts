@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdir } from 'node:fs/promises';
+import { constants, mkdir, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { EmbeddedPostgresError } from './embedded-error.js';
@@ -58,7 +58,42 @@ export function runAs(account: Account | null): { uid: number; gid: number } | R
 export async function makeFolder(folder: string, account: Account | null): Promise<void> {
   const first = await mkdir(folder, { recursive: true, mode: account === null ? 0o700 : 0o755 });
   if (first === undefined || account === null) return;
-  for (let made = folder; made.length >= first.length; made = path.dirname(made)) await chmod(made, 0o755);
+  for (let made = folder; made.length >= first.length; made = path.dirname(made)) {
+    await chmodItself(made, 0o755);
+  }
+}
+
+/** chmod follows symbolic links; this fails where `file` is one. */
+export async function chmodItself(file: string, mode: number): Promise<void> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    await handle.chmod(mode);
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Refuses a folder in which another user than root could replace files of ours. A sticky folder such as /tmp keeps them
+ * from that.
+ *
+ * @throws EmbeddedPostgresError `unreachable`.
+ */
+export async function refuseForeignFolder(folder: string): Promise<void> {
+  const { uid, mode } = await stat(folder);
+  const own = process.geteuid?.();
+  if (uid !== own && uid !== 0) {
+    throw new EmbeddedPostgresError(
+      'unreachable',
+      `The folder ${folder} belongs to user ${uid}, but Flagcast runs as user ${own ?? 'unknown'}; start it as the user who made the folder, or set FLAGCAST_DATA_DIR to another one.`,
+    );
+  }
+  if ((mode & 0o022) !== 0 && (mode & 0o1000) === 0) {
+    throw new EmbeddedPostgresError(
+      'unreachable',
+      `The folder ${folder} can be written by other users, who could replace the secrets in it; run "chmod go-w ${folder}", or set FLAGCAST_DATA_DIR to another folder.`,
+    );
+  }
 }
 
 /**

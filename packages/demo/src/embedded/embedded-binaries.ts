@@ -1,10 +1,17 @@
 import { execFile } from 'node:child_process';
-import { chmod, cp, lstat, mkdtemp, readFile, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { cp, lstat, mkdtemp, readFile, readdir, rename, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { closedFolder, makeFolder, runAs, type Account } from './embedded-account.js';
+import {
+  chmodItself,
+  closedFolder,
+  makeFolder,
+  refuseForeignFolder,
+  runAs,
+  type Account,
+} from './embedded-account.js';
 import { EmbeddedPostgresError, errorCode, telling, toEmbeddedError } from './embedded-error.js';
 
 const execute = promisify(execFile);
@@ -149,8 +156,12 @@ async function isThere(file: string): Promise<boolean> {
 
 /** The copy gets its name only when it is complete, so one that is there can be used. */
 async function copyOnce(native: string, copy: string, account: Account | null): Promise<void> {
-  if (await isThere(copy)) return;
   await makeFolder(path.dirname(copy), account);
+  await refuseForeignFolder(path.dirname(copy));
+  if (await isThere(copy)) {
+    await refuseForeignFolder(copy);
+    return;
+  }
   const unfinished = await mkdtemp(`${copy}.unfinished-`);
   try {
     // Relative links stay relative: they must not lead back into the folder copied from.
@@ -168,12 +179,12 @@ async function copyOnce(native: string, copy: string, account: Account | null): 
 
 /** The modes come from a package that a strict umask may have installed for its owner alone. */
 async function openToAll(folder: string): Promise<void> {
-  await chmod(folder, 0o755);
+  await chmodItself(folder, 0o755);
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const file = path.join(entry.parentPath, entry.name);
     const program = path.basename(entry.parentPath) === 'bin';
     if (entry.isDirectory() || entry.isFile()) {
-      await chmod(file, entry.isDirectory() || program ? 0o755 : 0o644);
+      await chmodItself(file, entry.isDirectory() || program ? 0o755 : 0o644);
     }
   }
 }

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { chown, mkdtemp, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { lchown, mkdtemp, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { closedFolder, makeFolder, type Account } from './embedded-account.js';
+import { readPrivateFile } from 'flagcast/demo-support';
+import { closedFolder, makeFolder, refuseForeignFolder, type Account } from './embedded-account.js';
 import type { Binaries } from './embedded-binaries.js';
 import { EmbeddedPostgresError, errorCode } from './embedded-error.js';
 import { readIfThere } from './embedded-owner.js';
@@ -22,12 +23,13 @@ export const SUPERUSER_NAME = 'postgres';
  * Makes the data folder where it is missing and returns its real path.
  *
  * @throws EmbeddedPostgresError `unreachable` when the account that PostgreSQL runs as cannot
- *   enter it.
+ *   enter it, or another user can write to it.
  */
 export async function prepareDataDir(dataDir: string, account: Account | null): Promise<string> {
   const wanted = path.resolve(dataDir);
   await makeFolder(wanted, account);
   const real = await realpath(wanted);
+  await refuseForeignFolder(real);
   const closed = account === null ? null : await closedFolder(real, account);
   if (closed !== null && account !== null) {
     throw new EmbeddedPostgresError(
@@ -65,7 +67,7 @@ export async function openCluster(options: {
     await makeCluster({ ...options, clusterDir, passwordFile });
   }
   await refuseOtherUser(clusterDir, account);
-  const password = (await readIfThere(passwordFile))?.trim() ?? '';
+  const password = (await readPassword(passwordFile, account))?.trim() ?? '';
   if (password === '') {
     throw new EmbeddedPostgresError(
       'failed',
@@ -73,6 +75,17 @@ export async function openCluster(options: {
     );
   }
   return { clusterDir, password };
+}
+
+async function readPassword(file: string, account: Account | null): Promise<string | null> {
+  try {
+    return await readPrivateFile(file, account?.uid);
+  } catch (error) {
+    throw new EmbeddedPostgresError(
+      'unreachable',
+      error instanceof Error ? `${error.message}.` : String(error),
+    );
+  }
 }
 
 /** What a start that was killed half-way left behind. */
@@ -124,7 +137,7 @@ async function makeCluster(options: {
   const { account, clusterDir } = options;
   const unfinished = await mkdtemp(path.join(options.dataDir, 'unfinished-'));
   try {
-    if (account !== null) await chown(unfinished, account.uid, account.gid);
+    if (account !== null) await lchown(unfinished, account.uid, account.gid);
     await initialise({ ...options, clusterDir: unfinished, userName: SUPERUSER_NAME });
     await rename(unfinished, clusterDir);
     // Else a power cut could bring the unfinished name back, and with it a new, empty cluster.

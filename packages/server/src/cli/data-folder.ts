@@ -1,7 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { describeError } from '../describe.js';
+import { readPrivateFile } from '../private-file.js';
 import { CommandError } from './command.js';
 
 /** What the server keeps beside its embedded PostgreSQL for the other commands, readable by its own user alone. */
@@ -10,9 +11,18 @@ const DATABASE_URL_FILE = 'database-url';
 
 const MIN_SECRET_BYTES = 32;
 
+/** @throws CommandError where there is none. */
+export function requireDataDir(dataDir: string | null): string {
+  if (dataDir !== null) return dataDir;
+  throw new CommandError(
+    'This user has no home directory for the data of the demo: set FLAGCAST_DATA_DIR to a folder, or DATABASE_URL to a database',
+  );
+}
+
 /** The secret that tokens are signed with in the demo; null where the data folder has none. */
-export async function readSecret(dataDir: string): Promise<string | null> {
-  const secret = await readPrivateFile(path.join(dataDir, SECRET_FILE));
+export async function readSecret(dataDir: string | null): Promise<string | null> {
+  if (dataDir === null) return null;
+  const secret = await readOwnFile(path.join(dataDir, SECRET_FILE));
   if (secret !== null && Buffer.byteLength(secret) < MIN_SECRET_BYTES) {
     throw new CommandError(
       `The secret in ${path.join(dataDir, SECRET_FILE)} is shorter than ${MIN_SECRET_BYTES} bytes; delete that file and start flagcast serve again`,
@@ -43,19 +53,16 @@ export async function withdrawDatabaseUrl(dataDir: string): Promise<void> {
  * Where the embedded PostgreSQL of the data folder listens; null when none is running. After a
  * server was killed it may be where it listened last.
  */
-export async function readDatabaseUrl(dataDir: string): Promise<string | null> {
-  return await readPrivateFile(path.join(dataDir, DATABASE_URL_FILE));
+export async function readDatabaseUrl(dataDir: string | null): Promise<string | null> {
+  if (dataDir === null) return null;
+  return await readOwnFile(path.join(dataDir, DATABASE_URL_FILE));
 }
 
-async function readPrivateFile(file: string): Promise<string | null> {
+async function readOwnFile(file: string): Promise<string | null> {
   try {
-    return (await readFile(file, 'utf8')).trim();
+    return (await readPrivateFile(file))?.trim() ?? null;
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
-    throw new CommandError(
-      `${file} cannot be read (${describeError(error)}); run this as the user who runs flagcast serve`,
-    );
+    throw new CommandError(describeError(error));
   }
 }
 

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { defaultDataDir } from '../config/data-dir.js';
@@ -38,7 +39,7 @@ export async function startDemoDatabase(
   logger.info({ event: 'embedded_database_starting', dataDir: options.dataDir });
   const postgres = await startEmbeddedPostgres({
     dataDir: options.dataDir,
-    copyDir: defaultDataDir(process.env),
+    copyDir: defaultDataDir(process.env) ?? path.dirname(options.dataDir),
     onLog: (line) => logger.debug({ event: 'embedded_database_log', line }),
     onExit: (error) => {
       if (stopping.signal.aborted) return;

@@ -7,7 +7,7 @@ import { demoBanner } from './banner.js';
 import { CommandError, defineCommand } from './command.js';
 import { loadNats } from '../relay/nats.js';
 import { awaitPrepared } from './attached-database.js';
-import { keepSecret } from './data-folder.js';
+import { keepSecret, requireDataDir } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
 import { loadDemo } from './demo-package.js';
 import { Running } from './running.js';
@@ -157,7 +157,10 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
   }
   if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoPeople: [] };
   const demo = await loadDemo();
-  const database = await startDemoDatabase(demo, { dataDir: config.dataDir, logger });
+  const database = await startDemoDatabase(demo, {
+    dataDir: requireDataDir(config.dataDir),
+    logger,
+  });
   running.add('embedded database', async (remainingMs) => await database.stop(remainingMs));
   return {
     ...config,

@@ -1,7 +1,7 @@
 import { type Environment, loadLocalConfig } from '../config/config.js';
 import { CommandError, UsageError } from './command.js';
 import { withClient } from './connect.js';
-import { readDatabaseUrl } from './data-folder.js';
+import { readDatabaseUrl, requireDataDir } from './data-folder.js';
 
 /**
  * Runs one SQL statement in the running embedded demo and prints its rows, or how many it changed.
@@ -13,7 +13,7 @@ export async function runSql(args: readonly string[], environment: Environment):
   if (statement === undefined || rest.length > 0) {
     throw new UsageError('Give one statement in quotes: npm run sql -- "SELECT key FROM features"');
   }
-  const { dataDir } = loadLocalConfig(environment, {});
+  const dataDir = requireDataDir(loadLocalConfig(environment, {}).dataDir);
   const databaseUrl = await readDatabaseUrl(dataDir);
   if (databaseUrl === null) {
     throw new CommandError(

@@ -66,7 +66,7 @@ async function findSecret(config: LocalConfig): Promise<string> {
   const secret = config.secret ?? (await readSecret(config.dataDir));
   if (secret !== null) return secret;
   throw new CommandError(
-    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or start the demo once with flagcast serve (its data folder ${config.dataDir} has none)`,
+    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or start the demo once with flagcast serve${config.dataDir === null ? '' : ` (its data folder ${config.dataDir} has none)`}`,
   );
 }
 

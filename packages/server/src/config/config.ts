@@ -90,8 +90,8 @@ export interface ServeConfig {
   readonly maxConnectionsPerAddress: number;
   /** How much of large answers the server holds for clients that have not read them yet. */
   readonly answerMemoryBytes: number;
-  /** An absolute path. */
-  readonly dataDir: string;
+  /** An absolute path; null where none is set and the user has no home directory. */
+  readonly dataDir: string | null;
   /** Whether it is not where the other commands look by themselves. */
   readonly dataDirChosen: boolean;
 }
@@ -111,8 +111,8 @@ export interface LocalConfig {
   readonly databaseUrl: string | null;
   /** From FLAGCAST_JWT_SECRET. */
   readonly secret: string | null;
-  /** An absolute path. */
-  readonly dataDir: string;
+  /** An absolute path; null where none is set and the user has no home directory. */
+  readonly dataDir: string | null;
 }
 
 const defaultOverlapMs = 60_000;
