@@ -4,29 +4,28 @@ import { fileURLToPath } from 'node:url';
 
 /** @import { BoundedRun } from './bounded-run.js' */
 
-/** How long a process may take to end by itself, in milliseconds. */
+/** Time limit for a process to end before it is killed, in milliseconds. */
 const endLimitMs = 5_000;
-/** How long a server may take to start, in milliseconds. */
+/** Time limit for a server to start, in milliseconds. */
 const startLimitMs = 15_000;
 
 /**
- * A process of this run that answers questions. Questions and answers go as messages, because others
- * can read a command line.
+ * A child process that handles requests. Requests are IPC messages: other users can read a command line.
  *
  * @typedef {{
  *   readonly pid: number,
- *   readonly ask: (question: object, limitMs?: number) => Promise<unknown>,
- *   readonly tell: (news: object) => void,
+ *   readonly request: (request: object, timeoutMs?: number) => Promise<unknown>,
+ *   readonly send: (request: object) => void,
  *   readonly end: () => Promise<void>,
  *   readonly kill: () => Promise<void>,
  * }} Child
  *
- * `ask` rejects when the process cannot do it, ends, or does not answer in time (default: no limit).
- * `tell` expects no answer. `end` lets it tidy up, `kill` does not; both wait until it has ended.
+ * `request` rejects when the request fails, the process ends, or the time-out expires (default: none). `send` expects no
+ * result. `end` lets the process clean up, `kill` does not; both resolve when it has ended.
  */
 
 /**
- * Runs `program` until `end`, `kill` or the end of the run. Its ending by itself fails the run.
+ * Runs `program` until `end`, `kill` or the end of the run. The run fails if the process ends unexpectedly.
  *
  * @param {BoundedRun} run
  * @param {URL} program
@@ -34,74 +33,70 @@ const startLimitMs = 15_000;
  */
 export function startChild(run, program) {
   const child = fork(program, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const file = fileURLToPath(program);
   const ended = once(child, 'exit');
   /** @type {Map<number, { resolve: (value: unknown) => void, reject: (error: Error) => void }>} */
-  const asked = new Map();
-  let questions = 0;
+  const pending = new Map();
+  let requests = 0;
   let ending = false;
   child.on('message', (message) => {
-    const { id, answer, error } = /** @type {{ id: number, answer?: unknown, error?: string }} */ (message);
-    const question = asked.get(id);
-    asked.delete(id);
-    if (error === undefined) question?.resolve(answer);
-    else question?.reject(new Error(error));
+    const { id, result, error } = /** @type {{ id: number, result?: unknown, error?: string }} */ (message);
+    const waiting = pending.get(id);
+    pending.delete(id);
+    if (error === undefined) waiting?.resolve(result);
+    else waiting?.reject(new Error(error));
   });
   void ended.then(() => {
-    const error = new Error(
-      `The process ${fileURLToPath(program)} ended by itself; what it printed above tells why`,
-    );
-    for (const { reject } of asked.values()) reject(error);
+    const error = new Error(`The process ${file} ended unexpectedly; see its output above`);
+    for (const { reject } of pending.values()) reject(error);
     if (!ending) run.fail(error);
   });
   /** @param {object} message */
   const send = (message) => {
-    // What cannot be sent any more is told by `ended`.
+    // `ended` reports a process that cannot receive messages any more.
     child.send(message, () => undefined);
   };
   /** @param {NodeJS.Signals | null} signal */
   const finish = async (signal) => {
     ending = true;
     if (signal !== null) child.kill(signal);
-    // It ends by itself when its parent lets go.
+    // The process ends when its parent disconnects.
     if (child.connected) child.disconnect();
-    const tooLate = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
+    const limit = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
     await ended;
-    clearTimeout(tooLate);
+    clearTimeout(limit);
   };
   run.defer(async () => await finish(null));
   return {
     pid: child.pid ?? 0,
-    ask: async (question, limitMs) => {
-      questions += 1;
-      const id = questions;
+    request: async (request, timeoutMs) => {
+      requests += 1;
+      const id = requests;
       /** @type {Promise<unknown>} */
-      const answered = new Promise((resolve, reject) => asked.set(id, { resolve, reject }));
-      send({ id, question });
-      if (limitMs === undefined) return await answered;
-      const late = setTimeout(() => {
-        asked
+      const response = new Promise((resolve, reject) => pending.set(id, { resolve, reject }));
+      send({ id, request });
+      if (timeoutMs === undefined) return await response;
+      const timeout = setTimeout(() => {
+        pending
           .get(id)
-          ?.reject(
-            new Error(`The process ${fileURLToPath(program)} did not answer within ${limitMs / 1_000} s`),
-          );
-      }, limitMs);
-      // A run that is over is not to wait for it.
-      late.unref();
+          ?.reject(new Error(`The process ${file} did not answer within ${timeoutMs / 1_000} s`));
+      }, timeoutMs);
+      // The time-out must not delay the end of the run.
+      timeout.unref();
       try {
-        return await answered;
+        return await response;
       } finally {
-        clearTimeout(late);
+        clearTimeout(timeout);
       }
     },
-    tell: (news) => send({ question: news }),
+    send: (request) => send({ request }),
     end: async () => await finish(null),
     kill: async () => await finish('SIGKILL'),
   };
 }
 
 /**
- * Runs a server program and waits until it serves. What it is asked first is `start`, and its answer
- * the port of 127.0.0.1 that it listens on.
+ * Runs a server program and waits until it listens. Its first request is `start`, whose result is the port on 127.0.0.1.
  *
  * @param {BoundedRun} run
  * @param {URL} program
@@ -110,29 +105,29 @@ export function startChild(run, program) {
  */
 export async function startServer(run, program, start) {
   const child = startChild(run, program);
-  return { ...child, port: Number(await child.ask(start, startLimitMs)) };
+  return { ...child, port: Number(await child.request(start, startLimitMs)) };
 }
 
 /**
- * The other end: answers, in the process that was started, what the parent asks. The process ends when
- * the parent has let go, also when the parent was killed; `tidyUp` is called before.
+ * Handles the parent's requests in the child process. The process ends when the parent disconnects or was killed, after
+ * `cleanUp`.
  *
- * @template Question
- * @param {(question: Question) => unknown} answer what it throws is told to the parent
- * @param {() => Promise<unknown>} [tidyUp]
+ * @template Request
+ * @param {(request: Request) => unknown} handle its errors are sent to the parent
+ * @param {() => Promise<unknown>} [cleanUp]
  */
-export function answerParent(answer, tidyUp = async () => await Promise.resolve()) {
-  // A Ctrl-C at the terminal reaches this process too, but it is the parent that tidies up.
+export function serveParent(handle, cleanUp = async () => await Promise.resolve()) {
+  // Ctrl-C at the terminal signals this process as well, but the parent cleans up.
   process.on('SIGINT', () => undefined);
   process.once('disconnect', () => {
-    void tidyUp().finally(() => process.exit());
+    void cleanUp().finally(() => process.exit());
   });
   process.on('message', (message) => {
-    const { id, question } = /** @type {{ id?: number, question: Question }} */ (message);
+    const { id, request } = /** @type {{ id?: number, request: Request }} */ (message);
     void (async () => {
       try {
-        const answered = await answer(question);
-        if (id !== undefined) process.send?.({ id, answer: answered });
+        const result = await handle(request);
+        if (id !== undefined) process.send?.({ id, result });
       } catch (error) {
         const text = error instanceof Error ? error.message : String(error);
         if (id === undefined) {

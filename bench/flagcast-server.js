@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createFlagcast } from '../packages/server/dist/index.js';
-import { answerParent } from './child.js';
+import { serveParent } from './child.js';
 
 /** @import { AddressInfo } from 'node:net' */
 
@@ -12,7 +12,7 @@ import { answerParent } from './child.js';
  */
 
 // The product as it comes. Only the limits on connections are no defaults, where thousands come from one machine.
-answerParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0, maxConnections }) => {
+serveParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0, maxConnections }) => {
   const flagcast = createFlagcast({
     databaseUrl,
     auth: { secret },

@@ -7,27 +7,27 @@ import { clearProgress, markdownTable, saveResult } from '../bench/results.js';
 import { runChaos } from './chaos.js';
 import { parseCommandLine } from './options.js';
 
-/** @import { Report } from './verdicts.js' */
+/** @import { Report } from './checker.js' */
 
-const help = `Lets servers, a PostgreSQL of their own and clients of every kind run into faults, and compares every client
-with the database in the end.
+const help = `Runs servers, their own PostgreSQL and clients of every kind under injected faults, then compares every client
+with the database.
 
 npm run chaos -- [options]
 
-  --minutes 5     how long faults are inflicted, from 0.1
-  --seed S        which ones, when and on whom; drawn where it is not given
-  --servers 2     at least 2: the first one is never ended, so that leaks in it can be told
-  --clients 200   of all kinds, at least 8
-  --no-browser    without the console in a Chromium
-  --verbose       a line for each fault
-  --output FOLDER for chaos-<seed>.json, in place of chaos/results
+  --minutes 5     duration of the faults, from 0.1
+  --seed S        seed of the faults, their times and targets; default: random
+  --servers 2     number of servers, at least 2; no fault ends the first one, so that its leaks can be measured
+  --clients 200   number of clients of all kinds, at least 8
+  --no-browser    run without the console in a Chromium
+  --verbose       print a line for each fault
+  --output FOLDER write chaos-<seed>.json there; default: chaos/results
 
-Ends with exit code 1 when anything was lost, repeated, invented, out of order or foreign, when a client is
-stuck or its state differs, or when a server leaks; then it prints the timeline of the first events concerned.
-The faults of a seed are always the same ones; what they meet is not. Nothing stays behind, also after Ctrl-C.`;
+Ends with exit code 1 when an event was lost, repeated, invented, out of order or foreign, when a client is stuck or
+its state differs, or when a server leaks. It then prints timelines of the first anomalies. A seed always gives the
+same faults, but not the same timing of the system. The run removes its processes and files, also after Ctrl-C.`;
 
-/** Beside the faults: starting, catching up and leaving, in milliseconds. */
-const besideMs = 600_000;
+/** Time limit for everything except the faults: start, catching up and end, in milliseconds. */
+const overheadMs = 600_000;
 
 /** @param {readonly string[]} args */
 async function main(args) {
@@ -37,9 +37,9 @@ async function main(args) {
     return;
   }
   const startedAtMs = performance.now();
-  const busyness = loadavg()[0] ?? 0;
+  const loadAverage = loadavg()[0] ?? 0;
   const report = await runBounded(
-    options.minutes * 60_000 + besideMs,
+    options.minutes * 60_000 + overheadMs,
     async (run) => await runChaos(run, options),
   );
   clearProgress();
@@ -47,62 +47,60 @@ async function main(args) {
   const seconds = (performance.now() - startedAtMs) / 1_000;
   print(report);
   console.log(
-    `${seconds.toFixed(0)} s${cpuSeconds === null ? '' : `, ${cpuSeconds.toFixed(0)} s of processor time`}; load average at the start ${busyness.toFixed(1)}`,
+    `${seconds.toFixed(0)} s${cpuSeconds === null ? '' : `, ${cpuSeconds.toFixed(0)} s of processor time`}; load average at the start ${loadAverage.toFixed(1)}`,
   );
   const folder = options.output ?? path.join(import.meta.dirname, 'results');
   const file = await saveResult(`chaos-${report.seed}`, { ...report, seconds, cpuSeconds }, folder);
   console.log(`${file}\n${report.command}`);
-  if (!report.holds) process.exitCode = 1;
+  if (!report.valid) process.exitCode = 1;
 }
 
 /** @param {Report} report */
 function print({
   clients,
-  verdicts,
+  checks,
   faults,
   faultCount,
   deliveries,
   committed,
-  sentAway,
-  leftOut,
+  rejected,
+  skipped,
   details,
   seed,
-  holds,
+  valid,
 }) {
-  const kinds = Object.entries(clients).map(([kind, { count, deliveries: told, segments }]) => [
+  const kinds = Object.entries(clients).map(([kind, { count, deliveries: received, segments }]) => [
     kind,
     String(count),
-    String(told),
+    String(received),
     String(segments),
   ]);
-  console.log(
-    markdownTable(['clients', 'count', 'deliveries', 'connections or resumptions without a gap'], kinds),
-  );
+  console.log(markdownTable(['clients', 'count', 'deliveries', 'segments without a gap'], kinds));
   console.log(`\n${committed} events were committed, ${deliveries} deliveries`);
-  console.log(`sent away, by HTTP status or close code: ${JSON.stringify(sentAway)}\n`);
+  console.log(`rejected connections, by HTTP status or close code: ${JSON.stringify(rejected)}\n`);
   console.log(
     markdownTable(
       ['fault', 'times'],
       Object.entries({ ...faults, all: faultCount }).map(([kind, count]) => [kind, String(count)]),
     ),
   );
-  for (const [what, why] of Object.entries(leftOut)) console.log(`left out: ${what} (${why})`);
+  for (const [name, reason] of Object.entries(skipped)) console.log(`skipped: ${name} (${reason})`);
   console.log('');
   console.log(
     markdownTable(
-      ['verdict', 'found', ''],
-      verdicts.map(({ name, count, note }) => [name, String(count), note]),
+      ['check', 'found', ''],
+      checks.map(({ name, count, note }) => [name, String(count), note]),
     ),
   );
-  console.log(`\nseed ${seed}: ${holds ? 'everything holds' : 'NOT everything holds'}`);
+  console.log(`\nseed ${seed}: ${valid ? 'all checks passed' : 'checks FAILED'}`);
   for (const detail of details) console.log(detail);
 }
 
-/** What this process and all that it started have used, once they have ended; null where the system does not tell. */
+/** Processor time of this process and of its ended child processes; null where the system has no /proc. */
 async function processorSeconds() {
   if (process.platform !== 'linux') return null;
   const stat = await readFile('/proc/self/stat', 'utf8');
-  // From the 14th field on: user, system, children's user, children's system; in hundredths of a second.
+  // proc(5): fields 14-17 are utime, stime, cutime and cstime, in hundredths of a second.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields.slice(11, 15).reduce((sum, field) => sum + Number(field) / 100, 0);
 }

@@ -5,33 +5,33 @@ import { PlainClient } from './clients/plain-client.js';
 import { StreamClient } from './clients/stream-client.js';
 
 /** @import pg from 'pg' */
-/** @import { World } from './faults.js' */
-/** @import { ChaosClient } from './clients/client.js' */
+/** @import { NemesisContext } from './nemesis.js' */
+/** @import { ChaosClient } from './clients/base-client.js' */
 /** @import { ChaosChannel } from './writers.js' */
 
-/** How long clients may take to connect, and their channels to end, in milliseconds: servers may be stopped meanwhile. */
+/** Time limits for the clients to connect and for their channels to close, in milliseconds. A fault may stop the server meanwhile. */
 const connectLimitMs = 60_000;
 const endLimitMs = 45_000;
 const pollIntervalMs = 100;
-/** The reason that the server gives, or its answer to a new request. */
-const ends = /environment_deleted|unknown_environment|4504|404/;
+/** Matches the log entry of a client whose channel was closed, or whose new request was refused. */
+const channelClosed = /environment_deleted|unknown_environment|4504|404/;
 
 /**
- * Makes an environment, connects a client of each kind to it, deletes it, and waits until each channel has ended.
- * Throws an Error where one does not end.
+ * Creates an environment, connects a client of each kind, deletes the environment, and waits until the server has
+ * closed each channel. Throws an Error if it does not.
  *
- * @param {World} world
+ * @param {NemesisContext} context
  * @param {(work: (client: pg.Client) => Promise<void>) => Promise<void>} change a transaction of the host
  */
-export async function deleteEnvironment(world, change) {
-  const { servers, tokens, viewers, channels, signal } = world;
+export async function deleteEnvironment(context, change) {
+  const { servers, tokens, viewers, channels, signal } = context;
   const [server] = servers;
   const [viewer] = viewers;
   const [first] = channels;
   if (server === undefined || viewer === undefined || first === undefined) return 'nothing';
   const env = `gone-${randomUUID().slice(0, 8)}`;
   /** @type {ChaosChannel[]} */
-  const made = [];
+  const created = [];
   await change(async (client) => {
     /** @type {pg.QueryResult<ChaosChannel>} */
     const { rows } = await client.query(
@@ -39,10 +39,10 @@ export async function deleteEnvironment(world, change) {
        RETURNING project_id AS "projectId", id::text AS "environmentId", key AS env`,
       [first.projectId, env],
     );
-    made.push(...rows);
+    created.push(...rows);
   });
-  const channel = made.at(-1);
-  if (channel === undefined) throw new Error('the environment was not made');
+  const channel = created.at(-1);
+  if (channel === undefined) throw new Error('The environment was not created');
   const options = (/** @type {string} */ name) => ({
     name,
     baseUrl: server.url,
@@ -62,30 +62,30 @@ export async function deleteEnvironment(world, change) {
       await client.query('DELETE FROM environments WHERE id = $1', [channel.environmentId]);
     });
     const deletedAtMs = Date.now();
-    await until('end', endLimitMs, signal, clients, ({ history }) =>
-      history.some(([atMs, what]) => atMs >= deletedAtMs - 1_000 && ends.test(what)),
+    await until('end', endLimitMs, signal, clients, ({ log }) =>
+      log.some(([atMs, text]) => atMs >= deletedAtMs - 1_000 && channelClosed.test(text)),
     );
-    return `${env}, its channels ended within ${Date.now() - deletedAtMs} ms`;
+    return `${env}, its channels were closed within ${Date.now() - deletedAtMs} ms`;
   } finally {
-    for (const client of clients) client.leave();
+    for (const client of clients) client.close();
   }
 }
 
 /**
- * @param {string} what
+ * @param {string} action for the error message
  * @param {number} limitMs
  * @param {AbortSignal} signal
  * @param {readonly ChaosClient[]} clients
  * @param {(client: ChaosClient) => boolean} holds
  */
-async function until(what, limitMs, signal, clients, holds) {
+async function until(action, limitMs, signal, clients, holds) {
   const endMs = performance.now() + limitMs;
   for (;;) {
     const waiting = clients.filter((client) => !holds(client));
     if (waiting.length === 0) return;
     if (performance.now() > endMs) {
-      const names = waiting.map(({ name, history }) => `${name} (${history.at(-1)?.[1] ?? 'no history'})`);
-      throw new Error(`did not ${what} within ${limitMs} ms: ${names.join(', ')}`);
+      const names = waiting.map(({ name, log }) => `${name} (${log.at(-1)?.[1] ?? 'empty log'})`);
+      throw new Error(`did not ${action} within ${limitMs} ms: ${names.join(', ')}`);
     }
     await delay(pollIntervalMs, undefined, { signal });
   }

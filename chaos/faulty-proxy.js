@@ -4,24 +4,24 @@ import { connect, createServer } from 'node:net';
 /** @import { AddressInfo, Server, Socket } from 'node:net' */
 
 /**
- * What a network does to a connection: it ends it politely (cut), rudely (reset) or in the middle of
- * whatever the server says next (torn), goes silent on it for ever (blackhole), or slows it down (delay).
+ * What happens to a connection: FIN (cut), RST (reset), a close in the middle of the server's next data (torn), silence
+ * without a close (blackhole), or latency (delay).
  *
  * @typedef {'cut' | 'reset' | 'torn' | 'blackhole' | 'delay'} NetworkFault
  */
 
 /**
- * `blackholed`: nothing passes any more, in either direction, and nobody is told. `torn`: the next bytes
- * of the server are passed on by half, and that is the end.
+ * `near`: the client's socket. `far`: the socket to the server. `blackholed`: the proxy drops all data in both
+ * directions. `torn`: the proxy forwards half of the server's next data, then closes.
  *
- * @typedef {{ readonly near: Socket, readonly far: Socket, blackholed: boolean, torn: boolean, delayMs: number }} Line
+ * @typedef {{ readonly near: Socket, readonly far: Socket, blackholed: boolean, torn: boolean, delayMs: number }} ProxiedConnection
  */
 
-/** A TCP proxy that spreads connections over some servers, and can do to them what networks do. */
+/** A TCP proxy that distributes connections over servers and injects network faults. */
 export class FaultyProxy {
-  /** @type {Set<Line>} */
-  #lines = new Set();
-  #connections = 0;
+  /** @type {Set<ProxiedConnection>} */
+  #connections = new Set();
+  #opened = 0;
   /** @type {Server} */
   #server;
   #chance;
@@ -33,8 +33,8 @@ export class FaultyProxy {
   constructor(targetPorts, chance) {
     this.#chance = chance;
     this.#server = createServer((near) => {
-      this.#connections += 1;
-      this.#open(near, targetPorts[this.#connections % targetPorts.length] ?? 0);
+      this.#opened += 1;
+      this.#open(near, targetPorts[this.#opened % targetPorts.length] ?? 0);
     });
   }
 
@@ -54,28 +54,28 @@ export class FaultyProxy {
   }
 
   /**
-   * Does this to about `share` (0-1) of the connections that are open now; returns to how many.
+   * Applies the fault to about `share` (0-1) of the open connections. Returns their number.
    *
    * @param {NetworkFault} fault
    * @param {number} share
    */
-  inflict(fault, share) {
+  inject(fault, share) {
     let count = 0;
-    for (const line of this.#lines) {
+    for (const connection of this.#connections) {
       if (this.#chance() >= share) continue;
       count += 1;
-      if (fault === 'cut') line.near.end();
-      else if (fault === 'reset') line.near.resetAndDestroy();
-      else if (fault === 'blackhole') line.blackholed = true;
-      else if (fault === 'torn') line.torn = true;
-      else line.delayMs = 50 + this.#chance() * 400;
+      if (fault === 'cut') connection.near.end();
+      else if (fault === 'reset') connection.near.resetAndDestroy();
+      else if (fault === 'blackhole') connection.blackholed = true;
+      else if (fault === 'torn') connection.torn = true;
+      else connection.delayMs = 50 + this.#chance() * 400;
     }
     return count;
   }
 
   async close() {
     this.#server.close();
-    for (const { near, far } of this.#lines) {
+    for (const { near, far } of this.#connections) {
       near.destroy();
       far.destroy();
     }
@@ -88,52 +88,52 @@ export class FaultyProxy {
    */
   #open(near, port) {
     const far = connect(port, '127.0.0.1');
-    /** @type {Line} */
-    const line = { near, far, blackholed: false, torn: false, delayMs: 0 };
-    this.#lines.add(line);
-    this.#pass(line, near, far);
-    this.#pass(line, far, near);
+    /** @type {ProxiedConnection} */
+    const connection = { near, far, blackholed: false, torn: false, delayMs: 0 };
+    this.#connections.add(connection);
+    this.#pass(connection, near, far);
+    this.#pass(connection, far, near);
   }
 
   /**
-   * @param {Line} line
+   * @param {ProxiedConnection} connection
    * @param {Socket} from
    * @param {Socket} to
    */
-  #pass(line, from, to) {
+  #pass(connection, from, to) {
     /** @type {Buffer[]} */
-    const onTheirWay = [];
+    const inFlight = [];
     /** @param {Buffer} bytes */
     const write = (bytes) => {
-      // A reader that does not read holds up the writer, as without a proxy.
+      // Backpressure passes through the proxy.
       if (!to.destroyed && !to.write(bytes)) from.pause();
     };
     to.on('drain', () => from.resume());
     from.on('data', (bytes) => {
-      if (line.blackholed) return;
-      if (line.torn && from === line.far) {
-        // What is still on its way comes first: no network brings what was said later without it.
-        const next = onTheirWay[0] ?? bytes;
-        onTheirWay.length = 0;
+      if (connection.blackholed) return;
+      if (connection.torn && from === connection.far) {
+        // TCP delivers in order: delayed data comes before the new data.
+        const next = inFlight[0] ?? bytes;
+        inFlight.length = 0;
         to.write(next.subarray(0, Math.ceil(next.length / 2)));
         to.destroySoon();
         from.destroy();
         return;
       }
-      if (line.delayMs === 0 && onTheirWay.length === 0) {
+      if (connection.delayMs === 0 && inFlight.length === 0) {
         write(bytes);
         return;
       }
-      onTheirWay.push(bytes);
-      // TCP keeps the order, also where the way has become quicker meanwhile: each timer lets the oldest arrive.
-      setTimeout(() => write(onTheirWay.shift() ?? Buffer.alloc(0)), line.delayMs);
+      inFlight.push(bytes);
+      // TCP delivers in order even if the delay has decreased: each timer sends the oldest chunk.
+      setTimeout(() => write(inFlight.shift() ?? Buffer.alloc(0)), connection.delayMs);
     });
     from.on('error', () => to.destroy());
     from.on('close', () => {
-      this.#lines.delete(line);
-      // A peer behind a black hole does not learn that the other end is gone.
-      if (!line.blackholed) to.end();
-      else if (from === line.near) line.far.destroy();
+      this.#connections.delete(connection);
+      // The other end of a blackholed connection receives no FIN.
+      if (!connection.blackholed) to.end();
+      else if (from === connection.near) connection.far.destroy();
     });
   }
 }

@@ -1,42 +1,42 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { install } from '../packages/server/dist/database/install.js';
-import { serverRole, withClient } from './company.js';
+import { serverRole, withClient } from './seed-database.js';
 import { deleteEnvironment } from './deleted-environment.js';
 import { writeMany } from './writers.js';
 
 /** @import pg from 'pg' */
-/** @import { FaultAction, World } from './faults.js' */
+/** @import { FaultAction, NemesisContext } from './nemesis.js' */
 /** @import { PlannedFault } from './plan.js' */
 
 /**
- * Faults of the host: it alters, replaces and locks its tables, and takes rights away, while Flagcast is attached.
+ * Faults of the host: it alters, replaces and locks its tables and revokes privileges while Flagcast is attached.
  */
 
-/** DDL waits for locks this long, in milliseconds. While it waits, every other session of the table waits as well. */
+/** lock_timeout of DDL, in milliseconds. While DDL waits for a lock, all other sessions of the table queue behind it. */
 const lockTimeoutMs = 2_000;
-/** Writers keep a lock for 20 s at most, because prepared transactions are ended after 12 s. An import can take minutes. */
+/** Writers hold a lock for at most 20 s: the run commits prepared transactions after 12 s. An import can take minutes. */
 const attempts = 240;
 const retryPauseMs = 500;
-/** Rows of the first import of a long run, and of every other one. */
+/** Rows of the first import of a long run, and of every other import. */
 const importRows = { first: 300_000, others: 5_000 };
 const longRunMs = 240_000;
-/** A restart of PostgreSQL rolls it back. */
+/** An import is repeated if a restart of PostgreSQL rolls it back. */
 const importAttempts = 2;
-/** Retention keeps this much, in milliseconds: more than any server needs to read it. */
+/** Retention keeps events of this age, in milliseconds: longer than a server needs to read them. */
 const retentionKeepMs = 90_000;
 const retentionBatches = 20;
 
 /**
- * What PostgreSQL says when a lock, the connection or the server is not there, or a feature was deleted meanwhile: the
- * statement is tried again.
+ * Errors after which a statement is retried: no lock, connection or server available, or the feature was deleted
+ * meanwhile.
  */
 const transientErrors =
   /lock timeout|foreign key|deadlock|terminat|connection|ECONNRE|shut(ting)? down|starting up|recovery mode|Connection/i;
 
 /**
- * Runs `work` in a transaction of the host. Repeats it while a lock is not available, or PostgreSQL is down.
+ * Runs `work` in a transaction of the host. Retries while a lock is not available or PostgreSQL is down.
  *
- * @param {World} world
+ * @param {NemesisContext} context
  * @param {(client: pg.Client) => Promise<void>} work
  * @param {number} [limit] of attempts
  */
@@ -58,22 +58,22 @@ async function change({ databaseUrl, signal }, work, limit = attempts) {
   }
 }
 
-/** @param {World} world */
-async function repair(world) {
+/** @param {NemesisContext} context */
+async function repair(context) {
   for (let attempt = 1; ; attempt += 1) {
-    world.signal.throwIfAborted();
+    context.signal.throwIfAborted();
     try {
-      await withClient(world.databaseUrl, async (client) => void (await install(client)));
+      await withClient(context.databaseUrl, async (client) => void (await install(client)));
       return;
     } catch (error) {
-      // InstallError has the code of a lock that was not available.
+      // Retries every error: InstallError hides the SQLSTATE of a lock that was not available.
       if (attempt >= attempts) throw error;
       await delay(retryPauseMs);
     }
   }
 }
 
-/** The audit rows that are not in the event log. */
+/** Selects the audit rows that are missing in the event log. */
 const unlogged = `
   SELECT a.id, a.created_at FROM public.audit_log a
   WHERE NOT EXISTS (
@@ -82,7 +82,7 @@ const unlogged = `
   ) AND NOT EXISTS (SELECT FROM chaos.unlogged_rows u WHERE u.id = a.id AND u.created_at = a.created_at)`;
 
 /**
- * How many audit rows were written while the triggers were there, and are not in the event log.
+ * Counts the audit rows that were written while the triggers existed but are missing in the event log.
  *
  * @param {pg.Client} client
  */
@@ -93,102 +93,102 @@ export async function countUnlogged(client) {
 }
 
 /**
- * Notes the rows that were written while there was no trigger.
+ * Excludes the rows that were written while the trigger was missing from the count.
  *
- * @param {World} world
+ * @param {NemesisContext} context
  */
-async function noteUnlogged(world) {
-  await change(world, async (client) => {
+async function excludeUnlogged(context) {
+  await change(context, async (client) => {
     await client.query(`INSERT INTO chaos.unlogged_rows ${unlogged}`);
   });
 }
 
 /**
- * Counts, before the rows go, what is missing in the event log.
+ * Locks the audit log, and counts its rows that are missing in the event log before they are removed.
  *
- * @param {World} world
+ * @param {NemesisContext} context
  * @param {pg.Client} client
  */
-async function lockAuditLog({ onUnlogged }, client) {
+async function lockAuditLog(context, client) {
   await client.query('LOCK TABLE public.audit_log IN ACCESS EXCLUSIVE MODE');
-  onUnlogged(await countUnlogged(client));
+  context.unlogged += await countUnlogged(client);
 }
 
 /**
- * Does something, waits, and undoes it.
+ * A fault that executes a statement and reverts it after its duration.
  *
  * @param {string} statement
  * @param {string} undo
  * @returns {FaultAction}
  */
-function forAWhile(statement, undo) {
+function temporaryChange(statement, undo) {
   return {
-    busy: 'host',
-    run: async (world, { holdMs }) => {
-      await change(world, async (client) => void (await client.query(statement)));
+    resource: 'host',
+    run: async (context, { holdMs }) => {
+      await change(context, async (client) => void (await client.query(statement)));
       await delay(holdMs);
-      await change(world, async (client) => void (await client.query(undo)));
+      await change(context, async (client) => void (await client.query(undo)));
       return `for ${holdMs} ms`;
     },
   };
 }
 
 /**
- * @param {(world: World, fault: PlannedFault) => string} statement
+ * @param {(context: NemesisContext, fault: PlannedFault) => string} statement
  * @returns {FaultAction}
  */
 function alteration(statement) {
   return {
-    busy: 'host',
-    run: async (world, fault) => {
-      const text = statement(world, fault);
-      await change(world, async (client) => void (await client.query(text)));
+    resource: 'host',
+    run: async (context, fault) => {
+      const text = statement(context, fault);
+      await change(context, async (client) => void (await client.query(text)));
       return text;
     },
   };
 }
 
-/** Of varchar columns: longer with each change. @param {PlannedFault} fault */
+/** Length of a varchar column, which grows with each change. @param {PlannedFault} fault */
 const widthOf = ({ atMs }) => 256 + Math.round(atMs / 100);
 
 /** @satisfies {Record<string, FaultAction>} */
 export const hostChanges = {
   'audit_log truncated': {
-    busy: 'host',
-    run: async (world) => {
-      await change(world, async (client) => {
-        await lockAuditLog(world, client);
+    resource: 'host',
+    run: async (context) => {
+      await change(context, async (client) => {
+        await lockAuditLog(context, client);
         await client.query('TRUNCATE public.audit_log RESTART IDENTITY');
       });
-      return 'its ids begin again';
+      return 'and its ids restarted';
     },
   },
   'audit_log replaced': {
-    busy: 'host',
-    run: async (world, { atMs, holdMs }) => {
+    resource: 'host',
+    run: async (context, { atMs, holdMs }) => {
       const old = `audit_log_${atMs}`;
-      await change(world, async (client) => {
-        await lockAuditLog(world, client);
+      await change(context, async (client) => {
+        await lockAuditLog(context, client);
         await client.query(`ALTER TABLE public.audit_log RENAME TO ${old}`);
         await client.query(`CREATE TABLE public.audit_log (LIKE public.${old} INCLUDING ALL)`);
       });
       await delay(holdMs / 2);
-      await repair(world);
-      await noteUnlogged(world);
+      await repair(context);
+      await excludeUnlogged(context);
       return `and installed again after ${Math.round(holdMs / 2)} ms`;
     },
   },
   'triggers switched off': {
-    busy: 'host',
-    run: async (world, { holdMs }) => {
-      await change(world, async (client) => {
+    resource: 'host',
+    run: async (context, { holdMs }) => {
+      await change(context, async (client) => {
         await client.query('ALTER TABLE public.audit_log DISABLE TRIGGER flagcast_log');
       });
       await delay(holdMs);
-      await change(world, async (client) => {
+      await change(context, async (client) => {
         await client.query('ALTER TABLE public.audit_log ENABLE ALWAYS TRIGGER flagcast_log');
       });
-      await noteUnlogged(world);
+      await excludeUnlogged(context);
       return `for ${holdMs} ms`;
     },
   },
@@ -202,16 +202,16 @@ export const hostChanges = {
       ? `ALTER TABLE public.environments ALTER COLUMN key TYPE varchar(${widthOf(fault)})`
       : `ALTER TABLE public.pending_changes ALTER COLUMN requested_by TYPE varchar(${widthOf(fault)})`,
   ),
-  'event log unreadable': forAWhile(
+  'event log unreadable': temporaryChange(
     `REVOKE SELECT ON flagcast.event_log FROM ${serverRole}`,
     `GRANT SELECT ON flagcast.event_log TO ${serverRole}`,
   ),
   'features unreadable': {
-    busy: 'host',
-    run: async (world, { holdMs }) => {
+    resource: 'host',
+    run: async (context, { holdMs }) => {
       /** @type {string[]} */
       let columns = [];
-      await change(world, async (client) => {
+      await change(context, async (client) => {
         /** @type {pg.QueryResult<{ name: string }>} */
         const { rows } = await client.query(
           `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'public.features'::regclass AND attnum > 0
@@ -223,16 +223,16 @@ export const hostChanges = {
           REVOKE SELECT (${columns.join(', ')}) ON public.features FROM ${serverRole}`);
       });
       await delay(holdMs);
-      await change(world, async (client) => {
+      await change(context, async (client) => {
         await client.query(`GRANT SELECT ON public.features TO ${serverRole}`);
       });
       return `for ${holdMs} ms`;
     },
   },
   'event log locked': {
-    busy: 'host',
-    run: async (world, { holdMs }) => {
-      await change(world, async (client) => {
+    resource: 'host',
+    run: async (context, { holdMs }) => {
+      await change(context, async (client) => {
         await client.query('LOCK TABLE flagcast.event_log IN ACCESS EXCLUSIVE MODE');
         await client.query('SELECT pg_sleep($1)', [holdMs / 1_000]);
       });
@@ -240,16 +240,16 @@ export const hostChanges = {
     },
   },
   'environment renamed': {
-    busy: 'host',
-    run: async (world, { target, holdMs }) => {
-      // The first one is the browser's.
-      const others = world.channels.slice(1);
+    resource: 'host',
+    run: async (context, { target, holdMs }) => {
+      // The browser shows the first channel.
+      const others = context.channels.slice(1);
       const channel = others[Math.floor(target * others.length)];
       if (channel === undefined) return 'nothing';
       const renamed = `${channel.env}-renamed`;
       if (channel.keys?.includes(renamed) === false) /** @type {string[]} */ (channel.keys).push(renamed);
       for (const key of [renamed, channel.env]) {
-        await change(world, async (client) => {
+        await change(context, async (client) => {
           await client.query('UPDATE environments SET key = $2 WHERE id = $1', [channel.environmentId, key]);
         });
         if (key === renamed) await delay(holdMs);
@@ -258,30 +258,30 @@ export const hostChanges = {
     },
   },
   'environment deleted': {
-    busy: 'environments',
-    run: async (world) => await deleteEnvironment(world, async (work) => await change(world, work)),
+    resource: 'environments',
+    run: async (context) => await deleteEnvironment(context, async (work) => await change(context, work)),
   },
   import: {
-    busy: 'import',
-    run: async (world) => {
-      const { importChannel, durationMs } = world;
-      const isFirst = world.imports === 0;
-      world.imports += 1;
+    resource: 'import',
+    run: async (context) => {
+      const { importChannel, durationMs } = context;
+      const isFirst = context.imports === 0;
+      context.imports += 1;
       const rows = isFirst && durationMs >= longRunMs ? importRows.first : importRows.others;
       let done = `${rows} rows in one statement`;
       const work = async (/** @type {pg.Client} */ client) => await writeMany(client, importChannel, rows);
-      await change(world, work, importAttempts).catch((/** @type {unknown} */ error) => {
+      await change(context, work, importAttempts).catch((/** @type {unknown} */ error) => {
         done = `rolled back: ${error instanceof Error ? error.message : String(error)}`;
       });
       return done;
     },
   },
   retention: {
-    busy: 'host',
-    run: async (world) => {
+    resource: 'host',
+    run: async (context) => {
       let deleted = 0;
       for (let rows = 5_000, batch = 0; rows === 5_000 && batch < retentionBatches; batch += 1) {
-        await change(world, async (client) => {
+        await change(context, async (client) => {
           /** @type {pg.QueryResult<{ rows: string | null }>} */
           const answer = await client.query(
             `SELECT flagcast.prune_event_log($1 * interval '1 ms', 5000)::text AS rows`,

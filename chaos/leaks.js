@@ -3,49 +3,49 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** @import { ServerFigures } from './server-program.js' */
 /** @import { ServerProcess } from './server-process.js' */
 
-/** How long a server may take until nothing of its clients is left, in milliseconds. */
-const leaveLimitMs = 45_000;
+/** Time limit for a server to release everything of its closed clients, in milliseconds. */
+const releaseLimitMs = 45_000;
 const pollIntervalMs = 500;
-/** Connections to the database that may be idle for a moment more, each with a timer or two. */
-const spare = { sockets: 5, timers: 12 };
-/** By how much memory may have grown since the warm-up. */
+/** Tolerance: database connections that are still idle, with one or two timers each. */
+const tolerance = { sockets: 5, timers: 12 };
+/** Share by which memory may grow after the warm-up. */
 const allowedGrowth = 0.1;
-/** In shorter runs memory is still finding its size. In milliseconds. */
-const judgedFromMs = 120_000;
+/** Memory growth counts from this duration of a run, in milliseconds: in shorter runs the heap has not stabilised. */
+const countedFromMs = 120_000;
 
-/** @typedef {{ readonly sockets: number, readonly timers: number, readonly connections: number }} Left */
+/** @typedef {{ readonly sockets: number, readonly timers: number, readonly connections: number }} Leaks */
 
 /**
- * What is left of the clients in a server once all have gone, beyond what it had before they came.
+ * Counts the connections, sockets and timers that a server still holds after all clients have closed, compared with the
+ * figures from before they connected.
  *
  * @param {ServerProcess} server
  * @param {ServerFigures} before
- * @returns {Promise<Left>}
+ * @returns {Promise<Leaks>}
  */
-export async function whatIsLeft(server, before) {
-  const endMs = performance.now() + leaveLimitMs;
+export async function findLeaks(server, before) {
+  const endMs = performance.now() + releaseLimitMs;
   for (;;) {
     const now = await server.figures();
-    const left = {
+    const leaks = {
       connections: now.connections,
-      sockets: Math.max(0, now.sockets - before.sockets - spare.sockets),
-      timers: Math.max(0, now.timers - before.timers - spare.timers),
+      sockets: Math.max(0, now.sockets - before.sockets - tolerance.sockets),
+      timers: Math.max(0, now.timers - before.timers - tolerance.timers),
     };
-    const nothing = left.connections + left.sockets + left.timers === 0;
-    if (nothing || performance.now() > endMs) return left;
+    const isClean = leaks.connections + leaks.sockets + leaks.timers === 0;
+    if (isClean || performance.now() > endMs) return leaks;
     await delay(pollIntervalMs);
   }
 }
 
 /**
- * Growth of the memory of the server that lived through all of it, as a share of what it had after the
- * warm-up.
+ * Memory growth of the server that ran throughout, as a share of its memory after the warm-up.
  *
  * @param {ServerFigures} warm
  * @param {ServerFigures} end
  * @param {number} durationMs
  */
-export function growthOf(warm, end, durationMs) {
+export function measureGrowth(warm, end, durationMs) {
   const share = end.residentBytes / warm.residentBytes - 1;
-  return { share, judged: durationMs >= judgedFromMs, tooMuch: share > allowedGrowth };
+  return { share, counts: durationMs >= countedFromMs, tooMuch: share > allowedGrowth };
 }

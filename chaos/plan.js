@@ -1,9 +1,9 @@
 /** @import { Random } from '../packages/demo/dist/company/random.js' */
-/** @import { FaultKind } from './faults.js' */
+/** @import { FaultKind } from './nemesis.js' */
 
 /**
- * One fault of the plan: when it comes, in milliseconds from the beginning, how long it lasts where it lasts,
- * on whom (a number from 0 up to 1, of however many there are) and how hard (from 0 up to 1).
+ * A planned fault. `atMs`: when it starts, in milliseconds from the start of the run. `holdMs`: how long it lasts, where
+ * it lasts. `target`: from 0 to 1, selects the affected server, channel or user. `strength`: from 0 to 1.
  *
  * @typedef {{
  *   readonly kind: FaultKind,
@@ -14,17 +14,17 @@
  * }} PlannedFault
  */
 
-/** Between two faults of a long run, on average, in milliseconds. */
+/** Average interval of the faults in a long run, in milliseconds. */
 const longGapMs = 4_500;
-/** A run has at least so many. */
+/** Average number of faults in a short run. */
 const fewestFaults = 14;
-/** Before the first one and after the last one, as a share of the run. */
+/** Time without faults at the start and at the end, as a share of the run. */
 const calmShare = 0.08;
 /** How long a fault lasts, in milliseconds. */
 const hold = { leastMs: 300, mostMs: 8_000 };
 
 /**
- * Draws the faults of a run: the same seed gives the same ones. Each kind comes once before any comes again.
+ * Draws the faults of a run from its seed. Every kind occurs once before any kind is repeated.
  *
  * @param {Random} random
  * @param {readonly FaultKind[]} kinds

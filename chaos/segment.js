@@ -1,18 +1,18 @@
 /** @import { ChaosChannel } from './writers.js' */
 
 /**
- * A stretch in which one client has to be told of everything in one channel: a connection of a plain
- * client, or everything between two snapshots of a flagcast.v1 client, whatever became of its connections.
+ * A period in which one client must receive every event of one channel: a connection of a plain client, or the time
+ * between two snapshots of a flagcast.v1 client, over any number of connections.
  *
- * `client`: its name. `named`: whether events are told by their ids (flagcast.v1) or by what the plain
- * dialect tells of them. `fromMs`: what was committed after this has to come. `untilMs`: when it ended; null
- * while it lasts. `received`: the events, in order, each by its `keys` (id, or plainKey).
+ * `client`: the client's name. `keyedBy`: events are identified by their ids (flagcast.v1), or by plainKey (the plain
+ * dialect). `fromMs`: events committed later must be received. `untilMs`: the end, null while the segment is open.
+ * `received`: the events in order. `keys`: the same, as a set.
  *
  * @typedef {{
  *   readonly client: string,
  *   readonly userId: string,
  *   readonly channel: ChaosChannel,
- *   readonly named: 'id' | 'plain',
+ *   readonly keyedBy: 'id' | 'plain',
  *   readonly fromMs: number,
  *   untilMs: number | null,
  *   readonly received: { readonly key: string, readonly atMs: number }[],
@@ -21,7 +21,7 @@
  */
 
 /**
- * @param {Pick<Segment, 'client' | 'userId' | 'channel' | 'named'>} of
+ * @param {Pick<Segment, 'client' | 'userId' | 'channel' | 'keyedBy'>} of
  * @param {number} [fromMs] default now
  * @returns {Segment}
  */
@@ -39,7 +39,7 @@ export function receive(segment, key) {
 }
 
 /**
- * What identifies an event in the plain dialect, apart from its channel.
+ * Identifies an event of a channel by the fields of the plain dialect, which has no ids.
  *
  * @param {{ readonly entity_id: string, readonly action: string, readonly timestamp: string }} event
  */

@@ -6,13 +6,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** @import { ChildProcess } from 'node:child_process' */
 /** @import { ServerFigures, ServerNote, ServerTask } from './server-program.js' */
 
-/** How long an answer may take, in milliseconds: longer than a server is ever paused. */
-const answerLimitMs = 30_000;
-/** A file that is always full, where the system has one. */
+/** Time-out of a request to the process, in milliseconds: longer than any fault stops it. */
+const requestTimeoutMs = 30_000;
+/** Writes to this file fail with ENOSPC, where the system has it. */
 export const fullFile = '/dev/full';
-/** What every token begins with: none may be in a log. */
-const tokenStart = 'eyJ';
-/** Notes that are kept for timelines. */
+/** Prefix of every JWT. Logs must not contain tokens. */
+const tokenPrefix = 'eyJ';
+/** Number of notes that are kept for timelines. */
 const maxNotes = 200_000;
 
 /**
@@ -23,19 +23,19 @@ const maxNotes = 200_000;
  *   readonly port: number,
  *   readonly onProblem: (problem: string) => void,
  * }} ServerOptions
- * `onProblem`: it ended by itself, or did what no fault excuses.
+ * `onProblem`: called when the process ends unexpectedly or violates a promise.
  */
 
-/** One server of the run: its process, which may be another one after each fault, always at the same port. */
+/** A server of the run. Faults replace its process; the port stays the same. */
 export class ServerProcess {
   /** @type {ServerNote[]} */
   notes = [];
   /** @type {ChildProcess | null} */
   #child = null;
   #ending = false;
-  #questions = 0;
+  #requests = 0;
   /** @type {Map<number, { resolve: (value: unknown) => void, reject: (error: Error) => void }>} */
-  #asked = new Map();
+  #pending = new Map();
   #options;
 
   /** @param {ServerOptions} options */
@@ -56,7 +56,7 @@ export class ServerProcess {
   }
 
   /**
-   * Starts it, and waits until it listens. `diskFull`: its log goes to a disk without any room.
+   * Starts the process and waits until it listens. `diskFull`: its log goes to a full disk.
    *
    * @param {{ diskFull?: boolean }} [options]
    */
@@ -64,58 +64,58 @@ export class ServerProcess {
     const log = diskFull ? openSync(fullFile, 'w') : 'pipe';
     const child = fork(new URL('./server-program.js', import.meta.url), {
       stdio: ['ignore', log, 'inherit', 'ipc'],
-      // Counting what is in memory is an experiment of Node's, and says so.
+      // v8.queryObjects is experimental, and warns in the log.
       execArgv: ['--expose-gc', '--disable-warning=ExperimentalWarning'],
     });
     if (typeof log === 'number') closeSync(log);
     this.#child = child;
     this.#ending = false;
-    this.#note(diskFull ? 'starts, with its log on a full disk' : 'starts');
+    this.#note(diskFull ? 'started, with its log on a full disk' : 'started');
     child.stdout?.on('data', (/** @type {Buffer} */ bytes) => {
-      if (bytes.includes(tokenStart)) this.#options.onProblem(`${this.name} wrote a token into its log`);
+      if (bytes.includes(tokenPrefix)) this.#options.onProblem(`${this.name} wrote a token into its log`);
     });
     child.on('message', (message) => this.#receive(message));
     child.once('exit', (code, signal) => {
       const how = `ended with ${code ?? signal ?? 'nothing'}`;
       this.#note(how);
-      for (const { reject } of this.#asked.values()) reject(new Error(`${this.name} ${how}`));
-      this.#asked.clear();
-      if (!this.#ending) this.#options.onProblem(`${this.name} ${how}, by itself`);
+      for (const { reject } of this.#pending.values()) reject(new Error(`${this.name} ${how}`));
+      this.#pending.clear();
+      if (!this.#ending) this.#options.onProblem(`${this.name} ${how} unexpectedly`);
     });
     const { databaseUrl, secret, port } = this.#options;
-    await this.ask({ do: 'start', databaseUrl, secret, port });
+    await this.request({ do: 'start', databaseUrl, secret, port });
   }
 
   /**
    * @param {ServerTask} task
    * @returns {Promise<unknown>}
    */
-  async ask(task) {
-    this.#questions += 1;
-    const id = this.#questions;
+  async request(task) {
+    this.#requests += 1;
+    const id = this.#requests;
     const limit = new AbortController();
     try {
       return await Promise.race([
         new Promise((/** @type {(value: unknown) => void} */ resolve, reject) => {
-          this.#asked.set(id, { resolve, reject });
-          this.#child?.send({ id, question: task }, () => undefined);
+          this.#pending.set(id, { resolve, reject });
+          this.#child?.send({ id, request: task }, () => undefined);
         }),
-        delay(answerLimitMs, undefined, { signal: limit.signal }).then(() => {
-          throw new Error(`${this.name} did not answer "${task.do}" within ${answerLimitMs / 1_000} s`);
+        delay(requestTimeoutMs, undefined, { signal: limit.signal }).then(() => {
+          throw new Error(`${this.name} did not answer "${task.do}" within ${requestTimeoutMs / 1_000} s`);
         }),
       ]);
     } finally {
       limit.abort();
-      this.#asked.delete(id);
+      this.#pending.delete(id);
     }
   }
 
   /** @returns {Promise<ServerFigures>} */
   async figures() {
-    return /** @type {ServerFigures} */ (await this.ask({ do: 'figures' }));
+    return /** @type {ServerFigures} */ (await this.request({ do: 'figures' }));
   }
 
-  /** Without a word, as the kernel does when memory is short. */
+  /** Ends the process with SIGKILL, as the kernel does when it is out of memory. */
   async kill() {
     const child = this.#child;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
@@ -125,30 +125,30 @@ export class ServerProcess {
     await ended;
   }
 
-  /** As a new version is rolled out: everybody is asked to go elsewhere first. */
+  /** Shuts down gracefully, as in a rolling update: the server asks its clients to reconnect elsewhere. */
   async drain() {
     this.#ending = true;
-    this.#note('is asked to end');
-    await this.ask({ do: 'drain' });
+    this.#note('drains');
+    await this.request({ do: 'drain' });
     await this.kill();
   }
 
   /**
-   * Stops the process where it is, for so long.
+   * Suspends the process with SIGSTOP.
    *
    * @param {number} holdMs
    */
   async freeze(holdMs) {
     const child = this.#child;
     child?.kill('SIGSTOP');
-    this.#note('is stopped');
+    this.#note('suspended');
     await delay(holdMs);
     child?.kill('SIGCONT');
-    this.#note('goes on');
+    this.#note('resumed');
   }
 
   /**
-   * Nobody reads its log for so long: it fills a pipe.
+   * Stops reading the log of the process, so that its pipe fills.
    *
    * @param {number} holdMs
    */
@@ -167,14 +167,14 @@ export class ServerProcess {
       if (this.notes.length > maxNotes) this.notes.splice(0, maxNotes / 2);
       return;
     }
-    const { id, answer, error } = /** @type {{ id: number, answer?: unknown, error?: string }} */ (message);
-    const question = this.#asked.get(id);
-    if (error === undefined) question?.resolve(answer);
-    else question?.reject(new Error(`${this.name}: ${error}`));
+    const { id, result, error } = /** @type {{ id: number, result?: unknown, error?: string }} */ (message);
+    const request = this.#pending.get(id);
+    if (error === undefined) request?.resolve(result);
+    else request?.reject(new Error(`${this.name}: ${error}`));
   }
 
-  /** @param {string} what */
-  #note(what) {
-    this.notes.push([Date.now(), what]);
+  /** @param {string} text */
+  #note(text) {
+    this.notes.push([Date.now(), text]);
   }
 }

@@ -1,18 +1,17 @@
 /**
- * A server of the chaos run, in a process that can be killed: the product with short periods, so that
- * faults are noticed soon, and with a clock that can be set wrong. It tells its parent what it reads and
- * whom it lets in.
+ * A server of the chaos run, in a process of its own: the product with short intervals, so that it detects faults early,
+ * and with an adjustable clock. It sends notes about its reads and connections to its parent.
  */
 import { createServer } from 'node:http';
 import { Socket } from 'node:net';
 import v8 from 'node:v8';
-import { answerParent } from '../bench/child.js';
+import { serveParent } from '../bench/child.js';
 
 /** @import { AddressInfo } from 'node:net' */
 
 /**
- * `start` is answered with the port that it listens on, `drain` when all have left, `figures` with the
- * ServerFigures after a collection of garbage.
+ * `start` returns the port that the server listens on, `figures` its ServerFigures after a garbage collection; `drain`
+ * returns when all clients have left.
  *
  * @typedef {{ do: 'start', databaseUrl: string, secret: string, port: number }
  *   | { do: 'clock', offsetMs: number }
@@ -21,15 +20,15 @@ import { answerParent } from '../bench/child.js';
  */
 
 /**
- * `sockets`, `timers`: how many there are in memory, also those that keep no process alive.
+ * `sockets`, `timers`: number of objects on the heap, including unreferenced handles.
  *
  * @typedef {{ residentBytes: number, heapBytes: number, connections: number, sockets: number, timers: number }} ServerFigures
  */
 
 /**
- * What happened in the server, for timelines: when, by the clock that no fault sets wrong, and what.
+ * A note for timelines. `atMs`: by the clock that no fault adjusts.
  *
- * @typedef {readonly [atMs: number, what: string]} ServerNote
+ * @typedef {readonly [atMs: number, text: string]} ServerNote
  */
 
 let clockOffsetMs = 0;
@@ -43,16 +42,16 @@ globalThis.Date = new Proxy(Date, {
     return /** @type {Date} */ (constructed);
   },
 });
-// Only now, so that no part keeps the clock that is right.
+// Imported after the clock is replaced, so that no module captures the original one.
 const [{ createFlagcast }, { createLogger, logLifecycle }] = await Promise.all([
   import('../packages/server/dist/index.js'),
   import('../packages/server/dist/log.js'),
 ]);
 
-/** @param {string} what */
-function note(what) {
-  // A parent that is gone needs no notes.
-  process.send?.({ note: [trueNow(), what] }, () => undefined);
+/** @param {string} text */
+function note(text) {
+  // The callback suppresses the error after the parent has exited.
+  process.send?.({ note: [trueNow(), text] }, () => undefined);
 }
 
 /** @type {{ flagcast: ReturnType<typeof createFlagcast>, http: ReturnType<typeof createServer> } | null} */
@@ -64,9 +63,9 @@ async function start({ databaseUrl, secret, port }) {
   const flagcast = createFlagcast({
     databaseUrl,
     auth: { secret },
-    // So that the console shows its switches.
+    // The console shows switches only if writes are enabled.
     writes: true,
-    // Soon full, so that memory has found its size after the warm-up, and the database is asked more often.
+    // Small, so that it is full after the warm-up, and replays read the database more often.
     ringEvents: 300,
     maxConnectionsPerUser: 10_000,
     maxConnectionsPerAddress: 10_000,
@@ -94,11 +93,9 @@ async function start({ databaseUrl, secret, port }) {
     if (events > 0) note(`sent ${events} events, ${deliveries} deliveries`);
   });
   lifecycle.on('reader:failed', ({ error }) => note(`read failed: ${error.message}`));
-  lifecycle.on('reader:recovered', () => note('reads again'));
+  lifecycle.on('reader:recovered', () => note('reads recovered'));
   lifecycle.on('reader:history-lost', ({ reason }) => note(`history lost: ${reason}`));
-  lifecycle.on('channel:resync', ({ channel, reason }) =>
-    note(`told channel ${channel} to resync: ${reason}`),
-  );
+  lifecycle.on('channel:resync', ({ channel, reason }) => note(`resync of channel ${channel}: ${reason}`));
   lifecycle.on('connection:opened', ({ connectionId, userId, dialect }) => {
     connections += 1;
     note(`connection ${connectionId} opened by user ${userId} (${dialect})`);
@@ -123,7 +120,7 @@ function figures() {
   const timer = setTimeout(() => undefined, 0);
   clearTimeout(timer);
   const Timer = /** @type {new () => unknown} */ (timer.constructor);
-  // Each of the two collects the garbage before it counts.
+  // queryObjects collects garbage first.
   const sockets = v8.queryObjects(Socket, { format: 'count' });
   const timers = v8.queryObjects(Timer, { format: 'count' });
   globalThis.gc?.();
@@ -131,7 +128,7 @@ function figures() {
   return { residentBytes: rss, heapBytes: heapUsed, connections, sockets, timers };
 }
 
-answerParent(async (/** @type {ServerTask} */ task) => {
+serveParent(async (/** @type {ServerTask} */ task) => {
   switch (task.do) {
     case 'start':
       return await start(task);

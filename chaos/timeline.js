@@ -1,79 +1,79 @@
-/** @import { Breach } from './compare.js' */
-/** @import { Member } from './population.js' */
+/** @import { Anomaly } from './segment-checker.js' */
+/** @import { MixMember } from './client-mix.js' */
 /** @import { Segment } from './segment.js' */
 /** @import { ServerProcess } from './server-process.js' */
 
-/** How much is told of the time before and after the commit of an event and its arrival, in milliseconds. */
+/** Notes this long before and after the commit of the event and its arrival are listed, in milliseconds. */
 const aroundMs = { before: 2_000, after: 3_000 };
-/** The faults of a longer time are told. In milliseconds. */
+/** Faults and entries of the client's log are listed for longer, in milliseconds. */
 const faultsMs = { before: 15_000, after: 15_000 };
-/** Of each server those that are nearest. */
+/** Maximum number of notes of a server; the nearest in time are listed. */
 const maxServerLines = 60;
 
-/** @typedef {{ readonly atMs: number, readonly endMs: number, readonly kind: string, readonly what: string }} InflictedFault */
+/** @typedef {{ readonly atMs: number, readonly endMs: number, readonly kind: string, readonly detail: string }} InjectedFault */
 
 /**
- * What happened around an event that a client should have been told of, or not: its commit, reads and sends
- * of each server, what became of the client, and the faults, a line each.
+ * Lists what happened around the event of an anomaly, one line each: its commit, the servers' reads and sends, the log
+ * of the client, and the faults.
  *
- * @param {Breach} breach
+ * @param {Anomaly} anomaly
  * @param {{
  *   readonly startedAtMs: number,
- *   readonly members: readonly Member[],
+ *   readonly members: readonly MixMember[],
  *   readonly servers: readonly ServerProcess[],
- *   readonly faults: readonly InflictedFault[],
+ *   readonly faults: readonly InjectedFault[],
  * }} of
  * @returns {string[]}
  */
 export function timelineOf({ event, segment, key }, { startedAtMs, members, servers, faults }) {
-  const told = segment.received.filter((one) => keysOf(event, key).includes(one.key));
-  const moments = [event?.committedMs, told[0]?.atMs].filter((atMs) => atMs !== undefined);
+  const receipts = segment.received.filter((one) => keysOf(event, key).includes(one.key));
+  const moments = [event?.committedMs, receipts[0]?.atMs].filter((atMs) => atMs !== undefined);
   /** @param {{ readonly before: number, readonly after: number }} of */
   const near = ({ before, after }) => {
     return (/** @type {number} */ atMs) =>
       moments.some((moment) => atMs >= moment - before && atMs <= moment + after);
   };
-  /** @type {(readonly [atMs: number, what: string])[]} */
-  const lines = [[segment.fromMs, `${segment.client}: this segment begins`]];
-  if (segment.untilMs !== null) lines.push([segment.untilMs, `${segment.client}: this segment ends`]);
+  /** @type {(readonly [atMs: number, text: string])[]} */
+  const lines = [[segment.fromMs, `${segment.client}: the segment starts`]];
+  if (segment.untilMs !== null) lines.push([segment.untilMs, `${segment.client}: the segment ends`]);
   if (event !== null) lines.push([event.committedMs, `the event ${event.id} (${event.action}) is committed`]);
-  for (const { atMs } of told) lines.push([atMs, `${segment.client} is told of it`]);
+  for (const { atMs } of receipts) lines.push([atMs, `${segment.client} receives it`]);
   const others = members.flatMap(({ client }) => client.segments).filter((other) => other !== segment);
-  const firstMs = firstTold(others, segment, keysOf(event, key));
-  if (firstMs !== null) lines.push([firstMs, 'the first of the other clients is told of it']);
-  const own = members.find(({ client }) => client.name === segment.client)?.client.history ?? [];
+  const firstMs = firstReceipt(others, segment, keysOf(event, key));
+  if (firstMs !== null) lines.push([firstMs, 'the first of the other clients receives it']);
+  const own = members.find(({ client }) => client.name === segment.client)?.client.log ?? [];
   const isNear = near(aroundMs);
   const mayMatter = near(faultsMs);
-  for (const [atMs, what] of own) if (mayMatter(atMs)) lines.push([atMs, `${segment.client}: ${what}`]);
-  for (const { atMs, endMs, kind, what } of faults) {
-    if (mayMatter(atMs) || mayMatter(endMs)) lines.push([atMs, `fault: ${kind}, ${what}`]);
+  for (const [atMs, text] of own) if (mayMatter(atMs)) lines.push([atMs, `${segment.client}: ${text}`]);
+  for (const { atMs, endMs, kind, detail } of faults) {
+    if (mayMatter(atMs) || mayMatter(endMs)) lines.push([atMs, `fault: ${kind}, ${detail}`]);
   }
   /** @param {number} atMs */
   const distanceMs = (atMs) => Math.min(...moments.map((moment) => Math.abs(moment - atMs)));
   const notes = servers.flatMap(({ name, notes: all }) =>
     all
-      .filter(([atMs, what]) => isNear(atMs) && !isOfOthers(what, segment.userId))
+      .filter(([atMs, text]) => isNear(atMs) && !isOfOtherUser(text, segment.userId))
       .sort(([one], [other]) => distanceMs(one) - distanceMs(other))
       .slice(0, maxServerLines)
-      .map(([atMs, what]) => /** @type {const} */ ([atMs, `${name}: ${what}`])),
+      .map(([atMs, text]) => /** @type {const} */ ([atMs, `${name}: ${text}`])),
   );
   return [...lines, ...notes]
     .sort(([one], [other]) => one - other)
-    .map(([atMs, what]) => `${((atMs - startedAtMs) / 1_000).toFixed(3).padStart(9)} s  ${what}`);
+    .map(([atMs, text]) => `${((atMs - startedAtMs) / 1_000).toFixed(3).padStart(9)} s  ${text}`);
 }
 
 /**
- * @param {string} what a note of a server
+ * @param {string} note of a server
  * @param {string} userId
  */
-function isOfOthers(what, userId) {
-  return what.startsWith('connection ') && !what.includes(`user ${userId} `);
+function isOfOtherUser(note, userId) {
+  return note.startsWith('connection ') && !note.includes(`user ${userId} `);
 }
 
 /**
- * What the event is told by, in either dialect.
+ * The keys of the event in both dialects.
  *
- * @param {Breach['event']} event
+ * @param {Anomaly['event']} event
  * @param {string} key
  */
 function keysOf(event, key) {
@@ -85,12 +85,12 @@ function keysOf(event, key) {
  * @param {Segment} segment
  * @param {readonly string[]} keys
  */
-function firstTold(others, segment, keys) {
+function firstReceipt(others, segment, keys) {
   let firstMs = null;
   for (const { channel, received } of others) {
     if (channel !== segment.channel) continue;
-    const told = received.find(({ key }) => keys.includes(key));
-    if (told !== undefined) firstMs = Math.min(told.atMs, firstMs ?? Infinity);
+    const receipt = received.find(({ key }) => keys.includes(key));
+    if (receipt !== undefined) firstMs = Math.min(receipt.atMs, firstMs ?? Infinity);
   }
   return firstMs;
 }

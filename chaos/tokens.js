@@ -3,14 +3,13 @@ import { signToken } from '../packages/server/dist/access/sign.js';
 /** A user of the run. */
 /** @typedef {{ readonly id: string, readonly username: string }} Viewer */
 
-/** How long a token lasts, in milliseconds: most are renewed several times in a run. */
+/** Lifetime of a token, in milliseconds: short enough that most are renewed several times in a run. */
 const usual = { leastMs: 15_000, mostMs: 60_000 };
 const shortMs = 2_000;
 
-/** Where the clients get their tokens from. */
+/** Issues the clients' tokens. */
 export class Tokens {
-  /** What becomes of tokens just now: they are as usual, they last for two seconds, or there are none. */
-  /** @type {'usual' | 'short' | 'none'} */
+  /** @type {'usual' | 'short' | 'none'} usual lifetime, a lifetime of two seconds, or no tokens */
   mode = 'usual';
   #secret;
   #chance;
@@ -29,7 +28,7 @@ export class Tokens {
    * @param {number} [ttlMs]
    */
   async issue(viewer, ttlMs) {
-    if (this.mode === 'none') throw new Error('No tokens are to be had just now');
+    if (this.mode === 'none') throw new Error('The issuer of tokens is unavailable');
     const usualMs = usual.leastMs + (usual.mostMs - usual.leastMs) * this.#chance();
     return await signToken({
       secret: this.#secret,

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 
 /**
- * One environment of one project. `env`: the key that it begins with. `keys`: all keys that it has had.
+ * An environment of a project. `env`: its first key. `keys`: all keys that it has had.
  *
  * @typedef {{
  *   readonly projectId: string,
@@ -14,9 +14,10 @@ import pg from 'pg';
  */
 
 /**
- * `projects`: by project, its channels. `writers`: sessions that write at the same time. `signal`: they end
- * when it is aborted; the transactions that are running are finished. `pauseMs`: of each between two
- * transactions, on average, in milliseconds; default none. `chance`: from 0 up to 1, default Math.random.
+ * `projects`: the channels of each project. `writers`: number of concurrent sessions. `signal`: ends the writers after
+ * their current transactions. `pauseMs`: average pause between two transactions of a writer, in milliseconds; default 0.
+ * `prepares`: one transaction in ten is prepared and committed later, as by a transaction manager. `chance`: returns a
+ * number from 0 up to 1; default Math.random.
  *
  * @typedef {{
  *   readonly databaseUrl: string,
@@ -27,21 +28,20 @@ import pg from 'pg';
  *   readonly prepares?: boolean,
  *   readonly chance?: () => number,
  * }} WritersOptions
- * `prepares`: one transaction in ten is prepared and committed later, as by a transaction manager.
  */
 
 /** @typedef {{ readonly client: pg.Client, readonly chance: () => number }} Session */
 
-/** Times that hosts write, from ten days ago to one hour ahead, in seconds from now. Half of them are the present. */
-const ages = { oldest: -864_000, newest: 3_600 };
+/** Range of created_at of half of the rows, relative to now, in seconds; the other half is written with now(). */
+const offsets = { oldest: -864_000, newest: 3_600 };
 
-/** How long a writer waits for a database that is down, in milliseconds. */
+/** Pause of a writer before it reconnects, in milliseconds. */
 const reconnectPauseMs = 100;
 
 /**
- * People at work on flags of their own, all at the same time: they switch and edit, add and delete flags,
- * ask for changes and decide on them; each with its audit row in one transaction of 2-400 ms, a third under
- * savepoints, one in ten rolled back. They go on through lost connections.
+ * Runs concurrent writers until `signal`. Each transaction edits, adds or deletes a flag, or creates or decides a change
+ * request, with its audit row; it takes 2-400 ms. One in three uses a savepoint, one in ten is rolled back. Writers
+ * reconnect after a lost connection.
  *
  * @param {WritersOptions} options
  */
@@ -66,7 +66,7 @@ async function runWriter({
       await work({ client, chance }, pick(chance, projects), prepares);
       if (pauseMs > 0) await delay(2 * pauseMs * chance());
     } catch {
-      // The database is being restarted; what was under way is rolled back.
+      // A fault restarts the database or ends the session; PostgreSQL rolls the transaction back.
       await client?.end().catch(() => undefined);
       client = null;
       await delay(reconnectPauseMs);
@@ -78,7 +78,7 @@ async function runWriter({
 /** @param {string} databaseUrl */
 export async function connectWriter(databaseUrl) {
   const client = new pg.Client({ connectionString: databaseUrl, application_name: 'writer' });
-  // Its queries tell when the connection is lost; without a listener the process would end.
+  // Queries report a lost connection; an error event without a listener would end the process.
   client.on('error', () => undefined);
   await client.connect();
   return client;
@@ -94,15 +94,15 @@ async function work(session, channels, prepares) {
   const outcome = chance();
   const prepared = prepares && outcome < 0.1;
   await client.query('BEGIN');
-  // A transaction that has notified cannot be prepared.
+  // PREPARE TRANSACTION fails after a NOTIFY.
   if (prepared) await client.query(`SET LOCAL flagcast.notify = 'off'`);
   const savepoint = chance() < 1 / 3;
   if (savepoint) await client.query('SAVEPOINT step');
   const kind = chance();
   if (kind < 0.07) await addFlag(session, channels);
   else if (kind < 0.14) await deleteFlag(session, channels);
-  else if (kind < 0.24) await ask(session, pick(chance, channels));
-  else if (kind < 0.34) await decide(session, pick(chance, channels));
+  else if (kind < 0.24) await requestChange(session, pick(chance, channels));
+  else if (kind < 0.34) await decideRequest(session, pick(chance, channels));
   else await edit(session, pick(chance, channels));
   if (savepoint && chance() < 0.25) await client.query('ROLLBACK TO SAVEPOINT step');
   const seconds = (2 * 200 ** chance()) / 1_000;
@@ -112,10 +112,10 @@ async function work(session, channels, prepares) {
 }
 
 /**
- * Ends a transaction in two phases.
+ * Ends a transaction with a two-phase commit.
  *
  * @param {pg.Client} client
- * @param {number} seconds how long it stays prepared
+ * @param {number} seconds between the two phases
  * @param {'COMMIT' | 'ROLLBACK'} [end]
  */
 export async function prepareAndCommit(client, seconds, end = 'COMMIT') {
@@ -141,7 +141,7 @@ async function edit({ client, chance }, channel) {
 }
 
 /**
- * A flag is there, or gone, in every environment: each gets its audit row.
+ * Adds a flag, with an audit row for each environment.
  *
  * @param {Session} session
  * @param {readonly ChaosChannel[]} channels
@@ -156,6 +156,8 @@ async function addFlag({ client, chance }, channels) {
 }
 
 /**
+ * Deletes a flag, with an audit row for each environment.
+ *
  * @param {Session} session
  * @param {readonly ChaosChannel[]} channels
  */
@@ -170,7 +172,7 @@ async function deleteFlag({ client, chance }, channels) {
  * @param {Session} session
  * @param {ChaosChannel} channel
  */
-async function ask({ client, chance }, channel) {
+async function requestChange({ client, chance }, channel) {
   const feature = await lockFlag(client, channel.projectId);
   if (feature === null) return;
   /** @type {pg.QueryResult<{ open: boolean }>} */
@@ -189,7 +191,7 @@ async function ask({ client, chance }, channel) {
   await client.query(
     `INSERT INTO pending_change_entities (id, pending_change_id, entity, entity_id, created_at)
      VALUES (gen_random_uuid(), $1, 'feature', $2, now() + $3 * interval '1 s')`,
-    [change, feature, age(chance)],
+    [change, feature, timeOffset(chance)],
   );
 }
 
@@ -197,7 +199,7 @@ async function ask({ client, chance }, channel) {
  * @param {Session} session
  * @param {ChaosChannel} channel
  */
-async function decide({ client, chance }, channel) {
+async function decideRequest({ client, chance }, channel) {
   const decision = pick(chance, [
     `status = 'approved', approved_by = 'alice', approved_at = now()`,
     `status = 'rejected', rejected_by = 'alice', rejected_at = now()`,
@@ -211,7 +213,7 @@ async function decide({ client, chance }, channel) {
 }
 
 /**
- * Some flag that nobody else is writing just now.
+ * Locks a random flag that no other session has locked; null if there is none.
  *
  * @param {pg.Client} client
  * @param {string} projectId
@@ -236,23 +238,23 @@ async function audit({ client, chance }, channel, feature, action) {
     `INSERT INTO audit_log
        (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
      VALUES ($1, $2, $3, 'feature', $3, 'user', 'alice', $4, now() + $5 * interval '1 s')`,
-    [channel.projectId, channel.environmentId, feature, action, age(chance)],
+    [channel.projectId, channel.environmentId, feature, action, timeOffset(chance)],
   );
 }
 
 /**
- * Seconds between now and a created_at. Consecutive rows get decreasing times as well, as from a clock that steps
- * back.
+ * Returns the offset of a created_at from now, in seconds. Consecutive rows can get decreasing times, as from a clock
+ * that is set back.
  *
  * @param {() => number} chance
  */
-function age(chance) {
+function timeOffset(chance) {
   if (chance() < 0.5) return 0;
-  return ages.oldest + (ages.newest - ages.oldest) * chance();
+  return offsets.oldest + (offsets.newest - offsets.oldest) * chance();
 }
 
 /**
- * Many changes of one channel in one transaction, as an import makes them.
+ * Inserts `count` audit rows of one channel in one statement, as an import does.
  *
  * @param {pg.Client} client
  * @param {ChaosChannel} channel
@@ -276,6 +278,6 @@ export async function writeMany(client, channel, count) {
  */
 function pick(chance, items) {
   const item = items[Math.floor(chance() * items.length)];
-  if (item === undefined) throw new Error('nothing to pick from');
+  if (item === undefined) throw new Error('The list is empty');
   return item;
 }

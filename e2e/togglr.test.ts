@@ -59,7 +59,7 @@ async function disturb(server: Server, proxy: FaultyProxy): Promise<Record<strin
       await server.end(fault);
       await server.start();
     } else {
-      proxy.inflict(fault, 0.5);
+      proxy.inject(fault, 0.5);
     }
     inflicted[fault] = (inflicted[fault] ?? 0) + 1;
     // The pace of the faults, not a wait for anything.

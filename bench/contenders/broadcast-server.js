@@ -4,7 +4,7 @@ import { Server as SocketIoServer } from 'socket.io';
 import { WebSocketServer } from 'ws';
 import { SendRing } from '../../packages/server/dist/door/io-uring.js';
 import { textFrame } from '../../packages/server/dist/wire/frame.js';
-import { answerParent } from '../child.js';
+import { serveParent } from '../child.js';
 
 /** @import { Server } from 'node:http' */
 /** @import { AddressInfo } from 'node:net' */
@@ -129,7 +129,7 @@ function join(clients, channel, client) {
 /** @type {Broadcast} */
 let broadcast = () => undefined;
 
-answerParent(async (/** @type {BroadcastTask} */ task) => {
+serveParent(async (/** @type {BroadcastTask} */ task) => {
   if (task.do === 'publish') {
     for (const [channel, message] of task.events) broadcast(channel, message);
     return null;

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { answerParent } from '../child.js';
+import { serveParent } from '../child.js';
 import { childrenOf } from '../process-figures.js';
 
 /**
@@ -20,7 +20,7 @@ const tryAgainMs = 20;
 let program = null;
 let ending = false;
 
-answerParent(
+serveParent(
   async (/** @type {InstalledStart} */ { command, args, port, workers, env = {} }) => {
     const started = spawn(command, args, {
       stdio: ['ignore', 'ignore', 'pipe'],

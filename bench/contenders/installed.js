@@ -54,7 +54,7 @@ export async function temporaryFile(run, name, content) {
  */
 export async function startInstalled(run, start) {
   const child = startChild(run, new URL('./installed-program.js', import.meta.url));
-  const pids = /** @type {number[]} */ (await child.ask(start, startLimitMs));
+  const pids = /** @type {number[]} */ (await child.request(start, startLimitMs));
   return { pids, end: child.end };
 }
 

@@ -43,7 +43,7 @@ export function nodeServer(kind) {
           topic: '',
         }),
         publish: async (channels) => {
-          server.tell({
+          server.send({
             do: 'publish',
             events: channels.map((channel) => [channelName(channel), messageText()]),
           });

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { LibraryClient } from '../../chaos/clients/library-client.js';
-import { commitPrepared, createCompany, withClient } from '../../chaos/company.js';
-import { compare } from '../../chaos/compare.js';
-import { readLedger } from '../../chaos/ledger.js';
-import { tellAll, whoDiffers } from '../../chaos/settle.js';
+import { readHistory } from '../../chaos/history.js';
+import { awaitSentinels, findStateDifferences } from '../../chaos/quiesce.js';
+import { commitPrepared, seedDatabase, withClient } from '../../chaos/seed-database.js';
+import { checkSegment } from '../../chaos/segment-checker.js';
 import { Tokens } from '../../chaos/tokens.js';
 import { runWriters } from '../../chaos/writers.js';
 import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
@@ -29,7 +29,7 @@ import { takeoverBound, takeoverTable } from './takeover.js';
 
 /** @import pg from 'pg' */
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { Company } from '../../chaos/company.js' */
+/** @import { SeededDatabase } from '../../chaos/seed-database.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 
@@ -59,7 +59,7 @@ const settings = {
  * @typedef {{
  *   servers: number, relay: boolean, seconds: number, events: number, queries: number, reads: number,
  *   messages: number | null, bytes: number | null, lost: number, repeated: number, foreign: number, invented: number,
- *   different: number, untold: number, resyncs: number, faults: Readonly<Record<string, number>>,
+ *   different: number, stuck: number, resyncs: number, faults: Readonly<Record<string, number>>,
  *   takeoversMs: readonly number[],
  * }} Measured
  */
@@ -79,8 +79,8 @@ export async function runFleet(options) {
     showProgress('fleet: starting PostgreSQL and NATS');
     const postgres = await startTemporaryPostgres(run, settings);
     const nats = await NatsProcess.start(run);
-    const company = await createCompany(postgres);
-    const admin = await connect(run, company.databaseUrl, 'bench admin');
+    const seeded = await seedDatabase(postgres);
+    const admin = await connect(run, seeded.databaseUrl, 'bench admin');
     await admin.query('CREATE EXTENSION pg_stat_statements');
     await admin.query(`CREATE ROLE ${role} LOGIN SUPERUSER PASSWORD '${role}'`);
     const machine = await describeMachine(admin);
@@ -92,7 +92,7 @@ export async function runFleet(options) {
     const measured = [];
     for (const each of cases) {
       progress.step(`${each.servers} servers ${each.relay ? 'with' : 'without'} the relay`);
-      measured.push(await measure(run, { admin, company, nats }, { ...each, seconds, clients, faults }));
+      measured.push(await measure(run, { admin, seeded, nats }, { ...each, seconds, clients, faults }));
     }
     clearProgress();
     const bounds = boundsOf(measured, faults);
@@ -158,7 +158,7 @@ function boundsOf(measured, faults) {
     ),
     bound(
       'clients that were not told of the last event',
-      sum(({ untold }) => untold),
+      sum(({ stuck }) => stuck),
       0,
       '',
     ),
@@ -194,13 +194,13 @@ function tableOf(measured) {
 
 /**
  * @param {BoundedRun} run
- * @param {{ admin: pg.Client, company: Company, nats: NatsProcess }} stage
+ * @param {{ admin: pg.Client, seeded: SeededDatabase, nats: NatsProcess }} stage
  * @param {{ servers: number, relay: boolean, seconds: number, clients: number, faults: boolean }} how
  * @returns {Promise<Measured>}
  */
-async function measure(run, { admin, company, nats }, { servers: count, relay, seconds, clients, faults }) {
+async function measure(run, { admin, seeded, nats }, { servers: count, relay, seconds, clients, faults }) {
   const secret = randomUUID() + randomUUID();
-  const url = new URL(company.databaseUrl);
+  const url = new URL(seeded.databaseUrl);
   url.username = role;
   url.password = role;
   const servers = await Promise.all(
@@ -220,17 +220,17 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
   run.defer(async () => void (await Promise.all(servers.map(async (server) => await server.end()))));
   await Promise.all(servers.map(async (server) => await server.start()));
   await awaitRoles(servers, relay);
-  const members = openClients(servers, { company, secret, clients });
+  const members = openClients(servers, { seeded, secret, clients });
   run.defer(async () => {
-    for (const { client } of members) client.leave();
+    for (const { client } of members) client.close();
     await Promise.resolve();
   });
-  const channels = company.projects.flat();
-  await tellAll(company.databaseUrl, channels, members);
+  const channels = seeded.projects.flat();
+  await awaitSentinels(seeded.databaseUrl, channels, members);
 
   const writing = new AbortController();
   run.signal.addEventListener('abort', () => writing.abort());
-  const { databaseUrl, projects } = company;
+  const { databaseUrl, projects } = seeded;
   const done = runWriters({
     databaseUrl,
     projects,
@@ -263,17 +263,17 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
   await done;
   await commitPrepared(databaseUrl);
 
-  const untold = await tellAll(databaseUrl, channels, members);
-  const differing = await whoDiffers(databaseUrl, channels, members);
+  const stuck = await awaitSentinels(databaseUrl, channels, members);
+  const differing = await findStateDifferences(databaseUrl, channels, members);
   for (const difference of differing) console.error(`fleet: ${difference}`);
-  const ledger = await withClient(databaseUrl, readLedger);
-  const breaches = members.flatMap(({ client }) =>
-    client.segments.flatMap((segment) => compare(segment, ledger, [])),
+  const history = await withClient(databaseUrl, readHistory);
+  const anomalies = members.flatMap(({ client }) =>
+    client.segments.flatMap((segment) => checkSegment(segment, history, [])),
   );
-  /** @param {string} fault */
-  const breachesOf = (fault) => breaches.filter((breach) => breach.fault === fault).length;
+  /** @param {string} kind */
+  const countAnomalies = (kind) => anomalies.filter((anomaly) => anomaly.kind === kind).length;
   const resyncs = members.reduce((sum, { client }) => sum + client.resyncs, 0);
-  for (const { client } of members) client.leave();
+  for (const { client } of members) client.close();
   await Promise.all(servers.map(async (server) => await server.end('SIGTERM')));
   return {
     servers: count,
@@ -289,12 +289,12 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
     bytes: faults
       ? null
       : (natsAfter.in_bytes + natsAfter.out_bytes - natsBefore.in_bytes - natsBefore.out_bytes) / tookSeconds,
-    lost: breachesOf('lost'),
-    repeated: breachesOf('repeated'),
-    foreign: breachesOf('foreign'),
-    invented: breachesOf('invented'),
+    lost: countAnomalies('lost'),
+    repeated: countAnomalies('repeated'),
+    foreign: countAnomalies('foreign'),
+    invented: countAnomalies('invented'),
     different: differing.length,
-    untold: untold.length,
+    stuck: stuck.length,
     resyncs,
     faults: broken,
     takeoversMs,
@@ -303,10 +303,10 @@ async function measure(run, { admin, company, nats }, { servers: count, relay, s
 
 /**
  * @param {readonly FleetServer[]} servers
- * @param {{ company: Company, secret: string, clients: number }} of
+ * @param {{ seeded: SeededDatabase, secret: string, clients: number }} of
  */
-function openClients(servers, { company, secret, clients }) {
-  const channels = company.projects.flat();
+function openClients(servers, { seeded, secret, clients }) {
+  const channels = seeded.projects.flat();
   const tokens = new Tokens(secret, Math.random);
   return Array.from({ length: clients }, (_, index) => {
     const server = servers[index % servers.length];
@@ -316,8 +316,8 @@ function openClients(servers, { company, secret, clients }) {
       {
         name: `client ${index + 1} of ${server.name}`,
         baseUrl: server.url,
-        userId: company.root.id,
-        getToken: async () => await tokens.issue(company.root),
+        userId: seeded.root.id,
+        getToken: async () => await tokens.issue(seeded.root),
         chance: Math.random,
       },
       wanted.filter((channel) => channel !== undefined),

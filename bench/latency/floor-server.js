@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { WebSocketServer } from 'ws';
 import { openSession } from '../../packages/server/dist/database/session.js';
 import { sessionSettings } from '../../packages/server/dist/reader/log-statements.js';
-import { answerParent } from '../child.js';
+import { serveParent } from '../child.js';
 import { floorChannel } from './floor-schema.js';
 
 /** @import { AddressInfo } from 'node:net' */
@@ -15,7 +15,7 @@ import { floorChannel } from './floor-schema.js';
  * is not connected, and checks nobody. One session hears and looks up: a second one would have to
  * be woken first.
  */
-answerParent(async (/** @type {FloorStart} */ { databaseUrl, kind }) => {
+serveParent(async (/** @type {FloorStart} */ { databaseUrl, kind }) => {
   const webSockets = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
   const session = await openSession({ databaseUrl, applicationName: 'bench floor', queryTimeoutMs: 5_000 });
   await session.query(sessionSettings);

@@ -1,4 +1,4 @@
-import { answerParent } from '../child.js';
+import { serveParent } from '../child.js';
 import { dialects } from './dialects.js';
 import { Receiver } from './receiver.js';
 
@@ -93,7 +93,7 @@ function count() {
   return { events, bytes, fewest: receivers.length === 0 ? 0 : fewest, lost };
 }
 
-answerParent(async (/** @type {Task} */ task) => {
+serveParent(async (/** @type {Task} */ task) => {
   switch (task.do) {
     case 'connect':
       await connectAll(task);

@@ -43,7 +43,7 @@ export function startReceivers(run, mostClients) {
   const counts = async (task) =>
     await Promise.all(
       processes.map(async (each) => {
-        const count = /** @type {Count} */ (await each.child.ask({ do: task }));
+        const count = /** @type {Count} */ (await each.child.request({ do: task }));
         each.due = count.events;
         return count;
       }),
@@ -67,7 +67,7 @@ export function startReceivers(run, mostClients) {
           each.clients = groups.map(
             ({ clients }) => Math.floor(clients / wanted) + (index < clients % wanted ? 1 : 0),
           );
-          await each.child.ask(
+          await each.child.request(
             {
               do: 'connect',
               ...how,
@@ -83,7 +83,7 @@ export function startReceivers(run, mostClients) {
       const arrived = Promise.all(
         processes.map(async (each) => {
           for (const channel of channels) each.due += each.clients[channel] ?? 0;
-          await each.child.ask({ do: 'await', events: each.due });
+          await each.child.request({ do: 'await', events: each.due });
         }),
       );
       /** @type {NodeJS.Timeout | undefined} */

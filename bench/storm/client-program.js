@@ -1,4 +1,4 @@
-import { answerParent } from '../child.js';
+import { serveParent } from '../child.js';
 import { StormClient } from './storm-client.js';
 
 /** @import { StormClientOptions } from './storm-client.js' */
@@ -37,7 +37,7 @@ async function until(reached) {
   });
 }
 
-answerParent(async (/** @type {StormTask} */ task) => {
+serveParent(async (/** @type {StormTask} */ task) => {
   switch (task.do) {
     case 'connect': {
       const { clients: count, ...options } = task;

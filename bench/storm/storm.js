@@ -70,7 +70,7 @@ export async function runStorm(options) {
     const crowd = startChild(run, new URL('./client-program.js', import.meta.url));
     const { path } = prepared.address(0);
     showProgress(`storm: ${clients} clients come`);
-    await crowd.ask(
+    await crowd.request(
       { do: 'connect', clients, port, localAddress: '127.0.0.2', path, headers: prepared.headers },
       comeLimitMs,
     );
@@ -80,11 +80,11 @@ export async function runStorm(options) {
     for (let round = 0; round < rounds; round += 1) {
       progress.step(`round ${round + 1} of ${rounds}`);
       // Whoever has an event of now has a cursor of now.
-      const current = crowd.ask({ do: 'await', live: false, events: 1 }, comeLimitMs);
+      const current = crowd.request({ do: 'await', live: false, events: 1 }, comeLimitMs);
       await publish();
       await current;
       await statements.reset();
-      const back = crowd.ask({ do: 'await', live: true, events: missedEvents }, comeLimitMs);
+      const back = crowd.request({ do: 'await', live: true, events: missedEvents }, comeLimitMs);
       const killedAtMs = nowMs();
       await server.kill();
       for (let event = 0; event < missedEvents; event += 1) await publish();
@@ -101,7 +101,7 @@ export async function runStorm(options) {
         asked,
       });
     }
-    await crowd.ask({ do: 'disconnect' });
+    await crowd.request({ do: 'disconnect' });
     clearProgress();
 
     /** @param {(round: Round) => number} pick */

@@ -1,56 +1,57 @@
 import { createClient } from '@flagcast/client';
 import { WebSocket } from 'ws';
 import { openSegment, receive } from '../segment.js';
-import { DiaryClient } from './client.js';
+import { BaseClient } from './base-client.js';
 
 /** @import { Channel, Client, WebSocketClass } from '@flagcast/client' */
 /** @import { EventMessage } from '@flagcast/protocol' */
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
-/** @import { ChannelContents } from '../ledger.js' */
-/** @import { ChaosClient, ClientOptions } from './client.js' */
+/** @import { ChannelContents } from '../history.js' */
+/** @import { ChaosClient, ClientOptions } from './base-client.js' */
 
-/** How often it looks whether it may see again what it was sent away from, in milliseconds. */
+/** Interval at which the client reopens closed channels, in milliseconds. */
 const retryIntervalMs = 1_000;
 
 /**
- * How long after an event without the state of its feature the client may take snapshots by itself, in milliseconds:
- * it takes another one after each such event that comes while one is loaded, and tries again with backoff.
+ * The client may load snapshots on its own for this long after an event without the state of its feature, in
+ * milliseconds: it loads another one for each such event received meanwhile, and retries with backoff.
  */
 const statelessMs = 60_000;
 
 /**
- * `asked`: the snapshots that it has a reason for. `statelessAtMs`: when it last got an event without the state of its
- * feature, as from a server that started while it might not read features; then the client takes a snapshot by itself.
+ * `expectedSnapshots`: snapshots that the server asked for, or the first one. `statelessAtMs`: time of the last event
+ * without the state of its feature, for example from a server that could not read the features; the client then loads a
+ * snapshot on its own.
  *
  * @typedef {{
  *   readonly name: ChaosChannel,
  *   channel: Channel | null,
  *   segment: Segment | null,
- *   asked: number,
+ *   expectedSnapshots: number,
  *   statelessAtMs: number,
- * }} Watched
+ * }} ChannelState
  */
 
-/** What a network that breaks WebSockets comes to. */
+/** Simulates a network that blocks WebSockets. */
 function NoWebSocket() {
-  throw new Error('There are no WebSockets here');
+  throw new Error('WebSockets are blocked');
 }
 
 /**
- * The client library in Node, with a few channels: over a WebSocket, or over streams. When a right was taken
- * away it asks again until it is given back.
+ * The client library in Node with several channels, over a WebSocket or over streams. After a right was revoked it
+ * retries until the right is restored.
  *
  * @implements {ChaosClient}
  */
-export class LibraryClient extends DiaryClient {
-  /** Snapshots that were neither the first of a channel nor asked for by the server. */
-  spareSnapshots = 0;
+export class LibraryClient extends BaseClient {
+  /** Snapshots that were neither the first of a channel nor requested by the server. */
+  unexpectedSnapshots = 0;
   resyncs = 0;
-  /** @type {(event: EventMessage) => void} whom each event is told as it comes */
+  /** @type {(event: EventMessage) => void} called with each event */
   onEvent = () => undefined;
-  /** @type {Watched[]} */
-  #watched;
+  /** @type {ChannelState[]} */
+  #states;
   /** @type {Client} */
   #client;
   #ticker;
@@ -65,12 +66,12 @@ export class LibraryClient extends DiaryClient {
     super(options);
     this.#overStreams = overStreams;
     this.channels = channels;
-    this.#watched = channels.map((name) => ({
+    this.#states = channels.map((name) => ({
       ...{ name, channel: null, segment: null },
-      ...{ asked: 0, statelessAtMs: -Infinity },
+      ...{ expectedSnapshots: 0, statelessAtMs: -Infinity },
     }));
     this.#client = this.#connect();
-    this.#ticker = setInterval(() => this.#lookAfter(), retryIntervalMs);
+    this.#ticker = setInterval(() => this.#reopenClosed(), retryIntervalMs);
   }
 
   /**
@@ -78,8 +79,8 @@ export class LibraryClient extends DiaryClient {
    * @returns {ChannelContents | null}
    */
   contents(wanted) {
-    const watched = this.#watched.find(({ name }) => name === wanted);
-    const snapshot = watched?.channel?.toSnapshot();
+    const state = this.#states.find(({ name }) => name === wanted);
+    const snapshot = state?.channel?.toSnapshot();
     if (!snapshot) return null;
     return {
       features: [...snapshot.features]
@@ -89,7 +90,7 @@ export class LibraryClient extends DiaryClient {
     };
   }
 
-  leave() {
+  close() {
     clearInterval(this.#ticker);
     this.#client.close();
   }
@@ -102,89 +103,89 @@ export class LibraryClient extends DiaryClient {
       WebSocket: this.#overStreams
         ? /** @type {WebSocketClass} */ (/** @type {unknown} */ (NoWebSocket))
         : WebSocket,
-      // What is being tried again is the weather's doing.
+      // Errors that the client retries are expected under faults.
       onError: () => undefined,
     });
     client.onMessage((message) => {
       if (!('environment_id' in message)) return;
-      const watched = this.#watched.find(({ name }) => name.environmentId === message.environment_id);
-      if (watched === undefined) return;
+      const state = this.#states.find(({ name }) => name.environmentId === message.environment_id);
+      if (state === undefined) return;
       if ('source' in message) {
         if (!('feature' in message) && message.feature_unreadable !== true) {
-          watched.statelessAtMs = Date.now();
-          this.diary.note(`an event without state in ${watched.name.env}`);
+          state.statelessAtMs = Date.now();
+          this.clientLog.note(`an event without state in ${state.name.env}`);
         }
         return;
       }
-      if ('features' in message) this.#begin(watched);
+      if ('features' in message) this.#openSegment(state);
       else if (message.type === 'resync') {
-        this.diary.note(`told to resync ${watched.name.env}: ${message.reason}`);
+        this.clientLog.note(`resync of ${state.name.env}: ${message.reason}`);
         this.resyncs += 1;
-        watched.asked += 1;
-        this.#end(watched);
+        state.expectedSnapshots += 1;
+        this.#closeSegment(state);
       }
     });
     client.subscribe(() => {
       const status = client.getStatus();
-      this.diary.note(
+      this.clientLog.note(
         `the connection is ${status.state}${status.state === 'stale' ? `: ${status.reason}` : ''}`,
       );
     });
-    for (const watched of this.#watched) this.#watch(client, watched);
+    for (const state of this.#states) this.#openChannel(client, state);
     return client;
   }
 
   /**
    * @param {Client} client
-   * @param {Watched} watched
+   * @param {ChannelState} state
    */
-  #watch(client, watched) {
-    const channel = client.channel({ projectId: watched.name.projectId, env: watched.name.env });
-    watched.channel = channel;
-    watched.asked = 1;
+  #openChannel(client, state) {
+    const channel = client.channel({ projectId: state.name.projectId, env: state.name.env });
+    state.channel = channel;
+    state.expectedSnapshots = 1;
     channel.onEvent((event) => {
       this.onEvent(event);
-      if (watched.segment !== null && watched.channel === channel) receive(watched.segment, event.id);
+      if (state.segment !== null && state.channel === channel) receive(state.segment, event.id);
     });
   }
 
-  /** @param {Watched} watched whose snapshot has come */
-  #begin(watched) {
-    watched.asked -= 1;
-    if (watched.asked < 0) {
-      watched.asked = 0;
-      if (Date.now() - watched.statelessAtMs < statelessMs) return;
-      this.spareSnapshots += 1;
-      this.diary.note('took a snapshot without a reason');
-      this.diary.wrongs.push('it took a snapshot without a reason');
+  /** @param {ChannelState} state whose snapshot was received */
+  #openSegment(state) {
+    state.expectedSnapshots -= 1;
+    if (state.expectedSnapshots < 0) {
+      state.expectedSnapshots = 0;
+      if (Date.now() - state.statelessAtMs < statelessMs) return;
+      this.unexpectedSnapshots += 1;
+      this.clientLog.note('loaded an unexpected snapshot');
+      this.clientLog.violations.push('it loaded an unexpected snapshot');
     }
-    this.#end(watched);
+    this.#closeSegment(state);
     const { name, userId } = this.options;
-    watched.segment = openSegment({ client: name, userId, channel: watched.name, named: 'id' });
-    this.segments.push(watched.segment);
+    state.segment = openSegment({ client: name, userId, channel: state.name, keyedBy: 'id' });
+    this.segments.push(state.segment);
   }
 
-  /** @param {Watched} watched */
-  #end(watched) {
-    if (watched.segment !== null) watched.segment.untilMs = Date.now();
-    watched.segment = null;
+  /** @param {ChannelState} state */
+  #closeSegment(state) {
+    if (state.segment !== null) state.segment.untilMs = Date.now();
+    state.segment = null;
   }
 
-  #lookAfter() {
+  #reopenClosed() {
     const status = this.#client.getStatus();
     if (status.state === 'closed') {
-      this.#tellError(status.error);
-      for (const watched of this.#watched) this.#end(watched);
+      this.#recordError(status.error);
+      for (const state of this.#states) this.#closeSegment(state);
       this.#client.close();
       this.#client = this.#connect();
       return;
     }
-    for (const watched of this.#watched) {
-      const state = watched.channel?.getState().status;
-      if (state?.state !== 'closed') continue;
-      this.#tellError(state.error, watched.name);
-      this.#end(watched);
-      this.#watch(this.#client, watched);
+    for (const state of this.#states) {
+      const channelStatus = state.channel?.getState().status;
+      if (channelStatus?.state !== 'closed') continue;
+      this.#recordError(channelStatus.error, state.name);
+      this.#closeSegment(state);
+      this.#openChannel(this.#client, state);
     }
   }
 
@@ -192,7 +193,7 @@ export class LibraryClient extends DiaryClient {
    * @param {{ readonly code: string, readonly closeCode?: number | undefined } | null} error
    * @param {ChaosChannel} [channel]
    */
-  #tellError(error, channel) {
-    this.diary.sentAway(error?.closeCode ?? 0, error?.code ?? '', channel);
+  #recordError(error, channel) {
+    this.clientLog.rejected(error?.closeCode ?? 0, error?.code ?? '', channel);
   }
 }

@@ -4,7 +4,7 @@ import { launchChromium } from '../../e2e/console/chromium.js';
 /** @import { Browser, Page } from 'playwright-core' */
 /** @import { ChaosChannel } from '../writers.js' */
 
-/** How long the page may take to come up, in milliseconds. */
+/** Time limit for the page to load, in milliseconds. */
 const openLimitMs = 30_000;
 const pollIntervalMs = 250;
 
@@ -12,8 +12,8 @@ const pollIntervalMs = 250;
 
 /** The console, in a real browser. */
 export class PageClient {
-  /** @type {string[]} errors that nothing in the page caught */
-  wrongs = [];
+  /** @type {string[]} uncaught errors of the page */
+  violations = [];
   #browser;
   #page;
 
@@ -24,7 +24,7 @@ export class PageClient {
   constructor(browser, page) {
     this.#browser = browser;
     this.#page = page;
-    page.on('pageerror', (error) => this.wrongs.push(`an error in the page: ${error.message}`));
+    page.on('pageerror', (error) => this.violations.push(`an error in the page: ${error.message}`));
   }
 
   /**
@@ -42,7 +42,7 @@ export class PageClient {
       const page = await context.newPage();
       const client = new PageClient(browser, page);
       await page.goto(`${baseUrl}/p/${channel.projectId}/${channel.env}/features`);
-      // The input itself is never seen: what is drawn in its place is another element.
+      // The input is hidden behind another element, so it never becomes visible.
       await page.getByRole('switch').first().waitFor({ state: 'attached' });
       return client;
     } catch (error) {
@@ -52,12 +52,12 @@ export class PageClient {
   }
 
   /**
-   * Waits until the page shows this; false if it does not in time.
+   * Waits until the page shows the switches; false after the time limit.
    *
    * @param {Switches} expected
    * @param {number} limitMs
    */
-  async shows(expected, limitMs) {
+  async waitUntilShown(expected, limitMs) {
     const wanted = JSON.stringify(expected);
     for (const endMs = performance.now() + limitMs; performance.now() < endMs;) {
       if (JSON.stringify(await this.#read()) === wanted) return true;
@@ -72,7 +72,7 @@ export class PageClient {
 
   /** @returns {Promise<Switches>} */
   async #read() {
-    // A text, because what runs in the page knows other globals than what runs here.
+    // A string, because the types of this file lack the globals of the page.
     /** @type {[string, boolean][]} */
     const switches = await this.#page.evaluate(
       `[...document.querySelectorAll('[role=switch]')].map((each) => [each.getAttribute('aria-label') ?? '', each.checked ?? each.getAttribute('aria-checked') === 'true'])`,

@@ -1,55 +1,55 @@
 import { WebSocket } from 'ws';
 import { openSegment, plainKey, receive } from '../segment.js';
-import { channelQuery, DiaryClient, keepPace } from './client.js';
+import { channelQuery, BaseClient, varyReadRate } from './base-client.js';
 
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
-/** @import { ChaosClient, ClientOptions, Reading } from './client.js' */
+/** @import { ChaosClient, ClientOptions, ReadRate } from './base-client.js' */
 
 /** @typedef {{ readonly project_id: string, readonly environment: string, readonly entity_id: string, readonly action: string, readonly timestamp: string }} PlainMessage */
 
 const pingIntervalMs = 2_000;
-/** How long nothing may come before it connects anew, in milliseconds; pings are answered. */
-const patienceMs = 6_000;
+/** The client reconnects after this time without data, in milliseconds; the server answers its pings. */
+const idleTimeoutMs = 6_000;
 const handshakeLimitMs = 10_000;
 
 /**
- * A client that was written to the specification and nothing else: one channel, the eight keys. It connects
- * again when it has lost its connection, and each connection stands for itself.
+ * A client that implements only the plain dialect: one channel, events of eight keys. It reconnects after a lost
+ * connection, without a resume.
  *
  * @implements {ChaosClient}
  */
-export class PlainClient extends DiaryClient {
+export class PlainClient extends BaseClient {
   /** @type {WebSocket | null} */
   #socket = null;
-  #left = false;
+  #closed = false;
   #reads = true;
-  #heardAtMs = 0;
+  #lastReceivedAtMs = 0;
   /** @type {NodeJS.Timeout | undefined} */
   #timer;
   #ticker;
-  #endPace;
+  #readAtFullRate;
 
   /**
    * @param {ClientOptions} options
    * @param {ChaosChannel} channel
-   * @param {Reading} reading
+   * @param {ReadRate} rate
    */
-  constructor(options, channel, reading) {
+  constructor(options, channel, rate) {
     super(options);
     this.channels = [channel];
-    this.#endPace = keepPace(reading, options.chance, (reads) => this.#setReads(reads));
-    this.#ticker = setInterval(() => this.#tick(reading), pingIntervalMs);
+    this.#readAtFullRate = varyReadRate(rate, options.chance, (reads) => this.#setReads(reads));
+    this.#ticker = setInterval(() => this.#tick(rate), pingIntervalMs);
     void this.#connect();
   }
 
-  hurry() {
-    this.#endPace();
+  readAtFullSpeed() {
+    this.#readAtFullRate();
   }
 
-  leave() {
-    this.#left = true;
-    this.#endPace();
+  close() {
+    this.#closed = true;
+    this.#readAtFullRate();
     clearTimeout(this.#timer);
     clearInterval(this.#ticker);
     this.#socket?.terminate();
@@ -63,11 +63,10 @@ export class PlainClient extends DiaryClient {
     try {
       token = await getToken();
     } catch {
-      this.#again();
+      this.#scheduleReconnect();
       return;
     }
-    // Another await has passed.
-    if (this.#left) return;
+    if (this.#closed) return;
     const query = channelQuery(this.options, channel);
     const socket = new WebSocket(`${baseUrl.replace('http', 'ws')}/api/ws?${query.toString()}`, {
       headers: { Authorization: `Bearer ${token}` },
@@ -78,14 +77,14 @@ export class PlainClient extends DiaryClient {
     /** @type {Segment | null} */
     let segment = null;
     socket.on('open', () => {
-      this.#heardAtMs = Date.now();
-      segment = openSegment({ client: name, userId, channel, named: 'plain' });
+      this.#lastReceivedAtMs = Date.now();
+      segment = openSegment({ client: name, userId, channel, keyedBy: 'plain' });
       this.segments.push(segment);
-      this.diary.note('connected');
+      this.clientLog.note('connected');
       if (!this.#reads) socket.pause();
     });
     socket.on('message', (data) => {
-      this.#heardAtMs = Date.now();
+      this.#lastReceivedAtMs = Date.now();
       const text = Buffer.isBuffer(data) ? data.toString('utf8') : '';
       if (segment === null || text.startsWith('{"type":"pong"')) return;
       /** @type {unknown} */
@@ -93,47 +92,47 @@ export class PlainClient extends DiaryClient {
       const event = /** @type {PlainMessage} */ (parsed);
       const keys = channel.keys ?? [channel.env];
       if (event.project_id !== channel.projectId || !keys.includes(event.environment)) {
-        this.diary.wrongs.push(
-          `it was told of project ${event.project_id}, environment ${event.environment}`,
+        this.clientLog.violations.push(
+          `it received an event of project ${event.project_id}, environment ${event.environment}`,
         );
       }
       receive(segment, plainKey(event));
     });
     socket.on('unexpected-response', (_request, response) => {
-      this.diary.sentAway(response.statusCode ?? 0, 'at the handshake', channel);
+      this.clientLog.rejected(response.statusCode ?? 0, 'at the handshake', channel);
       socket.terminate();
     });
-    // Each error is followed by the close.
+    // A close event follows each error.
     socket.on('error', () => undefined);
     socket.on('close', (code, reason) => {
       if (segment !== null) {
         segment.untilMs = Date.now();
-        if (code === 1006) this.diary.note('lost its connection');
-        else this.diary.sentAway(code, reason.toString());
+        if (code === 1006) this.clientLog.note('lost the connection');
+        else this.clientLog.rejected(code, reason.toString());
       }
-      this.#again();
+      this.#scheduleReconnect();
     });
   }
 
-  #again() {
-    if (this.#left) return;
+  #scheduleReconnect() {
+    if (this.#closed) return;
     this.#timer = setTimeout(() => void this.#connect(), 300 + 700 * this.options.chance());
   }
 
   /** @param {boolean} reads */
   #setReads(reads) {
     this.#reads = reads;
-    this.#heardAtMs = Date.now();
+    this.#lastReceivedAtMs = Date.now();
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
     if (reads) this.#socket.resume();
     else this.#socket.pause();
   }
 
-  /** @param {Reading} reading */
-  #tick(reading) {
-    if (this.#socket?.readyState !== WebSocket.OPEN || (!this.#reads && reading === 'stopping')) return;
-    if (Date.now() - this.#heardAtMs > patienceMs) {
-      this.diary.note('heard nothing for too long');
+  /** @param {ReadRate} rate */
+  #tick(rate) {
+    if (this.#socket?.readyState !== WebSocket.OPEN || (!this.#reads && rate === 'pausing')) return;
+    if (Date.now() - this.#lastReceivedAtMs > idleTimeoutMs) {
+      this.clientLog.note('idle time-out');
       this.#socket.terminate();
     } else this.#socket.send('{"type":"ping"}');
   }

@@ -1,66 +1,66 @@
 import { openSegment, receive } from '../segment.js';
-import { channelQuery, DiaryClient, keepPace } from './client.js';
+import { channelQuery, BaseClient, varyReadRate } from './base-client.js';
 
 /** @import { Segment } from '../segment.js' */
 /** @import { ChaosChannel } from '../writers.js' */
-/** @import { ChaosClient, ClientOptions, Reading } from './client.js' */
+/** @import { ChaosClient, ClientOptions, ReadRate } from './base-client.js' */
 
-/** How long nothing may come before it connects anew, in milliseconds; heartbeats come every second. */
-const patienceMs = 6_000;
+/** The client reconnects after this time without data, in milliseconds; the server sends heartbeats every second. */
+const idleTimeoutMs = 6_000;
 
 /** @typedef {{ source?: string, id?: string, type: string, code?: number, reason?: string }} StreamMessage */
 
 /**
- * A client of server-sent events with nothing of ours in it: one channel, and Last-Event-ID when it comes
- * back. It drops what it has been told already, as the protocol says.
+ * A client of server-sent events without the client library: one channel, and Last-Event-ID after a reconnect. It drops
+ * duplicates, as the protocol requires.
  *
  * @implements {ChaosClient}
  */
-export class StreamClient extends DiaryClient {
+export class StreamClient extends BaseClient {
   /** @type {string | null} */
   #cursor = null;
-  /** @type {Segment | null} the one that goes on, also over connections */
+  /** @type {Segment | null} the open segment, which continues over reconnects */
   #segment = null;
-  #left = false;
+  #closed = false;
   #connection = new AbortController();
-  /** @type {Promise<void>} resolved while it reads */
-  #gate = Promise.resolve();
+  /** @type {Promise<void>} resolved while the client reads */
+  #readable = Promise.resolve();
   /** @type {() => void} */
-  #open = () => undefined;
+  #resume = () => undefined;
   #reads = true;
-  #endPace;
+  #readAtFullRate;
 
   /**
    * @param {ClientOptions} options
    * @param {ChaosChannel} channel
-   * @param {Reading} reading
+   * @param {ReadRate} rate
    */
-  constructor(options, channel, reading) {
+  constructor(options, channel, rate) {
     super(options);
     this.channels = [channel];
-    this.#endPace = keepPace(reading, options.chance, (reads) => this.#setReads(reads));
+    this.#readAtFullRate = varyReadRate(rate, options.chance, (reads) => this.#setReads(reads));
     void this.#run(channel);
   }
 
-  hurry() {
-    this.#endPace();
+  readAtFullSpeed() {
+    this.#readAtFullRate();
   }
 
-  leave() {
-    this.#left = true;
-    this.#endPace();
+  close() {
+    this.#closed = true;
+    this.#readAtFullRate();
     this.#connection.abort();
   }
 
   /** @param {ChaosChannel} channel */
   async #run(channel) {
-    while (!this.#left) {
+    while (!this.#closed) {
       this.#connection = new AbortController();
       try {
         await this.#connect(channel, this.#connection);
-        this.diary.note('the stream ended');
+        this.clientLog.note('the stream ended');
       } catch {
-        this.diary.note('lost its connection');
+        this.clientLog.note('lost the connection');
       }
       await new Promise((resolve) => setTimeout(resolve, 300 + 700 * this.options.chance()));
     }
@@ -78,29 +78,29 @@ export class StreamClient extends DiaryClient {
       Authorization: `Bearer ${await getToken()}`,
       ...(this.#cursor === null ? {} : { 'Last-Event-ID': this.#cursor }),
     };
-    let watchdog = setTimeout(() => connection.abort(), patienceMs);
+    let watchdog = setTimeout(() => connection.abort(), idleTimeoutMs);
     try {
       const response = await fetch(`${baseUrl}/api/events?${query.toString()}`, {
         headers,
         signal: connection.signal,
       });
       if (!response.ok || response.body === null) {
-        this.diary.sentAway(response.status, 'not a stream', channel);
+        this.clientLog.rejected(response.status, 'not a stream', channel);
         await response.body?.cancel();
         return;
       }
-      this.diary.note('connected');
+      this.clientLog.note('connected');
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       /** @type {Set<string>} */
-      const heard = new Set();
+      const receivedIds = new Set();
       /** @type {string | null} */
       let id = null;
       /** @type {string | null} */
       let data = null;
       for (let rest = ''; ;) {
         clearTimeout(watchdog);
-        await this.#gate;
-        watchdog = setTimeout(() => connection.abort(), patienceMs);
+        await this.#readable;
+        watchdog = setTimeout(() => connection.abort(), idleTimeoutMs);
         const { done, value } = await reader.read();
         if (done) return;
         const lines = (rest + value).split('\n');
@@ -109,9 +109,9 @@ export class StreamClient extends DiaryClient {
           if (line.startsWith('id:')) id = line.slice(3).trim();
           else if (line.startsWith('data:')) data = line.slice(5);
           else if (line === '') {
-            // An event counts when all of it has come: the line may be cut between its fields.
-            const goesOn = data === null || this.#take(data, channel, heard);
-            if (!goesOn) return;
+            // An event is complete only at the empty line: the connection may break between its fields.
+            const continues = data === null || this.#receive(data, channel, receivedIds);
+            if (!continues) return;
             this.#cursor = id ?? this.#cursor;
             id = data = null;
           }
@@ -126,29 +126,30 @@ export class StreamClient extends DiaryClient {
   /**
    * @param {string} text
    * @param {ChaosChannel} channel
-   * @param {Set<string>} heard the ids of this connection
-   * @returns {boolean} whether the stream goes on
+   * @param {Set<string>} receivedIds of this connection
+   * @returns {boolean} whether the stream continues
    */
-  #take(text, channel, heard) {
+  #receive(text, channel, receivedIds) {
     /** @type {unknown} */
     const parsed = JSON.parse(text);
     const message = /** @type {StreamMessage} */ (parsed);
     const { id } = message;
     if (message.source !== undefined && id !== undefined) {
-      if (heard.has(id)) this.diary.wrongs.push(`one connection brought event ${id} twice`);
-      heard.add(id);
+      if (receivedIds.has(id))
+        this.clientLog.violations.push(`it received event ${id} twice on one connection`);
+      receivedIds.add(id);
       if (this.#segment !== null && !this.#segment.keys.has(id)) receive(this.#segment, id);
       return true;
     }
     if (message.type === 'caught_up' && this.#segment === null) {
       const { name, userId } = this.options;
-      this.#segment = openSegment({ client: name, userId, channel, named: 'id' });
+      this.#segment = openSegment({ client: name, userId, channel, keyedBy: 'id' });
       this.segments.push(this.#segment);
     } else if (message.type === 'close') {
-      this.diary.sentAway(message.code ?? 0, message.reason ?? '');
+      this.clientLog.rejected(message.code ?? 0, message.reason ?? '');
       return false;
     } else if (message.type === 'resync') {
-      this.diary.note(`told to resync: ${message.reason ?? ''}`);
+      this.clientLog.note(`resync: ${message.reason ?? ''}`);
       if (this.#segment !== null) this.#segment.untilMs = Date.now();
       this.#segment = null;
       this.#cursor = null;
@@ -161,10 +162,10 @@ export class StreamClient extends DiaryClient {
   #setReads(reads) {
     if (reads === this.#reads) return;
     this.#reads = reads;
-    if (reads) this.#open();
+    if (reads) this.#resume();
     else {
-      this.#gate = new Promise((resolve) => {
-        this.#open = () => resolve();
+      this.#readable = new Promise((resolve) => {
+        this.#resume = () => resolve();
       });
     }
   }

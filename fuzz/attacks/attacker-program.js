@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { answerParent } from '../../bench/child.js';
+import { serveParent } from '../../bench/child.js';
 import { SeededRandom } from '../random.js';
 import { Attempt } from './attempt.js';
 import { frames } from './frames.js';
@@ -107,6 +107,6 @@ async function letGo() {
 }
 
 setInterval(dripOn, dripIntervalMs).unref();
-answerParent(async (/** @type {AttackerQuestion} */ question) =>
+serveParent(async (/** @type {AttackerQuestion} */ question) =>
   question.type === 'attack' ? await attack(question) : await letGo(),
 );

@@ -91,7 +91,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
   };
   const attacker = startChild(run, new URL('./attacker-program.js', import.meta.url));
   /** @param {AttackerQuestion} question */
-  const ask = async (question) => await Promise.race([attacker.ask(question), serverEnd(run, server)]);
+  const ask = async (question) => await Promise.race([attacker.request(question), serverEnd(run, server)]);
   /** @param {number} from @param {number} count @param {number} seedOfStretch */
   const attackWith = async (from, count, seedOfStretch) =>
     /** @type {StretchResult} */ (

@@ -6,7 +6,7 @@ import { fullFile } from './server-process.js';
 
 /** @import pg from 'pg' */
 /** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
-/** @import { Revocation } from './compare.js' */
+/** @import { Revocation } from './segment-checker.js' */
 /** @import { FaultyProxy, NetworkFault } from './faulty-proxy.js' */
 /** @import { PlannedFault } from './plan.js' */
 /** @import { ServerProcess } from './server-process.js' */
@@ -14,9 +14,9 @@ import { fullFile } from './server-process.js';
 /** @import { ChaosChannel } from './writers.js' */
 
 /**
- * What faults are done to. The first server is never ended, so that what grows in it can be told.
- * `onUnlogged`: called with the number of audit rows that are not in the event log. `imports`: how many there have been. `signal`: aborted when the run is
- * interrupted.
+ * The system under test. No fault ends the first server, so that its memory growth can be measured. `imports`: number of
+ * imports so far. `unlogged`: number of audit rows that a fault removed and that were missing in the event log.
+ * `signal`: aborted when the run is interrupted.
  *
  * @typedef {{
  *   readonly postgres: EmbeddedPostgres,
@@ -25,30 +25,30 @@ import { fullFile } from './server-process.js';
  *   readonly proxy: FaultyProxy,
  *   readonly channels: readonly ChaosChannel[],
  *   readonly importChannel: ChaosChannel,
- *   readonly onUnlogged: (rows: number) => void,
+ *   unlogged: number,
  *   imports: number,
  *   readonly viewers: readonly Viewer[],
  *   readonly tokens: Tokens,
  *   readonly revocations: Revocation[],
  *   readonly durationMs: number,
  *   readonly signal: AbortSignal,
- * }} World
+ * }} NemesisContext
  */
 
 /**
- * `busy`: what it is done to; two faults of one thing wait for each other. `run` resolves when it is over and
- * everything is as before, with what was done in words.
+ * `resource`: what the fault affects; faults of one resource run one after the other. `run`: injects the fault, ends it,
+ * and resolves with a description.
  *
  * @typedef {{
- *   readonly busy: 'server' | 'mortal server' | 'database' | 'tokens' | 'rights' | 'network' | 'writers' | 'host'
+ *   readonly resource: 'server' | 'killable server' | 'database' | 'tokens' | 'rights' | 'network' | 'writers' | 'host'
  *     | 'environments' | 'import',
- *   readonly run: (world: World, fault: PlannedFault, server: ServerProcess) => Promise<string>,
+ *   readonly run: (context: NemesisContext, fault: PlannedFault, server: ServerProcess) => Promise<string>,
  * }} FaultAction
  */
 
-/** How long a right is taken away, in milliseconds: mostly for longer than servers may take to notice. */
+/** How long a membership is revoked, in milliseconds: mostly longer than the servers' recheck interval. */
 const revoked = { leastMs: 16_000, mostMs: 32_000 };
-/** How much of the network a fault meets at the most. */
+/** Share of the connections that a network fault affects at most. */
 const worstNetworkShare = 0.6;
 
 /**
@@ -57,9 +57,9 @@ const worstNetworkShare = 0.6;
  */
 function network(fault) {
   return {
-    busy: 'network',
+    resource: 'network',
     run: async ({ proxy }, { strength }) => {
-      const count = proxy.inflict(fault, 0.1 + strength * (worstNetworkShare - 0.1));
+      const count = proxy.inject(fault, 0.1 + strength * (worstNetworkShare - 0.1));
       return await Promise.resolve(`${count} connections`);
     },
   };
@@ -71,7 +71,7 @@ function network(fault) {
  */
 function restart(mode) {
   return {
-    busy: 'database',
+    resource: 'database',
     run: async ({ postgres }) => {
       await postgres.restart(mode);
       return `PostgreSQL is back`;
@@ -99,7 +99,7 @@ async function withWriter(connect, databaseUrl, work) {
  */
 function endBackends(where) {
   return {
-    busy: 'database',
+    resource: 'database',
     run: async ({ databaseUrl }, { strength }) => {
       let count = 0;
       await withWriter(connectWriter, databaseUrl, async (client) => {
@@ -116,9 +116,9 @@ function endBackends(where) {
 }
 
 /**
- * Writes in a transaction of its own; that it loses its connection on the way is another fault's doing.
+ * Writes in a transaction of its own. The connection may be lost because another fault runs at the same time.
  *
- * @param {World} world
+ * @param {NemesisContext} context
  * @param {PlannedFault} fault
  * @param {(client: pg.Client, channel: ChaosChannel) => Promise<string>} work
  */
@@ -140,7 +140,7 @@ async function write({ databaseUrl, channels }, { target }, work) {
 /** @satisfies {Record<string, FaultAction>} */
 const actions = {
   'server killed': {
-    busy: 'mortal server',
+    resource: 'killable server',
     run: async (_world, { holdMs }, server) => {
       await server.kill();
       await delay(holdMs / 2);
@@ -149,7 +149,7 @@ const actions = {
     },
   },
   'server replaced': {
-    busy: 'mortal server',
+    resource: 'killable server',
     run: async (_world, _fault, server) => {
       await server.drain();
       await server.start();
@@ -157,7 +157,7 @@ const actions = {
     },
   },
   'log on a full disk': {
-    busy: 'mortal server',
+    resource: 'killable server',
     run: async (_world, { holdMs }, server) => {
       await server.kill();
       await server.start({ diskFull: true });
@@ -168,27 +168,27 @@ const actions = {
     },
   },
   'server stopped': {
-    busy: 'server',
+    resource: 'server',
     run: async (_world, { holdMs }, server) => {
       await server.freeze(holdMs);
       return `${server.name} for ${holdMs} ms`;
     },
   },
-  'log not read': {
-    busy: 'server',
+  'log reader stalled': {
+    resource: 'server',
     run: async (_world, { holdMs }, server) => {
       await server.stallLog(holdMs);
       return `of ${server.name} for ${holdMs} ms`;
     },
   },
   'clock wrong': {
-    busy: 'server',
+    resource: 'server',
     run: async (_world, { holdMs, strength }, server) => {
-      // From seconds to two hours, back or ahead.
+      // From one second to two hours, backward or forward.
       const offsetMs = Math.round(Math.sign(strength - 0.5) * 1_000 * 7_200 ** Math.abs(2 * strength - 1));
-      await server.ask({ do: 'clock', offsetMs });
+      await server.request({ do: 'clock', offsetMs });
       await delay(holdMs);
-      await server.ask({ do: 'clock', offsetMs: 0 });
+      await server.request({ do: 'clock', offsetMs: 0 });
       return `of ${server.name} by ${offsetMs} ms for ${holdMs} ms`;
     },
   },
@@ -201,8 +201,8 @@ const actions = {
   'connections torn in a frame': network('torn'),
   'connections blackholed': network('blackhole'),
   'connections delayed': network('delay'),
-  'tokens short or none': {
-    busy: 'tokens',
+  'tokens short-lived or unavailable': {
+    resource: 'tokens',
     run: async ({ tokens }, { holdMs, strength }) => {
       const mode = strength < 0.7 ? 'short' : 'none';
       tokens.mode = mode;
@@ -211,21 +211,21 @@ const actions = {
       return `${mode} for ${holdMs} ms`;
     },
   },
-  'membership taken away': {
-    busy: 'rights',
+  'membership revoked': {
+    resource: 'rights',
     run: async (
       { databaseUrl, channels, viewers, revocations, durationMs, signal },
       { target, strength },
     ) => {
       const viewer = viewers[Math.floor(target * viewers.length)];
       const channel = channels[Math.floor(strength * channels.length)];
-      if (viewer === undefined || channel === undefined) return 'nobody';
+      if (viewer === undefined || channel === undefined) return 'nothing';
       const { projectId } = channel;
       const drawnMs = revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength;
       const holdMs = Math.round(Math.min(drawnMs, durationMs / 4));
       /** @param {string} statement */
       const change = async (statement) => {
-        // The database may be down, and comes back.
+        // Another fault may restart the database: retry.
         while (!signal.aborted) {
           try {
             await withWriter(connectWriter, databaseUrl, async (client) => {
@@ -240,7 +240,7 @@ const actions = {
       await change('DELETE FROM memberships WHERE project_id = $1 AND user_id = $2');
       const fromMs = Date.now();
       await delay(holdMs);
-      // Before it is given back: an answer may be quicker than ours.
+      // Taken before the right is restored: a server may notice sooner than this process.
       revocations.push({ userId: viewer.id, projectId, fromMs, untilMs: Date.now() });
       await change(
         `INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = 'project_viewer'
@@ -251,10 +251,10 @@ const actions = {
   },
   ...hostChanges,
   'many changes at once': {
-    busy: 'writers',
-    run: async (world, fault) =>
-      await write(world, fault, async (client, channel) => {
-        // One in five is more than a server brings anybody who comes back.
+    resource: 'writers',
+    run: async (context, fault) =>
+      await write(context, fault, async (client, channel) => {
+        // One in five exceeds the number of events that a server replays after a reconnect.
         const count = fault.strength < 0.8 ? 20 + Math.round(200 * fault.strength) : 1_200;
         await writeMany(client, channel, count);
         await client.query('COMMIT');
@@ -262,9 +262,9 @@ const actions = {
       }),
   },
   'late commit': {
-    busy: 'writers',
-    run: async (world, fault) =>
-      await write(world, fault, async (client, channel) => {
+    resource: 'writers',
+    run: async (context, fault) =>
+      await write(context, fault, async (client, channel) => {
         await client.query('SAVEPOINT early');
         await writeMany(client, channel, 3);
         await client.query('SELECT pg_sleep($1)', [fault.holdMs / 1_000]);
@@ -273,9 +273,9 @@ const actions = {
       }),
   },
   'long prepared transaction': {
-    busy: 'writers',
-    run: async (world, fault) =>
-      await write(world, fault, async (client, channel) => {
+    resource: 'writers',
+    run: async (context, fault) =>
+      await write(context, fault, async (client, channel) => {
         await client.query(`SET LOCAL flagcast.notify = 'off'`);
         await writeMany(client, channel, 3);
         const end = fault.strength < 0.7 ? 'COMMIT' : 'ROLLBACK';
@@ -290,51 +290,52 @@ const actions = {
 export const faultKinds = /** @type {FaultKind[]} */ (Object.keys(actions));
 
 /**
- * Faults that cannot be had here, each with why.
+ * Faults that this system cannot inject, each with the reason.
  *
  * @returns {Partial<Record<FaultKind, string>>}
  */
-export function leftOutHere() {
+export function unsupportedFaults() {
   return existsSync(fullFile) ? {} : { 'log on a full disk': `this system has no ${fullFile}` };
 }
 
-/** Inflicts faults, one after the other on the same thing, otherwise beside each other. */
-export class Fate {
+/** Injects faults: one after the other for the same resource, otherwise concurrently. */
+export class Nemesis {
   /** @type {Map<string, Promise<unknown>>} */
-  #busy = new Map();
-  #world;
-  #tell;
+  #lastFault = new Map();
+  #context;
+  #onFault;
 
   /**
-   * @param {World} world
-   * @param {(kind: FaultKind, what: string, tookMs: number) => void} tell when one is over
+   * @param {NemesisContext} context
+   * @param {(kind: FaultKind, detail: string, tookMs: number) => void} onFault called when a fault is over
    */
-  constructor(world, tell) {
-    this.#world = world;
-    this.#tell = tell;
+  constructor(context, onFault) {
+    this.#context = context;
+    this.#onFault = onFault;
   }
 
   /**
-   * Resolves when it is over.
+   * Resolves when the fault is over.
    *
    * @param {PlannedFault} fault
    */
-  async inflict(fault) {
+  async inject(fault) {
     /** @type {FaultAction} */
     const action = actions[fault.kind];
-    const { servers } = this.#world;
-    const candidates = action.busy === 'mortal server' && servers.length > 1 ? servers.slice(1) : servers;
+    const { servers } = this.#context;
+    const candidates =
+      action.resource === 'killable server' && servers.length > 1 ? servers.slice(1) : servers;
     const server = candidates[Math.floor(fault.target * candidates.length)];
     if (server === undefined) throw new Error('there are no servers');
-    const thing = action.busy.endsWith('server') ? server.name : action.busy;
-    const before = this.#busy.get(thing) ?? Promise.resolve();
+    const resource = action.resource.endsWith('server') ? server.name : action.resource;
+    const before = this.#lastFault.get(resource) ?? Promise.resolve();
     const running = before.then(async () => {
       const startedAtMs = performance.now();
-      const what = await action.run(this.#world, fault, server);
-      this.#tell(fault.kind, what, performance.now() - startedAtMs);
+      const detail = await action.run(this.#context, fault, server);
+      this.#onFault(fault.kind, detail, performance.now() - startedAtMs);
     });
-    this.#busy.set(
-      thing,
+    this.#lastFault.set(
+      resource,
       running.catch(() => undefined),
     );
     await running;

@@ -3,14 +3,14 @@ import { PlainClient } from './clients/plain-client.js';
 import { StreamClient } from './clients/stream-client.js';
 
 /** @import { Random } from '../packages/demo/dist/company/random.js' */
-/** @import { ChaosClient, ClientOptions } from './clients/client.js' */
+/** @import { ChaosClient, ClientOptions } from './clients/base-client.js' */
 /** @import { ChaosChannel } from './writers.js' */
 /** @import { ServerProcess } from './server-process.js' */
 /** @import { Tokens, Viewer } from './tokens.js' */
 
-/** @typedef {{ readonly kind: string, readonly client: ChaosClient, readonly viaProxy: boolean }} Member */
+/** @typedef {{ readonly kind: string, readonly client: ChaosClient, readonly viaProxy: boolean }} MixMember */
 
-/** How many of a hundred clients are of each kind. */
+/** Percentage of the clients of each kind. */
 const shares = /** @type {const} */ ({
   'library, WebSocket': 44,
   'library, streams': 10,
@@ -18,25 +18,25 @@ const shares = /** @type {const} */ ({
   'server-sent events': 11,
   'slow, plain': 4,
   'slow, server-sent events': 4,
-  'stops reading, plain': 3,
-  'stops reading, server-sent events': 4,
+  'pausing, plain': 3,
+  'pausing, server-sent events': 4,
 });
 
 /** @typedef {keyof typeof shares} ClientKind */
 
-/** How many go through the faulty proxy; the others talk to a server of theirs. */
+/** Share of the clients that connect through the faulty proxy; the others connect to a server directly. */
 const proxiedShare = 0.7;
 
-/** Imports have few clients: each gets hundreds of thousands of events. */
+/** The channel of imports has few clients: each receives hundreds of thousands of events. */
 const importKinds = /** @type {const} */ ([
   'library, WebSocket',
   'plain',
   'server-sent events',
-  'stops reading, plain',
+  'pausing, plain',
 ]);
 
 /**
- * Opens so many clients, of all kinds, for all channels, and a few for the channel of imports.
+ * Opens `count` clients of all kinds over all channels, and a few clients of the channel of imports.
  *
  * @param {{
  *   readonly count: number,
@@ -48,12 +48,21 @@ const importKinds = /** @type {const} */ ([
  *   readonly tokens: Tokens,
  *   readonly random: Random,
  * }} of
- * @returns {Member[]}
+ * @returns {MixMember[]}
  */
-export function openClients({ count, channels, importChannel, viewers, servers, proxyUrl, tokens, random }) {
+export function openClientMix({
+  count,
+  channels,
+  importChannel,
+  viewers,
+  servers,
+  proxyUrl,
+  tokens,
+  random,
+}) {
   const kinds = kindsOf(count);
   return [...kinds, ...importKinds].map((kind, index) => {
-    const watched = index < kinds.length ? channels : [importChannel];
+    const subscribed = index < kinds.length ? channels : [importChannel];
     const viaProxy = random.chance(proxiedShare);
     const server = random.pick(servers);
     const viewer = viewers[index % viewers.length] ?? random.pick(viewers);
@@ -65,7 +74,7 @@ export function openClients({ count, channels, importChannel, viewers, servers, 
       getToken: async () => await tokens.issue(viewer),
       chance: () => random.next(),
     };
-    return { kind, viaProxy, client: open(kind, options, watched, index) };
+    return { kind, viaProxy, client: open(kind, options, subscribed, index) };
   });
 }
 
@@ -88,19 +97,19 @@ function open(kind, options, channels, index) {
       return new PlainClient(options, first, 'steady');
     case 'slow, plain':
       return new PlainClient(options, first, 'slow');
-    case 'stops reading, plain':
-      return new PlainClient(options, first, 'stopping');
+    case 'pausing, plain':
+      return new PlainClient(options, first, 'pausing');
     case 'server-sent events':
       return new StreamClient(options, first, 'steady');
     case 'slow, server-sent events':
       return new StreamClient(options, first, 'slow');
-    case 'stops reading, server-sent events':
-      return new StreamClient(options, first, 'stopping');
+    case 'pausing, server-sent events':
+      return new StreamClient(options, first, 'pausing');
   }
 }
 
 /**
- * At least one of each kind; the rest by their shares.
+ * Returns at least one client of each kind, the others by their percentages.
  *
  * @param {number} count
  * @returns {ClientKind[]}

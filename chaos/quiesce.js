@@ -1,72 +1,72 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { withClient } from './company.js';
-import { readContents } from './ledger.js';
+import { withClient } from './seed-database.js';
+import { readContents } from './history.js';
 import { plainKey } from './segment.js';
 import { isoUtc } from '../packages/server/dist/host/time-text.js';
 
 /** @import pg from 'pg' */
-/** @import { Member } from './population.js' */
+/** @import { MixMember } from './client-mix.js' */
 /** @import { ChaosChannel } from './writers.js' */
-/** @import { ChannelContents } from './ledger.js' */
+/** @import { ChannelContents } from './history.js' */
 
-/** How long clients may take to be where the database is once all faults are over, in milliseconds: their backoff goes up to 30 s. */
-const settleLimitMs = 90_000;
-/** How long a state may take to be shown once its last event has come, in milliseconds. */
+/** Time limit for the clients to catch up after the last fault, in milliseconds: their backoff goes up to 30 s. */
+const catchUpLimitMs = 90_000;
+/** Time limit for a client's state to reflect its last event, in milliseconds. */
 const stateLimitMs = 10_000;
 const pollIntervalMs = 100;
-/** A plain client that was away when a mark was written is told of the next one. In milliseconds. */
-const markIntervalMs = 3_000;
+/** Interval of the sentinel events, in milliseconds: a plain client misses those written while it was disconnected. */
+const sentinelIntervalMs = 3_000;
 
-/** @typedef {{ readonly member: Member, readonly channel: ChaosChannel }} Watch */
+/** @typedef {{ readonly member: MixMember, readonly channel: ChaosChannel }} ClientChannel */
 
 /**
- * Writes a last event into each channel, and waits until every client has been told of it; answers with those
- * that were not.
+ * Writes a sentinel event into each channel, and waits until every client has received it. Returns the clients that did
+ * not receive it in time.
  *
  * @param {string} databaseUrl
  * @param {readonly ChaosChannel[]} channels
- * @param {readonly Member[]} members
- * @returns {Promise<Watch[]>}
+ * @param {readonly MixMember[]} members
+ * @returns {Promise<ClientChannel[]>}
  */
-export async function tellAll(databaseUrl, channels, members) {
+export async function awaitSentinels(databaseUrl, channels, members) {
   /** @type {Keys} */
   const keys = new Map();
-  const endMs = performance.now() + settleLimitMs;
+  const endMs = performance.now() + catchUpLimitMs;
   let waiting = members.flatMap((member) => member.client.channels.map((channel) => ({ member, channel })));
-  let markAtMs = -Infinity;
+  let nextSentinelAtMs = -Infinity;
   for (;;) {
-    if (performance.now() >= markAtMs) {
-      const watched = channels.filter((channel) => waiting.some((one) => one.channel === channel));
-      await withClient(databaseUrl, async (client) => await writeMarks(client, watched, keys));
-      markAtMs = performance.now() + markIntervalMs;
+    if (performance.now() >= nextSentinelAtMs) {
+      const missing = channels.filter((channel) => waiting.some((one) => one.channel === channel));
+      await withClient(databaseUrl, async (client) => await writeSentinels(client, missing, keys));
+      nextSentinelAtMs = performance.now() + sentinelIntervalMs;
     }
-    waiting = waiting.filter(({ member, channel }) => !hasBeenTold(member, channel, keys.get(channel) ?? []));
+    waiting = waiting.filter(({ member, channel }) => !hasReceived(member, channel, keys.get(channel) ?? []));
     if (waiting.length === 0 || performance.now() > endMs) return waiting;
     await delay(pollIntervalMs);
   }
 }
 
 /**
- * @param {Member} member
+ * @param {MixMember} member
  * @param {ChaosChannel} channel
  * @param {readonly string[]} keys
  */
-function hasBeenTold({ client }, channel, keys) {
+function hasReceived({ client }, channel, keys) {
   return client.segments.some(
     (segment) =>
       segment.untilMs === null && segment.channel === channel && keys.some((key) => segment.keys.has(key)),
   );
 }
 
-/** @typedef {Map<ChaosChannel, string[]>} Keys the marks of each channel, by what either dialect tells of them */
+/** @typedef {Map<ChaosChannel, string[]>} Keys the sentinels of each channel, by id and by plainKey */
 
 /**
  * @param {pg.Client} client
  * @param {readonly ChaosChannel[]} channels
- * @param {Keys} keys gets the new ones
+ * @param {Keys} keys receives the keys of the new sentinels
  */
-async function writeMarks(client, channels, keys) {
+async function writeSentinels(client, channels, keys) {
   for (const channel of channels) {
     const entity = randomUUID();
     await client.query(
@@ -90,15 +90,15 @@ async function writeMarks(client, channels, keys) {
 }
 
 /**
- * The clients whose state of a channel is not the database's, each with both.
+ * Describes each client whose state of a channel differs from the database.
  *
  * @param {string} databaseUrl
  * @param {readonly ChaosChannel[]} channels
- * @param {readonly Member[]} members
+ * @param {readonly MixMember[]} members
  * @returns {Promise<string[]>}
  */
-export async function whoDiffers(databaseUrl, channels, members) {
-  const wanted = await withClient(databaseUrl, async (client) => {
+export async function findStateDifferences(databaseUrl, channels, members) {
+  const expected = await withClient(databaseUrl, async (client) => {
     /** @type {Map<ChaosChannel, ChannelContents>} */
     const contents = new Map();
     for (const channel of channels) contents.set(channel, await readContents(client, channel));
@@ -109,7 +109,7 @@ export async function whoDiffers(databaseUrl, channels, members) {
     const different = members.flatMap(({ client }) =>
       client.channels.flatMap((channel) => {
         if (client.contents === undefined) return [];
-        const difference = differenceOf(client.contents(channel), wanted.get(channel) ?? null);
+        const difference = describeDifference(client.contents(channel), expected.get(channel) ?? null);
         return difference === null
           ? []
           : [`${client.name} in ${channel.env} of ${channel.projectId}: ${difference}`];
@@ -121,36 +121,38 @@ export async function whoDiffers(databaseUrl, channels, members) {
 }
 
 /**
- * How a client's state differs from the database's, in short; null where it does not.
+ * Describes briefly how a client's state differs from the database; null if it does not.
  *
- * @param {ChannelContents | null} has
- * @param {ChannelContents | null} wanted
+ * @param {ChannelContents | null} actual
+ * @param {ChannelContents | null} expected
  */
-function differenceOf(has, wanted) {
-  if (JSON.stringify(has) === JSON.stringify(wanted)) return null;
-  if (has === null || wanted === null) return has === null ? 'it has no state' : 'the channel is not known';
+function describeDifference(actual, expected) {
+  if (JSON.stringify(actual) === JSON.stringify(expected)) return null;
+  if (actual === null || expected === null) {
+    return actual === null ? 'it has no state' : 'the channel is unknown';
+  }
   /** @param {ChannelContents} contents */
   const linesOf = ({ features, pending }) => [
     ...features.map((feature) => JSON.stringify(feature)),
     ...pending.map((id) => `request ${id}`),
   ];
-  const [mine, theirs] = [linesOf(has), linesOf(wanted)];
-  const extra = mine.filter((line) => !theirs.includes(line));
-  const missing = theirs.filter((line) => !mine.includes(line));
+  const [actualLines, expectedLines] = [linesOf(actual), linesOf(expected)];
+  const extra = actualLines.filter((line) => !expectedLines.includes(line));
+  const missing = expectedLines.filter((line) => !actualLines.includes(line));
   /** @param {readonly string[]} lines */
   const short = (lines) =>
     `${lines.slice(0, 3).join(' ')}${lines.length > 3 ? ` and ${lines.length - 3} others` : ''}`;
-  return `it has ${short(extra) || 'nothing else'}; it lacks ${short(missing) || 'nothing'}`;
+  return `extra: ${short(extra) || 'nothing'}; missing: ${short(missing) || 'nothing'}`;
 }
 
 /**
- * What the console shows of a channel: whether each flag is on, by the name on its switch.
+ * Reads what the console must show of a channel: whether each flag is on, by the label of its switch.
  *
  * @param {string} databaseUrl
  * @param {ChaosChannel} channel
  * @returns {Promise<Record<string, boolean>>}
  */
-export async function switchesOf(databaseUrl, channel) {
+export async function readSwitches(databaseUrl, channel) {
   return await withClient(databaseUrl, async (client) => {
     /** @type {pg.QueryResult<{ name: string, enabled: boolean }>} */
     const { rows } = await client.query(

@@ -8,9 +8,9 @@ import { install } from '../packages/server/dist/database/install.js';
 /** @import { ChaosChannel } from './writers.js' */
 
 const databaseName = 'chaos';
-/** The server's, made by `install --role`. */
+/** The role of the servers; `install --role` creates it. */
 export const serverRole = 'chaos_server';
-/** The host's tables. */
+/** SQL files that create the tables of the host. */
 const tablesFolder = new URL('../packages/server/sql/tables/', import.meta.url);
 const projectCount = 2;
 const flagsPerProject = 30;
@@ -24,26 +24,27 @@ const viewerCount = 12;
  *   readonly importChannel: ChaosChannel,
  *   readonly viewers: readonly Viewer[],
  *   readonly root: Viewer,
- * }} Company
- * `databaseUrl`: of the host, a superuser. `serverUrl`: of the role of the servers. `importChannel`: a channel of
- * another project, for imports. `viewers`: members of all projects; `root`: its rights stay.
+ * }} SeededDatabase
+ * `databaseUrl`: the host's connection, as superuser. `serverUrl`: the connection of the servers' role.
+ * `importChannel`: a channel of another project, for imports. `viewers`: members of all projects. `root`: a superuser,
+ * whose rights no fault changes.
  */
 
 /**
- * A host's database with projects, flags and users, to which Flagcast is attached. The table chaos.deleted_events keeps
- * the rows of the event log that retention deletes, chaos.unlogged_rows the audit rows that were written while there
- * was no trigger.
+ * Creates a host's database with projects, flags and users, and installs Flagcast in it. The table
+ * chaos.deleted_events keeps the rows that retention deletes from the event log; chaos.unlogged_rows keeps the audit
+ * rows that were written while the trigger was missing.
  *
  * @param {EmbeddedPostgres} postgres
- * @returns {Promise<Company>}
+ * @returns {Promise<SeededDatabase>}
  */
-export async function createCompany(postgres) {
+export async function seedDatabase(postgres) {
   await withClient(postgres.url(), async (admin) => {
     await admin.query(`CREATE DATABASE ${databaseName} TEMPLATE template0`);
   });
   const databaseUrl = postgres.url(databaseName);
   return await withClient(databaseUrl, async (client) => {
-    // Their functions are the host's as well: schema flagcast is made by install.
+    // The tables' functions go into a schema of the host, because install creates the schema flagcast.
     await client.query('CREATE SCHEMA host');
     for (const file of (await readdir(tablesFolder)).sort()) {
       const text = await readFile(new URL(file, tablesFolder), 'utf8');
@@ -63,7 +64,7 @@ export async function createCompany(postgres) {
         'BEGIN INSERT INTO chaos.deleted_events SELECT OLD.*; RETURN NULL; END';
       CREATE TRIGGER keep_deleted AFTER DELETE ON flagcast.event_log
         FOR EACH ROW EXECUTE FUNCTION chaos.keep_deleted()`);
-    // Prepared transactions are possible here, and the writers know which ones are.
+    // max_prepared_transactions would switch NOTIFY off; the writers switch it off themselves where they prepare.
     await client.query(`ALTER DATABASE ${databaseName} SET flagcast.notify = 'on'`);
     await client.query(`
       INSERT INTO projects (name) SELECT 'project ' || n FROM generate_series(1, ${projectCount}) n;
@@ -111,7 +112,7 @@ export async function createCompany(postgres) {
  */
 export async function withClient(url, work) {
   const client = new pg.Client({ connectionString: url, application_name: 'chaos' });
-  // A query tells when the connection is lost; without a listener the process would end.
+  // Queries report a lost connection; an error event without a listener would end the process.
   client.on('error', () => undefined);
   await client.connect();
   try {
@@ -122,10 +123,10 @@ export async function withClient(url, work) {
 }
 
 /**
- * Commits what writers have left prepared for so long, as whoever manages such transactions does.
+ * Commits transactions that the writers left prepared, as a transaction manager does.
  *
  * @param {string} databaseUrl
- * @param {number} [olderThanMs] default 0: all
+ * @param {number} [olderThanMs] minimum age in milliseconds; default 0: all
  */
 export async function commitPrepared(databaseUrl, olderThanMs = 0) {
   await withClient(databaseUrl, async (client) => {

@@ -4,12 +4,12 @@ import { plainKey } from './segment.js';
 /** @import pg from 'pg' */
 /** @import { ChaosChannel } from './writers.js' */
 
-/** How many rows a read returns at most. */
+/** Maximum number of rows that a read returns. */
 const pageRows = 500;
 
 /**
- * An event as the event log holds it. `id`: its row number. `xid`: its transaction. `committedMs`: milliseconds
- * since the epoch.
+ * A row of the event log. `id`: its `seq`. `xid`: the transaction that wrote it. `committedMs`: commit time, in
+ * milliseconds since the epoch.
  *
  * @typedef {{
  *   readonly id: string,
@@ -23,16 +23,16 @@ const pageRows = 500;
  * }} CommittedEvent
  */
 
-/** All committed events: every client is compared with them. */
-export class Ledger {
+/** The committed events, which the checker compares with what each client received. */
+export class History {
   /** @type {Map<string, CommittedEvent>} */
   byId = new Map();
   /** @type {Map<string, CommittedEvent[]>} by environment and plain key, in the order of their commits */
   #byPlainKey = new Map();
   /** @type {Map<string, CommittedEvent[]>} by environment, in the order of their commits */
   #byEnvironment = new Map();
-  /** @type {CommittedEvent[][]} the transactions that need several pages */
-  #large = [];
+  /** @type {CommittedEvent[][]} the transactions that do not fit into one page */
+  #largeTransactions = [];
 
   /** @param {readonly CommittedEvent[]} events */
   constructor(events) {
@@ -44,18 +44,18 @@ export class Ledger {
       append(this.#byPlainKey, `${event.environmentId} ${event.plainKey}`, event);
       append(this.#byEnvironment, event.environmentId, event);
     }
-    this.#large = [...transactions.values()].filter(({ length }) => length >= pageRows);
+    this.#largeTransactions = [...transactions.values()].filter(({ length }) => length >= pageRows);
   }
 
   /**
-   * Whether a transaction that needs several pages was committed in the given time before this moment. A page can end
-   * within a transaction, whose other rows then come after later events.
+   * Whether a transaction that does not fit into one page was committed within `withinMs` before `atMs`. A page can end
+   * within a transaction, whose remaining rows are then read after later events.
    *
    * @param {number} atMs
    * @param {number} withinMs
    */
-  readsPages(atMs, withinMs) {
-    return this.#large.some(([event]) => {
+  wasPaging(atMs, withinMs) {
+    return this.#largeTransactions.some(([event]) => {
       const committedMs = event?.committedMs ?? 0;
       return committedMs <= atMs && committedMs >= atMs - withinMs;
     });
@@ -67,7 +67,7 @@ export class Ledger {
   }
 
   /**
-   * Those that the plain dialect tells apart by nothing.
+   * Events that look the same in the plain dialect.
    *
    * @param {ChaosChannel} channel
    * @param {string} key
@@ -90,12 +90,12 @@ function append(lists, key, value) {
 }
 
 /**
- * The event log, with the rows that retention has deleted.
+ * Reads the event log and the rows that retention has deleted from it.
  *
  * @param {pg.Client} client
- * @returns {Promise<Ledger>}
+ * @returns {Promise<History>}
  */
-export async function readLedger(client) {
+export async function readHistory(client) {
   /**
    * @type {pg.QueryResult<{ seq: string, xid: number, environment_id: string, entity_id: string, action: string,
    *   pending_change_id: string | null, timestamp: string, committed_ms: number }>}
@@ -106,7 +106,7 @@ export async function readLedger(client) {
       extract(epoch FROM pg_xact_commit_timestamp((l.xid & 4294967295)::text::xid))::float8 * 1000 AS committed_ms
     FROM (SELECT * FROM flagcast.event_log UNION ALL SELECT * FROM chaos.deleted_events) l
     WHERE l.source <> 'control'`);
-  return new Ledger(
+  return new History(
     rows.map((row) => ({
       id: row.seq,
       xid: row.xid,
@@ -121,8 +121,7 @@ export async function readLedger(client) {
 }
 
 /**
- * The state of a channel, as a client's store has it: the flags with what can be set of them, and the open
- * requests.
+ * The state of a channel as in a client's store: the flags' parameters and the ids of the open change requests.
  *
  * @typedef {{
  *   readonly features: readonly { readonly id: string, readonly enabled: boolean, readonly default_value: string }[],
