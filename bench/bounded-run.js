@@ -2,13 +2,12 @@ import { constants } from 'node:os';
 
 const signalNames = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
 
-/** How long cleaning up may take before the process ends without it, in milliseconds. */
+/** Time limit for the clean-up, in milliseconds; then the process exits. */
 const cleanUpLimitMs = 20_000;
 
 /**
- * What a measurement is given. `signal` is aborted when it is to end early. `defer` takes what
- * undoes a step (a process, a folder); whatever happens, all of it runs, the last one first.
- * `fail` ends the measurement with an error that none of its own calls would meet.
+ * The context of a run. `signal`: aborted when the run must end early. `defer`: registers a clean-up (of a process, a
+ * folder); all clean-ups run at the end, the last one first. `fail`: ends the run with an error from outside its own calls.
  *
  * @typedef {{
  *   readonly signal: AbortSignal,
@@ -17,7 +16,7 @@ const cleanUpLimitMs = 20_000;
  * }} BoundedRun
  */
 
-/** Ended by a signal: the exit code is 128 + its number, and there is nothing to explain. */
+/** The run was ended by a signal. The exit code is 128 + the signal's number. */
 export class InterruptedError extends Error {
   /** @param {NodeJS.Signals} signalName */
   constructor(signalName) {
@@ -27,8 +26,8 @@ export class InterruptedError extends Error {
 }
 
 /**
- * Runs `work`, and cleans up after it also when it fails, takes longer than `limitMs`, or the
- * process is asked to end (Ctrl-C). A second Ctrl-C ends the process at once.
+ * Runs `work` and cleans up after it, also after an error, after `limitMs`, or on a signal (Ctrl-C). A second signal
+ * exits immediately.
  *
  * @template Result
  * @param {number} limitMs
@@ -60,7 +59,7 @@ export async function runBounded(limitMs, work) {
   const limit = setTimeout(() => {
     end(
       new Error(
-        `The measurement took longer than ${limitMs / 60_000} minutes: try again while the machine is less busy`,
+        `The run took longer than ${limitMs / 60_000} minutes: try again while the machine is less busy`,
       ),
     );
   }, limitMs);
@@ -73,18 +72,18 @@ export async function runBounded(limitMs, work) {
     return await Promise.race([working, endedEarly]);
   } finally {
     clearTimeout(limit);
-    // What still waits, waits for what is now taken away; how it fails is of no interest.
+    // Pending calls fail as their resources are cleaned up; these errors are expected.
     working.catch(() => undefined);
     endedEarly.catch(() => undefined);
-    end(new Error('The measurement is over'));
-    const hopeless = setTimeout(() => process.exit(1), cleanUpLimitMs);
-    hopeless.unref();
+    end(new Error('The run is over'));
+    const cleanUpLimit = setTimeout(() => process.exit(1), cleanUpLimitMs);
+    cleanUpLimit.unref();
     for (const cleanUp of cleanUps.reverse()) {
       await cleanUp().catch((/** @type {unknown} */ error) =>
         console.error('bench: clean-up failed:', error),
       );
     }
-    clearTimeout(hopeless);
+    clearTimeout(cleanUpLimit);
     for (const name of signalNames) process.off(name, onSignal);
   }
 }

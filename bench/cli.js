@@ -1,53 +1,53 @@
 import { runCommand } from './command.js';
-import { parseCommandLine, refuseOthers, UsageError } from './options.js';
+import { parseCommandLine, rejectOtherOptions, UsageError } from './options.js';
 import { boundLine } from './results.js';
 
 /** @import { Options } from './options.js' */
 /** @import { Bound } from './results.js' */
 
-const help = `Measures Flagcast against an embedded PostgreSQL of its own, on this machine.
+const help = `Benchmarks Flagcast with its own embedded PostgreSQL, on this machine.
 
-npm run bench -- <measurement> [options]
+npm run bench -- <benchmark> [options]
 
-  latency  from a commit to the message at the client, beside two floors (about 2 minutes)
-  host-cost  what the triggers cost the writers of the host, and commit to message while 16 of them are at work
+  latency  latency from COMMIT to the message at the client, compared with two baselines (about 2 minutes)
+  host-cost  throughput of the host's writers with and without the triggers, and latency with 16 writers
            (about 3 minutes; takes --rounds and --output)
-  import   a million audit rows in one statement while 50 clients watch: another channel, memory (about 10 minutes)
-  reader   what one read costs with empty tables and with 10 million audit rows (about 6 minutes)
-  pixel    from a commit to the screen of two windows of the console, beside a floor (about 1 minute)
-  fanout   processor time of the server for each event that reaches a client, beside other servers
-           (about 20 minutes)
-  burst    300 events at once to 1,000 clients: what arrives, who is cut off, memory (about 4 minutes)
-  idle     memory and processor time of connections on which nothing happens (about 6 minutes)
-  storm    5,000 clients lose their server and come back: how long, how many queries (about 2 minutes)
-  fairness events of a small channel beside a large one (about 2 minutes)
-  workers  what serve --workers 2 adds: deliveries, and how the work is split (about 2 minutes)
-  scale    what fleets cost by formulas, beside a simulation and what fleet and storm measured
-  soak     5,000 connections and a steady load: what grows, what is left behind (30 minutes, or --minutes)
-  fleet    1, 2, 4 and 8 servers with and without the relay: queries, messages, what clients are told;
-           with --faults 8 of them while the reader and NATS are broken (about 8 minutes; needs nats-server)
-  all      one after the other, without soak and fleet
+  import   a million audit rows in one statement with 50 clients: latency of another channel, memory
+           (about 10 minutes)
+  reader   cost of a read with empty tables and with 10 million audit rows (about 6 minutes)
+  pixel    latency from COMMIT to the screen of two console windows, compared with a baseline (about 1 minute)
+  fanout   processor time of the server for each delivered event, compared with other servers (about 20 minutes)
+  burst    300 events at once to 1,000 clients: deliveries, closed connections, memory (about 4 minutes)
+  idle     memory and processor time of idle connections (about 6 minutes)
+  storm    5,000 clients lose their server and reconnect: duration, queries (about 2 minutes)
+  fairness latency of a small channel while a large one is busy (about 2 minutes)
+  workers  throughput and distribution of work of serve --workers 2 (about 2 minutes)
+  scale    cost of fleets by formulas, compared with simulations and the results of fleet and storm
+  soak     5,000 connections under a steady load: growth and leaks (30 minutes, or --minutes)
+  fleet    1, 2, 4 and 8 servers with and without the relay: queries, messages, deliveries; with --faults
+           8 servers under faults of the reader and NATS (about 8 minutes; needs nats-server)
+  all      all of them except import, soak and fleet
 
-Those from fanout to workers take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER
-in place of bench/results; fanout, burst and idle also --contenders flagcast,flagcast.v1,ws,prebuilt,ring,
-socket.io,nchan,mosquitto; fleet --clients, --seconds, --faults and --output. They need Linux; nchan and
-mosquitto are left out where they are not installed.
+fanout to workers take --clients (fanout several: --clients 1000,5000,15000), --rounds and --output FOLDER (default
+bench/results); fanout, burst and idle also --targets flagcast,flagcast.v1,ws,prebuilt,io_uring,socket.io,nchan,
+mosquitto; fleet takes --clients, --seconds, --faults and --output. They need Linux. nchan and mosquitto are skipped
+if they are not installed.
 
-Each prints a table, writes bench/results/<measurement>.json and ends with exit code 1 when a
-figure that has to hold does not. Nothing stays behind, also after Ctrl-C.`;
+Each benchmark prints a table, writes bench/results/<benchmark>.json and ends with exit code 1 if a bound is missed.
+It removes its processes and files, also after Ctrl-C.`;
 
 /**
- * `load` fetches the code of one measurement only: they need different libraries. `isLong`: not one of `all`.
+ * `load`: imports one benchmark, because they need different libraries. `takes`: its options. `isLong`: not part of `all`.
  *
  * @typedef {{
  *   readonly load: () => Promise<(options: Options) => Promise<readonly Bound[]>>,
  *   readonly takes: readonly (keyof Options)[],
  *   readonly isLong?: boolean,
- * }} Measurement
+ * }} Benchmark
  */
 
-/** @type {Readonly<Record<string, Measurement>>} */
-const measurements = {
+/** @type {Readonly<Record<string, Benchmark>>} */
+const benchmarks = {
   latency: { load: async () => (await import('./latency/latency.js')).runLatency, takes: [] },
   'host-cost': {
     load: async () => (await import('./host-cost/host-cost.js')).runHostCost,
@@ -62,15 +62,15 @@ const measurements = {
   pixel: { load: async () => (await import('./pixel/pixel.js')).runPixel, takes: [] },
   fanout: {
     load: async () => (await import('./fanout/fanout.js')).runFanout,
-    takes: ['clients', 'rounds', 'contenders', 'output'],
+    takes: ['clients', 'rounds', 'targets', 'output'],
   },
   burst: {
     load: async () => (await import('./fanout/big-burst.js')).runBurst,
-    takes: ['clients', 'rounds', 'contenders', 'output'],
+    takes: ['clients', 'rounds', 'targets', 'output'],
   },
   idle: {
     load: async () => (await import('./idle.js')).runIdle,
-    takes: ['clients', 'rounds', 'contenders', 'output'],
+    takes: ['clients', 'rounds', 'targets', 'output'],
   },
   storm: {
     load: async () => (await import('./storm/storm.js')).runStorm,
@@ -102,20 +102,21 @@ const measurements = {
 
 /** @param {readonly string[]} args */
 async function main(args) {
-  const { measurement: name, options, help: wantsHelp } = parseCommandLine(args);
+  const { benchmark: name, options, help: wantsHelp } = parseCommandLine(args);
   if (wantsHelp) {
     console.log(help);
     return;
   }
-  const known = Object.keys(measurements);
+  const known = Object.keys(benchmarks);
   if (name !== 'all' && !known.includes(name)) {
-    const problem = name === '' ? 'Which measurement?' : `There is no measurement ${JSON.stringify(name)}.`;
-    throw new UsageError(`${problem} Say ${known.join(', ')} or all`);
+    const problem =
+      name === '' ? 'The name of a benchmark is missing.' : `There is no benchmark ${JSON.stringify(name)}.`;
+    throw new UsageError(`${problem} Use ${known.join(', ')} or all`);
   }
-  if (name === 'all') refuseOthers(name, options, []);
-  for (const [each, { load, takes, isLong = false }] of Object.entries(measurements)) {
+  if (name === 'all') rejectOtherOptions(name, options, []);
+  for (const [each, { load, takes, isLong = false }] of Object.entries(benchmarks)) {
     if (name === 'all' ? isLong : name !== each) continue;
-    refuseOthers(each, options, takes);
+    rejectOtherOptions(each, options, takes);
     const run = await load();
     for (const bound of await run(options)) {
       console.log(boundLine(bound));

@@ -3,8 +3,8 @@ import { UsageError } from './options.js';
 import { clearProgress } from './results.js';
 
 /**
- * Runs a command of `npm run`. What it fails with becomes one line and an exit code: 2 for a wrong command line,
- * 128 and the signal's number when it was interrupted, else 1.
+ * Runs a command of `npm run`. Prints an error as one line and sets the exit code: 2 for invalid usage, 128 + the signal's
+ * number after a signal, else 1.
  *
  * @param {string} name as in `npm run <name>`
  * @param {(args: readonly string[]) => Promise<void>} main
@@ -17,7 +17,7 @@ export async function runCommand(name, main) {
     const message = error instanceof Error ? error.message : String(error);
     if (error instanceof UsageError) {
       process.exitCode = 2;
-      console.error(`${name}: ${message}; npm run ${name} -- --help tells more`);
+      console.error(`${name}: ${message}; see npm run ${name} -- --help`);
     } else {
       process.exitCode = error instanceof InterruptedError ? error.exitCode : 1;
       console.error(`${name}: ${message}`);

@@ -7,11 +7,10 @@ import { serveParent } from './child.js';
 
 /**
  * @typedef {{ databaseUrl: string, secret: string, port?: number, maxConnections?: number }} FlagcastStart
- * `secret`: what tokens are verified with. `port`: default a free one. `maxConnections`: of one user
- * and of one address.
+ * `secret`: verifies the tokens. `port`: default a free one. `maxConnections`: limit per user and per address.
  */
 
-// The product as it comes. Only the limits on connections are no defaults, where thousands come from one machine.
+// Flagcast with its defaults, except the connection limits: thousands of connections come from one address.
 serveParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0, maxConnections }) => {
   const flagcast = createFlagcast({
     databaseUrl,

@@ -8,8 +8,8 @@ import { connect, startTemporaryPostgres } from './temporary-postgres.js';
 /** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 
 /**
- * `clients`: so many connections have to fit into the files that a process may open, and what processes cost has
- * to be readable; left out where neither is needed. `settings`: of PostgreSQL, beside the defaults.
+ * `clients`: checks that a process may open as many connections, and that the system reports processor time; omit it to
+ * skip these checks. `settings`: additional PostgreSQL settings.
  *
  * @typedef {{
  *   readonly name: string,
@@ -20,7 +20,7 @@ import { connect, startTemporaryPostgres } from './temporary-postgres.js';
  */
 
 /**
- * Runs a measurement against a PostgreSQL of its own, and cleans up after it.
+ * Runs a benchmark with its own PostgreSQL, and cleans up after it.
  *
  * @template Result
  * @param {MeasurementOptions} options

@@ -1,14 +1,14 @@
 import { parseArgs } from 'node:util';
 
 /**
- * What a measurement may be told. `clients`: how many, one case for each; `rounds`: how often each
- * contender has its turn; `contenders`: which ones; `minutes`: how long; `output`: the folder of the results;
- * `seconds`: how long each case lasts; `faults`: whether things are broken meanwhile.
+ * The options of the benchmarks. `clients`: numbers of clients, one case for each. `rounds`: number of measurements of
+ * each target. `targets`: names of the targets. `minutes`: duration. `output`: folder of the results. `seconds`: duration
+ * of a case. `faults`: inject faults.
  *
  * @typedef {{
  *   readonly clients?: readonly number[],
  *   readonly rounds?: number,
- *   readonly contenders?: readonly string[],
+ *   readonly targets?: readonly string[],
  *   readonly minutes?: number,
  *   readonly output?: string,
  *   readonly seconds?: number,
@@ -16,9 +16,9 @@ import { parseArgs } from 'node:util';
  * }} Options
  */
 
-/** @typedef {{ readonly measurement: string, readonly options: Options, readonly help: boolean }} CommandLine */
+/** @typedef {{ readonly benchmark: string, readonly options: Options, readonly help: boolean }} CommandLine */
 
-/** The command line is wrong; the message says how it should be. */
+/** Invalid command line; the message says how to fix it. */
 export class UsageError extends Error {}
 
 const mostClients = 100_000;
@@ -30,10 +30,10 @@ const mostClients = 100_000;
  */
 export function parseCommandLine(args) {
   const { values, positionals } = parse(args);
-  if (positionals.length > 1) throw new UsageError('One measurement at a time');
-  const { clients, rounds, contenders, minutes, output, seconds, faults } = values;
+  if (positionals.length > 1) throw new UsageError('Only one benchmark can run at a time');
+  const { clients, rounds, targets, minutes, output, seconds, faults } = values;
   return {
-    measurement: positionals[0] ?? '',
+    benchmark: positionals[0] ?? '',
     help: values.help === true,
     options: {
       ...(clients === undefined
@@ -41,7 +41,7 @@ export function parseCommandLine(args) {
         : { clients: clients.split(',').map((text) => wholeNumber('--clients', text, mostClients)) }),
       ...(rounds === undefined ? {} : { rounds: wholeNumber('--rounds', rounds, 1_000) }),
       ...(minutes === undefined ? {} : { minutes: wholeNumber('--minutes', minutes, 1_440) }),
-      ...(contenders === undefined ? {} : { contenders: contenders.split(',') }),
+      ...(targets === undefined ? {} : { targets: targets.split(',') }),
       ...(output === undefined ? {} : { output }),
       ...(seconds === undefined ? {} : { seconds: wholeNumber('--seconds', seconds, 3_600) }),
       ...(faults === undefined ? {} : { faults }),
@@ -59,7 +59,7 @@ function parse(args) {
         help: { type: 'boolean', short: 'h' },
         clients: { type: 'string' },
         rounds: { type: 'string' },
-        contenders: { type: 'string' },
+        targets: { type: 'string' },
         minutes: { type: 'string' },
         output: { type: 'string' },
         seconds: { type: 'string' },
@@ -83,29 +83,29 @@ function wholeNumber(option, text, most) {
 }
 
 /**
- * The options that a measurement takes; the others are refused, as they would do nothing.
+ * Rejects options that the benchmark does not take.
  *
- * @param {string} measurement
+ * @param {string} benchmark
  * @param {Options} options
  * @param {readonly (keyof Options)[]} taken
  * @throws UsageError
  */
-export function refuseOthers(measurement, options, taken) {
+export function rejectOtherOptions(benchmark, options, taken) {
   for (const name of Object.keys(options)) {
     if (taken.some((each) => each === name)) continue;
-    throw new UsageError(`${measurement} takes no --${name}`);
+    throw new UsageError(`${benchmark} takes no --${name}`);
   }
 }
 
 /**
- * The number of clients where there is one case only.
+ * Returns the number of clients of a benchmark with a single case.
  *
  * @param {Options} options
- * @param {number} otherwise
+ * @param {number} defaultCount
  */
-export function oneCount({ clients }, otherwise) {
-  if (clients === undefined) return otherwise;
-  const [count = otherwise] = clients;
-  if (clients.length > 1) throw new UsageError('--clients takes one number here');
+export function oneCount({ clients }, defaultCount) {
+  if (clients === undefined) return defaultCount;
+  const [count = defaultCount] = clients;
+  if (clients.length > 1) throw new UsageError('--clients takes only one number for this benchmark');
   return count;
 }

@@ -3,7 +3,7 @@ import { spreadCell } from './results.js';
 /** @import { Spread } from './statistics.js' */
 
 /**
- * Bars that are compared with one another; each panel has a scale of its own.
+ * A panel of bars with its own scale. `ours`: highlights the bar.
  *
  * @typedef {{ readonly label: string, readonly ours: boolean, readonly figure: Spread }} Bar
  * @typedef {{ readonly title: string, readonly bars: readonly Bar[] }} Panel
@@ -19,7 +19,7 @@ const margin = 16;
 const colours = { ours: '#2563eb', others: '#94a3b8', spread: '#0f172a' };
 
 /**
- * Horizontal bars as SVG: the median is the bar, lowest and highest round are the line over it.
+ * Renders horizontal bars as SVG: the bar is the median, the line over it the range of the rounds.
  *
  * @param {string} title
  * @param {readonly Panel[]} panels

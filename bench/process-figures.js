@@ -1,12 +1,8 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 
 /**
- * Figures of any process, from where Linux keeps them; elsewhere they cannot be had.
- */
-
-/**
- * The processor time that processes have used so far, user and system, all threads, in milliseconds;
- * accurate to the nanosecond.
+ * Returns the processor time (user and system, all threads) that processes have used, in milliseconds, with nanosecond
+ * precision. Linux only, as all functions of this file.
  *
  * @param {readonly number[]} pids
  * @returns {Promise<number>}
@@ -15,7 +11,7 @@ export async function cpuMsOf(pids) {
   let total = 0;
   for (const pid of pids) {
     for (const thread of await readdir(`/proc/${pid}/task`)) {
-      // The first field: nanoseconds spent on a processor.
+      // The first field is the time on a processor, in nanoseconds.
       const [nanoseconds] = (await readFile(`/proc/${pid}/task/${thread}/schedstat`, 'utf8')).split(' ', 1);
       total += Number(nanoseconds) / 1e6;
     }
@@ -24,7 +20,7 @@ export async function cpuMsOf(pids) {
 }
 
 /**
- * The memory that a process has resident, now and at the most since `resetPeak`, in bytes.
+ * Returns the resident memory of a process and its peak since `resetPeak`, in bytes.
  *
  * @param {number} pid
  */
@@ -36,7 +32,7 @@ export async function memoryOf(pid) {
 }
 
 /**
- * How many files and connections a process has open.
+ * Returns the number of open file descriptors of a process, including sockets.
  *
  * @param {number} pid
  */
@@ -45,7 +41,7 @@ export async function openFilesOf(pid) {
 }
 
 /**
- * From now on the peak is that of what follows.
+ * Resets the peak of the resident memory.
  *
  * @param {number} pid
  */
@@ -54,7 +50,7 @@ export async function resetPeak(pid) {
 }
 
 /**
- * The processes that a process has started and that are running.
+ * Returns the running child processes of a process.
  *
  * @param {number} pid
  * @returns {Promise<number[]>}
@@ -64,24 +60,24 @@ export async function childrenOf(pid) {
   return children.split(' ').filter(Boolean).map(Number);
 }
 
-/** @throws Error where the system does not tell what a process costs */
+/** @throws Error on a system without /proc */
 export function requireFigures() {
   if (process.platform === 'linux') return;
-  throw new Error('What a process costs is read from /proc: run this on Linux');
+  throw new Error('This benchmark reads /proc: run it on Linux');
 }
 
-/** Files that a process has open beside its connections. */
+/** Open files of a process besides its connections. */
 const otherFiles = 200;
 
 /**
  * @param {number} connections of one process
- * @throws Error where a process may not open so many files
+ * @throws Error if the limit of open files is too low
  */
 export async function requireFiles(connections) {
   const limits = await readFile('/proc/self/limits', 'utf8');
   const limit = /^Max open files\s+(\d+)/m.exec(limits)?.[1];
   if (limit === undefined || Number(limit) >= connections + otherFiles) return;
   throw new Error(
-    `${connections} clients take ${connections + otherFiles} open files in the server, and this shell allows ${limit}: ulimit -n ${connections + otherFiles}, or fewer --clients`,
+    `${connections} clients need ${connections + otherFiles} open files in the server, but the limit is ${limit}: run ulimit -n ${connections + otherFiles}, or use fewer --clients`,
   );
 }

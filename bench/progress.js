@@ -3,21 +3,21 @@ import { showProgress } from './results.js';
 const barWidth = 24;
 
 /**
- * How far a measurement is: a bar on a terminal, a line for each step where there is none.
+ * Shows the progress of a benchmark: a bar on a terminal, otherwise a line for each step.
  *
- * @param {string} measurement
+ * @param {string} benchmark
  * @param {number} steps
  */
-export function startProgress(measurement, steps) {
-  let begun = 0;
+export function startProgress(benchmark, steps) {
+  let started = 0;
   return {
-    /** @param {string} text what begins now */
+    /** @param {string} text describes the step that starts */
     step: (text) => {
-      const filled = Math.round((begun / steps) * barWidth);
-      begun += 1;
+      const filled = Math.round((started / steps) * barWidth);
+      started += 1;
       const bar = `[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}]`;
-      showProgress(`${measurement} ${bar} ${begun}/${steps}  ${text}`);
-      if (!process.stderr.isTTY) console.error(`${measurement} ${begun}/${steps}: ${text}`);
+      showProgress(`${benchmark} ${bar} ${started}/${steps}  ${text}`);
+      if (!process.stderr.isTTY) console.error(`${benchmark} ${started}/${steps}: ${text}`);
     },
   };
 }

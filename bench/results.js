@@ -6,15 +6,13 @@ import path from 'node:path';
 /** @import { Spread } from './statistics.js' */
 
 /**
- * What has to hold, and whether it does.
+ * A limit for a result. `isLeast`: the limit is a minimum, not a maximum.
  *
  * @typedef {{ name: string, value: number, limit: number, unit: string, holds: boolean, isLeast?: boolean }} Bound
- *
- * `isLeast`: the limit is the smallest value that holds, not the largest.
  */
 
 /**
- * Where and when it was measured; the load average of the last minute tells who else was busy.
+ * The machine and time of a measurement. `loadAverage`: of the last minute before it.
  *
  * @typedef {{
  *   measuredAt: string,
@@ -81,8 +79,8 @@ export async function saveFile(name, content, folder = path.join(import.meta.dir
 /**
  * @param {string} name
  * @param {number} value
- * @param {number} limit the largest value that holds
- * @param {string} unit what follows the figures; times as much where it is not given
+ * @param {number} limit maximum
+ * @param {string} unit suffix of the figures; default: a factor
  * @returns {Bound}
  */
 export function bound(name, value, limit, unit = 'x') {
@@ -96,7 +94,7 @@ export function boundLine({ name, value, limit, unit, holds, isLeast = false }) 
 }
 
 /**
- * `1.23 (1.10-1.40)`: the median of the rounds, and the lowest and highest round; of one round its figure.
+ * Formats the median and the range of the rounds, e.g. `1.23 (1.10-1.40)`; only the figure if they are equal.
  *
  * @param {Spread} figure
  */
@@ -106,7 +104,7 @@ export function spreadCell({ median, low, high }) {
 }
 
 /**
- * Two decimals below a hundred, none from there on.
+ * Formats a figure with two decimals below 100, otherwise with none.
  *
  * @param {number} value
  */
@@ -115,7 +113,7 @@ export function figure(value) {
 }
 
 /**
- * A Markdown table whose columns line up in a terminal too.
+ * Returns a Markdown table with aligned columns.
  *
  * @param {readonly string[]} head
  * @param {readonly (readonly string[])[]} rows each as long as `head`
@@ -131,8 +129,8 @@ export function markdownTable(head, rows) {
 }
 
 /**
- * Where a measurement stands, on one line of a terminal that is overwritten; nothing where
- * stderr is no terminal.
+ * Shows the progress on one line of the terminal, which the next call overwrites. Does nothing if stderr is not a
+ * terminal.
  *
  * @param {string} text
  */
@@ -140,7 +138,7 @@ export function showProgress(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[2K${text}`);
 }
 
-/** Takes the progress line away. */
+/** Removes the progress line. */
 export function clearProgress() {
   showProgress('');
 }

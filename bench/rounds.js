@@ -1,13 +1,12 @@
 /**
- * All that is measured, in the order of round number `round`, from 0: another one begins each round, so that none is
- * always measured after the same one.
+ * Rotates the list by `round`, from 0. Each round starts with another item, so that the order does not bias the results.
  *
  * @template Measured
  * @param {readonly Measured[]} all
  * @param {number} round
  * @returns {Measured[]}
  */
-export function inTurn(all, round) {
+export function rotate(all, round) {
   const first = all.length === 0 ? 0 : round % all.length;
   return [...all.slice(first), ...all.slice(0, first)];
 }

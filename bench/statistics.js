@@ -1,17 +1,17 @@
 /**
- * What a round of measurements comes to, in the unit of its samples.
+ * Percentiles of a round, in the unit of its samples.
  *
  * @typedef {{ p50: number, p90: number, p99: number, max: number }} Percentiles
  */
 
 /**
- * A figure over several rounds: the median of the rounds, and the smallest and the largest of them.
+ * A figure over several rounds: median, lowest and highest round.
  *
  * @typedef {{ median: number, low: number, high: number }} Spread
  */
 
 /**
- * The smallest sample that at least `fraction` (0-1) of all samples do not exceed.
+ * Returns the smallest sample that at least `fraction` (0-1) of the samples do not exceed.
  *
  * @param {readonly number[]} samples at least one, in any order
  * @param {number} fraction

@@ -9,21 +9,20 @@ import { install } from '../packages/server/dist/database/install.js';
 /** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 
 /**
- * A PostgreSQL of the run's own with the product's default settings, fsync included, in a
- * temporary folder. It goes when the run ends.
+ * Starts a PostgreSQL with Flagcast's default settings (fsync is on) in a temporary folder. The end of the run removes it.
  *
  * @param {BoundedRun} run
- * @param {Readonly<Record<string, string>>} [settings] of PostgreSQL, beside the defaults
+ * @param {Readonly<Record<string, string>>} [settings] additional PostgreSQL settings
  * @returns {Promise<EmbeddedPostgres>}
  */
 export async function startTemporaryPostgres(run, settings = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-'));
   run.defer(async () => await rm(folder, { recursive: true, force: true, maxRetries: 5 }));
-  // PostgreSQL runs as an account of its own when this process is root's.
+  // If this process runs as root, PostgreSQL runs as another account.
   await chmod(folder, 0o755);
   const starting = startEmbeddedPostgres({ dataDir: folder, settings, onExit: (error) => run.fail(error) });
   run.defer(async () => {
-    // A start that failed has left nothing to stop, and has been reported where it was awaited.
+    // A failed start leaves nothing to stop; its error is reported to the caller.
     const started = await starting.catch(() => null);
     await started?.stop('immediate');
   });
@@ -31,7 +30,7 @@ export async function startTemporaryPostgres(run, settings = {}) {
 }
 
 /**
- * A connection that goes when the run ends.
+ * Opens a connection, which the end of the run closes.
  *
  * @param {BoundedRun} run
  * @param {string} databaseUrl
@@ -40,7 +39,7 @@ export async function startTemporaryPostgres(run, settings = {}) {
  */
 export async function connect(run, databaseUrl, applicationName) {
   const client = new pg.Client({ connectionString: databaseUrl, application_name: applicationName });
-  // Its queries tell when the connection is lost; without a listener the process would end.
+  // Queries report a lost connection; an error event without a listener would end the process.
   client.on('error', () => undefined);
   await client.connect();
   run.defer(async () => await client.end());
@@ -48,8 +47,7 @@ export async function connect(run, databaseUrl, applicationName) {
 }
 
 /**
- * A database with one project, one feature in it and one superuser. `client` is the run's own
- * connection to it.
+ * A database with one project, one feature and one superuser. `client`: a connection to it.
  *
  * @typedef {{
  *   readonly url: string,
@@ -64,7 +62,7 @@ export async function connect(run, databaseUrl, applicationName) {
  */
 
 /**
- * Makes a database with everything that `flagcast install --tables` makes, and fills it.
+ * Creates a database with the objects of `flagcast install --tables`, and fills it.
  *
  * @param {BoundedRun} run
  * @param {EmbeddedPostgres} postgres
@@ -86,7 +84,7 @@ export async function createDatabase(run, postgres, name) {
     SELECT f.project_id AS "projectId", e.id::text AS "environmentId", e.key AS "environmentKey",
       f.id AS "featureId", u.id::text AS "userId", u.username
     FROM features f JOIN environments e ON e.project_id = f.project_id AND e.key = 'prod' CROSS JOIN users u`);
-  const [made] = rows;
-  if (made === undefined) throw new Error('The project has no environment "prod"');
-  return { url, client, ...made };
+  const [ids] = rows;
+  if (ids === undefined) throw new Error('The project has no environment "prod"');
+  return { url, client, ...ids };
 }

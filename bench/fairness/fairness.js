@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
+import { insertEvents, prepareFlagcast } from '../targets/flagcast.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
@@ -17,20 +17,20 @@ import { openSmallChannel } from './small-channel.js';
 
 const limitMs = 30 * 60_000;
 const smallClients = 5;
-const eventsOfRound = 100;
+const eventsPerRound = 100;
 const warmUpEvents = 20;
-/** From one event of the small channel to the next, in milliseconds; the pause is of a random length up to it. */
+/** Maximum of the random pause between two events of the small channel, in milliseconds. */
 const pauseLimitMs = 40;
 const largeEventsPerSecond = 50;
 const arrivalLimitMs = 60_000;
-/** With the large channel busy, the small one's p99 may be so many times that of when it is alone. */
-const boundToAlone = 3;
-/** The places of the two channels. */
+/** Limit of the small channel's p99 while the large one is busy, relative to its p99 alone. */
+const boundOverAlone = 3;
+/** Indexes of the two channels. */
 const large = 0;
 const small = 1;
 
 /**
- * How long events of a small channel take, alone and while a large one is busy.
+ * Measures the latency of a small channel, alone and while a large one is busy.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
@@ -46,38 +46,38 @@ export async function runFairness(options) {
     const groups = [{ ...prepared.address(large), clients }];
     await receivers.connect({ port, dialect: 'text', headers: prepared.headers }, groups);
     const channel = await openSmallChannel(run, prepared, { port, channel: small, clients: smallClients });
-    const publish = async () => await insertEvents(prepared.database, prepared.places, [large]);
+    const publish = async () => await insertEvents(prepared.database, prepared.channelIds, [large]);
     await channel.measure(warmUpEvents, pauseLimitMs);
 
     const progress = startProgress('fairness', 2 * rounds);
     /** @type {Percentiles[]} */
     const alone = [];
     /** @type {Percentiles[]} */
-    const beside = [];
+    const busy = [];
     /** @type {number[]} */
     const perSecond = [];
     let incomplete = 0;
     for (let round = 0; round < rounds; round += 1) {
       progress.step(`round ${round + 1} of ${rounds}, alone`);
-      alone.push(percentiles(await channel.measure(eventsOfRound, pauseLimitMs)));
-      progress.step(`round ${round + 1} of ${rounds}, beside ${clients} clients`);
-      const measured = await measureBeside(run, publish, receivers, channel);
-      beside.push(percentiles(measured.latenciesMs));
+      alone.push(percentiles(await channel.measure(eventsPerRound, pauseLimitMs)));
+      progress.step(`round ${round + 1} of ${rounds}, with ${clients} busy clients`);
+      const measured = await measureBusy(run, publish, receivers, channel);
+      busy.push(percentiles(measured.latenciesMs));
       perSecond.push(measured.perSecond);
       if (!measured.allArrived) incomplete += 1;
     }
     const { lost } = await receivers.disconnect();
     clearProgress();
 
-    const ratio = spread(beside.map(({ p99 }, round) => p99 / (alone[round]?.p99 ?? NaN)));
+    const ratio = spread(busy.map(({ p99 }, round) => p99 / (alone[round]?.p99 ?? NaN)));
     const bounds = [
-      bound('p99 of the small channel beside a busy large one over alone', ratio.median, boundToAlone),
-      bound('clients of the large channel cut off', lost, 0, ''),
-      bound('rounds in which events of the large channel did not arrive', incomplete, 0, ''),
+      bound('p99 of the small channel while the large one is busy over alone', ratio.median, boundOverAlone),
+      bound('closed connections of the large channel', lost, 0, ''),
+      bound('rounds with missing events of the large channel', incomplete, 0, ''),
     ];
     const results = [
       { name: 'alone', ...overRounds(alone) },
-      { name: `beside ${clients} clients`, ...overRounds(beside) },
+      { name: `with ${clients} busy clients`, ...overRounds(busy) },
     ];
     const largePerSecond = spread(perSecond);
     const file = await saveResult(
@@ -96,7 +96,7 @@ export async function runFairness(options) {
       output,
     );
     console.log(
-      `From commit to message in a channel of ${smallClients} clients, in ms, alone and while one of ${clients} gets ${largeEventsPerSecond} events/s: the median of ${rounds} rounds (lowest-highest round)`,
+      `Latency from COMMIT to message in a channel of ${smallClients} clients, in ms, alone and while another of ${clients} clients gets ${largeEventsPerSecond} events/s: median of ${rounds} rounds (lowest-highest round)`,
     );
     console.log(machineLine(machine));
     const rows = results.map(({ name, p50, p90, p99, max }) => [
@@ -104,21 +104,21 @@ export async function runFairness(options) {
       ...[p50, p90, p99, max].map(spreadCell),
     ]);
     console.log(
-      `\n${markdownTable(['', 'p50', 'p90', 'p99', 'max'], rows)}\n\nThe large channel's events that reached clients in a second: ${spreadCell(largePerSecond)}\n\nWritten to ${file}`,
+      `\n${markdownTable(['', 'p50', 'p90', 'p99', 'max'], rows)}\n\nDeliveries per second in the large channel: ${spreadCell(largePerSecond)}\n\nWritten to ${file}`,
     );
     return bounds;
   });
 }
 
 /**
- * Measures the small channel while the large one gets its events, and waits until all of those have come.
+ * Measures the small channel while events are published to the large one, and waits until all of them have arrived.
  *
  * @param {BoundedRun} run
- * @param {() => Promise<void>} publish one event to the large channel
+ * @param {() => Promise<void>} publish publishes one event to the large channel
  * @param {Receivers} receivers
  * @param {SmallChannel} channel
  */
-async function measureBeside(run, publish, receivers, channel) {
+async function measureBusy(run, publish, receivers, channel) {
   const before = await receivers.count();
   const startedAtMs = performance.now();
   const ending = new AbortController();
@@ -131,7 +131,7 @@ async function measureBeside(run, publish, receivers, channel) {
       await delay(Math.max(0, dueAtMs - performance.now()), undefined, { signal: run.signal });
     }
   })();
-  const latenciesMs = await channel.measure(eventsOfRound, pauseLimitMs);
+  const latenciesMs = await channel.measure(eventsPerRound, pauseLimitMs);
   ending.abort();
   await publishing;
   const all = Array.from({ length: published }, () => large);

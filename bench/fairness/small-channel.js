@@ -5,30 +5,30 @@ import { WebSocket } from 'ws';
 import { connect } from '../temporary-postgres.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { PreparedFlagcast } from '../contenders/flagcast.js' */
+/** @import { PreparedFlagcast } from '../targets/flagcast.js' */
 
 /**
- * `measure` commits one event after the other, with a pause of a random length up to `pauseLimitMs` in
- * between, and answers how long each took to each client, in milliseconds.
+ * `measure`: commits events one after the other, with random pauses of up to `pauseLimitMs`, and returns the latency to each
+ * client, in milliseconds.
  *
  * @typedef {{ readonly measure: (events: number, pauseLimitMs: number) => Promise<number[]> }} SmallChannel
  */
 
-/** How long a message may take, in milliseconds. */
-const messageLimitMs = 30_000;
+/** Time-out of a message, in milliseconds. */
+const messageTimeoutMs = 30_000;
 
 /**
- * A few clients in this process, which commits their events too, so that one clock serves.
+ * Opens clients in this process, which also commits their events, so that all times come from one clock.
  *
  * @param {BoundedRun} run
  * @param {PreparedFlagcast} prepared
  * @param {{ port: number, channel: number, clients: number }} options
  * @returns {Promise<SmallChannel>}
  */
-export async function openSmallChannel(run, { database, places, headers, address }, options) {
+export async function openSmallChannel(run, { database, channelIds, headers, address }, options) {
   const { port, channel, clients } = options;
-  const place = places[channel];
-  if (place === undefined) throw new Error(`There is no channel ${channel}`);
+  const ids = channelIds[channel];
+  if (ids === undefined) throw new Error(`There is no channel ${channel}`);
   const writer = await connect(run, database.url, 'bench small channel');
   let entityId = '';
   /** @type {number[]} */
@@ -55,20 +55,22 @@ export async function openSmallChannel(run, { database, places, headers, address
     entityId = randomUUID();
     received = [];
     /** @type {Promise<void>} */
-    const everywhere = new Promise((resolve) => {
+    const allReceived = new Promise((resolve) => {
       complete = resolve;
     });
     const limit = setTimeout(() => {
-      run.fail(new Error(`An event did not reach all ${clients} clients within ${messageLimitMs / 1_000} s`));
-    }, messageLimitMs);
+      run.fail(
+        new Error(`An event did not reach all ${clients} clients within ${messageTimeoutMs / 1_000} s`),
+      );
+    }, messageTimeoutMs);
     const sentAtMs = performance.now();
     await writer.query({
       name: 'bench_small_channel',
       text: `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)
         VALUES ($1, 'feature_params', $2, 'user', 'bench', 'update', $3, $4)`,
-      values: [place.featureId, entityId, place.projectId, place.environmentId],
+      values: [ids.featureId, entityId, ids.projectId, ids.environmentId],
     });
-    await everywhere;
+    await allReceived;
     clearTimeout(limit);
     return received.map((atMs) => atMs - sentAtMs);
   };

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { chooseContenders } from '../contenders/all.js';
+import { chooseTargets } from '../targets/all.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
@@ -15,57 +15,57 @@ import {
   spreadCell,
 } from '../results.js';
 import { spread } from '../statistics.js';
-import { connectClients } from './turn.js';
-import { inTurn } from '../rounds.js';
+import { connectClients } from './round.js';
+import { rotate } from '../rounds.js';
 
-/** @import { Contender, Setting } from '../contenders/contender.js' */
+/** @import { Target, TargetOptions } from '../targets/target.js' */
 /** @import { Receivers } from '../load/receivers.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 
 const limitMs = 30 * 60_000;
 const events = 300;
-/** Not counted: code that has never run is compiled, and that takes memory. */
+/** Not measured: compiling code that has not run yet takes memory. */
 const warmUpEvents = 20;
 const quietMs = 1_000;
 const arrivalLimitMs = 30_000;
 const megabyte = 1_000_000;
-/** What the burst may take of memory, in MB. */
+/** Limit of the memory that the burst takes, in MB. */
 const boundPeak = 60;
 
-/** @typedef {{ contender: Contender, share: number, lost: number, peakMb: number, ms: number }} Burst */
+/** @typedef {{ target: Target, share: number, lost: number, peakMb: number, ms: number }} Burst */
 
 /**
- * One burst to many clients who all read: what arrives, how long it takes, and what memory it costs.
+ * Measures one burst to many reading clients: deliveries, duration and memory.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runBurst(options) {
   const clients = oneCount(options, 1_000);
-  const { rounds = 5, contenders: kinds, output } = options;
-  const chosen = chooseContenders(kinds);
+  const { rounds = 5, targets: kinds, output } = options;
+  const chosen = chooseTargets(kinds);
   return await measure({ name: 'burst', limitMs, clients }, async ({ run, postgres, machine }) => {
     const receivers = startReceivers(run, clients);
     const progress = startProgress('burst', rounds * chosen.length);
     /** @type {Burst[]} */
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {
-      for (const contender of inTurn(chosen, round)) {
-        progress.step(`round ${round + 1} of ${rounds}, ${contender.name}`);
+      for (const target of rotate(chosen, round)) {
+        progress.step(`round ${round + 1} of ${rounds}, ${target.name}`);
         const setting = { run, postgres, channels: 1, maxConnections: clients };
-        const burst = await measureBurst(contender, setting, receivers, clients);
+        const burst = await measureBurst(target, setting, receivers, clients);
         if (burst !== null) measured.push(burst);
       }
     }
     clearProgress();
 
-    const results = chosen.flatMap((contender) => {
-      const own = measured.filter((each) => each.contender === contender);
+    const results = chosen.flatMap((target) => {
+      const own = measured.filter((each) => each.target === target);
       if (own.length === 0) return [];
       return {
-        kind: contender.kind,
-        name: contender.name,
+        kind: target.kind,
+        name: target.name,
         share: Math.min(...own.map(({ share }) => share)),
         lost: Math.max(...own.map(({ lost }) => lost)),
         peakMb: spread(own.map(({ peakMb }) => peakMb)),
@@ -75,13 +75,13 @@ export async function runBurst(options) {
     const bounds = results
       .filter(({ kind }) => kind.startsWith('flagcast'))
       .flatMap(({ name, share, lost, peakMb }) => [
-        bound(`${name}: of a burst of ${events} did not arrive`, (1 - share) * 100, 0, ' %'),
-        bound(`${name}: clients cut off by a burst of ${events}`, lost, 0, ''),
+        bound(`${name}: missing events of a burst of ${events}`, (1 - share) * 100, 0, ' %'),
+        bound(`${name}: connections closed by a burst of ${events}`, lost, 0, ''),
         bound(`${name}: peak of memory above idle`, peakMb.median, boundPeak, ' MB'),
       ]);
     const file = await saveResult('burst', { machine, bounds, rounds, events, clients, results }, output);
     console.log(
-      `${events} events at once to ${clients} clients: the median of ${rounds} rounds (lowest-highest round), each with a server of its own; of what arrived and was cut off the worst round`,
+      `${events} events at once to ${clients} clients: median of ${rounds} rounds (lowest-highest round), each with a new server; deliveries and closed connections of the worst round`,
     );
     console.log(machineLine(machine));
     const rows = results.map(({ name, share, lost, peakMb, ms }) => [
@@ -92,22 +92,22 @@ export async function runBurst(options) {
       spreadCell(ms),
     ]);
     console.log(
-      `\n${markdownTable(['', 'arrived', 'cut off', 'MB above idle', 'ms to the last'], rows)}\n\nWritten to ${file}`,
+      `\n${markdownTable(['', 'arrived', 'closed', 'MB above idle', 'ms to the last'], rows)}\n\nWritten to ${file}`,
     );
     return bounds;
   });
 }
 
 /**
- * @param {Contender} contender
- * @param {Setting} setting
+ * @param {Target} target
+ * @param {TargetOptions} setting
  * @param {Receivers} receivers
  * @param {number} clients
  * @returns {Promise<Burst | null>} null where the server is not installed
  */
-async function measureBurst(contender, setting, receivers, clients) {
+async function measureBurst(target, setting, receivers, clients) {
   const { run } = setting;
-  const running = await contender.start(setting);
+  const running = await target.start(setting);
   if (running === null) return null;
   await connectClients(run, receivers, running, { clients, channels: 1 });
   for (let event = 0; event < warmUpEvents; event += 1) {
@@ -129,7 +129,7 @@ async function measureBurst(contender, setting, receivers, clients) {
   const after = await receivers.disconnect();
   await running.end();
   return {
-    contender,
+    target,
     share: (after.events - before.events) / (events * clients),
     lost: after.lost,
     peakMb: (peakBytes - residentBytes) / megabyte,

@@ -1,14 +1,14 @@
-import { chooseContenders } from '../contenders/all.js';
+import { chooseTargets } from '../targets/all.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { startProgress } from '../progress.js';
 import { clearProgress, machineLine, saveFile, saveResult } from '../results.js';
-import { beginning, setupsFor } from './patterns.js';
+import { serverWarmUp, setupsFor } from './patterns.js';
 import { boundsOf, plots, summarize, tables } from './report.js';
-import { measureTurn } from './turn.js';
-import { inTurn } from '../rounds.js';
+import { measureRound } from './round.js';
+import { rotate } from '../rounds.js';
 
-/** @import { Contender, RunningContender } from '../contenders/contender.js' */
+/** @import { Target, RunningTarget } from '../targets/target.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 /** @import { Measured } from './report.js' */
@@ -18,7 +18,7 @@ const defaultClients = [1_000, 5_000];
 const defaultRounds = 5;
 
 /**
- * Processor time of the server for each event that reaches a client: ours beside others, in turns.
+ * Measures the processor time of the server for each delivered event, Flagcast and other servers in rotation.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
@@ -26,10 +26,10 @@ const defaultRounds = 5;
 export async function runFanout({
   clients = defaultClients,
   rounds = defaultRounds,
-  contenders: kinds,
+  targets: kinds,
   output,
 }) {
-  const chosen = chooseContenders(kinds);
+  const chosen = chooseTargets(kinds);
   const setups = setupsFor(clients);
   const mostClients = Math.max(...clients);
   const measurement = { name: 'fanout', limitMs, clients: mostClients };
@@ -40,29 +40,29 @@ export async function runFanout({
       channels: Math.max(...setups.map(({ channels }) => channels)),
       maxConnections: 2 * mostClients,
     };
-    /** @type {{ contender: Contender, running: RunningContender }[]} */
+    /** @type {{ target: Target, running: RunningTarget }[]} */
     const started = [];
     const skipped = [];
-    for (const contender of chosen) {
-      const running = await contender.start(setting);
-      if (running === null) skipped.push(contender.name);
-      else started.push({ contender, running });
+    for (const target of chosen) {
+      const running = await target.start(setting);
+      if (running === null) skipped.push(target.name);
+      else started.push({ target, running });
     }
     const receivers = startReceivers(run, mostClients);
     const progress = startProgress('fanout', rounds * setups.length * started.length);
-    for (const { running } of started) await measureTurn(run, receivers, running, beginning(mostClients));
+    for (const { running } of started) await measureRound(run, receivers, running, serverWarmUp(mostClients));
     /** @type {Measured[]} */
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {
       for (const setup of setups) {
-        for (const { contender, running } of inTurn(started, round)) {
+        for (const { target, running } of rotate(started, round)) {
           progress.step(
-            `round ${round + 1} of ${rounds}, ${setup.clients} clients on ${setup.channels} channels, ${contender.name}`,
+            `round ${round + 1} of ${rounds}, ${setup.clients} clients on ${setup.channels} channels, ${target.name}`,
           );
-          const figures = await measureTurn(run, receivers, running, setup);
+          const figures = await measureRound(run, receivers, running, setup);
           for (const [index, { name: pattern }] of setup.patterns.entries()) {
             const figure = figures[index];
-            if (figure !== undefined) measured.push({ setup, pattern, contender, round, ...figure });
+            if (figure !== undefined) measured.push({ setup, pattern, target, round, ...figure });
           }
         }
       }
@@ -74,10 +74,10 @@ export async function runFanout({
     const files = [await saveResult('fanout', { machine, bounds, rounds, skipped, results }, output)];
     for (const { name, svg } of plots(results, setups)) files.push(await saveFile(name, svg, output));
     console.log(
-      `Processor time of the server for each event that reached a client, in us: the median of ${rounds} rounds (lowest-highest round)`,
+      `Processor time of the server for each delivered event, in us: median of ${rounds} rounds (lowest-highest round)`,
     );
     console.log(machineLine(machine));
-    for (const name of skipped) console.log(`Not installed here, hence not measured: ${name}`);
+    for (const name of skipped) console.log(`Skipped, because it is not installed: ${name}`);
     console.log(`\n${tables(results, setups)}\n\nWritten to ${files.join(', ')}`);
     return bounds;
   });

@@ -1,31 +1,30 @@
 /**
- * A way in which events come. `name` and `title` tell it; `channels` is what is published at once, the `turn`th
- * time; `times` how often, so that a round is neither over at once nor takes minutes; `intervalMs`
- * from one time to the next, which comes no sooner than all of the last one has arrived.
+ * A pattern of events. `channels`: the channels that burst number `burst` publishes to. `times`: number of bursts in a
+ * round. `intervalMs`: minimum interval of the bursts; the next burst also waits until the previous one has arrived.
  *
  * @typedef {{
  *   readonly name: string,
  *   readonly title: string,
- *   readonly channels: (turn: number) => readonly number[],
+ *   readonly channels: (burst: number) => readonly number[],
  *   readonly times: number,
  *   readonly intervalMs: number,
  * }} Pattern
  */
 
 /**
- * So many clients, spread evenly over so many channels, and what is measured with them.
+ * `clients` distributed evenly over `channels`, and the patterns to measure.
  *
  * @typedef {{ readonly clients: number, readonly channels: number, readonly patterns: readonly Pattern[] }} Setup
  */
 
-/** Deliveries of a round, about. */
+/** Approximate deliveries of a round. */
 const deliveriesOfSingles = 100_000;
 const deliveriesOfBursts = 300_000;
-/** With few clients, which are a trial and no measurement, it is over soon: so many of them for each time. */
+/** Limits the number of bursts with few clients, so that a trial run is short. */
 const clientsPerSingle = 10;
 const clientsPerBurst = 66;
 const clientsPerSpread = 25;
-/** A gentle pace: what is sent takes a part of this, for each client. */
+/** Interval for each client, longer than the server needs to send to it. */
 const intervalMsPerClient = 0.02;
 const leastIntervalMs = 10;
 const burstIntervalMsPerClient = 0.04;
@@ -33,7 +32,7 @@ const manyChannels = 1_000;
 const channelsAtOnce = 100;
 
 /**
- * @param {number} events to one channel, at once
+ * @param {number} events published to one channel at once
  * @param {number} clients
  * @returns {Pattern}
  */
@@ -42,7 +41,7 @@ function burst(events, clients) {
     name: `burst-${events}`,
     title: `bursts of ${events}`,
     channels: () => Array.from({ length: events }, () => 0),
-    times: timesFor(deliveriesOfBursts, events * clients, 2, clients / clientsPerBurst),
+    times: timesFor(deliveriesOfBursts, events * clients, { minimum: 2, maximum: clients / clientsPerBurst }),
     intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
   };
 }
@@ -56,13 +55,13 @@ function single(clients) {
     name: 'single',
     title: 'single events',
     channels: () => [0],
-    times: timesFor(deliveriesOfSingles, clients, 20, clients / clientsPerSingle),
+    times: timesFor(deliveriesOfSingles, clients, { minimum: 20, maximum: clients / clientsPerSingle }),
     intervalMs: Math.max(leastIntervalMs, intervalMsPerClient * clients),
   };
 }
 
 /**
- * Events of as many channels as come at once, of others each time.
+ * Each burst has one event for each of up to 100 channels; the next burst uses the next channels.
  *
  * @param {number} clients
  * @param {number} channels
@@ -72,21 +71,25 @@ function spread(clients, channels) {
   const atOnce = Math.min(channelsAtOnce, channels);
   return {
     name: 'channels',
-    title: `${atOnce} events at once, each of another of ${channels} channels`,
-    channels: (turn) => Array.from({ length: atOnce }, (_, index) => (turn * atOnce + index) % channels),
-    times: timesFor(deliveriesOfSingles, (atOnce * clients) / channels, 5, clients / clientsPerSpread),
+    title: `${atOnce} events at once, in different ones of ${channels} channels`,
+    channels: (burst) => Array.from({ length: atOnce }, (_, index) => (burst * atOnce + index) % channels),
+    times: timesFor(deliveriesOfSingles, (atOnce * clients) / channels, {
+      minimum: 5,
+      maximum: clients / clientsPerSpread,
+    }),
     intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
   };
 }
 
 /**
- * @param {number} wanted
- * @param {number} each
- * @param {number} least
- * @param {number} most
+ * Returns the number of bursts for `deliveries`, between `minimum` and `maximum`.
+ *
+ * @param {number} deliveries
+ * @param {number} perBurst
+ * @param {{ readonly minimum: number, readonly maximum: number }} limits
  */
-function timesFor(wanted, each, least, most) {
-  return Math.max(least, Math.ceil(Math.min(wanted / each, most)));
+function timesFor(deliveries, perBurst, { minimum, maximum }) {
+  return Math.max(minimum, Math.ceil(Math.min(deliveries / perBurst, maximum)));
 }
 
 /**
@@ -106,32 +109,32 @@ export function setupsFor(counts) {
   ];
 }
 
-/** So many events a server has sent to a few clients before all: it has run for a while, and its code is compiled. */
-const eventsBefore = 3_000;
-const clientsBefore = 10;
+/** Each server sends these events before the first round, so that its code is compiled. */
+const warmUpEvents = 3_000;
+const warmUpClients = 10;
 
 /**
- * What goes before the first round of a server; little where the whole is only a trial.
+ * The warm-up of a server before its first round; shorter in a trial run with few clients.
  *
  * @param {number} clients of the rounds
  * @returns {Setup}
  */
-export function beginning(clients) {
-  const times = Math.min(eventsBefore, eventsBefore * (clients / 1_000));
+export function serverWarmUp(clients) {
+  const times = Math.min(warmUpEvents, warmUpEvents * (clients / 1_000));
   return {
-    clients: Math.min(clients, clientsBefore),
+    clients: Math.min(clients, warmUpClients),
     channels: 1,
     patterns: [{ ...single(clients), times, intervalMs: 0 }],
   };
 }
 
 /**
- * What goes before the figures of a turn: code is compiled when it has run a while, and caches are cold after a break.
+ * The warm-up before each round: caches are cold after other servers have run.
  *
  * @param {Setup} setup
  * @returns {readonly Pattern[]}
  */
-export function warmUp({ clients, channels }) {
+export function roundWarmUp({ clients, channels }) {
   return channels > 1
     ? [{ ...spread(clients, channels), times: 5 }]
     : [

@@ -2,25 +2,24 @@ import { bound, figure, markdownTable, spreadCell } from '../results.js';
 import { percentile, spread } from '../statistics.js';
 import { barChart } from '../plot.js';
 
-/** @import { Contender } from '../contenders/contender.js' */
+/** @import { Target } from '../targets/target.js' */
 /** @import { Bound } from '../results.js' */
 /** @import { Spread } from '../statistics.js' */
 /** @import { Setup } from './patterns.js' */
-/** @import { TurnFigures } from './turn.js' */
+/** @import { RoundFigures } from './round.js' */
 
 /**
- * @typedef {TurnFigures & {
+ * @typedef {RoundFigures & {
  *   readonly setup: Setup,
  *   readonly pattern: string,
- *   readonly contender: Contender,
+ *   readonly target: Target,
  *   readonly round: number,
  * }} Measured
  */
 
 /**
- * One contender in one pattern. `oursOver`: our processor time as a multiple of its, both in the same
- * round; the median of the rounds; null for ours and where ours was left out. `share`: what arrived of
- * what was due, 0-1.
+ * The result of a target with a pattern. `oursOver`: Flagcast's processor time divided by the target's in the same round;
+ * null for Flagcast itself and for runs without it. `share`: arrived events divided by expected events, 0-1.
  *
  * @typedef {{
  *   readonly clients: number,
@@ -39,7 +38,7 @@ import { barChart } from '../plot.js';
 
 const ours = 'flagcast';
 
-/** Of our processor time over another's: what it may be at most, with one channel and so many clients. */
+/** Limits of `oursOver` with one channel and these numbers of clients. */
 const boundClients = [1_000, 5_000];
 const cpuBounds = /** @type {const} */ ([
   { pattern: 'single', kind: 'nchan', limit: 0.95 },
@@ -61,10 +60,10 @@ export function summarize(measured, setups) {
     for (const { name: pattern } of setup.patterns) {
       const here = measured.filter((each) => each.setup === setup && each.pattern === pattern);
       const oursByRound = new Map(
-        here.filter(({ contender }) => contender.kind === ours).map(({ round, cpuUs }) => [round, cpuUs]),
+        here.filter(({ target }) => target.kind === ours).map(({ round, cpuUs }) => [round, cpuUs]),
       );
-      for (const contender of new Set(here.map((each) => each.contender))) {
-        const rounds = here.filter((each) => each.contender === contender);
+      for (const target of new Set(here.map((each) => each.target))) {
+        const rounds = here.filter((each) => each.target === target);
         const ratios = rounds.flatMap(({ round, cpuUs }) => {
           const own = oursByRound.get(round);
           return own === undefined ? [] : [own / cpuUs];
@@ -73,10 +72,10 @@ export function summarize(measured, setups) {
           clients: setup.clients,
           channels: setup.channels,
           pattern,
-          kind: contender.kind,
-          name: contender.name,
+          kind: target.kind,
+          name: target.name,
           cpuUs: spread(rounds.map(({ cpuUs }) => cpuUs)),
-          oursOver: contender.kind === ours || ratios.length === 0 ? null : spread(ratios),
+          oursOver: target.kind === ours || ratios.length === 0 ? null : spread(ratios),
           perSecond: spread(rounds.map(({ perSecond }) => perSecond)),
           share: sum(rounds.map(({ delivered }) => delivered)) / sum(rounds.map(({ due }) => due)),
           lost: Math.max(...rounds.map(({ lost }) => lost)),
@@ -104,9 +103,7 @@ export function boundsOf(results) {
   const owns = results.filter(({ kind }) => kind.startsWith(ours));
   const missing = owns.map(({ share, lost }) => (1 - share) * 100 + lost);
   return [
-    ...(owns.length === 0
-      ? []
-      : [bound('events of Flagcast that did not arrive', Math.max(...missing), 0, ' %')]),
+    ...(owns.length === 0 ? [] : [bound('missing events of Flagcast', Math.max(...missing), 0, ' %')]),
     ...results.flatMap(({ clients, channels, pattern, kind, name, oursOver }) => {
       const limit = cpuBounds.find((each) => each.pattern === pattern && each.kind === kind)?.limit;
       if (limit === undefined || oursOver === null || channels > 1 || !boundClients.includes(clients))
@@ -143,14 +140,14 @@ function table(rows) {
       spreadCell(cpuUs),
       oursOver === null ? '' : spreadCell(oursOver),
       perSecond.median.toFixed(0),
-      `${figure(share * 100)} %${lost === 0 ? '' : `, ${lost} cut off`}`,
+      `${figure(share * 100)} %${lost === 0 ? '' : `, ${lost} closed`}`,
       bytesPerEvent.toFixed(0),
     ]),
   );
 }
 
 /**
- * One picture for each setup, a panel for each of its patterns.
+ * Renders a chart for each setup with a panel for each of its patterns.
  *
  * @param {readonly Result[]} results
  * @param {readonly Setup[]} setups
@@ -159,7 +156,7 @@ export function plots(results, setups) {
   return setups.map((setup) => ({
     name: `fanout-${setup.clients}${setup.channels === 1 ? '' : `-on-${setup.channels}`}.svg`,
     svg: barChart(
-      `CPU of the server for each event that reaches a client, in us: ${setup.clients} clients, channels: ${setup.channels}`,
+      `CPU of the server for each delivered event, in us: ${setup.clients} clients, channels: ${setup.channels}`,
       setup.patterns.map(({ name, title }) => ({
         title,
         bars: results

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const program = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
 
 /**
- * `relayUrl`: null for a server that reads for itself.
+ * `relayUrl`: null for a server without the relay.
  *
  * @typedef {{
  *   readonly name: string,
@@ -20,8 +20,7 @@ const program = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', i
  * }} FleetServerOptions
  */
 
-/** What a server is just now, by its log. */
-/** @typedef {'none' | 'direct' | 'following' | 'leading'} Role */
+/** @typedef {'none' | 'direct' | 'following' | 'leading'} Role the current role of a server, from its log */
 
 /** @type {Readonly<Record<string, Role>>} */
 const roles = {
@@ -32,12 +31,11 @@ const roles = {
   relay_direct: 'direct',
 };
 
-/** One `flagcast serve` of a fleet, always at the same port, in a process that may be another one after each fault. */
+/** A `flagcast serve` of a fleet. Faults replace its process; the port stays the same. */
 export class FleetServer {
   /** @type {Role} */
   role = 'none';
-  /** How often it became what. */
-  /** @type {Record<string, number>} */
+  /** @type {Record<string, number>} number of role changes, by log event */
   counts = {};
   /** @type {ChildProcess | null} */
   #child = null;
@@ -56,7 +54,7 @@ export class FleetServer {
     return this.#options.name;
   }
 
-  /** Resolves when it reads the database. */
+  /** Resolves when the server has a role. */
   async start() {
     const { databaseUrl, secret, port, relayUrl, onProblem, name } = this.#options;
     const child = spawn(process.execPath, [program, 'serve', '--port', String(port)], {
@@ -73,7 +71,7 @@ export class FleetServer {
     this.#child = child;
     child.once('exit', (code, signal) => {
       this.role = 'none';
-      if (this.#child === child) onProblem(`${name} ended by itself with ${code ?? signal ?? 'nothing'}`);
+      if (this.#child === child) onProblem(`${name} ended unexpectedly with ${code ?? signal ?? 'nothing'}`);
     });
     /** @type {Promise<void>} */
     const started = new Promise((resolve) => {

@@ -22,7 +22,7 @@ import {
   showProgress,
 } from '../results.js';
 import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
-import { breakThings } from './faults.js';
+import { injectFaults } from './faults.js';
 import { FleetServer } from './fleet-server.js';
 import { NatsProcess, requireNats } from './nats-process.js';
 import { takeoverBound, takeoverTable } from './takeover.js';
@@ -30,19 +30,20 @@ import { takeoverBound, takeoverTable } from './takeover.js';
 /** @import pg from 'pg' */
 /** @import { BoundedRun } from '../bounded-run.js' */
 /** @import { SeededDatabase } from '../../chaos/seed-database.js' */
+/** @import { ChaosChannel } from '../../chaos/writers.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 
 const limitMs = 60 * 60_000;
 const serverCounts = [1, 2, 4, 8];
 const writers = 8;
-/** Of each writer between two transactions, on average, in milliseconds: the machine is not to be full. */
+/** Average pause of a writer between two transactions, in milliseconds, so that the machine is not saturated. */
 const writerPauseMs = 150;
-/** The servers connect as a role of their own, so that what they ask can be told from the rest. */
+/** The database role of the servers, so that their queries can be counted separately. */
 const role = 'fleet';
-/** Queries of 8 servers over those of one. */
+/** Limit of the queries of 8 servers relative to one. */
 const queriesBound = 1.2;
-/** How long a fleet may take until each server has its role, in milliseconds. */
+/** Time limit for each server to get its role, in milliseconds. */
 const roleLimitMs = 30_000;
 
 const settings = {
@@ -53,8 +54,8 @@ const settings = {
 };
 
 /**
- * `queries`, `reads`: that the servers asked the database for in a second, all together; `messages`, `bytes`:
- * through NATS in a second, both ways; null with faults.
+ * `queries`, `reads`: of all servers per second. `messages`, `bytes`: through NATS per second, in both directions; null with
+ * faults. `stuck`: clients that did not receive the last event.
  *
  * @typedef {{
  *   servers: number, relay: boolean, seconds: number, events: number, queries: number, reads: number,
@@ -65,8 +66,8 @@ const settings = {
  */
 
 /**
- * What a fleet of servers costs the database, with and without the relay; with `--faults` one of 8 servers whose
- * reader is killed and stopped again and again, and whose NATS is restarted and away for a minute.
+ * Measures the load of a fleet of servers on the database, with and without the relay; with `--faults` 8 servers while the
+ * leader is killed and stopped, and NATS is restarted and unavailable for a minute.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
@@ -133,19 +134,19 @@ function boundsOf(measured, faults) {
           ),
         ]),
     bound(
-      'events lost',
+      'lost events',
       sum(({ lost }) => lost),
       0,
       '',
     ),
     bound(
-      'events told twice',
+      'repeated events',
       sum(({ repeated }) => repeated),
       0,
       '',
     ),
     bound(
-      'events of others or of nobody',
+      'foreign or invented events',
       sum(({ foreign, invented }) => foreign + invented),
       0,
       '',
@@ -157,7 +158,7 @@ function boundsOf(measured, faults) {
       '',
     ),
     bound(
-      'clients that were not told of the last event',
+      'clients that did not receive the last event',
       sum(({ stuck }) => stuck),
       0,
       '',
@@ -193,13 +194,85 @@ function tableOf(measured) {
 }
 
 /**
+ * @typedef {{ readonly admin: pg.Client, readonly seeded: SeededDatabase, readonly nats: NatsProcess }} FleetResources
+ * @typedef {{ readonly servers: number, readonly relay: boolean, readonly seconds: number, readonly clients: number, readonly faults: boolean }} FleetCase
+ */
+
+/**
  * @param {BoundedRun} run
- * @param {{ admin: pg.Client, seeded: SeededDatabase, nats: NatsProcess }} stage
- * @param {{ servers: number, relay: boolean, seconds: number, clients: number, faults: boolean }} how
+ * @param {FleetResources} resources
+ * @param {FleetCase} options
  * @returns {Promise<Measured>}
  */
-async function measure(run, { admin, seeded, nats }, { servers: count, relay, seconds, clients, faults }) {
+async function measure(run, resources, options) {
+  const { admin, seeded, nats } = resources;
+  const { relay, seconds, clients, faults } = options;
   const secret = randomUUID() + randomUUID();
+  const servers = await startServers(run, resources, options, secret);
+  const members = openClients(servers, { seeded, secret, clients });
+  run.defer(async () => {
+    for (const { client } of members) client.close();
+    await Promise.resolve();
+  });
+  const channels = seeded.projects.flat();
+  const { databaseUrl, projects } = seeded;
+  await awaitSentinels(databaseUrl, channels, members);
+
+  const writing = new AbortController();
+  run.signal.addEventListener('abort', () => writing.abort());
+  const { signal } = writing;
+  const done = runWriters({ databaseUrl, projects, writers, signal, pauseMs: writerPauseMs, prepares: true });
+  // The first transactions of the writers are not measured.
+  await delay(2_000);
+  await admin.query('SELECT pg_stat_statements_reset()');
+  const eventsBefore = await eventCount(admin);
+  const natsBefore = await nats.figures();
+  const startedAtMs = performance.now();
+  /** @type {{ counts: Readonly<Record<string, number>>, takeoversMs: readonly number[] }} */
+  let injected = { counts: {}, takeoversMs: [] };
+  if (faults) {
+    injected = await injectFaults({
+      ...{ servers, nats, durationMs: seconds * 1_000, signal: run.signal },
+      clients: members.map(({ client }) => client),
+    });
+  } else await delay(seconds * 1_000, undefined, { signal: run.signal });
+  const tookSeconds = (performance.now() - startedAtMs) / 1_000;
+  const counted = await countQueries(admin);
+  const events = (await eventCount(admin)) - eventsBefore;
+  const natsAfter = await nats.figures();
+  writing.abort();
+  await done;
+
+  const checked = await checkClients(databaseUrl, channels, members);
+  for (const { client } of members) client.close();
+  await Promise.all(servers.map(async (server) => await server.end('SIGTERM')));
+  return {
+    servers: servers.length,
+    relay,
+    seconds: tookSeconds,
+    events,
+    queries: counted.all / tookSeconds,
+    reads: counted.reads / tookSeconds,
+    // A restart of NATS resets its counters.
+    messages: faults
+      ? null
+      : (natsAfter.in_msgs + natsAfter.out_msgs - natsBefore.in_msgs - natsBefore.out_msgs) / tookSeconds,
+    bytes: faults
+      ? null
+      : (natsAfter.in_bytes + natsAfter.out_bytes - natsBefore.in_bytes - natsBefore.out_bytes) / tookSeconds,
+    ...checked,
+    faults: injected.counts,
+    takeoversMs: injected.takeoversMs,
+  };
+}
+
+/**
+ * @param {BoundedRun} run
+ * @param {FleetResources} resources
+ * @param {FleetCase} options
+ * @param {string} secret
+ */
+async function startServers(run, { seeded, nats }, { servers: count, relay }, secret) {
   const url = new URL(seeded.databaseUrl);
   url.username = role;
   url.password = role;
@@ -220,98 +293,49 @@ async function measure(run, { admin, seeded, nats }, { servers: count, relay, se
   run.defer(async () => void (await Promise.all(servers.map(async (server) => await server.end()))));
   await Promise.all(servers.map(async (server) => await server.start()));
   await awaitRoles(servers, relay);
-  const members = openClients(servers, { seeded, secret, clients });
-  run.defer(async () => {
-    for (const { client } of members) client.close();
-    await Promise.resolve();
-  });
-  const channels = seeded.projects.flat();
-  await awaitSentinels(seeded.databaseUrl, channels, members);
+  return servers;
+}
 
-  const writing = new AbortController();
-  run.signal.addEventListener('abort', () => writing.abort());
-  const { databaseUrl, projects } = seeded;
-  const done = runWriters({
-    databaseUrl,
-    projects,
-    writers,
-    signal: writing.signal,
-    pauseMs: writerPauseMs,
-    prepares: true,
-  });
-  // The writers' first transactions are no measure.
-  await delay(2_000);
-  await admin.query('SELECT pg_stat_statements_reset()');
-  const eventsBefore = await eventCount(admin);
-  const natsBefore = await nats.figures();
-  const startedAtMs = performance.now();
-  /** @type {Readonly<Record<string, number>>} */
-  let broken = {};
-  /** @type {readonly number[]} */
-  let takeoversMs = [];
-  if (faults) {
-    const { signal } = run;
-    const told = members.map(({ client }) => client);
-    const done = await breakThings({ servers, clients: told, nats, durationMs: seconds * 1_000, signal });
-    ({ counts: broken, takeoversMs } = done);
-  } else await delay(seconds * 1_000, undefined, { signal: run.signal });
-  const tookSeconds = (performance.now() - startedAtMs) / 1_000;
-  const asked = await questions(admin);
-  const events = (await eventCount(admin)) - eventsBefore;
-  const natsAfter = await nats.figures();
-  writing.abort();
-  await done;
+/**
+ * Waits until the clients have caught up, and compares what they received with the database.
+ *
+ * @param {string} databaseUrl
+ * @param {readonly ChaosChannel[]} channels
+ * @param {ReturnType<typeof openClients>} members
+ */
+async function checkClients(databaseUrl, channels, members) {
   await commitPrepared(databaseUrl);
-
   const stuck = await awaitSentinels(databaseUrl, channels, members);
-  const differing = await findStateDifferences(databaseUrl, channels, members);
-  for (const difference of differing) console.error(`fleet: ${difference}`);
+  const different = await findStateDifferences(databaseUrl, channels, members);
+  for (const difference of different) console.error(`fleet: ${difference}`);
   const history = await withClient(databaseUrl, readHistory);
   const anomalies = members.flatMap(({ client }) =>
     client.segments.flatMap((segment) => checkSegment(segment, history, [])),
   );
   /** @param {string} kind */
-  const countAnomalies = (kind) => anomalies.filter((anomaly) => anomaly.kind === kind).length;
-  const resyncs = members.reduce((sum, { client }) => sum + client.resyncs, 0);
-  for (const { client } of members) client.close();
-  await Promise.all(servers.map(async (server) => await server.end('SIGTERM')));
+  const count = (kind) => anomalies.filter((anomaly) => anomaly.kind === kind).length;
   return {
-    servers: count,
-    relay,
-    seconds: tookSeconds,
-    events,
-    queries: asked.all / tookSeconds,
-    reads: asked.reads / tookSeconds,
-    // A server that was restarted counts from 0.
-    messages: faults
-      ? null
-      : (natsAfter.in_msgs + natsAfter.out_msgs - natsBefore.in_msgs - natsBefore.out_msgs) / tookSeconds,
-    bytes: faults
-      ? null
-      : (natsAfter.in_bytes + natsAfter.out_bytes - natsBefore.in_bytes - natsBefore.out_bytes) / tookSeconds,
-    lost: countAnomalies('lost'),
-    repeated: countAnomalies('repeated'),
-    foreign: countAnomalies('foreign'),
-    invented: countAnomalies('invented'),
-    different: differing.length,
+    lost: count('lost'),
+    repeated: count('repeated'),
+    foreign: count('foreign'),
+    invented: count('invented'),
+    different: different.length,
     stuck: stuck.length,
-    resyncs,
-    faults: broken,
-    takeoversMs,
+    resyncs: members.reduce((sum, { client }) => sum + client.resyncs, 0),
   };
 }
 
 /**
  * @param {readonly FleetServer[]} servers
- * @param {{ seeded: SeededDatabase, secret: string, clients: number }} of
+ * @param {{ seeded: SeededDatabase, secret: string, clients: number }} options
  */
 function openClients(servers, { seeded, secret, clients }) {
   const channels = seeded.projects.flat();
   const tokens = new Tokens(secret, Math.random);
   return Array.from({ length: clients }, (_, index) => {
     const server = servers[index % servers.length];
-    const wanted = [0, 2, 3].map((step) => channels[(index + step) % channels.length]);
-    if (server === undefined) throw new Error('there are no servers');
+    const subscribed = [0, 2, 3].map((step) => channels[(index + step) % channels.length]);
+    if (server === undefined) throw new Error('There are no servers');
     const client = new LibraryClient(
       {
         name: `client ${index + 1} of ${server.name}`,
@@ -320,7 +344,7 @@ function openClients(servers, { seeded, secret, clients }) {
         getToken: async () => await tokens.issue(seeded.root),
         chance: Math.random,
       },
-      wanted.filter((channel) => channel !== undefined),
+      subscribed.filter((channel) => channel !== undefined),
       false,
     );
     return { kind: 'library', viaProxy: false, client };
@@ -328,19 +352,19 @@ function openClients(servers, { seeded, secret, clients }) {
 }
 
 /**
- * One reads, and the others follow; without the relay each reads.
+ * Waits until one server leads and the others follow; returns immediately without the relay.
  *
  * @param {readonly FleetServer[]} servers
  * @param {boolean} relay
  */
 async function awaitRoles(servers, relay) {
   const endMs = performance.now() + roleLimitMs;
-  const isSettled = () =>
+  const haveRoles = () =>
     !relay ||
     (servers.filter((server) => server.role === 'leading').length === 1 &&
       servers.every((server) => server.role !== 'direct'));
-  while (!isSettled()) {
-    if (performance.now() > endMs) throw new Error('the servers do not agree on who reads');
+  while (!haveRoles()) {
+    if (performance.now() > endMs) throw new Error('The servers did not elect a leader');
     await delay(100);
   }
 }
@@ -353,11 +377,11 @@ async function eventCount(admin) {
 }
 
 /**
- * What the servers have asked: everything, and the reads of the view.
+ * Counts the queries of the servers since the reset: all of them, and the reads of the event log.
  *
  * @param {pg.Client} admin
  */
-async function questions(admin) {
+async function countQueries(admin) {
   /** @type {pg.QueryResult<{ all: number, reads: number }>} */
   const { rows } = await admin.query(
     `SELECT coalesce(sum(calls), 0)::integer AS all,

@@ -9,16 +9,16 @@ import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js'
 /** @import { ChildProcess } from 'node:child_process' */
 /** @import { BoundedRun } from '../bounded-run.js' */
 
-/** What a nats-server has carried since it was started. */
+/** Counters of a nats-server since its start. */
 /** @typedef {{ readonly in_msgs: number, readonly out_msgs: number, readonly in_bytes: number, readonly out_bytes: number }} NatsFigures */
 
-/** @throws Error where there is none. */
+/** @throws Error if nats-server is not installed */
 export function requireNats() {
   if (spawnSync('nats-server', ['--version']).status === 0) return;
   throw new Error('nats-server is not installed (Debian: apt-get install nats-server)');
 }
 
-/** A nats-server with JetStream of the run's own: always at the same port, with its data. */
+/** A nats-server with JetStream. A restart keeps its port and data. */
 export class NatsProcess {
   /** @type {ChildProcess | null} */
   #child = null;

@@ -3,21 +3,21 @@ import { spread } from '../statistics.js';
 
 /** @import { LibraryClient } from '../../chaos/clients/library-client.js' */
 
-/** From a kill of the reader until a client of another server is told of a later commit, in seconds. */
+/** Limit of a takeover, in seconds: from the kill of the reader to the delivery of a later commit by another server. */
 const limitSeconds = 3;
 
 /**
- * When one of the clients is told of something that was committed after that time. Both are on this machine's clock,
- * which is the database's as well.
+ * Resolves with the time at which one of the clients receives an event committed after `afterMs`. PostgreSQL uses the same
+ * clock as this process.
  *
  * @param {readonly LibraryClient[]} clients
  * @param {number} afterMs
  * @param {AbortSignal} signal
  * @returns {Promise<number>}
  */
-export async function commitTold(clients, afterMs, signal) {
+export async function awaitDelivery(clients, afterMs, signal) {
   return await new Promise((resolve, reject) => {
-    const ended = () => reject(new Error('the run has ended'));
+    const ended = () => reject(new Error('The run has ended'));
     signal.addEventListener('abort', ended, { once: true });
     for (const client of clients) {
       client.onEvent = ({ committed_at: committedAt }) => {
@@ -29,10 +29,10 @@ export async function commitTold(clients, afterMs, signal) {
   });
 }
 
-/** @param {readonly number[]} takeoversMs from each kill until others were told */
+/** @param {readonly number[]} takeoversMs one for each kill */
 export function takeoverTable(takeoversMs) {
-  const head = ['kills of the reader', 'seconds until others are told, median', 'highest'];
-  // A run that is too short kills nobody.
+  const head = ['kills of the reader', 'seconds until another server delivers, median', 'highest'];
+  // A very short run has no kills.
   const { median, high } = takeoversMs.length === 0 ? { median: NaN, high: NaN } : spread(takeoversMs);
   return markdownTable(head, [[String(takeoversMs.length), figure(median / 1_000), figure(high / 1_000)]]);
 }

@@ -14,7 +14,7 @@ import {
   showProgress,
   spreadCell,
 } from '../results.js';
-import { inTurn } from '../rounds.js';
+import { rotate } from '../rounds.js';
 import { percentiles, spread } from '../statistics.js';
 import { createDatabase } from '../temporary-postgres.js';
 import { startWriters } from './writers.js';
@@ -28,21 +28,21 @@ import { startWriters } from './writers.js';
 
 const limitMs = 20 * 60_000;
 const writerCounts = /** @type {const} */ ([1, 4, 16]);
-/** With the triggers writers keep at least this share of their throughput. */
-const leastShare = { 1: 0.78, 4: 0.78, 16: 0.8 };
+/** Minimum throughput with the triggers, relative to without, by number of writers. */
+const minimumRatio = { 1: 0.78, 4: 0.78, 16: 0.8 };
 const bulkRows = 100_000;
 const bulkLimit = 2;
 const roundMs = 3_000;
 const warmUpMs = 1_000;
-/** For how long commits are followed to the client, in milliseconds. */
+/** Duration of the latency measurement, in milliseconds. */
 const deliveryMs = 10_000;
 const deliveryP99LimitMs = 30;
-/** A message that took so long waited for the poll, which comes every 1,000 ms. */
+/** A message with this latency waited for the poll, whose interval is 1,000 ms. */
 const pollWaitMs = 500;
 
 /**
- * What the triggers cost a host that writes its audit log, beside a database without them; and how long a message takes
- * while 16 writers are at work.
+ * Compares the throughput of the host's writers with and without the triggers, and measures the latency of messages with 16
+ * writers.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
@@ -51,7 +51,7 @@ export async function runHostCost({ rounds = 5, output }) {
   return await measure({ name: 'host-cost', limitMs }, async ({ run, postgres, machine }) => {
     const most = Math.max(...writerCounts);
     const without = await createDatabase(run, postgres, 'bench_without');
-    // Its tables without Flagcast: the functions take their triggers along.
+    // CASCADE drops the triggers of Flagcast with their functions.
     await without.client.query(`
       DROP FUNCTION flagcast.log_audit CASCADE; DROP FUNCTION flagcast.log_request CASCADE;
       DROP FUNCTION flagcast.log_decision CASCADE; DROP FUNCTION flagcast.log_channel CASCADE;
@@ -76,8 +76,8 @@ export async function runHostCost({ rounds = 5, output }) {
       return await writers.insertMany(isWarmUp ? 1_000 : bulkRows);
     });
     const [, last] = targets;
-    if (last === undefined) throw new Error('There are two targets to compare');
-    showProgress('host-cost: messages while 16 writers are at work');
+    if (last === undefined) throw new Error('Two targets are required');
+    showProgress('host-cost: latency with 16 writers');
     const delivery = await measureDelivery(run, withTriggers, last.writers, most);
     clearProgress();
 
@@ -85,9 +85,9 @@ export async function runHostCost({ rounds = 5, output }) {
       ...throughput.map(({ writers, ratio }) => ({
         name: `commits a second of ${writers} writers with triggers over without`,
         value: ratio.median,
-        limit: leastShare[writers],
+        limit: minimumRatio[writers],
         unit: 'x',
-        holds: ratio.median >= leastShare[writers],
+        holds: ratio.median >= minimumRatio[writers],
         isLeast: true,
       })),
       bound(
@@ -104,31 +104,13 @@ export async function runHostCost({ rounds = 5, output }) {
       output,
     );
     console.log(
-      `What the triggers cost writers: the median of ${rounds} rounds in turns (lowest-highest round)`,
+      `Writers with and without the triggers: median of ${rounds} alternating rounds (lowest-highest round)`,
     );
     console.log(machineLine(machine));
-    console.log(
-      `\n${markdownTable(
-        ['', 'without', 'with', 'ratio'],
-        [
-          ...throughput.map(({ writers, without, with: ours, ratio }) => [
-            `${writers} writers, commits a second`,
-            spreadCell(without),
-            spreadCell(ours),
-            spreadCell(ratio),
-          ]),
-          [
-            `${bulkRows} rows in one statement, ms`,
-            spreadCell(bulk.without),
-            spreadCell(bulk.with),
-            spreadCell(bulk.ratio),
-          ],
-        ],
-      )}`,
-    );
+    console.log(`\n${tableOf(throughput, bulk)}`);
     const { p50, p99, max } = delivery.delays;
     console.log(
-      `\nFrom COMMIT to the message while ${most} writers are at work: p50 ${figure(p50)}, p99 ${figure(p99)}, max ${figure(max)} ms; ${delivery.commits} commits, lost ${delivery.lost}, waited for the poll ${delivery.waited}`,
+      `\nLatency from COMMIT to the message with ${most} writers: p50 ${figure(p50)}, p99 ${figure(p99)}, max ${figure(max)} ms; ${delivery.commits} commits, lost ${delivery.lost}, waited for the poll ${delivery.waited}`,
     );
     console.log(`\nWritten to ${file}`);
     return bounds;
@@ -136,20 +118,38 @@ export async function runHostCost({ rounds = 5, output }) {
 }
 
 /**
- * Measures both targets in turns, so that what else the machine does hits both. The ratio is that of the two figures of
+ * @typedef {{ without: Spread, with: Spread, ratio: Spread }} Comparison
+ *
+ * @param {readonly (Comparison & { writers: number })[]} throughput
+ * @param {Comparison} bulk
+ */
+function tableOf(throughput, bulk) {
+  /** @param {string} name @param {Comparison} comparison */
+  const row = (name, { without, with: ours, ratio }) => [name, ...[without, ours, ratio].map(spreadCell)];
+  return markdownTable(
+    ['', 'without', 'with', 'ratio'],
+    [
+      ...throughput.map((each) => row(`${each.writers} writers, commits per second`, each)),
+      row(`${bulkRows} rows in one statement, ms`, bulk),
+    ],
+  );
+}
+
+/**
+ * Measures both targets in alternating rounds, so that other load on the machine affects both. The ratio is computed within
  * each round.
  *
  * @param {readonly { name: string, writers: Writers }[]} targets
  * @param {number} rounds
  * @param {(writers: Writers, isWarmUp: boolean) => Promise<number>} measureOnce
- * @returns {Promise<{ without: Spread, with: Spread, ratio: Spread }>}
+ * @returns {Promise<Comparison>}
  */
 async function compare(targets, rounds, measureOnce) {
   for (const { writers } of targets) await measureOnce(writers, true);
   /** @type {Record<string, number[]>} */
   const figures = { without: [], with: [] };
   for (let round = 0; round < rounds; round += 1) {
-    for (const { name, writers } of inTurn(targets, round)) {
+    for (const { name, writers } of rotate(targets, round)) {
       figures[name]?.push(await measureOnce(writers, false));
     }
   }
@@ -162,7 +162,7 @@ async function compare(targets, rounds, measureOnce) {
 }
 
 /**
- * One server with one plain client of the channel that all writers write to.
+ * Measures the latency to a plain client of the channel that all writers write to.
  *
  * @param {BoundedRun} run
  * @param {BenchDatabase} database

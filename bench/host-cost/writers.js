@@ -6,10 +6,9 @@ import { connect } from '../temporary-postgres.js';
 /** @import { BenchDatabase } from '../temporary-postgres.js' */
 
 /**
- * Sessions that write to one database. `commitFor` lets the first `count` of them commit one audit row each, one after
- * the other, for `durationMs`, and returns the commits a second; `onCommit` gets the row's entity id and when COMMIT
- * was sent, on the clock of performance.now(). `insertMany` inserts the rows in one statement and returns the time in
- * milliseconds.
+ * Sessions that write to a database. `commitFor`: `count` sessions commit audit rows one after the other for `durationMs`;
+ * returns the commits per second. `onCommit` receives the entity id of the row and the time at which COMMIT was sent, by
+ * performance.now(). `insertMany`: inserts the rows in one statement and returns its duration in milliseconds.
  *
  * @typedef {{
  *   readonly commitFor: (count: number, durationMs: number, onCommit?: (entityId: string, sentAtMs: number) => void) => Promise<number>,
@@ -43,7 +42,7 @@ export async function startWriters(run, { url, projectId, environmentId, feature
       const write = async (client) => {
         while (performance.now() < endAtMs && !run.signal.aborted) {
           const entityId = randomUUID();
-          // One statement is one transaction.
+          // Without BEGIN the statement is a transaction.
           onCommit(entityId, performance.now());
           await client.query({ ...insertOne, values: [featureId, entityId, projectId, environmentId] });
           commits += 1;

@@ -1,4 +1,4 @@
-import { prepareFlagcast } from '../contenders/flagcast.js';
+import { prepareFlagcast } from '../targets/flagcast.js';
 import { openSmallChannel } from '../fairness/small-channel.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
@@ -13,19 +13,19 @@ import { connect } from '../temporary-postgres.js';
 
 const limitMs = 45 * 60_000;
 const rows = 1_000_000;
-/** The channel that gets the rows, and another one. */
+/** Indexes of the channel of the import and of another one. */
 const imported = 0;
 const other = 1;
 const pauseLimitMs = 100;
-/** How long the whole import may take to reach all clients, in milliseconds. */
+/** Time limit for all clients to receive the import, in milliseconds. */
 const arrivalLimitMs = 40 * 60_000;
 const otherP99LimitMs = 500;
 const memoryLimitMb = 150;
 const warmUpEvents = 30;
 
 /**
- * One statement inserts a million audit rows into one channel, which clients watch: how long the events of another
- * channel take meanwhile, how much memory the server uses, and whether all rows arrive.
+ * Inserts a million audit rows of one channel in one statement, and measures the latency of another channel, the memory of
+ * the server, and the deliveries.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
@@ -43,8 +43,8 @@ export async function runImport(options) {
     await channel.measure(warmUpEvents, pauseLimitMs);
     const before = await memoryOf(server.pid);
     const importer = await connect(run, prepared.database.url, 'bench importer');
-    const place = prepared.places[imported];
-    if (place === undefined) throw new Error('There is no channel to import into');
+    const ids = prepared.channelIds[imported];
+    if (ids === undefined) throw new Error('There is no channel to import into');
 
     const startedAtMs = performance.now();
     /** @type {number[]} */
@@ -61,7 +61,7 @@ export async function runImport(options) {
     await importer.query(
       `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)
       SELECT $1, 'feature', gen_random_uuid(), 'user', 'bench', 'update', $2, $3 FROM generate_series(1, $4::int)`,
-      [place.featureId, place.projectId, place.environmentId, rows],
+      [ids.featureId, ids.projectId, ids.environmentId, rows],
     );
     const committedMs = performance.now() - startedAtMs;
     let events = 0;
@@ -80,10 +80,10 @@ export async function runImport(options) {
     const growthMb = (peakBytes - before.residentBytes) / 2 ** 20;
     const missing = rows * clients - events;
     const bounds = [
-      bound('p99 of another channel meanwhile', delays.p99, otherP99LimitMs, ' ms'),
-      bound('resident memory of the server above before', growthMb, memoryLimitMb, ' MB'),
-      bound('events that did not arrive', missing, 0, ''),
-      bound('clients cut off', lost, 0, ''),
+      bound('p99 of another channel during the import', delays.p99, otherP99LimitMs, ' ms'),
+      bound('growth of the resident memory of the server', growthMb, memoryLimitMb, ' MB'),
+      bound('missing events', missing, 0, ''),
+      bound('closed connections', lost, 0, ''),
     ];
     const file = await saveResult(
       'import',
@@ -93,7 +93,7 @@ export async function runImport(options) {
     console.log(`${rows} rows in one statement, ${clients} clients of their channel`);
     console.log(machineLine(machine));
     console.log(
-      `\nCommitted after ${figure(committedMs / 1_000)} s, all events at all clients after ${figure(arrivedMs / 1_000)} s (${figure(events / (arrivedMs / 1_000))} a second). Another channel meanwhile: p50 ${figure(delays.p50)}, p99 ${figure(delays.p99)}, max ${figure(delays.max)} ms of ${delaysMs.length} events. Memory +${figure(growthMb)} MB.\n\nWritten to ${file}`,
+      `\nCommitted after ${figure(committedMs / 1_000)} s, all events delivered after ${figure(arrivedMs / 1_000)} s (${figure(events / (arrivedMs / 1_000))} per second). Another channel during the import: p50 ${figure(delays.p50)}, p99 ${figure(delays.p99)}, max ${figure(delays.max)} ms of ${delaysMs.length} events. Memory +${figure(growthMb)} MB.\n\nWritten to ${file}`,
     );
     return bounds;
   });

@@ -9,50 +9,50 @@ import {
 } from '../results.js';
 import { percentiles, spread } from '../statistics.js';
 import { measure } from '../measurement.js';
-import { startContender } from './contender.js';
-import { inTurn } from '../rounds.js';
+import { startTarget } from './target.js';
+import { rotate } from '../rounds.js';
 
 /** @import { Bound } from '../results.js' */
 /** @import { Percentiles, Spread } from '../statistics.js' */
-/** @import { Delays } from './contender.js' */
+/** @import { Delays } from './target.js' */
 
 const limitMs = 10 * 60_000;
 const rounds = 5;
-/** Not counted: code is compiled and plans are made when it first runs, and cold after a break. */
+/** Not measured: code is compiled and plans are made at first use, and caches are cold after a pause. */
 const warmUpCommits = 30;
-/** Ours may take this many times as long as NOTIFY and one indexed SELECT. */
+/** Limits of Flagcast's latency relative to NOTIFY and one SELECT by primary key. */
 const p50Limit = 1.4;
 const p99Limit = 1.5;
 
 /**
- * The contenders. Polling takes about a second a message, hence fewer, and its rounds are taken
- * as one; its pauses spread the commits over the whole interval.
+ * The targets. Polling takes about a second for a message, so it has fewer commits, whose rounds are merged; its pauses
+ * spread the commits over the polling interval.
  */
-const contenders = /** @type {const} */ ([
-  { kind: 'payload', name: 'floor 1: NOTIFY -> ws', commits: 300, pauseLimitMs: 5 },
-  { kind: 'select', name: 'floor 2: NOTIFY -> SELECT -> ws', commits: 300, pauseLimitMs: 5 },
+const targets = /** @type {const} */ ([
+  { kind: 'payload', name: 'baseline 1: NOTIFY -> ws', commits: 300, pauseLimitMs: 5 },
+  { kind: 'select', name: 'baseline 2: NOTIFY -> SELECT -> ws', commits: 300, pauseLimitMs: 5 },
   { kind: 'flagcast', name: 'flagcast, LISTEN', commits: 300, pauseLimitMs: 5 },
   { kind: 'polling', name: 'flagcast, 1 s polling only', commits: 12, pauseLimitMs: 1_000 },
 ]);
 
-/** Below so many commits a round's percentiles say nothing. */
-const fewestInRound = 100;
+/** Rounds with fewer commits are merged, because their percentiles are meaningless. */
+const minimumPerRound = 100;
 
 /**
- * From a commit to the message at the client, in milliseconds: ours beside two floors.
+ * Measures the latency from COMMIT to the message at the client, and compares it with two baselines.
  *
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runLatency() {
   return await measure({ name: 'latency', limitMs }, async ({ run, postgres, machine }) => {
     const running = [];
-    for (const contender of contenders) {
+    for (const target of targets) {
       /** @type {Delays[]} */
       const measured = [];
-      running.push({ ...contender, ...(await startContender(run, postgres, contender)), measured });
+      running.push({ ...target, ...(await startTarget(run, postgres, target)), measured });
     }
     for (let round = 0; round < rounds; round += 1) {
-      for (const { name, kind, commits, pauseLimitMs, measure, measured } of inTurn(running, round)) {
+      for (const { name, kind, commits, pauseLimitMs, measure, measured } of rotate(running, round)) {
         /** @param {number} done */
         const onCommit = (done) => {
           showProgress(`latency: round ${round + 1} of ${rounds}, ${name}, ${done} of ${commits}`);
@@ -72,22 +72,24 @@ export async function runLatency() {
     }));
     const bounds = [
       bound(
-        'p50 of flagcast with LISTEN over p50 of floor 2',
+        'p50 of flagcast with LISTEN over p50 of baseline 2',
         medianOf(results, 'flagcast', 'p50') / medianOf(results, 'select', 'p50'),
         p50Limit,
       ),
       bound(
-        'p99 of flagcast with LISTEN over p99 of floor 2',
+        'p99 of flagcast with LISTEN over p99 of baseline 2',
         medianOf(results, 'flagcast', 'p99') / medianOf(results, 'select', 'p99'),
         p99Limit,
       ),
     ];
     const file = await saveResult('latency', { machine, bounds, rounds, warmUpCommits, results });
-    console.log(`Commit to message, in ms: the median of ${rounds} rounds (lowest-highest round)`);
+    console.log(
+      `Latency from COMMIT to the message, in ms: median of ${rounds} rounds (lowest-highest round)`,
+    );
     console.log(machineLine(machine));
     console.log(`\nFrom just before COMMIT is sent:\n\n${table(results, 'fromCommitSent')}`);
     console.log(
-      `\nFrom the answer to COMMIT, which the message may overtake:\n\n${table(results, 'fromCommitAnswered')}`,
+      `\nFrom the response to COMMIT, which may arrive after the message:\n\n${table(results, 'fromCommitAnswered')}`,
     );
     console.log(`\nWritten to ${file}`);
     return bounds;
@@ -100,7 +102,7 @@ export async function runLatency() {
  */
 function overRounds(samplesOfRounds) {
   const smallest = Math.min(...samplesOfRounds.map(({ length }) => length));
-  const measured = (smallest < fewestInRound ? [samplesOfRounds.flat()] : samplesOfRounds).map(percentiles);
+  const measured = (smallest < minimumPerRound ? [samplesOfRounds.flat()] : samplesOfRounds).map(percentiles);
   return {
     p50: spread(measured.map(({ p50 }) => p50)),
     p90: spread(measured.map(({ p90 }) => p90)),

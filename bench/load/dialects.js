@@ -2,19 +2,19 @@ import { clientFrame, opcodes } from './frames.js';
 import { connectPacket, packetTypes, subscribePacket } from './mqtt.js';
 
 /**
- * What a frame means to a receiver: an event, that from now on it gets all events, nothing; or it is
- * to be answered with these bytes.
+ * How a receiver treats a frame: it is an event, the receiver is subscribed from now on (ready), the frame is ignored, or the
+ * receiver must answer with these bytes.
  *
- * @typedef {'event' | 'ready' | 'nothing' | Buffer} Meaning
+ * @typedef {'event' | 'ready' | 'ignored' | Buffer} FrameKind
  */
 
 /**
- * How a receiver speaks. `opening`: what it says first; null: it is ready once it is connected.
+ * The protocol of a receiver. `opening`: its first frames; null: it is ready as soon as it is connected.
  *
  * @typedef {{
  *   readonly subprotocols: string | null,
  *   readonly opening: Buffer | null,
- *   readonly meaningOf: (opcode: number, bytes: Buffer, start: number) => Meaning,
+ *   readonly kindOf: (opcode: number, bytes: Buffer, start: number) => FrameKind,
  * }} Dialect
  */
 
@@ -32,43 +32,43 @@ const binary = (packet) => clientFrame(opcodes.binary, packet);
 
 /** @type {Readonly<Record<DialectName, (topic: string) => Dialect>>} */
 export const dialects = {
-  /** Each text frame is an event: our plain dialect, a loop over ws, nchan. */
+  /** Each text frame is an event: Flagcast's plain dialect, a loop over ws, nchan. */
   text: () => ({
     subprotocols: null,
     opening: null,
-    meaningOf: (opcode) => (opcode === opcodes.text ? 'event' : 'nothing'),
+    kindOf: (opcode) => (opcode === opcodes.text ? 'event' : 'ignored'),
   }),
 
-  /** An event begins with `{"source"`; `{"type":"caught_up"` tells that the channel is live. */
+  /** An event begins with `{"source"`; `{"type":"caught_up"` means that the channel is live. */
   'flagcast.v1': () => ({
     subprotocols: 'flagcast.v1',
-    // The channel is named in the address: there is nothing to say.
+    // The query string names the channel: no subscribe message is needed.
     opening: Buffer.alloc(0),
-    meaningOf: (opcode, bytes, start) => {
-      if (opcode !== opcodes.text) return 'nothing';
+    kindOf: (opcode, bytes, start) => {
+      if (opcode !== opcodes.text) return 'ignored';
       if (bytes[start + 2] === letters.s) return 'event';
-      return bytes[start + 9] === letters.c && bytes[start + 10] === letters.a ? 'ready' : 'nothing';
+      return bytes[start + 9] === letters.c && bytes[start + 10] === letters.a ? 'ready' : 'ignored';
     },
   }),
 
-  /** Engine.IO 4: `0` opens, `2` asks, `3` answers, `4` is a packet of Socket.IO: `40` connects, `42` is an event. */
+  /** Engine.IO 4: `0` opens, `2` is a ping, `3` a pong, `4` is a packet of Socket.IO: `40` connects, `42` is an event. */
   'socket.io': () => {
     const connect = text('40');
     const pong = text('3');
     return {
       subprotocols: null,
       opening: Buffer.alloc(0),
-      meaningOf: (opcode, bytes, start) => {
-        if (opcode !== opcodes.text) return 'nothing';
+      kindOf: (opcode, bytes, start) => {
+        if (opcode !== opcodes.text) return 'ignored';
         const first = bytes[start];
         if (first === digits.zero) return connect;
         if (first === digits.two) return pong;
-        if (first !== digits.four) return 'nothing';
+        if (first !== digits.four) return 'ignored';
         return bytes[start + 1] === digits.two
           ? 'event'
           : bytes[start + 1] === digits.zero
             ? 'ready'
-            : 'nothing';
+            : 'ignored';
       },
     };
   },
@@ -79,8 +79,8 @@ export const dialects = {
     return {
       subprotocols: 'mqtt',
       opening: binary(connectPacket),
-      meaningOf: (opcode, bytes, start) => {
-        if (opcode !== opcodes.binary) return 'nothing';
+      kindOf: (opcode, bytes, start) => {
+        if (opcode !== opcodes.binary) return 'ignored';
         switch ((bytes[start] ?? 0) >> 4) {
           case packetTypes.publish:
             return 'event';
@@ -89,7 +89,7 @@ export const dialects = {
           case packetTypes.suback:
             return 'ready';
           default:
-            return 'nothing';
+            return 'ignored';
         }
       },
     };

@@ -2,14 +2,13 @@
 export const opcodes = /** @type {const} */ ({ text: 1, binary: 2, close: 8, ping: 9, pong: 10 });
 
 /**
- * Called for each whole frame: its payload lies in `bytes` from `start` up to `end`.
+ * Called with each complete frame, whose payload is `bytes` from `start` to `end`.
  *
  * @typedef {(opcode: number, bytes: Buffer, start: number, end: number) => void} OnFrame
  */
 
 /**
- * Finds the frames in the bytes of a server, whose frames are not masked. It copies nothing but the
- * beginning of a frame that is still incomplete.
+ * Parses the unmasked frames of a server. It copies only the start of an incomplete frame.
  */
 export class FrameReader {
   /** @param {OnFrame} onFrame */
@@ -43,8 +42,7 @@ export class FrameReader {
 }
 
 /**
- * A frame as a client sends it. The mask is zero, so that the payload stays readable here; to a server
- * it is a mask as any other.
+ * Builds a client's frame. The mask is zero, which is valid and leaves the payload unchanged.
  *
  * @param {number} opcode
  * @param {Buffer} payload at most 65,535 bytes

@@ -1,6 +1,6 @@
-/** Packets of MQTT 3.1.1, as much of it as a subscriber and a publisher of quality 0 need. */
+/** The packets of MQTT 3.1.1 that a subscriber and a publisher with QoS 0 need. */
 
-/** Packet types, as they stand in the high half of the first byte. */
+/** Packet types: the high half of the first byte. */
 export const packetTypes = /** @type {const} */ ({ connack: 2, publish: 3, suback: 9 });
 
 /**
@@ -27,7 +27,7 @@ function text(value) {
   return Buffer.concat([length, bytes]);
 }
 
-/** A clean session without a name, that never has to say that it is alive. */
+/** CONNECT with a clean session, without a client id and without keep-alive. */
 export const connectPacket = packet(0x10, [text('MQTT'), Buffer.from([4, 2, 0, 0]), text('')]);
 
 /** @param {string} topic */

@@ -5,7 +5,7 @@ import { Receiver } from './receiver.js';
 /** @import { DialectName } from './dialects.js' */
 
 /**
- * Clients that want the same: `topic` is what they subscribe to where the path does not say it.
+ * Clients with the same subscription. `topic`: for protocols that subscribe by message.
  *
  * @typedef {{ path: string, topic: string, clients: number }} Group
  */
@@ -22,19 +22,18 @@ import { Receiver } from './receiver.js';
  */
 
 /**
- * What receivers have got since they were connected: `events` and their `bytes` together, `fewest` by
- * the one that got least, and how many connections were `lost`.
+ * Totals since the connect. `fewest`: events of the receiver with the fewest. `lost`: closed connections.
  *
  * @typedef {{ events: number, bytes: number, fewest: number, lost: number }} Count
  */
 
 /**
- * `await`: answered once so many events have come since the connect; `disconnect` with a last count.
+ * `await`: returns when this number of events has arrived since the connect. `disconnect`: returns a last count.
  *
  * @typedef {Connect | { do: 'await', events: number } | { do: 'count' } | { do: 'disconnect' }} Task
  */
 
-/** Handshakes under way at the same time. */
+/** Number of concurrent handshakes. */
 const parallelHandshakes = 100;
 
 const chunk = Buffer.allocUnsafe(65_536);
@@ -63,8 +62,8 @@ async function connectAll({ groups, dialect, ...common }) {
   bytes = 0;
   lost = 0;
   const wanted = groups.flatMap(({ path, topic, clients }) => {
-    const spoken = dialects[dialect](topic);
-    return Array.from({ length: clients }, () => ({ path, dialect: spoken }));
+    const protocol = dialects[dialect](topic);
+    return Array.from({ length: clients }, () => ({ path, dialect: protocol }));
   });
   let next = 0;
   const connectNext = async () => {
@@ -110,7 +109,7 @@ serveParent(async (/** @type {Task} */ task) => {
     case 'disconnect': {
       const last = count();
       awaited = null;
-      for (const receiver of receivers) receiver.leave();
+      for (const receiver of receivers) receiver.close();
       receivers = [];
       return last;
     }

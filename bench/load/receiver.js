@@ -17,16 +17,16 @@ import { clientFrame, FrameReader, opcodes } from './frames.js';
  *   readonly onEvent: (bytes: number) => void,
  *   readonly onLost: (reason: string) => void,
  * }} ReceiverOptions
- * `chunk`: what is read goes there, of all receivers, as it is dealt with at once. `onLost`: the
- * connection has ended, was refused, or was never made.
+ * `chunk`: read buffer, shared by all receivers because they process it immediately. `onLost`: the connection was closed,
+ * refused, or failed.
  */
 
 const emptyPong = clientFrame(opcodes.pong, Buffer.alloc(0));
 const crlf = '\r\n';
 
 /**
- * One WebSocket client, as cheap as can be: it counts, and looks at no more of a message than that
- * takes. A library would cost several times what the servers do, on the same machine.
+ * A minimal WebSocket client that counts events and reads only the bytes of a message that this needs. A client library
+ * would take several times the processor time of the servers, on the same machine.
  */
 export class Receiver {
   /** @param {ReceiverOptions} options */
@@ -34,7 +34,7 @@ export class Receiver {
     this.options = options;
     this.events = 0;
     this.ready = false;
-    /** @type {string | null} the answer to the handshake while it is incomplete */
+    /** @type {string | null} the response to the handshake while it is incomplete */
     this.head = '';
     this.frames = new FrameReader((opcode, bytes, start, end) => this.onFrame(opcode, bytes, start, end));
     const { port, localAddress, chunk } = options;
@@ -117,19 +117,19 @@ export class Receiver {
       this.socket.write(emptyPong);
       return;
     }
-    const meaning = this.options.dialect.meaningOf(opcode, bytes, start);
-    if (meaning === 'event') {
+    const kind = this.options.dialect.kindOf(opcode, bytes, start);
+    if (kind === 'event') {
       this.events += 1;
       this.options.onEvent(end - start);
-    } else if (meaning === 'ready') {
+    } else if (kind === 'ready') {
       this.becomeReady();
-    } else if (meaning !== 'nothing') {
-      this.socket.write(meaning);
+    } else if (kind !== 'ignored') {
+      this.socket.write(kind);
     }
   }
 
-  /** Leaves without a word, and without the minute that a port stays taken after an orderly end. */
-  leave() {
+  /** Resets the connection, because an orderly close would keep the port in TIME_WAIT for a minute. */
+  close() {
     this.socket.removeAllListeners('close');
     this.socket.resetAndDestroy();
   }

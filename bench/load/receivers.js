@@ -3,19 +3,18 @@ import { startChild } from '../child.js';
 /** @import { BoundedRun } from '../bounded-run.js' */
 /** @import { Connect, Count, Group } from './receiver-program.js' */
 
-/** How many clients one process has at the most: it may open 20,000 files, and is one core's work. */
+/** Clients of a process: limited by its open files (20,000) and by one core. */
 const clientsPerProcess = 8_000;
-/** How long all handshakes may take, in milliseconds. */
+/** Time limit for all handshakes, in milliseconds. */
 const connectLimitMs = 120_000;
 
 /**
- * Clients in processes of their own. `connect` makes the clients of each group, which stands for one
- * channel. `expect` is called with the channels (places in `groups`) of the events that will be
- * published: its promise resolves with true once all of them have come, with false when `limitMs` went
- * by before. `count` and `disconnect` tell what has come since the connect.
+ * Clients in child processes. `connect`: opens the clients of each group; a group is a channel. `expect`: call it before
+ * publishing, with the channels (indexes in `groups`) of the events; resolves with true when all have arrived, or with false
+ * after `limitMs`. `count` and `disconnect` return the totals since the connect.
  *
  * @typedef {{
- *   readonly connect: (how: Omit<Connect, 'do' | 'localAddress' | 'groups'>, groups: readonly Group[]) => Promise<void>,
+ *   readonly connect: (options: Omit<Connect, 'do' | 'localAddress' | 'groups'>, groups: readonly Group[]) => Promise<void>,
  *   readonly expect: (channels: readonly number[], limitMs: number) => Promise<boolean>,
  *   readonly count: () => Promise<Count>,
  *   readonly disconnect: () => Promise<Count>,
@@ -29,12 +28,12 @@ const connectLimitMs = 120_000;
  */
 export function startReceivers(run, mostClients) {
   const program = new URL('./receiver-program.js', import.meta.url);
-  const wanted = Math.max(1, Math.ceil(mostClients / clientsPerProcess));
-  const processes = Array.from({ length: wanted }, () => ({
+  const processCount = Math.max(1, Math.ceil(mostClients / clientsPerProcess));
+  const processes = Array.from({ length: processCount }, () => ({
     child: startChild(run, program),
-    /** How many clients of each channel it has. */
+    /** Number of its clients in each channel. */
     clients: /** @type {number[]} */ ([]),
-    /** How many events will have come to it. */
+    /** Number of events that will have arrived at it. */
     due: 0,
   }));
   let connects = 0;
@@ -58,19 +57,19 @@ export function startReceivers(run, mostClients) {
     }));
 
   return {
-    connect: async (how, groups) => {
-      // Another address each time: the ports of the last one may still be taken.
+    connect: async (options, groups) => {
+      // Use a new address each time: the ports of the previous one may still be in TIME_WAIT.
       connects = (connects % 250) + 1;
       await Promise.all(
         processes.map(async (each, index) => {
           each.due = 0;
           each.clients = groups.map(
-            ({ clients }) => Math.floor(clients / wanted) + (index < clients % wanted ? 1 : 0),
+            ({ clients }) => Math.floor(clients / processCount) + (index < clients % processCount ? 1 : 0),
           );
           await each.child.request(
             {
               do: 'connect',
-              ...how,
+              ...options,
               localAddress: `127.0.${connects}.${index + 1}`,
               groups: groups.map((group, channel) => ({ ...group, clients: each.clients[channel] ?? 0 })),
             },
@@ -91,12 +90,12 @@ export function startReceivers(run, mostClients) {
       /** @type {Promise<false>} */
       const late = new Promise((resolve) => {
         timer = setTimeout(() => resolve(false), limitMs);
-        // A run that is over is not to wait for it.
+        // The time-out must not delay the end of the run.
         timer.unref();
       });
       const inTime = await Promise.race([arrived.then(() => true), late]);
       clearTimeout(timer);
-      // What has not come is not waited for again.
+      // Missing events are not expected again.
       if (!inTime) await counts('count');
       return inTime;
     },

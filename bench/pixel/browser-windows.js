@@ -3,27 +3,26 @@ import { launchChromium } from '../../e2e/console/chromium.js';
 /** @import { Browser, Page } from 'playwright-core' */
 /** @import { BoundedRun } from '../bounded-run.js' */
 
-/** How long a page may take to show what it is waited for, in milliseconds. */
-const showLimitMs = 15_000;
-/** How often a window's clock is read to compare it with ours: the quickest answer tells most. */
+/** Time-out for a page to show a text, in milliseconds. */
+const showTimeoutMs = 15_000;
+/** Number of readings of a window's clock; the fastest one is the most accurate. */
 const clockReadings = 50;
 
 /**
- * When a window showed a text, in milliseconds of this process's clock: `changedAtMs` when the page's
- * document had it, `framedAtMs` when the frame with it had been drawn.
+ * The time at which a window showed a text, by this process's clock: `changedAtMs` in the DOM, `framedAtMs` after the frame
+ * was drawn.
  *
  * @typedef {{ changedAtMs: number, framedAtMs: number }} Shown
  */
 
 /**
- * A window of the browser that tells when it shows a text. `awaitText` is to be called before that can
- * happen.
+ * A browser window that is observed. `awaitText`: resolves when the window shows the text; call it before that can happen.
  *
- * @typedef {{ readonly awaitText: (text: string) => Promise<Shown> }} WatchingWindow
+ * @typedef {{ readonly awaitText: (text: string) => Promise<Shown> }} ObservedWindow
  */
 
 /**
- * A Chromium that goes when the run ends.
+ * Starts a Chromium, which the end of the run closes.
  *
  * @param {BoundedRun} run
  * @returns {Promise<Browser>}
@@ -32,7 +31,7 @@ export async function startBrowser(run) {
   const browser = await launchChromium();
   let ending = false;
   browser.on('disconnected', () => {
-    if (!ending) run.fail(new Error('The browser ended by itself'));
+    if (!ending) run.fail(new Error('The browser ended unexpectedly'));
   });
   run.defer(async () => {
     ending = true;
@@ -42,17 +41,17 @@ export async function startBrowser(run) {
 }
 
 /**
- * Opens a window of its own storage, prepares its page, and watches it from then on.
+ * Opens a window with its own storage, prepares its page, and observes it.
  *
  * @param {BoundedRun} run
  * @param {Browser} browser
  * @param {string} name for errors
  * @param {(page: Page) => Promise<void>} prepare
- * @returns {Promise<WatchingWindow>}
+ * @returns {Promise<ObservedWindow>}
  */
 export async function openWindow(run, browser, name, prepare) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: 'en-GB' });
-  context.setDefaultTimeout(showLimitMs);
+  context.setDefaultTimeout(showTimeoutMs);
   const page = await context.newPage();
   page.on('pageerror', (error) =>
     run.fail(new Error(`The page "${name}" failed: ${error.stack ?? error.message}`)),
@@ -61,25 +60,25 @@ export async function openWindow(run, browser, name, prepare) {
   const awaited = new Map();
   let offsetMs = 0;
   await page.exposeFunction(
-    'tellShown',
+    'reportShown',
     (/** @type {string} */ text, /** @type {number} */ changedAtMs, /** @type {number} */ framedAtMs) => {
       awaited.get(text)?.({ changedAtMs: changedAtMs - offsetMs, framedAtMs: framedAtMs - offsetMs });
     },
   );
   await prepare(page);
   offsetMs = await measureOffset(page);
-  // A text, because what runs in the page knows other globals than what runs here.
+  // A string, because the types of this file lack the globals of the page.
   await page.evaluate(`{
-    const told = new Set();
+    const reported = new Set();
     const now = () => performance.timeOrigin + performance.now();
     new MutationObserver((mutations) => {
       const changedAtMs = now();
       for (const { target } of mutations) {
         for (const [text] of target.textContent.matchAll(/change-\\d+/g)) {
-          if (told.has(text)) continue;
-          told.add(text);
-          // A task that follows the frame's callbacks comes after the frame has been drawn.
-          requestAnimationFrame(() => setTimeout(() => tellShown(text, changedAtMs, now())));
+          if (reported.has(text)) continue;
+          reported.add(text);
+          // A task after the animation frame callbacks runs after the frame is drawn.
+          requestAnimationFrame(() => setTimeout(() => reportShown(text, changedAtMs, now())));
         }
       }
     }).observe(document.body, { subtree: true, childList: true, characterData: true });
@@ -87,8 +86,8 @@ export async function openWindow(run, browser, name, prepare) {
   return {
     awaitText: async (text) => {
       const limit = setTimeout(() => {
-        run.fail(new Error(`The page "${name}" did not show "${text}" within ${showLimitMs / 1_000} s`));
-      }, showLimitMs);
+        run.fail(new Error(`The page "${name}" did not show "${text}" within ${showTimeoutMs / 1_000} s`));
+      }, showTimeoutMs);
       try {
         return await new Promise((resolve) => awaited.set(text, resolve));
       } finally {
@@ -105,22 +104,22 @@ export function nowMs() {
 }
 
 /**
- * How far the page's clock is ahead of ours: both begin with the machine's clock and then count by
- * themselves.
+ * Returns how far the page's clock is ahead of this process's clock, in milliseconds: both start from the system clock and
+ * then run independently.
  *
  * @param {Page} page
  */
 async function measureOffset(page) {
-  let least = Infinity;
+  let fastestMs = Infinity;
   let offsetMs = 0;
   for (let reading = 0; reading < clockReadings; reading += 1) {
-    const askedAtMs = nowMs();
+    const sentAtMs = nowMs();
     /** @type {number} */
     const pageMs = await page.evaluate('performance.timeOrigin + performance.now()');
-    const answeredAtMs = nowMs();
-    if (answeredAtMs - askedAtMs >= least) continue;
-    least = answeredAtMs - askedAtMs;
-    offsetMs = pageMs - (askedAtMs + answeredAtMs) / 2;
+    const receivedAtMs = nowMs();
+    if (receivedAtMs - sentAtMs >= fastestMs) continue;
+    fastestMs = receivedAtMs - sentAtMs;
+    offsetMs = pageMs - (sentAtMs + receivedAtMs) / 2;
   }
   return offsetMs;
 }

@@ -10,30 +10,30 @@ import {
 import { percentiles, spread } from '../statistics.js';
 import { measure } from '../measurement.js';
 import { startBrowser } from './browser-windows.js';
-import { startContender } from './contender.js';
-import { inTurn } from '../rounds.js';
+import { startTarget } from './target.js';
+import { rotate } from '../rounds.js';
 
 /** @import { Bound } from '../results.js' */
 /** @import { Percentiles, Spread } from '../statistics.js' */
-/** @import { Delays } from './contender.js' */
+/** @import { Delays } from './target.js' */
 
 const limitMs = 10 * 60_000;
 const rounds = 3;
 const changes = 200;
-/** Not counted: code is compiled and plans are made when it first runs. */
+/** Not measured: code is compiled and plans are made at first use. */
 const warmUpChanges = 30;
-/** Several frames: people's changes come one by one, not in step with the screen. */
+/** Several frames, so that changes are not synchronous with the screen. */
 const pauseLimitMs = 50;
 const boundMs = 30;
 
-const contenders = /** @type {const} */ ([
-  { kind: 'floor', name: 'floor: NOTIFY -> ws -> textContent' },
+const targets = /** @type {const} */ ([
+  { kind: 'baseline', name: 'baseline: NOTIFY -> ws -> textContent' },
   { kind: 'console', name: 'the console' },
 ]);
 
 /**
- * From a commit to the screen of two windows, in milliseconds: the console beside the least that a page
- * can do, in the same browser.
+ * Measures the latency from COMMIT to the screen of two console windows, and compares it with a minimal page in the same
+ * browser.
  *
  * @returns {Promise<readonly Bound[]>}
  */
@@ -41,14 +41,14 @@ export async function runPixel() {
   return await measure({ name: 'pixel', limitMs }, async ({ run, postgres, machine }) => {
     const browser = await startBrowser(run);
     const running = [];
-    for (const contender of contenders) {
+    for (const target of targets) {
       /** @type {Delays[]} */
       const measured = [];
-      const started = await startContender(run, postgres, browser, contender);
-      running.push({ ...contender, ...started, measured });
+      const started = await startTarget(run, postgres, browser, target);
+      running.push({ ...target, ...started, measured });
     }
     for (let round = 0; round < rounds; round += 1) {
-      for (const { name, measure, measured } of inTurn(running, round)) {
+      for (const { name, measure, measured } of rotate(running, round)) {
         await measure(warmUpChanges, pauseLimitMs, () => undefined);
         measured.push(
           await measure(changes, pauseLimitMs, (done) => {
@@ -68,19 +68,17 @@ export async function runPixel() {
       drawn: overRounds(measured.map(({ drawn }) => drawn)),
     }));
     const ours = results.find(({ kind }) => kind === 'console')?.fromCommitSent.p50.median ?? NaN;
-    const bounds = [bound('p50 from the commit to two windows of the console', ours, boundMs, ' ms')];
+    const bounds = [bound('p50 from COMMIT to two windows of the console', ours, boundMs, ' ms')];
     const file = await saveResult('pixel', { machine, bounds, rounds, warmUpChanges, results });
     console.log(
-      `Commit to screen, both of two windows, in ms: the median of ${rounds} rounds (lowest-highest round)`,
+      `Latency from COMMIT to the slower of two windows, in ms: median of ${rounds} rounds (lowest-highest round)`,
     );
     console.log(machineLine(machine));
+    console.log(`\nFrom sending COMMIT to the change of the page:\n\n${table(results, 'fromCommitSent')}`);
     console.log(
-      `\nFrom just before COMMIT is sent until the page has changed:\n\n${table(results, 'fromCommitSent')}`,
+      `\nFrom the response to COMMIT to the change of the page:\n\n${table(results, 'fromCommitAnswered')}`,
     );
-    console.log(
-      `\nFrom the answer to COMMIT until the page has changed:\n\n${table(results, 'fromCommitAnswered')}`,
-    );
-    console.log(`\nFrom just before COMMIT is sent until the frame is drawn:\n\n${table(results, 'drawn')}`);
+    console.log(`\nFrom sending COMMIT to the drawn frame:\n\n${table(results, 'drawn')}`);
     console.log(`\nWritten to ${file}`);
     return bounds;
   });

@@ -1,9 +1,8 @@
 /** @import pg from 'pg' */
 
 /**
- * Fills audit_log with rows of the last 90 days, and the event log with `logRows` rows of as many
- * transactions as there have been. Keeps autovacuum from analyzing them, so that the run decides when the planner
- * learns of them.
+ * Fills audit_log with rows of the last 90 days, and the event log with `logRows` rows over all transaction ids so far.
+ * Disables autovacuum, so that only the run analyzes the tables.
  *
  * @param {pg.Client} client
  * @param {{ projectId: string, environmentId: string, featureId: string }} channel
@@ -37,7 +36,7 @@ export async function loadAudit(client, { projectId, environmentId, featureId },
 }
 
 /**
- * Adds pending changes of the same time that were approved, rejected or cancelled, with one entity each.
+ * Adds approved, rejected and cancelled change requests of the same period, with one entity each.
  *
  * @param {pg.Client} client
  * @param {{ projectId: string, environmentId: string }} channel
@@ -71,7 +70,7 @@ export async function loadDecidedChanges(client, { projectId, environmentId }, c
 }
 
 /**
- * The foreign keys of so many rows are not worth checking, and they are not to be logged.
+ * Loads without triggers: foreign keys are not checked, and the event log gets no rows.
  *
  * @param {pg.Client} client
  * @param {() => Promise<void>} load

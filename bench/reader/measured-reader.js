@@ -8,11 +8,9 @@ import { EventReader } from '../../packages/server/dist/reader/reader.js';
 /** @import { BenchDatabase } from '../temporary-postgres.js' */
 
 /**
- * The product's reader on one database. `commitAndRead` commits one audit row, wakes the reader,
- * and tells how long the read that brought it took, in milliseconds; null when that was the read
- * of a poll. `cpuMs` is the processor time that
- * PostgreSQL's process for this reader has used, in milliseconds; null where the system does not
- * tell.
+ * Flagcast's reader of a database. `commitAndRead`: commits an audit row, wakes the reader, and returns the duration of the
+ * read that returned the row, in milliseconds; null if a poll read it. `cpuMs`: processor time of the reader's PostgreSQL
+ * backend, in milliseconds; null where the system does not report it.
  *
  * @typedef {{
  *   readonly commitAndRead: () => Promise<number | null>,
@@ -43,7 +41,7 @@ export async function startMeasuredReader(run, { url, client, projectId, environ
   return {
     commitAndRead: async () => {
       /** @type {Promise<number | null>} */
-      const brought = new Promise((resolve) => {
+      const rowRead = new Promise((resolve) => {
         /** @param {{ trigger: 'poll' | 'wake' | 'follow_up', fresh: number, durationMs: number }} read */
         const onRead = ({ trigger, fresh, durationMs }) => {
           if (fresh === 0) return;
@@ -59,14 +57,14 @@ export async function startMeasuredReader(run, { url, client, projectId, environ
         values: [featureId, projectId, environmentId],
       });
       reader.wake();
-      return await brought;
+      return await rowRead;
     },
     cpuMs: async () => {
       try {
-        // The first field: nanoseconds spent on a processor.
+        // The first field is the time on a processor, in nanoseconds.
         return Number((await readFile(`/proc/${pid}/schedstat`, 'utf8')).split(' ', 1)[0]) / 1e6;
       } catch {
-        // Not Linux, or a kernel without scheduler statistics: the times of the reads remain.
+        // Not Linux, or a kernel without scheduler statistics.
         return null;
       }
     },

@@ -24,22 +24,22 @@ import { startMeasuredReader } from './measured-reader.js';
 const limitMs = 20 * 60_000;
 const rounds = 5;
 const readsPerRound = 100;
-/** One commit and one read in each database every so often, in milliseconds. */
+/** Interval of the commits and reads in each database, in milliseconds. */
 const tickMs = 20;
-/** Not counted, in milliseconds: code is compiled and plans are made when they first run. */
+/** Not measured, in milliseconds: code is compiled and plans are made at first use. */
 const warmUpMs = 3_000;
 const sizes = /** @type {const} */ ({ small: 0, large: 10_000_000 });
 /** Rows of the event log in the large database. */
 const logRows = 2_000_000;
 const decidedChanges = 200_000;
-/** With the large tables a read may take this many times as long as with the empty ones. */
+/** Limit of a read with large tables relative to empty ones. */
 const boundToSmall = 1.2;
 
 /** @typedef {{ readMs: Spread, cpuMsPerRead: number | null }} Cost */
 /** @typedef {{ phase: string, small: Cost, large: Cost, ratio: number, cpuRatio: number | null }} PhaseResult */
 
 /**
- * What happens before the reads of each phase, in both databases.
+ * `prepare`: runs in both databases before the reads of the phase.
  *
  * @type {readonly { name: string, prepare: (database: BenchDatabase) => Promise<unknown> }[]}
  */
@@ -49,7 +49,7 @@ const phases = [
 ];
 
 /**
- * What one read costs, with empty tables and with large ones.
+ * Measures the cost of a read with empty tables and with large ones.
  *
  * @returns {Promise<readonly Bound[]>}
  */
@@ -101,7 +101,7 @@ export async function runReader() {
       results,
     });
     console.log(
-      `One read, in ms: the median of ${rounds} rounds of ${readsPerRound} reads each (lowest-highest round); processor time of PostgreSQL's process`,
+      `One read, in ms: median of ${rounds} rounds of ${readsPerRound} reads (lowest-highest round); processor time of the PostgreSQL backend`,
     );
     console.log(machineLine(machine));
     console.log(`\n${table(results)}\n\nWritten to ${file}`);
@@ -110,7 +110,7 @@ export async function runReader() {
 }
 
 /**
- * Reads in both databases in turns, so that whatever else the machine does hits both.
+ * Reads in both databases alternately, so that other load on the machine affects both.
  *
  * @param {BoundedRun} run
  * @param {string} name
@@ -122,11 +122,11 @@ async function measurePhase(run, name, small, large) {
   // New sessions, because a session keeps its plans.
   const readers = [await startMeasuredReader(run, small), await startMeasuredReader(run, large)];
   const sides = readers.map((reader) => ({ reader, samples: /** @type {number[]} */ ([]) }));
-  let turn = 0;
+  let ticks = 0;
   const tick = async () => {
     const startedAtMs = performance.now();
-    turn += 1;
-    for (const { reader, samples } of turn % 2 === 0 ? sides : sides.toReversed()) {
+    ticks += 1;
+    for (const { reader, samples } of ticks % 2 === 0 ? sides : sides.toReversed()) {
       const readMs = await reader.commitAndRead();
       if (readMs !== null) samples.push(readMs);
     }
@@ -140,7 +140,7 @@ async function measurePhase(run, name, small, large) {
 
   const wanted = rounds * readsPerRound;
   const cpuBefore = await Promise.all(readers.map(async (reader) => await reader.cpuMs()));
-  const firstTurn = turn;
+  const ticksBefore = ticks;
   while (sides.some(({ samples }) => samples.length < wanted)) {
     await tick();
     showProgress(`reader: ${name}, ${sides[0]?.samples.length ?? 0} of ${wanted} reads`);
@@ -157,10 +157,10 @@ async function measurePhase(run, name, small, large) {
           percentile(samples.slice(round * readsPerRound, (round + 1) * readsPerRound), 0.5),
         ),
       ),
-      cpuMsPerRead: before === null || after === null ? null : (after - before) / (turn - firstTurn),
+      cpuMsPerRead: before === null || after === null ? null : (after - before) / (ticks - ticksBefore),
     };
   });
-  if (ofSmall === undefined || ofLarge === undefined) throw new Error('There are two databases to compare');
+  if (ofSmall === undefined || ofLarge === undefined) throw new Error('Two databases are required');
   return { small: ofSmall, large: ofLarge };
 }
 

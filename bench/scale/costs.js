@@ -1,38 +1,38 @@
 /**
- * What one server costs, as it was measured on the machine of docs/PERFORMANCE.md; `npm run bench -- fleet`,
- * `fanout`, `idle` and `storm` give these figures again. The formulas below are all that docs/SCALE.md says.
+ * Costs of a server, measured on the machine of docs/PERFORMANCE.md with `npm run bench -- fleet`, `fanout`, `idle` and
+ * `storm`. docs/SCALE.md uses the formulas below.
  */
 export const costs = {
-  /** Transactions that a reader is woken for, for each event: the writers of `fleet` commit several at once. */
+  /** Wake-ups of a reader for each event: the writers of `fleet` commit several events in a transaction. */
   commitsPerEvent: 0.665,
-  /** How long a read of the database takes, in seconds. */
+  /** Duration of a read, in seconds. */
   readSeconds: 0.0011,
-  /** Reads that no commit asks for: one a second. */
+  /** Reads without a commit. */
   pollsPerSecond: 1,
-  /** Queries of whoever reads, beside the reads: the floor once a poll, and whether LISTEN is heard. */
+  /** Queries per second of a reading server besides its reads: the retention floor, and the check of LISTEN. */
   otherQueriesOfReader: 1.96,
-  /** Queries of each server that follows: rights, and whether it may take over. */
+  /** Queries per second of a follower: rights, and the leader lock. */
   queriesOfFollower: 0.3,
-  /** Messages through NATS for each event: those of the reader, and what each further server gets of it. */
+  /** NATS messages for each event: those of the leader, and those of each follower. */
   messagesOfReader: 4.14,
   messagesOfFollower: 1.49,
-  /** Processor time of an event beside its deliveries, and of each delivery, in microseconds. */
+  /** Processor time of an event without its deliveries, and of a delivery, in microseconds. */
   eventMicroseconds: 1_400,
   deliveryMicroseconds: 10,
-  /** Processor time for each idle connection and second, in microseconds: between a plain one (1.1) and flagcast.v1 (2.6). */
+  /** Processor time of an idle connection per second, in microseconds: plain connections take 1.1, flagcast.v1 2.6. */
   idleMicroseconds: 1.3,
   /** Memory of a server without connections, and of each connection, in bytes. */
   serverBytes: 85e6,
   connectionBytes: 7_000,
-  /** How long one client that comes back keeps a server busy: from `storm` with 5,000, whose clients have a core too. */
-  comebackMilliseconds: 0.65,
-  /** From the end of a follower's patience until its first commit: the lock, a read, two answers of NATS; assumed. */
+  /** Processor time of a reconnect, from `storm` with 5,000 clients. */
+  reconnectMilliseconds: 0.65,
+  /** From a follower's time-out to its first published read: the lock, a read, two NATS round trips. Assumed. */
   electionSeconds: 0.05,
 };
 
 /**
- * `servers` have `connections` together, in channels of `channelSize`, and `events` are committed in a second, each
- * for one channel.
+ * `connections`: total of all servers. `channelSize`: connections of a channel. `events`: committed per second, each in one
+ * channel.
  *
  * @typedef {{
  *   readonly servers: number,
@@ -44,9 +44,9 @@ export const costs = {
  */
 
 /**
- * Reads in a second of one that reads: commits that come during a read share the next one.
+ * Returns the reads per second of a reader: commits during a read share the next read.
  *
- * @param {number} events in a second
+ * @param {number} events per second
  */
 export function readsPerSecond(events) {
   const commits = events * costs.commitsPerEvent;
@@ -54,7 +54,7 @@ export function readsPerSecond(events) {
 }
 
 /**
- * What a fleet asks of its database and of NATS, and what each server takes.
+ * Returns the load of a fleet on its database and on NATS, and the cost of each server.
  *
  * @param {Fleet} fleet
  */
@@ -64,11 +64,11 @@ export function costOf({ servers, relay, connections, channelSize, events }) {
   const queries = relay ? ofReader + (servers - 1) * costs.queriesOfFollower : servers * ofReader;
   const messages = relay ? events * (costs.messagesOfReader + (servers - 1) * costs.messagesOfFollower) : 0;
   const ownConnections = connections / servers;
-  // A channel's connections are spread over the servers; a server that has none of them has next to nothing to do.
+  // A channel's connections are distributed over the servers; a server without any of them has almost no work.
   const deliveries = (events * channelSize) / servers;
-  const concerned = events * Math.min(1, channelSize);
+  const relevantEvents = events * Math.min(1, channelSize);
   const cpu =
-    (concerned * costs.eventMicroseconds +
+    (relevantEvents * costs.eventMicroseconds +
       deliveries * costs.deliveryMicroseconds +
       ownConnections * costs.idleMicroseconds) /
     1e6;

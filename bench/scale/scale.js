@@ -11,14 +11,14 @@ import { simulateReader, simulateStorm, simulateTakeover } from './simulations.j
 
 /** What `npm run bench -- fleet` and `storm` measured. */
 const measurements = new URL('../../docs/performance/', import.meta.url);
-/** Formula, simulation and measurement are to agree so well. */
-const boundApart = 0.2;
+/** Maximum relative difference of formula, simulation and measurement. */
+const boundDifference = 0.2;
 const simulatedSeconds = 600;
-/** What an attempt costs the one processor that all clients of `storm` share. */
+/** Processor time of an attempt in `storm`, whose clients share a core. */
 const measuredAttemptSeconds = 0.00015;
 const seeds = [1, 2, 3, 4, 5];
 
-/** `events` were committed in `seconds`; the others are for each second. @typedef {{ readonly servers: number, readonly relay: boolean, readonly seconds: number, readonly events: number, readonly reads: number, readonly queries: number, readonly messages: number }} MeasuredFleet */
+/** `events` were committed in `seconds`; the other figures are per second. @typedef {{ readonly servers: number, readonly relay: boolean, readonly seconds: number, readonly events: number, readonly reads: number, readonly queries: number, readonly messages: number }} MeasuredFleet */
 /** @typedef {{ readonly clients: number, readonly awaySeconds: number, readonly allSeconds: number }} MeasuredStorm */
 
 /** @type {readonly Fleet[]} */
@@ -32,160 +32,160 @@ const fleets = [
   { servers: 64, relay: true, connections: 1_000_000, channelSize: 1_000_000, events: 1 },
 ];
 
-/** Clients that come back at once, to so many servers. */
+/** Clients that reconnect to `servers` at the same time. */
 const storms = [
-  { what: '1 of 8 servers with 12,500 each is lost', clients: 12_500, servers: 7, awaySeconds: 0 },
-  { what: '1 of 64 servers with 15,625 each is lost', clients: 15_625, servers: 63, awaySeconds: 0 },
-  { what: '64 servers with 1,000,000 are away for 5 s', clients: 1_000_000, servers: 64, awaySeconds: 5 },
+  { name: '1 of 8 servers with 12,500 each is lost', clients: 12_500, servers: 7, awaySeconds: 0 },
+  { name: '1 of 64 servers with 15,625 each is lost', clients: 15_625, servers: 63, awaySeconds: 0 },
+  {
+    name: '64 servers with 1,000,000 are unavailable for 5 s',
+    clients: 1_000_000,
+    servers: 64,
+    awaySeconds: 5,
+  },
 ];
 
 /**
- * What fleets cost by the formulas, beside a simulation and what was measured, and for sizes that were not.
+ * Compares the cost of fleets by the formulas with simulations and measurements, and computes sizes that were not measured.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
  */
 export async function runScale({ output }) {
-  const measured = /** @type {readonly MeasuredFleet[]} */ (await measurementsOf('fleet.json'));
-  const measuredStorms = /** @type {readonly MeasuredStorm[]} */ (await measurementsOf('storms.json'));
-  const compared = measured.map(
-    ({ servers, relay, seconds, events: committed, reads, queries, messages }) => {
-      const events = committed / seconds;
-      const formula = costOf({ servers, relay, events, connections: 0, channelSize: 0 });
-      const commits = events * costs.commitsPerEvent;
-      const ofOne = median(seeds.map((seed) => simulateReader({ commits, seconds: simulatedSeconds, seed })));
-      const simulated = relay ? ofOne : servers * ofOne;
-      return { servers, relay, events, reads, queries, messages, formula, simulated };
-    },
+  const compared = compareFleets(
+    /** @type {readonly MeasuredFleet[]} */ (await measurementsOf('fleet.json')),
   );
+  const measuredStorms = /** @type {readonly MeasuredStorm[]} */ (await measurementsOf('storms.json'));
   const comparedStorms = measuredStorms.map((storm) => ({
     ...storm,
     simulated: stormOf({ ...storm, servers: 1, attemptSeconds: measuredAttemptSeconds }),
   }));
-
-  console.log('Reads and queries of a fleet in a second: measured, by the formula, simulated\n');
+  const costed = fleets.map((fleet) => ({ ...fleet, ...costOf(fleet) }));
+  const reconnects = storms.map((storm) => ({ ...storm, seconds: stormOf(storm) }));
+  console.log(`Reads and queries of a fleet per second\n\n${fleetTable(compared)}`);
+  console.log('\nSeconds until all clients of one server are live again\n');
   console.log(
     markdownTable(
-      [
-        'servers',
-        'relay',
-        'events/s',
-        'reads',
-        'formula',
-        'simulated',
-        'queries',
-        'formula',
-        'NATS',
-        'formula',
-      ],
-      compared.map((each) => [
-        String(each.servers),
-        each.relay ? 'yes' : 'no',
-        figure(each.events),
-        figure(each.reads),
-        figure(each.formula.reads),
-        figure(each.simulated),
-        figure(each.queries),
-        figure(each.formula.queries),
-        each.relay ? figure(each.messages) : '',
-        each.relay ? figure(each.formula.messages) : '',
-      ]),
-    ),
-  );
-  console.log('\nUntil all clients of one server are live again, in seconds\n');
-  console.log(
-    markdownTable(
-      ['clients', 'away', 'measured', 'simulated'],
+      ['clients', 'unavailable', 'measured', 'simulated'],
       comparedStorms.map(({ clients, awaySeconds, allSeconds, simulated }) =>
         [clients, awaySeconds, allSeconds, simulated].map((value) => figure(value)),
       ),
     ),
   );
-  console.log('\nWhat was not measured\n');
-  const costed = fleets.map((fleet) => ({ ...fleet, ...costOf(fleet) }));
-  console.log(
-    markdownTable(
-      [
-        'servers',
-        'relay',
-        'connections',
-        'in a channel',
-        'events/s',
-        'queries/s',
-        'NATS messages/s',
-        'deliveries/s',
-        'cores of each',
-        'GB of each',
-      ],
-      costed.map((each) => [
-        String(each.servers),
-        each.relay ? 'yes' : 'no',
-        String(each.connections),
-        String(each.channelSize),
-        String(each.events),
-        each.queries.toFixed(0),
-        each.messages.toFixed(0),
-        each.deliveries.toFixed(0),
-        each.coresOfServer.toFixed(3),
-        (each.bytesOfServer / 1e9).toFixed(2),
-      ]),
-    ),
-  );
-  const comebacks = storms.map((storm) => ({ ...storm, seconds: stormOf(storm) }));
-  console.log(
-    `\n${markdownTable(
-      ['', 'seconds until all are live'],
-      comebacks.map(({ what, seconds }) => [what, seconds.toFixed(1)]),
-    )}`,
-  );
+  console.log(`\nComputed, not measured\n\n${costTable(costed)}\n\n${reconnectTable(reconnects)}`);
+  console.log(`\n${takeoverTable()}`);
 
-  const takeovers = [2, 8, 64].map((servers) => {
-    const seconds = Array.from({ length: 1_000 }, (_, seed) => simulateTakeover({ servers, seed }));
-    return { servers, half: percentile(seconds, 0.5), slowest: percentile(seconds, 1) };
+  const bounds = boundsOf(compared, comparedStorms);
+  await saveFile('scale.svg', queriesChart(), output);
+  const file = await saveResult(
+    'scale',
+    {
+      ...{ bounds, costs, readsOf30Events: readsPerSecond(30), compared, comparedStorms },
+      ...{ fleets: costed, reconnects },
+    },
+    output,
+  );
+  console.log(`\nWritten to ${file}`);
+  return bounds;
+}
+
+/** @typedef {ReturnType<typeof compareFleets>[number]} ComparedFleet */
+
+/** @param {readonly MeasuredFleet[]} measured */
+function compareFleets(measured) {
+  return measured.map(({ servers, relay, seconds, events: committed, reads, queries, messages }) => {
+    const events = committed / seconds;
+    const formula = costOf({ servers, relay, events, connections: 0, channelSize: 0 });
+    const commits = events * costs.commitsPerEvent;
+    const ofOne = median(seeds.map((seed) => simulateReader({ commits, seconds: simulatedSeconds, seed })));
+    const simulated = relay ? ofOne : servers * ofOne;
+    return { servers, relay, events, reads, queries, messages, formula, simulated };
   });
-  console.log(
-    `\n${markdownTable(
-      ['servers', 'seconds until the killed reader is replaced, median', 'the slowest of 1,000'],
-      takeovers.map(({ servers, half, slowest }) => [String(servers), half.toFixed(2), slowest.toFixed(2)]),
-    )}`,
-  );
+}
 
-  const bounds = [
-    bound(
-      'reads: the formula apart from the simulation',
-      apart(compared.map(({ formula, simulated }) => [formula.reads, simulated])),
-      boundApart,
-      '',
-    ),
-    bound(
-      'reads: the formula apart from what was measured',
-      apart(compared.map(({ formula, reads }) => [formula.reads, reads])),
-      boundApart,
-      '',
-    ),
-    bound(
-      'queries: the formula apart from what was measured',
-      apart(compared.map(({ formula, queries }) => [formula.queries, queries])),
-      boundApart,
-      '',
-    ),
-    bound(
-      'NATS messages: the formula apart from what was measured',
-      apart(
-        compared.filter(({ relay }) => relay).map(({ formula, messages }) => [formula.messages, messages]),
-      ),
-      boundApart,
-      '',
-    ),
-    bound(
-      'storms: the simulation apart from what was measured',
-      apart(comparedStorms.map(({ simulated, allSeconds }) => [simulated, allSeconds])),
-      boundApart,
-      '',
-    ),
+/** @param {readonly ComparedFleet[]} compared */
+function fleetTable(compared) {
+  const head = ['servers', 'relay', 'events/s', 'reads', 'formula', 'simulated', 'queries', 'formula'];
+  return markdownTable(
+    [...head, 'NATS', 'formula'],
+    compared.map((each) => [
+      String(each.servers),
+      each.relay ? 'yes' : 'no',
+      figure(each.events),
+      figure(each.reads),
+      figure(each.formula.reads),
+      figure(each.simulated),
+      figure(each.queries),
+      figure(each.formula.queries),
+      each.relay ? figure(each.messages) : '',
+      each.relay ? figure(each.formula.messages) : '',
+    ]),
+  );
+}
+
+/** @param {readonly (Fleet & ReturnType<typeof costOf>)[]} costed */
+function costTable(costed) {
+  const head = ['servers', 'relay', 'connections', 'per channel', 'events/s', 'queries/s', 'NATS messages/s'];
+  return markdownTable(
+    [...head, 'deliveries/s', 'cores per server', 'GB per server'],
+    costed.map((each) => [
+      String(each.servers),
+      each.relay ? 'yes' : 'no',
+      String(each.connections),
+      String(each.channelSize),
+      String(each.events),
+      each.queries.toFixed(0),
+      each.messages.toFixed(0),
+      each.deliveries.toFixed(0),
+      each.coresOfServer.toFixed(3),
+      (each.bytesOfServer / 1e9).toFixed(2),
+    ]),
+  );
+}
+
+/** @param {readonly { readonly name: string, readonly seconds: number }[]} reconnects */
+function reconnectTable(reconnects) {
+  return markdownTable(
+    ['', 'seconds until all are live'],
+    reconnects.map(({ name, seconds }) => [name, seconds.toFixed(1)]),
+  );
+}
+
+function takeoverTable() {
+  const rows = [2, 8, 64].map((servers) => {
+    const seconds = Array.from({ length: 1_000 }, (_, seed) => simulateTakeover({ servers, seed }));
+    return [String(servers), median(seconds).toFixed(2), percentile(seconds, 1).toFixed(2)];
+  });
+  return markdownTable(['servers', 'seconds until a takeover, median', 'the slowest of 1,000'], rows);
+}
+
+/**
+ * @param {readonly ComparedFleet[]} compared
+ * @param {readonly (MeasuredStorm & { readonly simulated: number })[]} comparedStorms
+ */
+function boundsOf(compared, comparedStorms) {
+  const relayed = compared.filter(({ relay }) => relay);
+  /** @type {readonly (readonly [name: string, pairs: readonly (readonly number[])[]])[]} */
+  const comparisons = [
+    ['reads: formula vs. simulation', compared.map(({ formula, simulated }) => [formula.reads, simulated])],
+    ['reads: formula vs. measurement', compared.map(({ formula, reads }) => [formula.reads, reads])],
+    ['queries: formula vs. measurement', compared.map(({ formula, queries }) => [formula.queries, queries])],
+    [
+      'NATS messages: formula vs. measurement',
+      relayed.map(({ formula, messages }) => [formula.messages, messages]),
+    ],
+    [
+      'storms: simulation vs. measurement',
+      comparedStorms.map(({ simulated, allSeconds }) => [simulated, allSeconds]),
+    ],
   ];
-  const chart = barChart(
-    'Queries in a second, all servers together, with 30 events/s',
+  return comparisons.map(([name, pairs]) =>
+    bound(`${name}, relative difference`, largestDifference(pairs), boundDifference, ''),
+  );
+}
+
+function queriesChart() {
+  return barChart(
+    'Queries per second of all servers, with 30 events/s',
     [false, true].map((relay) => ({
       title: relay ? 'with the relay' : 'without the relay',
       bars: [1, 8, 64].map((servers) => {
@@ -198,22 +198,6 @@ export async function runScale({ output }) {
       }),
     })),
   );
-  await saveFile('scale.svg', chart, output);
-  const file = await saveResult(
-    'scale',
-    {
-      bounds,
-      costs,
-      readsOf30Events: readsPerSecond(30),
-      compared,
-      comparedStorms,
-      fleets: costed,
-      comebacks,
-    },
-    output,
-  );
-  console.log(`\nWritten to ${file}`);
-  return bounds;
 }
 
 /** @param {string} name */
@@ -235,10 +219,10 @@ function median(values) {
 }
 
 /**
- * By how much the first of a pair is apart from the second, as a share of it: the largest of all pairs.
+ * Returns the largest difference within a pair, relative to its second value.
  *
  * @param {readonly (readonly number[])[]} pairs
  */
-function apart(pairs) {
+function largestDifference(pairs) {
   return Math.max(...pairs.map(([one = NaN, other = NaN]) => Math.abs(one - other) / other));
 }

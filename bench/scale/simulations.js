@@ -2,9 +2,9 @@ import { createRandom } from '../../packages/demo/dist/company/random.js';
 import { costs } from './costs.js';
 
 /**
- * Commits as they come by chance, and a reader that is woken by each and polls: its reads in a second.
+ * Simulates a reader that is woken by commits of a Poisson process and polls. Returns its reads per second.
  *
- * @param {{ readonly commits: number, readonly seconds: number, readonly seed: number }} of `commits` in a second
+ * @param {{ readonly commits: number, readonly seconds: number, readonly seed: number }} options `commits` per second
  */
 export function simulateReader({ commits, seconds, seed }) {
   const random = createRandom(seed);
@@ -14,9 +14,9 @@ export function simulateReader({ commits, seconds, seed }) {
   for (let now = 0; now < seconds;) {
     now = Math.max(now, Math.min(nextCommit, nextPoll));
     reads += 1;
-    // A poll is put off by nothing, and a read that is due anyway is it.
+    // A read that is due at the time of a poll serves as the poll.
     if (now >= nextPoll) nextPoll = now + 1 / costs.pollsPerSecond;
-    // What was committed before this read began is in it; what comes meanwhile shares the next one.
+    // The read returns the commits before its start; later ones share the next read.
     while (nextCommit <= now) nextCommit += exponential(random, commits);
     now += costs.readSeconds;
   }
@@ -24,37 +24,37 @@ export function simulateReader({ commits, seconds, seed }) {
 }
 
 /**
- * Clients that lose their server at the same moment and come back to what there is, with pauses of full jitter
- * from 250 ms, twice as long each time and 30 s at the most; who has to wait for 10 s is sent away and tries again.
+ * Simulates clients that lose their server at the same time and reconnect with exponential backoff and full jitter, from
+ * 250 ms to 30 s. A server rejects clients that would have to wait for more than 10 s.
  *
  * @param {{
  *   readonly clients: number, readonly servers: number, readonly awaySeconds: number, readonly seed: number,
  *   readonly attemptSeconds?: number,
- * }} of `servers` take them from `awaySeconds` on; `attemptSeconds`: what an attempt costs where all clients share a
- * processor, as in a measurement, default nothing
- * @returns {number} seconds after that until all are live again
+ * }} options `servers`: available after `awaySeconds`. `attemptSeconds`: processor time of an attempt if all clients share a
+ * core, as in a benchmark; default 0
+ * @returns {number} seconds from `awaySeconds` until all clients are live
  */
 export function simulateStorm({ clients, servers, awaySeconds, seed, attemptSeconds = 0 }) {
   const random = createRandom(seed);
-  const service = costs.comebackMilliseconds / 1_000;
+  const service = costs.reconnectMilliseconds / 1_000;
   const attempts = new Attempts();
-  /** @param {number} losses */
-  const pause = (losses) => random.next() * Math.min(0.25 * 2 ** losses, 30);
-  for (let client = 0; client < clients; client += 1) attempts.add({ at: pause(0), losses: 1 });
-  /** When each server has done with those before. */
+  /** @param {number} failures */
+  const pause = (failures) => random.next() * Math.min(0.25 * 2 ** failures, 30);
+  for (let client = 0; client < clients; client += 1) attempts.add({ at: pause(0), failures: 1 });
+  /** Time at which each server is free. */
   const freeAt = Array.from({ length: servers }, () => awaySeconds);
   let last = awaySeconds;
   let clientsFreeAt = 0;
   for (let attempt = attempts.take(); attempt !== null; attempt = attempts.take()) {
-    const { losses } = attempt;
+    const { failures } = attempt;
     const at = Math.max(attempt.at, clientsFreeAt);
     clientsFreeAt = at + attemptSeconds;
     const server = random.between(0, servers - 1);
     const free = freeAt[server] ?? 0;
     const isAway = at < awaySeconds;
     if (isAway || free - at > 10) {
-      const noticed = isAway ? at : at + 10;
-      attempts.add({ at: noticed + pause(losses), losses: losses + 1 });
+      const failedAt = isAway ? at : at + 10;
+      attempts.add({ at: failedAt + pause(failures), failures: failures + 1 });
       continue;
     }
     const live = Math.max(at, free) + service;
@@ -65,25 +65,25 @@ export function simulateStorm({ clients, servers, awaySeconds, seed, attemptSeco
 }
 
 /**
- * The reader of a fleet is killed at any moment: seconds until another one has taken its place. The others are
- * patient for 1.5 s after its last beat, which comes every half second, and each for up to a quarter longer, and look
- * five times a second; the first that finds it silent takes the lock and writes the first commit.
+ * Simulates the kill of a fleet's leader at a random time. Returns the seconds until another server has taken over. The
+ * leader sends a heartbeat every 0.5 s; followers wait 1.5 s plus up to 0.25 s, and check five times a second. The first one
+ * that times out takes the lock.
  *
- * @param {{ readonly servers: number, readonly seed: number }} fleet
+ * @param {{ readonly servers: number, readonly seed: number }} options
  */
 export function simulateTakeover({ servers, seed }) {
   const random = createRandom(seed);
-  const sinceBeat = random.next() * 0.5;
-  const patience = Array.from(
+  const sinceHeartbeat = random.next() * 0.5;
+  const timeouts = Array.from(
     { length: servers - 1 },
     () => 1.5 + random.next() * 0.25 + random.next() * 0.2,
   );
-  return Math.min(...patience) - sinceBeat + costs.electionSeconds;
+  return Math.min(...timeouts) - sinceHeartbeat + costs.electionSeconds;
 }
 
-/** @typedef {{ readonly at: number, readonly losses: number }} Attempt */
+/** @typedef {{ readonly at: number, readonly failures: number }} Attempt */
 
-/** What comes next, of very many: a binary heap by time. */
+/** A priority queue of attempts by time: a binary heap. */
 class Attempts {
   /** @type {Attempt[]} */
   #heap = [];

@@ -1,44 +1,44 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 
-/** How long a visitor stays, in milliseconds. */
+/** Duration of a connection, in milliseconds. */
 const stayMs = 1_000;
 
 /**
- * Clients that come, stay a moment and leave, every other one without a word.
+ * Opens short-lived connections. Half of them close properly, the others reset the connection.
  *
  * @param {{ readonly port: number, readonly path: string, readonly headers: Readonly<Record<string, string>> }} server
  */
-export function receiveVisitors({ port, path, headers }) {
+export function openVisitors({ port, path, headers }) {
   /** @type {Set<Promise<void>>} */
-  const present = new Set();
+  const open = new Set();
   let visits = 0;
   let failed = 0;
 
-  /** @param {boolean} isPolite */
-  const visit = async (isPolite) => {
+  /** @param {boolean} closesProperly */
+  const connect = async (closesProperly) => {
     const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, { headers });
-    // Until it is let in; each is let in once at the most.
+    // Counts as failed until it is open.
     failed += 1;
     socket.on('open', () => {
       failed -= 1;
-      setTimeout(() => (isPolite ? socket.close() : socket.terminate()), stayMs);
+      setTimeout(() => (closesProperly ? socket.close() : socket.terminate()), stayMs);
     });
-    // An error is followed by the close.
+    // A close event follows each error.
     socket.on('error', () => undefined);
     await once(socket, 'close');
   };
 
   return {
-    come: () => {
+    visit: () => {
       visits += 1;
-      const visiting = visit(visits % 2 === 0);
-      present.add(visiting);
-      void visiting.finally(() => present.delete(visiting));
+      const connection = connect(visits % 2 === 0);
+      open.add(connection);
+      void connection.finally(() => open.delete(connection));
     },
-    /** Once all have left. */
-    leave: async () => {
-      await Promise.all(present);
+    /** Resolves when all connections are closed. */
+    finish: async () => {
+      await Promise.all(open);
       return { visits, failed };
     },
   };

@@ -4,16 +4,16 @@ import { StormClient } from './storm-client.js';
 /** @import { StormClientOptions } from './storm-client.js' */
 
 /**
- * `connect` is answered when all are live. `await` is asked before what it waits for can happen: it is
- * answered when all have become live anew and each has got `events` more, with the moments at which
- * they became live, by the clock of `process.hrtime`, in milliseconds.
+ * `connect`: returns when all clients are live. `await`: send it before the events; returns when each client has received
+ * `events` more and, with `live`, is live again. Its result are the times at which the clients became live, by
+ * `process.hrtime`, in milliseconds.
  *
  * @typedef {{ do: 'connect', clients: number } & Omit<StormClientOptions, 'onLive' | 'onEvent'>
  *   | { do: 'await', live: boolean, events: number }
  *   | { do: 'disconnect' }} StormTask
  */
 
-/** Newcomers under way at the same time, at the beginning. */
+/** Number of concurrent handshakes of the first connect. */
 const parallelHandshakes = 100;
 
 /** @type {StormClient[]} */
@@ -21,7 +21,7 @@ let clients = [];
 /** @type {number[]} */
 let liveAtMs = [];
 let events = 0;
-/** What is called after each thing that happens. */
+/** Called after each change. */
 let onProgress = () => undefined;
 
 const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
@@ -71,7 +71,7 @@ serveParent(async (/** @type {StormTask} */ task) => {
       );
       return liveAtMs;
     case 'disconnect':
-      for (const client of clients) client.leave();
+      for (const client of clients) client.close();
       clients = [];
       liveAtMs = [];
       return null;

@@ -1,12 +1,12 @@
 /** @import pg from 'pg' */
 
 /**
- * How often PostgreSQL was asked what, by statement, since `reset`.
+ * Number of executions of a statement since `reset`.
  *
  * @typedef {{ readonly id: string, readonly query: string, readonly calls: number }} StatementCount
  */
 
-/** The settings that PostgreSQL needs for it. */
+/** PostgreSQL settings that counting needs. */
 export const countingSettings = { shared_preload_libraries: 'pg_stat_statements' };
 
 /**

@@ -20,8 +20,8 @@ const headEnd = '\r\n\r\n';
 const cursorKey = '"cursor":"';
 
 /**
- * A flagcast.v1 client that comes back when its connection is lost, after the pauses that our client
- * makes, and goes on from its cursor. It keeps no state but that.
+ * A flagcast.v1 client that reconnects with the backoff of @flagcast/client and resumes from its cursor. It keeps no other
+ * state.
  */
 export class StormClient {
   /** @param {StormClientOptions} options */
@@ -29,8 +29,8 @@ export class StormClient {
     this.options = options;
     /** @type {string | null} */
     this.cursor = null;
-    this.losses = 0;
-    this.left = false;
+    this.failures = 0;
+    this.closed = false;
     /** @type {NodeJS.Timeout | undefined} */
     this.timer = undefined;
     this.socket = this.open();
@@ -41,7 +41,7 @@ export class StormClient {
     const socket = connect({ host: '127.0.0.1', port, localAddress, noDelay: true });
     const frames = new FrameReader((opcode, bytes, start, end) => {
       if (opcode === opcodes.ping) socket.write(emptyPong);
-      // Its close is answered, and that is the end.
+      // Answers the close frame.
       else if (opcode === opcodes.close) socket.end(emptyClose);
       else if (opcode === opcodes.text) this.onMessage(bytes.toString('utf8', start, end));
     });
@@ -64,7 +64,7 @@ export class StormClient {
       head = null;
       frames.read(rest);
     });
-    // Each error is followed by the close.
+    // A close event follows each error.
     socket.on('error', () => undefined);
     socket.once('close', () => this.onLost());
     return socket;
@@ -95,26 +95,26 @@ export class StormClient {
     if (message.startsWith('{"source"')) {
       this.options.onEvent();
     } else if (message.startsWith('{"type":"caught_up"')) {
-      this.losses = 0;
+      this.failures = 0;
       this.options.onLive();
     } else if (message.startsWith('{"type":"resync"')) {
-      throw new Error(`A client that should have resumed was told ${message}`);
+      throw new Error(`A client that should have resumed received ${message}`);
     }
   }
 
   onLost() {
-    if (this.left) return;
+    if (this.closed) return;
     this.timer = setTimeout(
       () => {
         this.socket = this.open();
       },
-      Math.random() * backoffMs(this.losses),
+      Math.random() * backoffMs(this.failures),
     );
-    this.losses += 1;
+    this.failures += 1;
   }
 
-  leave() {
-    this.left = true;
+  close() {
+    this.closed = true;
     clearTimeout(this.timer);
     this.socket.resetAndDestroy();
   }

@@ -1,16 +1,16 @@
-import { insertEvents, prepareFlagcast } from '../contenders/flagcast.js';
-import { connectClients } from '../fanout/turn.js';
+import { insertEvents, prepareFlagcast } from '../targets/flagcast.js';
+import { connectClients } from '../fanout/round.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
 import { cpuMsOf } from '../process-figures.js';
 import { startProgress } from '../progress.js';
 import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCell } from '../results.js';
-import { inTurn } from '../rounds.js';
+import { rotate } from '../rounds.js';
 import { spread } from '../statistics.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { PreparedFlagcast } from '../contenders/flagcast.js' */
+/** @import { PreparedFlagcast } from '../targets/flagcast.js' */
 /** @import { Receivers } from '../load/receivers.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
@@ -18,23 +18,21 @@ import { spread } from '../statistics.js';
 const limitMs = 30 * 60_000;
 const workerCounts = [1, 2];
 const warmUpEvents = 50;
-const eventsOfRound = 200;
+const eventsPerRound = 200;
 const arrivalLimitMs = 60_000;
-/** With two processes, each on a core of its own, so many times the events can be delivered. */
+/** Minimum capacity of two processes, each on its own core, relative to one. */
 const boundCapacity = 1.7;
 
 /**
- * `perSecond`: events that reached a client in a second, all processes of this machine together. `busiestUs`:
- * processor time of the busiest process for each event that reached a client; `sharePercent`: its part of
- * that of all workers.
+ * `perSecond`: deliveries per second of all processes. `totalUs`, `busiestUs`: processor time of all processes and of the
+ * busiest one for each delivery, in microseconds. `sharePercent`: share of the busiest process in the total.
  *
  * @typedef {{ workers: number, perSecond: number, totalUs: number, busiestUs: number, sharePercent: number, missing: number, lost: number }} Measured
  */
 
 /**
- * What `serve --workers 2` adds: the events that reach clients in a second, and how the work is split. Where
- * the clients' processes need the same cores as the server's, the time does not tell what two cores would do;
- * the busiest process does: it is the one that ends up short of a core.
+ * Measures throughput and distribution of work of `serve --workers 2`. The capacity is computed from the processor time of
+ * the busiest process, because the clients' processes share the cores with the servers.
  *
  * @param {Options} options
  * @returns {Promise<readonly Bound[]>}
@@ -49,8 +47,8 @@ export async function runWorkers(options) {
     /** @type {Measured[]} */
     const measured = [];
     for (let round = 0; round < rounds; round += 1) {
-      for (const workers of inTurn(workerCounts, round)) {
-        progress.step(`round ${round + 1} of ${rounds}, ${workers} of them`);
+      for (const workers of rotate(workerCounts, round)) {
+        progress.step(`round ${round + 1} of ${rounds}, ${workers} workers`);
         measured.push(await measureWorkers(run, prepared, receivers, { workers, clients }));
       }
     }
@@ -69,14 +67,18 @@ export async function runWorkers(options) {
     const [one, two] = results;
     const capacity = (one?.busiestUs.median ?? NaN) / (two?.busiestUs.median ?? NaN);
     const bounds = [
-      // A ratio that has to be large, as one that has to be small.
-      bound('busiest process of two workers over the one of one', 1 / capacity, 1 / boundCapacity),
-      bound('events that did not arrive', Math.max(...measured.map(({ missing }) => missing)), 0, ''),
-      bound('clients cut off', Math.max(...measured.map(({ lost }) => lost)), 0, ''),
+      // The reciprocal, because a bound is a maximum.
+      bound(
+        'processor time of the busiest of two workers over a single one',
+        1 / capacity,
+        1 / boundCapacity,
+      ),
+      bound('missing events', Math.max(...measured.map(({ missing }) => missing)), 0, ''),
+      bound('closed connections', Math.max(...measured.map(({ lost }) => lost)), 0, ''),
     ];
     const file = await saveResult('workers', { machine, bounds, rounds, clients, capacity, results }, output);
     console.log(
-      `serve --workers: ${eventsOfRound} events, each when the last one has reached all of ${clients} clients: the median of ${rounds} rounds (lowest-highest round)`,
+      `serve --workers: ${eventsPerRound} events, each after all ${clients} clients have received the previous one: median of ${rounds} rounds (lowest-highest round)`,
     );
     console.log(machineLine(machine));
     const rows = results.map(({ workers, perSecond, totalUs, busiestUs, sharePercent }) => [
@@ -86,9 +88,9 @@ export async function runWorkers(options) {
       spreadCell(busiestUs),
       spreadCell(sharePercent),
     ]);
-    const head = ['workers', 'delivered in a second', 'us of all', 'us of the busiest', 'its part in %'];
+    const head = ['workers', 'deliveries/s', 'us of all', 'us of the busiest', 'its share in %'];
     console.log(
-      `\n${markdownTable(head, rows)}\n\nEach on a core of its own two workers would deliver ${capacity.toFixed(2)} times as much as one.\n\nWritten to ${file}`,
+      `\n${markdownTable(head, rows)}\n\nTwo workers, each on its own core, would deliver ${capacity.toFixed(2)} times as much as one.\n\nWritten to ${file}`,
     );
     return bounds;
   });
@@ -98,7 +100,7 @@ export async function runWorkers(options) {
  * @param {BoundedRun} run
  * @param {PreparedFlagcast} prepared
  * @param {Receivers} receivers
- * @param {{ workers: number, clients: number }} how
+ * @param {{ workers: number, clients: number }} options
  * @returns {Promise<Measured>}
  */
 async function measureWorkers(run, prepared, receivers, { workers, clients }) {
@@ -106,13 +108,13 @@ async function measureWorkers(run, prepared, receivers, { workers, clients }) {
   const { headers, address } = prepared;
   await connectClients(run, receivers, { port, dialect: 'text', headers, address }, { clients, channels: 1 });
   await publish(prepared, receivers, warmUpEvents);
-  // The first process only keeps the others, where there are others.
+  // With several workers, the first process is the primary, which only supervises.
   const serving = workers === 1 ? pids.slice(0, 1) : pids.slice(1);
   const cpuMs = async () => await Promise.all(serving.map(async (pid) => await cpuMsOf([pid])));
   const before = await receivers.count();
   const cpuMsBefore = await cpuMs();
   const startedAtMs = performance.now();
-  await publish(prepared, receivers, eventsOfRound);
+  await publish(prepared, receivers, eventsPerRound);
   const tookMs = performance.now() - startedAtMs;
   const cpuMsAfter = await cpuMs();
   const { events, lost } = await receivers.disconnect();
@@ -127,23 +129,23 @@ async function measureWorkers(run, prepared, receivers, { workers, clients }) {
     totalUs,
     busiestUs,
     sharePercent: (busiestUs / totalUs) * 100,
-    missing: eventsOfRound * clients - delivered,
+    missing: eventsPerRound * clients - delivered,
     lost,
   };
 }
 
 /**
- * Commits so many events, each when the one before has reached all clients: what comes while others are under
- * way would go out together with them, and the more, the busier the machine is.
+ * Commits events, each after all clients have received the previous one: events committed during a delivery would be
+ * batched, the more the busier the machine is.
  *
  * @param {PreparedFlagcast} prepared
  * @param {Receivers} receivers
  * @param {number} events
  */
-async function publish({ database, places }, receivers, events) {
+async function publish({ database, channelIds }, receivers, events) {
   for (let event = 0; event < events; event += 1) {
     const arriving = receivers.expect([0], arrivalLimitMs);
-    await insertEvents(database, places, [0]);
+    await insertEvents(database, channelIds, [0]);
     if (!(await arriving)) return;
   }
 }

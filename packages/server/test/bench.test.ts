@@ -19,14 +19,14 @@ interface FanoutResults {
 }
 
 it.runIf(process.platform === 'linux')(
-  'bench fanout measures Flagcast beside ws, and all events arrive',
+  'bench fanout measures Flagcast and ws, and all events arrive',
   async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
-    const args = 'fanout --clients 20 --rounds 1 --contenders flagcast,ws --output'.split(' ');
+    const args = 'fanout --clients 20 --rounds 1 --targets flagcast,ws --output'.split(' ');
     const bench = new RunningCommand([...args, folder], { file });
     onTestFinished(async () => {
-      // It tidies up after itself, which a kill would not let it.
+      // SIGTERM lets the run remove its processes and files; SIGKILL would not.
       bench.signal('SIGTERM');
       await bench.ended;
     });
@@ -51,10 +51,10 @@ it.runIf(process.platform === 'linux')(
 
 it.each([
   ['fanout --clients 0', /--clients takes whole numbers from 1 to/],
-  ['fanout --contenders carrier-pigeon', /no contender "carrier-pigeon": say some of flagcast, /],
+  ['fanout --targets carrier-pigeon', /no target "carrier-pigeon": use some of flagcast, /],
   ['latency --clients 10', /latency takes no --clients/],
-  ['everything', /no measurement "everything"/],
-])('bench %s is refused', async (args, message) => {
+  ['everything', /no benchmark "everything"/],
+])('bench refuses the arguments %s', async (args, message) => {
   const { code, stderr } = await runCommand(args.split(' '), { file });
   expect(code).toBe(2);
   expect(stderr).toMatch(message);

@@ -3,21 +3,24 @@ import { WebSocketServer } from 'ws';
 import { openSession } from '../../packages/server/dist/database/session.js';
 import { sessionSettings } from '../../packages/server/dist/reader/log-statements.js';
 import { serveParent } from '../child.js';
-import { floorChannel } from './floor-schema.js';
+import { baselineChannel } from './baseline-schema.js';
 
 /** @import { AddressInfo } from 'node:net' */
 
-/** @typedef {{ databaseUrl: string, kind: 'payload' | 'select' }} FloorStart */
+/** @typedef {{ databaseUrl: string, kind: 'payload' | 'select' }} BaselineStart */
 
 /**
- * The least that a server can do: what the trigger notifies goes to every client, as it is
- * (`payload`) or after one look-up by primary key (`select`). It loses what is committed while it
- * is not connected, and checks nobody. One session hears and looks up: a second one would have to
- * be woken first.
+ * A minimal server as a baseline: it sends each NOTIFY payload to every client, unchanged (`payload`) or after a SELECT by
+ * primary key (`select`). It has no authentication, and loses events while it is disconnected. One session listens and
+ * selects, because a second one would have to be woken first.
  */
-serveParent(async (/** @type {FloorStart} */ { databaseUrl, kind }) => {
+serveParent(async (/** @type {BaselineStart} */ { databaseUrl, kind }) => {
   const webSockets = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
-  const session = await openSession({ databaseUrl, applicationName: 'bench floor', queryTimeoutMs: 5_000 });
+  const session = await openSession({
+    databaseUrl,
+    applicationName: 'bench baseline',
+    queryTimeoutMs: 5_000,
+  });
   await session.query(sessionSettings);
 
   /** @param {string} text */
@@ -26,9 +29,9 @@ serveParent(async (/** @type {FloorStart} */ { databaseUrl, kind }) => {
   };
 
   /** @param {string} id */
-  const lookUp = async (id) => {
+  const selectRow = async (id) => {
     const { rows } = await session.query({
-      name: 'bench_look_up',
+      name: 'bench_select',
       text: `SELECT a.created_at, a.project_id, e.key, a.entity, a.entity_id, a.action
         FROM audit_log a JOIN environments e ON e.id = a.environment_id WHERE a.id = $1`,
       values: [id],
@@ -53,9 +56,9 @@ serveParent(async (/** @type {FloorStart} */ { databaseUrl, kind }) => {
 
   session.on('notification', ({ payload = '' }) => {
     if (kind === 'payload') broadcast(payload);
-    else void lookUp(payload);
+    else void selectRow(payload);
   });
-  await session.query(`LISTEN ${floorChannel}`);
+  await session.query(`LISTEN ${baselineChannel}`);
   if (webSockets.address() === null) await once(webSockets, 'listening');
   return /** @type {AddressInfo} */ (webSockets.address()).port;
 });

@@ -1,32 +1,32 @@
 import { openFanOut } from '../../packages/server/dist/door/gathered-writes.js';
 import { startServer } from '../child.js';
-import { channelName } from './contender.js';
+import { channelName } from './target.js';
 import { messageText } from './message.js';
 
 /** @import { BroadcastKind } from './broadcast-server.js' */
-/** @import { Contender } from './contender.js' */
+/** @import { Target } from './target.js' */
 
 /** @type {Readonly<Record<BroadcastKind, string>>} */
 const names = {
   ws: 'ws, client.send(text)',
   prebuilt: 'ws, frame built once',
-  ring: 'the same, by io_uring',
+  io_uring: 'the same, by io_uring',
   'socket.io': 'Socket.IO 4',
 };
 
 /**
- * A server in Node that is told its events by its parent, the cheapest way there is.
+ * A server in Node that receives events from its parent process over IPC, the cheapest way.
  *
  * @param {BroadcastKind} kind
- * @returns {Contender}
+ * @returns {Target}
  */
 export function nodeServer(kind) {
   return {
     kind,
     name: names[kind],
     start: async ({ run }) => {
-      // Not on this machine.
-      if (kind === 'ring' && openFanOut(true).gatheredWrites === null) return null;
+      // This machine has no io_uring.
+      if (kind === 'io_uring' && openFanOut(true).gatheredWrites === null) return null;
       const server = await startServer(run, new URL('./broadcast-server.js', import.meta.url), {
         do: 'start',
         kind,

@@ -1,17 +1,17 @@
 import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
 import { connectPacket, publishPacket } from '../load/mqtt.js';
-import { channelName } from './contender.js';
+import { channelName } from './target.js';
 import { firstOf, openPublisher, startInstalled, temporaryFile } from './installed.js';
 import { messageText } from './message.js';
 
-/** @import { Contender } from './contender.js' */
+/** @import { Target } from './target.js' */
 
 const programs = ['/usr/sbin/mosquitto', '/usr/local/sbin/mosquitto', '/usr/bin/mosquitto'];
 
 /**
- * mosquitto: clients over WebSocket, events published over MQTT, quality 0.
+ * mosquitto: clients over WebSocket, events published over MQTT with QoS 0.
  *
- * @type {Contender}
+ * @type {Target}
  */
 export const mosquitto = {
   kind: 'mosquitto',
@@ -38,7 +38,7 @@ protocol mqtt
 `,
     );
     const { pids, end } = await startInstalled(run, { command, args: ['-c', file], port, workers: 0 });
-    const { socket, leave } = await openPublisher(run, publishPort);
+    const { socket, close } = await openPublisher(run, publishPort);
     socket.write(connectPacket);
     return {
       port,
@@ -54,7 +54,7 @@ protocol mqtt
       cpuPids: pids,
       memoryPid: pids[0] ?? 0,
       end: async () => {
-        leave();
+        close();
         await end();
       },
     };

@@ -1,21 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { cpuMsOf } from '../process-figures.js';
-import { warmUp } from './patterns.js';
+import { roundWarmUp } from './patterns.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { RunningContender } from '../contenders/contender.js' */
+/** @import { RunningTarget } from '../targets/target.js' */
 /** @import { Receivers } from '../load/receivers.js' */
 /** @import { Pattern, Setup } from './patterns.js' */
 
-/** Servers that answer a handshake before they have counted the client in get so long for it, in milliseconds. */
-const settleMs = 200;
-/** When all that was published has not arrived by then, in milliseconds, the rest of the pattern is left out. */
+/** Pause after the handshakes, in milliseconds: some servers subscribe the client after their response. */
+const subscribeMs = 200;
+/** If a burst has not arrived within this time, in milliseconds, the rest of the pattern is skipped. */
 const arrivalLimitMs = 30_000;
 
 /**
- * What one turn of a contender came to. `cpuUs`: processor time of the server for each event that
- * arrived at a client, in microseconds; `perSecond`: events that arrived in a second, while there were
- * any under way; `lost`: connections that the server ended.
+ * The figures of a round. `cpuUs`: processor time of the server for each delivered event, in microseconds. `perSecond`:
+ * deliveries per second of the time with undelivered events. `due`: expected deliveries. `lost`: connections that the
+ * server closed.
  *
  * @typedef {{
  *   readonly cpuUs: number,
@@ -24,24 +24,24 @@ const arrivalLimitMs = 30_000;
  *   readonly delivered: number,
  *   readonly lost: number,
  *   readonly bytesPerEvent: number,
- * }} TurnFigures
+ * }} RoundFigures
  */
 
 /**
- * Connects the clients, measures each pattern of the setup, and lets the clients go.
+ * Connects the clients, measures each pattern of the setup, and disconnects the clients.
  *
  * @param {BoundedRun} run
  * @param {Receivers} receivers
- * @param {RunningContender} running
+ * @param {RunningTarget} running
  * @param {Setup} setup
- * @returns {Promise<TurnFigures[]>} in the order of the patterns
+ * @returns {Promise<RoundFigures[]>} in the order of the patterns
  */
-export async function measureTurn(run, receivers, running, setup) {
+export async function measureRound(run, receivers, running, setup) {
   await connectClients(run, receivers, running, setup);
-  for (const pattern of warmUp(setup)) await measurePattern(run, receivers, running, setup, pattern);
+  for (const pattern of roundWarmUp(setup)) await measurePattern(run, receivers, running, { setup, pattern });
   const figures = [];
   for (const pattern of setup.patterns) {
-    figures.push(await measurePattern(run, receivers, running, setup, pattern));
+    figures.push(await measurePattern(run, receivers, running, { setup, pattern }));
   }
   await receivers.disconnect();
   return figures;
@@ -50,7 +50,7 @@ export async function measureTurn(run, receivers, running, setup) {
 /**
  * @param {BoundedRun} run
  * @param {Receivers} receivers
- * @param {Pick<RunningContender, 'port' | 'dialect' | 'headers' | 'address'>} running
+ * @param {Pick<RunningTarget, 'port' | 'dialect' | 'headers' | 'address'>} running
  * @param {Pick<Setup, 'clients' | 'channels'>} setup
  */
 export async function connectClients(run, receivers, running, { clients, channels }) {
@@ -62,30 +62,30 @@ export async function connectClients(run, receivers, running, { clients, channel
       clients: Math.floor(clients / channels) + (channel < clients % channels ? 1 : 0),
     })),
   );
-  await delay(settleMs, undefined, { signal: run.signal });
+  await delay(subscribeMs, undefined, { signal: run.signal });
 }
 
 /**
  * @param {BoundedRun} run
  * @param {Receivers} receivers
- * @param {RunningContender} running
- * @param {Pick<Setup, 'clients' | 'channels'>} setup
- * @param {Pattern} pattern
- * @returns {Promise<TurnFigures>}
+ * @param {RunningTarget} running
+ * @param {{ readonly setup: Pick<Setup, 'clients' | 'channels'>, readonly pattern: Pattern }} options
+ * @returns {Promise<RoundFigures>}
  */
-async function measurePattern(run, receivers, running, { clients, channels }, pattern) {
+async function measurePattern(run, receivers, running, { setup, pattern }) {
+  const { clients, channels } = setup;
   const before = await receivers.count();
   const cpuMsBefore = await cpuMsOf(running.cpuPids);
-  let underWayMs = 0;
+  let deliveryMs = 0;
   let due = 0;
-  for (let turn = 0; turn < pattern.times; turn += 1) {
-    const published = pattern.channels(turn);
+  for (let burst = 0; burst < pattern.times; burst += 1) {
+    const published = pattern.channels(burst);
     const startedAtMs = performance.now();
     const arriving = receivers.expect(published, arrivalLimitMs);
     await running.publish(published);
     const arrived = await arriving;
     due += (published.length * clients) / channels;
-    underWayMs += performance.now() - startedAtMs;
+    deliveryMs += performance.now() - startedAtMs;
     if (!arrived) break;
     const restMs = startedAtMs + pattern.intervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal: run.signal });
@@ -95,7 +95,7 @@ async function measurePattern(run, receivers, running, { clients, channels }, pa
   const delivered = events - before.events;
   return {
     cpuUs: (cpuMs * 1_000) / delivered,
-    perSecond: (delivered * 1_000) / underWayMs,
+    perSecond: (delivered * 1_000) / deliveryMs,
     due,
     delivered,
     lost,

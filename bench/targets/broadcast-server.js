@@ -13,9 +13,9 @@ import { serveParent } from '../child.js';
 
 /** @import { SocketHandle } from '../../packages/server/dist/door/gathered-writes.js' */
 
-/** @typedef {'ws' | 'prebuilt' | 'ring' | 'socket.io'} BroadcastKind */
+/** @typedef {'ws' | 'prebuilt' | 'io_uring' | 'socket.io'} BroadcastKind */
 /**
- * `start` is asked first; `publish` is told: each event is the channel and its message.
+ * `start` is the first request. `publish` has no result; each event is a channel and a message.
  *
  * @typedef {{ do: 'start', kind: BroadcastKind } | { do: 'publish', events: readonly (readonly [channel: string, message: string])[] }} BroadcastTask
  */
@@ -28,7 +28,7 @@ import { serveParent } from '../child.js';
 
 /** @type {Readonly<Record<BroadcastKind, (http: Server) => Broadcast>>} */
 const servers = {
-  /** What everybody writes first. */
+  /** The obvious implementation: a loop over the clients of the ws library. */
   ws: (http) => {
     const clients = /** @type {Map<string, Set<WebSocket>>} */ (new Map());
     onUpgrade(http, (webSocket, _socket, channel) => join(clients, channel, webSocket));
@@ -39,7 +39,7 @@ const servers = {
     };
   },
 
-  /** The frame is made once, and written past the library; so are heartbeats. */
+  /** The frame is built once and written to the sockets without the library; so are heartbeats. */
   prebuilt: (http) => {
     const sockets = /** @type {Map<string, Set<Duplex>>} */ (new Map());
     onUpgrade(http, (_webSocket, socket, channel) => join(sockets, channel, socket));
@@ -50,8 +50,8 @@ const servers = {
     };
   },
 
-  /** The same, many sockets in one system call: what sending itself costs. It does not look at what is not taken. */
-  ring: (http) => {
+  /** The same with io_uring, many sockets in one system call: the cost of sending itself. Ignores short writes. */
+  io_uring: (http) => {
     const ring = new SendRing();
     const handles = /** @type {Map<string, Set<SocketHandle>>} */ (new Map());
     onUpgrade(http, (_webSocket, socket, channel) => join(handles, channel, Reflect.get(socket, '_handle')));
@@ -65,7 +65,7 @@ const servers = {
     };
   },
 
-  /** As its manual says: a room for each channel, WebSocket only. */
+  /** As in the manual of Socket.IO: a room for each channel, WebSocket only. */
   'socket.io': (http) => {
     const io = new SocketIoServer(http, {
       transports: ['websocket'],
@@ -79,23 +79,23 @@ const servers = {
 
 /**
  * @param {Server} http
- * @param {(webSocket: WebSocket, socket: Duplex, channel: string) => () => void} welcome answers with what is done when the client leaves
+ * @param {(webSocket: WebSocket, socket: Duplex, channel: string) => () => void} onConnection returns what to do when the client disconnects
  */
-function onUpgrade(http, welcome) {
+function onUpgrade(http, onConnection) {
   const webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
   http.on('upgrade', (request, socket, head) => {
     webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const leave = welcome(webSocket, socket, (request.url ?? '').slice(1));
+      const onClose = onConnection(webSocket, socket, (request.url ?? '').slice(1));
       webSocket.on('error', () => undefined);
-      webSocket.on('close', leave);
+      webSocket.on('close', onClose);
     });
   });
 }
 
-/** As often as flagcast.v1, a part of the clients at a time. */
+/** The interval of flagcast.v1. Each tick sends to one part of the clients. */
 const heartbeatIntervalMs = 15_000;
 const heartbeatParts = 60;
-/** A pong that nobody asked for, of the most bytes that one may have: nearly those of a heartbeat, and no event. */
+/** An unsolicited pong of the maximum length: about as long as a heartbeat, and clients do not count it as an event. */
 const heartbeatFrame = Buffer.concat([Buffer.of(0x8a, 125), Buffer.alloc(125, ' ')]);
 
 /** @param {ReadonlyMap<string, ReadonlySet<Duplex>>} sockets */

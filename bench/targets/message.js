@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 const projectId = randomUUID();
 
 /**
- * A message as the product's plain dialect has it, of the same length.
+ * Returns a message of the same form and length as those of Flagcast's plain dialect.
  *
  * @returns {string}
  */

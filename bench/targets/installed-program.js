@@ -6,15 +6,14 @@ import { serveParent } from '../child.js';
 import { childrenOf } from '../process-figures.js';
 
 /**
- * Runs a program of the system until the parent lets go, however that ends. It is started when it
- * accepts connections on `port` and has started so many `workers`, processes of its own.
+ * Runs an installed program until the parent disconnects or ends. The program counts as started when it accepts connections
+ * on `port` and has `workers` child processes. `env`: additional environment variables.
  *
  * @typedef {{ command: string, args: readonly string[], port: number, workers: number, env?: Readonly<Record<string, string>> }} InstalledStart
- * `env`: beside those of this process.
  */
 
 const startLimitMs = 10_000;
-const tryAgainMs = 20;
+const retryIntervalMs = 20;
 
 /** @type {import('node:child_process').ChildProcess | null} */
 let program = null;
@@ -27,12 +26,12 @@ serveParent(
       env: { ...process.env, ...env },
     });
     program = started;
-    let said = '';
+    let output = '';
     started.stderr.on('data', (data) => {
-      said = `${said}${String(data)}`.slice(-2_000);
+      output = `${output}${String(data)}`.slice(-2_000);
     });
     started.once('error', (error) => fail(command, error.message));
-    started.once('exit', () => fail(command, said.trim()));
+    started.once('exit', () => fail(command, output.trim()));
     const untilMs = performance.now() + startLimitMs;
     const pid = started.pid ?? 0;
     while (performance.now() < untilMs) {
@@ -40,9 +39,9 @@ serveParent(
         const children = await childrenOf(pid);
         if (children.length >= workers) return [pid, ...children];
       }
-      await delay(tryAgainMs);
+      await delay(retryIntervalMs);
     }
-    throw new Error(`${command} does not listen on port ${port}: ${said.trim()}`);
+    throw new Error(`${command} does not listen on port ${port}: ${output.trim()}`);
   },
   async () => {
     ending = true;
@@ -55,11 +54,11 @@ serveParent(
 
 /**
  * @param {string} command
- * @param {string} why
+ * @param {string} reason
  */
-function fail(command, why) {
+function fail(command, reason) {
   if (ending) return;
-  console.error(`bench: ${command} ended: ${why}`);
+  console.error(`bench: ${command} ended: ${reason}`);
   process.exit(1);
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { signToken } from '../../packages/server/dist/access/sign.js';
 import { startServer } from '../child.js';
-import { floorSchemas } from '../latency/floor-schema.js';
+import { baselineSchemas } from '../latency/baseline-schema.js';
 import { createDatabase } from '../temporary-postgres.js';
 import { nowMs, openWindow } from './browser-windows.js';
 
@@ -12,42 +12,42 @@ import { nowMs, openWindow } from './browser-windows.js';
 /** @import { BenchDatabase } from '../temporary-postgres.js' */
 
 const windowCount = 2;
-/** The table has this many flags beside the one that changes. */
+/** Number of flags in the table besides the one that changes. */
 const otherFlags = 500;
 
 /**
- * The delays of one round in milliseconds, one for each change, until the slower of the windows had it:
- * from just before COMMIT was sent and from PostgreSQL's answer to it until the page had changed, and
- * from just before COMMIT until the frame had been drawn.
+ * The latencies of a round in milliseconds, one for each change, to the slower window. `fromCommitSent` and
+ * `fromCommitAnswered`: from sending COMMIT and from its response to the change of the page. `drawn`: from sending COMMIT to
+ * the drawn frame.
  *
  * @typedef {{ fromCommitSent: number[], fromCommitAnswered: number[], drawn: number[] }} Delays
  */
 
 /**
- * One way from a commit to the screen. `measure` makes one change after the other; the next one begins
- * when the windows have shown it and a random pause of up to `pauseLimitMs` is over.
+ * A running target. `measure`: makes changes one after the other; the next one starts when all windows show the previous one,
+ * after a random pause of up to `pauseLimitMs`.
  *
  * @typedef {{
  *   readonly name: string,
  *   readonly measure: (changes: number, pauseLimitMs: number, onChange: (done: number) => void) => Promise<Delays>,
- * }} Contender
+ * }} Target
  */
 
 /**
- * Starts a contender: a database, a server process and windows of its own. `console` is the product,
- * `floor` the least that there can be: NOTIFY, a WebSocket, and a page that sets one text.
+ * Starts a target with its own database, server process and windows. `console`: Flagcast. `baseline`: NOTIFY, a WebSocket,
+ * and a page that sets one text.
  *
  * @param {BoundedRun} run
  * @param {EmbeddedPostgres} postgres
  * @param {Browser} browser
- * @param {{ name: string, kind: 'console' | 'floor' }} contender
- * @returns {Promise<Contender>}
+ * @param {{ name: string, kind: 'console' | 'baseline' }} target
+ * @returns {Promise<Target>}
  */
-export async function startContender(run, postgres, browser, { name, kind }) {
+export async function startTarget(run, postgres, browser, { name, kind }) {
   const database = await createDatabase(run, postgres, `bench_pixel_${kind}`);
   const { client: writer, projectId, environmentId, featureId } = database;
   const prepare =
-    kind === 'console' ? await prepareConsole(run, database) : await prepareFloor(run, database);
+    kind === 'console' ? await prepareConsole(run, database) : await prepareBaseline(run, database);
   const windows = await Promise.all(
     Array.from({ length: windowCount }, async () => await openWindow(run, browser, name, prepare)),
   );
@@ -102,7 +102,7 @@ export async function startContender(run, postgres, browser, { name, kind }) {
 }
 
 /**
- * The product: its server, and its console on the list of flags.
+ * Starts Flagcast; its console shows the list of flags.
  *
  * @param {BoundedRun} run
  * @param {BenchDatabase} database
@@ -131,19 +131,19 @@ async function prepareConsole(run, { url, client, projectId, environmentKey, use
  * @param {BenchDatabase} database
  * @returns {Promise<(page: Page) => Promise<void>>}
  */
-async function prepareFloor(run, { url, client }) {
-  await client.query(floorSchemas.payload);
-  // The whole change in the message: the floor's page asks for nothing.
+async function prepareBaseline(run, { url, client }) {
+  await client.query(baselineSchemas.payload);
+  // The payload is the whole change, so the baseline's page makes no request.
   await client.query(`CREATE OR REPLACE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN PERFORM pg_notify('bench_floor', NEW.new_value ->> 'default_value'); RETURN NULL; END $$`);
-  const program = new URL('../latency/floor-server.js', import.meta.url);
+    BEGIN PERFORM pg_notify('bench_baseline', NEW.new_value ->> 'default_value'); RETURN NULL; END $$`);
+  const program = new URL('../latency/baseline-server.js', import.meta.url);
   const { port } = await startServer(run, program, { databaseUrl: url, kind: 'payload' });
   return async (page) => {
     await page.setContent('<!doctype html><p>nothing yet</p>');
     await page.evaluate(`new Promise((resolve, reject) => {
       const socket = new WebSocket('ws://127.0.0.1:${port}');
-      const place = document.querySelector('p');
-      socket.onmessage = ({ data }) => { place.textContent = data; };
+      const text = document.querySelector('p');
+      socket.onmessage = ({ data }) => { text.textContent = data; };
       socket.onopen = resolve;
       socket.onerror = reject;
     })`);

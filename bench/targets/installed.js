@@ -12,7 +12,7 @@ import { startChild } from '../child.js';
 const startLimitMs = 15_000;
 
 /**
- * The first of these files that can be read; null where there is none.
+ * Returns the first readable file, or null.
  *
  * @param {readonly string[]} files
  * @returns {Promise<string | null>}
@@ -23,19 +23,19 @@ export async function firstOf(files) {
       await access(file, constants.R_OK);
       return file;
     } catch {
-      // Another system has it elsewhere.
+      // The path depends on the system: try the next one.
     }
   }
   return null;
 }
 
 /**
- * A folder with one file in it, which goes when the run ends.
+ * Creates a file in a temporary folder, which the end of the run removes.
  *
  * @param {BoundedRun} run
  * @param {string} name
  * @param {(folder: string) => string} content
- * @returns {Promise<string>} the file
+ * @returns {Promise<string>} the path of the file
  */
 export async function temporaryFile(run, name, content) {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-'));
@@ -46,11 +46,11 @@ export async function temporaryFile(run, name, content) {
 }
 
 /**
- * Runs a program of the system until `end` or the end of the run.
+ * Runs an installed program until `end` or the end of the run.
  *
  * @param {BoundedRun} run
  * @param {InstalledStart} start
- * @returns {Promise<{ readonly pids: readonly number[], readonly end: () => Promise<void> }>} the program, and what it has started
+ * @returns {Promise<{ readonly pids: readonly number[], readonly end: () => Promise<void> }>} the program and its child processes
  */
 export async function startInstalled(run, start) {
   const child = startChild(run, new URL('./installed-program.js', import.meta.url));
@@ -59,30 +59,28 @@ export async function startInstalled(run, start) {
 }
 
 /**
- * A connection that events are published on; what comes back is not looked at. That it is closed before
- * `leave` fails the run.
+ * Opens a TCP connection to publish events on. It discards responses. The run fails if the server closes the connection.
  *
  * @param {BoundedRun} run
  * @param {number} port
- * @returns {Promise<{ readonly socket: Socket, readonly leave: () => void }>}
+ * @returns {Promise<{ readonly socket: Socket, readonly close: () => void }>}
  */
 export async function openPublisher(run, port) {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-  let leaving = false;
+  let closing = false;
   socket.on('error', (error) => run.fail(error));
   socket.on('close', () => {
-    if (!leaving)
-      run.fail(new Error(`The connection that events are published on, to port ${port}, was closed`));
+    if (!closing) run.fail(new Error(`The server on port ${port} closed the connection of the publisher`));
   });
   socket.resume();
   await once(socket, 'connect', { signal: run.signal });
-  const leave = () => {
-    leaving = true;
+  const close = () => {
+    closing = true;
     socket.destroy();
   };
   run.defer(async () => {
-    leave();
+    close();
     await Promise.resolve();
   });
-  return { socket, leave };
+  return { socket, close };
 }

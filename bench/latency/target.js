@@ -5,66 +5,48 @@ import { WebSocket } from 'ws';
 import { signToken } from '../../packages/server/dist/access/sign.js';
 import { startServer } from '../child.js';
 import { createDatabase } from '../temporary-postgres.js';
-import { floorSchemas } from './floor-schema.js';
+import { baselineSchemas } from './baseline-schema.js';
 
 /** @import { BoundedRun } from '../bounded-run.js' */
 /** @import { EmbeddedPostgres } from '../../packages/demo/dist/embedded/embedded.js' */
+/** @import { BenchDatabase } from '../temporary-postgres.js' */
 
-/** How long a message may take, in milliseconds: many times what polling needs. */
-const messageLimitMs = 15_000;
+/** Time-out of a message, in milliseconds: many times the polling interval. */
+const messageTimeoutMs = 15_000;
 
 /**
- * The delays of one round in milliseconds, in the order of the commits: from just before COMMIT
- * was sent, and from when PostgreSQL had answered it. The second can be negative, because the
- * message and the answer come by different ways.
+ * The latencies of a round in milliseconds, in the order of the commits: from sending COMMIT, and from its response. The
+ * second one is negative if the message arrives before the response.
  *
  * @typedef {{ fromCommitSent: number[], fromCommitAnswered: number[] }} Delays
  */
 
 /**
- * One way from a commit to a client. `measure` commits one row after the other; the next one
- * begins when the message has arrived and a random pause of up to `pauseLimitMs` is over.
+ * A running target. `measure`: commits rows one after the other; the next commit follows the message of the previous one,
+ * after a random pause of up to `pauseLimitMs`.
  *
  * @typedef {{
  *   readonly name: string,
  *   readonly measure: (commits: number, pauseLimitMs: number, onCommit: (done: number) => void) => Promise<Delays>,
- * }} Contender
+ * }} Target
  */
 
+/** @typedef {'flagcast' | 'polling' | 'payload' | 'select'} TargetKind */
+
 /**
- * Starts a contender: a database, a server process and one client of its own.
- * `flagcast` is the product, `polling` the product with its triggers silent, `payload` and
- * `select` the floors.
+ * Starts a target with its own database, server process and client. `flagcast`: Flagcast. `polling`: Flagcast without
+ * NOTIFY. `payload`, `select`: the baselines.
  *
  * @param {BoundedRun} run
  * @param {EmbeddedPostgres} postgres
- * @param {{ name: string, kind: 'flagcast' | 'polling' | 'payload' | 'select' }} contender
- * @returns {Promise<Contender>}
+ * @param {{ name: string, kind: TargetKind }} target
+ * @returns {Promise<Target>}
  */
-export async function startContender(run, postgres, { name, kind }) {
+export async function startTarget(run, postgres, { name, kind }) {
   const database = await createDatabase(run, postgres, `bench_${kind}`);
-  const { client: writer, projectId, environmentId, environmentKey, featureId } = database;
-  /** @type {WebSocket} */
-  let socket;
-  if (kind === 'payload' || kind === 'select') {
-    await writer.query(floorSchemas[kind]);
-    const program = new URL('./floor-server.js', import.meta.url);
-    const { port } = await startServer(run, program, { databaseUrl: database.url, kind });
-    socket = new WebSocket(`ws://127.0.0.1:${port}`);
-  } else {
-    // The trigger runs in the writer's session, whose setting decides.
-    if (kind === 'polling') await writer.query("SET flagcast.notify = 'off'");
-    const secret = randomUUID();
-    const program = new URL('../flagcast-server.js', import.meta.url);
-    const { port } = await startServer(run, program, { databaseUrl: database.url, secret });
-    const { userId, username } = database;
-    const token = await signToken({ secret, userId, username, ttlMs: 3_600_000 });
-    const query = new URLSearchParams({ project_id: projectId, env: environmentKey });
-    socket = new WebSocket(`ws://127.0.0.1:${port}/api/ws?${query.toString()}`, {
-      headers: { Authorization: `Bearer ${token}` },
-    });
-  }
-  // Before it is open the wait for that tells; later the close that follows.
+  const { client: writer, projectId, environmentId, featureId } = database;
+  const socket = await connectClient(run, database, kind);
+  // Before `open` the wait reports errors, later the close event does.
   socket.on('error', () => undefined);
   const closed = new Promise((resolve) => socket.once('close', resolve));
   run.defer(async () => {
@@ -72,7 +54,7 @@ export async function startContender(run, postgres, { name, kind }) {
     await closed;
   });
   await once(socket, 'open', { signal: run.signal });
-  void closed.then(() => run.fail(new Error(`The connection of the contender "${name}" was closed`)));
+  void closed.then(() => run.fail(new Error(`The connection of the target "${name}" was closed`)));
 
   /** @type {{ entityId: string, resolve: (receivedAtMs: number) => void } | null} */
   let awaited = null;
@@ -99,16 +81,16 @@ export async function startContender(run, postgres, { name, kind }) {
     const received = new Promise((resolve) => {
       awaited = { entityId, resolve };
     });
-    const limit = setTimeout(() => {
+    const timeout = setTimeout(() => {
       run.fail(
-        new Error(`The contender "${name}" did not bring a message within ${messageLimitMs / 1_000} s`),
+        new Error(`The target "${name}" did not deliver a message within ${messageTimeoutMs / 1_000} s`),
       );
-    }, messageLimitMs);
+    }, messageTimeoutMs);
     const sentAtMs = performance.now();
     await writer.query('COMMIT');
     const answeredAtMs = performance.now();
     const receivedAtMs = await received;
-    clearTimeout(limit);
+    clearTimeout(timeout);
     return { fromCommitSent: receivedAtMs - sentAtMs, fromCommitAnswered: receivedAtMs - answeredAtMs };
   };
 
@@ -127,4 +109,35 @@ export async function startContender(run, postgres, { name, kind }) {
       return delays;
     },
   };
+}
+
+/**
+ * Starts the server of the target, and connects a client to it.
+ *
+ * @param {BoundedRun} run
+ * @param {BenchDatabase} database
+ * @param {TargetKind} kind
+ */
+async function connectClient(run, { url, client: writer, projectId, environmentKey, ...user }, kind) {
+  if (kind === 'payload' || kind === 'select') {
+    await writer.query(baselineSchemas[kind]);
+    const program = new URL('./baseline-server.js', import.meta.url);
+    const { port } = await startServer(run, program, { databaseUrl: url, kind });
+    return new WebSocket(`ws://127.0.0.1:${port}`);
+  }
+  // The trigger runs in the writer's session and uses its setting.
+  if (kind === 'polling') await writer.query("SET flagcast.notify = 'off'");
+  const secret = randomUUID();
+  const program = new URL('../flagcast-server.js', import.meta.url);
+  const { port } = await startServer(run, program, { databaseUrl: url, secret });
+  const token = await signToken({
+    secret,
+    userId: user.userId,
+    username: user.username,
+    ttlMs: 3_600_000,
+  });
+  const query = new URLSearchParams({ project_id: projectId, env: environmentKey });
+  return new WebSocket(`ws://127.0.0.1:${port}/api/ws?${query.toString()}`, {
+    headers: { Authorization: `Bearer ${token}` },
+  });
 }

@@ -8,18 +8,18 @@ import { createDatabase } from '../temporary-postgres.js';
 
 /** @import { Child } from '../child.js' */
 /** @import { BenchDatabase } from '../temporary-postgres.js' */
-/** @import { Contender, RunningContender, Setting } from './contender.js' */
+/** @import { Target, RunningTarget, TargetOptions } from './target.js' */
 
-/** Projects come with this many environments, hence channels. */
+/** Every project has this many environments, and so channels. */
 const environmentsPerProject = 3;
 const tokenTtlMs = 10_800_000;
 const command = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
 
 /**
- * The product, in one of its dialects.
+ * Flagcast with clients of one of its dialects.
  *
  * @param {'flagcast' | 'flagcast.v1'} kind
- * @returns {Contender}
+ * @returns {Target}
  */
 export function flagcast(kind) {
   const dialect = kind === 'flagcast' ? 'text' : 'flagcast.v1';
@@ -31,13 +31,12 @@ export function flagcast(kind) {
 }
 
 /**
- * The product with all that a measurement needs to go on with: its database, where the channels are in
- * it, and `serve`, which starts a server (again): on a free port where none is given. `serveWith` starts the
- * command `flagcast serve --workers`, and tells its processes, the first one first.
+ * A prepared database and the functions to start servers. `channelIds`: the ids of each channel. `serve`: starts a server,
+ * by default on a free port. `serveWith`: runs `flagcast serve --workers` and returns its processes, the primary first.
  *
  * @typedef {{
  *   readonly database: BenchDatabase,
- *   readonly places: readonly Place[],
+ *   readonly channelIds: readonly ChannelIds[],
  *   readonly headers: Readonly<Record<string, string>>,
  *   readonly address: (channel: number) => { path: string, topic: string },
  *   readonly serve: (port?: number) => Promise<Child & { readonly port: number }>,
@@ -48,23 +47,23 @@ export function flagcast(kind) {
  */
 
 /**
- * Makes the database with its channels, and a token for the clients.
+ * Creates the database with its channels, and a token for the clients.
  *
- * @param {Setting} setting
+ * @param {TargetOptions} setting
  * @returns {Promise<PreparedFlagcast>}
  */
 export async function prepareFlagcast({ run, postgres, channels, maxConnections }) {
   const database = await createDatabase(run, postgres, `bench_${randomUUID().replaceAll('-', '')}`);
-  const places = await makeChannels(database, channels);
+  const channelIds = await createChannels(database, channels);
   const secret = randomUUID();
   const { url: databaseUrl, userId, username } = database;
   const token = await signToken({ secret, userId, username, ttlMs: tokenTtlMs });
   return {
     database,
-    places,
+    channelIds,
     headers: { Authorization: `Bearer ${token}` },
     address: (channel) => {
-      const { projectId, environmentId } = placeOf(places, channel);
+      const { projectId, environmentId } = channelIdsOf(channelIds, channel);
       const query = new URLSearchParams({ project_id: projectId, env_id: environmentId });
       return { path: `/api/ws?${query.toString()}`, topic: '' };
     },
@@ -92,33 +91,33 @@ export async function prepareFlagcast({ run, postgres, channels, maxConnections 
 }
 
 /**
- * @param {Setting} setting
+ * @param {TargetOptions} setting
  * @param {'text' | 'flagcast.v1'} dialect
- * @returns {Promise<RunningContender>}
+ * @returns {Promise<RunningTarget>}
  */
 async function startFlagcast(setting, dialect) {
-  const { database, places, headers, address, serve } = await prepareFlagcast(setting);
+  const { database, channelIds, headers, address, serve } = await prepareFlagcast(setting);
   const server = await serve();
   return {
     port: server.port,
     dialect,
     headers,
     address,
-    publish: async (channels) => await insertEvents(database, places, channels),
+    publish: async (channels) => await insertEvents(database, channelIds, channels),
     cpuPids: [server.pid],
     memoryPid: server.pid,
     end: server.end,
   };
 }
 
-/** @typedef {{ readonly projectId: string, readonly environmentId: string, readonly featureId: string }} Place */
+/** @typedef {{ readonly projectId: string, readonly environmentId: string, readonly featureId: string }} ChannelIds */
 
 /**
  * @param {BenchDatabase} database
  * @param {number} channels
- * @returns {Promise<readonly Place[]>}
+ * @returns {Promise<readonly ChannelIds[]>}
  */
-async function makeChannels({ client }, channels) {
+async function createChannels({ client }, channels) {
   await client.query({
     text: "INSERT INTO projects (name) SELECT 'bench ' || number FROM generate_series(2, $1::integer) AS number",
     values: [Math.ceil(channels / environmentsPerProject)],
@@ -126,7 +125,7 @@ async function makeChannels({ client }, channels) {
   await client.query(`INSERT INTO features (project_id, key, name, kind)
     SELECT id, 'bench', 'bench', 'simple' FROM projects p
     WHERE NOT EXISTS (SELECT FROM features WHERE project_id = p.id)`);
-  /** @type {import('pg').QueryResult<Place>} */
+  /** @type {import('pg').QueryResult<ChannelIds>} */
   const { rows } = await client.query(`
     SELECT e.project_id AS "projectId", e.id::text AS "environmentId", f.id AS "featureId"
     FROM environments e JOIN features f ON f.project_id = e.project_id ORDER BY e.id`);
@@ -134,25 +133,25 @@ async function makeChannels({ client }, channels) {
 }
 
 /**
- * @param {readonly Place[]} places
+ * @param {readonly ChannelIds[]} channelIds
  * @param {number} channel
- * @returns {Place}
+ * @returns {ChannelIds}
  */
-function placeOf(places, channel) {
-  const place = places[channel];
-  if (place === undefined) throw new Error(`There is no channel ${channel}`);
-  return place;
+function channelIdsOf(channelIds, channel) {
+  const ids = channelIds[channel];
+  if (ids === undefined) throw new Error(`There is no channel ${channel}`);
+  return ids;
 }
 
 /**
- * Commits one audit row for each channel named, in one transaction.
+ * Commits one audit row for each listed channel, in one transaction.
  *
  * @param {Pick<BenchDatabase, 'client'>} database
- * @param {readonly Place[]} places
+ * @param {readonly ChannelIds[]} channelIds
  * @param {readonly number[]} channels
  */
-export async function insertEvents({ client }, places, channels) {
-  const published = channels.map((channel) => placeOf(places, channel));
+export async function insertEvents({ client }, channelIds, channels) {
+  const published = channels.map((channel) => channelIdsOf(channelIds, channel));
   await client.query({
     name: 'bench_publish',
     text: `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)

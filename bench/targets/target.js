@@ -3,22 +3,20 @@
 /** @import { DialectName } from '../load/dialects.js' */
 
 /**
- * What a measurement gives the contenders. `channels`: how many there are; `maxConnections`: how many
- * clients a server has to take.
+ * `channels`: number of channels. `maxConnections`: number of clients that the server must accept.
  *
  * @typedef {{
  *   readonly run: BoundedRun,
  *   readonly postgres: EmbeddedPostgres,
  *   readonly channels: number,
  *   readonly maxConnections: number,
- * }} Setting
+ * }} TargetOptions
  */
 
 /**
- * A server that hands events to clients, as it runs. `address`: where the clients of a channel connect, and
- * what they subscribe to there. `publish` brings one event to each of the channels named, a channel that is
- * named twice gets two; all of it as one burst. `cpuPids`: whose processor time is the server's;
- * `memoryPid`: whose memory.
+ * A running server under test. `address`: the path that clients of a channel connect to, and the topic that they subscribe
+ * to. `publish`: publishes one event for each listed channel as one burst; a channel may be listed several times.
+ * `cpuPids`, `memoryPid`: processes whose processor time and memory count.
  *
  * @typedef {{
  *   readonly port: number,
@@ -29,18 +27,18 @@
  *   readonly cpuPids: readonly number[],
  *   readonly memoryPid: number,
  *   readonly end: () => Promise<void>,
- * }} RunningContender
+ * }} RunningTarget
  */
 
 /**
- * `start` answers null where the server is not installed.
+ * A server that benchmarks can start. `start` returns null if the server is not installed.
  *
  * @typedef {{
  *   readonly kind: string,
  *   readonly name: string,
- *   readonly start: (setting: Setting) => Promise<RunningContender | null>,
- * }} Contender
+ *   readonly start: (setting: TargetOptions) => Promise<RunningTarget | null>,
+ * }} Target
  */
 
-/** The names of channels and topics of those that know no projects. */
+/** Name of a channel or topic of a server without projects. */
 export const channelName = (/** @type {number} */ channel) => `channel-${channel}`;

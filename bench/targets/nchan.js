@@ -1,9 +1,9 @@
 import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
-import { channelName } from './contender.js';
+import { channelName } from './target.js';
 import { firstOf, openPublisher, startInstalled, temporaryFile } from './installed.js';
 import { messageText } from './message.js';
 
-/** @import { Contender } from './contender.js' */
+/** @import { Target } from './target.js' */
 
 const programs = ['/usr/sbin/nginx', '/usr/local/sbin/nginx', '/usr/bin/nginx'];
 const modules = [
@@ -12,9 +12,9 @@ const modules = [
 ];
 
 /**
- * nginx with nchan: one worker, events published over HTTP on a connection that stays open.
+ * nginx with nchan: one worker, events published over a persistent HTTP connection.
  *
- * @type {Contender}
+ * @type {Target}
  */
 export const nchan = {
   kind: 'nchan',
@@ -71,7 +71,7 @@ http {
       port,
       workers: 1,
     });
-    const { socket, leave } = await openPublisher(run, port);
+    const { socket, close } = await openPublisher(run, port);
     return {
       port,
       dialect: 'text',
@@ -84,7 +84,7 @@ http {
       cpuPids: pids,
       memoryPid: pids[1] ?? 0,
       end: async () => {
-        leave();
+        close();
         await end();
       },
     };
