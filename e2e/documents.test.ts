@@ -139,10 +139,7 @@ function problemOfSettings(environment: Readonly<Record<string, string>>): strin
   }
   const { DATABASE_URL: databaseUrl = 'postgresql://a@b/c' } = filled;
   const hasAuth = 'FLAGCAST_JWT_SECRET' in filled || 'FLAGCAST_JWKS_URL' in filled;
-  const needsKeys = 'FLAGCAST_JWT_AUDIENCE' in filled || 'FLAGCAST_JWT_ISSUER' in filled;
-  const auth = needsKeys
-    ? { FLAGCAST_JWKS_URL: 'https://a.example/keys' }
-    : { FLAGCAST_JWT_SECRET: 'x'.repeat(32) };
+  const auth = { FLAGCAST_JWT_SECRET: 'x'.repeat(32) };
   try {
     loadConfig({ ...(hasAuth ? {} : auth), ...filled, DATABASE_URL: databaseUrl }, {});
     return null;

@@ -5,7 +5,8 @@ import {
   subprotocolsOf,
   tokenFromRequest,
 } from '../../packages/server/dist/access/request-token.js';
-import { createTokenVerifier, TokenError } from '../../packages/server/dist/access/token.js';
+import { createTokenVerifier } from '../../packages/server/dist/access/token.js';
+import { TokenError } from '../../packages/server/dist/access/token-error.js';
 import { loadConfig } from '../../packages/server/dist/config/config.js';
 import { ConfigError } from '../../packages/server/dist/config/config-error.js';
 import { scrub } from '../../packages/server/dist/describe.js';
@@ -57,6 +58,8 @@ const secretSettings = ['DATABASE_URL', 'FLAGCAST_LISTEN_URL', 'FLAGCAST_JWT_SEC
 /** What the message shows in its place. */
 const example = 'postgresql://user:password@host:5432/database';
 const otherSettings = [
+  'FLAGCAST_JWT_USER_CLAIM',
+  'FLAGCAST_JWT_MAX_AGE',
   'PORT',
   'HOST',
   'FLAGCAST_POLL_INTERVAL',

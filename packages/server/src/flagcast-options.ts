@@ -2,6 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Registry } from 'prom-client';
 import type { Authenticate } from './access/authenticate.js';
 import type { Authorize } from './access/authorize.js';
+import type { AuthOptions } from './access/auth-options.js';
 import type { SweepTiming } from './door/sweep-timing.js';
 import type { DemoPerson } from './http/demo-person.js';
 import type { Lifecycle } from './lifecycle.js';
@@ -15,14 +16,8 @@ export interface FlagcastOptions {
    * `postgresql://...` straight to the primary. Default: `databaseUrl`.
    */
   listenUrl?: string | null;
-  /**
-   * How tokens are checked: one shared secret (HS256, at least 32 bytes) or the keys at a JWKS URL, with the
-   * `iss` and the `aud` that tokens must have (default: any). Needed unless `authenticate` is given.
-   */
-  auth?:
-    | { secret: string }
-    | { jwksUrl: string; issuer?: string | undefined; audience?: string | undefined }
-    | undefined;
+  /** How tokens are checked: by one shared secret or by the keys at a JWKS URL. Needed unless `authenticate` is given. */
+  auth?: AuthOptions | undefined;
   /**
    * Who sends a request, by the host's own means: cookies, API keys. Asked for each handshake and each
    * HTTP request, after the origin has been checked; null leads on to the token where `auth` is given,

@@ -222,9 +222,9 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const signIn = new SignIn({
     pool,
     // Elsewhere than in Togglr's tables a user may be called what another one is called there.
-    secret: ownTables && auth !== undefined && 'secret' in auth ? auth.secret : null,
+    auth: ownTables && auth?.secret !== undefined ? auth : null,
     attempts,
-    tokenTtlMs,
+    tokenTtlMs: Math.min(tokenTtlMs, auth?.maxTokenAgeMs ?? tokenTtlMs),
   });
   const app = createApp({
     door,

@@ -7,10 +7,13 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createTokenVerifier } from '../src/access/token.js';
 import type { TokenVerifier } from '../src/access/token.js';
-import { CLAIMS, encode, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
+import { CLAIMS as TOGGLR_CLAIMS, encode, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
 import type { TestClaims } from './access-tokens.js';
 
-afterEach(() => vi.useRealTimers());
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
 
 describe('a verifier with a key set', () => {
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -21,6 +24,8 @@ describe('a verifier with a key set', () => {
   function jwk(pair: { publicKey: KeyObject }, kid?: string): object {
     return { ...pair.publicKey.export({ format: 'jwk' }), use: 'sig', ...(kid === undefined ? {} : { kid }) };
   }
+  const issued = { issuer: 'https://id.example', audience: 'flagcast' };
+  const CLAIMS = { ...TOGGLR_CLAIMS, iss: issued.issuer, aud: issued.audience };
   const allKeys = { keys: [jwk(rsa, 'rsa'), jwk(ec, 'ec'), jwk(ed, 'ed')] };
 
   /** A real key endpoint. It counts what it is asked; `answer` may change between two requests. */
@@ -45,7 +50,7 @@ describe('a verifier with a key set', () => {
       await once(server, 'close');
     };
     const url = `http://127.0.0.1:${port}/keys`;
-    const verifier = createTokenVerifier({ jwksUrl: url });
+    const verifier = createTokenVerifier({ ...issued, jwksUrl: url, userClaim: 'userId:id' });
     return { url, verifier, state, close, [Symbol.asyncDispose]: close };
   }
   const answerJson =
@@ -54,6 +59,13 @@ describe('a verifier with a key set', () => {
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     };
 
+  /** Moves the monotonic clock, by which the pauses between failed fetches are counted. */
+  function fakeClock(): { advance: (ms: number) => void } {
+    let nowMs = performance.now();
+    vi.spyOn(performance, 'now').mockImplementation(() => nowMs);
+    return { advance: (ms) => (nowMs += ms) };
+  }
+
   it.each([
     ['RS256', rsa, 'rsa'],
     ['PS256', rsa, 'rsa'],
@@ -61,10 +73,8 @@ describe('a verifier with a key set', () => {
     ['EdDSA', ed, 'ed'],
   ])('accepts %s', async (alg, pair, kid) => {
     await using keys = await serveKeys(answerJson(allKeys));
-    const identity = await keys.verifier.verify(
-      await sign({ sub: 'ada', exp: NOW_S + 3_600 }, pair.privateKey, { alg, kid }),
-    );
-    expect(identity.user).toStrictEqual({ username: 'ada' });
+    const identity = await keys.verifier.verify(await sign(CLAIMS, pair.privateKey, { alg, kid }));
+    expect(identity.user).toStrictEqual({ id: '7' });
   });
 
   it('refuses what no key of the set has signed', async () => {
@@ -163,7 +173,8 @@ describe('a verifier with a key set', () => {
     );
   });
 
-  it('says that the keys are unavailable, not that the token is bad, and recovers', async () => {
+  it('says that the keys are unavailable, not that the token is bad', async () => {
+    const clock = fakeClock();
     await using keys = await serveKeys(answerJson({}, 500));
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
     const wrongAnswers = [
@@ -174,20 +185,81 @@ describe('a verifier with a key set', () => {
       (response: ServerResponse): void => void response.destroy(),
       answerJson({ keys: [{ ...jwk(ec, 'ec'), x: 'AAAA' }] }),
     ];
-    for (const answer of wrongAnswers) {
+    for (const [index, answer] of wrongAnswers.entries()) {
       keys.state.answer = answer;
       const error = await expectRefused(keys.verifier, token, 'keys_unavailable');
       expect(error.cause).toBeInstanceOf(Error);
       expect(error.message).not.toContain('127.0.0.1');
+      expect(keys.state.fetches).toBe(index + 1);
+      clock.advance(30_000);
     }
   });
 
-  it('recovers when the key endpoint does', async () => {
+  it('fetches with growing pauses while fetching fails, however many tokens come, and recovers', async () => {
+    const clock = fakeClock();
     await using keys = await serveKeys(answerJson({}, 503));
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
-    await expectRefused(keys.verifier, token, 'keys_unavailable');
+    const fetchesAfter = async (ms: number): Promise<number> => {
+      clock.advance(ms);
+      for (let count = 0; count < 20; count += 1) {
+        await expectRefused(keys.verifier, token, 'keys_unavailable');
+      }
+      return keys.state.fetches;
+    };
+    expect(await fetchesAfter(0)).toBe(1);
+    expect(await fetchesAfter(999)).toBe(1);
+    expect(await fetchesAfter(1)).toBe(2);
+    expect(await fetchesAfter(1_999)).toBe(2);
+    expect(await fetchesAfter(1)).toBe(3);
+    keys.state.answer = answerJson({ keys: 'none' });
+    for (let failures = 4; failures < 12; failures += 1) expect(await fetchesAfter(30_000)).toBe(failures);
+    expect(await fetchesAfter(29_999)).toBe(11);
+    clock.advance(1);
     keys.state.answer = answerJson(allKeys);
     await keys.verifier.verify(token);
+  });
+
+  it('reads no more than 1 MiB of keys, announced or not', async () => {
+    const large = JSON.stringify({ ...allKeys, padding: 'x'.repeat(1_048_576) });
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    let sentBytes = 0;
+    const answers = [
+      (response: ServerResponse): void => void response.end(large),
+      // No end at all: what is not refused at 1 MiB is read for ever.
+      (response: ServerResponse): void => {
+        const send = (): void => {
+          while (!response.destroyed && response.write('x'.repeat(65_536))) sentBytes += 65_536;
+        };
+        response.on('drain', send);
+        send();
+      },
+    ];
+    for (const answer of answers) {
+      await using keys = await serveKeys(answer);
+      const error = await expectRefused(keys.verifier, token, 'keys_unavailable');
+      expect((error.cause as Error).message).toContain('larger than 1048576 bytes');
+    }
+    expect(sentBytes).toBeLessThan(32 * 1_048_576);
+    const fitting = JSON.stringify({ ...allKeys, padding: 'x'.repeat(1_000_000) });
+    await using keys = await serveKeys((response) => void response.end(fitting));
+    await keys.verifier.verify(token);
+  });
+
+  it('gives up on keys whose end does not come', async () => {
+    await using slow = await serveKeys((response) => void response.write('{"keys":['));
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    await expectRefused(slow.verifier, token, 'keys_unavailable');
+    expect(slow.state.fetches).toBe(1);
+  }, 10_000);
+
+  it('follows no redirect', async () => {
+    await using elsewhere = await serveKeys(answerJson(allKeys));
+    await using keys = await serveKeys((response) => {
+      response.writeHead(302, { location: elsewhere.url }).end(JSON.stringify(allKeys));
+    });
+    const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    await expectRefused(keys.verifier, token, 'keys_unavailable');
+    expect(elsewhere.state.fetches).toBe(0);
   });
 
   it('says so too where nothing listens, or a key is too weak to be used', async () => {
@@ -217,9 +289,31 @@ describe('a verifier with a key set', () => {
     'https://user@keys.example/',
     'https://:hunter2@keys.example/',
   ])('refuses the URL %j at once', (jwksUrl) => {
-    expect(() => createTokenVerifier({ jwksUrl })).toThrow(
-      'The JWKS URL is not one: write http(s)://host/path',
-    );
-    expect(() => createTokenVerifier({ jwksUrl })).not.toThrow('hunter2');
+    const options = { ...issued, jwksUrl, userClaim: 'sub:id' };
+    expect(() => createTokenVerifier(options)).toThrow('The JWKS URL is not one: write http(s)://host/path');
+    expect(() => createTokenVerifier(options)).not.toThrow('hunter2');
+  });
+
+  const jwksUrl = 'https://id.example/keys';
+  const unset = undefined as unknown as string;
+  it.each([
+    [
+      { jwksUrl, audience: 'flagcast', issuer: unset, userClaim: 'sub:id' },
+      /^auth has a jwksUrl and no issuer/,
+    ],
+    [{ jwksUrl, issuer: 'https://id.example', audience: '', userClaim: 'sub:id' }, /and no audience/],
+    [{ ...issued, jwksUrl }, /and no userClaim/],
+  ])('is not made without issuer, audience and the claim of the user: %j', (options, message) => {
+    expect(() => createTokenVerifier(options)).toThrow(message);
+  });
+
+  it("identifies users that are not Togglr's by sub and nothing else", async () => {
+    await using keys = await serveKeys(answerJson(allKeys));
+    const own = createTokenVerifier({ ...issued, jwksUrl: keys.url, opaqueUsers: true });
+    const claims = { iss: issued.issuer, aud: issued.audience, exp: NOW_S + 60, userId: 1, username: 'root' };
+    const signEc = async (more: object): Promise<string> =>
+      await sign({ ...claims, ...more }, ec.privateKey, { alg: 'ES256', kid: 'ec' });
+    expect(await own.verify(await signEc({ sub: '42' }))).toMatchObject({ user: { id: '42' } });
+    await expectRefused(own, await signEc({}), 'token_invalid');
   });
 });

@@ -185,6 +185,9 @@ describe('findUser', () => {
     { username: '' },
     { username: "' OR true --" },
     { username: 'ada\0' },
+    { email: '' },
+    { email: 'ada\0@example.com' },
+    { email: '%@example.com' },
   ])('finds nobody for %j', async (user) => {
     expect(await access.findUser({ user })).toBeNull();
   });

@@ -204,6 +204,34 @@ describe('token', () => {
     expect(without.stderr).toMatch(/^flagcast: .*FLAGCAST_JWT_SECRET.*\n$/);
     const wrong = await runCommand(['token', '--user', 'erin', '--ttl', '5'], { env });
     expect(wrong.stderr).toMatch(/^flagcast: --ttl: .*15m.*\n$/);
+    const long = await runCommand(['token', '--user', 'erin', '--ttl', '2d'], {
+      env: { ...env, FLAGCAST_JWT_SECRET: secret },
+    });
+    expect(long.stderr).toMatch(/^flagcast: --ttl: "2d" is longer than servers accept \(86400 s\): .*\n$/);
+  });
+
+  it('has what the settings of the server ask for', async () => {
+    const { url, pool } = await database('tables');
+    await pool.query(
+      "INSERT INTO users (username, email, password_hash) VALUES ('grace', 'grace@example.com', '')",
+    );
+    const env = {
+      DATABASE_URL: url,
+      FLAGCAST_JWT_SECRET: secret,
+      FLAGCAST_JWT_ISSUER: 'https://id.example.com',
+      FLAGCAST_JWT_AUDIENCE: 'flagcast',
+      FLAGCAST_JWT_USER_CLAIM: 'email:email',
+      FLAGCAST_JWT_MAX_AGE: '2d',
+    };
+    const { stdout } = await runCommand(['token', '--user', 'grace', '--ttl', '2d'], { env });
+    const verifier = createTokenVerifier({
+      secret,
+      issuer: 'https://id.example.com',
+      audience: 'flagcast',
+      userClaim: 'email:email',
+      maxTokenAgeMs: 2 * 86_400_000,
+    });
+    expect((await verifier.verify(stdout.trimEnd())).user).toEqual({ email: 'grace@example.com' });
   });
 });
 
@@ -261,13 +289,20 @@ describe('serve with a database', () => {
     expect(stdout).not.toContain(target.password);
   });
 
-  it('warns of tokens that were made for others, and stops while it waits for a database', async () => {
-    const issuer = { FLAGCAST_JWT_SECRET: '', FLAGCAST_JWKS_URL: 'https://id.example.com/keys' };
-    const serve = startServe(`postgres://u@127.0.0.1:${await unusedPort()}/x`, ['--port', '0'], issuer);
-    await serve.logged('audience_unchecked', ({ level }) => level === 'warn');
+  it('stops while it waits for a database', async () => {
+    const serve = startServe(`postgres://u@127.0.0.1:${await unusedPort()}/x`, ['--port', '0']);
     await serve.logged('database_waiting');
     serve.signal('SIGINT');
     expect((await serve.ended).code).toBe(0);
+  });
+
+  it('takes published keys only with issuer, audience and the claim of the user', async () => {
+    const keys = { FLAGCAST_JWT_SECRET: '', FLAGCAST_JWKS_URL: 'https://id.example.com/keys' };
+    const { code, stderr } = await startServe('postgres://u@127.0.0.1:9/x', ['--port', '0'], keys).ended;
+    expect(code).toBe(1);
+    for (const name of ['ISSUER', 'AUDIENCE', 'USER_CLAIM']) {
+      expect(stderr).toContain(`FLAGCAST_JWKS_URL needs FLAGCAST_JWT_${name}: set it to `);
+    }
   });
 
   it('names the port that is in use', async () => {

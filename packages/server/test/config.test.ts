@@ -24,6 +24,7 @@ describe('the settings of serve', () => {
       databaseUrl: null,
       listenUrl: null,
       auth: null,
+      tokenChecks: {},
       port: 8080,
       host: '127.0.0.1',
       pollIntervalMs: 1_000,
@@ -77,6 +78,7 @@ describe('the settings of serve', () => {
     expect(loadConfig(environment, {})).toEqual({
       databaseUrl: database.DATABASE_URL,
       listenUrl: 'postgresql://u:hunter2@primary/flags',
+      tokenChecks: {},
       auth: { secret },
       port: 0,
       host: '::1',
@@ -153,6 +155,8 @@ describe('the settings of serve', () => {
     ['HOST', 'http://x', '127.0.0.1'],
     ['FLAGCAST_JWT_SECRET', 'hunter2', 'at least 32'],
     ['FLAGCAST_JWKS_URL', 'ftp://keys', 'http(s)://'],
+    ['FLAGCAST_JWT_MAX_AGE', '59s', 'between 1m and 3650d'],
+    ['FLAGCAST_JWT_MAX_AGE', '3600', 'write a number and a unit'],
     ['FLAGCAST_JWKS_URL', 'https://u:hunter2@keys', 'http(s)://'],
     ['FLAGCAST_POLL_INTERVAL', '5', '500ms'],
     ['FLAGCAST_POLL_INTERVAL', '1ms', '10ms to 1h'],
@@ -226,19 +230,45 @@ describe('the settings of serve', () => {
     ]);
     expect(problems({ ...database, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
     expect(problems({ FLAGCAST_JWT_SECRET: secret, ...jwks })).toEqual([expect.stringMatching(/both set/)]);
-    expect(loadConfig({ DATABASE_URL, ...jwks }, {}).auth).toEqual({ jwksUrl: jwks.FLAGCAST_JWKS_URL });
     const claims = { FLAGCAST_JWT_ISSUER: 'https://id.example.com', FLAGCAST_JWT_AUDIENCE: 'flagcast' };
-    expect(loadConfig({ DATABASE_URL, ...jwks, ...claims }, {}).auth).toEqual({
+    const checks = { issuer: 'https://id.example.com', audience: 'flagcast' };
+    const user = { FLAGCAST_JWT_USER_CLAIM: 'email:email', FLAGCAST_JWT_MAX_AGE: '12h' };
+    const userChecks = { userClaim: 'email:email', maxTokenAgeMs: 43_200_000 };
+    expect(loadConfig({ DATABASE_URL, ...jwks, ...claims, ...user }, {}).auth).toEqual({
       jwksUrl: jwks.FLAGCAST_JWKS_URL,
-      issuer: 'https://id.example.com',
-      audience: 'flagcast',
+      ...checks,
+      ...userChecks,
     });
-    // A secret of one's own signs for nobody else; a setting that nothing looks at would only look safe.
-    expect(problems({ ...database, ...claims })).toEqual([
-      expect.stringMatching(/^FLAGCAST_JWT_ISSUER is for .*set FLAGCAST_JWKS_URL, or unset/),
-      expect.stringMatching(/^FLAGCAST_JWT_AUDIENCE is for /),
-    ]);
+    expect(loadConfig({ ...database, ...claims, ...user }, {}).auth).toEqual({
+      secret,
+      ...checks,
+      ...userChecks,
+    });
     expect(loadConfig({ FLAGCAST_JWT_SECRET: secret }, {}).auth).toEqual({ secret });
+    // The demo signs and checks tokens with a secret of its own.
+    expect(loadConfig(claims, {})).toMatchObject({ auth: null, tokenChecks: checks });
+  });
+
+  it('wants issuer, audience and the claim of the user beside published keys', () => {
+    const { DATABASE_URL } = database;
+    const keys = { DATABASE_URL, FLAGCAST_JWKS_URL: 'https://keys.example.com/jwks' };
+    const both = { FLAGCAST_JWT_ISSUER: 'https://id.example.com', FLAGCAST_JWT_AUDIENCE: 'flagcast' };
+    expect(problems(keys)).toEqual([
+      expect.stringMatching(/^FLAGCAST_JWKS_URL needs FLAGCAST_JWT_ISSUER: set it to the "iss" /),
+      expect.stringMatching(/^FLAGCAST_JWKS_URL needs FLAGCAST_JWT_AUDIENCE: set it to the "aud" /),
+      expect.stringMatching(/^FLAGCAST_JWKS_URL needs FLAGCAST_JWT_USER_CLAIM: .* such as email:email$/),
+    ]);
+    const ownUsers = { FLAGCAST_AUTHORIZE_SQL: 'SELECT 1' };
+    expect(loadConfig({ ...keys, ...both, ...ownUsers }, {}).auth).not.toHaveProperty('userClaim', 'sub');
+    expect(problems({ ...keys, ...both, ...ownUsers, FLAGCAST_JWT_USER_CLAIM: 'sub:id' })).toEqual([
+      expect.stringMatching(/^FLAGCAST_JWT_USER_CLAIM names a column of users, .*write the claim alone/),
+    ]);
+    expect(problems({ ...keys, ...both, FLAGCAST_JWT_USER_CLAIM: 'sub' })).toEqual([
+      expect.stringMatching(/^FLAGCAST_JWT_USER_CLAIM names no column of users: write claim:column/),
+    ]);
+    expect(problems({ ...keys, ...both, FLAGCAST_JWT_USER_CLAIM: 'sub:name' })).toEqual([
+      expect.stringMatching(/^FLAGCAST_JWT_USER_CLAIM: "sub:name" does not say which claim/),
+    ]);
   });
 });
 
@@ -278,6 +308,8 @@ describe('any text in place of a setting', () => {
     'HOST',
     'FLAGCAST_JWT_SECRET',
     'FLAGCAST_JWKS_URL',
+    'FLAGCAST_JWT_USER_CLAIM',
+    'FLAGCAST_JWT_MAX_AGE',
     'FLAGCAST_POLL_INTERVAL',
     'FLAGCAST_WORKERS',
     'FLAGCAST_VIEW',

@@ -9,7 +9,7 @@ import type {
   Snapshot,
 } from '@flagcast/protocol';
 import type { ConnectionLimits } from '../src/access/limits.js';
-import type { TokenErrorCode } from '../src/access/token.js';
+import type { TokenErrorCode } from '../src/access/token-error.js';
 import type { Refusal } from '../src/door/refusal.js';
 
 /** The keys of all members of a union. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SignInAttempts } from '../src/http/sign-in-attempts.js';
 import { type Company, openCompany, send, setPassword } from './rest-company.js';
-import { startTestServer } from './server.js';
+import { startTestServer, testSecret } from './server.js';
 
 const demoPeople = [{ username: 'bob', password: 'bob-demo', about: 'switches flags' }];
 let company: Company;
@@ -115,7 +115,12 @@ describe('signing in', () => {
 
   it('belongs elsewhere where the tokens do', async () => {
     const elsewhere = await startTestServer(company.database.url, {
-      auth: { jwksUrl: 'http://127.0.0.1:9/keys' },
+      auth: {
+        jwksUrl: 'http://127.0.0.1:9/keys',
+        issuer: 'https://id.example',
+        audience: 'flagcast',
+        userClaim: 'sub:id',
+      },
     });
     const login = { username: 'bob', password: 'correct horse' };
     expect(await send(elsewhere.httpUrl, 'POST', '/api/auth/login', login)).toMatchObject({
@@ -128,6 +133,28 @@ describe('signing in', () => {
     });
     await elsewhere.close();
   });
+
+  it.each(['userId:id', 'sub:username', 'email:email'])(
+    'gives a token with what this server asks for, the user by %s',
+    async (userClaim) => {
+      const strict = await startTestServer(company.database.url, {
+        auth: {
+          secret: testSecret,
+          issuer: 'https://flagcast.example',
+          audience: 'flagcast',
+          userClaim,
+          maxTokenAgeMs: 60_000,
+        },
+      });
+      const login = { username: 'bob', password: 'correct horse' };
+      const { body } = await send(strict.httpUrl, 'POST', '/api/auth/login', login);
+      const me = await send(strict.httpUrl, 'GET', '/api/auth/me', undefined, {
+        Authorization: `Bearer ${String(body['token'])}`,
+      });
+      expect(me).toMatchObject({ status: 200, body: { user: { username: 'bob' } } });
+      await strict.close();
+    },
+  );
 
   it('offers the people of a demo to whoever comes, and nobody else', async () => {
     expect(await company.ask(null, 'GET', '/api/auth/mode')).toMatchObject({

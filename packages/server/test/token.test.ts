@@ -2,8 +2,8 @@ import { createHmac, generateKeyPairSync } from 'node:crypto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { signToken } from '../src/access/sign.js';
-import { createTokenVerifier, TokenError } from '../src/access/token.js';
-import type { TokenErrorCode } from '../src/access/token.js';
+import { createTokenVerifier } from '../src/access/token.js';
+import { TokenError, type TokenErrorCode } from '../src/access/token-error.js';
 import { CLAIMS, encode, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
 import type { TestClaims } from './access-tokens.js';
 

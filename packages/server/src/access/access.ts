@@ -100,12 +100,16 @@ export class Access implements Authority {
     this.#channels.clear();
   }
 
-  /** The user whom a token names; null if there is none: then refuse the token like a bad one. */
+  /** The user whom a token names; null if there is none, or more than one: then refuse the token like a bad one. */
   async findUser(identity: Pick<Identity, 'user'>): Promise<User | null> {
-    const byId = 'id' in identity.user;
-    const value = 'id' in identity.user ? parseBigint(identity.user.id) : parseText(identity.user.username);
-    if (value === null) return null;
-    return await this.#lookUps.user(byId ? 'user' : 'username', value);
+    const { user } = identity;
+    if ('id' in user) {
+      const id = parseBigint(user.id);
+      return id === null ? null : await this.#lookUps.user('user_by_id', id);
+    }
+    const about = 'username' in user ? 'user_by_name' : 'user_by_email';
+    const text = parseText('username' in user ? user.username : user.email);
+    return text === null ? null : await this.#lookUps.user(about, text);
   }
 
   async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {

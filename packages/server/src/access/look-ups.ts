@@ -16,8 +16,8 @@ interface FoundChannel {
 }
 
 /**
- * What can be looked up, as texts that PostgreSQL's types take. `first` is for `user` users.id, for
- * `username` users.username, for `view` users.id with the project as `second`; for `channel_by_key` and
+ * What can be looked up, as texts that PostgreSQL's types take. `first` is for `user_by_…` the value of that
+ * column of users, for `view` users.id with the project as `second`; for `channel_by_key` and
  * `channel_by_id` the project, with the environment as `second`, null for none that there could be.
  */
 export interface Question {
@@ -26,8 +26,10 @@ export interface Question {
   readonly second: string | null;
 }
 
+type AboutUser = 'user_by_id' | 'user_by_name' | 'user_by_email';
+
 type Row = { readonly position: number } & (
-  | { readonly about: 'user' | 'username'; readonly found: FoundUser }
+  | { readonly about: AboutUser; readonly found: FoundUser }
   | { readonly about: 'view'; readonly found: null }
   | { readonly about: 'channel_by_key' | 'channel_by_id'; readonly found: FoundChannel }
 );
@@ -59,10 +61,19 @@ const CHANNEL = `json_build_object(
   'projectId', project.id::text, 'environmentId', e.id::text, 'environmentKey', e.key::text
 )`;
 
+/**
+ * The first condition uses the index of the host. The second one compares every character, also where the column is
+ * citext or has a collation that takes other letters for the same: an issuer may know both as different users.
+ */
+function userBy(column: 'username' | 'email'): string {
+  return `JOIN public.users u ON u.${column} = asked.first AND u.${column}::text COLLATE "C" = asked.first`;
+}
+
 /** How each is asked, of rows `asked` (first, second, position), whose values are of these types. */
 const parts: Readonly<Record<Question['about'], { types: [string, string]; found: string; from: string }>> = {
-  user: { types: ['bigint', 'text'], found: USER, from: 'JOIN public.users u ON u.id = asked.first' },
-  username: { types: ['text', 'text'], found: USER, from: 'JOIN public.users u ON u.username = asked.first' },
+  user_by_id: { types: ['bigint', 'text'], found: USER, from: 'JOIN public.users u ON u.id = asked.first' },
+  user_by_name: { types: ['text', 'text'], found: USER, from: userBy('username') },
+  user_by_email: { types: ['text', 'text'], found: USER, from: userBy('email') },
   view: {
     types: ['bigint', 'uuid'],
     found: 'NULL::json',
@@ -97,8 +108,8 @@ export class LookUps {
     this.#gathered = new Gathered(async (questions) => await this.#askAll(questions));
   }
 
-  /** Null if there is none. */
-  async user(about: 'user' | 'username', value: string): Promise<FoundUser | null> {
+  /** Null if there is none, or more than one. */
+  async user(about: AboutUser, value: string): Promise<FoundUser | null> {
     const question = { about, first: value, second: null };
     const { users } = await this.#gathered.ask(question);
     return users.get(keyOf(question)) ?? null;
@@ -156,6 +167,8 @@ ${from}`);
     }
     const keys = new Map([...byAbout].map(([about, asked]) => [about, [...asked.keys()]]));
     const users = new Map<string, FoundUser>();
+    /** Users of whom there are several: a host's column may have no unique index. */
+    const ambiguous = new Set<string>();
     const channels = new Map<string, FoundChannel>();
     const allowed = new Set<string>();
     if (selects.length > 0) {
@@ -164,8 +177,10 @@ ${from}`);
         const key = keys.get(row.about)?.[row.position - 1];
         if (key === undefined) continue;
         switch (row.about) {
-          case 'user':
-          case 'username':
+          case 'user_by_id':
+          case 'user_by_name':
+          case 'user_by_email':
+            if (users.has(key)) ambiguous.add(key);
             users.set(key, row.found);
             break;
           case 'view':
@@ -178,6 +193,7 @@ ${from}`);
         }
       }
     }
+    for (const key of ambiguous) users.delete(key);
     return { users, channels, allowed };
   }
 }

@@ -1,12 +1,15 @@
 import { createSecretKey, webcrypto } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { createRemoteJWKSet, errors, jwtVerify } from 'jose';
-import type { CryptoKey, JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from 'jose';
+import { errors, jwtVerify } from 'jose';
+import type { JWTPayload, JWTVerifyOptions, JWTVerifyResult } from 'jose';
+import type { AuthOptions } from './auth-options.js';
+import { createKeySet, keysUnavailable } from './key-set.js';
+import { TokenError } from './token-error.js';
+import { parseUserClaim, type TokenUser, userByClaim } from './user-claim.js';
 
 /** Who a token says it belongs to. What they may do is the database's to say, never the token's. */
 export interface Identity {
-  /** The row of users: by users.id, or by the exact users.username. With `opaqueUsers` any id. */
-  readonly user: { readonly id: string } | { readonly username: string };
+  readonly user: TokenUser;
   /** For logs only; null where the token does not tell. */
   readonly username: string | null;
   /** The token's `exp`, in milliseconds since the epoch. */
@@ -15,51 +18,13 @@ export interface Identity {
   readonly tokenId: string | null;
 }
 
-export type TokenErrorCode =
-  | 'token_missing'
-  | 'token_malformed'
-  | 'token_expired'
-  | 'token_wrong_type'
-  | 'token_invalid'
-  /** The server's fault, not the token's: answer 503, not 401. `cause` says why, for the log. */
-  | 'keys_unavailable';
-
-/** Why a token was refused, in one line that can be shown to its sender: it never holds the token. */
-export class TokenError extends Error {
-  override readonly name = 'TokenError';
-  readonly code: TokenErrorCode;
-
-  constructor(code: TokenErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
-
 export interface TokenVerifier {
   /** Whose token it is. Rejects with a TokenError and nothing else; '' is `token_missing`. */
   verify(token: string): Promise<Identity>;
 }
 
-export type TokenVerifierOptions = (
-  | {
-      /** The HS256 secret that the tokens are signed with: at least 32 bytes of UTF-8. */
-      readonly secret: string;
-      readonly jwksUrl?: undefined;
-    }
-  | {
-      /** Where the issuer publishes its public keys (a JWK Set): http or https. */
-      readonly jwksUrl: string;
-      readonly secret?: undefined;
-    }
-) & {
-  /** The `iss` that a token must carry; any by default. */
-  readonly issuer?: string | undefined;
-  /** The `aud` that a token must carry; any by default. */
-  readonly audience?: string | undefined;
-  /**
-   * Whether users are what a host calls them and not rows of Togglr's table: then any text or number
-   * in `userId`, else `sub`, else `username` is the user's id as it stands there. Default false.
-   */
+export type TokenVerifierOptions = AuthOptions & {
+  /** Whether users are what the host calls them, and not rows of Togglr's table. Default false. */
   readonly opaqueUsers?: boolean | undefined;
 };
 
@@ -67,11 +32,12 @@ const MIN_SECRET_BYTES = 32;
 /** As much as node:http takes for all headers of a request together. */
 const MAX_TOKEN_CHARS = 16_384;
 const CLOCK_TOLERANCE_S = 5;
-const KEY_FETCH_TIMEOUT_MS = 5_000;
-/** Between two fetches that tokens with an unknown key id can cause. */
-const KEY_FETCH_COOLDOWN_MS = 30_000;
-/** How long a key that its issuer has withdrawn is still trusted, at the most. */
-const KEY_MAX_AGE_MS = 600_000;
+export const DEFAULT_MAX_TOKEN_AGE_MS = 86_400_000;
+/** What the `typ` of the header calls an access token; the `typ` among the claims is Keycloak's. */
+const HEADER_TYPES = new Set(['jwt', 'at+jwt']);
+const CLAIM_TYPES = new Set(['jwt', 'at+jwt', 'bearer', 'access']);
+/** Claims of ID tokens and of security events. */
+const FOREIGN_CLAIMS = ['nonce', 'at_hash', 'c_hash', 'events'];
 /** Never a symmetric one: a public key must not pass for a shared secret. */
 const ASYMMETRIC_ALGORITHMS = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
@@ -79,13 +45,11 @@ const ASYMMETRIC_ALGORITHMS = [
 ];
 
 /**
- * Checks access tokens: Togglr's (claims `userId` and `type`) and standard ones (`sub`: all
- * digits is users.id, anything else users.username). `exp` is required; clocks may differ by
- * five seconds. With a secret exactly HS256 is accepted, with a JWK Set only asymmetric
- * algorithms. The keys are fetched when first needed, kept for ten minutes, and fetched again
- * for an unknown key id, at most every 30 s.
+ * Checks access tokens: Togglr's (claims `userId` and `type`) and those of OAuth. `exp` is required; clocks may
+ * differ by five seconds. With a secret exactly HS256 is accepted, with a JWK Set only asymmetric algorithms.
  *
- * Throws an Error that says what to mend if there is neither, the secret is too short, or the URL is none.
+ * Throws an Error that says what to fix if there is neither, the secret is too short, the URL is none, or a
+ * JWK Set has no issuer, audience or claim of the user.
  */
 export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifier {
   const claims: JWTVerifyOptions = {
@@ -94,6 +58,8 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
     ...(options.issuer === undefined ? {} : { issuer: options.issuer }),
     ...(options.audience === undefined ? {} : { audience: options.audience }),
   };
+  const userOf = userFinder(options);
+  const maxAgeS = (options.maxTokenAgeMs ?? DEFAULT_MAX_TOKEN_AGE_MS) / 1_000;
   const authenticate = authenticationOf(options, claims);
 
   return {
@@ -111,7 +77,9 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         );
       }
       try {
-        return identityOf(await authenticate(token), options.opaqueUsers ?? false);
+        const { payload, protectedHeader } = await authenticate(token);
+        refuseOtherKinds(payload, protectedHeader.typ);
+        return identityOf(payload, userOf(payload), maxAgeS);
       } catch (error) {
         throw error instanceof TokenError ? error : refusal(error);
       }
@@ -130,15 +98,27 @@ export function secretKey(secret: string): KeyObject {
   return createSecretKey(bytes);
 }
 
-type Authenticate = (token: string) => Promise<JWTPayload>;
+type UserFinder = (payload: JWTPayload) => TokenUser;
+type Authenticate = (token: string) => Promise<JWTVerifyResult>;
 
 function authenticationOf(
-  { secret, jwksUrl }: { secret?: string | undefined; jwksUrl?: string | undefined },
+  // What TypeScript rules out, a program in JavaScript passes: the value of a variable that is not set.
+  options: Partial<Record<'secret' | 'jwksUrl' | 'issuer' | 'audience', string | undefined>>,
   claims: JWTVerifyOptions,
 ): Authenticate {
+  const { secret, jwksUrl, issuer, audience } = options;
   if (secret !== undefined) return secretAuthentication(secret, claims);
-  if (jwksUrl !== undefined) return keySetAuthentication(jwksUrl, claims);
-  // TypeScript does not let it come to that; a variable of the environment that is not set does.
+  if (jwksUrl !== undefined) {
+    // An identity provider signs for many services, and a URL may publish the keys of many tenants.
+    for (const [name, value] of Object.entries({ issuer, audience })) {
+      if (value === undefined || value === '') {
+        throw new Error(
+          `auth has a jwksUrl and no ${name}: give the ${name} that tokens for this server have`,
+        );
+      }
+    }
+    return keySetAuthentication(jwksUrl, claims);
+  }
   throw new Error(
     'auth has neither a secret nor a jwksUrl: give it one of them (if it comes from the environment, is the variable set?)',
   );
@@ -154,42 +134,18 @@ function secretAuthentication(secret: string, claims: JWTVerifyOptions): Authent
     ['verify'],
   );
   const options: JWTVerifyOptions = { ...claims, algorithms: ['HS256'] };
-  return async (token) => (await jwtVerify(token, await imported, options)).payload;
+  return async (token) => await jwtVerify(token, await imported, options);
 }
 
 function keySetAuthentication(jwksUrl: string, claims: JWTVerifyOptions): Authenticate {
-  const findKey = keyFinder(jwksUrl);
+  const findKey = createKeySet(jwksUrl);
   const options: JWTVerifyOptions = { ...claims, algorithms: ASYMMETRIC_ALGORITHMS };
   return async (token) => {
     try {
-      return (await jwtVerify(token, findKey, options)).payload;
+      return await jwtVerify(token, findKey, options);
     } catch (error) {
       if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
       return await verifyWithAny(token, error, options);
-    }
-  };
-}
-
-function keyFinder(jwksUrl: string): JWTVerifyGetKey<CryptoKey> {
-  const url = URL.canParse(jwksUrl) ? new URL(jwksUrl) : null;
-  // A password in the URL would end up in the messages of failed fetches.
-  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
-    throw new Error('The JWKS URL is not one: write http(s)://host/path, without a user or a password');
-  }
-  const keySet = createRemoteJWKSet(url, {
-    timeoutDuration: KEY_FETCH_TIMEOUT_MS,
-    cooldownDuration: KEY_FETCH_COOLDOWN_MS,
-    cacheMaxAge: KEY_MAX_AGE_MS,
-  });
-  return async (header, token) => {
-    try {
-      return await keySet(header, token);
-    } catch (error) {
-      // These tell of the token; whatever else goes wrong in here is about the keys.
-      if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) {
-        throw error;
-      }
-      throw keysUnavailable(error);
     }
   };
 }
@@ -199,23 +155,15 @@ async function verifyWithAny(
   token: string,
   candidates: errors.JWKSMultipleMatchingKeys,
   options: JWTVerifyOptions,
-): Promise<JWTPayload> {
+): Promise<JWTVerifyResult> {
   for await (const key of candidates) {
     try {
-      return (await jwtVerify(token, key, options)).payload;
+      return await jwtVerify(token, key, options);
     } catch (error) {
       if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
     }
   }
   throw new errors.JWSSignatureVerificationFailed();
-}
-
-function keysUnavailable(cause: unknown): TokenError {
-  return new TokenError(
-    'keys_unavailable',
-    'The keys that tokens are checked with cannot be used right now: try again later; if it lasts, have the JWKS URL of this server checked',
-    { cause },
-  );
 }
 
 /** Never passes on a message of the library, and no cause: both may quote what the token says. */
@@ -255,20 +203,48 @@ function claimProblem(claim: string, reason: string): string {
   return 'A time in the token is not a number ("exp", "nbf" or "iat"): sign in again';
 }
 
-function identityOf(payload: JWTPayload, opaqueUsers: boolean): Identity {
-  const { type, userId, username, sub, exp, jti } = payload;
-  if (type !== undefined && type !== 'access') {
+/** Throws a TokenError for a good signature under something else than an access token. */
+function refuseOtherKinds(payload: JWTPayload, headerType: unknown): void {
+  const { type, typ, token_use: use, cnf } = payload;
+  const isAccessToken =
+    (type === undefined || type === 'access') &&
+    (headerType === undefined || isOneOf(HEADER_TYPES, headerType)) &&
+    (typ === undefined || isOneOf(CLAIM_TYPES, typ)) &&
+    (use === undefined || use === 'access') &&
+    !FOREIGN_CLAIMS.some((claim) => Object.hasOwn(payload, claim));
+  if (!isAccessToken) {
     throw new TokenError(
       'token_wrong_type',
-      'The token is not an access token (by its "type"): send the access token, not a refresh or reset token',
+      'The token is not an access token: send the access token, not an ID, refresh or reset token',
     );
   }
-  // JSON has numbers that end up infinite here, and a timer for them would fire at once.
-  const expiresAtMs = Math.floor((exp ?? Number.NaN) * 1_000);
-  if (!Number.isSafeInteger(expiresAtMs)) {
+  // Proof of possession is not checked here, and without it such a token is worth nothing.
+  if (cnf !== undefined) {
+    throw new TokenError(
+      'token_wrong_type',
+      'The token is bound to a key ("cnf"), which this server does not check: send a bearer token',
+    );
+  }
+}
+
+function isOneOf(types: ReadonlySet<string>, type: unknown): boolean {
+  return typeof type === 'string' && types.has(type.toLowerCase().replace(/^application\//, ''));
+}
+
+function identityOf(payload: JWTPayload, user: TokenUser, maxAgeS: number): Identity {
+  const { username, exp = Number.NaN, iat, jti } = payload;
+  const expiresAtMs = Math.floor(exp * 1_000);
+  // JSON has numbers past the end of every calendar.
+  if (Number.isNaN(new Date(expiresAtMs).getTime())) {
     throw new TokenError('token_invalid', 'The token\'s expiry ("exp") is not a time: sign in again');
   }
-  const user = opaqueUsers ? opaqueUserOf(userId ?? sub ?? username) : userOf(userId, sub);
+  const nowS = Date.now() / 1_000;
+  if (exp - Math.min(iat ?? nowS, nowS) > maxAgeS + CLOCK_TOLERANCE_S) {
+    throw new TokenError(
+      'token_invalid',
+      `The token lasts longer than the ${maxAgeS} s that this server accepts: send one that expires sooner`,
+    );
+  }
   return {
     user,
     username: typeof username === 'string' ? username : 'username' in user ? user.username : null,
@@ -277,7 +253,34 @@ function identityOf(payload: JWTPayload, opaqueUsers: boolean): Identity {
   };
 }
 
-function opaqueUserOf(claim: unknown): Identity['user'] {
+function userFinder({ jwksUrl, userClaim, opaqueUsers = false }: TokenVerifierOptions): UserFinder {
+  if (userClaim !== undefined) {
+    const named = parseUserClaim(userClaim);
+    if (opaqueUsers && named.column !== null) {
+      throw new Error(
+        `The claim of the user ${JSON.stringify(userClaim)} compares with a column of Togglr's users, and users are others here: write the claim alone`,
+      );
+    }
+    if (!opaqueUsers && named.column === null) {
+      throw new Error(
+        `The claim of the user ${JSON.stringify(userClaim)} does not name the column of users that it is compared with: write claim:column, such as sub:id, preferred_username:username or email:email`,
+      );
+    }
+    return (payload) => userByClaim(payload, named);
+  }
+  if (jwksUrl === undefined) {
+    return opaqueUsers
+      ? ({ userId, sub, username }) => opaqueUserOf(userId ?? sub ?? username)
+      : togglrUserOf;
+  }
+  if (opaqueUsers) return (payload) => userByClaim(payload, { claim: 'sub', column: null });
+  // A number in `sub` counts the users of the issuer, which are not the rows of users.
+  throw new Error(
+    'auth has a jwksUrl and no userClaim: give the claim that identifies the user and the column of users that it is compared with, such as email:email',
+  );
+}
+
+function opaqueUserOf(claim: unknown): TokenUser {
   if (typeof claim === 'string' && claim !== '') return { id: claim };
   if (typeof claim === 'number' && Number.isSafeInteger(claim)) return { id: String(claim) };
   throw new TokenError(
@@ -286,7 +289,7 @@ function opaqueUserOf(claim: unknown): Identity['user'] {
   );
 }
 
-function userOf(userId: unknown, sub: unknown): Identity['user'] {
+function togglrUserOf({ userId, sub }: JWTPayload): TokenUser {
   if (userId === undefined) {
     if (typeof sub === 'string' && sub !== '') return /^\d+$/.test(sub) ? { id: sub } : { username: sub };
     throw new TokenError(

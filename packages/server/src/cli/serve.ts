@@ -35,8 +35,12 @@ embedded PostgreSQL with a demo in it, which needs the package @flagcast/demo.
 Environment:
   FLAGCAST_JWT_SECRET   the HS256 secret of the tokens, at least 32 bytes   } one of them with a database,
   FLAGCAST_JWKS_URL     the address of the keys of the tokens (JWK Set)     } never both
-  FLAGCAST_JWT_ISSUER   with FLAGCAST_JWKS_URL: the iss that tokens must have (default: any)
-  FLAGCAST_JWT_AUDIENCE with FLAGCAST_JWKS_URL: the aud that tokens must have (default: any; the server warns)
+  FLAGCAST_JWT_ISSUER   the iss that tokens must have    } needed with FLAGCAST_JWKS_URL
+  FLAGCAST_JWT_AUDIENCE the aud that tokens must have    } (default with a secret: any)
+  FLAGCAST_JWT_USER_CLAIM  the claim that identifies the user, and what it is compared with: claim:id, claim:username or
+                        claim:email (columns of users), such as email:email; needed with FLAGCAST_JWKS_URL (default
+                        with a secret: Togglr's userId, else sub); docs/OPERATIONS.md
+  FLAGCAST_JWT_MAX_AGE  the longest life of a token that is accepted, from 1m to 3650d (default 1d)
   FLAGCAST_LISTEN_URL   the same database straight at its primary, only for LISTEN, where the database's URL
                         leads through a pooler by transaction or to a replica (default: the database's URL)
   FLAGCAST_VIEW                          a view of events to read by created_at (default: the event log, else the
@@ -151,10 +155,6 @@ async function requireRelay(): Promise<void> {
 
 async function openSource(config: ServeConfig, logger: Logger, running: Running): Promise<ServerSettings> {
   const { databaseUrl, auth } = config;
-  if (auth !== null && 'jwksUrl' in auth && auth.audience === undefined) {
-    const advice = 'a token that its issuer made for another service is good here: set FLAGCAST_JWT_AUDIENCE';
-    logger.warn({ event: 'audience_unchecked', advice });
-  }
   if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoPeople: [] };
   const demo = await loadDemo();
   const database = await startDemoDatabase(demo, {
@@ -165,7 +165,7 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
   return {
     ...config,
     databaseUrl: database.databaseUrl,
-    auth: auth ?? { secret: await keepSecret(database.dataDir) },
+    auth: auth ?? { ...config.tokenChecks, secret: await keepSecret(database.dataDir) },
     demoPeople: databaseUrl === null ? demo.demoUsers : [],
   };
 }

@@ -4,7 +4,8 @@ import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import type { Logger } from 'pino';
-import type { Auth, ServeConfig } from '../config/config.js';
+import type { AuthOptions } from '../access/auth-options.js';
+import type { ServeConfig } from '../config/config.js';
 import { describeError } from '../describe.js';
 import { createFlagcast } from '../flagcast.js';
 import type { Flagcast } from '../flagcast-options.js';
@@ -15,7 +16,7 @@ import { CommandError } from './command.js';
 /** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
 export interface ServerSettings extends ServeConfig {
   readonly databaseUrl: string;
-  readonly auth: Auth;
+  readonly auth: AuthOptions;
   /** Whom the sign-in page offers: the people of the demo. */
   readonly demoPeople: readonly DemoPerson[];
 }

@@ -101,7 +101,7 @@ async function tokenSource(
       'There is no embedded demo on this machine to make a token for; add --token with one for the server (flagcast token makes them)',
     );
   }
-  return async () => await signForName(secret, DEMO_SUPERUSER, DEMO_TOKEN_TTL_MS);
+  return async () => await signForName(secret, DEMO_SUPERUSER, DEMO_TOKEN_TTL_MS, config.tokenChecks);
 }
 
 function parseServerUrl(text: string): URL {

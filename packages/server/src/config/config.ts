@@ -1,7 +1,9 @@
 import path from 'node:path';
 import { z } from 'zod';
+import type { AuthOptions, TokenChecks } from '../access/auth-options.js';
 import { defaultDataDir } from './data-dir.js';
 import type { EventTypes } from '../wire/plain.js';
+import { readAuth, readTokenChecks } from './auth.js';
 import { ConfigError } from './config-error.js';
 import {
   parsed,
@@ -10,6 +12,7 @@ import {
   parseHost,
   parseIoUring,
   parseJwksUrl,
+  parseMaxTokenAge,
   parseOrigins,
   parseLogRetention,
   parseOverlap,
@@ -20,6 +23,7 @@ import {
   parseTracesEndpoint,
   parseSecret,
   parseTrustedProxies,
+  parseUserClaimSetting,
   parseView,
   parseWorkers,
   parseWrites,
@@ -37,18 +41,6 @@ export interface Flags {
   readonly workers?: string | undefined;
 }
 
-/**
- * How tokens are checked: an HS256 secret of at least 32 bytes, or where the issuer publishes its keys, with
- * the `iss` and the `aud` that tokens must have where they are given.
- */
-export type Auth =
-  | { readonly secret: string }
-  | {
-      readonly jwksUrl: string;
-      readonly issuer?: string | undefined;
-      readonly audience?: string | undefined;
-    };
-
 /** What `serve` runs with. */
 export interface ServeConfig {
   /** The database to attach to; null: the embedded PostgreSQL in `dataDir`. */
@@ -56,7 +48,9 @@ export interface ServeConfig {
   /** Where LISTEN goes; null: to `databaseUrl`. */
   readonly listenUrl: string | null;
   /** Null only without a `databaseUrl`: then the secret that is kept in `dataDir`. */
-  readonly auth: Auth | null;
+  readonly auth: AuthOptions | null;
+  /** What tokens must say, whichever way they are checked. */
+  readonly tokenChecks: TokenChecks;
   /** 0: a free one. */
   readonly port: number;
   readonly host: string;
@@ -111,6 +105,8 @@ export interface LocalConfig {
   readonly databaseUrl: string | null;
   /** From FLAGCAST_JWT_SECRET. */
   readonly secret: string | null;
+  /** What the server asks of tokens. */
+  readonly tokenChecks: TokenChecks;
   /** An absolute path; null where none is set and the user has no home directory. */
   readonly dataDir: string | null;
 }
@@ -129,6 +125,8 @@ const settings = {
   FLAGCAST_JWKS_URL: { flag: null, schema: parsed(parseJwksUrl) },
   FLAGCAST_JWT_ISSUER: { flag: null, schema: z.string() },
   FLAGCAST_JWT_AUDIENCE: { flag: null, schema: z.string() },
+  FLAGCAST_JWT_USER_CLAIM: { flag: null, schema: parsed(parseUserClaimSetting) },
+  FLAGCAST_JWT_MAX_AGE: { flag: null, schema: parsed(parseMaxTokenAge) },
   FLAGCAST_POLL_INTERVAL: { flag: 'pollInterval', schema: parsed(parsePollInterval) },
   FLAGCAST_READY_GRACE: { flag: null, schema: parsed(parseReadyGrace) },
   OTEL_SDK_DISABLED: { flag: null, schema: z.string() },
@@ -152,7 +150,7 @@ const settings = {
   FLAGCAST_ANSWER_MEMORY_MB: { flag: null, schema: wholeNumber(1, 65_536) },
 } as const satisfies Record<string, { flag: keyof Flags | null; schema: z.ZodType }>;
 
-type Variable = keyof typeof settings;
+export type Variable = keyof typeof settings;
 type Value<Name extends Variable> = z.output<(typeof settings)[Name]['schema']>;
 
 /**
@@ -163,29 +161,9 @@ type Value<Name extends Variable> = z.output<(typeof settings)[Name]['schema']>;
  */
 export function loadConfig(environment: Environment, flags: Flags): ServeConfig {
   const reading = new Reading(environment, flags);
-  const secret = reading.value('FLAGCAST_JWT_SECRET');
-  const jwksUrl = reading.value('FLAGCAST_JWKS_URL');
   const databaseUrl = reading.value('DATABASE_URL');
-  const issuer = reading.value('FLAGCAST_JWT_ISSUER') ?? undefined;
-  const audience = reading.value('FLAGCAST_JWT_AUDIENCE') ?? undefined;
-  const auth = secret === null ? (jwksUrl === null ? null : { jwksUrl, issuer, audience }) : { secret };
-  for (const name of ['FLAGCAST_JWT_ISSUER', 'FLAGCAST_JWT_AUDIENCE'] as const) {
-    if (!reading.isSet(name) || reading.isSet('FLAGCAST_JWKS_URL')) continue;
-    reading.report(
-      `${name} is for tokens of an issuer that publishes its keys: set FLAGCAST_JWKS_URL, or unset ${name}`,
-    );
-  }
-  if (reading.isSet('FLAGCAST_JWT_SECRET') && reading.isSet('FLAGCAST_JWKS_URL')) {
-    reading.report('FLAGCAST_JWT_SECRET and FLAGCAST_JWKS_URL are both set: unset one of them');
-  } else if (
-    reading.isSet('DATABASE_URL') &&
-    !reading.isSet('FLAGCAST_JWT_SECRET') &&
-    !reading.isSet('FLAGCAST_JWKS_URL')
-  ) {
-    reading.report(
-      'Nothing says how to check tokens: set FLAGCAST_JWT_SECRET to the secret that signs them (at least 32 bytes), or FLAGCAST_JWKS_URL to the address of their keys',
-    );
-  }
+  const tokenChecks = readTokenChecks(reading);
+  const auth = readAuth(reading, tokenChecks);
   if (reading.isSet('FLAGCAST_LISTEN_URL') && !reading.isSet('DATABASE_URL')) {
     reading.report(
       'FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL, too, or unset FLAGCAST_LISTEN_URL',
@@ -207,6 +185,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     databaseUrl,
     listenUrl: reading.value('FLAGCAST_LISTEN_URL'),
     auth,
+    tokenChecks,
     port: reading.value('PORT') ?? 8080,
     host: reading.value('HOST') ?? '127.0.0.1',
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
@@ -244,6 +223,7 @@ export function loadLocalConfig(environment: Environment, flags: Flags): LocalCo
   const config: LocalConfig = {
     databaseUrl: reading.value('DATABASE_URL'),
     secret: reading.value('FLAGCAST_JWT_SECRET'),
+    tokenChecks: readTokenChecks(reading),
     dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),
   };
   reading.finish();
@@ -300,7 +280,7 @@ export function allowsColors(environment: Environment): boolean {
 }
 
 /** Reads settings one by one and gathers what is wrong with them. */
-class Reading {
+export class Reading {
   readonly #environment: Environment;
   readonly #flags: Flags;
   readonly #problems: string[] = [];

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createClientAddress } from '../access/client-address.js';
 import { createOriginPolicy } from '../access/origin.js';
 import { secretKey } from '../access/token.js';
+import { parseUserClaim } from '../access/user-claim.js';
 import { parseRelayUrl } from '../relay/relay-url.js';
 import type { EventTypes } from '../wire/plain.js';
 import { parseDuration } from './duration.js';
@@ -92,6 +93,20 @@ export function parseWorkers(text: string): number {
     );
   }
   return workers;
+}
+
+/** Kept as it is written, so that settings stay plain data. */
+export function parseUserClaimSetting(text: string): string {
+  parseUserClaim(text);
+  return text;
+}
+
+export function parseMaxTokenAge(text: string): number {
+  const durationMs = parseDuration(text);
+  if (durationMs < 60_000 || durationMs > 3_650 * 86_400_000) {
+    throw new Error(`${JSON.stringify(text)} is not between 1m and 3650d`);
+  }
+  return durationMs;
 }
 
 /** At least a minute, so that a client that reconnects can resume; at most ten years. */

@@ -4,7 +4,8 @@ import { askAuthenticate, type Authenticate } from '../access/authenticate.js';
 import type { Authority, ChannelRefusal } from '../access/authority.js';
 import type { OriginPolicy } from '../access/origin.js';
 import { tokenFromRequest } from '../access/request-token.js';
-import { type Identity, TokenError, type TokenVerifier } from '../access/token.js';
+import { TokenError } from '../access/token-error.js';
+import type { Identity, TokenVerifier } from '../access/token.js';
 import type { Refusal } from './refusal.js';
 
 /** Who came in. */

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { decodeJwt } from 'jose';
 import pg from 'pg';
+import type { AuthOptions } from '../access/auth-options.js';
 import { hashPassword, verifyPassword } from '../access/password.js';
 import { signToken } from '../access/sign.js';
+import { parseUserClaim } from '../access/user-claim.js';
 import { isMissing } from '../database/missing.js';
 import { refused } from '../door/door.js';
 import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
   readonly pool: pg.Pool;
-  /** The HS256 secret; null where tokens or users come from elsewhere. */
-  readonly secret: string | null;
+  /** How tokens are checked, and so what is in those that are signed here; null where tokens or users come from elsewhere. */
+  readonly auth: (AuthOptions & { readonly secret: string }) | null;
   readonly attempts: SignInAttempts;
   /** How long a token lasts, in milliseconds. */
   readonly tokenTtlMs: number;
@@ -27,6 +29,8 @@ export interface SignedIn {
 interface Account {
   readonly id: string;
   readonly username: string;
+  /** Null unless users are identified by it: a role may have no right to read it. */
+  readonly email: string | null;
   readonly hash: string;
   readonly active: boolean;
   readonly superuser: boolean;
@@ -51,7 +55,7 @@ export class SignIn {
 
   /** Whether people sign in here with a password, or bring a token. */
   async mode(): Promise<'password' | 'token'> {
-    if (this.#options.secret === null) return 'token';
+    if (this.#options.auth === null) return 'token';
     const nowMs = performance.now();
     if (this.#mode === null || this.#mode.staleAtMs <= nowMs) {
       const answer = this.#askMode();
@@ -71,8 +75,8 @@ export class SignIn {
    * password and is answered alike. Throws RefusedError, or what the database throws.
    */
   async signIn(username: string, password: string, address: string): Promise<SignedIn> {
-    const { secret, attempts, tokenTtlMs } = this.#options;
-    if (secret === null) {
+    const { auth, attempts, tokenTtlMs } = this.#options;
+    if (auth === null) {
       throw refused(
         404,
         'login_elsewhere',
@@ -105,9 +109,10 @@ export class SignIn {
     }
     attempts.forget(username, address);
     const token = await signToken({
-      secret,
+      ...auth,
       userId: account.id,
       username: account.username,
+      email: account.email,
       ttlMs: tokenTtlMs,
     });
     return {
@@ -135,8 +140,11 @@ export class SignIn {
   }
 
   async #check(username: string, password: string): Promise<Account | null> {
+    const { userClaim } = this.#options.auth ?? {};
+    const isByEmail = userClaim !== undefined && parseUserClaim(userClaim).column === 'email';
+    const email = isByEmail ? 'email::text' : 'NULL';
     const { rows } = await this.#options.pool.query<Account>(
-      `SELECT id::text AS id, username::text AS username, password_hash AS hash, is_active AS active, is_superuser AS superuser
+      `SELECT id::text AS id, username::text AS username, ${email} AS email, password_hash AS hash, is_active AS active, is_superuser AS superuser
        FROM public.users WHERE username = $1::text`,
       [username],
     );
