@@ -337,13 +337,13 @@ export const ofDelivery = [
     edits: [
       {
         file: 'packages/client/src/channel.ts',
-        find: 'if (cursor && reach > 1 && !subscribed) {',
-        replace: 'if (reach > 1 && !subscribed) {',
+        find: "if (cursor && capability === 'subscribe' && !isSubscribed) {",
+        replace: "if (capability === 'subscribe' && !isSubscribed) {",
       },
       {
         file: 'packages/client/src/channel.ts',
-        find: "connection.send({ type: 'subscribe', ...address, cursor });",
-        replace: "connection.send({ type: 'subscribe', ...address, ...(cursor ? { cursor } : {}) });",
+        find: "connection.send({ type: 'subscribe', ...params, cursor });",
+        replace: "connection.send({ type: 'subscribe', ...params, ...(cursor ? { cursor } : {}) });",
       },
     ],
     tests: ['packages/client/test/client.test.ts'],
@@ -367,8 +367,8 @@ export const ofDelivery = [
     edits: [
       {
         file: 'packages/client/src/channel.ts',
-        find: '        drop();\n        cursor = undefined;\n        refetch();\n',
-        replace: '        drop();\n',
+        find: '        resetSubscription();\n        cursor = undefined;\n        scheduleReload();\n',
+        replace: '        resetSubscription();\n',
       },
     ],
     tests: ['packages/client/test/client.test.ts'],

@@ -1,68 +1,77 @@
 import { isReconnectCode, type ServerMessage, type Snapshot } from '#protocol';
 import type { Connection } from './connection.js';
 import { backoffMs } from './connection-machine.js';
+import { isEqual } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
-import type { ChannelAddress, ChannelName } from './request.js';
-import { same } from './same.js';
-import type { ChannelStatus, Store, StoreView } from './store.js';
+import type { ChannelKey, ChannelParams } from './request.js';
+import type { ChannelStatus, ConnectionStatus } from './status.js';
+import type { Store, StoreView } from './store.js';
 
 /**
  * One environment of one project, kept up to date. `env` is the key that the channel was opened with. The channel
- * follows the environment also when its key changes: `getState().environment` is the key that it has now.
+ * follows its environment when the environment's key changes: `getState().environment` is the current key.
  */
-export interface Channel extends ChannelName, StoreView {
-  /** The channel as it is, in the form of the server's snapshot; null until there is one. */
+export interface Channel extends ChannelKey, StoreView {
+  /** Returns the current state in the form of the server's snapshot; null before the first snapshot. */
   readonly toSnapshot: () => Snapshot | null;
-  /** Gives back one `client.channel(...)`; the last one ends the channel. */
+  /** Releases one `client.channel(...)` call. The channel is closed when every call has been released. */
   readonly close: () => void;
 }
 
-/** A channel as the client drives it. */
-export interface ChannelDriver {
+/** The client's interface to a channel. */
+export interface ChannelController {
   readonly channel: Channel;
-  /** Counts one more owner, and makes sure of a connection. */
-  hold(): void;
-  /** Whether the channel was opened with this name, and its environment still has that key. */
-  hasName(name: ChannelName): boolean;
-  /** While the channel is subscribed to the environment of this snapshot: its state, and whether it is caught up. */
+  /** Adds a reference to the channel and starts the connection. */
+  retain(): void;
+  /** Whether the channel was opened with this key, and its environment still has it. */
+  matches(key: ChannelKey): boolean;
+  /**
+   * Returns the channel's state and whether it is caught up, if the channel is subscribed to the environment of
+   * `snapshot`; otherwise an empty array.
+   */
   subscriptions(snapshot: Snapshot | undefined): (readonly [Snapshot, boolean])[];
   /**
-   * Brings the channel as far as the connection allows: status, snapshot, subscription. With an error, the
-   * environment that the connection was subscribed to is gone: the channel that is caught up ends.
+   * Does what the connection allows now: updates the status, loads a snapshot, subscribes. `error` means that the
+   * environment that the connection was subscribed to no longer exists: a channel that is caught up closes.
    */
-  update(gone?: FlagcastError | null): void;
-  /** Takes a message. After one that is no event all drivers are to be updated, once each of them has taken it. */
+  update(error?: FlagcastError | null): void;
+  /** Handles a message. After a message that is not an event, `update` must be called on all controllers. */
   receive(message: ServerMessage): void;
+}
+
+export interface ChannelDependencies {
+  readonly store: Store;
+  readonly connection: Connection;
+  /** The controllers of all channels of the client. */
+  readonly controllers: Iterable<ChannelController>;
+  readonly onError: (error: unknown) => void;
+  /** Called with each snapshot after the store has been filled with it. */
+  readonly onSnapshot: (snapshot: Snapshot) => void;
+  readonly onClosed: () => void;
 }
 
 const requestTimeoutMs = 30_000;
 const refetchSpreadMs = 500;
 
-/** `tell` is called with each snapshot that the store was filled with, `ended` once the channel has ended. */
 export function createChannel(
-  name: ChannelName,
-  store: Store,
-  connection: Connection,
-  drivers: Iterable<ChannelDriver>,
-  report: (error: unknown) => void,
-  tell: (snapshot: Snapshot) => void,
-  ended: () => void,
-): ChannelDriver {
-  let address: ChannelAddress = { project_id: name.projectId, env: name.env };
-  let over = false;
-  let owners = 0;
+  key: ChannelKey,
+  { store, connection, controllers, onError, onSnapshot, onClosed }: ChannelDependencies,
+): ChannelController {
+  let params: ChannelParams = { project_id: key.projectId, env: key.env };
+  let isClosed = false;
+  let references = 0;
   let cursor: string | undefined;
-  /** The last one that the store was filled with, with the key that the environment has now. */
+  /** The snapshot that the store was last filled with. Its `environment` is the current key. */
   let snapshot: Snapshot | undefined;
-  /** A snapshot is wanted: the store is not, or may not be, what the stream goes on from. */
-  let outdated = true;
-  let loading = false;
-  let subscribed = false;
-  let caughtUp = false;
+  /** The store may not match the position from which the stream resumes. */
+  let needsSnapshot = true;
+  let isLoading = false;
+  let isSubscribed = false;
+  let isCaughtUp = false;
   let failures = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
-  const later = (spreadMs: number, delayMs = 0): void => {
+  const scheduleUpdate = (spreadMs: number, delayMs = 0): void => {
     timer ??= setTimeout(
       () => {
         timer = undefined;
@@ -71,151 +80,152 @@ export function createChannel(
       delayMs + Math.random() * spreadMs,
     );
   };
-  const show = (status: ChannelStatus): void => store.setStatus(status, snapshot?.environment ?? null);
-  const end = (error: FlagcastError | null): void => {
-    if (over) return;
-    over = true;
+  const setStatus = (status: ChannelStatus): void => store.setStatus(status, snapshot?.environment ?? null);
+  const close = (error: FlagcastError | null): void => {
+    if (isClosed) return;
+    isClosed = true;
     clearTimeout(timer);
-    show({ state: 'closed', error });
-    ended();
+    setStatus({ state: 'closed', error });
+    onClosed();
   };
 
-  /** The subscription is no more: the channel begins anew, unless nobody wants it. */
-  const drop = (): void => {
-    subscribed = caughtUp = false;
-    if (!owners) end(null);
+  /** Handles the end of the subscription: the channel subscribes again, or closes if it has no reference. */
+  const resetSubscription = (): void => {
+    isSubscribed = isCaughtUp = false;
+    if (!references) close(null);
   };
 
-  const isAbout = (about?: { project_id?: string; environment_id?: string }): boolean =>
-    about?.project_id === snapshot?.project_id && about?.environment_id === snapshot?.environment_id;
+  const isAbout = (message?: { project_id?: string; environment_id?: string }): boolean =>
+    message?.project_id === snapshot?.project_id && message?.environment_id === snapshot?.environment_id;
 
-  const refetch = (): void => {
-    outdated = true;
-    // All clients of a channel are told at the same time: they must not ask at the same time.
-    later(refetchSpreadMs);
+  const scheduleReload = (): void => {
+    needsSnapshot = true;
+    // All clients of a channel get the same message at the same time. Spread their requests.
+    scheduleUpdate(refetchSpreadMs);
   };
 
-  const load = async (): Promise<void> => {
-    outdated = false;
-    loading = true;
+  const loadSnapshot = async (): Promise<void> => {
+    needsSnapshot = false;
+    isLoading = true;
     try {
-      const response = await connection.request('snapshot', address, AbortSignal.timeout(requestTimeoutMs));
-      const fresh = (await response.json()) as Snapshot;
-      if (over) return;
-      store.replace(fresh);
-      cursor ??= fresh.cursor;
-      snapshot = fresh;
-      // A key can be given to another environment: from here on the id counts.
-      address = { project_id: fresh.project_id, env_id: fresh.environment_id };
+      const signal = AbortSignal.timeout(requestTimeoutMs);
+      const response = await connection.request('snapshot', params, { signal });
+      const loaded = (await response.json()) as Snapshot;
+      if (isClosed) return;
+      store.replace(loaded);
+      cursor ??= loaded.cursor;
+      snapshot = loaded;
+      // The key can be given to another environment, so use the id from now on.
+      params = { project_id: loaded.project_id, env_id: loaded.environment_id };
       failures = 0;
-      // Takes over the state of another channel of this environment, if there is one, before `tell`.
+      // Takes over the state of another channel of this environment, if there is one, before `onSnapshot`.
       update();
-      tell(fresh);
+      onSnapshot(loaded);
     } catch (error) {
-      if (over) return;
+      if (isClosed) return;
       const { closeCode = 0, retryAfterMs = 0 } = error as Partial<FlagcastError>;
       if (!isReconnectCode(closeCode)) {
-        end(error as FlagcastError);
+        close(error as FlagcastError);
         return;
       }
-      report(error);
-      outdated = true;
-      later(backoffMs(failures++), retryAfterMs);
+      onError(error);
+      needsSnapshot = true;
+      scheduleUpdate(backoffMs(failures++), retryAfterMs);
     }
-    loading = false;
-    if (outdated) refetch();
+    isLoading = false;
+    if (needsSnapshot) scheduleReload();
     update();
   };
 
-  const update: ChannelDriver['update'] = (gone) => {
-    const reach = connection.reach();
-    const line = connection.view.getStatus();
-    if (gone && caughtUp) end(gone);
-    if (reach < 2) drop();
-    if (line.state === 'closed') end(line.error);
-    if (over) return;
+  const update: ChannelController['update'] = (error) => {
+    const capability = connection.capability();
+    const connectionStatus = connection.view.getStatus();
+    if (error && isCaughtUp) close(error);
+    if (capability !== 'subscribe') resetSubscription();
+    if (connectionStatus.state === 'closed') close(connectionStatus.error);
+    if (isClosed) return;
     if (!timer) {
-      if (outdated && !loading && reach) void load();
-      if (cursor && reach > 1 && !subscribed) {
-        // Two channels can have one environment, e.g. after its key has changed. The server allows one subscription.
-        const [other] = [...drivers].flatMap((driver) => driver.subscriptions(snapshot));
-        if (other) {
-          // The events go to both channels from here on: both must have the same state.
-          if (!same(other[0], channel.toSnapshot())) store.replace(other[0]);
-          [snapshot, caughtUp] = other;
+      if (needsSnapshot && !isLoading && capability !== 'none') void loadSnapshot();
+      if (cursor && capability === 'subscribe' && !isSubscribed) {
+        // Two channels can have the same environment, e.g. after a key change. The server allows one subscription.
+        const [shared] = [...controllers].flatMap((controller) => controller.subscriptions(snapshot));
+        if (shared) {
+          // Both channels receive the events from now on, so both must have the same state.
+          if (!isEqual(shared[0], channel.toSnapshot())) store.replace(shared[0]);
+          [snapshot, isCaughtUp] = shared;
           ({ cursor } = snapshot);
-        } else connection.send({ type: 'subscribe', ...address, cursor });
-        subscribed = true;
+        } else connection.send({ type: 'subscribe', ...params, cursor });
+        isSubscribed = true;
       }
     }
-    show(
-      !snapshot
-        ? { state: 'connecting' }
-        : line.state === 'live' && !caughtUp
-          ? { state: 'catching-up' }
-          : // Not idle: this channel is wanted.
-            (line as ChannelStatus),
-    );
+    setStatus(channelStatus(connectionStatus));
+  };
+  const channelStatus = (connectionStatus: ConnectionStatus): ChannelStatus => {
+    if (!snapshot) return { state: 'connecting' };
+    if (connectionStatus.state === 'live' && !isCaughtUp) return { state: 'catching-up' };
+    // Never idle: the connection runs while a channel is open.
+    return connectionStatus as ChannelStatus;
   };
 
   const channel: Channel = {
-    ...name,
+    ...key,
     ...store.view,
     toSnapshot: () => (snapshot && cursor ? { ...snapshot, ...store.contents(), cursor } : null),
     close() {
-      owners -= 1;
-      if (owners) return;
-      // What is still on its way must not reach a channel that is opened meanwhile: it ends when the
-      // server has confirmed.
-      if (subscribed) connection.send({ type: 'unsubscribe', ...address });
-      else end(null);
+      references -= 1;
+      if (references) return;
+      // Events in transit must not reach a channel that is opened meanwhile, so the channel closes when the server
+      // has confirmed.
+      if (isSubscribed) connection.send({ type: 'unsubscribe', ...params });
+      else close(null);
     },
   };
 
   return {
     channel,
-    hold() {
-      owners += 1;
+    retain() {
+      references += 1;
       connection.dispatch('start');
       update();
     },
-    hasName: ({ projectId, env }) =>
-      projectId === name.projectId && env === name.env && env === (snapshot?.environment ?? env),
+    matches: ({ projectId, env }) =>
+      projectId === key.projectId && env === key.env && env === (snapshot?.environment ?? env),
     subscriptions: (other) =>
-      subscribed && isAbout(other) ? [[channel.toSnapshot() as Snapshot, caughtUp]] : [],
+      isSubscribed && isAbout(other) ? [[channel.toSnapshot() as Snapshot, isCaughtUp]] : [],
     update,
     receive(message) {
       // Another channel of this environment may be subscribed while this one is not.
-      if ('environment_id' in message && !(subscribed && isAbout(message))) return;
+      if ('environment_id' in message && !(isSubscribed && isAbout(message))) return;
       if ('source' in message) {
         store.apply(message);
         cursor = message.cursor ?? cursor;
-        // The server no longer has the feature tables. A state that alone is unreadable is not fetched: a
-        // snapshot would not have it either.
-        if (!('feature' in message || message.feature_unreadable) && snapshot?.embedded_state) refetch();
+        // The server no longer has the feature tables. If only this feature is unreadable, a snapshot would not
+        // contain it either.
+        if (!('feature' in message || message.feature_unreadable) && snapshot?.embedded_state)
+          scheduleReload();
         return;
       }
       if (message.type === 'heartbeat') {
-        if (caughtUp) cursor = message.cursor;
+        if (isCaughtUp) cursor = message.cursor;
         return;
       }
       if ('environment' in message && snapshot) {
         snapshot = { ...snapshot, environment: message.environment ?? snapshot.environment };
       }
       if (message.type === 'caught_up') {
-        caughtUp = subscribed;
+        isCaughtUp = isSubscribed;
         failures = 0;
         cursor = message.cursor;
       } else if (message.type === 'resync') {
-        drop();
+        resetSubscription();
         cursor = undefined;
-        refetch();
-      } else if (message.type === 'unsubscribed') drop();
+        scheduleReload();
+      } else if (message.type === 'unsubscribed') resetSubscription();
       else if (message.type === 'error') {
         const { code } = message;
-        drop();
-        if (code.endsWith('unavailable')) later(backoffMs(failures++));
-        else if (code !== 'not_subscribed') end(new FlagcastError(code, message.message));
+        resetSubscription();
+        if (code.endsWith('unavailable')) scheduleUpdate(backoffMs(failures++));
+        else if (code !== 'not_subscribed') close(new FlagcastError(code, message.message));
       }
     },
   };

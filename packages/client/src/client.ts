@@ -1,105 +1,108 @@
 import type { ServerMessage, Snapshot } from '#protocol';
-import { type Channel, type ChannelDriver, createChannel } from './channel.js';
+import { type Channel, type ChannelController, createChannel } from './channel.js';
 import { type ConnectionView, createConnection } from './connection.js';
+import { createEmitter } from './emitter.js';
 import { FlagcastError } from './flagcast-error.js';
-import type { WebSocketClass } from './line.js';
-import type { ChannelName } from './request.js';
+import type { ChannelKey } from './request.js';
 import { createStore } from './store.js';
-import { createTopic } from './topic.js';
+import type { WebSocketClass } from './transport.js';
 
-/** What the client reaches the network through. */
-export interface Transport {
+/** The functions that a client uses for network access. */
+export interface NetworkOptions {
+  /** Default: the global class. If there is none, the client uses server-sent events. In Node 20: `WebSocket` of `ws`. */
   readonly WebSocket?: WebSocketClass | undefined;
+  /** Default: the global function. */
   readonly fetch?: typeof fetch | undefined;
 }
 
-export interface ClientOptions extends Transport {
-  /** The server's base, e.g. `https://flags.example.com`; in a page `/` is the page's own origin. */
+export interface ClientOptions extends NetworkOptions {
+  /** The server's base URL, e.g. `https://flags.example.com`. In a page, `/` is the page's origin. */
   readonly url: string;
   /**
-   * Called for each attempt to connect, and ahead of the token's expiry. When it rejects it is asked again,
-   * with backoff; when it rejects with a FlagcastError the client ends with that. It is waited for without
-   * limit: it may ask the user.
+   * Returns a token. Called for each attempt to connect, and before the current token expires. If it rejects, it is
+   * called again with backoff; if it rejects with a FlagcastError, the client closes with that error. There is no
+   * time-out, because the function may ask the user to sign in.
    */
   readonly getToken: () => string | Promise<string>;
-  /** Default: the global one; where there is none, server-sent events. In Node 20: `WebSocket` of `ws`. */
-  readonly WebSocket?: WebSocketClass | undefined;
-  /** Default: the global one. */
-  readonly fetch?: typeof fetch | undefined;
-  /** How many events a channel's `activity` keeps. Default 200. */
+  /** How many events `activity` of a channel contains. Default 200. */
   readonly activityLimit?: number;
   /**
-   * Gets what went wrong and is being tried again, and what a listener threw. What ends a channel or the
-   * client is told by its status. Default: `console.error`.
+   * Called with each failure that is retried, and with exceptions from listeners. An error that closes a channel or
+   * the client is in its status instead. Default: `console.error`.
    */
   readonly onError?: (error: unknown) => void;
   /**
-   * One connection for all tabs: `sharedTabs(...)` of `@flagcast/client/tabs`. It makes the client, with
-   * `connect`, in place of createClient. Default: each tab has a connection of its own.
+   * Shares one connection between all tabs: `sharedTabs(...)` of `@flagcast/client/tabs`. createClient then returns
+   * the client that this function creates with `connect`. Default: each tab has its own connection.
    */
   readonly shareTabs?: ((options: ClientOptions, connect: typeof createClient) => Client) | undefined;
 }
 
-/** `getStatus` and `subscribe` are about the connection. */
+/** A client of one server. `getStatus` and `subscribe` are about the connection. */
 export interface Client extends ConnectionView {
   /**
-   * Opens a channel. The first one opens the connection, and all channels share it. The same arguments return
-   * the same channel while it is open and its environment has this key: call `close` once for each call. A
-   * channel follows its environment when the environment's key changes; the key is resolved anew by the next
-   * call.
+   * Opens a channel. The first channel opens the connection, which all channels share. While a channel is open and
+   * its environment has this key, the same arguments return the same channel: call `close` once per call. When the
+   * environment's key changes, the channel follows its environment; the next call resolves the key again.
    */
-  readonly channel: (name: ChannelName) => Channel;
+  readonly channel: (key: ChannelKey) => Channel;
   /**
-   * Calls `listener` with each message of the server, and each snapshot, once it has been taken in: for
-   * logs. Returns how to take it off.
+   * Calls `listener` with each message and snapshot from the server after it has been applied, e.g. for logging.
+   * Returns the function that removes the listener.
    */
   readonly onMessage: (listener: (message: ServerMessage | Snapshot) => void) => () => void;
-  /** Ends all channels, and the connection, for good. */
+  /** Closes all channels and the connection. The client cannot be used again. */
   readonly close: () => void;
 }
 
 /**
- * A client of one server. It connects when the first channel is opened, and comes back by itself whatever
- * happens to the network or the server. Throws a FlagcastError `bad_url` for a `url` that is none.
+ * Creates a client of one server. It connects when the first channel is opened, and reconnects after any failure of
+ * the network or the server. Throws a FlagcastError `bad_url` if `url` is not a URL.
  */
 export function createClient(options: ClientOptions): Client {
-  // oxlint-disable-next-line no-console -- the place where a page's developer looks
-  const { url, getToken, activityLimit = 200, onError: report = console.error, shareTabs } = options;
+  // oxlint-disable-next-line no-console -- the developer of a page sees it there
+  const { activityLimit = 200, onError = console.error, shareTabs } = options;
   if (shareTabs) return shareTabs(options, createClient);
-  const [onMessage, tell] = createTopic<ServerMessage | Snapshot>(report);
-  const drivers = new Set<ChannelDriver>();
+  const [onMessage, emitMessage] = createEmitter<ServerMessage | Snapshot>(onError);
+  const controllers = new Set<ChannelController>();
 
   const openChannel: Client['channel'] = ({ projectId, env }) => {
-    const name = { projectId, env };
-    const open = [...drivers].find((driver) => driver.hasName(name));
-    const driver =
+    const key = { projectId, env };
+    const open = [...controllers].find((controller) => controller.matches(key));
+    const controller =
       open ??
-      createChannel(name, createStore(activityLimit, report), connection, drivers, report, tell, () => {
-        drivers.delete(driver);
-        if (!drivers.size) connection.dispatch('stop');
+      createChannel(key, {
+        store: createStore(activityLimit, onError),
+        connection,
+        controllers,
+        onError,
+        onSnapshot: emitMessage,
+        onClosed() {
+          controllers.delete(controller);
+          if (!controllers.size) connection.dispatch('stop');
+        },
       });
-    drivers.add(driver);
-    driver.hold();
-    return driver.channel;
+    controllers.add(controller);
+    controller.retain();
+    return controller.channel;
   };
 
-  const connection = createConnection(
-    url,
-    getToken,
-    options.WebSocket ?? globalThis.WebSocket,
-    options.fetch ?? globalThis.fetch,
-    report,
-    (gone) => {
-      for (const driver of drivers) driver.update(gone);
+  const connection = createConnection({
+    ...options,
+    WebSocket: options.WebSocket ?? globalThis.WebSocket,
+    fetch: options.fetch ?? globalThis.fetch,
+    onError,
+    onChange(error) {
+      for (const controller of controllers) controller.update(error);
     },
-    (message) => {
+    onMessage(message) {
       if (message.type === 'error' && !('environment_id' in message)) {
-        report(new FlagcastError(message.code, message.message));
-      } else for (const driver of drivers) driver.receive(message);
-      if (!('source' in message)) for (const driver of drivers) driver.update();
-      tell(message);
+        onError(new FlagcastError(message.code, message.message));
+      } else for (const controller of controllers) controller.receive(message);
+      if (!('source' in message)) for (const controller of controllers) controller.update();
+      emitMessage(message);
     },
-  );
+  });
 
   return {
     channel: openChannel,

@@ -1,24 +1,24 @@
 import { type CloseCode, isReconnectCode } from '#protocol';
 
 /**
- * The connection's decisions, apart from its I/O: state x event -> state. It has no timer, clock or dice of
- * its own: the time is an argument, and a delay comes with the width of the jitter that the caller rolls.
+ * The state machine of the connection, without I/O: state x event -> state. It has no timer, clock or random numbers:
+ * the time is an argument, and a delay comes with the width of the jitter that the caller adds.
  */
 
 /**
- * To enter a state, also the one that it is in already, has an effect, which is the caller's to bring about:
+ * The caller carries out the effect when a state is entered, including when the current state is entered again:
  *
- * | state         | meaning                                        | effect of entering it               |
- * | ------------- | ---------------------------------------------- | ----------------------------------- |
- * | `idle`        | no channel is wanted                           | drop the line                       |
- * | `authorizing` | waiting for a token                            | drop the line, ask for a token      |
- * | `connecting`  | no `hello` yet                                 | open a line, as `streaming` says    |
- * | `live`        | `hello` has come                               | none                                |
- * | `probing`     | live, but was away: it has to prove itself     | send a ping                         |
- * | `waiting`     | the backoff before the next attempt            | drop the line                       |
- * | `closed`      | for good                                       | drop the line                       |
+ * | state         | meaning                                      | effect of entering it                     |
+ * | ------------- | -------------------------------------------- | ----------------------------------------- |
+ * | `idle`        | no channel is open                           | close the transport                       |
+ * | `authorizing` | waiting for a token                          | close the transport, request a token      |
+ * | `connecting`  | waiting for `hello`                          | open a transport of the kind `usesStreams` says |
+ * | `live`        | `hello` has arrived                          | none                                      |
+ * | `probing`     | live, but the page or the network was absent | send a ping                               |
+ * | `waiting`     | backoff before the next attempt              | close the transport                       |
+ * | `closed`      | final                                        | close the transport                       |
  *
- * To drop the line is also to forget a token that is still on its way.
+ * Closing the transport includes ignoring a token that is still being fetched.
  */
 export type ConnectionState =
   | 'idle'
@@ -30,14 +30,14 @@ export type ConnectionState =
   | 'closed';
 
 /**
- * - `start`, `stop`: the first channel is wanted, no channel is wanted any more
- * - `end`: the owner ends it, or there will be no token
- * - `token`: the token has come
- * - `blocked`: there are no WebSockets here
- * - `hello`, `message`: from the server; `message` is any other one
- * - `timer`: the machine's timer has run down
- * - `lost`: the line or the network has gone, or no token came
- * - `wake`: the network or the page has come back
+ * - `start`, `stop`: the first channel was opened, the last channel was closed
+ * - `end`: the app closed the client, or there will be no further token
+ * - `token`: a token has arrived
+ * - `blocked`: no WebSocket can be opened here
+ * - `hello`, `message`: received from the server; `message` is every message other than `hello`
+ * - `timer`: the machine's timer has expired
+ * - `lost`: the transport or the network was lost, or no token could be fetched
+ * - `wake`: the network or the page is available again
  */
 export type ConnectionEvent =
   | 'start'
@@ -53,57 +53,60 @@ export type ConnectionEvent =
 
 export interface Machine {
   readonly state: ConnectionState;
-  /**
-   * The event `timer` is due `delayMs`, and an even share of `jitterMs`, after the state was entered.
-   * undefined: never.
-   */
+  /** The event `timer` is due `delayMs` plus a random part of `jitterMs` after the state was entered. undefined: never. */
   readonly timer?: readonly [delayMs: number, jitterMs: number] | undefined;
-  /** Connections lost since the last one that held: the exponent of the backoff. */
-  readonly losses: number;
-  /** WebSockets in a row that ended before `hello`; Infinity where there are none to be had. */
-  readonly strikes: number;
-  /** The line, or the next one, is server-sent events in place of a WebSocket. */
-  readonly streaming: boolean;
-  /** When this line's `hello` came, in milliseconds since the epoch. */
+  /** Attempts since the last stable connection: the exponent of the backoff. */
+  readonly reconnectAttempts: number;
+  /** Consecutive WebSockets that closed before `hello`; Infinity if no WebSocket can be opened. */
+  readonly webSocketFailures: number;
+  /** Whether the current or next transport uses server-sent events; otherwise it uses a WebSocket. */
+  readonly usesStreams: boolean;
+  /** When `hello` arrived on the current transport, in milliseconds since the epoch; 0 before. */
   readonly helloAtMs: number;
 }
 
 export const initialMachine: Machine = {
   state: 'idle',
-  losses: 0,
-  strikes: 0,
-  streaming: false,
+  reconnectAttempts: 0,
+  webSocketFailures: 0,
+  usesStreams: false,
   helloAtMs: 0,
 };
 
-/** From opening a line until its `hello`. */
+/** How long opening a transport may take until `hello`. */
 export const attemptTimeoutMs = 10_000;
 const probeTimeoutMs = 5_000;
+/** A connection that was live for this long resets the backoff. */
 const stableAfterMs = 10_000;
 const draining: typeof CloseCode.draining = 4000;
 const drainSpreadMs = 2_000;
-const strikesAllowed = 3;
+const maxWebSocketFailures = 3;
 
-/** The width of the full jitter before the attempt that follows `losses` losses, in milliseconds. */
-export function backoffMs(losses: number): number {
-  return Math.min(250 * 2 ** losses, 30_000);
+/** Returns the width of the full jitter before the attempt after `attempts` failed ones, in milliseconds. */
+export function backoffMs(attempts: number): number {
+  return Math.min(250 * 2 ** attempts, 30_000);
 }
 
-/**
- * The machine after the event. The same object: nothing happens. Another one: its state is entered.
- * `durationMs`: of `hello` and `message`, how long the line may be silent from here on; of `lost`, how long
- * the server asks to wait. `code`: of `lost`, the close code; 0 where there is none.
- */
+export interface EventDetails {
+  readonly nowMs: number;
+  /**
+   * With `hello` and `message`: how long the transport may be silent from now on. With `lost`: how long the server
+   * asked to wait. Default 0.
+   */
+  readonly durationMs?: number | undefined;
+  /** With `lost`: the close code. Default 0: there is none. */
+  readonly closeCode?: number | undefined;
+}
+
+/** Returns the machine after the event: the same object if nothing happens, otherwise one whose state is entered. */
 export function transition(
   machine: Machine,
   event: ConnectionEvent,
-  nowMs: number,
-  durationMs = 0,
-  code = 0,
+  { nowMs, durationMs = 0, closeCode = 0 }: EventDetails,
 ): Machine {
-  const { state, streaming, strikes, helloAtMs } = machine;
-  const up = helloAtMs;
-  const heldMs = nowMs - helloAtMs;
+  const { state, usesStreams, webSocketFailures, helloAtMs } = machine;
+  const isConnected = helloAtMs;
+  const connectedMs = nowMs - helloAtMs;
   const enter = (next: ConnectionState, timer?: Machine['timer'], changes?: Partial<Machine>): Machine => ({
     ...machine,
     helloAtMs: 0,
@@ -113,37 +116,44 @@ export function transition(
   });
 
   if (state === 'closed') return machine;
-  if (event === 'end' || !isReconnectCode(code)) return enter('closed');
+  if (event === 'end' || !isReconnectCode(closeCode)) return enter('closed');
   if (event === 'stop') return state === 'idle' ? machine : enter('idle');
   if (state === 'idle') return event === 'start' ? enter('authorizing') : machine;
   if (event === 'token' && state === 'authorizing') return enter('connecting', [attemptTimeoutMs, 0]);
   if (state === 'connecting') {
-    if (event === 'blocked')
-      return enter(state, [attemptTimeoutMs, 0], { streaming: true, strikes: Infinity });
+    if (event === 'blocked') {
+      return enter(state, [attemptTimeoutMs, 0], { usesStreams: true, webSocketFailures: Infinity });
+    }
     if (event === 'hello') {
-      return enter('live', [durationMs, 0], { helloAtMs: nowMs, strikes: streaming ? strikes : 0 });
+      return enter('live', [durationMs, 0], {
+        helloAtMs: nowMs,
+        webSocketFailures: usesStreams ? webSocketFailures : 0,
+      });
     }
   }
-  if (event === 'message' && up) {
-    // Streams are second best. The more often WebSockets have failed, the longer until they are tried again.
-    return streaming && heldMs > 10_000 * 2 ** strikes
-      ? enter('authorizing', undefined, { streaming: false })
+  if (event === 'message' && isConnected) {
+    // Prefer WebSockets over streams: retry one, after a time that doubles with each failed WebSocket.
+    return usesStreams && connectedMs > 10_000 * 2 ** webSocketFailures
+      ? enter('authorizing', undefined, { usesStreams: false })
       : enter('live', [durationMs, 0], { helloAtMs });
   }
-  if (event === 'wake' && up && !streaming) return enter('probing', [probeTimeoutMs, 0], { helloAtMs });
+  if (event === 'wake' && isConnected && !usesStreams) {
+    return enter('probing', [probeTimeoutMs, 0], { helloAtMs });
+  }
   const retry = state === 'waiting' && (event === 'timer' || event === 'wake');
-  // A stream cannot be asked whether it is alive: it is opened anew.
-  if (retry || (up && event === 'wake')) return enter('authorizing');
+  // A stream cannot be pinged, so it is reopened.
+  if (retry || (isConnected && event === 'wake')) return enter('authorizing');
   if (state === 'waiting' || (event !== 'lost' && event !== 'timer')) return machine;
 
-  const losses = up && heldMs >= stableAfterMs ? 0 : machine.losses;
-  const jitterMs = Math.max(backoffMs(losses), code === draining ? drainSpreadMs : 0);
-  // A close code of the server's own proves that WebSockets get through; streams that fail too say that it is
-  // not the WebSockets.
-  const struck = state !== 'connecting' || code >= 4000 ? strikes : streaming ? 0 : strikes + 1;
+  const attempts = isConnected && connectedMs >= stableAfterMs ? 0 : machine.reconnectAttempts;
+  const jitterMs = Math.max(backoffMs(attempts), closeCode === draining ? drainSpreadMs : 0);
+  // An application close code proves that WebSockets reach the server. If streams fail too, WebSockets are not the
+  // cause.
+  const failures =
+    state !== 'connecting' || closeCode >= 4000 ? webSocketFailures : usesStreams ? 0 : webSocketFailures + 1;
   return enter('waiting', [durationMs, jitterMs], {
-    losses: losses + 1,
-    strikes: struck,
-    streaming: struck >= strikesAllowed,
+    reconnectAttempts: attempts + 1,
+    webSocketFailures: failures,
+    usesStreams: failures >= maxWebSocketFailures,
   });
 }

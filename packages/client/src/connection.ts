@@ -1,130 +1,115 @@
 import {
   type ClientMessage,
   type CloseCode,
-  type FreshnessReason,
   isReconnectCode,
   type ServerMessage,
+  subprotocol,
 } from '#protocol';
 import { attemptTimeoutMs, type ConnectionEvent, initialMachine, transition } from './connection-machine.js';
+import { createEmitter, isEqual } from './emitter.js';
+import { createEventStreamTransport } from './event-stream-transport.js';
 import { FlagcastError } from './flagcast-error.js';
-import { type Line, type Lost, openSocket, type Receive, type WebSocketClass } from './line.js';
-import { refusal, type Request } from './request.js';
-import { same } from './same.js';
-import { openStreams } from './streams.js';
-import type { StaleStatus } from './status.js';
-import { createTopic } from './topic.js';
+import { type StaleStatuses, updateFreshness } from './freshness.js';
+import { resolveBaseUrl, watchPage } from './page.js';
+import { createRequest, type Request } from './request.js';
+import type { ConnectionStatus } from './status.js';
+import { createTokenSource } from './token-source.js';
+import {
+  createWebSocketTransport,
+  type Transport,
+  type TransportHandlers,
+  type WebSocketClass,
+} from './transport.js';
 
-/**
- * - `idle`: no channel is open, hence no connection
- * - `connecting`: the first attempts
- * - `live`: connected, and the server reads its database
- * - `stale`: not connected, or connected to a server that does not read its database right now
- * - `closed`: for good; `error` is null where the owner closed it
- */
-export type ConnectionStatus =
-  | { readonly state: 'idle' | 'connecting' | 'live' }
-  | StaleStatus
-  | { readonly state: 'closed'; readonly error: FlagcastError | null };
-
-/** What the client's owner may see of it. */
+/** The part of the connection that the app can see. */
 export interface ConnectionView {
-  /** The same object until it changes. */
+  /** Returns the same object until the status changes. */
   readonly getStatus: () => ConnectionStatus;
-  /** Calls `listener` when the status has changed. Returns how to take it off. */
+  /** Calls `listener` when the status has changed. Returns the function that removes the listener. */
   readonly subscribe: (listener: () => void) => () => void;
 }
 
+/**
+ * What the connection can do now.
+ *
+ * - `none`: nothing; there has been no token yet
+ * - `request`: send requests for snapshots
+ * - `subscribe`: send requests, and subscribe to channels
+ */
+type ConnectionCapability = 'none' | 'request' | 'subscribe';
+
 export interface Connection {
   readonly view: ConnectionView;
-  /** 0: nothing can be asked. 1: there is, or was, a token to ask for snapshots with. 2: there is a line to subscribe on. */
-  readonly reach: () => 0 | 1 | 2;
-  readonly dispatch: (event: ConnectionEvent, durationMs?: number, code?: number) => void;
+  readonly capability: () => ConnectionCapability;
+  readonly dispatch: (event: ConnectionEvent, durationMs?: number, closeCode?: number) => void;
   readonly send: (message: ClientMessage) => void;
   readonly request: Request;
 }
 
-/** What there is of a page: nothing of it in Node. */
-type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'location'>>;
-
-/** The keys of messages that the connection reads, apart from those of `hello`. */
-interface ConnectionKeys {
-  readonly type: string;
-  readonly as_of?: string | null;
-  readonly state?: string;
-  readonly since?: string | null;
-  readonly reason?: string;
+export interface ConnectionOptions {
+  readonly url: string;
+  readonly getToken: () => string | Promise<string>;
+  readonly WebSocket: WebSocketClass;
+  readonly fetch: typeof fetch;
+  readonly onError: (error: unknown) => void;
+  /**
+   * Called when the machine's state or the status has changed. `error` is set if the environment of the only
+   * subscribed channel no longer exists.
+   */
+  readonly onChange: (error?: FlagcastError) => void;
+  readonly onMessage: (message: ServerMessage) => void;
 }
 
-/** A line that is silent for so many heartbeat intervals is dead. */
-const heartbeatsMissed = 2.5;
-/** Not far below setTimeout's longest delay, 2 ** 31 - 1: what is longer fires at once. */
-const longestTimerMs = 2e9;
+/** A connection without any message for this many heartbeat intervals is considered lost. */
+const silenceTimeoutIntervals = 2.5;
 const unknownChannel: typeof CloseCode.unknownChannel = 4504;
 
-/**
- * Runs the machine: opens lines, asks for tokens, sets the timers. `changed` is called when the state or the
- * status has changed, with an error where the environment that is subscribed is gone; `receive` with every
- * message.
- */
-export function createConnection(
-  url: string,
-  getToken: () => string | Promise<string>,
-  WebSocketClass: WebSocketClass,
-  fetch: typeof globalThis.fetch,
-  report: (error: unknown) => void,
-  changed: (gone?: FlagcastError) => void,
-  receive: (message: ServerMessage) => void,
-): Connection {
-  const { addEventListener, document, location } = globalThis as unknown as Page;
-  let base: string;
-  try {
-    base = new URL(url.replace(/\/*$/, '/'), location?.href).href;
-  } catch {
-    throw new FlagcastError('bad_url', 'url must be absolute');
-  }
-  const [subscribe, tell] = createTopic(report);
-  const pageListeners = new AbortController();
+/** Runs the connection's state machine: opens transports, fetches tokens, sets timers. */
+export function createConnection(options: ConnectionOptions): Connection {
+  const { WebSocket, fetch, onError, onChange } = options;
+  const baseUrl = resolveBaseUrl(options.url);
+  const [subscribe, emit] = createEmitter(onError);
+  const staleStatuses: StaleStatuses = new Map();
   let machine = initialMachine;
   let status: ConnectionStatus = { state: 'idle' };
-  let error: FlagcastError | null = null;
-  let line: Line | undefined;
+  let closeError: FlagcastError | null = null;
+  let transport: Transport | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let refreshTimer: ReturnType<typeof setTimeout> | undefined;
-  let token = '';
-  /** Counts the dropped lines: a token that was asked for before the last one is forgotten. */
-  let drops = 0;
-  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before the first `hello`. */
+  /** Everything that was committed before this time has arrived, in milliseconds since the epoch; 0 before `hello`. */
   let asOfMs = 0;
-  /** While the server is stale, by stream: the streams of server-sent events can end at different servers. */
-  const staleStatuses = new Map<string | undefined, StaleStatus>();
-  /** How long the line may be silent; until `hello` has told, as long as `hello` may take. */
-  let silenceMs = attemptTimeoutMs;
+  /** How long the transport may be silent. Before `hello`: as long as `hello` may take. */
+  let silenceTimeoutMs = attemptTimeoutMs;
 
-  const dispatch = (event: ConnectionEvent, durationMs?: number, code?: number): void => {
+  const tokens = createTokenSource(options.getToken, onError, (error) => {
+    closeError = error;
+    dispatch('end');
+  });
+  const request = createRequest(baseUrl, fetch, tokens.current);
+
+  const dispatch: Connection['dispatch'] = (event, durationMs, closeCode) => {
     const before = machine;
-    machine = transition(before, event, Date.now(), durationMs, code);
+    machine = transition(before, event, { nowMs: Date.now(), durationMs, closeCode });
     if (machine === before) return;
     const { state, timer: due } = machine;
     clearTimeout(timer);
     if (due) timer = setTimeout(dispatch, due[0] + Math.random() * due[1], 'timer');
-    if (state === 'probing') line?.send({ type: 'ping' });
-    else if (state === 'connecting') open();
+    if (state === 'probing') transport?.send({ type: 'ping' });
+    else if (state === 'connecting') openTransport();
     else if (state !== 'live') {
-      drops += 1;
-      line?.close();
-      line = undefined;
+      tokens.cancel();
+      transport?.close();
+      transport = undefined;
       staleStatuses.clear();
-      clearTimeout(refreshTimer);
     }
     if (state === 'authorizing')
-      void ask(
+      void tokens.fetch(
         () => dispatch('token'),
         () => dispatch('lost'),
       );
-    if (state === 'closed') pageListeners.abort();
+    if (state === 'closed') pageWatcher.abort();
     const next: ConnectionStatus =
       state === 'closed'
-        ? { state, error }
+        ? { state, error: closeError }
         : state === 'idle'
           ? { state }
           : machine.helloAtMs
@@ -132,112 +117,78 @@ export function createConnection(
             : asOfMs
               ? { state: 'stale', sinceMs: asOfMs, reason: 'disconnected' }
               : { state: 'connecting' };
-    if (!same(status, next)) {
+    if (!isEqual(status, next)) {
       status = next;
-      tell();
+      emit();
     } else if (state === before.state) return;
-    changed();
+    onChange();
   };
 
-  const lost: Lost = (code, reason = '', retryAfterMs) => {
-    const refused = new FlagcastError(reason, `Refused: ${reason}`, code);
-    // The only environment that the server had subscribed is gone. Channels that are not caught up reconnect.
+  const onLost: TransportHandlers['onLost'] = (code, reason = '', retryAfterMs) => {
+    const error = new FlagcastError(reason, `Refused: ${reason}`, code);
+    // The environment of the only subscribed channel no longer exists. Channels that are not caught up reconnect.
     const isUnknown = code === unknownChannel;
-    if (isUnknown) changed(refused);
-    else if (!isReconnectCode(code)) error = refused;
+    if (isUnknown) onChange(error);
+    else if (!isReconnectCode(code)) closeError = error;
     dispatch('lost', retryAfterMs, isUnknown ? 0 : code);
   };
 
-  /** Asks for a token, and goes on with `use` or `fail` if the line is still the same. */
-  const ask = async (use: () => void, fail: () => void): Promise<void> => {
-    const asked = drops;
-    try {
-      // What throws at once must not run into the transition that asks.
-      const fresh = await Promise.resolve().then(getToken);
-      if (asked !== drops) return;
-      token = fresh;
-      use();
-    } catch (caught) {
-      if (asked !== drops) return;
-      if (caught instanceof FlagcastError) {
-        error = caught;
-        dispatch('end');
-      } else {
-        report(caught);
-        fail();
-      }
-    }
-  };
-
-  const refreshAhead = (expiresAt: string): void => {
-    const leftMs = Date.parse(expiresAt) - Date.now();
-    const refresh = (): void =>
-      void ask(
-        () => line?.send({ type: 'auth', token }),
-        () => refreshAhead(expiresAt),
-      );
-    clearTimeout(refreshTimer);
-    // A token that has just been accepted has not expired: if it seems so, the clocks differ.
-    refreshTimer = setTimeout(refresh, leftMs > 1_000 ? Math.min(leftMs * 0.8, longestTimerMs) : 60_000);
-  };
-
-  const take: Receive = (text, channel) => {
+  const onText: TransportHandlers['onText'] = (text, channel) => {
     try {
       const message = { ...JSON.parse(text), ...channel } as ServerMessage;
-      const { type, state, reason, as_of: asOf, since = asOf }: ConnectionKeys = message;
-      const stream = JSON.stringify(channel);
-      const nowMs = Date.now();
-      if ('token_expires_at' in message) refreshAhead(message.token_expires_at);
-      if ('heartbeat_interval_ms' in message) silenceMs = message.heartbeat_interval_ms * heartbeatsMissed;
-      // The server's clock may be ahead.
-      if (since) asOfMs = Math.min(nowMs, Date.parse(since));
-      asOfMs ||= nowMs;
-      if (type === 'hello' || type === 'freshness') staleStatuses.delete(stream);
-      if (state === 'stale')
-        staleStatuses.set(stream, { state, sinceMs: asOfMs, reason: reason as FreshnessReason });
-      receive(message);
-      dispatch(type === 'hello' ? type : 'message', silenceMs);
+      const { type } = message;
+      if ('token_expires_at' in message) {
+        tokens.scheduleRefresh(message.token_expires_at, () =>
+          transport?.send({ type: 'auth', token: tokens.current() }),
+        );
+      }
+      if ('heartbeat_interval_ms' in message) {
+        silenceTimeoutMs = message.heartbeat_interval_ms * silenceTimeoutIntervals;
+      }
+      asOfMs = updateFreshness(message, asOfMs, [staleStatuses, JSON.stringify(channel)]);
+      options.onMessage(message);
+      dispatch(type === 'hello' ? type : 'message', silenceTimeoutMs);
       return message;
-    } catch (caught) {
-      report(caught);
-      lost(0);
+    } catch (error) {
+      onError(error);
+      onLost(0);
       return;
     }
   };
 
-  const request: Request = async (what, address, signal, headers) => {
-    const response = await fetch(`${base}api/${what}?${new URLSearchParams(address).toString()}`, {
-      headers: { ...headers, Authorization: `Bearer ${token}` },
-      signal,
-    });
-    if (!response.ok) throw await refusal(response);
-    return response;
-  };
-
-  const open = (): void => {
+  const openTransport = (): void => {
+    const handlers = { onText, onLost };
     try {
-      line = machine.streaming
-        ? openStreams(request, () => silenceMs, take, lost)
-        : // Where there is no such class this throws as well.
-          openSocket(WebSocketClass, `${base}api/ws`.replace('http', 'ws'), token, take, lost);
+      transport = machine.usesStreams
+        ? createEventStreamTransport(request, () => silenceTimeoutMs, handlers)
+        : createWebSocketTransport(
+            new WebSocket(`${baseUrl}api/ws`.replace('http', 'ws'), [
+              subprotocol,
+              `bearer.${tokens.current()}`,
+            ]),
+            handlers,
+          );
     } catch {
+      // There is no WebSocket class, or the page's policy forbids the connection.
       dispatch('blocked');
     }
   };
 
-  for (const type of ['online', 'offline', 'pageshow', 'visibilitychange']) {
-    const listener = (): void => {
-      if (type === 'offline') lost(0);
-      else if (type === 'online' || !document?.hidden) dispatch('wake');
-    };
-    addEventListener?.(type, listener, pageListeners);
-  }
+  const pageWatcher = watchPage(
+    () => onLost(0),
+    () => dispatch('wake'),
+  );
 
   return {
     view: { getStatus: () => status, subscribe },
-    reach: () => (line && (machine.streaming || machine.helloAtMs) ? 2 : token ? 1 : 0),
+    capability: () =>
+      transport && (machine.usesStreams || machine.helloAtMs)
+        ? 'subscribe'
+        : tokens.current()
+          ? 'request'
+          : 'none',
     dispatch,
     request,
-    send: (message) => line?.send(message),
+    send: (message) => transport?.send(message),
   };
 }

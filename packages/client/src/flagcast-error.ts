@@ -1,13 +1,13 @@
 /**
- * What ended a channel or the client for good, or what the server answered to one request.
+ * The error that ended a channel or the client, or that the server returned for a request.
  *
- * - `code`: the server's word for it, e.g. `forbidden`, `unknown_project`, `token_invalid`; or `bad_url`.
- * - `closeCode`: as in PROTOCOL.md; below 4500 trying again helps, from 4500 on it does not. Undefined
- *   where no connection was involved.
- * - `retryAfterMs`: how long the server asked to wait, in milliseconds; 0 where it did not.
+ * - `code`: the server's error code, e.g. `forbidden`, `unknown_project`, `token_invalid`; or `bad_url`.
+ * - `closeCode`: a close code of PROTOCOL.md. Below 4500 a retry can succeed, from 4500 on it cannot. Undefined if
+ *   no connection was involved.
+ * - `retryAfterMs`: how long the server asked to wait, in milliseconds; 0 if it did not.
  *
- * Throw one from `getToken` to say that there will be no token any more (the user has signed out): the
- * client then ends with it in place of asking again.
+ * Throw one from `getToken` if there will be no further token (the user has signed out): the client then ends with
+ * this error and does not retry.
  */
 export class FlagcastError extends Error {
   override readonly name = 'FlagcastError';

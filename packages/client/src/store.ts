@@ -1,83 +1,72 @@
 import type { EventMessage, FeatureState, PendingChange, Snapshot } from '#protocol';
-import type { FlagcastError } from './flagcast-error.js';
-import { same } from './same.js';
-import type { StaleStatus } from './status.js';
-import { createTopic } from './topic.js';
+import { createEmitter, isEqual } from './emitter.js';
+import type { ChannelStatus } from './status.js';
 
-/**
- * - `connecting`: no snapshot yet
- * - `catching-up`: connected; the missed events are on their way
- * - `live`: connected, and the server reads its database: the state is the database's, but for what is on its way
- * - `stale`: not connected, or the server does not read its database right now
- * - `closed`: for good; `error` is null where the owner closed it
- */
-export type ChannelStatus =
-  | { readonly state: 'connecting' | 'catching-up' | 'live' }
-  | StaleStatus
-  | { readonly state: 'closed'; readonly error: FlagcastError | null };
-
-/** One channel at one moment. Nothing in it ever changes; what has not changed is the same object as before. */
+/** The state of one channel at one moment. Immutable: a part that has not changed is the same object as before. */
 export interface ChannelState {
   readonly status: ChannelStatus;
-  /** The key that the environment has now; null before the first snapshot. */
+  /** The current key of the environment; null before the first snapshot. */
   readonly environment: string | null;
-  /** By feature id, in the snapshot's order. */
+  /** By feature id, in the order of the snapshot. */
   readonly features: ReadonlyMap<string, FeatureState>;
   /**
-   * The open ones, by feature id; a change of several features is under each. One that came as an event, or that
-   * an event has updated, has `change` and `reason` null: the event does not contain them. Those whose feature is
-   * unknown are under `''`.
+   * The open pending changes by feature id. A change of several features is listed under each of them, and a change
+   * without a known feature under `''`. `change` and `reason` are null if an event has created or updated the
+   * pending change, because events do not contain them.
    */
   readonly pendingChanges: ReadonlyMap<string, readonly PendingChange[]>;
   /** The events since the channel was opened, newest first, at most `activityLimit`. */
   readonly activity: readonly EventMessage[];
   readonly lastEvent: EventMessage | null;
   /**
-   * From the last event's commit (where the database does not record it: from the server's read) until it
-   * was applied here, in milliseconds. The two clocks are the server's and this machine's: the difference
-   * between them is in it, and can make it negative. null before the first event.
+   * Milliseconds from the last event's commit (or from the server's read, if the database does not record the
+   * commit) until the client applied it. It includes the difference between the clocks of the server and of this
+   * machine, so it can be negative. null before the first event.
    */
   readonly lagMs: number | null;
 }
 
-/** What a channel's owner may see of it. */
+/** The part of the store that the app can see. */
 export interface StoreView {
-  /** The state as of the last notification: the same object until something changes. */
+  /** Returns the state as of the last notification: the same object until something changes. */
   readonly getState: () => ChannelState;
   /**
-   * Calls `listener` after changes: at once after a quiet time, then at most once an animation frame (16 ms
-   * where there is none). Returns how to take it off.
+   * Calls `listener` after changes: immediately for the first change, then at most once per animation frame (16 ms
+   * if there are none). Returns the function that removes the listener.
    */
   readonly subscribe: (listener: () => void) => () => void;
-  /** Calls `listener` with every event, in order, each once, as it is applied. Returns how to take it off. */
+  /** Calls `listener` once for every event, in order. Returns the function that removes the listener. */
   readonly onEvent: (listener: (event: EventMessage) => void) => () => void;
 }
 
 export interface Store {
   readonly view: StoreView;
   setStatus(status: ChannelStatus, environment: string | null): void;
-  /** Takes the snapshot in place of all features and pending changes. */
+  /** Replaces all features and pending changes with those of the snapshot. */
   replace(snapshot: Snapshot): void;
-  /** Applies the event, unless one with its id has been applied since the last snapshot. */
+  /** Applies the event, unless an event with its id has been applied since the last snapshot. */
   apply(event: EventMessage): void;
-  /** Everything that has been applied, notified of or not, in the form of a snapshot's lists. */
+  /** Returns everything that has been applied, including changes without a notification yet, as in a snapshot. */
   contents(): Pick<Snapshot, 'features' | 'pending_changes'>;
 }
 
-const idsRemembered = 4_096;
+type PendingChanges = ChannelState['pendingChanges'];
 
-export function createStore(activityLimit: number, report: (error: unknown) => void): Store {
-  const [subscribe, tell] = createTopic(report);
-  const [onEvent, tellEvent] = createTopic<EventMessage>(report);
-  /** The ids of events that have been applied; and by `decided/` and a request's id, the event that decided it. */
+const maxAppliedIds = 4_096;
+
+/** Creates the store of a channel. It keeps `activityLimit` events. */
+export function createStore(activityLimit: number, onError: (error: unknown) => void): Store {
+  const [subscribe, emitChange] = createEmitter(onError);
+  const [onEvent, emitEvent] = createEmitter<EventMessage>(onError);
+  /** The ids of the applied events. Under `decided/<id of a pending change>`: the id of the event that decided it. */
   const applied = new Map<string, string>();
   let status: ChannelStatus = { state: 'connecting' };
   let environment: string | null = null;
   let features: ReadonlyMap<string, FeatureState> = new Map();
-  let pendingChanges: ReadonlyMap<string, readonly PendingChange[]> = new Map();
+  let pendingChanges: PendingChanges = new Map();
   let activity: readonly EventMessage[] = [];
   let lagMs: number | null = null;
-  const current = (): ChannelState => ({
+  const createState = (): ChannelState => ({
     status,
     environment,
     features,
@@ -86,122 +75,145 @@ export function createStore(activityLimit: number, report: (error: unknown) => v
     lastEvent: activity[0] ?? null,
     lagMs,
   });
-  let state = current();
-  let dirty = false;
-  let quiet = true;
+  let state = createState();
+  let isChanged = false;
+  let isIdle = true;
 
-  // The first change after a quiet frame is told at once: nobody waits for a frame to see a click's effect.
-  // What follows within a frame is told together at its end, so a burst costs one rendering a frame.
+  // The first change is published immediately, so that the effect of a click does not wait for a frame. Changes
+  // within a frame are published together at its end, so a burst costs one rendering per frame.
   const publish = (): void => {
-    quiet = !dirty;
-    if (quiet) return;
-    dirty = false;
-    state = current();
+    isIdle = !isChanged;
+    if (isIdle) return;
+    isChanged = false;
+    state = createState();
     afterFrame(publish);
-    tell();
+    emitChange();
   };
-  const changed = (): void => {
-    dirty = true;
-    if (quiet) publish();
+  const notify = (): void => {
+    isChanged = true;
+    if (isIdle) publish();
   };
 
   const setFeature = (id: string, feature: FeatureState | null | undefined): void => {
-    features = put(features, state.features, id, feature);
+    features = withEntry(features, state.features, id, feature);
   };
-  const listPending = (): PendingChange[] => [...new Set([...pendingChanges.values()].flat())];
-  const setPending = (changes: readonly PendingChange[]): void => {
-    const next = new Map<string, PendingChange[]>();
-    for (const change of changes) {
-      for (const featureId of new Set(change.entities.map((entity) => entity.feature_id ?? ''))) {
-        next.set(featureId, [...(next.get(featureId) ?? []), change]);
-      }
-    }
+  const setPendingChanges = (changes: readonly PendingChange[]): void => {
+    const next = groupByFeature(changes);
     for (const featureId of new Set([...pendingChanges.keys(), ...next.keys()])) {
-      pendingChanges = put(pendingChanges, state.pendingChanges, featureId, next.get(featureId));
+      pendingChanges = withEntry(pendingChanges, state.pendingChanges, featureId, next.get(featureId));
+    }
+  };
+  const applyApprovalStep = (event: EventMessage, id: string): void => {
+    const changes = listPendingChanges(pendingChanges);
+    const others = changes.filter((change) => change.id !== id);
+    const decisionKey = `decided/${id}`;
+    if (event.action !== 'pending' && event.action !== 'updated') {
+      applied.set(decisionKey, event.id);
+      setPendingChanges(others);
+      // A step from before the decision must not reopen the pending change. Ids of the event log are numbers; for
+      // other ids the comparison is false.
+    } else if (!(Number(event.id) < Number(applied.get(decisionKey)))) {
+      const known = changes.find((change) => change.id === id);
+      setPendingChanges([...others, applyStep(event, id, known)]);
     }
   };
 
   return {
     view: { getState: () => state, subscribe, onEvent },
-    setStatus(next, key) {
-      if (same([status, environment], [next, key])) return;
-      status = next;
+    setStatus(nextStatus, key) {
+      if (isEqual([status, environment], [nextStatus, key])) return;
+      status = nextStatus;
       environment = key;
-      changed();
+      notify();
     },
     replace(snapshot) {
-      // A restored database gives the same ids to other events.
+      // A restored database can give the same ids to other events.
       applied.clear();
       const next = new Map(snapshot.features.map((feature) => [feature.id, feature]));
       for (const id of new Set([...features.keys(), ...next.keys()])) setFeature(id, next.get(id));
-      setPending(snapshot.pending_changes);
-      changed();
+      setPendingChanges(snapshot.pending_changes);
+      notify();
     },
     apply(event) {
-      const { action, entity, entity_id, feature_id, pending_change_id: id } = event;
+      const { action, entity, entity_id, feature_id, pending_change_id } = event;
       if (applied.has(event.id)) return;
       applied.set(event.id, '');
-      while (applied.size > idsRemembered) applied.delete(applied.keys().next().value as string);
-      if (id) {
-        const open = listPending();
-        const others = open.filter((change) => change.id !== id);
-        const decision = `decided/${id}`;
-        if (action !== 'pending' && action !== 'updated') {
-          applied.set(decision, event.id);
-          setPending(others);
-        } else if (!(Number(event.id) < Number(applied.get(decision)))) {
-          // A step from before the decision must not open the request again. Ids of the event log are numbers;
-          // for other ids the comparison is false.
-          const unknown = { reason: null, change: null };
-          const known = {
-            id,
-            requested_by: event.actor ?? '',
-            created_at: event.timestamp,
-            ...unknown,
-            entities: [],
-            ...open.find((change) => change.id === id),
-            ...(action === 'updated' && unknown),
-          };
-          // A change of several entities comes as one event for each.
-          const entities = known.entities.filter((other) => other.entity_id !== entity_id);
-          setPending([...others, { ...known, entities: [...entities, { entity, entity_id, feature_id }] }]);
-        }
-      }
+      while (applied.size > maxAppliedIds) applied.delete(applied.keys().next().value as string);
+      if (pending_change_id) applyApprovalStep(event, pending_change_id);
       if (event.feature !== undefined) {
         if (feature_id) setFeature(feature_id, event.feature);
       } else if (entity === 'feature' && action === 'deleted') setFeature(entity_id, null);
       activity = [event, ...activity].slice(0, activityLimit);
       lagMs = Date.now() - Date.parse(event.committed_at ?? event.seen_at);
-      tellEvent(event);
-      changed();
+      emitEvent(event);
+      notify();
     },
-    contents: () => ({ features: [...features.values()], pending_changes: listPending() }),
+    contents: () => ({
+      features: [...features.values()],
+      pending_changes: listPendingChanges(pendingChanges),
+    }),
   };
 }
 
-/** `map` with the value, or without it; the map in which nothing changes is `map` itself, and `published` never changes. */
-function put<Value>(
+/** Lists each pending change once. */
+function listPendingChanges(pendingChanges: PendingChanges): PendingChange[] {
+  return [...new Set([...pendingChanges.values()].flat())];
+}
+
+function groupByFeature(changes: readonly PendingChange[]): Map<string, PendingChange[]> {
+  const groups = new Map<string, PendingChange[]>();
+  for (const change of changes) {
+    for (const featureId of new Set(change.entities.map((entity) => entity.feature_id ?? ''))) {
+      groups.set(featureId, [...(groups.get(featureId) ?? []), change]);
+    }
+  }
+  return groups;
+}
+
+/** Returns the pending change with this id after an event that created or updated it. */
+function applyStep(event: EventMessage, id: string, known: PendingChange | undefined): PendingChange {
+  const { action, entity, entity_id, feature_id } = event;
+  const unknown = { reason: null, change: null };
+  const pendingChange = {
+    id,
+    requested_by: event.actor ?? '',
+    created_at: event.timestamp,
+    ...unknown,
+    entities: [],
+    ...known,
+    ...(action === 'updated' && unknown),
+  };
+  // A change of several entities arrives as one event per entity.
+  const otherEntities = pendingChange.entities.filter((other) => other.entity_id !== entity_id);
+  return { ...pendingChange, entities: [...otherEntities, { entity, entity_id, feature_id }] };
+}
+
+/**
+ * Returns `map` with the value, or without the key if there is no value. Returns `map` itself if nothing changes;
+ * never modifies `published`.
+ */
+function withEntry<Value>(
   map: ReadonlyMap<string, Value>,
   published: ReadonlyMap<string, Value>,
   key: string,
   value: Value | null | undefined,
 ): ReadonlyMap<string, Value> {
-  if (same(map.get(key), value ?? undefined)) return map;
+  if (isEqual(map.get(key), value ?? undefined)) return map;
   const next = map === published ? new Map(map) : (map as Map<string, Value>);
   if (value) next.set(key, value);
   else next.delete(key);
   return next;
 }
 
-/** Calls `run` once: at the next animation frame; 16 ms later where there are none. */
+/** Calls `run` once, at the next animation frame; after 16 ms if there are no animation frames. */
 function afterFrame(run: () => void): void {
   const { requestAnimationFrame } = globalThis as Partial<AnimationFrameProvider>;
-  let due = true;
-  const once = (): void => {
-    if (due) run();
-    due = false;
+  let isDue = true;
+  const runOnce = (): void => {
+    if (isDue) run();
+    isDue = false;
   };
-  requestAnimationFrame?.(once);
-  // A page that is hidden gets no frames: there the timer takes over.
-  setTimeout(once, requestAnimationFrame ? 250 : 16);
+  requestAnimationFrame?.(runOnce);
+  // A hidden page gets no animation frames, so a timer calls it after 250 ms.
+  setTimeout(runOnce, requestAnimationFrame ? 250 : 16);
 }

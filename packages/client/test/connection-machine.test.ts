@@ -15,7 +15,7 @@ const silenceMs = 37_500;
 /** A machine in each state; live ones have held for a minute, and two connections were lost before. */
 function machineIn(state: ConnectionState): Machine {
   const helloAtMs = state === 'live' || state === 'probing' ? nowMs - 60_000 : 0;
-  return { ...initialMachine, state, helloAtMs, losses: 2 };
+  return { ...initialMachine, state, helloAtMs, reconnectAttempts: 2 };
 }
 
 /** The state that is entered, and its timer: `[delayMs, jitterMs]`. `stays`: nothing happens at all. */
@@ -118,7 +118,7 @@ describe('every event in every state', () => {
       it(`${state}, ${event}: ${cell === 'stays' ? cell : cell[0]}`, () => {
         const before = machineIn(state);
         const durationMs = event === 'hello' || event === 'message' ? silenceMs : 0;
-        const after = transition(before, event, nowMs, durationMs);
+        const after = transition(before, event, { nowMs, durationMs });
         if (cell === 'stays') {
           expect(after).toBe(before);
           return;
@@ -136,8 +136,8 @@ function after(machine: Machine, ...events: (ConnectionEvent | number)[]): Machi
   for (const event of events) {
     result =
       typeof event === 'number'
-        ? transition(result, 'lost', nowMs, 0, event)
-        : transition(result, event, nowMs, silenceMs);
+        ? transition(result, 'lost', { nowMs, closeCode: event })
+        : transition(result, event, { nowMs, durationMs: silenceMs });
   }
   return result;
 }
@@ -150,27 +150,31 @@ describe('backoff', () => {
   });
 
   it('begins anew only after ten seconds with hello', () => {
-    const connected = after({ ...machineIn('connecting'), losses: 5 }, 'hello');
-    const early = transition(connected, 'lost', nowMs + 9_999);
+    const connected = after({ ...machineIn('connecting'), reconnectAttempts: 5 }, 'hello');
+    const early = transition(connected, 'lost', { nowMs: nowMs + 9_999 });
     expect(early.timer).toEqual([0, backoffMs(5)]);
-    expect(early.losses).toBe(6);
-    const stable = transition(connected, 'lost', nowMs + 10_000);
+    expect(early.reconnectAttempts).toBe(6);
+    const stable = transition(connected, 'lost', { nowMs: nowMs + 10_000 });
     expect(stable.timer).toEqual([0, backoffMs(0)]);
-    expect(stable.losses).toBe(1);
+    expect(stable.reconnectAttempts).toBe(1);
   });
 
   it('spreads the clients of a draining server over two seconds', () => {
     expect(after(machineIn('live'), CloseCode.draining).timer).toEqual([0, 2_000]);
-    expect(after({ ...machineIn('connecting'), losses: 5 }, CloseCode.draining).timer).toEqual([
+    expect(after({ ...machineIn('connecting'), reconnectAttempts: 5 }, CloseCode.draining).timer).toEqual([
       0,
       backoffMs(5),
     ]);
   });
 
   it('waits at least as long as the server asks', () => {
-    expect(transition(machineIn('connecting'), 'lost', nowMs, 7_000, CloseCode.unavailable).timer).toEqual([
-      7_000, 1_000,
-    ]);
+    expect(
+      transition(machineIn('connecting'), 'lost', {
+        nowMs,
+        durationMs: 7_000,
+        closeCode: CloseCode.unavailable,
+      }).timer,
+    ).toEqual([7_000, 1_000]);
   });
 });
 
@@ -187,53 +191,58 @@ describe('close codes', () => {
 describe('server-sent events', () => {
   it('are taken after three WebSockets in a row that ended before hello', () => {
     let machine = machineIn('connecting');
-    for (const streaming of [false, false, true]) {
+    for (const usesStreams of [false, false, true]) {
       machine = after(machine, 'lost');
-      expect(machine.streaming).toBe(streaming);
+      expect(machine.usesStreams).toBe(usesStreams);
       machine = after(machine, 'timer', 'token');
     }
   });
 
   it('are not taken when the server itself closed, nor after a WebSocket that said hello', () => {
     const twice = after(machineIn('connecting'), 'lost', 'timer', 'token', 'lost', 'timer', 'token');
-    expect(after(twice, CloseCode.unavailable).streaming).toBe(false);
-    expect(after(twice, 'hello', 'lost', 'timer', 'token', 'lost').streaming).toBe(false);
+    expect(after(twice, CloseCode.unavailable).usesStreams).toBe(false);
+    expect(after(twice, 'hello', 'lost', 'timer', 'token', 'lost').usesStreams).toBe(false);
   });
 
   it('are taken at once where there are no WebSockets, and never left', () => {
     const machine = after(machineIn('connecting'), 'blocked');
-    expect(machine.streaming).toBe(true);
+    expect(machine.usesStreams).toBe(true);
     const live = after(machine, 'hello');
-    expect(transition(live, 'message', nowMs + 1e12, silenceMs).state).toBe('live');
+    expect(transition(live, 'message', { nowMs: nowMs + 1e12, durationMs: silenceMs }).state).toBe('live');
   });
 
   it('give way to WebSockets when they fail themselves', () => {
-    const machine: Machine = { ...machineIn('connecting'), streaming: true, strikes: 3 };
+    const machine: Machine = { ...machineIn('connecting'), usesStreams: true, webSocketFailures: 3 };
     const failed = after(machine, 'lost');
-    expect([failed.streaming, failed.strikes]).toEqual([false, 0]);
+    expect([failed.usesStreams, failed.webSocketFailures]).toEqual([false, 0]);
   });
 
   it('stay the way when they are lost after hello', () => {
-    const machine: Machine = { ...machineIn('live'), streaming: true, strikes: 3 };
-    expect(after(machine, 'lost').streaming).toBe(true);
+    const machine: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
+    expect(after(machine, 'lost').usesStreams).toBe(true);
   });
 
   it('make room for a WebSocket once in a while, ever more seldom', () => {
-    const waits = [3, 4, 5].map((strikes) => {
-      const live: Machine = { ...machineIn('live'), streaming: true, strikes, helloAtMs: nowMs };
-      const waitMs = 10_000 * 2 ** strikes;
-      expect(transition(live, 'message', nowMs + waitMs, silenceMs).state).toBe('live');
-      const leaving = transition(live, 'message', nowMs + waitMs + 1, silenceMs);
-      expect([leaving.state, leaving.streaming]).toEqual(['authorizing', false]);
+    const waits = [3, 4, 5].map((webSocketFailures) => {
+      const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures, helloAtMs: nowMs };
+      const waitMs = 10_000 * 2 ** webSocketFailures;
+      expect(transition(live, 'message', { nowMs: nowMs + waitMs, durationMs: silenceMs }).state).toBe(
+        'live',
+      );
+      const leaving = transition(live, 'message', { nowMs: nowMs + waitMs + 1, durationMs: silenceMs });
+      expect([leaving.state, leaving.usesStreams]).toEqual(['authorizing', false]);
       // One failure is enough to come back.
-      expect(after(leaving, 'token', 'lost')).toMatchObject({ streaming: true, strikes: strikes + 1 });
+      expect(after(leaving, 'token', 'lost')).toMatchObject({
+        usesStreams: true,
+        webSocketFailures: webSocketFailures + 1,
+      });
       return waitMs;
     });
     expect(waits).toEqual([80_000, 160_000, 320_000]);
   });
 
   it('are opened anew when the page comes back: they cannot be asked whether they live', () => {
-    const live: Machine = { ...machineIn('live'), streaming: true, strikes: 3 };
-    expect(after(live, 'wake')).toMatchObject({ state: 'authorizing', streaming: true });
+    const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
+    expect(after(live, 'wake')).toMatchObject({ state: 'authorizing', usesStreams: true });
   });
 });

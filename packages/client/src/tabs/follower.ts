@@ -6,57 +6,153 @@ import type {
   ServerMessage,
   Snapshot,
 } from '#protocol';
+import { isEqual } from '../emitter.js';
 import { FlagcastError } from '../flagcast-error.js';
-import type { WebSocketLike } from '../line.js';
-import { same } from '../same.js';
 import type { StaleStatus } from '../status.js';
-import type { FollowerMessage, LeaderMessage, TabChannel } from './messages.js';
-import { unavailable } from './network.js';
-import type { ChannelRecord } from './record.js';
+import type { WebSocketLike } from '../transport.js';
+import type { ChannelRecord } from './channel-record.js';
+import { unavailable } from './leader-network.js';
+import type {
+  ErrorProperties,
+  FollowerMessage,
+  LeaderMessage,
+  TabChannel,
+  WithoutSender,
+} from './messages.js';
 
-/** This tab as it reaches the server through the leader: its client takes the leader for a server. */
-export interface Follower {
-  /** Whether the leader is known, and connected. */
-  readonly isReady: () => boolean;
-  readonly receive: (message: LeaderMessage) => void;
-  readonly openSocket: () => WebSocketLike;
-  readonly fetchSnapshot: (channel: TabChannel, signal: AbortSignal) => Promise<Response>;
-  /** Forgets the leader: what was under way with it is lost. */
-  readonly reset: () => void;
+export interface FollowerDependencies {
+  readonly post: (message: WithoutSender<FollowerMessage>) => void;
+  readonly findRecord: (channel: TabChannel) => ChannelRecord | undefined;
+  readonly onLeaderChange: () => void;
+  /** Called when `isReady` may have changed. */
+  readonly onReadyChange: () => void;
 }
 
-/** A message of this tab, before it has its sender. */
-export type Unsent<Message> = Message extends unknown ? Omit<Message, 'from'> : never;
-
-export interface FollowerParts {
-  readonly post: (message: Unsent<FollowerMessage>) => void;
-  /** What this tab has recorded of the channel. */
-  readonly recordOf: (channel: TabChannel) => ChannelRecord | undefined;
-  /** The leader is another one. */
-  readonly followed: () => void;
-  /** `isReady` may have changed. */
-  readonly changed: () => void;
-}
-
-interface Line {
-  readonly socket: WebSocketLike;
-  /** The channels that were asked for, and those that were granted. */
-  readonly asked: Set<string>;
+/** The WebSocket that the client of this tab uses. Its other end is the leader. */
+interface FollowerSocket {
+  readonly webSocket: WebSocketLike;
+  readonly leaderId: string;
+  /** The channels with a subscribe request, and the subscribed channels. */
+  readonly requested: Set<string>;
   readonly subscribed: Set<string>;
 }
 
-export function createFollower({ post, recordOf, followed, changed }: FollowerParts): Follower {
-  let leader: string | null = null;
-  let hello: HelloMessage | null = null;
-  let stale: StaleStatus | null = null;
-  let line: Line | null = null;
-  const requests = new Map<string, (answer: Snapshot | Error) => void>();
+type LeaderResponse<Type extends LeaderMessage['type']> = Extract<LeaderMessage, { type: Type }>;
 
-  const deliver = (message: ServerMessage): void => {
-    line?.socket.onmessage?.({ data: JSON.stringify(message) } as never);
-  };
-  const deliverFreshness = (): void => {
-    deliver(
+/** The role of a tab without a connection: the leader acts as the server of its client. */
+export class Follower {
+  readonly #dependencies: FollowerDependencies;
+  #leaderId: string | null = null;
+  #hello: HelloMessage | null = null;
+  #stale: StaleStatus | null = null;
+  #socket: FollowerSocket | null = null;
+  readonly #snapshotRequests = new Map<string, (result: Snapshot | Error) => void>();
+
+  constructor(dependencies: FollowerDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /** Whether the leader is known and connected. */
+  get isReady(): boolean {
+    return this.#hello !== null;
+  }
+
+  onLeaderMessage(message: LeaderMessage): void {
+    if (message.type === 'leader_status') {
+      this.#onLeaderStatus(message);
+      return;
+    }
+    if (message.from !== this.#leaderId) return;
+    switch (message.type) {
+      case 'server_message':
+        this.#onServerMessage(message.message);
+        break;
+      case 'pong':
+        this.#deliver({ type: 'pong', timestamp: Math.floor(Date.now() / 1_000) });
+        break;
+      case 'snapshot_response':
+        this.#snapshotRequests.get(message.request)?.(snapshotOrError(message.result));
+        break;
+      case 'state_request': {
+        const { from, request, channel } = message;
+        const snapshot = this.#dependencies.findRecord(channel)?.channel.toSnapshot() ?? null;
+        this.#dependencies.post({ type: 'state_response', to: from, request, snapshot });
+        break;
+      }
+      case 'subscribed':
+        this.#onSubscribed(message);
+        break;
+    }
+  }
+
+  /** Opens a WebSocket to the leader. It closes immediately if no leader is ready. */
+  openSocket(): WebSocketLike {
+    const hello = this.#hello;
+    const leaderId = this.#leaderId;
+    const webSocket: WebSocketLike = {
+      onmessage: null,
+      onclose: null,
+      onerror: null,
+      send: (text) => {
+        if (this.#socket?.webSocket === webSocket) this.#onClientMessage(text, this.#socket);
+      },
+      close: () => {
+        if (this.#socket?.webSocket === webSocket) this.#socket = null;
+      },
+    };
+    if (hello && leaderId !== null) {
+      this.#socket = { webSocket, leaderId, requested: new Set(), subscribed: new Set() };
+    }
+    queueMicrotask(() => {
+      if (this.#socket?.webSocket !== webSocket) webSocket.onclose?.(unavailable as never);
+      else if (hello) {
+        this.#deliver(hello);
+        if (this.#stale) this.#deliverFreshness();
+      }
+    });
+    return webSocket;
+  }
+
+  /** Requests a snapshot from the leader. */
+  async fetchSnapshot(channel: TabChannel, signal: AbortSignal): Promise<Response> {
+    const leaderId = this.#leaderId;
+    if (leaderId === null) {
+      throw new FlagcastError('unavailable', 'No tab is the leader yet.', unavailable.code);
+    }
+    signal.throwIfAborted();
+    const request = crypto.randomUUID();
+    const result = await new Promise<Snapshot | Error>((resolve) => {
+      this.#snapshotRequests.set(request, resolve);
+      signal.addEventListener('abort', () => resolve(signal.reason as Error), { once: true });
+      this.#dependencies.post({ type: 'snapshot_request', to: leaderId, request, channel });
+    });
+    this.#snapshotRequests.delete(request);
+    if (result instanceof Error) throw result;
+    return new Response(JSON.stringify(result));
+  }
+
+  /** Forgets the leader: closes the socket and fails the pending requests. */
+  reset(): void {
+    this.#leaderId = null;
+    this.#closeSocket();
+    const error = new FlagcastError('unavailable', 'The leading tab was closed.', unavailable.code);
+    for (const resolve of [...this.#snapshotRequests.values()]) resolve(error);
+  }
+
+  #closeSocket(): void {
+    const socket = this.#socket;
+    this.#hello = this.#socket = null;
+    socket?.webSocket.onclose?.(unavailable as never);
+  }
+
+  /** Passes a message to the client of this tab. */
+  #deliver(message: ServerMessage): void {
+    this.#socket?.webSocket.onmessage?.({ data: JSON.stringify(message) } as never);
+  }
+
+  #deliverFreshness(): void {
+    const stale = this.#stale;
+    this.#deliver(
       stale
         ? {
             type: 'freshness',
@@ -66,150 +162,86 @@ export function createFollower({ post, recordOf, followed, changed }: FollowerPa
           }
         : { type: 'freshness', state: 'fresh' },
     );
-  };
-  const lose = (): void => {
-    const lost = line;
-    hello = line = null;
-    lost?.socket.onclose?.(unavailable as never);
-  };
-  const reset = (): void => {
-    leader = null;
-    lose();
-    const gone = new FlagcastError('unavailable', 'The tab that was asked has gone.', unavailable.code);
-    for (const settle of [...requests.values()]) settle(gone);
-  };
+  }
 
-  const take = (text: string, own: Line, to: string): void => {
+  #onClientMessage(text: string, { leaderId, ...socket }: FollowerSocket): void {
     const message = JSON.parse(text) as ClientMessage;
-    if (message.type === 'ping') post({ type: 'ping', to });
-    // There is nothing to renew: the leader's token is in use.
-    else if (message.type !== 'auth') {
-      const channel = { projectId: message.project_id, env: '', environmentId: String(message.env_id) };
-      const key = keyOf(channel);
-      const record = recordOf(channel);
-      own.subscribed.delete(key);
-      if (message.type === 'subscribe') {
-        own.asked.add(key);
-        const { cursor } = message;
-        const cursors = [...(cursor === undefined ? [] : [cursor]), ...(record?.cursors() ?? [])];
-        post({ type: 'subscribe', to, channel: record?.name ?? channel, cursors });
-      } else {
-        own.asked.delete(key);
-        queueMicrotask(() => {
-          if (line === own) deliver({ type: 'unsubscribed', ...addressOf(record?.name ?? channel) });
-        });
-      }
+    if (message.type === 'ping') this.#dependencies.post({ type: 'ping', to: leaderId });
+    // `auth` is ignored: the connection uses the leader's token.
+    if (message.type !== 'subscribe' && message.type !== 'unsubscribe') return;
+    const id = { projectId: message.project_id, env: '', environmentId: String(message.env_id) };
+    const key = keyOf(id);
+    const record = this.#dependencies.findRecord(id);
+    const channel = record?.name ?? id;
+    socket.subscribed.delete(key);
+    if (message.type === 'subscribe') {
+      socket.requested.add(key);
+      const { cursor } = message;
+      const cursors = [...(cursor === undefined ? [] : [cursor]), ...(record?.replay.cursors ?? [])];
+      this.#dependencies.post({ type: 'subscribe', to: leaderId, channel, cursors });
+      return;
     }
-  };
+    socket.requested.delete(key);
+    queueMicrotask(() => {
+      if (this.#socket?.webSocket === socket.webSocket) {
+        this.#deliver({ type: 'unsubscribed', ...channelNameOf(channel) });
+      }
+    });
+  }
 
-  const relay = (message: ServerMessage): void => {
-    // It is true for channels that are caught up.
-    if (message.type === 'heartbeat' && line?.asked.size) return;
-    if (line && 'environment_id' in message && message.type !== 'heartbeat') {
+  #onLeaderStatus({ from, hello, stale }: LeaderResponse<'leader_status'>): void {
+    const isNewLeader = from !== this.#leaderId;
+    if (isNewLeader) this.reset();
+    else if (!hello) this.#closeSocket();
+    this.#leaderId = from;
+    if (isNewLeader) this.#dependencies.onLeaderChange();
+    if (hello && !isEqual(this.#stale, stale)) {
+      this.#stale = stale;
+      this.#deliverFreshness();
+    }
+    if (this.#hello === hello) return;
+    this.#hello ??= hello;
+    this.#dependencies.onReadyChange();
+  }
+
+  #onServerMessage(message: ServerMessage): void {
+    const socket = this.#socket;
+    // A heartbeat's cursor is only valid for channels that are caught up.
+    if (message.type === 'heartbeat' && socket?.requested.size) return;
+    if (socket && 'environment_id' in message && message.type !== 'heartbeat') {
       const { project_id: projectId = '', environment_id: environmentId = '' } = message;
       const key = keyOf({ projectId, environmentId });
-      const ends = message.type === 'resync' || message.type === 'error';
-      if (message.type !== 'error' && !line.subscribed.has(key)) return;
-      if (ends) for (const keys of [line.subscribed, line.asked]) keys.delete(key);
+      if (message.type !== 'error' && !socket.subscribed.has(key)) return;
+      if (message.type === 'resync' || message.type === 'error') {
+        socket.subscribed.delete(key);
+        socket.requested.delete(key);
+      }
     }
-    deliver(message);
-  };
+    this.#deliver(message);
+  }
 
-  return {
-    isReady: () => hello !== null,
-    reset,
-    receive(message) {
-      if (message.type === 'leads') {
-        const another = message.from !== leader;
-        if (another) reset();
-        else if (!message.hello) lose();
-        leader = message.from;
-        if (another) followed();
-        if (message.hello && !same(stale, message.stale)) {
-          ({ stale } = message);
-          deliverFreshness();
-        }
-        if (hello === message.hello) return;
-        hello ??= message.hello;
-        changed();
-        return;
-      }
-      if (message.from !== leader) return;
-      if (message.type === 'relay') relay(message.message);
-      else if (message.type === 'pong') deliver({ type: 'pong', timestamp: Math.floor(Date.now() / 1_000) });
-      else if (message.type === 'answer') {
-        const { answer } = message;
-        const {
-          code,
-          message: text,
-          closeCode,
-        } = answer as { code?: string; message: string; closeCode?: number };
-        requests.get(message.request)?.(
-          code === undefined ? (answer as Snapshot) : new FlagcastError(code, text, closeCode),
-        );
-      } else {
-        const key = keyOf(message.channel);
-        if (message.type === 'lend') {
-          const snapshot = recordOf(message.channel)?.channel.toSnapshot() ?? null;
-          post({ type: 'lent', to: message.from, request: message.request, snapshot });
-        } else if (line?.asked.delete(key)) {
-          const { missed, cursor } = message;
-          const address = addressOf(message.channel);
-          if (missed === null) {
-            deliver({ type: 'resync', ...address, reason: 'too_many_missed' });
-            return;
-          }
-          line.subscribed.add(key);
-          for (const event of missed) deliver(event);
-          deliver({ type: 'caught_up', ...address, cursor });
-        }
-      }
-    },
-    openSocket() {
-      const greeting = hello;
-      const to = leader;
-      const socket: WebSocketLike = {
-        onmessage: null,
-        onclose: null,
-        onerror: null,
-        send: (text) => {
-          if (line?.socket === socket && to !== null) take(text, line, to);
-        },
-        close: () => {
-          if (line?.socket === socket) line = null;
-        },
-      };
-      if (greeting && to !== null) line = { socket, asked: new Set(), subscribed: new Set() };
-      queueMicrotask(() => {
-        if (line?.socket !== socket) socket.onclose?.(unavailable as never);
-        else if (greeting) {
-          deliver(greeting);
-          if (stale) deliverFreshness();
-        }
-      });
-      return socket;
-    },
-    async fetchSnapshot(channel, signal) {
-      const to = leader;
-      if (to === null) throw new FlagcastError('unavailable', 'No tab leads yet.', unavailable.code);
-      signal.throwIfAborted();
-      const request = crypto.randomUUID();
-      const answer = await new Promise<Snapshot | Error>((resolve) => {
-        requests.set(request, resolve);
-        signal.addEventListener('abort', () => resolve(signal.reason as Error), { once: true });
-        post({ type: 'snapshot', to, request, channel });
-      });
-      requests.delete(request);
-      if (answer instanceof Error) throw answer;
-      return new Response(JSON.stringify(answer));
-    },
-  };
+  #onSubscribed({ channel, missed, cursor }: LeaderResponse<'subscribed'>): void {
+    const key = keyOf(channel);
+    if (!this.#socket?.requested.delete(key)) return;
+    const name = channelNameOf(channel);
+    if (missed === null) {
+      this.#deliver({ type: 'resync', ...name, reason: 'too_many_missed' });
+      return;
+    }
+    this.#socket.subscribed.add(key);
+    for (const event of missed) this.#deliver(event);
+    this.#deliver({ type: 'caught_up', ...name, cursor });
+  }
+}
+
+function snapshotOrError(result: Snapshot | ErrorProperties): Snapshot | FlagcastError {
+  return 'code' in result ? new FlagcastError(result.code, result.message, result.closeCode) : result;
 }
 
 function keyOf({ projectId, environmentId }: Pick<TabChannel, 'projectId' | 'environmentId'>): string {
   return JSON.stringify([projectId, environmentId]);
 }
 
-function addressOf({ projectId, env, environmentId }: TabChannel): ChannelName {
+function channelNameOf({ projectId, env, environmentId }: TabChannel): ChannelName {
   return { project_id: projectId, environment: env, environment_id: environmentId ?? '' };
 }

@@ -1,51 +1,53 @@
 import type { Client, ClientOptions } from '../client.js';
 import { FlagcastError } from '../flagcast-error.js';
-import type { TabBus, TabLocks } from './membership.js';
-import { shareClient } from './shared-client.js';
+import { tabProtocolVersion } from './messages.js';
+import { createSharedClient } from './shared-client.js';
+import type { TabBus, TabLocks } from './tab-group.js';
 
-export type { TabBus, TabLocks } from './membership.js';
+export type { TabBus, TabLocks } from './tab-group.js';
 
 export interface SharedTabsOptions {
   /**
-   * Names who is signed in. Tabs of another user never share, and no tab of this user gets what another
-   * one's token brought. Two users must never have the same.
+   * Identifies the user. Tabs of different users never share a connection, because each user may only get what their
+   * own token allows. Two users must never have the same id.
    */
   readonly userId: string;
-  /** Tells groups of tabs of one user apart, e.g. two apps of one origin. Default: all share. */
+  /** Separates groups of tabs of one user, e.g. two apps on one origin. Default: all tabs share. */
   readonly name?: string;
   /** Default: `navigator.locks`. */
   readonly locks?: TabLocks | undefined;
-  /** Default: the global one. */
+  /** Default: the global class. */
   readonly BroadcastChannel?: (new (name: string) => TabBus) | undefined;
 }
 
-/** Tabs of another version of this package may speak otherwise, and do not share with this one. */
-const version = 2;
-
 /**
- * One connection to the server for all tabs of a browser: `createClient({ …, shareTabs: sharedTabs({ userId }) })`.
- * Tabs share that have the same origin, server, `userId` and `name`.
+ * Shares one connection to the server between all tabs of a browser that have the same origin, server, `userId` and
+ * `name`: `createClient({ …, shareTabs: sharedTabs({ userId }) })`.
  *
- * One tab leads: it has the connection, renews the token, and relays. The others ask nothing of the server,
- * and `getToken` of theirs is not called. When the leader closes, is frozen or dies, the next tab connects
- * and goes on from its newest cursor. Where there are no Web Locks or no BroadcastChannel (Node 20, pages
- * without https) each tab has a connection of its own.
+ * One tab is the leader: it has the connection, renews the token, and forwards messages. The other tabs send nothing
+ * to the server, and their `getToken` is not called. When the leader is closed, frozen or killed, the next tab
+ * connects and resumes from its newest cursor. Without Web Locks or BroadcastChannel (Node 20, pages without https)
+ * each tab has its own connection.
  *
- * Throws a FlagcastError `bad_user_id` where `userId` is empty.
+ * Throws a FlagcastError `bad_user_id` if `userId` is empty.
  */
 export function sharedTabs({
   userId,
   name = '',
-  ...given
+  ...options
 }: SharedTabsOptions): NonNullable<ClientOptions['shareTabs']> {
-  if (!userId) throw new FlagcastError('bad_user_id', 'userId must name who is signed in');
+  if (!userId) throw new FlagcastError('bad_user_id', 'userId must identify the signed-in user');
   const { navigator } = globalThis as { navigator?: { locks?: TabLocks } };
-  const locks = given.locks ?? navigator?.locks;
-  const BroadcastChannel = given.BroadcastChannel ?? globalThis.BroadcastChannel;
-  return (options, connect): Client => {
-    // oxlint-disable-next-line typescript/no-unnecessary-condition -- older browsers have none
-    if (!locks || !BroadcastChannel) return connect({ ...options, shareTabs: undefined });
-    const keyOf = (base: string): string => JSON.stringify(['flagcast', version, base, userId, name]);
-    return shareClient(keyOf, { locks, BroadcastChannel }, options, connect);
+  const locks = options.locks ?? navigator?.locks;
+  const BroadcastChannel = options.BroadcastChannel ?? globalThis.BroadcastChannel;
+  return (client, connect): Client => {
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- missing in older browsers
+    if (!locks || !BroadcastChannel) return connect({ ...client, shareTabs: undefined });
+    return createSharedClient({
+      groupKeyOf: (baseUrl) => JSON.stringify(['flagcast', tabProtocolVersion, baseUrl, userId, name]),
+      apis: { locks, BroadcastChannel },
+      client,
+      connect,
+    });
   };
 }

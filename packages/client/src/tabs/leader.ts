@@ -2,185 +2,236 @@ import type { HelloMessage, ServerMessage, Snapshot } from '#protocol';
 import type { Channel } from '../channel.js';
 import type { FlagcastError } from '../flagcast-error.js';
 import type { StaleStatus } from '../status.js';
-import type { Unsent } from './follower.js';
+import type { ChannelRecord } from './channel-record.js';
 import {
+  type ErrorProperties,
   type FollowerMessage,
   isSameChannel,
   type LeaderMessage,
-  type Refusal,
+  type OpenChannel,
   type TabChannel,
-  type Wish,
+  type WithoutSender,
 } from './messages.js';
-import type { ChannelRecord } from './record.js';
 
-/** This tab as the others see it: it has the connection, and opens the channels that they want. */
-export interface Leader {
-  readonly receive: (message: FollowerMessage) => void;
-  /** A message or a snapshot of the server, recorded already. */
-  readonly heard: (message: ServerMessage | Snapshot) => void;
-  /** `stale`: connected to a server that is stale. */
-  readonly setConnected: (connected: boolean, stale: StaleStatus | null) => void;
-  /** The server has refused or ended a channel of this tab. */
-  readonly refused: (channel: TabChannel, error: FlagcastError) => void;
-  /** The channel's state out of another tab, which lets this one go on where that one is; null if none has it. */
-  readonly borrow: (channel: TabChannel) => Promise<Snapshot | null>;
-  /** Gives back the channels that the other tabs wanted. */
-  readonly close: () => void;
-}
-
-export interface LeaderParts {
-  readonly post: (message: Unsent<LeaderMessage>) => void;
-  readonly watch: (tab: string, gone: () => void) => void;
+export interface LeaderDependencies {
+  readonly post: (message: WithoutSender<LeaderMessage>) => void;
+  readonly onTabLeft: (tabId: string, listener: () => void) => void;
   readonly openChannel: (channel: TabChannel) => Channel;
   readonly records: ReadonlySet<ChannelRecord>;
 }
 
-interface Asking {
+interface FollowerRequest {
   readonly to: string;
   readonly channel: TabChannel;
 }
 
-/** Another tab answers within a few milliseconds, or does not answer at all. */
-const borrowTimeoutMs = 1_000;
+type SnapshotRequest = FollowerRequest & { readonly request: string };
+type SubscribeRequest = FollowerRequest & { readonly cursors: readonly string[] };
 
-export function createLeader({ post, watch, openChannel, records }: LeaderParts): Leader {
-  let hello: HelloMessage | null = null;
-  let connected = false;
-  let stale: StaleStatus | null = null;
-  /** What each tab wants, by the tab's name. */
-  const members = new Map<string, readonly Wish[]>();
-  /** The channels that are open for other tabs. */
-  const held = new Set<Channel>();
-  let snapshotsWanted: (Asking & { readonly request: string })[] = [];
-  let subscriptionsWanted: (Asking & { readonly cursors: readonly string[] })[] = [];
-  const borrowed = new Map<string, (snapshot: Snapshot | null) => void>();
+/** A follower responds within a few milliseconds, or not at all. */
+const stateRequestTimeoutMs = 1_000;
 
-  const announce = (): void => post({ type: 'leads', hello: connected ? hello : null, stale });
+/** The role of the tab that has the connection: it opens the channels of the followers and forwards messages. */
+export class Leader {
+  readonly #dependencies: LeaderDependencies;
+  #hello: HelloMessage | null = null;
+  #isConnected = false;
+  #stale: StaleStatus | null = null;
+  /** The open channels of each follower, by tab id. */
+  readonly #followers = new Map<string, readonly OpenChannel[]>();
+  /** The channels that this tab has opened for followers. */
+  readonly #openedChannels = new Set<Channel>();
+  #snapshotRequests: readonly SnapshotRequest[] = [];
+  #subscribeRequests: readonly SubscribeRequest[] = [];
+  readonly #stateRequests = new Map<string, (snapshot: Snapshot | null) => void>();
 
-  const relay = (message: ServerMessage): void => {
-    if (members.size > 0) post({ type: 'relay', message });
-  };
+  constructor(dependencies: LeaderDependencies) {
+    this.#dependencies = dependencies;
+  }
 
-  const findHeld = (wanted: TabChannel): ChannelRecord | undefined =>
-    [...records].find(({ channel, name }) => held.has(channel) && isSameChannel(name, wanted));
+  onFollowerMessage(message: FollowerMessage): void {
+    const { from } = message;
+    switch (message.type) {
+      case 'open_channels':
+        this.#setFollowerChannels(from, message.channels);
+        break;
+      case 'ping':
+        this.#dependencies.post({ type: 'pong', to: from });
+        break;
+      case 'state_response':
+        this.#stateRequests.get(message.request)?.(message.snapshot);
+        break;
+      case 'snapshot_request': {
+        const { channel, request } = message;
+        this.#snapshotRequests = [...this.#snapshotRequests, { to: from, channel, request }];
+        this.#respond();
+        break;
+      }
+      case 'subscribe': {
+        const { channel, cursors } = message;
+        this.#subscribeRequests = [...this.#subscribeRequests, { to: from, channel, cursors }];
+        this.#respond();
+        break;
+      }
+    }
+  }
 
-  const openAndClose = (): void => {
-    const wishes = [...members.values()].flat();
-    const wanted = new Set(wishes.map(({ channel }) => findHeld(channel)?.channel));
-    for (const channel of held) {
-      if (wanted.has(channel)) continue;
-      held.delete(channel);
+  /** Handles a message or a snapshot of the server after it has been recorded. */
+  onServerMessage(message: ServerMessage | Snapshot): void {
+    if ('features' in message) this.#respond();
+    else if ('source' in message) this.#forward(message);
+    else if (message.type === 'hello') this.#hello = message;
+    else if (message.type === 'caught_up') this.#respond();
+    else if (message.type === 'channel_changed') {
+      this.#forward(message);
+      // A follower may have opened a channel by the new key.
+      this.#openAndCloseChannels();
+      this.#respond();
+    } else if (
+      message.type === 'resync' ||
+      message.type === 'heartbeat' ||
+      (message.type === 'error' && 'environment_id' in message)
+    ) {
+      this.#forward(message);
+    }
+  }
+
+  /** `stale` is set if the tab is connected to a server that is stale. */
+  setConnectionState(isConnected: boolean, stale: StaleStatus | null): void {
+    this.#isConnected = isConnected;
+    this.#stale = stale;
+    if (!isConnected) this.#hello = null;
+    this.#postStatus();
+  }
+
+  /** Handles that the server has refused or ended a channel of this tab. */
+  onChannelRefused(refused: TabChannel, { code, message, closeCode }: FlagcastError): void {
+    const result: ErrorProperties = { code, message, closeCode };
+    const { projectId, environmentId } = refused;
+    if (environmentId !== null) {
+      this.#forward({ type: 'error', code, message, project_id: projectId, environment_id: environmentId });
+    }
+    for (const { to, request, channel } of this.#snapshotRequests) {
+      if (isSameChannel(channel, refused)) {
+        this.#dependencies.post({ type: 'snapshot_response', to, request, result });
+      }
+    }
+    this.#removeRequests(({ channel }) => isSameChannel(channel, refused));
+  }
+
+  /**
+   * Requests the state of a channel from a follower, so that this tab can resume where the follower is. Returns null
+   * if no follower has the state, or if the follower does not respond.
+   */
+  async requestState(channel: TabChannel): Promise<Snapshot | null> {
+    const [follower] =
+      [...this.#followers].find(([, channels]) =>
+        channels.some((open) => open.hasState && isSameChannel(open.channel, channel)),
+      ) ?? [];
+    if (follower === undefined) return null;
+    const request = crypto.randomUUID();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const snapshot = await new Promise<Snapshot | null>((resolve) => {
+      this.#stateRequests.set(request, resolve);
+      timer = setTimeout(resolve, stateRequestTimeoutMs, null);
+      this.#dependencies.post({ type: 'state_request', to: follower, request, channel });
+    });
+    clearTimeout(timer);
+    this.#stateRequests.delete(request);
+    return snapshot;
+  }
+
+  /** Closes the channels that were opened for followers. */
+  close(): void {
+    for (const channel of this.#openedChannels) channel.close();
+    this.#openedChannels.clear();
+  }
+
+  #setFollowerChannels(tabId: string, channels: readonly OpenChannel[]): void {
+    const isNew = !this.#followers.has(tabId);
+    this.#followers.set(tabId, channels);
+    if (isNew) {
+      this.#dependencies.onTabLeft(tabId, () => this.#removeFollower(tabId));
+      this.#postStatus();
+    }
+    this.#openAndCloseChannels();
+    this.#respond();
+  }
+
+  #removeFollower(tabId: string): void {
+    this.#followers.delete(tabId);
+    this.#removeRequests(({ to }) => to === tabId);
+    this.#openAndCloseChannels();
+  }
+
+  #removeRequests(isObsolete: (request: FollowerRequest) => boolean): void {
+    this.#snapshotRequests = this.#snapshotRequests.filter((request) => !isObsolete(request));
+    this.#subscribeRequests = this.#subscribeRequests.filter((request) => !isObsolete(request));
+  }
+
+  #postStatus(): void {
+    this.#dependencies.post({
+      type: 'leader_status',
+      hello: this.#isConnected ? this.#hello : null,
+      stale: this.#stale,
+    });
+  }
+
+  #forward(message: ServerMessage): void {
+    if (this.#followers.size > 0) this.#dependencies.post({ type: 'server_message', message });
+  }
+
+  /** Finds the record of a channel that this tab has opened for followers. */
+  #findRecord(wanted: TabChannel): ChannelRecord | undefined {
+    return [...this.#dependencies.records].find(
+      ({ channel, name }) => this.#openedChannels.has(channel) && isSameChannel(name, wanted),
+    );
+  }
+
+  /** Opens the channels that followers need, and closes those that no follower needs. */
+  #openAndCloseChannels(): void {
+    const needed = [...this.#followers.values()].flat();
+    const inUse = new Set(needed.map(({ channel }) => this.#findRecord(channel)?.channel));
+    for (const channel of this.#openedChannels) {
+      if (inUse.has(channel)) continue;
+      this.#openedChannels.delete(channel);
       channel.close();
     }
-    for (const wish of wishes) {
-      if (findHeld(wish.channel)) continue;
-      const channel = openChannel(wish.channel);
-      // It is closed once: it must be opened once.
-      if (held.has(channel)) channel.close();
-      held.add(channel);
+    for (const { channel: name } of needed) {
+      if (this.#findRecord(name)) continue;
+      const channel = this.#dependencies.openChannel(name);
+      // Each opened channel is closed once, so release the second reference.
+      if (this.#openedChannels.has(channel)) channel.close();
+      this.#openedChannels.add(channel);
     }
-  };
+  }
 
-  const remove = (tab: string): void => {
-    members.delete(tab);
-    snapshotsWanted = snapshotsWanted.filter(({ to }) => to !== tab);
-    subscriptionsWanted = subscriptionsWanted.filter(({ to }) => to !== tab);
-    openAndClose();
-  };
-
-  /** Answers the other tabs, as far as there is an answer. */
-  const settle = (): void => {
-    const snapshotOf = (record: ChannelRecord): Snapshot | null =>
-      // Where events bring no state, the snapshot that counts is the one that was requested after the event.
-      record.loaded >= record.needed ? record.channel.toSnapshot() : null;
-    snapshotsWanted = snapshotsWanted.filter(({ to, request, channel }) => {
-      const record = findHeld(channel);
-      const snapshot = record && snapshotOf(record);
+  /** Sends the responses that are available; the other requests wait. */
+  #respond(): void {
+    const { post } = this.#dependencies;
+    this.#snapshotRequests = this.#snapshotRequests.filter(({ to, request, channel }) => {
+      const record = this.#findRecord(channel);
+      const snapshot = record && completeSnapshot(record);
       if (!snapshot) return true;
-      record.mark(snapshot.cursor);
-      post({ type: 'answer', to, request, answer: snapshot });
+      record.replay.addCursor(snapshot.cursor);
+      post({ type: 'snapshot_response', to, request, result: snapshot });
       return false;
     });
-    subscriptionsWanted = subscriptionsWanted.filter(({ to, channel, cursors }) => {
-      const record = findHeld(channel);
-      const cursor = record?.live && snapshotOf(record)?.cursor;
+    this.#subscribeRequests = this.#subscribeRequests.filter(({ to, channel, cursors }) => {
+      const record = this.#findRecord(channel);
+      const cursor = record?.isCaughtUp && completeSnapshot(record)?.cursor;
       if (!cursor) return true;
-      post({ type: 'subscribed', to, channel: record.name, missed: record.since(cursors), cursor });
+      const missed = record.replay.eventsAfter(cursors);
+      post({ type: 'subscribed', to, channel: record.name, missed, cursor });
       return false;
     });
-  };
+  }
+}
 
-  return {
-    receive(message) {
-      const { from } = message;
-      if (message.type === 'wants') {
-        const known = members.has(from);
-        members.set(from, message.channels);
-        if (!known) {
-          watch(from, () => remove(from));
-          announce();
-        }
-        openAndClose();
-        settle();
-      } else if (message.type === 'ping') post({ type: 'pong', to: from });
-      else if (message.type === 'lent') borrowed.get(message.request)?.(message.snapshot);
-      else {
-        const { channel } = message;
-        const asking = { to: from, channel };
-        if (message.type === 'snapshot') snapshotsWanted.push({ ...asking, request: message.request });
-        else subscriptionsWanted.push({ ...asking, cursors: message.cursors });
-        settle();
-      }
-    },
-    heard(message) {
-      if ('features' in message || ('type' in message && message.type === 'caught_up')) settle();
-      else if ('source' in message) relay(message);
-      else if (message.type === 'hello') hello = message;
-      else if (message.type === 'channel_changed') {
-        relay(message);
-        // The key may be what another tab wants a channel by.
-        openAndClose();
-        settle();
-      } else if (message.type === 'resync' || message.type === 'heartbeat') relay(message);
-      else if (message.type === 'error' && 'environment_id' in message) relay(message);
-    },
-    setConnected(now, staleNow) {
-      connected = now;
-      stale = staleNow;
-      if (!now) hello = null;
-      announce();
-    },
-    refused(refused, { code, message, closeCode }) {
-      const answer: Refusal = { code, message, closeCode };
-      const { projectId, environmentId } = refused;
-      if (environmentId !== null) {
-        relay({ type: 'error', code, message, project_id: projectId, environment_id: environmentId });
-      }
-      for (const { to, request, channel } of snapshotsWanted) {
-        if (isSameChannel(channel, refused)) post({ type: 'answer', to, request, answer });
-      }
-      snapshotsWanted = snapshotsWanted.filter(({ channel }) => !isSameChannel(channel, refused));
-      subscriptionsWanted = subscriptionsWanted.filter(({ channel }) => !isSameChannel(channel, refused));
-    },
-    async borrow(channel) {
-      const lender = [...members].find(([, wishes]) =>
-        wishes.some((wish) => wish.filled && isSameChannel(wish.channel, channel)),
-      );
-      if (!lender) return null;
-      const request = crypto.randomUUID();
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const snapshot = await new Promise<Snapshot | null>((resolve) => {
-        borrowed.set(request, resolve);
-        timer = setTimeout(resolve, borrowTimeoutMs, null);
-        post({ type: 'lend', to: lender[0], request, channel });
-      });
-      clearTimeout(timer);
-      borrowed.delete(request);
-      return snapshot;
-    },
-    close() {
-      for (const channel of held) channel.close();
-      held.clear();
-    },
-  };
+/**
+ * Returns the snapshot of a channel; null if it does not contain all events yet. Events without the feature's state
+ * require a snapshot that was requested after them.
+ */
+function completeSnapshot(record: ChannelRecord): Snapshot | null {
+  return record.loadedSnapshot >= record.requiredSnapshot ? record.channel.toSnapshot() : null;
 }

@@ -1,17 +1,23 @@
 import type { EventMessage, HelloMessage, ServerMessage, Snapshot } from '#protocol';
-import type { ChannelName } from '../request.js';
+import type { ChannelKey } from '../request.js';
 import type { StaleStatus } from '../status.js';
 
-/** A message between the tabs of one user. `from` and `to` name tabs, `request` names what is answered. It never contains a token. */
+/**
+ * A message between the tabs of one user. `from` and `to` are tab ids; `request` identifies the request that a
+ * response belongs to. A message never contains a token.
+ */
 export type TabMessage = FollowerMessage | LeaderMessage;
 
+/** The version of these messages. Tabs with another version do not share the connection. */
+export const tabProtocolVersion = 3;
+
 /** A channel in the messages between tabs. `env` is the newest key that the sender knows. */
-export interface TabChannel extends ChannelName {
+export interface TabChannel extends ChannelKey {
   /** null until the sender has a snapshot. */
   readonly environmentId: string | null;
 }
 
-/** Whether both are the same channel: by the environment's id, or by its key while one of the tabs does not know the id. */
+/** Whether both are the same channel: compares the environment's id, or its key while one tab does not know the id. */
 export function isSameChannel(one: TabChannel, other: TabChannel): boolean {
   if (one.projectId !== other.projectId) return false;
   return one.environmentId === null || other.environmentId === null
@@ -19,17 +25,21 @@ export function isSameChannel(one: TabChannel, other: TabChannel): boolean {
     : one.environmentId === other.environmentId;
 }
 
-/** A channel that a tab wants. */
-export interface Wish {
+/** A channel that is open in a follower. */
+export interface OpenChannel {
   readonly channel: TabChannel;
-  /** Whether the tab has its state already. */
-  readonly filled: boolean;
+  /** Whether the tab has the channel's state. */
+  readonly hasState: boolean;
 }
 
 export type FollowerMessage = { readonly from: string } & (
-  | { readonly type: 'wants'; readonly channels: readonly Wish[] }
   | {
-      readonly type: 'snapshot';
+      /** Sent when the channels of the tab, or its leader, have changed. */
+      readonly type: 'open_channels';
+      readonly channels: readonly OpenChannel[];
+    }
+  | {
+      readonly type: 'snapshot_request';
       readonly to: string;
       readonly request: string;
       readonly channel: TabChannel;
@@ -38,20 +48,27 @@ export type FollowerMessage = { readonly from: string } & (
       readonly type: 'subscribe';
       readonly to: string;
       readonly channel: TabChannel;
-      /** Cursors that the tab has passed, the newest first. */
+      /** The newest cursors of the tab, newest first. */
       readonly cursors: readonly string[];
     }
   | { readonly type: 'ping'; readonly to: string }
   | {
-      readonly type: 'lent';
+      /** Responds to `state_request`. */
+      readonly type: 'state_response';
       readonly to: string;
       readonly request: string;
       readonly snapshot: Snapshot | null;
     }
 );
 
-/** An error without its class, as it is cloned between tabs. */
-export interface Refusal {
+const followerMessageTypes = ['open_channels', 'snapshot_request', 'subscribe', 'ping', 'state_response'];
+
+export function isFollowerMessage(message: TabMessage): message is FollowerMessage {
+  return followerMessageTypes.includes(message.type);
+}
+
+/** The properties of a FlagcastError. Structured cloning between tabs does not keep its class. */
+export interface ErrorProperties {
   readonly code: string;
   readonly message: string;
   readonly closeCode: number | undefined;
@@ -59,28 +76,44 @@ export interface Refusal {
 
 export type LeaderMessage = { readonly from: string } & (
   | {
-      readonly type: 'leads';
+      /** Sent when the leader or its connection has changed, and to each new follower. */
+      readonly type: 'leader_status';
       /** null while the leader is not connected. */
       readonly hello: HelloMessage | null;
       /** null unless the leader is connected to a server that is stale. */
       readonly stale: StaleStatus | null;
     }
-  | { readonly type: 'relay'; readonly message: ServerMessage }
+  | {
+      /** A message of the server, for all followers. */
+      readonly type: 'server_message';
+      readonly message: ServerMessage;
+    }
   | { readonly type: 'pong'; readonly to: string }
   | {
+      /** Responds to `subscribe`. */
       readonly type: 'subscribed';
       readonly to: string;
       readonly channel: TabChannel;
-      /** The missed events; null: the leader no longer has them. */
+      /** The missed events; null if the leader no longer has them. */
       readonly missed: readonly EventMessage[] | null;
       /** The cursor after the missed events. */
       readonly cursor: string;
     }
   | {
-      readonly type: 'answer';
+      /** Responds to `snapshot_request`. */
+      readonly type: 'snapshot_response';
       readonly to: string;
       readonly request: string;
-      readonly answer: Snapshot | Refusal;
+      readonly result: Snapshot | ErrorProperties;
     }
-  | { readonly type: 'lend'; readonly to: string; readonly request: string; readonly channel: TabChannel }
+  | {
+      /** Asks a follower for the state of a channel that the leader does not have. */
+      readonly type: 'state_request';
+      readonly to: string;
+      readonly request: string;
+      readonly channel: TabChannel;
+    }
 );
+
+/** A message before the sender's id is added. */
+export type WithoutSender<Message> = Message extends unknown ? Omit<Message, 'from'> : never;

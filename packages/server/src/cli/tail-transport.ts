@@ -1,5 +1,5 @@
 import { WebSocket } from 'ws';
-import type { Transport } from '@flagcast/client';
+import type { NetworkOptions } from '@flagcast/client';
 import type { TailOutput } from './tail-output.js';
 
 /**
@@ -11,7 +11,7 @@ export function createTransport(options: {
   readonly output: TailOutput;
   readonly onOpening: () => void;
   readonly onClose: (code: number, reason: string) => void;
-}): Transport {
+}): NetworkOptions {
   const { output, onOpening, onClose } = options;
 
   class TailSocket extends WebSocket {

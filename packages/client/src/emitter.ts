@@ -1,0 +1,30 @@
+/**
+ * Creates a list of listeners and returns `[subscribe, emit]`. `subscribe` returns the function that removes the
+ * listener. An exception from a listener is passed to `onError`; the other listeners still run.
+ */
+export function createEmitter<Value = void>(
+  onError: (error: unknown) => void,
+): readonly [subscribe: (listener: (value: Value) => void) => () => void, emit: (value: Value) => void] {
+  const listeners = new Set<(value: Value) => void>();
+  return [
+    (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    (value) => {
+      // Iterate over a copy: a listener that removes and adds itself would otherwise run forever.
+      for (const listener of [...listeners]) {
+        try {
+          listener(value);
+        } catch (error) {
+          onError(error);
+        }
+      }
+    },
+  ];
+}
+
+/** Whether two JSON values are equal, including the order of their keys. Listeners are not called for equal values. */
+export function isEqual(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}

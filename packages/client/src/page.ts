@@ -1,0 +1,31 @@
+import { FlagcastError } from './flagcast-error.js';
+
+/** The globals of a page that the client uses. None of them exists in Node. */
+export type Page = Partial<Pick<Window, 'addEventListener' | 'document' | 'location'>>;
+
+/** Returns the server's base URL with a slash at its end. Throws a FlagcastError `bad_url` if it is not absolute. */
+export function resolveBaseUrl(url: string): string {
+  const { location } = globalThis as unknown as Page;
+  try {
+    return new URL(url.replace(/\/*$/, '/'), location?.href).href;
+  } catch {
+    throw new FlagcastError('bad_url', 'url must be absolute');
+  }
+}
+
+/**
+ * Calls `onOffline` when the page loses its network, and `onWake` when the network or the page becomes available
+ * again. Abort the returned controller to stop. Does nothing in Node.
+ */
+export function watchPage(onOffline: () => void, onWake: () => void): AbortController {
+  const { addEventListener, document } = globalThis as unknown as Page;
+  const controller = new AbortController();
+  for (const type of ['online', 'offline', 'pageshow', 'visibilitychange']) {
+    const listener = (): void => {
+      if (type === 'offline') onOffline();
+      else if (type === 'online' || !document?.hidden) onWake();
+    };
+    addEventListener?.(type, listener, controller);
+  }
+  return controller;
+}

@@ -1,0 +1,55 @@
+import type { ClientMessage, ServerMessage } from '#protocol';
+
+/** A connection to the server, open or being opened: a WebSocket or a set of event streams. */
+export interface Transport {
+  readonly send: (message: ClientMessage) => void;
+  /** Closes the connection. No handler is called afterwards. */
+  readonly close: () => void;
+}
+
+/** What a transport reports to its owner. */
+export interface TransportHandlers {
+  /**
+   * Handles the text of a message. `channel` is set if the transport knows which channel the message is about.
+   * Returns the parsed message, or undefined if the text is not a message. Never throws.
+   */
+  readonly onText: (text: string, channel?: StreamChannel) => ServerMessage | undefined;
+  /**
+   * Handles the loss of the connection. `code` is the close code, or 0 if there is none; `reason` is the server's
+   * error code.
+   */
+  readonly onLost: (code: number, reason?: string, retryAfterMs?: number) => void;
+}
+
+/** The channel that an event stream belongs to. */
+export type StreamChannel = Record<'project_id' | 'environment_id', string>;
+
+/** The part of a WebSocket that the client uses. */
+export interface WebSocketLike {
+  onmessage: ((event: never) => unknown) | null;
+  onclose: ((event: never) => unknown) | null;
+  onerror: ((event: never) => unknown) | null;
+  send(text: string): void;
+  close(): void;
+}
+
+/** The WebSocket class of browsers, of Node >= 22, or of the package `ws`. */
+export type WebSocketClass = new (url: string, protocols: string[]) => WebSocketLike;
+
+/** Creates a transport from a WebSocket that is being opened. */
+export function createWebSocketTransport(
+  socket: WebSocketLike,
+  { onText, onLost }: TransportHandlers,
+): Transport {
+  socket.onmessage = (event: { data: string }) => onText(event.data);
+  socket.onclose = (event: { code: number; reason: string }) => onLost(event.code, event.reason);
+  // `close` follows every `error`. The listener is required because `ws` throws if there is none.
+  socket.onerror = () => undefined;
+  return {
+    send: (message) => socket.send(JSON.stringify(message)),
+    close() {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    },
+  };
+}
