@@ -1,10 +1,10 @@
-// How large the core with the store is for whoever loads it: bundled, minified, gzipped.
+// Measures the core with the store as a page loads it: bundled, minified, gzipped.
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-/** 4.6 kB. */
-export const budgetBytes = 4_659;
+/** 5.0 kB. */
+export const budgetBytes = 4_990;
 
 /** @returns {Promise<number>} bytes */
 export async function measureCore() {
