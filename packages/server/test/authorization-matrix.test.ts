@@ -243,6 +243,11 @@ const doors: Readonly<Record<string, Door>> = {
   },
   'POST /api/pending-changes/{id}/cancel': { needs: 'request', knock: decide('cancel') },
   'POST /api/pending-changes/{id}/cancel: own': { needs: 'own request', knock: decide('cancel') },
+  'PATCH /api/environments/{id}': {
+    // No other cell is about this environment.
+    knock: async (caller) =>
+      await ask(caller, 'PATCH', `/api/environments/${company.shop.environments.stage}`, { guarded: true }),
+  },
   'POST /api/auth/login: wrong password': {
     knock: async (caller) =>
       await ask(caller, 'POST', '/api/auth/login', { username: `x-${randomUUID()}`, password: 'guess' }),

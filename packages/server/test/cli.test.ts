@@ -51,6 +51,7 @@ describe('the command line', () => {
     ],
     ['install', ['--database-url', '--tables', '--yes']],
     ['uninstall', ['--database-url', '--yes']],
+    ['guard', ['list', 'add', 'remove', '--project', '--env', '--database-url']],
     ['tail', ['--url', 'http://127.0.0.1:8080', '--project', '--env', '--token', '--json']],
     ['token', ['--user', '--ttl', '1h', '--database-url']],
   ])('%s --help tells its options and their defaults', async (name, words) => {

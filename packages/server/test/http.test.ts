@@ -235,7 +235,14 @@ describe('/api/projects', () => {
       id: projectId,
       name,
       environments: Object.entries(environments)
-        .map(([key, id]) => ({ id, key, name: expect.any(String) as string, guarded: false }))
+        .map(([key, id]) => ({
+          id,
+          key,
+          name: expect.any(String) as string,
+          guarded: false,
+          guarded_by: null,
+          guarded_at: null,
+        }))
         .sort((one, other) => Number(one.id) - Number(other.id)),
     });
     const nobody = await createUser(database.pool, 'nobody');

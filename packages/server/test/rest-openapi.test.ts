@@ -54,6 +54,7 @@ it('describes every route of the server', () => {
     'get /healthz',
     'get /metrics',
     'get /readyz',
+    'patch /api/environments/{id}',
     'patch /api/features/{id}',
     'post /api/auth/login',
     'post /api/features',

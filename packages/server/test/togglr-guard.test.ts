@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { install } from '../src/database/install.js';
 import { createTestCluster, type TestCluster, withClient } from './database.js';
@@ -144,5 +146,59 @@ describe('tags', () => {
     await pool.query('ALTER TABLE feature_tags_later RENAME TO feature_tags');
     const tagged = await addTaggedFeature();
     expect(await write('alice', 'PATCH', tagged, { enabled: true })).toMatchObject({ status: 202 });
+  });
+});
+
+describe('a server whose role has the rights of docs/OPERATIONS.md', () => {
+  it('changes, requests, approves, deletes and guards', async () => {
+    const { pool } = company;
+    const text = await readFile(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
+    const grants = /```sql\n(GRANT INSERT, UPDATE, DELETE ON public\.features[^`]*)```/.exec(text)?.[1] ?? '';
+    const role = `writer_${company.shop.projectId.slice(0, 8)}`;
+    await withClient(host.database.url, async (client) => {
+      await install(client, { role });
+      await client.query(
+        `ALTER ROLE ${role} PASSWORD 'secret'; ${grants.replaceAll('flagcast_reader', role)}`,
+      );
+      await client.query(`UPDATE users SET password_hash = $1`, [hashSync('correct horse', 4)]);
+    });
+    const server = await startTestServer(host.urlOf(role), { writes: true });
+    const ask = async (who: Person, method: string, path: string, body: object): Promise<Answer> =>
+      await send(server.httpUrl, method, path, body, {
+        Authorization: `Bearer ${company.users[who].token}`,
+      });
+    const { projectId, environments } = company.shop;
+    const made = await ask('alice', 'POST', '/api/features', {
+      project_id: projectId,
+      key: 'made',
+      name: 'Made',
+    });
+    expect(made).toMatchObject({ status: 201 });
+    const path = `/api/features/${String(made.body['id'])}`;
+    const basis = async (): Promise<object> => ({
+      env: 'dev',
+      version: await company.version(String(made.body['id']), 'dev'),
+      reason: 'Now',
+    });
+    const change = { enabled: true, name: 'Changed' };
+    expect(await ask('alice', 'PATCH', path, { ...(await basis()), ...change })).toMatchObject({
+      status: 200,
+    });
+    const guard = `/api/environments/${environments.dev}`;
+    expect(await ask('alice', 'PATCH', guard, { guarded: true })).toMatchObject({ status: 200 });
+    for (const [method, asked] of [
+      ['PATCH', { enabled: false, description: 'Asked for' }],
+      ['DELETE', {}],
+    ] as const) {
+      const answer = await ask('alice', method, path, { ...(await basis()), ...asked });
+      expect(answer).toMatchObject({ status: 202 });
+      const approval = `/api/pending-changes/${answer.body.pending_change?.id ?? ''}/approve`;
+      expect(await ask('erin', 'POST', approval, { password: 'correct horse' })).toMatchObject({
+        status: 200,
+      });
+    }
+    expect(await ask('alice', 'PATCH', guard, { guarded: false })).toMatchObject({ status: 200 });
+    await server.close();
+    await pool.query(`DROP OWNED BY ${role}`);
   });
 });

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { isMissing } from '../database/missing.js';
+import { isoUtc } from '../host/time-text.js';
 
 /** An environment of a project. */
 export interface Environment {
@@ -23,19 +24,29 @@ export async function readEnvironments(client: pg.ClientBase, projectId: string)
   return rows;
 }
 
+/** Who has guarded an environment, and when (RFC 3339, UTC). */
+export interface Guard {
+  readonly by: string;
+  readonly at: string;
+}
+
 /**
- * Which of these environments are guarded. None where the table is missing or may not be read: in a
+ * Which of these environments are guarded, by id. None where the table is missing or may not be read: in a
  * database that an older version prepared, or whose schema is not Togglr's.
  */
-export async function readGuarded(pool: pg.Pool, environmentIds: readonly string[]): Promise<Set<string>> {
+export async function readGuards(
+  pool: pg.Pool,
+  environmentIds: readonly string[],
+): Promise<ReadonlyMap<string, Guard>> {
   try {
-    const { rows } = await pool.query<{ id: string }>(
-      'SELECT environment_id::text AS id FROM flagcast.guarded_environments WHERE environment_id::text = ANY ($1::text[])',
+    const { rows } = await pool.query<Guard & { id: string }>(
+      `SELECT environment_id::text AS id, guarded_by AS by, ${isoUtc('created_at')} AS at
+       FROM flagcast.guarded_environments WHERE environment_id::text = ANY ($1::text[])`,
       [environmentIds],
     );
-    return new Set(rows.map(({ id }) => id));
+    return new Map(rows.map(({ id, ...guard }) => [id, guard]));
   } catch (error) {
-    if (isMissing(error)) return new Set();
+    if (isMissing(error)) return new Map();
     throw error;
   }
 }

@@ -233,14 +233,14 @@ export async function writeAudit(
   client: pg.ClientBase,
   place: { readonly projectId: string; readonly featureId: string },
   rows: readonly AuditRow[],
-  author: Author,
+  author: Omit<Author, 'userId'> & { readonly actor?: 'user' | 'system' },
 ): Promise<void> {
   const changed = rows.filter(({ before, after }) => before !== after);
   if (changed.length === 0) return;
   await client.query(
     `INSERT INTO public.audit_log
        (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id)
-     SELECT $1::uuid, r.environment_id, $2::uuid, r.entity, r.entity_id, 'user', $3::text,
+     SELECT $1::uuid, r.environment_id, $2::uuid, r.entity, r.entity_id, $10::text, $3::text,
        CASE WHEN r.before IS NULL THEN 'create' WHEN r.after IS NULL THEN 'delete' ELSE 'update' END,
        r.before::jsonb, r.after::jsonb, $4::uuid
      FROM unnest($5::bigint[], $6::text[], $7::uuid[], $8::text[], $9::text[]) WITH ORDINALITY
@@ -256,6 +256,7 @@ export async function writeAudit(
       changed.map((row) => row.entityId),
       changed.map((row) => row.before),
       changed.map((row) => row.after),
+      author.actor ?? 'user',
     ],
   );
 }

@@ -32,6 +32,11 @@ const entries: readonly Entry[] = [
     load: async () => (await import('./doctor.js')).doctorCommand,
   },
   {
+    name: 'guard',
+    summary: 'list and change the environments in which changes wait for an approval',
+    load: async () => (await import('./guard.js')).guardCommand,
+  },
+  {
     name: 'tail',
     summary: 'show the live events of a channel in a terminal',
     load: async () => (await import('./tail.js')).tailCommand,

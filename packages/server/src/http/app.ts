@@ -4,7 +4,7 @@ import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../access/origin.js';
-import { readGuarded } from '../changes/environments.js';
+import { readGuards } from '../changes/environments.js';
 import { channelFromQuery, type Door, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -76,12 +76,20 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     const visitor = await door.admit(context.env.incoming);
     const projects = await authority.visibleProjects(visitor.user.id);
     const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
-    const guarded = await readGuarded(pool, ids);
+    const guards = await readGuards(pool, ids);
     context.header('Cache-Control', 'no-store');
     return context.json({
       projects: projects.map((project) => ({
         ...project,
-        environments: project.environments.map((each) => ({ ...each, guarded: guarded.has(each.id) })),
+        environments: project.environments.map((each) => {
+          const guard = guards.get(each.id);
+          return {
+            ...each,
+            guarded: guard !== undefined,
+            guarded_by: guard?.by ?? null,
+            guarded_at: guard?.at ?? null,
+          };
+        }),
       })),
     });
   });

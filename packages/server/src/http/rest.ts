@@ -6,6 +6,7 @@ import type { Pool } from 'pg';
 import type { Authority } from '../access/authority.js';
 import type { ClientAddress } from '../access/client-address.js';
 import { Decisions } from '../changes/decisions.js';
+import { Guards } from '../changes/guards.js';
 import { FeatureWrites } from '../changes/feature-writes.js';
 import { isMissing } from '../database/missing.js';
 import { type Door, refused, type Visitor } from '../door/door.js';
@@ -14,6 +15,7 @@ import type { Lifecycle } from '../lifecycle.js';
 import type { AnswerMemory } from './answer-memory.js';
 import { addAuditRoutes } from './audit-routes.js';
 import { addAuthRoutes } from './auth-routes.js';
+import { addEnvironmentRoutes } from './environment-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
 import { addPendingChangeRoutes } from './pending-change-routes.js';
 import { answerError, answerInvalid, answerMissing, answerTooLarge } from './problem.js';
@@ -56,6 +58,7 @@ export type RestApp = OpenAPIHono<RestEnv>;
 export interface RestContext extends RestOptions {
   features: FeatureWrites;
   decisions: Decisions;
+  guards: Guards;
   /** Lets in who has a token; the handler finds `visitor`. */
   admit: MiddlewareHandler<RestEnv>;
   /**
@@ -79,7 +82,13 @@ export function createRestApi(options: RestOptions): RestApp {
     },
   });
   const limitBody = bodyLimit({ maxSize: maxBodyBytes, onError: (context) => answerTooLarge(context) });
-  for (const path of ['/api/auth/*', '/api/features/*', '/api/pending-changes/*', '/api/audit']) {
+  for (const path of [
+    '/api/auth/*',
+    '/api/features/*',
+    '/api/pending-changes/*',
+    '/api/environments/*',
+    '/api/audit',
+  ]) {
     app.use(path, async (context, next) => {
       door.checkOrigin(context.env.incoming);
       context.header('Cache-Control', 'no-store');
@@ -91,6 +100,7 @@ export function createRestApi(options: RestOptions): RestApp {
     ...options,
     features: new FeatureWrites(writePool),
     decisions: new Decisions(writePool),
+    guards: new Guards(writePool),
     admit: async (request, next) => {
       request.set('visitor', await door.admit(request.env.incoming));
       await next();
@@ -127,6 +137,7 @@ export function createRestApi(options: RestOptions): RestApp {
   addAuthRoutes(app, context);
   addFeatureRoutes(app, context);
   addPendingChangeRoutes(app, context);
+  addEnvironmentRoutes(app, context);
   addAuditRoutes(app, context);
   return app;
 }

@@ -202,6 +202,13 @@ export const meSchema = z
   })
   .openapi('Me');
 
+export const environmentSchema = z.object({
+  id: opaqueId,
+  key: z.string(),
+  name: z.string(),
+  guarded: z.boolean().openapi({ description: "Whether changes in it wait for somebody else's approval" }),
+});
+
 export const projectsSchema = z
   .object({
     projects: z.array(
@@ -209,13 +216,12 @@ export const projectsSchema = z
         id: opaqueId,
         name: z.string(),
         environments: z.array(
-          z.object({
-            id: opaqueId,
-            key: z.string(),
-            name: z.string(),
-            guarded: z
-              .boolean()
-              .openapi({ description: "Whether changes in it wait for somebody else's approval" }),
+          environmentSchema.extend({
+            guarded_by: z
+              .string()
+              .nullable()
+              .openapi({ description: 'Who guarded it; null where it is not' }),
+            guarded_at: time.nullable(),
           }),
         ),
       }),
@@ -254,6 +260,10 @@ export const deleteBody = z
 export const environmentQuery = z.object({ env: environmentKey });
 
 export const projectQuery = z.object({ project_id: z.guid({ error: 'must be a uuid' }).optional() });
+
+export const guardBody = z
+  .strictObject({ guarded: z.boolean({ error: 'must be true or false' }) })
+  .openapi('Guard');
 
 export const createBody = z
   .strictObject({

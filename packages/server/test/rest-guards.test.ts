@@ -1,0 +1,129 @@
+import type { EventMessage } from '@flagcast/protocol';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Answer, type Company, openCompany, type Person } from './rest-company.js';
+import { V1Client } from './v1-client.js';
+
+let company: Company;
+
+beforeAll(async () => {
+  company = await openCompany();
+});
+
+afterAll(async () => {
+  await company.close();
+});
+
+async function setGuard(who: Person, environmentId: string, guarded: unknown): Promise<Answer> {
+  return await company.ask(who, 'PATCH', `/api/environments/${environmentId}`, { guarded });
+}
+
+interface Listed {
+  readonly id: string;
+  readonly guarded: boolean;
+  readonly guarded_by: string | null;
+  readonly guarded_at: string | null;
+}
+
+async function listed(environmentId: string): Promise<Listed | undefined> {
+  const { body } = await company.ask('carol', 'GET', '/api/projects');
+  const projects = body['projects'] as { environments: Listed[] }[];
+  return projects.flatMap(({ environments }) => environments).find(({ id }) => id === environmentId);
+}
+
+async function history(env: string): Promise<unknown[]> {
+  const { shop } = company;
+  const path = `/api/audit?project_id=${shop.projectId}&env=${env}&entity=environment`;
+  const { status, body } = await company.ask('carol', 'GET', path);
+  expect(status).toBe(200);
+  return body['entries'] as unknown[];
+}
+
+function isGuardOf({ entity, action, actor }: EventMessage, who: Person): boolean {
+  return entity === 'environment' && action === 'updated' && actor === who;
+}
+
+describe('an owner of the project', () => {
+  it('guards an environment and removes the guard: the list, the history and the live events say so', async () => {
+    const { stage } = company.shop.environments;
+    const { projectId } = company.shop;
+    const client = await V1Client.connect(company.server.wsUrl, {
+      token: company.users.carol.token,
+      query: { project_id: projectId, env: 'stage' },
+    });
+    await client.control('caught_up');
+    expect(await listed(stage)).toMatchObject({ guarded: false, guarded_by: null, guarded_at: null });
+
+    expect(await setGuard('alice', stage, true)).toMatchObject({
+      status: 200,
+      body: { environment: { id: stage, key: 'stage', guarded: true } },
+    });
+    expect(await listed(stage)).toMatchObject({
+      guarded: true,
+      guarded_by: 'alice',
+      guarded_at: expect.stringMatching(/^20.*Z$/) as string,
+    });
+    await client.message((message) => 'source' in message && isGuardOf(message, 'alice'));
+    const { id } = await company.addFeature();
+    const write = async (): Promise<Answer> => {
+      const version = await company.version(id, 'stage');
+      return await company.ask('bob', 'PATCH', `/api/features/${id}`, {
+        env: 'stage',
+        version,
+        enabled: true,
+        reason: 'Now',
+      });
+    };
+    const asked = await write();
+    expect(asked.status).toBe(202);
+    await company.ask('bob', 'POST', `/api/pending-changes/${asked.body.pending_change?.id ?? ''}/cancel`);
+
+    expect(await setGuard('root', stage, false)).toMatchObject({
+      status: 200,
+      body: { environment: { guarded: false } },
+    });
+    expect(await listed(stage)).toMatchObject({ guarded: false, guarded_by: null, guarded_at: null });
+    await client.message((message) => 'source' in message && isGuardOf(message, 'root'));
+    expect((await write()).status).toBe(200);
+    expect(await history('stage')).toMatchObject([
+      { action: 'updated', username: 'root', diff: [{ field: 'guarded', old: true, new: false }] },
+      { action: 'updated', username: 'alice', diff: [{ field: 'guarded', old: false, new: true }] },
+    ]);
+    await client.close();
+  });
+
+  it('changes nothing, and writes no history, where it is so already', async () => {
+    const { dev } = company.shop.environments;
+    expect(await setGuard('alice', dev, false)).toMatchObject({ status: 200 });
+    expect(await history('dev')).toStrictEqual([]);
+  });
+});
+
+it.each(['erin', 'bob', 'carol', 'dave'] as const)(
+  '%s, who is no owner of the project, cannot',
+  async (who) => {
+    const { dev } = company.shop.environments;
+    expect(await setGuard(who, dev, true)).toMatchObject({ status: 403, body: { code: 'forbidden' } });
+    expect(await listed(dev)).toMatchObject({ guarded: false });
+  },
+);
+
+it.each(['999999999', '99999999999999999999', 'dev', '-1'])(
+  'the environment %s does not exist, and the answer says so',
+  async (environmentId) => {
+    expect(await setGuard('alice', environmentId, true)).toMatchObject({
+      status: 404,
+      body: { code: 'unknown_environment' },
+    });
+  },
+);
+
+it('a body without guarded, or with anything else, is refused', async () => {
+  const { dev } = company.shop.environments;
+  const path = `/api/environments/${dev}`;
+  for (const body of [{}, { guarded: 'yes' }, { guarded: true, name: 'Neu' }]) {
+    expect(await company.ask('alice', 'PATCH', path, body)).toMatchObject({
+      status: 400,
+      body: { code: 'invalid' },
+    });
+  }
+});
