@@ -1,5 +1,4 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
 import { createFlagcast } from '../packages/server/dist/index.js';
 import { serveParent } from './child.js';
 
@@ -21,8 +20,7 @@ serveParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0,
   });
   const started = once(flagcast.lifecycle, 'reader:started');
   const listening = once(flagcast.lifecycle, 'listener:listening');
-  const http = createServer(flagcast.requestListener);
-  flagcast.attach(http);
+  const http = flagcast.createServer();
   http.listen(port, '127.0.0.1');
   flagcast.start();
   await Promise.all([started, listening, once(http, 'listening')]);

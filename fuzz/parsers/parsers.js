@@ -1,4 +1,4 @@
-import { createClientAddress } from '../../packages/server/dist/access/client-address.js';
+import { createTrustedProxies } from '../../packages/server/dist/access/trusted-proxies.js';
 import { createOriginPolicy } from '../../packages/server/dist/access/origin.js';
 import {
   redactUrl,
@@ -50,7 +50,7 @@ function broken(problem) {
 
 const controls = /[\p{Cc}\p{Cf}]/u;
 const originPolicy = createOriginPolicy(['https://flags.example.com']);
-const clientAddress = createClientAddress(['10.0.0.0/8', '127.0.0.1', '::1']);
+const { clientAddress } = createTrustedProxies(['10.0.0.0/8', '127.0.0.1', '::1']);
 const verifier = createTokenVerifier({ secret: 'a secret that is thirty-two bytes long' });
 const socket = { remoteAddress: '127.0.0.1' };
 /** Of which the value never shows in what is said about it: it may hold a password. */
@@ -132,7 +132,7 @@ function checkRequest(bytes) {
       throw broken('a token would be taken for a subprotocol');
     }
   }
-  originPolicy.isAllowed({ headers: { origin: text, host: 'flags.example.com' } });
+  originPolicy.isAllowed({ headers: { origin: text, host: 'flags.example.com' }, socket: {} });
   if (!/^[\da-f.:]+$/i.test(clientAddress({ headers: { 'x-forwarded-for': text }, socket }))) {
     throw broken('that is no address');
   }

@@ -63,10 +63,19 @@ export interface FlagcastOptions {
    * them the address is the one in X-Forwarded-For. Default none: the address of the socket.
    */
   trustedProxies?: readonly string[];
+  /**
+   * Names and addresses, without ports, that the Host header of a request may have; others are answered with 421.
+   * `localhost` stands for all loopback names and addresses, `0.0.0.0` and `::` for every address. Default null: any.
+   */
+  allowedHosts?: readonly string[] | null;
+  /** Whether /metrics, /healthz and /readyz are left to `createMonitoringServer`. Default false. */
+  separateMonitoring?: boolean;
   /** Connections that one user may have open. Default 100. */
   maxConnectionsPerUser?: number;
-  /** Connections that one address may have open. Default 1,000. */
+  /** Connections that one address may have open, and as many again that have not authenticated. Default 1,000. */
   maxConnectionsPerAddress?: number;
+  /** Connections that may be open without having authenticated, from all addresses. Default 10,000. */
+  maxUnauthenticatedConnections?: number;
   /**
    * How many bytes of snapshots, lists and pages of the history the server holds for clients that have not read them
    * yet; one user may have half of it. More wait for a moment, then they are refused. Default 67,108,864.
@@ -103,6 +112,10 @@ export interface FlagcastTiming extends SweepTiming {
   handshakeTimeoutMs?: number;
   /** An answer ends when its client reads nothing of it for this long, in milliseconds. Default 30,000. */
   answerStallTimeoutMs?: number;
+  /** How long the head of a request may take on a server of `createServer`, in milliseconds. Default 10,000. */
+  requestHeadersTimeoutMs?: number;
+  /** How long a refused flagcast.v1 client may take to close its connection, in milliseconds. Default 2,000. */
+  refusedCloseTimeoutMs?: number;
   /**
    * When a read is overdue by this long the server is stale: connections are sent so, and `/readyz` answers 503. In
    * milliseconds. Default: after 3 poll intervals without a read, at least 5,000.
@@ -123,6 +136,14 @@ export interface Flagcast {
   readonly handles: (request: Pick<IncomingMessage, 'url'>) => boolean;
   /** Answers what it `handles` and leaves the rest to `next`: for Express, Connect and the like. */
   readonly middleware: (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
+  /**
+   * A server that answers with `requestListener` and has upgrades attached. Unlike a host's own server it closes
+   * connections that send nothing or too slowly, and new ones while too many have not authenticated. It does not
+   * listen yet.
+   */
+  createServer(): Server;
+  /** A server that answers /metrics, /healthz and /readyz and nothing else, for a port that only monitoring reaches. */
+  createMonitoringServer(): Server;
   /**
    * Answers WebSocket upgrades on /api/ws of this server. Those on other paths are left to the host's own
    * `upgrade` listeners; where there are none they are answered with 404.

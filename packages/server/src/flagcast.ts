@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { FreshnessMessage } from '@flagcast/protocol';
 import { getRequestListener } from '@hono/node-server';
@@ -8,11 +8,12 @@ import { Access, type Channel } from './access/access.js';
 import type { Authority } from './access/authority.js';
 import { queriedChannels } from './access/authorize-query.js';
 import { AuthorizedChannels, hostChannels } from './access/authorized-channels.js';
-import { createClientAddress } from './access/client-address.js';
+import { createHostPolicy } from './access/host.js';
 import { createConnectionLimits } from './access/limits.js';
 import { createOriginPolicy } from './access/origin.js';
 import { PacedAuthority } from './access/paced-authority.js';
 import { createTokenVerifier } from './access/token.js';
+import { createTrustedProxies } from './access/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Peer } from './connection/peer.js';
 import { Session, type SessionWire } from './connection/session.js';
@@ -20,14 +21,16 @@ import { Pools } from './database/pools.js';
 import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { openFanOut } from './door/gathered-writes.js';
 import { Gateway } from './door/gateway.js';
+import { createHttpServer } from './door/http-server.js';
 import { Peers } from './door/peers.js';
 import { defaultHeartbeatIntervalMs, Sweeper } from './door/sweeper.js';
+import { UnauthenticatedConnections } from './door/unauthenticated-connections.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { MissedEventsSource } from './history/missed.js';
 import { SnapshotSource } from './history/snapshot.js';
 import { AnswerMemory } from './http/answer-memory.js';
 import { EventStreams } from './http/event-stream.js';
-import { createApp } from './http/app.js';
+import { createApp, createMonitoringApp } from './http/app.js';
 import { builtConsoleDir } from './http/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './http/metrics.js';
 import { ownPathTest } from './http/own-paths.js';
@@ -66,6 +69,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     readinessGraceMs = null,
     readinessLagMs = 30_000,
     handshakeTimeoutMs = 10_000,
+    requestHeadersTimeoutMs = 10_000,
+    refusedCloseTimeoutMs = 2_000,
     tokenTtlMs = 10_800_000,
     answerStallTimeoutMs = 30_000,
     ...sweepTiming
@@ -120,11 +125,20 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
           source,
           lifecycle,
         });
+  const proxies = createTrustedProxies(options.trustedProxies ?? []);
+  const { clientAddress } = proxies;
+  const unauthenticated = new UnauthenticatedConnections({
+    total: options.maxUnauthenticatedConnections,
+    perAddress: options.maxConnectionsPerAddress,
+  });
+  const allowedHosts = options.allowedHosts ?? null;
   const doorOptions = {
     verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
     authenticate,
     authority,
-    originPolicy: createOriginPolicy(options.allowedOrigins ?? []),
+    originPolicy: createOriginPolicy(options.allowedOrigins ?? [], proxies.scheme),
+    hostPolicy: createHostPolicy(allowedHosts),
+    onAuthenticated: ({ socket }: IncomingMessage) => unauthenticated.release(socket),
     allowQueryToken: options.allowQueryToken ?? false,
     channelChanges: () => broadcaster.channelChanges,
   };
@@ -135,7 +149,6 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     perUser: options.maxConnectionsPerUser,
     perAddress: options.maxConnectionsPerAddress,
   });
-  const clientAddress = createClientAddress(options.trustedProxies ?? []);
   const peers = new Peers(lifecycle);
   const knownSource = (): EventSource => {
     if (source.source === null) throw new RefusedError(unavailable);
@@ -186,8 +199,10 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
     clientAddress,
+    unauthenticated,
     openSession,
     handshakeTimeoutMs,
+    refusedCloseTimeoutMs,
     highWaterBytes,
     gatheredWrites,
   });
@@ -226,7 +241,17 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     attempts,
     tokenTtlMs: Math.min(tokenTtlMs, auth?.maxTokenAgeMs ?? tokenTtlMs),
   });
+  const monitoring = {
+    lifecycle,
+    metrics: createMetrics(
+      lifecycle,
+      { freshness, peers, unauthenticated, broadcaster, reader: source, eventLoopDelay },
+      options.metricsRegistry,
+    ),
+    notReady: () => freshness.notReady(),
+  };
   const app = createApp({
+    ...monitoring,
     door,
     originPolicy: doorOptions.originPolicy,
     authority,
@@ -246,19 +271,18 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       stallTimeoutMs: answerStallTimeoutMs,
     }),
     eventStreams,
-    lifecycle,
-    metrics: createMetrics(
-      lifecycle,
-      { freshness, peers, broadcaster, reader: source, eventLoopDelay },
-      options.metricsRegistry,
-    ),
+    separateMonitoring: options.separateMonitoring ?? false,
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
-    notReady: () => freshness.notReady(),
+  });
+  // Monitoring comes by the addresses of machines, which no DNS rebinding can make a browser send as a host.
+  const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0'];
+  const monitoringApp = createMonitoringApp({
+    ...monitoring,
+    door: new Door({ ...doorOptions, hostPolicy: createHostPolicy(monitoringHosts) }),
   });
 
-  const listen = getRequestListener(app.fetch);
-  const requestListener = (request: IncomingMessage, response: ServerResponse): void =>
-    void listen(request, response);
+  const requestListener = listenerOf(app.fetch);
+  const httpServerOptions = { proxies, lifecycle, requestHeadersTimeoutMs };
   const handles = ownPathTest(app);
   return {
     lifecycle,
@@ -268,6 +292,17 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       if (handles(request)) requestListener(request, response);
       else next();
     },
+    createServer: () => {
+      const server = createHttpServer(requestListener, { ...httpServerOptions, unauthenticated });
+      gateway.attach(server);
+      return server;
+    },
+    createMonitoringServer: () =>
+      createHttpServer(listenerOf(monitoringApp.fetch), {
+        ...httpServerOptions,
+        // Counted apart: monitoring goes on while strangers use up the connections of the other port.
+        unauthenticated: new UnauthenticatedConnections({ total: 1_000 }),
+      }),
     attach: (server) => gateway.attach(server),
     start: () => {
       lifecycle.emit('fan-out:chosen', { by: gatheredWrites === null ? 'write' : 'io_uring', reason });
@@ -298,6 +333,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       await closing;
     },
   };
+}
+
+function listenerOf(fetch: Parameters<typeof getRequestListener>[0]): Flagcast['requestListener'] {
+  const listen = getRequestListener(fetch);
+  return (request, response) => void listen(request, response);
 }
 
 function authorityOf(

@@ -1,9 +1,12 @@
 import { destination, type Logger, pino, stdTimeFunctions } from 'pino';
 import { describeError, printable, scrub } from './describe.js';
 import type { Lifecycle, LifecycleEvents } from './lifecycle.js';
+import { LogSampler } from './log-sampler.js';
 
-/** How often a failure that every request meets is logged, in milliseconds. */
-const REPEAT_AFTER_MS = 10_000;
+/** Over how long lines are counted that strangers, or every request, can cause, in milliseconds. */
+const SAMPLE_PERIOD_MS = 10_000;
+/** How many refusals with one code are logged in that time. */
+const REFUSALS_LOGGED = 5;
 /** How much of the log is kept while it cannot be written; what comes then is dropped. */
 const MAX_UNWRITTEN_BYTES = 1_048_576;
 
@@ -46,8 +49,8 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
   ): void => {
     if (isWorthLogging(attempt)) logger.warn({ event, attempt, retryInMs, error: describeError(error) });
   };
-  let accessLoggedAtMs = -Infinity;
-  let accessUnlogged = 0;
+  const refusals = new LogSampler({ linesPerPeriod: REFUSALS_LOGGED, periodMs: SAMPLE_PERIOD_MS });
+  const accessFailures = new LogSampler({ linesPerPeriod: 1, periodMs: SAMPLE_PERIOD_MS });
   // A table of all, so that whoever adds an event decides here how it is logged.
   const subscribers: {
     [Name in keyof LifecycleEvents]: (...payload: LifecycleEvents[Name]) => void;
@@ -107,7 +110,12 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'connection:drained': (drained) => logger.debug({ event: 'connection_drained', ...drained }),
     'channel:resumed': (resumed) => logger.debug({ event: 'channel_resumed', ...resumed }),
     'channel:resync': (resync) => logger.info({ event: 'channel_resync', ...resync }),
-    'connection:refused': (refused) => logger.info({ event: 'connection_refused', ...refused }),
+    'connection:refused': ({ status, code, address }) => {
+      refusals.write(code, (unlogged) => {
+        const details = unlogged > 0 ? { unlogged } : { address };
+        logger.info({ event: 'connection_refused', status, code, ...details });
+      });
+    },
     'request:refused': (refused) => logger.debug({ event: 'request_refused', ...refused }),
     'access:rechecked': (rechecked) => {
       logger[rechecked.closed > 0 ? 'info' : 'debug']({ event: 'access_rechecked', ...rechecked });
@@ -117,13 +125,9 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
       logger.warn({ event: 'access_rows_ignored', ...ignored, advice });
     },
     'access:failed': ({ error }) => {
-      if (performance.now() - accessLoggedAtMs < REPEAT_AFTER_MS) {
-        accessUnlogged += 1;
-        return;
-      }
-      logger.warn({ event: 'access_failed', error: describeError(error), unlogged: accessUnlogged });
-      accessLoggedAtMs = performance.now();
-      accessUnlogged = 0;
+      accessFailures.write('access', (unlogged) => {
+        logger.warn({ event: 'access_failed', error: describeError(error), unlogged });
+      });
     },
   };
   for (const [name, subscriber] of Object.entries(subscribers)) {

@@ -6,7 +6,7 @@ function isAllowed(allowed: string[], origin: string | undefined, host?: string)
   const headers: IncomingHttpHeaders = {};
   if (origin !== undefined) headers.origin = origin;
   if (host !== undefined) headers.host = host;
-  return createOriginPolicy(allowed).isAllowed({ headers });
+  return createOriginPolicy(allowed).isAllowed({ headers, socket: {} });
 }
 
 describe('origin policy', () => {

@@ -35,6 +35,8 @@ describe('the settings of serve', () => {
       overlapMs: 60_000,
       logRetentionMs: 604_800_000,
       relayUrl: null,
+      metricsPort: null,
+      allowedHosts: ['localhost', '127.0.0.1'],
       allowedOrigins: [],
       allowQueryToken: false,
       authorizeSql: null,
@@ -45,6 +47,7 @@ describe('the settings of serve', () => {
       maxConnectionsPerUser: 100,
       maxConnectionsPerAddress: 1_000,
       answerMemoryBytes: 67_108_864,
+      maxUnauthenticatedConnections: 10_000,
       dataDir: '/data',
       dataDirChosen: true,
     });
@@ -74,6 +77,9 @@ describe('the settings of serve', () => {
       FLAGCAST_MAX_CONNECTIONS_PER_USER: '3',
       FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: '7',
       FLAGCAST_ANSWER_MEMORY_MB: '128',
+      FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS: '9',
+      FLAGCAST_METRICS_PORT: '9464',
+      FLAGCAST_ALLOWED_HOSTS: 'flags.example.com, 10.0.0.21,::1',
     };
     expect(loadConfig(environment, {})).toEqual({
       databaseUrl: database.DATABASE_URL,
@@ -100,6 +106,9 @@ describe('the settings of serve', () => {
       maxConnectionsPerUser: 3,
       maxConnectionsPerAddress: 7,
       answerMemoryBytes: 134_217_728,
+      maxUnauthenticatedConnections: 9,
+      metricsPort: 9464,
+      allowedHosts: ['flags.example.com', '10.0.0.21', '::1'],
       dataDir: '/data',
       dataDirChosen: true,
     });
@@ -119,6 +128,23 @@ describe('the settings of serve', () => {
       pollIntervalMs: 2_000,
       databaseUrl: 'postgres://other/x',
     });
+  });
+
+  it('answers to any host with a database, and to loopback, --host and listed ones without', () => {
+    const hosts = { FLAGCAST_ALLOWED_HOSTS: 'flags.test' };
+    expect(loadConfig(database, {}).allowedHosts).toBeNull();
+    expect(loadConfig({ ...database, ...hosts }, {}).allowedHosts).toEqual(['flags.test']);
+    expect(loadConfig(hosts, { host: 'fe80::7%eth0' }).allowedHosts).toEqual([
+      'localhost',
+      'fe80::7',
+      'flags.test',
+    ]);
+  });
+
+  it('refuses the same port for monitoring and for everything else', () => {
+    expect(problems({ ...database, PORT: '9464', FLAGCAST_METRICS_PORT: '9464' })).toEqual([
+      'FLAGCAST_METRICS_PORT and PORT are both 9464: give each a port of its own, or unset FLAGCAST_METRICS_PORT',
+    ]);
   });
 
   it('takes changes only in the embedded database, unless it is told otherwise', () => {
@@ -180,6 +206,10 @@ describe('the settings of serve', () => {
     ['FLAGCAST_IO_URING', 'false', 'on (the default) or off'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_USER', '0', '1 to'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS', '1.5', '1 to'],
+    ['FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS', '0', '1 to'],
+    ['FLAGCAST_METRICS_PORT', '0', '1 to 65535'],
+    ['FLAGCAST_ALLOWED_HOSTS', 'https://flags.example.com', 'without scheme and port'],
+    ['FLAGCAST_ALLOWED_HOSTS', 'flags.example.com:8080', 'without scheme and port'],
   ])('refuses %s=%s by its name and says what is accepted', (name, value, accepted) => {
     const [line = '', ...others] = problems({
       [name]: value,

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { describeError } from '../src/describe.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { createLogger, logLifecycle } from '../src/log.js';
@@ -42,6 +42,36 @@ describe('the log', () => {
       lifecycle.emit('access:failed', { error: new Error('down') });
     }
     expect(events()).toHaveLength(1);
+  });
+
+  it('samples refusals by code and reports how many it left out, so that strangers cannot fill it', () => {
+    vi.useFakeTimers();
+    try {
+      const { lifecycle, events } = logging();
+      const refuse = (code: string, times: number): void => {
+        for (let count = 0; count < times; count += 1) {
+          lifecycle.emit('connection:refused', { status: 401, code, address: `192.0.2.${count}` });
+        }
+      };
+      refuse('token_missing', 1_000);
+      refuse('token_invalid', 1);
+      const line = { event: 'connection_refused', level: 'info', status: 401 };
+      const first = [0, 1, 2, 3, 4].map((count) => ({
+        ...line,
+        code: 'token_missing',
+        address: `192.0.2.${count}`,
+      }));
+      const other = { ...line, code: 'token_invalid', address: '192.0.2.0' };
+      expect(events()).toMatchObject([...first, other]);
+      vi.advanceTimersByTime(10_000);
+      const summary = { ...line, code: 'token_missing', unlogged: 995 };
+      expect(events()).toMatchObject([...first, other, summary]);
+      vi.advanceTimersByTime(60_000);
+      refuse('token_missing', 1);
+      expect(events()).toHaveLength(8);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('holds no password and no token', () => {

@@ -33,6 +33,27 @@ interface Proxy {
   readonly args: (file: string, folder: string) => readonly string[];
 }
 
+/** The paths that are not for everybody, in every spelling that a proxy or a server may take for them. */
+const hiddenTargets = ['metrics', 'healthz', 'readyz'].flatMap((path) => {
+  const encoded = `%${path.charCodeAt(0).toString(16)}${path.slice(1)}`;
+  return [
+    `/${path}`,
+    `/${encoded}`,
+    `/%${path.charCodeAt(0).toString(16).toUpperCase()}${path.slice(1)}`,
+    `/./${path}`,
+    `//${path}`,
+    `/x/../${path}`,
+    `/%2e/${path}`,
+    `/%2E%2F${path}`,
+    `/x/..%2f${path}`,
+    `/x%5c..%5c${path}`,
+    `/${path}/.`,
+    `/${path}?a=/../`,
+    `/${encoded}?`,
+    `http://flags.example.com/${encoded}`,
+  ];
+});
+
 const name = 'flags.example.com';
 const certificates = `/etc/ssl/${name}`;
 
@@ -191,9 +212,13 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
           else tell(null, '127.0.0.1', 4);
         },
       } satisfies ClientOptions & RequestOptions;
-      const ask = async (target: string): Promise<{ status: number | undefined; body: string }> => {
-        const headers = { Authorization: `Bearer ${token}`, Origin: origin };
-        const asked = get(`${origin}${target}`, { ...line, headers, agent: false });
+      const ask = async (
+        target: string,
+        from = origin,
+      ): Promise<{ status: number | undefined; body: string }> => {
+        const headers = { Authorization: `Bearer ${token}`, Origin: from };
+        // As it stands: a URL would be brought into its canonical form.
+        const asked = get(origin, { ...line, path: target, headers, agent: false });
         const [response] = (await once(asked, 'response')) as [IncomingMessage];
         return { status: response.statusCode, body: await text(response) };
       };
@@ -206,7 +231,13 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       // One for each server: the least of connections goes first.
       const clients = [await open(), await open()];
       for (const client of clients) await client.caughtUp(channel);
-      const stream = await EventStreamClient.open(origin, query, bearer, line);
+      // As a browser asks: a proxy that compressed the stream would hold its events back.
+      const stream = await EventStreamClient.open(
+        origin,
+        query,
+        { ...bearer, 'Accept-Encoding': 'gzip, deflate, br' },
+        line,
+      );
       await stream.control('caught_up');
       const write = async (): Promise<string> => (await insertAudit(database.pool, channel)).entityId;
       for (const quiet of [false, true]) {
@@ -218,9 +249,14 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       }
       const snapshot = await ask(`/api/snapshot?${new URLSearchParams(query)}`);
       expect(snapshot).toEqual({ status: 200, body: expect.stringContaining(channel.projectId) as string });
-      for (const target of ['/metrics', '/healthz', '/readyz']) {
-        expect(await ask(target)).not.toMatchObject({ status: 200 });
+      for (const target of hiddenTargets) {
+        const { status, body } = await ask(target);
+        expect([target, status]).not.toEqual([target, 200]);
+        expect(body).not.toMatch(/flagcast_|ready|ok"/);
       }
+      // Page and server are of one origin only with the scheme that the browser used.
+      expect(await ask('/api/auth/me')).toMatchObject({ status: 200 });
+      expect(await ask('/api/auth/me', origin.replace('https:', 'http:'))).toMatchObject({ status: 403 });
       const refused = servers.map(
         async ({ flagcast }) => await nextEvent(flagcast.lifecycle, 'connection:refused'),
       );

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createClientAddress } from '../src/access/client-address.js';
+import { createTrustedProxies } from '../src/access/trusted-proxies.js';
 import { createOriginPolicy } from '../src/access/origin.js';
 import { channelFromQuery, cursorFromQuery, RefusedError } from '../src/door/door.js';
 import { parseAuditPlace } from '../src/http/audit-place.js';
@@ -140,15 +140,15 @@ describe('G10: headers of whatever bytes', () => {
 
   it('have an origin that is allowed or not, and an address', () => {
     const policy = createOriginPolicy(['https://flags.example.com']);
-    const addressOf = createClientAddress(['127.0.0.1', '10.0.0.0/8']);
+    const { clientAddress: addressOf } = createTrustedProxies(['127.0.0.1', '10.0.0.0/8']);
     const origins = fc.oneof(
       header,
       fc.tuple(fc.constantFrom('https://', 'http://'), header).map((all) => all.join('')),
     );
     fc.assert(
       fc.property(origins, header, (origin, host) => {
-        expect(policy.isAllowed({ headers: { origin, host } })).toBeTypeOf('boolean');
         const socket = { remoteAddress: '127.0.0.1' };
+        expect(policy.isAllowed({ headers: { origin, host }, socket })).toBeTypeOf('boolean');
         expect(addressOf({ headers: { 'x-forwarded-for': `${host}, 10.1.2.3` }, socket })).toMatch(
           /^[\da-f.:]+$/i,
         );

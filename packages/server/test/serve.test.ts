@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { get, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -52,6 +53,14 @@ async function startServe(): Promise<{ serve: RunningCommand; url: string }> {
   return { serve, url: String(url) };
 }
 
+/** The status of the answer to a request with this Host. */
+async function statusFor(url: string, host: string, target: string): Promise<number | undefined> {
+  const asked = get(`${url}${target}`, { headers: { Host: host }, agent: false });
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  response.resume();
+  return response.statusCode;
+}
+
 async function startTail(url: string, args: readonly string[] = ['--json']): Promise<RunningCommand> {
   const tail = start(['tail', '--url', url, '--project', 'Web shop', '--env', 'prod', ...args]);
   await tail.errorLine((line) => line.includes('watching'));
@@ -96,6 +105,13 @@ describe('serve without a database', () => {
       sign_in: 'password',
       demo_people: demoUsers.map(({ username, password }) => ({ username, password })),
     });
+    // A page whose own name resolves to this machine (DNS rebinding) sends that name.
+    for (const host of ['evil.example', '10.0.0.7']) {
+      for (const target of ['/', '/api/auth/mode', '/metrics']) {
+        expect([host, await statusFor(url, host, target)]).toEqual([host, 421]);
+      }
+    }
+    expect(await statusFor(url, 'localhost', '/api/auth/mode')).toBe(200);
     expect((await stat(path.join(dataDir, 'jwt-secret'))).mode & 0o777).toBe(0o600);
     expect((await stat(path.join(dataDir, 'database-url'))).mode & 0o777).toBe(0o600);
 

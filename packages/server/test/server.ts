@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
 import { signToken } from '../src/access/sign.js';
@@ -36,8 +36,7 @@ export async function startTestServer(
     // The relay leader listens.
     nextEvent(flagcast.lifecycle, 'relay:following'),
   ]);
-  const http = createServer(flagcast.requestListener);
-  flagcast.attach(http);
+  const http = flagcast.createServer();
   http.listen(0, '127.0.0.1');
   await once(http, 'listening');
   flagcast.start();

@@ -44,24 +44,6 @@ describe('a crowd of newcomers', () => {
     expect(servedInBetween).toBeGreaterThanOrEqual(5);
   });
 
-  it('is sent away as far as too many are waiting already', async () => {
-    const turnstile = new Turnstile({ patienceMs: 60_000, maxWaiting: 2 });
-    const outcomes: string[] = [];
-    await new Promise<void>((resolve) => {
-      for (const name of ['first', 'second', 'third', 'fourth']) {
-        turnstile.pass(
-          () => {
-            outcomes.push(`${name} entered`);
-            work(15);
-            if (name === 'third') resolve();
-          },
-          () => outcomes.push(`${name} sent away`),
-        );
-      }
-    });
-    expect(outcomes).toStrictEqual(['first entered', 'fourth sent away', 'second entered', 'third entered']);
-  });
-
   it('is answered with 503 and when to come again, where it would wait too long', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
     const server = await startTestServer(database.url, { timing: { handshakeTimeoutMs: 25 } });

@@ -1,4 +1,4 @@
-import { networkOf } from './client-address.js';
+import { networkOf } from './trusted-proxies.js';
 
 /** Gives the slot back; calling it again does nothing. */
 type ReleaseConnection = () => void;
@@ -30,28 +30,28 @@ export function createConnectionLimits(
       if ((openByUser.get(userId) ?? 0) >= perUser) return 'too_many_user';
       const network = networkOf(address);
       if ((openByAddress.get(network) ?? 0) >= perAddress) return 'too_many_address';
-      add(openByUser, userId, 1);
-      add(openByAddress, network, 1);
+      addTo(openByUser, userId, 1);
+      addTo(openByAddress, network, 1);
       let held = true;
       return () => {
         if (!held) return;
         held = false;
-        add(openByUser, userId, -1);
-        add(openByAddress, network, -1);
+        addTo(openByUser, userId, -1);
+        addTo(openByAddress, network, -1);
       };
     },
   };
 }
 
-function atLeastOne(name: string, limit: number): number {
+export function atLeastOne(name: string, limit: number): number {
   if (!Number.isInteger(limit) || limit < 1) {
     throw new RangeError(`The limit on ${name} is ${limit}: it must be a whole number, 1 or more`);
   }
   return limit;
 }
 
-/** Forgets whoever has nothing open, so that the maps never outgrow the connections. */
-function add(open: Map<string, number>, key: string, difference: number): void {
+/** Adds to the count of `key`; a count of 0 is deleted, so that the map never outgrows the connections. */
+export function addTo(open: Map<string, number>, key: string, difference: number): void {
   const count = (open.get(key) ?? 0) + difference;
   if (count === 0) open.delete(key);
   else open.set(key, count);

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { RequestScheme, RequestSource } from './trusted-proxies.js';
 
 export interface OriginPolicy {
   /**
@@ -7,7 +8,7 @@ export interface OriginPolicy {
    * itself served. What a foreign page embeds (an image, a frame) has no Origin header either:
    * browsers tell of that by Sec-Fetch-Site, and it is refused. Never throws.
    */
-  isAllowed(request: Pick<IncomingMessage, 'headers'>): boolean;
+  isAllowed(request: RequestSource): boolean;
   /**
    * Whom the answer may be shown to, in the words of Access-Control-Allow-Origin: the request's origin where it
    * is listed, `*` where every page is, else null. The server's own origin is null too, as its pages read
@@ -23,20 +24,25 @@ export interface OriginPolicy {
  * default port. Throws an Error that names the entry if one is not an origin.
  *
  * A page counts as the server's own where its host and port are those of the request's Host
- * header. A proxy that rewrites Host hides that: list its public origin then.
+ * header, and its scheme is that of the request where `schemeOf` knows it. A proxy that rewrites
+ * Host hides that: list its public origin then.
  */
-export function createOriginPolicy(allowed: readonly string[]): OriginPolicy {
+export function createOriginPolicy(
+  allowed: readonly string[],
+  schemeOf: RequestScheme = () => null,
+): OriginPolicy {
   const listed = new Set(allowed.map(listedOrigin));
   const isListed = (header: string, origin: URL | null): boolean =>
     header === 'null' ? listed.has('null') : origin !== null && listed.has(serializeOrigin(origin));
 
   return {
-    isAllowed({ headers }) {
+    isAllowed(request) {
+      const { headers } = request;
       const header = headers.origin;
       if (listed.has('*')) return true;
       if (header === undefined) return !isEmbeddedElsewhere(headers);
       const origin = parseOrigin(header);
-      return isListed(header, origin) || isOwnHost(origin, headers.host);
+      return isListed(header, origin) || isOwnOrigin(origin, headers.host, schemeOf(request));
     },
     readerOf({ headers: { origin: header } }) {
       if (header === undefined) return null;
@@ -83,10 +89,15 @@ function serializeOrigin(url: URL): string {
 }
 
 /**
- * Behind a proxy the server does not know its own scheme, so Host is read with the page's:
- * then `https://a` and Host `a:443` are the same.
+ * Where the scheme of the request is not known, Host is read with the page's: then `https://a` and Host `a:443`
+ * are the same.
  */
-function isOwnHost(origin: URL | null, host: string | undefined): boolean {
+function isOwnOrigin(
+  origin: URL | null,
+  host: string | undefined,
+  scheme: ReturnType<RequestScheme>,
+): boolean {
   if (origin === null || host === undefined || !/^https?:$/.test(origin.protocol)) return false;
+  if (scheme !== null && origin.protocol !== `${scheme}:`) return false;
   return parseOrigin(`${origin.protocol}//${host}`)?.host === origin.host;
 }

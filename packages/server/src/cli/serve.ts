@@ -57,6 +57,9 @@ Environment:
   FLAGCAST_RELAY_URL                     nats://user:password@host:4222, several by commas, tls:// for TLS: NATS with
                                          JetStream, by which several servers share one reader of the database
                                          (default: each reads for itself; described in docs/RELAY.md)
+  FLAGCAST_METRICS_PORT                  a port of their own for /metrics, /healthz and /readyz (default: that of all else)
+  FLAGCAST_ALLOWED_HOSTS                 names and addresses in the Host of requests, without ports, by commas (default:
+                                         any; for the embedded PostgreSQL loopback names and the address of --host)
   FLAGCAST_ALLOWED_ORIGINS               origins whose pages may connect, by commas (default: only the server's own)
   FLAGCAST_QUERY_TOKEN                   allow: take a token from the query string, too (default deny)
   FLAGCAST_AUTHORIZE_SQL                 who may see what where the tables are not Togglr's: a SELECT over the users $1
@@ -71,7 +74,8 @@ Environment:
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast
                                          as root, else $XDG_DATA_HOME/flagcast or ~/.local/share/flagcast)
   FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100) } each worker
-  FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS   connections that an address may have open (default 1000) } counts its own
+  FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS   connections that an address may have open (default 1000) } counts
+  FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS  connections that have not authenticated (default 10000) } its own
   FLAGCAST_ANSWER_MEMORY_MB              MiB of answers that clients have not read yet (default 64, each worker)
 
 SIGTERM and SIGINT end it within 10 s: clients are asked to reconnect elsewhere. A second one ends it at once.
@@ -113,8 +117,13 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     if (shutdown.isRequested()) return;
     const { databaseUrl, view, authorizeSql, overlapMs, workers } = settings;
     const start = workers === 1 ? startAlone : startWorkers;
-    const { url, begin } = await start(settings, logger, running, shutdown.signal);
-    logger.info({ event: 'server_listening', url, ...(workers === 1 ? {} : { workers }) });
+    const { url, monitoringUrl, begin } = await start(settings, logger, running, shutdown.signal);
+    logger.info({
+      event: 'server_listening',
+      url,
+      ...(monitoringUrl === null ? {} : { monitoringUrl }),
+      ...(workers === 1 ? {} : { workers }),
+    });
     if (config.databaseUrl !== null) {
       await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
       void logWarnings(databaseUrl, { view, authorizeSql, overlapMs, logger });
@@ -174,7 +183,7 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
 async function startAlone(settings: ServerSettings, logger: Logger, running: Running): Promise<Server> {
   const flagcast = createLoggedFlagcast(settings, { logger });
   if (settings.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
-  const { url, stop } = await listen(flagcast, { ...settings, logger });
+  const { url, monitoringUrl, stop } = await listen(flagcast, { ...settings, logger });
   running.add('server', async () => await stop(0));
-  return { url, begin: () => flagcast.start() };
+  return { url, monitoringUrl, begin: () => flagcast.start() };
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import type { Server as HttpServer } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
@@ -21,8 +21,13 @@ export interface ServerSettings extends ServeConfig {
   readonly demoPeople: readonly DemoPerson[];
 }
 
-export interface Server {
+export interface ListeningUrls {
   readonly url: string;
+  /** Of /metrics, /healthz and /readyz where they have a port of their own; else null. */
+  readonly monitoringUrl: string | null;
+}
+
+export interface Server extends ListeningUrls {
   /** Begins to read the database. */
   readonly begin: () => void;
 }
@@ -36,6 +41,7 @@ export function createLoggedFlagcast(
   const flagcast = createFlagcast({
     ...settings,
     view: settings.view ?? undefined,
+    separateMonitoring: settings.metricsPort !== null,
     timing: settings.readyGraceMs === null ? {} : { readinessGraceMs: settings.readyGraceMs },
     ...(metricsRegistry === undefined ? {} : { metricsRegistry }),
   });
@@ -43,8 +49,7 @@ export function createLoggedFlagcast(
   return flagcast;
 }
 
-export interface Listening {
-  readonly url: string;
+export interface Listening extends ListeningUrls {
   /**
    * Takes no more connections, and closes all that is connected after `graceMs`: so long who came just before
    * is still let in.
@@ -58,46 +63,82 @@ export interface Listening {
  */
 const backlog = 4_096;
 
+interface Place {
+  readonly host: string;
+  readonly port: number;
+  /** The port of /metrics, /healthz and /readyz; null: the same. */
+  readonly metricsPort: number | null;
+}
+
 /** @throws CommandError when it cannot listen there; then `flagcast` is closed. */
 export async function listen(
   flagcast: Flagcast,
-  { host, port, logger }: { readonly host: string; readonly port: number; readonly logger: Logger },
+  { host, port, metricsPort, logger }: Place & { readonly logger: Logger },
 ): Promise<Listening> {
-  const server = createServer(flagcast.requestListener);
-  flagcast.attach(server);
+  const server = flagcast.createServer();
+  const monitoring = metricsPort === null ? null : flagcast.createMonitoringServer();
+  try {
+    const url = await startListening(server, { host, port, flags: '--port (or PORT)' }, logger);
+    const monitoringUrl =
+      monitoring === null || metricsPort === null
+        ? null
+        : await startListening(
+            monitoring,
+            { host, port: metricsPort, flags: 'FLAGCAST_METRICS_PORT' },
+            logger,
+          );
+    return {
+      url,
+      monitoringUrl,
+      stop: async (graceMs) => {
+        const closed = once(server, 'close');
+        server.close();
+        if (graceMs > 0) await delay(graceMs);
+        await flagcast.close();
+        server.closeAllConnections();
+        await closed;
+        // Until here it says that the server is draining.
+        monitoring?.close();
+        monitoring?.closeAllConnections();
+      },
+    };
+  } catch (error) {
+    server.close();
+    await flagcast.close();
+    throw error;
+  }
+}
+
+/** Resolves with the URL. */
+async function startListening(server: HttpServer, place: ListeningPlace, logger: Logger): Promise<string> {
+  const { host, port } = place;
   server.listen({ port, host, backlog });
   try {
     await once(server, 'listening');
   } catch (error) {
-    await flagcast.close();
-    throw cannotListen({ host, port }, error);
+    throw cannotListen(place, error);
   }
   server.on('error', (error) => logger.error({ event: 'server_failed', error: describeError(error) }));
   const { address, port: listeningPort } = server.address() as AddressInfo;
-  return {
-    url: `http://${isIPv6(address) ? `[${address}]` : address}:${listeningPort}`,
-    stop: async (graceMs) => {
-      const closed = once(server, 'close');
-      server.close();
-      if (graceMs > 0) await delay(graceMs);
-      await flagcast.close();
-      server.closeAllConnections();
-      await closed;
-    },
-  };
+  return `http://${isIPv6(address) ? `[${address}]` : address}:${listeningPort}`;
 }
 
-function cannotListen({ port, host }: { port: number; host: string }, error: unknown): CommandError {
+interface ListeningPlace {
+  readonly host: string;
+  readonly port: number;
+  /** What sets the port. */
+  readonly flags: string;
+}
+
+function cannotListen({ port, host, flags }: ListeningPlace, error: unknown): CommandError {
   const code = error instanceof Error && 'code' in error ? error.code : null;
   switch (code) {
     case 'EADDRINUSE':
       return new CommandError(
-        `Port ${port} of ${host} is in use; stop what listens there, or choose another port with --port (or PORT)`,
+        `Port ${port} of ${host} is in use; stop what listens there, or choose another port with ${flags}`,
       );
     case 'EACCES':
-      return new CommandError(
-        `Port ${port} is closed to this user; choose one above 1023 with --port (or PORT)`,
-      );
+      return new CommandError(`Port ${port} is closed to this user; choose one above 1023 with ${flags}`);
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
@@ -106,7 +147,7 @@ function cannotListen({ port, host }: { port: number; host: string }, error: unk
       );
     default:
       return new CommandError(
-        `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with --port and --host`,
+        `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with ${flags} and --host (or HOST)`,
       );
   }
 }

@@ -1,4 +1,4 @@
-import type { ServerSettings } from './server.js';
+import type { ListeningUrls, ServerSettings } from './server.js';
 
 export interface WorkerSettings {
   /** Its place, from 1: whoever replaces it has the same. */
@@ -25,7 +25,7 @@ export type ToWorker =
 export type FromWorker =
   /** It hears from now on; what was said before it did not. */
   | { readonly type: 'loaded' }
-  | { readonly type: 'listening'; readonly url: string }
+  | { readonly type: 'listening'; readonly urls: ListeningUrls }
   /** It listens and has read the database. */
   | { readonly type: 'ready' }
   /** It ends, because of this. */

@@ -1,11 +1,12 @@
 import cluster, { type Worker } from 'node:cluster';
 import { describeError } from '../describe.js';
+import type { ListeningUrls } from './server.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './worker-messages.js';
 
 /** One worker, as the first process sees it, from its start to its end. */
 export class WorkerProcess {
-  /** Resolves with its URL when it listens. */
-  readonly listening: Promise<string>;
+  /** Resolves with its URLs when it listens. */
+  readonly listening: Promise<ListeningUrls>;
   /** Resolves when it listens and has read the database. */
   readonly ready: Promise<void>;
   /** Resolves when it is gone, with why, in a few words. */
@@ -22,7 +23,7 @@ export class WorkerProcess {
 
   /** `gather` answers with the metrics of all workers. */
   constructor(settings: WorkerSettings, gather: () => Promise<string>) {
-    let onListening: (url: string) => void;
+    let onListening: (urls: ListeningUrls) => void;
     this.listening = new Promise((resolve) => (onListening = resolve));
     let onReady: () => void;
     this.ready = new Promise((resolve) => (onReady = resolve));
@@ -47,7 +48,7 @@ export class WorkerProcess {
           break;
         case 'listening':
           this.#isListening = true;
-          onListening(message.url);
+          onListening(message.urls);
           break;
         case 'ready':
           onReady();

@@ -39,9 +39,9 @@ async function serve(primary: PrimaryLine): Promise<void> {
   if (server.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   running.add('reader', async () => await flagcast.close());
   const startListening = async (): Promise<void> => {
-    const { url, stop } = await listen(flagcast, { ...server, logger });
+    const { stop, ...urls } = await listen(flagcast, { ...server, logger });
     running.add('server', async () => await stop(stopGraceMs));
-    primary.send({ type: 'listening', url });
+    primary.send({ type: 'listening', urls });
   };
   if (listensAtOnce) await startListening();
   if (!begun) await primary.begun;

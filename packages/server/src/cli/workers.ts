@@ -7,7 +7,7 @@ import { backoffMs } from '../database/session.js';
 import { createCounter } from '../http/metrics.js';
 import { CommandError } from './command.js';
 import type { Running } from './running.js';
-import type { Server, ServerSettings } from './server.js';
+import type { ListeningUrls, Server, ServerSettings } from './server.js';
 import { WorkerProcess } from './worker-process.js';
 
 /** A worker that lasted this long is replaced at once; before that there is a pause, longer each time. */
@@ -53,7 +53,7 @@ export async function startWorkers(
   running.add('workers', async (remainingMs) => await workers.stop(remainingMs));
   // A terminal that is closed sends it as well.
   if (!process.stdout.isTTY) process.on('SIGHUP', () => void workers.renew());
-  return { url: await workers.start(stopping), begin: () => workers.begin() };
+  return { ...(await workers.start(stopping)), begin: () => workers.begin() };
 }
 
 /** The place of a worker, and who has it. */
@@ -88,8 +88,8 @@ class Workers {
     });
   }
 
-  /** Resolves with the URL when the first worker listens. */
-  async start(stopping: AbortSignal): Promise<string> {
+  /** Resolves with the URLs when the first worker listens. */
+  async start(stopping: AbortSignal): Promise<ListeningUrls> {
     for (let number = 1; number <= this.#settings.workers; number += 1) {
       this.#places.push({ number, worker: this.#launch(number), handover: null, shortLives: 0 });
     }
@@ -97,7 +97,7 @@ class Workers {
       const abandon = (): void => reject(new CommandError('stopped while the workers were starting'));
       stopping.addEventListener('abort', abandon, { once: true });
     });
-    const url = await Promise.race([
+    const urls = await Promise.race([
       stopped,
       ...this.#places.flatMap(({ worker }) => [
         worker.listening,
@@ -110,7 +110,7 @@ class Workers {
       ]),
     ]);
     for (const place of this.#places) void this.#keep(place);
-    return url;
+    return urls;
   }
 
   /** The database has what they need: they begin to read. */

@@ -9,6 +9,7 @@ import {
   parsed,
   parseDatabaseUrl,
   parseEventTypes,
+  parseAllowedHosts,
   parseHost,
   parseIoUring,
   parseJwksUrl,
@@ -68,6 +69,10 @@ export interface ServeConfig {
   readonly overlapMs: number;
   /** The NATS servers by which servers share one reader; null: this one reads for itself. */
   readonly relayUrl: string | null;
+  /** The hosts that requests may be for; null: any. */
+  readonly allowedHosts: readonly string[] | null;
+  /** The port of /metrics, /healthz and /readyz; null: that of everything else. */
+  readonly metricsPort: number | null;
   /** Exact origins, `null` or `*`; pages of the server's own origin are always allowed. */
   readonly allowedOrigins: readonly string[];
   readonly allowQueryToken: boolean;
@@ -86,6 +91,9 @@ export interface ServeConfig {
   readonly answerMemoryBytes: number;
   /** An absolute path; null where none is set and the user has no home directory. */
   readonly dataDir: string | null;
+  readonly maxUnauthenticatedConnections: number;
+  /** An absolute path. */
+  readonly dataDir: string;
   /** Whether it is not where the other commands look by themselves. */
   readonly dataDirChosen: boolean;
 }
@@ -137,6 +145,8 @@ const settings = {
   FLAGCAST_LOG_RETENTION: { flag: null, schema: parsed(parseLogRetention) },
   FLAGCAST_OVERLAP: { flag: null, schema: parsed(parseOverlap) },
   FLAGCAST_RELAY_URL: { flag: null, schema: parsed(parseRelay) },
+  FLAGCAST_METRICS_PORT: { flag: null, schema: wholeNumber(1, 65_535) },
+  FLAGCAST_ALLOWED_HOSTS: { flag: null, schema: parsed(parseAllowedHosts) },
   FLAGCAST_ALLOWED_ORIGINS: { flag: null, schema: parsed(parseOrigins) },
   FLAGCAST_QUERY_TOKEN: { flag: null, schema: parsed(parseQueryToken) },
   FLAGCAST_AUTHORIZE_SQL: { flag: null, schema: z.string() },
@@ -148,6 +158,7 @@ const settings = {
   FLAGCAST_MAX_CONNECTIONS_PER_USER: { flag: null, schema: limit },
   FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS: { flag: null, schema: limit },
   FLAGCAST_ANSWER_MEMORY_MB: { flag: null, schema: wholeNumber(1, 65_536) },
+  FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS: { flag: null, schema: limit },
 } as const satisfies Record<string, { flag: keyof Flags | null; schema: z.ZodType }>;
 
 export type Variable = keyof typeof settings;
@@ -181,13 +192,23 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
       "FLAGCAST_WRITES=on needs the users and roles of Togglr's tables, FLAGCAST_AUTHORIZE_SQL is for other ones: unset one of them",
     );
   }
+  const port = reading.value('PORT') ?? 8080;
+  const host = reading.value('HOST') ?? '127.0.0.1';
+  const metricsPort = reading.value('FLAGCAST_METRICS_PORT');
+  if (metricsPort !== null && metricsPort === port) {
+    reading.report(
+      `FLAGCAST_METRICS_PORT and PORT are both ${port}: give each a port of its own, or unset FLAGCAST_METRICS_PORT`,
+    );
+  }
+  const allowedHosts = reading.value('FLAGCAST_ALLOWED_HOSTS');
   const config: ServeConfig = {
     databaseUrl,
     listenUrl: reading.value('FLAGCAST_LISTEN_URL'),
     auth,
     tokenChecks,
-    port: reading.value('PORT') ?? 8080,
-    host: reading.value('HOST') ?? '127.0.0.1',
+    port,
+    host,
+    metricsPort,
     pollIntervalMs: reading.value('FLAGCAST_POLL_INTERVAL') ?? 1_000,
     readyGraceMs: reading.value('FLAGCAST_READY_GRACE'),
     logRetentionMs: reading.value('FLAGCAST_LOG_RETENTION') ?? defaultLogRetentionMs,
@@ -196,6 +217,9 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     view: reading.value('FLAGCAST_VIEW'),
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
     relayUrl: reading.value('FLAGCAST_RELAY_URL'),
+    // The demo signs in with one click: a page that makes its own name resolve to it (DNS rebinding) must not.
+    allowedHosts:
+      databaseUrl === null ? ['localhost', host.replace(/%.*/, ''), ...(allowedHosts ?? [])] : allowedHosts,
     allowedOrigins: reading.value('FLAGCAST_ALLOWED_ORIGINS') ?? [],
     allowQueryToken: reading.value('FLAGCAST_QUERY_TOKEN') ?? false,
     authorizeSql,
@@ -206,6 +230,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
     answerMemoryBytes: (reading.value('FLAGCAST_ANSWER_MEMORY_MB') ?? 64) * 1_048_576,
+    maxUnauthenticatedConnections: reading.value('FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS') ?? 10_000,
     dataDir: reading.value('FLAGCAST_DATA_DIR') ?? defaultDataDir(environment),
     dataDirChosen: reading.isSet('FLAGCAST_DATA_DIR'),
   };

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
-import { createClientAddress } from '../access/client-address.js';
+import { createTrustedProxies } from '../access/trusted-proxies.js';
+import { createHostPolicy } from '../access/host.js';
 import { createOriginPolicy } from '../access/origin.js';
 import { secretKey } from '../access/token.js';
 import { parseUserClaim } from '../access/user-claim.js';
@@ -158,9 +159,15 @@ export function parseOrigins(text: string): string[] {
   return origins;
 }
 
+export function parseAllowedHosts(text: string): string[] {
+  const hosts = listed(text);
+  createHostPolicy(hosts);
+  return hosts;
+}
+
 export function parseTrustedProxies(text: string): string[] {
   const proxies = listed(text);
-  createClientAddress(proxies);
+  createTrustedProxies(proxies);
   return proxies;
 }
 

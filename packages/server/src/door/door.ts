@@ -2,11 +2,13 @@ import type { IncomingMessage } from 'node:http';
 import type { Channel, ChannelRequest, User } from '../access/access.js';
 import { askAuthenticate, type Authenticate } from '../access/authenticate.js';
 import type { Authority, ChannelRefusal } from '../access/authority.js';
+import type { HostPolicy } from '../access/host.js';
 import type { OriginPolicy } from '../access/origin.js';
 import { tokenFromRequest } from '../access/request-token.js';
 import { TokenError } from '../access/token-error.js';
 import type { Identity, TokenVerifier } from '../access/token.js';
 import type { Refusal } from './refusal.js';
+import { hasCanonicalPath } from './request-target.js';
 
 /** Who came in. */
 export interface Visitor {
@@ -22,6 +24,9 @@ export interface DoorOptions {
   authenticate: Authenticate | null;
   authority: Authority;
   originPolicy: OriginPolicy;
+  hostPolicy: HostPolicy;
+  /** Called with each request that has authenticated. */
+  onAuthenticated: (request: IncomingMessage) => void;
   /** Whether `?token=` is accepted: it ends up in the logs of everything in between. */
   allowQueryToken: boolean;
   /** Counts the changes of channels that the server has read. */
@@ -47,6 +52,24 @@ export class Door {
     this.#options = options;
   }
 
+  /** A request for another host or a path of several spellings is refused before anything else. Throws RefusedError. */
+  checkTarget(request: IncomingMessage): void {
+    if (!hasCanonicalPath(request.url ?? '')) {
+      throw refused(
+        400,
+        'path_not_canonical',
+        'The path is not in its canonical form: leave out encoded letters, encoded or repeated slashes and dot segments',
+      );
+    }
+    if (!this.#options.hostPolicy.isAllowed(request)) {
+      throw refused(
+        421,
+        'host_forbidden',
+        'This server does not answer to this host: have it added to FLAGCAST_ALLOWED_HOSTS',
+      );
+    }
+  }
+
   /** A page of a foreign origin is refused before its token is looked at. Throws RefusedError. */
   checkOrigin(request: IncomingMessage): void {
     if (this.#options.originPolicy.isAllowed(request)) return;
@@ -62,6 +85,12 @@ export class Door {
    * question cannot be answered now.
    */
   async admit(request: IncomingMessage): Promise<Visitor> {
+    const visitor = await this.#authenticate(request);
+    this.#options.onAuthenticated(request);
+    return visitor;
+  }
+
+  async #authenticate(request: IncomingMessage): Promise<Visitor> {
     const { allowQueryToken, authenticate, verifier } = this.#options;
     if (authenticate !== null) {
       const known = await askAuthenticate(authenticate, request);

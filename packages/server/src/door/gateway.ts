@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import { subprotocol } from '@flagcast/protocol';
 import { type Server as SocketServer, WebSocketServer } from 'ws';
 import type { Channel } from '../access/access.js';
-import type { ClientAddress } from '../access/client-address.js';
+import type { ClientAddress } from '../access/trusted-proxies.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import { subprotocolsOf } from '../access/request-token.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
@@ -33,6 +33,7 @@ import type { Peers } from './peers.js';
 import { closeCodeOf, type Refusal, refuseUpgrade } from './refusal.js';
 import { PeerSocket, SocketPeer } from './socket-peer.js';
 import { Turnstile } from './turnstile.js';
+import type { UnauthenticatedConnections } from './unauthenticated-connections.js';
 
 export interface GatewayOptions {
   door: Door;
@@ -43,12 +44,15 @@ export interface GatewayOptions {
   /** How plain peers are told of events: one for all of them, so that a batch is encoded once. */
   plainDialect: Dialect;
   clientAddress: ClientAddress;
+  unauthenticated: UnauthenticatedConnections;
   /** Makes the session of a flagcast.v1 peer. */
   openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
   /** The path of the endpoint. Default `/api/ws`. */
   path?: string;
   /** How long a handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
+  /** How long a refused flagcast.v1 client may take to close its connection, in milliseconds. Default 2,000. */
+  refusedCloseTimeoutMs?: number;
   /** Past this many bytes that a peer has not taken it is paused, as in the sessions. */
   highWaterBytes: number;
   /** Null: each peer is written to by itself. */
@@ -74,7 +78,7 @@ export class Gateway {
   readonly #onFailure: (error: Error) => void;
 
   constructor(options: GatewayOptions) {
-    this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, ...options };
+    this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, refusedCloseTimeoutMs: 2_000, ...options };
     this.#onFailure = (error) => options.lifecycle.emit('access:failed', { error });
     this.#turnstile = new Turnstile({ patienceMs: this.#options.handshakeTimeoutMs });
     // A token among the offered subprotocols is never echoed.
@@ -112,18 +116,28 @@ export class Gateway {
       const isAlone = server.listenerCount('upgrade') === 1;
       if (isAlone && !offersWebSocket(request)) declineUpgrade(server, request, socket, head);
       else if (pathOf(request) === this.#options.path) this.#queue(request, socket, head);
-      else if (isAlone) {
-        refuseUpgrade(
-          socket,
-          refused(404, 'not_found', `WebSockets are served on ${this.#options.path}`).refusal,
-        );
-      }
+      else if (isAlone) refuseUpgrade(socket, this.#refusalOfPath(request));
     });
+  }
+
+  #refusalOfPath(request: IncomingMessage): Refusal {
+    try {
+      this.#options.door.checkTarget(request);
+      return refused(404, 'not_found', `WebSockets are served on ${this.#options.path}`).refusal;
+    } catch (error) {
+      return this.#refusalFor(error);
+    }
   }
 
   #queue(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // A peer that resets its connection during the handshake is no fault of ours.
     socket.on('error', destroyThis);
+    const { unauthenticated, clientAddress } = this.#options;
+    const full = unauthenticated.add(socket, clientAddress(request));
+    if (full !== null) {
+      this.#refuse(request, socket, full);
+      return;
+    }
     this.#turnstile.pass(
       () => {
         if (!socket.destroyed) void this.#upgrade(request, socket, head);
@@ -148,6 +162,7 @@ export class Gateway {
       throw refused(405, 'method_not_allowed', 'A WebSocket is opened with GET');
     }
     if (request.headers.host === undefined) throw badHandshake('Missing Host header');
+    this.#options.door.checkTarget(request);
     this.#options.door.checkOrigin(request);
   }
 
@@ -268,6 +283,10 @@ export class Gateway {
   }
 
   #turnAway(request: IncomingMessage, webSocket: PeerSocket, refusal: Refusal): void {
+    if (webSocket.readyState === webSocket.CLOSED) return;
+    // Whether it answers the close, reads it, or goes on sending.
+    const deadline = setTimeout(() => webSocket.terminate(), this.#options.refusedCloseTimeoutMs);
+    request.socket.once('close', () => clearTimeout(deadline));
     if (webSocket.readyState !== webSocket.OPEN) return;
     webSocket.close(closeCodeOf(refusal), refusal.code);
     // Its answer to that is read: a paused socket would stay open as long as what went wrong lasts.

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream';
 
 /** Why somebody was not let in, in HTTP's words. The body is `{"code":..., "message":...}`. */
 export interface Refusal {
-  readonly status: 400 | 401 | 403 | 404 | 405 | 426 | 429 | 501 | 503;
+  readonly status: 400 | 401 | 403 | 404 | 405 | 421 | 426 | 429 | 501 | 503;
   /** A stable word for programs. */
   readonly code: string;
   /** One line for people: what is wrong and how to mend it. Never holds a token. */
@@ -40,6 +40,7 @@ export function closeCodeOf({ status, code }: Refusal): CloseCode {
       return code === 'draining' ? CloseCode.draining : CloseCode.unavailable;
     case 400:
     case 405:
+    case 421:
     case 426:
     case 501:
       return CloseCode.badRequest;

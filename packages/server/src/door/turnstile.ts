@@ -10,8 +10,6 @@ interface Newcomer {
 export interface TurnstileOptions {
   /** How long somebody may wait, in milliseconds. */
   patienceMs: number;
-  /** How many may wait. Default 10,000. */
-  maxWaiting?: number;
 }
 
 /**
@@ -19,7 +17,7 @@ export interface TurnstileOptions {
  * those who are in already are served in between.
  */
 export class Turnstile {
-  readonly #options: Required<TurnstileOptions>;
+  readonly #options: TurnstileOptions;
   #waiting: Newcomer[] = [];
   #next = 0;
   /** Somebody has come in this turn of the event loop. */
@@ -27,19 +25,18 @@ export class Turnstile {
   #stretchEndsAtMs = 0;
 
   constructor(options: TurnstileOptions) {
-    this.#options = { maxWaiting: 10_000, ...options };
+    this.#options = options;
   }
 
   /**
    * Calls `enter` when it is the newcomer's turn, mostly at once, or `tooLate` when that would be later
-   * than they may wait, or too many are waiting already. Neither may throw.
+   * than they may wait. Neither may throw. How many wait is bounded by `UnauthenticatedConnections`.
    */
   pass(enter: () => void, tooLate: () => void): void {
     const nowMs = performance.now();
     if (!this.#hasBegun) this.#begin(nowMs);
     const isEmpty = this.#next === this.#waiting.length;
     if (isEmpty && nowMs < this.#stretchEndsAtMs) enter();
-    else if (this.#waiting.length - this.#next >= this.#options.maxWaiting) tooLate();
     else this.#waiting.push({ enter, tooLate, giveUpAtMs: nowMs + this.#options.patienceMs });
   }
 

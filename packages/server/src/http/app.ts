@@ -25,6 +25,8 @@ export interface AppOptions extends RestOptions {
   lifecycle: Lifecycle;
   /** Why this server should get no new clients; null when it is ready for them. */
   notReady: () => string | null;
+  /** Whether /metrics, /healthz and /readyz are left to the monitoring app. */
+  separateMonitoring: boolean;
   /** The folder of the built console; null to serve none. */
   consoleDir: string | null;
 }
@@ -39,24 +41,37 @@ interface AppEnv {
   Bindings: HttpBindings;
 }
 
-/** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
-export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
-  const { door, originPolicy, authority, pool, snapshots, eventStreams, metrics, lifecycle, notReady } =
-    options;
-  const { requestSlots, answerMemory } = options;
-  const app = new OpenAPIHono<AppEnv>();
-  // A route and its description go in together, so that the document has every one.
-  const add = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>): void => {
+type AddRoute = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>) => void;
+
+/** A route and its description go in together, so that the document has every one. */
+function adderTo(app: OpenAPIHono<AppEnv>): AddRoute {
+  return (route, handler) => {
     app.openAPIRegistry.registerPath(route);
     app.get(route.path, handler);
   };
+}
 
+/** What every app has: headers, the check of host and path, the answers to unknown paths and to errors. */
+function createBareApp({ door, lifecycle }: Pick<AppOptions, 'door' | 'lifecycle'>): OpenAPIHono<AppEnv> {
+  const app = new OpenAPIHono<AppEnv>();
   app.use(async (context, next) => {
     for (const [name, value] of Object.entries(answerHeaders)) context.header(name, value);
+    // The framework's own URL has been normalized.
+    door.checkTarget(context.env.incoming);
     await next();
   });
-  app.use('/api/*', crossOrigin(originPolicy));
+  app.notFound((context) =>
+    answerRefusal(context, {
+      status: 404,
+      code: 'not_found',
+      message: `There is nothing at ${context.req.path}`,
+    }),
+  );
+  app.onError((error, context) => answerError(context, error, lifecycle));
+  return app;
+}
 
+function addMonitoring(add: AddRoute, { metrics, notReady }: MonitoringOptions): void {
   add(systemRoutes.health, (context) => context.json({ status: 'ok' }));
 
   add(systemRoutes.readiness, (context) => {
@@ -70,6 +85,26 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     context.header('Content-Type', metrics.contentType);
     return context.body(await metrics.metrics());
   });
+}
+
+type MonitoringOptions = Pick<AppOptions, 'door' | 'lifecycle' | 'metrics' | 'notReady'>;
+
+/** Answers /metrics, /healthz and /readyz, and nothing else: for a port of their own. */
+export function createMonitoringApp(options: MonitoringOptions): OpenAPIHono<AppEnv> {
+  const app = createBareApp(options);
+  addMonitoring(adderTo(app), options);
+  return app;
+}
+
+/** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
+export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
+  const { door, originPolicy, authority, pool, snapshots, eventStreams, requestSlots, answerMemory } =
+    options;
+  const app = createBareApp(options);
+  const add = adderTo(app);
+  app.use('/api/*', crossOrigin(originPolicy));
+
+  if (!options.separateMonitoring) addMonitoring(add, options);
 
   add(systemRoutes.projects, async (context) => {
     door.checkOrigin(context.env.incoming);
@@ -143,16 +178,6 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
   });
 
   app.route('/', createConsoleApp(options.consoleDir));
-
-  app.notFound((context) =>
-    answerRefusal(context, {
-      status: 404,
-      code: 'not_found',
-      message: `There is nothing at ${context.req.path}`,
-    }),
-  );
-
-  app.onError((error, context) => answerError(context, error, lifecycle));
 
   return app;
 }

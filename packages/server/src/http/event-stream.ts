@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
 import type { Channel, ChannelRequest } from '../access/access.js';
-import type { ClientAddress } from '../access/client-address.js';
+import type { ClientAddress } from '../access/trusted-proxies.js';
 import type { ConnectionLimits } from '../access/limits.js';
 import { Peer } from '../connection/peer.js';
 import { type Session, SessionError, type SessionWire } from '../connection/session.js';
@@ -66,7 +66,8 @@ export class EventStreams {
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-store',
       ...commonHeaders,
-      // nginx would hold the events back.
+      // A proxy that compresses (Caddy's `encode`) would hold the events back; so would nginx.
+      'Content-Encoding': 'identity',
       'X-Accel-Buffering': 'no',
     });
     response.write(`retry: ${retryMs}\n`);

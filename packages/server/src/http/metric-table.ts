@@ -122,6 +122,11 @@ export const metricTable = {
     help: 'How many channels have up to so many connections now (not since the start: take no rate of it); channels without any do not count.',
     buckets: countBuckets,
   },
+  flagcast_connections_unauthenticated: {
+    type: 'gauge',
+    unit: 'connections',
+    help: 'Open TCP connections that have not authenticated: without a request, within a handshake, or of pages and checks that need no token.',
+  },
   flagcast_connections_paused: {
     type: 'gauge',
     unit: 'connections',
@@ -146,7 +151,7 @@ export const metricTable = {
   flagcast_connections_refused_total: {
     type: 'counter',
     unit: 'connections',
-    help: 'WebSockets that were refused before they were open, by reason.',
+    help: 'WebSockets and TCP connections that were refused before they had authenticated, by reason.',
     labels: ['code'],
   },
   flagcast_requests_refused_total: {

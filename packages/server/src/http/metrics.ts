@@ -3,6 +3,7 @@ import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { Peers } from '../door/peers.js';
+import type { UnauthenticatedConnections } from '../door/unauthenticated-connections.js';
 import type { Freshness } from '../operations/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
@@ -18,6 +19,7 @@ import {
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
   readonly peers: Pick<Peers, 'count'>;
+  readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<BatchSource, 'rememberedEvents'>;
   /** By how much the event loop was late, in nanoseconds; is reset when it was told. */
@@ -185,10 +187,11 @@ function countRelay(lifecycle: Lifecycle, registry: Registry): void {
 }
 
 function showState(sources: MetricsSources, registry: Registry): void {
-  const { freshness, peers, broadcaster, reader, eventLoopDelay } = sources;
+  const { freshness, peers, unauthenticated, broadcaster, reader, eventLoopDelay } = sources;
   createGauge(registry, 'flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
   createGauge(registry, 'flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
   createGauge(registry, 'flagcast_connections', (gauge) => gauge.set(peers.count().all));
+  createGauge(registry, 'flagcast_connections_unauthenticated', (gauge) => gauge.set(unauthenticated.count));
   createGauge(registry, 'flagcast_connections_paused', (gauge) => gauge.set(peers.count().paused));
   createHistogram(registry, 'flagcast_channel_connections', (histogram) => {
     histogram.zero({});

@@ -4,7 +4,7 @@ import type { MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { Pool } from 'pg';
 import type { Authority } from '../access/authority.js';
-import type { ClientAddress } from '../access/client-address.js';
+import type { ClientAddress } from '../access/trusted-proxies.js';
 import { Decisions } from '../changes/decisions.js';
 import { Guards } from '../changes/guards.js';
 import { FeatureWrites } from '../changes/feature-writes.js';

@@ -1,4 +1,4 @@
-import { networkOf } from '../access/client-address.js';
+import { networkOf } from '../access/trusted-proxies.js';
 import { refused } from '../door/door.js';
 
 export interface SignInAttemptsOptions {

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createClientAddress, networkOf } from '../src/access/client-address.js';
+import { createTrustedProxies, networkOf } from '../src/access/trusted-proxies.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { handshake } from './plain-client.js';
@@ -17,7 +17,7 @@ function addressOf(
   trustedProxies = proxies,
 ): string {
   const headers = forwardedFor === undefined ? {} : { 'x-forwarded-for': forwardedFor };
-  return createClientAddress(trustedProxies)({ headers, socket: { remoteAddress } });
+  return createTrustedProxies(trustedProxies).clientAddress({ headers, socket: { remoteAddress } });
 }
 
 describe('the address of a client', () => {
@@ -58,7 +58,7 @@ describe('the address of a client', () => {
   it.each(['nginx', '10.0.0.0/33', '::/129', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0', '10.0.0.0/-1', ''])(
     'takes no proxy %j',
     (entry) => {
-      expect(() => createClientAddress([entry])).toThrow(`${JSON.stringify(entry)} is not the address of`);
+      expect(() => createTrustedProxies([entry])).toThrow(`${JSON.stringify(entry)} is not the address of`);
     },
   );
 });
