@@ -92,8 +92,6 @@ export interface ServeConfig {
   /** An absolute path; null where none is set and the user has no home directory. */
   readonly dataDir: string | null;
   readonly maxUnauthenticatedConnections: number;
-  /** An absolute path. */
-  readonly dataDir: string;
   /** Whether it is not where the other commands look by themselves. */
   readonly dataDirChosen: boolean;
 }
