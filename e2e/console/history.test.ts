@@ -74,3 +74,17 @@ it('the steps of requests are in the history, those of before and those that com
     .toBe(cancelled.length);
   await stage.takePictures('history-flag');
 });
+
+it('an entry with a value that is too large is shown, and says so', async () => {
+  const { stage } = set;
+  const flag = await stage.addFlag();
+  await stage.sql(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
+     SELECT f.project_id, e.id, f.id, 'feature', f.id, 'user', 'alice', 'update',
+       jsonb_build_object('text', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 100000) AS n))
+     FROM features f JOIN environments e ON e.project_id = f.project_id AND e.key = 'prod' WHERE f.id = $1`,
+    [flag.id],
+  );
+  const { page } = await stage.open('root', pageOf(flag, 'prod'));
+  await page.getByRole('region', { name: en.feature.history }).getByText(en.activity.truncated).waitFor();
+});

@@ -109,6 +109,7 @@ export default function ActivityPage() {
         {!history.liveOnly && (
           <MoreBelow
             hasMore={history.hasMore}
+            searchedUntil={history.searchedUntil}
             loading={history.loading}
             failed={history.error !== null}
             loadMore={history.loadMore}

@@ -89,6 +89,11 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
         )}
       </Text>
       {entry.reason !== null && <blockquote className="fc-reason">{entry.reason}</blockquote>}
+      {entry.truncated && (
+        <Text size="xs" c="dimmed">
+          {t.activity.truncated}
+        </Text>
+      )}
       <DiffList diff={entry.diff} />
     </li>
   );

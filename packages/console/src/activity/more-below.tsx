@@ -4,6 +4,8 @@ import { useTexts } from '../texts/texts.js';
 
 interface MoreBelowProps {
   readonly hasMore: boolean;
+  /** RFC 3339: how far back something rare was searched; then the search goes on only when somebody asks. */
+  readonly searchedUntil: string | null;
   readonly loading: boolean;
   /** What is older could not be read: then it is read again only when somebody asks. */
   readonly failed: boolean;
@@ -11,12 +13,12 @@ interface MoreBelowProps {
 }
 
 /** Loads what is older when the end of the list comes near; a button for who does not scroll. */
-export function MoreBelow({ hasMore, loading, failed, loadMore }: MoreBelowProps) {
-  const { t } = useTexts();
+export function MoreBelow({ hasMore, searchedUntil, loading, failed, loadMore }: MoreBelowProps) {
+  const { t, format } = useTexts();
   const place = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const element = place.current;
-    if (element === null || !hasMore || loading || failed) return;
+    if (element === null || !hasMore || searchedUntil !== null || loading || failed) return;
     const observer = new IntersectionObserver(
       ([entry]) => {
         if (entry?.isIntersecting === true) loadMore();
@@ -25,17 +27,25 @@ export function MoreBelow({ hasMore, loading, failed, loadMore }: MoreBelowProps
     );
     observer.observe(element);
     return () => observer.disconnect();
-  }, [hasMore, loading, failed, loadMore]);
+  }, [hasMore, searchedUntil, loading, failed, loadMore]);
   return (
     <Group ref={place} justify="center" mt="sm" mih={40}>
+      {searchedUntil !== null && (
+        <Text size="xs" c="dimmed" role="status">
+          {(hasMore ? t.activity.searchedUntil : t.activity.searchedOnly)(
+            format.dateTime(Date.parse(searchedUntil)),
+          )}
+        </Text>
+      )}
       {loading ? (
         <Loader size="sm" role="status" aria-label={t.shell.loading} />
       ) : hasMore ? (
         <Button variant="subtle" onClick={loadMore}>
-          {t.activity.older}
+          {searchedUntil === null ? t.activity.older : t.activity.searchFurther}
         </Button>
       ) : (
-        !failed && (
+        !failed &&
+        searchedUntil === null && (
           <Text size="xs" c="dimmed">
             {t.activity.beginning}
           </Text>

@@ -17,6 +17,8 @@ export interface History {
   readonly entries: readonly AuditEntry[];
   /** There are older ones. */
   readonly hasMore: boolean;
+  /** RFC 3339: what is older was not searched yet, or, without `hasMore`, cannot be searched; else null. */
+  readonly searchedUntil: string | null;
   readonly loading: boolean;
   readonly error: unknown;
   readonly loadMore: () => void;
@@ -26,12 +28,15 @@ interface Loaded {
   readonly entries: readonly AuditEntry[];
   /** Where what is older begins; null at the end of the history, undefined before the first page. */
   readonly next: string | null | undefined;
+  readonly searchedUntil: string | null;
 }
 
 const pageSize = 50;
+/** The server looks at a bounded number of rows for each request: something rare takes several. */
+const maxRequests = 10;
 /** News are asked for at most this often: a burst comes as a few pages. */
 const pauseBetweenMs = 400;
-const nothing: Loaded = { entries: [], next: undefined };
+const nothing: Loaded = { entries: [], next: undefined, searchedUntil: null };
 
 /** Where an entry stands in the history: a step whose time is not kept stands by its request. */
 export function placeOf(entry: Pick<AuditEntry, 'created_at' | 'requested_at'>): string {
@@ -56,10 +61,19 @@ export function useHistory(filter: HistoryFilter): History {
   }).toString();
 
   const readPage = useCallback(
-    async (before: string | null) =>
-      await api.get<AuditPage>(
-        `/api/audit?${wanted}${before === null ? '' : `&before=${encodeURIComponent(before)}`}`,
-      ),
+    async (before: string | null): Promise<AuditPage> => {
+      const entries: AuditEntry[] = [];
+      let next = before;
+      for (let request = 1; ; request += 1) {
+        const from = next === null ? '' : `&before=${encodeURIComponent(next)}`;
+        const page = await api.get<AuditPage>(`/api/audit?${wanted}${from}`);
+        entries.push(...page.entries);
+        ({ next } = page);
+        if (next === null || entries.length >= pageSize || request === maxRequests) {
+          return { ...page, entries };
+        }
+      }
+    },
     [api, wanted],
   );
 
@@ -96,7 +110,7 @@ export function useHistory(filter: HistoryFilter): History {
       const newer = end === -1 ? read : read.slice(0, end + 1);
       if (known.size > 0 && newer.every(({ id }) => known.has(id))) return;
       const newerIds = new Set(newer.map(({ id }) => id));
-      const { entries, next } = latest.current;
+      const { entries, next, searchedUntil } = latest.current;
       show({
         entries: [
           // What is known stays the same object: its line is not drawn again.
@@ -104,6 +118,7 @@ export function useHistory(filter: HistoryFilter): History {
           ...entries.filter(({ id }) => !newerIds.has(id)),
         ],
         next: known.size === 0 ? page.next : next,
+        searchedUntil: known.size === 0 ? page.searched_until : searchedUntil,
       });
     };
     const run = async (): Promise<void> => {
@@ -159,7 +174,11 @@ export function useHistory(filter: HistoryFilter): History {
         // Another filter has begun anew meanwhile.
         if (latest.current.next !== next) return;
         const { entries } = latest.current;
-        latest.current = { entries: [...entries, ...page.entries], next: page.next };
+        latest.current = {
+          entries: [...entries, ...page.entries],
+          next: page.next,
+          searchedUntil: page.searched_until,
+        };
         setLoaded(latest.current);
         setError(null);
       }, setError)
@@ -172,6 +191,7 @@ export function useHistory(filter: HistoryFilter): History {
   return {
     entries: loaded.entries,
     hasMore: typeof loaded.next === 'string',
+    searchedUntil: loaded.searchedUntil,
     loading,
     error,
     loadMore,

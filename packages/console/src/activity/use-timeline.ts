@@ -92,6 +92,7 @@ function createItems(): (event: EventMessage, id: string, featureName: string | 
       feature_name: featureName,
       username: event.actor,
       reason: null,
+      truncated: false,
       diff: [],
     };
     made.set(event, item);

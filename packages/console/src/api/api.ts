@@ -11,13 +11,16 @@ export class ApiError extends Error {
   readonly fields: Readonly<Record<string, string>>;
   /** The whole answer: some codes bring more than a message. */
   readonly body: Readonly<Record<string, unknown>>;
+  /** How long the server asks to wait, in milliseconds; 0 where it does not say. */
+  readonly retryAfterMs: number;
 
-  constructor(status: number, body: Readonly<Record<string, unknown>>) {
+  constructor(status: number, body: Readonly<Record<string, unknown>>, retryAfterMs = 0) {
     super(typeof body['message'] === 'string' ? body['message'] : `HTTP ${status}`);
     this.status = status;
     this.code = typeof body['code'] === 'string' ? body['code'] : 'unreachable';
     this.fields = (body['fields'] as Record<string, string> | undefined) ?? {};
     this.body = body;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -34,11 +37,14 @@ export interface Api {
     path: string,
     body?: unknown,
   ) => Promise<{ readonly status: number; readonly body: Answer }>;
-  /** `send` of a GET, for its body. */
+  /** `send` of a GET, for its body. Asks again where the user has too many requests under way. */
   readonly get: <Answer>(path: string) => Promise<Answer>;
 }
 
 const requestTimeoutMs = 30_000;
+const maxAttempts = 3;
+/** Pages that were refused together do not ask again together. */
+const retrySpreadMs = 1_000;
 
 /** Empty where the answer is no JSON, as from a proxy. */
 async function bodyOf(response: Response): Promise<Record<string, unknown>> {
@@ -76,7 +82,8 @@ export function createApi(options: {
     }
     const answer = await bodyOf(response);
     if (response.ok) return { status: response.status, body: answer as Answer };
-    const refusal = new ApiError(response.status, answer);
+    const retryAfterMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
+    const refusal = new ApiError(response.status, answer, retryAfterMs);
     if (
       response.status === 401 &&
       token !== null &&
@@ -86,5 +93,18 @@ export function createApi(options: {
     }
     throw refusal;
   };
-  return { send, get: async <Answer>(path: string) => (await send<Answer>('GET', path)).body };
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
+  const get: Api['get'] = async <Answer>(path: string) => {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return (await send<Answer>('GET', path)).body;
+      } catch (error) {
+        const isRepeatable = error instanceof ApiError && error.code === 'too_many_requests';
+        if (!isRepeatable || attempt === maxAttempts) throw error;
+        const pauseMs = error.retryAfterMs + Math.random() * retrySpreadMs;
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      }
+    }
+  };
+  return { send, get };
 }

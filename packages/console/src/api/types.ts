@@ -75,6 +75,8 @@ export interface AuditEntry {
   readonly username: string | null;
   /** Why it was asked for, or rejected. */
   readonly reason: string | null;
+  /** A value is too large to be shown: `diff` is empty. */
+  readonly truncated: boolean;
   readonly diff: readonly FieldDiff[];
 }
 
@@ -82,6 +84,8 @@ export interface AuditPage {
   readonly entries: readonly AuditEntry[];
   /** What to give as `before` for what is older; null at the end. */
   readonly next: string | null;
+  /** RFC 3339: nothing before this time was looked at, although the page is not full; else null. */
+  readonly searched_until: string | null;
 }
 
 export interface ChangedEntity {

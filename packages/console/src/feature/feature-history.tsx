@@ -8,7 +8,7 @@ import { useTexts } from '../texts/texts.js';
 /** Everything that ever happened to the feature in this environment, newest first. */
 export function FeatureHistory({ featureId }: { readonly featureId: string }) {
   const { t } = useTexts();
-  const { items, hasMore, loading, error, loadMore } = useTimeline({ feature_id: featureId });
+  const { items, hasMore, searchedUntil, loading, error, loadMore } = useTimeline({ feature_id: featureId });
   return (
     <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
       <Stack>
@@ -24,7 +24,13 @@ export function FeatureHistory({ featureId }: { readonly featureId: string }) {
           </Alert>
         )}
         <HistoryList entries={items} about="nothing" />
-        <MoreBelow hasMore={hasMore} loading={loading} failed={error !== null} loadMore={loadMore} />
+        <MoreBelow
+          hasMore={hasMore}
+          searchedUntil={searchedUntil}
+          loading={loading}
+          failed={error !== null}
+          loadMore={loadMore}
+        />
       </Stack>
     </Paper>
   );

@@ -361,6 +361,11 @@ export const en = {
     nothingFits: 'Nothing fits.',
     older: 'Show older',
     beginning: 'This is where the history begins.',
+    searchedUntil: (time: string) => `Searched back to ${time}.`,
+    searchFurther: 'Search further back',
+    searchedOnly: (time: string) =>
+      `Searched back to ${time}: the database has no index by which older entries could be found.`,
+    truncated: 'A value is too large to be shown: look it up in the database.',
     system: 'system',
     somebody: 'Somebody',
     timeUnknown: 'time not recorded',

@@ -8,6 +8,18 @@ const tooDeep = `(nested in more than ${maxLevels} levels: look it up in the dat
 export const shownJson = (value: string): string =>
   `CASE WHEN ${value} @? 'strict $.**{${maxLevels + 1}}' THEN to_jsonb('${tooDeep}'::text) ELSE ${value} END`;
 
+/** How many bytes a value may have that is shown, as it is stored (mostly compressed) and as text. */
+const maxStoredBytes = 16_384;
+const maxTextBytes = 65_536;
+
+/** SQL for whether a column of JSON is too large to be shown. One that is stored in many bytes is not read at all. */
+export const isTooLarge = (column: string): string =>
+  `coalesce(CASE WHEN pg_column_size(${column}) > ${maxStoredBytes} THEN true
+    ELSE octet_length(${column}::text) > ${maxTextBytes} END, false)`;
+
+/** SQL for the text that replaces a value that is too large. */
+export const tooLarge = `to_jsonb('(too large to be shown: look it up in the database)'::text)`;
+
 /** SQL for a row that is jsonb already, each column as `shownJson` has it. */
 export const shownRow = (row: string): string =>
   `(SELECT jsonb_object_agg(shown.key, ${shownJson('shown.value')}) FROM jsonb_each(${row}) AS shown)`;

@@ -1,10 +1,18 @@
 import type { Pool } from 'pg';
 import type { Channel } from '../access/access.js';
-import { requestEntities } from '../host/feature-state.js';
-import { requestedDiff, requestedEntity, shownJson, stateDiff } from '../host/stored-json.js';
-import { isoUtc } from '../host/time-text.js';
 import { JsonText } from '../json-text.js';
-import type { AuditPlace } from './audit-place.js';
+import type { AuditIndexSource } from './audit-index.js';
+import { type AuditPlace, isBelow, parseAuditPlace } from './audit-place.js';
+import {
+  type AuditScan,
+  countFeatureRows,
+  maxScannedRows,
+  scanByTime,
+  scanFeature,
+  scanNewest,
+  scanOneTime,
+} from './audit-scan.js';
+import { type AuditRow, auditStatement } from './audit-statement.js';
 
 /** Which entries of a channel's history are wanted. */
 export interface AuditQuery {
@@ -51,6 +59,8 @@ interface AuditEntry {
   readonly request_id: string | null;
   readonly old_value: JsonText | null;
   readonly new_value: JsonText | null;
+  /** A value or the request is too large to be shown: a text stands for it, and `diff` is empty. */
+  readonly truncated: boolean;
   /** What was changed, a list of `{field, old, new}`; of a request what it asks for. */
   readonly diff: JsonText;
 }
@@ -59,181 +69,116 @@ export interface AuditPage {
   readonly entries: AuditEntry[];
   /** What to give as `before` for what is older; null at the end. */
   readonly next: string | null;
+  /** Nothing before this time was looked at, although the page is not full; null where it is, or all was. */
+  readonly searched_until: string | null;
+  /** The index of audit_log that the search used; null: there is none, and only the newest rows were looked at. */
+  readonly index: string | null;
 }
 
-/** A row of the answer; entity and entity_id are null for a request that names no entity. */
-interface Row extends Omit<
-  AuditEntry,
-  'id' | 'source' | 'entity' | 'entity_id' | 'old_value' | 'new_value' | 'diff'
-> {
-  /** Its place in the history, as text; one for all entities of a step. */
-  readonly place: string;
-  readonly entity: string | null;
-  readonly entity_id: string | null;
-  readonly old_value: string | null;
-  readonly new_value: string | null;
-  readonly diff: string;
-}
+/** Pages of a channel's history, newest first: the audit log, and the steps of the requests for changes. */
+export class AuditSearch {
+  readonly #pool: Pool;
+  readonly #indexes: AuditIndexSource;
 
-const auditAction = `CASE a.action WHEN 'create' THEN 'created' WHEN 'update' THEN 'updated' WHEN 'delete' THEN 'deleted'
-  ELSE a.action::text END`;
-const auditUsername = `coalesce(nullif(a.username, ''), a.actor)::text`;
-
-/** Outside of these no time can be written as RFC 3339 has it. */
-const firstTime = `'0001-01-01T00:00:00Z'::timestamptz`;
-const lastTime = `'9999-12-31T00:00:00Z'::timestamptz`;
-
-/**
- * Both lists are read newest first, each up to a page. That of the audit log comes from an index. The
- * requests have one for when they were asked for, none for when they were decided; but where the log fills
- * the page nothing older than its last entry is needed, so that few of them are sorted, and only those on the
- * page have their entities looked up (OFFSET keeps the planner from doing that for all of them at once).
- *
- * At one moment: the audit log's entries before the steps of requests, a request before its decision, as the
- * events come. A decision whose time is not kept stands right after its request.
- *
- * $1 project, $2 environment, $3 limit, $4 to $7 where to go on: time, rank, audit id, request; $8 entity,
- * $9 action, $10 user name, $11 feature, $12 since, $13 until.
- */
-const auditStatement = `
-WITH audit AS MATERIALIZED (
-  SELECT a.created_at AS at, 0 AS rank, a.id AS audit_id, NULL::uuid AS change_id, NULL::text AS action
-  FROM public.audit_log a
-  WHERE a.project_id = $1::uuid AND a.environment_id = $2::bigint
-    AND a.created_at <= coalesce($4::timestamptz, ${lastTime})
-    AND a.created_at < coalesce($13::timestamptz, ${lastTime})
-    AND a.created_at >= coalesce($12::timestamptz, ${firstTime})
-    AND ($4::timestamptz IS NULL OR a.created_at < $4::timestamptz OR $5::int > 0 OR a.id < $6::bigint)
-    AND ($8::text IS NULL OR a.entity = $8::text)
-    AND ($9::text IS NULL OR ${auditAction} = $9::text)
-    AND ($10::text IS NULL OR ${auditUsername} = $10::text)
-    AND ($11::uuid IS NULL OR a.feature_id = $11::uuid)
-  ORDER BY a.created_at DESC, a.id DESC
-  LIMIT $3::int
-), about AS MATERIALIZED (
-  SELECT v.pending_change_id AS id
-  FROM ${requestEntities} v
-  WHERE ($8::text IS NOT NULL OR $11::uuid IS NOT NULL)
-    AND v.project_id = $1::uuid AND v.environment_id = $2::bigint
-    AND ($8::text IS NULL OR v.entity = $8::text)
-    AND ($11::uuid IS NULL OR v.feature_id = $11::uuid)
-), steps AS (
-  SELECT s.at, s.rank, NULL::bigint AS audit_id, s.change_id, s.action
-  FROM (
-    SELECT c.id AS change_id, c.project_id, c.environment_id, 1 AS rank, 'pending' AS action,
-      c.created_at AS at, c.requested_by AS username
-    FROM public.pending_changes c
-    UNION ALL
-    SELECT c.id, c.project_id, c.environment_id, 2, c.status::text,
-      greatest(c.created_at, CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at END),
-      CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END
-    FROM public.pending_changes c
-    WHERE c.status <> 'pending'
-  ) s
-  WHERE s.project_id = $1::uuid AND s.environment_id = $2::bigint
-    AND s.at <= coalesce($4::timestamptz, ${lastTime})
-    AND s.at < coalesce($13::timestamptz, ${lastTime})
-    AND s.at >= coalesce($12::timestamptz, ${firstTime})
-    AND s.at >= (SELECT CASE WHEN count(*) = $3::int THEN min(audit.at) ELSE ${firstTime} END FROM audit)
-    AND ($4::timestamptz IS NULL OR s.at < $4::timestamptz OR s.rank < $5::int
-      OR (s.rank = $5::int AND s.change_id < $7::uuid))
-    AND ($9::text IS NULL OR s.action = $9::text)
-    AND ($10::text IS NULL OR s.username = $10::text)
-    AND (($8::text IS NULL AND $11::uuid IS NULL) OR s.change_id IN (SELECT about.id FROM about))
-  ORDER BY s.at DESC, s.rank DESC, s.change_id DESC
-  LIMIT $3::int
-), page AS (
-  SELECT * FROM audit UNION ALL SELECT * FROM steps
-  ORDER BY at DESC, rank DESC, audit_id DESC, change_id DESC
-  LIMIT $3::int
-)
-SELECT
-  concat_ws('_', ${isoUtc('page.at')}, page.rank, page.audit_id, page.change_id) AS place,
-  page.audit_id::text AS audit_id,
-  page.change_id AS pending_change_id,
-  CASE WHEN page.rank < 2 OR (c.status = 'approved' AND c.approved_at IS NOT NULL)
-      OR (c.status = 'rejected' AND c.rejected_at IS NOT NULL)
-    THEN ${isoUtc('page.at')} END AS created_at,
-  ${isoUtc('c.created_at')} AS requested_at,
-  coalesce(page.action, ${auditAction}) AS action,
-  coalesce(a.entity::text, v.entity) AS entity,
-  coalesce(a.entity_id, a.feature_id, v.entity_id) AS entity_id,
-  coalesce(a.feature_id, v.feature_id) AS feature_id,
-  f.key::text AS feature_key,
-  f.name::text AS feature_name,
-  CASE WHEN page.rank = 0 THEN ${auditUsername} WHEN page.rank = 1 THEN c.requested_by
-    WHEN c.status = 'approved' THEN c.approved_by WHEN c.status = 'rejected' THEN c.rejected_by END AS username,
-  CASE WHEN page.rank = 1 THEN c.change #>> '{meta,reason}'
-    WHEN page.rank = 2 AND c.status = 'rejected' THEN c.rejection_reason END AS reason,
-  a.request_id,
-  state.old_value::text AS old_value,
-  state.new_value::text AS new_value,
-  CASE page.rank WHEN 0 THEN ${stateDiff('state.old_value', 'state.new_value')}
-    WHEN 1 THEN ${requestedDiff('requested.entity')} ELSE '[]' END::text AS diff
-FROM page
-LEFT JOIN public.audit_log a ON a.id = page.audit_id
-LEFT JOIN public.pending_changes c ON c.id = page.change_id
-LEFT JOIN LATERAL (
-  SELECT e.entity, e.entity_id, e.feature_id
-  FROM ${requestEntities} e
-  WHERE e.pending_change_id = page.change_id
-    AND ($8::text IS NULL OR e.entity = $8::text)
-    AND ($11::uuid IS NULL OR e.feature_id = $11::uuid)
-  OFFSET 0
-) v ON true
-CROSS JOIN LATERAL (
-  SELECT ${shownJson('a.old_value::jsonb')} AS old_value, ${shownJson('a.new_value::jsonb')} AS new_value OFFSET 0
-) state
-CROSS JOIN LATERAL (
-  SELECT ${requestedEntity(shownJson('c.change::jsonb'), 'v.entity', 'v.entity_id')} AS entity OFFSET 0
-) requested
-LEFT JOIN public.features f ON f.id = coalesce(a.feature_id, v.feature_id)
-ORDER BY page.at DESC, page.rank DESC, page.audit_id DESC, page.change_id DESC, v.entity, v.entity_id`;
-
-/**
- * A page of a channel's history, newest first: the audit log, and the steps of the requests for changes.
- * Pages follow each other by time and id, so that what is written meanwhile shifts none of them.
- */
-export async function readAudit(pool: Pool, channel: Channel, query: AuditQuery): Promise<AuditPage> {
-  const { rows } = await pool.query<Row>(auditStatement, [
-    channel.projectId,
-    channel.environmentId,
-    query.limit + 1,
-    query.before?.at ?? null,
-    query.before?.rank ?? null,
-    query.before?.auditId ?? null,
-    query.before?.changeId ?? null,
-    query.entity,
-    query.action,
-    query.username,
-    query.featureId,
-    query.since,
-    query.until,
-  ]);
-  const moments = new Map<string, AuditEntry[]>();
-  for (const { place, ...row } of rows) {
-    moments.set(place, [...(moments.get(place) ?? []), ...toEntries(row)]);
+  constructor(pool: Pool, indexes: AuditIndexSource) {
+    this.#pool = pool;
+    this.#indexes = indexes;
   }
-  const shown = [...moments].slice(0, query.limit);
-  return {
-    entries: shown.flatMap(([, entries]) => entries),
-    next: moments.size > query.limit ? (shown.at(-1)?.[0] ?? null) : null,
-  };
+
+  /**
+   * A page. Pages follow each other by time and id, so that what is written meanwhile shifts none of them. A page looks
+   * at a bounded number of rows, so that it can be empty, and go on.
+   */
+  async read(channel: Channel, query: AuditQuery): Promise<AuditPage> {
+    const { byTime, byFeature } = await this.#indexes.get();
+    if (byFeature !== null && (await this.#hasFewRows(query.featureId))) {
+      return { ...(await this.#scan(scanFeature, channel, query)), index: byFeature };
+    }
+    if (byTime === null) {
+      // What is older than these rows is not to be had.
+      const page = await this.#scan(scanNewest, channel, query);
+      return { ...page, next: page.searched_until === null ? page.next : null, index: null };
+    }
+    const page = await this.#scan(scanByTime(byTime), channel, query);
+    if (page.next !== `${query.before?.at}_3`) return { ...page, index: byTime.name };
+    return { ...(await this.#scan(scanOneTime(byTime), channel, query)), index: byTime.name };
+  }
+
+  async #hasFewRows(featureId: string | null): Promise<boolean> {
+    if (featureId === null) return false;
+    const { rows } = await this.#pool.query<{ rows: number }>(countFeatureRows, [featureId]);
+    return (rows[0]?.rows ?? 0) <= maxScannedRows;
+  }
+
+  async #scan(scan: AuditScan, channel: Channel, query: AuditQuery): Promise<Omit<AuditPage, 'index'>> {
+    const { before, until } = query;
+    // After the last entry of a moment everything is older than it.
+    const isPastMoment = before?.auditId === '0';
+    const { rows } = await this.#pool.query<AuditRow>(auditStatement(scan), [
+      channel.projectId,
+      channel.environmentId,
+      query.limit + 1,
+      before?.at ?? null,
+      before?.rank ?? null,
+      before?.auditId ?? null,
+      before?.changeId ?? null,
+      query.entity,
+      query.action,
+      query.username,
+      query.featureId,
+      query.since,
+      isPastMoment && (until === null || until > before.at) ? before.at : until,
+    ]);
+    const floor = lowest(rows[0]);
+    const moments = new Map<string, AuditEntry[]>();
+    let isCut = false;
+    for (const row of rows) {
+      const place = row.place === null ? null : parseAuditPlace(row.place);
+      if (row.place === null || place === null || (floor !== null && isBelow(place, floor.place))) continue;
+      isCut = moments.size === query.limit || (row.is_beyond && moments.size > 0 && !moments.has(row.place));
+      if (isCut && !moments.has(row.place)) break;
+      moments.set(row.place, [...(moments.get(row.place) ?? []), ...toEntries(row)]);
+    }
+    const entries = [...moments.values()].flat();
+    if (isCut) return { entries, next: [...moments.keys()].at(-1) ?? null, searched_until: null };
+    return { entries, next: floor?.text ?? null, searched_until: floor?.place.at ?? null };
+  }
 }
 
-function toEntries(row: Omit<Row, 'place'>): AuditEntry[] {
-  const { entity, entity_id: entityId, audit_id: auditId, pending_change_id: pendingChangeId, action } = row;
-  if (entity === null || entityId === null) return [];
-  const source = pendingChangeId === null ? 'audit' : 'pending';
+/** Down to where the page is complete: where the first of its two lists ends; null where both were read to their ends. */
+function lowest(row: AuditRow | undefined): { text: string; place: AuditPlace } | null {
+  const [first, second] = [row?.audit_floor, row?.step_floor].flatMap((text) => {
+    const place = typeof text === 'string' ? parseAuditPlace(text) : null;
+    return typeof text === 'string' && place !== null ? [{ text, place }] : [];
+  });
+  if (first === undefined || second === undefined) return first ?? null;
+  return isBelow(first.place, second.place) ? second : first;
+}
+
+function toEntries(row: AuditRow): AuditEntry[] {
+  const { entity, entity_id, audit_id, pending_change_id, action } = row;
+  if (entity === null || entity_id === null) return [];
+  const source = pending_change_id === null ? 'audit' : 'pending';
   return [
     {
-      id: [source, auditId ?? pendingChangeId, entity, entityId, action].join(':'),
+      id: [source, audit_id ?? pending_change_id, entity, entity_id, action].join(':'),
       source,
-      ...row,
+      audit_id,
+      pending_change_id,
+      created_at: row.created_at,
+      requested_at: row.requested_at,
+      action,
       entity,
-      entity_id: entityId,
+      entity_id,
+      feature_id: row.feature_id,
+      feature_key: row.feature_key,
+      feature_name: row.feature_name,
+      username: row.username,
+      reason: row.reason,
+      request_id: row.request_id,
       old_value: row.old_value === null ? null : new JsonText(row.old_value),
       new_value: row.new_value === null ? null : new JsonText(row.new_value),
+      truncated: row.truncated,
       diff: new JsonText(row.diff),
     },
   ];

@@ -1,7 +1,8 @@
-import { createRoute, z } from '@hono/zod-openapi';
+import { createRoute } from '@hono/zod-openapi';
 import { channelFromQuery } from '../door/door.js';
 import { parseAuditPlace } from './audit-place.js';
-import { readAudit } from './audit-reads.js';
+import { AuditIndexSource } from './audit-index.js';
+import { AuditSearch } from './audit-reads.js';
 import {
   answerJson,
   bearerSecurity,
@@ -12,10 +13,11 @@ import {
   queryOf,
 } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
-import { auditEntrySchema, auditQuery, channelParameters } from './schemas.js';
+import { auditPageSchema, auditQuery, channelParameters } from './schemas.js';
 
 /** The history of an environment. */
 export function addAuditRoutes(app: RestApp, { door, pool, admit, bounded }: RestContext): void {
+  const search = new AuditSearch(pool, new AuditIndexSource(pool));
   app.openapi(
     createRoute({
       method: 'get',
@@ -28,18 +30,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit, bounded }: Res
       parameters: [...channelParameters],
       request: { query: auditQuery },
       responses: {
-        200: jsonAnswer(
-          'A page',
-          z
-            .object({
-              entries: z.array(auditEntrySchema),
-              next: z
-                .string()
-                .nullable()
-                .openapi({ description: 'Give it as before to get what is older; null at the end' }),
-            })
-            .openapi('AuditPage'),
-        ),
+        200: jsonAnswer('A page', auditPageSchema),
         ...commonRefusals,
         ...heavyRefusal,
         ...missingRefusal,
@@ -49,7 +40,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit, bounded }: Res
       const wanted = channelFromQuery(queryOf(request));
       const channel = await door.openChannel(request.get('visitor'), wanted);
       const query = request.req.valid('query');
-      const page = await readAudit(pool, channel, {
+      const page = await search.read(channel, {
         before: query.before === undefined ? null : parseAuditPlace(query.before),
         limit: query.limit,
         entity: query.entity ?? null,

@@ -122,7 +122,7 @@ export const decidedSchema = errorSchema
   })
   .openapi('DecisionConflict');
 
-export const auditEntrySchema = z
+const auditEntrySchema = z
   .object({
     id: z.string().openapi({
       description: 'As the event has it in flagcast.v1; a view of the host gives its events other ids',
@@ -158,9 +158,32 @@ export const auditEntrySchema = z
       .openapi({ description: 'The same for all that one write changed; null for a step' }),
     old_value: anything,
     new_value: anything,
+    truncated: z.boolean().openapi({
+      description:
+        'A value, or the request, is too large to be shown: more than 64 KiB as text or 16 KiB as it is stored. A text replaces the value, and diff is empty',
+    }),
     diff: z.array(diffSchema).openapi({ description: 'What was changed; of a request what it asks for' }),
   })
   .openapi('AuditEntry');
+
+export const auditPageSchema = z
+  .object({
+    entries: z.array(auditEntrySchema).openapi({
+      description: 'At most about 1 MiB of values; of one step of a request at most 200 entities',
+    }),
+    next: z.string().nullable().openapi({
+      description: 'Give it as before to get what is older, also after an empty page; null at the end',
+    }),
+    searched_until: time.nullable().openapi({
+      description:
+        'A page looks at a bounded number of rows, and this is how far it came: what is older was not looked at. Null where the page is full, or all was looked at. With next null: older rows cannot be searched',
+    }),
+    index: z.string().nullable().openapi({
+      description:
+        'The index of audit_log by which the rows were found. Null where none has them by created_at: then only the newest 5,000 rows are searched',
+    }),
+  })
+  .openapi('AuditPage');
 
 const signedInUser = z.object({ id: opaqueId, username: z.string(), is_superuser: z.boolean() });
 
