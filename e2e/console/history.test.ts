@@ -78,7 +78,7 @@ it('the steps of requests are in the history, those of before and those that com
 it('an entry with a value that is too large is shown, and says so', async () => {
   const { stage } = set;
   const flag = await stage.addFlag();
-  await stage.sql(
+  await stage.database.pool.query(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
      SELECT f.project_id, e.id, f.id, 'feature', f.id, 'user', 'alice', 'update',
        jsonb_build_object('text', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 100000) AS n))
