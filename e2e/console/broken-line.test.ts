@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { changeParams } from '../../packages/demo/src/company/work.js';
+import { changeParams } from '../../packages/demo/src/company/flag-target.js';
 import { withClient } from '../../packages/server/test/database.js';
 import { unusedPort } from '../../packages/server/test/relay.js';
 import { testSecret } from '../../packages/server/test/server.js';

@@ -1,7 +1,7 @@
 import type { Locator, Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { changeParams } from '../../packages/demo/src/company/work.js';
+import { changeParams } from '../../packages/demo/src/company/flag-target.js';
 import { withClient } from '../../packages/server/test/database.js';
 import type { ConsoleWindow } from './console-window.js';
 import { button, field, flip, isLive } from './screen.js';

@@ -4,7 +4,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { signToken } from '../../packages/server/src/access/sign.js';
 import { fillDemo } from '../../packages/demo/src/company/fill.js';
-import { demoProjects, demoUsers } from '../../packages/demo/src/company/people.js';
+import { demoProjects, demoUsers } from '../../packages/demo/src/company/company.js';
 import type { FlagcastOptions } from '../../packages/server/src/flagcast-options.js';
 import {
   createTestDatabase,

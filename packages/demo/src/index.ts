@@ -1,5 +1,5 @@
 export { startTraffic, type Traffic, type TrafficOptions } from './company/traffic.js';
 export { fillDemo } from './company/fill.js';
-export { type DemoProject, type DemoUser, demoProjects, demoUsers } from './company/people.js';
+export { type DemoProject, type DemoUser, demoProjects, demoUsers } from './company/company.js';
 export { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/embedded.js';
 export { EmbeddedPostgresError, type EmbeddedPostgresErrorCode } from './embedded/embedded-error.js';

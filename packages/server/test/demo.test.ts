@@ -2,7 +2,7 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { verifyPassword } from '../src/access/password.js';
 import { fillDemo } from '../../demo/src/company/fill.js';
-import { demoProjects, demoUsers } from '../../demo/src/company/people.js';
+import { demoProjects, demoUsers } from '../../demo/src/company/company.js';
 import { featureState, ruleState, scheduleState } from '../src/changes/audit-state.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 
@@ -29,8 +29,8 @@ async function select<Row extends pg.QueryResultRow>(statement: string): Promise
   return (await database.pool.query<Row>(statement)).rows;
 }
 
-/** Everything that the demo makes up, without what PostgreSQL numbers or draws by itself. */
-async function story(): Promise<unknown> {
+/** The generated data, without ids and defaults of PostgreSQL. */
+async function generatedData(): Promise<unknown> {
   return await Promise.all([
     select('SELECT id, key, name, description, kind, created_at, updated_at FROM features ORDER BY id'),
     select(`SELECT feature_id, e.key, enabled, default_value, p.updated_at FROM feature_params p
@@ -47,7 +47,7 @@ async function story(): Promise<unknown> {
 }
 
 describe('the demo', () => {
-  test('is a company with projects, people, sixty flags and requests of every kind', async () => {
+  test('has projects, users, sixty flags and requests of every status', async () => {
     await fill();
     const projects = await select<{ id: string; name: string; environments: string[]; flags: number }>(
       `SELECT id, name,
@@ -86,7 +86,7 @@ describe('the demo', () => {
     expect(counts?.['multivariant']).toBeGreaterThan(10);
   });
 
-  test('lets each of its people in with their own password', async () => {
+  test('gives each user a password of their own', async () => {
     await fill();
     const users = await select<{ username: string; password_hash: string; is_superuser: boolean }>(
       'SELECT username, password_hash, is_superuser FROM users',
@@ -109,12 +109,12 @@ describe('the demo', () => {
     }
   });
 
-  test('tells a history whose last page is the present', async () => {
+  test('has an audit log that is consistent with the current state', async () => {
     await fill();
     await expectConsistentHistory();
   });
 
-  test('happened in the last thirty days, in office hours', async () => {
+  test('has changes of the last thirty days, in office hours', async () => {
     await fill();
     const [times] = await select<{ strays: number; oldest: Date; newest: Date; ordered: boolean }>(
       `SELECT count(*) FILTER (
@@ -133,20 +133,20 @@ describe('the demo', () => {
     ).toEqual([]);
   });
 
-  test('is the same for the same seed and time, and filled in only once', async () => {
+  test('is the same for the same seed and time, and is filled only once', async () => {
     await fill({ nowMs, seed: 7 });
-    const first = await story();
+    const first = await generatedData();
     await fill({ nowMs, seed: 8 });
-    expect(await story()).toEqual(first);
+    expect(await generatedData()).toEqual(first);
     await database.pool.query('TRUNCATE projects, users RESTART IDENTITY CASCADE');
     await fill({ nowMs, seed: 7 });
-    expect(await story()).toEqual(first);
+    expect(await generatedData()).toEqual(first);
     await database.pool.query('TRUNCATE projects, users RESTART IDENTITY CASCADE');
     await fill({ nowMs, seed: 8 });
-    expect(await story()).not.toEqual(first);
+    expect(await generatedData()).not.toEqual(first);
   });
 
-  test('works on any day of the week, for any seed', async () => {
+  test('is consistent for any day of the week and any seed', async () => {
     for (let day = 0; day < 7; day += 1) {
       await fill({ nowMs: nowMs + day * 25 * 3_600_000, seed: day });
       await expectConsistentHistory();
@@ -156,18 +156,18 @@ describe('the demo', () => {
     }
   });
 
-  test('takes over no account, and leaves nothing behind when it cannot be filled in', async () => {
+  test('changes no existing account, and leaves no rows if it cannot be filled', async () => {
     await database.pool.query(
       "INSERT INTO users (username, email, password_hash) VALUES ('root', 'r@x', 'theirs')",
     );
-    await expect(fill()).rejects.toThrow(/users root exist already/);
+    await expect(fill()).rejects.toThrow(/these users exist: root/);
     expect(await select('SELECT username, password_hash FROM users')).toEqual([
       { username: 'root', password_hash: 'theirs' },
     ]);
     expect(await select('SELECT FROM projects')).toEqual([]);
   });
 
-  test('is filled in once where two servers start at the same moment', async () => {
+  test('is filled once by two concurrent servers', async () => {
     const gate = await database.pool.connect();
     try {
       await gate.query('BEGIN; LOCK TABLE users IN SHARE MODE');
@@ -193,7 +193,7 @@ describe('the demo', () => {
   });
 });
 
-/** What the newest audit row of every entity shows is what is there; each row begins where the one before ended. */
+/** The newest audit row of every entity matches its current state; each row continues the previous one. */
 async function expectConsistentHistory(): Promise<void> {
   const wrong = await select(`
     WITH present AS (
@@ -201,28 +201,28 @@ async function expectConsistentHistory(): Promise<void> {
       FROM features f JOIN feature_params p ON p.feature_id = f.id
       UNION ALL SELECT 'rule', r.id, r.environment_id, ${ruleState} FROM rules r
       UNION ALL SELECT 'feature_schedule', s.id, s.environment_id, ${scheduleState} FROM feature_schedules s
-    ), told AS (
+    ), logged AS (
       SELECT *,
-        lead(old_value) OVER story AS next_old_value,
-        row_number() OVER story = count(*) OVER (PARTITION BY entity, entity_id, environment_id) AS newest
-      FROM audit_log WINDOW story AS (PARTITION BY entity, entity_id, environment_id ORDER BY id)
+        lead(old_value) OVER entries AS next_old_value,
+        row_number() OVER entries = count(*) OVER (PARTITION BY entity, entity_id, environment_id) AS newest
+      FROM audit_log WINDOW entries AS (PARTITION BY entity, entity_id, environment_id ORDER BY id)
     )
     SELECT t.id, t.entity, t.action, t.new_value, present.state
-    FROM told t LEFT JOIN present USING (entity, entity_id, environment_id)
+    FROM logged t LEFT JOIN present USING (entity, entity_id, environment_id)
     WHERE (newest AND new_value IS DISTINCT FROM present.state)
       OR (NOT newest AND new_value IS DISTINCT FROM next_old_value)
       OR (action = 'create') <> (old_value IS NULL)
       OR (action = 'delete') <> (new_value IS NULL)
       OR (action = 'update' AND old_value = new_value)`);
   expect(wrong).toEqual([]);
-  // What was approved has been done, by whoever approved it.
-  const undone = await select(`
+  // Approved requests are applied by their approver.
+  const unapplied = await select(`
     SELECT c.id FROM pending_changes c WHERE c.status = 'approved' AND NOT EXISTS (
       SELECT FROM pending_change_entities p JOIN audit_log a ON a.entity_id = p.entity_id
       WHERE p.pending_change_id = c.id AND a.environment_id = c.environment_id
         AND a.created_at = c.approved_at AND a.username = c.approved_by
     )`);
-  expect(undone).toEqual([]);
+  expect(unapplied).toEqual([]);
   const own = await select('SELECT id FROM pending_changes WHERE requested_by IN (approved_by, rejected_by)');
   expect(own).toEqual([]);
 }

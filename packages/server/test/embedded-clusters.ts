@@ -13,7 +13,7 @@ import { createTestFolder, withClient } from './database.js';
 
 const execute = promisify(execFile);
 
-/** Another process that owns a cluster. On SIGINT it sends the notes and stops; on any message it exits. */
+/** Another process that owns a cluster. On SIGINT it sends the notes and stops PostgreSQL; on any message it exits. */
 interface OtherOwner {
   readonly process: ChildProcess;
   readonly pid: number;
@@ -21,15 +21,15 @@ interface OtherOwner {
   readonly url: string;
 }
 
-/** Starts of the embedded PostgreSQL for one test file; what a test starts or makes ends with it. */
+/** Starts the embedded PostgreSQL in a test file; each test stops and removes what it has started or created. */
 export interface Clusters {
   readonly start: (dataDir: string, options?: Partial<EmbeddedPostgresOptions>) => Promise<EmbeddedPostgres>;
-  /** The error that a start must end with: one line. */
+  /** Returns the error of a start that must fail. */
   readonly refusal: (
     dataDir: string,
     options?: Partial<EmbeddedPostgresOptions>,
   ) => Promise<EmbeddedPostgresError>;
-  /** It runs the build in dist, in a process group of its own. */
+  /** Runs the build in dist in a separate process group. */
   readonly startOwner: (dataDir: string) => Promise<OtherOwner>;
   readonly emptyFolder: () => Promise<string>;
   /** A data folder with a stopped cluster that holds the note `kept`. */
@@ -74,7 +74,7 @@ export function useClusters(): Clusters {
         expect(error.message).not.toContain('\n');
         return error;
       }
-      throw new Error('it started');
+      throw new Error('PostgreSQL started, but the start had to fail');
     },
     async startOwner(dataDir) {
       const owner = spawn(process.execPath, ['--input-type=module', '-e', ownerScript, dataDir], {
@@ -122,7 +122,7 @@ export function useClusters(): Clusters {
     },
     async message(from) {
       const ended = once(from, 'exit').then(() => {
-        throw new Error('the other process ended without an answer');
+        throw new Error('The other process ended without a message');
       });
       const [answer] = (await Promise.race([once(from, 'message'), ended])) as [unknown];
       return answer;

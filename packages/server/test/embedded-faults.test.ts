@@ -9,7 +9,7 @@ import pg from 'pg';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { findAccount } from '../../demo/src/embedded/embedded-account.js';
 import { findBinaries, installedPackageDir } from '../../demo/src/embedded/embedded-binaries.js';
-import { answersFor, FAST_STOP_MS } from '../../demo/src/embedded/embedded-orphan.js';
+import { serves, FAST_STOP_MS } from '../../demo/src/embedded/embedded-orphan.js';
 import type { EmbeddedPostgresError } from '../../demo/src/embedded/embedded.js';
 import { withClient } from './database.js';
 import { useClusters } from './embedded-clusters.js';
@@ -18,14 +18,14 @@ const execute = promisify(execFile);
 const asRoot = process.geteuid?.() === 0;
 const { clusterCopy, emptyFolder, read, refusal, start, write } = useClusters();
 
-describe('a PostgreSQL', () => {
-  test('that was killed is told to the owner, and starts again on its port with the data', async () => {
+describe('the embedded PostgreSQL', () => {
+  test('reports a kill to its owner, and restarts on the same port with its data', async () => {
     const ends: EmbeddedPostgresError[] = [];
     const postgres = await start(await clusterCopy(), {
       onExit: (error) => ends.push(error),
     });
     const { port } = postgres;
-    // Busy without waiting, so that this session outlives the postmaster and holds its memory.
+    // A busy session outlives the postmaster and keeps its shared memory.
     const busy = new pg.Client({ connectionString: postgres.url() });
     busy.on('error', () => undefined);
     await busy.connect();
@@ -44,14 +44,14 @@ describe('a PostgreSQL', () => {
     await postgres.restart('immediate');
     await postgres.stop();
     expect(ends.map((error) => error.message)).toEqual([
-      expect.stringContaining('ended by itself (signal SIGKILL)'),
+      expect.stringContaining('ended unexpectedly (signal SIGKILL)'),
     ]);
     await expect(postgres.restart()).rejects.toThrow(/was stopped; start a new one/);
   });
 
-  test('that ends its sessions too late for a fast stop is stopped at once', async () => {
+  test('is shut down immediately if a fast shutdown takes too long', async () => {
     const postgres = await start(await clusterCopy());
-    // A receiver that never confirms holds up a clean shutdown.
+    // A replication client that never confirms delays a fast shutdown.
     const receiver = new pg.Client({
       connectionString: postgres.url(),
       replication: 'true',
@@ -74,7 +74,7 @@ describe('a PostgreSQL', () => {
     expect(postgres.pid).toBeNull();
   });
 
-  test('that Flagcast did not start is left alone', async () => {
+  test('is not stopped if Flagcast did not start it', async () => {
     const dataDir = await clusterCopy();
     const running = await start(dataDir);
     await unlink(path.join(dataDir, 'owner.json'));
@@ -83,7 +83,7 @@ describe('a PostgreSQL', () => {
   });
 
   test.skipIf(!existsSync('/proc/self/stat'))(
-    'is not seen in a process that only has its old id',
+    'starts despite an unrelated process with the id in postmaster.pid',
     async () => {
       const dataDir = await clusterCopy();
       const clusterDir = path.join(dataDir, 'data-18');
@@ -99,17 +99,17 @@ describe('a PostgreSQL', () => {
     },
   );
 
-  test('is known by its answer where the system does not tell what a process works in', async () => {
+  test('is identified by SHOW data_directory where the system has no /proc', async () => {
     const dataDir = await clusterCopy();
     const postgres = await start(dataDir);
     const url = postgres.url('postgres');
-    expect(await answersFor(url, path.join(dataDir, 'data-18'))).toBe(true);
-    expect(await answersFor(url, path.join(await clusterCopy(), 'data-18'))).toBe(false);
+    expect(await serves(url, path.join(dataDir, 'data-18'))).toBe(true);
+    expect(await serves(url, path.join(await clusterCopy(), 'data-18'))).toBe(false);
     await postgres.stop();
-    expect(await answersFor(url, path.join(dataDir, 'data-18'))).toBeNull();
+    expect(await serves(url, path.join(dataDir, 'data-18'))).toBeNull();
   });
 
-  test('waits for its port when somebody else has it while it restarts', async () => {
+  test('waits for its port if another program uses it during a restart', async () => {
     let squatter: Server | null = null;
     const postgres = await start(await clusterCopy(), {
       onLog: (line) => {
@@ -127,8 +127,8 @@ describe('a PostgreSQL', () => {
   });
 });
 
-describe('a folder that cannot be used', () => {
-  test('because another major version made it', async () => {
+describe('the embedded PostgreSQL rejects a data folder', () => {
+  test('of another major version', async () => {
     const dataDir = await clusterCopy();
     await writeFile(path.join(dataDir, 'data-18', 'PG_VERSION'), '15\n');
     const error = await refusal(dataDir);
@@ -142,7 +142,7 @@ describe('a folder that cannot be used', () => {
     expect(await readdir(older)).toEqual(['data-17']);
   });
 
-  test('because something else lies there', async () => {
+  test('with other files, and a path below a file', async () => {
     const dataDir = await emptyFolder();
     await mkdir(path.join(dataDir, 'data-18'));
     await writeFile(path.join(dataDir, 'data-18', 'letter.txt'), 'dear all');
@@ -153,7 +153,7 @@ describe('a folder that cannot be used', () => {
     expect((await refusal(path.join(file, 'below'))).code).toBe('unreachable');
   });
 
-  test.skipIf(!asRoot)('because a folder above it is closed to PostgreSQL’s account', async () => {
+  test.skipIf(!asRoot)('below a folder that PostgreSQL’s account cannot enter', async () => {
     const closed = path.join(await emptyFolder(), 'closed');
     await mkdir(closed, { mode: 0o700 });
     const error = await refusal(path.join(closed, 'data'));
@@ -162,7 +162,7 @@ describe('a folder that cannot be used', () => {
     expect(error.message).toContain('FLAGCAST_DATA_DIR');
   });
 
-  test.skipIf(!asRoot)('because the cluster belongs to another user', async () => {
+  test.skipIf(!asRoot)('whose cluster belongs to another user', async () => {
     const dataDir = await clusterCopy();
     await chown(path.join(dataDir, 'data-18'), 12345, 12345);
     const error = await refusal(dataDir);
@@ -170,11 +170,11 @@ describe('a folder that cannot be used', () => {
     expect(error.message).toContain('belongs to user 12345');
   });
 
-  test.skipIf(!asRoot)('because its disk is full, before and after the cluster was made', async (context) => {
+  test.skipIf(!asRoot)('on a full disk, before and after the cluster was created', async (context) => {
     const disk = await emptyFolder();
     const mount = async (options: string): Promise<unknown> =>
       await execute('mount', ['-t', 'tmpfs', '-o', `mode=755,${options}`, 'tmpfs', disk]);
-    await mount('size=20m').catch(() => context.skip('this system does not let us mount a small disk'));
+    await mount('size=20m').catch(() => context.skip('this system does not allow mounting a small disk'));
     onTestFinished(async () => {
       await execute('umount', ['--lazy', disk]);
     });
@@ -196,17 +196,17 @@ describe('a folder that cannot be used', () => {
   });
 });
 
-describe('the programs', () => {
+describe('the programs of the embedded PostgreSQL', () => {
   async function packageWithoutLinks(): Promise<{ packageDir: string; copyDir: string; parent: string }> {
     const parent = await emptyFolder();
     const packageDir = path.join(parent, 'package');
     await execute('cp', ['-a', `${installedPackageDir()}/.`, packageDir]);
-    // As `npm ci --ignore-scripts` leaves it.
+    // The state after `npm ci --ignore-scripts`.
     await execute('find', [path.join(packageDir, 'native'), '-type', 'l', '-delete']);
     return { packageDir, copyDir: path.join(await emptyFolder(), 'copies'), parent };
   }
 
-  test('run where they are, also when no install script made their links', async () => {
+  test('run in the package, also if no install script has created their links', async () => {
     const source = await packageWithoutLinks();
     const { postgres, major } = await findBinaries(await findAccount(), source);
     expect(postgres).toBe(path.join(source.packageDir, 'native', 'bin', 'postgres'));
@@ -214,9 +214,9 @@ describe('the programs', () => {
     await expect(stat(source.copyDir)).rejects.toThrow(/ENOENT/);
   });
 
-  test.skipIf(!asRoot)('are copied once when PostgreSQL’s account cannot reach them', async () => {
+  test.skipIf(!asRoot)('are copied once if PostgreSQL’s account cannot reach the package', async () => {
     const source = await packageWithoutLinks();
-    // As an installation under a strict umask leaves it.
+    // The state after an installation with a strict umask.
     await execute('chmod', ['-R', 'go-rwx', source.parent]);
     const dataDir = await clusterCopy();
     expect(await read(await start(dataDir, { binaries: source }))).toEqual(['kept']);
@@ -230,11 +230,11 @@ describe('the programs', () => {
     await chmod(path.dirname(source.copyDir), 0o700);
     await expect(findBinaries(await findAccount(), source)).rejects.toMatchObject({
       code: 'unreachable',
-      message: expect.stringContaining(`${path.dirname(source.copyDir)} is closed to it`) as string,
+      message: expect.stringContaining(`it cannot enter ${path.dirname(source.copyDir)}`) as string,
     });
   });
 
-  test('that do not run here are told with the reason', async () => {
+  test('that do not run are reported with the reason', async () => {
     const folder = await emptyFolder();
     await mkdir(path.join(folder, 'native', 'bin'), { recursive: true });
     await writeFile(path.join(folder, 'package.json'), '{ "version": "18.4.0" }');
@@ -244,12 +244,12 @@ describe('the programs', () => {
     ).rejects.toMatchObject({
       code: 'unsupported',
       message: expect.stringMatching(
-        /does not run on this system \(.*ENOENT.*\); give --database-url/,
+        /does not run on this system \(.*ENOENT.*\); use --database-url/,
       ) as string,
     });
   });
 
-  test('are missing for some platforms, which is said with the way out', () => {
+  test('are missing for some platforms, with an error that names the alternative', () => {
     vi.spyOn(process, 'platform', 'get').mockReturnValue('sunos');
     onTestFinished(() => void vi.restoreAllMocks());
     expect(() => installedPackageDir()).toThrow(/no embedded PostgreSQL for sunos-.*--database-url/);

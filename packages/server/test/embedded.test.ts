@@ -13,8 +13,8 @@ const hasProc = existsSync('/proc/self/stat');
 const { clusterCopy, emptyFolder, isServing, message, read, refusal, start, startOwner, write } =
   useClusters();
 
-describe('a start', () => {
-  test('makes the cluster, keeps password and data over runs, and frees the folder at stop', async () => {
+describe('a start of the embedded PostgreSQL', () => {
+  test('creates the cluster, keeps password and data, and releases the folder at stop', async () => {
     const dataDir = path.join(await emptyFolder(), 'made', 'here');
     const umask = process.umask(0o077);
     onTestFinished(() => {
@@ -59,7 +59,7 @@ describe('a start', () => {
     expect(await read(second)).toEqual(['one']);
   });
 
-  test('tells a wrong setting in PostgreSQL’s words, and leaves the folder free', async () => {
+  test('reports a wrong setting with PostgreSQL’s message, and releases the folder', async () => {
     const dataDir = await clusterCopy();
     const error = await refusal(dataDir, { settings: { shared_bufers: '1GB' } });
     expect(error.code).toBe('failed');
@@ -67,7 +67,7 @@ describe('a start', () => {
     expect(await read(await start(dataDir))).toEqual(['kept']);
   });
 
-  test.skipIf(!hasProc)('keeps our environment from PostgreSQL', async () => {
+  test.skipIf(!hasProc)('does not pass secrets of the environment to PostgreSQL', async () => {
     vi.stubEnv('FLAGCAST_JWT_SECRET', 'a-secret-of-ours');
     onTestFinished(() => void vi.unstubAllEnvs());
     const postgres = await start(await clusterCopy());
@@ -76,14 +76,14 @@ describe('a start', () => {
     expect(environment).not.toContain('a-secret-of-ours');
   });
 
-  test('installs no handler that would end this process before it has drained', async () => {
+  test('installs no signal handler, which could end the process before it has drained', async () => {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'beforeExit', 'uncaughtException'];
     const before = signals.map((signal) => process.listenerCount(signal));
     await start(await clusterCopy());
     expect(signals.map((signal) => process.listenerCount(signal))).toEqual(before);
   });
 
-  test('says which password does not fit', async () => {
+  test('reports a wrong and a missing password file', async () => {
     const dataDir = await clusterCopy();
     await writeFile(path.join(dataDir, 'password'), 'another\n');
     expect((await refusal(dataDir)).message).toContain(`The password in ${dataDir}/password does not open`);
@@ -91,7 +91,7 @@ describe('a start', () => {
     expect((await refusal(dataDir)).message).toContain(`The password file ${dataDir}/password is missing`);
   });
 
-  test('clears away what a start that was killed half-way left', async () => {
+  test('removes what an interrupted start has left', async () => {
     const dataDir = await emptyFolder();
     await mkdir(path.join(dataDir, 'unfinished-cluster', 'base'), { recursive: true });
     await start(dataDir);
@@ -99,8 +99,8 @@ describe('a start', () => {
   });
 });
 
-describe('the owner of a folder', () => {
-  test('is one of two that start at the same moment', async () => {
+describe('the owner of a data folder', () => {
+  test('is one of two concurrent starts', async () => {
     const dataDir = await clusterCopy();
     const starts = await Promise.allSettled([start(dataDir), start(dataDir)]);
     const won = starts.filter((one) => one.status === 'fulfilled');
@@ -111,7 +111,7 @@ describe('the owner of a folder', () => {
     ]);
   });
 
-  test('is one of many that find the same dead owner', async () => {
+  test('is one of many processes that find the same dead owner', async () => {
     const dataDir = await emptyFolder();
     const dead = spawn(process.execPath, ['--version'], { stdio: 'ignore' });
     await once(dead, 'exit');
@@ -132,7 +132,7 @@ describe('the owner of a folder', () => {
   });
 
   test.skipIf(!hasProc)(
-    'is told from a later process with its id, and a torn file from a living one',
+    'is distinguished from a later process with the same id, and from a damaged file',
     async () => {
       const dataDir = await emptyFolder();
       const file = path.join(dataDir, 'owner.json');
@@ -149,7 +149,7 @@ describe('the owner of a folder', () => {
     },
   );
 
-  test('keeps others out while it lives; killed, its PostgreSQL is stopped and the data goes on', async () => {
+  test('excludes others while it runs; after its kill the next start stops its PostgreSQL and keeps the data', async () => {
     const dataDir = await clusterCopy();
     const owner = await startOwner(dataDir);
     expect(await refusal(dataDir)).toMatchObject({ code: 'held', holderPid: owner.pid });
@@ -162,15 +162,15 @@ describe('the owner of a folder', () => {
     expect(await read(next)).toEqual(['kept']);
   });
 
-  test('that exits without a stop takes PostgreSQL with it', async () => {
+  test('stops PostgreSQL when it exits without stop', async () => {
     const owner = await startOwner(await clusterCopy());
     owner.process.send('exit');
     await once(owner.process, 'exit');
-    // Not our child: there is no event for its end.
+    // PostgreSQL is not a child of this process: there is no exit event.
     await expect.poll(async () => await isServing(owner.url), { interval: 20 }).toBe(false);
   });
 
-  test('gets the terminal’s Ctrl-C alone, and PostgreSQL serves until it is stopped', async () => {
+  test('receives Ctrl-C of the terminal alone, while PostgreSQL keeps running until it is stopped', async () => {
     const owner = await startOwner(await clusterCopy());
     process.kill(-owner.pid, 'SIGINT');
     expect(await message(owner.process)).toEqual({ notes: ['kept'] });

@@ -18,7 +18,7 @@ afterEach(async () => {
   await database.drop();
 });
 
-/** Runs the traffic until `enough` says so of one of its lines. */
+/** Runs the traffic until `enough` returns true for one of its lines. */
 async function runUntil(enough: (line: string) => boolean | Promise<boolean>, seed = 3): Promise<string[]> {
   const lines: string[] = [];
   let checks = Promise.resolve();
@@ -54,7 +54,7 @@ async function latestAudit(): Promise<string> {
   return String(rows[0]?.id);
 }
 
-test('makes events of every kind, and leaves the history and the bounds whole', async () => {
+test('traffic creates events of every kind, within its limits and with a consistent audit log', async () => {
   const before = await latestAudit();
   const started = new Date();
   const { rows: clock } = await database.pool.query<{ xid: string }>(
@@ -97,18 +97,18 @@ test('makes events of every kind, and leaves the history and the bounds whole', 
   expect(rows[0]?.['open']).toBeLessThanOrEqual(6);
   expect(rows[0]?.['features']).toBeLessThanOrEqual(64);
   expect(rows[0]).toMatchObject({ own: 0, old: 0 });
-  // What is told of an entity last is what is there.
+  // The newest audit row of each flag matches its current state.
   const { rows: wrong } = await database.pool.query(
-    `SELECT DISTINCT ON (a.entity_id, a.environment_id) a.new_value ->> 'enabled' AS told, p.enabled::text AS present
+    `SELECT DISTINCT ON (a.entity_id, a.environment_id) a.new_value ->> 'enabled' AS logged, p.enabled::text AS present
      FROM audit_log a LEFT JOIN feature_params p ON p.feature_id = a.entity_id AND p.environment_id = a.environment_id
      WHERE a.entity = 'feature' ORDER BY a.entity_id, a.environment_id, a.id DESC`,
   );
-  expect(wrong.filter(({ told, present }: { told?: string; present?: string }) => told !== present)).toEqual(
-    [],
-  );
+  expect(
+    wrong.filter(({ logged, present }: { logged?: string; present?: string }) => logged !== present),
+  ).toEqual([]);
 });
 
-test('lets only a few requests wait, however slowly they are decided', async () => {
+test('traffic limits the number of open requests', async () => {
   const random = createRandom(1);
   await withClient(database.url, async (client) => {
     for (let nth = 0; nth < 20; nth += 1) await requestChange(client, random);
@@ -118,7 +118,7 @@ test('lets only a few requests wait, however slowly they are decided', async () 
   });
 });
 
-test('leaves alone what somebody at the console asked for, and junk in a request stops nobody', async () => {
+test('traffic does not decide requests of the console, and continues after an invalid request', async () => {
   const { rows } = await database.pool.query<{ id: string }>(
     `UPDATE pending_changes SET change = change #- '{meta,origin}' WHERE status = 'pending' RETURNING id`,
   );
@@ -129,7 +129,7 @@ test('leaves alone what somebody at the console asked for, and junk in a request
      FROM projects p JOIN environments e ON e.project_id = p.id AND e.key = 'prod' LIMIT 1`,
   );
   const lines = await runUntil((line) => line.includes('approved'), 5);
-  expect(lines.filter((line) => line.includes('cannot work'))).toEqual([]);
+  expect(lines.filter((line) => line.includes('cannot change flags'))).toEqual([]);
   const { rows: open } = await database.pool.query<{ id: string }>(
     "SELECT id FROM pending_changes WHERE id = ANY ($1) AND status = 'pending'",
     [theirs],
@@ -137,7 +137,7 @@ test('leaves alone what somebody at the console asked for, and junk in a request
   expect(open).toHaveLength(theirs.length);
 });
 
-test('waits for a database that is away, says so once, and goes on', async () => {
+test('traffic reports an unavailable database once, and continues when it is back', async () => {
   const cluster = await createTestCluster();
   try {
     const other = await cluster.createDatabase({ schema: 'tables' });
@@ -146,7 +146,7 @@ test('waits for a database that is away, says so once, and goes on', async () =>
     });
     const lines: string[] = [];
     const waiting = new Map<string, () => void>();
-    const said = async (text: string): Promise<void> =>
+    const logged = async (text: string): Promise<void> =>
       await new Promise((resolve) => {
         waiting.set(text, resolve);
       });
@@ -158,15 +158,15 @@ test('waits for a database that is away, says so once, and goes on', async () =>
         for (const [text, resolve] of waiting) if (line.includes(text)) resolve();
       },
     });
-    await said(' in ');
-    const [away, back] = [said('cannot work'), said('back at work')];
+    await logged(' in ');
+    const [away, back] = [logged('cannot change flags'), logged('change flags again')];
     await cluster.postgres.restart('immediate');
     await away;
     await back;
-    await said(' in ');
+    await logged(' in ');
     await traffic.stop();
     await traffic.stop();
-    expect(lines.filter((line) => line.includes('cannot work'))).toHaveLength(1);
+    expect(lines.filter((line) => line.includes('cannot change flags'))).toHaveLength(1);
     expect(lines.join(' ')).not.toContain(new URL(other.url).password);
     await other.drop();
   } finally {
@@ -174,7 +174,7 @@ test('waits for a database that is away, says so once, and goes on', async () =>
   }
 });
 
-test('stop waits for the action that is running', async () => {
+test('stopping the traffic waits for the running action', async () => {
   const traffic = startTraffic({ pool: database.pool, meanIntervalMs: 0 });
   await expect
     .poll(

@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import type { State } from './chronicle.js';
-import { inventRule, inventSchedule, reinvent } from './ideas.js';
+import type { AuditState } from './dataset-builder.js';
+import { differentState, randomRule, randomSchedule } from './flag-templates.js';
 import type { Random } from './random.js';
 import { readFeatureState } from 'flagcast/demo-support';
 import {
@@ -9,62 +9,62 @@ import {
   experimentPrefix,
   otherValue,
   owner,
-  located,
-  pickWorkplace,
+  describeTarget,
+  lockFlag,
   projectIds,
   readPart,
-  switcher,
+  pickMember,
   writeAudit,
-  type Place,
+  type FlagIds,
   type Action,
-} from './work.js';
+} from './flag-target.js';
 
-/** How many experiments may run at a time. */
-const experimentsAtMost = 4;
+/** Maximum number of experiments at a time. */
+const maxExperiments = 4;
 
 /** Switches a flag in dev or stage. */
 export const toggle: Action = async (client, random) => {
-  const place = await pickWorkplace(client, random, ['dev', 'stage']);
-  if (place === null) return null;
-  const username = switcher(random, place.project);
-  const enabled = place.state['enabled'] !== true;
-  await changeParams(client, place, { enabled }, { username, requestId: random.uuid() });
-  return `${username} switched ${enabled ? 'on' : 'off'} ${located(place)}`;
+  const target = await lockFlag(client, random, ['dev', 'stage']);
+  if (target === null) return null;
+  const username = pickMember(random, target.project);
+  const enabled = target.state['enabled'] !== true;
+  await changeParams(client, target, { enabled }, { username, requestId: random.uuid() });
+  return `${username} switched ${enabled ? 'on' : 'off'} ${describeTarget(target)}`;
 };
 
-/** Sets the default value of a flag that has several. */
+/** Changes the default value of a flag with several values. */
 export const editValue: Action = async (client, random) => {
-  const place = await pickWorkplace(client, random, ['dev', 'stage']);
-  const value = place === null ? null : otherValue(random, place);
-  if (place === null || value === null) return null;
-  await changeParams(client, place, { default_value: value }, { username: owner, requestId: random.uuid() });
-  return `${owner} set the value of ${located(place)} to ${value}`;
+  const target = await lockFlag(client, random, ['dev', 'stage']);
+  const value = target === null ? null : otherValue(random, target);
+  if (target === null || value === null) return null;
+  await changeParams(client, target, { default_value: value }, { username: owner, requestId: random.uuid() });
+  return `${owner} set the value of ${describeTarget(target)} to ${value}`;
 };
 
-/** Makes a rule or a schedule where there is none; else changes it or deletes it. */
+/** Creates, changes or deletes a rule or a schedule. */
 export const editPart: Action = async (client, random) => {
   const entity = random.chance(0.7) ? ('rule' as const) : ('feature_schedule' as const);
   const options = random.chance(0.5) ? { having: entity } : {};
-  const place = await pickWorkplace(client, random, ['dev', 'stage'], options);
-  if (place === null) return null;
-  const before = await readPart(client, entity, place);
-  const invent = (): State =>
+  const target = await lockFlag(client, random, ['dev', 'stage'], options);
+  if (target === null) return null;
+  const before = await readPart(client, entity, target);
+  const generate = (): AuditState =>
     entity === 'rule'
-      ? inventRule(random, place.featureId)
-      : inventSchedule(random, place.featureId, Date.now());
-  const after = before === null ? invent() : random.chance(0.5) ? reinvent(before, invent) : null;
-  await changePart(client, entity, place, { before, after }, { username: owner, requestId: random.uuid() });
-  const verb = before === null ? 'made' : after === null ? 'deleted' : 'changed';
-  return `${owner} ${verb} a ${entity === 'rule' ? 'rule' : 'schedule'} of ${located(place)}`;
+      ? randomRule(random, target.featureId)
+      : randomSchedule(random, target.featureId, Date.now());
+  const after = before === null ? generate() : random.chance(0.5) ? differentState(before, generate) : null;
+  await changePart(client, target, { entity, before, after }, { username: owner, requestId: random.uuid() });
+  const verb = before === null ? 'created' : after === null ? 'deleted' : 'changed';
+  return `${owner} ${verb} a ${entity === 'rule' ? 'rule' : 'schedule'} of ${describeTarget(target)}`;
 };
 
-/** Makes a short-lived flag. */
+/** Creates a short-lived flag. */
 export const createExperiment: Action = async (client, random) => {
   const { rows } = await client.query<{ count: number }>(
     `SELECT count(*)::int AS count FROM public.features WHERE project_id = ANY ($1) AND key LIKE $2 || '%'`,
     [projectIds, experimentPrefix],
   );
-  if ((rows[0]?.count ?? 0) >= experimentsAtMost) return null;
+  if ((rows[0]?.count ?? 0) >= maxExperiments) return null;
   const projectId = random.pick(projectIds);
   const featureId = random.uuid();
   const code = featureId.slice(0, 6);
@@ -73,36 +73,37 @@ export const createExperiment: Action = async (client, random) => {
      VALUES ($1, $2, $3, $4, 'Runs for an hour on a few visitors', 'simple')`,
     [featureId, projectId, `${experimentPrefix}${code}`, `Experiment ${code}`],
   );
-  await auditEverywhere(client, random, { projectId, featureId }, async (environmentId) => ({
+  await auditAllEnvironments(client, random, { projectId, featureId }, async (environmentId) => ({
     before: null,
     after: await readFeatureState(client, featureId, environmentId),
   }));
-  return `${owner} made the flag "Experiment ${code}"`;
+  return `${owner} created the flag "Experiment ${code}"`;
 };
 
 /** Deletes a short-lived flag. */
 export const deleteExperiment: Action = async (client, random) => {
-  const place = await pickWorkplace(client, random, ['dev'], { experiments: true });
-  if (place === null) return null;
+  const target = await lockFlag(client, random, ['dev'], { experiments: true });
+  if (target === null) return null;
   const open = await client.query(
     `SELECT FROM public.pending_change_entities p JOIN public.pending_changes c ON c.id = p.pending_change_id
      WHERE c.status = 'pending' AND p.entity_id = $1`,
-    [place.featureId],
+    [target.featureId],
   );
   if (open.rowCount !== 0) return null;
-  await auditEverywhere(client, random, place, async (environmentId) => ({
-    before: await readFeatureState(client, place.featureId, environmentId),
+  await auditAllEnvironments(client, random, target, async (environmentId) => ({
+    before: await readFeatureState(client, target.featureId, environmentId),
     after: null,
   }));
-  await client.query('DELETE FROM public.features WHERE id = $1', [place.featureId]);
-  return `${owner} deleted the flag "${place.name}"`;
+  await client.query('DELETE FROM public.features WHERE id = $1', [target.featureId]);
+  return `${owner} deleted the flag "${target.name}"`;
 };
 
-async function auditEverywhere(
+/** Writes an audit row for each environment of the flag's project. */
+async function auditAllEnvironments(
   client: pg.ClientBase,
   random: Random,
-  { projectId, featureId }: Pick<Place, 'projectId' | 'featureId'>,
-  states: (environmentId: string) => Promise<{ before: State | null; after: State | null }>,
+  { projectId, featureId }: Pick<FlagIds, 'projectId' | 'featureId'>,
+  auditStates: (environmentId: string) => Promise<{ before: AuditState | null; after: AuditState | null }>,
 ): Promise<void> {
   const requestId = random.uuid();
   const { rows } = await client.query<{ id: string }>(
@@ -111,7 +112,7 @@ async function auditEverywhere(
   );
   for (const { id: environmentId } of rows) {
     const entry = { entity: 'feature', entityId: featureId, username: owner, requestId };
-    const { before, after } = await states(environmentId);
+    const { before, after } = await auditStates(environmentId);
     await writeAudit(client, { projectId, featureId, environmentId }, { ...entry, before, after });
   }
 }

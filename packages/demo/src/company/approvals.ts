@@ -1,54 +1,54 @@
 import type pg from 'pg';
-import { differences, newValues, type Json, type ParamsChange, type State } from './chronicle.js';
-import { inventRule, rejectionReasons, requestReasons } from './ideas.js';
+import { differences, newValues, type Json, type ParamsChange, type AuditState } from './dataset-builder.js';
+import { randomRule, rejectionReasons, requestReasons } from './flag-templates.js';
 import { readFeatureState } from 'flagcast/demo-support';
 import {
   administrator,
   changeParams,
   changePart,
-  located,
+  describeTarget,
   otherValue,
   owner,
-  pickWorkplace,
+  lockFlag,
   projectIds,
-  switcher,
+  pickMember,
   type Action,
-  type Place,
-} from './work.js';
+  type FlagIds,
+} from './flag-target.js';
 
-/** How many requests of the demo's people may wait at a time. */
-const openRequestsAtMost = 6;
+/** Maximum number of open requests of the simulated users. */
+const maxOpenRequests = 6;
 
-/** Marks what the demo's people asked for: they do not decide on what somebody at the console did. */
+/** Marks the requests of the simulated users, who do not decide requests made in the console. */
 const origin = 'demo';
 
 const openRequests = `FROM public.pending_changes c
   WHERE c.project_id = ANY ($1) AND c.status = 'pending' AND c.change #>> '{meta,origin}' = '${origin}'`;
 
-/** Asks for a change in prod, which nobody makes alone. */
+/** Requests a change in prod, which needs an approval. */
 export const requestChange: Action = async (client, random) => {
-  const waiting = await client.query(`SELECT ${openRequests}`, [projectIds]);
-  if ((waiting.rowCount ?? 0) >= openRequestsAtMost) return null;
-  const place = await pickWorkplace(client, random, ['prod']);
-  if (place === null) return null;
+  const existing = await client.query(`SELECT ${openRequests}`, [projectIds]);
+  if ((existing.rowCount ?? 0) >= maxOpenRequests) return null;
+  const target = await lockFlag(client, random, ['prod']);
+  if (target === null) return null;
   const open = await client.query(
     `SELECT FROM public.pending_changes
      WHERE status = 'pending' AND environment_id = $1 AND strpos(change::text, $2) > 0`,
-    [place.environmentId, place.featureId],
+    [target.environmentId, target.featureId],
   );
   if (open.rowCount !== 0) return null;
-  const value = otherValue(random, place);
-  const requestedBy = value === null ? switcher(random, place.project) : owner;
-  const rule = requestedBy === owner && random.chance(0.4) ? inventRule(random, place.featureId) : null;
-  const wanted: ParamsChange =
-    value === null ? { enabled: place.state['enabled'] !== true } : { default_value: value };
+  const value = otherValue(random, target);
+  const requestedBy = value === null ? pickMember(random, target.project) : owner;
+  const rule = requestedBy === owner && random.chance(0.4) ? randomRule(random, target.featureId) : null;
+  const params: ParamsChange =
+    value === null ? { enabled: target.state['enabled'] !== true } : { default_value: value };
   const entity =
     rule === null
       ? {
           entity: 'feature',
-          entity_id: place.featureId,
+          entity_id: target.featureId,
           action: 'update',
-          changes: differences(place.state, { ...place.state, ...wanted }),
+          changes: differences(target.state, { ...target.state, ...params }),
         }
       : { entity: 'rule', entity_id: rule.id, action: 'insert', changes: newValues(rule) };
   const reason = random.pick(requestReasons);
@@ -57,13 +57,13 @@ export const requestChange: Action = async (client, random) => {
   await client.query(
     `INSERT INTO public.pending_changes (id, project_id, environment_id, requested_by, request_user_id, change)
      VALUES ($1, $2, $3, $4::text, (SELECT id FROM public.users WHERE username = $4::text), $5)`,
-    [id, place.projectId, place.environmentId, requestedBy, JSON.stringify(change)],
+    [id, target.projectId, target.environmentId, requestedBy, JSON.stringify(change)],
   );
   await client.query(
     'INSERT INTO public.pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, $2, $3)',
     [id, entity.entity, entity.entity_id],
   );
-  return `${requestedBy} asked for a change of ${located(place)}: ${reason}`;
+  return `${requestedBy} requested a change of ${describeTarget(target)}: ${reason}`;
 };
 
 interface OpenRequest {
@@ -75,7 +75,7 @@ interface OpenRequest {
   readonly change: Json;
 }
 
-/** The request that has waited longest, locked, so that of two deciders one comes too late. */
+/** Returns the oldest open request and locks it, so that it is decided only once. */
 async function lockOldest(client: pg.ClientBase): Promise<OpenRequest | null> {
   const { rows } = await client.query<OpenRequest>(
     `SELECT c.id, c.project_id AS "projectId", c.environment_id::text AS "environmentId",
@@ -92,13 +92,13 @@ const deciderOf = ({ requestedBy }: OpenRequest): string => (requestedBy === own
 const requestOf = ({ requestedBy, project }: OpenRequest): string =>
   `the request of ${requestedBy} in ${project}`;
 
-/** Approves the oldest request and applies it; rejects it where there is nothing left to apply it to. */
+/** Approves the oldest request and applies it; rejects it if its flag does not exist any more. */
 export const approveChange: Action = async (client, random) => {
   const request = await lockOldest(client);
   if (request === null) return null;
   const username = deciderOf(request);
   if (!(await applyChange(client, request, { username, requestId: random.uuid() }))) {
-    return await rejectRequest(client, request, 'The flag is not there any more');
+    return await rejectRequest(client, request, 'The flag does not exist any more');
   }
   await client.query(
     `UPDATE public.pending_changes SET status = 'approved', approved_by = $2::text, approved_at = now(),
@@ -125,7 +125,7 @@ async function rejectRequest(client: pg.ClientBase, request: OpenRequest, reason
   return `${username} rejected ${requestOf(request)}: ${reason}`;
 }
 
-/** Withdraws the oldest request; whoever asked does it. */
+/** Cancels the oldest request, as its requester. */
 export const cancelChange: Action = async (client) => {
   const request = await lockOldest(client);
   if (request === null) return null;
@@ -133,7 +133,7 @@ export const cancelChange: Action = async (client) => {
   return `${request.requestedBy} cancelled ${requestOf(request)}`;
 };
 
-/** Does what the request asks for, with the audit row; false where that is not possible (any more). */
+/** Applies the request and writes its audit row. False if the request is invalid or the flag does not exist any more. */
 async function applyChange(
   client: pg.ClientBase,
   { projectId, environmentId, change }: OpenRequest,
@@ -141,34 +141,34 @@ async function applyChange(
 ): Promise<boolean> {
   const entity = field(field(change, 'entities'), '0');
   const entityId = field(entity, 'entity_id');
-  const wanted = (name: string): Json | undefined => field(field(field(entity, 'changes'), name), 'new');
+  const newValue = (name: string): Json | undefined => field(field(field(entity, 'changes'), name), 'new');
   const isRule = field(entity, 'entity') === 'rule';
-  const featureId = isRule ? wanted('feature_id') : entityId;
+  const featureId = isRule ? newValue('feature_id') : entityId;
   if (!isUuid(featureId) || !isUuid(entityId)) return false;
-  const place: Place = { projectId, environmentId, featureId };
+  const target: FlagIds = { projectId, environmentId, featureId };
   if (!isRule) {
-    const enabled = wanted('enabled');
-    const value = wanted('default_value');
+    const enabled = newValue('enabled');
+    const value = newValue('default_value');
     const params: ParamsChange = {
       ...(typeof enabled === 'boolean' ? { enabled } : {}),
       ...(typeof value === 'string' ? { default_value: value } : {}),
     };
-    return await changeParams(client, place, params, author);
+    return await changeParams(client, target, params, author);
   }
   if ((await readFeatureState(client, featureId, environmentId)) === null) return false;
-  const after: State = {
+  const after: AuditState = {
     id: entityId,
     feature_id: featureId,
-    conditions: wanted('conditions') ?? [],
-    action: wanted('action') ?? 'include',
+    conditions: newValue('conditions') ?? [],
+    action: newValue('action') ?? 'include',
     flag_variant_id: null,
-    priority: wanted('priority') ?? 0,
+    priority: newValue('priority') ?? 0,
   };
-  await changePart(client, 'rule', place, { before: null, after }, author);
+  await changePart(client, target, { entity: 'rule', before: null, after }, author);
   return true;
 }
 
-/** A member of an object or an array that may be anything: what stands in a row is not to be trusted. */
+/** Returns a member of an object or array. The stored JSON may have any form. */
 function field(value: Json | undefined, name: string): Json | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   return Object.entries<Json>(value).find(([key]) => key === name)?.[1];

@@ -1,30 +1,29 @@
 import type pg from 'pg';
 import { hashPassword, inTransaction } from 'flagcast/demo-support';
-import type { Chronicle, EnvironmentKey } from './chronicle.js';
-import { featureState } from './chronicle.js';
-import { inventHistory } from './history.js';
-import { demoProjects, demoUsers } from './people.js';
+import { demoProjects, demoUsers } from './company.js';
+import { featureState, type DatasetBuilder, type EnvironmentKey } from './dataset-builder.js';
+import { generateDataset } from './generate-dataset.js';
 import { createRandom } from './random.js';
 
 export interface DemoOptions {
-  /** The end of the history, in milliseconds since the epoch. Default: the present. */
+  /** End of the history, in milliseconds since the epoch. Default: now. */
   readonly nowMs?: number;
-  /** The same seed and time give the same flags, history and requests. Default 1. */
+  /** The same seed and time give the same dataset. Default 1. */
   readonly seed?: number;
 }
 
-/** Who has guarded prod, where nobody changes a flag alone. */
-const guardian = 'alice';
+/** The user who enabled the approval requirement of prod. */
+const guardedBy = 'alice';
 
-/** Any two numbers that no host is likely to use: two servers must not fill one database at once. */
+/** Key of the advisory lock that keeps two servers from filling the same database at once. Arbitrary numbers. */
 const demoLock = [1_179_404_103, 2];
 
 /**
- * Fills a database that has the contract tables, but no project, with the demo: projects, people
- * with well-known passwords, sixty flags, thirty days of history, open requests. Does nothing where
- * there is a project. One transaction of `client`, which must not be in one. Only ever meant for a
- * database of the demo's own: throws where one of its user names is taken, because it would not
- * hand an existing account over to a well-known password.
+ * Fills a database with the demo: projects, users with well-known passwords, sixty flags, thirty days of history and open
+ * requests. The database must have the contract tables; does nothing if it has a project. Runs in one transaction, which
+ * `client` must not be in already.
+ *
+ * @throws Error if one of the demo's usernames exists: an existing account must not get a well-known password.
  */
 export async function fillDemo(client: pg.ClientBase, options: DemoOptions = {}): Promise<void> {
   const hashes = await Promise.all(demoUsers.map(async ({ password }) => await hashPassword(password)));
@@ -32,13 +31,13 @@ export async function fillDemo(client: pg.ClientBase, options: DemoOptions = {})
     await client.query('SELECT pg_advisory_xact_lock($1, $2)', demoLock);
     const { rowCount } = await client.query('SELECT FROM public.projects LIMIT 1');
     if (rowCount !== 0) return;
-    await insertPeople(client, hashes);
-    const chronicle = inventHistory(createRandom(options.seed ?? 1), options.nowMs ?? Date.now());
-    await insertChronicle(client, chronicle);
+    await insertUsers(client, hashes);
+    const dataset = generateDataset(createRandom(options.seed ?? 1), options.nowMs ?? Date.now());
+    await insertDataset(client, dataset);
   });
 }
 
-async function insertPeople(client: pg.ClientBase, hashes: readonly string[]): Promise<void> {
+async function insertUsers(client: pg.ClientBase, hashes: readonly string[]): Promise<void> {
   const usernames = demoUsers.map((user) => user.username);
   const taken = await client.query<{ username: string }>(
     'SELECT username FROM public.users WHERE username = ANY ($1)',
@@ -47,7 +46,7 @@ async function insertPeople(client: pg.ClientBase, hashes: readonly string[]): P
   if (taken.rows.length > 0) {
     const names = taken.rows.map((row) => row.username).join(', ');
     throw new Error(
-      `The demo was not filled in: users ${names} exist already. Give the demo an empty database.`,
+      `The demo needs an empty database, but these users exist: ${names}. Use another database.`,
     );
   }
   await insertRows(
@@ -83,16 +82,34 @@ async function insertPeople(client: pg.ClientBase, hashes: readonly string[]): P
   );
 }
 
-async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Promise<void> {
-  const { rows } = await client.query<{ place: string; id: string }>(
-    `UPDATE public.environments e SET created_at = p.created_at FROM public.projects p WHERE p.id = e.project_id
-     RETURNING e.project_id || '/' || e.key AS place, e.id::text AS id`,
-  );
-  const environments = new Map(rows.map(({ place, id }) => [place, id]));
-  const environmentId = (projectId: string, key: EnvironmentKey): string | undefined =>
-    environments.get(`${projectId}/${key}`);
-  const features = [...chronicle.features.values()].sort((one, other) => one.createdAtMs - other.createdAtMs);
+type EnvironmentId = (projectId: string, key: EnvironmentKey) => string | undefined;
 
+async function insertDataset(client: pg.ClientBase, dataset: DatasetBuilder): Promise<void> {
+  const { rows } = await client.query<{ key: string; id: string }>(
+    `UPDATE public.environments e SET created_at = p.created_at FROM public.projects p WHERE p.id = e.project_id
+     RETURNING e.project_id || '/' || e.key AS key, e.id::text AS id`,
+  );
+  const environments = new Map(rows.map(({ key, id }) => [key, id]));
+  const environmentId: EnvironmentId = (projectId, key) => environments.get(`${projectId}/${key}`);
+  await insertFeatures(client, dataset, environmentId);
+  await insertParts(client, dataset, environmentId);
+  // The row of a deleted environment may still exist.
+  await client.query(
+    `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by)
+     SELECT id, $2 FROM public.environments WHERE key = 'prod' AND project_id = ANY ($1)
+     ON CONFLICT (environment_id) DO NOTHING`,
+    [demoProjects.map(({ id }) => id), guardedBy],
+  );
+  await insertRequests(client, dataset, environmentId);
+  await insertAudit(client, dataset, environmentId);
+}
+
+async function insertFeatures(
+  client: pg.ClientBase,
+  dataset: DatasetBuilder,
+  environmentId: EnvironmentId,
+): Promise<void> {
+  const features = [...dataset.features.values()].sort((one, other) => one.createdAtMs - other.createdAtMs);
   await insertRows(
     client,
     `INSERT INTO public.features (id, project_id, key, name, description, kind, rollout_key, created_at, updated_at)
@@ -125,8 +142,16 @@ async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Pro
       })),
     ),
   );
-  const partRows = (entity: string): object[] =>
-    [...chronicle.parts.values()]
+}
+
+/** Inserts the rules and the schedules. */
+async function insertParts(
+  client: pg.ClientBase,
+  dataset: DatasetBuilder,
+  environmentId: EnvironmentId,
+): Promise<void> {
+  const rowsOf = (entity: string): object[] =>
+    [...dataset.parts.values()]
       .filter((part) => part.entity === entity)
       .map(({ state, feature, environment, createdAtMs, updatedAtMs }) => ({
         ...state,
@@ -135,31 +160,30 @@ async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Pro
         created_at: iso(createdAtMs),
         updated_at: iso(updatedAtMs),
       }));
-  const place = 'id, project_id, feature_id, environment_id, created_at, updated_at, action';
-  const placeTypes = `id uuid, project_id uuid, feature_id uuid, environment_id bigint,
+  const common = 'id, project_id, feature_id, environment_id, created_at, updated_at, action';
+  const commonTypes = `id uuid, project_id uuid, feature_id uuid, environment_id bigint,
      created_at timestamptz, updated_at timestamptz, action text`;
   await insertRows(
     client,
-    `INSERT INTO public.rules (${place}, conditions, flag_variant_id, priority)
-     SELECT ${place}, conditions, flag_variant_id, priority FROM rows`,
-    `${placeTypes}, conditions jsonb, flag_variant_id uuid, priority int`,
-    partRows('rule'),
+    `INSERT INTO public.rules (${common}, conditions, flag_variant_id, priority)
+     SELECT ${common}, conditions, flag_variant_id, priority FROM rows`,
+    `${commonTypes}, conditions jsonb, flag_variant_id uuid, priority int`,
+    rowsOf('rule'),
   );
   await insertRows(
     client,
-    `INSERT INTO public.feature_schedules (${place}, starts_at, ends_at, cron_expr, timezone)
-     SELECT ${place}, starts_at, ends_at, cron_expr, timezone FROM rows`,
-    `${placeTypes}, starts_at timestamptz, ends_at timestamptz, cron_expr text, timezone text`,
-    partRows('feature_schedule'),
+    `INSERT INTO public.feature_schedules (${common}, starts_at, ends_at, cron_expr, timezone)
+     SELECT ${common}, starts_at, ends_at, cron_expr, timezone FROM rows`,
+    `${commonTypes}, starts_at timestamptz, ends_at timestamptz, cron_expr text, timezone text`,
+    rowsOf('feature_schedule'),
   );
-  // An environment that went with its project may have left its guard behind.
-  await client.query(
-    `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by)
-     SELECT id, $2 FROM public.environments WHERE key = 'prod' AND project_id = ANY ($1)
-     ON CONFLICT (environment_id) DO NOTHING`,
-    [demoProjects.map(({ id }) => id), guardian],
-  );
-  await insertRequests(client, chronicle, environmentId);
+}
+
+async function insertAudit(
+  client: pg.ClientBase,
+  dataset: DatasetBuilder,
+  environmentId: EnvironmentId,
+): Promise<void> {
   await insertRows(
     client,
     `INSERT INTO public.audit_log
@@ -169,7 +193,7 @@ async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Pro
      FROM rows ORDER BY rows.ordinality`,
     `feature_id uuid, entity text, entity_id uuid, username text, action text, old_value jsonb, new_value jsonb,
      request_id uuid, project_id uuid, environment_id bigint, created_at timestamptz`,
-    chronicle.audit.map((entry) => ({
+    dataset.audit.map((entry) => ({
       feature_id: entry.featureId,
       entity: entry.entity,
       entity_id: entry.entityId,
@@ -187,8 +211,8 @@ async function insertChronicle(client: pg.ClientBase, chronicle: Chronicle): Pro
 
 async function insertRequests(
   client: pg.ClientBase,
-  { requests }: Chronicle,
-  environmentId: (projectId: string, key: EnvironmentKey) => string | undefined,
+  { requests }: DatasetBuilder,
+  environmentId: EnvironmentId,
 ): Promise<void> {
   await insertRows(
     client,
@@ -237,7 +261,7 @@ async function insertRequests(
   );
 }
 
-/** Runs `statement` over `rows`, a relation of the given columns and of `ordinality`, the row's number. */
+/** Runs `statement` with the relation `rows`, which has the given columns and `ordinality`, the number of the row. */
 async function insertRows(
   client: pg.ClientBase,
   statement: string,

@@ -1,6 +1,6 @@
-import type { FlagIdea } from './flag-idea.js';
+import type { FlagTemplate } from './company.js';
 
-export const billingFlags: readonly FlagIdea[] = [
+export const billingFlags: readonly FlagTemplate[] = [
   {
     key: 'invoice-pdf-v2',
     name: 'New invoice PDF',
@@ -13,7 +13,7 @@ export const billingFlags: readonly FlagIdea[] = [
     name: 'E-invoice format',
     rollout: 'stage',
     values: ['none', 'xrechnung', 'peppol'],
-    description: 'What business customers get beside the PDF',
+    description: 'What business customers get in addition to the PDF',
   },
   {
     key: 'dunning-schedule',

@@ -1,6 +1,6 @@
-import type { FlagIdea } from './flag-idea.js';
+import type { FlagTemplate } from './company.js';
 
-export const mobileAppFlags: readonly FlagIdea[] = [
+export const mobileAppFlags: readonly FlagTemplate[] = [
   {
     key: 'biometric-login',
     name: 'Biometric login',

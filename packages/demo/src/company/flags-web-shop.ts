@@ -1,6 +1,6 @@
-import type { FlagIdea } from './flag-idea.js';
+import type { FlagTemplate } from './company.js';
 
-export const webShopFlags: readonly FlagIdea[] = [
+export const webShopFlags: readonly FlagTemplate[] = [
   {
     key: 'one-page-checkout',
     name: 'One-page checkout',

@@ -1,25 +1,25 @@
-/** Chance that repeats itself: the same seed gives the same demo. Not for secrets. */
+/** A seeded pseudo-random number generator. Not for secrets. */
 export interface Random {
   /** A number from 0 up to, but not including, 1. */
   next(): number;
   /** A whole number from `low` to `high`, both included. */
   between(low: number, high: number): number;
-  /** True once in `1 / probability` times. */
+  /** True with this probability. */
   chance(probability: number): boolean;
-  /** One of `items`. Throws RangeError where there is none. */
+  /** Returns one of `items`. Throws RangeError if the list is empty. */
   pick<Item>(items: readonly Item[]): Item;
   /** A version 4 UUID. */
   uuid(): string;
 }
 
-/** A linear congruential generator modulo 2^64 (Knuth's MMIX numbers), of which the upper half is used. */
+/** A linear congruential generator modulo 2^64 with Knuth's MMIX constants; returns the upper 32 bits. */
 export function createRandom(seed: number): Random {
   let state = BigInt.asUintN(64, BigInt(Math.trunc(seed)) * 2_654_435_769n + 1n);
   const bits = (): number => {
     state = BigInt.asUintN(64, state * 6_364_136_223_846_793_005n + 1_442_695_040_888_963_407n);
     return Number(state >> 32n);
   };
-  // The first numbers of neighbouring seeds resemble each other.
+  // Discards the first numbers, which are similar for adjacent seeds.
   for (let round = 0; round < 8; round += 1) bits();
   const next = (): number => bits() / 2 ** 32;
   return {
@@ -28,7 +28,7 @@ export function createRandom(seed: number): Random {
     chance: (probability) => next() < probability,
     pick: (items) => {
       const item = items[Math.floor(next() * items.length)];
-      if (item === undefined) throw new RangeError('there is nothing to pick from');
+      if (item === undefined) throw new RangeError('the list is empty');
       return item;
     },
     uuid: () => {

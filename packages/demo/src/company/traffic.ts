@@ -4,30 +4,30 @@ import { inTransaction } from 'flagcast/demo-support';
 import { createExperiment, deleteExperiment, editPart, editValue, toggle } from './actions.js';
 import { approveChange, cancelChange, rejectChange, requestChange } from './approvals.js';
 import { createRandom, type Random } from './random.js';
-import type { Action } from './work.js';
+import type { Action } from './flag-target.js';
 
 export interface TrafficOptions {
-  /** The database with the demo in it; give this, or a `pool`. */
+  /** The demo's database. Either this or `pool` is required. */
   readonly databaseUrl?: string;
-  /** Borrowed for one action at a time, and left open by `stop`. */
+  /** Used for one action at a time; `stop` does not end it. */
   readonly pool?: pg.Pool;
-  /** The same seed on the same rows does the same things. Default: another one each time. */
+  /** The same seed on the same rows gives the same actions. Default: the current time. */
   readonly seed?: number;
-  /** The mean pause between two actions, in milliseconds; none is longer than three times this. Default 450. */
+  /** Mean pause between two actions, in milliseconds. Maximum: three times the mean. Default 450. */
   readonly meanIntervalMs?: number;
-  /** Told what was done, e.g. `bob switched on "Guest checkout" in Web shop, dev`, and of trouble. Must not throw. */
+  /** Called with a line for each action, e.g. `bob switched on "Guest checkout" in Web shop, dev`, and for a failure. Must not throw. */
   readonly onAction?: (line: string) => void;
 }
 
 export interface Traffic {
-  /** Resolves when the running action, if any, has ended. Never rejects; again is harmless. */
+  /** Resolves when the running action has ended. Never rejects; may be called several times. */
   stop(): Promise<void>;
 }
 
-/** Nobody sees more than one environment at a time: of nine, each then has something new about every 4 s. */
+/** The console shows one of nine environments, so it gets a change about every 4 s. */
 const defaultMeanIntervalMs = 450;
 
-/** How often each action is chosen, in relation to the others. */
+/** Relative frequency of each action. */
 const weights: readonly (readonly [Action, number])[] = [
   [toggle, 34],
   [editValue, 13],
@@ -41,9 +41,8 @@ const weights: readonly (readonly [Action, number])[] = [
 ];
 
 /**
- * Lets the demo's people work at a human pace, each action in a transaction of its own, until
- * `stop`. A database that does not answer is reported once and waited for. Requests and experiments
- * are bounded; audit_log grows, as it does where people work.
+ * Simulates users at a human pace until `stop`. Each action is a transaction. An unavailable database is reported once and
+ * retried. The number of requests and experiments is limited; audit_log grows.
  */
 export function startTraffic(options: TrafficOptions): Traffic {
   const { seed = Date.now(), meanIntervalMs = defaultMeanIntervalMs, onAction = () => undefined } = options;
@@ -51,10 +50,10 @@ export function startTraffic(options: TrafficOptions): Traffic {
   const random = createRandom(seed);
   const stopping = new AbortController();
 
-  const work = async (): Promise<void> => {
+  const run = async (): Promise<void> => {
     let failing = false;
     for (;;) {
-      // Like people who do not wait for each other; now and then a while, but never for long.
+      // Exponential intervals, as of independent users, with an upper limit.
       const intervalMs = Math.min(-Math.log(1 - random.next()), 3) * meanIntervalMs;
       const stopped = await pause(intervalMs, false, { signal: stopping.signal }).catch(() => true);
       if (stopped) return;
@@ -62,29 +61,29 @@ export function startTraffic(options: TrafficOptions): Traffic {
       try {
         line = await actOnce(pool, random);
       } catch (error) {
-        if (!failing) onAction(`the demo's people cannot work: ${messageOf(error)}`);
+        if (!failing) onAction(`the demo's users cannot change flags: ${messageOf(error)}`);
         failing = true;
         continue;
       }
-      if (failing) onAction("the demo's people are back at work");
+      if (failing) onAction("the demo's users change flags again");
       failing = false;
       onAction(line);
     }
   };
 
-  const working = work();
+  const running = run();
   let stopped: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
     stopping.abort();
-    await working;
+    await running;
     if (options.pool === undefined) await pool.end();
   };
   return { stop: () => (stopped ??= stop()) };
 }
 
-/** Small limits, so that `stop` never waits for a database that is gone. */
+/** Short time-outs, so that `stop` does not wait for an unavailable database. */
 function createPool(databaseUrl: string | undefined): pg.Pool {
-  if (databaseUrl === undefined) throw new TypeError('startTraffic needs a databaseUrl or a pool');
+  if (databaseUrl === undefined) throw new TypeError('startTraffic needs the option databaseUrl or pool');
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     application_name: 'flagcast traffic',
@@ -92,15 +91,15 @@ function createPool(databaseUrl: string | undefined): pg.Pool {
     connectionTimeoutMillis: 5_000,
     query_timeout: 5_000,
   });
-  // An idle connection that breaks is replaced at the next action, which reports what is wrong.
+  // The next action replaces a broken idle connection, and reports errors.
   pool.on('error', () => undefined);
   return pool;
 }
 
-/** Does something of what there is to do. */
+/** Runs a random action; if it is not possible, switches a flag. */
 async function actOnce(pool: pg.Pool, random: Random): Promise<string> {
   const client = await pool.connect();
-  // Without a listener a connection that breaks between two queries would end the process.
+  // An error event without a listener would end the process.
   const ignore = (): void => undefined;
   client.on('error', ignore);
   let broken = true;
@@ -120,16 +119,16 @@ async function actOnce(pool: pg.Pool, random: Random): Promise<string> {
 
 function choose(random: Random): Action {
   const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
-  let place = random.next() * total;
+  let rest = random.next() * total;
   for (const [action, weight] of weights) {
-    place -= weight;
-    if (place < 0) return action;
+    rest -= weight;
+    if (rest < 0) return action;
   }
   return toggle;
 }
 
 function messageOf(error: unknown): string {
-  // Where every address of a host refuses, the reasons are inside.
+  // Node reports the failures of all addresses of a host as an AggregateError without a message.
   if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join('; ');
   return error instanceof Error ? error.message : String(error);
 }

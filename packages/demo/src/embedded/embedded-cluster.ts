@@ -2,35 +2,34 @@ import { randomBytes } from 'node:crypto';
 import { lchown, mkdtemp, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { readPrivateFile } from 'flagcast/demo-support';
-import { closedFolder, makeFolder, refuseForeignFolder, type Account } from './embedded-account.js';
+import { inaccessibleFolder, makeFolder, refuseForeignFolder, type Account } from './embedded-account.js';
 import type { Binaries } from './embedded-binaries.js';
 import { EmbeddedPostgresError, errorCode } from './embedded-error.js';
-import { readIfThere } from './embedded-owner.js';
+import { readIfExists } from './embedded-owner.js';
 import { initialise } from './embedded-process.js';
 
-/** A cluster's folder carries the major version: `data-18`. */
+/** The folder of a cluster, named after its major version: `data-18`. */
 const CLUSTER_NAME = /^data-(\d+)$/;
 
 /** The database of the demo. */
 export const DATABASE_NAME = 'flagcast';
 /**
- * The cluster's superuser. Not called like our schema: `"$user"` in the default search_path would make
- * the schema `flagcast` come before `public`.
+ * The cluster's superuser. It must not have the name of the schema `flagcast`: with `"$user"` in the default search_path,
+ * that schema would come before `public`.
  */
 export const SUPERUSER_NAME = 'postgres';
 
 /**
- * Makes the data folder where it is missing and returns its real path.
+ * Creates the data folder if it is missing, and returns its real path.
  *
- * @throws EmbeddedPostgresError `unreachable` when the account that PostgreSQL runs as cannot
- *   enter it, or another user can write to it.
+ * @throws EmbeddedPostgresError `unreachable` if PostgreSQL's account cannot enter it, or another user can write to it.
  */
 export async function prepareDataDir(dataDir: string, account: Account | null): Promise<string> {
   const wanted = path.resolve(dataDir);
   await makeFolder(wanted, account);
   const real = await realpath(wanted);
   await refuseForeignFolder(real);
-  const closed = account === null ? null : await closedFolder(real, account);
+  const closed = account === null ? null : await inaccessibleFolder(real, account);
   if (closed !== null && account !== null) {
     throw new EmbeddedPostgresError(
       'unreachable',
@@ -46,7 +45,7 @@ export interface OpenedCluster {
 }
 
 /**
- * Opens the cluster in the data folder, which this process must own; makes it at the first time.
+ * Opens the cluster in the data folder, which this process must own. Creates it on the first start.
  *
  * @throws EmbeddedPostgresError `other-major`, `unreachable`, `disk-full`, `failed`.
  */
@@ -62,16 +61,16 @@ export async function openCluster(options: {
   const passwordFile = path.join(dataDir, 'password');
   await removeUnfinished(dataDir);
   await refuseOtherMajor(dataDir, binaries.major);
-  if ((await readIfThere(path.join(clusterDir, 'PG_VERSION'))) === null) {
+  if ((await readIfExists(path.join(clusterDir, 'PG_VERSION'))) === null) {
     await writePassword(passwordFile, account);
-    await makeCluster({ ...options, clusterDir, passwordFile });
+    await createCluster({ ...options, clusterDir, passwordFile });
   }
   await refuseOtherUser(clusterDir, account);
   const password = (await readPassword(passwordFile, account))?.trim() ?? '';
   if (password === '') {
     throw new EmbeddedPostgresError(
       'failed',
-      `The password file ${passwordFile} is missing or empty, and nothing opens the cluster beside it without; put it back, or set FLAGCAST_DATA_DIR to an empty folder.`,
+      `The password file ${passwordFile} is missing or empty, but the cluster in the same folder needs it; restore the file, or set FLAGCAST_DATA_DIR to an empty folder.`,
     );
   }
   return { clusterDir, password };
@@ -88,11 +87,11 @@ async function readPassword(file: string, account: Account | null): Promise<stri
   }
 }
 
-/** What a start that was killed half-way left behind. */
+/** Removes what an interrupted start has left. */
 async function removeUnfinished(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
     if (!name.startsWith('unfinished-')) continue;
-    // Its initdb may still be writing there; it gives up when it finds its files gone.
+    // An initdb that still runs there fails when its files are gone.
     await rm(path.join(dataDir, name), { recursive: true, force: true, maxRetries: 10 });
   }
 }
@@ -101,7 +100,7 @@ async function refuseOtherMajor(dataDir: string, major: number): Promise<void> {
   const found = new Map<string, string>();
   for (const name of await readdir(dataDir)) {
     const version = CLUSTER_NAME.test(name)
-      ? await readIfThere(path.join(dataDir, name, 'PG_VERSION'))
+      ? await readIfExists(path.join(dataDir, name, 'PG_VERSION'))
       : null;
     if (version !== null) found.set(name, version.trim());
   }
@@ -110,7 +109,7 @@ async function refuseOtherMajor(dataDir: string, major: number): Promise<void> {
   if (other === undefined || other === String(major)) return;
   throw new EmbeddedPostgresError(
     'other-major',
-    `The data folder ${dataDir} holds a cluster of PostgreSQL ${other}, but this Flagcast runs PostgreSQL ${major}; move the data over with pg_dump, or set FLAGCAST_DATA_DIR to an empty folder.`,
+    `The data folder ${dataDir} holds a cluster of PostgreSQL ${other}, but this Flagcast runs PostgreSQL ${major}; migrate the data with pg_dump, or set FLAGCAST_DATA_DIR to an empty folder.`,
   );
 }
 
@@ -120,12 +119,12 @@ async function refuseOtherUser(clusterDir: string, account: Account | null): Pro
   if (uid === expected) return;
   throw new EmbeddedPostgresError(
     'unreachable',
-    `The cluster ${clusterDir} belongs to user ${uid}, but PostgreSQL runs as user ${expected ?? 'unknown'}${account === null ? '' : ` (${account.name})`}; start Flagcast as the user who made it, or set FLAGCAST_DATA_DIR to another folder.`,
+    `The cluster ${clusterDir} belongs to user ${uid}, but PostgreSQL runs as user ${expected ?? 'unknown'}${account === null ? '' : ` (${account.name})`}; start Flagcast as the user who created it, or set FLAGCAST_DATA_DIR to another folder.`,
   );
 }
 
-/** Written elsewhere first, so that a full disk or a crash leaves no half of a cluster. */
-async function makeCluster(options: {
+/** Creates the cluster under another name and renames it, so that a full disk or a crash leaves no partial cluster. */
+async function createCluster(options: {
   readonly dataDir: string;
   readonly clusterDir: string;
   readonly passwordFile: string;
@@ -140,7 +139,7 @@ async function makeCluster(options: {
     if (account !== null) await lchown(unfinished, account.uid, account.gid);
     await initialise({ ...options, clusterDir: unfinished, userName: SUPERUSER_NAME });
     await rename(unfinished, clusterDir);
-    // Else a power cut could bring the unfinished name back, and with it a new, empty cluster.
+    // Without this fsync, a power failure could undo the rename, and the next start would create an empty cluster.
     const folder = await open(options.dataDir);
     try {
       await folder.sync();
@@ -158,7 +157,7 @@ async function makeCluster(options: {
   }
 }
 
-/** Readable by the account, because `initdb` reads it; a new one for each new cluster. */
+/** Writes a new password for a new cluster, readable by the account, because `initdb` reads it. */
 async function writePassword(passwordFile: string, account: Account | null): Promise<void> {
   const unfinished = path.join(path.dirname(passwordFile), `unfinished-${process.pid}-password`);
   try {

@@ -1,9 +1,8 @@
 /**
- * Why the embedded PostgreSQL could not start or did not stay:
- * `held` somebody else uses the data folder; `disk-full`; `other-major` the folder holds a
- * cluster of another PostgreSQL major version; `unreachable` a folder is closed to us or to the
- * account that PostgreSQL runs as; `unsupported` there are no binaries that run on this system;
- * `failed` anything else, with PostgreSQL's own words.
+ * The reason why the embedded PostgreSQL did not start or has ended. `held`: another process uses the data folder.
+ * `disk-full`. `other-major`: the folder has a cluster of another major version. `unreachable`: this process or PostgreSQL's
+ * account cannot access a folder. `unsupported`: no binaries run on this system. `failed`: any other error, with the message
+ * of PostgreSQL.
  */
 export type EmbeddedPostgresErrorCode =
   | 'held'
@@ -13,11 +12,11 @@ export type EmbeddedPostgresErrorCode =
   | 'unsupported'
   | 'failed';
 
-/** One clear line: what is wrong, and how to mend it. */
+/** The message is one line: what is wrong and how to fix it. */
 export class EmbeddedPostgresError extends Error {
   override readonly name = 'EmbeddedPostgresError';
   readonly code: EmbeddedPostgresErrorCode;
-  /** The process that holds the data folder, for `held`; else null. */
+  /** For `held`: the process that uses the data folder; otherwise null. */
   readonly holderPid: number | null;
 
   constructor(
@@ -31,29 +30,28 @@ export class EmbeddedPostgresError extends Error {
   }
 }
 
-/** The code of a system error (`ENOENT`) or of a PostgreSQL error (`53100`); undefined without one. */
+/** Returns the code of a system error (`ENOENT`) or a PostgreSQL error (`53100`), or undefined. */
 export function errorCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** What a user can do about a data folder that does not work. */
 const otherFolder = 'set FLAGCAST_DATA_DIR to another folder';
 
-/** Brings whatever went wrong with `folder` to one EmbeddedPostgresError; `wayOut` is what else helps. */
+/** Converts any error about `folder` to an EmbeddedPostgresError. `alternative`: another way to fix it, for the message. */
 export function toEmbeddedError(
   error: unknown,
   folder: string,
-  wayOut: string = otherFolder,
+  alternative: string = otherFolder,
 ): EmbeddedPostgresError {
   if (error instanceof EmbeddedPostgresError) return error;
   const code = errorCode(error);
   const message = oneLine(error instanceof Error ? error.message : String(error));
   // 53100 is PostgreSQL's disk_full.
-  if (code === 'ENOSPC' || code === 'EDQUOT' || code === '53100') return diskFull(folder, wayOut, error);
+  if (code === 'ENOSPC' || code === 'EDQUOT' || code === '53100') return diskFull(folder, alternative, error);
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOTDIR') {
     return new EmbeddedPostgresError(
       'unreachable',
-      `The folder ${folder} cannot be used (${message}); open it to this user, or ${wayOut}.`,
+      `The folder ${folder} cannot be used (${message}); give this user access, or ${alternative}.`,
       { cause: error },
     );
   }
@@ -61,18 +59,18 @@ export function toEmbeddedError(
   if (code === '28P01') {
     return new EmbeddedPostgresError(
       'failed',
-      `The password in ${folder}/password does not open the cluster beside it; put the right one back, or ${wayOut}.`,
+      `The password in ${folder}/password does not open the cluster in the same folder; restore the right one, or ${alternative}.`,
       { cause: error },
     );
   }
   return new EmbeddedPostgresError(
     'failed',
-    `The embedded PostgreSQL in ${folder} failed: ${message}; mend that, or ${wayOut}.`,
+    `The embedded PostgreSQL in ${folder} failed: ${message}; fix that, or ${alternative}.`,
     { cause: error },
   );
 }
 
-/** The error behind what `initdb` or `postgres` printed, oldest line first. */
+/** Converts the output of `initdb` or `postgres`, oldest line first, to an error. */
 export function errorFromOutput(
   subject: string,
   lines: readonly string[],
@@ -81,26 +79,26 @@ export function errorFromOutput(
   if (lines.some((line) => /No space left on device|Disk quota exceeded/.test(line))) {
     return diskFull(folder, otherFolder);
   }
-  const said = telling(lines);
+  const reason = errorLineOf(lines);
   return new EmbeddedPostgresError(
     'failed',
-    `${subject}${said === undefined ? '' : `: ${said}`}; mend that, or give --database-url.`,
+    `${subject}${reason === undefined ? '' : `: ${reason}`}; fix that, or use --database-url.`,
   );
 }
 
-/** The line that says what went wrong, without PostgreSQL's prefix; undefined when nothing was printed. */
-export function telling(lines: readonly string[]): string | undefined {
-  const bare = lines
+/** Returns the line with the error, without PostgreSQL's prefix; undefined without output. */
+export function errorLineOf(lines: readonly string[]): string | undefined {
+  const messages = lines
     .map((line) => line.replace(/^\S+ \S+ \S+ \[\d+\] /, '').trim())
     .filter((line) => line !== '');
-  const line = bare.findLast((text) => /\b(FATAL|PANIC|ERROR|error)\b/.test(text)) ?? bare.at(-1);
+  const line = messages.findLast((text) => /\b(FATAL|PANIC|ERROR|error)\b/.test(text)) ?? messages.at(-1);
   return line === undefined ? undefined : oneLine(line);
 }
 
-function diskFull(folder: string, wayOut: string, cause?: unknown): EmbeddedPostgresError {
+function diskFull(folder: string, alternative: string, cause?: unknown): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
     'disk-full',
-    `The disk that holds ${folder} is full; free at least 100 MB there, or ${wayOut}.`,
+    `The disk that holds ${folder} is full; free at least 100 MB there, or ${alternative}.`,
     cause === undefined ? {} : { cause },
   );
 }

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { z } from 'zod';
 import { EmbeddedPostgresError, errorCode } from './embedded-error.js';
 
-/** The right to use a data folder: one process at a time has it. */
+/** The exclusive right of a process to use a data folder. */
 export interface Ownership {
-  /** Whether the owner before us died without giving the folder back. */
+  /** The previous owner died without releasing the folder. */
   readonly tookOver: boolean;
   release(): Promise<void>;
 }
@@ -14,14 +14,14 @@ export interface Ownership {
 const ownerShape = z.object({ pid: z.number().int().positive(), startMark: z.string().nullable() });
 
 /**
- * Takes the data folder for this process by the file `owner.json` in it.
+ * Makes this process the owner of the data folder, with the file `owner.json` in it.
  *
- * @throws EmbeddedPostgresError `held` while another process, or this one, has it.
+ * @throws EmbeddedPostgresError `held` if another process, or this one, owns it already.
  */
 export async function takeOwnership(dataDir: string): Promise<Ownership> {
   const file = path.join(dataDir, 'owner.json');
   const claim = path.join(dataDir, `owner.${randomUUID()}.claim`);
-  // The random id makes every claim a different text, so that a text names its writer.
+  // The random id makes every claim unique, so that its content identifies its writer.
   const text = JSON.stringify({
     pid: process.pid,
     startMark: await readStartMark(process.pid),
@@ -39,7 +39,7 @@ export async function takeOwnership(dataDir: string): Promise<Ownership> {
     return {
       tookOver,
       async release() {
-        if ((await readIfThere(file)) === text) await rm(file, { force: true });
+        if ((await readIfExists(file)) === text) await rm(file, { force: true });
       },
     };
   } finally {
@@ -48,9 +48,8 @@ export async function takeOwnership(dataDir: string): Promise<Ownership> {
 }
 
 /**
- * Puts `claim` at `file` unless a living process has it. Two that find the same dead owner must
- * not both replace it: whoever wants to first acquires, in the same way, the name that belongs
- * to that dead owner alone, and only its holder may replace the file.
+ * Links `claim` to `file` unless a running process owns it. Two processes that find the same dead owner must not both replace
+ * it: each first acquires, in the same way, a file named after that owner, and only its holder may replace `file`.
  */
 async function acquire(file: string, claim: string, dataDir: string): Promise<boolean> {
   for (;;) {
@@ -60,12 +59,12 @@ async function acquire(file: string, claim: string, dataDir: string): Promise<bo
     } catch (error) {
       if (errorCode(error) !== 'EEXIST') throw error;
     }
-    const holder = await readIfThere(file);
+    const holder = await readIfExists(file);
     if (holder === null) continue;
     await refuseLiving(holder, file, dataDir);
     const succession = `${file}.${createHash('sha256').update(holder).digest('hex').slice(0, 16)}`;
     await acquire(succession, claim, dataDir);
-    if ((await readIfThere(file)) === holder) {
+    if ((await readIfExists(file)) === holder) {
       await rename(succession, file);
       return true;
     }
@@ -76,15 +75,15 @@ async function acquire(file: string, claim: string, dataDir: string): Promise<bo
 async function refuseLiving(holder: string, file: string, dataDir: string): Promise<void> {
   const owner = parseOwner(holder);
   if (owner === null || !(await isAlive(owner))) return;
-  const doubt = owner.startMark === null ? ` (if process ${owner.pid} is not Flagcast, delete ${file})` : '';
+  const hint = owner.startMark === null ? ` (if process ${owner.pid} is not Flagcast, delete ${file})` : '';
   throw new EmbeddedPostgresError(
     'held',
-    `The data folder ${dataDir} is in use by process ${owner.pid}; stop that first, or set FLAGCAST_DATA_DIR to another folder${doubt}.`,
+    `The data folder ${dataDir} is in use by process ${owner.pid}; stop it first, or set FLAGCAST_DATA_DIR to another folder${hint}.`,
     { holderPid: owner.pid },
   );
 }
 
-/** Null for a text that no process finished: it was synced before it got its name, so its disk lost it. */
+/** Null for damaged content: claims are synced before they are linked, so the disk has lost it. */
 function parseOwner(text: string): { pid: number; startMark: string | null } | null {
   try {
     return ownerShape.parse(JSON.parse(text));
@@ -97,11 +96,11 @@ async function isAlive(owner: { pid: number; startMark: string | null }): Promis
   if (!processExists(owner.pid)) return false;
   if (owner.startMark === null) return true;
   const startMark = await readStartMark(owner.pid);
-  // Unreadable: it ended between the two looks, or it is hidden from us and lives.
+  // Unreadable: the process has ended meanwhile, or it runs but is hidden.
   return startMark === null ? processExists(owner.pid) : startMark === owner.startMark;
 }
 
-/** Whether there is a process with this id, ours to signal or not. */
+/** Whether a process with this id exists, even if this process may not signal it. */
 export function processExists(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -112,20 +111,20 @@ export function processExists(pid: number): boolean {
 }
 
 /**
- * What tells a process from a later one with the same id: the boot and the start in clock
- * ticks. Null where there is no /proc or no such process; `ended` for one that nobody reaped.
+ * Identifies a process across reuse of its id: the boot id, and the start time in clock ticks. Null without /proc or without
+ * the process; `ended` for a zombie.
  */
 async function readStartMark(pid: number): Promise<string | null> {
-  const stat = await readIfThere(`/proc/${pid}/stat`);
-  const bootId = await readIfThere('/proc/sys/kernel/random/boot_id');
+  const stat = await readIfExists(`/proc/${pid}/stat`);
+  const bootId = await readIfExists('/proc/sys/kernel/random/boot_id');
   if (stat === null || bootId === null) return null;
-  // The second field is the program's name in brackets and may hold anything, blanks too.
+  // The second field, the program's name in parentheses, may contain spaces and parentheses.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields[0] === 'Z' || fields[0] === 'X' ? 'ended' : `${bootId.trim()}/${fields[19] ?? ''}`;
 }
 
-/** Null when there is no such file, or it went away (for /proc: the process did) while being read. */
-export async function readIfThere(file: string): Promise<string | null> {
+/** Reads a file; null if it does not exist, or if it (or, in /proc, the process) disappears while it is read. */
+export async function readIfExists(file: string): Promise<string | null> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {

@@ -8,8 +8,8 @@ import { errorFromOutput } from './embedded-error.js';
 
 const execute = promisify(execFile);
 
-/** Enough to hold the line that tells why PostgreSQL ended, and what surrounds it. */
-const KEPT_LINES = 50;
+/** Number of lines that are kept: enough for the reason why PostgreSQL ended, with its context. */
+const MAX_LINES = 50;
 
 const LOWEST_PORT = 20_000;
 const HIGHEST_PORT = 32_767;
@@ -23,11 +23,11 @@ export interface PostgresProcessOptions {
   readonly onLog: (line: string) => void;
 }
 
-/** One run of `postgres`, from the spawn to its end. */
+/** A process of `postgres`, from the spawn to its end. */
 export class PostgresProcess {
-  /** Resolves with true when it accepts connections, with false when it ended before that. */
+  /** Resolves with true when PostgreSQL accepts connections, or with false if it ends before. */
   readonly ready: Promise<boolean>;
-  /** Resolves when it has ended, with how: `exit code 1`, `signal SIGKILL`, or why it never ran. */
+  /** Resolves when the process has ended, with `exit code 1`, `signal SIGKILL`, or the error of the spawn. */
   readonly ended: Promise<string>;
   readonly #child: ChildProcess;
   readonly #lines: string[] = [];
@@ -37,7 +37,7 @@ export class PostgresProcess {
       max_connections: '200',
       track_commit_timestamp: 'on',
       ...settings,
-      // Without these others would reach it, or we would not, or we would not hear it.
+      // Required: only local connections, a known port, and the log on stderr.
       listen_addresses: '127.0.0.1',
       port: String(port),
       unix_socket_directories: '',
@@ -53,14 +53,14 @@ export class PostgresProcess {
         cwd: '/',
         env: environment(),
         stdio: ['ignore', 'ignore', 'pipe'],
-        // A session of its own: the terminal's Ctrl-C is for us, who drain before we stop it.
+        // A separate session, so that Ctrl-C does not stop PostgreSQL before this process has drained.
         detached: true,
       },
     );
     this.#child = child;
     this.ended = new Promise((resolve) => {
-      // Ended by a signal it may leave processes behind that keep the pipe open; ended by
-      // itself it does not, and its last words are worth waiting for.
+      // After a signal, remaining child processes may keep the pipe open, so do not wait for `close`. After a normal exit
+      // `close` comes when all output has been read.
       child.once('exit', (_code, signal) => {
         if (signal !== null) resolve(`signal ${signal}`);
       });
@@ -70,7 +70,7 @@ export class PostgresProcess {
     this.ready = new Promise((resolve) => {
       createInterface({ input: child.stderr }).on('line', (line) => {
         this.#lines.push(line);
-        if (this.#lines.length > KEPT_LINES) this.#lines.shift();
+        if (this.#lines.length > MAX_LINES) this.#lines.shift();
         if (line.includes('database system is ready to accept')) resolve(true);
         onLog(line);
       });
@@ -78,12 +78,12 @@ export class PostgresProcess {
     });
   }
 
-  /** The last lines that it printed, oldest first. */
+  /** The last lines of the log, oldest first. */
   get lines(): readonly string[] {
     return this.#lines;
   }
 
-  /** Undefined when it never ran. */
+  /** Undefined if the spawn failed. */
   get pid(): number | undefined {
     return this.#child.pid;
   }
@@ -92,15 +92,15 @@ export class PostgresProcess {
     return this.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** SIGINT: end the sessions and stop cleanly. SIGQUIT: stop at once, recover at the next start. */
+  /** SIGINT: fast shutdown. SIGQUIT: immediate shutdown, with recovery at the next start. */
   signal(signal: 'SIGINT' | 'SIGQUIT'): void {
     this.#child.kill(signal);
   }
 }
 
 /**
- * Makes a cluster in the empty folder `clusterDir`: UTF-8, and PostgreSQL's own C.UTF-8 (before 17,
- * which has none, C), so that no locale need be installed and sorting is the same on every machine.
+ * Creates a cluster in the empty folder `clusterDir` with UTF-8 and the built-in locale C.UTF-8 (C before PostgreSQL 17), so
+ * that no locale has to be installed and sorting is the same on every machine.
  *
  * @throws EmbeddedPostgresError `disk-full`, `failed`.
  */
@@ -110,7 +110,7 @@ export async function initialise(options: {
   readonly clusterDir: string;
   readonly passwordFile: string;
   readonly userName: string;
-  /** Whether a crash of the machine may lose what was written. */
+  /** False: skip fsync; a crash of the machine may lose the cluster. */
   readonly sync: boolean;
   readonly dataDir: string;
   readonly onLog: (line: string) => void;
@@ -138,14 +138,13 @@ export async function initialise(options: {
     const printed = error instanceof Error && 'stderr' in error ? String(error.stderr) : '';
     const lines = printed === '' ? [String(error)] : printed.split('\n');
     for (const line of lines) options.onLog(line);
-    throw errorFromOutput('PostgreSQL could not make its cluster', lines, options.dataDir);
+    throw errorFromOutput('initdb could not create the cluster', lines, options.dataDir);
   }
 }
 
 /**
- * A free port of 127.0.0.1 below those that systems hand out for outgoing connections: while
- * PostgreSQL restarts, a client that tries to reconnect could else be given it, even as its own
- * end of the connection.
+ * Returns a free port of 127.0.0.1 below the ephemeral ports: otherwise, while PostgreSQL restarts, a reconnecting client
+ * could get the port as its local port, and even connect to itself.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
@@ -161,7 +160,7 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** What PostgreSQL needs of our environment, which holds secrets that its users could read there. */
+/** The environment variables that PostgreSQL needs. The others may be secrets, which superusers could read. */
 function environment(): NodeJS.ProcessEnv {
   const kept = ['PATH', 'TZ', 'TMPDIR', 'LD_LIBRARY_PATH', 'DYLD_LIBRARY_PATH'];
   const present = kept.flatMap((name) => {

@@ -10,58 +10,57 @@ import {
 } from './embedded-binaries.js';
 import { DATABASE_NAME, openCluster, prepareDataDir, SUPERUSER_NAME } from './embedded-cluster.js';
 import { EmbeddedPostgresError, errorFromOutput, toEmbeddedError } from './embedded-error.js';
-import { clearCluster, FAST_STOP_MS } from './embedded-orphan.js';
+import { stopLeftover, FAST_STOP_MS } from './embedded-orphan.js';
 import { takeOwnership, type Ownership } from './embedded-owner.js';
 import { freePort, PostgresProcess } from './embedded-process.js';
 
 export { EmbeddedPostgresError, type EmbeddedPostgresErrorCode } from './embedded-error.js';
 
-/** How long a start tries again when something that passes is in its way, in milliseconds. */
-const OBSTACLE_LIMIT_MS = 10_000;
-const TRY_AGAIN_MS = 100;
+/** A start retries after transient errors for this long, in milliseconds. */
+const RETRY_LIMIT_MS = 10_000;
+const RETRY_INTERVAL_MS = 100;
 
-/** `fast` ends the sessions and stops cleanly; `immediate` stops like a crash, and recovers at the next start. */
+/** `fast`: ends the sessions and shuts down cleanly. `immediate`: like a crash, with recovery at the next start. */
 export type StopMode = 'fast' | 'immediate';
 
 export interface EmbeddedPostgresOptions {
-  /** The folder that keeps the cluster between runs; made when missing. One process at a time uses it. */
+  /** The folder of the cluster; created if it is missing. Only one process at a time may use it. */
   readonly dataDir: string;
-  /** Settings of PostgreSQL (`{ fsync: 'off' }`), over our defaults `max_connections` 200 and `track_commit_timestamp` on. */
+  /** PostgreSQL settings, e.g. `{ fsync: 'off' }`. Defaults: `max_connections` 200, `track_commit_timestamp` on. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** Gets each line that PostgreSQL prints. */
+  /** Called with each line of PostgreSQL's log. */
   readonly onLog?: (line: string) => void;
-  /** Called each time that PostgreSQL ends without `stop` or `restart`; `restart` starts it again. */
+  /** Called each time PostgreSQL ends without `stop` or `restart`. `restart` starts it again. */
   readonly onExit?: (error: EmbeddedPostgresError) => void;
-  /** Where the copy of the programs goes where one is needed. Default: the folder that holds the data folder. */
+  /** Folder for a copy of the programs, if one is needed. Default: the parent of the data folder. */
   readonly copyDir?: string;
-  /** Default: the installed platform package, with a copy beside the data where that is closed to PostgreSQL. */
+  /** Default: the installed platform package, with a copy in `copyDir` if PostgreSQL's account cannot access it. */
   readonly binaries?: BinariesSource;
 }
 
-/** A PostgreSQL of our own, reachable on 127.0.0.1 with the password in its URL only. */
+/** A running PostgreSQL, reachable on 127.0.0.1 with the password of its URL. */
 export interface EmbeddedPostgres {
   /** The real path of the data folder. */
   readonly dataDir: string;
-  /** A free one, chosen at each start; `restart` keeps it. */
+  /** A free port, chosen at each start; `restart` keeps it. */
   readonly port: number;
-  /** The postmaster's process id; null while it does not run. */
+  /** Process id of the postmaster; null while it does not run. */
   readonly pid: number | null;
   /** The connection string for `database` (default `flagcast`). It holds the password: never log it. */
   url(database?: string): string;
-  /** Resolves when PostgreSQL has ended and the folder is free. `fast` (the default) becomes `immediate` after 10 s. */
+  /** Resolves when PostgreSQL has ended and the data folder is released. `fast` (default) becomes `immediate` after 10 s. */
   stop(mode?: StopMode): Promise<void>;
-  /** Stops, then starts on the same port; also after PostgreSQL ended by itself. */
+  /** Stops and starts PostgreSQL on the same port; also starts it after an unexpected end. */
   restart(mode?: StopMode): Promise<void>;
 }
 
 /**
- * Starts PostgreSQL in `dataDir` and makes the cluster and the database `flagcast` where they
- * are missing. A PostgreSQL that a killed process of ours left running there is stopped first.
- * As root PostgreSQL runs as the account `postgres`, which is made when it is missing. When this
- * process exits without `stop`, PostgreSQL is told to stop; a signal that ends the process
- * without an `exit` event leaves it to the next start.
+ * Starts PostgreSQL in `dataDir`; creates the cluster and the database `flagcast` if they are missing. Stops a PostgreSQL
+ * that a killed process left running there. As root, PostgreSQL runs as the account `postgres`, which is created if it is
+ * missing. If this process exits without `stop`, it signals PostgreSQL to stop; after a signal that ends the process without
+ * an `exit` event, the next start does.
  *
- * @throws EmbeddedPostgresError with one line that says what is wrong and how to mend it.
+ * @throws EmbeddedPostgresError
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const onLog = options.onLog ?? (() => undefined);
@@ -113,7 +112,7 @@ class RunningCluster implements EmbeddedPostgres {
   readonly #options: RunningClusterOptions;
   #port = 0;
   #process: PostgresProcess | null = null;
-  /** The process that is being ended on purpose. */
+  /** The process that `stop` or `restart` is ending. */
   #ending: PostgresProcess | null = null;
   #stopped = false;
   readonly #stopAtExit = (): void => this.#process?.signal('SIGINT');
@@ -142,7 +141,7 @@ class RunningCluster implements EmbeddedPostgres {
     process.on('exit', this.#stopAtExit);
     try {
       await this.#launch(freePort);
-      await this.#makeDatabase();
+      await this.#createDatabase();
     } catch (error) {
       await this.stop();
       throw error;
@@ -174,8 +173,8 @@ class RunningCluster implements EmbeddedPostgres {
       ownerDied: owner.tookOver,
       urlAt: (port: number) => this.#urlAt(port, 'postgres'),
     };
-    await clearCluster(leftover);
-    const deadlineMs = performance.now() + OBSTACLE_LIMIT_MS;
+    await stopLeftover(leftover);
+    const deadlineMs = performance.now() + RETRY_LIMIT_MS;
     for (;;) {
       const port = await choosePort();
       this.#refuseStopped();
@@ -186,21 +185,21 @@ class RunningCluster implements EmbeddedPostgres {
         void launched.ended.then((how) => {
           if (this.#ending === launched) return;
           onExit?.(
-            errorFromOutput(`The embedded PostgreSQL ended by itself (${how})`, launched.lines, dataDir),
+            errorFromOutput(`The embedded PostgreSQL ended unexpectedly (${how})`, launched.lines, dataDir),
           );
         });
         return;
       }
-      if (performance.now() > deadlineMs || !passes(launched.lines)) {
+      if (performance.now() > deadlineMs || !isTransient(launched.lines)) {
         const how = await launched.ended;
         throw errorFromOutput(`The embedded PostgreSQL did not start (${how})`, launched.lines, dataDir);
       }
-      await clearCluster(leftover);
-      await delay(TRY_AGAIN_MS);
+      await stopLeftover(leftover);
+      await delay(RETRY_INTERVAL_MS);
     }
   }
 
-  /** Once the folder is given back, another process may own it. */
+  /** After `stop` another process may own the data folder. */
   #refuseStopped(): void {
     if (!this.#stopped) return;
     throw new EmbeddedPostgresError(
@@ -214,17 +213,17 @@ class RunningCluster implements EmbeddedPostgres {
     if (ending === null) return;
     this.#ending = ending;
     ending.signal(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
-    const cutShort = setTimeout(() => ending.signal('SIGQUIT'), FAST_STOP_MS);
+    const limit = setTimeout(() => ending.signal('SIGQUIT'), FAST_STOP_MS);
     await ending.ended;
-    clearTimeout(cutShort);
+    clearTimeout(limit);
   }
 
-  async #makeDatabase(): Promise<void> {
+  async #createDatabase(): Promise<void> {
     const client = new pg.Client({
       connectionString: this.url('postgres'),
       application_name: 'flagcast embedded',
     });
-    // Without a listener a PostgreSQL that ends meanwhile would end this process; the query fails anyway.
+    // Queries report a lost connection; an error event without a listener would end the process.
     client.on('error', () => undefined);
     try {
       await client.connect();
@@ -241,8 +240,8 @@ class RunningCluster implements EmbeddedPostgres {
   }
 }
 
-/** Whether what kept PostgreSQL from starting goes away: the port's other user, or the end of the processes of a killed one. */
-function passes(lines: readonly string[]): boolean {
+/** Whether the error is transient: another program uses the port, or child processes of a killed postmaster are ending. */
+function isTransient(lines: readonly string[]): boolean {
   return lines.some((line) =>
     /Address already in use|pre-existing shared memory block|lock file "postmaster\.pid" already exists/.test(
       line,

@@ -1,18 +1,18 @@
 import type pg from 'pg';
-import type { ParamsChange, Part, State } from './chronicle.js';
-import { flagIdeas } from './ideas.js';
-import { demoProjects, demoUsers } from './people.js';
+import type { ParamsChange, FlagPart, AuditState } from './dataset-builder.js';
+import { flagTemplates } from './flag-templates.js';
+import { demoProjects, demoUsers } from './company.js';
 import type { Random } from './random.js';
 import { readFeatureState, ruleState, scheduleState } from 'flagcast/demo-support';
 
 /**
- * Something that one of the demo's people does, in the transaction that `client` is in. Answers
- * what it was, as a line to read; null where there is nothing of the kind to do, and nothing was done.
+ * An action of a simulated user, in the transaction of `client`. Returns a description for the log, or null if the action
+ * was not possible; then it has changed nothing.
  */
 export type Action = (client: pg.ClientBase, random: Random) => Promise<string | null>;
 
-/** One flag in one environment, as the demo's people choose it to work on; its row is locked. */
-export interface Workplace {
+/** A flag in one environment; the row of the flag is locked. */
+export interface FlagTarget {
   readonly projectId: string;
   readonly project: string;
   readonly environmentId: string;
@@ -20,35 +20,34 @@ export interface Workplace {
   readonly featureId: string;
   readonly key: string;
   readonly name: string;
-  readonly state: State;
+  readonly state: AuditState;
 }
 
-type WorkplaceRow = Omit<Workplace, 'state'>;
+type FlagTargetRow = Omit<FlagTarget, 'state'>;
 
-type PartEntity = Part['entity'];
+type FlagPartEntity = FlagPart['entity'];
 
-/** The ids of the demo's projects: nobody of the demo touches any other. */
+/** The ids of the demo's projects. Actions change no other projects. */
 export const projectIds = demoProjects.map((project) => project.id);
 
-/** Who owns the demo's projects, and who decides what the owner asks for. */
+/** The owner of the demo's projects, and the user who decides the owner's requests. */
 export const owner = 'alice';
 export const administrator = 'root';
 
-/** Short-lived flags that the demo's people make and delete again. */
+/** Key prefix of the short-lived flags that actions create and delete. */
 export const experimentPrefix = 'experiment-';
 
 /**
- * Picks a flag that nobody else works on at this moment and locks it, so that the demo's people and
- * those at the console take turns. `experiments`: only those, or none of them (the default);
- * `having`: only where there is a rule, or a schedule. Null: there is none.
+ * Picks a random flag that no other transaction has locked, and locks it. Null if there is none. `experiments`: pick only
+ * short-lived flags (default: only other flags). `having`: pick only flags that have a rule or a schedule.
  */
-export async function pickWorkplace(
+export async function lockFlag(
   client: pg.ClientBase,
   random: Random,
   environments: readonly string[],
-  { experiments = false, having }: { experiments?: boolean; having?: PartEntity } = {},
-): Promise<Workplace | null> {
-  const { rows } = await client.query<WorkplaceRow>(
+  { experiments = false, having }: { experiments?: boolean; having?: FlagPartEntity } = {},
+): Promise<FlagTarget | null> {
+  const { rows } = await client.query<FlagTargetRow>(
     `SELECT project.id AS "projectId", project.name AS project, e.id::text AS "environmentId", e.key AS environment,
        f.id AS "featureId", f.key, f.name
      FROM public.features f
@@ -70,39 +69,39 @@ export async function pickWorkplace(
   return state === null ? null : { ...row, state };
 }
 
-/** The place in the words of a log line. */
-export function located({ name, project, environment }: Workplace): string {
+/** Describes the target for a log line. */
+export function describeTarget({ name, project, environment }: FlagTarget): string {
   return `"${name}" in ${project}, ${environment}`;
 }
 
-/** Somebody who may switch flags in the project. */
-export function switcher(random: Random, project: string): string {
-  const people = demoUsers.filter(({ roles }) =>
+/** Picks a user who may switch flags in the project. */
+export function pickMember(random: Random, project: string): string {
+  const members = demoUsers.filter(({ roles }) =>
     ['project_owner', 'project_member'].includes(roles[project] ?? ''),
   );
-  return random.pick(people).username;
+  return random.pick(members).username;
 }
 
-/** Another value that the flag could have; null for one that is only on or off. */
-export function otherValue(random: Random, { project, key, state }: Workplace): string | null {
-  const values = flagIdeas[project]?.find((idea) => idea.key === key)?.values ?? [];
+/** Picks another value of the flag; null for a flag that is only on or off. */
+export function otherValue(random: Random, { project, key, state }: FlagTarget): string | null {
+  const values = flagTemplates[project]?.find((template) => template.key === key)?.values ?? [];
   const others = values.filter((value) => value !== state['default_value']);
   return others.length === 0 ? null : random.pick(others);
 }
 
-/** Where somebody works: enough of a Workplace to write its audit row. */
-export type Place = Pick<Workplace, 'projectId' | 'environmentId' | 'featureId'>;
+/** The ids that an audit row needs. */
+export type FlagIds = Pick<FlagTarget, 'projectId' | 'environmentId' | 'featureId'>;
 
-/** Writes the audit row of a change that is made in the same transaction. */
+/** Writes the audit row of a change in the same transaction. */
 export async function writeAudit(
   client: pg.ClientBase,
-  place: Place,
+  target: FlagIds,
   entry: {
     readonly entity: string;
     readonly entityId: string;
     readonly username: string;
-    readonly before: State | null;
-    readonly after: State | null;
+    readonly before: AuditState | null;
+    readonly after: AuditState | null;
     readonly requestId: string;
   },
 ): Promise<void> {
@@ -112,9 +111,9 @@ export async function writeAudit(
        (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id)
      VALUES ($1, $2, $3, $4, $5, 'user', $6, $7, $8, $9, $10)`,
     [
-      place.projectId,
-      place.environmentId,
-      place.featureId,
+      target.projectId,
+      target.environmentId,
+      target.featureId,
       entry.entity,
       entry.entityId,
       entry.username,
@@ -126,67 +125,74 @@ export async function writeAudit(
   );
 }
 
-/** Changes a flag's parameters in one environment, with the audit row; false where the flag is gone. */
+/** Changes a flag's parameters in one environment and writes the audit row. False if the flag does not exist. */
 export async function changeParams(
   client: pg.ClientBase,
-  place: Place,
+  target: FlagIds,
   { enabled, default_value: defaultValue }: ParamsChange,
   { username, requestId }: { readonly username: string; readonly requestId: string },
 ): Promise<boolean> {
-  await client.query('SELECT FROM public.features WHERE id = $1 FOR NO KEY UPDATE', [place.featureId]);
-  const before = await readFeatureState(client, place.featureId, place.environmentId);
+  await client.query('SELECT FROM public.features WHERE id = $1 FOR NO KEY UPDATE', [target.featureId]);
+  const before = await readFeatureState(client, target.featureId, target.environmentId);
   if (before === null) return false;
   await client.query(
     `UPDATE public.feature_params
      SET enabled = coalesce($3, enabled), default_value = coalesce($4, default_value), updated_at = now()
      WHERE feature_id = $1 AND environment_id = $2`,
-    [place.featureId, place.environmentId, enabled ?? null, defaultValue ?? null],
+    [target.featureId, target.environmentId, enabled ?? null, defaultValue ?? null],
   );
-  const after = await readFeatureState(client, place.featureId, place.environmentId);
-  const entry = { entity: 'feature', entityId: place.featureId, username, before, after, requestId };
-  await writeAudit(client, place, entry);
+  const after = await readFeatureState(client, target.featureId, target.environmentId);
+  const entry = { entity: 'feature', entityId: target.featureId, username, before, after, requestId };
+  await writeAudit(client, target, entry);
   return true;
 }
 
-/** The rule, or the schedule, of a flag in one environment: the oldest, or null. */
+/** Returns the oldest rule or schedule of a flag in one environment, or null. */
 export async function readPart(
   client: pg.ClientBase,
-  entity: PartEntity,
-  place: Place,
-): Promise<State | null> {
+  entity: FlagPartEntity,
+  target: FlagIds,
+): Promise<AuditState | null> {
   const [state, from] =
     entity === 'rule' ? [ruleState, 'public.rules r'] : [scheduleState, 'public.feature_schedules s'];
-  const { rows } = await client.query<{ state: State }>(
+  const { rows } = await client.query<{ state: AuditState }>(
     `SELECT ${state} AS state FROM ${from} WHERE feature_id = $1 AND environment_id = $2
      ORDER BY created_at, id LIMIT 1`,
-    [place.featureId, place.environmentId],
+    [target.featureId, target.environmentId],
   );
   return rows[0]?.state ?? null;
 }
 
-/** Brings a rule or a schedule from `before` to `after` (null: it is not there), with the audit row. */
+/**
+ * Changes a rule or schedule from `before` to `after` and writes the audit row. `before` null creates it, `after` null deletes
+ * it.
+ */
 export async function changePart(
   client: pg.ClientBase,
-  entity: PartEntity,
-  place: Place,
-  { before, after }: { readonly before: State | null; readonly after: State | null },
+  target: FlagIds,
+  change: {
+    readonly entity: FlagPartEntity;
+    readonly before: AuditState | null;
+    readonly after: AuditState | null;
+  },
   { username, requestId }: { readonly username: string; readonly requestId: string },
 ): Promise<void> {
+  const { entity, before, after } = change;
   const [table, columns] =
     entity === 'rule'
       ? ['rules', ['conditions', 'action', 'flag_variant_id', 'priority']]
       : ['feature_schedules', ['starts_at', 'ends_at', 'cron_expr', 'timezone', 'action']];
   if (after === null) await client.query(`DELETE FROM public.${table} WHERE id = $1`, [before?.id]);
   else {
-    const named = columns.join(', ');
+    const list = columns.join(', ');
     await client.query(
-      `INSERT INTO public.${table} (id, project_id, environment_id, feature_id, ${named})
-       SELECT id, $2, $3, $4, ${named} FROM jsonb_populate_record(NULL::public.${table}, $1)
+      `INSERT INTO public.${table} (id, project_id, environment_id, feature_id, ${list})
+       SELECT id, $2, $3, $4, ${list} FROM jsonb_populate_record(NULL::public.${table}, $1)
        ON CONFLICT (id) DO UPDATE SET
          ${columns.map((column) => `${column} = excluded.${column}`).join(', ')}, updated_at = now()`,
-      [JSON.stringify(after), place.projectId, place.environmentId, place.featureId],
+      [JSON.stringify(after), target.projectId, target.environmentId, target.featureId],
     );
   }
   const entityId = after?.id ?? before?.id ?? '';
-  await writeAudit(client, place, { entity, entityId, username, before, after, requestId });
+  await writeAudit(client, target, { entity, entityId, username, before, after, requestId });
 }

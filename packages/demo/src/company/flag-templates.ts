@@ -1,20 +1,20 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Json, State } from './chronicle.js';
-import type { FlagIdea } from './flag-idea.js';
+import type { Json, AuditState } from './dataset-builder.js';
+import type { FlagTemplate } from './company.js';
 import { billingFlags } from './flags-billing.js';
 import { mobileAppFlags } from './flags-mobile-app.js';
 import { webShopFlags } from './flags-web-shop.js';
 import type { Random } from './random.js';
 
 /** The flags of each project, by the project's name. */
-export const flagIdeas: Readonly<Record<string, readonly FlagIdea[]>> = {
+export const flagTemplates: Readonly<Record<string, readonly FlagTemplate[]>> = {
   'Web shop': webShopFlags,
   'Mobile app': mobileAppFlags,
   Billing: billingFlags,
 };
 
-/** Flags that had their time: one a project, deleted in the course of the story. */
-export const retiredIdeas: Readonly<Record<string, FlagIdea>> = {
+/** Old flags, one for each project, which are deleted during the history. */
+export const retiredFlags: Readonly<Record<string, FlagTemplate>> = {
   'Web shop': {
     key: 'legacy-basket',
     name: 'Legacy basket',
@@ -38,7 +38,7 @@ export const retiredIdeas: Readonly<Record<string, FlagIdea>> = {
   },
 };
 
-const conditionIdeas: readonly { readonly [key: string]: Json }[] = [
+const conditionTemplates: readonly { readonly [key: string]: Json }[] = [
   { attribute: 'country', operator: 'in', value: ['DE', 'AT', 'CH'] },
   { attribute: 'country', operator: 'in', value: ['PL', 'CZ'] },
   { attribute: 'customer_group', operator: 'eq', value: 'employees' },
@@ -52,10 +52,10 @@ const conditionIdeas: readonly { readonly [key: string]: Json }[] = [
   { attribute: 'plan', operator: 'in', value: ['business', 'enterprise'] },
 ];
 
-/** A rule for a flag, in the form of ruleState in states.ts. */
-export function inventRule(random: Random, featureId: string): State {
-  const first = random.pick(conditionIdeas);
-  const second = random.pick(conditionIdeas);
+/** Returns a random rule of a flag, in the form of `ruleState` in audit-state.ts. */
+export function randomRule(random: Random, featureId: string): AuditState {
+  const first = random.pick(conditionTemplates);
+  const second = random.pick(conditionTemplates);
   const conditions =
     first['attribute'] !== second['attribute'] && random.chance(0.3) ? [first, second] : [first];
   return {
@@ -70,8 +70,8 @@ export function inventRule(random: Random, featureId: string): State {
 
 const dayMs = 24 * 60 * 60 * 1000;
 
-/** A schedule for a flag, in the form of scheduleState in states.ts: once, or every so often. */
-export function inventSchedule(random: Random, featureId: string, atMs: number): State {
+/** Returns a random schedule of a flag, one-time or by cron, in the form of `scheduleState` in audit-state.ts. */
+export function randomSchedule(random: Random, featureId: string, atMs: number): AuditState {
   const once = random.chance(0.5);
   const startsAtMs = Math.ceil(atMs / dayMs) * dayMs + random.between(0, 6) * dayMs + 9 * 60 * 60 * 1000;
   return {
@@ -85,15 +85,15 @@ export function inventSchedule(random: Random, featureId: string, atMs: number):
   };
 }
 
-/** Another state for what `before` names: what somebody changes is different afterwards. */
-export function reinvent(before: State, invent: () => State): State {
+/** Generates states until one differs from `before`, and gives it the id of `before`. */
+export function differentState(before: AuditState, generate: () => AuditState): AuditState {
   for (;;) {
-    const after = { ...invent(), id: before.id };
+    const after = { ...generate(), id: before.id };
     if (!isDeepStrictEqual(after, before)) return after;
   }
 }
 
-/** E.g. `2025-09-26T12:00:00Z`. */
+/** Formats a time without milliseconds, e.g. `2025-09-26T12:00:00Z`. */
 function toIsoSeconds(atMs: number): string {
   return `${new Date(atMs).toISOString().slice(0, 19)}Z`;
 }

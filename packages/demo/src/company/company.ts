@@ -5,20 +5,31 @@ export interface DemoProject {
   readonly description: string;
 }
 
-/** Somebody who works with its flags. */
+/** A user of the company. */
 export interface DemoUser {
   readonly username: string;
   readonly email: string;
-  /** Only ever good for the demo's own database. */
+  /** Well-known: use it only in a database of the demo. */
   readonly password: string;
   readonly superuser: boolean;
-  /** One line about what this person may do, for a greeting. */
+  /** What the user may do, in one line for the sign-in page. */
   readonly about: string;
   /** The key of the role in each project, by the project's name. */
   readonly roles: Readonly<Record<string, 'project_owner' | 'project_member' | 'project_viewer'>>;
 }
 
-/** The three projects; each has the environments prod, stage and dev. */
+/** A flag of the company, before the demo gives it a history. */
+export interface FlagTemplate {
+  readonly key: string;
+  readonly name: string;
+  readonly description: string;
+  /** The environments in which the flag is on: none, dev only, dev and stage, or all. */
+  readonly rollout: 'off' | 'dev' | 'stage' | 'prod';
+  /** The possible values, the default first; empty for a flag that is only on or off. */
+  readonly values: readonly string[];
+}
+
+/** The projects; each has the environments prod, stage and dev. */
 export const demoProjects: readonly DemoProject[] = [
   {
     id: 'f1a9c457-0001-4000-8000-000000000001',
@@ -37,7 +48,7 @@ export const demoProjects: readonly DemoProject[] = [
   },
 ];
 
-/** The people; each one's password is the user name followed by `-demo`. */
+/** The users; the password of each is the username followed by `-demo`. */
 export const demoUsers: readonly DemoUser[] = [
   person('alice', 'owns all three projects, approves changes', {
     'Web shop': 'project_owner',
