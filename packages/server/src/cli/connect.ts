@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { connectionSettings } from '../database/connection-settings.js';
 import { backoffMs, discardSession } from '../database/session.js';
 import { describeError } from '../describe.js';
 import { CommandError } from './command.js';
@@ -82,7 +83,7 @@ export function describeDatabase(databaseUrl: string): string {
 
 function newClient(databaseUrl: string, settings: pg.ClientConfig = {}): pg.Client {
   const client = new pg.Client({
-    connectionString: databaseUrl,
+    ...connectionSettings(databaseUrl),
     application_name: 'flagcast command',
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,

@@ -5,6 +5,7 @@ import { createHostPolicy } from '../access/host.js';
 import { createOriginPolicy } from '../access/origin.js';
 import { secretKey } from '../access/token.js';
 import { parseUserClaim } from '../access/user-claim.js';
+import { connectionSettings } from '../database/connection-settings.js';
 import { parseRelayUrl } from '../relay/relay-url.js';
 import type { EventTypes } from '../wire/plain.js';
 import { parseDuration } from './duration.js';
@@ -41,6 +42,7 @@ export function parseDatabaseUrl(text: string): string {
       `${problem}; write postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded`,
     );
   }
+  connectionSettings(text);
   return text;
 }
 

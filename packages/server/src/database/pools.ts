@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { connectionSettings } from './connection-settings.js';
 import { discardSession } from './session.js';
 
 export interface PoolsOptions {
@@ -28,7 +29,7 @@ export class Pools {
   open(applicationName: string, max: number): pg.Pool {
     const { databaseUrl, timeoutMs } = this.#options;
     const opened = new pg.Pool({
-      connectionString: databaseUrl,
+      ...connectionSettings(databaseUrl),
       application_name: applicationName,
       max,
       connectionTimeoutMillis: timeoutMs,

@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { connectionSettings } from './connection-settings.js';
 
 /** A dedicated connection to PostgreSQL, for whoever needs to know that it is always the same one. */
 export interface SessionOptions {
@@ -21,7 +22,7 @@ const connectTimeoutMs = 5_000;
  */
 export async function openSession(options: SessionOptions): Promise<pg.Client> {
   const client = new pg.Client({
-    connectionString: options.databaseUrl,
+    ...connectionSettings(options.databaseUrl),
     application_name: options.applicationName,
     connectionTimeoutMillis: connectTimeoutMs,
     query_timeout: options.queryTimeoutMs,
