@@ -1,38 +1,37 @@
 /**
- * Why the server closed a WebSocket. The range says what a client must do:
- * 4000-4499 reconnect (with backoff), 4500-4999 give up. The second half mirrors
- * the HTTP status that the same refusal has before the upgrade (4501 = 401 ...).
+ * The close codes of the server. The range tells the client what to do: 4000-4499 reconnect with backoff, 4500-4999 do
+ * not reconnect. From 4500 on, the code is 4100 plus the HTTP status of the same refusal before the upgrade (4501 = 401).
  */
 export const CloseCode = {
-  /** The server is shutting down or restarting; another one, or the next, will answer. */
+  /** The server is shutting down or restarting. Another server, or the next process, will accept the connection. */
   draining: 4000,
-  /** The token's lifetime ended; reconnect with a fresh one. */
+  /** The token has expired. Reconnect with a new one. */
   tokenExpired: 4001,
-  /** The peer did not read what it was sent for too long. */
+  /** The client read too slowly for too long. */
   slow: 4002,
-  /** The user or the address has too many connections open. */
+  /** The user or the address has too many open connections. */
   tooMany: 4003,
-  /** The peer did not answer the server's pings. */
+  /** The client did not respond to pings. */
   unresponsive: 4004,
-  /** The server cannot check the token or the rights right now. */
+  /** The server cannot check the token or the permissions at the moment. */
   unavailable: 4005,
-  /** The database has lost transactions (restored, or failed over): come back and fetch the state anew. */
+  /** The database has lost transactions (restore or failover). Reconnect and load a new snapshot. */
   historyLost: 4006,
   /** A parameter is missing or malformed. */
   badRequest: 4500,
-  /** The token is missing, forged, of the wrong kind, or its user does not exist. */
+  /** The token is missing, invalid or of the wrong kind, or its user does not exist. */
   badToken: 4501,
-  /** The user may not, or may no longer, see this channel. */
+  /** The user is not, or is no longer, allowed to view this channel. */
   forbidden: 4503,
-  /** There is no such project, or no such environment in it. */
+  /** The project does not exist, or it has no such environment. */
   unknownChannel: 4504,
-  /** The peer broke the protocol. */
+  /** The client violated the protocol. */
   protocolViolation: 4505,
 } as const;
 
 export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
 
-/** Whether a client that was closed with `code` should connect again. */
+/** Whether a client should reconnect after it was closed with `code`. */
 export function isReconnectCode(code: number): boolean {
   return code < 4500 || code > 4999;
 }

@@ -1,5 +1,4 @@
 export { CloseCode, isReconnectCode } from './close-codes.js';
-export type { PlainMessage } from './plain.js';
 export {
   errorCodes,
   freshnessReasons,
@@ -7,5 +6,5 @@ export {
   maxChannels,
   resyncReasons,
   subprotocol,
-} from './v1.js';
-export type * from './v1.js';
+} from './messages.js';
+export type * from './messages.js';

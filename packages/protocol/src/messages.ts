@@ -1,12 +1,30 @@
-import type { PlainMessage } from './plain.js';
-
 /** The subprotocol of the WebSocket. */
 export const subprotocol = 'flagcast.v1';
 
-/** How many channels one connection may have. */
+/** The maximum number of channels of one connection. */
 export const maxChannels = 32;
 
-/** A feature with its parameters in one environment: the element of a snapshot, and the state after an event. */
+/**
+ * An event for plain clients: exactly these eight keys, so that every client written to the specification can read
+ * it.
+ */
+export interface PlainMessage {
+  /** `audit`: a change was made. `pending`: a step of an approval. */
+  source: string;
+  /** `<entity>_<action>`, e.g. `feature_updated`; for approvals `pending_change_created`, `..._approved`, `..._rejected`, `..._cancelled`. */
+  type: string;
+  /** RFC 3339 in UTC, with up to microseconds. */
+  timestamp: string;
+  project_id: string;
+  /** The environment's key, e.g. `prod`. */
+  environment: string;
+  entity: string;
+  entity_id: string;
+  /** `created`, `updated`, `deleted`; for approvals `pending`, `approved`, `rejected`, `cancelled`. */
+  action: string;
+}
+
+/** A feature with its parameters in one environment: an element of a snapshot, or the state after an event. */
 export interface FeatureState {
   id: string;
   key: string;
@@ -19,60 +37,60 @@ export interface FeatureState {
   default_value: string;
   /** RFC 3339, UTC. */
   created_at: string;
-  /** RFC 3339, UTC: the later of the feature's and of its parameters'. */
+  /** RFC 3339, UTC: the later of the feature's and its parameters' update. */
   updated_at: string;
-  /** Changes with every write to the feature or to its parameters in this environment; a write sends it back. */
+  /** Changes with every write to the feature or its parameters in this environment. A write must send it back. */
   version: string;
 }
 
-/** A request for a change that waits for its decision. */
+/** A change that waits for approval. */
 export interface PendingChange {
   id: string;
   requested_by: string;
   created_at: string;
   reason: string | null;
-  /** As the database keeps it: `{entities: [{entity, entity_id, action, changes: {field: {old, new}}}], meta: {...}}`. JSON.parse rounds numbers that a double does not keep. */
+  /** As the database keeps it: `{entities: [{entity, entity_id, action, changes: {field: {old, new}}}], meta: {...}}`. JSON.parse rounds numbers that a double cannot represent. */
   change: unknown;
   entities: { entity: string; entity_id: string; feature_id: string | null }[];
 }
 
-/** The answer of `GET /api/snapshot`: one channel at one moment. */
+/** The response of `GET /api/snapshot`: the state of one channel at one moment. */
 export interface Snapshot {
   project_id: string;
   environment: string;
   environment_id: string;
-  /** Where the stream goes on. */
+  /** The position at which the state is true. Subscribe from here. */
   cursor: string;
-  /** Whether the server can read the state of features; false: both lists are empty. */
+  /** Whether the server can read the state of features. If false, both lists are empty. */
   embedded_state: boolean;
   features: FeatureState[];
   pending_changes: PendingChange[];
 }
 
-/** An event: the eight keys of the plain dialect and what flagcast.v1 adds. The only message with the key `source`. */
+/** An event of flagcast.v1: the eight keys of a plain event, and more. The only message with the key `source`. */
 export interface EventMessage extends PlainMessage {
-  /** The same event has the same id on every server and in every repetition; no other event ever gets it. */
+  /** Unique. An event has the same id on every server and every time that it is sent. */
   id: string;
-  /** What the channel is routed by: unlike `environment`, it never changes. */
+  /** Identifies the channel. Unlike `environment`, it never changes. */
   environment_id: string;
-  /** The id of the host's row: of `audit_log`, or of `pending_changes`. Not unique: a host may use it again. */
+  /** The id of the row in the host's table (`audit_log` or `pending_changes`). Not unique: the host may reuse it. */
   row_id: string;
   feature_id: string | null;
   pending_change_id: string | null;
   actor: string | null;
-  /** RFC 3339; null where the database does not record it. */
+  /** RFC 3339; null if the database does not record it. */
   committed_at: string | null;
   /** RFC 3339: when the server read it. */
   seen_at: string;
-  /** The feature's state after the change; null when it is gone; absent where the server has no feature tables. */
+  /** The feature's state after the change; null if it was deleted; absent if the server has no feature tables. */
   feature?: FeatureState | null;
-  /** True where the feature's state could not be read (undecodable bytes, too large): `feature` is absent then. */
+  /** True if the feature's state could not be read (undecodable bytes, too large). `feature` is then absent. */
   feature_unreadable?: true;
   /** Only on the last event of a batch. */
   cursor?: string;
 }
 
-/** What names a channel in the server's control messages. */
+/** The channel that a control message of the server is about. */
 export interface ChannelName {
   project_id: string;
   /** The environment's key. */
@@ -80,14 +98,14 @@ export interface ChannelName {
   environment_id: string;
 }
 
-/** Why which guarantee holds. */
+/** Why the server gives its guarantee. */
 export const guaranteeReasons = ['event_log', 'tables', 'view'] as const;
 export type GuaranteeReason = (typeof guaranteeReasons)[number];
 
 export interface HelloMessage {
   type: 'hello';
   protocol: string;
-  /** Names the server process. */
+  /** The id of the server process. */
   server: string;
   user_id: string;
   username: string;
@@ -96,7 +114,7 @@ export interface HelloMessage {
   max_channels: number;
   guarantee: 'exact' | 'overlap';
   guarantee_reason: GuaranteeReason;
-  /** With `overlap`: how long after its `timestamp` an event may be committed and is still found, in milliseconds; else null. */
+  /** With `overlap`: how late after its `timestamp` an event can be committed without being missed, in milliseconds. Otherwise null. */
   overlap_ms: number | null;
   embedded_state: boolean;
 }
@@ -106,7 +124,7 @@ export interface CaughtUpMessage extends ChannelName {
   cursor: string;
 }
 
-/** Why missed events cannot all be brought. */
+/** Why the server cannot send all missed events. */
 export const resyncReasons = [
   'cursor_malformed',
   'cursor_expired',
@@ -127,10 +145,10 @@ export interface UnsubscribedMessage extends ChannelName {
 
 export interface HeartbeatMessage {
   type: 'heartbeat';
-  /** Counts for every channel of the connection. */
+  /** Valid for every channel of the connection that is caught up. */
   cursor: string;
   timestamp: string;
-  /** RFC 3339: everything that was committed before this time has been read; null before the first read. */
+  /** RFC 3339. Everything that was committed before this time has been read. null before the first read. */
   as_of: string | null;
 }
 
@@ -143,21 +161,21 @@ export const freshnessReasons = [
 ] as const;
 export type FreshnessReason = (typeof freshnessReasons)[number];
 
-/** Whether the server is reading the database right now. Sent when that changes, and after `hello` where it is stale. */
+/** Whether the server is reading the database. Sent when this changes, and after `hello` if the server is stale. */
 export type FreshnessMessage =
   | {
       type: 'freshness';
       state: 'stale';
-      /** RFC 3339: everything that was committed before this time has been read. */
+      /** RFC 3339. Everything that was committed before this time has been read. */
       since: string;
       reason: FreshnessReason;
     }
   | { type: 'freshness'; state: 'fresh' };
 
-/** The environment of a subscribed channel has another key now. The channel goes on under its id. */
+/** The environment of a subscribed channel has a new key. The channel continues under the same id. */
 export interface ChannelChangedMessage extends ChannelName {
   type: 'channel_changed';
-  /** The key before. */
+  /** The previous key. */
   previous_environment: string;
 }
 
@@ -172,7 +190,7 @@ export interface AuthenticatedMessage {
   token_expires_at: string;
 }
 
-/** The codes of `error` messages, beside those that a refused request has. */
+/** The codes of `error` messages, in addition to the codes of refused requests. */
 export const errorCodes = [
   'bad_message',
   'already_subscribed',
@@ -186,17 +204,17 @@ export const errorCodes = [
 
 export interface ErrorMessage {
   type: 'error';
-  /** One of `errorCodes`, or the code of a refusal, e.g. `forbidden`. */
+  /** One of `errorCodes`, or the code of a refused request, e.g. `forbidden`. */
   code: string;
   message: string;
-  /** Where the error is about a channel: the project, and the environment's key or id as the client sent it. */
+  /** If the error is about a channel: the project, and the environment's key or id as the client sent it. */
   project_id?: string;
   environment?: string;
-  /** Where the client named the environment by its id, or the channel was subscribed. */
+  /** If the client sent the environment's id, or the channel was subscribed. */
   environment_id?: string;
 }
 
-/** Only over server-sent events: where a WebSocket would be closed with this code. */
+/** Only in server-sent events. Corresponds to the close frame of a WebSocket. */
 export interface CloseMessage {
   type: 'close';
   code: number;
@@ -221,10 +239,10 @@ export type ServerMessage = EventMessage | ControlMessage;
 export interface SubscribeMessage {
   type: 'subscribe';
   project_id: string;
-  /** The environment's key; or `env_id`. */
+  /** The environment's key. Alternatively `env_id`. */
   env?: string;
   env_id?: string | number;
-  /** Where to go on from; without one the channel begins now. */
+  /** The position to resume from. Without it, the channel starts at the present. */
   cursor?: string;
 }
 
