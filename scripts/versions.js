@@ -41,7 +41,7 @@ const onNode = [
 ]
   .map((name) => `packages/server/test/${name}.test.ts`)
   .concat(
-    ['client', 'real-server', 'streams', 'tabs-truth'].map((name) => `packages/client/test/${name}.test.ts`),
+    ['client', 'real-server', 'streams', 'tabs-state'].map((name) => `packages/client/test/${name}.test.ts`),
   )
   .concat('e2e/packages.test.ts');
 

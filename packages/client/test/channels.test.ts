@@ -3,40 +3,47 @@ import type { Snapshot } from '#protocol';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Channel, Client } from '../src/index.js';
 import {
-  answerJson,
+  respondJson,
   caughtUp,
   channelName,
   event,
   feature,
   refused,
   renamed,
-  type ScriptedPeer,
+  type ScriptedConnection,
   stageName,
 } from './scripted-server.js';
-import { channelArguments, type Scene, startScene, until, untilConnection, untilStatus } from './watching.js';
+import {
+  channelArguments,
+  type ClientFixture,
+  startFixture,
+  until,
+  untilConnection,
+  untilStatus,
+} from './client-fixture.js';
 
 const stageArguments = { projectId: 'p1', env: 'stage' };
 
-interface Two extends Scene {
-  readonly own: Client;
-  readonly peer: ScriptedPeer;
+interface Two extends ClientFixture {
+  readonly client: Client;
+  readonly connection: ScriptedConnection;
   readonly prod: Channel;
   readonly stage: Channel;
 }
 
 /** A client with the channels prod and stage, both live. */
 async function startTwo(): Promise<Two> {
-  const scene = await startScene();
-  const own = scene.client();
-  const prod = own.channel(channelArguments);
-  const stage = own.channel(stageArguments);
-  const peer = await scene.server.peers.next();
-  peer.hello();
-  await peer.received.next();
-  await peer.received.next();
-  peer.send(caughtUp('c1'), caughtUp('c1', stageName));
+  const fixture = await startFixture();
+  const client = fixture.connect();
+  const prod = client.channel(channelArguments);
+  const stage = client.channel(stageArguments);
+  const connection = await fixture.server.connections.next();
+  connection.hello();
+  await connection.received.next();
+  await connection.received.next();
+  connection.send(caughtUp('c1'), caughtUp('c1', stageName));
   await Promise.all([untilStatus(prod, 'live'), untilStatus(stage, 'live')]);
-  return { ...scene, own, peer, prod, stage };
+  return { ...fixture, client, connection, prod, stage };
 }
 
 /** The ids of the channel's events, as they come. */
@@ -51,36 +58,36 @@ async function untilEvent(channel: Channel, id: string): Promise<void> {
 }
 
 /** The environments that the snapshots were requested of, as `env=prod` or `env_id=7`. */
-function requested({ server }: Scene): (string | undefined)[] {
+function requested({ server }: ClientFixture): (string | undefined)[] {
   return server.snapshots.all.map(({ url }) => url?.split('&')[1]);
 }
 
 describe('a channel', () => {
-  it('names its environment by the key once, and by the id from then on', async () => {
-    const scene = await startScene();
-    const channel = scene.client().channel(channelArguments);
+  it("sends the environment's key in its first request, and the id in all others", async () => {
+    const fixture = await startFixture();
+    const channel = fixture.connect().channel(channelArguments);
     expect(channel.getState().environment).toBeNull();
-    const peer = await scene.server.peers.next();
-    peer.hello();
-    expect(await peer.received.next()).toEqual({
+    const connection = await fixture.server.connections.next();
+    connection.hello();
+    expect(await connection.received.next()).toEqual({
       type: 'subscribe',
       project_id: 'p1',
       env_id: '7',
       cursor: 'c0',
     });
-    peer.send(caughtUp('c1'));
+    connection.send(caughtUp('c1'));
     expect((await untilStatus(channel, 'live')).environment).toBe('prod');
-    peer.send({ type: 'resync', ...channelName, reason: 'cursor_expired' });
-    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
-    expect(requested(scene)).toEqual(['env=prod', 'env_id=7']);
+    connection.send({ type: 'resync', ...channelName, reason: 'cursor_expired' });
+    expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
+    expect(requested(fixture)).toEqual(['env=prod', 'env_id=7']);
     channel.close();
-    expect(await peer.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env_id: '7' });
+    expect(await connection.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env_id: '7' });
   });
 
-  it('keeps its events when two environments swap their keys', async () => {
-    const { peer, prod, stage } = await startTwo();
+  it('keeps receiving the events of its environment when two environments swap their keys', async () => {
+    const { connection, prod, stage } = await startTwo();
     const ids = [idsOf(prod), idsOf(stage)];
-    peer.send(
+    connection.send(
       renamed(channelName, 'former-prod'),
       renamed(stageName, 'prod'),
       renamed({ ...channelName, environment: 'former-prod' }, 'stage'),
@@ -106,22 +113,22 @@ describe('a channel', () => {
     expect([prod.env, stage.env]).toEqual(['prod', 'stage']);
   });
 
-  it('takes no message of an environment of another project that has the same id', async () => {
-    const { peer, prod } = await startTwo();
+  it('ignores messages of another project whose environment has the same id', async () => {
+    const { connection, prod } = await startTwo();
     const ids = idsOf(prod);
-    peer.send(event('e1', 'f1', { project_id: 'p2' }), event('e2', 'f1'));
+    connection.send(event('e1', 'f1', { project_id: 'p2' }), event('e2', 'f1'));
     await untilEvent(prod, 'e2');
     expect(ids).toEqual(['e2']);
   });
 
-  it('follows the id when the key has changed while it was away', async () => {
-    const { server, client } = await startScene();
-    const channel = client().channel(channelArguments);
-    const first = await server.peers.next();
+  it("follows the environment's id when the key changed while the client was disconnected", async () => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const first = await server.connections.next();
     await first.accept('c1');
     await untilStatus(channel, 'live');
     first.socket.terminate();
-    const second = await server.peers.next();
+    const second = await server.connections.next();
     second.hello();
     expect(await second.received.next()).toMatchObject({ env_id: '7', cursor: 'c1' });
     second.send(caughtUp('c2', { ...channelName, environment: 'production' }));
@@ -131,65 +138,65 @@ describe('a channel', () => {
     expect(server.snapshots.all).toHaveLength(1);
   });
 
-  it('resolves its key anew when it is opened again', async () => {
-    const scene = await startScene();
-    const { server } = scene;
-    const own = scene.client();
-    const first = own.channel(channelArguments);
-    const stage = own.channel(stageArguments);
-    const peer = await server.peers.next();
-    peer.hello();
-    await peer.received.next();
-    await peer.received.next();
+  it('resolves the key again when it is reopened', async () => {
+    const fixture = await startFixture();
+    const { server } = fixture;
+    const client = fixture.connect();
+    const first = client.channel(channelArguments);
+    const stage = client.channel(stageArguments);
+    const connection = await server.connections.next();
+    connection.hello();
+    await connection.received.next();
+    await connection.received.next();
     first.close();
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
-    peer.send({ type: 'unsubscribed', ...channelName });
+    expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
+    connection.send({ type: 'unsubscribed', ...channelName });
     await untilStatus(first, 'closed');
     server.environments.set('prod', '9');
-    const second = own.channel(channelArguments);
+    const second = client.channel(channelArguments);
     expect(second).not.toBe(first);
-    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '9' });
+    expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '9' });
     expect(stage.getState().status.state).not.toBe('closed');
   });
 });
 
-describe('a channel that is opened by a key that another environment had', () => {
+describe('a channel that is opened with a key that previously belonged to another environment', () => {
   /** prod and stage have swapped their keys, and the key prod is opened again. */
   async function openSwapped(): Promise<Two & { readonly again: Channel }> {
     const two = await startTwo();
-    const { peer, server, stage, own } = two;
+    const { connection, server, stage, client } = two;
     server.environments.set('prod', '8').set('stage', '7');
-    peer.send(
+    connection.send(
       renamed(channelName, 'stage'),
       renamed(stageName, 'prod'),
       event('e1', 'f1', { environment_id: '8', cursor: 'c2' }),
     );
     await untilEvent(stage, 'e1');
-    return { ...two, again: own.channel(channelArguments) };
+    return { ...two, again: client.channel(channelArguments) };
   }
 
-  it('is another channel, and shares the subscription of the environment', async () => {
-    const { peer, prod, stage, again, own } = await openSwapped();
+  it('is a different channel and shares the subscription of its environment', async () => {
+    const { connection, prod, stage, again, client } = await openSwapped();
     expect(again).not.toBe(prod);
-    expect(own.channel(channelArguments)).toBe(again);
+    expect(client.channel(channelArguments)).toBe(again);
     expect((await untilStatus(again, 'live')).environment).toBe('prod');
     expect(again.getState().features).toEqual(stage.getState().features);
     const ids = [prod, stage, again].map(idsOf);
-    peer.send(event('e2', 'f2', { environment_id: '8', cursor: 'c3' }));
+    connection.send(event('e2', 'f2', { environment_id: '8', cursor: 'c3' }));
     await Promise.all([untilEvent(stage, 'e2'), untilEvent(again, 'e2')]);
     expect(ids).toEqual([[], ['e2'], ['e2']]);
     expect(again.toSnapshot()).toEqual(stage.toSnapshot());
-    expect(peer.received.all.map(({ type }) => type)).toEqual(['subscribe', 'subscribe']);
+    expect(connection.received.all.map(({ type }) => type)).toEqual(['subscribe', 'subscribe']);
   });
 
-  it('is subscribed once after a reconnect, and repeats nothing', async () => {
-    const { peer, server, stage, again } = await openSwapped();
+  it('subscribes once after a reconnect, and delivers no event twice', async () => {
+    const { connection, server, stage, again } = await openSwapped();
     await untilStatus(again, 'live');
     const ids = [stage, again].map(idsOf);
-    peer.send(event('e2', 'f2', { environment_id: '8' }));
+    connection.send(event('e2', 'f2', { environment_id: '8' }));
     await untilEvent(again, 'e2');
-    peer.socket.terminate();
-    const next = await server.peers.next();
+    connection.socket.terminate();
+    const next = await server.connections.next();
     next.hello();
     const subscribed = [await next.received.next(), await next.received.next()];
     expect(subscribed.map((message) => 'env_id' in message && message.env_id).sort()).toEqual(['7', '8']);
@@ -206,40 +213,40 @@ describe('a channel that is opened by a key that another environment had', () =>
     expect(next.received.all).toHaveLength(2);
   });
 
-  it('has the events of a batch whose cursor has not come yet', async () => {
-    const { peer, server, own, prod, stage } = await startTwo();
+  it('contains the events of a batch whose cursor has not arrived yet', async () => {
+    const { connection, server, client, prod, stage } = await startTwo();
     server.environments.set('prod', '8').set('stage', '7');
     server.snapshot = { ...server.snapshot, cursor: 'c2' };
-    peer.send(renamed(channelName, 'stage'), renamed(stageName, 'prod'));
-    peer.send(
+    connection.send(renamed(channelName, 'stage'), renamed(stageName, 'prod'));
+    connection.send(
       event('e1', 'f1', { environment_id: '8', cursor: 'c2' }),
       event('e2', 'f2', { environment_id: '8' }),
     );
     await Promise.all([untilEvent(stage, 'e2'), until(prod, ({ environment }) => environment === 'stage')]);
-    const again = own.channel(channelArguments);
+    const again = client.channel(channelArguments);
     await untilStatus(again, 'live');
-    peer.send(event('e3', 'f3', { environment_id: '8', cursor: 'c3' }));
+    connection.send(event('e3', 'f3', { environment_id: '8', cursor: 'c3' }));
     await untilEvent(again, 'e3');
     expect([...again.getState().features.keys()]).toEqual(['f1', 'f2', 'f3']);
   });
 
-  it('has the newest state after a resync, whichever snapshot comes first', async () => {
-    const { peer, server, stage, again } = await openSwapped();
+  it('has the newest state after a resync, independent of the order of the snapshots', async () => {
+    const { connection, server, stage, again } = await openSwapped();
     await untilStatus(again, 'live');
     const held: ServerResponse[] = [];
-    server.answerSnapshot = (response) => held.push(response);
+    server.respondToSnapshot = (response) => held.push(response);
     const known = server.snapshots.all.length;
-    peer.send({ type: 'resync', ...stageName, environment: 'prod', reason: 'too_many_missed' });
+    connection.send({ type: 'resync', ...stageName, environment: 'prod', reason: 'too_many_missed' });
     while (server.snapshots.all.length < known + 2) await server.snapshots.next();
     const answer = (index: number, cursor: string, id: string): void => {
       const name = { ...stageName, environment: 'prod' };
       const snapshot: Snapshot = { ...server.snapshot, ...name, cursor, features: [feature(id)] };
-      answerJson(held[index] as ServerResponse, 200, snapshot);
+      respondJson(held[index] as ServerResponse, 200, snapshot);
     };
     answer(0, 'c9', 'f9');
-    let message = await peer.received.next();
-    while (!('cursor' in message) || message.cursor !== 'c9') message = await peer.received.next();
-    peer.send(
+    let message = await connection.received.next();
+    while (!('cursor' in message) || message.cursor !== 'c9') message = await connection.received.next();
+    connection.send(
       event('e5', 'f5', { environment_id: '8', cursor: 'c10' }),
       caughtUp('c10', { ...stageName, environment: 'prod' }),
     );
@@ -250,50 +257,57 @@ describe('a channel that is opened by a key that another environment had', () =>
       expect([...channel.getState().features.keys()]).toEqual(['f9', 'f5']);
   });
 
-  it.each(['older', 'newer'])('goes on when the %s channel of the environment is closed', async (which) => {
-    const two = await openSwapped();
-    const { peer } = two;
-    const [stage, again] = which === 'older' ? [two.stage, two.again] : [two.again, two.stage];
-    await untilStatus(two.again, 'live');
-    stage.close();
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '8' });
-    peer.send({ type: 'unsubscribed', ...stageName, environment: 'prod' });
-    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8', cursor: 'c2' });
-    await untilStatus(stage, 'closed');
-    peer.send(caughtUp('c2', { ...stageName, environment: 'prod' }));
-    await untilStatus(again, 'live');
-  });
+  it.each(['older', 'newer'])(
+    'stays live when the %s channel of the same environment is closed',
+    async (which) => {
+      const two = await openSwapped();
+      const { connection } = two;
+      const [stage, again] = which === 'older' ? [two.stage, two.again] : [two.again, two.stage];
+      await untilStatus(two.again, 'live');
+      stage.close();
+      expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '8' });
+      connection.send({ type: 'unsubscribed', ...stageName, environment: 'prod' });
+      expect(await connection.received.next()).toMatchObject({
+        type: 'subscribe',
+        env_id: '8',
+        cursor: 'c2',
+      });
+      await untilStatus(stage, 'closed');
+      connection.send(caughtUp('c2', { ...stageName, environment: 'prod' }));
+      await untilStatus(again, 'live');
+    },
+  );
 });
 
-describe('an environment that is gone', () => {
+describe('the end of an environment', () => {
   const codes = ['environment_deleted', 'project_archived', 'project_deleted'];
 
-  it.each(codes)('%s ends its channel, and no other', async (code) => {
-    const { peer, prod, stage, own } = await startTwo();
-    peer.send(refused(channelName, code));
+  it.each(codes)('%s closes the channel of the environment and no other channel', async (code) => {
+    const { connection, prod, stage, client } = await startTwo();
+    connection.send(refused(channelName, code));
     const { status } = await untilStatus(prod, 'closed');
     expect(status.state === 'closed' && status.error).toMatchObject({ code, message: 'No.' });
-    peer.send(event('e1', 'f1', { environment: 'stage' }));
+    connection.send(event('e1', 'f1', { environment: 'stage' }));
     await untilEvent(stage, 'e1');
     expect(stage.getState().status).toEqual({ state: 'live' });
-    expect(own.getStatus()).toEqual({ state: 'live' });
+    expect(client.getStatus()).toEqual({ state: 'live' });
   });
 
   it.each(codes)(
-    '%s, the only one of the connection: the client opens other channels afterwards',
+    'after close code 4504 with %s for its only channel, the client can open other channels',
     async (code) => {
-      const { server, client } = await startScene();
-      const own = client();
-      const channel = own.channel(channelArguments);
-      const peer = await server.peers.next();
-      await peer.accept('c1');
+      const { server, connect } = await startFixture();
+      const client = connect();
+      const channel = client.channel(channelArguments);
+      const connection = await server.connections.next();
+      await connection.accept('c1');
       await untilStatus(channel, 'live');
-      peer.socket.close(4504, code);
+      connection.socket.close(4504, code);
       const { status } = await untilStatus(channel, 'closed');
       expect(status.state === 'closed' && status.error).toMatchObject({ code, closeCode: 4504 });
-      expect(own.getStatus()).toEqual({ state: 'idle' });
-      const stage = own.channel(stageArguments);
-      const next = await server.peers.next();
+      expect(client.getStatus()).toEqual({ state: 'idle' });
+      const stage = client.channel(stageArguments);
+      const next = await server.connections.next();
       next.hello();
       await next.received.next();
       next.send(caughtUp('c1', stageName));
@@ -301,42 +315,42 @@ describe('an environment that is gone', () => {
     },
   );
 
-  it('leaves a channel whose subscription is on its way', async () => {
-    const { server, client } = await startScene();
-    const own = client();
-    const channel = own.channel(channelArguments);
-    const peer = await server.peers.next();
-    await peer.accept('c1');
+  it('does not close a channel whose subscribe request is pending', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
     await untilStatus(channel, 'live');
-    const stage = own.channel(stageArguments);
-    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
-    peer.socket.close(4504, 'environment_deleted');
+    const stage = client.channel(stageArguments);
+    expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
+    connection.socket.close(4504, 'environment_deleted');
     await untilStatus(channel, 'closed');
-    const next = await server.peers.next();
+    const next = await server.connections.next();
     next.hello();
     expect(await next.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
     next.send(caughtUp('c1', stageName));
     await untilStatus(stage, 'live');
   });
 
-  it('leaves a channel whose snapshot is on its way', async () => {
-    const { server, client } = await startScene();
-    const own = client();
-    const channel = own.channel(channelArguments);
-    const peer = await server.peers.next();
-    await peer.accept('c1');
+  it('does not close a channel whose snapshot request is pending', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
     await untilStatus(channel, 'live');
     let answer: () => void = () => undefined;
-    server.answerSnapshot = (response, request) =>
-      (answer = () => server.answerWithSnapshot(response, request));
-    const stage = own.channel(stageArguments);
+    server.respondToSnapshot = (response, request) =>
+      (answer = () => server.respondWithSnapshot(response, request));
+    const stage = client.channel(stageArguments);
     await server.snapshots.next();
     await server.snapshots.next();
-    peer.socket.close(4504, 'environment_deleted');
+    connection.socket.close(4504, 'environment_deleted');
     await untilStatus(channel, 'closed');
-    await untilConnection(own, 'stale');
+    await untilConnection(client, 'stale');
     answer();
-    const next = await server.peers.next();
+    const next = await server.connections.next();
     next.hello();
     expect(await next.received.next()).toMatchObject({ type: 'subscribe', env_id: '8' });
     next.send(caughtUp('c1', stageName));
@@ -344,20 +358,20 @@ describe('an environment that is gone', () => {
   });
 });
 
-it('a state that is unreadable is not fetched', async () => {
-  const { server, client } = await startScene();
-  const channel = client().channel(channelArguments);
-  const peer = await server.peers.next();
-  await peer.accept('c1');
+it('an event with an unreadable feature state does not trigger a snapshot request', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect().channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
   const before = await untilStatus(channel, 'live');
-  // A snapshot would be requested at once.
+  // Without jitter a snapshot would be requested immediately.
   const random = vi.spyOn(Math, 'random').mockReturnValue(0);
   onTestFinished(() => random.mockRestore());
   const { feature: _, ...unreadable } = event('e1', 'f1', { feature_unreadable: true, cursor: 'c2' });
-  peer.send(unreadable);
+  connection.send(unreadable);
   await untilEvent(channel, 'e1');
-  const other = client().channel({ ...channelArguments, env: 'dev' });
-  server.answerSnapshot = (response) => answerJson(response, 403, { code: 'forbidden' });
+  const other = connect().channel({ ...channelArguments, env: 'dev' });
+  server.respondToSnapshot = (response) => respondJson(response, 403, { code: 'forbidden' });
   await untilStatus(other, 'closed');
   expect(server.snapshots.all.map(({ url }) => url?.split('&')[1])).toEqual(['env=prod', 'env=dev']);
   expect(channel.getState().features).toBe(before.features);

@@ -12,16 +12,16 @@ import {
 const nowMs = 1_000_000;
 const silenceMs = 37_500;
 
-/** A machine in each state; live ones have held for a minute, and two connections were lost before. */
+/** Returns a machine in this state. Live ones have been connected for a minute, after two failed attempts. */
 function machineIn(state: ConnectionState): Machine {
   const helloAtMs = state === 'live' || state === 'probing' ? nowMs - 60_000 : 0;
   return { ...initialMachine, state, helloAtMs, reconnectAttempts: 2 };
 }
 
-/** The state that is entered, and its timer: `[delayMs, jitterMs]`. `stays`: nothing happens at all. */
+/** The state that is entered, with its timer `[delayMs, jitterMs]`. `stays`: nothing happens. */
 type Cell = 'stays' | readonly [ConnectionState, (readonly [number, number])?];
 
-// A state or an event without its cell does not compile.
+// A missing state or event is a compile error.
 const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
   idle: {
     start: ['authorizing'],
@@ -43,7 +43,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     blocked: 'stays',
     hello: 'stays',
     message: 'stays',
-    // No timer runs in this state; one that fired all the same must not leave it waiting for ever.
+    // No timer runs in this state. If one fires nevertheless, the machine must not get stuck.
     timer: ['waiting', [0, 1_000]],
     lost: ['waiting', [0, 1_000]],
     wake: 'stays',
@@ -82,7 +82,7 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
     message: ['live', [silenceMs, 0]],
     timer: ['waiting', [0, 250]],
     lost: ['waiting', [0, 250]],
-    // The page hides and comes back: the first answer will do, but it has its time anew.
+    // The page was hidden and shown again: any message suffices, but the time-out starts again.
     wake: ['probing', [5_000, 0]],
   },
   waiting: {
@@ -111,11 +111,11 @@ const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
   },
 };
 
-describe('every event in every state', () => {
+describe('the connection machine', () => {
   for (const state of Object.keys(table) as ConnectionState[]) {
     for (const event of Object.keys(table[state]) as ConnectionEvent[]) {
       const cell = table[state][event];
-      it(`${state}, ${event}: ${cell === 'stays' ? cell : cell[0]}`, () => {
+      it(`${cell === 'stays' ? 'does not change' : `enters ${cell[0]}`} on ${event} in the state ${state}`, () => {
         const before = machineIn(state);
         const durationMs = event === 'hello' || event === 'message' ? silenceMs : 0;
         const after = transition(before, event, { nowMs, durationMs });
@@ -130,7 +130,7 @@ describe('every event in every state', () => {
   }
 });
 
-/** The machine after these events; `lost` with the code where there is one. */
+/** Returns the machine after these events. A number is the event `lost` with this close code. */
 function after(machine: Machine, ...events: (ConnectionEvent | number)[]): Machine {
   let result = machine;
   for (const event of events) {
@@ -142,14 +142,14 @@ function after(machine: Machine, ...events: (ConnectionEvent | number)[]): Machi
   return result;
 }
 
-describe('backoff', () => {
-  it('doubles from 250 ms to 30 s', () => {
+describe('the backoff', () => {
+  it('doubles from 250 ms up to 30 s', () => {
     expect([0, 1, 2, 6, 7, 8, 1_000].map(backoffMs)).toEqual([
       250, 500, 1_000, 16_000, 30_000, 30_000, 30_000,
     ]);
   });
 
-  it('begins anew only after ten seconds with hello', () => {
+  it('is reset by a connection that was live for ten seconds', () => {
     const connected = after({ ...machineIn('connecting'), reconnectAttempts: 5 }, 'hello');
     const early = transition(connected, 'lost', { nowMs: nowMs + 9_999 });
     expect(early.timer).toEqual([0, backoffMs(5)]);
@@ -167,7 +167,7 @@ describe('backoff', () => {
     ]);
   });
 
-  it('waits at least as long as the server asks', () => {
+  it('is at least as long as the server requests', () => {
     expect(
       transition(machineIn('connecting'), 'lost', {
         nowMs,
@@ -178,9 +178,9 @@ describe('backoff', () => {
   });
 });
 
-describe('close codes', () => {
+describe('a close code', () => {
   for (const [name, code] of Object.entries(CloseCode)) {
-    it(`${name} ${code < 4500 ? 'reconnects' : 'ends it'}`, () => {
+    it(`${code} (${name}) ${code < 4500 ? 'leads to a reconnect' : 'closes the client'}`, () => {
       for (const state of ['connecting', 'live', 'probing'] as const) {
         expect(after(machineIn(state), code).state).toBe(code < 4500 ? 'waiting' : 'closed');
       }
@@ -188,8 +188,8 @@ describe('close codes', () => {
   }
 });
 
-describe('server-sent events', () => {
-  it('are taken after three WebSockets in a row that ended before hello', () => {
+describe('the fallback to server-sent events', () => {
+  it('starts after three consecutive WebSockets that closed before hello', () => {
     let machine = machineIn('connecting');
     for (const usesStreams of [false, false, true]) {
       machine = after(machine, 'lost');
@@ -198,31 +198,31 @@ describe('server-sent events', () => {
     }
   });
 
-  it('are not taken when the server itself closed, nor after a WebSocket that said hello', () => {
+  it('does not start after an application close code or a WebSocket that received hello', () => {
     const twice = after(machineIn('connecting'), 'lost', 'timer', 'token', 'lost', 'timer', 'token');
     expect(after(twice, CloseCode.unavailable).usesStreams).toBe(false);
     expect(after(twice, 'hello', 'lost', 'timer', 'token', 'lost').usesStreams).toBe(false);
   });
 
-  it('are taken at once where there are no WebSockets, and never left', () => {
+  it('starts immediately and stays if no WebSocket can be opened', () => {
     const machine = after(machineIn('connecting'), 'blocked');
     expect(machine.usesStreams).toBe(true);
     const live = after(machine, 'hello');
     expect(transition(live, 'message', { nowMs: nowMs + 1e12, durationMs: silenceMs }).state).toBe('live');
   });
 
-  it('give way to WebSockets when they fail themselves', () => {
+  it('ends when a stream fails before hello', () => {
     const machine: Machine = { ...machineIn('connecting'), usesStreams: true, webSocketFailures: 3 };
     const failed = after(machine, 'lost');
     expect([failed.usesStreams, failed.webSocketFailures]).toEqual([false, 0]);
   });
 
-  it('stay the way when they are lost after hello', () => {
+  it('continues when a stream is lost after hello', () => {
     const machine: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
     expect(after(machine, 'lost').usesStreams).toBe(true);
   });
 
-  it('make room for a WebSocket once in a while, ever more seldom', () => {
+  it('retries a WebSocket after intervals that double', () => {
     const waits = [3, 4, 5].map((webSocketFailures) => {
       const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures, helloAtMs: nowMs };
       const waitMs = 10_000 * 2 ** webSocketFailures;
@@ -231,7 +231,7 @@ describe('server-sent events', () => {
       );
       const leaving = transition(live, 'message', { nowMs: nowMs + waitMs + 1, durationMs: silenceMs });
       expect([leaving.state, leaving.usesStreams]).toEqual(['authorizing', false]);
-      // One failure is enough to come back.
+      // One failed WebSocket is enough to return to streams.
       expect(after(leaving, 'token', 'lost')).toMatchObject({
         usesStreams: true,
         webSocketFailures: webSocketFailures + 1,
@@ -241,7 +241,7 @@ describe('server-sent events', () => {
     expect(waits).toEqual([80_000, 160_000, 320_000]);
   });
 
-  it('are opened anew when the page comes back: they cannot be asked whether they live', () => {
+  it('reopens the stream when the page is visible again, because a stream cannot be pinged', () => {
     const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
     expect(after(live, 'wake')).toMatchObject({ state: 'authorizing', usesStreams: true });
   });

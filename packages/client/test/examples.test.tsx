@@ -17,7 +17,7 @@ import { connect } from '../examples/tabs.js';
 import { FeatureNames } from '../examples/tanstack-query.js';
 import { showFeatures } from '../examples/vanilla.js';
 
-// The server wants Node's own URL: only what React needs of a page is there, before React looks for it.
+// The server requires Node's URL class, so only the globals that React needs are set, before React is imported.
 await vi.hoisted(async () => {
   const { Window } = await import('happy-dom');
   const window = new Window();
@@ -45,7 +45,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** A feature that is on, with the event of its making. */
+/** Adds an enabled feature, and the event of its creation. */
 async function addFeature(key: string): Promise<void> {
   const { rows } = await database.pool.query<{ id: string }>(
     `INSERT INTO features (id, project_id, key, name, kind)
@@ -72,7 +72,7 @@ async function rendered(element: ReactNode, key: string): Promise<void> {
   root.unmount();
 }
 
-it('vanilla', async () => {
+it('the example without a framework shows a new feature', async () => {
   const list = document.createElement('pre');
   const close = showFeatures(list, server.httpUrl, () => token, projectId);
   await addFeature('plain');
@@ -80,13 +80,13 @@ it('vanilla', async () => {
   close();
 });
 
-it('React', async () => {
+it('the React example shows a new feature', async () => {
   const client = connect(server.httpUrl, () => token, 'root');
   await rendered(<App client={client} projectId={projectId} />, 'react');
   client.close();
 });
 
-it('TanStack Query', async () => {
+it('the TanStack Query example shows a new feature', async () => {
   const client = connect(server.httpUrl, () => token, 'root');
   const channel = client.channel({ projectId, env: 'prod' });
   await rendered(
@@ -98,7 +98,7 @@ it('TanStack Query', async () => {
   client.close();
 });
 
-it('Node', async () => {
+it('the Node example logs the event of a new feature', async () => {
   const lines: string[] = [];
   const client = logEvents(server.httpUrl, token, projectId, (line) => lines.push(line));
   await expect.poll(() => client.getStatus().state, { timeout: 10_000 }).toBe('live');
@@ -110,7 +110,7 @@ it('Node', async () => {
 const folder = new URL('..', `file://${import.meta.filename}`);
 const read = (path: string): string => readFileSync(new URL(path, folder), 'utf8');
 
-it.each(readdirSync(new URL('examples/', folder)))('the README quotes %s as it is', (file) => {
+it.each(readdirSync(new URL('examples/', folder)))('the README contains the current text of %s', (file) => {
   const language = file.split('.').at(-1) ?? '';
   expect(read('README.md')).toContain(`\`\`\`${language}\n${read(`examples/${file}`)}\`\`\``);
 });

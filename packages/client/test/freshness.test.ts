@@ -1,13 +1,13 @@
 import { expect, it } from 'vitest';
 import type { Client } from '../src/index.js';
 import { caughtUp, event, fresh, heartbeat, stageName, stale } from './scripted-server.js';
-import { channelArguments, startScene, until, untilConnection, untilStatus } from './watching.js';
+import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
 
 const since = '2026-01-02T03:04:05.678Z';
 const staleStatus = { state: 'stale', sinceMs: Date.parse(since), reason: 'read_overdue' };
 const stageArguments = { projectId: 'p1', env: 'stage' };
 
-/** Resolves with the next message of this type, once it has been taken in. */
+/** Resolves when the next message of this type has been applied. */
 async function untilMessage(client: Client, type: string): Promise<void> {
   await new Promise<void>((resolve) => {
     const off = client.onMessage((message) => {
@@ -18,113 +18,113 @@ async function untilMessage(client: Client, type: string): Promise<void> {
   });
 }
 
-it('every channel and the client are stale while the server is, and live again with it', async () => {
-  const { server, client } = await startScene();
-  const own = client();
-  const prod = own.channel(channelArguments);
-  const channels = [prod, own.channel(stageArguments)];
-  const peer = await server.peers.next();
-  peer.hello();
-  await peer.received.next();
-  await peer.received.next();
-  peer.send(caughtUp('c1'), caughtUp('c1', stageName));
+it('the client and every channel are stale while the server is stale, and live afterwards', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const prod = client.channel(channelArguments);
+  const channels = [prod, client.channel(stageArguments)];
+  const connection = await server.connections.next();
+  connection.hello();
+  await connection.received.next();
+  await connection.received.next();
+  connection.send(caughtUp('c1'), caughtUp('c1', stageName));
   await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
-  peer.send(stale(since));
+  connection.send(stale(since));
   for (const channel of channels) expect((await untilStatus(channel, 'stale')).status).toEqual(staleStatus);
-  expect(await untilConnection(own, 'stale')).toEqual(staleStatus);
-  peer.send(stale(since, 'database_unreachable'));
+  expect(await untilConnection(client, 'stale')).toEqual(staleStatus);
+  connection.send(stale(since, 'database_unreachable'));
   await until(prod, ({ status }) => status.state === 'stale' && status.reason === 'database_unreachable');
-  // Events of the last read may still come. They do not make the server fresh.
-  peer.send(event('e1', 'f1'));
+  // Events of the last read may still arrive. They do not make the server fresh.
+  connection.send(event('e1', 'f1'));
   await until(prod, ({ lastEvent }) => lastEvent?.id === 'e1');
-  expect(own.getStatus().state).toBe('stale');
-  peer.send(fresh);
+  expect(client.getStatus().state).toBe('stale');
+  connection.send(fresh);
   for (const channel of channels) await untilStatus(channel, 'live');
-  expect(own.getStatus()).toEqual({ state: 'live' });
+  expect(client.getStatus()).toEqual({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(1);
 });
 
-it('a channel that is not caught up yet is stale with the server, and catches up when it is fresh', async () => {
-  const { server, client } = await startScene();
-  const channel = client().channel(channelArguments);
-  const peer = await server.peers.next();
-  peer.hello();
-  peer.send(stale(since));
-  await peer.received.next();
+it('a channel that is not caught up is stale with the server, and catches up when the server is fresh', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect().channel(channelArguments);
+  const connection = await server.connections.next();
+  connection.hello();
+  connection.send(stale(since));
+  await connection.received.next();
   await untilStatus(channel, 'stale');
-  peer.send(fresh);
+  connection.send(fresh);
   await untilStatus(channel, 'catching-up');
-  peer.send(caughtUp('c1'));
+  connection.send(caughtUp('c1'));
   await untilStatus(channel, 'live');
 });
 
 it('a channel that catches up with a stale server is stale', async () => {
-  const { server, client } = await startScene();
-  const own = client();
-  const channel = own.channel(channelArguments);
-  const peer = await server.peers.next();
-  peer.hello();
-  peer.send(stale(since));
-  await peer.received.next();
-  const taken = untilMessage(own, 'caught_up');
-  peer.send(caughtUp('c1'));
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  connection.hello();
+  connection.send(stale(since));
+  await connection.received.next();
+  const taken = untilMessage(client, 'caught_up');
+  connection.send(caughtUp('c1'));
   await taken;
   expect((await untilStatus(channel, 'stale')).status).toEqual(staleStatus);
 });
 
-it('a new connection is fresh until the server sends that it is stale', async () => {
-  const { server, client } = await startScene();
-  const own = client();
-  const channel = own.channel(channelArguments);
-  const first = await server.peers.next();
+it('a new connection is fresh until the server reports that it is stale', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const first = await server.connections.next();
   await first.accept('c1');
   first.send(stale(since));
   await untilStatus(channel, 'stale');
   first.socket.terminate();
-  // The state is no newer than it was while the server was stale.
+  // The state is as old as it was while the server was stale.
   const disconnected = { ...staleStatus, reason: 'disconnected' };
   await until(channel, ({ status }) => status.state === 'stale' && status.reason === 'disconnected');
-  expect([channel.getState().status, own.getStatus()]).toEqual([disconnected, disconnected]);
-  const second = await server.peers.next();
+  expect([channel.getState().status, client.getStatus()]).toEqual([disconnected, disconnected]);
+  const second = await server.connections.next();
   await second.accept('c2');
   await untilStatus(channel, 'live');
   second.socket.terminate();
-  const third = await server.peers.next();
+  const third = await server.connections.next();
   third.hello();
   third.send(stale(since));
   await until(channel, ({ status }) => status.state === 'stale' && status.reason === 'read_overdue');
 });
 
-it('when the connection is lost, the state is accurate as of the newest heartbeat', async () => {
-  const { server, client } = await startScene();
-  const own = client();
-  const channel = own.channel(channelArguments);
-  const peer = await server.peers.next();
-  await peer.accept('c1');
+it('after a lost connection, sinceMs is the time of the newest heartbeat', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
   await untilStatus(channel, 'live');
-  const received = untilMessage(own, 'pong');
-  peer.send(heartbeat('c2', '2026-01-01T00:00:00Z'), heartbeat('c3', since), heartbeat('c4'), {
+  const received = untilMessage(client, 'pong');
+  connection.send(heartbeat('c2', '2026-01-01T00:00:00Z'), heartbeat('c3', since), heartbeat('c4'), {
     type: 'pong',
     timestamp: 1,
   });
   await received;
-  peer.socket.terminate();
+  connection.socket.terminate();
   const status = { state: 'stale', sinceMs: Date.parse(since), reason: 'disconnected' };
   expect((await untilStatus(channel, 'stale')).status).toEqual(status);
-  expect(own.getStatus()).toEqual(status);
+  expect(client.getStatus()).toEqual(status);
 });
 
-it('a server whose clock is ahead does not make the state newer than the present', async () => {
-  const { server, client } = await startScene();
-  const own = client();
-  const channel = own.channel(channelArguments);
-  const peer = await server.peers.next();
-  await peer.accept('c1');
+it("sinceMs is never in the future, even if the server's clock is ahead", async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
   await untilStatus(channel, 'live');
-  const received = untilMessage(own, 'heartbeat');
-  peer.send(heartbeat('c2', '2999-01-01T00:00:00Z'));
+  const received = untilMessage(client, 'heartbeat');
+  connection.send(heartbeat('c2', '2999-01-01T00:00:00Z'));
   await received;
-  peer.socket.terminate();
+  connection.socket.terminate();
   const { status } = await untilStatus(channel, 'stale');
   expect(status.state === 'stale' && status.sinceMs).toBeLessThanOrEqual(Date.now());
 });

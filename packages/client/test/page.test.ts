@@ -2,12 +2,12 @@
 import { describe, expect, it, vi } from 'vitest';
 import { createStore } from '../src/store.js';
 import { event } from './scripted-server.js';
-import { channelArguments, startScene, until, untilStatus } from './watching.js';
+import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
 
 interface HappyWindow {
   happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } };
 }
-// The page is nowhere; every server is foreign to it.
+// The page has no origin, so every request is cross-origin.
 (window as unknown as HappyWindow).happyDOM.settings.fetch.disableSameOriginPolicy = true;
 
 function fire(target: EventTarget, type: string): void {
@@ -15,42 +15,42 @@ function fire(target: EventTarget, type: string): void {
 }
 
 describe('a page', () => {
-  it('is stale at once when it goes offline, and back at once when it is online', async () => {
-    const { server, client } = await startScene();
-    const channel = client().channel(channelArguments);
-    await (await server.peers.next()).accept('c1');
+  it('makes the client stale on the offline event, and reconnect on the online event', async () => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    await (await server.connections.next()).accept('c1');
     await untilStatus(channel, 'live');
     fire(window, 'offline');
     await untilStatus(channel, 'stale');
     fire(window, 'online');
-    await (await server.peers.next()).accept('c2');
+    await (await server.connections.next()).accept('c2');
     await untilStatus(channel, 'live');
   });
 
-  it.each(['visibilitychange', 'pageshow'])('asks on %s whether the line is alive', async (type) => {
-    const { server, client } = await startScene();
-    const channel = client().channel(channelArguments);
-    const peer = await server.peers.next();
-    await peer.accept('c1');
+  it.each(['visibilitychange', 'pageshow'])('makes the client send a ping on %s', async (type) => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
     await untilStatus(channel, 'live');
     fire(type === 'pageshow' ? window : document, type);
-    expect(await peer.received.next()).toEqual({ type: 'ping' });
-    peer.send({ type: 'pong', timestamp: 1 });
+    expect(await connection.received.next()).toEqual({ type: 'ping' });
+    connection.send({ type: 'pong', timestamp: 1 });
     expect(channel.getState().status).toEqual({ state: 'live' });
   });
 
-  it('is left alone once the client is closed', async () => {
+  it('has no listeners of the client after the client is closed', async () => {
     const added = vi.spyOn(window, 'addEventListener');
-    const { client } = await startScene();
-    const own = client();
+    const { connect } = await startFixture();
+    const client = connect();
     const signals = added.mock.calls.map(([, , options]) => (options as AddEventListenerOptions).signal);
     expect(signals).toHaveLength(4);
-    own.close();
+    client.close();
     expect(signals.every((signal) => signal?.aborted)).toBe(true);
     added.mockRestore();
   });
 
-  it('is told of a burst once a frame', async () => {
+  it('is notified of a burst of events once per animation frame', async () => {
     const store = createStore(10, () => undefined);
     let notifications = 0;
     store.view.subscribe(() => (notifications += 1));
@@ -59,7 +59,7 @@ describe('a page', () => {
     expect(notifications).toBe(2);
   });
 
-  it('is told all the same when it gets no frames any more', async () => {
+  it('is notified by a timer if it gets no animation frames', async () => {
     vi.stubGlobal('requestAnimationFrame', () => 0);
     const store = createStore(10, () => undefined);
     store.apply(event('e1', 'f1'));

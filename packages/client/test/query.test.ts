@@ -4,7 +4,7 @@ import type { Channel, FeatureState, PendingChange, Snapshot } from '../src/inde
 import { connectQueryClient, type QueryKeys } from '../src/query/index.js';
 import { createStore } from '../src/store.js';
 import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
-import { channelArguments, until } from './watching.js';
+import { channelArguments, until } from './client-fixture.js';
 
 const snapshot: Snapshot = {
   ...channelName,
@@ -48,7 +48,7 @@ function connect(keys: QueryKeys = {}, filled = true) {
   return { store, queries, disconnect, settled, fill };
 }
 
-/** A query that the page shows, with its count of fetches, each answered by the test. */
+/** Observes a query. Returns the resolve functions of its fetches. */
 function observe(queries: QueryClient, queryKey: QueryKey) {
   const answers: ((data: unknown) => void)[] = [];
   const queryFn = async (): Promise<unknown> => await new Promise((resolve) => answers.push(resolve));
@@ -57,7 +57,7 @@ function observe(queries: QueryClient, queryKey: QueryKey) {
   return answers;
 }
 
-it('has the lists as soon as there is a snapshot, and not before', async () => {
+it('the cache contains the lists after the first snapshot and not before', async () => {
   const { queries, fill, settled } = connect({}, false);
   expect(queries.getQueryData(featuresKey)).toBeUndefined();
   fill(snapshot);
@@ -66,7 +66,7 @@ it('has the lists as soon as there is a snapshot, and not before', async () => {
   expect(queries.getQueryData(pendingKey)).toEqual(snapshot.pending_changes);
 });
 
-it('patches what an event touches from the state that it brings, and fetches nothing', async () => {
+it('an event updates the cached feature from the state in the event, without a fetch', async () => {
   const { store, queries, settled } = connect();
   const fetches = [featuresKey, keyOf('f1'), keyOf('f2')].map((key) => observe(queries, key));
   const other = queries.getQueryData(keyOf('f2'));
@@ -81,7 +81,7 @@ it('patches what an event touches from the state that it brings, and fetches not
   expect(fetches.flat()).toEqual([]);
 });
 
-it('a deleted feature is null, and off the list', async () => {
+it('a deleted feature is null and removed from the list', async () => {
   const { store, queries, settled } = connect();
   store.apply(event('e1', 'f1', { type: 'feature_deleted', action: 'deleted', feature: null }));
   await settled();
@@ -89,7 +89,7 @@ it('a deleted feature is null, and off the list', async () => {
   expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ id }) => id)).toEqual(['f2']);
 });
 
-it('makes no entry for a feature that nobody asked for', async () => {
+it('a feature without a query gets no cache entry of its own', async () => {
   const { store, queries, settled } = connect();
   store.apply(event('e1', 'f9', { feature: feature('f9') }));
   await settled();
@@ -97,7 +97,7 @@ it('makes no entry for a feature that nobody asked for', async () => {
   expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ id }) => id)).toContain('f9');
 });
 
-it('an answer that was on its way does not bring the older state back', async () => {
+it('the response of a running query does not overwrite newer state', async () => {
   const { store, queries, settled } = connect();
   const answers = observe(queries, keyOf('f1'));
   const refetched = queries.refetchQueries({ queryKey: keyOf('f1') });
@@ -111,7 +111,7 @@ it('an answer that was on its way does not bring the older state back', async ()
   });
 });
 
-it('invalidates the open changes alone, when an event brings one without its contents', async () => {
+it('an event that creates a pending change invalidates only the list of pending changes', async () => {
   const { store, queries, settled } = connect();
   const features = observe(queries, featuresKey);
   const pending = observe(queries, pendingKey);
@@ -125,7 +125,7 @@ it('invalidates the open changes alone, when an event brings one without its con
   expect([pending.length, features.length]).toEqual([1, 0]);
 });
 
-it('invalidates the open changes each time that an event updates one', async () => {
+it('each event that updates a pending change invalidates the list of pending changes', async () => {
   const { store, queries, settled } = connect();
   const pending = observe(queries, pendingKey);
   for (const [index, id] of ['e1', 'e2'].entries()) {
@@ -137,7 +137,7 @@ it('invalidates the open changes each time that an event updates one', async () 
   }
 });
 
-it('a snapshot replaces what was there', async () => {
+it('a snapshot replaces the cached data', async () => {
   const { queries, fill, settled } = connect();
   fill({ ...snapshot, features: [feature('f2'), feature('f3')], pending_changes: [] });
   await settled();
@@ -146,7 +146,7 @@ it('a snapshot replaces what was there', async () => {
   expect(queries.getQueryData(pendingKey)).toEqual([]);
 });
 
-it('takes other keys, and leaves out what has none', async () => {
+it('custom keys are used, and a null key disables the entry', async () => {
   const { store, queries, settled } = connect({ features: ['flags'], feature: null, pendingChanges: null });
   store.apply(event('e1', 'f1'));
   await settled();
@@ -155,7 +155,7 @@ it('takes other keys, and leaves out what has none', async () => {
   expect(queries.getQueryData(pendingKey)).toBeUndefined();
 });
 
-it('ends with disconnect', async () => {
+it('the cache is no longer updated after disconnect', async () => {
   const { store, queries, disconnect, settled } = connect();
   disconnect();
   store.apply(event('e1', 'f1'));

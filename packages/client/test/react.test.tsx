@@ -21,19 +21,19 @@ import {
   event,
   feature,
   pendingChange,
-  type ScriptedPeer,
+  type ScriptedConnection,
   type ScriptedServer,
   stageName,
   step,
 } from './scripted-server.js';
-import { channelArguments, startScene, until, untilStatus } from './watching.js';
+import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
 
 interface Page {
   IS_REACT_ACT_ENVIRONMENT: boolean;
   window: { happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } } };
 }
 const page = globalThis as unknown as Page;
-// The page is nowhere; every server is foreign to it.
+// The page has no origin, so every request is cross-origin.
 page.window.happyDOM.settings.fetch.disableSameOriginPolicy = true;
 
 let container: HTMLElement;
@@ -53,7 +53,7 @@ function show(element: ReactNode): void {
   act(() => shown.render(element));
 }
 
-/** A channel without a connection: the store is the test's. */
+/** Creates a channel without a connection. The test writes to its store. */
 function filledChannel(): { store: Store; channel: Channel } {
   const store = createStore(200, () => undefined);
   store.replace({
@@ -67,7 +67,7 @@ function filledChannel(): { store: Store; channel: Channel } {
   return { store, channel };
 }
 
-/** Applies, and waits until all that was applied is on the screen. */
+/** Calls `apply`, and waits until the changes are rendered. */
 async function applied(store: Store, apply: () => void): Promise<void> {
   const last = event(`last-${Math.random()}`, 'none', { feature: null });
   await act(async () => {
@@ -77,18 +77,18 @@ async function applied(store: Store, apply: () => void): Promise<void> {
   });
 }
 
-/** Shows what the hook gives, and keeps all that it gave: one element for each rendering. */
-function probe<Given>(use: () => Given): { Probe: () => ReactNode; given: Given[] } {
-  const given: Given[] = [];
+/** Renders the hook, and collects its return values, one per rendering. */
+function probe<Value>(use: () => Value): { Probe: () => ReactNode; values: Value[] } {
+  const values: Value[] = [];
   const Probe = (): ReactNode => {
-    given.push(use());
+    values.push(use());
     return null;
   };
-  return { Probe, given };
+  return { Probe, values };
 }
 
-describe('a component is rendered again only when its part changes', () => {
-  it('useFeature', async () => {
+describe('a component renders again only when its part of the state changes', () => {
+  it('with useFeature', async () => {
     const { store, channel } = filledChannel();
     const first = probe(() => useFeature('f1'));
     const second = probe(() => useFeature('f2'));
@@ -99,16 +99,16 @@ describe('a component is rendered again only when its part changes', () => {
       </FlagcastProvider>,
     );
     await applied(store, () => store.apply(event('e1', 'f1')));
-    expect(first.given.map((given) => given?.enabled)).toEqual([false, true]);
-    expect(second.given).toHaveLength(1);
+    expect(first.values.map((value) => value?.enabled)).toEqual([false, true]);
+    expect(second.values).toHaveLength(1);
     await applied(store, () => store.apply(event('e2', 'f1', { action: 'deleted', feature: null })));
-    expect(first.given.at(-1)).toBeUndefined();
-    expect(second.given).toHaveLength(1);
+    expect(first.values.at(-1)).toBeUndefined();
+    expect(second.values).toHaveLength(1);
   });
 
-  it('a burst of events of one feature costs a rendering a frame', async () => {
+  it('and once per animation frame during a burst of events', async () => {
     const { store, channel } = filledChannel();
-    const { Probe, given } = probe(() => useFeature('f1'));
+    const { Probe, values } = probe(() => useFeature('f1'));
     show(
       <FlagcastProvider channel={channel}>
         <Probe />
@@ -119,11 +119,11 @@ describe('a component is rendered again only when its part changes', () => {
         store.apply(event(`e${index}`, 'f1', { feature: feature('f1', { name: `Name ${index}` }) }));
       }
     });
-    expect(given.at(-1)?.name).toBe('Name 299');
-    expect(given.length).toBeLessThanOrEqual(3);
+    expect(values.at(-1)?.name).toBe('Name 299');
+    expect(values.length).toBeLessThanOrEqual(3);
   });
 
-  it('useFeatures: what a selector makes anew stays the same object while its elements do', async () => {
+  it('with useFeatures, whose selector may create a new list or object with the same elements', async () => {
     const { store, channel } = filledChannel();
     const all = probe(() => useFeatures());
     const enabled = probe(() =>
@@ -139,17 +139,17 @@ describe('a component is rendered again only when its part changes', () => {
     );
     const renamed = event('e1', 'f1', { feature: feature('f1', { name: 'New' }) });
     await applied(store, () => store.apply(renamed));
-    expect(all.given.map((features) => features.get('f1')?.name)).toEqual(['Feature f1', 'New']);
-    expect(enabled.given).toHaveLength(1);
-    expect(counts.given).toHaveLength(1);
+    expect(all.values.map((features) => features.get('f1')?.name)).toEqual(['Feature f1', 'New']);
+    expect(enabled.values).toHaveLength(1);
+    expect(counts.values).toHaveLength(1);
     await applied(store, () => store.apply(event('e2', 'f2')));
-    expect(enabled.given.map((features) => features.length)).toEqual([0, 1]);
-    expect(counts.given).toHaveLength(1);
+    expect(enabled.values.map((features) => features.length)).toEqual([0, 1]);
+    expect(counts.values).toHaveLength(1);
   });
 
-  it('a selector that was written inline keeps its object through renderings of the parent', () => {
+  it('with an inline selector, which returns the same object when the parent renders', () => {
     const { channel } = filledChannel();
-    const { Probe, given } = probe(() => useFeatures((features) => [...features.keys()]));
+    const { Probe, values } = probe(() => useFeatures((features) => [...features.keys()]));
     const App = ({ title }: { title: string }): ReactNode => (
       <FlagcastProvider channel={channel}>
         {title}
@@ -158,11 +158,11 @@ describe('a component is rendered again only when its part changes', () => {
     );
     show(<App title="one" />);
     show(<App title="two" />);
-    expect(given).toHaveLength(2);
-    expect(given[1]).toBe(given[0]);
+    expect(values).toHaveLength(2);
+    expect(values[1]).toBe(values[0]);
   });
 
-  it('usePendingChanges', async () => {
+  it('with usePendingChanges', async () => {
     const { store, channel } = filledChannel();
     const first = probe(() => usePendingChanges('f1'));
     const second = probe(() => usePendingChanges('f2'));
@@ -175,15 +175,15 @@ describe('a component is rendered again only when its part changes', () => {
       </FlagcastProvider>,
     );
     await applied(store, () => store.apply(step('e1', 'p2', 'pending', 'f2')));
-    expect(second.given.map((changes) => changes.map(({ id }) => id))).toEqual([[], ['p2']]);
-    expect(first.given).toHaveLength(1);
+    expect(second.values.map((changes) => changes.map(({ id }) => id))).toEqual([[], ['p2']]);
+    expect(first.values).toHaveLength(1);
     await applied(store, () => store.apply(step('e2', 'p2', 'approved', 'f2')));
-    expect(second.given.at(-1)).toEqual([]);
-    expect(first.given).toHaveLength(1);
-    expect(all.given.map((changes) => [...changes.keys()])).toEqual([['f1'], ['f1', 'f2'], ['f1']]);
+    expect(second.values.at(-1)).toEqual([]);
+    expect(first.values).toHaveLength(1);
+    expect(all.values.map((changes) => [...changes.keys()])).toEqual([['f1'], ['f1', 'f2'], ['f1']]);
   });
 
-  it('useActivity, useConnectionStatus and useChannelState', async () => {
+  it('with useActivity, useConnectionStatus and useChannelState', async () => {
     const { store, channel } = filledChannel();
     const activity = probe(useActivity);
     const status = probe(useConnectionStatus);
@@ -196,13 +196,13 @@ describe('a component is rendered again only when its part changes', () => {
       </FlagcastProvider>,
     );
     await applied(store, () => store.apply(event('e1', 'f1')));
-    expect(activity.given.at(-1)?.map(({ id }) => id)).toContain('e1');
-    expect(lag.given).toEqual([false, true]);
-    expect(status.given).toEqual([{ state: 'connecting' }]);
+    expect(activity.values.at(-1)?.map(({ id }) => id)).toContain('e1');
+    expect(lag.values).toEqual([false, true]);
+    expect(status.values).toEqual([{ state: 'connecting' }]);
     await applied(store, () =>
       store.setStatus({ state: 'stale', sinceMs: 1, reason: 'disconnected' }, 'prod'),
     );
-    expect(status.given).toEqual([
+    expect(status.values).toEqual([
       { state: 'connecting' },
       { state: 'stale', sinceMs: 1, reason: 'disconnected' },
     ]);
@@ -219,63 +219,63 @@ describe('FlagcastProvider with a client', () => {
     </StrictMode>
   );
 
-  /** Brings the channel that the page has opened to life. */
-  async function connected(server: ScriptedServer, client: Client): Promise<ScriptedPeer> {
+  /** Waits until the channel that the page has opened is live. */
+  async function connected(server: ScriptedServer, client: Client): Promise<ScriptedConnection> {
     const channel = client.channel(channelArguments);
-    const peer = await server.peers.next();
+    const connection = await server.connections.next();
     await act(async () => {
-      await peer.accept();
+      await connection.accept();
       await untilStatus(channel, 'live');
     });
     channel.close();
-    return peer;
+    return connection;
   }
 
-  it('opens its channel once under StrictMode, and ends it with the last rendering', async () => {
-    const { server, client } = await startScene();
-    const own = client();
-    show(provider(own, 'prod'));
+  it('opens its channel once in StrictMode, and closes it when it is unmounted', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    show(provider(client, 'prod'));
     expect(container.textContent).toBe('nothing');
-    const peer = await connected(server, own);
+    const connection = await connected(server, client);
     expect(container.textContent).toBe('Feature f1');
     expect(server.upgrades.all).toHaveLength(1);
     expect(server.snapshots.all).toHaveLength(1);
     act(() => root?.unmount());
     root = undefined;
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
+    expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
   });
 
-  it('never shows the features of one environment as those of another', async () => {
-    const { server, client } = await startScene();
-    const own = client();
+  it('never shows the features of the previous environment after a change of the props', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
     const shown: string[] = [];
     const Spy = ({ env }: { env: string }): ReactNode => {
       shown.push(`${env}: ${useFeature('f1')?.name ?? 'nothing'}`);
       return null;
     };
     const app = (env: string): ReactNode => (
-      <FlagcastProvider client={own} projectId="p1" env={env}>
+      <FlagcastProvider client={client} projectId="p1" env={env}>
         <Spy env={env} />
       </FlagcastProvider>
     );
     show(app('prod'));
-    const peer = await connected(server, own);
+    const connection = await connected(server, client);
     show(app('stage'));
     expect(shown).toContain('prod: Feature f1');
     expect(shown.filter((line) => line.startsWith('stage'))).not.toContain('stage: Feature f1');
-    const stage = own.channel({ projectId: 'p1', env: 'stage' });
+    const stage = client.channel({ projectId: 'p1', env: 'stage' });
     await act(async () => {
-      let message = await peer.received.next();
-      while (message.type !== 'subscribe') message = await peer.received.next();
-      peer.send(caughtUp('c1', stageName));
+      let message = await connection.received.next();
+      while (message.type !== 'subscribe') message = await connection.received.next();
+      connection.send(caughtUp('c1', stageName));
       await untilStatus(stage, 'live');
     });
     expect(shown.at(-1)).toBe('stage: Feature f1');
   });
 
-  it('gives its channel to effects', async () => {
-    const { server, client } = await startScene();
-    const own = client();
+  it('provides its channel to effects', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
     const channels: (Channel | null)[] = [];
     const Spy = (): ReactNode => {
       const channel = useChannel();
@@ -285,17 +285,17 @@ describe('FlagcastProvider with a client', () => {
       return null;
     };
     show(
-      <FlagcastProvider client={own} projectId="p1" env="prod">
+      <FlagcastProvider client={client} projectId="p1" env="prod">
         <Spy />
       </FlagcastProvider>,
     );
-    await connected(server, own);
-    expect(channels).toEqual([null, own.channel(channelArguments)]);
+    await connected(server, client);
+    expect(channels).toEqual([null, client.channel(channelArguments)]);
   });
 });
 
 describe('rendering on a server', () => {
-  it('shows `connecting`, which hydration agrees with, and then the channel', async () => {
+  it('shows `connecting`, and hydration produces no mismatch', async () => {
     const { channel } = filledChannel();
     const shown: string[] = [];
     const Status = (): ReactNode => {
@@ -321,7 +321,7 @@ describe('rendering on a server', () => {
   });
 });
 
-it('a hook without a provider says what is missing', () => {
+it('a hook without a provider throws an error that names FlagcastProvider', () => {
   const Alone = (): ReactNode => useFeature('f1')?.name;
   expect(() => renderToString(<Alone />)).toThrow('No FlagcastProvider');
 });

@@ -10,8 +10,8 @@ import {
 } from '../../server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
 import { type Channel, createClient, type Client, type WebSocketClass } from '../src/index.js';
-import { type Tab, TestBrowser } from './tabs.js';
-import { until, untilStatus } from './watching.js';
+import { type Tab, TestBrowser } from './test-browser.js';
+import { until, untilStatus } from './client-fixture.js';
 
 let database: TestDatabase;
 let server: TestServer;
@@ -23,10 +23,10 @@ afterEach(async () => {
 });
 
 const noWebSocket = function () {
-  throw new Error('no WebSockets here');
+  throw new Error('WebSockets are not available');
 } as unknown as WebSocketClass;
 
-it.each(['WebSocket', 'server-sent events'])('%s: the store follows the database', async (way) => {
+it.each(['WebSocket', 'server-sent events'])('%s: the store follows the database', async (transport) => {
   database = await createTestDatabase({ schema: 'tables' });
   server = await startTestServer(database.url);
   const { projectId, environments } = await seedProject(database.pool);
@@ -34,7 +34,7 @@ it.each(['WebSocket', 'server-sent events'])('%s: the store follows the database
   client = createClient({
     url: server.httpUrl,
     getToken: () => token,
-    WebSocket: way === 'WebSocket' ? WebSocket : noWebSocket,
+    WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
   });
   const channel = client.channel({ projectId, env: 'prod' });
   await untilStatus(channel, 'live');
@@ -63,8 +63,8 @@ it.each(['WebSocket', 'server-sent events'])('%s: the store follows the database
 });
 
 it.each(['WebSocket', 'server-sent events'])(
-  '%s: channels keep their environments when these swap their keys, and end with them',
-  async (way) => {
+  '%s: channels follow environments that swap their keys, and close when these are deleted',
+  async (transport) => {
     database = await createTestDatabase({ schema: 'tables' });
     server = await startTestServer(database.url);
     const { projectId, environments } = await seedProject(database.pool);
@@ -72,7 +72,7 @@ it.each(['WebSocket', 'server-sent events'])(
     client = createClient({
       url: server.httpUrl,
       getToken: () => token,
-      WebSocket: way === 'WebSocket' ? WebSocket : noWebSocket,
+      WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
       onError: () => undefined,
     });
     const keys = ['prod', 'stage'] as const;
@@ -95,7 +95,7 @@ it.each(['WebSocket', 'server-sent events'])(
     await until(stage, ({ lastEvent }) => lastEvent?.entity_id === second.entityId);
     expect([prod, stage].map((channel) => channel.getState().activity.length)).toEqual([1, 1]);
 
-    // The key is resolved anew: the channel is one of the environment that has it now.
+    // The key is resolved again: the channel belongs to the environment that has the key now.
     const again = client.channel({ projectId, env: 'prod' });
     expect((await untilStatus(again, 'live')).environment).toBe('prod');
     const third = await insertAudit(database.pool, { ...audited, environmentId: environments.stage });
@@ -117,8 +117,8 @@ it.each(['WebSocket', 'server-sent events'])(
 );
 
 it.each(['WebSocket', 'server-sent events'])(
-  '%s: stale while the server cannot read the database',
-  async (way) => {
+  '%s: a channel is stale while the server cannot read the database',
+  async (transport) => {
     database = await createTestDatabase({ schema: 'tables' });
     server = await startTestServer(database.url, { pollIntervalMs: 50, timing: { readinessGraceMs: 500 } });
     const { projectId } = await seedProject(database.pool);
@@ -126,7 +126,7 @@ it.each(['WebSocket', 'server-sent events'])(
     client = createClient({
       url: server.httpUrl,
       getToken: () => token,
-      WebSocket: way === 'WebSocket' ? WebSocket : noWebSocket,
+      WebSocket: transport === 'WebSocket' ? WebSocket : noWebSocket,
     });
     const channel = client.channel({ projectId, env: 'prod' });
     await untilStatus(channel, 'live');
@@ -142,7 +142,7 @@ it.each(['WebSocket', 'server-sent events'])(
   },
 );
 
-it('tabs: a succession in the middle of writing loses nothing and repeats nothing', async () => {
+it('shared tabs: a change of the leader during writes loses and repeats no event', async () => {
   database = await createTestDatabase({ schema: 'tables' });
   server = await startTestServer(database.url);
   const { projectId, environments } = await seedProject(database.pool);
@@ -169,7 +169,7 @@ it('tabs: a succession in the middle of writing loses nothing and repeats nothin
   browser.close();
 });
 
-it('two clients with seven channels each become live for a user who may have two snapshots taken at once', async () => {
+it('two clients with seven channels each become live although a user may load only two snapshots at a time', async () => {
   database = await createTestDatabase({ schema: 'tables' });
   server = await startTestServer(database.url);
   const { token } = await createUser(database.pool, 'root', { superuser: true });

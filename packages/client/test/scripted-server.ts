@@ -15,7 +15,7 @@ import type {
 } from '#protocol';
 import { type WebSocket, WebSocketServer } from 'ws';
 
-/** The ids of the environments, by their keys, as a scripted server begins. */
+/** The initial ids of the environments, by key. */
 const environmentIds: Readonly<Record<string, string>> = { prod: '7', stage: '8', dev: '9' };
 
 function nameOf(environment: string): ChannelName {
@@ -57,7 +57,7 @@ export function pendingChange(id: string, featureIds: string[]): PendingChange {
   };
 }
 
-/** An update of the feature, with these changes. Without an id of its own, an environment has the id of its key. */
+/** Creates an event that updates the feature. If only `environment` is given, its id is that of `environmentIds`. */
 export function event(id: string, featureId: string, changes: Partial<EventMessage> = {}): EventMessage {
   const now = new Date().toISOString();
   return {
@@ -80,7 +80,7 @@ export function event(id: string, featureId: string, changes: Partial<EventMessa
   };
 }
 
-/** A step of an approval, of one feature. */
+/** Creates an event of an approval of one feature. */
 export function step(
   id: string,
   changeId: string,
@@ -96,32 +96,32 @@ export function step(
   });
 }
 
-/** Things that happen, to be awaited in their order. */
+/** A queue whose items can be awaited in order. */
 class Queue<Item> {
   readonly all: Item[] = [];
   #taken = 0;
-  #waiting: (() => void)[] = [];
+  #waiters: (() => void)[] = [];
 
   push(item: Item): void {
     this.all.push(item);
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const wake of waiting) wake();
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resume of waiters) resume();
   }
 
-  /** The next one that nobody has taken. */
+  /** Returns the next item, and waits for it if necessary. */
   async next(): Promise<Item> {
-    while (this.all.length <= this.#taken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    while (this.all.length <= this.#taken) await new Promise<void>((resolve) => this.#waiters.push(resolve));
     const item = this.all[this.#taken] as Item;
     this.#taken += 1;
     return item;
   }
 }
 
-/** The server's end of one WebSocket. */
-export class ScriptedPeer {
+/** The server's side of one WebSocket. */
+export class ScriptedConnection {
   readonly socket: WebSocket;
-  /** What the client asked for with its subprotocols. */
+  /** The token in the client's subprotocols. */
   readonly token: string;
   readonly received = new Queue<ClientMessage>();
   readonly closed: Promise<unknown>;
@@ -145,11 +145,11 @@ export class ScriptedPeer {
     this.send(hello(changes));
   }
 
-  /** Says hello, takes the subscription, and answers it with what was missed. Returns its cursor. */
+  /** Sends hello, waits for a subscribe message, and sends the missed events. Returns the client's cursor. */
   async accept(cursor = 'c1', ...missed: EventMessage[]): Promise<string | undefined> {
     this.hello();
     const message = await this.received.next();
-    if (message.type !== 'subscribe') throw new Error(`a subscribe was expected, ${message.type} came`);
+    if (message.type !== 'subscribe') throw new Error(`expected subscribe, received ${message.type}`);
     this.send(...missed, caughtUp(cursor));
     return message.cursor;
   }
@@ -183,12 +183,12 @@ export function stale(since: string, reason: FreshnessReason = 'read_overdue'): 
 
 export const fresh: ServerMessage = { type: 'freshness', state: 'fresh' };
 
-/** The environment of the channel has this key from now on. */
+/** Creates the message that the environment of the channel has a new key. */
 export function renamed(name: ChannelName, environment: string): ServerMessage {
   return { type: 'channel_changed', ...name, environment, previous_environment: name.environment };
 }
 
-/** The server has refused or ended a channel. */
+/** Creates the message that the server has refused or ended a channel. */
 export function refused(name: ChannelName, code: string, message = 'No.'): ServerMessage {
   const { project_id: projectId, environment_id: environmentId } = name;
   return { type: 'error', code, message, project_id: projectId, environment_id: environmentId };
@@ -198,19 +198,19 @@ export function caughtUp(cursor: string, name: ChannelName = channelName): Serve
   return { type: 'caught_up', ...name, cursor };
 }
 
-type Answer = (response: ServerResponse, request: IncomingMessage) => void;
+type RequestHandler = (response: ServerResponse, request: IncomingMessage) => void;
 
-/** A real server on loopback that does what the test says. */
+/** A real HTTP and WebSocket server on loopback whose responses are controlled by the test. */
 export class ScriptedServer {
-  readonly http = createServer((request, response) => this.#answer(request, response));
-  readonly peers = new Queue<ScriptedPeer>();
+  readonly http = createServer((request, response) => this.#respond(request, response));
+  readonly connections = new Queue<ScriptedConnection>();
   /** The requests for snapshots, and the streams of server-sent events. */
   readonly snapshots = new Queue<IncomingMessage>();
   readonly streams = new Queue<{ request: IncomingMessage; response: ServerResponse }>();
   readonly upgrades = new Queue<IncomingMessage>();
-  /** The ids of the environments, by their keys: what a snapshot is named by. */
+  /** The current ids of the environments, by key. Snapshots contain them. */
   readonly environments = new Map(Object.entries(environmentIds));
-  /** The answer to all requests for snapshots; its name is that of the environment that is requested. */
+  /** The response to all snapshot requests, with the name of the requested environment. */
   snapshot: Snapshot = {
     ...channelName,
     cursor: 'c0',
@@ -218,11 +218,11 @@ export class ScriptedServer {
     features: [feature('f1')],
     pending_changes: [],
   };
-  /** In place of the snapshot. */
-  answerSnapshot: Answer | null = null;
-  /** In place of an open stream. */
-  answerStream: Answer | null = null;
-  /** In place of the upgrade. */
+  /** Replaces the response to snapshot requests. */
+  respondToSnapshot: RequestHandler | null = null;
+  /** Replaces the response to stream requests. */
+  respondToStream: RequestHandler | null = null;
+  /** Replaces the WebSocket upgrade. */
   refuseUpgrade: ((socket: Duplex) => void) | null = null;
   readonly #sockets = new WebSocketServer({
     noServer: true,
@@ -236,7 +236,7 @@ export class ScriptedServer {
       if (server.refuseUpgrade) server.refuseUpgrade(socket);
       else {
         server.#sockets.handleUpgrade(request, socket, head, (webSocket) =>
-          server.peers.push(new ScriptedPeer(webSocket, request)),
+          server.connections.push(new ScriptedConnection(webSocket, request)),
         );
       }
     });
@@ -249,40 +249,40 @@ export class ScriptedServer {
     return `http://127.0.0.1:${(this.http.address() as AddressInfo).port}`;
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  #respond(request: IncomingMessage, response: ServerResponse): void {
     if (request.url?.startsWith('/api/events')) {
       this.streams.push({ request, response });
-      if (this.answerStream) this.answerStream(response, request);
+      if (this.respondToStream) this.respondToStream(response, request);
       else response.writeHead(200, { 'Content-Type': 'text/event-stream' }).flushHeaders();
       return;
     }
     this.snapshots.push(request);
-    if (this.answerSnapshot) this.answerSnapshot(response, request);
-    else this.answerWithSnapshot(response, request);
+    if (this.respondToSnapshot) this.respondToSnapshot(response, request);
+    else this.respondWithSnapshot(response, request);
   }
 
-  /** Answers with the snapshot of the environment that is requested by its key or its id. */
-  answerWithSnapshot(response: ServerResponse, request: IncomingMessage): void {
+  /** Responds with the snapshot of the environment that is requested by key or id. */
+  respondWithSnapshot(response: ServerResponse, request: IncomingMessage): void {
     const { searchParams: params } = new URL(request.url ?? '', this.url);
     const named = [...this.environments].find(
       ([key, id]) => key === params.get('env') || id === params.get('env_id'),
     );
     if (!named) {
-      answerJson(response, 404, { code: 'unknown_environment', message: 'There is no such environment' });
+      respondJson(response, 404, { code: 'unknown_environment', message: 'The environment does not exist' });
       return;
     }
     const [environment, environmentId] = named;
-    answerJson(response, 200, { ...this.snapshot, environment, environment_id: environmentId });
+    respondJson(response, 200, { ...this.snapshot, environment, environment_id: environmentId });
   }
 
   close(): void {
-    for (const peer of this.peers.all) peer.socket.terminate();
+    for (const connection of this.connections.all) connection.socket.terminate();
     this.http.closeAllConnections();
     this.http.close();
   }
 }
 
-export function answerJson(
+export function respondJson(
   response: ServerResponse,
   status: number,
   body: unknown,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createStore, type Store } from '../src/store.js';
 import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
-import { until } from './watching.js';
+import { until } from './client-fixture.js';
 
 const limit = 200;
 
@@ -17,15 +17,15 @@ function filled(errors: unknown[] = []): Store {
   return store;
 }
 
-/** The state with everything in it, notified of. */
+/** Returns the state after everything that was applied has been published. */
 async function settled(store: Store): Promise<ReturnType<Store['view']['getState']>> {
   const last = event(`last-${Math.random()}`, 'none', { feature: null });
   store.apply(last);
   return await until(store.view, (state) => state.lastEvent === last);
 }
 
-describe('what an event does', () => {
-  it('feature_updated updates that feature, and nothing else changes', async () => {
+describe('an event', () => {
+  it('feature_updated changes that feature and keeps all other objects', async () => {
     const store = filled();
     const before = await settled(store);
     store.apply(event('e1', 'f1'));
@@ -36,7 +36,7 @@ describe('what an event does', () => {
     expect(before.features.get('f1')?.enabled).toBe(false);
   });
 
-  it('an event of a child entity updates its feature', async () => {
+  it('of a child entity updates its feature', async () => {
     const store = filled();
     store.apply(
       event('e1', 'f1', { entity: 'rule', entity_id: 'r1', type: 'rule_deleted', action: 'deleted' }),
@@ -44,21 +44,21 @@ describe('what an event does', () => {
     expect((await settled(store)).features.get('f1')?.enabled).toBe(true);
   });
 
-  it('one that leaves the state as it was changes no feature', async () => {
+  it('with an unchanged feature state keeps the features object', async () => {
     const store = filled();
     const before = await settled(store);
     store.apply(event('e1', 'f1', { entity: 'rule', entity_id: 'r1', feature: feature('f1') }));
     expect((await settled(store)).features).toBe(before.features);
   });
 
-  it('a new feature is added; feature_deleted removes', async () => {
+  it('feature_created adds a feature, and feature_deleted removes one', async () => {
     const store = filled();
     store.apply(event('e1', 'f3', { type: 'feature_created', action: 'created' }));
     store.apply(event('e2', 'f1', { type: 'feature_deleted', action: 'deleted', feature: null }));
     expect([...(await settled(store)).features.keys()]).toEqual(['f2', 'f3']);
   });
 
-  it('feature_deleted removes also where events bring no state', async () => {
+  it('feature_deleted without a feature state removes the feature', async () => {
     const store = filled();
     const deleted = event('e1', 'f1', { type: 'feature_deleted', action: 'deleted' });
     delete deleted.feature;
@@ -66,7 +66,7 @@ describe('what an event does', () => {
     expect([...(await settled(store)).features.keys()]).toEqual(['f2']);
   });
 
-  it('pending_change_created marks each feature of the change', async () => {
+  it('pending_change_created adds the pending change to each of its features', async () => {
     const store = filled();
     store.apply(step('e1', 'p2', 'pending', 'f2'));
     store.apply(step('e2', 'p2', 'pending', 'f3'));
@@ -90,18 +90,21 @@ describe('what an event does', () => {
     expect(pendingChanges.get('')?.map(({ id }) => id)).toEqual(['p3']);
   });
 
-  it.each(['approved', 'rejected', 'cancelled'] as const)('%s unmarks', async (action) => {
-    const store = filled();
-    store.apply(step('e1', 'p2', 'pending', 'f1'));
-    const before = await settled(store);
-    store.apply(step('e2', 'p1', action, 'f1'));
-    const { pendingChanges } = await settled(store);
-    expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
-    expect(pendingChanges.has('f2')).toBe(false);
-    expect(before.pendingChanges.has('f2')).toBe(true);
-  });
+  it.each(['approved', 'rejected', 'cancelled'] as const)(
+    'pending_change_%s removes the pending change',
+    async (action) => {
+      const store = filled();
+      store.apply(step('e1', 'p2', 'pending', 'f1'));
+      const before = await settled(store);
+      store.apply(step('e2', 'p1', action, 'f1'));
+      const { pendingChanges } = await settled(store);
+      expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
+      expect(pendingChanges.has('f2')).toBe(false);
+      expect(before.pendingChanges.has('f2')).toBe(true);
+    },
+  );
 
-  it('an update keeps the request open, without its former contents', async () => {
+  it('pending_change_updated keeps the pending change without its previous contents', async () => {
     const store = filled();
     store.apply(step('e1', 'p1', 'updated', 'f1'));
     const { pendingChanges } = await settled(store);
@@ -111,14 +114,14 @@ describe('what an event does', () => {
     expect(pendingChanges.get('f2')).toEqual([updated]);
   });
 
-  it('an update opens a request that is not known', async () => {
+  it('pending_change_updated adds an unknown pending change', async () => {
     const store = filled();
     store.apply(step('e1', 'p2', 'updated', 'f2'));
     expect((await settled(store)).pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
   });
 
   it.each(['pending', 'updated'] as const)(
-    '%s from before the decision does not open the request again',
+    'with the action %s from before the decision does not reopen the pending change',
     async (action) => {
       const store = filled();
       store.apply(step('100', 'p2', 'rejected', 'f1'));
@@ -129,7 +132,7 @@ describe('what an event does', () => {
     },
   );
 
-  it('a request that is opened again after its decision stays open when an earlier step comes late', async () => {
+  it('from before a decision does not affect a pending change that was reopened after it', async () => {
     const store = filled();
     store.apply(step('98', 'p2', 'rejected', 'f1'));
     store.apply(step('100', 'p2', 'pending', 'f1'));
@@ -137,14 +140,14 @@ describe('what an event does', () => {
     expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
   });
 
-  it('ids that are not numbers have no order: the last step counts', async () => {
+  it('with an id that is not a number is applied in the order of arrival', async () => {
     const store = filled();
     store.apply(step('b', 'p2', 'rejected', 'f1'));
     store.apply(step('a', 'p2', 'pending', 'f1'));
     expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
   });
 
-  it('a decision from before a resync does not count: ids may have begun anew', async () => {
+  it('reopens a pending change after a new snapshot, because ids may have restarted', async () => {
     const store = filled();
     store.apply(step('100', 'p2', 'rejected', 'f1'));
     store.replace({ ...channelName, cursor: 'c9', embedded_state: true, features: [], pending_changes: [] });
@@ -152,7 +155,7 @@ describe('what an event does', () => {
     expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
   });
 
-  it('a state that is unreadable leaves the known one', async () => {
+  it('with an unreadable feature state keeps the known state', async () => {
     const store = filled();
     const { feature: _, ...unreadable } = event('e1', 'f1', { feature_unreadable: true });
     const before = await settled(store);
@@ -162,7 +165,7 @@ describe('what an event does', () => {
     expect(after.activity[1]).toBe(unreadable);
   });
 
-  it('each id is applied once, as far back as 4,096', async () => {
+  it('is applied once among the last 4,096 ids', async () => {
     const store = filled();
     const seen: string[] = [];
     store.view.onEvent(({ id }) => seen.push(id));
@@ -177,7 +180,7 @@ describe('what an event does', () => {
     expect(activity.at(-1)?.id).toBe('e3898');
   });
 
-  it('after a new snapshot ids may come again: a restored database gives them anew', () => {
+  it('is applied again after a new snapshot, because a restored database reuses ids', () => {
     const store = filled();
     const seen: string[] = [];
     store.view.onEvent(({ id }) => seen.push(id));
@@ -187,7 +190,7 @@ describe('what an event does', () => {
     expect(seen).toEqual(['e1', 'e1']);
   });
 
-  it('the lag is from the commit, else from the read, until here', async () => {
+  it('sets lagMs to the time since its commit, or since the server read it', async () => {
     const store = filled();
     expect(store.view.getState().lagMs).toBeNull();
     const ago = (ms: number): string => new Date(Date.now() - ms).toISOString();
@@ -200,7 +203,7 @@ describe('what an event does', () => {
 });
 
 describe('notifications', () => {
-  it('the first is at once, those of a burst come together', async () => {
+  it('arrive immediately for the first change and together for a burst', async () => {
     const store = createStore(limit, () => undefined);
     let notifications = 0;
     store.view.subscribe(() => (notifications += 1));
@@ -213,7 +216,7 @@ describe('notifications', () => {
     expect(state.features.size).toBe(300);
   });
 
-  it('a state stays what it was when it was read', async () => {
+  it('never modify a state that was returned before', async () => {
     const store = filled();
     const before = await settled(store);
     const copy = structuredClone(before);
@@ -223,19 +226,19 @@ describe('notifications', () => {
     expect(before).toEqual(copy);
   });
 
-  it('a listener that throws is reported, and stops nothing', async () => {
+  it('continue after a listener throws, and the error is reported', async () => {
     const errors: unknown[] = [];
     const store = filled(errors);
-    const heard: string[] = [];
+    const received: string[] = [];
     const fail = (): never => {
-      throw new Error('mine');
+      throw new Error('listener failed');
     };
     const stops = [store.view.subscribe(fail), store.view.onEvent(fail)];
-    store.view.onEvent(({ id }) => heard.push(id));
+    store.view.onEvent(({ id }) => received.push(id));
     await settled(store);
     store.apply(event('e1', 'f1'));
-    expect(heard.at(-1)).toBe('e1');
-    expect(errors).toContainEqual(new Error('mine'));
+    expect(received.at(-1)).toBe('e1');
+    expect(errors).toContainEqual(new Error('listener failed'));
     for (const stop of stops) stop();
     errors.length = 0;
     await settled(store);

@@ -3,7 +3,7 @@ import type { ChannelName, ServerMessage } from '#protocol';
 import { expect, it } from 'vitest';
 import type { WebSocketClass } from '../src/index.js';
 import {
-  answerJson,
+  respondJson,
   caughtUp,
   channelName,
   event,
@@ -14,11 +14,11 @@ import {
   stageName,
   stale,
 } from './scripted-server.js';
-import { channelArguments, startScene, until, untilConnection, untilStatus } from './watching.js';
+import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
 
-/** As where a policy forbids them. */
+/** Throws as in a page whose policy forbids WebSockets. */
 const noWebSocket = function () {
-  throw new Error('no WebSockets here');
+  throw new Error('WebSockets are not available');
 } as unknown as WebSocketClass;
 
 function write(response: ServerResponse, ...messages: ServerMessage[]): void {
@@ -28,7 +28,7 @@ function write(response: ServerResponse, ...messages: ServerMessage[]): void {
   }
 }
 
-/** The channel of a stream. */
+/** Returns the channel of a stream. */
 function nameOf({ url }: IncomingMessage): ChannelName {
   return url?.endsWith('project_id=p1&env_id=8') ? stageName : channelName;
 }
@@ -37,11 +37,11 @@ function lastEventId({ request }: { request: IncomingMessage }): unknown {
   return request.headers['last-event-id'];
 }
 
-it('carries the channels where there are no WebSockets, one stream each', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const prod = own.channel(channelArguments);
-  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+it('event streams carry each channel separately if no WebSocket can be opened', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const prod = client.channel(channelArguments);
+  const stage = client.channel({ projectId: 'p1', env: 'stage' });
   const streams = [await server.streams.next(), await server.streams.next()];
   for (const { request, response } of streams) {
     expect(request.headers).toMatchObject({
@@ -58,26 +58,26 @@ it('carries the channels where there are no WebSockets, one stream each', async 
     until(stage, (state) => state.status.state === 'live' && state.lastEvent !== null),
   ]);
   expect(lastEvent?.id).toBe('e-prod');
-  expect(own.getStatus()).toEqual({ state: 'live' });
+  expect(client.getStatus()).toEqual({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(0);
 });
 
-it('is taken after three WebSockets that ended before hello', async () => {
-  const { server, client } = await startScene();
+it('the client uses event streams after three WebSockets that closed before hello', async () => {
+  const { server, connect } = await startFixture();
   server.refuseUpgrade = (socket) => socket.destroy();
-  const channel = client().channel(channelArguments);
+  const channel = connect().channel(channelArguments);
   const { response } = await server.streams.next();
   write(response, hello(), caughtUp('c1'));
   await untilStatus(channel, 'live');
   expect(server.upgrades.all).toHaveLength(3);
 });
 
-it('resumes from its cursor, and waits as long as the server says', async () => {
-  const { server, client } = await startScene();
-  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+it('a stream resumes from its cursor, after the time in the retry field', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
   const first = await server.streams.next();
   first.response.write('retry: 300\n');
-  // A message in pieces, with a character that a regular expression takes for the end of a line.
+  // A message in two chunks, with a character that some regular expressions treat as a line terminator.
   const text = `data: ${JSON.stringify(event('e1', 'f1', { actor: 'a\u2028b', cursor: 'c2' }))}\n\n`;
   const bytes = Buffer.from(text);
   write(first.response, hello(), caughtUp('c1'));
@@ -97,9 +97,9 @@ it('resumes from its cursor, and waits as long as the server says', async () => 
   expect(server.snapshots.all).toHaveLength(1);
 });
 
-it('takes a new snapshot on resync, alone', async () => {
-  const { server, client } = await startScene();
-  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+it('a resync loads a new snapshot and opens a new stream', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
   const first = await server.streams.next();
   write(first.response, hello());
   server.snapshot = { ...server.snapshot, cursor: 'c9' };
@@ -111,60 +111,60 @@ it('takes a new snapshot on resync, alone', async () => {
   await untilStatus(channel, 'live');
 });
 
-it('ends a channel that is refused, and no other', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  server.answerStream = (response, request) => {
-    if (nameOf(request) === stageName) answerJson(response, 403, { code: 'forbidden', message: 'No.' });
+it('a refused stream closes its channel and no other channel', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  server.respondToStream = (response, request) => {
+    if (nameOf(request) === stageName) respondJson(response, 403, { code: 'forbidden', message: 'No.' });
     else response.writeHead(200).flushHeaders();
   };
-  const prod = own.channel(channelArguments);
-  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+  const prod = client.channel(channelArguments);
+  const stage = client.channel({ projectId: 'p1', env: 'stage' });
   const { status } = await untilStatus(stage, 'closed');
   expect(status.state === 'closed' && status.error).toMatchObject({ code: 'forbidden', message: 'No.' });
   const { response } = server.streams.all.find(({ request }) => nameOf(request) === channelName) ?? {};
   if (response === undefined) throw new Error('prod has no stream');
   write(response, hello(), caughtUp('c1'));
   await untilStatus(prod, 'live');
-  // The right is taken away later: the same, told by the last message.
+  // The permission is revoked later: the stream ends with a close message.
   write(response, { type: 'close', code: 4503, reason: 'forbidden' });
   const ended = await untilStatus(prod, 'closed');
   expect(ended.status.state === 'closed' && ended.status.error).toMatchObject({ code: 'forbidden' });
 });
 
-it('ends the client when the token is refused, and asks for a fresh one when it has expired', async () => {
-  const { server, client } = await startScene();
+it('an expired token leads to a new stream with a new token, and a refused token closes the client', async () => {
+  const { server, connect } = await startFixture();
   let count = 0;
-  const own = client({ WebSocket: noWebSocket, getToken: () => `t${(count += 1)}` });
-  const channel = own.channel(channelArguments);
+  const client = connect({ WebSocket: noWebSocket, getToken: () => `t${(count += 1)}` });
+  const channel = client.channel(channelArguments);
   const first = await server.streams.next();
   write(first.response, hello(), caughtUp('c1'), { type: 'close', code: 4001, reason: 'token_expired' });
   const second = await server.streams.next();
   expect(second.request.headers.authorization).toBe('Bearer t2');
   expect(lastEventId(second)).toBe('c1');
   write(second.response, hello(), caughtUp('c1'), { type: 'close', code: 4501, reason: 'unknown_user' });
-  const status = await untilConnection(own, 'closed');
+  const status = await untilConnection(client, 'closed');
   expect(status.state === 'closed' && status.error).toMatchObject({ code: 'unknown_user', closeCode: 4501 });
   await untilStatus(channel, 'closed');
 });
 
-it('is stopped when its channel is left', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const channel = own.channel(channelArguments);
+it('a stream ends when its channel is closed', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const channel = client.channel(channelArguments);
   const { response } = await server.streams.next();
   const ended = new Promise((resolve) => response.once('close', resolve));
   write(response, hello(), caughtUp('c1'));
   await untilStatus(channel, 'live');
   channel.close();
   await ended;
-  expect(own.getStatus()).toEqual({ state: 'idle' });
+  expect(client.getStatus()).toEqual({ state: 'idle' });
 });
 
-it('notices that one of several is dead', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const channels = [channelArguments, { projectId: 'p1', env: 'stage' }].map((name) => own.channel(name));
+it('one silent stream among several leads to a reconnect', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const channels = [channelArguments, { projectId: 'p1', env: 'stage' }].map((name) => client.channel(name));
   const first = await server.streams.next();
   const second = await server.streams.next();
   write(first.response, hello({ heartbeat_interval_ms: 100 }));
@@ -176,9 +176,9 @@ it('notices that one of several is dead', async () => {
   for (const channel of channels) channel.close();
 });
 
-it('names its channel by the id of the environment', async () => {
-  const { server, client } = await startScene();
-  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+it('a stream requests its channel by the id of the environment', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
   const { request, response } = await server.streams.next();
   expect(request.url).toBe('/api/events?project_id=p1&env_id=7');
   write(response, hello(), caughtUp('c1'), renamed(channelName, 'production'));
@@ -187,10 +187,10 @@ it('names its channel by the id of the environment', async () => {
   await until(channel, ({ lastEvent }) => lastEvent?.id === 'e1');
 });
 
-it('is stale while the server of one of several streams is', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const channels = [own.channel(channelArguments), own.channel({ projectId: 'p1', env: 'stage' })];
+it('all channels are stale while the server of one stream is stale', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const channels = [client.channel(channelArguments), client.channel({ projectId: 'p1', env: 'stage' })];
   const [one, other] = [await server.streams.next(), await server.streams.next()];
   for (const { request, response } of [one, other]) write(response, hello(), caughtUp('c1', nameOf(request)));
   const all = async (state: 'live' | 'stale'): Promise<unknown> =>
@@ -201,16 +201,16 @@ it('is stale while the server of one of several streams is', async () => {
   write(other.response, stale('2026-01-01T00:00:00Z'), fresh, event('e1', 'f1', nameOf(other.request)));
   const changed = channels.find(({ env }) => env === nameOf(other.request).environment);
   if (changed) await until(changed, ({ lastEvent }) => lastEvent?.id === 'e1');
-  expect(own.getStatus().state).toBe('stale');
+  expect(client.getStatus().state).toBe('stale');
   write(one.response, fresh);
   await all('live');
 });
 
-it('is fresh again when the channel of the stale stream is closed', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const prod = own.channel(channelArguments);
-  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+it('the other channels are live when the channel of the stale stream is closed', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const prod = client.channel(channelArguments);
+  const stage = client.channel({ projectId: 'p1', env: 'stage' });
   for (const { request, response } of [await server.streams.next(), await server.streams.next()]) {
     const name = nameOf(request);
     write(response, hello(), caughtUp('c1', name));
@@ -221,11 +221,11 @@ it('is fresh again when the channel of the stale stream is closed', async () => 
   await untilStatus(stage, 'live');
 });
 
-it('is fresh again after a reconnect without the channel of the stale stream', async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const prod = own.channel(channelArguments);
-  const stage = own.channel({ projectId: 'p1', env: 'stage' });
+it('a channel is live after a reconnect without the channel of the stale stream', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const prod = client.channel(channelArguments);
+  const stage = client.channel({ projectId: 'p1', env: 'stage' });
   const streams = [await server.streams.next(), await server.streams.next()];
   for (const { request, response } of streams) write(response, hello(), caughtUp('c1', nameOf(request)));
   await untilStatus(stage, 'live');
@@ -240,9 +240,9 @@ it('is fresh again after a reconnect without the channel of the stale stream', a
   await untilStatus(stage, 'live');
 });
 
-it('is fresh again with the stream after a resync, unless that server is stale', async () => {
-  const { server, client } = await startScene();
-  const channel = client({ WebSocket: noWebSocket }).channel(channelArguments);
+it('a stream that is opened after a resync is fresh until its server reports that it is stale', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ WebSocket: noWebSocket }).channel(channelArguments);
   const first = await server.streams.next();
   write(first.response, hello(), caughtUp('c1'), stale('2026-01-01T00:00:00Z'));
   await untilStatus(channel, 'stale');
@@ -252,23 +252,23 @@ it('is fresh again with the stream after a resync, unless that server is stale',
   await untilStatus(channel, 'live');
 });
 
-it("keeps a heartbeat's cursor for the channel of its stream alone", async () => {
-  const { server, client } = await startScene();
-  const own = client({ WebSocket: noWebSocket });
-  const channels = [own.channel(channelArguments), own.channel({ projectId: 'p1', env: 'stage' })];
+it("a heartbeat's cursor applies only to the channel of its stream", async () => {
+  const { server, connect } = await startFixture();
+  const client = connect({ WebSocket: noWebSocket });
+  const channels = [client.channel(channelArguments), client.channel({ projectId: 'p1', env: 'stage' })];
   const streams = [await server.streams.next(), await server.streams.next()];
   for (const stream of streams) {
     write(stream.response, hello(), caughtUp('c1', nameOf(stream.request)));
   }
   await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
   const prod = streams.find(({ request }) => nameOf(request) === channelName);
-  const heard = new Promise<void>((resolve) => {
-    own.onMessage((message) => {
+  const received = new Promise<void>((resolve) => {
+    client.onMessage((message) => {
       if ('type' in message && message.type === 'heartbeat') resolve();
     });
   });
   if (prod) write(prod.response, heartbeat('c9'));
-  await heard;
+  await received;
   for (const { response } of streams) response.end();
   const again = [await server.streams.next(), await server.streams.next()];
   const resumed = Object.fromEntries(

@@ -2,220 +2,225 @@ import { describe, expect, it, vi } from 'vitest';
 import { type ClientOptions, FlagcastError } from '../src/index.js';
 import { sharedTabs, type SharedTabsOptions } from '../src/tabs/index.js';
 import { caughtUp, channelName, event, feature, stageName } from './scripted-server.js';
-import { record, type Tab, tabScene, untilEvent } from './tab-scene.js';
-import { channelArguments, startScene, until, untilStatus } from './watching.js';
+import { recordEventIds, type Tab, useTabFixture, untilEvent } from './tab-fixture.js';
+import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
 
-const scene = tabScene();
+const fixture = useTabFixture();
 
-describe('one connection', () => {
-  it('serves both tabs: one snapshot, one subscription, one token', async () => {
-    const { peer, led, following } = await scene.startPair();
-    const ids = record(following);
-    peer.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2', { cursor: 'c3' }));
-    await Promise.all([untilEvent(led, 'e2'), untilEvent(following, 'e2')]);
+describe('the shared connection', () => {
+  it('serves both tabs with one snapshot, one subscription and one token', async () => {
+    const { connection, leaderChannel, followerChannel } = await fixture.startPair();
+    const ids = recordEventIds(followerChannel);
+    connection.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2', { cursor: 'c3' }));
+    await Promise.all([untilEvent(leaderChannel, 'e2'), untilEvent(followerChannel, 'e2')]);
     expect(ids).toEqual(['e1', 'e2']);
-    expect(following.getState().features).toEqual(led.getState().features);
-    expect(following.toSnapshot()).toEqual(led.toSnapshot());
-    expect([scene.server.upgrades.all.length, scene.server.snapshots.all.length]).toEqual([1, 1]);
-    expect(peer.received.all.map(({ type }) => type)).toEqual(['subscribe']);
-    expect(scene.errors).toEqual([]);
+    expect(followerChannel.getState().features).toEqual(leaderChannel.getState().features);
+    expect(followerChannel.toSnapshot()).toEqual(leaderChannel.toSnapshot());
+    expect([fixture.server.upgrades.all.length, fixture.server.snapshots.all.length]).toEqual([1, 1]);
+    expect(connection.received.all.map(({ type }) => type)).toEqual(['subscribe']);
+    expect(fixture.errors).toEqual([]);
   });
 
-  it('asks the leader alone for tokens, also ahead of the expiry', async () => {
-    let followerAsked = 0;
-    let leaderAsked = 0;
-    const led = scene
-      .openTab({ getToken: () => `token${(leaderAsked += 1)}` })
+  it('requests tokens only from the leader, including the refresh before the expiry', async () => {
+    let followerTokens = 0;
+    let leaderTokens = 0;
+    const leaderChannel = fixture
+      .openTab({ getToken: () => `token${(leaderTokens += 1)}` })
       .client.channel(channelArguments);
-    const peer = await scene.server.peers.next();
-    peer.hello({ token_expires_at: new Date(Date.now() + 1_500).toISOString() });
-    await peer.received.next();
-    peer.send(caughtUp('c1'));
-    await untilStatus(led, 'live');
-    const following = scene
-      .openTab({ getToken: () => `other${(followerAsked += 1)}` })
+    const connection = await fixture.server.connections.next();
+    connection.hello({ token_expires_at: new Date(Date.now() + 1_500).toISOString() });
+    await connection.received.next();
+    connection.send(caughtUp('c1'));
+    await untilStatus(leaderChannel, 'live');
+    const followerChannel = fixture
+      .openTab({ getToken: () => `other${(followerTokens += 1)}` })
       .client.channel(channelArguments);
-    await untilStatus(following, 'live');
-    expect(await peer.received.next()).toEqual({ type: 'auth', token: 'token2' });
-    expect(following.getState().status).toEqual({ state: 'live' });
-    expect(followerAsked).toBe(0);
+    await untilStatus(followerChannel, 'live');
+    expect(await connection.received.next()).toEqual({ type: 'auth', token: 'token2' });
+    expect(followerChannel.getState().status).toEqual({ state: 'live' });
+    expect(followerTokens).toBe(0);
   });
 
-  it('gives a tab that comes while events stream every one of them', async () => {
-    const { peer, led } = await scene.startPair();
-    const third = scene.openTab().client.channel(channelArguments);
+  it('delivers every event to a tab that is opened during a burst', async () => {
+    const { connection, leaderChannel } = await fixture.startPair();
+    const third = fixture.openTab().client.channel(channelArguments);
     for (let index = 1; index <= 200; index += 1) {
       const state = feature('f1', { version: `v${index}` });
-      peer.send(event(`e${index}`, 'f1', { cursor: `d${index}`, feature: state }));
+      connection.send(event(`e${index}`, 'f1', { cursor: `d${index}`, feature: state }));
     }
-    await untilEvent(led, 'e200');
+    await untilEvent(leaderChannel, 'e200');
     await until(third, ({ features }) => features.get('f1')?.version === 'v200');
     await untilStatus(third, 'live');
-    const ids = record(third);
-    peer.send(event('last', 'f2', { cursor: 'd201' }));
-    await Promise.all([untilEvent(led, 'last'), untilEvent(third, 'last')]);
+    const ids = recordEventIds(third);
+    connection.send(event('last', 'f2', { cursor: 'd201' }));
+    await Promise.all([untilEvent(leaderChannel, 'last'), untilEvent(third, 'last')]);
     expect(ids).toEqual(['last']);
-    expect(third.getState().features).toEqual(led.getState().features);
-    expect(scene.server.snapshots.all).toHaveLength(1);
+    expect(third.getState().features).toEqual(leaderChannel.getState().features);
+    expect(fixture.server.snapshots.all).toHaveLength(1);
   });
 
   it.each<[string, Partial<ClientOptions>, Partial<SharedTabsOptions>]>([
     ['another user', {}, { userId: 'grace' }],
     ['another name', {}, { name: 'admin' }],
-  ])('is not shared with %s', async (_who, options, tabs) => {
-    await scene.startPair();
-    const other = scene
+  ])('is not shared with tabs of %s', async (_description, options, tabs) => {
+    await fixture.startPair();
+    const other = fixture
       .openTab({ ...options, getToken: () => 'other' }, tabs)
       .client.channel(channelArguments);
-    const peer = await scene.server.peers.next();
-    expect(peer.token).toBe('other');
-    await peer.accept('c1');
+    const connection = await fixture.server.connections.next();
+    expect(connection.token).toBe('other');
+    await connection.accept('c1');
     await untilStatus(other, 'live');
-    expect(scene.server.snapshots.all.at(-1)?.headers.authorization).toBe('Bearer other');
+    expect(fixture.server.snapshots.all.at(-1)?.headers.authorization).toBe('Bearer other');
   });
 
-  it('is not shared with another server', async () => {
-    await scene.startPair();
-    const foreign = await startScene();
-    scene.openTab({ url: foreign.server.url }).client.channel(channelArguments);
-    await (await foreign.server.peers.next()).accept('c1');
+  it('is not shared with tabs of another server', async () => {
+    await fixture.startPair();
+    const foreign = await startFixture();
+    fixture.openTab({ url: foreign.server.url }).client.channel(channelArguments);
+    await (await foreign.server.connections.next()).accept('c1');
   });
 
-  it('refuses to share without a name for who is signed in', () => {
+  it('requires a user id', () => {
     expect(() => sharedTabs({ userId: '' })).toThrow(FlagcastError);
   });
 
-  it.each(['locks', 'BroadcastChannel'])('without %s each tab is alone', async (missing) => {
-    const alone = await startScene();
+  it.each(['locks', 'BroadcastChannel'])('is not shared if the browser has no %s', async (missing) => {
+    const alone = await startFixture();
     vi.stubGlobal('navigator', {});
     if (missing === 'BroadcastChannel') vi.stubGlobal('BroadcastChannel', undefined);
     const locks = missing === 'locks' ? undefined : { request: async () => await Promise.resolve() };
     const shareTabs = sharedTabs({ userId: 'ada', locks });
-    const clients = [alone.client({ shareTabs }), alone.client({ shareTabs })];
+    const clients = [alone.connect({ shareTabs }), alone.connect({ shareTabs })];
     vi.unstubAllGlobals();
     for (const client of clients) {
       const channel = client.channel(channelArguments);
-      await (await alone.server.peers.next()).accept('c1');
+      await (await alone.server.connections.next()).accept('c1');
       await untilStatus(channel, 'live');
     }
   });
 
-  it('is a tab of its own, and told of, where locks are refused', async () => {
-    const refused = new Error('locks are refused here');
+  it('is not shared if locks are refused, and the error is reported', async () => {
+    const refused = new Error('locks are refused');
     const locks = { request: async () => await Promise.reject(refused) };
-    const channel = scene.openTab({}, { locks }).client.channel(channelArguments);
-    await (await scene.server.peers.next()).accept('c1');
+    const channel = fixture.openTab({}, { locks }).client.channel(channelArguments);
+    await (await fixture.server.connections.next()).accept('c1');
     await untilStatus(channel, 'live');
-    expect(scene.errors).toEqual([refused]);
+    expect(fixture.errors).toEqual([refused]);
   });
 });
 
-describe('the succession', () => {
+describe('a change of the leader', () => {
   const endings: [string, (tab: Tab) => void][] = [
     ['closes its client', ({ client }) => client.close()],
     ['is killed', ({ crash }) => crash()],
-    ['is hidden for good', ({ fire }) => fire('pagehide')],
+    ['is hidden permanently', ({ fire }) => fire('pagehide')],
   ];
-  it.each(endings)('the leader %s: the next tab goes on from its cursor', async (_how, endTab) => {
-    const { leader, peer, led, following } = await scene.startPair();
-    const third = scene.openTab().client.channel(channelArguments);
-    await untilStatus(third, 'live');
-    const ids = [record(following), record(third)];
-    peer.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2'));
-    await Promise.all([led, following, third].map(async (channel) => await untilEvent(channel, 'e2')));
-    const stale = untilStatus(third, 'stale');
-    endTab(leader);
-    await stale;
-    const next = await scene.server.peers.next();
-    // The second event of a batch whose cursor had not come: it is brought again, and not told again.
-    const cursor = await next.accept('c4', event('e2', 'f2'), event('e3', 'f3', { cursor: 'c4' }));
-    expect(cursor).toBe('c2');
-    await Promise.all([untilStatus(following, 'live'), untilStatus(third, 'live')]);
-    next.send(event('e4', 'f4', { cursor: 'c5' }));
-    await Promise.all([untilEvent(following, 'e4'), untilEvent(third, 'e4')]);
-    expect(ids).toEqual([
-      ['e1', 'e2', 'e3', 'e4'],
-      ['e1', 'e2', 'e3', 'e4'],
-    ]);
-    expect([...third.getState().features.keys()]).toEqual(['f1', 'f2', 'f3', 'f4']);
-    expect(scene.server.snapshots.all).toHaveLength(1);
-    expect(scene.server.upgrades.all).toHaveLength(2);
-    expect(scene.openAtOnce).toEqual([1, 1]);
+  it.each(endings)(
+    'happens when the leader %s, and the next tab resumes from its cursor',
+    async (_how, endTab) => {
+      const { leader, connection, leaderChannel, followerChannel } = await fixture.startPair();
+      const third = fixture.openTab().client.channel(channelArguments);
+      await untilStatus(third, 'live');
+      const ids = [recordEventIds(followerChannel), recordEventIds(third)];
+      connection.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2'));
+      await Promise.all(
+        [leaderChannel, followerChannel, third].map(async (channel) => await untilEvent(channel, 'e2')),
+      );
+      const stale = untilStatus(third, 'stale');
+      endTab(leader);
+      await stale;
+      const next = await fixture.server.connections.next();
+      // The cursor of the second event's batch had not arrived: the event is sent again, but not delivered twice.
+      const cursor = await next.accept('c4', event('e2', 'f2'), event('e3', 'f3', { cursor: 'c4' }));
+      expect(cursor).toBe('c2');
+      await Promise.all([untilStatus(followerChannel, 'live'), untilStatus(third, 'live')]);
+      next.send(event('e4', 'f4', { cursor: 'c5' }));
+      await Promise.all([untilEvent(followerChannel, 'e4'), untilEvent(third, 'e4')]);
+      expect(ids).toEqual([
+        ['e1', 'e2', 'e3', 'e4'],
+        ['e1', 'e2', 'e3', 'e4'],
+      ]);
+      expect([...third.getState().features.keys()]).toEqual(['f1', 'f2', 'f3', 'f4']);
+      expect(fixture.server.snapshots.all).toHaveLength(1);
+      expect(fixture.server.upgrades.all).toHaveLength(2);
+      expect(fixture.openConnectionCounts).toEqual([1, 1]);
+    },
+  );
+
+  it('does not happen while a leader without channels serves followers', async () => {
+    const { connection, leaderChannel, followerChannel } = await fixture.startPair();
+    leaderChannel.close();
+    connection.send(event('e1', 'f1', { cursor: 'c2' }));
+    await untilEvent(followerChannel, 'e1');
+    expect(connection.received.all.map(({ type }) => type)).toEqual(['subscribe']);
+    followerChannel.close();
+    expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe' });
+    connection.send({ type: 'unsubscribed', ...channelName });
+    await connection.closed;
+    expect(fixture.server.upgrades.all).toHaveLength(1);
   });
 
-  it('a leader that wants no channel any more goes on for those that do, and ends with them', async () => {
-    const { peer, led, following } = await scene.startPair();
-    led.close();
-    peer.send(event('e1', 'f1', { cursor: 'c2' }));
-    await untilEvent(following, 'e1');
-    expect(peer.received.all.map(({ type }) => type)).toEqual(['subscribe']);
-    following.close();
-    expect(await peer.received.next()).toMatchObject({ type: 'unsubscribe' });
-    peer.send({ type: 'unsubscribed', ...channelName });
-    await peer.closed;
-    expect(scene.server.upgrades.all).toHaveLength(1);
-  });
-
-  it('a tab that is ahead of the next leader is brought what is new to it, and nothing again', async () => {
-    const { leader, follower, peer } = await scene.startPair();
-    const ahead = scene.openTab().client.channel(channelArguments);
+  it('delivers no event twice to a tab that is ahead of the new leader', async () => {
+    const { leader, follower, connection } = await fixture.startPair();
+    const ahead = fixture.openTab().client.channel(channelArguments);
     await untilStatus(ahead, 'live');
-    const ids = record(ahead);
-    follower.setDeaf(true);
-    peer.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2', { cursor: 'c3' }));
+    const ids = recordEventIds(ahead);
+    follower.setUnresponsive(true);
+    connection.send(event('e1', 'f1', { cursor: 'c2' }), event('e2', 'f2', { cursor: 'c3' }));
     await untilEvent(ahead, 'e2');
     leader.crash();
-    follower.setDeaf(false);
-    const next = await scene.server.peers.next();
+    follower.setUnresponsive(false);
+    const next = await fixture.server.connections.next();
     const missed = ['e1', 'e2', 'e3'].map((id) => event(id, 'f1'));
     expect(await next.accept('c4', ...missed)).toBe('c1');
     await untilEvent(ahead, 'e3');
     expect(ids).toEqual(['e1', 'e2', 'e3']);
-    expect(scene.server.snapshots.all).toHaveLength(1);
+    expect(fixture.server.snapshots.all).toHaveLength(1);
   });
 
-  it('waits until the server has seen the old connection end, but not for ever', async () => {
-    const { leader, peer } = await scene.startPair();
-    peer.socket.pause();
+  it('waits for the old connection to close, with a time-out', async () => {
+    const { leader, connection } = await fixture.startPair();
+    connection.socket.pause();
     const closedAtMs = Date.now();
     leader.client.close();
-    await scene.server.peers.next();
+    await fixture.server.connections.next();
     expect(Date.now() - closedAtMs).toBeGreaterThanOrEqual(990);
   });
 
-  it('asks the next tab for one token, however often it lost its network meanwhile', async () => {
-    const leader = scene.openTab();
+  it('requests one token from the new leader, even after several network changes', async () => {
+    const leader = fixture.openTab();
     leader.client.channel(channelArguments);
-    await scene.server.peers.next();
-    let asked = 0;
-    const follower = scene.openTab({ getToken: () => `token${(asked += 1)}` });
+    await fixture.server.connections.next();
+    let tokenRequests = 0;
+    const follower = fixture.openTab({ getToken: () => `token${(tokenRequests += 1)}` });
     follower.client.channel(channelArguments);
     for (const type of ['offline', 'online', 'offline', 'online']) {
       follower.fire(type);
       await Promise.resolve();
     }
     leader.crash();
-    expect((await scene.server.peers.next()).token).toBe('token1');
-    expect(asked).toBe(1);
+    expect((await fixture.server.connections.next()).token).toBe('token1');
+    expect(tokenRequests).toBe(1);
   });
 
-  it('goes on with a channel that the next tab does not have, from where the others are', async () => {
-    const leader = scene.openTab();
+  it('resumes a channel that the new leader does not have from the state of another tab', async () => {
+    const leader = fixture.openTab();
     const prod = leader.client.channel(channelArguments);
-    const peer = await scene.server.peers.next();
-    await peer.accept('c1');
+    const connection = await fixture.server.connections.next();
+    await connection.accept('c1');
     await untilStatus(prod, 'live');
-    const successor = scene.openTab().client.channel(channelArguments);
+    const successor = fixture.openTab().client.channel(channelArguments);
     await untilStatus(successor, 'live');
     const environment = stageName;
-    scene.server.snapshot = { ...scene.server.snapshot, ...environment, cursor: 's0' };
-    const stage = scene.openTab().client.channel({ projectId: 'p1', env: 'stage' });
-    expect(await peer.received.next()).toMatchObject({ type: 'subscribe', env_id: '8', cursor: 's0' });
-    peer.send(caughtUp('s1', environment), event('e1', 'f1', { environment: 'stage', cursor: 's2' }));
+    fixture.server.snapshot = { ...fixture.server.snapshot, ...environment, cursor: 's0' };
+    const stage = fixture.openTab().client.channel({ projectId: 'p1', env: 'stage' });
+    expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '8', cursor: 's0' });
+    connection.send(caughtUp('s1', environment), event('e1', 'f1', { environment: 'stage', cursor: 's2' }));
     await untilEvent(stage, 'e1');
-    const ids = record(stage);
+    const ids = recordEventIds(stage);
     leader.client.close();
-    const next = await scene.server.peers.next();
+    const next = await fixture.server.connections.next();
     next.hello();
     const subscribed = [await next.received.next(), await next.received.next()];
     expect(subscribed).toContainEqual({ type: 'subscribe', project_id: 'p1', env_id: '8', cursor: 's2' });
@@ -223,33 +228,33 @@ describe('the succession', () => {
     await untilEvent(stage, 'e2');
     await untilStatus(stage, 'live');
     expect(ids).toEqual(['e2']);
-    expect(scene.server.snapshots.all).toHaveLength(2);
+    expect(fixture.server.snapshots.all).toHaveLength(2);
   });
 
-  it('a tab that was frozen follows when it is back, and is brought what it missed', async () => {
-    const { leader, peer, led, following } = await scene.startPair();
+  it('turns a frozen leader into a follower that receives the missed events', async () => {
+    const { leader, connection, leaderChannel, followerChannel } = await fixture.startPair();
     leader.fire('pagehide');
-    const next = await scene.server.peers.next();
+    const next = await fixture.server.connections.next();
     await next.accept('c2', event('e1', 'f1', { cursor: 'c2' }));
-    await untilStatus(following, 'live');
-    await peer.closed;
+    await untilStatus(followerChannel, 'live');
+    await connection.closed;
     next.send(event('e2', 'f2', { cursor: 'c3' }));
-    await untilEvent(following, 'e2');
-    expect(led.getState().status.state).toBe('stale');
-    const ids = record(led);
+    await untilEvent(followerChannel, 'e2');
+    expect(leaderChannel.getState().status.state).toBe('stale');
+    const ids = recordEventIds(leaderChannel);
     leader.fire('pageshow');
-    await untilStatus(led, 'live');
+    await untilStatus(leaderChannel, 'live');
     expect(ids).toEqual(['e1', 'e2']);
-    expect(scene.server.upgrades.all).toHaveLength(2);
-    expect(scene.server.snapshots.all).toHaveLength(1);
+    expect(fixture.server.upgrades.all).toHaveLength(2);
+    expect(fixture.server.snapshots.all).toHaveLength(1);
   });
 
-  it('comes to the last tab too, and a later one begins anew', async () => {
-    const { leader, follower } = await scene.startPair();
+  it('does not happen after the last tab is closed, and a later tab connects again', async () => {
+    const { leader, follower } = await fixture.startPair();
     leader.client.close();
     follower.client.close();
-    const channel = scene.openTab().client.channel(channelArguments);
-    await (await scene.server.peers.next()).accept('c1');
+    const channel = fixture.openTab().client.channel(channelArguments);
+    await (await fixture.server.connections.next()).accept('c1');
     await untilStatus(channel, 'live');
   });
 });

@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
 import { FlagcastError } from '../src/index.js';
 import { caughtUp } from './scripted-server.js';
-import { channelArguments, startScene, untilConnection, untilStatus } from './watching.js';
+import { channelArguments, startFixture, untilConnection, untilStatus } from './client-fixture.js';
 
-/** Tokens t1, t2, t3 … */
+/** Returns the tokens t1, t2, t3 … */
 function tokens(): () => string {
   let count = 0;
   return () => {
@@ -16,74 +16,74 @@ function inMs(ms: number): string {
   return new Date(Date.now() + ms).toISOString();
 }
 
-it('is renewed in place ahead of its expiry, again and again', async () => {
-  const { server, client } = await startScene();
-  const channel = client({ getToken: tokens() }).channel(channelArguments);
-  const peer = await server.peers.next();
-  expect(peer.token).toBe('t1');
+it('the token is refreshed before each expiry on the open connection', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ getToken: tokens() }).channel(channelArguments);
+  const connection = await server.connections.next();
+  expect(connection.token).toBe('t1');
   const expiresAtMs = Date.now() + 1_300;
-  peer.hello({ token_expires_at: new Date(expiresAtMs).toISOString() });
-  await peer.received.next();
-  peer.send(caughtUp('c1'));
-  expect(await peer.received.next()).toEqual({ type: 'auth', token: 't2' });
+  connection.hello({ token_expires_at: new Date(expiresAtMs).toISOString() });
+  await connection.received.next();
+  connection.send(caughtUp('c1'));
+  expect(await connection.received.next()).toEqual({ type: 'auth', token: 't2' });
   expect(Date.now()).toBeLessThan(expiresAtMs);
-  peer.send({ type: 'authenticated', token_expires_at: inMs(1_300) });
-  expect(await peer.received.next()).toEqual({ type: 'auth', token: 't3' });
+  connection.send({ type: 'authenticated', token_expires_at: inMs(1_300) });
+  expect(await connection.received.next()).toEqual({ type: 'auth', token: 't3' });
   expect((await untilStatus(channel, 'live')).status).toEqual({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(1);
 });
 
-it('is not asked for over and over where the clocks differ, nor with an expiry far away', async () => {
-  const { server, client } = await startScene();
+it('a clock difference or a distant expiry does not cause repeated token requests', async () => {
+  const { server, connect } = await startFixture();
   const getToken = tokens();
-  client({ getToken }).channel(channelArguments);
-  const peer = await server.peers.next();
-  // The first would be due at once; the second is past the longest delay of a timer, which fires at once.
-  peer.hello({ token_expires_at: inMs(-3_600_000) });
-  await peer.received.next();
-  peer.send({ type: 'authenticated', token_expires_at: inMs(100 * 86_400_000) }, caughtUp('c1'));
-  // Whatever had been sent would have come before this.
-  peer.send({ type: 'error', code: 'unavailable', message: '', project_id: 'p1', environment_id: '7' });
-  expect(await peer.received.next()).toMatchObject({ type: 'subscribe' });
+  connect({ getToken }).channel(channelArguments);
+  const connection = await server.connections.next();
+  // The first expiry is in the past. The second exceeds the maximum delay of a timer, which then fires immediately.
+  connection.hello({ token_expires_at: inMs(-3_600_000) });
+  await connection.received.next();
+  connection.send({ type: 'authenticated', token_expires_at: inMs(100 * 86_400_000) }, caughtUp('c1'));
+  // Any other message would have arrived before the response to this.
+  connection.send({ type: 'error', code: 'unavailable', message: '', project_id: 'p1', environment_id: '7' });
+  expect(await connection.received.next()).toMatchObject({ type: 'subscribe' });
   expect(getToken()).toBe('t2');
 });
 
-it('is asked for anew on each attempt, and after its expiry', async () => {
-  const { server, client } = await startScene();
-  const channel = client({ getToken: tokens() }).channel(channelArguments);
-  const first = await server.peers.next();
+it('each attempt to connect uses a new token, including after the expiry', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect({ getToken: tokens() }).channel(channelArguments);
+  const first = await server.connections.next();
   await first.accept('c1');
   await untilStatus(channel, 'live');
   first.socket.close(4001, 'token_expired');
-  const second = await server.peers.next();
+  const second = await server.connections.next();
   expect(second.token).toBe('t2');
   expect(await second.accept('c2')).toBe('c1');
   await untilStatus(channel, 'live');
 });
 
-it('is asked for again, with backoff, when getToken fails', async () => {
-  const { server, client, errors } = await startScene();
+it('getToken is called again with backoff after a failure', async () => {
+  const { server, connect, errors } = await startFixture();
   const getToken = tokens();
-  const channel = client({
+  const channel = connect({
     getToken: async () => {
       const token = getToken();
       if (token !== 't3') throw new Error(`no ${token}`);
       return await Promise.resolve(token);
     },
   }).channel(channelArguments);
-  const peer = await server.peers.next();
-  expect(peer.token).toBe('t3');
-  await peer.accept();
+  const connection = await server.connections.next();
+  expect(connection.token).toBe('t3');
+  await connection.accept();
   await untilStatus(channel, 'live');
   expect(errors).toEqual([new Error('no t1'), new Error('no t2')]);
 });
 
-it('that is not to be had when the old one expires leaves the line as it is', async () => {
-  const { server, client } = await startScene();
+it('a failed token refresh does not close the connection', async () => {
+  const { server, connect } = await startFixture();
   const getToken = tokens();
   let report: (error: unknown) => void = () => undefined;
   const reported = new Promise((resolve) => (report = resolve));
-  const channel = client({
+  const channel = connect({
     onError: (error) => report(error),
     getToken: () => {
       const token = getToken();
@@ -91,42 +91,42 @@ it('that is not to be had when the old one expires leaves the line as it is', as
       return token;
     },
   }).channel(channelArguments);
-  const peer = await server.peers.next();
-  await peer.accept('c1');
-  peer.send({ type: 'authenticated', token_expires_at: inMs(1_300) });
+  const connection = await server.connections.next();
+  await connection.accept('c1');
+  connection.send({ type: 'authenticated', token_expires_at: inMs(1_300) });
   expect(await reported).toEqual(new Error('not now'));
   expect((await untilStatus(channel, 'live')).status).toEqual({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(1);
 });
 
 it.each([true, false])(
-  'ends the client when getToken throws a FlagcastError (at once: %s)',
-  async (atOnce) => {
-    const { server, client } = await startScene();
+  'a FlagcastError from getToken closes the client (thrown synchronously: %s)',
+  async (isSynchronous) => {
+    const { server, connect } = await startFixture();
     const error = new FlagcastError('signed_out', 'Sign in again');
-    const own = client({
+    const client = connect({
       getToken: () => {
-        if (atOnce) throw error;
+        if (isSynchronous) throw error;
         return Promise.reject(error);
       },
     });
-    const channel = own.channel(channelArguments);
-    expect(await untilConnection(own, 'closed')).toEqual({ state: 'closed', error });
+    const channel = client.channel(channelArguments);
+    expect(await untilConnection(client, 'closed')).toEqual({ state: 'closed', error });
     expect((await untilStatus(channel, 'closed')).status).toEqual({ state: 'closed', error });
     expect(server.upgrades.all).toHaveLength(0);
   },
 );
 
-it('that comes after the client was closed is not used', async () => {
-  const { server, client } = await startScene();
+it('a token that arrives after the client was closed is ignored', async () => {
+  const { server, connect } = await startFixture();
   let give: (token: string) => void = () => undefined;
-  const own = client({ getToken: async () => await new Promise<string>((resolve) => (give = resolve)) });
-  own.channel(channelArguments);
+  const client = connect({ getToken: async () => await new Promise<string>((resolve) => (give = resolve)) });
+  client.channel(channelArguments);
   await Promise.resolve();
-  own.close();
+  client.close();
   give('late');
-  const other = client();
+  const other = connect();
   other.channel(channelArguments);
-  await server.peers.next();
-  expect(server.peers.all.map(({ token }) => token)).toEqual(['token']);
+  await server.connections.next();
+  expect(server.connections.all.map(({ token }) => token)).toEqual(['token']);
 });

@@ -1,11 +1,11 @@
 import type { QueryClient, QueryKey } from '@tanstack/query-core';
 import type { Channel, ChannelState, FeatureState, PendingChange } from '../index.js';
 
-/** Where the channel's state is in the cache; null: it is not kept there. */
+/** The query keys under which the channel's state is cached. null: not cached. */
 export interface QueryKeys {
-  /** A list of FeatureState, in the snapshot's order. Default `['features', projectId, env]`. */
+  /** A list of FeatureState, in the order of the snapshot. Default `['features', projectId, env]`. */
   readonly features?: QueryKey | null;
-  /** One FeatureState; null once it has been deleted. Default `['feature', projectId, env, id]`. */
+  /** One FeatureState; null after it was deleted. Default `['feature', projectId, env, id]`. */
   readonly feature?: ((id: string) => QueryKey) | null;
   /** A list of the open PendingChanges. Default `['pendingChanges', projectId, env]`. */
   readonly pendingChanges?: QueryKey | null;
@@ -16,13 +16,14 @@ export interface ConnectQueryClientOptions {
 }
 
 /**
- * Keeps caches of TanStack Query true to the channel, until the function that it returns is called. What an
- * event touches is set from the state that it brings, and nothing is fetched; what a snapshot or a resync
- * brings replaces what was there; all else keeps its object, so that nothing else is rendered again.
+ * Writes the channel's state to the cache of TanStack Query after each change. Returns the function that stops it.
  *
- * The lists are there as soon as the channel has a snapshot. A single feature is set where a query has asked
- * for it; one that is deleted becomes null. Only the list of open changes is invalidated, when an event has
- * opened or updated one: the event does not contain its contents, which a query of the app's own may fetch.
+ * An event contains the new state, so nothing is fetched. A snapshot or a resync replaces the cached data. Unchanged
+ * data keeps its identity, so components that show it do not render again.
+ *
+ * The lists are cached as soon as the channel has a snapshot. A single feature is cached if a query for it exists, and
+ * becomes null when it is deleted. When an event creates or updates a pending change, the list of pending changes is
+ * invalidated, because the event does not contain the change itself. A `queryFn` of the app can fetch it.
  */
 export function connectQueryClient(
   queryClient: QueryClient,
@@ -35,16 +36,17 @@ export function connectQueryClient(
     feature: keyOfFeature = (id: string): QueryKey => ['feature', projectId, env, id],
     pendingChanges: pendingChangesKey = ['pendingChanges', projectId, env],
   } = keys;
-  /** The contents of an open change have changed: what has been fetched of it is outdated. */
+  /** A pending change was updated, so fetched data about it is outdated. */
   let isOutdated = false;
-  let known: Pick<ChannelState, 'features' | 'pendingChanges'> | null = null;
+  /** The state that was last written to the cache. */
+  let cached: Pick<ChannelState, 'features' | 'pendingChanges'> | null = null;
 
   const setFeature = (id: string, feature: FeatureState | null): void => {
     if (!keyOfFeature) return;
     const key = keyOfFeature(id);
     const query = queryClient.getQueryCache().find({ queryKey: key });
     if (!query) return;
-    // An answer that is on its way is older than what is set here, and would take its place.
+    // The response of a running query is older and would overwrite the new data.
     void queryClient.cancelQueries({ queryKey: key, exact: true });
     queryClient.setQueryData(key, feature);
   };
@@ -54,12 +56,12 @@ export function connectQueryClient(
     queryClient.setQueryData(key, list);
   };
 
-  const follow = (): void => {
-    // Before the first snapshot there is nothing to tell, and what the app has fetched is better.
-    if (!known && channel.toSnapshot() === null) return;
+  const updateCache = (): void => {
+    // Before the first snapshot, keep the data that the app has fetched.
+    if (!cached && channel.toSnapshot() === null) return;
     const { features, pendingChanges } = channel.getState();
-    const before = known;
-    known = { features, pendingChanges };
+    const before = cached;
+    cached = { features, pendingChanges };
     if (before?.features !== features) {
       setList(featuresKey, [...features.values()]);
       for (const [id, feature] of features) {
@@ -70,10 +72,10 @@ export function connectQueryClient(
       }
     }
     if (before?.pendingChanges !== pendingChanges) {
-      const changes = listOf(pendingChanges);
+      const changes = listPendingChanges(pendingChanges);
       setList(pendingChangesKey, changes);
-      const earlier = new Set(before ? listOf(before.pendingChanges) : []);
-      // What came as an event has no contents yet.
+      const earlier = new Set(before ? listPendingChanges(before.pendingChanges) : []);
+      // A pending change from an event has no contents yet.
       isOutdated ||= changes.some((change) => change.change === null && !earlier.has(change));
     }
     if (pendingChangesKey && isOutdated) {
@@ -82,18 +84,18 @@ export function connectQueryClient(
     isOutdated = false;
   };
 
-  follow();
-  const offEvent = channel.onEvent(({ source, action }) => {
-    // Where the contents were unknown already, the list stays the same.
+  updateCache();
+  const unsubscribeEvents = channel.onEvent(({ source, action }) => {
+    // The list does not change if the contents were unknown before the update too.
     if (source === 'pending' && action === 'updated') isOutdated = true;
   });
-  const offState = channel.subscribe(follow);
+  const unsubscribeState = channel.subscribe(updateCache);
   return () => {
-    offEvent();
-    offState();
+    unsubscribeEvents();
+    unsubscribeState();
   };
 }
 
-function listOf(pendingChanges: ChannelState['pendingChanges']): PendingChange[] {
+function listPendingChanges(pendingChanges: ChannelState['pendingChanges']): PendingChange[] {
   return [...new Set([...pendingChanges.values()].flat())];
 }

@@ -3,13 +3,12 @@
 import { useCallback, useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 import type { ChannelState, ChannelStatus, EventMessage, FeatureState, PendingChange } from '../index.js';
 import { useChannel } from './provider.js';
-import { shallowEqual } from './shallow-equal.js';
 
 type Features = ChannelState['features'];
 type PendingChanges = ChannelState['pendingChanges'];
 
-/** Before there is a channel. Also while hydrating: the server's HTML was rendered with it. */
-const noState: ChannelState = {
+/** The state without a channel. Also used for rendering on a server, and for hydration. */
+const emptyState: ChannelState = {
   status: { state: 'connecting' },
   features: new Map(),
   pendingChanges: new Map(),
@@ -22,50 +21,49 @@ const noChanges: readonly PendingChange[] = [];
 const neverChanges = () => () => undefined;
 
 /**
- * A part of the channel's state; the component is rendered again when that part changes, and not else. What
- * `select` makes anew each time (a filtered list, an object of several parts) counts as unchanged, and stays
- * the same object, while its elements do.
+ * Returns a part of the channel's state. The component renders again only when that part changes. If `select` creates
+ * a new list or object on each call (a filtered list, an object of several parts), the hook compares its elements,
+ * and returns the previous object while they are the same.
  */
 export function useChannelState<Part>(select: (state: ChannelState) => Part): Part {
   const channel = useChannel();
-  const shown = useRef<{ readonly part: Part } | null>(null);
+  const rendered = useRef<{ readonly part: Part } | null>(null);
   const [getPart, getServerPart] = useMemo(() => {
     let last: { readonly state: ChannelState; readonly part: Part } | null = null;
     const read = (state: ChannelState): Part => {
       if (last?.state === state) return last.part;
-      const fresh = select(state);
-      // A selector written inline is another function at each rendering; what it gives is compared with what
-      // is on the screen all the same.
-      const before = last ?? shown.current;
-      const part = before && shallowEqual(before.part, fresh) ? before.part : fresh;
+      const selected = select(state);
+      // An inline selector is a new function on each rendering, so also compare with the rendered part.
+      const before = last ?? rendered.current;
+      const part = before && shallowEqual(before.part, selected) ? before.part : selected;
       last = { state, part };
       return part;
     };
-    return [() => read(channel?.getState() ?? noState), () => read(noState)];
+    return [() => read(channel?.getState() ?? emptyState), () => read(emptyState)];
   }, [channel, select]);
   const part = useSyncExternalStore(channel?.subscribe ?? neverChanges, getPart, getServerPart);
   useEffect(() => {
-    shown.current = { part };
+    rendered.current = { part };
   }, [part]);
   return part;
 }
 
-/** The feature with this id; undefined where there is none (yet, or any more). */
+/** Returns the feature with this id; undefined if it does not exist or is not loaded. */
 export function useFeature(id: string): FeatureState | undefined {
   return useChannelState(useCallback(({ features }) => features.get(id), [id]));
 }
 
 /**
- * All features by id; or what `select` takes from them, e.g.
+ * Returns all features by id, or the result of `select`, e.g.
  * `useFeatures((features) => [...features.values()].filter(({ enabled }) => enabled))`.
  */
 export function useFeatures(): Features;
 export function useFeatures<Part>(select: (features: Features) => Part): Part;
-export function useFeatures(select: (features: Features) => unknown = everything): unknown {
+export function useFeatures(select: (features: Features) => unknown = selectAll): unknown {
   return useChannelState(useCallback(({ features }) => select(features), [select]));
 }
 
-/** The open changes of one feature, oldest first; without an id, of all, by feature id. */
+/** Returns the pending changes of one feature, oldest first; without an id, those of all features, by feature id. */
 export function usePendingChanges(): PendingChanges;
 export function usePendingChanges(featureId: string): readonly PendingChange[];
 export function usePendingChanges(featureId?: string): PendingChanges | readonly PendingChange[] {
@@ -78,16 +76,44 @@ export function usePendingChanges(featureId?: string): PendingChanges | readonly
   );
 }
 
-/** The events since the channel was opened, newest first, at most the client's `activityLimit`. */
+/** Returns the events since the channel was opened, newest first, at most the client's `activityLimit`. */
 export function useActivity(): readonly EventMessage[] {
   return useChannelState(selectActivity);
 }
 
-/** How far the state can be trusted: `connecting`, `catching-up`, `live`, `stale` or `closed`. */
+/** Returns the status of the channel: `connecting`, `catching-up`, `live`, `stale` or `closed`. */
 export function useConnectionStatus(): ChannelStatus {
   return useChannelState(selectStatus);
 }
 
-const everything = (features: Features): Features => features;
+const selectAll = (features: Features): Features => features;
 const selectActivity = ({ activity }: ChannelState): ChannelState['activity'] => activity;
 const selectStatus = ({ status }: ChannelState): ChannelStatus => status;
+
+/** Whether two values are identical, or are lists, maps or plain objects with identical elements. */
+function shallowEqual(one: unknown, other: unknown): boolean {
+  if (Object.is(one, other)) return true;
+  const entries = entriesOf(one);
+  const others = entriesOf(other);
+  if (!entries || !others || prototypeOf(one) !== prototypeOf(other)) return false;
+  // The order matters, because components show the elements of a map as a list.
+  return (
+    entries.length === others.length &&
+    entries.every(([key, value], index) => {
+      const [otherKey, otherValue] = others[index] as [unknown, unknown];
+      return Object.is(key, otherKey) && Object.is(value, otherValue);
+    })
+  );
+}
+
+function entriesOf(value: unknown): [unknown, unknown][] | null {
+  if (typeof value !== 'object' || value === null) return null;
+  if (value instanceof Map) return [...(value as Map<unknown, unknown>)];
+  if (Array.isArray(value)) return [...value.entries()];
+  const prototype = prototypeOf(value);
+  return prototype === Object.prototype || prototype === null ? Object.entries(value) : null;
+}
+
+function prototypeOf(value: unknown): unknown {
+  return Object.getPrototypeOf(value) as unknown;
+}

@@ -3,12 +3,12 @@
 import { createContext, type ReactNode, useContext, useEffect, useState } from 'react';
 import type { Channel, Client } from '../index.js';
 
-/** undefined: there is no provider. null: its channel is not open yet. */
+/** undefined: there is no provider. null: the provider's channel is not open yet. */
 const ChannelContext = createContext<Channel | null | undefined>(undefined);
 
 /**
- * Either a `channel`, which its owner opens and closes; or a `client` and the name of a channel, which is
- * open as long as the provider is mounted.
+ * Either a `channel`, which the app opens and closes; or a `client`, `projectId` and `env`: then the provider opens
+ * the channel when it is mounted and closes it when it is unmounted.
  */
 export type FlagcastProviderProps = { readonly children?: ReactNode } & (
   | { readonly channel: Channel }
@@ -21,19 +21,19 @@ export type FlagcastProviderProps = { readonly children?: ReactNode } & (
     }
 );
 
-/** Gives its channel to the hooks inside. It renders its children at once, also on a server. */
+/** Provides a channel to the hooks in its children. Renders the children immediately, including on a server. */
 export function FlagcastProvider(props: FlagcastProviderProps): ReactNode {
   const { children } = props;
   return 'channel' in props ? (
     <ChannelContext.Provider value={props.channel}>{children}</ChannelContext.Provider>
   ) : (
-    <OpeningProvider {...props} />
+    <ChannelOpener {...props} />
   );
 }
 
-type OpeningProps = Exclude<FlagcastProviderProps, { channel: Channel }>;
+type ChannelOpenerProps = Exclude<FlagcastProviderProps, { channel: Channel }>;
 
-function OpeningProvider({ client, projectId, env, children }: OpeningProps): ReactNode {
+function ChannelOpener({ client, projectId, env, children }: ChannelOpenerProps): ReactNode {
   const [opened, setOpened] = useState<{ client: Client; channel: Channel } | null>(null);
   useEffect(() => {
     const channel = client.channel({ projectId, env });
@@ -43,20 +43,22 @@ function OpeningProvider({ client, projectId, env, children }: OpeningProps): Re
       channel.close();
     };
   }, [client, projectId, env]);
-  // Until the effect has run after a change, the channel is still that of another environment.
-  const fits =
+  // After a change of the props, the previous channel remains until the effect has run.
+  const isCurrent =
     opened?.client === client && opened.channel.projectId === projectId && opened.channel.env === env;
-  return <ChannelContext.Provider value={fits ? opened.channel : null}>{children}</ChannelContext.Provider>;
+  return (
+    <ChannelContext.Provider value={isCurrent ? opened.channel : null}>{children}</ChannelContext.Provider>
+  );
 }
 
 /**
- * The provider's channel, e.g. for its `onEvent` in an effect. null on a server and in the first rendering
- * of a provider that opens its channel itself. Throws where there is no provider.
+ * Returns the provider's channel, e.g. for `onEvent` in an effect. null on a server, and in the first rendering of a
+ * provider that opens its channel itself. Throws if there is no provider.
  */
 export function useChannel(): Channel | null {
   const channel = useContext(ChannelContext);
   if (channel === undefined) {
-    throw new Error('No FlagcastProvider is around this component: put one around the app.');
+    throw new Error('No FlagcastProvider found. Wrap the app in <FlagcastProvider>.');
   }
   return channel;
 }

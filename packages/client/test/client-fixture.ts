@@ -9,12 +9,12 @@ import {
 } from '../src/index.js';
 import { ScriptedServer } from './scripted-server.js';
 
-/** A server and its clients, which the test's end closes. */
-export interface Scene {
+/** A scripted server and its clients. They are closed at the end of the test. */
+export interface ClientFixture {
   readonly server: ScriptedServer;
-  /** What `onError` got, of all clients. */
+  /** The errors that were passed to `onError` of all clients. */
   readonly errors: unknown[];
-  readonly client: (options?: Partial<ClientOptions>) => Client;
+  readonly connect: (options?: Partial<ClientOptions>) => Client;
 }
 
 const cleanups: (() => void)[] = [];
@@ -22,14 +22,14 @@ afterEach(() => {
   for (const cleanup of cleanups.splice(0).reverse()) cleanup();
 });
 
-export async function startScene(): Promise<Scene> {
+export async function startFixture(): Promise<ClientFixture> {
   const server = await ScriptedServer.start();
   cleanups.push(() => server.close());
   const errors: unknown[] = [];
   return {
     server,
     errors,
-    client(options) {
+    connect(options) {
       const client = createClient({
         url: server.url,
         getToken: () => 'token',
@@ -45,23 +45,26 @@ export async function startScene(): Promise<Scene> {
 
 export const channelArguments = { projectId: 'p1', env: 'prod' };
 
-/** Something with a state that it tells of. */
-interface Watched<State> {
+/** A state with change notifications. */
+interface Observable<State> {
   subscribe(listener: () => void): () => void;
   getState(): State;
 }
 
-/** The state once it fits. */
-export async function until<State>(watched: Watched<State>, fits: (state: State) => boolean): Promise<State> {
+/** Resolves with the state when `predicate` returns true for it. */
+export async function until<State>(
+  observable: Observable<State>,
+  predicate: (state: State) => boolean,
+): Promise<State> {
   return await new Promise((resolve) => {
-    const look = (): void => {
-      const state = watched.getState();
-      if (!fits(state)) return;
-      stop();
+    const check = (): void => {
+      const state = observable.getState();
+      if (!predicate(state)) return;
+      unsubscribe();
       resolve(state);
     };
-    const stop = watched.subscribe(look);
-    look();
+    const unsubscribe = observable.subscribe(check);
+    check();
   });
 }
 
@@ -72,11 +75,11 @@ export async function untilStatus(
   return await until(channel, (state) => state.status.state === status);
 }
 
-/** The client's status once it fits. */
+/** Resolves when the client's status has this state. */
 export async function untilConnection(
   client: Client,
   status: ReturnType<Client['getStatus']>['state'],
 ): Promise<ReturnType<Client['getStatus']>> {
-  const watched = { subscribe: client.subscribe, getState: client.getStatus };
-  return await until(watched, (state) => state.state === status);
+  const observable = { subscribe: client.subscribe, getState: client.getStatus };
+  return await until(observable, (state) => state.state === status);
 }

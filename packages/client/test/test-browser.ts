@@ -8,12 +8,12 @@ interface LockRequest {
   readonly grant: () => void;
 }
 
-/** The Web Locks of one browser: exclusive ones, granted in the order of the requests. */
+/** The Web Locks of one browser: exclusive locks, granted in the order of the requests. */
 class LockTable {
   readonly #queues = new Map<string, LockRequest[]>();
 
-  /** As one tab sees them. */
-  of(tab: object): TabLocks {
+  /** Returns the locks for one tab. */
+  forTab(tab: object): TabLocks {
     return {
       request: async (name, { signal }, granted) =>
         await new Promise((resolve, reject) => {
@@ -38,7 +38,7 @@ class LockTable {
     };
   }
 
-  /** What a browser does when a tab has ended. */
+  /** Releases the locks of a tab that has ended. */
   releaseAll(tab: object): void {
     for (const [name, queue] of this.#queues) {
       for (const request of queue.filter((other) => other.tab === tab)) this.#remove(name, request);
@@ -56,22 +56,22 @@ class LockTable {
 
 export interface Tab {
   readonly client: Client;
-  /** Ends the tab as when its process is killed: nothing of it runs any more, and it tells nobody. */
+  /** Simulates that the tab's process is killed: its code stops and no message is sent. */
   readonly crash: () => void;
-  /** Whether the tab hears nothing of the others, as when it is busy. */
-  readonly setDeaf: (deaf: boolean) => void;
-  /** What the page gets, e.g. `pagehide`. */
+  /** Whether the tab ignores messages from other tabs, as if it were busy. */
+  readonly setUnresponsive: (isUnresponsive: boolean) => void;
+  /** Dispatches an event of the page, e.g. `pagehide`. */
   readonly fire: (type: string) => void;
 }
 
-/** A browser whose tabs share locks and broadcast channels. */
+/** A browser whose tabs share Web Locks and broadcast channels. */
 export class TestBrowser {
   readonly #locks = new LockTable();
   readonly tabs: Tab[] = [];
 
   open(options: ClientOptions, tabs: Partial<SharedTabsOptions> = {}): Tab {
-    const own = {};
-    const life = { over: false, deaf: false };
+    const tabKey = {};
+    const state = { isKilled: false, isUnresponsive: false };
     const sockets: WebSocket[] = [];
     const page = new EventTarget();
     const bus = class implements TabBus {
@@ -80,18 +80,18 @@ export class TestBrowser {
       constructor(name: string) {
         this.#channel = new BroadcastChannel(name);
         this.#channel.onmessage = (event) => {
-          if (!life.over && !life.deaf) this.onmessage?.(event as never);
+          if (!state.isKilled && !state.isUnresponsive) this.onmessage?.(event as never);
         };
       }
       postMessage(message: unknown): void {
-        if (!life.over) this.#channel.postMessage(message);
+        if (!state.isKilled) this.#channel.postMessage(message);
       }
       close(): void {
         this.#channel.close();
       }
     };
     const TabSocket = function (url: string, protocols: string[]) {
-      if (life.over) return { close: () => undefined, send: () => undefined };
+      if (state.isKilled) return { close: () => undefined, send: () => undefined };
       const socket = new WebSocket(url, protocols);
       sockets.push(socket);
       return socket;
@@ -102,7 +102,7 @@ export class TestBrowser {
       ...options,
       shareTabs: sharedTabs({
         userId: 'ada',
-        locks: this.#locks.of(own),
+        locks: this.#locks.forTab(tabKey),
         BroadcastChannel: bus,
         ...tabs,
       }),
@@ -111,14 +111,14 @@ export class TestBrowser {
     const tab: Tab = {
       client,
       crash: () => {
-        life.over = true;
+        state.isKilled = true;
         for (const socket of sockets) {
           socket.onmessage = socket.onclose = null;
           socket.terminate();
         }
-        this.#locks.releaseAll(own);
+        this.#locks.releaseAll(tabKey);
       },
-      setDeaf: (deaf) => (life.deaf = deaf),
+      setUnresponsive: (isUnresponsive) => (state.isUnresponsive = isUnresponsive),
       fire: (type) => page.dispatchEvent(new Event(type)),
     };
     this.tabs.push(tab);

@@ -3,17 +3,17 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Channel } from '../src/index.js';
 import {
-  answerJson,
+  respondJson,
   caughtUp,
   event,
   feature,
   heartbeat,
   refused,
   renamed,
-  type ScriptedPeer,
+  type ScriptedConnection,
   type ScriptedServer,
 } from './scripted-server.js';
-import { type Scene, startScene, until } from './watching.js';
+import { type ClientFixture, startFixture, until } from './client-fixture.js';
 
 const ids = ['7', '8'] as const;
 const keys = ['prod', 'stage'] as const;
@@ -28,16 +28,16 @@ class ModelServer {
   readonly #server: ScriptedServer;
   readonly #log: EventMessage[] = [];
   readonly #states = new Map<string, Map<string, FeatureState>>(ids.map((id) => [id, new Map()]));
-  readonly #subscriptions = new Map<ScriptedPeer, Set<string>>();
+  readonly #subscriptions = new Map<ScriptedConnection, Set<string>>();
   /** What a client must not do. */
   readonly violations: string[] = [];
 
   constructor(server: ScriptedServer) {
     this.#server = server;
-    server.answerSnapshot = (response, request) => {
+    server.respondToSnapshot = (response, request) => {
       const { searchParams: params } = new URL(request.url ?? '', server.url);
       const id = params.get('env_id') ?? server.environments.get(params.get('env') ?? '');
-      if (id === undefined) answerJson(response, 404, { code: 'unknown_environment' });
+      if (id === undefined) respondJson(response, 404, { code: 'unknown_environment' });
       else {
         const snapshot = {
           ...this.nameOf(id),
@@ -47,7 +47,7 @@ class ModelServer {
           pending_changes: [],
         };
         // The answer is older than some of the events that come before it.
-        void turns(20).then(() => answerJson(response, 200, snapshot));
+        void turns(20).then(() => respondJson(response, 200, snapshot));
       }
     };
     void this.#serve();
@@ -78,34 +78,35 @@ class ModelServer {
       cursor: `c${number}`,
     });
     this.#log.push(message);
-    for (const [peer, subscribed] of this.#subscriptions) if (subscribed.has(id)) peer.send(message);
+    for (const [connection, subscribed] of this.#subscriptions)
+      if (subscribed.has(id)) connection.send(message);
   }
 
   swap(one: string, other: string): void {
     const [first, second] = [this.nameOf(one), this.nameOf(other)];
     if (one === other) return;
     this.#server.environments.set(first.environment, other).set(second.environment, one);
-    for (const [peer, subscribed] of this.#subscriptions) {
-      if (subscribed.has(one)) peer.send(renamed(first, second.environment));
-      if (subscribed.has(other)) peer.send(renamed(second, first.environment));
+    for (const [connection, subscribed] of this.#subscriptions) {
+      if (subscribed.has(one)) connection.send(renamed(first, second.environment));
+      if (subscribed.has(other)) connection.send(renamed(second, first.environment));
     }
   }
 
   disconnect(): void {
-    for (const peer of this.#subscriptions.keys()) peer.socket.terminate();
+    for (const connection of this.#subscriptions.keys()) connection.socket.terminate();
     this.#subscriptions.clear();
   }
 
   resync(id: string): void {
-    for (const [peer, subscribed] of this.#subscriptions) {
+    for (const [connection, subscribed] of this.#subscriptions) {
       if (subscribed.delete(id)) {
-        peer.send({ type: 'resync', ...this.nameOf(id), reason: 'too_many_missed' });
+        connection.send({ type: 'resync', ...this.nameOf(id), reason: 'too_many_missed' });
       }
     }
   }
 
   beat(): void {
-    for (const peer of this.#subscriptions.keys()) peer.send(heartbeat(this.#cursor));
+    for (const connection of this.#subscriptions.keys()) connection.send(heartbeat(this.#cursor));
   }
 
   get #cursor(): string {
@@ -114,28 +115,28 @@ class ModelServer {
 
   async #serve(): Promise<void> {
     for (;;) {
-      const peer = await this.#server.peers.next();
-      this.#subscriptions.set(peer, new Set());
-      peer.hello();
-      void this.#answer(peer);
+      const connection = await this.#server.connections.next();
+      this.#subscriptions.set(connection, new Set());
+      connection.hello();
+      void this.#answer(connection);
     }
   }
 
-  async #answer(peer: ScriptedPeer): Promise<void> {
+  async #answer(connection: ScriptedConnection): Promise<void> {
     for (;;) {
-      const message = await peer.received.next();
-      const subscribed = this.#subscriptions.get(peer);
+      const message = await connection.received.next();
+      const subscribed = this.#subscriptions.get(connection);
       if (!subscribed || !('env_id' in message)) continue;
       const id = String(message.env_id);
       if (message.type === 'subscribe') {
         if (subscribed.has(id)) this.violations.push(`subscribed twice to ${id}`);
         subscribed.add(id);
         const position = Number(message.cursor?.slice(1));
-        peer.send(...this.eventsOf(id).filter((each) => Number(each.id) > position));
-        peer.send(caughtUp(this.#cursor, this.nameOf(id)));
-      } else if (subscribed.delete(id)) peer.send({ type: 'unsubscribed', ...this.nameOf(id) });
+        connection.send(...this.eventsOf(id).filter((each) => Number(each.id) > position));
+        connection.send(caughtUp(this.#cursor, this.nameOf(id)));
+      } else if (subscribed.delete(id)) connection.send({ type: 'unsubscribed', ...this.nameOf(id) });
       // A resync can cross it.
-      else peer.send(refused(this.nameOf(id), 'not_subscribed'));
+      else connection.send(refused(this.nameOf(id), 'not_subscribed'));
     }
   }
 }
@@ -169,14 +170,14 @@ interface Opened {
   readonly events: EventMessage[];
 }
 
-async function run(scene: Scene, steps: readonly Step[]): Promise<void> {
-  const model = new ModelServer(scene.server);
-  const own = scene.client();
+async function run(fixture: ClientFixture, steps: readonly Step[]): Promise<void> {
+  const model = new ModelServer(fixture.server);
+  const client = fixture.connect();
   const opened: Opened[] = [];
   const all: Opened[] = [];
   const resynced = new Set<string>();
   const open = (env: string): void => {
-    const channel = own.channel({ projectId: 'p1', env });
+    const channel = client.channel({ projectId: 'p1', env });
     const known = opened.find((each) => each.channel === channel);
     const events: EventMessage[] = known?.events ?? [];
     if (!known) channel.onEvent((each) => events.push(each));
@@ -243,11 +244,11 @@ async function run(scene: Scene, steps: readonly Step[]): Promise<void> {
   expect(model.violations).toEqual([]);
 }
 
-it('channels keep the states and events of their environments whatever keys these get', async () => {
+it('a channel keeps the state and the events of its environment through random key changes (property test)', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
-      const scene = await startScene();
-      await run(scene, steps);
+      const fixture = await startFixture();
+      await run(fixture, steps);
     }),
     { numRuns: 25, plugins: [fc.timeout(10_000)], endOnFailure: true },
   );
