@@ -5,6 +5,8 @@ import { defineConfig } from 'vite';
 const outDir = '../server/console';
 
 export default defineConfig({
+  // Relative, so that the console works under any path: the server writes the way from each page to its files.
+  base: './',
   plugins: [react()],
   build: {
     outDir,

@@ -10,8 +10,12 @@ import { createApi } from './api/api.js';
 import { App } from './shell/app.js';
 import { createSession } from './sign-in/session.js';
 
+// This file is in a folder below the path under which the server is reached, such as `/flagcast/`.
+const { url } = import.meta;
+const basePath = new URL('..', url).pathname.replace(/\/$/, '');
 const session = createSession(sessionStorage);
 const api = createApi({
+  basePath,
   token: () => {
     const state = session.getState();
     return state.state === 'out' ? null : state.token;
@@ -20,4 +24,4 @@ const api = createApi({
 });
 const root = document.getElementById('root');
 if (root === null) throw new Error('the page has no #root');
-createRoot(root).render(<App session={session} api={api} />);
+createRoot(root).render(<App session={session} api={api} basePath={basePath} />);

@@ -7,7 +7,8 @@ import { createConsoleApp } from '../src/http/console-files.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { startTestServer, type TestServer } from './server.js';
 
-const page = '<!doctype html><title>Flagcast</title><div id="root"></div>';
+const pageWith = (up: string): string =>
+  `<!doctype html><title>Flagcast</title><link href="${up}icon.svg"><script src="${up}assets/index-BhcBzS3k.js"></script>`;
 const script = `console.log(${JSON.stringify('x'.repeat(2_000))})`;
 
 let folder: string;
@@ -19,7 +20,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'flagcast-console-'));
   await mkdir(join(folder, 'assets'));
   await mkdir(join(folder, '.vite'));
-  await writeFile(join(folder, 'index.html'), page);
+  await writeFile(join(folder, 'index.html'), pageWith('./'));
   await writeFile(join(folder, 'icon.svg'), '<svg xmlns="http://www.w3.org/2000/svg"/>');
   await writeFile(join(folder, 'assets', 'index-BhcBzS3k.js'), script);
   await writeFile(join(folder, '.vite', 'manifest.json'), '{}');
@@ -39,16 +40,24 @@ async function ask(path: string, headers: Record<string, string> = {}): Promise<
 }
 
 describe('the console', () => {
-  it.each(['/', '/?q=1', '/approvals', '/p/x/prod', '/p/x/prod/features/1?state=on'])(
-    'is the same page at %s, asked for anew each time',
-    async (path) => {
-      const answer = await ask(path);
-      expect(answer.status).toBe(200);
-      expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
-      expect(answer.headers.get('cache-control')).toBe('no-cache');
-      expect(await answer.text()).toBe(page);
-    },
-  );
+  it.each([
+    ['/', './'],
+    ['/?q=1', './'],
+    ['/approvals', './'],
+    ['/p/x/prod', '../../'],
+    ['/p/x/prod/', '../../../'],
+    ['/p/x/prod/features/1?state=on', '../../../../'],
+  ])('is the same page at %s, asked for anew each time, with the way to its files: %s', async (path, up) => {
+    const answer = await ask(path);
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+    expect(answer.headers.get('cache-control')).toBe('no-cache');
+    expect(await answer.text()).toBe(pageWith(up));
+    const headers = { 'If-None-Match': answer.headers.get('etag') ?? '' };
+    expect((await ask(path, headers)).status).toBe(304);
+    // The page of another depth is another one.
+    expect((await ask(`/p/1/2/3/4/5/6`, headers)).status).toBe(200);
+  });
 
   it('lets the page run only its own scripts, in no frame, and tells nobody where it was', async () => {
     const { headers } = await ask('/p/x/prod/features');
@@ -104,13 +113,11 @@ describe('the console', () => {
   });
 
   it('gives away nothing outside of its folder', async () => {
-    for (const path of [
-      '/assets/../../package.json',
-      '/assets/%2e%2e/%2e%2e/package.json',
-      '/..%2fpackage.json',
-    ]) {
+    // The first two are brought into their canonical form before they are sent.
+    for (const path of ['/assets/../../package.json', '/assets/%2e%2e/%2e%2e/package.json']) {
       expect((await ask(path)).status).toBe(404);
     }
+    expect((await ask('/..%2fpackage.json')).status).toBe(400);
   });
 
   it('leaves the API as it was', async () => {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { get, type RequestOptions } from 'node:https';
 import { connect } from 'node:net';
@@ -31,6 +31,8 @@ interface Proxy {
   /** The configuration as the program gets it, in this folder and for this port. */
   readonly configure: (block: string, folder: string, port: number) => string;
   readonly args: (file: string, folder: string) => readonly string[];
+  /** The configuration of the document, changed as it says for a server under `/flagcast/`. */
+  readonly underPath: (block: string) => string;
 }
 
 /** The paths that are not for everybody, in every spelling that a proxy or a server may take for them. */
@@ -74,6 +76,11 @@ const proxies: readonly Proxy[] = [
         }`;
     },
     args: (file, folder) => ['-p', folder, '-c', file, '-e', path.join(folder, 'log')],
+    underPath: (block) =>
+      block
+        .replace('location / {', 'location /flagcast/ {')
+        .replace('proxy_pass http://flagcast;', 'proxy_pass http://flagcast/;')
+        .replace('^/(metrics', '^/flagcast/(metrics'),
   },
   {
     name: 'HAProxy',
@@ -82,6 +89,17 @@ const proxies: readonly Proxy[] = [
     language: 'haproxy',
     configure: (block, _folder, port) => block.replace('bind :443 ', `bind 127.0.0.1:${port} `),
     args: (file) => ['-db', '-q', '-f', file],
+    underPath: (block) =>
+      block
+        .replace(
+          '  default_backend',
+          '  http-request return status 404 unless { path_beg /flagcast/ }\n' +
+            '  http-request replace-path /flagcast(/.*) \\1\n  default_backend',
+        )
+        .replace(
+          '{ path,url_dec /metrics /healthz /readyz }',
+          '{ path,url_dec -m end /metrics /healthz /readyz }',
+        ),
   },
   {
     name: 'Caddy',
@@ -93,6 +111,11 @@ const proxies: readonly Proxy[] = [
       return `{\n  admin off\n  auto_https disable_redirects\n}\n${block.replace(`\n${name} {\n`, `\n${site}`)}`;
     },
     args: (file) => ['run', '--adapter', 'caddyfile', '--config', file],
+    underPath: (block) =>
+      block.replace(
+        /\n(  @internal[^]*\n  \}\n)\}/,
+        (_, site: string) => `\n  handle_path /flagcast/* {\n${site}  }\n  respond 404\n}`,
+      ),
   },
 ];
 
@@ -154,12 +177,16 @@ async function startServers(): Promise<[TestServer, TestServer]> {
   return [await start(), await start()];
 }
 
-async function startProxy(proxy: Proxy, program: string, servers: [TestServer, TestServer]): Promise<number> {
+async function startProxy(
+  proxy: Proxy,
+  program: string,
+  servers: [TestServer, TestServer],
+  changed: (block: string) => string = (block) => block,
+): Promise<number> {
   const port = await unusedPort();
-  const own = path.join(folder, proxy.name);
-  await mkdir(own);
+  const own = await mkdtemp(path.join(folder, proxy.name));
   const [one, two] = servers.map(({ httpUrl }) => new URL(httpUrl).host);
-  const block = blockOf(proxy.language)
+  const block = changed(blockOf(proxy.language))
     .replaceAll('10.0.0.21:8080', one ?? '')
     .replaceAll('10.0.0.22:8080', two ?? '')
     .replaceAll(certificates, folder)
@@ -185,6 +212,18 @@ async function startProxy(proxy: Proxy, program: string, servers: [TestServer, T
   return port;
 }
 
+/** How to reach the proxy by its name. */
+function lineTo(ca: string): ClientOptions & RequestOptions {
+  return {
+    ca,
+    localAddress: clientAddress,
+    lookup: (_host, options, tell) => {
+      if (options.all === true) tell(null, [{ address: '127.0.0.1', family: 4 }]);
+      else tell(null, '127.0.0.1', 4);
+    },
+  };
+}
+
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null) return;
   const exited = once(child, 'exit');
@@ -204,14 +243,7 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       const servers = await startServers();
       const port = await startProxy(proxy, program ?? '', servers);
       const origin = `https://${name}:${port}`;
-      const line = {
-        ca: certificate,
-        localAddress: clientAddress,
-        lookup: (_host, options, tell) => {
-          if (options.all === true) tell(null, [{ address: '127.0.0.1', family: 4 }]);
-          else tell(null, '127.0.0.1', 4);
-        },
-      } satisfies ClientOptions & RequestOptions;
+      const line = lineTo(certificate);
       const ask = async (
         target: string,
         from = origin,
@@ -252,7 +284,7 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       for (const target of hiddenTargets) {
         const { status, body } = await ask(target);
         expect([target, status]).not.toEqual([target, 200]);
-        expect(body).not.toMatch(/flagcast_|ready|ok"/);
+        expect(body).not.toMatch(/flagcast_\w+ |"status":/);
       }
       // Page and server are of one origin only with the scheme that the browser used.
       expect(await ask('/api/auth/me')).toMatchObject({ status: 200 });
@@ -282,4 +314,50 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       for (const client of clients) client.socket.terminate();
     },
   );
+
+  it.skipIf(program === undefined || !canRun)('serves all of it under a path', async () => {
+    const servers = await startServers();
+    const port = await startProxy(proxy, program ?? '', servers, proxy.underPath);
+    const origin = `https://${name}:${port}`;
+    const line = lineTo(certificate);
+    const ask = async (
+      target: string,
+    ): Promise<{ status: number | undefined; type: string; body: string }> => {
+      const asked = get(origin, { ...line, path: target, agent: false });
+      const [response] = (await once(asked, 'response')) as [IncomingMessage];
+      const type = response.headers['content-type'] ?? '';
+      return { status: response.statusCode, type, body: await text(response) };
+    };
+    for (const page of ['/flagcast/', '/flagcast/approvals', '/flagcast/p/x/prod/features']) {
+      const { body } = await ask(page);
+      const files = [...body.matchAll(/(?:src|href)="([^"]+)"/g)].map(
+        ([, file = '']) => new URL(file, origin + page).pathname,
+      );
+      expect(files.length).toBeGreaterThan(2);
+      for (const file of files) {
+        expect(await ask(file)).toMatchObject({
+          status: 200,
+          type: expect.stringMatching(/^(text\/(javascript|css)|image\/svg)/) as string,
+        });
+      }
+    }
+    for (const target of hiddenTargets.filter((each) => each.startsWith('/'))) {
+      const { status, body } = await ask(`/flagcast${target}`);
+      expect([target, status]).not.toEqual([target, 200]);
+      expect(body).not.toMatch(/flagcast_\w+ |"status":/);
+    }
+    const headers = { Origin: origin };
+    const client = await V1Client.connect(`${origin.replace('https', 'wss')}/flagcast/api/ws`, {
+      token,
+      line,
+      headers,
+    });
+    await client.caughtUp(channel);
+    const query = { project_id: channel.projectId, env_id: channel.environmentId };
+    const bearer = { ...headers, Authorization: `Bearer ${token}` };
+    const stream = await EventStreamClient.open(`${origin}/flagcast`, query, bearer, line);
+    await stream.control('caught_up');
+    stream.response.destroy();
+    client.socket.terminate();
+  });
 });

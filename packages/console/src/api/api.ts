@@ -60,6 +60,8 @@ async function bodyOf(response: Response): Promise<Record<string, unknown>> {
  * `onTokenRefused` is called when the server no longer takes it.
  */
 export function createApi(options: {
+  /** What stands before `/api` in the addresses of the server; mostly empty. */
+  readonly basePath: string;
   readonly token: () => string | null;
   readonly onTokenRefused: () => void;
 }): Api {
@@ -68,7 +70,7 @@ export function createApi(options: {
     const token = options.token();
     let response: Response;
     try {
-      response = await fetch(path, {
+      response = await fetch(options.basePath + path, {
         method,
         headers: {
           ...(token === null ? {} : { Authorization: `Bearer ${token}` }),

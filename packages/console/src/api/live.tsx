@@ -16,11 +16,11 @@ const LiveContext = createContext<Live | null>(null);
 
 /** One live connection for whoever is signed in; all channels go over it. */
 export function LiveClient({ children }: { readonly children: ReactNode }) {
-  const { session } = useGround();
+  const { session, basePath } = useGround();
   const [live, setLive] = useState<Live | null>(null);
   useEffect(() => {
     const client = createClient({
-      url: '/',
+      url: `${basePath}/`,
       getToken: session.awaitToken,
       activityLimit: 500,
       // What is being tried again shows in the freshness chip.
@@ -28,7 +28,7 @@ export function LiveClient({ children }: { readonly children: ReactNode }) {
     });
     setLive({ client, lineView: watchLine(client) });
     return client.close;
-  }, [session]);
+  }, [session, basePath]);
   return live === null ? null : <LiveContext value={live}>{children}</LiveContext>;
 }
 

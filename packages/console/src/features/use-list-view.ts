@@ -26,7 +26,7 @@ export function useListView(): readonly [ListView, (change: Partial<ListView>) =
     if (next === known.current) return;
     const timer = setTimeout(() => {
       // Whoever has followed a link, whose page is still being loaded, is not to be brought back.
-      if (window.location.pathname !== pathname) return;
+      if (!window.location.pathname.endsWith(pathname)) return;
       known.current = next;
       setParameters(next, { replace: true });
     }, addressDelayMs);

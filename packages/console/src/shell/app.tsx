@@ -38,7 +38,7 @@ export function App(ground: Ground) {
       <TextsProvider>
         <MantineProvider theme={theme} defaultColorScheme="auto">
           <QueryClientProvider client={queries}>
-            <BrowserRouter>
+            <BrowserRouter basename={ground.basePath}>
               <MessagesProvider>
                 <Entrance queries={queries} />
               </MessagesProvider>

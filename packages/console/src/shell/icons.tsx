@@ -1,4 +1,5 @@
 import type { ReactNode } from 'react';
+import { useGround } from '../sign-in/session-context.js';
 
 interface IconProps {
   /** In pixels. Default 18. */
@@ -84,5 +85,6 @@ export const SelectorIcon = icon(<path d="M8 10l4 4 4-4" />);
 
 /** The product's mark. */
 export function Mark({ size = 30 }: IconProps) {
-  return <img src="/icon.svg" width={size} height={size} alt="" />;
+  const { basePath } = useGround();
+  return <img src={`${basePath}/icon.svg`} width={size} height={size} alt="" />;
 }

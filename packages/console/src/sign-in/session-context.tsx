@@ -6,6 +6,8 @@ import type { Session, SessionState } from './session.js';
 export interface Ground {
   readonly session: Session;
   readonly api: Api;
+  /** The path under which the server is reached, without a slash at its end; mostly empty. */
+  readonly basePath: string;
 }
 
 export const GroundContext = createContext<Ground | null>(null);

@@ -80,7 +80,7 @@ export function createConsoleApp(consoleDir: string | null): Hono<ConsoleEnv> {
   const files = readFiles(consoleDir);
   const page = files.get('/index.html');
   for (const path of pagePaths) {
-    app.get(path, async (context) =>
+    app.get(path, (context) =>
       page === undefined
         ? answerRefusal(context, {
             status: 404,
@@ -88,7 +88,7 @@ export function createConsoleApp(consoleDir: string | null): Hono<ConsoleEnv> {
             message:
               'The console is not built: run npm run build and start the server again; the API is described at /api/openapi.json',
           })
-        : await answerFile(context, page, 'no-cache'),
+        : answerPage(context, page),
     );
   }
   for (const [path, file] of files) {
@@ -123,6 +123,24 @@ function listFolder(folder: string) {
   }
 }
 
+/**
+ * Answers with the page. It names its files relative to itself, so that it works under any path that a proxy or a host
+ * puts before the server's own (`/flagcast/`) and takes off again: from each page as many steps up as it is deep.
+ */
+function answerPage(context: Context<ConsoleEnv>, page: ConsoleFile): Response {
+  const depth = context.req.path.split('/').length - 2;
+  const etag = page.etag.replace(/"$/, `-${depth}"`);
+  const headers: Record<string, string> = { ...securityHeaders, 'Cache-Control': 'no-cache', ETag: etag };
+  if (isKnown(context, etag)) return context.body(null, 304, headers);
+  const html = page.body.toString('utf8').replace(/(?<=\b(?:src|href)=")\.\//g, '../'.repeat(depth) || './');
+  return context.body(html, 200, { ...headers, 'Content-Type': page.type });
+}
+
+function isKnown(context: Context<ConsoleEnv>, etag: string): boolean {
+  const known = context.req.header('If-None-Match')?.split(/\s*,\s*/) ?? [];
+  return known.some((each) => each.replace(/^W\//, '') === etag);
+}
+
 async function answerFile(
   context: Context<ConsoleEnv>,
   file: ConsoleFile,
@@ -134,8 +152,7 @@ async function answerFile(
     ETag: file.etag,
     Vary: 'Accept-Encoding',
   };
-  const known = context.req.header('If-None-Match')?.split(/\s*,\s*/) ?? [];
-  if (known.some((etag) => etag.replace(/^W\//, '') === file.etag)) return context.body(null, 304, headers);
+  if (isKnown(context, file.etag)) return context.body(null, 304, headers);
   headers['Content-Type'] = file.type;
   if (!acceptsGzip(context) || compressedAlready.has(file.type)) return context.body(file.body, 200, headers);
   file.gzipped ??= compress(file.body);
