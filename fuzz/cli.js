@@ -17,20 +17,20 @@ import { fuzzParsers } from './parsers/run.js';
 /** @import { AttackResults } from './attacks/run.js' */
 /** @import { ParserResults } from './parsers/run.js' */
 
-const help = `Gives Flagcast what nobody should send, and looks that it stands.
+const help = `Sends Flagcast invalid and hostile input, and checks that it keeps its promises.
 
 npm run fuzz -- [options]
 
-  --inputs N    inputs to what reads messages, cursors, headers, tokens, settings (default 1000000)
-  --attacks N   attacks on a server over raw sockets, while two clients that behave look on
-                (default 20000); needs Linux
-  --seed S      the same seed makes the same inputs and attacks (default: another one each time)
-  --first N     the number of the first of them (default 0): with --inputs 1 or --attacks 1, that one again
-  --minutes N   end after so long though some are left (default 60)
-  --output DIR  the folder of fuzz.json (default fuzz/results)
+  --inputs N    number of inputs for the parsers of messages, cursors, headers, tokens, settings (default 1000000)
+  --attacks N   number of attacks on a server over raw sockets, with two control clients (default 20000); needs
+                Linux
+  --seed S      seed of the inputs and attacks (default: random)
+  --first N     number of the first input or attack (default 0); with --inputs 1 or --attacks 1 repeats that one
+  --minutes N   time limit (default 60)
+  --output DIR  folder of fuzz.json (default fuzz/results)
 
-Prints a table and ends with exit code 1 where a bound does not hold; fuzz.json then has the very input.
-Nothing stays behind, also after Ctrl-C.`;
+Prints a table and ends with exit code 1 if a bound is missed; fuzz.json then has the input. Removes its processes
+and files, also after Ctrl-C.`;
 
 const graceMs = 5 * 60_000;
 const shownInput = 200;
@@ -74,9 +74,7 @@ async function main(args) {
           });
     if (server !== null) showAttacks(server);
     const bounds = [
-      ...(parsers === null
-        ? []
-        : [bound('inputs that a parser did not stand', parsers.faults.length, 0, '')]),
+      ...(parsers === null ? [] : [bound('inputs that a parser failed on', parsers.faults.length, 0, '')]),
       ...(server?.bounds ?? []),
     ];
     for (const each of bounds) {
@@ -117,47 +115,47 @@ function showAttacks(results) {
     seconds,
     outcomes,
     faults,
-    complaints,
+    warnings,
     residentMegabytes,
     heapMegabytes,
     openFiles,
-    bystanders,
+    controlClients,
   } = results;
   console.log(
-    `\n${attacks} attacks in ${seconds.toFixed(0)} s; at most ${results.heldAtMost} connections held at a time, ${results.heldEndedByServer} of them ended by the server\n`,
+    `\n${attacks} attacks in ${seconds.toFixed(0)} s; up to ${results.maxHeld} connections held open, ${results.heldClosedByServer} of them closed by the server\n`,
   );
   /** @type {Map<string, { outcome: string, times: number }[]>} */
   const byAttack = new Map();
   for (const [key, times] of Object.entries(outcomes)) {
     const at = key.lastIndexOf(': ');
     const attack = key.slice(0, at);
-    const ends = byAttack.get(attack) ?? [];
-    byAttack.set(attack, [...ends, { outcome: key.slice(at + 2), times }]);
+    const counts = byAttack.get(attack) ?? [];
+    byAttack.set(attack, [...counts, { outcome: key.slice(at + 2), times }]);
   }
   const rows = [...byAttack]
     .sort(([one], [other]) => (one < other ? -1 : 1))
-    .map(([attack, ends]) => [
+    .map(([attack, counts]) => [
       attack,
-      String(ends.reduce((sum, { times }) => sum + times, 0)),
-      ends.map(({ outcome, times }) => `${outcome} (${times})`).join(', '),
+      String(counts.reduce((sum, { times }) => sum + times, 0)),
+      counts.map(({ outcome, times }) => `${outcome} (${times})`).join(', '),
     ]);
-  console.log(markdownTable(['attack', 'times', 'how it ended'], rows));
+  console.log(markdownTable(['attack', 'times', 'outcomes'], rows));
   for (const { index, kind, name, problem, sent } of faults) {
     console.log(`\nFAULT attack ${index}, ${kind}: ${name}: ${problem}\n  ${sent.slice(0, shownInput)}`);
   }
-  for (const line of complaints) console.log(`LOG ${line}`);
+  for (const line of warnings) console.log(`LOG ${line}`);
   const { before, peak, after } = residentMegabytes;
   console.log(
-    `\nmemory of the server: ${before.toFixed(0)} MB before, ${peak.toFixed(0)} MB at the most, ${after.toFixed(0)} MB after`,
+    `\nmemory of the server: ${before.toFixed(0)} MB before, ${peak.toFixed(0)} MB peak, ${after.toFixed(0)} MB after`,
   );
   console.log(
-    `its heap, after garbage was collected: ${heapMegabytes.before.toFixed(1)} MB before, ${heapMegabytes.after.toFixed(1)} MB after`,
+    `its heap after garbage collection: ${heapMegabytes.before.toFixed(1)} MB before, ${heapMegabytes.after.toFixed(1)} MB after`,
   );
   console.log(
-    `files of the server: ${openFiles.before} before, ${openFiles.peak} seen at the most, ${openFiles.after} after`,
+    `open files of the server: ${openFiles.before} before, ${openFiles.peak} highest sample, ${openFiles.after} after`,
   );
   console.log(
-    `bystanders: ${bystanders.written} changes written, ${bystanders.events} events in all, the slowest came after ${bystanders.slowestMs.toFixed(0)} ms\n`,
+    `control clients: ${controlClients.written} changes written, ${controlClients.events} events, the slowest arrived after ${controlClients.slowestMs.toFixed(0)} ms\n`,
   );
 }
 

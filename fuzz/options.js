@@ -2,8 +2,8 @@ import { parseArgs } from 'node:util';
 import { UsageError } from '../bench/options.js';
 
 /**
- * `inputs`, `attacks`: how many. `first`: the number of the first of them. `minutes`: when to end though
- * some are left. `output`: the folder of the results.
+ * `inputs`, `attacks`: their numbers. `first`: the number of the first one. `minutes`: time limit. `output`: folder of the
+ * results.
  *
  * @typedef {{ inputs: number, attacks: number, seed: number, first: number, minutes: number, output: string | undefined, help: boolean }} FuzzOptions
  */
@@ -16,11 +16,11 @@ import { UsageError } from '../bench/options.js';
 export function parseCommandLine(args) {
   const values = parse(args);
   return {
-    inputs: wholeNumber('--inputs', values.inputs, 1_000_000, 1e9),
-    attacks: wholeNumber('--attacks', values.attacks, 20_000, 1e8),
-    seed: wholeNumber('--seed', values.seed, Date.now() % 2 ** 31, 2 ** 31 - 1),
-    first: wholeNumber('--first', values.first, 0, 1e9),
-    minutes: wholeNumber('--minutes', values.minutes, 60, 10_000),
+    inputs: wholeNumber('--inputs', values.inputs, { fallback: 1_000_000, maximum: 1e9 }),
+    attacks: wholeNumber('--attacks', values.attacks, { fallback: 20_000, maximum: 1e8 }),
+    seed: wholeNumber('--seed', values.seed, { fallback: Date.now() % 2 ** 31, maximum: 2 ** 31 - 1 }),
+    first: wholeNumber('--first', values.first, { fallback: 0, maximum: 1e9 }),
+    minutes: wholeNumber('--minutes', values.minutes, { fallback: 60, maximum: 10_000 }),
     output: values.output,
     help: values.help ?? false,
   };
@@ -50,11 +50,10 @@ function parse(args) {
 /**
  * @param {string} option
  * @param {string | undefined} text
- * @param {number} otherwise
- * @param {number} most
+ * @param {{ readonly fallback: number, readonly maximum: number }} limits
  */
-function wholeNumber(option, text, otherwise, most) {
-  if (text === undefined) return otherwise;
-  if (/^\d+$/.test(text) && Number(text) <= most) return Number(text);
-  throw new UsageError(`${option} takes a whole number from 0 to ${most}, not ${JSON.stringify(text)}`);
+function wholeNumber(option, text, { fallback, maximum }) {
+  if (text === undefined) return fallback;
+  if (/^\d+$/.test(text) && Number(text) <= maximum) return Number(text);
+  throw new UsageError(`${option} takes a whole number from 0 to ${maximum}, not ${JSON.stringify(text)}`);
 }

@@ -1,15 +1,15 @@
 /**
- * Numbers that look random and are the same for the same seed and index, on every machine: whatever a
- * fuzzer made of them it makes again (mulberry32).
+ * A pseudo-random number generator (mulberry32). The same seed and index give the same numbers on every machine, so every
+ * input and attack can be repeated.
  */
 export class SeededRandom {
   /**
    * @param {number} seed
-   * @param {number} index of the input or the attack: each has numbers of its own
+   * @param {number} index number of the input or attack; each has its own sequence
    */
   constructor(seed, index) {
     this.state = (Math.imul(seed | 0, 0x9e3779b1) ^ Math.imul((index + 1) | 0, 0x85ebca6b)) | 0;
-    // The first numbers of neighbours are alike.
+    // The first numbers of adjacent seeds are similar.
     this.number();
     this.number();
   }
@@ -24,7 +24,7 @@ export class SeededRandom {
   }
 
   /**
-   * A whole number from 0 up to, and without, `limit`.
+   * A whole number from 0 to `limit` - 1.
    *
    * @param {number} limit
    */
@@ -33,12 +33,12 @@ export class SeededRandom {
   }
 
   /**
-   * True once in `of` times.
+   * True with probability 1 / `count`.
    *
-   * @param {number} of
+   * @param {number} count
    */
-  once(of) {
-    return this.below(of) === 0;
+  oneIn(count) {
+    return this.below(count) === 0;
   }
 
   /**

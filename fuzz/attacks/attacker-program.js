@@ -12,28 +12,29 @@ import { slow } from './slow.js';
 
 /**
  * @typedef {{ index: number, kind: string, name: string, problem: string, sent: string }} AttackFault
- * `sent`: the first 64 kB of what was written, in hex, a list of the connections.
+ * `sent`: the first 64 kB that were written, in hex, separated by connection.
  */
 
 /**
- * What a stretch of attacks came to: how many of each name and outcome, as `kind: name: outcome`.
+ * The result of a batch of attacks. `outcomes`: counts by `kind: name: outcome`. `held`: open connections.
+ * `closedByServer`: number of held connections that the server has closed.
  *
- * @typedef {{ outcomes: Record<string, number>, faults: AttackFault[], held: number, endedByServer: number }} StretchResult
+ * @typedef {{ outcomes: Record<string, number>, faults: AttackFault[], held: number, closedByServer: number }} BatchResult
  */
 
 /**
  * @typedef {{ type: 'attack', target: Target, seed: number, first: number, count: number, concurrency: number }
- *   | { type: 'let go' }} AttackerQuestion
+ *   | { type: 'release' }} AttackerRequest
  */
 
 const attacks = [...handshakes, ...frames, ...slow, ...requests];
-/** So many are held at the same time; who comes then takes the place of the first. */
-const mostHeld = 2_000;
+/** Maximum number of held connections; a new one replaces the oldest. */
+const maxHeld = 2_000;
 const dripIntervalMs = 1_000;
 
 /** @type {Map<RawConnection, { drip: Buffer | null, dripped: number }>} */
 const held = new Map();
-let endedByServer = 0;
+let closedByServer = 0;
 
 /**
  * @param {RawConnection} connection
@@ -42,15 +43,15 @@ let endedByServer = 0;
 function hold(connection, drip) {
   held.set(connection, { drip, dripped: 0 });
   const [oldest] = held.keys();
-  if (held.size <= mostHeld || oldest === undefined) return;
+  if (held.size <= maxHeld || oldest === undefined) return;
   held.delete(oldest);
   oldest.drop();
 }
 
-function dripOn() {
+function drip() {
   for (const [connection, state] of held) {
     if (connection.answer.end !== 'open') {
-      endedByServer += 1;
+      closedByServer += 1;
       held.delete(connection);
       connection.drop();
     } else if (state.drip !== null && state.dripped < state.drip.length) {
@@ -60,10 +61,10 @@ function dripOn() {
   }
 }
 
-/** @param {Extract<AttackerQuestion, { type: 'attack' }>} question */
+/** @param {Extract<AttackerRequest, { type: 'attack' }>} request */
 async function attack({ target, seed, first, count, concurrency }) {
-  /** @type {StretchResult} */
-  const result = { outcomes: {}, faults: [], held: 0, endedByServer: 0 };
+  /** @type {BatchResult} */
+  const result = { outcomes: {}, faults: [], held: 0, closedByServer: 0 };
   let next = first;
   let isServerGone = false;
   const worker = async () => {
@@ -79,7 +80,7 @@ async function attack({ target, seed, first, count, concurrency }) {
         attempt.check();
         outcome = attempt.outcome();
       } catch (error) {
-        // Those that were under way when it ended are the suspects, not the ones that came after.
+        // Attacks that started after the end of the server did not cause it.
         if (attempt.connections.some((connection) => connection.isServerGone)) {
           isServerGone = true;
           break;
@@ -95,18 +96,18 @@ async function attack({ target, seed, first, count, concurrency }) {
     }
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
-  return { ...result, held: held.size, endedByServer };
+  return { ...result, held: held.size, closedByServer };
 }
 
-async function letGo() {
+async function release() {
   for (const connection of held.keys()) connection.drop();
   held.clear();
-  // Until the sockets have gone.
+  // Until the sockets are closed.
   await delay(100);
-  return endedByServer;
+  return closedByServer;
 }
 
-setInterval(dripOn, dripIntervalMs).unref();
-serveParent(async (/** @type {AttackerQuestion} */ question) =>
-  question.type === 'attack' ? await attack(question) : await letGo(),
+setInterval(drip, dripIntervalMs).unref();
+serveParent(async (/** @type {AttackerRequest} */ request) =>
+  request.type === 'attack' ? await attack(request) : await release(),
 );

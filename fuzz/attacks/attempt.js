@@ -6,7 +6,7 @@ import { RawConnection } from './raw-connection.js';
 /** @import { Target } from './requests.js' */
 
 /**
- * One kind of attack. `run` throws where the server did what it may not; what it may, is its answer.
+ * A kind of attack. `run` throws if the server violates the protocol.
  *
  * @typedef {{
  *   readonly kind: string,
@@ -15,15 +15,15 @@ import { RawConnection } from './raw-connection.js';
  * }} Attack
  */
 
-/** How long the server may take for an answer that it owes, in milliseconds. */
+/** Time limit for a required answer, in milliseconds. */
 const answerLimitMs = 15_000;
-/** How long an answer that it does not owe is waited for, in milliseconds. */
-const patienceMs = 100;
+/** Time to wait for an optional answer, in milliseconds. */
+const optionalAnswerMs = 100;
 const addresses = 50;
-/** In base64: the beginning of every token here. Three letters of it are in some answer's Sec-WebSocket-Accept by chance. */
-const tokenBeginning = Buffer.from('{"alg":').toString('base64url').slice(0, -1);
+/** Prefix of every JWT, long enough not to occur in a Sec-WebSocket-Accept by chance. */
+const tokenPrefix = Buffer.from('{"alg":').toString('base64url').slice(0, -1);
 
-/** One attack under way: what it may use, and what it has opened. */
+/** An attack in progress, with its connections. */
 export class Attempt {
   /**
    * @param {SeededRandom} random
@@ -35,51 +35,51 @@ export class Attempt {
     this.target = target;
     /** @type {RawConnection[]} */
     this.connections = [];
-    /** Of the held ones. @type {Set<RawConnection>} */
+    /** The held connections. @type {Set<RawConnection>} */
     this.held = new Set();
-    this.holdOn = hold;
+    this.onHold = hold;
   }
 
   open() {
-    // The bystanders come from 127.0.0.1: what an address may is not theirs to share.
+    // The control clients use 127.0.0.1; other addresses keep the limits per address apart.
     const connection = new RawConnection(this.target.port, `127.0.0.${2 + this.random.below(addresses)}`);
     this.connections.push(connection);
     return connection;
   }
 
   /**
-   * Leaves the connection as it is until many more are held; `drip` is written to it byte by byte meanwhile.
+   * Keeps the connection open until the maximum of held connections is reached; writes `drip` to it byte by byte meanwhile.
    *
    * @param {RawConnection} connection
    * @param {Buffer | null} [drip]
    */
   hold(connection, drip = null) {
     this.held.add(connection);
-    this.holdOn(connection, drip);
+    this.onHold(connection, drip);
   }
 
-  /** A plain client that is let in; null where the server is full. */
+  /** Opens a plain connection; null if the server is at a limit. */
   async openPlain() {
     return await this.#openSocket({ Authorization: bearer(this.random, this.target) });
   }
 
-  /** A flagcast.v1 client that is let in and greeted; null where the server is full. */
+  /** Opens a flagcast.v1 connection and waits for `hello`; null if the server is at a limit. */
   async openV1() {
     const connection = await this.#openSocket({
       'Sec-WebSocket-Protocol': `flagcast.v1, bearer.${this.random.pick(this.target.tokens)}`,
     });
     if (connection === null) return null;
-    await this.owed(
+    await this.expectAnswer(
       connection,
       ({ texts, closeCode }) => texts.length > 0 || closeCode !== null,
-      'a greeting',
+      'hello',
     );
     return connection.answer.closeCode === null ? connection : null;
   }
 
-  /** Either of the two. */
+  /** Opens a connection of either dialect. */
   async openEither() {
-    return this.random.once(2) ? await this.openPlain() : await this.openV1();
+    return this.random.oneIn(2) ? await this.openPlain() : await this.openV1();
   }
 
   /** @param {Record<string, string>} headers */
@@ -87,76 +87,81 @@ export class Attempt {
     const connection = this.open();
     const all = handshakeHeaders(this.random, headers);
     connection.write(requestText('GET', channelPath(this.target), all));
-    await this.owed(connection, ({ status }) => status !== null, 'an answer to a good handshake');
+    await this.expectAnswer(connection, ({ status }) => status !== null, 'an answer to a valid handshake');
     const { status } = connection.answer;
-    if (isFull(status)) return null;
-    if (status !== 101) throw new Error(`a good handshake was answered with ${status}`);
+    if (isLimited(status)) return null;
+    if (status !== 101) throw new Error(`a valid handshake was answered with ${status}`);
     return connection;
   }
 
   /**
+   * Waits until the server has given the answer. Throws if it does not in time.
+   *
    * @param {RawConnection} connection
    * @param {(answer: Answer) => boolean} isThere
-   * @param {string} what
+   * @param {string} expected for the error
    */
-  async owed(connection, isThere, what) {
+  async expectAnswer(connection, isThere, expected) {
     await connection.until((answer) => isThere(answer) || answer.end !== 'open', answerLimitMs);
     if (isThere(connection.answer)) return;
     const { end } = connection.answer;
     throw new Error(
-      end === 'open' ? `no sign of ${what} within ${answerLimitMs / 1_000} s` : `${end} without ${what}`,
+      end === 'open' ? `no ${expected} within ${answerLimitMs / 1_000} s` : `${end} without ${expected}`,
     );
   }
 
   /**
-   * The server has to answer with one of these; that it is full is an answer at all times.
+   * The server must answer with one of the statuses; a status for a limit is always allowed.
    *
    * @param {RawConnection} connection
    * @param {readonly number[]} statuses
    */
-  async refusedWith(connection, statuses) {
-    await this.owed(connection, ({ status }) => status !== null, `HTTP ${statuses.join(' or ')}`);
+  async expectStatus(connection, statuses) {
+    await this.expectAnswer(connection, ({ status }) => status !== null, `HTTP ${statuses.join(' or ')}`);
     const { status, head } = connection.answer;
-    if (isFull(status) || (status !== null && statuses.includes(status))) return;
-    throw new Error(`answered with ${head.split('\r\n', 1)[0] ?? ''}, and not with ${statuses.join(' or ')}`);
+    if (isLimited(status) || (status !== null && statuses.includes(status))) return;
+    throw new Error(`answered with ${head.split('\r\n', 1)[0] ?? ''}, expected ${statuses.join(' or ')}`);
   }
 
   /**
-   * The server has to close the WebSocket with one of these.
+   * The server must close the WebSocket with one of the codes.
    *
    * @param {RawConnection} connection
    * @param {readonly number[]} codes
    */
-  async closedWith(connection, codes) {
-    await this.owed(connection, ({ closeCode }) => closeCode !== null, `close ${codes.join(' or ')}`);
+  async expectClose(connection, codes) {
+    await this.expectAnswer(connection, ({ closeCode }) => closeCode !== null, `close ${codes.join(' or ')}`);
     const { closeCode } = connection.answer;
     if (closeCode !== null && codes.includes(closeCode)) return;
-    throw new Error(`closed with ${closeCode ?? 'nothing'}, and not with ${codes.join(' or ')}`);
+    throw new Error(`closed with ${closeCode ?? 'nothing'}, expected ${codes.join(' or ')}`);
   }
 
   /**
-   * The server may answer or not: what was sent may be the beginning of something.
+   * Waits briefly: the server may answer or not, because the input may be incomplete.
    *
    * @param {RawConnection} connection
    */
-  async seen(connection) {
+  async waitBriefly(connection) {
     const isAnswer = (/** @type {Answer} */ { status, closeCode, end }) =>
       end !== 'open' || closeCode !== null || (status !== null && status !== 101);
-    await connection.until(isAnswer, patienceMs);
+    await connection.until(isAnswer, optionalAnswerMs);
   }
 
-  /** What no answer may hold, whatever was asked. Throws where one does. */
+  /** Throws if an answer has something that no answer may have. */
   check() {
     for (const { answer } of this.connections) {
-      const broken = answer.statuses.find((status) => status >= 500 && ![501, 503, 505].includes(status));
-      if (broken !== undefined) throw new Error(`answered with ${broken}`);
-      if (/^sec-websocket-extensions/im.test(answer.head)) throw new Error('an extension was agreed on');
+      const serverError = answer.statuses.find(
+        (status) => status >= 500 && ![501, 503, 505].includes(status),
+      );
+      if (serverError !== undefined) throw new Error(`answered with ${serverError}`);
+      if (/^sec-websocket-extensions/im.test(answer.head))
+        throw new Error('the server accepted a WebSocket extension');
       if (/^x-injected/im.test(answer.head)) throw new Error('a header was injected');
-      if (answer.head.includes(tokenBeginning)) throw new Error('a token came back');
+      if (answer.head.includes(tokenPrefix)) throw new Error('the answer has a token');
     }
   }
 
-  /** How it went, in a word or two. */
+  /** Describes the outcome briefly. */
   outcome() {
     const [connection] = this.connections;
     if (connection === undefined) return 'nothing';
@@ -167,13 +172,13 @@ export class Attempt {
     return end === 'open' ? 'silence' : end;
   }
 
-  /** Drops what is not held. */
+  /** Closes the connections that are not held. */
   end() {
     for (const connection of this.connections) if (!this.held.has(connection)) connection.drop();
   }
 }
 
 /** @param {number | null} status */
-function isFull(status) {
+function isLimited(status) {
   return status === 503 || status === 429;
 }

@@ -1,5 +1,5 @@
 import { deflateRawSync } from 'node:zlib';
-import { anyJson, hostileText, mutate } from '../hostile.js';
+import { randomJson, hostileText, mutate } from '../hostile-input.js';
 import { bearer, channelPath, clientFrame, handshakeHeaders, requestText, textFrame } from './requests.js';
 
 /** @import { SeededRandom } from '../random.js' */
@@ -8,11 +8,11 @@ import { bearer, channelPath, clientFrame, handshakeHeaders, requestText, textFr
 
 const kind = 'frames';
 const ping = Buffer.from('{"type":"ping"}');
-const wrongUtf8 = ['c0af', 'eda080', 'f4908080', 'ff', 'e282'].map((hex) => Buffer.from(hex, 'hex'));
+const invalidUtf8 = ['c0af', 'eda080', 'f4908080', 'ff', 'e282'].map((hex) => Buffer.from(hex, 'hex'));
 const longestMessage = { plain: 4_096, v1: 16_384 };
 
 /**
- * What a peer that has been let in sends, and the codes of which the server has to close it with one.
+ * An invalid frame on an open connection, and the close codes that the server may use.
  *
  * @param {string} name
  * @param {readonly number[]} codes
@@ -26,17 +26,17 @@ function violation(name, codes, bytes) {
     run: async (attempt) => {
       const connection = await attempt.openEither();
       if (connection === null) return;
-      // Good ones before and behind it change nothing.
-      if (attempt.random.once(2)) connection.write(textFrame('{"type":"ping"}'));
+      // Valid messages before and after it make no difference.
+      if (attempt.random.oneIn(2)) connection.write(textFrame('{"type":"ping"}'));
       connection.write(bytes(attempt.random));
       connection.write(textFrame('{"type":"ping"}'));
-      await attempt.closedWith(connection, codes);
+      await attempt.expectClose(connection, codes);
     },
   };
 }
 
 /**
- * What a flagcast.v1 peer sends.
+ * An attack on an open flagcast.v1 connection.
  *
  * @param {string} name
  * @param {(attempt: Attempt, connection: RawConnection) => Promise<void>} run
@@ -55,49 +55,49 @@ function asV1(name, run) {
 
 /** @type {readonly Attack[]} */
 export const frames = [
-  violation('not masked', [1002], () => clientFrame({ payload: ping, masked: false })),
+  violation('unmasked frame', [1002], () => clientFrame({ payload: ping, masked: false })),
   violation('reserved bits', [1002], (random) =>
     clientFrame({ payload: ping, reserved: 1 + random.below(7), opcode: random.pick([0, 1, 2, 9]) }),
   ),
   violation('reserved opcodes', [1002], (random) =>
     clientFrame({ payload: ping, opcode: random.pick([3, 4, 5, 6, 7, 11, 12, 13, 14, 15]) }),
   ),
-  violation('control frames in pieces', [1002], (random) =>
+  violation('fragmented control frame', [1002], (random) =>
     clientFrame({ opcode: random.pick([8, 9, 10]), final: false }),
   ),
-  violation('control frames that are too long', [1002], (random) =>
+  violation('control frame over 125 bytes', [1002], (random) =>
     clientFrame({ opcode: random.pick([8, 9, 10]), payload: Buffer.alloc(126 + random.below(1_000)) }),
   ),
-  violation('a continuation of nothing', [1002], () => clientFrame({ opcode: 0, payload: ping })),
-  violation('a message in a message', [1002], () =>
+  violation('continuation without a message', [1002], () => clientFrame({ opcode: 0, payload: ping })),
+  violation('message within a fragmented message', [1002], () =>
     Buffer.concat([clientFrame({ payload: ping, final: false }), clientFrame({ payload: ping })]),
   ),
-  violation('a length that no server has room for', [1009, 1002], (random) =>
+  violation('excessive length', [1009, 1002], (random) =>
     clientFrame({
       length: random.pick([70_000n, 2n ** 31n, 2n ** 32n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 1n]),
       opcode: random.pick([1, 2]),
     }),
   ),
-  violation('text that is not UTF-8', [1007], (random) =>
-    clientFrame({ payload: Buffer.concat([ping, random.pick(wrongUtf8)]) }),
+  violation('text with invalid UTF-8', [1007], (random) =>
+    clientFrame({ payload: Buffer.concat([ping, random.pick(invalidUtf8)]) }),
   ),
-  violation('close frames with codes that there are not', [1002], (random) => {
+  violation('close frame with an invalid code', [1002], (random) => {
     const payload = Buffer.alloc(2);
     payload.writeUInt16BE(random.pick([0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2_999, 5_000, 65_535]));
     return clientFrame({ opcode: 8, payload });
   }),
-  violation('a close frame of one byte', [1002], (random) =>
+  violation('close frame of one byte', [1002], (random) =>
     clientFrame({ opcode: 8, payload: random.bytes(1) }),
   ),
-  violation('a close frame whose reason is not UTF-8', [1007], (random) =>
-    clientFrame({ opcode: 8, payload: Buffer.concat([Buffer.from([0x03, 0xe8]), random.pick(wrongUtf8)]) }),
+  violation('close frame with invalid UTF-8', [1007], (random) =>
+    clientFrame({ opcode: 8, payload: Buffer.concat([Buffer.from([0x03, 0xe8]), random.pick(invalidUtf8)]) }),
   ),
-  violation('what was compressed though nobody agreed to it', [1002], (random) =>
+  violation('compressed frame without negotiation', [1002], (random) =>
     clientFrame({ payload: deflateRawSync(Buffer.alloc(random.pick([100, 10_000_000]))), reserved: 4 }),
   ),
   {
     kind,
-    name: 'a bomb where compression was offered',
+    name: 'decompression bomb after an offer of compression',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -111,17 +111,17 @@ export const frames = [
         ]),
       });
       connection.write(requestText('GET', channelPath(target), headers));
-      await attempt.refusedWith(connection, [101, 400]);
+      await attempt.expectStatus(connection, [101, 400]);
       if (connection.answer.status !== 101) return;
       connection.write(clientFrame({ payload: deflateRawSync(Buffer.alloc(50_000_000)), reserved: 4 }));
-      await attempt.closedWith(connection, [1002, 1009]);
+      await attempt.expectClose(connection, [1002, 1009]);
     },
   },
   {
     kind,
-    name: 'a message that is too long, in pieces',
+    name: 'oversized fragmented message',
     run: async (attempt) => {
-      const v1 = attempt.random.once(2);
+      const v1 = attempt.random.oneIn(2);
       const connection = v1 ? await attempt.openV1() : await attempt.openPlain();
       if (connection === null) return;
       const size = 1 + attempt.random.below(300);
@@ -132,12 +132,12 @@ export const frames = [
         clientFrame({ opcode: 0, payload: piece, final: false }),
       );
       connection.write(Buffer.concat(rest));
-      await attempt.closedWith(connection, [1009]);
+      await attempt.expectClose(connection, [1009]);
     },
   },
   {
     kind,
-    name: 'a good message in thousands of pieces, with pings between them',
+    name: 'valid message in thousands of fragments, with pings between',
     run: async (attempt) => {
       const connection = await attempt.openPlain();
       if (connection === null) return;
@@ -149,12 +149,16 @@ export const frames = [
       }
       pieces.push(clientFrame({ opcode: 0, payload: ping.subarray(8) }));
       connection.write(Buffer.concat(pieces));
-      await attempt.owed(connection, ({ texts, pongs }) => pongs === 6 && texts.some(isPong), 'a pong');
+      await attempt.expectAnswer(
+        connection,
+        ({ texts, pongs }) => pongs === 6 && texts.some(isPong),
+        'a pong',
+      );
     },
   },
   {
     kind,
-    name: 'one byte at a time',
+    name: 'valid frame byte by byte',
     run: async (attempt) => {
       const connection = await attempt.openPlain();
       if (connection === null) return;
@@ -162,44 +166,44 @@ export const frames = [
         connection.write(Buffer.from([byte]));
         await connection.flushed();
       }
-      await attempt.owed(connection, ({ texts }) => texts.some(isPong), 'a pong');
+      await attempt.expectAnswer(connection, ({ texts }) => texts.some(isPong), 'a pong');
     },
   },
   {
     kind,
-    name: 'a flood of pings',
+    name: 'ping flood',
     run: async (attempt) => {
       const connection = await attempt.openEither();
       if (connection === null) return;
       const one = clientFrame({ opcode: 9, payload: attempt.random.bytes(attempt.random.below(126)) });
       connection.write(Buffer.concat(Array.from({ length: 2_000 }, () => one)));
-      await attempt.closedWith(connection, [4505]);
+      await attempt.expectClose(connection, [4505]);
     },
   },
   {
     kind,
-    name: 'a flood of messages',
+    name: 'message flood',
     run: async (attempt) => {
       const connection = await attempt.openPlain();
       if (connection === null) return;
       const text = attempt.random.pick([
         '{"type":"ping"}',
         '{}',
-        anyJson(attempt.random),
+        randomJson(attempt.random),
         hostileText(attempt.random),
       ]);
       connection.write(Buffer.concat(Array.from({ length: 1_000 }, () => textFrame(text))));
-      await attempt.closedWith(connection, [4505]);
+      await attempt.expectClose(connection, [4505]);
     },
   },
   {
     kind,
-    name: 'frames with bytes changed',
+    name: 'mutated frames',
     run: async (attempt) => {
       const { random } = attempt;
       const connection = await attempt.openEither();
       if (connection === null) return;
-      const good = [
+      const valid = [
         textFrame('{"type":"ping"}'),
         clientFrame({ opcode: 9, payload: ping }),
         Buffer.concat([
@@ -209,45 +213,45 @@ export const frames = [
         clientFrame({ opcode: 8, payload: Buffer.from([0x03, 0xe8]) }),
       ];
       for (let count = 1 + random.below(5); count > 0; count -= 1) {
-        connection.write(mutate(random, good));
+        connection.write(mutate(random, valid));
         await connection.flushed();
       }
-      await attempt.seen(connection);
+      await attempt.waitBriefly(connection);
     },
   },
-  asV1('a message that is binary', async (attempt, connection) => {
+  asV1('binary message', async (attempt, connection) => {
     connection.write(clientFrame({ opcode: 2, payload: attempt.random.bytes(attempt.random.below(100)) }));
-    await attempt.closedWith(connection, [4505]);
+    await attempt.expectClose(connection, [4505]);
   }),
   asV1('too many messages', async (attempt, connection) => {
     connection.write(Buffer.concat(Array.from({ length: 150 }, () => textFrame('{"type":"ping"}'))));
-    await attempt.closedWith(connection, [4505]);
+    await attempt.expectClose(connection, [4505]);
   }),
-  asV1('messages that are none', async (attempt, connection) => {
+  asV1('invalid messages', async (attempt, connection) => {
     const { random } = attempt;
-    const junk = Array.from({ length: 12 }, () =>
-      textFrame(random.once(4) ? '['.repeat(16_384) : anyJson(random)),
+    const invalid = Array.from({ length: 12 }, () =>
+      textFrame(random.oneIn(4) ? '['.repeat(16_384) : randomJson(random)),
     );
-    connection.write(Buffer.concat(junk));
-    await attempt.closedWith(connection, [4505]);
+    connection.write(Buffer.concat(invalid));
+    await attempt.expectClose(connection, [4505]);
   }),
-  asV1('channels that there are not', async (attempt, connection) => {
+  asV1('unknown channels', async (attempt, connection) => {
     const { random, target } = attempt;
     const message = {
       type: random.pick(['subscribe', 'unsubscribe']),
-      project_id: random.once(2) ? target.projectId : hostileText(random) || 'x',
+      project_id: random.oneIn(2) ? target.projectId : hostileText(random) || 'x',
       env: `${hostileText(random)}x`,
-      ...(random.once(2) ? {} : { cursor: hostileText(random) }),
+      ...(random.oneIn(2) ? {} : { cursor: hostileText(random) }),
     };
     if (message.type === 'unsubscribe') delete message.cursor;
     connection.write(textFrame(JSON.stringify(message)));
-    await attempt.owed(
+    await attempt.expectAnswer(
       connection,
       ({ texts }) => texts.some((text) => text.includes('"type":"error"')),
       'an error',
     );
   }),
-  asV1('cursors of its own making', async (attempt, connection) => {
+  asV1('invented cursors', async (attempt, connection) => {
     const { random, target } = attempt;
     const { projectId, environmentKey } = target;
     connection.write(
@@ -256,18 +260,18 @@ export const frames = [
     const cursor = mutate(random, [Buffer.from('1|7400-5-1|100|5|2026-01-01T00:00:00.000000Z|1.2')]);
     const subscribe = { type: 'subscribe', project_id: projectId, env: environmentKey };
     connection.write(textFrame(JSON.stringify({ ...subscribe, cursor: cursor.toString('base64url') })));
-    // One that is longer than a message may be ends the connection.
+    // A cursor over the maximum message size closes the connection.
     const isAnswer = (/** @type {string} */ text) => /"type":"(resync|error)"/.test(text);
-    await attempt.owed(
+    await attempt.expectAnswer(
       connection,
       ({ texts, closeCode }) => texts.some(isAnswer) || closeCode === 1009,
       'resync or an error',
     );
   }),
-  asV1('a token in place of the good one', async (attempt, connection) => {
+  asV1('invalid token on renewal', async (attempt, connection) => {
     const { random } = attempt;
     connection.write(textFrame(JSON.stringify({ type: 'auth', token: hostileText(random) })));
-    await attempt.closedWith(connection, [4501]);
+    await attempt.expectClose(connection, [4501]);
   }),
 ];
 

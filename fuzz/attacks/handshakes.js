@@ -1,4 +1,4 @@
-import { hostileText, mutate } from '../hostile.js';
+import { hostileText, mutate } from '../hostile-input.js';
 import { bearer, channelPath, handshakeHeaders, requestText, textFrame } from './requests.js';
 
 /** @import { Attack, Attempt } from './attempt.js' */
@@ -6,7 +6,7 @@ import { bearer, channelPath, handshakeHeaders, requestText, textFrame } from '.
 const kind = 'handshake';
 
 /**
- * A handshake of somebody with a good token, changed, and how it has to be answered.
+ * A handshake with a valid token and changed headers, and the statuses that the server may use.
  *
  * @param {string} name
  * @param {readonly number[]} statuses
@@ -22,13 +22,13 @@ function changedHandshake(name, statuses, changes) {
       const connection = attempt.open();
       const headers = { Authorization: bearer(random, target), ...changes(attempt) };
       connection.write(requestText('GET', channelPath(target), handshakeHeaders(random, headers)));
-      await attempt.refusedWith(connection, statuses);
+      await attempt.expectStatus(connection, statuses);
     },
   };
 }
 
 /**
- * A handshake with a good token for another address.
+ * A handshake with a valid token for another path.
  *
  * @param {string} name
  * @param {readonly number[]} statuses
@@ -44,7 +44,7 @@ function otherPath(name, statuses, path) {
       const connection = attempt.open();
       const headers = handshakeHeaders(random, { Authorization: bearer(random, target) });
       connection.write(requestText('GET', path(attempt), headers));
-      await attempt.refusedWith(connection, statuses);
+      await attempt.expectStatus(connection, statuses);
     },
   };
 }
@@ -58,35 +58,35 @@ function hostileValue({ random }) {
 
 /** @type {readonly Attack[]} */
 export const handshakes = [
-  changedHandshake('another version', [400], ({ random }) => ({
+  changedHandshake('wrong version', [400], ({ random }) => ({
     'Sec-WebSocket-Version': random.pick(['', '0', '7', '12', '14', '-13', '13, 8', '1e1', 'x']),
   })),
-  changedHandshake('no version', [400], () => ({ 'Sec-WebSocket-Version': null })),
-  changedHandshake('no key', [400], () => ({ 'Sec-WebSocket-Key': null })),
-  changedHandshake('a wrong key', [400], ({ random }) => ({
+  changedHandshake('missing version', [400], () => ({ 'Sec-WebSocket-Version': null })),
+  changedHandshake('missing key', [400], () => ({ 'Sec-WebSocket-Key': null })),
+  changedHandshake('invalid key', [400], ({ random }) => ({
     'Sec-WebSocket-Key': random.pick(['', 'x', '=', random.bytes(15).toString('base64'), 'a'.repeat(5_000)]),
   })),
-  changedHandshake('two upgrades at once', [400], ({ random }) => ({
+  changedHandshake('several upgrades', [400], ({ random }) => ({
     Upgrade: random.pick(['h2c, websocket', 'websocket, h2c', 'websocket/13', 'TLS/1.0, websocket']),
     'HTTP2-Settings': 'AAMAAABkAAQAoAAAAAIAAAAA',
   })),
-  changedHandshake('headers without end', [431], ({ random }) => ({
+  changedHandshake('oversized header', [431], ({ random }) => ({
     [`X-${random.below(9)}`]: 'x'.repeat(16_384 + random.below(65_536)),
   })),
-  changedHandshake('a broken list of subprotocols', [400], ({ random }) => ({
+  changedHandshake('malformed subprotocols', [400], ({ random }) => ({
     'Sec-WebSocket-Protocol': random.pick(['a,,b', ',', ' ,a', 'a a', 'a,a', 'a\tb', 'flagcast.v1,,', '"']),
   })),
-  changedHandshake('an origin of its own', [400, 403], ({ random }) => ({
+  changedHandshake('foreign origin', [400, 403], ({ random }) => ({
     Origin: random.pick(['null', 'https://evil.example', 'http://127.0.0.1@evil', 'file://', '[', 'x']),
   })),
-  changedHandshake('no host', [400], () => ({ Host: null })),
-  changedHandshake('a header that node:http refuses', [400], ({ random }) => ({
+  changedHandshake('missing host', [400], () => ({ Host: null })),
+  changedHandshake('header with control characters', [400], ({ random }) => ({
     'X-Header': random.pick(['a\0b', 'a\rX-Injected: b', 'a\x01', 'a\nb', '\x7f']),
   })),
-  changedHandshake('a token of its own making', [401], ({ random }) => ({
+  changedHandshake('invented token', [401], ({ random }) => ({
     Authorization: `Bearer ${mutate(random, [Buffer.from('eyJhbGciOiJIUzI1NiJ9.e30.AAAA')]).toString('base64url')}`,
   })),
-  otherPath('ids that hold SQL, and worse', [400, 404], (attempt) => {
+  otherPath('hostile ids', [400, 404], (attempt) => {
     const { projectId } = attempt.target;
     const value = hostileValue(attempt);
     return attempt.random.pick([
@@ -96,13 +96,13 @@ export const handshakes = [
     ]);
   }),
   otherPath(
-    'an overlong query',
+    'long query string',
     [404],
     ({ random, target }) =>
       `/api/ws?project_id=${target.projectId}&env=${random.pick(['x', '%41', '%F0%9F%92%A5']).repeat(1_000)}`,
   ),
-  otherPath('a query that no header has room for', [431], () => `/api/ws?env=${'x'.repeat(20_000)}`),
-  otherPath('a path beside the path', [400, 404], ({ random }) =>
+  otherPath('oversized query string', [431], () => `/api/ws?env=${'x'.repeat(20_000)}`),
+  otherPath('similar paths', [400, 404], ({ random }) =>
     random.pick([
       '//api/ws',
       '/api/ws/',
@@ -117,50 +117,50 @@ export const handshakes = [
   ),
   {
     kind,
-    name: 'v1: a token of its own making',
+    name: 'v1: invented token',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
       const token = random.bytes(1 + random.below(40)).toString('base64url');
       const headers = handshakeHeaders(random, { 'Sec-WebSocket-Protocol': `flagcast.v1, bearer.${token}` });
       connection.write(requestText('GET', channelPath(target), headers));
-      // What it sends before anybody has looked at its token is not read.
+      // The server does not read messages before it has verified the token.
       for (let count = random.below(20); count > 0; count -= 1)
         connection.write(textFrame('{"type":"ping"}'));
-      await attempt.refusedWith(connection, [101]);
-      if (connection.answer.status === 101) await attempt.closedWith(connection, [4501]);
-      if (random.once(4)) attempt.hold(connection);
+      await attempt.expectStatus(connection, [101]);
+      if (connection.answer.status === 101) await attempt.expectClose(connection, [4501]);
+      if (random.oneIn(4)) attempt.hold(connection);
     },
   },
   {
     kind,
-    name: 'another method',
+    name: 'wrong method',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
       const method = random.pick(['POST', 'PUT', 'HEAD', 'OPTIONS', 'DELETE', 'PROPFIND']);
       const headers = handshakeHeaders(random, { Authorization: bearer(random, target) });
       connection.write(requestText(method, channelPath(target), headers));
-      await attempt.refusedWith(connection, [405]);
+      await attempt.expectStatus(connection, [405]);
     },
   },
   {
     kind,
-    name: 'the same handshake twice',
+    name: 'two handshakes on a connection',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
       const headers = handshakeHeaders(random, { Authorization: bearer(random, target) });
       const text = requestText('GET', channelPath(target), headers);
       connection.write(text + text);
-      // The second one is read as frames: a G is a continuation of nothing.
-      await attempt.refusedWith(connection, [101]);
-      if (connection.answer.status === 101) await attempt.closedWith(connection, [1002]);
+      // The second handshake is parsed as frames: G is a continuation without a message.
+      await attempt.expectStatus(connection, [101]);
+      if (connection.answer.status === 101) await attempt.expectClose(connection, [1002]);
     },
   },
   {
     kind,
-    name: 'requests before and behind it',
+    name: 'pipelined requests before a handshake',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -168,7 +168,7 @@ export const handshakes = [
       const count = 1 + random.below(20);
       const headers = handshakeHeaders(random, { Authorization: bearer(random, target) });
       connection.write(health.repeat(count) + requestText('GET', channelPath(target), headers));
-      await attempt.owed(
+      await attempt.expectAnswer(
         connection,
         ({ statuses }) => statuses.length > count || statuses.includes(503) || statuses.includes(429),
         `${count + 1} answers`,
@@ -177,24 +177,24 @@ export const handshakes = [
   },
   {
     kind,
-    name: 'bytes that are no HTTP',
+    name: 'bytes other than HTTP',
     run: async (attempt) => {
       const { random } = attempt;
       const connection = attempt.open();
-      const beginnings = [
+      const prefixes = [
         '16030100c801000100',
         '505249202a20485454502f322e300d0a0d0a534d0d0a0d0a',
         '00',
         '0a0d',
       ];
-      connection.write(Buffer.from(random.pick(beginnings), 'hex'));
+      connection.write(Buffer.from(random.pick(prefixes), 'hex'));
       connection.write(random.bytes(1 + random.below(2_000)));
-      await attempt.seen(connection);
+      await attempt.waitBriefly(connection);
     },
   },
   {
     kind,
-    name: 'a handshake with bytes changed',
+    name: 'mutated handshake',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -208,7 +208,7 @@ export const handshakes = [
       connection.write(bytes.subarray(0, half));
       await connection.flushed();
       connection.write(bytes.subarray(half));
-      await attempt.seen(connection);
+      await attempt.waitBriefly(connection);
     },
   },
 ];

@@ -1,4 +1,4 @@
-import { anyJson, hostileText, mutate } from '../hostile.js';
+import { randomJson, hostileText, mutate } from '../hostile-input.js';
 import { bearer, requestText } from './requests.js';
 
 /** @import { Attack, Attempt } from './attempt.js' */
@@ -20,17 +20,17 @@ function request(name, statuses, text) {
     run: async (attempt) => {
       const connection = attempt.open();
       connection.write(text(attempt));
-      await attempt.refusedWith(connection, statuses);
+      await attempt.expectStatus(connection, statuses);
     },
   };
 }
 
 /**
- * A change of the feature with this body.
+ * Returns a request that changes the feature.
  *
  * @param {Attempt} attempt
  * @param {string | Buffer} body
- * @param {readonly (readonly [name: string, value: string])[]} [framing] how long the body is said to be
+ * @param {readonly (readonly [name: string, value: string])[]} [framing] headers of the body's length
  */
 function patchText(
   { random, target },
@@ -48,7 +48,7 @@ function patchText(
 }
 
 /**
- * A question with a good token.
+ * Returns a GET request with a valid token.
  *
  * @param {Attempt} attempt
  * @param {string} path
@@ -65,25 +65,25 @@ function hostile({ random }) {
 
 /** @type {readonly Attack[]} */
 export const requests = [
-  request('JSON that is deep', [400], (attempt) =>
+  request('deeply nested, truncated JSON', [400], (attempt) =>
     patchText(attempt, attempt.random.pick(['[', '{"env":', '[{"a":']).repeat(9_000)),
   ),
-  request('JSON that is deep, and whole', [400], (attempt) =>
+  request('deeply nested JSON', [400], (attempt) =>
     patchText(attempt, `${'['.repeat(30_000)}${']'.repeat(30_000)}`),
   ),
   request('JSON with thousands of keys', [400], (attempt) =>
     patchText(attempt, `{${Array.from({ length: 5_000 }, (_, index) => `"k${index}":1`).join(',')}}`),
   ),
-  request('JSON with keys of prototypes', [400], (attempt) =>
+  request('JSON with prototype keys', [400], (attempt) =>
     patchText(
       attempt,
-      `{"__proto__":{"env":"prod"},"constructor":{"prototype":{"version":"1"}},"name":${anyJson(attempt.random)}}`,
+      `{"__proto__":{"env":"prod"},"constructor":{"prototype":{"version":"1"}},"name":${randomJson(attempt.random)}}`,
     ),
   ),
-  request('a body that is too large', [413], (attempt) =>
+  request('oversized body', [413], (attempt) =>
     patchText(attempt, `"${'x'.repeat(65_536 + attempt.random.below(65_536))}"`),
   ),
-  request('a body that is said to be enormous', [400, 413], (attempt) =>
+  request('excessive Content-Length', [400, 413], (attempt) =>
     patchText(attempt, '{', [
       [
         'Content-Length',
@@ -91,24 +91,24 @@ export const requests = [
       ],
     ]),
   ),
-  request('a length that is none', [400], (attempt) =>
+  request('invalid Content-Length', [400], (attempt) =>
     patchText(attempt, '{}', [
       ['Content-Length', attempt.random.pick(['-1', '0x2', '2,2', '1e1', ' ', '+2'])],
     ]),
   ),
-  request('two lengths', [400], (attempt) =>
+  request('two Content-Length headers', [400], (attempt) =>
     patchText(attempt, '{}', [
       ['Content-Length', '2'],
       ['Content-Length', '3'],
     ]),
   ),
-  request('a length and pieces', [400], (attempt) =>
+  request('Content-Length with chunked encoding', [400], (attempt) =>
     patchText(attempt, '0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n', [
       ['Content-Length', '4'],
       ['Transfer-Encoding', attempt.random.pick(['chunked', 'Chunked', 'identity, chunked'])],
     ]),
   ),
-  request('pieces that are none', [400, 413], (attempt) =>
+  request('invalid chunks', [400, 413], (attempt) =>
     patchText(
       attempt,
       attempt.random.pick([
@@ -121,15 +121,15 @@ export const requests = [
       [['Transfer-Encoding', 'chunked']],
     ),
   ),
-  request('pieces that are too many', [413], (attempt) =>
+  request('too many chunks', [413], (attempt) =>
     patchText(attempt, '400\r\n'.concat('x'.repeat(1_024), '\r\n').repeat(100), [
       ['Transfer-Encoding', 'chunked'],
     ]),
   ),
-  request('a length that is too short', [400], (attempt) =>
+  request('Content-Length below the body', [400], (attempt) =>
     patchText(attempt, '{"env":1}', [['Content-Length', '3']]),
   ),
-  request('no JSON', [400, 415], (attempt) =>
+  request('body other than JSON', [400, 415], (attempt) =>
     patchText(attempt, attempt.random.bytes(attempt.random.below(500))).replace(
       'application/json',
       attempt.random.pick([
@@ -140,14 +140,14 @@ export const requests = [
       ]),
     ),
   ),
-  request('a change that is none', [200, 202, 400, 403, 404, 409], (attempt) => {
-    const good = [Buffer.from('{"env":"prod","version":"1","name":"A flag","enabled":true,"reason":"why"}')];
+  request('invalid change', [200, 202, 400, 403, 404, 409], (attempt) => {
+    const valid = [Buffer.from('{"env":"prod","version":"1","name":"A flag","enabled":true,"reason":"why"}')];
     return patchText(
       attempt,
-      attempt.random.once(2) ? anyJson(attempt.random) : mutate(attempt.random, good),
+      attempt.random.oneIn(2) ? randomJson(attempt.random) : mutate(attempt.random, valid),
     );
   }),
-  request('ids that hold SQL, and worse', [400, 404], (attempt) => {
+  request('hostile ids', [400, 404], (attempt) => {
     const value = hostile(attempt);
     return getText(
       attempt,
@@ -160,7 +160,7 @@ export const requests = [
       ]),
     );
   }),
-  request('questions about the audit log', [200, 400], (attempt) => {
+  request('hostile audit queries', [200, 400], (attempt) => {
     const name = attempt.random.pick([
       'before',
       'limit',
@@ -177,7 +177,7 @@ export const requests = [
       `/api/audit?project_id=${projectId}&env=${environmentKey}&${name}=${hostile(attempt)}`,
     );
   }),
-  request('addresses that are none', [200, 400, 404], (attempt) =>
+  request('invalid paths', [200, 400, 404], (attempt) =>
     getText(
       attempt,
       attempt.random.pick([
@@ -194,7 +194,7 @@ export const requests = [
       ]) + attempt.random.pick(['', 'api/events', 'healthz', ' ', '?', '%00']).trimEnd(),
     ),
   ),
-  request('a whole URL in place of a path', [200, 400, 404], (attempt) =>
+  request('absolute URL as the request target', [200, 400, 404], (attempt) =>
     getText(
       attempt,
       attempt.random.pick([
@@ -208,32 +208,36 @@ export const requests = [
       ]),
     ),
   ),
-  request('hosts that are none', [200, 400], (attempt) =>
+  request('invalid hosts', [200, 400], (attempt) =>
     requestText('GET', '/api/snapshot', [
       ['Host', attempt.random.pick(['', '[', 'a b', 'x:y', '127.0.0.1:99999', '@', 'x/y', 'x?y', '\xff'])],
       ['Authorization', 'Bearer x'],
     ]).replace(/^GET \/api\/snapshot/, () => `GET /${attempt.random.pick(['healthz', ''])}`),
   ),
-  request('methods that nobody has', [400, 404, 405, 501], ({ random }) =>
+  request('unknown methods', [400, 404, 405, 501], ({ random }) =>
     requestText(random.pick(['TRACE', 'PROPFIND', 'M-SEARCH', 'get', 'G\0T', 'X'.repeat(5_000)]), '/api/ws', [
       host,
     ]),
   ),
   {
     kind,
-    name: 'a tunnel',
+    name: 'CONNECT',
     run: async (attempt) => {
       const connection = attempt.open();
       connection.write(requestText('CONNECT', '127.0.0.1:22', [host]));
-      await attempt.owed(connection, ({ status, end }) => end !== 'open' || status !== null, 'an end');
+      await attempt.expectAnswer(
+        connection,
+        ({ status, end }) => end !== 'open' || status !== null,
+        'an answer or a close',
+      );
     },
   },
-  request('a body in another coding', [400, 415], (attempt) =>
+  request('compressed body', [400, 415], (attempt) =>
     patchText(attempt, attempt.random.bytes(200)).replace(/^Host/m, 'Content-Encoding: gzip\r\nHost'),
   ),
-  request('signing in as somebody who is not there', [400, 401, 404, 429], ({ random }) => {
-    const body = random.once(2)
-      ? anyJson(random)
+  request('sign-in of an unknown user', [400, 401, 404, 429], ({ random }) => {
+    const body = random.oneIn(2)
+      ? randomJson(random)
       : JSON.stringify({ username: hostileText(random), password: 'x' });
     const length = String(Buffer.byteLength(body));
     return requestText(
@@ -245,19 +249,19 @@ export const requests = [
   }),
   {
     kind,
-    name: 'a stream of events, from a place of its own making',
+    name: 'event stream from an invented cursor',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
-      const cursor = random.once(2) ? random.bytes(30).toString('base64url') : `${hostileText(random)}x`;
-      const place = cursor.replace(/[^\t -~]/g, '?');
+      const cursor = random.oneIn(2) ? random.bytes(30).toString('base64url') : `${hostileText(random)}x`;
+      const headerValue = cursor.replace(/[^\t -~]/g, '?');
       connection.write(
         getText(attempt, `/api/events?project_id=${target.projectId}&env=${target.environmentKey}`, [
-          ['Last-Event-ID', place],
+          ['Last-Event-ID', headerValue],
         ]),
       );
-      await attempt.refusedWith(connection, [200]);
-      connection.drop(random.once(2));
+      await attempt.expectStatus(connection, [200]);
+      connection.drop(random.oneIn(2));
     },
   },
 ];

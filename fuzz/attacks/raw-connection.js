@@ -2,11 +2,9 @@ import { connect } from 'node:net';
 import { FrameReader, opcodes } from '../../bench/load/frames.js';
 
 /**
- * What a server said to somebody who wrote bytes to it.
- *
- * `status`: of its first HTTP answer, null where there was none. `head`: that answer's lines, in latin1.
- * `statuses`: of all its HTTP answers. `closeCode`: of its close frame. `texts`: the text messages it sent.
- * `end`: whether it ended the connection, reset it, or neither.
+ * What the server has sent. `status`: of its first HTTP response, or null. `head`: the head of that response, in latin1.
+ * `statuses`: of all HTTP responses. `closeCode`: of its close frame. `texts`: text messages. `pongs`: number of pong frames.
+ * `end`: state of the connection.
  *
  * @typedef {{
  *   status: number | null,
@@ -19,27 +17,27 @@ import { FrameReader, opcodes } from '../../bench/load/frames.js';
  * }} Answer
  */
 
-const mostKeptTexts = 64;
+const maxTexts = 64;
 const tickMs = 100;
 const flushLimitMs = 2_000;
 
-/** A TCP connection that writes what it is told to, whether it makes sense or not, and keeps what comes back. */
+/** A TCP connection that writes arbitrary bytes and records what the server sends. */
 export class RawConnection {
   #http = Buffer.of();
 
   /**
    * @param {number} port of 127.0.0.1
-   * @param {string} localAddress where it comes from, in 127.0.0.0/8
+   * @param {string} localAddress source address, in 127.0.0.0/8
    */
   constructor(port, localAddress) {
     /** @type {Answer} */
     this.answer = { status: null, head: '', statuses: [], closeCode: null, texts: [], pongs: 0, end: 'open' };
-    /** What was written, for the report of a fault. @type {Buffer[]} */
+    /** The written bytes, for reports. @type {Buffer[]} */
     this.written = [];
     this.writtenBytes = 0;
-    /** Nobody listens there any more. */
+    /** The server refuses connections. */
     this.isServerGone = false;
-    /** Writes that have not left this process yet. */
+    /** Number of writes that are not flushed. */
     this.unwritten = 0;
     /** @type {Set<() => void>} */
     this.watchers = new Set();
@@ -48,7 +46,7 @@ export class RawConnection {
     this.socket = connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true });
     this.socket.setNoDelay(true);
     this.socket.on('data', (chunk) => {
-      this.#take(chunk);
+      this.#receive(chunk);
       this.#changed();
     });
     this.socket.on('end', () => {
@@ -80,7 +78,7 @@ export class RawConnection {
   }
 
   /**
-   * Resolves with whether it has become true in time.
+   * Waits for the condition; resolves with false after `limitMs`.
    *
    * @param {(answer: Answer) => boolean} isTrue
    * @param {number} limitMs
@@ -92,7 +90,7 @@ export class RawConnection {
       const watcher = () => {
         if (isTrue(this.answer)) settle(true);
       };
-      // Only time in which this process ran counts: what came while it did not is looked at first.
+      // Counts ticks, so that received data is processed before the time-out if this process was suspended.
       let leftMs = limitMs;
       const limit = setInterval(
         () => {
@@ -111,18 +109,18 @@ export class RawConnection {
     });
   }
 
-  /** Resolves when all that was written has left this process, or the server has not taken it for long. */
+  /** Resolves when all writes are flushed, or after a time limit. */
   async flushed() {
     await this.until(({ end }) => this.unwritten === 0 || end !== 'open', flushLimitMs);
   }
 
-  /** Ends it: in an orderly way, or as if the machine had gone. */
+  /** Closes or resets the connection. */
   drop(reset = false) {
     if (reset) this.socket.resetAndDestroy();
     else this.socket.destroy();
   }
 
-  /** What was written first, in hex. */
+  /** The first 64 kB that were written, in hex. */
   get writtenHex() {
     return Buffer.concat(this.written).subarray(0, 65_536).toString('hex');
   }
@@ -132,14 +130,14 @@ export class RawConnection {
   }
 
   /** @param {Buffer} chunk */
-  #take(chunk) {
+  #receive(chunk) {
     if (this.frames !== null) {
       this.frames.read(chunk);
       return;
     }
     this.#http = Buffer.concat([this.#http, chunk]);
     const text = this.#http.toString('latin1');
-    // No body of the server's holds such a line.
+    // No response body of the server contains such a line.
     const heads = [...text.matchAll(/HTTP\/1\.[01] (\d{3}) [^]*?\r\n\r\n/g)];
     this.answer.statuses = heads.map(([, status]) => Number(status));
     const first = heads.find(([, status]) => status !== '100');
@@ -162,7 +160,7 @@ export class RawConnection {
   #frame(opcode, bytes, start, end) {
     if (opcode === opcodes.close) this.answer.closeCode = end - start < 2 ? 1005 : bytes.readUInt16BE(start);
     else if (opcode === opcodes.pong) this.answer.pongs += 1;
-    else if (opcode === opcodes.text && this.answer.texts.length < mostKeptTexts) {
+    else if (opcode === opcodes.text && this.answer.texts.length < maxTexts) {
       this.answer.texts.push(bytes.toString('utf8', start, end));
     }
   }

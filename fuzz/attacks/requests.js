@@ -1,7 +1,7 @@
 /** @import { SeededRandom } from '../random.js' */
 
 /**
- * What an attacker knows: where the server is, whose token is good there, and what there is to ask for.
+ * The server under attack, valid tokens, and existing objects.
  *
  * @typedef {{
  *   readonly port: number,
@@ -13,7 +13,7 @@
  */
 
 /**
- * The text of a request.
+ * Returns the text of a request.
  *
  * @param {string} method
  * @param {string} path
@@ -26,7 +26,7 @@ export function requestText(method, path, headers, body = '') {
 }
 
 /**
- * The headers of a good handshake, over which others are laid: null leaves one out.
+ * Returns the headers of a valid handshake with changes; null removes a header.
  *
  * @param {SeededRandom} random
  * @param {Readonly<Record<string, string | null>>} [changes]
@@ -46,7 +46,7 @@ export function handshakeHeaders(random, changes = {}) {
 }
 
 /**
- * The address of a channel that there is.
+ * Returns the path of an existing channel.
  *
  * @param {Target} target
  */
@@ -63,11 +63,11 @@ export function bearer(random, { tokens }) {
 }
 
 /**
- * A frame as a client sends it, or as none may.
+ * Builds a valid or invalid client frame.
  *
  * @param {{
  *   opcode?: number, payload?: Buffer, final?: boolean, reserved?: number, masked?: boolean, length?: bigint,
- * }} frame `reserved`: the three reserved bits, 0 to 7. `length`: what it says of its length, whatever the payload has
+ * }} frame `reserved`: the three reserved bits, 0 to 7. `length`: the length in the header, which may differ from the payload's
  */
 export function clientFrame({
   opcode = 1,
@@ -92,9 +92,10 @@ export function clientFrame({
   }
   if (!masked) return Buffer.concat([header, payload]);
   const mask = Buffer.from([0x37, 0xfa, 0x21, 0x3d]);
-  const hidden = Buffer.from(payload);
-  for (let at = 0; at < hidden.length; at += 1) hidden[at] = (hidden[at] ?? 0) ^ (mask[at % 4] ?? 0);
-  return Buffer.concat([header, mask, hidden]);
+  const maskedPayload = Buffer.from(payload);
+  for (let at = 0; at < maskedPayload.length; at += 1)
+    maskedPayload[at] = (maskedPayload[at] ?? 0) ^ (mask[at % 4] ?? 0);
+  return Buffer.concat([header, mask, maskedPayload]);
 }
 
 /** @param {string} text */

@@ -4,13 +4,15 @@ import { memoryOf, requireFiles, resetPeak } from '../../bench/process-figures.j
 import { bound } from '../../bench/results.js';
 import { createDatabase, startTemporaryPostgres } from '../../bench/temporary-postgres.js';
 import { signToken } from '../../packages/server/dist/access/sign.js';
-import { startBystanders } from './bystanders.js';
+import { startControlClients } from './control-clients.js';
 import { startServerProcess } from './server-process.js';
 
 /** @import pg from 'pg' */
 /** @import { BoundedRun } from '../../bench/bounded-run.js' */
 /** @import { Bound } from '../../bench/results.js' */
-/** @import { AttackFault, AttackerQuestion, StretchResult } from './attacker-program.js' */
+/** @import { AttackFault, AttackerRequest, BatchResult } from './attacker-program.js' */
+/** @import { ControlClientFigures } from './control-clients.js' */
+/** @import { Target } from './requests.js' */
 /** @import { ServerProcess } from './server-process.js' */
 
 /**
@@ -18,14 +20,14 @@ import { startServerProcess } from './server-process.js';
  *   attacks: number,
  *   seconds: number,
  *   outcomes: Record<string, number>,
- *   heldAtMost: number,
- *   heldEndedByServer: number,
+ *   maxHeld: number,
+ *   heldClosedByServer: number,
  *   faults: readonly AttackFault[],
- *   complaints: readonly string[],
+ *   warnings: readonly string[],
  *   residentMegabytes: { before: number, peak: number, after: number, during: readonly number[] },
  *   heapMegabytes: { before: number, after: number },
  *   openFiles: { before: number, peak: number, after: number },
- *   bystanders: import('./bystanders.js').BystanderFigures,
+ *   controlClients: ControlClientFigures,
  *   bounds: readonly Bound[],
  * }} AttackResults
  */
@@ -33,36 +35,35 @@ import { startServerProcess } from './server-process.js';
 const secret = 'a secret that is long enough for a run';
 const attackers = 20;
 const concurrency = 128;
-const stretch = 2_000;
-/** Of attacks that belong to nothing, so that what a server has once and for all counts as there before. */
+const batchSize = 2_000;
+/** Number of attacks before the measurement, so that caches and pools of the server exist. */
 const warmUp = 400;
 const warmUpSeed = 77;
-/** Held connections, those under way, and what a process has beside. */
+/** Open files: held connections, current ones, and others. */
 const files = 2_000 + concurrency + 200;
-/** How long after the last attack the server may still be busy with it, in milliseconds. */
-const quietLimitMs = 60_000;
-/** The server's pools keep so many connections to the database for ten seconds, which a short run does not wait for. */
+/** Time limit for the server to release files after the last attack, in milliseconds. */
+const releaseLimitMs = 60_000;
+/** Connections that the server's pools keep for ten seconds; short runs do not wait for their end. */
 const pooled = 9;
 const longRun = 5_000;
-/** How long the attacker gets to tell what was under way when the server ended. */
-const goneLimitMs = 20_000;
+/** Time for the attacker to report its current attacks after the end of the server. */
+const reportMs = 20_000;
 const healthLimitMs = 10_000;
-const settleMs = 500;
+const exitMs = 500;
 const eventLimitSeconds = 5;
 /**
- * The server keeps recent events for those who come back, at most 20,000 of them: 2.7 kB each where they
- * come one by one, as the bystanders' do.
+ * The replay buffer keeps at most 20,000 events, of 2.7 kB each if they arrive one by one, as those of the control clients.
  */
 const keptKilobytesPerEvent = 3;
 const mostKeptEvents = 20_000;
-/** What else may be in use after garbage was collected, and what the system has given it. */
+/** Limits of the growth of heap and resident memory, without the replay buffer. */
 const heapLimitMegabytes = 8;
 const growthLimitMegabytes = 128;
-/** With 2,000 connections held and garbage that was not collected yet. */
+/** Limit of the peak, with 2,000 held connections and uncollected garbage. */
 const peakLimitMegabytes = 512;
 
 /**
- * Attacks a server over raw sockets, from a process of its own, while two clients that behave look on.
+ * Attacks a server over raw sockets from another process, while two control clients receive events.
  *
  * @param {BoundedRun} run
  * @param {{
@@ -74,114 +75,42 @@ const peakLimitMegabytes = 512;
  * }} options
  * @returns {Promise<AttackResults>}
  */
-
 export async function attackServer(run, { attacks, first, seed, endsAtMs, onProgress }) {
   await requireFiles(files);
   const postgres = await startTemporaryPostgres(run);
   const database = await createDatabase(run, postgres, 'fuzz');
   const server = await startServerProcess(run, { databaseUrl: database.url, secret });
   const token = await tokenOf(database.userId, database.username);
-  const bystanders = await startBystanders(run, { port: server.port, token, database });
-  const target = {
+  const controlClients = await startControlClients(run, { port: server.port, token, database });
+  const attacker = startAttacker(run, server, {
     port: server.port,
     tokens: await attackersOf(database.client, database.projectId),
     projectId: database.projectId,
     environmentKey: database.environmentKey,
     featureId: database.featureId,
-  };
-  const attacker = startChild(run, new URL('./attacker-program.js', import.meta.url));
-  /** @param {AttackerQuestion} question */
-  const ask = async (question) => await Promise.race([attacker.request(question), serverEnd(run, server)]);
-  /** @param {number} from @param {number} count @param {number} seedOfStretch */
-  const attackWith = async (from, count, seedOfStretch) =>
-    /** @type {StretchResult} */ (
-      await ask({ type: 'attack', target, seed: seedOfStretch, first: from, count, concurrency })
-    );
-
-  await attackWith(0, Math.min(warmUp, Math.ceil(attacks / 4)), warmUpSeed);
-  await ask({ type: 'let go' });
-  const filesBefore = await quietFiles(server, 0);
+  });
+  await attacker.attack(0, Math.min(warmUp, Math.ceil(attacks / 4)), warmUpSeed);
+  await attacker.release();
+  const filesBefore = await awaitFiles(server, 0);
   const heapBefore = megabytes(await server.usedHeap());
   const before = await memoryOf(server.pid);
   await resetPeak(server.pid);
 
   const startedAtMs = performance.now();
-  /** @type {Record<string, number>} */
-  const outcomes = {};
-  /** After each stretch. @type {number[]} */
-  const during = [];
-  /** @type {AttackFault[]} */
-  const faults = [];
-  let [made, heldAtMost, filesPeak] = [0, 0, filesBefore];
-  while (made < attacks && performance.now() < endsAtMs && server.hasEnded() === null) {
-    const count = Math.min(stretch, attacks - made);
-    const result = await attackWith(first + made, count, seed).catch((/** @type {unknown} */ error) => {
-      if (server.hasEnded() === null) throw error;
-      faults.push(whileEnding(first + made, count, server));
-      return null;
-    });
-    if (result === null) break;
-    made += count;
-    faults.push(...result.faults);
-    const gone = await ending(server);
-    if (gone !== null) faults.unshift(whileEnding(first + made - count, count, server));
-    for (const [key, times] of Object.entries(result.outcomes)) outcomes[key] = (outcomes[key] ?? 0) + times;
-    heldAtMost = Math.max(heldAtMost, result.held);
-    if (gone !== null) break;
-    filesPeak = Math.max(filesPeak, await server.openFiles());
-    const { residentBytes } = await memoryOf(server.pid);
-    during.push(Math.round(megabytes(residentBytes)));
-    onProgress(made, faults.length, megabytes(residentBytes));
-    if (faults.length > 100) break;
-  }
+  const batches = await attackInBatches(attacker, server, { attacks, first, seed, endsAtMs, onProgress });
   const seconds = (performance.now() - startedAtMs) / 1_000;
-  const heldEndedByServer = server.hasEnded() === null ? Number(await ask({ type: 'let go' })) : 0;
+  const heldClosedByServer = server.exitReason() === null ? await attacker.release() : 0;
   await attacker.end();
-  const figures = await bystanders.finish();
+  const figures = await controlClients.finish();
   const filesLimit = filesBefore + (attacks < longRun ? pooled : 0);
-  const filesAfter = await quietFiles(server, filesLimit);
-  const heapAfter = server.hasEnded() === null ? megabytes(await server.usedHeap()) : heapBefore;
-  const after = server.hasEnded() === null ? await memoryOf(server.pid) : before;
-  const { complaints } = server;
-  const keptMegabytes = (Math.min(figures.events, mostKeptEvents) * keptKilobytesPerEvent) / 1_024;
-  const heapLimit = Math.ceil(heapLimitMegabytes + keptMegabytes);
-  const bounds = [
-    bound('attacks that the server answered wrongly, or not at all', faults.length, 0, ''),
-    bound('servers that ended', server.hasEnded() === null ? 0 : 1, 0, ''),
-    bound('warnings and errors in its log', complaints.length, 0, ''),
-    bound('bystanders cut off', figures.closed.length, 0, ''),
-    bound(
-      'events missing or repeated at the bystanders',
-      figures.missing + figures.repeated + figures.unknown,
-      0,
-      '',
-    ),
-    bound(
-      'from a commit to the slower bystander, at the most',
-      figures.slowestMs / 1_000,
-      eventLimitSeconds,
-      ' s',
-    ),
-    bound(
-      'memory of the server afterwards, over before',
-      megabytes(after.residentBytes - before.residentBytes),
-      growthLimitMegabytes,
-      ' MB',
-    ),
-    bound('heap of the server afterwards, over before', heapAfter - heapBefore, heapLimit, ' MB'),
-    bound('memory of the server, at the most', megabytes(after.peakBytes), peakLimitMegabytes, ' MB'),
-    bound('files of the server afterwards', filesAfter, filesLimit, ''),
-  ];
-  const ended = await server.end();
-  bounds.push(bound('servers that did not end when asked to', ended === 'it ended with 0' ? 0 : 1, 0, ''));
+  const filesAfter = await awaitFiles(server, filesLimit);
+  const runs = server.exitReason() === null;
+  const heapAfter = runs ? megabytes(await server.usedHeap()) : heapBefore;
+  const after = runs ? await memoryOf(server.pid) : before;
+  const exit = await server.end();
+  const { made, outcomes, maxHeld, faults, filesPeak, during } = batches;
   return {
-    attacks: made,
-    seconds,
-    outcomes,
-    heldAtMost,
-    heldEndedByServer,
-    faults,
-    complaints,
+    ...{ attacks: made, seconds, outcomes, maxHeld, heldClosedByServer, faults, warnings: server.warnings },
     residentMegabytes: {
       before: megabytes(before.residentBytes),
       peak: megabytes(after.peakBytes),
@@ -190,68 +119,168 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
     },
     heapMegabytes: { before: heapBefore, after: heapAfter },
     openFiles: { before: filesBefore, peak: filesPeak, after: filesAfter },
-    bystanders: figures,
-    bounds,
+    controlClients: figures,
+    bounds: [
+      bound('attacks with a wrong or missing answer', faults.length, 0, ''),
+      bound('server crashes', runs ? 0 : 1, 0, ''),
+      bound('warnings and errors in the log', server.warnings.length, 0, ''),
+      ...controlClientBounds(figures),
+      bound(
+        'growth of the resident memory of the server',
+        megabytes(after.residentBytes - before.residentBytes),
+        growthLimitMegabytes,
+        ' MB',
+      ),
+      bound('growth of the heap of the server', heapAfter - heapBefore, heapLimitOf(figures.events), ' MB'),
+      bound('peak memory of the server', megabytes(after.peakBytes), peakLimitMegabytes, ' MB'),
+      bound('open files of the server afterwards', filesAfter, filesLimit, ''),
+      bound('failed shutdowns', exit === 'it ended with 0' ? 0 : 1, 0, ''),
+    ],
+  };
+}
+
+/** @typedef {ReturnType<typeof startAttacker>} Attacker */
+
+/**
+ * Starts the process that attacks.
+ *
+ * @param {BoundedRun} run
+ * @param {ServerProcess} server
+ * @param {Target} target
+ */
+function startAttacker(run, server, target) {
+  const child = startChild(run, new URL('./attacker-program.js', import.meta.url));
+  /** @param {AttackerRequest} message */
+  const request = async (message) => await Promise.race([child.request(message), serverEnd(run, server)]);
+  return {
+    /**
+     * @param {number} first
+     * @param {number} count
+     * @param {number} seed
+     */
+    attack: async (first, count, seed) =>
+      /** @type {BatchResult} */ (await request({ type: 'attack', target, seed, first, count, concurrency })),
+    /** Closes the held connections, and returns how many of them the server has closed. */
+    release: async () => Number(await request({ type: 'release' })),
+    end: child.end,
   };
 }
 
 /**
- * Rejects when the server has ended.
+ * Attacks until all attacks are made, the time is over, or the server has ended.
+ *
+ * @param {Attacker} attacker
+ * @param {ServerProcess} server
+ * @param {Parameters<typeof attackServer>[1]} options
+ */
+async function attackInBatches(attacker, server, { attacks, first, seed, endsAtMs, onProgress }) {
+  /** @type {Record<string, number>} */
+  const outcomes = {};
+  /** After each batch. @type {number[]} */
+  const during = [];
+  /** @type {AttackFault[]} */
+  const faults = [];
+  let [made, maxHeld, filesPeak] = [0, 0, await server.openFiles()];
+  while (made < attacks && performance.now() < endsAtMs && server.exitReason() === null) {
+    const count = Math.min(batchSize, attacks - made);
+    const result = await attacker.attack(first + made, count, seed).catch((/** @type {unknown} */ error) => {
+      if (server.exitReason() === null) throw error;
+      faults.push(crashDuring(first + made, count, server));
+      return null;
+    });
+    if (result === null) break;
+    made += count;
+    faults.push(...result.faults);
+    const ended = await checkEnd(server);
+    if (ended !== null) faults.unshift(crashDuring(first + made - count, count, server));
+    for (const [key, times] of Object.entries(result.outcomes)) outcomes[key] = (outcomes[key] ?? 0) + times;
+    maxHeld = Math.max(maxHeld, result.held);
+    if (ended !== null) break;
+    filesPeak = Math.max(filesPeak, await server.openFiles());
+    const { residentBytes } = await memoryOf(server.pid);
+    during.push(Math.round(megabytes(residentBytes)));
+    onProgress(made, faults.length, megabytes(residentBytes));
+    if (faults.length > 100) break;
+  }
+  return { made, outcomes, maxHeld, faults, filesPeak, during };
+}
+
+/** @param {ControlClientFigures} figures */
+function controlClientBounds({ closed, missing, repeated, unknown, slowestMs }) {
+  return [
+    bound('closed control clients', closed.length, 0, ''),
+    bound('missing or repeated events of the control clients', missing + repeated + unknown, 0, ''),
+    bound(
+      'longest time from a commit to the slower control client',
+      slowestMs / 1_000,
+      eventLimitSeconds,
+      ' s',
+    ),
+  ];
+}
+
+/** @param {number} events written during the run */
+function heapLimitOf(events) {
+  return Math.ceil(heapLimitMegabytes + (Math.min(events, mostKeptEvents) * keptKilobytesPerEvent) / 1_024);
+}
+
+/**
+ * Rejects after the server has ended.
  *
  * @param {BoundedRun} run
  * @param {ServerProcess} server
  */
 async function serverEnd({ signal }, server) {
-  while (!signal.aborted && server.hasEnded() === null) await delay(100, undefined, { ref: false });
-  // The attacker has something to tell.
-  await delay(goneLimitMs, undefined, { ref: false });
-  const { complaints } = server;
-  throw new Error(`the server is gone: ${server.hasEnded() ?? 'the run is over'}; ${complaints.join(' ')}`);
+  while (!signal.aborted && server.exitReason() === null) await delay(100, undefined, { ref: false });
+  // The attacker reports its current attacks first.
+  await delay(reportMs, undefined, { ref: false });
+  const { warnings } = server;
+  throw new Error(`The server has ended: ${server.exitReason() ?? 'the run is over'}; ${warnings.join(' ')}`);
 }
 
 /**
- * How the server has ended; null while it has not. A process that breaks down is gone a moment after its sockets.
+ * Returns the exit reason of the server, or null if it runs. A crashing process exits shortly after its sockets are closed.
  *
  * @param {ServerProcess} server
  */
-async function ending(server) {
+async function checkEnd(server) {
   try {
     const response = await fetch(`http://127.0.0.1:${server.port}/healthz`, {
       signal: AbortSignal.timeout(healthLimitMs),
     });
     if (response.ok) return null;
   } catch {
-    // Told by how the process ended, if it did.
+    // The exit reason tells more, if the process has ended.
   }
-  await delay(settleMs);
-  return server.hasEnded();
+  await delay(exitMs);
+  return server.exitReason();
 }
 
 /**
- * It is not known which of those under way did it.
+ * Describes a crash during a batch; the attack that caused it is unknown.
  *
  * @param {number} index
  * @param {number} count
  * @param {ServerProcess} server
  * @returns {AttackFault}
  */
-function whileEnding(index, count, server) {
-  const problem = `the server ended during these ${count} attacks: ${server.hasEnded() ?? ''}; ${server.complaints.join(' ')}`;
+function crashDuring(index, count, server) {
+  const problem = `the server ended during these ${count} attacks: ${server.exitReason() ?? ''}; ${server.warnings.join(' ')}`;
   return { index, kind: 'server', name: 'end', problem, sent: '' };
 }
 
 /**
- * How many files the server has open once that is no more than `limit`, or has stopped to fall.
+ * Waits until the server has at most `limit` open files, or their number is stable, and returns it.
  *
  * @param {ServerProcess} server
  * @param {number} limit
  */
-async function quietFiles(server, limit) {
-  const giveUpAtMs = performance.now() + quietLimitMs;
+async function awaitFiles(server, limit) {
+  const giveUpAtMs = performance.now() + releaseLimitMs;
   let files = Infinity;
   let unchanged = 0;
-  // Connections to the database that idle are closed after ten seconds.
-  while (files > limit && performance.now() < giveUpAtMs && server.hasEnded() === null) {
+  // The pools close idle connections to the database after ten seconds.
+  while (files > limit && performance.now() < giveUpAtMs && server.exitReason() === null) {
     const now = await server.openFiles();
     unchanged = now === files ? unchanged + 1 : 0;
     files = now;
@@ -262,7 +291,7 @@ async function quietFiles(server, limit) {
 }
 
 /**
- * Users who may view and change the project, by their tokens.
+ * Creates users who may view and change the project, and returns their tokens.
  *
  * @param {pg.Client} client
  * @param {string} projectId

@@ -10,23 +10,23 @@ import { WebSocket } from 'ws';
 const program = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
 const startLimitMs = 30_000;
 const endLimitMs = 15_000;
-const mostComplaints = 20;
+const maxWarnings = 20;
 
 /**
- * `flagcast serve` as a process of its own, under watch.
+ * A process of `flagcast serve`.
  *
  * @typedef {{
  *   readonly pid: number,
  *   readonly port: number,
- *   readonly complaints: readonly string[],
- *   readonly hasEnded: () => string | null,
+ *   readonly warnings: readonly string[],
+ *   readonly exitReason: () => string | null,
  *   readonly openFiles: () => Promise<number>,
  *   readonly usedHeap: () => Promise<number>,
  *   readonly end: () => Promise<string>,
  * }} ServerProcess
  *
- * `complaints`: the first lines that it logged as warnings or errors, or wrote to stderr. `hasEnded`: how,
- * where it has. `usedHeap`: what is left after garbage was collected, in bytes. `end` asks it to, and tells how it did.
+ * `warnings`: the first lines that it logged as warnings or errors, or wrote to stderr. `exitReason`: null while it runs.
+ * `usedHeap`: heap after a garbage collection, in bytes. `end`: shuts the server down and returns the exit reason.
  */
 
 /**
@@ -40,35 +40,35 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
       PATH: process.env['PATH'],
       DATABASE_URL: databaseUrl,
       FLAGCAST_JWT_SECRET: secret,
-      // So that what is sent to be stored is looked at as closely as it ever is.
+      // Enables writes, so that attacks reach their validation.
       FLAGCAST_WRITES: 'on',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  /** How it ended: one entry, once it has. @type {string[]} */
-  const endings = [];
+  /** @type {string | null} */
+  let exitReason = null;
   /** @type {string[]} */
-  const complaints = [];
+  const warnings = [];
   const closed = once(child, 'close').then(([code, signal]) => {
-    endings.push(`it ended with ${String(signal ?? code)}`);
+    exitReason = `it ended with ${String(signal ?? code)}`;
   });
   run.defer(async () => {
     child.kill('SIGKILL');
     await closed;
   });
   /** @param {string} line */
-  const complain = (line) => {
-    if (complaints.length < mostComplaints) complaints.push(line.slice(0, 500));
+  const addWarning = (line) => {
+    if (warnings.length < maxWarnings) warnings.push(line.slice(0, 500));
   };
   /** @type {Promise<number>} */
   const listening = new Promise((resolve) => {
     let ready = 0;
     createInterface({ input: child.stdout }).on('line', (line) => {
-      // Thousands of them: each is looked into only where it may say something.
+      // Parses only lines that may be relevant, because there are thousands.
       const isOrdinary = line.includes('"level":"info"') && !/"(server_listening|reader_started)"/.test(line);
       if (isOrdinary) return;
       const { level, event, url } = parseLine(line);
-      if (level !== 'info') complain(line);
+      if (level !== 'info') addWarning(line);
       if (event === 'server_listening') ready = Number(new URL(String(url)).port);
       if (event === 'reader_started') resolve(ready);
     });
@@ -78,7 +78,7 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
   createInterface({ input: child.stderr }).on('line', (line) => {
     const inspector = /^Debugger listening on (ws:\S+)$/.exec(line)?.[1];
     if (inspector !== undefined) inspectors.push(inspector);
-    else if (!/^(For help, see: |Debugger (attached|ending))/.test(line)) complain(line);
+    else if (!/^(For help, see: |Debugger (attached|ending))/.test(line)) addWarning(line);
   });
   const limit = new AbortController();
   const tooLate = new Promise((resolve) => {
@@ -88,14 +88,14 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
   const port = await Promise.race([listening, closed.then(() => null), tooLate.then(() => null)]);
   limit.abort();
   if (port === null) {
-    throw new Error(`flagcast serve did not start: ${endings[0] ?? 'it is silent'}; ${complaints.join(' ')}`);
+    throw new Error(`flagcast serve did not start: ${exitReason ?? 'time-out'}; ${warnings.join(' ')}`);
   }
   const pid = /** @type {number} */ (child.pid);
   return {
     pid,
     port,
-    complaints,
-    hasEnded: () => endings[0] ?? null,
+    warnings,
+    exitReason: () => exitReason,
     openFiles: async () => (await readdir(`/proc/${pid}/fd`)).length,
     usedHeap: async () => await collectGarbage(inspectors[0] ?? ''),
     end: async () => {
@@ -103,7 +103,7 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
       const late = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
       await closed;
       clearTimeout(late);
-      return endings[0] ?? '';
+      return exitReason ?? '';
     },
   };
 }
@@ -122,9 +122,9 @@ function parseLine(line) {
 }
 
 /**
- * Has a process collect its garbage, and answers how much its heap then holds, in bytes.
+ * Collects the garbage of a process through its inspector, and returns its used heap in bytes.
  *
- * @param {string} inspector the address that it prints when it can be asked
+ * @param {string} inspector URL of the inspector
  * @returns {Promise<number>}
  */
 async function collectGarbage(inspector) {
@@ -140,7 +140,7 @@ async function collectGarbage(inspector) {
       const { result } = /** @type {{ result: { usedSize?: number } }} */ (answer);
       if (result.usedSize !== undefined) return result.usedSize;
     }
-    throw new Error('the server does not tell how much memory it uses');
+    throw new Error('The inspector did not report the used heap');
   } finally {
     socket.terminate();
   }

@@ -9,7 +9,7 @@ const endless = Buffer.from('X-Never: '.padEnd(4_096, 'x'));
 export const slow = [
   {
     kind,
-    name: 'half a handshake, then silence',
+    name: 'partial handshake, then silence',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -22,7 +22,7 @@ export const slow = [
   },
   {
     kind,
-    name: 'headers that come a byte at a time and do not end',
+    name: 'endless headers, byte by byte',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -34,7 +34,7 @@ export const slow = [
   },
   {
     kind,
-    name: 'half a handshake, then gone',
+    name: 'partial handshake, then close',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -42,12 +42,12 @@ export const slow = [
       const text = requestText('GET', channelPath(target), headers);
       connection.write(text.slice(0, 1 + random.below(text.length)));
       await connection.flushed();
-      connection.drop(random.once(2));
+      connection.drop(random.oneIn(2));
     },
   },
   {
     kind,
-    name: 'half a frame that goes on a byte at a time',
+    name: 'frame continued byte by byte',
     run: async (attempt) => {
       const connection = await attempt.openEither();
       if (connection === null) return;
@@ -59,7 +59,7 @@ export const slow = [
   },
   {
     kind,
-    name: 'pings from somebody who does not read',
+    name: 'pings of a client that does not read',
     run: async (attempt) => {
       const connection = await attempt.openEither();
       if (connection === null) return;
@@ -71,7 +71,7 @@ export const slow = [
   },
   {
     kind,
-    name: 'a body that does not come',
+    name: 'request without its body',
     run: async (attempt) => {
       const { random, target } = attempt;
       const connection = attempt.open();
@@ -88,7 +88,7 @@ export const slow = [
   },
   {
     kind,
-    name: 'connected, and nothing else',
+    name: 'connection without data',
     run: async (attempt) => {
       const connection = attempt.open();
       await new Promise((resolve) => {

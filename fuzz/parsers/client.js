@@ -18,17 +18,17 @@ const hello = JSON.stringify({
 });
 
 /**
- * Gives the text to a client that has just connected, as a message of its server. What the client cannot
- * use it reports, and looks for a better line; it throws nothing at the socket.
+ * Passes the bytes to a connected client as a message of the server. The client must report an invalid message and reconnect;
+ * it must not throw into the socket.
  *
  * @param {Buffer} bytes
  */
 export async function receiveAsClient(bytes) {
   /** @type {((socket: WebSocketLike) => void)} */
-  let opened = () => undefined;
+  let onOpen = () => undefined;
   /** @type {Promise<WebSocketLike>} */
   const opening = new Promise((resolve) => {
-    opened = resolve;
+    onOpen = resolve;
   });
   class Socket {
     constructor() {
@@ -38,7 +38,7 @@ export async function receiveAsClient(bytes) {
       this.onclose = null;
       /** @type {WebSocketLike['onerror']} */
       this.onerror = null;
-      opened(this);
+      onOpen(this);
     }
 
     send() {
@@ -59,14 +59,14 @@ export async function receiveAsClient(bytes) {
   try {
     client.channel({ projectId: 'p', env: 'prod' });
     const socket = await opening;
-    // The client sets its listeners once the class has returned.
+    // The client sets its listeners after the constructor has returned.
     await Promise.resolve();
     /** @param {string} data */
-    const say = (data) => socket.onmessage?.(/** @type {never} */ ({ data }));
-    say(hello);
-    say('{"type":"caught_up","project_id":"p","environment":"prod","environment_id":"7","cursor":"c1"}');
-    say(bytes.toString('utf8'));
-    say('{"type":"pong","timestamp":1}');
+    const receive = (data) => socket.onmessage?.(/** @type {never} */ ({ data }));
+    receive(hello);
+    receive('{"type":"caught_up","project_id":"p","environment":"prod","environment_id":"7","cursor":"c1"}');
+    receive(bytes.toString('utf8'));
+    receive('{"type":"pong","timestamp":1}');
   } finally {
     client.close();
   }

@@ -15,7 +15,7 @@ const project = '11111111-1111-4111-8111-111111111111';
 const jwt =
   'eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VySWQiOjcsInR5cGUiOiJhY2Nlc3MiLCJleHAiOjQxMDI0NDQ4MDB9.c2lnbmF0dXJl';
 
-/** Good inputs, by what they are. */
+/** Valid inputs by kind. */
 export const corpora = {
   clientMessages: inputs([
     '{"type":"ping"}',
@@ -25,7 +25,7 @@ export const corpora = {
     `{"type":"unsubscribe","project_id":"${project}","env_id":"7"}`,
   ]),
   cursors: inputs(cursors),
-  /** What is in a cursor, before it is written in base64. */
+  /** The decoded content of the cursors. */
   cursorFields: cursors.map((cursor) => Buffer.from(cursor, 'base64url')),
   places: inputs([
     '2026-02-03T12:00:00.000000Z_0_12345',

@@ -32,8 +32,8 @@ import { corpora } from './corpus.js';
 import { receiveAsClient } from './client.js';
 
 /**
- * A parser under test. `run` throws when the parser does, or when it breaks a promise; a refusal in the
- * parser's own words is none. One whose `run` is slow gets fewer inputs: one in `rarity`.
+ * A parser under test. `run`: throws if the parser throws an unexpected error or violates a promise; the parser's own errors
+ * are expected. `rarity`: a slow parser gets one in `rarity` of the inputs that others get.
  *
  * @typedef {{
  *   readonly name: string,
@@ -44,8 +44,8 @@ import { receiveAsClient } from './client.js';
  */
 
 /** @param {string} problem */
-function broken(problem) {
-  return new Error(`a promise is broken: ${problem}`);
+function violation(problem) {
+  return new Error(`violated promise: ${problem}`);
 }
 
 const controls = /[\p{Cc}\p{Cf}]/u;
@@ -53,9 +53,9 @@ const originPolicy = createOriginPolicy(['https://flags.example.com']);
 const { clientAddress } = createTrustedProxies(['10.0.0.0/8', '127.0.0.1', '::1']);
 const verifier = createTokenVerifier({ secret: 'a secret that is thirty-two bytes long' });
 const socket = { remoteAddress: '127.0.0.1' };
-/** Of which the value never shows in what is said about it: it may hold a password. */
+/** Settings whose values may have passwords, so error messages must not contain them. */
 const secretSettings = ['DATABASE_URL', 'FLAGCAST_LISTEN_URL', 'FLAGCAST_JWT_SECRET', 'FLAGCAST_JWKS_URL'];
-/** What the message shows in its place. */
+/** The example in the error messages. */
 const example = 'postgresql://user:password@host:5432/database';
 const otherSettings = [
   'FLAGCAST_JWT_USER_CLAIM',
@@ -75,13 +75,14 @@ const otherSettings = [
 ];
 
 /** @param {() => unknown} parse */
-function orRefusal(parse) {
+function expectRefusal(parse) {
   try {
     parse();
   } catch (error) {
     if (!(error instanceof RefusedError)) throw error;
     const { status, code, message } = error.refusal;
-    if (status !== 400 || !/^[a-z_]+$/.test(code) || controls.test(message)) throw broken('the refusal');
+    if (status !== 400 || !/^[a-z_]+$/.test(code) || controls.test(message))
+      throw violation('invalid refusal');
   }
 }
 
@@ -94,14 +95,14 @@ function checkSettings(bytes) {
       loadConfig({ FLAGCAST_DATA_DIR: '/', [name]: value }, {});
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
-      // Problems come one a line, and this one setting has one, beside what it would need others for.
+      // One line for each problem: this setting has one, or requires up to three other settings.
       const lines = error.message.split('\n');
-      if (lines.some((line) => !/^[A-Z]\w+\b/.test(line)) || lines.length > 2) {
-        throw broken(`what is wrong with ${name} is told in several lines`);
+      if (lines.some((line) => !/^[A-Z]\w+\b/.test(line)) || lines.length > 3) {
+        throw violation(`the error about ${name} has several lines`);
       }
       const isSecret = names === secretSettings && value.length > 12 && !example.includes(value);
       if (isSecret && error.message.includes(value))
-        throw broken(`what is wrong with ${name} shows its value`);
+        throw violation(`the error about ${name} shows its value`);
     }
   }
 }
@@ -116,25 +117,25 @@ function checkFrame(bytes) {
   });
   reader.read(textFrame(text));
   if (read.length !== 1 || read[0] !== text || reader.rest !== null)
-    throw broken('the frame does not hold the text');
+    throw violation('the frame does not contain the text');
 }
 
 /** @param {Buffer} bytes */
 function checkRequest(bytes) {
-  // As node:http gives headers: of the control characters it lets only the tab through.
+  // node:http rejects headers with control characters except the tab.
   const text = bytes.toString('latin1').replace(/[\0-\x08\n-\x1f\x7f]/g, '');
   for (const headers of [{ authorization: text }, { 'sec-websocket-protocol': text }, {}]) {
     const found = tokenFromRequest({ headers, url: text }, { allowQueryToken: true });
-    // What else the URL holds may be a part of the token by chance.
+    // Another part of the URL may contain the token by chance.
     const once = found?.via === 'query' && text.split(found.token).length === 2 && found.token.length > 12;
-    if (once && redactUrl(text).includes(found.token)) throw broken('the log would show a token');
+    if (once && redactUrl(text).includes(found.token)) throw violation('the log would show a token');
     if (subprotocolsOf({ headers }).some((name) => /^(bearer|token)\./.test(name))) {
-      throw broken('a token would be taken for a subprotocol');
+      throw violation('a token would be taken for a subprotocol');
     }
   }
   originPolicy.isAllowed({ headers: { origin: text, host: 'flags.example.com' }, socket: {} });
   if (!/^[\da-f.:]+$/i.test(clientAddress({ headers: { 'x-forwarded-for': text }, socket }))) {
-    throw broken('that is no address');
+    throw violation('the result is not an IP address');
   }
 }
 
@@ -146,7 +147,7 @@ export const parsers = [
     run: (bytes) => {
       const parsed = parseClientMessage(bytes.toString('utf8'));
       if ('problem' in parsed ? !/^[\w ,:]{5,80}$/.test(parsed.problem) : !/^\w+$/.test(parsed.type)) {
-        throw broken('neither a message nor a problem of one line');
+        throw violation('the result is neither a message nor a problem of one line');
       }
     },
   },
@@ -155,7 +156,7 @@ export const parsers = [
     corpus: corpora.clientMessages,
     run: (bytes) => {
       const answer = answerPlain(bytes);
-      if (answer !== null && answer.length > 100) throw broken('a pong is short');
+      if (answer !== null && answer.length > 100) throw violation('the answer is longer than a pong');
     },
   },
   {
@@ -171,25 +172,25 @@ export const parsers = [
       if (position === null) return;
       const again = decodeCursor(encodeCursor(position));
       if (again === null || encodeCursor(again) !== encodeCursor(position)) {
-        throw broken('a position that is read cannot be written');
+        throw violation('a decoded position cannot be encoded');
       }
       const { lows, highs } = uncoveredRanges(position);
       const bounds = lows.flatMap((low, index) => [BigInt(low), BigInt(highs[index] ?? -1)]);
-      // PostgreSQL takes them as bigint[], and the reader relies on their order.
+      // They are passed to PostgreSQL as bigint[], and the reader relies on their order.
       if (bounds.some((bound, index) => bound < (bounds[index - 1] ?? 0n) || bound > maxId)) {
-        throw broken('the ranges of a position are not in order');
+        throw violation('the ranges of a position are not in order');
       }
       if (
         lows.some(
           (low, index) => covers(position, BigInt(low)) || covers(position, BigInt(highs[index] ?? 0)),
         )
       ) {
-        throw broken('a range of a position is covered by it');
+        throw violation('the position covers one of its uncovered ranges');
       }
     },
   },
   {
-    name: 'place in the audit log',
+    name: 'position in the audit log',
     corpus: corpora.places,
     run: (bytes) => void parseAuditPlace(bytes.toString('utf8')),
   },
@@ -199,8 +200,8 @@ export const parsers = [
     run: (bytes) => {
       const query = new URLSearchParams(bytes.toString('latin1'));
       asksForChannel(query);
-      orRefusal(() => channelFromQuery(query));
-      orRefusal(() => cursorFromQuery(query));
+      expectRefusal(() => channelFromQuery(query));
+      expectRefusal(() => cursorFromQuery(query));
     },
   },
   { name: 'headers of a request', corpus: corpora.headers, run: checkRequest },
@@ -208,7 +209,8 @@ export const parsers = [
     name: 'text for the log',
     corpus: corpora.headers,
     run: (bytes) => {
-      if (controls.test(scrub(bytes.toString('utf8')))) throw broken('the log would steer a terminal');
+      if (controls.test(scrub(bytes.toString('utf8'))))
+        throw violation('the log would contain control characters');
     },
   },
   { name: 'settings', corpus: corpora.settings, rarity: 4, run: checkSettings },
@@ -222,14 +224,15 @@ export const parsers = [
         await verifier.verify(bytes.toString('latin1'));
       } catch (error) {
         if (!(error instanceof TokenError)) throw error;
-        if (error.code === 'keys_unavailable' || controls.test(error.message)) throw broken('the refusal');
+        if (error.code === 'keys_unavailable' || controls.test(error.message))
+          throw violation('invalid refusal');
         return;
       }
-      throw broken('a token that nobody signed is accepted');
+      throw violation('a token without a valid signature is accepted');
     },
   },
   {
-    name: "message of the server, in the client's library",
+    name: 'message of the server, in the client library',
     corpus: corpora.serverMessages,
     rarity: 16,
     run: receiveAsClient,

@@ -1,12 +1,12 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { anyJson, mutate } from '../hostile.js';
+import { setImmediate as nextTick } from 'node:timers/promises';
+import { randomJson, mutate } from '../hostile-input.js';
 import { SeededRandom } from '../random.js';
 import { parsers } from './parsers.js';
 
 /** @import { Parser } from './parsers.js' */
 
 /**
- * What one input did that none may do. `input` is the bytes in hex, at most `maxShownBytes` of them.
+ * An input that a parser failed on. `index`: null for a large input. `input`: the bytes in hex, at most `maxShownBytes`.
  *
  * @typedef {{ parser: string, index: number | null, bytes: number, problem: string, input: string }} ParserFault
  */
@@ -19,31 +19,30 @@ import { parsers } from './parsers.js';
  *   readonly slowestMs: number,
  *   readonly largeMs: number,
  * }} ParserFigures
- * `slowestMs`: of all inputs. `largeMs`: the longest that a large input takes, of 1 MB in a full run.
+ * `slowestMs`: the longest time of a random input. `largeMs`: the longest time of a large input (1 MB in a full run).
  */
 
 /** @typedef {{ inputs: number, seconds: number, parsers: readonly ParserFigures[], faults: readonly ParserFault[] }} ParserResults */
 
 const maxShownBytes = 65_536;
-/** After so many faults a parser is known to be broken. */
+/** A parser gets no more inputs after this number of faults. */
 const maxFaults = 10;
-/** How long a parser may take: for any of the random inputs, and for the large ones, in milliseconds. */
+/** Time limits of a parser for random and for large inputs, in milliseconds. */
 const inputLimitMs = 50;
 const largeLimitMs = 250;
 /**
- * An input that took too long is tried again, by the processor time that it takes: the machine may have been
- * busy with something else.
+ * A slow input is repeated and its processor time measured, because the machine may have been busy.
  */
 const attempts = 5;
 const largeBytes = 1_048_576;
 const mediumBytes = 65_536;
-/** From so many inputs on the large ones are the largest. */
+/** Runs with this number of inputs use the largest inputs. */
 const fullRun = 1_000_000;
-/** The event loop, and with it a Ctrl-C, gets its turn after so many inputs. */
-const stretch = 4_096;
+/** The event loop runs after each batch, so that Ctrl-C works. */
+const batchSize = 4_096;
 
 /**
- * Gives inputs to all parsers.
+ * Passes inputs to all parsers.
  *
  * @param {{
  *   readonly inputs: number,
@@ -52,7 +51,7 @@ const stretch = 4_096;
  *   readonly endsAtMs: number,
  *   readonly signal: AbortSignal,
  *   readonly onProgress: (inputs: number, faults: number) => void,
- * }} options `endsAtMs`: when to end though inputs are left, by performance.now()
+ * }} options `endsAtMs`: time limit, by performance.now()
  * @returns {Promise<ParserResults>}
  */
 export async function fuzzParsers({ inputs, first, seed, endsAtMs, signal, onProgress }) {
@@ -62,20 +61,20 @@ export async function fuzzParsers({ inputs, first, seed, endsAtMs, signal, onPro
   const figures = new Map(
     parsers.map((parser) => [parser, { inputs: 0, bytes: 0, slowestMs: 0, largeMs: 0 }]),
   );
-  const turns = parsers.flatMap((parser) =>
+  const weighted = parsers.flatMap((parser) =>
     Array.from({ length: Math.max(1, 16 / (parser.rarity ?? 1)) }, () => parser),
   );
   let given = 0;
   for (; given < inputs; given += 1) {
-    if (given % stretch === 0) {
+    if (given % batchSize === 0) {
       onProgress(given, faults.length);
-      await nextTurn();
+      await nextTick();
       signal.throwIfAborted();
       if (performance.now() > endsAtMs) break;
     }
     const index = first + given;
     const random = new SeededRandom(seed, index);
-    const parser = random.pick(turns);
+    const parser = random.pick(weighted);
     const figure = figures.get(parser);
     if (
       figure === undefined ||
@@ -83,14 +82,14 @@ export async function fuzzParsers({ inputs, first, seed, endsAtMs, signal, onPro
     ) {
       continue;
     }
-    const bytes = random.once(8) ? Buffer.from(anyJson(random)) : mutate(random, parser.corpus);
-    const { problem, tookMs } = await tried(parser, bytes, inputLimitMs);
+    const bytes = random.oneIn(8) ? Buffer.from(randomJson(random)) : mutate(random, parser.corpus);
+    const { problem, tookMs } = await runParser(parser, bytes, inputLimitMs);
     figure.inputs += 1;
     figure.bytes += bytes.length;
     figure.slowestMs = Math.max(figure.slowestMs, tookMs);
     if (problem !== null) faults.push(fault(parser, index, bytes, problem));
   }
-  // Whoever repeats one input wants nothing else, and a short run is to be short.
+  // No large inputs if a single input is repeated, and no 1 MB inputs in a short run.
   const sizes = inputs < 2 ? [] : inputs < fullRun ? [mediumBytes] : [mediumBytes, largeBytes];
   if (sizes.length > 0) {
     for (const [parser, figure] of figures) {
@@ -112,11 +111,11 @@ export async function fuzzParsers({ inputs, first, seed, endsAtMs, signal, onPro
  * @param {Buffer} bytes
  * @param {number} limitMs
  */
-async function tried(parser, bytes, limitMs) {
+async function runParser(parser, bytes, limitMs) {
   let fastestMs = Infinity;
   for (let attempt = 0; attempt < attempts; attempt += 1) {
     const startedAtMs = performance.now();
-    const usedBefore = attempt === 0 ? null : process.cpuUsage();
+    const cpuBefore = attempt === 0 ? null : process.cpuUsage();
     try {
       const running = parser.run(bytes);
       if (running !== undefined) await running;
@@ -124,22 +123,22 @@ async function tried(parser, bytes, limitMs) {
       const problem = error instanceof Error ? (error.stack ?? error.message) : String(error);
       return { problem, tookMs: performance.now() - startedAtMs };
     }
-    const tookMs = usedBefore === null ? performance.now() - startedAtMs : usedMsSince(usedBefore);
+    const tookMs = cpuBefore === null ? performance.now() - startedAtMs : cpuMsSince(cpuBefore);
     fastestMs = Math.min(fastestMs, tookMs);
     if (fastestMs < limitMs) return { problem: null, tookMs: fastestMs };
   }
-  return { problem: `took ${fastestMs.toFixed(0)} ms, at most ${limitMs} ms is allowed`, tookMs: fastestMs };
+  return { problem: `took ${fastestMs.toFixed(0)} ms, the limit is ${limitMs} ms`, tookMs: fastestMs };
 }
 
 /** @param {NodeJS.CpuUsage} before */
-function usedMsSince(before) {
+function cpuMsSince(before) {
   const { user, system } = process.cpuUsage(before);
   return (user + system) / 1_000;
 }
 
 /**
- * Inputs of 64 kB and 1 MB made of what makes a parser go over the same place again and again, if anything
- * does: time has to grow with the length, not with its square.
+ * Runs the parser on inputs of 64 kB and 1 MB of a repeated piece that could cause quadratic time. The time must be
+ * proportional to the length.
  *
  * @param {Parser} parser
  * @param {readonly number[]} sizes
@@ -172,12 +171,12 @@ async function tryLarge(parser, sizes, signal) {
   const found = [];
   let largeMs = 0;
   for (const piece of pieces.map((text) => Buffer.from(text))) {
-    for (const beginning of [Buffer.of(), good.subarray(0, good.length >> 1)]) {
+    for (const prefix of [Buffer.of(), good.subarray(0, good.length >> 1)]) {
       for (const size of sizes) {
-        await nextTurn();
+        await nextTick();
         signal.throwIfAborted();
-        const bytes = Buffer.concat([beginning, Buffer.alloc(size, piece)]).subarray(0, size);
-        const { problem, tookMs } = await tried(parser, bytes, (largeLimitMs * size) / largeBytes + 25);
+        const bytes = Buffer.concat([prefix, Buffer.alloc(size, piece)]).subarray(0, size);
+        const { problem, tookMs } = await runParser(parser, bytes, (largeLimitMs * size) / largeBytes + 25);
         largeMs = Math.max(largeMs, tookMs);
         if (problem === null) continue;
         const repeated = `${size} bytes of ${JSON.stringify(piece.toString())}: ${problem}`;

@@ -13,19 +13,19 @@ interface FuzzResults {
   readonly attacks: {
     readonly attacks: number;
     readonly outcomes: Record<string, number>;
-    readonly bystanders: { readonly written: number; readonly events: number };
+    readonly controlClients: { readonly written: number; readonly events: number };
   };
 }
 
 it.runIf(process.platform === 'linux')(
-  'G10: what nobody should send ends nothing but the connection that it came on',
+  'G10: hostile input closes at most the connection that it was sent on',
   async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-fuzz-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
     const args = '--inputs 5000 --attacks 300 --seed 1 --output'.split(' ');
     const fuzz = new RunningCommand([...args, folder], { file });
     onTestFinished(async () => {
-      // It tidies up after itself, which a kill would not let it.
+      // SIGTERM lets the run remove its processes and files; SIGKILL would not.
       fuzz.signal('SIGTERM');
       await fuzz.ended;
     });
@@ -35,18 +35,18 @@ it.runIf(process.platform === 'linux')(
 
     const results = JSON.parse(await readFile(path.join(folder, 'fuzz.json'), 'utf8')) as FuzzResults;
     expect(results).toMatchObject({ seed: 1, parsers: { inputs: 5_000 }, attacks: { attacks: 300 } });
-    const { outcomes, bystanders } = results.attacks;
+    const { outcomes, controlClients } = results.attacks;
     const kinds = new Set(Object.keys(outcomes).map((name) => name.split(':', 1)[0]));
     expect([...kinds].sort()).toStrictEqual(['frames', 'handshake', 'http', 'slow']);
-    expect(bystanders.written).toBeGreaterThan(0);
-    expect(bystanders.events).toBeGreaterThanOrEqual(bystanders.written);
+    expect(controlClients.written).toBeGreaterThan(0);
+    expect(controlClients.events).toBeGreaterThanOrEqual(controlClients.written);
   },
 );
 
 it.each([
   ['--inputs many', /--inputs takes a whole number from 0 to/],
   ['--attack 1', /--attack/],
-])('fuzz %s is refused', async (args, message) => {
+])('fuzz refuses the arguments %s', async (args, message) => {
   const { code, stderr } = await runCommand(args.split(' '), { file });
   expect(code).toBe(2);
   expect(stderr).toMatch(message);

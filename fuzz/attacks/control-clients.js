@@ -7,31 +7,30 @@ import { WebSocket } from 'ws';
 /** @import { BenchDatabase } from '../../bench/temporary-postgres.js' */
 
 /**
- * What the bystanders came to. `slowestMs`: from a commit to the arrival at the later of the two clients.
- * `missing`: of the channel's events in the database, those that a client was not given; `repeated`: those
- * that it was given twice; `unknown`: what it was given and the database does not have.
+ * The figures of the control clients. `slowestMs`: longest time from a commit to its event at the slower client. `missing`:
+ * events of the channel that a client did not receive. `repeated`: events that it received twice. `unknown`: received events
+ * that are not in the database. `closed`: closed connections.
  *
- * @typedef {{ written: number, events: number, slowestMs: number, missing: number, repeated: number, unknown: number, closed: string[] }} BystanderFigures
+ * @typedef {{ written: number, events: number, slowestMs: number, missing: number, repeated: number, unknown: number, closed: string[] }} ControlClientFigures
  */
 
 const writeIntervalMs = 250;
-const settleLimitMs = 15_000;
+const catchUpLimitMs = 15_000;
 
-/** The eight keys of the specification name an event well enough to tell it from the others of a run. */
+/** These fields identify an event within a run, in both dialects. */
 const eventKeys = /** @type {const} */ (['source', 'timestamp', 'entity', 'entity_id', 'action']);
 
 /**
- * Two clients that behave, one of each dialect, and somebody who changes a flag now and then. What happens
- * beside them is not to reach them.
+ * Opens two well-behaved clients, one of each dialect, and changes a flag regularly. Attacks must not affect these clients.
  *
  * @param {BoundedRun} run
  * @param {{ port: number, token: string, database: BenchDatabase }} options
  */
-export async function startBystanders(run, { port, token, database }) {
+export async function startControlClients(run, { port, token, database }) {
   const { client, projectId, environmentId, environmentKey } = database;
-  /** When each change was committed, by its entity_id. @type {Map<string, number>} */
+  /** Time of each commit, by entity_id. @type {Map<string, number>} */
   const committedAtMs = new Map();
-  /** By client: how often each event came. @type {Map<string, number>[]} */
+  /** For each client: how often it received each event. @type {Map<string, number>[]} */
   const received = [];
   /** @type {string[]} */
   const closed = [];
@@ -50,35 +49,35 @@ export async function startBystanders(run, { port, token, database }) {
     const events = new Map();
     received.push(events);
     /** @type {(value: null) => void} */
-    let upToDate = () => undefined;
+    let onLive = () => undefined;
     /** @type {Promise<null>} */
     const live = new Promise((resolve) => {
-      upToDate = resolve;
+      onLive = resolve;
     });
     socket.on('message', (/** @type {Buffer} */ data) => {
       const parsed = /** @type {unknown} */ (JSON.parse(data.toString('utf8')));
       const message = /** @type {Record<string, unknown>} */ (parsed);
-      if (message['type'] === 'caught_up') upToDate(null);
+      if (message['type'] === 'caught_up') onLive(null);
       if (!('source' in message)) return;
-      const name = nameOf(message);
-      events.set(name, (events.get(name) ?? 0) + 1);
+      const key = keyOf(message);
+      events.set(key, (events.get(key) ?? 0) + 1);
       const since = committedAtMs.get(String(message['entity_id']));
       if (since !== undefined) slowestMs = Math.max(slowestMs, performance.now() - since);
     });
     socket.on('error', (error) => closed.push(`${dialect}: ${error.message}`));
     await once(socket, 'open');
     socket.on('close', (code, reason) => closed.push(`${dialect}: ${code} ${reason.toString()}`));
-    // A plain client is live as soon as it is let in.
+    // A plain client is live as soon as it is connected.
     if (dialect !== 'plain') await live;
   }
 
   const write = async () => {
     const entityId = randomUUID();
-    // Taken before, so that a client that is quick cannot be told before the clock runs.
+    // Taken before the commit, because a client may receive the event before the query returns.
     committedAtMs.set(entityId, performance.now());
     await client.query(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
-       VALUES ($1, $2, $3, 'feature', $4, 'user', 'bystander', 'update', '{"enabled": true}')`,
+       VALUES ($1, $2, $3, 'feature', $4, 'user', 'control', 'update', '{"enabled": true}')`,
       [projectId, environmentId, database.featureId, entityId],
     );
     written += 1;
@@ -95,28 +94,28 @@ export async function startBystanders(run, { port, token, database }) {
   });
 
   return {
-    /** How much has been written so far, and the longest that a change took. */
+    /** The figures so far. */
     soFar: () => ({ written, slowestMs, closed: [...closed] }),
     /**
-     * Writes no more, and compares what the clients were given with the database.
+     * Stops writing, and compares what the clients received with the database.
      *
-     * @returns {Promise<BystanderFigures>}
+     * @returns {Promise<ControlClientFigures>}
      */
     finish: async () => {
       clearInterval(timer);
       await writing;
       const expected = await eventsOf(client, projectId, environmentId);
-      const giveUpAtMs = performance.now() + settleLimitMs;
-      const isComplete = () => received.every((events) => expected.every((name) => events.has(name)));
+      const giveUpAtMs = performance.now() + catchUpLimitMs;
+      const isComplete = () => received.every((events) => expected.every((key) => events.has(key)));
       while (!isComplete() && performance.now() < giveUpAtMs) {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
       const known = new Set(expected);
       let [missing, repeated, unknown] = [0, 0, 0];
       for (const events of received) {
-        missing += expected.filter((name) => !events.has(name)).length;
+        missing += expected.filter((key) => !events.has(key)).length;
         repeated += [...events.values()].filter((times) => times > 1).length;
-        unknown += [...events.keys()].filter((name) => !known.has(name)).length;
+        unknown += [...events.keys()].filter((key) => !known.has(key)).length;
       }
       return { written, events: expected.length, slowestMs, missing, repeated, unknown, closed };
     },
@@ -124,12 +123,12 @@ export async function startBystanders(run, { port, token, database }) {
 }
 
 /** @param {Record<string, unknown>} message */
-function nameOf(message) {
+function keyOf(message) {
   return eventKeys.map((key) => String(message[key])).join('|');
 }
 
 /**
- * What has happened in the channel, as the specification's view has it.
+ * Returns the keys of the channel's events in the database.
  *
  * @param {pg.Client} client
  * @param {string} projectId
@@ -143,5 +142,5 @@ async function eventsOf(client, projectId, environmentId) {
      FROM flagcast.v_realtime_events WHERE project_id = $1 AND environment_id::text = $2`,
     [projectId, environmentId],
   );
-  return rows.map(nameOf);
+  return rows.map(keyOf);
 }

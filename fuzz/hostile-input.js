@@ -1,6 +1,6 @@
 /** @import { SeededRandom } from './random.js' */
 
-/** What has broken programs before: each is put into otherwise good inputs. */
+/** Texts that often break programs; they are inserted into valid inputs. */
 const hostileTexts = [
   '',
   '\0',
@@ -65,8 +65,8 @@ const hostileTexts = [
 ];
 
 const hostileBytes = hostileTexts.map((text) => Buffer.from(text));
-/** UTF-8 that is none: cut off, overlong, surrogates, past the last code point, no beginning. */
-const wrongUtf8 = ['c3', 'e282', 'f09f92', 'c080', 'e08080', 'eda080', 'f4908080', 'ff', '80', 'fe'].map(
+/** Invalid UTF-8: truncated, overlong, surrogates, beyond the last code point, without a lead byte. */
+const invalidUtf8 = ['c3', 'e282', 'f09f92', 'c080', 'e08080', 'eda080', 'f4908080', 'ff', '80', 'fe'].map(
   (hex) => Buffer.from(hex, 'hex'),
 );
 
@@ -76,10 +76,10 @@ export function hostileText(random) {
 }
 
 /**
- * Changes a good input in one to four places. Most results are short; one in 4,096 has up to 64 kB.
+ * Mutates a valid input in one to four places. Most results are short; about one in 4,096 has up to 64 kB.
  *
  * @param {SeededRandom} random
- * @param {readonly Buffer[]} corpus good inputs of the same kind
+ * @param {readonly Buffer[]} corpus valid inputs of the same kind
  * @returns {Buffer}
  */
 export function mutate(random, corpus) {
@@ -100,14 +100,14 @@ function mutateOnce(random, bytes, corpus) {
     case 0: {
       if (bytes.length === 0) return bytes;
       const flipped = Buffer.from(bytes);
-      const place = Math.min(at, bytes.length - 1);
-      flipped[place] = (flipped[place] ?? 0) ^ (1 << random.below(8));
+      const index = Math.min(at, bytes.length - 1);
+      flipped[index] = (flipped[index] ?? 0) ^ (1 << random.below(8));
       return flipped;
     }
     case 1:
       return Buffer.concat([bytes.subarray(0, at), bytes.subarray(to)]);
     case 2:
-      // Twice the same: keys, separators, whole objects.
+      // Duplicates a part: keys, separators, whole objects.
       return Buffer.concat([bytes.subarray(0, to), bytes.subarray(at)]);
     case 3: {
       const other = random.pick(corpus);
@@ -118,10 +118,10 @@ function mutateOnce(random, bytes, corpus) {
     case 5:
       return Buffer.concat([bytes.subarray(0, at), random.bytes(1 + random.below(8)), bytes.subarray(to)]);
     case 6:
-      return Buffer.concat([bytes.subarray(0, at), random.pick(wrongUtf8), bytes.subarray(at)]);
+      return Buffer.concat([bytes.subarray(0, at), random.pick(invalidUtf8), bytes.subarray(at)]);
     case 7: {
       const piece = bytes.subarray(at, Math.min(to, at + 16));
-      const most = random.once(1_024) ? 65_536 : 64;
+      const most = random.oneIn(1_024) ? 65_536 : 64;
       const times = 1 + random.below(Math.max(1, Math.floor(most / Math.max(1, piece.length))));
       return Buffer.concat([
         bytes.subarray(0, at),
@@ -135,13 +135,13 @@ function mutateOnce(random, bytes, corpus) {
 }
 
 /**
- * JSON of any shape, deep and wide at times.
+ * Returns random JSON.
  *
  * @param {SeededRandom} random
- * @param {number} [depth] how deep it may be from here
+ * @param {number} [depth] maximum remaining depth
  * @returns {string}
  */
-export function anyJson(random, depth = 4) {
+export function randomJson(random, depth = 4) {
   switch (random.below(depth > 0 ? 8 : 5)) {
     case 0:
       return random.pick(['null', 'true', 'false', '{}', '[]', '""']);
@@ -162,13 +162,13 @@ export function anyJson(random, depth = 4) {
     case 4:
       return `"\\ud8${random.pick(['00', '3d', 'ff'])}"`;
     case 5:
-      return `[${Array.from({ length: random.below(4) }, () => anyJson(random, depth - 1)).join(',')}]`;
+      return `[${Array.from({ length: random.below(4) }, () => randomJson(random, depth - 1)).join(',')}]`;
     default: {
       const members = Array.from({ length: random.below(5) }, () => {
-        const key = random.once(2)
+        const key = random.oneIn(2)
           ? random.pick(['type', 'project_id', 'env', 'env_id', 'cursor', 'token', 'source', 'feature'])
           : hostileText(random);
-        return `${JSON.stringify(key)}:${anyJson(random, depth - 1)}`;
+        return `${JSON.stringify(key)}:${randomJson(random, depth - 1)}`;
       });
       return `{${members.join(',')}}`;
     }
