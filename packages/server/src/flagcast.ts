@@ -236,6 +236,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const attempts = new SignInAttempts();
   const signIn = new SignIn({
     pool,
+    writePool: options.writes === true ? writePool : null,
     // Elsewhere than in Togglr's tables a user may be called what another one is called there.
     auth: ownTables && auth?.secret !== undefined ? auth : null,
     attempts,

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hashPassword } from '../src/access/password.js';
+import { inPasswordTurn } from '../src/http/password-checks.js';
 import { SignInAttempts } from '../src/http/sign-in-attempts.js';
 import { type Company, openCompany, send, setPassword } from './rest-company.js';
 import { startTestServer, testSecret } from './server.js';
@@ -84,10 +86,15 @@ describe('signing in', () => {
   });
 
   it('costs as much for a name that does not exist, or has another hash, as for a wrong password', async () => {
-    const names = ['erin', 'no such user', 'carol', 'root'];
+    const cheap = await hashPassword('x', { N: 16_384, r: 8, p: 1 });
+    await company.pool.query(
+      `INSERT INTO users (username, email, password_hash) VALUES ('cheap', 'cheap@example.com', $1)`,
+      [cheap],
+    );
+    const names = ['erin', 'no such user', 'carol', 'root', 'cheap'];
     // Processor time, and the least of each: a clock would tell what else the machine does.
     const leastCost = new Map<string, number>();
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < 2; round += 1) {
       for (const username of names) {
         const before = process.cpuUsage();
         await company.ask(null, 'POST', '/api/auth/login', { username, password: 'wrong' });
@@ -97,7 +104,7 @@ describe('signing in', () => {
     }
     const [known = 0, ...others] = leastCost.values();
     for (const other of others) expect(other / known).toBeGreaterThan(0.5);
-  });
+  }, 180_000);
 
   it('is refused after too many attempts, for that name only, until they are a while ago', async () => {
     const attempt = async (username: string, password = 'wrong') =>
@@ -111,6 +118,26 @@ describe('signing in', () => {
     expect(seconds).toBeGreaterThan(280);
     expect(seconds).toBeLessThanOrEqual(300);
     expect(await attempt('bob', 'correct horse')).toMatchObject({ status: 200 });
+  }, 180_000);
+
+  it('replaces a hash that costs a guess too little, where the server may write', async () => {
+    const cheap = await hashPassword('erin-demo', { N: 16_384, r: 8, p: 1 });
+    const readOnly = await startTestServer(company.database.url);
+    const login = async (httpUrl: string, password: string): Promise<string> => {
+      const body = { username: 'erin', password };
+      const { status } = await send(httpUrl, 'POST', '/api/auth/login', body);
+      const { rows } = await company.pool.query<{ hash: string }>(
+        `SELECT password_hash AS hash FROM users WHERE username = 'erin'`,
+      );
+      const hash = rows[0]?.hash ?? '';
+      return `${status} ${hash === cheap ? 'old' : hash.split('$').slice(0, 4).join('$')}`;
+    };
+    await company.pool.query(`UPDATE users SET password_hash = $1 WHERE username = 'erin'`, [cheap]);
+    expect(await login(company.server.httpUrl, 'wrong')).toBe('401 old');
+    expect(await login(readOnly.httpUrl, 'erin-demo')).toBe('200 old');
+    expect(await login(company.server.httpUrl, 'erin-demo')).toBe('200 scrypt$131072$8$1');
+    expect(await login(company.server.httpUrl, 'erin-demo')).toBe('200 scrypt$131072$8$1');
+    await readOnly.close();
   });
 
   it('belongs elsewhere where the tokens do', async () => {
@@ -220,6 +247,26 @@ describe('the window of attempts', () => {
     expect(attempts.take('four', '2001:db8::4')).toBe(1_000);
   });
 
+  it('is one for all addresses that try one name, but not for those that it has signed in from', () => {
+    let now = 0;
+    const attempts = new SignInAttempts({ accountLimit: 4, accountWindowMs: 10_000, nowMs: () => now });
+    expect(attempts.take('ada', 'home')).toBe(null);
+    attempts.forget('ada', 'home');
+    for (const address of ['a', 'b', 'c', 'd']) expect(attempts.take('ada', address)).toBe(null);
+    now = 1_000;
+    expect(attempts.take('ada', 'e')).toBe(9_000);
+    expect(attempts.take('eve', 'e')).toBe(null);
+    for (let count = 0; count < 3; count += 1) expect(attempts.take('ada', 'home')).toBe(null);
+    expect(attempts.take('ada', 'e')).toBe(9_000);
+    now = 10_000;
+    expect(attempts.take('ada', 'e')).toBe(null);
+    expect(attempts.take('ada', 'f')).toBe(1_000);
+
+    const usual = new SignInAttempts({ nowMs: () => now });
+    for (let count = 0; count < 50; count += 1) expect(usual.take('ada', `address ${count}`)).toBe(null);
+    expect(usual.take('ada', 'one more')).toBe(3_600_000);
+  });
+
   it('begins anew for whoever knows the password, and has a bound', () => {
     const { attempts } = make();
     for (let count = 0; count < 3; count += 1) attempts.take('eve', 'a');
@@ -229,5 +276,31 @@ describe('the window of attempts', () => {
     attempts.take('two', 'a');
     // The oldest pair made room.
     expect(attempts.take('eve', 'a')).toBe(null);
+  });
+});
+
+describe('the turn of a check of a password', () => {
+  it('comes one after another, and is refused where too many wait', async () => {
+    const order: number[] = [];
+    const ends: (() => void)[] = [];
+    const turns = Array.from({ length: 21 }, async (_, index) => {
+      await inPasswordTurn(async () => {
+        order.push(index);
+        await new Promise<void>((resolve) => ends.push(resolve));
+      });
+    });
+    await expect(inPasswordTurn(async () => await Promise.resolve())).rejects.toMatchObject({
+      refusal: { status: 503, code: 'busy' },
+    });
+    for (const [index, turn] of turns.entries()) {
+      expect(order).toStrictEqual(Array.from({ length: index + 1 }, (__, each) => each));
+      ends[index]?.();
+      await turn;
+    }
+    await expect(inPasswordTurn(async () => await Promise.resolve('free again'))).resolves.toBe('free again');
+    await expect(inPasswordTurn(async () => await Promise.reject(new Error('broken')))).rejects.toThrow(
+      'broken',
+    );
+    await expect(inPasswordTurn(async () => await Promise.resolve('still free'))).resolves.toBe('still free');
   });
 });

@@ -5,6 +5,7 @@ import { isMissing } from '../database/missing.js';
 import { scrub } from '../describe.js';
 import { refused } from '../door/door.js';
 import { readTogglrFeatures } from '../host/togglr-features.js';
+import { inPasswordTurn } from './password-checks.js';
 import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
 
 /** What a user has to give with a decision: nothing, the password, or nothing that would do. */
@@ -12,9 +13,6 @@ type Proof =
   | { readonly kind: 'direct' }
   | { readonly kind: 'password'; readonly hash: string }
   | { readonly kind: 'elsewhere'; readonly why: string };
-
-/** How many passwords are checked at once: each has a thread. */
-const maxUnderWay = 4;
 
 /**
  * Asks for the user's password with each decision in the database of a Togglr, as Togglr does. How the user was
@@ -24,7 +22,6 @@ const maxUnderWay = 4;
 export class DecisionPassword {
   readonly #pool: Pool;
   readonly #attempts: SignInAttempts;
-  #underWay = 0;
 
   constructor(pool: Pool, attempts: SignInAttempts) {
     this.#pool = pool;
@@ -51,17 +48,9 @@ export class DecisionPassword {
       throw refused(403, 'password_required', 'A decision needs your password again: send it as password');
     }
     refuseAttempts(this.#attempts.take(user.username, address));
-    if (this.#underWay >= maxUnderWay) {
-      throw refused(503, 'busy', 'Too many passwords are being checked: try again shortly', 1);
-    }
-    this.#underWay += 1;
-    try {
-      const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
-      if (!(await check(password, proof.hash))) {
-        throw refused(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
-      }
-    } finally {
-      this.#underWay -= 1;
+    const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
+    if (!(await inPasswordTurn(async () => await check(password, proof.hash)))) {
+      throw refused(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
     }
     this.#attempts.forget(user.username, address);
   }

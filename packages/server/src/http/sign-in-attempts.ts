@@ -6,8 +6,12 @@ export interface SignInAttemptsOptions {
   readonly limit?: number;
   /** How many attempts that failed one address may make within the window, on whatever names. Default 100. */
   readonly addressLimit?: number;
-  /** In milliseconds. Default 300,000. */
+  /** In milliseconds, for both. Default 300,000. */
   readonly windowMs?: number;
+  /** How many attempts that failed all addresses together may make on one user name. Default 50. */
+  readonly accountLimit?: number;
+  /** In milliseconds. Default 3,600,000. */
+  readonly accountWindowMs?: number;
   /** How many pairs of name and address are remembered, and how many addresses; past it the oldest is forgotten. Default 10,000. */
   readonly maxPairs?: number;
   /** A clock that never goes back, in milliseconds. Default: that of the process. */
@@ -15,17 +19,26 @@ export interface SignInAttemptsOptions {
 }
 
 /**
- * Bounds the guesses at passwords: a sliding window for each pair of user name and address, so that
- * nobody can lock out another person from elsewhere, and one for each address, so that nobody tries one
- * password on many names. Of IPv6 the network (/64) counts. Of this process; several servers each have one.
+ * Bounds the guesses at passwords by sliding windows: one for each pair of user name and address; one for each
+ * address, so that nobody tries one password on many names; and one for each user name, so that many addresses
+ * together do not guess at one account. The last one does not hold for addresses from which the user has signed
+ * in before, so that an attack does not lock out the user. Of IPv6 the network (/64) counts. Of this process;
+ * several servers each have one.
  */
 export class SignInAttempts {
   readonly #nowMs: () => number;
   readonly #onName: Attempts;
   readonly #fromAddress: Attempts;
+  readonly #onAccount: Attempts;
+  /** Pairs that have signed in, the latest last. */
+  readonly #known = new Set<string>();
+  readonly #maxPairs: number;
 
   constructor(options: SignInAttemptsOptions = {}) {
     const { limit = 10, addressLimit = 100, windowMs = 300_000, maxPairs = 10_000 } = options;
+    const { accountLimit = 50, accountWindowMs = 3_600_000 } = options;
+    this.#maxPairs = maxPairs;
+    this.#onAccount = new Attempts({ limit: accountLimit, windowMs: accountWindowMs, maxKeys: maxPairs });
     this.#nowMs = options.nowMs ?? (() => performance.now());
     this.#onName = new Attempts({ limit, windowMs, maxKeys: maxPairs });
     this.#fromAddress = new Attempts({ limit: addressLimit, windowMs, maxKeys: maxPairs });
@@ -36,8 +49,13 @@ export class SignInAttempts {
     const network = networkOf(address);
     const pair = JSON.stringify([username, network]);
     const nowMs = this.#nowMs();
-    const waitMs = Math.max(this.#onName.waitMs(pair, nowMs), this.#fromAddress.waitMs(network, nowMs));
+    const waitMs = Math.max(
+      this.#onName.waitMs(pair, nowMs),
+      this.#fromAddress.waitMs(network, nowMs),
+      this.#known.has(pair) ? 0 : this.#onAccount.waitMs(username, nowMs),
+    );
     if (waitMs > 0) return waitMs;
+    this.#onAccount.add(username, nowMs);
     this.#onName.add(pair, nowMs);
     this.#fromAddress.add(network, nowMs);
     return null;
@@ -46,8 +64,16 @@ export class SignInAttempts {
   /** Whoever knows the password begins anew, and has not guessed. */
   forget(username: string, address: string): void {
     const network = networkOf(address);
-    this.#onName.forget(JSON.stringify([username, network]));
+    const pair = JSON.stringify([username, network]);
+    this.#onName.forget(pair);
     this.#fromAddress.takeBack(network);
+    this.#onAccount.takeBack(username);
+    this.#known.delete(pair);
+    this.#known.add(pair);
+    for (const oldest of this.#known) {
+      if (this.#known.size <= this.#maxPairs) break;
+      this.#known.delete(oldest);
+    }
   }
 }
 
@@ -74,7 +100,8 @@ class Attempts {
   add(key: string, nowMs: number): void {
     const recent = this.#recent(key, nowMs);
     this.#timesMs.delete(key);
-    this.#timesMs.set(key, [...recent, nowMs]);
+    // Attempts may be added past the limit: of an account, by addresses that it does not hold for.
+    this.#timesMs.set(key, [...recent, nowMs].slice(-this.#limit));
     for (const forgotten of this.#timesMs.keys()) {
       if (this.#timesMs.size <= this.#maxKeys) break;
       this.#timesMs.delete(forgotten);

@@ -2,15 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { decodeJwt } from 'jose';
 import pg from 'pg';
 import type { AuthOptions } from '../access/auth-options.js';
-import { hashPassword, verifyPassword } from '../access/password.js';
+import { hashPassword, isOutdated, verifyPassword } from '../access/password.js';
 import { signToken } from '../access/sign.js';
 import { parseUserClaim } from '../access/user-claim.js';
 import { isMissing } from '../database/missing.js';
 import { refused } from '../door/door.js';
+import { inPasswordTurn } from './password-checks.js';
 import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
   readonly pool: pg.Pool;
+  /** Where hashes that cost a guess too little are replaced; null where this server writes nothing. */
+  readonly writePool: pg.Pool | null;
   /** How tokens are checked, and so what is in those that are signed here; null where tokens or users come from elsewhere. */
   readonly auth: (AuthOptions & { readonly secret: string }) | null;
   readonly attempts: SignInAttempts;
@@ -36,8 +39,6 @@ interface Account {
   readonly superuser: boolean;
 }
 
-/** How many passwords may be in work at once: each takes about 50 ms of a core and 16 MiB. */
-const maxUnderWay = 32;
 /** How long it is taken for granted whether there are passwords that can be checked, in milliseconds. */
 const modeMaxAgeMs = 30_000;
 
@@ -46,7 +47,6 @@ export class SignIn {
   readonly #options: SignInOptions;
   /** What the password of a user who does not exist is compared with. */
   #decoyHash: Promise<string> | null = null;
-  #underWay = 0;
   #mode: { readonly answer: Promise<'password' | 'token'>; readonly staleAtMs: number } | null = null;
 
   constructor(options: SignInOptions) {
@@ -91,16 +91,7 @@ export class SignIn {
       );
     }
     refuseAttempts(attempts.take(username, address));
-    if (this.#underWay >= maxUnderWay) {
-      throw refused(503, 'busy', 'Too many people sign in at this moment: try again shortly', 1);
-    }
-    this.#underWay += 1;
-    let account: Account | null;
-    try {
-      account = await this.#check(username, password);
-    } finally {
-      this.#underWay -= 1;
-    }
+    const account = await inPasswordTurn(async () => await this.#check(username, password));
     if (account === null) {
       throw refused(401, 'invalid_login', 'The user name or the password is wrong: try again');
     }
@@ -153,7 +144,22 @@ export class SignIn {
     const ours = account?.hash.startsWith('scrypt$') ?? false;
     const hash = account !== undefined && ours ? account.hash : await this.#decoy();
     const matches = await verifyPassword(password, hash);
-    return matches && ours ? (account ?? null) : null;
+    // Also for a wrong password: a cheaper check would tell that the name exists.
+    const newHash = isOutdated(hash) ? await hashPassword(password) : null;
+    if (!matches || !ours || account === undefined) return null;
+    if (newHash !== null && account.active) await this.#replaceHash(account, newHash);
+    return account;
+  }
+
+  /** Nobody is kept out where the database does not take it: a role may have no right to. */
+  async #replaceHash({ id, hash }: Account, newHash: string): Promise<void> {
+    await this.#options.writePool
+      ?.query('UPDATE public.users SET password_hash = $3 WHERE id = $1::bigint AND password_hash = $2', [
+        id,
+        hash,
+        newHash,
+      ])
+      .catch(() => undefined);
   }
 
   async #decoy(): Promise<string> {
