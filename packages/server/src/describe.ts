@@ -35,3 +35,17 @@ function withoutUserInfo(word: string): string {
 export function printable(text: string): string {
   return text.replace(/\s+/g, ' ').replace(/[\p{Cc}\p{Cf}]/gu, '�');
 }
+
+/**
+ * The same JSON, without what steers a terminal, changes the direction of text, or is the end of a line for some
+ * programs.
+ */
+export function printableJson(json: string): string {
+  return json.replace(/[\x7f-\x9f\u2028\u2029]|\p{Cf}/gu, (character) =>
+    Array.from({ length: character.length }, (_unit, index) => escaped(character.charCodeAt(index))).join(''),
+  );
+}
+
+function escaped(unit: number): string {
+  return `\\u${unit.toString(16).padStart(4, '0')}`;
+}

@@ -1,5 +1,5 @@
 import { destination, type Logger, pino, stdTimeFunctions } from 'pino';
-import { describeError, printable, scrub } from './describe.js';
+import { describeError, printable, printableJson, scrub } from './describe.js';
 import type { Lifecycle, LifecycleEvents } from './lifecycle.js';
 import { LogSampler } from './log-sampler.js';
 
@@ -25,6 +25,7 @@ export function createLogger(options: { readonly human: boolean; readonly output
     base: null,
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
+    hooks: { streamWrite: printableJson },
   };
   if (human) {
     const terminal = output ?? process.stdout;
@@ -151,6 +152,6 @@ function humanLine(json: string): string {
 }
 
 function fieldText(value: unknown): string {
-  const text = typeof value === 'string' ? printable(value) : JSON.stringify(value);
+  const text = typeof value === 'string' ? printable(value) : printableJson(JSON.stringify(value));
   return typeof value === 'string' && /[\s"=]/.test(text) ? JSON.stringify(text) : text;
 }

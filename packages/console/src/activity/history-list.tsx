@@ -9,6 +9,7 @@ import { toTimeMs } from '../texts/format.js';
 import { useTexts } from '../texts/texts.js';
 import { placeOf } from './use-history.js';
 import type { HistoryItem } from './use-timeline.js';
+import { nameOf, visible } from '../texts/visible.js';
 
 interface HistoryListProps {
   readonly entries: readonly HistoryItem[];
@@ -42,15 +43,15 @@ export function HistoryList({ entries, about }: HistoryListProps) {
   ));
 }
 
-const colors: Readonly<Record<string, string>> = {
-  created: 'teal',
-  approved: 'teal',
-  deleted: 'red',
-  rejected: 'red',
-  pending: 'yellow',
-  request_updated: 'yellow',
-  cancelled: 'gray',
-};
+const colors: ReadonlyMap<string, string> = new Map([
+  ['created', 'teal'],
+  ['approved', 'teal'],
+  ['deleted', 'red'],
+  ['rejected', 'red'],
+  ['pending', 'yellow'],
+  ['request_updated', 'yellow'],
+  ['cancelled', 'gray'],
+]);
 
 interface HistoryLineProps extends Pick<HistoryListProps, 'about'> {
   readonly entry: HistoryItem;
@@ -63,19 +64,19 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
   const atMs = at === null ? null : toTimeMs(at);
   const action = actionOf(entry);
   const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.somebody);
-  const actions: Readonly<Record<string, string>> = t.actions;
-  const entities: Readonly<Record<string, string>> = t.entities;
   return (
     <li className="fc-entry" data-action={action}>
-      <Avatar name={username ?? '?'} color="initials" size={30} aria-hidden="true" />
+      <Avatar name={visible(username ?? '?')} color="initials" size={30} aria-hidden="true" />
       <Text size="sm" component="div" className="fc-entry-title">
-        <strong>{who}</strong>
-        <Badge variant="light" color={colors[action] ?? 'blue'} tt="none" size="md" mx={6}>
-          {actions[action] ?? action} · {entities[entity] ?? entity}
+        <strong>{visible(who)}</strong>
+        <Badge variant="light" color={colors.get(action) ?? 'blue'} tt="none" size="md" mx={6}>
+          {nameOf(t.actions, action)} · {nameOf(t.entities, entity)}
         </Badge>
-        {about === 'id' && <Code>{entry.entity_id}</Code>}
+        {about === 'id' && <Code>{visible(entry.entity_id)}</Code>}
         {about === 'name' && featureId !== null && name !== null && (
-          <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>{name}</Link>
+          <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>
+            {visible(name)}
+          </Link>
         )}
       </Text>
       <Text size="xs" c="dimmed" component="span" className="fc-entry-time">
@@ -88,7 +89,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
           </>
         )}
       </Text>
-      {entry.reason !== null && <blockquote className="fc-reason">{entry.reason}</blockquote>}
+      {entry.reason !== null && <blockquote className="fc-reason">{visible(entry.reason)}</blockquote>}
       {entry.truncated && (
         <Text size="xs" c="dimmed">
           {t.activity.truncated}

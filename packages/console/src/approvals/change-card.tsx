@@ -11,8 +11,10 @@ import { CheckIcon, CloseIcon } from '../shell/icons.js';
 import { useMessages } from '../shell/messages.js';
 import { placePath, usePlace } from '../shell/place.js';
 import { useApi } from '../sign-in/session-context.js';
+import type { Texts } from '../texts/en.js';
 import { useTexts } from '../texts/texts.js';
 import { type Decision, useOpenChanges } from './open-changes.js';
+import { nameOf, visible } from '../texts/visible.js';
 
 interface ChangeCardProps {
   readonly change: OpenChange;
@@ -20,18 +22,22 @@ interface ChangeCardProps {
   readonly withPlace?: boolean;
 }
 
-const decisionColors: Readonly<Record<string, string>> = {
-  approved: 'teal',
-  rejected: 'red',
-  cancelled: 'gray',
-};
+const decisionColors: ReadonlyMap<string, string> = new Map([
+  ['approved', 'teal'],
+  ['rejected', 'red'],
+]);
+
+/** How a request was decided, and by whom, in words. */
+function decisionText({ approvals }: Texts, status: string, by: string | null): string {
+  const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
+  return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
+}
 
 /** A request: who wants what, why, and what may be done about it. */
 export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
   const { t } = useTexts();
   const { decisions } = useOpenChanges();
   const decision = decisions.get(change.id);
-  const decided: Readonly<Record<string, (by: string | null) => string>> = t.approvals.decided;
   const feature = change.entities.find(({ feature_id: id }) => id !== null);
   return (
     <Paper
@@ -45,14 +51,14 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
       <Stack gap="sm">
         <Group justify="space-between" align="flex-start" wrap="nowrap" className="fc-change-head">
           <Group gap="sm" wrap="nowrap">
-            <Avatar name={change.requested_by} color="initials" size={36} aria-hidden="true" />
+            <Avatar name={visible(change.requested_by)} color="initials" size={36} aria-hidden="true" />
             <div>
               <Title order={2} className="fc-wrap">
                 {withPlace && feature !== undefined ? (
                   <Link
                     to={`${placePath(change.project_id, change.environment, 'features')}/${feature.feature_id}`}
                   >
-                    {feature.feature_name ?? t.approvals.deletedFeature}
+                    {visible(feature.feature_name ?? t.approvals.deletedFeature)}
                   </Link>
                 ) : (
                   t.approvals.waits
@@ -64,23 +70,23 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
             </div>
           </Group>
           <Badge variant="default" tt="none" fw={500} size="lg" className="fc-shrink">
-            {withPlace ? `${change.project} / ` : ''}
-            {change.environment}
+            {withPlace ? `${visible(change.project)} / ` : ''}
+            {visible(change.environment)}
           </Badge>
         </Group>
-        {change.reason !== null && <blockquote className="fc-reason">{change.reason}</blockquote>}
+        {change.reason !== null && <blockquote className="fc-reason">{visible(change.reason)}</blockquote>}
         {change.entities.map((entity) => (
           <EntityDiff key={`${entity.entity} ${entity.entity_id}`} entity={entity} />
         ))}
         {decision !== undefined && (
           <Badge
-            color={decisionColors[decision.status] ?? 'gray'}
+            color={decisionColors.get(decision.status) ?? 'gray'}
             variant="light"
             tt="none"
             size="lg"
             role="status"
           >
-            {decided[decision.status]?.(decision.by) ?? decision.status}
+            {decisionText(t, decision.status, decision.by)}
           </Badge>
         )}
         <Decide change={change} decision={decision} />
@@ -91,12 +97,10 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
 
 function EntityDiff({ entity }: { readonly entity: ChangedEntity }) {
   const { t } = useTexts();
-  const verbs: Readonly<Record<string, string>> = t.approvals.verbs;
-  const entities: Readonly<Record<string, string>> = t.entities;
   return (
     <div>
       <Text size="sm" fw={600}>
-        {verbs[entity.action ?? 'update'] ?? entity.action} · {entities[entity.entity] ?? entity.entity}
+        {nameOf(t.approvals.verbs, entity.action ?? 'update')} · {nameOf(t.entities, entity.entity)}
       </Text>
       <DiffList diff={entity.diff} />
     </div>
@@ -126,8 +130,7 @@ function Decide({ change, decision }: DecideProps) {
     } catch (error) {
       if (error instanceof ApiError && error.code === 'already_decided') {
         const { status, by } = error.body as { status: string; by: string | null };
-        const decided: Readonly<Record<string, (who: string | null) => string>> = t.approvals.decided;
-        tell('problem', t.approvals.tooLate(decided[status]?.(by) ?? status));
+        tell('problem', t.approvals.tooLate(decisionText(t, status, by)));
       } else if (error instanceof ApiError && error.code === 'conflict') {
         const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
         tell('problem', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));

@@ -5,6 +5,7 @@ import { useWrite } from '../features/use-write.js';
 import { usePlace } from '../shell/place.js';
 import { Dialog } from '../shell/dialog.js';
 import { useTexts } from '../texts/texts.js';
+import { visible } from '../texts/visible.js';
 
 interface DeleteDialogProps {
   readonly feature: FeatureState;
@@ -42,7 +43,7 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
           <TextInput
             label={
               <>
-                {t.feature.deleteType} <Code>{feature.key}</Code>
+                {t.feature.deleteType} <Code>{visible(feature.key)}</Code>
               </>
             }
             value={typed}

@@ -2,12 +2,12 @@ import { Text } from '@mantine/core';
 import type { FieldDiff } from '../api/types.js';
 import { useTexts } from '../texts/texts.js';
 import { FieldValue } from './field-value.js';
+import { nameOf } from '../texts/visible.js';
 
 /** What a field is called on the screen. */
 export function useFieldName(): (field: string) => string {
   const { t } = useTexts();
-  const names: Readonly<Record<string, string>> = t.fields;
-  return (field) => names[field] ?? field;
+  return (field) => nameOf(t.fields, field);
 }
 
 /** These only say what the entry's title says already. */

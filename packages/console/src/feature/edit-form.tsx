@@ -10,6 +10,7 @@ import { usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
 import { ForeignChanges } from './foreign-changes.js';
 import { useEdit } from './use-edit.js';
+import { visible } from '../texts/visible.js';
 
 interface EditFormProps {
   readonly feature: FeatureState;
@@ -21,6 +22,12 @@ interface EditFormProps {
 
 /** In characters, as the server takes them. */
 const longest = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
+
+/** An input shows a text as it is; what it hides is shown below it. */
+function hiddenIn(text: string | null): string | null {
+  const shown = visible(text ?? '');
+  return shown === (text ?? '') ? null : shown;
+}
 
 /** The feature's fields. Saving sends only what was changed, and the version that it was changed from. */
 export function EditForm({ feature, changedBy, gone }: EditFormProps) {
@@ -102,6 +109,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         <TextInput
           label={t.feature.valueIn(environment.name)}
           value={mine.default_value}
+          description={hiddenIn(mine.default_value)}
           readOnly={locked}
           maxLength={longest.default_value}
           onChange={(event) => edit.set('default_value', event.currentTarget.value)}
@@ -114,6 +122,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           required
           withAsterisk={false}
           value={mine.name}
+          description={hiddenIn(mine.name)}
           readOnly={locked}
           onChange={(event) => edit.set('name', event.currentTarget.value)}
           error={problem('name')}
@@ -121,6 +130,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         <Textarea
           label={t.fields.description}
           value={mine.description ?? ''}
+          description={hiddenIn(mine.description)}
           readOnly={locked}
           autosize
           minRows={2}
@@ -134,6 +144,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         <TextInput
           label={t.fields.rollout_key}
           value={mine.rollout_key ?? ''}
+          description={hiddenIn(mine.rollout_key)}
           readOnly={locked}
           maxLength={longest.rollout_key}
           onChange={(event) => {

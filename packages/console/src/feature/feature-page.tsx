@@ -17,6 +17,7 @@ import { FeatureHistory } from './feature-history.js';
 import { FeatureParts } from './feature-parts.js';
 import { FeatureWaiting } from './feature-waiting.js';
 import { FieldValue } from './field-value.js';
+import { visible } from '../texts/visible.js';
 
 const DeleteDialog = lazy(parts.deleteDialog);
 
@@ -80,12 +81,12 @@ function Feature({ feature, gone }: FeatureProps) {
     <>
       <div className="fc-title-row">
         <div className="fc-title">
-          <PageTitle text={feature.name} />
+          <PageTitle text={visible(feature.name)} />
           <Title order={1} className="fc-wrap">
-            {feature.name}
+            {visible(feature.name)}
           </Title>
           <Group gap="xs" mt={6}>
-            <Code>{feature.key}</Code>
+            <Code>{visible(feature.key)}</Code>
             <Badge
               {...(feature.enabled ? { variant: 'light', color: 'teal' } : { variant: 'default' })}
               tt="none"

@@ -2,6 +2,7 @@ import { Code, Text } from '@mantine/core';
 import { ExactNumber, writeJson } from '../api/exact-json.js';
 import { toTimeMs } from '../texts/format.js';
 import { type TextsValue, useTexts } from '../texts/texts.js';
+import { nameOf, visible } from '../texts/visible.js';
 
 interface FieldValueProps {
   /** Whose value it is: some fields are better read in words. */
@@ -26,19 +27,16 @@ export function FieldValue({ field, value }: FieldValueProps) {
   if (typeof value === 'string') return <span className="fc-wrap">{inWords(field, value, texts)}</span>;
   const conditions = field === 'conditions' ? toConditions(value) : null;
   if (conditions !== null) return <Conditions conditions={conditions} />;
-  return <Code className="fc-wrap">{writeJson(value)}</Code>;
+  return <Code className="fc-wrap">{visible(writeJson(value))}</Code>;
 }
 
 function inWords(field: string, value: string, { t, format }: TextsValue): string {
-  const words: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-    action: t.partActions,
-    kind: t.kinds,
-  };
   if (field === 'starts_at' || field === 'ends_at') {
     const atMs = toTimeMs(value);
-    return atMs === null ? value : format.dateTime(atMs);
+    return atMs === null ? visible(value) : format.dateTime(atMs);
   }
-  return words[field]?.[value] ?? value;
+  if (field === 'action') return nameOf(t.partActions, value);
+  return field === 'kind' ? nameOf(t.kinds, value) : visible(value);
 }
 
 interface Condition {
@@ -59,18 +57,17 @@ function isCondition(value: unknown): value is Condition {
 }
 
 function inText(value: unknown): string {
-  return typeof value === 'string' ? value : writeJson(value);
+  return visible(typeof value === 'string' ? value : writeJson(value));
 }
 
 function Conditions({ conditions }: { readonly conditions: readonly Condition[] }) {
   const { t } = useTexts();
-  const operators: Readonly<Record<string, string>> = t.operators;
   return (
     <span className="fc-wrap">
       {conditions.map(({ attribute, operator, value }, index) => (
         <span key={`${index} ${attribute}`}>
           {index > 0 && ` ${t.and} `}
-          <b>{attribute}</b> {operators[operator] ?? operator}{' '}
+          <b>{visible(attribute)}</b> {nameOf(t.operators, operator)}{' '}
           {Array.isArray(value) ? value.map(inText).join(', ') : inText(value)}
         </span>
       ))}

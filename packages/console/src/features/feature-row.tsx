@@ -9,6 +9,7 @@ import { useTexts } from '../texts/texts.js';
 import { FeatureSwitch } from './feature-switch.js';
 import type { LastChange } from './last-changes.js';
 import type { RecordedChange } from './recorded-changes.js';
+import { visible } from '../texts/visible.js';
 
 interface FeatureRowProps {
   readonly feature: FeatureState;
@@ -32,7 +33,9 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
   const { t } = useTexts();
   const { project, environment } = usePlace();
   const fresh = newest !== undefined && Date.now() - newest.arrivedAtMs < freshMs;
-  const happened: Readonly<Record<string, (by: string | null) => string>> = t.features.happened;
+  const happened: ReadonlyMap<string, (by: string | null) => string> = new Map(
+    Object.entries(t.features.happened),
+  );
   const changedBy = change === undefined ? recorded?.username : change.actor;
   return (
     <div
@@ -49,13 +52,13 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
         <Link
           to={`${placePath(project.id, environment.key, 'features')}/${feature.id}`}
           className="fc-flag-link"
-          title={feature.name}
+          title={visible(feature.name)}
           data-row-link
         >
-          {feature.name}
+          {visible(feature.name)}
         </Link>
         <Text size="xs" c="dimmed" ff="monospace" truncate component="span" className="fc-flag-key">
-          {feature.key}
+          {visible(feature.key)}
         </Text>
       </div>
       <div role="cell" className="fc-cell-state">
@@ -67,8 +70,8 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
             –
           </Text>
         ) : (
-          <Code className="fc-value" title={feature.default_value}>
-            {feature.default_value}
+          <Code className="fc-value" title={visible(feature.default_value)}>
+            {visible(feature.default_value)}
           </Code>
         )}
       </div>
@@ -90,7 +93,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
       <div role="cell" className="fc-cell-changed">
         {typeof changedBy === 'string' && (
           <Text size="sm" truncate component="span">
-            {changedBy}
+            {visible(changedBy)}
           </Text>
         )}
         <Text size="xs" c="dimmed" component="span">
@@ -98,7 +101,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
         </Text>
         {fresh && (
           <span key={newest.eventId} className="fc-flash-by">
-            {(happened[newest.action] ?? t.features.happened.updated)(newest.actor)}
+            {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}
           </span>
         )}
       </div>

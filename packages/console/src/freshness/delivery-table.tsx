@@ -2,6 +2,7 @@ import { Table, Text } from '@mantine/core';
 import { useFeatures } from '@flagcast/client/react';
 import { useTexts } from '../texts/texts.js';
 import type { Delivery } from './deliveries.js';
+import { visible } from '../texts/visible.js';
 
 const shown = 20;
 
@@ -70,9 +71,9 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
               <Table.Tr key={id}>
                 <Table.Td>
                   <Text size="xs" fw={600} truncate maw={{ base: 90, sm: 190 }}>
-                    {features.get(featureId ?? '')?.name ?? t.approvals.deletedFeature}
+                    {visible(features.get(featureId ?? '')?.name ?? t.approvals.deletedFeature)}
                   </Text>
-                  <Text size="xs" c="dimmed" title={type}>
+                  <Text size="xs" c="dimmed" title={visible(type)}>
                     {format.timeWithSeconds(Date.parse(at ?? seenAt))}
                   </Text>
                 </Table.Td>

@@ -3,6 +3,7 @@ import { createContext, type ReactNode, use, useCallback, useEffect, useRef, use
 import { ApiError } from '../api/api.js';
 import type { Texts } from '../texts/en.js';
 import { useTexts } from '../texts/texts.js';
+import { nameOf, visible } from '../texts/visible.js';
 
 type Kind = 'done' | 'problem';
 
@@ -81,7 +82,7 @@ function Passing({ message: { id, kind, text }, remove, closeLabel }: PassingPro
       closeButtonProps={{ 'aria-label': closeLabel }}
       withBorder
     >
-      {text}
+      {visible(text)}
     </Notification>
   );
 }
@@ -89,6 +90,5 @@ function Passing({ message: { id, kind, text }, remove, closeLabel }: PassingPro
 /** One line about what went wrong. */
 export function describeError(error: unknown, { errors }: Texts): string {
   if (!(error instanceof ApiError)) return String(error);
-  const known: Readonly<Record<string, string>> = errors;
-  return known[error.code] ?? error.message;
+  return Object.hasOwn(errors, error.code) ? nameOf(errors, error.code) : visible(error.message);
 }

@@ -15,6 +15,7 @@ import { languages, useTexts } from '../texts/texts.js';
 import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon } from './icons.js';
 import { useHelp } from './keyboard.js';
 import { usePlace } from './place.js';
+import { visible } from '../texts/visible.js';
 
 /** Who is signed in; theme, language, sign-out. */
 export function PersonMenu() {
@@ -45,9 +46,9 @@ export function PersonMenu() {
           aria-label={t.shell.personMenu(me.user.username)}
           onClick={() => setOpened(!opened)}
         >
-          <Avatar name={me.user.username} color="initials" size={34} aria-hidden="true">
+          <Avatar name={visible(me.user.username)} color="initials" size={34} aria-hidden="true">
             {/* Drawn, not written: the button is called by its label. */}
-            <span className="fc-initials" data-initials={me.user.username.slice(0, 2)} />
+            <span className="fc-initials" data-initials={visible(me.user.username).slice(0, 2)} />
           </Avatar>
         </UnstyledButton>
       </Popover.Target>
@@ -55,7 +56,7 @@ export function PersonMenu() {
         <Stack gap="xs">
           <div>
             <Text fw={600} size="sm">
-              {me.user.username}
+              {visible(me.user.username)}
             </Text>
             <Text size="xs" c="dimmed">
               {me.user.is_superuser ? t.shell.superuser : t.shell.signedIn}

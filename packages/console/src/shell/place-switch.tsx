@@ -7,6 +7,7 @@ import { useTexts } from '../texts/texts.js';
 import { CheckIcon, LockIcon, SelectorIcon } from './icons.js';
 import { usePageName } from './page-name.js';
 import { placePath, usePlace } from './place.js';
+import { visible } from '../texts/visible.js';
 
 /** More environments than this are a menu. */
 const mostAbreast = 5;
@@ -30,8 +31,8 @@ export function PlaceSwitch() {
       <PlaceMenu
         label={t.shell.projectIs(project.name)}
         heading={t.shell.project}
-        shown={<span className="fc-truncate">{project.name}</span>}
-        choices={projects.map(({ id, name }) => ({ value: id, label: name }))}
+        shown={<span className="fc-truncate">{visible(project.name)}</span>}
+        choices={projects.map(({ id, name }) => ({ value: id, label: visible(name) }))}
         value={project.id}
         onChange={(id) => {
           const there = projects.find((each) => each.id === id)?.environments ?? [];
@@ -71,7 +72,7 @@ function EnvironmentKey({ environment: { key, guarded } }: { readonly environmen
   const { t } = useTexts();
   return (
     <span className="fc-env" title={guarded ? t.shell.guarded : undefined}>
-      {key}
+      {visible(key)}
       {guarded && <LockIcon size={13} />}
     </span>
   );

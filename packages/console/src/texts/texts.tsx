@@ -2,6 +2,7 @@ import { createContext, type ReactNode, use, useEffect, useMemo, useState } from
 import { en, type Texts } from './en.js';
 import { createFormat, type Format } from './format.js';
 import { ru } from './ru.js';
+import { withVisibleArguments } from './visible.js';
 
 export const languages = [
   { code: 'en', name: 'English' },
@@ -10,7 +11,10 @@ export const languages = [
 
 type Language = (typeof languages)[number]['code'];
 
-const textsOf: Readonly<Record<Language, Texts>> = { en, ru };
+const textsOf: Readonly<Record<Language, Texts>> = {
+  en: withVisibleArguments(en),
+  ru: withVisibleArguments(ru),
+};
 
 export interface TextsValue {
   readonly t: Texts;

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import type { EventMessage } from '@flagcast/client';
-import { printable } from '../describe.js';
+import { printable, printableJson } from '../describe.js';
 
 const colorOfAction = new Map([
   ['created', 'green'],
@@ -37,13 +37,5 @@ export function eventLine(event: EventMessage, { colors }: { readonly colors: bo
 
 /** One event as the server sent it, on one line of JSON. */
 export function jsonLine(event: EventMessage): string {
-  // The same JSON, but without what steers a terminal or what some programs take for the end of a line.
-  const json = JSON.stringify(event).replace(/[\x7f-\x9f\u2028\u2029]|\p{Cf}/gu, (character) =>
-    Array.from({ length: character.length }, (_unit, index) => escaped(character.charCodeAt(index))).join(''),
-  );
-  return `${json}\n`;
-}
-
-function escaped(unit: number): string {
-  return `\\u${unit.toString(16).padStart(4, '0')}`;
+  return `${printableJson(JSON.stringify(event))}\n`;
 }

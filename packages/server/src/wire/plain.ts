@@ -7,7 +7,7 @@ import { textFrame } from './frame.js';
 export type EventTypes = 'spec' | 'togglr';
 
 /** The name of each step of an approval in the type of its message; its action is the status itself. */
-const pendingStep: Readonly<Record<string, string>> = { pending: 'created' };
+const pendingStep: ReadonlyMap<string, string> = new Map([['pending', 'created']]);
 
 /** The event as the specification's message: eight keys, in its order. */
 export function toPlainMessage(event: FlagEvent): PlainMessage {
@@ -15,7 +15,7 @@ export function toPlainMessage(event: FlagEvent): PlainMessage {
     source: event.source,
     type:
       event.source === 'pending'
-        ? `pending_change_${pendingStep[event.action] ?? event.action}`
+        ? `pending_change_${pendingStep.get(event.action) ?? event.action}`
         : `${event.entity}_${event.action}`,
     timestamp: event.createdAt,
     project_id: event.projectId,
