@@ -112,9 +112,10 @@ export interface HelloMessage {
   token_expires_at: string;
   heartbeat_interval_ms: number;
   max_channels: number;
-  guarantee: 'exact' | 'overlap';
+  /** `partial`: row-level security hides rows from the server. */
+  guarantee: 'exact' | 'overlap' | 'partial';
   guarantee_reason: GuaranteeReason;
-  /** With `overlap`: how late after its `timestamp` an event can be committed without being missed, in milliseconds. Otherwise null. */
+  /** Where events are found by time: how late after its `timestamp` an event can be committed without being missed, in milliseconds. Otherwise null. */
   overlap_ms: number | null;
   embedded_state: boolean;
 }

@@ -8,7 +8,7 @@ export interface SignInMode {
   /** Names the server process. */
   readonly server: string;
   /** Null while the server has not read its database yet. */
-  readonly guarantee: 'exact' | 'overlap' | null;
+  readonly guarantee: 'exact' | 'overlap' | 'partial' | null;
   /** Why this one holds. */
   readonly guarantee_reason: string | null;
   /** With `overlap`: for how long a transaction may be open, in milliseconds. */

@@ -16,7 +16,11 @@ export function FreshnessChip() {
   const [opened, setOpened] = useState(false);
   const guarantee = useGuarantee();
   const words = describeStatus(status, texts);
-  const note = guarantee?.guarantee === 'overlap' ? t.freshness.overlapNote(guarantee.overlapSeconds) : null;
+  const notes: Readonly<Record<string, string>> = {
+    overlap: t.freshness.overlapNote(guarantee?.overlapSeconds ?? null),
+    partial: t.freshness.partialNote,
+  };
+  const note = notes[guarantee?.guarantee ?? ''] ?? null;
   return (
     <>
       <UnstyledButton

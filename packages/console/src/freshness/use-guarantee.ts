@@ -33,7 +33,8 @@ export function describeGuarantee(promised: Guarantee | null, { freshness }: Tex
   if (promised === null) return freshness.notYet;
   const { guarantee, reason, overlapSeconds } = promised;
   const reasons: Readonly<Record<string, string>> = freshness.reasons;
-  const meaning = guarantee === 'overlap' ? freshness.overlap(overlapSeconds) : freshness.exact;
+  const meaning =
+    { overlap: freshness.overlap(overlapSeconds), partial: freshness.partial }[guarantee] ?? freshness.exact;
   const because = reasons[reason ?? ''];
   return because === undefined ? meaning : `${meaning} ${because}`;
 }

@@ -123,6 +123,8 @@ export const en = {
     reconnects: 'Reconnects',
     guarantee: 'Guarantee',
     exact: 'Exact: no committed change is missed.',
+    partial:
+      'Partial: row-level security of the database hides rows from Flagcast, so changes can be missing.',
     overlap: (seconds: number | null) =>
       seconds === null
         ? 'By time: a change that is committed very late may be missed.'
@@ -133,6 +135,7 @@ export const en = {
         'Flagcast is not installed in this database. It reads the tables again and again and finds changes by their time.',
       view: 'Flagcast reads a view of this database and finds changes by their time.',
     },
+    partialNote: 'partial',
     overlapNote: (seconds: number | null) =>
       seconds === null ? 'overlap' : `overlap ${plural.number(seconds)} s`,
     server: 'Server',

@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { checkAuthorizeQuery } from '../access/authorize-query.js';
 import { describeError } from '../describe.js';
-import { askJson, type Facts } from './facts.js';
+import { readHiddenTables } from '../host/row-security.js';
+import type { Facts } from './facts.js';
 import { advice, ok, sql, type Finding } from './finding.js';
 
 /** Whether the role has the rights that the server needs. */
@@ -81,52 +82,19 @@ export async function checkAuthorization(client: pg.ClientBase, { authorizeSql }
   }
 }
 
-/**
- * Whether row-level security may hide rows: from the server, or from the owner of the trigger functions, who reads
- * the request of an entity. A policy that shows all rows is no problem.
- */
+/** Whether row-level security may hide rows from the server, or from the triggers. */
 export async function checkRowSecurity(
   client: pg.ClientBase,
   { role, eventSource }: Facts,
 ): Promise<Finding[]> {
   const id = 'row-security';
   const logs = eventSource?.hasHostTriggers === true;
-  const hidden = await askJson<{ table: string; reader: string; isLogging: boolean }[]>(
-    client,
-    `WITH readers AS (
-       SELECT c.oid, c.relname, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
-       FROM pg_class c
-       CROSS JOIN LATERAL (
-         SELECT $1::name, false
-         UNION ALL
-         SELECT DISTINCT pg_get_userbyid(p.proowner), true FROM pg_proc p
-         WHERE $2::boolean AND p.proname IN ('log_request', 'log_decision')
-           AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
-           AND c.relname IN ('pending_changes', 'pending_change_entities')
-       ) AS r (name, is_logging)
-       WHERE c.relrowsecurity AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
-         AND c.relname IN ('projects', 'environments', 'features', 'feature_params', 'pending_changes',
-           'pending_change_entities', 'audit_log', 'users', 'memberships', 'role_permissions', 'permissions')
-     )
-     SELECT coalesce(json_agg(json_build_object('table', relname, 'reader', reader, 'isLogging', is_logging)
-       ORDER BY is_logging, reader, relname), '[]')::text
-     FROM readers JOIN pg_roles p ON p.rolname = reader
-     CROSS JOIN LATERAL (
-       SELECT coalesce(bool_or(w.polpermissive AND pg_get_expr(w.polqual, w.polrelid) = 'true'), false)
-         AND bool_and(w.polpermissive) AS show_all
-       FROM pg_policy w
-       WHERE w.polrelid = readers.oid AND w.polcmd IN ('r', '*')
-         AND EXISTS (SELECT FROM unnest(w.polroles) g WHERE g = 0 OR pg_has_role(reader, g, 'USAGE'))
-     ) AS policies
-     WHERE NOT p.rolsuper AND NOT p.rolbypassrls AND NOT policies.show_all
-       AND (relforcerowsecurity OR NOT pg_has_role(reader, relowner, 'USAGE'))`,
-    [role, logs],
-  );
+  const hidden = await readHiddenTables(client, { role, logs });
   const findings: Finding[] = [];
   for (const isLogging of [false, true]) {
     const some = hidden.filter((each) => each.isLogging === isLogging);
     for (const reader of new Set(some.map((each) => each.reader))) {
-      const tables = some.filter((each) => each.reader === reader).map(({ table }) => `public.${table}`);
+      const tables = some.filter((each) => each.reader === reader).map(({ table }) => table);
       findings.push({
         id,
         level: 'warning',

@@ -18,6 +18,15 @@ export function checkGuarantee(facts: Facts): Finding {
       fix: installFix(facts, { grants: true }),
     };
   }
+  if (eventSource.hiddenTables.length > 0) {
+    return {
+      id,
+      level: 'warning',
+      message: `partial: row-level security may hide rows of ${eventSource.hiddenTables.join(', ')}`,
+      consequence: 'events, flags, requests or users can be missing without a sign',
+      fix: advice('see row-security'),
+    };
+  }
   if (eventSource.guarantee === 'exact') {
     return ok(id, 'exact: every committed event is delivered, however late its transaction commits');
   }

@@ -202,7 +202,7 @@ const mode = {
   demo_people: demoPeople,
   server: z.string().openapi({ description: 'Names the server process' }),
   guarantee: z
-    .enum(['exact', 'overlap'])
+    .enum(['exact', 'overlap', 'partial'])
     .nullable()
     .openapi({ description: 'As in hello of flagcast.v1; null while the database has not been read yet' }),
   guarantee_reason: z.enum(guaranteeReasons).nullable(),

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { errorCode } from '../database/error-code.js';
 import { describeError } from '../describe.js';
 import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
+import { readHiddenTables } from '../host/row-security.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap-statements.js';
 
@@ -18,20 +19,30 @@ export interface EventSource extends LogFeatures {
   readonly relation: string;
   /** Whether triggers on the host's tables write the log, and not the host itself. */
   readonly hasHostTriggers: boolean;
+  /** The tables of which row-level security may hide rows, in order. */
+  readonly hiddenTables: readonly string[];
 }
 
 /** What holds, in the words of the wire. */
 export type Guarantee = Pick<HelloMessage, 'guarantee' | 'guarantee_reason' | 'overlap_ms'>;
 
-export function guaranteeOf({ guarantee, reason }: EventSource, overlapMs: number): Guarantee {
-  const overlap_ms = guarantee === 'overlap' ? overlapMs : null;
-  return { guarantee, guarantee_reason: reason, overlap_ms };
+export function guaranteeOf(source: EventSource, overlapMs: number): Guarantee {
+  const { guarantee, reason, hiddenTables } = source;
+  return {
+    guarantee: hiddenTables.length === 0 ? guarantee : 'partial',
+    guarantee_reason: reason,
+    overlap_ms: guarantee === 'overlap' ? overlapMs : null,
+  };
 }
 
 /** Why positions of the source before mean nothing any more; null where they do. */
 export function sourceChange(before: EventSource, source: EventSource): string | null {
   if (before.reason !== source.reason || before.name !== source.name) {
     return `events come from ${source.name} now, not from ${before.name}`;
+  }
+  if (before.hiddenTables.join() !== source.hiddenTables.join()) {
+    const { hiddenTables } = source;
+    return `row-level security ${hiddenTables.length === 0 ? 'hides no rows' : `may hide rows of ${hiddenTables.join(', ')}`} now`;
   }
   return before.hasState === source.hasState && before.hasEnvironments === source.hasEnvironments
     ? null
@@ -74,6 +85,26 @@ export async function findEventSource(
   wanted: string | null,
   before: EventSource | null = null,
 ): Promise<EventSource> {
+  const found = await findReadable(client, wanted, before);
+  return { ...found, hiddenTables: await readHiddenNames(client, found) };
+}
+
+/** The names of the tables that row-level security hides rows of, from the server or from the triggers. */
+export async function readHiddenNames(
+  client: pg.ClientBase,
+  { hasHostTriggers }: Pick<EventSource, 'hasHostTriggers'>,
+): Promise<string[]> {
+  const hidden = await readHiddenTables(client, { role: null, logs: hasHostTriggers });
+  return [...new Set(hidden.map(({ table }) => table))].toSorted();
+}
+
+type ReadableSource = Omit<EventSource, 'hiddenTables'>;
+
+async function findReadable(
+  client: pg.ClientBase,
+  wanted: string | null,
+  before: EventSource | null,
+): Promise<ReadableSource> {
   if (wanted !== null) {
     try {
       return await describeView(client, wanted);
@@ -106,7 +137,7 @@ export async function findEventSource(
   );
 }
 
-async function findLog(client: pg.ClientBase, before: EventSource | null): Promise<EventSource> {
+async function findLog(client: pg.ClientBase, before: EventSource | null): Promise<ReadableSource> {
   const { rows } = await client.query<[string]>({
     text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
       FROM (SELECT 1) AS always LEFT JOIN (SELECT xid FROM flagcast.event_log LIMIT 0) l ON true`,
@@ -130,7 +161,7 @@ async function findLog(client: pg.ClientBase, before: EventSource | null): Promi
   };
 }
 
-async function findTables(client: pg.ClientBase): Promise<EventSource> {
+async function findTables(client: pg.ClientBase): Promise<ReadableSource> {
   await client.query(`SELECT * FROM ${tablesRelation} v LIMIT 0`, ['-infinity', []]);
   return {
     reason: 'tables',
@@ -152,7 +183,7 @@ interface Column {
 const timestamptzOid = 1184;
 
 /** A view of the host, brought to the columns of `overlapStatement`. */
-async function describeView(client: pg.ClientBase, name: string): Promise<EventSource> {
+async function describeView(client: pg.ClientBase, name: string): Promise<ReadableSource> {
   const { fields } = await client.query(`SELECT * FROM ${name} LIMIT 0`);
   const columns = new Map<string, Column>(fields.map((field) => [field.name, field]));
   const missing = requiredColumns.filter((column) => !columns.has(column));

@@ -3,7 +3,7 @@ import { backoffMs } from '../database/session.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { type EventSource, sourceChange } from './event-source.js';
+import { type EventSource, guaranteeOf, sourceChange } from './event-source.js';
 import { LogProgress, type NewRows, type RelayedRead } from './log-progress.js';
 import { pageRows } from './log-statements.js';
 import { OverlapProgress } from './overlap-progress.js';
@@ -295,7 +295,8 @@ export class EventReader {
     this.#progress = progress;
     const nothing = { events: [], controls: [], rows: 0, snapshotXmax, hasMore: false };
     this.#options.onBatch(this.#batch(nothing, progress, beganAtMs));
-    const { guarantee, reason, name } = source;
+    const { reason, name } = source;
+    const { guarantee } = guaranteeOf(source, overlapMs);
     lifecycle.emit('reader:started', { guarantee, reason, source: name, startedAtMs });
   }
 
@@ -327,12 +328,18 @@ export class EventReader {
       snapshotXmax: snapshotXmax.toString(),
       isComplete: !hasMore,
     });
-    if (trigger === 'poll' && session.source.hasHostTriggers) {
-      this.#compareTriggers(await session.readTriggers());
-      const isIncomplete = !session.source.hasState || !session.source.hasEnvironments;
-      if (isIncomplete && (await session.rightsChanged())) this.#reconnect(session);
-    }
+    if (trigger === 'poll') await this.#checkSource(session);
     this.#scheduleNext(progress, result);
+  }
+
+  /** Nothing announces a change of triggers, rights or policies. */
+  async #checkSource(session: ReadingSession): Promise<void> {
+    const { hasHostTriggers, hasState, hasEnvironments } = session.source;
+    if (hasHostTriggers) this.#compareTriggers(await session.readTriggers());
+    const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
+    if ((await session.hiddenTablesChanged()) || (isIncomplete && (await session.rightsChanged()))) {
+      this.#reconnect(session);
+    }
   }
 
   /** Null: the history has ended. What is marked as delivered is handed on without waiting in between. */

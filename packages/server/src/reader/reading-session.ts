@@ -6,7 +6,7 @@ import { isPooled } from '../database/pooler.js';
 import { discardSession, openSession } from '../database/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
-import { type EventSource, EventSourceError, findEventSource } from './event-source.js';
+import { type EventSource, EventSourceError, findEventSource, readHiddenNames } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
   historyStatement,
@@ -123,6 +123,11 @@ export class ReadingSession {
       rowMode: 'array',
     });
     return JSON.parse(answer.rows[0]?.[0] ?? '[]') as TriggerState[];
+  }
+
+  /** Whether row-level security hides rows of other tables than when the source was found. */
+  async hiddenTablesChanged(): Promise<boolean> {
+    return (await readHiddenNames(this.#client, this.source)).join() !== this.source.hiddenTables.join();
   }
 
   /** Whether rights on the host's tables have changed, or a table was made: another state of features may be readable. */

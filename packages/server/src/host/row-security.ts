@@ -1,0 +1,51 @@
+import type pg from 'pg';
+
+/** A table of which row-level security may hide rows. */
+export interface HiddenTable {
+  /** With its schema. */
+  readonly table: string;
+  /** The role that its policies apply to: the server's, or that of the trigger functions. */
+  readonly reader: string;
+  /** Whether that is the owner of the trigger functions, who reads the request of an entity. */
+  readonly isLogging: boolean;
+}
+
+/** A policy that shows all rows hides none. Where no table has row-level security, the catalogue of tables alone is read. */
+const statement = `WITH readers AS (
+   SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
+   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   CROSS JOIN LATERAL (
+     SELECT coalesce($1::name, current_user), false
+     UNION ALL
+     SELECT DISTINCT pg_get_userbyid(p.proowner), true FROM pg_proc p
+     WHERE $2::boolean AND p.proname IN ('log_request', 'log_decision')
+       AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
+       AND c.relname IN ('pending_changes', 'pending_change_entities')
+   ) AS r (name, is_logging)
+   WHERE c.relrowsecurity AND (n.nspname = 'flagcast' OR n.nspname = 'public' AND c.relname IN ('projects', 'environments', 'features', 'feature_params', 'pending_changes',
+       'pending_change_entities', 'audit_log', 'users', 'memberships', 'role_permissions', 'permissions'))
+ )
+ SELECT coalesce(json_agg(json_build_object('table', readers.name, 'reader', reader, 'isLogging', is_logging)
+   ORDER BY is_logging, reader, readers.name), '[]')::text
+ FROM readers JOIN pg_roles p ON p.rolname = reader
+ CROSS JOIN LATERAL (
+   SELECT coalesce(bool_or(w.polpermissive AND pg_get_expr(w.polqual, w.polrelid) = 'true'), false)
+     AND bool_and(w.polpermissive) AS show_all
+   FROM pg_policy w
+   WHERE w.polrelid = readers.oid AND w.polcmd IN ('r', '*')
+     AND EXISTS (SELECT FROM unnest(w.polroles) g WHERE g = 0 OR pg_has_role(reader, g, 'USAGE'))
+ ) AS policies
+ WHERE NOT p.rolsuper AND NOT p.rolbypassrls AND NOT policies.show_all
+   AND (relforcerowsecurity OR NOT pg_has_role(reader, relowner, 'USAGE'))`;
+
+/**
+ * The tables that Flagcast reads of which row-level security may hide rows from `role` (null: the role of the session)
+ * and, where triggers write the event log (`logs`), from the owner of their functions.
+ */
+export async function readHiddenTables(
+  client: pg.ClientBase,
+  { role, logs }: { readonly role: string | null; readonly logs: boolean },
+): Promise<HiddenTable[]> {
+  const { rows } = await client.query<[string]>({ text: statement, values: [role, logs], rowMode: 'array' });
+  return JSON.parse(rows[0]?.[0] ?? '[]') as HiddenTable[];
+}

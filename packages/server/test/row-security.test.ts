@@ -1,0 +1,107 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { createTestCluster, seedProject, type TestCluster } from './database.js';
+import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { V1Client } from './v1-client.js';
+
+let cluster: TestCluster;
+let fixture: DoctorFixture;
+let token: string;
+let server: TestServer | null = null;
+
+beforeAll(async () => {
+  cluster = await createTestCluster();
+});
+
+afterAll(async () => {
+  await cluster.remove();
+});
+
+beforeEach(async () => {
+  fixture = await createDoctorFixture(cluster);
+  ({ token } = await createUser(fixture.database.pool, 'visitor', { superuser: true, ttlMs: 600_000 }));
+});
+
+afterEach(async () => {
+  await server?.close();
+  server = null;
+  await fixture.drop();
+});
+
+async function start(): Promise<TestServer> {
+  server = await startTestServer(fixture.url, { pollIntervalMs: 50 });
+  return server;
+}
+
+/** What a new connection reads in `hello`. */
+async function guarantee({ wsUrl }: TestServer): Promise<unknown> {
+  const client = await V1Client.connect(wsUrl, { token });
+  const hello = await client.control('hello');
+  await client.close();
+  return { guarantee: hello.guarantee, reason: hello.guarantee_reason, overlapMs: hello.overlap_ms };
+}
+
+const exact = { guarantee: 'exact', reason: 'event_log', overlapMs: null };
+const partial = { ...exact, guarantee: 'partial' };
+
+it.each(['audit_log', 'pending_changes', 'features', 'projects', 'users', 'environments'])(
+  'row-level security on %s makes the guarantee partial: in hello, in /api/auth/mode and for doctor',
+  async (table) => {
+    // The one who asks must still be seen.
+    await fixture.run(
+      `ALTER TABLE ${table} ENABLE ROW LEVEL SECURITY; ALTER TABLE ${table} FORCE ROW LEVEL SECURITY;
+       CREATE POLICY most ON ${table} USING (${table === 'users' ? 'id > 0' : 'false'})`,
+    );
+    const running = await start();
+    expect(await guarantee(running)).toStrictEqual(partial);
+    const mode = await fetch(`${running.httpUrl}/api/auth/mode`);
+    expect(await mode.json()).toMatchObject({ guarantee: 'partial', guarantee_reason: 'event_log' });
+    expect(await fixture.problems('guarantee')).toMatchObject([
+      {
+        level: 'warning',
+        message: `partial: row-level security may hide rows of public.${table}`,
+      },
+    ]);
+    expect(await fixture.problems('row-security')).toHaveLength(1);
+  },
+);
+
+it('row-level security that hides the event log makes the guarantee partial', async () => {
+  await fixture.run('ALTER TABLE flagcast.event_log ENABLE ROW LEVEL SECURITY');
+  expect(await guarantee(await start())).toStrictEqual(partial);
+});
+
+it('row-level security that hides nothing leaves the guarantee exact', async () => {
+  await fixture.run(
+    `ALTER TABLE features ENABLE ROW LEVEL SECURITY; CREATE POLICY everybody ON features USING (true);
+     ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON audit_log USING (false);
+     ALTER ROLE ${fixture.role} BYPASSRLS; ALTER TABLE features FORCE ROW LEVEL SECURITY`,
+  );
+  expect(await guarantee(await start())).toStrictEqual(exact);
+  expect(await fixture.problems('guarantee')).toEqual([]);
+});
+
+it('row-level security is noticed while a server runs, and so is its end: channels get a resync', async () => {
+  const { projectId, environments } = await seedProject(fixture.database.pool);
+  const running = await start();
+  const client = await V1Client.connect(running.wsUrl, { token });
+  await client.caughtUp({ projectId, environmentId: environments.prod });
+  expect(await guarantee(running)).toStrictEqual(exact);
+
+  const { lifecycle } = running.flagcast;
+  for (const [statement, expected] of [
+    ['ALTER TABLE features ENABLE ROW LEVEL SECURITY', partial],
+    [`ALTER ROLE ${fixture.role} BYPASSRLS`, exact],
+  ] as const) {
+    const lost = nextEvent(lifecycle, 'reader:history-lost');
+    const started = nextEvent(lifecycle, 'reader:started');
+    await fixture.run(statement);
+    expect((await lost).reason).toMatch(
+      /^row-level security (may hide rows of public.features|hides no rows) now$/,
+    );
+    expect(await started).toMatchObject({ guarantee: expected.guarantee });
+    expect(await guarantee(running)).toStrictEqual(expected);
+  }
+  await client.control('resync');
+  await client.close();
+});
