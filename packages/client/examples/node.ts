@@ -1,5 +1,5 @@
 import { createClient } from '@flagcast/client';
-// Node 20 has no WebSocket of its own; from Node 22 on this line and the option can go.
+// Only required in Node 20. Since version 22 Node has a global WebSocket.
 import { WebSocket } from 'ws';
 
 export function logEvents(url: string, token: string, projectId: string, log: (line: string) => void) {
