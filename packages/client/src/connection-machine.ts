@@ -10,13 +10,13 @@ import { type CloseCode, isReconnectCode } from '#protocol';
  *
  * | state         | meaning                                      | effect of entering it                     |
  * | ------------- | -------------------------------------------- | ----------------------------------------- |
- * | `idle`        | no channel is open                           | close the transport                       |
- * | `authorizing` | waiting for a token                          | close the transport, request a token      |
- * | `connecting`  | waiting for `hello`                          | open a transport of the kind `usesStreams` says |
- * | `live`        | `hello` has arrived                          | none                                      |
- * | `probing`     | live, but the page or the network was absent | send a ping                               |
- * | `waiting`     | backoff before the next attempt              | close the transport                       |
- * | `closed`      | final                                        | close the transport                       |
+ * | `idle`        | no channel is open                           | close the transport                         |
+ * | `authorizing` | waiting for a token                          | close the transport, request a token        |
+ * | `connecting`  | waiting for `hello`                          | open a transport, depending on `usesStreams` |
+ * | `live`        | `hello` has arrived                          | none                                        |
+ * | `probing`     | live, but the page or the network was absent | send a ping                                 |
+ * | `waiting`     | backoff before the next attempt              | close the transport                         |
+ * | `closed`      | final                                        | close the transport                         |
  *
  * Closing the transport includes ignoring a token that is still being fetched.
  */
@@ -91,7 +91,7 @@ export interface EventDetails {
   readonly nowMs: number;
   /**
    * With `hello` and `message`: how long the transport may be silent from now on. With `lost`: how long the server
-   * asked to wait. Default 0.
+   * requested to wait. Default 0.
    */
   readonly durationMs?: number | undefined;
   /** With `lost`: the close code. Default 0: there is none. */

@@ -4,7 +4,7 @@
  * - `code`: the server's error code, e.g. `forbidden`, `unknown_project`, `token_invalid`; or `bad_url`.
  * - `closeCode`: a close code of PROTOCOL.md. Below 4500 a retry can succeed, from 4500 on it cannot. Undefined if
  *   no connection was involved.
- * - `retryAfterMs`: how long the server asked to wait, in milliseconds; 0 if it did not.
+ * - `retryAfterMs`: the delay that the server requested, in milliseconds; 0 if it requested none.
  *
  * Throw one from `getToken` if there will be no further token (the user has signed out): the client then ends with
  * this error and does not retry.

@@ -18,18 +18,18 @@ import { type ClientFixture, startFixture, until } from './client-fixture.js';
 const ids = ['7', '8'] as const;
 const keys = ['prod', 'stage'] as const;
 
-/** Lets the event loop turn so many times. */
+/** Waits for this number of turns of the event loop. */
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** A server that keeps the states of two environments, and resumes by the position in one log of events. */
+/** A model of the server: the states of two environments, and one log of events from which clients resume. */
 class ModelServer {
   readonly #server: ScriptedServer;
   readonly #log: EventMessage[] = [];
   readonly #states = new Map<string, Map<string, FeatureState>>(ids.map((id) => [id, new Map()]));
   readonly #subscriptions = new Map<ScriptedConnection, Set<string>>();
-  /** What a client must not do. */
+  /** Protocol violations of the client. */
   readonly violations: string[] = [];
 
   constructor(server: ScriptedServer) {
@@ -46,7 +46,7 @@ class ModelServer {
           features: this.featuresOf(id),
           pending_changes: [],
         };
-        // The answer is older than some of the events that come before it.
+        // Delay the response, so that newer events arrive before it.
         void turns(20).then(() => respondJson(response, 200, snapshot));
       }
     };
@@ -66,7 +66,7 @@ class ModelServer {
     return this.#log.filter(({ environment_id: other }) => other === id);
   }
 
-  /** A feature of the environment changes. */
+  /** Changes a feature of the environment. */
   change(id: string): void {
     const number = this.#log.length + 1;
     const featureId = `f${number % 3}`;
@@ -105,7 +105,7 @@ class ModelServer {
     }
   }
 
-  beat(): void {
+  sendHeartbeat(): void {
     for (const connection of this.#subscriptions.keys()) connection.send(heartbeat(this.#cursor));
   }
 
@@ -118,11 +118,11 @@ class ModelServer {
       const connection = await this.#server.connections.next();
       this.#subscriptions.set(connection, new Set());
       connection.hello();
-      void this.#answer(connection);
+      void this.#respond(connection);
     }
   }
 
-  async #answer(connection: ScriptedConnection): Promise<void> {
+  async #respond(connection: ScriptedConnection): Promise<void> {
     for (;;) {
       const message = await connection.received.next();
       const subscribed = this.#subscriptions.get(connection);
@@ -135,7 +135,7 @@ class ModelServer {
         connection.send(...this.eventsOf(id).filter((each) => Number(each.id) > position));
         connection.send(caughtUp(this.#cursor, this.nameOf(id)));
       } else if (subscribed.delete(id)) connection.send({ type: 'unsubscribed', ...this.nameOf(id) });
-      // A resync can cross it.
+      // A resync can be in transit at the same time.
       else connection.send(refused(this.nameOf(id), 'not_subscribed'));
     }
   }
@@ -147,7 +147,7 @@ type Step =
   | { readonly do: 'open'; readonly key: string }
   | { readonly do: 'close'; readonly index: number }
   | { readonly do: 'take over'; readonly pause: number }
-  | { readonly do: 'disconnect' | 'beat' | 'wait' | 'settle' };
+  | { readonly do: 'disconnect' | 'heartbeat' | 'wait' | 'settle' };
 
 const anyId = fc.constantFrom(...ids);
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -160,7 +160,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc
-      .constantFrom('beat', 'wait', 'wait', 'settle', 'settle', 'disconnect')
+      .constantFrom('heartbeat', 'wait', 'wait', 'settle', 'settle', 'disconnect')
       .map((name) => ({ do: name }) as const),
   },
 );
@@ -204,11 +204,11 @@ async function run(fixture: ClientFixture, steps: readonly Step[]): Promise<void
     else if (each.do === 'open') open(each.key);
     else if (each.do === 'close') opened.splice(each.index, 1)[0]?.channel.close();
     else if (each.do === 'disconnect') model.disconnect();
-    else if (each.do === 'beat') model.beat();
+    else if (each.do === 'heartbeat') model.sendHeartbeat();
     else if (each.do === 'settle') {
       await settled();
     } else if (each.do === 'take over') {
-      // The environment of an open channel gets the key that the next one is opened with.
+      // An open channel's environment gets the key with which the next channel is opened.
       open('stage');
       await settled();
       model.swap('7', '8');

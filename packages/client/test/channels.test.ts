@@ -24,15 +24,15 @@ import {
 
 const stageArguments = { projectId: 'p1', env: 'stage' };
 
-interface Two extends ClientFixture {
+interface TwoChannelsFixture extends ClientFixture {
   readonly client: Client;
   readonly connection: ScriptedConnection;
   readonly prod: Channel;
   readonly stage: Channel;
 }
 
-/** A client with the channels prod and stage, both live. */
-async function startTwo(): Promise<Two> {
+/** Starts a client with the channels prod and stage, both live. */
+async function startTwoChannels(): Promise<TwoChannelsFixture> {
   const fixture = await startFixture();
   const client = fixture.connect();
   const prod = client.channel(channelArguments);
@@ -46,8 +46,8 @@ async function startTwo(): Promise<Two> {
   return { ...fixture, client, connection, prod, stage };
 }
 
-/** The ids of the channel's events, as they come. */
-function idsOf(channel: Channel): string[] {
+/** Collects the ids of the channel's events as they arrive. */
+function recordEventIds(channel: Channel): string[] {
   const ids: string[] = [];
   channel.onEvent(({ id }) => ids.push(id));
   return ids;
@@ -57,8 +57,8 @@ async function untilEvent(channel: Channel, id: string): Promise<void> {
   await until(channel, ({ lastEvent }) => lastEvent?.id === id);
 }
 
-/** The environments that the snapshots were requested of, as `env=prod` or `env_id=7`. */
-function requested({ server }: ClientFixture): (string | undefined)[] {
+/** Returns the environments of the snapshot requests, as `env=prod` or `env_id=7`. */
+function requestedEnvironments({ server }: ClientFixture): (string | undefined)[] {
   return server.snapshots.all.map(({ url }) => url?.split('&')[1]);
 }
 
@@ -79,14 +79,14 @@ describe('a channel', () => {
     expect((await untilStatus(channel, 'live')).environment).toBe('prod');
     connection.send({ type: 'resync', ...channelName, reason: 'cursor_expired' });
     expect(await connection.received.next()).toMatchObject({ type: 'subscribe', env_id: '7' });
-    expect(requested(fixture)).toEqual(['env=prod', 'env_id=7']);
+    expect(requestedEnvironments(fixture)).toEqual(['env=prod', 'env_id=7']);
     channel.close();
     expect(await connection.received.next()).toEqual({ type: 'unsubscribe', project_id: 'p1', env_id: '7' });
   });
 
   it('keeps receiving the events of its environment when two environments swap their keys', async () => {
-    const { connection, prod, stage } = await startTwo();
-    const ids = [idsOf(prod), idsOf(stage)];
+    const { connection, prod, stage } = await startTwoChannels();
+    const ids = [recordEventIds(prod), recordEventIds(stage)];
     connection.send(
       renamed(channelName, 'former-prod'),
       renamed(stageName, 'prod'),
@@ -114,8 +114,8 @@ describe('a channel', () => {
   });
 
   it('ignores messages of another project whose environment has the same id', async () => {
-    const { connection, prod } = await startTwo();
-    const ids = idsOf(prod);
+    const { connection, prod } = await startTwoChannels();
+    const ids = recordEventIds(prod);
     connection.send(event('e1', 'f1', { project_id: 'p2' }), event('e2', 'f1'));
     await untilEvent(prod, 'e2');
     expect(ids).toEqual(['e2']);
@@ -161,9 +161,9 @@ describe('a channel', () => {
 });
 
 describe('a channel that is opened with a key that previously belonged to another environment', () => {
-  /** prod and stage have swapped their keys, and the key prod is opened again. */
-  async function openSwapped(): Promise<Two & { readonly again: Channel }> {
-    const two = await startTwo();
+  /** Swaps the keys of prod and stage, and opens the key prod again. */
+  async function openSwapped(): Promise<TwoChannelsFixture & { readonly again: Channel }> {
+    const two = await startTwoChannels();
     const { connection, server, stage, client } = two;
     server.environments.set('prod', '8').set('stage', '7');
     connection.send(
@@ -181,7 +181,7 @@ describe('a channel that is opened with a key that previously belonged to anothe
     expect(client.channel(channelArguments)).toBe(again);
     expect((await untilStatus(again, 'live')).environment).toBe('prod');
     expect(again.getState().features).toEqual(stage.getState().features);
-    const ids = [prod, stage, again].map(idsOf);
+    const ids = [prod, stage, again].map(recordEventIds);
     connection.send(event('e2', 'f2', { environment_id: '8', cursor: 'c3' }));
     await Promise.all([untilEvent(stage, 'e2'), untilEvent(again, 'e2')]);
     expect(ids).toEqual([[], ['e2'], ['e2']]);
@@ -192,7 +192,7 @@ describe('a channel that is opened with a key that previously belonged to anothe
   it('subscribes once after a reconnect, and delivers no event twice', async () => {
     const { connection, server, stage, again } = await openSwapped();
     await untilStatus(again, 'live');
-    const ids = [stage, again].map(idsOf);
+    const ids = [stage, again].map(recordEventIds);
     connection.send(event('e2', 'f2', { environment_id: '8' }));
     await untilEvent(again, 'e2');
     connection.socket.terminate();
@@ -214,7 +214,7 @@ describe('a channel that is opened with a key that previously belonged to anothe
   });
 
   it('contains the events of a batch whose cursor has not arrived yet', async () => {
-    const { connection, server, client, prod, stage } = await startTwo();
+    const { connection, server, client, prod, stage } = await startTwoChannels();
     server.environments.set('prod', '8').set('stage', '7');
     server.snapshot = { ...server.snapshot, cursor: 'c2' };
     connection.send(renamed(channelName, 'stage'), renamed(stageName, 'prod'));
@@ -283,7 +283,7 @@ describe('the end of an environment', () => {
   const codes = ['environment_deleted', 'project_archived', 'project_deleted'];
 
   it.each(codes)('%s closes the channel of the environment and no other channel', async (code) => {
-    const { connection, prod, stage, client } = await startTwo();
+    const { connection, prod, stage, client } = await startTwoChannels();
     connection.send(refused(channelName, code));
     const { status } = await untilStatus(prod, 'closed');
     expect(status.state === 'closed' && status.error).toMatchObject({ code, message: 'No.' });
