@@ -14,6 +14,8 @@ npm run bench -- <benchmark> [options]
            (about 3 minutes; takes --rounds and --output)
   import   a million audit rows in one statement with 50 clients: latency of another channel, memory
            (about 10 minutes)
+  search   60 searches of one user at a time on a million audit rows: what other users wait (about 2 minutes; takes
+           --seconds and --output)
   reader   cost of a read with empty tables and with 10 million audit rows (about 6 minutes)
   pixel    latency from COMMIT to the screen of two console windows, compared with a baseline (about 1 minute)
   fanout   processor time of the server for each delivered event, compared with other servers (about 20 minutes)
@@ -57,6 +59,10 @@ const benchmarks = {
     load: async () => (await import('./import/import.js')).runImport,
     takes: ['clients', 'output'],
     isLong: true,
+  },
+  search: {
+    load: async () => (await import('./search/search.js')).runSearch,
+    takes: ['seconds', 'output'],
   },
   reader: { load: async () => (await import('./reader/reader.js')).runReader, takes: [] },
   pixel: { load: async () => (await import('./pixel/pixel.js')).runPixel, takes: [] },

@@ -11,7 +11,7 @@ it('lets one user have two expensive requests under way, lets some more wait, an
     await lock.query('BEGIN');
     await lock.query('LOCK TABLE pending_changes IN ACCESS EXCLUSIVE MODE');
     const answers = Array.from(
-      { length: 34 },
+      { length: 66 },
       async (_, index) => await company.ask('carol', 'GET', index % 2 === 0 ? audit : snapshot),
     );
     // They came first, on their own connections.

@@ -4,7 +4,7 @@ import { refused } from '../door/door.js';
 export interface RequestSlotsOptions {
   /** How many requests of one user run at once. Default 2. */
   maxRunning?: number;
-  /** How many more of one user wait. Default 32: two tabs with seven channels each and the pages around them. */
+  /** How many more of one user wait. Default 64: four tabs with seven channels each, and the pages around them. */
   maxWaiting?: number;
   /** How long a request waits, in milliseconds. Default 10,000. */
   waitTimeoutMs?: number;
@@ -25,7 +25,7 @@ export class RequestSlots {
   readonly #users = new Map<string, UserQueue>();
 
   constructor(options: RequestSlotsOptions = {}) {
-    this.#options = { maxRunning: 2, maxWaiting: 32, waitTimeoutMs: 10_000, ...options };
+    this.#options = { maxRunning: 2, maxWaiting: 64, waitTimeoutMs: 10_000, ...options };
   }
 
   /**
