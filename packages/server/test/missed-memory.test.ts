@@ -78,4 +78,24 @@ describe('G8: the answer for clients that missed the same', () => {
     // More than 20,000 events by now: the oldest answer has made room.
     expect(await ask(0)).not.toBe(first);
   });
+
+  it('is a resync when the states of features are too large', async () => {
+    const { pool } = database;
+    await pool.query('ALTER TABLE features ALTER COLUMN description TYPE text');
+    const { rows } = await pool.query<{ id: string }>(
+      `INSERT INTO features (id, project_id, key, name, kind, description)
+       VALUES (gen_random_uuid(), $1, 'large', 'Large', 'simple', repeat('x', 60000)) RETURNING id`,
+      [channel.projectId],
+    );
+    const featureId = rows[0]?.id ?? '';
+    const { rows: now } = await pool.query<{ xmax: string }>(
+      'SELECT pg_snapshot_xmax(pg_current_snapshot()) AS xmax',
+    );
+    const xmax = BigInt(now[0]?.xmax ?? 0);
+    const from: Position = { ...start, xmin: xmax, xmax };
+    for (let count = 0; count < 20; count += 1) await insertAudit(pool, { ...channel, featureId });
+    expect((await source(50).since(channel, from, 0)).missed?.events).toHaveLength(20);
+    for (let count = 0; count < 20; count += 1) await insertAudit(pool, { ...channel, featureId });
+    expect((await source(50).since(channel, from, 0)).missed).toBe(null);
+  });
 });

@@ -292,7 +292,7 @@ export class Session implements SubscriptionOwner {
     }
     const kept = broadcaster.eventsSince(position, subscription.channel);
     if (kept === null) await this.#resumeFromDatabase(open, position);
-    else if (kept.events.length > missedEvents.maxMissed) this.#resync(open, 'too_many_missed');
+    else if (missedEvents.isTooMuch(kept.events)) this.#resync(open, 'too_many_missed');
     else {
       const { sequence } = broadcaster;
       this.#replay(open, position, kept, { source: 'ring', sequence, position: broadcaster.position });
@@ -323,8 +323,7 @@ export class Session implements SubscriptionOwner {
       const { events, seenAtMs } = answer.missed;
       const missed = events.filter((event) => !fromRing.has(event.id) && !willBeRead(event));
       // An answer that was kept for a while may be small, and much may have come since.
-      const count = later.reduce((sum, batch) => sum + batch.events.length, missed.length);
-      if (count > missedEvents.maxMissed) break;
+      if (missedEvents.isTooMuch([...missed, ...later.flatMap((batch) => batch.events)])) break;
       const shared = missed.length === events.length ? answer.missed : new SharedEvents(missed, seenAtMs);
       this.#replay(open, position, shared, { source: answer.source, ...answer.progress });
       return;

@@ -46,6 +46,8 @@ interface Answer {
   events: number;
 }
 
+/** How long the states of missed events may be together, in UTF-16 code units. */
+const maxStateLength = 2_097_152;
 /** How many answers are kept at the most, and how many events in all of them. */
 const maxKept = 256;
 const maxKeptEvents = 20_000;
@@ -68,9 +70,15 @@ export class MissedEventsSource {
     };
   }
 
-  /** More missed events than this are not brought one by one. */
-  get maxMissed(): number {
-    return this.#options.maxMissed;
+  /**
+   * Whether these are too many events, or have too large states, to be sent one by one: each client that resumes
+   * elsewhere has bytes of its own until it has read them. A snapshot is shared.
+   */
+  isTooMuch(events: readonly FlagEvent[]): boolean {
+    if (events.length > this.#options.maxMissed) return true;
+    let length = 0;
+    for (const { featureJson } of events) length += featureJson?.length ?? 0;
+    return length > maxStateLength;
   }
 
   /**
@@ -130,7 +138,7 @@ export class MissedEventsSource {
   async #ask(channel: Channel, position: Position, progress: Progress): Promise<MissedEvents> {
     const { pool, maxMissed, elsewhere } = this.#options;
     const asAnswer = (events: FlagEvent[]): SharedEvents | null =>
-      events.length > maxMissed ? null : new SharedEvents(events, Date.now());
+      this.isTooMuch(events) ? null : new SharedEvents(events, Date.now());
     const known = { progress, behind: false, expired: false };
     const logged = await elsewhere(channelKey(channel.projectId, channel.environmentId), position);
     if (logged !== null) return { ...known, missed: asAnswer(logged), source: 'log' };
