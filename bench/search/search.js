@@ -249,6 +249,7 @@ async function serveOthers(origin, users, durationMs) {
 async function connectOnce(origin, token) {
   const startedAtMs = performance.now();
   const socket = new WebSocket(`ws://${origin}/api/ws`, ['flagcast.v1', `bearer.${token}`]);
+  /** @type {number | null} */
   const connectedMs = await new Promise((resolve) => {
     socket.once('message', () => resolve(performance.now() - startedAtMs));
     socket.once('close', () => resolve(null));
