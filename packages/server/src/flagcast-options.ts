@@ -114,6 +114,8 @@ export interface FlagcastTiming extends SweepTiming {
   answerStallTimeoutMs?: number;
   /** How long the head of a request may take on a server of `createServer`, in milliseconds. Default 10,000. */
   requestHeadersTimeoutMs?: number;
+  /** A connection of such a server with no traffic for this long ends, also one whose answer is not read. In milliseconds. Default 30,000. */
+  idleTimeoutMs?: number;
   /** How long a refused flagcast.v1 client may take to close its connection, in milliseconds. Default 2,000. */
   refusedCloseTimeoutMs?: number;
   /**

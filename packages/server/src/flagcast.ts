@@ -70,6 +70,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     readinessLagMs = 30_000,
     handshakeTimeoutMs = 10_000,
     requestHeadersTimeoutMs = 10_000,
+    idleTimeoutMs = 30_000,
     refusedCloseTimeoutMs = 2_000,
     tokenTtlMs = 10_800_000,
     answerStallTimeoutMs = 30_000,
@@ -283,7 +284,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
 
   const requestListener = listenerOf(app.fetch);
-  const httpServerOptions = { proxies, lifecycle, requestHeadersTimeoutMs };
+  const httpServerOptions = { proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs };
   const handles = ownPathTest(app);
   return {
     lifecycle,

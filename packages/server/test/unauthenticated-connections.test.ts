@@ -64,6 +64,16 @@ describe('a connection that has not authenticated', () => {
     expect(await ended(socket)).toMatch(/^(HTTP\/1\.1 408 |$)/);
   });
 
+  it('ends when its peer does not read the answers', async () => {
+    const server = await start({ timing: { idleTimeoutMs: 200 } });
+    const { socket, atServer } = await openBothEnds(server);
+    socket.pause();
+    const closed = once(atServer, 'close');
+    // More than the buffers of both ends hold.
+    socket.write('GET /api/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000));
+    await closed;
+  });
+
   it('ends soon after a flagcast.v1 client was refused, whatever the peer does', async () => {
     const server = await start({ timing: { refusedCloseTimeoutMs: 100 } });
     const closed = new Promise<void>((resolve) => {

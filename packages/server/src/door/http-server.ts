@@ -9,12 +9,12 @@ export interface HttpServerOptions {
   lifecycle: Lifecycle;
   /** How long the head of a request may take, from the first byte or, on a new connection, from its start. In milliseconds. */
   requestHeadersTimeoutMs: number;
+  /** A connection with no traffic for this long ends, also one whose answer is not read. In milliseconds. */
+  idleTimeoutMs: number;
 }
 
 /** How long a request with its body may take, in milliseconds. */
 const requestTimeoutMs = 30_000;
-/** A connection with no traffic for this long ends, also one whose answer is not read. In milliseconds. */
-const idleTimeoutMs = 30_000;
 
 /**
  * An HTTP server whose connections cannot be held open by peers that send nothing, send slowly or do not read, and
@@ -22,7 +22,7 @@ const idleTimeoutMs = 30_000;
  */
 export function createHttpServer(
   listener: RequestListener,
-  { unauthenticated, proxies, lifecycle, requestHeadersTimeoutMs }: HttpServerOptions,
+  { unauthenticated, proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs }: HttpServerOptions,
 ): Server {
   const server = createServer(
     {

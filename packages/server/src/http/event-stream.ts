@@ -70,6 +70,8 @@ export class EventStreams {
       'Content-Encoding': 'identity',
       'X-Accel-Buffering': 'no',
     });
+    // A stream that is not read has a time-out of its own, after which it ends with a close code.
+    request.socket.setTimeout(0);
     response.write(`retry: ${retryMs}\n`);
     const open: OpenPeer = {
       connectionId: 0,
