@@ -125,7 +125,7 @@ it('installs, serves its console, and the five lines of the README are told of a
     reason: expect.stringMatching(/koffi is not installed|^io_uring is/) as string,
   });
   const page = await (await fetch(url)).text();
-  const [, script = ''] = /src="(\/assets\/[^"]+\.js)"/.exec(page) ?? [];
+  const [, script = ''] = /src="\.(\/assets\/[^"]+\.js)"/.exec(page) ?? [];
   expect((await fetch(`${url}${script}`)).headers.get('content-type')).toContain('text/javascript');
 
   const [{ text } = { text: '' }] = (await blocksOf('README.md')).filter((block) =>
