@@ -71,6 +71,13 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await page.goto(at(webShop, 'dev', 'activity'));
   await page.getByRole('listitem').first().waitFor();
   await look('the activity');
+  await page.goto(at(webShop, 'dev', 'guards'));
+  await page.getByText(en.guards.notGuarded).first().waitFor();
+  await look('the guards');
+  await button(page, en.guards.remove('Production')).click();
+  await page.getByRole('dialog').waitFor();
+  await look('the dialog that removes a guard');
+  await escape();
   window.forgiveOutage();
   await window.context.setOffline(true);
   await page

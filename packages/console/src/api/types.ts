@@ -28,6 +28,8 @@ export interface Me {
     readonly permissions: readonly string[];
   }[];
   readonly writes: boolean;
+  /** What an approval or a rejection asks for. */
+  readonly decisions: 'direct' | 'password' | 'elsewhere';
 }
 
 export interface Environment {
@@ -36,6 +38,9 @@ export interface Environment {
   readonly name: string;
   /** A change here waits for somebody's approval. */
   readonly guarded: boolean;
+  /** Who guarded it, and when (RFC 3339); null where it is not. */
+  readonly guarded_by: string | null;
+  readonly guarded_at: string | null;
 }
 
 export interface Project {
@@ -109,6 +114,8 @@ export interface OpenChange {
   readonly environment: string;
   readonly environment_name: string;
   readonly requested_by: string;
+  /** Whether that is an active user now. */
+  readonly requester_active: boolean;
   readonly created_at: string;
   readonly reason: string | null;
   readonly entities: readonly ChangedEntity[];

@@ -67,6 +67,11 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
               <Text size="sm" c="dimmed" component="div">
                 {t.approvals.askedBy(change.requested_by)} · <Ago at={change.created_at} />
               </Text>
+              {!change.requester_active && (
+                <Badge color="orange" variant="light" tt="none" size="md">
+                  {t.approvals.requesterInactive}
+                </Badge>
+              )}
             </div>
           </Group>
           <Badge variant="default" tt="none" fw={500} size="lg" className="fc-shrink">
@@ -120,10 +125,11 @@ function Decide({ change, decision }: DecideProps) {
   const { me } = usePlace();
   const { tell, tellError } = useMessages();
   const [busy, setBusy] = useState<string | null>(null);
-  const [rejecting, setRejecting] = useState(false);
+  const [asking, setAsking] = useState<'approve' | 'reject' | null>(null);
   const fieldName = useFieldName();
   const decide = async (step: 'approve' | 'reject' | 'cancel', body: object = {}): Promise<void> => {
     setBusy(step);
+    let again = false;
     try {
       await api.send('POST', `/api/pending-changes/${change.id}/${step}`, body);
       tell('done', t.approvals.done[step]);
@@ -135,24 +141,30 @@ function Decide({ change, decision }: DecideProps) {
         const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
         tell('problem', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
       } else tellError(error);
+      again = error instanceof ApiError && error.code === 'password_wrong';
       void queries.invalidateQueries({ queryKey: ['open-changes'] });
     } finally {
       setBusy(null);
-      setRejecting(false);
+      if (!again) setAsking(null);
     }
   };
   if (!me.writes) return null;
+  const needsPassword = me.decisions === 'password';
+  const mayDecide = change.may_decide && me.decisions !== 'elsewhere';
   const off = decision !== undefined || busy !== null;
   return (
     <Group gap="xs">
-      {change.may_decide && (
+      {mayDecide && (
         <>
           <Button
             color="teal.9"
             leftSection={<CheckIcon size={16} />}
             disabled={off && busy !== 'approve'}
             loading={busy === 'approve'}
-            onClick={() => void decide('approve')}
+            onClick={() => {
+              if (needsPassword) setAsking('approve');
+              else void decide('approve');
+            }}
           >
             {t.approvals.approve}
           </Button>
@@ -160,7 +172,7 @@ function Decide({ change, decision }: DecideProps) {
             variant="default"
             leftSection={<CloseIcon size={16} />}
             disabled={off}
-            onClick={() => setRejecting(true)}
+            onClick={() => setAsking('reject')}
           >
             {t.approvals.reject}
           </Button>
@@ -171,20 +183,36 @@ function Decide({ change, decision }: DecideProps) {
           {t.approvals.cancel}
         </Button>
       )}
-      {!change.may_decide && decision === undefined && (
+      {!mayDecide && decision === undefined && (
         <Text size="sm" c="dimmed">
-          {change.own ? t.approvals.own : t.approvals.mayNot}
+          {change.own ? t.approvals.own : change.may_decide ? t.approvals.elsewhere : t.approvals.mayNot}
         </Text>
       )}
-      {rejecting && decision === undefined && (
+      {asking === 'approve' && decision === undefined && (
+        <ReasonDialog
+          title={t.approvals.approveTitle}
+          explanation={t.approvals.whyPassword}
+          submitLabel={t.approvals.approve}
+          submitColor="teal.9"
+          withReason={false}
+          withPassword
+          busy={busy === 'approve'}
+          onClose={() => setAsking(null)}
+          onSubmit={({ password }) => void decide('approve', { password })}
+        />
+      )}
+      {asking === 'reject' && decision === undefined && (
         <ReasonDialog
           title={t.approvals.rejectTitle}
           explanation={t.approvals.whyReject(change.requested_by)}
           submitLabel={t.approvals.reject}
           submitColor="red"
+          withPassword={needsPassword}
           busy={busy === 'reject'}
-          onClose={() => setRejecting(false)}
-          onSubmit={(reason) => void decide('reject', { reason })}
+          onClose={() => setAsking(null)}
+          onSubmit={({ reason, password }) =>
+            void decide('reject', needsPassword ? { reason, password } : { reason })
+          }
         />
       )}
     </Group>

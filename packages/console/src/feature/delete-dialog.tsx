@@ -13,14 +13,15 @@ interface DeleteDialogProps {
   readonly onDeleted: () => void;
 }
 
-/** Deletes the feature in all environments once its key has been typed; where one is guarded it makes a request. */
+/** Deletes the feature in all environments once its key has been typed; where it is guarded it makes a request. */
 export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDialogProps) {
   const { t } = useTexts();
   const { project, environment } = usePlace();
   const { busy, send } = useWrite();
   const [typed, setTyped] = useState('');
   const [reason, setReason] = useState('');
-  const guarded = project.environments.some((each) => each.guarded);
+  const [reasonNeeded, setReasonNeeded] = useState(false);
+  const guarded = reasonNeeded || project.environments.some((each) => each.guarded);
   const ready = typed === feature.key && (!guarded || reason.trim() !== '');
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
@@ -34,6 +35,7 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
     });
     if (outcome === 'done') onDeleted();
     else if (outcome === 'requested') onClose();
+    else if (outcome === 'reason_needed') setReasonNeeded(true);
   };
   return (
     <Dialog title={t.feature.deleteTitle(feature.name)} onClose={onClose}>

@@ -64,12 +64,12 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       },
       ['stale_version'],
     );
-    setAsking(false);
+    setAsking(outcome === 'reason_needed');
     if (outcome === 'done') {
       edit.saved();
       tell('done', t.feature.saved);
     } else if (outcome === 'requested') edit.reset();
-    else if (outcome.code === 'stale_version') {
+    else if (outcome !== 'reason_needed' && outcome.code === 'stale_version') {
       const { current, changed_by: by } = outcome.body as {
         current: FeatureState;
         changed_by: { username: string } | null;
@@ -172,11 +172,11 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       {asking && (
         <ReasonDialog
           title={t.approvals.requestTitle(feature.name)}
-          explanation={t.approvals.whyReason(guarding.name)}
+          explanation={guarded ? t.approvals.whyReason(guarding.name) : t.approvals.whyReasonHere}
           submitLabel={t.approvals.request}
           busy={busy}
           onClose={() => setAsking(false)}
-          onSubmit={(reason) => void save(reason)}
+          onSubmit={({ reason }) => void save(reason)}
         />
       )}
     </Paper>

@@ -13,8 +13,8 @@ interface FeatureSwitchProps {
 }
 
 /**
- * Switches a flag in this environment. In a guarded environment it asks for a reason and makes a request. It is
- * disabled while the page is out of date.
+ * Switches a flag in this environment. Where the environment or the flag is guarded it asks for a reason and makes a
+ * request. It is disabled while the page is out of date.
  */
 export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps) {
   const { t } = useTexts();
@@ -31,8 +31,7 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
       enabled: !enabled,
       ...(reason === undefined ? {} : { reason }),
     };
-    await send('PATCH', `/api/features/${id}`, body);
-    setAsking(false);
+    setAsking((await send('PATCH', `/api/features/${id}`, body)) === 'reason_needed');
   };
   if (!toggle) {
     return (
@@ -57,11 +56,13 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
       {asking && (
         <ReasonDialog
           title={enabled ? t.features.turnOff(name) : t.features.turnOn(name)}
-          explanation={t.approvals.whyReason(environment.name)}
+          explanation={
+            environment.guarded ? t.approvals.whyReason(environment.name) : t.approvals.whyReasonHere
+          }
           submitLabel={t.approvals.request}
           busy={busy}
           onClose={() => setAsking(false)}
-          onSubmit={(reason) => void save(reason)}
+          onSubmit={({ reason }) => void save(reason)}
         />
       )}
     </>

@@ -4,8 +4,8 @@ import { useMessages } from '../shell/messages.js';
 import { useApi } from '../sign-in/session-context.js';
 import { useTexts } from '../texts/texts.js';
 
-/** What became of a write: done, waiting for its approval, or refused. */
-type WriteOutcome = 'done' | 'requested' | ApiError;
+/** What became of a write: done, waiting for its approval, in need of a reason, or refused. */
+type WriteOutcome = 'done' | 'requested' | 'reason_needed' | ApiError;
 
 export interface Write {
   readonly busy: boolean;
@@ -35,6 +35,8 @@ export function useWrite(): Write {
         return 'requested';
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
+        // The server knows of guards that the page does not: those of a flag by its tag, and new ones.
+        if (error.code === 'invalid' && error.fields['reason'] !== undefined) return 'reason_needed';
         if (!quiet.includes(error.code)) tellError(error);
         return error;
       } finally {

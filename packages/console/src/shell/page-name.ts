@@ -1,6 +1,6 @@
 import { useLocation } from 'react-router';
 
-/** `features`, `approvals` or `activity`: the page that another environment has, too. */
+/** `features`, `approvals`, `activity` or `guards`: the page that another environment has, too. */
 export function usePageName(): string {
   return useLocation().pathname.split('/')[4] ?? 'features';
 }

@@ -21,6 +21,7 @@ import { useCurrentEnvironment } from './use-current-environment.js';
 const FeaturePage = lazy(parts.featurePage);
 const ApprovalsPage = lazy(parts.approvalsPage);
 const ActivityPage = lazy(parts.activityPage);
+const GuardsPage = lazy(parts.guardsPage);
 
 export function Pages() {
   return (
@@ -31,6 +32,7 @@ export function Pages() {
         <Route path="features/:featureId" element={<FeaturePage />} />
         <Route path="approvals" element={<ApprovalsPage />} />
         <Route path="activity" element={<ActivityPage />} />
+        <Route path="guards" element={<GuardsPage />} />
         <Route path="*" element={<NotHere />} />
       </Route>
       <Route path="/approvals" element={<FirstPlace page="approvals" />} />

@@ -5,6 +5,7 @@
 export const parts = {
   featurePage: async () => await import('../feature/feature-page.js'),
   approvalsPage: async () => await import('../approvals/approvals-page.js'),
+  guardsPage: async () => await import('../guards/guards-page.js'),
   activityPage: async () => await import('../activity/activity-page.js'),
   activityChart: async () => await import('../activity/activity-chart.js'),
   createDialog: async () => await import('../feature/create-dialog.js'),

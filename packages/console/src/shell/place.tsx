@@ -31,11 +31,17 @@ function may(me: Me, projectId: string, permission: string): boolean {
 export interface Rights {
   readonly toggle: boolean;
   readonly manage: boolean;
+  /** Whether the person may guard environments. */
+  readonly guard: boolean;
 }
 
 /** What may be written in this project, by this person, on this server. */
 export function useRights(): Rights {
   const { me, project } = usePlace();
   const manage = me.writes && may(me, project.id, 'feature.manage');
-  return { toggle: manage || (me.writes && may(me, project.id, 'feature.toggle')), manage };
+  return {
+    toggle: manage || (me.writes && may(me, project.id, 'feature.toggle')),
+    manage,
+    guard: me.writes && may(me, project.id, 'project.manage'),
+  };
 }

@@ -5,10 +5,10 @@ import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
 import { StaleBanner } from '../freshness/stale-banner.js';
 import { useTexts } from '../texts/texts.js';
-import { ActivityIcon, ApprovalIcon, FlagIcon, Mark } from './icons.js';
+import { ActivityIcon, ApprovalIcon, FlagIcon, LockIcon, Mark } from './icons.js';
 import { PersonMenu } from './person-menu.js';
 import { PlaceSwitch } from './place-switch.js';
-import { placePath, usePlace } from './place.js';
+import { placePath, usePlace, useRights } from './place.js';
 import { usePartsAhead } from './use-parts-ahead.js';
 
 /** What is around every page: header, navigation (a bar at the bottom on phones), freshness. */
@@ -80,6 +80,7 @@ function usePages() {
   const { project, environment } = usePlace();
   const { pathname } = useLocation();
   const { open } = useOpenChanges();
+  const { guard } = useRights();
   const page = (name: string, label: string, pageIcon: ReactNode, count = 0) => {
     const to = placePath(project.id, environment.key, name);
     return { to, label, icon: pageIcon, count, active: pathname.startsWith(to) };
@@ -88,6 +89,7 @@ function usePages() {
     page('features', t.shell.features, <FlagIcon />),
     page('approvals', t.shell.approvals, <ApprovalIcon />, open.length),
     page('activity', t.shell.activity, <ActivityIcon />),
+    ...(guard ? [page('guards', t.shell.guards, <LockIcon />)] : []),
   ];
 }
 

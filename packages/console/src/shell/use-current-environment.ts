@@ -29,7 +29,7 @@ export function useCurrentEnvironment(
   projectId: string,
   env: string,
 ): Current {
-  useRenames();
+  useEnvironmentChanges();
   const navigate = useNavigate();
   const { pathname, search } = useLocation();
   const [shown, setShown] = useState<Shown | null>(null);
@@ -52,14 +52,18 @@ export function useCurrentEnvironment(
   return { project, environment };
 }
 
-/** Keeps the keys of the environments as the server's messages about the channels have them. */
-function useRenames(): void {
+/** Keeps the keys and the guards of the environments as the server's messages about the channels have them. */
+function useEnvironmentChanges(): void {
   const { client } = useLive();
   const queries = useQueryClient();
   useEffect(
     () =>
       client.onMessage((message: ServerMessage | Snapshot) => {
-        if (!('environment' in message) || 'source' in message) return;
+        if (!('environment' in message)) return;
+        if ('source' in message) {
+          if (message.entity === 'environment') void queries.invalidateQueries({ queryKey: projectsKey });
+          return;
+        }
         const { environment_id: environmentId, environment: key } = message;
         const projects = queries.getQueryData<readonly Project[]>(projectsKey);
         const known = projects

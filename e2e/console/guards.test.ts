@@ -1,0 +1,113 @@
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
+import { button, cardOf, flip, giveReason, isLive, switchOf } from './screen.js';
+import { at, type Flag, listOf, setStage } from './stage.js';
+
+const set = setStage();
+
+/** A project of the test's own; alice owns it, bob may switch flags. */
+async function makeProject(name: string): Promise<{ project: SeededProject; flag: Flag }> {
+  const { stage } = set;
+  const project = await seedProject(stage.database.pool, { name });
+  await stage.addMember(project, 'alice', 'project_owner');
+  await stage.addMember(project, 'bob', 'project_member');
+  return { project, flag: await stage.addFlag(project.projectId) };
+}
+
+it('an owner guards an environment and removes the guard, and the screens of others follow at once', async () => {
+  const { stage } = set;
+  const { project, flag } = await makeProject('Guards');
+  const alice = await stage.open('alice', at(project.projectId, 'dev', 'guards'));
+  const bob = await stage.open('bob', listOf(flag, 'dev'));
+  await isLive(alice.page);
+  await isLive(bob.page);
+  expect(await bob.page.getByRole('link', { name: en.shell.guards }).count()).toBe(0);
+
+  await button(alice.page, en.guards.add('Development')).click();
+  const card = alice.page.getByRole('article', { name: 'Development', exact: true });
+  await card.getByText(en.guards.guardedBy('alice')).waitFor();
+  await bob.page.getByText(en.features.guardedHere).waitFor();
+  await flip(switchOf(bob.page, flag, false));
+  await giveReason(bob.page, 'The launch is today');
+
+  await button(alice.page, en.guards.remove('Development')).click();
+  const dialog = alice.page.getByRole('dialog');
+  await button(dialog, en.guards.confirm).click();
+  await card.getByText(en.guards.notGuarded).waitFor();
+  await bob.page.getByText(en.features.guardedHere).waitFor({ state: 'hidden' });
+
+  await alice.page.goto(at(project.projectId, 'dev', 'activity'));
+  const entries = alice.page.getByRole('listitem').filter({ hasText: en.entities.environment });
+  await entries.nth(1).waitFor();
+  expect(await entries.count()).toBe(2);
+  expect(await entries.first().textContent()).toContain('alice');
+});
+
+it('a guard that the page does not know of yet asks for the reason all the same', async () => {
+  const { stage } = set;
+  const { project, flag } = await makeProject('Unknown guard');
+  const bob = await stage.open('bob', listOf(flag, 'dev'));
+  await isLive(bob.page);
+  // Past the server: no event comes.
+  await stage.database.pool.query(
+    `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by) VALUES ($1, 'ops')`,
+    [project.environments.dev],
+  );
+  bob.forgiveRefusal(400, `/api/features/${flag.id}`);
+  await flip(switchOf(bob.page, flag, false));
+  await giveReason(bob.page, 'The launch is today');
+  await bob.page.getByText(en.features.awaiting('bob')).waitFor();
+});
+
+it('the request of a user who is no longer active is marked', async () => {
+  const { stage } = set;
+  const { project, flag } = await makeProject('Leavers');
+  await stage.ask('alice', 'PATCH', `/api/environments/${project.environments.dev}`, { guarded: true });
+  await stage.change('bob', flag, 'dev', { enabled: true, reason: 'The launch is today' });
+  await stage.database.pool.query(`UPDATE users SET is_active = false WHERE username = 'bob'`);
+  const { page } = await stage.open('alice', at(project.projectId, 'dev', 'approvals'));
+  await cardOf(page, 'bob', flag).getByText(en.approvals.requesterInactive).waitFor();
+  await stage.database.pool.query(`UPDATE users SET is_active = true WHERE username = 'bob'`);
+});
+
+it("on a Togglr's database a tagged flag asks for a reason, and approving asks for the password", async () => {
+  const { stage } = set;
+  const { pool } = stage.database;
+  const { project, flag } = await makeProject('Tags');
+  await pool.query(
+    `CREATE TABLE tags (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), project_id uuid NOT NULL, slug text NOT NULL);
+     CREATE TABLE feature_tags (feature_id uuid NOT NULL, tag_id uuid NOT NULL)`,
+  );
+  await pool.query(
+    `WITH tag AS (INSERT INTO tags (project_id, slug) VALUES ($1, 'guarded') RETURNING id)
+     INSERT INTO feature_tags SELECT $2, id FROM tag`,
+    [project.projectId, flag.id],
+  );
+  const bob = await stage.open('bob', listOf(flag, 'dev'));
+  bob.forgiveRefusal(400, `/api/features/${flag.id}`);
+  await isLive(bob.page);
+  await flip(switchOf(bob.page, flag, false));
+  await bob.page.getByText(en.approvals.whyReasonHere).waitFor();
+  await giveReason(bob.page, 'The launch is today');
+
+  const alice = await stage.open('alice', at(project.projectId, 'dev', 'approvals'));
+  alice.forgiveRefusal(403, '/approve');
+  const card = cardOf(alice.page, 'bob', flag);
+  await button(card, en.approvals.approve).click();
+  const dialog = alice.page.getByRole('dialog', { name: en.approvals.approveTitle });
+  const password = dialog.getByLabel(en.signIn.password, { exact: true });
+  await password.fill('a guess');
+  await button(dialog, en.approvals.approve).click();
+  await alice.page.getByText(en.errors.password_wrong).waitFor();
+  await password.fill('alice-demo');
+  await button(dialog, en.approvals.approve).click();
+  await card.getByText(en.approvals.decided.approved('alice')).waitFor();
+  await switchOf(bob.page, flag, true).waitFor();
+
+  await stage.change('bob', flag, 'dev', { enabled: false, reason: 'Not yet' });
+  await pool.query(`UPDATE users SET password_hash = '' WHERE username = 'alice'`);
+  await alice.page.reload();
+  await cardOf(alice.page, 'bob', flag).getByText(en.approvals.elsewhere).waitFor();
+  expect(await button(alice.page, en.approvals.approve).count()).toBe(0);
+});

@@ -1,0 +1,100 @@
+import { Badge, Button, Group, Paper, Stack, Text, Title } from '@mantine/core';
+import { useQueryClient } from '@tanstack/react-query';
+import { useState } from 'react';
+import { projectsKey } from '../api/queries.js';
+import type { Environment } from '../api/types.js';
+import { useWrite } from '../features/use-write.js';
+import { Ago } from '../shell/ago.js';
+import { Dialog } from '../shell/dialog.js';
+import { LockIcon } from '../shell/icons.js';
+import { PageTitle } from '../shell/page-title.js';
+import { usePlace, useRights } from '../shell/place.js';
+import { useTexts } from '../texts/texts.js';
+
+/** The environments of the project: which are guarded, and for owners how to change that. */
+export default function GuardsPage() {
+  const { t } = useTexts();
+  const { project } = usePlace();
+  const { guard } = useRights();
+  return (
+    <Stack gap="md">
+      <PageTitle text={t.shell.guards} />
+      <div>
+        <Title order={1}>{t.shell.guards}</Title>
+        <div className="fc-subtitle">{t.guards.why}</div>
+      </div>
+      {project.environments.map((environment) => (
+        <EnvironmentCard key={environment.id} environment={environment} />
+      ))}
+      {!guard && (
+        <Text size="sm" c="dimmed">
+          {t.guards.mayNot}
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+function EnvironmentCard({ environment }: { readonly environment: Environment }) {
+  const { t } = useTexts();
+  const { guard } = useRights();
+  const { busy, send } = useWrite();
+  const queries = useQueryClient();
+  const [removing, setRemoving] = useState(false);
+  const { id, key, name, guarded, guarded_by: by, guarded_at: at } = environment;
+  const set = async (wanted: boolean): Promise<void> => {
+    await send('PATCH', `/api/environments/${id}`, { guarded: wanted });
+    setRemoving(false);
+    await queries.invalidateQueries({ queryKey: projectsKey });
+  };
+  return (
+    <Paper withBorder p="lg" component="article" aria-label={name}>
+      <Group justify="space-between">
+        <div>
+          <Group gap="xs">
+            <Title order={2}>{name}</Title>
+            <Badge variant="default" tt="none" fw={500} leftSection={guarded && <LockIcon size={13} />}>
+              {key}
+            </Badge>
+          </Group>
+          <Text size="sm" c="dimmed" component="div">
+            {guarded ? t.guards.guardedBy(by) : t.guards.notGuarded}
+            {at !== null && (
+              <>
+                {' '}
+                · <Ago at={at} />
+              </>
+            )}
+          </Text>
+        </div>
+        {guard && (
+          <Button
+            variant="default"
+            loading={busy && !removing}
+            onClick={() => {
+              if (guarded) setRemoving(true);
+              else void set(true);
+            }}
+          >
+            {guarded ? t.guards.remove(name) : t.guards.add(name)}
+          </Button>
+        )}
+      </Group>
+      {removing && guarded && (
+        <Dialog title={t.guards.removeTitle(name)} onClose={() => setRemoving(false)}>
+          <Stack>
+            <Text size="sm">{t.guards.removeWhy}</Text>
+            <Group justify="flex-end">
+              <Button variant="default" onClick={() => setRemoving(false)}>
+                {t.shell.cancel}
+              </Button>
+              <Button color="red" loading={busy} onClick={() => void set(false)} data-autofocus>
+                {t.guards.confirm}
+              </Button>
+            </Group>
+          </Stack>
+        </Dialog>
+      )}
+    </Paper>
+  );
+}
