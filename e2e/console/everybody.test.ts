@@ -55,9 +55,9 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
 
   await page.goto(pageOf(flag, 'dev'));
   const form = page.getByRole('form', { name: en.feature.details });
-  await field(form, en.fields.description).fill('What alice thinks');
+  await field(form, en.feature.valueIn('Development')).fill('What alice thinks');
   await isLive(page);
-  await set.stage.change('root', flag, 'dev', { description: 'What root thinks' });
+  await set.stage.change('root', flag, 'dev', { default_value: 'What root thinks' });
   await page.getByRole('alert').waitFor();
   await look('a flag, with a conflict and a request');
   await button(page, en.feature.delete).click();

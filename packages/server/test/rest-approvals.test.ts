@@ -55,6 +55,13 @@ describe('a decision', () => {
     expect(body).toMatchObject({ feature: { enabled: true }, pending_changes: [] });
   });
 
+  it('to approve needs no body, also of a program that names the type of none', async () => {
+    const { changeId } = await requestChange(company, 'bob');
+    const headers = { 'Content-Type': 'application/json' };
+    const path = `/api/pending-changes/${changeId}/approve`;
+    expect(await company.ask('alice', 'POST', path, undefined, headers)).toMatchObject({ status: 200 });
+  });
+
   it('to reject keeps the reason; to cancel takes it back; neither changes anything', async () => {
     const rejected = await requestChange(company, 'bob');
     expect(await decide(company, 'alice', rejected.changeId, 'reject', {})).toMatchObject({

@@ -29,6 +29,8 @@ function hiddenIn(text: string | null): string | null {
   return shown === (text ?? '') ? null : shown;
 }
 
+const sharedFields = ['name', 'description', 'rollout_key'] as const;
+
 /** The feature's fields. Saving sends only what was changed, and the version that it was changed from. */
 export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const { t } = useTexts();
@@ -50,7 +52,9 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       ? environment
       : (project.environments.find((each) => each.guarded) ?? environment);
   const { guarded } = guarding;
-  const waits = guarded && open.some(({ entities }) => entities.some(isThis));
+  // What all environments share stays as the approver saw it.
+  const isShared = sharedFields.some((name) => edit.changed[name] !== undefined);
+  const waits = (guarded || isShared) && open.some(({ entities }) => entities.some(isThis));
 
   const save = async (reason?: string): Promise<void> => {
     const outcome = await send(

@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
+import type { MiddlewareHandler } from 'hono';
 import { ChangeRefusedError } from '../changes/change-refused.js';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
 import {
@@ -10,7 +11,7 @@ import {
   jsonAnswer,
   missingRefusal,
 } from './answers.js';
-import type { RestApp, RestContext } from './rest.js';
+import type { RestApp, RestContext, RestEnv } from './rest.js';
 import {
   approveBody,
   decidedSchema,
@@ -95,7 +96,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       operationId: 'approvePendingChange',
       summary: 'Does what was asked for, in the name of whoever approves',
       security: bearerSecurity,
-      middleware: [admit, writable] as const,
+      middleware: [admit, writable, dropTypeOfNoBody] as const,
       request: {
         params: idParameter,
         body: { content: { 'application/json': { schema: approveBody } } },
@@ -151,6 +152,12 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
     },
   );
 }
+
+/** Programs name the type of a body that they do not send. */
+const dropTypeOfNoBody: MiddlewareHandler<RestEnv> = async (request, next) => {
+  if (request.req.header('content-length') === '0') request.req.raw.headers.delete('content-type');
+  await next();
+};
 
 function changeIdOf(text: string): string {
   if (isUuid(text)) return text.toLowerCase();
