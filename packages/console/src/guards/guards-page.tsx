@@ -88,7 +88,7 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
               <Button variant="default" onClick={() => setRemoving(false)}>
                 {t.shell.cancel}
               </Button>
-              <Button color="red" loading={busy} onClick={() => void set(false)} data-autofocus>
+              <Button color="red.9" loading={busy} onClick={() => void set(false)} data-autofocus>
                 {t.guards.confirm}
               </Button>
             </Group>

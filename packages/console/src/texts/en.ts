@@ -78,10 +78,7 @@ export const en = {
     invalid_login: 'The user name or the password is wrong.',
     too_many_attempts: 'Too many wrong passwords: wait a little and try again.',
     password_wrong: 'The password is wrong: nothing was decided.',
-    password_required: 'A decision needs your password: reload the page and try again.',
     decide_elsewhere: 'Your password cannot be checked here: decide in Togglr’s own console.',
-    guard_unreadable:
-      'Nothing was changed: the server cannot read whether this flag is guarded. Ask an administrator.',
     user_inactive: 'This user has been deactivated: ask an administrator.',
     forbidden: 'You may not do this in this project.',
     writes_off: 'This server takes no changes: make them where the flags are managed.',
