@@ -15,7 +15,6 @@ import { useTexts } from '../texts/texts.js';
 export default function GuardsPage() {
   const { t } = useTexts();
   const { project } = usePlace();
-  const { guard } = useRights();
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.guards} />
@@ -26,11 +25,6 @@ export default function GuardsPage() {
       {project.environments.map((environment) => (
         <EnvironmentCard key={environment.id} environment={environment} />
       ))}
-      {!guard && (
-        <Text size="sm" c="dimmed">
-          {t.guards.mayNot}
-        </Text>
-      )}
     </Stack>
   );
 }
@@ -81,7 +75,7 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
         )}
       </Group>
       {removing && guarded && (
-        <Dialog title={t.guards.removeTitle(name)} onClose={() => setRemoving(false)}>
+        <Dialog title={t.guards.remove(name)} onClose={() => setRemoving(false)}>
           <Stack>
             <Text size="sm">{t.guards.removeWhy}</Text>
             <Group justify="flex-end">

@@ -369,10 +369,8 @@ export const en = {
     notGuarded: 'Not guarded: changes are made at once',
     add: (env: string) => `Guard ${env}`,
     remove: (env: string) => `Remove the guard of ${env}`,
-    removeTitle: (env: string) => `Remove the guard of ${env}?`,
     removeWhy: 'From then on one person alone changes flags there. The history shows who removed the guard.',
     confirm: 'Remove the guard',
-    mayNot: 'You may look; an owner of the project sets guards.',
   },
   activity: {
     what: 'Of what',
