@@ -316,7 +316,7 @@ async function knockAll(cells: readonly Cell[]): Promise<string[]> {
   const targets = await makeTargets(cells);
   const answers: string[] = [];
   const left = cells.entries();
-  // All at once would wait for the few connections to the database longer than the server lets anybody wait.
+  // More at once would wait for each other: passwords are checked one at a time, connections to the database are few.
   const knock = async (): Promise<void> => {
     for (const [index, { door, caller }] of left) {
       const [at, who, target] = [doors[door], callers.get(caller), targets[index]];
@@ -324,7 +324,7 @@ async function knockAll(cells: readonly Cell[]): Promise<string[]> {
       answers[index] = await at.knock(who, target);
     }
   };
-  await Promise.all(Array.from({ length: 16 }, knock));
+  await Promise.all(Array.from({ length: 4 }, knock));
   const refused = targets.filter((_, index) => /^\d+ [a-z_]+$/.test(answers[index] ?? ''));
   expect(await findTouched(refused)).toStrictEqual([]);
   return cells.map(({ door, caller }, index) => `${door}, ${caller}: ${answers[index] ?? ''}`);
