@@ -10,6 +10,7 @@ import { LockIcon } from '../shell/icons.js';
 import { PageTitle } from '../shell/page-title.js';
 import { usePlace, useRights } from '../shell/place.js';
 import { useTexts } from '../texts/texts.js';
+import { visible } from '../texts/visible.js';
 
 /** The environments of the project: which are guarded, and for owners how to change that. */
 export default function GuardsPage() {
@@ -42,13 +43,13 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
     await queries.invalidateQueries({ queryKey: projectsKey });
   };
   return (
-    <Paper withBorder p="lg" component="article" aria-label={name}>
+    <Paper withBorder p="lg" component="article" aria-label={visible(name)}>
       <Group justify="space-between">
         <div>
           <Group gap="xs">
-            <Title order={2}>{name}</Title>
+            <Title order={2}>{visible(name)}</Title>
             <Badge variant="default" tt="none" fw={500} leftSection={guarded && <LockIcon size={13} />}>
-              {key}
+              {visible(key)}
             </Badge>
           </Group>
           <Text size="sm" c="dimmed" component="div">
