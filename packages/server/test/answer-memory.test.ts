@@ -134,7 +134,7 @@ describe('case 23: snapshots that nobody reads', () => {
       isAnswered = true;
       return response;
     });
-    const other = await get(httpUrl, second(), snapshotPath());
+    const other = await get(httpUrl, second(), snapshotPath().replace('snapshot', 'audit'));
     expect(other.status).toBe(200);
     await other.arrayBuffer();
     expect(isAnswered).toBe(false);

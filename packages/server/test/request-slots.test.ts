@@ -16,13 +16,16 @@ it('lets one user have two expensive requests under way, lets some more wait, an
     );
     // They came first, on their own connections.
     await expect
-      .poll(async () => {
-        const { rows } = await pool.query<{ waiting: number }>(
-          `SELECT count(*)::int AS waiting FROM pg_stat_activity
+      .poll(
+        async () => {
+          const { rows } = await pool.query<{ waiting: number }>(
+            `SELECT count(*)::int AS waiting FROM pg_stat_activity
            WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-        );
-        return rows[0]?.waiting;
-      })
+          );
+          return rows[0]?.waiting;
+        },
+        { timeout: 10_000 },
+      )
       .toBe(2);
     await expect
       .poll(async () => (await company.ask('carol', 'GET', audit)).status, { timeout: 5_000 })
