@@ -90,7 +90,9 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   if (!ownTables && options.writes === true) {
     throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
   }
-  const { together, gatheredWrites, reason } = openFanOut(options.ioUring ?? true);
+  const { together, gatheredWrites, reason } = openFanOut(options.ioUring ?? true, () =>
+    lifecycle.emit('fan-out:given-up', {}),
+  );
   const broadcaster = new Broadcaster({
     lifecycle,
     together,

@@ -86,6 +86,8 @@ export interface LifecycleEvents {
   /** Messages that had not come by themselves were fetched from the log. */
   'relay:fetched': [{ messages: number }];
   /** All subscribers have been handed a batch. */
+  /** A completion of io_uring was not seen: connections are written to one by one from here on. */
+  'fan-out:given-up': [Record<string, never>];
   /** How many peers are written to: in one system call together, or each by itself, and why. */
   'fan-out:chosen': [{ by: 'io_uring' | 'write'; reason: string | null }];
   'batch:broadcast': [BroadcastBatch];

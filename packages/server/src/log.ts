@@ -99,6 +99,13 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'relay:applied': (applied) => logger.trace({ event: 'relay_applied', ...applied }),
     'relay:heard': (heard) => logger.trace({ event: 'relay_heard', ...heard }),
     'relay:fetched': (fetched) => logger.debug({ event: 'relay_fetched', ...fetched }),
+    'fan-out:given-up': () => {
+      logger.warn({
+        event: 'fan_out_given_up',
+        advice:
+          'a completion of io_uring was not seen, so each connection is written to by itself: update the kernel',
+      });
+    },
     'fan-out:chosen': ({ by, reason }) => {
       logger.info({ event: 'fan_out_chosen', by, ...(reason !== null && { reason: scrub(reason) }) });
     },

@@ -37,12 +37,16 @@ interface Rest {
  */
 export class GatheredWrites {
   readonly #ring: SendRing;
+  readonly #onGivenUp: () => void;
+  #isGivenUp = false;
   readonly #peers: GatheredPeer[] = [];
   readonly #bytes: Buffer[] = [];
   #isGathering = false;
 
-  constructor(ring: SendRing) {
+  /** `onGivenUp` is called once, when a completion was not seen; from then on each peer is written to by itself. */
+  constructor(ring: SendRing, onGivenUp: () => void) {
     this.#ring = ring;
+    this.#onGivenUp = onGivenUp;
   }
 
   /** Does `work`; what it writes to peers goes out meanwhile, or when this returns at the latest. */
@@ -61,7 +65,7 @@ export class GatheredWrites {
   take(peer: GatheredPeer, bytes: Buffer): boolean {
     // None may overtake earlier ones of the same peer; nor in one call, where some of those may be left.
     if (peer.isGathered || this.#peers.length === SendRing.capacity) this.flush();
-    if (!this.#isGathering || bytes.length > SendRing.stagedBytes) return false;
+    if (!this.#isGathering || this.#isGivenUp || bytes.length > SendRing.stagedBytes) return false;
     peer.isGathered = true;
     this.#peers.push(peer);
     this.#bytes.push(bytes);
@@ -108,7 +112,16 @@ export class GatheredWrites {
 
   /** Sends what the ring was given, of as many peers. */
   #submit(sending: number, rests: Rest[]): void {
+    // Another server of this process may have given the queue up.
+    if (!this.#ring.isReliable) {
+      for (let index = 0; index < sending; index += 1) {
+        rests.push({ peer: this.#peers[index] as GatheredPeer, bytes: this.#bytes[index] as Buffer });
+      }
+      this.#giveUp();
+      return;
+    }
     const results = this.#ring.submit();
+    if (!this.#ring.isReliable) this.#giveUp();
     for (let index = 0; index < sending; index += 1) {
       const peer = this.#peers[index] as GatheredPeer;
       const bytes = this.#bytes[index] as Buffer;
@@ -116,6 +129,12 @@ export class GatheredWrites {
       if (taken < 0) peer.terminate();
       else if (taken < bytes.length) rests.push({ peer, bytes: bytes.subarray(taken) });
     }
+  }
+
+  #giveUp(): void {
+    if (this.#isGivenUp) return;
+    this.#isGivenUp = true;
+    this.#onGivenUp();
   }
 }
 
@@ -144,12 +163,13 @@ export interface FanOut {
 /** Servers of one process write in turns: one ring is enough, and it lasts as long as the process. */
 let ring: SendRing | null = null;
 
-/** Together where it is wanted and the machine can, else one by one. */
-export function openFanOut(isWanted: boolean): FanOut {
+/** Together where it is wanted and the machine can, else one by one; `onGivenUp` as for GatheredWrites. */
+export function openFanOut(isWanted: boolean, onGivenUp: () => void = () => undefined): FanOut {
   try {
     if (!isWanted) throw new Error('it is switched off');
     ring ??= new SendRing();
-    const gatheredWrites = new GatheredWrites(ring);
+    if (!ring.isReliable) throw new Error('a completion was not seen, so the queue was given up');
+    const gatheredWrites = new GatheredWrites(ring, onGivenUp);
     return { gatheredWrites, reason: null, together: gatheredWrites.together };
   } catch (error) {
     return { gatheredWrites: null, reason: describeError(error), together: (work) => work() };

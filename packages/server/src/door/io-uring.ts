@@ -25,13 +25,13 @@ const privateAnonymous = 0x22;
 const interrupted = 4;
 const architectures: readonly string[] = ['x64', 'arm64'];
 
-/** Nothing was sent, and it can be tried again: what EAGAIN says as well. */
+/** Nothing was sent, and the socket is not broken: EINTR, EAGAIN, ENOMEM and ENOBUFS say the same. */
 const nothingTaken = 0;
-const again = -11;
+const transientErrors: readonly number[] = [-4, -11, -12, -105];
 const failed = -5;
 
 /** Functions of the C library. */
-interface SystemCalls {
+export interface SystemCalls {
   readonly setup: (number: number, entries: number, parameters: Buffer) => number;
   readonly enter: (
     number: number,
@@ -85,10 +85,11 @@ export class SendRing {
   #newest: Buffer | null = null;
   #addressLow = 0;
   #addressHigh = 0;
+  #isReliable = true;
 
   /** Throws an Error that says why where this machine has no such thing. */
-  constructor() {
-    this.#calls = systemCalls();
+  constructor(calls: SystemCalls = systemCalls()) {
+    this.#calls = calls;
     const parameters = Buffer.alloc(parametersBytes);
     this.#descriptor = this.#calls.setup(setupCall, SendRing.capacity, parameters);
     if (this.#descriptor < 0) {
@@ -131,6 +132,11 @@ export class SendRing {
       this.#submissions[place + 7] = sendFlags;
       this.#submissions[place + 8] = index;
     }
+  }
+
+  /** False once a completion was not seen: a late one could be taken for that of a later send, so the queue must not be used again. */
+  get isReliable(): boolean {
+    return this.#isReliable;
   }
 
   /** Whether these bytes have room beside those that were added. */
@@ -178,8 +184,11 @@ export class SendRing {
     results.fill(failed, 0, submitted);
     let completed = this.#reap();
     while (completed < submitted) {
-      // Not seen: a send that may not wait ends within the call. Whoever got some of it or not would not be known.
-      if (this.#enter(0, 1) < 0 && this.#calls.errno() !== interrupted) break;
+      // Should not happen: sends with MSG_DONTWAIT complete within the call.
+      if (this.#enter(0, 1) < 0 && this.#calls.errno() !== interrupted) {
+        this.#isReliable = false;
+        break;
+      }
       completed += this.#reap();
     }
     this.#count = 0;
@@ -200,7 +209,7 @@ export class SendRing {
     for (let next = head; next !== tail; next = (next + 1) | 0) {
       const place = this.#completions + ((next & this.#completionMask) * completionBytes) / 4;
       const result = queues[place + 2] ?? failed;
-      this.#results[queues[place] ?? 0] = result === again ? nothingTaken : result;
+      this.#results[queues[place] ?? 0] = transientErrors.includes(result) ? nothingTaken : result;
     }
     Atomics.store(queues, this.#completionHead, tail);
     return (tail - head) | 0;
@@ -208,7 +217,7 @@ export class SendRing {
 }
 
 /** Throws an Error that says why not. */
-function systemCalls(): SystemCalls {
+export function systemCalls(): SystemCalls {
   if (process.platform !== 'linux') throw new Error('io_uring is of Linux');
   if (!architectures.includes(process.arch) || endianness() !== 'LE') {
     throw new Error(`io_uring is not used on ${process.arch}`);
