@@ -113,7 +113,7 @@ export class GatheredWrites {
   /** Sends what the ring was given, of as many peers. */
   #submit(sending: number, rests: Rest[]): void {
     // Another server of this process may have given the queue up.
-    if (!this.#ring.isReliable) {
+    if (!this.#ring.isReliable()) {
       for (let index = 0; index < sending; index += 1) {
         rests.push({ peer: this.#peers[index] as GatheredPeer, bytes: this.#bytes[index] as Buffer });
       }
@@ -121,7 +121,7 @@ export class GatheredWrites {
       return;
     }
     const results = this.#ring.submit();
-    if (!this.#ring.isReliable) this.#giveUp();
+    if (!this.#ring.isReliable()) this.#giveUp();
     for (let index = 0; index < sending; index += 1) {
       const peer = this.#peers[index] as GatheredPeer;
       const bytes = this.#bytes[index] as Buffer;
@@ -168,7 +168,7 @@ export function openFanOut(isWanted: boolean, onGivenUp: () => void = () => unde
   try {
     if (!isWanted) throw new Error('it is switched off');
     ring ??= new SendRing();
-    if (!ring.isReliable) throw new Error('a completion was not seen, so the queue was given up');
+    if (!ring.isReliable()) throw new Error('a completion was not seen, so the queue was given up');
     const gatheredWrites = new GatheredWrites(ring, onGivenUp);
     return { gatheredWrites, reason: null, together: gatheredWrites.together };
   } catch (error) {

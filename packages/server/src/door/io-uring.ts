@@ -135,7 +135,7 @@ export class SendRing {
   }
 
   /** False once a completion was not seen: a late one could be taken for that of a later send, so the queue must not be used again. */
-  get isReliable(): boolean {
+  isReliable(): boolean {
     return this.#isReliable;
   }
 
