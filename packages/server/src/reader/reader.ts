@@ -334,12 +334,8 @@ export class EventReader {
 
   /** Nothing announces a change of triggers, rights or policies. */
   async #checkSource(session: ReadingSession): Promise<void> {
-    const { hasHostTriggers, hasState, hasEnvironments } = session.source;
-    if (hasHostTriggers) this.#compareTriggers(await session.readTriggers());
-    const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
-    if ((await session.hiddenTablesChanged()) || (isIncomplete && (await session.rightsChanged()))) {
-      this.#reconnect(session);
-    }
+    if (session.source.hasHostTriggers) this.#compareTriggers(await session.readTriggers());
+    if (await session.isOutdated()) this.#reconnect(session);
   }
 
   /** Null: the history has ended. What is marked as delivered is handed on without waiting in between. */

@@ -125,14 +125,15 @@ export class ReadingSession {
     return JSON.parse(answer.rows[0]?.[0] ?? '[]') as TriggerState[];
   }
 
-  /** Whether row-level security hides rows of other tables than when the source was found. */
-  async hiddenTablesChanged(): Promise<boolean> {
-    return (await readHiddenNames(this.#client, this.source)).join() !== this.source.hiddenTables.join();
-  }
-
-  /** Whether rights on the host's tables have changed, or a table was made: another state of features may be readable. */
-  async rightsChanged(): Promise<boolean> {
-    return (await readRights(this.#client)) !== this.#rights;
+  /**
+   * Whether the source would be found in another form now: row-level security hides rows of other tables, or, where
+   * something could not be read, rights on the host's tables have changed.
+   */
+  async isOutdated(): Promise<boolean> {
+    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables } = this.source;
+    if ((await readHiddenNames(this.#client, this.source)).join() !== hiddenTables.join()) return true;
+    const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
+    return isIncomplete && (await readRights(this.#client)) !== this.#rights;
   }
 
   /**
