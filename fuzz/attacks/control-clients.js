@@ -117,7 +117,7 @@ export async function startControlClients(run, { port, token, database }) {
         repeated += [...events.values()].filter((times) => times > 1).length;
         unknown += [...events.keys()].filter((key) => !known.has(key)).length;
       }
-      return { written, events: expected.length, slowestMs, missing, repeated, unknown, closed };
+      return { written, events: expected.length, slowestMs, missing, repeated, unknown, closed: [...closed] };
     },
   };
 }

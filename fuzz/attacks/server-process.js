@@ -45,12 +45,12 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  /** @type {string | null} */
-  let exitReason = null;
+  /** @type {{ exitReason: string | null }} */
+  const state = { exitReason: null };
   /** @type {string[]} */
   const warnings = [];
   const closed = once(child, 'close').then(([code, signal]) => {
-    exitReason = `it ended with ${String(signal ?? code)}`;
+    state.exitReason = `it ended with ${String(signal ?? code)}`;
   });
   run.defer(async () => {
     child.kill('SIGKILL');
@@ -88,14 +88,14 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
   const port = await Promise.race([listening, closed.then(() => null), tooLate.then(() => null)]);
   limit.abort();
   if (port === null) {
-    throw new Error(`flagcast serve did not start: ${exitReason ?? 'time-out'}; ${warnings.join(' ')}`);
+    throw new Error(`flagcast serve did not start: ${state.exitReason ?? 'time-out'}; ${warnings.join(' ')}`);
   }
   const pid = /** @type {number} */ (child.pid);
   return {
     pid,
     port,
     warnings,
-    exitReason: () => exitReason,
+    exitReason: () => state.exitReason,
     openFiles: async () => (await readdir(`/proc/${pid}/fd`)).length,
     usedHeap: async () => await collectGarbage(inspectors[0] ?? ''),
     end: async () => {
@@ -103,7 +103,7 @@ export async function startServerProcess(run, { databaseUrl, secret }) {
       const late = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
       await closed;
       clearTimeout(late);
-      return exitReason ?? '';
+      return state.exitReason ?? '';
     },
   };
 }

@@ -1,0 +1,133 @@
+import type { Page } from 'playwright-core';
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { findAxeViolations, findOverflow, waitForAnimations } from './accessibility.js';
+import type { ConsoleWindow } from './console-window.js';
+import { button, cardOf, field, flip, waitUntilLive, switchOf } from './screen.js';
+import { at, type Flag, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
+
+const context = useConsoleFixture();
+
+/** A flag that waits for a decision in prod, so that every page has something to show. */
+async function waitingFlag(): Promise<Flag> {
+  const flag = await context.fixture.addFlag();
+  await context.fixture.change('alice', flag, 'dev', { description: 'Packed before it is paid' });
+  await context.fixture.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
+  return flag;
+}
+
+/** Goes through everything that the console shows, and tells each time what is on the screen. */
+async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => Promise<void>): Promise<void> {
+  const { page } = window;
+  // What fades has other colours on its way, and would have to be waited for.
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  const escape = async (): Promise<void> => {
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'hidden' });
+  };
+  await page.goto(at(webShop, 'prod', 'features'));
+  await page.getByRole('link', { name: 'Guest checkout' }).waitFor();
+  await waitUntilLive(page);
+  await look('the flags');
+  await button(page, en.features.create).first().click();
+  await page.getByRole('dialog', { name: en.features.create }).waitFor();
+  await look('the dialog that makes a flag');
+  await escape();
+  await button(page, en.freshness.chip(en.freshness.live)).click();
+  await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
+  await context.fixture.change('bob', flag, 'dev', { enabled: true });
+  await context.fixture.change('bob', flag, 'dev', { enabled: false });
+  await look('the freshness drawer');
+  await escape();
+  await button(page, en.shell.personMenu('alice')).click();
+  await button(page, en.shell.signOut).waitFor();
+  await look('the menu of the person');
+  await page.keyboard.press('Escape');
+  await button(page, en.shell.signOut).waitFor({ state: 'hidden' });
+  await page.goto(listOf(flag, 'prod'));
+  await flip(switchOf(page, flag, false));
+  await page.getByRole('dialog').waitFor();
+  await look('the dialog that asks for a reason');
+  await escape();
+  await page.goto(listOf(flag, 'dev').replace(flag.key, 'nothing-like-it'));
+  await page.getByText(en.features.noneFit).waitFor();
+  await look('a search that finds nothing');
+
+  await page.goto(pageOf(flag, 'dev'));
+  const form = page.getByRole('form', { name: en.feature.details });
+  await field(form, en.fields.description).fill('What alice thinks');
+  await waitUntilLive(page);
+  await context.fixture.change('root', flag, 'dev', { description: 'What root thinks' });
+  await page.getByRole('alert').waitFor();
+  await look('a flag, with a conflict and a request');
+  await button(page, en.feature.delete).click();
+  await page.getByRole('dialog').waitFor();
+  await look('the dialog that deletes');
+  await escape();
+
+  await page.goto(at(webShop, 'dev', 'approvals'));
+  await cardOf(page, 'bob', flag).waitFor();
+  await look('the approvals');
+  await page.goto(at(webShop, 'dev', 'activity'));
+  await page.getByRole('listitem').first().waitFor();
+  await look('the activity');
+  window.expectOutage();
+  await window.context.setOffline(true);
+  await page
+    .getByRole('status')
+    .filter({ hasText: /^No connection/ })
+    .waitFor();
+  await look('a stale screen');
+  await window.context.setOffline(false);
+  await waitUntilLive(page);
+  await page.goto(at(webShop, 'dev', 'no-such-page'));
+  await page.getByRole('heading', { name: en.shell.notHere }).waitFor();
+  await look('a page that is not there');
+}
+
+it.each(['light', 'dark'] as const)('axe finds nothing serious on any page, %s', async (theme) => {
+  const flag = await waitingFlag();
+  // Each with where it shows first: what is wrong in the frame is wrong on every page.
+  const found = new Map<string, string>();
+  const look = (page: Page) => async (what: string) => {
+    await waitForAnimations(page);
+    for (const barrier of await findAxeViolations(page)) found.set(barrier, found.get(barrier) ?? what);
+  };
+  const guest = await context.fixture.open(null, '/', { theme });
+  await field(guest.page, en.signIn.username).waitFor();
+  await look(guest.page)('signing in');
+  const window = await context.fixture.open('alice', '/', { theme });
+  await tour(window, flag, look(window.page));
+  expect([...found].map(([barrier, where]) => `${where}: ${barrier}`)).toEqual([]);
+});
+
+it('a phone switches and approves with a thumb', async () => {
+  const flag = await waitingFlag();
+  const { page } = await context.fixture.open('alice', listOf(flag, 'dev'), { phone: true });
+  await waitUntilLive(page);
+  await switchOf(page, flag, false).tap({ force: true });
+  await switchOf(page, flag, true).waitFor();
+  await page.getByRole('navigation').getByRole('link', { name: en.shell.approvals }).tap();
+  const card = cardOf(page, 'bob', flag);
+  await button(card, en.approvals.approve).tap();
+  await card.getByText(en.approvals.decided.approved('alice')).waitFor();
+  await page.getByRole('navigation').getByRole('link', { name: en.shell.activity }).tap();
+  await page.getByRole('heading', { name: en.shell.activity, level: 1 }).waitFor();
+  await button(page, en.shell.projectIs('Web shop')).tap();
+  await page.getByRole('menuitem', { name: 'Billing' }).tap();
+  await button(page, en.shell.projectIs('Billing')).waitFor();
+  await button(page, en.shell.personMenu('alice')).tap();
+  await button(page, en.shell.signOut).tap();
+  await field(page, en.signIn.username).waitFor();
+});
+
+it('a phone shows all of it without scrolling sideways', async () => {
+  const flag = await waitingFlag();
+  const found: string[] = [];
+  const window = await context.fixture.open('alice', '/', { phone: true });
+  await tour(window, flag, async (what) => {
+    await waitForAnimations(window.page);
+    found.push(...(await findOverflow(window.page)).map((overflow) => `${what}: ${overflow}`));
+  });
+  expect(found).toEqual([]);
+});

@@ -1,0 +1,215 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Page } from 'playwright-core';
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { changeParams } from '../../packages/demo/src/company/flag-target.js';
+import { withClient } from '../../packages/server/test/database.js';
+import { unusedPort } from '../../packages/server/test/relay.js';
+import { testSecret } from '../../packages/server/test/server.js';
+import { button, field, flip, waitUntilLive, rowOf, switchOf } from './screen.js';
+import { at, type Flag, listOf, pageOf, useConsoleFixture, type FixtureServer, webShop } from './console-fixture.js';
+
+/** A server in a process of its own, at a port that it comes back to. */
+class KillableServer implements FixtureServer {
+  readonly httpUrl: string;
+  readonly #environment: Record<string, string>;
+  #process: ChildProcess | null = null;
+
+  constructor(databaseUrl: string, port: number) {
+    this.httpUrl = `http://127.0.0.1:${port}`;
+    this.#environment = { DATABASE_URL: databaseUrl, SECRET: testSecret, PORT: String(port) };
+  }
+
+  async start(): Promise<void> {
+    const file = fileURLToPath(new URL('./console-server.js', import.meta.url));
+    this.#process = fork(file, { env: { PATH: process.env['PATH'], ...this.#environment } });
+    await once(this.#process, 'message');
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#process;
+    if (child === null) return;
+    this.#process = null;
+    const exited = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exited;
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+  }
+}
+
+const servers: KillableServer[] = [];
+const context = useConsoleFixture(async (databaseUrl) => {
+  const server = new KillableServer(databaseUrl, await unusedPort());
+  await server.start();
+  servers.push(server);
+  return server;
+});
+
+/** Changes a flag in the database itself, as a host's own backend does; the audit row is bob's. */
+async function changePastTheServer(
+  flag: Flag,
+  changes: readonly { enabled?: boolean; default_value?: string }[],
+): Promise<void> {
+  await withClient(context.fixture.database.url, async (client) => {
+    const { rows } = await client.query<{ id: string }>(
+      `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'dev'`,
+      [flag.projectId],
+    );
+    const place = { projectId: flag.projectId, featureId: flag.id, environmentId: rows[0]?.id ?? '' };
+    for (const [index, change] of changes.entries()) {
+      await client.query('BEGIN');
+      const requestId = `7b1d0a30-0000-4000-8000-${String(index).padStart(12, '0')}`;
+      await changeParams(client, place, change, { username: 'bob', requestId });
+      await client.query('COMMIT');
+    }
+  });
+}
+
+/** What the page says of its own age. */
+const staleChip = (page: Page) => page.getByRole('button', { name: /^Stale since \d\d:\d\d/ });
+const staleBanner = (page: Page) => page.getByRole('status').filter({ hasText: /^No connection/ });
+
+it('without a network the screen says since when it is stale, and then catches up with nothing missing', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const window = await fixture.open('alice', listOf(flag, 'dev'));
+  window.expectOutage();
+  const { page } = window;
+  const reader = await window.openTab(pageOf(flag, 'dev'));
+  await waitUntilLive(page);
+  await waitUntilLive(reader);
+  await window.context.setOffline(true);
+  await staleChip(page).waitFor();
+  await staleBanner(page).waitFor();
+
+  const values = Array.from({ length: 40 }, (_, index) => `while away ${index + 1}`);
+  await changePastTheServer(flag, [...values.map((value) => ({ default_value: value })), { enabled: true }]);
+  await switchOf(page, flag, false).waitFor();
+  await window.context.setOffline(false);
+  await waitUntilLive(page);
+  await staleBanner(page).waitFor({ state: 'hidden' });
+  await switchOf(page, flag, true).waitFor();
+  await rowOf(page, flag).getByText('while away 40', { exact: true }).waitFor();
+
+  // Each of them is in the history of the other tab, which was away as well.
+  const entries = reader.getByRole('region', { name: en.feature.history }).getByRole('listitem');
+  await expect.poll(async () => await entries.count(), { timeout: 10_000 }).toBe(41);
+  const told = (await entries.allTextContents()).join('\n');
+  for (const value of values) expect(told).toContain(value);
+  await flip(switchOf(page, flag, true));
+  await expect.poll(async () => await entries.count(), { timeout: 10_000 }).toBe(42);
+});
+
+it('a server that is killed and comes back is picked up again by the open pages', async () => {
+  const { fixture } = context;
+  const [server] = servers;
+  const flag = await fixture.addFlag();
+  const alice = await fixture.open('alice', listOf(flag, 'dev'));
+  const bob = await fixture.open('bob', pageOf(flag, 'dev'));
+  const activity = await fixture.open('root', at(webShop, 'dev', 'activity'));
+  const pages = [alice.page, bob.page, activity.page];
+  for (const window of [alice, bob, activity]) {
+    window.expectOutage();
+    await waitUntilLive(window.page);
+    // All of the page has been loaded: browsers do not ask again for a part that they could not get.
+    await window.page.waitForLoadState('networkidle');
+  }
+  await server?.kill();
+  for (const page of pages) await staleChip(page).waitFor();
+  await changePastTheServer(flag, [{ enabled: true }, { default_value: 'from the outage' }]);
+  await switchOf(alice.page, flag, false).waitFor();
+  await server?.start();
+  for (const page of pages) {
+    await waitUntilLive(page);
+    await staleBanner(page).waitFor({ state: 'hidden' });
+  }
+  await switchOf(alice.page, flag, true).waitFor();
+  await rowOf(alice.page, flag).getByText('from the outage', { exact: true }).waitFor();
+  const history = bob.page.getByRole('region', { name: en.feature.history });
+  await history.getByRole('listitem').filter({ hasText: 'from the outage' }).waitFor();
+  await activity.page.getByRole('listitem').filter({ hasText: 'from the outage' }).first().waitFor();
+
+  // And it is live again: what is done now comes by itself.
+  await flip(switchOf(alice.page, flag, true));
+  await bob.page
+    .getByRole('form', { name: en.feature.details })
+    .getByRole('switch', { checked: false })
+    .waitFor();
+});
+
+it('an outage finds all parts of the console there: every page opens, and says that it is stale', async () => {
+  const { fixture } = context;
+  const [server] = servers;
+  const flag = await fixture.addFlag();
+  const window = await fixture.open('alice', listOf(flag, 'dev'));
+  window.expectOutage();
+  const { page } = window;
+  await waitUntilLive(page);
+  const loaded = `performance.getEntriesByName('flagcast:parts-loaded').length`;
+  await expect.poll(async () => await page.evaluate(loaded), { timeout: 15_000 }).toBeGreaterThan(0);
+  await server?.kill();
+  await staleChip(page).waitFor();
+
+  const heading = (name: string) => page.getByRole('heading', { name, level: 1, exact: true });
+  const follow = async (link: string, title: string): Promise<void> => {
+    await page.getByRole('link', { name: link }).first().click();
+    await heading(title).waitFor();
+    await staleBanner(page).waitFor();
+  };
+  await follow(flag.name, flag.name);
+  await button(page, en.feature.delete).click();
+  await page.getByRole('dialog').getByRole('textbox').first().waitFor();
+  await page.keyboard.press('Escape');
+  await follow(en.shell.approvals, en.shell.approvals);
+  await follow(en.shell.activity, en.shell.activity);
+  await page.getByRole('alert').getByText(en.errors.unreachable).waitFor();
+  // What could not be read is not said to be nothing.
+  expect(await page.getByText(en.activity.nothing).count()).toBe(0);
+  expect(await page.getByText(en.activity.beginning).count()).toBe(0);
+  await staleChip(page).click();
+  await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
+  await page.keyboard.press('Escape');
+  await follow(en.shell.features, en.shell.features);
+  await button(page, en.features.create).first().click();
+  await page.getByRole('dialog', { name: en.features.create }).waitFor();
+  await page.keyboard.press('Escape');
+
+  await server?.start();
+  // After an outage as long as this one the client may wait for half a minute before it tries again.
+  await button(page, en.freshness.chip(en.freshness.live)).waitFor({ timeout: 40_000 });
+});
+
+it('a sign-in that runs out while the page is open is renewed in place, and nothing typed is lost', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const window = await fixture.open('alice', pageOf(flag, 'dev'), { tokenTtlMs: 4_000 });
+  const { page } = window;
+  const form = page.getByRole('form', { name: en.feature.details });
+  await field(form, en.fields.description).fill('Half a thought');
+  const dialog = page.getByRole('dialog', { name: en.signIn.expired });
+  await dialog.waitFor();
+  await changePastTheServer(flag, [{ default_value: 'meanwhile' }]);
+
+  window.expectRefusal(401, '/api/auth/login');
+  const password = dialog.getByLabel(en.signIn.password, { exact: true });
+  await password.fill('wrong');
+  await button(dialog, en.signIn.submit).click();
+  await dialog.getByRole('alert').getByText(en.errors.invalid_login).waitFor();
+  await password.fill('alice-demo');
+  await button(dialog, en.signIn.submit).click();
+  await dialog.waitFor({ state: 'hidden' });
+
+  await waitUntilLive(page);
+  expect(await field(form, en.fields.description).inputValue()).toBe('Half a thought');
+  expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'dev'));
+  await expect
+    .poll(async () => await field(form, en.feature.valueIn('Development')).inputValue())
+    .toBe('meanwhile');
+  await button(form, en.feature.save).click();
+  await page.getByText(en.feature.saved, { exact: true }).waitFor();
+});

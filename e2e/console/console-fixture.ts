@@ -1,0 +1,212 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
+import { signToken } from '../../packages/server/src/access/sign.js';
+import { fillDemo } from '../../packages/demo/src/company/fill.js';
+import { demoProjects, demoUsers } from '../../packages/demo/src/company/company.js';
+import type { FlagcastOptions } from '../../packages/server/src/flagcast-options.js';
+import {
+  createTestDatabase,
+  type SeededProject,
+  type TestDatabase,
+  withClient,
+} from '../../packages/server/test/database.js';
+import { startTestServer, testSecret } from '../../packages/server/test/server.js';
+import { launchChromium } from './chromium.js';
+import { ConsoleWindow, type WindowOptions } from './console-window.js';
+
+export type Person = 'alice' | 'bob' | 'carol' | 'dave' | 'root';
+
+export const webShop = demoProjects[0]?.id ?? '';
+export const mobileApp = demoProjects[1]?.id ?? '';
+export const billing = demoProjects[2]?.id ?? '';
+
+/** A flag made for a test. */
+export interface Flag {
+  readonly id: string;
+  readonly projectId: string;
+  readonly key: string;
+  readonly name: string;
+}
+
+/** A server as the tests of a file use it. */
+export interface FixtureServer {
+  readonly httpUrl: string;
+  close(): Promise<void>;
+}
+
+/** The demo in a database of the file's own, a real server on it, and one Chromium. */
+export class ConsoleFixture {
+  readonly database: TestDatabase;
+  readonly server: FixtureServer;
+  readonly #browser: Browser;
+  readonly #userIds: ReadonlyMap<string, string>;
+  #windows: ConsoleWindow[] = [];
+  #flags = 0;
+
+  constructor(
+    database: TestDatabase,
+    server: FixtureServer,
+    browser: Browser,
+    userIds: ReadonlyMap<string, string>,
+  ) {
+    this.database = database;
+    this.server = server;
+    this.#browser = browser;
+    this.#userIds = userIds;
+  }
+
+  /** A window of somebody who has signed in, or of nobody yet, at a path of the console. */
+  async open(
+    person: Person | null,
+    path: string,
+    options: WindowOptions & { readonly tokenTtlMs?: number } = {},
+  ): Promise<ConsoleWindow> {
+    const token = person === null ? null : await this.token(person, options.tokenTtlMs);
+    const window = await ConsoleWindow.open(this.#browser, this.server.httpUrl, token, options);
+    this.#windows.push(window);
+    await window.page.goto(path);
+    return window;
+  }
+
+  /** A token for somebody, good for ten minutes unless told otherwise. */
+  async token(person: Person, ttlMs = 600_000): Promise<string> {
+    const userId = this.#userIds.get(person) ?? '';
+    return await signToken({ secret: testSecret, userId, username: person, ttlMs });
+  }
+
+  /** What somebody else's program does: a request in the person's name. */
+  async request(person: Person, method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
+    const response = await fetch(`${this.server.httpUrl}${path}`, {
+      method,
+      headers: { Authorization: `Bearer ${await this.token(person)}`, 'Content-Type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const answer = (await response.json()) as Record<string, unknown>;
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`);
+    return answer;
+  }
+
+  /** Changes a flag in somebody's name; with a reason it becomes a request where the environment is guarded. */
+  async change(person: Person, flag: Flag, env: string, change: object): Promise<Record<string, unknown>> {
+    const { feature } = (await this.request(person, 'GET', `/api/features/${flag.id}?env=${env}`)) as {
+      feature: { version: string };
+    };
+    return await this.request(person, 'PATCH', `/api/features/${flag.id}`, {
+      env,
+      version: feature.version,
+      ...change,
+    });
+  }
+
+  /** Makes a flag past the server, for windows that are opened afterwards. */
+  async addFlag(projectId = webShop): Promise<Flag> {
+    this.#flags += 1;
+    const id = randomUUID();
+    const key = `flag-${id.slice(0, 8)}`;
+    const name = `Flag ${this.#flags} of the tests`;
+    await this.database.pool.query(
+      `INSERT INTO features (id, project_id, key, name, description, kind) VALUES ($1, $2, $3, $4, 'Made for a test', 'simple')`,
+      [id, projectId, key, name],
+    );
+    return { id, projectId, key, name };
+  }
+
+  /** Makes somebody a member of a project. */
+  async addMember(project: SeededProject, person: Person, role: string): Promise<void> {
+    await this.database.pool.query(
+      'INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = $3',
+      [project.projectId, this.#userIds.get(person), role],
+    );
+  }
+
+  /** Keeps what the windows show, as pictures, in the folder that FLAGCAST_TEST_PICTURES names. */
+  async takePictures(name: string): Promise<void> {
+    const folder = process.env['FLAGCAST_TEST_PICTURES'];
+    if (folder === undefined) return;
+    await mkdir(folder, { recursive: true });
+    for (const [index, { page }] of this.#windows.entries()) {
+      const file = `${name.replaceAll(/\W+/g, '-')}-${index + 1}.png`;
+      await page.screenshot({ path: `${folder}/${file}` });
+    }
+  }
+
+  /** Closes the windows of a test; nothing may have gone wrong in any. */
+  async closeWindows(): Promise<void> {
+    const windows = this.#windows;
+    this.#windows = [];
+    const problems = await Promise.all(windows.map(async (window) => await window.close()));
+    expect(problems.flat(), 'what the browser complained about').toEqual([]);
+  }
+}
+
+/** The path of a page, e.g. `at(webShop, 'dev', 'features')`. */
+export function at(projectId: string, env: string, page: string): string {
+  return `/p/${projectId}/${env}/${page}`;
+}
+
+/** The path of the table with only this flag in it. */
+export function listOf(flag: Flag, env: string): string {
+  return at(flag.projectId, env, `features?q=${flag.key}`);
+}
+
+/** The path of the flag's own page. */
+export function pageOf(flag: Flag, env: string): string {
+  return at(flag.projectId, env, `features/${flag.id}`);
+}
+
+/**
+ * Sets the stage for the tests of a file: made before the first, gone after the last, without
+ * windows between two. `start` starts the server, by default one in this process.
+ */
+export function useConsoleFixture(
+  start: (databaseUrl: string) => Promise<FixtureServer> = async (url) => await startFixtureServer(url),
+): { readonly fixture: ConsoleFixture } {
+  const created: { fixture?: ConsoleFixture; browser?: Browser } = {};
+  beforeAll(async () => {
+    const [browser, database] = await Promise.all([launchChromium(), createDemoDatabase()]);
+    const server = await start(database.url);
+    const { rows } = await database.pool.query<{ username: string; id: string }>(
+      'SELECT username, id::text AS id FROM users',
+    );
+    created.browser = browser;
+    created.fixture = new ConsoleFixture(
+      database,
+      server,
+      browser,
+      new Map(rows.map(({ username, id }) => [username, id])),
+    );
+  });
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') await created.fixture?.takePictures(task.name);
+    await created.fixture?.closeWindows();
+  });
+  afterAll(async () => {
+    await created.browser?.close();
+    await created.fixture?.server.close();
+    await created.fixture?.database.drop();
+  });
+  return {
+    get fixture() {
+      if (created.fixture === undefined) throw new Error('the stage is set when the tests begin');
+      return created.fixture;
+    },
+  };
+}
+
+/** The server as the demo runs it, in this process. */
+export async function startFixtureServer(
+  databaseUrl: string,
+  options: Partial<FlagcastOptions> = {},
+): Promise<FixtureServer> {
+  return await startTestServer(databaseUrl, { writes: true, demoPeople: demoUsers, ...options });
+}
+
+async function createDemoDatabase(): Promise<TestDatabase> {
+  const database = await createTestDatabase({ schema: 'tables' });
+  await withClient(database.url, async (client) => await fillDemo(client));
+  // The run's cluster could prepare transactions, which the demo's cannot.
+  await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+  return database;
+}

@@ -1,0 +1,162 @@
+import { expect, it } from 'vitest';
+import { en } from '../../packages/console/src/texts/en.js';
+import { seedProject } from '../../packages/server/test/database.js';
+import { button, field, flip, waitUntilLive, rowOf, switchOf } from './screen.js';
+import { at, listOf, pageOf, useConsoleFixture } from './console-fixture.js';
+
+const context = useConsoleFixture();
+
+it('a switch that one person turns, turns on the screen of the other, who sees by whom', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const bob = await fixture.open('bob', listOf(flag, 'dev'));
+  const alice = await fixture.open('alice', listOf(flag, 'dev'));
+  await waitUntilLive(alice.page);
+  await switchOf(alice.page, flag, false).waitFor();
+  await flip(switchOf(bob.page, flag, false));
+  await switchOf(alice.page, flag, true).waitFor();
+  await rowOf(alice.page, flag).getByText(en.features.happened.updated('bob')).waitFor();
+  await switchOf(bob.page, flag, true).waitFor();
+  await rowOf(alice.page, flag).getByText('bob', { exact: true }).waitFor();
+
+  // And back, without either window having been reloaded.
+  await flip(switchOf(alice.page, flag, true));
+  await switchOf(bob.page, flag, false).waitFor();
+  await rowOf(bob.page, flag).getByText(en.features.happened.updated('alice')).waitFor();
+});
+
+it('what one person edits is on the page that the other reads, the history included', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const bob = await fixture.open('bob', pageOf(flag, 'dev'));
+  const alice = await fixture.open('alice', listOf(flag, 'dev'));
+  await bob.page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
+  await waitUntilLive(bob.page);
+
+  await alice.page.getByRole('link', { name: flag.name }).click();
+  const form = alice.page.getByRole('form', { name: en.feature.details });
+  await field(form, en.fields.name).fill('Faster delivery');
+  await field(form, en.fields.description).fill('Packed before it is paid');
+  await button(form, en.feature.save).click();
+
+  await bob.page.getByRole('heading', { name: 'Faster delivery', level: 1 }).waitFor();
+  const details = bob.page.getByRole('form', { name: en.feature.details });
+  await expect
+    .poll(async () => await field(details, en.fields.description).inputValue())
+    .toBe('Packed before it is paid');
+  const history = bob.page.getByRole('region', { name: en.feature.history });
+  const entry = history.getByRole('listitem').filter({ hasText: 'Packed before it is paid' });
+  await entry.getByText('alice').waitFor();
+  await entry.getByText('Made for a test').waitFor();
+});
+
+it('a flag that one person makes and deletes comes and goes on the screens of the others', async () => {
+  const { fixture } = context;
+  const { pool } = fixture.database;
+  // In the demo's own projects prod is guarded, so that a deletion would have to wait.
+  const project = await seedProject(pool, { name: 'Playground' });
+  await fixture.addMember(project, 'alice', 'project_owner');
+  await fixture.addMember(project, 'bob', 'project_member');
+  const alice = await fixture.open('alice', at(project.projectId, 'dev', 'features'));
+  const bob = await fixture.open('bob', at(project.projectId, 'dev', 'features'));
+  await bob.page.getByText(en.features.none).waitFor();
+  await waitUntilLive(bob.page);
+
+  await button(alice.page, en.features.create).first().click();
+  const dialog = alice.page.getByRole('dialog');
+  await field(dialog, en.fields.name).fill('Free returns');
+  await button(dialog, en.features.create).click();
+  await alice.page.getByRole('heading', { name: 'Free returns', level: 1 }).waitFor();
+
+  const row = bob.page.getByRole('row').filter({ hasText: 'free-returns' });
+  await row.waitFor();
+  const reader = await fixture.open('bob', at(project.projectId, 'dev', 'features'));
+  await reader.page.getByRole('link', { name: 'Free returns' }).click();
+  await reader.page.getByRole('heading', { name: 'Free returns', level: 1 }).waitFor();
+  await waitUntilLive(reader.page);
+
+  await button(alice.page, en.feature.delete).click();
+  const confirmation = alice.page.getByRole('dialog', { name: en.feature.deleteTitle('Free returns') });
+  const really = button(confirmation, en.feature.delete);
+  expect(await really.isDisabled()).toBe(true);
+  await confirmation.getByRole('textbox').fill('free-returns');
+  await really.click();
+
+  await row.waitFor({ state: 'hidden' });
+  await reader.page
+    .getByRole('alert')
+    .filter({ hasText: en.feature.deletedBy('alice') })
+    .waitFor();
+  expect(await button(reader.page, en.feature.save).count()).toBe(0);
+  await alice.page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
+});
+
+it('two tabs of one person show each the change that the other made', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const bob = await fixture.open('bob', listOf(flag, 'stage'));
+  const tab = await bob.openTab(listOf(flag, 'stage'));
+  await waitUntilLive(bob.page);
+  await waitUntilLive(tab);
+  await flip(switchOf(tab, flag, false));
+  await switchOf(bob.page, flag, true).waitFor();
+  await flip(switchOf(bob.page, flag, true));
+  await switchOf(tab, flag, false).waitFor();
+});
+
+it('the list does not move under the pointer or while it is paused, and says what waits', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const alice = await fixture.open('alice', listOf(flag, 'dev'));
+  await waitUntilLive(alice.page);
+  await button(alice.page, en.activity.pause).click();
+  await fixture.change('bob', flag, 'dev', { enabled: true });
+  const goOn = button(alice.page, en.activity.goOn(1));
+  await goOn.waitFor();
+  await switchOf(alice.page, flag, false).waitFor();
+  await goOn.click();
+  await switchOf(alice.page, flag, true).waitFor();
+
+  // Renamed to where it would stand last; while a mouse is over the rows it stays first.
+  const other = await fixture.addFlag();
+  const window = await fixture.open('alice', at(flag.projectId, 'dev', 'features?q=of+the+tests'));
+  await waitUntilLive(window.page);
+  const links = window.page.getByRole('row').getByRole('link');
+  const before = await links.allTextContents();
+  await rowOf(window.page, flag).hover();
+  await fixture.change('alice', flag, 'dev', { name: 'Zebra of the tests' });
+  await window.page.getByRole('link', { name: 'Zebra of the tests' }).waitFor();
+  const held = before.map((name) => (name === flag.name ? 'Zebra of the tests' : name));
+  expect(await links.allTextContents()).toEqual(held);
+  await window.page.mouse.move(0, 0);
+  await expect.poll(async () => (await links.allTextContents()).at(-1)).toBe('Zebra of the tests');
+  expect(await links.allTextContents()).toContain(other.name);
+});
+
+it('another environment or project is another list, which the address remembers', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.change('alice', flag, 'stage', { enabled: true });
+  const { page } = await fixture.open('alice', listOf(flag, 'dev'));
+  await switchOf(page, flag, false).waitFor();
+  await page
+    .getByRole('radiogroup', { name: en.shell.environment })
+    .getByText('stage', { exact: true })
+    .click();
+  await page.waitForURL(/\/stage\/features/);
+  await page.getByRole('searchbox', { name: en.features.search }).fill(flag.key);
+  await switchOf(page, flag, true).waitFor();
+  await waitUntilLive(page);
+  await fixture.change('bob', flag, 'stage', { enabled: false });
+  await switchOf(page, flag, false).waitFor();
+
+  await button(page, en.shell.projectIs('Web shop')).click();
+  await page.getByRole('menuitem', { name: 'Billing' }).click();
+  await button(page, en.shell.projectIs('Billing')).waitFor();
+  await page.getByRole('row').nth(1).waitFor();
+  expect(await rowOf(page, flag).count()).toBe(0);
+  await page.reload();
+  await button(page, en.shell.projectIs('Billing')).waitFor();
+  await page.goBack();
+  await button(page, en.shell.projectIs('Web shop')).waitFor();
+});
