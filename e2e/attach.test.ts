@@ -10,7 +10,7 @@ import { testSecret } from '../packages/server/test/server.js';
 import { blocksOf, root } from './documents.js';
 import { commandsOf } from './shell-lines.js';
 
-/** Runs `flagcast` with these words, of which `$(...)` is what another one prints. */
+/** Runs `flagcast` with the arguments; `$(...)` is replaced by the output of another command. */
 async function start(words: readonly string[], env: Record<string, string>): Promise<RunningCommand> {
   const args = await Promise.all(
     words.map(async (word) => {
@@ -26,18 +26,18 @@ async function start(words: readonly string[], env: Record<string, string>): Pro
   return command;
 }
 
-it('docs/attach.md does what it says, from top to bottom', async () => {
+it('the commands of docs/attach.md work from top to bottom', async () => {
   const database = await createTestDatabase({ schema: 'none' });
   onTestFinished(async () => await database.drop());
-  // A role belongs to the cluster, which other tests use.
+  // Roles are shared by the cluster, which other tests use as well.
   const role = `flagcast_reader_${randomBytes(4).toString('hex')}`;
   const readerUrl = new URL(database.url);
   readerUrl.username = role;
   readerUrl.password = 'secret';
   const port = await unusedPort();
   const env: Record<string, string> = {};
-  /** What the page leaves to the reader, in turn. */
-  const given: Record<string, string[]> = {
+  /** Values for the placeholders of the page, in order. */
+  const values: Record<string, string[]> = {
     DATABASE_URL: [database.url, readerUrl.toString(), database.url],
     FLAGCAST_JWT_SECRET: [testSecret],
   };
@@ -56,14 +56,14 @@ it('docs/attach.md does what it says, from top to bottom', async () => {
     }
     for (const { environment, words } of commandsOf(text)) {
       for (const name of Object.keys(environment)) {
-        const value = given[name]?.shift();
-        if (value === undefined) throw new Error(`nothing is given for ${name}`);
+        const value = values[name]?.shift();
+        if (value === undefined) throw new Error(`There is no value for ${name}`);
         if (value === readerUrl.toString()) {
           await database.pool.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
         }
         env[name] = value;
       }
-      // The secret that this makes up is given.
+      // The test provides the secret that openssl generates.
       if (words.length === 0 || words[0] === 'openssl') continue;
       const [, , ...args] = words.map((word) =>
         word.replace('flagcast_reader', role).replace(/^8080$/, `${port}`),
@@ -102,7 +102,7 @@ it('docs/attach.md does what it says, from top to bottom', async () => {
   expect(left.rows).toEqual([{ schema: null, projects: null, role: null }]);
 });
 
-it('the server that the README embeds serves', async () => {
+it('the embedded server of the README starts', async () => {
   const [block] = (await blocksOf('README.md')).filter(({ text }) => text.includes('createFlagcast('));
   const [own] = (await blocksOf('packages/server/README.md')).filter(({ language }) => language === 'js');
   expect(own?.text).toBe(block?.text);
@@ -123,7 +123,7 @@ it('the server that the README embeds serves', async () => {
     .toBe(200);
 });
 
-it('a server that embeds it says why no events come, as the guide has it', async () => {
+it('the lifecycle example of the guide reports why no events arrive', async () => {
   const [block] = (await blocksOf('docs/other-schemas.md')).filter(({ text }) =>
     text.startsWith('// lifecycle.mjs\n'),
   );
@@ -144,7 +144,7 @@ it('a server that embeds it says why no events come, as the guide has it', async
   expect(line).not.toContain('hunter2');
 });
 
-it('the program of the guide is that of the README', async () => {
+it('getting-started has the same program as the README', async () => {
   const watching = async (file: string): Promise<string | undefined> =>
     (await blocksOf(file)).find(({ text }) => text.startsWith('// watch.mjs\n'))?.text;
   expect(await watching('docs/getting-started.md')).toBe(await watching('README.md'));

@@ -15,23 +15,23 @@ export interface Manifest {
   readonly dependencies?: Readonly<Record<string, string>>;
 }
 
-/** A folder outside of the repository in which the published packages are installed, and nothing else. */
+/** A folder outside the repository in which only the published packages are installed. */
 export interface Consumer {
   readonly folder: string;
   readonly packed: Awaited<ReturnType<typeof packAll>>;
   /** The installed program, as npm links it. */
   readonly program: string;
-  /** Installs something that the consumer has chosen itself. */
+  /** Installs additional packages. */
   readonly add: (...names: string[]) => Promise<void>;
   readonly write: (file: string, text: string) => Promise<void>;
-  /** Runs a program of Node in the folder; rejects with what it printed when it fails. */
+  /** Runs a Node program in the folder; rejects with its output if it fails. */
   readonly run: (program: string, ...args: string[]) => Promise<{ stdout: string; stderr: string }>;
   readonly remove: () => Promise<void>;
 }
 
 /**
- * Packs what is built and unpacks it as npm would. Dependencies are links to those of the repository, but only to
- * those that the packages declare: whatever else they import is not found, since the folder is elsewhere.
+ * Packs the built packages and unpacks them like npm. Only declared dependencies are linked to those of the repository, so an
+ * undeclared import fails.
  */
 export async function createConsumer(): Promise<Consumer> {
   const folder = await createTestFolder();
@@ -81,7 +81,7 @@ export async function createConsumer(): Promise<Consumer> {
   };
 }
 
-/** The file of a program out of the repository's own dependencies. */
+/** Returns the file of a program from the repository's dependencies. */
 export async function programOf(name: string, command = name): Promise<string> {
   const folder = path.join(root, 'node_modules', name);
   const { bin = {} } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8')) as Manifest;

@@ -16,7 +16,7 @@ import {
 import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
 import { launchChromium } from './console/chromium.js';
 
-/** A page as the client's README has it, on a web server that is not Flagcast. */
+/** A page that uses the client like its README, on another web server than Flagcast. */
 const pageScript = `
 import { createClient } from '@flagcast/client';
 
@@ -37,10 +37,10 @@ let database: TestDatabase;
 let server: TestServer;
 let project: SeededProject;
 let token: string;
-/** Servers of the same page: the origin of one is listed, that of the other is not. */
+/** Two web servers of the same page: one origin is allowed, the other is not. */
 const hosts: Server[] = [];
-let listedOrigin: string;
-let strangeOrigin: string;
+let allowedOrigin: string;
+let otherOrigin: string;
 
 beforeAll(async () => {
   [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
@@ -64,8 +64,8 @@ beforeAll(async () => {
     await once(host.listen(0, '127.0.0.1'), 'listening');
     return `http://127.0.0.1:${(host.address() as AddressInfo).port}`;
   };
-  [listedOrigin, strangeOrigin] = await Promise.all([serve(), serve()]);
-  server = await startTestServer(database.url, { allowedOrigins: [listedOrigin] });
+  [allowedOrigin, otherOrigin] = await Promise.all([serve(), serve()]);
+  server = await startTestServer(database.url, { allowedOrigins: [allowedOrigin] });
   project = await seedProject(database.pool);
   ({ token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 600_000 }));
 });
@@ -89,11 +89,11 @@ async function createFeature(key: string): Promise<string> {
   return String(rows[0]?.id);
 }
 
-/** A blank page of the origin; without WebSockets the client has to make do with server-sent events. */
-async function openPage(way: string): Promise<Page> {
+/** Opens a blank page; without WebSockets the client uses server-sent events. */
+async function openPage(transport: string): Promise<Page> {
   const page = await browser.newPage();
   onTestFinished(async () => await page.close());
-  if (way === 'server-sent events') await page.addInitScript('delete globalThis.WebSocket');
+  if (transport === 'server-sent events') await page.addInitScript('delete globalThis.WebSocket');
   return page;
 }
 
@@ -102,7 +102,7 @@ function addressOn(origin: string): string {
   return `${origin}/?${query.toString()}`;
 }
 
-/** What the page can learn with its token. */
+/** Returns the status of a request of the page, or its error. */
 async function read(page: Page, address: string): Promise<string> {
   return await page.evaluate(
     async ([url, bearer]) => {
@@ -117,13 +117,13 @@ async function read(page: Page, address: string): Promise<string> {
   );
 }
 
-describe.each(['WebSocket', 'server-sent events'])('over %s', (way) => {
-  it('a page of a listed origin has a snapshot, and follows what happens', async () => {
-    const key = `followed-by-${way.replace(' ', '-')}`;
+describe.each(['WebSocket', 'server-sent events'])('over %s', (transport) => {
+  it('a page of an allowed origin gets a snapshot and live events', async () => {
+    const key = `followed-by-${transport.replace(' ', '-')}`;
     const featureId = await createFeature(key);
     onTestFinished(async () => void (await database.pool.query('DELETE FROM features')));
-    const page = await openPage(way);
-    await page.goto(addressOn(listedOrigin));
+    const page = await openPage(transport);
+    await page.goto(addressOn(allowedOrigin));
     await page.getByText(`live, ${key}: off`, { exact: true }).waitFor();
 
     await database.pool.query('UPDATE feature_params SET enabled = true WHERE feature_id = $1', [featureId]);
@@ -135,17 +135,17 @@ describe.each(['WebSocket', 'server-sent events'])('over %s', (way) => {
     await page.getByText(`live, ${key}: on`, { exact: true }).waitFor();
 
     expect(await read(page, `/api/features?project_id=${project.projectId}&env=prod`)).toBe('200');
-    // A refusal is no riddle, either.
+    // The page can read errors as well.
     expect(await read(page, '/api/snapshot')).toBe('400');
   });
 
-  it('the same page of another origin has nothing', async () => {
-    const page = await openPage(way);
+  it('the same page of another origin gets nothing', async () => {
+    const page = await openPage(transport);
     const failed =
-      way === 'WebSocket'
+      transport === 'WebSocket'
         ? page.waitForEvent('websocket').then(async (socket) => await socket.waitForEvent('socketerror'))
         : page.waitForEvent('requestfailed', (request) => request.url().startsWith(server.httpUrl));
-    await page.goto(addressOn(strangeOrigin));
+    await page.goto(addressOn(otherOrigin));
     await failed;
     for (const address of ['/api/snapshot', '/api/projects', '/api/openapi.json', '/api/auth/mode']) {
       expect(await read(page, address)).toBe('TypeError: Failed to fetch');

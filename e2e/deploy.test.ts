@@ -16,31 +16,31 @@ const read = async (file: string): Promise<string> =>
 const analyze = spawnSync('systemd-analyze', ['--version'], { encoding: 'utf8' });
 const [version = '0'] = (analyze.status === 0 ? /\d+/.exec(analyze.stdout) : null) ?? [];
 const canAnalyze = Number(version) >= 250;
-if (!canAnalyze) process.stdout.write('deploy: no systemd-analyze here, so the unit is not looked at\n');
+if (!canAnalyze) process.stdout.write('deploy: systemd-analyze is not available, the unit is not checked\n');
 
-it.skipIf(!canAnalyze)('systemd understands the unit, and finds it little exposed', async () => {
+it.skipIf(!canAnalyze)('systemd-analyze verifies the unit and rates its exposure as low', async () => {
   const folder = await createTestFolder();
   onTestFinished(async () => await rm(folder, { recursive: true }));
   const file = path.join(folder, 'flagcast.service');
   const unit = await read('deploy/flagcast.service');
   expect(unit).toContain('ExecStart=/usr/bin/node ');
-  // Only the Node of this machine is sure to be there.
+  // Replaces the path of Node by the one of this machine.
   await writeFile(file, unit.replace('ExecStart=/usr/bin/node ', `ExecStart=${process.execPath} `));
   expect(await execute('systemd-analyze', ['verify', file])).toMatchObject({ stdout: '', stderr: '' });
   await execute('systemd-analyze', ['security', '--offline=true', '--threshold=20', file]);
 });
 
-it('the guide to Togglr has the unit as it is', async () => {
+it('the Togglr guide has the same unit as deploy/', async () => {
   const [unit] = (await blocksOf('docs/togglr.md')).filter(({ text }) => text.includes('[Service]'));
   expect(unit?.text).toBe(await read('deploy/flagcast.service'));
 });
 
-it('the health check of the image tells a server that answers from one that does not', async () => {
+it('the health check of the image fails if the server does not answer', async () => {
   const dockerfile = await read('deploy/Dockerfile');
   const [, json = ''] = /^HEALTHCHECK .*\\\n +CMD (\[.*\])$/m.exec(dockerfile) ?? [];
   const [program, ...args] = JSON.parse(json) as string[];
   expect(program).toBe('node');
-  // Not the synchronous one: the server that is asked is in this process.
+  // Asynchronous, because the server runs in this process.
   const check = async (port: number | string): Promise<boolean> =>
     await execute(process.execPath, args, { env: { PORT: String(port) } }).then(
       () => true,
@@ -55,7 +55,7 @@ it('the health check of the image tells a server that answers from one that does
   expect(await check(new URL(server.httpUrl).port)).toBe(true);
 });
 
-it('the image is built of what there is, and starts the program', async () => {
+it('the Dockerfile uses existing packages and starts the program', async () => {
   const dockerfile = await read('deploy/Dockerfile');
   for (const [, folder = ''] of dockerfile.matchAll(/--workspace (\S+)/g)) {
     expect(JSON.parse(await read(`${folder}/package.json`))).not.toHaveProperty('private');

@@ -19,30 +19,30 @@ import { commandsOf, type ShellCommand } from './shell-lines.js';
 const documents = listDocuments();
 const blocks = (await Promise.all(documents.map(blocksOf))).flat();
 
-/** Programs that documents name and no test runs as they stand there, and why. */
+/** Programs in documents that no test runs as written, with the reason. */
 const foreignPrograms: Readonly<Record<string, string>> = {
-  cd: 'changes where the next commands run',
-  cp: 'copies a file of this repository to where the system looks for it',
-  curl: 'asks a server for what other tests ask it for',
-  docker: 'there is no engine to run it',
-  journalctl: 'there is no systemd to ask',
-  kill: 'ends a server; other tests do',
+  cd: 'changes the working directory of the next commands',
+  cp: 'copies a file of this repository to a system folder',
+  curl: 'sends requests that other tests send',
+  docker: 'no container engine is available',
+  journalctl: 'systemd is not available',
+  kill: 'ends a server, as other tests do',
   nginx: 'run by togglr-guide, with the configuration of the page',
-  openssl: 'makes up a secret',
-  set: 'is about the shell itself',
-  '.': 'is about the shell itself',
-  systemctl: 'there is no systemd to ask',
+  openssl: 'generates a secret',
+  set: 'a shell builtin',
+  '.': 'a shell builtin',
+  systemctl: 'systemd is not available',
 };
 
-/** Languages of blocks that are not looked at here, and why. */
+/** Languages of blocks that are not checked here, with the reason. */
 const otherLanguages: Readonly<Record<string, string>> = {
   nginx: 'run by the tests of the pages that have them',
   haproxy: 'run by the tests of the pages that have them',
   caddy: 'run by the tests of the pages that have them',
-  yaml: 'settings of Prometheus, for files that tests look at',
-  ini: 'settings are read below, units by deploy.test.ts',
+  yaml: 'settings of Prometheus for files that other tests check',
+  ini: 'settings are checked below, units by deploy.test.ts',
   sql: 'run by attach.test.ts and other-schemas.test.ts',
-  // A block without a language is a diagram, or what a program has printed; commands in it are looked at.
+  // Blocks without a language are diagrams or output; commands in them are checked.
 };
 
 const flagcast: Readonly<Record<string, { help: string }>> = {
@@ -62,7 +62,7 @@ const isCode = ({ language }: Block): boolean => ['ts', 'tsx', 'js'].includes(la
 const isShell = ({ language }: Block): boolean => language === 'sh';
 const where = ({ file, line }: Block): string => `${file}:${line}`;
 
-/** What is wrong with a command, in a few words; null when nothing is, or nothing can be known. */
+/** Describes what is wrong with a command; null if it is valid or cannot be checked. */
 function problemOf({ environment, words }: ShellCommand): string | null {
   const [first = '', ...rest] = words;
   if (first === 'npx') return problemOf({ environment, words: rest });
@@ -77,14 +77,14 @@ function problemOf({ environment, words }: ShellCommand): string | null {
       return missing.length > 0 ? `there is no ${missing.join(', ')}` : null;
     }
     case 'node': {
-      // Of a program of the reader's own only the arguments are for us.
+      // The reader's own programs do not exist here.
       const [file = ''] = rest;
       return file.includes('/') && !existsSync(new URL(file.replace(/^\/opt\/flagcast\//, ''), root))
         ? `there is no ${file}`
         : null;
     }
     default:
-      return first in foreignPrograms ? null : `nothing is known of the program "${first}"`;
+      return first in foreignPrograms ? null : `unknown program "${first}"`;
   }
 }
 
@@ -104,7 +104,7 @@ function problemOfFlagcast(environment: ShellCommand['environment'], args: reado
   });
 }
 
-/** The options of `serve` by the variables that mean the same. */
+/** Converts the options of `serve` to their environment variables. */
 function settingsOf(options: readonly string[]): Record<string, string> {
   const variables = {
     '--database-url': 'DATABASE_URL',
@@ -121,7 +121,7 @@ function settingsOf(options: readonly string[]): Record<string, string> {
   );
 }
 
-/** Whether `serve` knows the variables and takes what they are set to. What is left open (`…`) is filled in. */
+/** Checks that `serve` accepts the variables and their values. Placeholders (`…`) are filled in. */
 function problemOfSettings(environment: Readonly<Record<string, string>>): string | null {
   const filled: Record<string, string> = {};
   for (const [name, value] of Object.entries(environment)) {
@@ -161,10 +161,10 @@ function problemOfNpm([command = '', ...args]: readonly string[]): string | null
     case 'run':
       if (!(script in scripts)) return `there is no npm run ${script}`;
       return script === 'bench' && name !== undefined && !/^--help$|^[a-z]+(-[a-z]+)*$/.test(name)
-        ? `no measurement ${name}`
+        ? `no benchmark ${name}`
         : null;
     default:
-      return `nothing is known of npm ${command}`;
+      return `unknown command npm ${command}`;
   }
 }
 
@@ -176,21 +176,21 @@ describe('commands in the documents', () => {
       expect([command.words.join(' '), problemOf(command)]).toEqual([expect.anything(), null]);
   });
 
-  it('also where they stand among other things', () => {
-    const ours = /^(\$ )?([A-Z_]+=\S+ )*(npx )?(flagcast (?!runs)[a-z]+ --|npm (run|ci|start|test)\b)/;
+  it('commands within other blocks are valid', () => {
+    const command = /^(\$ )?([A-Z_]+=\S+ )*(npx )?(flagcast (?!runs)[a-z]+ --|npm (run|ci|start|test)\b)/;
     const lines = blocks
       .filter(({ language }) => language === '')
       .flatMap((block) => block.text.split('\n').map((line) => ({ line, block })))
-      .filter(({ line }) => ours.test(line));
+      .filter(({ line }) => command.test(line));
     expect(lines.length).toBeGreaterThan(0);
     for (const { line, block } of lines) {
-      for (const command of commandsOf(line)) {
-        expect([where(block), line, problemOf(command)]).toEqual([where(block), line, null]);
+      for (const parsed of commandsOf(line)) {
+        expect([where(block), line, problemOf(parsed)]).toEqual([where(block), line, null]);
       }
     }
   });
 
-  it('settings in files are those that serve takes', () => {
+  it('settings in files are valid for serve', () => {
     const files = blocks.filter(({ language, text }) => language === 'ini' && /^DATABASE_URL=/m.test(text));
     expect(files.length).toBeGreaterThan(0);
     for (const block of files) {
@@ -204,7 +204,7 @@ describe('commands in the documents', () => {
     }
   });
 
-  it('every block is looked at, or it is said why not', () => {
+  it('every block has a language that is checked or excluded with a reason', () => {
     const unknown = blocks.filter(
       (block) =>
         !isCode(block) && !isShell(block) && block.language !== '' && !(block.language in otherLanguages),
@@ -213,10 +213,10 @@ describe('commands in the documents', () => {
   });
 });
 
-it('code in the documents is right, for TypeScript under strict', async () => {
+it('code in the documents compiles with strict TypeScript', async () => {
   const cache = new URL('node_modules/.cache/', root);
   await mkdir(cache, { recursive: true });
-  // In the repository, so that the packages are found as they are built.
+  // Within the repository, so that the built packages are found.
   const folder = await mkdtemp(fileURLToPath(new URL('documents-', cache)));
   onTestFinished(async () => await rm(folder, { recursive: true }));
   const names: string[] = [];
@@ -257,7 +257,7 @@ describe('links in the documents', () => {
     expect(dead).toStrictEqual([]);
   });
 
-  it('no guide is left without a link to it', async () => {
+  it('every guide is linked', async () => {
     const linked = new Set<string>();
     for (const file of documents) {
       for (const [, target = ''] of proseOf(await readDocument(file)).matchAll(/\]\(([^)#\s]+)/g)) {

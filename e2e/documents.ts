@@ -7,14 +7,14 @@ export const root = new URL('../', import.meta.url);
 /** A fenced block of a document. */
 export interface Block {
   readonly file: string;
-  /** The line of its fence, from 1. */
+  /** Line number of its opening fence, from 1. */
   readonly line: number;
-  /** What stands behind the fence; empty where nothing does. */
+  /** The info string of the fence, or empty. */
   readonly language: string;
   readonly text: string;
 }
 
-/** All documents that are for readers, by their paths in the repository. */
+/** Returns the paths of all documents in the repository. */
 export function listDocuments(): string[] {
   const tracked = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.md'], {
     cwd: root,
@@ -30,7 +30,7 @@ export async function readDocument(file: string): Promise<string> {
   return await readFile(new URL(file, root), 'utf8');
 }
 
-/** The fenced blocks of a document. */
+/** Returns the fenced blocks of a document. */
 export async function blocksOf(file: string): Promise<Block[]> {
   const document = await readDocument(file);
   return [...document.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(
@@ -43,12 +43,12 @@ export async function blocksOf(file: string): Promise<Block[]> {
   );
 }
 
-/** A document without its fenced blocks, and without code in the text. */
+/** Returns a document without its fenced blocks and inline code. */
 export function proseOf(document: string): string {
   return document.replace(/^```[^]*?^```$/gm, '').replace(/`[^`\n]*`/g, '');
 }
 
-/** The anchors of its headings, as GitHub makes them. */
+/** Returns the anchors of a document's headings, as GitHub generates them. */
 export function anchorsOf(document: string): Set<string> {
   const anchors = new Set<string>();
   const withoutBlocks = document.replace(/^```[^]*?^```$/gm, '');

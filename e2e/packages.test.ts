@@ -25,7 +25,7 @@ afterAll(async () => await consumer.remove());
 const names = ['@flagcast/protocol', '@flagcast/client', 'flagcast'];
 
 describe.each(names)('%s', (name) => {
-  it('has what it needs in it, and no sources, tests or maps', async () => {
+  it('has only the files that it needs, without sources, tests and maps', async () => {
     const { folder, files } = find(name);
     const paths = files.map((file) => file.path);
     const meant =
@@ -42,7 +42,7 @@ describe.each(names)('%s', (name) => {
     }
   });
 
-  it('gives each way of resolving modules its types; from CommonJS it is ESM, as it should be', async () => {
+  it('has types for each kind of module resolution, and is ESM from CommonJS', async () => {
     const tarball = createPackageFromTarballData(await readFile(find(name).tarball));
     const result = await checkPackage(tarball);
     if (!result.types) throw new Error(`${name} has no types`);
@@ -58,7 +58,7 @@ describe.each(names)('%s', (name) => {
     for (const entry of Object.values(result.entrypoints)) expect(entry.hasTypes).toBe(true);
   });
 
-  it('is as large as docs/PACKAGES.md says, within a fifth', async () => {
+  it('has the size of docs/PACKAGES.md, within 20 %', async () => {
     const { size, unpackedSize } = find(name);
     const [, tarball, unpacked] =
       (await read('docs/PACKAGES.md')).match(
@@ -71,7 +71,7 @@ describe.each(names)('%s', (name) => {
   });
 });
 
-it('npx flagcast is the program', async () => {
+it('npx flagcast runs the program', async () => {
   expect((await stat(consumer.program)).mode & 0o111).toBe(0o111);
   const { stdout } = await promisify(execFile)('npx', ['--no-install', 'flagcast', '--version'], {
     cwd: consumer.folder,
@@ -101,7 +101,7 @@ it('says how to install the demo where a server without a database needs it', as
   expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/demo')]);
 });
 
-it('installs, serves its console, and the five lines of the README are told of a change', async () => {
+it('installs, serves its console, and the program of the README receives a change', async () => {
   const database = await createTestDatabase({ schema: 'none' });
   onTestFinished(async () => await database.drop());
   const env = { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: testSecret };
@@ -152,7 +152,7 @@ it('installs, serves its console, and the five lines of the README are told of a
   expect(await serve.ended).toMatchObject({ code: 0, stderr: '' });
 });
 
-describe('TypeScript, strict, with the declarations of all dependencies checked', () => {
+describe('strict TypeScript with checked declarations of all dependencies', () => {
   const examples = [
     ...['node.ts', 'react.tsx', 'tabs.ts', 'tanstack-query.tsx', 'vanilla.ts'].map(
       (file) => `packages/client/examples/${file}`,
@@ -173,7 +173,7 @@ describe('TypeScript, strict, with the declarations of all dependencies checked'
   it.each([
     ['nodenext', 'nodenext'],
     ['bundler', 'esnext'],
-  ])('moduleResolution %s', async (moduleResolution, module) => {
+  ])('compiles the examples with moduleResolution %s', async (moduleResolution, module) => {
     const compilerOptions = {
       ...{ moduleResolution, module, target: 'es2023', lib: ['es2023', 'dom', 'dom.iterable'] },
       ...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true },
@@ -190,7 +190,7 @@ describe('TypeScript, strict, with the declarations of all dependencies checked'
 describe('bundlers', () => {
   const entry = `import { createClient } from '@flagcast/client'; globalThis.createClient = createClient;`;
 
-  it('esbuild takes the client for a page, and nothing beside it', async () => {
+  it('esbuild bundles only the client into a page', async () => {
     await consumer.write('page.js', entry);
     const { metafile, outputFiles } = await build({
       absWorkingDir: consumer.folder,

@@ -1,12 +1,12 @@
-/** A command of a shell block: what it sets for itself, its program and its arguments, each without quotes. */
+/** A command of a shell block: its environment variables, and its program and arguments without quotes. */
 export interface ShellCommand {
   readonly environment: Readonly<Record<string, string>>;
   readonly words: readonly string[];
 }
 
 /**
- * The commands of a block, each from a line of its own or after `&&`, `;` and `|`. Comments are left out, and so is
- * the prompt `$ ` with all lines that have none, where there is one: they are what the command printed.
+ * Returns the commands of a block, separated by lines, `&&`, `;` and `|`, without comments. If lines have the prompt `$ `, the
+ * other lines are output and are ignored.
  */
 export function commandsOf(text: string): ShellCommand[] {
   const joined = text.replaceAll('\\\n', ' ').split('\n');
@@ -24,10 +24,10 @@ export function commandsOf(text: string): ShellCommand[] {
   );
 }
 
-/** The words of each command of a line. */
+/** Returns the words of each command of a line. */
 function splitCommands(line: string): string[][] {
   const commands: string[][] = [[]];
-  // Quoted parts, `$(...)`, and everything else that is not a blank or a separator; a word is a run of those.
+  // A word is a sequence of quoted parts, `$(...)`, and characters other than spaces and separators.
   const pattern =
     /\s+#.*$|^#.*$|(&&|\|\||[;|])|((?:"(?:\\.|\$\((?:[^)"]|"[^"]*")*\)|[^"\\])*"|'[^']*'|\$\([^)]*\)|[^\s;|&"'])+)/g;
   for (const [, separator, word] of line.matchAll(pattern)) {

@@ -13,7 +13,7 @@ import {
 import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
 import { launchChromium } from './console/chromium.js';
 
-/** A page as a front-end engineer would write it: what happened, and how far it can be trusted. */
+/** A page that shows the events and the status of a channel. */
 const pageScript = `
 import { createClient } from '@flagcast/client';
 import { sharedTabs } from '@flagcast/client/tabs';
@@ -33,9 +33,9 @@ let database: TestDatabase;
 let server: TestServer;
 let script: string;
 let project: SeededProject;
-/** Connections that the server has now. */
+/** Number of open connections of the server. */
 let open = 0;
-/** And has had. */
+/** Number of connections since the start. */
 let opened = 0;
 
 beforeAll(async () => {
@@ -62,7 +62,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** A browser of somebody's, in which the server's origin has the page. */
+/** Opens a browser context in which the server's origin serves the page. */
 async function openBrowser(): Promise<BrowserContext> {
   const context = await browser.newContext({ baseURL: server.httpUrl });
   onTestFinished(async () => await context.close());
@@ -85,7 +85,7 @@ async function openTab(context: BrowserContext, token: string, userId: string): 
 }
 
 /** Writes an event, and waits until the page shows it. */
-async function happens(...pages: readonly Page[]): Promise<string> {
+async function writeEvent(...pages: readonly Page[]): Promise<string> {
   const { entityId } = await insertAudit(database.pool, {
     projectId: project.projectId,
     environmentId: project.environments.prod,
@@ -94,7 +94,7 @@ async function happens(...pages: readonly Page[]): Promise<string> {
   return entityId;
 }
 
-it('the tabs of a browser share one connection, and the next tab goes on when the leading one is closed', async () => {
+it('the tabs of a browser share one connection, and another tab takes over when the leading one is closed', async () => {
   const { token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 600_000 });
   const context = await openBrowser();
   const before = opened;
@@ -102,25 +102,25 @@ it('the tabs of a browser share one connection, and the next tab goes on when th
   const second = await openTab(context, token, 'erin');
   const third = await openTab(context, token, 'erin');
   expect(opened - before).toBe(1);
-  const events = [await happens(first, second, third), await happens(first, second, third)];
+  const events = [await writeEvent(first, second, third), await writeEvent(first, second, third)];
 
   await first.close();
-  // Whoever is next, and whatever it took: each of these comes, once.
-  for (let count = 0; count < 5; count += 1) events.push(await happens());
-  events.push(await happens(second, third));
+  // Every event written during the takeover arrives once.
+  for (let count = 0; count < 5; count += 1) events.push(await writeEvent());
+  events.push(await writeEvent(second, third));
   await second.close();
-  events.push(await happens(third));
+  events.push(await writeEvent(third));
   expect(await third.getByRole('listitem').allTextContents()).toEqual(events);
   expect(opened - before).toBe(3);
   expect(open).toBe(1);
 });
 
-it('the tabs of another user share nothing with them', async () => {
+it('tabs of different users do not share a connection', async () => {
   const { token } = await createUser(database.pool, 'frank', { superuser: true, ttlMs: 600_000 });
   const { token: other } = await createUser(database.pool, 'grace', { superuser: true, ttlMs: 600_000 });
   const context = await openBrowser();
   const before = opened;
   const tabs = [await openTab(context, token, 'frank'), await openTab(context, other, 'grace')];
   expect(opened - before).toBe(2);
-  await happens(...tabs);
+  await writeEvent(...tabs);
 });

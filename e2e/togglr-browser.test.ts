@@ -37,13 +37,13 @@ afterAll(async () => {
 });
 
 interface Attempt {
-  /** What the browser made of it: the first message, or that there is no connection. */
+  /** The first message, or the close. */
   readonly outcome: string;
-  /** The subprotocol that the server chose, as the page sees it. */
+  /** The selected subprotocol. */
   readonly protocol: string;
 }
 
-/** What a page gets that opens a WebSocket in this way, once there is an event in its channel. */
+/** Opens a WebSocket in the page and writes an event. */
 async function attempt(query: Record<string, string>, protocols: string[]): Promise<Attempt> {
   const channel = { project_id: project.projectId, env_id: project.environments.prod, ...query };
   const url = `${server.wsUrl}?${new URLSearchParams(channel).toString()}`;
@@ -76,15 +76,15 @@ async function attempt(query: Record<string, string>, protocols: string[]): Prom
 
 const event = expect.stringContaining('"type":"feature_update"') as string;
 
-it("a browser is let in with its token in the address, as Togglr's web client", async () => {
+it("a browser connects with its token in the query string, like Togglr's web client", async () => {
   expect(await attempt({ token }, [])).toStrictEqual({ outcome: event, protocol: '' });
 });
 
-it.each(['token', 'bearer'])('a browser is let in with flagcast.plain and %s.<token>', async (name) => {
+it.each(['token', 'bearer'])('a browser connects with flagcast.plain and %s.<token>', async (name) => {
   const offered = ['flagcast.plain', `${name}.${token}`];
   expect(await attempt({}, offered)).toStrictEqual({ outcome: event, protocol: 'flagcast.plain' });
 });
 
-it('a browser that offers its token and nothing beside it gives up, because the token is not chosen', async () => {
+it('a browser that offers only its token fails, because the server does not select a token as the subprotocol', async () => {
   expect(await attempt({}, [`token.${token}`])).toStrictEqual({ outcome: 'closed with 1006', protocol: '' });
 });

@@ -9,10 +9,10 @@ import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-
 import { FaultyProxy } from '../chaos/faulty-proxy.js';
 import { type ChaosChannel, runWriters } from '../chaos/writers.js';
 
-/** How long the traffic lasts. Longer on demand: FLAGCAST_TOGGLR_SECONDS=600. */
+/** Duration of the traffic, in seconds; FLAGCAST_TOGGLR_SECONDS overrides it. */
 const trafficSeconds = Number(process.env['FLAGCAST_TOGGLR_SECONDS'] ?? 8);
 const pagesPerEnvironment = 2;
-/** As Togglr's. */
+/** The lifetime of Togglr's tokens. */
 const tokenTtlMs = 10_800_000;
 
 const cleanUps: (() => Promise<void> | void)[] = [];
@@ -20,7 +20,7 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
 
-/** `flagcast serve` as the guide for operators of Togglr has it. */
+/** `flagcast serve` with the settings of the Togglr guide. */
 class Server {
   readonly #port: number;
   readonly #databaseUrl: string;
@@ -49,26 +49,26 @@ class Server {
   }
 }
 
-/** One fault after the other, while the traffic lasts. */
-async function disturb(server: Server, proxy: FaultyProxy): Promise<Record<string, number>> {
-  const inflicted: Record<string, number> = {};
+/** Injects one fault after the other during the traffic. */
+async function injectFaults(server: Server, proxy: FaultyProxy): Promise<Record<string, number>> {
+  const injected: Record<string, number> = {};
   const endsAtMs = Date.now() + trafficSeconds * 1_000;
-  for (let turn = 0; Date.now() < endsAtMs; turn += 1) {
-    const fault = (['cut', 'SIGTERM', 'reset', 'SIGKILL', 'delay'] as const)[turn % 5] ?? 'cut';
+  for (let number = 0; Date.now() < endsAtMs; number += 1) {
+    const fault = (['cut', 'SIGTERM', 'reset', 'SIGKILL', 'delay'] as const)[number % 5] ?? 'cut';
     if (fault === 'SIGTERM' || fault === 'SIGKILL') {
       await server.end(fault);
       await server.start();
     } else {
       proxy.inject(fault, 0.5);
     }
-    inflicted[fault] = (inflicted[fault] ?? 0) + 1;
-    // The pace of the faults, not a wait for anything.
+    injected[fault] = (injected[fault] ?? 0) + 1;
+    // The interval of the faults.
     await new Promise((resolve) => setTimeout(resolve, 700));
   }
-  return inflicted;
+  return injected;
 }
 
-/** A database of Togglr's with Flagcast in it, and where its server connects, with no right that it does not need. */
+/** Installs Flagcast in a database of Togglr. `serverUrl`: the connection of a role with only the required rights. */
 async function attach(): Promise<{ host: TogglrHost; serverUrl: string }> {
   const cluster = await createTestCluster();
   cleanUps.push(async () => await cluster.remove());
@@ -88,7 +88,7 @@ async function attach(): Promise<{ host: TogglrHost; serverUrl: string }> {
 }
 
 it(
-  "Togglr's web client shows what the database holds, whatever happens to its connection",
+  "Togglr's web client shows the state of the database after faults of its connection",
   async () => {
     const { host, serverUrl } = await attach();
     const { pool } = host.database;
@@ -127,8 +127,8 @@ it(
     cleanUps.push(async () => {
       for (const { client } of pages) await client.stop();
     });
-    /** Every page shows its environment as it is now; returns how many chips there are. */
-    const allShow = async (): Promise<number> => {
+    /** Waits until every page shows the current state; returns the number of chips. */
+    const awaitCurrent = async (): Promise<number> => {
       let chips = 0;
       for (const { channel, client } of pages) {
         const expected = await readTogglrPage(pool, channel);
@@ -137,7 +137,7 @@ it(
       }
       return chips;
     };
-    await allShow();
+    await awaitCurrent();
 
     const over = new AbortController();
     const writing = runWriters({
@@ -146,11 +146,11 @@ it(
       writers: 3,
       signal: over.signal,
     });
-    const inflicted = await disturb(server, proxy);
+    const injected = await injectFaults(server, proxy);
     over.abort();
     await writing;
 
-    // One kind of event at a time: nothing but it can bring the pages to what is expected.
+    // One kind of event at a time: only this event can update the pages.
     for (const { environmentId } of channels) {
       await pool.query(
         `WITH change AS (
@@ -162,7 +162,7 @@ it(
         [projectId, environmentId, randomUUID()],
       );
     }
-    expect(await allShow()).toBeGreaterThanOrEqual(pages.length);
+    expect(await awaitCurrent()).toBeGreaterThanOrEqual(pages.length);
     const decisions = [
       `status = 'approved', approved_by = 'alice', approved_at = now()`,
       `status = 'rejected', rejected_by = 'alice', rejected_at = now()`,
@@ -174,14 +174,14 @@ it(
         [environmentId],
       );
     }
-    expect(await allShow()).toBe(0);
+    expect(await awaitCurrent()).toBe(0);
     const { rows } = await pool.query<{ id: string }>(
       'DELETE FROM features WHERE id = (SELECT id FROM features WHERE project_id = $1 LIMIT 1) RETURNING id',
       [projectId],
     );
     const featureId = rows[0]?.id ?? '';
     for (const channel of channels) await insertAudit(pool, { ...channel, featureId, action: 'delete' });
-    await allShow();
+    await awaitCurrent();
     const schedule = await pool.query<{ id: string; feature_id: string }>(
       `INSERT INTO feature_schedules (feature_id, cron_expr)
        SELECT id, '@daily' FROM features WHERE project_id = $1 LIMIT 1 RETURNING id, feature_id`,
@@ -193,7 +193,7 @@ it(
         await insertAudit(pool, { ...channel, ...part });
       }
     }
-    await allShow();
+    await awaitCurrent();
 
     const clients = pages.map(({ client }) => client);
     const total = (count: (client: TogglrWebClient) => number): number =>
@@ -210,12 +210,12 @@ it(
       fetches: total(({ fetches }) => fetches),
       pongs: total(({ pongSkewsS }) => pongSkewsS.length),
       closeCodes,
-      inflicted,
+      injected,
     };
     process.stdout.write(`togglr: ${JSON.stringify(figures)}\n`);
     expect(clients.filter(({ gaveUp }) => gaveUp)).toHaveLength(0);
     expect(Object.keys(closeCodes)).toContain('4000');
-    // However slow the machine is: each was cut off, and told of something.
+    // Every client was disconnected and received events, even on a slow machine.
     expect(figures.connections).toBeGreaterThan(clients.length);
     expect(figures.events).toBeGreaterThan(clients.length * 4);
     for (const { pongSkewsS } of clients) {

@@ -1,48 +1,49 @@
 /**
- * `node scripts/audit.js`: asks the registry for known holes in what Flagcast is installed with (not in what it is
- * developed with). Fails on high and critical ones, and names them. A registry that cannot be asked, as on a
- * machine without a network, is told in one line and is no failure.
+ * `node scripts/audit.js`: runs npm audit on the run-time dependencies, and fails on high and critical vulnerabilities. If the
+ * registry is not available (no network), it prints one line and does not fail.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 
-/** @typedef {{ severity: string; range: string }} Hole */
+/** @typedef {{ severity: string; range: string }} Vulnerability */
 
-/** Within this the registry has answered, in milliseconds, or it is taken for one that cannot be asked. */
-const patienceMs = 20_000;
+/** Time-out of npm audit, in milliseconds; after it the registry counts as unavailable. */
+const timeoutMs = 20_000;
 
 const audit = spawn(
   'npm',
-  ['audit', '--omit=dev', '--json', '--fetch-retries=0', `--fetch-timeout=${patienceMs / 2}`],
-  { stdio: ['ignore', 'pipe', 'ignore'], timeout: patienceMs },
+  ['audit', '--omit=dev', '--json', '--fetch-retries=0', `--fetch-timeout=${timeoutMs / 2}`],
+  { stdio: ['ignore', 'pipe', 'ignore'], timeout: timeoutMs },
 );
 const exited = once(audit, 'exit');
-const [said] = await Promise.all([text(audit.stdout), exited]);
-const holes = readHoles(said);
-if (typeof holes === 'string') {
-  console.log(`audit: the registry could not be asked for known holes (${holes}); nothing was checked`);
+const [report] = await Promise.all([text(audit.stdout), exited]);
+const vulnerabilities = parseReport(report);
+if (typeof vulnerabilities === 'string') {
+  console.log(`audit: skipped, the registry is not available (${vulnerabilities})`);
 } else {
-  const grave = Object.entries(holes).filter(([, { severity }]) => /^(high|critical)$/.test(severity));
-  for (const [name, { severity, range }] of grave) console.error(`audit: ${name} ${range}: ${severity}`);
-  if (grave.length > 0) {
-    console.error('audit: these have known holes: update them, see npm audit --omit=dev');
+  const severe = Object.entries(vulnerabilities).filter(([, { severity }]) =>
+    /^(high|critical)$/.test(severity),
+  );
+  for (const [name, { severity, range }] of severe) console.error(`audit: ${name} ${range}: ${severity}`);
+  if (severe.length > 0) {
+    console.error('audit: update these packages, see npm audit --omit=dev');
     process.exitCode = 1;
   }
 }
 
 /**
- * What npm found, by package; or why it found nothing out.
+ * Returns the vulnerabilities by package, or the reason why npm reported none.
  *
- * @param {string} report
- * @returns {Record<string, Hole> | string}
+ * @param {string} json
+ * @returns {Record<string, Vulnerability> | string}
  */
-function readHoles(report) {
-  /** @type {{ vulnerabilities?: Record<string, Hole>; message?: string; error?: { summary?: string } }} */
+function parseReport(json) {
+  /** @type {{ vulnerabilities?: Record<string, Vulnerability>; message?: string; error?: { summary?: string } }} */
   let parsed;
   try {
-    const json = /** @type {unknown} */ (JSON.parse(report));
-    parsed = /** @type {typeof parsed} */ (json);
+    const value = /** @type {unknown} */ (JSON.parse(json));
+    parsed = /** @type {typeof parsed} */ (value);
   } catch {
     return 'npm audit did not answer';
   }

@@ -1,4 +1,4 @@
-// npm run rebuild begins with it: removes what builds have left, so that nothing of a source that is gone is published.
+// Run by npm run rebuild: removes the output of earlier builds, so that files of deleted sources are not published.
 import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 

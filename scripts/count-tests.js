@@ -1,6 +1,6 @@
 /**
- * `node scripts/count-tests.js REPORT STATUS`: prints "N passed, N failed" from vitest's JSON report. A run that
- * failed without a failed test (types, lint, no report at all) counts as one failure.
+ * `node scripts/count-tests.js REPORT STATUS`: prints "N passed, N failed" from the JSON report of vitest. A failed run without
+ * a failed test (types, lint, no report) counts as one failure.
  */
 import { readFileSync } from 'node:fs';
 

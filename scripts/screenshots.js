@@ -1,14 +1,14 @@
-// npm run screenshots: pictures of each page of the console, in both themes and on a phone, into
-// docs/screenshots. The demo is started for it, its people do a few things, and everything is gone afterwards.
+// npm run screenshots: takes screenshots of each page of the console in both themes and on a phone, into docs/screenshots.
+// It starts the demo, simulates activity, and removes everything afterwards.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { launchChromium } from '../e2e/console/chromium.js';
 import { DemoServer } from './screenshots/demo-server.js';
-import { playScene, shop, waitingFlag } from './screenshots/scene.js';
+import { simulateActivity, shop, requestedFlag } from './screenshots/demo-activity.js';
 
 const folder = fileURLToPath(new URL('../docs/screenshots/', import.meta.url));
 
-/** Where e2e/console/chromium.js keeps the browser. */
+/** The folder in which e2e/console/chromium.js stores the browser. */
 const cache = fileURLToPath(new URL('../node_modules/.cache/', import.meta.url));
 
 const screens = {
@@ -22,7 +22,7 @@ const screens = {
   },
 };
 
-/** The font that comes with the browser of the tests, where there is one: pictures are alike on all machines. */
+/** The font of the tests' browser, so that the screenshots are the same on all machines. */
 const font =
   ':root, :host { --mantine-font-family: "Open Sans" !important; --mantine-font-family-headings: "Open Sans" !important; }';
 
@@ -52,7 +52,7 @@ async function takePictures(demo, shoot, open) {
   await activity.locator('.fc-entry').first().waitFor();
   await shoot(activity, 'activity');
 
-  const waiting = await open('alice', await flag('prod', waitingFlag));
+  const waiting = await open('alice', await flag('prod', requestedFlag));
   await waiting.locator('.fc-entry').first().waitFor();
   await waiting.locator('article').waitFor();
   await shoot(waiting, 'flag');
@@ -84,12 +84,12 @@ async function takePictures(demo, shoot, open) {
   }));
   await flags.locator('.fc-flash').waitFor();
   await shoot(flags, 'flags');
-  // The next pictures begin alike.
+  // Restores the state for the next screen size.
   await demo.cancelRequests(({ requested_by: person }) => person === 'root');
 }
 
 /**
- * Lets Chromium find that font beside the machine's own.
+ * Adds that font to the fonts of the machine.
  * @param {string} file
  */
 async function provideFont(file) {
@@ -106,7 +106,7 @@ await mkdir(cache, { recursive: true });
 await provideFont(`${cache}fonts.conf`);
 const demo = await DemoServer.start();
 try {
-  await playScene(demo);
+  await simulateActivity(demo);
   for (const [screen, options] of Object.entries(screens)) {
     const browser = await launchChromium();
     try {

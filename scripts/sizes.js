@@ -1,4 +1,4 @@
-// npm run sizes: how large the packages are, as the table in docs/PACKAGES.md has it.
+// npm run sizes: prints the sizes of the packages as the table of docs/PACKAGES.md.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

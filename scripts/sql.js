@@ -1,4 +1,4 @@
-// npm run sql -- "SQL": runs one statement in the database of the demo that is running.
+// npm run sql -- "SQL": runs a statement in the database of the running demo.
 import { reportFailure } from '../packages/server/dist/cli/report.js';
 import { runSql } from '../packages/server/dist/cli/sql.js';
 

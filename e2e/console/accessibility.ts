@@ -8,9 +8,9 @@ const source = await readFile(createRequire(import.meta.url).resolve('axe-core/a
 
 type AxeWindow = typeof window & { axe: typeof axe };
 
-/** What axe finds serious or critical in the page as it is now: a line for each kind of element. */
-export async function findBarriers(page: Page): Promise<string[]> {
-  // Not as a script of the page, which its security policy would refuse.
+/** Returns the serious and critical axe violations of the page, one line for each kind of element. */
+export async function findAxeViolations(page: Page): Promise<string[]> {
+  // Evaluated by Playwright, because the page's Content-Security-Policy forbids other scripts.
   if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(source);
   const found = await page.evaluate(async () => {
     const { violations } = await (window as AxeWindow).axe.run(document, { resultTypes: ['violations'] });
@@ -28,8 +28,8 @@ export async function findBarriers(page: Page): Promise<string[]> {
   return [...new Set(found)];
 }
 
-/** Resolves when nothing in the page moves any more: what is half faded in has other colours. */
-export async function stillness(page: Page): Promise<void> {
+/** Waits until all animations have ended, because fading elements have other colours. */
+export async function waitForAnimations(page: Page): Promise<void> {
   await page.evaluate(async () => {
     await new Promise(requestAnimationFrame);
     const ending = document
@@ -41,7 +41,7 @@ export async function stillness(page: Page): Promise<void> {
   });
 }
 
-/** What does not fit the width of the screen: the page itself, and what cannot be reached by scrolling inside it. */
+/** Returns what overflows the width of the screen: the page, or controls that inner scrolling cannot reach. */
 export async function findOverflow(page: Page): Promise<string[]> {
   return await page.evaluate(() => {
     const width = document.documentElement.clientWidth;
@@ -57,7 +57,7 @@ export async function findOverflow(page: Page): Promise<string[]> {
     };
     for (const control of document.querySelectorAll('a, button, input, textarea, select, [tabindex="0"]')) {
       const { left, right, width: own, height } = control.getBoundingClientRect();
-      // What only screen readers see, and what shows on focus.
+      // Skips elements for screen readers, and those that show on focus.
       if (own <= 1 || height <= 1 || right <= 0 || control.closest('[aria-hidden="true"]') !== null) continue;
       if ((left < -1 || right > width + 1) && !scrolls(control.parentElement)) {
         found.push(`${Math.round(left)}-${Math.round(right)} px: ${control.outerHTML.slice(0, 160)}`);

@@ -1,31 +1,40 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
 import { whileLocked } from '../../packages/server/test/rest-company.js';
-import { button, cardOf, field, flip, giveReason, isLive, rowOf, switchOf } from './screen.js';
-import { at, billing, type Flag, listOf, pageOf, type Person, setStage, webShop } from './stage.js';
+import { button, cardOf, field, flip, submitReason, waitUntilLive, rowOf, switchOf } from './screen.js';
+import {
+  at,
+  billing,
+  type Flag,
+  listOf,
+  pageOf,
+  type Person,
+  useConsoleFixture,
+  webShop,
+} from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
-/** Somebody asks for the flag to be switched on in prod. */
+/** Requests that the flag is switched on in prod. */
 async function request(person: Person, flag: Flag): Promise<string> {
-  const { pending_change: change } = (await set.stage.change(person, flag, 'prod', {
+  const { pending_change: change } = (await context.fixture.change(person, flag, 'prod', {
     enabled: true,
     reason: 'The launch is today',
   })) as { pending_change: { id: string } };
   return change.id;
 }
 
-it('a request, and its approval, show on the screens of all who look, and then it is done', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const bob = await stage.open('bob', listOf(flag, 'prod'));
-  const alice = await stage.open('alice', at(webShop, 'dev', 'approvals'));
-  const root = await stage.open('root', listOf(flag, 'prod'));
-  await isLive(alice.page);
-  await isLive(root.page);
+it('a request and its approval show in all windows, and the approval applies the change', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const bob = await fixture.open('bob', listOf(flag, 'prod'));
+  const alice = await fixture.open('alice', at(webShop, 'dev', 'approvals'));
+  const root = await fixture.open('root', listOf(flag, 'prod'));
+  await waitUntilLive(alice.page);
+  await waitUntilLive(root.page);
 
   await flip(switchOf(bob.page, flag, false));
-  await giveReason(bob.page, 'The launch is today');
+  await submitReason(bob.page, 'The launch is today');
   await rowOf(root.page, flag).getByText(en.features.awaiting('bob')).waitFor();
   await switchOf(root.page, flag, false).waitFor();
 
@@ -39,20 +48,20 @@ it('a request, and its approval, show on the screens of all who look, and then i
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
 });
 
-it('a rejection with its reason shows to who asked, and changes nothing', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('a rejection shows to the requester with its reason, and changes nothing', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   await request('bob', flag);
-  const bob = await stage.open('bob', pageOf(flag, 'prod'));
-  const alice = await stage.open('alice', at(webShop, 'prod', 'approvals'));
-  await isLive(bob.page);
+  const bob = await fixture.open('bob', pageOf(flag, 'prod'));
+  const alice = await fixture.open('alice', at(webShop, 'prod', 'approvals'));
+  await waitUntilLive(bob.page);
   await bob.page.getByRole('article').getByText('The launch is today').waitFor();
 
   const card = cardOf(alice.page, 'bob', flag);
   await button(card, en.approvals.reject).click();
   const dialog = alice.page.getByRole('dialog', { name: en.approvals.rejectTitle });
   expect(await button(dialog, en.approvals.reject).isDisabled()).toBe(true);
-  await giveReason(alice.page, 'Not before Monday', en.approvals.reject);
+  await submitReason(alice.page, 'Not before Monday', en.approvals.reject);
 
   await bob.page.getByRole('article').getByText(en.approvals.decided.rejected('alice')).waitFor();
   const settings = bob.page.getByRole('form', { name: en.feature.details });
@@ -60,13 +69,13 @@ it('a rejection with its reason shows to who asked, and changes nothing', async 
   await card.getByText(en.approvals.decided.rejected('alice')).waitFor();
 });
 
-it('a request that is cancelled disables the buttons of who could have approved it', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('a cancelled request disables the buttons of its approver', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   await request('bob', flag);
-  const bob = await stage.open('bob', pageOf(flag, 'prod'));
-  const alice = await stage.open('alice', at(webShop, 'dev', 'approvals'));
-  await isLive(alice.page);
+  const bob = await fixture.open('bob', pageOf(flag, 'prod'));
+  const alice = await fixture.open('alice', at(webShop, 'dev', 'approvals'));
+  await waitUntilLive(alice.page);
   const card = cardOf(alice.page, 'bob', flag);
   const approve = button(card, en.approvals.approve);
   await approve.waitFor();
@@ -81,17 +90,17 @@ it('a request that is cancelled disables the buttons of who could have approved 
     .waitFor();
 });
 
-it('what somebody else has decided is said, with by whom, and can no longer be pressed', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('a decision of another user shows with its author, and disables the buttons', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   const id = await request('bob', flag);
-  const alice = await stage.open('alice', at(webShop, 'stage', 'approvals'));
-  await isLive(alice.page);
+  const alice = await fixture.open('alice', at(webShop, 'stage', 'approvals'));
+  await waitUntilLive(alice.page);
   const card = cardOf(alice.page, 'bob', flag);
   await button(card, en.approvals.reject).click();
   await alice.page.getByRole('dialog', { name: en.approvals.rejectTitle }).waitFor();
-  await stage.ask('root', 'POST', `/api/pending-changes/${id}/approve`);
-  // The dialog was about something that can no longer be done.
+  await fixture.request('root', 'POST', `/api/pending-changes/${id}/approve`);
+  // The dialog closes, because the request can no longer be rejected.
   await alice.page.getByRole('dialog').waitFor({ state: 'hidden' });
   await card.getByText(en.approvals.decided.approved('root')).waitFor();
   for (const name of [en.approvals.approve, en.approvals.reject]) {
@@ -100,14 +109,14 @@ it('what somebody else has decided is said, with by whom, and can no longer be p
   }
 });
 
-it('a request that is edited stays open, and the edit is in the history', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('an edited request stays open, and its edits are in the activity', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   const id = await request('bob', flag);
-  const alice = await stage.open('alice', at(webShop, 'prod', 'activity'), { injectsMessages: true });
+  const alice = await fixture.open('alice', at(webShop, 'prod', 'activity'), { injectsMessages: true });
   const { page } = alice;
-  await isLive(page);
-  const { rows } = await stage.database.pool.query<{ id: string }>(
+  await waitUntilLive(page);
+  const { rows } = await fixture.database.pool.query<{ id: string }>(
     `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'prod'`,
     [webShop],
   );
@@ -141,22 +150,22 @@ it('a request that is edited stays open, and the edit is in the history', async 
   expect(await approve.isEnabled()).toBe(true);
 });
 
-it('of two who approve at once one wins, and the other is told who did', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('one of two concurrent approvals wins, and the other user sees who approved', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   const id = await request('bob', flag);
   const people = ['alice', 'root'] as const;
   const [alice, root] = await Promise.all(
-    people.map(async (person) => await stage.open(person, at(webShop, 'prod', 'approvals'))),
+    people.map(async (person) => await fixture.open(person, at(webShop, 'prod', 'approvals'))),
   );
-  if (alice === undefined || root === undefined) throw new Error('a window did not open');
+  if (alice === undefined || root === undefined) throw new Error('A window did not open');
   for (const window of [alice, root]) {
-    await isLive(window.page);
-    window.forgiveRefusal(409, '/approve');
+    await waitUntilLive(window.page);
+    window.expectRefusal(409, '/approve');
   }
-  // Both requests wait in the database before either is answered.
+  // Both approvals wait for a lock in the database at the same time.
   await whileLocked(
-    stage.database.pool,
+    fixture.database.pool,
     { text: 'SELECT FROM pending_changes WHERE id = $1 FOR UPDATE', values: [id] },
     2,
     async () =>
@@ -177,24 +186,24 @@ it('of two who approve at once one wins, and the other is told who did', async (
     await cardOf(page, 'bob', flag).getByText(decided, { exact: true }).waitFor();
 });
 
-it('a field that counts in prod, too, is asked for wherever it is edited', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const { page } = await stage.open('alice', pageOf(flag, 'dev'));
+it('a field that is shared with prod needs a request in every environment', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', pageOf(flag, 'dev'));
   const form = page.getByRole('form', { name: en.feature.details });
   await field(form, en.fields.rollout_key).fill('customer_id');
   await button(form, en.approvals.request).click();
-  await giveReason(page, 'The same customer gets the same');
+  await submitReason(page, 'The same customer gets the same');
   const card = page.getByRole('article');
   await card.getByText('customer_id').waitFor();
   await card.getByText(en.approvals.own).waitFor();
 });
 
-it('nobody is offered to approve what they asked for', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('a requester cannot approve their own request', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   await request('alice', flag);
-  const alice = await stage.open('alice', at(webShop, 'prod', 'approvals'));
+  const alice = await fixture.open('alice', at(webShop, 'prod', 'approvals'));
   const card = cardOf(alice.page, 'alice', flag);
   await card.getByText(en.approvals.own).waitFor();
   expect(await button(card, en.approvals.approve).count()).toBe(0);
@@ -202,11 +211,11 @@ it('nobody is offered to approve what they asked for', async () => {
   expect(await button(card, en.approvals.cancel).isEnabled()).toBe(true);
 });
 
-it('the badge counts what waits in every environment, wherever one is', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const alice = await stage.open('alice', at(billing, 'dev', 'features'));
-  await isLive(alice.page);
+it('the badge counts the open requests of all environments', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const alice = await fixture.open('alice', at(billing, 'dev', 'features'));
+  await waitUntilLive(alice.page);
   const link = alice.page
     .getByRole('navigation', { name: en.shell.navigation })
     .first()
@@ -216,22 +225,22 @@ it('the badge counts what waits in every environment, wherever one is', async ()
   const before = Number((await badge.innerText()).trim());
   const id = await request('bob', flag);
   await link.getByRole('img', { name: en.approvals.countLabel(before + 1), exact: true }).waitFor();
-  await stage.ask('bob', 'POST', `/api/pending-changes/${id}/cancel`);
+  await fixture.request('bob', 'POST', `/api/pending-changes/${id}/cancel`);
   await link.getByRole('img', { name: en.approvals.countLabel(before), exact: true }).waitFor();
 });
 
-it('a deletion that waits is done on every screen when it is approved', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const alice = await stage.open('alice', pageOf(flag, 'dev'));
-  const bob = await stage.open('bob', listOf(flag, 'dev'));
-  await isLive(bob.page);
+it('an approved deletion removes the flag in all windows', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const alice = await fixture.open('alice', pageOf(flag, 'dev'));
+  const bob = await fixture.open('bob', listOf(flag, 'dev'));
+  await waitUntilLive(bob.page);
   await rowOf(bob.page, flag).waitFor();
   await button(alice.page, en.feature.delete).click();
   const dialog = alice.page.getByRole('dialog');
   await dialog.getByRole('textbox').first().fill(flag.key);
-  await giveReason(alice.page, 'Nobody asks for it any more');
-  const root = await stage.open('root', at(webShop, 'prod', 'approvals'));
+  await submitReason(alice.page, 'Not used any more');
+  const root = await fixture.open('root', at(webShop, 'prod', 'approvals'));
   await button(cardOf(root.page, 'alice', flag), en.approvals.approve).click();
   await rowOf(bob.page, flag).waitFor({ state: 'hidden' });
   await alice.page.getByText(en.feature.deletedBy('root')).waitFor();

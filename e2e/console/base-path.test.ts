@@ -4,14 +4,20 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { flip, isLive, rowOf, switchOf } from './screen.js';
-import { listOf, pageOf, setStage, type StageServer, startStageServer } from './stage.js';
+import { flip, waitUntilLive, rowOf, switchOf } from './screen.js';
+import {
+  listOf,
+  pageOf,
+  useConsoleFixture,
+  type FixtureServer,
+  startFixtureServer,
+} from './console-fixture.js';
 
 const basePath = '/flagcast';
 
 /** The server behind a proxy that serves it under a path, and answers 404 to everything else. */
-async function startUnderPath(databaseUrl: string): Promise<StageServer> {
-  const server = await startStageServer(databaseUrl);
+async function startUnderPath(databaseUrl: string): Promise<FixtureServer> {
+  const server = await startFixtureServer(databaseUrl);
   const forward = ({ method, url = '', headers }: IncomingMessage): ReturnType<typeof request> =>
     request(server.httpUrl, { method, path: url.slice(basePath.length), headers });
   const proxy = createServer((incoming: IncomingMessage, outgoing: ServerResponse) => {
@@ -48,13 +54,13 @@ async function startUnderPath(databaseUrl: string): Promise<StageServer> {
   };
 }
 
-const set = setStage(startUnderPath);
+const context = useConsoleFixture(startUnderPath);
 
 it('the console works under a path: pages, links, reloads, requests and live changes', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const { page } = await stage.open('alice', basePath + listOf(flag, 'dev'));
-  await isLive(page);
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', basePath + listOf(flag, 'dev'));
+  await waitUntilLive(page);
   await flip(switchOf(page, flag, false));
   await switchOf(page, flag, true).waitFor();
   await rowOf(page, flag).getByText(en.features.happened.updated('alice')).waitFor();
@@ -64,7 +70,7 @@ it('the console works under a path: pages, links, reloads, requests and live cha
   expect(new URL(page.url()).pathname).toBe(basePath + pageOf(flag, 'dev'));
   await page.reload();
   await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
-  await isLive(page);
+  await waitUntilLive(page);
 
   await page.goto(`${basePath}/`);
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();

@@ -11,9 +11,8 @@ import { chromium } from 'playwright-core';
 const packageName = '@sparticuz/chromium';
 
 /**
- * Not the package's own list of arguments: one process for all pages ends with the first window that is
- * closed and lets two windows wait for each other, and without web security the browser forgives what it
- * must not.
+ * These replace the arguments of the package: its single process ends with the first closed window and lets windows block
+ * each other, and it disables web security, which the tests need.
  */
 const launchArguments = [
   '--no-sandbox',
@@ -27,7 +26,7 @@ const launchArguments = [
 ];
 
 /**
- * A Chromium: the one that PLAYWRIGHT_CHROMIUM names, else the one that comes out of npm.
+ * Launches the Chromium of PLAYWRIGHT_CHROMIUM, or the one of the npm package.
  *
  * @returns {Promise<Browser>}
  */
@@ -37,9 +36,8 @@ export async function launchChromium() {
 }
 
 /**
- * The package unpacks into the system's temporary folder and takes whatever lies there already, also
- * what another process has not finished. So it is given a folder of its own, which gets its name when
- * it is complete.
+ * Unpacks Chromium into a new folder and renames it when it is complete. The package itself unpacks into the temporary folder
+ * and would use the incomplete files of another process there.
  *
  * @returns {Promise<string>}
  */
@@ -64,7 +62,7 @@ async function unpackChromium() {
     await promisify(execFile)(process.execPath, ['--eval', program], { cwd: root, env });
     await rename(unfinished, folder);
   } catch (error) {
-    // Another process may have been quicker.
+    // Another process may have unpacked it meanwhile.
     if (!existsSync(executable)) throw error;
   } finally {
     await rm(unfinished, { recursive: true, force: true });

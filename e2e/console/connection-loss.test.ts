@@ -9,9 +9,17 @@ import { withClient } from '../../packages/server/test/database.js';
 import { unusedPort } from '../../packages/server/test/relay.js';
 import { testSecret } from '../../packages/server/test/server.js';
 import { button, field, flip, waitUntilLive, rowOf, switchOf } from './screen.js';
-import { at, type Flag, listOf, pageOf, useConsoleFixture, type FixtureServer, webShop } from './console-fixture.js';
+import {
+  at,
+  type Flag,
+  listOf,
+  pageOf,
+  useConsoleFixture,
+  type FixtureServer,
+  webShop,
+} from './console-fixture.js';
 
-/** A server in a process of its own, at a port that it comes back to. */
+/** A server in a child process that restarts on the same port. */
 class KillableServer implements FixtureServer {
   readonly httpUrl: string;
   readonly #environment: Record<string, string>;
@@ -50,8 +58,8 @@ const context = useConsoleFixture(async (databaseUrl) => {
   return server;
 });
 
-/** Changes a flag in the database itself, as a host's own backend does; the audit row is bob's. */
-async function changePastTheServer(
+/** Changes a flag directly in the database as bob, like a host's backend. */
+async function changeInDatabase(
   flag: Flag,
   changes: readonly { enabled?: boolean; default_value?: string }[],
 ): Promise<void> {
@@ -60,21 +68,21 @@ async function changePastTheServer(
       `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'dev'`,
       [flag.projectId],
     );
-    const place = { projectId: flag.projectId, featureId: flag.id, environmentId: rows[0]?.id ?? '' };
+    const target = { projectId: flag.projectId, featureId: flag.id, environmentId: rows[0]?.id ?? '' };
     for (const [index, change] of changes.entries()) {
       await client.query('BEGIN');
       const requestId = `7b1d0a30-0000-4000-8000-${String(index).padStart(12, '0')}`;
-      await changeParams(client, place, change, { username: 'bob', requestId });
+      await changeParams(client, target, change, { username: 'bob', requestId });
       await client.query('COMMIT');
     }
   });
 }
 
-/** What the page says of its own age. */
+/** The indicators of a stale page. */
 const staleChip = (page: Page) => page.getByRole('button', { name: /^Stale since \d\d:\d\d/ });
 const staleBanner = (page: Page) => page.getByRole('status').filter({ hasText: /^No connection/ });
 
-it('without a network the screen says since when it is stale, and then catches up with nothing missing', async () => {
+it('the console shows since when it is stale without a network, and then catches up completely', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const window = await fixture.open('alice', listOf(flag, 'dev'));
@@ -88,7 +96,7 @@ it('without a network the screen says since when it is stale, and then catches u
   await staleBanner(page).waitFor();
 
   const values = Array.from({ length: 40 }, (_, index) => `while away ${index + 1}`);
-  await changePastTheServer(flag, [...values.map((value) => ({ default_value: value })), { enabled: true }]);
+  await changeInDatabase(flag, [...values.map((value) => ({ default_value: value })), { enabled: true }]);
   await switchOf(page, flag, false).waitFor();
   await window.context.setOffline(false);
   await waitUntilLive(page);
@@ -96,16 +104,16 @@ it('without a network the screen says since when it is stale, and then catches u
   await switchOf(page, flag, true).waitFor();
   await rowOf(page, flag).getByText('while away 40', { exact: true }).waitFor();
 
-  // Each of them is in the history of the other tab, which was away as well.
+  // The history in the other tab, which was offline as well, has all changes.
   const entries = reader.getByRole('region', { name: en.feature.history }).getByRole('listitem');
   await expect.poll(async () => await entries.count(), { timeout: 10_000 }).toBe(41);
-  const told = (await entries.allTextContents()).join('\n');
-  for (const value of values) expect(told).toContain(value);
+  const texts = (await entries.allTextContents()).join('\n');
+  for (const value of values) expect(texts).toContain(value);
   await flip(switchOf(page, flag, true));
   await expect.poll(async () => await entries.count(), { timeout: 10_000 }).toBe(42);
 });
 
-it('a server that is killed and comes back is picked up again by the open pages', async () => {
+it('open pages reconnect to a server that was killed and restarted', async () => {
   const { fixture } = context;
   const [server] = servers;
   const flag = await fixture.addFlag();
@@ -116,12 +124,12 @@ it('a server that is killed and comes back is picked up again by the open pages'
   for (const window of [alice, bob, activity]) {
     window.expectOutage();
     await waitUntilLive(window.page);
-    // All of the page has been loaded: browsers do not ask again for a part that they could not get.
+    // Wait until all modules are loaded: browsers do not retry a failed module.
     await window.page.waitForLoadState('networkidle');
   }
   await server?.kill();
   for (const page of pages) await staleChip(page).waitFor();
-  await changePastTheServer(flag, [{ enabled: true }, { default_value: 'from the outage' }]);
+  await changeInDatabase(flag, [{ enabled: true }, { default_value: 'from the outage' }]);
   await switchOf(alice.page, flag, false).waitFor();
   await server?.start();
   for (const page of pages) {
@@ -134,7 +142,7 @@ it('a server that is killed and comes back is picked up again by the open pages'
   await history.getByRole('listitem').filter({ hasText: 'from the outage' }).waitFor();
   await activity.page.getByRole('listitem').filter({ hasText: 'from the outage' }).first().waitFor();
 
-  // And it is live again: what is done now comes by itself.
+  // New changes arrive without a reload.
   await flip(switchOf(alice.page, flag, true));
   await bob.page
     .getByRole('form', { name: en.feature.details })
@@ -142,7 +150,7 @@ it('a server that is killed and comes back is picked up again by the open pages'
     .waitFor();
 });
 
-it('an outage finds all parts of the console there: every page opens, and says that it is stale', async () => {
+it('every page opens during an outage and shows that it is stale', async () => {
   const { fixture } = context;
   const [server] = servers;
   const flag = await fixture.addFlag();
@@ -168,7 +176,7 @@ it('an outage finds all parts of the console there: every page opens, and says t
   await follow(en.shell.approvals, en.shell.approvals);
   await follow(en.shell.activity, en.shell.activity);
   await page.getByRole('alert').getByText(en.errors.unreachable).waitFor();
-  // What could not be read is not said to be nothing.
+  // The page must not claim that there are no entries if they could not be loaded.
   expect(await page.getByText(en.activity.nothing).count()).toBe(0);
   expect(await page.getByText(en.activity.beginning).count()).toBe(0);
   await staleChip(page).click();
@@ -180,11 +188,11 @@ it('an outage finds all parts of the console there: every page opens, and says t
   await page.keyboard.press('Escape');
 
   await server?.start();
-  // After an outage as long as this one the client may wait for half a minute before it tries again.
+  // After such a long outage the backoff can be up to 30 s.
   await button(page, en.freshness.chip(en.freshness.live)).waitFor({ timeout: 40_000 });
 });
 
-it('a sign-in that runs out while the page is open is renewed in place, and nothing typed is lost', async () => {
+it('an expired sign-in is renewed in place, without losing input', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const window = await fixture.open('alice', pageOf(flag, 'dev'), { tokenTtlMs: 4_000 });
@@ -193,7 +201,7 @@ it('a sign-in that runs out while the page is open is renewed in place, and noth
   await field(form, en.fields.description).fill('Half a thought');
   const dialog = page.getByRole('dialog', { name: en.signIn.expired });
   await dialog.waitFor();
-  await changePastTheServer(flag, [{ default_value: 'meanwhile' }]);
+  await changeInDatabase(flag, [{ default_value: 'meanwhile' }]);
 
   window.expectRefusal(401, '/api/auth/login');
   const password = dialog.getByLabel(en.signIn.password, { exact: true });

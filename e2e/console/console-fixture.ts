@@ -22,7 +22,7 @@ export const webShop = demoProjects[0]?.id ?? '';
 export const mobileApp = demoProjects[1]?.id ?? '';
 export const billing = demoProjects[2]?.id ?? '';
 
-/** A flag made for a test. */
+/** A flag created for a test. */
 export interface Flag {
   readonly id: string;
   readonly projectId: string;
@@ -30,13 +30,13 @@ export interface Flag {
   readonly name: string;
 }
 
-/** A server as the tests of a file use it. */
+/** The server of a test file. */
 export interface FixtureServer {
   readonly httpUrl: string;
   close(): Promise<void>;
 }
 
-/** The demo in a database of the file's own, a real server on it, and one Chromium. */
+/** A new database with the demo, a server and a Chromium for a test file. */
 export class ConsoleFixture {
   readonly database: TestDatabase;
   readonly server: FixtureServer;
@@ -57,7 +57,7 @@ export class ConsoleFixture {
     this.#userIds = userIds;
   }
 
-  /** A window of somebody who has signed in, or of nobody yet, at a path of the console. */
+  /** Opens a window at a path of the console, signed in as the user, or signed out with null. */
   async open(
     person: Person | null,
     path: string,
@@ -70,17 +70,25 @@ export class ConsoleFixture {
     return window;
   }
 
-  /** A token for somebody, good for ten minutes unless told otherwise. */
+  /** Signs a token of the user; default lifetime: ten minutes. */
   async token(person: Person, ttlMs = 600_000): Promise<string> {
     const userId = this.#userIds.get(person) ?? '';
     return await signToken({ secret: testSecret, userId, username: person, ttlMs });
   }
 
-  /** What somebody else's program does: a request in the person's name. */
-  async request(person: Person, method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
+  /** Sends an API request as the user. */
+  async request(
+    person: Person,
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<Record<string, unknown>> {
     const response = await fetch(`${this.server.httpUrl}${path}`, {
       method,
-      headers: { Authorization: `Bearer ${await this.token(person)}`, 'Content-Type': 'application/json' },
+      headers: {
+        Authorization: `Bearer ${await this.token(person)}`,
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const answer = (await response.json()) as Record<string, unknown>;
@@ -88,7 +96,7 @@ export class ConsoleFixture {
     return answer;
   }
 
-  /** Changes a flag in somebody's name; with a reason it becomes a request where the environment is guarded. */
+  /** Changes a flag as the user; with a reason this creates a request in a guarded environment. */
   async change(person: Person, flag: Flag, env: string, change: object): Promise<Record<string, unknown>> {
     const { feature } = (await this.request(person, 'GET', `/api/features/${flag.id}?env=${env}`)) as {
       feature: { version: string };
@@ -100,7 +108,7 @@ export class ConsoleFixture {
     });
   }
 
-  /** Makes a flag past the server, for windows that are opened afterwards. */
+  /** Creates a flag directly in the database, for windows that are opened later. */
   async addFlag(projectId = webShop): Promise<Flag> {
     this.#flags += 1;
     const id = randomUUID();
@@ -113,7 +121,7 @@ export class ConsoleFixture {
     return { id, projectId, key, name };
   }
 
-  /** Makes somebody a member of a project. */
+  /** Adds a user to a project. */
   async addMember(project: SeededProject, person: Person, role: string): Promise<void> {
     await this.database.pool.query(
       'INSERT INTO memberships (project_id, user_id, role_id) SELECT $1, $2, id FROM roles WHERE key = $3',
@@ -121,7 +129,7 @@ export class ConsoleFixture {
     );
   }
 
-  /** Keeps what the windows show, as pictures, in the folder that FLAGCAST_TEST_PICTURES names. */
+  /** Saves screenshots of the windows in the folder FLAGCAST_TEST_PICTURES, if it is set. */
   async takePictures(name: string): Promise<void> {
     const folder = process.env['FLAGCAST_TEST_PICTURES'];
     if (folder === undefined) return;
@@ -132,12 +140,12 @@ export class ConsoleFixture {
     }
   }
 
-  /** Closes the windows of a test; nothing may have gone wrong in any. */
+  /** Closes the windows of a test, and expects that none of them reported a problem. */
   async closeWindows(): Promise<void> {
     const windows = this.#windows;
     this.#windows = [];
     const problems = await Promise.all(windows.map(async (window) => await window.close()));
-    expect(problems.flat(), 'what the browser complained about').toEqual([]);
+    expect(problems.flat(), 'problems reported by the browser').toEqual([]);
   }
 }
 
@@ -146,19 +154,19 @@ export function at(projectId: string, env: string, page: string): string {
   return `/p/${projectId}/${env}/${page}`;
 }
 
-/** The path of the table with only this flag in it. */
+/** The path of the list, filtered to this flag. */
 export function listOf(flag: Flag, env: string): string {
   return at(flag.projectId, env, `features?q=${flag.key}`);
 }
 
-/** The path of the flag's own page. */
+/** The path of the flag's page. */
 export function pageOf(flag: Flag, env: string): string {
   return at(flag.projectId, env, `features/${flag.id}`);
 }
 
 /**
- * Sets the stage for the tests of a file: made before the first, gone after the last, without
- * windows between two. `start` starts the server, by default one in this process.
+ * Creates the fixture of a test file before its first test, and removes it after the last one. Closes all windows after each
+ * test. `start` starts the server; default: a server in this process.
  */
 export function useConsoleFixture(
   start: (databaseUrl: string) => Promise<FixtureServer> = async (url) => await startFixtureServer(url),
@@ -189,13 +197,13 @@ export function useConsoleFixture(
   });
   return {
     get fixture() {
-      if (created.fixture === undefined) throw new Error('the stage is set when the tests begin');
+      if (created.fixture === undefined) throw new Error('The fixture is available only during the tests');
       return created.fixture;
     },
   };
 }
 
-/** The server as the demo runs it, in this process. */
+/** Starts a server with the options of the demo in this process. */
 export async function startFixtureServer(
   databaseUrl: string,
   options: Partial<FlagcastOptions> = {},
@@ -206,7 +214,7 @@ export async function startFixtureServer(
 async function createDemoDatabase(): Promise<TestDatabase> {
   const database = await createTestDatabase({ schema: 'tables' });
   await withClient(database.url, async (client) => await fillDemo(client));
-  // The run's cluster could prepare transactions, which the demo's cannot.
+  // The test cluster allows prepared transactions, which switches NOTIFY off by default; the demo's does not.
   await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   return database;
 }

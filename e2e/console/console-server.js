@@ -1,4 +1,4 @@
-/** A server process with the console, that can be killed: a quick heartbeat, so that a dead line is noticed soon. */
+/** A server with the console for tests that kill it. The short heartbeat lets clients detect the loss early. */
 import { createServer } from 'node:http';
 import { createFlagcast } from 'flagcast';
 

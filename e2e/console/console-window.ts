@@ -1,11 +1,11 @@
 import type { ServerMessage } from '@flagcast/protocol';
 import type { Browser, BrowserContext, ConsoleMessage, Page, WebSocketRoute } from 'playwright-core';
 
-/** Something that the browser reported, and that nobody should ever have to see. */
+/** An error that the browser reported. */
 export interface Problem {
-  /** What Chromium wrote, or the error that nothing caught. */
+  /** The console message of Chromium, or the uncaught error. */
   readonly text: string;
-  /** What it is about: a request's address, or the script that wrote it; empty where unknown. */
+  /** URL of the request or script; empty if unknown. */
   readonly url: string;
 }
 
@@ -14,21 +14,21 @@ export interface WindowOptions {
   readonly phone?: boolean;
   /** Default `light`. */
   readonly theme?: 'light' | 'dark';
-  /** A browser's language, such as `ru-RU`, or null for whatever the machine says. Default `en-GB`. */
+  /** Language of the browser, e.g. `ru-RU`; null: the language of the system. Default `en-GB`. */
   readonly language?: string | null;
-  /** Whether the test can send messages to the page's WebSocket, as `injectMessage` does. Default false. */
+  /** Enables `injectMessage`. Default false. */
   readonly injectsMessages?: boolean;
 }
 
-/** How long a person would wait for anything, in milliseconds: loaded machines included. */
-const patienceMs = 15_000;
+/** Time-out of Playwright's actions, in milliseconds, long enough for a loaded machine. */
+const defaultTimeoutMs = 15_000;
 
-/** One person's browser: a context with its own storage, and its first tab. */
+/** The browser of a user: a context with its own storage, and its first tab. */
 export class ConsoleWindow {
   readonly context: BrowserContext;
   readonly page: Page;
   readonly #problems: Problem[] = [];
-  readonly #forgiven: ((problem: Problem) => boolean)[] = [];
+  readonly #expectedProblems: ((problem: Problem) => boolean)[] = [];
   readonly #origin: string;
   #socket: WebSocketRoute | null = null;
 
@@ -38,7 +38,7 @@ export class ConsoleWindow {
     this.#origin = origin;
   }
 
-  /** An empty tab for the console at `origin`; with a token, its person is signed in when it gets there. */
+  /** Opens an empty tab for the console at `origin`; with a token the user is signed in. */
   static async open(
     browser: Browser,
     origin: string,
@@ -55,9 +55,9 @@ export class ConsoleWindow {
       ...(language === null ? {} : { locale: language }),
       timezoneId: 'UTC',
     });
-    context.setDefaultTimeout(patienceMs);
+    context.setDefaultTimeout(defaultTimeoutMs);
     if (token !== null) {
-      // Only where nobody is signed in: a token that the page has renewed since is kept.
+      // Keeps a token that the page has renewed.
       await context.addInitScript(
         `if (sessionStorage.getItem('flagcast.token') === null) sessionStorage.setItem('flagcast.token', '${token}')`,
       );
@@ -74,7 +74,7 @@ export class ConsoleWindow {
     return window;
   }
 
-  /** Another tab of the same browser. */
+  /** Opens another tab of the same browser. */
   async openTab(path: string): Promise<Page> {
     const page = await this.context.newPage();
     this.#watch(page);
@@ -82,38 +82,38 @@ export class ConsoleWindow {
     return page;
   }
 
-  /** Sends a message to the page, as the server would over its WebSocket. */
+  /** Sends a message to the page as if it came from the server. */
   injectMessage(message: ServerMessage): void {
     if (this.#socket === null)
       throw new Error('The page has no WebSocket: open the window with injectsMessages.');
     this.#socket.send(JSON.stringify(message));
   }
 
-  /** What is expected to go wrong in this test: such problems do not count, whenever they come. */
-  forgive(fits: (problem: Problem) => boolean): void {
-    this.#forgiven.push(fits);
+  /** Ignores problems that the test expects. */
+  expectProblem(fits: (problem: Problem) => boolean): void {
+    this.#expectedProblems.push(fits);
   }
 
-  /** Chromium writes every refused request to its console: this one is a part of the test. */
-  forgiveRefusal(status: number, pathPart: string): void {
-    this.forgive(
+  /** Ignores an expected HTTP error, which Chromium reports in its console. */
+  expectRefusal(status: number, pathPart: string): void {
+    this.expectProblem(
       ({ text, url }) =>
         text.includes(`the server responded with a status of ${status}`) && url.includes(pathPart),
     );
   }
 
-  /** The server or the network is away for a part of the test, or the server has just come back. */
-  forgiveOutage(): void {
+  /** Ignores the errors of an outage of the server or the network. */
+  expectOutage(): void {
     const outage = /^Failed to load resource: net::ERR_|^WebSocket connection to 'ws:.*failed: /;
-    this.forgive(({ text }) => outage.test(text));
-    this.forgiveRefusal(503, '/api/');
+    this.expectProblem(({ text }) => outage.test(text));
+    this.expectRefusal(503, '/api/');
   }
 
-  /** Closes it; answers with what went wrong in it, a line each. */
+  /** Closes the window. Returns its unexpected problems, one line each. */
   async close(): Promise<string[]> {
     await this.context.close();
     return this.#problems
-      .filter((problem) => !this.#forgiven.some((fits) => fits(problem)))
+      .filter((problem) => !this.#expectedProblems.some((fits) => fits(problem)))
       .map(({ text, url }) => `${text} (${url})`);
   }
 
@@ -128,7 +128,7 @@ export class ConsoleWindow {
     page.on('request', (request) => {
       const { protocol, origin } = new URL(request.url());
       if (protocol === 'data:' || protocol === 'blob:' || origin === this.#origin) return;
-      this.#problems.push({ text: 'A request to somebody else', url: request.url() });
+      this.#problems.push({ text: 'A request to another origin', url: request.url() });
     });
   }
 }

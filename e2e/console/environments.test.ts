@@ -4,26 +4,29 @@ import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
 import type { ConsoleWindow } from './console-window.js';
-import { isLive, switchOf } from './screen.js';
-import { at, type Flag, listOf, pageOf, setStage } from './stage.js';
+import { waitUntilLive, switchOf } from './screen.js';
+import { at, type Flag, listOf, pageOf, useConsoleFixture } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
-interface Place {
+interface OpenedProject {
   readonly project: SeededProject;
   readonly flag: Flag;
   readonly window: ConsoleWindow;
   readonly page: Page;
 }
 
-/** alice's page of the environment dev, in a project of its own with one flag. */
-async function openDev(name: string, path: (flag: Flag, env: string) => string = listOf): Promise<Place> {
-  const { stage } = set;
-  const project = await seedProject(stage.database.pool, { name });
-  await stage.addMember(project, 'alice', 'project_owner');
-  const flag = await stage.addFlag(project.projectId);
-  const window = await stage.open('alice', path(flag, 'dev'), { injectsMessages: true });
-  await isLive(window.page);
+/** Opens alice's page of the environment dev in a new project with one flag. */
+async function openDev(
+  name: string,
+  path: (flag: Flag, env: string) => string = listOf,
+): Promise<OpenedProject> {
+  const { fixture } = context;
+  const project = await seedProject(fixture.database.pool, { name });
+  await fixture.addMember(project, 'alice', 'project_owner');
+  const flag = await fixture.addFlag(project.projectId);
+  const window = await fixture.open('alice', path(flag, 'dev'), { injectsMessages: true });
+  await waitUntilLive(window.page);
   return { project, flag, window, page: window.page };
 }
 
@@ -31,13 +34,13 @@ function devOf({ projectId, environments }: SeededProject, environment = 'dev'):
   return { project_id: projectId, environment, environment_id: environments.dev };
 }
 
-/** Gives an environment another key, and sends the page the message about it. */
+/** Renames an environment, and sends the page the message about it. */
 async function rename(
-  { window }: Place,
+  { window }: OpenedProject,
   { project_id: projectId, environment_id: id, environment: previous }: ChannelName,
   key: string,
 ): Promise<void> {
-  await set.stage.database.pool.query('UPDATE environments SET key = $2 WHERE id = $1', [id, key]);
+  await context.fixture.database.pool.query('UPDATE environments SET key = $2 WHERE id = $1', [id, key]);
   window.injectMessage({
     type: 'channel_changed',
     project_id: projectId,
@@ -47,18 +50,18 @@ async function rename(
   });
 }
 
-it('an environment that gets another key stays on the page, and the address follows', async () => {
-  const place = await openDev('Renamed');
-  const { project, flag, page } = place;
+it('a renamed environment keeps its page, and the address follows', async () => {
+  const opened = await openDev('Renamed');
+  const { project, flag, page } = opened;
   await page.evaluate('globalThis.wasLoadedBefore = true');
-  await rename(place, devOf(project), 'development');
+  await rename(opened, devOf(project), 'development');
   await page.waitForURL((url) => url.pathname === at(project.projectId, 'development', 'features'));
   expect(new URL(page.url()).searchParams.get('q')).toBe(flag.key);
   await page
     .getByRole('radio', { name: 'development', exact: true, checked: true })
     .waitFor({ state: 'attached' });
-  await isLive(page);
-  await set.stage.change('alice', flag, 'development', { enabled: true });
+  await waitUntilLive(page);
+  await context.fixture.change('alice', flag, 'development', { enabled: true });
   await switchOf(page, flag, true).waitFor();
   await page.getByRole('link', { name: flag.name, exact: true }).click();
   await page.waitForURL((url) => url.pathname === pageOf(flag, 'development'));
@@ -66,29 +69,31 @@ it('an environment that gets another key stays on the page, and the address foll
 });
 
 it('two environments that swap their keys keep their pages', async () => {
-  const place = await openDev('Swapped');
-  const { project, flag, page } = place;
+  const opened = await openDev('Swapped');
+  const { project, flag, page } = opened;
   const stageId = project.environments.stage;
-  await set.stage.change('alice', flag, 'dev', { enabled: true });
+  await context.fixture.change('alice', flag, 'dev', { enabled: true });
   await switchOf(page, flag, true).waitFor();
-  await set.stage.database.pool.query(`UPDATE environments SET key = 'swapping' WHERE id = $1`, [stageId]);
-  await rename(place, devOf(project), 'stage');
+  await context.fixture.database.pool.query(`UPDATE environments SET key = 'swapping' WHERE id = $1`, [
+    stageId,
+  ]);
+  await rename(opened, devOf(project), 'stage');
   await page.waitForURL((url) => url.pathname === at(project.projectId, 'stage', 'features'));
-  await rename(place, { ...devOf(project, 'stage'), environment_id: stageId }, 'dev');
+  await rename(opened, { ...devOf(project, 'stage'), environment_id: stageId }, 'dev');
   await switchOf(page, flag, true).waitFor();
   await page.getByRole('radio', { name: 'dev', exact: true, checked: false }).waitFor({ state: 'attached' });
   expect(new URL(page.url()).pathname).toBe(at(project.projectId, 'stage', 'features'));
 
-  // The key that the page had before leads to the other environment.
+  // The previous key of the page is now that of the other environment.
   await page.getByText('dev', { exact: true }).click();
   await page.waitForURL((url) => url.pathname === at(project.projectId, 'dev', 'features'));
   await switchOf(page, flag, false).waitFor();
-  await isLive(page);
+  await waitUntilLive(page);
 });
 
 it('a deleted environment is shown as deleted, with a link to the remaining flags', async () => {
   const { project, window, page } = await openDev('Deleted environment');
-  const { pool } = set.stage.database;
+  const { pool } = context.fixture.database;
   const id = project.environments.dev;
   await pool.query('DELETE FROM feature_params WHERE environment_id = $1', [id]);
   await pool.query('DELETE FROM environments WHERE id = $1', [id]);
@@ -103,14 +108,14 @@ it('a deleted environment is shown as deleted, with a link to the remaining flag
   await page.getByText(en.shell.goneWhy).waitFor();
   await page.getByRole('link', { name: en.shell.goToFlags }).click();
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
-  await isLive(page);
+  await waitUntilLive(page);
 });
 
 it.each(['project_archived', 'project_deleted'] as const)(
-  '%s: the page shows it, with a link to another project',
+  '%s: the page shows the message and a link to another project',
   async (code) => {
     const { project, window, page } = await openDev(code);
-    await set.stage.database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [
+    await context.fixture.database.pool.query('UPDATE projects SET archived_at = now() WHERE id = $1', [
       project.projectId,
     ]);
     window.injectMessage({
@@ -123,7 +128,7 @@ it.each(['project_archived', 'project_deleted'] as const)(
     await page.getByRole('heading', { name: en.shell.gone[code] }).waitFor();
     await page.getByRole('link', { name: en.shell.goToFlags }).click();
     await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
-    await isLive(page);
+    await waitUntilLive(page);
     expect(new URL(page.url()).pathname).not.toContain(project.projectId);
   },
 );

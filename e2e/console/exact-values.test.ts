@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { isLive } from './screen.js';
-import { at, pageOf, setStage, webShop } from './stage.js';
+import { waitUntilLive } from './screen.js';
+import { at, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
 it('numbers and times of the database show as they are stored, on every page that has them', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const { pool } = stage.database;
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { pool } = fixture.database;
   const { rows } = await pool.query<{ id: string }>(
     `SELECT id FROM environments WHERE project_id = $1 AND key = 'dev'`,
     [webShop],
@@ -58,8 +58,8 @@ it('numbers and times of the database show as they are stored, on every page tha
       `{"conditions": ${conditions(wanted)}}`,
     ],
   );
-  const { page } = await stage.open('alice', pageOf(flag, 'dev'));
-  await isLive(page);
+  const { page } = await fixture.open('alice', pageOf(flag, 'dev'));
+  await waitUntilLive(page);
   await page.getByText(stored).first().waitFor();
   await page.getByText('0044-03-15T12:00:00+00:00 BC').waitFor();
   expect(await page.getByText('infinity').count()).toBeGreaterThan(0);

@@ -1,27 +1,27 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
-import { button, cardOf, flip, giveReason, isLive, switchOf } from './screen.js';
-import { at, type Flag, listOf, setStage } from './stage.js';
+import { button, cardOf, flip, submitReason, waitUntilLive, switchOf } from './screen.js';
+import { at, type Flag, listOf, useConsoleFixture } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
 /** A project of the test's own; alice owns it, bob may switch flags. */
 async function makeProject(name: string): Promise<{ project: SeededProject; flag: Flag }> {
-  const { stage } = set;
-  const project = await seedProject(stage.database.pool, { name });
-  await stage.addMember(project, 'alice', 'project_owner');
-  await stage.addMember(project, 'bob', 'project_member');
-  return { project, flag: await stage.addFlag(project.projectId) };
+  const { fixture } = context;
+  const project = await seedProject(fixture.database.pool, { name });
+  await fixture.addMember(project, 'alice', 'project_owner');
+  await fixture.addMember(project, 'bob', 'project_member');
+  return { project, flag: await fixture.addFlag(project.projectId) };
 }
 
 it('an owner guards an environment and removes the guard, and the screens of others follow at once', async () => {
-  const { stage } = set;
+  const { fixture } = context;
   const { project, flag } = await makeProject('Guards');
-  const alice = await stage.open('alice', at(project.projectId, 'dev', 'guards'));
-  const bob = await stage.open('bob', listOf(flag, 'dev'));
-  await isLive(alice.page);
-  await isLive(bob.page);
+  const alice = await fixture.open('alice', at(project.projectId, 'dev', 'guards'));
+  const bob = await fixture.open('bob', listOf(flag, 'dev'));
+  await waitUntilLive(alice.page);
+  await waitUntilLive(bob.page);
   expect(await bob.page.getByRole('link', { name: en.shell.guards }).count()).toBe(0);
 
   await button(alice.page, en.guards.add('Development')).click();
@@ -29,7 +29,7 @@ it('an owner guards an environment and removes the guard, and the screens of oth
   await card.getByText(en.guards.guardedBy('alice')).waitFor();
   await bob.page.getByText(en.features.guardedHere).waitFor();
   await flip(switchOf(bob.page, flag, false));
-  await giveReason(bob.page, 'The launch is today');
+  await submitReason(bob.page, 'The launch is today');
 
   await button(alice.page, en.guards.remove('Development')).click();
   const dialog = alice.page.getByRole('dialog');
@@ -45,35 +45,35 @@ it('an owner guards an environment and removes the guard, and the screens of oth
 });
 
 it('a guard that the page does not know of yet asks for the reason all the same', async () => {
-  const { stage } = set;
+  const { fixture } = context;
   const { project, flag } = await makeProject('Unknown guard');
-  const bob = await stage.open('bob', listOf(flag, 'dev'));
-  await isLive(bob.page);
+  const bob = await fixture.open('bob', listOf(flag, 'dev'));
+  await waitUntilLive(bob.page);
   // Past the server: no event comes.
-  await stage.database.pool.query(
+  await fixture.database.pool.query(
     `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by) VALUES ($1, 'ops')`,
     [project.environments.dev],
   );
-  bob.forgiveRefusal(400, `/api/features/${flag.id}`);
+  bob.expectRefusal(400, `/api/features/${flag.id}`);
   await flip(switchOf(bob.page, flag, false));
-  await giveReason(bob.page, 'The launch is today');
+  await submitReason(bob.page, 'The launch is today');
   await bob.page.getByText(en.features.awaiting('bob')).waitFor();
 });
 
 it('the request of a user who is no longer active is marked', async () => {
-  const { stage } = set;
+  const { fixture } = context;
   const { project, flag } = await makeProject('Leavers');
-  await stage.ask('alice', 'PATCH', `/api/environments/${project.environments.dev}`, { guarded: true });
-  await stage.change('bob', flag, 'dev', { enabled: true, reason: 'The launch is today' });
-  await stage.database.pool.query(`UPDATE users SET is_active = false WHERE username = 'bob'`);
-  const { page } = await stage.open('alice', at(project.projectId, 'dev', 'approvals'));
+  await fixture.request('alice', 'PATCH', `/api/environments/${project.environments.dev}`, { guarded: true });
+  await fixture.change('bob', flag, 'dev', { enabled: true, reason: 'The launch is today' });
+  await fixture.database.pool.query(`UPDATE users SET is_active = false WHERE username = 'bob'`);
+  const { page } = await fixture.open('alice', at(project.projectId, 'dev', 'approvals'));
   await cardOf(page, 'bob', flag).getByText(en.approvals.requesterInactive).waitFor();
-  await stage.database.pool.query(`UPDATE users SET is_active = true WHERE username = 'bob'`);
+  await fixture.database.pool.query(`UPDATE users SET is_active = true WHERE username = 'bob'`);
 });
 
 it("on a Togglr's database a tagged flag asks for a reason, and approving asks for the password", async () => {
-  const { stage } = set;
-  const { pool } = stage.database;
+  const { fixture } = context;
+  const { pool } = fixture.database;
   const { project, flag } = await makeProject('Tags');
   await pool.query(
     `CREATE TABLE tags (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), project_id uuid NOT NULL, slug text NOT NULL);
@@ -84,15 +84,15 @@ it("on a Togglr's database a tagged flag asks for a reason, and approving asks f
      INSERT INTO feature_tags SELECT $2, id FROM tag`,
     [project.projectId, flag.id],
   );
-  const bob = await stage.open('bob', listOf(flag, 'dev'));
-  bob.forgiveRefusal(400, `/api/features/${flag.id}`);
-  await isLive(bob.page);
+  const bob = await fixture.open('bob', listOf(flag, 'dev'));
+  bob.expectRefusal(400, `/api/features/${flag.id}`);
+  await waitUntilLive(bob.page);
   await flip(switchOf(bob.page, flag, false));
   await bob.page.getByText(en.approvals.whyReasonHere).waitFor();
-  await giveReason(bob.page, 'The launch is today');
+  await submitReason(bob.page, 'The launch is today');
 
-  const alice = await stage.open('alice', at(project.projectId, 'dev', 'approvals'));
-  alice.forgiveRefusal(403, '/approve');
+  const alice = await fixture.open('alice', at(project.projectId, 'dev', 'approvals'));
+  alice.expectRefusal(403, '/approve');
   const card = cardOf(alice.page, 'bob', flag);
   await button(card, en.approvals.approve).click();
   const dialog = alice.page.getByRole('dialog', { name: en.approvals.approveTitle });
@@ -105,7 +105,7 @@ it("on a Togglr's database a tagged flag asks for a reason, and approving asks f
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
   await switchOf(bob.page, flag, true).waitFor();
 
-  await stage.change('bob', flag, 'dev', { enabled: false, reason: 'Not yet' });
+  await fixture.change('bob', flag, 'dev', { enabled: false, reason: 'Not yet' });
   await pool.query(`UPDATE users SET password_hash = '' WHERE username = 'alice'`);
   await alice.page.reload();
   await cardOf(alice.page, 'bob', flag).getByText(en.approvals.elsewhere).waitFor();

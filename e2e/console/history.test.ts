@@ -1,14 +1,14 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { isLive } from './screen.js';
-import { at, type Flag, pageOf, type Person, setStage, webShop } from './stage.js';
+import { waitUntilLive } from './screen.js';
+import { at, type Flag, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
-/** Somebody asks for a change in prod, for the reason that names it. */
+/** Requests a change in prod with the reason. */
 async function request(person: Person, flag: Flag, reason: string, enabled = true): Promise<string> {
-  const { pending_change: change } = (await set.stage.change(person, flag, 'prod', {
+  const { pending_change: change } = (await context.fixture.change(person, flag, 'prod', {
     enabled,
     reason,
   })) as { pending_change: { id: string } };
@@ -16,11 +16,11 @@ async function request(person: Person, flag: Flag, reason: string, enabled = tru
 }
 
 async function decide(person: Person, id: string, step: string, body?: object): Promise<void> {
-  await set.stage.ask(person, 'POST', `/api/pending-changes/${id}/${step}`, body);
+  await context.fixture.request(person, 'POST', `/api/pending-changes/${id}/${step}`, body);
 }
 
-/** What the history on the screen says about the flag, newest first: what was done, and by whom. */
-async function told(page: Page, flag: Flag): Promise<string[]> {
+/** Returns action and user of each history entry of the flag on the page, newest first. */
+async function readHistory(page: Page, flag: Flag): Promise<string[]> {
   const lines = page.locator('.fc-entry').filter({ hasText: flag.name });
   return await lines.evaluateAll((elements) =>
     elements.map(
@@ -30,16 +30,16 @@ async function told(page: Page, flag: Flag): Promise<string[]> {
   );
 }
 
-it('the steps of requests are in the history, those of before and those that come, each once', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
+it('the history shows past and live steps of requests, each once', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
   await decide('alice', await request('bob', flag, 'First try'), 'reject', { reason: 'Not before Monday' });
   await decide('bob', await request('bob', flag, 'Second try'), 'cancel');
 
-  const { page } = await stage.open('root', at(webShop, 'prod', 'activity'));
-  await isLive(page);
+  const { page } = await fixture.open('root', at(webShop, 'prod', 'activity'));
+  await waitUntilLive(page);
   const shows = async (lines: readonly string[]): Promise<void> =>
-    await expect.poll(async () => await told(page, flag), { timeout: 10_000 }).toEqual(lines);
+    await expect.poll(async () => await readHistory(page, flag), { timeout: 10_000 }).toEqual(lines);
   const past = [`cancelled ${en.activity.somebody}`, 'pending bob', 'rejected alice', 'pending bob'];
   await shows(past);
   const lines = page.getByRole('listitem').filter({ hasText: flag.name });
@@ -49,18 +49,18 @@ it('the steps of requests are in the history, those of before and those that com
   const third = await request('bob', flag, 'Third try');
   await shows(['pending bob', ...past]);
   await decide('alice', third, 'approve');
-  // What an event does not tell comes with the history: a line that had come twice would be there twice now.
+  // Details that the event lacks are loaded with the history; a duplicate entry would show now.
   await lines.getByText('Third try').waitFor();
   const approved = ['approved alice', 'updated alice', 'pending bob', ...past];
   await shows(approved);
 
-  // The database keeps no time for a cancellation; who saw it happen knows when.
+  // The database stores no time of a cancellation; only a page that received the event knows it.
   await decide('bob', await request('bob', flag, 'Fourth try', false), 'cancel');
   const cancelled = [`cancelled ${en.activity.somebody}`, 'pending bob', ...approved];
   await lines.getByText('Fourth try').waitFor();
   await shows(cancelled);
   expect(await lines.first().getByText(en.activity.timeUnknown).count()).toBe(0);
-  await stage.takePictures('history-live');
+  await fixture.takePictures('history-live');
   await page.reload();
   await shows(cancelled);
   expect(await lines.first().getByText(en.activity.timeUnknown).count()).toBe(1);
@@ -72,19 +72,19 @@ it('the steps of requests are in the history, those of before and those that com
   await expect
     .poll(async () => await history.getByRole('listitem').count(), { timeout: 10_000 })
     .toBe(cancelled.length);
-  await stage.takePictures('history-flag');
+  await fixture.takePictures('history-flag');
 });
 
 it('an entry with a value that is too large is shown, and says so', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  await stage.database.pool.query(
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.database.pool.query(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
      SELECT f.project_id, e.id, f.id, 'feature', f.id, 'user', 'alice', 'update',
        jsonb_build_object('text', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 100000) AS n))
      FROM features f JOIN environments e ON e.project_id = f.project_id AND e.key = 'prod' WHERE f.id = $1`,
     [flag.id],
   );
-  const { page } = await stage.open('root', pageOf(flag, 'prod'));
+  const { page } = await fixture.open('root', pageOf(flag, 'prod'));
   await page.getByRole('region', { name: en.feature.history }).getByText(en.activity.truncated).waitFor();
 });

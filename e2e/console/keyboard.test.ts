@@ -1,21 +1,19 @@
 import type { Locator, Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { button, cardOf, field, isLive, switchOf } from './screen.js';
-import { at, listOf, pageOf, setStage, webShop } from './stage.js';
+import { button, cardOf, field, waitUntilLive, switchOf } from './screen.js';
+import { at, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
-/** Presses Tab until this has the focus, as somebody does who cannot point. */
+/** Presses Tab until the element has the focus. */
 async function tabTo(page: Page, target: Locator): Promise<void> {
   await target.waitFor();
   for (let presses = 0; presses < 60; presses += 1) {
     if (await hasFocus(target)) return;
     await page.keyboard.press('Tab');
   }
-  throw new Error(
-    `Tab does not lead to what has to be reached: ${await target.evaluate((element) => element.outerHTML)}`,
-  );
+  throw new Error(`Tab does not reach ${await target.evaluate((element) => element.outerHTML)}`);
 }
 
 async function hasFocus(target: Locator): Promise<boolean> {
@@ -26,23 +24,23 @@ async function getsFocus(target: Locator): Promise<void> {
   await expect.poll(async () => await hasFocus(target), { timeout: 5_000 }).toBe(true);
 }
 
-it('signs in, finds a flag, switches it, approves a request: without a pointer', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  await stage.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
-  const { page } = await stage.open(null, listOf(flag, 'dev').replace(/\?.*/, ''));
+it('sign-in, search, switch and approval work without a pointer', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
+  const { page } = await fixture.open(null, listOf(flag, 'dev').replace(/\?.*/, ''));
   await tabTo(page, field(page, en.signIn.username));
   await page.keyboard.type('alice');
   await tabTo(page, page.getByLabel(en.signIn.password, { exact: true }));
   await page.keyboard.type('alice-demo');
   await page.keyboard.press('Enter');
 
-  await isLive(page);
+  await waitUntilLive(page);
   const search = page.getByRole('searchbox', { name: en.features.search });
   await search.waitFor();
   await page.keyboard.press('/');
   await getsFocus(search);
-  // Letters that mean something elsewhere are only letters here.
+  // Shortcut letters are plain text in the search field.
   await page.keyboard.type('gap?');
   expect(new URL(page.url()).pathname).toBe(at(webShop, 'dev', 'features'));
   expect(await page.getByRole('dialog').count()).toBe(0);
@@ -63,9 +61,9 @@ it('signs in, finds a flag, switches it, approves a request: without a pointer',
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
 });
 
-it('the letters lead to the pages, and the help says which', async () => {
-  const { page } = await set.stage.open('alice', at(webShop, 'dev', 'features'));
-  await isLive(page);
+it('shortcuts open the pages, and the help lists them', async () => {
+  const { page } = await context.fixture.open('alice', at(webShop, 'dev', 'features'));
+  await waitUntilLive(page);
   const shows = async (title: string): Promise<void> => {
     await page.getByRole('heading', { name: title, level: 1, exact: true }).waitFor();
   };
@@ -88,8 +86,8 @@ it('the letters lead to the pages, and the help says which', async () => {
   await shows(en.shell.activity);
 });
 
-it('the letters work with a Russian keyboard, too', async () => {
-  const { page } = await set.stage.open('alice', at(webShop, 'dev', 'features'), { language: 'ru-RU' });
+it('shortcuts work with a Russian keyboard layout', async () => {
+  const { page } = await context.fixture.open('alice', at(webShop, 'dev', 'features'), { language: 'ru-RU' });
   await page.getByRole('searchbox').waitFor();
   // The keys g and v with the Russian layout.
   for (const [key, code] of [
@@ -101,11 +99,11 @@ it('the letters work with a Russian keyboard, too', async () => {
   await page.waitForURL(/\/activity$/);
 });
 
-it('a dialog takes the focus, keeps it, and gives it back', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const { page } = await stage.open('alice', listOf(flag, 'prod'));
-  await isLive(page);
+it('a dialog takes, keeps and returns the focus', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('alice', listOf(flag, 'prod'));
+  await waitUntilLive(page);
   await tabTo(page, switchOf(page, flag));
   await page.keyboard.press('Space');
   const dialog = page.getByRole('dialog', { name: en.features.turnOn(flag.name) });
@@ -135,11 +133,11 @@ it('a dialog takes the focus, keeps it, and gives it back', async () => {
   await getsFocus(chip);
 });
 
-it('the arrows go through the rows, and the skip link past the navigation', async () => {
-  const { stage } = set;
-  const flags = [await stage.addFlag(), await stage.addFlag()];
-  const { page } = await stage.open('alice', at(webShop, 'dev', 'features?q=of+the+tests'));
-  await isLive(page);
+it('arrow keys move through the rows, and the skip link skips the navigation', async () => {
+  const { fixture } = context;
+  const flags = [await fixture.addFlag(), await fixture.addFlag()];
+  const { page } = await fixture.open('alice', at(webShop, 'dev', 'features?q=of+the+tests'));
+  await waitUntilLive(page);
   const links = page.getByRole('row').getByRole('link');
   await page.keyboard.press('/');
   await page.keyboard.press('ArrowDown');
@@ -151,7 +149,7 @@ it('the arrows go through the rows, and the skip link past the navigation', asyn
   const [flag] = flags;
   if (flag === undefined) return;
   await page.goto(pageOf(flag, 'dev'));
-  await isLive(page);
+  await waitUntilLive(page);
   await page.keyboard.press('Tab');
   await getsFocus(page.getByRole('link', { name: en.shell.skipToContent }));
   await page.keyboard.press('Enter');

@@ -5,11 +5,11 @@ import { ru } from '../../packages/console/src/texts/ru.js';
 import { sign } from '../../packages/server/test/access-tokens.js';
 import { createTestDatabase, type TestDatabase } from '../../packages/server/test/database.js';
 import { startTestServer, type TestServer, testSecret } from '../../packages/server/test/server.js';
-import { findBarriers } from './accessibility.js';
+import { findAxeViolations } from './accessibility.js';
 import { launchChromium } from './chromium.js';
 import { ConsoleWindow, type WindowOptions } from './console-window.js';
 import { button } from './screen.js';
-import { at } from './stage.js';
+import { at } from './console-fixture.js';
 
 let browser: Browser;
 let database: TestDatabase;
@@ -45,7 +45,7 @@ beforeAll(async () => {
 });
 
 afterEach(async () => {
-  expect(await window.close(), 'what the browser complained about').toEqual([]);
+  expect(await window.close(), 'problems reported by the browser').toEqual([]);
 });
 
 afterAll(async () => {
@@ -58,8 +58,8 @@ async function open(options: WindowOptions = {}): Promise<ConsoleWindow> {
   const claims = { sub: 'ada', exp: Math.floor(Date.now() / 1_000) + 600 };
   const token = await sign(claims, Buffer.from(testSecret));
   window = await ConsoleWindow.open(browser, server.httpUrl, token, options);
-  // Chromium writes each of them to its console.
-  window.forgiveRefusal(501, '/api/');
+  // Chromium reports these responses in its console.
+  window.expectRefusal(501, '/api/');
   return window;
 }
 
@@ -70,20 +70,20 @@ async function change(flag: string, verb = 'updated'): Promise<void> {
   );
 }
 
-it('a database of live events alone: every page says so in one sentence, and what happens shows', async () => {
+it('with only live events every page says so in one sentence, and shows the events', async () => {
   const { page } = await open();
-  const asked: string[] = [];
+  const requested: string[] = [];
   page.on('request', (request) => {
     const { pathname, searchParams } = new URL(request.url());
-    // The chart asks for itself.
-    if (!searchParams.has('since')) asked.push(pathname);
+    // Ignores the requests of the chart.
+    if (!searchParams.has('since')) requested.push(pathname);
   });
   const link = (name: string) => page.getByRole('navigation').getByRole('link', { name }).first();
   const notice = page.getByText(en.liveOnly.title, { exact: true });
 
   await page.goto(at('checkout-team', 'prod', 'features'));
   await notice.waitFor();
-  expect(await findBarriers(page)).toEqual([]);
+  expect(await findAxeViolations(page)).toEqual([]);
   await link(en.shell.approvals).click();
   await page.getByRole('heading', { name: en.shell.approvals, level: 1 }).waitFor();
   await notice.waitFor();
@@ -97,12 +97,12 @@ it('a database of live events alone: every page says so in one sentence, and wha
     await line.getByText('grace', { exact: true }).waitFor();
     await line.getByText(count === 8 ? en.actions.deleted : en.actions.updated).waitFor();
   }
-  expect(await findBarriers(page)).toEqual([]);
+  expect(await findAxeViolations(page)).toEqual([]);
   expect(await page.getByRole('alert').count()).toBe(0);
   expect(await page.getByRole('status').getByText(/./).count()).toBe(0);
   expect(await page.getByRole('status', { name: en.shell.loading }).count()).toBe(0);
-  // What was refused once is not asked again, nor is the empty snapshot.
-  const times = (path: string): number => asked.filter((each) => each === path).length;
+  // The page repeats neither refused requests nor the empty snapshot.
+  const times = (path: string): number => requested.filter((each) => each === path).length;
   expect(times('/api/snapshot')).toBe(1);
   expect(times('/api/pending-changes')).toBe(1);
   expect(times('/api/audit')).toBe(1);
@@ -111,7 +111,7 @@ it('a database of live events alone: every page says so in one sentence, and wha
   await notice.waitFor();
 });
 
-it('a guarantee with an overlap is said beside the state, with its seconds and what it means', async () => {
+it('a guarantee with an overlap shows next to the state, with its seconds and its meaning', async () => {
   const { page } = await open();
   await page.goto(at('checkout-team', 'prod', 'activity'));
   const note = en.freshness.overlapNote(45);
@@ -122,7 +122,7 @@ it('a guarantee with an overlap is said beside the state, with its seconds and w
   await drawer.getByText(`${overlap(45)} ${reasons.view}`, { exact: true }).waitFor();
 });
 
-it('and in Russian, on a phone', async () => {
+it('the console of live events works in Russian on a phone', async () => {
   const { page } = await open({ phone: true, language: 'ru-RU' });
   await page.goto(at('checkout-team', 'prod', 'features'));
   await page.getByText(ru.liveOnly.why, { exact: true }).waitFor();

@@ -4,28 +4,28 @@ import type { Locator, Page } from 'playwright-core';
 import { beforeAll, expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
-import { type Responsiveness, turnWheel, watchResponsiveness } from './responsiveness.js';
-import { isLive } from './screen.js';
-import { at, setStage } from './stage.js';
+import { type Responsiveness, scrollWheel, measureResponsiveness } from './responsiveness.js';
+import { waitUntilLive } from './screen.js';
+import { at, useConsoleFixture } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 const flagCount = 5_000;
 const burst = 1_000;
 
-/** Bounds for a loaded machine: what they have to catch is a page that hangs, not one that stutters. */
+/** Limits for a loaded machine: they detect a page that hangs. */
 const longestTaskLimitMs = 1_500;
 const frameLimitMs = 250;
 
-/** More than all rows together are high. */
+/** Larger than the height of all rows, in pixels. */
 const wholeHeight = 400_000;
 
 let project: SeededProject;
 
 beforeAll(async () => {
-  const { stage } = set;
-  const { pool } = stage.database;
+  const { fixture } = context;
+  const { pool } = fixture.database;
   project = await seedProject(pool, { name: 'Everything' });
-  await stage.addMember(project, 'alice', 'project_owner');
+  await fixture.addMember(project, 'alice', 'project_owner');
   await pool.query(
     `INSERT INTO features (id, project_id, key, name, description, kind)
      SELECT gen_random_uuid(), $1, 'flag-' || lpad(n::text, 4, '0'), 'Flag ' || lpad(n::text, 4, '0'), 'One of many', 'simple'
@@ -37,25 +37,25 @@ beforeAll(async () => {
 
 const table = (page: Page): Locator => page.getByRole('table', { name: en.shell.features });
 
-function report(what: string, { longestTaskMs, frames }: Responsiveness): void {
+function report(action: string, { longestTaskMs, frames }: Responsiveness): void {
   process.stdout.write(
-    `${what}: longest task ${longestTaskMs} ms; ${frames.count} frames, p50 ${frames.p50Ms}, p95 ${frames.p95Ms}, max ${frames.maxMs} ms\n`,
+    `${action}: longest task ${longestTaskMs} ms; ${frames.count} frames, p50 ${frames.p50Ms}, p95 ${frames.p95Ms}, max ${frames.maxMs} ms\n`,
   );
 }
 
-it('five thousand flags are scrolled and searched without a stop', async () => {
-  const { page } = await set.stage.open('alice', at(project.projectId, 'dev', 'features'));
+it('scrolling and searching five thousand flags stays responsive', async () => {
+  const { page } = await context.fixture.open('alice', at(project.projectId, 'dev', 'features'));
   await page.getByText(en.features.count(flagCount, flagCount)).waitFor();
   await page.getByRole('link', { name: 'Flag 0001' }).waitFor();
-  const scrolled = await watchResponsiveness(page, async () => {
-    await turnWheel(page, table(page), wholeHeight, 60);
+  const scrolled = await measureResponsiveness(page, async () => {
+    await scrollWheel(page, table(page), wholeHeight, 60);
     await page.getByRole('link', { name: 'Flag 5000' }).waitFor();
   });
   report('scrolled 5,000 flags', scrolled);
-  // Only what is in sight is in the page.
+  // Only visible rows are in the DOM.
   expect(await page.getByRole('row').count()).toBeLessThan(60);
 
-  const searched = await watchResponsiveness(page, async () => {
+  const searched = await measureResponsiveness(page, async () => {
     await page.getByRole('searchbox', { name: en.features.search }).pressSequentially('flag-4321');
     await page.getByText(en.features.count(1, flagCount)).waitFor();
   });
@@ -67,32 +67,32 @@ it('five thousand flags are scrolled and searched without a stop', async () => {
   }
 });
 
-it('a burst of a thousand changes arrives whole, and the page goes on answering', async () => {
-  const { stage } = set;
-  const { page } = await stage.open('alice', at(project.projectId, 'dev', 'features'));
+it('a burst of a thousand changes arrives completely while the page stays responsive', async () => {
+  const { fixture } = context;
+  const { page } = await fixture.open('alice', at(project.projectId, 'dev', 'features'));
   await page.getByRole('link', { name: 'Flag 0001' }).waitFor();
-  await isLive(page);
+  await waitUntilLive(page);
   const first = page.getByRole('switch', { name: en.features.switchLabel('Flag 0001'), checked: true });
-  const other = await stage.open('alice', at(project.projectId, 'dev', 'features?q=flag-1000'));
+  const other = await fixture.open('alice', at(project.projectId, 'dev', 'features?q=flag-1000'));
   const last = other.page.getByRole('switch', { name: en.features.switchLabel('Flag 1000') });
   await last.waitFor();
-  await isLive(other.page);
+  await waitUntilLive(other.page);
   const shown = last.and(other.page.getByRole('switch', { checked: true })).waitFor();
-  const arrived = await watchResponsiveness(page, async () => {
+  const arrived = await measureResponsiveness(page, async () => {
     await Promise.all([
-      switchOn(stage.database.pool, project).then(async (committedAtMs) => {
+      switchOn(fixture.database.pool, project).then(async (committedAtMs) => {
         await shown;
         const delayMs = Date.now() - committedAtMs;
         process.stdout.write(`the last of ${burst} changes was on the other screen after ${delayMs} ms\n`);
       }),
-      turnWheel(page, table(page), wholeHeight, 60),
+      scrollWheel(page, table(page), wholeHeight, 60),
     ]);
     await page.getByRole('row').filter({ hasText: 'flag-5000' }).waitFor();
-    await turnWheel(page, table(page), -wholeHeight, 1);
+    await scrollWheel(page, table(page), -wholeHeight, 1);
     await first.waitFor();
   });
   report(`${burst} changes while scrolling`, arrived);
-  // Which are on is what the database says, counted by the page itself.
+  // The page's own filter counts the flags that are on.
   await page
     .getByRole('radiogroup', { name: en.features.filter })
     .getByText(en.features.on, { exact: true })
@@ -102,7 +102,7 @@ it('a burst of a thousand changes arrives whole, and the page goes on answering'
   expect(arrived.frames.p95Ms).toBeLessThan(frameLimitMs);
 });
 
-/** Switches a thousand flags on, each with an audit row of its own, in one transaction; when it was committed. */
+/** Switches a thousand flags on in one transaction with an audit row each. Returns the commit time. */
 async function switchOn(pool: pg.Pool, { projectId, environments }: SeededProject): Promise<number> {
   const client = await pool.connect();
   try {

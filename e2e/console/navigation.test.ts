@@ -7,7 +7,7 @@ import { at, billing, listOf, pageOf, useConsoleFixture, webShop } from './conso
 
 const context = useConsoleFixture();
 
-it('a link shows what it was copied from, also to who has to sign in first', async () => {
+it('a copied link restores filter and order, also after a sign-in', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   await fixture.change('alice', flag, 'stage', { enabled: true });
@@ -20,7 +20,7 @@ it('a link shows what it was copied from, also to who has to sign in first', asy
   const heading = page.getByRole('columnheader', { name: en.features.lastChange });
   expect(await heading.getAttribute('aria-sort')).toBe('descending');
 
-  // What is on the screen is in the address: it comes back with a reload and with the way back.
+  // The address has the state of the list, so a reload and Back restore it.
   await filter.getByText(en.features.off, { exact: true }).click();
   await rowOf(page, flag).waitFor({ state: 'hidden' });
   await page.waitForURL(/state=off/);
@@ -34,15 +34,15 @@ it('a link shows what it was copied from, also to who has to sign in first', asy
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
 });
 
-it('who follows a link while the address is still to follow the filter gets where the link leads', async () => {
+it('a followed link wins over a pending update of the address by the filter', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const { page } = await fixture.open('alice', listOf(flag, 'stage'));
   await rowOf(page, flag).waitFor();
-  // The flag's page is still being loaded when the address of the list would be written.
+  // The flag's page is still loading when the filter updates the address of the list.
   await page.route('**/assets/feature-page-*.js', async (route) => {
-    const askedAtMs = await page.evaluate(() => performance.now());
-    await page.waitForFunction((fromMs) => performance.now() > fromMs + 500, askedAtMs);
+    const requestedAtMs = await page.evaluate(() => performance.now());
+    await page.waitForFunction((fromMs) => performance.now() > fromMs + 500, requestedAtMs);
     await route.continue();
   });
   await page.getByRole('searchbox', { name: en.features.search }).fill(flag.name);
@@ -51,7 +51,7 @@ it('who follows a link while the address is still to follow the filter gets wher
   expect(new URL(page.url()).pathname).toBe(pageOf(flag, 'stage'));
 });
 
-it('the address of a flag that is not there says so, and leads back', async () => {
+it('the page of an unknown flag or environment says so and links back', async () => {
   const { fixture } = context;
   const { page } = await fixture.open(
     'alice',
@@ -64,7 +64,7 @@ it('the address of a flag that is not there says so, and leads back', async () =
   await waitUntilLive(page);
 });
 
-it('another project keeps the page that one is on', async () => {
+it('switching the project keeps the current page', async () => {
   const { page } = await context.fixture.open('alice', at(webShop, 'prod', 'activity'));
   await waitUntilLive(page);
   await button(page, en.shell.projectIs('Web shop')).click();
@@ -74,7 +74,7 @@ it('another project keeps the page that one is on', async () => {
   await waitUntilLive(page);
 });
 
-it('the old end of the activity comes as one scrolls, down to the beginning', async () => {
+it('the activity loads older entries while scrolling, down to the first one', async () => {
   const { fixture } = context;
   const { pool } = fixture.database;
   const project = await seedProject(pool, { name: 'Long history' });
@@ -106,7 +106,7 @@ it('the old end of the activity comes as one scrolls, down to the beginning', as
   await page.getByText('value 180', { exact: true }).waitFor();
 });
 
-it('speaks Russian to a Russian browser, and English when told to', async () => {
+it('the console uses the language of the browser, and the one chosen in its menu', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const window = await fixture.open(null, listOf(flag, 'prod'), { language: 'ru-RU' });
@@ -134,14 +134,14 @@ it('speaks Russian to a Russian browser, and English when told to', async () => 
   expect(await page.locator('html').getAttribute('lang')).toBe('en');
 });
 
-it('a browser with a strange language gets English', async () => {
-  // Where the machine has no language the browser says en-US@posix, which is no language tag.
+it('the console falls back to English for an invalid browser language', async () => {
+  // Without a system language Chromium reports en-US@posix, which is not a valid language tag.
   const { page } = await context.fixture.open('alice', at(webShop, 'dev', 'features'), { language: null });
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
   await waitUntilLive(page);
 });
 
-it('signs out, and forgets who it was', async () => {
+it('signing out removes the session', async () => {
   const { fixture } = context;
   const { page } = await fixture.open(null, at(webShop, 'dev', 'features'));
   await field(page, en.signIn.username).fill('carol');

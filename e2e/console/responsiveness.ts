@@ -1,11 +1,11 @@
 /// <reference lib="dom" />
 import type { Locator, Page } from 'playwright-core';
 
-/** How a page kept up with what it was given to do. */
+/** Responsiveness of a page. */
 export interface Responsiveness {
-  /** The longest that the page answered nobody, in milliseconds; 0 where no task took 50 ms. */
+  /** Longest task of the main thread, in milliseconds; 0 if no task took 50 ms. */
   readonly longestTaskMs: number;
-  /** From one frame to the next, in milliseconds. */
+  /** Intervals of the animation frames, in milliseconds. */
   readonly frames: {
     readonly count: number;
     readonly p50Ms: number;
@@ -22,8 +22,8 @@ interface Watch {
 
 type WatchedWindow = typeof window & { flagcastWatch?: Watch };
 
-/** Watches the page's frames and long tasks while `work` goes on. */
-export async function watchResponsiveness(page: Page, work: () => Promise<void>): Promise<Responsiveness> {
+/** Measures animation frames and long tasks of the page during `work`. */
+export async function measureResponsiveness(page: Page, work: () => Promise<void>): Promise<Responsiveness> {
   await page.evaluate(() => {
     const tasks: number[] = [];
     const frames: number[] = [];
@@ -61,11 +61,11 @@ export async function watchResponsiveness(page: Page, work: () => Promise<void>)
   };
 }
 
-/** Turns the wheel over something, by so many pixels in so many turns, a frame each. */
-export async function turnWheel(page: Page, over: Locator, pixels: number, turns: number): Promise<void> {
-  await over.hover();
-  for (let turn = 0; turn < turns; turn += 1) {
-    await page.mouse.wheel(0, pixels / turns);
+/** Scrolls by `pixels` in `steps` wheel events, one for each frame, with the pointer over `target`. */
+export async function scrollWheel(page: Page, target: Locator, pixels: number, steps: number): Promise<void> {
+  await target.hover();
+  for (let step = 0; step < steps; step += 1) {
+    await page.mouse.wheel(0, pixels / steps);
     await page.evaluate(async () => await new Promise(requestAnimationFrame));
   }
 }

@@ -1,19 +1,19 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
-import { button, cardOf, field, isLive, rowOf } from './screen.js';
-import { at, billing, listOf, mobileApp, pageOf, setStage, webShop } from './stage.js';
+import { button, cardOf, field, waitUntilLive, rowOf } from './screen.js';
+import { at, billing, listOf, mobileApp, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
-it('who may only look is offered nothing to change with', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  await stage.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
-  const { page } = await stage.open('carol', listOf(flag, 'dev'));
-  await isLive(page);
+it('a viewer sees no controls for changes', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
+  const { page } = await fixture.open('carol', listOf(flag, 'dev'));
+  await waitUntilLive(page);
   await rowOf(page, flag).getByText(en.features.off, { exact: true }).waitFor();
   expect(await page.getByRole('switch').count()).toBe(0);
-  await stage.change('bob', flag, 'dev', { enabled: true });
+  await fixture.change('bob', flag, 'dev', { enabled: true });
   await rowOf(page, flag).getByText(en.features.on, { exact: true }).waitFor();
   expect(await button(page, en.features.create).count()).toBe(0);
 
@@ -31,10 +31,10 @@ it('who may only look is offered nothing to change with', async () => {
   expect(await card.getByRole('button').count()).toBe(0);
 });
 
-it('who may switch may switch, and not rename', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const { page } = await stage.open('bob', pageOf(flag, 'dev'));
+it('a member can switch a flag but not rename it', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { page } = await fixture.open('bob', pageOf(flag, 'dev'));
   const form = page.getByRole('form', { name: en.feature.details });
   await field(form, en.fields.name).waitFor();
   expect(await field(form, en.fields.name).isEditable()).toBe(false);
@@ -42,11 +42,11 @@ it('who may switch may switch, and not rename', async () => {
   expect(await button(page, en.feature.delete).count()).toBe(0);
 });
 
-it('a member of one project sees that one, and no trace of the others', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  await stage.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
-  const dave = await stage.open('dave', '/');
+it('a member of one project sees no other projects', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'The launch is today' });
+  const dave = await fixture.open('dave', '/');
   const { page } = dave;
   await button(page, en.shell.projectIs('Billing')).click();
   const projects = page.getByRole('menuitem');
@@ -55,7 +55,7 @@ it('a member of one project sees that one, and no trace of the others', async ()
   await page.keyboard.press('Escape');
   expect(new URL(page.url()).pathname).toContain(billing);
   await page.goto(at(billing, 'prod', 'approvals'));
-  await isLive(page);
+  await waitUntilLive(page);
   await page.getByRole('heading', { name: en.shell.approvals, level: 1 }).waitFor();
   expect(await page.getByText('Web shop').count()).toBe(0);
 

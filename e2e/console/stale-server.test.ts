@@ -1,20 +1,20 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
 import { ru } from '../../packages/console/src/texts/ru.js';
-import { button, isLive, switchOf } from './screen.js';
-import { listOf, setStage } from './stage.js';
+import { button, waitUntilLive, switchOf } from './screen.js';
+import { listOf, useConsoleFixture } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
 /** 12:34 in the time zone of the windows. */
 const since = '2026-01-02T12:34:56.000Z';
 
-it('names the reason while the server does not read its database, and disables the switches', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const window = await stage.open('alice', listOf(flag, 'dev'), { injectsMessages: true });
+it('the console shows the reason and disables the switches while the server cannot read its database', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const window = await fixture.open('alice', listOf(flag, 'dev'), { injectsMessages: true });
   const { page } = window;
-  await isLive(page);
+  await waitUntilLive(page);
   const control = switchOf(page, flag, false);
   expect(await control.isEnabled()).toBe(true);
 
@@ -36,22 +36,25 @@ it('names the reason while the server does not read its database, and disables t
   await page.getByRole('status').getByText(en.freshness.staleReasons.triggers_missing).waitFor();
 
   window.injectMessage({ type: 'freshness', state: 'fresh' });
-  await isLive(page);
+  await waitUntilLive(page);
   await page
     .getByRole('status')
     .getByText(/Accurate as of/)
     .waitFor({ state: 'hidden' });
   await expect.poll(async () => await control.isEnabled()).toBe(true);
-  // The connection was there all the time.
+  // The connection was never lost.
   await button(page, en.freshness.chip(en.freshness.live)).click();
   const reconnects = drawer.getByRole('row').filter({ hasText: en.freshness.reconnects });
   await reconnects.getByText('0', { exact: true }).waitFor();
 });
 
-it('names the reason in Russian', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const window = await stage.open('alice', listOf(flag, 'dev'), { injectsMessages: true, language: 'ru-RU' });
+it('the console shows the stale reason in Russian', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const window = await fixture.open('alice', listOf(flag, 'dev'), {
+    injectsMessages: true,
+    language: 'ru-RU',
+  });
   const { page } = window;
   await button(page, ru.freshness.chip(ru.freshness.live)).waitFor();
   window.injectMessage({ type: 'freshness', state: 'stale', since, reason: 'read_overdue' });

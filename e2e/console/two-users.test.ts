@@ -6,7 +6,7 @@ import { at, listOf, pageOf, useConsoleFixture } from './console-fixture.js';
 
 const context = useConsoleFixture();
 
-it('a switch that one person turns, turns on the screen of the other, who sees by whom', async () => {
+it('a switched flag shows in the window of another user, with its author', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const bob = await fixture.open('bob', listOf(flag, 'dev'));
@@ -19,13 +19,13 @@ it('a switch that one person turns, turns on the screen of the other, who sees b
   await switchOf(bob.page, flag, true).waitFor();
   await rowOf(alice.page, flag).getByText('bob', { exact: true }).waitFor();
 
-  // And back, without either window having been reloaded.
+  // And back, without a reload of either window.
   await flip(switchOf(alice.page, flag, true));
   await switchOf(bob.page, flag, false).waitFor();
   await rowOf(bob.page, flag).getByText(en.features.happened.updated('alice')).waitFor();
 });
 
-it('what one person edits is on the page that the other reads, the history included', async () => {
+it('an edit shows on the open page of another user, including its history', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const bob = await fixture.open('bob', pageOf(flag, 'dev'));
@@ -50,10 +50,10 @@ it('what one person edits is on the page that the other reads, the history inclu
   await entry.getByText('Made for a test').waitFor();
 });
 
-it('a flag that one person makes and deletes comes and goes on the screens of the others', async () => {
+it('a created and deleted flag appears and disappears in the windows of other users', async () => {
   const { fixture } = context;
   const { pool } = fixture.database;
-  // In the demo's own projects prod is guarded, so that a deletion would have to wait.
+  // In the demo's projects prod is guarded, so a deletion would need an approval.
   const project = await seedProject(pool, { name: 'Playground' });
   await fixture.addMember(project, 'alice', 'project_owner');
   await fixture.addMember(project, 'bob', 'project_member');
@@ -91,7 +91,7 @@ it('a flag that one person makes and deletes comes and goes on the screens of th
   await alice.page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
 });
 
-it('two tabs of one person show each the change that the other made', async () => {
+it('two tabs of a user show the changes of each other', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const bob = await fixture.open('bob', listOf(flag, 'stage'));
@@ -104,7 +104,7 @@ it('two tabs of one person show each the change that the other made', async () =
   await switchOf(tab, flag, false).waitFor();
 });
 
-it('the list does not move under the pointer or while it is paused, and says what waits', async () => {
+it('the list does not move under the pointer or while paused, and shows the number of changes', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const alice = await fixture.open('alice', listOf(flag, 'dev'));
@@ -117,7 +117,7 @@ it('the list does not move under the pointer or while it is paused, and says wha
   await goOn.click();
   await switchOf(alice.page, flag, true).waitFor();
 
-  // Renamed to where it would stand last; while a mouse is over the rows it stays first.
+  // The new name sorts last, but the row stays first while the pointer is over the rows.
   const other = await fixture.addFlag();
   const window = await fixture.open('alice', at(flag.projectId, 'dev', 'features?q=of+the+tests'));
   await waitUntilLive(window.page);
@@ -133,7 +133,7 @@ it('the list does not move under the pointer or while it is paused, and says wha
   expect(await links.allTextContents()).toContain(other.name);
 });
 
-it('another environment or project is another list, which the address remembers', async () => {
+it('switching the environment or project changes the list and the address', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   await fixture.change('alice', flag, 'stage', { enabled: true });

@@ -4,10 +4,10 @@ const server = 'packages/server/src/';
 const test = 'packages/server/test/';
 
 /** @type {readonly Mutation[]} */
-export const ofAccess = [
+export const accessMutations = [
   {
     name: 'origin-unchecked',
-    broken: 'Pages of every origin may connect.',
+    broken: 'Pages of any origin may connect.',
     edits: [
       {
         file: `${server}door/door.ts`,
@@ -18,8 +18,8 @@ export const ofAccess = [
     tests: [`${test}isolation.test.ts`],
   },
   {
-    name: 'answers-for-every-page',
-    broken: 'Pages of every origin may read answers.',
+    name: 'cors-for-any-origin',
+    broken: 'Pages of any origin may read responses.',
     edits: [
       {
         file: `${server}access/origin.ts`,
@@ -30,8 +30,8 @@ export const ofAccess = [
     tests: [`${test}cross-origin.test.ts`],
   },
   {
-    name: 'embedded-elsewhere',
-    broken: 'What a foreign page embeds is answered.',
+    name: 'embedding-allowed',
+    broken: 'Requests embedded in pages of other origins are answered.',
     edits: [
       {
         file: `${server}access/origin.ts`,
@@ -42,9 +42,9 @@ export const ofAccess = [
     tests: [`${test}http-hostile.test.ts`],
   },
   {
-    name: 'anybody-sees-everything',
+    name: 'channels-unauthorized',
     guarantee: 'G3',
-    broken: 'Whoever has a token may open every channel.',
+    broken: 'Every user may open every channel.',
     edits: [
       {
         file: `${server}access/access.ts`,
@@ -55,8 +55,8 @@ export const ofAccess = [
     tests: [`${test}isolation.test.ts`],
   },
   {
-    name: 'anybody-writes',
-    broken: 'Whoever has a token may change every feature.',
+    name: 'writes-unauthorized',
+    broken: 'Every user may change every feature.',
     edits: [
       {
         file: `${server}changes/feature-writes.ts`,
@@ -67,7 +67,7 @@ export const ofAccess = [
     tests: [`${test}authorization-matrix.test.ts`],
   },
   {
-    name: 'expiry-forgotten',
+    name: 'token-expiry-ignored',
     guarantee: 'G9',
     broken: 'A connection outlives its token.',
     edits: [
@@ -80,7 +80,7 @@ export const ofAccess = [
     tests: [`${test}sweeper.test.ts`],
   },
   {
-    name: 'revocation-forgotten',
+    name: 'revocation-ignored',
     guarantee: 'G9',
     broken: 'A connection outlives the right to its channel.',
     edits: [
@@ -93,8 +93,8 @@ export const ofAccess = [
     tests: [`${test}sweeper.test.ts`],
   },
   {
-    name: 'refresh-token-taken',
-    broken: 'A refresh token opens the door.',
+    name: 'refresh-token-accepted',
+    broken: 'A refresh token is accepted as an access token.',
     edits: [
       {
         file: `${server}access/token.ts`,
@@ -105,8 +105,8 @@ export const ofAccess = [
     tests: [`${test}token.test.ts`],
   },
   {
-    name: 'token-in-the-address',
-    broken: 'A token in the query is taken though it is not allowed.',
+    name: 'query-token-accepted',
+    broken: 'A token in the query string is accepted although it is not allowed.',
     edits: [
       {
         file: `${server}access/request-token.ts`,
@@ -117,8 +117,8 @@ export const ofAccess = [
     tests: [`${test}isolation.test.ts`],
   },
   {
-    name: 'connections-not-counted',
-    broken: 'A user and an address may have as many connections as they like.',
+    name: 'connections-unlimited',
+    broken: 'The number of connections of a user and of an address is unlimited.',
     edits: [
       {
         file: `${server}access/limits.ts`,
@@ -129,8 +129,8 @@ export const ofAccess = [
     tests: [`${test}access-limits.test.ts`],
   },
   {
-    name: 'floods-taken',
-    broken: 'A peer may send as many messages as it likes.',
+    name: 'messages-unlimited',
+    broken: 'A client may send any number of messages.',
     edits: [
       {
         file: `${server}door/message-rate.ts`,
@@ -141,8 +141,8 @@ export const ofAccess = [
     tests: [`${test}plain-dialect.test.ts`],
   },
   {
-    name: 'guesses-not-counted',
-    broken: 'Passwords may be guessed at without end.',
+    name: 'sign-ins-unlimited',
+    broken: 'The number of failed sign-ins is unlimited.',
     edits: [
       {
         file: `${server}http/sign-in.ts`,
@@ -153,8 +153,8 @@ export const ofAccess = [
     tests: [`${test}rest-sign-in.test.ts`],
   },
   {
-    name: 'query-may-write',
-    broken: "The host's query of rights may write.",
+    name: 'authorize-query-writes',
+    broken: "The host's authorization query may write.",
     edits: [
       {
         file: `${server}access/authorize-query.ts`,
@@ -165,8 +165,8 @@ export const ofAccess = [
     tests: [`${test}authorize-query.test.ts`],
   },
   {
-    name: 'stale-write-taken',
-    broken: "A write that is based on an old version overwrites somebody else's.",
+    name: 'stale-write-accepted',
+    broken: 'A write based on an old version overwrites a concurrent change.',
     edits: [
       {
         file: `${server}changes/feature.ts`,
@@ -177,8 +177,8 @@ export const ofAccess = [
     tests: [`${test}rest-writes.test.ts`],
   },
   {
-    name: 'half-a-write',
-    broken: 'What a refused request had changed by then is committed.',
+    name: 'partial-write-committed',
+    broken: 'A refused request commits its changes.',
     edits: [
       {
         file: `${server}database/transaction.ts`,
@@ -190,7 +190,7 @@ export const ofAccess = [
   },
   {
     name: 'self-approval',
-    broken: 'Somebody may approve a change of their own.',
+    broken: 'A user may approve their own request.',
     edits: [
       {
         file: `${server}changes/decisions.ts`,

@@ -1,6 +1,6 @@
 /**
- * The text with the replacement. Throws an Error where what is to be replaced is not there exactly once: the code
- * has changed, and the mutation with it.
+ * Replaces `find` in the text. Throws an Error unless it occurs exactly once: the code has changed, so the mutation must be
+ * updated.
  *
  * @param {string} text
  * @param {string} find
@@ -9,6 +9,9 @@
  */
 export function breakText(text, find, replace, file) {
   const count = text.split(find).length - 1;
-  if (count !== 1) throw new Error(`${file} has ${count} of this, not 1: ${JSON.stringify(find)}`);
+  if (count !== 1)
+    throw new Error(
+      `${file} must contain this text once, but contains it ${count} times: ${JSON.stringify(find)}`,
+    );
   return text.replace(find, () => replace);
 }

@@ -4,11 +4,11 @@ const server = 'packages/server/src/';
 const test = 'packages/server/test/';
 
 /** @type {readonly Mutation[]} */
-export const ofDelivery = [
+export const deliveryMutations = [
   {
-    name: 'in-flight-forgotten',
+    name: 'in-flight-ignored',
     guarantee: 'G1',
-    broken: 'After a read the transactions that were in flight count as delivered.',
+    broken: 'Transactions that were in flight during a read count as delivered.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -19,9 +19,9 @@ export const ofDelivery = [
     tests: [`${test}log-reader.test.ts`],
   },
   {
-    name: 'page-taken-for-all',
+    name: 'full-page-covers-snapshot',
     guarantee: 'G1',
-    broken: 'After a full page everything that the snapshot shows counts as delivered.',
+    broken: 'After a full page all transactions of the snapshot count as delivered.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -32,9 +32,9 @@ export const ofDelivery = [
     tests: [`${test}log-pages.test.ts`],
   },
   {
-    name: 'namesakes-after-a-crash',
+    name: 'reused-ids-unchecked',
     guarantee: 'G1',
-    broken: 'After a reconnect it is not checked whether what was delivered is still there.',
+    broken: 'After a reconnect the reader does not check whether delivered events still exist.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -45,9 +45,9 @@ export const ofDelivery = [
     tests: [`${test}log-crash.test.ts`],
   },
   {
-    name: 'ids-that-a-crash-took-back',
+    name: 'waiting-coverage-kept',
     guarantee: 'G1',
-    broken: 'Coverages that waited for the log to reach the disk still wait after the connection was lost.',
+    broken: 'Coverages that wait for the WAL flush survive a lost connection.',
     edits: [
       {
         file: `${server}reader/durable-coverage.ts`,
@@ -58,9 +58,9 @@ export const ofDelivery = [
     tests: [`${test}log-crash.test.ts`, `${test}log-progress.test.ts`],
   },
   {
-    name: 'ids-before-they-are-durable',
+    name: 'undurable-ids-trusted',
     guarantee: 'G1',
-    broken: 'Transaction ids are trusted before the log is on disk, and a crash hands them out again.',
+    broken: 'Transaction ids are trusted before the WAL is flushed, so a crash can reuse them.',
     edits: [
       {
         file: `${server}reader/durable-coverage.ts`,
@@ -71,9 +71,9 @@ export const ofDelivery = [
     tests: [`${test}log-crash.test.ts`, `${test}log-progress.test.ts`],
   },
   {
-    name: 'server-repeats',
+    name: 'reconnect-repeats',
     guarantee: 'G4',
-    broken: 'After a reconnect the reader delivers again what it had delivered before.',
+    broken: 'After a reconnect the reader delivers events again.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -84,9 +84,9 @@ export const ofDelivery = [
     tests: [`${test}log-progress.test.ts`, `${test}log-pages.test.ts`],
   },
   {
-    name: 'poll-switched-off',
+    name: 'poll-disabled',
     guarantee: 'G1',
-    broken: 'Without a hint nothing is read.',
+    broken: 'Without a notification nothing is read.',
     edits: [
       {
         file: `${server}reader/read-schedule.ts`,
@@ -97,9 +97,9 @@ export const ofDelivery = [
     tests: [`${test}http.test.ts`],
   },
   {
-    name: 'made-up-event',
+    name: 'invented-event',
     guarantee: 'G2',
-    broken: 'A read that finds nothing brings an event all the same, which was never committed.',
+    broken: 'An empty read returns an event that was never committed.',
     edits: [
       {
         file: `${server}reader/log-statements.ts`,
@@ -112,7 +112,7 @@ export const ofDelivery = [
   {
     name: 'old-events-skipped',
     guarantee: 'G11',
-    broken: 'Events whose created_at is an hour old are not read.',
+    broken: 'Events with a created_at older than an hour are not read.',
     edits: [
       {
         file: `${server}reader/log-statements.ts`,
@@ -126,7 +126,7 @@ export const ofDelivery = [
   {
     name: 'failures-hidden',
     guarantee: 'G12',
-    broken: 'A read that fails does not make the server stale.',
+    broken: 'A failed read does not make the server stale.',
     edits: [
       {
         file: `${server}operations/freshness.ts`,
@@ -137,9 +137,9 @@ export const ofDelivery = [
     tests: [`${test}freshness.test.ts`],
   },
   {
-    name: 'triggers-unwatched',
+    name: 'triggers-unchecked',
     guarantee: 'G12',
-    broken: 'The reader does not look at the triggers.',
+    broken: 'The reader does not check the triggers.',
     edits: [
       {
         file: `${server}reader/reader.ts`,
@@ -150,9 +150,9 @@ export const ofDelivery = [
     tests: [`${test}freshness.test.ts`],
   },
   {
-    name: 'names-from-memory',
+    name: 'channel-cache-not-cleared',
     guarantee: 'G13',
-    broken: 'A channel that was renamed or has ended is opened from a look-up made before.',
+    broken: 'A renamed or deleted channel is opened from a cached look-up.',
     edits: [
       {
         file: `${server}flagcast.ts`,
@@ -163,9 +163,9 @@ export const ofDelivery = [
     tests: [`${test}channel-changes.test.ts`],
   },
   {
-    name: 'ends-ignored',
+    name: 'deleted-channel-open',
     guarantee: 'G13',
-    broken: 'A channel whose environment was deleted stays open.',
+    broken: 'A channel stays open after its environment was deleted.',
     edits: [
       {
         file: `${server}broadcast/broadcaster.ts`,
@@ -176,9 +176,9 @@ export const ofDelivery = [
     tests: [`${test}channel-changes.test.ts`],
   },
   {
-    name: 'rights-in-a-while',
+    name: 'rights-change-ignored',
     guarantee: 'G14',
-    broken: 'Rights that were taken away are noticed with the periodic check only.',
+    broken: 'Revoked rights are noticed only by the periodic recheck.',
     edits: [
       {
         file: `${server}door/sweeper.ts`,
@@ -189,9 +189,9 @@ export const ofDelivery = [
     tests: [`${test}channel-changes.test.ts`],
   },
   {
-    name: 'ring-beyond-its-reach',
+    name: 'replay-buffer-too-old',
     guarantee: 'G5',
-    broken: 'The ring answers for what came before it.',
+    broken: 'The replay buffer answers for events older than its content.',
     edits: [
       {
         file: `${server}broadcast/ring.ts`,
@@ -204,7 +204,7 @@ export const ofDelivery = [
   {
     name: 'cursor-of-one-server',
     guarantee: 'G7',
-    broken: 'A cursor is valid only at the server that made it.',
+    broken: 'A cursor is valid only on the server that issued it.',
     edits: [
       {
         file: `${server}reader/reading-session.ts`,
@@ -215,9 +215,9 @@ export const ofDelivery = [
     tests: [`${test}resume.test.ts`],
   },
   {
-    name: 'cursor-that-harms',
+    name: 'cursor-unvalidated',
     guarantee: 'G10',
-    broken: 'A cursor that was made up reaches the database with a number that it does not understand.',
+    broken: 'An invented cursor reaches the database with a number that is out of range.',
     edits: [
       {
         file: `${server}events/position.ts`,
@@ -228,9 +228,9 @@ export const ofDelivery = [
     tests: [`${test}position.test.ts`],
   },
   {
-    name: 'snapshot-knows-nothing',
+    name: 'snapshot-cursor-empty',
     guarantee: 'G6',
-    broken: "A snapshot's cursor does not leave out what the snapshot shows already.",
+    broken: "A snapshot's cursor does not exclude the events that the snapshot contains.",
     edits: [
       {
         file: `${server}history/snapshot.ts`,
@@ -243,7 +243,7 @@ export const ofDelivery = [
   {
     name: 'cursor-before-its-events',
     guarantee: 'G5',
-    broken: 'A connection that does not read counts as having what it was not sent.',
+    broken: 'The cursor of a connection that does not read includes unsent events.',
     edits: [
       {
         file: `${server}connection/subscription.ts`,
@@ -255,9 +255,9 @@ export const ofDelivery = [
     tests: [`${test}slow-peer.test.ts`],
   },
   {
-    name: 'news-before-the-beginning',
+    name: 'accepted-before-first-read',
     guarantee: 'G1',
-    broken: 'Plain clients are let in before the first read of the database.',
+    broken: 'Plain clients are accepted before the first read of the database.',
     edits: [
       {
         file: `${server}door/gateway.ts`,
@@ -268,8 +268,8 @@ export const ofDelivery = [
     tests: [`${test}beginning.test.ts`],
   },
   {
-    name: 'listen-lost-unnoticed',
-    broken: 'That the connection of LISTEN has ended is noticed by nobody.',
+    name: 'listen-loss-unnoticed',
+    broken: 'The end of the LISTEN connection is not noticed.',
     edits: [
       {
         file: `${server}reader/listener.ts`,
@@ -280,9 +280,9 @@ export const ofDelivery = [
     tests: [`${test}wake.test.ts`],
   },
   {
-    name: 'history-loss-hidden',
+    name: 'history-change-ignored',
     guarantee: 'G5',
-    broken: 'A cursor of another history is gone on from, without a resync.',
+    broken: 'A cursor of another history is resumed without a resync.',
     edits: [
       {
         file: `${server}connection/session.ts`,
@@ -295,7 +295,7 @@ export const ofDelivery = [
   {
     name: 'wrong-channel',
     guarantee: 'G3',
-    broken: 'Events go to all environments of their project.',
+    broken: 'Events are sent to all environments of their project.',
     edits: [
       {
         file: `${server}events/event.ts`,
@@ -308,7 +308,7 @@ export const ofDelivery = [
   {
     name: 'heartbeat-ahead',
     guarantee: 'G5',
-    broken: 'A heartbeat tells a cursor before the events up to it have been sent.',
+    broken: 'A heartbeat has a cursor whose events have not been sent.',
     edits: [
       {
         file: `${server}connection/session.ts`,
@@ -319,9 +319,9 @@ export const ofDelivery = [
     tests: [`${test}fan-out.test.ts`],
   },
   {
-    name: 'slow-peer-buffered',
+    name: 'slow-connection-unbounded',
     guarantee: 'G8',
-    broken: 'A peer that does not read is buffered for without a bound.',
+    broken: 'The buffer of a connection that does not read is unbounded.',
     edits: [
       {
         file: `${server}connection/peer.ts`,
@@ -332,8 +332,8 @@ export const ofDelivery = [
     tests: [`${test}slow-peer.test.ts`],
   },
   {
-    name: 'client-begins-before-its-snapshot',
-    broken: 'The client subscribes before it has a snapshot, from no cursor.',
+    name: 'client-subscribes-without-cursor',
+    broken: 'The client subscribes before it has a snapshot, without a cursor.',
     edits: [
       {
         file: 'packages/client/src/channel.ts',
@@ -351,7 +351,7 @@ export const ofDelivery = [
   {
     name: 'client-repeats',
     guarantee: 'G4',
-    broken: 'The client applies an event twice that comes twice.',
+    broken: 'The client applies a repeated event twice.',
     edits: [
       {
         file: 'packages/client/src/store.ts',
@@ -363,7 +363,7 @@ export const ofDelivery = [
   },
   {
     name: 'client-keeps-its-cursor-on-resync',
-    broken: 'The client that was told to begin anew goes on from its old cursor.',
+    broken: 'The client resumes from its old cursor after a resync.',
     edits: [
       {
         file: 'packages/client/src/channel.ts',

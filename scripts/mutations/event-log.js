@@ -4,11 +4,11 @@ const server = 'packages/server/src/';
 const test = 'packages/server/test/';
 
 /** @type {readonly Mutation[]} */
-export const ofEventLog = [
+export const eventLogMutations = [
   {
-    name: 'full-page-takes-back',
+    name: 'full-page-reduces-coverage',
     guarantee: 'G4',
-    broken: 'After a full page, events that were delivered before it are delivered again.',
+    broken: 'After a full page, events that were delivered earlier are delivered again.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -19,9 +19,9 @@ export const ofEventLog = [
     tests: [`${test}log-progress.test.ts`],
   },
   {
-    name: 'large-transaction-cut',
+    name: 'large-transaction-truncated',
     guarantee: 'G1',
-    broken: 'A transaction with more rows than two pages is not delivered to its end.',
+    broken: 'A transaction with more than two pages of rows is not delivered completely.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -32,9 +32,9 @@ export const ofEventLog = [
     tests: [`${test}log-progress.test.ts`],
   },
   {
-    name: 'part-counts-as-whole',
+    name: 'partial-transaction-covered',
     guarantee: 'G5',
-    broken: 'A cursor covers a transaction of which only a part was delivered.',
+    broken: 'A cursor covers a transaction that was delivered only partly.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -45,9 +45,9 @@ export const ofEventLog = [
     tests: [`${test}log-progress.test.ts`],
   },
   {
-    name: 'repeats-after-a-reconnect',
+    name: 'uncertain-events-repeated',
     guarantee: 'G4',
-    broken: 'After a reconnect, events that a crash could have taken back are delivered again.',
+    broken: 'After a reconnect, events that a crash could have lost are delivered again.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -60,7 +60,7 @@ export const ofEventLog = [
   {
     name: 'lost-commits-unnoticed',
     guarantee: 'G5',
-    broken: 'A crash that took back delivered commits is not noticed.',
+    broken: 'A crash that lost delivered commits is not noticed.',
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
@@ -71,8 +71,8 @@ export const ofEventLog = [
     tests: [`${test}log-progress.test.ts`],
   },
   {
-    name: 'pages-without-a-bound',
-    broken: 'One read returns a large transaction as a whole, and takes longer than statements may.',
+    name: 'pages-unbounded',
+    broken: 'One read returns a large transaction completely, and exceeds the statement time-out.',
     edits: [
       {
         file: `${server}reader/log-statements.ts`,
@@ -83,7 +83,7 @@ export const ofEventLog = [
     tests: [`${test}field-cases-size.test.ts`],
   },
   {
-    name: 'one-row-stops-all',
+    name: 'one-row-stops-reader',
     guarantee: 'G10',
     broken: 'A row that cannot be decoded stops the reader.',
     edits: [
@@ -96,8 +96,8 @@ export const ofEventLog = [
     tests: [`${test}field-cases.test.ts`],
   },
   {
-    name: 'follow-up-forgotten',
-    broken: 'The reader reads once after a hint, while transactions that sent no hint are in flight.',
+    name: 'follow-up-missing',
+    broken: 'The reader reads only once after a notification, while transactions without one are in flight.',
     edits: [
       {
         file: `${server}reader/follow-up.ts`,
@@ -108,10 +108,9 @@ export const ofEventLog = [
     tests: [`${test}follow-up.test.ts`],
   },
   {
-    name: 'gap-in-the-log-unnoticed',
+    name: 'log-gap-unnoticed',
     guarantee: 'G5',
-    broken:
-      'A cursor from before a trigger was missing is continued, although events were not logged meanwhile.',
+    broken: 'A cursor is resumed although a trigger was missing and events were not logged meanwhile.',
     edits: [
       {
         file: `${server}reader/reader.ts`,
@@ -124,7 +123,7 @@ export const ofEventLog = [
   {
     name: 'overdue-read-is-fresh',
     guarantee: 'G12',
-    broken: 'A server whose read is not answered is fresh.',
+    broken: 'A server whose read gets no response counts as fresh.',
     edits: [
       {
         file: `${server}operations/freshness.ts`,
@@ -135,9 +134,9 @@ export const ofEventLog = [
     tests: [`${test}freshness.test.ts`],
   },
   {
-    name: 'lost-right-unnoticed',
+    name: 'lost-privilege-unnoticed',
     guarantee: 'G12',
-    broken: 'A server whose role lost the right to read features continues without their state.',
+    broken: 'A server that lost the privilege to read features continues without their state.',
     edits: [
       {
         file: `${server}reader/event-source.ts`,
@@ -150,7 +149,7 @@ export const ofEventLog = [
   {
     name: 'ids-of-another-cluster',
     guarantee: 'G5',
-    broken: 'A log with the transaction ids of another cluster is read as if they were of this one.',
+    broken: 'A log with the transaction ids of another cluster is read like its own.',
     edits: [
       {
         file: `${server}reader/reading-session.ts`,
@@ -163,7 +162,7 @@ export const ofEventLog = [
   {
     name: 'replication-not-logged',
     guarantee: 'G1',
-    broken: 'The triggers do not fire for rows that logical replication applies.',
+    broken: 'The triggers do not fire for rows applied by logical replication.',
     edits: [
       {
         file: `${server}database/install-triggers.ts`,
@@ -174,9 +173,10 @@ export const ofEventLog = [
     tests: [`${test}field-cases.test.ts`],
   },
   {
-    name: 'deleted-rows-unnoticed',
+    name: 'expired-cursor-accepted',
     guarantee: 'G5',
-    broken: 'A client whose cursor is older than the log gets a part of what it missed, and no resync.',
+    broken:
+      'A client whose cursor is older than the log gets only a part of the missed events, without a resync.',
     edits: [
       {
         file: `${server}history/missed.ts`,

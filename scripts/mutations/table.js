@@ -1,24 +1,28 @@
-import { ofAccess } from './access.js';
-import { ofDelivery } from './delivery.js';
-import { ofEventLog } from './event-log.js';
-import { ofGatheredWrites } from './gathered-writes.js';
+import { accessMutations } from './access.js';
+import { deliveryMutations } from './delivery.js';
+import { eventLogMutations } from './event-log.js';
+import { batchedWriteMutations } from './batched-writes.js';
 
 /**
- * What `npm run mutations` breaks, and which tests must notice. Each names a promise by what is left of the code
- * without it.
+ * The mutations of `npm run mutations`, and the tests that must fail. Each mutation removes one promise from the code.
  *
  * @typedef {object} Edit
  * @property {string} file from the root of the repository
- * @property {string} find the exact text, which is there once
+ * @property {string} find text that occurs exactly once in the file
  * @property {string} replace
  *
  * @typedef {object} Mutation
  * @property {string} name
- * @property {string} [guarantee] the number in PROTOCOL.md of what is broken
- * @property {string} broken one sentence: what no longer holds
+ * @property {string} [guarantee] number of the violated guarantee in PROTOCOL.md
+ * @property {string} broken one sentence: the effect of the mutation
  * @property {readonly Edit[]} edits
- * @property {readonly string[]} tests files, of which at least one test must fail
+ * @property {readonly string[]} tests test files, in which at least one test must fail
  */
 
 /** @type {readonly Mutation[]} */
-export const mutations = [...ofDelivery, ...ofEventLog, ...ofGatheredWrites, ...ofAccess];
+export const mutations = [
+  ...deliveryMutations,
+  ...eventLogMutations,
+  ...batchedWriteMutations,
+  ...accessMutations,
+];

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The packages that are published, by their folders; a later one depends on earlier ones. */
+/** The folders of the published packages, in the order of their dependencies. */
 const folders = ['packages/protocol', 'packages/client', 'packages/server', 'packages/demo'];
 
 /**
@@ -20,9 +20,9 @@ const folders = ['packages/protocol', 'packages/client', 'packages/server', 'pac
  */
 
 /**
- * Makes the tarballs that would be published of what is built.
+ * Creates the tarballs that would be published from the current build.
  *
- * @param {string} destination a folder that exists
+ * @param {string} destination an existing folder
  * @returns {Promise<Packed[]>}
  */
 export async function packAll(destination) {
@@ -30,7 +30,7 @@ export async function packAll(destination) {
   const options = ['--json', '--ignore-scripts', '--pack-destination', destination];
   const { stdout } = await promisify(execFile)('npm', ['pack', ...workspaces, ...options], { cwd: root });
   const parsed = /** @type {unknown} */ (JSON.parse(stdout));
-  // npm 11 has an object by name where npm 10 has a list.
+  // npm 11 prints an object by name, npm 10 a list.
   const packed = /** @type {(Omit<Packed, 'folder' | 'tarball'> & { filename: string })[]} */ (
     Object.values(/** @type {object} */ (parsed))
   );
@@ -40,8 +40,8 @@ export async function packAll(destination) {
         JSON.parse(await readFile(path.join(root, folder, 'package.json'), 'utf8'))
       );
       const found = packed.find((each) => each.name === name);
-      if (found === undefined) throw new Error(`npm pack has made no tarball of ${name}`);
-      // npm 9 names the file of a package with a scope otherwise than it writes it.
+      if (found === undefined) throw new Error(`npm pack created no tarball of ${name}`);
+      // npm 9 prints another file name for a scoped package than it writes.
       const tarball = path.join(destination, found.filename.replace(/^@/, '').replaceAll('/', '-'));
       return { ...found, folder, tarball };
     }),

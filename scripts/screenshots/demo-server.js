@@ -9,10 +9,10 @@ import { runSql } from '../../packages/server/dist/cli/sql.js';
 
 const command = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
 
-/** A feature's state, as far as the pictures need it.
+/** The fields of a feature that the screenshots need.
  * @typedef {{ id: string, key: string, version: string, enabled: boolean, default_value: string }} Feature */
 
-/** The demo on a free port, in a data folder of its own that goes with it. */
+/** The demo on a free port with a temporary data folder. */
 export class DemoServer {
   /** @type {import('node:child_process').ChildProcess} */
   #process;
@@ -36,7 +36,7 @@ export class DemoServer {
 
   static async start() {
     const dataDir = await mkdtemp(join(tmpdir(), 'flagcast-pictures-'));
-    // As root, PostgreSQL runs as another account, which has to get in.
+    // If this process runs as root, PostgreSQL runs as another account.
     await chmod(dataDir, 0o755);
     const server = spawn(process.execPath, [command, 'serve', '--port', '0'], {
       env: { ...process.env, FLAGCAST_DATA_DIR: dataDir },
@@ -52,7 +52,7 @@ export class DemoServer {
       if (event === 'reader_started') break;
     }
     server.stdout.resume();
-    if (url === null) throw new Error('The demo did not start: its log is above');
+    if (url === null) throw new Error('The demo did not start; see its log above');
     return new DemoServer(server, dataDir, url);
   }
 
@@ -69,13 +69,13 @@ export class DemoServer {
   }
 
   /**
-   * What somebody does at their own screen.
+   * Sends an API request as the user.
    * @param {string} username
    * @param {string} method
    * @param {string} path
    * @param {object} [body]
    */
-  async ask(username, method, path, body) {
+  async request(username, method, path, body) {
     return await this.#send(method, path, await this.signIn(username), body);
   }
 
@@ -87,13 +87,13 @@ export class DemoServer {
   async features(projectId, env) {
     const query = new URLSearchParams({ project_id: projectId, env }).toString();
     const { features } = /** @type {{ features: Feature[] }} */ (
-      await this.ask('root', 'GET', `/api/features?${query}`)
+      await this.request('root', 'GET', `/api/features?${query}`)
     );
     return features;
   }
 
   /**
-   * Changes a flag, or asks for it where that needs an approval and `reason` is given.
+   * Changes a flag; with a `reason` creates a request in a guarded environment.
    * @param {string} username
    * @param {string} projectId
    * @param {string} env
@@ -104,20 +104,20 @@ export class DemoServer {
     const feature = (await this.features(projectId, env)).find((each) => each.key === key);
     if (feature === undefined) throw new Error(`The demo has no flag ${key}`);
     const { id, version } = feature;
-    await this.ask(username, 'PATCH', `/api/features/${id}`, { env, version, ...change(feature) });
+    await this.request(username, 'PATCH', `/api/features/${id}`, { env, version, ...change(feature) });
   }
 
   /**
-   * Cancels the requests that wait and fit.
-   * @param {(change: { id: string, requested_by: string }) => boolean} fits
+   * Cancels the open requests that match.
+   * @param {(change: { id: string, requested_by: string }) => boolean} matches
    */
-  async cancelRequests(fits) {
+  async cancelRequests(matches) {
     const { pending_changes: changes } =
       /** @type {{ pending_changes: { id: string, requested_by: string }[] }} */ (
-        await this.ask('root', 'GET', '/api/pending-changes')
+        await this.request('root', 'GET', '/api/pending-changes')
       );
-    for (const change of changes.filter(fits)) {
-      await this.ask('root', 'POST', `/api/pending-changes/${change.id}/cancel`, {});
+    for (const change of changes.filter(matches)) {
+      await this.request('root', 'POST', `/api/pending-changes/${change.id}/cancel`, {});
     }
   }
 
@@ -147,7 +147,7 @@ export class DemoServer {
     return answer;
   }
 
-  /** Ends the server; its folder stays until `remove`. */
+  /** Stops the server; `remove` removes its folder. */
   async stop() {
     if (this.#process.exitCode !== null) return;
     const ended = once(this.#process, 'exit');

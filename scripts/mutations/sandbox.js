@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
 
-/** How long the tests of one mutation may take, in milliseconds; one that makes them hang counts as noticed. */
+/** Time limit for the tests of a mutation, in milliseconds; a mutation that makes them hang counts as caught. */
 const testsLimitMs = 600_000;
 
 /**
@@ -13,11 +13,11 @@ const testsLimitMs = 600_000;
  *
  * @typedef {object} Outcome
  * @property {boolean} passed
- * @property {string} firstFailure the name of the first test that failed, and why; what happened where none did
+ * @property {string} firstFailure name and message of the first failed test, or the error of the run
  */
 
-/** A copy of the tracked files of a repository, where code can be broken without harm. */
-export class Workplace {
+/** A copy of the repository in which mutations are applied. */
+export class Sandbox {
   /** @readonly */
   folder;
   #signal;
@@ -32,31 +32,30 @@ export class Workplace {
   }
 
   /**
-   * Copies the repository at `root` as it is now, with uncommitted changes, and builds it. `signal` ends what
-   * runs in it, and everything that is begun later.
+   * Copies the repository at `root` including uncommitted changes, and builds it. `signal` ends its current and later commands.
    *
    * @param {string} root
    * @param {AbortSignal} signal
-   * @returns {Promise<Workplace>}
+   * @returns {Promise<Sandbox>}
    */
   static async create(root, signal) {
-    const place = new Workplace(await mkdtemp(path.join(tmpdir(), 'flagcast-mutations-')), signal);
+    const sandbox = new Sandbox(await mkdtemp(path.join(tmpdir(), 'flagcast-mutations-')), signal);
     try {
-      const { said: files } = await run(
+      const { output: files } = await run(
         'git',
         ['ls-files', '-z', '--cached', '--others', '--exclude-standard'],
         root,
         signal,
       );
       for (const file of files.split('\0').filter((name) => name !== '')) {
-        await cp(path.join(root, file), place.path(file), { recursive: true });
+        await cp(path.join(root, file), sandbox.path(file), { recursive: true });
       }
-      await linkModules(path.join(root, 'node_modules'), place.path('node_modules'));
-      const { code, said } = await run('npm', ['run', '--silent', 'build'], place.folder, signal);
-      if (code !== 0) throw new Error(`the code does not build as it is:\n${said}`);
-      return place;
+      await linkModules(path.join(root, 'node_modules'), sandbox.path('node_modules'));
+      const { code, output } = await run('npm', ['run', '--silent', 'build'], sandbox.folder, signal);
+      if (code !== 0) throw new Error(`The unchanged code does not build:\n${output}`);
+      return sandbox;
     } catch (error) {
-      await place.remove();
+      await sandbox.remove();
       throw error;
     }
   }
@@ -79,28 +78,28 @@ export class Workplace {
     await writeFile(this.path(file), content);
   }
 
-  /** Compiles what has changed; what the compiler says when it does not. */
+  /** Compiles the changed files. Returns the output of the compiler if it fails, otherwise null. */
   async compile() {
-    const { code, said } = await run(
+    const { code, output } = await run(
       'npx',
       ['tsc', '--build', 'tsconfig.build.json'],
       this.folder,
       this.#signal,
     );
-    return code === 0 ? null : said.trim();
+    return code === 0 ? null : output.trim();
   }
 
   /**
-   * Runs these test files until the first test that fails twice.
+   * Runs the test files until a test fails twice.
    *
    * @param {readonly string[]} files
-   * @param {number} testLimitMs how long one test may take
+   * @param {number} testLimitMs time-out of a test
    * @returns {Promise<Outcome>}
    */
   async runTests(files, testLimitMs) {
     const report = this.path('mutation-report.json');
     await rm(report, { force: true });
-    // What fails once on a busy machine and then passes has noticed nothing.
+    // A test that fails only once (on a busy machine) does not count.
     const reporting = [
       '--retry=1',
       '--bail=1',
@@ -108,7 +107,7 @@ export class Workplace {
       `--outputFile=${report}`,
       `--testTimeout=${testLimitMs}`,
     ];
-    const { code, said } = await run(
+    const { code, output } = await run(
       'npx',
       ['vitest', 'run', ...reporting, ...files],
       this.folder,
@@ -117,7 +116,10 @@ export class Workplace {
     );
     if (code === 0) return { passed: true, firstFailure: '' };
     if (code === null) return { passed: false, firstFailure: 'the tests did not end' };
-    return { passed: false, firstFailure: (await firstFailureOf(report)) ?? (said.trim() || 'no test ran') };
+    return {
+      passed: false,
+      firstFailure: (await firstFailureOf(report)) ?? (output.trim() || 'no test ran'),
+    };
   }
 
   async remove() {
@@ -126,7 +128,7 @@ export class Workplace {
 }
 
 /**
- * The packages of the workspace are linked to the copy, all others to where they are installed.
+ * Links the packages of the workspace to the copy, and all others to their installation.
  *
  * @param {string} from
  * @param {string} to
@@ -152,8 +154,8 @@ async function firstFailureOf(report) {
       .flatMap(({ assertionResults }) => assertionResults)
       .find(({ status }) => status === 'failed');
     if (failed === undefined) return null;
-    const [why = ''] = (failed.failureMessages[0] ?? '').split('\n', 1);
-    return `${failed.fullName}: ${why}`;
+    const [message = ''] = (failed.failureMessages[0] ?? '').split('\n', 1);
+    return `${failed.fullName}: ${message}`;
   } catch {
     return null;
   }
@@ -165,11 +167,11 @@ async function firstFailureOf(report) {
  * @param {string} folder
  * @param {AbortSignal} signal
  * @param {number} [limitMs]
- * @returns {Promise<{ code: number | null; said: string }>} `code` is null when it was ended for taking too long
+ * @returns {Promise<{ code: number | null; output: string }>} `code` is null after the time limit
  */
 async function run(command, args, folder, signal, limitMs) {
   signal.throwIfAborted();
-  // A group of its own, so that what it has started ends with it.
+  // A new process group, so that its child processes are ended as well.
   const child = spawn(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   const end = () => process.kill(-(child.pid ?? 0), 'SIGTERM');
   const timer = limitMs === undefined ? undefined : setTimeout(end, limitMs);
@@ -179,5 +181,5 @@ async function run(command, args, folder, signal, limitMs) {
   clearTimeout(timer);
   signal.removeEventListener('abort', end);
   signal.throwIfAborted();
-  return { code, said: code === 0 ? out : out + problems };
+  return { code, output: code === 0 ? out : out + problems };
 }

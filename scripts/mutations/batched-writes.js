@@ -4,11 +4,11 @@ const server = 'packages/server/src/';
 const test = 'packages/server/test/';
 
 /** @type {readonly Mutation[]} */
-export const ofGatheredWrites = [
+export const batchedWriteMutations = [
   {
-    name: 'rest-forgotten',
+    name: 'short-write-ignored',
     guarantee: 'G1',
-    broken: 'What the network did not take of what is written to many together is lost.',
+    broken: 'The rest of a short write is lost.',
     edits: [
       {
         file: `${server}door/gathered-writes.ts`,
@@ -19,9 +19,9 @@ export const ofGatheredWrites = [
     tests: [`${test}gathered-writes.test.ts`],
   },
   {
-    name: 'descriptor-kept',
+    name: 'descriptor-reused',
     guarantee: 'G3',
-    broken: 'What is for a connection that was closed goes to the one that has its descriptor now.',
+    broken: 'Data for a closed connection is sent to the connection that reuses its file descriptor.',
     edits: [
       {
         file: `${server}door/socket-peer.ts`,
@@ -32,9 +32,9 @@ export const ofGatheredWrites = [
     tests: [`${test}gathered-writes.test.ts`],
   },
   {
-    name: 'past-what-waits',
+    name: 'batched-write-overtakes',
     guarantee: 'G1',
-    broken: 'What is written to many together overtakes what still waits in a socket.',
+    broken: 'A batched write overtakes data that waits in the socket.',
     edits: [
       {
         file: `${server}door/socket-peer.ts`,
@@ -45,9 +45,9 @@ export const ofGatheredWrites = [
     tests: [`${test}gathered-writes.test.ts`],
   },
   {
-    name: 'past-tls',
+    name: 'batched-write-bypasses-tls',
     guarantee: 'G10',
-    broken: 'What is written to many together goes past TLS as well.',
+    broken: 'A batched write bypasses TLS.',
     edits: [
       {
         file: `${server}door/gathered-writes.ts`,
