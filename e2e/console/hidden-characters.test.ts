@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { isLive } from './screen.js';
-import { at, pageOf, setStage, webShop } from './stage.js';
+import { waitUntilLive } from './screen.js';
+import { at, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
-const set = setStage();
+const context = useConsoleFixture();
 
 /** Shows as "not blocked" with its second half reversed, and holds a character of no width. */
 const hostile = (text: string): string => `${text} \u202edekcolb\u2066 \u200b\u{e0041}`;
@@ -31,9 +31,9 @@ async function hiddenOn(page: Page): Promise<string[]> {
 }
 
 it('hidden characters and names of JavaScript show as what they are, on every page that has them', async () => {
-  const { stage } = set;
-  const flag = await stage.addFlag();
-  const { pool } = stage.database;
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  const { pool } = fixture.database;
   const { rows } = await pool.query<{ id: string }>(
     `SELECT id FROM environments WHERE project_id = $1 AND key = 'dev'`,
     [webShop],
@@ -85,15 +85,15 @@ it('hidden characters and names of JavaScript show as what they are, on every pa
       `{"__proto__": 2, "constructor": "y", "value": ${JSON.stringify(hostile('new'))}}`,
     ],
   );
-  const { page } = await stage.open('alice', at(webShop, 'dev', 'features'));
-  await isLive(page);
+  const { page } = await fixture.open('alice', at(webShop, 'dev', 'features'));
+  await waitUntilLive(page);
   await page.getByRole('searchbox').first().fill(flag.key);
   await page.getByText(shown('Flag')).first().waitFor();
   await page.getByText(shown('value')).first().waitFor();
   expect(await hiddenOn(page)).toEqual([]);
 
   await page.goto(pageOf(flag, 'dev'));
-  await isLive(page);
+  await waitUntilLive(page);
   for (const text of [shown('Flag'), shown('Text'), shown('value'), shown('account'), '__proto__']) {
     await page.getByText(text).first().waitFor();
   }
