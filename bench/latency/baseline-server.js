@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { WebSocketServer } from 'ws';
-import { openSession } from '../../packages/server/dist/database/session.js';
-import { sessionSettings } from '../../packages/server/dist/reader/log-statements.js';
+import { Session } from '../../packages/server/dist/database/session.js';
+import { plannerSettings } from '../../packages/server/dist/reader/log-statements.js';
 import { serveParent } from '../child.js';
 import { baselineChannel } from './baseline-schema.js';
 
@@ -16,12 +16,13 @@ import { baselineChannel } from './baseline-schema.js';
  */
 serveParent(async (/** @type {BaselineStart} */ { databaseUrl, kind }) => {
   const webSockets = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
-  const session = await openSession({
+  const session = await Session.open({
     databaseUrl,
     applicationName: 'bench baseline',
     queryTimeoutMs: 5_000,
+    values: 'text',
   });
-  await session.query(sessionSettings);
+  await session.query(plannerSettings);
 
   /** @param {string} text */
   const broadcast = (text) => {

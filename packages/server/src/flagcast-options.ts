@@ -12,6 +12,11 @@ export interface FlagcastOptions {
   /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
   databaseUrl: string;
   /**
+   * How many sessions of the database this server has at most, divided between the reader, rights, what requests read
+   * and what they write. At least 5, one more with `writes`, one more with `relayUrl`. Default 10.
+   */
+  databaseConnections?: number;
+  /**
    * Only for LISTEN, where `databaseUrl` leads through a pooler that pools by transaction or to a replica:
    * `postgresql://...` straight to the primary. Default: `databaseUrl`.
    */
@@ -108,6 +113,13 @@ export interface FlagcastOptions {
 export interface FlagcastTiming extends SweepTiming {
   /** How long a token lasts that POST /api/auth/login gives, in milliseconds. Default 10,800,000 (3 h). */
   tokenTtlMs?: number;
+  /**
+   * How long a statement of a request may take in the database, and how long a request waits for a session, in
+   * milliseconds. Default 5,000.
+   */
+  queryTimeoutMs?: number;
+  /** How long a read of the event log may take, in milliseconds. Default 30,000. */
+  readTimeoutMs?: number;
   /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
   handshakeTimeoutMs?: number;
   /** An answer ends when its client reads nothing of it for this long, in milliseconds. Default 30,000. */

@@ -3,7 +3,6 @@ import type { IncomingMessage } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { FreshnessMessage } from '@flagcast/protocol';
 import { getRequestListener } from '@hono/node-server';
-import type pg from 'pg';
 import { Access, type Channel } from './access/access.js';
 import type { Authority } from './access/authority.js';
 import { queriedChannels } from './access/authorize-query.js';
@@ -17,7 +16,9 @@ import { createTrustedProxies } from './access/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Peer } from './connection/peer.js';
 import { Session, type SessionWire } from './connection/session.js';
-import { Pools } from './database/pools.js';
+import { DatabaseSessions } from './database/database-sessions.js';
+import { defaultDatabaseConnections } from './database/session-budget.js';
+import type { SessionSource } from './database/session-pool.js';
 import { Door, RefusedError, unavailable, type Visitor } from './door/door.js';
 import { openFanOut } from './door/gathered-writes.js';
 import { Gateway } from './door/gateway.js';
@@ -48,12 +49,6 @@ import { createPlainDialect } from './wire/plain.js';
 
 /** What a peer may have waiting before it is paused, in bytes; more than a socket buffers before it tells that it has drained. */
 const highWaterBytes = 1_048_576;
-/** Connections to the database for look-ups of users and channels. */
-const poolSize = 5;
-/** Connections for writes: whoever waits for a lock holds up no look-up. */
-const writePoolSize = 4;
-/** How long such a look-up may take, in milliseconds. */
-const lookUpTimeoutMs = 5_000;
 /** How long peers get to leave when the server closes, in milliseconds: within the 10 s that close() takes. */
 const drainTimeoutMs = 5_000;
 
@@ -74,20 +69,27 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     refusedCloseTimeoutMs = 2_000,
     tokenTtlMs = 10_800_000,
     answerStallTimeoutMs = 30_000,
+    queryTimeoutMs = 5_000,
+    readTimeoutMs = 30_000,
     ...sweepTiming
   } = options.timing ?? {};
 
-  const pools = new Pools({ databaseUrl, timeoutMs: lookUpTimeoutMs });
-  const pool = pools.open('flagcast access', poolSize);
-  const writePool = pools.open('flagcast changes', writePoolSize);
+  const { relayUrl = null, relayKeepMs = 3_600_000, writes = false } = options;
+  const sessions = new DatabaseSessions({
+    databaseUrl,
+    connections: options.databaseConnections ?? defaultDatabaseConnections,
+    queryTimeoutMs,
+    writes,
+    relay: relayUrl !== null,
+  });
 
   const { auth, authenticate = null } = options;
   if (auth === undefined && authenticate === null) {
     throw new Error('Nothing says how to know who connects: give createFlagcast auth, authenticate or both');
   }
-  const authority = authorityOf(options, pool, lifecycle);
+  const authority = authorityOf(options, sessions.authorization, lifecycle);
   const ownTables = authority instanceof Access;
-  if (!ownTables && options.writes === true) {
+  if (!ownTables && writes) {
     throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
   }
   const { together, gatheredWrites, reason } = openFanOut(options.ioUring ?? true, () =>
@@ -106,6 +108,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     view: options.view ?? null,
     overlapMs,
     pollIntervalMs,
+    queryTimeoutMs: readTimeoutMs,
+    slots: sessions.reader,
     lifecycle,
     onBatch: (batch) => {
       broadcaster.broadcast(batch);
@@ -117,7 +121,6 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     },
     hasRoom: () => broadcaster.hasRoom(),
   });
-  const { relayUrl = null, relayKeepMs = 3_600_000 } = options;
   const relay =
     relayUrl === null
       ? null
@@ -125,6 +128,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
           url: relayUrl,
           keepMs: relayKeepMs,
           lockUrl: options.listenUrl ?? databaseUrl,
+          slots: sessions.reader,
           source,
           lifecycle,
         });
@@ -165,13 +169,13 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     broadcaster,
   });
   const missedEvents = new MissedEventsSource({
-    pool,
+    pool: sessions.requests,
     source: () => knownSource(),
     progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
     elsewhere: async (channel, position) => (await relay?.missedSince(channel, position)) ?? null,
   });
   const snapshots = new SnapshotSource({
-    pool,
+    pool: sessions.requests,
     source: () => source.source,
     position: () => broadcaster.position,
   });
@@ -220,7 +224,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
   const retention = new LogRetention({
-    pool,
+    openSession: async () =>
+      await sessions.reader.open({ databaseUrl, applicationName: 'flagcast retention', queryTimeoutMs }),
     keepMs: options.logRetentionMs ?? 604_800_000,
     hasLog: () => source.source?.reason === 'event_log',
     lifecycle,
@@ -238,8 +243,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   let closing: Promise<void> | null = null;
   const attempts = new SignInAttempts();
   const signIn = new SignIn({
-    pool,
-    writePool: options.writes === true ? writePool : null,
+    pool: sessions.authorization,
+    writePool: writes ? sessions.writes : null,
     // Elsewhere than in Togglr's tables a user may be called what another one is called there.
     auth: ownTables && auth?.secret !== undefined ? auth : null,
     attempts,
@@ -249,7 +254,15 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     metrics: createMetrics(
       lifecycle,
-      { freshness, peers, unauthenticated, broadcaster, reader: source, eventLoopDelay },
+      {
+        freshness,
+        peers,
+        unauthenticated,
+        broadcaster,
+        reader: source,
+        slots: sessions.slots,
+        eventLoopDelay,
+      },
       options.metricsRegistry,
     ),
     notReady: () => freshness.notReady(),
@@ -259,12 +272,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     door,
     originPolicy: doorOptions.originPolicy,
     authority,
-    pool,
-    writePool,
+    sessions,
     signIn,
-    decisionPassword: new DecisionPassword(pool, attempts),
+    decisionPassword: new DecisionPassword(sessions.authorization, attempts),
     clientAddress,
-    writes: options.writes ?? false,
+    writes,
     demoPeople: options.demoPeople ?? [],
     server,
     guarantee: () => source.source && guaranteeOf(source.source, overlapMs),
@@ -330,9 +342,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
           peers.drain(drainTimeoutMs),
           source.stop(),
           relay?.stop(),
-          retention.stop().then(async () => await pools.end()),
+          retention.stop().then(async () => await sessions.end()),
         ]);
-        pools.discard();
       })();
       await closing;
     },
@@ -346,7 +357,7 @@ function listenerOf(fetch: Parameters<typeof getRequestListener>[0]): Flagcast['
 
 function authorityOf(
   { authorize, authorizeSql = null }: FlagcastOptions,
-  pool: pg.Pool,
+  pool: SessionSource,
   lifecycle: Lifecycle,
 ): Authority {
   if (authorize !== undefined && authorizeSql !== null) {

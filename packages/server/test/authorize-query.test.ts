@@ -1,11 +1,12 @@
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkAuthorizeQuery, queriedChannels } from '../src/access/authorize-query.js';
 import { AuthorizedChannels } from '../src/access/authorized-channels.js';
+import type { SessionPool } from '../src/database/session-pool.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { runCommand } from './command.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';
 import { nextEvent, testSecret } from './server.js';
+import { oneSession } from './session-pool.js';
 
 /** Of a schema that is nothing like Togglr's: people with numbers, teams with slugs, stages with uuids. */
 const schema = `
@@ -29,13 +30,13 @@ FROM ${tables} WHERE seat.person::text = ANY ($1) -- of these people
 `;
 
 let database: TestDatabase;
-let pool: pg.Pool;
+let pool: SessionPool;
 const lifecycle = new Lifecycle();
 
 beforeAll(async () => {
   database = await createTestDatabase({ schema: 'none' });
   await database.pool.query(schema);
-  pool = new pg.Pool({ connectionString: database.url, max: 1 });
+  pool = oneSession(database.url);
 });
 
 afterAll(async () => {
@@ -99,9 +100,12 @@ describe('the query', () => {
 
   it('is asked with the project pushed down, so that an index on it serves', async () => {
     const plans: string[] = [];
-    const explained = new pg.Pool({ connectionString: database.url, max: 1 });
+    const explained = oneSession(database.url);
     try {
-      explained.on('connect', (client) => client.on('notice', ({ message }) => plans.push(message ?? '')));
+      await explained.use(async (session) => {
+        session.on('notice', ({ message }) => plans.push(message ?? ''));
+        await Promise.resolve();
+      });
       await explained.query(`
         CREATE TABLE app.many AS
           SELECT 'u' || n % 100 AS u, 'p' || n AS p, n AS e, 'prod'::text AS k FROM generate_series(1, 20000) n;

@@ -22,6 +22,7 @@ describe('the settings of serve', () => {
   it('has a default for everything but the data of an attached database', () => {
     expect(loadConfig({ FLAGCAST_DATA_DIR: '/data' }, {})).toEqual({
       databaseUrl: null,
+      databaseConnections: 10,
       listenUrl: null,
       auth: null,
       tokenChecks: {},
@@ -62,6 +63,7 @@ describe('the settings of serve', () => {
       FLAGCAST_READY_GRACE: '40s',
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://collector:4318/v1/traces',
       FLAGCAST_WORKERS: '3',
+      FLAGCAST_DB_CONNECTIONS: '40',
       FLAGCAST_LISTEN_URL: 'postgresql://u:hunter2@primary/flags',
       FLAGCAST_ALLOWED_ORIGINS: 'https://a.example.com, http://b.example.com:8080,null',
       FLAGCAST_VIEW: 'app."Flag events"',
@@ -83,6 +85,7 @@ describe('the settings of serve', () => {
     };
     expect(loadConfig(environment, {})).toEqual({
       databaseUrl: database.DATABASE_URL,
+      databaseConnections: 40,
       listenUrl: 'postgresql://u:hunter2@primary/flags',
       tokenChecks: {},
       auth: { secret },
@@ -334,6 +337,7 @@ describe('any text in place of a setting', () => {
   const names = [
     'DATABASE_URL',
     'FLAGCAST_LISTEN_URL',
+    'FLAGCAST_DB_CONNECTIONS',
     'PORT',
     'HOST',
     'FLAGCAST_JWT_SECRET',

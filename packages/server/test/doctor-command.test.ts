@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { checkListen } from '../src/doctor/listen-check.js';
 import { readFacts } from '../src/doctor/facts.js';
 import type { Finding } from '../src/doctor/finding.js';
-import { openSession } from '../src/database/session.js';
+import { Session } from '../src/database/session.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
 import { createTestCluster, type TestCluster } from './database.js';
 import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
@@ -105,7 +105,12 @@ describe('flagcast doctor', () => {
 
 describe('LISTEN', () => {
   const listen = async (url: string, listenUrl: string | null = null): Promise<Finding> => {
-    const client = await openSession({ databaseUrl: url, applicationName: 'test', queryTimeoutMs: 5_000 });
+    const client = await Session.open({
+      databaseUrl: url,
+      applicationName: 'test',
+      queryTimeoutMs: 5_000,
+      values: 'text',
+    });
     try {
       const options = { databaseUrl: url, listenUrl, timeoutMs: 300 };
       const facts = await readFacts(client, { view: null, overlapMs: 60_000, authorizeSql: null });

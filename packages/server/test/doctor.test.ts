@@ -62,6 +62,7 @@ describe('doctor', () => {
       'write-cost',
       'wake',
       'listen',
+      'sessions',
       'index',
       'transactions',
       'clock',

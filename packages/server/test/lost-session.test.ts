@@ -30,7 +30,7 @@ it('a connection to the database that is lost in the middle of a transaction end
       async () => {
         const { rowCount } = await database.pool.query(
           `SELECT FROM pg_stat_activity WHERE datname = current_database()
-           AND application_name = 'flagcast access' AND wait_event_type = 'Lock'`,
+           AND application_name = 'flagcast requests' AND wait_event_type = 'Lock'`,
         );
         expect(rowCount).toBe(1);
       },

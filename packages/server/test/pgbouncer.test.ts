@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { install, uninstall } from '../src/database/install.js';
+import { Session } from '../src/database/session.js';
 import { examine } from '../src/doctor/examine.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { PlainClient } from './plain-client.js';
@@ -12,7 +13,7 @@ import { runWriters } from './writers.js';
 describe.skipIf(!hasPgBouncer)(
   'behind PgBouncer, by transaction (skipped where pgbouncer is not on the PATH)',
   () => {
-    const cleanUps: (() => Promise<void>)[] = [];
+    const cleanUps: (() => Promise<void> | void)[] = [];
     let database: TestDatabase;
 
     beforeEach(async () => {
@@ -85,6 +86,30 @@ describe.skipIf(!hasPgBouncer)(
       expect(await settings()).toEqual(before);
       expect(before).toEqual({ settings: null, listening: null, prepared: null, locks: 0, temporary: 0 });
       await client.close();
+    });
+
+    it('PostgreSQL ends a statement before the client gives up, and the settings end with the transaction', async () => {
+      const pooler = await startPooler({ poolSize: 1 });
+      const session = await Session.open({
+        databaseUrl: pooler.url,
+        applicationName: 'flagcast test',
+        queryTimeoutMs: 500,
+      });
+      cleanUps.push(() => session.discard());
+      await expect(session.query('SELECT pg_sleep(60)')).rejects.toMatchObject({ code: '57014' });
+      await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await expect(session.query('SELECT pg_sleep(60)')).rejects.toMatchObject({ code: '57014' });
+      await session.query('ROLLBACK');
+      const holder = await database.pool.connect();
+      await holder.query('BEGIN; LOCK TABLE audit_log');
+      await expect(session.query('SELECT FROM audit_log')).rejects.toMatchObject({ code: '55P03' });
+      await holder.query('ROLLBACK');
+      holder.release();
+      const { rows } = await session.query('SHOW statement_timeout');
+      expect(rows).toEqual([{ statement_timeout: '450ms' }]);
+      await withClient(pooler.url, async (host) => {
+        expect((await host.query('SHOW statement_timeout')).rows).toEqual([{ statement_timeout: '0' }]);
+      });
     });
 
     it('says once that hints do not come, and what mends it; they come by FLAGCAST_LISTEN_URL', async () => {

@@ -1,7 +1,8 @@
 import { onTestFinished } from 'vitest';
 import type { Batch, FlagEvent } from '../src/events/event.js';
 import { Lifecycle, type LifecycleEvents } from '../src/lifecycle.js';
-import { EventReader, type EventReaderOptions } from '../src/reader/reader.js';
+import { EventReader } from '../src/reader/reader.js';
+import type { EventReaderOptions } from '../src/reader/reader-options.js';
 import type { TestDatabase } from './database.js';
 import { nextEvent } from './server.js';
 

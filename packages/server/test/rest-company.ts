@@ -164,7 +164,7 @@ export async function whileLocked<Result>(
         async () => {
           const { rowCount } = await pool.query(
             `SELECT FROM pg_stat_activity WHERE datname = current_database()
-             AND application_name = 'flagcast changes' AND wait_event_type = 'Lock'`,
+             AND application_name = 'flagcast writes' AND wait_event_type = 'Lock'`,
           );
           return rowCount;
         },

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Snapshot } from '@flagcast/protocol';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { Channel } from '../src/access/access.js';
 import type { Position } from '../src/events/position.js';
 import { SnapshotSource } from '../src/history/snapshot.js';
@@ -13,6 +13,7 @@ import {
   withClient,
 } from './database.js';
 import { createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import { oneSession } from './session-pool.js';
 
 /** Its own: transactions of other tests would end between two snapshots. */
 let cluster: TestCluster;
@@ -63,8 +64,10 @@ describe('snapshots that are asked for one after another', () => {
     const channel: Channel = { projectId, environmentId: environments.prod, environmentKey: 'prod' };
     const eventSource = await withClient(database.url, async (client) => await findEventSource(client, null));
     const position: Position = { history: 'h', xmin: 3n, xmax: 3n, listed: 'open', xids: [] };
+    const sessions = oneSession(database.url);
+    onTestFinished(async () => await sessions.end());
     const snapshots = new SnapshotSource({
-      pool: database.pool,
+      pool: sessions,
       source: () => eventSource,
       position: () => position,
     });

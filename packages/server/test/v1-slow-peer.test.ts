@@ -176,9 +176,9 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     await withClient(database.url, async (admin) => {
       await admin.query('BEGIN; LOCK TABLE flagcast.event_log');
       const waiting = async (): Promise<number | null> => {
-        const { rowCount } = await admin.query(
+        const { rowCount } = await database.pool.query(
           `SELECT FROM pg_stat_activity WHERE datname = current_database()
-           AND application_name = 'flagcast access' AND wait_event_type = 'Lock'`,
+           AND application_name = 'flagcast requests' AND wait_event_type = 'Lock'`,
         );
         return rowCount;
       };

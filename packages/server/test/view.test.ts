@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { missedStatement, pageRows, readStatement, sessionSettings } from '../src/reader/log-statements.js';
+import { missedStatement, pageRows, readStatement, plannerSettings } from '../src/reader/log-statements.js';
 import {
   createTestDatabase,
   insertAudit,
@@ -291,7 +291,7 @@ describe('the statements that read the log', () => {
     ];
     await withClient(database.url, async (client) => {
       await client.query('ANALYZE');
-      await client.query(sessionSettings);
+      await client.query(plannerSettings);
       for (const [number, { text, types, values, index }] of statements.entries()) {
         await client.query(`PREPARE statement_${number} ${types} AS ${text}`);
         const { rows } = await client.query<{ 'QUERY PLAN': { Plan: PlanNode }[] }>(

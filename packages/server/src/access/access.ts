@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import { readRights, type Rights } from '../changes/rights.js';
 import {
   type Authority,
@@ -57,7 +57,7 @@ ORDER BY project.name, project.id`;
  * missing.
  */
 export class Access implements Authority {
-  readonly #pool: Pool;
+  readonly #pool: Queries;
   readonly #lookUps: LookUps;
   readonly #underWay = new Map<string, Promise<unknown>>();
   /** By question, oldest first. What was not found is not kept: it may be made the next moment. */
@@ -65,7 +65,7 @@ export class Access implements Authority {
   /** How often the channels were forgotten. */
   #generation = 0;
 
-  constructor(pool: Pool) {
+  constructor(pool: Queries) {
     this.#pool = pool;
     this.#lookUps = new LookUps(pool);
   }

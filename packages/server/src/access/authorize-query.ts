@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { SessionSource } from '../database/session-pool.js';
 import type { ChannelSource } from './authorized-channels.js';
 
 /** How the setting is called in what people read. */
@@ -9,7 +10,7 @@ const name = 'FLAGCAST_AUTHORIZE_SQL';
  * and the columns user_id, project_id, environment_id, environment_key, of any type, and where it
  * has them project_name and environment_name. Each look-up is a READ ONLY transaction of its own.
  */
-export function queriedChannels(pool: pg.Pool, sql: string): ChannelSource {
+export function queriedChannels(pool: SessionSource, sql: string): ChannelSource {
   const ofUsers = statement(sql, '');
   const ofProjects = statement(sql, 'AND a.project_id::text = ANY ($2::text[])');
   return {
@@ -17,19 +18,16 @@ export function queriedChannels(pool: pg.Pool, sql: string): ChannelSource {
     find: async (userIds, projectIds) => {
       // Nobody has an id that PostgreSQL's text cannot hold.
       const asked = userIds.filter((userId) => !userId.includes('\0'));
-      const client = await pool.connect();
-      let usable = false;
-      try {
-        const { rows } = await readOnly(client, async () =>
-          projectIds === null
-            ? await client.query<object>(ofUsers, [asked])
-            : await client.query<object>(ofProjects, [asked, projectIds]),
-        );
-        usable = true;
-        return rows;
-      } finally {
-        client.release(!usable);
-      }
+      return await pool.use(
+        async (session) =>
+          await readOnly(session, async () => {
+            const { rows } =
+              projectIds === null
+                ? await session.query<object>(ofUsers, [asked])
+                : await session.query<object>(ofProjects, [asked, projectIds]);
+            return rows;
+          }),
+      );
     },
   };
 }
@@ -55,7 +53,7 @@ ${sql.replace(/[;\s]+$/, '')}
 WHERE a.user_id::text = ANY (asked.users) ${condition}`;
 }
 
-/** Whoever lends the client drops it when this rejects: it is still in the transaction then. */
+/** The session is still in the transaction when this rejects. */
 async function readOnly<Result>(client: pg.ClientBase, work: () => Promise<Result>): Promise<Result> {
   await client.query('BEGIN READ ONLY');
   const result = await work();

@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import { Gathered } from './gathered.js';
 
 interface FoundUser {
@@ -100,10 +100,10 @@ LEFT JOIN public.environments e ON e.project_id = project.id AND e.id = asked.se
  * same time by one query, however many ask. Nothing is kept. Methods reject with the pool's errors.
  */
 export class LookUps {
-  readonly #pool: Pool;
+  readonly #pool: Queries;
   readonly #gathered: Gathered<Question, Answers>;
 
-  constructor(pool: Pool) {
+  constructor(pool: Queries) {
     this.#pool = pool;
     this.#gathered = new Gathered(async (questions) => await this.#askAll(questions));
   }

@@ -1,7 +1,7 @@
 /** Why a change was not made, in HTTP's words. The body is `{code, message, ...details}`. */
 export class ChangeRefusedError extends Error {
   override readonly name = 'ChangeRefusedError';
-  readonly status: 400 | 401 | 403 | 404 | 409 | 503;
+  readonly status: 400 | 401 | 403 | 404 | 409 | 503 | 504;
   /** A stable word for programs. */
   readonly code: string;
   /** What else a program needs, e.g. the state that is there now. */

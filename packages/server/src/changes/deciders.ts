@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import { readTogglrFeatures } from '../host/togglr-features.js';
 import type { Rights } from './rights.js';
 
@@ -8,7 +8,7 @@ import type { Rights } from './rights.js';
  * Otherwise the users with `feature.manage` or `project.manage`.
  */
 export async function decidableProjects(
-  database: pg.Pool | pg.ClientBase,
+  database: Queries,
   rights: Rights,
   projectIds: readonly string[],
 ): Promise<Set<string>> {

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { SessionSource } from '../database/session-pool.js';
 import { isoUtc } from '../host/time-text.js';
 import { applyChange } from './apply.js';
 import { ChangeRefusedError } from './change-refused.js';
@@ -30,9 +31,9 @@ interface LockedRequest {
  * Of several at once the first wins. Methods throw ChangeRefusedError, or what the database throws.
  */
 export class Decisions {
-  readonly #pool: pg.Pool;
+  readonly #pool: SessionSource;
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: SessionSource) {
     this.#pool = pool;
   }
 

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { isMissing } from '../database/missing.js';
+import type { Queries } from '../database/session-pool.js';
 import { isoUtc } from '../host/time-text.js';
 
 /** An environment of a project. */
@@ -35,7 +36,7 @@ export interface Guard {
  * database that an older version prepared, or whose schema is not Togglr's.
  */
 export async function readGuards(
-  pool: pg.Pool,
+  pool: Queries,
   environmentIds: readonly string[],
 ): Promise<ReadonlyMap<string, Guard>> {
   try {

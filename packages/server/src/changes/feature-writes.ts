@@ -1,5 +1,6 @@
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
+import type { SessionSource } from '../database/session-pool.js';
 import { ChangeRefusedError, invalidFields, unknownEnvironment, unknownFeature } from './change-refused.js';
 import { type Environment, readEnvironments } from './environments.js';
 import {
@@ -61,9 +62,9 @@ export interface CreatedFeature {
  * its audit rows in one transaction. Methods throw ChangeRefusedError, or what the database throws.
  */
 export class FeatureWrites {
-  readonly #pool: pg.Pool;
+  readonly #pool: SessionSource;
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: SessionSource) {
     this.#pool = pool;
   }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 // The demo's history and ours are one history: what a state holds is said once.
+import type { Queries } from '../database/session-pool.js';
 import { featureState } from './audit-state.js';
 import { featureJson } from '../host/feature-state.js';
 import { isoUtc } from '../host/time-text.js';
@@ -34,7 +35,7 @@ export interface AuditRow {
 }
 
 /** The project of a feature. Throws ChangeRefusedError `unknown_feature`. */
-export async function projectOf(database: pg.Pool | pg.ClientBase, featureId: string): Promise<string> {
+export async function projectOf(database: Queries, featureId: string): Promise<string> {
   const { rows } = await database.query<{ project_id: string }>(
     'SELECT project_id FROM public.features WHERE id = $1',
     [featureId],
@@ -62,7 +63,7 @@ export async function lockFeature(
 
 /** A feature as it is in one environment; null where there is none. */
 export async function readFeature(
-  database: pg.Pool | pg.ClientBase,
+  database: Queries,
   featureId: string,
   environmentId: string,
 ): Promise<FeatureState | null> {

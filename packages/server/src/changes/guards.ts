@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import type { SessionSource } from '../database/session-pool.js';
 import { unknownEnvironment } from './change-refused.js';
 import { type Environment, readEnvironments } from './environments.js';
 import { writeAudit } from './feature.js';
@@ -44,9 +45,9 @@ export async function setGuard(
 
 /** Sets up guards for owners of projects. */
 export class Guards {
-  readonly #pool: pg.Pool;
+  readonly #pool: SessionSource;
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: SessionSource) {
     this.#pool = pool;
   }
 

@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import { ChangeRefusedError } from './change-refused.js';
 
 /** The permissions that this server asks for; roles may hold others. */
@@ -74,7 +74,7 @@ function entryOf(table: Readonly<Record<string, readonly string[]>>, id: string)
  * exist (any more) or is not active: between the token's check and this one time has passed.
  */
 export async function readRights(
-  database: pg.Pool | pg.ClientBase,
+  database: Queries,
   userId: string,
   projectId: string | null = null,
 ): Promise<Rights> {

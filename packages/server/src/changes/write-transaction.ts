@@ -1,42 +1,34 @@
 import pg from 'pg';
-import { inTransaction } from '../database/transaction.js';
+import type { SessionSource } from '../database/session-pool.js';
+import { CommitOutcomeUnknownError, inTransaction } from '../database/transaction.js';
 import { scrub } from '../describe.js';
 import { ChangeRefusedError } from './change-refused.js';
 
 /**
- * Shorter than the pool's own time limit, so that the server gives up first and the transaction has
- * ended when whoever asked is told. Should this process hang, PostgreSQL lets go of its locks.
- */
-const limits = `SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '4s';
-  SET LOCAL idle_in_transaction_session_timeout = '10s'`;
-
-/**
- * Runs `work` in one transaction of a connection of `pool`. Throws what `work` throws; where
- * PostgreSQL or a trigger of the host refuses the change, a ChangeRefusedError that says so.
+ * Runs `work` in one transaction of a session of `sessions`. Throws what `work` throws; where PostgreSQL or a trigger of
+ * the host refuses the change, or does not confirm it, a ChangeRefusedError that says so.
  */
 export async function inWriteTransaction<Result>(
-  pool: pg.Pool,
+  sessions: SessionSource,
   work: (client: pg.ClientBase) => Promise<Result>,
 ): Promise<Result> {
-  const client = await pool.connect();
-  let usable = false;
   try {
-    const result = await inTransaction(client, async () => {
-      await client.query(limits);
-      return await work(client);
-    });
-    usable = true;
-    return result;
+    return await sessions.use(
+      async (session) => await inTransaction(session, async () => await work(session)),
+    );
   } catch (error) {
-    usable = error instanceof ChangeRefusedError;
     throw refusalOf(error) ?? error;
-  } finally {
-    // After any other error it is not known what the connection is still busy with.
-    client.release(!usable);
   }
 }
 
 function refusalOf(error: unknown): ChangeRefusedError | null {
+  if (error instanceof CommitOutcomeUnknownError) {
+    return new ChangeRefusedError(
+      504,
+      'outcome_unknown',
+      'The database has not confirmed the change in time: it may have been made, or may still be made. Do not repeat it yet: load the feature, its open requests and its history again in a minute, and repeat it only if it is not there',
+    );
+  }
   if (!(error instanceof pg.DatabaseError)) return null;
   const { code = '', message, routine } = error;
   if (['55P03', '57014', '40P01', '40001'].includes(code)) {

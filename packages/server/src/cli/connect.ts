@@ -1,16 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
-import { connectionSettings } from '../database/connection-settings.js';
-import { backoffMs, discardSession } from '../database/session.js';
+import type pg from 'pg';
+import { backoffMs, Session, SessionLostError } from '../database/session.js';
+import { NoFreeSessionError, SessionSlots } from '../database/session-slots.js';
 import { describeError } from '../describe.js';
 import { CommandError } from './command.js';
 
-const CONNECT_TIMEOUT_MS = 5_000;
 /** A lock may hold up the look at what a database has. */
 const PROBE_TIMEOUT_MS = 10_000;
+/** What a command does may take longer than that of a server, but it does not hold its locks for ever. */
+const COMMAND_TIMEOUT_MS = 600_000;
 
 /**
- * Lends `work` a connection to the database and closes it afterwards.
+ * Lends `work` a session of the database and closes it afterwards.
  *
  * @throws CommandError when there is no connection; what `work` throws.
  */
@@ -18,18 +19,21 @@ export async function withClient<Result>(
   databaseUrl: string,
   work: (client: pg.Client) => Promise<Result>,
 ): Promise<Result> {
-  const client = newClient(databaseUrl);
+  let session: Session;
   try {
-    await client.connect();
+    session = await Session.open({
+      databaseUrl,
+      applicationName: 'flagcast command',
+      queryTimeoutMs: COMMAND_TIMEOUT_MS,
+    });
   } catch (error) {
-    discardSession(client);
     throw noConnection(databaseUrl, error);
   }
   try {
-    return await work(client);
+    return await work(session);
   } finally {
-    // The work is done, or its own error is the one to tell.
-    await client.end().catch(() => undefined);
+    // The work is done, or its own error is the one to report.
+    await session.end().catch(() => undefined);
   }
 }
 
@@ -49,26 +53,28 @@ export async function whenReachable<Result>(options: {
 }): Promise<Result | null> {
   const { databaseUrl, signal, onWaiting, work } = options;
   const isAborted = (): boolean => signal.aborted;
+  // An attempt that was given up may still be a session.
+  const slots = new SessionSlots({ purpose: 'the command', limit: 1, waitTimeoutMs: PROBE_TIMEOUT_MS });
   for (let attempt = 1; !isAborted(); attempt += 1) {
-    const client = newClient(databaseUrl, { query_timeout: PROBE_TIMEOUT_MS });
-    const discard = (): void => discardSession(client);
-    signal.addEventListener('abort', discard);
-    let connected = false;
+    let session: Session | null = null;
     try {
-      await client.connect();
-      connected = true;
-      return await work(client);
+      session = await slots.open({
+        databaseUrl,
+        applicationName: 'flagcast serve',
+        queryTimeoutMs: PROBE_TIMEOUT_MS,
+        signal,
+      });
+      return await work(session);
     } catch (error) {
       if (isAborted()) return null;
       if (error instanceof CommandError) throw error;
-      if (!passes(error)) throw connected ? error : noConnection(databaseUrl, error);
+      if (!passes(error)) throw session === null ? noConnection(databaseUrl, error) : error;
       const retryInMs = backoffMs(attempt);
       onWaiting({ error, attempt, retryInMs });
       // Rejects exactly when the signal is aborted, which the loop looks at.
       await delay(retryInMs, undefined, { signal }).catch(() => undefined);
     } finally {
-      signal.removeEventListener('abort', discard);
-      discard();
+      session?.discard();
     }
   }
   return null;
@@ -81,19 +87,6 @@ export function describeDatabase(databaseUrl: string): string {
   return `${host}:${port === '' ? 5432 : port}${pathname === '/' ? '' : pathname}`;
 }
 
-function newClient(databaseUrl: string, settings: pg.ClientConfig = {}): pg.Client {
-  const client = new pg.Client({
-    ...connectionSettings(databaseUrl),
-    application_name: 'flagcast command',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    keepAlive: true,
-    ...settings,
-  });
-  // Without a listener the loss of the connection would end the process; the next query tells of it.
-  client.on('error', () => undefined);
-  return client;
-}
-
 function noConnection(databaseUrl: string, error: unknown): CommandError {
   return new CommandError(
     `No connection to the database ${describeDatabase(databaseUrl)} (${describeError(error)}); mend that, or correct --database-url or DATABASE_URL`,
@@ -104,13 +97,14 @@ function noConnection(databaseUrl: string, error: unknown): CommandError {
 /** Whether a failed attempt says nothing about the next one. */
 function passes(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
+  if (error instanceof SessionLostError || error instanceof NoFreeSessionError) return true;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (code === 'ENOENT') return 'syscall' in error && error.syscall === 'connect';
   return (
     /^(ECONN\w+|E(HOST|NET)(UNREACH|DOWN)|ETIMEDOUT|EPIPE|EAI_AGAIN|ENOTFOUND)$/.test(code) ||
     // Connection failures, out of resources, shut down by an administrator or starting up.
-    /^(08|53|57P)/.test(code) ||
-    // The library's own errors carry no code.
-    /timeout|Connection terminated/i.test(error.message)
+    /^(08|53|57P|57014|55P03)/.test(code) ||
+    // The library's own error carries no code.
+    /Connection terminated/i.test(error.message)
   );
 }

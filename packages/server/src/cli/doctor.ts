@@ -15,8 +15,8 @@ flagcast serve, so that its role and its connection are checked.
   --database-url URL  the database (env DATABASE_URL; no default)
   --json              print everything as JSON (default: a line for each finding)
 
-Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW, FLAGCAST_OVERLAP and FLAGCAST_AUTHORIZE_SQL, as for
-flagcast serve.
+Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW, FLAGCAST_OVERLAP, FLAGCAST_AUTHORIZE_SQL,
+FLAGCAST_DB_CONNECTIONS and FLAGCAST_WORKERS, as for flagcast serve.
 
 Exits with 1 if there is an error. Warnings and notes do not count.`,
   options: {

@@ -41,6 +41,8 @@ Environment:
                         claim:email (columns of users), such as email:email; needed with FLAGCAST_JWKS_URL (default
                         with a secret: Togglr's userId, else sub); docs/OPERATIONS.md
   FLAGCAST_JWT_MAX_AGE  the longest life of a token that is accepted, from 1m to 3650d (default 1d)
+  FLAGCAST_DB_CONNECTIONS  how many sessions of the database there may be, with all workers (default 10, or with workers
+                        what they need); docs/OPERATIONS.md
   FLAGCAST_LISTEN_URL   the same database straight at its primary, only for LISTEN, where the database's URL
                         leads through a pooler by transaction or to a replica (default: the database's URL)
   FLAGCAST_VIEW                          a view of events to read by created_at (default: the event log, else the
@@ -115,7 +117,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     if (config.relayUrl !== null) await requireRelay();
     const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
-    const { databaseUrl, view, authorizeSql, overlapMs, workers } = settings;
+    const { databaseUrl, databaseConnections, view, authorizeSql, overlapMs, workers } = settings;
     const start = workers === 1 ? startAlone : startWorkers;
     const { url, monitoringUrl, begin } = await start(settings, logger, running, shutdown.signal);
     logger.info({
@@ -126,7 +128,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     });
     if (config.databaseUrl !== null) {
       await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
-      void logWarnings(databaseUrl, { view, authorizeSql, overlapMs, logger });
+      void logWarnings(databaseUrl, { databaseConnections, view, authorizeSql, overlapMs, logger });
     }
     if (shutdown.isRequested()) return;
     begin();

@@ -6,6 +6,7 @@ import type { Registry } from 'prom-client';
 import type { Logger } from 'pino';
 import type { AuthOptions } from '../access/auth-options.js';
 import type { ServeConfig } from '../config/config.js';
+import { connectionsOfServer } from '../database/session-budget.js';
 import { describeError } from '../describe.js';
 import { createFlagcast } from '../flagcast.js';
 import type { Flagcast } from '../flagcast-options.js';
@@ -40,6 +41,7 @@ export function createLoggedFlagcast(
   const { logger, metricsRegistry } = options;
   const flagcast = createFlagcast({
     ...settings,
+    databaseConnections: connectionsOfServer(settings.databaseConnections, settings.workers),
     view: settings.view ?? undefined,
     separateMonitoring: settings.metricsPort !== null,
     timing: settings.readyGraceMs === null ? {} : { readinessGraceMs: settings.readyGraceMs },

@@ -2,6 +2,11 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { AuthOptions, TokenChecks } from '../access/auth-options.js';
 import { defaultDataDir } from './data-dir.js';
+import {
+  defaultDatabaseConnections,
+  leastCommandConnections,
+  type SessionNeeds,
+} from '../database/session-budget.js';
 import type { EventTypes } from '../wire/plain.js';
 import { readAuth, readTokenChecks } from './auth.js';
 import { ConfigError } from './config-error.js';
@@ -46,6 +51,8 @@ export interface Flags {
 export interface ServeConfig {
   /** The database to attach to; null: the embedded PostgreSQL in `dataDir`. */
   readonly databaseUrl: string | null;
+  /** How many sessions of the database the command may have with all its workers. */
+  readonly databaseConnections: number;
   /** Where LISTEN goes; null: to `databaseUrl`. */
   readonly listenUrl: string | null;
   /** Null only without a `databaseUrl`: then the secret that is kept in `dataDir`. */
@@ -100,6 +107,7 @@ export interface ServeConfig {
 export interface DoctorConfig {
   readonly databaseUrl: string;
   /** This and what follows as for `serve`. */
+  readonly databaseConnections: number;
   readonly listenUrl: string | null;
   readonly view: string | null;
   readonly overlapMs: number;
@@ -124,6 +132,7 @@ const limit = wholeNumber(1, 1_000_000);
 /** Each setting by its variable, with the flag of the same meaning where there is one. */
 const settings = {
   DATABASE_URL: { flag: 'databaseUrl', schema: parsed(parseDatabaseUrl) },
+  FLAGCAST_DB_CONNECTIONS: { flag: null, schema: wholeNumber(1, 10_000) },
   FLAGCAST_LISTEN_URL: { flag: null, schema: parsed(parseDatabaseUrl) },
   PORT: { flag: 'port', schema: wholeNumber(0, 65_535) },
   HOST: { flag: 'host', schema: parsed(parseHost) },
@@ -190,6 +199,9 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
       "FLAGCAST_WRITES=on needs the users and roles of Togglr's tables, FLAGCAST_AUTHORIZE_SQL is for other ones: unset one of them",
     );
   }
+  const workers = reading.value('FLAGCAST_WORKERS') ?? 1;
+  const relayUrl = reading.value('FLAGCAST_RELAY_URL');
+  const takesWrites = writes ?? databaseUrl === null;
   const port = reading.value('PORT') ?? 8080;
   const host = reading.value('HOST') ?? '127.0.0.1';
   const metricsPort = reading.value('FLAGCAST_METRICS_PORT');
@@ -201,6 +213,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
   const allowedHosts = reading.value('FLAGCAST_ALLOWED_HOSTS');
   const config: ServeConfig = {
     databaseUrl,
+    databaseConnections: connectionsOf(reading, workers, { writes: takesWrites, relay: relayUrl !== null }),
     listenUrl: reading.value('FLAGCAST_LISTEN_URL'),
     auth,
     tokenChecks,
@@ -211,10 +224,10 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     readyGraceMs: reading.value('FLAGCAST_READY_GRACE'),
     logRetentionMs: reading.value('FLAGCAST_LOG_RETENTION') ?? defaultLogRetentionMs,
     traces: wantsTraces(reading),
-    workers: reading.value('FLAGCAST_WORKERS') ?? 1,
+    workers,
     view: reading.value('FLAGCAST_VIEW'),
     overlapMs: reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs,
-    relayUrl: reading.value('FLAGCAST_RELAY_URL'),
+    relayUrl,
     // The demo signs in with one click: a page that makes its own name resolve to it (DNS rebinding) must not.
     allowedHosts:
       databaseUrl === null ? ['localhost', host.replace(/%.*/, ''), ...(allowedHosts ?? [])] : allowedHosts,
@@ -223,7 +236,7 @@ export function loadConfig(environment: Environment, flags: Flags): ServeConfig 
     authorizeSql,
     eventTypes: reading.value('FLAGCAST_EVENT_TYPES') ?? 'spec',
     trustedProxies: reading.value('FLAGCAST_TRUSTED_PROXIES') ?? [],
-    writes: writes ?? databaseUrl === null,
+    writes: takesWrites,
     ioUring: reading.value('FLAGCAST_IO_URING') ?? true,
     maxConnectionsPerUser: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_USER') ?? 100,
     maxConnectionsPerAddress: reading.value('FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS') ?? 1_000,
@@ -277,8 +290,25 @@ export function loadDoctorConfig(environment: Environment, flags: Flags): Doctor
   const overlapMs = reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs;
   const listenUrl = reading.value('FLAGCAST_LISTEN_URL');
   const authorizeSql = reading.value('FLAGCAST_AUTHORIZE_SQL');
+  const databaseConnections = connectionsOf(reading, reading.value('FLAGCAST_WORKERS') ?? 1, {
+    writes: reading.value('FLAGCAST_WRITES') ?? false,
+    relay: reading.isSet('FLAGCAST_RELAY_URL'),
+  });
   reading.finish();
-  return { databaseUrl: given(databaseUrl), listenUrl, view, overlapMs, authorizeSql };
+  return { databaseUrl: given(databaseUrl), databaseConnections, listenUrl, view, overlapMs, authorizeSql };
+}
+
+/** Each worker is a server with sessions of its own: by default there are more of them where ten are not enough. */
+function connectionsOf(reading: Reading, workers: number, needs: SessionNeeds): number {
+  const least = leastCommandConnections(workers, needs);
+  const connections = reading.value('FLAGCAST_DB_CONNECTIONS');
+  if (connections !== null && connections < least) {
+    const server = workers === 1 ? 'this server' : `${workers} workers`;
+    reading.report(
+      `FLAGCAST_DB_CONNECTIONS: ${connections} are too few for ${server}; give ${least} or more`,
+    );
+  }
+  return connections ?? Math.max(defaultDatabaseConnections, least);
 }
 
 function wantsTraces(reading: Reading): boolean {

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { readGrants, type GrantState } from './install-grants.js';
 import { InstallError } from './install-error.js';
+import { roleConnectionLimit } from './session-budget.js';
 import { guardTable, roleTable, schemaName, type InstallState } from './install-objects.js';
 
 /** What an installation would do for one role. */
@@ -59,6 +60,8 @@ interface RoleState {
   /** Whether it was granted pg_read_all_stats, and the session may revoke that. */
   readonly readsStats: boolean;
   readonly mayRevokeStats: boolean;
+  /** How many sessions it may have; -1: any number. */
+  readonly connectionLimit: number;
 }
 
 async function readRole(client: pg.ClientBase, name: string): Promise<RoleState> {
@@ -67,6 +70,7 @@ async function readRole(client: pg.ClientBase, name: string): Promise<RoleState>
        'exists', r.rolname IS NOT NULL,
        'superuser', coalesce(r.rolsuper, false),
        'login', coalesce(r.rolcanlogin, false),
+       'connectionLimit', coalesce(r.rolconnlimit, -1),
        'mayCreateRoles', me.rolsuper OR me.rolcreaterole,
        'readsStats', EXISTS (
          SELECT FROM pg_catalog.pg_auth_members m
@@ -148,7 +152,17 @@ export async function planRole(
       `Role ${name} has ${statsRole}, which it no longer needs. As a superuser: REVOKE ${statsRole} FROM ${identifier};`,
     );
   }
-  if (role.exists && given.length === 0 && !grantedStats)
+  const limit = `ALTER ROLE ${identifier} CONNECTION LIMIT ${roleConnectionLimit};`;
+  const isUnlimited = role.exists && role.login && !role.superuser && role.connectionLimit < 0;
+  const limits = isUnlimited && recorded?.made === true && role.mayCreateRoles;
+  if (isUnlimited && !limits) {
+    notes.push(`Role ${name} may have any number of sessions. To leave some to the host: ${limit}`);
+  } else if (limits) {
+    notes.push(
+      `Role ${name} gets CONNECTION LIMIT ${roleConnectionLimit}. Where its servers need more: ALTER ROLE ${identifier} CONNECTION LIMIT n;`,
+    );
+  }
+  if (role.exists && given.length === 0 && !grantedStats && !limits)
     return { creates: [], grants: [], statements: [], notes };
   const kept = (recorded?.grants ?? []).filter((grant) => grant !== statsGrant);
   const record: GrantedRole = {
@@ -162,7 +176,10 @@ export async function planRole(
     statements: [
       ...(role.exists
         ? []
-        : [`CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;`]),
+        : [
+            `CREATE ROLE ${identifier} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT ${roleConnectionLimit};`,
+          ]),
+      ...(limits ? [limit] : []),
       ...given.map(({ right }) => `GRANT ${right} TO ${identifier};`),
       ...(grantedStats && role.readsStats && role.mayRevokeStats
         ? [`REVOKE ${statsRole} FROM ${identifier};`]

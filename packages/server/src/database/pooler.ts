@@ -1,15 +1,5 @@
 import type pg from 'pg';
-import { discardSession } from './session.js';
-
-/**
- * Whether a pooler answers in PostgreSQL's place: it tells, when a connection begins, a process id of
- * its own making. Then each transaction may be another session's, and what outlives one is met by strangers.
- */
-export async function isPooled(client: pg.Client): Promise<boolean> {
-  // The driver's types do not know of it.
-  const { processID: told } = client as pg.Client & { readonly processID: number | null };
-  return told !== (await backendPid(client));
-}
+import type { Session } from './session.js';
 
 /**
  * Whether what one session notifies reaches another one that listens, by this way. `listener` is an open
@@ -17,8 +7,8 @@ export async function isPooled(client: pg.Client): Promise<boolean> {
  * first, so that no session is left listening that others get next. Rejects with what the database throws.
  */
 export async function isHeard(
-  listener: pg.Client,
-  openOther: () => Promise<pg.Client>,
+  listener: Session,
+  openOther: () => Promise<Session>,
   { channel, timeoutMs }: { readonly channel: string; readonly timeoutMs: number },
 ): Promise<boolean> {
   const other = await openOther();
@@ -31,7 +21,7 @@ export async function isHeard(
     await listener.query(`UNLISTEN ${channel}`);
     return isReached;
   } finally {
-    discardSession(other);
+    other.discard();
   }
 }
 

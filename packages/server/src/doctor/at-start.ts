@@ -13,7 +13,9 @@ export async function logWarnings(
   {
     logger,
     ...options
-  }: Pick<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql'> & { readonly logger: Logger },
+  }: Pick<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql' | 'databaseConnections'> & {
+    readonly logger: Logger;
+  },
 ): Promise<void> {
   const { role, findings } = await examine(databaseUrl, { ...options, listen: false, queryTimeoutMs });
   // The reader reports a database that does not answer.

@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import { discardSession, openSession } from '../database/session.js';
+import { Session } from '../database/session.js';
+import { defaultDatabaseConnections } from '../database/session-budget.js';
 import { describeError } from '../describe.js';
 import { checkTransactions } from './activity-check.js';
 import { checkClock } from './clock-check.js';
@@ -15,6 +16,7 @@ import {
   readLogFacts,
 } from './log-checks.js';
 import { checkAuthorization, checkRights, checkRowSecurity } from './rights-checks.js';
+import { checkSessions } from './session-check.js';
 import {
   checkCommitTimes,
   checkEncoding,
@@ -32,6 +34,8 @@ export interface ExamineOptions {
   readonly overlapMs?: number;
   /** The query of FLAGCAST_AUTHORIZE_SQL. Default null. */
   readonly authorizeSql?: string | null;
+  /** How many sessions `flagcast serve` may have (FLAGCAST_DB_CONNECTIONS). Default 10. */
+  readonly databaseConnections?: number;
   /** From this age on an open transaction is reported, in milliseconds. Default 60,000. */
   readonly oldTransactionMs?: number;
   /** The time-out of each query, in milliseconds. Default 10,000. */
@@ -57,12 +61,18 @@ export interface Examination {
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
   const { view = null, overlapMs = 60_000, authorizeSql = null } = options;
+  const { databaseConnections = defaultDatabaseConnections } = options;
   const { oldTransactionMs = 60_000, queryTimeoutMs = 10_000, listen = true, now = Date.now } = options;
   const listenUrl = options.listenUrl ?? null;
   const startedAtMs = performance.now();
-  let client: pg.Client | null = null;
+  let client: Session | null = null;
   try {
-    client = await openSession({ databaseUrl, applicationName: 'flagcast doctor', queryTimeoutMs });
+    client = await Session.open({
+      databaseUrl,
+      applicationName: 'flagcast doctor',
+      queryTimeoutMs,
+      values: 'text',
+    });
     const tookMs = Math.round(performance.now() - startedAtMs);
     const facts = await readFacts(client, { view, overlapMs, authorizeSql });
     const connected = ok('connection', `connected as role ${facts.role} in ${tookMs} ms`);
@@ -73,6 +83,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
         ...(await runChecks(client, facts, {
           databaseUrl,
           listenUrl,
+          databaseConnections,
           oldTransactionMs,
           queryTimeoutMs,
           listen,
@@ -90,7 +101,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
     };
     return { role: null, findings: [finding] };
   } finally {
-    if (client !== null) discardSession(client);
+    client?.discard();
   }
 }
 
@@ -101,7 +112,8 @@ async function runChecks(
     readonly databaseUrl: string;
   },
 ): Promise<Finding[]> {
-  const { databaseUrl, listenUrl, oldTransactionMs, queryTimeoutMs, listen, now } = options;
+  const { databaseUrl, listenUrl, databaseConnections, oldTransactionMs, queryTimeoutMs, listen, now } =
+    options;
   const findings: Finding[] = [];
   const logFacts = facts.eventSource?.reason === 'event_log' ? readLogFacts(client) : null;
   // Awaited by several checks, each of which reports its failure.
@@ -129,6 +141,7 @@ async function runChecks(
             await checkListen(client, facts, { databaseUrl, listenUrl, timeoutMs: queryTimeoutMs }),
         }
       : {}),
+    sessions: async () => await checkSessions(client, facts, databaseConnections),
     index: async () => await checkIndexes(client),
     transactions: async () => await checkTransactions(client, facts, oldTransactionMs),
     clock: async () => await checkClock(client, now),

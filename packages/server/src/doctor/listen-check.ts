@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { isHeard } from '../database/pooler.js';
-import { discardSession, openSession } from '../database/session.js';
+import { Session } from '../database/session.js';
 import { describeError } from '../describe.js';
 import { historyStatement } from '../reader/log-statements.js';
 import type { Facts } from './facts.js';
@@ -25,14 +25,15 @@ export async function checkListen(
 ): Promise<Finding> {
   const { databaseUrl, listenUrl, timeoutMs } = options;
   if (replica && listenUrl === null) return ok(id, 'not tested: a replica has no notifications');
-  const open = async (): Promise<pg.Client> =>
-    await openSession({
+  const open = async (): Promise<Session> =>
+    await Session.open({
       databaseUrl: listenUrl ?? databaseUrl,
       applicationName: 'flagcast doctor',
       queryTimeoutMs: timeoutMs,
+      values: 'text',
     });
   const name = listenUrl === null ? 'LISTEN' : 'LISTEN through FLAGCAST_LISTEN_URL';
-  let listener: pg.Client | null = null;
+  let listener: Session | null = null;
   try {
     listener = await open();
     if (listenUrl !== null) {
@@ -71,7 +72,7 @@ export async function checkListen(
       `resolve the error${listenUrl === null ? '' : ', or correct FLAGCAST_LISTEN_URL'}`,
     );
   } finally {
-    if (listener !== null) discardSession(listener);
+    listener?.discard();
   }
 }
 

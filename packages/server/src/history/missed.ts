@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import type { Channel } from '../access/access.js';
 import { channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position, uncoveredRanges } from '../events/position.js';
@@ -7,7 +7,7 @@ import type { EventSource } from '../reader/event-source.js';
 import { deletedXidColumn, missedStatement, toLogRow, toSnapshotPosition } from '../reader/log-statements.js';
 
 export interface MissedEventsOptions {
-  pool: Pool;
+  pool: Queries;
   /** What the reader reads; it has begun when a client asks for what it missed. */
   source: () => EventSource;
   /** How far events have been handed on: the number of the newest batch, and the position after it. */

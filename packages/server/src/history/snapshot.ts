@@ -1,16 +1,17 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
-import type { Pool, PoolClient } from 'pg';
 import type { Channel } from '../access/access.js';
 import { errorCode } from '../database/error-code.js';
+import type { Session } from '../database/session.js';
+import type { SessionSource } from '../database/session-pool.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { channelStatement } from '../host/feature-state.js';
 import type { EventSource } from '../reader/event-source.js';
 import { positionColumns, toSnapshotPosition } from '../reader/log-statements.js';
 
 export interface SnapshotSourceOptions {
-  pool: Pool;
+  pool: SessionSource;
   /** What the reader reads; null while it has not begun. */
   source: () => EventSource | null;
   /** Where the reader stands; null while it has not begun. */
@@ -164,8 +165,7 @@ export class SnapshotSource {
     source: EventSource,
     escapes: boolean,
   ): Promise<TakenSnapshot> {
-    const client = await this.#options.pool.connect();
-    try {
+    return await this.#options.pool.use(async (client) => {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       const row = await this.#position(client);
       const shown = source.guarantee === 'exact' ? toSnapshotPosition(row) : null;
@@ -179,7 +179,6 @@ export class SnapshotSource {
         cursor: encodeCursor(await this.#whenDurable(client, from, shown)),
         embedded_state: source.hasState,
       };
-      client.release();
       // The lists come as JSON already; a large one is not parsed only to be written again.
       const { features, pending_changes: pendingChanges } = lists;
       return {
@@ -187,14 +186,10 @@ export class SnapshotSource {
         // A replica does not list what is in flight: what has ended there is not known.
         transactions: insertLsn === null ? null : transactions,
       };
-    } catch (error) {
-      // Its transaction may still be open.
-      client.release(true);
-      throw error;
-    }
+    });
   }
 
-  async #lists(client: PoolClient, channel: Channel, escapes: boolean): Promise<ChannelLists> {
+  async #lists(client: Session, channel: Channel, escapes: boolean): Promise<ChannelLists> {
     const { rows } = await client.query<ChannelLists>(channelStatement({ escapes }), [
       channel.projectId,
       channel.environmentId,
@@ -206,7 +201,7 @@ export class SnapshotSource {
    * What this transaction's snapshot covers. A replica's does not list what is in flight, so there events of the last
    * moments may come again.
    */
-  async #position(client: PoolClient): Promise<readonly (string | null)[]> {
+  async #position(client: Session): Promise<readonly (string | null)[]> {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
       text: `SELECT ${positionColumns}`,
@@ -219,7 +214,7 @@ export class SnapshotSource {
    * by itself; where it does not in time, the cursor is the reader's, which stood there before the snapshot.
    */
   async #whenDurable(
-    client: PoolClient,
+    client: Session,
     from: Position,
     shown: ReturnType<typeof toSnapshotPosition> | null,
   ): Promise<Position> {

@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import type { Queries } from '../database/session-pool.js';
 
 /** Which tables and columns of Togglr's the database has beyond those that every host has. */
 export interface TogglrFeatures {
@@ -18,7 +18,7 @@ export interface TogglrFeatures {
 }
 
 /** Looks in the catalogue, for which no right is needed. Not cached: a host can be upgraded at any moment. */
-export async function readTogglrFeatures(database: pg.Pool | pg.ClientBase): Promise<TogglrFeatures> {
+export async function readTogglrFeatures(database: Queries): Promise<TogglrFeatures> {
   const { rows } = await database.query<TogglrFeatures>(
     `SELECT found.tags, found.two_factor AS "twoFactor", found.approvers, found.tags OR found.two_factor AS togglr,
        EXISTS (

@@ -55,6 +55,15 @@ export const commonRefusals = {
   503: jsonAnswer('The database does not answer, or is busy: try again', errorSchema),
 } as const;
 
+/** The refusals of a route that writes. */
+export const writeRefusals = {
+  ...commonRefusals,
+  504: jsonAnswer(
+    'outcome_unknown: the database has not confirmed the change, which may have been made: do not repeat it before you have looked',
+    errorSchema,
+  ),
+} as const;
+
 /** What a route answers that is expensive for the database. */
 export const heavyRefusal = {
   429: jsonAnswer('too_many_requests: the user has too many such requests under way', errorSchema),

@@ -98,7 +98,7 @@ export function createMonitoringApp(options: MonitoringOptions): OpenAPIHono<App
 
 /** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
 export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
-  const { door, originPolicy, authority, pool, snapshots, eventStreams, requestSlots, answerMemory } =
+  const { door, originPolicy, authority, sessions, snapshots, eventStreams, requestSlots, answerMemory } =
     options;
   const app = createBareApp(options);
   const add = adderTo(app);
@@ -111,7 +111,7 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     const visitor = await door.admit(context.env.incoming);
     const projects = await authority.visibleProjects(visitor.user.id);
     const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
-    const guards = await readGuards(pool, ids);
+    const guards = await readGuards(sessions.authorization, ids);
     context.header('Cache-Control', 'no-store');
     return context.json({
       projects: projects.map((project) => ({

@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 
 /** An index of audit_log that a search can use. */
 export interface AuditIndex {
@@ -20,10 +20,10 @@ const maxAgeMs = 60_000;
 
 /** Knows which indexes audit_log has. */
 export class AuditIndexSource {
-  readonly #pool: Pool;
+  readonly #pool: Queries;
   #known: { readonly indexes: Promise<AuditIndexes>; readonly expiresAtMs: number } | null = null;
 
-  constructor(pool: Pool) {
+  constructor(pool: Queries) {
     this.#pool = pool;
   }
 

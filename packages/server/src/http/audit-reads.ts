@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import type { Channel } from '../access/access.js';
 import { JsonText } from '../json-text.js';
 import type { AuditIndexSource } from './audit-index.js';
@@ -77,10 +77,10 @@ export interface AuditPage {
 
 /** Pages of a channel's history, newest first: the audit log, and the steps of the requests for changes. */
 export class AuditSearch {
-  readonly #pool: Pool;
+  readonly #pool: Queries;
   readonly #indexes: AuditIndexSource;
 
-  constructor(pool: Pool, indexes: AuditIndexSource) {
+  constructor(pool: Queries, indexes: AuditIndexSource) {
     this.#pool = pool;
     this.#indexes = indexes;
   }

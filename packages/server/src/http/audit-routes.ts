@@ -16,8 +16,8 @@ import type { RestApp, RestContext } from './rest.js';
 import { auditPageSchema, auditQuery, channelParameters } from './schemas.js';
 
 /** The history of an environment. */
-export function addAuditRoutes(app: RestApp, { door, pool, admit, bounded }: RestContext): void {
-  const search = new AuditSearch(pool, new AuditIndexSource(pool));
+export function addAuditRoutes(app: RestApp, { door, sessions, reads, admit, bounded }: RestContext): void {
+  const indexes = new AuditIndexSource(sessions.requests);
   app.openapi(
     createRoute({
       method: 'get',
@@ -40,7 +40,7 @@ export function addAuditRoutes(app: RestApp, { door, pool, admit, bounded }: Res
       const wanted = channelFromQuery(queryOf(request));
       const channel = await door.openChannel(request.get('visitor'), wanted);
       const query = request.req.valid('query');
-      const page = await search.read(channel, {
+      const page = await new AuditSearch(reads(request), indexes).read(channel, {
         before: query.before === undefined ? null : parseAuditPlace(query.before),
         limit: query.limit,
         entity: query.entity ?? null,

@@ -1,11 +1,13 @@
 import { createRoute, type z } from '@hono/zod-openapi';
+import type { Queries } from '../database/session-pool.js';
 import { bearerSecurity, commonRefusals, jsonAnswer, missingRefusal } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './schemas.js';
 
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { authority, pool, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } = context;
+  const { authority, sessions, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } =
+    context;
   const { decisionPassword } = context;
   const mode = async (): Promise<z.infer<typeof modeSchema>> => ({
     sign_in: await signIn.mode(),
@@ -76,7 +78,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
         mode(),
         writes ? decisionPassword.mode(user.id) : ('elsewhere' as const),
       ]);
-      const everything = rights.superuser ? await readPermissionKeys(pool) : null;
+      const everything = rights.superuser ? await readPermissionKeys(sessions.authorization) : null;
       return request.json(
         {
           user: { id: user.id, username: user.username, is_superuser: user.superuser },
@@ -96,7 +98,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
   );
 }
 
-async function readPermissionKeys(pool: RestContext['pool']): Promise<string[]> {
+async function readPermissionKeys(pool: Queries): Promise<string[]> {
   const { rows } = await pool.query<{ key: string }>(
     'SELECT key::text AS key FROM public.permissions ORDER BY key',
   );

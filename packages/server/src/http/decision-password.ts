@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import { isBcrypt, verifyBcrypt } from '../access/bcrypt.js';
 import { verifyPassword } from '../access/password.js';
 import { isMissing } from '../database/missing.js';
@@ -20,10 +20,10 @@ type Proof =
  * or who has a second factor, is sent to Togglr's own console.
  */
 export class DecisionPassword {
-  readonly #pool: Pool;
+  readonly #pool: Queries;
   readonly #attempts: SignInAttempts;
 
-  constructor(pool: Pool, attempts: SignInAttempts) {
+  constructor(pool: Queries, attempts: SignInAttempts) {
     this.#pool = pool;
     this.#attempts = attempts;
   }

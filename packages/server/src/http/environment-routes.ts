@@ -1,6 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import { unknownEnvironment } from '../changes/change-refused.js';
-import { bearerSecurity, commonRefusals, jsonAnswer } from './answers.js';
+import { bearerSecurity, jsonAnswer, writeRefusals } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import { environmentSchema, guardBody } from './schemas.js';
 
@@ -25,7 +25,7 @@ export function addEnvironmentRoutes(app: RestApp, { guards, admit, writable }: 
           'The environment as it is now',
           z.object({ environment: environmentSchema }).openapi('ChangedEnvironment'),
         ),
-        ...commonRefusals,
+        ...writeRefusals,
       },
     }),
     async (request) => {
@@ -33,7 +33,7 @@ export function addEnvironmentRoutes(app: RestApp, { guards, admit, writable }: 
       // No other text is the number of an environment.
       if (!/^[1-9]\d{0,17}$/.test(id)) throw unknownEnvironment();
       const { guarded } = request.req.valid('json');
-      const environment = await guards.set(request.get('visitor').user.id, id, guarded);
+      const environment = await guards(request).set(request.get('visitor').user.id, id, guarded);
       return request.json({ environment }, 200);
     },
   );

@@ -1,5 +1,5 @@
 import type { FeatureState } from '@flagcast/protocol';
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import type { Channel } from '../access/access.js';
 import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
 import { featureJson } from '../host/feature-state.js';
@@ -16,7 +16,7 @@ export type ListedFeature = FeatureState & {
 const lastWrite = 'greatest(f.updated_at, p.updated_at)';
 
 /** All features of a channel, by key. */
-export async function readFeatures(pool: Pool, channel: Channel): Promise<ListedFeature[]> {
+export async function readFeatures(pool: Queries, channel: Channel): Promise<ListedFeature[]> {
   // A write and its audit row are one transaction, hence of one time: an index finds it in any history.
   const { rows } = await pool.query<{ feature: FeatureState; updated_by: string | null }>(
     `SELECT ${featureJson} AS feature, (
@@ -44,7 +44,7 @@ export interface FeatureDetails {
 
 /** Throws ChangeRefusedError `unknown_feature` or `unknown_environment`. */
 export async function readFeatureDetails(
-  pool: Pool,
+  pool: Queries,
   featureId: string,
   environmentKey: string,
 ): Promise<FeatureDetails> {

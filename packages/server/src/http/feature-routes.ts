@@ -2,6 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi';
 import { unknownEnvironment, unknownFeature } from '../changes/change-refused.js';
 import { projectOf } from '../changes/feature.js';
 import type { WriteOutcome } from '../changes/feature-writes.js';
+import type { SessionSource } from '../database/session-pool.js';
 import { channelFromQuery } from '../door/door.js';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';
 import { type OpenChange, readOpenChanges } from './pending-change-reads.js';
@@ -14,6 +15,7 @@ import {
   jsonAnswer,
   missingRefusal,
   queryOf,
+  writeRefusals,
 } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import {
@@ -44,7 +46,7 @@ const place = z.object({ id: z.string(), key: z.string(), name: z.string() });
 
 /** Features: read, created, changed, deleted. */
 export function addFeatureRoutes(app: RestApp, context: RestContext): void {
-  const { door, authority, pool, features, admit, bounded, writable } = context;
+  const { door, authority, reads, features, admit, bounded, writable } = context;
 
   app.openapi(
     createRoute({
@@ -68,7 +70,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     async (request) => {
       const wanted = channelFromQuery(queryOf(request));
       const channel = await door.openChannel(request.get('visitor'), wanted);
-      return request.json({ features: await readFeatures(pool, channel) }, 200);
+      return request.json({ features: await readFeatures(reads(request), channel) }, 200);
     },
   );
 
@@ -103,6 +105,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
+      const pool = reads(request);
       const projectId = await projectOf(pool, featureId);
       const rights = await authority.rightsOf(request.get('visitor').user.id, projectId);
       rights.require(projectId, 'project.view');
@@ -132,12 +135,12 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
             .openapi('CreatedFeature'),
         ),
         409: jsonAnswer('key_taken, database_refused', errorSchema),
-        ...commonRefusals,
+        ...writeRefusals,
       },
     }),
     async (request) => {
       const body = request.req.valid('json');
-      const created = await features.create(request.get('visitor').user.id, {
+      const created = await features(request).create(request.get('visitor').user.id, {
         projectId: body.project_id.toLowerCase(),
         key: body.key,
         name: body.name,
@@ -177,19 +180,20 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
         ),
         202: requestedAnswer,
         409: writeConflict,
-        ...commonRefusals,
+        ...writeRefusals,
       },
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
       const { env, version, reason, ...wanted } = request.req.valid('json');
       const userId = request.get('visitor').user.id;
-      const outcome = await features.update(userId, featureId, wanted, {
+      const outcome = await features(request).update(userId, featureId, wanted, {
         environmentKey: env,
         version,
         reason,
       });
-      if ('requested' in outcome) return answerJson(request, await requestedBy(userId, outcome), 202);
+      if ('requested' in outcome)
+        return answerJson(request, await requestedBy(reads(request), userId, outcome), 202);
       if (outcome.feature === null) throw unknownFeature();
       return request.json({ feature: outcome.feature }, 200);
     },
@@ -212,21 +216,27 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
         200: jsonAnswer('Deleted', z.object({ feature: z.null() }).openapi('DeletedFeature')),
         202: requestedAnswer,
         409: writeConflict,
-        ...commonRefusals,
+        ...writeRefusals,
       },
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
       const { env, version, reason } = request.req.valid('json');
       const userId = request.get('visitor').user.id;
-      const outcome = await features.remove(userId, featureId, { environmentKey: env, version, reason });
-      if ('requested' in outcome) return answerJson(request, await requestedBy(userId, outcome), 202);
+      const outcome = await features(request).remove(userId, featureId, {
+        environmentKey: env,
+        version,
+        reason,
+      });
+      if ('requested' in outcome)
+        return answerJson(request, await requestedBy(reads(request), userId, outcome), 202);
       return request.json({ feature: null }, 200);
     },
   );
 
   /** The request as the pages of approvals show it; null where somebody has decided on it already. */
   async function requestedBy(
+    pool: SessionSource,
     userId: string,
     { requested }: Extract<WriteOutcome, { requested: unknown }>,
   ): Promise<{ pending_change: OpenChange | null }> {

@@ -199,6 +199,30 @@ export const metricTable = {
     unit: 'times',
     help: 'How often no server of NATS could be reached any more.',
   },
+  flagcast_database_sessions: {
+    type: 'gauge',
+    unit: 'sessions',
+    help: 'Sessions of the database that are open, or may still be, by what they are for.',
+    labels: ['purpose'],
+  },
+  flagcast_database_sessions_limit: {
+    type: 'gauge',
+    unit: 'sessions',
+    help: 'How many sessions of the database there may be, by what they are for: together FLAGCAST_DB_CONNECTIONS.',
+    labels: ['purpose'],
+  },
+  flagcast_database_sessions_waiting: {
+    type: 'gauge',
+    unit: 'requests',
+    help: 'How many wait for a session of the database, by what it is for.',
+    labels: ['purpose'],
+  },
+  flagcast_database_session_timeouts_total: {
+    type: 'counter',
+    unit: 'requests',
+    help: 'How often no session of the database was free in time: mostly requests that were answered with 503.',
+    labels: ['purpose'],
+  },
   flagcast_event_loop_delay_seconds: {
     type: 'gauge',
     unit: 'seconds',

@@ -2,6 +2,7 @@ import type { IntervalHistogram } from 'node:perf_hooks';
 import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
+import type { SessionSlots } from '../database/session-slots.js';
 import type { Peers } from '../door/peers.js';
 import type { UnauthenticatedConnections } from '../door/unauthenticated-connections.js';
 import type { Freshness } from '../operations/freshness.js';
@@ -22,6 +23,7 @@ export interface MetricsSources {
   readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<BatchSource, 'rememberedEvents'>;
+  readonly slots: readonly Pick<SessionSlots, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
   /** By how much the event loop was late, in nanoseconds; is reset when it was told. */
   readonly eventLoopDelay: IntervalHistogram;
 }
@@ -84,6 +86,7 @@ export function createMetrics(
   countConnections(lifecycle, registry);
   countRelay(lifecycle, registry);
   showState(sources, registry);
+  showSessions(sources, registry);
   return registry;
 }
 
@@ -184,6 +187,25 @@ function countRelay(lifecycle: Lifecycle, registry: Registry): void {
   lifecycle.on('relay:fetched', ({ messages }) => fetched.inc(messages));
   const losses = createCounter(registry, 'flagcast_relay_losses_total');
   lifecycle.on('relay:lost', () => losses.inc());
+}
+
+function showSessions({ slots }: MetricsSources, registry: Registry): void {
+  for (const [name, value] of [
+    ['flagcast_database_sessions', 'used'],
+    ['flagcast_database_sessions_limit', 'limit'],
+    ['flagcast_database_sessions_waiting', 'waiting'],
+  ] as const) {
+    createGauge(registry, name, (gauge) => {
+      for (const each of slots) gauge.set({ purpose: each.purpose }, each[value]);
+    });
+  }
+  new Counter({
+    ...configured(registry, 'flagcast_database_session_timeouts_total'),
+    collect() {
+      this.reset();
+      for (const { purpose, timeouts } of slots) this.inc({ purpose }, timeouts);
+    },
+  });
 }
 
 function showState(sources: MetricsSources, registry: Registry): void {

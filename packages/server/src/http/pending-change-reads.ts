@@ -1,4 +1,4 @@
-import type { Pool } from 'pg';
+import type { Queries } from '../database/session-pool.js';
 import { decidableProjects } from '../changes/deciders.js';
 import type { Rights } from '../changes/rights.js';
 import { isMissing } from '../database/missing.js';
@@ -47,7 +47,7 @@ export const maxOpenChanges = 1_000;
  * first.
  */
 export async function readOpenChanges(
-  pool: Pool,
+  pool: Queries,
   rights: Rights,
   wanted: {
     readonly projectIds: readonly string[];
@@ -111,7 +111,7 @@ export async function readOpenChanges(
 
 /** None where the server may not read who decides: requests are shown all the same. */
 async function decidableOrNone(
-  pool: Pool,
+  pool: Queries,
   rights: Rights,
   projectIds: readonly string[],
 ): Promise<ReadonlySet<string>> {

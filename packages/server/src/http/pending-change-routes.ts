@@ -10,6 +10,7 @@ import {
   isUuid,
   jsonAnswer,
   missingRefusal,
+  writeRefusals,
 } from './answers.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
 import {
@@ -29,7 +30,7 @@ const decidedAnswers = {
     'already_decided (with status, by and at), conflict (with conflicts; nothing was changed), unsupported_change, database_refused',
     decidedSchema,
   ),
-  ...commonRefusals,
+  ...writeRefusals,
 } as const;
 
 /** Of a decision that may ask for the user's password. */
@@ -44,7 +45,7 @@ const provenAnswers = {
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { authority, pool, decisions, decisionPassword, clientAddress, admit, bounded, writable } = context;
+  const { authority, reads, decisions, decisionPassword, clientAddress, admit, bounded, writable } = context;
 
   app.openapi(
     createRoute({
@@ -83,7 +84,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       }
       return answerJson(
         request,
-        { pending_changes: await readOpenChanges(pool, rights, { projectIds: wanted }) },
+        { pending_changes: await readOpenChanges(reads(request), rights, { projectIds: wanted }) },
         200,
       );
     },
@@ -108,7 +109,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       const { password } = request.req.valid('json');
       const { user } = request.get('visitor');
       await decisionPassword.require(user, password, clientAddress(request.env.incoming));
-      return request.json(await decisions.approve(user.id, id), 200);
+      return request.json(await decisions(request).approve(user.id, id), 200);
     },
   );
 
@@ -131,7 +132,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       const { reason, password } = request.req.valid('json');
       const { user } = request.get('visitor');
       await decisionPassword.require(user, password, clientAddress(request.env.incoming));
-      return request.json(await decisions.reject(user.id, id, reason), 200);
+      return request.json(await decisions(request).reject(user.id, id, reason), 200);
     },
   );
 
@@ -148,7 +149,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
     }),
     async (request) => {
       const id = changeIdOf(request.req.valid('param').id);
-      return request.json(await decisions.cancel(request.get('visitor').user.id, id), 200);
+      return request.json(await decisions(request).cancel(request.get('visitor').user.id, id), 200);
     },
   );
 }

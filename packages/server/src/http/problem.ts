@@ -3,6 +3,7 @@ import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
 import { ChangeRefusedError } from '../changes/change-refused.js';
+import { NoFreeSessionError } from '../database/session-slots.js';
 import { scrub } from '../describe.js';
 import { RefusedError, unavailable } from '../door/door.js';
 import { type Refusal, refusalHeaders } from '../door/refusal.js';
@@ -34,11 +35,20 @@ export function answerError<E extends Env>(
       ...headers,
     });
   }
+  if (error instanceof NoFreeSessionError) return answerRefusal(context, databaseBusy);
   if (error instanceof HTTPException) return answerUnreadable(context, error);
   if (isAbandoned(error)) return problem(context, 400, 'malformed_body', 'The body ended half way');
   lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
   return answerRefusal(context, unavailable);
 }
+
+/** Its fault is neither the request's nor the database's: the metrics of the sessions tell. */
+const databaseBusy: Refusal = {
+  status: 503,
+  code: 'busy',
+  message: 'All sessions of the database that requests may use are in use: try again shortly',
+  retryAfterSeconds: 2,
+};
 
 /** The sender has left while its body was being read: node:http says so, and nobody hears the answer. */
 function isAbandoned(error: unknown): boolean {

@@ -1,14 +1,15 @@
 import type { HttpBindings } from '@hono/node-server';
 import { OpenAPIHono } from '@hono/zod-openapi';
-import type { MiddlewareHandler } from 'hono';
+import type { Context, MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import type { Pool } from 'pg';
 import type { Authority } from '../access/authority.js';
 import type { ClientAddress } from '../access/trusted-proxies.js';
 import { Decisions } from '../changes/decisions.js';
 import { Guards } from '../changes/guards.js';
 import { FeatureWrites } from '../changes/feature-writes.js';
+import type { DatabaseSessions } from '../database/database-sessions.js';
 import { isMissing } from '../database/missing.js';
+import type { SessionSource } from '../database/session-pool.js';
 import { type Door, refused, type Visitor } from '../door/door.js';
 import type { Guarantee } from '../reader/event-source.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -27,10 +28,7 @@ import type { SignIn } from './sign-in.js';
 export interface RestOptions {
   door: Door;
   authority: Authority;
-  /** For what is only read. */
-  pool: Pool;
-  /** For what is written: whoever waits for a lock holds up no reader. */
-  writePool: Pool;
+  sessions: DatabaseSessions;
   signIn: SignIn;
   decisionPassword: DecisionPassword;
   clientAddress: ClientAddress;
@@ -56,9 +54,11 @@ export type RestApp = OpenAPIHono<RestEnv>;
 
 /** What the groups of routes are made with. */
 export interface RestContext extends RestOptions {
-  features: FeatureWrites;
-  decisions: Decisions;
-  guards: Guards;
+  /** These wait for a session of the database as long as the client of the request is there. */
+  reads: (request: Context) => SessionSource;
+  features: (request: Context) => FeatureWrites;
+  decisions: (request: Context) => Decisions;
+  guards: (request: Context) => Guards;
   /** Lets in who has a token; the handler finds `visitor`. */
   admit: MiddlewareHandler<RestEnv>;
   /**
@@ -74,7 +74,7 @@ const maxBodyBytes = 65_536;
 
 /** The API that the console works with: sign-in, features, approvals, history. */
 export function createRestApi(options: RestOptions): RestApp {
-  const { door, writePool, writes, requestSlots, answerMemory } = options;
+  const { door, sessions, writes, requestSlots, answerMemory } = options;
   const app: RestApp = new OpenAPIHono<RestEnv>({
     defaultHook: (result, context) => {
       if (!result.success) return answerInvalid(context, result.error);
@@ -98,9 +98,10 @@ export function createRestApi(options: RestOptions): RestApp {
   }
   const context: RestContext = {
     ...options,
-    features: new FeatureWrites(writePool),
-    decisions: new Decisions(writePool),
-    guards: new Guards(writePool),
+    reads: ({ req }) => sessions.requests.until(req.raw.signal),
+    features: ({ req }) => new FeatureWrites(sessions.writes.until(req.raw.signal)),
+    decisions: ({ req }) => new Decisions(sessions.writes.until(req.raw.signal)),
+    guards: ({ req }) => new Guards(sessions.writes.until(req.raw.signal)),
     admit: async (request, next) => {
       request.set('visitor', await door.admit(request.env.incoming));
       await next();

@@ -1,19 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { decodeJwt } from 'jose';
-import pg from 'pg';
 import type { AuthOptions } from '../access/auth-options.js';
 import { hashPassword, isOutdated, verifyPassword } from '../access/password.js';
 import { signToken } from '../access/sign.js';
 import { parseUserClaim } from '../access/user-claim.js';
 import { isMissing } from '../database/missing.js';
+import type { Queries } from '../database/session-pool.js';
 import { refused } from '../door/door.js';
 import { inPasswordTurn } from './password-checks.js';
 import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
-  readonly pool: pg.Pool;
+  readonly pool: Queries;
   /** Where hashes that cost a guess too little are replaced; null where this server writes nothing. */
-  readonly writePool: pg.Pool | null;
+  readonly writePool: Queries | null;
   /** How tokens are checked, and so what is in those that are signed here; null where tokens or users come from elsewhere. */
   readonly auth: (AuthOptions & { readonly secret: string }) | null;
   readonly attempts: SignInAttempts;

@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Pool } from 'pg';
 import { errorCode } from '../database/error-code.js';
+import type { Session } from '../database/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 export interface LogRetentionOptions {
-  pool: Pool;
+  openSession: () => Promise<Session>;
   /** How long rows of the event log are kept, in milliseconds: as far as a cursor reaches. */
   keepMs: number;
   /** How often old rows are looked for, in milliseconds. Default 60,000. */
@@ -47,12 +47,14 @@ export class LogRetention {
   }
 
   async #prune(): Promise<void> {
-    const { pool, keepMs, hasLog, lifecycle } = this.#options;
+    const { openSession, keepMs, hasLog, lifecycle } = this.#options;
     if (!hasLog()) return;
+    let session: Session | null = null;
     try {
+      session = await openSession();
       let deleted = 0;
       for (let rows = batchRows; rows === batchRows && !this.#isStopped;) {
-        const answer = await pool.query<{ rows: string | null }>(
+        const answer = await session.query<{ rows: string | null }>(
           `SELECT flagcast.prune_event_log($1::float8 * interval '1 millisecond', $2)::text AS rows`,
           [keepMs, batchRows],
         );
@@ -68,6 +70,8 @@ export class LogRetention {
       lifecycle.emit('log:prune-failed', {
         error: error instanceof Error ? error : new Error(String(error)),
       });
+    } finally {
+      session?.discard();
     }
   }
 }

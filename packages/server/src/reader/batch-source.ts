@@ -1,4 +1,5 @@
 import type { Batch, FlagEvent } from '../events/event.js';
+import type { SessionSlots } from '../database/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventSource } from './event-source.js';
 import { WakeListener } from './listener.js';
@@ -12,6 +13,8 @@ export interface BatchSourceOptions {
   readonly view: string | null;
   readonly overlapMs: number;
   readonly pollIntervalMs: number;
+  readonly queryTimeoutMs: number;
+  readonly slots: SessionSlots;
   readonly lifecycle: Lifecycle;
   readonly onBatch: (batch: Batch) => void;
   readonly onHistoryLost: () => void;
@@ -85,9 +88,10 @@ export class BatchSource {
   }
 
   #listen(): void {
-    const { listenUrl, lifecycle } = this.#options;
+    const { listenUrl, slots, lifecycle } = this.#options;
     this.#listener = new WakeListener({
       databaseUrl: listenUrl,
+      slots,
       lifecycle,
       onWake: () => this.#reader.wake(),
     });

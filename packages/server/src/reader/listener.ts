@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import type pg from 'pg';
-import { isHeard, isPooled } from '../database/pooler.js';
-import { backoffMs, discardSession, openSession, type SessionOptions } from '../database/session.js';
+import { isHeard } from '../database/pooler.js';
+import { backoffMs, type Session, type SessionOptions } from '../database/session.js';
+import { type SessionSlots, unboundedSlots } from '../database/session-slots.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
 
 export interface WakeListenerOptions {
@@ -15,6 +15,8 @@ export interface WakeListenerOptions {
   probeTimeoutMs?: number;
   /** How often to look whether LISTEN works after all where it does not, in milliseconds. Default 60,000. */
   deafRetryMs?: number;
+  /** Where its sessions count. Default: nowhere else. */
+  slots?: SessionSlots;
   lifecycle: Lifecycle;
   /** Called for every hint, and after every (re)connect, since hints were missed meanwhile. */
   onWake: () => void;
@@ -43,7 +45,7 @@ const deafnesses = {
  */
 export class WakeListener {
   readonly #options: Required<WakeListenerOptions>;
-  #client: pg.Client | null = null;
+  #client: Session | null = null;
   #stopped = false;
   #interrupt: (() => void) | null = null;
   #running: Promise<void> | null = null;
@@ -54,6 +56,7 @@ export class WakeListener {
       probeIntervalMs: 15_000,
       probeTimeoutMs: 5_000,
       deafRetryMs: 60_000,
+      slots: unboundedSlots(),
       ...options,
     };
   }
@@ -104,33 +107,42 @@ export class WakeListener {
     }
   }
 
-  async #connect(): Promise<pg.Client> {
-    return (this.#client = await openSession(this.#session));
+  async #connect(): Promise<Session> {
+    return (this.#client = await this.#open());
+  }
+
+  async #open(): Promise<Session> {
+    return await this.#options.slots.open(this.#session);
   }
 
   #close(): void {
-    if (this.#client !== null) discardSession(this.#client);
+    this.#client?.discard();
     this.#client = null;
   }
 
   get #session(): SessionOptions {
     const { databaseUrl, probeTimeoutMs } = this.#options;
-    return { databaseUrl, applicationName: 'flagcast listener', queryTimeoutMs: probeTimeoutMs };
+    return {
+      databaseUrl,
+      applicationName: 'flagcast listener',
+      queryTimeoutMs: probeTimeoutMs,
+      values: 'text',
+    };
   }
 
   /** Null where LISTEN works. A pooler takes it without a word, and leaves it in a session that others get next. */
-  async #whyDeaf(client: pg.Client): Promise<Deafness | null> {
+  async #whyDeaf(client: Session): Promise<Deafness | null> {
     const { rows } = await client.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
     if (rows[0]?.replica === 'true') return deafnesses.replica;
-    if (!(await isPooled(client))) return null;
-    const heard = await isHeard(client, async () => await openSession(this.#session), {
+    if (!client.isPooled) return null;
+    const heard = await isHeard(client, async () => await this.#open(), {
       channel: `flagcast_test_${randomBytes(8).toString('hex')}`,
       timeoutMs: this.#options.probeTimeoutMs,
     });
     return heard ? null : deafnesses.pooler;
   }
 
-  async #listen(client: pg.Client): Promise<void> {
+  async #listen(client: Session): Promise<void> {
     const { channel, lifecycle, onWake } = this.#options;
     client.on('notification', (notification) => {
       if (notification.channel === channel) onWake();
@@ -141,7 +153,7 @@ export class WakeListener {
   }
 
   /** Probes until the connection is lost (throws) or the listener is stopped (returns). */
-  async #holdOpen(client: pg.Client): Promise<void> {
+  async #holdOpen(client: Session): Promise<void> {
     let lost = false;
     client.once('end', () => {
       lost = true;

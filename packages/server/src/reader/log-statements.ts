@@ -7,13 +7,9 @@ import { coverageOfSnapshot, type Coverage } from '../events/position.js';
  * Plans are made once. A plan that was made while the log was small must still be right when it is large, so only
  * the index remains: scans in the order of the primary key, which stop at the limit. JIT would cost more than
  * the read.
- *
- * Both time-outs are shorter than that of the client: PostgreSQL ends a read that the client has given up, so that
- * reads of a table that is locked for long do not pile up.
  */
-export const sessionSettings = `SET plan_cache_mode = force_generic_plan; SET jit = off;
-SET enable_seqscan = off; SET enable_bitmapscan = off;
-SET lock_timeout = '10s'; SET statement_timeout = '25s'`;
+export const plannerSettings = `SET plan_cache_mode = force_generic_plan; SET jit = off;
+SET enable_seqscan = off; SET enable_bitmapscan = off`;
 
 const historyColumns = `
   (SELECT system_identifier::text || '/' || oid::text

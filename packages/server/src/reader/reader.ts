@@ -1,34 +1,15 @@
 import { errorCode } from '../database/error-code.js';
 import { backoffMs } from '../database/session.js';
+import { unboundedSlots } from '../database/session-slots.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
-import type { Lifecycle } from '../lifecycle.js';
 import { type EventSource, guaranteeOf, sourceChange } from './event-source.js';
 import { LogProgress, type NewRows, type RelayedRead } from './log-progress.js';
 import { pageRows } from './log-statements.js';
 import { OverlapProgress } from './overlap-progress.js';
+import type { EventReaderOptions } from './reader-options.js';
 import { ReadSchedule, type Trigger } from './read-schedule.js';
 import { type History, historyId, ReadingSession } from './reading-session.js';
-
-export interface EventReaderOptions {
-  /** `postgresql://...`; the reader keeps one connection of its own. */
-  databaseUrl: string;
-  /** The view to read, as it is written in SQL. Default null: the event log, or what there is in its place. */
-  view?: string | null;
-  /** How often to read when nothing wakes the reader, in milliseconds. Default 1,000. */
-  pollIntervalMs?: number;
-  /** How long after its created_at an event may be committed where there is no event log, in milliseconds. Default 60,000. */
-  overlapMs?: number;
-  /** After this many milliseconds without an answer a read has failed. Default 30,000. */
-  queryTimeoutMs?: number;
-  lifecycle: Lifecycle;
-  /** Gets every event once: one call a read, also when it brought nothing but a new position. */
-  onBatch: (batch: Batch) => void;
-  /** Positions from before mean nothing any more; the next batch begins anew. Default: nothing. */
-  onHistoryLost?: () => void;
-  /** Whether connections have room for the next page of a large transaction. Default: always. */
-  hasRoom?: () => boolean;
-}
 
 /** How long a read that is under way when the reader is stopped may still take, in milliseconds. */
 const stopTimeoutMs = 2_000;
@@ -44,7 +25,6 @@ interface ReadResult extends NewRows {
 /**
  * Reads new events: once every poll interval, and whenever it is woken. A failed read is repeated with
  * exponential backoff, and continues from where it was.
- *
  * `LogProgress` knows what is new in the event log, `OverlapProgress` where there is none.
  */
 export class EventReader {
@@ -74,6 +54,7 @@ export class EventReader {
       pollIntervalMs: 1_000,
       overlapMs: 60_000,
       queryTimeoutMs: 30_000,
+      slots: unboundedSlots(),
       ...options,
     };
     this.#schedule = new ReadSchedule(this.#options.pollIntervalMs);

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { errorCode } from '../database/error-code.js';
-import { isPooled } from '../database/pooler.js';
-import { discardSession, openSession } from '../database/session.js';
+import type { Session } from '../database/session.js';
+import type { SessionSlots } from '../database/session-slots.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
 import { type EventSource, EventSourceError, findEventSource, readHiddenNames } from './event-source.js';
@@ -14,7 +14,7 @@ import {
   positionColumns,
   type ReadMode,
   readStatement,
-  sessionSettings,
+  plannerSettings,
   type SnapshotPosition,
   toLogRow,
   toSnapshotPosition,
@@ -29,6 +29,7 @@ export interface History {
 
 export interface ReadingSessionOptions {
   readonly databaseUrl: string;
+  readonly slots: SessionSlots;
   readonly view: string | null;
   readonly queryTimeoutMs: number;
   /** What was read on the connection before; null on the first one. */
@@ -62,7 +63,7 @@ const adoptTimeoutMs = 300_000;
 export class ReadingSession {
   readonly history: History;
   readonly source: EventSource;
-  readonly #client: pg.Client;
+  readonly #client: Session;
   /** As `readRights` returned them when the source was found. */
   readonly #rights: string;
   /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
@@ -70,24 +71,21 @@ export class ReadingSession {
   /** Whether each read tells the history it belongs to, because it may change while the connection lasts. */
   readonly #tellsHistory: boolean;
 
-  private constructor(
-    client: pg.Client,
-    found: { history: History; source: EventSource; rights: string; isPooled: boolean },
-  ) {
+  private constructor(client: Session, found: { history: History; source: EventSource; rights: string }) {
     this.#client = client;
     this.#rights = found.rights;
     this.history = found.history;
     this.source = found.source;
-    this.#keepsStatements = !found.isPooled;
+    this.#keepsStatements = !client.isPooled;
     // A pooler can lead to another server, and a replica can be promoted, without ending the connection.
-    this.#tellsHistory = found.isPooled || found.history.timeline === null;
+    this.#tellsHistory = client.isPooled || found.history.timeline === null;
   }
 
   static async open(options: ReadingSessionOptions): Promise<ReadingSession> {
-    const { databaseUrl, queryTimeoutMs } = options;
-    const client = await openSession({ databaseUrl, applicationName: 'flagcast reader', queryTimeoutMs });
+    const { databaseUrl, slots, queryTimeoutMs } = options;
+    const session = { databaseUrl, applicationName: 'flagcast reader', values: 'text' } as const;
+    const client = await slots.open({ ...session, queryTimeoutMs });
     try {
-      const pooled = await isPooled(client);
       const answer = await client.query<[string, string | null]>({
         text: historyStatement,
         rowMode: 'array',
@@ -95,16 +93,13 @@ export class ReadingSession {
       const [database = '', timeline = null] = answer.rows[0] ?? [];
       const rights = await readRights(client);
       const source = await findEventSource(client, options.view, options.before);
-      if (source.reason === 'event_log') await adoptLog(client, databaseUrl);
-      if (!pooled && source.reason === 'event_log') await client.query(sessionSettings);
-      return new ReadingSession(client, {
-        history: { database, timeline },
-        source,
-        rights,
-        isPooled: pooled,
-      });
+      if (source.reason === 'event_log') {
+        await adoptLog(client, async () => await slots.open({ ...session, queryTimeoutMs: adoptTimeoutMs }));
+        if (!client.isPooled) await client.query(plannerSettings);
+      }
+      return new ReadingSession(client, { history: { database, timeline }, source, rights });
     } catch (error) {
-      discardSession(client);
+      client.discard();
       throw error;
     }
   }
@@ -214,7 +209,7 @@ export class ReadingSession {
 
   /** Drops the connection without waiting for the other side. */
   discard(): void {
-    discardSession(this.#client);
+    this.#client.discard();
   }
 
   async #position(): Promise<SnapshotPosition> {
@@ -252,7 +247,7 @@ async function readRights(client: pg.ClientBase): Promise<string> {
 }
 
 /** Begins the log anew where its transaction ids are those of another cluster. */
-async function adoptLog(client: pg.Client, databaseUrl: string): Promise<void> {
+async function adoptLog(client: Session, open: () => Promise<Session>): Promise<void> {
   const { rows } = await client.query<[string, string]>({
     text: `SELECT pg_is_in_recovery()::text, EXISTS (
       SELECT FROM flagcast.log_state s JOIN pg_control_system() c ON c.system_identifier::text = s.system_identifier
@@ -266,11 +261,7 @@ async function adoptLog(client: pg.Client, databaseUrl: string): Promise<void> {
   if (isReplica === 'true') {
     throw new EventSourceError(`${reason}: let a server read the primary once, it begins the log anew`);
   }
-  const session = await openSession({
-    databaseUrl,
-    applicationName: 'flagcast reader',
-    queryTimeoutMs: adoptTimeoutMs,
-  });
+  const session = await open();
   try {
     await session.query('SELECT flagcast.adopt_event_log()');
   } catch (error) {
@@ -279,7 +270,7 @@ async function adoptLog(client: pg.Client, databaseUrl: string): Promise<void> {
       `${reason}, and this role may not begin it anew: run flagcast install with --role and the name of this role`,
     );
   } finally {
-    discardSession(session);
+    session.discard();
   }
 }
 

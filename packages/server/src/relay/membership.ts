@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Batch } from '../events/event.js';
+import type { SessionSlots } from '../database/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
 import type { RelayedRead } from '../reader/log-progress.js';
@@ -15,6 +16,7 @@ export interface MembershipOptions {
   readonly id: string;
   /** Where the lock is: straight to the database. */
   readonly lockUrl: string;
+  readonly slots: SessionSlots;
   readonly source: Pick<BatchSource, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
   readonly wanted: ReadonlySet<string>;
   readonly lifecycle: Lifecycle;
@@ -218,11 +220,11 @@ export class Membership {
 
   /** Tries to become the reader. */
   async #elect(): Promise<void> {
-    const { id, lockUrl, lifecycle } = this.#options;
+    const { id, lockUrl, slots, lifecycle } = this.#options;
     this.#isElecting = true;
     this.#retryAtMs = performance.now() + retryMs / 2 + (Math.random() * retryMs) / 2;
     try {
-      const lock = await ReaderLock.take(lockUrl, id, () => {
+      const lock = await ReaderLock.take({ databaseUrl: lockUrl, slots }, id, () => {
         this.#resign('the connection that holds the lock was lost', { leaves: true });
       });
       if (this.#isEnded) await lock?.release();

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import type pg from 'pg';
-import { isPooled } from '../database/pooler.js';
-import { discardSession, openSession } from '../database/session.js';
+import type { Session } from '../database/session.js';
+import type { SessionSlots } from '../database/session-slots.js';
 
 /** The database's URL leads through a pooler, behind which a lock is nobody's. */
 export class PooledLockError extends Error {
@@ -9,16 +8,13 @@ export class PooledLockError extends Error {
 }
 
 const queryTimeoutMs = 5_000;
-/** A machine that vanishes without a word must not keep the lock for hours: PostgreSQL finds out in about 11 s. */
-const keepAliveSettings =
-  'SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3';
 
-/** An advisory lock of PostgreSQL: of all servers that read one history one has it. It ends with its connection. */
+/** An advisory lock of PostgreSQL: of all servers that read one history one has it. It ends with its session, also when the machine vanishes: PostgreSQL notices that in about 11 s. */
 export class ReaderLock {
-  readonly #client: pg.Client;
+  readonly #client: Session;
   #isReleased = false;
 
-  private constructor(client: pg.Client) {
+  private constructor(client: Session) {
     this.#client = client;
   }
 
@@ -27,13 +23,21 @@ export class ReaderLock {
    *
    * @throws PooledLockError through a pooler by transaction, else what the database throws.
    */
-  static async take(databaseUrl: string, id: string, onLost: () => void): Promise<ReaderLock | null> {
-    const client = await openSession({ databaseUrl, applicationName: 'flagcast relay', queryTimeoutMs });
+  static async take(
+    { databaseUrl, slots }: { readonly databaseUrl: string; readonly slots: SessionSlots },
+    id: string,
+    onLost: () => void,
+  ): Promise<ReaderLock | null> {
+    const client = await slots.open({
+      databaseUrl,
+      applicationName: 'flagcast relay',
+      queryTimeoutMs,
+      values: 'text',
+    });
     try {
-      if (await isPooled(client)) {
+      if (client.isPooled) {
         throw new PooledLockError('the reader of a relay cannot be elected through a pooler by transaction');
       }
-      await client.query(keepAliveSettings);
       const { rows } = await client.query<{ taken: string }>(
         'SELECT pg_try_advisory_lock($1::bigint)::text AS taken',
         [lockKey(id).toString()],
@@ -48,7 +52,7 @@ export class ReaderLock {
       });
       return lock;
     } catch (error) {
-      discardSession(client);
+      client.discard();
       throw error;
     }
   }
@@ -57,10 +61,7 @@ export class ReaderLock {
   async release(): Promise<void> {
     if (this.#isReleased) return;
     this.#isReleased = true;
-    // A database that does not answer must not hold up the end.
-    const giveUp = setTimeout(() => discardSession(this.#client), queryTimeoutMs);
     await this.#client.end().catch(() => undefined);
-    clearTimeout(giveUp);
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Batch, FlagEvent } from '../events/event.js';
 import type { Position } from '../events/position.js';
+import type { SessionSlots } from '../database/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { backoffMs } from '../database/session.js';
 import type { BatchSource } from '../reader/batch-source.js';
@@ -20,6 +21,8 @@ export interface RelayOptions {
   readonly keepMs: number;
   /** Where the reader's lock is: straight to the database. */
   readonly lockUrl: string;
+  /** Where the session of the lock counts. */
+  readonly slots: SessionSlots;
   readonly source: BatchSource;
   readonly lifecycle: Lifecycle;
 }
@@ -165,7 +168,7 @@ export class Relay {
   }
 
   async #joinAs(line: NatsLine, id: string): Promise<void> {
-    const { keepMs, lockUrl, source, lifecycle } = this.#options;
+    const { keepMs, lockUrl, slots, source, lifecycle } = this.#options;
     const log = await EventLog.open(line, { id, keepMs });
     const newest = this.#newest;
     if (this.#isEnded || this.#up !== line || newest === null) return;
@@ -173,6 +176,7 @@ export class Relay {
       log,
       id,
       lockUrl,
+      slots,
       source,
       wanted: this.#watched.wanted,
       lifecycle,

@@ -1,0 +1,68 @@
+/** What decides how many sessions of the database a server needs. */
+export interface SessionNeeds {
+  /** Whether it takes writes. */
+  readonly writes: boolean;
+  /** Whether it shares its reader by a relay. */
+  readonly relay: boolean;
+}
+
+/** How many sessions of the database a server has for each purpose. */
+export interface SessionBudget {
+  /**
+   * The reader, the listener, the lock of the relay, and one for the retention of the event log or in place of one that
+   * is lost.
+   */
+  readonly reader: number;
+  readonly authorization: number;
+  readonly requests: number;
+  readonly writes: number;
+}
+
+export const defaultDatabaseConnections = 10;
+
+/** How many sessions the role may have that install makes: those of two servers, and of one that replaces one of them. */
+export const roleConnectionLimit = 3 * defaultDatabaseConnections;
+
+/** How many sessions of the database one server needs. */
+export function leastConnections({ writes, relay }: SessionNeeds): number {
+  return 5 + (writes ? 1 : 0) + (relay ? 1 : 0);
+}
+
+/**
+ * How many sessions `flagcast serve` needs with all its workers: one for the command's own look at the database, and the
+ * share of one worker more, because a worker that is renewed begins before the old one ends.
+ */
+export function leastCommandConnections(workers: number, needs: SessionNeeds): number {
+  return 1 + (workers === 1 ? 1 : workers + 1) * leastConnections(needs);
+}
+
+/** What one server of the command has of its connections. */
+export function connectionsOfServer(connections: number, workers: number): number {
+  return Math.floor((connections - 1) / (workers === 1 ? 1 : workers + 1));
+}
+
+/**
+ * Divides the sessions of one server.
+ *
+ * @throws Error where they are too few.
+ */
+export function divideConnections(connections: number, needs: SessionNeeds): SessionBudget {
+  const least = leastConnections(needs);
+  if (!Number.isInteger(connections) || connections < least) {
+    throw new Error(
+      `${connections} connections to the database are too few: give databaseConnections ${least} or more`,
+    );
+  }
+  const budget = {
+    reader: 3 + (needs.relay ? 1 : 0),
+    requests: 1,
+    authorization: 1,
+    writes: needs.writes ? 1 : 0,
+  };
+  const growing = (['requests', 'authorization', 'writes'] as const).filter((purpose) => budget[purpose] > 0);
+  for (let left = connections - least; left > 0; left -= 1) {
+    const [smallest = 'requests'] = growing.toSorted((a, b) => budget[a] - budget[b]);
+    budget[smallest] += 1;
+  }
+  return budget;
+}

@@ -1,0 +1,164 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { divideConnections, leastConnections } from '../src/database/session-budget.js';
+import { Session } from '../src/database/session.js';
+import { SessionPool } from '../src/database/session-pool.js';
+import { NoFreeSessionError, SessionSlots } from '../src/database/session-slots.js';
+import { createTestDatabase, type TestDatabase } from './database.js';
+
+const queryTimeoutMs = 500;
+const cleanUps: (() => unknown)[] = [];
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'none' });
+  await database.pool.query('CREATE TABLE locked (id int)');
+});
+
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+});
+
+afterAll(async () => await database.drop());
+
+async function open(applicationName: string): Promise<Session> {
+  const session = await Session.open({ databaseUrl: database.url, applicationName, queryTimeoutMs });
+  cleanUps.push(() => session.discard());
+  return session;
+}
+
+function pool(applicationName: string, limit: number): { slots: SessionSlots; sessions: SessionPool } {
+  const slots = new SessionSlots({ purpose: 'the test', limit, waitTimeoutMs: queryTimeoutMs });
+  const sessions = new SessionPool(slots, { databaseUrl: database.url, applicationName, queryTimeoutMs });
+  cleanUps.push(async () => {
+    const ended = sessions.end();
+    slots.destroy();
+    await ended;
+  });
+  return { slots, sessions };
+}
+
+async function pids(applicationName: string): Promise<number[]> {
+  const { rows } = await database.pool.query<{ pid: number }>(
+    'SELECT pid FROM pg_stat_activity WHERE application_name = $1',
+    [applicationName],
+  );
+  return rows.map(({ pid }) => pid);
+}
+
+async function ended(session: Session): Promise<void> {
+  await new Promise<void>((resolve) => session.once('end', resolve));
+}
+
+/** Sleeps for a minute in the database. */
+const sleep = 'SELECT pg_sleep(60)';
+
+describe('a session', () => {
+  it('has its statements ended by PostgreSQL before the client gives up, and can be used on', async () => {
+    const session = await open('flagcast test 1');
+    await expect(session.query(sleep)).rejects.toMatchObject({ code: '57014' });
+    expect(session.isReusable).toBe(true);
+    const holder = await database.pool.connect();
+    await holder.query('BEGIN; LOCK TABLE locked');
+    await expect(session.query('SELECT FROM locked')).rejects.toMatchObject({ code: '55P03' });
+    await holder.query('ROLLBACK');
+    holder.release();
+    expect((await session.query('SELECT FROM locked')).rowCount).toBe(0);
+  });
+
+  it('is ended by PostgreSQL when it leaves a transaction open', async () => {
+    const session = await open('flagcast test 2');
+    const hasEnded = ended(session);
+    await session.query('BEGIN');
+    await hasEnded;
+    await expect(session.query('COMMIT')).rejects.toMatchObject({ code: '25P03' });
+  });
+
+  it('that is given up is cancelled: PostgreSQL has ended it before its time-outs', async () => {
+    const session = await Session.open({
+      databaseUrl: database.url,
+      applicationName: 'flagcast test 3',
+      queryTimeoutMs: 60_000,
+    });
+    const slept = session.query(sleep);
+    const hasEnded = ended(session);
+    session.discard();
+    await expect(slept).rejects.toThrow('given up');
+    await hasEnded;
+    expect(await pids('flagcast test 3')).toEqual([]);
+  });
+});
+
+describe('a pool of sessions', () => {
+  it('counts a session that was given up until PostgreSQL has ended it', async () => {
+    const { slots, sessions } = pool('flagcast test 4', 1);
+    const { rows } = await sessions.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    const pid = rows[0]?.pid ?? 0;
+    process.kill(pid, 'SIGSTOP');
+    try {
+      await expect(sessions.query('SELECT 1')).rejects.toThrow('did not answer within 500 ms');
+      expect(slots.used).toBe(1);
+      await expect(sessions.query('SELECT 1')).rejects.toThrow(NoFreeSessionError);
+      expect(slots.timeouts).toBe(1);
+      expect(await pids('flagcast test 4')).toEqual([pid]);
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    expect((await sessions.query('SELECT 1')).rowCount).toBe(1);
+    expect(await pids('flagcast test 4')).not.toContain(pid);
+    expect(slots.used).toBe(1);
+  });
+
+  it('lets a request whose client has gone leave the queue, so that what it would write is not written', async () => {
+    const { slots, sessions } = pool('flagcast test 5', 1);
+    const client = new AbortController();
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const held = sessions.use(async () => await released);
+    const written = sessions.until(client.signal).query('INSERT INTO locked VALUES (1)');
+    expect(slots.waiting).toBe(1);
+    client.abort();
+    await expect(written).rejects.toThrow('the client of the request has gone');
+    expect(slots.waiting).toBe(0);
+    await expect.poll(async () => await pids('flagcast test 5')).toHaveLength(1);
+    release();
+    await held;
+    expect((await sessions.query('SELECT FROM locked')).rowCount).toBe(0);
+  });
+
+  it('closes a session that an owner left in a transaction, and keeps one whose statement failed', async () => {
+    const { sessions } = pool('flagcast test 6', 1);
+    const pid = async (): Promise<unknown> =>
+      (await sessions.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid;
+    const first = await pid();
+    await expect(sessions.query('SELECT 1 / 0')).rejects.toMatchObject({ code: '22012' });
+    expect(await pid()).toBe(first);
+    await sessions.use(async (session) => await session.query('BEGIN'));
+    expect(await pid()).not.toBe(first);
+  });
+});
+
+describe('the budget of a server', () => {
+  it('is divided whole, and nothing gets less than it needs', () => {
+    for (const writes of [true, false]) {
+      for (const relay of [true, false]) {
+        const least = leastConnections({ writes, relay });
+        for (let connections = least; connections < 40; connections += 1) {
+          const budget = divideConnections(connections, { writes, relay });
+          const { reader, authorization, requests, writes: writers } = budget;
+          expect(reader + authorization + requests + writers).toBe(connections);
+          expect(Math.min(authorization, requests)).toBeGreaterThan(0);
+          expect(writers > 0).toBe(writes);
+        }
+        expect(() => divideConnections(least - 1, { writes, relay })).toThrow(
+          `too few: give databaseConnections ${least} or more`,
+        );
+      }
+    }
+    expect(divideConnections(10, { writes: true, relay: false })).toEqual({
+      reader: 3,
+      requests: 3,
+      authorization: 2,
+      writes: 2,
+    });
+  });
+});
