@@ -55,8 +55,16 @@ it('the health check of the image fails if the server does not answer', async ()
   expect(await check(new URL(server.httpUrl).port)).toBe(true);
 });
 
-it('the Dockerfile uses existing packages and starts the program', async () => {
+it('the Dockerfile installs from the lock file without scripts and starts the program', async () => {
   const dockerfile = await read('deploy/Dockerfile');
+  // Every dependency of the image has the version and the checksum of the lock file, and no package runs a script.
+  const installs = dockerfile.match(/npm (ci|install|i) .*/g) ?? [];
+  expect(installs.map((line) => line.slice(0, 23))).toEqual([
+    'npm ci --ignore-scripts',
+    'npm ci --ignore-scripts',
+    'npm install --no-save -',
+  ]);
+  for (const line of installs) expect(line).toContain('--ignore-scripts');
   for (const [, folder = ''] of dockerfile.matchAll(/--workspace (\S+)/g)) {
     expect(JSON.parse(await read(`${folder}/package.json`))).not.toHaveProperty('private');
   }
