@@ -269,6 +269,36 @@ describe('links in the documents', () => {
   });
 });
 
+describe('security claims', () => {
+  const folders = ['packages/server/test/', 'packages/server/', ''];
+  const isFile = (name: string): boolean =>
+    folders.some((folder) => existsSync(new URL(folder + name, root)));
+
+  it.each(['SECURITY.md', 'docs/asvs.md', 'docs/authorization.md'])(
+    '%s names only existing files',
+    async (file) => {
+      const named = [...(await readDocument(file)).matchAll(/`([\w/.-]+\.(?:ts|js|sql))`/g)].map(
+        ([, name = '']) => name,
+      );
+      expect(named.length).toBeGreaterThan(0);
+      expect(named.filter((name) => !isFile(name))).toStrictEqual([]);
+    },
+  );
+
+  it('every control in SECURITY.md names its test', async () => {
+    const tables = (await readDocument('SECURITY.md')).split('\n\n').map((table) => table.split('\n'));
+    const rows = tables.filter(([head = '']) => /\| test +\|$/.test(head)).flatMap((table) => table.slice(2));
+    expect(rows.length).toBeGreaterThan(0);
+    expect(rows.filter((row) => !/`[\w/.-]+\.test\.ts`[^|]*\|$/.test(row.trim()))).toStrictEqual([]);
+  });
+
+  it('every requirement that docs/asvs.md calls met names a test or a document', async () => {
+    const rows = (await readDocument('docs/asvs.md')).split('\n').filter((line) => /\| +met/.test(line));
+    expect(rows.length).toBeGreaterThan(0);
+    expect(rows.filter((row) => !/`[\w/.-]+\.test\.ts`|\]\(/.test(row))).toStrictEqual([]);
+  });
+});
+
 it('README.ru.md has the sections and the blocks of README.md', async () => {
   const [english, russian] = await Promise.all([blocksOf('README.md'), blocksOf('README.ru.md')]);
   expect(russian.map(({ language, text }) => [language, text])).toEqual(

@@ -141,6 +141,14 @@ it('the console falls back to English for an invalid browser language', async ()
   await waitUntilLive(page);
 });
 
+it('the password field is masked, and password managers may fill it', async () => {
+  const { page } = await context.fixture.open(null, at(webShop, 'dev', 'features'));
+  const password = page.getByLabel(en.signIn.password, { exact: true });
+  await password.waitFor();
+  expect(await password.getAttribute('type')).toBe('password');
+  expect(await password.getAttribute('autocomplete')).toBe('current-password');
+});
+
 it('signing out removes the session', async () => {
   const { fixture } = context;
   const { page } = await fixture.open(null, at(webShop, 'dev', 'features'));

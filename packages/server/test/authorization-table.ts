@@ -15,7 +15,7 @@ export function cellsOf(document: string, columns: readonly string[]): Cell[] {
       .map((cell) => cell.trim()),
   );
   const start = rows.findIndex((cells) => cells.join('|') === head.join('|'));
-  if (start === -1) throw new Error(`SECURITY.md has no table with the columns ${head.join(', ')}`);
+  if (start === -1) throw new Error(`docs/authorization.md has no table with the columns ${head.join(', ')}`);
   const end = rows.findIndex((cells, index) => index > start && cells.length === 0);
   return rows.slice(start + 2, end).flatMap(([door = '', ...answers]) => {
     if (answers.length !== columns.length) throw new Error(`the row ${door} has ${answers.length} answers`);

@@ -75,7 +75,7 @@ describe('the console', () => {
     expect(asset.headers.get('content-type')).toBe('text/javascript; charset=utf-8');
     expect(asset.headers.get('cache-control')).toBe('public, max-age=31536000, immutable');
     const icon = await ask('/icon.svg');
-    expect(icon.headers.get('content-type')).toBe('image/svg+xml');
+    expect(icon.headers.get('content-type')).toBe('image/svg+xml; charset=utf-8');
     expect(icon.headers.get('cache-control')).toBe('no-cache');
     const etag = icon.headers.get('etag') ?? '';
     const again = await ask('/icon.svg', { 'If-None-Match': `W/${etag}` });

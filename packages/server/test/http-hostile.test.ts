@@ -55,6 +55,7 @@ describe('every answer', () => {
     const { status: answered, headers } = await ask(path);
     expect(answered).toBe(status);
     expect(headers.get('content-security-policy')).toBe("default-src 'none'; frame-ancestors 'none'");
+    expect(headers.get('content-type')).toMatch(/^(application\/json|text\/plain; .*charset=utf-8)$/);
     expect(headers.get('x-content-type-options')).toBe('nosniff');
     expect(headers.get('referrer-policy')).toBe('no-referrer');
     expect(headers.get('cross-origin-resource-policy')).toBe('same-origin');

@@ -68,6 +68,8 @@ describe('signing in', () => {
 
   it.each([
     ['a wrong password', { username: 'bob', password: 'wrong' }, '401 invalid_login'],
+    ['a space after the password', { username: 'bob', password: 'correct horse ' }, '401 invalid_login'],
+    ['a password in other letters', { username: 'bob', password: 'Correct horse' }, '401 invalid_login'],
     ['a name in other letters', { username: 'BOB', password: 'correct horse' }, '401 invalid_login'],
     ['an unknown name', { username: 'nobody', password: 'x' }, '401 invalid_login'],
     ['a hash of another scheme', { username: 'carol', password: 'x' }, '401 invalid_login'],
@@ -83,6 +85,14 @@ describe('signing in', () => {
     const { status, body: answer } = await company.ask(null, 'POST', '/api/auth/login', body);
     expect(`${status} ${String(answer.code)}`).toBe(expected);
     expect(JSON.stringify(answer)).not.toContain('dave-demo');
+  });
+
+  it('accepts a password of 1,024 characters of any kind', async () => {
+    const start = `пароль \u{1F511} '"\\;`;
+    const password = start + 'x'.repeat(1_024 - [...start].length);
+    await setPassword(company.pool, 'alice', password);
+    const answer = await company.ask(null, 'POST', '/api/auth/login', { username: 'alice', password });
+    expect(answer.status).toBe(200);
   });
 
   it('costs as much for a name that does not exist, or has another hash, as for a wrong password', async () => {
