@@ -42,6 +42,7 @@ const otherLanguages: Readonly<Record<string, string>> = {
   yaml: 'settings of Prometheus for files that other tests check',
   ini: 'settings are checked below, units by deploy.test.ts',
   sql: 'run by attach.test.ts and other-schemas.test.ts',
+  mermaid: 'diagrams are not run',
   // Blocks without a language are diagrams or output; commands in them are checked.
 };
 

@@ -38,6 +38,29 @@ describe('flagcast install --role', () => {
     await database.pool.query(`DROP OWNED BY ${role}`);
   });
 
+  it('gives the role no right to write to a table, and no function that writes events', async () => {
+    await runCommand(['install', '--role', role], { env: env() });
+    const { rows: writable } = await database.pool.query(
+      `SELECT c.oid::regclass::text AS name FROM pg_class c
+       WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relnamespace IN ('public'::regnamespace, 'flagcast'::regnamespace)
+         AND (has_table_privilege($1, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+           OR has_any_column_privilege($1, c.oid, 'INSERT, UPDATE, REFERENCES'))`,
+      [role],
+    );
+    expect(writable).toEqual([]);
+    const { rows: executable } = await database.pool.query<{ proname: string }>(
+      `SELECT proname FROM pg_proc WHERE pronamespace = 'flagcast'::regnamespace AND prosecdef
+         AND prorettype <> 'trigger'::regtype AND has_function_privilege($1, oid, 'EXECUTE') ORDER BY proname`,
+      [role],
+    );
+    expect(executable.map(({ proname }) => proname)).toEqual([
+      'adopt_event_log',
+      'environment_key',
+      'prune_event_log',
+    ]);
+    await database.pool.query(`DROP OWNED BY ${role}`);
+  });
+
   it('refuses a name that no role can have, and --dry-run with --yes', async () => {
     const reserved = await runCommand(['install', '--role', 'pg_flagcast'], { env: env() });
     expect(reserved).toMatchObject({ code: 1, stdout: '' });
