@@ -98,8 +98,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}access/token.ts`,
-        find: "if (type !== undefined && type !== 'access') {",
-        replace: "if (type === 'nothing') {",
+        find: "    (type === undefined || type === 'access') &&\n",
+        replace: '',
       },
     ],
     tests: [`${test}token.test.ts`],
@@ -122,8 +122,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}access/limits.ts`,
-        find: '      add(openByUser, userId, 1);\n',
-        replace: '      add(openByUser, userId, 0);\n',
+        find: '      addTo(openByUser, userId, 1);\n',
+        replace: '      addTo(openByUser, userId, 0);\n',
       },
     ],
     tests: [`${test}access-limits.test.ts`],
@@ -146,8 +146,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}http/sign-in.ts`,
-        find: 'if (waitMs !== null) {',
-        replace: 'if (waitMs !== null && waitMs < 0) {',
+        find: '    refuseAttempts(attempts.take(username, address));\n',
+        replace: '',
       },
     ],
     tests: [`${test}rest-sign-in.test.ts`],

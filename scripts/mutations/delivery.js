@@ -143,8 +143,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}reader/reader.ts`,
-        find: "if (trigger === 'poll' && session.source.hasHostTriggers) {",
-        replace: "if (trigger === 'poll' && session.source.name === '') {",
+        find: "if (trigger === 'poll') await this.#checkSource(session);",
+        replace: "if (trigger === 'poll' && session.source.name === '') await this.#checkSource(session);",
       },
     ],
     tests: [`${test}freshness.test.ts`],

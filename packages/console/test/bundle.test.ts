@@ -24,7 +24,7 @@ beforeAll(async () => {
     { cwd: root, env: { ...process.env, NODE_ENV: 'production' } },
   );
   const page = readFileSync(join(folder, 'index.html'), 'utf8');
-  firstLoad = [...page.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].flatMap(([, path]) => path ?? []);
+  firstLoad = [...page.matchAll(/(?:src|href)="\.\/(assets\/[^"]+)"/g)].flatMap(([, path]) => path ?? []);
 });
 
 it('loads at most 250 kB, gzipped, before the first page is there', () => {
@@ -35,7 +35,7 @@ it('loads at most 250 kB, gzipped, before the first page is there', () => {
 });
 
 it('leaves the other pages and the charts for later', () => {
-  const later = readdirSync(join(folder, 'assets')).filter((file) => !firstLoad.includes(`/assets/${file}`));
+  const later = readdirSync(join(folder, 'assets')).filter((file) => !firstLoad.includes(`assets/${file}`));
   for (const name of ['feature-page', 'approvals-page', 'activity-page', 'freshness-drawer', 'plot']) {
     expect(
       later.some((file) => file.startsWith(`${name}-`) && file.endsWith('.js')),

@@ -161,7 +161,9 @@ describe('a snapshot', () => {
     expect(zipped.response.headers['content-encoding']).toBe('gzip');
     expect(zipped.response.headers['vary']).toContain('Accept-Encoding');
     expect(plain.response.headers['content-encoding']).toBe(undefined);
-    expect(gunzipSync(zipped.body).equals(plain.body)).toBe(true);
+    // The cursors differ where a transaction has ended meanwhile, in whatever database of the cluster.
+    const features = (body: Buffer): unknown => (JSON.parse(body.toString()) as Snapshot).features;
+    expect(features(gunzipSync(zipped.body))).toStrictEqual(features(plain.body));
     expect(zipped.body.length).toBeLessThan(plain.body.length / 3);
   });
 });

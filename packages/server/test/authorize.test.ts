@@ -230,20 +230,45 @@ describe('the projects', () => {
         {
           id: billing.projectId,
           name: 'Antelope',
-          environments: [{ id: billing.environments.dev, key: 'dev', name: 'dev', guarded: false }],
+          environments: [
+            {
+              id: billing.environments.dev,
+              key: 'dev',
+              name: 'dev',
+              guarded: false,
+              guarded_by: null,
+              guarded_at: null,
+            },
+          ],
         },
         {
           id: shop.projectId,
           name: 'Zebra',
           environments: [
-            { id: shop.environments.prod, key: 'prod', name: 'Production', guarded: false },
-            { id: shop.environments.dev, key: 'dev', name: 'dev', guarded: false },
+            {
+              id: shop.environments.prod,
+              key: 'prod',
+              name: 'Production',
+              guarded: false,
+              guarded_by: null,
+              guarded_at: null,
+            },
+            {
+              id: shop.environments.dev,
+              key: 'dev',
+              name: 'dev',
+              guarded: false,
+              guarded_by: null,
+              guarded_at: null,
+            },
           ],
         },
         {
           id: '__proto__',
           name: '__proto__',
-          environments: [{ id: 'e', key: 'prod', name: 'prod', guarded: false }],
+          environments: [
+            { id: 'e', key: 'prod', name: 'prod', guarded: false, guarded_by: null, guarded_at: null },
+          ],
         },
       ],
     });

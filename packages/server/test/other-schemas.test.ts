@@ -143,8 +143,8 @@ it('has what the page says, and has not what it says', async () => {
   const [shop] = body['projects'] as { environments: unknown[] }[];
   expect(new Set(shop?.environments)).toStrictEqual(
     new Set([
-      { id: 'shop-live', key: 'prod', name: 'prod', guarded: false },
-      { id: 'shop-test', key: 'test', name: 'test', guarded: false },
+      { id: 'shop-live', key: 'prod', name: 'prod', guarded: false, guarded_by: null, guarded_at: null },
+      { id: 'shop-test', key: 'test', name: 'test', guarded: false, guarded_by: null, guarded_at: null },
     ]),
   );
   expect(await get('/api/auth/mode', 'ada')).toMatchObject({ status: 200, body: { sign_in: 'token' } });
