@@ -16,6 +16,8 @@ import { setPassword } from './rest-company.js';
 import { nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 
+const unguarded = { guarded: false, guarded_by: null, guarded_at: null };
+
 let database: TestDatabase;
 let server: TestServer;
 let shop: SeededProject;
@@ -230,45 +232,20 @@ describe('the projects', () => {
         {
           id: billing.projectId,
           name: 'Antelope',
-          environments: [
-            {
-              id: billing.environments.dev,
-              key: 'dev',
-              name: 'dev',
-              guarded: false,
-              guarded_by: null,
-              guarded_at: null,
-            },
-          ],
+          environments: [{ id: billing.environments.dev, key: 'dev', name: 'dev', ...unguarded }],
         },
         {
           id: shop.projectId,
           name: 'Zebra',
           environments: [
-            {
-              id: shop.environments.prod,
-              key: 'prod',
-              name: 'Production',
-              guarded: false,
-              guarded_by: null,
-              guarded_at: null,
-            },
-            {
-              id: shop.environments.dev,
-              key: 'dev',
-              name: 'dev',
-              guarded: false,
-              guarded_by: null,
-              guarded_at: null,
-            },
+            { id: shop.environments.prod, key: 'prod', name: 'Production', ...unguarded },
+            { id: shop.environments.dev, key: 'dev', name: 'dev', ...unguarded },
           ],
         },
         {
           id: '__proto__',
           name: '__proto__',
-          environments: [
-            { id: 'e', key: 'prod', name: 'prod', guarded: false, guarded_by: null, guarded_at: null },
-          ],
+          environments: [{ id: 'e', key: 'prod', name: 'prod', ...unguarded }],
         },
       ],
     });
