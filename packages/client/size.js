@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 /** 5.0 kB. */
-export const budgetBytes = 4_990;
+export const budgetBytes = 5_000;
 
 /** @returns {Promise<number>} bytes */
 export async function measureCore() {

@@ -98,8 +98,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}access/token.ts`,
-        find: "    (type === undefined || type === 'access') &&\n",
-        replace: '',
+        find: "(type === undefined || type === 'access') &&",
+        replace: "(type !== 'nothing') &&",
       },
     ],
     tests: [`${test}token.test.ts`],
@@ -146,8 +146,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}http/sign-in.ts`,
-        find: '    refuseAttempts(attempts.take(username, address));\n',
-        replace: '',
+        find: 'refuseAttempts(attempts.take(username, address));',
+        replace: 'refuseAttempts(Math.min(0, attempts.take(username, address) ?? 0) || null);',
       },
     ],
     tests: [`${test}rest-sign-in.test.ts`],

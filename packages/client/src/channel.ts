@@ -223,7 +223,9 @@ export function createChannel(
       } else if (message.type === 'unsubscribed') resetSubscription();
       else if (message.type === 'error') {
         const { code } = message;
-        resetSubscription();
+        // The second of two requests to unsubscribe is refused with `not_subscribed`. A channel that is in use may have
+        // subscribed again in between.
+        if (code !== 'not_subscribed' || !references) resetSubscription();
         if (code.endsWith('unavailable')) scheduleUpdate(backoffMs(failures++));
         else if (code !== 'not_subscribed') close(new FlagcastError(code, message.message));
       }

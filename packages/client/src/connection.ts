@@ -13,7 +13,7 @@ import { type StaleStatuses, updateFreshness } from './freshness.js';
 import { resolveBaseUrl, watchPage } from './page.js';
 import { createRequest, type Request } from './request.js';
 import type { ConnectionStatus } from './status.js';
-import { createTokenSource } from './token-source.js';
+import { createTokenSource, maxTimerMs } from './token-source.js';
 import {
   createWebSocketTransport,
   type Transport,
@@ -143,7 +143,7 @@ export function createConnection(options: ConnectionOptions): Connection {
         );
       }
       if ('heartbeat_interval_ms' in message) {
-        silenceTimeoutMs = message.heartbeat_interval_ms * silenceTimeoutIntervals;
+        silenceTimeoutMs = Math.min(message.heartbeat_interval_ms * silenceTimeoutIntervals, maxTimerMs);
       }
       asOfMs = updateFreshness(message, asOfMs, [staleStatuses, JSON.stringify(channel)]);
       options.onMessage(message);

@@ -1,7 +1,7 @@
 import { FlagcastError } from './flagcast-error.js';
 
 /** setTimeout fires immediately if the delay exceeds 2 ** 31 - 1 ms. */
-const maxTimerMs = 2e9;
+export const maxTimerMs = 2e9;
 
 /** Fetches the client's tokens: one for each connection, and a new one before the current one expires. */
 export interface TokenSource {

@@ -244,6 +244,17 @@ async function run(fixture: ClientFixture, steps: readonly Step[]): Promise<void
   expect(model.violations).toEqual([]);
 }
 
+it('a channel that is opened again while two unsubscribe requests are in transit subscribes once', async () => {
+  const settle = { do: 'settle' } as const;
+  const openStage = { do: 'open', key: 'stage' } as const;
+  const closeFirst = { do: 'close', index: 0 } as const;
+  // After the swap both channels have the environment 7, and each sends a request of its own.
+  const swap = { do: 'swap', id: '7', other: '8' } as const;
+  const steps = [settle, swap, settle, openStage, settle, closeFirst, closeFirst, openStage];
+  const waits = Array.from({ length: 50 }, () => ({ do: 'wait' }) as const);
+  await run(await startFixture(), [...steps, ...waits]);
+});
+
 it('a channel keeps the state and the events of its environment through random key changes (property test)', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {

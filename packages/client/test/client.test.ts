@@ -12,6 +12,22 @@ import {
 import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
 
 describe('the first connection', () => {
+  it('stays open if the heartbeat interval is longer than a timer can be', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    connection.hello({ heartbeat_interval_ms: 1e40 });
+    await connection.received.next();
+    connection.send(caughtUp('c1'));
+    await untilStatus(channel, 'live');
+    // A timer that overflows fires after 1 ms: before the response to the second snapshot.
+    client.channel({ ...channelArguments, env: 'stage' });
+    await connection.received.next();
+    expect(channel.getState().status).toEqual({ state: 'live' });
+    expect(server.connections.all).toHaveLength(1);
+  });
+
   it('loads the snapshot, subscribes from its cursor, and is live after caught_up', async () => {
     const { server, connect } = await startFixture();
     const channel = connect().channel(channelArguments);
