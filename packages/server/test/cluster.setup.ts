@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -15,12 +16,28 @@ declare module 'vitest' {
   }
 }
 
+/** Waits for the end of its input, then ends every PostgreSQL whose data folder is below `$1`, and removes the folder. */
+const cleanUpScript = `cat > /dev/null
+find "$1" -name postmaster.pid -exec head -n 1 {} ';' 2> /dev/null | while read -r pid; do kill -INT "$pid"; done
+sleep 5
+rm -rf "$1"`;
+
 /** One PostgreSQL for the whole run, in a fresh folder; the tests make their databases in it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
   // PostgreSQL runs as another account when the tests run as root.
   await chmod(folder, 0o755);
-  const removeFolder = async (): Promise<void> => await rm(folder, { recursive: true, force: true });
+  // Tests make their folders below, so that nothing stays behind a run that was killed: the pipe closes with it.
+  process.env['TMPDIR'] = folder;
+  const watchdog = spawn('sh', ['-c', cleanUpScript, 'sh', folder], {
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  watchdog.unref();
+  const removeFolder = async (): Promise<void> => {
+    await rm(folder, { recursive: true, force: true });
+    watchdog.stdin.end();
+  };
   try {
     const template = path.join(folder, 'template');
     await makeClusterTemplate(template);
