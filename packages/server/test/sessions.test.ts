@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { divideConnections, leastConnections } from '../src/database/session-budget.js';
 import { Session } from '../src/database/session.js';
@@ -86,6 +87,41 @@ describe('a session', () => {
     await hasEnded;
     expect(await pids('flagcast test 3')).toEqual([]);
   });
+
+  it('that is given up in its COMMIT sends nothing before the answer, and ends with it', async () => {
+    await database.pool.query(`
+      CREATE TABLE slow (id int);
+      CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+      CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait()`);
+    const session = await open('flagcast test 7');
+    const hasEnded = ended(session);
+    const socket = session.connection.stream as Socket;
+    await session.query('BEGIN');
+    await session.query('INSERT INTO slow VALUES (1)');
+    const committed = session.query('COMMIT');
+    const bytesSent = socket.bytesWritten;
+    await expect(committed).rejects.toThrow('did not answer within 500 ms');
+    let bytesAtAnswer = 0;
+    socket.prependOnceListener('data', () => (bytesAtAnswer = socket.bytesWritten));
+    await hasEnded;
+    expect(bytesAtAnswer).toBe(bytesSent);
+    expect((await database.pool.query('SELECT FROM slow')).rowCount).toBe(1);
+  });
+
+  it('is not ended by time-outs of the role or the database', async () => {
+    const { rows } = await database.pool.query<{ name: string }>(
+      `SELECT name FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout')`,
+    );
+    for (const { name } of rows) {
+      await database.pool.query(`ALTER DATABASE ${database.name} SET ${name} = 100`);
+      cleanUps.push(async () => await database.pool.query(`ALTER DATABASE ${database.name} RESET ${name}`));
+    }
+    const session = await open('flagcast test 8');
+    expect((await session.query('SELECT pg_sleep(0.3)')).rowCount).toBe(1);
+    await database.pool.query('SELECT pg_sleep(0.3)');
+    expect((await session.query('SELECT 1')).rowCount).toBe(1);
+  });
 });
 
 describe('a pool of sessions', () => {
@@ -123,6 +159,21 @@ describe('a pool of sessions', () => {
     release();
     await held;
     expect((await sessions.query('SELECT FROM locked')).rowCount).toBe(0);
+  });
+
+  it('that has ended lends no session to those that wait, so that a closed server writes nothing', async () => {
+    const { slots, sessions } = pool('flagcast test 9', 1);
+    const held = sessions.query('SELECT pg_sleep(0.2)');
+    await expect.poll(async () => await pids('flagcast test 9')).toHaveLength(1);
+    const written = sessions.query('INSERT INTO locked VALUES (1)');
+    const refused = expect(written).rejects.toThrow('the server is closing its sessions of the database');
+    expect(slots.waiting).toBe(1);
+    await sessions.end();
+    await refused;
+    await held;
+    await expect(sessions.query('SELECT 1')).rejects.toThrow('the server is closing');
+    expect((await database.pool.query('SELECT FROM locked')).rowCount).toBe(0);
+    expect(slots.used).toBe(0);
   });
 
   it('closes a session that an owner left in a transaction, and keeps one whose statement failed', async () => {

@@ -27,7 +27,6 @@ export class SessionPool implements SessionSource {
   readonly #open = new Set<Session>();
   /** The one that was used last is the last one. */
   readonly #idle = new Map<Session, NodeJS.Timeout>();
-  #isEnding = false;
 
   constructor(slots: SessionSlots, options: SessionOptions) {
     this.#slots = slots;
@@ -54,9 +53,9 @@ export class SessionPool implements SessionSource {
     };
   }
 
-  /** Resolves when all sessions have ended that were not given up before; those in use are waited for. */
+  /** Lends none any more. Resolves when all sessions have ended that were not given up before; those in use are waited for. */
   async end(): Promise<void> {
-    this.#isEnding = true;
+    this.#slots.close();
     const ended = [...this.#open]
       .filter((session) => !session.isGivenUp)
       .map(async (session) => await new Promise<void>((resolve) => session.once('end', resolve)));
@@ -74,7 +73,6 @@ export class SessionPool implements SessionSource {
   }
 
   async #take(signal?: AbortSignal): Promise<Session> {
-    if (this.#isEnding) throw new Error('the server is closing its sessions of the database');
     const [session] = [...this.#idle.keys()].slice(-1);
     if (session === undefined) return (await this.#slots.take(signal)) ?? (await this.#openSession());
     clearTimeout(this.#idle.get(session));
@@ -95,7 +93,7 @@ export class SessionPool implements SessionSource {
 
   #giveBack(session: Session): void {
     if (!session.isReusable) session.discard();
-    else if (this.#isEnding) this.#close(session);
+    else if (this.#slots.isClosed) this.#close(session);
     else if (!this.#slots.handOn(session)) {
       const timer = setTimeout(() => this.#close(session), idleTimeoutMs);
       timer.unref();

@@ -16,6 +16,7 @@ export interface SessionSlotsOptions {
 
 interface Waiter {
   readonly resolve: (session: Session | null) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /**
@@ -31,6 +32,7 @@ export class SessionSlots {
   readonly #sessions = new Set<Session>();
   #used = 0;
   #timeouts = 0;
+  #isClosed = false;
 
   constructor({ purpose, limit, waitTimeoutMs }: SessionSlotsOptions) {
     this.purpose = purpose;
@@ -74,8 +76,19 @@ export class SessionSlots {
     return session;
   }
 
-  /** Gives all sessions up, also those that PostgreSQL has not ended yet. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Lends nothing any more, also not to those that wait. */
+  close(): void {
+    this.#isClosed = true;
+    for (const waiter of this.#waiters) waiter.reject(closed());
+  }
+
+  /** Closes, and gives all sessions up, also those that PostgreSQL has not ended yet. */
   destroy(): void {
+    this.close();
     for (const session of this.#sessions) session.destroy();
   }
 
@@ -84,6 +97,7 @@ export class SessionSlots {
    * handed on. Rejects with NoFreeSessionError after the time-out, and when `signal` is aborted.
    */
   async take(signal?: AbortSignal): Promise<Session | null> {
+    if (this.#isClosed) throw closed();
     if (this.#used < this.limit) {
       this.#used += 1;
       return null;
@@ -100,20 +114,20 @@ export class SessionSlots {
           leave();
           resolve(session);
         },
+        reject: (error) => {
+          leave();
+          reject(error);
+        },
       };
       const timer = setTimeout(() => {
-        leave();
         this.#timeouts += 1;
-        reject(
+        waiter.reject(
           new NoFreeSessionError(
             `all ${this.limit} sessions of the database for ${this.purpose} were in use for ${this.#waitTimeoutMs} ms`,
           ),
         );
       }, this.#waitTimeoutMs);
-      const onAbort = (): void => {
-        leave();
-        reject(clientGone());
-      };
+      const onAbort = (): void => waiter.reject(clientGone());
       signal?.addEventListener('abort', onAbort);
       this.#waiters.add(waiter);
     });
@@ -136,6 +150,10 @@ export class SessionSlots {
 /** For sessions that count nowhere: those of commands and of parts that run alone. */
 export function unboundedSlots(): SessionSlots {
   return new SessionSlots({ purpose: 'anything', limit: Number.POSITIVE_INFINITY, waitTimeoutMs: 0 });
+}
+
+function closed(): Error {
+  return new Error('the server is closing its sessions of the database');
 }
 
 function clientGone(): NoFreeSessionError {

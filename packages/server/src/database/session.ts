@@ -36,6 +36,8 @@ const keepAliveSettings = {
   tcp_user_timeout: '15000',
 };
 const vanishedAfterMs = 15_000;
+/** Those of the role or the database would end sessions that are idle or at work. Not every version has them. */
+const foreignTimeouts = { idle_session_timeout: '0', transaction_timeout: '0' };
 
 /**
  * A session of PostgreSQL whose statements end in the database, too, when their time is over: lock_timeout and
@@ -127,8 +129,11 @@ export class Session extends pg.Client {
       this.#socket.destroy();
       return;
     }
-    if (isBusy && !mayLast) this.#cancel();
-    this.#leave(mayLast ? null : Math.max(this.#options.queryTimeoutMs, vanishedAfterMs));
+    this.#socket.unref();
+    // Nothing is sent before there is an answer: with unsent data TCP would notice only after a quarter of an hour, instead
+    // of 15 s, that the other machine has vanished.
+    if (mayLast) this.connection.once('message', () => this.connection.end());
+    else this.#leave(isBusy);
   }
 
   /** Gives the session up, and does not wait for PostgreSQL to end it. */
@@ -137,11 +142,11 @@ export class Session extends pg.Client {
     this.#socket.destroy();
   }
 
-  /** Says goodbye and waits for PostgreSQL to hang up, for so many milliseconds at most; null: as long as the network lets it. */
-  #leave(limitMs: number | null): void {
+  /** Says goodbye and waits for PostgreSQL to hang up, until its time-outs have certainly ended the session. */
+  #leave(isBusy: boolean): void {
+    if (isBusy) this.#cancel();
     this.connection.end();
-    this.#socket.unref();
-    if (limitMs === null) return;
+    const limitMs = Math.max(this.#options.queryTimeoutMs, vanishedAfterMs);
     const timer = setTimeout(() => this.#socket.destroy(), limitMs);
     timer.unref();
     this.once('end', () => clearTimeout(timer));
@@ -248,8 +253,9 @@ export class Session extends pg.Client {
 
   async #applySettings(): Promise<void> {
     const { rowCount } = await this.#send(
-      'SELECT set_config(key, value, false) FROM json_each_text($1) WHERE pg_backend_pid() = $2',
-      [JSON.stringify({ ...keepAliveSettings, ...this.#timeouts }), this.processID],
+      `SELECT set_config(key, value, false) FROM json_each_text($1)
+       WHERE pg_backend_pid() = $2 AND current_setting(key, true) IS NOT NULL`,
+      [JSON.stringify({ ...keepAliveSettings, ...foreignTimeouts, ...this.#timeouts }), this.processID],
     );
     this.#isPooled = rowCount === 0;
   }
@@ -257,7 +263,7 @@ export class Session extends pg.Client {
 
 /** Whether PostgreSQL has refused a statement and the session goes on. */
 function isRefusedStatement(error: unknown): error is pg.DatabaseError {
-  return error instanceof pg.DatabaseError && !/^(08|25P03|57P)/.test(error.code ?? '');
+  return error instanceof pg.DatabaseError && !/^(08|25P0[34]|57P)/.test(error.code ?? '');
 }
 
 /**
