@@ -338,12 +338,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
         // Who speaks the plain dialect cannot ask for it later.
         broadcaster.finishDeliveries();
         // All at once: a look-up that is under way may take as long as the peers.
-        await Promise.all([
-          peers.drain(drainTimeoutMs),
-          source.stop(),
-          relay?.stop(),
-          retention.stop().then(async () => await sessions.end()),
-        ]);
+        const stopped = Promise.all([source.stop(), relay?.stop(), retention.stop()]);
+        await Promise.all([peers.drain(drainTimeoutMs), stopped, sessions.end(stopped)]);
       })();
       await closing;
     },

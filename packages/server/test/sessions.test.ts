@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { DatabaseSessions } from '../src/database/database-sessions.js';
 import { divideConnections, leastConnections } from '../src/database/session-budget.js';
 import { Session } from '../src/database/session.js';
 import { SessionPool } from '../src/database/session-pool.js';
@@ -185,6 +186,35 @@ describe('a pool of sessions', () => {
     expect(await pid()).toBe(first);
     await sessions.use(async (session) => await session.query('BEGIN'));
     expect(await pid()).not.toBe(first);
+  });
+});
+
+describe('the sessions of a server that ends', () => {
+  const sessionsOf = (limitMs: number): DatabaseSessions =>
+    new DatabaseSessions({
+      databaseUrl: database.url,
+      connections: 6,
+      queryTimeoutMs: limitMs,
+      writes: true,
+      relay: false,
+    });
+  const reading = { applicationName: 'flagcast test 10', queryTimeoutMs };
+
+  it('stay until those who read with them have stopped', async () => {
+    const sessions = sessionsOf(60_000);
+    const reader = await sessions.reader.open({ ...reading, databaseUrl: database.url });
+    await sessions.requests.query('SELECT 1');
+    const read = reader.query('SELECT pg_sleep(0.2)');
+    await sessions.end(read);
+    expect((await read).rowCount).toBe(1);
+    await expect(reader.query('SELECT 1')).rejects.toThrow('given up');
+  });
+
+  it('are given up when that takes too long', async () => {
+    const sessions = sessionsOf(200);
+    const reader = await sessions.reader.open({ ...reading, databaseUrl: database.url });
+    await sessions.end(new Promise(() => undefined));
+    await expect(reader.query('SELECT 1')).rejects.toThrow('given up');
   });
 });
 

@@ -50,19 +50,18 @@ export class DatabaseSessions {
     this.slots = [this.reader, authorization, requests, writes];
   }
 
-  /** Ends them when what is under way is done, which its time-outs bound, and gives up what is left. */
-  async end(): Promise<void> {
-    await this.#endWithin(this.#queryTimeoutMs);
-    for (const slots of this.slots) slots.destroy();
-  }
-
-  async #endWithin(limitMs: number): Promise<void> {
+  /**
+   * Ends them when what is under way is done and the owners of the reader's sessions have stopped (`stopped`), or
+   * when that takes longer than a statement may.
+   */
+  async end(stopped: Promise<unknown>): Promise<void> {
     const limit = new AbortController();
     await Promise.race([
-      Promise.all(this.#pools.map(async (pool) => await pool.end())),
-      delay(limitMs, undefined, { signal: limit.signal }).catch(() => undefined),
+      Promise.all([stopped, ...this.#pools.map(async (pool) => await pool.end())]),
+      delay(this.#queryTimeoutMs, undefined, { signal: limit.signal }).catch(() => undefined),
     ]);
     limit.abort();
+    for (const slots of this.slots) slots.destroy();
   }
 
   get #pools(): readonly SessionPool[] {

@@ -152,8 +152,8 @@ export function unboundedSlots(): SessionSlots {
   return new SessionSlots({ purpose: 'anything', limit: Number.POSITIVE_INFINITY, waitTimeoutMs: 0 });
 }
 
-function closed(): Error {
-  return new Error('the server is closing its sessions of the database');
+function closed(): NoFreeSessionError {
+  return new NoFreeSessionError('the server is closing its sessions of the database');
 }
 
 function clientGone(): NoFreeSessionError {
