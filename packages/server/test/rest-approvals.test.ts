@@ -159,6 +159,36 @@ describe('a decision', () => {
     }
   });
 
+  it.each([
+    ['an entity that it does not list', (_id: string, other: string) => [other]],
+    ['an entity twice', (id: string) => [id, id]],
+    ['an id in another spelling', (id: string) => [id.toUpperCase()]],
+  ])('applies nothing that the request does not show: %s', async (_what, named) => {
+    const [{ id }, { id: other }] = [await company.addFeature(), await company.addFeature()];
+    const ids = named(id, other);
+    const entities = ids.map((entityId, index) => ({
+      entity: 'feature',
+      entity_id: entityId,
+      action: 'update',
+      changes: index === 0 && ids.length > 1 ? {} : { enabled: { old: false, new: true } },
+    }));
+    const { rows } = await company.pool.query<{ id: string }>(
+      `WITH request AS (
+         INSERT INTO pending_changes (project_id, environment_id, requested_by, change) VALUES ($1, $2, 'bob', $3)
+         RETURNING id)
+       INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
+       SELECT id, 'feature', $4 FROM request RETURNING pending_change_id AS id`,
+      [projectId, company.shop.environments.prod, { entities }, id],
+    );
+    const changeId = rows[0]?.id ?? '';
+    expect(await decide(company, 'alice', changeId, 'approve')).toMatchObject({
+      status: 409,
+      body: { code: 'unsupported_change' },
+    });
+    expect(await statusOf(changeId)).toMatchObject({ status: 'pending' });
+    expect(await decide(company, 'alice', changeId, 'reject')).toMatchObject({ status: 200 });
+  });
+
   it('on what nobody asked for is unknown', async () => {
     for (const id of [randomUUID(), 'x', '%00']) {
       expect(await decide(company, 'root', id, 'approve')).toMatchObject({

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { z } from 'zod';
+import { requestedEntity, shownJson } from '../host/stored-json.js';
 import { JsonText } from '../json-text.js';
 import { ChangeRefusedError, unknownEnvironment, unknownFeature } from './change-refused.js';
 import { readEnvironments } from './environments.js';
@@ -68,6 +69,7 @@ export async function applyChange(
 ): Promise<void> {
   const parsed = changeShape.safeParse(request.change);
   if (!parsed.success) throw unsupported('it is not written as this server expects');
+  await refuseUnshown(client, request.pendingChangeId);
   const environments = await readEnvironments(client, request.projectId);
   if (!environments.some(({ id }) => id === request.environmentId)) throw unknownEnvironment();
   for (const [index, entity] of parsed.data.entities.entries()) {
@@ -76,6 +78,23 @@ export async function applyChange(
       await applyToPart(client, request, { ...entity, index, entity: entity.entity }, author);
     } else throw unsupported(`it is about a ${entity.entity}`);
   }
+}
+
+/** Approvers see what `pending_change_entities` lists, found as here: what they were not shown is not applied. */
+async function refuseUnshown(client: pg.ClientBase, pendingChangeId: string): Promise<void> {
+  const { rowCount } = await client.query(
+    `SELECT FROM public.pending_changes c
+     CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
+     CROSS JOIN LATERAL jsonb_array_elements(c.change::jsonb -> 'entities') AS asked
+     WHERE c.id = $1 AND (asked ->> 'action' <> 'update' OR coalesce(asked -> 'changes', '{}') <> '{}')
+       AND NOT EXISTS (
+         SELECT FROM public.pending_change_entities p
+         WHERE p.pending_change_id = c.id AND asked = ${requestedEntity('shown.change', 'p.entity', 'p.entity_id')}
+       )
+     LIMIT 1`,
+    [pendingChangeId],
+  );
+  if (rowCount !== 0) throw unsupported('it holds more than its list of entities shows');
 }
 
 async function applyToFeature(
