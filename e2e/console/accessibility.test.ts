@@ -1,6 +1,7 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/texts/en.js';
+import { ru } from '../../packages/console/src/texts/ru.js';
 import { findAxeViolations, findOverflow, waitForAnimations } from './accessibility.js';
 import type { ConsoleWindow } from './console-window.js';
 import { button, cardOf, field, flip, waitUntilLive, switchOf } from './screen.js';
@@ -140,4 +141,22 @@ it('no page scrolls horizontally on a phone', async () => {
     found.push(...(await findOverflow(window.page)).map((overflow) => `${what}: ${overflow}`));
   });
   expect(found).toEqual([]);
+});
+
+it('an owner reaches every page from the bar of a phone, and titles are in one piece, in Russian, too', async () => {
+  const path = at(webShop, 'prod', 'approvals');
+  const { page } = await context.fixture.open('alice', path, { phone: true, language: 'ru-RU' });
+  const title = page.getByRole('heading', { name: ru.shell.approvals, level: 1 });
+  await title.waitFor();
+  const titleBox = await title.boundingBox();
+  expect(titleBox?.height).toBeLessThan(45);
+  const bar = await page.getByRole('navigation').boundingBox();
+  for (const name of ['features', 'approvals', 'activity', 'guards'] as const) {
+    const link = await page.getByRole('navigation').getByRole('link', { name: ru.shell[name] }).boundingBox();
+    expect((link?.y ?? 0) + (link?.height ?? 0), name).toBeLessThanOrEqual((bar?.y ?? 0) + (bar?.height ?? 0));
+  }
+  await page.goto(at(webShop, 'dev', 'guards'));
+  const guard = button(page, ru.guards.add('Development'));
+  await guard.waitFor();
+  expect(await guard.locator('.mantine-Button-label').evaluate((label) => label.scrollWidth - label.clientWidth)).toBe(0);
 });

@@ -71,3 +71,60 @@ it('numbers and times of the database show as they are stored, on every page tha
   await page.goto(at(webShop, 'dev', 'activity'));
   for (const text of [stored, wanted]) await page.getByText(text).first().waitFor();
 });
+
+it('what differs in a request looks different, and what belongs to another flag says so', async () => {
+  const { fixture } = context;
+  const [flag, other] = [await fixture.addFlag(), await fixture.addFlag()];
+  const { pool } = fixture.database;
+  const condition = (rest: object): object[] => [{ attribute: 'plan', operator: 'in', ...rest }];
+  const change = (before: unknown, after: unknown): object => ({ old: before, new: after });
+  const entities = [
+    {
+      entity: 'rule',
+      entity_id: randomUUID(),
+      action: 'insert',
+      changes: {
+        feature_id: change(null, flag.id),
+        conditions: change(condition({ value: 'pro' }), condition({ value: 'pro', negate: true })),
+      },
+    },
+    {
+      entity: 'rule',
+      entity_id: randomUUID(),
+      action: 'insert',
+      changes: {
+        feature_id: change(null, flag.id),
+        conditions: change(condition({ value: ['5', 'a, b'] }), condition({ value: [5, 'a', 'b'] })),
+      },
+    },
+    {
+      entity: 'feature_schedule',
+      entity_id: randomUUID(),
+      action: 'insert',
+      changes: {
+        feature_id: change(null, flag.id),
+        starts_at: change('2026-12-01T12:00:01Z', '2026-12-01T12:00:02Z'),
+        ends_at: change('2026-12-02T12:00:00.000001Z', '2026-12-02T12:00:00.000002Z'),
+      },
+    },
+    { entity: 'feature', entity_id: other.id, action: 'update', changes: { enabled: change(true, false) } },
+  ];
+  const { rows } = await pool.query<{ id: string }>(
+    `INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
+     SELECT $1, id, 'bob', $2 FROM environments WHERE project_id = $1 AND key = 'dev' RETURNING id`,
+    [webShop, { entities }],
+  );
+  for (const { entity, entity_id: id } of entities) {
+    await pool.query(
+      'INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, $2, $3)',
+      [rows[0]?.id, entity, id],
+    );
+  }
+  const { page } = await fixture.open('alice', pageOf(flag, 'dev'));
+  const card = page.getByRole('article').filter({ hasText: other.name });
+  await card.waitFor();
+  const text = (await card.locator('.fc-diff').allTextContents()).join(' ');
+  for (const part of ['"negate":true', '"5", "a, b"', '5, a, b', ':00:01', ':00:02', '.000001Z', '.000002Z']) {
+    expect(text).toContain(part);
+  }
+});

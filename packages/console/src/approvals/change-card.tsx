@@ -81,7 +81,11 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
         </Group>
         {change.reason !== null && <blockquote className="fc-reason">{visible(change.reason)}</blockquote>}
         {change.entities.map((entity) => (
-          <EntityDiff key={`${entity.entity} ${entity.entity_id}`} entity={entity} />
+          <EntityDiff
+            key={`${entity.entity} ${entity.entity_id}`}
+            entity={entity}
+            withFeature={new Set(change.entities.map(({ feature_id: id }) => id)).size > 1}
+          />
         ))}
         {decision !== undefined && (
           <Badge
@@ -100,12 +104,19 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
   );
 }
 
-function EntityDiff({ entity }: { readonly entity: ChangedEntity }) {
+interface EntityDiffProps {
+  readonly entity: ChangedEntity;
+  /** Whether to say which flag it belongs to. */
+  readonly withFeature: boolean;
+}
+
+function EntityDiff({ entity, withFeature }: EntityDiffProps) {
   const { t } = useTexts();
   return (
     <div>
       <Text size="sm" fw={600}>
         {nameOf(t.approvals.verbs, entity.action ?? 'update')} · {nameOf(t.entities, entity.entity)}
+        {withFeature && ` · ${visible(entity.feature_name ?? t.approvals.deletedFeature)}`}
       </Text>
       <DiffList diff={entity.diff} />
     </div>

@@ -33,7 +33,7 @@ export function FieldValue({ field, value }: FieldValueProps) {
 function inWords(field: string, value: string, { t, format }: TextsValue): string {
   if (field === 'starts_at' || field === 'ends_at') {
     const atMs = toTimeMs(value);
-    return atMs === null ? visible(value) : format.dateTime(atMs);
+    return atMs === null || /\.\d*[1-9]/.test(value) ? visible(value) : format.dateTime(atMs);
   }
   if (field === 'action') return nameOf(t.partActions, value);
   return field === 'kind' ? nameOf(t.kinds, value) : visible(value);
@@ -45,7 +45,7 @@ interface Condition {
   readonly value: unknown;
 }
 
-/** Conditions are the host's to define: those of the usual shape; null for others, which are shown as they are. */
+/** Conditions are the host's to define: those of the usual members alone; null for others, which are shown as they are. */
 function toConditions(value: unknown): readonly Condition[] | null {
   return Array.isArray(value) && value.length > 0 && value.every(isCondition) ? value : null;
 }
@@ -53,11 +53,15 @@ function toConditions(value: unknown): readonly Condition[] | null {
 function isCondition(value: unknown): value is Condition {
   if (typeof value !== 'object' || value === null) return false;
   const { attribute, operator } = value as Partial<Condition>;
-  return typeof attribute === 'string' && typeof operator === 'string';
+  return typeof attribute === 'string' && typeof operator === 'string' && Object.keys(value).every(isMember);
 }
 
+const isMember = (name: string): boolean => ['attribute', 'operator', 'value'].includes(name);
+
+/** A string that could be taken for another value, or for several, is in quotes. */
 function inText(value: unknown): string {
-  return visible(typeof value === 'string' ? value : writeJson(value));
+  const isPlain = typeof value === 'string' && /^(?!true$|false$|null$)[\p{L}_](?:[^,"]*[^\s,"])?$/u.test(value);
+  return visible(isPlain ? value : writeJson(value));
 }
 
 function Conditions({ conditions }: { readonly conditions: readonly Condition[] }) {

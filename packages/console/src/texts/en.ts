@@ -1,3 +1,4 @@
+import { enErrors } from './errors.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('en');
@@ -72,27 +73,7 @@ export const en = {
     activity: 'See what happens',
     sincePage: 'This database shows live events only: here is what has happened since you opened this page.',
   },
-  errors: {
-    unreachable: 'The server was not reached: check your connection and try again.',
-    invalid: 'Some of this is not valid: see the fields.',
-    invalid_login: 'The user name or the password is wrong.',
-    too_many_attempts: 'Too many wrong passwords: wait a little and try again.',
-    password_wrong: 'The password is wrong: nothing was decided.',
-    decide_elsewhere: 'Your password cannot be checked here: decide in Togglr’s own console.',
-    user_inactive: 'This user has been deactivated: ask an administrator.',
-    forbidden: 'You may not do this in this project.',
-    writes_off: 'This server takes no changes: make them where the flags are managed.',
-    stale_version: 'Somebody else changed this flag a moment ago: look at it and try again.',
-    key_taken: 'There is a flag with this key already.',
-    change_pending: 'A change of this flag waits for its approval already: have it decided first.',
-    conflict: 'The flag has been changed since this was asked for: it cannot be approved as it is.',
-    own_change: 'Nobody decides on a change of their own.',
-    not_own_change: 'Only who asked for a change can cancel it.',
-    unknown_feature: 'This flag has been deleted.',
-    unknown_change: 'This request is gone.',
-    unavailable: 'The database does not answer at the moment: try again shortly.',
-    not_available: 'This database shows live events only: it does not have this.',
-  },
+  errors: enErrors,
   freshness: {
     chip: (words: string) => `${words}: how fresh this screen is`,
     live: 'Live',

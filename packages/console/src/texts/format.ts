@@ -5,7 +5,7 @@ export interface Format {
   readonly time: (atMs: number) => string;
   /** E.g. `14:02:07`. */
   readonly timeWithSeconds: (atMs: number) => string;
-  /** E.g. `23 Nov 2026, 14:02`. */
+  /** E.g. `23 Nov 2026, 14:02:07`. */
   readonly dateTime: (atMs: number) => string;
   /** E.g. `today`, `Monday, 23 November`; with its year where that is another one. */
   readonly day: (atMs: number, nowMs: number) => string;
@@ -28,6 +28,12 @@ const steps = [
   ['minute', 60_000],
 ] as const;
 
+/** Of the calendar, in the browser's zone. */
+function daysBetween(atMs: number, nowMs: number): number {
+  const midnight = (timeMs: number): number => new Date(timeMs).setHours(0, 0, 0, 0);
+  return Math.round((midnight(nowMs) - midnight(atMs)) / 86_400_000);
+}
+
 export function createFormat(language: string): Format {
   const number = new Intl.NumberFormat(language);
   const time = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit', hour12: false });
@@ -39,7 +45,7 @@ export function createFormat(language: string): Format {
   });
   const dateTime = new Intl.DateTimeFormat(language, {
     dateStyle: 'medium',
-    timeStyle: 'short',
+    timeStyle: 'medium',
     hour12: false,
   });
   const day = new Intl.DateTimeFormat(language, { weekday: 'long', day: 'numeric', month: 'long' });
@@ -58,14 +64,15 @@ export function createFormat(language: string): Format {
     timeWithSeconds: (atMs) => timeWithSeconds.format(atMs),
     dateTime: (atMs) => dateTime.format(atMs),
     day: (atMs, nowMs) => {
-      const at = new Date(atMs);
-      const now = new Date(nowMs);
-      const days = Math.round((now.setHours(0, 0, 0, 0) - at.setHours(0, 0, 0, 0)) / 86_400_000);
+      const days = daysBetween(atMs, nowMs);
       if (days === 0 || days === 1) return recent.format(-days, 'day');
-      return (at.getFullYear() === now.getFullYear() ? day : dayOfYear).format(atMs);
+      const isThisYear = new Date(atMs).getFullYear() === new Date(nowMs).getFullYear();
+      return (isThisYear ? day : dayOfYear).format(atMs);
     },
     ago: (atMs, nowMs) => {
       const passedMs = Math.max(0, nowMs - atMs);
+      // "Yesterday" is a day of the calendar, not 24 hours.
+      if (passedMs >= 86_400_000) return relative.format(-daysBetween(atMs, nowMs), 'day');
       for (const [unit, unitMs] of steps) {
         if (passedMs >= unitMs) return relative.format(-Math.floor(passedMs / unitMs), unit);
       }
