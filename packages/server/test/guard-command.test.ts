@@ -88,6 +88,20 @@ describe('flagcast guard', () => {
     expect(await guarded()).toStrictEqual([]);
   });
 
+  it('takes no name that two environments have, and no place to list', async () => {
+    const { rows } = await database.pool.query<{ id: string }>(
+      `INSERT INTO environments (project_id, key, name) VALUES ($1, 'prod-eu', 'Production') RETURNING id::text AS id`,
+      [shop.projectId],
+    );
+    const named = await guard('add', '--project', 'Web shop', '--env', 'Production');
+    expect(named).toMatchObject({ code: 1, stdout: '' });
+    expect(named.stderr).toContain('prod, prod-eu');
+    expect(await guarded()).toStrictEqual([]);
+    const listed = await guard('list', '--project', 'Web shop');
+    expect(listed).toMatchObject({ code: 2, stdout: '' });
+    await database.pool.query('DELETE FROM environments WHERE id = $1', [rows[0]?.id]);
+  });
+
   it('says that Flagcast is not installed', async () => {
     const empty = await createTestDatabase({ schema: 'none' });
     const { code, stderr } = await runCommand(['guard', 'list'], { env: { DATABASE_URL: empty.url } });

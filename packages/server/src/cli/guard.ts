@@ -43,7 +43,9 @@ export const guardCommand: Command = {
         'database-url': { type: 'string' },
       },
       run: async ({ project = '', env = '', ...values }) => {
-        if (action !== 'list') {
+        if (action === 'list') {
+          if (project !== '' || env !== '') throw new UsageError('list lists all guards: leave out --project and --env');
+        } else {
           if (project === '') throw new UsageError('Which project? Add --project; see flagcast guard --help');
           if (env === '') throw new UsageError('Which environment? Add --env; see flagcast guard --help');
         }
@@ -107,15 +109,22 @@ async function findPlace(client: pg.ClientBase, project: string, environment: st
     throw new CommandError(`There is no project "${printable(project)}"; give the id or the name of one`);
   }
   const { rows } = await client.query<{ id: string; key: string }>(
-    `SELECT id::text AS id, key::text AS key FROM public.environments
-     WHERE project_id::text = $1 AND (key::text = $2 OR name::text = $2 OR id::text = $2)
-     ORDER BY key::text = $2 DESC, name::text = $2 DESC LIMIT 1`,
+    `SELECT id, key FROM (
+       SELECT id::text AS id, key::text AS key, rank() OVER (ORDER BY key::text = $2 DESC, name::text = $2 DESC)
+       FROM public.environments
+       WHERE project_id::text = $1 AND (key::text = $2 OR name::text = $2 OR id::text = $2)
+     ) AS named WHERE rank = 1 ORDER BY key`,
     [found.id, environment],
   );
-  const [inside] = rows;
+  const [inside, ...others] = rows;
   if (inside === undefined) {
     throw new CommandError(
       `The project ${printable(found.name)} has no environment "${printable(environment)}"; give the key, the name or the number of one`,
+    );
+  }
+  if (others.length > 0) {
+    throw new CommandError(
+      `Several environments are called "${printable(environment)}": give the key of one (${rows.map(({ key }) => printable(key)).join(', ')})`,
     );
   }
   const label = `${printable(found.name)} / ${printable(inside.key)}`;
