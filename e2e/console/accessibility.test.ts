@@ -153,10 +153,14 @@ it('an owner reaches every page from the bar of a phone, and titles are in one p
   const bar = await page.getByRole('navigation').boundingBox();
   for (const name of ['features', 'approvals', 'activity', 'guards'] as const) {
     const link = await page.getByRole('navigation').getByRole('link', { name: ru.shell[name] }).boundingBox();
-    expect((link?.y ?? 0) + (link?.height ?? 0), name).toBeLessThanOrEqual((bar?.y ?? 0) + (bar?.height ?? 0));
+    expect((link?.y ?? 0) + (link?.height ?? 0), name).toBeLessThanOrEqual(
+      (bar?.y ?? 0) + (bar?.height ?? 0),
+    );
   }
   await page.goto(at(webShop, 'dev', 'guards'));
   const guard = button(page, ru.guards.add('Development'));
   await guard.waitFor();
-  expect(await guard.locator('.mantine-Button-label').evaluate((label) => label.scrollWidth - label.clientWidth)).toBe(0);
+  expect(
+    await guard.locator('.mantine-Button-label').evaluate((label) => label.scrollWidth - label.clientWidth),
+  ).toBe(0);
 });

@@ -86,5 +86,26 @@ it('an entry with a value that is too large is shown, and says so', async () => 
     [flag.id],
   );
   const { page } = await fixture.open('root', pageOf(flag, 'prod'));
-  await page.getByRole('region', { name: en.feature.history }).getByText(en.activity.truncated).waitFor();
+  const note = page.getByRole('region', { name: en.feature.history }).getByText(en.activity.truncated);
+  await note.waitFor();
+  // Not in the column of the pictures.
+  expect((await note.boundingBox())?.width).toBeGreaterThan(100);
+});
+
+it('a history that was refused says why, and is read again on request', async () => {
+  const { fixture } = context;
+  const flag = await fixture.addFlag();
+  await fixture.change('alice', flag, 'dev', { enabled: true });
+  const window = await fixture.open('alice', '/');
+  const { page } = window;
+  await page.route('**/api/audit?*', async (route) => {
+    await route.fulfill({ status: 503, json: { code: 'busy', message: 'of the server' } });
+  });
+  window.expectRefusal(503, '/api/audit');
+  await page.goto(at(webShop, 'dev', 'activity'));
+  await page.getByText(en.errors.busy).waitFor();
+  await page.unroute('**/api/audit?*');
+  await page.getByRole('button', { name: en.shell.tryAgain }).click();
+  await page.getByRole('link', { name: flag.name }).first().waitFor();
+  expect(await page.getByText(en.errors.busy).count()).toBe(0);
 });

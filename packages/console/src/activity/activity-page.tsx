@@ -80,6 +80,7 @@ export default function ActivityPage() {
             { value: 'feature', label: t.entities.feature },
             { value: 'rule', label: t.entities.rule },
             { value: 'feature_schedule', label: t.entities.feature_schedule },
+            { value: 'environment', label: t.entities.environment },
           ]}
         />
         <Autocomplete

@@ -39,12 +39,11 @@ export function MoreBelow({ hasMore, searchedUntil, loading, failed, loadMore }:
       )}
       {loading ? (
         <Loader size="sm" role="status" aria-label={t.shell.loading} />
-      ) : hasMore ? (
+      ) : hasMore || failed ? (
         <Button variant="subtle" onClick={loadMore}>
-          {searchedUntil === null ? t.activity.older : t.activity.searchFurther}
+          {!hasMore ? t.shell.tryAgain : searchedUntil === null ? t.activity.older : t.activity.searchFurther}
         </Button>
       ) : (
-        !failed &&
         searchedUntil === null && (
           <Text size="xs" c="dimmed">
             {t.activity.beginning}

@@ -21,6 +21,7 @@ export interface History {
   readonly searchedUntil: string | null;
   readonly loading: boolean;
   readonly error: unknown;
+  /** Reads what is older; the newest again where they could not be read. */
   readonly loadMore: () => void;
 }
 
@@ -53,6 +54,7 @@ export function useHistory(filter: HistoryFilter): History {
   const [error, setError] = useState<unknown>(null);
   const latest = useRef(nothing);
   const busy = useRef(false);
+  const readNewest = useRef<() => void>(() => undefined);
   const wanted = new URLSearchParams({
     project_id: project.id,
     env: environment.key,
@@ -142,6 +144,7 @@ export function useHistory(filter: HistoryFilter): History {
         if (again && !over) void run();
       }, pauseBetweenMs);
     };
+    readNewest.current = () => void run();
     show(nothing);
     setLoading(true);
     busy.current = false;
@@ -166,7 +169,11 @@ export function useHistory(filter: HistoryFilter): History {
 
   const loadMore = useCallback(() => {
     const { next } = latest.current;
-    if (busy.current || next === null || next === undefined) return;
+    if (busy.current) return;
+    if (typeof next !== 'string') {
+      readNewest.current();
+      return;
+    }
     busy.current = true;
     setLoading(true);
     readPage(next)

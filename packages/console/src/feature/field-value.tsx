@@ -60,7 +60,8 @@ const isMember = (name: string): boolean => ['attribute', 'operator', 'value'].i
 
 /** A string that could be taken for another value, or for several, is in quotes. */
 function inText(value: unknown): string {
-  const isPlain = typeof value === 'string' && /^(?!true$|false$|null$)[\p{L}_](?:[^,"]*[^\s,"])?$/u.test(value);
+  const isPlain =
+    typeof value === 'string' && /^(?!true$|false$|null$)[\p{L}_](?:[^,"]*[^\s,"])?$/u.test(value);
   return visible(isPlain ? value : writeJson(value));
 }
 

@@ -44,7 +44,8 @@ export const guardCommand: Command = {
       },
       run: async ({ project = '', env = '', ...values }) => {
         if (action === 'list') {
-          if (project !== '' || env !== '') throw new UsageError('list lists all guards: leave out --project and --env');
+          if (project !== '' || env !== '')
+            throw new UsageError('list lists all guards: leave out --project and --env');
         } else {
           if (project === '') throw new UsageError('Which project? Add --project; see flagcast guard --help');
           if (env === '') throw new UsageError('Which environment? Add --env; see flagcast guard --help');
