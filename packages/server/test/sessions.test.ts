@@ -1,5 +1,6 @@
-import type { Socket } from 'node:net';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { DatabaseSessions } from '../src/database/database-sessions.js';
 import { divideConnections, leastConnections } from '../src/database/session-budget.js';
 import { Session } from '../src/database/session.js';
@@ -108,6 +109,33 @@ describe('a session', () => {
     await hasEnded;
     expect(bytesAtAnswer).toBe(bytesSent);
     expect((await database.pool.query('SELECT FROM slow')).rowCount).toBe(1);
+  });
+
+  it('that could not be opened is no longer waited for when PostgreSQL must have ended it', async () => {
+    const sockets = new Set<Socket>();
+    const silent = createServer({ allowHalfOpen: true }, (socket) => sockets.add(socket.resume())).listen(0);
+    await once(silent, 'listening');
+    cleanUps.push(() => {
+      vi.useRealTimers();
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    });
+    const url = new URL(database.url);
+    url.port = String((silent.address() as AddressInfo).port);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const accepted = once(silent, 'connection');
+    const session = new Session({
+      databaseUrl: url.href,
+      applicationName: 'flagcast test 11',
+      queryTimeoutMs,
+    });
+    const hasEnded = ended(session);
+    const opened = expect(session.open()).rejects.toThrow('did not answer within 5000 ms');
+    await accepted;
+    await vi.advanceTimersByTimeAsync(5_000);
+    await opened;
+    await vi.advanceTimersByTimeAsync(60_000);
+    await hasEnded;
   });
 
   it('is not ended by time-outs of the role or the database', async () => {

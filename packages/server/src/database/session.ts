@@ -36,6 +36,8 @@ const keepAliveSettings = {
   tcp_user_timeout: '15000',
 };
 const vanishedAfterMs = 15_000;
+/** PostgreSQL ends a session that has not signed in by then: its default authentication_timeout. */
+const authenticationTimeoutMs = 60_000;
 /** Those of the role or the database would end sessions that are idle or at work. Not every version has them. */
 const foreignTimeouts = { idle_session_timeout: '0', transaction_timeout: '0' };
 
@@ -123,7 +125,6 @@ export class Session extends pg.Client {
     this.#isGivenUp = true;
     this.#failure ??= reason;
     const isBusy = this.#waiting.size > 0;
-    const mayLast = this.processID === null || (isBusy && this.#isCommitting);
     for (const reject of this.#waiting) reject(reason);
     if (this.#socket.connecting) {
       this.#socket.destroy();
@@ -132,7 +133,7 @@ export class Session extends pg.Client {
     this.#socket.unref();
     // Nothing is sent before there is an answer: with unsent data TCP would notice only after a quarter of an hour, instead
     // of 15 s, that the other machine has vanished.
-    if (mayLast) this.connection.once('message', () => this.connection.end());
+    if (isBusy && this.#isCommitting) this.connection.once('message', () => this.connection.end());
     else this.#leave(isBusy);
   }
 
@@ -144,9 +145,12 @@ export class Session extends pg.Client {
 
   /** Says goodbye and waits for PostgreSQL to hang up, until its time-outs have certainly ended the session. */
   #leave(isBusy: boolean): void {
-    if (isBusy) this.#cancel();
+    const isOpen = this.processID !== null;
+    if (isBusy && isOpen) this.#cancel();
     this.connection.end();
-    const limitMs = Math.max(this.#options.queryTimeoutMs, vanishedAfterMs);
+    const limitMs = isOpen
+      ? Math.max(this.#options.queryTimeoutMs, vanishedAfterMs)
+      : authenticationTimeoutMs;
     const timer = setTimeout(() => this.#socket.destroy(), limitMs);
     timer.unref();
     this.once('end', () => clearTimeout(timer));
