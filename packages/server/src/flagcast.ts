@@ -348,7 +348,12 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
 
 function listenerOf(fetch: Parameters<typeof getRequestListener>[0]): Flagcast['requestListener'] {
   const listen = getRequestListener(fetch);
-  return (request, response) => void listen(request, response);
+  return (request, response) => {
+    // A pipelined request begins when the answers before it have ended. Before, its response has no socket, and would
+    // not emit `close` if the connection ended: what waits for that would be held for ever.
+    if (response.socket === null) response.once('socket', () => void listen(request, response));
+    else void listen(request, response);
+  };
 }
 
 function authorityOf(

@@ -1,15 +1,18 @@
 import { once } from 'node:events';
-import { type IncomingMessage, request as httpRequest } from 'node:http';
-import type { Socket } from 'node:net';
+import { IncomingMessage, request as httpRequest, ServerResponse } from 'node:http';
+import { connect, Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
+import { AnswerMemory } from '../src/http/answer-memory.js';
 import { RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import {
   addMember,
   createUser,
+  nextEvent,
   startTestServer,
   type TestServer,
   testSecret,
@@ -140,6 +143,101 @@ describe('case 23: snapshots that nobody reads', () => {
     expect(isAnswered).toBe(false);
     open[0]?.destroy();
     expect((await waiting).statusCode).toBe(200);
+  });
+
+  it('that wait for room keep the slots of their user, so that no more of them are made', async () => {
+    const { httpUrl } = await start({ answerMemoryBytes: 18_000_000 });
+    const audit = snapshotPath().replace('snapshot', 'audit');
+    await askUnread(httpUrl, first());
+    const waiting: Promise<unknown>[] = [];
+    for (let count = 0; count < 2; count += 1) {
+      await insertAudit(database.pool, channel);
+      waiting.push(askUnread(httpUrl, first()).catch(() => undefined));
+    }
+    // Snapshots of a channel are taken one after another: those of the first user are there, too.
+    await (await get(httpUrl, second(), snapshotPath())).arrayBuffer();
+    let isAnswered = false;
+    const own = askUnread(httpUrl, first(), audit).then(() => (isAnswered = true));
+    for (let count = 0; count < 5; count += 1) {
+      expect((await get(httpUrl, second(), audit)).status).toBe(200);
+    }
+    expect(isAnswered).toBe(false);
+    open[0]?.destroy();
+    await Promise.all([own, Promise.race(waiting)]);
+  });
+});
+
+describe('requests that wait on their connection for the answer before them', () => {
+  it('take neither memory nor the place of a connection', async () => {
+    const { httpUrl, flagcast } = await start({ answerMemoryBytes: 9_000_000, maxConnectionsPerUser: 1 });
+    const head = (path: string): string =>
+      `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${first().token}\r\n\r\n`;
+    const events = snapshotPath().replace('snapshot', 'events');
+    const opened = nextEvent(flagcast.lifecycle, 'connection:opened');
+    const closed = nextEvent(flagcast.lifecycle, 'connection:closed');
+    const socket = connect(Number(new URL(httpUrl).port), '127.0.0.1');
+    socket.resume().write(head(events) + head(snapshotPath()) + head(events));
+    await opened;
+    await (await get(httpUrl, second(), snapshotPath())).arrayBuffer();
+    socket.destroy();
+    await closed;
+    expect((await get(httpUrl, second(), snapshotPath())).status).toBe(200);
+    const stream = await askUnread(httpUrl, first(), events);
+    expect(stream.statusCode).toBe(200);
+  }, 30_000);
+
+  it('are answered in turn', async () => {
+    const { httpUrl } = await start();
+    const socket = connect(Number(new URL(httpUrl).port), '127.0.0.1');
+    const target = (path: string, rest = ''): string =>
+      `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${first().token}\r\n${rest}\r\n`;
+    socket.write(target(snapshotPath()) + target('/healthz') + target('/readyz', 'Connection: close\r\n'));
+    const answer = await text(socket);
+    expect(answer.match(/HTTP\/1\.1 200/g)).toHaveLength(3);
+    expect(answer.endsWith('{"status":"ready"}')).toBe(true);
+  });
+});
+
+describe('the memory of answers', () => {
+  /** Holds or waits for so many bytes; the client is there. */
+  const ask = (
+    memory: AnswerMemory,
+    userId: string,
+    bytes: number,
+  ): { response: ServerResponse; body: Promise<ReadableStream> } => {
+    const socket = new Socket();
+    const response = new ServerResponse(new IncomingMessage(socket));
+    response.assignSocket(socket);
+    return { response, body: memory.body(Buffer.alloc(bytes), userId, response) };
+  };
+
+  it('takes the room of users who read slowly when others wait for it', async () => {
+    const bytes = 32_000_000;
+    const memory = new AnswerMemory({
+      maxBytes: 2 * bytes,
+      waitTimeoutMs: 5_000,
+      contendedStallTimeoutMs: 200,
+    });
+    const slow = [ask(memory, 'first', bytes), ask(memory, 'second', bytes)];
+    for (const { body } of slow) {
+      const reader = (await body).getReader();
+      const timer = setInterval(() => void reader.read(), 20);
+      onTestFinished(() => clearInterval(timer));
+    }
+    await ask(memory, 'third', bytes).body;
+    expect(slow.map(({ response }) => response.destroyed)).toStrictEqual([true, false]);
+  });
+
+  it('lets no more bytes wait than it holds', async () => {
+    const memory = new AnswerMemory({ maxBytes: 200 });
+    const held = [ask(memory, 'first', 100), ask(memory, 'second', 100)];
+    const waiting = [ask(memory, 'third', 100), ask(memory, 'fourth', 100)];
+    await expect(ask(memory, 'fifth', 100).body).rejects.toMatchObject({
+      refusal: { status: 503, code: 'busy' },
+    });
+    for (const { response } of held) response.destroy();
+    await Promise.all([...held, ...waiting].map(async ({ body }) => await body));
+    expect(memory.heldBytes).toBe(200);
   });
 });
 

@@ -95,6 +95,16 @@ async function burst(channel: TestChannel, events: number, at = server): Promise
   await sent;
 }
 
+it('a stream of events is not opened by HEAD, which has no answer that could be a stream', async () => {
+  const { projectId, environmentId } = await freshChannel();
+  const query = new URLSearchParams({ project_id: projectId, env_id: environmentId }).toString();
+  const answer = await fetch(`${server.httpUrl}/api/events?${query}`, {
+    method: 'HEAD',
+    headers: { Authorization: `Bearer ${root.token}` },
+  });
+  expect(answer.status).toBe(405);
+});
+
 describe('a stream of server-sent events', () => {
   it('brings the messages of a WebSocket, in their order, with the cursors as ids', async () => {
     const channel = await freshChannel();

@@ -47,9 +47,9 @@ const maxAttempts = 3;
 const retrySpreadMs = 1_000;
 
 /** Empty where the answer is no JSON, as from a proxy. */
-async function bodyOf(response: Response): Promise<Record<string, unknown>> {
+function bodyOf(text: string): Record<string, unknown> {
   try {
-    return parseJson(await response.text()) as Record<string, unknown>;
+    return parseJson(text) as Record<string, unknown>;
   } catch {
     return {};
   }
@@ -69,6 +69,7 @@ export function createApi(options: {
   const send: Api['send'] = async <Answer>(method: string, path: string, body?: unknown) => {
     const token = options.token();
     let response: Response;
+    let text: string;
     try {
       response = await fetch(options.basePath + path, {
         method,
@@ -79,10 +80,12 @@ export function createApi(options: {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(requestTimeoutMs),
       });
+      // Rejects where the connection ends before the answer does.
+      text = await response.text();
     } catch (error) {
       throw new ApiError(0, { code: 'unreachable', message: String(error) });
     }
-    const answer = await bodyOf(response);
+    const answer = bodyOf(text);
     if (response.ok) return { status: response.status, body: answer as Answer };
     const retryAfterMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
     const refusal = new ApiError(response.status, answer, retryAfterMs);

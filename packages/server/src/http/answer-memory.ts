@@ -17,7 +17,9 @@ interface Answer {
   readonly bytes: Buffer;
   readonly userId: string;
   readonly response: ServerResponse;
-  /** When the client took something last, on the clock of performance.now(). */
+  /** When it got its room, on the clock of performance.now(). */
+  heldSinceMs: number;
+  /** When the client took something last, on the same clock. */
   progressAtMs: number;
 }
 
@@ -30,8 +32,9 @@ interface Waiter {
 const chunkBytes = 65_536;
 
 /**
- * Bounds the bytes of large answers that clients have not read yet. Answers that share a buffer count once in the total;
- * one user may hold half of it. An answer that nobody reads ends after a time-out.
+ * Bounds the bytes of large answers that clients have not read yet, and of those that wait for room. Answers that share
+ * a buffer count once in the total; one user may hold half of it. An answer that nobody reads ends after a time-out, and
+ * while others wait for room also one that is read slowly, if its user holds more than an equal share.
  */
 export class AnswerMemory {
   readonly #options: Required<AnswerMemoryOptions>;
@@ -62,8 +65,9 @@ export class AnswerMemory {
    * RefusedError when there is no room in time.
    */
   async body(bytes: Buffer, userId: string, response: ServerResponse): Promise<ReadableStream> {
-    const answer = { bytes, userId, response, progressAtMs: performance.now() };
+    const answer = { bytes, userId, response, heldSinceMs: 0, progressAtMs: 0 };
     if (this.#hasRoom(answer)) this.#hold(answer);
+    else if (!this.#mayWait(bytes)) throw this.#noRoom(answer);
     else await this.#wait(answer);
     if (response.destroyed) this.#release(answer);
     else response.once('close', () => this.#release(answer));
@@ -82,9 +86,16 @@ export class AnswerMemory {
     return held === 0 || held + bytes.length <= this.#options.maxBytes / 2;
   }
 
+  /** As many bytes may wait as may be held. */
+  #mayWait(bytes: Buffer): boolean {
+    const buffers = new Set([bytes, ...[...this.#waiting].map(({ answer }) => answer.bytes)]);
+    const waitingBytes = [...buffers].reduce((sum, { length }) => sum + length, 0);
+    return buffers.size === 1 || waitingBytes <= this.#options.maxBytes;
+  }
+
   #hold(answer: Answer): void {
     const { bytes, userId } = answer;
-    answer.progressAtMs = performance.now();
+    answer.heldSinceMs = answer.progressAtMs = performance.now();
     this.#answers.add(answer);
     const shares = this.#shares.get(bytes) ?? 0;
     this.#shares.set(bytes, shares + 1);
@@ -168,9 +179,28 @@ export class AnswerMemory {
       const timeoutMs = isContended ? contendedStallTimeoutMs : stallTimeoutMs;
       if (nowMs - progressAtMs >= timeoutMs) response.destroy();
     }
+    if (lacksRoom) this.#endOldestOverShare(waitingUsers, nowMs);
     if (this.#answers.size > 0 || this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
+  }
+
+  /** One at a time: the next one ends with the next look, if there is still no room. */
+  #endOldestOverShare(waitingUsers: ReadonlySet<string>, nowMs: number): void {
+    const { maxBytes, contendedStallTimeoutMs } = this.#options;
+    const userBytes = new Map<string, number>();
+    for (const { bytes, userId } of this.#answers) {
+      // Ending one of several answers that share a buffer frees little.
+      const ownBytes = bytes.length / (this.#shares.get(bytes) ?? 1);
+      userBytes.set(userId, (userBytes.get(userId) ?? 0) + ownBytes);
+    }
+    const shareBytes = maxBytes / new Set([...userBytes.keys(), ...waitingUsers]).size;
+    for (const { userId, response, heldSinceMs } of this.#answers) {
+      const isOverShare = (userBytes.get(userId) ?? 0) > shareBytes;
+      if (!isOverShare || response.destroyed || nowMs - heldSinceMs < contendedStallTimeoutMs) continue;
+      response.destroy();
+      return;
+    }
   }
 }
 

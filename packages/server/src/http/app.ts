@@ -5,7 +5,7 @@ import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../access/origin.js';
 import { readGuards } from '../changes/environments.js';
-import { channelFromQuery, type Door, unavailable } from '../door/door.js';
+import { channelFromQuery, type Door, refused, unavailable } from '../door/door.js';
 import type { SnapshotSource } from '../history/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { acceptsGzip, commonHeaders } from './answers.js';
@@ -134,24 +134,29 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     door.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
     const visitor = await door.admit(incoming);
-    const snapshot = await requestSlots.run(visitor.user.id, outgoing, async () => {
-      // Rights are checked last: a request may have waited for its turn.
-      const channel = await door.openChannel(visitor, wanted);
-      return await snapshots.take(channel);
-    });
-    if (snapshot === null) return answerRefusal(context, unavailable);
     outgoing.appendHeader('Vary', 'Accept-Encoding');
     const isGzipped = acceptsGzip(context);
-    const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
-    return context.body(await answerMemory.body(bytes, visitor.user.id, outgoing), 200, {
-      'Cache-Control': 'no-store',
-      'Content-Type': 'application/json; charset=utf-8',
-      'Content-Length': String(bytes.length),
-      ...(isGzipped ? { 'Content-Encoding': 'gzip' } : {}),
+    // The slot is held until there is room for the answer: what waits for room takes memory, too.
+    return await requestSlots.run(visitor.user.id, outgoing, async () => {
+      // Rights are checked last: a request may have waited for its turn.
+      const channel = await door.openChannel(visitor, wanted);
+      const snapshot = await snapshots.take(channel);
+      if (snapshot === null) return answerRefusal(context, unavailable);
+      const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
+      return context.body(await answerMemory.body(bytes, visitor.user.id, outgoing), 200, {
+        'Cache-Control': 'no-store',
+        'Content-Type': 'application/json; charset=utf-8',
+        'Content-Length': String(bytes.length),
+        ...(isGzipped ? { 'Content-Encoding': 'gzip' } : {}),
+      });
     });
   });
 
   add(systemRoutes.events, async (context) => {
+    // The framework gives HEAD to the handler of GET, and a stream without a body is none.
+    if (context.env.incoming.method !== 'GET') {
+      throw refused(405, 'method_not_allowed', 'A stream of events is opened with GET');
+    }
     await eventStreams.open(context.env.incoming, context.env.outgoing);
     return RESPONSE_ALREADY_SENT;
   });

@@ -109,12 +109,14 @@ export function createRestApi(options: RestOptions): RestApp {
     bounded: async (request, next) => {
       const { outgoing } = request.env;
       const userId = request.get('visitor').user.id;
-      await requestSlots.run(userId, outgoing, next);
-      if (request.res.status !== 200) return;
-      const bytes = Buffer.from(await request.res.arrayBuffer());
-      const { headers } = request.res;
-      headers.set('Content-Length', String(bytes.length));
-      request.res = new Response(await answerMemory.body(bytes, userId, outgoing), { headers });
+      await requestSlots.run(userId, outgoing, async () => {
+        await next();
+        if (request.res.status !== 200) return;
+        const bytes = Buffer.from(await request.res.arrayBuffer());
+        const { headers } = request.res;
+        headers.set('Content-Length', String(bytes.length));
+        request.res = new Response(await answerMemory.body(bytes, userId, outgoing), { headers });
+      });
     },
     writable: async (_request, next) => {
       if (!writes) {
