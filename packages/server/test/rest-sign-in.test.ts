@@ -290,6 +290,27 @@ describe('the window of attempts', () => {
 });
 
 describe('the turn of a check of a password', () => {
+  it('does not count as an attempt where it never came', async () => {
+    const ends: (() => void)[] = [];
+    const turns = Array.from({ length: 21 }, async () => {
+      await inPasswordTurn(async () => await new Promise<void>((resolve) => ends.push(resolve)));
+    });
+    const right = { username: 'bob', password: 'correct horse' };
+    for (let attempt = 1; attempt <= 11; attempt += 1) {
+      expect(await send(company.server.httpUrl, 'POST', '/api/auth/login', right)).toMatchObject({
+        status: 503,
+        body: { code: 'busy' },
+      });
+    }
+    for (const [index, turn] of turns.entries()) {
+      ends[index]?.();
+      await turn;
+    }
+    expect(await send(company.server.httpUrl, 'POST', '/api/auth/login', right)).toMatchObject({
+      status: 200,
+    });
+  });
+
   it('comes one after another, and is refused where too many wait', async () => {
     const order: number[] = [];
     const ends: (() => void)[] = [];

@@ -5,8 +5,7 @@ import { isMissing } from '../database/missing.js';
 import { scrub } from '../describe.js';
 import { refused } from '../door/door.js';
 import { readTogglrFeatures } from '../host/togglr-features.js';
-import { inPasswordTurn } from './password-checks.js';
-import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
+import { inAttempt, type SignInAttempts } from './sign-in-attempts.js';
 
 /** What a user has to give with a decision: nothing, the password, or nothing that would do. */
 type Proof =
@@ -47,9 +46,9 @@ export class DecisionPassword {
     if (password === undefined) {
       throw refused(403, 'password_required', 'A decision needs your password again: send it as password');
     }
-    refuseAttempts(this.#attempts.take(user.username, address));
     const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
-    if (!(await inPasswordTurn(async () => await check(password, proof.hash)))) {
+    const attempt = { username: user.username, address };
+    if (!(await inAttempt(this.#attempts, attempt, async () => await check(password, proof.hash)))) {
       throw refused(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
     }
     this.#attempts.forget(user.username, address);

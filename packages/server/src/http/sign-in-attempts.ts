@@ -1,5 +1,6 @@
 import { networkOf } from '../access/trusted-proxies.js';
 import { refused } from '../door/door.js';
+import { inPasswordTurn } from './password-checks.js';
 
 export interface SignInAttemptsOptions {
   /** How many attempts one address may make on one user name within the window. Default 10. */
@@ -59,6 +60,14 @@ export class SignInAttempts {
     this.#onName.add(pair, nowMs);
     this.#fromAddress.add(network, nowMs);
     return null;
+  }
+
+  /** Of an attempt whose password was not checked. */
+  takeBack(username: string, address: string): void {
+    const network = networkOf(address);
+    this.#onName.takeBack(JSON.stringify([username, network]));
+    this.#fromAddress.takeBack(network);
+    this.#onAccount.takeBack(username);
   }
 
   /** Whoever knows the password begins anew, and has not guessed. */
@@ -121,14 +130,29 @@ class Attempts {
   }
 }
 
-/** Throws RefusedError `too_many_attempts` where `SignInAttempts.take` has answered with a time to wait. */
-export function refuseAttempts(waitMs: number | null): void {
-  if (waitMs === null) return;
-  const seconds = Math.ceil(waitMs / 1_000);
-  throw refused(
-    429,
-    'too_many_attempts',
-    `Too many attempts to give a password: try again in ${seconds} s`,
-    seconds,
-  );
+/**
+ * Runs `check`, which checks a password, as an attempt and in its turn. Throws RefusedError where there were too many
+ * attempts. One that could not be checked does not count.
+ */
+export async function inAttempt<Result>(
+  attempts: SignInAttempts,
+  { username, address }: { readonly username: string; readonly address: string },
+  check: () => Promise<Result>,
+): Promise<Result> {
+  const waitMs = attempts.take(username, address);
+  if (waitMs !== null) {
+    const seconds = Math.ceil(waitMs / 1_000);
+    throw refused(
+      429,
+      'too_many_attempts',
+      `Too many attempts to give a password: try again in ${seconds} s`,
+      seconds,
+    );
+  }
+  try {
+    return await inPasswordTurn(check);
+  } catch (error) {
+    attempts.takeBack(username, address);
+    throw error;
+  }
 }

@@ -7,8 +7,7 @@ import { parseUserClaim } from '../access/user-claim.js';
 import { isMissing } from '../database/missing.js';
 import type { Queries } from '../database/session-pool.js';
 import { refused } from '../door/door.js';
-import { inPasswordTurn } from './password-checks.js';
-import { refuseAttempts, type SignInAttempts } from './sign-in-attempts.js';
+import { inAttempt, type SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
   readonly pool: Queries;
@@ -90,8 +89,11 @@ export class SignIn {
         "The passwords of this database cannot be checked here: sign in where its users sign in, and bring that service's token",
       );
     }
-    refuseAttempts(attempts.take(username, address));
-    const account = await inPasswordTurn(async () => await this.#check(username, password));
+    const account = await inAttempt(
+      attempts,
+      { username, address },
+      async () => await this.#check(username, password),
+    );
     if (account === null) {
       throw refused(401, 'invalid_login', 'The user name or the password is wrong: try again');
     }
