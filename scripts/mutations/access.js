@@ -145,9 +145,9 @@ export const accessMutations = [
     broken: 'The number of failed sign-ins is unlimited.',
     edits: [
       {
-        file: `${server}http/sign-in.ts`,
-        find: 'refuseAttempts(attempts.take(username, address));',
-        replace: 'refuseAttempts(Math.min(0, attempts.take(username, address) ?? 0) || null);',
+        file: `${server}http/sign-in-attempts.ts`,
+        find: 'const waitMs = attempts.take(username, address);\n  if (waitMs !== null) {',
+        replace: 'const waitMs = attempts.take(username, address) ?? 0;\n  if (waitMs < 0) {',
       },
     ],
     tests: [`${test}rest-sign-in.test.ts`],
