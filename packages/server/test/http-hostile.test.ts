@@ -141,6 +141,17 @@ describe('a request that two servers could read differently', () => {
     expect(await sendRaw(...head, '', ...smuggled)).toStrictEqual(['400']);
   });
 
+  it('is refused if it has two Host headers', async () => {
+    const other = 'Host: evil.example';
+    expect(await sendRaw('GET /healthz HTTP/1.1', host, other, 'Connection: close', '', '')).toStrictEqual([
+      '400',
+    ]);
+    const upgrade = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'];
+    const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+    const line = `GET /api/ws?${channel} HTTP/1.1`;
+    expect(await sendRaw(line, host, other, ...upgrade, key, '', '')).toStrictEqual(['400']);
+  });
+
   it('leads nowhere by another name for the server in its first line', async () => {
     const query = `http://evil.example/api/ws?${channel}`;
     const upgrade = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'];

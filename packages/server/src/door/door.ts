@@ -61,6 +61,10 @@ export class Door {
         'The path is not in its canonical form: leave out encoded letters, encoded or repeated slashes and dot segments',
       );
     }
+    // RFC 9112, 3.2. The parser takes the first one, and a proxy may have checked another.
+    if ((request.headersDistinct['host']?.length ?? 0) > 1) {
+      throw refused(400, 'repeated_host', 'The request has several Host headers: send one');
+    }
     if (!this.#options.hostPolicy.isAllowed(request)) {
       throw refused(
         421,
