@@ -41,7 +41,10 @@ export async function waitForAnimations(page: Page): Promise<void> {
   });
 }
 
-/** Returns what overflows the width of the screen: the page, or controls that inner scrolling cannot reach. */
+/**
+ * Returns what overflows the screen: the page, or controls that inner scrolling cannot reach. Also buttons whose text is
+ * clipped, and titles of which a word is broken.
+ */
 export async function findOverflow(page: Page): Promise<string[]> {
   return await page.evaluate(() => {
     const width = document.documentElement.clientWidth;
@@ -62,6 +65,20 @@ export async function findOverflow(page: Page): Promise<string[]> {
       if ((left < -1 || right > width + 1) && !scrolls(control.parentElement)) {
         found.push(`${Math.round(left)}-${Math.round(right)} px: ${control.outerHTML.slice(0, 160)}`);
       }
+    }
+    for (const link of document.querySelectorAll('nav a')) {
+      const { bottom } = link.getBoundingClientRect();
+      if (bottom > innerHeight + 1) found.push(`below the screen: ${link.textContent}`);
+    }
+    for (const label of document.querySelectorAll('.mantine-Button-label')) {
+      if (label.clientWidth > 1 && label.scrollWidth > label.clientWidth + 1) {
+        found.push(`clipped: ${label.textContent}`);
+      }
+    }
+    for (const title of document.querySelectorAll<HTMLElement>('h1')) {
+      title.style.overflowWrap = 'normal';
+      if (title.scrollWidth > title.clientWidth + 1) found.push(`broken: ${title.textContent}`);
+      title.style.overflowWrap = '';
     }
     return found;
   });

@@ -99,7 +99,12 @@ it('a history that was refused says why, and is read again on request', async ()
   const window = await fixture.open('alice', '/');
   const { page } = window;
   await page.route('**/api/audit?*', async (route) => {
-    await route.fulfill({ status: 503, json: { code: 'busy', message: 'of the server' } });
+    await route.fulfill({
+      status: 503,
+      // The page does not read the history again by itself within the test.
+      headers: { 'Retry-After': '3600' },
+      json: { code: 'busy', message: 'of the server' },
+    });
   });
   window.expectRefusal(503, '/api/audit');
   await page.goto(at(webShop, 'dev', 'activity'));

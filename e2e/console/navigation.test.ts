@@ -139,6 +139,8 @@ it('the console falls back to English for an invalid browser language', async ()
   const { page } = await context.fixture.open('alice', at(webShop, 'dev', 'features'), { language: null });
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
   await waitUntilLive(page);
+  await page.getByRole('navigation').getByRole('link', { name: en.shell.activity }).click();
+  await page.locator('.u-over').waitFor();
 });
 
 it('the password field is masked, and password managers may fill it', async () => {

@@ -9,6 +9,9 @@ import { createRoot } from 'react-dom/client';
 import { createApi } from './api/api.js';
 import { App } from './shell/app.js';
 import { createSession } from './sign-in/session.js';
+import { dropInvalidLanguages } from './texts/browser-languages.js';
+
+dropInvalidLanguages();
 
 // This file is in a folder below the path under which the server is reached, such as `/flagcast/`.
 const { url } = import.meta;

@@ -1,11 +1,11 @@
-import { Alert, Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
+import { Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from '@mantine/core';
 import { useDebouncedValue } from '@mantine/hooks';
 import { lazy, Suspense, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import { useEventCount, useHeld } from '../features/use-held.js';
+import { FailureAlert } from '../shell/failure-alert.js';
 import { FaultBoundary } from '../shell/fault-boundary.js';
 import { SearchIcon } from '../shell/icons.js';
-import { describeError } from '../shell/messages.js';
 import { PageTitle } from '../shell/page-title.js';
 import { parts } from '../shell/parts.js';
 import { usePlace } from '../shell/place.js';
@@ -97,11 +97,7 @@ export default function ActivityPage() {
           onChange={setTyped}
         />
       </Group>
-      {history.error !== null && (
-        <Alert color="red" role="alert">
-          {describeError(history.error, t)}
-        </Alert>
-      )}
+      {history.error !== null && <FailureAlert error={history.error} onRetry={history.retry} />}
       <Paper withBorder p="md">
         {held.length === 0 && !history.loading && history.error === null && (
           <Text c="dimmed" ta="center" mt="sm">

@@ -39,11 +39,12 @@ export function MoreBelow({ hasMore, searchedUntil, loading, failed, loadMore }:
       )}
       {loading ? (
         <Loader size="sm" role="status" aria-label={t.shell.loading} />
-      ) : hasMore || failed ? (
+      ) : hasMore ? (
         <Button variant="subtle" onClick={loadMore}>
-          {!hasMore ? t.shell.tryAgain : searchedUntil === null ? t.activity.older : t.activity.searchFurther}
+          {searchedUntil === null ? t.activity.older : t.activity.searchFurther}
         </Button>
       ) : (
+        !failed &&
         searchedUntil === null && (
           <Text size="xs" c="dimmed">
             {t.activity.beginning}

@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { isNotAvailable } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
+import { isTemporary, retryDelayMs } from '../api/retry.js';
 import type { AuditEntry, AuditPage } from '../api/types.js';
 import { usePlace } from '../shell/place.js';
 import { useApi } from '../sign-in/session-context.js';
@@ -21,8 +22,9 @@ export interface History {
   readonly searchedUntil: string | null;
   readonly loading: boolean;
   readonly error: unknown;
-  /** Reads what is older; the newest again where they could not be read. */
   readonly loadMore: () => void;
+  /** Reads what could not be read, without waiting for the next attempt. */
+  readonly retry: () => void;
 }
 
 interface Loaded {
@@ -54,7 +56,7 @@ export function useHistory(filter: HistoryFilter): History {
   const [error, setError] = useState<unknown>(null);
   const latest = useRef(nothing);
   const busy = useRef(false);
-  const readNewest = useRef<() => void>(() => undefined);
+  const [retry, setRetry] = useState<() => void>(() => () => undefined);
   const wanted = new URLSearchParams({
     project_id: project.id,
     env: environment.key,
@@ -144,7 +146,7 @@ export function useHistory(filter: HistoryFilter): History {
         if (again && !over) void run();
       }, pauseBetweenMs);
     };
-    readNewest.current = () => void run();
+    setRetry(() => () => void run());
     show(nothing);
     setLoading(true);
     busy.current = false;
@@ -167,13 +169,17 @@ export function useHistory(filter: HistoryFilter): History {
     };
   }, [channel, readPage]);
 
+  const failures = useRef(0);
+  useEffect(() => {
+    failures.current = error === null ? 0 : failures.current + 1;
+    if (error === null || !isTemporary(error)) return;
+    const timer = setTimeout(retry, retryDelayMs(failures.current, error));
+    return () => clearTimeout(timer);
+  }, [error, retry]);
+
   const loadMore = useCallback(() => {
     const { next } = latest.current;
-    if (busy.current) return;
-    if (typeof next !== 'string') {
-      readNewest.current();
-      return;
-    }
+    if (busy.current || next === null || next === undefined) return;
     busy.current = true;
     setLoading(true);
     readPage(next)
@@ -202,5 +208,6 @@ export function useHistory(filter: HistoryFilter): History {
     loading,
     error,
     loadMore,
+    retry,
   };
 }

@@ -1,11 +1,11 @@
-import { Alert, Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
+import { Button, SegmentedControl, Skeleton, Stack, Title } from '@mantine/core';
 import { useState } from 'react';
 import { isNotAvailable } from '../api/api.js';
 import type { OpenChange } from '../api/types.js';
 import { EmptyState } from '../shell/empty-state.js';
+import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
-import { describeError } from '../shell/messages.js';
 import { PageTitle } from '../shell/page-title.js';
 import { useTexts } from '../texts/texts.js';
 import { ChangeCard } from './change-card.js';
@@ -22,7 +22,7 @@ const fits: Readonly<Record<Filter, (change: OpenChange) => boolean>> = {
 /** All that waits, over all projects and environments; what has been decided meanwhile stays, and says so. */
 export default function ApprovalsPage() {
   const { t } = useTexts();
-  const { all, open, error, loading } = useOpenChanges();
+  const { all, open, error, retry, loading } = useOpenChanges();
   const [filter, setFilter] = useState<Filter>('all');
   const shown = all.filter(fits[filter]);
   return (
@@ -46,11 +46,7 @@ export default function ApprovalsPage() {
         />
       </div>
       {isNotAvailable(error) && <LiveOnly />}
-      {error !== null && !isNotAvailable(error) && (
-        <Alert color="red" role="alert">
-          {describeError(error, t)}
-        </Alert>
-      )}
+      {error !== null && !isNotAvailable(error) && <FailureAlert error={error} onRetry={retry} />}
       {loading && (
         <Stack gap="md" role="status" aria-label={t.shell.loading}>
           <Skeleton height={190} radius="md" />

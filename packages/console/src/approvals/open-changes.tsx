@@ -25,6 +25,7 @@ interface OpenChanges {
   /** All that waits or has waited since the page was opened, newest first. */
   readonly all: readonly OpenChange[];
   readonly error: Error | null;
+  readonly retry: () => void;
   readonly loading: boolean;
 }
 
@@ -45,7 +46,7 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
   const queries = useQueryClient();
   const [decisions, setDecisions] = useState<ReadonlyMap<string, Decision>>(new Map());
   const [known, setKnown] = useState<ReadonlyMap<string, OpenChange>>(new Map());
-  const { data, error } = useQuery({
+  const { data, error, refetch } = useQuery({
     queryKey: ['open-changes'],
     queryFn: async () =>
       (await api.get<{ pending_changes: readonly OpenChange[] }>('/api/pending-changes')).pending_changes,
@@ -75,8 +76,9 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     const openIds = new Set(open.map(({ id }) => id));
     const all = [...known.values()].filter(({ id }) => openIds.has(id) || decisions.has(id));
     all.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
-    return { open, decisions, all, error, loading: data === undefined && error === null };
-  }, [data, decisions, known, error]);
+    const retry = (): void => void refetch();
+    return { open, decisions, all, error, retry, loading: data === undefined && error === null };
+  }, [data, decisions, known, error, refetch]);
   return <OpenChangesContext value={value}>{children}</OpenChangesContext>;
 }
 

@@ -1,14 +1,16 @@
-import { Alert, Paper, Stack, Text, Title } from '@mantine/core';
+import { Paper, Stack, Text, Title } from '@mantine/core';
 import { HistoryList } from '../activity/history-list.js';
 import { MoreBelow } from '../activity/more-below.js';
 import { useTimeline } from '../activity/use-timeline.js';
-import { describeError } from '../shell/messages.js';
+import { FailureAlert } from '../shell/failure-alert.js';
 import { useTexts } from '../texts/texts.js';
 
 /** Everything that ever happened to the feature in this environment, newest first. */
 export function FeatureHistory({ featureId }: { readonly featureId: string }) {
   const { t } = useTexts();
-  const { items, hasMore, searchedUntil, loading, error, loadMore } = useTimeline({ feature_id: featureId });
+  const { items, hasMore, searchedUntil, loading, error, loadMore, retry } = useTimeline({
+    feature_id: featureId,
+  });
   return (
     <Paper withBorder p="lg" component="section" aria-label={t.feature.history}>
       <Stack>
@@ -18,11 +20,7 @@ export function FeatureHistory({ featureId }: { readonly featureId: string }) {
             {t.activity.nothing}
           </Text>
         )}
-        {error !== null && (
-          <Alert color="red" role="alert">
-            {describeError(error, t)}
-          </Alert>
-        )}
+        {error !== null && <FailureAlert error={error} onRetry={retry} />}
         <HistoryList entries={items} about="nothing" />
         <MoreBelow
           hasMore={hasMore}

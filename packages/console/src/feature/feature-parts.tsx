@@ -3,6 +3,7 @@ import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import type { FeatureDetails, PartState } from '../api/types.js';
+import { FailureAlert } from '../shell/failure-alert.js';
 import { usePlace } from '../shell/place.js';
 import { useApi } from '../sign-in/session-context.js';
 import { useTexts } from '../texts/texts.js';
@@ -16,7 +17,7 @@ export function FeatureParts({ featureId }: { readonly featureId: string }) {
   const queries = useQueryClient();
   const { environment } = usePlace();
   const { channel } = useLiveChannel();
-  const { data } = useQuery({
+  const { data, error, refetch } = useQuery({
     queryKey: ['feature', featureId, environment.key],
     queryFn: async () =>
       await api.get<FeatureDetails>(
@@ -31,6 +32,8 @@ export function FeatureParts({ featureId }: { readonly featureId: string }) {
       }),
     [channel, queries, featureId],
   );
+  if (error !== null && data === undefined)
+    return <FailureAlert error={error} onRetry={() => void refetch()} />;
   if (data === undefined) return null;
   return (
     <>

@@ -2,9 +2,9 @@ import { MantineProvider } from '@mantine/core';
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { BrowserRouter } from 'react-router';
-import { ApiError, isNotAvailable } from '../api/api.js';
 import { LiveClient } from '../api/live.js';
 import { forgetPerson } from '../api/queries.js';
+import { isTemporary, retryDelayMs } from '../api/retry.js';
 import { ExpiredDialog } from '../sign-in/expired-dialog.js';
 import { type Ground, GroundContext, useSession } from '../sign-in/session-context.js';
 import { SignInPage } from '../sign-in/sign-in-page.js';
@@ -13,18 +13,20 @@ import { MessagesProvider } from './messages.js';
 import { Pages } from './pages.js';
 import { theme } from './theme.js';
 
-const triesAgain = 2;
+/** How often a request is repeated before the page shows the error. */
+const retriesBeforeError = 2;
 
 function createQueryClient(): QueryClient {
   return new QueryClient({
     defaultOptions: {
       queries: {
-        // A refusal stays one; what was not reached may be reached the next time.
-        retry: (failures, error) =>
-          failures < triesAgain &&
-          (!(error instanceof ApiError) ||
-            error.status === 0 ||
-            (error.status >= 500 && !isNotAvailable(error))),
+        retry: (failures, error) => failures < retriesBeforeError && isTemporary(error),
+        retryDelay: (failures, error) => retryDelayMs(failures + 1, error),
+        // A page that shows an error recovers without a reload.
+        refetchInterval: ({ state }) =>
+          state.error !== null && isTemporary(state.error)
+            ? retryDelayMs(state.errorUpdateCount, state.error)
+            : false,
       },
     },
   });

@@ -62,14 +62,5 @@ function chosenLanguage(): Language {
 
 /** As the browser's owner writes the language, e.g. with the day before the month. */
 function localeOf(language: Language): string {
-  return navigator.languages.find((tag) => tag.slice(0, 2) === language && isLanguageTag(tag)) ?? language;
-}
-
-/** A browser on a machine without a language calls it `en-US@posix`, which Intl throws at. */
-function isLanguageTag(tag: string): boolean {
-  try {
-    return Intl.getCanonicalLocales(tag).length > 0;
-  } catch {
-    return false;
-  }
+  return navigator.languages.find((tag) => tag.slice(0, 2) === language) ?? language;
 }

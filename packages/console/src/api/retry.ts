@@ -1,0 +1,18 @@
+import { ApiError, isNotAvailable } from './api.js';
+
+const firstDelayMs = 1_000;
+const maxDelayMs = 30_000;
+
+/** Whether the same request may succeed later: the server was not reached, is busy, or waits for its database. */
+export function isTemporary(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return true;
+  return error.status === 0 || error.status === 429 || (error.status >= 500 && !isNotAvailable(error));
+}
+
+/** The exponential backoff before the next attempt, in milliseconds; never earlier than the server's Retry-After. */
+export function retryDelayMs(failures: number, error: unknown): number {
+  const backoffMs = Math.min(maxDelayMs, firstDelayMs * 2 ** Math.max(0, failures - 1));
+  const leastMs = error instanceof ApiError ? error.retryAfterMs : 0;
+  // Pages that failed together do not ask again together.
+  return Math.max(backoffMs, leastMs) * (1 + Math.random() / 4);
+}

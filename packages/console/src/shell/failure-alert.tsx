@@ -1,0 +1,26 @@
+import { Alert, Button, Group } from '@mantine/core';
+import { isTemporary } from '../api/retry.js';
+import { useTexts } from '../texts/texts.js';
+import { describeError } from './messages.js';
+
+interface FailureAlertProps {
+  readonly error: unknown;
+  readonly onRetry: () => void;
+}
+
+/** Shows why a list could not be read, with a button that reads it again where that may help. */
+export function FailureAlert({ error, onRetry }: FailureAlertProps) {
+  const { t } = useTexts();
+  return (
+    <Alert color="red" role="alert">
+      <Group justify="space-between">
+        {describeError(error, t)}
+        {isTemporary(error) && (
+          <Button size="xs" variant="default" onClick={onRetry}>
+            {t.shell.tryAgain}
+          </Button>
+        )}
+      </Group>
+    </Alert>
+  );
+}
