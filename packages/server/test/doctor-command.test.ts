@@ -113,7 +113,13 @@ describe('LISTEN', () => {
     });
     try {
       const options = { databaseUrl: url, listenUrl, timeoutMs: 300 };
-      const facts = await readFacts(client, { view: null, overlapMs: 60_000, authorizeSql: null });
+      const facts = await readFacts(client, {
+        view: null,
+        byEmail: false,
+        overlapMs: 60_000,
+        authorizeSql: null,
+        writes: false,
+      });
       return await checkListen(client, facts, options);
     } finally {
       await client.end();
@@ -195,5 +201,22 @@ describe('flagcast serve', () => {
     expect(stdout).not.toContain('hunter2');
     // This server deletes old rows itself.
     expect(stdout).not.toContain('"retention"');
+  });
+
+  it('logs one warning at the start where it takes changes and its role lacks the rights for them', async () => {
+    const serve = new RunningCommand(['serve', '--port', '0'], {
+      env: {
+        DATABASE_URL: fixture.url,
+        FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough',
+        FLAGCAST_WRITES: 'on',
+      },
+    });
+    cleanUps.push(async () => await serve.end());
+    const log = await serve.logged('doctor_warning');
+    expect(log).toMatchObject({
+      finding: 'writes',
+      message: expect.stringContaining('INSERT ON TABLE public.audit_log') as string,
+      fix: expect.stringContaining('GRANT INSERT ON TABLE public.audit_log TO') as string,
+    });
   });
 });

@@ -25,7 +25,7 @@ export interface DoctorFixture {
   /** The findings with this id that are not ok. */
   readonly problems: (id: string, options?: ExamineOptions) => Promise<readonly Finding[]>;
   /** Applies the fix of the finding as superuser: runs its statements, or its command in a shell. */
-  readonly fix: (finding: Finding | undefined) => Promise<void>;
+  readonly fix: (finding: Finding | undefined, databaseUrl?: string) => Promise<void>;
   /**
    * Damages the database, applies the fix of each finding, and expects that the findings are gone. Returns the first.
    */
@@ -61,7 +61,7 @@ export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorF
       const findings = await fixture.findings(options);
       return findings.filter((finding) => finding.id === id && finding.level !== 'ok');
     },
-    async fix(finding) {
+    async fix(finding, databaseUrl = database.url) {
       const fix = finding?.fix;
       if (fix?.kind === 'sql') {
         await fixture.run(fix.text);
@@ -69,7 +69,7 @@ export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorF
         await execute('sh', ['-c', fix.text], {
           env: {
             PATH: [programs, path.dirname(process.execPath), process.env['PATH']].join(':'),
-            DATABASE_URL: database.url,
+            DATABASE_URL: databaseUrl,
           },
         });
       } else {

@@ -16,7 +16,7 @@ flagcast serve, so that its role and its connection are checked.
   --json              print everything as JSON (default: a line for each finding)
 
 Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW, FLAGCAST_OVERLAP, FLAGCAST_AUTHORIZE_SQL,
-FLAGCAST_DB_CONNECTIONS and FLAGCAST_WORKERS, as for flagcast serve.
+FLAGCAST_DB_CONNECTIONS, FLAGCAST_WORKERS, FLAGCAST_WRITES and FLAGCAST_JWT_USER_CLAIM, as for flagcast serve.
 
 Exits with 1 if there is an error. Warnings and notes do not count.`,
   options: {

@@ -128,7 +128,15 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     });
     if (config.databaseUrl !== null) {
       await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
-      void logWarnings(databaseUrl, { databaseConnections, view, authorizeSql, overlapMs, logger });
+      void logWarnings(databaseUrl, {
+        databaseConnections,
+        view,
+        authorizeSql,
+        overlapMs,
+        writes: settings.writes,
+        userClaim: settings.auth.userClaim ?? null,
+        logger,
+      });
     }
     if (shutdown.isRequested()) return;
     begin();

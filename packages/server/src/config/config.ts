@@ -112,6 +112,8 @@ export interface DoctorConfig {
   readonly view: string | null;
   readonly overlapMs: number;
   readonly authorizeSql: string | null;
+  readonly writes: boolean;
+  readonly userClaim: string | null;
 }
 
 /** What the commands that talk to a server or a database from beside it run with. */
@@ -290,12 +292,23 @@ export function loadDoctorConfig(environment: Environment, flags: Flags): Doctor
   const overlapMs = reading.value('FLAGCAST_OVERLAP') ?? defaultOverlapMs;
   const listenUrl = reading.value('FLAGCAST_LISTEN_URL');
   const authorizeSql = reading.value('FLAGCAST_AUTHORIZE_SQL');
+  const writes = reading.value('FLAGCAST_WRITES') ?? false;
+  const userClaim = reading.value('FLAGCAST_JWT_USER_CLAIM');
   const databaseConnections = connectionsOf(reading, reading.value('FLAGCAST_WORKERS') ?? 1, {
-    writes: reading.value('FLAGCAST_WRITES') ?? false,
+    writes,
     relay: reading.isSet('FLAGCAST_RELAY_URL'),
   });
   reading.finish();
-  return { databaseUrl: given(databaseUrl), databaseConnections, listenUrl, view, overlapMs, authorizeSql };
+  return {
+    databaseUrl: given(databaseUrl),
+    databaseConnections,
+    listenUrl,
+    view,
+    overlapMs,
+    authorizeSql,
+    writes,
+    userClaim,
+  };
 }
 
 /** Each worker is a server with sessions of its own: by default there are more of them where ten are not enough. */

@@ -9,8 +9,8 @@ interface Grant {
   readonly right: string;
   /** What the server uses it for. */
   readonly purpose: string;
-  /** `extra`: the server works without it. */
-  readonly need: 'serve' | 'extra';
+  /** `extra`: the server works without it. `write`: only for a server that takes changes. */
+  readonly need: 'serve' | 'extra' | 'write';
 }
 
 /** A right, and its state in a database. */
@@ -23,12 +23,24 @@ export interface GrantState extends Grant {
   readonly grantable: boolean;
 }
 
+interface NeededOptions {
+  readonly database: string;
+  /** Whether install made the tables. */
+  readonly ownTables: boolean;
+  /** Whether tokens name users by their e-mail address. Default false. */
+  readonly byEmail?: boolean;
+  /** Whether the server takes changes. Default false. */
+  readonly writes?: boolean;
+}
+
 interface Subject {
-  readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'function';
+  readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'sequence' | 'function';
   readonly schema?: string;
   /** Of a function its name with the types of its arguments, e.g. `f(interval, integer)`. */
   readonly relation?: string;
   readonly columns?: readonly string[];
+  /** Of a table. Default: SELECT. */
+  readonly privileges?: readonly string[];
 }
 
 /** The tables of the host that the server reads, and what for. */
@@ -59,8 +71,65 @@ const guardTables: Readonly<Record<string, string>> = {
 /** The columns of users that are read; not the e-mail address. */
 const userColumns = ['id', 'username', 'is_active', 'is_superuser'];
 
+/** What changes through the console and the REST API write. */
+const writtenTables: readonly (readonly [schema: string, table: string, privileges: readonly string[]])[] = [
+  ['public', 'features', ['INSERT', 'UPDATE', 'DELETE']],
+  ['public', 'feature_params', ['INSERT', 'UPDATE', 'DELETE']],
+  ['public', 'pending_changes', ['INSERT', 'UPDATE']],
+  ['public', 'pending_change_entities', ['INSERT', 'UPDATE']],
+  ['public', 'audit_log', ['INSERT']],
+  [schemaName, 'guarded_environments', ['INSERT', 'DELETE']],
+];
+
+interface NeededGrant {
+  readonly grant: Grant;
+  readonly subject: Subject;
+}
+
+const usersGrant = (columns: readonly string[], purpose: string, need: Grant['need']): NeededGrant => ({
+  grant: {
+    name: `columns public.users (${columns.join(', ')})`,
+    right: `SELECT (${columns.join(', ')}) ON TABLE public.users`,
+    purpose,
+    need,
+  },
+  subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
+});
+
+/** The rights that a server needs for changes, beside those for reads. */
+function writeGrants(): NeededGrant[] {
+  const purpose = 'changes';
+  const sequence = 'audit_log_id_seq';
+  return [
+    ...writtenTables.map(([schema, relation, privileges]): NeededGrant => ({
+      grant: {
+        name: `changes of table ${schema}.${relation}`,
+        right: `${privileges.join(', ')} ON TABLE ${schema}.${relation}`,
+        purpose,
+        need: 'write',
+      },
+      subject: { kind: 'table', schema, relation, privileges },
+    })),
+    {
+      grant: {
+        name: `sequence public.${sequence}`,
+        right: `USAGE ON SEQUENCE public.${sequence}`,
+        purpose,
+        need: 'write',
+      },
+      subject: { kind: 'sequence', schema: 'public', relation: sequence },
+    },
+    usersGrant(['password_hash', 'two_fa_enabled'], "approvals in Togglr's database", 'write'),
+  ];
+}
+
 /** Every right that a role for `flagcast serve` needs, in the order in which they are given. */
-function neededGrants(database: string, ownTables: boolean): { grant: Grant; subject: Subject }[] {
+function neededGrants({
+  database,
+  ownTables,
+  byEmail = false,
+  writes = false,
+}: NeededOptions): NeededGrant[] {
   const table = (
     schema: string,
     relation: string,
@@ -126,6 +195,8 @@ function neededGrants(database: string, ownTables: boolean): { grant: Grant; sub
     },
     ...Object.entries(guardTables).map(([name, purpose]) => table('public', name, purpose, 'extra')),
     ...partTables.map((name) => table('public', name, 'the parts of a feature', 'extra')),
+    ...(byEmail ? [usersGrant(['email'], 'the user of a token, by the e-mail address', 'serve')] : []),
+    ...(writes ? writeGrants() : []),
   ];
 }
 
@@ -137,6 +208,9 @@ SELECT coalesce(json_agg(json_build_object(
     WHEN 'schema' THEN n.oid IS NOT NULL
     WHEN 'table' THEN c.oid IS NOT NULL
     WHEN 'function' THEN f.oid IS NOT NULL
+    -- That of an identity column needs no right of its own.
+    WHEN 'sequence' THEN c.oid IS NOT NULL
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')
     WHEN 'columns' THEN (SELECT count(*) = cardinality(s.columns) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
     ELSE true
@@ -144,7 +218,8 @@ SELECT coalesce(json_agg(json_build_object(
   'held', CASE s.kind
     WHEN 'database' THEN has_database_privilege(who.name, current_database(), 'CONNECT')
     WHEN 'schema' THEN has_schema_privilege(who.name, n.oid, 'USAGE')
-    WHEN 'table' THEN has_table_privilege(who.name, c.oid, 'SELECT')
+    WHEN 'table' THEN (SELECT bool_and(has_table_privilege(who.name, c.oid, p)) FROM unnest(coalesce(s.privileges, '{SELECT}')) p)
+    WHEN 'sequence' THEN has_sequence_privilege(who.name, c.oid, 'USAGE')
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, a.attnum, 'SELECT')) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
     ELSE has_function_privilege(who.name, f.oid, 'EXECUTE')
@@ -152,13 +227,14 @@ SELECT coalesce(json_agg(json_build_object(
   'grantable', CASE s.kind
     WHEN 'database' THEN has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
     WHEN 'schema' THEN has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
-    WHEN 'table' THEN has_table_privilege(c.oid, 'SELECT WITH GRANT OPTION')
+    WHEN 'table' THEN (SELECT bool_and(has_table_privilege(c.oid, p || ' WITH GRANT OPTION')) FROM unnest(coalesce(s.privileges, '{SELECT}')) p)
+    WHEN 'sequence' THEN has_sequence_privilege(c.oid, 'USAGE WITH GRANT OPTION')
     WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT WITH GRANT OPTION')) FROM pg_attribute a
       WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
     ELSE has_function_privilege(f.oid, 'EXECUTE WITH GRANT OPTION')
   END
 )), '[]')::text AS states
-FROM jsonb_to_recordset($1::jsonb) AS s (name text, kind text, "schema" text, relation text, columns text[])
+FROM jsonb_to_recordset($1::jsonb) AS s (name text, kind text, "schema" text, relation text, columns text[], privileges text[])
 CROSS JOIN (SELECT coalesce($2::text, 'public')::name AS name) AS who
 LEFT JOIN pg_namespace n ON n.nspname = s.schema
 LEFT JOIN pg_class c ON s.kind <> 'function' AND c.relnamespace = n.oid AND c.relname = s.relation
@@ -171,9 +247,9 @@ LEFT JOIN pg_proc f ON s.kind = 'function' AND f.pronamespace = n.oid
  */
 export async function readGrants(
   client: pg.ClientBase,
-  options: { readonly database: string; readonly ownTables: boolean; readonly role: string | null },
+  options: NeededOptions & { readonly role: string | null },
 ): Promise<GrantState[]> {
-  const needed = neededGrants(options.database, options.ownTables);
+  const needed = neededGrants(options);
   const subjects = needed.map(({ grant, subject }) => ({ name: grant.name, ...subject }));
   const { rows } = await client.query<{ states: string }>(stateStatement, [
     JSON.stringify(subjects),

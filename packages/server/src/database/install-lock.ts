@@ -79,8 +79,8 @@ export async function asInstaller<Result>(
  * are named first.
  */
 const holderStatement = `
-SELECT l.pid, x.gid, a.usename::text AS role, a.application_name AS application, a.state,
-  floor(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, x.prepared)))::int AS seconds,
+SELECT l.pid::text, x.gid, a.usename::text AS role, a.application_name AS application, a.state,
+  floor(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, x.prepared)))::int::text AS seconds,
   coalesce(n.nspname || '.' || c.relname, '') AS relation
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_class c ON l.locktype = 'relation' AND c.oid = l.relation
@@ -95,46 +95,80 @@ WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
   AND (
     (l.locktype = 'advisory' AND l.classid = ${installerLock[0]} AND l.objid = ${installerLock[1]})
     OR (l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'v') AND n.nspname IN ('public', '${schemaName}')
-      AND (c.relname = ANY ($1::text[]) OR n.nspname = '${schemaName}'))
+      AND ($1::text[] IS NULL OR c.relname = ANY ($1) OR n.nspname = '${schemaName}'))
   )
+  AND ($2::text IS NULL OR l.mode = $2)
 ORDER BY l.mode IN ('AccessShareLock', 'RowShareLock'), coalesce(a.xact_start, x.prepared), l.pid
 LIMIT 1`;
 
 interface Holder {
-  readonly pid: number | null;
+  readonly pid: string | null;
   readonly gid: string | null;
   readonly role: string | null;
   readonly application: string | null;
   readonly state: string | null;
-  readonly seconds: number | null;
+  readonly seconds: string | null;
   readonly relation: string;
+}
+
+/** A session or prepared transaction that holds a lock. The texts are safe to print. */
+export interface LockHolder {
+  /** E.g. `process 4711 (role app, application psql, idle in transaction, for 14 s)`. */
+  readonly name: string;
+  /** E.g. `a lock on public.audit_log`. */
+  readonly lock: string;
+  /** The SQL that ends it. */
+  readonly endStatement: string;
+}
+
+/**
+ * The holder of a lock on one of these tables of the host (null: any), or on one of Flagcast's; with `mode` only of such
+ * a lock. Null if there is none any more.
+ */
+export async function readLockHolder(
+  client: pg.ClientBase,
+  {
+    tables,
+    mode,
+  }: { readonly tables: readonly string[] | null; readonly mode: 'AccessExclusiveLock' | null },
+): Promise<LockHolder | null> {
+  const { rows } = await client.query<Holder>(holderStatement, [tables, mode]);
+  const [holder] = rows;
+  if (holder === undefined) return null;
+  const lock = holder.relation === '' ? 'the lock of another install' : `a lock on ${holder.relation}`;
+  if (holder.pid === null) {
+    const gid = printable(holder.gid ?? '');
+    return {
+      name: `the prepared transaction ${JSON.stringify(gid)}`,
+      lock: printable(lock),
+      endStatement: `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`,
+    };
+  }
+  const known = [
+    holder.role === null ? '' : `role ${holder.role}`,
+    (holder.application ?? '') === '' ? '' : `application ${String(holder.application)}`,
+    holder.state ?? '',
+    holder.seconds === null ? '' : `for ${holder.seconds} s`,
+  ].filter((part) => part !== '');
+  return {
+    name: printable(`process ${holder.pid} (${known.join(', ')})`),
+    lock: printable(lock),
+    endStatement: `SELECT pg_terminate_backend(${holder.pid})`,
+  };
 }
 
 /** Describes the session that holds the lock. It may have ended since the attempt. */
 async function describeHolder(client: pg.ClientBase): Promise<{ text: string; fix: string }> {
   const unknown = { text: 'another session that held a lock was', fix: '' };
   try {
-    const { rows } = await client.query<Holder>(holderStatement, [hostTriggers.map(({ table }) => table)]);
-    const [holder] = rows;
-    if (holder === undefined) return unknown;
-    const lock = holder.relation === '' ? 'the lock of another install' : `a lock on ${holder.relation}`;
-    if (holder.pid === null) {
-      const gid = printable(holder.gid ?? '');
-      return {
-        text: `the prepared transaction ${JSON.stringify(gid)}, which holds ${lock}, is`,
-        fix: `, or end it: COMMIT PREPARED or ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`,
-      };
-    }
-    const known = [
-      holder.role === null ? '' : `role ${holder.role}`,
-      (holder.application ?? '') === '' ? '' : `application ${String(holder.application)}`,
-      holder.state ?? '',
-      holder.seconds === null ? '' : `for ${holder.seconds} s`,
-    ].filter((part) => part !== '');
-    return {
-      text: printable(`process ${holder.pid} (${known.join(', ')}), which holds ${lock}, is`),
-      fix: `, or end it: SELECT pg_terminate_backend(${holder.pid})`,
-    };
+    const holder = await readLockHolder(client, {
+      tables: hostTriggers.map(({ table }) => table),
+      mode: null,
+    });
+    if (holder === null) return unknown;
+    const { name, lock, endStatement } = holder;
+    const commit = endStatement.startsWith('ROLLBACK') ? 'COMMIT PREPARED or ' : '';
+    return { text: `${name}, which holds ${lock}, is`, fix: `, or end it: ${commit}${endStatement}` };
   } catch {
     // Only details of the message are missing.
     return unknown;

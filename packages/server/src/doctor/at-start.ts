@@ -13,7 +13,10 @@ export async function logWarnings(
   {
     logger,
     ...options
-  }: Pick<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql' | 'databaseConnections'> & {
+  }: Pick<
+    ExamineOptions,
+    'view' | 'overlapMs' | 'authorizeSql' | 'writes' | 'userClaim' | 'databaseConnections'
+  > & {
     readonly logger: Logger;
   },
 ): Promise<void> {

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { parseUserClaim } from '../access/user-claim.js';
 import { Session } from '../database/session.js';
 import { defaultDatabaseConnections } from '../database/session-budget.js';
 import { describeError } from '../describe.js';
@@ -6,6 +7,7 @@ import { checkTransactions } from './activity-check.js';
 import { checkClock } from './clock-check.js';
 import { readFacts, type Facts } from './facts.js';
 import { advice, ok, type Finding } from './finding.js';
+import { checkLock } from './lock-check.js';
 import { checkListen } from './listen-check.js';
 import {
   checkIndexes,
@@ -15,7 +17,7 @@ import {
   checkWriteCost,
   readLogFacts,
 } from './log-checks.js';
-import { checkAuthorization, checkRights, checkRowSecurity } from './rights-checks.js';
+import { checkAuthorization, checkRights, checkRowSecurity, checkWrites } from './rights-checks.js';
 import { checkSessions } from './session-check.js';
 import {
   checkCommitTimes,
@@ -34,6 +36,10 @@ export interface ExamineOptions {
   readonly overlapMs?: number;
   /** The query of FLAGCAST_AUTHORIZE_SQL. Default null. */
   readonly authorizeSql?: string | null;
+  /** Whether `flagcast serve` takes changes (FLAGCAST_WRITES). Default false. */
+  readonly writes?: boolean;
+  /** FLAGCAST_JWT_USER_CLAIM. Default null. */
+  readonly userClaim?: string | null;
   /** How many sessions `flagcast serve` may have (FLAGCAST_DB_CONNECTIONS). Default 10. */
   readonly databaseConnections?: number;
   /** From this age on an open transaction is reported, in milliseconds. Default 60,000. */
@@ -60,7 +66,8 @@ export interface Examination {
  * may be a pooler's. Never rejects: a check that fails is a finding, too.
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
-  const { view = null, overlapMs = 60_000, authorizeSql = null } = options;
+  const { view = null, overlapMs = 60_000, authorizeSql = null, writes = false } = options;
+  const byEmail = options.userClaim != null && parseUserClaim(options.userClaim).column === 'email';
   const { databaseConnections = defaultDatabaseConnections } = options;
   const { oldTransactionMs = 60_000, queryTimeoutMs = 10_000, listen = true, now = Date.now } = options;
   const listenUrl = options.listenUrl ?? null;
@@ -74,7 +81,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
       values: 'text',
     });
     const tookMs = Math.round(performance.now() - startedAtMs);
-    const facts = await readFacts(client, { view, overlapMs, authorizeSql });
+    const facts = await readFacts(client, { view, overlapMs, authorizeSql, writes, byEmail });
     const connected = ok('connection', `connected as role ${facts.role} in ${tookMs} ms`);
     return {
       role: facts.role,
@@ -108,7 +115,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
 async function runChecks(
   client: pg.Client,
   facts: Facts,
-  options: Required<Omit<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql'>> & {
+  options: Required<Omit<ExamineOptions, 'view' | 'overlapMs' | 'authorizeSql' | 'writes' | 'userClaim'>> & {
     readonly databaseUrl: string;
   },
 ): Promise<Finding[]> {
@@ -121,9 +128,16 @@ async function runChecks(
   const checks: Readonly<Record<string, () => Finding | Finding[] | Promise<Finding | Finding[]>>> = {
     version: () => checkVersion(facts),
     replica: () => checkReplica(facts),
-    guarantee: () => checkGuarantee(facts),
-    installation: async () => await checkInstallation(client, facts),
+    ...(facts.isLocked ? { locks: async () => await checkLock(client) } : {}),
+    // Where a lock hides the event source, these would report that there is none.
+    ...(facts.isLocked && facts.eventSource === null
+      ? {}
+      : {
+          guarantee: () => checkGuarantee(facts),
+          installation: async () => await checkInstallation(client, facts),
+        }),
     rights: () => checkRights(facts),
+    writes: () => checkWrites(facts),
     authorization: async () => await checkAuthorization(client, facts),
     'row-security': async () => await checkRowSecurity(client, facts),
     ...(logFacts === null

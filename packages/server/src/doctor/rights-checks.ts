@@ -29,7 +29,7 @@ export function checkRights({ grants, role, superuser, state, authorizeSql }: Fa
         : null,
     });
   }
-  const lacking = grants.filter(({ exists, held }) => exists && !held);
+  const lacking = grants.filter(({ exists, held, need }) => need !== 'write' && exists && !held);
   if (lacking.length > 0) {
     const grantee = pg.escapeIdentifier(role);
     const isServing = needsTables && lacking.some(({ need }) => need === 'serve');
@@ -54,6 +54,24 @@ export function checkRights({ grants, role, superuser, state, authorizeSql }: Fa
       fix: advice(
         'flagcast install --role NAME creates a role with the rights that the server needs and no others',
       ),
+    },
+  ];
+}
+
+/** Whether the role has the rights that changes need, where the server takes changes. */
+export function checkWrites({ grants, role, writes }: Facts): Finding[] {
+  const id = 'writes';
+  if (!writes) return [];
+  const lacking = grants.filter(({ need, exists, held }) => need === 'write' && exists && !held);
+  if (lacking.length === 0) return [ok(id, `role ${role} has the rights that FLAGCAST_WRITES=on needs`)];
+  const grantee = pg.escapeIdentifier(role);
+  return [
+    {
+      id,
+      level: 'warning',
+      message: `FLAGCAST_WRITES is on, and role ${role} lacks ${lacking.map(({ right }) => right).join('; ')}`,
+      consequence: 'changes that need these rights are answered with 403 database_forbids',
+      fix: sql(lacking.map(({ right }) => `GRANT ${right} TO ${grantee};`).join(' ')),
     },
   ];
 }

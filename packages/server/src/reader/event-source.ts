@@ -137,12 +137,18 @@ async function findReadable(
   );
 }
 
-async function findLog(client: pg.ClientBase, before: EventSource | null): Promise<ReadableSource> {
+/** Whether triggers on the host's tables write the event log. Throws what the database throws where it cannot be read. */
+export async function readHostTriggers(client: pg.ClientBase): Promise<boolean> {
   const { rows } = await client.query<[string]>({
     text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
       FROM (SELECT 1) AS always LEFT JOIN (SELECT xid FROM flagcast.event_log LIMIT 0) l ON true`,
     rowMode: 'array',
   });
+  return rows[0]?.[0] !== 'false';
+}
+
+async function findLog(client: pg.ClientBase, before: EventSource | null): Promise<ReadableSource> {
+  const hasHostTriggers = await readHostTriggers(client);
   const environments = await refusalOf(
     client,
     `SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint("''::text")} LIMIT 0`,
@@ -157,7 +163,7 @@ async function findLog(client: pg.ClientBase, before: EventSource | null): Promi
     relation: 'flagcast.event_log',
     hasState: features === null,
     hasEnvironments: environments === null,
-    hasHostTriggers: rows[0]?.[0] !== 'false',
+    hasHostTriggers,
   };
 }
 
