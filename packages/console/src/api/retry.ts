@@ -2,6 +2,8 @@ import { ApiError, isNotAvailable } from './api.js';
 
 const firstDelayMs = 1_000;
 const maxDelayMs = 30_000;
+/** A timer with a delay of more than 24.8 days fires at once. */
+const maxRetryAfterMs = 86_400_000;
 
 /** Whether the same request may succeed later: the server was not reached, is busy, or waits for its database. */
 export function isTemporary(error: unknown): boolean {
@@ -12,7 +14,7 @@ export function isTemporary(error: unknown): boolean {
 /** The exponential backoff before the next attempt, in milliseconds; never earlier than the server's Retry-After. */
 export function retryDelayMs(failures: number, error: unknown): number {
   const backoffMs = Math.min(maxDelayMs, firstDelayMs * 2 ** Math.max(0, failures - 1));
-  const leastMs = error instanceof ApiError ? error.retryAfterMs : 0;
+  const leastMs = error instanceof ApiError ? Math.min(maxRetryAfterMs, error.retryAfterMs) : 0;
   // Pages that failed together do not ask again together.
   return Math.max(backoffMs, leastMs) * (1 + Math.random() / 4);
 }

@@ -67,7 +67,8 @@ export interface Examination {
  */
 export async function examine(databaseUrl: string, options: ExamineOptions = {}): Promise<Examination> {
   const { view = null, overlapMs = 60_000, authorizeSql = null, writes = false } = options;
-  const byEmail = options.userClaim != null && parseUserClaim(options.userClaim).column === 'email';
+  const userClaim = options.userClaim ?? null;
+  const byEmail = userClaim !== null && parseUserClaim(userClaim).column === 'email';
   const { databaseConnections = defaultDatabaseConnections } = options;
   const { oldTransactionMs = 60_000, queryTimeoutMs = 10_000, listen = true, now = Date.now } = options;
   const listenUrl = options.listenUrl ?? null;

@@ -141,7 +141,7 @@ async function findLogOnly(client: pg.ClientBase): Promise<EventSource | null> {
 }
 
 /** lock_not_available. */
-export function isLockTimeout(error: unknown): boolean {
+function isLockTimeout(error: unknown): boolean {
   return errorCode(error) === '55P03';
 }
 
