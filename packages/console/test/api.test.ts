@@ -18,4 +18,7 @@ it('takes an answer that was cut off for none, not for an empty one', async () =
     onTokenRefused: () => undefined,
   });
   await expect(api.get('/api/features')).rejects.toMatchObject({ status: 0, code: 'unreachable' });
+  // The change may have been made: "try again" would make it twice.
+  const change = api.send('PATCH', '/api/features/f1', { enabled: true });
+  await expect(change).rejects.toMatchObject({ status: 0, code: 'outcome_unknown' });
 });

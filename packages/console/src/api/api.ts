@@ -5,7 +5,7 @@ export class ApiError extends Error {
   override readonly name = 'ApiError';
   /** 0 where the server was not reached. */
   readonly status: number;
-  /** The server's word for it, e.g. `stale_version`; `unreachable` where it was not reached. */
+  /** The code of the server, e.g. `stale_version`. Without one: `unreachable`, or `outcome_unknown` for a change. */
   readonly code: string;
   /** What is wrong with each field, by its name. */
   readonly fields: Readonly<Record<string, string>>;
@@ -17,7 +17,7 @@ export class ApiError extends Error {
   constructor(status: number, body: Readonly<Record<string, unknown>>, retryAfterMs = 0) {
     super(typeof body['message'] === 'string' ? body['message'] : `HTTP ${status}`);
     this.status = status;
-    this.code = typeof body['code'] === 'string' ? body['code'] : 'unreachable';
+    this.code = String(body['code']);
     this.fields = (body['fields'] as Record<string, string> | undefined) ?? {};
     this.body = body;
     this.retryAfterMs = retryAfterMs;
@@ -68,6 +68,8 @@ export function createApi(options: {
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   const send: Api['send'] = async <Answer>(method: string, path: string, body?: unknown) => {
     const token = options.token();
+    // A change may have arrived, and its response been lost.
+    const code = method === 'GET' || path.startsWith('/api/auth/') ? 'unreachable' : 'outcome_unknown';
     let response: Response;
     let text: string;
     try {
@@ -83,12 +85,12 @@ export function createApi(options: {
       // Rejects where the connection ends before the answer does.
       text = await response.text();
     } catch (error) {
-      throw new ApiError(0, { code: 'unreachable', message: String(error) });
+      throw new ApiError(0, { code, message: String(error) });
     }
     const answer = bodyOf(text);
     if (response.ok) return { status: response.status, body: answer as Answer };
     const retryAfterMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
-    const refusal = new ApiError(response.status, answer, retryAfterMs);
+    const refusal = new ApiError(response.status, { code, ...answer }, retryAfterMs);
     if (
       response.status === 401 &&
       token !== null &&
