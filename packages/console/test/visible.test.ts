@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { nameOf, visible, withVisibleArguments } from '../src/texts/visible.js';
+import { avatarName, nameOf, visible, withVisibleArguments } from '../src/texts/visible.js';
 
 it.each([
   ['not \u202edekcolb', 'not [U+202E]dekcolb'],
@@ -14,6 +14,14 @@ it.each([
 
 it.each(['line\nbreak\tand tab', 'Ж, é, 日本, שלום, العربية', '👩🏽‍💻 ❤️ 1️⃣ 👨‍👩‍👧'])('%j stays as it is', (text) => {
   expect(visible(text)).toBe(text);
+});
+
+it.each([
+  ['owner (flagcast guard)', 'owner'],
+  ['alice', 'alice'],
+  ['(flagcast guard)', '(flagcast guard)'],
+])('the avatar of %j has the initials of %j', (username, name) => {
+  expect(avatarName(username)).toBe(name);
 });
 
 it('a key is named by the own properties of the names alone', () => {

@@ -231,6 +231,22 @@ describe('a line of tail', () => {
     expect(eventLine(event, { colors: true })).not.toBe(plain);
   });
 
+  it('names the environment that was guarded, and shortens a long actor', () => {
+    const guarded = {
+      ...event,
+      type: 'environment_updated',
+      actor: 'owner (flagcast guard)',
+      entity: 'environment',
+      entity_id: '00000000-0000-0000-0000-000000000000',
+      environment: 'prod',
+      environment_id: '7',
+      feature: null,
+    };
+    expect(eventLine(guarded, { colors: false })).toBe(
+      '2025-09-26T12:00:00Z  environment_updated       owner (flag…  environment       prod                      7\n',
+    );
+  });
+
   it('never steers the terminal, whatever a row holds', () => {
     const evil = { ...event, type: 'a\x1b[2J', actor: '\x9b2J', entity_id: 'b\r\nc\x07\u202e\u{e0001}' };
 

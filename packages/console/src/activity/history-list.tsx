@@ -9,7 +9,7 @@ import { toTimeMs } from '../texts/format.js';
 import { useTexts } from '../texts/texts.js';
 import { placeOf } from './use-history.js';
 import type { HistoryItem } from './use-timeline.js';
-import { nameOf, visible } from '../texts/visible.js';
+import { avatarName, nameOf, visible } from '../texts/visible.js';
 
 interface HistoryListProps {
   readonly entries: readonly HistoryItem[];
@@ -66,7 +66,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
   const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.somebody);
   return (
     <li className="fc-entry" data-action={action}>
-      <Avatar name={visible(username ?? '?')} color="initials" size={30} aria-hidden="true" />
+      <Avatar name={avatarName(username ?? '?')} color="initials" size={30} aria-hidden="true" />
       <Text size="sm" component="div" className="fc-entry-title">
         <strong>{visible(who)}</strong>
         <Badge variant="light" color={colors.get(action) ?? 'blue'} tt="none" size="md" mx={6}>

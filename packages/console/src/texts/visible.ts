@@ -14,6 +14,11 @@ export function visible(text: string): string {
   );
 }
 
+/** The name of which an avatar shows the initials: without a note such as in `owner (flagcast guard)`. */
+export function avatarName(username: string): string {
+  return visible(username.replace(/(?<=\S) +\([^()]*\)$/, ''));
+}
+
 /** What `names` calls `key`; a key of the database that has no name is shown as it is. */
 export function nameOf(names: Readonly<Record<string, string>>, key: string): string {
   return Object.hasOwn(names, key) ? (names[key] ?? '') : visible(key);

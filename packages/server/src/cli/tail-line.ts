@@ -12,27 +12,37 @@ const colorOfAction = new Map([
   ['cancelled', 'magenta'],
 ] as const);
 
-/** Wide enough for nearly all names of people; a longer one moves its own line only. */
+/** Wide enough for nearly all names of people; a longer one is shortened. --json has all of it. */
 const ACTOR_WIDTH = 12;
 const FEATURE_WIDTH = 24;
 /** What stands where the server does not know: `cut` and `awk` count columns. */
 const UNKNOWN = '-';
 
-/** One event as an aligned line: time in UTC with milliseconds, type, actor, entity, feature key, id. */
+/** One event as an aligned line: time in UTC with milliseconds, type, actor, entity, key of the feature or environment, id. */
 export function eventLine(event: EventMessage, { colors }: { readonly colors: boolean }): string {
   const time = printable(event.timestamp.replace(/(\.\d{3})\d+/, '$1'));
   // The longest type and the longest entity that the contract knows.
   const type = printable(event.type).padEnd('pending_change_cancelled'.length);
   const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(event.action);
+  // An event of an environment names no feature, and the id of its entity says nothing.
+  const [key, id] =
+    event.entity === 'environment'
+      ? [event.environment, event.environment_id]
+      : [event.feature?.key ?? UNKNOWN, event.entity_id];
   const columns = [
     time,
     colors && color !== undefined ? styleText(color, type, { validateStream: false }) : type,
-    printable(event.actor ?? UNKNOWN).padEnd(ACTOR_WIDTH),
+    shortened(printable(event.actor ?? UNKNOWN), ACTOR_WIDTH).padEnd(ACTOR_WIDTH),
     printable(event.entity).padEnd('feature_schedule'.length),
-    printable(event.feature?.key ?? UNKNOWN).padEnd(FEATURE_WIDTH),
-    printable(event.entity_id),
+    printable(key).padEnd(FEATURE_WIDTH),
+    printable(id),
   ];
   return `${columns.join('  ')}\n`;
+}
+
+function shortened(text: string, width: number): string {
+  const characters = [...text];
+  return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`;
 }
 
 /** One event as the server sent it, on one line of JSON. */
