@@ -107,7 +107,8 @@ export interface LifecycleEvents {
   /** An HTTP request, or one for a stream, was turned away at the door. */
   'request:refused': [{ status: number; code: string }];
   'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
-  'access:failed': [{ error: Error }];
+  /** `request`: the method and the route of the HTTP request that failed, if it was one. */
+  'access:failed': [{ error: Error; request?: string }];
   /** The host's list of channels has rows that are none; told once. */
   'access:rows-ignored': [{ source: string; rows: number }];
 }

@@ -132,9 +132,9 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
       const advice = 'each needs a user, a project, an environment and its key, as texts that are not empty';
       logger.warn({ event: 'access_rows_ignored', ...ignored, advice });
     },
-    'access:failed': ({ error }) => {
+    'access:failed': ({ error, request }) => {
       accessFailures.write('access', (unlogged) => {
-        logger.warn({ event: 'access_failed', error: describeError(error), unlogged });
+        logger.warn({ event: 'access_failed', error: describeError(error), request, unlogged });
       });
     },
   };

@@ -68,6 +68,9 @@ it('the sessions of a server stay within its budget while audit_log is locked, a
     }
   };
   await holder.query('BEGIN; LOCK TABLE audit_log IN ACCESS EXCLUSIVE MODE');
+  const failures: (string | undefined)[] = [];
+  server.flagcast.lifecycle.on('access:failed', ({ request }) => failures.push(request));
+  const late = company.ask('alice', 'GET', `/api/audit?${query}`);
   const asked = new AbortController();
   let most = 0;
   const counting = (async () => {
@@ -78,6 +81,12 @@ it('the sessions of a server stay within its budget while audit_log is locked, a
   await counting;
   expect(statuses).toEqual({ audit: new Set([503]), me: new Set([200]), write: new Set([503]) });
   expect(most).toBeLessThanOrEqual(databaseConnections);
+
+  expect(failures).toContain('GET /api/audit');
+  expect((await late).body).toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/^The database did not answer in time/) as string,
+  });
 
   const recovered = nextEvent(server.flagcast.lifecycle, 'reader:read');
   await holder.query('COMMIT');

@@ -1,8 +1,10 @@
 import type { Context, Env } from 'hono';
+import { matchedRoutes } from 'hono/route';
 import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
 import { ChangeRefusedError } from '../changes/change-refused.js';
+import { errorCode } from '../database/error-code.js';
 import { NoFreeSessionError } from '../database/session-slots.js';
 import { scrub } from '../describe.js';
 import { RefusedError, unavailable } from '../door/door.js';
@@ -38,8 +40,27 @@ export function answerError<E extends Env>(
   if (error instanceof NoFreeSessionError) return answerRefusal(context, databaseBusy);
   if (error instanceof HTTPException) return answerUnreadable(context, error);
   if (isAbandoned(error)) return problem(context, 400, 'malformed_body', 'The body ended half way');
-  lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
-  return answerRefusal(context, unavailable);
+  lifecycle.emit('access:failed', {
+    error: error instanceof Error ? error : new Error(String(error)),
+    request: `${context.req.method} ${routeOf(context)}`,
+  });
+  return answerRefusal(context, isTimeout(error) ? databaseTimeout : unavailable);
+}
+
+const databaseTimeout: Refusal = {
+  ...unavailable,
+  message:
+    'The database did not answer in time, for example because another session has locked a table: try again shortly',
+};
+
+/** Whether PostgreSQL ended a statement that waited for a lock (lock_not_available) or ran too long (query_canceled). */
+function isTimeout(error: unknown): boolean {
+  return ['55P03', '57014'].includes(errorCode(error) ?? '');
+}
+
+/** The route without the values of its parameters, e.g. `/api/features/:id`. */
+function routeOf<E extends Env>(context: Context<E>): string {
+  return matchedRoutes(context).findLast(({ path }) => !path.endsWith('*'))?.path ?? '(no route)';
 }
 
 /** Its fault is neither the request's nor the database's: the metrics of the sessions tell. */
