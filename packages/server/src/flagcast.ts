@@ -291,7 +291,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
   });
   // Monitoring comes by the addresses of machines, which no DNS rebinding can make a browser send as a host.
-  const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0'];
+  const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0', 'localhost'];
   const monitoringApp = createMonitoringApp({
     ...monitoring,
     door: new Door({ ...doorOptions, hostPolicy: createHostPolicy(monitoringHosts) }),

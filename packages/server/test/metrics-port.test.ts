@@ -73,9 +73,9 @@ describe('the port for monitoring', () => {
     });
   });
 
-  it('answers to addresses and allowed hosts, also while the other port has too many connections', async () => {
+  it('answers to addresses, localhost and allowed hosts, also while the other port has too many connections', async () => {
     const server = await startTestServer(database.url, {
-      allowedHosts: ['localhost'],
+      allowedHosts: ['flags.example.com'],
       separateMonitoring: true,
       maxUnauthenticatedConnections: 1,
     });
@@ -98,6 +98,7 @@ describe('the port for monitoring', () => {
     };
     expect(await ask('10.1.2.3:9464')).toBe('200');
     expect(await ask('localhost')).toBe('200');
+    expect(await ask('flags.example.com')).toBe('200');
     expect(await ask('evil.example')).toBe('421');
     idle.destroy();
   });
