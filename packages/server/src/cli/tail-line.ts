@@ -41,7 +41,7 @@ export function eventLine(event: EventMessage, { colors }: { readonly colors: bo
 }
 
 function shortened(text: string, width: number): string {
-  const characters = [...text];
+  const characters = Array.from(text);
   return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`;
 }
 
