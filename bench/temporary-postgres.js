@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js';
-import { install } from '../packages/server/dist/database/install.js';
+import { install } from '../packages/server/dist/install/install.js';
 
 /** @import { BoundedRun } from './bounded-run.js' */
 /** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */

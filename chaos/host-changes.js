@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { install } from '../packages/server/dist/database/install.js';
+import { install } from '../packages/server/dist/install/install.js';
 import { serverRole, withClient } from './seed-database.js';
 import { deleteEnvironment } from './deleted-environment.js';
 import { writeMany } from './writers.js';

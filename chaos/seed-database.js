@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import pg from 'pg';
-import { install } from '../packages/server/dist/database/install.js';
+import { install } from '../packages/server/dist/install/install.js';
 
 /** @import { EmbeddedPostgres } from '../packages/demo/dist/embedded/embedded.js' */
 /** @import { Viewer } from './tokens.js' */

@@ -45,7 +45,7 @@ globalThis.Date = new Proxy(Date, {
 // Imported after the clock is replaced, so that no module captures the original one.
 const [{ createFlagcast }, { createLogger, logLifecycle }] = await Promise.all([
   import('../packages/server/dist/index.js'),
-  import('../packages/server/dist/log.js'),
+  import('../packages/server/dist/operations/log.js'),
 ]);
 
 /** @param {string} text */

@@ -1,4 +1,4 @@
-import { signToken } from '../packages/server/dist/access/sign.js';
+import { signToken } from '../packages/server/dist/auth/sign-token.js';
 
 /** A user of the run. */
 /** @typedef {{ readonly id: string, readonly username: string }} Viewer */

@@ -11,7 +11,7 @@ import { serveCommand } from '../packages/server/src/cli/serve.js';
 import { tailCommand } from '../packages/server/src/cli/tail.js';
 import { tokenCommand } from '../packages/server/src/cli/token.js';
 import { uninstallCommand } from '../packages/server/src/cli/uninstall.js';
-import { loadConfig } from '../packages/server/src/config/config.js';
+import { loadConfig } from '../packages/server/src/cli/config/config.js';
 import { programOf } from './consumer.js';
 import { anchorsOf, type Block, blocksOf, listDocuments, proseOf, readDocument, root } from './documents.js';
 import { commandsOf, type ShellCommand } from './shell-lines.js';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import WebSocket from 'ws';
-import { signToken } from '../../packages/server/dist/access/sign.js';
+import { signToken } from '../../packages/server/dist/auth/sign-token.js';
 import { startServer } from '../child.js';
 import { measure } from '../measurement.js';
 import {

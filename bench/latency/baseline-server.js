@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { WebSocketServer } from 'ws';
-import { Session } from '../../packages/server/dist/database/session.js';
+import { Session } from '../../packages/server/dist/postgres/session.js';
 import { plannerSettings } from '../../packages/server/dist/reader/log-statements.js';
 import { serveParent } from '../child.js';
 import { baselineChannel } from './baseline-schema.js';

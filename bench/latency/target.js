@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
-import { signToken } from '../../packages/server/dist/access/sign.js';
+import { signToken } from '../../packages/server/dist/auth/sign-token.js';
 import { startServer } from '../child.js';
 import { createDatabase } from '../temporary-postgres.js';
 import { baselineSchemas } from './baseline-schema.js';

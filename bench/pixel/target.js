@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { signToken } from '../../packages/server/dist/access/sign.js';
+import { signToken } from '../../packages/server/dist/auth/sign-token.js';
 import { startServer } from '../child.js';
 import { baselineSchemas } from '../latency/baseline-schema.js';
 import { createDatabase } from '../temporary-postgres.js';

@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { Server as SocketIoServer } from 'socket.io';
 import { WebSocketServer } from 'ws';
-import { SendRing } from '../../packages/server/dist/door/io-uring.js';
-import { textFrame } from '../../packages/server/dist/wire/frame.js';
+import { SendRing } from '../../packages/server/dist/transport/io-uring.js';
+import { textFrame } from '../../packages/server/dist/connections/codecs/frame.js';
 import { serveParent } from '../child.js';
 
 /** @import { Server } from 'node:http' */
@@ -11,7 +11,7 @@ import { serveParent } from '../child.js';
 /** @import { Duplex } from 'node:stream' */
 /** @import { WebSocket } from 'ws' */
 
-/** @import { SocketHandle } from '../../packages/server/dist/door/gathered-writes.js' */
+/** @import { SocketHandle } from '../../packages/server/dist/transport/batched-socket-writer.js' */
 
 /** @typedef {'ws' | 'prebuilt' | 'io_uring' | 'socket.io'} BroadcastKind */
 /**

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../packages/demo/dist/embedded/embedded-process.js';
-import { signToken } from '../../packages/server/dist/access/sign.js';
+import { signToken } from '../../packages/server/dist/auth/sign-token.js';
 import { startServer } from '../child.js';
 import { startInstalled } from './installed.js';
 import { createDatabase } from '../temporary-postgres.js';

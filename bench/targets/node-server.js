@@ -1,4 +1,4 @@
-import { openFanOut } from '../../packages/server/dist/door/gathered-writes.js';
+import { openFanOut } from '../../packages/server/dist/transport/batched-socket-writer.js';
 import { startServer } from '../child.js';
 import { channelName } from './target.js';
 import { messageText } from './message.js';

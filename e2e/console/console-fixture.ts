@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
-import { signToken } from '../../packages/server/src/access/sign.js';
+import { signToken } from '../../packages/server/src/auth/sign-token.js';
 import { fillDemo } from '../../packages/demo/src/company/fill.js';
 import { demoProjects, demoUsers } from '../../packages/demo/src/company/company.js';
 import type { FlagcastOptions } from '../../packages/server/src/flagcast-options.js';

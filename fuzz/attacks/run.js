@@ -3,7 +3,7 @@ import { startChild } from '../../bench/child.js';
 import { memoryOf, requireFiles, resetPeak } from '../../bench/process-figures.js';
 import { bound } from '../../bench/results.js';
 import { createDatabase, startTemporaryPostgres } from '../../bench/temporary-postgres.js';
-import { signToken } from '../../packages/server/dist/access/sign.js';
+import { signToken } from '../../packages/server/dist/auth/sign-token.js';
 import { startControlClients } from './control-clients.js';
 import { startServerProcess } from './server-process.js';
 

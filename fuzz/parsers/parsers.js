@@ -1,21 +1,21 @@
-import { createTrustedProxies } from '../../packages/server/dist/access/trusted-proxies.js';
-import { createOriginPolicy } from '../../packages/server/dist/access/origin.js';
+import { createTrustedProxies } from '../../packages/server/dist/auth/trusted-proxies.js';
+import { createOriginPolicy } from '../../packages/server/dist/auth/origin-policy.js';
 import {
   redactUrl,
   subprotocolsOf,
   tokenFromRequest,
-} from '../../packages/server/dist/access/request-token.js';
-import { createTokenVerifier } from '../../packages/server/dist/access/token.js';
-import { TokenError } from '../../packages/server/dist/access/token-error.js';
-import { loadConfig } from '../../packages/server/dist/config/config.js';
-import { ConfigError } from '../../packages/server/dist/config/config-error.js';
+} from '../../packages/server/dist/auth/request-token.js';
+import { createTokenVerifier } from '../../packages/server/dist/auth/token-verifier.js';
+import { TokenError } from '../../packages/server/dist/auth/token-error.js';
+import { loadConfig } from '../../packages/server/dist/cli/config/config.js';
+import { ConfigError } from '../../packages/server/dist/cli/config/config-error.js';
 import { scrub } from '../../packages/server/dist/describe.js';
 import {
   asksForChannel,
   channelFromQuery,
   cursorFromQuery,
   RefusedError,
-} from '../../packages/server/dist/door/door.js';
+} from '../../packages/server/dist/auth/request-authorizer.js';
 import {
   covers,
   decodeCursor,
@@ -23,10 +23,10 @@ import {
   maxId,
   uncoveredRanges,
 } from '../../packages/server/dist/events/position.js';
-import { parseAuditPlace } from '../../packages/server/dist/http/audit-place.js';
-import { parseClientMessage } from '../../packages/server/dist/wire/client-message.js';
-import { textFrame } from '../../packages/server/dist/wire/frame.js';
-import { answerPlain } from '../../packages/server/dist/wire/plain-input.js';
+import { parseAuditPlace } from '../../packages/server/dist/api/audit-place.js';
+import { parseClientMessage } from '../../packages/server/dist/connections/codecs/client-message.js';
+import { textFrame } from '../../packages/server/dist/connections/codecs/frame.js';
+import { answerPlain } from '../../packages/server/dist/connections/codecs/plain-input.js';
 import { FrameReader } from '../../bench/load/frames.js';
 import { corpora } from './corpus.js';
 import { receiveAsClient } from './client.js';

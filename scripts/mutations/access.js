@@ -10,7 +10,7 @@ export const accessMutations = [
     broken: 'Pages of any origin may connect.',
     edits: [
       {
-        file: `${server}door/door.ts`,
+        file: `${server}auth/request-authorizer.ts`,
         find: 'if (this.#options.originPolicy.isAllowed(request)) return;',
         replace: 'if (this.#options.originPolicy.isAllowed(request) || request.url !== undefined) return;',
       },
@@ -22,7 +22,7 @@ export const accessMutations = [
     broken: 'Pages of any origin may read responses.',
     edits: [
       {
-        file: `${server}access/origin.ts`,
+        file: `${server}auth/origin-policy.ts`,
         find: 'return isListed(header, parseOrigin(header)) ? header : null;',
         replace: "return isListed(header, parseOrigin(header)) || header !== '' ? header : null;",
       },
@@ -34,7 +34,7 @@ export const accessMutations = [
     broken: 'Requests embedded in pages of other origins are answered.',
     edits: [
       {
-        file: `${server}access/origin.ts`,
+        file: `${server}auth/origin-policy.ts`,
         find: 'if (header === undefined) return !isEmbeddedElsewhere(headers);',
         replace: "if (header === undefined) return headers.host !== '' || !isEmbeddedElsewhere(headers);",
       },
@@ -47,7 +47,7 @@ export const accessMutations = [
     broken: 'Every user may open every channel.',
     edits: [
       {
-        file: `${server}access/access.ts`,
+        file: `${server}auth/table-authorization.ts`,
         find: "return allowed ? channel : 'forbidden';",
         replace: "return allowed || userId !== '' ? channel : 'forbidden';",
       },
@@ -59,7 +59,7 @@ export const accessMutations = [
     broken: 'Every user may change every feature.',
     edits: [
       {
-        file: `${server}changes/feature-writes.ts`,
+        file: `${server}api/writes/feature-writes.ts`,
         find: '    rights.require(projectId, ...anyOf);\n',
         replace: '    if (anyOf.length === 0) rights.require(projectId, ...anyOf);\n',
       },
@@ -72,7 +72,7 @@ export const accessMutations = [
     broken: 'A connection outlives its token.',
     edits: [
       {
-        file: `${server}door/sweeper.ts`,
+        file: `${server}connections/connection-monitor.ts`,
         find: 'if (peer.expiresAtMs <= nowMs)',
         replace: 'if (peer.expiresAtMs < 0)',
       },
@@ -85,7 +85,7 @@ export const accessMutations = [
     broken: 'A connection outlives the right to its channel.',
     edits: [
       {
-        file: `${server}door/viewers.ts`,
+        file: `${server}connections/access-recheck.ts`,
         find: 'asked.mayView = keys.has(viewerKey(asked.viewer));',
         replace: 'asked.mayView = keys.has(viewerKey(asked.viewer)) || asked.mayView;',
       },
@@ -97,7 +97,7 @@ export const accessMutations = [
     broken: 'A refresh token is accepted as an access token.',
     edits: [
       {
-        file: `${server}access/token.ts`,
+        file: `${server}auth/token-verifier.ts`,
         find: "(type === undefined || type === 'access') &&",
         replace: "(type !== 'nothing') &&",
       },
@@ -109,7 +109,7 @@ export const accessMutations = [
     broken: 'A token in the query string is accepted although it is not allowed.',
     edits: [
       {
-        file: `${server}access/request-token.ts`,
+        file: `${server}auth/request-token.ts`,
         find: 'if (options.allowQueryToken) {',
         replace: "if (options.allowQueryToken || request.url !== '') {",
       },
@@ -121,7 +121,7 @@ export const accessMutations = [
     broken: 'The number of connections of a user and of an address is unlimited.',
     edits: [
       {
-        file: `${server}access/limits.ts`,
+        file: `${server}connections/connection-limits.ts`,
         find: '      addTo(openByUser, userId, 1);\n',
         replace: '      addTo(openByUser, userId, 0);\n',
       },
@@ -133,7 +133,7 @@ export const accessMutations = [
     broken: 'A client may send any number of messages.',
     edits: [
       {
-        file: `${server}door/message-rate.ts`,
+        file: `${server}connections/message-rate.ts`,
         find: 'return this.#messages <= maxMessages;',
         replace: 'return this.#messages <= maxMessages * 1e6;',
       },
@@ -145,7 +145,7 @@ export const accessMutations = [
     broken: 'The number of failed sign-ins is unlimited.',
     edits: [
       {
-        file: `${server}http/sign-in-attempts.ts`,
+        file: `${server}auth/sign-in-attempts.ts`,
         find: 'const waitMs = attempts.take(username, address);\n  if (waitMs !== null) {',
         replace: 'const waitMs = attempts.take(username, address) ?? 0;\n  if (waitMs < 0) {',
       },
@@ -157,7 +157,7 @@ export const accessMutations = [
     broken: "The host's authorization query may write.",
     edits: [
       {
-        file: `${server}access/authorize-query.ts`,
+        file: `${server}auth/authorize-query.ts`,
         find: "await client.query('BEGIN READ ONLY');",
         replace: "await client.query('BEGIN');",
       },
@@ -169,7 +169,7 @@ export const accessMutations = [
     broken: 'A write based on an old version overwrites a concurrent change.',
     edits: [
       {
-        file: `${server}changes/feature.ts`,
+        file: `${server}api/writes/feature.ts`,
         find: 'if (current.version === version) return current;',
         replace: "if (current.version === version || version !== '') return current;",
       },
@@ -181,7 +181,7 @@ export const accessMutations = [
     broken: 'A refused request commits its changes.',
     edits: [
       {
-        file: `${server}database/transaction.ts`,
+        file: `${server}postgres/transaction.ts`,
         find: "await client.query('ROLLBACK')",
         replace: "await client.query('COMMIT')",
       },
@@ -193,7 +193,7 @@ export const accessMutations = [
     broken: 'A user may approve their own request.',
     edits: [
       {
-        file: `${server}changes/decisions.ts`,
+        file: `${server}api/writes/decisions.ts`,
         find: '  if (request.own) {\n',
         replace: "  if (request.own && rights.userId === '') {\n",
       },

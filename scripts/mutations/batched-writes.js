@@ -11,7 +11,7 @@ export const batchedWriteMutations = [
     broken: 'The rest of a short write is lost.',
     edits: [
       {
-        file: `${server}door/gathered-writes.ts`,
+        file: `${server}transport/batched-socket-writer.ts`,
         find: 'else if (taken < bytes.length) rests.push',
         replace: 'else if (taken > bytes.length) rests.push',
       },
@@ -24,7 +24,7 @@ export const batchedWriteMutations = [
     broken: 'Data for a closed connection is sent to the connection that reuses its file descriptor.',
     edits: [
       {
-        file: `${server}door/socket-peer.ts`,
+        file: `${server}transport/web-socket-connection.ts`,
         find: '._handle === this.#handle',
         replace: '._handle !== undefined',
       },
@@ -37,7 +37,7 @@ export const batchedWriteMutations = [
     broken: 'A batched write overtakes data that waits in the socket.',
     edits: [
       {
-        file: `${server}door/socket-peer.ts`,
+        file: `${server}transport/web-socket-connection.ts`,
         find: 'if (this.#socket.writableLength > 0) return null;',
         replace: 'if (this.#socket.writableLength < 0) return null;',
       },
@@ -50,12 +50,12 @@ export const batchedWriteMutations = [
     broken: 'A batched write bypasses TLS.',
     edits: [
       {
-        file: `${server}door/gathered-writes.ts`,
+        file: `${server}transport/batched-socket-writer.ts`,
         find: 'Object.getPrototypeOf(socket) !== Socket.prototype',
         replace: '!(socket instanceof Socket)',
       },
       {
-        file: `${server}door/gathered-writes.ts`,
+        file: `${server}transport/batched-socket-writer.ts`,
         find: "handle?.constructor.name === 'TCP' && handle.fd >= 0",
         replace: 'handle !== null && handle.fd >= 0',
       },

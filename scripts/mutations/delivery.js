@@ -129,7 +129,7 @@ export const deliveryMutations = [
     broken: 'A failed read does not make the server stale.',
     edits: [
       {
-        file: `${server}operations/freshness.ts`,
+        file: `${server}reader/freshness.ts`,
         find: '      if (attempt <= failuresAllowed) return;\n',
         replace: '      if (attempt > -failuresAllowed) return;\n',
       },
@@ -181,7 +181,7 @@ export const deliveryMutations = [
     broken: 'Revoked rights are noticed only by the periodic recheck.',
     edits: [
       {
-        file: `${server}door/sweeper.ts`,
+        file: `${server}connections/connection-monitor.ts`,
         find: "    lifecycle.on('rights:changed', () => void this.#recheck());\n",
         replace: '',
       },
@@ -194,7 +194,7 @@ export const deliveryMutations = [
     broken: 'The replay buffer answers for events older than its content.',
     edits: [
       {
-        file: `${server}broadcast/ring.ts`,
+        file: `${server}broadcast/replay-buffer.ts`,
         find: 'if (position.xmax <= this.#startXmax) return null;',
         replace: 'if (position.xmax + 2n ** 62n <= this.#startXmax) return null;',
       },
@@ -233,7 +233,7 @@ export const deliveryMutations = [
     broken: "A snapshot's cursor does not exclude the events that the snapshot contains.",
     edits: [
       {
-        file: `${server}history/snapshot.ts`,
+        file: `${server}replay/snapshot.ts`,
         find: '    return { ...coverage, history: from.history };',
         replace: '    return { ...coverage, xmin: 3n, xmax: 3n, xids: [], history: from.history };',
       },
@@ -246,7 +246,7 @@ export const deliveryMutations = [
     broken: 'The cursor of a connection that does not read includes unsent events.',
     edits: [
       {
-        file: `${server}connection/subscription.ts`,
+        file: `${server}connections/subscription.ts`,
         find: '        this.#behindSinceMs = performance.now();\n      }\n      return;\n    }\n    const bytes',
         replace:
           '        this.#behindSinceMs = performance.now();\n      }\n      this.#after = run.last;\n      this.#position = run.position;\n      return;\n    }\n    const bytes',
@@ -260,7 +260,7 @@ export const deliveryMutations = [
     broken: 'Plain clients are accepted before the first read of the database.',
     edits: [
       {
-        file: `${server}door/gateway.ts`,
+        file: `${server}transport/web-socket-gateway.ts`,
         find: '      const isReading = await broadcaster.begun();\n      if (peers',
         replace: '      const isReading = visitor !== null || (await broadcaster.begun());\n      if (peers',
       },
@@ -285,7 +285,7 @@ export const deliveryMutations = [
     broken: 'A cursor of another history is resumed without a resync.',
     edits: [
       {
-        file: `${server}connection/session.ts`,
+        file: `${server}connections/session.ts`,
         find: 'if (now !== null && now.history !== position.history) {',
         replace: "if (now !== null && now.history === '') {",
       },
@@ -311,7 +311,7 @@ export const deliveryMutations = [
     broken: 'A heartbeat has a cursor whose events have not been sent.',
     edits: [
       {
-        file: `${server}connection/session.ts`,
+        file: `${server}connections/session.ts`,
         find: '    if (!this.#channels.every(({ subscription }) => subscription.flush())) return;\n',
         replace: '',
       },
@@ -324,7 +324,7 @@ export const deliveryMutations = [
     broken: 'The buffer of a connection that does not read is unbounded.',
     edits: [
       {
-        file: `${server}connection/peer.ts`,
+        file: `${server}connections/connection.ts`,
         find: 'this.#isFilling && this.bufferedAmount > this.#highWaterBytes;',
         replace: 'this.#isFilling && this.bufferedAmount > this.#highWaterBytes * 1e6;',
       },

@@ -126,7 +126,7 @@ export const eventLogMutations = [
     broken: 'A server whose read gets no response counts as fresh.',
     edits: [
       {
-        file: `${server}operations/freshness.ts`,
+        file: `${server}reader/freshness.ts`,
         find: "> this.#options.staleAfterMs) return 'read_overdue';",
         replace: "> this.#options.staleAfterMs * 1e6) return 'read_overdue';",
       },
@@ -165,7 +165,7 @@ export const eventLogMutations = [
     broken: 'The triggers do not fire for rows applied by logical replication.',
     edits: [
       {
-        file: `${server}database/install-triggers.ts`,
+        file: `${server}install/triggers.ts`,
         find: 'ENABLE ALWAYS TRIGGER ${triggerName}',
         replace: 'ENABLE TRIGGER ${triggerName}',
       },
@@ -179,7 +179,7 @@ export const eventLogMutations = [
       'A client whose cursor is older than the log gets only a part of the missed events, without a resync.',
     edits: [
       {
-        file: `${server}history/missed.ts`,
+        file: `${server}replay/missed-events.ts`,
         find: 'expired: BigInt(lows[0] ?? position.xmax.toString()) <= deletedXid,',
         replace: 'expired: BigInt(lows[0] ?? position.xmax.toString()) + deletedXid < 0n,',
       },

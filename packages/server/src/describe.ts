@@ -1,4 +1,4 @@
-import { redactUrl } from './access/request-token.js';
+import { redactUrl } from './auth/request-token.js';
 
 /** An error in one line: its code, where it has one, and its message, without passwords and tokens. */
 export function describeError(error: unknown): string {

@@ -1,12 +1,12 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Registry } from 'prom-client';
-import type { Authenticate } from './access/authenticate.js';
-import type { Authorize } from './access/authorize.js';
-import type { AuthOptions } from './access/auth-options.js';
-import type { SweepTiming } from './door/sweep-timing.js';
-import type { DemoPerson } from './http/demo-person.js';
+import type { Authenticate } from './auth/authenticate.js';
+import type { Authorize } from './auth/authorize.js';
+import type { AuthOptions } from './auth/auth-options.js';
+import type { SweepTiming } from './connections/connection-timeouts.js';
+import type { DemoPerson } from './api/demo-person.js';
 import type { Lifecycle } from './lifecycle.js';
-import type { EventTypes } from './wire/plain.js';
+import type { EventTypes } from './connections/codecs/plain.js';
 
 export interface FlagcastOptions {
   /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */

@@ -5,8 +5,8 @@ import { createServer } from 'node:http';
 import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createTokenVerifier } from '../src/access/token.js';
-import type { TokenVerifier } from '../src/access/token.js';
+import { createTokenVerifier } from '../src/auth/token-verifier.js';
+import type { TokenVerifier } from '../src/auth/token-verifier.js';
 import { CLAIMS as TOGGLR_CLAIMS, encode, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
 import type { TestClaims } from './access-tokens.js';
 

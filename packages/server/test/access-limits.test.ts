@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createConnectionLimits } from '../src/access/limits.js';
+import { createConnectionLimits } from '../src/connections/connection-limits.js';
 
 describe('connection limits', () => {
   it('lets a user open exactly as many as allowed, from any address', () => {

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { describe, expect, it } from 'vitest';
-import { createOriginPolicy } from '../src/access/origin.js';
+import { createOriginPolicy } from '../src/auth/origin-policy.js';
 
 function isAllowed(allowed: string[], origin: string | undefined, host?: string): boolean {
   const headers: IncomingHttpHeaders = {};

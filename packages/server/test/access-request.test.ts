@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { redactUrl, subprotocolsOf, tokenFromRequest } from '../src/access/request-token.js';
+import { redactUrl, subprotocolsOf, tokenFromRequest } from '../src/auth/request-token.js';
 import { CLAIMS, sign } from './access-tokens.js';
 
 describe('tokenFromRequest', () => {

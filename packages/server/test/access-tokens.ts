@@ -2,8 +2,8 @@ import type { KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
 import { SignJWT } from 'jose';
 import { expect } from 'vitest';
-import type { TokenVerifier } from '../src/access/token.js';
-import { TokenError, type TokenErrorCode } from '../src/access/token-error.js';
+import type { TokenVerifier } from '../src/auth/token-verifier.js';
+import { TokenError, type TokenErrorCode } from '../src/auth/token-error.js';
 
 /** Claims of any type, as a forger may write them. */
 export type TestClaims = Record<string, unknown>;

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Access } from '../src/access/access.js';
-import { viewerKey } from '../src/access/authority.js';
-import type { User } from '../src/access/access.js';
+import { Access } from '../src/auth/table-authorization.js';
+import { viewerKey } from '../src/auth/authorization.js';
+import type { User } from '../src/auth/table-authorization.js';
 import { createTestDatabase } from './database.js';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;

@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
-import { AnswerMemory } from '../src/http/answer-memory.js';
+import { AnswerMemory } from '../src/api/answer-memory.js';
 import { RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import {

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
-import type { Authenticate, AuthenticatedUser } from '../src/access/authenticate.js';
-import { hostAnswer } from '../src/access/host-answer.js';
+import type { Authenticate, AuthenticatedUser } from '../src/auth/authenticate.js';
+import { hostAnswer } from '../src/auth/with-timeout.js';
 import { describeError } from '../src/describe.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { handshake, PlainClient, Refused } from './plain-client.js';

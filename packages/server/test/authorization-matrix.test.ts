@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { sign } from './access-tokens.js';
 import { type Cell, cellsOf } from './authorization-table.js';
 import { EventStreamClient } from './event-stream-client.js';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkAuthorizeQuery, queriedChannels } from '../src/access/authorize-query.js';
-import { AuthorizedChannels } from '../src/access/authorized-channels.js';
-import type { SessionPool } from '../src/database/session-pool.js';
+import { checkAuthorizeQuery, queriedChannels } from '../src/auth/authorize-query.js';
+import { AuthorizedChannels } from '../src/auth/callback-authorization.js';
+import type { SessionPool } from '../src/postgres/session-pool.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { runCommand } from './command.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';

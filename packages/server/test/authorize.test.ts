@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { AuthorizedChannel } from '../src/access/authorize.js';
-import { AuthorizedChannels, hostChannels } from '../src/access/authorized-channels.js';
+import type { AuthorizedChannel } from '../src/auth/authorize.js';
+import { AuthorizedChannels, hostChannels } from '../src/auth/callback-authorization.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { sign } from './access-tokens.js';

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { createTokenVerifier } from '../src/access/token.js';
+import { createTokenVerifier } from '../src/auth/token-verifier.js';
 import { hasTerminals, RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, createTestFolder, type TestDatabase } from './database.js';
 import { Relay, unusedPort } from './relay.js';

@@ -1,7 +1,7 @@
 import type { ClientMessage } from '@flagcast/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type CheckedMessage, parseClientMessage } from '../src/wire/client-message.js';
+import { type CheckedMessage, parseClientMessage } from '../src/connections/codecs/client-message.js';
 
 const byKey = {
   request: { projectId: 'p', environmentKey: 'prod' },

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
 
 /** The database that those with the contract's tables are copied from. */

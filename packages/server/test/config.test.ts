@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Flags, loadConfig, loadDatabaseUrl } from '../src/config/config.js';
-import { ConfigError } from '../src/config/config-error.js';
+import { type Flags, loadConfig, loadDatabaseUrl } from '../src/cli/config/config.js';
+import { ConfigError } from '../src/cli/config/config-error.js';
 
 const secret = 'a-secret-of-more-than-thirty-two-bytes';
 const database = { DATABASE_URL: 'postgresql://u:hunter2@db/flags', FLAGCAST_JWT_SECRET: secret };

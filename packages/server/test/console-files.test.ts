@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createConsoleApp } from '../src/http/console-files.js';
+import { createConsoleApp } from '../src/api/console-files.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { startTestServer, type TestServer } from './server.js';
 

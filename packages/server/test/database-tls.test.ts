@@ -4,7 +4,7 @@ import path from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findAccount } from '../../demo/src/embedded/embedded-account.js';
-import { connectionSettings } from '../src/database/connection-settings.js';
+import { connectionSettings } from '../src/postgres/connection-settings.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { runCommand } from './command.js';
 import { createTestCluster, createTestFolder, type TestCluster, type TestDatabase } from './database.js';

@@ -1,9 +1,9 @@
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { verifyPassword } from '../src/access/password.js';
+import { verifyPassword } from '../src/auth/password.js';
 import { fillDemo } from '../../demo/src/company/fill.js';
 import { demoProjects, demoUsers } from '../../demo/src/company/company.js';
-import { featureState, ruleState, scheduleState } from '../src/changes/audit-state.js';
+import { featureState, ruleState, scheduleState } from '../src/host/audit-state.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 
 /** A Wednesday, shortly before noon. */

@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { checkListen } from '../src/doctor/listen-check.js';
-import { readFacts } from '../src/doctor/facts.js';
-import type { Finding } from '../src/doctor/finding.js';
-import { Session } from '../src/database/session.js';
+import { checkListen } from '../src/install/doctor/listen-check.js';
+import { readFacts } from '../src/install/doctor/facts.js';
+import type { Finding } from '../src/install/doctor/finding.js';
+import { Session } from '../src/postgres/session.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
 import { createTestCluster, type TestCluster } from './database.js';
 import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
-import { install } from '../src/database/install.js';
-import { examine, type ExamineOptions } from '../src/doctor/examine.js';
-import type { Finding } from '../src/doctor/finding.js';
+import { install } from '../src/install/install.js';
+import { examine, type ExamineOptions } from '../src/install/doctor/examine.js';
+import type { Finding } from '../src/install/doctor/finding.js';
 import { withClient, type TestCluster, type TestDatabase } from './database.js';
 
 const execute = promisify(execFile);

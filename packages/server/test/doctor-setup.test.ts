@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { examine } from '../src/doctor/examine.js';
+import { examine } from '../src/install/doctor/examine.js';
 import { createTestCluster, type TestCluster } from './database.js';
 import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
 

@@ -5,10 +5,10 @@ import { promisify } from 'node:util';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
-import { install } from '../src/database/install.js';
-import { readGrants } from '../src/database/install-grants.js';
-import { examine } from '../src/doctor/examine.js';
-import type { Finding } from '../src/doctor/finding.js';
+import { install } from '../src/install/install.js';
+import { readGrants } from '../src/install/grants.js';
+import { examine } from '../src/install/doctor/examine.js';
+import type { Finding } from '../src/install/doctor/finding.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import {
   createTestCluster,

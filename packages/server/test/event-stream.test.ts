@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createFlagcast } from '../src/flagcast.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { Refused } from './plain-client.js';

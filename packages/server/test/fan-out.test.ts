@@ -2,17 +2,17 @@ import { queryObjects } from 'node:v8';
 import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { Broadcaster } from '../src/broadcast/broadcaster.js';
-import { ChannelBatch } from '../src/broadcast/ring.js';
-import { Heartbeat } from '../src/connection/heartbeat.js';
-import { Peer } from '../src/connection/peer.js';
-import { Session } from '../src/connection/session.js';
-import { type Outlet, Subscription, type SubscriptionOwner } from '../src/connection/subscription.js';
+import { ChannelBatch } from '../src/broadcast/replay-buffer.js';
+import { Heartbeat } from '../src/connections/heartbeat.js';
+import { Peer } from '../src/connections/connection.js';
+import { Session } from '../src/connections/session.js';
+import { type Outlet, Subscription, type SubscriptionOwner } from '../src/connections/subscription.js';
 import type { Dialect } from '../src/events/dialect.js';
 import { channelKey, type ControlEntry, type FlagEvent } from '../src/events/event.js';
 import type { Coverage } from '../src/events/position.js';
-import { MissedEventsSource } from '../src/history/missed.js';
+import { MissedEventsSource } from '../src/replay/missed-events.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import { Freshness } from '../src/operations/freshness.js';
+import { Freshness } from '../src/reader/freshness.js';
 import { nextEvent } from './server.js';
 
 /** Each event as its id and a space: what came can be read at a glance. */

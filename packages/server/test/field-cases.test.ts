@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { EventMessage } from '@flagcast/protocol';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { databaseUrl } from './cluster-template.js';
 import { runCommand } from './command.js';
 import {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FreshnessMessage } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import {
   createTestCluster,
   insertAudit,

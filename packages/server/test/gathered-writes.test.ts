@@ -10,11 +10,11 @@ import { CloseCode } from '@flagcast/protocol';
 import koffi from 'koffi';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { openFanOut } from '../src/door/gathered-writes.js';
-import { Peers } from '../src/door/peers.js';
-import { PeerSocket, SocketPeer } from '../src/door/socket-peer.js';
+import { openFanOut } from '../src/transport/batched-socket-writer.js';
+import { Peers } from '../src/connections/connection-registry.js';
+import { PeerSocket, SocketPeer } from '../src/transport/web-socket-connection.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import { textFrame } from '../src/wire/frame.js';
+import { textFrame } from '../src/connections/codecs/frame.js';
 import { createTestFolder } from './database.js';
 import { nextEvent } from './server.js';
 

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { Access } from '../src/access/access.js';
-import { Gathered } from '../src/access/gathered.js';
+import { Access } from '../src/auth/table-authorization.js';
+import { Gathered } from '../src/postgres/query-batcher.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { addMember, createUser } from './server.js';
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Access } from '../src/access/access.js';
+import { Access } from '../src/auth/table-authorization.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { NOW_S, sign, type TestClaims } from './access-tokens.js';
 import { createTestDatabase, type TestDatabase } from './database.js';

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { loadMigrations, migrationStatements } from '../src/database/install-migrations.js';
+import { loadMigrations, migrationStatements } from '../src/install/migrations.js';
 import { makeHostTables } from './host-tables.js';
 
 const opening = 'SET LOCAL search_path = pg_catalog, pg_temp;';

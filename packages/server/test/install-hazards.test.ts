@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { EventReader } from '../src/reader/reader.js';
 import {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { insertAudit, withClient, type TestDatabase } from './database.js';
 import { createUser, startTestServer, type TestServer } from './server.js';
 import { createHostTables, makeChannel, readLog, value } from './host-tables.js';

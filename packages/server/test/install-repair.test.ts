@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { install, planInstall, uninstall } from '../src/database/install.js';
-import { readInstallState } from '../src/database/install-objects.js';
+import { install, planInstall, uninstall } from '../src/install/install.js';
+import { readInstallState } from '../src/install/objects.js';
 import { triggerProblem } from '../src/host/host-triggers.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { insertAudit, withClient, type TestDatabase } from './database.js';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
+import { install, planInstall, planUninstall, uninstall } from '../src/install/install.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { createTestDatabase, insertAudit, seedProject, withClient, type TestDatabase } from './database.js';
 import { makeChannel, makeHostTables, readLog } from './host-tables.js';

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { install, planInstall, uninstall } from '../src/database/install.js';
-import { examine } from '../src/doctor/examine.js';
+import { install, planInstall, uninstall } from '../src/install/install.js';
+import { examine } from '../src/install/doctor/examine.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { createTestDatabase, insertAudit, seedProject, withClient, type TestDatabase } from './database.js';
 import { makeChannel, makeHostTables, readLog } from './host-tables.js';

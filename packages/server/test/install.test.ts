@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { install, planUninstall, uninstall } from '../src/database/install.js';
+import { install, planUninstall, uninstall } from '../src/install/install.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { GatheredWrites, type GatheredPeer, openFanOut } from '../src/door/gathered-writes.js';
-import { SendRing, systemCalls } from '../src/door/io-uring.js';
+import { GatheredWrites, type GatheredPeer, openFanOut } from '../src/transport/batched-socket-writer.js';
+import { SendRing, systemCalls } from '../src/transport/io-uring.js';
 
 const isAvailable = openFanOut(true).gatheredWrites !== null;
 

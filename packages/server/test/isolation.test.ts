@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import { createLogger, logLifecycle } from '../src/log.js';
+import { createLogger, logLifecycle } from '../src/operations/log.js';
 import { encode, sign } from './access-tokens.js';
 import {
   createTestDatabase,

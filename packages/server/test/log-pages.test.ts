@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Channel } from '../src/access/access.js';
+import type { Channel } from '../src/auth/table-authorization.js';
 import { covers } from '../src/events/position.js';
-import { MissedEventsSource } from '../src/history/missed.js';
+import { MissedEventsSource } from '../src/replay/missed-events.js';
 import { pageRows } from '../src/reader/log-statements.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { startTestReader } from './reader.js';

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 import { describeError } from '../src/describe.js';
 import { Lifecycle } from '../src/lifecycle.js';
-import { createLogger, logLifecycle } from '../src/log.js';
+import { createLogger, logLifecycle } from '../src/operations/log.js';
 import { tableOf } from './document-table.js';
 
 function logging(human = false): { lifecycle: Lifecycle; text: () => string; events: () => unknown[] } {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type MetricDefinition, metricTable } from '../src/http/metric-table.js';
+import { type MetricDefinition, metricTable } from '../src/operations/metric-table.js';
 import type { BroadcastBatch } from '../src/lifecycle.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { tableOf } from './document-table.js';

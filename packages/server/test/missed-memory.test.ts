@@ -1,10 +1,10 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Channel } from '../src/access/access.js';
+import type { Channel } from '../src/auth/table-authorization.js';
 import type { Position } from '../src/events/position.js';
 import { type EventSource, findEventSource } from '../src/reader/event-source.js';
-import { MissedEventsSource } from '../src/history/missed.js';
+import { MissedEventsSource } from '../src/replay/missed-events.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 
 let database: TestDatabase;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';
 
 /** A database of docs/other-schemas.md, made by its own statements, with two teams and a few people in it. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signForName } from '../src/cli/token.js';
-import { examine } from '../src/doctor/examine.js';
+import { examine } from '../src/install/doctor/examine.js';
 import { RunningCommand } from './command.js';
 import { createOtherHost, type OtherHost } from './other-host.js';
 import { PlainClient } from './plain-client.js';

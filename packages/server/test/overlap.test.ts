@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import {
   createTestCluster,
   createTestDatabase,

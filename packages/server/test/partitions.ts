@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { insertAudit, withClient, type TestDatabase } from './database.js';
 import { makeChannel, readLog } from './host-tables.js';
 

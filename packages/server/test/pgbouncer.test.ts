@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { install, uninstall } from '../src/database/install.js';
-import { Session } from '../src/database/session.js';
-import { examine } from '../src/doctor/examine.js';
+import { install, uninstall } from '../src/install/install.js';
+import { Session } from '../src/postgres/session.js';
+import { examine } from '../src/install/doctor/examine.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { PlainClient } from './plain-client.js';
 import { hasPgBouncer, PgBouncer, type PgBouncerOptions } from './pooler.js';

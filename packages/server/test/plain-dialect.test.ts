@@ -5,7 +5,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { PlainMessage } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { textFrame } from '../src/wire/frame.js';
+import { textFrame } from '../src/connections/codecs/frame.js';
 import {
   createTestDatabase,
   insertAudit,

@@ -8,9 +8,9 @@ import type {
   PlainMessage,
   Snapshot,
 } from '@flagcast/protocol';
-import type { ConnectionLimits } from '../src/access/limits.js';
-import type { TokenErrorCode } from '../src/access/token-error.js';
-import type { Refusal } from '../src/door/refusal.js';
+import type { ConnectionLimits } from '../src/connections/connection-limits.js';
+import type { TokenErrorCode } from '../src/auth/token-error.js';
+import type { Refusal } from '../src/auth/refusal.js';
 
 /** The keys of all members of a union. */
 type AllKeys<Type> = Type extends unknown ? keyof Type : never;

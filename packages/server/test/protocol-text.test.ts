@@ -11,8 +11,8 @@ import {
 } from '@flagcast/protocol';
 import { describe, expect, it } from 'vitest';
 import type { FlagEvent } from '../src/events/event.js';
-import { parseClientMessage } from '../src/wire/client-message.js';
-import { createPlainDialect, type EventTypes } from '../src/wire/plain.js';
+import { parseClientMessage } from '../src/connections/codecs/client-message.js';
+import { createPlainDialect, type EventTypes } from '../src/connections/codecs/plain.js';
 import { type Row, tableOf } from './document-table.js';
 import {
   addedKeys,
@@ -105,9 +105,11 @@ describe('the document and the code agree on', () => {
 
   it('refusals, by status', () => {
     const made = new Set(Object.entries(typedRefusals).map(([code, status]) => `${status} ${code}`));
-    const door = readdirSync(new URL('packages/server/src/door/', root)).map((file) => `door/${file}`);
-    const http = ['app', 'event-stream', 'request-slots', 'answer-memory'].map((file) => `http/${file}.ts`);
-    for (const path of [...door, ...http]) {
+    const transport = readdirSync(new URL('packages/server/src/transport/', root)).map(
+      (file) => `transport/${file}`,
+    );
+    const api = ['app', 'request-slots', 'answer-memory'].map((file) => `api/${file}.ts`);
+    for (const path of ['auth/request-authorizer.ts', 'auth/refusal.ts', ...transport, ...api]) {
       const source = read(`packages/server/src/${path}`);
       for (const [, status = '', code = ''] of source.matchAll(
         /(?:refused\(\s*|status: )(\d{3}),\s*(?:code: )?'(\w+)'/g,

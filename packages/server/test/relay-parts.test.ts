@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Batch, FlagEvent } from '../src/events/event.js';
-import { unboundedSlots } from '../src/database/session-slots.js';
+import { unboundedSlots } from '../src/postgres/session-slots.js';
 import type { Coverage } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import type { RelayedRead } from '../src/reader/log-progress.js';

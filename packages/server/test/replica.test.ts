@@ -1,6 +1,6 @@
 import { CloseCode } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { examine } from '../src/doctor/examine.js';
+import { examine } from '../src/install/doctor/examine.js';
 import { covers } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { WakeListener } from '../src/reader/listener.js';

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createTrustedProxies } from '../src/access/trusted-proxies.js';
-import { createOriginPolicy } from '../src/access/origin.js';
-import { channelFromQuery, cursorFromQuery, RefusedError } from '../src/door/door.js';
-import { parseAuditPlace } from '../src/http/audit-place.js';
+import { createTrustedProxies } from '../src/auth/trusted-proxies.js';
+import { createOriginPolicy } from '../src/auth/origin-policy.js';
+import { channelFromQuery, cursorFromQuery, RefusedError } from '../src/auth/request-authorizer.js';
+import { parseAuditPlace } from '../src/api/audit-place.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
 let database: TestDatabase;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 import { expect } from 'vitest';
-import { hashPassword } from '../src/access/password.js';
+import { hashPassword } from '../src/auth/password.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { fillDemo } from '../../demo/src/company/fill.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';
 import { type Answer, send } from './rest-company.js';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hashPassword } from '../src/access/password.js';
-import { inPasswordTurn } from '../src/http/password-checks.js';
-import { SignInAttempts } from '../src/http/sign-in-attempts.js';
+import { hashPassword } from '../src/auth/password.js';
+import { inPasswordTurn } from '../src/auth/password-checks.js';
+import { SignInAttempts } from '../src/auth/sign-in-attempts.js';
 import { type Company, openCompany, send, setPassword } from './rest-company.js';
 import { startTestServer, testSecret } from './server.js';
 

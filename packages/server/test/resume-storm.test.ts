@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
 import {
   createTestCluster,

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { PlainMessage } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { demoUsers } from '../../demo/src/company/company.js';
 import { type CommandResult, hasTerminals, RunningCommand, runCommand } from './command.js';
 import { createTestFolder } from './database.js';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { createFlagcast } from '../src/flagcast.js';
 import type { Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';

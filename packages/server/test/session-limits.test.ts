@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadConfig } from '../src/config/config.js';
-import { install } from '../src/database/install.js';
+import { loadConfig } from '../src/cli/config/config.js';
+import { install } from '../src/install/install.js';
 import { createTestCluster, createTestDatabase, type TestDatabase, withClient } from './database.js';
 import { createDoctorFixture } from './doctor-fixture.js';
 import { openCompany } from './rest-company.js';

@@ -1,5 +1,5 @@
-import { SessionPool } from '../src/database/session-pool.js';
-import { SessionSlots } from '../src/database/session-slots.js';
+import { SessionPool } from '../src/postgres/session-pool.js';
+import { SessionSlots } from '../src/postgres/session-slots.js';
 
 /** A pool of one session, so that what a statement leaves there would be seen by the next one. */
 export function oneSession(databaseUrl: string): SessionPool {

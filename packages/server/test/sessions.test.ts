@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { DatabaseSessions } from '../src/database/database-sessions.js';
-import { divideConnections, leastConnections } from '../src/database/session-budget.js';
-import { Session } from '../src/database/session.js';
-import { SessionPool } from '../src/database/session-pool.js';
-import { NoFreeSessionError, SessionSlots } from '../src/database/session-slots.js';
+import { DatabaseSessions } from '../src/postgres/database-sessions.js';
+import { divideConnections, leastConnections } from '../src/postgres/session-budget.js';
+import { Session } from '../src/postgres/session.js';
+import { SessionPool } from '../src/postgres/session-pool.js';
+import { NoFreeSessionError, SessionSlots } from '../src/postgres/session-slots.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
 const queryTimeoutMs = 500;

@@ -1,7 +1,7 @@
 import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { hashPassword } from '../src/access/password.js';
-import { install } from '../src/database/install.js';
+import { hashPassword } from '../src/auth/password.js';
+import { install } from '../src/install/install.js';
 import { createTestCluster, type TestCluster, withClient } from './database.js';
 import {
   type Answer,

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { install } from '../src/database/install.js';
+import { install } from '../src/install/install.js';
 import { createTestCluster, type TestCluster, withClient } from './database.js';
 import { type Answer, type Company, historyOf, openCompany, type Person, send } from './rest-company.js';
 import { startTestServer } from './server.js';

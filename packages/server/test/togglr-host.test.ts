@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { install, planInstall, planUninstall, uninstall } from '../src/database/install.js';
+import { install, planInstall, planUninstall, uninstall } from '../src/install/install.js';
 import { runCommand } from './command.js';
 import { createTestCluster, insertAudit, seedProject, withClient, type TestCluster } from './database.js';
 import { PlainClient } from './plain-client.js';

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { signToken } from '../src/access/sign.js';
-import { createTokenVerifier } from '../src/access/token.js';
-import type { TokenErrorCode } from '../src/access/token-error.js';
-import { parseUserClaim } from '../src/access/user-claim.js';
+import { signToken } from '../src/auth/sign-token.js';
+import { createTokenVerifier } from '../src/auth/token-verifier.js';
+import type { TokenErrorCode } from '../src/auth/token-error.js';
+import { parseUserClaim } from '../src/auth/user-claim.js';
 import { CLAIMS, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
 import type { TestClaims } from './access-tokens.js';
 

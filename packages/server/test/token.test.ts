@@ -1,9 +1,9 @@
 import { createHmac, generateKeyPairSync } from 'node:crypto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { signToken } from '../src/access/sign.js';
-import { createTokenVerifier } from '../src/access/token.js';
-import { TokenError, type TokenErrorCode } from '../src/access/token-error.js';
+import { signToken } from '../src/auth/sign-token.js';
+import { createTokenVerifier } from '../src/auth/token-verifier.js';
+import { TokenError, type TokenErrorCode } from '../src/auth/token-error.js';
 import { CLAIMS, encode, expectRefused, NOW_S, SECRET, sign } from './access-tokens.js';
 import type { TestClaims } from './access-tokens.js';
 

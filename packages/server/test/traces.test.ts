@@ -1,8 +1,8 @@
 import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { type BroadcastBatch, Lifecycle } from '../src/lifecycle.js';
-import { traceBatches } from '../src/tracing/batch-spans.js';
-import { exportTraces } from '../src/tracing/export-traces.js';
+import { traceBatches } from '../src/operations/batch-spans.js';
+import { exportTraces } from '../src/operations/export-traces.js';
 import { Collector } from './collector.js';
 import { runCommand, RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createTrustedProxies, networkOf } from '../src/access/trusted-proxies.js';
+import { createTrustedProxies, networkOf } from '../src/auth/trusted-proxies.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { handshake } from './plain-client.js';

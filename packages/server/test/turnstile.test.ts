@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, vi } from 'vitest';
-import { Pace } from '../src/access/pace.js';
-import { Turnstile } from '../src/door/turnstile.js';
+import { Pace } from '../src/auth/burst-throttle.js';
+import { Turnstile } from '../src/transport/handshake-queue.js';
 import { createTestDatabase } from './database.js';
 import { startTestServer } from './server.js';
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientMessage } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { signToken } from '../src/access/sign.js';
+import { signToken } from '../src/auth/sign-token.js';
 import { sign } from './access-tokens.js';
 import { createTestDatabase, seedProject, type TestDatabase, withClient } from './database.js';
 import { handshake, Refused } from './plain-client.js';

@@ -3,7 +3,7 @@ import { type Coverage, covers, encodeCursor, type Position } from '../events/po
 import { SharedEvents } from '../events/shared-events.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
 import { Deliveries, type Receiver, type Together } from './deliveries.js';
-import { ChannelBatch, Ring } from './ring.js';
+import { ChannelBatch, Ring } from './replay-buffer.js';
 
 /** What the broadcaster knows of a peer: that it wants the batches of one channel. */
 export interface Subscriber extends Receiver {

@@ -1,6 +1,6 @@
 import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
-import type { ChannelBatch } from './ring.js';
+import type { ChannelBatch } from './replay-buffer.js';
 
 /** Batches of one channel that are handed on together, oldest first: to each peer in one write. */
 export class Run {

@@ -1,8 +1,8 @@
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { checkAuthorizeQuery } from '../access/authorize-query.js';
+import { checkAuthorizeQuery } from '../auth/authorize-query.js';
 import { describeError } from '../describe.js';
-import { isWorthLogging } from '../log.js';
+import { isWorthLogging } from '../operations/log.js';
 import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { CommandError } from './command.js';
 import { loadDemo } from './demo-package.js';

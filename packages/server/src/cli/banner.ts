@@ -1,4 +1,4 @@
-import type { DemoPerson } from '../http/demo-person.js';
+import type { DemoPerson } from '../api/demo-person.js';
 
 /** Switches a flag of the demo in prod and writes its audit row, as its users would. */
 const demoChange = [

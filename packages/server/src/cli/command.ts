@@ -1,5 +1,5 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
-import type { Environment } from '../config/config.js';
+import type { Environment } from './config/config.js';
 
 /** One of the program's commands. */
 export interface Command {

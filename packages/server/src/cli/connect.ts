@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { backoffMs, Session, SessionLostError } from '../database/session.js';
-import { NoFreeSessionError, SessionSlots } from '../database/session-slots.js';
+import { backoffMs, Session, SessionLostError } from '../postgres/session.js';
+import { NoFreeSessionError, SessionSlots } from '../postgres/session-slots.js';
 import { describeError } from '../describe.js';
 import { CommandError } from './command.js';
 

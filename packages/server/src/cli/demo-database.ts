@@ -1,11 +1,11 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { defaultDataDir } from '../config/data-dir.js';
-import { install } from '../database/install.js';
-import { backoffMs } from '../database/session.js';
+import { defaultDataDir } from './config/data-dir.js';
+import { install } from '../install/install.js';
+import { backoffMs } from '../postgres/session.js';
 import { describeError } from '../describe.js';
-import { isWorthLogging } from '../log.js';
+import { isWorthLogging } from '../operations/log.js';
 import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
 import type { DemoPackage, EmbeddedPostgres } from './demo-package.js';

@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { errorCode } from '../database/error-code.js';
-import type { DemoPerson } from '../http/demo-person.js';
+import { errorCode } from '../postgres/error-code.js';
+import type { DemoPerson } from '../api/demo-person.js';
 import { CommandError } from './command.js';
 
 /** A PostgreSQL of the demo, as `startEmbeddedPostgres` of @flagcast/demo returns it. */

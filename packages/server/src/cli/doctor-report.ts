@@ -1,5 +1,5 @@
-import type { Examination } from '../doctor/examine.js';
-import type { Finding, Level } from '../doctor/finding.js';
+import type { Examination } from '../install/doctor/examine.js';
+import type { Finding, Level } from '../install/doctor/finding.js';
 
 const colorCodes: Readonly<Record<Level, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
 const fixPrefixes = { sql: 'SQL: ', command: '$ ', advice: '' } as const;

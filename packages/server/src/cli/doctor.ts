@@ -1,5 +1,5 @@
-import { allowsColors, loadDoctorConfig } from '../config/config.js';
-import { examine } from '../doctor/examine.js';
+import { allowsColors, loadDoctorConfig } from './config/config.js';
+import { examine } from '../install/doctor/examine.js';
 import { defineCommand } from './command.js';
 import { describeDatabase } from './connect.js';
 import { doctorReport } from './doctor-report.js';

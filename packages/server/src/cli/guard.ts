@@ -1,8 +1,8 @@
 import type pg from 'pg';
-import { setGuard } from '../changes/guards.js';
-import { loadDatabaseUrl } from '../config/config.js';
-import { isMissing } from '../database/missing.js';
-import { inTransaction } from '../database/transaction.js';
+import { setGuard } from '../api/writes/guards.js';
+import { loadDatabaseUrl } from './config/config.js';
+import { isMissing } from '../postgres/missing.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { printable } from '../describe.js';
 import { isoUtc } from '../host/time-text.js';
 import { type Command, CommandError, defineCommand, UsageError } from './command.js';

@@ -1,8 +1,8 @@
 import pg from 'pg';
-import { loadDatabaseUrl } from '../config/config.js';
-import { install, planInstall } from '../database/install.js';
-import type { LockFailure } from '../database/install-lock.js';
-import { scriptOf, type InstallPlan } from '../database/install-plan.js';
+import { loadDatabaseUrl } from './config/config.js';
+import { install, planInstall } from '../install/install.js';
+import type { LockFailure } from '../install/install-lock.js';
+import { scriptOf, type InstallPlan } from '../install/plan.js';
 import { printable } from '../describe.js';
 import { CommandError, defineCommand, UsageError } from './command.js';
 import { confirm, isInteractive } from './confirm.js';

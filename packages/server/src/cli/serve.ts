@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
-import { loadConfig, type ServeConfig } from '../config/config.js';
-import { logWarnings } from '../doctor/at-start.js';
+import { loadConfig, type ServeConfig } from './config/config.js';
+import { logWarnings } from '../install/doctor/at-start.js';
 import { describeError, scrub } from '../describe.js';
-import { createLogger } from '../log.js';
+import { createLogger } from '../operations/log.js';
 import { demoBanner } from './banner.js';
 import { CommandError, defineCommand } from './command.js';
 import { loadNats } from '../relay/nats.js';

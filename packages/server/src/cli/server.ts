@@ -4,14 +4,14 @@ import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import type { Logger } from 'pino';
-import type { AuthOptions } from '../access/auth-options.js';
-import type { ServeConfig } from '../config/config.js';
-import { connectionsOfServer } from '../database/session-budget.js';
+import type { AuthOptions } from '../auth/auth-options.js';
+import type { ServeConfig } from './config/config.js';
+import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';
 import { createFlagcast } from '../flagcast.js';
 import type { Flagcast } from '../flagcast-options.js';
-import type { DemoPerson } from '../http/demo-person.js';
-import { logLifecycle } from '../log.js';
+import type { DemoPerson } from '../api/demo-person.js';
+import { logLifecycle } from '../operations/log.js';
 import { CommandError } from './command.js';
 
 /** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */

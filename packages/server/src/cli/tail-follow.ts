@@ -6,9 +6,9 @@ import {
   type ResyncMessage,
 } from '@flagcast/protocol';
 import { type ChannelStatus, createClient, type EventMessage, FlagcastError } from '@flagcast/client';
-import { backoffMs } from '../database/session.js';
+import { backoffMs } from '../postgres/session.js';
 import { describeError, printable, scrub } from '../describe.js';
-import { isWorthLogging } from '../log.js';
+import { isWorthLogging } from '../operations/log.js';
 import { CommandError } from './command.js';
 import type { TailOutput } from './tail-output.js';
 import { checkToken, findChannel, isFinal, RefusedError, type TailChannel } from './tail-server.js';

@@ -1,4 +1,4 @@
-import { type Environment, allowsColors, loadLocalConfig } from '../config/config.js';
+import { type Environment, allowsColors, loadLocalConfig } from './config/config.js';
 import { describeError } from '../describe.js';
 import { CommandError, defineCommand, UsageError } from './command.js';
 import { readSecret } from './data-folder.js';

@@ -1,9 +1,9 @@
-import type { TokenChecks } from '../access/auth-options.js';
-import { signToken } from '../access/sign.js';
-import { DEFAULT_MAX_TOKEN_AGE_MS } from '../access/token.js';
-import { parseUserClaim } from '../access/user-claim.js';
-import { loadLocalConfig, type LocalConfig } from '../config/config.js';
-import { parseDuration } from '../config/duration.js';
+import type { TokenChecks } from '../auth/auth-options.js';
+import { signToken } from '../auth/sign-token.js';
+import { DEFAULT_MAX_TOKEN_AGE_MS } from '../auth/token-verifier.js';
+import { parseUserClaim } from '../auth/user-claim.js';
+import { loadLocalConfig, type LocalConfig } from './config/config.js';
+import { parseDuration } from './config/duration.js';
 import { printable } from '../describe.js';
 import { CommandError, defineCommand, UsageError } from './command.js';
 import { withClient } from './connect.js';

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { describeError, scrub } from '../describe.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { isWorthLogging } from '../log.js';
+import { isWorthLogging } from '../operations/log.js';
 import { CommandError } from './command.js';
 
 /** How long the last spans may take to be sent when the server ends, in milliseconds. */
@@ -40,12 +40,12 @@ export async function startTraces(lifecycle: Lifecycle, logger: Logger): Promise
 }
 
 async function loadTracing(): Promise<
-  typeof import('../tracing/batch-spans.js') & typeof import('../tracing/export-traces.js')
+  typeof import('../operations/batch-spans.js') & typeof import('../operations/export-traces.js')
 > {
   try {
     return {
-      ...(await import('../tracing/batch-spans.js')),
-      ...(await import('../tracing/export-traces.js')),
+      ...(await import('../operations/batch-spans.js')),
+      ...(await import('../operations/export-traces.js')),
     };
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) throw error;

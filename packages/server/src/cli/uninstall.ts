@@ -1,5 +1,5 @@
-import { loadDatabaseUrl } from '../config/config.js';
-import { planUninstall, uninstall, type UninstallPlan } from '../database/install.js';
+import { loadDatabaseUrl } from './config/config.js';
+import { planUninstall, uninstall, type UninstallPlan } from '../install/install.js';
 import { CommandError, defineCommand } from './command.js';
 import { confirm, isInteractive } from './confirm.js';
 import { describeDatabase, withClient } from './connect.js';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Registry } from 'prom-client';
 import { describeError } from '../describe.js';
-import { createLogger } from '../log.js';
+import { createLogger } from '../operations/log.js';
 import { Running } from './running.js';
 import { createLoggedFlagcast, listen } from './server.js';
 import { startTraces } from './traces.js';

@@ -1,4 +1,4 @@
-import type { Queries } from '../database/session-pool.js';
+import type { Queries } from '../postgres/session-pool.js';
 
 /** Which tables and columns of Togglr's the database has beyond those that every host has. */
 export interface TogglrFeatures {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorCode } from '../database/error-code.js';
-import type { Session } from '../database/session.js';
+import { errorCode } from '../postgres/error-code.js';
+import type { Session } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 export interface LogRetentionOptions {

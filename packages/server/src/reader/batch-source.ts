@@ -1,5 +1,5 @@
 import type { Batch, FlagEvent } from '../events/event.js';
-import type { SessionSlots } from '../database/session-slots.js';
+import type { SessionSlots } from '../postgres/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventSource } from './event-source.js';
 import { WakeListener } from './listener.js';

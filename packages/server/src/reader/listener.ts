@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { isHeard } from '../database/pooler.js';
-import { backoffMs, type Session, type SessionOptions } from '../database/session.js';
-import { type SessionSlots, unboundedSlots } from '../database/session-slots.js';
+import { isHeard } from '../postgres/pooler.js';
+import { backoffMs, type Session, type SessionOptions } from '../postgres/session.js';
+import { type SessionSlots, unboundedSlots } from '../postgres/session-slots.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
 
 export interface WakeListenerOptions {

@@ -1,4 +1,4 @@
-import type { SessionSlots } from '../database/session-slots.js';
+import type { SessionSlots } from '../postgres/session-slots.js';
 import type { Batch } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
 

@@ -1,6 +1,6 @@
-import { errorCode } from '../database/error-code.js';
-import { backoffMs } from '../database/session.js';
-import { unboundedSlots } from '../database/session-slots.js';
+import { errorCode } from '../postgres/error-code.js';
+import { backoffMs } from '../postgres/session.js';
+import { unboundedSlots } from '../postgres/session-slots.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
 import { type EventSource, guaranteeOf, sourceChange } from './event-source.js';

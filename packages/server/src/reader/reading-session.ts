@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { errorCode } from '../database/error-code.js';
-import type { Session } from '../database/session.js';
-import type { SessionSlots } from '../database/session-slots.js';
+import { errorCode } from '../postgres/error-code.js';
+import type { Session } from '../postgres/session.js';
+import type { SessionSlots } from '../postgres/session-slots.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
 import { type EventSource, EventSourceError, findEventSource, readHiddenNames } from './event-source.js';

@@ -1,4 +1,4 @@
-import { backoffMs } from '../database/session.js';
+import { backoffMs } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { connectNats, type NatsLine } from './nats.js';
 

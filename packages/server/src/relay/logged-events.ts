@@ -1,4 +1,4 @@
-import { withStateOf } from '../broadcast/ring.js';
+import { withStateOf } from '../broadcast/replay-buffer.js';
 import type { FlagEvent } from '../events/event.js';
 import { covers, type Position } from '../events/position.js';
 import type { EventLog } from './event-log.js';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Batch } from '../events/event.js';
-import type { SessionSlots } from '../database/session-slots.js';
+import type { SessionSlots } from '../postgres/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
 import type { RelayedRead } from '../reader/log-progress.js';

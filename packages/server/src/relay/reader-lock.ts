@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Session } from '../database/session.js';
-import type { SessionSlots } from '../database/session-slots.js';
+import type { Session } from '../postgres/session.js';
+import type { SessionSlots } from '../postgres/session-slots.js';
 
 /** The database's URL leads through a pooler, behind which a lock is nobody's. */
 export class PooledLockError extends Error {

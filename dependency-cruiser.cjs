@@ -1,0 +1,44 @@
+/**
+ * The layers of packages/server/src: a folder imports only from folders further up this list. Data flows from the first
+ * ones to the last ones; ARCHITECTURE.md says what each is for.
+ */
+const layers = [
+  'events',
+  'postgres',
+  'host',
+  'auth',
+  'reader',
+  'broadcast',
+  'replay',
+  'relay',
+  'connections',
+  'transport',
+  'api',
+  'operations',
+  'install',
+  'cli',
+];
+/** The command, the last layer, also imports the composition root, flagcast.ts. Files that every folder may import: these import nothing from the folders, except the redaction of tokens. */
+const shared = ['describe', 'json-text', 'lifecycle'];
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+module.exports = {
+  forbidden: [
+    ...layers.slice(0, -1).map((layer, index) => ({
+      name: `${layer}-imports-upward`,
+      comment: 'Imports between folders point one way, also imports of types.',
+      severity: 'error',
+      from: { path: `^packages/server/src/${layer}/` },
+      to: {
+        path: `^packages/server/src/(${[...layers.slice(index + 1), '[^/]+[.]ts$'].join('|')})`,
+        pathNot: `^packages/server/src/(${shared.join('|')})[.]ts$`,
+      },
+    })),
+  ],
+  options: {
+    // Finds imports of types, too. TypeScript 7 has no interface for programs, so swc parses.
+    parser: 'swc',
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { extensions: ['.ts', '.js'] },
+  },
+};

@@ -1,0 +1,124 @@
+import type { Queries } from '../postgres/session-pool.js';
+import { decidableProjects } from './writes/deciders.js';
+import type { Rights } from '../host/rights.js';
+import { isMissing } from '../postgres/missing.js';
+import { requestEntities } from '../host/feature-state.js';
+import { requestedDiff, requestedEntity, shownJson } from '../host/stored-json.js';
+import { isoUtc } from '../host/time-text.js';
+import { JsonText } from '../json-text.js';
+import { isUuid } from './answers.js';
+
+/** An open request, for those who look at all of them. */
+export interface OpenChange {
+  readonly id: string;
+  readonly project_id: string;
+  readonly project: string;
+  readonly environment_id: string;
+  /** The environment's key. */
+  readonly environment: string;
+  readonly environment_name: string;
+  readonly requested_by: string;
+  /** Whether that is an active user now. */
+  readonly requester_active: boolean;
+  readonly created_at: string;
+  readonly reason: string | null;
+  /**
+   * A list of what it is about: `entity`, `entity_id`, `action` (`insert`, `update`, `delete`; null where the request
+   * does not say), `feature_id`, `feature_key`, `feature_name`, and `diff`, a list of `{field, old, new}`.
+   */
+  readonly entities: JsonText;
+  /** Whether whoever asks asked for it. */
+  readonly own: boolean;
+  /** Whether whoever asks may approve and reject it. */
+  readonly may_decide: boolean;
+  readonly may_cancel: boolean;
+}
+
+/** As the database has it. */
+interface Row extends Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> {
+  readonly entities: string;
+}
+
+/** How many open requests are told at the most. */
+export const maxOpenChanges = 1_000;
+
+/**
+ * The open requests that the user may see of these projects, or those about one feature or of one id, newest
+ * first.
+ */
+export async function readOpenChanges(
+  pool: Queries,
+  rights: Rights,
+  wanted: {
+    readonly projectIds: readonly string[];
+    readonly featureId?: string;
+    readonly pendingChangeId?: string;
+  },
+): Promise<OpenChange[]> {
+  const { rows } = await pool.query<Row>(
+    `SELECT c.id, c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
+       e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
+       CASE WHEN c.request_user_id IS NULL
+         THEN EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.username = c.requested_by)
+         ELSE EXISTS (SELECT FROM public.users u WHERE u.is_active AND u.id = c.request_user_id)
+       END AS requester_active,
+       ${isoUtc('c.created_at')} AS created_at,
+       jsonb_path_query_first(shown.change, '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}' AS reason,
+       coalesce(c.request_user_id::text = $2::text, c.requested_by = $3::text) AS own,
+       (
+         SELECT coalesce(json_agg(json_build_object(
+           'entity', v.entity, 'entity_id', v.entity_id,
+           'action', jsonb_path_query_first(requested.entity, '$.action ? (@.type() == "string")', '{}', true),
+           'feature_id', v.feature_id, 'feature_key', f.key, 'feature_name', f.name,
+           'diff', ${requestedDiff('requested.entity')}) ORDER BY v.entity, v.entity_id), '[]')
+         FROM ${requestEntities} v
+         CROSS JOIN LATERAL (
+           SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
+         ) requested
+         LEFT JOIN public.features f ON f.id = v.feature_id
+         WHERE v.pending_change_id = c.id
+       )::text AS entities
+     FROM public.pending_changes c
+     CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
+     JOIN public.projects project ON project.id = c.project_id
+     JOIN public.environments e ON e.id = c.environment_id
+     WHERE c.status = 'pending' AND c.project_id = ANY ($1::uuid[])
+       AND ($4::uuid IS NULL OR c.id = $4::uuid)
+       AND ($5::uuid IS NULL OR EXISTS (
+         SELECT FROM ${requestEntities} v
+         WHERE v.pending_change_id = c.id AND v.feature_id = $5::uuid
+       ))
+     ORDER BY c.created_at DESC, c.id DESC
+     LIMIT ${maxOpenChanges}`,
+    [
+      // Another one is in none of these tables.
+      wanted.projectIds.filter(isUuid),
+      rights.userId,
+      rights.username,
+      wanted.pendingChangeId ?? null,
+      wanted.featureId ?? null,
+    ],
+  );
+  const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
+  const decidable = await decidableOrNone(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
+  return shown.map((row) => ({
+    ...row,
+    entities: new JsonText(row.entities),
+    may_decide: !row.own && decidable.has(row.project_id),
+    may_cancel: row.own || rights.superuser,
+  }));
+}
+
+/** None where the server may not read who decides: requests are shown all the same. */
+async function decidableOrNone(
+  pool: Queries,
+  rights: Rights,
+  projectIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  try {
+    return await decidableProjects(pool, rights, projectIds);
+  } catch (error) {
+    if (isMissing(error)) return new Set();
+    throw error;
+  }
+}

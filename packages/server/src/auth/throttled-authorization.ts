@@ -1,0 +1,40 @@
+import type { Rights } from '../host/rights.js';
+import type { Channel, ChannelRequest, User } from './table-authorization.js';
+import type { Authority, ChannelRefusal, Viewer, VisibleProject } from './authorization.js';
+import { Pace } from './burst-throttle.js';
+import type { Identity } from './token-verifier.js';
+
+/**
+ * Another authority, for those who connect: where thousands come back at the same time, what they ask
+ * is asked for many together. Requests that want an answer now ask the other one.
+ */
+export class PacedAuthority implements Authority {
+  readonly #authority: Authority;
+  readonly #pace = new Pace();
+
+  constructor(authority: Authority) {
+    this.#authority = authority;
+  }
+
+  async findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User | null> {
+    await this.#pace.turn();
+    return await this.#authority.findUser(identity);
+  }
+
+  async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {
+    await this.#pace.turn();
+    return await this.#authority.openChannel(userId, wanted);
+  }
+
+  async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
+    return await this.#authority.recheck(viewers);
+  }
+
+  async visibleProjects(userId: string): Promise<VisibleProject[]> {
+    return await this.#authority.visibleProjects(userId);
+  }
+
+  async rightsOf(userId: string, projectId?: string): Promise<Rights> {
+    return await this.#authority.rightsOf(userId, projectId);
+  }
+}

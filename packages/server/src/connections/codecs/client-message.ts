@@ -1,0 +1,82 @@
+import type { AuthMessage, PingMessage } from '@flagcast/protocol';
+import type { ChannelRequest } from '../../auth/table-authorization.js';
+
+/** A client's message, checked. */
+export type CheckedMessage =
+  | { readonly type: 'subscribe'; readonly channel: NamedChannel; readonly cursor: string | null }
+  | { readonly type: 'unsubscribe'; readonly channel: NamedChannel }
+  | AuthMessage
+  | PingMessage;
+
+/** A channel as a client named it, and the words it used, to name it back in an error. */
+export interface NamedChannel {
+  readonly request: ChannelRequest;
+  readonly named: {
+    readonly project_id: string;
+    readonly environment: string;
+    readonly environment_id?: string;
+  };
+}
+
+/** What is wrong with a message that is not one of the protocol's, in one line. */
+export interface Malformed {
+  readonly problem: string;
+}
+
+const keysOf: Readonly<Record<string, readonly string[]>> = {
+  subscribe: ['type', 'project_id', 'env', 'env_id', 'cursor'],
+  unsubscribe: ['type', 'project_id', 'env', 'env_id'],
+  auth: ['type', 'token'],
+  ping: ['type'],
+};
+
+/** Parses strictly: what is not exactly a message of the protocol is refused. Never throws. */
+export function parseClientMessage(text: string): CheckedMessage | Malformed {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { problem: 'the message is not JSON' };
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { problem: 'the message is not a JSON object' };
+  }
+  const message = new Map<string, unknown>(Object.entries(value));
+  const type = message.get('type');
+  const keys = typeof type === 'string' && Object.hasOwn(keysOf, type) ? keysOf[type] : undefined;
+  if (keys === undefined) return { problem: 'the type is not one of subscribe, unsubscribe, auth, ping' };
+  for (const [key, found] of message) {
+    if (!keys.includes(key)) return { problem: `${String(type)} has a key that it must not have` };
+    const isNumericId = key === 'env_id' && Number.isSafeInteger(found);
+    if (typeof found !== 'string' && !isNumericId) return { problem: `${key} is not a string` };
+  }
+  const textOf = (key: string): string | null => (message.has(key) ? String(message.get(key)) : null);
+  if (type === 'ping') return { type: 'ping' };
+  if (type === 'auth') {
+    const token = textOf('token');
+    return token === null ? { problem: 'auth needs a token' } : { type: 'auth', token };
+  }
+  const channel = channelOf(textOf('project_id'), textOf('env'), textOf('env_id'));
+  if ('problem' in channel) return channel;
+  return type === 'subscribe'
+    ? { type, channel, cursor: textOf('cursor') }
+    : { type: 'unsubscribe', channel };
+}
+
+function channelOf(
+  projectId: string | null,
+  environmentKey: string | null,
+  environmentId: string | null,
+): NamedChannel | Malformed {
+  if (projectId === null || projectId === '') return { problem: 'project_id is missing' };
+  if (environmentKey !== null && environmentId !== null) return { problem: 'give env or env_id, not both' };
+  const environment = environmentKey ?? environmentId ?? '';
+  if (environment === '') return { problem: 'env is missing: the key of the environment' };
+  const named = { project_id: projectId, environment };
+  return environmentKey === null
+    ? {
+        request: { projectId, environmentId: environment },
+        named: { ...named, environment_id: environment },
+      }
+    : { request: { projectId, environmentKey: environment }, named };
+}

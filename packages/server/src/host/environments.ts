@@ -1,0 +1,53 @@
+import type pg from 'pg';
+import { isMissing } from '../postgres/missing.js';
+import type { Queries } from '../postgres/session-pool.js';
+import { isoUtc } from './time-text.js';
+
+/** An environment of a project. */
+export interface Environment {
+  readonly id: string;
+  readonly key: string;
+  readonly name: string;
+  /** Whether changes in it wait for somebody else's approval. */
+  readonly guarded: boolean;
+}
+
+/** The environments of a project, by id; none for a project that does not exist. */
+export async function readEnvironments(client: pg.ClientBase, projectId: string): Promise<Environment[]> {
+  const { rows } = await client.query<Environment>(
+    `SELECT e.id::text AS id, e.key::text AS key, e.name::text AS name, g.environment_id IS NOT NULL AS guarded
+     FROM public.environments e
+     LEFT JOIN flagcast.guarded_environments g ON g.environment_id = e.id
+     WHERE e.project_id = $1
+     ORDER BY e.id`,
+    [projectId],
+  );
+  return rows;
+}
+
+/** Who has guarded an environment, and when (RFC 3339, UTC). */
+export interface Guard {
+  readonly by: string;
+  readonly at: string;
+}
+
+/**
+ * Which of these environments are guarded, by id. None where the table is missing or may not be read: in a
+ * database that an older version prepared, or whose schema is not Togglr's.
+ */
+export async function readGuards(
+  pool: Queries,
+  environmentIds: readonly string[],
+): Promise<ReadonlyMap<string, Guard>> {
+  try {
+    const { rows } = await pool.query<Guard & { id: string }>(
+      `SELECT environment_id::text AS id, guarded_by AS by, ${isoUtc('created_at')} AS at
+       FROM flagcast.guarded_environments WHERE environment_id::text = ANY ($1::text[])`,
+      [environmentIds],
+    );
+    return new Map(rows.map(({ id, ...guard }) => [id, guard]));
+  } catch (error) {
+    if (isMissing(error)) return new Map();
+    throw error;
+  }
+}

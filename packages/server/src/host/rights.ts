@@ -1,0 +1,114 @@
+import type { Queries } from '../postgres/session-pool.js';
+import { ChangeRefusedError } from './change-refused.js';
+
+/** The permissions that this server asks for; roles may hold others. */
+export type Permission = 'project.view' | 'project.manage' | 'feature.toggle' | 'feature.manage';
+
+/** What a user may do, as the database says at one moment. */
+export class Rights {
+  readonly userId: string;
+  readonly username: string;
+  readonly superuser: boolean;
+  readonly #granted: Readonly<Record<string, readonly string[]>>;
+  readonly #environments: Readonly<Record<string, readonly string[]>> | null;
+
+  constructor(user: {
+    readonly id: string;
+    readonly username: string;
+    readonly superuser: boolean;
+    /** The keys of the permissions by the project's id. */
+    readonly granted: Readonly<Record<string, readonly string[]>>;
+    /** The ids of the environments that may be seen by the project's id; null: all of a project. */
+    readonly environments?: Readonly<Record<string, readonly string[]>> | null;
+  }) {
+    this.userId = user.id;
+    this.username = user.username;
+    this.superuser = user.superuser;
+    this.#granted = user.granted;
+    this.#environments = user.environments ?? null;
+  }
+
+  /** Whether the user has any of these permissions in the project. */
+  may(projectId: string, ...anyOf: readonly Permission[]): boolean {
+    if (this.superuser) return true;
+    const granted = this.granted(projectId);
+    return anyOf.some((permission) => granted.includes(permission));
+  }
+
+  /** The keys of all permissions that a role gives in the project; a superuser needs none. */
+  granted(projectId: string): readonly string[] {
+    return entryOf(this.#granted, projectId);
+  }
+
+  /** Whether the user may see this environment of the project. */
+  mayView(projectId: string, environmentId: string): boolean {
+    if (!this.may(projectId, 'project.view')) return false;
+    return this.#environments === null || entryOf(this.#environments, projectId).includes(environmentId);
+  }
+
+  /** Throws ChangeRefusedError `forbidden` unless the user may see the project and has any of these permissions in it. */
+  require(projectId: string, ...anyOf: readonly Permission[]): void {
+    if (!this.may(projectId, 'project.view')) {
+      throw new ChangeRefusedError(
+        403,
+        'forbidden',
+        'You may not see this project: ask its owner for a role with project.view',
+      );
+    }
+    if (this.may(projectId, ...anyOf)) return;
+    throw new ChangeRefusedError(
+      403,
+      'forbidden',
+      `You may not do this in this project: ask its owner for a role with ${anyOf.join(' or ')}`,
+    );
+  }
+}
+
+/** Ids of a foreign schema are any text, also the name of something that every object has. */
+function entryOf(table: Readonly<Record<string, readonly string[]>>, id: string): readonly string[] {
+  return Object.hasOwn(table, id) ? (table[id] ?? []) : [];
+}
+
+/**
+ * The rights of a user, in one project or in all. Throws ChangeRefusedError where the user does not
+ * exist (any more) or is not active: between the token's check and this one time has passed.
+ */
+export async function readRights(
+  database: Queries,
+  userId: string,
+  projectId: string | null = null,
+): Promise<Rights> {
+  const { rows } = await database.query<{
+    id: string;
+    username: string;
+    active: boolean;
+    superuser: boolean;
+    granted: Record<string, string[]>;
+  }>(
+    `SELECT u.id::text AS id, u.username::text AS username, u.is_active AS active, u.is_superuser AS superuser,
+      coalesce((
+        SELECT json_object_agg(project_id, permissions) FROM (
+          SELECT m.project_id, json_agg(p.key ORDER BY p.key) AS permissions
+          FROM public.memberships m
+          JOIN public.role_permissions r ON r.role_id = m.role_id
+          JOIN public.permissions p ON p.id = r.permission_id
+          WHERE m.user_id = u.id AND ($2::uuid IS NULL OR m.project_id = $2::uuid)
+          GROUP BY m.project_id
+        ) AS projects
+      ), '{}') AS granted
+    FROM public.users u WHERE u.id = $1::bigint`,
+    [userId, projectId],
+  );
+  const [user] = rows;
+  if (user === undefined) {
+    throw new ChangeRefusedError(401, 'unknown_user', 'This user does not exist any more: sign in again');
+  }
+  if (!user.active) {
+    throw new ChangeRefusedError(
+      403,
+      'user_inactive',
+      'This user has been deactivated: ask an administrator',
+    );
+  }
+  return new Rights(user);
+}

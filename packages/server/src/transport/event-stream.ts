@@ -1,0 +1,192 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { CloseCode } from '@flagcast/protocol';
+import type { Channel, ChannelRequest } from '../auth/table-authorization.js';
+import type { ClientAddress } from '../auth/trusted-proxies.js';
+import type { ConnectionLimits } from '../connections/connection-limits.js';
+import { Peer } from '../connections/connection.js';
+import { type Session, SessionError, type SessionWire } from '../connections/session.js';
+import {
+  channelFromQuery,
+  cursorFromQuery,
+  type Door,
+  draining,
+  RefusedError,
+  tooMany,
+  type Visitor,
+} from '../auth/request-authorizer.js';
+import type { OpenPeer, Peers } from '../connections/connection-registry.js';
+import { closeCodeOf } from '../auth/refusal.js';
+import type { Lifecycle } from '../lifecycle.js';
+import { sseWire } from '../connections/codecs/v1.js';
+import { defaultHeaders } from './default-headers.js';
+
+export interface EventStreamsOptions {
+  door: Door;
+  limits: ConnectionLimits;
+  peers: Peers;
+  lifecycle: Lifecycle;
+  clientAddress: ClientAddress;
+  /** `opened`: the one channel that the session will ask for. */
+  openSession: (peer: Peer, wire: SessionWire, visitor: Visitor, opened: Channel) => Session;
+  /** Past this many bytes that a peer has not taken it is paused. */
+  highWaterBytes: number;
+}
+
+/** How long a client is asked to wait before it connects again, in milliseconds. */
+const retryMs = 1_000;
+
+/** flagcast.v1 as server-sent events, for networks that break WebSockets: one channel a request. */
+export class EventStreams {
+  readonly #options: EventStreamsOptions;
+
+  constructor(options: EventStreamsOptions) {
+    this.#options = options;
+  }
+
+  /** Answers with a stream. Rejects with a refusal, or what the database throws, before anything was sent. */
+  async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { limits, peers, clientAddress } = this.#options;
+    if (peers.draining) throw draining();
+    const { visitor, wanted, channel, cursor } = await this.#admit(request);
+    const seat = limits.acquire(visitor.user.id, clientAddress(request));
+    if (typeof seat === 'string') throw tooMany(seat);
+    if (response.destroyed) {
+      seat();
+      return;
+    }
+    const peer = new EventStreamPeer(response, peers, this.#options.highWaterBytes);
+    let session: Session;
+    try {
+      session = this.#options.openSession(peer, sseWire, visitor, channel);
+    } catch (error) {
+      seat();
+      throw error;
+    }
+    response.writeHead(200, {
+      'Content-Type': 'text/event-stream; charset=utf-8',
+      'Cache-Control': 'no-store',
+      ...defaultHeaders,
+      // A proxy that compresses (Caddy's `encode`) would hold the events back; so would nginx.
+      'Content-Encoding': 'identity',
+      'X-Accel-Buffering': 'no',
+    });
+    // A stream that is not read has a time-out of its own, after which it ends with a close code.
+    request.socket.setTimeout(0);
+    response.write(`retry: ${retryMs}\n`);
+    const open: OpenPeer = {
+      connectionId: 0,
+      user: visitor.user,
+      dialect: sseWire.dialect.name,
+      expiresAtMs: visitor.expiresAtMs,
+      answered: true,
+      get pausedSinceMs() {
+        return peer.pausedSinceMs;
+      },
+      connection: session,
+      // The stream has no question that a client would answer; a dead line shows when it does not drain.
+      ping: () => undefined,
+      // Its heartbeats keep it open.
+      keepOpen: () => undefined,
+      terminate: () => response.destroy(),
+    };
+    peers.add(open);
+    response.on('drain', () => session.drained());
+    response.once('close', () => {
+      session.ended();
+      seat();
+      const { code, reason } = peer.endedWith ?? {
+        code: response.writableFinished ? 1000 : 1006,
+        reason: '',
+      };
+      peers.remove(open, code, reason);
+    });
+    session.hello();
+    await this.#subscribe(session, wanted, cursor);
+  }
+
+  async #admit(request: IncomingMessage): Promise<Admitted> {
+    const { door, peers } = this.#options;
+    door.checkOrigin(request);
+    const query = new URL(request.url ?? '', 'http://localhost').searchParams;
+    const wanted = channelFromQuery(query);
+    const cursor = cursorFromQuery(query);
+    try {
+      const visitor = await door.admit(request);
+      const channel = await door.openChannel(visitor, wanted);
+      if (peers.draining) throw draining();
+      return { visitor, wanted, channel, cursor: header(request, 'last-event-id') ?? cursor };
+    } catch (error) {
+      // While draining, the database has been let go of already.
+      if (peers.draining && !(error instanceof RefusedError)) throw draining();
+      throw error;
+    }
+  }
+
+  /** What goes wrong now can only be said in the stream, as a WebSocket would be closed. */
+  async #subscribe(session: Session, wanted: ChannelRequest, cursor: string | null): Promise<void> {
+    try {
+      await session.subscribe(wanted, cursor);
+    } catch (error) {
+      if (error instanceof RefusedError) {
+        session.close(closeCodeOf(error.refusal), error.refusal.code);
+        return;
+      }
+      if (!(error instanceof SessionError)) {
+        this.#options.lifecycle.emit('access:failed', { error: error as Error });
+      }
+      session.close(CloseCode.unavailable, 'unavailable');
+    }
+  }
+}
+
+interface Admitted {
+  readonly visitor: Visitor;
+  readonly wanted: ChannelRequest;
+  readonly channel: Channel;
+  readonly cursor: string | null;
+}
+
+/** A stream as a session sees it. */
+class EventStreamPeer extends Peer {
+  readonly #response: ServerResponse;
+  readonly #peers: Peers;
+  /** The first code that it was closed with. */
+  endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
+
+  constructor(response: ServerResponse, peers: Peers, highWaterBytes: number) {
+    super(highWaterBytes);
+    this.#response = response;
+    this.#peers = peers;
+  }
+
+  protected override get bufferedAmount(): number {
+    return this.#response.writableLength;
+  }
+
+  protected override write(bytes: Buffer): boolean {
+    return this.#response.writableEnded || this.#response.write(bytes);
+  }
+
+  protected override onPaused(): void {
+    this.#peers.tellPaused({ dialect: sseWire.dialect.name });
+  }
+
+  protected override onDrained(pausedMs: number): void {
+    this.#peers.tellDrained({ dialect: sseWire.dialect.name }, pausedMs);
+  }
+
+  override close(code: CloseCode, reason: string): void {
+    this.endedWith ??= { code, reason };
+    if (!this.#response.writableEnded) this.#response.end(sseWire.control({ type: 'close', code, reason }));
+  }
+
+  /** A stream cannot subscribe anew: its client opens another one. */
+  override emptied(): void {
+    if (!this.#response.writableEnded) this.#response.end();
+  }
+}
+
+function header(request: IncomingMessage, name: string): string | null {
+  const value = request.headers[name];
+  return typeof value === 'string' && value !== '' ? value : null;
+}
