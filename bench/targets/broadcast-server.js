@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { Server as SocketIoServer } from 'socket.io';
 import { WebSocketServer } from 'ws';
-import { SendRing } from '../../packages/server/dist/transport/io-uring.js';
+import { SubmissionQueue } from '../../packages/server/dist/transport/io-uring.js';
 import { textFrame } from '../../packages/server/dist/connections/codecs/frame.js';
 import { serveParent } from '../child.js';
 
@@ -52,7 +52,7 @@ const servers = {
 
   /** The same with io_uring, many sockets in one system call: the cost of sending itself. Ignores short writes. */
   io_uring: (http) => {
-    const ring = new SendRing();
+    const ring = new SubmissionQueue();
     const handles = /** @type {Map<string, Set<SocketHandle>>} */ (new Map());
     onUpgrade(http, (_webSocket, socket, channel) => join(handles, channel, Reflect.get(socket, '_handle')));
     return (channel, message) => {

@@ -1,4 +1,4 @@
-import { openFanOut } from '../../packages/server/dist/transport/batched-socket-writer.js';
+import { openSocketWriter } from '../../packages/server/dist/transport/batched-socket-writer.js';
 import { startServer } from '../child.js';
 import { channelName } from './target.js';
 import { messageText } from './message.js';
@@ -26,7 +26,7 @@ export function nodeServer(kind) {
     name: names[kind],
     start: async ({ run }) => {
       // This machine has no io_uring.
-      if (kind === 'io_uring' && openFanOut(true).gatheredWrites === null) return null;
+      if (kind === 'io_uring' && openSocketWriter(true).batchedSocketWriter === null) return null;
       const server = await startServer(run, new URL('./broadcast-server.js', import.meta.url), {
         do: 'start',
         kind,

@@ -156,8 +156,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}flagcast.ts`,
-        find: "  if (authority instanceof Access) lifecycle.on('channels:changed', () => authority.forgetChannels());\n",
-        replace: '',
+        find: "    lifecycle.on('channels:changed', () => authority.forgetChannels());\n",
+        replace: '    authority.forgetChannels();\n',
       },
     ],
     tests: [`${test}channel-changes.test.ts`],
@@ -262,7 +262,8 @@ export const deliveryMutations = [
       {
         file: `${server}transport/web-socket-gateway.ts`,
         find: '      const isReading = await broadcaster.begun();\n      if (peers',
-        replace: '      const isReading = visitor !== null || (await broadcaster.begun());\n      if (peers',
+        replace:
+          '      const isReading = principal !== null || (await broadcaster.begun());\n      if (peers',
       },
     ],
     tests: [`${test}beginning.test.ts`],

@@ -3,7 +3,7 @@ import type { Registry } from 'prom-client';
 import type { Authenticate } from './auth/authenticate.js';
 import type { Authorize } from './auth/authorize.js';
 import type { AuthOptions } from './auth/auth-options.js';
-import type { SweepTiming } from './connections/connection-timeouts.js';
+import type { ConnectionTimeouts } from './connections/connection-timeouts.js';
 import type { DemoPerson } from './api/demo-person.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';
@@ -110,7 +110,7 @@ export interface FlagcastOptions {
   lifecycle?: Lifecycle;
 }
 
-export interface FlagcastTiming extends SweepTiming {
+export interface FlagcastTiming extends ConnectionTimeouts {
   /** How long a token lasts that POST /api/auth/login gives, in milliseconds. Default 10,800,000 (3 h). */
   tokenTtlMs?: number;
   /**

@@ -3,28 +3,28 @@ import type { IncomingMessage } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { FreshnessMessage } from '@flagcast/protocol';
 import { getRequestListener } from '@hono/node-server';
-import { Access, type Channel } from './auth/table-authorization.js';
-import type { Authority } from './auth/authorization.js';
+import { TableAuthorization, type Channel } from './auth/table-authorization.js';
+import type { Authorization } from './auth/authorization.js';
 import { queriedChannels } from './auth/authorize-query.js';
-import { AuthorizedChannels, hostChannels } from './auth/callback-authorization.js';
+import { CallbackAuthorization, hostChannels } from './auth/callback-authorization.js';
 import { createHostPolicy } from './auth/host-allowlist.js';
 import { createConnectionLimits } from './connections/connection-limits.js';
 import { createOriginPolicy } from './auth/origin-policy.js';
-import { PacedAuthority } from './auth/throttled-authorization.js';
+import { ThrottledAuthorization } from './auth/throttled-authorization.js';
 import { createTokenVerifier } from './auth/token-verifier.js';
 import { createTrustedProxies } from './auth/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
-import type { Peer } from './connections/connection.js';
+import type { Connection } from './connections/connection.js';
 import { Session, type SessionWire } from './connections/session.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
 import type { SessionSource } from './postgres/session-pool.js';
-import { Door, RefusedError, unavailable, type Visitor } from './auth/request-authorizer.js';
-import { openFanOut } from './transport/batched-socket-writer.js';
+import { RequestAuthorizer, RefusedError, unavailable, type Principal } from './auth/request-authorizer.js';
+import { openSocketWriter } from './transport/batched-socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { createHttpServer } from './transport/http-server.js';
-import { Peers } from './connections/connection-registry.js';
-import { defaultHeartbeatIntervalMs, Sweeper } from './connections/connection-monitor.js';
+import { ConnectionRegistry } from './connections/connection-registry.js';
+import { defaultHeartbeatIntervalMs, ConnectionMonitor } from './connections/connection-monitor.js';
 import { UnauthenticatedConnections } from './transport/unauthenticated-connections.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { MissedEventsSource } from './replay/missed-events.js';
@@ -71,7 +71,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     answerStallTimeoutMs = 30_000,
     queryTimeoutMs = 5_000,
     readTimeoutMs = 30_000,
-    ...sweepTiming
+    ...connectionTimeouts
   } = options.timing ?? {};
 
   const { relayUrl = null, relayKeepMs = 3_600_000, writes = false } = options;
@@ -88,11 +88,11 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     throw new Error('Nothing says how to know who connects: give createFlagcast auth, authenticate or both');
   }
   const authority = authorityOf(options, sessions.authorization, lifecycle);
-  const ownTables = authority instanceof Access;
+  const ownTables = authority instanceof TableAuthorization;
   if (!ownTables && writes) {
     throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
   }
-  const { together, gatheredWrites, reason } = openFanOut(options.ioUring ?? true, () =>
+  const { together, batchedSocketWriter, reason } = openSocketWriter(options.ioUring ?? true, () =>
     lifecycle.emit('fan-out:given-up', {}),
   );
   const broadcaster = new Broadcaster({
@@ -139,7 +139,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     perAddress: options.maxConnectionsPerAddress,
   });
   const allowedHosts = options.allowedHosts ?? null;
-  const doorOptions = {
+  const authorizerOptions = {
     verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
     authenticate,
     authority,
@@ -149,14 +149,18 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     allowQueryToken: options.allowQueryToken ?? false,
     channelChanges: () => broadcaster.channelChanges,
   };
-  if (authority instanceof Access) lifecycle.on('channels:changed', () => authority.forgetChannels());
-  const door = new Door(doorOptions);
-  const connectionDoor = new Door({ ...doorOptions, authority: new PacedAuthority(authority) });
+  if (authority instanceof TableAuthorization)
+    lifecycle.on('channels:changed', () => authority.forgetChannels());
+  const door = new RequestAuthorizer(authorizerOptions);
+  const throttledAuthorizer = new RequestAuthorizer({
+    ...authorizerOptions,
+    authority: new ThrottledAuthorization(authority),
+  });
   const limits = createConnectionLimits({
     perUser: options.maxConnectionsPerUser,
     perAddress: options.maxConnectionsPerAddress,
   });
-  const peers = new Peers(lifecycle);
+  const peers = new ConnectionRegistry(lifecycle);
   const knownSource = (): EventSource => {
     if (source.source === null) throw new RefusedError(unavailable);
     return source.source;
@@ -183,23 +187,28 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const willBeRead = source.willBeRead.bind(source);
   const stale = (): FreshnessMessage | null => freshness.staleMessage;
   const sources = { broadcaster, missedEvents, lifecycle, willBeRead, stale };
-  const openSession = (peer: Peer, wire: SessionWire, visitor: Visitor, opened?: Channel): Session =>
+  const openSession = (
+    peer: Connection,
+    wire: SessionWire,
+    principal: Principal,
+    opened?: Channel,
+  ): Session =>
     new Session(sources, {
       peer,
       wire,
-      openChannel: async (wanted) => opened ?? (await connectionDoor.openChannel(visitor, wanted)),
+      openChannel: async (wanted) => opened ?? (await throttledAuthorizer.openChannel(principal, wanted)),
       hello: {
         server,
-        user_id: visitor.user.id,
-        username: visitor.user.username,
-        token_expires_at: new Date(visitor.expiresAtMs).toISOString(),
-        heartbeat_interval_ms: sweepTiming.heartbeatIntervalMs ?? defaultHeartbeatIntervalMs,
+        user_id: principal.user.id,
+        username: principal.user.username,
+        token_expires_at: new Date(principal.expiresAtMs).toISOString(),
+        heartbeat_interval_ms: connectionTimeouts.heartbeatIntervalMs ?? defaultHeartbeatIntervalMs,
         ...guaranteeOf(knownSource(), overlapMs),
         embedded_state: knownSource().hasState,
       },
     });
   const gateway = new Gateway({
-    door: connectionDoor,
+    door: throttledAuthorizer,
     limits,
     peers,
     broadcaster,
@@ -211,10 +220,10 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     handshakeTimeoutMs,
     refusedCloseTimeoutMs,
     highWaterBytes,
-    gatheredWrites,
+    batchedSocketWriter,
   });
   const eventStreams = new EventStreams({
-    door: connectionDoor,
+    door: throttledAuthorizer,
     limits,
     peers,
     lifecycle,
@@ -230,14 +239,14 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     hasLog: () => source.source?.reason === 'event_log',
     lifecycle,
   });
-  const sweeper = new Sweeper({
+  const sweeper = new ConnectionMonitor({
     peers,
     together,
     authority,
     freshness,
     lifecycle,
     position: () => broadcaster.position,
-    ...sweepTiming,
+    ...connectionTimeouts,
   });
 
   let closing: Promise<void> | null = null;
@@ -270,7 +279,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const app = createApp({
     ...monitoring,
     door,
-    originPolicy: doorOptions.originPolicy,
+    originPolicy: authorizerOptions.originPolicy,
     authority,
     sessions,
     signIn,
@@ -294,7 +303,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0', 'localhost'];
   const monitoringApp = createMonitoringApp({
     ...monitoring,
-    door: new Door({ ...doorOptions, hostPolicy: createHostPolicy(monitoringHosts) }),
+    door: new RequestAuthorizer({ ...authorizerOptions, hostPolicy: createHostPolicy(monitoringHosts) }),
   });
 
   const requestListener = listenerOf(app.fetch);
@@ -321,7 +330,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       }),
     attach: (server) => gateway.attach(server),
     start: () => {
-      lifecycle.emit('fan-out:chosen', { by: gatheredWrites === null ? 'write' : 'io_uring', reason });
+      lifecycle.emit('fan-out:chosen', { by: batchedSocketWriter === null ? 'write' : 'io_uring', reason });
       eventLoopDelay.enable();
       source.start();
       relay?.start();
@@ -360,11 +369,11 @@ function authorityOf(
   { authorize, authorizeSql = null }: FlagcastOptions,
   pool: SessionSource,
   lifecycle: Lifecycle,
-): Authority {
+): Authorization {
   if (authorize !== undefined && authorizeSql !== null) {
     throw new Error('authorize and authorizeSql are both given: leave one of them away');
   }
-  if (authorize !== undefined) return new AuthorizedChannels(hostChannels(authorize), lifecycle);
-  if (authorizeSql !== null) return new AuthorizedChannels(queriedChannels(pool, authorizeSql), lifecycle);
-  return new Access(pool);
+  if (authorize !== undefined) return new CallbackAuthorization(hostChannels(authorize), lifecycle);
+  if (authorizeSql !== null) return new CallbackAuthorization(queriedChannels(pool, authorizeSql), lifecycle);
+  return new TableAuthorization(pool);
 }

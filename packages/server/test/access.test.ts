@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Access } from '../src/auth/table-authorization.js';
+import { TableAuthorization } from '../src/auth/table-authorization.js';
 import { viewerKey } from '../src/auth/authorization.js';
 import type { User } from '../src/auth/table-authorization.js';
 import { createTestDatabase } from './database.js';
@@ -10,7 +10,7 @@ let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let pool: pg.Pool;
 /** How many queries the pool was asked to run. */
 let queries = 0;
-let access: Access;
+let access: TableAuthorization;
 
 beforeAll(async () => {
   database = await createTestDatabase({ schema: 'tables' });
@@ -20,7 +20,7 @@ beforeAll(async () => {
   });
 });
 beforeEach(() => {
-  access = new Access(pool);
+  access = new TableAuthorization(pool);
   queries = 0;
 });
 afterEach(() => vi.useRealTimers());
@@ -121,7 +121,7 @@ describe('resolveChannel', () => {
   it('asks once for requests at the same time, and no more for five seconds', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     const projectId = await makeProject();
-    const ask = async (): ReturnType<Access['resolveChannel']> =>
+    const ask = async (): ReturnType<TableAuthorization['resolveChannel']> =>
       await access.resolveChannel({ projectId, environmentKey: 'prod' });
     const answers = await Promise.all(Array.from({ length: 50 }, ask));
     expect(new Set(answers).size).toBe(1);

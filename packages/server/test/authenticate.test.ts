@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import type { Authenticate, AuthenticatedUser } from '../src/auth/authenticate.js';
-import { hostAnswer } from '../src/auth/with-timeout.js';
+import { withTimeout } from '../src/auth/with-timeout.js';
 import { describeError } from '../src/describe.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { handshake, PlainClient, Refused } from './plain-client.js';
@@ -186,7 +186,7 @@ it.each<[string, () => unknown, RegExp]>([
 it('a host that never answers is given up after 5 s', async () => {
   vi.useFakeTimers();
   try {
-    const answer = hostAnswer('authenticate()', async () => await new Promise(() => undefined));
+    const answer = withTimeout('authenticate()', async () => await new Promise(() => undefined));
     const refused = expect(answer).rejects.toThrow('authenticate() failed: no answer within 5000 ms');
     await vi.advanceTimersByTimeAsync(4_999);
     const state = await Promise.race([answer.catch(() => 'given up'), Promise.resolve('waiting')]);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkAuthorizeQuery, queriedChannels } from '../src/auth/authorize-query.js';
-import { AuthorizedChannels } from '../src/auth/callback-authorization.js';
+import { CallbackAuthorization } from '../src/auth/callback-authorization.js';
 import type { SessionPool } from '../src/postgres/session-pool.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { runCommand } from './command.js';
@@ -44,8 +44,8 @@ afterAll(async () => {
   await database.drop();
 });
 
-function authority(sql: string): AuthorizedChannels {
-  return new AuthorizedChannels(queriedChannels(pool, sql), lifecycle);
+function authority(sql: string): CallbackAuthorization {
+  return new CallbackAuthorization(queriedChannels(pool, sql), lifecycle);
 }
 
 describe('the query', () => {

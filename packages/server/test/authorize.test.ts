@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { AuthorizedChannel } from '../src/auth/authorize.js';
-import { AuthorizedChannels, hostChannels } from '../src/auth/callback-authorization.js';
+import { CallbackAuthorization, hostChannels } from '../src/auth/callback-authorization.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { sign } from './access-tokens.js';
@@ -272,7 +272,7 @@ describe('a right that is taken away', () => {
         userIds.flatMap((userId) => [may(userId, Number(userId) % 2 === 0 ? shop : billing, 'prod')]),
       );
     });
-    const authority = new AuthorizedChannels(source, new Lifecycle());
+    const authority = new CallbackAuthorization(source, new Lifecycle());
     const users = Array.from({ length: 20 }, (_, index) => String(index));
     const opened = await Promise.all(
       users.flatMap((userId) =>

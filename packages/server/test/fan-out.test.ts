@@ -4,9 +4,13 @@ import { describe, expect, it } from 'vitest';
 import { Broadcaster } from '../src/broadcast/broadcaster.js';
 import { ChannelBatch } from '../src/broadcast/replay-buffer.js';
 import { Heartbeat } from '../src/connections/heartbeat.js';
-import { Peer } from '../src/connections/connection.js';
+import { Connection } from '../src/connections/connection.js';
 import { Session } from '../src/connections/session.js';
-import { type Outlet, Subscription, type SubscriptionOwner } from '../src/connections/subscription.js';
+import {
+  type SubscriptionOutput,
+  Subscription,
+  type SubscriptionHost,
+} from '../src/connections/subscription.js';
 import type { Dialect } from '../src/events/dialect.js';
 import { channelKey, type ControlEntry, type FlagEvent } from '../src/events/event.js';
 import type { Coverage } from '../src/events/position.js';
@@ -26,7 +30,7 @@ const large = channelKey('large', environmentId);
 const small = channelKey('small', environmentId);
 
 /** A peer that takes everything, and how long that keeps the process busy. */
-class TestOutlet implements Outlet, SubscriptionOwner {
+class TestOutlet implements SubscriptionOutput, SubscriptionHost {
   readonly dialect = dialect;
   readonly full = false;
   readonly writes: string[] = [];
@@ -59,7 +63,7 @@ class TestOutlet implements Outlet, SubscriptionOwner {
 }
 
 /** A socket that takes everything. */
-class TestPeer extends Peer {
+class TestConnection extends Connection {
   readonly #sent: string[];
 
   constructor(sent: string[]) {
@@ -230,7 +234,7 @@ describe('a channel with very many clients', () => {
     });
     const sources = { broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null };
     const session = new Session(sources, {
-      peer: new TestPeer(sent),
+      peer: new TestConnection(sent),
       wire: { dialect, control: ({ type }) => Buffer.from(type) },
       openChannel: async () =>
         await Promise.resolve({ projectId: 'large', environmentId, environmentKey: 'prod' }),

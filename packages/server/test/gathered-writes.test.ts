@@ -10,16 +10,16 @@ import { CloseCode } from '@flagcast/protocol';
 import koffi from 'koffi';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { openFanOut } from '../src/transport/batched-socket-writer.js';
-import { Peers } from '../src/connections/connection-registry.js';
-import { PeerSocket, SocketPeer } from '../src/transport/web-socket-connection.js';
+import { openSocketWriter } from '../src/transport/batched-socket-writer.js';
+import { ConnectionRegistry } from '../src/connections/connection-registry.js';
+import { ServerWebSocket, WebSocketConnection } from '../src/transport/web-socket-connection.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { textFrame } from '../src/connections/codecs/frame.js';
 import { createTestFolder } from './database.js';
 import { nextEvent } from './server.js';
 
-const { together, gatheredWrites, reason } = openFanOut(true);
-if (gatheredWrites === null) {
+const { together, batchedSocketWriter, reason } = openSocketWriter(true);
+if (batchedSocketWriter === null) {
   process.stdout.write(`gathered-writes: ${reason}, so writing to many in one call is not tested\n`);
 }
 
@@ -32,7 +32,7 @@ interface Client {
 
 interface Connected {
   readonly client: Client;
-  readonly peer: SocketPeer;
+  readonly peer: WebSocketConnection;
   /** The server's end of its line. */
   readonly line: Socket;
 }
@@ -50,9 +50,9 @@ afterEach(() => {
 /** Listens, and lets in so many clients, one after another. */
 async function connect(server: Server, count: number): Promise<Connected[]> {
   http = server;
-  const sockets = new WebSocketServer({ noServer: true, WebSocket: PeerSocket });
-  const peers = new Peers(lifecycle);
-  const joined: { peer: SocketPeer; line: Socket }[] = [];
+  const sockets = new WebSocketServer({ noServer: true, WebSocket: ServerWebSocket });
+  const peers = new ConnectionRegistry(lifecycle);
+  const joined: { peer: WebSocketConnection; line: Socket }[] = [];
   server.on('upgrade', (request, line: Socket, head) => {
     lines.add(line);
     sockets.handleUpgrade(request, line, head, (webSocket) => {
@@ -65,17 +65,17 @@ async function connect(server: Server, count: number): Promise<Connected[]> {
         freshness: () => undefined,
         close: () => undefined,
       };
-      const peer = new SocketPeer({
+      const peer = new WebSocketConnection({
         webSocket,
         socket: line,
         peers,
         dialect: 'plain',
-        visitor: {
+        principal: {
           user: { id: '1', username: 'root', active: true, superuser: true },
           expiresAtMs: Infinity,
         },
         highWaterBytes: Infinity,
-        gatheredWrites,
+        batchedSocketWriter,
         connect: () => ({ connection, input: { receive: () => undefined } }),
       });
       joined.push({ peer, line });
@@ -105,7 +105,7 @@ async function pair(server: Server): Promise<[Connected, Connected]> {
   return (await connect(server, 2)) as [Connected, Connected];
 }
 
-describe.skipIf(gatheredWrites === null)('what is written to many peers together', () => {
+describe.skipIf(batchedSocketWriter === null)('what is written to many peers together', () => {
   it('comes to each, its own and in order, past their sockets', async () => {
     const all = await connect(createServer(), 300);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
@@ -221,7 +221,7 @@ describe.skipIf(gatheredWrites === null)('what is written to many peers together
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 if (!hasOpenssl) process.stdout.write('gathered-writes: no openssl here, so TLS is not tested\n');
 
-describe.skipIf(gatheredWrites === null || !hasOpenssl)(
+describe.skipIf(batchedSocketWriter === null || !hasOpenssl)(
   'what is written together to peers behind TLS',
   () => {
     it('goes through their sockets', async () => {

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { Access } from '../src/auth/table-authorization.js';
-import { Gathered } from '../src/postgres/query-batcher.js';
+import { TableAuthorization } from '../src/auth/table-authorization.js';
+import { QueryBatcher } from '../src/postgres/query-batcher.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { addMember, createUser } from './server.js';
 
@@ -48,7 +48,7 @@ describe('a question that is under way', () => {
     const pool = new pg.Pool({ connectionString: database.url });
     pool.on('acquire', () => (queries += 1));
     onTestFinished(async () => await pool.end());
-    const access = new Access(pool);
+    const access = new TableAuthorization(pool);
     const answers: Promise<boolean>[] = [];
     await withoutMemberships(async (blocked) => {
       answers.push(access.mayView(userId, projectId));
@@ -67,7 +67,7 @@ describe('questions that come together', () => {
   it('fail together, and the next ones are asked anew', async () => {
     let failures = 1;
     const asked: (readonly number[])[] = [];
-    const gathered = new Gathered(async (questions: readonly number[]) => {
+    const gathered = new QueryBatcher(async (questions: readonly number[]) => {
       asked.push(questions);
       failures -= 1;
       if (failures >= 0) throw new Error('away');
@@ -80,7 +80,9 @@ describe('questions that come together', () => {
   });
 
   it('are answered a few at a time, so that others are served in between', async () => {
-    const gathered = new Gathered(async (questions: readonly number[]) => await Promise.resolve(questions));
+    const gathered = new QueryBatcher(
+      async (questions: readonly number[]) => await Promise.resolve(questions),
+    );
     let answered = 0;
     const all = Array.from({ length: 200 }, async (_, question) => {
       await gathered.ask(question);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Access } from '../src/auth/table-authorization.js';
+import { TableAuthorization } from '../src/auth/table-authorization.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { NOW_S, sign, type TestClaims } from './access-tokens.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
@@ -96,7 +96,7 @@ describe('the user of a token', () => {
         ALTER TABLE users ALTER email TYPE varchar(255) COLLATE any_case;
         ALTER TABLE users ALTER username TYPE varchar(255) COLLATE any_case;
         INSERT INTO users (username, email, password_hash) VALUES ('ada', 'ada@example.com', '')`);
-      const there = new Access(own.pool);
+      const there = new TableAuthorization(own.pool);
       expect(await there.findUser({ user: { email: 'ada@example.com' } })).toMatchObject({ username: 'ada' });
       expect(await there.findUser({ user: { email: 'Ada@example.com' } })).toBeNull();
       expect(await there.findUser({ user: { username: 'ADA' } })).toBeNull();
@@ -112,7 +112,7 @@ describe('the user of a token', () => {
         ALTER TABLE users DROP CONSTRAINT users_email_key;
         INSERT INTO users (username, email, password_hash)
         VALUES ('ada', 'team@example.com', ''), ('eve', 'team@example.com', ''), ('bob', 'bob@example.com', '')`);
-      const there = new Access(own.pool);
+      const there = new TableAuthorization(own.pool);
       const found = ['team@example.com', 'bob@example.com', 'team@example.com'].map(
         async (email) => await there.findUser({ user: { email } }),
       );

@@ -1,15 +1,19 @@
 import { describe, expect, it } from 'vitest';
-import { GatheredWrites, type GatheredPeer, openFanOut } from '../src/transport/batched-socket-writer.js';
-import { SendRing, systemCalls } from '../src/transport/io-uring.js';
+import {
+  BatchedSocketWriter,
+  type BatchedConnection,
+  openSocketWriter,
+} from '../src/transport/batched-socket-writer.js';
+import { SubmissionQueue, systemCalls } from '../src/transport/io-uring.js';
 
-const isAvailable = openFanOut(true).gatheredWrites !== null;
+const isAvailable = openSocketWriter(true).batchedSocketWriter !== null;
 
 /** The kernel's queues with an io_uring_enter of the test, which completes each send with `result`; null: none. */
-function ringWith(result: number | null): SendRing {
+function ringWith(result: number | null): SubmissionQueue {
   const calls = systemCalls();
   let parameters: Buffer = Buffer.alloc(0);
   let queues: Int32Array | null = null;
-  return new SendRing({
+  return new SubmissionQueue({
     ...calls,
     errno: () => 9,
     setup: (number, entries, buffer) => {
@@ -39,7 +43,7 @@ function ringWith(result: number | null): SendRing {
   });
 }
 
-interface RecordedPeer extends GatheredPeer {
+interface RecordedPeer extends BatchedConnection {
   readonly written: string[];
   ended: boolean;
 }
@@ -62,7 +66,7 @@ function createPeer(): RecordedPeer {
   return peer;
 }
 
-function send(writes: GatheredWrites, peers: readonly RecordedPeer[], text: string): boolean[] {
+function send(writes: BatchedSocketWriter, peers: readonly RecordedPeer[], text: string): boolean[] {
   const taken: boolean[] = [];
   writes.together(() => {
     for (const peer of peers) taken.push(writes.take(peer, Buffer.from(text)));
@@ -77,7 +81,7 @@ describe.runIf(isAvailable)('a send that io_uring has not done', () => {
     ['ENOMEM', -12],
     ['ENOBUFS', -105],
   ])('for %s goes through the stream of its socket, and the connection stays', (_name, result) => {
-    const writes = new GatheredWrites(ringWith(result), () => expect.unreachable());
+    const writes = new BatchedSocketWriter(ringWith(result), () => expect.unreachable());
     const peers = [createPeer(), createPeer()];
     expect(send(writes, peers, 'one')).toStrictEqual([true, true]);
     for (const { written, ended } of peers) {
@@ -87,14 +91,14 @@ describe.runIf(isAvailable)('a send that io_uring has not done', () => {
 
   it('for EPIPE ends the connection', () => {
     const peer = createPeer();
-    send(new GatheredWrites(ringWith(-32), () => expect.unreachable()), [peer], 'one');
+    send(new BatchedSocketWriter(ringWith(-32), () => expect.unreachable()), [peer], 'one');
     expect(peer).toMatchObject({ written: [], ended: true });
   });
 
   it('and of which no completion was seen ends its connection and the use of the queue, with one warning', () => {
     const ring = ringWith(null);
     let warnings = 0;
-    const writes = new GatheredWrites(ring, () => (warnings += 1));
+    const writes = new BatchedSocketWriter(ring, () => (warnings += 1));
     const [unknown, later] = [createPeer(), createPeer()];
     send(writes, [unknown], 'one');
     // How much of it was sent is not known.
@@ -103,7 +107,7 @@ describe.runIf(isAvailable)('a send that io_uring has not done', () => {
     expect({ isReliable: ring.isReliable(), warnings }).toStrictEqual({ isReliable: false, warnings: 1 });
 
     // Another server of the process has the same queue.
-    const other = new GatheredWrites(ring, () => (warnings += 1));
+    const other = new BatchedSocketWriter(ring, () => (warnings += 1));
     expect(send(other, [later], 'three')).toStrictEqual([true]);
     expect(send(other, [later], 'four')).toStrictEqual([false]);
     expect(later).toMatchObject({ written: ['three'], ended: false });

@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, vi } from 'vitest';
-import { Pace } from '../src/auth/burst-throttle.js';
-import { Turnstile } from '../src/transport/handshake-queue.js';
+import { BurstThrottle } from '../src/auth/burst-throttle.js';
+import { HandshakeQueue } from '../src/transport/handshake-queue.js';
 import { createTestDatabase } from './database.js';
 import { startTestServer } from './server.js';
 
@@ -15,7 +15,7 @@ function work(durationMs: number): void {
 
 describe('a crowd of newcomers', () => {
   it('comes in in order, and lets others be served in between', async () => {
-    const turnstile = new Turnstile({ patienceMs: 60_000 });
+    const turnstile = new HandshakeQueue({ patienceMs: 60_000 });
     const entered: number[] = [];
     let servedInBetween = 0;
     await new Promise<void>((resolve) => {
@@ -84,7 +84,7 @@ describe('the pace of a crowd', () => {
   it('lets one who comes alone go on at once, and the others together, within about a second', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setImmediate', 'performance'] });
     try {
-      const pace = new Pace();
+      const pace = new BurstThrottle();
       let gone = 0;
       const come = (): void => void pace.turn().then(() => (gone += 1));
       const groups: number[] = [];

@@ -5,7 +5,12 @@ import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
 import { readGuards } from '../host/environments.js';
-import { channelFromQuery, type Door, refused, unavailable } from '../auth/request-authorizer.js';
+import {
+  channelFromQuery,
+  type RequestAuthorizer,
+  refused,
+  unavailable,
+} from '../auth/request-authorizer.js';
 import type { SnapshotSource } from '../replay/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { acceptsGzip } from './answers.js';
@@ -18,7 +23,7 @@ import { documentHead, systemRoutes } from './system-routes.js';
 import { defaultHeaders } from '../transport/default-headers.js';
 
 export interface AppOptions extends RestOptions {
-  door: Door;
+  door: RequestAuthorizer;
   originPolicy: OriginPolicy;
   snapshots: SnapshotSource;
   eventStreams: EventStreams;
@@ -109,8 +114,8 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
 
   add(systemRoutes.projects, async (context) => {
     door.checkOrigin(context.env.incoming);
-    const visitor = await door.admit(context.env.incoming);
-    const projects = await authority.visibleProjects(visitor.user.id);
+    const principal = await door.admit(context.env.incoming);
+    const projects = await authority.visibleProjects(principal.user.id);
     const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
     const guards = await readGuards(sessions.authorization, ids);
     context.header('Cache-Control', 'no-store');
@@ -134,17 +139,17 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     const { incoming, outgoing } = context.env;
     door.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
-    const visitor = await door.admit(incoming);
+    const principal = await door.admit(incoming);
     outgoing.appendHeader('Vary', 'Accept-Encoding');
     const isGzipped = acceptsGzip(context);
     // The slot is held until there is room for the answer: what waits for room takes memory, too.
-    return await requestSlots.run(visitor.user.id, outgoing, async () => {
+    return await requestSlots.run(principal.user.id, outgoing, async () => {
       // Rights are checked last: a request may have waited for its turn.
-      const channel = await door.openChannel(visitor, wanted);
+      const channel = await door.openChannel(principal, wanted);
       const snapshot = await snapshots.take(channel);
       if (snapshot === null) return answerRefusal(context, unavailable);
       const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
-      return context.body(await answerMemory.body(bytes, visitor.user.id, outgoing), 200, {
+      return context.body(await answerMemory.body(bytes, principal.user.id, outgoing), 200, {
         'Cache-Control': 'no-store',
         'Content-Type': 'application/json; charset=utf-8',
         'Content-Length': String(bytes.length),

@@ -38,7 +38,7 @@ export function addAuditRoutes(app: RestApp, { door, sessions, reads, admit, bou
     }),
     async (request) => {
       const wanted = channelFromQuery(queryOf(request));
-      const channel = await door.openChannel(request.get('visitor'), wanted);
+      const channel = await door.openChannel(request.get('principal'), wanted);
       const query = request.req.valid('query');
       const page = await new AuditSearch(reads(request), indexes).read(channel, {
         before: query.before === undefined ? null : parseAuditPlace(query.before),

@@ -71,7 +71,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       },
     }),
     async (request) => {
-      const { user, expiresAtMs } = request.get('visitor');
+      const { user, expiresAtMs } = request.get('principal');
       const [rights, projects, what, decisions] = await Promise.all([
         authority.rightsOf(user.id),
         authority.visibleProjects(user.id),

@@ -33,7 +33,7 @@ export function addEnvironmentRoutes(app: RestApp, { guards, admit, writable }: 
       // No other text is the number of an environment.
       if (!/^[1-9]\d{0,17}$/.test(id)) throw unknownEnvironment();
       const { guarded } = request.req.valid('json');
-      const environment = await guards(request).set(request.get('visitor').user.id, id, guarded);
+      const environment = await guards(request).set(request.get('principal').user.id, id, guarded);
       return request.json({ environment }, 200);
     },
   );

@@ -69,7 +69,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const wanted = channelFromQuery(queryOf(request));
-      const channel = await door.openChannel(request.get('visitor'), wanted);
+      const channel = await door.openChannel(request.get('principal'), wanted);
       return request.json({ features: await readFeatures(reads(request), channel) }, 200);
     },
   );
@@ -107,7 +107,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       const featureId = featureIdOf(request.req.valid('param').id);
       const pool = reads(request);
       const projectId = await projectOf(pool, featureId);
-      const rights = await authority.rightsOf(request.get('visitor').user.id, projectId);
+      const rights = await authority.rightsOf(request.get('principal').user.id, projectId);
       rights.require(projectId, 'project.view');
       const [details, pendingChanges] = await Promise.all([
         readFeatureDetails(pool, featureId, request.req.valid('query').env),
@@ -140,7 +140,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const body = request.req.valid('json');
-      const created = await features(request).create(request.get('visitor').user.id, {
+      const created = await features(request).create(request.get('principal').user.id, {
         projectId: body.project_id.toLowerCase(),
         key: body.key,
         name: body.name,
@@ -186,7 +186,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
       const { env, version, reason, ...wanted } = request.req.valid('json');
-      const userId = request.get('visitor').user.id;
+      const userId = request.get('principal').user.id;
       const outcome = await features(request).update(userId, featureId, wanted, {
         environmentKey: env,
         version,
@@ -222,7 +222,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
       const { env, version, reason } = request.req.valid('json');
-      const userId = request.get('visitor').user.id;
+      const userId = request.get('principal').user.id;
       const outcome = await features(request).remove(userId, featureId, {
         environmentKey: env,
         version,

@@ -67,7 +67,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       },
     }),
     async (request) => {
-      const { user } = request.get('visitor');
+      const { user } = request.get('principal');
       const { project_id: projectId } = request.req.valid('query');
       const [rights, projects] = await Promise.all([
         authority.rightsOf(user.id),
@@ -107,7 +107,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
     async (request) => {
       const id = changeIdOf(request.req.valid('param').id);
       const { password } = request.req.valid('json');
-      const { user } = request.get('visitor');
+      const { user } = request.get('principal');
       await decisionPassword.require(user, password, clientAddress(request.env.incoming));
       return request.json(await decisions(request).approve(user.id, id), 200);
     },
@@ -130,7 +130,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
     async (request) => {
       const id = changeIdOf(request.req.valid('param').id);
       const { reason, password } = request.req.valid('json');
-      const { user } = request.get('visitor');
+      const { user } = request.get('principal');
       await decisionPassword.require(user, password, clientAddress(request.env.incoming));
       return request.json(await decisions(request).reject(user.id, id, reason), 200);
     },
@@ -149,7 +149,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
     }),
     async (request) => {
       const id = changeIdOf(request.req.valid('param').id);
-      return request.json(await decisions(request).cancel(request.get('visitor').user.id, id), 200);
+      return request.json(await decisions(request).cancel(request.get('principal').user.id, id), 200);
     },
   );
 }

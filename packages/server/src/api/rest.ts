@@ -2,7 +2,7 @@ import type { HttpBindings } from '@hono/node-server';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import type { Authority } from '../auth/authorization.js';
+import type { Authorization } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { Decisions } from './writes/decisions.js';
 import { Guards } from './writes/guards.js';
@@ -10,7 +10,7 @@ import { FeatureWrites } from './writes/feature-writes.js';
 import type { DatabaseSessions } from '../postgres/database-sessions.js';
 import { isMissing } from '../postgres/missing.js';
 import type { SessionSource } from '../postgres/session-pool.js';
-import { type Door, refused, type Visitor } from '../auth/request-authorizer.js';
+import { type RequestAuthorizer, refused, type Principal } from '../auth/request-authorizer.js';
 import type { Guarantee } from '../reader/event-source.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { AnswerMemory } from './answer-memory.js';
@@ -26,8 +26,8 @@ import type { RequestSlots } from './request-slots.js';
 import type { SignIn } from '../auth/sign-in.js';
 
 export interface RestOptions {
-  door: Door;
-  authority: Authority;
+  door: RequestAuthorizer;
+  authority: Authorization;
   sessions: DatabaseSessions;
   signIn: SignIn;
   decisionPassword: DecisionPassword;
@@ -47,7 +47,7 @@ export interface RestOptions {
 /** What a handler knows of its request beside the framework's own. */
 export interface RestEnv {
   Bindings: HttpBindings;
-  Variables: { visitor: Visitor };
+  Variables: { principal: Principal };
 }
 
 export type RestApp = OpenAPIHono<RestEnv>;
@@ -59,7 +59,7 @@ export interface RestContext extends RestOptions {
   features: (request: Context) => FeatureWrites;
   decisions: (request: Context) => Decisions;
   guards: (request: Context) => Guards;
-  /** Lets in who has a token; the handler finds `visitor`. */
+  /** Lets in who has a token; the handler finds `principal`. */
   admit: MiddlewareHandler<RestEnv>;
   /**
    * For reads whose cost grows with the database, after `admit`: bounds how many of them a user has under way, and the
@@ -103,12 +103,12 @@ export function createRestApi(options: RestOptions): RestApp {
     decisions: ({ req }) => new Decisions(sessions.writes.until(req.raw.signal)),
     guards: ({ req }) => new Guards(sessions.writes.until(req.raw.signal)),
     admit: async (request, next) => {
-      request.set('visitor', await door.admit(request.env.incoming));
+      request.set('principal', await door.admit(request.env.incoming));
       await next();
     },
     bounded: async (request, next) => {
       const { outgoing } = request.env;
-      const userId = request.get('visitor').user.id;
+      const userId = request.get('principal').user.id;
       await requestSlots.run(userId, outgoing, async () => {
         await next();
         if (request.res.status !== 200) return;
@@ -132,7 +132,7 @@ export function createRestApi(options: RestOptions): RestApp {
   app.onError((error, request) => {
     // Before it is known who asks, and in a write, it is no read of what the database may not have.
     const isRead =
-      request.req.method === 'GET' && (request.get('visitor') as Visitor | undefined) !== undefined;
+      request.req.method === 'GET' && (request.get('principal') as Principal | undefined) !== undefined;
     return isRead && isMissing(error)
       ? answerMissing(request, error)
       : answerError(request, error, options.lifecycle);

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { hostAnswer } from './with-timeout.js';
+import { withTimeout } from './with-timeout.js';
 
 /** Somebody whom the host knows, by a cookie, an API key or whatever else it goes by. */
 export interface AuthenticatedUser {
@@ -26,7 +26,7 @@ export async function askAuthenticate(
   authenticate: Authenticate,
   request: IncomingMessage,
 ): Promise<Required<AuthenticatedUser> | null> {
-  const answer = await hostAnswer('authenticate()', async () => await authenticate(request));
+  const answer = await withTimeout('authenticate()', async () => await authenticate(request));
   if (answer === null) return null;
   if (isUser(answer)) {
     const { id, username, expiresAtMs = Date.now() + defaultLifetimeMs } = answer;

@@ -15,7 +15,7 @@ export interface Viewer {
   readonly environmentId: string;
 }
 
-/** How `Authority.recheck` names a viewer in its answer. */
+/** How `Authorization.recheck` names a viewer in its answer. */
 export function viewerKey({ userId, projectId, environmentId }: Viewer): string {
   return JSON.stringify([userId, projectId, environmentId]);
 }
@@ -27,7 +27,7 @@ export type ChannelRefusal = 'unknown_project' | 'forbidden' | 'unknown_environm
  * Who may see what. Ids that come from a peer are opaque strings: one that cannot exist is
  * unknown, never an error. A method rejects when the question cannot be answered now.
  */
-export interface Authority {
+export interface Authorization {
   /** The user whom a token or a session names; null if there is none. */
   findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User | null>;
   /** The channel that is asked for, if the user may see it now. */

@@ -12,7 +12,7 @@ const quietPart = 0.2;
  * after a pause that grows with their number, and halves at the most from one to the next, so that what they
  * ask next can be asked together.
  */
-export class Pace {
+export class BurstThrottle {
   #waiting: (() => void)[] = [];
   #timer: NodeJS.Timeout | null = null;
   #pauseMs = 0;

@@ -2,15 +2,15 @@ import { Rights } from '../host/rights.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Channel, ChannelRequest, User } from './table-authorization.js';
 import {
-  type Authority,
+  type Authorization,
   type ChannelRefusal,
   type Viewer,
   viewerKey,
   type VisibleProject,
 } from './authorization.js';
 import type { Authorize, AuthorizedChannel } from './authorize.js';
-import { Gathered } from '../postgres/query-batcher.js';
-import { hostAnswer } from './with-timeout.js';
+import { QueryBatcher } from '../postgres/query-batcher.js';
+import { withTimeout } from './with-timeout.js';
 import type { Identity } from './token-verifier.js';
 
 /** Where the channels are looked up. */
@@ -36,17 +36,17 @@ export function hostChannels(authorize: Authorize): ChannelSource {
  * rights, and nobody learns whether a project exists that they may not see. The list is asked for
  * each time; those who ask at the same time are asked for together.
  */
-export class AuthorizedChannels implements Authority {
+export class CallbackAuthorization implements Authorization {
   readonly #source: ChannelSource;
   readonly #lifecycle: Lifecycle;
   /** By user; a project of null is all of them. */
-  readonly #gathered: Gathered<Asked, Map<string, AuthorizedChannel[]>>;
+  readonly #gathered: QueryBatcher<Asked, Map<string, AuthorizedChannel[]>>;
   #hasWarned = false;
 
   constructor(source: ChannelSource, lifecycle: Lifecycle) {
     this.#source = source;
     this.#lifecycle = lifecycle;
-    this.#gathered = new Gathered(async (questions) => {
+    this.#gathered = new QueryBatcher(async (questions) => {
       const userIds = new Set(questions.map(({ userId }) => userId));
       const projectIds = new Set(questions.flatMap(({ projectId }) => projectId ?? []));
       const isAboutAll = questions.some(({ projectId }) => projectId === null);
@@ -134,7 +134,7 @@ export class AuthorizedChannels implements Authority {
 
   async #find(userIds: readonly string[], projectIds: string[] | null): Promise<AuthorizedChannel[]> {
     const { name } = this.#source;
-    const rows = await hostAnswer(name, async () => await this.#source.find(userIds, projectIds));
+    const rows = await withTimeout(name, async () => await this.#source.find(userIds, projectIds));
     return this.#check(rows, new Set(userIds));
   }
 

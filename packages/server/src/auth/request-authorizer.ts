@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Channel, ChannelRequest, User } from './table-authorization.js';
 import { askAuthenticate, type Authenticate } from './authenticate.js';
-import type { Authority, ChannelRefusal } from './authorization.js';
+import type { Authorization, ChannelRefusal } from './authorization.js';
 import type { HostPolicy } from './host-allowlist.js';
 import type { OriginPolicy } from './origin-policy.js';
 import { tokenFromRequest } from './request-token.js';
@@ -11,18 +11,18 @@ import type { Refusal } from './refusal.js';
 import { hasCanonicalPath } from './request-target.js';
 
 /** Who came in. */
-export interface Visitor {
+export interface Principal {
   readonly user: User;
   /** When the token or the session ends, in milliseconds since the epoch. */
   readonly expiresAtMs: number;
 }
 
-export interface DoorOptions {
+export interface RequestAuthorizerOptions {
   /** Checks tokens; null where the host alone knows who somebody is. */
   verifier: TokenVerifier | null;
   /** Asked before the token; null where there are only tokens. */
   authenticate: Authenticate | null;
-  authority: Authority;
+  authority: Authorization;
   originPolicy: OriginPolicy;
   hostPolicy: HostPolicy;
   /** Called with each request that has authenticated. */
@@ -45,10 +45,10 @@ export class RefusedError extends Error {
 }
 
 /** Decides who may come in and which channel they may see. Every way in (sockets, HTTP) goes through it. */
-export class Door {
-  readonly #options: DoorOptions;
+export class RequestAuthorizer {
+  readonly #options: RequestAuthorizerOptions;
 
-  constructor(options: DoorOptions) {
+  constructor(options: RequestAuthorizerOptions) {
     this.#options = options;
   }
 
@@ -88,13 +88,13 @@ export class Door {
    * Who sends the request: as the host says, else by its token. Throws RefusedError, or why the
    * question cannot be answered now.
    */
-  async admit(request: IncomingMessage): Promise<Visitor> {
-    const visitor = await this.#authenticate(request);
+  async admit(request: IncomingMessage): Promise<Principal> {
+    const principal = await this.#authenticate(request);
     this.#options.onAuthenticated(request);
-    return visitor;
+    return principal;
   }
 
-  async #authenticate(request: IncomingMessage): Promise<Visitor> {
+  async #authenticate(request: IncomingMessage): Promise<Principal> {
     const { allowQueryToken, authenticate, verifier } = this.#options;
     if (authenticate !== null) {
       const known = await askAuthenticate(authenticate, request);
@@ -110,7 +110,7 @@ export class Door {
   }
 
   /** The user of the token. Throws RefusedError, or why the question cannot be answered now. */
-  async admitToken(token: string): Promise<Visitor> {
+  async admitToken(token: string): Promise<Principal> {
     const { verifier } = this.#options;
     if (verifier === null) {
       throw refused(
@@ -145,15 +145,15 @@ export class Door {
     return user;
   }
 
-  /** The channel, if the visitor may see it. Throws RefusedError, or why the question cannot be answered now. */
-  async openChannel(visitor: Visitor, wanted: ChannelRequest): Promise<Channel> {
+  /** The channel, if the principal may see it. Throws RefusedError, or why the question cannot be answered now. */
+  async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {
     const { authority, channelChanges } = this.#options;
     let changes: number;
     let channel: Channel | ChannelRefusal;
     do {
       // The answer may be older than a change that was read, and carried out, while it was under way.
       changes = channelChanges();
-      channel = await authority.openChannel(visitor.user.id, wanted);
+      channel = await authority.openChannel(principal.user.id, wanted);
     } while (changes !== channelChanges());
     switch (channel) {
       case 'unknown_project':
@@ -203,7 +203,7 @@ export function tooMany(limit: keyof typeof tooManyMessages): RefusedError {
   return refused(429, limit, tooManyMessages[limit], 5);
 }
 
-/** What goes to a visitor when the server itself cannot answer: mostly because its database, or the host, cannot. */
+/** What goes to a principal when the server itself cannot answer: mostly because its database, or the host, cannot. */
 export const unavailable: Refusal = {
   status: 503,
   code: 'unavailable',

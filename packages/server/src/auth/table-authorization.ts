@@ -1,13 +1,13 @@
 import type { Queries } from '../postgres/session-pool.js';
 import { readRights, type Rights } from '../host/rights.js';
 import {
-  type Authority,
+  type Authorization,
   type ChannelRefusal,
   type Viewer,
   viewerKey,
   type VisibleProject,
 } from './authorization.js';
-import { LookUps, MAY_VIEW } from '../host/host-directory.js';
+import { HostDirectory, MAY_VIEW } from '../host/host-directory.js';
 import type { Identity } from './token-verifier.js';
 
 /** One environment of one project, as the database spells its ids. */
@@ -56,9 +56,9 @@ ORDER BY project.name, project.id`;
  * rejects only with the pool's errors: the database is away, a query timed out, a table is
  * missing.
  */
-export class Access implements Authority {
+export class TableAuthorization implements Authorization {
   readonly #pool: Queries;
-  readonly #lookUps: LookUps;
+  readonly #lookUps: HostDirectory;
   readonly #underWay = new Map<string, Promise<unknown>>();
   /** By question, oldest first. What was not found is not kept: it may be made the next moment. */
   readonly #channels = new Map<string, { readonly channel: Channel; readonly staleAtMs: number }>();
@@ -67,7 +67,7 @@ export class Access implements Authority {
 
   constructor(pool: Queries) {
     this.#pool = pool;
-    this.#lookUps = new LookUps(pool);
+    this.#lookUps = new HostDirectory(pool);
   }
 
   /** The channel of a request, at most five seconds old. Archived projects have none. */

@@ -1,18 +1,18 @@
 import type { Rights } from '../host/rights.js';
 import type { Channel, ChannelRequest, User } from './table-authorization.js';
-import type { Authority, ChannelRefusal, Viewer, VisibleProject } from './authorization.js';
-import { Pace } from './burst-throttle.js';
+import type { Authorization, ChannelRefusal, Viewer, VisibleProject } from './authorization.js';
+import { BurstThrottle } from './burst-throttle.js';
 import type { Identity } from './token-verifier.js';
 
 /**
  * Another authority, for those who connect: where thousands come back at the same time, what they ask
  * is asked for many together. Requests that want an answer now ask the other one.
  */
-export class PacedAuthority implements Authority {
-  readonly #authority: Authority;
-  readonly #pace = new Pace();
+export class ThrottledAuthorization implements Authorization {
+  readonly #authority: Authorization;
+  readonly #pace = new BurstThrottle();
 
-  constructor(authority: Authority) {
+  constructor(authority: Authorization) {
     this.#authority = authority;
   }
 

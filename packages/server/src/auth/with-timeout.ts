@@ -7,7 +7,7 @@ const hostTimeoutMs = 5_000;
  * What a function of the host answers. Rejects with an Error that begins with `name` where the
  * function throws, rejects or takes longer than 5 s.
  */
-export async function hostAnswer(name: string, ask: () => Promise<unknown>): Promise<unknown> {
+export async function withTimeout(name: string, ask: () => Promise<unknown>): Promise<unknown> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${hostTimeoutMs} ms`)), hostTimeoutMs);

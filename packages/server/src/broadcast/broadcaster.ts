@@ -2,11 +2,11 @@ import { type Batch, byChannel, channelKey, type ControlEntry, type FlagEvent } 
 import { type Coverage, covers, encodeCursor, type Position } from '../events/position.js';
 import { SharedEvents } from '../events/shared-events.js';
 import type { BroadcastBatch, Lifecycle } from '../lifecycle.js';
-import { Deliveries, type Receiver, type Together } from './deliveries.js';
-import { ChannelBatch, Ring } from './replay-buffer.js';
+import { Deliveries, type DeliveryTarget, type Cork } from './deliveries.js';
+import { ChannelBatch, ReplayBuffer } from './replay-buffer.js';
 
 /** What the broadcaster knows of a peer: that it wants the batches of one channel. */
-export interface Subscriber extends Receiver {
+export interface Subscriber extends DeliveryTarget {
   /** For how long it has had to drain before it gets more, in milliseconds; null while it has not. */
   readonly behindForMs: number | null;
   /** The database went back in time: what was delivered may not be true any more. */
@@ -27,7 +27,7 @@ export interface BroadcasterOptions {
   /** Asks for a batch as soon as possible, be it an empty one. */
   requestBatch: () => void;
   /** What is handed to many goes out together. Default: each at once. */
-  together?: Together | undefined;
+  together?: Cork | undefined;
   /** Somebody watches the channel, which nobody did; or nobody does any more. Default: nothing. */
   onWatched?: ((channel: string, isWatched: boolean) => void) | undefined;
 }
@@ -50,7 +50,7 @@ export class Broadcaster {
   readonly #deliveries: Deliveries;
   /** The batches that not all have been handed yet, oldest first: since when, on the clock of performance.now(). */
   readonly #underWay = new Map<number, number>();
-  #ring: Ring;
+  #ring: ReplayBuffer;
   #sequence = 0;
   #position: Position | null = null;
   #coverage: Coverage | null = null;
@@ -71,7 +71,7 @@ export class Broadcaster {
       (channel) => this.#subscribers.get(channel) ?? noSubscribers,
       options.together ?? ((work) => work()),
     );
-    this.#ring = new Ring(this.#ringEvents, 0n);
+    this.#ring = new ReplayBuffer(this.#ringEvents, 0n);
   }
 
   /** The number of the newest batch. */
@@ -196,7 +196,7 @@ export class Broadcaster {
 
   broadcast(batch: Batch): void {
     if (this.#position === null) {
-      this.#ring = new Ring(this.#ringEvents, batch.snapshotXmax);
+      this.#ring = new ReplayBuffer(this.#ringEvents, batch.snapshotXmax);
       this.#answers.clear();
     }
     this.#position = batch.position;
@@ -283,7 +283,7 @@ export class Broadcaster {
   forget(): void {
     this.#position = null;
     this.#coverage = null;
-    this.#ring = new Ring(this.#ringEvents, 0n);
+    this.#ring = new ReplayBuffer(this.#ringEvents, 0n);
     this.#answers.clear();
     this.#deliveries.clear();
     this.#underWay.clear();

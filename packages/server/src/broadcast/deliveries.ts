@@ -3,7 +3,7 @@ import type { Position } from '../events/position.js';
 import type { ChannelBatch } from './replay-buffer.js';
 
 /** Batches of one channel that are handed on together, oldest first: to each peer in one write. */
-export class Run {
+export class DeliveryBatch {
   readonly batches: readonly [ChannelBatch, ...ChannelBatch[]];
   /** The numbers of the first and the last one. */
   readonly first: number;
@@ -46,22 +46,22 @@ export class Run {
 }
 
 /** Whoever gets the runs of a channel. */
-export interface Receiver {
+export interface DeliveryTarget {
   /** Called in order; a run may hold batches that it was given in another way. Must not throw or block. */
-  deliver(run: Run): void;
+  deliver(run: DeliveryBatch): void;
 }
 
 /** A run on its way to the channel's receivers. */
-interface Pass {
-  readonly run: Run;
-  readonly receivers: Iterator<Receiver>;
+interface DeliveryJob {
+  readonly run: DeliveryBatch;
+  readonly receivers: Iterator<DeliveryTarget>;
   /** To be called once all have been given it, with how many those were. */
   readonly done: (receivers: number) => void;
   count: number;
 }
 
 /** Calls the function, in which many receivers are given something; all of that has gone out when it returns. */
-export type Together = (work: () => void) => void;
+export type Cork = (work: () => void) => void;
 
 interface Waiting {
   readonly batch: ChannelBatch;
@@ -80,15 +80,15 @@ const sliceMs = 2;
  */
 export class Deliveries {
   /** By channel, in the order of their turns: those that have not had one yet, and those that take several. */
-  readonly #fresh = new Map<string, Pass>();
-  readonly #long = new Map<string, Pass>();
+  readonly #fresh = new Map<string, DeliveryJob>();
+  readonly #long = new Map<string, DeliveryJob>();
   readonly #waiting = new Map<string, Waiting[]>();
-  readonly #receiversOf: (channel: string) => ReadonlySet<Receiver>;
-  readonly #together: Together;
+  readonly #receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>;
+  readonly #together: Cork;
   #immediate: NodeJS.Immediate | null = null;
 
   /** `receiversOf` tells who a channel's receivers are when a run begins. */
-  constructor(receiversOf: (channel: string) => ReadonlySet<Receiver>, together: Together) {
+  constructor(receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>, together: Cork) {
     this.#receiversOf = receiversOf;
     this.#together = together;
   }
@@ -98,7 +98,7 @@ export class Deliveries {
     const waiting = this.#waiting.get(channel);
     if (waiting !== undefined) waiting.push({ batch, done });
     else if (this.isUnderWay(channel)) this.#waiting.set(channel, [{ batch, done }]);
-    else this.#begin(channel, new Run([batch]), done);
+    else this.#begin(channel, new DeliveryBatch([batch]), done);
   }
 
   /** Whether the channel has batches that not all of its receivers have been given yet. */
@@ -129,13 +129,13 @@ export class Deliveries {
 
   /** True: there is nothing left to do. */
   #workUntil(deadlineMs: number): boolean {
-    const finished: Pass[] = [];
+    const finished: DeliveryJob[] = [];
     this.#together(() => this.#takeTurns(deadlineMs, finished));
     for (const { done, count } of finished) done(count);
     return this.#fresh.size + this.#long.size === 0;
   }
 
-  #takeTurns(deadlineMs: number, finished: Pass[]): void {
+  #takeTurns(deadlineMs: number, finished: DeliveryJob[]): void {
     // One of each at a time: a small channel need not wait for a large one, nor a large one for many small ones.
     for (let isFirst = true; this.#fresh.size + this.#long.size > 0; isFirst = false) {
       if (!isFirst && performance.now() >= deadlineMs) return;
@@ -159,18 +159,22 @@ export class Deliveries {
     const [first, ...others] = this.#waiting.get(channel) ?? [];
     if (first === undefined) return;
     this.#waiting.delete(channel);
-    this.#begin(channel, new Run([first.batch, ...others.map(({ batch }) => batch)]), (receivers) => {
-      for (const { done } of [first, ...others]) done(receivers);
-    });
+    this.#begin(
+      channel,
+      new DeliveryBatch([first.batch, ...others.map(({ batch }) => batch)]),
+      (receivers) => {
+        for (const { done } of [first, ...others]) done(receivers);
+      },
+    );
   }
 
-  #begin(channel: string, run: Run, done: Pass['done']): void {
+  #begin(channel: string, run: DeliveryBatch, done: DeliveryJob['done']): void {
     this.#fresh.set(channel, { run, receivers: this.#receiversOf(channel).values(), done, count: 0 });
   }
 }
 
 /** True: all have been given the run. Who leaves meanwhile is skipped; who comes has been given it already. */
-function takeTurn(pass: Pass): boolean {
+function takeTurn(pass: DeliveryJob): boolean {
   for (let turn = 0; turn < receiversPerTurn; turn += 1) {
     const next = pass.receivers.next();
     if (next.done === true) return true;

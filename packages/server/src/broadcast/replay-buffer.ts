@@ -20,7 +20,7 @@ export class ChannelBatch extends SharedEvents {
 }
 
 /** A batch, by channel. Sequences count the batches of this process; those that hold nothing here are left out. */
-export interface RingEntry {
+export interface ReplayBufferEntry {
   readonly sequence: number;
   readonly eventCount: number;
   /** The xmax of the snapshot that it was read in. */
@@ -32,10 +32,10 @@ export interface RingEntry {
  * The recent batches, oldest first, bounded by the number of their events. Who fell behind, but
  * not further than this, is brought up to date from here without a query.
  */
-export class Ring {
+export class ReplayBuffer {
   readonly #maxEvents: number;
   /** From `#head` on; those before have been let go of. */
-  #entries: (RingEntry | undefined)[] = [];
+  #entries: (ReplayBufferEntry | undefined)[] = [];
   #head = 0;
   #eventCount = 0;
   /** The newest batch of each channel that is not kept: a quiet channel misses nothing when others are busy. */
@@ -76,7 +76,7 @@ export class Ring {
     return missed.map((event) => withStateOf(event, states.get(event.featureId)));
   }
 
-  append(entry: RingEntry): void {
+  append(entry: ReplayBufferEntry): void {
     this.#entries.push(entry);
     this.#eventCount += entry.eventCount;
     while (this.#eventCount > this.#maxEvents && this.#entries.length - this.#head > 1) {
@@ -115,7 +115,7 @@ export class Ring {
     return batches.reverse();
   }
 
-  #evict(entry: RingEntry | undefined): void {
+  #evict(entry: ReplayBufferEntry | undefined): void {
     if (entry === undefined) return;
     this.#eventCount -= entry.eventCount;
     this.#startXmax = entry.snapshotXmax;

@@ -12,7 +12,7 @@ interface Part {
 }
 
 /** The parts of a server that run; stopped in the opposite order, so that none loses what it stands on. */
-export class Running {
+export class CleanupStack {
   readonly #logger: Logger;
   readonly #parts: Part[] = [];
   #deadlineMs: number | null = null;

@@ -10,7 +10,7 @@ import { awaitPrepared } from './attached-database.js';
 import { keepSecret, requireDataDir } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
 import { loadDemo } from './demo-package.js';
-import { Running } from './running.js';
+import { CleanupStack } from './running.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
 import { startTraces } from './traces.js';
@@ -107,7 +107,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
   const interactive = process.stdout.isTTY;
   const logger = createLogger({ human: interactive });
   const shutdown = listenForShutdown();
-  const running = new Running(logger);
+  const running = new CleanupStack(logger);
   void shutdown.requested.then((signal) => {
     logger.info({ event: 'server_stopping', signal });
     running.startCountdown();
@@ -172,7 +172,11 @@ async function requireRelay(): Promise<void> {
   }
 }
 
-async function openSource(config: ServeConfig, logger: Logger, running: Running): Promise<ServerSettings> {
+async function openSource(
+  config: ServeConfig,
+  logger: Logger,
+  running: CleanupStack,
+): Promise<ServerSettings> {
   const { databaseUrl, auth } = config;
   if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoPeople: [] };
   const demo = await loadDemo();
@@ -190,7 +194,7 @@ async function openSource(config: ServeConfig, logger: Logger, running: Running)
 }
 
 /** A server in this process. */
-async function startAlone(settings: ServerSettings, logger: Logger, running: Running): Promise<Server> {
+async function startAlone(settings: ServerSettings, logger: Logger, running: CleanupStack): Promise<Server> {
   const flagcast = createLoggedFlagcast(settings, { logger });
   if (settings.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   const { url, monitoringUrl, stop } = await listen(flagcast, { ...settings, logger });

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Registry } from 'prom-client';
 import { describeError } from '../describe.js';
 import { createLogger } from '../operations/log.js';
-import { Running } from './running.js';
+import { CleanupStack } from './running.js';
 import { createLoggedFlagcast, listen } from './server.js';
 import { startTraces } from './traces.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './worker-messages.js';
@@ -25,7 +25,7 @@ export function runWorker(): void {
 async function serve(primary: PrimaryLine): Promise<void> {
   const { worker, server, listensAtOnce, begun } = await primary.settings;
   const logger = createLogger({ human: process.stdout.isTTY }).child({ worker });
-  const running = new Running(logger);
+  const running = new CleanupStack(logger);
   let stopGraceMs = 0;
   primary.onStop((graceMs) => {
     stopGraceMs = graceMs;

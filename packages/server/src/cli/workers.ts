@@ -6,7 +6,7 @@ import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
 import { backoffMs } from '../postgres/session.js';
 import { createCounter } from '../operations/metrics.js';
 import { CommandError } from './command.js';
-import type { Running } from './running.js';
+import type { CleanupStack } from './running.js';
 import type { ListeningUrls, Server, ServerSettings } from './server.js';
 import { WorkerProcess } from './worker-process.js';
 
@@ -43,7 +43,7 @@ export function refuseNestedWorkers(): void {
 export async function startWorkers(
   settings: ServerSettings,
   logger: Logger,
-  running: Running,
+  running: CleanupStack,
   stopping: AbortSignal,
 ): Promise<Server> {
   // Connections live for hours, so that an uneven start stays; whom the kernel wakes first is left to chance.

@@ -10,7 +10,7 @@ interface Asked {
  * Who watches what, each once, and whether they may. By maps within maps, so that nothing is made for the
  * thousands of connections of few users: what they would leave behind costs more than the question.
  */
-export class Viewers {
+export class AccessRecheck {
   readonly #byUser = new Map<string, Map<string, Map<string, Asked>>>();
   readonly #all: Asked[] = [];
 

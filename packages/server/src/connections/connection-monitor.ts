@@ -1,22 +1,22 @@
 import { CloseCode } from '@flagcast/protocol';
-import type { Authority } from '../auth/authorization.js';
+import type { Authorization } from '../auth/authorization.js';
 import { Heartbeat } from './heartbeat.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Freshness } from '../reader/freshness.js';
-import { type OpenPeer, peerParts, type Peers } from './connection-registry.js';
-import type { SweepTiming } from './connection-timeouts.js';
-import { Viewers } from './access-recheck.js';
+import { type OpenConnection, connectionParts, type ConnectionRegistry } from './connection-registry.js';
+import type { ConnectionTimeouts } from './connection-timeouts.js';
+import { AccessRecheck } from './access-recheck.js';
 
 export const defaultHeartbeatIntervalMs = 15_000;
 /** The least time from one part of the peers to the next, in milliseconds: a timer costs something as well. */
 const leastTickMs = 250;
 
-export interface SweeperOptions extends SweepTiming {
-  peers: Peers;
+export interface ConnectionMonitorOptions extends ConnectionTimeouts {
+  peers: ConnectionRegistry;
   /** Where whoever has been given everything so far stands; null before the first read. */
   position: () => Position | null;
-  authority: Authority;
+  authority: Authorization;
   freshness: Pick<Freshness, 'isFresh' | 'asOf' | 'staleForMs' | 'staleMessage'>;
   /** What is said to many in it goes out together. */
   together: (work: () => void) => void;
@@ -27,15 +27,15 @@ export interface SweeperOptions extends SweepTiming {
  * Looks after all open sockets together, with one timer for each question and not one a socket:
  * whose token has ended, who does not answer, who does not read, who may no longer look.
  */
-export class Sweeper {
-  readonly #options: Required<SweeperOptions>;
+export class ConnectionMonitor {
+  readonly #options: Required<ConnectionMonitorOptions>;
   readonly #timers: NodeJS.Timeout[] = [];
   #rechecking = false;
   #isRecheckDue = false;
   /** Since when rights cannot be checked while events come, by the clock that never goes back; null while they can. */
   #uncheckedSinceMs: number | null = null;
 
-  constructor(options: SweeperOptions) {
+  constructor(options: ConnectionMonitorOptions) {
     this.#options = {
       sweepIntervalMs: 1_000,
       // Proxies end what is silent for a minute. A pong that nobody asked for costs less than half of a ping, whose
@@ -79,13 +79,13 @@ export class Sweeper {
    * Comes to each peer once every interval, to a part of them at a time: thousands that are written to at once,
    * and answer at once, would hold up everything else.
    */
-  #inParts(intervalMs: number, visit: (peers: Iterable<OpenPeer>) => void): NodeJS.Timeout {
-    const ticks = Math.min(peerParts, Math.max(1, Math.floor(intervalMs / leastTickMs)));
+  #inParts(intervalMs: number, visit: (peers: Iterable<OpenConnection>) => void): NodeJS.Timeout {
+    const ticks = Math.min(connectionParts, Math.max(1, Math.floor(intervalMs / leastTickMs)));
     let tick = 0;
     return setInterval(() => {
-      const first = Math.floor((tick * peerParts) / ticks);
+      const first = Math.floor((tick * connectionParts) / ticks);
       tick = (tick + 1) % ticks;
-      const end = tick === 0 ? peerParts : Math.floor((tick * peerParts) / ticks);
+      const end = tick === 0 ? connectionParts : Math.floor((tick * connectionParts) / ticks);
       this.#options.together(() => visit(this.#options.peers.parts(first, end)));
     }, intervalMs / ticks);
   }
@@ -118,7 +118,7 @@ export class Sweeper {
     }
   }
 
-  #ping(peers: Iterable<OpenPeer>): void {
+  #ping(peers: Iterable<OpenConnection>): void {
     for (const peer of peers) {
       if (peer.answered) {
         peer.ping();
@@ -129,7 +129,7 @@ export class Sweeper {
     }
   }
 
-  #beat(peers: Iterable<OpenPeer>): void {
+  #beat(peers: Iterable<OpenConnection>): void {
     const position = this.#options.position();
     if (position === null) return;
     const beat = new Heartbeat(position, this.#options.freshness.asOf);
@@ -149,7 +149,7 @@ export class Sweeper {
     const startedAtMs = performance.now();
     try {
       const checked = [...peers.open];
-      const viewers = new Viewers();
+      const viewers = new AccessRecheck();
       for (const { user, connection } of checked) {
         for (const channel of connection.channels()) viewers.add(user.id, channel);
       }

@@ -4,8 +4,8 @@ import type { Heartbeat } from './heartbeat.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 /** A connection, as those who look after all of them see it. */
-export interface OpenPeer {
-  /** A number of its own, given by `Peers.add`. */
+export interface OpenConnection {
+  /** A number of its own, given by `ConnectionRegistry.add`. */
   connectionId: number;
   readonly user: User;
   /** `plain`, `flagcast.v1` or `sse`. */
@@ -35,13 +35,13 @@ export interface OpenPeer {
 }
 
 /** Into so many equal parts the peers are divided, for those who look after all of them a part at a time. */
-export const peerParts = 60;
+export const connectionParts = 60;
 
 /** All that are connected, over whatever transport. */
-export class Peers {
+export class ConnectionRegistry {
   readonly #lifecycle: Lifecycle;
-  readonly #open = new Set<OpenPeer>();
-  readonly #parts = Array.from({ length: peerParts }, () => new Set<OpenPeer>());
+  readonly #open = new Set<OpenConnection>();
+  readonly #parts = Array.from({ length: connectionParts }, () => new Set<OpenConnection>());
   #nextId = 1;
   #draining = false;
   #whenEmpty: (() => void) | null = null;
@@ -50,7 +50,7 @@ export class Peers {
     this.#lifecycle = lifecycle;
   }
 
-  get open(): ReadonlySet<OpenPeer> {
+  get open(): ReadonlySet<OpenConnection> {
     return this.#open;
   }
 
@@ -62,7 +62,7 @@ export class Peers {
   }
 
   /** Those in the parts from number `first`, counted from 0, to before number `end`; a peer stays in its part. */
-  *parts(first: number, end: number): Iterable<OpenPeer> {
+  *parts(first: number, end: number): Iterable<OpenConnection> {
     for (const part of this.#parts.slice(first, end)) yield* part;
   }
 
@@ -72,7 +72,7 @@ export class Peers {
   }
 
   /** Counts the peer in. */
-  add(peer: OpenPeer): void {
+  add(peer: OpenConnection): void {
     peer.connectionId = this.#nextId;
     this.#nextId += 1;
     this.#open.add(peer);
@@ -81,23 +81,23 @@ export class Peers {
   }
 
   /** Counts the peer out, with how it ended. */
-  remove(peer: OpenPeer, code: number, reason: string): void {
+  remove(peer: OpenConnection, code: number, reason: string): void {
     if (!this.#open.delete(peer)) return;
     this.#partOf(peer)?.delete(peer);
     this.#lifecycle.emit('connection:closed', { ...described(peer), code, reason });
     if (this.#open.size === 0) this.#whenEmpty?.();
   }
 
-  tellPaused({ dialect }: Pick<OpenPeer, 'dialect'>): void {
+  reportPaused({ dialect }: Pick<OpenConnection, 'dialect'>): void {
     this.#lifecycle.emit('connection:paused', { dialect });
   }
 
-  tellDrained({ dialect }: Pick<OpenPeer, 'dialect'>, pausedMs: number): void {
+  reportDrained({ dialect }: Pick<OpenConnection, 'dialect'>, pausedMs: number): void {
     this.#lifecycle.emit('connection:drained', { dialect, pausedMs });
   }
 
-  #partOf({ connectionId }: OpenPeer): Set<OpenPeer> | undefined {
-    return this.#parts[connectionId % peerParts];
+  #partOf({ connectionId }: OpenConnection): Set<OpenConnection> | undefined {
+    return this.#parts[connectionId % connectionParts];
   }
 
   /** Refuses newcomers, asks every peer to reconnect elsewhere, and waits until they have left. */
@@ -118,7 +118,7 @@ export class Peers {
   }
 }
 
-function described({ connectionId, user, dialect }: OpenPeer): {
+function described({ connectionId, user, dialect }: OpenConnection): {
   connectionId: number;
   userId: string;
   dialect: string;

@@ -1,5 +1,5 @@
 /** The periods in which connected peers are looked after. */
-export interface SweepTiming {
+export interface ConnectionTimeouts {
   /** How often expiry and slowness are looked at, in milliseconds. Default 1,000. */
   sweepIntervalMs?: number;
   /** How often peers are pinged; one that has not answered by the next time is dropped. In milliseconds. Default 180,000. */

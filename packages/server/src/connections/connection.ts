@@ -4,7 +4,7 @@ import type { CloseCode } from '@flagcast/protocol';
  * All that a connection knows of its socket. Bytes are handed over and never wait here: past a limit that
  * the network has not taken the peer is full, and gets nothing more until it has drained.
  */
-export abstract class Peer {
+export abstract class Connection {
   readonly #highWaterBytes: number;
   /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
   #isFilling = false;

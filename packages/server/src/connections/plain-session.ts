@@ -4,11 +4,11 @@ import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';
 import { answerPlain } from './codecs/plain-input.js';
-import type { Peer } from './connection.js';
-import { Subscription, type SubscriptionOwner } from './subscription.js';
+import type { Connection } from './connection.js';
+import { Subscription, type SubscriptionHost } from './subscription.js';
 
-export interface PlainConnectionOptions {
-  peer: Peer;
+export interface PlainSessionOptions {
+  peer: Connection;
   dialect: Dialect;
   broadcaster: Broadcaster;
   channel: Channel;
@@ -19,14 +19,14 @@ export interface PlainConnectionOptions {
  * from the broadcaster's ring, and when that no longer reaches back far enough it is closed, with a
  * code that tells it to reconnect.
  */
-export class PlainConnection implements SubscriptionOwner {
+export class PlainSession implements SubscriptionHost {
   readonly dialect: Dialect;
-  readonly #peer: Peer;
+  readonly #peer: Connection;
   readonly #channel: Channel;
   readonly #subscription: Subscription;
   #closed = false;
 
-  constructor({ peer, dialect, broadcaster, channel }: PlainConnectionOptions) {
+  constructor({ peer, dialect, broadcaster, channel }: PlainSessionOptions) {
     this.dialect = dialect;
     this.#peer = peer;
     this.#channel = channel;

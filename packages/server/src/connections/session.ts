@@ -17,8 +17,8 @@ import type { MissedEventsSource, Progress } from '../replay/missed-events.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { endMessages, isNamed, named } from './channel-names.js';
 import type { Heartbeat } from './heartbeat.js';
-import type { Peer } from './connection.js';
-import { Subscription, type SubscriptionOwner } from './subscription.js';
+import type { Connection } from './connection.js';
+import { Subscription, type SubscriptionHost } from './subscription.js';
 
 /** How a session speaks: WebSocket frames or server-sent events. */
 export interface SessionWire {
@@ -38,7 +38,7 @@ interface SessionSources {
 }
 
 export interface SessionOptions {
-  peer: Peer;
+  peer: Connection;
   wire: SessionWire;
   /** The channel, if its user may see it; throws a refusal or what the database throws. */
   openChannel: (wanted: ChannelRequest) => Promise<Channel>;
@@ -73,10 +73,10 @@ export class SessionError extends Error {
  * One flagcast.v1 peer and its channels. Each channel begins where its cursor says: from the
  * broadcaster's ring when that reaches back so far, else from the database, else with a resync.
  */
-export class Session implements SubscriptionOwner {
+export class Session implements SubscriptionHost {
   readonly dialect: Dialect;
   readonly #sources: SessionSources;
-  readonly #peer: Peer;
+  readonly #peer: Connection;
   readonly #wire: SessionWire;
   readonly #openChannel: (wanted: ChannelRequest) => Promise<Channel>;
   #channels: readonly OpenChannel[] = [];

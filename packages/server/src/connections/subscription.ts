@@ -1,10 +1,10 @@
 import type { Broadcaster, ChannelEnd, Subscriber } from '../broadcast/broadcaster.js';
-import { Run } from '../broadcast/deliveries.js';
+import { DeliveryBatch } from '../broadcast/deliveries.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
 
 /** Where a subscription's bytes go. */
-export interface Outlet {
+export interface SubscriptionOutput {
   /** Hands over bytes; never blocks. */
   send(bytes: Buffer): void;
   /** The peer has so much waiting that it gets nothing more until it has drained. */
@@ -12,7 +12,7 @@ export interface Outlet {
 }
 
 /** What a subscription knows of its connection. */
-export interface SubscriptionOwner {
+export interface SubscriptionHost {
   readonly dialect: Dialect;
   /** The database has lost transactions: what the subscription brought may not be true any more. */
   historyLost(subscription: Subscription): void;
@@ -32,10 +32,10 @@ type State = 'replaying' | 'live' | 'behind' | 'ended';
 export class Subscription implements Subscriber {
   readonly channel: string;
   readonly #broadcaster: Broadcaster;
-  readonly #owner: SubscriptionOwner;
+  readonly #owner: SubscriptionHost;
   // Both at hand, not by way of the owner: each object that a delivery has to look at is one more that is
   // no longer in the processor's cache when thousands of others had their turn before.
-  readonly #outlet: Outlet;
+  readonly #outlet: SubscriptionOutput;
   readonly #dialect: Dialect;
   #state: State = 'replaying';
   /** On the clock of performance.now(); null while it is not behind. */
@@ -46,7 +46,12 @@ export class Subscription implements Subscriber {
   #position: Position | null;
 
   /** Begins as `replaying` where the broadcaster stands now, until `goLive`. */
-  constructor(channel: string, broadcaster: Broadcaster, owner: SubscriptionOwner, outlet: Outlet) {
+  constructor(
+    channel: string,
+    broadcaster: Broadcaster,
+    owner: SubscriptionHost,
+    outlet: SubscriptionOutput,
+  ) {
     this.channel = channel;
     this.#broadcaster = broadcaster;
     this.#owner = owner;
@@ -79,7 +84,7 @@ export class Subscription implements Subscriber {
     return this.#position;
   }
 
-  deliver(run: Run): void {
+  deliver(run: DeliveryBatch): void {
     if (this.#state !== 'live' || this.#after === null) return;
     if (this.#outlet.full) {
       if (this.#after < run.last) {
@@ -136,7 +141,7 @@ export class Subscription implements Subscriber {
     this.#state = 'live';
     this.#behindSinceMs = null;
     // Once the peer is full again, deliver() leaves the rest for the next time.
-    for (const batch of missed) this.deliver(new Run([batch]));
+    for (const batch of missed) this.deliver(new DeliveryBatch([batch]));
     return true;
   }
 

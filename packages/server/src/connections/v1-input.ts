@@ -1,13 +1,18 @@
 import { CloseCode } from '@flagcast/protocol';
-import { type Door, RefusedError, unavailable, type Visitor } from '../auth/request-authorizer.js';
+import {
+  type RequestAuthorizer,
+  RefusedError,
+  unavailable,
+  type Principal,
+} from '../auth/request-authorizer.js';
 import { closeCodeOf } from '../auth/refusal.js';
 import { type NamedChannel, parseClientMessage } from './codecs/client-message.js';
 import { type Session, SessionError } from './session.js';
 
 export interface V1InputOptions {
   session: Session;
-  door: Door;
-  visitor: Visitor;
+  door: RequestAuthorizer;
+  principal: Principal;
   /** Lives until then, in milliseconds since the epoch; changed when the peer has proved itself anew. */
   renewable: { expiresAtMs: number };
   /** The database or the keys failed while a message was being carried out. */
@@ -85,10 +90,10 @@ export class V1Input {
 
   /** A fresh token takes the place of the old one, if it is of the same user. */
   async #renew(token: string): Promise<void> {
-    const { door, visitor, session, renewable, onFailure } = this.#options;
+    const { door, principal, session, renewable, onFailure } = this.#options;
     try {
       const renewed = await door.admitToken(token);
-      if (renewed.user.id !== visitor.user.id) {
+      if (renewed.user.id !== principal.user.id) {
         session.close(CloseCode.badToken, 'the token is of another user');
         return;
       }

@@ -1,5 +1,5 @@
 import type { Queries } from '../postgres/session-pool.js';
-import { Gathered } from '../postgres/query-batcher.js';
+import { QueryBatcher } from '../postgres/query-batcher.js';
 
 interface FoundUser {
   readonly id: string;
@@ -99,13 +99,13 @@ LEFT JOIN public.environments e ON e.project_id = project.id AND e.id = asked.se
  * Asks PostgreSQL who somebody is, which channel is meant and who may see it: whatever is asked at the
  * same time by one query, however many ask. Nothing is kept. Methods reject with the pool's errors.
  */
-export class LookUps {
+export class HostDirectory {
   readonly #pool: Queries;
-  readonly #gathered: Gathered<Question, Answers>;
+  readonly #gathered: QueryBatcher<Question, Answers>;
 
   constructor(pool: Queries) {
     this.#pool = pool;
-    this.#gathered = new Gathered(async (questions) => await this.#askAll(questions));
+    this.#gathered = new QueryBatcher(async (questions) => await this.#askAll(questions));
   }
 
   /** Null if there is none, or more than one. */

@@ -8,7 +8,7 @@ import { backoffMs } from '../postgres/session.js';
 import { inTransaction } from '../postgres/transaction.js';
 
 /** How install and uninstall wait for the locks of others. */
-export interface LockPatience {
+export interface LockWait {
   /** How long an attempt waits for each lock, in milliseconds. The host's own writes queue behind it meanwhile. Default 500. */
   readonly lockTimeoutMs?: number;
   /** The number of attempts, with a random pause of up to 4 s in between. Default 5. */
@@ -46,7 +46,7 @@ export function openingStatements(lockTimeoutMs = defaultLockTimeoutMs): string[
  */
 export async function asInstaller<Result>(
   client: pg.ClientBase,
-  patience: LockPatience,
+  patience: LockWait,
   work: () => Promise<Result>,
 ): Promise<Result> {
   const { lockTimeoutMs, attempts = defaultAttempts, onRetry } = patience;

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { toInstallError, InstallError } from './install-error.js';
-import { asInstaller, type LockPatience } from './install-lock.js';
+import { asInstaller, type LockWait } from './install-lock.js';
 import {
   contractTables,
   otherFunctions,
@@ -73,7 +73,7 @@ export async function planInstall(client: pg.ClientBase, options: InstallOptions
  */
 export async function install(
   client: pg.ClientBase,
-  options: InstallOptions & LockPatience & { readonly agreed?: InstallPlan } = {},
+  options: InstallOptions & LockWait & { readonly agreed?: InstallPlan } = {},
 ): Promise<InstallReport> {
   return await asInstaller(client, options, async () => {
     const plan = await makePlan(client, options);
@@ -138,10 +138,7 @@ export async function planUninstall(client: pg.ClientBase): Promise<UninstallPla
  * stays, and a line says so. Idempotent. Runs in one transaction of `client`, which must not be in one. Throws
  * InstallError.
  */
-export async function uninstall(
-  client: pg.ClientBase,
-  patience: LockPatience = {},
-): Promise<UninstallReport> {
+export async function uninstall(client: pg.ClientBase, patience: LockWait = {}): Promise<UninstallReport> {
   return await asInstaller(client, patience, async () => {
     const state = await readInstallState(client);
     refuseForeignSchema(state);

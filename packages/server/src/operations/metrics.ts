@@ -3,7 +3,7 @@ import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { SessionSlots } from '../postgres/session-slots.js';
-import type { Peers } from '../connections/connection-registry.js';
+import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import type { UnauthenticatedConnections } from '../transport/unauthenticated-connections.js';
 import type { Freshness } from '../reader/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -19,7 +19,7 @@ import {
 /** What the metrics ask for when they are scraped. */
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
-  readonly peers: Pick<Peers, 'count'>;
+  readonly peers: Pick<ConnectionRegistry, 'count'>;
   readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<BatchSource, 'rememberedEvents'>;

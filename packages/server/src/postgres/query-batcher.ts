@@ -1,4 +1,4 @@
-interface Asker<Question, Answer> {
+interface Waiter<Question, Answer> {
   readonly question: Question;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
@@ -14,9 +14,9 @@ const answeredAtOnce = 32;
  * is under way is gathered, and goes when it has been answered. So an answer is never older than its
  * question: nobody gets one that was sent before they asked.
  */
-export class Gathered<Question, Answer> {
+export class QueryBatcher<Question, Answer> {
   readonly #askAll: (questions: readonly Question[]) => Promise<Answer>;
-  #waiting: Asker<Question, Answer>[] = [];
+  #waiting: Waiter<Question, Answer>[] = [];
   #underWay = 0;
   #isDue = false;
   #patience: NodeJS.Timeout | null = null;
@@ -54,7 +54,7 @@ export class Gathered<Question, Answer> {
     this.#waiting = [];
     if (askers.length === 0) return;
     this.#underWay += 1;
-    let settle: (asker: Asker<Question, Answer>) => void;
+    let settle: (asker: Waiter<Question, Answer>) => void;
     try {
       const answer = await this.#askAll(askers.map(({ question }) => question));
       settle = ({ resolve }) => resolve(answer);

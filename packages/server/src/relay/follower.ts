@@ -12,7 +12,7 @@ export interface FollowerOptions {
   /** Hands on what was read, after all that was handed on before. */
   readonly onRead: (read: RelayedRead) => void;
   /** The reader lives; the newest commit that is known is `commit`. */
-  readonly onHeard: (heard: Heard) => void;
+  readonly onHeard: (heard: LeaderHeartbeat) => void;
   /** What comes next cannot be taken from the log; with `newest` it can be from that commit on. */
   readonly onBreak: (reason: string, newest: LogPlace | null) => void;
   /** When a question of ours was asked, on the clock of performance.now(); null for those of others. */
@@ -26,7 +26,7 @@ export interface LogPlace {
   readonly xmax: bigint;
 }
 
-export interface Heard extends LogPlace {
+export interface LeaderHeartbeat extends LogPlace {
   /** As the reader found the triggers; undefined where the message does not tell. */
   readonly triggerProblem?: string | null;
   readonly leaves: boolean;

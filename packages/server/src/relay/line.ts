@@ -2,7 +2,7 @@ import { backoffMs } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { connectNats, type NatsLine } from './nats.js';
 
-export interface LineOptions {
+export interface NatsConnectionOptions {
   readonly url: string;
   readonly lifecycle: Lifecycle;
   /** There is a connection; again and again, as it comes back. */
@@ -12,7 +12,7 @@ export interface LineOptions {
 
 /** The connection to NATS: made, and made again, until it is closed. A loss is told once. */
 export class Line {
-  readonly #options: LineOptions;
+  readonly #options: NatsConnectionOptions;
   #line: NatsLine | null = null;
   #isUp = false;
   #hasTold = false;
@@ -20,7 +20,7 @@ export class Line {
   #interrupt: (() => void) | null = null;
   #running: Promise<void> | null = null;
 
-  constructor(options: LineOptions) {
+  constructor(options: NatsConnectionOptions) {
     this.#options = options;
   }
 

@@ -5,7 +5,7 @@ import type { Lifecycle } from '../lifecycle.js';
 import type { BatchSource } from '../reader/batch-source.js';
 import type { RelayedRead } from '../reader/log-progress.js';
 import type { EventLog } from './event-log.js';
-import { Follower, type Heard, type LogPlace } from './follower.js';
+import { Follower, type LeaderHeartbeat, type LogPlace } from './follower.js';
 import { decodeAsk, decodeCommit } from './messages.js';
 import { Publisher } from './publisher.js';
 import { PooledLockError, ReaderLock } from './reader-lock.js';
@@ -150,7 +150,7 @@ export class Membership {
     });
   }
 
-  #heard({ log, commit, xmax, leaves, readAgoMs, triggerProblem }: Heard): void {
+  #heard({ log, commit, xmax, leaves, readAgoMs, triggerProblem }: LeaderHeartbeat): void {
     const nowMs = performance.now();
     this.#directDueAtMs = null;
     if (leaves) {

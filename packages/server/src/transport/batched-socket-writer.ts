@@ -1,11 +1,11 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { describeError } from '../describe.js';
-import { SendRing } from './io-uring.js';
+import { SubmissionQueue } from './io-uring.js';
 
 /** Whose bytes can be gathered: a peer over a socket that `handleOf` knows. */
-export interface GatheredPeer {
-  /** Whether bytes of it are waiting here; for `GatheredWrites` alone. */
+export interface BatchedConnection {
+  /** Whether bytes of it are waiting here; for `BatchedSocketWriter` alone. */
   isGathered: boolean;
   /** Where bytes can be sent right now; null: not past the socket, which has others waiting or is closing. */
   readonly descriptor: number | null;
@@ -24,7 +24,7 @@ export interface SocketHandle {
 
 /** What the network has not taken of a peer's bytes. */
 interface Rest {
-  readonly peer: GatheredPeer;
+  readonly peer: BatchedConnection;
   readonly bytes: Buffer;
 }
 
@@ -35,16 +35,16 @@ interface Rest {
  * What is gathered is sent before anything else of the event loop can happen. Each peer is asked right then
  * where its bytes go: code of the host that is told of something meanwhile may have closed it.
  */
-export class GatheredWrites {
-  readonly #ring: SendRing;
+export class BatchedSocketWriter {
+  readonly #ring: SubmissionQueue;
   readonly #onGivenUp: () => void;
   #isGivenUp = false;
-  readonly #peers: GatheredPeer[] = [];
+  readonly #peers: BatchedConnection[] = [];
   readonly #bytes: Buffer[] = [];
   #isGathering = false;
 
   /** `onGivenUp` is called once, when a completion was not seen; from then on each peer is written to by itself. */
-  constructor(ring: SendRing, onGivenUp: () => void) {
+  constructor(ring: SubmissionQueue, onGivenUp: () => void) {
     this.#ring = ring;
     this.#onGivenUp = onGivenUp;
   }
@@ -62,10 +62,10 @@ export class GatheredWrites {
   };
 
   /** Takes bytes of a peer, to be sent with those of others; false: they are to be written now. */
-  take(peer: GatheredPeer, bytes: Buffer): boolean {
+  take(peer: BatchedConnection, bytes: Buffer): boolean {
     // None may overtake earlier ones of the same peer; nor in one call, where some of those may be left.
-    if (peer.isGathered || this.#peers.length === SendRing.capacity) this.flush();
-    if (!this.#isGathering || this.#isGivenUp || bytes.length > SendRing.stagedBytes) return false;
+    if (peer.isGathered || this.#peers.length === SubmissionQueue.capacity) this.flush();
+    if (!this.#isGathering || this.#isGivenUp || bytes.length > SubmissionQueue.stagedBytes) return false;
     peer.isGathered = true;
     this.#peers.push(peer);
     this.#bytes.push(bytes);
@@ -87,7 +87,7 @@ export class GatheredWrites {
     const rests: Rest[] = [];
     let sending = 0;
     for (const [index, bytes] of this.#bytes.entries()) {
-      const peer = peers[index] as GatheredPeer;
+      const peer = peers[index] as BatchedConnection;
       peer.isGathered = false;
       const { descriptor } = peer;
       if (descriptor === null) {
@@ -115,7 +115,7 @@ export class GatheredWrites {
     // Another server of this process may have given the queue up.
     if (!this.#ring.isReliable()) {
       for (let index = 0; index < sending; index += 1) {
-        rests.push({ peer: this.#peers[index] as GatheredPeer, bytes: this.#bytes[index] as Buffer });
+        rests.push({ peer: this.#peers[index] as BatchedConnection, bytes: this.#bytes[index] as Buffer });
       }
       this.#giveUp();
       return;
@@ -123,7 +123,7 @@ export class GatheredWrites {
     const results = this.#ring.submit();
     if (!this.#ring.isReliable()) this.#giveUp();
     for (let index = 0; index < sending; index += 1) {
-      const peer = this.#peers[index] as GatheredPeer;
+      const peer = this.#peers[index] as BatchedConnection;
       const bytes = this.#bytes[index] as Buffer;
       const taken = results[index] ?? 0;
       if (taken < 0) peer.terminate();
@@ -152,26 +152,26 @@ export function handleOf(socket: Duplex): SocketHandle | null {
 }
 
 /** How a server writes to many peers. */
-export interface FanOut {
+export interface SocketWriter {
   /** Null: to each by itself. */
-  readonly gatheredWrites: GatheredWrites | null;
+  readonly batchedSocketWriter: BatchedSocketWriter | null;
   /** To each by itself, because: */
   readonly reason: string | null;
   readonly together: (work: () => void) => void;
 }
 
 /** Servers of one process write in turns: one ring is enough, and it lasts as long as the process. */
-let ring: SendRing | null = null;
+let ring: SubmissionQueue | null = null;
 
-/** Together where it is wanted and the machine can, else one by one; `onGivenUp` as for GatheredWrites. */
-export function openFanOut(isWanted: boolean, onGivenUp: () => void = () => undefined): FanOut {
+/** Together where it is wanted and the machine can, else one by one; `onGivenUp` as for BatchedSocketWriter. */
+export function openSocketWriter(isWanted: boolean, onGivenUp: () => void = () => undefined): SocketWriter {
   try {
     if (!isWanted) throw new Error('it is switched off');
-    ring ??= new SendRing();
+    ring ??= new SubmissionQueue();
     if (!ring.isReliable()) throw new Error('a completion was not seen, so the queue was given up');
-    const gatheredWrites = new GatheredWrites(ring, onGivenUp);
-    return { gatheredWrites, reason: null, together: gatheredWrites.together };
+    const batchedSocketWriter = new BatchedSocketWriter(ring, onGivenUp);
+    return { batchedSocketWriter, reason: null, together: batchedSocketWriter.together };
   } catch (error) {
-    return { gatheredWrites: null, reason: describeError(error), together: (work) => work() };
+    return { batchedSocketWriter: null, reason: describeError(error), together: (work) => work() };
   }
 }

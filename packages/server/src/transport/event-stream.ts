@@ -3,31 +3,31 @@ import { CloseCode } from '@flagcast/protocol';
 import type { Channel, ChannelRequest } from '../auth/table-authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import type { ConnectionLimits } from '../connections/connection-limits.js';
-import { Peer } from '../connections/connection.js';
+import { Connection } from '../connections/connection.js';
 import { type Session, SessionError, type SessionWire } from '../connections/session.js';
 import {
   channelFromQuery,
   cursorFromQuery,
-  type Door,
+  type RequestAuthorizer,
   draining,
   RefusedError,
   tooMany,
-  type Visitor,
+  type Principal,
 } from '../auth/request-authorizer.js';
-import type { OpenPeer, Peers } from '../connections/connection-registry.js';
+import type { OpenConnection, ConnectionRegistry } from '../connections/connection-registry.js';
 import { closeCodeOf } from '../auth/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import { defaultHeaders } from './default-headers.js';
 
 export interface EventStreamsOptions {
-  door: Door;
+  door: RequestAuthorizer;
   limits: ConnectionLimits;
-  peers: Peers;
+  peers: ConnectionRegistry;
   lifecycle: Lifecycle;
   clientAddress: ClientAddress;
   /** `opened`: the one channel that the session will ask for. */
-  openSession: (peer: Peer, wire: SessionWire, visitor: Visitor, opened: Channel) => Session;
+  openSession: (peer: Connection, wire: SessionWire, principal: Principal, opened: Channel) => Session;
   /** Past this many bytes that a peer has not taken it is paused. */
   highWaterBytes: number;
 }
@@ -47,17 +47,17 @@ export class EventStreams {
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { limits, peers, clientAddress } = this.#options;
     if (peers.draining) throw draining();
-    const { visitor, wanted, channel, cursor } = await this.#admit(request);
-    const seat = limits.acquire(visitor.user.id, clientAddress(request));
+    const { principal, wanted, channel, cursor } = await this.#admit(request);
+    const seat = limits.acquire(principal.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     if (response.destroyed) {
       seat();
       return;
     }
-    const peer = new EventStreamPeer(response, peers, this.#options.highWaterBytes);
+    const peer = new EventStreamConnection(response, peers, this.#options.highWaterBytes);
     let session: Session;
     try {
-      session = this.#options.openSession(peer, sseWire, visitor, channel);
+      session = this.#options.openSession(peer, sseWire, principal, channel);
     } catch (error) {
       seat();
       throw error;
@@ -73,11 +73,11 @@ export class EventStreams {
     // A stream that is not read has a time-out of its own, after which it ends with a close code.
     request.socket.setTimeout(0);
     response.write(`retry: ${retryMs}\n`);
-    const open: OpenPeer = {
+    const open: OpenConnection = {
       connectionId: 0,
-      user: visitor.user,
+      user: principal.user,
       dialect: sseWire.dialect.name,
-      expiresAtMs: visitor.expiresAtMs,
+      expiresAtMs: principal.expiresAtMs,
       answered: true,
       get pausedSinceMs() {
         return peer.pausedSinceMs;
@@ -111,10 +111,10 @@ export class EventStreams {
     const wanted = channelFromQuery(query);
     const cursor = cursorFromQuery(query);
     try {
-      const visitor = await door.admit(request);
-      const channel = await door.openChannel(visitor, wanted);
+      const principal = await door.admit(request);
+      const channel = await door.openChannel(principal, wanted);
       if (peers.draining) throw draining();
-      return { visitor, wanted, channel, cursor: header(request, 'last-event-id') ?? cursor };
+      return { principal, wanted, channel, cursor: header(request, 'last-event-id') ?? cursor };
     } catch (error) {
       // While draining, the database has been let go of already.
       if (peers.draining && !(error instanceof RefusedError)) throw draining();
@@ -140,20 +140,20 @@ export class EventStreams {
 }
 
 interface Admitted {
-  readonly visitor: Visitor;
+  readonly principal: Principal;
   readonly wanted: ChannelRequest;
   readonly channel: Channel;
   readonly cursor: string | null;
 }
 
 /** A stream as a session sees it. */
-class EventStreamPeer extends Peer {
+class EventStreamConnection extends Connection {
   readonly #response: ServerResponse;
-  readonly #peers: Peers;
+  readonly #peers: ConnectionRegistry;
   /** The first code that it was closed with. */
   endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
 
-  constructor(response: ServerResponse, peers: Peers, highWaterBytes: number) {
+  constructor(response: ServerResponse, peers: ConnectionRegistry, highWaterBytes: number) {
     super(highWaterBytes);
     this.#response = response;
     this.#peers = peers;
@@ -168,11 +168,11 @@ class EventStreamPeer extends Peer {
   }
 
   protected override onPaused(): void {
-    this.#peers.tellPaused({ dialect: sseWire.dialect.name });
+    this.#peers.reportPaused({ dialect: sseWire.dialect.name });
   }
 
   protected override onDrained(pausedMs: number): void {
-    this.#peers.tellDrained({ dialect: sseWire.dialect.name }, pausedMs);
+    this.#peers.reportDrained({ dialect: sseWire.dialect.name }, pausedMs);
   }
 
   override close(code: CloseCode, reason: string): void {

@@ -1,13 +1,13 @@
 /** How long newcomers may keep the event loop from everybody else at a stretch, in milliseconds. */
 const stretchMs = 10;
 
-interface Newcomer {
+interface QueuedHandshake {
   readonly enter: () => void;
   readonly tooLate: () => void;
   readonly giveUpAtMs: number;
 }
 
-export interface TurnstileOptions {
+export interface HandshakeQueueOptions {
   /** How long somebody may wait, in milliseconds. */
   patienceMs: number;
 }
@@ -16,15 +16,15 @@ export interface TurnstileOptions {
  * Lets newcomers in one after the other, in the order in which they came. Where thousands come at once
  * those who are in already are served in between.
  */
-export class Turnstile {
-  readonly #options: TurnstileOptions;
-  #waiting: Newcomer[] = [];
+export class HandshakeQueue {
+  readonly #options: HandshakeQueueOptions;
+  #waiting: QueuedHandshake[] = [];
   #next = 0;
   /** Somebody has come in this turn of the event loop. */
   #hasBegun = false;
   #stretchEndsAtMs = 0;
 
-  constructor(options: TurnstileOptions) {
+  constructor(options: HandshakeQueueOptions) {
     this.#options = options;
   }
 

@@ -56,7 +56,7 @@ interface Mapped {
  * at all: when `submit` returns nothing of it is left in the kernel, so that no descriptor can have become
  * another connection's meanwhile.
  */
-export class SendRing {
+export class SubmissionQueue {
   /** How many sends a call takes. */
   static readonly capacity = 128;
   /** How many bytes they may have together; the same bytes count once while they are added one after another. */
@@ -78,7 +78,7 @@ export class SendRing {
   /** Where the kernel takes the bytes from. They are copied there: a Buffer's own place is V8's to choose. */
   readonly #staging: Buffer;
   readonly #stagingAddress: bigint;
-  readonly #results = new Int32Array(SendRing.capacity);
+  readonly #results = new Int32Array(SubmissionQueue.capacity);
   #count = 0;
   #staged = 0;
   /** The bytes that were added last, and where they are. */
@@ -91,7 +91,7 @@ export class SendRing {
   constructor(calls: SystemCalls = systemCalls()) {
     this.#calls = calls;
     const parameters = Buffer.alloc(parametersBytes);
-    this.#descriptor = this.#calls.setup(setupCall, SendRing.capacity, parameters);
+    this.#descriptor = this.#calls.setup(setupCall, SubmissionQueue.capacity, parameters);
     if (this.#descriptor < 0) {
       throw new Error(`the kernel refuses io_uring (errno ${this.#calls.errno()})`);
     }
@@ -123,10 +123,10 @@ export class SendRing {
     this.#completionTail = parameters.readUInt32LE(80 + 4) / 4;
     this.#completions = completions / 4;
     this.#completionMask = completionEntries - 1;
-    const staging = this.#calls.map(SendRing.stagedBytes, privateAnonymous, -1, 0);
+    const staging = this.#calls.map(SubmissionQueue.stagedBytes, privateAnonymous, -1, 0);
     this.#staging = Buffer.from(staging.memory);
     this.#stagingAddress = staging.address;
-    for (let index = 0; index < SendRing.capacity; index += 1) {
+    for (let index = 0; index < SubmissionQueue.capacity; index += 1) {
       const place = (index * submissionBytes) / 4;
       this.#submissions[place] = sendOperation;
       this.#submissions[place + 7] = sendFlags;
@@ -141,8 +141,8 @@ export class SendRing {
 
   /** Whether these bytes have room beside those that were added. */
   hasRoom(bytes: Buffer): boolean {
-    if (this.#count === SendRing.capacity) return false;
-    return bytes === this.#newest || this.#staged + bytes.length <= SendRing.stagedBytes;
+    if (this.#count === SubmissionQueue.capacity) return false;
+    return bytes === this.#newest || this.#staged + bytes.length <= SubmissionQueue.stagedBytes;
   }
 
   /** Adds a send to a socket, where there is room for it; at most one for each socket. */

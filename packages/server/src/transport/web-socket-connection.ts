@@ -2,20 +2,20 @@ import type { Duplex } from 'node:stream';
 import { CloseCode } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
 import type { User } from '../auth/table-authorization.js';
-import { Peer } from '../connections/connection.js';
+import { Connection } from '../connections/connection.js';
 import { pingFrame, pongFrame } from '../connections/codecs/frame.js';
-import type { Visitor } from '../auth/request-authorizer.js';
+import type { Principal } from '../auth/request-authorizer.js';
 import {
-  type GatheredPeer,
-  type GatheredWrites,
+  type BatchedConnection,
+  type BatchedSocketWriter,
   handleOf,
   type SocketHandle,
 } from './batched-socket-writer.js';
 import { MessageRate } from '../connections/message-rate.js';
-import type { OpenPeer, Peers } from '../connections/connection-registry.js';
+import type { OpenConnection, ConnectionRegistry } from '../connections/connection-registry.js';
 
 /** What a socket's events are handed to. */
-type Connection = OpenPeer['connection'] & {
+type ConnectionSession = OpenConnection['connection'] & {
   drained(): void;
   ended(): void;
 };
@@ -30,27 +30,27 @@ interface Input {
   receive(data: Buffer, isBinary: boolean): void;
 }
 
-export interface SocketPeerOptions<Connected extends Connection> {
-  webSocket: PeerSocket;
+export interface WebSocketConnectionOptions<Connected extends ConnectionSession> {
+  webSocket: ServerWebSocket;
   /** The socket under it. */
   socket: Duplex;
-  peers: Peers;
+  peers: ConnectionRegistry;
   dialect: string;
-  visitor: Visitor;
+  principal: Principal;
   /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
   highWaterBytes: number;
   /** Null: each peer is written to by itself. */
-  gatheredWrites: GatheredWrites | null;
+  batchedSocketWriter: BatchedSocketWriter | null;
   /** Makes the connection, and who reads for it; what it throws the constructor throws. */
-  connect: (peer: SocketPeer) => { readonly connection: Connected; readonly input: Input };
+  connect: (peer: WebSocketConnection) => { readonly connection: Connected; readonly input: Input };
 }
 
 /**
  * A WebSocket that tells its peer what happens, and needs no listeners for it: of thousands that are idle
  * each would keep a table of the same ones, which takes a quarter of a kilobyte.
  */
-export class PeerSocket extends WebSocket {
-  peer: SocketPeer | null = null;
+export class ServerWebSocket extends WebSocket {
+  peer: WebSocketConnection | null = null;
 
   override close(code?: number, reason?: string | Buffer): void {
     if (this.peer !== null) this.peer.isLeaving = true;
@@ -84,9 +84,9 @@ export class PeerSocket extends WebSocket {
  * A WebSocket as a connection sees it, and as one of all that are open. Finished frames go straight to the
  * socket under it. One object, and next to no closures: there are thousands of them, mostly idle.
  */
-export class SocketPeer<Connected extends Connection = Connection>
-  extends Peer
-  implements OpenPeer, GatheredPeer
+export class WebSocketConnection<Connected extends ConnectionSession = ConnectionSession>
+  extends Connection
+  implements OpenConnection, BatchedConnection
 {
   connectionId = 0;
   readonly user: User;
@@ -99,13 +99,13 @@ export class SocketPeer<Connected extends Connection = Connection>
   /** Whether the socket may have bytes of its own waiting: only then is it asked. */
   #mayWait = true;
   readonly connection: Connected;
-  readonly #webSocket: PeerSocket;
+  readonly #webSocket: ServerWebSocket;
   readonly #socket: Duplex;
-  readonly #gatheredWrites: GatheredWrites | null;
+  readonly #batchedSocketWriter: BatchedSocketWriter | null;
   /** What the socket writes to, and its number, which Node takes long to tell. */
   readonly #handle: SocketHandle | null;
   readonly #handleDescriptor: number;
-  readonly #peers: Peers;
+  readonly #peers: ConnectionRegistry;
   readonly #input: Input;
   /** Null until it sends something, as most never do. */
   #rate: MessageRate | null = null;
@@ -113,18 +113,19 @@ export class SocketPeer<Connected extends Connection = Connection>
   #endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
 
   /** Counts the peer in with all others, and hands the events of its socket to its connection. */
-  constructor(options: SocketPeerOptions<Connected>) {
-    const { webSocket, socket, peers, dialect, visitor, highWaterBytes, gatheredWrites, connect } = options;
+  constructor(options: WebSocketConnectionOptions<Connected>) {
+    const { webSocket, socket, peers, dialect, principal, highWaterBytes, batchedSocketWriter, connect } =
+      options;
     super(highWaterBytes);
     this.#webSocket = webSocket;
     this.#socket = socket;
     this.#handle = handleOf(socket);
     this.#handleDescriptor = this.#handle?.fd ?? -1;
-    this.#gatheredWrites = this.#handle === null ? null : gatheredWrites;
+    this.#batchedSocketWriter = this.#handle === null ? null : batchedSocketWriter;
     this.#peers = peers;
-    this.user = visitor.user;
+    this.user = principal.user;
     this.dialect = dialect;
-    this.expiresAtMs = visitor.expiresAtMs;
+    this.expiresAtMs = principal.expiresAtMs;
     const { connection, input } = connect(this);
     this.connection = connection;
     this.#input = input;
@@ -147,7 +148,7 @@ export class SocketPeer<Connected extends Connection = Connection>
   }
 
   protected override write(bytes: Buffer): boolean {
-    return this.#gatheredWrites?.take(this, bytes) === true || this.writeThrough(bytes);
+    return this.#batchedSocketWriter?.take(this, bytes) === true || this.writeThrough(bytes);
   }
 
   writeThrough(bytes: Buffer): boolean {
@@ -156,18 +157,18 @@ export class SocketPeer<Connected extends Connection = Connection>
   }
 
   protected override onPaused(): void {
-    this.#peers.tellPaused(this);
+    this.#peers.reportPaused(this);
   }
 
   protected override onDrained(pausedMs: number): void {
     // It may have been told to go meanwhile: then it is brought nothing more.
-    if (this.#endedWith === null) this.#peers.tellDrained(this, pausedMs);
+    if (this.#endedWith === null) this.#peers.reportDrained(this, pausedMs);
   }
 
   override close(code: CloseCode, reason: string): void {
     this.#endedWith ??= { code, reason };
     // What it was told before comes before.
-    if (this.isGathered) this.#gatheredWrites?.flush();
+    if (this.isGathered) this.#batchedSocketWriter?.flush();
     this.#webSocket.close(code, reason);
   }
 

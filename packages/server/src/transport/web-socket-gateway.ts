@@ -7,8 +7,8 @@ import type { ClientAddress } from '../auth/trusted-proxies.js';
 import type { ConnectionLimits } from '../connections/connection-limits.js';
 import { subprotocolsOf } from '../auth/request-token.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
-import type { Peer } from '../connections/connection.js';
-import { PlainConnection } from '../connections/plain-session.js';
+import type { Connection } from '../connections/connection.js';
+import { PlainSession } from '../connections/plain-session.js';
 import type { Session, SessionWire } from '../connections/session.js';
 import { V1Input } from '../connections/v1-input.js';
 import type { Dialect } from '../events/dialect.js';
@@ -20,25 +20,25 @@ import {
   busy,
   channelFromQuery,
   cursorFromQuery,
-  type Door,
+  type RequestAuthorizer,
   draining,
   refused,
   RefusedError,
   tooMany,
   unavailable,
-  type Visitor,
+  type Principal,
 } from '../auth/request-authorizer.js';
-import type { GatheredWrites } from './batched-socket-writer.js';
-import type { Peers } from '../connections/connection-registry.js';
+import type { BatchedSocketWriter } from './batched-socket-writer.js';
+import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import { closeCodeOf, type Refusal, refuseUpgrade } from '../auth/refusal.js';
-import { PeerSocket, SocketPeer } from './web-socket-connection.js';
-import { Turnstile } from './handshake-queue.js';
+import { ServerWebSocket, WebSocketConnection } from './web-socket-connection.js';
+import { HandshakeQueue } from './handshake-queue.js';
 import type { UnauthenticatedConnections } from './unauthenticated-connections.js';
 
 export interface GatewayOptions {
-  door: Door;
+  door: RequestAuthorizer;
   limits: ConnectionLimits;
-  peers: Peers;
+  peers: ConnectionRegistry;
   broadcaster: Broadcaster;
   lifecycle: Lifecycle;
   /** How plain peers are told of events: one for all of them, so that a batch is encoded once. */
@@ -46,7 +46,7 @@ export interface GatewayOptions {
   clientAddress: ClientAddress;
   unauthenticated: UnauthenticatedConnections;
   /** Makes the session of a flagcast.v1 peer. */
-  openSession: (peer: Peer, wire: SessionWire, visitor: Visitor) => Session;
+  openSession: (peer: Connection, wire: SessionWire, principal: Principal) => Session;
   /** The path of the endpoint. Default `/api/ws`. */
   path?: string;
   /** How long a handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
@@ -56,7 +56,7 @@ export interface GatewayOptions {
   /** Past this many bytes that a peer has not taken it is paused, as in the sessions. */
   highWaterBytes: number;
   /** Null: each peer is written to by itself. */
-  gatheredWrites: GatheredWrites | null;
+  batchedSocketWriter: BatchedSocketWriter | null;
 }
 
 /**
@@ -71,16 +71,16 @@ const maxV1MessageBytes = 16_384;
 /** Turns upgrade requests on `/api/ws` into connections. */
 export class Gateway {
   readonly #options: Required<GatewayOptions>;
-  readonly #plain: SocketServer<typeof PeerSocket>;
-  readonly #v1: SocketServer<typeof PeerSocket>;
-  readonly #turnstile: Turnstile;
+  readonly #plain: SocketServer<typeof ServerWebSocket>;
+  readonly #v1: SocketServer<typeof ServerWebSocket>;
+  readonly #turnstile: HandshakeQueue;
   /** One for all connections. */
   readonly #onFailure: (error: Error) => void;
 
   constructor(options: GatewayOptions) {
     this.#options = { path: '/api/ws', handshakeTimeoutMs: 10_000, refusedCloseTimeoutMs: 2_000, ...options };
     this.#onFailure = (error) => options.lifecycle.emit('access:failed', { error });
-    this.#turnstile = new Turnstile({ patienceMs: this.#options.handshakeTimeoutMs });
+    this.#turnstile = new HandshakeQueue({ patienceMs: this.#options.handshakeTimeoutMs });
     // A token among the offered subprotocols is never echoed.
     this.#plain = this.#webSocketServer(maxPlainMessageBytes, (offered) =>
       offered.has(plainSubprotocol) ? plainSubprotocol : false,
@@ -91,16 +91,16 @@ export class Gateway {
   #webSocketServer(
     maxPayload: number,
     handleProtocols: (offered: Set<string>) => string | false,
-  ): SocketServer<typeof PeerSocket> {
+  ): SocketServer<typeof ServerWebSocket> {
     const server = new WebSocketServer({
       noServer: true,
-      WebSocket: PeerSocket,
+      WebSocket: ServerWebSocket,
       // Batches are framed once and written past the library, which must not compress or queue.
       perMessageDeflate: false,
       maxPayload,
       handleProtocols,
       autoPong: false,
-      // Who is connected `Peers` knows.
+      // Who is connected `ConnectionRegistry` knows.
       clientTracking: false,
     });
     // The library finds fault with a handshake; the answer has the form of every other refusal.
@@ -173,20 +173,20 @@ export class Gateway {
     try {
       // What is missing is said before who asks is looked at: it costs nothing.
       const wanted = channelFromQuery(queryOf(request));
-      const visitor = await door.admit(request);
-      const channel = await door.openChannel(visitor, wanted);
+      const principal = await door.admit(request);
+      const channel = await door.openChannel(principal, wanted);
       // What is committed before the first read is no news: nobody may count on it.
       const isReading = await broadcaster.begun();
       if (peers.draining) throw draining();
       // The peer has left meanwhile, or was told that it took too long.
       if (socket.destroyed || socket.writableEnded) return;
       if (!isReading) throw new RefusedError(unavailable);
-      const seat = limits.acquire(visitor.user.id, clientAddress(request));
+      const seat = limits.acquire(principal.user.id, clientAddress(request));
       if (typeof seat === 'string') throw tooMany(seat);
       // Also when the library finds fault with the handshake, answers it and never calls back.
       socket.on('close', seat);
       this.#plain.handleUpgrade(request, socket, head, (webSocket) => {
-        this.#joinPlain(webSocket, socket, visitor, channel);
+        this.#joinPlain(webSocket, socket, principal, channel);
       });
     } finally {
       clearTimeout(deadline);
@@ -194,18 +194,18 @@ export class Gateway {
   }
 
   // In a method of its own: what it leaves behind must not hold on to the request, with its headers and its token.
-  #joinPlain(webSocket: PeerSocket, socket: Duplex, visitor: Visitor, channel: Channel): void {
-    const { peers, broadcaster, plainDialect: dialect, highWaterBytes, gatheredWrites } = this.#options;
-    new SocketPeer({
+  #joinPlain(webSocket: ServerWebSocket, socket: Duplex, principal: Principal, channel: Channel): void {
+    const { peers, broadcaster, plainDialect: dialect, highWaterBytes, batchedSocketWriter } = this.#options;
+    new WebSocketConnection({
       webSocket,
       socket,
       peers,
       dialect: dialect.name,
-      visitor,
+      principal,
       highWaterBytes,
-      gatheredWrites,
+      batchedSocketWriter,
       connect: (peer) => {
-        const connection = new PlainConnection({ peer, dialect, broadcaster, channel });
+        const connection = new PlainSession({ peer, dialect, broadcaster, channel });
         return { connection, input: connection };
       },
     });
@@ -228,39 +228,39 @@ export class Gateway {
     });
   }
 
-  async #welcome(request: IncomingMessage, webSocket: PeerSocket, socket: Duplex): Promise<void> {
+  async #welcome(request: IncomingMessage, webSocket: ServerWebSocket, socket: Duplex): Promise<void> {
     const { door, limits, peers, broadcaster, clientAddress } = this.#options;
     const query = queryOf(request);
     const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
-    const visitor = await door.admit(request);
+    const principal = await door.admit(request);
     const isReading = await broadcaster.begun();
     if (peers.draining) throw draining();
     if (webSocket.readyState !== webSocket.OPEN) return;
     if (!isReading) throw new RefusedError(unavailable);
-    const seat = limits.acquire(visitor.user.id, clientAddress(request));
+    const seat = limits.acquire(principal.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     socket.on('close', seat);
-    const session = this.#joinV1(webSocket, socket, visitor);
+    const session = this.#joinV1(webSocket, socket, principal);
     session.hello();
     if (wanted !== null) await session.subscribe(wanted, cursor);
   }
 
   // In a method of its own, for the same reason.
-  #joinV1(webSocket: PeerSocket, socket: Duplex, visitor: Visitor): Session {
-    const { door, peers, openSession, highWaterBytes, gatheredWrites } = this.#options;
+  #joinV1(webSocket: ServerWebSocket, socket: Duplex, principal: Principal): Session {
+    const { door, peers, openSession, highWaterBytes, batchedSocketWriter } = this.#options;
     const dialect = v1Wire.dialect.name;
-    const { connection } = new SocketPeer({
+    const { connection } = new WebSocketConnection({
       webSocket,
       socket,
       peers,
       dialect,
-      visitor,
+      principal,
       highWaterBytes,
-      gatheredWrites,
+      batchedSocketWriter,
       connect: (peer) => {
-        const session = openSession(peer, v1Wire, visitor);
-        const input = new V1Input({ session, door, visitor, renewable: peer, onFailure: this.#onFailure });
+        const session = openSession(peer, v1Wire, principal);
+        const input = new V1Input({ session, door, principal, renewable: peer, onFailure: this.#onFailure });
         return { connection: session, input };
       },
     });
@@ -282,7 +282,7 @@ export class Gateway {
     this.#tellRefused(request, refusal);
   }
 
-  #turnAway(request: IncomingMessage, webSocket: PeerSocket, refusal: Refusal): void {
+  #turnAway(request: IncomingMessage, webSocket: ServerWebSocket, refusal: Refusal): void {
     if (webSocket.readyState === webSocket.CLOSED) return;
     // Whether it answers the close, reads it, or goes on sending.
     const deadline = setTimeout(() => webSocket.terminate(), this.#options.refusedCloseTimeoutMs);
