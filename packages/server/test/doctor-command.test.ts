@@ -1,75 +1,55 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { checkListen } from '../src/install/doctor/listen-check.js';
 import { readFacts } from '../src/install/doctor/facts.js';
 import type { Finding } from '../src/install/doctor/finding.js';
 import { Session } from '../src/postgres/session.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
-import { createTestCluster, type TestCluster } from './database.js';
-import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { useDoctorFixture } from './doctor-fixture.js';
 import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
 import { unusedPort } from './relay.js';
 
-let cluster: TestCluster;
-let fixture: DoctorFixture;
-const cleanUps: (() => Promise<void>)[] = [];
-
-beforeAll(async () => {
-  cluster = await createTestCluster();
-});
-
-beforeEach(async () => {
-  fixture = await createDoctorFixture(cluster);
-});
-
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await fixture.drop();
-});
-
-afterAll(async () => {
-  await cluster.remove();
-});
+const doctor = useDoctorFixture();
 
 describe('flagcast doctor', () => {
   const run = async (url: string, ...args: string[]): Promise<CommandResult> =>
     await runCommand(['doctor', ...args], { env: { DATABASE_URL: url } });
 
   it('exits with 0 for ok and warnings, and with 1 for errors', async () => {
-    const well = await run(fixture.url);
+    const well = await run(doctor.fixture.url);
     expect(well).toMatchObject({ code: 0, stderr: '' });
     expect(well.stdout).toMatch(
       /^127\.0\.0\.1:\d+\/test_\w+, as role reader_\w+\n\nok {2}connection +connected/,
     );
     expect(well.stdout).toMatch(/\n\nNo problems found\.\n$/);
 
-    await fixture.run('DROP FUNCTION flagcast.record_event');
-    const warned = await run(fixture.url);
+    await doctor.fixture.run('DROP FUNCTION flagcast.record_event');
+    const warned = await run(doctor.fixture.url);
     expect(warned).toMatchObject({ code: 0, stderr: '' });
     expect(warned.stdout).toMatch(
       /\nwarning {2}installation +parts of the installation are missing [^\n]+\n +so: .+\n +fix: \$ flagcast install /,
     );
     expect(warned.stdout).toMatch(/\n1 warning\.\n$/);
 
-    await fixture.run(`REVOKE SELECT ON features FROM ${fixture.role}`);
-    const failed = await run(fixture.url);
+    await doctor.fixture.run(`REVOKE SELECT ON features FROM ${doctor.fixture.role}`);
+    const failed = await run(doctor.fixture.url);
     expect(failed.code).toBe(1);
     expect(failed.stdout).toMatch(/\n1 error, 1 warning\.\nRun the SQL as [^\n]+\n$/);
   });
 
   it('prints everything as JSON with --json', async () => {
-    await fixture.run(`REVOKE SELECT ON features FROM ${fixture.role}`);
-    const { code, stdout } = await run(fixture.url, '--json');
+    await doctor.fixture.run(`REVOKE SELECT ON features FROM ${doctor.fixture.role}`);
+    const { code, stdout } = await run(doctor.fixture.url, '--json');
     expect(code).toBe(1);
     const report = JSON.parse(stdout) as { database: string; role: string; findings: Finding[] };
-    expect(report.role).toBe(fixture.role);
+    expect(report.role).toBe(doctor.fixture.role);
     expect(report.findings.filter(({ level }) => level !== 'ok')).toEqual([
       {
         id: 'rights',
         level: 'error',
-        message: `role ${fixture.role} lacks SELECT ON TABLE public.features`,
+        message: `role ${doctor.fixture.role} lacks SELECT ON TABLE public.features`,
         consequence:
           'flagcast serve fails where it needs them: the state of a feature in events and snapshots',
-        fix: { kind: 'sql', text: `GRANT SELECT ON TABLE public.features TO "${fixture.role}";` },
+        fix: { kind: 'sql', text: `GRANT SELECT ON TABLE public.features TO "${doctor.fixture.role}";` },
       },
     ]);
   });
@@ -79,7 +59,7 @@ describe('flagcast doctor', () => {
     ['the password is wrong', (url: URL) => (url.password = 'hunter3'), /28P01/],
     ['there is no such database', (url: URL) => (url.pathname = '/nowhere'), /3D000/],
   ])('reports that %s, without the password', async (_case, spoil, reason) => {
-    const url = new URL(fixture.url);
+    const url = new URL(doctor.fixture.url);
     await spoil(url);
     const { code, stdout, stderr } = await run(url.toString());
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
@@ -92,14 +72,14 @@ describe('flagcast doctor', () => {
     const onTerminal = async (env: Record<string, string>): Promise<string> => {
       const command = new RunningCommand(['doctor'], {
         terminal: true,
-        env: { DATABASE_URL: fixture.url, ...env },
+        env: { DATABASE_URL: doctor.fixture.url, ...env },
       });
-      cleanUps.push(async () => await command.end());
+      doctor.cleanUps.push(async () => await command.end());
       return (await command.ended).stdout;
     };
     expect(await onTerminal({})).toContain('\x1b[32mok\x1b[39m');
     expect(await onTerminal({ NO_COLOR: '1' })).not.toContain('\x1b');
-    expect((await run(fixture.url)).stdout).not.toContain('\x1b');
+    expect((await run(doctor.fixture.url)).stdout).not.toContain('\x1b');
   });
 });
 
@@ -127,32 +107,32 @@ describe('LISTEN', () => {
   };
 
   it('warns for a connection that loses notifications, and is ok for a direct one', async () => {
-    const line = await DeafLine.open(Number(new URL(fixture.url).port));
-    cleanUps.push(async () => await line.close());
-    const url = new URL(fixture.url);
+    const line = await DeafLine.open(Number(new URL(doctor.fixture.url).port));
+    doctor.cleanUps.push(async () => await line.close());
+    const url = new URL(doctor.fixture.url);
     url.port = String(line.port);
     expect(await listen(url.toString())).toMatchObject({
       level: 'warning',
       fix: { kind: 'advice', text: expect.stringContaining('set FLAGCAST_LISTEN_URL') as string },
     });
-    expect(await listen(fixture.url)).toMatchObject({ level: 'ok' });
-    expect(await listen(url.toString(), fixture.url)).toMatchObject({
+    expect(await listen(doctor.fixture.url)).toMatchObject({ level: 'ok' });
+    expect(await listen(url.toString(), doctor.fixture.url)).toMatchObject({
       level: 'ok',
       message: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
     });
-    expect(await listen(fixture.url, url.toString())).toMatchObject({
+    expect(await listen(doctor.fixture.url, url.toString())).toMatchObject({
       level: 'warning',
       message: expect.stringContaining('FLAGCAST_LISTEN_URL receives nothing') as string,
     });
   });
 
   it('warns where FLAGCAST_LISTEN_URL names another database, or one that does not exist, without the password', async () => {
-    const url = new URL(fixture.url);
+    const url = new URL(doctor.fixture.url);
     url.pathname = '/postgres';
-    expect((await listen(fixture.url, url.toString())).message).toMatch(/names another database/);
+    expect((await listen(doctor.fixture.url, url.toString())).message).toMatch(/names another database/);
     url.pathname = '/nowhere';
     const { stdout } = await runCommand(['doctor'], {
-      env: { DATABASE_URL: fixture.url, FLAGCAST_LISTEN_URL: url.toString() },
+      env: { DATABASE_URL: doctor.fixture.url, FLAGCAST_LISTEN_URL: url.toString() },
     });
     expect(stdout).toMatch(/LISTEN through FLAGCAST_LISTEN_URL could not be tested \(.*3D000/);
     expect(stdout).not.toContain('hunter');
@@ -165,8 +145,8 @@ describe('LISTEN', () => {
         ['transaction', 'warning'],
         ['session', 'ok'],
       ] as const) {
-        const pooler = await PgBouncer.start(fixture.url, { poolMode: mode });
-        cleanUps.push(async () => await pooler.stop());
+        const pooler = await PgBouncer.start(doctor.fixture.url, { poolMode: mode });
+        doctor.cleanUps.push(async () => await pooler.stop());
         expect({ mode, ...(await listen(pooler.url)) }).toMatchObject({ mode, level });
       }
     },
@@ -175,15 +155,18 @@ describe('LISTEN', () => {
 
 describe('flagcast serve', () => {
   it('logs the warnings and errors of doctor when it starts', async () => {
-    await fixture.run(
+    await doctor.fixture.run(
       `DROP TRIGGER flagcast_log ON environments; DROP FUNCTION flagcast.record_event;
        UPDATE flagcast.log_state SET pruned_at = now() - interval '1 day';
        INSERT INTO flagcast.event_log (source, logged_at) VALUES ('audit', now() - interval '1 day')`,
     );
     const serve = new RunningCommand(['serve', '--port', '0'], {
-      env: { DATABASE_URL: fixture.url, FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough' },
+      env: {
+        DATABASE_URL: doctor.fixture.url,
+        FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough',
+      },
     });
-    cleanUps.push(async () => await serve.end());
+    doctor.cleanUps.push(async () => await serve.end());
     const log = await serve.logged('doctor_warning', ({ finding }) => finding === 'log');
     expect(log).toMatchObject({
       level: 'warn',
@@ -206,12 +189,12 @@ describe('flagcast serve', () => {
   it('logs one warning at the start where it takes changes and its role lacks the rights for them', async () => {
     const serve = new RunningCommand(['serve', '--port', '0'], {
       env: {
-        DATABASE_URL: fixture.url,
+        DATABASE_URL: doctor.fixture.url,
         FLAGCAST_JWT_SECRET: 'a secret for tests that is long enough',
         FLAGCAST_WRITES: 'on',
       },
     });
-    cleanUps.push(async () => await serve.end());
+    doctor.cleanUps.push(async () => await serve.end());
     const log = await serve.logged('doctor_warning');
     expect(log).toMatchObject({
       finding: 'writes',

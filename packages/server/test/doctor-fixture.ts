@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { expect } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { install } from '../src/install/install.js';
 import { examine, type ExamineOptions } from '../src/install/doctor/examine.js';
 import type { Finding } from '../src/install/doctor/finding.js';
-import { withClient, type TestCluster, type TestDatabase } from './database.js';
+import { createTestCluster, withClient, type TestCluster, type TestDatabase } from './database.js';
 
 const execute = promisify(execFile);
 const programs = fileURLToPath(new URL('../../../node_modules/.bin', import.meta.url));
@@ -33,7 +33,50 @@ export interface DoctorFixture {
   drop(): Promise<void>;
 }
 
-/** Needs a cluster of the test's own: doctor has findings about settings of the run's cluster. */
+export interface DoctorContext {
+  /** A cluster of the file's own: doctor has findings about settings of the run's cluster. */
+  readonly cluster: TestCluster;
+  /** A new one for each test. */
+  readonly fixture: DoctorFixture;
+  /** Run after the test, the last one first. */
+  readonly cleanUps: (() => Promise<void>)[];
+}
+
+/** The cluster and the fixtures of a test file. */
+export function useDoctorFixture(): DoctorContext {
+  let cluster: TestCluster;
+  let fixture: DoctorFixture;
+  const cleanUps: (() => Promise<void>)[] = [];
+
+  beforeAll(async () => {
+    cluster = await createTestCluster();
+  });
+
+  beforeEach(async () => {
+    fixture = await createDoctorFixture(cluster);
+  });
+
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+    await fixture.drop();
+  });
+
+  afterAll(async () => {
+    await cluster.remove();
+  });
+
+  return {
+    get cluster() {
+      return cluster;
+    },
+    get fixture() {
+      return fixture;
+    },
+    cleanUps,
+  };
+}
+
+/** Needs a cluster of the test's own, as `DoctorContext.cluster`. */
 export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorFixture> {
   const database = await cluster.createDatabase({ schema: 'tables' });
   const role = `reader_${randomBytes(4).toString('hex')}`;

@@ -1,28 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createTestCluster, type TestCluster } from './database.js';
-import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { describe, expect, it } from 'vitest';
+import { useDoctorFixture } from './doctor-fixture.js';
 
-let cluster: TestCluster;
-let fixture: DoctorFixture;
-const cleanUps: (() => Promise<void>)[] = [];
-
-beforeAll(async () => {
-  cluster = await createTestCluster();
-});
-
-beforeEach(async () => {
-  fixture = await createDoctorFixture(cluster);
-});
-
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await fixture.drop();
-});
-
-afterAll(async () => {
-  await cluster.remove();
-});
+const doctor = useDoctorFixture();
 
 describe('doctor, about the event log', () => {
   it.each([
@@ -42,104 +22,111 @@ describe('doctor, about the event log', () => {
       'the trigger flagcast_log on public.pending_changes is switched off',
     ],
   ])('reports %s as an error, which install fixes', async (_case, damage, message) => {
-    const found = await fixture.expectFix('log', damage);
+    const found = await doctor.fixture.expectFix('log', damage);
     expect(found).toMatchObject({ level: 'error', message, fix: { kind: 'command' } });
     expect(found.fix?.text).toContain('flagcast install --yes');
     // A new table has no rights of the role.
-    if (damage.includes('CREATE TABLE')) await fixture.run(`GRANT SELECT ON audit_log TO ${fixture.role}`);
-    expect((await fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+    if (damage.includes('CREATE TABLE'))
+      await doctor.fixture.run(`GRANT SELECT ON audit_log TO ${doctor.fixture.role}`);
+    expect((await doctor.fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
   });
 
   it('reports a column that the triggers read and the host has dropped', async () => {
-    await fixture.run('ALTER TABLE audit_log RENAME COLUMN username TO user_name');
-    const [problem] = await fixture.problems('log');
+    await doctor.fixture.run('ALTER TABLE audit_log RENAME COLUMN username TO user_name');
+    const [problem] = await doctor.fixture.problems('log');
     expect(problem).toMatchObject({ level: 'error', fix: { kind: 'advice' } });
     expect(problem?.message).toContain('the table public.audit_log has no column username');
   });
 
   it('reports that the owner of the trigger functions may not read the requests', async () => {
-    const owner = `owner_${fixture.role}`;
-    await fixture.run(`CREATE ROLE ${owner}; GRANT CREATE ON SCHEMA flagcast TO ${owner};
+    const owner = `owner_${doctor.fixture.role}`;
+    await doctor.fixture.run(`CREATE ROLE ${owner}; GRANT CREATE ON SCHEMA flagcast TO ${owner};
       ALTER FUNCTION flagcast.log_request OWNER TO ${owner}`);
-    const problems = await fixture.problems('log');
+    const problems = await doctor.fixture.problems('log');
     expect(problems).toMatchObject([
       {
         level: 'error',
         message: `role ${owner}, which owns the trigger functions, may not read public.pending_change_entities, public.pending_changes`,
       },
     ]);
-    await fixture.fix(problems[0]);
-    expect(await fixture.problems('log')).toEqual([]);
-    await fixture.run(
+    await doctor.fixture.fix(problems[0]);
+    expect(await doctor.fixture.problems('log')).toEqual([]);
+    await doctor.fixture.run(
       `ALTER FUNCTION flagcast.log_request OWNER TO CURRENT_USER; DROP OWNED BY ${owner}; DROP ROLE ${owner}`,
     );
   });
 
   it('reports a log that was written in another cluster', async () => {
-    const found = await fixture.expectFix('log', "UPDATE flagcast.log_state SET system_identifier = '1'");
+    const found = await doctor.fixture.expectFix(
+      'log',
+      "UPDATE flagcast.log_state SET system_identifier = '1'",
+    );
     expect(found).toMatchObject({ level: 'warning' });
     expect(found.message).toContain('written in another cluster');
   });
 
   it('shows size, age and growth of the log, and warns where no server deletes old rows', async () => {
-    const { pool } = fixture.database;
+    const { pool } = doctor.fixture.database;
     await pool.query(
       `INSERT INTO flagcast.event_log (source, logged_at)
        SELECT 'audit', now() - n * interval '1 minute' FROM generate_series(2880, 1, -1) n`,
     );
     await pool.query('ANALYZE flagcast.event_log');
-    const size = (await fixture.findings()).find(({ id }) => id === 'log-size');
+    const size = (await doctor.fixture.findings()).find(({ id }) => id === 'log-size');
     expect(size?.message).toMatch(
       /^the event log takes \d+ kB with about 2880 rows, the oldest is 2 days old: about 1440 rows, \d+ kB a day$/,
     );
-    const [problem] = await fixture.problems('retention');
+    const [problem] = await doctor.fixture.problems('retention');
     expect(problem).toMatchObject({
       level: 'warning',
       message: 'no server has ever looked for old rows of the event log',
     });
     await pool.query("SELECT flagcast.prune_event_log('7 days')");
-    expect(await fixture.problems('retention')).toEqual([]);
+    expect(await doctor.fixture.problems('retention')).toEqual([]);
     await pool.query("UPDATE flagcast.log_state SET pruned_at = now() - interval '3 hours'");
-    expect((await fixture.problems('retention'))[0]?.message).toBe(
+    expect((await doctor.fixture.problems('retention'))[0]?.message).toBe(
       'no server has looked for old rows of the event log for 3 h',
     );
     await pool.query("SELECT flagcast.prune_event_log('30 minutes')");
-    expect(await fixture.problems('retention')).toEqual([]);
+    expect(await doctor.fixture.problems('retention')).toEqual([]);
     // Nothing is left that is older than an hour.
     await pool.query('UPDATE flagcast.log_state SET pruned_at = NULL');
-    expect(await fixture.problems('retention')).toEqual([]);
+    expect(await doctor.fixture.problems('retention')).toEqual([]);
   });
 
   it('reports triggers that do not fire for a subscription of logical replication', async () => {
-    const { pool, name } = fixture.database;
+    const { pool, name } = doctor.fixture.database;
     await pool.query(
       `CREATE SUBSCRIPTION mirror_${name} CONNECTION 'dbname=nowhere' PUBLICATION all_tables WITH (connect = false)`,
     );
-    cleanUps.push(async () => {
+    doctor.cleanUps.push(async () => {
       await pool.query(
         `ALTER SUBSCRIPTION mirror_${name} SET (slot_name = NONE); DROP SUBSCRIPTION mirror_${name}`,
       );
     });
-    expect((await fixture.findings()).find(({ id }) => id === 'replication')).toMatchObject({
+    expect((await doctor.fixture.findings()).find(({ id }) => id === 'replication')).toMatchObject({
       level: 'ok',
       message: '1 subscription of logical replication: what it writes is logged, too',
     });
-    const found = await fixture.expectFix('replication', 'ALTER TABLE audit_log ENABLE TRIGGER flagcast_log');
+    const found = await doctor.fixture.expectFix(
+      'replication',
+      'ALTER TABLE audit_log ENABLE TRIGGER flagcast_log',
+    );
     expect(found).toMatchObject({ level: 'warning' });
     expect(found.message).toContain('public.audit_log');
   });
 
   it('notes an encoding in which some texts cannot be converted to UTF-8', async () => {
     const name = `ascii_${randomBytes(6).toString('hex')}`;
-    const url = new URL(fixture.database.url);
+    const url = new URL(doctor.fixture.database.url);
     url.pathname = `/${name}`;
-    await fixture.database.pool.query(
+    await doctor.fixture.database.pool.query(
       `CREATE DATABASE ${name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0`,
     );
-    cleanUps.push(async () => {
-      await fixture.database.pool.query(`DROP DATABASE ${name}`);
+    doctor.cleanUps.push(async () => {
+      await doctor.fixture.database.pool.query(`DROP DATABASE ${name}`);
     });
-    const findings = await fixture.findings({}, url.toString());
+    const findings = await doctor.fixture.findings({}, url.toString());
     expect(findings.find(({ id }) => id === 'encoding')).toMatchObject({
       level: 'note',
       message: 'SQL_ASCII: PostgreSQL does not check which encoding a text has',

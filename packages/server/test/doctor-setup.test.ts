@@ -1,33 +1,13 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { examine } from '../src/install/doctor/examine.js';
-import { createTestCluster, type TestCluster } from './database.js';
-import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { useDoctorFixture } from './doctor-fixture.js';
 
-let cluster: TestCluster;
-let fixture: DoctorFixture;
-const cleanUps: (() => Promise<void>)[] = [];
-
-beforeAll(async () => {
-  cluster = await createTestCluster();
-});
-
-beforeEach(async () => {
-  fixture = await createDoctorFixture(cluster);
-});
-
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await fixture.drop();
-});
-
-afterAll(async () => {
-  await cluster.remove();
-});
+const doctor = useDoctorFixture();
 
 describe('doctor, about locks and settings', () => {
   it('names the locked table and its holder, and makes the checks that do not need the table', async () => {
-    const holder = await fixture.database.pool.connect();
-    cleanUps.push(async () => {
+    const holder = await doctor.fixture.database.pool.connect();
+    doctor.cleanUps.push(async () => {
       await holder.query('ROLLBACK');
       holder.release();
     });
@@ -36,7 +16,7 @@ describe('doctor, about locks and settings', () => {
     );
     const { rows } = await holder.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     const pid = String(rows[0]?.pid);
-    const findings = await fixture.findings({ queryTimeoutMs: 500 });
+    const findings = await doctor.fixture.findings({ queryTimeoutMs: 500 });
     const lock = findings.find(({ id }) => id === 'locks');
     expect(lock?.message).toMatch(
       new RegExp(
@@ -52,21 +32,21 @@ describe('doctor, about locks and settings', () => {
   });
 
   it('advises --tables in an empty database, and says nothing about the index of a table that is missing', async () => {
-    const database = await cluster.createDatabase({ schema: 'none' });
-    cleanUps.push(async () => await database.drop());
+    const database = await doctor.cluster.createDatabase({ schema: 'none' });
+    doctor.cleanUps.push(async () => await database.drop());
     const { findings } = await examine(database.url, { listen: false });
     const broken = findings.find(({ id }) => id === 'installation');
     expect(broken).toMatchObject({ level: 'error', fix: { kind: 'command' } });
     expect(broken?.fix?.text).toContain('flagcast install --yes --tables ');
     expect(findings.find(({ id }) => id === 'index')).toBeUndefined();
-    await fixture.fix(broken, database.url);
+    await doctor.fixture.fix(broken, database.url);
     const repaired = await examine(database.url, { listen: false });
     expect(repaired.findings.filter(({ level }) => level === 'error')).toEqual([]);
   });
 
   it('reports the rights for writes that the role lacks, with the GRANT, only where writes are on', async () => {
-    expect(await fixture.problems('writes')).toEqual([]);
-    const found = await fixture.expectFix('writes', 'SELECT 1', { writes: true });
+    expect(await doctor.fixture.problems('writes')).toEqual([]);
+    const found = await doctor.fixture.expectFix('writes', 'SELECT 1', { writes: true });
     expect(found.level).toBe('warning');
     expect(found.message).toContain('INSERT, UPDATE, DELETE ON TABLE public.features');
     expect(found.message).toContain('USAGE ON SEQUENCE public.audit_log_id_seq');
@@ -74,8 +54,8 @@ describe('doctor, about locks and settings', () => {
   });
 
   it('reports that the role may not read the e-mail address by which tokens name users', async () => {
-    expect(await fixture.problems('rights')).toEqual([]);
-    const found = await fixture.expectFix('rights', 'SELECT 1', { userClaim: 'mail:email' });
+    expect(await doctor.fixture.problems('rights')).toEqual([]);
+    const found = await doctor.fixture.expectFix('rights', 'SELECT 1', { userClaim: 'mail:email' });
     expect(found).toMatchObject({ level: 'error', fix: { kind: 'sql' } });
     expect(found.message).toContain('SELECT (email) ON TABLE public.users');
   });

@@ -3,50 +3,25 @@ import { readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/install/install.js';
 import { readGrants } from '../src/install/grants.js';
 import { examine } from '../src/install/doctor/examine.js';
 import type { Finding } from '../src/install/doctor/finding.js';
 import { chosenBinaries } from './chosen-binaries.js';
-import {
-  createTestCluster,
-  createTestFolder,
-  seedProject,
-  withClient,
-  type TestCluster,
-} from './database.js';
-import { createDoctorFixture, type DoctorFixture } from './doctor-fixture.js';
+import { createTestCluster, createTestFolder, seedProject, withClient } from './database.js';
+import { createDoctorFixture, useDoctorFixture } from './doctor-fixture.js';
 import { installOld } from './install-0.1.js';
 
 const execute = promisify(execFile);
 
-let cluster: TestCluster;
-let fixture: DoctorFixture;
-const cleanUps: (() => Promise<void>)[] = [];
-
-beforeAll(async () => {
-  cluster = await createTestCluster();
-});
-
-beforeEach(async () => {
-  fixture = await createDoctorFixture(cluster);
-});
-
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await fixture.drop();
-});
-
-afterAll(async () => {
-  await cluster.remove();
-});
+const doctor = useDoctorFixture();
 
 describe('doctor', () => {
   it('finds no problem after install', async () => {
-    const { role, findings } = await examine(fixture.url);
-    expect(role).toBe(fixture.role);
+    const { role, findings } = await examine(doctor.fixture.url);
+    expect(role).toBe(doctor.fixture.role);
     expect(findings.filter(({ level }) => level !== 'ok')).toEqual([]);
     expect(findings.map(({ id }) => id)).toEqual([
       'connection',
@@ -74,38 +49,38 @@ describe('doctor', () => {
   });
 
   it('advises ANALYZE nowhere', async () => {
-    const { projectId, environments } = await seedProject(fixture.database.pool);
-    await fixture.database.pool.query(
+    const { projectId, environments } = await seedProject(doctor.fixture.database.pool);
+    await doctor.fixture.database.pool.query(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, actor, action, created_at)
        SELECT $1, $2, gen_random_uuid(), 'user', 'update', now() - n * interval '1 minute'
        FROM generate_series(1, 12000) n`,
       [projectId, environments.prod],
     );
-    expect(JSON.stringify(await fixture.findings())).not.toContain('ANALYZE');
-    expect((await fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect(JSON.stringify(await doctor.fixture.findings())).not.toContain('ANALYZE');
+    expect((await doctor.fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
   });
 
   it('changes nothing', async () => {
     const state = async (): Promise<unknown> =>
       (
-        await fixture.database.pool.query<object>(
+        await doctor.fixture.database.pool.query<object>(
           'SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_all_tables',
         )
       ).rows;
     const before = await state();
-    await fixture.findings();
+    await doctor.fixture.findings();
     expect(await state()).toEqual(before);
   });
 
   it('reports each right that the role lacks, with the GRANT', async () => {
-    const { pool, name } = fixture.database;
-    await pool.query(`REVOKE CONNECT ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT ON DATABASE ${name} TO ${fixture.role};
-      REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO ${fixture.role};
-      REVOKE SELECT ON flagcast.guarded_environments FROM PUBLIC; GRANT SELECT ON flagcast.guarded_environments TO ${fixture.role}`);
+    const { pool, name } = doctor.fixture.database;
+    await pool.query(`REVOKE CONNECT ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT ON DATABASE ${name} TO ${doctor.fixture.role};
+      REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO ${doctor.fixture.role};
+      REVOKE SELECT ON flagcast.guarded_environments FROM PUBLIC; GRANT SELECT ON flagcast.guarded_environments TO ${doctor.fixture.role}`);
     const grants = await withClient(
-      fixture.database.url,
+      doctor.fixture.database.url,
       async (client: pg.Client) =>
-        await readGrants(client, { database: name, ownTables: true, role: fixture.role }),
+        await readGrants(client, { database: name, ownTables: true, role: doctor.fixture.role }),
     );
     // Without the first one there is no connection. The tables of tags are Togglr's alone.
     const others = grants.filter((grant) => grant.name !== 'database' && grant.exists);
@@ -114,46 +89,49 @@ describe('doctor', () => {
       'function flagcast.prune_event_log(interval, integer)',
     );
     for (const { name: grant, right, need } of others) {
-      const { level, fix } = await fixture.expectFix('rights', `REVOKE ${right} FROM ${fixture.role}`);
+      const { level, fix } = await doctor.fixture.expectFix(
+        'rights',
+        `REVOKE ${right} FROM ${doctor.fixture.role}`,
+      );
       expect({ grant, level }).toEqual({ grant, level: need === 'serve' ? 'error' : 'note' });
-      expect(fix?.text).toBe(`GRANT ${right} TO "${fixture.role}";`);
+      expect(fix?.text).toBe(`GRANT ${right} TO "${doctor.fixture.role}";`);
     }
   });
 
   it('notes a role that is a superuser', async () => {
-    const findings = await fixture.findings({}, fixture.database.url);
+    const findings = await doctor.fixture.findings({}, doctor.fixture.database.url);
     expect(findings.find(({ id }) => id === 'rights')).toMatchObject({ level: 'note' });
   });
 
   it('reports tables that are missing', async () => {
-    await fixture.run('DROP TABLE memberships');
-    const [complaint] = await fixture.problems('rights');
+    await doctor.fixture.run('DROP TABLE memberships');
+    const [complaint] = await doctor.fixture.problems('rights');
     expect(complaint).toMatchObject({ level: 'error' });
     expect(complaint?.message).toContain('public.memberships (access to projects)');
   });
 
   it('reports an installation that is missing, newer, or not ours', async () => {
-    await fixture.run('INSERT INTO flagcast.schema_version (version) VALUES (99)');
-    expect(await fixture.problems('installation')).toMatchObject([
+    await doctor.fixture.run('INSERT INTO flagcast.schema_version (version) VALUES (99)');
+    expect(await doctor.fixture.problems('installation')).toMatchObject([
       { level: 'warning', fix: { kind: 'advice' } },
     ]);
 
-    await fixture.run(
+    await doctor.fixture.run(
       'DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE; CREATE SCHEMA flagcast',
     );
-    const [foreign] = await fixture.problems('installation');
+    const [foreign] = await doctor.fixture.problems('installation');
     expect(foreign).toMatchObject({ level: 'error' });
     expect(foreign?.message).toContain('that Flagcast did not create');
-    await fixture.fix(foreign);
-    const [gone] = await fixture.problems('installation');
+    await doctor.fixture.fix(foreign);
+    const [gone] = await doctor.fixture.problems('installation');
     expect(gone?.message).toContain('is not installed');
-    await fixture.fix(gone);
-    expect(await fixture.problems('installation')).toEqual([]);
+    await doctor.fixture.fix(gone);
+    expect(await doctor.fixture.problems('installation')).toEqual([]);
   });
 
   it('reports an installation of Flagcast 0.1, which install upgrades', async () => {
-    const old = await cluster.createDatabase({ schema: 'none' });
-    cleanUps.push(async () => await old.drop());
+    const old = await doctor.cluster.createDatabase({ schema: 'none' });
+    doctor.cleanUps.push(async () => await old.drop());
     await installOld(old.pool, { mode: 'tables' });
     const findings = async (): Promise<Finding[]> =>
       (await examine(old.url, { listen: false })).findings.filter(({ level }) => level !== 'ok');
@@ -169,24 +147,24 @@ describe('doctor', () => {
   });
 
   it('reports a copy of the schema without its data', async () => {
-    const found = await fixture.expectFix(
+    const found = await doctor.fixture.expectFix(
       'installation',
       'DELETE FROM flagcast.schema_version; DELETE FROM flagcast.log_state',
     );
     expect(found.message).toContain('a copy without the record of what was installed');
-    expect(await fixture.problems('log')).toEqual([]);
+    expect(await doctor.fixture.problems('log')).toEqual([]);
   });
 
   it('reports parts of the installation that are missing or were replaced', async () => {
-    const dropped = await fixture.expectFix('installation', 'DROP FUNCTION flagcast.record_event');
+    const dropped = await doctor.fixture.expectFix('installation', 'DROP FUNCTION flagcast.record_event');
     expect(dropped.message).toContain('function flagcast.record_event()');
-    const view = await fixture.expectFix(
+    const view = await doctor.fixture.expectFix(
       'installation',
       `DROP VIEW public.v_realtime_events; DROP VIEW flagcast.v_realtime_events;
        CREATE VIEW flagcast.v_realtime_events AS SELECT 'audit' AS source, id::text AS event_id FROM public.audit_log`,
     );
     expect(view.message).toContain('view flagcast.v_realtime_events');
-    const skip = await fixture.expectFix(
+    const skip = await doctor.fixture.expectFix(
       'installation',
       'ALTER TABLE flagcast.event_log ENABLE TRIGGER flagcast_skip_replicated',
     );
@@ -194,11 +172,11 @@ describe('doctor', () => {
   });
 
   it('reports overlap, with its limits, where nothing is installed', async () => {
-    await fixture.run(
+    await doctor.fixture.run(
       `DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE;
-       GRANT SELECT ON audit_log, pending_changes, pending_change_entities TO ${fixture.role}`,
+       GRANT SELECT ON audit_log, pending_changes, pending_change_entities TO ${doctor.fixture.role}`,
     );
-    const [guarantee] = await fixture.problems('guarantee', { overlapMs: 30_000 });
+    const [guarantee] = await doctor.fixture.problems('guarantee', { overlapMs: 30_000 });
     expect(guarantee).toMatchObject({
       level: 'warning',
       message: 'overlap: serve reads its tables by created_at and looks back for 30 s',
@@ -206,50 +184,55 @@ describe('doctor', () => {
     expect(guarantee?.consequence).toMatch(
       /^an event is missed if its transaction commits more than 30 s after/,
     );
-    expect(await fixture.problems('installation')).toMatchObject([{ level: 'warning' }]);
-    await withClient(fixture.database.url, async (client) => await install(client));
-    const [forbidden] = await fixture.problems('guarantee');
+    expect(await doctor.fixture.problems('installation')).toMatchObject([{ level: 'warning' }]);
+    await withClient(doctor.fixture.database.url, async (client) => await install(client));
+    const [forbidden] = await doctor.fixture.problems('guarantee');
     expect(forbidden).toMatchObject({ level: 'error' });
     expect(forbidden?.message).toContain('this role may not read flagcast.event_log');
     for (const each of [guarantee, forbidden]) {
-      expect(each?.fix?.text).toContain(`flagcast install --yes --role ${fixture.role} --database-url`);
+      expect(each?.fix?.text).toContain(
+        `flagcast install --yes --role ${doctor.fixture.role} --database-url`,
+      );
     }
-    await fixture.fix(forbidden);
-    expect((await fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+    await doctor.fixture.fix(forbidden);
+    expect((await doctor.fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
   });
 
   it('reports overlap for a view of the host', async () => {
-    await fixture.run(
-      `CREATE VIEW public.events AS SELECT * FROM v_realtime_events; GRANT SELECT ON events TO ${fixture.role}`,
+    await doctor.fixture.run(
+      `CREATE VIEW public.events AS SELECT * FROM v_realtime_events; GRANT SELECT ON events TO ${doctor.fixture.role}`,
     );
-    const [problem] = await fixture.problems('guarantee', { view: 'public.events', overlapMs: 30_000 });
+    const [problem] = await doctor.fixture.problems('guarantee', {
+      view: 'public.events',
+      overlapMs: 30_000,
+    });
     expect(problem).toMatchObject({
       level: 'warning',
       message: 'overlap: serve reads the view public.events by created_at and looks back for 30 s',
     });
     expect(problem?.fix?.text).toContain('--log-only');
-    expect(await fixture.problems('guarantee')).toEqual([]);
+    expect(await doctor.fixture.problems('guarantee')).toEqual([]);
   });
 
   it('reports a view that does not exist, or is not one of events', async () => {
-    const [missing] = await fixture.problems('guarantee', { view: 'nowhere.events' });
+    const [missing] = await doctor.fixture.problems('guarantee', { view: 'nowhere.events' });
     expect(missing).toMatchObject({ level: 'error' });
     expect(missing?.message).toContain('nowhere.events of FLAGCAST_VIEW cannot be read');
-    const [other] = await fixture.problems('guarantee', { view: 'public.features' });
+    const [other] = await doctor.fixture.problems('guarantee', { view: 'public.features' });
     expect(other?.message).toContain('the view public.features has no column source, event_id,');
   });
 
   it('reports triggers that do not notify', async () => {
-    const { name } = fixture.database;
+    const { name } = doctor.fixture.database;
     expect(
-      await fixture.expectFix('wake', `ALTER DATABASE ${name} SET flagcast.notify = 'off'`),
+      await doctor.fixture.expectFix('wake', `ALTER DATABASE ${name} SET flagcast.notify = 'off'`),
     ).toMatchObject({
       level: 'note',
     });
   });
 
   it('reports an index that is missing', async () => {
-    const found = await fixture.expectFix('index', 'DROP INDEX audit_log_entity_id_idx');
+    const found = await doctor.fixture.expectFix('index', 'DROP INDEX audit_log_entity_id_idx');
     expect(found).toMatchObject({
       level: 'note',
       fix: { text: 'CREATE INDEX CONCURRENTLY ON public.audit_log (entity_id);' },
@@ -257,10 +240,10 @@ describe('doctor', () => {
   });
 
   it('notes transactions that are open for a long time', async () => {
-    const { pool } = fixture.database;
+    const { pool } = doctor.fixture.database;
     // A role that may not read statistics sees its own transactions only.
     const problems = async (): Promise<readonly Finding[]> =>
-      (await fixture.findings({ oldTransactionMs: 0 }, fixture.database.url)).filter(
+      (await doctor.fixture.findings({ oldTransactionMs: 0 }, doctor.fixture.database.url)).filter(
         ({ id, level }) => id === 'transactions' && level !== 'ok',
       );
     const idle = await pool.connect();
@@ -274,48 +257,53 @@ describe('doctor', () => {
     expect(writing?.message).toMatch(/ and has written$/);
     expect(writing).toMatchObject({ level: 'note' });
     expect(writing?.consequence).toMatch(/^no event is lost and no other event is delayed; its own events/);
-    await fixture.fix(writing);
+    await doctor.fixture.fix(writing);
     await expect(idle.query('SELECT 1')).rejects.toThrow();
     idle.release(true);
-    expect((await fixture.findings()).find(({ id }) => id === 'transactions')?.message).toBe(
-      `no other transaction is open, as far as role ${fixture.role} may see`,
+    expect((await doctor.fixture.findings()).find(({ id }) => id === 'transactions')?.message).toBe(
+      `no other transaction is open, as far as role ${doctor.fixture.role} may see`,
     );
     // The backend is told to end, and does so a moment later.
     await expect.poll(async () => await problems()).toEqual([]);
   });
 
   it('warns of row-level security that hides rows from the server, or from the triggers', async () => {
-    const found = await fixture.expectFix('row-security', 'ALTER TABLE users ENABLE ROW LEVEL SECURITY');
+    const found = await doctor.fixture.expectFix(
+      'row-security',
+      'ALTER TABLE users ENABLE ROW LEVEL SECURITY',
+    );
     expect(found).toMatchObject({ level: 'warning' });
-    expect(found.message).toBe(`row-level security applies to role ${fixture.role} on public.users`);
+    expect(found.message).toBe(`row-level security applies to role ${doctor.fixture.role} on public.users`);
 
     // Policies that show all rows, or only some.
-    await fixture.run(
-      `ALTER ROLE ${fixture.role} NOBYPASSRLS; CREATE POLICY everybody ON users USING (true)`,
+    await doctor.fixture.run(
+      `ALTER ROLE ${doctor.fixture.role} NOBYPASSRLS; CREATE POLICY everybody ON users USING (true)`,
     );
-    expect(await fixture.problems('row-security')).toEqual([]);
-    await fixture.run('CREATE POLICY few ON users AS RESTRICTIVE USING (id < 7)');
-    expect(await fixture.problems('row-security')).toHaveLength(1);
-    await fixture.run(`ALTER TABLE users DISABLE ROW LEVEL SECURITY; ALTER ROLE ${fixture.role} BYPASSRLS`);
+    expect(await doctor.fixture.problems('row-security')).toEqual([]);
+    await doctor.fixture.run('CREATE POLICY few ON users AS RESTRICTIVE USING (id < 7)');
+    expect(await doctor.fixture.problems('row-security')).toHaveLength(1);
+    await doctor.fixture.run(
+      `ALTER TABLE users DISABLE ROW LEVEL SECURITY; ALTER ROLE ${doctor.fixture.role} BYPASSRLS`,
+    );
 
-    const owner = `owner_${fixture.role}`;
-    await fixture.run(`CREATE ROLE ${owner}; GRANT ALL ON SCHEMA flagcast, public TO ${owner};
+    const owner = `owner_${doctor.fixture.role}`;
+    await doctor.fixture.run(`CREATE ROLE ${owner}; GRANT ALL ON SCHEMA flagcast, public TO ${owner};
       GRANT ALL ON ALL TABLES IN SCHEMA flagcast, public TO ${owner};
       ALTER FUNCTION flagcast.log_request OWNER TO ${owner}`);
-    const logging = await fixture.expectFix(
+    const logging = await doctor.fixture.expectFix(
       'row-security',
       'ALTER TABLE pending_changes ENABLE ROW LEVEL SECURITY',
     );
     expect(logging.message).toContain(
       `role ${owner}, which owns the trigger functions, on public.pending_changes`,
     );
-    await fixture.run(
+    await doctor.fixture.run(
       `ALTER FUNCTION flagcast.log_request OWNER TO CURRENT_USER; DROP OWNED BY ${owner}; DROP ROLE ${owner}`,
     );
   });
 
   it("warns when the database's clock differs from this machine's", async () => {
-    const [skewed] = await fixture.problems('clock', { now: () => Date.now() - 90_000 });
+    const [skewed] = await doctor.fixture.problems('clock', { now: () => Date.now() - 90_000 });
     expect(skewed).toMatchObject({ level: 'warning' });
     expect(skewed?.message).toMatch(/^the database's clock is (90|89)\.\d s ahead of this machine's$/);
   });
@@ -324,9 +312,9 @@ describe('doctor', () => {
 describe('doctor, with other settings of PostgreSQL', () => {
   it('reports triggers that do not notify where transactions can be prepared, and missing commit times', async () => {
     const other = await createTestCluster({ max_prepared_transactions: '5', track_commit_timestamp: 'off' });
-    cleanUps.push(async () => await other.remove());
+    doctor.cleanUps.push(async () => await other.remove());
     const there = await createDoctorFixture(other);
-    cleanUps.push(async () => await there.drop());
+    doctor.cleanUps.push(async () => await there.drop());
     const [silent] = await there.problems('wake');
     expect(silent).toMatchObject({ level: 'warning' });
     await there.fix(silent);
@@ -355,9 +343,9 @@ describe('doctor, with other settings of PostgreSQL', () => {
     const source = primary.postgres.dataDir;
     await there.database.pool.end();
     await primary.postgres.stop();
-    cleanUps.push(async () => await rm(source, { recursive: true, force: true }));
+    doctor.cleanUps.push(async () => await rm(source, { recursive: true, force: true }));
     const folder = await createTestFolder();
-    cleanUps.push(async () => await rm(folder, { recursive: true, force: true }));
+    doctor.cleanUps.push(async () => await rm(folder, { recursive: true, force: true }));
     await execute('cp', ['-a', `${source}/.`, folder]);
     const inside = (await readdir(folder, { recursive: true })).find(
       (file) => path.basename(file) === 'postgresql.conf',
@@ -368,7 +356,7 @@ describe('doctor, with other settings of PostgreSQL', () => {
       settings: { fsync: 'off' },
       ...chosenBinaries(folder),
     });
-    cleanUps.push(async () => await standby.stop('immediate'));
+    doctor.cleanUps.push(async () => await standby.stop('immediate'));
     const url = new URL(there.url);
     url.port = String(standby.port);
     const { findings } = await examine(url.toString());
