@@ -108,6 +108,16 @@ export class ConsoleFixture {
     });
   }
 
+  /** The id of an environment of the project Web shop. */
+  async environmentId(key: string): Promise<string> {
+    const { rows } = await this.database.pool.query<{ id: string }>(
+      'SELECT id FROM environments WHERE project_id = $1 AND key = $2',
+      [webShop, key],
+    );
+    if (rows[0] === undefined) throw new Error(`no environment ${key}`);
+    return rows[0].id;
+  }
+
   /** Creates a flag directly in the database, for windows that are opened later. */
   async addFlag(projectId = webShop): Promise<Flag> {
     this.#flags += 1;

@@ -9,11 +9,7 @@ it('numbers and times of the database show as they are stored, on every page tha
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const { pool } = fixture.database;
-  const { rows } = await pool.query<{ id: string }>(
-    `SELECT id FROM environments WHERE project_id = $1 AND key = 'dev'`,
-    [webShop],
-  );
-  const environmentId = rows[0]?.id;
+  const environmentId = await fixture.environmentId('dev');
   const [ruleId, changeId] = [randomUUID(), randomUUID()];
   const conditions = (value: string): string =>
     `[{"attribute": "account", "operator": "in", "value": [${value}]}]`;

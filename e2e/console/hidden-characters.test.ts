@@ -34,11 +34,7 @@ it('hidden characters and names of JavaScript show as what they are, on every pa
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const { pool } = fixture.database;
-  const { rows } = await pool.query<{ id: string }>(
-    `SELECT id FROM environments WHERE project_id = $1 AND key = 'dev'`,
-    [webShop],
-  );
-  const environmentId = rows[0]?.id;
+  const environmentId = await fixture.environmentId('dev');
   const [ruleId, changeId] = [randomUUID(), randomUUID()];
   await pool.query(`UPDATE projects SET name = $2 WHERE id = $1`, [webShop, hostile('Shop')]);
   await pool.query(`UPDATE features SET name = $2, description = $3 WHERE id = $1`, [
