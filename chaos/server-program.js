@@ -66,7 +66,7 @@ async function start({ databaseUrl, secret, port }) {
     // The console shows switches only if writes are enabled.
     writes: true,
     // Small, so that it is full after the warm-up, and replays read the database more often.
-    ringEvents: 300,
+    replayBufferEvents: 300,
     maxConnectionsPerUser: 10_000,
     maxConnectionsPerAddress: 10_000,
     timing: {

@@ -27,7 +27,7 @@ const roles = {
   reader_started: 'direct',
   relay_elected: 'leading',
   relay_following: 'following',
-  relay_deposed: 'direct',
+  relay_leadership_lost: 'direct',
   relay_direct: 'direct',
 };
 

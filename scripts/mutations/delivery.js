@@ -156,8 +156,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}flagcast.ts`,
-        find: "    lifecycle.on('channels:changed', () => authority.forgetChannels());\n",
-        replace: '    authority.forgetChannels();\n',
+        find: "    lifecycle.on('channels:changed', () => authorization.forgetChannels());\n",
+        replace: '    authorization.forgetChannels();\n',
       },
     ],
     tests: [`${test}channel-changes.test.ts`],

@@ -96,7 +96,7 @@ export interface FlagcastOptions {
   /** The folder of the built console, which is served at `/`; null serves none. Default: the one that comes with this package. */
   consoleDir?: string | null;
   /** How many recent events are kept in memory for clients that come back. Default 10,000. */
-  ringEvents?: number;
+  replayBufferEvents?: number;
   /**
    * Whether many peers are written to in one system call, where the machine can: Linux 5.6 or later with io_uring
    * allowed, and the optional package koffi. Else each is written to by itself. Default true.

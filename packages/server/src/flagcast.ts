@@ -87,18 +87,18 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   if (auth === undefined && authenticate === null) {
     throw new Error('Nothing says how to know who connects: give createFlagcast auth, authenticate or both');
   }
-  const authority = authorityOf(options, sessions.authorization, lifecycle);
-  const ownTables = authority instanceof TableAuthorization;
+  const authorization = authorizationOf(options, sessions.authorization, lifecycle);
+  const ownTables = authorization instanceof TableAuthorization;
   if (!ownTables && writes) {
     throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
   }
-  const { together, batchedSocketWriter, reason } = openSocketWriter(options.ioUring ?? true, () =>
+  const { cork, batchedSocketWriter, reason } = openSocketWriter(options.ioUring ?? true, () =>
     lifecycle.emit('fan-out:given-up', {}),
   );
   const broadcaster = new Broadcaster({
     lifecycle,
-    together,
-    ringEvents: options.ringEvents,
+    cork,
+    replayBufferEvents: options.replayBufferEvents,
     requestBatch: () => (relay ?? source).requestBatch(),
     onWatched: (channel, isWatched) => relay?.watch(channel, isWatched),
   });
@@ -142,19 +142,19 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const authorizerOptions = {
     verifier: auth === undefined ? null : createTokenVerifier({ ...auth, opaqueUsers: !ownTables }),
     authenticate,
-    authority,
+    authorization,
     originPolicy: createOriginPolicy(options.allowedOrigins ?? [], proxies.scheme),
     hostPolicy: createHostPolicy(allowedHosts),
     onAuthenticated: ({ socket }: IncomingMessage) => unauthenticated.release(socket),
     allowQueryToken: options.allowQueryToken ?? false,
     channelChanges: () => broadcaster.channelChanges,
   };
-  if (authority instanceof TableAuthorization)
-    lifecycle.on('channels:changed', () => authority.forgetChannels());
-  const door = new RequestAuthorizer(authorizerOptions);
+  if (authorization instanceof TableAuthorization)
+    lifecycle.on('channels:changed', () => authorization.forgetChannels());
+  const authorizer = new RequestAuthorizer(authorizerOptions);
   const throttledAuthorizer = new RequestAuthorizer({
     ...authorizerOptions,
-    authority: new ThrottledAuthorization(authority),
+    authorization: new ThrottledAuthorization(authorization),
   });
   const limits = createConnectionLimits({
     perUser: options.maxConnectionsPerUser,
@@ -208,7 +208,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       },
     });
   const gateway = new Gateway({
-    door: throttledAuthorizer,
+    authorizer: throttledAuthorizer,
     limits,
     peers,
     broadcaster,
@@ -223,7 +223,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     batchedSocketWriter,
   });
   const eventStreams = new EventStreams({
-    door: throttledAuthorizer,
+    authorizer: throttledAuthorizer,
     limits,
     peers,
     lifecycle,
@@ -241,8 +241,8 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const sweeper = new ConnectionMonitor({
     peers,
-    together,
-    authority,
+    cork,
+    authorization,
     freshness,
     lifecycle,
     position: () => broadcaster.position,
@@ -278,9 +278,9 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   };
   const app = createApp({
     ...monitoring,
-    door,
+    authorizer,
     originPolicy: authorizerOptions.originPolicy,
-    authority,
+    authorization,
     sessions,
     signIn,
     decisionPassword: new DecisionPassword(sessions.authorization, attempts),
@@ -303,7 +303,10 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0', 'localhost'];
   const monitoringApp = createMonitoringApp({
     ...monitoring,
-    door: new RequestAuthorizer({ ...authorizerOptions, hostPolicy: createHostPolicy(monitoringHosts) }),
+    authorizer: new RequestAuthorizer({
+      ...authorizerOptions,
+      hostPolicy: createHostPolicy(monitoringHosts),
+    }),
   });
 
   const requestListener = listenerOf(app.fetch);
@@ -365,7 +368,7 @@ function listenerOf(fetch: Parameters<typeof getRequestListener>[0]): Flagcast['
   };
 }
 
-function authorityOf(
+function authorizationOf(
   { authorize, authorizeSql = null }: FlagcastOptions,
   pool: SessionSource,
   lifecycle: Lifecycle,

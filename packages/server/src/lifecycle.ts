@@ -62,7 +62,7 @@ export interface LifecycleEvents {
   'listener:listening': [{ channel: string }];
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
   /** No hint can come by this way; told once for each reason, and looked at again from time to time. */
-  'listener:deaf': [{ reason: 'pooler' | 'replica'; what: string; mend: string }];
+  'listener:unavailable': [{ reason: 'pooler' | 'replica'; what: string; mend: string }];
   /** A server of NATS answers. */
   'relay:connected': [{ server: string }];
   /** None does; told once until one does. Each server reads the database for itself. */
@@ -73,7 +73,7 @@ export interface LifecycleEvents {
   'relay:refused': [{ what: string; mend: string }];
   /** This server reads the database for all. `continues`: what it reads follows on what the log has. */
   'relay:elected': [{ continues: boolean }];
-  'relay:deposed': [{ reason: string }];
+  'relay:leadership-lost': [{ reason: string }];
   /** This server asks the database for no events any more: another one does. */
   'relay:following': [{ directMs: number }];
   /** It reads the database for itself again. */
@@ -104,7 +104,7 @@ export interface LifecycleEvents {
   /** It was told that this cannot be done. */
   'channel:resync': [{ channel: string; reason: string }];
   'connection:refused': [{ status: number; code: string; address: string }];
-  /** An HTTP request, or one for a stream, was turned away at the door. */
+  /** An HTTP request, or one for a stream, was turned away at the authorizer. */
   'request:refused': [{ status: number; code: string }];
   'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
   /** `request`: the method and the route of the HTTP request that failed, if it was one. */

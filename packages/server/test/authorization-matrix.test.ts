@@ -20,7 +20,7 @@ interface Caller {
   readonly headers: Record<string, string>;
 }
 
-/** What is asked for at a door; each request has its own, so that the doors do not disturb each other. */
+/** What is asked for at a route; each request has its own, so that the routes do not disturb each other. */
 interface Target {
   readonly featureId: string;
   /** A request for a change of the feature, by somebody else unless `own`. */
@@ -149,7 +149,7 @@ const decide =
     await ask(caller, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
 
 /** By the name that the table gives them: the method and the path as in the OpenAPI document, and a case. */
-const doors: Readonly<Record<string, Door>> = {
+const routes: Readonly<Record<string, Door>> = {
   'GET /api/ws: plain': {
     knock: async ({ token, headers }) =>
       await orRefusal(async () => {
@@ -262,8 +262,8 @@ const doors: Readonly<Record<string, Door>> = {
 
 /** A feature for each cell, and for some a request for a change of it. */
 async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
-  const made = cells.map(({ door, caller }) => {
-    const needs = doors[door]?.needs;
+  const made = cells.map(({ route, caller }) => {
+    const needs = routes[route]?.needs;
     const by = needs === 'own request' ? (callers.get(caller)?.userId ?? requesterId) : requesterId;
     return { featureId: randomUUID(), changeId: randomUUID(), needs, by };
   });
@@ -318,16 +318,16 @@ async function knockAll(cells: readonly Cell[]): Promise<string[]> {
   const left = cells.entries();
   // More at once would wait for each other: passwords are checked one at a time, connections to the database are few.
   const knock = async (): Promise<void> => {
-    for (const [index, { door, caller }] of left) {
-      const [at, who, target] = [doors[door], callers.get(caller), targets[index]];
-      if (!at || !who || !target) throw new Error(`no door ${door}, or no caller ${caller}`);
+    for (const [index, { route, caller }] of left) {
+      const [at, who, target] = [routes[route], callers.get(caller), targets[index]];
+      if (!at || !who || !target) throw new Error(`no route ${route}, or no caller ${caller}`);
       answers[index] = await at.knock(who, target);
     }
   };
   await Promise.all(Array.from({ length: 4 }, knock));
   const refused = targets.filter((_, index) => /^\d+ [a-z_]+$/.test(answers[index] ?? ''));
   expect(await findTouched(refused)).toStrictEqual([]);
-  return cells.map(({ door, caller }, index) => `${door}, ${caller}: ${answers[index] ?? ''}`);
+  return cells.map(({ route, caller }, index) => `${route}, ${caller}: ${answers[index] ?? ''}`);
 }
 
 const roles = [
@@ -358,9 +358,9 @@ describe('the authorization matrix in docs/authorization.md is what a server doe
     '%s',
     async (_, columns) => {
       const cells = cellsOf(document, columns);
-      expect(new Set(cells.map(({ door }) => door))).toStrictEqual(new Set(Object.keys(doors)));
+      expect(new Set(cells.map(({ route }) => route))).toStrictEqual(new Set(Object.keys(routes)));
       expect(await knockAll(cells)).toStrictEqual(
-        cells.map(({ door, caller, expected }) => `${door}, ${caller}: ${expected}`),
+        cells.map(({ route, caller, expected }) => `${route}, ${caller}: ${expected}`),
       );
     },
     180_000,
@@ -372,7 +372,7 @@ describe('the authorization matrix in docs/authorization.md is what a server doe
     const described = Object.entries(paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     );
-    const named = new Set(Object.keys(doors).map((door) => door.split(': ')[0] ?? ''));
+    const named = new Set(Object.keys(routes).map((route) => route.split(': ')[0] ?? ''));
     named.delete('GET /');
     expect([...named].sort()).toStrictEqual(described.sort());
   });

@@ -272,12 +272,13 @@ describe('a right that is taken away', () => {
         userIds.flatMap((userId) => [may(userId, Number(userId) % 2 === 0 ? shop : billing, 'prod')]),
       );
     });
-    const authority = new CallbackAuthorization(source, new Lifecycle());
+    const authorization = new CallbackAuthorization(source, new Lifecycle());
     const users = Array.from({ length: 20 }, (_, index) => String(index));
     const opened = await Promise.all(
       users.flatMap((userId) =>
         [shop, billing].map(
-          async ({ projectId }) => await authority.openChannel(userId, { projectId, environmentKey: 'prod' }),
+          async ({ projectId }) =>
+            await authorization.openChannel(userId, { projectId, environmentKey: 'prod' }),
         ),
       ),
     );

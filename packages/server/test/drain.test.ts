@@ -149,7 +149,7 @@ describe('close', () => {
     }
   });
 
-  it('does not let in who was at the door', async () => {
+  it('does not let in who was at the authorizer', async () => {
     await start();
     await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');

@@ -353,7 +353,7 @@ describe('G8: a reader of a stream that does not read', () => {
 
   it('is told to begin anew when it fell too far behind, and the stream ends', async () => {
     const channel = await freshChannel();
-    const at = await freshServer({ ringEvents: 100 });
+    const at = await freshServer({ replayBufferEvents: 100 });
     const { stream } = await openPaused(channel, at);
     for (let more = 0; more < 4; more += 1) await burst(channel, 500, at);
     stream.response.resume();

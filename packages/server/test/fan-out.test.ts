@@ -293,7 +293,11 @@ describe('a channel with very many clients', () => {
 
   it('frees the batches that are too old to be kept for clients that resume', () => {
     const lifecycle = new Lifecycle();
-    const broadcaster = new Broadcaster({ lifecycle, requestBatch: () => undefined, ringEvents: 200 });
+    const broadcaster = new Broadcaster({
+      lifecycle,
+      requestBatch: () => undefined,
+      replayBufferEvents: 200,
+    });
     const before = queryObjects(ChannelBatch, { format: 'count' });
     const fixture = createBroadcast(lifecycle, broadcaster);
     for (let batch = 0; batch < 390; batch += 1) fixture.read(`kept:${batch}`);

@@ -18,7 +18,7 @@ import { textFrame } from '../src/connections/codecs/frame.js';
 import { createTestFolder } from './database.js';
 import { nextEvent } from './server.js';
 
-const { together, batchedSocketWriter, reason } = openSocketWriter(true);
+const { cork, batchedSocketWriter, reason } = openSocketWriter(true);
 if (batchedSocketWriter === null) {
   process.stdout.write(`gathered-writes: ${reason}, so writing to many in one call is not tested\n`);
 }
@@ -110,7 +110,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
     const all = await connect(createServer(), 300);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
     const news = textFrame('news for all');
-    together(() => {
+    cork(() => {
       for (const { peer } of all) peer.send(news);
       for (const [index, { peer }] of all.entries()) peer.send(textFrame(`for number ${index}`));
     });
@@ -128,7 +128,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
       const text = `${expected.length} ${'x'.repeat(30_000)}`;
       expected.push(text);
       const frame = textFrame(text);
-      together(() => {
+      cork(() => {
         for (const { peer } of [slow, quick]) peer.send(frame);
       });
     };
@@ -154,7 +154,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
   it('comes before the end of a connection that is closed after it', async () => {
     const [leaving] = await pair(createServer());
     const closed = once(leaving.client.socket, 'close');
-    together(() => {
+    cork(() => {
       leaving.peer.send(textFrame('news'));
       leaving.peer.close(CloseCode.forbidden, 'you may no longer see this project');
     });
@@ -165,7 +165,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
   it('may be larger than what is gathered', async () => {
     const [one, other] = await pair(createServer());
     const texts = ['small', 'x'.repeat(300_000), 'y'.repeat(200_000), 'z'.repeat(200_000), 'small again'];
-    together(() => {
+    cork(() => {
       for (const text of texts) for (const { peer } of [one, other]) peer.send(textFrame(text));
     });
     for (const { client } of [one, other]) expect(await client.received(texts.length)).toStrictEqual(texts);
@@ -174,7 +174,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
   it('ends the connection of a peer that has gone, and comes to the others', async () => {
     const [gone, other] = await pair(createServer());
     const closed = nextEvent(lifecycle, 'connection:closed');
-    together(() => {
+    cork(() => {
       for (const { peer } of [gone, other]) peer.send(textFrame('news'));
       // Its end comes with the next turn of the event loop, the reset is there already.
       (gone.client.socket as unknown as { _socket: Socket })._socket.resetAndDestroy();
@@ -190,7 +190,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
     const library = koffi.load(null);
     const duplicate = library.func('int dup2(int from, int to)') as (from: number, to: number) => number;
     const close = library.func('int close(int descriptor)') as (descriptor: number) => number;
-    together(() => {
+    cork(() => {
       closing.peer.send(textFrame('not for others'));
       closing.line.destroy();
       expect(duplicate(otherDescriptor, descriptor)).toBe(descriptor);
@@ -212,7 +212,7 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
     });
     const [{ peer, client }] = await pair(server);
     const frame = textFrame('news');
-    together(() => peer.send(frame));
+    cork(() => peer.send(frame));
     expect(await client.received(1)).toStrictEqual(['news']);
     expect(seen).toContain(frame);
   });
@@ -243,7 +243,7 @@ describe.skipIf(batchedSocketWriter === null || !hasOpenssl)(
       ]);
       expect(made.status).toBe(0);
       const both = await pair(createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }));
-      together(() => {
+      cork(() => {
         for (const { peer } of both) peer.send(textFrame('news'));
       });
       for (const { client } of both) expect(await client.received(1)).toStrictEqual(['news']);

@@ -255,7 +255,7 @@ describe('/api/projects', () => {
     expect((await ask('/api/projects', as(nobody))).body).toStrictEqual({ projects: [] });
   });
 
-  it('refuses like every other door', async () => {
+  it('refuses like every other authorizer', async () => {
     const idle = await createUser(database.pool, 'idle', { active: false });
     const foreign = { Authorization: `Bearer ${alice.token}`, Origin: 'https://evil.example' };
     const withoutToken = await ask('/api/projects');

@@ -68,7 +68,7 @@ function createPeer(): RecordedPeer {
 
 function send(writes: BatchedSocketWriter, peers: readonly RecordedPeer[], text: string): boolean[] {
   const taken: boolean[] = [];
-  writes.together(() => {
+  writes.cork(() => {
     for (const peer of peers) taken.push(writes.take(peer, Buffer.from(text)));
   });
   return taken;

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { Lifecycle } from '../src/lifecycle.js';
 import { EventLog } from '../src/relay/event-log.js';
-import { connectNats, type NatsLine } from '../src/relay/nats.js';
+import { connectNats, type NatsSession } from '../src/relay/nats.js';
 import { createTestDatabase, insertAudit, type TestDatabase } from './database.js';
 import { hasNatsServer, startNatsCluster, type TestNats } from './nats-server.js';
 import { startMember } from './relay-fleet.js';
@@ -24,7 +24,7 @@ class Member {
     this.lifecycle.on('relay:elected', () => (this.role = 'leading'));
     this.lifecycle.on('relay:following', () => (this.role = 'following'));
     this.lifecycle.on('relay:direct', () => (this.role = 'direct'));
-    this.lifecycle.on('relay:deposed', () => (this.role = 'direct'));
+    this.lifecycle.on('relay:leadership-lost', () => (this.role = 'direct'));
   }
 }
 
@@ -72,7 +72,7 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
     return nodes;
   }
 
-  async function connect(nodes: readonly TestNats[]): Promise<NatsLine> {
+  async function connect(nodes: readonly TestNats[]): Promise<NatsSession> {
     const line = await connectNats(nodes.map(({ url }) => url).join(','));
     cleanUps.push(async () => await line.connection.close());
     return line;
@@ -117,7 +117,7 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
       }, patience)
       .toEqual([true, true]);
     const { cluster } = await line.jetstream.streams.info(stream);
-    const deposed = nextEvent(readerOf(members).lifecycle, 'relay:deposed');
+    const deposed = nextEvent(readerOf(members).lifecycle, 'relay:leadership-lost');
     await nodes.find(({ address }) => address === cluster?.leader)?.stop();
     await deposed;
     await settled(members);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Coverage } from '../src/events/position.js';
 import { CommitRefusedError, EventLog } from '../src/relay/event-log.js';
-import { connectNats, type NatsLine } from '../src/relay/nats.js';
+import { connectNats, type NatsSession } from '../src/relay/nats.js';
 import { loggedSince } from '../src/relay/logged-events.js';
 import { encodeCommit } from '../src/relay/messages.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
@@ -10,7 +10,7 @@ const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8');
 
 describe.skipIf(!hasNatsServer)('the log of NATS', () => {
   let nats: TestNats;
-  let line: NatsLine;
+  let line: NatsSession;
   beforeAll(async () => {
     nats = await startNats();
     line = await connectNats(nats.url);

@@ -7,9 +7,9 @@ import { Lifecycle } from '../src/lifecycle.js';
 import type { RelayedRead } from '../src/reader/log-progress.js';
 import { EventLog } from '../src/relay/event-log.js';
 import { Follower, type LogPlace } from '../src/relay/follower.js';
-import { Membership } from '../src/relay/membership.js';
+import { RelayNode } from '../src/relay/relay-node.js';
 import { type Beat, decodeBeat } from '../src/relay/messages.js';
-import { connectNats, type NatsLine } from '../src/relay/nats.js';
+import { connectNats, type NatsSession } from '../src/relay/nats.js';
 import { Publisher } from '../src/relay/publisher.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
@@ -54,7 +54,7 @@ function batch(xmax: bigint, xid: bigint | null = null): Batch {
 
 describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
   let nats: TestNats;
-  let line: NatsLine;
+  let line: NatsSession;
   let log: EventLog;
   const cleanUps: (() => void)[] = [];
   beforeAll(async () => {
@@ -199,10 +199,10 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
   /** A server that has heard of a reader; `done` tells what it asks of its own reader. */
   async function join(
     lockUrl = 'postgresql://127.0.0.1:1/nowhere',
-  ): Promise<{ membership: Membership; done: string[]; lifecycle: Lifecycle }> {
+  ): Promise<{ relayNode: RelayNode; done: string[]; lifecycle: Lifecycle }> {
     const lifecycle = new Lifecycle();
     const done: string[] = [];
-    const membership = new Membership({
+    const relayNode = new RelayNode({
       log,
       id: randomUUID(),
       lockUrl,
@@ -221,32 +221,32 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       askedAtMs: () => null,
       onFailed: () => undefined,
     });
-    cleanUps.push(() => void membership.end({ reason: 'the test ends', leaves: false, isLast: true }));
+    cleanUps.push(() => void relayNode.end({ reason: 'the test ends', leaves: false, isLast: true }));
     const heard = nextEvent(lifecycle, 'relay:heard');
-    await membership.start();
+    await relayNode.start();
     await heard;
-    return { membership, done, lifecycle };
+    return { relayNode, done, lifecycle };
   }
 
   it('a server follows only after a read of its own that began when it knew of the log', async () => {
     const { publish } = await openPublisher();
     await publish(batch(20n, 15n));
     const early = batch(10n);
-    const { membership, done } = await join();
-    membership.handedOn(early);
+    const { relayNode, done } = await join();
+    relayNode.handedOn(early);
     expect(done).toEqual(['read']);
-    membership.handedOn(batch(20n, 15n));
+    relayNode.handedOn(batch(20n, 15n));
     expect(done).toEqual(['read', 'pause']);
-    expect(membership.isFollowing).toBe(true);
+    expect(relayNode.isFollowing).toBe(true);
   });
 
   it('a server does not follow a reader that is ahead of the database', async () => {
     await openPublisher({ newest: batch(20n) });
-    const { membership, done } = await join();
-    membership.handedOn(batch(19n));
-    membership.handedOn(batch(20n));
+    const { relayNode, done } = await join();
+    relayNode.handedOn(batch(19n));
+    relayNode.handedOn(batch(20n));
     expect(done).toEqual(['read']);
-    expect(membership.isFollowing).toBe(false);
+    expect(relayNode.isFollowing).toBe(false);
   });
 
   describe('a server that is elected', () => {
@@ -263,9 +263,9 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       { what: 'has read no more', xmax: 10n, continues: true },
     ])('goes on with the log or begins it anew: it $what', async ({ xmax, continues }) => {
       const { publisher } = await openPublisher();
-      const { membership, lifecycle } = await join(database.url);
-      membership.handedOn(batch(xmax, 9n));
-      expect(membership.isFollowing).toBe(true);
+      const { relayNode, lifecycle } = await join(database.url);
+      relayNode.handedOn(batch(xmax, 9n));
+      expect(relayNode.isFollowing).toBe(true);
       // It is told once more how far the reader is.
       await nextEvent(lifecycle, 'relay:heard');
       const elected = nextEvent(lifecycle, 'relay:elected');

@@ -159,7 +159,7 @@ describe('on a streaming replica', () => {
   it('the listener reports once that a replica accepts no LISTEN, however often it tries', async () => {
     const lifecycle = new Lifecycle();
     let told = 0;
-    lifecycle.on('listener:deaf', () => (told += 1));
+    lifecycle.on('listener:unavailable', () => (told += 1));
     lifecycle.on('listener:failed', () => (told += 1));
     const listener = new WakeListener({
       databaseUrl: standby.urlOf(database),

@@ -24,7 +24,7 @@ afterAll(async () => {
 });
 
 describe('signing in', () => {
-  it('gives a token that opens every door', async () => {
+  it('gives a token that opens every authorizer', async () => {
     const answer = await company.ask(null, 'POST', '/api/auth/login', {
       username: 'bob',
       password: 'correct horse',

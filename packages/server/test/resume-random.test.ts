@@ -79,10 +79,10 @@ describe('G5: clients that come and go at random, between two servers, while oth
     const channels = Object.values(environments).map((environmentId) => ({ projectId, environmentId }));
     const servers: TestServer[] = [];
     // One of them remembers next to nothing.
-    for (const ringEvents of [10_000, 20]) {
+    for (const replayBufferEvents of [10_000, 20]) {
       const server = await startTestServer(database.url, {
         pollIntervalMs: 50,
-        ringEvents,
+        replayBufferEvents,
         timing: { heartbeatIntervalMs: 20 },
       });
       cleanUps.push(async () => await server.close());

@@ -178,7 +178,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
   it(
     'cost five queries where it does not, and no more while other channels are busy',
     async () => {
-      const cold = await start({ ringEvents: 50 });
+      const cold = await start({ replayBufferEvents: 50 });
       onTestFinished(async () => await cold.close());
       const clients = await crowd(cold);
       await resetCounts(database.pool);

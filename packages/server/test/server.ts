@@ -16,7 +16,7 @@ export interface TestServer {
   /** `ws://127.0.0.1:port/api/ws` */
   readonly wsUrl: string;
   /** Whether it listens for hints, and if not, why. */
-  readonly listening: LifecycleEvents['listener:listening' | 'listener:deaf' | 'relay:following'][0];
+  readonly listening: LifecycleEvents['listener:listening' | 'listener:unavailable' | 'relay:following'][0];
   /** How its connections are written to. */
   readonly fanOut: LifecycleEvents['fan-out:chosen'][0];
   close(): Promise<void>;
@@ -32,7 +32,7 @@ export async function startTestServer(
   const started = nextEvent(flagcast.lifecycle, 'reader:started');
   const listening = Promise.race([
     nextEvent(flagcast.lifecycle, 'listener:listening'),
-    nextEvent(flagcast.lifecycle, 'listener:deaf'),
+    nextEvent(flagcast.lifecycle, 'listener:unavailable'),
     // The relay leader listens.
     nextEvent(flagcast.lifecycle, 'relay:following'),
   ]);

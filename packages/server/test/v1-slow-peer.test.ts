@@ -130,7 +130,7 @@ function receivedOf(client: V1Client, { environmentId, projectId }: TestChannel)
 
 describe('G8: a flagcast.v1 client that does not read', () => {
   it('gets from the database what the ring buffer no longer has, on the same connection', async () => {
-    const server = await start({ ringEvents: 100 });
+    const server = await start({ replayBufferEvents: 100 });
     const slow = await connect(server);
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
@@ -150,7 +150,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
   });
 
   it('gets a resync when it missed more than 1,000 events', async () => {
-    const server = await start({ ringEvents: 100 });
+    const server = await start({ replayBufferEvents: 100 });
     const slow = await connect(server);
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
@@ -165,7 +165,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
   });
 
   it('keeps its other channels when it leaves one whose missed events cannot be read', async () => {
-    const server = await start({ ringEvents: 100 });
+    const server = await start({ replayBufferEvents: 100 });
     const slow = await connect(server);
     const channel = await freshChannel();
     const other = await freshChannel();

@@ -23,7 +23,7 @@ import { documentHead, systemRoutes } from './system-routes.js';
 import { defaultHeaders } from '../transport/default-headers.js';
 
 export interface AppOptions extends RestOptions {
-  door: RequestAuthorizer;
+  authorizer: RequestAuthorizer;
   originPolicy: OriginPolicy;
   snapshots: SnapshotSource;
   eventStreams: EventStreams;
@@ -58,12 +58,15 @@ function adderTo(app: OpenAPIHono<AppEnv>): AddRoute {
 }
 
 /** What every app has: headers, the check of host and path, the answers to unknown paths and to errors. */
-function createBareApp({ door, lifecycle }: Pick<AppOptions, 'door' | 'lifecycle'>): OpenAPIHono<AppEnv> {
+function createBareApp({
+  authorizer,
+  lifecycle,
+}: Pick<AppOptions, 'authorizer' | 'lifecycle'>): OpenAPIHono<AppEnv> {
   const app = new OpenAPIHono<AppEnv>();
   app.use(async (context, next) => {
     for (const [name, value] of Object.entries(answerHeaders)) context.header(name, value);
     // The framework's own URL has been normalized.
-    door.checkTarget(context.env.incoming);
+    authorizer.checkTarget(context.env.incoming);
     await next();
   });
   app.notFound((context) =>
@@ -93,7 +96,7 @@ function addMonitoring(add: AddRoute, { metrics, notReady }: MonitoringOptions):
   });
 }
 
-type MonitoringOptions = Pick<AppOptions, 'door' | 'lifecycle' | 'metrics' | 'notReady'>;
+type MonitoringOptions = Pick<AppOptions, 'authorizer' | 'lifecycle' | 'metrics' | 'notReady'>;
 
 /** Answers /metrics, /healthz and /readyz, and nothing else: for a port of their own. */
 export function createMonitoringApp(options: MonitoringOptions): OpenAPIHono<AppEnv> {
@@ -104,8 +107,16 @@ export function createMonitoringApp(options: MonitoringOptions): OpenAPIHono<App
 
 /** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
 export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
-  const { door, originPolicy, authority, sessions, snapshots, eventStreams, requestSlots, answerMemory } =
-    options;
+  const {
+    authorizer,
+    originPolicy,
+    authorization,
+    sessions,
+    snapshots,
+    eventStreams,
+    requestSlots,
+    answerMemory,
+  } = options;
   const app = createBareApp(options);
   const add = adderTo(app);
   app.use('/api/*', crossOrigin(originPolicy));
@@ -113,9 +124,9 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
   if (!options.separateMonitoring) addMonitoring(add, options);
 
   add(systemRoutes.projects, async (context) => {
-    door.checkOrigin(context.env.incoming);
-    const principal = await door.admit(context.env.incoming);
-    const projects = await authority.visibleProjects(principal.user.id);
+    authorizer.checkOrigin(context.env.incoming);
+    const principal = await authorizer.admit(context.env.incoming);
+    const projects = await authorization.visibleProjects(principal.user.id);
     const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
     const guards = await readGuards(sessions.authorization, ids);
     context.header('Cache-Control', 'no-store');
@@ -137,15 +148,15 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
 
   add(systemRoutes.snapshot, async (context) => {
     const { incoming, outgoing } = context.env;
-    door.checkOrigin(incoming);
+    authorizer.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
-    const principal = await door.admit(incoming);
+    const principal = await authorizer.admit(incoming);
     outgoing.appendHeader('Vary', 'Accept-Encoding');
     const isGzipped = acceptsGzip(context);
     // The slot is held until there is room for the answer: what waits for room takes memory, too.
     return await requestSlots.run(principal.user.id, outgoing, async () => {
       // Rights are checked last: a request may have waited for its turn.
-      const channel = await door.openChannel(principal, wanted);
+      const channel = await authorizer.openChannel(principal, wanted);
       const snapshot = await snapshots.take(channel);
       if (snapshot === null) return answerRefusal(context, unavailable);
       const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;

@@ -16,7 +16,10 @@ import type { RestApp, RestContext } from './rest.js';
 import { auditPageSchema, auditQuery, channelParameters } from './schemas.js';
 
 /** The history of an environment. */
-export function addAuditRoutes(app: RestApp, { door, sessions, reads, admit, bounded }: RestContext): void {
+export function addAuditRoutes(
+  app: RestApp,
+  { authorizer, sessions, reads, admit, bounded }: RestContext,
+): void {
   const indexes = new AuditIndexSource(sessions.requests);
   app.openapi(
     createRoute({
@@ -38,7 +41,7 @@ export function addAuditRoutes(app: RestApp, { door, sessions, reads, admit, bou
     }),
     async (request) => {
       const wanted = channelFromQuery(queryOf(request));
-      const channel = await door.openChannel(request.get('principal'), wanted);
+      const channel = await authorizer.openChannel(request.get('principal'), wanted);
       const query = request.req.valid('query');
       const page = await new AuditSearch(reads(request), indexes).read(channel, {
         before: query.before === undefined ? null : parseAuditPlace(query.before),

@@ -6,7 +6,7 @@ import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './
 
 /** How people sign in, and who somebody is. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { authority, sessions, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } =
+  const { authorization, sessions, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } =
     context;
   const { decisionPassword } = context;
   const mode = async (): Promise<z.infer<typeof modeSchema>> => ({
@@ -73,8 +73,8 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
     async (request) => {
       const { user, expiresAtMs } = request.get('principal');
       const [rights, projects, what, decisions] = await Promise.all([
-        authority.rightsOf(user.id),
-        authority.visibleProjects(user.id),
+        authorization.rightsOf(user.id),
+        authorization.visibleProjects(user.id),
         mode(),
         writes ? decisionPassword.mode(user.id) : ('elsewhere' as const),
       ]);

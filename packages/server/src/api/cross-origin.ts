@@ -12,7 +12,7 @@ const preflightHeaders: Readonly<Record<string, string>> = {
 
 /**
  * Lets pages of listed origins read the answers (CORS), and answers their preflights with 204. Pages of other
- * origins are answered as if there were no such thing; whether anything is done for them is the door's to say.
+ * origins are answered as if there were no such thing; whether anything is done for them is the authorizer's to say.
  * Credentials are never asked for: a cookie of the host's goes to pages of its own origin alone.
  */
 export function crossOrigin(policy: OriginPolicy): MiddlewareHandler<{ Bindings: HttpBindings }> {

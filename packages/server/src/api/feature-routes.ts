@@ -46,7 +46,7 @@ const place = z.object({ id: z.string(), key: z.string(), name: z.string() });
 
 /** Features: read, created, changed, deleted. */
 export function addFeatureRoutes(app: RestApp, context: RestContext): void {
-  const { door, authority, reads, features, admit, bounded, writable } = context;
+  const { authorizer, authorization, reads, features, admit, bounded, writable } = context;
 
   app.openapi(
     createRoute({
@@ -69,7 +69,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     }),
     async (request) => {
       const wanted = channelFromQuery(queryOf(request));
-      const channel = await door.openChannel(request.get('principal'), wanted);
+      const channel = await authorizer.openChannel(request.get('principal'), wanted);
       return request.json({ features: await readFeatures(reads(request), channel) }, 200);
     },
   );
@@ -107,7 +107,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       const featureId = featureIdOf(request.req.valid('param').id);
       const pool = reads(request);
       const projectId = await projectOf(pool, featureId);
-      const rights = await authority.rightsOf(request.get('principal').user.id, projectId);
+      const rights = await authorization.rightsOf(request.get('principal').user.id, projectId);
       rights.require(projectId, 'project.view');
       const [details, pendingChanges] = await Promise.all([
         readFeatureDetails(pool, featureId, request.req.valid('query').env),
@@ -241,7 +241,7 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
     { requested }: Extract<WriteOutcome, { requested: unknown }>,
   ): Promise<{ pending_change: OpenChange | null }> {
     const { projectId, pendingChangeId } = requested;
-    const rights = await authority.rightsOf(userId, projectId);
+    const rights = await authorization.rightsOf(userId, projectId);
     const [change] = await readOpenChanges(pool, rights, {
       projectIds: [projectId],
       pendingChangeId,

@@ -45,7 +45,8 @@ const provenAnswers = {
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { authority, reads, decisions, decisionPassword, clientAddress, admit, bounded, writable } = context;
+  const { authorization, reads, decisions, decisionPassword, clientAddress, admit, bounded, writable } =
+    context;
 
   app.openapi(
     createRoute({
@@ -70,8 +71,8 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       const { user } = request.get('principal');
       const { project_id: projectId } = request.req.valid('query');
       const [rights, projects] = await Promise.all([
-        authority.rightsOf(user.id),
-        authority.visibleProjects(user.id),
+        authorization.rightsOf(user.id),
+        authorization.visibleProjects(user.id),
       ]);
       const ids = projects.map(({ id }) => id);
       const wanted = projectId === undefined ? ids : ids.filter((id) => id === projectId.toLowerCase());

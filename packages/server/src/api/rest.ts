@@ -26,8 +26,8 @@ import type { RequestSlots } from './request-slots.js';
 import type { SignIn } from '../auth/sign-in.js';
 
 export interface RestOptions {
-  door: RequestAuthorizer;
-  authority: Authorization;
+  authorizer: RequestAuthorizer;
+  authorization: Authorization;
   sessions: DatabaseSessions;
   signIn: SignIn;
   decisionPassword: DecisionPassword;
@@ -74,7 +74,7 @@ const maxBodyBytes = 65_536;
 
 /** The API that the console works with: sign-in, features, approvals, history. */
 export function createRestApi(options: RestOptions): RestApp {
-  const { door, sessions, writes, requestSlots, answerMemory } = options;
+  const { authorizer, sessions, writes, requestSlots, answerMemory } = options;
   const app: RestApp = new OpenAPIHono<RestEnv>({
     defaultHook: (result, context) => {
       if (!result.success) return answerInvalid(context, result.error);
@@ -90,7 +90,7 @@ export function createRestApi(options: RestOptions): RestApp {
     '/api/audit',
   ]) {
     app.use(path, async (context, next) => {
-      door.checkOrigin(context.env.incoming);
+      authorizer.checkOrigin(context.env.incoming);
       context.header('Cache-Control', 'no-store');
       await next();
     });
@@ -103,7 +103,7 @@ export function createRestApi(options: RestOptions): RestApp {
     decisions: ({ req }) => new Decisions(sessions.writes.until(req.raw.signal)),
     guards: ({ req }) => new Guards(sessions.writes.until(req.raw.signal)),
     admit: async (request, next) => {
-      request.set('principal', await door.admit(request.env.incoming));
+      request.set('principal', await authorizer.admit(request.env.incoming));
       await next();
     },
     bounded: async (request, next) => {

@@ -22,7 +22,7 @@ export interface RequestAuthorizerOptions {
   verifier: TokenVerifier | null;
   /** Asked before the token; null where there are only tokens. */
   authenticate: Authenticate | null;
-  authority: Authorization;
+  authorization: Authorization;
   originPolicy: OriginPolicy;
   hostPolicy: HostPolicy;
   /** Called with each request that has authenticated. */
@@ -33,7 +33,7 @@ export interface RequestAuthorizerOptions {
   channelChanges: () => number;
 }
 
-/** Thrown by the door; whoever stands at it turns it into an answer. */
+/** Thrown by the authorizer; whoever stands at it turns it into an answer. */
 export class RefusedError extends Error {
   override readonly name = 'RefusedError';
   readonly refusal: Refusal;
@@ -131,7 +131,7 @@ export class RequestAuthorizer {
   }
 
   async #findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User> {
-    const user = await this.#options.authority.findUser(identity);
+    const user = await this.#options.authorization.findUser(identity);
     if (user === null) {
       throw refused(
         401,
@@ -147,13 +147,13 @@ export class RequestAuthorizer {
 
   /** The channel, if the principal may see it. Throws RefusedError, or why the question cannot be answered now. */
   async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {
-    const { authority, channelChanges } = this.#options;
+    const { authorization, channelChanges } = this.#options;
     let changes: number;
     let channel: Channel | ChannelRefusal;
     do {
       // The answer may be older than a change that was read, and carried out, while it was under way.
       changes = channelChanges();
-      channel = await authority.openChannel(principal.user.id, wanted);
+      channel = await authorization.openChannel(principal.user.id, wanted);
     } while (changes !== channelChanges());
     switch (channel) {
       case 'unknown_project':

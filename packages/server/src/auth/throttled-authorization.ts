@@ -5,36 +5,36 @@ import { BurstThrottle } from './burst-throttle.js';
 import type { Identity } from './token-verifier.js';
 
 /**
- * Another authority, for those who connect: where thousands come back at the same time, what they ask
+ * Another authorization, for those who connect: where thousands come back at the same time, what they ask
  * is asked for many together. Requests that want an answer now ask the other one.
  */
 export class ThrottledAuthorization implements Authorization {
-  readonly #authority: Authorization;
+  readonly #authorization: Authorization;
   readonly #pace = new BurstThrottle();
 
-  constructor(authority: Authorization) {
-    this.#authority = authority;
+  constructor(authorization: Authorization) {
+    this.#authorization = authorization;
   }
 
   async findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User | null> {
     await this.#pace.turn();
-    return await this.#authority.findUser(identity);
+    return await this.#authorization.findUser(identity);
   }
 
   async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {
     await this.#pace.turn();
-    return await this.#authority.openChannel(userId, wanted);
+    return await this.#authorization.openChannel(userId, wanted);
   }
 
   async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
-    return await this.#authority.recheck(viewers);
+    return await this.#authorization.recheck(viewers);
   }
 
   async visibleProjects(userId: string): Promise<VisibleProject[]> {
-    return await this.#authority.visibleProjects(userId);
+    return await this.#authorization.visibleProjects(userId);
   }
 
   async rightsOf(userId: string, projectId?: string): Promise<Rights> {
-    return await this.#authority.rightsOf(userId, projectId);
+    return await this.#authorization.rightsOf(userId, projectId);
   }
 }

@@ -23,11 +23,11 @@ export type ChannelEnd = 'environment_deleted' | 'project_archived' | 'project_d
 export interface BroadcasterOptions {
   lifecycle: Lifecycle;
   /** How many recent events are kept for peers that fell behind or come back. Default 10,000. */
-  ringEvents?: number | undefined;
+  replayBufferEvents?: number | undefined;
   /** Asks for a batch as soon as possible, be it an empty one. */
   requestBatch: () => void;
   /** What is handed to many goes out together. Default: each at once. */
-  together?: Cork | undefined;
+  cork?: Cork | undefined;
   /** Somebody watches the channel, which nobody did; or nobody does any more. Default: nothing. */
   onWatched?: ((channel: string, isWatched: boolean) => void) | undefined;
 }
@@ -45,7 +45,7 @@ const maxAnswers = 64;
  */
 export class Broadcaster {
   readonly #lifecycle: Lifecycle;
-  readonly #ringEvents: number;
+  readonly #replayBufferEvents: number;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
   readonly #deliveries: Deliveries;
   /** The batches that not all have been handed yet, oldest first: since when, on the clock of performance.now(). */
@@ -66,12 +66,12 @@ export class Broadcaster {
     this.#lifecycle = options.lifecycle;
     this.#requestBatch = options.requestBatch;
     this.#onWatched = options.onWatched ?? (() => undefined);
-    this.#ringEvents = options.ringEvents ?? 10_000;
+    this.#replayBufferEvents = options.replayBufferEvents ?? 10_000;
     this.#deliveries = new Deliveries(
       (channel) => this.#subscribers.get(channel) ?? noSubscribers,
-      options.together ?? ((work) => work()),
+      options.cork ?? ((work) => work()),
     );
-    this.#ring = new ReplayBuffer(this.#ringEvents, 0n);
+    this.#ring = new ReplayBuffer(this.#replayBufferEvents, 0n);
   }
 
   /** The number of the newest batch. */
@@ -196,7 +196,7 @@ export class Broadcaster {
 
   broadcast(batch: Batch): void {
     if (this.#position === null) {
-      this.#ring = new ReplayBuffer(this.#ringEvents, batch.snapshotXmax);
+      this.#ring = new ReplayBuffer(this.#replayBufferEvents, batch.snapshotXmax);
       this.#answers.clear();
     }
     this.#position = batch.position;
@@ -283,7 +283,7 @@ export class Broadcaster {
   forget(): void {
     this.#position = null;
     this.#coverage = null;
-    this.#ring = new ReplayBuffer(this.#ringEvents, 0n);
+    this.#ring = new ReplayBuffer(this.#replayBufferEvents, 0n);
     this.#answers.clear();
     this.#deliveries.clear();
     this.#underWay.clear();

@@ -84,13 +84,13 @@ export class Deliveries {
   readonly #long = new Map<string, DeliveryJob>();
   readonly #waiting = new Map<string, Waiting[]>();
   readonly #receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>;
-  readonly #together: Cork;
+  readonly #cork: Cork;
   #immediate: NodeJS.Immediate | null = null;
 
   /** `receiversOf` tells who a channel's receivers are when a run begins. */
-  constructor(receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>, together: Cork) {
+  constructor(receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>, cork: Cork) {
     this.#receiversOf = receiversOf;
-    this.#together = together;
+    this.#cork = cork;
   }
 
   /** Adds a batch for the channel's receivers; `work` begins with it. */
@@ -130,7 +130,7 @@ export class Deliveries {
   /** True: there is nothing left to do. */
   #workUntil(deadlineMs: number): boolean {
     const finished: DeliveryJob[] = [];
-    this.#together(() => this.#takeTurns(deadlineMs, finished));
+    this.#cork(() => this.#takeTurns(deadlineMs, finished));
     for (const { done, count } of finished) done(count);
     return this.#fresh.size + this.#long.size === 0;
   }

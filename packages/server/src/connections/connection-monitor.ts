@@ -16,10 +16,10 @@ export interface ConnectionMonitorOptions extends ConnectionTimeouts {
   peers: ConnectionRegistry;
   /** Where whoever has been given everything so far stands; null before the first read. */
   position: () => Position | null;
-  authority: Authorization;
+  authorization: Authorization;
   freshness: Pick<Freshness, 'isFresh' | 'asOf' | 'staleForMs' | 'staleMessage'>;
   /** What is said to many in it goes out together. */
-  together: (work: () => void) => void;
+  cork: (work: () => void) => void;
   lifecycle: Lifecycle;
 }
 
@@ -86,15 +86,15 @@ export class ConnectionMonitor {
       const first = Math.floor((tick * connectionParts) / ticks);
       tick = (tick + 1) % ticks;
       const end = tick === 0 ? connectionParts : Math.floor((tick * connectionParts) / ticks);
-      this.#options.together(() => visit(this.#options.peers.parts(first, end)));
+      this.#options.cork(() => visit(this.#options.peers.parts(first, end)));
     }, intervalMs / ticks);
   }
 
   /** Sends every connection whether the server is fresh; closes none. */
   #sendFreshness(): void {
-    const { peers, freshness, together } = this.#options;
+    const { peers, freshness, cork } = this.#options;
     const message = freshness.staleMessage ?? { type: 'freshness', state: 'fresh' };
-    together(() => {
+    cork(() => {
       for (const { connection } of peers.open) connection.freshness(message);
     });
   }
@@ -138,7 +138,7 @@ export class ConnectionMonitor {
 
   /** One question for all. While the database does not answer nobody is cut off: no events come either. */
   async #recheck(): Promise<void> {
-    const { peers, authority, lifecycle } = this.#options;
+    const { peers, authorization, lifecycle } = this.#options;
     if (peers.open.size === 0) return;
     if (this.#rechecking) {
       // Rights may have changed since that question was sent.
@@ -153,7 +153,7 @@ export class ConnectionMonitor {
       for (const { user, connection } of checked) {
         for (const channel of connection.channels()) viewers.add(user.id, channel);
       }
-      viewers.allow(await authority.recheck(viewers.all));
+      viewers.allow(await authorization.recheck(viewers.all));
       this.#uncheckedSinceMs = null;
       let closed = 0;
       for (const { user, connection } of checked) {

@@ -11,7 +11,7 @@ import { type Session, SessionError } from './session.js';
 
 export interface V1InputOptions {
   session: Session;
-  door: RequestAuthorizer;
+  authorizer: RequestAuthorizer;
   principal: Principal;
   /** Lives until then, in milliseconds since the epoch; changed when the peer has proved itself anew. */
   renewable: { expiresAtMs: number };
@@ -90,9 +90,9 @@ export class V1Input {
 
   /** A fresh token takes the place of the old one, if it is of the same user. */
   async #renew(token: string): Promise<void> {
-    const { door, principal, session, renewable, onFailure } = this.#options;
+    const { authorizer, principal, session, renewable, onFailure } = this.#options;
     try {
-      const renewed = await door.admitToken(token);
+      const renewed = await authorizer.admitToken(token);
       if (renewed.user.id !== principal.user.id) {
         session.close(CloseCode.badToken, 'the token is of another user');
         return;

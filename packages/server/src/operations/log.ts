@@ -84,7 +84,7 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     },
     'listener:listening': (listening) => logger.info({ event: 'listener_listening', ...listening }),
     'listener:failed': (failed) => failedAttempt('listener_failed', failed),
-    'listener:deaf': (deaf) => logger.warn({ event: 'listener_deaf', ...deaf }),
+    'listener:unavailable': (deaf) => logger.warn({ event: 'listener_unavailable', ...deaf }),
     'relay:connected': (connected) => logger.info({ event: 'relay_connected', ...connected }),
     'relay:lost': ({ error }) => {
       logger.warn({ event: 'relay_lost', error: describeError(error), reading: 'directly' });
@@ -92,7 +92,8 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'relay:failed': (failed) => failedAttempt('relay_failed', failed),
     'relay:refused': (refused) => logger.error({ event: 'relay_refused', ...refused }),
     'relay:elected': (elected) => logger.info({ event: 'relay_elected', ...elected }),
-    'relay:deposed': ({ reason }) => logger.warn({ event: 'relay_deposed', reason: scrub(reason) }),
+    'relay:leadership-lost': ({ reason }) =>
+      logger.warn({ event: 'relay_leadership_lost', reason: scrub(reason) }),
     'relay:following': (following) => logger.info({ event: 'relay_following', ...following }),
     'relay:direct': ({ reason }) => logger.warn({ event: 'relay_direct', reason: scrub(reason) }),
     'relay:published': (published) => logger.trace({ event: 'relay_published', ...published }),

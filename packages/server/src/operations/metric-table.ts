@@ -157,7 +157,7 @@ export const metricTable = {
   flagcast_requests_refused_total: {
     type: 'counter',
     unit: 'requests',
-    help: 'HTTP requests, those for streams among them, that were refused at the door, by reason.',
+    help: 'HTTP requests, those for streams among them, that were refused at the authorizer, by reason.',
     labels: ['code'],
   },
   flagcast_access_failures_total: {

@@ -115,7 +115,7 @@ function countReads(lifecycle: Lifecycle, registry: Registry): void {
   const listening = createGauge(registry, 'flagcast_listening');
   const listenFailures = createCounter(registry, 'flagcast_listen_failures_total');
   lifecycle.on('listener:listening', () => listening.set(1));
-  lifecycle.on('listener:deaf', () => listening.set(0));
+  lifecycle.on('listener:unavailable', () => listening.set(0));
   lifecycle.on('listener:failed', () => {
     listening.set(0);
     listenFailures.inc();
@@ -176,7 +176,7 @@ function countRelay(lifecycle: Lifecycle, registry: Registry): void {
   lifecycle.on('relay:connected', () => become('direct'));
   lifecycle.on('relay:lost', () => become('direct'));
   lifecycle.on('relay:direct', () => become('direct'));
-  lifecycle.on('relay:deposed', () => become('direct'));
+  lifecycle.on('relay:leadership-lost', () => become('direct'));
   lifecycle.on('relay:following', () => become('following'));
   lifecycle.on('relay:elected', () => become('leading'));
   const batches = createCounter(registry, 'flagcast_relay_batches_total');

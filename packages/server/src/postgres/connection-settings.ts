@@ -75,7 +75,7 @@ function modeOf({ sslmode, sslrootcert }: TlsParameters): Mode | null {
   }
   if (mode === 'verify-ca' && sslrootcert === undefined) {
     throw new Error(
-      'sslmode=verify-ca needs the certificate of an authority: add sslrootcert (or PGSSLROOTCERT), or write sslmode=verify-full',
+      'sslmode=verify-ca needs the certificate of an authorization: add sslrootcert (or PGSSLROOTCERT), or write sslmode=verify-full',
     );
   }
   return mode;

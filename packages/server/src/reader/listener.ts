@@ -22,7 +22,7 @@ export interface WakeListenerOptions {
   onWake: () => void;
 }
 
-type Deafness = LifecycleEvents['listener:deaf'][0];
+type Deafness = LifecycleEvents['listener:unavailable'][0];
 
 const mend = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
 
@@ -82,7 +82,7 @@ export class WakeListener {
         const deafness = await this.#whyDeaf(client);
         if (this.#isStopped()) break;
         if (deafness === null) await this.#listen(client);
-        else if (deafness !== told) this.#options.lifecycle.emit('listener:deaf', deafness);
+        else if (deafness !== told) this.#options.lifecycle.emit('listener:unavailable', deafness);
         attempts = 0;
         told = deafness;
         if (deafness === null) {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { JetStreamClient } from '@nats-io/jetstream';
 import type { Msg } from '@nats-io/transport-node';
-import { answerTimeoutMs, type NatsLine } from './nats.js';
+import { answerTimeoutMs, type NatsSession } from './nats.js';
 
 /** A message of the log. */
 export interface Logged {
@@ -52,12 +52,12 @@ const fetchMessages = 500;
  * what NATS throws.
  */
 export class EventLog {
-  readonly #line: NatsLine;
+  readonly #line: NatsSession;
   readonly #client: JetStreamClient;
   readonly #stream: string;
   readonly #prefix: string;
 
-  private constructor(line: NatsLine, id: string) {
+  private constructor(line: NatsSession, id: string) {
     this.#line = line;
     this.#client = line.packages.jetstream.jetstream(line.connection, { timeout: answerTimeoutMs });
     this.#stream = `flagcast_v1_${id}`;
@@ -65,7 +65,7 @@ export class EventLog {
   }
 
   /** Makes the stream unless it is there. One that is there is taken as it is, if it can be used. */
-  static async open(line: NatsLine, { id, keepMs }: EventLogOptions): Promise<EventLog> {
+  static async open(line: NatsSession, { id, keepMs }: EventLogOptions): Promise<EventLog> {
     const log = new EventLog(line, id);
     const { streams } = line.jetstream;
     const { JetStreamApiError } = line.packages.jetstream;

@@ -1,19 +1,19 @@
 import { backoffMs } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { connectNats, type NatsLine } from './nats.js';
+import { connectNats, type NatsSession } from './nats.js';
 
 export interface NatsConnectionOptions {
   readonly url: string;
   readonly lifecycle: Lifecycle;
   /** There is a connection; again and again, as it comes back. */
-  readonly onUp: (line: NatsLine) => void;
+  readonly onUp: (line: NatsSession) => void;
   readonly onDown: () => void;
 }
 
 /** The connection to NATS: made, and made again, until it is closed. A loss is told once. */
 export class Line {
   readonly #options: NatsConnectionOptions;
-  #line: NatsLine | null = null;
+  #line: NatsSession | null = null;
   #isUp = false;
   #hasTold = false;
   #isEnded = false;
@@ -59,7 +59,7 @@ export class Line {
   }
 
   /** Until the connection is closed for good. */
-  async #watch(line: NatsLine): Promise<void> {
+  async #watch(line: NatsSession): Promise<void> {
     for await (const status of line.connection.status()) {
       if (status.type === 'disconnect') this.#down(new Error('the connection to NATS was lost'));
       if (status.type === 'reconnect') this.#up(line);
@@ -70,7 +70,7 @@ export class Line {
     }
   }
 
-  #up(line: NatsLine): void {
+  #up(line: NatsSession): void {
     this.#isUp = true;
     this.#hasTold = false;
     this.#options.lifecycle.emit('relay:connected', { server: line.connection.getServer() });

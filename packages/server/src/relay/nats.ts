@@ -25,7 +25,7 @@ export async function loadNats(): Promise<NatsPackages> {
   }
 }
 
-export interface NatsLine {
+export interface NatsSession {
   readonly connection: NatsConnection;
   readonly jetstream: JetStreamManager;
   readonly packages: NatsPackages;
@@ -38,7 +38,7 @@ const reconnectPauseMs = 500;
 const pingIntervalMs = 5_000;
 
 /** Connects, and stays connected as far as possible until it is closed. Rejects when no server answers. */
-export async function connectNats(url: string): Promise<NatsLine> {
+export async function connectNats(url: string): Promise<NatsSession> {
   const packages = await loadNats();
   const { servers, user, password, token, tls } = parseRelayUrl(url);
   const connecting = packages.transport.connect({

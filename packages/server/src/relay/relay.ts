@@ -8,9 +8,9 @@ import type { BatchSource } from '../reader/batch-source.js';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
 import { Line } from './line.js';
-import { Membership } from './membership.js';
+import { RelayNode } from './relay-node.js';
 import { encodeAsk } from './messages.js';
-import type { NatsLine } from './nats.js';
+import type { NatsSession } from './nats.js';
 import { parseRelayUrl } from './relay-url.js';
 import { WatchedChannels } from './watched-channels.js';
 
@@ -38,11 +38,11 @@ export class Relay {
   readonly #options: RelayOptions;
   readonly #line: Line;
   readonly #watched: WatchedChannels;
-  #up: NatsLine | null = null;
+  #up: NatsSession | null = null;
   #newest: Batch | null = null;
   #log: EventLog | null = null;
   #triggerProblem: string | null = null;
-  #membership: Membership | null = null;
+  #relayNode: RelayNode | null = null;
   #refused: string | null = null;
   #isJoining = false;
   #attempts = 0;
@@ -57,7 +57,7 @@ export class Relay {
     this.#options = options;
     const { url, lifecycle } = options;
     parseRelayUrl(url);
-    this.#watched = new WatchedChannels((channel, isWanted) => this.#membership?.watch(channel, isWanted));
+    this.#watched = new WatchedChannels((channel, isWanted) => this.#relayNode?.watch(channel, isWanted));
     this.#line = new Line({
       url,
       lifecycle,
@@ -71,7 +71,7 @@ export class Relay {
         this.#leave('the connection to NATS was lost', false);
       },
     });
-    lifecycle.on('reader:failed', () => this.#membership?.readFailed());
+    lifecycle.on('reader:failed', () => this.#relayNode?.readFailed());
     lifecycle.on('reader:triggers', ({ problem }) => (this.#triggerProblem = problem));
   }
 
@@ -87,8 +87,8 @@ export class Relay {
   /** To be told of every batch that was handed on. */
   handedOn(batch: Batch): void {
     this.#newest = batch;
-    if (this.#membership === null) this.#join();
-    else this.#membership.handedOn(batch);
+    if (this.#relayNode === null) this.#join();
+    else this.#relayNode.handedOn(batch);
   }
 
   /** What comes next is another history, with another log. */
@@ -100,7 +100,7 @@ export class Relay {
 
   /** Asks for a batch that is read from now on. */
   requestBatch(): void {
-    if (this.#membership?.isFollowing !== true) {
+    if (this.#relayNode?.isFollowing !== true) {
       this.#options.source.requestBatch();
       return;
     }
@@ -118,7 +118,7 @@ export class Relay {
    * or has not got as far as what is handed on here.
    */
   async missedSince(channel: string, position: Position): Promise<FlagEvent[] | null> {
-    const applied = this.#membership?.applied ?? null;
+    const applied = this.#relayNode?.applied ?? null;
     if (this.#log === null || applied === null) return null;
     // The database knows it as well.
     return await loggedSince(this.#log, channel, position, applied).catch(() => null);
@@ -128,8 +128,8 @@ export class Relay {
     this.#isEnded = true;
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
     this.#watched.end();
-    await this.#membership?.end({ reason: 'the server ends', leaves: true, isLast: true });
-    this.#membership = null;
+    await this.#relayNode?.end({ reason: 'the server ends', leaves: true, isLast: true });
+    this.#relayNode = null;
     await this.#line.end();
   }
 
@@ -144,10 +144,10 @@ export class Relay {
   }
 
   #leave(reason: string, leaves: boolean): void {
-    const membership = this.#membership;
-    this.#membership = null;
+    const relayNode = this.#relayNode;
+    this.#relayNode = null;
     this.#log = null;
-    void membership?.end({ reason, leaves });
+    void relayNode?.end({ reason, leaves });
   }
 
   /** Joins the others as soon as NATS answers and it is known what is read. */
@@ -156,7 +156,7 @@ export class Relay {
     const newest = this.#newest;
     const { source } = this.#options;
     if (line === null || newest === null || this.#isEnded) return;
-    if (this.#isJoining || this.#membership !== null || this.#retryTimer !== null) return;
+    if (this.#isJoining || this.#relayNode !== null || this.#retryTimer !== null) return;
     if (this.#refuse()) return;
     this.#isJoining = true;
     // Who may not read the features gets events without their states: that is another log.
@@ -167,12 +167,12 @@ export class Relay {
       .finally(() => (this.#isJoining = false));
   }
 
-  async #joinAs(line: NatsLine, id: string): Promise<void> {
+  async #joinAs(line: NatsSession, id: string): Promise<void> {
     const { keepMs, lockUrl, slots, source, lifecycle } = this.#options;
     const log = await EventLog.open(line, { id, keepMs });
     const newest = this.#newest;
     if (this.#isEnded || this.#up !== line || newest === null) return;
-    const membership = new Membership({
+    const relayNode = new RelayNode({
       log,
       id,
       lockUrl,
@@ -189,8 +189,8 @@ export class Relay {
       },
     });
     this.#log = log;
-    this.#membership = membership;
-    await membership.start();
+    this.#relayNode = relayNode;
+    await relayNode.start();
   }
 
   #failed(error: unknown): void {

@@ -50,7 +50,7 @@ export class BatchedSocketWriter {
   }
 
   /** Does `work`; what it writes to peers goes out meanwhile, or when this returns at the latest. */
-  readonly together = (work: () => void): void => {
+  readonly cork = (work: () => void): void => {
     const wasGathering = this.#isGathering;
     this.#isGathering = true;
     try {
@@ -157,7 +157,7 @@ export interface SocketWriter {
   readonly batchedSocketWriter: BatchedSocketWriter | null;
   /** To each by itself, because: */
   readonly reason: string | null;
-  readonly together: (work: () => void) => void;
+  readonly cork: (work: () => void) => void;
 }
 
 /** Servers of one process write in turns: one ring is enough, and it lasts as long as the process. */
@@ -170,8 +170,8 @@ export function openSocketWriter(isWanted: boolean, onGivenUp: () => void = () =
     ring ??= new SubmissionQueue();
     if (!ring.isReliable()) throw new Error('a completion was not seen, so the queue was given up');
     const batchedSocketWriter = new BatchedSocketWriter(ring, onGivenUp);
-    return { batchedSocketWriter, reason: null, together: batchedSocketWriter.together };
+    return { batchedSocketWriter, reason: null, cork: batchedSocketWriter.cork };
   } catch (error) {
-    return { batchedSocketWriter: null, reason: describeError(error), together: (work) => work() };
+    return { batchedSocketWriter: null, reason: describeError(error), cork: (work) => work() };
   }
 }

@@ -21,7 +21,7 @@ import { sseWire } from '../connections/codecs/v1.js';
 import { defaultHeaders } from './default-headers.js';
 
 export interface EventStreamsOptions {
-  door: RequestAuthorizer;
+  authorizer: RequestAuthorizer;
   limits: ConnectionLimits;
   peers: ConnectionRegistry;
   lifecycle: Lifecycle;
@@ -105,14 +105,14 @@ export class EventStreams {
   }
 
   async #admit(request: IncomingMessage): Promise<Admitted> {
-    const { door, peers } = this.#options;
-    door.checkOrigin(request);
+    const { authorizer, peers } = this.#options;
+    authorizer.checkOrigin(request);
     const query = new URL(request.url ?? '', 'http://localhost').searchParams;
     const wanted = channelFromQuery(query);
     const cursor = cursorFromQuery(query);
     try {
-      const principal = await door.admit(request);
-      const channel = await door.openChannel(principal, wanted);
+      const principal = await authorizer.admit(request);
+      const channel = await authorizer.openChannel(principal, wanted);
       if (peers.draining) throw draining();
       return { principal, wanted, channel, cursor: header(request, 'last-event-id') ?? cursor };
     } catch (error) {

@@ -36,7 +36,7 @@ import { HandshakeQueue } from './handshake-queue.js';
 import type { UnauthenticatedConnections } from './unauthenticated-connections.js';
 
 export interface GatewayOptions {
-  door: RequestAuthorizer;
+  authorizer: RequestAuthorizer;
   limits: ConnectionLimits;
   peers: ConnectionRegistry;
   broadcaster: Broadcaster;
@@ -122,7 +122,7 @@ export class Gateway {
 
   #refusalOfPath(request: IncomingMessage): Refusal {
     try {
-      this.#options.door.checkTarget(request);
+      this.#options.authorizer.checkTarget(request);
       return refused(404, 'not_found', `WebSockets are served on ${this.#options.path}`).refusal;
     } catch (error) {
       return this.#refusalFor(error);
@@ -162,19 +162,19 @@ export class Gateway {
       throw refused(405, 'method_not_allowed', 'A WebSocket is opened with GET');
     }
     if (request.headers.host === undefined) throw badHandshake('Missing Host header');
-    this.#options.door.checkTarget(request);
-    this.#options.door.checkOrigin(request);
+    this.#options.authorizer.checkTarget(request);
+    this.#options.authorizer.checkOrigin(request);
   }
 
   /** Everything is checked before the upgrade, so that a plain client gets its refusal as HTTP. */
   async #acceptPlain(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const { door, limits, peers, broadcaster, clientAddress, handshakeTimeoutMs } = this.#options;
+    const { authorizer, limits, peers, broadcaster, clientAddress, handshakeTimeoutMs } = this.#options;
     const deadline = setTimeout(() => this.#refuse(request, socket, unavailable), handshakeTimeoutMs);
     try {
       // What is missing is said before who asks is looked at: it costs nothing.
       const wanted = channelFromQuery(queryOf(request));
-      const principal = await door.admit(request);
-      const channel = await door.openChannel(principal, wanted);
+      const principal = await authorizer.admit(request);
+      const channel = await authorizer.openChannel(principal, wanted);
       // What is committed before the first read is no news: nobody may count on it.
       const isReading = await broadcaster.begun();
       if (peers.draining) throw draining();
@@ -229,11 +229,11 @@ export class Gateway {
   }
 
   async #welcome(request: IncomingMessage, webSocket: ServerWebSocket, socket: Duplex): Promise<void> {
-    const { door, limits, peers, broadcaster, clientAddress } = this.#options;
+    const { authorizer, limits, peers, broadcaster, clientAddress } = this.#options;
     const query = queryOf(request);
     const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
-    const principal = await door.admit(request);
+    const principal = await authorizer.admit(request);
     const isReading = await broadcaster.begun();
     if (peers.draining) throw draining();
     if (webSocket.readyState !== webSocket.OPEN) return;
@@ -248,7 +248,7 @@ export class Gateway {
 
   // In a method of its own, for the same reason.
   #joinV1(webSocket: ServerWebSocket, socket: Duplex, principal: Principal): Session {
-    const { door, peers, openSession, highWaterBytes, batchedSocketWriter } = this.#options;
+    const { authorizer, peers, openSession, highWaterBytes, batchedSocketWriter } = this.#options;
     const dialect = v1Wire.dialect.name;
     const { connection } = new WebSocketConnection({
       webSocket,
@@ -260,7 +260,13 @@ export class Gateway {
       batchedSocketWriter,
       connect: (peer) => {
         const session = openSession(peer, v1Wire, principal);
-        const input = new V1Input({ session, door, principal, renewable: peer, onFailure: this.#onFailure });
+        const input = new V1Input({
+          session,
+          authorizer,
+          principal,
+          renewable: peer,
+          onFailure: this.#onFailure,
+        });
         return { connection: session, input };
       },
     });

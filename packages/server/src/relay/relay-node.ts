@@ -25,7 +25,7 @@ export interface MembershipOptions {
   /** What was handed on last. */
   readonly newest: () => Batch;
   readonly askedAtMs: (question: string) => number | null;
-  /** NATS does not work as it should: the membership has to end. */
+  /** NATS does not work as it should: the relayNode has to end. */
   readonly onFailed: (error: unknown) => void;
 }
 
@@ -60,7 +60,7 @@ const maxHoldOffMs = 30_000;
  * itself while there is none. Loses nothing in between: following begins after a read of its own that covers
  * all that the log has, and its own reading goes on from where it followed to.
  */
-export class Membership {
+export class RelayNode {
   readonly #options: MembershipOptions;
   #mode: Mode = 'direct';
   #follower: Follower;
@@ -317,7 +317,7 @@ export class Membership {
     this.#heardAtMs = nowMs;
     // Others first: they may be better off.
     this.#retryAtMs = nowMs + retryMs;
-    this.#options.lifecycle.emit('relay:deposed', { reason });
+    this.#options.lifecycle.emit('relay:leadership-lost', { reason });
     this.#follower = this.#newFollower();
     this.#follower.listen().catch((error: unknown) => {
       if (!this.#isEnded) this.#options.onFailed(error);
