@@ -1,7 +1,7 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
-import { ru } from '../../packages/console/src/texts/ru.js';
+import { en } from '../../packages/console/src/i18n/en.js';
+import { ru } from '../../packages/console/src/i18n/ru.js';
 import { findAxeViolations, findOverflow, waitForAnimations } from './accessibility.js';
 import type { ConsoleWindow } from './console-window.js';
 import { button, cardOf, field, flip, waitUntilLive, switchOf } from './screen.js';
@@ -40,7 +40,7 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await context.fixture.change('bob', flag, 'dev', { enabled: false });
   await look('the freshness drawer');
   await escape();
-  await button(page, en.shell.personMenu('alice')).click();
+  await button(page, en.shell.userMenu('alice')).click();
   await button(page, en.shell.signOut).waitFor();
   await look('the menu of the person');
   await page.keyboard.press('Escape');
@@ -89,7 +89,7 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await window.context.setOffline(false);
   await waitUntilLive(page);
   await page.goto(at(webShop, 'dev', 'no-such-page'));
-  await page.getByRole('heading', { name: en.shell.notHere }).waitFor();
+  await page.getByRole('heading', { name: en.shell.notFound }).waitFor();
   await look('a page that is not there');
 }
 
@@ -127,7 +127,7 @@ it('a flag is switched and a request approved by touch on a phone', async () => 
   await button(page, en.shell.projectIs('Web shop')).tap();
   await page.getByRole('menuitem', { name: 'Billing' }).tap();
   await button(page, en.shell.projectIs('Billing')).waitFor();
-  await button(page, en.shell.personMenu('alice')).tap();
+  await button(page, en.shell.userMenu('alice')).tap();
   await button(page, en.shell.signOut).tap();
   await field(page, en.signIn.username).waitFor();
 });

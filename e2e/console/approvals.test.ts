@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { whileLocked } from '../../packages/server/test/rest-company.js';
 import { button, cardOf, field, flip, submitReason, waitUntilLive, rowOf, switchOf } from './screen.js';
 import {

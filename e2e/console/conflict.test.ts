@@ -1,6 +1,6 @@
 import type { Locator, Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { changeParams } from '../../packages/demo/src/company/flag-target.js';
 import { withClient } from '../../packages/server/test/database.js';
 import type { ConsoleWindow } from './console-window.js';

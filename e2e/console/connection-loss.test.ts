@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { changeParams } from '../../packages/demo/src/company/flag-target.js';
 import { withClient } from '../../packages/server/test/database.js';
 import { unusedPort } from '../../packages/server/test/relay.js';
@@ -158,7 +158,7 @@ it('every page opens during an outage and shows that it is stale', async () => {
   window.expectOutage();
   const { page } = window;
   await waitUntilLive(page);
-  const loaded = `performance.getEntriesByName('flagcast:parts-loaded').length`;
+  const loaded = `performance.getEntriesByName('flagcast:preloaded').length`;
   await expect.poll(async () => await page.evaluate(loaded), { timeout: 15_000 }).toBeGreaterThan(0);
   await server?.kill();
   await staleChip(page).waitFor();

@@ -1,7 +1,7 @@
 import type { ChannelName } from '@flagcast/protocol';
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
 import type { ConsoleWindow } from './console-window.js';
 import { waitUntilLive, switchOf } from './screen.js';

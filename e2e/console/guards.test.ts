@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
 import { button, cardOf, flip, submitReason, waitUntilLive, switchOf } from './screen.js';
 import { at, type Flag, listOf, useConsoleFixture } from './console-fixture.js';

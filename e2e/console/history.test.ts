@@ -1,6 +1,6 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { waitUntilLive } from './screen.js';
 import { at, type Flag, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
 

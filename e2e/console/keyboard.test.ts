@@ -1,6 +1,6 @@
 import type { Locator, Page } from 'playwright-core';
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { button, cardOf, field, waitUntilLive, switchOf } from './screen.js';
 import { at, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 

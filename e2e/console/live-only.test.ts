@@ -1,7 +1,7 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
-import { ru } from '../../packages/console/src/texts/ru.js';
+import { en } from '../../packages/console/src/i18n/en.js';
+import { ru } from '../../packages/console/src/i18n/ru.js';
 import { sign } from '../../packages/server/test/access-tokens.js';
 import { createTestDatabase, type TestDatabase } from '../../packages/server/test/database.js';
 import { startTestServer, type TestServer, testSecret } from '../../packages/server/test/server.js';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import type { Locator, Page } from 'playwright-core';
 import { beforeAll, expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
 import { type Responsiveness, scrollWheel, measureResponsiveness } from './responsiveness.js';
 import { waitUntilLive } from './screen.js';

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
-import { ru } from '../../packages/console/src/texts/ru.js';
+import { en } from '../../packages/console/src/i18n/en.js';
+import { ru } from '../../packages/console/src/i18n/ru.js';
 import { seedProject } from '../../packages/server/test/database.js';
 import { button, field, waitUntilLive, rowOf, switchOf } from './screen.js';
 import { at, billing, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
@@ -59,7 +59,7 @@ it('the page of an unknown flag or environment says so and links back', async ()
   );
   await page.getByText(en.feature.unknown).waitFor();
   await page.goto(at(webShop, 'no-such-environment', 'features'));
-  await page.getByRole('heading', { name: en.shell.notHere }).waitFor();
+  await page.getByRole('heading', { name: en.shell.notFound }).waitFor();
   await page.getByRole('link', { name: en.shell.home }).click();
   await waitUntilLive(page);
 });
@@ -125,7 +125,7 @@ it('the console uses the language of the browser, and the one chosen in its menu
   await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'Запуск сегодня' });
   await rowOf(page, flag).getByText(ru.features.awaiting('bob')).waitFor();
 
-  await button(page, ru.shell.personMenu('alice')).click();
+  await button(page, ru.shell.userMenu('alice')).click();
   await page.getByText('English', { exact: true }).click();
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
   await rowOf(page, flag).getByText(en.features.awaiting('bob')).waitFor();
@@ -158,12 +158,12 @@ it('signing out removes the session', async () => {
   await page.getByLabel(en.signIn.password, { exact: true }).fill('carol-demo');
   await button(page, en.signIn.submit).click();
   await waitUntilLive(page);
-  await button(page, en.shell.personMenu('carol')).click();
+  await button(page, en.shell.userMenu('carol')).click();
   await button(page, en.shell.signOut).click();
   await field(page, en.signIn.username).waitFor();
   await page.reload();
   await field(page, en.signIn.username).waitFor();
   await page.getByRole('button', { name: /\bdave\b/ }).click();
-  await page.getByRole('heading', { name: en.shell.notHere }).waitFor();
+  await page.getByRole('heading', { name: en.shell.notFound }).waitFor();
   expect(await page.getByText('Web shop').count()).toBe(0);
 });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { button, cardOf, field, waitUntilLive, rowOf } from './screen.js';
 import { at, billing, listOf, mobileApp, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
 
@@ -65,7 +65,7 @@ it('a member of one project sees no other projects', async () => {
     at(mobileApp, 'dev', 'activity'),
   ]) {
     await page.goto(path);
-    await page.getByRole('heading', { name: en.shell.notHere }).waitFor();
+    await page.getByRole('heading', { name: en.shell.notFound }).waitFor();
     expect(await page.getByText(flag.name).count()).toBe(0);
   }
 });

@@ -1,5 +1,5 @@
 import type { Locator, Page } from 'playwright-core';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import type { Flag, Person } from './console-fixture.js';
 
 /** The flag's row in the table. */

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
-import { ru } from '../../packages/console/src/texts/ru.js';
+import { en } from '../../packages/console/src/i18n/en.js';
+import { ru } from '../../packages/console/src/i18n/ru.js';
 import { button, waitUntilLive, switchOf } from './screen.js';
 import { listOf, useConsoleFixture } from './console-fixture.js';
 

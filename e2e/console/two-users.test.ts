@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { en } from '../../packages/console/src/texts/en.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject } from '../../packages/server/test/database.js';
 import { button, field, flip, waitUntilLive, rowOf, switchOf } from './screen.js';
 import { at, listOf, pageOf, useConsoleFixture } from './console-fixture.js';

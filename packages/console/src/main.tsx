@@ -9,7 +9,7 @@ import { createRoot } from 'react-dom/client';
 import { createApi } from './api/api.js';
 import { App } from './shell/app.js';
 import { createSession } from './sign-in/session.js';
-import { dropInvalidLanguages } from './texts/browser-languages.js';
+import { dropInvalidLanguages } from './i18n/browser-languages.js';
 
 dropInvalidLanguages();
 

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
 import { ApiError } from '../src/api/api.js';
-import { describeError } from '../src/shell/messages.js';
-import { en } from '../src/texts/en.js';
-import { ru } from '../src/texts/ru.js';
+import { describeError } from '../src/shell/notifications.js';
+import { en } from '../src/i18n/en.js';
+import { ru } from '../src/i18n/ru.js';
 
 it.each([
   'outcome_unknown',

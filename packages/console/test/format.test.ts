@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createFormat } from '../src/texts/format.js';
+import { createFormat } from '../src/i18n/format.js';
 
 const now = new Date(2026, 10, 29, 11, 30).getTime();
 

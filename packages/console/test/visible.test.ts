@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { avatarName, nameOf, visible, withVisibleArguments } from '../src/texts/visible.js';
+import { avatarName, nameOf, visible, withVisibleArguments } from '../src/i18n/visible.js';
 
 it.each([
   ['not \u202edekcolb', 'not [U+202E]dekcolb'],

@@ -1,8 +1,8 @@
 import { Text } from '@mantine/core';
 import { useMemo } from 'react';
 import UPlot from 'uplot';
-import { useNowMs } from '../shell/ago.js';
-import { useTexts } from '../texts/texts.js';
+import { useNowMs } from '../shell/relative-time.js';
+import { useI18n } from '../i18n/i18n.js';
 import { Plot, usePlotColors } from './plot.js';
 import { spanMs } from './recent-events.js';
 
@@ -10,7 +10,7 @@ const bucketMs = 30_000;
 
 /** Events of the last half hour, a bar for each half minute. `times`: when each was. */
 export default function ActivityChart({ times }: { readonly times: readonly number[] }) {
-  const { t, format } = useTexts();
+  const { t, format } = useI18n();
   const colors = usePlotColors();
   const nowMs = useNowMs();
   const last = Math.floor(nowMs / bucketMs);

@@ -2,23 +2,23 @@ import { Autocomplete, Group, Paper, Select, Skeleton, Stack, Text, Title } from
 import { useDebouncedValue } from '@mantine/hooks';
 import { lazy, Suspense, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
-import { useEventCount, useHeld } from '../features/use-held.js';
+import { useEventCount, useFrozen } from '../features/use-frozen.js';
 import { FailureAlert } from '../shell/failure-alert.js';
-import { FaultBoundary } from '../shell/fault-boundary.js';
+import { ErrorBoundary } from '../shell/error-boundary.js';
 import { SearchIcon } from '../shell/icons.js';
 import { PageTitle } from '../shell/page-title.js';
-import { parts } from '../shell/parts.js';
-import { usePlace } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
+import { useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
 import { HistoryList } from './history-list.js';
-import { MoreBelow } from './more-below.js';
+import { LoadOlder } from './load-older.js';
 import { PauseButton } from './pause-button.js';
 import { useRecentEvents } from './recent-events.js';
 import type { HistoryFilter } from './use-history.js';
 import { type HistoryItem, useTimeline } from './use-timeline.js';
-import { visible } from '../texts/visible.js';
+import { visible } from '../i18n/visible.js';
 
-const ActivityChart = lazy(parts.activityChart);
+const ActivityChart = lazy(lazyRoutes.activityChart);
 /** Title and picture, in pixels: nothing jumps when it comes. */
 const chartHeight = 134;
 
@@ -27,9 +27,9 @@ const typingPauseMs = 300;
 
 /** Everything that happens in the environment, as it happens, and back to its beginning. */
 export default function ActivityPage() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { channel } = useLiveChannel();
-  const { project, environment } = usePlace();
+  const { project, environment } = useScope();
   const [entity, setEntity] = useState<string | null>(null);
   const [typed, setTyped] = useState('');
   const [username] = useDebouncedValue(typed.trim(), typingPauseMs);
@@ -41,9 +41,9 @@ export default function ActivityPage() {
   };
   const { items, ...history } = useTimeline(filter);
   const times = useRecentEvents();
-  const shownTimes = useHeld(times, paused && Array.isArray(times), channel.env);
+  const shownTimes = useFrozen(times, paused && Array.isArray(times), channel.env);
   const people = usePeople(items);
-  const held = useHeld(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
+  const held = useFrozen(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.activity} />
@@ -56,7 +56,7 @@ export default function ActivityPage() {
       </div>
       {shownTimes !== null && (
         <Paper withBorder p="md">
-          <FaultBoundary place="chart" fallback={null}>
+          <ErrorBoundary resetKey="chart" fallback={null}>
             <Suspense fallback={<Skeleton height={chartHeight} />}>
               {shownTimes === undefined ? (
                 <Skeleton height={chartHeight} />
@@ -64,7 +64,7 @@ export default function ActivityPage() {
                 <ActivityChart times={shownTimes} />
               )}
             </Suspense>
-          </FaultBoundary>
+          </ErrorBoundary>
         </Paper>
       )}
       <Group gap="sm" className="fc-toolbar">
@@ -106,7 +106,7 @@ export default function ActivityPage() {
         )}
         <HistoryList entries={held} about={history.liveOnly ? 'id' : 'name'} />
         {!history.liveOnly && (
-          <MoreBelow
+          <LoadOlder
             hasMore={history.hasMore}
             searchedUntil={history.searchedUntil}
             loading={history.loading}

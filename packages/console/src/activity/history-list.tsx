@@ -3,13 +3,13 @@ import { memo } from 'react';
 import { Link } from 'react-router';
 import { actionOf } from '../api/actions.js';
 import { DiffList } from '../feature/diff-list.js';
-import { Ago, useNowMs } from '../shell/ago.js';
-import { placePath, usePlace } from '../shell/place.js';
-import { toTimeMs } from '../texts/format.js';
-import { useTexts } from '../texts/texts.js';
+import { RelativeTime, useNowMs } from '../shell/relative-time.js';
+import { scopePath, useScope } from '../shell/scope.js';
+import { toTimeMs } from '../i18n/format.js';
+import { useI18n } from '../i18n/i18n.js';
 import { placeOf } from './use-history.js';
 import type { HistoryItem } from './use-timeline.js';
-import { avatarName, nameOf, visible } from '../texts/visible.js';
+import { avatarName, nameOf, visible } from '../i18n/visible.js';
 
 interface HistoryListProps {
   readonly entries: readonly HistoryItem[];
@@ -19,7 +19,7 @@ interface HistoryListProps {
 
 /** Entries by day, newest first. */
 export function HistoryList({ entries, about }: HistoryListProps) {
-  const { format } = useTexts();
+  const { format } = useI18n();
   const nowMs = useNowMs();
   const days = new Map<string, HistoryItem[]>();
   for (const entry of entries) {
@@ -58,8 +58,8 @@ interface HistoryLineProps extends Pick<HistoryListProps, 'about'> {
 }
 
 const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps) {
-  const { t, format } = useTexts();
-  const { project, environment } = usePlace();
+  const { t, format } = useI18n();
+  const { project, environment } = useScope();
   const { entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
   const atMs = at === null ? null : toTimeMs(at);
   const action = actionOf(entry);
@@ -74,7 +74,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
         </Badge>
         {about === 'id' && <Code>{visible(entry.entity_id)}</Code>}
         {about === 'name' && featureId !== null && name !== null && (
-          <Link to={`${placePath(project.id, environment.key, 'features')}/${featureId}`}>
+          <Link to={`${scopePath(project.id, environment.key, 'features')}/${featureId}`}>
             {visible(name)}
           </Link>
         )}
@@ -85,7 +85,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
         ) : (
           <>
             {atMs !== null && `${format.time(atMs)} · `}
-            <Ago at={at} />
+            <RelativeTime at={at} />
           </>
         )}
       </Text>

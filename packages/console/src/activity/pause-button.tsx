@@ -1,6 +1,6 @@
 import { Button } from '@mantine/core';
 import { PauseIcon, PlayIcon } from '../shell/icons.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
 interface PauseButtonProps {
   readonly paused: boolean;
@@ -11,7 +11,7 @@ interface PauseButtonProps {
 
 /** Holds the page still, and lets go of it. */
 export function PauseButton({ paused, waiting, onChange }: PauseButtonProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (
     <Button
       {...(paused ? { variant: 'filled', color: 'orange.9' } : { variant: 'default' })}

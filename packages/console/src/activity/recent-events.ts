@@ -2,9 +2,9 @@ import { useQuery } from '@tanstack/react-query';
 import { useEffect, useMemo, useRef, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import type { AuditPage } from '../api/types.js';
-import { usePlace } from '../shell/place.js';
-import { useApi } from '../sign-in/session-context.js';
-import { toTimeMs } from '../texts/format.js';
+import { useScope } from '../shell/scope.js';
+import { useApi } from '../sign-in/app-services.js';
+import { toTimeMs } from '../i18n/format.js';
 
 /** How far back the chart looks. */
 export const spanMs = 30 * 60_000;
@@ -18,7 +18,7 @@ const countEveryMs = 500;
 /** When the events of the last half hour were, in milliseconds since the epoch, in no order; undefined while that is read, null where it cannot be. */
 export function useRecentEvents(): readonly number[] | null | undefined {
   const api = useApi();
-  const { project, environment } = usePlace();
+  const { project, environment } = useScope();
   const { channel } = useLiveChannel();
   const { data, isError, refetch } = useQuery({
     queryKey: ['recent-events', project.id, environment.key],

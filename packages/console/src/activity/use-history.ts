@@ -3,8 +3,8 @@ import { isNotAvailable } from '../api/api.js';
 import { useLiveChannel } from '../api/live.js';
 import { isTemporary, retryDelayMs } from '../api/retry.js';
 import type { AuditEntry, AuditPage } from '../api/types.js';
-import { usePlace } from '../shell/place.js';
-import { useApi } from '../sign-in/session-context.js';
+import { useScope } from '../shell/scope.js';
+import { useApi } from '../sign-in/app-services.js';
 
 /** Which entries are wanted: parameters of `GET /api/audit`. */
 export interface HistoryFilter {
@@ -49,7 +49,7 @@ export function placeOf(entry: Pick<AuditEntry, 'created_at' | 'requested_at'>):
 /** The history of this environment: kept up to date at its new end, read on demand at its old one. */
 export function useHistory(filter: HistoryFilter): History {
   const api = useApi();
-  const { project, environment } = usePlace();
+  const { project, environment } = useScope();
   const { channel } = useLiveChannel();
   const [loaded, setLoaded] = useState(nothing);
   const [loading, setLoading] = useState(true);

@@ -1,22 +1,22 @@
 import { type Channel, type Client, createClient } from '@flagcast/client';
 import { FlagcastProvider, useConnectionStatus } from '@flagcast/client/react';
 import { createContext, type ReactNode, use, useEffect, useRef, useState } from 'react';
-import { useGround } from '../sign-in/session-context.js';
-import { type LineView, watchLine } from '../freshness/line-watch.js';
+import { useAppServices } from '../sign-in/app-services.js';
+import { type ConnectionInfo, watchConnection } from '../freshness/connection-info.js';
 import { createDeliveries, type Deliveries } from '../freshness/deliveries.js';
 import { createLastChanges, type LastChanges } from '../features/last-changes.js';
 
 interface Live {
   readonly client: Client;
   /** What is known of its line, now. */
-  readonly lineView: () => LineView;
+  readonly connectionInfo: () => ConnectionInfo;
 }
 
 const LiveContext = createContext<Live | null>(null);
 
 /** One live connection for whoever is signed in; all channels go over it. */
 export function LiveClient({ children }: { readonly children: ReactNode }) {
-  const { session, basePath } = useGround();
+  const { session, basePath } = useAppServices();
   const [live, setLive] = useState<Live | null>(null);
   useEffect(() => {
     const client = createClient({
@@ -26,7 +26,7 @@ export function LiveClient({ children }: { readonly children: ReactNode }) {
       // What is being tried again shows in the freshness chip.
       onError: () => undefined,
     });
-    setLive({ client, lineView: watchLine(client) });
+    setLive({ client, connectionInfo: watchConnection(client) });
     return client.close;
   }, [session, basePath]);
   return live === null ? null : <LiveContext value={live}>{children}</LiveContext>;
@@ -40,10 +40,10 @@ export function useLive(): Live {
 
 /** Whether the server can read no flags of this database, so that there are events alone; false until it has said so. */
 export function useLiveOnly(): boolean {
-  const { lineView } = useLive();
+  const { connectionInfo } = useLive();
   // The server says so before the line is live.
   useConnectionStatus();
-  return lineView().hello?.hasState === false;
+  return connectionInfo().hello?.hasState === false;
 }
 
 /** The environment on the screen, and what is remembered of its events. */

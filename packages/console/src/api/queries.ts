@@ -1,5 +1,5 @@
 import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
-import { useApi } from '../sign-in/session-context.js';
+import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
 import type { Me, Project, SignInMode } from './types.js';
 
@@ -38,6 +38,6 @@ export function useProjects() {
 }
 
 /** Forgets what one person saw, before another one looks. */
-export function forgetPerson(queries: QueryClient): void {
+export function forgetUser(queries: QueryClient): void {
   queries.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== 'sign-in-mode' });
 }

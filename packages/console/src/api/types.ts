@@ -126,15 +126,15 @@ export interface OpenChange {
   readonly may_cancel: boolean;
 }
 
-export interface PartState {
+export interface RuleOrSchedule {
   readonly id: string;
   readonly [field: string]: unknown;
 }
 
 export interface FeatureDetails {
   readonly feature: FeatureState;
-  readonly rules: readonly PartState[];
-  readonly schedules: readonly PartState[];
+  readonly rules: readonly RuleOrSchedule[];
+  readonly schedules: readonly RuleOrSchedule[];
 }
 
 /** What `PATCH /api/features/:id` can set. */

@@ -7,7 +7,7 @@ import { FailureAlert } from '../shell/failure-alert.js';
 import { ApprovalIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
 import { useOpenChanges } from './open-changes.js';
 
@@ -21,7 +21,7 @@ const fits: Readonly<Record<Filter, (change: OpenChange) => boolean>> = {
 
 /** All that waits, over all projects and environments; what has been decided meanwhile stays, and says so. */
 export default function ApprovalsPage() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { all, open, error, retry, loading } = useOpenChanges();
   const [filter, setFilter] = useState<Filter>('all');
   const shown = all.filter(fits[filter]);
@@ -64,7 +64,7 @@ export default function ApprovalsPage() {
         </EmptyState>
       )}
       {shown.map((change) => (
-        <ChangeCard key={change.id} change={change} withPlace />
+        <ChangeCard key={change.id} change={change} withScope />
       ))}
     </Stack>
   );

@@ -6,20 +6,20 @@ import { ApiError } from '../api/api.js';
 import type { ChangedEntity, OpenChange } from '../api/types.js';
 import { DiffList, useFieldName } from '../feature/diff-list.js';
 import { ReasonDialog } from '../features/reason-dialog.js';
-import { Ago } from '../shell/ago.js';
+import { RelativeTime } from '../shell/relative-time.js';
 import { CheckIcon, CloseIcon } from '../shell/icons.js';
-import { useMessages } from '../shell/messages.js';
-import { placePath, usePlace } from '../shell/place.js';
-import { useApi } from '../sign-in/session-context.js';
-import type { Texts } from '../texts/en.js';
-import { useTexts } from '../texts/texts.js';
+import { useNotifications } from '../shell/notifications.js';
+import { scopePath, useScope } from '../shell/scope.js';
+import { useApi } from '../sign-in/app-services.js';
+import type { Messages } from '../i18n/en.js';
+import { useI18n } from '../i18n/i18n.js';
 import { type Decision, useOpenChanges } from './open-changes.js';
-import { nameOf, visible } from '../texts/visible.js';
+import { nameOf, visible } from '../i18n/visible.js';
 
 interface ChangeCardProps {
   readonly change: OpenChange;
   /** Whether to say which environment and feature it is about. */
-  readonly withPlace?: boolean;
+  readonly withScope?: boolean;
 }
 
 const decisionColors: ReadonlyMap<string, string> = new Map([
@@ -28,14 +28,14 @@ const decisionColors: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** How a request was decided, and by whom, in words. */
-function decisionText({ approvals }: Texts, status: string, by: string | null): string {
+function decisionText({ approvals }: Messages, status: string, by: string | null): string {
   const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
   return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
 }
 
 /** A request: who wants what, why, and what may be done about it. */
-export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
-  const { t } = useTexts();
+export function ChangeCard({ change, withScope = false }: ChangeCardProps) {
+  const { t } = useI18n();
   const { decisions } = useOpenChanges();
   const decision = decisions.get(change.id);
   const feature = change.entities.find(({ feature_id: id }) => id !== null);
@@ -54,9 +54,9 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
             <Avatar name={visible(change.requested_by)} color="initials" size={36} aria-hidden="true" />
             <div>
               <Title order={2} className="fc-wrap">
-                {withPlace && feature !== undefined ? (
+                {withScope && feature !== undefined ? (
                   <Link
-                    to={`${placePath(change.project_id, change.environment, 'features')}/${feature.feature_id}`}
+                    to={`${scopePath(change.project_id, change.environment, 'features')}/${feature.feature_id}`}
                   >
                     {visible(feature.feature_name ?? t.approvals.deletedFeature)}
                   </Link>
@@ -65,7 +65,7 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
                 )}
               </Title>
               <Text size="sm" c="dimmed" component="div">
-                {t.approvals.askedBy(change.requested_by)} · <Ago at={change.created_at} />
+                {t.approvals.askedBy(change.requested_by)} · <RelativeTime at={change.created_at} />
               </Text>
               {!change.requester_active && (
                 <Badge color="orange" variant="light" tt="none" size="md">
@@ -75,7 +75,7 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
             </div>
           </Group>
           <Badge variant="default" tt="none" fw={500} size="lg" className="fc-shrink">
-            {withPlace ? `${visible(change.project)} / ` : ''}
+            {withScope ? `${visible(change.project)} / ` : ''}
             {visible(change.environment)}
           </Badge>
         </Group>
@@ -98,7 +98,7 @@ export function ChangeCard({ change, withPlace = false }: ChangeCardProps) {
             {decisionText(t, decision.status, decision.by)}
           </Badge>
         )}
-        <Decide change={change} decision={decision} />
+        <DecisionButtons change={change} decision={decision} />
       </Stack>
     </Paper>
   );
@@ -111,7 +111,7 @@ interface EntityDiffProps {
 }
 
 function EntityDiff({ entity, withFeature }: EntityDiffProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (
     <div>
       <Text size="sm" fw={600}>
@@ -123,18 +123,18 @@ function EntityDiff({ entity, withFeature }: EntityDiffProps) {
   );
 }
 
-interface DecideProps {
+interface DecisionButtonsProps {
   readonly change: OpenChange;
   readonly decision: Decision | undefined;
 }
 
 /** The buttons: those that the person may press, and none that has become stale. */
-function Decide({ change, decision }: DecideProps) {
-  const { t } = useTexts();
+function DecisionButtons({ change, decision }: DecisionButtonsProps) {
+  const { t } = useI18n();
   const api = useApi();
   const queries = useQueryClient();
-  const { me } = usePlace();
-  const { tell, tellError } = useMessages();
+  const { me } = useScope();
+  const { notify, notifyError } = useNotifications();
   const [busy, setBusy] = useState<string | null>(null);
   const [asking, setAsking] = useState<'approve' | 'reject' | null>(null);
   const fieldName = useFieldName();
@@ -143,15 +143,15 @@ function Decide({ change, decision }: DecideProps) {
     let again = false;
     try {
       await api.send('POST', `/api/pending-changes/${change.id}/${step}`, body);
-      tell('done', t.approvals.done[step]);
+      notify('success', t.approvals.done[step]);
     } catch (error) {
       if (error instanceof ApiError && error.code === 'already_decided') {
         const { status, by } = error.body as { status: string; by: string | null };
-        tell('problem', t.approvals.tooLate(decisionText(t, status, by)));
+        notify('error', t.approvals.tooLate(decisionText(t, status, by)));
       } else if (error instanceof ApiError && error.code === 'conflict') {
         const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
-        tell('problem', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
-      } else tellError(error);
+        notify('error', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
+      } else notifyError(error);
       again = error instanceof ApiError && error.code === 'password_wrong';
       void queries.invalidateQueries({ queryKey: ['open-changes'] });
     } finally {

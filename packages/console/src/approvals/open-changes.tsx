@@ -5,8 +5,8 @@ import { createContext, type ReactNode, use, useEffect, useMemo, useState } from
 import { isNotAvailable } from '../api/api.js';
 import { useLive } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
-import { usePlace } from '../shell/place.js';
-import { useApi } from '../sign-in/session-context.js';
+import { useScope } from '../shell/scope.js';
+import { useApi } from '../sign-in/app-services.js';
 
 /** How a change has been decided. */
 export interface Decision {
@@ -88,7 +88,7 @@ function useApprovalEvents(
   open: readonly OpenChange[] | undefined,
 ): void {
   const { client } = useLive();
-  const { projects, project: here, environment } = usePlace();
+  const { projects, project: here, environment } = useScope();
   const [listener] = useState<{ current: (event: EventMessage) => void }>(() => ({ current: onEvent }));
   useEffect(() => {
     listener.current = onEvent;

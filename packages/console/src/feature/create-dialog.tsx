@@ -1,20 +1,20 @@
 import { Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { useNavigate } from 'react-router';
-import { useMessages } from '../shell/messages.js';
-import { placePath, usePlace } from '../shell/place.js';
+import { useNotifications } from '../shell/notifications.js';
+import { scopePath, useScope } from '../shell/scope.js';
 import { ApiError } from '../api/api.js';
-import { useApi } from '../sign-in/session-context.js';
+import { useApi } from '../sign-in/app-services.js';
 import { Dialog } from '../shell/dialog.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
 /** Makes a feature, off in all environments, and leads to its page. */
 export default function CreateDialog({ onClose }: { readonly onClose: () => void }) {
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const api = useApi();
   const navigate = useNavigate();
-  const { tellError } = useMessages();
+  const { notifyError } = useNotifications();
   const [name, setName] = useState('');
   const [key, setKey] = useState<string | null>(null);
   const [description, setDescription] = useState('');
@@ -32,10 +32,10 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
         kind: 'simple',
       });
       onClose();
-      void navigate(`${placePath(project.id, environment.key, 'features')}/${body.id}`);
+      void navigate(`${scopePath(project.id, environment.key, 'features')}/${body.id}`);
     } catch (error) {
       setProblems(error instanceof ApiError ? error.fields : {});
-      if (!(error instanceof ApiError) || Object.keys(error.fields).length === 0) tellError(error);
+      if (!(error instanceof ApiError) || Object.keys(error.fields).length === 0) notifyError(error);
     } finally {
       setBusy(false);
     }

@@ -2,10 +2,10 @@ import type { FeatureState } from '@flagcast/client';
 import { Button, Code, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { useWrite } from '../features/use-write.js';
-import { usePlace } from '../shell/place.js';
+import { useScope } from '../shell/scope.js';
 import { Dialog } from '../shell/dialog.js';
-import { useTexts } from '../texts/texts.js';
-import { visible } from '../texts/visible.js';
+import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
 
 interface DeleteDialogProps {
   readonly feature: FeatureState;
@@ -15,8 +15,8 @@ interface DeleteDialogProps {
 
 /** Deletes the feature in all environments once its key has been typed; where it is guarded it makes a request. */
 export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDialogProps) {
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const { busy, send } = useWrite();
   const [typed, setTyped] = useState('');
   const [reason, setReason] = useState('');

@@ -1,12 +1,12 @@
 import { Text } from '@mantine/core';
 import type { FieldDiff } from '../api/types.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { FieldValue } from './field-value.js';
-import { nameOf } from '../texts/visible.js';
+import { nameOf } from '../i18n/visible.js';
 
 /** What a field is called on the screen. */
 export function useFieldName(): (field: string) => string {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (field) => nameOf(t.fields, field);
 }
 
@@ -19,7 +19,7 @@ interface DiffListProps {
 
 /** Field by field: what it was, what it is. Fields that were and are empty are left out. */
 export function DiffList({ diff }: DiffListProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const fieldName = useFieldName();
   const told = diff.filter(
     (each) => !unsaid.has(each.field) && ((each.old ?? '') !== '' || (each.new ?? '') !== ''),

@@ -5,12 +5,12 @@ import type { ChangedEntity } from '../api/types.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { ReasonDialog } from '../features/reason-dialog.js';
 import { useWrite } from '../features/use-write.js';
-import { useMessages } from '../shell/messages.js';
-import { usePlace, useRights } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
-import { ForeignChanges } from './foreign-changes.js';
+import { useNotifications } from '../shell/notifications.js';
+import { useScope, useRights } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { ConcurrentChanges } from './concurrent-changes.js';
 import { useEdit } from './use-edit.js';
-import { visible } from '../texts/visible.js';
+import { visible } from '../i18n/visible.js';
 
 interface EditFormProps {
   readonly feature: FeatureState;
@@ -33,11 +33,11 @@ const sharedFields = ['name', 'description', 'rollout_key'] as const;
 
 /** The feature's fields. Saving sends only what was changed, and the version that it was changed from. */
 export function EditForm({ feature, changedBy, gone }: EditFormProps) {
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const rights = useRights();
   const { busy, send } = useWrite();
-  const { tell } = useMessages();
+  const { notify } = useNotifications();
   const edit = useEdit(feature, changedBy);
   const [asking, setAsking] = useState(false);
   const [problems, setProblems] = useState<Readonly<Record<string, string>>>({});
@@ -71,7 +71,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
     setAsking(outcome === 'reason_needed');
     if (outcome === 'done') {
       edit.saved();
-      tell('done', t.feature.saved);
+      notify('success', t.feature.saved);
     } else if (outcome === 'requested') edit.reset();
     else if (outcome !== 'reason_needed' && outcome.code === 'stale_version') {
       const { current, changed_by: by } = outcome.body as {
@@ -100,7 +100,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
             {rights.manage ? null : rights.toggle ? t.feature.mayToggle : t.feature.mayLook}
           </Text>
         </Group>
-        <ForeignChanges edit={edit} />
+        <ConcurrentChanges edit={edit} />
         <div className="fc-legend-line">{t.feature.hereOnly(environment.name)}</div>
         <Switch
           label={t.feature.enabledIn(environment.name)}

@@ -1,13 +1,13 @@
 import { Paper, Stack, Text, Title } from '@mantine/core';
 import { HistoryList } from '../activity/history-list.js';
-import { MoreBelow } from '../activity/more-below.js';
+import { LoadOlder } from '../activity/load-older.js';
 import { useTimeline } from '../activity/use-timeline.js';
 import { FailureAlert } from '../shell/failure-alert.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
 /** Everything that ever happened to the feature in this environment, newest first. */
 export function FeatureHistory({ featureId }: { readonly featureId: string }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { items, hasMore, searchedUntil, loading, error, loadMore, retry } = useTimeline({
     feature_id: featureId,
   });
@@ -22,7 +22,7 @@ export function FeatureHistory({ featureId }: { readonly featureId: string }) {
         )}
         {error !== null && <FailureAlert error={error} onRetry={retry} />}
         <HistoryList entries={items} about="nothing" />
-        <MoreBelow
+        <LoadOlder
           hasMore={hasMore}
           searchedUntil={searchedUntil}
           loading={loading}

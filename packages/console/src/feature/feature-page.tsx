@@ -5,28 +5,28 @@ import { Link, useNavigate, useParams } from 'react-router';
 import { useChannelState, useFeature } from '@flagcast/client/react';
 import { useLiveChannel, useLiveOnly } from '../api/live.js';
 import { useRecordedChanges } from '../features/recorded-changes.js';
-import { Ago } from '../shell/ago.js';
+import { RelativeTime } from '../shell/relative-time.js';
 import { BackIcon, TrashIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
-import { parts } from '../shell/parts.js';
-import { placePath, usePlace, useRights } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
+import { scopePath, useScope, useRights } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
 import { EditForm } from './edit-form.js';
 import { FeatureHistory } from './feature-history.js';
-import { FeatureParts } from './feature-parts.js';
-import { FeatureWaiting } from './feature-waiting.js';
+import { RulesAndSchedules } from './rules-and-schedules.js';
+import { FeatureRequests } from './feature-requests.js';
 import { FieldValue } from './field-value.js';
-import { visible } from '../texts/visible.js';
+import { visible } from '../i18n/visible.js';
 
-const DeleteDialog = lazy(parts.deleteDialog);
+const DeleteDialog = lazy(lazyRoutes.deleteDialog);
 
 const selectLoading = (state: ChannelState): boolean => state.status.state === 'connecting';
 
 export default function FeaturePage() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { featureId = '' } = useParams();
-  const { project, environment } = usePlace();
+  const { project, environment } = useScope();
   const feature = useFeature(featureId);
   const loading = useChannelState(selectLoading);
   const liveOnly = useLiveOnly();
@@ -34,7 +34,7 @@ export default function FeaturePage() {
   const [last, setLast] = useState(feature);
   if (feature !== undefined && feature !== last) setLast(feature);
   const shown = feature ?? (last?.id === featureId ? last : undefined);
-  const back = placePath(project.id, environment.key, 'features');
+  const back = scopePath(project.id, environment.key, 'features');
   return (
     <Stack gap="lg">
       <Button
@@ -68,8 +68,8 @@ interface FeatureProps {
 }
 
 function Feature({ feature, gone }: FeatureProps) {
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const navigate = useNavigate();
   const { manage } = useRights();
   const { lastChanges } = useLiveChannel();
@@ -98,7 +98,7 @@ function Feature({ feature, gone }: FeatureProps) {
               <FieldValue field="kind" value={feature.kind} />
             </Badge>
             <Text size="sm" c="dimmed" component="span">
-              {t.feature.changedBy(by)} · <Ago at={change?.timestamp ?? feature.updated_at} />
+              {t.feature.changedBy(by)} · <RelativeTime at={change?.timestamp ?? feature.updated_at} />
             </Text>
           </Group>
         </div>
@@ -119,11 +119,11 @@ function Feature({ feature, gone }: FeatureProps) {
           {t.feature.deletedWhy}
         </Alert>
       )}
-      <FeatureWaiting featureId={feature.id} />
+      <FeatureRequests featureId={feature.id} />
       <div className="fc-columns">
         <Stack gap="lg">
           <EditForm feature={feature} changedBy={by} gone={gone} />
-          <FeatureParts featureId={feature.id} />
+          <RulesAndSchedules featureId={feature.id} />
         </Stack>
         <FeatureHistory featureId={feature.id} />
       </div>
@@ -132,7 +132,7 @@ function Feature({ feature, gone }: FeatureProps) {
           <DeleteDialog
             feature={feature}
             onClose={() => setDeleting(false)}
-            onDeleted={() => void navigate(placePath(project.id, environment.key, 'features'))}
+            onDeleted={() => void navigate(scopePath(project.id, environment.key, 'features'))}
           />
         )}
       </Suspense>

@@ -1,8 +1,8 @@
 import { Code, Text } from '@mantine/core';
 import { ExactNumber, writeJson } from '../api/exact-json.js';
-import { toTimeMs } from '../texts/format.js';
-import { type TextsValue, useTexts } from '../texts/texts.js';
-import { nameOf, visible } from '../texts/visible.js';
+import { toTimeMs } from '../i18n/format.js';
+import { type I18n, useI18n } from '../i18n/i18n.js';
+import { nameOf, visible } from '../i18n/visible.js';
 
 interface FieldValueProps {
   /** Whose value it is: some fields are better read in words. */
@@ -12,7 +12,7 @@ interface FieldValueProps {
 
 /** A value of a field, as people read it. */
 export function FieldValue({ field, value }: FieldValueProps) {
-  const texts = useTexts();
+  const texts = useI18n();
   const { t } = texts;
   if (value === null || value === undefined || value === '') {
     return (
@@ -30,7 +30,7 @@ export function FieldValue({ field, value }: FieldValueProps) {
   return <Code className="fc-wrap">{visible(writeJson(value))}</Code>;
 }
 
-function inWords(field: string, value: string, { t, format }: TextsValue): string {
+function inWords(field: string, value: string, { t, format }: I18n): string {
   if (field === 'starts_at' || field === 'ends_at') {
     const atMs = toTimeMs(value);
     return atMs === null || /\.\d*[1-9]/.test(value) ? visible(value) : format.dateTime(atMs);
@@ -66,7 +66,7 @@ function inText(value: unknown): string {
 }
 
 function Conditions({ conditions }: { readonly conditions: readonly Condition[] }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (
     <span className="fc-wrap">
       {conditions.map(({ attribute, operator, value }, index) => (

@@ -5,7 +5,7 @@ export type FieldName = keyof FeatureFields;
 const fieldNames: readonly FieldName[] = ['name', 'description', 'enabled', 'default_value', 'rollout_key'];
 
 /** A field that somebody else has changed since the edit began. */
-export interface ForeignChange {
+export interface ConcurrentChange {
   readonly field: FieldName;
   readonly before: FeatureFields[FieldName];
   readonly mine: FeatureFields[FieldName];
@@ -21,11 +21,11 @@ export function fieldsOf(feature: FeatureFields): FeatureFields {
 }
 
 /** What others have changed from `base` to `theirs`, beside what the user has made of `base`. */
-export function foreignChanges(
+export function concurrentChanges(
   base: FeatureFields,
   mine: FeatureFields,
   theirs: FeatureFields,
-): ForeignChange[] {
+): ConcurrentChange[] {
   return (
     fieldNames
       // What both have made alike needs nobody's attention.
@@ -41,7 +41,7 @@ export function foreignChanges(
 }
 
 /** The user's fields with all that they have not touched as it is now. */
-export function takeUntouched(
+export function rebaseUntouched(
   base: FeatureFields,
   mine: FeatureFields,
   theirs: FeatureFields,

@@ -5,9 +5,9 @@ import {
   changedFields,
   type FieldName,
   fieldsOf,
-  foreignChanges,
-  type ForeignChange,
-  takeUntouched,
+  concurrentChanges,
+  type ConcurrentChange,
+  rebaseUntouched,
 } from './merge.js';
 
 interface EditState {
@@ -19,8 +19,8 @@ interface EditState {
   /** The newest state that has been looked at. */
   readonly seen: FeatureState;
   /** What others have changed meanwhile, and the user has not answered yet or should know of. */
-  readonly foreign: readonly ForeignChange[];
-  readonly foreignBy: string | null;
+  readonly concurrent: readonly ConcurrentChange[];
+  readonly concurrentBy: string | null;
 }
 
 export interface Edit {
@@ -28,8 +28,8 @@ export interface Edit {
   readonly version: string;
   /** What saving would change. */
   readonly changed: Partial<FeatureFields>;
-  readonly foreign: readonly ForeignChange[];
-  readonly foreignBy: string | null;
+  readonly concurrent: readonly ConcurrentChange[];
+  readonly concurrentBy: string | null;
   /** A conflict waits for its answer: saving must wait, too. */
   readonly blocked: boolean;
   readonly set: <Field extends FieldName>(field: Field, value: FeatureFields[Field]) => void;
@@ -51,29 +51,29 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
   const [edit, setEdit] = useState<EditState>(() => begin(live));
   // Before anything is painted: a stale form must never be on the screen.
   if (edit.seen !== live && isNewer(live, edit.seen)) setEdit(meet(edit, live, by));
-  const { base, mine, version, foreign, foreignBy } = edit;
+  const { base, mine, version, concurrent, concurrentBy } = edit;
   const answer = (field: FieldName, value: Partial<FeatureFields>): void => {
     setEdit((before) => ({
       ...before,
       mine: { ...before.mine, ...value },
-      foreign: before.foreign.filter((change) => change.field !== field),
+      concurrent: before.concurrent.filter((change) => change.field !== field),
     }));
   };
   return {
     mine,
     version,
     changed: changedFields(base, mine),
-    foreign,
-    foreignBy,
-    blocked: foreign.some(({ conflict }) => conflict),
+    concurrent,
+    concurrentBy,
+    blocked: concurrent.some(({ conflict }) => conflict),
     set: (field, value) => setEdit((before) => ({ ...before, mine: { ...before.mine, [field]: value } })),
     keepMine: (field) => answer(field, {}),
     takeTheirs: (field) => {
-      const theirs = foreign.find((change) => change.field === field)?.theirs;
+      const theirs = concurrent.find((change) => change.field === field)?.theirs;
       answer(field, { [field]: theirs });
     },
     reset: () => setEdit(begin(live)),
-    saved: () => setEdit((before) => ({ ...before, base: before.mine, foreign: [], foreignBy: null })),
+    saved: () => setEdit((before) => ({ ...before, base: before.mine, concurrent: [], concurrentBy: null })),
     refresh: (feature, changedBy) => setEdit((before) => meet(before, feature, changedBy)),
   };
 }
@@ -85,8 +85,8 @@ function begin(feature: FeatureState): EditState {
     mine: fields,
     version: feature.version,
     seen: feature,
-    foreign: [],
-    foreignBy: null,
+    concurrent: [],
+    concurrentBy: null,
   };
 }
 
@@ -98,16 +98,16 @@ function isNewer(live: FeatureState, seen: FeatureState): boolean {
 /** The edit, come to terms with the feature as it is now. */
 function meet(edit: EditState, feature: FeatureState, by: string | null): EditState {
   const theirs = fieldsOf(feature);
-  const fresh = foreignChanges(edit.base, edit.mine, theirs);
+  const fresh = concurrentChanges(edit.base, edit.mine, theirs);
   const renewed = new Set(fresh.map(({ field }) => field));
   const touched = Object.keys(changedFields(edit.base, edit.mine)).length > 0;
   return {
     base: theirs,
-    mine: takeUntouched(edit.base, edit.mine, theirs),
+    mine: rebaseUntouched(edit.base, edit.mine, theirs),
     version: feature.version,
     seen: feature,
     // Who is only looking needs no help: the fields show what is there.
-    foreign: touched ? [...edit.foreign.filter(({ field }) => !renewed.has(field)), ...fresh] : [],
-    foreignBy: touched && fresh.length > 0 ? by : edit.foreignBy,
+    concurrent: touched ? [...edit.concurrent.filter(({ field }) => !renewed.has(field)), ...fresh] : [],
+    concurrentBy: touched && fresh.length > 0 ? by : edit.concurrentBy,
   };
 }

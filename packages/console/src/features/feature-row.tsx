@@ -2,14 +2,14 @@ import type { FeatureState, PendingChange } from '@flagcast/client';
 import { Badge, Code, Text } from '@mantine/core';
 import { memo } from 'react';
 import { Link } from 'react-router';
-import { Ago } from '../shell/ago.js';
+import { RelativeTime } from '../shell/relative-time.js';
 import { ClockIcon } from '../shell/icons.js';
-import { placePath, usePlace } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
+import { scopePath, useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
 import { FeatureSwitch } from './feature-switch.js';
 import type { LastChange } from './last-changes.js';
 import type { RecordedChange } from './recorded-changes.js';
-import { visible } from '../texts/visible.js';
+import { visible } from '../i18n/visible.js';
 
 interface FeatureRowProps {
   readonly feature: FeatureState;
@@ -30,8 +30,8 @@ const freshMs = 4_000;
 
 export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
   const { feature, gone, pending, change, newest, recorded, index, top, height } = props;
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const fresh = newest !== undefined && Date.now() - newest.arrivedAtMs < freshMs;
   const happened: ReadonlyMap<string, (by: string | null) => string> = new Map(
     Object.entries(t.features.happened),
@@ -50,7 +50,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
       {fresh && <span key={newest.eventId} className="fc-flash" role="presentation" />}
       <div role="cell" className="fc-cell-flag">
         <Link
-          to={`${placePath(project.id, environment.key, 'features')}/${feature.id}`}
+          to={`${scopePath(project.id, environment.key, 'features')}/${feature.id}`}
           className="fc-flag-link"
           title={visible(feature.name)}
           data-row-link
@@ -86,7 +86,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
             className="fc-waits"
             leftSection={<ClockIcon size={12} />}
           >
-            {t.features.awaiting(by)}, <Ago at={at} brief />
+            {t.features.awaiting(by)}, <RelativeTime at={at} brief />
           </Badge>
         ))}
       </div>
@@ -97,7 +97,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
           </Text>
         )}
         <Text size="xs" c="dimmed" component="span">
-          <Ago at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
+          <RelativeTime at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
         </Text>
         {fresh && (
           <span key={newest.eventId} className="fc-flash-by">

@@ -2,8 +2,8 @@ import type { FeatureState } from '@flagcast/client';
 import { Badge, Switch } from '@mantine/core';
 import { useState } from 'react';
 import { useOutOfDate } from '../freshness/use-out-of-date.js';
-import { usePlace, useRights } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
+import { useScope, useRights } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
 import { ReasonDialog } from './reason-dialog.js';
 import { useWrite } from './use-write.js';
 
@@ -17,8 +17,8 @@ interface FeatureSwitchProps {
  * request. It is disabled while the page is out of date.
  */
 export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps) {
-  const { t } = useTexts();
-  const { environment } = usePlace();
+  const { t } = useI18n();
+  const { environment } = useScope();
   const { toggle } = useRights();
   const { busy, send } = useWrite();
   const outOfDate = useOutOfDate();

@@ -8,26 +8,26 @@ import { EmptyState } from '../shell/empty-state.js';
 import { FlagIcon, LockIcon, PlusIcon, SearchIcon } from '../shell/icons.js';
 import { LiveOnly } from '../shell/live-only.js';
 import { PageTitle } from '../shell/page-title.js';
-import { parts } from '../shell/parts.js';
-import { usePlace, useRights } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
+import { useScope, useRights } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
 import { listFeatures } from './feature-list.js';
 import { FeaturesTable } from './features-table.js';
 import { FeaturesToolbar } from './features-toolbar.js';
 import { LoadingRows } from './loading-rows.js';
-import { useEventCount, useHeld } from './use-held.js';
+import { useEventCount, useFrozen } from './use-frozen.js';
 import { useListView } from './use-list-view.js';
 
-const CreateDialog = lazy(parts.createDialog);
+const CreateDialog = lazy(lazyRoutes.createDialog);
 
 const selectLoading = (state: ChannelState): boolean =>
   state.status.state === 'connecting' && state.features.size === 0;
 
 /** All flags of the environment, as they are now. */
 export function FeaturesPage() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { channel } = useLiveChannel();
-  const { environment } = usePlace();
+  const { environment } = useScope();
   const rights = useRights();
   const liveOnly = useLiveOnly();
   const features = useFeatures();
@@ -47,7 +47,7 @@ export function FeaturesPage() {
     return { ids, ...sorted };
   }, [sorted, sortedView]);
   // What is under the pointer stays there until the pointer has left.
-  const held = useHeld(fitting, paused || pointed, sortedView);
+  const held = useFrozen(fitting, paused || pointed, sortedView);
 
   return (
     <Stack gap="md" className="fc-features">

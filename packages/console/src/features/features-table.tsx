@@ -5,7 +5,7 @@ import { useVirtualizer } from '@tanstack/react-virtual';
 import { type KeyboardEvent, useRef } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import { SortIcon } from '../shell/icons.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import type { ListView, SortField } from './feature-list.js';
 import { FeatureRow } from './feature-row.js';
 import { useRecordedChanges } from './recorded-changes.js';
@@ -30,7 +30,7 @@ const overscanRows = 8;
 /** Only the rows in sight are in the page. On phones each row is a card. */
 export function FeaturesTable(props: FeaturesTableProps) {
   const { ids, features, pending, before, view, onSort, onPointed } = props;
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { lastChanges } = useLiveChannel();
   const recorded = useRecordedChanges();
   const cards = useMediaQuery('(max-width: 47.99em)');
@@ -114,7 +114,7 @@ interface ColumnHeadingProps {
 }
 
 function ColumnHeading({ field, label, view, onSort }: ColumnHeadingProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const active = view.sort === field;
   // The newest change is what people look for first.
   const descending = active ? !view.descending : field === 'changed';

@@ -1,6 +1,6 @@
 import { CloseButton, Group, Kbd, SegmentedControl, TextInput } from '@mantine/core';
 import { SearchIcon } from '../shell/icons.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import type { ListView, StateFilter } from './feature-list.js';
 
 interface FeaturesToolbarProps {
@@ -9,7 +9,7 @@ interface FeaturesToolbarProps {
 }
 
 export function FeaturesToolbar({ view, onChange }: FeaturesToolbarProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const states: { value: StateFilter; label: string }[] = [
     { value: 'all', label: t.features.all },
     { value: 'on', label: t.features.on },

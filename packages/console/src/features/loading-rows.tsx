@@ -1,11 +1,11 @@
 import { Skeleton } from '@mantine/core';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
 const shown = 8;
 
 /** The table's place while it loads: nothing jumps when the rows come. */
 export function LoadingRows() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (
     <div className="fc-table" role="status" aria-label={t.shell.loading}>
       <div className="fc-row fc-head" />

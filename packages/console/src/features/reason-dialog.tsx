@@ -1,7 +1,7 @@
 import { Button, Group, PasswordInput, Stack, Text, Textarea } from '@mantine/core';
 import { type SubmitEvent, useState } from 'react';
 import { Dialog } from '../shell/dialog.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
 /** What the person has given; empty where it was not asked for. */
 interface Given {
@@ -31,7 +31,7 @@ const longestReason = 500;
 export function ReasonDialog(props: ReasonDialogProps) {
   const { title, explanation, submitLabel, submitColor = 'indigo', busy, onClose, onSubmit } = props;
   const { withReason = true, withPassword = false } = props;
-  const { t } = useTexts();
+  const { t } = useI18n();
   const [reason, setReason] = useState('');
   const [password, setPassword] = useState('');
   const ready = (!withReason || reason.trim() !== '') && (!withPassword || password !== '');

@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
-import { usePlace } from '../shell/place.js';
-import { useApi } from '../sign-in/session-context.js';
+import { useScope } from '../shell/scope.js';
+import { useApi } from '../sign-in/app-services.js';
 
 /** Who changed a feature last before the page was opened, as the audit log knows it. */
 export interface RecordedChange {
@@ -22,7 +22,7 @@ const none: ReadonlyMap<string, RecordedChange> = new Map();
 /** By feature id. Asked once: what comes later comes as events. */
 export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
   const api = useApi();
-  const { project, environment } = usePlace();
+  const { project, environment } = useScope();
   const { data } = useQuery({
     queryKey: ['features', project.id, environment.key],
     queryFn: async () => {

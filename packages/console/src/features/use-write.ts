@@ -1,8 +1,8 @@
 import { useState } from 'react';
 import { ApiError } from '../api/api.js';
-import { useMessages } from '../shell/messages.js';
-import { useApi } from '../sign-in/session-context.js';
-import { useTexts } from '../texts/texts.js';
+import { useNotifications } from '../shell/notifications.js';
+import { useApi } from '../sign-in/app-services.js';
+import { useI18n } from '../i18n/i18n.js';
 
 /** What became of a write: done, waiting for its approval, in need of a reason, or refused. */
 type WriteOutcome = 'done' | 'requested' | 'reason_needed' | ApiError;
@@ -21,8 +21,8 @@ export interface Write {
 /** Writes to the server; what has changed comes back as an event, as for everybody else. */
 export function useWrite(): Write {
   const api = useApi();
-  const { t } = useTexts();
-  const { tell, tellError } = useMessages();
+  const { t } = useI18n();
+  const { notify, notifyError } = useNotifications();
   const [busy, setBusy] = useState(false);
   return {
     busy,
@@ -31,13 +31,13 @@ export function useWrite(): Write {
       try {
         const { status } = await api.send(method, path, body);
         if (status !== 202) return 'done';
-        tell('done', t.features.requested);
+        notify('success', t.features.requested);
         return 'requested';
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         // The server knows of guards that the page does not: those of a flag by its tag, and new ones.
         if (error.code === 'invalid' && error.fields['reason'] !== undefined) return 'reason_needed';
-        if (!quiet.includes(error.code)) tellError(error);
+        if (!quiet.includes(error.code)) notifyError(error);
         return error;
       } finally {
         setBusy(false);

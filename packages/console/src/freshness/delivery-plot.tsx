@@ -1,13 +1,13 @@
 import type uPlot from 'uplot';
 import { type CSSProperties, useMemo } from 'react';
 import { Plot, usePlotColors } from '../activity/plot.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import type { Delivery } from './deliveries.js';
 import { stagesOf } from './delivery-table.js';
 
 /** From commit to the screen, one point an event, oldest on the left. */
 export default function DeliveryPlot({ recent }: { readonly recent: readonly Delivery[] }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const colors = usePlotColors();
   const data = useMemo<uPlot.AlignedData>(() => {
     const oldestFirst = [...recent].reverse();

@@ -1,8 +1,8 @@
 import { Table, Text } from '@mantine/core';
 import { useFeatures } from '@flagcast/client/react';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import type { Delivery } from './deliveries.js';
-import { visible } from '../texts/visible.js';
+import { visible } from '../i18n/visible.js';
 
 const shown = 20;
 
@@ -25,7 +25,7 @@ export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }:
 
 /** How fast it usually is, and how slow at its worst. */
 export function DeliveryFigures({ recent }: { readonly recent: readonly Delivery[] }) {
-  const { t, format } = useTexts();
+  const { t, format } = useI18n();
   const totals = recent.map((delivery) => stagesOf(delivery).total).sort((one, other) => one - other);
   const figures: [string, number][] = [
     [t.freshness.median, totals[Math.floor(totals.length / 2)] ?? 0],
@@ -48,7 +48,7 @@ export function DeliveryFigures({ recent }: { readonly recent: readonly Delivery
 }
 
 export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[] }) {
-  const { t, format } = useTexts();
+  const { t, format } = useI18n();
   const features = useFeatures();
   const cell = (ms: number | null): string => (ms === null ? '–' : format.number(Math.round(ms)));
   return (

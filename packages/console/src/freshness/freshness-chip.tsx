@@ -2,15 +2,15 @@ import { UnstyledButton } from '@mantine/core';
 import { lazy, Suspense, useState } from 'react';
 import type { ChannelStatus } from '@flagcast/client';
 import { useConnectionStatus } from '@flagcast/client/react';
-import { parts } from '../shell/parts.js';
-import { type TextsValue, useTexts } from '../texts/texts.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
+import { type I18n, useI18n } from '../i18n/i18n.js';
 import { useGuarantee } from './use-guarantee.js';
 
-const FreshnessDrawer = lazy(parts.freshnessDrawer);
+const FreshnessDrawer = lazy(lazyRoutes.freshnessDrawer);
 
 /** Whether the page is up to date, on every page. A click opens the details. */
 export function FreshnessChip() {
-  const texts = useTexts();
+  const texts = useI18n();
   const { t } = texts;
   const status = useConnectionStatus();
   const [opened, setOpened] = useState(false);
@@ -40,7 +40,7 @@ export function FreshnessChip() {
 }
 
 /** E.g. `Stale since 14:02`. */
-export function describeStatus(status: ChannelStatus, { t, format }: TextsValue): string {
+export function describeStatus(status: ChannelStatus, { t, format }: I18n): string {
   switch (status.state) {
     case 'live':
       return t.freshness.live;

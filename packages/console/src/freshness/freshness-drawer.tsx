@@ -4,19 +4,19 @@ import { lazy, Suspense, useEffect, useState, useSyncExternalStore } from 'react
 import { useChannelState, useConnectionStatus } from '@flagcast/client/react';
 import { useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
-import { FaultBoundary } from '../shell/fault-boundary.js';
-import { parts } from '../shell/parts.js';
+import { ErrorBoundary } from '../shell/error-boundary.js';
+import { lazyRoutes } from '../shell/lazy-routes.js';
 import { useReturnFocus } from '../shell/use-return-focus.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
 import { describeStatus } from './freshness-chip.js';
 import { describeGuarantee, useGuarantee } from './use-guarantee.js';
 
-const DeliveryPlot = lazy(parts.deliveryPlot);
+const DeliveryPlot = lazy(lazyRoutes.deliveryPlot);
 
 /** Where the screen's state comes from, how old it is, and how recent events came here. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   useReturnFocus();
   const { deliveries } = useLiveChannel();
   const { recent } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
@@ -42,11 +42,11 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
         ) : (
           <>
             <DeliveryFigures recent={recent} />
-            <FaultBoundary place="plot" fallback={null}>
+            <ErrorBoundary resetKey="plot" fallback={null}>
               <Suspense fallback={<Skeleton height={175} />}>
                 <DeliveryPlot recent={recent} />
               </Suspense>
-            </FaultBoundary>
+            </ErrorBoundary>
             <DeliveryTable recent={recent} />
           </>
         )}
@@ -56,9 +56,9 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
 }
 
 function Facts() {
-  const texts = useTexts();
+  const texts = useI18n();
   const { t, format } = texts;
-  const { lineView } = useLive();
+  const { connectionInfo } = useLive();
   const { deliveries } = useLiveChannel();
   const status = useConnectionStatus();
   const lagMs = useChannelState(selectLag);
@@ -66,7 +66,7 @@ function Facts() {
   const { data: mode } = useSignInMode();
   const guarantee = useGuarantee();
   const nowMs = useEverySecond();
-  const { heardAtMs, cursorAtMs, hello } = lineView();
+  const { lastMessageAtMs, cursorAtMs, hello } = connectionInfo();
   const since = (atMs: number | null, inWords: (seconds: number) => string): string =>
     atMs === null ? t.freshness.notYet : inWords(Math.max(0, Math.round((nowMs - atMs) / 1_000)));
   const asOf =
@@ -84,7 +84,7 @@ function Facts() {
     ],
     [t.freshness.trueAsOf, asOf],
     [t.freshness.cursorAge, since(cursorAtMs, t.freshness.secondsOld)],
-    [t.freshness.heard, since(heardAtMs, t.freshness.secondsAgo)],
+    [t.freshness.heard, since(lastMessageAtMs, t.freshness.secondsAgo)],
     [
       t.freshness.lag,
       lagMs === null ? t.freshness.noEvent : t.freshness.ms(format.number(Math.max(0, Math.round(lagMs)))),

@@ -1,12 +1,12 @@
 import { Alert, Button, Group } from '@mantine/core';
 import { useEffect } from 'react';
 import { useConnectionStatus } from '@flagcast/client/react';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { isOutOfDate } from './use-out-of-date.js';
 
 /** Shows that the page is out of date and why, and greys it out. */
 export function StaleBanner() {
-  const { t, format } = useTexts();
+  const { t, format } = useI18n();
   const status = useConnectionStatus();
   const old = isOutOfDate(status);
   useEffect(() => {

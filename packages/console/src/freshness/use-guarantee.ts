@@ -1,7 +1,7 @@
 import { useConnectionStatus } from '@flagcast/client/react';
 import { useLive } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
-import type { Texts } from '../texts/en.js';
+import type { Messages } from '../i18n/en.js';
 
 /** What the server promises. */
 interface Guarantee {
@@ -13,11 +13,11 @@ interface Guarantee {
 
 /** As the line told it, else as the server tells whoever asks; null while nobody has. */
 export function useGuarantee(): Guarantee | null {
-  const { lineView } = useLive();
+  const { connectionInfo } = useLive();
   const { data: mode } = useSignInMode();
   // Who has come back may have come to another server.
   useConnectionStatus();
-  const { hello } = lineView();
+  const { hello } = connectionInfo();
   const guarantee = hello?.guarantee ?? mode?.guarantee ?? null;
   const overlapMs = hello === null ? mode?.overlap_ms : hello.overlapMs;
   if (guarantee === null) return null;
@@ -29,7 +29,7 @@ export function useGuarantee(): Guarantee | null {
 }
 
 /** What it means, in a sentence or two. */
-export function describeGuarantee(promised: Guarantee | null, { freshness }: Texts): string {
+export function describeGuarantee(promised: Guarantee | null, { freshness }: Messages): string {
   if (promised === null) return freshness.notYet;
   const { guarantee, reason, overlapSeconds } = promised;
   const reasons: Readonly<Record<string, string>> = freshness.reasons;

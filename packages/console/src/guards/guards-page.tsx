@@ -4,18 +4,18 @@ import { useState } from 'react';
 import { projectsKey } from '../api/queries.js';
 import type { Environment } from '../api/types.js';
 import { useWrite } from '../features/use-write.js';
-import { Ago } from '../shell/ago.js';
+import { RelativeTime } from '../shell/relative-time.js';
 import { Dialog } from '../shell/dialog.js';
 import { LockIcon } from '../shell/icons.js';
 import { PageTitle } from '../shell/page-title.js';
-import { usePlace, useRights } from '../shell/place.js';
-import { useTexts } from '../texts/texts.js';
-import { visible } from '../texts/visible.js';
+import { useScope, useRights } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
 
 /** The environments of the project: which are guarded, and for owners how to change that. */
 export default function GuardsPage() {
-  const { t } = useTexts();
-  const { project } = usePlace();
+  const { t } = useI18n();
+  const { project } = useScope();
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.guards} />
@@ -31,7 +31,7 @@ export default function GuardsPage() {
 }
 
 function EnvironmentCard({ environment }: { readonly environment: Environment }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { guard } = useRights();
   const { busy, send } = useWrite();
   const queries = useQueryClient();
@@ -57,7 +57,7 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
             {at !== null && (
               <>
                 {' '}
-                · <Ago at={at} />
+                · <RelativeTime at={at} />
               </>
             )}
           </Text>

@@ -1,14 +1,14 @@
 import { VisuallyHidden } from '@mantine/core';
 import { useEffect, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
 /** Screen readers hear of changes at most once in this time. */
 const announceEveryMs = 4_000;
 
 /** Tells screen readers that others have changed something: politely, and many changes as one sentence. */
 export function Announcer() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const { channel } = useLiveChannel();
   const [sentence, setSentence] = useState('');
   useEffect(() => {

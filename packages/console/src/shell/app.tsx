@@ -3,13 +3,13 @@ import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { BrowserRouter } from 'react-router';
 import { LiveClient } from '../api/live.js';
-import { forgetPerson } from '../api/queries.js';
+import { forgetUser } from '../api/queries.js';
 import { isTemporary, retryDelayMs } from '../api/retry.js';
 import { ExpiredDialog } from '../sign-in/expired-dialog.js';
-import { type Ground, GroundContext, useSession } from '../sign-in/session-context.js';
+import { type AppServices, AppServicesContext, useSession } from '../sign-in/app-services.js';
 import { SignInPage } from '../sign-in/sign-in-page.js';
-import { TextsProvider } from '../texts/texts.js';
-import { MessagesProvider } from './messages.js';
+import { I18nProvider } from '../i18n/i18n.js';
+import { NotificationsProvider } from './notifications.js';
 import { Pages } from './pages.js';
 import { theme } from './theme.js';
 
@@ -33,31 +33,31 @@ function createQueryClient(): QueryClient {
 }
 
 /** The console. */
-export function App(ground: Ground) {
+export function App(services: AppServices) {
   const [queries] = useState(createQueryClient);
   return (
-    <GroundContext value={ground}>
-      <TextsProvider>
+    <AppServicesContext value={services}>
+      <I18nProvider>
         <MantineProvider theme={theme} defaultColorScheme="auto">
           <QueryClientProvider client={queries}>
-            <BrowserRouter basename={ground.basePath}>
-              <MessagesProvider>
-                <Entrance queries={queries} />
-              </MessagesProvider>
+            <BrowserRouter basename={services.basePath}>
+              <NotificationsProvider>
+                <Root queries={queries} />
+              </NotificationsProvider>
             </BrowserRouter>
           </QueryClientProvider>
         </MantineProvider>
-      </TextsProvider>
-    </GroundContext>
+      </I18nProvider>
+    </AppServicesContext>
   );
 }
 
 /** The page for whoever is signed in; the sign-in page keeps the address for afterwards. */
-function Entrance({ queries }: { readonly queries: QueryClient }) {
+function Root({ queries }: { readonly queries: QueryClient }) {
   const session = useSession();
   const username = session.state === 'out' ? null : session.username;
   const token = session.state === 'in' ? session.token : null;
-  useEffect(() => () => forgetPerson(queries), [queries, username]);
+  useEffect(() => () => forgetUser(queries), [queries, username]);
   useEffect(() => {
     // What was refused while the token had expired is asked again.
     if (token !== null) void queries.refetchQueries({ type: 'active', predicate: isFailed });

@@ -1,6 +1,6 @@
 import { Modal } from '@mantine/core';
 import type { ReactNode } from 'react';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { useReturnFocus } from './use-return-focus.js';
 
 interface DialogProps {
@@ -11,7 +11,7 @@ interface DialogProps {
 
 /** A dialog in the middle of the screen, open as long as it is mounted. */
 export function Dialog({ title, onClose, children }: DialogProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   useReturnFocus();
   return (
     <Modal opened onClose={onClose} title={title} closeButtonProps={{ 'aria-label': t.shell.close }} centered>

@@ -1,7 +1,7 @@
 import { Alert, Button, Group } from '@mantine/core';
 import { isTemporary } from '../api/retry.js';
-import { useTexts } from '../texts/texts.js';
-import { describeError } from './messages.js';
+import { useI18n } from '../i18n/i18n.js';
+import { describeError } from './notifications.js';
 
 interface FailureAlertProps {
   readonly error: unknown;
@@ -10,7 +10,7 @@ interface FailureAlertProps {
 
 /** Shows why a list could not be read, with a button that reads it again where that may help. */
 export function FailureAlert({ error, onRetry }: FailureAlertProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (
     <Alert color="red" role="alert">
       <Group justify="space-between">

@@ -1,5 +1,5 @@
 import type { ReactNode } from 'react';
-import { useGround } from '../sign-in/session-context.js';
+import { useAppServices } from '../sign-in/app-services.js';
 
 interface IconProps {
   /** In pixels. Default 18. */
@@ -85,6 +85,6 @@ export const SelectorIcon = icon(<path d="M8 10l4 4 4-4" />);
 
 /** The product's mark. */
 export function Mark({ size = 30 }: IconProps) {
-  const { basePath } = useGround();
+  const { basePath } = useAppServices();
   return <img src={`${basePath}/icon.svg`} width={size} height={size} alt="" />;
 }

@@ -2,8 +2,8 @@ import { Kbd, Table } from '@mantine/core';
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
 import { useNavigate } from 'react-router';
 import { Dialog } from './dialog.js';
-import { useTexts } from '../texts/texts.js';
-import { placePath, usePlace } from './place.js';
+import { useI18n } from '../i18n/i18n.js';
+import { scopePath, useScope } from './scope.js';
 
 interface Help {
   readonly openHelp: () => void;
@@ -22,8 +22,8 @@ const pages: Readonly<Record<string, string>> = { f: 'features', a: 'approvals',
 
 /** The keys of the whole console: `/` search, `g` and a page's letter, `p` pause, `?` help. */
 export function Keyboard({ children }: { readonly children: ReactNode }) {
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const navigate = useNavigate();
   const [helpOpen, setHelpOpen] = useState(false);
   useEffect(() => {
@@ -35,7 +35,7 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
       const key = latinKey(event);
       const page = pages[key];
       if (page !== undefined && event.timeStamp - goSinceMs < pairMs) {
-        void navigate(placePath(project.id, environment.key, page));
+        void navigate(scopePath(project.id, environment.key, page));
       } else if (key === '/') {
         document.querySelector<HTMLElement>('[data-search]')?.focus();
         event.preventDefault();

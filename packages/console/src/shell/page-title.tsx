@@ -1,8 +1,8 @@
-import { usePlace } from './place.js';
-import { visible } from '../texts/visible.js';
+import { useScope } from './scope.js';
+import { visible } from '../i18n/visible.js';
 
 /** The title of the browser's tab, e.g. `Flags · prod · Web shop`. */
 export function PageTitle({ text }: { readonly text: string }) {
-  const { project, environment } = usePlace();
+  const { project, environment } = useScope();
   return <title>{`${text} · ${visible(environment.key)} · ${visible(project.name)} · Flagcast`}</title>;
 }

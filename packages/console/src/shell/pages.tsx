@@ -7,54 +7,54 @@ import { projectsKey, useMe, useProjects } from '../api/queries.js';
 import type { Project } from '../api/types.js';
 import { OpenChangesProvider } from '../approvals/open-changes.js';
 import { FeaturesPage } from '../features/features-page.js';
-import type { Texts } from '../texts/en.js';
-import { useTexts } from '../texts/texts.js';
+import type { Messages } from '../i18n/en.js';
+import { useI18n } from '../i18n/i18n.js';
 import { Announcer } from './announcer.js';
-import { FaultBoundary } from './fault-boundary.js';
+import { ErrorBoundary } from './error-boundary.js';
 import { Keyboard } from './keyboard.js';
-import { describeError } from './messages.js';
-import { parts } from './parts.js';
-import { PlaceContext, placePath } from './place.js';
+import { describeError } from './notifications.js';
+import { lazyRoutes } from './lazy-routes.js';
+import { ScopeContext, scopePath } from './scope.js';
 import { ShellFrame } from './shell-frame.js';
 import { useCurrentEnvironment } from './use-current-environment.js';
 
-const FeaturePage = lazy(parts.featurePage);
-const ApprovalsPage = lazy(parts.approvalsPage);
-const ActivityPage = lazy(parts.activityPage);
-const GuardsPage = lazy(parts.guardsPage);
+const FeaturePage = lazy(lazyRoutes.featurePage);
+const ApprovalsPage = lazy(lazyRoutes.approvalsPage);
+const ActivityPage = lazy(lazyRoutes.activityPage);
+const GuardsPage = lazy(lazyRoutes.guardsPage);
 
 export function Pages() {
   return (
     <Routes>
-      <Route path="/p/:projectId/:env" element={<PlaceFrame />}>
+      <Route path="/p/:projectId/:env" element={<ScopeLayout />}>
         <Route index element={<Navigate to="features" replace />} />
         <Route path="features" element={<FeaturesPage />} />
         <Route path="features/:featureId" element={<FeaturePage />} />
         <Route path="approvals" element={<ApprovalsPage />} />
         <Route path="activity" element={<ActivityPage />} />
         <Route path="guards" element={<GuardsPage />} />
-        <Route path="*" element={<NotHere />} />
+        <Route path="*" element={<NotFound />} />
       </Route>
-      <Route path="/approvals" element={<FirstPlace page="approvals" />} />
-      <Route path="*" element={<FirstPlace page="features" />} />
+      <Route path="/approvals" element={<RedirectToFirstScope page="approvals" />} />
+      <Route path="*" element={<RedirectToFirstScope page="features" />} />
     </Routes>
   );
 }
 
 /** Leads to a page of the first environment that the person may see. */
-function FirstPlace({ page }: { readonly page: string }) {
-  const { t } = useTexts();
+function RedirectToFirstScope({ page }: { readonly page: string }) {
+  const { t } = useI18n();
   const { data, error } = useProjects();
-  if (error !== null) return <Problem text={describeError(error, t)} />;
-  if (data === undefined) return <Waiting />;
+  if (error !== null) return <ErrorPage text={describeError(error, t)} />;
+  if (data === undefined) return <PageLoader />;
   const project = data[0];
   const env = project?.environments[0];
-  if (project === undefined || env === undefined) return <Problem text={t.shell.noProjects} />;
-  return <Navigate to={placePath(project.id, env.key, page)} replace />;
+  if (project === undefined || env === undefined) return <ErrorPage text={t.shell.noProjects} />;
+  return <Navigate to={scopePath(project.id, env.key, page)} replace />;
 }
 
-function PlaceFrame() {
-  const { t } = useTexts();
+function ScopeLayout() {
+  const { t } = useI18n();
   const { projectId = '', env = '' } = useParams();
   const { pathname } = useLocation();
   const { data: projects, error: projectsError } = useProjects();
@@ -66,7 +66,7 @@ function PlaceFrame() {
     readonly id: string | undefined;
     readonly reason: GoneReason;
   } | null>(null);
-  const path = placePath(projectId, env, '');
+  const path = scopePath(projectId, env, '');
   const onEnd = (code: string): void => {
     const reason = goneReasons[code];
     if (reason === undefined) return;
@@ -84,13 +84,13 @@ function PlaceFrame() {
     [projects, me, project, environment],
   );
   const error = projects === undefined ? projectsError : me === undefined ? meError : null;
-  if (error !== null) return <Problem text={describeError(error, t)} />;
-  if (projects === undefined || me === undefined) return <Waiting />;
+  if (error !== null) return <ErrorPage text={describeError(error, t)} />;
+  if (projects === undefined || me === undefined) return <PageLoader />;
   if (gone?.path === path && (environment === undefined || environment.id === gone.id))
-    return <Gone reason={gone.reason} />;
-  if (place === null) return <NotHere />;
+    return <ScopeGone reason={gone.reason} />;
+  if (place === null) return <NotFound />;
   return (
-    <PlaceContext value={place}>
+    <ScopeContext value={place}>
       <LiveChannelProvider
         projectId={projectId}
         environmentId={place.environment.id}
@@ -100,22 +100,22 @@ function PlaceFrame() {
         <OpenChangesProvider>
           <Keyboard>
             <ShellFrame>
-              <FaultBoundary place={pathname} fallback={<Problem text={t.shell.fault} />}>
-                <Suspense fallback={<Waiting />}>
+              <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.fault} />}>
+                <Suspense fallback={<PageLoader />}>
                   <Outlet />
                 </Suspense>
-              </FaultBoundary>
+              </ErrorBoundary>
             </ShellFrame>
             <Announcer />
           </Keyboard>
         </OpenChangesProvider>
       </LiveChannelProvider>
-    </PlaceContext>
+    </ScopeContext>
   );
 }
 
-function Waiting() {
-  const { t } = useTexts();
+function PageLoader() {
+  const { t } = useI18n();
   return (
     <Center mih={240}>
       <Loader aria-label={t.shell.loading} role="status" />
@@ -123,27 +123,27 @@ function Waiting() {
   );
 }
 
-function Problem({ text }: { readonly text: string }) {
-  const { t } = useTexts();
+function ErrorPage({ text }: { readonly text: string }) {
+  const { t } = useI18n();
   return (
-    <Whole title={t.shell.problem} text={text}>
+    <FullPage title={t.shell.problem} text={text}>
       <Button onClick={() => location.reload()}>{t.shell.tryAgain}</Button>
-    </Whole>
+    </FullPage>
   );
 }
 
-function NotHere() {
-  const { t } = useTexts();
+function NotFound() {
+  const { t } = useI18n();
   return (
-    <Whole title={t.shell.notHere} text={t.shell.notHereWhy}>
+    <FullPage title={t.shell.notFound} text={t.shell.notFoundWhy}>
       <Button component={Link} to="/">
         {t.shell.home}
       </Button>
-    </Whole>
+    </FullPage>
   );
 }
 
-type GoneReason = keyof Texts['shell']['gone'];
+type GoneReason = keyof Messages['shell']['gone'];
 
 /** Why there is nothing left to show, by the code that a channel ends with. */
 const goneReasons: Readonly<Record<string, GoneReason | undefined>> = {
@@ -168,24 +168,24 @@ function without(
 }
 
 /** The environment was deleted, or its project is no longer there, while the page showed it. */
-function Gone({ reason }: { readonly reason: GoneReason }) {
-  const { t } = useTexts();
+function ScopeGone({ reason }: { readonly reason: GoneReason }) {
+  const { t } = useI18n();
   return (
-    <Whole title={t.shell.gone[reason]} text={t.shell.goneWhy}>
+    <FullPage title={t.shell.gone[reason]} text={t.shell.goneWhy}>
       <Button component={Link} to="/">
         {t.shell.goToFlags}
       </Button>
-    </Whole>
+    </FullPage>
   );
 }
 
-interface WholeProps {
+interface FullPageProps {
   readonly title: string;
   readonly text: string;
   readonly children: ReactNode;
 }
 
-function Whole({ title, text, children }: WholeProps) {
+function FullPage({ title, text, children }: FullPageProps) {
   return (
     <Center component="main" mih="60dvh" p="lg">
       <Stack align="center" maw={460} ta="center">

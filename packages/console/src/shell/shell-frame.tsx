@@ -4,19 +4,19 @@ import { Link, useLocation } from 'react-router';
 import { useOpenChanges } from '../approvals/open-changes.js';
 import { FreshnessChip } from '../freshness/freshness-chip.js';
 import { StaleBanner } from '../freshness/stale-banner.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { ActivityIcon, ApprovalIcon, FlagIcon, LockIcon, Mark } from './icons.js';
-import { PersonMenu } from './person-menu.js';
-import { PlaceSwitch } from './place-switch.js';
-import { placePath, usePlace, useRights } from './place.js';
-import { usePartsAhead } from './use-parts-ahead.js';
+import { UserMenu } from './user-menu.js';
+import { ScopeSwitch } from './scope-switch.js';
+import { scopePath, useScope, useRights } from './scope.js';
+import { usePreload } from './use-preload.js';
 
 /** What is around every page: header, navigation (a bar at the bottom on phones), freshness. */
 export function ShellFrame({ children }: { readonly children: ReactNode }) {
-  const { t } = useTexts();
-  const { project, environment, me } = usePlace();
-  const content = useFocusOnArrival();
-  usePartsAhead();
+  const { t } = useI18n();
+  const { project, environment, me } = useScope();
+  const content = useFocusOnNavigation();
+  usePreload();
   return (
     <AppShell
       header={{ height: 56 }}
@@ -29,7 +29,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
       <AppShell.Header className="fc-header">
         <UnstyledButton
           component={Link}
-          to={placePath(project.id, environment.key, 'features')}
+          to={scopePath(project.id, environment.key, 'features')}
           aria-label={t.shell.home}
           className="fc-brand"
         >
@@ -38,7 +38,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
             Flagcast
           </Text>
         </UnstyledButton>
-        <PlaceSwitch />
+        <ScopeSwitch />
         <Group gap="xs" wrap="nowrap" ml="auto">
           {!me.writes && (
             <Badge variant="light" color="gray" tt="none" size="lg" visibleFrom="md">
@@ -46,7 +46,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
             </Badge>
           )}
           <FreshnessChip />
-          <PersonMenu />
+          <UserMenu />
         </Group>
       </AppShell.Header>
       <AppShell.Navbar p="sm" visibleFrom="sm" className="fc-nav" aria-label={t.shell.navigation}>
@@ -62,7 +62,7 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
 }
 
 /** Whoever reads by ear begins at the top of a new page, not where the last one ended. */
-function useFocusOnArrival() {
+function useFocusOnNavigation() {
   const { pathname } = useLocation();
   const content = useRef<HTMLElement>(null);
   const arrivedAt = useRef(pathname);
@@ -76,13 +76,13 @@ function useFocusOnArrival() {
 }
 
 function usePages() {
-  const { t } = useTexts();
-  const { project, environment } = usePlace();
+  const { t } = useI18n();
+  const { project, environment } = useScope();
   const { pathname } = useLocation();
   const { open } = useOpenChanges();
   const { guard } = useRights();
   const page = (name: string, label: string, pageIcon: ReactNode, count = 0) => {
-    const to = placePath(project.id, environment.key, name);
+    const to = scopePath(project.id, environment.key, name);
     return { to, label, icon: pageIcon, count, active: pathname.startsWith(to) };
   };
   return [
@@ -94,7 +94,7 @@ function usePages() {
 }
 
 function Navigation() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return usePages().map(({ to, label, icon, count, active }) => (
     <NavLink
       key={to}
@@ -117,7 +117,7 @@ function Navigation() {
 }
 
 function BottomBar() {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const pages = usePages();
   return (
     <nav className="fc-bottom-bar" aria-label={t.shell.navigation}>

@@ -5,7 +5,7 @@ import { useLocation, useNavigate } from 'react-router';
 import { useLive } from '../api/live.js';
 import { projectsKey } from '../api/queries.js';
 import type { Environment, Project } from '../api/types.js';
-import { placePath } from './place.js';
+import { scopePath } from './scope.js';
 
 /** What the address showed last. From then on the id counts. */
 interface Shown {
@@ -46,8 +46,8 @@ export function useCurrentEnvironment(
     if (id === undefined || key === undefined || key === env) return;
     // Until the address has followed, both keys are the environment that is shown.
     setShown({ projectId, keys: [env, key], id });
-    const rest = pathname.slice(placePath(projectId, env, '').length);
-    void navigate(`${placePath(projectId, key, rest)}${search}`, { replace: true });
+    const rest = pathname.slice(scopePath(projectId, env, '').length);
+    void navigate(`${scopePath(projectId, key, rest)}${search}`, { replace: true });
   }, [id, key, env, projectId, pathname, search, navigate]);
   return { project, environment };
 }

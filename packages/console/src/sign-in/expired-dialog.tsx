@@ -1,12 +1,12 @@
 import { Button, Modal, Stack, Text } from '@mantine/core';
-import { useTexts } from '../texts/texts.js';
-import { useGround, useSession } from './session-context.js';
+import { useI18n } from '../i18n/i18n.js';
+import { useAppServices, useSession } from './app-services.js';
 import { SignInForm } from './sign-in-form.js';
 
 /** Over the page, so that nothing of what somebody was doing is lost. */
 export function ExpiredDialog() {
-  const { t } = useTexts();
-  const { session } = useGround();
+  const { t } = useI18n();
+  const { session } = useAppServices();
   const state = useSession();
   if (state.state !== 'expired') return null;
   return (

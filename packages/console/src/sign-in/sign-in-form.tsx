@@ -14,9 +14,9 @@ import {
 import { type SubmitEvent, useState } from 'react';
 import { useSignInMode } from '../api/queries.js';
 import type { SignedIn } from '../api/types.js';
-import { describeError } from '../shell/messages.js';
-import { useTexts } from '../texts/texts.js';
-import { useGround } from './session-context.js';
+import { describeError } from '../shell/notifications.js';
+import { useI18n } from '../i18n/i18n.js';
+import { useAppServices } from './app-services.js';
 
 interface SignInFormProps {
   /** Who has to come back; anybody where it is not given. */
@@ -25,8 +25,8 @@ interface SignInFormProps {
 
 /** The ways in: the demo's people, a password, a token of the host's. */
 export function SignInForm({ username }: SignInFormProps) {
-  const { t } = useTexts();
-  const { api, session } = useGround();
+  const { t } = useI18n();
+  const { api, session } = useAppServices();
   const { data: mode, error: modeError } = useSignInMode();
   const [problem, setProblem] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
@@ -110,7 +110,7 @@ interface PasswordFormProps {
 }
 
 function PasswordForm({ username, busy, onSubmit }: PasswordFormProps) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const submit = (event: SubmitEvent<HTMLFormElement>): void => {
     event.preventDefault();
     const form = new FormData(event.currentTarget);
@@ -145,7 +145,7 @@ function PasswordForm({ username, busy, onSubmit }: PasswordFormProps) {
 }
 
 function TokenForm({ onSubmit }: { readonly onSubmit: (token: string) => void }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   const submit = (event: SubmitEvent<HTMLFormElement>): void => {
     event.preventDefault();
     onSubmit(textOf(new FormData(event.currentTarget), 'token').trim());

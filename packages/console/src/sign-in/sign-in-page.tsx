@@ -1,10 +1,10 @@
 import { Center, Paper, SegmentedControl, Stack, Text, Title } from '@mantine/core';
 import { Mark } from '../shell/icons.js';
-import { languages, useTexts } from '../texts/texts.js';
+import { languages, useI18n } from '../i18n/i18n.js';
 import { SignInForm } from './sign-in-form.js';
 
 export function SignInPage() {
-  const { t, language, setLanguage } = useTexts();
+  const { t, language, setLanguage } = useI18n();
   return (
     <Center component="main" className="fc-sign-in">
       <Stack w="100%" maw={420} gap="md">

@@ -1,9 +1,9 @@
 import type { Client } from '@flagcast/client';
 
 /** What is known of the line to the server. */
-export interface LineView {
+export interface ConnectionInfo {
   /** When the server was last heard, in milliseconds since the epoch; null before it was. */
-  readonly heardAtMs: number | null;
+  readonly lastMessageAtMs: number | null;
   /** When it last said up to where it has told everything; null before it did. */
   readonly cursorAtMs: number | null;
   /** What the server said of itself; null before it did. */
@@ -24,12 +24,12 @@ interface ServerFacts {
 }
 
 /** Listens to what a client hears, for those who want to know how the screen came to be. Returns what is known now. */
-export function watchLine(client: Client): () => LineView {
-  let view: LineView = { heardAtMs: null, cursorAtMs: null, hello: null };
+export function watchConnection(client: Client): () => ConnectionInfo {
+  let view: ConnectionInfo = { lastMessageAtMs: null, cursorAtMs: null, hello: null };
   // It goes with the client.
   client.onMessage((message) => {
     const nowMs = Date.now();
-    view = { ...view, heardAtMs: nowMs };
+    view = { ...view, lastMessageAtMs: nowMs };
     if ('cursor' in message) view = { ...view, cursorAtMs: nowMs };
     if ('type' in message && message.type === 'hello' && 'server' in message) {
       const { server, guarantee, guarantee_reason: guaranteeReason, overlap_ms: overlapMs } = message;

@@ -2,20 +2,20 @@ import { Badge, Group, Paper, Stack, Text, Title } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { useLiveChannel } from '../api/live.js';
-import type { FeatureDetails, PartState } from '../api/types.js';
+import type { FeatureDetails, RuleOrSchedule } from '../api/types.js';
 import { FailureAlert } from '../shell/failure-alert.js';
-import { usePlace } from '../shell/place.js';
-import { useApi } from '../sign-in/session-context.js';
-import { useTexts } from '../texts/texts.js';
+import { useScope } from '../shell/scope.js';
+import { useApi } from '../sign-in/app-services.js';
+import { useI18n } from '../i18n/i18n.js';
 import { FieldValue } from './field-value.js';
 import { useFieldName } from './diff-list.js';
 
 /** Rules and schedules, to look at. */
-export function FeatureParts({ featureId }: { readonly featureId: string }) {
-  const { t } = useTexts();
+export function RulesAndSchedules({ featureId }: { readonly featureId: string }) {
+  const { t } = useI18n();
   const api = useApi();
   const queries = useQueryClient();
-  const { environment } = usePlace();
+  const { environment } = useScope();
   const { channel } = useLiveChannel();
   const { data, error, refetch } = useQuery({
     queryKey: ['feature', featureId, environment.key],
@@ -46,7 +46,7 @@ export function FeatureParts({ featureId }: { readonly featureId: string }) {
 interface PartsProps {
   readonly title: string;
   readonly none: string;
-  readonly parts: readonly PartState[];
+  readonly parts: readonly RuleOrSchedule[];
 }
 
 /** What only the database needs to know. */

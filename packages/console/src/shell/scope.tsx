@@ -2,23 +2,23 @@ import { createContext, use } from 'react';
 import type { Environment, Me, Project } from '../api/types.js';
 
 /** Where the page is: one environment of one project, and what may be done there. */
-export interface Place {
+export interface Scope {
   readonly project: Project;
   readonly environment: Environment;
   readonly projects: readonly Project[];
   readonly me: Me;
 }
 
-export const PlaceContext = createContext<Place | null>(null);
+export const ScopeContext = createContext<Scope | null>(null);
 
-export function usePlace(): Place {
-  const place = use(PlaceContext);
-  if (place === null) throw new Error('PlaceContext has no value');
+export function useScope(): Scope {
+  const place = use(ScopeContext);
+  if (place === null) throw new Error('ScopeContext has no value');
   return place;
 }
 
-/** A page's address, e.g. `placePath(projectId, 'prod', 'features')`. */
-export function placePath(projectId: string, env: string, page: string): string {
+/** A page's address, e.g. `scopePath(projectId, 'prod', 'features')`. */
+export function scopePath(projectId: string, env: string, page: string): string {
   return `/p/${encodeURIComponent(projectId)}/${encodeURIComponent(env)}/${page}`;
 }
 
@@ -37,7 +37,7 @@ export interface Rights {
 
 /** What may be written in this project, by this person, on this server. */
 export function useRights(): Rights {
-  const { me, project } = usePlace();
+  const { me, project } = useScope();
   const manage = me.writes && may(me, project.id, 'feature.manage');
   return {
     toggle: manage || (me.writes && may(me, project.id, 'feature.toggle')),

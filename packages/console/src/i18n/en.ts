@@ -1,4 +1,4 @@
-import { enErrors } from './errors.js';
+import { enErrors } from './error-messages.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('en');
@@ -37,7 +37,7 @@ export const en = {
     environment: 'Environment',
     environmentIs: (name: string) => `Environment: ${name}`,
     guarded: 'Guarded: changes wait for an approval',
-    personMenu: (name: string) => `${name}: settings and sign-out`,
+    userMenu: (name: string) => `${name}: settings and sign-out`,
     superuser: 'May do everything',
     signedIn: 'Signed in',
     theme: 'Theme',
@@ -53,8 +53,8 @@ export const en = {
     problem: 'This did not work',
     fault:
       'The page met a fault of its own. Reload it; if that does not help, tell whoever runs this server.',
-    notHere: 'There is nothing here',
-    notHereWhy: 'The address is wrong, or you may not see what is there.',
+    notFound: 'There is nothing here',
+    notFoundWhy: 'The address is wrong, or you may not see what is there.',
     gone: {
       environment_deleted: 'This environment was deleted',
       project_archived: 'This project was archived',
@@ -378,4 +378,4 @@ export const en = {
 };
 
 /** Every text of the console; another language must have all of them. */
-export type Texts = typeof en;
+export type Messages = typeof en;

@@ -1,5 +1,5 @@
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
-import { en, type Texts } from './en.js';
+import { en, type Messages } from './en.js';
 import { createFormat, type Format } from './format.js';
 import { ru } from './ru.js';
 import { withVisibleArguments } from './visible.js';
@@ -11,29 +11,29 @@ export const languages = [
 
 type Language = (typeof languages)[number]['code'];
 
-const textsOf: Readonly<Record<Language, Texts>> = {
+const textsOf: Readonly<Record<Language, Messages>> = {
   en: withVisibleArguments(en),
   ru: withVisibleArguments(ru),
 };
 
-export interface TextsValue {
-  readonly t: Texts;
+export interface I18n {
+  readonly t: Messages;
   readonly format: Format;
   readonly language: Language;
   readonly setLanguage: (language: Language) => void;
 }
 
-const TextsContext = createContext<TextsValue | null>(null);
+const I18nContext = createContext<I18n | null>(null);
 
 const storageKey = 'flagcast.language';
 
 /** The chosen language, else the first one of the browser's that there is. */
-export function TextsProvider({ children }: { readonly children: ReactNode }) {
+export function I18nProvider({ children }: { readonly children: ReactNode }) {
   const [language, setLanguage] = useState(chosenLanguage);
   useEffect(() => {
     document.documentElement.lang = language;
   }, [language]);
-  const value = useMemo<TextsValue>(
+  const value = useMemo<I18n>(
     () => ({
       t: textsOf[language],
       format: createFormat(localeOf(language)),
@@ -45,12 +45,12 @@ export function TextsProvider({ children }: { readonly children: ReactNode }) {
     }),
     [language],
   );
-  return <TextsContext value={value}>{children}</TextsContext>;
+  return <I18nContext value={value}>{children}</I18nContext>;
 }
 
-export function useTexts(): TextsValue {
-  const texts = use(TextsContext);
-  if (texts === null) throw new Error('there is no TextsProvider');
+export function useI18n(): I18n {
+  const texts = use(I18nContext);
+  if (texts === null) throw new Error('there is no I18nProvider');
   return texts;
 }
 

@@ -3,23 +3,23 @@ import { useMediaQuery } from '@mantine/hooks';
 import type { ReactNode } from 'react';
 import { useNavigate } from 'react-router';
 import type { Environment } from '../api/types.js';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { CheckIcon, LockIcon, SelectorIcon } from './icons.js';
 import { usePageName } from './page-name.js';
-import { placePath, usePlace } from './place.js';
-import { visible } from '../texts/visible.js';
+import { scopePath, useScope } from './scope.js';
+import { visible } from '../i18n/visible.js';
 
 /** More environments than this are a menu. */
 const mostAbreast = 5;
 
 /** Changes the project and the environment, and stays on the page where that makes sense. */
-export function PlaceSwitch() {
-  const { t } = useTexts();
-  const { project, environment, projects } = usePlace();
+export function ScopeSwitch() {
+  const { t } = useI18n();
+  const { project, environment, projects } = useScope();
   const navigate = useNavigate();
   const page = usePageName();
   const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
-  const go = (projectId: string, env: string): void => void navigate(placePath(projectId, env, page));
+  const go = (projectId: string, env: string): void => void navigate(scopePath(projectId, env, page));
   // While keys are swapped two environments can have one key, until both changes have come. A choice has one.
   const environments = project.environments.filter(
     (each) =>
@@ -27,8 +27,8 @@ export function PlaceSwitch() {
       each === project.environments.find(({ key }) => key === each.key && key !== environment.key),
   );
   return (
-    <div className="fc-place">
-      <PlaceMenu
+    <div className="fc-scope">
+      <ScopeMenu
         label={t.shell.projectIs(project.name)}
         heading={t.shell.project}
         shown={<span className="fc-truncate">{visible(project.name)}</span>}
@@ -41,7 +41,7 @@ export function PlaceSwitch() {
         }}
       />
       {narrow || environments.length > mostAbreast ? (
-        <PlaceMenu
+        <ScopeMenu
           label={t.shell.environmentIs(environment.name)}
           heading={t.shell.environment}
           shown={<EnvironmentKey environment={environment} />}
@@ -69,7 +69,7 @@ export function PlaceSwitch() {
 }
 
 function EnvironmentKey({ environment: { key, guarded } }: { readonly environment: Environment }) {
-  const { t } = useTexts();
+  const { t } = useI18n();
   return (
     <span className="fc-env" title={guarded ? t.shell.guarded : undefined}>
       {visible(key)}
@@ -78,7 +78,7 @@ function EnvironmentKey({ environment: { key, guarded } }: { readonly environmen
   );
 }
 
-interface PlaceMenuProps {
+interface ScopeMenuProps {
   readonly label: string;
   readonly heading: string;
   readonly shown: ReactNode;
@@ -87,11 +87,11 @@ interface PlaceMenuProps {
   readonly onChange: (value: string) => void;
 }
 
-function PlaceMenu({ label, heading, shown, choices, value, onChange }: PlaceMenuProps) {
+function ScopeMenu({ label, heading, shown, choices, value, onChange }: ScopeMenuProps) {
   return (
     <Menu position="bottom-start" width={240}>
       <Menu.Target>
-        <UnstyledButton className="fc-place-button" aria-label={label}>
+        <UnstyledButton className="fc-scope-button" aria-label={label}>
           <Text fw={600} size="sm" component="span" className="fc-env fc-truncate">
             {shown}
           </Text>

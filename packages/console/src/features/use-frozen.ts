@@ -2,7 +2,7 @@ import type { Channel } from '@flagcast/client';
 import { useEffect, useState } from 'react';
 
 /** The value, or while `held` the one from before; another `key` lets go of it once. */
-export function useHeld<Value>(value: Value, held: boolean, key: unknown): Value {
+export function useFrozen<Value>(value: Value, held: boolean, key: unknown): Value {
   const [kept, setKept] = useState({ value, key });
   if (kept.value === value || (held && kept.key === key)) return kept.value;
   setKept({ value, key });

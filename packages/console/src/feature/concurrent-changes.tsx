@@ -1,26 +1,26 @@
 import { Alert, Button, Group, Stack, Text } from '@mantine/core';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 import { useFieldName } from './diff-list.js';
 import { FieldValue } from './field-value.js';
 import type { Edit } from './use-edit.js';
 
 /** Who has changed what while the user was editing; conflicts with the choice between both. */
-export function ForeignChanges({ edit }: { readonly edit: Edit }) {
-  const { t } = useTexts();
+export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
+  const { t } = useI18n();
   const fieldName = useFieldName();
-  if (edit.foreign.length === 0) return null;
+  if (edit.concurrent.length === 0) return null;
   return (
     <Alert
       color={edit.blocked ? 'orange' : 'blue'}
-      title={t.feature.changedMeanwhile(edit.foreignBy)}
+      title={t.feature.changedMeanwhile(edit.concurrentBy)}
       role="alert"
-      className="fc-foreign"
+      className="fc-concurrent"
       data-blocked={edit.blocked || undefined}
     >
       <Stack gap="sm">
         {edit.blocked && <Text size="sm">{t.feature.conflictWhy}</Text>}
-        {edit.foreign.map(({ field, before, mine, theirs, conflict }) => (
-          <div key={field} className="fc-foreign-field" data-conflict={conflict || undefined}>
+        {edit.concurrent.map(({ field, before, mine, theirs, conflict }) => (
+          <div key={field} className="fc-concurrent-field" data-conflict={conflict || undefined}>
             <Text fw={600} size="sm">
               {fieldName(field)}
             </Text>
@@ -34,7 +34,7 @@ export function ForeignChanges({ edit }: { readonly edit: Edit }) {
                     </dd>
                   </div>
                   <div className="fc-side">
-                    <dt>{t.feature.theirsOf(edit.foreignBy)}</dt>
+                    <dt>{t.feature.theirsOf(edit.concurrentBy)}</dt>
                     <dd>
                       <FieldValue field={field} value={theirs} />
                     </dd>

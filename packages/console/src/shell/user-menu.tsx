@@ -10,18 +10,18 @@ import {
   useMantineColorScheme,
 } from '@mantine/core';
 import { type ReactNode, useState } from 'react';
-import { useGround } from '../sign-in/session-context.js';
-import { languages, useTexts } from '../texts/texts.js';
+import { useAppServices } from '../sign-in/app-services.js';
+import { languages, useI18n } from '../i18n/i18n.js';
 import { KeyboardIcon, MoonIcon, ScreenIcon, SignOutIcon, SunIcon } from './icons.js';
 import { useHelp } from './keyboard.js';
-import { usePlace } from './place.js';
-import { visible } from '../texts/visible.js';
+import { useScope } from './scope.js';
+import { visible } from '../i18n/visible.js';
 
 /** Who is signed in; theme, language, sign-out. */
-export function PersonMenu() {
-  const { t, language, setLanguage } = useTexts();
-  const { session } = useGround();
-  const { me } = usePlace();
+export function UserMenu() {
+  const { t, language, setLanguage } = useI18n();
+  const { session } = useAppServices();
+  const { me } = useScope();
   const { colorScheme, setColorScheme } = useMantineColorScheme();
   const { openHelp } = useHelp();
   const themes: { value: typeof colorScheme; label: ReactNode }[] = [
@@ -42,8 +42,8 @@ export function PersonMenu() {
     >
       <Popover.Target>
         <UnstyledButton
-          className="fc-person-button"
-          aria-label={t.shell.personMenu(me.user.username)}
+          className="fc-user-button"
+          aria-label={t.shell.userMenu(me.user.username)}
           onClick={() => setOpened(!opened)}
         >
           <Avatar name={visible(me.user.username)} color="initials" size={34} aria-hidden="true">
@@ -52,7 +52,7 @@ export function PersonMenu() {
           </Avatar>
         </UnstyledButton>
       </Popover.Target>
-      <Popover.Dropdown p="sm" aria-label={t.shell.personMenu(me.user.username)}>
+      <Popover.Dropdown p="sm" aria-label={t.shell.userMenu(me.user.username)}>
         <Stack gap="xs">
           <div>
             <Text fw={600} size="sm">

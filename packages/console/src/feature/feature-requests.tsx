@@ -3,7 +3,7 @@ import { ChangeCard } from '../approvals/change-card.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 
 /** What waits for this feature, in whichever environment. */
-export function FeatureWaiting({ featureId }: { readonly featureId: string }) {
+export function FeatureRequests({ featureId }: { readonly featureId: string }) {
   const { all } = useOpenChanges();
   const changes = all.filter(({ entities }) => entities.some((entity) => entity.feature_id === featureId));
   if (changes.length === 0) return null;

@@ -1,5 +1,5 @@
-import type { Texts } from './en.js';
-import { ruErrors } from './errors.js';
+import type { Messages } from './en.js';
+import { ruErrors } from './error-messages.js';
 import { createPlural } from './plural.js';
 
 const plural = createPlural('ru');
@@ -9,7 +9,7 @@ const changes = (count: number): string =>
 const somebody = 'кто-то';
 
 /** Консоль по-русски. */
-export const ru: Texts = {
+export const ru: Messages = {
   signIn: {
     promise: 'Фич-флаги вживую: чужие изменения появляются на экране сразу.',
     title: 'Вход',
@@ -39,7 +39,7 @@ export const ru: Texts = {
     environment: 'Окружение',
     environmentIs: (name) => `Окружение: ${name}`,
     guarded: 'Под защитой: изменения ждут согласования',
-    personMenu: (name) => `${name}: настройки и выход`,
+    userMenu: (name) => `${name}: настройки и выход`,
     superuser: 'Полные права',
     signedIn: 'Вход выполнен',
     theme: 'Оформление',
@@ -55,8 +55,8 @@ export const ru: Texts = {
     problem: 'Не получилось',
     fault:
       'На странице произошла ошибка. Перезагрузите её; если не поможет, сообщите тому, кто ведёт этот сервер.',
-    notHere: 'Здесь ничего нет',
-    notHereWhy: 'Адрес неверен, или у вас нет прав на просмотр.',
+    notFound: 'Здесь ничего нет',
+    notFoundWhy: 'Адрес неверен, или у вас нет прав на просмотр.',
     gone: {
       environment_deleted: 'Окружение удалено',
       project_archived: 'Проект перенесён в архив',

@@ -1,6 +1,6 @@
 import { useSyncExternalStore } from 'react';
-import { toTimeMs } from '../texts/format.js';
-import { useTexts } from '../texts/texts.js';
+import { toTimeMs } from '../i18n/format.js';
+import { useI18n } from '../i18n/i18n.js';
 
 const stepMs = 15_000;
 
@@ -18,7 +18,7 @@ export function useNowMs(): number {
   return Date.now();
 }
 
-interface AgoProps {
+interface RelativeTimeProps {
   /** RFC 3339; another text is shown as it is. */
   readonly at: string;
   /** `2 min` in place of `2 min. ago`. Default false. */
@@ -26,8 +26,8 @@ interface AgoProps {
 }
 
 /** How long ago something was; the exact time shows under the pointer. */
-export function Ago({ at, brief = false }: AgoProps) {
-  const { format } = useTexts();
+export function RelativeTime({ at, brief = false }: RelativeTimeProps) {
+  const { format } = useI18n();
   const nowMs = useNowMs();
   const atMs = toTimeMs(at);
   if (atMs === null) return <span>{at}</span>;

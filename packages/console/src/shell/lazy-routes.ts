@@ -1,8 +1,5 @@
-/**
- * The parts of the console that are not in its first load. Whoever shows one gives its loader to `lazy`;
- * `loadParts` brings all of them.
- */
-export const parts = {
+/** The pages, dialogs and charts that are not in the first load: loaders for React's `lazy`. */
+export const lazyRoutes = {
   featurePage: async () => await import('../feature/feature-page.js'),
   approvalsPage: async () => await import('../approvals/approvals-page.js'),
   guardsPage: async () => await import('../guards/guards-page.js'),
@@ -15,12 +12,12 @@ export const parts = {
 };
 
 /**
- * Loads all parts, one after the other, so that what the page asks for meanwhile does not wait behind them.
- * Rejects with the first that could not be loaded: browsers do not ask for it again before the page is
- * reloaded, so that the others are better not tried while the server is away. `signal` stops it between two.
+ * Loads all of them, one after the other, so that the requests of the page do not queue behind them. Rejects with the
+ * first failure: a browser does not retry a failed import before a reload, so the rest is better not tried while the
+ * server is away. `signal` stops between two imports.
  */
-export async function loadParts(signal: AbortSignal): Promise<void> {
-  for (const load of Object.values(parts)) {
+export async function preloadRoutes(signal: AbortSignal): Promise<void> {
+  for (const load of Object.values(lazyRoutes)) {
     if (signal.aborted) return;
     await load();
   }

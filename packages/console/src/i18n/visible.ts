@@ -25,10 +25,10 @@ export function nameOf(names: Readonly<Record<string, string>>, key: string): st
 }
 
 /** The same texts, whose functions show their arguments by `visible`. */
-export function withVisibleArguments<Texts extends object>(texts: Texts): Texts {
+export function withVisibleArguments<Messages extends object>(texts: Messages): Messages {
   return Object.fromEntries(
     Object.entries(texts).map(([name, value]: [string, unknown]) => [name, withVisible(value)]),
-  ) as Texts;
+  ) as Messages;
 }
 
 function withVisible(value: unknown): unknown {

@@ -1,8 +1,8 @@
 import { Button, Group, Loader, Text } from '@mantine/core';
 import { useEffect, useRef } from 'react';
-import { useTexts } from '../texts/texts.js';
+import { useI18n } from '../i18n/i18n.js';
 
-interface MoreBelowProps {
+interface LoadOlderProps {
   readonly hasMore: boolean;
   /** RFC 3339: how far back something rare was searched; then the search goes on only when somebody asks. */
   readonly searchedUntil: string | null;
@@ -13,8 +13,8 @@ interface MoreBelowProps {
 }
 
 /** Loads what is older when the end of the list comes near; a button for who does not scroll. */
-export function MoreBelow({ hasMore, searchedUntil, loading, failed, loadMore }: MoreBelowProps) {
-  const { t, format } = useTexts();
+export function LoadOlder({ hasMore, searchedUntil, loading, failed, loadMore }: LoadOlderProps) {
+  const { t, format } = useI18n();
   const place = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const element = place.current;

@@ -1,0 +1,94 @@
+import { Notification } from '@mantine/core';
+import { createContext, type ReactNode, use, useCallback, useEffect, useRef, useState } from 'react';
+import { ApiError } from '../api/api.js';
+import type { Messages } from '../i18n/en.js';
+import { useI18n } from '../i18n/i18n.js';
+import { nameOf, visible } from '../i18n/visible.js';
+
+type Kind = 'success' | 'error';
+
+interface Notifications {
+  /** Shows one line. A success disappears after 5 s, an error stays until the user closes it. */
+  readonly notify: (kind: Kind, text: string) => void;
+  /** Shows an error in the language of the page. */
+  readonly notifyError: (error: unknown) => void;
+}
+
+const NotificationsContext = createContext<Notifications | null>(null);
+
+export function useNotifications(): Notifications {
+  const notifications = use(NotificationsContext);
+  if (notifications === null) throw new Error('useNotifications needs a NotificationsProvider');
+  return notifications;
+}
+
+const successShownMs = 5_000;
+const maxShown = 4;
+
+interface ToastContent {
+  readonly id: number;
+  readonly kind: Kind;
+  readonly text: string;
+}
+
+/** Shows notifications at the edge of the screen. Screen readers read them out. */
+export function NotificationsProvider({ children }: { readonly children: ReactNode }) {
+  const { t } = useI18n();
+  const [shown, setShown] = useState<readonly ToastContent[]>([]);
+  const lastId = useRef(0);
+  const remove = useCallback((id: number) => {
+    setShown((toasts) => toasts.filter((toast) => toast.id !== id));
+  }, []);
+  const notify = useCallback<Notifications['notify']>((kind, text) => {
+    lastId.current += 1;
+    const toast = { id: lastId.current, kind, text };
+    setShown((toasts) => [...toasts.slice(1 - maxShown), toast]);
+  }, []);
+  const notifyError = useCallback<Notifications['notifyError']>(
+    (error) => {
+      notify('error', describeError(error, t));
+    },
+    [notify, t],
+  );
+  return (
+    <NotificationsContext value={{ notify, notifyError }}>
+      {children}
+      <div className="fc-notifications" role="status" aria-live="polite">
+        {shown.map((content) => (
+          <Toast key={content.id} content={content} remove={remove} closeLabel={t.shell.close} />
+        ))}
+      </div>
+    </NotificationsContext>
+  );
+}
+
+interface ToastProps {
+  readonly content: ToastContent;
+  readonly remove: (id: number) => void;
+  readonly closeLabel: string;
+}
+
+function Toast({ content: { id, kind, text }, remove, closeLabel }: ToastProps) {
+  useEffect(() => {
+    if (kind === 'error') return;
+    const timer = setTimeout(() => remove(id), successShownMs);
+    return () => clearTimeout(timer);
+  }, [id, kind, remove]);
+  return (
+    <Notification
+      role="presentation"
+      color={kind === 'error' ? 'red' : 'teal'}
+      onClose={() => remove(id)}
+      closeButtonProps={{ 'aria-label': closeLabel }}
+      withBorder
+    >
+      {visible(text)}
+    </Notification>
+  );
+}
+
+/** One line about an error; unknown codes show the message of the server. */
+export function describeError(error: unknown, { errors }: Messages): string {
+  if (!(error instanceof ApiError)) return String(error);
+  return Object.hasOwn(errors, error.code) ? nameOf(errors, error.code) : visible(error.message);
+}
