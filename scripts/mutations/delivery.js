@@ -274,8 +274,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}reader/listener.ts`,
-        find: '      lost = true;\n      this.#interrupt?.();\n',
-        replace: '      lost = true;\n',
+        find: "session.once('end', () => lost.abort(",
+        replace: "session.once('never', () => lost.abort(",
       },
     ],
     tests: [`${test}wake.test.ts`],

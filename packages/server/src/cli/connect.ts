@@ -1,8 +1,8 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { backoffMs, Session, SessionLostError } from '../postgres/session.js';
+import { Session, SessionLostError } from '../postgres/session.js';
 import { NoFreeSessionError, SessionSlots } from '../postgres/session-slots.js';
 import { describeError } from '../describe.js';
+import { type FailedAttempt, retry } from '../retry.js';
 import { CommandError } from './command.js';
 
 /** A lock may hold up the look at what a database has. */
@@ -39,8 +39,8 @@ export async function withClient<Result>(
 
 /**
  * Like `withClient`, but waits for a database that is down, starting up or out of connections, or
- * that holds `work` up, until `signal` is aborted: then resolves with null. `onWaiting` hears of
- * every failed attempt.
+ * that holds `work` up, until `signal` is aborted: then resolves with null. `onWaiting` is called
+ * after every failed attempt.
  *
  * @throws CommandError when waiting would not help: wrong password, no such database, TLS; what
  *   `work` throws.
@@ -48,36 +48,39 @@ export async function withClient<Result>(
 export async function whenReachable<Result>(options: {
   readonly databaseUrl: string;
   readonly signal: AbortSignal;
-  readonly onWaiting: (failure: { error: unknown; attempt: number; retryInMs: number }) => void;
+  readonly onWaiting: (failure: FailedAttempt) => void;
   readonly work: (client: pg.Client) => Promise<Result>;
 }): Promise<Result | null> {
   const { databaseUrl, signal, onWaiting, work } = options;
-  const isAborted = (): boolean => signal.aborted;
   // An attempt that was given up may still be a session.
   const slots = new SessionSlots({ purpose: 'the command', limit: 1, waitTimeoutMs: PROBE_TIMEOUT_MS });
-  for (let attempt = 1; !isAborted(); attempt += 1) {
-    let session: Session | null = null;
-    try {
-      session = await slots.open({
+  let isConnected = false;
+  return await retry(
+    async () => {
+      isConnected = false;
+      const session = await slots.open({
         databaseUrl,
         applicationName: 'flagcast serve',
         queryTimeoutMs: PROBE_TIMEOUT_MS,
         signal,
       });
-      return await work(session);
-    } catch (error) {
-      if (isAborted()) return null;
-      if (error instanceof CommandError) throw error;
-      if (!passes(error)) throw session === null ? noConnection(databaseUrl, error) : error;
-      const retryInMs = backoffMs(attempt);
-      onWaiting({ error, attempt, retryInMs });
-      // Rejects exactly when the signal is aborted, which the loop looks at.
-      await delay(retryInMs, undefined, { signal }).catch(() => undefined);
-    } finally {
-      session?.discard();
-    }
-  }
-  return null;
+      isConnected = true;
+      try {
+        return await work(session);
+      } finally {
+        session.discard();
+      }
+    },
+    {
+      signal,
+      onRetry: (failure) => {
+        const { error } = failure;
+        if (error instanceof CommandError) throw error;
+        if (!passes(error)) throw isConnected ? error : noConnection(databaseUrl, error);
+        onWaiting(failure);
+      },
+    },
+  );
 }
 
 /** Where a database is, without its user and password: `host:5432/name`. */
@@ -95,8 +98,7 @@ function noConnection(databaseUrl: string, error: unknown): CommandError {
 }
 
 /** Whether a failed attempt says nothing about the next one. */
-function passes(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
+function passes(error: Error): boolean {
   if (error instanceof SessionLostError || error instanceof NoFreeSessionError) return true;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (code === 'ENOENT') return 'syscall' in error && error.syscall === 'connect';

@@ -1,10 +1,9 @@
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { defaultDataDir } from './config/data-dir.js';
 import { install } from '../install/install.js';
-import { backoffMs } from '../postgres/session.js';
 import { describeError } from '../describe.js';
+import { retry } from '../retry.js';
 import { isWorthLogging } from '../operations/log.js';
 import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
@@ -74,26 +73,19 @@ export async function startDemoDatabase(
   return database;
 }
 
-async function revive(postgres: EmbeddedPostgres, stopping: AbortSignal, logger: Logger): Promise<void> {
-  const isStopping = (): boolean => stopping.aborted;
-  for (let attempt = 1; !isStopping(); attempt += 1) {
-    try {
+async function revive(postgres: EmbeddedPostgres, signal: AbortSignal, logger: Logger): Promise<void> {
+  await retry(
+    async ({ failed }) => {
       await postgres.restart();
-      logger.info({ event: 'embedded_database_restarted', attempt });
-      return;
-    } catch (error) {
-      if (isStopping()) return;
-      const retryInMs = backoffMs(attempt);
-      if (isWorthLogging(attempt)) {
-        logger.error({
-          event: 'embedded_database_restart_failed',
-          attempt,
-          retryInMs,
-          error: describeError(error),
-        });
-      }
-      // Rejects exactly when the server is stopping, which the loop looks at.
-      await delay(retryInMs, undefined, { signal: stopping }).catch(() => undefined);
-    }
-  }
+      logger.info({ event: 'embedded_database_restarted', attempt: failed + 1 });
+    },
+    {
+      signal,
+      onRetry: ({ error, attempt, retryInMs }) => {
+        if (!isWorthLogging(attempt)) return;
+        const event = 'embedded_database_restart_failed';
+        logger.error({ event, attempt, retryInMs, error: describeError(error) });
+      },
+    },
+  );
 }

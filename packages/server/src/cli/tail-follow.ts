@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import {
   type ChannelChangedMessage,
   CloseCode,
@@ -6,8 +5,8 @@ import {
   type ResyncMessage,
 } from '@flagcast/protocol';
 import { type ChannelStatus, createClient, type EventMessage, FlagcastError } from '@flagcast/client';
-import { backoffMs } from '../postgres/session.js';
 import { describeError, printable, scrub } from '../describe.js';
+import { retry } from '../retry.js';
 import { isWorthLogging } from '../operations/log.js';
 import { CommandError } from './command.js';
 import type { TailOutput } from './tail-output.js';
@@ -42,20 +41,14 @@ export async function follow(options: FollowOptions): Promise<void> {
 /** Asks until the server answers; null when it is to stop. */
 async function locate(options: FollowOptions): Promise<TailChannel | null> {
   const { serverUrl, makeToken, say, stop } = options;
-  const isStopped = (): boolean => stop.aborted;
-  for (let attempt = 1; !isStopped(); attempt += 1) {
-    try {
-      return await findChannel({ serverUrl, token: await makeToken(), stop }, options);
-    } catch (error) {
-      if (isStopped()) return null;
+  return await retry(async () => await findChannel({ serverUrl, token: await makeToken(), stop }, options), {
+    signal: stop,
+    onRetry: ({ error, attempt }) => {
       if (error instanceof CommandError) throw error;
       if (error instanceof RefusedError && isFinal(error.status)) throw new CommandError(error.message);
       if (isWorthLogging(attempt)) say(`not connected: ${tryingAgain(error)}`);
-    }
-    // Rejects exactly when it is to stop, which the loop looks at.
-    await delay(backoffMs(attempt), undefined, { signal: stop }).catch(() => undefined);
-  }
-  return null;
+    },
+  });
 }
 
 async function watch(options: FollowOptions, found: TailChannel): Promise<void> {

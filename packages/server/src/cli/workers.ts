@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
-import { backoffMs } from '../postgres/session.js';
+import { backoffMs } from '../retry.js';
 import { createCounter } from '../operations/metrics.js';
 import { CommandError } from './command.js';
 import type { CleanupStack } from './running.js';

@@ -1,10 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { printable } from '../describe.js';
+import { retry } from '../retry.js';
 import { InstallError, toInstallError } from './install-error.js';
 import { hostTriggers } from '../host/host-triggers.js';
 import { schemaName } from './objects.js';
-import { backoffMs } from '../postgres/session.js';
 import { inTransaction } from '../postgres/transaction.js';
 
 /** How install and uninstall wait for the locks of others. */
@@ -50,28 +49,30 @@ export async function asInstaller<Result>(
   work: () => Promise<Result>,
 ): Promise<Result> {
   const { lockTimeoutMs, attempts = defaultAttempts, onRetry } = patience;
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await inTransaction(client, async () => {
+  return await retry(
+    async () =>
+      await inTransaction(client, async () => {
         for (const statement of openingStatements(lockTimeoutMs)) await client.query(statement);
         return await work();
-      });
-    } catch (error) {
-      const failure = toInstallError(error);
-      if (failure.code !== 'locked') throw failure;
-      const { text, fix } = await describeHolder(client);
-      if (attempt >= attempts) {
-        throw new InstallError(
-          'locked',
-          `Nothing was changed, because ${text} in the way (${attempts} attempts). Try again later${fix}.`,
-          { cause: error },
-        );
-      }
-      const retryInMs = backoffMs(attempt, 500, 4_000);
-      onRetry?.({ attempt, attempts, retryInMs, holder: text });
-      await delay(retryInMs);
-    }
-  }
+      }),
+    {
+      baseMs: 500,
+      capMs: 4_000,
+      onRetry: async ({ error, attempt, retryInMs }) => {
+        const failure = toInstallError(error);
+        if (failure.code !== 'locked') throw failure;
+        const { text, fix } = await describeHolder(client);
+        if (attempt >= attempts) {
+          throw new InstallError(
+            'locked',
+            `Nothing was changed, because ${text} in the way (${attempts} attempts). Try again later${fix}.`,
+            { cause: error },
+          );
+        }
+        onRetry?.({ attempt, attempts, retryInMs, holder: text });
+      },
+    },
+  );
 }
 
 /**

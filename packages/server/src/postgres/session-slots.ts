@@ -55,7 +55,7 @@ export class SessionSlots {
 
   /** Opens a session as soon as there may be one more. */
   async open(options: SessionOptions): Promise<Session> {
-    return (await this.take()) ?? (await this.openTaken(options));
+    return (await this.take(options.signal)) ?? (await this.openTaken(options));
   }
 
   /** Opens a session for a slot that was taken. */

@@ -269,12 +269,3 @@ export class Session extends pg.Client {
 function isRefusedStatement(error: unknown): error is pg.DatabaseError {
   return error instanceof pg.DatabaseError && !/^(08|25P0[34]|57P)/.test(error.code ?? '');
 }
-
-/**
- * How long to wait before attempt number `attempt` (from 1): exponential with full jitter,
- * so that many servers do not come back in step.
- */
-export function backoffMs(attempt: number, baseMs = 100, capMs = 5_000): number {
-  const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(attempt, 16));
-  return Math.round(baseMs / 2 + Math.random() * (ceiling - baseMs / 2));
-}

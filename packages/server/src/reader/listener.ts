@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isHeard } from '../postgres/pooler.js';
-import { backoffMs, type Session, type SessionOptions } from '../postgres/session.js';
+import type { Session, SessionOptions } from '../postgres/session.js';
 import { type SessionSlots, unboundedSlots } from '../postgres/session-slots.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
+import { retry } from '../retry.js';
 
 export interface WakeListenerOptions {
   /** `postgresql://...`; LISTEN needs a session of its own on a primary: no transaction pooler, no replica. */
@@ -22,11 +24,11 @@ export interface WakeListenerOptions {
   onWake: () => void;
 }
 
-type Deafness = LifecycleEvents['listener:unavailable'][0];
+type Unavailability = LifecycleEvents['listener:unavailable'][0];
 
 const mend = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
 
-const deafnesses = {
+const unavailabilities = {
   pooler: {
     reason: 'pooler',
     what: 'LISTEN hears nothing through a pooler that pools by transaction: changes come with the next poll instead of at once',
@@ -37,7 +39,7 @@ const deafnesses = {
     what: 'a replica takes no LISTEN: changes come with the next poll instead of at once',
     mend,
   },
-} as const satisfies Record<string, Deafness>;
+} as const satisfies Record<string, Unavailability>;
 
 /**
  * Hears the hints of the triggers. A hint carries nothing and may be lost or repeated: it only
@@ -45,10 +47,8 @@ const deafnesses = {
  */
 export class WakeListener {
   readonly #options: Required<WakeListenerOptions>;
-  #client: Session | null = null;
-  #stopped = false;
-  #interrupt: (() => void) | null = null;
-  #running: Promise<void> | null = null;
+  readonly #stopping = new AbortController();
+  #running: Promise<unknown> | null = null;
 
   constructor(options: WakeListenerOptions) {
     this.#options = {
@@ -66,58 +66,37 @@ export class WakeListener {
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#interrupt?.();
-    // A database that does not answer must not hold up the shutdown.
-    this.#close();
+    this.#stopping.abort();
     await this.#running;
   }
 
   async #run(): Promise<void> {
-    let attempts = 0;
-    let told: Deafness | null = null;
-    while (!this.#isStopped()) {
-      try {
-        const client = await this.#connect();
-        const deafness = await this.#whyDeaf(client);
-        if (this.#isStopped()) break;
-        if (deafness === null) await this.#listen(client);
-        else if (deafness !== told) this.#options.lifecycle.emit('listener:unavailable', deafness);
-        attempts = 0;
-        told = deafness;
-        if (deafness === null) {
-          await this.#holdOpen(client);
-        } else {
-          this.#close();
-          await this.#pause(this.#options.deafRetryMs);
+    const { lifecycle, deafRetryMs } = this.#options;
+    const { signal } = this.#stopping;
+    let reported: Unavailability | null = null;
+    await retry(
+      async (attempts) => {
+        while (!signal.aborted) {
+          const session = await this.#open();
+          try {
+            const unavailability = await this.#checkNotifications(session);
+            if (unavailability === null) await this.#listen(session);
+            else if (unavailability !== reported) lifecycle.emit('listener:unavailable', unavailability);
+            reported = unavailability;
+            attempts.reset();
+            if (unavailability === null) await this.#holdOpen(session);
+          } finally {
+            session.discard();
+          }
+          await delay(deafRetryMs, undefined, { signal });
         }
-      } catch (error) {
-        if (this.#isStopped()) break;
-        attempts += 1;
-        const retryInMs = backoffMs(attempts);
-        this.#options.lifecycle.emit('listener:failed', {
-          error: error instanceof Error ? error : new Error(String(error)),
-          attempt: attempts,
-          retryInMs,
-        });
-        await this.#pause(retryInMs);
-      } finally {
-        this.#close();
-      }
-    }
-  }
-
-  async #connect(): Promise<Session> {
-    return (this.#client = await this.#open());
+      },
+      { signal, onRetry: (failure) => void lifecycle.emit('listener:failed', failure) },
+    );
   }
 
   async #open(): Promise<Session> {
     return await this.#options.slots.open(this.#session);
-  }
-
-  #close(): void {
-    this.#client?.discard();
-    this.#client = null;
   }
 
   get #session(): SessionOptions {
@@ -126,20 +105,22 @@ export class WakeListener {
       databaseUrl,
       applicationName: 'flagcast listener',
       queryTimeoutMs: probeTimeoutMs,
+      // A database that does not answer must not hold up the shutdown.
+      signal: this.#stopping.signal,
       values: 'text',
     };
   }
 
-  /** Null where LISTEN works. A pooler takes it without a word, and leaves it in a session that others get next. */
-  async #whyDeaf(client: Session): Promise<Deafness | null> {
+  /** Null where LISTEN works. A pooler accepts it silently, and leaves it in a session that others get next. */
+  async #checkNotifications(client: Session): Promise<Unavailability | null> {
     const { rows } = await client.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
-    if (rows[0]?.replica === 'true') return deafnesses.replica;
+    if (rows[0]?.replica === 'true') return unavailabilities.replica;
     if (!client.isPooled) return null;
     const heard = await isHeard(client, async () => await this.#open(), {
       channel: `flagcast_test_${randomBytes(8).toString('hex')}`,
       timeoutMs: this.#options.probeTimeoutMs,
     });
-    return heard ? null : deafnesses.pooler;
+    return heard ? null : unavailabilities.pooler;
   }
 
   async #listen(client: Session): Promise<void> {
@@ -152,35 +133,15 @@ export class WakeListener {
     onWake();
   }
 
-  /** Probes until the connection is lost (throws) or the listener is stopped (returns). */
-  async #holdOpen(client: Session): Promise<void> {
-    let lost = false;
-    client.once('end', () => {
-      lost = true;
-      this.#interrupt?.();
-    });
-    while (!this.#isStopped()) {
-      await this.#pause(this.#options.probeIntervalMs);
-      if (this.#isStopped()) return;
-      if (lost as boolean) throw new Error('the LISTEN connection was closed');
-      await client.query('SELECT 1');
+  /** Probes the connection until it is lost; then rejects. */
+  async #holdOpen(session: Session): Promise<never> {
+    const lost = new AbortController();
+    session.once('end', () => lost.abort(new Error('the LISTEN connection was closed')));
+    const signal = AbortSignal.any([this.#stopping.signal, lost.signal]);
+    for (;;) {
+      await delay(this.#options.probeIntervalMs, undefined, { signal }).catch(() => undefined);
+      signal.throwIfAborted();
+      await session.query('SELECT 1');
     }
-  }
-
-  async #pause(milliseconds: number): Promise<void> {
-    if (this.#stopped) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.#interrupt = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#interrupt = null;
-  }
-
-  // A method, so that the compiler does not take the flag's value across an await for granted.
-  #isStopped(): boolean {
-    return this.#stopped;
   }
 }

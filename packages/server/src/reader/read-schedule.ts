@@ -6,25 +6,24 @@ export type Trigger = 'poll' | 'wake' | 'follow_up';
 /** When the next read is due. Times are on the clock of performance.now(). */
 export class ReadSchedule {
   readonly #pollIntervalMs: number;
+  readonly #stopping: AbortSignal;
   readonly #followUp = new FollowUp();
   #trigger: Trigger | null = 'poll';
   #pollDueAtMs = 0;
   #readDueAtMs: number | null = null;
   #lastReadAtMs = 0;
   #isPaused = false;
-  #isStopped = false;
   #nudge: (() => void) | null = null;
 
-  constructor(pollIntervalMs: number) {
+  /** When `stopping` is aborted no read is due any more: `wait` returns. */
+  constructor(pollIntervalMs: number, stopping: AbortSignal) {
     this.#pollIntervalMs = pollIntervalMs;
+    this.#stopping = stopping;
+    stopping.addEventListener('abort', () => this.#nudge?.());
   }
 
   get isPaused(): boolean {
     return this.#isPaused;
-  }
-
-  get isStopped(): boolean {
-    return this.#isStopped;
   }
 
   /** A hint has come. Hints during a read become one more read. */
@@ -49,12 +48,6 @@ export class ReadSchedule {
     this.#isPaused = false;
     this.#pollDueAtMs = 0;
     this.hint();
-  }
-
-  /** No read is due any more; `wait` returns. */
-  stop(): void {
-    this.#isStopped = true;
-    this.#nudge?.();
   }
 
   /** A read begins: what caused it. */
@@ -83,28 +76,20 @@ export class ReadSchedule {
     if (pauseMs !== null) this.continueAfter(pauseMs);
   }
 
-  /**
-   * Waits until the next read is due; while paused, until `resume`; after a failure for the whole backoff in
-   * milliseconds, which hints do not shorten.
-   */
-  async wait(backoffMs: number | null): Promise<void> {
+  /** Waits until the next read is due; while paused, until `resume`. */
+  async wait(): Promise<void> {
     if (this.#isPaused) this.#trigger = null;
-    const dueAtMs = this.#dueAtMs();
-    if (this.#isStopped || (backoffMs === null && dueAtMs <= performance.now())) return;
+    if (this.#stopping.aborted || this.#dueAtMs() <= performance.now()) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
-      const arm = (untilMs: number): void => {
+      this.#nudge = () => {
         clearTimeout(timer);
-        const waitMs = untilMs - performance.now();
+        const waitMs = this.#dueAtMs() - performance.now();
         // A timer takes a millisecond at least.
-        if (waitMs <= 0) resolve();
+        if (waitMs <= 0 || this.#stopping.aborted) resolve();
         else if (Number.isFinite(waitMs)) timer = setTimeout(resolve, waitMs);
       };
-      arm(backoffMs === null ? dueAtMs : performance.now() + backoffMs);
-      this.#nudge = () => {
-        if (this.#isStopped) resolve();
-        else if (backoffMs === null) arm(this.#dueAtMs());
-      };
+      this.#nudge();
     });
     // A timer that is left would keep the process alive for a poll interval.
     clearTimeout(timer);

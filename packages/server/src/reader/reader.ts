@@ -1,8 +1,8 @@
 import { errorCode } from '../postgres/error-code.js';
-import { backoffMs } from '../postgres/session.js';
 import { unboundedSlots } from '../postgres/session-slots.js';
 import type { Batch, FlagEvent } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
+import { type Attempts, retry } from '../retry.js';
 import { type EventSource, guaranteeOf, sourceChange } from './event-source.js';
 import { LogProgress, type NewRows, type RelayedRead } from './log-progress.js';
 import { pageRows } from './log-statements.js';
@@ -38,6 +38,7 @@ export class EventReader {
   #triggers = '';
   #session: ReadingSession | null = null;
   #connections = 0;
+  readonly #stopping = new AbortController();
   readonly #schedule: ReadSchedule;
   /** How many rows a read asks for. Fewer after a read that failed because of what the rows hold. */
   #limit = pageRows;
@@ -57,7 +58,7 @@ export class EventReader {
       slots: unboundedSlots(),
       ...options,
     };
-    this.#schedule = new ReadSchedule(this.#options.pollIntervalMs);
+    this.#schedule = new ReadSchedule(this.#options.pollIntervalMs, this.#stopping.signal);
   }
 
   /** How many delivered events are remembered because a read may bring them again. */
@@ -120,54 +121,54 @@ export class EventReader {
   }
 
   async stop(): Promise<void> {
-    this.#schedule.stop();
+    this.#stopping.abort();
     // A database that does not answer must not hold up the shutdown.
-    const giveUp = setTimeout(() => {
-      this.#session?.discard();
-    }, stopTimeoutMs);
+    const timer = setTimeout(() => this.#session?.discard(), stopTimeoutMs);
     await this.#running;
-    clearTimeout(giveUp);
+    clearTimeout(timer);
   }
 
   async #run(): Promise<void> {
-    let attempts = 0;
+    const { lifecycle } = this.#options;
     let failedAtMs = 0;
-    for (;;) {
-      let backoff: number | null = null;
-      if (this.#schedule.isPaused) {
-        await this.#schedule.wait(null);
-        if (this.#isStopped()) break;
-        continue;
-      }
-      try {
-        const session = (this.#session ??= await this.#connect());
-        if (this.#isStopped()) break;
-        const trigger = this.#schedule.take();
-        if (this.#progress === null) await this.#begin(session);
-        else await this.#read(session, this.#progress, trigger);
-        if (attempts > 0) {
-          this.#options.lifecycle.emit('reader:recovered', { attempts, downMs: Date.now() - failedAtMs });
-          attempts = 0;
-        }
-      } catch (error) {
-        if (this.#isStopped()) break;
-        if (this.#session !== null && this.#readsLessAfter(error)) continue;
+    await retry(async (attempts) => await this.#readUntilStopped(attempts, () => failedAtMs), {
+      signal: this.#stopping.signal,
+      onRetry: (failure) => {
         this.#session?.discard();
         this.#session = null;
-        if (attempts === 0) failedAtMs = Date.now();
-        attempts += 1;
-        backoff = backoffMs(attempts);
-        this.#options.lifecycle.emit('reader:failed', {
-          error: error instanceof Error ? error : new Error(String(error)),
-          attempt: attempts,
-          retryInMs: backoff,
-        });
-      }
-      await this.#schedule.wait(backoff);
-      if (this.#isStopped()) break;
-    }
+        if (failure.attempt === 1) failedAtMs = Date.now();
+        lifecycle.emit('reader:failed', failure);
+      },
+    });
     await this.#session?.end();
     this.#session = null;
+  }
+
+  async #readUntilStopped(attempts: Attempts, failedAtMs: () => number): Promise<void> {
+    while (!this.#isStopped()) {
+      if (!this.#schedule.isPaused) {
+        try {
+          await this.#readNext();
+        } catch (error) {
+          if (this.#session === null || !this.#readsLessAfter(error)) throw error;
+          continue;
+        }
+        if (attempts.failed > 0) {
+          const downMs = Date.now() - failedAtMs();
+          this.#options.lifecycle.emit('reader:recovered', { attempts: attempts.failed, downMs });
+          attempts.reset();
+        }
+      }
+      await this.#schedule.wait();
+    }
+  }
+
+  async #readNext(): Promise<void> {
+    const session = (this.#session ??= await this.#connect());
+    if (this.#isStopped()) return;
+    const trigger = this.#schedule.take();
+    if (this.#progress === null) await this.#begin(session);
+    else await this.#read(session, this.#progress, trigger);
   }
 
   /**
@@ -376,6 +377,6 @@ export class EventReader {
 
   // A method, so that the compiler does not take the flag's value across an await for granted.
   #isStopped(): boolean {
-    return this.#schedule.isStopped;
+    return this.#stopping.signal.aborted;
   }
 }

@@ -1,4 +1,4 @@
-import { backoffMs } from '../postgres/session.js';
+import { retry } from '../retry.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { connectNats, type NatsSession } from './nats.js';
 
@@ -16,8 +16,7 @@ export class Line {
   #line: NatsSession | null = null;
   #isUp = false;
   #hasTold = false;
-  #isEnded = false;
-  #interrupt: (() => void) | null = null;
+  readonly #ending = new AbortController();
   #running: Promise<void> | null = null;
 
   constructor(options: NatsConnectionOptions) {
@@ -29,33 +28,29 @@ export class Line {
   }
 
   async end(): Promise<void> {
-    this.#isEnded = true;
-    this.#interrupt?.();
+    this.#ending.abort();
     await this.#line?.connection.close();
     await this.#running;
   }
 
   async #run(): Promise<void> {
-    for (let attempts = 1; !this.#hasEnded(); attempts += 1) {
-      try {
+    const { signal } = this.#ending;
+    await retry(
+      async (attempts) => {
         const line = await connectNats(this.#options.url);
         this.#line = line;
-        if (this.#hasEnded()) {
+        if (signal.aborted) {
           await line.connection.close();
           return;
         }
-        attempts = 0;
+        attempts.reset();
         this.#up(line);
         await this.#watch(line);
         const closed = await line.connection.closed();
-        if (this.#hasEnded()) return;
-        this.#down(closed instanceof Error ? closed : new Error('NATS has closed the connection'));
-      } catch (error) {
-        if (this.#hasEnded()) return;
-        this.#down(error instanceof Error ? error : new Error(String(error)));
-      }
-      await this.#pause(backoffMs(attempts + 1));
-    }
+        throw closed instanceof Error ? closed : new Error('NATS has closed the connection');
+      },
+      { signal, onRetry: ({ error }) => this.#down(error) },
+    );
   }
 
   /** Until the connection is closed for good. */
@@ -78,27 +73,11 @@ export class Line {
   }
 
   #down(error: Error): void {
-    if (this.#isEnded) return;
+    if (this.#ending.signal.aborted) return;
     if (this.#isUp) this.#options.onDown();
     this.#isUp = false;
     if (this.#hasTold) return;
     this.#hasTold = true;
     this.#options.lifecycle.emit('relay:lost', { error });
-  }
-
-  async #pause(milliseconds: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.#interrupt = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#interrupt = null;
-  }
-
-  // A method, so that the compiler does not take the flag's value across an await for granted.
-  #hasEnded(): boolean {
-    return this.#isEnded;
   }
 }

@@ -3,7 +3,7 @@ import type { Batch, FlagEvent } from '../events/event.js';
 import type { Position } from '../events/position.js';
 import type { SessionSlots } from '../postgres/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { backoffMs } from '../postgres/session.js';
+import { backoffMs } from '../retry.js';
 import type { BatchSource } from '../reader/batch-source.js';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
