@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { ioUring } from '../packages/io-uring/dist/index.js';
 import { createFlagcast } from '../packages/server/dist/index.js';
 import { serveParent } from './child.js';
 
@@ -14,6 +15,7 @@ serveParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0,
   const flagcast = createFlagcast({
     databaseUrl,
     auth: { secret },
+    socketWriter: ioUring,
     ...(maxConnections === undefined
       ? {}
       : { maxConnectionsPerUser: maxConnections, maxConnectionsPerAddress: maxConnections }),

@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import { Socket } from 'node:net';
 import v8 from 'node:v8';
 import { serveParent } from '../bench/child.js';
+import { ioUring } from '../packages/io-uring/dist/index.js';
 
 /** @import { AddressInfo } from 'node:net' */
 
@@ -63,6 +64,7 @@ async function start({ databaseUrl, secret, port }) {
   const flagcast = createFlagcast({
     databaseUrl,
     auth: { secret },
+    socketWriter: ioUring,
     // The console shows switches only if writes are enabled.
     writes: true,
     // Small, so that it is full after the warm-up, and replays read the database more often.

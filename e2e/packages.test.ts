@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { budgetBytes } from '../packages/client/size.js';
 import { RunningCommand, runCommand } from '../packages/server/test/command.js';
 import { createTestDatabase, insertAudit, seedProject } from '../packages/server/test/database.js';
+import { hasIoUring } from '../packages/server/test/io-uring-here.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { blocksOf } from './documents.js';
 import { type Consumer, createConsumer, type Manifest, programOf } from './consumer.js';
@@ -22,7 +23,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await consumer.remove());
 
-const names = ['@flagcast/protocol', '@flagcast/client', 'flagcast'];
+const names = ['@flagcast/protocol', '@flagcast/client', '@flagcast/io-uring', 'flagcast'];
 
 describe.each(names)('%s', (name) => {
   it('has only the files that it needs, without sources, tests and maps', async () => {
@@ -93,15 +94,24 @@ it('says which packages a relay needs, and does not start without them', async (
 });
 
 it('says how to install the demo where a server without a database needs it', async () => {
-  const folder = path.join(consumer.folder, 'node_modules', '@flagcast', 'demo');
-  await rename(folder, `${folder}-away`);
-  onTestFinished(async () => await rename(`${folder}-away`, folder));
+  await removeOptional('demo');
   const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env: {} });
   expect(code).toBe(1);
   expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/demo')]);
 });
 
+it('loads @flagcast/io-uring without warnings, and uses it where the machine allows it', async () => {
+  await consumer.write(
+    'io-uring.js',
+    `import { ioUring } from '@flagcast/io-uring'; console.log(ioUring(() => undefined).name);`,
+  );
+  const result = await consumer.run('io-uring.js').catch(String);
+  if (hasIoUring) expect(result).toEqual({ stdout: 'io_uring\n', stderr: '' });
+  else expect(result).toMatch(/Error: (the kernel|io_uring|the package koffi)/);
+});
+
 it('installs, serves its console, and the program of the README receives a change', async () => {
+  await removeOptional('io-uring');
   const database = await createTestDatabase({ schema: 'none' });
   onTestFinished(async () => await database.drop());
   const env = { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: testSecret };
@@ -119,10 +129,9 @@ it('installs, serves its console, and the program of the README receives a chang
   const serve = new RunningCommand(['serve', '--port', '0'], run);
   onTestFinished(async () => await serve.end());
   const url = String((await serve.logged('server_listening'))['url']);
-  // Nothing optional is installed there, and nothing but the speed depends on it.
-  expect(await serve.logged('fan_out_chosen')).toMatchObject({
-    by: 'write',
-    reason: expect.stringMatching(/koffi is not installed|^io_uring is/) as string,
+  expect(await serve.logged('socket_writer_chosen')).toMatchObject({
+    writer: 'plain',
+    reason: '@flagcast/io-uring is not installed',
   });
   const page = await (await fetch(url)).text();
   const [, script = ''] = /src="\.(\/assets\/[^"]+\.js)"/.exec(page) ?? [];
@@ -219,6 +228,13 @@ describe('bundlers', () => {
     expect(stdout + stderr).not.toMatch(/externalized|unresolved/i);
   });
 });
+
+/** Moves an optional package away until the test has finished. */
+async function removeOptional(name: string): Promise<void> {
+  const folder = path.join(consumer.folder, 'node_modules', '@flagcast', name);
+  await rename(folder, `${folder}-away`);
+  onTestFinished(async () => await rename(`${folder}-away`, folder));
+}
 
 type Installed = Manifest & { readonly version: string; readonly engines: { readonly node: string } };
 

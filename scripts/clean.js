@@ -10,5 +10,9 @@ const built = [
   'server/dist',
   'server/tsconfig.tsbuildinfo',
   'server/console',
+  'demo/dist',
+  'demo/tsconfig.tsbuildinfo',
+  'io-uring/dist',
+  'io-uring/tsconfig.tsbuildinfo',
 ];
 await Promise.all(built.map(async (path) => await rm(packages + path, { recursive: true, force: true })));

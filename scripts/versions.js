@@ -37,7 +37,7 @@ const onPostgres = [
 const onNode = [
   ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-peer', 'drain', 'embedding'],
   ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files'],
-  ...['gathered-writes', 'fan-out-choice'],
+  ...['socket-writer', 'socket-writer-choice'],
 ]
   .map((name) => `packages/server/test/${name}.test.ts`)
   .concat(

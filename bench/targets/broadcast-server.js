@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { Server as SocketIoServer } from 'socket.io';
 import { WebSocketServer } from 'ws';
-import { SubmissionQueue } from '../../packages/server/dist/transport/io-uring.js';
+import { SubmissionQueue } from '../../packages/io-uring/dist/submission-queue.js';
 import { textFrame } from '../../packages/server/dist/connections/codecs/frame.js';
 import { serveParent } from '../child.js';
 
@@ -11,7 +11,7 @@ import { serveParent } from '../child.js';
 /** @import { Duplex } from 'node:stream' */
 /** @import { WebSocket } from 'ws' */
 
-/** @import { SocketHandle } from '../../packages/server/dist/transport/batched-socket-writer.js' */
+/** @import { SocketHandle } from '../../packages/server/dist/transport/socket-writer.js' */
 
 /** @typedef {'ws' | 'prebuilt' | 'io_uring' | 'socket.io'} BroadcastKind */
 /**
@@ -52,16 +52,16 @@ const servers = {
 
   /** The same with io_uring, many sockets in one system call: the cost of sending itself. Ignores short writes. */
   io_uring: (http) => {
-    const ring = new SubmissionQueue();
+    const queue = new SubmissionQueue();
     const handles = /** @type {Map<string, Set<SocketHandle>>} */ (new Map());
     onUpgrade(http, (_webSocket, socket, channel) => join(handles, channel, Reflect.get(socket, '_handle')));
     return (channel, message) => {
       const frame = textFrame(message);
       for (const { fd } of handles.get(channel) ?? []) {
-        if (!ring.hasRoom(frame)) ring.submit();
-        ring.add(fd, frame);
+        if (!queue.hasRoom(frame)) queue.submit();
+        queue.add(fd, frame);
       }
-      ring.submit();
+      queue.submit();
     };
   },
 

@@ -1,7 +1,8 @@
 /** @import { Mutation } from './table.js' */
 
 const server = 'packages/server/src/';
-const test = 'packages/server/test/';
+const ioUring = 'packages/io-uring/src/';
+const tests = ['packages/server/test/socket-writer.test.ts'];
 
 /** @type {readonly Mutation[]} */
 export const batchedWriteMutations = [
@@ -11,12 +12,12 @@ export const batchedWriteMutations = [
     broken: 'The rest of a short write is lost.',
     edits: [
       {
-        file: `${server}transport/batched-socket-writer.ts`,
-        find: 'else if (taken < bytes.length) rests.push',
-        replace: 'else if (taken > bytes.length) rests.push',
+        file: `${ioUring}batched-socket-writer.ts`,
+        find: 'else if (accepted < bytes.length) remainders.push',
+        replace: 'else if (accepted > bytes.length) remainders.push',
       },
     ],
-    tests: [`${test}gathered-writes.test.ts`],
+    tests,
   },
   {
     name: 'descriptor-reused',
@@ -29,7 +30,7 @@ export const batchedWriteMutations = [
         replace: '._handle !== undefined',
       },
     ],
-    tests: [`${test}gathered-writes.test.ts`],
+    tests,
   },
   {
     name: 'batched-write-overtakes',
@@ -42,7 +43,7 @@ export const batchedWriteMutations = [
         replace: 'if (this.#socket.writableLength < 0) return null;',
       },
     ],
-    tests: [`${test}gathered-writes.test.ts`],
+    tests,
   },
   {
     name: 'batched-write-bypasses-tls',
@@ -50,16 +51,16 @@ export const batchedWriteMutations = [
     broken: 'A batched write bypasses TLS.',
     edits: [
       {
-        file: `${server}transport/batched-socket-writer.ts`,
+        file: `${server}transport/socket-writer.ts`,
         find: 'Object.getPrototypeOf(socket) !== Socket.prototype',
         replace: '!(socket instanceof Socket)',
       },
       {
-        file: `${server}transport/batched-socket-writer.ts`,
+        file: `${server}transport/socket-writer.ts`,
         find: "handle?.constructor.name === 'TCP' && handle.fd >= 0",
         replace: 'handle !== null && handle.fd >= 0',
       },
     ],
-    tests: [`${test}gathered-writes.test.ts`],
+    tests,
   },
 ];

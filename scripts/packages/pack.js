@@ -7,7 +7,13 @@ import { promisify } from 'node:util';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** The folders of the published packages, in the order of their dependencies. */
-const folders = ['packages/protocol', 'packages/client', 'packages/server', 'packages/demo'];
+const folders = [
+  'packages/protocol',
+  'packages/client',
+  'packages/server',
+  'packages/demo',
+  'packages/io-uring',
+];
 
 /**
  * @typedef {object} Packed

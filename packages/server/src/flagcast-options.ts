@@ -7,6 +7,7 @@ import type { ConnectionTimeouts } from './connections/connection-timeouts.js';
 import type { DemoPerson } from './api/demo-person.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';
+import type { SocketWriterFactory } from './transport/socket-writer.js';
 
 export interface FlagcastOptions {
   /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
@@ -98,10 +99,10 @@ export interface FlagcastOptions {
   /** How many recent events are kept in memory for clients that come back. Default 10,000. */
   replayBufferEvents?: number;
   /**
-   * Whether many peers are written to in one system call, where the machine can: Linux 5.6 or later with io_uring
-   * allowed, and the optional package koffi. Else each is written to by itself. Default true.
+   * Writes to many WebSockets in one system call: `ioUring` of the package `@flagcast/io-uring`. Default: each is written
+   * to by itself, as on machines that do not allow io_uring.
    */
-  ioUring?: boolean;
+  socketWriter?: SocketWriterFactory | undefined;
   /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
   timing?: FlagcastTiming;
   /** The prom-client registry that the metrics go into and /metrics answers with. Default: one of its own. */

@@ -20,7 +20,7 @@ import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
 import type { SessionSource } from './postgres/session-pool.js';
 import { RequestAuthorizer, RefusedError, unavailable, type Principal } from './auth/request-authorizer.js';
-import { openSocketWriter } from './transport/batched-socket-writer.js';
+import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { createHttpServer } from './transport/http-server.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
@@ -92,9 +92,10 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   if (!ownTables && writes) {
     throw new Error("writes need the users and roles of Togglr's tables: leave writes away beside authorize");
   }
-  const { cork, batchedSocketWriter, reason } = openSocketWriter(options.ioUring ?? true, () =>
-    lifecycle.emit('fan-out:given-up', {}),
+  const { socketWriter, reason } = openSocketWriter(options.socketWriter, () =>
+    lifecycle.emit('socket-writer:fallback', {}),
   );
+  const cork = socketWriter.cork.bind(socketWriter);
   const broadcaster = new Broadcaster({
     lifecycle,
     cork,
@@ -220,7 +221,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     handshakeTimeoutMs,
     refusedCloseTimeoutMs,
     highWaterBytes,
-    batchedSocketWriter,
+    socketWriter,
   });
   const eventStreams = new EventStreams({
     authorizer: throttledAuthorizer,
@@ -333,7 +334,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
       }),
     attach: (server) => gateway.attach(server),
     start: () => {
-      lifecycle.emit('fan-out:chosen', { by: batchedSocketWriter === null ? 'write' : 'io_uring', reason });
+      lifecycle.emit('socket-writer:chosen', { writer: socketWriter.name, reason });
       eventLoopDelay.enable();
       source.start();
       relay?.start();

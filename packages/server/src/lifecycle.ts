@@ -85,11 +85,11 @@ export interface LifecycleEvents {
   'relay:heard': [{ readAgoMs: number }];
   /** Messages that had not come by themselves were fetched from the log. */
   'relay:fetched': [{ messages: number }];
+  /** A completion of io_uring was missing: from now on each connection is written to by itself. */
+  'socket-writer:fallback': [Record<string, never>];
+  /** How WebSockets are written to: by `io_uring`, or `plain` and the reason. */
+  'socket-writer:chosen': [{ writer: string; reason: string | null }];
   /** All subscribers have been handed a batch. */
-  /** A completion of io_uring was not seen: connections are written to one by one from here on. */
-  'fan-out:given-up': [Record<string, never>];
-  /** How many peers are written to: in one system call together, or each by itself, and why. */
-  'fan-out:chosen': [{ by: 'io_uring' | 'write'; reason: string | null }];
   'batch:broadcast': [BroadcastBatch];
   'connection:opened': [{ connectionId: number; userId: string; dialect: string }];
   'connection:closed': [

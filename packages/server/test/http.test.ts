@@ -140,7 +140,7 @@ describe('/healthz and /readyz', () => {
       FLAGCAST_READY_GRACE: '1s',
     };
     const settings = loadConfig(environment, {});
-    const flagcast = createLoggedFlagcast(
+    const flagcast = await createLoggedFlagcast(
       { ...settings, databaseUrl: url.toString(), auth: { secret: testSecret }, demoPeople: [] },
       { logger: createLogger({ human: false, output: { write: () => undefined } }) },
     );

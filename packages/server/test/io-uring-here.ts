@@ -1,9 +1,9 @@
 import { closeSync } from 'node:fs';
 
-/** Whether this machine lets us have io_uring, found out past the server. Where not, that is said. */
+/** Whether this machine allows io_uring, determined without the code of the server. */
 export const hasIoUring = await tryIoUring();
 if (!hasIoUring) {
-  process.stdout.write('io_uring: not for us on this machine, so that the server uses it is not tested\n');
+  process.stdout.write('This machine does not allow io_uring: tests of it are skipped\n');
 }
 
 async function tryIoUring(): Promise<boolean> {
@@ -16,9 +16,9 @@ async function tryIoUring(): Promise<boolean> {
     ...values: [number, number, Buffer]
   ) => number;
   const parameters = Buffer.alloc(120);
-  const ring = setup(425, 1, parameters);
-  if (ring < 0) return false;
-  closeSync(ring);
+  const descriptor = setup(425, 1, parameters);
+  if (descriptor < 0) return false;
+  closeSync(descriptor);
   // IORING_FEAT_RW_CUR_POS came with the operation that sends, in Linux 5.6.
   return (parameters.readUInt32LE(20) & 8) !== 0;
 }

@@ -1,14 +1,14 @@
 import koffi from 'koffi';
 
 /*
- * Loaded before a program, has the kernel refuse it io_uring as it does in a container: by a seccomp filter,
- * which answers EPERM. Each instruction is a struct sock_filter of linux/filter.h.
+ * Loaded before a program. Installs a seccomp filter like that of a container: io_uring_setup fails with EPERM.
+ * Each instruction is a struct sock_filter of linux/filter.h.
  */
 const [load, jumpIfEqual, answer] = [0x20, 0x15, 0x06];
 const [refused, allowed] = [0x0005_0001, 0x7fff_0000];
 const setupCall = 425;
 const instructions = [
-  // The number of the system call is what comes first.
+  // The first field is the number of the system call.
   { code: load, otherwise: 0, value: 0 },
   { code: jumpIfEqual, otherwise: 1, value: setupCall },
   { code: answer, otherwise: 0, value: refused },

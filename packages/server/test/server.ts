@@ -18,7 +18,7 @@ export interface TestServer {
   /** Whether it listens for hints, and if not, why. */
   readonly listening: LifecycleEvents['listener:listening' | 'listener:unavailable' | 'relay:following'][0];
   /** How its connections are written to. */
-  readonly fanOut: LifecycleEvents['fan-out:chosen'][0];
+  readonly socketWriter: LifecycleEvents['socket-writer:chosen'][0];
   close(): Promise<void>;
 }
 
@@ -28,7 +28,7 @@ export async function startTestServer(
   options: Partial<FlagcastOptions> = {},
 ): Promise<TestServer> {
   const flagcast = createFlagcast({ databaseUrl, auth: { secret: testSecret }, ...options });
-  const chosen = nextEvent(flagcast.lifecycle, 'fan-out:chosen');
+  const chosen = nextEvent(flagcast.lifecycle, 'socket-writer:chosen');
   const started = nextEvent(flagcast.lifecycle, 'reader:started');
   const listening = Promise.race([
     nextEvent(flagcast.lifecycle, 'listener:listening'),
@@ -48,7 +48,7 @@ export async function startTestServer(
     httpUrl: `http://127.0.0.1:${port}`,
     wsUrl: `ws://127.0.0.1:${port}/api/ws`,
     listening: heard,
-    fanOut: await chosen,
+    socketWriter: await chosen,
     async close() {
       await flagcast.close();
       http.closeAllConnections();

@@ -173,11 +173,11 @@ async function metricsOfWhoAnswers(url: string): Promise<string> {
 }
 
 /** What each worker says of how it writes to its connections. */
-async function fanOuts(serve: RunningCommand): Promise<unknown[]> {
+async function socketWriters(serve: RunningCommand): Promise<unknown[]> {
   return await Promise.all(
     [1, 2].map(async (place) => {
-      const { by, reason } = await serve.logged('fan_out_chosen', ({ worker }) => worker === place);
-      return { by, reason };
+      const { writer, reason } = await serve.logged('socket_writer_chosen', ({ worker }) => worker === place);
+      return { writer, reason };
     }),
   );
 }
@@ -224,8 +224,8 @@ describe('serve with two workers', () => {
     const watchers = await watchBoth(url);
     const written = await whileWriting(async (more) => await more(20));
     await expectEach(watchers, written);
-    const each = { by: 'write', reason: 'it is switched off' };
-    expect(await fanOuts(serve)).toEqual([each, each]);
+    const each = { writer: 'plain', reason: 'FLAGCAST_IO_URING is off' };
+    expect(await socketWriters(serve)).toEqual([each, each]);
 
     const metrics = await (await fetch(`${url}/metrics`)).text();
     const connections = [1, 2].map((worker) => {
@@ -260,7 +260,8 @@ describe('serve with two workers', () => {
 
   it('replaces one that was killed, while its clients go on elsewhere and lose nothing', async () => {
     const { serve, url, workers } = await startServe();
-    if (hasIoUring) expect(await fanOuts(serve)).toEqual([{ by: 'io_uring' }, { by: 'io_uring' }]);
+    if (hasIoUring)
+      expect(await socketWriters(serve)).toEqual([{ writer: 'io_uring' }, { writer: 'io_uring' }]);
     const watchers = await watchBoth(url);
     const [first] = workers;
     let place = 0;

@@ -71,8 +71,9 @@ Environment:
                                          through them is known by X-Forwarded-For (default: none)
   FLAGCAST_WRITES                        on or off: take changes from the console and the REST API (default on for
                                          the embedded PostgreSQL, off for a database of yours)
-  FLAGCAST_IO_URING                      on or off: write to many connections in one system call, where the machine
-                                         can (default on; described in docs/OPERATIONS.md)
+  FLAGCAST_IO_URING                      on or off: write to many connections in one system call, if the package
+                                         @flagcast/io-uring is installed and the machine allows it (default on;
+                                         described in docs/OPERATIONS.md)
   FLAGCAST_DATA_DIR                      where the embedded PostgreSQL keeps its data (default /var/lib/flagcast
                                          as root, else $XDG_DATA_HOME/flagcast or ~/.local/share/flagcast)
   FLAGCAST_MAX_CONNECTIONS_PER_USER      connections that a user may have open (default 100) } each worker
@@ -195,7 +196,7 @@ async function openSource(
 
 /** A server in this process. */
 async function startAlone(settings: ServerSettings, logger: Logger, running: CleanupStack): Promise<Server> {
-  const flagcast = createLoggedFlagcast(settings, { logger });
+  const flagcast = await createLoggedFlagcast(settings, { logger });
   if (settings.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   const { url, monitoringUrl, stop } = await listen(flagcast, { ...settings, logger });
   running.add('server', async () => await stop(0));

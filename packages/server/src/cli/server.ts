@@ -13,6 +13,7 @@ import type { Flagcast } from '../flagcast-options.js';
 import type { DemoPerson } from '../api/demo-person.js';
 import { logLifecycle } from '../operations/log.js';
 import { CommandError } from './command.js';
+import { loadSocketWriter } from './io-uring-package.js';
 
 /** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
 export interface ServerSettings extends ServeConfig {
@@ -33,16 +34,17 @@ export interface Server extends ListeningUrls {
   readonly begin: () => void;
 }
 
-/** The parts of one server, telling the log; it does not listen yet. */
-export function createLoggedFlagcast(
+/** A server that logs what happens. It does not listen yet. */
+export async function createLoggedFlagcast(
   settings: ServerSettings,
   options: { readonly logger: Logger; readonly metricsRegistry?: Registry },
-): Flagcast {
+): Promise<Flagcast> {
   const { logger, metricsRegistry } = options;
   const flagcast = createFlagcast({
     ...settings,
     databaseConnections: connectionsOfServer(settings.databaseConnections, settings.workers),
     view: settings.view ?? undefined,
+    socketWriter: await loadSocketWriter(settings.ioUring),
     separateMonitoring: settings.metricsPort !== null,
     timing: settings.readyGraceMs === null ? {} : { readinessGraceMs: settings.readyGraceMs },
     ...(metricsRegistry === undefined ? {} : { metricsRegistry }),

@@ -35,7 +35,7 @@ async function serve(primary: PrimaryLine): Promise<void> {
 
   const metricsRegistry = new WorkerRegistry(worker, async () => await primary.gather());
   primary.onCollect(async () => await metricsRegistry.getMetricsAsJSON());
-  const flagcast = createLoggedFlagcast(server, { logger, metricsRegistry });
+  const flagcast = await createLoggedFlagcast(server, { logger, metricsRegistry });
   if (server.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   running.add('reader', async () => await flagcast.close());
   const startListening = async (): Promise<void> => {

@@ -50,12 +50,12 @@ export abstract class Connection {
 
   send(bytes: Buffer): void {
     this.#isQuiet = false;
-    this.wrote(this.write(bytes));
+    this.onWritten(this.write(bytes));
   }
 
-  /** What the transport has said of bytes that were handed to it: as `write`. */
-  wrote(taken: boolean): void {
-    this.#isFilling = !taken;
+  /** Takes the result of `write`, also later for bytes that it had only collected. */
+  onWritten(hasRoom: boolean): void {
+    this.#isFilling = !hasRoom;
     if (!this.full || this.#pausedSinceMs !== null) return;
     this.#pausedSinceMs = Date.now();
     this.onPaused();

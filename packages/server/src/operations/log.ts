@@ -100,15 +100,19 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
     'relay:applied': (applied) => logger.trace({ event: 'relay_applied', ...applied }),
     'relay:heard': (heard) => logger.trace({ event: 'relay_heard', ...heard }),
     'relay:fetched': (fetched) => logger.debug({ event: 'relay_fetched', ...fetched }),
-    'fan-out:given-up': () => {
+    'socket-writer:fallback': () => {
       logger.warn({
-        event: 'fan_out_given_up',
+        event: 'socket_writer_fallback',
         advice:
-          'a completion of io_uring was not seen, so each connection is written to by itself: update the kernel',
+          'a completion of io_uring was missing, so each connection is written to by itself: update the kernel',
       });
     },
-    'fan-out:chosen': ({ by, reason }) => {
-      logger.info({ event: 'fan_out_chosen', by, ...(reason !== null && { reason: scrub(reason) }) });
+    'socket-writer:chosen': ({ writer, reason }) => {
+      logger.info({
+        event: 'socket_writer_chosen',
+        writer,
+        ...(reason !== null && { reason: scrub(reason) }),
+      });
     },
     'batch:broadcast': (batch) => logger.debug({ event: 'batch_broadcast', ...batch }),
     'connection:opened': (opened) => logger.info({ event: 'connection_opened', ...opened }),

@@ -7,10 +7,11 @@ import { pingFrame, pongFrame } from '../connections/codecs/frame.js';
 import type { Principal } from '../auth/request-authorizer.js';
 import {
   type BatchedConnection,
-  type BatchedSocketWriter,
   handleOf,
+  plainSocketWriter,
   type SocketHandle,
-} from './batched-socket-writer.js';
+  type SocketWriter,
+} from './socket-writer.js';
 import { MessageRate } from '../connections/message-rate.js';
 import type { OpenConnection, ConnectionRegistry } from '../connections/connection-registry.js';
 
@@ -39,8 +40,7 @@ export interface WebSocketConnectionOptions<Connected extends ConnectionSession>
   principal: Principal;
   /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
   highWaterBytes: number;
-  /** Null: each peer is written to by itself. */
-  batchedSocketWriter: BatchedSocketWriter | null;
+  socketWriter: SocketWriter;
   /** Makes the connection, and who reads for it; what it throws the constructor throws. */
   connect: (peer: WebSocketConnection) => { readonly connection: Connected; readonly input: Input };
 }
@@ -93,7 +93,7 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
   readonly dialect: string;
   expiresAtMs: number;
   answered = true;
-  isGathered = false;
+  isBatched = false;
   /** A close frame has been sent, or will be: nothing may follow. */
   isLeaving = false;
   /** Whether the socket may have bytes of its own waiting: only then is it asked. */
@@ -101,7 +101,7 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
   readonly connection: Connected;
   readonly #webSocket: ServerWebSocket;
   readonly #socket: Duplex;
-  readonly #batchedSocketWriter: BatchedSocketWriter | null;
+  readonly #socketWriter: SocketWriter;
   /** What the socket writes to, and its number, which Node takes long to tell. */
   readonly #handle: SocketHandle | null;
   readonly #handleDescriptor: number;
@@ -114,14 +114,13 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
 
   /** Counts the peer in with all others, and hands the events of its socket to its connection. */
   constructor(options: WebSocketConnectionOptions<Connected>) {
-    const { webSocket, socket, peers, dialect, principal, highWaterBytes, batchedSocketWriter, connect } =
-      options;
+    const { webSocket, socket, peers, dialect, principal, highWaterBytes, socketWriter, connect } = options;
     super(highWaterBytes);
     this.#webSocket = webSocket;
     this.#socket = socket;
     this.#handle = handleOf(socket);
     this.#handleDescriptor = this.#handle?.fd ?? -1;
-    this.#batchedSocketWriter = this.#handle === null ? null : batchedSocketWriter;
+    this.#socketWriter = this.#handle === null ? plainSocketWriter : socketWriter;
     this.#peers = peers;
     this.user = principal.user;
     this.dialect = dialect;
@@ -148,10 +147,10 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
   }
 
   protected override write(bytes: Buffer): boolean {
-    return this.#batchedSocketWriter?.take(this, bytes) === true || this.writeThrough(bytes);
+    return this.#socketWriter.write(this, bytes);
   }
 
-  writeThrough(bytes: Buffer): boolean {
+  writeToSocket(bytes: Buffer): boolean {
     this.#mayWait = true;
     return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
   }
@@ -168,7 +167,7 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
   override close(code: CloseCode, reason: string): void {
     this.#endedWith ??= { code, reason };
     // What it was told before comes before.
-    if (this.isGathered) this.#batchedSocketWriter?.flush();
+    if (this.isBatched) this.#socketWriter.flush();
     this.#webSocket.close(code, reason);
   }
 

@@ -28,7 +28,7 @@ import {
   unavailable,
   type Principal,
 } from '../auth/request-authorizer.js';
-import type { BatchedSocketWriter } from './batched-socket-writer.js';
+import type { SocketWriter } from './socket-writer.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import { closeCodeOf, type Refusal, refuseUpgrade } from '../auth/refusal.js';
 import { ServerWebSocket, WebSocketConnection } from './web-socket-connection.js';
@@ -55,8 +55,7 @@ export interface GatewayOptions {
   refusedCloseTimeoutMs?: number;
   /** Past this many bytes that a peer has not taken it is paused, as in the sessions. */
   highWaterBytes: number;
-  /** Null: each peer is written to by itself. */
-  batchedSocketWriter: BatchedSocketWriter | null;
+  socketWriter: SocketWriter;
 }
 
 /**
@@ -195,7 +194,7 @@ export class Gateway {
 
   // In a method of its own: what it leaves behind must not hold on to the request, with its headers and its token.
   #joinPlain(webSocket: ServerWebSocket, socket: Duplex, principal: Principal, channel: Channel): void {
-    const { peers, broadcaster, plainDialect: dialect, highWaterBytes, batchedSocketWriter } = this.#options;
+    const { peers, broadcaster, plainDialect: dialect, highWaterBytes, socketWriter } = this.#options;
     new WebSocketConnection({
       webSocket,
       socket,
@@ -203,7 +202,7 @@ export class Gateway {
       dialect: dialect.name,
       principal,
       highWaterBytes,
-      batchedSocketWriter,
+      socketWriter,
       connect: (peer) => {
         const connection = new PlainSession({ peer, dialect, broadcaster, channel });
         return { connection, input: connection };
@@ -248,7 +247,7 @@ export class Gateway {
 
   // In a method of its own, for the same reason.
   #joinV1(webSocket: ServerWebSocket, socket: Duplex, principal: Principal): Session {
-    const { authorizer, peers, openSession, highWaterBytes, batchedSocketWriter } = this.#options;
+    const { authorizer, peers, openSession, highWaterBytes, socketWriter } = this.#options;
     const dialect = v1Wire.dialect.name;
     const { connection } = new WebSocketConnection({
       webSocket,
@@ -257,7 +256,7 @@ export class Gateway {
       dialect,
       principal,
       highWaterBytes,
-      batchedSocketWriter,
+      socketWriter,
       connect: (peer) => {
         const session = openSession(peer, v1Wire, principal);
         const input = new V1Input({

@@ -10,7 +10,10 @@ import { CloseCode } from '@flagcast/protocol';
 import koffi from 'koffi';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { openSocketWriter } from '../src/transport/batched-socket-writer.js';
+import { BatchedSocketWriter } from '../../io-uring/src/batched-socket-writer.js';
+import { SubmissionQueue } from '../../io-uring/src/submission-queue.js';
+import { plainSocketWriter, type SocketWriter } from '../src/transport/socket-writer.js';
+import { hasIoUring } from './io-uring-here.js';
 import { ConnectionRegistry } from '../src/connections/connection-registry.js';
 import { ServerWebSocket, WebSocketConnection } from '../src/transport/web-socket-connection.js';
 import { Lifecycle } from '../src/lifecycle.js';
@@ -18,10 +21,12 @@ import { textFrame } from '../src/connections/codecs/frame.js';
 import { createTestFolder } from './database.js';
 import { nextEvent } from './server.js';
 
-const { cork, batchedSocketWriter, reason } = openSocketWriter(true);
-if (batchedSocketWriter === null) {
-  process.stdout.write(`gathered-writes: ${reason}, so writing to many in one call is not tested\n`);
-}
+const queue = hasIoUring ? new SubmissionQueue() : null;
+const writerFor = (maxPlain?: number): SocketWriter =>
+  queue === null ? plainSocketWriter : new BatchedSocketWriter(queue, () => expect.unreachable(), maxPlain);
+/** Submits also the writes of few connections. */
+const socketWriter = writerFor(0);
+const cork = socketWriter.cork.bind(socketWriter);
 
 interface Client {
   readonly socket: WebSocket;
@@ -48,7 +53,7 @@ afterEach(() => {
 });
 
 /** Listens, and lets in so many clients, one after another. */
-async function connect(server: Server, count: number): Promise<Connected[]> {
+async function connect(server: Server, count: number, writer = socketWriter): Promise<Connected[]> {
   http = server;
   const sockets = new WebSocketServer({ noServer: true, WebSocket: ServerWebSocket });
   const peers = new ConnectionRegistry(lifecycle);
@@ -75,7 +80,7 @@ async function connect(server: Server, count: number): Promise<Connected[]> {
           expiresAtMs: Infinity,
         },
         highWaterBytes: Infinity,
-        batchedSocketWriter,
+        socketWriter: writer,
         connect: () => ({ connection, input: { receive: () => undefined } }),
       });
       joined.push({ peer, line });
@@ -105,7 +110,7 @@ async function pair(server: Server): Promise<[Connected, Connected]> {
   return (await connect(server, 2)) as [Connected, Connected];
 }
 
-describe.skipIf(batchedSocketWriter === null)('what is written to many peers together', () => {
+describe.runIf(hasIoUring)('what is written to many peers together', () => {
   it('comes to each, its own and in order, past their sockets', async () => {
     const all = await connect(createServer(), 300);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
@@ -117,6 +122,22 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
     for (const [index, { client, line }] of all.entries()) {
       expect(await client.received(2)).toStrictEqual(['news for all', `for number ${index}`]);
       expect(line.bytesWritten).toBe(writtenBefore[index]);
+    }
+  });
+
+  it.each([
+    [64, 'the sockets'],
+    [65, 'io_uring'],
+  ])('to %i connections is written by %s', async (count, way) => {
+    const writer = writerFor();
+    const all = await connect(createServer(), count, writer);
+    const writtenBefore = all.map(({ line }) => line.bytesWritten);
+    writer.cork(() => {
+      for (const { peer } of all) peer.send(textFrame('news'));
+    });
+    for (const [index, { client, line }] of all.entries()) {
+      expect(await client.received(1)).toStrictEqual(['news']);
+      expect(line.bytesWritten > (writtenBefore[index] ?? 0)).toBe(way === 'the sockets');
     }
   });
 
@@ -219,35 +240,32 @@ describe.skipIf(batchedSocketWriter === null)('what is written to many peers tog
 });
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
-if (!hasOpenssl) process.stdout.write('gathered-writes: no openssl here, so TLS is not tested\n');
+if (!hasOpenssl) process.stdout.write('socket-writer: no openssl here, so TLS is not tested\n');
 
-describe.skipIf(batchedSocketWriter === null || !hasOpenssl)(
-  'what is written together to peers behind TLS',
-  () => {
-    it('goes through their sockets', async () => {
-      const folder = await createTestFolder();
-      const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name)) as [string, string];
-      const made = spawnSync('openssl', [
-        ...[
-          'req',
-          '-x509',
-          '-newkey',
-          'ec',
-          '-pkeyopt',
-          'ec_paramgen_curve:prime256v1',
-          '-nodes',
-          '-days',
-          '2',
-        ],
-        ...['-subj', '/CN=localhost', '-keyout', key, '-out', cert],
-      ]);
-      expect(made.status).toBe(0);
-      const both = await pair(createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }));
-      cork(() => {
-        for (const { peer } of both) peer.send(textFrame('news'));
-      });
-      for (const { client } of both) expect(await client.received(1)).toStrictEqual(['news']);
-      await rm(folder, { recursive: true });
+describe.runIf(hasIoUring && hasOpenssl)('what is written together to peers behind TLS', () => {
+  it('goes through their sockets', async () => {
+    const folder = await createTestFolder();
+    const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name)) as [string, string];
+    const made = spawnSync('openssl', [
+      ...[
+        'req',
+        '-x509',
+        '-newkey',
+        'ec',
+        '-pkeyopt',
+        'ec_paramgen_curve:prime256v1',
+        '-nodes',
+        '-days',
+        '2',
+      ],
+      ...['-subj', '/CN=localhost', '-keyout', key, '-out', cert],
+    ]);
+    expect(made.status).toBe(0);
+    const both = await pair(createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }));
+    cork(() => {
+      for (const { peer } of both) peer.send(textFrame('news'));
     });
-  },
-);
+    for (const { client } of both) expect(await client.received(1)).toStrictEqual(['news']);
+    await rm(folder, { recursive: true });
+  });
+});

@@ -3,8 +3,8 @@ import { endianness } from 'node:os';
 import type Koffi from 'koffi';
 
 /*
- * The kernel's interface, from linux/io_uring.h: system calls have these numbers on every architecture that
- * is supported here, and what is mapped has these places and sizes, in bytes.
+ * The kernel's interface, from linux/io_uring.h: the numbers of the system calls, which are the same on both supported
+ * architectures, and the sizes and offsets of the mapped structures in bytes.
  */
 const setupCall = 425;
 const enterCall = 426;
@@ -12,30 +12,33 @@ const submissionsOffset = 0x1000_0000;
 const parametersBytes = 120;
 const submissionBytes = 64;
 const completionBytes = 16;
+/** IORING_OP_SEND. */
 const sendOperation = 26;
-/** IORING_FEAT_RW_CUR_POS, which came with the operation above: kernels before would take it for a broken socket. */
+/** IORING_FEAT_RW_CUR_POS, new in Linux 5.6 like IORING_OP_SEND. */
 const featureOfLinux56 = 8;
+/** IORING_ENTER_GETEVENTS. */
 const enterGetEvents = 1;
-/** MSG_DONTWAIT and MSG_NOSIGNAL: what cannot be sent now is told at once, and nothing is left to be done later. */
+/** MSG_DONTWAIT and MSG_NOSIGNAL: a send completes within the call, with an error if the socket's buffer is full. */
 const sendFlags = 0x40 | 0x4000;
 /** PROT_READ and PROT_WRITE; MAP_SHARED and MAP_POPULATE; MAP_PRIVATE and MAP_ANONYMOUS. */
 const readWrite = 3;
 const sharedPopulated = 0x8001;
 const privateAnonymous = 0x22;
+/** EINTR. */
 const interrupted = 4;
 const architectures: readonly string[] = ['x64', 'arm64'];
 
-/** Nothing was sent, and the socket is not broken: EINTR, EAGAIN, ENOMEM and ENOBUFS say the same. */
-const nothingTaken = 0;
+/** EINTR, EAGAIN, ENOMEM and ENOBUFS: nothing was sent, and the socket is not broken. */
 const transientErrors: readonly number[] = [-4, -11, -12, -105];
+/** EIO: the result of a send without a completion. */
 const failed = -5;
 
-/** Functions of the C library. */
+/** The functions of the C library that the queue uses. */
 export interface SystemCalls {
   readonly setup: (number: number, entries: number, parameters: Buffer) => number;
   readonly enter: (
     number: number,
-    ring: number,
+    descriptor: number,
     submit: number,
     complete: number,
     flags: number,
@@ -52,22 +55,21 @@ interface Mapped {
 }
 
 /**
- * Sends to many sockets in one system call (io_uring, Linux 5.6 and later). Each send is done at once or not
- * at all: when `submit` returns nothing of it is left in the kernel, so that no descriptor can have become
- * another connection's meanwhile.
+ * Sends to many sockets in one system call (io_uring, Linux 5.6 and later). Every send has completed or failed when
+ * `submit` returns, so a descriptor cannot be reused by another connection in between.
  */
 export class SubmissionQueue {
-  /** How many sends a call takes. */
+  /** The most sends of a submission. */
   static readonly capacity = 128;
-  /** How many bytes they may have together; the same bytes count once while they are added one after another. */
-  static readonly stagedBytes = 262_144;
+  /** The most bytes of a submission. Consecutive sends of the same Buffer share its bytes. */
+  static readonly maxBytes = 262_144;
 
   readonly #calls: SystemCalls;
   readonly #descriptor: number;
-  /** The two queues' indexes and the completions, and the submissions. */
+  /** Shared with the kernel: heads, tails and order of both queues, and the completions. */
   readonly #queues: Int32Array;
   readonly #submissions: Int32Array;
-  /** Where in `#queues` they are. */
+  /** Indexes in `#queues`. */
   readonly #submissionTail: number;
   readonly #submissionOrder: number;
   readonly #submissionMask: number;
@@ -75,19 +77,19 @@ export class SubmissionQueue {
   readonly #completionTail: number;
   readonly #completions: number;
   readonly #completionMask: number;
-  /** Where the kernel takes the bytes from. They are copied there: a Buffer's own place is V8's to choose. */
+  /** The kernel reads the bytes here. They are copied because V8 may move a Buffer's memory. */
   readonly #staging: Buffer;
   readonly #stagingAddress: bigint;
   readonly #results = new Int32Array(SubmissionQueue.capacity);
   #count = 0;
   #staged = 0;
-  /** The bytes that were added last, and where they are. */
+  /** The Buffer that was added last, and its address. */
   #newest: Buffer | null = null;
   #addressLow = 0;
   #addressHigh = 0;
   #isReliable = true;
 
-  /** Throws an Error that says why where this machine has no such thing. */
+  /** Throws an Error with the reason if this machine does not allow io_uring. */
   constructor(calls: SystemCalls = systemCalls()) {
     this.#calls = calls;
     const parameters = Buffer.alloc(parametersBytes);
@@ -123,7 +125,7 @@ export class SubmissionQueue {
     this.#completionTail = parameters.readUInt32LE(80 + 4) / 4;
     this.#completions = completions / 4;
     this.#completionMask = completionEntries - 1;
-    const staging = this.#calls.map(SubmissionQueue.stagedBytes, privateAnonymous, -1, 0);
+    const staging = this.#calls.map(SubmissionQueue.maxBytes, privateAnonymous, -1, 0);
     this.#staging = Buffer.from(staging.memory);
     this.#stagingAddress = staging.address;
     for (let index = 0; index < SubmissionQueue.capacity; index += 1) {
@@ -134,18 +136,18 @@ export class SubmissionQueue {
     }
   }
 
-  /** False once a completion was not seen: a late one could be taken for that of a later send, so the queue must not be used again. */
+  /** False after a completion was missing: it could come late and be mistaken for a later send's. Never use the queue again. */
   isReliable(): boolean {
     return this.#isReliable;
   }
 
-  /** Whether these bytes have room beside those that were added. */
+  /** Whether `add` has room for these bytes. */
   hasRoom(bytes: Buffer): boolean {
     if (this.#count === SubmissionQueue.capacity) return false;
-    return bytes === this.#newest || this.#staged + bytes.length <= SubmissionQueue.stagedBytes;
+    return bytes === this.#newest || this.#staged + bytes.length <= SubmissionQueue.maxBytes;
   }
 
-  /** Adds a send to a socket, where there is room for it; at most one for each socket. */
+  /** Adds a send. At most one for each socket, and only if there is room. */
   add(descriptor: number, bytes: Buffer): void {
     if (bytes !== this.#newest) {
       const address = this.#stagingAddress + BigInt(this.#staged);
@@ -165,8 +167,8 @@ export class SubmissionQueue {
   }
 
   /**
-   * Sends what was added. For each, in the order in which they were added: how many of its bytes the network
-   * has taken, or a negative number where the socket is broken. What is returned changes with the next call.
+   * Sends what was added. Returns, in the same order, how many bytes of each send the kernel accepted, or a negative
+   * number if the socket is broken. The next call overwrites the returned array.
    */
   submit(): Int32Array {
     const count = this.#count;
@@ -178,13 +180,13 @@ export class SubmissionQueue {
     }
     Atomics.store(queues, this.#submissionTail, tail + count);
     const submitted = Math.max(0, this.#enter(count, count));
-    // What the kernel did not take, for want of memory, it must not take later.
+    // The kernel must not accept later what it did not accept now, for lack of memory.
     if (submitted < count) Atomics.store(queues, this.#submissionTail, tail + submitted);
-    results.fill(nothingTaken, submitted, count);
+    results.fill(0, submitted, count);
     results.fill(failed, 0, submitted);
     let completed = this.#reap();
     while (completed < submitted) {
-      // Should not happen: sends with MSG_DONTWAIT complete within the call.
+      // Should not happen, because sends with MSG_DONTWAIT complete within the call.
       if (this.#enter(0, 1) < 0 && this.#calls.errno() !== interrupted) {
         this.#isReliable = false;
         break;
@@ -201,7 +203,7 @@ export class SubmissionQueue {
     return this.#calls.enter(enterCall, this.#descriptor, submit, complete, enterGetEvents, 0, 0);
   }
 
-  /** Takes in what has completed, and returns how many those were. */
+  /** Reads the completions, and returns their number. */
   #reap(): number {
     const queues = this.#queues;
     const head = queues[this.#completionHead] ?? 0;
@@ -209,16 +211,16 @@ export class SubmissionQueue {
     for (let next = head; next !== tail; next = (next + 1) | 0) {
       const place = this.#completions + ((next & this.#completionMask) * completionBytes) / 4;
       const result = queues[place + 2] ?? failed;
-      this.#results[queues[place] ?? 0] = transientErrors.includes(result) ? nothingTaken : result;
+      this.#results[queues[place] ?? 0] = transientErrors.includes(result) ? 0 : result;
     }
     Atomics.store(queues, this.#completionHead, tail);
     return (tail - head) | 0;
   }
 }
 
-/** Throws an Error that says why not. */
+/** Throws an Error with the reason if this machine has none of them. */
 export function systemCalls(): SystemCalls {
-  if (process.platform !== 'linux') throw new Error('io_uring is of Linux');
+  if (process.platform !== 'linux') throw new Error('io_uring exists only on Linux');
   if (!architectures.includes(process.arch) || endianness() !== 'LE') {
     throw new Error(`io_uring is not used on ${process.arch}`);
   }
@@ -239,18 +241,18 @@ export function systemCalls(): SystemCalls {
       const address = koffi.address(pointer);
       // MAP_FAILED is the highest address.
       if (address === 0xffff_ffff_ffff_ffffn) {
-        throw new Error(`no memory for io_uring (errno ${koffi.errno()})`);
+        throw new Error(`io_uring has no memory (errno ${koffi.errno()})`);
       }
       return { address, memory: koffi.view(pointer, bytes) };
     },
   };
 }
 
-/** An optional package, whose part for this machine may be missing, too. Throws an Error that says so. */
+/** Loaded late: importing this package must not fail where koffi has no build for the machine. */
 function loadKoffi(): typeof Koffi {
   try {
     return createRequire(import.meta.url)('koffi') as typeof Koffi;
   } catch (error) {
-    throw new Error('the optional package koffi is not installed, or not for this machine', { cause: error });
+    throw new Error('the package koffi has no build for this machine', { cause: error });
   }
 }
