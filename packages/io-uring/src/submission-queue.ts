@@ -253,6 +253,6 @@ function loadKoffi(): typeof Koffi {
   try {
     return createRequire(import.meta.url)('koffi') as typeof Koffi;
   } catch (error) {
-    throw new Error('the package koffi has no build for this machine', { cause: error });
+    throw new Error('the package koffi is not installed, or has no build for this machine', { cause: error });
   }
 }
