@@ -10,15 +10,19 @@ export interface HiddenTable {
   readonly isLogging: boolean;
 }
 
-/** A policy that shows all rows hides none. Where no table has row-level security, the catalogue of tables alone is read. */
-const statement = `WITH readers AS (
+/**
+ * The tables that Flagcast reads of which row-level security may hide rows from `role` (SQL of a name; null: the role
+ * of the session) and, if `logs` (SQL of a boolean), from the owner of the trigger functions: `HiddenTable`s as JSON
+ * text. A policy that shows all rows hides none. Where no table has row-level security, only pg_class is read.
+ */
+export const hiddenTablesStatement = (role: string, logs: string): string => `WITH readers AS (
    SELECT c.oid, n.nspname || '.' || c.relname AS name, c.relowner, c.relforcerowsecurity, r.name AS reader, r.is_logging
    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    CROSS JOIN LATERAL (
-     SELECT coalesce($1::name, current_user), false
+     SELECT coalesce(${role}::name, current_user), false
      UNION ALL
      SELECT DISTINCT pg_get_userbyid(p.proowner), true FROM pg_proc p
-     WHERE $2::boolean AND p.proname IN ('log_request', 'log_decision')
+     WHERE ${logs}::boolean AND p.proname IN ('log_request', 'log_decision')
        AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'flagcast')
        AND c.relname IN ('pending_changes', 'pending_change_entities')
    ) AS r (name, is_logging)
@@ -38,14 +42,15 @@ const statement = `WITH readers AS (
  WHERE NOT p.rolsuper AND NOT p.rolbypassrls AND NOT policies.show_all
    AND (relforcerowsecurity OR NOT pg_has_role(reader, relowner, 'USAGE'))`;
 
-/**
- * The tables that Flagcast reads of which row-level security may hide rows from `role` (null: the role of the session)
- * and, where triggers write the event log (`logs`), from the owner of their functions.
- */
+/** Runs `hiddenTablesStatement`. */
 export async function readHiddenTables(
   client: pg.ClientBase,
   { role, logs }: { readonly role: string | null; readonly logs: boolean },
 ): Promise<HiddenTable[]> {
-  const { rows } = await client.query<[string]>({ text: statement, values: [role, logs], rowMode: 'array' });
+  const { rows } = await client.query<[string]>({
+    text: hiddenTablesStatement('$1', '$2'),
+    values: [role, logs],
+    rowMode: 'array',
+  });
   return JSON.parse(rows[0]?.[0] ?? '[]') as HiddenTable[];
 }

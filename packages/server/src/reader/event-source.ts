@@ -3,7 +3,7 @@ import pg from 'pg';
 import { errorCode } from '../postgres/error-code.js';
 import { describeError } from '../describe.js';
 import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
-import { readHiddenTables } from '../host/row-security.js';
+import { type HiddenTable, readHiddenTables } from '../host/row-security.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap-statements.js';
 
@@ -94,8 +94,12 @@ export async function readHiddenNames(
   client: pg.ClientBase,
   { hasHostTriggers }: Pick<EventSource, 'hasHostTriggers'>,
 ): Promise<string[]> {
-  const hidden = await readHiddenTables(client, { role: null, logs: hasHostTriggers });
-  return [...new Set(hidden.map(({ table }) => table))].toSorted();
+  return namesOf(await readHiddenTables(client, { role: null, logs: hasHostTriggers }));
+}
+
+/** Each table once, in order. */
+export function namesOf(tables: readonly HiddenTable[]): string[] {
+  return [...new Set(tables.map(({ table }) => table))].toSorted();
 }
 
 type ReadableSource = Omit<EventSource, 'hiddenTables'>;

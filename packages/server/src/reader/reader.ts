@@ -195,7 +195,7 @@ export class EventReader {
     this.#connections += 1;
     this.#compareHistory(session.history);
     this.#compareSource(session.source);
-    if (session.source.hasHostTriggers) this.#compareTriggers(await session.readTriggers());
+    if (session.source.hasHostTriggers) this.#compareTriggers((await session.check()).triggers);
     else this.#triggers = '';
     if (this.#progress instanceof LogProgress) this.#progress.reconnected();
     // A lost connection is noticed now, not at the next poll: reconnecting takes a while.
@@ -316,8 +316,9 @@ export class EventReader {
 
   /** Nothing announces a change of triggers, rights or policies. */
   async #checkSource(session: ReadingSession): Promise<void> {
-    if (session.source.hasHostTriggers) this.#compareTriggers(await session.readTriggers());
-    if (await session.isOutdated()) this.#reconnect(session);
+    const { triggers, isOutdated } = await session.check();
+    if (session.source.hasHostTriggers) this.#compareTriggers(triggers);
+    if (isOutdated) this.#reconnect(session);
   }
 
   /** Null: the history has ended. What is marked as delivered is handed on without waiting in between. */

@@ -6,7 +6,8 @@ import type { Session } from '../postgres/session.js';
 import type { SessionSlots } from '../postgres/session-slots.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
-import { type EventSource, EventSourceError, findEventSource, readHiddenNames } from './event-source.js';
+import { type HiddenTable, hiddenTablesStatement } from '../host/row-security.js';
+import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {
   historyStatement,
@@ -43,6 +44,19 @@ export interface LogRead {
   /** Null where it cannot have changed. */
   readonly history: History | null;
 }
+
+export interface SourceCheck {
+  /** The triggers that write the log; empty where the host writes it. */
+  readonly triggers: readonly TriggerState[];
+  /**
+   * Whether the source would be found in another form now: row-level security hides rows of other tables, or, where
+   * something could not be read, rights on the host's tables have changed.
+   */
+  readonly isOutdated: boolean;
+}
+
+/** $1 is `triggerParameter`, $2 whether triggers write the log. */
+const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')})`;
 
 /** How often, and how many milliseconds apart, the write-ahead log is asked whether it is on disk; mostly it is at once. */
 const flushAttempts = 25;
@@ -109,26 +123,23 @@ export class ReadingSession {
     this.#client.once('end', callback);
   }
 
-  /** The state of the triggers that write the log. */
-  async readTriggers(): Promise<TriggerState[]> {
-    const answer = await this.#client.query<[string]>({
-      ...(this.#keepsStatements ? { name: 'flagcast_triggers' } : {}),
-      text: triggerStatement,
-      values: [triggerParameter],
+  /** Checks what changes without an announcement: triggers, policies and rights. */
+  async check(): Promise<SourceCheck> {
+    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables } = this.source;
+    const answer = await this.#client.query<[string, string]>({
+      ...(this.#keepsStatements ? { name: 'flagcast_check' } : {}),
+      text: checkStatement,
+      values: [hasHostTriggers ? triggerParameter : '[]', hasHostTriggers],
       rowMode: 'array',
     });
-    return JSON.parse(answer.rows[0]?.[0] ?? '[]') as TriggerState[];
-  }
-
-  /**
-   * Whether the source would be found in another form now: row-level security hides rows of other tables, or, where
-   * something could not be read, rights on the host's tables have changed.
-   */
-  async isOutdated(): Promise<boolean> {
-    const { hasHostTriggers, hasState, hasEnvironments, hiddenTables } = this.source;
-    if ((await readHiddenNames(this.#client, this.source)).join() !== hiddenTables.join()) return true;
+    const [triggers = '[]', hidden = '[]'] = answer.rows[0] ?? [];
     const isIncomplete = hasHostTriggers && !(hasState && hasEnvironments);
-    return isIncomplete && (await readRights(this.#client)) !== this.#rights;
+    return {
+      triggers: JSON.parse(triggers) as TriggerState[],
+      isOutdated:
+        namesOf(JSON.parse(hidden) as HiddenTable[]).join() !== hiddenTables.join() ||
+        (isIncomplete && (await readRights(this.#client)) !== this.#rights),
+    };
   }
 
   /**
