@@ -58,12 +58,12 @@ async function takePictures(demo, shoot, open) {
   await shoot(waiting, 'flag');
 
   const conflict = await open('alice', await flag('stage', 'cookie-banner'));
-  await conflict.getByLabel('Value in Staging').fill('by-country');
+  await conflict.getByLabel('Default value in Staging').fill('by-country');
   await demo.change('root', shop, 'stage', 'cookie-banner', ({ default_value: value, enabled }) => ({
     default_value: value === 'strict' ? 'relaxed' : 'strict',
     enabled: !enabled,
   }));
-  await conflict.getByRole('button', { name: 'Take theirs' }).waitFor();
+  await conflict.getByRole('button', { name: 'Use theirs' }).waitFor();
   await shoot(conflict, 'conflict');
 
   const freshness = await open('alice', at('dev', 'features'));

@@ -51,7 +51,7 @@ async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => P
   await look('the dialog that asks for a reason');
   await escape();
   await page.goto(listOf(flag, 'dev').replace(flag.key, 'nothing-like-it'));
-  await page.getByText(en.features.noneFit).waitFor();
+  await page.getByText(en.features.noMatch).waitFor();
   await look('a search that finds nothing');
 
   await page.goto(pageOf(flag, 'dev'));

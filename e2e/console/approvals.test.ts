@@ -35,7 +35,7 @@ it('a request and its approval show in all windows, and the approval applies the
 
   await flip(switchOf(bob.page, flag, false));
   await submitReason(bob.page, 'The launch is today');
-  await rowOf(root.page, flag).getByText(en.features.awaiting('bob')).waitFor();
+  await rowOf(root.page, flag).getByText(en.features.pendingBy('bob')).waitFor();
   await switchOf(root.page, flag, false).waitFor();
 
   const card = cardOf(alice.page, 'bob', flag);
@@ -43,7 +43,7 @@ it('a request and its approval show in all windows, and the approval applies the
   await button(card, en.approvals.approve).click();
 
   await switchOf(bob.page, flag, true).waitFor();
-  await rowOf(bob.page, flag).getByText(en.features.awaiting('bob')).waitFor({ state: 'hidden' });
+  await rowOf(bob.page, flag).getByText(en.features.pendingBy('bob')).waitFor({ state: 'hidden' });
   await switchOf(root.page, flag, true).waitFor();
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
 });
@@ -181,7 +181,7 @@ it('one of two concurrent approvals wins, and the other user sees who approved',
   const winner = decision === en.approvals.decided.approved('alice') ? 'alice' : 'root';
   const loser = winner === 'alice' ? root : alice;
   const decided = en.approvals.decided.approved(winner);
-  await loser.page.getByText(en.approvals.tooLate(decided)).waitFor();
+  await loser.page.getByText(en.approvals.alreadyDecided(decided)).waitFor();
   for (const { page } of [alice, root])
     await cardOf(page, 'bob', flag).getByText(decided, { exact: true }).waitFor();
 });
@@ -196,7 +196,7 @@ it('a field that is shared with prod needs a request in every environment', asyn
   await submitReason(page, 'The same customer gets the same');
   const card = page.getByRole('article');
   await card.getByText('customer_id').waitFor();
-  await card.getByText(en.approvals.own).waitFor();
+  await card.getByText(en.approvals.ownRequest).waitFor();
 });
 
 it('a requester cannot approve their own request', async () => {
@@ -205,7 +205,7 @@ it('a requester cannot approve their own request', async () => {
   await request('alice', flag);
   const alice = await fixture.open('alice', at(webShop, 'prod', 'approvals'));
   const card = cardOf(alice.page, 'alice', flag);
-  await card.getByText(en.approvals.own).waitFor();
+  await card.getByText(en.approvals.ownRequest).waitFor();
   expect(await button(card, en.approvals.approve).count()).toBe(0);
   expect(await button(card, en.approvals.reject).count()).toBe(0);
   expect(await button(card, en.approvals.cancel).isEnabled()).toBe(true);

@@ -30,7 +30,7 @@ it('an edit shows concurrent changes of another user by field, and keeps its own
     name: `${flag.name}, renamed`,
   });
 
-  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedMeanwhile('root') });
+  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedWhileEditing('root') });
   await alert.waitFor();
   await alert.getByText('What alice thinks').waitFor();
   await alert.getByText('What root thinks').waitFor();
@@ -54,7 +54,7 @@ it('taking the other values leaves nothing to save', async () => {
   const { page, form } = await openForm(flag);
   await field(form, en.fields.description).fill('What alice thinks');
   await fixture.change('root', flag, 'dev', { description: 'What root thinks' });
-  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedMeanwhile('root') });
+  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedWhileEditing('root') });
   await button(alert, en.feature.takeTheirs).click();
   expect(await field(form, en.fields.description).inputValue()).toBe('What root thinks');
   expect(await button(form, en.feature.save).isDisabled()).toBe(true);
@@ -86,7 +86,7 @@ it('a save based on an old version is refused, shows the conflict and overwrites
   await field(form, en.feature.valueIn('Development')).fill('mine');
   await button(form, en.feature.save).click();
 
-  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedMeanwhile('root') });
+  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedWhileEditing('root') });
   await alert.getByText('mine', { exact: true }).waitFor();
   await alert.getByText('theirs', { exact: true }).waitFor();
   const read = async (): Promise<unknown> => {

@@ -177,8 +177,8 @@ it('every page opens during an outage and shows that it is stale', async () => {
   await follow(en.shell.activity, en.shell.activity);
   await page.getByRole('alert').getByText(en.errors.unreachable).waitFor();
   // The page must not claim that there are no entries if they could not be loaded.
-  expect(await page.getByText(en.activity.nothing).count()).toBe(0);
-  expect(await page.getByText(en.activity.beginning).count()).toBe(0);
+  expect(await page.getByText(en.activity.empty).count()).toBe(0);
+  expect(await page.getByText(en.activity.end).count()).toBe(0);
   await staleChip(page).click();
   await page.getByRole('dialog', { name: en.freshness.title }).waitFor();
   await page.keyboard.press('Escape');

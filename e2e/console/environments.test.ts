@@ -105,7 +105,7 @@ it('a deleted environment is shown as deleted, with a link to the remaining flag
     environment_id: id,
   });
   await page.getByRole('heading', { name: en.shell.gone.environment_deleted }).waitFor();
-  await page.getByText(en.shell.goneWhy).waitFor();
+  await page.getByText(en.shell.goneHint).waitFor();
   await page.getByRole('link', { name: en.shell.goToFlags }).click();
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
   await waitUntilLive(page);

@@ -57,7 +57,7 @@ it('a guard that the page does not know of yet asks for the reason all the same'
   bob.expectRefusal(400, `/api/features/${flag.id}`);
   await flip(switchOf(bob.page, flag, false));
   await submitReason(bob.page, 'The launch is today');
-  await bob.page.getByText(en.features.awaiting('bob')).waitFor();
+  await bob.page.getByText(en.features.pendingBy('bob')).waitFor();
 });
 
 it('the request of a user who is no longer active is marked', async () => {
@@ -88,7 +88,7 @@ it("on a Togglr's database a tagged flag asks for a reason, and approving asks f
   bob.expectRefusal(400, `/api/features/${flag.id}`);
   await waitUntilLive(bob.page);
   await flip(switchOf(bob.page, flag, false));
-  await bob.page.getByText(en.approvals.whyReasonHere).waitFor();
+  await bob.page.getByText(en.approvals.reasonForFlag).waitFor();
   await submitReason(bob.page, 'The launch is today');
 
   const alice = await fixture.open('alice', at(project.projectId, 'dev', 'approvals'));

@@ -40,7 +40,7 @@ it('the history shows past and live steps of requests, each once', async () => {
   await waitUntilLive(page);
   const shows = async (lines: readonly string[]): Promise<void> =>
     await expect.poll(async () => await readHistory(page, flag), { timeout: 10_000 }).toEqual(lines);
-  const past = [`cancelled ${en.activity.somebody}`, 'pending bob', 'rejected alice', 'pending bob'];
+  const past = [`cancelled ${en.activity.unknownUser}`, 'pending bob', 'rejected alice', 'pending bob'];
   await shows(past);
   const lines = page.getByRole('listitem').filter({ hasText: flag.name });
   await lines.filter({ hasText: en.actions.rejected }).getByText('Not before Monday').waitFor();
@@ -56,7 +56,7 @@ it('the history shows past and live steps of requests, each once', async () => {
 
   // The database stores no time of a cancellation; only a page that received the event knows it.
   await decide('bob', await request('bob', flag, 'Fourth try', false), 'cancel');
-  const cancelled = [`cancelled ${en.activity.somebody}`, 'pending bob', ...approved];
+  const cancelled = [`cancelled ${en.activity.unknownUser}`, 'pending bob', ...approved];
   await lines.getByText('Fourth try').waitFor();
   await shows(cancelled);
   expect(await lines.first().getByText(en.activity.timeUnknown).count()).toBe(0);
@@ -65,7 +65,7 @@ it('the history shows past and live steps of requests, each once', async () => {
   await shows(cancelled);
   expect(await lines.first().getByText(en.activity.timeUnknown).count()).toBe(1);
 
-  await page.getByRole('combobox', { name: en.activity.who }).fill('alice');
+  await page.getByRole('combobox', { name: en.activity.personFilter }).fill('alice');
   await shows(['approved alice', 'updated alice', 'rejected alice']);
   await page.goto(pageOf(flag, 'prod'));
   const history = page.getByRole('region', { name: en.feature.history });

@@ -68,7 +68,7 @@ it('shortcuts open the pages, and the help lists them', async () => {
     await page.getByRole('heading', { name: title, level: 1, exact: true }).waitFor();
   };
   for (const [letter, title] of [
-    ['a', en.approvals.title],
+    ['a', en.shell.approvals],
     ['v', en.shell.activity],
     ['f', en.shell.features],
   ] as const) {

@@ -89,7 +89,7 @@ it('with only live events every page says so in one sentence, and shows the even
   await notice.waitFor();
   await page.getByRole('link', { name: en.liveOnly.activity, exact: true }).click();
   await page.getByRole('heading', { name: en.shell.activity, level: 1 }).waitFor();
-  await page.getByText(en.liveOnly.sincePage).waitFor();
+  await page.getByText(en.liveOnly.sinceOpened).waitFor();
 
   for (let count = 1; count <= 8; count += 1) {
     await change(`flag-${count}`, count === 8 ? 'deleted' : 'updated');
@@ -125,7 +125,7 @@ it('a guarantee with an overlap shows next to the state, with its seconds and it
 it('the console of live events works in Russian on a phone', async () => {
   const { page } = await open({ phone: true, language: 'ru-RU' });
   await page.goto(at('checkout-team', 'prod', 'features'));
-  await page.getByText(ru.liveOnly.why, { exact: true }).waitFor();
+  await page.getByText(ru.liveOnly.hint, { exact: true }).waitFor();
   const { live, chip, overlapNote, overlap, reasons, title } = ru.freshness;
   await button(page, chip(`${live} ${overlapNote(45)}`)).tap();
   const drawer = page.getByRole('dialog', { name: title });

@@ -25,7 +25,7 @@ it('a copied link restores filter and order, also after a sign-in', async () => 
   await rowOf(page, flag).waitFor({ state: 'hidden' });
   await page.waitForURL(/state=off/);
   await page.reload();
-  await page.getByText(en.features.noneFit).waitFor();
+  await page.getByText(en.features.noMatch).waitFor();
   await button(page, en.features.showAll).click();
   await page.getByRole('link', { name: flag.name, exact: true }).click();
   await page.getByRole('heading', { name: flag.name, level: 1 }).waitFor();
@@ -57,10 +57,10 @@ it('the page of an unknown flag or environment says so and links back', async ()
     'alice',
     at(webShop, 'dev', 'features/7b1d0a30-0000-4000-8000-00000000dead'),
   );
-  await page.getByText(en.feature.unknown).waitFor();
+  await page.getByText(en.feature.notFound).waitFor();
   await page.goto(at(webShop, 'no-such-environment', 'features'));
   await page.getByRole('heading', { name: en.shell.notFound }).waitFor();
-  await page.getByRole('link', { name: en.shell.home }).click();
+  await page.getByRole('link', { name: en.shell.goToFlags }).click();
   await waitUntilLive(page);
 });
 
@@ -97,7 +97,7 @@ it('the activity loads older entries while scrolling, down to the first one', as
     .poll(
       async () => {
         await page.mouse.wheel(0, 20_000);
-        return await page.getByText(en.activity.beginning).isVisible();
+        return await page.getByText(en.activity.end).isVisible();
       },
       { timeout: 15_000 },
     )
@@ -123,12 +123,12 @@ it('the console uses the language of the browser, and the one chosen in its menu
   expect(await page.locator('html').getAttribute('lang')).toBe('ru');
   await button(page, ru.freshness.chip(ru.freshness.live)).waitFor();
   await fixture.change('bob', flag, 'prod', { enabled: true, reason: 'Запуск сегодня' });
-  await rowOf(page, flag).getByText(ru.features.awaiting('bob')).waitFor();
+  await rowOf(page, flag).getByText(ru.features.pendingBy('bob')).waitFor();
 
   await button(page, ru.shell.userMenu('alice')).click();
   await page.getByText('English', { exact: true }).click();
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
-  await rowOf(page, flag).getByText(en.features.awaiting('bob')).waitFor();
+  await rowOf(page, flag).getByText(en.features.pendingBy('bob')).waitFor();
   await page.reload();
   await page.getByRole('heading', { name: en.shell.features, level: 1 }).waitFor();
   expect(await page.locator('html').getAttribute('lang')).toBe('en');

@@ -59,13 +59,13 @@ it('a created and deleted flag appears and disappears in the windows of other us
   await fixture.addMember(project, 'bob', 'project_member');
   const alice = await fixture.open('alice', at(project.projectId, 'dev', 'features'));
   const bob = await fixture.open('bob', at(project.projectId, 'dev', 'features'));
-  await bob.page.getByText(en.features.none).waitFor();
+  await bob.page.getByText(en.features.empty).waitFor();
   await waitUntilLive(bob.page);
 
   await button(alice.page, en.features.create).first().click();
   const dialog = alice.page.getByRole('dialog');
   await field(dialog, en.fields.name).fill('Free returns');
-  await button(dialog, en.features.create).click();
+  await button(dialog, en.features.submitCreate).click();
   await alice.page.getByRole('heading', { name: 'Free returns', level: 1 }).waitFor();
 
   const row = bob.page.getByRole('row').filter({ hasText: 'free-returns' });
@@ -111,7 +111,7 @@ it('the list does not move under the pointer or while paused, and shows the numb
   await waitUntilLive(alice.page);
   await button(alice.page, en.activity.pause).click();
   await fixture.change('bob', flag, 'dev', { enabled: true });
-  const goOn = button(alice.page, en.activity.goOn(1));
+  const goOn = button(alice.page, en.activity.resume(1));
   await goOn.waitFor();
   await switchOf(alice.page, flag, false).waitFor();
   await goOn.click();

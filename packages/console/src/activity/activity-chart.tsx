@@ -12,7 +12,7 @@ const bucketMs = 30_000;
 export default function ActivityChart({ times }: { readonly times: readonly number[] }) {
   const { t, format } = useI18n();
   const colors = usePlotColors();
-  const nowMs = useNowMs();
+  const nowMs = useNowMs(bucketMs);
   const last = Math.floor(nowMs / bucketMs);
   const { data, total } = useMemo(() => {
     const counts = new Map<number, number>();

@@ -34,7 +34,7 @@ export default function ActivityPage() {
   const [typed, setTyped] = useState('');
   const [username] = useDebouncedValue(typed.trim(), typingPauseMs);
   const [paused, setPaused] = useState(false);
-  const waiting = useEventCount(channel, paused);
+  const newEvents = useEventCount(channel, paused);
   const filter: HistoryFilter = {
     ...(entity === null ? {} : { entity }),
     ...(username === '' ? {} : { username }),
@@ -50,9 +50,9 @@ export default function ActivityPage() {
       <div className="fc-title-row">
         <div>
           <Title order={1}>{t.shell.activity}</Title>
-          <div className="fc-subtitle">{history.liveOnly ? t.liveOnly.sincePage : t.activity.newest}</div>
+          <div className="fc-subtitle">{history.liveOnly ? t.liveOnly.sinceOpened : t.activity.subtitle}</div>
         </div>
-        <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
+        <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
       </div>
       {shownTimes !== null && (
         <Paper withBorder p="md">
@@ -70,10 +70,10 @@ export default function ActivityPage() {
       <Group gap="sm" className="fc-toolbar">
         <Select
           size="sm"
-          aria-label={t.activity.what}
-          placeholder={t.activity.everything}
+          aria-label={t.activity.typeFilter}
+          placeholder={t.activity.allTypes}
           clearable
-          clearButtonProps={{ 'aria-label': t.activity.everything }}
+          clearButtonProps={{ 'aria-label': t.activity.allTypes }}
           value={entity}
           onChange={setEntity}
           data={[
@@ -86,22 +86,22 @@ export default function ActivityPage() {
         <Autocomplete
           size="sm"
           data-search
-          aria-label={t.activity.who}
-          placeholder={t.activity.who}
+          aria-label={t.activity.personFilter}
+          placeholder={t.activity.personFilter}
           leftSection={<SearchIcon size={16} />}
           data={people}
           renderOption={({ option }) => visible(option.value)}
           clearable
-          clearButtonProps={{ 'aria-label': t.activity.clearWho }}
+          clearButtonProps={{ 'aria-label': t.activity.clearPersonFilter }}
           value={typed}
           onChange={setTyped}
         />
       </Group>
       {history.error !== null && <FailureAlert error={history.error} onRetry={history.retry} />}
-      <Paper withBorder p="md">
+      <Paper withBorder p="md" hidden={held.length === 0 && history.error !== null}>
         {held.length === 0 && !history.loading && history.error === null && (
           <Text c="dimmed" ta="center" mt="sm">
-            {entity === null && username === '' ? t.activity.nothing : t.activity.nothingFits}
+            {entity === null && username === '' ? t.activity.empty : t.activity.noMatch}
           </Text>
         )}
         <HistoryList entries={held} about={history.liveOnly ? 'id' : 'name'} />

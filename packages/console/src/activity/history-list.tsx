@@ -20,7 +20,7 @@ interface HistoryListProps {
 /** Entries by day, newest first. */
 export function HistoryList({ entries, about }: HistoryListProps) {
   const { format } = useI18n();
-  const nowMs = useNowMs();
+  const nowMs = useNowMs(60_000);
   const days = new Map<string, HistoryItem[]>();
   for (const entry of entries) {
     const atMs = toTimeMs(placeOf(entry));
@@ -63,7 +63,7 @@ const HistoryLine = memo(function HistoryLine({ entry, about }: HistoryLineProps
   const { entity, username, created_at: at, feature_id: featureId, feature_name: name } = entry;
   const atMs = at === null ? null : toTimeMs(at);
   const action = actionOf(entry);
-  const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.somebody);
+  const who = username ?? (entry.source === 'audit' ? t.activity.system : t.activity.unknownUser);
   return (
     <li className="fc-entry" data-action={action}>
       <Avatar name={avatarName(username ?? '?')} color="initials" size={30} aria-hidden="true" />

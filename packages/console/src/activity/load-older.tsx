@@ -47,7 +47,7 @@ export function LoadOlder({ hasMore, searchedUntil, loading, failed, loadMore }:
         !failed &&
         searchedUntil === null && (
           <Text size="xs" c="dimmed">
-            {t.activity.beginning}
+            {t.activity.end}
           </Text>
         )
       )}

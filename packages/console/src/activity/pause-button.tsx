@@ -4,13 +4,13 @@ import { useI18n } from '../i18n/i18n.js';
 
 interface PauseButtonProps {
   readonly paused: boolean;
-  /** How many events have come since the pause. */
-  readonly waiting: number;
+  /** Events since the pause. */
+  readonly newEvents: number;
   readonly onChange: (paused: boolean) => void;
 }
 
-/** Holds the page still, and lets go of it. */
-export function PauseButton({ paused, waiting, onChange }: PauseButtonProps) {
+/** Pauses the page, and resumes it. */
+export function PauseButton({ paused, newEvents, onChange }: PauseButtonProps) {
   const { t } = useI18n();
   return (
     <Button
@@ -21,7 +21,7 @@ export function PauseButton({ paused, waiting, onChange }: PauseButtonProps) {
       aria-pressed={paused}
       onClick={() => onChange(!paused)}
     >
-      {paused ? t.activity.goOn(waiting) : t.activity.pause}
+      {paused ? t.activity.resume(newEvents) : t.activity.pause}
     </Button>
   );
 }

@@ -38,7 +38,7 @@ export default function ApprovalsPage() {
           aria-label={t.approvals.filter}
           data={[
             { value: 'all', label: t.approvals.all },
-            { value: 'toDecide', label: t.approvals.toDecide },
+            { value: 'toDecide', label: t.approvals.needsReview },
             { value: 'mine', label: t.approvals.mine },
           ]}
           value={filter}
@@ -54,10 +54,14 @@ export default function ApprovalsPage() {
         </Stack>
       )}
       {!loading && all.length === 0 && error === null && (
-        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.none} text={t.approvals.noneWhy} />
+        <EmptyState
+          icon={<ApprovalIcon size={36} />}
+          title={t.approvals.empty}
+          text={t.approvals.emptyHint}
+        />
       )}
       {all.length > 0 && shown.length === 0 && (
-        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noneFit} text="">
+        <EmptyState icon={<ApprovalIcon size={36} />} title={t.approvals.noMatch} text="">
           <Button variant="light" mt="sm" onClick={() => setFilter('all')}>
             {t.approvals.all}
           </Button>

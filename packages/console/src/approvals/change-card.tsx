@@ -61,11 +61,11 @@ export function ChangeCard({ change, withScope = false }: ChangeCardProps) {
                     {visible(feature.feature_name ?? t.approvals.deletedFeature)}
                   </Link>
                 ) : (
-                  t.approvals.waits
+                  t.approvals.pendingRequest
                 )}
               </Title>
               <Text size="sm" c="dimmed" component="div">
-                {t.approvals.askedBy(change.requested_by)} · <RelativeTime at={change.created_at} />
+                {t.approvals.requestedBy(change.requested_by)} · <RelativeTime at={change.created_at} />
               </Text>
               {!change.requester_active && (
                 <Badge color="orange" variant="light" tt="none" size="md">
@@ -147,7 +147,7 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
     } catch (error) {
       if (error instanceof ApiError && error.code === 'already_decided') {
         const { status, by } = error.body as { status: string; by: string | null };
-        notify('error', t.approvals.tooLate(decisionText(t, status, by)));
+        notify('error', t.approvals.alreadyDecided(decisionText(t, status, by)));
       } else if (error instanceof ApiError && error.code === 'conflict') {
         const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
         notify('error', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
@@ -196,13 +196,17 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
       )}
       {!mayDecide && decision === undefined && (
         <Text size="sm" c="dimmed">
-          {change.own ? t.approvals.own : change.may_decide ? t.approvals.elsewhere : t.approvals.mayNot}
+          {change.own
+            ? t.approvals.ownRequest
+            : change.may_decide
+              ? t.approvals.elsewhere
+              : t.approvals.managersOnly}
         </Text>
       )}
       {asking === 'approve' && decision === undefined && (
         <ReasonDialog
           title={t.approvals.approveTitle}
-          explanation={t.approvals.whyPassword}
+          explanation={t.approvals.passwordHint}
           submitLabel={t.approvals.approve}
           submitColor="teal.9"
           withReason={false}
@@ -215,7 +219,7 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
       {asking === 'reject' && decision === undefined && (
         <ReasonDialog
           title={t.approvals.rejectTitle}
-          explanation={t.approvals.whyReject(change.requested_by)}
+          explanation={t.approvals.rejectHint(change.requested_by)}
           submitLabel={t.approvals.reject}
           submitColor="red"
           withPassword={needsPassword}

@@ -1,5 +1,6 @@
 import { Alert, Button, Group, Stack, Text } from '@mantine/core';
 import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
 import { useFieldName } from './diff-list.js';
 import { FieldValue } from './field-value.js';
 import type { Edit } from './use-edit.js';
@@ -12,13 +13,13 @@ export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
   return (
     <Alert
       color={edit.blocked ? 'orange' : 'blue'}
-      title={t.feature.changedMeanwhile(edit.concurrentBy)}
+      title={t.feature.changedWhileEditing(edit.concurrentBy)}
       role="alert"
       className="fc-concurrent"
       data-blocked={edit.blocked || undefined}
     >
       <Stack gap="sm">
-        {edit.blocked && <Text size="sm">{t.feature.conflictWhy}</Text>}
+        {edit.blocked && <Text size="sm">{t.feature.conflictHint}</Text>}
         {edit.concurrent.map(({ field, before, mine, theirs, conflict }) => (
           <div key={field} className="fc-concurrent-field" data-conflict={conflict || undefined}>
             <Text fw={600} size="sm">
@@ -34,7 +35,7 @@ export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
                     </dd>
                   </div>
                   <div className="fc-side">
-                    <dt>{t.feature.theirsOf(edit.concurrentBy)}</dt>
+                    <dt>{edit.concurrentBy === null ? t.feature.theirs : visible(edit.concurrentBy)}</dt>
                     <dd>
                       <FieldValue field={field} value={theirs} />
                     </dd>
@@ -52,7 +53,7 @@ export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
             ) : (
               <Text size="sm" component="div">
                 <FieldValue field={field} value={before} /> → <FieldValue field={field} value={theirs} /> ·{' '}
-                {t.feature.takenOver}
+                {t.feature.updatedForYou}
               </Text>
             )}
           </div>

@@ -59,10 +59,10 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
           />
           <TextInput
             label={t.fields.key}
-            description={t.feature.keyWhy}
+            description={t.feature.keyHint}
             value={wantedKey}
             onChange={(event) => setKey(event.currentTarget.value)}
-            error={problems['key']}
+            error={problems['key'] === undefined ? null : t.feature.keyInvalid}
             maxLength={longestKey}
             spellCheck={false}
             required
@@ -84,7 +84,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
               {t.shell.cancel}
             </Button>
             <Button type="submit" loading={busy}>
-              {t.features.create}
+              {t.features.submitCreate}
             </Button>
           </Group>
         </Stack>

@@ -41,11 +41,11 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
     <Dialog title={t.feature.deleteTitle(feature.name)} onClose={onClose}>
       <form onSubmit={submit}>
         <Stack>
-          <Text size="sm">{guarded ? t.feature.deleteAsk : t.feature.deleteWarning}</Text>
+          <Text size="sm">{guarded ? t.feature.deleteRequest : t.feature.deleteWarning}</Text>
           <TextInput
             label={
               <>
-                {t.feature.deleteType} <Code>{visible(feature.key)}</Code>
+                {t.feature.deleteConfirm} <Code>{visible(feature.key)}</Code>
               </>
             }
             value={typed}

@@ -97,11 +97,11 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         <Group justify="space-between">
           <Title order={2}>{t.feature.details}</Title>
           <Text size="xs" c="dimmed">
-            {rights.manage ? null : rights.toggle ? t.feature.mayToggle : t.feature.mayLook}
+            {rights.manage ? null : rights.toggle ? t.feature.canToggle : t.feature.readOnly}
           </Text>
         </Group>
         <ConcurrentChanges edit={edit} />
-        <div className="fc-legend-line">{t.feature.hereOnly(environment.name)}</div>
+        <div className="fc-legend-line">{t.feature.thisEnvironment}</div>
         <Switch
           label={t.feature.enabledIn(environment.name)}
           checked={mine.enabled}
@@ -119,7 +119,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           onChange={(event) => edit.set('default_value', event.currentTarget.value)}
           error={problem('default_value')}
         />
-        <div className="fc-legend-line">{t.feature.everywhere}</div>
+        <div className="fc-legend-line">{t.feature.allEnvironments}</div>
         <TextInput
           label={t.fields.name}
           maxLength={longest.name}
@@ -159,7 +159,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
         />
         {waits && rights.toggle && !gone && (
           <Text size="sm" c="dimmed">
-            {t.feature.waitsFirst}
+            {t.feature.hasPending}
           </Text>
         )}
         {rights.toggle && !gone && (
@@ -176,7 +176,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       {asking && (
         <ReasonDialog
           title={t.approvals.requestTitle(feature.name)}
-          explanation={guarded ? t.approvals.whyReason(guarding.name) : t.approvals.whyReasonHere}
+          explanation={guarded ? t.approvals.reasonForEnvironment(guarding.name) : t.approvals.reasonForFlag}
           submitLabel={t.approvals.request}
           busy={busy}
           onClose={() => setAsking(false)}

@@ -17,7 +17,7 @@ export function FeatureHistory({ featureId }: { readonly featureId: string }) {
         <Title order={2}>{t.feature.history}</Title>
         {items.length === 0 && !loading && error === null && (
           <Text size="sm" c="dimmed">
-            {t.activity.nothing}
+            {t.activity.empty}
           </Text>
         )}
         {error !== null && <FailureAlert error={error} onRetry={retry} />}

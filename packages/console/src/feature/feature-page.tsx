@@ -54,8 +54,8 @@ export default function FeaturePage() {
       ) : liveOnly ? (
         <LiveOnly />
       ) : (
-        <Alert color="gray" title={t.feature.unknown}>
-          {t.feature.unknownWhy}
+        <Alert color="gray" title={t.feature.notFound}>
+          {t.feature.notFoundHint}
         </Alert>
       )}
     </Stack>
@@ -116,7 +116,7 @@ function Feature({ feature, gone }: FeatureProps) {
       </div>
       {gone && (
         <Alert color="red" role="alert" title={t.feature.deletedBy(by)}>
-          {t.feature.deletedWhy}
+          {t.feature.deletedHint}
         </Alert>
       )}
       <FeatureRequests featureId={feature.id} />

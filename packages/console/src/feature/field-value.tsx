@@ -35,7 +35,7 @@ function inWords(field: string, value: string, { t, format }: I18n): string {
     const atMs = toTimeMs(value);
     return atMs === null || /\.\d*[1-9]/.test(value) ? visible(value) : format.dateTime(atMs);
   }
-  if (field === 'action') return nameOf(t.partActions, value);
+  if (field === 'action') return nameOf(t.ruleActions, value);
   return field === 'kind' ? nameOf(t.kinds, value) : visible(value);
 }
 

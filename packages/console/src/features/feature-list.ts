@@ -1,7 +1,7 @@
 import type { FeatureState, PendingChange } from '@flagcast/client';
 
 export type SortField = 'name' | 'state' | 'value' | 'changed';
-export type StateFilter = 'all' | 'on' | 'off' | 'waiting';
+export type StateFilter = 'all' | 'on' | 'off' | 'pending';
 
 /** What the table is to show. */
 export interface ListView {
@@ -24,7 +24,7 @@ export function listFeatures(
   for (const feature of features.values()) {
     if (state === 'on' && !feature.enabled) continue;
     if (state === 'off' && feature.enabled) continue;
-    if (state === 'waiting' && !pending.has(feature.id)) continue;
+    if (state === 'pending' && !pending.has(feature.id)) continue;
     const name = feature.name.toLowerCase();
     if (words.length > 0) {
       const text = `${name} ${feature.key.toLowerCase()} ${feature.description?.toLowerCase() ?? ''}`;

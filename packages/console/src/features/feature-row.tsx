@@ -75,7 +75,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
           </Code>
         )}
       </div>
-      <div role="cell" className="fc-cell-waits">
+      <div role="cell" className="fc-cell-pending">
         {pending?.map(({ id, requested_by: by, created_at: at }) => (
           <Badge
             key={id}
@@ -83,10 +83,10 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
             color="yellow"
             size="md"
             tt="none"
-            className="fc-waits"
+            className="fc-pending"
             leftSection={<ClockIcon size={12} />}
           >
-            {t.features.awaiting(by)}, <RelativeTime at={at} brief />
+            {t.features.pendingBy(by)} · <RelativeTime at={at} />
           </Badge>
         ))}
       </div>

@@ -57,7 +57,9 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
         <ReasonDialog
           title={enabled ? t.features.turnOff(name) : t.features.turnOn(name)}
           explanation={
-            environment.guarded ? t.approvals.whyReason(environment.name) : t.approvals.whyReasonHere
+            environment.guarded
+              ? t.approvals.reasonForEnvironment(environment.name)
+              : t.approvals.reasonForFlag
           }
           submitLabel={t.approvals.request}
           busy={busy}

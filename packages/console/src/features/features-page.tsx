@@ -37,7 +37,7 @@ export function FeaturesPage() {
   const [paused, setPaused] = useState(false);
   const [pointed, setPointed] = useState(false);
   const [creating, setCreating] = useState(false);
-  const waiting = useEventCount(channel, paused);
+  const newEvents = useEventCount(channel, paused);
 
   // Typing and clicking go before sorting five thousand rows again.
   const sorted = useDeferredValue(useMemo(() => ({ features, pending }), [features, pending]));
@@ -63,12 +63,12 @@ export function FeaturesPage() {
               </span>
             )}
             {!paused && held !== fitting && !sameOrder(held.ids, fitting.ids) && (
-              <span>{t.features.held}</span>
+              <span>{t.features.orderFrozen}</span>
             )}
           </div>
         </div>
         <Group gap="xs">
-          <PauseButton paused={paused} waiting={waiting} onChange={setPaused} />
+          <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
           {rights.manage && (
             <Button
               className="fc-compact"
@@ -96,9 +96,9 @@ export function FeaturesPage() {
       ) : liveOnly ? (
         <LiveOnly />
       ) : features.size === 0 ? (
-        <EmptyState icon={<FlagIcon size={36} />} title={t.features.none} text={t.features.noneWhy} />
+        <EmptyState icon={<FlagIcon size={36} />} title={t.features.empty} text={t.features.emptyHint} />
       ) : (
-        <EmptyState icon={<SearchIcon size={36} />} title={t.features.noneFit} text={t.features.noneFitWhy}>
+        <EmptyState icon={<SearchIcon size={36} />} title={t.features.noMatch} text={t.features.noMatchHint}>
           <Button variant="light" mt="sm" onClick={() => changeView({ query: '', state: 'all' })}>
             {t.features.showAll}
           </Button>

@@ -70,7 +70,7 @@ export function FeaturesTable(props: FeaturesTableProps) {
           {heading('name', t.features.flag)}
           {heading('state', t.features.state)}
           {heading('value', t.features.value)}
-          <span role="columnheader">{t.features.waits}</span>
+          <span role="columnheader">{t.features.pendingColumn}</span>
           {heading('changed', t.features.lastChange)}
         </div>
         <div

@@ -14,7 +14,7 @@ export function FeaturesToolbar({ view, onChange }: FeaturesToolbarProps) {
     { value: 'all', label: t.features.all },
     { value: 'on', label: t.features.on },
     { value: 'off', label: t.features.off },
-    { value: 'waiting', label: t.features.waiting },
+    { value: 'pending', label: t.features.pending },
   ];
   return (
     <Group gap="sm" className="fc-toolbar">

@@ -3,7 +3,7 @@ import { useLocation, useSearchParams } from 'react-router';
 import type { ListView, SortField, StateFilter } from './feature-list.js';
 
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
-const stateFilters: readonly StateFilter[] = ['all', 'on', 'off', 'waiting'];
+const stateFilters: readonly StateFilter[] = ['all', 'on', 'off', 'pending'];
 
 /** The address follows whoever types at this distance. */
 const addressDelayMs = 150;

@@ -57,10 +57,10 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
         <Table.Thead>
           <Table.Tr>
             <Table.Th>{t.freshness.event}</Table.Th>
-            <Table.Th title={t.freshness.seenWhy}>{t.freshness.seenMs}</Table.Th>
-            <Table.Th title={t.freshness.receivedWhy}>{t.freshness.receivedMs}</Table.Th>
-            <Table.Th title={t.freshness.appliedWhy}>{t.freshness.appliedMs}</Table.Th>
-            <Table.Th>{t.freshness.totalMs}</Table.Th>
+            <Table.Th title={t.freshness.databaseReadHint}>{t.freshness.databaseRead}</Table.Th>
+            <Table.Th title={t.freshness.networkHint}>{t.freshness.network}</Table.Th>
+            <Table.Th title={t.freshness.renderedHint}>{t.freshness.rendered}</Table.Th>
+            <Table.Th>{t.freshness.total}</Table.Th>
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>

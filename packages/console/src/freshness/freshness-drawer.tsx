@@ -1,11 +1,12 @@
 import { Drawer, Skeleton, Stack, Table, Text, Title } from '@mantine/core';
 import type { ChannelState } from '@flagcast/client';
-import { lazy, Suspense, useEffect, useState, useSyncExternalStore } from 'react';
+import { lazy, Suspense, useSyncExternalStore } from 'react';
 import { useChannelState, useConnectionStatus } from '@flagcast/client/react';
 import { useLive, useLiveChannel } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
 import { ErrorBoundary } from '../shell/error-boundary.js';
 import { lazyRoutes } from '../shell/lazy-routes.js';
+import { useNowMs } from '../shell/relative-time.js';
 import { useReturnFocus } from '../shell/use-return-focus.js';
 import { useI18n } from '../i18n/i18n.js';
 import { DeliveryFigures, DeliveryTable } from './delivery-table.js';
@@ -32,9 +33,9 @@ export default function FreshnessDrawer({ onClose }: { readonly onClose: () => v
       <Stack>
         <Facts />
         <div>
-          <Title order={2}>{t.freshness.trace}</Title>
+          <Title order={2}>{t.freshness.deliveries}</Title>
           <Text size="sm" c="dimmed">
-            {t.freshness.traceWhy}
+            {t.freshness.deliveriesHint}
           </Text>
         </div>
         {recent.length === 0 ? (
@@ -65,16 +66,19 @@ function Facts() {
   const { reconnects } = useSyncExternalStore(deliveries.subscribe, deliveries.getView);
   const { data: mode } = useSignInMode();
   const guarantee = useGuarantee();
-  const nowMs = useEverySecond();
+  const nowMs = useNowMs(1_000);
   const { lastMessageAtMs, cursorAtMs, hello } = connectionInfo();
-  const since = (atMs: number | null, inWords: (seconds: number) => string): string =>
-    atMs === null ? t.freshness.notYet : inWords(Math.max(0, Math.round((nowMs - atMs) / 1_000)));
+  const cursorAge =
+    cursorAtMs === null
+      ? t.freshness.unknown
+      : t.freshness.seconds(Math.max(0, Math.round((nowMs - cursorAtMs) / 1_000)));
+  const lastHeartbeat = lastMessageAtMs === null ? t.freshness.unknown : format.ago(lastMessageAtMs, nowMs);
   const asOf =
     status.state === 'stale'
       ? format.time(status.sinceMs)
       : status.state === 'live'
         ? t.freshness.now
-        : t.freshness.notYet;
+        : t.freshness.unknown;
   const facts: [string, string][] = [
     [
       t.freshness.state,
@@ -82,23 +86,23 @@ function Facts() {
         ? `${describeStatus(status, texts)}. ${t.freshness.staleReasons[status.reason]}`
         : describeStatus(status, texts),
     ],
-    [t.freshness.trueAsOf, asOf],
-    [t.freshness.cursorAge, since(cursorAtMs, t.freshness.secondsOld)],
-    [t.freshness.heard, since(lastMessageAtMs, t.freshness.secondsAgo)],
+    [t.freshness.accurateAsOf, asOf],
+    [t.freshness.cursorAge, cursorAge],
+    [t.freshness.lastHeartbeat, lastHeartbeat],
     [
-      t.freshness.lag,
+      t.freshness.latency,
       lagMs === null ? t.freshness.noEvent : t.freshness.ms(format.number(Math.max(0, Math.round(lagMs)))),
     ],
     [t.freshness.reconnects, format.number(reconnects)],
     [t.freshness.guarantee, describeGuarantee(guarantee, t)],
-    [t.freshness.server, hello?.server ?? mode?.server ?? t.freshness.notYet],
+    [t.freshness.server, hello?.server ?? mode?.server ?? t.freshness.unknown],
   ];
   return (
     <Table variant="vertical" layout="fixed" withTableBorder className="fc-facts">
       <Table.Tbody>
         {facts.map(([name, value]) => (
           <Table.Tr key={name}>
-            <Table.Th w={170}>{name}</Table.Th>
+            <Table.Th w={{ base: 130, sm: 170 }}>{name}</Table.Th>
             <Table.Td className="fc-wrap">{value}</Table.Td>
           </Table.Tr>
         ))}
@@ -108,13 +112,3 @@ function Facts() {
 }
 
 const selectLag = ({ lagMs }: ChannelState): number | null => lagMs;
-
-/** The present, in milliseconds since the epoch, renewed every second. */
-function useEverySecond(): number {
-  const [nowMs, setNowMs] = useState(Date.now);
-  useEffect(() => {
-    const timer = setInterval(() => setNowMs(Date.now()), 1_000);
-    return () => clearInterval(timer);
-  }, []);
-  return nowMs;
-}

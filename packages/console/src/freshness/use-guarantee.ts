@@ -30,7 +30,7 @@ export function useGuarantee(): Guarantee | null {
 
 /** What it means, in a sentence or two. */
 export function describeGuarantee(promised: Guarantee | null, { freshness }: Messages): string {
-  if (promised === null) return freshness.notYet;
+  if (promised === null) return freshness.unknown;
   const { guarantee, reason, overlapSeconds } = promised;
   const reasons: Readonly<Record<string, string>> = freshness.reasons;
   const meaning =

@@ -21,7 +21,7 @@ export default function GuardsPage() {
       <PageTitle text={t.shell.guards} />
       <div>
         <Title order={1}>{t.shell.guards}</Title>
-        <div className="fc-subtitle">{t.guards.why}</div>
+        <div className="fc-subtitle">{t.guards.hint}</div>
       </div>
       {project.environments.map((environment) => (
         <EnvironmentCard key={environment.id} environment={environment} />
@@ -78,7 +78,7 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
       {removing && guarded && (
         <Dialog title={t.guards.remove(name)} onClose={() => setRemoving(false)}>
           <Stack>
-            <Text size="sm">{t.guards.removeWhy}</Text>
+            <Text size="sm">{t.guards.removeHint}</Text>
             <Group justify="flex-end">
               <Button variant="default" onClick={() => setRemoving(false)}>
                 {t.shell.cancel}

@@ -1,6 +1,6 @@
 /**
- * Removes what is not a language tag from the languages of the browser: a Chromium on a machine without a language calls
- * it `en-US@posix`, for which Intl throws, also in libraries that format with `navigator.language`.
+ * Removes invalid language tags from `navigator.languages` and `navigator.language`. Chromium on a system without a
+ * language reports `en-US@posix`; Intl throws for it, also in libraries that format with `navigator.language`.
  */
 export function dropInvalidLanguages(): void {
   const valid = navigator.languages.filter(isLanguageTag);

@@ -11,12 +11,13 @@ export const languages = [
 
 type Language = (typeof languages)[number]['code'];
 
-const textsOf: Readonly<Record<Language, Messages>> = {
+const messagesOf: Readonly<Record<Language, Messages>> = {
   en: withVisibleArguments(en),
   ru: withVisibleArguments(ru),
 };
 
 export interface I18n {
+  /** The messages of the language. */
   readonly t: Messages;
   readonly format: Format;
   readonly language: Language;
@@ -27,16 +28,16 @@ const I18nContext = createContext<I18n | null>(null);
 
 const storageKey = 'flagcast.language';
 
-/** The chosen language, else the first one of the browser's that there is. */
+/** Provides the language that the user has chosen, else the first supported one of the browser, else English. */
 export function I18nProvider({ children }: { readonly children: ReactNode }) {
-  const [language, setLanguage] = useState(chosenLanguage);
+  const [language, setLanguage] = useState(initialLanguage);
   useEffect(() => {
     document.documentElement.lang = language;
   }, [language]);
   const value = useMemo<I18n>(
     () => ({
-      t: textsOf[language],
-      format: createFormat(localeOf(language)),
+      t: messagesOf[language],
+      format: createFormat(localeOf(language), messagesOf[language].time),
       language,
       setLanguage: (next) => {
         localStorage.setItem(storageKey, next);
@@ -49,18 +50,18 @@ export function I18nProvider({ children }: { readonly children: ReactNode }) {
 }
 
 export function useI18n(): I18n {
-  const texts = use(I18nContext);
-  if (texts === null) throw new Error('there is no I18nProvider');
-  return texts;
+  const i18n = use(I18nContext);
+  if (i18n === null) throw new Error('useI18n needs an I18nProvider');
+  return i18n;
 }
 
-function chosenLanguage(): Language {
+function initialLanguage(): Language {
   const wanted = [localStorage.getItem(storageKey), ...navigator.languages.map((tag) => tag.slice(0, 2))];
   const found = wanted.flatMap((code) => languages.filter((language) => language.code === code));
   return found[0]?.code ?? 'en';
 }
 
-/** As the browser's owner writes the language, e.g. with the day before the month. */
+/** The browser's regional variant of the language, which decides for example the order of day and month. */
 function localeOf(language: Language): string {
   return navigator.languages.find((tag) => tag.slice(0, 2) === language) ?? language;
 }

@@ -1,13 +1,13 @@
-/** The forms of a noun after a number, by the categories of Intl.PluralRules; `other` stands in for those that are missing. */
+/** Forms of a noun by the categories of Intl.PluralRules. `other` replaces missing ones. */
 type PluralForms = Readonly<Partial<Record<Intl.LDMLPluralRule, string>>> & { readonly other: string };
 
 export interface Plural {
-  /** The number and the noun in its form, e.g. `3 flags`. */
+  /** The number with the noun in its form, e.g. `3 flags`. */
   (count: number, forms: PluralForms): string;
   readonly number: (count: number) => string;
 }
 
-/** How a language writes a number of things. */
+/** Formats counts in a language. */
 export function createPlural(language: string): Plural {
   const rules = new Intl.PluralRules(language);
   const numbers = new Intl.NumberFormat(language);

@@ -1,12 +1,11 @@
 /**
- * Characters that are not seen but change how the text around them is read or compared: those that override the
- * direction of text, zero-width and control characters. Line breaks and tabs are not among them, nor are joiners
- * and variation selectors within emoji.
+ * Invisible characters that change how the text around them is read or compared: direction overrides, zero-width and
+ * control characters. Not among them: line breaks, tabs, and the joiners and variation selectors of emoji.
  */
 const hidden =
   /(?<![\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d|(?<!\p{Emoji})[\ufe00-\ufe0f]|(?!\u200d|[\ufe00-\ufe0f]|[\t\n\r])[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}\p{Zl}\p{Zp}]/gu;
 
-/** A text of the database as it is shown: each hidden character as its code point, such as `[U+202E]`. */
+/** Replaces each invisible character by its code point, such as `[U+202E]`. Use it for all text of the database. */
 export function visible(text: string): string {
   return text.replace(
     hidden,
@@ -14,30 +13,29 @@ export function visible(text: string): string {
   );
 }
 
-/** The name of which an avatar shows the initials: without a note such as in `owner (flagcast guard)`. */
+/** The name that an avatar derives its initials from: without a note such as in `owner (flagcast guard)`. */
 export function avatarName(username: string): string {
   return visible(username.replace(/(?<=\S) +\([^()]*\)$/, ''));
 }
 
-/** What `names` calls `key`; a key of the database that has no name is shown as it is. */
+/** The message for a key of the database, such as a field or action; the key itself if there is no message. */
 export function nameOf(names: Readonly<Record<string, string>>, key: string): string {
   return Object.hasOwn(names, key) ? (names[key] ?? '') : visible(key);
 }
 
-/** The same texts, whose functions show their arguments by `visible`. */
-export function withVisibleArguments<Messages extends object>(texts: Messages): Messages {
+/** The same messages, whose functions apply `visible` to their string arguments. */
+export function withVisibleArguments<Messages extends object>(messages: Messages): Messages {
   return Object.fromEntries(
-    Object.entries(texts).map(([name, value]: [string, unknown]) => [name, withVisible(value)]),
+    Object.entries(messages).map(([name, value]: [string, unknown]) => [name, withVisible(value)]),
   ) as Messages;
 }
 
 function withVisible(value: unknown): unknown {
   if (typeof value === 'function') {
-    return (...given: unknown[]): unknown =>
+    return (...args: unknown[]): unknown =>
       (value as (...args: unknown[]) => unknown)(
-        ...given.map((each) => (typeof each === 'string' ? visible(each) : each)),
+        ...args.map((each) => (typeof each === 'string' ? visible(each) : each)),
       );
   }
-  if (Array.isArray(value)) return value.map(withVisible);
   return typeof value === 'object' && value !== null ? withVisibleArguments(value) : value;
 }

@@ -10,7 +10,7 @@ export function LiveOnly() {
   const { t } = useI18n();
   const { project, environment } = useScope();
   return (
-    <EmptyState icon={<ActivityIcon size={36} />} title={t.liveOnly.title} text={t.liveOnly.why}>
+    <EmptyState icon={<ActivityIcon size={36} />} title={t.liveOnly.title} text={t.liveOnly.hint}>
       <Button
         component={Link}
         to={scopePath(project.id, environment.key, 'activity')}

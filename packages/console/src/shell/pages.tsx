@@ -49,7 +49,8 @@ function RedirectToFirstScope({ page }: { readonly page: string }) {
   if (data === undefined) return <PageLoader />;
   const project = data[0];
   const env = project?.environments[0];
-  if (project === undefined || env === undefined) return <ErrorPage text={t.shell.noProjects} />;
+  if (project === undefined || env === undefined)
+    return <ErrorPage title={t.shell.noProjects} text={t.shell.noProjectsHint} />;
   return <Navigate to={scopePath(project.id, env.key, page)} replace />;
 }
 
@@ -100,7 +101,7 @@ function ScopeLayout() {
         <OpenChangesProvider>
           <Keyboard>
             <ShellFrame>
-              <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.fault} />}>
+              <ErrorBoundary resetKey={pathname} fallback={<ErrorPage text={t.shell.errorHint} />}>
                 <Suspense fallback={<PageLoader />}>
                   <Outlet />
                 </Suspense>
@@ -123,10 +124,16 @@ function PageLoader() {
   );
 }
 
-function ErrorPage({ text }: { readonly text: string }) {
+interface ErrorPageProps {
+  /** Default: that something went wrong. */
+  readonly title?: string;
+  readonly text: string;
+}
+
+function ErrorPage({ title, text }: ErrorPageProps) {
   const { t } = useI18n();
   return (
-    <FullPage title={t.shell.problem} text={text}>
+    <FullPage title={title ?? t.shell.errorTitle} text={text}>
       <Button onClick={() => location.reload()}>{t.shell.tryAgain}</Button>
     </FullPage>
   );
@@ -135,9 +142,9 @@ function ErrorPage({ text }: { readonly text: string }) {
 function NotFound() {
   const { t } = useI18n();
   return (
-    <FullPage title={t.shell.notFound} text={t.shell.notFoundWhy}>
+    <FullPage title={t.shell.notFound} text={t.shell.notFoundHint}>
       <Button component={Link} to="/">
-        {t.shell.home}
+        {t.shell.goToFlags}
       </Button>
     </FullPage>
   );
@@ -171,7 +178,7 @@ function without(
 function ScopeGone({ reason }: { readonly reason: GoneReason }) {
   const { t } = useI18n();
   return (
-    <FullPage title={t.shell.gone[reason]} text={t.shell.goneWhy}>
+    <FullPage title={t.shell.gone[reason]} text={t.shell.goneHint}>
       <Button component={Link} to="/">
         {t.shell.goToFlags}
       </Button>
@@ -190,7 +197,9 @@ function FullPage({ title, text, children }: FullPageProps) {
     <Center component="main" mih="60dvh" p="lg">
       <Stack align="center" maw={460} ta="center">
         <Title order={1}>{title}</Title>
-        <Text c="dimmed">{text}</Text>
+        <Text c="dimmed" className="fc-balance">
+          {text}
+        </Text>
         {children}
       </Stack>
     </Center>

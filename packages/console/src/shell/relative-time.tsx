@@ -2,38 +2,46 @@ import { useSyncExternalStore } from 'react';
 import { toTimeMs } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
 
-const stepMs = 15_000;
+const tickMs = 1_000;
+const listeners = new Set<() => void>();
+let timer: ReturnType<typeof setInterval> | undefined;
 
-/** All times on the page grow older together, so that a table of them needs one timer. */
-function subscribeToSteps(listener: () => void): () => void {
-  const timer = setInterval(listener, stepMs);
-  return () => clearInterval(timer);
+/** One timer for the page, however many times are on it. It runs only while there are any. */
+function subscribeToTicks(listener: () => void): () => void {
+  listeners.add(listener);
+  timer ??= setInterval(() => {
+    for (const each of listeners) each();
+  }, tickMs);
+  return () => {
+    listeners.delete(listener);
+    if (listeners.size > 0) return;
+    clearInterval(timer);
+    timer = undefined;
+  };
 }
 
-const currentStep = (): number => Math.floor(Date.now() / stepMs);
-
-/** The present, in milliseconds since the epoch, renewed every 15 s. */
-export function useNowMs(): number {
-  useSyncExternalStore(subscribeToSteps, currentStep);
+/** The current time in milliseconds since the epoch. Renders again every `stepMs`, a multiple of 1 s. */
+export function useNowMs(stepMs: number): number {
+  useSyncExternalStore(subscribeToTicks, () => Math.floor(Date.now() / stepMs));
   return Date.now();
 }
 
 interface RelativeTimeProps {
-  /** RFC 3339; another text is shown as it is. */
+  /** RFC 3339. Other texts are shown unchanged. */
   readonly at: string;
-  /** `2 min` in place of `2 min. ago`. Default false. */
-  readonly brief?: boolean;
 }
 
-/** How long ago something was; the exact time shows under the pointer. */
-export function RelativeTime({ at, brief = false }: RelativeTimeProps) {
+/** A time such as `12 s ago`, with the exact time as its tooltip. Renders again only when its text changes. */
+export function RelativeTime({ at }: RelativeTimeProps) {
   const { format } = useI18n();
-  const nowMs = useNowMs();
   const atMs = toTimeMs(at);
+  const text = useSyncExternalStore(subscribeToTicks, () =>
+    atMs === null ? at : format.ago(atMs, Date.now()),
+  );
   if (atMs === null) return <span>{at}</span>;
   return (
     <time dateTime={at} title={format.dateTime(atMs)}>
-      {brief ? format.span(nowMs - atMs) : format.ago(atMs, nowMs)}
+      {text}
     </time>
   );
 }

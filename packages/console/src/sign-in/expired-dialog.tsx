@@ -20,7 +20,7 @@ export function ExpiredDialog() {
       centered
     >
       <Stack>
-        <Text size="sm">{t.signIn.expiredWhy}</Text>
+        <Text size="sm">{t.signIn.expiredHint}</Text>
         <SignInForm username={state.username} />
         <Button variant="subtle" color="gray" onClick={session.signOut}>
           {t.shell.signOut}

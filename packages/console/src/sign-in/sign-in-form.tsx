@@ -16,14 +16,15 @@ import { useSignInMode } from '../api/queries.js';
 import type { SignedIn } from '../api/types.js';
 import { describeError } from '../shell/notifications.js';
 import { useI18n } from '../i18n/i18n.js';
+import { visible } from '../i18n/visible.js';
 import { useAppServices } from './app-services.js';
 
 interface SignInFormProps {
-  /** Who has to come back; anybody where it is not given. */
+  /** Whose session has expired; without it any user can sign in. */
   readonly username?: string;
 }
 
-/** The ways in: the demo's people, a password, a token of the host's. */
+/** Signs in as a user of the demo, with a password, or with a token of the host. */
 export function SignInForm({ username }: SignInFormProps) {
   const { t } = useI18n();
   const { api, session } = useAppServices();
@@ -47,12 +48,13 @@ export function SignInForm({ username }: SignInFormProps) {
     try {
       session.signIn(token);
     } catch {
-      setProblem(t.signIn.noToken);
+      setProblem(t.signIn.invalidToken);
     }
   };
 
   if (modeError !== null) return <Alert color="red">{describeError(modeError, t)}</Alert>;
   if (mode === undefined) return <Loader aria-label={t.shell.loading} role="status" />;
+  const demoUsers: Readonly<Record<string, string>> = t.signIn.demoUsers;
   const people = mode.demo_people.filter((person) => username === undefined || person.username === username);
   return (
     <Stack>
@@ -63,19 +65,21 @@ export function SignInForm({ username }: SignInFormProps) {
       )}
       {people.length > 0 && (
         <>
-          <div>
-            <Text fw={600} size="sm" component="h2">
-              {t.signIn.demo}
-            </Text>
-            <Text size="xs" c="dimmed">
-              {t.signIn.demoWhy}
-            </Text>
-          </div>
+          {username === undefined && (
+            <div>
+              <Text fw={600} size="sm" component="h2">
+                {t.signIn.demo}
+              </Text>
+              <Text size="xs" c="dimmed">
+                {t.signIn.demoHint}
+              </Text>
+            </div>
+          )}
           <Stack gap={6}>
             {people.map(({ username: name, about }) => (
               <UnstyledButton
                 key={name}
-                className="fc-person"
+                className="fc-demo-user"
                 disabled={busy}
                 onClick={() => void withPassword(name, `${name}-demo`)}
               >
@@ -85,7 +89,7 @@ export function SignInForm({ username }: SignInFormProps) {
                     {name}
                   </Text>
                   <Text size="xs" c="dimmed" component="span" display="block">
-                    {about}
+                    {Object.hasOwn(demoUsers, name) ? demoUsers[name] : visible(about)}
                   </Text>
                 </span>
               </UnstyledButton>
@@ -156,7 +160,7 @@ function TokenForm({ onSubmit }: { readonly onSubmit: (token: string) => void })
         <Textarea
           name="token"
           label={t.signIn.token}
-          description={t.signIn.tokenWhy}
+          description={t.signIn.tokenHint}
           autoComplete="off"
           spellCheck={false}
           rows={4}

@@ -12,8 +12,8 @@ export function SignInPage() {
           <title>{`${t.signIn.title} · Flagcast`}</title>
           <Mark size={52} />
           <Title order={1}>Flagcast</Title>
-          <Text c="dimmed" ta="center">
-            {t.signIn.promise}
+          <Text c="dimmed" ta="center" className="fc-balance">
+            {t.signIn.tagline}
           </Text>
         </Stack>
         <Paper withBorder shadow="sm" p="lg" radius="lg">
