@@ -10,7 +10,6 @@ const layers = [
   'reader',
   'broadcast',
   'replay',
-  'relay',
   'connections',
   'transport',
   'api',

@@ -271,7 +271,7 @@ describe('links in the documents', () => {
 });
 
 describe('security claims', () => {
-  const folders = ['packages/server/test/', 'packages/server/', ''];
+  const folders = ['packages/server/test/', 'packages/relay-nats/test/', 'packages/server/', ''];
   const isFile = (name: string): boolean =>
     folders.some((folder) => existsSync(new URL(folder + name, root)));
 

@@ -23,7 +23,13 @@ beforeAll(async () => {
 });
 afterAll(async () => await consumer.remove());
 
-const names = ['@flagcast/protocol', '@flagcast/client', '@flagcast/io-uring', 'flagcast'];
+const names = [
+  '@flagcast/protocol',
+  '@flagcast/client',
+  '@flagcast/io-uring',
+  '@flagcast/relay-nats',
+  'flagcast',
+];
 
 describe.each(names)('%s', (name) => {
   it('has only the files that it needs, without sources, tests and maps', async () => {
@@ -80,7 +86,10 @@ it('npx flagcast runs the program', async () => {
   expect(stdout).toBe(`${(await installed('flagcast')).version}\n`);
 });
 
-it('says which packages a relay needs, and does not start without them', async () => {
+it('says how to install the relay where FLAGCAST_RELAY_URL is set without it', async () => {
+  const folder = path.join(consumer.folder, 'node_modules', '@flagcast', 'relay-nats');
+  await rename(folder, `${folder}-away`);
+  onTestFinished(async () => await rename(`${folder}-away`, folder));
   const env = {
     DATABASE_URL: 'postgresql://127.0.0.1:1/none',
     FLAGCAST_JWT_SECRET: testSecret,
@@ -88,9 +97,7 @@ it('says which packages a relay needs, and does not start without them', async (
   };
   const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env });
   expect(code).toBe(1);
-  expect(stderr.trim().split('\n')).toEqual([
-    expect.stringContaining('npm install @nats-io/transport-node @nats-io/jetstream'),
-  ]);
+  expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/relay-nats')]);
 });
 
 it('says how to install the demo where a server without a database needs it', async () => {

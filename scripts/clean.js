@@ -10,6 +10,8 @@ const built = [
   'server/dist',
   'server/tsconfig.tsbuildinfo',
   'server/console',
+  'relay-nats/dist',
+  'relay-nats/tsconfig.tsbuildinfo',
   'demo/dist',
   'demo/tsconfig.tsbuildinfo',
   'io-uring/dist',

@@ -5,6 +5,7 @@ import type { Authorize } from './auth/authorize.js';
 import type { AuthOptions } from './auth/auth-options.js';
 import type { ConnectionTimeouts } from './connections/connection-timeouts.js';
 import type { DemoPerson } from './api/demo-person.js';
+import type { CreateRelay } from './broadcast/relay.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';
 import type { SocketWriterFactory } from './transport/socket-writer.js';
@@ -14,7 +15,7 @@ export interface FlagcastOptions {
   databaseUrl: string;
   /**
    * How many sessions of the database this server has at most, divided between the reader, rights, what requests read
-   * and what they write. At least 5, one more with `writes`, one more with `relayUrl`. Default 10.
+   * and what they write. At least 5, one more with `writes`, one more with `relay`. Default 10.
    */
   databaseConnections?: number;
   /**
@@ -40,13 +41,10 @@ export interface FlagcastOptions {
   /** The same as a query: a SELECT over the users `$1` (text[]), as docs/other-schemas.md describes; null for none. */
   authorizeSql?: string | null;
   /**
-   * NATS with JetStream, by which several servers of one database share one reader:
-   * `nats://user:password@host:4222`, several by commas, `tls://` for TLS. Needs the packages
-   * `@nats-io/transport-node` and `@nats-io/jetstream`. Default null: this server reads for itself.
+   * Lets several servers of one database share one reader: `natsRelay({ url })` of `@flagcast/relay-nats`. Default
+   * null: this server reads the database itself.
    */
-  relayUrl?: string | null;
-  /** How long NATS keeps events for clients that come back, in milliseconds. Default 3,600,000 (1 h). */
-  relayKeepMs?: number;
+  relay?: CreateRelay | null;
   /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
   pollIntervalMs?: number;
   /**

@@ -14,6 +14,7 @@ import { ThrottledAuthorization } from './auth/throttled-authorization.js';
 import { createTokenVerifier } from './auth/token-verifier.js';
 import { createTrustedProxies } from './auth/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
+import type { Relay } from './broadcast/relay.js';
 import type { Connection } from './connections/connection.js';
 import { Session, type SessionWire } from './connections/session.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
@@ -44,7 +45,6 @@ import { Freshness } from './reader/freshness.js';
 import { LogRetention } from './operations/log-retention.js';
 import { BatchSource } from './reader/batch-source.js';
 import { type EventSource, guaranteeOf } from './reader/event-source.js';
-import { Relay } from './relay/relay.js';
 import { createPlainDialect } from './connections/codecs/plain.js';
 
 /** What a peer may have waiting before it is paused, in bytes; more than a socket buffers before it tells that it has drained. */
@@ -74,13 +74,13 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     ...connectionTimeouts
   } = options.timing ?? {};
 
-  const { relayUrl = null, relayKeepMs = 3_600_000, writes = false } = options;
+  const { relay: createRelay = null, writes = false } = options;
   const sessions = new DatabaseSessions({
     databaseUrl,
     connections: options.databaseConnections ?? defaultDatabaseConnections,
     queryTimeoutMs,
     writes,
-    relay: relayUrl !== null,
+    relay: createRelay !== null,
   });
 
   const { auth, authenticate = null } = options;
@@ -114,7 +114,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     lifecycle,
     onBatch: (batch) => {
       broadcaster.broadcast(batch);
-      relay?.handedOn(batch);
+      relay?.delivered(batch);
     },
     onHistoryLost: () => {
       relay?.historyLost();
@@ -122,17 +122,18 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
     },
     hasRoom: () => broadcaster.hasRoom(),
   });
-  const relay =
-    relayUrl === null
-      ? null
-      : new Relay({
-          url: relayUrl,
-          keepMs: relayKeepMs,
-          lockUrl: options.listenUrl ?? databaseUrl,
-          slots: sessions.reader,
-          source,
-          lifecycle,
-        });
+  const listenUrl = options.listenUrl ?? databaseUrl;
+  const relay: Relay | null =
+    createRelay?.({
+      reader: source,
+      lifecycle,
+      openSession: async () =>
+        await sessions.reader.open({
+          databaseUrl: listenUrl,
+          applicationName: 'flagcast relay',
+          queryTimeoutMs,
+        }),
+    }) ?? null;
   const proxies = createTrustedProxies(options.trustedProxies ?? []);
   const { clientAddress } = proxies;
   const unauthenticated = new UnauthenticatedConnections({

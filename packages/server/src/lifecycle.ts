@@ -62,7 +62,7 @@ export interface LifecycleEvents {
   'listener:listening': [{ channel: string }];
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
   /** No hint can come by this way; told once for each reason, and looked at again from time to time. */
-  'listener:unavailable': [{ reason: 'pooler' | 'replica'; what: string; mend: string }];
+  'listener:unavailable': [{ reason: 'pooler' | 'replica'; message: string; fix: string }];
   /** A server of NATS answers. */
   'relay:connected': [{ server: string }];
   /** None does; told once until one does. Each server reads the database for itself. */
@@ -70,7 +70,7 @@ export interface LifecycleEvents {
   /** NATS answers, and its log cannot be used. */
   'relay:failed': [{ error: Error; attempt: number; retryInMs: number }];
   /** It cannot be used with this database; told once. */
-  'relay:refused': [{ what: string; mend: string }];
+  'relay:refused': [{ message: string; fix: string }];
   /** This server reads the database for all. `continues`: what it reads follows on what the log has. */
   'relay:elected': [{ continues: boolean }];
   'relay:leadership-lost': [{ reason: string }];

@@ -117,7 +117,7 @@ describe.skipIf(!hasPgBouncer)(
       const deaf = await serve(pooler.url);
       expect(deaf.listening).toMatchObject({
         reason: 'pooler',
-        mend: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
+        fix: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
       });
       const server = await serve(pooler.url, { listenUrl: database.url, pollIntervalMs: anHour });
       expect(server.listening).toEqual({ channel: 'flagcast' });

@@ -122,7 +122,7 @@ describe('on a streaming replica', () => {
     const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
     expect(server.listening).toMatchObject({
       reason: 'replica',
-      mend: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
+      fix: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
     });
     const channel = { projectId: project.projectId, environmentId: project.environments.prod };
     const { token } = await createUser(database.pool, 'root', { superuser: true });

@@ -4,12 +4,12 @@ import { logWarnings } from '../install/doctor/at-start.js';
 import { describeError, scrub } from '../describe.js';
 import { createLogger } from '../operations/log.js';
 import { demoBanner } from './banner.js';
-import { CommandError, defineCommand } from './command.js';
-import { loadNats } from '../relay/nats.js';
+import { defineCommand } from './command.js';
 import { awaitPrepared } from './attached-database.js';
 import { keepSecret, requireDataDir } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
 import { loadDemo } from './demo-package.js';
+import { loadRelay } from './relay-package.js';
 import { CleanupStack } from './running.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
@@ -57,8 +57,8 @@ Environment:
   OTEL_EXPORTER_OTLP_ENDPOINT            where traces go (OTLP, JSON over HTTP), with OpenTelemetry's other variables
                                          (default: none are made); docs/OPERATIONS.md
   FLAGCAST_RELAY_URL                     nats://user:password@host:4222, several by commas, tls:// for TLS: NATS with
-                                         JetStream, by which several servers share one reader of the database
-                                         (default: each reads for itself; described in docs/RELAY.md)
+                                         JetStream, by which several servers share one reader of the database; needs
+                                         @flagcast/relay-nats (default: each reads for itself; docs/RELAY.md)
   FLAGCAST_METRICS_PORT                  a port of their own for /metrics, /healthz and /readyz (default: that of all else)
   FLAGCAST_ALLOWED_HOSTS                 names and addresses in the Host of requests, without ports, by commas (default:
                                          any; for the embedded PostgreSQL loopback names and the address of --host)
@@ -115,7 +115,8 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
   });
   try {
     if (config.workers > 1) refuseNestedWorkers();
-    if (config.relayUrl !== null) await requireRelay();
+    // Reported before anything starts.
+    if (config.relayUrl !== null) await loadRelay();
     const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
     const { databaseUrl, databaseConnections, view, authorizeSql, overlapMs, workers } = settings;
@@ -161,15 +162,6 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     await running.stop();
     if (shutdown.isRequested()) logger.info({ event: 'server_stopped' });
     shutdown.dispose();
-  }
-}
-
-/** Told before anything is started: the packages are only installed where somebody wants them. */
-async function requireRelay(): Promise<void> {
-  try {
-    await loadNats();
-  } catch (error) {
-    throw new CommandError(describeError(error));
   }
 }
 

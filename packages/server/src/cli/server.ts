@@ -14,6 +14,7 @@ import type { DemoPerson } from '../api/demo-person.js';
 import { logLifecycle } from '../operations/log.js';
 import { CommandError } from './command.js';
 import { loadSocketWriter } from './io-uring-package.js';
+import { loadRelay } from './relay-package.js';
 
 /** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
 export interface ServerSettings extends ServeConfig {
@@ -40,8 +41,11 @@ export async function createLoggedFlagcast(
   options: { readonly logger: Logger; readonly metricsRegistry?: Registry },
 ): Promise<Flagcast> {
   const { logger, metricsRegistry } = options;
+  const { relayUrl, ...rest } = settings;
+  const relay = relayUrl === null ? null : (await loadRelay()).natsRelay({ url: relayUrl });
   const flagcast = createFlagcast({
-    ...settings,
+    ...rest,
+    relay,
     databaseConnections: connectionsOfServer(settings.databaseConnections, settings.workers),
     view: settings.view ?? undefined,
     socketWriter: await loadSocketWriter(settings.ioUring),

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import type { Position } from './position.js';
+import type { Coverage, Position } from './position.js';
 
 /**
  * One event, as every stage after the reader sees it. Ids are opaque strings: hosts have uuid, bigint or text.
@@ -80,11 +80,23 @@ export interface Batch {
   readonly skipped?: readonly string[];
 }
 
+/** What another server has read of the same history, with the events of those channels that have subscribers here. */
+export interface RelayedRead extends Pick<
+  Batch,
+  'events' | 'controls' | 'read' | 'seenAtMs' | 'beganAtMs' | 'snapshotXmax' | 'isComplete'
+> {
+  /** The coverage that cursors get. */
+  readonly position: Coverage;
+  readonly skipped: readonly string[];
+  /** Identifies that server and its connection to the database: between two connections the database may have crashed. */
+  readonly readBy: string;
+}
+
 /** What a reader has read, as another one can continue from it. */
 export interface ReadState {
-  readonly coverage: Omit<Position, 'history'>;
+  readonly coverage: Coverage;
   /** What of it no crash of the database can take back. */
-  readonly durable: Omit<Position, 'history'>;
+  readonly durable: Coverage;
   /** Large transactions of which only a part has been read. */
   readonly partial: readonly PartialRead[];
   /** How far the transactions were read that `durable` does not cover because only a part is known to be on disk. */

@@ -1,9 +1,8 @@
-import type { Batch, FlagEvent } from '../events/event.js';
+import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
 import type { SessionSlots } from '../postgres/session-slots.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventSource } from './event-source.js';
 import { WakeListener } from './listener.js';
-import type { RelayedRead } from './log-progress.js';
 import { EventReader } from './reader.js';
 
 export interface BatchSourceOptions {

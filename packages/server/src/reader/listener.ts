@@ -26,18 +26,19 @@ export interface WakeListenerOptions {
 
 type Unavailability = LifecycleEvents['listener:unavailable'][0];
 
-const mend = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
+const fix = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
 
 const unavailabilities = {
   pooler: {
     reason: 'pooler',
-    what: 'LISTEN hears nothing through a pooler that pools by transaction: changes come with the next poll instead of at once',
-    mend,
+    message:
+      'LISTEN hears nothing through a pooler that pools by transaction: changes come with the next poll instead of at once',
+    fix,
   },
   replica: {
     reason: 'replica',
-    what: 'a replica takes no LISTEN: changes come with the next poll instead of at once',
-    mend,
+    message: 'a replica takes no LISTEN: changes come with the next poll instead of at once',
+    fix,
   },
 } as const satisfies Record<string, Unavailability>;
 

@@ -1,4 +1,4 @@
-import type { Batch, ControlEntry, FlagEvent, PartialRead, ReadState } from '../events/event.js';
+import type { ControlEntry, FlagEvent, PartialRead, ReadState, RelayedRead } from '../events/event.js';
 import {
   ascending,
   type Coverage,
@@ -25,27 +25,10 @@ export interface NewRows {
   readonly hasMore: boolean;
 }
 
+type FollowedRead = Pick<RelayedRead, 'events' | 'controls' | 'read' | 'position' | 'readBy'>;
+
 /** Why reading cannot continue from where it is. */
 export type HistoryLoss = 'behind' | 'lost-commits';
-
-/** What another reader of the same history has read. */
-export interface FollowedRead {
-  /** Those of the channels that are wanted. */
-  readonly events: readonly FlagEvent[];
-  readonly controls: readonly ControlEntry[];
-  readonly read: ReadState;
-  /** The coverage that cursors get. */
-  readonly position: Coverage;
-  /** Names that reader and its connection to the database: between two connections the database may have crashed. */
-  readonly readBy: string;
-}
-
-/** The same as it is handed on. */
-export interface RelayedRead
-  extends
-    FollowedRead,
-    Pick<Batch, 'seenAtMs' | 'beganAtMs' | 'snapshotXmax' | 'isComplete'>,
-    Required<Pick<Batch, 'skipped'>> {}
 
 /**
  * What of the event log has been read, by transaction ids.

@@ -1,10 +1,10 @@
 import { errorCode } from '../postgres/error-code.js';
 import { unboundedSlots } from '../postgres/session-slots.js';
-import type { Batch, FlagEvent } from '../events/event.js';
+import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
 import { type Attempts, retry } from '../retry.js';
 import { type EventSource, guaranteeOf, sourceChange } from './event-source.js';
-import { LogProgress, type NewRows, type RelayedRead } from './log-progress.js';
+import { LogProgress, type NewRows } from './log-progress.js';
 import { pageRows } from './log-statements.js';
 import { OverlapProgress } from './overlap-progress.js';
 import type { EventReaderOptions } from './reader-options.js';

@@ -6,9 +6,9 @@ import { createOriginPolicy } from '../../auth/origin-policy.js';
 import { secretKey } from '../../auth/token-verifier.js';
 import { parseUserClaim } from '../../auth/user-claim.js';
 import { connectionSettings } from '../../postgres/connection-settings.js';
-import { parseRelayUrl } from '../../relay/relay-url.js';
 import type { EventTypes } from '../../connections/codecs/plain.js';
 import { parseDuration } from './duration.js';
+import { parseRelayUrl } from './relay-url.js';
 
 /** A setting that `parse` makes of its text, or refuses with an Error whose message is for the user. */
 export function parsed<Output>(parse: (text: string) => Output): z.ZodType<Output, string> {

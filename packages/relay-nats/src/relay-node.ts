@@ -1,12 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { Batch } from '../events/event.js';
-import type { SessionSlots } from '../postgres/session-slots.js';
-import type { Lifecycle } from '../lifecycle.js';
-import type { BatchSource } from '../reader/batch-source.js';
-import type { RelayedRead } from '../reader/log-progress.js';
+import type { Batch, Lifecycle, RelayContext, RelayedReader, RelayedRead } from 'flagcast/relay-support';
 import type { EventLog } from './event-log.js';
 import { Follower, type LeaderHeartbeat, type LogPlace } from './follower.js';
-import { decodeAsk, decodeCommit } from './messages.js';
+import { decodeRequest, decodeCommit } from './messages.js';
 import { Publisher } from './publisher.js';
 import { PooledLockError, ReaderLock } from './reader-lock.js';
 
@@ -14,10 +10,8 @@ export interface MembershipOptions {
   readonly log: EventLog;
   /** Names the history: whoever reads it has the lock of this name. */
   readonly id: string;
-  /** Where the lock is: straight to the database. */
-  readonly lockUrl: string;
-  readonly slots: SessionSlots;
-  readonly source: Pick<BatchSource, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
+  readonly openSession: RelayContext['openSession'];
+  readonly source: Pick<RelayedReader, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
   readonly wanted: ReadonlySet<string>;
   readonly lifecycle: Lifecycle;
   /** What is wrong with the triggers that write the event log, as this server read it last; null where nothing is. */
@@ -220,11 +214,11 @@ export class RelayNode {
 
   /** Tries to become the reader. */
   async #elect(): Promise<void> {
-    const { id, lockUrl, slots, lifecycle } = this.#options;
+    const { id, openSession, lifecycle } = this.#options;
     this.#isElecting = true;
     this.#retryAtMs = performance.now() + retryMs / 2 + (Math.random() * retryMs) / 2;
     try {
-      const lock = await ReaderLock.take({ databaseUrl: lockUrl, slots }, id, () => {
+      const lock = await ReaderLock.take(openSession, id, () => {
         this.#resign('the connection that holds the lock was lost', { leaves: true });
       });
       if (this.#isEnded) await lock?.release();
@@ -234,8 +228,8 @@ export class RelayNode {
       if (this.#isEnded) return;
       if (error instanceof PooledLockError && !this.#hasToldPooled) {
         this.#hasToldPooled = true;
-        const mend = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
-        lifecycle.emit('relay:refused', { what: error.message, mend });
+        const fix = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
+        lifecycle.emit('relay:refused', { message: error.message, fix });
       }
       this.#readDirectly('nothing is heard of the server that reads', null);
     } finally {
@@ -293,7 +287,7 @@ export class RelayNode {
 
   #asked(data: Uint8Array): void {
     try {
-      this.#publisher?.asked(decodeAsk(data));
+      this.#publisher?.asked(decodeRequest(data));
     } catch {
       // Whoever asked what cannot be understood gets a read all the same.
     }

@@ -1,12 +1,17 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Lifecycle } from '../src/lifecycle.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { Lifecycle } from '../../server/src/lifecycle.js';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+} from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 import { type FleetMember, startMember, startRelayed } from './relay-fleet.js';
-import { createUser, nextEvent, startTestServer } from './server.js';
-import { type TestChannel, V1Client } from './v1-client.js';
-import { compare, watchAll } from './watched.js';
-import { runWriters } from './writers.js';
+import { createUser, nextEvent, startTestServer } from '../../server/test/server.js';
+import { type TestChannel, V1Client } from '../../server/test/v1-client.js';
+import { compare, watchAll } from '../../server/test/watched.js';
+import { runWriters } from '../../server/test/writers.js';
 
 describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', () => {
   let nats: TestNats;
@@ -242,7 +247,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     const refused = nextEvent(lifecycle, 'relay:refused');
     const server = await startRelayed(database, nats.url, { view: 'plain_events', lifecycle });
     cleanUps.push(async () => await server.close());
-    expect((await refused).what).toContain('there is no event log');
+    expect((await refused).message).toContain('there is no event log');
     const client = await connect({ server });
     await client.caughtUp(channels.prod);
     const [only = ''] = await write(channels.prod, 1);

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { unusedPort } from './relay.js';
+import { unusedPort } from '../../server/test/relay.js';
 
 /** Whether there is a nats-server on this machine; where there is none its tests are left out, with a word. */
 export const hasNatsServer = spawnSync('nats-server', ['--version']).status === 0;

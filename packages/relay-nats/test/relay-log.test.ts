@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Coverage } from '../src/events/position.js';
-import { CommitRefusedError, EventLog } from '../src/relay/event-log.js';
-import { connectNats, type NatsSession } from '../src/relay/nats.js';
-import { loggedSince } from '../src/relay/logged-events.js';
-import { encodeCommit } from '../src/relay/messages.js';
+import type { Coverage } from '../../server/src/events/position.js';
+import { CommitRefusedError, EventLog } from '../src/event-log.js';
+import { connectNats, type NatsSession } from '../src/nats-connection.js';
+import { loggedSince } from '../src/logged-events.js';
+import { encode } from '../src/messages.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 
 const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8');
@@ -21,7 +21,7 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
   });
 
   it('refuses a commit of a reader that was replaced, and does not deliver it', async () => {
-    const log = await EventLog.open(line, { id: 'replaced', keepMs: 60_000 });
+    const log = await EventLog.open(line, { id: 'replaced', retentionMs: 60_000 });
     const heard: string[] = [];
     log.onCommit(({ data }) => heard.push(text(data)));
     await log.flush();
@@ -37,7 +37,7 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
   });
 
   it('has what is published twice once', async () => {
-    const log = await EventLog.open(line, { id: 'twice', keepMs: 60_000 });
+    const log = await EventLog.open(line, { id: 'twice', retentionMs: 60_000 });
     const channel = 'a project/1';
     const once = await log.publishEvents(channel, Buffer.from('events'), 'a 1 events');
     expect(await log.publishEvents(channel, Buffer.from('events'), 'a 1 events')).toBe(once);
@@ -49,12 +49,12 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
   });
 
   it('tells nothing while it is not as far as what was handed on', async () => {
-    const log = await EventLog.open(line, { id: 'behind', keepMs: 60_000 });
+    const log = await EventLog.open(line, { id: 'behind', retentionMs: 60_000 });
     const coverage: Coverage = { xmin: 10n, xmax: 10n, listed: 'open', xids: [] };
     const commit = await log.publishCommit(
-      encodeCommit({
+      encode({
         ...{ log: 'log', reader: 'reader', previous: 0, continues: false, unbrokenSince: 5n },
-        stance: {
+        progress: {
           read: { coverage, durable: coverage, partial: [], durablePartial: [] },
           position: coverage,
           xmax: 10n,
@@ -73,7 +73,7 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
 
   it('is not opened on a stream that Flagcast did not create', async () => {
     await line.jetstream.streams.add({ name: 'flagcast_v1_taken', subjects: ['taken'] });
-    await expect(EventLog.open(line, { id: 'taken', keepMs: 60_000 })).rejects.toThrow(
+    await expect(EventLog.open(line, { id: 'taken', retentionMs: 60_000 })).rejects.toThrow(
       'the stream flagcast_v1_taken of NATS was made by somebody else',
     );
   });

@@ -1,7 +1,8 @@
-import type { FlagcastOptions } from '../src/flagcast-options.js';
-import { Lifecycle } from '../src/lifecycle.js';
-import type { TestDatabase } from './database.js';
-import { nextEvent, startTestServer, type TestServer } from './server.js';
+import type { FlagcastOptions } from '../../server/src/flagcast-options.js';
+import { Lifecycle } from '../../server/src/lifecycle.js';
+import { natsRelay } from '../src/index.js';
+import type { TestDatabase } from '../../server/test/database.js';
+import { nextEvent, startTestServer, type TestServer } from '../../server/test/server.js';
 
 export interface FleetMember {
   readonly server: TestServer;
@@ -18,7 +19,12 @@ export async function startRelayed(
 ): Promise<TestServer> {
   // Hints need sessions that notify, and the pools of tests are older than the setting.
   const timing = { heartbeatIntervalMs: 200 };
-  return await startTestServer(database.url, { relayUrl, pollIntervalMs: 100, timing, ...options });
+  return await startTestServer(database.url, {
+    relay: natsRelay({ url: relayUrl }),
+    pollIntervalMs: 100,
+    timing,
+    ...options,
+  });
 }
 
 /** Ready when it is settled who reads. */

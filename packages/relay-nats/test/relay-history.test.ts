@@ -5,9 +5,9 @@ import { promisify } from 'node:util';
 import { CloseCode } from '@flagcast/protocol';
 import { afterEach, describe, expect, inject, it } from 'vitest';
 import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
-import { Lifecycle } from '../src/lifecycle.js';
-import { connectNats } from '../src/relay/nats.js';
-import { chosenBinaries } from './chosen-binaries.js';
+import { Lifecycle } from '../../server/src/lifecycle.js';
+import { connectNats } from '../src/nats-connection.js';
+import { chosenBinaries } from '../../server/test/chosen-binaries.js';
 import {
   createTestCluster,
   createTestDatabase,
@@ -15,13 +15,13 @@ import {
   seedProject,
   type TestDatabase,
   withClient,
-} from './database.js';
+} from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
-import { PlainClient } from './plain-client.js';
-import { Relay } from './relay.js';
+import { PlainClient } from '../../server/test/plain-client.js';
+import { Relay } from '../../server/test/relay.js';
 import { type FleetMember, startMember } from './relay-fleet.js';
-import { createUser, nextEvent } from './server.js';
-import { type TestChannel, V1Client } from './v1-client.js';
+import { createUser, nextEvent } from '../../server/test/server.js';
+import { type TestChannel, V1Client } from '../../server/test/v1-client.js';
 
 /** Ends all sessions of the database, and lets nobody in; then does what needs that. */
 async function alone({ name }: TestDatabase, ...statements: string[]): Promise<void> {

@@ -1,12 +1,12 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { Lifecycle } from '../src/lifecycle.js';
-import { EventLog } from '../src/relay/event-log.js';
-import { connectNats, type NatsSession } from '../src/relay/nats.js';
-import { createTestDatabase, insertAudit, type TestDatabase } from './database.js';
+import { Lifecycle } from '../../server/src/lifecycle.js';
+import { EventLog } from '../src/event-log.js';
+import { connectNats, type NatsSession } from '../src/nats-connection.js';
+import { createTestDatabase, insertAudit, type TestDatabase } from '../../server/test/database.js';
 import { hasNatsServer, startNatsCluster, type TestNats } from './nats-server.js';
 import { startMember } from './relay-fleet.js';
-import { nextEvent, type TestServer } from './server.js';
-import { compare, type WatchedChannel, watchAll } from './watched.js';
+import { nextEvent, type TestServer } from '../../server/test/server.js';
+import { compare, type WatchedChannel, watchAll } from '../../server/test/watched.js';
 
 const cleanUps: (() => Promise<void>)[] = [];
 /** A cluster that has begun or lost a server elects who leads, which takes seconds. */
@@ -132,7 +132,7 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
   it('of two servers the log is kept on one', async () => {
     const line = await connect(await startCluster(2));
     const opened = async (): Promise<EventLog | null> =>
-      await EventLog.open(line, { id: 'two', keepMs: 60_000 }).catch(() => null);
+      await EventLog.open(line, { id: 'two', retentionMs: 60_000 }).catch(() => null);
     await expect.poll(opened, patience).not.toBeNull();
     expect((await line.jetstream.streams.info('flagcast_v1_two')).config.num_replicas).toBe(1);
   });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import type { JetStreamClient } from '@nats-io/jetstream';
+import { jetstream, JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream';
 import type { Msg } from '@nats-io/transport-node';
-import { answerTimeoutMs, type NatsSession } from './nats.js';
+import { type NatsSession, responseTimeoutMs } from './nats-connection.js';
 
 /** A message of the log. */
 export interface Logged {
@@ -19,7 +19,7 @@ export interface EventLogOptions {
   /** Names the history, and what is read of it. */
   readonly id: string;
   /** How long messages are kept, in milliseconds. */
-  readonly keepMs: number;
+  readonly retentionMs: number;
 }
 
 /** The one of that number; the next one of the subject from there on; the newest one of the subject. */
@@ -59,16 +59,15 @@ export class EventLog {
 
   private constructor(line: NatsSession, id: string) {
     this.#line = line;
-    this.#client = line.packages.jetstream.jetstream(line.connection, { timeout: answerTimeoutMs });
+    this.#client = jetstream(line.connection, { timeout: responseTimeoutMs });
     this.#stream = `flagcast_v1_${id}`;
     this.#prefix = `flagcast.v1.${id}`;
   }
 
   /** Makes the stream unless it is there. One that is there is taken as it is, if it can be used. */
-  static async open(line: NatsSession, { id, keepMs }: EventLogOptions): Promise<EventLog> {
+  static async open(line: NatsSession, { id, retentionMs }: EventLogOptions): Promise<EventLog> {
     const log = new EventLog(line, id);
     const { streams } = line.jetstream;
-    const { JetStreamApiError } = line.packages.jetstream;
     const republish = { src: `${log.#prefix}.log.>`, dest: `${log.#prefix}.live.>` };
     const found = await streams.info(log.#stream).catch(async (error: unknown) => {
       if (!(error instanceof JetStreamApiError) || error.code !== streamNotFoundCode) throw error;
@@ -77,9 +76,9 @@ export class EventLog {
         subjects: [`${log.#prefix}.log.>`],
         republish,
         allow_direct: true,
-        max_age: keepMs * nanosecondsPerMs,
+        max_age: retentionMs * nanosecondsPerMs,
         max_bytes: maxLogBytes,
-        duplicate_window: Math.min(duplicateWindowMs, keepMs) * nanosecondsPerMs,
+        duplicate_window: Math.min(duplicateWindowMs, retentionMs) * nanosecondsPerMs,
       };
       if (line.connection.info?.cluster === undefined) return await streams.add(wanted);
       const replicated = streams.add({ ...wanted, num_replicas: clusterReplicas });
@@ -123,7 +122,6 @@ export class EventLog {
    * @throws CommitRefusedError where that is not the newest one.
    */
   async publishCommit(data: Uint8Array, messageId: string, previous: number): Promise<number> {
-    const { JetStreamApiError } = this.#line.packages.jetstream;
     try {
       const { seq } = await this.#client.publish(`${this.#prefix}.log.commit`, data, {
         msgID: messageId,
@@ -168,7 +166,7 @@ export class EventLog {
     });
     const messages: Logged[] = [];
     for (let pending = 1; pending > 0;) {
-      const fetched = await consumer.fetch({ max_messages: fetchMessages, expires: answerTimeoutMs });
+      const fetched = await consumer.fetch({ max_messages: fetchMessages, expires: responseTimeoutMs });
       let count = 0;
       for await (const message of fetched) {
         messages.push({ sequence: message.seq, data: message.data });

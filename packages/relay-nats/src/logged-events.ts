@@ -1,6 +1,4 @@
-import { withStateOf } from '../broadcast/replay-buffer.js';
-import type { FlagEvent } from '../events/event.js';
-import { covers, type Position } from '../events/position.js';
+import { covers, type FlagEvent, type Position, withStateOf } from 'flagcast/relay-support';
 import type { EventLog } from './event-log.js';
 import { decodeCommit, decodeEvents } from './messages.js';
 
@@ -44,9 +42,9 @@ async function placeAfter(log: EventLog, xmax: bigint, applied: number): Promise
   const newest = decodeCommit(last.data);
   if (newest.unbrokenSince >= xmax) return null;
   const isBefore = (data: Uint8Array): boolean => {
-    const { log: name, stance } = decodeCommit(data);
+    const { log: name, progress } = decodeCommit(data);
     // The ids of a log before may be greater, if the database went back.
-    return name !== newest.log || stance.xmax < xmax;
+    return name !== newest.log || progress.xmax < xmax;
   };
   if (!isBefore(oldest.data)) return null;
   let before = oldest.sequence;

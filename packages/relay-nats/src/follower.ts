@@ -1,8 +1,6 @@
-import type { FlagEvent } from '../events/event.js';
-import type { Lifecycle } from '../lifecycle.js';
-import type { RelayedRead } from '../reader/log-progress.js';
+import type { FlagEvent, Lifecycle, RelayedRead } from 'flagcast/relay-support';
 import type { EventLog, Logged } from './event-log.js';
-import { type Beat, type Commit, decodeBeat, decodeCommit, decodeEvents } from './messages.js';
+import { type Commit, decodeCommit, decodeEvents, decodeHeartbeat, type Heartbeat } from './messages.js';
 
 export interface FollowerOptions {
   readonly log: EventLog;
@@ -57,7 +55,7 @@ export class Follower {
   #newest = 0;
   /** The log that all this is of. */
   #log = '';
-  #beat: Beat | null = null;
+  #beat: Heartbeat | null = null;
   #work: Promise<void> | null = null;
   readonly #leave: (() => void)[] = [];
   readonly #channels = new Map<string, () => void>();
@@ -77,7 +75,7 @@ export class Follower {
     const { log, wanted } = this.#options;
     this.#leave.push(
       log.onCommit((logged) => this.#guarded(() => this.#hearCommit(logged))),
-      log.onSaid('beat', (data) => this.#guarded(() => this.#hearBeat(decodeBeat(data)))),
+      log.onSaid('beat', (data) => this.#guarded(() => this.#hearBeat(decodeHeartbeat(data)))),
     );
     for (const channel of wanted) this.watch(channel);
     await log.flush();
@@ -153,8 +151,8 @@ export class Follower {
     this.#run();
   }
 
-  #hearBeat(beat: Beat): void {
-    const place = { log: beat.log, commit: beat.commit, xmax: beat.stance.xmax };
+  #hearBeat(beat: Heartbeat): void {
+    const place = { log: beat.log, commit: beat.commit, xmax: beat.progress.xmax };
     this.#sees(place);
     this.#newest = Math.max(this.#newest, beat.commit);
     this.#beat = beat;
@@ -264,10 +262,10 @@ export class Follower {
   }
 
   #handOn(commit: Commit, { events, skipped }: { events: FlagEvent[]; skipped: string[] }): void {
-    const { stance, controls, seenAtMs, answers } = commit;
+    const { progress, controls, seenAtMs, answers } = commit;
     this.#options.onRead({
-      ...stance,
-      snapshotXmax: stance.xmax,
+      ...progress,
+      snapshotXmax: progress.xmax,
       events,
       controls,
       skipped,
@@ -286,10 +284,10 @@ export class Follower {
     const beat = this.#beat;
     if (beat === null || this.#applied === null || beat.commit !== this.#applied) return;
     this.#beat = null;
-    const { stance, answers } = beat;
+    const { progress, answers } = beat;
     this.#options.onRead({
-      ...stance,
-      snapshotXmax: stance.xmax,
+      ...progress,
+      snapshotXmax: progress.xmax,
       events: [],
       controls: [],
       skipped: [],
@@ -321,6 +319,6 @@ export class Follower {
   }
 }
 
-function placeOf(sequence: number, { log, stance }: Commit): LogPlace {
-  return { log, commit: sequence, xmax: stance.xmax };
+function placeOf(sequence: number, { log, progress }: Commit): LogPlace {
+  return { log, commit: sequence, xmax: progress.xmax };
 }

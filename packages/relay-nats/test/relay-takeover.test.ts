@@ -1,9 +1,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { RunningCommand } from './command.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { RunningCommand } from '../../server/test/command.js';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+} from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
-import { PlainClient } from './plain-client.js';
-import { createUser, testSecret } from './server.js';
+import { PlainClient } from '../../server/test/plain-client.js';
+import { createUser, testSecret } from '../../server/test/server.js';
 
 /** 3 s are promised; a busy machine gets some more. */
 const takeoverLimitMs = 6_000;

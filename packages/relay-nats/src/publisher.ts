@@ -1,7 +1,6 @@
-import { type Batch, byChannel, type FlagEvent } from '../events/event.js';
-import type { Lifecycle } from '../lifecycle.js';
+import { type Batch, byChannel, type FlagEvent, type Lifecycle } from 'flagcast/relay-support';
 import type { EventLog } from './event-log.js';
-import { type Commit, encodeBeat, encodeCommit, encodeEvents, type Stance, tooLarge } from './messages.js';
+import { type Commit, encode, encodeEvents, type Progress, tooLarge } from './messages.js';
 
 export interface PublisherOptions {
   readonly log: Pick<EventLog, 'maxBytes' | 'publishEvents' | 'publishCommit' | 'say'>;
@@ -37,7 +36,7 @@ export class Publisher {
   #commit: number;
   #unbrokenSince: bigint;
   /** Everything up to here is in the log. */
-  #stance: Stance;
+  #progress: Progress;
   #readAtMs = performance.now();
   /** When each question came that is not answered yet, on the clock of performance.now(). */
   readonly #asks = new Map<string, number>();
@@ -47,7 +46,7 @@ export class Publisher {
     const { newest, previous, unbrokenSince } = options;
     this.#options = options;
     this.#commit = previous;
-    this.#stance = stanceOf(newest, this.#options.reader);
+    this.#progress = progressOf(newest, this.#options.reader);
     this.#unbrokenSince = unbrokenSince ?? newest.snapshotXmax;
   }
 
@@ -56,7 +55,7 @@ export class Publisher {
     this.#isWorking = true;
     try {
       const continues = this.#options.unbrokenSince !== null;
-      await this.#write({ continues, stance: this.#stance, seenAtMs: Date.now() });
+      await this.#write({ continues, progress: this.#progress, seenAtMs: Date.now() });
     } finally {
       this.#isWorking = false;
     }
@@ -110,7 +109,7 @@ export class Publisher {
     const controls = batches.flatMap((batch) => batch.controls);
     const answers = this.#answeredBy(newest);
     if (events.length === 0 && controls.length === 0) {
-      this.#stance = stanceOf(newest, this.#options.reader);
+      this.#progress = progressOf(newest, this.#options.reader);
       // Otherwise it is said with the next beat.
       if (answers.length > 0) this.#beat(answers);
       return;
@@ -120,7 +119,7 @@ export class Publisher {
     const { seenAtMs } = newest;
     await this.#write({
       continues: true,
-      stance: stanceOf(newest, this.#options.reader),
+      progress: progressOf(newest, this.#options.reader),
       seenAtMs,
       controls,
       channels,
@@ -134,7 +133,7 @@ export class Publisher {
     });
   }
 
-  /** The oldest that wait, as many as go into one commit; all of them have one stance after them. */
+  /** The oldest that wait, as many as go into one commit; all of them have one progress after them. */
   #takeWaiting(): Batch[] {
     let events = 0;
     const count = this.#waiting.findIndex((batch) => {
@@ -164,24 +163,24 @@ export class Publisher {
   }
 
   async #write(
-    entry: Pick<Commit, 'continues' | 'stance' | 'seenAtMs'> &
+    entry: Pick<Commit, 'continues' | 'progress' | 'seenAtMs'> &
       Partial<Pick<Commit, 'controls' | 'channels' | 'answers'>>,
   ): Promise<void> {
     const { log, logName, reader } = this.#options;
-    const { stance, seenAtMs } = entry;
+    const { progress, seenAtMs } = entry;
     const previous = this.#commit;
     const unbrokenSince = this.#unbrokenSince;
     const common = { log: logName, reader, previous, answers: [], unbrokenSince };
-    let data = encodeCommit({ ...common, controls: [], channels: [], ...entry });
+    let data = encode({ ...common, controls: [], channels: [], ...entry });
     if (data.length > log.maxBytes) {
       // Who follows has to read this from the database.
-      this.#unbrokenSince = stance.xmax;
-      const broken = { ...common, stance, seenAtMs, unbrokenSince: stance.xmax };
-      data = encodeCommit({ ...broken, continues: false, controls: [], channels: [] });
+      this.#unbrokenSince = progress.xmax;
+      const broken = { ...common, progress, seenAtMs, unbrokenSince: progress.xmax };
+      data = encode({ ...broken, continues: false, controls: [], channels: [] });
     }
     this.#commit = await log.publishCommit(data, this.#messageId('commit'), previous);
     // Not before: with the commit before, a beat would say that there are no events up to here.
-    this.#stance = stance;
+    this.#progress = progress;
   }
 
   #messageId(of: string): string {
@@ -197,13 +196,16 @@ export class Publisher {
   #beat(answers: readonly string[], leaves = false): void {
     if (this.#isEnded) return;
     const { log, logName, reader, triggerProblem } = this.#options;
-    const said = { log: logName, reader, commit: this.#commit, stance: this.#stance };
+    const said = { log: logName, reader, commit: this.#commit, progress: this.#progress };
     const readAgoMs = Math.round(performance.now() - this.#readAtMs);
-    log.say('beat', encodeBeat({ ...said, readAgoMs, answers, triggerProblem: triggerProblem(), leaves }));
+    log.say('beat', encode({ ...said, readAgoMs, answers, triggerProblem: triggerProblem(), leaves }));
   }
 }
 
-function stanceOf({ position, read, snapshotXmax, isComplete, connection }: Batch, reader: string): Stance {
+function progressOf(
+  { position, read, snapshotXmax, isComplete, connection }: Batch,
+  reader: string,
+): Progress {
   const { xmin, xmax, listed, xids } = position;
   const readBy = `${reader} ${connection}`;
   return { read, position: { xmin, xmax, listed, xids }, xmax: snapshotXmax, isComplete, readBy };

@@ -3,12 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { parseRelayUrl } from '../src/relay/relay-url.js';
-import { RunningCommand } from './command.js';
-import { createTestDatabase, insertAudit, seedProject } from './database.js';
+import { parseRelayUrl } from '../../server/src/cli/config/relay-url.js';
+import { RunningCommand } from '../../server/test/command.js';
+import { createTestDatabase, insertAudit, seedProject } from '../../server/test/database.js';
 import { hasNatsServer, startNats } from './nats-server.js';
-import { PlainClient } from './plain-client.js';
-import { createUser, testSecret } from './server.js';
+import { PlainClient } from '../../server/test/plain-client.js';
+import { createUser, testSecret } from '../../server/test/server.js';
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 if (!hasOpenssl) process.stdout.write('relay-tls: no openssl here, so TLS to NATS is not tested\n');
@@ -58,7 +58,7 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
     ]);
     // Versions of Node say more or less in the brackets.
     expect(error).toMatch(
-      /^DEPTH_ZERO_SELF_SIGNED_CERT: the certificate of NATS is not accepted \(self-signed certificate.*\): name its authority in NODE_EXTRA_CA_CERTS, and the server as the certificate does$/,
+      /^DEPTH_ZERO_SELF_SIGNED_CERT: the certificate of NATS is not accepted \(self-signed certificate.*\): set NODE_EXTRA_CA_CERTS to its certificate authority, and use the host name of the certificate$/,
     );
 
     const clients: PlainClient[] = [];

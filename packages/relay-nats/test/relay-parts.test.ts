@@ -1,19 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Batch, FlagEvent } from '../src/events/event.js';
-import { unboundedSlots } from '../src/postgres/session-slots.js';
-import type { Coverage } from '../src/events/position.js';
-import { Lifecycle } from '../src/lifecycle.js';
-import type { RelayedRead } from '../src/reader/log-progress.js';
-import { EventLog } from '../src/relay/event-log.js';
-import { Follower, type LogPlace } from '../src/relay/follower.js';
-import { RelayNode } from '../src/relay/relay-node.js';
-import { type Beat, decodeBeat } from '../src/relay/messages.js';
-import { connectNats, type NatsSession } from '../src/relay/nats.js';
-import { Publisher } from '../src/relay/publisher.js';
-import { createTestDatabase, type TestDatabase } from './database.js';
+import type { Batch, FlagEvent, RelayedRead } from '../../server/src/events/event.js';
+import { Session } from '../../server/src/postgres/session.js';
+import type { Coverage } from '../../server/src/events/position.js';
+import { Lifecycle } from '../../server/src/lifecycle.js';
+import { EventLog } from '../src/event-log.js';
+import { Follower, type LogPlace } from '../src/follower.js';
+import { RelayNode } from '../src/relay-node.js';
+import { decodeHeartbeat, type Heartbeat } from '../src/messages.js';
+import { connectNats, type NatsSession } from '../src/nats-connection.js';
+import { Publisher } from '../src/publisher.js';
+import { createTestDatabase, type TestDatabase } from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
-import { nextEvent } from './server.js';
+import { nextEvent } from '../../server/test/server.js';
 
 const channel = 'project/1';
 
@@ -66,7 +65,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     await nats.remove();
   });
   beforeEach(async () => {
-    log = await EventLog.open(line, { id: randomUUID(), keepMs: 60_000 });
+    log = await EventLog.open(line, { id: randomUUID(), retentionMs: 60_000 });
   });
   afterEach(() => {
     for (const cleanUp of cleanUps.splice(0)) cleanUp();
@@ -130,7 +129,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
   const lastPlace = async (): Promise<number> => (await log.lastCommit())?.sequence ?? 0;
 
   it('the reader never says that it is further than its log, also while it waits for NATS', async () => {
-    const beats: Beat[] = [];
+    const beats: Heartbeat[] = [];
     let tellBeat: () => void = () => undefined;
     let letGo: () => void = () => undefined;
     const held = new Promise<void>((resolve) => (letGo = resolve));
@@ -145,7 +144,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
           return await log.publishCommit(...of);
         },
         say: (what, data) => {
-          beats.push(decodeBeat(data));
+          beats.push(decodeHeartbeat(data));
           tellBeat();
           log.say(what, data);
         },
@@ -154,11 +153,11 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const opened = await lastPlace();
     const published = publish(batch(20n, 15n));
     await new Promise<void>((resolve) => (tellBeat = resolve));
-    expect(beats.at(-1)).toMatchObject({ commit: opened, stance: { xmax: 10n } });
+    expect(beats.at(-1)).toMatchObject({ commit: opened, progress: { xmax: 10n } });
     letGo();
     await published;
     await new Promise<void>((resolve) => (tellBeat = resolve));
-    expect(beats.at(-1)).toMatchObject({ commit: await lastPlace(), stance: { xmax: 20n } });
+    expect(beats.at(-1)).toMatchObject({ commit: await lastPlace(), progress: { xmax: 20n } });
   });
 
   it('a follower fetches what it has not heard, and hands it on in order', async () => {
@@ -198,15 +197,22 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
 
   /** A server that has heard of a reader; `done` tells what it asks of its own reader. */
   async function join(
-    lockUrl = 'postgresql://127.0.0.1:1/nowhere',
+    databaseUrl = 'postgresql://127.0.0.1:1/nowhere',
   ): Promise<{ relayNode: RelayNode; done: string[]; lifecycle: Lifecycle }> {
     const lifecycle = new Lifecycle();
     const done: string[] = [];
     const relayNode = new RelayNode({
       log,
       id: randomUUID(),
-      lockUrl,
-      slots: unboundedSlots(),
+      openSession: async () => {
+        const session = new Session({
+          databaseUrl,
+          applicationName: 'flagcast relay',
+          queryTimeoutMs: 5_000,
+        });
+        await session.open();
+        return session;
+      },
       triggerProblem: () => null,
       source: {
         canFollow: true,

@@ -1,31 +1,39 @@
 import { randomUUID } from 'node:crypto';
-import type { Batch, FlagEvent } from '../events/event.js';
-import type { Position } from '../events/position.js';
-import type { SessionSlots } from '../postgres/session-slots.js';
-import type { Lifecycle } from '../lifecycle.js';
-import { backoffMs } from '../retry.js';
-import type { BatchSource } from '../reader/batch-source.js';
+import {
+  backoffMs,
+  type Batch,
+  type CreateRelay,
+  type FlagEvent,
+  parseRelayUrl,
+  type Position,
+  type Relay,
+  type RelayContext,
+} from 'flagcast/relay-support';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
-import { Line } from './line.js';
 import { RelayNode } from './relay-node.js';
-import { encodeAsk } from './messages.js';
-import type { NatsSession } from './nats.js';
-import { parseRelayUrl } from './relay-url.js';
+import { encode } from './messages.js';
+import { NatsConnection, type NatsSession } from './nats-connection.js';
 import { WatchedChannels } from './watched-channels.js';
 
-export interface RelayOptions {
-  /** `nats://user:password@host:port`, several by commas. */
+export interface NatsRelayOptions {
+  /** `nats://user:password@host:port`, several separated by commas; `tls://` requires TLS. */
   readonly url: string;
-  /** How long the log keeps events, in milliseconds. */
-  readonly keepMs: number;
-  /** Where the reader's lock is: straight to the database. */
-  readonly lockUrl: string;
-  /** Where the session of the lock counts. */
-  readonly slots: SessionSlots;
-  readonly source: BatchSource;
-  readonly lifecycle: Lifecycle;
+  /** How long NATS keeps events for clients that come back, in milliseconds. Default 3,600,000 (1 h). */
+  readonly retentionMs?: number;
 }
+
+/**
+ * The relay for the option `relay` of `createFlagcast`.
+ *
+ * @throws Error if the URL is invalid.
+ */
+export function natsRelay({ url, retentionMs = 3_600_000 }: NatsRelayOptions): CreateRelay {
+  parseRelayUrl(url);
+  return (context) => new NatsRelay({ ...context, url, retentionMs });
+}
+
+type Options = RelayContext & Required<NatsRelayOptions>;
 
 /** Questions of a server that are remembered. */
 const maxQuestions = 100;
@@ -34,9 +42,9 @@ const maxQuestions = 100;
  * Lets the servers of one database share one reader, by way of NATS. Without NATS, and until there is a reader,
  * each reads the database for itself.
  */
-export class Relay {
-  readonly #options: RelayOptions;
-  readonly #line: Line;
+class NatsRelay implements Relay {
+  readonly #options: Options;
+  readonly #line: NatsConnection;
   readonly #watched: WatchedChannels;
   #up: NatsSession | null = null;
   #newest: Batch | null = null;
@@ -52,21 +60,19 @@ export class Relay {
   #isAsking = false;
   #isEnded = false;
 
-  /** @throws Error where the URL is wrong. */
-  constructor(options: RelayOptions) {
+  constructor(options: Options) {
     this.#options = options;
     const { url, lifecycle } = options;
-    parseRelayUrl(url);
     this.#watched = new WatchedChannels((channel, isWanted) => this.#relayNode?.watch(channel, isWanted));
-    this.#line = new Line({
+    this.#line = new NatsConnection({
       url,
       lifecycle,
-      onUp: (line) => {
+      onConnected: (line) => {
         this.#up = line;
         this.#leave('the connection to NATS was made anew', false);
         this.#join();
       },
-      onDown: () => {
+      onDisconnected: () => {
         this.#up = null;
         this.#leave('the connection to NATS was lost', false);
       },
@@ -85,7 +91,7 @@ export class Relay {
   }
 
   /** To be told of every batch that was handed on. */
-  handedOn(batch: Batch): void {
+  delivered(batch: Batch): void {
     this.#newest = batch;
     if (this.#relayNode === null) this.#join();
     else this.#relayNode.handedOn(batch);
@@ -101,7 +107,7 @@ export class Relay {
   /** Asks for a batch that is read from now on. */
   requestBatch(): void {
     if (this.#relayNode?.isFollowing !== true) {
-      this.#options.source.requestBatch();
+      this.#options.reader.requestBatch();
       return;
     }
     if (this.#isAsking) return;
@@ -109,7 +115,7 @@ export class Relay {
     this.#isAsking = true;
     setImmediate(() => {
       this.#isAsking = false;
-      this.#log?.say('ask', encodeAsk(this.#question()));
+      this.#log?.say('ask', encode(this.#question()));
     });
   }
 
@@ -130,7 +136,7 @@ export class Relay {
     this.#watched.end();
     await this.#relayNode?.end({ reason: 'the server ends', leaves: true, isLast: true });
     this.#relayNode = null;
-    await this.#line.end();
+    await this.#line.close();
   }
 
   #question(): string {
@@ -154,13 +160,13 @@ export class Relay {
   #join(): void {
     const line = this.#up;
     const newest = this.#newest;
-    const { source } = this.#options;
+    const { reader } = this.#options;
     if (line === null || newest === null || this.#isEnded) return;
     if (this.#isJoining || this.#relayNode !== null || this.#retryTimer !== null) return;
     if (this.#refuse()) return;
     this.#isJoining = true;
     // Who may not read the features gets events without their states: that is another log.
-    const id = `${newest.position.history}${source.source?.hasState === true ? '' : '-bare'}`;
+    const id = `${newest.position.history}${reader.source?.hasState === true ? '' : '-bare'}`;
     this.#joinAs(line, id)
       .then(() => (this.#attempts = 0))
       .catch((error: unknown) => this.#failed(error))
@@ -168,16 +174,15 @@ export class Relay {
   }
 
   async #joinAs(line: NatsSession, id: string): Promise<void> {
-    const { keepMs, lockUrl, slots, source, lifecycle } = this.#options;
-    const log = await EventLog.open(line, { id, keepMs });
+    const { retentionMs, openSession, reader, lifecycle } = this.#options;
+    const log = await EventLog.open(line, { id, retentionMs });
     const newest = this.#newest;
     if (this.#isEnded || this.#up !== line || newest === null) return;
     const relayNode = new RelayNode({
       log,
       id,
-      lockUrl,
-      slots,
-      source,
+      openSession,
+      source: reader,
       wanted: this.#watched.wanted,
       lifecycle,
       triggerProblem: () => this.#triggerProblem,
@@ -209,22 +214,24 @@ export class Relay {
 
   /** What the relay would do worse than each server for itself. */
   #refuse(): boolean {
-    const { source, lifecycle } = this.#options;
+    const { reader, lifecycle } = this.#options;
     const refusal =
-      source.source?.guarantee !== 'exact'
+      reader.source?.guarantee !== 'exact'
         ? {
-            what: 'there is no event log, without which servers cannot share what one of them reads: each reads the database for itself',
-            mend: 'run flagcast install, or unset FLAGCAST_RELAY_URL',
+            message:
+              'there is no event log, without which servers cannot share what one of them reads: each reads the database for itself',
+            fix: 'run flagcast install, or unset FLAGCAST_RELAY_URL',
           }
-        : source.readsReplica
+        : reader.readsReplica
           ? {
-              what: 'replicas are not equally far, so servers cannot share what one of them reads there: each reads its own for itself',
-              mend: 'let DATABASE_URL lead to the primary, or unset FLAGCAST_RELAY_URL',
+              message:
+                'replicas are not equally far, so servers cannot share what one of them reads there: each reads its own for itself',
+              fix: 'let DATABASE_URL lead to the primary, or unset FLAGCAST_RELAY_URL',
             }
           : null;
     if (refusal === null) return false;
-    if (this.#refused !== refusal.what) lifecycle.emit('relay:refused', refusal);
-    this.#refused = refusal.what;
+    if (this.#refused !== refusal.message) lifecycle.emit('relay:refused', refusal);
+    this.#refused = refusal.message;
     return true;
   }
 }

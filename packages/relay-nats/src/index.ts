@@ -1,0 +1,2 @@
+export { natsRelay } from './nats-relay.js';
+export type { NatsRelayOptions } from './nats-relay.js';
