@@ -18,7 +18,7 @@ const layers = [
   'cli',
 ];
 /** The command, the last layer, also imports the composition root, flagcast.ts. Files that every folder may import: these import nothing from the folders, except the redaction of tokens. */
-const shared = ['describe', 'json-text', 'lifecycle', 'retry'];
+const shared = ['describe', 'http-problem', 'json-text', 'lifecycle', 'retry'];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -10,12 +10,12 @@ import { TokenError } from '../../packages/server/dist/auth/token-error.js';
 import { loadConfig } from '../../packages/server/dist/cli/config/config.js';
 import { ConfigError } from '../../packages/server/dist/cli/config/config-error.js';
 import { scrub } from '../../packages/server/dist/describe.js';
+import { HttpProblem } from '../../packages/server/dist/http-problem.js';
 import {
   asksForChannel,
   channelFromQuery,
   cursorFromQuery,
-  RefusedError,
-} from '../../packages/server/dist/auth/request-authorizer.js';
+} from '../../packages/server/dist/auth/request-target.js';
 import {
   covers,
   decodeCursor,
@@ -75,14 +75,14 @@ const otherSettings = [
 ];
 
 /** @param {() => unknown} parse */
-function expectRefusal(parse) {
+function expectProblem(parse) {
   try {
     parse();
   } catch (error) {
-    if (!(error instanceof RefusedError)) throw error;
-    const { status, code, message } = error.refusal;
+    if (!(error instanceof HttpProblem)) throw error;
+    const { status, code, message } = error;
     if (status !== 400 || !/^[a-z_]+$/.test(code) || controls.test(message))
-      throw violation('invalid refusal');
+      throw violation('invalid problem');
   }
 }
 
@@ -200,8 +200,8 @@ export const parsers = [
     run: (bytes) => {
       const query = new URLSearchParams(bytes.toString('latin1'));
       asksForChannel(query);
-      expectRefusal(() => channelFromQuery(query));
-      expectRefusal(() => cursorFromQuery(query));
+      expectProblem(() => channelFromQuery(query));
+      expectProblem(() => cursorFromQuery(query));
     },
   },
   { name: 'headers of a request', corpus: corpora.headers, run: checkRequest },

@@ -20,7 +20,8 @@ import { Session, type SessionWire } from './connections/session.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
 import type { SessionSource } from './postgres/session-pool.js';
-import { RequestAuthorizer, RefusedError, unavailable, type Principal } from './auth/request-authorizer.js';
+import { unavailable } from './http-problem.js';
+import { RequestAuthorizer, type Principal } from './auth/request-authorizer.js';
 import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { createHttpServer } from './transport/http-server.js';
@@ -164,7 +165,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   });
   const peers = new ConnectionRegistry(lifecycle);
   const knownSource = (): EventSource => {
-    if (source.source === null) throw new RefusedError(unavailable);
+    if (source.source === null) throw unavailable();
     return source.source;
   };
   const freshness = new Freshness({

@@ -233,7 +233,8 @@ describe('the memory of answers', () => {
     const held = [ask(memory, 'first', 100), ask(memory, 'second', 100)];
     const waiting = [ask(memory, 'third', 100), ask(memory, 'fourth', 100)];
     await expect(ask(memory, 'fifth', 100).body).rejects.toMatchObject({
-      refusal: { status: 503, code: 'busy' },
+      status: 503,
+      code: 'busy',
     });
     for (const { response } of held) response.destroy();
     await Promise.all([...held, ...waiting].map(async ({ body }) => await body));

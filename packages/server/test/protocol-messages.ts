@@ -9,8 +9,8 @@ import type {
   Snapshot,
 } from '@flagcast/protocol';
 import type { ConnectionLimits } from '../src/connections/connection-limits.js';
+import type { ProblemStatus } from '../src/http-problem.js';
 import type { TokenErrorCode } from '../src/auth/token-error.js';
-import type { Refusal } from '../src/auth/refusal.js';
 
 /** The keys of all members of a union. */
 type AllKeys<Type> = Type extends unknown ? keyof Type : never;
@@ -139,7 +139,4 @@ export const typedRefusals = {
   keys_unavailable: 503,
   too_many_user: 429,
   too_many_address: 429,
-} satisfies Record<
-  TokenErrorCode | Extract<ReturnType<ConnectionLimits['acquire']>, string>,
-  Refusal['status']
->;
+} satisfies Record<TokenErrorCode | Extract<ReturnType<ConnectionLimits['acquire']>, string>, ProblemStatus>;

@@ -109,11 +109,15 @@ describe('the document and the code agree on', () => {
       (file) => `transport/${file}`,
     );
     const api = ['app', 'request-slots', 'answer-memory'].map((file) => `api/${file}.ts`);
-    for (const path of ['auth/request-authorizer.ts', 'auth/refusal.ts', ...transport, ...api]) {
+    for (const path of [
+      'http-problem.ts',
+      'auth/request-authorizer.ts',
+      'auth/request-target.ts',
+      ...transport,
+      ...api,
+    ]) {
       const source = read(`packages/server/src/${path}`);
-      for (const [, status = '', code = ''] of source.matchAll(
-        /(?:refused\(\s*|status: )(\d{3}),\s*(?:code: )?'(\w+)'/g,
-      )) {
+      for (const [, status = '', code = ''] of source.matchAll(/HttpProblem\(\s*(\d{3}),\s*'(\w+)'/g)) {
         made.add(`${status} ${code}`);
       }
     }

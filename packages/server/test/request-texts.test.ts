@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTrustedProxies } from '../src/auth/trusted-proxies.js';
 import { createOriginPolicy } from '../src/auth/origin-policy.js';
-import { channelFromQuery, cursorFromQuery, RefusedError } from '../src/auth/request-authorizer.js';
+import { HttpProblem } from '../src/http-problem.js';
+import { channelFromQuery, cursorFromQuery } from '../src/auth/request-target.js';
 import { parseAuditPlace } from '../src/api/audit-place.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
@@ -66,11 +67,11 @@ describe('the parameters of a channel', () => {
             try {
               read(query);
             } catch (error) {
-              if (!(error instanceof RefusedError)) throw error;
-              expect(error.refusal.status).toBe(400);
-              expect(error.refusal.code).toMatch(/^(missing|repeated|conflicting)_parameters?$/);
-              expect(error.refusal.message).toMatch(/^[^\n]{10,150}$/);
-              expect(error.refusal.message).not.toContain('a secret');
+              if (!(error instanceof HttpProblem)) throw error;
+              expect(error.status).toBe(400);
+              expect(error.code).toMatch(/^(missing|repeated|conflicting)_parameters?$/);
+              expect(error.message).toMatch(/^[^\n]{10,150}$/);
+              expect(error.message).not.toContain('a secret');
             }
           }
         },

@@ -321,7 +321,8 @@ describe('the turn of a check of a password', () => {
       });
     });
     await expect(inPasswordTurn(async () => await Promise.resolve())).rejects.toMatchObject({
-      refusal: { status: 503, code: 'busy' },
+      status: 503,
+      code: 'busy',
     });
     for (const [index, turn] of turns.entries()) {
       expect(order).toStrictEqual(Array.from({ length: index + 1 }, (__, each) => each));

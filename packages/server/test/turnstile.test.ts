@@ -71,7 +71,7 @@ describe('a crowd of newcomers', () => {
       expect(late).toContain('Retry-After: 5');
       expect(JSON.parse(late.at(-1) ?? '')).toStrictEqual({
         code: 'busy',
-        message: 'Too many connect at the same time: try again shortly',
+        message: 'Too many clients connect at the same time: try again shortly',
       });
     } finally {
       await server.close();

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { refused } from '../auth/request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
 
 export interface AnswerMemoryOptions {
   /** How many bytes of answers that are being sent the server holds. */
@@ -62,7 +62,7 @@ export class AnswerMemory {
 
   /**
    * The body for a response, once there is room for it. It counts until the response is finished or closed. Throws
-   * RefusedError when there is no room in time.
+   * HttpProblem when there is no room in time.
    */
   async body(bytes: Buffer, userId: string, response: ServerResponse): Promise<ReadableStream> {
     const answer = { bytes, userId, response, heldSinceMs: 0, progressAtMs: 0 };
@@ -149,12 +149,14 @@ export class AnswerMemory {
 
   #noRoom({ bytes, userId }: Answer): Error {
     return this.#userHasRoom(bytes, userId)
-      ? refused(503, 'busy', 'The server is sending too many large answers: try again shortly', 5)
-      : refused(
+      ? new HttpProblem(503, 'busy', 'The server is sending too many large answers: try again shortly', {
+          retryAfterSeconds: 5,
+        })
+      : new HttpProblem(
           429,
           'too_many_requests',
           'You have not read earlier answers of this server yet: read or close them, then try again',
-          5,
+          { retryAfterSeconds: 5 },
         );
   }
 

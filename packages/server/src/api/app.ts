@@ -5,19 +5,16 @@ import type { Handler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
 import { readGuards } from '../host/environments.js';
-import {
-  channelFromQuery,
-  type RequestAuthorizer,
-  refused,
-  unavailable,
-} from '../auth/request-authorizer.js';
+import { HttpProblem, unavailable } from '../http-problem.js';
+import { type RequestAuthorizer } from '../auth/request-authorizer.js';
+import { channelFromQuery } from '../auth/request-target.js';
 import type { SnapshotSource } from '../replay/snapshot.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { acceptsGzip } from './answers.js';
 import { createConsoleApp } from './console-files.js';
 import { crossOrigin } from './cross-origin.js';
 import type { EventStreams } from '../transport/event-stream.js';
-import { answerError, answerRefusal } from './problem.js';
+import { answerError, answerProblem } from './problem.js';
 import { createRestApi, type RestOptions } from './rest.js';
 import { documentHead, systemRoutes } from './system-routes.js';
 import { defaultHeaders } from '../transport/default-headers.js';
@@ -70,11 +67,7 @@ function createBareApp({
     await next();
   });
   app.notFound((context) =>
-    answerRefusal(context, {
-      status: 404,
-      code: 'not_found',
-      message: `There is nothing at ${context.req.path}`,
-    }),
+    answerProblem(context, new HttpProblem(404, 'not_found', `There is nothing at ${context.req.path}`)),
   );
   app.onError((error, context) => answerError(context, error, lifecycle));
   return app;
@@ -158,7 +151,7 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
       // Rights are checked last: a request may have waited for its turn.
       const channel = await authorizer.openChannel(principal, wanted);
       const snapshot = await snapshots.take(channel);
-      if (snapshot === null) return answerRefusal(context, unavailable);
+      if (snapshot === null) return answerProblem(context, unavailable());
       const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
       return context.body(await answerMemory.body(bytes, principal.user.id, outgoing), 200, {
         'Cache-Control': 'no-store',
@@ -172,18 +165,17 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
   add(systemRoutes.events, async (context) => {
     // The framework gives HEAD to the handler of GET, and a stream without a body is none.
     if (context.env.incoming.method !== 'GET') {
-      throw refused(405, 'method_not_allowed', 'A stream of events is opened with GET');
+      throw new HttpProblem(405, 'method_not_allowed', 'A stream of events is opened with GET');
     }
     await eventStreams.open(context.env.incoming, context.env.outgoing);
     return RESPONSE_ALREADY_SENT;
   });
 
   add(systemRoutes.socket, (context) =>
-    answerRefusal(context, {
-      status: 426,
-      code: 'upgrade_required',
-      message: 'This is a WebSocket endpoint: connect with ws:// or wss://',
-    }),
+    answerProblem(
+      context,
+      new HttpProblem(426, 'upgrade_required', 'This is a WebSocket endpoint: connect with ws:// or wss://'),
+    ),
   );
 
   app.route('/', createRestApi(options));

@@ -1,5 +1,5 @@
 import { createRoute } from '@hono/zod-openapi';
-import { channelFromQuery } from '../auth/request-authorizer.js';
+import { channelFromQuery } from '../auth/request-target.js';
 import { parseAuditPlace } from './audit-place.js';
 import { AuditIndexSource } from './audit-index.js';
 import { AuditSearch } from './audit-reads.js';

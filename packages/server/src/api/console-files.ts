@@ -7,7 +7,8 @@ import { gzip } from 'node:zlib';
 import type { HttpBindings } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
 import { acceptsGzip } from './answers.js';
-import { answerRefusal } from './problem.js';
+import { HttpProblem } from '../http-problem.js';
+import { answerProblem } from './problem.js';
 import { defaultHeaders } from '../transport/default-headers.js';
 
 /** Where the console's build puts its files. */
@@ -83,12 +84,14 @@ export function createConsoleApp(consoleDir: string | null): Hono<ConsoleEnv> {
   for (const path of pagePaths) {
     app.get(path, (context) =>
       page === undefined
-        ? answerRefusal(context, {
-            status: 404,
-            code: 'console_not_built',
-            message:
+        ? answerProblem(
+            context,
+            new HttpProblem(
+              404,
+              'console_not_built',
               'The console is not built: run npm run build and start the server again; the API is described at /api/openapi.json',
-          })
+            ),
+          )
         : answerPage(context, page),
     );
   }

@@ -3,7 +3,7 @@ import { isBcrypt, verifyBcrypt } from '../auth/bcrypt.js';
 import { verifyPassword } from '../auth/password.js';
 import { isMissing } from '../postgres/missing.js';
 import { scrub } from '../describe.js';
-import { refused } from '../auth/request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
 import { readTogglrFeatures } from '../host/togglr-features.js';
 import { inAttempt, type SignInAttempts } from '../auth/sign-in-attempts.js';
 
@@ -32,7 +32,7 @@ export class DecisionPassword {
     return (await this.#proofOf(userId)).kind;
   }
 
-  /** Throws RefusedError unless the password is right, or none is asked for. */
+  /** Throws HttpProblem unless the password is right, or none is asked for. */
   async require(
     user: { readonly id: string; readonly username: string },
     password: string | undefined,
@@ -41,15 +41,23 @@ export class DecisionPassword {
     const proof = await this.#proofOf(user.id);
     if (proof.kind === 'direct') return;
     if (proof.kind === 'elsewhere') {
-      throw refused(403, 'decide_elsewhere', `${proof.why}: decide on this request in Togglr's own console`);
+      throw new HttpProblem(
+        403,
+        'decide_elsewhere',
+        `${proof.why}: decide on this request in Togglr's own console`,
+      );
     }
     if (password === undefined) {
-      throw refused(403, 'password_required', 'A decision needs your password again: send it as password');
+      throw new HttpProblem(
+        403,
+        'password_required',
+        'A decision needs your password again: send it as password',
+      );
     }
     const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
     const attempt = { username: user.username, address };
     if (!(await inAttempt(this.#attempts, attempt, async () => await check(password, proof.hash)))) {
-      throw refused(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
+      throw new HttpProblem(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
     }
     this.#attempts.forget(user.username, address);
   }

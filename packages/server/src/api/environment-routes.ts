@@ -1,5 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { unknownEnvironment } from '../host/change-refused.js';
+import { unknownEnvironment } from './problem.js';
 import { bearerSecurity, jsonAnswer, writeRefusals } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
 import { environmentSchema, guardBody } from './schemas.js';

@@ -1,7 +1,7 @@
 import type { FeatureState } from '@flagcast/protocol';
 import type { Queries } from '../postgres/session-pool.js';
 import type { Channel } from '../auth/table-authorization.js';
-import { unknownEnvironment, unknownFeature } from '../host/change-refused.js';
+import { unknownFeature, unknownEnvironment } from './problem.js';
 import { featureJson } from '../host/feature-state.js';
 import { shownRow } from '../host/stored-json.js';
 import { JsonText } from '../json-text.js';
@@ -42,7 +42,7 @@ export interface FeatureDetails {
   readonly schedules: JsonText;
 }
 
-/** Throws ChangeRefusedError `unknown_feature` or `unknown_environment`. */
+/** Throws HttpProblem `unknown_feature` or `unknown_environment`. */
 export async function readFeatureDetails(
   pool: Queries,
   featureId: string,

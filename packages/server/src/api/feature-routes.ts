@@ -1,9 +1,9 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { unknownEnvironment, unknownFeature } from '../host/change-refused.js';
+import { unknownFeature, unknownEnvironment } from './problem.js';
 import { projectOf } from './writes/feature.js';
 import type { WriteOutcome } from './writes/feature-writes.js';
 import type { SessionSource } from '../postgres/session-pool.js';
-import { channelFromQuery } from '../auth/request-authorizer.js';
+import { channelFromQuery } from '../auth/request-target.js';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';
 import { type OpenChange, readOpenChanges } from './pending-change-reads.js';
 import {

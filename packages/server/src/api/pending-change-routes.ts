@@ -1,6 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi';
 import type { MiddlewareHandler } from 'hono';
-import { ChangeRefusedError } from '../host/change-refused.js';
+import { HttpProblem } from '../http-problem.js';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
 import {
   answerJson,
@@ -77,7 +77,7 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       const ids = projects.map(({ id }) => id);
       const wanted = projectId === undefined ? ids : ids.filter((id) => id === projectId.toLowerCase());
       if (projectId !== undefined && wanted.length === 0) {
-        throw new ChangeRefusedError(
+        throw new HttpProblem(
           404,
           'unknown_project',
           'There is no project with this project_id that you may see',
@@ -163,5 +163,5 @@ const dropTypeOfNoBody: MiddlewareHandler<RestEnv> = async (request, next) => {
 
 function changeIdOf(text: string): string {
   if (isUuid(text)) return text.toLowerCase();
-  throw new ChangeRefusedError(404, 'unknown_change', 'There is no such pending change');
+  throw new HttpProblem(404, 'unknown_change', 'There is no such pending change');
 }

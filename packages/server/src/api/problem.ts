@@ -1,57 +1,54 @@
 import type { Context, Env } from 'hono';
 import { matchedRoutes } from 'hono/route';
 import { HTTPException } from 'hono/http-exception';
-import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
-import { ChangeRefusedError } from '../host/change-refused.js';
+import { HttpProblem, unavailable } from '../http-problem.js';
 import { errorCode } from '../postgres/error-code.js';
 import { NoFreeSessionError } from '../postgres/session-slots.js';
 import { scrub } from '../describe.js';
-import { RefusedError, unavailable } from '../auth/request-authorizer.js';
-import { type Refusal, refusalHeaders } from '../auth/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { answerJson } from './answers.js';
 
-/** Answers with a refusal: `{code, message}`. */
-export function answerRefusal<E extends Env>(context: Context<E>, refusal: Refusal): Response {
-  const { status, code, message } = refusal;
-  return context.json({ code, message }, status, refusalHeaders(refusal));
+/** Answers with `{code, message}` and the details of the problem. */
+export function answerProblem<E extends Env>(context: Context<E>, problem: HttpProblem): Response {
+  const { status, code, message, details, headers } = problem;
+  return answerJson(context, { code, message, ...details }, status, headers);
 }
 
-/** Answers with what went wrong. What is no refusal is a fault of ours, or of the database: the log is told. */
+/** Answers with the error. One that is not an HttpProblem is a fault of the server or the database, and goes to the log. */
 export function answerError<E extends Env>(
   context: Context<E>,
   error: unknown,
   lifecycle: Lifecycle,
 ): Response {
-  if (error instanceof RefusedError) {
-    const { status, code } = error.refusal;
+  if (error instanceof HttpProblem) {
+    const { status, code } = error;
     lifecycle.emit('request:refused', { status, code });
-    return answerRefusal(context, error.refusal);
+    return answerProblem(context, error);
   }
-  if (error instanceof ChangeRefusedError) {
-    const { status, code, message, details } = error;
-    const headers = status === 503 ? { 'Retry-After': '1' } : {};
-    return answerJson(context, { code, message, ...details }, status, {
-      'Cache-Control': 'no-store',
-      ...headers,
-    });
-  }
-  if (error instanceof NoFreeSessionError) return answerRefusal(context, databaseBusy);
+  // Not logged: the metrics of the sessions show it.
+  if (error instanceof NoFreeSessionError) return answerProblem(context, databaseBusy());
   if (error instanceof HTTPException) return answerUnreadable(context, error);
-  if (isAbandoned(error)) return problem(context, 400, 'malformed_body', 'The body ended half way');
+  if (isAbandoned(error)) {
+    return answerProblem(context, new HttpProblem(400, 'malformed_body', 'The body ended half way'));
+  }
   lifecycle.emit('access:failed', {
     error: error instanceof Error ? error : new Error(String(error)),
     request: `${context.req.method} ${routeOf(context)}`,
   });
-  return answerRefusal(context, isTimeout(error) ? databaseTimeout : unavailable);
+  return answerProblem(context, isTimeout(error) ? databaseTimeout() : unavailable());
 }
 
-const databaseTimeout: Refusal = {
-  ...unavailable,
-  message:
-    'The database did not answer in time, for example because another session has locked a table: try again shortly',
-};
+function databaseTimeout(): HttpProblem {
+  const message =
+    'The database did not answer in time, for example because another session has locked a table: try again shortly';
+  return new HttpProblem(503, 'unavailable', message, { retryAfterSeconds: 2 });
+}
+
+function databaseBusy(): HttpProblem {
+  const message = 'All sessions of the database that requests may use are in use: try again shortly';
+  return new HttpProblem(503, 'busy', message, { retryAfterSeconds: 2 });
+}
 
 /** Whether PostgreSQL ended a statement that waited for a lock (lock_not_available) or ran too long (query_canceled). */
 function isTimeout(error: unknown): boolean {
@@ -63,14 +60,6 @@ function routeOf<E extends Env>(context: Context<E>): string {
   return matchedRoutes(context).findLast(({ path }) => !path.endsWith('*'))?.path ?? '(no route)';
 }
 
-/** Its fault is neither the request's nor the database's: the metrics of the sessions tell. */
-const databaseBusy: Refusal = {
-  status: 503,
-  code: 'busy',
-  message: 'All sessions of the database that requests may use are in use: try again shortly',
-  retryAfterSeconds: 2,
-};
-
 /** The sender has left while its body was being read: node:http says so, and nobody hears the answer. */
 function isAbandoned(error: unknown): boolean {
   return (
@@ -78,54 +67,51 @@ function isAbandoned(error: unknown): boolean {
   );
 }
 
-/** Answers a read of tables that the database does not have in that form, or does not let the server read. */
-export function answerMissing<E extends Env>(context: Context<E>, { message }: Error): Response {
-  return problem(
-    context,
+/** The database has not the tables of Togglr that a route reads, or does not let the server read them. */
+export function missingTables({ message }: Error): HttpProblem {
+  return new HttpProblem(
     501,
     'not_available',
     `This needs Togglr's tables, and the database has none of that form or does not let the server read them (${scrub(message)}): look it up where the flags are managed, or have the right granted`,
   );
 }
 
-/** The framework found fault with the request before any of ours saw it. */
+/** An error of Hono, before a handler was called. */
 function answerUnreadable<E extends Env>(context: Context<E>, { status }: HTTPException): Response {
-  return status === 415
-    ? problem(context, 415, 'unsupported_media_type', 'Send the body as Content-Type: application/json')
-    : problem(context, 400, 'malformed_body', 'The body is not JSON: send one JSON object');
+  const problem =
+    status === 415
+      ? new HttpProblem(415, 'unsupported_media_type', 'Send the body as Content-Type: application/json')
+      : new HttpProblem(400, 'malformed_body', 'The body is not JSON: send one JSON object');
+  return answerProblem(context, problem);
 }
 
-export function answerTooLarge<E extends Env>(context: Context<E>): Response {
-  return problem(context, 413, 'body_too_large', 'The body is too large: send at most 64 KiB');
-}
-
-/** Answers 400 `invalid`, with what is wrong with each field. */
-export function answerInvalid<E extends Env>(context: Context<E>, error: z.core.$ZodError): Response {
+/** 400 `invalid`, with the first problem of each field. */
+export function invalidInput(error: z.core.$ZodError): HttpProblem {
   const fields: Record<string, string> = {};
   for (const issue of error.issues) {
-    const names =
-      issue.code === 'unrecognized_keys'
-        ? issue.keys.map((key) => [...issue.path, key].join('.'))
-        : [issue.path.join('.')];
+    const isUnknown = issue.code === 'unrecognized_keys';
+    const names = isUnknown
+      ? issue.keys.map((key) => [...issue.path, key].join('.'))
+      : [issue.path.join('.')];
     for (const name of names) {
-      // The first problem of a field is the one to mend first.
-      fields[name === '' ? 'body' : name] ??=
-        issue.code === 'unrecognized_keys' ? 'is not known here' : issue.message;
+      fields[name === '' ? 'body' : name] ??= isUnknown ? 'is not known here' : issue.message;
     }
   }
-  const problems = Object.entries(fields).map(([name, text]) => `${name} ${text}`);
-  return context.json(
-    { code: 'invalid', message: `This is not valid: ${problems.join('; ')}`, fields },
-    400,
-    { 'Cache-Control': 'no-store' },
-  );
+  return invalidFields(fields);
 }
 
-function problem<E extends Env>(
-  context: Context<E>,
-  status: ContentfulStatusCode,
-  code: string,
-  message: string,
-): Response {
-  return context.json({ code, message }, status, { 'Cache-Control': 'no-store' });
+/** Some fields of the input are invalid. `fields` has the problem of each, e.g. `{reason: 'must not be empty'}`. */
+export function invalidFields(fields: Readonly<Record<string, string>>): HttpProblem {
+  const problems = Object.entries(fields).map(([name, problem]) => `${name} ${problem}`);
+  return new HttpProblem(400, 'invalid', `This is not valid: ${problems.join('; ')}`, {
+    details: { fields },
+  });
+}
+
+export function unknownFeature(): HttpProblem {
+  return new HttpProblem(404, 'unknown_feature', 'There is no such feature, or it has been deleted');
+}
+
+export function unknownEnvironment(): HttpProblem {
+  return new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project');
 }

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { refused } from '../auth/request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
 
 export interface RequestSlotsOptions {
   /** How many requests of one user run at once. Default 2. */
@@ -29,7 +29,7 @@ export class RequestSlots {
   }
 
   /**
-   * Does the work when the user has a slot. Throws RefusedError when that takes too long, or when the client has left
+   * Does the work when the user has a slot. Throws HttpProblem when that takes too long, or when the client has left
    * meanwhile; else what the work throws.
    */
   async run<Result>(userId: string, response: ServerResponse, work: () => Promise<Result>): Promise<Result> {
@@ -73,10 +73,10 @@ export class RequestSlots {
 }
 
 function tooManyRequests(): Error {
-  return refused(
+  return new HttpProblem(
     429,
     'too_many_requests',
     'You have too many snapshots, lists and searches under way: wait until some of them are answered',
-    2,
+    { retryAfterSeconds: 2 },
   );
 }

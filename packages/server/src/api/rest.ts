@@ -10,7 +10,8 @@ import { FeatureWrites } from './writes/feature-writes.js';
 import type { DatabaseSessions } from '../postgres/database-sessions.js';
 import { isMissing } from '../postgres/missing.js';
 import type { SessionSource } from '../postgres/session-pool.js';
-import { type RequestAuthorizer, refused, type Principal } from '../auth/request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
+import type { RequestAuthorizer, Principal } from '../auth/request-authorizer.js';
 import type { Guarantee } from '../reader/event-source.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { AnswerMemory } from './answer-memory.js';
@@ -19,7 +20,7 @@ import { addAuthRoutes } from './auth-routes.js';
 import { addEnvironmentRoutes } from './environment-routes.js';
 import { addFeatureRoutes } from './feature-routes.js';
 import { addPendingChangeRoutes } from './pending-change-routes.js';
-import { answerError, answerInvalid, answerMissing, answerTooLarge } from './problem.js';
+import { answerError, answerProblem, invalidInput, missingTables } from './problem.js';
 import type { DemoPerson } from './demo-person.js';
 import type { DecisionPassword } from './decision-password.js';
 import type { RequestSlots } from './request-slots.js';
@@ -71,17 +72,22 @@ export interface RestContext extends RestOptions {
 }
 
 const maxBodyBytes = 65_536;
+const tooLarge = (): HttpProblem =>
+  new HttpProblem(413, 'body_too_large', 'The body is too large: send at most 64 KiB');
 
 /** The API that the console works with: sign-in, features, approvals, history. */
 export function createRestApi(options: RestOptions): RestApp {
   const { authorizer, sessions, writes, requestSlots, answerMemory } = options;
   const app: RestApp = new OpenAPIHono<RestEnv>({
     defaultHook: (result, context) => {
-      if (!result.success) return answerInvalid(context, result.error);
+      if (!result.success) return answerProblem(context, invalidInput(result.error));
       return undefined;
     },
   });
-  const limitBody = bodyLimit({ maxSize: maxBodyBytes, onError: (context) => answerTooLarge(context) });
+  const limitBody = bodyLimit({
+    maxSize: maxBodyBytes,
+    onError: (context) => answerProblem(context, tooLarge()),
+  });
   for (const path of [
     '/api/auth/*',
     '/api/features/*',
@@ -120,7 +126,7 @@ export function createRestApi(options: RestOptions): RestApp {
     },
     writable: async (_request, next) => {
       if (!writes) {
-        throw refused(
+        throw new HttpProblem(
           403,
           'writes_off',
           'This server takes no changes: make them where the flags are managed, or have it started with FLAGCAST_WRITES=on',
@@ -134,7 +140,7 @@ export function createRestApi(options: RestOptions): RestApp {
     const isRead =
       request.req.method === 'GET' && (request.get('principal') as Principal | undefined) !== undefined;
     return isRead && isMissing(error)
-      ? answerMissing(request, error)
+      ? answerProblem(request, missingTables(error))
       : answerError(request, error, options.lifecycle);
   });
   addAuthRoutes(app, context);

@@ -1,4 +1,4 @@
-import { refused } from './request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
 
 /**
  * Of this process, because its memory is shared: one check of a password takes 128 MiB and 0.4 s of a core. So
@@ -11,13 +11,15 @@ const mostWaiting = 20;
 let running = 0;
 const waiting: (() => void)[] = [];
 
-/** Runs `work`, which checks a password, when it is its turn. Throws RefusedError where too many wait. */
+/** Runs `work`, which checks a password, when it is its turn. Throws HttpProblem where too many wait. */
 export async function inPasswordTurn<Result>(work: () => Promise<Result>): Promise<Result> {
   if (running < mostAtOnce) {
     running += 1;
   } else {
     if (waiting.length >= mostWaiting) {
-      throw refused(503, 'busy', 'Too many passwords are being checked: try again shortly', 2);
+      throw new HttpProblem(503, 'busy', 'Too many passwords are being checked: try again shortly', {
+        retryAfterSeconds: 2,
+      });
     }
     await new Promise<void>((resolve) => waiting.push(resolve));
   }

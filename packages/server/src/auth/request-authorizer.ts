@@ -7,7 +7,7 @@ import type { OriginPolicy } from './origin-policy.js';
 import { tokenFromRequest } from './request-token.js';
 import { TokenError } from './token-error.js';
 import type { Identity, TokenVerifier } from './token-verifier.js';
-import type { Refusal } from './refusal.js';
+import { HttpProblem } from '../http-problem.js';
 import { hasCanonicalPath } from './request-target.js';
 
 /** Who came in. */
@@ -33,17 +33,6 @@ export interface RequestAuthorizerOptions {
   channelChanges: () => number;
 }
 
-/** Thrown by the authorizer; whoever stands at it turns it into an answer. */
-export class RefusedError extends Error {
-  override readonly name = 'RefusedError';
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal) {
-    super(refusal.message);
-    this.refusal = refusal;
-  }
-}
-
 /** Decides who may come in and which channel they may see. Every way in (sockets, HTTP) goes through it. */
 export class RequestAuthorizer {
   readonly #options: RequestAuthorizerOptions;
@@ -52,10 +41,10 @@ export class RequestAuthorizer {
     this.#options = options;
   }
 
-  /** A request for another host or a path of several spellings is refused before anything else. Throws RefusedError. */
+  /** A request for another host or a path of several spellings is refused before anything else. Throws HttpProblem. */
   checkTarget(request: IncomingMessage): void {
     if (!hasCanonicalPath(request.url ?? '')) {
-      throw refused(
+      throw new HttpProblem(
         400,
         'path_not_canonical',
         'The path is not in its canonical form: leave out encoded letters, encoded or repeated slashes and dot segments',
@@ -63,10 +52,10 @@ export class RequestAuthorizer {
     }
     // RFC 9112, 3.2. The parser takes the first one, and a proxy may have checked another.
     if ((request.headersDistinct['host']?.length ?? 0) > 1) {
-      throw refused(400, 'repeated_host', 'The request has several Host headers: send one');
+      throw new HttpProblem(400, 'repeated_host', 'The request has several Host headers: send one');
     }
     if (!this.#options.hostPolicy.isAllowed(request)) {
-      throw refused(
+      throw new HttpProblem(
         421,
         'host_forbidden',
         'This server does not answer to this host: have it added to FLAGCAST_ALLOWED_HOSTS',
@@ -74,10 +63,10 @@ export class RequestAuthorizer {
     }
   }
 
-  /** A page of a foreign origin is refused before its token is looked at. Throws RefusedError. */
+  /** A page of a foreign origin is refused before its token is looked at. Throws HttpProblem. */
   checkOrigin(request: IncomingMessage): void {
     if (this.#options.originPolicy.isAllowed(request)) return;
-    throw refused(
+    throw new HttpProblem(
       403,
       'origin_forbidden',
       'This origin is not allowed: have it added to FLAGCAST_ALLOWED_ORIGINS',
@@ -85,7 +74,7 @@ export class RequestAuthorizer {
   }
 
   /**
-   * Who sends the request: as the host says, else by its token. Throws RefusedError, or why the
+   * Who sends the request: as the host says, else by its token. Throws HttpProblem, or why the
    * question cannot be answered now.
    */
   async admit(request: IncomingMessage): Promise<Principal> {
@@ -103,17 +92,21 @@ export class RequestAuthorizer {
         return { user: await this.#findUser({ user: { id }, username }), expiresAtMs };
       }
       if (verifier === null) {
-        throw refused(401, 'not_signed_in', 'You are not signed in: sign in where this page comes from');
+        throw new HttpProblem(
+          401,
+          'not_signed_in',
+          'You are not signed in: sign in where this page comes from',
+        );
       }
     }
     return await this.admitToken(tokenFromRequest(request, { allowQueryToken })?.token ?? '');
   }
 
-  /** The user of the token. Throws RefusedError, or why the question cannot be answered now. */
+  /** The user of the token. Throws HttpProblem, or why the question cannot be answered now. */
   async admitToken(token: string): Promise<Principal> {
     const { verifier } = this.#options;
     if (verifier === null) {
-      throw refused(
+      throw new HttpProblem(
         501,
         'not_available',
         'This server takes no tokens: the connection lasts until its session ends, connect again then',
@@ -124,8 +117,9 @@ export class RequestAuthorizer {
       identity = await verifier.verify(token);
     } catch (error) {
       if (!(error instanceof TokenError)) throw error;
-      if (error.code === 'keys_unavailable') throw refused(503, error.code, error.message, 5);
-      throw refused(401, error.code, error.message);
+      if (error.code === 'keys_unavailable')
+        throw new HttpProblem(503, error.code, error.message, { retryAfterSeconds: 5 });
+      throw new HttpProblem(401, error.code, error.message);
     }
     return { user: await this.#findUser(identity), expiresAtMs: identity.expiresAtMs };
   }
@@ -133,19 +127,19 @@ export class RequestAuthorizer {
   async #findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User> {
     const user = await this.#options.authorization.findUser(identity);
     if (user === null) {
-      throw refused(
+      throw new HttpProblem(
         401,
         'unknown_user',
         'The token or the session is of a user that does not exist: sign in again',
       );
     }
     if (!user.active) {
-      throw refused(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+      throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
     }
     return user;
   }
 
-  /** The channel, if the principal may see it. Throws RefusedError, or why the question cannot be answered now. */
+  /** The channel, if the principal may see it. Throws HttpProblem, or why the question cannot be answered now. */
   async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {
     const { authorization, channelChanges } = this.#options;
     let changes: number;
@@ -157,109 +151,17 @@ export class RequestAuthorizer {
     } while (changes !== channelChanges());
     switch (channel) {
       case 'unknown_project':
-        throw refused(404, 'unknown_project', 'There is no project with this project_id');
+        throw new HttpProblem(404, 'unknown_project', 'There is no project with this project_id');
       case 'forbidden':
-        throw refused(
+        throw new HttpProblem(
           403,
           'forbidden',
           'You may not see this project: ask its owner for the right to view it (project.view)',
         );
       case 'unknown_environment':
-        throw refused(404, 'unknown_environment', 'There is no such environment in this project');
+        throw new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project');
       default:
         return channel;
     }
   }
-}
-
-export function refused(
-  status: Refusal['status'],
-  code: string,
-  message: string,
-  retryAfterSeconds?: number,
-): RefusedError {
-  return new RefusedError({
-    status,
-    code,
-    message,
-    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
-  });
-}
-
-/** For newcomers while the server drains. */
-export function draining(): RefusedError {
-  return refused(503, 'draining', 'The server is shutting down: connect again shortly', 1);
-}
-
-const tooManyMessages = {
-  too_many_user:
-    'This user has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_USER',
-  too_many_address:
-    'This address has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS',
-} as const;
-
-/** For whom the limits leave no place. */
-export function tooMany(limit: keyof typeof tooManyMessages): RefusedError {
-  return refused(429, limit, tooManyMessages[limit], 5);
-}
-
-/** What goes to a principal when the server itself cannot answer: mostly because its database, or the host, cannot. */
-export const unavailable: Refusal = {
-  status: 503,
-  code: 'unavailable',
-  message: 'The server cannot check your rights or read its database right now: try again shortly',
-  retryAfterSeconds: 2,
-};
-
-/** For newcomers who would have to wait too long behind others. */
-export const busy: Refusal = {
-  status: 503,
-  code: 'busy',
-  message: 'Too many connect at the same time: try again shortly',
-  retryAfterSeconds: 5,
-};
-
-/** The value of a parameter, or null where it is not given. Throws RefusedError. */
-function single(query: URLSearchParams, name: string): string | null {
-  const values = query.getAll(name);
-  if (values.length > 1)
-    throw refused(400, 'repeated_parameter', `The parameter ${name} is given more than once`);
-  return values[0] ?? null;
-}
-
-/** Whether a query string is about a channel at all. */
-export function asksForChannel(query: URLSearchParams): boolean {
-  return ['project_id', 'env', 'env_id', 'environment_id', 'cursor'].some((name) => query.has(name));
-}
-
-/** Where a query string asks its channel to go on; null where it does not say. Throws RefusedError. */
-export function cursorFromQuery(query: URLSearchParams): string | null {
-  return single(query, 'cursor');
-}
-
-/** The channel that a query string asks for: `project_id` and one of `env`, `env_id`, `environment_id`. Throws RefusedError. */
-export function channelFromQuery(query: URLSearchParams): ChannelRequest {
-  const projectId = single(query, 'project_id');
-  if (projectId === null || projectId === '') {
-    throw refused(
-      400,
-      'missing_parameter',
-      'The parameter project_id is missing: the id of the project to watch',
-    );
-  }
-  const environmentKey = single(query, 'env');
-  const byNumber = [single(query, 'env_id'), single(query, 'environment_id')].filter(
-    (value) => value !== null,
-  );
-  const environmentId = byNumber[0];
-  if (byNumber.length + (environmentKey === null ? 0 : 1) > 1) {
-    throw refused(400, 'conflicting_parameters', 'Give one of env, env_id and environment_id, not several');
-  }
-  if (environmentKey !== null && environmentKey !== '') return { projectId, environmentKey };
-  if (environmentId !== undefined && environmentId !== '') return { projectId, environmentId };
-  throw refused(
-    400,
-    'missing_parameter',
-    'The parameter env is missing: the key of the environment to watch, e.g. env=prod (or env_id=<number>)',
-  );
 }

@@ -1,3 +1,6 @@
+import type { ChannelRequest } from './table-authorization.js';
+import { HttpProblem } from '../http-problem.js';
+
 /** An encoded character that needs no encoding, or one that separates or climbs segments once it is decoded. */
 const hiddenCharacter = /%(?:2[def]|3\d|4[1-9a-f]|5[\dacf]|6[1-9a-f]|7[\dae])/i;
 
@@ -10,4 +13,52 @@ export function hasCanonicalPath(target: string): boolean {
   const [path = ''] = target.split('?', 1);
   if (!/^\/(?:[\w.~!$&'()*+,;=:@/|[\]^-]|%[\da-f]{2})*$/i.test(path)) return false;
   return !/\/(?:\/|\.{1,2}(?:\/|$))/.test(path) && !hiddenCharacter.test(path);
+}
+
+/** Whether a query string names a channel. */
+export function asksForChannel(query: URLSearchParams): boolean {
+  return ['project_id', 'env', 'env_id', 'environment_id', 'cursor'].some((name) => query.has(name));
+}
+
+/** The cursor to resume from, or null. Throws HttpProblem. */
+export function cursorFromQuery(query: URLSearchParams): string | null {
+  return parameter(query, 'cursor');
+}
+
+/** The channel that a query string names: `project_id` and one of `env`, `env_id`, `environment_id`. Throws HttpProblem. */
+export function channelFromQuery(query: URLSearchParams): ChannelRequest {
+  const projectId = parameter(query, 'project_id');
+  if (projectId === null || projectId === '') {
+    throw new HttpProblem(
+      400,
+      'missing_parameter',
+      'The parameter project_id is missing: the id of the project to watch',
+    );
+  }
+  const environmentKey = parameter(query, 'env');
+  const [environmentId, ...others] = [parameter(query, 'env_id'), parameter(query, 'environment_id')].filter(
+    (value) => value !== null,
+  );
+  if (others.length > 0 || (environmentKey !== null && environmentId !== undefined)) {
+    throw new HttpProblem(
+      400,
+      'conflicting_parameters',
+      'Give one of env, env_id and environment_id, not several',
+    );
+  }
+  if (environmentKey !== null && environmentKey !== '') return { projectId, environmentKey };
+  if (environmentId !== undefined && environmentId !== '') return { projectId, environmentId };
+  throw new HttpProblem(
+    400,
+    'missing_parameter',
+    'The parameter env is missing: the key of the environment to watch, e.g. env=prod (or env_id=<number>)',
+  );
+}
+
+function parameter(query: URLSearchParams, name: string): string | null {
+  const values = query.getAll(name);
+  if (values.length > 1) {
+    throw new HttpProblem(400, 'repeated_parameter', `The parameter ${name} is given more than once`);
+  }
+  return values[0] ?? null;
 }

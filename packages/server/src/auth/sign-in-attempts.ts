@@ -1,5 +1,5 @@
 import { networkOf } from './trusted-proxies.js';
-import { refused } from './request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
 import { inPasswordTurn } from './password-checks.js';
 
 export interface SignInAttemptsOptions {
@@ -131,7 +131,7 @@ class Attempts {
 }
 
 /**
- * Runs `check`, which checks a password, as an attempt and in its turn. Throws RefusedError where there were too many
+ * Runs `check`, which checks a password, as an attempt and in its turn. Throws HttpProblem where there were too many
  * attempts. One that could not be checked does not count.
  */
 export async function inAttempt<Result>(
@@ -142,11 +142,11 @@ export async function inAttempt<Result>(
   const waitMs = attempts.take(username, address);
   if (waitMs !== null) {
     const seconds = Math.ceil(waitMs / 1_000);
-    throw refused(
+    throw new HttpProblem(
       429,
       'too_many_attempts',
       `Too many attempts to give a password: try again in ${seconds} s`,
-      seconds,
+      { retryAfterSeconds: seconds },
     );
   }
   try {

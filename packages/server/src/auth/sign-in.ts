@@ -6,7 +6,7 @@ import { signToken } from './sign-token.js';
 import { parseUserClaim } from './user-claim.js';
 import { isMissing } from '../postgres/missing.js';
 import type { Queries } from '../postgres/session-pool.js';
-import { refused } from './request-authorizer.js';
+import { HttpProblem } from '../http-problem.js';
 import { inAttempt, type SignInAttempts } from './sign-in-attempts.js';
 
 export interface SignInOptions {
@@ -71,19 +71,19 @@ export class SignIn {
 
   /**
    * A token for whoever knows the password. A name that does not exist takes as long as a wrong
-   * password and is answered alike. Throws RefusedError, or what the database throws.
+   * password and is answered alike. Throws HttpProblem, or what the database throws.
    */
   async signIn(username: string, password: string, address: string): Promise<SignedIn> {
     const { auth, attempts, tokenTtlMs } = this.#options;
     if (auth === null) {
-      throw refused(
+      throw new HttpProblem(
         404,
         'login_elsewhere',
         'This server does not sign people in: bring a token of the service that does',
       );
     }
     if ((await this.mode()) === 'token') {
-      throw refused(
+      throw new HttpProblem(
         404,
         'login_elsewhere',
         "The passwords of this database cannot be checked here: sign in where its users sign in, and bring that service's token",
@@ -95,10 +95,10 @@ export class SignIn {
       async () => await this.#check(username, password),
     );
     if (account === null) {
-      throw refused(401, 'invalid_login', 'The user name or the password is wrong: try again');
+      throw new HttpProblem(401, 'invalid_login', 'The user name or the password is wrong: try again');
     }
     if (!account.active) {
-      throw refused(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+      throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
     }
     attempts.forget(username, address);
     const token = await signToken({

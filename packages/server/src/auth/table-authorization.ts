@@ -154,7 +154,7 @@ export class TableAuthorization implements Authorization {
     });
   }
 
-  /** Throws ChangeRefusedError where the user does not exist (any more) or is not active. */
+  /** Throws HttpProblem where the user does not exist (any more) or is not active. */
   async rightsOf(userId: string, projectId?: string): Promise<Rights> {
     return await readRights(this.#pool, userId, projectId ?? null);
   }

@@ -1,11 +1,6 @@
 import { CloseCode } from '@flagcast/protocol';
-import {
-  type RequestAuthorizer,
-  RefusedError,
-  unavailable,
-  type Principal,
-} from '../auth/request-authorizer.js';
-import { closeCodeOf } from '../auth/refusal.js';
+import { HttpProblem, unavailable } from '../http-problem.js';
+import type { RequestAuthorizer, Principal } from '../auth/request-authorizer.js';
 import { type NamedChannel, parseClientMessage } from './codecs/client-message.js';
 import { type Session, SessionError } from './session.js';
 
@@ -78,11 +73,11 @@ export class V1Input {
     } catch (error) {
       if (error instanceof SessionError) {
         session.tell({ type: 'error', code: error.code, message: error.message, ...named });
-      } else if (error instanceof RefusedError) {
-        session.tell({ type: 'error', code: error.refusal.code, message: error.refusal.message, ...named });
+      } else if (error instanceof HttpProblem) {
+        session.tell({ type: 'error', code: error.code, message: error.message, ...named });
       } else {
         onFailure(error as Error);
-        const { message } = unavailable;
+        const { message } = unavailable();
         session.tell({ type: 'error', code: 'unavailable', message, ...named });
       }
     }
@@ -100,12 +95,12 @@ export class V1Input {
       renewable.expiresAtMs = renewed.expiresAtMs;
       session.tell({ type: 'authenticated', token_expires_at: new Date(renewed.expiresAtMs).toISOString() });
     } catch (error) {
-      if (error instanceof RefusedError && error.refusal.status === 501) {
-        session.tell({ type: 'error', code: error.refusal.code, message: error.refusal.message });
+      if (error instanceof HttpProblem && error.status === 501) {
+        session.tell({ type: 'error', code: error.code, message: error.message });
         return;
       }
-      if (error instanceof RefusedError && error.refusal.status < 500) {
-        session.close(closeCodeOf(error.refusal), error.refusal.code);
+      if (error instanceof HttpProblem && error.status < 500) {
+        session.close(error.closeCode, error.code);
         return;
       }
       // The old token is still good; the peer tries again.

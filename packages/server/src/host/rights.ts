@@ -1,5 +1,5 @@
 import type { Queries } from '../postgres/session-pool.js';
-import { ChangeRefusedError } from './change-refused.js';
+import { HttpProblem } from '../http-problem.js';
 
 /** The permissions that this server asks for; roles may hold others. */
 export type Permission = 'project.view' | 'project.manage' | 'feature.toggle' | 'feature.manage';
@@ -46,17 +46,17 @@ export class Rights {
     return this.#environments === null || entryOf(this.#environments, projectId).includes(environmentId);
   }
 
-  /** Throws ChangeRefusedError `forbidden` unless the user may see the project and has any of these permissions in it. */
+  /** Throws HttpProblem `forbidden` unless the user may see the project and has any of these permissions in it. */
   require(projectId: string, ...anyOf: readonly Permission[]): void {
     if (!this.may(projectId, 'project.view')) {
-      throw new ChangeRefusedError(
+      throw new HttpProblem(
         403,
         'forbidden',
         'You may not see this project: ask its owner for a role with project.view',
       );
     }
     if (this.may(projectId, ...anyOf)) return;
-    throw new ChangeRefusedError(
+    throw new HttpProblem(
       403,
       'forbidden',
       `You may not do this in this project: ask its owner for a role with ${anyOf.join(' or ')}`,
@@ -70,7 +70,7 @@ function entryOf(table: Readonly<Record<string, readonly string[]>>, id: string)
 }
 
 /**
- * The rights of a user, in one project or in all. Throws ChangeRefusedError where the user does not
+ * The rights of a user, in one project or in all. Throws HttpProblem where the user does not
  * exist (any more) or is not active: between the token's check and this one time has passed.
  */
 export async function readRights(
@@ -101,14 +101,10 @@ export async function readRights(
   );
   const [user] = rows;
   if (user === undefined) {
-    throw new ChangeRefusedError(401, 'unknown_user', 'This user does not exist any more: sign in again');
+    throw new HttpProblem(401, 'unknown_user', 'This user does not exist any more: sign in again');
   }
   if (!user.active) {
-    throw new ChangeRefusedError(
-      403,
-      'user_inactive',
-      'This user has been deactivated: ask an administrator',
-    );
+    throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
   }
   return new Rights(user);
 }

@@ -5,17 +5,10 @@ import type { ClientAddress } from '../auth/trusted-proxies.js';
 import type { ConnectionLimits } from '../connections/connection-limits.js';
 import { Connection } from '../connections/connection.js';
 import { type Session, SessionError, type SessionWire } from '../connections/session.js';
-import {
-  channelFromQuery,
-  cursorFromQuery,
-  type RequestAuthorizer,
-  draining,
-  RefusedError,
-  tooMany,
-  type Principal,
-} from '../auth/request-authorizer.js';
+import { HttpProblem, draining, tooMany } from '../http-problem.js';
+import { type RequestAuthorizer, type Principal } from '../auth/request-authorizer.js';
+import { channelFromQuery, cursorFromQuery } from '../auth/request-target.js';
 import type { OpenConnection, ConnectionRegistry } from '../connections/connection-registry.js';
-import { closeCodeOf } from '../auth/refusal.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import { defaultHeaders } from './default-headers.js';
@@ -117,7 +110,7 @@ export class EventStreams {
       return { principal, wanted, channel, cursor: header(request, 'last-event-id') ?? cursor };
     } catch (error) {
       // While draining, the database has been let go of already.
-      if (peers.draining && !(error instanceof RefusedError)) throw draining();
+      if (peers.draining && !(error instanceof HttpProblem)) throw draining();
       throw error;
     }
   }
@@ -127,8 +120,8 @@ export class EventStreams {
     try {
       await session.subscribe(wanted, cursor);
     } catch (error) {
-      if (error instanceof RefusedError) {
-        session.close(closeCodeOf(error.refusal), error.refusal.code);
+      if (error instanceof HttpProblem) {
+        session.close(error.closeCode, error.code);
         return;
       }
       if (!(error instanceof SessionError)) {

@@ -1,8 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { addTo, atLeastOne } from '../connections/connection-limits.js';
 import { networkOf } from '../auth/trusted-proxies.js';
-import { busy, tooMany } from '../auth/request-authorizer.js';
-import type { Refusal } from '../auth/refusal.js';
+import { HttpProblem, busy, tooMany } from '../http-problem.js';
 
 export interface UnauthenticatedLimits {
   /** How many may be open in all. Default 10,000. */
@@ -40,12 +39,12 @@ export class UnauthenticatedConnections {
   }
 
   /** Counts the connection until it authenticates or ends. Returns why there is no room; then it is not counted. */
-  add(socket: Duplex, address: string): Refusal | null {
+  add(socket: Duplex, address: string): HttpProblem | null {
     if (this.#seen.has(socket)) return null;
-    if (this.#networks.size >= this.#total) return busy;
+    if (this.#networks.size >= this.#total) return busy();
     const network = networkOf(address);
     if ((this.#openByNetwork.get(network) ?? 0) >= this.#perAddress) {
-      return tooMany('too_many_address').refusal;
+      return tooMany('too_many_address');
     }
     this.#seen.add(socket);
     this.#networks.set(socket, network);

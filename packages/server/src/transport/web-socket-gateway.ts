@@ -15,22 +15,11 @@ import type { Dialect } from '../events/dialect.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { v1Wire } from '../connections/codecs/v1.js';
 import { declineUpgrade, offersWebSocket } from './declined-upgrade.js';
-import {
-  asksForChannel,
-  busy,
-  channelFromQuery,
-  cursorFromQuery,
-  type RequestAuthorizer,
-  draining,
-  refused,
-  RefusedError,
-  tooMany,
-  unavailable,
-  type Principal,
-} from '../auth/request-authorizer.js';
+import { HttpProblem, unavailable, busy, draining, tooMany, refuseUpgrade } from '../http-problem.js';
+import { type RequestAuthorizer, type Principal } from '../auth/request-authorizer.js';
+import { asksForChannel, channelFromQuery, cursorFromQuery } from '../auth/request-target.js';
 import type { SocketWriter } from './socket-writer.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
-import { closeCodeOf, type Refusal, refuseUpgrade } from '../auth/refusal.js';
 import { ServerWebSocket, WebSocketConnection } from './web-socket-connection.js';
 import { HandshakeQueue } from './handshake-queue.js';
 import type { UnauthenticatedConnections } from './unauthenticated-connections.js';
@@ -104,7 +93,7 @@ export class Gateway {
     });
     // The library finds fault with a handshake; the answer has the form of every other refusal.
     server.on('wsClientError', (error, socket, request) => {
-      this.#refuse(request, socket, badHandshake(error.message).refusal);
+      this.#refuse(request, socket, badHandshake(error.message));
     });
     return server;
   }
@@ -119,10 +108,10 @@ export class Gateway {
     });
   }
 
-  #refusalOfPath(request: IncomingMessage): Refusal {
+  #refusalOfPath(request: IncomingMessage): HttpProblem {
     try {
       this.#options.authorizer.checkTarget(request);
-      return refused(404, 'not_found', `WebSockets are served on ${this.#options.path}`).refusal;
+      return new HttpProblem(404, 'not_found', `WebSockets are served on ${this.#options.path}`);
     } catch (error) {
       return this.#refusalFor(error);
     }
@@ -141,7 +130,7 @@ export class Gateway {
       () => {
         if (!socket.destroyed) void this.#upgrade(request, socket, head);
       },
-      () => this.#refuse(request, socket, busy),
+      () => this.#refuse(request, socket, busy()),
     );
   }
 
@@ -158,7 +147,7 @@ export class Gateway {
   #checkHandshake(request: IncomingMessage): void {
     if (this.#options.peers.draining) throw draining();
     if (request.method !== 'GET') {
-      throw refused(405, 'method_not_allowed', 'A WebSocket is opened with GET');
+      throw new HttpProblem(405, 'method_not_allowed', 'A WebSocket is opened with GET');
     }
     if (request.headers.host === undefined) throw badHandshake('Missing Host header');
     this.#options.authorizer.checkTarget(request);
@@ -168,7 +157,7 @@ export class Gateway {
   /** Everything is checked before the upgrade, so that a plain client gets its refusal as HTTP. */
   async #acceptPlain(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { authorizer, limits, peers, broadcaster, clientAddress, handshakeTimeoutMs } = this.#options;
-    const deadline = setTimeout(() => this.#refuse(request, socket, unavailable), handshakeTimeoutMs);
+    const deadline = setTimeout(() => this.#refuse(request, socket, unavailable()), handshakeTimeoutMs);
     try {
       // What is missing is said before who asks is looked at: it costs nothing.
       const wanted = channelFromQuery(queryOf(request));
@@ -179,7 +168,7 @@ export class Gateway {
       if (peers.draining) throw draining();
       // The peer has left meanwhile, or was told that it took too long.
       if (socket.destroyed || socket.writableEnded) return;
-      if (!isReading) throw new RefusedError(unavailable);
+      if (!isReading) throw unavailable();
       const seat = limits.acquire(principal.user.id, clientAddress(request));
       if (typeof seat === 'string') throw tooMany(seat);
       // Also when the library finds fault with the handshake, answers it and never calls back.
@@ -216,7 +205,7 @@ export class Gateway {
       // Until it is known who this is nothing is read.
       webSocket.pause();
       const deadline = setTimeout(() => {
-        this.#turnAway(request, webSocket, unavailable);
+        this.#turnAway(request, webSocket, unavailable());
       }, this.#options.handshakeTimeoutMs);
       void this.#welcome(request, webSocket, socket)
         .catch((error: unknown) => this.#turnAway(request, webSocket, this.#refusalFor(error)))
@@ -236,7 +225,7 @@ export class Gateway {
     const isReading = await broadcaster.begun();
     if (peers.draining) throw draining();
     if (webSocket.readyState !== webSocket.OPEN) return;
-    if (!isReading) throw new RefusedError(unavailable);
+    if (!isReading) throw unavailable();
     const seat = limits.acquire(principal.user.id, clientAddress(request));
     if (typeof seat === 'string') throw tooMany(seat);
     socket.on('close', seat);
@@ -273,33 +262,33 @@ export class Gateway {
   }
 
   /** What went wrong, in the words of a refusal; a fault of ours is told to the log as well. */
-  #refusalFor(error: unknown): Refusal {
-    if (error instanceof RefusedError) return error.refusal;
+  #refusalFor(error: unknown): HttpProblem {
+    if (error instanceof HttpProblem) return error;
     // While draining, the database has been let go of already.
-    if (this.#options.peers.draining) return draining().refusal;
+    if (this.#options.peers.draining) return draining();
     this.#options.lifecycle.emit('access:failed', { error: error as Error });
-    return unavailable;
+    return unavailable();
   }
 
-  #refuse(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
+  #refuse(request: IncomingMessage, socket: Duplex, refusal: HttpProblem): void {
     if (socket.destroyed || socket.writableEnded) return;
     refuseUpgrade(socket, refusal);
     this.#tellRefused(request, refusal);
   }
 
-  #turnAway(request: IncomingMessage, webSocket: ServerWebSocket, refusal: Refusal): void {
+  #turnAway(request: IncomingMessage, webSocket: ServerWebSocket, refusal: HttpProblem): void {
     if (webSocket.readyState === webSocket.CLOSED) return;
     // Whether it answers the close, reads it, or goes on sending.
     const deadline = setTimeout(() => webSocket.terminate(), this.#options.refusedCloseTimeoutMs);
     request.socket.once('close', () => clearTimeout(deadline));
     if (webSocket.readyState !== webSocket.OPEN) return;
-    webSocket.close(closeCodeOf(refusal), refusal.code);
+    webSocket.close(refusal.closeCode, refusal.code);
     // Its answer to that is read: a paused socket would stay open as long as what went wrong lasts.
     webSocket.resume();
     this.#tellRefused(request, refusal);
   }
 
-  #tellRefused(request: IncomingMessage, { status, code }: Refusal): void {
+  #tellRefused(request: IncomingMessage, { status, code }: HttpProblem): void {
     const { lifecycle, clientAddress } = this.#options;
     lifecycle.emit('connection:refused', { status, code, address: clientAddress(request) });
   }
@@ -309,8 +298,8 @@ function destroyThis(this: Duplex): void {
   this.destroy();
 }
 
-function badHandshake(problem: string): RefusedError {
-  return refused(400, 'bad_handshake', `This is not a WebSocket handshake: ${problem}`);
+function badHandshake(problem: string): HttpProblem {
+  return new HttpProblem(400, 'bad_handshake', `This is not a WebSocket handshake: ${problem}`);
 }
 
 function pathOf(request: IncomingMessage): string {

@@ -2,7 +2,8 @@ import type pg from 'pg';
 import { z } from 'zod';
 import { requestedEntity, shownJson } from '../../host/stored-json.js';
 import { JsonText } from '../../json-text.js';
-import { ChangeRefusedError, unknownEnvironment, unknownFeature } from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
+import { unknownFeature, unknownEnvironment } from '../problem.js';
 import { readEnvironments } from '../../host/environments.js';
 import {
   type Author,
@@ -66,7 +67,7 @@ const deletableFields = new Set([...Object.keys(featureFields), 'id', 'key', 'ki
 
 /**
  * Does what a pending change asks for, with the audit rows in `author`'s name. All or nothing: where
- * a field has changed since it was asked for, ChangeRefusedError `conflict` with those fields; where
+ * a field has changed since it was asked for, HttpProblem `conflict` with those fields; where
  * it asks for what this server cannot do, `unsupported_change`.
  */
 export async function applyChange(
@@ -176,7 +177,7 @@ async function lockExpected(
   try {
     await lockFeature(client, place);
   } catch (error) {
-    if (error instanceof ChangeRefusedError && error.code === 'unknown_feature') {
+    if (error instanceof HttpProblem && error.code === 'unknown_feature') {
       throw conflict('the feature is gone');
     }
     throw error;
@@ -213,22 +214,24 @@ async function refuseConflicts(
   throw conflict(`${rows.map(({ field }) => field).join(', ')} changed meanwhile`, conflicts);
 }
 
-function conflict(problem: string, conflicts: readonly FieldConflict[] = []): ChangeRefusedError {
-  return new ChangeRefusedError(
+function conflict(problem: string, conflicts: readonly FieldConflict[] = []): HttpProblem {
+  return new HttpProblem(
     409,
     'conflict',
     `Nothing was changed, because ${problem} since this was asked for: reject it, and have it asked for anew`,
     {
-      conflicts,
-      fields: Object.fromEntries(
-        conflicts.map(({ field }) => [field, 'has changed since this was asked for']),
-      ),
+      details: {
+        conflicts,
+        fields: Object.fromEntries(
+          conflicts.map(({ field }) => [field, 'has changed since this was asked for']),
+        ),
+      },
     },
   );
 }
 
-function unsupported(problem: string): ChangeRefusedError {
-  return new ChangeRefusedError(
+function unsupported(problem: string): HttpProblem {
+  return new HttpProblem(
     409,
     'unsupported_change',
     `This server cannot apply this change, because ${problem}: have it decided where it was asked for, or reject it`,

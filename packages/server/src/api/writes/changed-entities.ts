@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { ruleState, scheduleState } from '../../host/audit-state.js';
-import { ChangeRefusedError } from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
 import type { AuditRow } from './feature.js';
 
 /** What a feature has in one environment beside its parameters. */
@@ -115,11 +115,11 @@ export async function applyPart(
       ],
     );
     if (rowCount === 0) {
-      throw new ChangeRefusedError(
+      throw new HttpProblem(
         409,
         'conflict',
         `The ${place.entity} ${place.entityId} belongs to another feature or environment: reject the request`,
-        { conflicts: [] },
+        { details: { conflicts: [] } },
       );
     }
   }

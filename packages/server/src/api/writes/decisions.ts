@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type { SessionSource } from '../../postgres/session-pool.js';
 import { isoUtc } from '../../host/time-text.js';
 import { applyChange } from './apply-change.js';
-import { ChangeRefusedError } from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
 import { decidableProjects } from './deciders.js';
 import { authorOf } from './feature.js';
 import { readRights, type Rights } from '../../host/rights.js';
@@ -28,7 +28,7 @@ interface LockedRequest {
 
 /**
  * Decides on pending changes: each decision with its rights, and what it changes, in one transaction.
- * Of several at once the first wins. Methods throw ChangeRefusedError, or what the database throws.
+ * Of several at once the first wins. Methods throw HttpProblem, or what the database throws.
  */
 export class Decisions {
   readonly #pool: SessionSource;
@@ -70,7 +70,7 @@ export class Decisions {
   async cancel(userId: string, pendingChangeId: string): Promise<Decision> {
     return await this.#decide(userId, pendingChangeId, async (client, request, rights) => {
       if (!request.own && !rights.superuser) {
-        throw new ChangeRefusedError(
+        throw new HttpProblem(
           403,
           'not_own_change',
           'Only who asked for a change can cancel it: reject it, if you may decide on it',
@@ -130,11 +130,11 @@ async function lockOpen(
   if (row === undefined) throw unknownChange();
   const { status, by, at } = row;
   if (status !== 'pending') {
-    throw new ChangeRefusedError(
+    throw new HttpProblem(
       409,
       'already_decided',
       `This change has been ${status}${by === null ? '' : ` by ${by}`} already`,
-      { status, by, at },
+      { details: { status, by, at } },
     );
   }
   return {
@@ -149,14 +149,14 @@ async function lockOpen(
 async function requireOther(client: pg.ClientBase, request: LockedRequest, rights: Rights): Promise<void> {
   const decidable = await decidableProjects(client, rights, [request.projectId]);
   if (!decidable.has(request.projectId)) {
-    throw new ChangeRefusedError(
+    throw new HttpProblem(
       403,
       'forbidden',
       'You may not decide on requests of this project: ask one of its owners or managers',
     );
   }
   if (request.own) {
-    throw new ChangeRefusedError(
+    throw new HttpProblem(
       403,
       'own_change',
       'Nobody decides on a change of their own: ask somebody else, or cancel it',
@@ -164,6 +164,6 @@ async function requireOther(client: pg.ClientBase, request: LockedRequest, right
   }
 }
 
-function unknownChange(): ChangeRefusedError {
-  return new ChangeRefusedError(404, 'unknown_change', 'There is no such pending change');
+function unknownChange(): HttpProblem {
+  return new HttpProblem(404, 'unknown_change', 'There is no such pending change');
 }

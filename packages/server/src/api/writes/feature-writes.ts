@@ -1,12 +1,8 @@
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 import type { SessionSource } from '../../postgres/session-pool.js';
-import {
-  ChangeRefusedError,
-  invalidFields,
-  unknownEnvironment,
-  unknownFeature,
-} from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
+import { unknownFeature, unknownEnvironment, invalidFields } from '../problem.js';
 import { type Environment, readEnvironments } from '../../host/environments.js';
 import {
   authorOf,
@@ -64,7 +60,7 @@ export interface CreatedFeature {
 
 /**
  * Creates, changes and deletes features: each write with its rights, its check of the version and
- * its audit rows in one transaction. Methods throw ChangeRefusedError, or what the database throws.
+ * its audit rows in one transaction. Methods throw HttpProblem, or what the database throws.
  */
 export class FeatureWrites {
   readonly #pool: SessionSource;
@@ -206,7 +202,7 @@ export class FeatureWrites {
 async function requireProject(client: pg.ClientBase, projectId: string): Promise<void> {
   const { rowCount } = await client.query('SELECT FROM public.projects WHERE id = $1', [projectId]);
   if (rowCount === 0) {
-    throw new ChangeRefusedError(404, 'unknown_project', 'There is no project with this project_id');
+    throw new HttpProblem(404, 'unknown_project', 'There is no project with this project_id');
   }
 }
 

@@ -6,7 +6,8 @@ import type { Queries } from '../../postgres/session-pool.js';
 import { featureState } from '../../host/audit-state.js';
 import { featureJson } from '../../host/feature-state.js';
 import { isoUtc } from '../../host/time-text.js';
-import { ChangeRefusedError, unknownFeature } from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
+import { unknownFeature } from '../problem.js';
 import { changedFields, environmentFields, sharedFields, type FeatureFields } from './feature-fields.js';
 import type { Rights } from '../../host/rights.js';
 
@@ -34,7 +35,7 @@ export interface AuditRow {
   readonly after: string | null;
 }
 
-/** The project of a feature. Throws ChangeRefusedError `unknown_feature`. */
+/** The project of a feature. Throws HttpProblem `unknown_feature`. */
 export async function projectOf(database: Queries, featureId: string): Promise<string> {
   const { rows } = await database.query<{ project_id: string }>(
     'SELECT project_id FROM public.features WHERE id = $1',
@@ -44,7 +45,7 @@ export async function projectOf(database: Queries, featureId: string): Promise<s
   return rows[0].project_id;
 }
 
-/** Keeps a feature as it is in all environments until the transaction ends. Throws ChangeRefusedError where it is gone. */
+/** Keeps a feature as it is in all environments until the transaction ends. Throws HttpProblem where it is gone. */
 export async function lockFeature(
   client: pg.ClientBase,
   place: { readonly projectId: string; readonly featureId: string },
@@ -77,7 +78,7 @@ export async function readFeature(
   return rows[0]?.feature ?? null;
 }
 
-/** The locked feature, if it is what the writer has seen. Throws ChangeRefusedError `stale_version`. */
+/** The locked feature, if it is what the writer has seen. Throws HttpProblem `stale_version`. */
 export async function expectVersion(
   client: pg.ClientBase,
   place: { readonly featureId: string; readonly environmentId: string },
@@ -87,11 +88,11 @@ export async function expectVersion(
   if (current === null) throw unknownFeature();
   if (current.version === version) return current;
   const changedBy = await lastChange(client, place);
-  throw new ChangeRefusedError(
+  throw new HttpProblem(
     409,
     'stale_version',
     `${changedBy?.username ?? 'Somebody else'} has changed this feature meanwhile: look at what it is now, then change it again`,
-    { current, changed_by: changedBy },
+    { details: { current, changed_by: changedBy } },
   );
 }
 
@@ -168,11 +169,11 @@ export async function createFeature(
     [featureId, projectId, feature.key, feature.name, feature.description, feature.kind, feature.rollout_key],
   );
   if (rowCount === 0) {
-    throw new ChangeRefusedError(
+    throw new HttpProblem(
       409,
       'key_taken',
       `This project has a feature with the key ${feature.key} already: choose another one`,
-      { fields: { key: 'is taken by another feature of this project' } },
+      { details: { fields: { key: 'is taken by another feature of this project' } } },
     );
   }
   // Where the tables do not do it by themselves, or have done it with their own default.

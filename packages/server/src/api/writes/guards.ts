@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import type { SessionSource } from '../../postgres/session-pool.js';
-import { unknownEnvironment } from '../../host/change-refused.js';
+import { unknownEnvironment } from '../problem.js';
 import { type Environment, readEnvironments } from '../../host/environments.js';
 import { writeAudit } from './feature.js';
 import { readRights } from '../../host/rights.js';
@@ -51,7 +51,7 @@ export class Guards {
     this.#pool = pool;
   }
 
-  /** Answers the environment as it is then. Throws ChangeRefusedError, or what the database throws. */
+  /** Answers the environment as it is then. Throws HttpProblem, or what the database throws. */
   async set(userId: string, environmentId: string, guarded: boolean): Promise<Environment> {
     return await inWriteTransaction(this.#pool, async (client) => {
       const { rows } = await client.query<{ project_id: string }>(

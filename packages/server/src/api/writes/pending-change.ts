@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { requestEntities } from '../../host/feature-state.js';
 import { isoUtc } from '../../host/time-text.js';
-import { ChangeRefusedError } from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
 import type { Environment } from '../../host/environments.js';
 import type { Author } from './feature.js';
 
@@ -21,7 +21,7 @@ interface RequestedChange {
 /** The constraint that the tables' own trigger names when two requests come at the same moment. */
 const oneOpenChange = 'pending_change_entities_one_open';
 
-/** Records a change of a feature that waits for its approval. Answers its id. Throws ChangeRefusedError `change_pending`. */
+/** Records a change of a feature that waits for its approval. Answers its id. Throws HttpProblem `change_pending`. */
 export async function requestChange(client: pg.ClientBase, request: RequestedChange): Promise<string> {
   const { projectId, environment, featureId, action, changes, reason, author } = request;
   await refuseSecond(client, featureId);
@@ -54,7 +54,7 @@ interface OpenChange {
   readonly created_at: string;
 }
 
-/** Throws ChangeRefusedError `change_pending` while a request for the feature itself is open. */
+/** Throws HttpProblem `change_pending` while a request for the feature itself is open. */
 async function refuseSecond(client: pg.ClientBase, featureId: string): Promise<void> {
   await refuseOpen(
     client,
@@ -64,7 +64,7 @@ async function refuseSecond(client: pg.ClientBase, featureId: string): Promise<v
 }
 
 /**
- * Throws ChangeRefusedError `change_pending` while a request for the locked feature, or for a rule or schedule of it,
+ * Throws HttpProblem `change_pending` while a request for the locked feature, or for a rule or schedule of it,
  * is open: approvers must decide on the feature that they were shown.
  */
 export async function refuseWhileRequested(
@@ -93,11 +93,11 @@ async function refuseOpen(client: pg.ClientBase, requests: string, ...values: st
   if (rows[0] !== undefined) throw changePending(rows[0]);
 }
 
-function changePending(open: OpenChange | null): ChangeRefusedError {
-  return new ChangeRefusedError(
+function changePending(open: OpenChange | null): HttpProblem {
+  return new HttpProblem(
     409,
     'change_pending',
     `A change of this feature that ${open?.requested_by ?? 'somebody else'} asked for waits already: have it decided or cancelled first`,
-    { pending_change: open },
+    { details: { pending_change: open } },
   );
 }

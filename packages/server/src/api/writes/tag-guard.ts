@@ -2,11 +2,11 @@ import type pg from 'pg';
 import { isMissing } from '../../postgres/missing.js';
 import { scrub } from '../../describe.js';
 import { readTogglrFeatures } from '../../host/togglr-features.js';
-import { ChangeRefusedError } from '../../host/change-refused.js';
+import { HttpProblem } from '../../http-problem.js';
 
 /**
  * Whether the feature carries Togglr's tag `guarded`, by which its changes wait for an approval in every
- * environment. False where the host has no tags. Throws ChangeRefusedError `guard_unreadable` where the tags cannot be
+ * environment. False where the host has no tags. Throws HttpProblem `guard_unreadable` where the tags cannot be
  * read: the write must not pass the guard.
  */
 export async function isGuardedByTag(client: pg.ClientBase, featureId: string): Promise<boolean> {
@@ -27,8 +27,8 @@ export async function isGuardedByTag(client: pg.ClientBase, featureId: string): 
   }
 }
 
-function unreadable(problem: string): ChangeRefusedError {
-  return new ChangeRefusedError(
+function unreadable(problem: string): HttpProblem {
+  return new HttpProblem(
     503,
     'guard_unreadable',
     `Nothing was changed, because the server cannot read whether this feature has the tag guarded (${problem}): let the server's database role read all of public.feature_tags and public.tags`,
