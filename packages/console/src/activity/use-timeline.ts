@@ -5,8 +5,11 @@ import { isNotAvailable } from '../api/api.js';
 import type { AuditEntry } from '../api/types.js';
 import { type History, type HistoryFilter, placeOf, useHistory } from './use-history.js';
 
-/** A line of the history. */
-export type HistoryItem = Omit<AuditEntry, 'feature_key'>;
+/** What the page shows of an entry; events bring no more. */
+export type HistoryItem = Omit<
+  AuditEntry,
+  'feature_key' | 'audit_id' | 'pending_change_id' | 'request_id' | 'old_value' | 'new_value'
+>;
 
 interface Timeline extends Omit<History, 'entries'> {
   /** Newest first. */

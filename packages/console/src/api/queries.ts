@@ -1,7 +1,7 @@
 import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query';
 import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
-import type { Me, Project, SignInMode } from './types.js';
+import type { Me, Mode, Project } from './types.js';
 
 /** What changes rarely is asked again when the page is looked at again, and then at most once a minute. */
 const rarelyMs = 60_000;
@@ -9,7 +9,7 @@ const rarelyMs = 60_000;
 const signInModeQuery = (api: Api) =>
   queryOptions({
     queryKey: ['sign-in-mode'],
-    queryFn: async () => await api.get<SignInMode>('/api/auth/mode'),
+    queryFn: async () => await api.get<Mode>('/api/auth/mode'),
     staleTime: rarelyMs,
   });
 

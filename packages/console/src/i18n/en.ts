@@ -244,7 +244,7 @@ export const en = {
     noSchedules: 'No schedules.',
     history: 'History',
     keyHint: 'Used in code. Can’t be changed later.',
-    keyInvalid: 'Use letters, digits, “.”, “_”, “-”; start with a letter or digit.',
+    keyInvalid: 'Use letters, digits and . _ - ; start with a letter or digit.',
     createdOff: 'Created off in all environments.',
   },
   fields: {

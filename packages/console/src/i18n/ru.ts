@@ -245,7 +245,7 @@ export const ru: Messages = {
     noSchedules: 'Расписаний нет.',
     history: 'История',
     keyHint: 'Используется в коде. Изменить его потом нельзя.',
-    keyInvalid: 'Допустимы латинские буквы, цифры, «.», «_», «-»; первой идёт буква или цифра.',
+    keyInvalid: 'Латинские буквы, цифры и символы . _ - ; первой идёт буква или цифра.',
     createdOff: 'Флаг будет выключен во всех окружениях.',
   },
   fields: {
@@ -357,7 +357,7 @@ export const ru: Messages = {
   },
   guards: {
     hint: 'Изменения в защищённом окружении должен одобрить второй человек.',
-    guardedBy: (by) => `Под защитой, включено: ${by ?? unknownUser}`,
+    guardedBy: (by) => `Под защитой · ${by ?? unknownUser}`,
     notGuarded: 'Без защиты: изменения применяются сразу',
     add: (env) => `Защитить ${env}`,
     remove: (env) => `Снять защиту с ${env}`,
@@ -371,7 +371,7 @@ export const ru: Messages = {
     personFilter: 'Фильтр по автору',
     clearPersonFilter: 'Сбросить фильтр по автору',
     pause: 'Пауза',
-    resume: (count) => (count === 0 ? 'Продолжить' : `Продолжить (новых: ${plural.number(count)})`),
+    resume: (count) => (count === 0 ? 'Продолжить' : `Продолжить (${plural.number(count)})`),
     empty: 'Событий пока нет',
     noMatch: 'Ничего не найдено',
     older: 'Показать более ранние',

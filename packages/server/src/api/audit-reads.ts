@@ -13,6 +13,7 @@ import {
   scanOneTime,
 } from './audit-scan.js';
 import { type AuditRow, auditStatement } from './audit-statement.js';
+import type { AuditPage as Response } from './schemas.js';
 
 /** Which entries of a channel's history are wanted. */
 export interface AuditQuery {
@@ -31,49 +32,13 @@ export interface AuditQuery {
 }
 
 /** One entry of the history: an entry of the audit log, or one entity's part in a step of a request. */
-interface AuditEntry {
-  /** Unique in the answer: source, row id, entity, entity id and action, which an event of flagcast.v1 has, too. */
-  readonly id: string;
-  readonly source: 'audit' | 'pending';
-  /** The audit log's own number; null for a step of a request. */
-  readonly audit_id: string | null;
-  /** The request; null for an entry of the audit log. */
-  readonly pending_change_id: string | null;
-  /** Null where the database keeps no time for it: that of a cancellation. */
-  readonly created_at: string | null;
-  /** When it was asked for; null for an entry of the audit log. */
-  readonly requested_at: string | null;
-  /** `created`, `updated`, `deleted`, or what a host calls it; `pending`, `approved`, `rejected`, `cancelled`. */
-  readonly action: string;
-  readonly entity: string;
-  readonly entity_id: string;
-  readonly feature_id: string | null;
-  /** As it is now; null where it is gone. */
-  readonly feature_key: string | null;
-  readonly feature_name: string | null;
-  /** Who did it: the user name, else the kind of actor; null where the database does not tell. */
-  readonly username: string | null;
-  /** Why it was asked for, or rejected; else null. */
-  readonly reason: string | null;
-  /** The same for all that one request to the host changed; null for a step. */
-  readonly request_id: string | null;
+type AuditEntry = Omit<Response['entries'][number], 'old_value' | 'new_value' | 'diff'> & {
   readonly old_value: JsonText | null;
   readonly new_value: JsonText | null;
-  /** A value or the request is too large to be shown: a text stands for it, and `diff` is empty. */
-  readonly truncated: boolean;
-  /** What was changed, a list of `{field, old, new}`; of a request what it asks for. */
   readonly diff: JsonText;
-}
+};
 
-export interface AuditPage {
-  readonly entries: AuditEntry[];
-  /** What to give as `before` for what is older; null at the end. */
-  readonly next: string | null;
-  /** Nothing before this time was looked at, although the page is not full; null where it is, or all was. */
-  readonly searched_until: string | null;
-  /** The index of audit_log that the search used; null: there is none, and only the newest rows were looked at. */
-  readonly index: string | null;
-}
+export type AuditPage = Omit<Response, 'entries'> & { readonly entries: AuditEntry[] };
 
 /** Pages of a channel's history, newest first: the audit log, and the steps of the requests for changes. */
 export class AuditSearch {

@@ -364,3 +364,11 @@ export const channelParameters = [
 ] as const;
 
 export const idParameter = z.object({ id });
+
+/** The bodies of responses. The console's types are these. */
+export type Mode = z.infer<typeof modeSchema>;
+export type SignedIn = z.infer<typeof signedInSchema>;
+export type Me = z.infer<typeof meSchema>;
+export type Project = z.infer<typeof projectsSchema>['projects'][number];
+export type OpenChange = z.infer<typeof openChangeSchema>;
+export type AuditPage = z.infer<typeof auditPageSchema>;
