@@ -13,18 +13,16 @@ import { serveParent } from './child.js';
 // Flagcast with its defaults, except the connection limits: thousands of connections come from one address.
 serveParent(async (/** @type {FlagcastStart} */ { databaseUrl, secret, port = 0, maxConnections }) => {
   const flagcast = createFlagcast({
-    databaseUrl,
+    database: { url: databaseUrl },
     auth: { secret },
     socketWriter: ioUring,
-    ...(maxConnections === undefined
-      ? {}
-      : { maxConnectionsPerUser: maxConnections, maxConnectionsPerAddress: maxConnections }),
+    limits: { connectionsPerUser: maxConnections, connectionsPerAddress: maxConnections },
   });
   const started = once(flagcast.lifecycle, 'reader:started');
   const listening = once(flagcast.lifecycle, 'listener:listening');
   const http = flagcast.createServer();
   http.listen(port, '127.0.0.1');
-  flagcast.start();
+  void flagcast.ready();
   await Promise.all([started, listening, once(http, 'listening')]);
   return /** @type {AddressInfo} */ (http.address()).port;
 });

@@ -62,16 +62,18 @@ let connections = 0;
 /** @param {Extract<ServerTask, { do: 'start' }>} task */
 async function start({ databaseUrl, secret, port }) {
   const flagcast = createFlagcast({
-    databaseUrl,
+    database: { url: databaseUrl },
     auth: { secret },
     socketWriter: ioUring,
     // The console shows switches only if writes are enabled.
     writes: true,
-    // Small, so that it is full after the warm-up, and replays read the database more often.
-    replayBufferEvents: 300,
-    maxConnectionsPerUser: 10_000,
-    maxConnectionsPerAddress: 10_000,
-    timing: {
+    limits: {
+      // Small, so that it is full after the warm-up, and replays read the database more often.
+      replayEvents: 300,
+      connectionsPerUser: 10_000,
+      connectionsPerAddress: 10_000,
+    },
+    timeouts: {
       heartbeatIntervalMs: 1_000,
       pingIntervalMs: 5_000,
       recheckIntervalMs: 3_000,
@@ -109,7 +111,7 @@ async function start({ databaseUrl, secret, port }) {
   const http = createServer(flagcast.requestListener);
   flagcast.attach(http);
   running = { flagcast, http };
-  flagcast.start();
+  void flagcast.ready();
   await new Promise((resolve, reject) => {
     http.once('error', reject);
     http.listen(port, '127.0.0.1', () => resolve(undefined));

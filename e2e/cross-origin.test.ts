@@ -65,7 +65,7 @@ beforeAll(async () => {
     return `http://127.0.0.1:${(host.address() as AddressInfo).port}`;
   };
   [allowedOrigin, otherOrigin] = await Promise.all([serve(), serve()]);
-  server = await startTestServer(database.url, { allowedOrigins: [allowedOrigin] });
+  server = await startTestServer(database.url, { network: { allowedOrigins: [allowedOrigin] } });
   project = await seedProject(database.pool);
   ({ token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 600_000 }));
 });

@@ -7,7 +7,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from '../packages/server/test/database.js';
-import { createUser, startTestServer, type TestServer } from '../packages/server/test/server.js';
+import { createUser, startTestServer, type TestServer, testSecret } from '../packages/server/test/server.js';
 import { launchChromium } from './console/chromium.js';
 
 let browser: Browser;
@@ -21,8 +21,8 @@ beforeAll(async () => {
   [browser, database] = await Promise.all([launchChromium(), createTestDatabase({ schema: 'tables' })]);
   server = await startTestServer(database.url, {
     eventTypes: 'togglr',
-    allowQueryToken: true,
-    pollIntervalMs: 50,
+    auth: { secret: testSecret, allowQueryToken: true },
+    database: { pollIntervalMs: 50 },
   });
   project = await seedProject(database.pool);
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));

@@ -9,7 +9,7 @@ import { type Flag, pageOf, useConsoleFixture, startFixtureServer } from './cons
 
 // With a long polling interval, a change without NOTIFY stays unknown to the server.
 const context = useConsoleFixture(
-  async (databaseUrl) => await startFixtureServer(databaseUrl, { pollIntervalMs: 3_600_000 }),
+  async (databaseUrl) => await startFixtureServer(databaseUrl, { database: { pollIntervalMs: 3_600_000 } }),
 );
 
 async function openForm(flag: Flag): Promise<{ window: ConsoleWindow; page: Page; form: Locator }> {

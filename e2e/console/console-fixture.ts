@@ -5,14 +5,13 @@ import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { signToken } from '../../packages/server/src/auth/sign-token.js';
 import { fillDemo } from '../../packages/demo/src/company/fill.js';
 import { demoProjects, demoUsers } from '../../packages/demo/src/company/company.js';
-import type { FlagcastOptions } from '../../packages/server/src/flagcast-options.js';
 import {
   createTestDatabase,
   type SeededProject,
   type TestDatabase,
   withClient,
 } from '../../packages/server/test/database.js';
-import { startTestServer, testSecret } from '../../packages/server/test/server.js';
+import { startTestServer, testSecret, type TestServerOptions } from '../../packages/server/test/server.js';
 import { launchChromium } from './chromium.js';
 import { ConsoleWindow, type WindowOptions } from './console-window.js';
 
@@ -216,7 +215,7 @@ export function useConsoleFixture(
 /** Starts a server with the options of the demo in this process. */
 export async function startFixtureServer(
   databaseUrl: string,
-  options: Partial<FlagcastOptions> = {},
+  options: TestServerOptions = {},
 ): Promise<FixtureServer> {
   return await startTestServer(databaseUrl, { writes: true, demoPeople: demoUsers, ...options });
 }

@@ -4,13 +4,13 @@ import { createFlagcast } from 'flagcast';
 
 const { DATABASE_URL = '', SECRET = '', PORT = '' } = process.env;
 const flagcast = createFlagcast({
-  databaseUrl: DATABASE_URL,
+  database: { url: DATABASE_URL },
   auth: { secret: SECRET },
   writes: true,
-  timing: { heartbeatIntervalMs: 1_000 },
+  timeouts: { heartbeatIntervalMs: 1_000 },
 });
 const server = createServer(flagcast.requestListener);
 flagcast.attach(server);
 flagcast.lifecycle.once('reader:started', () => process.send?.('started'));
 server.listen(Number(PORT), '127.0.0.1');
-flagcast.start();
+void flagcast.ready();

@@ -28,19 +28,20 @@ beforeAll(async () => {
         author AS actor
       FROM changes`);
   server = await startTestServer(database.url, {
-    view: 'v_realtime_events',
-    pollIntervalMs: 50,
-    overlapMs: 45_000,
-    authorize: (userIds) =>
-      Promise.resolve(
-        userIds.map((userId) => ({
-          userId,
-          projectId: 'checkout-team',
-          environmentId: 'live',
-          environmentKey: 'prod',
-          projectName: 'Checkout',
-        })),
-      ),
+    database: { view: 'v_realtime_events', pollIntervalMs: 50, overlapMs: 45_000 },
+    auth: {
+      secret: testSecret,
+      authorize: (userIds) =>
+        Promise.resolve(
+          userIds.map((userId) => ({
+            userId,
+            projectId: 'checkout-team',
+            environmentId: 'live',
+            environmentKey: 'prod',
+            projectName: 'Checkout',
+          })),
+        ),
+    },
   });
 });
 

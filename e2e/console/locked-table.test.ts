@@ -5,7 +5,7 @@ import { waitUntilLive } from './screen.js';
 import { at, pageOf, startFixtureServer, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture(
-  async (url) => await startFixtureServer(url, { timing: { queryTimeoutMs: 500 } }),
+  async (url) => await startFixtureServer(url, { timeouts: { queryTimeoutMs: 500 } }),
 );
 
 /** Locks the table, as a migration of the host does, until the function that it returns is called. */

@@ -155,9 +155,9 @@ export const deliveryMutations = [
     broken: 'A renamed or deleted channel is opened from a cached look-up.',
     edits: [
       {
-        file: `${server}flagcast.ts`,
-        find: "    lifecycle.on('channels:changed', () => authorization.forgetChannels());\n",
-        replace: '    authorization.forgetChannels();\n',
+        file: `${server}flagcast-parts.ts`,
+        find: "    lifecycle.on('channels:changed', () => table.forgetChannels());\n",
+        replace: '    table.forgetChannels();\n',
       },
     ],
     tests: [`${test}channel-changes.test.ts`],

@@ -98,7 +98,9 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
   it('clients move between servers with and without the relay', async () => {
     const relayed = [await start(), await start()];
     const timing = { heartbeatIntervalMs: 200 };
-    const alone = { server: await startTestServer(database.url, { pollIntervalMs: 100, timing }) };
+    const alone = {
+      server: await startTestServer(database.url, { database: { pollIntervalMs: 100 }, timeouts: timing }),
+    };
     cleanUps.push(async () => await alone.server.close());
     let cursor: string | undefined;
     const seen: string[] = [];
@@ -245,7 +247,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     );
     const lifecycle = new Lifecycle();
     const refused = nextEvent(lifecycle, 'relay:refused');
-    const server = await startRelayed(database, nats.url, { view: 'plain_events', lifecycle });
+    const server = await startRelayed(database, nats.url, { database: { view: 'plain_events' }, lifecycle });
     cleanUps.push(async () => await server.close());
     expect((await refused).message).toContain('there is no event log');
     const client = await connect({ server });

@@ -1,8 +1,12 @@
-import type { FlagcastOptions } from '../../server/src/flagcast-options.js';
 import { Lifecycle } from '../../server/src/lifecycle.js';
 import { natsRelay } from '../src/index.js';
 import type { TestDatabase } from '../../server/test/database.js';
-import { nextEvent, startTestServer, type TestServer } from '../../server/test/server.js';
+import {
+  nextEvent,
+  startTestServer,
+  type TestServer,
+  type TestServerOptions,
+} from '../../server/test/server.js';
 
 export interface FleetMember {
   readonly server: TestServer;
@@ -15,15 +19,14 @@ export interface FleetMember {
 export async function startRelayed(
   database: Pick<TestDatabase, 'url'>,
   relayUrl: string,
-  options: Partial<FlagcastOptions> = {},
+  options: TestServerOptions = {},
 ): Promise<TestServer> {
   // Hints need sessions that notify, and the pools of tests are older than the setting.
-  const timing = { heartbeatIntervalMs: 200 };
   return await startTestServer(database.url, {
     relay: natsRelay({ url: relayUrl }),
-    pollIntervalMs: 100,
-    timing,
+    timeouts: { heartbeatIntervalMs: 200 },
     ...options,
+    database: { pollIntervalMs: 100, ...options.database },
   });
 }
 

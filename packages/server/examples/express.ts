@@ -29,9 +29,8 @@ function sessionOf({ headers }: IncomingMessage): string {
 
 export function createHost(databaseUrl: string): { server: Server; close: () => Promise<void> } {
   const flagcast = createFlagcast({
-    databaseUrl,
-    authenticate: (request) => Promise.resolve(sessions.get(sessionOf(request)) ?? null),
-    authorize,
+    database: { url: databaseUrl },
+    auth: { authenticate: (request) => Promise.resolve(sessions.get(sessionOf(request)) ?? null), authorize },
   });
 
   const app = express();
@@ -48,7 +47,7 @@ export function createHost(databaseUrl: string): { server: Server; close: () => 
 
   const server = createServer(app);
   flagcast.attach(server);
-  flagcast.start();
+  void flagcast.ready();
   return {
     server,
     close: async () => {

@@ -20,7 +20,7 @@ function authorize(userIds: readonly string[]): Promise<AuthorizedChannel[]> {
 }
 
 export function createHost(databaseUrl: string, secret: string): FastifyInstance {
-  const flagcast = createFlagcast({ databaseUrl, auth: { secret }, authorize });
+  const flagcast = createFlagcast({ database: { url: databaseUrl }, auth: { secret, authorize } });
 
   const app = Fastify();
   app.addHook('onRequest', (request, reply, next) => {
@@ -35,6 +35,6 @@ export function createHost(databaseUrl: string, secret: string): FastifyInstance
   app.addHook('preClose', async () => await flagcast.close());
 
   flagcast.attach(app.server);
-  flagcast.start();
+  void flagcast.ready();
   return app;
 }

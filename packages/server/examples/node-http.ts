@@ -23,14 +23,14 @@ export function createHost(
   databaseUrl: string,
   secret: string,
 ): { server: Server; close: () => Promise<void> } {
-  const flagcast = createFlagcast({ databaseUrl, auth: { secret }, authorize });
+  const flagcast = createFlagcast({ database: { url: databaseUrl }, auth: { secret, authorize } });
   const server = createServer((request, response) => {
     if (request.url === '/') response.end('The host');
     else if (flagcast.handles(request)) flagcast.requestListener(request, response);
     else response.writeHead(404).end('The host has no such page');
   });
   flagcast.attach(server);
-  flagcast.start();
+  void flagcast.ready();
   return {
     server,
     close: async () => {

@@ -2,168 +2,181 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Registry } from 'prom-client';
 import type { Authenticate } from './auth/authenticate.js';
 import type { Authorize } from './auth/authorize.js';
-import type { AuthOptions } from './auth/auth-options.js';
+import type { TokenOptions } from './auth/auth-options.js';
 import type { ConnectionTimeouts } from './connections/connection-timeouts.js';
-import type { DemoPerson } from './api/demo-person.js';
 import type { CreateRelay } from './broadcast/relay.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';
 import type { SocketWriterFactory } from './transport/socket-writer.js';
 
+/** The options of `createFlagcast`. A property that is absent or `undefined` has its default. */
 export interface FlagcastOptions {
-  /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
-  databaseUrl: string;
+  readonly database: DatabaseOptions;
+  readonly auth: AuthOptions;
+  readonly network?: NetworkOptions | undefined;
+  readonly limits?: LimitOptions | undefined;
+  readonly timeouts?: TimeoutOptions | undefined;
   /**
-   * How many sessions of the database this server has at most, divided between the reader, rights, what requests read
-   * and what they write. At least 5, one more with `writes`, one more with `relay`. Default 10.
+   * Enables changes of features and decisions on requests over HTTP. Default false. Needs the users and roles of
+   * Togglr's tables, so it excludes `auth.authorize` and `auth.authorizeSql`.
    */
-  databaseConnections?: number;
+  readonly writes?: boolean | undefined;
+  /** The names of events that plain clients receive: the specification's or Togglr's. Default `spec`. */
+  readonly eventTypes?: EventTypes | undefined;
+  /** The directory of the built console, served at `/`. `null` serves none. Default: the console of this package. */
+  readonly consoleDir?: string | null | undefined;
+  /** Leaves /metrics, /healthz and /readyz to `createMonitoringServer`. Default false. */
+  readonly separateMonitoring?: boolean | undefined;
+  /** The prom-client registry of the metrics, which /metrics returns. Default: a new one. */
+  readonly metricsRegistry?: Registry | undefined;
+  /** Emits what happens in the server. Default: a new one. */
+  readonly lifecycle?: Lifecycle | undefined;
   /**
-   * Only for LISTEN, where `databaseUrl` leads through a pooler that pools by transaction or to a replica:
-   * `postgresql://...` straight to the primary. Default: `databaseUrl`.
+   * Lets several servers of one database share one reader: `natsRelay({ url })` of `@flagcast/relay-nats`. Default: this
+   * server reads the database itself.
    */
-  listenUrl?: string | null;
-  /** How tokens are checked: by one shared secret or by the keys at a JWKS URL. Needed unless `authenticate` is given. */
-  auth?: AuthOptions | undefined;
-  /**
-   * Who sends a request, by the host's own means: cookies, API keys. Asked for each handshake and each
-   * HTTP request, after the origin has been checked; null leads on to the token where `auth` is given,
-   * else to 401. Where it rejects or takes longer than 5 s the request is answered with 503 and the
-   * log is told. With cookies never allow the origin `*`: any page could use them.
-   */
-  authenticate?: Authenticate;
-  /**
-   * What users may see, by the host's own rules, in place of Togglr's tables: asked for those who open a
-   * channel at the same time, and for all who are connected at each recheck. Failures are as with `authenticate`;
-   * a connection whose channel is no longer in the list ends.
-   */
-  authorize?: Authorize;
-  /** The same as a query: a SELECT over the users `$1` (text[]), as docs/other-schemas.md describes; null for none. */
-  authorizeSql?: string | null;
-  /**
-   * Lets several servers of one database share one reader: `natsRelay({ url })` of `@flagcast/relay-nats`. Default
-   * null: this server reads the database itself.
-   */
-  relay?: CreateRelay | null;
-  /** How often the database is read when nothing wakes the reader, in milliseconds. Default 1,000. */
-  pollIntervalMs?: number;
-  /**
-   * A view of events to read, as it is written in SQL, by created_at: guarantee `overlap`. Default: the event log, or
-   * without it the host's tables or its view `v_realtime_events`.
-   */
-  view?: string | undefined;
-  /** How long after its created_at an event may be committed where there is no event log, in milliseconds. Default 60,000. */
-  overlapMs?: number;
-  /** How long rows of the event log are kept, in milliseconds: as far as a cursor reaches. Default 604,800,000 (7 days). */
-  logRetentionMs?: number;
-  /** Origins whose pages may connect and read answers (CORS), beside the server's own, e.g. `https://console.example.com`; `*` for all. Default none. */
-  allowedOrigins?: readonly string[];
-  /** Whether a token in the query string is accepted. Default false: it ends up in logs. */
-  allowQueryToken?: boolean;
-  /** Whose names plain clients are told of events by; flagcast.v1 has the specification's always. Default `spec`. */
-  eventTypes?: EventTypes;
-  /**
-   * Addresses and networks of the proxies in front, e.g. `127.0.0.1`, `10.0.0.0/8`: of what comes through
-   * them the address is the one in X-Forwarded-For. Default none: the address of the socket.
-   */
-  trustedProxies?: readonly string[];
-  /**
-   * Names and addresses, without ports, that the Host header of a request may have; others are answered with 421.
-   * `localhost` stands for all loopback names and addresses, `0.0.0.0` and `::` for every address. Default null: any.
-   */
-  allowedHosts?: readonly string[] | null;
-  /** Whether /metrics, /healthz and /readyz are left to `createMonitoringServer`. Default false. */
-  separateMonitoring?: boolean;
-  /** Connections that one user may have open. Default 100. */
-  maxConnectionsPerUser?: number;
-  /** Connections that one address may have open, and as many again that have not authenticated. Default 1,000. */
-  maxConnectionsPerAddress?: number;
-  /** Connections that may be open without having authenticated, from all addresses. Default 10,000. */
-  maxUnauthenticatedConnections?: number;
-  /**
-   * How many bytes of snapshots, lists and pages of the history the server holds for clients that have not read them
-   * yet; one user may have half of it. More wait for a moment, then they are refused. Default 67,108,864.
-   */
-  answerMemoryBytes?: number;
-  /**
-   * Whether features can be changed and requests decided on over HTTP. Default false: then the owner of
-   * the database does it. Only by the rights of Togglr's tables: not together with `authorize`.
-   */
-  writes?: boolean;
-  /** Whom the sign-in page offers with one click, passwords included: only ever for a demo. Default nobody. */
-  demoPeople?: readonly DemoPerson[];
-  /** The folder of the built console, which is served at `/`; null serves none. Default: the one that comes with this package. */
-  consoleDir?: string | null;
-  /** How many recent events are kept in memory for clients that come back. Default 10,000. */
-  replayBufferEvents?: number;
-  /**
-   * Writes to many WebSockets in one system call: `ioUring` of the package `@flagcast/io-uring`. Default: each is written
-   * to by itself, as on machines that do not allow io_uring.
-   */
-  socketWriter?: SocketWriterFactory | undefined;
-  /** How often things are looked after, and how long they may take. The defaults suit all but tests. */
-  timing?: FlagcastTiming;
-  /** The prom-client registry that the metrics go into and /metrics answers with. Default: one of its own. */
-  metricsRegistry?: Registry;
-  /** Tells what happens; one is made when none is given. */
-  lifecycle?: Lifecycle;
+  readonly relay?: CreateRelay | undefined;
+  /** Writes to many WebSockets in one system call: `ioUring` of `@flagcast/io-uring`. Default: one write for each. */
+  readonly socketWriter?: SocketWriterFactory | undefined;
 }
 
-export interface FlagcastTiming extends ConnectionTimeouts {
-  /** How long a token lasts that POST /api/auth/login gives, in milliseconds. Default 10,800,000 (3 h). */
-  tokenTtlMs?: number;
+export interface DatabaseOptions {
+  /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
+  readonly url: string;
   /**
-   * How long a statement of a request may take in the database, and how long a request waits for a session, in
-   * milliseconds. Default 5,000.
+   * The URL for LISTEN: `postgresql://...` directly to the primary. Needed where `url` leads to a pooler in transaction
+   * mode or to a replica. Default: `url`.
    */
-  queryTimeoutMs?: number;
+  readonly listenUrl?: string | undefined;
+  /** The maximum number of database sessions: at least 5, plus one with `writes`, plus one with a relay. Default 10. */
+  readonly connections?: number | undefined;
+  /** How often the database is read when no notification arrives, in milliseconds. Default 1,000. */
+  readonly pollIntervalMs?: number | undefined;
+  /**
+   * A view of events to read by created_at, as written in SQL (guarantee `overlap`). Default: the event log; without
+   * it the host's tables, or its view `v_realtime_events`.
+   */
+  readonly view?: string | undefined;
+  /** Without an event log: how long after its created_at an event can be committed, in milliseconds. Default 60,000. */
+  readonly overlapMs?: number | undefined;
+  /** How long rows of the event log are kept, and so how far back a client can resume, in milliseconds. Default 604,800,000 (7 days). */
+  readonly logRetentionMs?: number | undefined;
+}
+
+/**
+ * How users are authenticated, and what they may view. Needs a token check (`secret`, or `jwksUrl` with `issuer` and
+ * `audience`), `authenticate`, or both.
+ */
+export type AuthOptions = (TokenOptions | { readonly secret?: undefined; readonly jwksUrl?: undefined }) &
+  HostAuthOptions;
+
+/** Authentication and authorization by the host's own rules. */
+export interface HostAuthOptions {
+  /**
+   * Identifies the user of a request by the host's own means, such as cookies or API keys. Called for each handshake
+   * and each HTTP request, after the origin check. If it returns null, the token is checked, or without token checks
+   * the response is 401. If it rejects or takes longer than 5 s, the response is 503 and the error is logged.
+   */
+  readonly authenticate?: Authenticate | undefined;
+  /**
+   * Returns the channels that users may view, instead of Togglr's tables. Called for users who open a channel, and for
+   * all connected users at each recheck. Failures are handled as with `authenticate`. A connection whose channel is no
+   * longer in the list is closed.
+   */
+  readonly authorize?: Authorize | undefined;
+  /** The same as a SELECT over the users `$1` (text[]), described in docs/other-schemas.md. Excludes `authorize`. */
+  readonly authorizeSql?: string | undefined;
+  /** Accepts a token in the query string. Default false, because URLs end up in logs. */
+  readonly allowQueryToken?: boolean | undefined;
+}
+
+export interface NetworkOptions {
+  /**
+   * Origins whose pages may connect and read responses (CORS), in addition to the server's own, such as
+   * `https://console.example.com`. `*` allows all: never with cookies. Default: none.
+   */
+  readonly allowedOrigins?: readonly string[] | undefined;
+  /**
+   * Names and addresses, without ports, that the Host header of a request may have; the response to others is 421.
+   * `localhost` stands for all loopback names and addresses, `0.0.0.0` and `::` for every address. Default: any.
+   */
+  readonly allowedHosts?: readonly string[] | undefined;
+  /**
+   * Addresses and networks of trusted reverse proxies, such as `127.0.0.1`, `10.0.0.0/8`. Requests through them have
+   * the client address of X-Forwarded-For. Default: none.
+   */
+  readonly trustedProxies?: readonly string[] | undefined;
+}
+
+export interface LimitOptions {
+  /** Open connections of one user. Default 100. */
+  readonly connectionsPerUser?: number | undefined;
+  /** Open connections from one address, and as many again that have not authenticated. Default 1,000. */
+  readonly connectionsPerAddress?: number | undefined;
+  /** Open connections that have not authenticated, from all addresses. Default 10,000. */
+  readonly unauthenticatedConnections?: number | undefined;
+  /**
+   * Bytes of responses (snapshots, lists, history) that clients have not read yet; one user may have half of it.
+   * Further requests wait for a moment, then the response is 503. Default 67,108,864.
+   */
+  readonly responseBytes?: number | undefined;
+  /** Recent events that are kept in memory for clients that resume. Default 10,000. */
+  readonly replayEvents?: number | undefined;
+}
+
+export interface TimeoutOptions extends ConnectionTimeouts {
+  /** The life of a token of POST /api/auth/login, in milliseconds. Default 10,800,000 (3 h). */
+  readonly tokenTtlMs?: number | undefined;
+  /** How long a statement of a request may take, and how long a request waits for a database session, in milliseconds. Default 5,000. */
+  readonly queryTimeoutMs?: number | undefined;
   /** How long a read of the event log may take, in milliseconds. Default 30,000. */
-  readTimeoutMs?: number;
-  /** How long a WebSocket handshake may take before it is answered with 503, in milliseconds. Default 10,000. */
-  handshakeTimeoutMs?: number;
-  /** An answer ends when its client reads nothing of it for this long, in milliseconds. Default 30,000. */
-  answerStallTimeoutMs?: number;
-  /** How long the head of a request may take on a server of `createServer`, in milliseconds. Default 10,000. */
-  requestHeadersTimeoutMs?: number;
-  /** A connection of such a server with no traffic for this long ends, also one whose answer is not read. In milliseconds. Default 30,000. */
-  idleTimeoutMs?: number;
+  readonly readTimeoutMs?: number | undefined;
+  /** How long a WebSocket handshake may take before the response is 503, in milliseconds. Default 10,000. */
+  readonly handshakeTimeoutMs?: number | undefined;
+  /** How long a response may make no progress because its client does not read, in milliseconds. Default 30,000. */
+  readonly responseStallTimeoutMs?: number | undefined;
+  /** How long the headers of a request may take on a server of `createServer`, in milliseconds. Default 10,000. */
+  readonly requestHeadersTimeoutMs?: number | undefined;
+  /** How long a connection of such a server may have no traffic, in milliseconds. Default 30,000. */
+  readonly idleTimeoutMs?: number | undefined;
   /** How long a refused flagcast.v1 client may take to close its connection, in milliseconds. Default 2,000. */
-  refusedCloseTimeoutMs?: number;
+  readonly refusedCloseTimeoutMs?: number | undefined;
   /**
-   * When a read is overdue by this long the server is stale: connections are sent so, and `/readyz` answers 503. In
-   * milliseconds. Default: after 3 poll intervals without a read, at least 5,000.
+   * How long a read may be overdue before the server is stale and the response of `/readyz` is 503, in milliseconds.
+   * Default: 3 poll intervals without a read, at least 5,000.
    */
-  readinessGraceMs?: number;
-  /** When events that were read this long ago have not been handed to all connections `/readyz` answers 503, in milliseconds. Default 30,000. */
-  readinessLagMs?: number;
+  readonly readinessGraceMs?: number | undefined;
+  /** How long events may wait for delivery before the response of `/readyz` is 503, in milliseconds. Default 30,000. */
+  readonly readinessLagMs?: number | undefined;
 }
 
 export interface Flagcast {
   readonly lifecycle: Lifecycle;
-  /** Answers HTTP requests: the console's pages, /healthz, /readyz, /metrics, and what /api/openapi.json describes. */
+  /** Handles HTTP requests: the console's pages, /healthz, /readyz, /metrics, and the routes of /api/openapi.json. */
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
-  /**
-   * Whether a request is for what /api/openapi.json describes, by its path alone: what a host that has
-   * routes of its own hands to `requestListener`. The console's pages do not count.
-   */
+  /** Whether the path of a request is a route of /api/openapi.json, for hosts with routes of their own. */
   readonly handles: (request: Pick<IncomingMessage, 'url'>) => boolean;
-  /** Answers what it `handles` and leaves the rest to `next`: for Express, Connect and the like. */
+  /** Handles the requests that it `handles` and calls `next` for others: for Express, Connect and the like. */
   readonly middleware: (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
   /**
-   * A server that answers with `requestListener` and has upgrades attached. Unlike a host's own server it closes
-   * connections that send nothing or too slowly, and new ones while too many have not authenticated. It does not
-   * listen yet.
+   * Creates a server with `requestListener` and `attach`. Unlike a host's own server, it closes connections that send
+   * nothing or too slowly, and new ones while too many have not authenticated. It does not listen yet.
    */
   createServer(): Server;
-  /** A server that answers /metrics, /healthz and /readyz and nothing else, for a port that only monitoring reaches. */
+  /** Creates a server for /metrics, /healthz and /readyz only, for a port that only monitoring reaches. */
   createMonitoringServer(): Server;
   /**
-   * Answers WebSocket upgrades on /api/ws of this server. Those on other paths are left to the host's own
-   * `upgrade` listeners; where there are none they are answered with 404.
+   * Handles WebSocket upgrades on /api/ws of this server. Upgrades on other paths are left to the host's own `upgrade`
+   * listeners; if there are none, the response is 404.
    */
   attach(server: Server): void;
-  /** Begins to read. A database that does not answer is waited for; `reader:started` tells when events flow. */
-  start(): void;
-  /** Refuses newcomers, asks the connected to reconnect elsewhere, and ends within 10 s. */
+  /**
+   * Starts reading the database, and resolves when events flow. It waits for a database that does not respond: subscribe
+   * to `lifecycle` for the reasons. Rejects with a FlagcastError `closed` if `close` is called first.
+   */
+  ready(): Promise<void>;
+  /** Refuses new connections, asks clients to reconnect elsewhere, and resolves within 10 s. */
   close(): Promise<void>;
+  /** Calls `close`. */
+  [Symbol.asyncDispose](): Promise<void>;
 }

@@ -1,7 +1,20 @@
 export { createFlagcast } from './flagcast.js';
-export type { Flagcast, FlagcastOptions } from './flagcast-options.js';
+export type {
+  AuthOptions,
+  DatabaseOptions,
+  Flagcast,
+  FlagcastOptions,
+  HostAuthOptions,
+  LimitOptions,
+  NetworkOptions,
+  TimeoutOptions,
+} from './flagcast-options.js';
+export { FlagcastError, type FlagcastErrorCode, flagcastErrorCodes } from './errors.js';
 export type { Authenticate, AuthenticatedUser } from './auth/authenticate.js';
 export type { Authorize, AuthorizedChannel } from './auth/authorize.js';
 export type { BatchedConnection, SocketWriter, SocketWriterFactory } from './transport/socket-writer.js';
+export type { TokenChecks, TokenOptions } from './auth/auth-options.js';
+export type { ConnectionTimeouts } from './connections/connection-timeouts.js';
+export type { EventTypes } from './connections/codecs/plain.js';
 export { Lifecycle } from './lifecycle.js';
 export type { LifecycleEvents } from './lifecycle.js';

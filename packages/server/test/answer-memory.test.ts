@@ -5,7 +5,6 @@ import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { AnswerMemory } from '../src/api/answer-memory.js';
 import { RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
@@ -17,6 +16,7 @@ import {
   type TestServer,
   testSecret,
   type TestUser,
+  type TestServerOptions,
 } from './server.js';
 import type { TestChannel } from './v1-client.js';
 
@@ -76,7 +76,7 @@ async function get(httpUrl: string, { token }: TestUser, path: string): Promise<
   return await fetch(`${httpUrl}${path}`, { headers: { Authorization: `Bearer ${token}` } });
 }
 
-async function start(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+async function start(options: TestServerOptions = {}): Promise<TestServer> {
   const server = await startTestServer(database.url, options);
   onTestFinished(async () => await server.close());
   return server;
@@ -117,7 +117,7 @@ describe('case 23: snapshots that nobody reads', () => {
   }, 120_000);
 
   it('end when their client has taken nothing for the time-out', async () => {
-    const { http, httpUrl } = await start({ timing: { answerStallTimeoutMs: 400 } });
+    const { http, httpUrl } = await start({ timeouts: { responseStallTimeoutMs: 400 } });
     const accepted = once(http, 'connection');
     const unread = await askUnread(httpUrl, first());
     const [line] = (await accepted) as [Socket];
@@ -129,7 +129,7 @@ describe('case 23: snapshots that nobody reads', () => {
   });
 
   it('are bounded for one user, and the limit of one user leaves room for others', async () => {
-    const { httpUrl } = await start({ answerMemoryBytes: 18_000_000 });
+    const { httpUrl } = await start({ limits: { responseBytes: 18_000_000 } });
     await askUnread(httpUrl, first());
     await insertAudit(database.pool, channel);
     let isAnswered = false;
@@ -146,7 +146,7 @@ describe('case 23: snapshots that nobody reads', () => {
   });
 
   it('that wait for room keep the slots of their user, so that no more of them are made', async () => {
-    const { httpUrl } = await start({ answerMemoryBytes: 18_000_000 });
+    const { httpUrl } = await start({ limits: { responseBytes: 18_000_000 } });
     const audit = snapshotPath().replace('snapshot', 'audit');
     await askUnread(httpUrl, first());
     const waiting: Promise<unknown>[] = [];
@@ -169,7 +169,9 @@ describe('case 23: snapshots that nobody reads', () => {
 
 describe('requests that wait on their connection for the answer before them', () => {
   it('take neither memory nor the place of a connection', async () => {
-    const { httpUrl, flagcast } = await start({ answerMemoryBytes: 9_000_000, maxConnectionsPerUser: 1 });
+    const { httpUrl, flagcast } = await start({
+      limits: { responseBytes: 9_000_000, connectionsPerUser: 1 },
+    });
     const head = (path: string): string =>
       `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${first().token}\r\n\r\n`;
     const events = snapshotPath().replace('snapshot', 'events');

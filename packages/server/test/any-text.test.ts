@@ -38,7 +38,7 @@ let v1: V1Client;
 let stream: EventStreamClient;
 
 beforeAll(async () => {
-  company = await openCompany({ pollIntervalMs: 20 });
+  company = await openCompany({ database: { pollIntervalMs: 20 } });
   const { projectId, environments } = company.shop;
   channel = { projectId, environmentId: environments.dev };
   const { token } = company.users.alice;

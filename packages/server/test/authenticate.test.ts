@@ -10,6 +10,7 @@ import {
   nextEvent,
   startTestServer,
   type TestServer,
+  testSecret,
   type TestUser,
 } from './server.js';
 import { V1Client } from './v1-client.js';
@@ -37,12 +38,14 @@ beforeAll(async () => {
     return ((await sessions.get(headers.cookie ?? '')?.()) as AuthenticatedUser | undefined) ?? null;
   };
   const timing = { sweepIntervalMs: 50 };
-  both = await startTestServer(database.url, { authenticate, timing });
+  both = await startTestServer(database.url, {
+    auth: { secret: testSecret, authenticate },
+    timeouts: timing,
+  });
   own = await startTestServer(database.url, {
-    authenticate,
-    auth: undefined,
-    timing,
-    allowedOrigins: ['https://a.example'],
+    auth: { authenticate },
+    timeouts: timing,
+    network: { allowedOrigins: ['https://a.example'] },
   });
   sessions.set('s=alice', () => ({ id: alice.id, username: 'alice' }));
   sessions.set('s=nobody', () => ({ id: '999999', username: 'ghost' }));

@@ -1,7 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { AuthorizedChannel } from '../src/auth/authorize.js';
 import { CallbackAuthorization, hostChannels } from '../src/auth/callback-authorization.js';
-import { createFlagcast } from '../src/flagcast.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { sign } from './access-tokens.js';
 import {
@@ -34,13 +33,16 @@ beforeAll(async () => {
   shop = await seedProject(database.pool, { name: 'Shop' });
   billing = await seedProject(database.pool, { name: 'Billing' });
   server = await startTestServer(database.url, {
-    authorize: async (userIds) => {
-      asked.push(userIds);
-      if (fault !== null) return await fault();
-      return list as AuthorizedChannel[];
+    auth: {
+      secret: testSecret,
+      authorize: async (userIds) => {
+        asked.push(userIds);
+        if (fault !== null) return await fault();
+        return list as AuthorizedChannel[];
+      },
     },
-    pollIntervalMs: 50,
-    timing: { recheckIntervalMs: 50, recheckPatienceMs: 1_500 },
+    database: { pollIntervalMs: 50 },
+    timeouts: { recheckIntervalMs: 50, recheckPatienceMs: 1_500 },
   });
 });
 
@@ -370,26 +372,5 @@ describe('a host that fails', () => {
     await plain('ada@example.com', shop);
     expect(await refusal(plain('ada@example.com', shop, { env: 'dev' }))).toBe('404 unknown_environment');
     expect(ignored).toStrictEqual([{ source: 'authorize()', rows: 8 }]);
-  });
-});
-
-describe('createFlagcast', () => {
-  const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolve([]);
-  const auth = { secret: testSecret };
-  /** What a program in JavaScript takes from a variable that is not set. */
-  const unset = undefined as unknown as string;
-
-  it.each([
-    ['no database', { auth, databaseUrl: unset }, /^There is no databaseUrl: give postgresql:/],
-    [
-      'neither secret nor keys',
-      { auth: { secret: unset } },
-      /^auth has neither a secret nor a jwksUrl: give/,
-    ],
-    ['nobody who knows who connects', {}, /give createFlagcast auth, authenticate or both/],
-    ['two lists of rights', { auth, authorize, authorizeSql: 'SELECT 1' }, /leave one of them away/],
-    ['writes beside a list', { auth, authorize, writes: true }, /leave writes away beside authorize/],
-  ])('refuses %s', (_, options, message) => {
-    expect(() => createFlagcast({ databaseUrl: database.url, ...options })).toThrow(message);
   });
 });

@@ -27,7 +27,11 @@ afterAll(async () => await database.drop());
 async function listen(
   options: Partial<FlagcastOptions> = {},
 ): Promise<{ flagcast: Flagcast; wsUrl: string }> {
-  const flagcast = createFlagcast({ databaseUrl: database.url, auth: { secret: testSecret }, ...options });
+  const flagcast = createFlagcast({
+    database: { url: database.url },
+    auth: { secret: testSecret },
+    ...options,
+  });
   const http = createServer(flagcast.requestListener);
   flagcast.attach(http);
   http.listen(0, '127.0.0.1');
@@ -46,7 +50,7 @@ async function connectPlain(wsUrl: string): Promise<PlainClient> {
 }
 
 it('a server refuses connections before its first read, because it does not deliver what is committed before', async () => {
-  const { wsUrl } = await listen({ timing: { handshakeTimeoutMs: 200 } });
+  const { wsUrl } = await listen({ timeouts: { handshakeTimeoutMs: 200 } });
   const refused: unknown = await connectPlain(wsUrl).catch((error: unknown) => error);
   expect(refused).toBeInstanceOf(Refused);
   expect(refused).toMatchObject({ status: 503 });
@@ -60,7 +64,7 @@ it('a server accepts connections that wait for its first read, and delivers ever
   const started = nextEvent(flagcast.lifecycle, 'reader:started').then(() => order.push('read'));
   const arriving = Promise.all([connectPlain(wsUrl), V1Client.connect(wsUrl, { token })]);
   const joined = arriving.then(() => order.push('joined'));
-  flagcast.start();
+  void flagcast.ready();
   await Promise.all([started, joined]);
   expect(order).toEqual(['read', 'joined']);
   const [plain, v1] = await arriving;

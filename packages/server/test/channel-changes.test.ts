@@ -24,8 +24,8 @@ beforeAll(async () => {
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
   // Nothing but the entries of the log makes the server check rights.
   server = await startTestServer(database.url, {
-    pollIntervalMs: 200,
-    timing: { recheckIntervalMs: 3_600_000 },
+    database: { pollIntervalMs: 200 },
+    timeouts: { recheckIntervalMs: 3_600_000 },
   });
 });
 

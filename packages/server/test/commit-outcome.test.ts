@@ -12,7 +12,7 @@ let company: Company;
 beforeAll(async () => {
   cluster = await createTestCluster();
   company = await openCompany(
-    { timing: { queryTimeoutMs } },
+    { timeouts: { queryTimeoutMs } },
     await cluster.createDatabase({ schema: 'tables' }),
   );
   // A transaction that has notified holds up the COMMIT of every other one that does.
@@ -102,7 +102,10 @@ describe('a write whose COMMIT is not confirmed in time', () => {
   });
 
   it('does not keep a server from closing', async () => {
-    const server = await startTestServer(company.database.url, { writes: true, timing: { queryTimeoutMs } });
+    const server = await startTestServer(company.database.url, {
+      writes: true,
+      timeouts: { queryTimeoutMs },
+    });
     const feature = await company.addFeature();
     const version = await company.version(feature.id, 'prod');
     await standby('absent');

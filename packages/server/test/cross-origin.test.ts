@@ -24,7 +24,7 @@ beforeAll(async () => {
   channel = `project_id=${projectId}&env=prod`;
   [server, framed, open] = (await Promise.all(
     [[listed], ['null'], ['*']].map(
-      async (allowedOrigins) => await startTestServer(database.url, { allowedOrigins }),
+      async (allowedOrigins) => await startTestServer(database.url, { network: { allowedOrigins } }),
     ),
   )) as [TestServer, TestServer, TestServer];
 });

@@ -58,9 +58,7 @@ describe.skipIf(!hasOpenssl)('with TLS to the database', () => {
     const local = url.replace('127.0.0.1', 'localhost');
     const server = await startTestServer(
       withParameters('sslmode=verify-full&sslrootcert=database.pem', local),
-      {
-        pollIntervalMs: 50,
-      },
+      { database: { pollIntervalMs: 50 } },
     );
     expect(await (await fetch(`${server.httpUrl}/readyz`)).json()).toEqual({ status: 'ready' });
     const { rows } = await database.pool.query<{ name: string; ssl: boolean }>(
@@ -72,11 +70,11 @@ describe.skipIf(!hasOpenssl)('with TLS to the database', () => {
     await server.close();
 
     const misled = createFlagcast({
-      databaseUrl: withParameters('sslmode=verify-full&sslrootcert=stranger.pem', local),
+      database: { url: withParameters('sslmode=verify-full&sslrootcert=stranger.pem', local) },
       auth: { secret: testSecret },
     });
     const failed = nextEvent(misled.lifecycle, 'reader:failed');
-    misled.start();
+    void misled.ready();
     expect((await failed).error.message).toMatch(/self-signed certificate/);
     await misled.close();
   });

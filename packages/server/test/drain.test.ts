@@ -25,7 +25,7 @@ afterEach(async () => {
 });
 
 async function start(): Promise<void> {
-  server = await startTestServer(database.url, { pollIntervalMs: 50 });
+  server = await startTestServer(database.url, { database: { pollIntervalMs: 50 } });
 }
 
 async function connect(as = token): Promise<PlainClient> {

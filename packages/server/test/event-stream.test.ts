@@ -3,7 +3,6 @@ import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createFlagcast } from '../src/flagcast.js';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { signToken } from '../src/auth/sign-token.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
@@ -16,6 +15,7 @@ import {
   type TestServer,
   testSecret,
   type TestUser,
+  type TestServerOptions,
 } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
@@ -40,7 +40,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function freshServer(options: Partial<FlagcastOptions>): Promise<TestServer> {
+async function freshServer(options: TestServerOptions): Promise<TestServer> {
   const fresh = await startTestServer(database.url, options);
   onTestFinished(async () => await fresh.close());
   return fresh;
@@ -140,7 +140,7 @@ describe('a stream of server-sent events', () => {
 
   it('has heartbeats, with a cursor to come back with', async () => {
     const channel = await freshChannel();
-    const at = await freshServer({ timing: { heartbeatIntervalMs: 20 } });
+    const at = await freshServer({ timeouts: { heartbeatIntervalMs: 20 } });
     const stream = await open(channel, { at });
     const { cursor } = await stream.control('heartbeat');
     expect(stream.blocks.map(({ id }) => id)).toContain(cursor);
@@ -188,7 +188,7 @@ describe('a stream of server-sent events', () => {
 
   it('is refused as everything else is', async () => {
     const channel = await freshChannel();
-    const at = await freshServer({ maxConnectionsPerUser: 1 });
+    const at = await freshServer({ limits: { connectionsPerUser: 1 } });
     const stranger = await createUser(database.pool, 'stranger', { ttlMs: 600_000 });
     const good = { project_id: channel.projectId, env: 'prod' };
     await open(channel, { at });
@@ -225,7 +225,7 @@ describe('a stream of server-sent events', () => {
 
 describe('the last message of a stream that the server ends', () => {
   it('G9: says that the token has expired', async () => {
-    const at = await freshServer({ timing: { sweepIntervalMs: 20 } });
+    const at = await freshServer({ timeouts: { sweepIntervalMs: 20 } });
     const options = { secret: testSecret, userId: root.id, username: 'root', ttlMs: 1_000 };
     const stream = await open(await freshChannel(), { at, token: await signToken(options) });
     expect(await stream.ended).toBe(true);
@@ -238,7 +238,7 @@ describe('the last message of a stream that the server ends', () => {
 
   it('G9: ends the stream also when nobody takes that message', async () => {
     const at = await freshServer({
-      timing: { sweepIntervalMs: 20, slowTimeoutMs: 100, recheckIntervalMs: 20 },
+      timeouts: { sweepIntervalMs: 20, slowTimeoutMs: 100, recheckIntervalMs: 20 },
     });
     const channel = await freshChannel();
     const member = await createUser(database.pool, 'unheard', { ttlMs: 600_000 });
@@ -260,7 +260,7 @@ describe('the last message of a stream that the server ends', () => {
   });
 
   it('G9: says that the right was taken away', async () => {
-    const at = await freshServer({ timing: { recheckIntervalMs: 20 } });
+    const at = await freshServer({ timeouts: { recheckIntervalMs: 20 } });
     const channel = await freshChannel();
     const member = await createUser(database.pool, 'member', { ttlMs: 600_000 });
     await addMember(database.pool, channel.projectId, member.id, 'project_viewer');
@@ -302,9 +302,9 @@ describe('the last message of a stream that the server ends', () => {
 
   it("is refused while the database has not been read yet, and takes nobody's place", async () => {
     const flagcast = createFlagcast({
-      databaseUrl: database.url,
+      database: { url: database.url },
       auth: { secret: testSecret },
-      maxConnectionsPerUser: 1,
+      limits: { connectionsPerUser: 1 },
     });
     const http = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
     await once(http, 'listening');
@@ -353,7 +353,7 @@ describe('G8: a reader of a stream that does not read', () => {
 
   it('is told to begin anew when it fell too far behind, and the stream ends', async () => {
     const channel = await freshChannel();
-    const at = await freshServer({ replayBufferEvents: 100 });
+    const at = await freshServer({ limits: { replayEvents: 100 } });
     const { stream } = await openPaused(channel, at);
     for (let more = 0; more < 4; more += 1) await burst(channel, 500, at);
     stream.response.resume();
@@ -363,7 +363,7 @@ describe('G8: a reader of a stream that does not read', () => {
 
   it('is cut off when that lasts', async () => {
     const channel = await freshChannel();
-    const at = await freshServer({ timing: { sweepIntervalMs: 20, slowTimeoutMs: 100 } });
+    const at = await freshServer({ timeouts: { sweepIntervalMs: 20, slowTimeoutMs: 100 } });
     const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
     const { line } = await openPaused(channel, at);
     expect(await closed).toMatchObject({ code: 4002, dialect: 'sse' });

@@ -124,7 +124,7 @@ describe('case 2: a host that replaces audit_log by a new table', () => {
     await withClient(database.url, async (client) => await install(client));
     const token = await createToken(database);
     const channel = await makeChannel(database.pool);
-    const server = await startServer(database.url, { pollIntervalMs: 200 });
+    const server = await startServer(database.url, { database: { pollIntervalMs: 200 } });
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
 
@@ -174,7 +174,7 @@ describe('case 3: an audit row whose created_at is not the time of its transacti
     });
     token = await createToken(database);
     // Only a hint makes the server read.
-    server = await startTestServer(database.url, { pollIntervalMs: 3_600_000 });
+    server = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
   });
 
   afterAll(async () => {
@@ -244,7 +244,7 @@ describe('case 3: audit_log filled by logical replication', () => {
     // A slot on the same cluster has to be made before the subscription.
     await database.pool.query(`CREATE SUBSCRIPTION audit CONNECTION '${publisher.url}' PUBLICATION audit
       WITH (create_slot = false, slot_name = 'audit', copy_data = false, enabled = false)`);
-    const server = await startTestServer(database.url, { pollIntervalMs: 3_600_000 });
+    const server = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
 
@@ -294,7 +294,7 @@ describe('case 9: a role that may not read the host’s features any more', () =
     const url = new URL(database.url);
     url.username = role;
     url.password = 'secret';
-    const server = await startTestServer(url.href, { pollIntervalMs: 100 });
+    const server = await startTestServer(url.href, { database: { pollIntervalMs: 100 } });
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
 

@@ -56,7 +56,7 @@ it('reads after hints bring every event of 16 concurrent writers without a poll,
   await withClient(database.url, async (client) => {
     await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   });
-  const server = await startTestServer(database.url, { pollIntervalMs: 3_600_000 });
+  const server = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
   onTestFinished(async () => await server.close());
   const triggers = { poll: 0, wake: 0, follow_up: 0 };
   server.flagcast.lifecycle.on('reader:read', ({ trigger, fresh }) => {

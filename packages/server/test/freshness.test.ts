@@ -47,8 +47,8 @@ afterEach(async () => {
 
 async function startServer(databaseUrl = database.url, staleTimeoutMs = 60_000): Promise<void> {
   server = await startTestServer(databaseUrl, {
-    pollIntervalMs: 50,
-    timing: { readinessGraceMs: 1_000, heartbeatIntervalMs: 250, sweepIntervalMs: 50, staleTimeoutMs },
+    database: { pollIntervalMs: 50 },
+    timeouts: { readinessGraceMs: 1_000, heartbeatIntervalMs: 250, sweepIntervalMs: 50, staleTimeoutMs },
   });
 }
 

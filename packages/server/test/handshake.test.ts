@@ -18,8 +18,8 @@ beforeAll(async () => {
   query = `project_id=${projectId}&env=prod`;
   root = await createUser(database.pool, 'root', { superuser: true });
   server = await startTestServer(database.url, {
-    maxConnectionsPerUser: 2,
-    timing: { handshakeTimeoutMs: 300 },
+    limits: { connectionsPerUser: 2 },
+    timeouts: { handshakeTimeoutMs: 300 },
   });
 });
 

@@ -19,8 +19,7 @@ beforeAll(async () => {
   const { projectId } = await seedProject(database.pool);
   channel = `project_id=${projectId}&env=prod`;
   server = await startTestServer(database.url, {
-    allowedHosts: ['localhost', 'flags.example.com'],
-    trustedProxies: ['127.0.0.1'],
+    network: { allowedHosts: ['localhost', 'flags.example.com'], trustedProxies: ['127.0.0.1'] },
   });
 });
 

@@ -49,8 +49,8 @@ beforeAll(async () => {
   relay = await Relay.open(Number(url.port));
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
-    pollIntervalMs: 50,
-    timing: { readinessGraceMs: 300 },
+    database: { pollIntervalMs: 50 },
+    timeouts: { readinessGraceMs: 300 },
   });
 });
 
@@ -107,7 +107,7 @@ describe('/healthz and /readyz', () => {
   });
 
   it('tell a server that has not read yet, and one that shuts down', async () => {
-    const flagcast = createFlagcast({ databaseUrl: database.url, auth: { secret: testSecret } });
+    const flagcast = createFlagcast({ database: { url: database.url }, auth: { secret: testSecret } });
     const http: Server = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
     await once(http, 'listening');
     const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
@@ -117,7 +117,7 @@ describe('/healthz and /readyz', () => {
       reason: 'the database has not been read yet',
     });
     const started = nextEvent(flagcast.lifecycle, 'reader:started');
-    flagcast.start();
+    void flagcast.ready();
     await started;
     expect(await ready()).toStrictEqual({ status: 'ready' });
     const closing = flagcast.close();
@@ -147,7 +147,7 @@ describe('/healthz and /readyz', () => {
     const http: Server = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
     await once(http, 'listening');
     const started = nextEvent(flagcast.lifecycle, 'reader:started');
-    flagcast.start();
+    void flagcast.ready();
     await started;
     await way.close();
     const httpUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
@@ -160,8 +160,8 @@ describe('/healthz and /readyz', () => {
 
   it('do not take a long poll interval for an outage', async () => {
     const patient = await startTestServer(database.url, {
-      pollIntervalMs: 60_000,
-      timing: { readinessGraceMs: 100 },
+      database: { pollIntervalMs: 60_000 },
+      timeouts: { readinessGraceMs: 100 },
     });
     // The database is the clock.
     await database.pool.query('SELECT pg_sleep(0.3)');

@@ -187,7 +187,7 @@ describe('a client whose cursor is from before rows were deleted by hand', () =>
     const { pool, url } = database;
     const channel = await makeChannel(pool);
     const serve = async (): Promise<TestServer> => {
-      const server = await startTestServer(url, { pollIntervalMs: 50 });
+      const server = await startTestServer(url, { database: { pollIntervalMs: 50 } });
       cleanUps.push(async () => await server.close());
       return server;
     };

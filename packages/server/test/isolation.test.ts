@@ -98,8 +98,8 @@ beforeAll(async () => {
   server = await startTestServer(database.url, { lifecycle: recorded() });
   lenient = await startTestServer(database.url, {
     lifecycle: recorded(),
-    allowQueryToken: true,
-    allowedOrigins: [listedOrigin],
+    auth: { secret: testSecret, allowQueryToken: true },
+    network: { allowedOrigins: [listedOrigin] },
   });
 });
 

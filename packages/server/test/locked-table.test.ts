@@ -15,7 +15,10 @@ let company: Company;
 beforeAll(async () => {
   cluster = await createTestCluster({ max_connections: '20', superuser_reserved_connections: '0' });
   company = await openCompany(
-    { databaseConnections, timing: { queryTimeoutMs, readTimeoutMs: queryTimeoutMs } },
+    {
+      database: { connections: databaseConnections },
+      timeouts: { queryTimeoutMs, readTimeoutMs: queryTimeoutMs },
+    },
     await cluster.createDatabase({ schema: 'tables' }),
   );
 });

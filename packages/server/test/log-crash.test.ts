@@ -138,8 +138,8 @@ describe('a crash of the database', () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     const server = await startTestServer(database.url, {
-      pollIntervalMs: 50,
-      timing: { heartbeatIntervalMs: 20 },
+      database: { pollIntervalMs: 50 },
+      timeouts: { heartbeatIntervalMs: 20 },
     });
     onTestFinished(async () => await server.close());
     const client = await V1Client.connect(server.wsUrl, { token });

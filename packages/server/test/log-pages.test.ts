@@ -153,8 +153,8 @@ describe('a transaction with more rows than a page', () => {
     const { database, large } = await createDatabase();
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     const server = await startTestServer(database.url, {
-      pollIntervalMs: 20,
-      timing: { heartbeatIntervalMs: 10 },
+      database: { pollIntervalMs: 20 },
+      timeouts: { heartbeatIntervalMs: 10 },
     });
     onTestFinished(async () => await server.close());
     const stays = await V1Client.connect(server.wsUrl, { token });

@@ -64,7 +64,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       const { findings } = await examine(url);
       expect(findings.filter(({ level }) => level === 'warning' || level === 'error')).toEqual([]);
 
-      const server = await startTestServer(url, { pollIntervalMs: 100 });
+      const server = await startTestServer(url, { database: { pollIntervalMs: 100 } });
       cleanUps.push(async () => await server.close());
       const clients = await watch(database, server);
       const [channel] = clients.keys();
@@ -155,7 +155,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       const { findings } = await examine(copy.url, { listen: false });
       expect(findings.find(({ id }) => id === 'log')).toMatchObject({ level: 'warning' });
 
-      const server = await startTestServer(copy.url, { pollIntervalMs: 100 });
+      const server = await startTestServer(copy.url, { database: { pollIntervalMs: 100 } });
       cleanUps.push(async () => await server.close());
       const { token } = await createUser(copy.pool, 'ada', { superuser: true });
       const client = await V1Client.connect(server.wsUrl, { token });

@@ -75,9 +75,9 @@ describe('the port for monitoring', () => {
 
   it('answers to addresses, localhost and allowed hosts, also while the other port has too many connections', async () => {
     const server = await startTestServer(database.url, {
-      allowedHosts: ['flags.example.com'],
+      network: { allowedHosts: ['flags.example.com'] },
       separateMonitoring: true,
-      maxUnauthenticatedConnections: 1,
+      limits: { unauthenticatedConnections: 1 },
     });
     const monitoring = server.flagcast.createMonitoringServer().listen(0, '127.0.0.1');
     await once(monitoring, 'listening');

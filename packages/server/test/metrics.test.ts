@@ -27,7 +27,10 @@ beforeAll(async () => {
     channels.push({ projectId, environmentId: environments.prod });
   }
   [shop, billing] = channels as [TestChannel, TestChannel];
-  server = await startTestServer(database.url, { pollIntervalMs: 20, timing: { heartbeatIntervalMs: 50 } });
+  server = await startTestServer(database.url, {
+    database: { pollIntervalMs: 20 },
+    timeouts: { heartbeatIntervalMs: 50 },
+  });
 });
 
 afterAll(async () => {

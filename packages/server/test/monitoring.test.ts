@@ -50,7 +50,7 @@ function metricsIn(text: string): string[] {
 
 /** Those of a real answer, and the one that only the first process of several has (workers.test.ts). */
 async function servedMetrics(): Promise<string[]> {
-  const flagcast = createFlagcast({ databaseUrl: inject('clusterUrl'), auth: { secret: testSecret } });
+  const flagcast = createFlagcast({ database: { url: inject('clusterUrl') }, auth: { secret: testSecret } });
   const http = createServer(flagcast.requestListener);
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   onTestFinished(async () => {

@@ -39,7 +39,7 @@ describe('every committed event, whatever its created_at, reaches every client o
     database: TestDatabase,
     pollIntervalMs: number,
   ): Promise<{ server: TestServer; clients: Map<WatchedChannel, PlainClient>; channels: WatchedChannel[] }> {
-    const server = await startTestServer(database.url, { pollIntervalMs });
+    const server = await startTestServer(database.url, { database: { pollIntervalMs } });
     cleanUps.push(async () => await server.close());
     const clients = await watch(database, server);
     return { server, clients, channels: [...clients.keys()] };

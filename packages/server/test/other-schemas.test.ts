@@ -183,9 +183,8 @@ it('reads a view where nothing of Flagcast is installed, with the guarantee over
   const other = await createOtherHost({ reads: 'view' });
   expect(other.settings).toStrictEqual({ FLAGCAST_VIEW: 'app.live_events' });
   const server = await startTestServer(other.url, {
-    view: other.settings['FLAGCAST_VIEW'],
-    authorizeSql: other.authorizeSql,
-    pollIntervalMs: 50,
+    database: { view: other.settings['FLAGCAST_VIEW'], pollIntervalMs: 50 },
+    auth: { secret: testSecret, authorizeSql: other.authorizeSql },
   });
   const client = await V1Client.connect(server.wsUrl, { token: await tokenOf('ada') });
   expect(await client.control('hello')).toMatchObject({

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { install } from '../src/install/install.js';
 import {
   createTestCluster,
@@ -12,7 +11,7 @@ import {
   withClient,
 } from './database.js';
 import { startTestReader } from './reader.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createUser, nextEvent, startTestServer, type TestServer, type TestServerOptions } from './server.js';
 import { createTogglrHost, type TogglrHost } from './togglr-host.js';
 import { V1Client } from './v1-client.js';
 import { compare, watch } from './watched.js';
@@ -50,12 +49,11 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
     return role;
   }
 
-  async function serve(
-    host: TogglrHost,
-    role: string,
-    options: Partial<FlagcastOptions> = {},
-  ): Promise<TestServer> {
-    const server = await startTestServer(host.urlOf(role), { pollIntervalMs: 100, ...options });
+  async function serve(host: TogglrHost, role: string, options: TestServerOptions = {}): Promise<TestServer> {
+    const server = await startTestServer(host.urlOf(role), {
+      ...options,
+      database: { pollIntervalMs: 100, ...options.database },
+    });
     onTestFinished(async () => await server.close());
     return server;
   }

@@ -42,7 +42,7 @@ describe.skipIf(!hasPgBouncer)(
 
     it('no event is lost and none comes twice, with few sessions that the host uses as well', async () => {
       const pooler = await startPooler({ poolSize: 8 });
-      const server = await serve(pooler.url, { pollIntervalMs: 50 });
+      const server = await serve(pooler.url, { database: { pollIntervalMs: 50 } });
       const clients = await watch(database, server);
       const channels = [...clients.keys()];
       await runWriters({ databaseUrl: pooler.url, channels, writers: 8, minEvents: 300 });
@@ -119,7 +119,9 @@ describe.skipIf(!hasPgBouncer)(
         reason: 'pooler',
         fix: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
       });
-      const server = await serve(pooler.url, { listenUrl: database.url, pollIntervalMs: anHour });
+      const server = await serve(pooler.url, {
+        database: { listenUrl: database.url, pollIntervalMs: anHour },
+      });
       expect(server.listening).toEqual({ channel: 'flagcast' });
       const { projectId, environments } = await seedProject(database.pool);
       const { token } = await createUser(database.pool, 'root', { superuser: true });
@@ -142,7 +144,7 @@ describe.skipIf(!hasPgBouncer)(
 
     it('a pooler that leads elsewhere without a word is noticed: whoever follows is told to begin anew', async () => {
       const pooler = await startPooler();
-      const server = await serve(pooler.url, { listenUrl: database.url, pollIntervalMs: 50 });
+      const server = await serve(pooler.url, { database: { listenUrl: database.url, pollIntervalMs: 50 } });
       const { projectId, environments } = await seedProject(database.pool);
       const { token } = await createUser(database.pool, 'root', { superuser: true });
       const client = await V1Client.connect(server.wsUrl, { token });
@@ -156,7 +158,7 @@ describe.skipIf(!hasPgBouncer)(
 
     it('goes on when the pooler was restarted: live, resumed, with a snapshot', async () => {
       const pooler = await startPooler();
-      const server = await serve(pooler.url, { listenUrl: database.url });
+      const server = await serve(pooler.url, { database: { listenUrl: database.url } });
       const { projectId, environments } = await seedProject(database.pool);
       const channel = { projectId, environmentId: environments.prod };
       const { token } = await createUser(database.pool, 'root', { superuser: true });

@@ -34,7 +34,7 @@ beforeAll(async () => {
   root = await createUser(database.pool, 'root', { superuser: true });
   project = await seedProject(database.pool);
   prod = { projectId: project.projectId, environmentId: project.environments.prod };
-  server = await startTestServer(database.url, { pollIntervalMs: 50 });
+  server = await startTestServer(database.url, { database: { pollIntervalMs: 50 } });
 });
 
 afterAll(async () => {

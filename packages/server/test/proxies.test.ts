@@ -167,9 +167,9 @@ afterAll(async () => {
 async function startServers(): Promise<[TestServer, TestServer]> {
   const start = async (): Promise<TestServer> => {
     const server = await startTestServer(database.url, {
-      trustedProxies: ['127.0.0.1'],
-      pollIntervalMs: 50,
-      timing: { heartbeatIntervalMs: 250, quietIntervalMs: 250 },
+      network: { trustedProxies: ['127.0.0.1'] },
+      database: { pollIntervalMs: 50 },
+      timeouts: { heartbeatIntervalMs: 250, quietIntervalMs: 250 },
     });
     onTestFinished(async () => await server.close());
     return server;

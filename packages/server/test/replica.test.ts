@@ -89,8 +89,7 @@ describe('on a streaming replica', () => {
 
   it('every event arrives once, by hints of the primary', async () => {
     const server = await serve(standby.urlOf(database), {
-      listenUrl: database.url,
-      pollIntervalMs: anHour,
+      database: { listenUrl: database.url, pollIntervalMs: anHour },
     });
     const clients = await watch(database, server);
     await replayed(standby);
@@ -102,8 +101,7 @@ describe('on a streaming replica', () => {
 
   it('reads go on after a hint of the primary until the replica has replayed the commit', async () => {
     const server = await serve(standby.urlOf(database), {
-      listenUrl: database.url,
-      pollIntervalMs: anHour,
+      database: { listenUrl: database.url, pollIntervalMs: anHour },
     });
     const { token } = await createUser(database.pool, 'root', { superuser: true });
     await replayed(standby);
@@ -119,7 +117,7 @@ describe('on a streaming replica', () => {
   });
 
   it('polling, snapshots and resuming work without LISTEN, and the listener reports why it is off', async () => {
-    const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
+    const server = await serve(standby.urlOf(database), { database: { pollIntervalMs: 50 } });
     expect(server.listening).toMatchObject({
       reason: 'replica',
       fix: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
@@ -234,7 +232,7 @@ describe('on a streaming replica', () => {
   });
 
   it('a read that the replica cancels is repeated', async () => {
-    const server = await serve(standby.urlOf(database), { pollIntervalMs: 50 });
+    const server = await serve(standby.urlOf(database), { database: { pollIntervalMs: 50 } });
     const { lifecycle } = server.flagcast;
     const { token } = await createUser(database.pool, 'root', { superuser: true });
     await replayed(standby);
@@ -289,7 +287,7 @@ describe('on a streaming replica', () => {
     const { token } = await createUser(database.pool, 'root', { superuser: true });
     await replayed(other);
     const url = other.urlOf(database);
-    const server = await serve(url, { pollIntervalMs: 50 });
+    const server = await serve(url, { database: { pollIntervalMs: 50 } });
     const channel = { projectId: project.projectId, environmentId: project.environments.prod };
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
@@ -300,7 +298,7 @@ describe('on a streaming replica', () => {
     const { port } = address;
     const through = new URL(database.url);
     through.port = String(port);
-    const ahead = await serve(through.toString(), { pollIntervalMs: 50 });
+    const ahead = await serve(through.toString(), { database: { pollIntervalMs: 50 } });
     const watching = await V1Client.connect(ahead.wsUrl, { token });
     const cursor = await watching.caughtUp(channel);
     const plain = await PlainClient.connect(

@@ -3,9 +3,15 @@ import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 import { expect } from 'vitest';
 import { hashPassword } from '../src/auth/password.js';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
-import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
+import {
+  addMember,
+  createUser,
+  startTestServer,
+  type TestServer,
+  type TestUser,
+  type TestServerOptions,
+} from './server.js';
 
 /** Who is who in the project `shop`; dave only belongs to `billing`, root is a superuser. */
 export const people = {
@@ -61,10 +67,7 @@ export interface Company {
 }
 
 /** In a database of its own with our tables, unless one is given. */
-export async function openCompany(
-  options: Partial<FlagcastOptions> = {},
-  given?: TestDatabase,
-): Promise<Company> {
+export async function openCompany(options: TestServerOptions = {}, given?: TestDatabase): Promise<Company> {
   const database = given ?? (await createTestDatabase({ schema: 'tables' }));
   const { pool } = database;
   const shop = await seedProject(pool, { name: 'Shop' });

@@ -4,8 +4,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AuthorizedChannel } from '../src/auth/authorize.js';
-import { createFlagcast } from '../src/flagcast.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
+import { createFlagcast } from '../src/flagcast.js';
 import { sign } from './access-tokens.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 import { type Answer, send, setPassword } from './rest-company.js';
@@ -29,7 +29,7 @@ afterAll(async () => {
 
 /** A server that answers HTTP; the live events are not read. */
 async function open(databaseUrl: string, options: Partial<FlagcastOptions> = {}) {
-  const flagcast = createFlagcast({ databaseUrl, auth, ...options });
+  const flagcast = createFlagcast({ database: { url: databaseUrl }, auth, ...options });
   const http = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
   await once(http, 'listening');
   undo.push(async () => {
@@ -50,7 +50,7 @@ const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolv
 
 describe('a database with other tables', () => {
   it('has projects, people and ways to sign in', async () => {
-    const { ask } = await open(foreign.url, { authorize });
+    const { ask } = await open(foreign.url, { auth: { secret: testSecret, authorize } });
     expect(await ask('GET', '/api/projects')).toMatchObject({
       status: 200,
       body: {
@@ -85,7 +85,7 @@ describe('a database with other tables', () => {
     ['/api/pending-changes'],
     [`/api/audit?${channel}`],
   ])('answers 501 to %s, and is described so', async (path) => {
-    const { ask, flagcast } = await open(foreign.url, { authorize });
+    const { ask, flagcast } = await open(foreign.url, { auth: { secret: testSecret, authorize } });
     const failures: unknown[] = [];
     flagcast.lifecycle.on('access:failed', (failure) => failures.push(failure));
     const { status, body, headers } = await ask('GET', path);
@@ -112,7 +112,7 @@ describe('a database with other tables', () => {
   ])('answers 501 also where it has tables of those names %s', async (_, sql) => {
     await foreign.pool.query(sql);
     const reader = await createRole(foreign);
-    const { ask } = await open(reader.url, { authorize });
+    const { ask } = await open(reader.url, { auth: { secret: testSecret, authorize } });
     expect(await ask('GET', `/api/features?${channel}`)).toMatchObject({
       status: 501,
       body: { code: 'not_available' },

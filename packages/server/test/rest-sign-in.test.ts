@@ -9,7 +9,7 @@ const demoPeople = [{ username: 'bob', password: 'bob-demo', about: 'switches fl
 let company: Company;
 
 beforeAll(async () => {
-  company = await openCompany({ demoPeople, timing: { tokenTtlMs: 60_000 } });
+  company = await openCompany({ demoPeople, timeouts: { tokenTtlMs: 60_000 } });
   await setPassword(company.pool, 'bob', 'correct horse');
   await setPassword(company.pool, 'erin', 'erin-demo');
   await company.pool.query(

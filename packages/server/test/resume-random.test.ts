@@ -81,9 +81,9 @@ describe('G5: clients that come and go at random, between two servers, while oth
     // One of them remembers next to nothing.
     for (const replayBufferEvents of [10_000, 20]) {
       const server = await startTestServer(database.url, {
-        pollIntervalMs: 50,
-        replayBufferEvents,
-        timing: { heartbeatIntervalMs: 20 },
+        database: { pollIntervalMs: 50 },
+        limits: { replayEvents: replayBufferEvents },
+        timeouts: { heartbeatIntervalMs: 20 },
       });
       cleanUps.push(async () => await server.close());
       servers.push(server);

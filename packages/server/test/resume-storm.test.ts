@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { signToken } from '../src/auth/sign-token.js';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import {
   createTestCluster,
   insertAudit,
@@ -9,7 +8,14 @@ import {
   type TestCluster,
   type TestDatabase,
 } from './database.js';
-import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
+import {
+  createUser,
+  nextEvent,
+  startTestServer,
+  type TestServer,
+  testSecret,
+  type TestServerOptions,
+} from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const clientCount = 2_000;
@@ -40,7 +46,7 @@ beforeAll(async () => {
   busy = { projectId, environmentId: environments.stage };
   warm = await start();
   // Another one tells where a client stands: 2,000 are not to be told so twenty times a second.
-  const beating = await start({ timing: { heartbeatIntervalMs: 50 } });
+  const beating = await start({ timeouts: { heartbeatIntervalMs: 50 } });
   const client = await connect(beating);
   await client.caughtUp(channel);
   for (let time = 0; time < 6; time += 1) {
@@ -61,12 +67,11 @@ afterAll(async () => {
   await cluster.remove();
 });
 
-async function start(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+async function start(options: TestServerOptions = {}): Promise<TestServer> {
   const most = 2 * clientCount;
   return await startTestServer(database.url, {
-    maxConnectionsPerUser: most,
-    maxConnectionsPerAddress: most,
     ...options,
+    limits: { connectionsPerUser: most, connectionsPerAddress: most, ...options.limits },
   });
 }
 
@@ -178,7 +183,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
   it(
     'cost five queries where it does not, and no more while other channels are busy',
     async () => {
-      const cold = await start({ replayBufferEvents: 50 });
+      const cold = await start({ limits: { replayEvents: 50 } });
       onTestFinished(async () => await cold.close());
       const clients = await crowd(cold);
       await resetCounts(database.pool);

@@ -1,6 +1,5 @@
 import type { ResyncReason, Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { decodeCursor, encodeCursor, type Position } from '../src/events/position.js';
 import {
   createTestCluster,
@@ -10,7 +9,7 @@ import {
   type TestDatabase,
   withClient,
 } from './database.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createUser, nextEvent, startTestServer, type TestServer, type TestServerOptions } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 let database: TestDatabase;
@@ -28,7 +27,10 @@ beforeAll(async () => {
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
   const { projectId, environments } = await seedProject(database.pool);
   stage = { projectId, environmentId: environments.stage };
-  server = await startTestServer(url, { pollIntervalMs: 50, timing: { heartbeatIntervalMs: 50 } });
+  server = await startTestServer(url, {
+    database: { pollIntervalMs: 50 },
+    timeouts: { heartbeatIntervalMs: 50 },
+  });
   // Its memory begins with its first batch of events.
   const client = await V1Client.connect(server.wsUrl, { token });
   await client.caughtUp(stage);
@@ -42,7 +44,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function freshServer(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+async function freshServer(options: TestServerOptions = {}): Promise<TestServer> {
   const fresh = await startTestServer(database.url, options);
   onTestFinished(async () => await fresh.close());
   return fresh;
@@ -173,7 +175,10 @@ describe('G5: a client that comes back', () => {
 
   it('G7: may resume on another server, or on a restarted one, also from the cursor of a heartbeat', async () => {
     const channel = await freshChannel();
-    const other = await freshServer({ pollIntervalMs: 50, timing: { heartbeatIntervalMs: 50 } });
+    const other = await freshServer({
+      database: { pollIntervalMs: 50 },
+      timeouts: { heartbeatIntervalMs: 50 },
+    });
     const all: string[] = [];
     let cursor = await leave(channel);
     for (let time = 0; time < 3; time += 1) {
@@ -197,8 +202,11 @@ describe('G5: a client that comes back', () => {
   it('G4: gets no event twice that another server had sent, and this one has not read yet', async () => {
     const channel = await freshChannel();
     // It reads when it is woken, and what is written first sends no notification.
-    const behind = await freshServer({ pollIntervalMs: 3_600_000 });
-    const quick = await freshServer({ pollIntervalMs: 20, timing: { heartbeatIntervalMs: 20 } });
+    const behind = await freshServer({ database: { pollIntervalMs: 3_600_000 } });
+    const quick = await freshServer({
+      database: { pollIntervalMs: 20 },
+      timeouts: { heartbeatIntervalMs: 20 },
+    });
     const before = await connect(quick);
     await before.caughtUp(channel);
     const late = await database.pool.connect();
@@ -224,7 +232,7 @@ describe('G5: a client that comes back', () => {
     const channel = await freshChannel();
     const cursor = await leave(channel);
     const missed = await write(channel, 2);
-    const fresh = await freshServer({ pollIntervalMs: 3_600_000 });
+    const fresh = await freshServer({ database: { pollIntervalMs: 3_600_000 } });
     const client = await connect(fresh);
     const answer = await withClient(database.url, async (admin) => {
       await admin.query('BEGIN; LOCK TABLE flagcast.event_log');
@@ -278,7 +286,7 @@ it('a cursor that retention has passed by gets a resync, and later cursors are c
   const { token: pass } = await createUser(own.pool, 'root', { superuser: true });
   const { projectId, environments } = await seedProject(own.pool);
   const channel = { projectId, environmentId: environments.prod };
-  const first = await startTestServer(own.url, { timing: { heartbeatIntervalMs: 20 } });
+  const first = await startTestServer(own.url, { timeouts: { heartbeatIntervalMs: 20 } });
   onTestFinished(async () => await first.close());
   const open = async (at: TestServer): Promise<V1Client> => {
     const client = await V1Client.connect(at.wsUrl, { token: pass });

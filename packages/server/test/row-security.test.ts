@@ -29,7 +29,7 @@ afterEach(async () => {
 });
 
 async function start(): Promise<TestServer> {
-  server = await startTestServer(fixture.url, { pollIntervalMs: 50 });
+  server = await startTestServer(fixture.url, { database: { pollIntervalMs: 50 } });
   return server;
 }
 

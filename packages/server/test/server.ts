@@ -3,8 +3,9 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
 import { signToken } from '../src/auth/sign-token.js';
-import { createFlagcast } from '../src/flagcast.js';
-import type { Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
+import { createServerFlagcast } from '../src/flagcast.js';
+import type { DatabaseOptions, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
+import type { DemoPerson } from '../src/api/demo-person.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
 
 export const testSecret = 'a secret for tests that is long enough';
@@ -22,12 +23,20 @@ export interface TestServer {
   close(): Promise<void>;
 }
 
+export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database'>> {
+  readonly database?: Partial<DatabaseOptions>;
+  readonly demoPeople?: readonly DemoPerson[];
+}
+
 /** A server on a free port that reads `databaseUrl`; it has begun to read and, where that is possible, listens for hints. */
 export async function startTestServer(
   databaseUrl: string,
-  options: Partial<FlagcastOptions> = {},
+  { database, demoPeople, ...rest }: TestServerOptions = {},
 ): Promise<TestServer> {
-  const flagcast = createFlagcast({ databaseUrl, auth: { secret: testSecret }, ...options });
+  const flagcast = createServerFlagcast(
+    { auth: { secret: testSecret }, ...rest, database: { url: databaseUrl, ...database } },
+    demoPeople,
+  );
   const chosen = nextEvent(flagcast.lifecycle, 'socket-writer:chosen');
   const started = nextEvent(flagcast.lifecycle, 'reader:started');
   const listening = Promise.race([
@@ -39,7 +48,7 @@ export async function startTestServer(
   const http = flagcast.createServer();
   http.listen(0, '127.0.0.1');
   await once(http, 'listening');
-  flagcast.start();
+  void flagcast.ready();
   const [, heard] = await Promise.all([started, listening]);
   const { port } = http.address() as AddressInfo;
   return {

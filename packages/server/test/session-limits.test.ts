@@ -112,7 +112,7 @@ describe('doctor about sessions', () => {
 
 describe('a request that waits for a session', () => {
   it('leaves the queue when its client has gone, and its write is not made', async () => {
-    const company = await openCompany({ databaseConnections: 6 });
+    const company = await openCompany({ database: { connections: 6 } });
     cleanUps.push(async () => await company.close());
     const [locked, left] = [await company.addFeature(), await company.addFeature()];
     const path = `/api/features/${left.id}`;

@@ -9,7 +9,7 @@ it('an event whose transaction sent no hint, because another one held the lock, 
   await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   const { projectId, environments } = await seedProject(database.pool);
   const { token } = await createUser(database.pool, 'root', { superuser: true });
-  const server = await startTestServer(database.url, { pollIntervalMs: 3_600_000 });
+  const server = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
   onTestFinished(async () => await server.close());
   const query = { project_id: projectId, env: 'prod' };
   const client = await PlainClient.connect(server.wsUrl, query, { token });

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { FlagcastTiming } from '../src/flagcast-options.js';
+import type { TimeoutOptions } from '../src/flagcast-options.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { scrape } from './scrape.js';
@@ -36,8 +36,8 @@ afterEach(async () => {
   await database.drop();
 });
 
-async function start(timing: FlagcastTiming = {}): Promise<void> {
-  server = await startTestServer(database.url, { timing, maxConnectionsPerUser: 300 });
+async function start(timing: TimeoutOptions = {}): Promise<void> {
+  server = await startTestServer(database.url, { timeouts: timing, limits: { connectionsPerUser: 300 } });
 }
 
 /** A client, with the server's end of its line. */

@@ -37,7 +37,7 @@ beforeAll(async () => {
   project = await seedProject(database.pool);
   prod = { projectId: project.projectId, environmentId: project.environments.prod };
   server = await startTestServer(database.url);
-  slowServer = await startTestServer(database.url, { pollIntervalMs: 3_600_000 });
+  slowServer = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
 });
 
 afterAll(async () => {
@@ -289,7 +289,7 @@ describe('G6: a snapshot and what comes after its cursor', () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
     const featureIds = (await createFeatures(channel, 12)).sort();
-    const everySoOften = await startTestServer(database.url, { pollIntervalMs: 40 });
+    const everySoOften = await startTestServer(database.url, { database: { pollIntervalMs: 40 } });
     onTestFinished(async () => await everySoOften.close());
     const servers = [server, everySoOften];
     let writing = true;

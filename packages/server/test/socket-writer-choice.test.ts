@@ -42,14 +42,17 @@ async function expectEvents(wsUrl: string): Promise<void> {
 
 describe('createFlagcast', () => {
   it.runIf(hasIoUring)('writes with the socketWriter it is given, and logs its name', async () => {
-    const server = await startTestServer(database.url, { pollIntervalMs: 50, socketWriter: ioUring });
+    const server = await startTestServer(database.url, {
+      database: { pollIntervalMs: 50 },
+      socketWriter: ioUring,
+    });
     onTestFinished(async () => await server.close());
     expect(server.socketWriter).toEqual({ writer: 'io_uring', reason: null });
     await expectEvents(server.wsUrl);
   });
 
   it('writes to each connection by itself without a socketWriter', async () => {
-    const server = await startTestServer(database.url, { pollIntervalMs: 50 });
+    const server = await startTestServer(database.url, { database: { pollIntervalMs: 50 } });
     onTestFinished(async () => await server.close());
     expect(server.socketWriter).toEqual({ writer: 'plain', reason: 'no socketWriter is set' });
     await expectEvents(server.wsUrl);

@@ -40,8 +40,8 @@ beforeAll(async () => {
   relay = await Relay.open(Number(url.port));
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
-    pollIntervalMs: 50,
-    timing: { sweepIntervalMs: 50, pingIntervalMs: 400, recheckIntervalMs: 100 },
+    database: { pollIntervalMs: 50 },
+    timeouts: { sweepIntervalMs: 50, pingIntervalMs: 400, recheckIntervalMs: 100 },
   });
 });
 
@@ -144,7 +144,7 @@ describe('an open connection', () => {
 describe('a peer that is sent nothing', () => {
   it('gets an empty frame that it need not answer, so that no proxy takes the connection for dead', async () => {
     const quiet = await startTestServer(database.url, {
-      timing: { quietIntervalMs: 100, heartbeatIntervalMs: 50 },
+      timeouts: { quietIntervalMs: 100, heartbeatIntervalMs: 50 },
     });
     const query = { project_id: project.projectId, env: 'prod' };
     const plain = await PlainClient.connect(quiet.wsUrl, query, { token: root.token });

@@ -167,8 +167,9 @@ describe('on the database of a Togglr', () => {
     const { changeId } = await requestChange(company, 'bob');
     const server = await startTestServer(host.database.url, {
       writes: true,
-      auth: undefined,
-      authenticate: async () => await Promise.resolve({ id: company.users.alice.id, username: 'alice' }),
+      auth: {
+        authenticate: async () => await Promise.resolve({ id: company.users.alice.id, username: 'alice' }),
+      },
     });
     const path = `/api/pending-changes/${changeId}/approve`;
     expect(await send(server.httpUrl, 'POST', path, {})).toMatchObject(refusedWith(403, 'password_required'));

@@ -17,7 +17,7 @@ import {
 import { EventStreamClient } from './event-stream-client.js';
 import { PlainClient } from './plain-client.js';
 import { unusedPort } from './relay.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 
 /** One that takes -e: an older one writes into the log of the machine. */
 const nginx = ['/usr/sbin/nginx', 'nginx'].find(
@@ -73,9 +73,9 @@ describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () =
     query = { project_id: projectId, env_id: environments.prod };
     server = await startTestServer(database.url, {
       eventTypes: 'togglr',
-      allowQueryToken: true,
-      trustedProxies: ['127.0.0.1', '::1'],
-      pollIntervalMs: 50,
+      auth: { secret: testSecret, allowQueryToken: true },
+      network: { trustedProxies: ['127.0.0.1', '::1'] },
+      database: { pollIntervalMs: 50 },
     });
     togglr = createServer((request, response) => response.end(`Togglr answers ${request.url ?? ''}`));
     togglr.listen(0, '127.0.0.1');

@@ -87,7 +87,7 @@ describe("Flagcast on a Togglr's database", () => {
     const between = await dumpHost(host);
     expect(before.filter((line) => !between.includes(line))).toEqual([]);
 
-    const server = await serve(ownerUrl, { pollIntervalMs: 100 });
+    const server = await serve(ownerUrl, { database: { pollIntervalMs: 100 } });
     const result = await countLosses(server);
     expect(result).toMatchObject({ lost: 0, repeated: 0 });
     expect(result.committed).toBeGreaterThanOrEqual(500);
@@ -164,7 +164,7 @@ describe('a role of its own for the server', () => {
     const { pool, name } = host.database;
     // Committed by the backend only: hints must reach a listener of another role.
     await pool.query(`ALTER DATABASE ${name} SET flagcast.notify = 'on'`);
-    const server = await serve(roleUrl, { pollIntervalMs: 3_600_000, writes: true });
+    const server = await serve(roleUrl, { database: { pollIntervalMs: 3_600_000 }, writes: true });
     const { projectId, environments } = await seedProject(pool);
     const member = await createUser(pool, 'ada');
     await addMember(pool, projectId, member.id, 'project_member');
@@ -232,7 +232,7 @@ describe('a role of its own for the server', () => {
   });
 
   it('receives every event that another role writes', async () => {
-    const server = await serve(await installRole(), { pollIntervalMs: 100 });
+    const server = await serve(await installRole(), { database: { pollIntervalMs: 100 } });
     expect(await countLosses(server)).toMatchObject({ lost: 0, repeated: 0 });
     await server.close();
     await uninstallAll();

@@ -23,8 +23,8 @@ beforeAll(async () => {
   environmentId = project.environments.prod;
   server = await startTestServer(database.url, {
     eventTypes: 'togglr',
-    allowQueryToken: true,
-    pollIntervalMs: 50,
+    auth: { secret: testSecret, allowQueryToken: true },
+    database: { pollIntervalMs: 50 },
   });
 });
 

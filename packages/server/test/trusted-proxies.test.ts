@@ -90,8 +90,8 @@ describe('behind a trusted proxy', () => {
     ({ token } = await createUser(database.pool, 'root', { superuser: true }));
     query = { project_id: (await seedProject(database.pool)).projectId, env: 'prod' };
     server = await startTestServer(database.url, {
-      maxConnectionsPerAddress: 1,
-      trustedProxies: ['127.0.0.1'],
+      limits: { connectionsPerAddress: 1 },
+      network: { trustedProxies: ['127.0.0.1'] },
     });
   });
 

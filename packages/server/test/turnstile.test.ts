@@ -46,7 +46,7 @@ describe('a crowd of newcomers', () => {
 
   it('is answered with 503 and when to come again, where it would wait too long', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
-    const server = await startTestServer(database.url, { timing: { handshakeTimeoutMs: 25 } });
+    const server = await startTestServer(database.url, { timeouts: { handshakeTimeoutMs: 25 } });
     try {
       // A refusal for its origin costs the event loop 15 ms here: the next ones wait.
       server.flagcast.lifecycle.on('connection:refused', () => work(15));

@@ -3,10 +3,9 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import { handshake, PlainClient, Refused } from './plain-client.js';
-import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
+import { createUser, nextEvent, startTestServer, type TestServer, type TestServerOptions } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 let database: TestDatabase;
@@ -22,7 +21,7 @@ beforeAll(async () => {
 
 afterAll(async () => await database.drop());
 
-async function start(options: Partial<FlagcastOptions>): Promise<TestServer> {
+async function start(options: TestServerOptions): Promise<TestServer> {
   const server = await startTestServer(database.url, options);
   onTestFinished(async () => await server.close());
   return server;
@@ -51,12 +50,12 @@ describe('a connection that has not authenticated', () => {
   const timing = { requestHeadersTimeoutMs: 200 };
 
   it('ends when it sends nothing', async () => {
-    const server = await start({ timing });
+    const server = await start({ timeouts: timing });
     expect(await ended(await open(server))).toMatch(/^(HTTP\/1\.1 408 |$)/);
   });
 
   it('ends when the head of its request does not come to an end', async () => {
-    const server = await start({ timing });
+    const server = await start({ timeouts: timing });
     const socket = await open(server);
     socket.write('GET /api/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n');
     const timer = setInterval(() => socket.write('X-More: 1\r\n'), 50);
@@ -65,7 +64,7 @@ describe('a connection that has not authenticated', () => {
   });
 
   it('ends when its peer does not read the answers', async () => {
-    const server = await start({ timing: { idleTimeoutMs: 200 } });
+    const server = await start({ timeouts: { idleTimeoutMs: 200 } });
     const { socket, atServer } = await openBothEnds(server);
     socket.pause();
     const closed = once(atServer, 'close');
@@ -75,7 +74,7 @@ describe('a connection that has not authenticated', () => {
   });
 
   it('ends soon after a flagcast.v1 client was refused, whatever the peer does', async () => {
-    const server = await start({ timing: { refusedCloseTimeoutMs: 100 } });
+    const server = await start({ timeouts: { refusedCloseTimeoutMs: 100 } });
     const closed = new Promise<void>((resolve) => {
       server.http.once('connection', (socket: Socket) => socket.once('close', () => resolve()));
     });
@@ -94,7 +93,7 @@ describe('a connection that has not authenticated', () => {
 
 describe('the bound on connections that have not authenticated', () => {
   it('closes further ones of an address, while those that are in are served and others come in', async () => {
-    const server = await start({ maxConnectionsPerAddress: 5 });
+    const server = await start({ limits: { connectionsPerAddress: 5 } });
     const query = { project_id: channel.projectId, env_id: channel.environmentId };
     const inside = await PlainClient.connect(server.wsUrl, query, { token });
     for (let count = 0; count < 4; count += 1) await open(server);
@@ -113,7 +112,7 @@ describe('the bound on connections that have not authenticated', () => {
   });
 
   it('closes further ones of all addresses, counts them and shows them in the metrics', async () => {
-    const server = await start({ maxUnauthenticatedConnections: 3 });
+    const server = await start({ limits: { unauthenticatedConnections: 3 } });
     for (let count = 0; count < 2; count += 1) await open(server);
     const scraping = await open(server);
     const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
@@ -126,7 +125,7 @@ describe('the bound on connections that have not authenticated', () => {
   });
 
   it('does not count connections that have authenticated, by a WebSocket or a request', async () => {
-    const server = await start({ maxUnauthenticatedConnections: 1 });
+    const server = await start({ limits: { unauthenticatedConnections: 1 } });
     const clients: V1Client[] = [];
     for (let count = 0; count < 3; count += 1) {
       const client = await V1Client.connect(server.wsUrl, { token });
@@ -140,7 +139,10 @@ describe('the bound on connections that have not authenticated', () => {
   });
 
   it('counts handshakes that come through a trusted proxy by the address of the client', async () => {
-    const server = await start({ maxConnectionsPerAddress: 2, trustedProxies: ['127.0.0.1'] });
+    const server = await start({
+      limits: { connectionsPerAddress: 2 },
+      network: { trustedProxies: ['127.0.0.1'] },
+    });
     // The connections of the proxy itself are not counted.
     for (let count = 0; count < 4; count += 1) await open(server);
     const through = async (address: string): Promise<unknown> =>
@@ -163,7 +165,7 @@ describe('the bound on connections that have not authenticated', () => {
   });
 
   it("holds on a host's own server for upgrades alone", async () => {
-    const server = await start({ maxUnauthenticatedConnections: 1 });
+    const server = await start({ limits: { unauthenticatedConnections: 1 } });
     const host = createServer((_request, response) => response.end('host'));
     server.flagcast.attach(host);
     host.listen(0, '127.0.0.1');

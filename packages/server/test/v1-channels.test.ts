@@ -36,7 +36,7 @@ beforeAll(async () => {
   prod = { projectId, environmentId: environments.prod };
   stage = { projectId, environmentId: environments.stage };
   server = await startTestServer(database.url, {
-    timing: { heartbeatIntervalMs: 50, recheckIntervalMs: 50 },
+    timeouts: { heartbeatIntervalMs: 50, recheckIntervalMs: 50 },
   });
 });
 
@@ -277,8 +277,8 @@ describe('G10: what a peer has asked for', () => {
 describe('a heartbeat', () => {
   it('comes to many not at the same moment', async () => {
     const spread = await startTestServer(database.url, {
-      maxConnectionsPerUser: 100,
-      timing: { heartbeatIntervalMs: 1_000 },
+      limits: { connectionsPerUser: 100 },
+      timeouts: { heartbeatIntervalMs: 1_000 },
     });
     const clients = await Promise.all(Array.from({ length: 40 }, async () => await connect(spread)));
     await Promise.all(clients.map(async (client) => await client.caughtUp(prod)));

@@ -50,7 +50,7 @@ beforeAll(async () => {
   prod = { projectId, environmentId: environments.prod };
   stage = { projectId, environmentId: environments.stage };
   server = await startTestServer(database.url, {
-    timing: { heartbeatIntervalMs: 50, recheckIntervalMs: 50 },
+    timeouts: { heartbeatIntervalMs: 50, recheckIntervalMs: 50 },
   });
 });
 
@@ -275,7 +275,10 @@ describe('the price of an event', () => {
     const seeded = await seedProject(own.pool);
     const channel = { projectId: seeded.projectId, environmentId: seeded.environments.prod };
     // Nothing but the hint of the write makes it read.
-    const frugal = await startTestServer(own.url, { pollIntervalMs: 3_600_000, maxConnectionsPerUser: 300 });
+    const frugal = await startTestServer(own.url, {
+      database: { pollIntervalMs: 3_600_000 },
+      limits: { connectionsPerUser: 300 },
+    });
     const clients: V1Client[] = [];
     for (const count of [1, 200]) {
       const joining = Array.from({ length: count - clients.length }, async () => {

@@ -46,7 +46,7 @@ beforeAll(async () => {
   // What waits for a lock fails then: the database does not answer.
   const { name } = database;
   await database.pool.query(`ALTER DATABASE ${name} SET lock_timeout = '500ms'`);
-  server = await startTestServer(database.url, { timing: { sweepIntervalMs: 20 } });
+  server = await startTestServer(database.url, { timeouts: { sweepIntervalMs: 20 } });
 });
 
 afterAll(async () => {
@@ -149,7 +149,7 @@ describe('a refusal', () => {
   });
 
   it('for too many connections is 4003, and a place that is left is free', async () => {
-    const small = await startTestServer(database.url, { maxConnectionsPerUser: 2 });
+    const small = await startTestServer(database.url, { limits: { connectionsPerUser: 2 } });
     const clients = [await greeted(alice.token, small), await greeted(alice.token, small)];
     const third = await V1Client.connect(small.wsUrl, { token: alice.token });
     expect(await third.closed).toStrictEqual({ code: 4003, reason: 'too_many_user' });
@@ -162,7 +162,7 @@ describe('a refusal', () => {
 
   it('while the database does not answer is 4005', async () => {
     for (const handshakeTimeoutMs of [100, 10_000]) {
-      const impatient = await startTestServer(database.url, { timing: { handshakeTimeoutMs } });
+      const impatient = await startTestServer(database.url, { timeouts: { handshakeTimeoutMs } });
       const closed = await withClient(database.url, async (client) => {
         await client.query('BEGIN; LOCK TABLE users');
         return await (

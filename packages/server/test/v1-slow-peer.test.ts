@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { FlagcastOptions } from '../src/flagcast-options.js';
 import {
   createTestCluster,
   insertAudit,
@@ -10,7 +9,14 @@ import {
   type TestDatabase,
   withClient,
 } from './database.js';
-import { createUser, eventsBroadcast, nextEvent, startTestServer, type TestServer } from './server.js';
+import {
+  createUser,
+  eventsBroadcast,
+  nextEvent,
+  startTestServer,
+  type TestServer,
+  type TestServerOptions,
+} from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const highWaterBytes = 1_048_576;
@@ -38,7 +44,7 @@ afterAll(async () => {
   await cluster.remove();
 });
 
-async function start(options: Partial<FlagcastOptions> = {}): Promise<TestServer> {
+async function start(options: TestServerOptions = {}): Promise<TestServer> {
   const server = await startTestServer(database.url, options);
   onTestFinished(async () => await server.close());
   return server;
@@ -130,7 +136,7 @@ function receivedOf(client: V1Client, { environmentId, projectId }: TestChannel)
 
 describe('G8: a flagcast.v1 client that does not read', () => {
   it('gets from the database what the ring buffer no longer has, on the same connection', async () => {
-    const server = await start({ replayBufferEvents: 100 });
+    const server = await start({ limits: { replayEvents: 100 } });
     const slow = await connect(server);
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
@@ -150,7 +156,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
   });
 
   it('gets a resync when it missed more than 1,000 events', async () => {
-    const server = await start({ replayBufferEvents: 100 });
+    const server = await start({ limits: { replayEvents: 100 } });
     const slow = await connect(server);
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
@@ -165,7 +171,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
   });
 
   it('keeps its other channels when it leaves one whose missed events cannot be read', async () => {
-    const server = await start({ replayBufferEvents: 100 });
+    const server = await start({ limits: { replayEvents: 100 } });
     const slow = await connect(server);
     const channel = await freshChannel();
     const other = await freshChannel();

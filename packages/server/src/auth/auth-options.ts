@@ -1,5 +1,5 @@
 /** How tokens are checked. */
-export type AuthOptions = TokenChecks &
+export type TokenOptions = TokenChecks &
   (
     | {
         /** The HS256 secret that the tokens are signed with: at least 32 bytes of UTF-8. */

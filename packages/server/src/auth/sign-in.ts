@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { decodeJwt } from 'jose';
-import type { AuthOptions } from './auth-options.js';
+import type { TokenOptions } from './auth-options.js';
 import { hashPassword, isOutdated, verifyPassword } from './password.js';
 import { signToken } from './sign-token.js';
 import { parseUserClaim } from './user-claim.js';
@@ -14,7 +14,7 @@ export interface SignInOptions {
   /** Where hashes that cost a guess too little are replaced; null where this server writes nothing. */
   readonly writePool: Queries | null;
   /** How tokens are checked, and so what is in those that are signed here; null where tokens or users come from elsewhere. */
-  readonly auth: (AuthOptions & { readonly secret: string }) | null;
+  readonly auth: (TokenOptions & { readonly secret: string }) | null;
   readonly attempts: SignInAttempts;
   /** How long a token lasts, in milliseconds. */
   readonly tokenTtlMs: number;

@@ -2,7 +2,7 @@ import { createSecretKey, webcrypto } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { errors, jwtVerify } from 'jose';
 import type { JWTPayload, JWTVerifyOptions, JWTVerifyResult } from 'jose';
-import type { AuthOptions } from './auth-options.js';
+import type { TokenOptions } from './auth-options.js';
 import { createKeySet, keysUnavailable } from './key-set.js';
 import { TokenError } from './token-error.js';
 import { parseUserClaim, type TokenUser, userByClaim } from './user-claim.js';
@@ -23,7 +23,7 @@ export interface TokenVerifier {
   verify(token: string): Promise<Identity>;
 }
 
-export type TokenVerifierOptions = AuthOptions & {
+export type TokenVerifierOptions = TokenOptions & {
   /** Whether users are what the host calls them, and not rows of Togglr's table. Default false. */
   readonly opaqueUsers?: boolean | undefined;
 };

@@ -192,5 +192,5 @@ async function startAlone(settings: ServerSettings, logger: Logger, running: Cle
   if (settings.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
   const { url, monitoringUrl, stop } = await listen(flagcast, { ...settings, logger });
   running.add('server', async () => await stop(0));
-  return { url, monitoringUrl, begin: () => flagcast.start() };
+  return { url, monitoringUrl, begin: () => void flagcast.ready() };
 }

@@ -4,12 +4,12 @@ import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import type { Logger } from 'pino';
-import type { AuthOptions } from '../auth/auth-options.js';
+import type { TokenOptions } from '../auth/auth-options.js';
 import type { ServeConfig } from './config/config.js';
 import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';
-import { createFlagcast } from '../flagcast.js';
-import type { Flagcast } from '../flagcast-options.js';
+import { createServerFlagcast } from '../flagcast.js';
+import type { Flagcast, FlagcastOptions } from '../flagcast-options.js';
 import type { DemoPerson } from '../api/demo-person.js';
 import { logLifecycle } from '../operations/log.js';
 import { CommandError } from './command.js';
@@ -19,7 +19,7 @@ import { loadRelay } from './relay-package.js';
 /** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
 export interface ServerSettings extends ServeConfig {
   readonly databaseUrl: string;
-  readonly auth: AuthOptions;
+  readonly auth: TokenOptions;
   /** Whom the sign-in page offers: the people of the demo. */
   readonly demoPeople: readonly DemoPerson[];
 }
@@ -41,20 +41,52 @@ export async function createLoggedFlagcast(
   options: { readonly logger: Logger; readonly metricsRegistry?: Registry },
 ): Promise<Flagcast> {
   const { logger, metricsRegistry } = options;
-  const { relayUrl, ...rest } = settings;
-  const relay = relayUrl === null ? null : (await loadRelay()).natsRelay({ url: relayUrl });
-  const flagcast = createFlagcast({
-    ...rest,
-    relay,
-    databaseConnections: connectionsOfServer(settings.databaseConnections, settings.workers),
-    view: settings.view ?? undefined,
-    socketWriter: await loadSocketWriter(settings.ioUring),
-    separateMonitoring: settings.metricsPort !== null,
-    timing: settings.readyGraceMs === null ? {} : { readinessGraceMs: settings.readyGraceMs },
-    ...(metricsRegistry === undefined ? {} : { metricsRegistry }),
-  });
+  const { relayUrl } = settings;
+  const flagcast = createServerFlagcast(
+    {
+      ...optionsOf(settings, metricsRegistry),
+      relay: relayUrl === null ? undefined : (await loadRelay()).natsRelay({ url: relayUrl }),
+      socketWriter: await loadSocketWriter(settings.ioUring),
+    },
+    settings.demoPeople,
+  );
   logLifecycle(logger, flagcast.lifecycle);
   return flagcast;
+}
+
+function optionsOf(settings: ServerSettings, metricsRegistry: Registry | undefined): FlagcastOptions {
+  return {
+    database: {
+      url: settings.databaseUrl,
+      listenUrl: settings.listenUrl ?? undefined,
+      connections: connectionsOfServer(settings.databaseConnections, settings.workers),
+      pollIntervalMs: settings.pollIntervalMs,
+      view: settings.view ?? undefined,
+      overlapMs: settings.overlapMs,
+      logRetentionMs: settings.logRetentionMs,
+    },
+    auth: {
+      ...settings.auth,
+      authorizeSql: settings.authorizeSql ?? undefined,
+      allowQueryToken: settings.allowQueryToken,
+    },
+    network: {
+      allowedOrigins: settings.allowedOrigins,
+      allowedHosts: settings.allowedHosts ?? undefined,
+      trustedProxies: settings.trustedProxies,
+    },
+    limits: {
+      connectionsPerUser: settings.maxConnectionsPerUser,
+      connectionsPerAddress: settings.maxConnectionsPerAddress,
+      unauthenticatedConnections: settings.maxUnauthenticatedConnections,
+      responseBytes: settings.answerMemoryBytes,
+    },
+    timeouts: { readinessGraceMs: settings.readyGraceMs ?? undefined },
+    writes: settings.writes,
+    eventTypes: settings.eventTypes,
+    separateMonitoring: settings.metricsPort !== null,
+    metricsRegistry,
+  };
 }
 
 export interface Listening extends ListeningUrls {

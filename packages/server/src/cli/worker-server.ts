@@ -46,7 +46,7 @@ async function serve(primary: PrimaryLine): Promise<void> {
   if (listensAtOnce) await startListening();
   if (!begun) await primary.begun;
   const started = once(flagcast.lifecycle, 'reader:started');
-  flagcast.start();
+  void flagcast.ready();
   await started;
   // Others listen: nobody has to meet a worker that knows nothing yet.
   if (!listensAtOnce) await startListening();

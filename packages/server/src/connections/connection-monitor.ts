@@ -5,14 +5,13 @@ import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Freshness } from '../reader/freshness.js';
 import { type OpenConnection, connectionParts, type ConnectionRegistry } from './connection-registry.js';
-import type { ConnectionTimeouts } from './connection-timeouts.js';
+import type { ResolvedConnectionTimeouts } from './connection-timeouts.js';
 import { AccessRecheck } from './access-recheck.js';
 
-export const defaultHeartbeatIntervalMs = 15_000;
 /** The least time from one part of the peers to the next, in milliseconds: a timer costs something as well. */
 const leastTickMs = 250;
 
-export interface ConnectionMonitorOptions extends ConnectionTimeouts {
+export interface ConnectionMonitorOptions extends ResolvedConnectionTimeouts {
   peers: ConnectionRegistry;
   /** Where whoever has been given everything so far stands; null before the first read. */
   position: () => Position | null;
@@ -28,7 +27,7 @@ export interface ConnectionMonitorOptions extends ConnectionTimeouts {
  * whose token has ended, who does not answer, who does not read, who may no longer look.
  */
 export class ConnectionMonitor {
-  readonly #options: Required<ConnectionMonitorOptions>;
+  readonly #options: ConnectionMonitorOptions;
   readonly #timers: NodeJS.Timeout[] = [];
   #rechecking = false;
   #isRecheckDue = false;
@@ -36,20 +35,7 @@ export class ConnectionMonitor {
   #uncheckedSinceMs: number | null = null;
 
   constructor(options: ConnectionMonitorOptions) {
-    this.#options = {
-      sweepIntervalMs: 1_000,
-      // Proxies end what is silent for a minute. A pong that nobody asked for costs less than half of a ping, whose
-      // answer comes to a connection that nothing else has kept in the processor's cache.
-      quietIntervalMs: 25_000,
-      // Only whoever vanished without a word is found by it, and holds a place and some memory until then.
-      pingIntervalMs: 180_000,
-      recheckIntervalMs: 25_000,
-      recheckPatienceMs: 60_000,
-      heartbeatIntervalMs: defaultHeartbeatIntervalMs,
-      slowTimeoutMs: 30_000,
-      staleTimeoutMs: 60_000,
-      ...options,
-    };
+    this.#options = options;
     const { lifecycle } = options;
     lifecycle.on('rights:changed', () => void this.#recheck());
     lifecycle.on('freshness:changed', () => this.#sendFreshness());

@@ -1,9 +1,9 @@
-import type { AuthOptions, TokenChecks } from '../../auth/auth-options.js';
+import type { TokenOptions, TokenChecks } from '../../auth/auth-options.js';
 import { parseUserClaim } from '../../auth/user-claim.js';
 import type { Reading, Variable } from './config.js';
 
 /** How tokens are checked; null where nothing says it. */
-export function readAuth(reading: Reading, checks: TokenChecks): AuthOptions | null {
+export function readAuth(reading: Reading, checks: TokenChecks): TokenOptions | null {
   const secret = reading.value('FLAGCAST_JWT_SECRET');
   const jwksUrl = reading.value('FLAGCAST_JWKS_URL');
   const hasSecret = reading.isSet('FLAGCAST_JWT_SECRET');

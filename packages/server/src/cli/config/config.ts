@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { z } from 'zod';
-import type { AuthOptions, TokenChecks } from '../../auth/auth-options.js';
+import type { TokenOptions, TokenChecks } from '../../auth/auth-options.js';
 import { defaultDataDir } from './data-dir.js';
 import {
   defaultDatabaseConnections,
@@ -56,7 +56,7 @@ export interface ServeConfig {
   /** Where LISTEN goes; null: to `databaseUrl`. */
   readonly listenUrl: string | null;
   /** Null only without a `databaseUrl`: then the secret that is kept in `dataDir`. */
-  readonly auth: AuthOptions | null;
+  readonly auth: TokenOptions | null;
   /** What tokens must say, whichever way they are checked. */
   readonly tokenChecks: TokenChecks;
   /** 0: a free one. */

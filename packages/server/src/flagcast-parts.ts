@@ -1,0 +1,380 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import type { FreshnessMessage } from '@flagcast/protocol';
+import { getRequestListener } from '@hono/node-server';
+import { TableAuthorization, type Channel } from './auth/table-authorization.js';
+import type { Authorization } from './auth/authorization.js';
+import { queriedChannels } from './auth/authorize-query.js';
+import { CallbackAuthorization, hostChannels } from './auth/callback-authorization.js';
+import { createHostPolicy } from './auth/host-allowlist.js';
+import { createConnectionLimits } from './connections/connection-limits.js';
+import { createOriginPolicy } from './auth/origin-policy.js';
+import { ThrottledAuthorization } from './auth/throttled-authorization.js';
+import { createTokenVerifier } from './auth/token-verifier.js';
+import { createTrustedProxies } from './auth/trusted-proxies.js';
+import { Broadcaster } from './broadcast/broadcaster.js';
+import type { Relay } from './broadcast/relay.js';
+import type { Connection } from './connections/connection.js';
+import { Session, type SessionWire } from './connections/session.js';
+import { DatabaseSessions } from './postgres/database-sessions.js';
+import { unavailable } from './http-problem.js';
+import { RequestAuthorizer, type Principal } from './auth/request-authorizer.js';
+import { openSocketWriter } from './transport/socket-writer.js';
+import { Gateway } from './transport/web-socket-gateway.js';
+import { ConnectionRegistry } from './connections/connection-registry.js';
+import { resolveConnectionTimeouts } from './connections/connection-timeouts.js';
+import { ConnectionMonitor } from './connections/connection-monitor.js';
+import { UnauthenticatedConnections } from './transport/unauthenticated-connections.js';
+import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
+import type { DemoPerson } from './api/demo-person.js';
+import { MissedEventsSource } from './replay/missed-events.js';
+import { SnapshotSource } from './replay/snapshot.js';
+import { AnswerMemory } from './api/answer-memory.js';
+import { EventStreams } from './transport/event-stream.js';
+import { createApp, createMonitoringApp } from './api/app.js';
+import { builtConsoleDir } from './api/console-files.js';
+import { createMetrics, eventLoopResolutionMs } from './operations/metrics.js';
+import { ownPathTest } from './api/own-paths.js';
+import { RequestSlots } from './api/request-slots.js';
+import { SignIn } from './auth/sign-in.js';
+import { DecisionPassword } from './api/decision-password.js';
+import { SignInAttempts } from './auth/sign-in-attempts.js';
+import { Lifecycle } from './lifecycle.js';
+import { Freshness } from './reader/freshness.js';
+import { BatchSource } from './reader/batch-source.js';
+import { type EventSource, guaranteeOf } from './reader/event-source.js';
+import { createPlainDialect } from './connections/codecs/plain.js';
+
+export const defaultQueryTimeoutMs = 5_000;
+/** Unsent bytes at which a connection is paused: more than a socket buffers before it emits `drain`. */
+const highWaterBytes = 1_048_576;
+export interface Base {
+  readonly lifecycle: Lifecycle;
+  readonly sessions: DatabaseSessions;
+}
+
+export type Delivery = ReturnType<typeof createDelivery>;
+type Access = ReturnType<typeof createAccess>;
+export type Connections = ReturnType<typeof createConnections>;
+export type Http = ReturnType<typeof createHttp>;
+
+/** Event log -> reader -> broadcaster, with the relay, missed events and snapshots. */
+export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }: Base) {
+  const {
+    url: databaseUrl,
+    listenUrl = databaseUrl,
+    pollIntervalMs = 1_000,
+    overlapMs = 60_000,
+  } = options.database;
+  const { socketWriter, reason } = openSocketWriter(options.socketWriter, () =>
+    lifecycle.emit('socket-writer:fallback', {}),
+  );
+  const cork = socketWriter.cork.bind(socketWriter);
+  const broadcaster = new Broadcaster({
+    lifecycle,
+    cork,
+    replayBufferEvents: options.limits?.replayEvents,
+    requestBatch: () => (relay ?? source).requestBatch(),
+    onWatched: (channel, isWatched) => relay?.watch(channel, isWatched),
+  });
+  const source = new BatchSource({
+    databaseUrl,
+    listenUrl,
+    view: options.database.view ?? null,
+    overlapMs,
+    pollIntervalMs,
+    queryTimeoutMs: options.timeouts?.readTimeoutMs ?? 30_000,
+    slots: sessions.reader,
+    lifecycle,
+    onBatch: (batch) => {
+      broadcaster.broadcast(batch);
+      relay?.delivered(batch);
+    },
+    onHistoryLost: () => {
+      relay?.historyLost();
+      broadcaster.forget();
+    },
+    hasRoom: () => broadcaster.hasRoom(),
+  });
+  const relay: Relay | null =
+    options.relay?.({
+      reader: source,
+      lifecycle,
+      openSession: async () =>
+        await sessions.reader.open({
+          databaseUrl: listenUrl,
+          applicationName: 'flagcast relay',
+          queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
+        }),
+    }) ?? null;
+  const knownSource = (): EventSource => {
+    if (source.source === null) throw unavailable();
+    return source.source;
+  };
+  const { readinessGraceMs, readinessLagMs = 30_000 } = options.timeouts ?? {};
+  return {
+    cork,
+    socketWriter,
+    socketWriterReason: reason,
+    broadcaster,
+    source,
+    relay,
+    knownSource,
+    overlapMs,
+    freshness: new Freshness({
+      lifecycle,
+      staleAfterMs:
+        readinessGraceMs === undefined
+          ? Math.max(3 * pollIntervalMs, 5_000)
+          : pollIntervalMs + readinessGraceMs,
+      lagLimitMs: readinessLagMs,
+      broadcaster,
+    }),
+    missedEvents: new MissedEventsSource({
+      pool: sessions.requests,
+      source: knownSource,
+      progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
+      elsewhere: async (channel, position) => (await relay?.missedSince(channel, position)) ?? null,
+    }),
+    snapshots: new SnapshotSource({
+      pool: sessions.requests,
+      source: () => source.source,
+      position: () => broadcaster.position,
+    }),
+  };
+}
+
+/** Who may connect: tokens, rights, origins, proxies, limits. */
+export function createAccess(
+  options: FlagcastOptions,
+  { lifecycle, sessions, broadcaster }: Base & { readonly broadcaster: Broadcaster },
+) {
+  const { authenticate, authorize, authorizeSql, allowQueryToken = false, ...token } = options.auth;
+  const tokenOptions = token.secret === undefined && token.jwksUrl === undefined ? null : token;
+  if (tokenOptions === null && authenticate === undefined) {
+    throw new Error('No authentication: set auth.secret, auth.jwksUrl or auth.authenticate');
+  }
+  if (authorize !== undefined && authorizeSql !== undefined) {
+    throw new Error('auth.authorize and auth.authorizeSql exclude each other: set one of them');
+  }
+  const callback =
+    authorize !== undefined
+      ? hostChannels(authorize)
+      : authorizeSql !== undefined
+        ? queriedChannels(sessions.authorization, authorizeSql)
+        : null;
+  if (callback !== null && options.writes === true) {
+    throw new Error(
+      "writes needs the users and roles of Togglr's tables: it excludes auth.authorize and auth.authorizeSql",
+    );
+  }
+  let authorization: Authorization;
+  if (callback === null) {
+    const table = new TableAuthorization(sessions.authorization);
+    lifecycle.on('channels:changed', () => table.forgetChannels());
+    authorization = table;
+  } else authorization = new CallbackAuthorization(callback, lifecycle);
+
+  const { allowedOrigins = [], allowedHosts = null, trustedProxies = [] } = options.network ?? {};
+  const proxies = createTrustedProxies(trustedProxies);
+  const unauthenticated = new UnauthenticatedConnections({
+    total: options.limits?.unauthenticatedConnections,
+    perAddress: options.limits?.connectionsPerAddress,
+  });
+  const authorizerOptions = {
+    verifier:
+      tokenOptions === null ? null : createTokenVerifier({ ...tokenOptions, opaqueUsers: callback !== null }),
+    authenticate: authenticate ?? null,
+    authorization,
+    originPolicy: createOriginPolicy(allowedOrigins, proxies.scheme),
+    hostPolicy: createHostPolicy(allowedHosts),
+    onAuthenticated: ({ socket }: IncomingMessage) => unauthenticated.release(socket),
+    allowQueryToken,
+    channelChanges: () => broadcaster.channelChanges,
+  };
+  // Monitoring uses the addresses of machines, which DNS rebinding cannot make a browser send as a host.
+  const monitoringHosts = allowedHosts === null ? null : [...allowedHosts, '0.0.0.0', 'localhost'];
+  return {
+    authorization,
+    /** With the tables of a host, a user may have the same name as another user of Togglr's tables. */
+    signInAuth: callback === null && tokenOptions?.secret !== undefined ? tokenOptions : null,
+    maxTokenAgeMs: tokenOptions?.maxTokenAgeMs,
+    proxies,
+    clientAddress: proxies.clientAddress,
+    unauthenticated,
+    originPolicy: authorizerOptions.originPolicy,
+    authorizer: new RequestAuthorizer(authorizerOptions),
+    throttledAuthorizer: new RequestAuthorizer({
+      ...authorizerOptions,
+      authorization: new ThrottledAuthorization(authorization),
+    }),
+    monitoringAuthorizer: new RequestAuthorizer({
+      ...authorizerOptions,
+      hostPolicy: createHostPolicy(monitoringHosts),
+    }),
+    limits: createConnectionLimits({
+      perUser: options.limits?.connectionsPerUser,
+      perAddress: options.limits?.connectionsPerAddress,
+    }),
+  };
+}
+
+/** WebSockets and event streams, their sessions, and what looks after them. */
+export function createConnections(
+  options: FlagcastOptions,
+  { lifecycle, delivery, access }: { lifecycle: Lifecycle; delivery: Delivery; access: Access },
+) {
+  const { broadcaster, missedEvents, freshness, source, cork } = delivery;
+  const { throttledAuthorizer, limits, clientAddress, unauthenticated, authorization } = access;
+  const { handshakeTimeoutMs = 10_000, refusedCloseTimeoutMs = 2_000 } = options.timeouts ?? {};
+  const timeouts = resolveConnectionTimeouts(options.timeouts);
+  const server = randomUUID();
+  const peers = new ConnectionRegistry(lifecycle);
+  const sources = {
+    broadcaster,
+    missedEvents,
+    lifecycle,
+    willBeRead: source.willBeRead.bind(source),
+    stale: (): FreshnessMessage | null => freshness.staleMessage,
+  };
+  const openSession = (
+    peer: Connection,
+    wire: SessionWire,
+    principal: Principal,
+    opened?: Channel,
+  ): Session =>
+    new Session(sources, {
+      peer,
+      wire,
+      openChannel: async (wanted) => opened ?? (await throttledAuthorizer.openChannel(principal, wanted)),
+      hello: {
+        server,
+        user_id: principal.user.id,
+        username: principal.user.username,
+        token_expires_at: new Date(principal.expiresAtMs).toISOString(),
+        heartbeat_interval_ms: timeouts.heartbeatIntervalMs,
+        ...guaranteeOf(delivery.knownSource(), delivery.overlapMs),
+        embedded_state: delivery.knownSource().hasState,
+      },
+    });
+  const shared = {
+    authorizer: throttledAuthorizer,
+    limits,
+    peers,
+    lifecycle,
+    clientAddress,
+    openSession,
+    highWaterBytes,
+  };
+  return {
+    server,
+    peers,
+    gateway: new Gateway({
+      ...shared,
+      broadcaster,
+      plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
+      unauthenticated,
+      handshakeTimeoutMs,
+      refusedCloseTimeoutMs,
+      socketWriter: delivery.socketWriter,
+    }),
+    eventStreams: new EventStreams(shared),
+    monitor: new ConnectionMonitor({
+      peers,
+      cork,
+      authorization,
+      freshness,
+      lifecycle,
+      position: () => broadcaster.position,
+      ...timeouts,
+    }),
+  };
+}
+
+interface HttpParts extends Base {
+  readonly delivery: Delivery;
+  readonly access: Access;
+  readonly connections: Connections;
+  readonly demoPeople: readonly DemoPerson[];
+}
+
+/** The REST API, the console, metrics and readiness. */
+export function createHttp(options: FlagcastOptions, parts: HttpParts) {
+  const { lifecycle, sessions, delivery, access, connections, demoPeople } = parts;
+  const { broadcaster, freshness, source } = delivery;
+  const { clientAddress, unauthenticated, maxTokenAgeMs } = access;
+  const {
+    tokenTtlMs = 10_800_000,
+    responseStallTimeoutMs = 30_000,
+    requestHeadersTimeoutMs = 10_000,
+    idleTimeoutMs = 30_000,
+  } = options.timeouts ?? {};
+  const writes = options.writes ?? false;
+  const eventLoopDelay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs });
+  const attempts = new SignInAttempts();
+  const monitoring = {
+    lifecycle,
+    metrics: createMetrics(
+      lifecycle,
+      {
+        freshness,
+        peers: connections.peers,
+        unauthenticated,
+        broadcaster,
+        reader: source,
+        slots: sessions.slots,
+        eventLoopDelay,
+      },
+      options.metricsRegistry,
+    ),
+    notReady: () => freshness.notReady(),
+  };
+  const app = createApp({
+    ...monitoring,
+    authorizer: access.authorizer,
+    originPolicy: access.originPolicy,
+    authorization: access.authorization,
+    sessions,
+    signIn: new SignIn({
+      pool: sessions.authorization,
+      writePool: writes ? sessions.writes : null,
+      auth: access.signInAuth,
+      attempts,
+      tokenTtlMs: Math.min(tokenTtlMs, maxTokenAgeMs ?? tokenTtlMs),
+    }),
+    decisionPassword: new DecisionPassword(sessions.authorization, attempts),
+    clientAddress,
+    writes,
+    demoPeople,
+    server: connections.server,
+    guarantee: () => source.source && guaranteeOf(source.source, delivery.overlapMs),
+    snapshots: delivery.snapshots,
+    requestSlots: new RequestSlots(),
+    answerMemory: new AnswerMemory({
+      maxBytes: options.limits?.responseBytes ?? 67_108_864,
+      stallTimeoutMs: responseStallTimeoutMs,
+    }),
+    eventStreams: connections.eventStreams,
+    separateMonitoring: options.separateMonitoring ?? false,
+    consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
+  });
+  const monitoringApp = createMonitoringApp({ ...monitoring, authorizer: access.monitoringAuthorizer });
+  return {
+    requestListener: listenerOf(app.fetch),
+    monitoringListener: listenerOf(monitoringApp.fetch),
+    handles: ownPathTest(app),
+    serverOptions: { proxies: access.proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs },
+    eventLoopDelay,
+  };
+}
+
+function listenerOf(fetch: Parameters<typeof getRequestListener>[0]): Flagcast['requestListener'] {
+  const listen = getRequestListener(fetch);
+  return (request, response) => {
+    // A pipelined request begins after the responses before it. Until then its response has no socket and does not emit
+    // `close` when the connection ends, so what waits for that would never be released.
+    if (response.socket === null) response.once('socket', () => void listen(request, response));
+    else void listen(request, response);
+  };
+}

@@ -1,0 +1,80 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createFlagcast, FlagcastError, type AuthorizedChannel } from '../src/index.js';
+import { createTestDatabase, type TestDatabase } from './database.js';
+import { testSecret } from './server.js';
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createTestDatabase({ schema: 'tables' });
+});
+afterAll(async () => await database.drop());
+
+describe('createFlagcast', () => {
+  const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolve([]);
+  const auth = { secret: testSecret };
+  /** What a program in JavaScript takes from a variable that is not set. */
+  const unset = undefined as unknown as string;
+
+  it.each([
+    ['no database', { database: { url: unset }, auth }, /^There is no databaseUrl: give postgresql:/],
+    ['an empty secret', { auth: { secret: '' } }, /secret/],
+    [
+      'no authentication',
+      { auth: {} },
+      /^No authentication: set auth.secret, auth.jwksUrl or auth.authenticate/,
+    ],
+    [
+      'both authorize and authorizeSql',
+      { auth: { ...auth, authorize, authorizeSql: 'SELECT 1' } },
+      /exclude each other/,
+    ],
+    ['writes with authorize', { auth: { ...auth, authorize }, writes: true }, /it excludes auth.authorize/],
+    ['a limit of zero', { auth, limits: { connectionsPerUser: 0 } }, /connections per user/],
+  ])('rejects %s with a FlagcastError invalid_options', (_, options, message) => {
+    const create = (): unknown => createFlagcast({ database: { url: database.url }, ...options });
+    expect(create).toThrow(FlagcastError);
+    expect(create).toThrow(message);
+  });
+});
+
+describe('a Flagcast', () => {
+  const options = (): Parameters<typeof createFlagcast>[0] => ({
+    database: { url: database.url },
+    auth: { secret: testSecret },
+  });
+
+  it('is ready when it has read the database', async () => {
+    const flagcast = createFlagcast(options());
+    const events: string[] = [];
+    flagcast.lifecycle.on('reader:started', () => events.push('reader:started'));
+    await flagcast.ready();
+    expect(events).toStrictEqual(['reader:started']);
+    await expect(flagcast.ready()).resolves.toBeUndefined();
+    await flagcast.close();
+  });
+
+  it('waits for a database that does not respond, and rejects ready() when it is closed meanwhile', async () => {
+    const flagcast = createFlagcast({
+      ...options(),
+      database: { url: 'postgresql://nobody@127.0.0.1:1/none' },
+    });
+    const failed = new Promise((resolve) => flagcast.lifecycle.once('reader:failed', resolve));
+    const ready = flagcast.ready();
+    await failed;
+    await flagcast.close();
+    await expect(ready).rejects.toMatchObject({ name: 'FlagcastError', code: 'closed' });
+    await expect(flagcast.ready()).rejects.toBeInstanceOf(FlagcastError);
+  });
+
+  it('closes at the end of an `await using` block', async () => {
+    const flagcast = createFlagcast(options());
+    await flagcast.ready();
+    await flagcast[Symbol.asyncDispose]();
+    await expect(
+      database.pool.query(
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'flagcast%'",
+      ),
+    ).resolves.toMatchObject({ rowCount: 0 });
+  });
+});
