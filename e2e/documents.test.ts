@@ -6,12 +6,12 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { doctorCommand } from '../packages/server/src/cli/doctor.js';
-import { installCommand } from '../packages/server/src/cli/install.js';
+import { installCommand, uninstallCommand } from '../packages/server/src/cli/install.js';
 import { serveCommand } from '../packages/server/src/cli/serve.js';
+import { settings } from '../packages/server/src/cli/settings.js';
 import { tailCommand } from '../packages/server/src/cli/tail.js';
 import { tokenCommand } from '../packages/server/src/cli/token.js';
-import { uninstallCommand } from '../packages/server/src/cli/uninstall.js';
-import { loadConfig } from '../packages/server/src/cli/config/config.js';
+import { loadConfig } from '../packages/server/src/cli/config.js';
 import { programOf } from './consumer.js';
 import { anchorsOf, type Block, blocksOf, listDocuments, proseOf, readDocument, root } from './documents.js';
 import { commandsOf, type ShellCommand } from './shell-lines.js';
@@ -107,17 +107,11 @@ function problemOfFlagcast(environment: ShellCommand['environment'], args: reado
 
 /** Converts the options of `serve` to their environment variables. */
 function settingsOf(options: readonly string[]): Record<string, string> {
-  const variables = {
-    '--database-url': 'DATABASE_URL',
-    '--port': 'PORT',
-    '--host': 'HOST',
-    '--poll-interval': 'FLAGCAST_POLL_INTERVAL',
-    '--workers': 'FLAGCAST_WORKERS',
-  };
   return Object.fromEntries(
-    Object.entries(variables).flatMap(([option, variable]) => {
-      const value = options[options.indexOf(option) + 1];
-      return options.includes(option) && value !== undefined ? [[variable, value]] : [];
+    Object.values(settings).flatMap((setting) => {
+      const at = 'option' in setting ? options.indexOf(`--${setting.option}`) : -1;
+      const value = at === -1 ? undefined : options[at + 1];
+      return value === undefined ? [] : [[setting.variable, value]];
     }),
   );
 }
@@ -298,6 +292,14 @@ describe('security claims', () => {
     expect(rows.length).toBeGreaterThan(0);
     expect(rows.filter((row) => !/`[\w/.-]+\.test\.ts`|\]\(/.test(row))).toStrictEqual([]);
   });
+});
+
+it('docs/reference.md is what the code says', async () => {
+  const script = fileURLToPath(new URL('scripts/reference.js', root));
+  const { stderr } = await promisify(execFile)(process.execPath, [script, '--check']).catch(
+    (error: unknown) => error as { stderr: string },
+  );
+  expect(stderr).toBe('');
 });
 
 it('README.ru.md has the sections and the blocks of README.md', async () => {

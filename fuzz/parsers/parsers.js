@@ -7,8 +7,7 @@ import {
 } from '../../packages/server/dist/auth/request-token.js';
 import { createTokenVerifier } from '../../packages/server/dist/auth/token-verifier.js';
 import { TokenError } from '../../packages/server/dist/auth/token-error.js';
-import { loadConfig } from '../../packages/server/dist/cli/config/config.js';
-import { ConfigError } from '../../packages/server/dist/cli/config/config-error.js';
+import { ConfigError, loadConfig } from '../../packages/server/dist/cli/config.js';
 import { scrub } from '../../packages/server/dist/describe.js';
 import { HttpProblem } from '../../packages/server/dist/http-problem.js';
 import {

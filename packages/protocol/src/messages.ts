@@ -193,13 +193,21 @@ export interface AuthenticatedMessage {
 
 /** The codes of `error` messages, in addition to the codes of refused requests. */
 export const errorCodes = [
+  /** The message is not one that the protocol defines. */
   'bad_message',
+  /** The connection is already subscribed to the channel. */
   'already_subscribed',
+  /** The connection is not subscribed to the channel. */
   'not_subscribed',
+  /** The connection is subscribed to `max_channels` channels. */
   'too_many_channels',
+  /** The server cannot check the token or the permissions at the moment. */
   'unavailable',
+  /** The subscription has ended, because the environment was deleted. */
   'environment_deleted',
+  /** The subscription has ended, because the project was archived. */
   'project_archived',
+  /** The subscription has ended, because the project was deleted. */
   'project_deleted',
 ] as const;
 

@@ -1,8 +1,7 @@
 import { availableParallelism } from 'node:os';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Flags, loadConfig, loadDatabaseUrl } from '../src/cli/config/config.js';
-import { ConfigError } from '../src/cli/config/config-error.js';
+import { ConfigError, type Flags, loadConfig, loadDatabaseUrl } from '../src/cli/config.js';
 
 const secret = 'a-secret-of-more-than-thirty-two-bytes';
 const database = { DATABASE_URL: 'postgresql://u:hunter2@db/flags', FLAGCAST_JWT_SECRET: secret };
@@ -124,7 +123,7 @@ describe('the settings of serve', () => {
 
   it('lets a flag win over its variable, also over a wrong one', () => {
     const environment = { ...database, PORT: 'nonsense', HOST: '0.0.0.0', FLAGCAST_POLL_INTERVAL: '9s' };
-    const flags = { port: '81', host: 'localhost', pollInterval: '2s', databaseUrl: 'postgres://other/x' };
+    const flags = { port: '81', host: 'localhost', pollIntervalMs: '2s', databaseUrl: 'postgres://other/x' };
     expect(loadConfig(environment, flags)).toMatchObject({
       port: 81,
       host: 'localhost',
@@ -184,29 +183,29 @@ describe('the settings of serve', () => {
     ['HOST', 'http://x', '127.0.0.1'],
     ['FLAGCAST_JWT_SECRET', 'hunter2', 'at least 32'],
     ['FLAGCAST_JWKS_URL', 'ftp://keys', 'http(s)://'],
-    ['FLAGCAST_JWT_MAX_AGE', '59s', 'between 1m and 3650d'],
+    ['FLAGCAST_JWT_MAX_AGE', '59s', '1m to 3650d'],
     ['FLAGCAST_JWT_MAX_AGE', '3600', 'write a number and a unit'],
     ['FLAGCAST_JWKS_URL', 'https://u:hunter2@keys', 'http(s)://'],
     ['FLAGCAST_POLL_INTERVAL', '5', '500ms'],
     ['FLAGCAST_POLL_INTERVAL', '1ms', '10ms to 1h'],
     ['FLAGCAST_POLL_INTERVAL', '2h', '10ms to 1h'],
     ['FLAGCAST_WORKERS', '0', '1 to 64'],
-    ['FLAGCAST_WORKERS', 'all', 'or auto for one a processor'],
+    ['FLAGCAST_WORKERS', 'all', '1 to 64 or auto'],
     ['FLAGCAST_VIEW', 'v; DROP TABLE users', 'schema.view'],
     ['FLAGCAST_VIEW', 'a.b.c', 'schema.view'],
     ['FLAGCAST_OVERLAP', '60', '500ms'],
     ['FLAGCAST_OVERLAP', '2h', '1s to 1h'],
     ['FLAGCAST_READY_GRACE', '2h', '1s to 1h'],
-    ['FLAGCAST_LOG_RETENTION', '59s', '1m and 3650d'],
-    ['FLAGCAST_LOG_RETENTION', '3651d', '1m and 3650d'],
+    ['FLAGCAST_LOG_RETENTION', '59s', '1m to 3650d'],
+    ['FLAGCAST_LOG_RETENTION', '3651d', '1m to 3650d'],
     ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4317', 'http(s)://host:4318'],
     ['FLAGCAST_ALLOWED_ORIGINS', 'https://a.example.com/path', 'scheme://host'],
     ['FLAGCAST_QUERY_TOKEN', 'yes', 'allow or deny'],
-    ['FLAGCAST_EVENT_TYPES', 'Togglr', 'spec (the default) or togglr'],
+    ['FLAGCAST_EVENT_TYPES', 'Togglr', 'spec or togglr'],
     ['FLAGCAST_TRUSTED_PROXIES', 'nginx', '10.0.0.0/8'],
     ['FLAGCAST_TRUSTED_PROXIES', '10.0.0.0/33', '10.0.0.0/8'],
     ['FLAGCAST_WRITES', 'yes', 'on or off'],
-    ['FLAGCAST_IO_URING', 'false', 'on (the default) or off'],
+    ['FLAGCAST_IO_URING', 'false', 'on or off'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_USER', '0', '1 to'],
     ['FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS', '1.5', '1 to'],
     ['FLAGCAST_MAX_UNAUTHENTICATED_CONNECTIONS', '0', '1 to'],
@@ -229,7 +228,7 @@ describe('the settings of serve', () => {
     ['--database-url', { databaseUrl: 'db' }],
     ['--port', { port: 'x' }],
     ['--host', { host: '' }],
-    ['--poll-interval', { pollInterval: 'x' }],
+    ['--poll-interval', { pollIntervalMs: 'x' }],
     ['--workers', { workers: '1.5' }],
   ])('refuses a wrong %s by its name', (name, flags) => {
     const [line = ''] = problems({ FLAGCAST_JWT_SECRET: secret }, flags);
@@ -374,7 +373,7 @@ describe('any text in place of a setting', () => {
         const lines = problems({ ...environment, [name]: text });
         expect(lines.length).toBeLessThanOrEqual(2);
         for (const line of lines)
-          expect(line).toMatch(/^(Nothing says how|FLAGCAST_\w+|DATABASE_URL|PORT|HOST)\b/);
+          expect(line).toMatch(/^(No setting says how|FLAGCAST_\w+|DATABASE_URL|PORT|HOST)\b/);
       }),
       { numRuns: 1_500 },
     );

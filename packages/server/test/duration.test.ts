@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseDuration } from '../src/cli/config/duration.js';
+import { parseDuration } from '../src/cli/setting-parsers.js';
 
 describe('parseDuration', () => {
   it.each([
@@ -26,7 +26,7 @@ describe('parseDuration', () => {
   );
 
   it.each(['0s', '0.1ms'])('refuses %j, which would make a timer spin', (text) => {
-    expect(() => parseDuration(text)).toThrow(`"${text}" is too short a duration: the least is 1ms`);
+    expect(() => parseDuration(text)).toThrow(`"${text}" is too short a duration: the minimum is 1ms`);
   });
 
   it('refuses a duration beyond exact milliseconds', () => {

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createLoggedFlagcast } from '../src/cli/server.js';
-import { loadConfig } from '../src/cli/config/config.js';
+import { loadConfig } from '../src/cli/config.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { createLogger } from '../src/operations/log.js';
 import {

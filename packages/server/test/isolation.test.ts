@@ -47,7 +47,6 @@ function recorded(): Lifecycle {
     return emit(name, ...payload);
   };
   const logger = createLogger({ human: false, output: { write: (line) => logLines.push(line) } });
-  logger.level = 'trace';
   logLifecycle(logger, lifecycle);
   return lifecycle;
 }

@@ -1,14 +1,11 @@
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type MetricDefinition, metricTable } from '../src/operations/metric-table.js';
 import type { BroadcastBatch } from '../src/lifecycle.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
-import { tableOf } from './document-table.js';
 import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
-const document = readFileSync(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
 /** Of the first process, and only where there are several. */
 const ofWorkers = 'flagcast_workers_ended_total';
 
@@ -38,7 +35,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-it('are those of the table, in a real answer and in the document', async () => {
+it('the metrics of a real answer are those of the table', async () => {
   const text = await (await fetch(`${server.httpUrl}/metrics`)).text();
   const served = [...text.matchAll(/^# HELP (\w+) (.*)\n# TYPE \w+ (\w+)$/gm)].map(
     ([, name = '', help, type]) => [name, { help, type }] as const,
@@ -47,17 +44,6 @@ it('are those of the table, in a real answer and in the document', async () => {
     ([name, { help, type }]) => [name, { help, type }] as const,
   );
   expect(new Map(served)).toEqual(new Map(defined.filter(([name]) => name !== ofWorkers)));
-
-  const described = Object.entries<MetricDefinition>(metricTable).map(
-    ([name, { type, unit, labels = [] }]) => [
-      name,
-      { type, unit, labels: labels.map((label) => `\`${label}\``).join(', ') },
-    ],
-  );
-  const rows = tableOf(document, ['metric', 'type', 'unit', 'labels']).map(
-    ({ metric = '', type, unit, labels }) => [metric.replaceAll('`', ''), { type, unit, labels }] as const,
-  );
-  expect(Object.fromEntries(rows)).toEqual(Object.fromEntries(described));
 });
 
 it('tell how late events are, how many come at once, and how channels are filled', async () => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadConfig } from '../src/cli/config/config.js';
+import { loadConfig } from '../src/cli/config.js';
 import { install } from '../src/install/install.js';
 import { createTestCluster, createTestDatabase, type TestDatabase, withClient } from './database.js';
 import { createDoctorFixture } from './doctor-fixture.js';

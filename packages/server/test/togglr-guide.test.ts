@@ -6,7 +6,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
-import { loadConfig } from '../src/cli/config/config.js';
+import { loadConfig } from '../src/cli/config.js';
 import {
   createTestDatabase,
   createTestFolder,

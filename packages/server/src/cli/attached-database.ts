@@ -1,8 +1,7 @@
 import pg from 'pg';
-import type { Logger } from 'pino';
 import { checkAuthorizeQuery } from '../auth/authorize-query.js';
 import { describeError } from '../describe.js';
-import { isWorthLogging } from '../operations/log.js';
+import { isWorthLogging, type Logger } from '../operations/log.js';
 import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { CommandError } from './command.js';
 import { loadDemo } from './demo-package.js';
@@ -32,7 +31,7 @@ export async function awaitPrepared(
     onWaiting: ({ error, attempt, retryInMs }) => {
       if (!isWorthLogging(attempt)) return;
       const database = describeDatabase(databaseUrl);
-      logger.warn({ event: 'database_waiting', database, attempt, retryInMs, error: describeError(error) });
+      logger('database_waiting', { database, attempt, retryInMs, error });
     },
     work: async (client) => {
       await refuseUnprepared(client, databaseUrl, view);

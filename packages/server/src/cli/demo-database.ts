@@ -1,10 +1,8 @@
 import path from 'node:path';
-import type { Logger } from 'pino';
-import { defaultDataDir } from './config/data-dir.js';
+import { defaultDataDir } from './setting-parsers.js';
 import { install } from '../install/install.js';
-import { describeError } from '../describe.js';
 import { retry } from '../retry.js';
-import { isWorthLogging } from '../operations/log.js';
+import { isWorthLogging, type Logger } from '../operations/log.js';
 import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
 import type { DemoPackage, EmbeddedPostgres } from './demo-package.js';
@@ -35,14 +33,13 @@ export async function startDemoDatabase(
   const { logger } = options;
   const stopping = new AbortController();
   let reviving: Promise<void> | null = null;
-  logger.info({ event: 'embedded_database_starting', dataDir: options.dataDir });
+  logger('embedded_database_starting', { dataDir: options.dataDir });
   const postgres = await startEmbeddedPostgres({
     dataDir: options.dataDir,
     copyDir: defaultDataDir(process.env) ?? path.dirname(options.dataDir),
-    onLog: (line) => logger.debug({ event: 'embedded_database_log', line }),
     onExit: (error) => {
       if (stopping.signal.aborted) return;
-      logger.error({ event: 'embedded_database_ended', error: describeError(error) });
+      logger('embedded_database_ended', { error });
       reviving = revive(postgres, stopping.signal, logger);
     },
   });
@@ -56,7 +53,7 @@ export async function startDemoDatabase(
       const immediate = setTimeout(() => void postgres.stop('immediate'), limitMs / 2);
       await postgres.stop();
       clearTimeout(immediate);
-      logger.info({ event: 'embedded_database_stopped' });
+      logger('embedded_database_stopped');
     },
   };
   try {
@@ -69,7 +66,7 @@ export async function startDemoDatabase(
     await database.stop(5_000);
     throw error;
   }
-  logger.info({ event: 'embedded_database_started', dataDir: postgres.dataDir, port: postgres.port });
+  logger('embedded_database_started', { dataDir: postgres.dataDir, port: postgres.port });
   return database;
 }
 
@@ -77,14 +74,12 @@ async function revive(postgres: EmbeddedPostgres, signal: AbortSignal, logger: L
   await retry(
     async ({ failed }) => {
       await postgres.restart();
-      logger.info({ event: 'embedded_database_restarted', attempt: failed + 1 });
+      logger('embedded_database_restarted', { attempt: failed + 1 });
     },
     {
       signal,
-      onRetry: ({ error, attempt, retryInMs }) => {
-        if (!isWorthLogging(attempt)) return;
-        const event = 'embedded_database_restart_failed';
-        logger.error({ event, attempt, retryInMs, error: describeError(error) });
+      onRetry: (failure) => {
+        if (isWorthLogging(failure.attempt)) logger('embedded_database_restart_failed', { ...failure });
       },
     },
   );

@@ -1,35 +1,22 @@
-import { allowsColors, loadDoctorConfig } from './config/config.js';
-import { examine } from '../install/doctor/examine.js';
+import { allowsColors, doctorSettings, loadDoctorConfig } from './config.js';
+import { type Examination, examine } from '../install/doctor/examine.js';
+import type { Finding, Level } from '../install/doctor/finding.js';
 import { defineCommand } from './command.js';
 import { describeDatabase } from './connect.js';
-import { doctorReport } from './doctor-report.js';
 
 export const doctorCommand = defineCommand({
   name: 'doctor',
-  help: `flagcast doctor --database-url URL [options]
-
-Checks a database for flagcast serve: what events are read from, which guarantee holds, what is missing,
-what that means, and the command or the SQL that fixes it. Changes nothing. Use the same URL as
-flagcast serve, so that its role and its connection are checked.
-
-  --database-url URL  the database (env DATABASE_URL; no default)
-  --json              print everything as JSON (default: a line for each finding)
-
-Environment: FLAGCAST_LISTEN_URL, FLAGCAST_VIEW, FLAGCAST_OVERLAP, FLAGCAST_AUTHORIZE_SQL,
-FLAGCAST_DB_CONNECTIONS, FLAGCAST_WORKERS, FLAGCAST_WRITES and FLAGCAST_JWT_USER_CLAIM, as for flagcast serve.
-
-Exits with 1 if there is an error. Warnings and notes do not count.`,
-  options: {
-    'database-url': { type: 'string' },
-    json: { type: 'boolean' },
-  },
-  run: async (values, environment) => {
-    const { databaseUrl, ...attached } = loadDoctorConfig(environment, {
-      databaseUrl: values['database-url'],
-    });
+  usage: '--database-url URL [options]',
+  description: `Checks a database for flagcast serve: where events are read from, which guarantee holds, what is missing and what follows from it, and the command or SQL that fixes it. Changes nothing. Use the URL and the settings of flagcast serve, so that its role and its connection are checked.`,
+  options: { json: { help: 'print the findings as JSON' } },
+  settings: doctorSettings,
+  requiresDatabase: true,
+  notes: 'The exit code is 1 if a finding is an error, else 0, also with warnings.',
+  run: async ({ options, flags, environment }) => {
+    const { databaseUrl, ...attached } = loadDoctorConfig(environment, flags);
     const database = describeDatabase(databaseUrl);
     const { role, findings } = await examine(databaseUrl, attached);
-    if (values.json === true) {
+    if (options.json) {
       console.log(JSON.stringify({ database, role, findings }, null, 2));
     } else {
       const colors = process.stdout.isTTY && allowsColors(environment);
@@ -38,3 +25,41 @@ Exits with 1 if there is an error. Warnings and notes do not count.`,
     if (findings.some(({ level }) => level === 'error')) process.exitCode = 1;
   },
 });
+
+const colorCodes: Readonly<Record<Level, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
+const fixPrefixes = { sql: 'SQL: ', command: '$ ', advice: '' } as const;
+
+/** One line for each finding, with its consequence and its fix below. */
+function doctorReport(
+  { database, role, findings }: Examination & { readonly database: string },
+  { colors }: { readonly colors: boolean },
+): string {
+  const levelWidth = Math.max(...findings.map(({ level }) => level.length));
+  const idWidth = Math.max(...findings.map(({ id }) => id.length));
+  const indent = ' '.repeat(levelWidth + idWidth + 4);
+  const paint = (level: Level, text: string): string =>
+    colors ? `\x1b[${colorCodes[level]}m${text}\x1b[39m` : text;
+  const linesOf = ({ id, level, message, consequence, fix }: Finding): string[] => [
+    `${paint(level, level.padEnd(levelWidth))}  ${id.padEnd(idWidth)}  ${message}`,
+    ...(consequence === null ? [] : [`${indent}so: ${consequence}`]),
+    ...(fix === null ? [] : [`${indent}fix: ${fixPrefixes[fix.kind]}${fix.text}`]),
+  ];
+  return [
+    `${database}${role === null ? '' : `, as role ${role}`}`,
+    '',
+    ...findings.flatMap(linesOf),
+    '',
+    summary(findings),
+    ...(findings.some(({ fix }) => fix?.kind === 'sql')
+      ? ['Run the SQL as a superuser, or as the owner of the objects that it names.']
+      : []),
+  ].join('\n');
+}
+
+function summary(findings: readonly Finding[]): string {
+  const counts = (['error', 'warning', 'note'] as const).flatMap((level) => {
+    const count = findings.filter((finding) => finding.level === level).length;
+    return count === 0 ? [] : [`${count} ${level}${count === 1 ? '' : 's'}`];
+  });
+  return counts.length === 0 ? 'No problems found.' : `${counts.join(', ')}.`;
+}

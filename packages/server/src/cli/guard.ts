@@ -1,25 +1,12 @@
 import type pg from 'pg';
 import { setGuard } from '../api/writes/guards.js';
-import { loadDatabaseUrl } from './config/config.js';
+import { loadDatabaseUrl } from './config.js';
 import { isMissing } from '../postgres/missing.js';
 import { inTransaction } from '../postgres/transaction.js';
 import { printable } from '../describe.js';
 import { isoUtc } from '../host/time-text.js';
-import { type Command, CommandError, defineCommand, UsageError } from './command.js';
+import { CommandError, defineCommand, UsageError } from './command.js';
 import { describeDatabase, withClient } from './connect.js';
-
-const help = `flagcast guard list [options]
-flagcast guard add --project PROJECT --env ENVIRONMENT [options]
-flagcast guard remove --project PROJECT --env ENVIRONMENT [options]
-
-Lists the guarded environments, guards one, or removes its guard. In a guarded environment a change
-through Flagcast's console or API waits for the approval of a second person. Each change is in the
-history of the environment, with the database role that made it. Features with Togglr's tag guarded
-are guarded in every environment, and are not listed.
-
-  --project PROJECT   the project's id or name
-  --env ENVIRONMENT   the environment's key, name or number
-  --database-url URL  the database (env DATABASE_URL; no default)`;
 
 interface Place {
   readonly projectId: string;
@@ -28,46 +15,42 @@ interface Place {
   readonly label: string;
 }
 
-export const guardCommand: Command = {
-  help,
-  run: async ([action = '', ...args], environment) => {
-    if (!['list', 'add', 'remove'].includes(action)) {
-      throw new UsageError('What is to be done? Give list, add or remove; see flagcast guard --help');
-    }
-    const command = defineCommand({
-      name: 'guard',
-      help,
-      options: {
-        project: { type: 'string' },
-        env: { type: 'string' },
-        'database-url': { type: 'string' },
-      },
-      run: async ({ project = '', env = '', ...values }) => {
-        if (action === 'list') {
-          if (project !== '' || env !== '')
-            throw new UsageError('list lists all guards: leave out --project and --env');
-        } else {
-          if (project === '') throw new UsageError('Which project? Add --project; see flagcast guard --help');
-          if (env === '') throw new UsageError('Which environment? Add --env; see flagcast guard --help');
-        }
-        const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
-        await withClient(databaseUrl, async (client) => {
-          try {
-            if (action === 'list') await list(client);
-            else await change(client, await findPlace(client, project, env), action === 'add');
-          } catch (error) {
-            if (!isMissing(error)) throw error;
-            throw new CommandError(
-              `The database ${describeDatabase(databaseUrl)} is not prepared, or the role may not do this (${error.message}); run flagcast install, or use the role that did`,
-              { cause: error },
-            );
-          }
-        });
-      },
-    });
-    await command.run(args, environment);
+export const guardCommand = defineCommand({
+  name: 'guard',
+  usage: `list [options]
+add --project PROJECT --env ENVIRONMENT [options]
+remove --project PROJECT --env ENVIRONMENT [options]`,
+  description: `Lists the guarded environments, guards one, or removes its guard. In a guarded environment a change through the console or the API waits for the approval of a second person. Each change of a guard is in the history of the environment, with the database role that made it. Features with Togglr's tag guarded are guarded in every environment, and are not listed.`,
+  actions: ['list', 'add', 'remove'],
+  options: {
+    project: { value: 'PROJECT', help: 'the id or name of the project' },
+    env: { value: 'ENVIRONMENT', help: 'the key, name or number of the environment' },
   },
-};
+  settings: ['databaseUrl'],
+  requiresDatabase: true,
+  run: async ({ action, options: { project = '', env = '' }, flags, environment }) => {
+    if (action === 'list') {
+      if (project !== '' || env !== '') {
+        throw new UsageError('guard list takes no --project and no --env; see flagcast guard --help');
+      }
+    } else if (project === '' || env === '') {
+      throw new UsageError(`guard ${action} needs --project and --env; see flagcast guard --help`);
+    }
+    const databaseUrl = loadDatabaseUrl(environment, flags);
+    await withClient(databaseUrl, async (client) => {
+      try {
+        if (action === 'list') await list(client);
+        else await change(client, await findPlace(client, project, env), action === 'add');
+      } catch (error) {
+        if (!isMissing(error)) throw error;
+        throw new CommandError(
+          `The database ${describeDatabase(databaseUrl)} is not prepared, or the role lacks a permission (${error.message}); run flagcast install, or use the role that ran it`,
+          { cause: error },
+        );
+      }
+    });
+  },
+});
 
 async function list(client: pg.ClientBase): Promise<void> {
   const { rows } = await client.query<{ place: string; at: string; by: string }>(

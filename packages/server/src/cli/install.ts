@@ -1,53 +1,45 @@
+import { createInterface } from 'node:readline/promises';
 import pg from 'pg';
-import { loadDatabaseUrl } from './config/config.js';
-import { install, planInstall } from '../install/install.js';
+import { loadDatabaseUrl } from './config.js';
+import { install, planInstall, planUninstall, uninstall, type UninstallPlan } from '../install/install.js';
 import type { LockFailure } from '../install/install-lock.js';
 import { scriptOf, type InstallPlan } from '../install/plan.js';
 import { printable } from '../describe.js';
 import { CommandError, defineCommand, UsageError } from './command.js';
-import { confirm, isInteractive } from './confirm.js';
 import { describeDatabase, withClient } from './connect.js';
 
 export const installCommand = defineCommand({
   name: 'install',
-  help: `flagcast install --database-url URL [options]
-
-Creates the schema flagcast with the event log, and triggers on the host's tables that write it. Changes
-nothing else. Run it again to upgrade an older installation, or to repair one of which something was
-dropped, replaced or switched off.
-
-  --database-url URL  the database (env DATABASE_URL; no default)
-  --role NAME         also create a role that may log in, with the rights that flagcast serve needs and
-                      no others; an existing role is granted what it lacks (default: none)
-  --tables            also create the tables of projects, flags and audit in a database without them
-                      (default: attach to those that exist)
-  --log-only          only the event log, for tables of another form: their own triggers call
-                      flagcast.record_event (default: attach to the tables)
-  --dry-run           print the SQL, and do not run it
-  --yes               do not ask (default: show the plan and ask on a terminal, and only there)
-
-All of it is one transaction. It waits for each lock for half a second at most, and is retried four times.`,
+  usage: '--database-url URL [options]',
+  description: `Creates the schema flagcast with the event log, and triggers on the tables of the host that write it. Changes nothing else. Run it again to upgrade an installation, or to repair one of which something was dropped, replaced or disabled.`,
   options: {
-    'database-url': { type: 'string' },
-    role: { type: 'string' },
-    tables: { type: 'boolean' },
-    'log-only': { type: 'boolean' },
-    'dry-run': { type: 'boolean' },
-    yes: { type: 'boolean' },
+    role: {
+      value: 'NAME',
+      help: 'also create this role, with the permissions that flagcast serve needs and no others; an existing role is granted what it lacks',
+    },
+    tables: { help: 'also create the tables of projects, flags and audit, in a database without them' },
+    'log-only': {
+      help: 'create only the event log, for tables of another form: their own triggers call flagcast.record_event',
+    },
+    'dry-run': { help: 'print the SQL and do not run it' },
+    yes: { help: 'do not ask for confirmation; without a terminal nothing is asked' },
   },
-  run: async (values, environment) => {
-    const { role, 'dry-run': dryRun = false } = values;
-    if (dryRun && values.yes === true) {
+  settings: ['databaseUrl'],
+  requiresDatabase: true,
+  notes: `Everything is one transaction. Each lock is waited for at most half a second; the transaction is tried up to five times.`,
+  run: async ({ options: values, flags, environment }) => {
+    const { role, 'dry-run': dryRun } = values;
+    if (dryRun && values.yes) {
       throw new UsageError('--dry-run and --yes exclude each other; see flagcast install --help');
     }
-    if (values.tables === true && values['log-only'] === true) {
+    if (values.tables && values['log-only']) {
       throw new UsageError('--tables and --log-only exclude each other; see flagcast install --help');
     }
-    const databaseUrl = loadDatabaseUrl(environment, { databaseUrl: values['database-url'] });
+    const databaseUrl = loadDatabaseUrl(environment, flags);
     const database = describeDatabase(databaseUrl);
     const options = {
-      tables: values.tables ?? false,
-      ...(values['log-only'] === true ? { logOnly: true } : {}),
+      tables: values.tables,
+      ...(values['log-only'] ? { logOnly: true } : {}),
       role,
     };
     await withClient(databaseUrl, async (client) => {
@@ -56,7 +48,7 @@ All of it is one transaction. It waits for each lock for half a second at most, 
         console.log(dryRunText(plan, database));
         return;
       }
-      if (values.yes !== true && isInteractive() && plan.statements.length > 0) await agree(plan, database);
+      if (!values.yes && isInteractive() && plan.statements.length > 0) await confirmInstall(plan, database);
       const { changed, lines, notes } = await install(client, {
         ...options,
         agreed: plan,
@@ -74,8 +66,65 @@ All of it is one transaction. It waits for each lock for half a second at most, 
   },
 });
 
+export const uninstallCommand = defineCommand({
+  name: 'uninstall',
+  usage: '--database-url URL [options]',
+  description: `Drops exactly what flagcast install created: the triggers, the view, the schema flagcast with the event log, the permissions and roles that it granted and created, and after --tables the tables with all their rows. A role that is used elsewhere stays, and the output says so.`,
+  options: {
+    yes: {
+      help: 'do not ask for confirmation; without a terminal this is required to drop tables with rows',
+    },
+  },
+  settings: ['databaseUrl'],
+  requiresDatabase: true,
+  run: async ({ options, flags, environment }) => {
+    const databaseUrl = loadDatabaseUrl(environment, flags);
+    const database = describeDatabase(databaseUrl);
+    await withClient(databaseUrl, async (client) => {
+      const plan = await planUninstall(client);
+      if (!plan.installed) {
+        console.log(`Flagcast is not installed in ${database}; nothing was changed.`);
+        return;
+      }
+      if (!options.yes) await confirmUninstall(plan, database);
+      for (const { name, sessions } of plan.roles) {
+        if (sessions === 0) continue;
+        const count = `${sessions} session${sessions === 1 ? '' : 's'}`;
+        console.error(
+          `flagcast: Role ${name} has ${count} open, which will fail from now on: stop the server`,
+        );
+      }
+      const { lines } = await uninstall(client, { onRetry: printRetry });
+      for (const line of lines) console.log(line);
+      console.log(`Flagcast is no longer installed in ${database}.`);
+    });
+  },
+});
+
+async function confirmUninstall(plan: UninstallPlan, database: string): Promise<void> {
+  if (isInteractive()) {
+    for (const object of plan.objects) console.log(`would drop ${object}`);
+    for (const { name, made } of plan.roles) {
+      console.log(made ? `would drop role ${name}` : `would revoke the rights of role ${name}`);
+    }
+    const loss = plan.rows > 0 ? ` with ${countRows(plan)}` : '';
+    if (await confirm(`Uninstall Flagcast${loss} from ${database}?`)) return;
+    throw new CommandError('Not confirmed: nothing was changed');
+  }
+  if (plan.rows > 0) {
+    throw new CommandError(
+      `Nothing was changed, because ${countRows(plan)} would be lost; add --yes to drop them`,
+    );
+  }
+}
+
+function countRows({ tables, rows }: UninstallPlan): string {
+  const filled = tables.filter((table) => table.rows > 0).length;
+  return `${rows} row${rows === 1 ? '' : 's'} in ${filled} table${filled === 1 ? '' : 's'}`;
+}
+
 /** Prints on stderr that a lock timed out, and when the next attempt is. */
-export function printRetry({ attempt, attempts, retryInMs, holder }: LockFailure): void {
+function printRetry({ attempt, attempts, retryInMs, holder }: LockFailure): void {
   const seconds = (retryInMs / 1_000).toFixed(1);
   console.error(`flagcast: Attempt ${attempt} of ${attempts}: ${holder} in the way; again in ${seconds} s`);
 }
@@ -87,7 +136,7 @@ function planLines({ creates, grants }: InstallPlan): string[] {
   ];
 }
 
-async function agree(plan: InstallPlan, database: string): Promise<void> {
+async function confirmInstall(plan: InstallPlan, database: string): Promise<void> {
   for (const line of planLines(plan)) console.log(line);
   for (const note of plan.notes) console.log(`note: ${note}`);
   if (await confirm(`Install this in ${database}?`)) return;
@@ -119,4 +168,21 @@ function roleText(role: string, databaseUrl: string): string {
     `Choose its password:              ALTER ROLE ${pg.escapeIdentifier(role)} PASSWORD '...'`,
     `Then serve with it:               DATABASE_URL=${url.toString()} flagcast serve`,
   ].join('\n');
+}
+
+/** Whether a person can answer a question. */
+function isInteractive(): boolean {
+  return process.stdin.isTTY && process.stdout.isTTY;
+}
+
+/** Asks on the terminal. Only `y` and `yes` are a yes; Ctrl-C and the end of the input are a no. */
+async function confirm(question: string): Promise<boolean> {
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  const closed = new Promise<string>((resolve) => terminal.once('close', () => resolve('')));
+  try {
+    const answer = await Promise.race([terminal.question(`${question} [y/N] `), closed]);
+    return /^y(es)?$/i.test(answer.trim());
+  } finally {
+    terminal.close();
+  }
 }

@@ -4,58 +4,57 @@ import { reportFailure } from './report.js';
 
 interface Entry {
   readonly name: string;
-  /** What it does, in a few words. */
   readonly summary: string;
-  /** Most of the time that a command takes to start is for loading what the others need. */
+  /** Loads only the modules of this command: loading takes most of the time that a command needs to start. */
   readonly load: () => Promise<Command>;
 }
 
 const entries: readonly Entry[] = [
   {
     name: 'serve',
-    summary: 'serve the live events of a database, or of an embedded demo',
+    summary: 'serve the events of a database, or of the embedded demo',
     load: async () => (await import('./serve.js')).serveCommand,
   },
   {
     name: 'install',
-    summary: 'put the view and the triggers into a database',
+    summary: 'create the event log and its triggers in a database',
     load: async () => (await import('./install.js')).installCommand,
   },
   {
     name: 'uninstall',
-    summary: 'take back what install made',
-    load: async () => (await import('./uninstall.js')).uninstallCommand,
+    summary: 'drop what install created',
+    load: async () => (await import('./install.js')).uninstallCommand,
   },
   {
     name: 'doctor',
-    summary: 'tell what is wrong with a database, and what mends it',
+    summary: 'find what is wrong with a database, and how to fix it',
     load: async () => (await import('./doctor.js')).doctorCommand,
   },
   {
     name: 'guard',
-    summary: 'list and change the environments in which changes wait for an approval',
+    summary: 'list, add or remove guarded environments',
     load: async () => (await import('./guard.js')).guardCommand,
   },
   {
     name: 'tail',
-    summary: 'show the live events of a channel in a terminal',
+    summary: 'print the events of an environment as they happen',
     load: async () => (await import('./tail.js')).tailCommand,
   },
   {
     name: 'token',
-    summary: 'make an access token for trying things out',
+    summary: 'print an access token for a user',
     load: async () => (await import('./token.js')).tokenCommand,
   },
 ];
 
-/** The program `flagcast` with the arguments after its name. Never rejects: see `reportFailure`. */
+/** The program `flagcast` with the arguments after its name. Never rejects. */
 export async function main(argv: readonly string[]): Promise<void> {
   await reportFailure(async () => await run(argv));
 }
 
 async function run(argv: readonly string[]): Promise<void> {
   const [name, ...args] = argv;
-  if (name === undefined) throw new UsageError('Which command? See flagcast --help');
+  if (name === undefined) throw new UsageError('A command is required; see flagcast --help');
   if (name === '--help' || name === '-h') {
     console.log(programHelp());
     return;
@@ -80,13 +79,13 @@ async function run(argv: readonly string[]): Promise<void> {
 function programHelp(): string {
   const width = Math.max(...entries.map(({ name }) => name.length));
   return [
-    'Flagcast: feature-flag changes from PostgreSQL to every screen, live.',
+    'Flagcast delivers feature-flag changes from PostgreSQL to browsers.',
     '',
-    'flagcast <command> [options]',
+    'Usage: flagcast COMMAND [options]',
     '',
     ...entries.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
     '',
-    'flagcast <command> --help tells what a command takes; flagcast --version the version.',
+    'See flagcast COMMAND --help for the options of a command. flagcast --version prints the version.',
   ].join('\n');
 }
 

@@ -1,4 +1,4 @@
-import { ConfigError } from './config/config-error.js';
+import { ConfigError } from './config.js';
 import { describeError } from '../describe.js';
 import { UsageError } from './command.js';
 

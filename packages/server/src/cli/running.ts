@@ -1,5 +1,4 @@
-import type { Logger } from 'pino';
-import { describeError } from '../describe.js';
+import type { Logger } from '../operations/log.js';
 
 /** From the signal to the end of the process, in milliseconds: within the 10 s that supervisors grant. */
 const STOP_LIMIT_MS = 9_500;
@@ -31,7 +30,7 @@ export class CleanupStack {
     if (this.#deadlineMs !== null) return;
     this.#deadlineMs = performance.now() + STOP_LIMIT_MS;
     const end = (): void => {
-      this.#logger.error({ event: 'server_stop_timed_out' });
+      this.#logger('server_stop_timed_out');
       // Through the `exit` listener that tells an embedded PostgreSQL to stop.
       process.exit(1);
     };
@@ -45,11 +44,7 @@ export class CleanupStack {
       try {
         await within(Math.max(0, remainingMs), part.stop(Math.max(0, remainingMs)));
       } catch (error) {
-        this.#logger.error({
-          event: 'server_part_not_stopped',
-          part: part.name,
-          error: describeError(error),
-        });
+        this.#logger('server_part_not_stopped', { part: part.name, error });
       }
     }
   }

@@ -3,15 +3,14 @@ import type { Server as HttpServer } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
-import type { Logger } from 'pino';
 import type { TokenOptions } from '../auth/auth-options.js';
-import type { ServeConfig } from './config/config.js';
+import type { ServeConfig } from './config.js';
 import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';
 import { createServerFlagcast } from '../flagcast.js';
 import type { Flagcast, FlagcastOptions } from '../flagcast-options.js';
 import type { DemoPerson } from '../api/demo-person.js';
-import { logLifecycle } from '../operations/log.js';
+import { logLifecycle, type Logger } from '../operations/log.js';
 import { CommandError } from './command.js';
 import { loadSocketWriter } from './io-uring-package.js';
 import { loadRelay } from './relay-package.js';
@@ -158,7 +157,7 @@ async function startListening(server: HttpServer, place: ListeningPlace, logger:
   } catch (error) {
     throw cannotListen(place, error);
   }
-  server.on('error', (error) => logger.error({ event: 'server_failed', error: describeError(error) }));
+  server.on('error', (error) => logger('server_failed', { error }));
   const { address, port: listeningPort } = server.address() as AddressInfo;
   return `http://${isIPv6(address) ? `[${address}]` : address}:${listeningPort}`;
 }

@@ -1,4 +1,4 @@
-import { type Environment, loadLocalConfig } from './config/config.js';
+import { type Environment, loadLocalConfig } from './config.js';
 import { CommandError, UsageError } from './command.js';
 import { withClient } from './connect.js';
 import { readDatabaseUrl, requireDataDir } from './data-folder.js';

@@ -1,6 +1,6 @@
-import { type Environment, allowsColors, loadLocalConfig } from './config/config.js';
+import { type Environment, allowsColors, loadLocalConfig, tokenSettings } from './config.js';
 import { describeError } from '../describe.js';
-import { CommandError, defineCommand, UsageError } from './command.js';
+import { CommandError, defineCommand } from './command.js';
 import { readSecret } from './data-folder.js';
 import { listenForShutdown } from './shutdown.js';
 import { follow, type FollowOptions } from './tail-follow.js';
@@ -17,42 +17,27 @@ const STOP_LIMIT_MS = 800;
 
 export const tailCommand = defineCommand({
   name: 'tail',
-  help: `flagcast tail --project PROJECT --env KEY [options]
-
-Prints the events of one environment of a project as they happen, a line each, until Ctrl-C. When
-the connection is lost it connects again by itself, and prints what happened meanwhile. How it
-stands is told on stderr.
-
-  --url URL          the server (default ${DEFAULT_URL})
-  --project PROJECT  the project's id or name
-  --env KEY          the environment's key, such as prod
-  --token TOKEN      whose eyes to see with (default: the user ${DEMO_SUPERUSER} of the embedded demo on this
-                     machine; flagcast token makes others)
-  --json             print each event as the server sent it, as JSON
-                     (default: time, type, actor, entity, feature, id)
-
-Environment:
-  FLAGCAST_JWT_SECRET  signs the default token in place of the demo's secret
-  FLAGCAST_DATA_DIR    the data folder of the embedded demo (default as in flagcast serve)
-  NO_COLOR             no colours (default: colours on a terminal)`,
+  usage: '--project PROJECT --env KEY [options]',
+  description: `Prints the events of one environment as they happen, one line each, until Ctrl-C. Reconnects by itself and prints the missed events. The state of the connection is reported on stderr.`,
   options: {
-    url: { type: 'string' },
-    project: { type: 'string' },
-    env: { type: 'string' },
-    token: { type: 'string' },
-    json: { type: 'boolean' },
+    project: { value: 'PROJECT', required: true, help: 'the id or name of the project' },
+    env: { value: 'KEY', required: true, help: 'the key of the environment, such as prod' },
+    url: { value: 'URL', help: `the server (default: ${DEFAULT_URL})` },
+    token: {
+      value: 'TOKEN',
+      help: `the access token (default: one for the user ${DEMO_SUPERUSER}, signed with FLAGCAST_JWT_SECRET or the secret of the embedded demo)`,
+    },
+    json: { help: 'print events as JSON, as the server sent them' },
   },
-  run: async (values, environment) => {
-    const { project = '', env = '', token } = values;
-    if (project === '') throw new UsageError('Which project? Add --project; see flagcast tail --help');
-    if (env === '') throw new UsageError('Which environment? Add --env; see flagcast tail --help');
+  settings: [...tokenSettings, 'dataDir', 'noColor'],
+  run: async ({ options: { project, env, url = DEFAULT_URL, token, json }, environment }) => {
     const colors = process.stdout.isTTY && allowsColors(environment);
     await tail({
-      serverUrl: parseServerUrl(values.url ?? DEFAULT_URL),
+      serverUrl: parseServerUrl(url),
       project,
       environmentKey: env,
       makeToken: await tokenSource(token, environment),
-      line: values.json === true ? jsonLine : (event) => eventLine(event, { colors }),
+      line: json ? jsonLine : (event) => eventLine(event, { colors }),
     });
   },
 });

@@ -2,43 +2,29 @@ import type { TokenChecks } from '../auth/auth-options.js';
 import { signToken } from '../auth/sign-token.js';
 import { DEFAULT_MAX_TOKEN_AGE_MS } from '../auth/token-verifier.js';
 import { parseUserClaim } from '../auth/user-claim.js';
-import { loadLocalConfig, type LocalConfig } from './config/config.js';
-import { parseDuration } from './config/duration.js';
+import { loadLocalConfig, type LocalConfig, tokenSettings } from './config.js';
+import { parseDuration } from './setting-parsers.js';
 import { printable } from '../describe.js';
-import { CommandError, defineCommand, UsageError } from './command.js';
+import { CommandError, defineCommand } from './command.js';
 import { withClient } from './connect.js';
 import { readDatabaseUrl, readSecret } from './data-folder.js';
 
 export const tokenCommand = defineCommand({
   name: 'token',
-  help: `flagcast token --user NAME [options]
-
-Prints an access token for a user, and nothing else. It is signed with FLAGCAST_JWT_SECRET, else
-with the secret of the embedded demo.
-
-  --user NAME         the user's name, or the number in users.id
-  --ttl TIME          how long the token lasts, with a unit: 90s, 15m, 1h (default 1h); no longer than
-                      FLAGCAST_JWT_MAX_AGE
-  --database-url URL  where to look the user up (env DATABASE_URL; default: the embedded demo, if it
-                      runs). A database that does not answer is done without: the token then names
-                      the user as it is written
-
-Environment:
-  FLAGCAST_JWT_SECRET  the HS256 secret of the server, at least 32 bytes
-  FLAGCAST_JWT_ISSUER, FLAGCAST_JWT_AUDIENCE, FLAGCAST_JWT_USER_CLAIM, FLAGCAST_JWT_MAX_AGE
-                       as the server has them, see flagcast serve --help
-  FLAGCAST_DATA_DIR    the data folder of the embedded demo (default as in flagcast serve)`,
+  usage: '--user NAME [options]',
+  description: `Prints an access token for a user, signed with FLAGCAST_JWT_SECRET or the secret of the embedded demo. The user is looked up in the database; if the database does not answer, the token names the user as given.`,
   options: {
-    user: { type: 'string' },
-    ttl: { type: 'string' },
-    'database-url': { type: 'string' },
+    user: { value: 'NAME', required: true, help: "the user's name, or the number in users.id" },
+    ttl: {
+      value: 'TIME',
+      help: 'the lifetime of the token, such as 90s, 15m or 1h; at most FLAGCAST_JWT_MAX_AGE (default: 1h)',
+    },
   },
-  run: async (values, environment) => {
-    const name = values.user ?? '';
-    if (name === '') throw new UsageError('Whose token? Add --user NAME; see flagcast token --help');
-    const config = loadLocalConfig(environment, { databaseUrl: values['database-url'] });
+  settings: ['databaseUrl', ...tokenSettings, 'dataDir'],
+  run: async ({ options: { user: name, ttl = '1h' }, flags, environment }) => {
+    const config = loadLocalConfig(environment, flags);
     const { tokenChecks } = config;
-    const ttlMs = parseTtl(values.ttl ?? '1h', tokenChecks);
+    const ttlMs = parseTtl(ttl, tokenChecks);
     const secret = await findSecret(config);
     const user = await lookUp(config, name);
     console.log(

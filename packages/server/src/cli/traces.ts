@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Logger } from 'pino';
-import { describeError, scrub } from '../describe.js';
+import { describeError } from '../describe.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { isWorthLogging } from '../operations/log.js';
+import { isWorthLogging, type Logger } from '../operations/log.js';
 import { CommandError } from './command.js';
 
 /** How long the last spans may take to be sent when the server ends, in milliseconds. */
@@ -20,11 +19,11 @@ export async function startTraces(lifecycle: Lifecycle, logger: Logger): Promise
   const { tracer, stop } = exportTraces(process.env, (message) => {
     problems += 1;
     if (isWorthLogging(problems)) {
-      logger.warn({ event: 'traces_failed', problems, error: scrub(message) });
+      logger('traces_failed', { problems, error: message });
     }
   });
   const end = traceBatches(lifecycle, tracer);
-  logger.info({ event: 'traces_started' });
+  logger('traces_started');
   return async () => {
     end();
     // A collector that does not answer must not hold up the end.
@@ -34,7 +33,7 @@ export async function startTraces(lifecycle: Lifecycle, logger: Logger): Promise
       signal: limit.signal,
     }).catch(() => null);
     const problem = await Promise.race([sent, late]);
-    if (problem !== null) logger.warn({ event: 'traces_not_sent', error: problem });
+    if (problem !== null) logger('traces_not_sent', { error: problem });
     limit.abort();
   };
 }

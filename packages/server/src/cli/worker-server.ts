@@ -24,7 +24,7 @@ export function runWorker(): void {
 
 async function serve(primary: PrimaryLine): Promise<void> {
   const { worker, server, listensAtOnce, begun } = await primary.settings;
-  const logger = createLogger({ human: process.stdout.isTTY }).child({ worker });
+  const logger = createLogger({ human: process.stdout.isTTY, base: { worker } });
   const running = new CleanupStack(logger);
   let stopGraceMs = 0;
   primary.onStop((graceMs) => {

@@ -1,7 +1,7 @@
+import type { Logger } from '../operations/log.js';
 import cluster from 'node:cluster';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { Logger } from 'pino';
 import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
 import { backoffMs } from '../retry.js';
 import { createCounter } from '../operations/metrics.js';
@@ -155,7 +155,7 @@ class Workers {
     this.#alive.add(worker);
     void worker.ended.then(() => this.#alive.delete(worker));
     void worker.ready.then(() => {
-      this.#logger.info({ event: 'worker_ready', worker: number, pid: worker.pid });
+      this.#logger('worker_ready', { worker: number, pid: worker.pid });
     });
     return worker;
   }
@@ -172,14 +172,7 @@ class Workers {
       place.shortLives = lifeMs < STEADY_MS ? place.shortLives + 1 : 0;
       const replacedInMs = place.shortLives === 0 ? 0 : backoffMs(place.shortLives, 100, MAX_PAUSE_MS);
       this.#endedTotal.inc();
-      this.#logger.error({
-        event: 'worker_ended',
-        worker: place.number,
-        pid: worker.pid,
-        reason,
-        lifeMs,
-        replacedInMs,
-      });
+      this.#logger('worker_ended', { worker: place.number, pid: worker.pid, reason, lifeMs, replacedInMs });
       // Rejects exactly when the server is stopping, which the loop looks at.
       await delay(replacedInMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       // A renewal may have come to this place meanwhile.
@@ -189,7 +182,7 @@ class Workers {
   }
 
   async #renewAll(): Promise<void> {
-    this.#logger.info({ event: 'workers_renewing', workers: this.#places.length });
+    this.#logger('workers_renewing', { workers: this.#places.length });
     for (const place of this.#places) {
       if (this.#isStopping()) return;
       const previous = place.worker;
@@ -204,13 +197,13 @@ class Workers {
       if (this.#isStopping()) return;
       if (problem !== null) {
         next.kill();
-        this.#logger.error({ event: 'workers_renewal_failed', worker: place.number, reason: problem });
+        this.#logger('workers_renewal_failed', { worker: place.number, reason: problem });
         return;
       }
       place.shortLives = 0;
       await this.#end(previous, { limitMs: STOP_LIMIT_MS, graceMs: GRACE_MS });
     }
-    this.#logger.info({ event: 'workers_renewed', workers: this.#places.length });
+    this.#logger('workers_renewed', { workers: this.#places.length });
   }
 
   /** Null when it is ready. */
@@ -232,7 +225,7 @@ class Workers {
 
   async #end(worker: WorkerProcess, stop: { limitMs: number; graceMs: number }): Promise<void> {
     const { pid } = worker;
-    if ((await worker.stop(stop)) === 'killed') this.#logger.error({ event: 'worker_killed', pid, ...stop });
+    if ((await worker.stop(stop)) === 'killed') this.#logger('worker_killed', { pid, ...stop });
   }
 
   /**

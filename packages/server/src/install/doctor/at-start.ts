@@ -1,4 +1,4 @@
-import type { Logger } from 'pino';
+import type { Logger } from '../../operations/log.js';
 import { examine, type ExamineOptions } from './examine.js';
 
 /** Shorter than the command's, because the server starts meanwhile. */
@@ -25,6 +25,6 @@ export async function logWarnings(
   if (role === null) return;
   for (const { id, level, message, consequence, fix } of findings) {
     if ((level !== 'warning' && level !== 'error') || id === 'retention') continue;
-    logger.warn({ event: 'doctor_warning', finding: id, message, consequence, fix: fix?.text });
+    logger('doctor_warning', { finding: id, message, consequence, fix: fix?.text });
   }
 }
