@@ -1,5 +1,5 @@
 /** What @flagcast/relay-nats needs of the server. Not a public interface: it changes with both. */
-export { parseRelayUrl } from './cli/config/relay-url.js';
+export { parseRelayUrl } from './cli/relay-url.js';
 export type { CreateRelay, Relay, RelayContext, RelayedReader, RelaySession } from './broadcast/relay.js';
 export { withStateOf } from './broadcast/replay-buffer.js';
 export { byChannel } from './events/event.js';

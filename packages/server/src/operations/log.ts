@@ -63,8 +63,8 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
         logger('freshness_changed', { state, reason, since, problem });
       }
     },
-    'fan-out:chosen': ({ by, reason }) =>
-      logger('fan_out_chosen', { by, ...(reason !== null && { reason }) }),
+    'socket-writer:chosen': ({ writer, reason }) =>
+      logger('socket_writer_chosen', { writer, ...(reason !== null && { reason }) }),
     'socket-writer:fallback': () => logger('socket_writer_fallback', { advice: 'update the kernel' }),
     'access:rows-ignored': (ignored) => {
       const advice =
