@@ -11,6 +11,7 @@ import { RunningCommand, runCommand } from '../packages/server/test/command.js';
 import { createTestDatabase, insertAudit, seedProject } from '../packages/server/test/database.js';
 import { hasIoUring } from '../packages/server/test/io-uring-here.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
+import { measureDependencies } from '../scripts/packages/install-size.js';
 import { blocksOf } from './documents.js';
 import { type Consumer, createConsumer, type Manifest, programOf } from './consumer.js';
 
@@ -32,11 +33,11 @@ const names = [
 ];
 
 describe.each(names)('%s', (name) => {
-  it('has only the files that it needs, without sources, tests and maps', async () => {
+  it('has only the files that it needs, without TypeScript sources and tests', async () => {
     const { folder, files } = find(name);
     const paths = files.map((file) => file.path);
     const meant =
-      /^(package\.json|README\.md|LICENSE|bin\/flagcast\.js|dist\/[\w/-]+\.(js|d\.ts)|sql\/\w+\/[\w.]+\.sql|console\/(index\.html|icon\.svg|licenses\.md|assets\/[\w-]+\.(js|css)))$/;
+      /^(package\.json|README\.md|LICENSE|bin\/flagcast\.js|dist\/[\w/-]+\.(js|js\.map|d\.ts)|sql\/\w+\/[\w.]+\.sql|console\/(index\.html|icon\.svg|licenses\.md|assets\/[\w-]+\.(js|css)))$/;
     expect(paths.filter((file) => !meant.test(file) || /\btests?\b/.test(file))).toStrictEqual([]);
     expect(paths).toEqual(expect.arrayContaining(['README.md', 'LICENSE']));
     expect(await read(`${folder}/LICENSE`)).toBe(await read('LICENSE'));
@@ -76,6 +77,15 @@ describe.each(names)('%s', (name) => {
       expect(bytes / 1_000 / Number(said), `run npm run sizes`).toBeGreaterThan(0.8);
     }
   });
+});
+
+it('flagcast installs less than 25 MB with its dependencies, and no package runs an install script', async () => {
+  const { bytes, withInstallScripts } = await measureDependencies();
+  const own = consumer.packed
+    .filter(({ name }) => ['flagcast', '@flagcast/client', '@flagcast/protocol'].includes(name))
+    .reduce((sum, { unpackedSize }) => sum + unpackedSize, 0);
+  expect((bytes + own) / 1e6).toBeLessThan(25);
+  expect(withInstallScripts).toStrictEqual([]);
 });
 
 it('npx flagcast runs the program', async () => {

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { measureDependencies } from './packages/install-size.js';
 import { packAll } from './packages/pack.js';
 
 const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-sizes-'));
@@ -11,6 +12,8 @@ try {
     const [tarball, unpacked] = [size, unpackedSize].map((bytes) => `${Math.ceil(bytes / 1_000)} kB`);
     console.log(`| \`${name}\` | ${tarball ?? ''} | ${unpacked ?? ''} | ${files.length} |`);
   }
+  const { packages, bytes } = await measureDependencies();
+  console.log(`\nDependencies of flagcast: ${packages.length} packages, ${(bytes / 1e6).toFixed(1)} MB`);
 } finally {
   await rm(folder, { recursive: true });
 }
