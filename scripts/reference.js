@@ -1,6 +1,6 @@
 // npm run reference: writes docs/reference.md from the code. With --check: fails if the file is not up to date.
 import { readFile, writeFile } from 'node:fs/promises';
-import { CloseCode, isReconnectCode } from '../packages/protocol/dist/index.js';
+import { CloseCode, isReconnectCode, requestErrors } from '../packages/protocol/dist/index.js';
 import { defaultOf } from '../packages/server/dist/cli/command.js';
 import { doctorCommand } from '../packages/server/dist/cli/doctor.js';
 import { guardCommand } from '../packages/server/dist/cli/guard.js';
@@ -9,6 +9,7 @@ import { serveCommand } from '../packages/server/dist/cli/serve.js';
 import { settings } from '../packages/server/dist/cli/settings.js';
 import { tailCommand } from '../packages/server/dist/cli/tail.js';
 import { tokenCommand } from '../packages/server/dist/cli/token.js';
+import { flagcastErrorCodes } from '../packages/server/dist/index.js';
 import { logEvents } from '../packages/server/dist/operations/log-events.js';
 import { metricTable } from '../packages/server/dist/operations/metric-table.js';
 
@@ -87,6 +88,14 @@ const closeCodeRows = Object.entries(CloseCode).map(([name, number]) => [
 const errorComments = await commentsOf('messages.ts', /'(\w+)',/);
 const errorRows = [...errorComments].map(([name, comment]) => [code(name), comment]);
 
+const requestErrorRows = Object.entries(requestErrors).map(([name, { status, meaning }]) => [
+  code(name),
+  String(status),
+  meaning,
+]);
+
+const libraryErrorRows = Object.entries(flagcastErrorCodes).map(([name, meaning]) => [code(name), meaning]);
+
 const logRows = Object.entries(logEvents).map(([event, { level, when }]) => [code(event), level, when]);
 
 const text = `# Reference
@@ -117,9 +126,17 @@ ${table(['code', 'name', 'then', 'meaning'], closeCodeRows)}
 
 ## Error codes
 
-The codes of \`error\` messages, in addition to [the codes of refused requests](../PROTOCOL.md#refusals).
+Codes are stable; messages are not. A refused request has \`{"code", "message"}\` as its body; a refused connection has the code as the reason of its close frame.
+
+${table(['code', 'status', 'meaning'], requestErrorRows)}
+
+The codes of \`error\` messages, in addition to those above:
 
 ${table(['code', 'meaning'], errorRows)}
+
+The codes of a \`FlagcastError\` of the library:
+
+${table(['code', 'meaning'], libraryErrorRows)}
 
 ## Log events
 

@@ -7,4 +7,5 @@ export {
   resyncReasons,
   subprotocol,
 } from './messages.js';
+export { requestErrors, type RequestErrorCode } from './request-errors.js';
 export type * from './messages.js';

@@ -1,8 +1,8 @@
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { CloseCode } from '@flagcast/protocol';
+import { CloseCode, type RequestErrorCode, requestErrors } from '@flagcast/protocol';
 
-export type ProblemStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 421 | 426 | 429 | 501 | 503 | 504;
+export type ProblemStatus = (typeof requestErrors)[RequestErrorCode]['status'];
 
 interface ProblemOptions extends ErrorOptions {
   /** When to try again, in seconds. Default with 503: 1. */
@@ -18,11 +18,11 @@ interface ProblemOptions extends ErrorOptions {
 export class HttpProblem extends Error {
   override readonly name = 'HttpProblem';
   readonly status: ProblemStatus;
-  readonly code: string;
+  readonly code: RequestErrorCode;
   readonly details: Readonly<Record<string, unknown>>;
   readonly retryAfterSeconds: number | null;
 
-  constructor(status: ProblemStatus, code: string, message: string, options: ProblemOptions = {}) {
+  constructor(status: ProblemStatus, code: RequestErrorCode, message: string, options: ProblemOptions = {}) {
     super(message, options);
     this.status = status;
     this.code = code;
