@@ -122,7 +122,7 @@ async function prepareConsole(run, { url, client, projectId, environmentKey, use
     await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token}')`);
     await page.goto(`http://127.0.0.1:${port}/p/${projectId}/${environmentKey}/features`);
     await page.getByRole('link', { name: 'bench', exact: true }).waitFor();
-    await page.getByRole('button', { name: /^Live/ }).waitFor();
+    await page.getByRole('button', { name: /: Live/ }).waitFor();
   };
 }
 

@@ -79,7 +79,7 @@ async function changeInDatabase(
 }
 
 /** The indicators of a stale page. */
-const staleChip = (page: Page) => page.getByRole('button', { name: /^Stale since \d\d:\d\d/ });
+const staleChip = (page: Page) => page.getByRole('button', { name: /: Stale since \d\d:\d\d/ });
 const staleBanner = (page: Page) => page.getByRole('status').filter({ hasText: /^No connection/ });
 
 it('the console shows since when it is stale without a network, and then catches up completely', async () => {

@@ -7,7 +7,7 @@ import { RelativeTime, useNowMs } from '../shell/relative-time.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { toTimeMs } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
-import { placeOf } from './use-history.js';
+import { sortTime } from './use-history.js';
 import type { HistoryItem } from './use-timeline.js';
 import { avatarName, nameOf, visible } from '../i18n/visible.js';
 
@@ -23,8 +23,8 @@ export function HistoryList({ entries, about }: HistoryListProps) {
   const nowMs = useNowMs(60_000);
   const days = new Map<string, HistoryItem[]>();
   for (const entry of entries) {
-    const atMs = toTimeMs(placeOf(entry));
-    const day = atMs === null ? placeOf(entry) : format.day(atMs, nowMs);
+    const atMs = toTimeMs(sortTime(entry));
+    const day = atMs === null ? sortTime(entry) : format.day(atMs, nowMs);
     const ofDay = days.get(day);
     if (ofDay === undefined) days.set(day, [entry]);
     else ofDay.push(entry);

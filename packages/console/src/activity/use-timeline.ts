@@ -3,7 +3,7 @@ import { useMemo, useState } from 'react';
 import { useActivity, useFeatures } from '@flagcast/client/react';
 import { isNotAvailable } from '../api/api.js';
 import type { AuditEntry } from '../api/types.js';
-import { type History, type HistoryFilter, placeOf, useHistory } from './use-history.js';
+import { type History, type HistoryFilter, sortTime, useHistory } from './use-history.js';
 
 /** What the page shows of an entry; events bring no more. */
 export type HistoryItem = Omit<
@@ -58,7 +58,7 @@ export function useTimeline(filter: HistoryFilter): Timeline {
     }
     const all = [...live, ...recorded];
     return all.sort((one, other) => {
-      const [place, otherPlace] = [placeOf(one), placeOf(other)];
+      const [place, otherPlace] = [sortTime(one), sortTime(other)];
       return place === otherPlace ? 0 : place < otherPlace ? 1 : -1;
     });
   }, [activity, features, entries, liveOnly, itemOf, featureId, entity, username]);
