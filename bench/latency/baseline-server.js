@@ -17,7 +17,7 @@ import { baselineChannel } from './baseline-schema.js';
 serveParent(async (/** @type {BaselineStart} */ { databaseUrl, kind }) => {
   const webSockets = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
   const session = await Session.open({
-    databaseUrl,
+    database: { url: databaseUrl },
     applicationName: 'bench baseline',
     queryTimeoutMs: 5_000,
     values: 'text',

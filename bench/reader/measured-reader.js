@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { Lifecycle } from '../../packages/server/dist/lifecycle.js';
+import { sessionOpener } from '../../packages/server/dist/postgres/session.js';
 import { EventReader } from '../../packages/server/dist/reader/reader.js';
 
 /** @import pg from 'pg' */
@@ -26,7 +27,11 @@ import { EventReader } from '../../packages/server/dist/reader/reader.js';
  */
 export async function startMeasuredReader(run, { url, client, projectId, environmentId, featureId }) {
   const lifecycle = new Lifecycle();
-  const reader = new EventReader({ databaseUrl: url, lifecycle, onBatch: () => undefined });
+  const reader = new EventReader({
+    openSession: sessionOpener({ url }),
+    lifecycle,
+    onBatch: () => undefined,
+  });
   run.defer(async () => await reader.stop());
   lifecycle.on('reader:failed', ({ error }) => run.fail(error));
   const started = once(lifecycle, 'reader:started', { signal: run.signal });

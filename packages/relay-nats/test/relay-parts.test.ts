@@ -197,7 +197,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
 
   /** A server that has heard of a reader; `done` tells what it asks of its own reader. */
   async function join(
-    databaseUrl = 'postgresql://127.0.0.1:1/nowhere',
+    url = 'postgresql://127.0.0.1:1/nowhere',
   ): Promise<{ relayNode: RelayNode; done: string[]; lifecycle: Lifecycle }> {
     const lifecycle = new Lifecycle();
     const done: string[] = [];
@@ -205,13 +205,11 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       log,
       id: randomUUID(),
       openSession: async () => {
-        const session = new Session({
-          databaseUrl,
+        return await Session.open({
+          database: { url },
           applicationName: 'flagcast relay',
           queryTimeoutMs: 5_000,
         });
-        await session.open();
-        return session;
       },
       triggerProblem: () => null,
       source: {

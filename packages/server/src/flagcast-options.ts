@@ -40,12 +40,36 @@ export interface FlagcastOptions {
   readonly socketWriter?: SocketWriterFactory | undefined;
 }
 
-export interface DatabaseOptions {
-  /** `postgresql://user:password@host:port/database`, with the schema `flagcast` installed. */
-  readonly url: string;
+/** What Flagcast uses of a `pg.Pool`. Not that type, so that hosts without `@types/pg` can use these types. */
+export interface PgPool {
+  readonly options: object;
+  connect(): Promise<object>;
+}
+
+/** The database, with the schema `flagcast` installed. */
+export type DatabaseOptions = DatabaseSettings &
+  (
+    | {
+        /** `postgresql://user:password@host:port/database`. */
+        readonly url: string;
+        readonly pool?: undefined;
+      }
+    | {
+        /**
+         * A pool of the host, instead of `url`. Requests and authorization borrow its clients, at most `connections` less
+         * three, and return them without settings. The reader, the listener and retention open sessions of their own
+         * with `pool.options`; what a `connect` handler of the pool sets does not apply to them. `close()` does not end
+         * the pool.
+         */
+        readonly pool: PgPool;
+        readonly url?: undefined;
+      }
+  );
+
+export interface DatabaseSettings {
   /**
-   * The URL for LISTEN: `postgresql://...` directly to the primary. Needed where `url` leads to a pooler in transaction
-   * mode or to a replica. Default: `url`.
+   * The URL for LISTEN: `postgresql://...` directly to the primary. Needed where `url` or `pool` leads to a pooler in
+   * transaction mode or to a replica. Default: the same database.
    */
   readonly listenUrl?: string | undefined;
   /** The maximum number of database sessions: at least 5, plus one with `writes`, plus one with a relay. Default 10. */

@@ -61,12 +61,7 @@ export type Http = ReturnType<typeof createHttp>;
 
 /** Event log -> reader -> broadcaster, with the relay, missed events and snapshots. */
 export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }: Base) {
-  const {
-    url: databaseUrl,
-    listenUrl = databaseUrl,
-    pollIntervalMs = 1_000,
-    overlapMs = 60_000,
-  } = options.database;
+  const { pollIntervalMs = 1_000, overlapMs = 60_000 } = options.database;
   const { socketWriter, reason } = openSocketWriter(options.socketWriter, () =>
     lifecycle.emit('socket-writer:fallback', {}),
   );
@@ -79,13 +74,12 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
     onWatched: (channel, isWatched) => relay?.watch(channel, isWatched),
   });
   const source = new BatchSource({
-    databaseUrl,
-    listenUrl,
+    openSession: sessions.open,
+    openListenSession: sessions.openListening,
     view: options.database.view ?? null,
     overlapMs,
     pollIntervalMs,
     queryTimeoutMs: options.timeouts?.readTimeoutMs ?? 30_000,
-    slots: sessions.reader,
     lifecycle,
     onBatch: (batch) => {
       broadcaster.broadcast(batch);
@@ -102,8 +96,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
       reader: source,
       lifecycle,
       openSession: async () =>
-        await sessions.reader.open({
-          databaseUrl: listenUrl,
+        await sessions.openListening({
           applicationName: 'flagcast relay',
           queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
         }),
@@ -323,7 +316,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
         unauthenticated,
         broadcaster,
         reader: source,
-        slots: sessions.slots,
+        sessionPools: sessions.pools,
         eventLoopDelay,
       },
       options.metricsRegistry,

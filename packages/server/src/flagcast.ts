@@ -1,10 +1,12 @@
 import { once } from 'node:events';
+import type pg from 'pg';
 import { describeError } from './describe.js';
+import type { Database } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
 import { createHttpServer } from './transport/http-server.js';
 import { UnauthenticatedConnections } from './transport/unauthenticated-connections.js';
-import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
+import type { DatabaseOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { FlagcastError } from './errors.js';
 import {
   type Base,
@@ -49,7 +51,8 @@ export function createServerFlagcast(
 function compose(options: FlagcastOptions, demoPeople: readonly DemoPerson[]): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const sessions = new DatabaseSessions({
-    databaseUrl: options.database.url,
+    database: databaseOf(options.database),
+    listenUrl: options.database.listenUrl ?? null,
     connections: options.database.connections ?? defaultDatabaseConnections,
     queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
     writes: options.writes ?? false,
@@ -89,6 +92,17 @@ function compose(options: FlagcastOptions, demoPeople: readonly DemoPerson[]): F
   };
 }
 
+/** JavaScript may leave both out, and then pg would connect to a database on this machine. */
+function databaseOf({ url = '', pool }: DatabaseOptions): Database {
+  if (pool !== undefined && url === '') return { pool: pool as pg.Pool };
+  if (pool === undefined && url !== '') return { url };
+  throw new Error(
+    pool === undefined
+      ? 'There is no database.url: give postgresql://user:password@host:5432/database (if it comes from the environment, is the variable set?), or a pg.Pool as database.pool'
+      : 'database.url and database.pool exclude each other: leave one of them out',
+  );
+}
+
 interface LifetimeParts extends Base {
   readonly delivery: Delivery;
   readonly connections: Connections;
@@ -103,12 +117,8 @@ function createLifetime(
   const { source, relay, freshness, broadcaster } = delivery;
   const { monitor, peers } = connections;
   const retention = new LogRetention({
-    openSession: async () =>
-      await sessions.reader.open({
-        databaseUrl: options.database.url,
-        applicationName: 'flagcast retention',
-        queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
-      }),
+    openSession: sessions.open,
+    queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
     keepMs: options.database.logRetentionMs ?? 604_800_000,
     hasLog: () => source.source?.reason === 'event_log',
     lifecycle,

@@ -2,11 +2,13 @@ export { createFlagcast } from './flagcast.js';
 export type {
   AuthOptions,
   DatabaseOptions,
+  DatabaseSettings,
   Flagcast,
   FlagcastOptions,
   HostAuthOptions,
   LimitOptions,
   NetworkOptions,
+  PgPool,
   TimeoutOptions,
 } from './flagcast-options.js';
 export { FlagcastError, type FlagcastErrorCode, flagcastErrorCodes } from './errors.js';

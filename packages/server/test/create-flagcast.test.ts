@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFlagcast, FlagcastError, type AuthorizedChannel } from '../src/index.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
@@ -17,7 +18,12 @@ describe('createFlagcast', () => {
   const unset = undefined as unknown as string;
 
   it.each([
-    ['no database', { database: { url: unset }, auth }, /^There is no databaseUrl: give postgresql:/],
+    ['no database', { database: { url: unset }, auth }, /^There is no database.url: give postgresql:/],
+    [
+      'a URL and a pool',
+      { database: { url: 'postgresql://localhost/app', pool: new pg.Pool() } as never, auth },
+      /^database.url and database.pool exclude each other/,
+    ],
     ['an empty secret', { auth: { secret: '' } }, /secret/],
     [
       'no authentication',

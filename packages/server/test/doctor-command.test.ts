@@ -86,7 +86,7 @@ describe('flagcast doctor', () => {
 describe('LISTEN', () => {
   const listen = async (url: string, listenUrl: string | null = null): Promise<Finding> => {
     const client = await Session.open({
-      databaseUrl: url,
+      database: { url },
       applicationName: 'test',
       queryTimeoutMs: 5_000,
       values: 'text',

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { install } from '../src/install/install.js';
 import { Lifecycle } from '../src/lifecycle.js';
+import { sessionOpener } from '../src/postgres/session.js';
 import { EventReader } from '../src/reader/reader.js';
 import {
   createTestCluster,
@@ -167,7 +168,7 @@ describe('a log that was written in another cluster', () => {
     const lifecycle = new Lifecycle();
     const ids: string[] = [];
     const reader = new EventReader({
-      databaseUrl: database.url,
+      openSession: sessionOpener({ url: database.url }),
       lifecycle,
       pollIntervalMs: 20,
       onBatch: ({ events }) => ids.push(...events.map(({ entityId }) => entityId)),
@@ -220,7 +221,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     const lifecycle = new Lifecycle();
     const delivered: string[] = [];
     const reader = new EventReader({
-      databaseUrl: subscriber.url,
+      openSession: sessionOpener({ url: subscriber.url }),
       lifecycle,
       pollIntervalMs: 20,
       onBatch: ({ events }) =>

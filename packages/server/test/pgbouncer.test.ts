@@ -91,7 +91,7 @@ describe.skipIf(!hasPgBouncer)(
     it('PostgreSQL ends a statement before the client gives up, and the settings end with the transaction', async () => {
       const pooler = await startPooler({ poolSize: 1 });
       const session = await Session.open({
-        databaseUrl: pooler.url,
+        database: { url: pooler.url },
         applicationName: 'flagcast test',
         queryTimeoutMs: 500,
       });

@@ -1,6 +1,7 @@
 import { onTestFinished } from 'vitest';
 import type { Batch, FlagEvent } from '../src/events/event.js';
 import { Lifecycle, type LifecycleEvents } from '../src/lifecycle.js';
+import { sessionOpener } from '../src/postgres/session.js';
 import { EventReader } from '../src/reader/reader.js';
 import type { EventReaderOptions } from '../src/reader/reader-options.js';
 import type { TestDatabase } from './database.js';
@@ -30,7 +31,7 @@ export async function startTestReader(
   const batches: Batch[] = [];
   let onArrival: () => void = () => undefined;
   const reader = new EventReader({
-    databaseUrl: database.url,
+    openSession: sessionOpener({ url: database.url }),
     pollIntervalMs: 3_600_000,
     ...options,
     lifecycle,

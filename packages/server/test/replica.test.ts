@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { examine } from '../src/install/doctor/examine.js';
 import { covers } from '../src/events/position.js';
 import { Lifecycle } from '../src/lifecycle.js';
+import { sessionOpener } from '../src/postgres/session.js';
 import { WakeListener } from '../src/reader/listener.js';
 import {
   createTestCluster,
@@ -160,7 +161,7 @@ describe('on a streaming replica', () => {
     lifecycle.on('listener:unavailable', () => (told += 1));
     lifecycle.on('listener:failed', () => (told += 1));
     const listener = new WakeListener({
-      databaseUrl: standby.urlOf(database),
+      openSession: sessionOpener({ url: standby.urlOf(database) }),
       lifecycle,
       onWake: () => undefined,
       deafRetryMs: 1,

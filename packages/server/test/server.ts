@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
 import { signToken } from '../src/auth/sign-token.js';
 import { createServerFlagcast } from '../src/flagcast.js';
-import type { DatabaseOptions, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
+import type { DatabaseSettings, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
 import type { DemoPerson } from '../src/api/demo-person.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
 
@@ -24,17 +24,18 @@ export interface TestServer {
 }
 
 export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database'>> {
-  readonly database?: Partial<DatabaseOptions>;
+  readonly database?: DatabaseSettings;
   readonly demoPeople?: readonly DemoPerson[];
 }
 
-/** A server on a free port that reads `databaseUrl`; it has begun to read and, where that is possible, listens for hints. */
+/** A server on a free port that reads the database of this URL or pool; it has begun to read and, where that is possible, listens for hints. */
 export async function startTestServer(
-  databaseUrl: string,
+  location: string | { readonly pool: pg.Pool },
   { database, demoPeople, ...rest }: TestServerOptions = {},
 ): Promise<TestServer> {
+  const found = typeof location === 'string' ? { url: location } : location;
   const flagcast = createServerFlagcast(
-    { auth: { secret: testSecret }, ...rest, database: { url: databaseUrl, ...database } },
+    { auth: { secret: testSecret }, ...rest, database: { ...found, ...database } },
     demoPeople,
   );
   const chosen = nextEvent(flagcast.lifecycle, 'socket-writer:chosen');

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { DatabaseSessions } from '../src/postgres/database-sessions.js';
+import { NoFreeSessionError } from '../src/postgres/errors.js';
 import { divideConnections, leastConnections } from '../src/postgres/session-budget.js';
 import { Session } from '../src/postgres/session.js';
 import { SessionPool } from '../src/postgres/session-pool.js';
-import { NoFreeSessionError, SessionSlots } from '../src/postgres/session-slots.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
 const queryTimeoutMs = 500;
@@ -24,20 +24,20 @@ afterEach(async () => {
 afterAll(async () => await database.drop());
 
 async function open(applicationName: string): Promise<Session> {
-  const session = await Session.open({ databaseUrl: database.url, applicationName, queryTimeoutMs });
+  const session = await Session.open({ database: { url: database.url }, applicationName, queryTimeoutMs });
   cleanUps.push(() => session.discard());
   return session;
 }
 
-function pool(applicationName: string, limit: number): { slots: SessionSlots; sessions: SessionPool } {
-  const slots = new SessionSlots({ purpose: 'the test', limit, waitTimeoutMs: queryTimeoutMs });
-  const sessions = new SessionPool(slots, { databaseUrl: database.url, applicationName, queryTimeoutMs });
+/** Its sessions are called `flagcast ${purpose}`. */
+function pool(purpose: string, limit: number): SessionPool {
+  const sessions = new SessionPool({ purpose, limit, database: { url: database.url }, queryTimeoutMs });
   cleanUps.push(async () => {
     const ended = sessions.end();
-    slots.destroy();
+    sessions.destroy();
     await ended;
   });
-  return { slots, sessions };
+  return sessions;
 }
 
 async function pids(applicationName: string): Promise<number[]> {
@@ -78,7 +78,7 @@ describe('a session', () => {
 
   it('that is given up is cancelled: PostgreSQL has ended it before its time-outs', async () => {
     const session = await Session.open({
-      databaseUrl: database.url,
+      database: { url: database.url },
       applicationName: 'flagcast test 3',
       queryTimeoutMs: 60_000,
     });
@@ -125,7 +125,7 @@ describe('a session', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const accepted = once(silent, 'connection');
     const session = new Session({
-      databaseUrl: url.href,
+      database: { url: url.href },
       applicationName: 'flagcast test 11',
       queryTimeoutMs,
     });
@@ -155,35 +155,35 @@ describe('a session', () => {
 
 describe('a pool of sessions', () => {
   it('counts a session that was given up until PostgreSQL has ended it', async () => {
-    const { slots, sessions } = pool('flagcast test 4', 1);
+    const sessions = pool('test 4', 1);
     const { rows } = await sessions.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     const pid = rows[0]?.pid ?? 0;
     process.kill(pid, 'SIGSTOP');
     try {
       await expect(sessions.query('SELECT 1')).rejects.toThrow('did not answer within 500 ms');
-      expect(slots.used).toBe(1);
+      expect(sessions.used).toBe(1);
       await expect(sessions.query('SELECT 1')).rejects.toThrow(NoFreeSessionError);
-      expect(slots.timeouts).toBe(1);
+      expect(sessions.timeouts).toBe(1);
       expect(await pids('flagcast test 4')).toEqual([pid]);
     } finally {
       process.kill(pid, 'SIGCONT');
     }
     expect((await sessions.query('SELECT 1')).rowCount).toBe(1);
     expect(await pids('flagcast test 4')).not.toContain(pid);
-    expect(slots.used).toBe(1);
+    expect(sessions.used).toBe(1);
   });
 
   it('lets a request whose client has gone leave the queue, so that what it would write is not written', async () => {
-    const { slots, sessions } = pool('flagcast test 5', 1);
+    const sessions = pool('test 5', 1);
     const client = new AbortController();
     let release = (): void => undefined;
     const released = new Promise<void>((resolve) => (release = resolve));
     const held = sessions.use(async () => await released);
     const written = sessions.until(client.signal).query('INSERT INTO locked VALUES (1)');
-    expect(slots.waiting).toBe(1);
+    expect(sessions.waiting).toBe(1);
     client.abort();
     await expect(written).rejects.toThrow('the client of the request has gone');
-    expect(slots.waiting).toBe(0);
+    expect(sessions.waiting).toBe(0);
     await expect.poll(async () => await pids('flagcast test 5')).toHaveLength(1);
     release();
     await held;
@@ -191,22 +191,22 @@ describe('a pool of sessions', () => {
   });
 
   it('that has ended lends no session to those that wait, so that a closed server writes nothing', async () => {
-    const { slots, sessions } = pool('flagcast test 9', 1);
+    const sessions = pool('test 9', 1);
     const held = sessions.query('SELECT pg_sleep(0.2)');
     await expect.poll(async () => await pids('flagcast test 9')).toHaveLength(1);
     const written = sessions.query('INSERT INTO locked VALUES (1)');
     const refused = expect(written).rejects.toThrow('the server is closing its sessions of the database');
-    expect(slots.waiting).toBe(1);
+    expect(sessions.waiting).toBe(1);
     await sessions.end();
     await refused;
     await held;
     await expect(sessions.query('SELECT 1')).rejects.toThrow('the server is closing');
     expect((await database.pool.query('SELECT FROM locked')).rowCount).toBe(0);
-    expect(slots.used).toBe(0);
+    expect(sessions.used).toBe(0);
   });
 
   it('closes a session that an owner left in a transaction, and keeps one whose statement failed', async () => {
-    const { sessions } = pool('flagcast test 6', 1);
+    const sessions = pool('test 6', 1);
     const pid = async (): Promise<unknown> =>
       (await sessions.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid;
     const first = await pid();
@@ -220,7 +220,8 @@ describe('a pool of sessions', () => {
 describe('the sessions of a server that ends', () => {
   const sessionsOf = (limitMs: number): DatabaseSessions =>
     new DatabaseSessions({
-      databaseUrl: database.url,
+      database: { url: database.url },
+      listenUrl: null,
       connections: 6,
       queryTimeoutMs: limitMs,
       writes: true,
@@ -230,7 +231,7 @@ describe('the sessions of a server that ends', () => {
 
   it('stay until those who read with them have stopped', async () => {
     const sessions = sessionsOf(60_000);
-    const reader = await sessions.reader.open({ ...reading, databaseUrl: database.url });
+    const reader = await sessions.open(reading);
     await sessions.requests.query('SELECT 1');
     const read = reader.query('SELECT pg_sleep(0.2)');
     await sessions.end(read);
@@ -240,7 +241,7 @@ describe('the sessions of a server that ends', () => {
 
   it('are given up when that takes too long', async () => {
     const sessions = sessionsOf(200);
-    const reader = await sessions.reader.open({ ...reading, databaseUrl: database.url });
+    const reader = await sessions.open(reading);
     await sessions.end(new Promise(() => undefined));
     await expect(reader.query('SELECT 1')).rejects.toThrow('given up');
   });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { Lifecycle } from '../src/lifecycle.js';
+import { sessionOpener } from '../src/postgres/session.js';
 import { WakeListener } from '../src/reader/listener.js';
 import {
   createTestCluster,
@@ -174,7 +175,12 @@ describe('the triggers of the event log', () => {
       // The next probe would be in an hour.
       const probeIntervalMs = 3_600_000;
       const onWake = (): number => (wakeups += 1);
-      const listener = new WakeListener({ databaseUrl: database.url, lifecycle, probeIntervalMs, onWake });
+      const listener = new WakeListener({
+        openSession: sessionOpener({ url: database.url }),
+        lifecycle,
+        probeIntervalMs,
+        onWake,
+      });
       onTestFinished(async () => await listener.stop());
       const listening = nextEvent(lifecycle, 'listener:listening');
       listener.start();

@@ -1,7 +1,7 @@
 import type { Queries } from '../postgres/session-pool.js';
 import { isBcrypt, verifyBcrypt } from '../auth/bcrypt.js';
 import { verifyPassword } from '../auth/password.js';
-import { isMissing } from '../postgres/missing.js';
+import { isMissing } from '../postgres/errors.js';
 import { scrub } from '../describe.js';
 import { HttpProblem } from '../http-problem.js';
 import { readTogglrFeatures } from '../host/togglr-features.js';

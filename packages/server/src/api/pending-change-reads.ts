@@ -1,7 +1,7 @@
 import type { Queries } from '../postgres/session-pool.js';
 import { decidableProjects } from './writes/deciders.js';
 import type { Rights } from '../host/rights.js';
-import { isMissing } from '../postgres/missing.js';
+import { isMissing } from '../postgres/errors.js';
 import { requestEntities } from '../host/feature-state.js';
 import { requestedDiff, requestedEntity, shownJson } from '../host/stored-json.js';
 import { isoUtc } from '../host/time-text.js';

@@ -8,7 +8,7 @@ import { Decisions } from './writes/decisions.js';
 import { Guards } from './writes/guards.js';
 import { FeatureWrites } from './writes/feature-writes.js';
 import type { DatabaseSessions } from '../postgres/database-sessions.js';
-import { isMissing } from '../postgres/missing.js';
+import { isMissing } from '../postgres/errors.js';
 import type { SessionSource } from '../postgres/session-pool.js';
 import { HttpProblem } from '../http-problem.js';
 import type { RequestAuthorizer, Principal } from '../auth/request-authorizer.js';

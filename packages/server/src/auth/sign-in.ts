@@ -4,7 +4,7 @@ import type { TokenOptions } from './auth-options.js';
 import { hashPassword, isOutdated, verifyPassword } from './password.js';
 import { signToken } from './sign-token.js';
 import { parseUserClaim } from './user-claim.js';
-import { isMissing } from '../postgres/missing.js';
+import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import { HttpProblem } from '../http-problem.js';
 import { inAttempt, type SignInAttempts } from './sign-in-attempts.js';

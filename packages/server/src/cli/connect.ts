@@ -1,6 +1,7 @@
 import type pg from 'pg';
-import { Session, SessionLostError } from '../postgres/session.js';
-import { NoFreeSessionError, SessionSlots } from '../postgres/session-slots.js';
+import { NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
+import { Session } from '../postgres/session.js';
+import { SessionPool } from '../postgres/session-pool.js';
 import { describeError } from '../describe.js';
 import { type FailedAttempt, retry } from '../retry.js';
 import { CommandError } from './command.js';
@@ -22,7 +23,7 @@ export async function withClient<Result>(
   let session: Session;
   try {
     session = await Session.open({
-      databaseUrl,
+      database: { url: databaseUrl },
       applicationName: 'flagcast command',
       queryTimeoutMs: COMMAND_TIMEOUT_MS,
     });
@@ -53,13 +54,17 @@ export async function whenReachable<Result>(options: {
 }): Promise<Result | null> {
   const { databaseUrl, signal, onWaiting, work } = options;
   // An attempt that was given up may still be a session.
-  const slots = new SessionSlots({ purpose: 'the command', limit: 1, waitTimeoutMs: PROBE_TIMEOUT_MS });
+  const sessions = new SessionPool({
+    purpose: 'the command',
+    limit: 1,
+    database: { url: databaseUrl },
+    queryTimeoutMs: PROBE_TIMEOUT_MS,
+  });
   let isConnected = false;
   return await retry(
     async () => {
       isConnected = false;
-      const session = await slots.open({
-        databaseUrl,
+      const session = await sessions.open({
         applicationName: 'flagcast serve',
         queryTimeoutMs: PROBE_TIMEOUT_MS,
         signal,

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { errorCode } from '../postgres/error-code.js';
+import { errorCode } from '../postgres/errors.js';
 import type { DemoPerson } from '../api/demo-person.js';
 import { CommandError } from './command.js';
 

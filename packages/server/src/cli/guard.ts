@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { setGuard } from '../api/writes/guards.js';
 import { loadDatabaseUrl } from './config.js';
-import { isMissing } from '../postgres/missing.js';
+import { isMissing } from '../postgres/errors.js';
 import { inTransaction } from '../postgres/transaction.js';
 import { printable } from '../describe.js';
 import { isoUtc } from '../host/time-text.js';

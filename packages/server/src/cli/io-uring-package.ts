@@ -1,5 +1,5 @@
 import { describeError } from '../describe.js';
-import { errorCode } from '../postgres/error-code.js';
+import { errorCode } from '../postgres/errors.js';
 import type { SocketWriterFactory } from '../transport/socket-writer.js';
 
 const packageName = '@flagcast/io-uring';

@@ -1,5 +1,5 @@
 import type { CreateRelay } from '../broadcast/relay.js';
-import { errorCode } from '../postgres/error-code.js';
+import { errorCode } from '../postgres/errors.js';
 import { CommandError } from './command.js';
 
 interface RelayPackage {

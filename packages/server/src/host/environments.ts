@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isMissing } from '../postgres/missing.js';
+import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import { isoUtc } from './time-text.js';
 

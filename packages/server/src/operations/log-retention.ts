@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorCode } from '../postgres/error-code.js';
-import type { Session } from '../postgres/session.js';
+import { errorCode } from '../postgres/errors.js';
+import type { OpenSession, Session } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 export interface LogRetentionOptions {
-  openSession: () => Promise<Session>;
+  openSession: OpenSession;
+  queryTimeoutMs: number;
   /** How long rows of the event log are kept, in milliseconds: as far as a cursor reaches. */
   keepMs: number;
   /** How often old rows are looked for, in milliseconds. Default 60,000. */
@@ -47,11 +48,11 @@ export class LogRetention {
   }
 
   async #prune(): Promise<void> {
-    const { openSession, keepMs, hasLog, lifecycle } = this.#options;
+    const { openSession, queryTimeoutMs, keepMs, hasLog, lifecycle } = this.#options;
     if (!hasLog()) return;
     let session: Session | null = null;
     try {
-      session = await openSession();
+      session = await openSession({ applicationName: 'flagcast retention', queryTimeoutMs });
       let deleted = 0;
       for (let rows = batchRows; rows === batchRows && !this.#isStopped;) {
         const answer = await session.query<{ rows: string | null }>(

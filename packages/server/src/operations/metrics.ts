@@ -2,7 +2,7 @@ import type { IntervalHistogram } from 'node:perf_hooks';
 import { CloseCode, resyncReasons } from '@flagcast/protocol';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
-import type { SessionSlots } from '../postgres/session-slots.js';
+import type { SessionPool } from '../postgres/session-pool.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import type { UnauthenticatedConnections } from '../transport/unauthenticated-connections.js';
 import type { Freshness } from '../reader/freshness.js';
@@ -23,7 +23,7 @@ export interface MetricsSources {
   readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<BatchSource, 'rememberedEvents'>;
-  readonly slots: readonly Pick<SessionSlots, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
+  readonly sessionPools: readonly Pick<SessionPool, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
   /** By how much the event loop was late, in nanoseconds; is reset when it was told. */
   readonly eventLoopDelay: IntervalHistogram;
 }
@@ -189,21 +189,21 @@ function countRelay(lifecycle: Lifecycle, registry: Registry): void {
   lifecycle.on('relay:lost', () => losses.inc());
 }
 
-function showSessions({ slots }: MetricsSources, registry: Registry): void {
+function showSessions({ sessionPools }: MetricsSources, registry: Registry): void {
   for (const [name, value] of [
     ['flagcast_database_sessions', 'used'],
     ['flagcast_database_sessions_limit', 'limit'],
     ['flagcast_database_sessions_waiting', 'waiting'],
   ] as const) {
     createGauge(registry, name, (gauge) => {
-      for (const each of slots) gauge.set({ purpose: each.purpose }, each[value]);
+      for (const each of sessionPools) gauge.set({ purpose: each.purpose }, each[value]);
     });
   }
   new Counter({
     ...configured(registry, 'flagcast_database_session_timeouts_total'),
     collect() {
       this.reset();
-      for (const { purpose, timeouts } of slots) this.inc({ purpose }, timeouts);
+      for (const { purpose, timeouts } of sessionPools) this.inc({ purpose }, timeouts);
     },
   });
 }

@@ -16,6 +16,33 @@ type TlsParameters = Partial<Record<keyof typeof variables, string>>;
 const modes = ['disable', 'require', 'verify-ca', 'verify-full'] as const;
 type Mode = (typeof modes)[number];
 
+/** Where the database is: a URL, or a pool of the host. */
+export type Database =
+  | { readonly url: string; readonly pool?: undefined }
+  | { readonly pool: pg.Pool; readonly url?: undefined };
+
+/** What a session of our own connects with: the parameters of the URL, or those of the pool. */
+export function connectionParameters(database: Database): pg.ClientConfig {
+  if (database.url !== undefined) return connectionSettings(database.url);
+  // pg hides passwords and keys: they are not enumerable.
+  const {
+    connectionString,
+    host,
+    port,
+    user,
+    password,
+    database: name,
+    ssl,
+    sslnegotiation,
+  } = database.pool.options;
+  const { options, stream } = database.pool.options;
+  const parameters = { connectionString, host, port, user, password, database: name, ssl, sslnegotiation };
+  const defined = Object.entries({ ...parameters, options, stream }).filter(
+    ([, value]) => value !== undefined,
+  );
+  return Object.fromEntries(defined);
+}
+
 type ConnectionSettings = Pick<pg.ClientConfig, 'connectionString' | 'ssl' | 'sslnegotiation'>;
 
 /**

@@ -1,6 +1,9 @@
 import type pg from 'pg';
-import type { Session, SessionOptions, Statement } from './session.js';
-import type { SessionSlots } from './session-slots.js';
+import type { Database } from './connection-settings.js';
+import { HostPool } from './host-pool.js';
+import { NoFreeSessionError } from './errors.js';
+import { Session, type SessionOptions } from './session.js';
+import type { Statement } from './statements.js';
 
 /** Runs statements. */
 export interface Queries {
@@ -14,23 +17,71 @@ export interface Queries {
 /** Runs statements in sessions that it lends. */
 export interface SessionSource extends Queries {
   /** Lends a session to `work`, which leaves no transaction open. Rejects with what `work` throws, or NoFreeSessionError. */
-  use<Result>(work: (session: Session) => Promise<Result>): Promise<Result>;
+  use<Result>(work: (session: pg.ClientBase) => Promise<Result>): Promise<Result>;
+}
+
+export interface SessionPoolOptions {
+  /** What the sessions are for, in metrics, errors and pg_stat_activity. */
+  readonly purpose: string;
+  /** How many sessions there may be. */
+  readonly limit: number;
+  readonly database: Database;
+  /** How long a statement may take, and how long to wait for a session, in milliseconds. */
+  readonly queryTimeoutMs: number;
+}
+
+interface Waiter {
+  readonly resolve: (session: Session | null) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** A session that is not used for so long is closed, in milliseconds. */
 const idleTimeoutMs = 10_000;
 
-/** Keeps sessions open for the next user, within its slots. */
+/**
+ * The sessions for one purpose: those that it lends, and those that an owner keeps. Limits how many PostgreSQL has: a
+ * session counts from before it is opened until PostgreSQL has ended it, also after it was given up. With a pool of the
+ * host it lends that pool's clients; then those that are lent count.
+ */
 export class SessionPool implements SessionSource {
-  readonly #slots: SessionSlots;
-  readonly #options: SessionOptions;
-  readonly #open = new Set<Session>();
-  /** The one that was used last is the last one. */
+  readonly #options: SessionPoolOptions;
+  readonly #hostPool: HostPool | null;
+  readonly #waiters = new Set<Waiter>();
+  /** Those that PostgreSQL has not ended. */
+  readonly #sessions = new Set<Session>();
+  /** Those that are not lent, with the timers that close them. The one that was used last is the last one. */
   readonly #idle = new Map<Session, NodeJS.Timeout>();
+  /** The uses of the host's pool that have not ended. */
+  readonly #uses = new Set<Promise<unknown>>();
+  #used = 0;
+  #timeouts = 0;
+  #isClosed = false;
 
-  constructor(slots: SessionSlots, options: SessionOptions) {
-    this.#slots = slots;
+  constructor(options: SessionPoolOptions) {
     this.#options = options;
+    const { database, queryTimeoutMs } = options;
+    this.#hostPool = database.pool === undefined ? null : new HostPool(database.pool, queryTimeoutMs);
+  }
+
+  get purpose(): string {
+    return this.#options.purpose;
+  }
+
+  get limit(): number {
+    return this.#options.limit;
+  }
+
+  get used(): number {
+    return this.#used;
+  }
+
+  get waiting(): number {
+    return this.#waiters.size;
+  }
+
+  /** How often no session was free in time. */
+  get timeouts(): number {
+    return this.#timeouts;
   }
 
   async query<Row extends pg.QueryResultRow>(
@@ -40,11 +91,11 @@ export class SessionPool implements SessionSource {
     return await this.use(async (session) => await session.query<Row>(statement, values));
   }
 
-  async use<Result>(work: (session: Session) => Promise<Result>): Promise<Result> {
+  async use<Result>(work: (session: pg.ClientBase) => Promise<Result>): Promise<Result> {
     return await this.#use(work);
   }
 
-  /** The same for a request: it gives up its place in the queue when `signal` is aborted. */
+  /** The same for a request: it leaves the queue when `signal` is aborted. */
   until(signal: AbortSignal): SessionSource {
     return {
       use: async (work) => await this.#use(work, signal),
@@ -53,18 +104,34 @@ export class SessionPool implements SessionSource {
     };
   }
 
-  /** Lends none any more. Resolves when all sessions have ended that were not given up before; those in use are waited for. */
-  async end(): Promise<void> {
-    this.#slots.close();
-    const ended = [...this.#open]
-      .filter((session) => !session.isGivenUp)
-      .map(async (session) => await new Promise<void>((resolve) => session.once('end', resolve)));
-    for (const session of this.#idle.keys()) this.#close(session);
-    await Promise.all(ended);
+  /** Opens a session that the caller keeps, as soon as there may be one more. */
+  async open(options: Omit<SessionOptions, 'database'> & { readonly database?: Database }): Promise<Session> {
+    return (await this.#take(options.signal)) ?? (await this.#open(options));
   }
 
-  async #use<Result>(work: (session: Session) => Promise<Result>, signal?: AbortSignal): Promise<Result> {
-    const session = await this.#take(signal);
+  /** Lends no more sessions. Resolves when those that were not given up have ended, after the work in them. */
+  async end(): Promise<void> {
+    this.#close();
+    const ended = [...this.#sessions]
+      .filter((session) => !session.isGivenUp)
+      .map(async (session) => await new Promise<void>((resolve) => session.once('end', resolve)));
+    for (const session of this.#idle.keys()) this.#closeIdle(session);
+    await Promise.allSettled([...ended, ...this.#uses]);
+  }
+
+  /** Lends no more sessions, gives up those that are open, and does not wait for PostgreSQL to end them. */
+  destroy(): void {
+    this.#close();
+    for (const session of this.#sessions) session.destroy();
+    this.#hostPool?.abandon();
+  }
+
+  async #use<Result>(
+    work: (session: pg.ClientBase) => Promise<Result>,
+    signal?: AbortSignal,
+  ): Promise<Result> {
+    if (this.#hostPool !== null) return await this.#useHostPool(this.#hostPool, work, signal);
+    const session = this.#takeIdle() ?? (await this.#take(signal)) ?? (await this.#openOwn());
     try {
       return await work(session);
     } finally {
@@ -72,38 +139,123 @@ export class SessionPool implements SessionSource {
     }
   }
 
-  async #take(signal?: AbortSignal): Promise<Session> {
-    const [session] = [...this.#idle.keys()].slice(-1);
-    if (session === undefined) return (await this.#slots.take(signal)) ?? (await this.#openSession());
-    clearTimeout(this.#idle.get(session));
-    this.#idle.delete(session);
+  async #useHostPool<Result>(
+    pool: HostPool,
+    work: (client: pg.ClientBase) => Promise<Result>,
+    signal?: AbortSignal,
+  ): Promise<Result> {
+    await this.#take(signal);
+    const use = pool.use(work);
+    this.#uses.add(use);
+    try {
+      return await use;
+    } finally {
+      this.#uses.delete(use);
+      this.#free();
+    }
+  }
+
+  /** Waits for a place, or for the session of another user. Null: the caller opens a session. */
+  async #take(signal?: AbortSignal): Promise<Session | null> {
+    const { limit, purpose, queryTimeoutMs } = this.#options;
+    if (this.#isClosed) throw closed();
+    if (this.#used < limit) {
+      this.#used += 1;
+      return null;
+    }
+    if (signal?.aborted === true) throw clientGone();
+    return await new Promise((resolve, reject) => {
+      const leave = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+        this.#waiters.delete(waiter);
+      };
+      const waiter: Waiter = {
+        resolve: (session) => {
+          leave();
+          resolve(session);
+        },
+        reject: (error) => {
+          leave();
+          reject(error);
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#timeouts += 1;
+        const message = `all ${limit} sessions of the database for ${purpose} were in use for ${queryTimeoutMs} ms`;
+        waiter.reject(new NoFreeSessionError(message));
+      }, queryTimeoutMs);
+      const onAbort = (): void => waiter.reject(clientGone());
+      signal?.addEventListener('abort', onAbort);
+      this.#waiters.add(waiter);
+    });
+  }
+
+  #takeIdle(): Session | null {
+    const session = [...this.#idle.keys()].at(-1) ?? null;
+    if (session !== null) this.#forgetIdle(session);
     return session;
   }
 
-  async #openSession(): Promise<Session> {
-    const session = await this.#slots.openTaken(this.#options);
-    this.#open.add(session);
+  async #openOwn(): Promise<Session> {
+    const { purpose, queryTimeoutMs } = this.#options;
+    return await this.#open({ applicationName: `flagcast ${purpose}`, queryTimeoutMs });
+  }
+
+  /** Opens a session for a place that was taken. */
+  async #open(
+    options: Omit<SessionOptions, 'database'> & { readonly database?: Database },
+  ): Promise<Session> {
+    let session: Session;
+    try {
+      session = new Session({ database: this.#options.database, ...options });
+    } catch (error) {
+      this.#free();
+      throw error;
+    }
+    this.#sessions.add(session);
     session.once('end', () => {
-      this.#open.delete(session);
-      clearTimeout(this.#idle.get(session));
-      this.#idle.delete(session);
+      this.#sessions.delete(session);
+      this.#forgetIdle(session);
+      this.#free();
     });
+    await session.open();
     return session;
   }
 
   #giveBack(session: Session): void {
-    if (!session.isReusable) session.discard();
-    else if (this.#slots.isClosed) this.#close(session);
-    else if (!this.#slots.handOn(session)) {
-      const timer = setTimeout(() => this.#close(session), idleTimeoutMs);
-      timer.unref();
-      this.#idle.set(session, timer);
-    }
+    const [waiter] = this.#waiters;
+    if (!session.isReusable || this.#isClosed) session.discard();
+    else if (waiter !== undefined) waiter.resolve(session);
+    else this.#idle.set(session, setTimeout(() => this.#closeIdle(session), idleTimeoutMs).unref());
   }
 
-  #close(session: Session): void {
-    clearTimeout(this.#idle.get(session));
-    this.#idle.delete(session);
+  #closeIdle(session: Session): void {
+    this.#forgetIdle(session);
     session.discard();
   }
+
+  #forgetIdle(session: Session): void {
+    clearTimeout(this.#idle.get(session));
+    this.#idle.delete(session);
+  }
+
+  #free(): void {
+    const [waiter] = this.#waiters;
+    if (waiter === undefined) this.#used -= 1;
+    else waiter.resolve(null);
+  }
+
+  #close(): void {
+    this.#isClosed = true;
+    for (const waiter of this.#waiters) waiter.reject(closed());
+  }
+}
+
+function closed(): NoFreeSessionError {
+  return new NoFreeSessionError('the server is closing its sessions of the database');
+}
+
+function clientGone(): NoFreeSessionError {
+  return new NoFreeSessionError('the client of the request has gone');
 }

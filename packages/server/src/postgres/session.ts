@@ -1,10 +1,11 @@
 import { connect, type Socket } from 'node:net';
 import pg from 'pg';
-import { connectionSettings } from './connection-settings.js';
+import { connectionParameters, type Database } from './connection-settings.js';
+import { isRefusedStatement, SessionLostError } from './errors.js';
+import { LocalTimeouts, PendingStatements, type Statement, timeoutSettings } from './statements.js';
 
 export interface SessionOptions {
-  /** `postgresql://user:password@host:port/database`. */
-  readonly databaseUrl: string;
+  readonly database: Database;
   /** What the session is for, as pg_stat_activity shows it. */
   readonly applicationName: string;
   /** After this many milliseconds without an answer a query fails and the session cannot be used any more. */
@@ -18,12 +19,8 @@ export interface SessionOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The session cannot be used any more, and what it was doing has not been answered. */
-export class SessionLostError extends Error {
-  override readonly name = 'SessionLostError';
-}
-
-export type Statement = string | (pg.QueryConfig<unknown[]> & { readonly rowMode?: 'array' });
+/** Opens a session of a database that is given. */
+export type OpenSession = (options: Omit<SessionOptions, 'database'>) => Promise<Session>;
 
 /** How long a connection attempt may take, in milliseconds. */
 const connectTimeoutMs = 5_000;
@@ -51,12 +48,9 @@ export class Session extends pg.Client {
   declare readonly processID: number | null;
   declare readonly secretKey: number | null;
   readonly #options: SessionOptions;
-  /** The rejections of what waits for the database. */
-  readonly #waiting = new Set<(error: Error) => void>();
-  #isPooled = false;
-  /** Behind a pooler each statement is a transaction of its own: how many are under way, and the end of the last one. */
-  #ownTransactions = 0;
-  #lastTransaction: Promise<unknown> = Promise.resolve();
+  readonly #pending = new PendingStatements();
+  /** Null without a pooler: then the time-outs are set once. */
+  #localTimeouts: LocalTimeouts | null = null;
   #isCommitting = false;
   /** Why it cannot be used any more. */
   #failure: Error | null = null;
@@ -64,7 +58,7 @@ export class Session extends pg.Client {
 
   constructor(options: SessionOptions) {
     super({
-      ...connectionSettings(options.databaseUrl),
+      ...connectionParameters(options.database),
       application_name: options.applicationName,
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
@@ -103,7 +97,7 @@ export class Session extends pg.Client {
 
   /** Whether a pooler is in between: the process id that it announces is not that of the session. */
   get isPooled(): boolean {
-    return this.#isPooled;
+    return this.#localTimeouts !== null;
   }
 
   get isGivenUp(): boolean {
@@ -112,7 +106,7 @@ export class Session extends pg.Client {
 
   /** Whether another owner can use it: it is in no transaction, and every statement has been answered. */
   get isReusable(): boolean {
-    return this.#failure === null && this.#waiting.size === 0 && this.getTransactionStatus() === 'I';
+    return this.#failure === null && this.#pending.size === 0 && this.getTransactionStatus() === 'I';
   }
 
   /**
@@ -124,8 +118,8 @@ export class Session extends pg.Client {
     if (this.#isGivenUp) return;
     this.#isGivenUp = true;
     this.#failure ??= reason;
-    const isBusy = this.#waiting.size > 0;
-    for (const reject of this.#waiting) reject(reason);
+    const isBusy = this.#pending.size > 0;
+    this.#pending.rejectAll(reason);
     if (this.#socket.connecting) {
       this.#socket.destroy();
       return;
@@ -175,97 +169,43 @@ export class Session extends pg.Client {
 
   async #query(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
     if (this.#failure !== null) throw this.#failure;
-    if (!this.#isPooled) return await this.#send(statement, values);
-    if (this.#ownTransactions === 0) {
-      if (this.getTransactionStatus() !== 'I') return await this.#send(statement, values);
-      if (typeof statement === 'string' && statement.startsWith('BEGIN')) return await this.#begin(statement);
-    }
-    this.#ownTransactions += 1;
-    const transaction = this.#lastTransaction
-      .then(async () => await this.#inTransaction(statement, values))
-      .finally(() => (this.#ownTransactions -= 1));
-    this.#lastTransaction = transaction.catch(() => undefined);
-    return await transaction;
+    return await (this.#localTimeouts?.query(statement, values) ?? this.#send(statement, values));
   }
 
-  async #inTransaction(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
-    await this.#begin('BEGIN');
-    try {
-      const result = await this.#send(statement, values);
-      await this.#send('COMMIT');
-      return result;
-    } catch (error) {
-      if (this.#failure === null) await this.#send('ROLLBACK');
-      throw error;
-    }
-  }
-
-  async #begin(statement: string): Promise<pg.QueryResult> {
-    const settings = Object.entries(this.#timeouts).map(([name, value]) => `SET LOCAL ${name} = ${value}`);
-    return await this.#send([statement, ...settings].join(';'));
-  }
-
-  async #send(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
+  readonly #send = async (statement: Statement, values?: unknown[]): Promise<pg.QueryResult> => {
     this.#isCommitting = statement === 'COMMIT';
     return await this.#within(this.#options.queryTimeoutMs, async () => await super.query(statement, values));
-  }
+  };
 
-  /** What `work` brings, unless it takes longer or the session is given up meanwhile; then it cannot be used any more. */
+  /** The result of `work`, unless it takes longer or the session is given up; then the session cannot be used any more. */
   async #within<Result>(limitMs: number, work: () => Promise<Result>): Promise<Result> {
-    return await new Promise<Result>((resolve, reject) => {
-      const settle = (): void => {
-        clearTimeout(timer);
-        this.#waiting.delete(fail);
-      };
-      const fail = (error: Error): void => {
-        settle();
-        this.#failure ??= error;
-        reject(error);
-      };
-      const timer = setTimeout(
-        () => this.discard(new SessionLostError(`the database did not answer within ${limitMs} ms`)),
-        limitMs,
-      );
-      this.#waiting.add(fail);
-      work().then(
-        (result) => {
-          settle();
-          resolve(result);
-        },
-        (error: unknown) => {
-          if (this.processID !== null && isRefusedStatement(error)) {
-            settle();
-            reject(error);
-          } else fail(error instanceof Error ? error : new Error(String(error)));
-        },
-      );
-    });
+    try {
+      return await this.#pending.within(limitMs, work, (error) => this.discard(error));
+    } catch (error) {
+      if (this.processID === null || !isRefusedStatement(error)) {
+        this.#failure ??= error instanceof Error ? error : new Error(String(error));
+      }
+      throw error;
+    }
   }
 
   get #socket(): Socket {
     return this.connection.stream as Socket;
   }
 
-  get #timeouts(): Readonly<Record<string, string>> {
-    const { queryTimeoutMs } = this.#options;
-    return {
-      lock_timeout: String(Math.round(queryTimeoutMs * 0.8)),
-      statement_timeout: String(Math.round(queryTimeoutMs * 0.9)),
-      idle_in_transaction_session_timeout: String(2 * queryTimeoutMs),
-    };
-  }
-
   async #applySettings(): Promise<void> {
+    const { queryTimeoutMs } = this.#options;
+    const settings = { ...keepAliveSettings, ...foreignTimeouts, ...timeoutSettings(queryTimeoutMs) };
     const { rowCount } = await this.#send(
       `SELECT set_config(key, value, false) FROM json_each_text($1)
        WHERE pg_backend_pid() = $2 AND current_setting(key, true) IS NOT NULL`,
-      [JSON.stringify({ ...keepAliveSettings, ...foreignTimeouts, ...this.#timeouts }), this.processID],
+      [JSON.stringify(settings), this.processID],
     );
-    this.#isPooled = rowCount === 0;
+    if (rowCount === 0) this.#localTimeouts = new LocalTimeouts(this.#send, queryTimeoutMs);
   }
 }
 
-/** Whether PostgreSQL has refused a statement and the session goes on. */
-function isRefusedStatement(error: unknown): error is pg.DatabaseError {
-  return error instanceof pg.DatabaseError && !/^(08|25P0[34]|57P)/.test(error.code ?? '');
+/** Opens sessions that count nowhere: those of commands and of parts that run alone. */
+export function sessionOpener(database: Database): OpenSession {
+  return async (options) => await Session.open({ ...options, database });
 }

@@ -1,19 +1,17 @@
 import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
-import type { SessionSlots } from '../postgres/session-slots.js';
+import type { OpenSession } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventSource } from './event-source.js';
 import { WakeListener } from './listener.js';
 import { EventReader } from './reader.js';
 
 export interface BatchSourceOptions {
-  readonly databaseUrl: string;
-  /** Where LISTEN goes. */
-  readonly listenUrl: string;
+  readonly openSession: OpenSession;
+  readonly openListenSession: OpenSession;
   readonly view: string | null;
   readonly overlapMs: number;
   readonly pollIntervalMs: number;
   readonly queryTimeoutMs: number;
-  readonly slots: SessionSlots;
   readonly lifecycle: Lifecycle;
   readonly onBatch: (batch: Batch) => void;
   readonly onHistoryLost: () => void;
@@ -87,10 +85,9 @@ export class BatchSource {
   }
 
   #listen(): void {
-    const { listenUrl, slots, lifecycle } = this.#options;
+    const { openListenSession, lifecycle } = this.#options;
     this.#listener = new WakeListener({
-      databaseUrl: listenUrl,
-      slots,
+      openSession: openListenSession,
       lifecycle,
       onWake: () => this.#reader.wake(),
     });

@@ -1,6 +1,6 @@
 import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
 import pg from 'pg';
-import { errorCode } from '../postgres/error-code.js';
+import { errorCode } from '../postgres/errors.js';
 import { describeError } from '../describe.js';
 import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
 import { type HiddenTable, readHiddenTables } from '../host/row-security.js';

@@ -1,14 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isHeard } from '../postgres/pooler.js';
-import type { Session, SessionOptions } from '../postgres/session.js';
-import { type SessionSlots, unboundedSlots } from '../postgres/session-slots.js';
+import type { OpenSession, Session } from '../postgres/session.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
 import { retry } from '../retry.js';
 
 export interface WakeListenerOptions {
-  /** `postgresql://...`; LISTEN needs a session of its own on a primary: no transaction pooler, no replica. */
-  databaseUrl: string;
+  /** LISTEN needs a session of its own on a primary: no pooler in transaction mode, no replica. */
+  openSession: OpenSession;
   /** The NOTIFY channel. Default `flagcast`. */
   channel?: string;
   /** How often to ask the connection whether it lives, in milliseconds. Default 15,000. */
@@ -17,8 +16,6 @@ export interface WakeListenerOptions {
   probeTimeoutMs?: number;
   /** How often to look whether LISTEN works after all where it does not, in milliseconds. Default 60,000. */
   deafRetryMs?: number;
-  /** Where its sessions count. Default: nowhere else. */
-  slots?: SessionSlots;
   lifecycle: Lifecycle;
   /** Called for every hint, and after every (re)connect, since hints were missed meanwhile. */
   onWake: () => void;
@@ -57,7 +54,6 @@ export class WakeListener {
       probeIntervalMs: 15_000,
       probeTimeoutMs: 5_000,
       deafRetryMs: 60_000,
-      slots: unboundedSlots(),
       ...options,
     };
   }
@@ -97,19 +93,13 @@ export class WakeListener {
   }
 
   async #open(): Promise<Session> {
-    return await this.#options.slots.open(this.#session);
-  }
-
-  get #session(): SessionOptions {
-    const { databaseUrl, probeTimeoutMs } = this.#options;
-    return {
-      databaseUrl,
+    return await this.#options.openSession({
       applicationName: 'flagcast listener',
-      queryTimeoutMs: probeTimeoutMs,
+      queryTimeoutMs: this.#options.probeTimeoutMs,
+      values: 'text',
       // A database that does not answer must not hold up the shutdown.
       signal: this.#stopping.signal,
-      values: 'text',
-    };
+    });
   }
 
   /** Null where LISTEN works. A pooler accepts it silently, and leaves it in a session that others get next. */

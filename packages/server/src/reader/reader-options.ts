@@ -1,10 +1,10 @@
-import type { SessionSlots } from '../postgres/session-slots.js';
+import type { OpenSession } from '../postgres/session.js';
 import type { Batch } from '../events/event.js';
 import type { Lifecycle } from '../lifecycle.js';
 
 export interface EventReaderOptions {
-  /** `postgresql://...`; the reader keeps one connection of its own. */
-  databaseUrl: string;
+  /** The reader keeps one session of its own. */
+  openSession: OpenSession;
   /** The view to read, as it is written in SQL. Default null: the event log, or what there is in its place. */
   view?: string | null;
   /** How often to read when nothing wakes the reader, in milliseconds. Default 1,000. */
@@ -13,8 +13,6 @@ export interface EventReaderOptions {
   overlapMs?: number;
   /** After this many milliseconds without an answer a read has failed. Default 30,000. */
   queryTimeoutMs?: number;
-  /** Where its sessions count. Default: nowhere else. */
-  slots?: SessionSlots;
   lifecycle: Lifecycle;
   /** Gets every event once: one call a read, also when it brought nothing but a new position. */
   onBatch: (batch: Batch) => void;

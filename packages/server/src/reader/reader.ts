@@ -1,5 +1,4 @@
-import { errorCode } from '../postgres/error-code.js';
-import { unboundedSlots } from '../postgres/session-slots.js';
+import { errorCode } from '../postgres/errors.js';
 import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
 import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
 import { type Attempts, retry } from '../retry.js';
@@ -55,7 +54,6 @@ export class EventReader {
       pollIntervalMs: 1_000,
       overlapMs: 60_000,
       queryTimeoutMs: 30_000,
-      slots: unboundedSlots(),
       ...options,
     };
     this.#schedule = new ReadSchedule(this.#options.pollIntervalMs, this.#stopping.signal);

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { errorCode } from '../postgres/error-code.js';
-import type { Session } from '../postgres/session.js';
-import type { SessionSlots } from '../postgres/session-slots.js';
+import { errorCode } from '../postgres/errors.js';
+import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
 import { type HiddenTable, hiddenTablesStatement } from '../host/row-security.js';
@@ -29,8 +28,7 @@ export interface History {
 }
 
 export interface ReadingSessionOptions {
-  readonly databaseUrl: string;
-  readonly slots: SessionSlots;
+  readonly openSession: OpenSession;
   readonly view: string | null;
   readonly queryTimeoutMs: number;
   /** What was read on the connection before; null on the first one. */
@@ -96,9 +94,9 @@ export class ReadingSession {
   }
 
   static async open(options: ReadingSessionOptions): Promise<ReadingSession> {
-    const { databaseUrl, slots, queryTimeoutMs } = options;
-    const session = { databaseUrl, applicationName: 'flagcast reader', values: 'text' } as const;
-    const client = await slots.open({ ...session, queryTimeoutMs });
+    const { openSession, queryTimeoutMs } = options;
+    const session = { applicationName: 'flagcast reader', values: 'text' } as const;
+    const client = await openSession({ ...session, queryTimeoutMs });
     try {
       const answer = await client.query<[string, string | null]>({
         text: historyStatement,
@@ -108,7 +106,7 @@ export class ReadingSession {
       const rights = await readRights(client);
       const source = await findEventSource(client, options.view, options.before);
       if (source.reason === 'event_log') {
-        await adoptLog(client, async () => await slots.open({ ...session, queryTimeoutMs: adoptTimeoutMs }));
+        await adoptLog(client, async () => await openSession({ ...session, queryTimeoutMs: adoptTimeoutMs }));
         if (!client.isPooled) await client.query(plannerSettings);
       }
       return new ReadingSession(client, { history: { database, timeline }, source, rights });

@@ -2,9 +2,8 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
 import type { Channel } from '../auth/table-authorization.js';
-import { errorCode } from '../postgres/error-code.js';
-import type { Session } from '../postgres/session.js';
-import type { SessionSource } from '../postgres/session-pool.js';
+import { errorCode } from '../postgres/errors.js';
+import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { channelStatement } from '../host/feature-state.js';
 import type { EventSource } from '../reader/event-source.js';
@@ -189,7 +188,7 @@ export class SnapshotSource {
     });
   }
 
-  async #lists(client: Session, channel: Channel, escapes: boolean): Promise<ChannelLists> {
+  async #lists(client: Queries, channel: Channel, escapes: boolean): Promise<ChannelLists> {
     const { rows } = await client.query<ChannelLists>(channelStatement({ escapes }), [
       channel.projectId,
       channel.environmentId,
@@ -201,7 +200,7 @@ export class SnapshotSource {
    * What this transaction's snapshot covers. A replica's does not list what is in flight, so there events of the last
    * moments may come again.
    */
-  async #position(client: Session): Promise<readonly (string | null)[]> {
+  async #position(client: Queries): Promise<readonly (string | null)[]> {
     const { rows } = await client.query<(string | null)[]>({
       rowMode: 'array',
       text: `SELECT ${positionColumns}`,
@@ -214,7 +213,7 @@ export class SnapshotSource {
    * by itself; where it does not in time, the cursor is the reader's, which stood there before the snapshot.
    */
   async #whenDurable(
-    client: Session,
+    client: Queries,
     from: Position,
     shown: ReturnType<typeof toSnapshotPosition> | null,
   ): Promise<Position> {

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isMissing } from '../../postgres/missing.js';
+import { isMissing } from '../../postgres/errors.js';
 import { scrub } from '../../describe.js';
 import { readTogglrFeatures } from '../../host/togglr-features.js';
 import { HttpProblem } from '../../http-problem.js';

@@ -76,7 +76,7 @@ export async function examine(databaseUrl: string, options: ExamineOptions = {})
   let client: Session | null = null;
   try {
     client = await Session.open({
-      databaseUrl,
+      database: { url: databaseUrl },
       applicationName: 'flagcast doctor',
       queryTimeoutMs,
       values: 'text',

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { errorCode } from '../../postgres/error-code.js';
+import { errorCode } from '../../postgres/errors.js';
 import { readGrants, type GrantState } from '../grants.js';
 import { readInstallState, type InstallState } from '../objects.js';
 import {

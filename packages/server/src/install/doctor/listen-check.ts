@@ -27,7 +27,7 @@ export async function checkListen(
   if (replica && listenUrl === null) return ok(id, 'not tested: a replica has no notifications');
   const open = async (): Promise<Session> =>
     await Session.open({
-      databaseUrl: listenUrl ?? databaseUrl,
+      database: { url: listenUrl ?? databaseUrl },
       applicationName: 'flagcast doctor',
       queryTimeoutMs: timeoutMs,
       values: 'text',

@@ -1,0 +1,29 @@
+import pg from 'pg';
+
+/** The session cannot be used any more, and its pending statements were not answered. */
+export class SessionLostError extends Error {
+  override readonly name = 'SessionLostError';
+}
+
+/** No session of the database was free in time. */
+export class NoFreeSessionError extends Error {
+  override readonly name = 'NoFreeSessionError';
+}
+
+/** The code of a system error (`ENOENT`) or of a PostgreSQL error (`53100`); undefined without one. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** Whether PostgreSQL refused a statement and the session continues. */
+export function isRefusedStatement(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && !/^(08|25P0[34]|57P)/.test(error.code ?? '');
+}
+
+/** No such table, schema or column; no privilege; no such operator; a value of another type. */
+const missingCodes = new Set(['42P01', '3F000', '42703', '42501', '42883', '42804', '22P02']);
+
+/** Whether a read failed because the database does not have the tables it is for, or the role may not read them. */
+export function isMissing(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && missingCodes.has(error.code ?? '');
+}

@@ -1,0 +1,109 @@
+import type pg from 'pg';
+import { isRefusedStatement, SessionLostError } from './errors.js';
+
+export type Statement = string | (pg.QueryConfig<unknown[]> & { readonly rowMode?: 'array' });
+
+/** With these PostgreSQL ends a statement before the client's time-out, in milliseconds. */
+export function timeoutSettings(queryTimeoutMs: number): Readonly<Record<string, string>> {
+  return {
+    lock_timeout: String(Math.round(queryTimeoutMs * 0.8)),
+    statement_timeout: String(Math.round(queryTimeoutMs * 0.9)),
+    idle_in_transaction_session_timeout: String(2 * queryTimeoutMs),
+  };
+}
+
+/** The statements of a session that have not been answered. */
+export class PendingStatements {
+  readonly #rejections = new Set<(error: Error) => void>();
+
+  get size(): number {
+    return this.#rejections.size;
+  }
+
+  rejectAll(error: Error): void {
+    for (const reject of this.#rejections) reject(error);
+    this.#rejections.clear();
+  }
+
+  /** The result of `work`. Without one after `limitMs` calls `onTimeout`, which rejects them all. */
+  async within<Result>(
+    limitMs: number,
+    work: () => Promise<Result>,
+    onTimeout: (error: SessionLostError) => void,
+  ): Promise<Result> {
+    return await new Promise<Result>((resolve, reject) => {
+      const timer = setTimeout(
+        () => onTimeout(new SessionLostError(`the database did not answer within ${limitMs} ms`)),
+        limitMs,
+      );
+      this.#rejections.add(reject);
+      const settle = (): void => {
+        clearTimeout(timer);
+        this.#rejections.delete(reject);
+      };
+      work().finally(settle).then(resolve, reject);
+    });
+  }
+}
+
+type Send = (statement: Statement, values?: unknown[]) => Promise<pg.QueryResult>;
+
+/**
+ * Sets the time-outs for each transaction, and runs each single statement in a transaction. For sessions that other
+ * clients use next: those behind a pooler in transaction mode, and those of the host's pool.
+ */
+export class LocalTimeouts {
+  readonly #send: Send;
+  readonly #settings: readonly string[];
+  #isInTransaction = false;
+  /** How many single statements have not ended, and the end of the last one. */
+  #singles = 0;
+  #lastSingle: Promise<unknown> = Promise.resolve();
+
+  constructor(send: Send, queryTimeoutMs: number) {
+    this.#send = send;
+    const settings = Object.entries(timeoutSettings(queryTimeoutMs));
+    this.#settings = settings.map(([name, value]) => `SET LOCAL ${name} = ${value}`);
+  }
+
+  get isInTransaction(): boolean {
+    return this.#isInTransaction;
+  }
+
+  readonly query: Send = async (statement, values) => {
+    if (this.#singles === 0) {
+      if (this.#isInTransaction) return await this.#sendInTransaction(statement, values);
+      if (typeof statement === 'string' && statement.startsWith('BEGIN')) return await this.#begin(statement);
+    }
+    this.#singles += 1;
+    const single = this.#lastSingle
+      .then(async () => await this.#runSingle(statement, values))
+      .finally(() => (this.#singles -= 1));
+    this.#lastSingle = single.catch(() => undefined);
+    return await single;
+  };
+
+  async #begin(statement: string): Promise<pg.QueryResult> {
+    const result = await this.#send([statement, ...this.#settings].join(';'));
+    this.#isInTransaction = true;
+    return result;
+  }
+
+  async #sendInTransaction(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
+    // A COMMIT that PostgreSQL refuses ends the transaction, too.
+    if (statement === 'COMMIT' || statement === 'ROLLBACK') this.#isInTransaction = false;
+    return await this.#send(statement, values);
+  }
+
+  async #runSingle(statement: Statement, values?: unknown[]): Promise<pg.QueryResult> {
+    await this.#begin('BEGIN');
+    try {
+      const result = await this.#send(statement, values);
+      await this.#sendInTransaction('COMMIT');
+      return result;
+    } catch (error) {
+      if (this.#isInTransaction && isRefusedStatement(error)) await this.#sendInTransaction('ROLLBACK');
+      throw error;
+    }
+  }
+}
