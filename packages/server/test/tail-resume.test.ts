@@ -2,9 +2,8 @@ import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { EventMessage } from '@flagcast/protocol';
 import { afterEach, describe, expect, it } from 'vitest';
+import { jsonLine } from '../src/cli/tail.js';
 import { follow } from '../src/cli/tail-follow.js';
-import { jsonLine } from '../src/cli/tail-line.js';
-import { TailOutput } from '../src/cli/tail-output.js';
 import { signForName } from '../src/cli/token.js';
 import { RunningCommand } from './command.js';
 import {
@@ -182,8 +181,8 @@ describe('tail goes on', () => {
           return await signForName(testSecret, 'root', 3_000);
         },
         line: jsonLine,
-        output: new TailOutput(listed),
-        say: (status) => statuses.push(status),
+        output: listed,
+        report: (status) => statuses.push(status),
         stop: stop.signal,
       });
       ended.catch(failed);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { CloseCode } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { eventLine, jsonLine } from '../src/cli/tail-line.js';
+import { eventLine, jsonLine } from '../src/cli/tail.js';
 import { RunningCommand } from './command.js';
 import {
   createTestDatabase,
@@ -113,7 +113,7 @@ describe('tail', () => {
   it('waits for a server that is not there yet', async () => {
     const port = await unusedPort();
     const tail = startTail({ url: `http://127.0.0.1:${port}` });
-    await tail.errorLine((line) => /not connected: .*ECONNREFUSED.*; trying again/.test(line));
+    await tail.errorLine((line) => /not connected: .*ECONNREFUSED.*; retrying/.test(line));
     const relay = await Relay.open(Number(new URL(server.httpUrl).port), port);
     undo.push(async () => await relay.close());
     await tail.errorLine(watching);
@@ -167,7 +167,7 @@ describe('tail', () => {
     const { code, stderr } = await tail.ended;
     expect(code).toBe(1);
     expect(stderr.trimEnd().split('\n').at(-1)).toBe(
-      'flagcast: The token has expired; start again with a fresh one (flagcast token makes them)',
+      'flagcast: The token has expired; start again with a new one, see flagcast token --help',
     );
     expect(stderr).not.toContain(token);
   });

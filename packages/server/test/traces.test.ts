@@ -1,7 +1,7 @@
 import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
 import { afterAll, beforeAll, expect, it, onTestFinished, vi } from 'vitest';
 import { type BroadcastBatch, Lifecycle } from '../src/lifecycle.js';
-import { traceBatches } from '../src/operations/batch-spans.js';
+import { traceBatches } from '../src/operations/trace-batches.js';
 import { exportTraces } from '../src/operations/export-traces.js';
 import { Collector } from './collector.js';
 import { runCommand, RunningCommand } from './command.js';
@@ -149,8 +149,7 @@ it('are sampled as the standard variables say', async () => {
   for (const sampler of ['always_off', 'always_on']) {
     vi.stubEnv('OTEL_TRACES_SAMPLER', sampler);
     const lifecycle = new Lifecycle();
-    const { tracer, stop } = exportTraces({}, () => undefined);
-    traceBatches(lifecycle, tracer);
+    const stop = exportTraces(lifecycle, () => undefined);
     lifecycle.emit('batch:broadcast', batch);
     await stop();
     expect(collector.spans).toHaveLength(sampler === 'always_on' ? 3 : 0);

@@ -4,7 +4,7 @@ import { describeError } from '../describe.js';
 import { isWorthLogging, type Logger } from '../operations/log.js';
 import { EventSourceError, findEventSource } from '../reader/event-source.js';
 import { CommandError } from './command.js';
-import { loadDemo } from './demo-package.js';
+import { loadDemo } from './packages.js';
 import { describeDatabase, whenReachable } from './connect.js';
 
 /**

@@ -5,7 +5,7 @@ import { retry } from '../retry.js';
 import { isWorthLogging, type Logger } from '../operations/log.js';
 import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
-import type { DemoPackage, EmbeddedPostgres } from './demo-package.js';
+import type { DemoPackage, EmbeddedPostgres } from './packages.js';
 
 /** The embedded PostgreSQL with the demo in it. */
 export interface DemoDatabase {

@@ -6,12 +6,12 @@ import { defineCommand } from './command.js';
 import { awaitPrepared } from './attached-database.js';
 import { keepSecret, requireDataDir } from './data-folder.js';
 import { startDemoDatabase } from './demo-database.js';
-import { loadDemo } from './demo-package.js';
+import { loadDemo } from './packages.js';
 import { CleanupStack } from './running.js';
-import { loadRelay } from './relay-package.js';
+import { loadRelay } from './packages.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
 import { listenForShutdown } from './shutdown.js';
-import { startTraces } from './traces.js';
+import { loadTracing } from './packages.js';
 import { refuseNestedWorkers, startWorkers } from './workers.js';
 
 export const serveCommand = defineCommand({
@@ -109,7 +109,7 @@ async function openSource(
 /** A server in this process. */
 async function startAlone(settings: ServerSettings, logger: Logger, running: CleanupStack): Promise<Server> {
   const flagcast = await createLoggedFlagcast(settings, { logger });
-  if (settings.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
+  if (settings.traces) running.add('traces', (await loadTracing()).exportTraces(flagcast.lifecycle, logger));
   const { url, monitoringUrl, stop } = await listen(flagcast, { ...settings, logger });
   running.add('server', async () => await stop(0));
   return { url, monitoringUrl, begin: () => void flagcast.ready() };

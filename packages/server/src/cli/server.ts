@@ -12,8 +12,8 @@ import type { Flagcast, FlagcastOptions } from '../flagcast-options.js';
 import type { DemoPerson } from '../api/demo-person.js';
 import { logLifecycle, type Logger } from '../operations/log.js';
 import { CommandError } from './command.js';
-import { loadSocketWriter } from './io-uring-package.js';
-import { loadRelay } from './relay-package.js';
+import { loadSocketWriter } from './packages.js';
+import { loadRelay } from './packages.js';
 
 /** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
 export interface ServerSettings extends ServeConfig {

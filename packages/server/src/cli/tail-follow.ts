@@ -1,59 +1,64 @@
-import {
-  type ChannelChangedMessage,
-  CloseCode,
-  type FreshnessReason,
-  type ResyncMessage,
-} from '@flagcast/protocol';
+import type { Writable } from 'node:stream';
 import { type ChannelStatus, createClient, type EventMessage, FlagcastError } from '@flagcast/client';
+import type { NetworkOptions } from '@flagcast/client';
+import { type ChannelChangedMessage, CloseCode, type ResyncMessage } from '@flagcast/protocol';
+import type { FreshnessReason } from '@flagcast/protocol';
+import { WebSocket } from 'ws';
+import { z } from 'zod';
 import { describeError, printable, scrub } from '../describe.js';
-import { retry } from '../retry.js';
 import { isWorthLogging } from '../operations/log.js';
+import { retry } from '../retry.js';
 import { CommandError } from './command.js';
-import type { TailOutput } from './tail-output.js';
-import { checkToken, findChannel, isFinal, RefusedError, type TailChannel } from './tail-server.js';
-import { createTransport } from './tail-transport.js';
+
+const requestTimeoutMs = 10_000;
 
 export interface FollowOptions {
   readonly serverUrl: URL;
   /** Its id or name. */
   readonly project: string;
   readonly environmentKey: string;
-  /** Called for each attempt to connect and ahead of the expiry, so that no connection ends for a lack of it. */
+  /** Called for each attempt to connect, and before the token expires. */
   readonly makeToken: () => Promise<string>;
+  /** Formats an event. */
   readonly line: (event: EventMessage) => string;
-  readonly output: TailOutput;
-  /** Tells people where it stands, in a few words; not part of the listing. */
-  readonly say: (status: string) => void;
+  readonly output: Writable;
+  /** Reports the state of the connection in a few words, apart from the output. */
+  readonly report: (status: string) => void;
   readonly stop: AbortSignal;
 }
 
+/** One environment of one project. */
+interface TailChannel {
+  readonly projectId: string;
+  /** `Web shop / prod` */
+  readonly label: string;
+}
+
 /**
- * Prints the events of a channel until `stop` is aborted, over whatever connections it takes: those
- * that happened while there was none come afterwards, each once and in order.
+ * Prints the events of a channel until `stop` is aborted, each once and in order, across lost connections.
  *
- * @throws CommandError when trying again would not help.
+ * @throws CommandError if a retry would not help.
  */
 export async function follow(options: FollowOptions): Promise<void> {
-  const channel = await locate(options);
+  const channel = await retry(async () => await findChannel(options), {
+    signal: options.stop,
+    onRetry: ({ error, attempt }) => {
+      if (error instanceof CommandError) throw error;
+      if (isWorthLogging(attempt)) options.report(`not connected: ${retrying(error)}`);
+    },
+  });
   if (channel !== null) await watch(options, channel);
 }
 
-/** Asks until the server answers; null when it is to stop. */
-async function locate(options: FollowOptions): Promise<TailChannel | null> {
-  const { serverUrl, makeToken, say, stop } = options;
-  return await retry(async () => await findChannel({ serverUrl, token: await makeToken(), stop }, options), {
-    signal: stop,
-    onRetry: ({ error, attempt }) => {
-      if (error instanceof CommandError) throw error;
-      if (error instanceof RefusedError && isFinal(error.status)) throw new CommandError(error.message);
-      if (isWorthLogging(attempt)) say(`not connected: ${tryingAgain(error)}`);
-    },
-  });
+/** Resolves while there is room in the output. Null if there is room now. */
+function drained(output: Writable): Promise<void> | null {
+  return output.writableNeedDrain ? new Promise((resolve) => output.once('drain', resolve)) : null;
 }
 
-async function watch(options: FollowOptions, found: TailChannel): Promise<void> {
-  const { serverUrl, makeToken, line, output, say, stop } = options;
-  let farewell = '';
+async function watch(options: FollowOptions, { projectId, label }: TailChannel): Promise<void> {
+  const { serverUrl, environmentKey, line, output, report, stop } = options;
+  /** The close code of the server, for the report of a lost connection. */
+  let closed = '';
   let lastToken = '';
   let expiredToken = '';
   let lastProblem = '';
@@ -61,81 +66,75 @@ async function watch(options: FollowOptions, found: TailChannel): Promise<void> 
     url: new URL('.', serverUrl).href,
     activityLimit: 0,
     getToken: async () => {
-      await output.draining;
-      const token = await makeToken();
-      // Where clocks may differ a little, a server lets an expired token in, and ends it at once.
+      await drained(output);
+      const token = await options.makeToken();
       if (token === expiredToken) {
         throw new FlagcastError(
           'token_expired',
-          'The token has expired; start again with a fresh one (flagcast token makes them)',
+          'The token has expired; start again with a new one, see flagcast token --help',
         );
       }
       lastToken = token;
-      // A close code would tell less than this answer does, and a token that does not change would be
-      // offered for ever.
-      await checkToken({ serverUrl, token, stop }).catch((error: unknown) => {
-        throw error instanceof RefusedError && [401, 403].includes(error.status)
-          ? new FlagcastError('token_refused', error.message)
-          : error;
-      });
       return token;
     },
     onError: (error) => {
-      const problem = tryingAgain(error);
-      // During an outage each attempt meets the same one.
+      const problem = retrying(error);
+      // During an outage each attempt fails with the same error.
       if (stop.aborted || problem === lastProblem) return;
       lastProblem = problem;
-      say(problem);
+      report(problem);
     },
-    ...createTransport({
+    ...createNetwork({
       output,
-      onOpening: () => (farewell = ''),
+      onOpening: () => (closed = ''),
       onClose: (code, reason) => {
         if (code === CloseCode.tokenExpired) expiredToken = lastToken;
-        // The others are the library's words for a lost connection.
-        if (code >= 4000) farewell = ` (close code ${code}: ${printable(reason)})`;
+        // Codes below 4000 are those of a lost connection.
+        if (code >= 4000) closed = ` (close code ${code}: ${printable(reason)})`;
       },
     }),
   });
   client.onMessage((message) => {
-    // The client takes a new snapshot and goes on, without a word about what a listing then lacks.
     if (!('type' in message)) return;
+    // After a resync the client loads a snapshot, but the listing has a gap.
     if (message.type === 'resync') {
-      say(
-        `events are missing here: the server cannot bring all that were missed (${printable((message as ResyncMessage).reason)})`,
-      );
+      const { reason } = message as ResyncMessage;
+      report(`events are missing here: the server cannot send all missed events (${printable(reason)})`);
     } else if (message.type === 'channel_changed') {
-      say(`the environment has a new key: ${printable((message as ChannelChangedMessage).environment)}`);
+      report(`the environment has a new key: ${printable((message as ChannelChangedMessage).environment)}`);
     }
   });
 
-  const channel = client.channel({ projectId: found.projectId, env: found.environmentKey });
+  const channel = client.channel({ projectId, env: environmentKey });
   channel.onEvent((event) => output.write(line(event)));
   const error = await new Promise<FlagcastError | null>((resolve) => {
-    let told: ChannelStatus = channel.getState().status;
+    let reported: ChannelStatus = channel.getState().status;
     let isWatching = false;
     channel.subscribe(() => {
       const { status } = channel.getState();
-      if (status === told) return;
-      told = status;
+      if (status === reported) return;
+      reported = status;
       switch (status.state) {
         case 'connecting':
           break;
         case 'catching-up':
-          if (isWatching) say('catching up');
+          if (isWatching) report('catching up');
           break;
         case 'live':
-          say(isWatching ? 'live' : `watching ${printable(found.label)} at ${serverUrl.origin}`);
+          report(isWatching ? 'live' : `watching ${printable(label)} at ${serverUrl.origin}`);
           isWatching = true;
           lastProblem = '';
           break;
-        case 'stale':
-          say(
-            status.reason === 'disconnected'
-              ? `stale since ${clock(status.sinceMs)}, connecting again${farewell}`
-              : `stale since ${clock(status.sinceMs)}: ${staleTexts[status.reason]}`,
+        case 'stale': {
+          const since = `stale since ${new Date(status.sinceMs).toTimeString().slice(0, 8)}`;
+          const { reason } = status;
+          report(
+            reason === 'disconnected'
+              ? `${since}, connecting again${closed}`
+              : `${since}: ${staleReasons[reason]}`,
           );
           break;
+        }
         case 'closed':
           resolve(status.error);
       }
@@ -149,20 +148,132 @@ async function watch(options: FollowOptions, found: TailChannel): Promise<void> 
   throw new CommandError(`${scrub(error.message)}${code}`);
 }
 
-const staleTexts: Readonly<Record<FreshnessReason, string>> = {
-  database_unreachable: 'the server does not reach its database',
-  read_failed: 'the database refuses the server to read events',
+const staleReasons: Readonly<Record<FreshnessReason, string>> = {
+  database_unreachable: 'the server cannot connect to its database',
+  read_failed: 'the database refuses to let the server read events',
   read_overdue: 'the database does not answer the server in time',
   triggers_missing: 'the triggers that log events are missing in the database',
 };
 
-function tryingAgain(error: unknown): string {
-  // fetch says no more than "fetch failed"; the reason is its cause.
+function retrying(error: unknown): string {
+  // The message of fetch is "fetch failed"; the reason is its cause.
   const reason = error instanceof TypeError && error.cause instanceof Error ? error.cause : error;
-  return `${describeError(reason)}; trying again`;
+  return `${describeError(reason)}; retrying`;
 }
 
-/** The time of day here: `14:02:11`. */
-function clock(timeMs: number): string {
-  return new Date(timeMs).toTimeString().slice(0, 8);
+/**
+ * WebSockets and fetch that read nothing while the output is full, so that a stalled reader (a pager) stops the server
+ * instead of filling the memory. `onClose` is called before the client handles the close.
+ */
+function createNetwork(options: {
+  readonly output: Writable;
+  readonly onOpening: () => void;
+  readonly onClose: (code: number, reason: string) => void;
+}): NetworkOptions {
+  const { output, onOpening, onClose } = options;
+
+  class TailSocket extends WebSocket {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      onOpening();
+      this.once('close', (code, reason) => onClose(code, reason.toString('utf8')));
+      this.on('message', () => {
+        const draining = this.isPaused ? null : drained(output);
+        if (draining === null) return;
+        this.pause();
+        void draining.then(() => this.resume());
+      });
+    }
+
+    override close(): void {
+      // A paused socket would not read the close frame of the server.
+      if (this.isPaused) this.terminate();
+      else super.close();
+    }
+  }
+
+  return {
+    WebSocket: TailSocket,
+    fetch: async (input, init) => {
+      const response = await fetch(input, init);
+      if (response.body === null) return response;
+      const paced = new TransformStream<Uint8Array, Uint8Array>({
+        transform: async (chunk, controller) => {
+          await drained(output);
+          controller.enqueue(chunk);
+        },
+      });
+      return new Response(response.body.pipeThrough(paced), response);
+    },
+  };
+}
+
+const projectsSchema = z.object({
+  projects: z.array(
+    z.object({ id: z.string(), name: z.string(), environments: z.array(z.object({ key: z.string() })) }),
+  ),
+});
+const messageSchema = z.object({ message: z.string() });
+const uuidSchema = z.guid();
+
+/**
+ * Finds the channel by the project's id or name and the environment's key.
+ *
+ * @throws CommandError if a retry would not help; Error if it might.
+ */
+async function findChannel(options: FollowOptions): Promise<TailChannel> {
+  const { project, environmentKey } = options;
+  const projects = await readProjects(options);
+  const found = projects.find(({ id }) => id === project) ?? projects.find(({ name }) => name === project);
+  if (found === undefined) {
+    // Archived projects are not listed, but have channels.
+    if (uuidSchema.safeParse(project).success) {
+      return { projectId: project, label: `${project} / ${environmentKey}` };
+    }
+    throw new CommandError(
+      `This user sees no project "${printable(project)}"; ${choice(projects.map(({ name }) => `"${name}"`))}`,
+    );
+  }
+  const keys = found.environments.map(({ key }) => key);
+  if (!keys.includes(environmentKey)) {
+    throw new CommandError(
+      `The project "${printable(found.name)}" has no environment "${printable(environmentKey)}"; ${choice(keys)}`,
+    );
+  }
+  return { projectId: found.id, label: `${found.name} / ${environmentKey}` };
+}
+
+async function readProjects({
+  serverUrl,
+  makeToken,
+  stop,
+}: FollowOptions): Promise<z.output<typeof projectsSchema>['projects']> {
+  const response = await fetch(new URL('api/projects', serverUrl), {
+    headers: { Authorization: `Bearer ${await makeToken()}` },
+    signal: AbortSignal.any([stop, AbortSignal.timeout(requestTimeoutMs)]),
+  });
+  const { status } = response;
+  const text = await response.text();
+  const json = parseJson(text);
+  if (!response.ok) {
+    const { data } = messageSchema.safeParse(json);
+    const reason = scrub(data?.message ?? text.slice(0, 200)).trim();
+    const problem = `the server refuses (HTTP ${status}): ${reason === '' ? 'no reason given' : reason}`;
+    throw status < 500 && ![408, 425, 429].includes(status) ? new CommandError(problem) : new Error(problem);
+  }
+  const { data } = projectsSchema.safeParse(json);
+  if (data !== undefined) return data.projects;
+  throw new CommandError(`There is no Flagcast server at ${serverUrl.origin}; give its address with --url`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function choice(names: readonly string[]): string {
+  return names.length === 0 ? 'the list is empty' : `give one of ${printable(names.join(', '))}`;
 }

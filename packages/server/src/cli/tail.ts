@@ -1,19 +1,19 @@
 import { type Environment, allowsColors, loadLocalConfig, tokenSettings } from './config.js';
-import { describeError } from '../describe.js';
+import { styleText } from 'node:util';
+import type { EventMessage } from '@flagcast/client';
+import { describeError, printable, printableJson } from '../describe.js';
 import { CommandError, defineCommand } from './command.js';
 import { readSecret } from './data-folder.js';
 import { listenForShutdown } from './shutdown.js';
 import { follow, type FollowOptions } from './tail-follow.js';
-import { eventLine, jsonLine } from './tail-line.js';
-import { TailOutput } from './tail-output.js';
 import { signForName } from './token.js';
 
-const DEFAULT_URL = 'http://127.0.0.1:8080';
-/** The demo's user who may see everything. */
-const DEMO_SUPERUSER = 'root';
-const DEMO_TOKEN_TTL_MS = 3_600_000;
-/** From Ctrl-C, or from the end of the output, to our own end, in milliseconds. */
-const STOP_LIMIT_MS = 800;
+const defaultUrl = 'http://127.0.0.1:8080';
+/** The superuser of the demo. */
+const demoSuperuser = 'root';
+const demoTokenTtlMs = 3_600_000;
+/** From Ctrl-C, or the end of the output, to the end of the process, in milliseconds. */
+const stopLimitMs = 800;
 
 export const tailCommand = defineCommand({
   name: 'tail',
@@ -22,15 +22,15 @@ export const tailCommand = defineCommand({
   options: {
     project: { value: 'PROJECT', required: true, help: 'the id or name of the project' },
     env: { value: 'KEY', required: true, help: 'the key of the environment, such as prod' },
-    url: { value: 'URL', help: `the server (default: ${DEFAULT_URL})` },
+    url: { value: 'URL', help: `the server (default: ${defaultUrl})` },
     token: {
       value: 'TOKEN',
-      help: `the access token (default: one for the user ${DEMO_SUPERUSER}, signed with FLAGCAST_JWT_SECRET or the secret of the embedded demo)`,
+      help: `the access token (default: one for the user ${demoSuperuser}, signed with FLAGCAST_JWT_SECRET or the secret of the embedded demo)`,
     },
     json: { help: 'print events as JSON, as the server sent them' },
   },
   settings: [...tokenSettings, 'dataDir', 'noColor'],
-  run: async ({ options: { project, env, url = DEFAULT_URL, token, json }, environment }) => {
+  run: async ({ options: { project, env, url = defaultUrl, token, json }, environment }) => {
     const colors = process.stdout.isTTY && allowsColors(environment);
     await tail({
       serverUrl: parseServerUrl(url),
@@ -42,28 +42,24 @@ export const tailCommand = defineCommand({
   },
 });
 
-/** Prints until it is told to stop or its output is closed. Throws CommandError when trying again would not help. */
-async function tail(options: Omit<FollowOptions, 'output' | 'say' | 'stop'>): Promise<void> {
+/** Prints until Ctrl-C or until the output is closed. Throws CommandError if a retry would not help. */
+async function tail(options: Omit<FollowOptions, 'output' | 'report' | 'stop'>): Promise<void> {
   const shutdown = listenForShutdown();
   const outputFailed = new AbortController();
   process.stdout.once('error', (error) => outputFailed.abort(error));
   const stop = AbortSignal.any([shutdown.signal, outputFailed.signal]);
   stop.addEventListener('abort', () => {
-    // What a reader that stalls has not taken, or a server that hangs, holds nobody up.
-    setTimeout(() => process.exit(), STOP_LIMIT_MS).unref();
+    // A stalled reader of the output, or a server that hangs, must not delay the end.
+    setTimeout(() => process.exit(), stopLimitMs).unref();
   });
   try {
-    await follow({
-      ...options,
-      output: new TailOutput(process.stdout),
-      say: (status) => console.error(`flagcast: ${status}`),
-      stop,
-    });
+    const report = (status: string): void => console.error(`flagcast: ${status}`);
+    await follow({ ...options, output: process.stdout, report, stop });
   } finally {
     shutdown.dispose();
   }
   const failure: unknown = outputFailed.signal.reason;
-  // Whoever reads us may have had enough (`| head`); any other failure is one.
+  // EPIPE: the reader has closed the pipe, as head does.
   if (failure instanceof Error && !('code' in failure && failure.code === 'EPIPE')) {
     throw new CommandError(`The output cannot be written (${describeError(failure)})`);
   }
@@ -73,7 +69,7 @@ async function tokenSource(
   token: string | undefined,
   environment: Environment,
 ): Promise<() => Promise<string>> {
-  // A header takes nothing else, and the error of whoever builds it would quote the token.
+  // A header accepts no other characters, and the error of fetch would quote the token.
   if (token !== undefined) {
     if (!/^[\x21-\x7e]+$/.test(token))
       throw new CommandError('--token: this is not a token; give the output of flagcast token');
@@ -86,16 +82,64 @@ async function tokenSource(
       'There is no embedded demo on this machine to make a token for; add --token with one for the server (flagcast token makes them)',
     );
   }
-  return async () => await signForName(secret, DEMO_SUPERUSER, DEMO_TOKEN_TTL_MS, config.tokenChecks);
+  return async () => await signForName(secret, demoSuperuser, demoTokenTtlMs, config.tokenChecks);
 }
 
 function parseServerUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
     throw new CommandError(
-      `--url: this is not the address of a server; write http(s)://host:port, such as ${DEFAULT_URL}`,
+      `--url: this is not the address of a server; write http(s)://host:port, such as ${defaultUrl}`,
     );
   }
   if (!url.pathname.endsWith('/')) url.pathname += '/';
   return url;
+}
+
+const colorOfAction = new Map([
+  ['created', 'green'],
+  ['updated', 'yellow'],
+  ['deleted', 'red'],
+  ['pending', 'cyan'],
+  ['approved', 'green'],
+  ['rejected', 'red'],
+  ['cancelled', 'magenta'],
+] as const);
+
+/** Longer names are shortened; --json prints them in full. */
+const actorWidth = 12;
+const featureWidth = 24;
+/** Stands for an unknown value, so that every line has the same columns. */
+const unknown = '-';
+
+/** An event as an aligned line: time (UTC), type, actor, entity, key of the feature or environment, id. */
+export function eventLine(event: EventMessage, { colors }: { readonly colors: boolean }): string {
+  const time = printable(event.timestamp.replace(/(\.\d{3})\d+/, '$1'));
+  // The longest type of the specification.
+  const type = printable(event.type).padEnd('pending_change_cancelled'.length);
+  const color = new Map<string, Parameters<typeof styleText>[0]>(colorOfAction).get(event.action);
+  // An event of an environment has no feature, and its entity id is always the same.
+  const [key, id] =
+    event.entity === 'environment'
+      ? [event.environment, event.environment_id]
+      : [event.feature?.key ?? unknown, event.entity_id];
+  const columns = [
+    time,
+    colors && color !== undefined ? styleText(color, type, { validateStream: false }) : type,
+    shortened(printable(event.actor ?? unknown), actorWidth).padEnd(actorWidth),
+    printable(event.entity).padEnd('feature_schedule'.length),
+    printable(key).padEnd(featureWidth),
+    printable(id),
+  ];
+  return `${columns.join('  ')}\n`;
+}
+
+function shortened(text: string, width: number): string {
+  const characters = Array.from(text);
+  return characters.length <= width ? text : `${characters.slice(0, width - 1).join('')}…`;
+}
+
+/** An event as the server sent it, as one line of JSON. */
+export function jsonLine(event: EventMessage): string {
+  return `${printableJson(JSON.stringify(event))}\n`;
 }

@@ -4,7 +4,7 @@ import { describeError } from '../describe.js';
 import { createLogger } from '../operations/log.js';
 import { CleanupStack } from './running.js';
 import { createLoggedFlagcast, listen } from './server.js';
-import { startTraces } from './traces.js';
+import { loadTracing } from './packages.js';
 import type { FromWorker, ToWorker, WorkerSettings } from './worker-messages.js';
 
 /**
@@ -36,7 +36,7 @@ async function serve(primary: PrimaryLine): Promise<void> {
   const metricsRegistry = new WorkerRegistry(worker, async () => await primary.gather());
   primary.onCollect(async () => await metricsRegistry.getMetricsAsJSON());
   const flagcast = await createLoggedFlagcast(server, { logger, metricsRegistry });
-  if (server.traces) running.add('traces', await startTraces(flagcast.lifecycle, logger));
+  if (server.traces) running.add('traces', (await loadTracing()).exportTraces(flagcast.lifecycle, logger));
   running.add('reader', async () => await flagcast.close());
   const startListening = async (): Promise<void> => {
     const { stop, ...urls } = await listen(flagcast, { ...server, logger });

@@ -1,4 +1,5 @@
-import { type Attributes, diag, DiagLogLevel, type Tracer } from '@opentelemetry/api';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Attributes, diag, DiagLogLevel } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import {
   AlwaysOnSampler,
@@ -6,45 +7,54 @@ import {
   NodeTracerProvider,
   type ReadableSpan,
 } from '@opentelemetry/sdk-trace-node';
+import type { Lifecycle } from '../lifecycle.js';
+import { isWorthLogging, type Logger } from './log.js';
+import { traceBatches } from './trace-batches.js';
 
-export interface TraceExport {
-  readonly tracer: Tracer;
-  /** Sends what has not been sent yet, and ends. */
-  readonly stop: () => Promise<void>;
-}
+/** How long the last spans may take to be sent when the server stops, in milliseconds. */
+const flushLimitMs = 2_000;
 
 /**
- * Sends spans where the standard variables say (OTEL_EXPORTER_OTLP_ENDPOINT and those beside it, which the
- * exporter reads itself), as JSON over HTTP. `onProblem` is told what OpenTelemetry has to say of its failures.
+ * Sends a trace of each batch to the OpenTelemetry collector of the standard variables (OTEL_EXPORTER_OTLP_ENDPOINT and
+ * others, which the exporter reads), as JSON over HTTP. Returns a function that sends the last spans and ends it.
  */
-export function exportTraces(
-  environment: Readonly<Record<string, string | undefined>>,
-  onProblem: (message: string) => void,
-): TraceExport {
-  const tell = (message: string): void => onProblem(messageOf(message));
+export function exportTraces(lifecycle: Lifecycle, logger: Logger): () => Promise<void> {
+  let problems = 0;
+  const report = (text: string): void => {
+    problems += 1;
+    if (isWorthLogging(problems)) logger('traces_failed', { problems, error: messageOf(text) });
+  };
   const ignore = (): void => undefined;
   diag.setLogger(
-    { error: tell, warn: tell, info: ignore, debug: ignore, verbose: ignore },
+    { error: report, warn: report, info: ignore, debug: ignore, verbose: ignore },
     { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true },
   );
   const provider = new NodeTracerProvider({
-    resource: resourceOf(environment),
+    resource: resourceOf(process.env),
     spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
   });
-  return {
-    tracer: provider.getTracer('flagcast'),
-    stop: async () => {
-      await provider.shutdown();
-      diag.disable();
-    },
+  const end = traceBatches(lifecycle, provider.getTracer('flagcast'));
+  logger('traces_started');
+  return async () => {
+    end();
+    // A collector that does not answer must not delay the end of the server.
+    const limit = new AbortController();
+    const late = delay(flushLimitMs, `not sent within ${flushLimitMs / 1_000} s`, { signal: limit.signal });
+    const error: unknown = await Promise.race([
+      provider.shutdown().then(() => null),
+      late.catch(() => null),
+    ]).catch((thrown: unknown) => thrown);
+    limit.abort();
+    if (error !== null) logger('traces_not_sent', { error });
+    diag.disable();
   };
 }
 
 /**
- * Who sends: OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME (default `flagcast`), over what the SDK says of itself.
- * Only a span tells the latter without one more package.
+ * OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME (default `flagcast`), merged over the SDK's own attributes, which only
+ * a span has without one more package.
  */
-function resourceOf(environment: Readonly<Record<string, string | undefined>>): ReadableSpan['resource'] {
+function resourceOf(environment: NodeJS.ProcessEnv): ReadableSpan['resource'] {
   const provider = new NodeTracerProvider({ sampler: new AlwaysOnSampler() });
   const { resource } = provider.getTracer('flagcast').startSpan('none') as unknown as ReadableSpan;
   const attributes: Attributes = { 'service.name': 'flagcast' };
@@ -54,11 +64,8 @@ function resourceOf(environment: Readonly<Record<string, string | undefined>>): 
   }
   const serviceName = environment['OTEL_SERVICE_NAME']?.trim() ?? '';
   if (serviceName !== '') attributes['service.name'] = serviceName;
-  return resource.merge({
-    attributes,
-    getRawAttributes: () => Object.entries(attributes),
-    merge: () => resource,
-  });
+  const getRawAttributes = (): ReturnType<typeof resource.getRawAttributes> => Object.entries(attributes);
+  return resource.merge({ attributes, getRawAttributes, merge: () => resource });
 }
 
 function decoded(value: string): string {
@@ -69,7 +76,7 @@ function decoded(value: string): string {
   }
 }
 
-/** What failed comes as JSON, with a stack. */
+/** Failures are JSON with a stack; other problems are text. */
 function messageOf(text: string): string {
   try {
     const { message } = JSON.parse(text) as { message?: unknown };

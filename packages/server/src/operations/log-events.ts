@@ -1,150 +1,102 @@
 import type { LifecycleEvents } from '../lifecycle.js';
 
-interface LogEventDefinition {
-  readonly level: 'info' | 'warn' | 'error';
-  /** The event of the lifecycle that is logged. Without it, the command logs the event itself. */
-  readonly on?: keyof LifecycleEvents;
-  /** What happened. */
-  readonly when: string;
-}
+type Lifecycle = keyof LifecycleEvents;
+
+/** `on`: the event of the lifecycle that is logged. Without it, the command logs the event itself. */
+const info = (when: string, on: Lifecycle | null = null) => ({ level: 'info', when, on }) as const;
+const warn = (when: string, on: Lifecycle | null = null) => ({ level: 'warn', when, on }) as const;
+const error = (when: string, on: Lifecycle | null = null) => ({ level: 'error', when, on }) as const;
 
 /** Every line of the log, by its `event`. Names are stable. docs/reference.md is generated from this table. */
 export const logEvents = {
-  server_listening: { level: 'info', when: 'the server accepts connections at `url`' },
-  server_stopping: { level: 'info', when: 'a signal asked the server to stop' },
-  server_stopped: { level: 'info', when: 'the server has stopped' },
-  server_start_abandoned: { level: 'warn', when: 'the server was asked to stop while it was starting' },
-  server_failed: { level: 'error', when: 'the listening socket failed' },
-  server_part_not_stopped: { level: 'error', when: 'a `part` did not stop in time, or failed' },
-  server_stop_timed_out: { level: 'error', when: 'the server did not stop within 9.5 s; the process exits' },
-  database_waiting: { level: 'warn', when: 'the database does not answer; the server retries' },
-  doctor_warning: { level: 'warn', when: 'a `finding` of `flagcast doctor` at the start, with its `fix`' },
-  socket_writer_chosen: {
-    level: 'info',
-    on: 'socket-writer:chosen',
-    when: 'how WebSockets are written to: by the `writer` io_uring, or plain, with the `reason`',
-  },
-  socket_writer_fallback: {
-    level: 'warn',
-    on: 'socket-writer:fallback',
-    when: 'a completion of io_uring was missing; from now on each connection is written to by itself',
-  },
-  reader_started: {
-    level: 'info',
-    on: 'reader:started',
-    when: 'events are read from `source`, with this `guarantee`',
-  },
-  reader_failed: { level: 'warn', on: 'reader:failed', when: 'a read failed; it is retried in `retryInMs`' },
-  reader_recovered: { level: 'info', on: 'reader:recovered', when: 'reads succeed again; no event was lost' },
-  reader_page_failed: {
-    level: 'warn',
-    on: 'reader:page-failed',
-    when: 'a page has unreadable rows; it is read again with `rows` rows, without states if `readsState` is false',
-  },
-  reader_history_lost: {
-    level: 'error',
-    on: 'reader:history-lost',
-    when: 'the database has another history, or another source of events; clients take a new snapshot',
-  },
-  freshness_changed: {
-    level: 'error',
-    on: 'freshness:changed',
-    when: 'the server is stale (`reason`, `problem`, `since`); level info: it is fresh again',
-  },
-  log_prune_failed: {
-    level: 'warn',
-    on: 'log:prune-failed',
-    when: 'old rows of the event log could not be deleted; retried after a minute',
-  },
-  listener_listening: { level: 'info', on: 'listener:listening', when: 'LISTEN works: events come at once' },
-  listener_failed: {
-    level: 'warn',
-    on: 'listener:failed',
-    when: 'the LISTEN session was lost or could not be opened; events come with the poll',
-  },
-  listener_unavailable: {
-    level: 'warn',
-    on: 'listener:unavailable',
-    when: 'a pooler or a replica passes no notifications; with the fix',
-  },
-  relay_connected: { level: 'info', on: 'relay:connected', when: 'the server is connected to NATS' },
-  relay_lost: {
-    level: 'warn',
-    on: 'relay:lost',
-    when: 'no NATS server answers; every server reads the database',
-  },
-  relay_failed: {
-    level: 'warn',
-    on: 'relay:failed',
-    when: 'the stream of NATS cannot be used; retried in `retryInMs`',
-  },
-  relay_refused: {
-    level: 'error',
-    on: 'relay:refused',
-    when: 'the relay cannot be used with this database; the server reads the database',
-  },
-  relay_elected: {
-    level: 'info',
-    on: 'relay:elected',
-    when: 'this server reads the database for all servers',
-  },
-  relay_leadership_lost: {
-    level: 'warn',
-    on: 'relay:leadership-lost',
-    when: 'this server no longer reads the database for all servers',
-  },
-  relay_following: { level: 'info', on: 'relay:following', when: 'this server follows the relay leader' },
-  relay_direct: { level: 'warn', on: 'relay:direct', when: 'this server reads the database itself again' },
-  connection_opened: { level: 'info', on: 'connection:opened', when: 'a client connected' },
-  connection_closed: {
-    level: 'info',
-    on: 'connection:closed',
-    when: 'a connection ended, with its close `code` and `reason`',
-  },
-  connection_refused: {
-    level: 'info',
-    on: 'connection:refused',
-    when: 'a connection was refused; 5 lines per `code` in 10 s, then one with the number of others (`unlogged`)',
-  },
-  channel_resync: {
-    level: 'info',
-    on: 'channel:resync',
-    when: 'a client has to take a new snapshot, for this `reason`',
-  },
-  access_rechecked: {
-    level: 'info',
-    on: 'access:rechecked',
-    when: 'connections were `closed` because permissions have changed',
-  },
-  access_failed: {
-    level: 'warn',
-    on: 'access:failed',
-    when: 'a lookup in the database or the host failed, for an HTTP `request` or another one; once in 10 s',
-  },
-  access_rows_ignored: {
-    level: 'warn',
-    on: 'access:rows-ignored',
-    when: "the host's list of channels has rows that are not valid",
-  },
-  traces_started: { level: 'info', when: 'traces are sent to the OpenTelemetry collector' },
-  traces_failed: { level: 'warn', when: 'OpenTelemetry reports an error, such as spans that were not sent' },
-  traces_not_sent: { level: 'warn', when: 'the last spans could not be sent when the server stopped' },
-  worker_ready: { level: 'info', when: 'a worker serves' },
-  worker_ended: { level: 'error', when: 'a worker ended unexpectedly; it is replaced in `replacedInMs`' },
-  worker_killed: { level: 'error', when: 'a worker did not stop in time' },
-  workers_renewing: { level: 'info', when: 'SIGHUP: the workers are replaced one after another' },
-  workers_renewed: { level: 'info', when: 'all workers were replaced' },
-  workers_renewal_failed: { level: 'error', when: 'a new worker was not ready; the others stay' },
-  embedded_database_starting: { level: 'info', when: 'the embedded PostgreSQL is starting' },
-  embedded_database_started: { level: 'info', when: 'the embedded PostgreSQL runs' },
-  embedded_database_stopped: { level: 'info', when: 'the embedded PostgreSQL was stopped' },
-  embedded_database_ended: { level: 'error', when: 'the embedded PostgreSQL ended unexpectedly' },
-  embedded_database_restarted: { level: 'info', when: 'the embedded PostgreSQL was restarted' },
-  embedded_database_restart_failed: {
-    level: 'error',
-    when: 'the restart failed; it is retried in `retryInMs`',
-  },
-  traffic: { level: 'info', when: '`--traffic`: the `action` of a simulated user' },
-} as const satisfies Record<string, LogEventDefinition>;
+  server_listening: info('the server accepts connections at `url`'),
+  server_stopping: info('a signal asked the server to stop'),
+  server_stopped: info('the server has stopped'),
+  server_start_abandoned: warn('the server was asked to stop while it was starting'),
+  server_failed: error('the listening socket failed'),
+  server_part_not_stopped: error('a `part` did not stop in time, or failed'),
+  server_stop_timed_out: error('the server did not stop within 9.5 s; the process exits'),
+  database_waiting: warn('the database does not answer; the server retries'),
+  doctor_warning: warn('a `finding` of `flagcast doctor` at the start, with its `fix`'),
+  socket_writer_chosen: info(
+    'how WebSockets are written to: by the `writer` io_uring, or plain, with the `reason`',
+    'socket-writer:chosen',
+  ),
+  socket_writer_fallback: warn(
+    'a completion of io_uring was missing; from now on each connection is written to by itself',
+    'socket-writer:fallback',
+  ),
+  reader_started: info('events are read from `source`, with this `guarantee`', 'reader:started'),
+  reader_failed: warn('a read failed; it is retried in `retryInMs`', 'reader:failed'),
+  reader_recovered: info('reads succeed again; no event was lost', 'reader:recovered'),
+  reader_page_failed: warn(
+    'a page has unreadable rows; it is read again with `rows` rows, without states if `readsState` is false',
+    'reader:page-failed',
+  ),
+  reader_history_lost: error(
+    'the database has another history, or another source of events; clients take a new snapshot',
+    'reader:history-lost',
+  ),
+  freshness_changed: error(
+    'the server is stale (`reason`, `problem`, `since`); level info: it is fresh again',
+    'freshness:changed',
+  ),
+  log_prune_failed: warn(
+    'old rows of the event log could not be deleted; retried after a minute',
+    'log:prune-failed',
+  ),
+  listener_listening: info('LISTEN works: events come at once', 'listener:listening'),
+  listener_failed: warn(
+    'the LISTEN session was lost or could not be opened; events come with the poll',
+    'listener:failed',
+  ),
+  listener_unavailable: warn(
+    'a pooler or a replica passes no notifications; with the fix',
+    'listener:unavailable',
+  ),
+  relay_connected: info('the server is connected to NATS', 'relay:connected'),
+  relay_lost: warn('no NATS server answers; every server reads the database', 'relay:lost'),
+  relay_failed: warn('the stream of NATS cannot be used; retried in `retryInMs`', 'relay:failed'),
+  relay_refused: error(
+    'the relay cannot be used with this database; the server reads the database',
+    'relay:refused',
+  ),
+  relay_elected: info('this server reads the database for all servers', 'relay:elected'),
+  relay_leadership_lost: warn(
+    'this server no longer reads the database for all servers',
+    'relay:leadership-lost',
+  ),
+  relay_following: info('this server follows the relay leader', 'relay:following'),
+  relay_direct: warn('this server reads the database itself again', 'relay:direct'),
+  connection_opened: info('a client connected', 'connection:opened'),
+  connection_closed: info('a connection ended, with its close `code` and `reason`', 'connection:closed'),
+  connection_refused: info(
+    'a connection was refused; 5 lines per `code` in 10 s, then one with the number of others (`unlogged`)',
+    'connection:refused',
+  ),
+  channel_resync: info('a client has to take a new snapshot, for this `reason`', 'channel:resync'),
+  access_rechecked: info('connections were `closed` because permissions have changed', 'access:rechecked'),
+  access_failed: warn(
+    'a lookup in the database or the host failed, for an HTTP `request` or another one; once in 10 s',
+    'access:failed',
+  ),
+  access_rows_ignored: warn("the host's list of channels has rows that are not valid", 'access:rows-ignored'),
+  traces_started: info('traces are sent to the OpenTelemetry collector'),
+  traces_failed: warn('OpenTelemetry reports an error, such as spans that were not sent'),
+  traces_not_sent: warn('the last spans could not be sent when the server stopped'),
+  worker_ready: info('a worker serves'),
+  worker_ended: error('a worker ended unexpectedly; it is replaced in `replacedInMs`'),
+  worker_killed: error('a worker did not stop in time'),
+  workers_renewing: info('SIGHUP: the workers are replaced one after another'),
+  workers_renewed: info('all workers were replaced'),
+  workers_renewal_failed: error('a new worker was not ready; the others stay'),
+  embedded_database_starting: info('the embedded PostgreSQL is starting'),
+  embedded_database_started: info('the embedded PostgreSQL runs'),
+  embedded_database_stopped: info('the embedded PostgreSQL was stopped'),
+  embedded_database_ended: error('the embedded PostgreSQL ended unexpectedly'),
+  embedded_database_restarted: info('the embedded PostgreSQL was restarted'),
+  embedded_database_restart_failed: error('the restart failed; it is retried in `retryInMs`'),
+  traffic: info('`--traffic`: the `action` of a simulated user'),
+} as const;
 
 export type LogEvent = keyof typeof logEvents;

@@ -3,25 +3,25 @@ import { errorCode } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
 
-export interface LogRetentionOptions {
-  openSession: OpenSession;
-  queryTimeoutMs: number;
-  /** How long rows of the event log are kept, in milliseconds: as far as a cursor reaches. */
-  keepMs: number;
-  /** How often old rows are looked for, in milliseconds. Default 60,000. */
-  intervalMs?: number;
+interface LogRetentionOptions {
+  readonly openSession: OpenSession;
+  readonly queryTimeoutMs: number;
+  /** How long rows of the event log are kept, in milliseconds: how far back a client can resume. */
+  readonly keepMs: number;
+  /** How often old rows are deleted, in milliseconds. Default 60,000. */
+  readonly intervalMs?: number;
   /** Whether events are read from the event log. */
-  hasLog: () => boolean;
-  lifecycle: Lifecycle;
+  readonly hasLog: () => boolean;
+  readonly lifecycle: Lifecycle;
 }
 
-/** How many rows one transaction deletes at most, and the pause after it, in milliseconds. */
+/** Rows that one transaction deletes at most, and the pause after it, in milliseconds. */
 const batchRows = 5_000;
 const batchPauseMs = 100;
 
 /**
- * Deletes old rows of the event log, in small batches. Each server does it, and an advisory lock lets only one at a
- * time. A replica cannot: a server that reads the primary does it for all.
+ * Deletes old rows of the event log in small transactions. An advisory lock lets one server do it at a time. A replica
+ * is read-only: a server that reads the primary does it.
  */
 export class LogRetention {
   readonly #options: LogRetentionOptions;
@@ -59,14 +59,14 @@ export class LogRetention {
           `SELECT flagcast.prune_event_log($1::float8 * interval '1 millisecond', $2)::text AS rows`,
           [keepMs, batchRows],
         );
-        // Null: another server is at it.
+        // Null if another server holds the lock.
         rows = Number(answer.rows[0]?.rows ?? 0);
         deleted += rows;
         if (rows === batchRows) await delay(batchPauseMs);
       }
       if (deleted > 0) lifecycle.emit('log:pruned', { rows: deleted });
     } catch (error) {
-      // read_only_sql_transaction: a replica.
+      // read_only_sql_transaction: this is a replica.
       if (errorCode(error) === '25006') return;
       lifecycle.emit('log:prune-failed', {
         error: error instanceof Error ? error : new Error(String(error)),

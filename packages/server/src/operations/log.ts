@@ -86,16 +86,13 @@ export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {
       });
     },
   };
-  for (const [event, definition] of Object.entries(logEvents)) {
-    if (!('on' in definition)) continue;
+  for (const [event, { on }] of Object.entries(logEvents)) {
+    if (on === null) continue;
     const write = (fields: Fields = {}): void => {
       const { attempt } = fields;
       if (typeof attempt !== 'number' || isWorthLogging(attempt)) logger(event as LogEvent, fields);
     };
-    (lifecycle as EventEmitter).on(
-      definition.on,
-      (special[definition.on] ?? write) as (payload: Fields) => void,
-    );
+    (lifecycle as EventEmitter).on(on, (special[on] ?? write) as (payload: Fields) => void);
   }
 }
 

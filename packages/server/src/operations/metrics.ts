@@ -16,7 +16,7 @@ import {
   metricTable,
 } from './metric-table.js';
 
-/** What the metrics ask for when they are scraped. */
+/** What the metrics read when they are scraped. */
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
   readonly peers: Pick<ConnectionRegistry, 'count'>;
@@ -24,205 +24,206 @@ export interface MetricsSources {
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<BatchSource, 'rememberedEvents'>;
   readonly sessionPools: readonly Pick<SessionPool, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
-  /** By how much the event loop was late, in nanoseconds; is reset when it was told. */
+  /** In nanoseconds. It is reset by each scrape. */
   readonly eventLoopDelay: IntervalHistogram;
 }
 
-/** How often the event loop is looked at, in milliseconds: an idle process wakes up for it. */
+/** The resolution of `eventLoopDelay`, in milliseconds: an idle process wakes up this often. */
 export const eventLoopResolutionMs = 50;
 
-/** Makes a counter of the table. */
-export function createCounter(registry: Registry, name: CounterName): Counter {
-  return new Counter(configured(registry, name));
-}
-
-function createGauge(registry: Registry, name: GaugeName, collect?: (gauge: Gauge) => void): Gauge {
-  return new Gauge({
-    ...configured(registry, name),
-    ...(collect === undefined
-      ? {}
-      : {
-          collect() {
-            collect(this);
-          },
-        }),
-  });
-}
-
-function createHistogram(
-  registry: Registry,
-  name: HistogramName,
-  collect?: (histogram: Histogram) => void,
-): Histogram {
-  return new Histogram({
-    ...configured(registry, name),
-    buckets: [...metricTable[name].buckets],
-    ...(collect === undefined
-      ? {}
-      : {
-          collect() {
-            collect(this);
-          },
-        }),
-  });
-}
-
-function configured(
-  registry: Registry,
-  name: keyof typeof metricTable,
-): { name: string; help: string; labelNames: string[]; registers: Registry[] } {
-  const { help, labels = [] }: MetricDefinition = metricTable[name];
-  return { name, help, labelNames: [...labels], registers: [registry] };
-}
-
-/** Prometheus metrics: subscribers of the lifecycle, in `registry` (default: one of their own); no label names a user or a project. */
+/** The metrics of a server, in `registry`. No label names a user or a project. */
 export function createMetrics(
   lifecycle: Lifecycle,
   sources: MetricsSources,
   registry = new Registry(),
 ): Registry {
-  countReads(lifecycle, registry);
-  countDeliveries(lifecycle, registry);
-  countConnections(lifecycle, registry);
-  countRelay(lifecycle, registry);
-  showState(sources, registry);
-  showSessions(sources, registry);
+  const metrics = new Metrics(registry);
+  countLosses(lifecycle, metrics);
+  countReads(lifecycle, metrics);
+  countDeliveries(lifecycle, metrics);
+  countConnections(lifecycle, metrics);
+  countRelay(lifecycle, metrics);
+  showState(sources, metrics);
+  showSessions(sources, metrics);
   return registry;
 }
 
-function countReads(lifecycle: Lifecycle, registry: Registry): void {
-  const reads = createCounter(registry, 'flagcast_reads_total');
-  for (const trigger of ['poll', 'wake', 'follow_up']) reads.inc({ trigger }, 0);
-  const readSeconds = createHistogram(registry, 'flagcast_read_seconds');
-  const events = createCounter(registry, 'flagcast_events_total');
-  const lastRead = createGauge(registry, 'flagcast_last_read_timestamp_seconds');
+/** Makes metrics of the table. `collect` sets the value of a metric when it is scraped. */
+export class Metrics {
+  readonly #registry: Registry;
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  /** `label` and `values`: series that exist before the first event. */
+  counter(name: CounterName, label = '', values: readonly (string | number)[] = []): Counter {
+    const counter = new Counter(this.#options(name));
+    for (const value of values) counter.inc({ [label]: value }, 0);
+    return counter;
+  }
+
+  /** A counter whose value is known elsewhere. */
+  total(name: CounterName, collect: (counter: Counter) => void): void {
+    new Counter({
+      ...this.#options(name),
+      collect() {
+        this.reset();
+        collect(this);
+      },
+    });
+  }
+
+  gauge(name: GaugeName, collect: (gauge: Gauge) => void = () => undefined): Gauge {
+    return new Gauge({
+      ...this.#options(name),
+      collect() {
+        collect(this);
+      },
+    });
+  }
+
+  histogram(name: HistogramName, collect: (histogram: Histogram) => void = () => undefined): Histogram {
+    return new Histogram({
+      ...this.#options(name),
+      buckets: [...metricTable[name].buckets],
+      collect() {
+        collect(this);
+      },
+    });
+  }
+
+  #options(name: keyof typeof metricTable): {
+    name: string;
+    help: string;
+    labelNames: string[];
+    registers: Registry[];
+  } {
+    const { help, labels = [] }: MetricDefinition = metricTable[name];
+    return { name, help, labelNames: [...labels], registers: [this.#registry] };
+  }
+}
+
+/** Counters of events of the lifecycle. */
+function countLosses(lifecycle: Lifecycle, metrics: Metrics): void {
+  for (const [event, name] of [
+    ['reader:page-failed', 'flagcast_read_pages_failed_total'],
+    ['reader:failed', 'flagcast_read_failures_total'],
+    ['reader:history-lost', 'flagcast_history_lost_total'],
+    ['listener:failed', 'flagcast_listen_failures_total'],
+    ['access:failed', 'flagcast_access_failures_total'],
+    ['connection:paused', 'flagcast_pauses_total'],
+    ['connection:drained', 'flagcast_pauses_drained_total'],
+    ['relay:lost', 'flagcast_relay_losses_total'],
+  ] as const) {
+    const counter = metrics.counter(name);
+    lifecycle.on(event, () => counter.inc());
+  }
+}
+
+function countReads(lifecycle: Lifecycle, metrics: Metrics): void {
+  const reads = metrics.counter('flagcast_reads_total', 'trigger', ['poll', 'wake', 'follow_up']);
+  const readSeconds = metrics.histogram('flagcast_read_seconds');
+  const events = metrics.counter('flagcast_events_total');
+  const lastRead = metrics.gauge('flagcast_last_read_timestamp_seconds');
   lifecycle.on('reader:read', ({ trigger, fresh, durationMs }) => {
     reads.inc({ trigger });
     events.inc(fresh);
     readSeconds.observe(durationMs / 1_000);
     lastRead.setToCurrentTime();
   });
-  // A server that follows another one only learns that the database is read.
+  // A follower of the relay learns only that the database was read.
   lifecycle.on('relay:heard', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
-  const failedPages = createCounter(registry, 'flagcast_read_pages_failed_total');
-  lifecycle.on('reader:page-failed', () => failedPages.inc());
-  const pruned = createCounter(registry, 'flagcast_log_rows_pruned_total');
+  const pruned = metrics.counter('flagcast_log_rows_pruned_total');
   lifecycle.on('log:pruned', ({ rows }) => pruned.inc(rows));
-  const readFailures = createCounter(registry, 'flagcast_read_failures_total');
-  lifecycle.on('reader:failed', () => readFailures.inc());
-  const historyLost = createCounter(registry, 'flagcast_history_lost_total');
-  lifecycle.on('reader:history-lost', () => historyLost.inc());
-  const listening = createGauge(registry, 'flagcast_listening');
-  const listenFailures = createCounter(registry, 'flagcast_listen_failures_total');
+  const listening = metrics.gauge('flagcast_listening');
   lifecycle.on('listener:listening', () => listening.set(1));
   lifecycle.on('listener:unavailable', () => listening.set(0));
-  lifecycle.on('listener:failed', () => {
-    listening.set(0);
-    listenFailures.inc();
-  });
+  lifecycle.on('listener:failed', () => listening.set(0));
 }
 
-function countDeliveries(lifecycle: Lifecycle, registry: Registry): void {
-  const deliveries = createCounter(registry, 'flagcast_deliveries_total');
-  const batchEvents = createHistogram(registry, 'flagcast_batch_events');
-  const commitToSeen = createHistogram(registry, 'flagcast_commit_to_seen_seconds');
-  const seenToSent = createHistogram(registry, 'flagcast_seen_to_sent_seconds');
-  lifecycle.on('batch:broadcast', ({ events, deliveries: delivered, committed, seenAtMs, sentAtMs }) => {
-    deliveries.inc(delivered);
-    batchEvents.observe(events);
-    seenToSent.observe(secondsBetween(seenAtMs, sentAtMs));
-    if (committed !== null) commitToSeen.observe(secondsBetween(committed.firstAtMs, seenAtMs));
+function countDeliveries(lifecycle: Lifecycle, metrics: Metrics): void {
+  const deliveries = metrics.counter('flagcast_deliveries_total');
+  const batchEvents = metrics.histogram('flagcast_batch_events');
+  const commitToSeen = metrics.histogram('flagcast_commit_to_seen_seconds');
+  const seenToSent = metrics.histogram('flagcast_seen_to_sent_seconds');
+  // Clocks differ and can be set back: never less than 0.
+  const secondsBetween = (fromMs: number, toMs: number): number => Math.max(0, toMs - fromMs) / 1_000;
+  lifecycle.on('batch:broadcast', (batch) => {
+    deliveries.inc(batch.deliveries);
+    batchEvents.observe(batch.events);
+    seenToSent.observe(secondsBetween(batch.seenAtMs, batch.sentAtMs));
+    if (batch.committed !== null) {
+      commitToSeen.observe(secondsBetween(batch.committed.firstAtMs, batch.seenAtMs));
+    }
   });
-  const resumes = createCounter(registry, 'flagcast_resumes_total');
-  for (const source of ['ring', 'log', 'database']) resumes.inc({ source }, 0);
+  const resumes = metrics.counter('flagcast_resumes_total', 'source', ['ring', 'log', 'database']);
   lifecycle.on('channel:resumed', ({ source }) => resumes.inc({ source }));
-  const resyncs = createCounter(registry, 'flagcast_resyncs_total');
-  for (const reason of resyncReasons) resyncs.inc({ reason }, 0);
+  const resyncs = metrics.counter('flagcast_resyncs_total', 'reason', resyncReasons);
   lifecycle.on('channel:resync', ({ reason }) => resyncs.inc({ reason }));
 }
 
-/** The clocks of two machines may differ, and one may be set back: never less than 0. */
-function secondsBetween(fromMs: number, toMs: number): number {
-  return Math.max(0, toMs - fromMs) / 1_000;
-}
-
-function countConnections(lifecycle: Lifecycle, registry: Registry): void {
-  const refusedConnections = createCounter(registry, 'flagcast_connections_refused_total');
+function countConnections(lifecycle: Lifecycle, metrics: Metrics): void {
+  const refusedConnections = metrics.counter('flagcast_connections_refused_total');
   lifecycle.on('connection:refused', ({ code }) => refusedConnections.inc({ code }));
-  const refusedRequests = createCounter(registry, 'flagcast_requests_refused_total');
+  const refusedRequests = metrics.counter('flagcast_requests_refused_total');
   lifecycle.on('request:refused', ({ code }) => refusedRequests.inc({ code }));
-  const accessFailures = createCounter(registry, 'flagcast_access_failures_total');
-  lifecycle.on('access:failed', () => accessFailures.inc());
-  const pauses = createCounter(registry, 'flagcast_pauses_total');
-  lifecycle.on('connection:paused', () => pauses.inc());
-  const drained = createCounter(registry, 'flagcast_pauses_drained_total');
-  lifecycle.on('connection:drained', () => drained.inc());
-  const closed = createCounter(registry, 'flagcast_connections_closed_total');
   const ownCodes = new Set<number>(Object.values(CloseCode));
-  for (const code of ownCodes) closed.inc({ code }, 0);
+  const closed = metrics.counter('flagcast_connections_closed_total', 'code', [...ownCodes]);
   lifecycle.on('connection:closed', ({ code }) => {
-    // A peer may choose any code from 3000 to 4999: it must not make a series of each.
+    // Clients can send any code from 3000 to 4999. It must not become a series each.
     closed.inc({ code: code < 3_000 || ownCodes.has(code) ? code : 'other' });
   });
 }
 
-function countRelay(lifecycle: Lifecycle, registry: Registry): void {
-  const role = createGauge(registry, 'flagcast_relay_role');
-  const roles = ['direct', 'following', 'leading'] as const;
-  const become = (own: (typeof roles)[number] | null): void => {
-    for (const each of roles) role.set({ role: each }, each === own ? 1 : 0);
+function countRelay(lifecycle: Lifecycle, metrics: Metrics): void {
+  const role = metrics.gauge('flagcast_relay_role');
+  const setRole = (own: 'direct' | 'following' | 'leading' | null): void => {
+    for (const each of ['direct', 'following', 'leading']) role.set({ role: each }, each === own ? 1 : 0);
   };
-  become(null);
-  lifecycle.on('relay:connected', () => become('direct'));
-  lifecycle.on('relay:lost', () => become('direct'));
-  lifecycle.on('relay:direct', () => become('direct'));
-  lifecycle.on('relay:leadership-lost', () => become('direct'));
-  lifecycle.on('relay:following', () => become('following'));
-  lifecycle.on('relay:elected', () => become('leading'));
-  const batches = createCounter(registry, 'flagcast_relay_batches_total');
-  for (const way of ['published', 'applied']) batches.inc({ way }, 0);
+  setRole(null);
+  for (const event of ['relay:connected', 'relay:lost', 'relay:direct', 'relay:leadership-lost'] as const) {
+    lifecycle.on(event, () => setRole('direct'));
+  }
+  lifecycle.on('relay:following', () => setRole('following'));
+  lifecycle.on('relay:elected', () => setRole('leading'));
+  const batches = metrics.counter('flagcast_relay_batches_total', 'way', ['published', 'applied']);
   lifecycle.on('relay:published', () => batches.inc({ way: 'published' }));
   lifecycle.on('relay:applied', () => batches.inc({ way: 'applied' }));
-  const fetched = createCounter(registry, 'flagcast_relay_fetched_messages_total');
+  const fetched = metrics.counter('flagcast_relay_fetched_messages_total');
   lifecycle.on('relay:fetched', ({ messages }) => fetched.inc(messages));
-  const losses = createCounter(registry, 'flagcast_relay_losses_total');
-  lifecycle.on('relay:lost', () => losses.inc());
 }
 
-function showSessions({ sessionPools }: MetricsSources, registry: Registry): void {
+function showSessions({ sessionPools }: MetricsSources, metrics: Metrics): void {
   for (const [name, value] of [
     ['flagcast_database_sessions', 'used'],
     ['flagcast_database_sessions_limit', 'limit'],
     ['flagcast_database_sessions_waiting', 'waiting'],
   ] as const) {
-    createGauge(registry, name, (gauge) => {
+    metrics.gauge(name, (gauge) => {
       for (const each of sessionPools) gauge.set({ purpose: each.purpose }, each[value]);
     });
   }
-  new Counter({
-    ...configured(registry, 'flagcast_database_session_timeouts_total'),
-    collect() {
-      this.reset();
-      for (const { purpose, timeouts } of sessionPools) this.inc({ purpose }, timeouts);
-    },
+  metrics.total('flagcast_database_session_timeouts_total', (counter) => {
+    for (const { purpose, timeouts } of sessionPools) counter.inc({ purpose }, timeouts);
   });
 }
 
-function showState(sources: MetricsSources, registry: Registry): void {
+function showState(sources: MetricsSources, metrics: Metrics): void {
   const { freshness, peers, unauthenticated, broadcaster, reader, eventLoopDelay } = sources;
-  createGauge(registry, 'flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
-  createGauge(registry, 'flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
-  createGauge(registry, 'flagcast_connections', (gauge) => gauge.set(peers.count().all));
-  createGauge(registry, 'flagcast_connections_unauthenticated', (gauge) => gauge.set(unauthenticated.count));
-  createGauge(registry, 'flagcast_connections_paused', (gauge) => gauge.set(peers.count().paused));
-  createHistogram(registry, 'flagcast_channel_connections', (histogram) => {
+  metrics.gauge('flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
+  metrics.gauge('flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
+  metrics.gauge('flagcast_connections', (gauge) => gauge.set(peers.count().all));
+  metrics.gauge('flagcast_connections_unauthenticated', (gauge) => gauge.set(unauthenticated.count));
+  metrics.gauge('flagcast_connections_paused', (gauge) => gauge.set(peers.count().paused));
+  metrics.histogram('flagcast_channel_connections', (histogram) => {
     histogram.zero({});
     for (const connections of broadcaster.subscriberCounts()) histogram.observe(connections);
   });
-  createGauge(registry, 'flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
-  createGauge(registry, 'flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
-  createGauge(registry, 'flagcast_event_loop_delay_seconds', (gauge) => {
-    // It counts from how long its timer is meant to take.
+  metrics.gauge('flagcast_remembered_events', (gauge) => gauge.set(reader.rememberedEvents));
+  metrics.gauge('flagcast_delivery_lag_seconds', (gauge) => gauge.set(broadcaster.lagMs / 1_000));
+  metrics.gauge('flagcast_event_loop_delay_seconds', (gauge) => {
+    // The histogram includes the interval of its timer.
     const secondsOf = (nanoseconds: number): number =>
       Math.max(0, nanoseconds / 1e9 - eventLoopResolutionMs / 1_000);
     const { count, max } = eventLoopDelay;
@@ -230,13 +231,9 @@ function showState(sources: MetricsSources, registry: Registry): void {
     gauge.set({ statistic: 'max' }, secondsOf(count === 0 ? 0 : max));
     eventLoopDelay.reset();
   });
-  createGauge(registry, 'flagcast_process_resident_bytes', (gauge) => gauge.set(process.memoryUsage.rss()));
-  new Counter({
-    ...configured(registry, 'flagcast_process_cpu_seconds_total'),
-    collect() {
-      const { user, system } = process.cpuUsage();
-      this.reset();
-      this.inc((user + system) / 1e6);
-    },
+  metrics.gauge('flagcast_process_resident_bytes', (gauge) => gauge.set(process.memoryUsage.rss()));
+  metrics.total('flagcast_process_cpu_seconds_total', (counter) => {
+    const { user, system } = process.cpuUsage();
+    counter.inc((user + system) / 1e6);
   });
 }

@@ -1,0 +1,90 @@
+import type pg from 'pg';
+import type { DemoPerson } from '../api/demo-person.js';
+import type { CreateRelay } from '../broadcast/relay.js';
+import { describeError } from '../describe.js';
+import { errorCode } from '../postgres/errors.js';
+import type { SocketWriterFactory } from '../transport/socket-writer.js';
+import { CommandError } from './command.js';
+
+/** The embedded PostgreSQL of @flagcast/demo. */
+export interface EmbeddedPostgres {
+  readonly dataDir: string;
+  readonly port: number;
+  /** The connection string. It holds the password: never log it. */
+  url(): string;
+  stop(mode?: 'fast' | 'immediate'): Promise<void>;
+  restart(): Promise<void>;
+}
+
+/** What the commands use of @flagcast/demo. */
+export interface DemoPackage {
+  readonly startEmbeddedPostgres: (options: {
+    readonly dataDir: string;
+    readonly copyDir?: string;
+    readonly onExit?: (error: Error) => void;
+  }) => Promise<EmbeddedPostgres>;
+  readonly fillDemo: (client: pg.ClientBase) => Promise<unknown>;
+  readonly startTraffic: (options: {
+    readonly databaseUrl: string;
+    readonly onAction?: (line: string) => void;
+  }) => { stop(): Promise<void> };
+  readonly demoProjects: readonly { readonly id: string }[];
+  readonly demoUsers: readonly DemoPerson[];
+}
+
+interface RelayPackage {
+  readonly natsRelay: (options: { readonly url: string }) => CreateRelay;
+}
+
+type Tracing = typeof import('../operations/export-traces.js');
+
+// Names in variables: TypeScript need not find these packages.
+const [demo, relay, ioUring] = ['@flagcast/demo', '@flagcast/relay-nats', '@flagcast/io-uring'];
+
+/** Rejects with a CommandError that says `how` to install the package if it is missing. */
+async function orExplain<Module>(importing: Promise<unknown>, how: string): Promise<Module> {
+  try {
+    return (await importing) as Module;
+  } catch (error) {
+    if (errorCode(error) !== 'ERR_MODULE_NOT_FOUND') throw error;
+    throw new CommandError(how, { cause: error });
+  }
+}
+
+/** @throws CommandError if it is not installed. */
+export async function loadDemo(): Promise<DemoPackage> {
+  return await orExplain(
+    import(demo),
+    `The demo needs the package ${demo}: npm install ${demo}; or give a database with --database-url or DATABASE_URL`,
+  );
+}
+
+/** @throws CommandError if it is not installed. */
+export async function loadRelay(): Promise<RelayPackage> {
+  return await orExplain(
+    import(relay),
+    `FLAGCAST_RELAY_URL needs the package ${relay}: npm install ${relay}; or unset FLAGCAST_RELAY_URL`,
+  );
+}
+
+/** @throws CommandError if the packages of OpenTelemetry are not installed. */
+export async function loadTracing(): Promise<Tracing> {
+  return await orExplain(
+    import('../operations/export-traces.js'),
+    'OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) asks for traces, but the packages that send them are not installed: npm install @opentelemetry/api @opentelemetry/sdk-trace-node @opentelemetry/exporter-trace-otlp-http, or unset it',
+  );
+}
+
+/** `ioUring` of the optional package, else a factory that throws the reason, for the log of the server. */
+export async function loadSocketWriter(isOn: boolean): Promise<SocketWriterFactory> {
+  let reason = 'FLAGCAST_IO_URING is off';
+  try {
+    if (isOn) return ((await import(ioUring)) as { readonly ioUring: SocketWriterFactory }).ioUring;
+  } catch (error) {
+    const isMissing = errorCode(error) === 'ERR_MODULE_NOT_FOUND';
+    reason = isMissing ? `${ioUring} is not installed` : describeError(error);
+  }
+  return () => {
+    throw new Error(reason);
+  };
+}
