@@ -169,8 +169,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}broadcast/broadcaster.ts`,
-        find: '      this.#end(channelKey(projectId, control.environmentId), type);\n',
-        replace: '',
+        find: "    if (type === 'environment_deleted') this.#end(channel, type);\n    else {\n",
+        replace: "    if (type === 'environment_renamed') {\n",
       },
     ],
     tests: [`${test}channel-changes.test.ts`],
@@ -234,8 +234,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}replay/snapshot.ts`,
-        find: '    return { ...coverage, history: from.history };',
-        replace: '    return { ...coverage, xmin: 3n, xmax: 3n, xids: [], history: from.history };',
+        find: '  return { ...coverage, history: readerPosition.history };',
+        replace: '  return { ...coverage, xmin: 3n, xmax: 3n, xids: [], history: readerPosition.history };',
       },
     ],
     tests: [`${test}snapshot.test.ts`],

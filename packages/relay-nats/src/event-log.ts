@@ -1,114 +1,112 @@
 import { createHash } from 'node:crypto';
-import { jetstream, JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream';
+import {
+  jetstream,
+  JetStreamApiError,
+  type JetStreamClient,
+  type StreamConfig,
+  type StreamInfo,
+} from '@nats-io/jetstream';
 import type { Msg } from '@nats-io/transport-node';
 import { type NatsSession, responseTimeoutMs } from './nats-connection.js';
 
 /** A message of the log. */
-export interface Logged {
-  /** As the log numbers it. */
+export interface LogMessage {
   readonly sequence: number;
   readonly data: Uint8Array;
 }
 
-/** Somebody else has written a commit: who reads is decided anew. */
+/** Another server has written a commit meanwhile. */
 export class CommitRefusedError extends Error {
   override readonly name = 'CommitRefusedError';
 }
 
 export interface EventLogOptions {
-  /** Names the history, and what is read of it. */
+  /** Identifies the history and what is read of it. */
   readonly id: string;
-  /** How long messages are kept, in milliseconds. */
+  /** How long messages are stored, in milliseconds. */
   readonly retentionMs: number;
 }
 
-/** The one of that number; the next one of the subject from there on; the newest one of the subject. */
-type MessageQuery =
-  | { readonly seq: number; readonly next_by_subj?: string }
-  | { readonly last_by_subj: string };
-
 const nanosecondsPerMs = 1_000_000;
-/** How much of the log is kept at the most, in bytes. */
 const maxLogBytes = 268_435_456;
-/** How long a message is known that is published again, in milliseconds. */
+/** How long the id of a published message is remembered, in milliseconds. */
 const duplicateWindowMs = 120_000;
-/** "stream not found" and "wrong last sequence" */
+/** "stream not found" and "wrong last sequence". */
 const streamNotFoundCode = 10_059;
 const wrongSequenceCode = 10_071;
-/** On so many servers of a cluster each message is: one of them can be lost. */
+/** On how many servers of a cluster each message is stored: one of them may be lost. */
 const clusterReplicas = 3;
-/** "no suitable peers" and "replicas > 1 not supported": the cluster has fewer servers that store. */
-const tooFewServersCodes: readonly number[] = [10_005, 10_074];
-/** So much of a message is left to its headers, in bytes. */
+/** "no suitable peers" and "replicas > 1 not supported": the cluster has fewer servers with storage. */
+const tooFewServersCodes = [10_005, 10_074];
+/** Bytes of a message that are reserved for its headers. */
 const headerBytes = 1_024;
-/** What a commit and a beat need at the least. */
-const leastBytes = 1_024;
-/** How many messages are fetched at once. */
+/** The size of a small commit or heartbeat, in bytes. */
+const minMessageBytes = 1_024;
 const fetchMessages = 500;
 
 /**
- * The log of one history: a stream of JetStream. What was stored, and only that, the server publishes again on
- * `live`; that is what followers subscribe to, so that they never see what was refused. Every method rejects with
- * what NATS throws.
+ * The log of one history: a JetStream stream. NATS republishes each stored message on `live`, which followers subscribe
+ * to, so that they never receive a refused message. Methods reject with the errors of NATS.
  */
 export class EventLog {
-  readonly #line: NatsSession;
+  readonly #session: NatsSession;
   readonly #client: JetStreamClient;
   readonly #stream: string;
   readonly #prefix: string;
 
-  private constructor(line: NatsSession, id: string) {
-    this.#line = line;
-    this.#client = jetstream(line.connection, { timeout: responseTimeoutMs });
+  private constructor(session: NatsSession, id: string) {
+    this.#session = session;
+    this.#client = jetstream(session.connection, { timeout: responseTimeoutMs });
     this.#stream = `flagcast_v1_${id}`;
     this.#prefix = `flagcast.v1.${id}`;
   }
 
-  /** Makes the stream unless it is there. One that is there is taken as it is, if it can be used. */
-  static async open(line: NatsSession, { id, retentionMs }: EventLogOptions): Promise<EventLog> {
-    const log = new EventLog(line, id);
-    const { streams } = line.jetstream;
+  /** Opens the stream, or creates it. The settings of an existing stream are not changed. */
+  static async open(session: NatsSession, { id, retentionMs }: EventLogOptions): Promise<EventLog> {
+    const log = new EventLog(session, id);
     const republish = { src: `${log.#prefix}.log.>`, dest: `${log.#prefix}.live.>` };
-    const found = await streams.info(log.#stream).catch(async (error: unknown) => {
-      if (!(error instanceof JetStreamApiError) || error.code !== streamNotFoundCode) throw error;
-      const wanted = {
+    const { config } = await session.jetstream.streams.info(log.#stream).catch(async (error: unknown) => {
+      if (!isApiError(error, streamNotFoundCode)) throw error;
+      return await log.#create({
         name: log.#stream,
-        subjects: [`${log.#prefix}.log.>`],
+        subjects: [republish.src],
         republish,
         allow_direct: true,
         max_age: retentionMs * nanosecondsPerMs,
         max_bytes: maxLogBytes,
         duplicate_window: Math.min(duplicateWindowMs, retentionMs) * nanosecondsPerMs,
-      };
-      if (line.connection.info?.cluster === undefined) return await streams.add(wanted);
-      const replicated = streams.add({ ...wanted, num_replicas: clusterReplicas });
-      return await replicated.catch(async (refused: unknown) => {
-        if (!(refused instanceof JetStreamApiError) || !tooFewServersCodes.includes(refused.code)) {
-          throw refused;
-        }
-        return await streams.add(wanted);
       });
     });
-    const { config } = found;
     if (config.republish?.dest !== republish.dest || !config.allow_direct) {
       throw new Error(
-        `the stream ${log.#stream} of NATS was made by somebody else: delete it, and Flagcast makes it anew`,
+        `the NATS stream ${log.#stream} was not created by Flagcast: delete it, and Flagcast creates it again`,
       );
     }
-    if (log.maxBytes < leastBytes) {
+    if (log.maxBytes < minMessageBytes) {
       throw new Error(
-        `NATS takes messages of ${log.maxBytes + headerBytes} bytes at most: set its max_payload to ${leastBytes + headerBytes} at the least`,
+        `NATS accepts messages of at most ${log.maxBytes + headerBytes} bytes: set its max_payload to at least ${minMessageBytes + headerBytes}`,
       );
     }
     return log;
   }
 
-  /** The largest message that is taken, in bytes. */
-  get maxBytes(): number {
-    return (this.#line.connection.info?.max_payload ?? 1_048_576) - headerBytes;
+  async #create(config: Partial<StreamConfig> & { name: string }): Promise<StreamInfo> {
+    const { connection, jetstream: manager } = this.#session;
+    if (connection.info?.cluster === undefined) return await manager.streams.add(config);
+    return await manager.streams
+      .add({ ...config, num_replicas: clusterReplicas })
+      .catch(async (error: unknown) => {
+        if (!isApiError(error, ...tooFewServersCodes)) throw error;
+        return await manager.streams.add(config);
+      });
   }
 
-  /** Stores events of a channel and tells where; the same `messageId` again changes nothing. */
+  /** The largest message, in bytes. */
+  get maxBytes(): number {
+    return (this.#session.connection.info?.max_payload ?? 1_048_576) - headerBytes;
+  }
+
+  /** Stores events of a channel and returns their sequence. A message id is stored once. */
   async publishEvents(channel: string, data: Uint8Array, messageId: string): Promise<number> {
     const { seq } = await this.#client.publish(this.#channelSubject('log', channel), data, {
       msgID: messageId,
@@ -117,9 +115,9 @@ export class EventLog {
   }
 
   /**
-   * Stores a commit after the commit number `previous` (0: after none) and tells where.
+   * Stores a commit after the commit `previous` (0: the first one) and returns its sequence.
    *
-   * @throws CommitRefusedError where that is not the newest one.
+   * @throws CommitRefusedError if `previous` is not the newest commit.
    */
   async publishCommit(data: Uint8Array, messageId: string, previous: number): Promise<number> {
     try {
@@ -129,93 +127,90 @@ export class EventLog {
       });
       return seq;
     } catch (error) {
-      if (!(error instanceof JetStreamApiError) || error.code !== wrongSequenceCode) throw error;
+      if (!isApiError(error, wrongSequenceCode)) throw error;
       throw new CommitRefusedError('another server reads the database', { cause: error });
     }
   }
 
-  /** Null: there is none. */
-  async lastCommit(): Promise<Logged | null> {
+  async lastCommit(): Promise<LogMessage | null> {
     return await this.#get({ last_by_subj: `${this.#prefix}.log.commit` });
   }
 
-  /** The first commit at or after that place; null: there is none. */
-  async commitFrom(sequence: number): Promise<Logged | null> {
+  /** The first commit from this sequence on. */
+  async commitFrom(sequence: number): Promise<LogMessage | null> {
     return await this.#get({ seq: sequence, next_by_subj: `${this.#prefix}.log.commit` });
   }
 
-  /** Null: it is no longer kept. */
-  async message(sequence: number): Promise<Logged | null> {
+  /** Null if it is no longer stored. */
+  async message(sequence: number): Promise<LogMessage | null> {
     return await this.#get({ seq: sequence });
   }
 
-  /** Where the log begins and ends. */
+  /** The sequences of the first and the last message. */
   async bounds(): Promise<{ first: number; last: number }> {
-    const { state } = await this.#line.jetstream.streams.info(this.#stream);
+    const { state } = await this.#session.jetstream.streams.info(this.#stream);
     return { first: state.first_seq, last: state.last_seq };
   }
 
-  /** The channel's messages from that place on, in order; null when they are more than `most`. */
-  async eventsFrom(channel: string, sequence: number, most: number): Promise<Logged[] | null> {
+  /** The channel's messages from this sequence on, in order; null if they are more than `limit`. */
+  async eventsFrom(channel: string, sequence: number, limit: number): Promise<LogMessage[] | null> {
     const subject = this.#channelSubject('log', channel);
     const last = (await this.#get({ last_by_subj: subject }))?.sequence ?? 0;
-    if (last < sequence) return [];
+    const messages: LogMessage[] = [];
+    if (last < sequence) return messages;
     const consumer = await this.#client.consumers.get(this.#stream, {
       filter_subjects: subject,
       opt_start_seq: sequence,
     });
-    const messages: Logged[] = [];
     for (let pending = 1; pending > 0;) {
+      const before = messages.length;
       const fetched = await consumer.fetch({ max_messages: fetchMessages, expires: responseTimeoutMs });
-      let count = 0;
       for await (const message of fetched) {
         messages.push({ sequence: message.seq, data: message.data });
-        count += 1;
         pending = message.info.pending;
         if (pending === 0) break;
       }
-      if (count === 0) throw new Error('the log of NATS ends before its end');
-      if (messages.length > most) return null;
+      if (messages.length === before) break;
+      if (messages.length > limit) return null;
     }
-    // Of a cluster any server may deliver, also one that is not as far as the others.
-    if ((messages.at(-1)?.sequence ?? 0) < last) throw new Error('the log of NATS ends before its end');
+    // Any server of a cluster may deliver, also one that does not have the newest messages.
+    if ((messages.at(-1)?.sequence ?? 0) < last) throw new Error('the log in NATS is incomplete');
     return messages;
   }
 
-  /** Calls back for each commit that is stored from now on. */
-  onCommit(callback: (commit: Logged) => void): () => void {
+  /** Calls back for each new commit; returns the function that ends that. */
+  onCommit(callback: (commit: LogMessage) => void): () => void {
     return this.#onStored(`${this.#prefix}.live.commit`, callback);
   }
 
-  /** Calls back for each message of the channel that is stored from now on. */
-  onEvents(channel: string, callback: (message: Logged) => void): () => void {
+  /** Calls back for each new message of the channel; returns the function that ends that. */
+  onEvents(channel: string, callback: (message: LogMessage) => void): () => void {
     return this.#onStored(this.#channelSubject('live', channel), callback);
   }
 
-  /** What is only said and not stored: `beat` by who reads, `ask` by those who follow. */
-  say(what: 'beat' | 'ask', data: Uint8Array): void {
-    // Whoever is told nothing takes us for gone, and so we are.
-    if (this.#line.connection.isClosed()) return;
-    this.#line.connection.publish(`${this.#prefix}.${what}`, data);
+  /** Publishes a message that is not stored: a `heartbeat` of the leader or a `request` of a follower. */
+  publish(subject: 'heartbeat' | 'request', data: Uint8Array): void {
+    const { connection } = this.#session;
+    if (!connection.isClosed()) connection.publish(`${this.#prefix}.${subject}`, data);
   }
 
-  onSaid(what: 'beat' | 'ask', callback: (data: Uint8Array) => void): () => void {
-    return this.#subscribe(`${this.#prefix}.${what}`, ({ data }) => callback(data));
+  subscribe(subject: 'heartbeat' | 'request', callback: (data: Uint8Array) => void): () => void {
+    return this.#subscribe(`${this.#prefix}.${subject}`, ({ data }) => callback(data));
   }
 
-  /** Resolves when the server has taken what was sent. */
+  /** Resolves when NATS has received everything that was sent. */
   async flush(): Promise<void> {
-    await this.#line.connection.flush();
+    await this.#session.connection.flush();
   }
 
-  #onStored(subject: string, callback: (message: Logged) => void): () => void {
+  #onStored(subject: string, callback: (message: LogMessage) => void): () => void {
     return this.#subscribe(subject, ({ headers, data }) => {
       callback({ sequence: Number(headers?.get('Nats-Sequence')), data });
     });
   }
 
   #subscribe(subject: string, callback: (message: Msg) => void): () => void {
-    const subscription = this.#line.connection.subscribe(subject, {
+    const subscription = this.#session.connection.subscribe(subject, {
       callback: (error, message) => {
         if (error === null) callback(message);
       },
@@ -223,15 +218,21 @@ export class EventLog {
     return () => subscription.unsubscribe();
   }
 
-  /** From the server that leads the stream: the others of a cluster may not be as far. */
-  async #get(query: MessageQuery): Promise<Logged | null> {
-    const found = await this.#line.jetstream.streams.getMessage(this.#stream, query);
+  /** Asks the leader of the stream: other servers of a cluster may not have the newest messages. */
+  async #get(
+    query: { seq: number; next_by_subj?: string } | { last_by_subj: string },
+  ): Promise<LogMessage | null> {
+    const found = await this.#session.jetstream.streams.getMessage(this.#stream, query);
     return found === null ? null : { sequence: found.seq, data: found.data };
   }
 
-  /** Ids are any text, and a subject takes no dots and no spaces. */
+  /** A hash, because ids may contain characters that subjects cannot. */
   #channelSubject(kind: 'log' | 'live', channel: string): string {
     const name = createHash('sha256').update(channel).digest('base64url').slice(0, 22);
     return `${this.#prefix}.${kind}.channel.${name}`;
   }
+}
+
+function isApiError(error: unknown, ...codes: number[]): boolean {
+  return error instanceof JetStreamApiError && codes.includes(error.code);
 }

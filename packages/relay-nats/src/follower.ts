@@ -1,250 +1,252 @@
+import { randomUUID } from 'node:crypto';
 import type { FlagEvent, Lifecycle, RelayedRead } from 'flagcast/relay-support';
-import type { EventLog, Logged } from './event-log.js';
-import { type Commit, decodeCommit, decodeEvents, decodeHeartbeat, type Heartbeat } from './messages.js';
+import type { EventLog, LogMessage } from './event-log.js';
+import {
+  type Commit,
+  decodeCommit,
+  decodeEvents,
+  decodeHeartbeat,
+  encode,
+  type Heartbeat,
+} from './messages.js';
 
-export interface FollowerOptions {
-  readonly log: EventLog;
-  /** The channels that somebody watches, or did a moment ago. */
-  readonly wanted: ReadonlySet<string>;
-  readonly lifecycle: Lifecycle;
-  /** Hands on what was read, after all that was handed on before. */
-  readonly onRead: (read: RelayedRead) => void;
-  /** The reader lives; the newest commit that is known is `commit`. */
-  readonly onHeard: (heard: LeaderHeartbeat) => void;
-  /** What comes next cannot be taken from the log; with `newest` it can be from that commit on. */
-  readonly onBreak: (reason: string, newest: LogPlace | null) => void;
-  /** When a question of ours was asked, on the clock of performance.now(); null for those of others. */
-  readonly askedAtMs: (question: string) => number | null;
-}
-
+/** A commit of the log. */
 export interface LogPlace {
+  /** Identifies the log. */
   readonly log: string;
   readonly commit: number;
-  /** Of the snapshot of the read that came before it: no later read of the same database is behind it. */
+  /** The xmax of the leader's snapshot: later reads of the same database have at least this xmax. */
   readonly xmax: bigint;
 }
 
+/** The leader reads the database; `commit` is its newest one. */
 export interface LeaderHeartbeat extends LogPlace {
-  /** As the reader found the triggers; undefined where the message does not tell. */
+  /** What is wrong with the triggers, as the leader sees it; undefined if the message does not contain it. */
   readonly triggerProblem?: string | null;
   readonly leaves: boolean;
   readonly readAgoMs: number;
 }
 
-interface Entry {
-  readonly sequence: number;
-  readonly commit: Commit;
+export interface FollowerOptions {
+  readonly log: EventLog;
+  /** The channels whose events are applied. */
+  readonly watched: ReadonlySet<string>;
+  readonly lifecycle: Lifecycle;
+  /** Called for each commit, in order. */
+  readonly onRead: (read: RelayedRead) => void;
+  readonly onHeartbeat: (heartbeat: LeaderHeartbeat) => void;
+  /** The log cannot be followed any further. With `resumeAt` it can be followed again from that commit. */
+  readonly onGap: (reason: string, resumeAt: LogPlace | null) => void;
 }
 
-/** So many commits may wait; those before are fetched from the log when they are due. */
-const maxWaiting = 5_000;
-
 /**
- * Follows the log: applies its commits in order, with the events of the channels that are wanted. What did not
- * come by itself is fetched from the log.
+ * Applies the commits of the log in order, with the events of the watched channels. Messages that did not arrive are
+ * fetched from the log.
  */
 export class Follower {
   readonly #options: FollowerOptions;
-  /** Commits that were heard and not applied, in order. */
-  #waiting: Entry[] = [];
-  /** Events that were heard, by where they are in the log. */
-  readonly #parts = new Map<number, FlagEvent[] | null>();
-  /** The newest commit that was applied; null while the database is read here. */
+  readonly #received = new ReceivedMessages();
+  readonly #requests = new ReadRequests();
+  /** By channel, and one each for commits and heartbeats. */
+  readonly #unsubscribe = new Map<string, () => void>();
+  #logName = '';
+  /** The newest commit that is applied; null while the log is not followed. */
   #applied: number | null = null;
-  /** The newest commit of the log that is known. */
+  /** The newest commit that is known. */
   #newest = 0;
-  /** The log that all this is of. */
-  #log = '';
-  #beat: Heartbeat | null = null;
-  #work: Promise<void> | null = null;
-  readonly #leave: (() => void)[] = [];
-  readonly #channels = new Map<string, () => void>();
+  /** The newest heartbeat, until it is applied. */
+  #heartbeat: Heartbeat | null = null;
+  #applying: Promise<void> | null = null;
   #isEnded = false;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
   }
 
-  /** The newest commit that was applied; null while nothing is followed. */
   get applied(): number | null {
     return this.#applied;
   }
 
-  /** Begins to hear; the server has taken the subscriptions when it resolves. */
+  /** Subscribes to the log. Resolves when NATS has the subscriptions. */
   async listen(): Promise<void> {
-    const { log, wanted } = this.#options;
-    this.#leave.push(
-      log.onCommit((logged) => this.#guarded(() => this.#hearCommit(logged))),
-      log.onSaid('beat', (data) => this.#guarded(() => this.#hearBeat(decodeHeartbeat(data)))),
+    const { log, watched } = this.#options;
+    this.#unsubscribe.set(
+      'commits',
+      log.onCommit((message) => this.#receive(() => this.#receiveCommit(message))),
     );
-    for (const channel of wanted) this.watch(channel);
+    this.#unsubscribe.set(
+      'heartbeats',
+      log.subscribe('heartbeat', (data) =>
+        this.#receive(() => this.#receiveHeartbeat(decodeHeartbeat(data))),
+      ),
+    );
+    for (const channel of watched) this.watch(channel);
     await log.flush();
   }
 
   watch(channel: string): void {
-    if (this.#channels.has(channel)) return;
-    const leave = this.#options.log.onEvents(channel, ({ sequence, data }) => {
-      this.#guarded(() => void this.#parts.set(sequence, decodeEvents(data)));
+    if (this.#unsubscribe.has(channel)) return;
+    const unsubscribe = this.#options.log.onEvents(channel, ({ sequence, data }) => {
+      this.#receive(() => this.#received.addEvents(sequence, decodeEvents(data)));
     });
-    this.#channels.set(channel, leave);
+    this.#unsubscribe.set(channel, unsubscribe);
   }
 
   unwatch(channel: string): void {
-    this.#channels.get(channel)?.();
-    this.#channels.delete(channel);
+    this.#unsubscribe.get(channel)?.();
+    this.#unsubscribe.delete(channel);
   }
 
-  /** Everything up to this commit has been handed on: applies what comes after it. */
+  /** Applies the commits after this one. Everything up to it must have been delivered. */
   begin(place: LogPlace): void {
-    this.#sees(place);
+    this.#checkLog(place);
     this.#applied = place.commit;
-    this.#dropApplied();
+    this.#received.dropUntil(place.commit);
     this.#run();
   }
 
-  /** Applies nothing more until `begin`. */
+  /** Applies nothing until `begin`. */
   halt(): void {
     this.#applied = null;
   }
 
-  /** Applies all that the log has. Tells the newest commit; null where that is not possible. */
+  /** Applies everything that the log has. Resolves with the newest commit; with null if that is not possible. */
   async catchUp(): Promise<number | null> {
     while (this.#applied !== null) {
       const last = await this.#options.log.lastCommit();
       if (last === null || last.sequence === this.#applied) return this.#applied;
       this.#newest = Math.max(this.#newest, last.sequence);
       this.#run();
-      await this.#work;
+      await this.#applying;
     }
     return null;
+  }
+
+  /** Requests a read from the leader that starts after this call. */
+  requestRead(): void {
+    this.#requests.schedule((request) => this.#options.log.publish('request', encode(request)));
   }
 
   end(): void {
     this.#isEnded = true;
     this.halt();
-    for (const leave of this.#leave.splice(0)) leave();
-    for (const leave of this.#channels.values()) leave();
-    this.#channels.clear();
+    for (const unsubscribe of this.#unsubscribe.values()) unsubscribe();
+    this.#unsubscribe.clear();
   }
 
-  /** What others say must not harm us: what cannot be understood is missing, and missed messages are fetched. */
-  #guarded(take: () => void): void {
+  /** A message that cannot be decoded stops following; the log may have a readable one later. */
+  #receive(process: () => void): void {
     if (this.#isEnded) return;
     try {
-      take();
+      process();
     } catch (error) {
-      this.#break(`a message of the relay cannot be understood (${String(error)})`, null);
+      this.#stopAtGap(`a message of the relay cannot be decoded (${String(error)})`, null);
     }
   }
 
-  #hearCommit({ sequence, data }: Logged): void {
+  #receiveCommit({ sequence, data }: LogMessage): void {
     const commit = decodeCommit(data);
     const place = placeOf(sequence, commit);
-    this.#sees(place);
+    this.#checkLog(place);
     this.#newest = Math.max(this.#newest, sequence);
-    if (this.#waiting.length >= maxWaiting) {
-      this.#waiting = [];
-      this.#parts.clear();
-    }
-    this.#waiting.push({ sequence, commit });
-    this.#options.onHeard({ ...place, leaves: false, readAgoMs: 0 });
+    this.#received.addCommit({ sequence, commit });
+    this.#options.onHeartbeat({ ...place, leaves: false, readAgoMs: 0 });
     this.#run();
   }
 
-  #hearBeat(beat: Heartbeat): void {
-    const place = { log: beat.log, commit: beat.commit, xmax: beat.progress.xmax };
-    this.#sees(place);
-    this.#newest = Math.max(this.#newest, beat.commit);
-    this.#beat = beat;
-    const { leaves, readAgoMs, triggerProblem } = beat;
-    this.#options.onHeard({ ...place, leaves, readAgoMs, triggerProblem });
+  #receiveHeartbeat(heartbeat: Heartbeat): void {
+    const { log, commit, progress, leaves, readAgoMs, triggerProblem } = heartbeat;
+    const place = { log, commit, xmax: progress.xmax };
+    this.#checkLog(place);
+    this.#newest = Math.max(this.#newest, commit);
+    this.#heartbeat = heartbeat;
+    this.#options.onHeartbeat({ ...place, leaves, readAgoMs, triggerProblem });
     this.#run();
   }
 
-  /** A log begins anew where it was lost, and where whoever reads now does not go on from what it has. */
-  #sees(place: LogPlace): void {
-    if (place.log === this.#log) return;
-    this.#log = place.log;
-    this.#waiting = [];
-    this.#parts.clear();
+  /** There is a new log if the log was lost, or if the new leader does not continue from all of its commits. */
+  #checkLog(place: LogPlace): void {
+    if (place.log === this.#logName) return;
+    this.#logName = place.log;
+    this.#received.clear();
     this.#newest = 0;
-    this.#break('the log of NATS has begun anew', place);
+    this.#stopAtGap('there is a new log in NATS', place);
   }
 
   #run(): void {
     if (this.#applied === null || this.#isEnded) return;
-    this.#work ??= this.#applyAll()
+    this.#applying ??= this.#applyAll()
       .catch((error: unknown) => {
         const reason = error instanceof Error ? error.message : String(error);
-        this.#break(`the log of NATS cannot be read (${reason})`, null);
+        this.#stopAtGap(`the log in NATS cannot be read (${reason})`, null);
       })
-      .finally(() => (this.#work = null));
+      .finally(() => (this.#applying = null));
   }
 
   async #applyAll(): Promise<void> {
-    // In a later turn: whoever calls has more to do first.
+    // After the caller has finished its own step.
     await Promise.resolve();
     while (this.#applied !== null && this.#applied < this.#newest) {
-      const entry = await this.#after(this.#applied);
-      if (entry !== null) await this.#apply(entry);
+      const next = await this.#commitAfter(this.#applied);
+      if (next !== null) await this.#apply(next);
     }
-    this.#applyBeat();
+    this.#applyHeartbeat();
   }
 
-  /** The commit that comes next. Null: following has ended meanwhile. */
-  async #after(applied: number): Promise<Entry | null> {
-    this.#dropApplied();
-    const next = this.#waiting[0];
+  /** The next commit; null if following has ended meanwhile. */
+  async #commitAfter(applied: number): Promise<ReceivedCommit | null> {
+    this.#received.dropUntil(applied);
+    const next = this.#received.firstCommit;
     if (next?.commit.previous === applied) return next;
-    const logged = await this.#options.log.commitFrom(applied + 1);
+    const message = await this.#options.log.commitFrom(applied + 1);
     if (this.#applied !== applied) return null;
     this.#options.lifecycle.emit('relay:fetched', { messages: 1 });
-    if (logged === null) throw new Error('a commit is no longer kept');
-    return { sequence: logged.sequence, commit: decodeCommit(logged.data) };
+    if (message === null) throw new Error('a commit is no longer stored');
+    return { sequence: message.sequence, commit: decodeCommit(message.data) };
   }
 
-  async #apply({ sequence, commit }: Entry): Promise<void> {
+  async #apply({ sequence, commit }: ReceivedCommit): Promise<void> {
     const applied = this.#applied;
-    if (commit.previous !== applied || commit.log !== this.#log) {
-      this.#break('a part of the log of NATS is missing', null);
+    if (commit.previous !== applied || commit.log !== this.#logName) {
+      this.#stopAtGap('a part of the log in NATS is missing', null);
       return;
     }
     if (!commit.continues) {
-      this.#break('the reader has begun anew', placeOf(sequence, commit));
+      this.#stopAtGap('the leader has started again', placeOf(sequence, commit));
       return;
     }
     for (;;) {
-      const taken = this.#eventsOf(commit);
-      if (taken === null) {
-        this.#break('an event is too large for NATS', placeOf(sequence, commit));
+      const content = this.#contentOf(commit);
+      if (content === null) {
+        this.#stopAtGap('an event is too large for NATS', placeOf(sequence, commit));
         return;
       }
-      if (taken.missing.length === 0) {
+      if (content.missing.length === 0) {
         this.#applied = sequence;
-        this.#handOn(commit, taken);
-        this.#dropApplied();
+        this.#deliver(commit, content);
+        this.#received.dropUntil(sequence);
         return;
       }
-      await this.#fetch(taken.missing);
+      await this.#fetch(content.missing);
       if (this.#applied !== applied) return;
     }
   }
 
-  /** Null: those of a channel that is wanted are too large for the log. */
-  #eventsOf(commit: Commit): { events: FlagEvent[]; skipped: string[]; missing: number[] } | null {
+  /** Null if events of a watched channel are too large for the log. */
+  #contentOf(commit: Commit): { events: FlagEvent[]; skipped: string[]; missing: number[] } | null {
     const events: FlagEvent[] = [];
     const skipped: string[] = [];
     const missing: number[] = [];
     for (const [channel, sequences] of commit.channels) {
-      if (!this.#options.wanted.has(channel)) {
+      if (!this.#options.watched.has(channel)) {
         skipped.push(channel);
         continue;
       }
       if (sequences === null) return null;
       for (const sequence of sequences) {
-        const part = this.#parts.get(sequence);
-        if (part === undefined) missing.push(sequence);
-        else events.push(...(part ?? []));
+        const received = this.#received.events(sequence);
+        if (received === undefined) missing.push(sequence);
+        else events.push(...(received ?? []));
       }
     }
     return { events, skipped, missing };
@@ -253,25 +255,17 @@ export class Follower {
   async #fetch(sequences: readonly number[]): Promise<void> {
     await Promise.all(
       sequences.map(async (sequence) => {
-        const logged = await this.#options.log.message(sequence);
-        if (logged === null) throw new Error('events are no longer kept');
-        this.#parts.set(sequence, decodeEvents(logged.data));
+        const message = await this.#options.log.message(sequence);
+        if (message === null) throw new Error('events are no longer stored');
+        this.#received.addEvents(sequence, decodeEvents(message.data));
       }),
     );
     this.#options.lifecycle.emit('relay:fetched', { messages: sequences.length });
   }
 
-  #handOn(commit: Commit, { events, skipped }: { events: FlagEvent[]; skipped: string[] }): void {
-    const { progress, controls, seenAtMs, answers } = commit;
-    this.#options.onRead({
-      ...progress,
-      snapshotXmax: progress.xmax,
-      events,
-      controls,
-      skipped,
-      seenAtMs,
-      beganAtMs: this.#beganAtMs(answers),
-    });
+  #deliver(commit: Commit, { events, skipped }: { events: FlagEvent[]; skipped: string[] }): void {
+    const { controls, seenAtMs } = commit;
+    this.#options.onRead({ ...this.#readOf(commit), events, controls, skipped, seenAtMs });
     this.#options.lifecycle.emit('relay:applied', {
       events: events.length,
       skippedChannels: skipped.length,
@@ -279,46 +273,104 @@ export class Follower {
     });
   }
 
-  /** Where the reader stands after the newest commit. */
-  #applyBeat(): void {
-    const beat = this.#beat;
-    if (beat === null || this.#applied === null || beat.commit !== this.#applied) return;
-    this.#beat = null;
-    const { progress, answers } = beat;
-    this.#options.onRead({
-      ...progress,
-      snapshotXmax: progress.xmax,
-      events: [],
-      controls: [],
-      skipped: [],
-      seenAtMs: Date.now(),
-      beganAtMs: this.#beganAtMs(answers),
-    });
+  /** The newest heartbeat is the progress after the newest commit. */
+  #applyHeartbeat(): void {
+    const heartbeat = this.#heartbeat;
+    if (heartbeat === null || this.#applied === null || heartbeat.commit !== this.#applied) return;
+    this.#heartbeat = null;
+    const seenAtMs = Date.now();
+    this.#options.onRead({ ...this.#readOf(heartbeat), events: [], controls: [], skipped: [], seenAtMs });
   }
 
-  /** A read began after the questions that it answers. */
-  #beganAtMs(answers: readonly string[]): number {
-    const asked = answers.map((question) => this.#options.askedAtMs(question));
-    return Math.max(-1, ...asked.filter((atMs) => atMs !== null));
+  #readOf({
+    progress,
+    answers,
+  }: Commit | Heartbeat): Omit<RelayedRead, 'events' | 'controls' | 'skipped' | 'seenAtMs'> {
+    const { xmax: snapshotXmax, ...read } = progress;
+    return { ...read, snapshotXmax, beganAtMs: this.#requests.newestOf(answers) };
   }
 
-  #dropApplied(): void {
-    const applied = this.#applied ?? 0;
-    const due = this.#waiting.findIndex(({ sequence }) => sequence > applied);
-    this.#waiting.splice(0, due === -1 ? this.#waiting.length : due);
-    for (const sequence of this.#parts.keys()) {
-      if (sequence > applied) break;
-      this.#parts.delete(sequence);
-    }
-  }
-
-  #break(reason: string, newest: LogPlace | null): void {
+  #stopAtGap(reason: string, resumeAt: LogPlace | null): void {
     if (this.#applied === null) return;
     this.halt();
-    this.#options.onBreak(reason, newest);
+    this.#options.onGap(reason, resumeAt);
   }
 }
 
 function placeOf(sequence: number, { log, progress }: Commit): LogPlace {
   return { log, commit: sequence, xmax: progress.xmax };
+}
+
+interface ReceivedCommit {
+  readonly sequence: number;
+  readonly commit: Commit;
+}
+
+/** Messages that were received and are not applied. Beyond this many commits they are fetched from the log later. */
+const maxReceivedCommits = 5_000;
+
+class ReceivedMessages {
+  /** In order. */
+  #commits: ReceivedCommit[] = [];
+  /** By sequence; null if they are too large for the log. */
+  readonly #events = new Map<number, FlagEvent[] | null>();
+
+  get firstCommit(): ReceivedCommit | undefined {
+    return this.#commits[0];
+  }
+
+  addCommit(commit: ReceivedCommit): void {
+    if (this.#commits.length >= maxReceivedCommits) this.clear();
+    this.#commits.push(commit);
+  }
+
+  addEvents(sequence: number, events: FlagEvent[] | null): void {
+    this.#events.set(sequence, events);
+  }
+
+  /** Undefined if they were not received. */
+  events(sequence: number): FlagEvent[] | null | undefined {
+    return this.#events.get(sequence);
+  }
+
+  dropUntil(applied: number): void {
+    const first = this.#commits.findIndex(({ sequence }) => sequence > applied);
+    this.#commits.splice(0, first === -1 ? this.#commits.length : first);
+    for (const sequence of this.#events.keys()) {
+      if (sequence > applied) break;
+      this.#events.delete(sequence);
+    }
+  }
+
+  clear(): void {
+    this.#commits = [];
+    this.#events.clear();
+  }
+}
+
+const maxRequests = 100;
+
+/** This server's requests for reads, and when each was sent, on the clock of performance.now(). */
+class ReadRequests {
+  readonly #sentAtMs = new Map<string, number>();
+  #isScheduled = false;
+
+  /** Sends one request for all calls in this turn of the event loop. */
+  schedule(send: (request: string) => void): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      const request = randomUUID();
+      this.#sentAtMs.set(request, performance.now());
+      const [oldest] = this.#sentAtMs.keys();
+      if (oldest !== undefined && this.#sentAtMs.size > maxRequests) this.#sentAtMs.delete(oldest);
+      send(request);
+    });
+  }
+
+  /** When the newest of the requests was sent: a read that answers it began later. -1 if this server sent none. */
+  newestOf(requests: readonly string[]): number {
+    return Math.max(-1, ...requests.map((request) => this.#sentAtMs.get(request) ?? -1));
+  }
 }

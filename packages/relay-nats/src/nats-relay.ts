@@ -1,6 +1,4 @@
-import { randomUUID } from 'node:crypto';
 import {
-  backoffMs,
   type Batch,
   type CreateRelay,
   type FlagEvent,
@@ -8,13 +6,12 @@ import {
   type Position,
   type Relay,
   type RelayContext,
+  retry,
 } from 'flagcast/relay-support';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
-import { RelayNode } from './relay-node.js';
-import { encode } from './messages.js';
 import { NatsConnection, type NatsSession } from './nats-connection.js';
-import { WatchedChannels } from './watched-channels.js';
+import { RelayNode } from './relay-node.js';
 
 export interface NatsRelayOptions {
   /** `nats://user:password@host:port`, several separated by commas; `tls://` requires TLS. */
@@ -33,205 +30,194 @@ export function natsRelay({ url, retentionMs = 3_600_000 }: NatsRelayOptions): C
   return (context) => new NatsRelay({ ...context, url, retentionMs });
 }
 
-type Options = RelayContext & Required<NatsRelayOptions>;
+const noResponse = { reason: 'NATS does not respond', leaves: false, isLast: false };
 
-/** Questions of a server that are remembered. */
-const maxQuestions = 100;
-
-/**
- * Lets the servers of one database share one reader, by way of NATS. Without NATS, and until there is a reader,
- * each reads the database for itself.
- */
+/** Without NATS, and while no server leads, this server reads the database for itself. */
 class NatsRelay implements Relay {
-  readonly #options: Options;
-  readonly #line: NatsConnection;
-  readonly #watched: WatchedChannels;
-  #up: NatsSession | null = null;
+  readonly #options: RelayContext & Required<NatsRelayOptions>;
+  readonly #connection: NatsConnection;
+  readonly #watched = new WatchedChannels((channel, isWatched) =>
+    this.#joined?.node.watch(channel, isWatched),
+  );
+  readonly #stopping = new AbortController();
+  /** Null while NATS is not connected. */
+  #session: NatsSession | null = null;
+  /** The newest batch of this history that was delivered. */
   #newest: Batch | null = null;
-  #log: EventLog | null = null;
   #triggerProblem: string | null = null;
-  #relayNode: RelayNode | null = null;
-  #refused: string | null = null;
+  #joined: { readonly node: RelayNode; readonly log: EventLog } | null = null;
   #isJoining = false;
-  #attempts = 0;
-  #retryTimer: NodeJS.Timeout | null = null;
-  /** Our questions, and when they were asked. */
-  readonly #questions = new Map<string, number>();
-  #isAsking = false;
-  #isEnded = false;
+  #refusal: string | null = null;
 
-  constructor(options: Options) {
+  constructor(options: RelayContext & Required<NatsRelayOptions>) {
     this.#options = options;
     const { url, lifecycle } = options;
-    this.#watched = new WatchedChannels((channel, isWanted) => this.#relayNode?.watch(channel, isWanted));
-    this.#line = new NatsConnection({
+    this.#connection = new NatsConnection({
       url,
       lifecycle,
-      onConnected: (line) => {
-        this.#up = line;
-        this.#leave('the connection to NATS was made anew', false);
+      onConnected: (session) => {
+        this.#session = session;
+        this.#leave({ reason: 'NATS was reconnected', leaves: false });
         this.#join();
       },
       onDisconnected: () => {
-        this.#up = null;
-        this.#leave('the connection to NATS was lost', false);
+        this.#session = null;
+        this.#leave({ reason: 'the connection to NATS was lost', leaves: false });
       },
     });
-    lifecycle.on('reader:failed', () => this.#relayNode?.readFailed());
+    lifecycle.on('reader:failed', () => this.#joined?.node.readFailed());
     lifecycle.on('reader:triggers', ({ problem }) => (this.#triggerProblem = problem));
   }
 
   start(): void {
-    this.#line.start();
+    this.#connection.start();
   }
 
-  /** To be told who watches what. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#watched.end();
+    await this.#joined?.node.end({ reason: 'the server stops', leaves: true, isLast: true });
+    this.#joined = null;
+    await this.#connection.close();
+  }
+
   watch(channel: string, isWatched: boolean): void {
     this.#watched.watch(channel, isWatched);
   }
 
-  /** To be told of every batch that was handed on. */
   delivered(batch: Batch): void {
     this.#newest = batch;
-    if (this.#relayNode === null) this.#join();
-    else this.#relayNode.handedOn(batch);
+    if (this.#joined === null) this.#join();
+    else this.#joined.node.delivered(batch);
   }
 
-  /** What comes next is another history, with another log. */
   historyLost(): void {
     this.#newest = null;
-    this.#refused = null;
-    this.#leave('the database has another history', true);
+    this.#refusal = null;
+    this.#leave({ reason: 'the database has another history', leaves: true });
   }
 
-  /** Asks for a batch that is read from now on. */
   requestBatch(): void {
-    if (this.#relayNode?.isFollowing !== true) {
-      this.#options.reader.requestBatch();
-      return;
-    }
-    if (this.#isAsking) return;
-    // All who ask in this turn ask together.
-    this.#isAsking = true;
-    setImmediate(() => {
-      this.#isAsking = false;
-      this.#log?.say('ask', encode(this.#question()));
-    });
+    if (this.#joined?.node.isFollowing === true) this.#joined.node.requestRead();
+    else this.#options.reader.requestBatch();
   }
 
-  /**
-   * What somebody at the position has missed in the channel, out of the log of NATS; null where that cannot tell,
-   * or has not got as far as what is handed on here.
-   */
   async missedSince(channel: string, position: Position): Promise<FlagEvent[] | null> {
-    const applied = this.#relayNode?.applied ?? null;
-    if (this.#log === null || applied === null) return null;
-    // The database knows it as well.
-    return await loggedSince(this.#log, channel, position, applied).catch(() => null);
+    const applied = this.#joined?.node.applied ?? null;
+    if (this.#joined === null || applied === null) return null;
+    // The database has them, too.
+    return await loggedSince(this.#joined.log, channel, position, applied).catch(() => null);
   }
 
-  async stop(): Promise<void> {
-    this.#isEnded = true;
-    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
-    this.#watched.end();
-    await this.#relayNode?.end({ reason: 'the server ends', leaves: true, isLast: true });
-    this.#relayNode = null;
-    await this.#line.close();
+  #leave(end: { readonly reason: string; readonly leaves: boolean }): void {
+    const joined = this.#joined;
+    this.#joined = null;
+    void joined?.node.end({ ...end, isLast: false });
   }
 
-  #question(): string {
-    const question = randomUUID();
-    this.#questions.set(question, performance.now());
-    for (const oldest of this.#questions.keys()) {
-      if (this.#questions.size <= maxQuestions) break;
-      this.#questions.delete(oldest);
-    }
-    return question;
-  }
-
-  #leave(reason: string, leaves: boolean): void {
-    const relayNode = this.#relayNode;
-    this.#relayNode = null;
-    this.#log = null;
-    void relayNode?.end({ reason, leaves });
-  }
-
-  /** Joins the others as soon as NATS answers and it is known what is read. */
-  #join(): void {
-    const line = this.#up;
-    const newest = this.#newest;
-    const { reader } = this.#options;
-    if (line === null || newest === null || this.#isEnded) return;
-    if (this.#isJoining || this.#relayNode !== null || this.#retryTimer !== null) return;
-    if (this.#refuse()) return;
+  /** Joins the other servers as soon as NATS is connected and a batch was delivered. Retries until that succeeds. */
+  #join(failure: Error | null = null): void {
+    if (this.#isJoining || this.#joined !== null || (failure === null && !this.#canJoin())) return;
     this.#isJoining = true;
-    // Who may not read the features gets events without their states: that is another log.
-    const id = `${newest.position.history}${reader.source?.hasState === true ? '' : '-bare'}`;
-    this.#joinAs(line, id)
-      .then(() => (this.#attempts = 0))
-      .catch((error: unknown) => this.#failed(error))
-      .finally(() => (this.#isJoining = false));
+    const operation = async (): Promise<void> => {
+      if (failure !== null) {
+        const error = failure;
+        failure = null;
+        throw error;
+      }
+      if (this.#canJoin()) await this.#joinLog();
+    };
+    void retry(operation, {
+      signal: this.#stopping.signal,
+      onRetry: (failed) => {
+        this.#leave(noResponse);
+        if (this.#session !== null) this.#options.lifecycle.emit('relay:failed', failed);
+      },
+    }).finally(() => (this.#isJoining = false));
   }
 
-  async #joinAs(line: NatsSession, id: string): Promise<void> {
-    const { retentionMs, openSession, reader, lifecycle } = this.#options;
-    const log = await EventLog.open(line, { id, retentionMs });
-    const newest = this.#newest;
-    if (this.#isEnded || this.#up !== line || newest === null) return;
-    const relayNode = new RelayNode({
-      log,
-      id,
-      openSession,
-      source: reader,
-      wanted: this.#watched.wanted,
-      lifecycle,
+  async #joinLog(): Promise<void> {
+    const { reader, lifecycle, openSession, retentionMs } = this.#options;
+    const [session, newest] = [this.#session, this.#newest];
+    if (session === null || newest === null) return;
+    // A role that may not read the features gets events without states, which is another log.
+    const id = `${newest.position.history}${reader.source?.hasState === true ? '' : '-bare'}`;
+    const log = await EventLog.open(session, { id, retentionMs });
+    if (this.#stopping.signal.aborted || this.#session !== session || this.#newest === null) return;
+    const node = new RelayNode({
+      ...{ log, id, openSession, reader, lifecycle, watched: this.#watched.channels },
       triggerProblem: () => this.#triggerProblem,
       newest: () => this.#newest ?? newest,
-      askedAtMs: (question) => this.#questions.get(question) ?? null,
       onFailed: (error) => {
-        this.#leave('NATS does not answer', false);
-        this.#failed(error);
+        this.#leave(noResponse);
+        this.#join(error instanceof Error ? error : new Error(String(error)));
       },
     });
-    this.#log = log;
-    this.#relayNode = relayNode;
-    await relayNode.start();
+    this.#joined = { node, log };
+    await node.start();
   }
 
-  #failed(error: unknown): void {
-    this.#leave('NATS does not answer', false);
-    if (this.#isEnded) return;
-    this.#attempts += 1;
-    const retryInMs = backoffMs(this.#attempts);
-    this.#retryTimer = setTimeout(() => {
-      this.#retryTimer = null;
-      this.#join();
-    }, retryInMs);
-    if (this.#up === null) return;
-    const reason = error instanceof Error ? error : new Error(String(error));
-    this.#options.lifecycle.emit('relay:failed', { error: reason, attempt: this.#attempts, retryInMs });
+  #canJoin(): boolean {
+    if (this.#session === null || this.#newest === null || this.#stopping.signal.aborted) return false;
+    const refusal = this.#refusalOfSource();
+    if (refusal !== null && this.#refusal !== refusal.message) {
+      this.#options.lifecycle.emit('relay:refused', refusal);
+    }
+    this.#refusal = refusal?.message ?? null;
+    return refusal === null;
   }
 
-  /** What the relay would do worse than each server for itself. */
-  #refuse(): boolean {
-    const { reader, lifecycle } = this.#options;
-    const refusal =
-      reader.source?.guarantee !== 'exact'
-        ? {
-            message:
-              'there is no event log, without which servers cannot share what one of them reads: each reads the database for itself',
-            fix: 'run flagcast install, or unset FLAGCAST_RELAY_URL',
-          }
-        : reader.readsReplica
-          ? {
-              message:
-                'replicas are not equally far, so servers cannot share what one of them reads there: each reads its own for itself',
-              fix: 'let DATABASE_URL lead to the primary, or unset FLAGCAST_RELAY_URL',
-            }
-          : null;
-    if (refusal === null) return false;
-    if (this.#refused !== refusal.message) lifecycle.emit('relay:refused', refusal);
-    this.#refused = refusal.message;
-    return true;
+  /** Why servers cannot share what this one reads; null if they can. */
+  #refusalOfSource(): { message: string; fix: string } | null {
+    const { source, readsReplica } = this.#options.reader;
+    if (source?.guarantee !== 'exact') {
+      return {
+        message:
+          'there is no event log, so servers cannot share a reader: each reads the database for itself',
+        fix: 'run flagcast install, or unset FLAGCAST_RELAY_URL',
+      };
+    }
+    if (!readsReplica) return null;
+    return {
+      message:
+        'replicas lag by different amounts, so servers cannot share a reader: each reads its own for itself',
+      fix: 'set DATABASE_URL to the primary, or unset FLAGCAST_RELAY_URL',
+    };
+  }
+}
+
+/** How long a channel stays watched without subscribers, for clients that come back, in milliseconds. */
+const lingerMs = 60_000;
+
+/** The channels that have subscribers here, or had some within the last minute. */
+class WatchedChannels {
+  readonly channels = new Set<string>();
+  readonly #leaving = new Map<string, NodeJS.Timeout>();
+  readonly #onChange: (channel: string, isWatched: boolean) => void;
+
+  constructor(onChange: (channel: string, isWatched: boolean) => void) {
+    this.#onChange = onChange;
+  }
+
+  watch(channel: string, isWatched: boolean): void {
+    clearTimeout(this.#leaving.get(channel));
+    this.#leaving.delete(channel);
+    if (!isWatched) {
+      this.#leaving.set(channel, setTimeout(() => this.#remove(channel), lingerMs).unref());
+    } else if (!this.channels.has(channel)) {
+      this.channels.add(channel);
+      this.#onChange(channel, true);
+    }
+  }
+
+  #remove(channel: string): void {
+    this.#leaving.delete(channel);
+    this.channels.delete(channel);
+    this.#onChange(channel, false);
+  }
+
+  end(): void {
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+    this.#leaving.clear();
   }
 }

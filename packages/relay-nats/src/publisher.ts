@@ -3,137 +3,99 @@ import type { EventLog } from './event-log.js';
 import { type Commit, encode, encodeEvents, type Progress, tooLarge } from './messages.js';
 
 export interface PublisherOptions {
-  readonly log: Pick<EventLog, 'maxBytes' | 'publishEvents' | 'publishCommit' | 'say'>;
-  /** As the commits before name the log. */
+  readonly log: Pick<EventLog, 'maxBytes' | 'publishEvents' | 'publishCommit' | 'publish'>;
   readonly logName: string;
-  /** Names this server, and its time as the reader. */
+  /** Identifies this server's time as the leader. */
   readonly reader: string;
-  /** What was handed on last, and with it all that came before. */
+  /** The newest batch that was delivered. */
   readonly newest: Batch;
-  /** Where the newest commit of the log is; 0: there is none. */
+  /** The sequence of the newest commit; 0 if there is no commit. */
   readonly previous: number;
-  /** The newest break of the log; null: what is handed on next does not follow on what the log has. */
+  /** As in the newest commit; null if the next batch does not continue from the log. */
   readonly unbrokenSince: bigint | null;
-  /** What is wrong with the triggers that write the event log; null where nothing is. */
   readonly triggerProblem: () => string | null;
   readonly lifecycle: Lifecycle;
-  /** Called once: nothing is published any more. */
+  /** Called once; nothing is published afterwards. */
   readonly onFailed: (error: unknown) => void;
 }
 
-/** How often the reader says that it lives, in milliseconds. */
-const beatIntervalMs = 500;
-/** Batches that wait are published together, up to about so many events. */
+const heartbeatIntervalMs = 500;
+/** Waiting batches are published together, up to about this many events. */
 const maxEvents = 2_000;
 
-/** Publishes what the elected reader reads: the events of each channel, then the commit that makes them count. */
+/** Publishes what the leader reads: the events of each channel, then the commit that makes them valid. */
 export class Publisher {
   readonly #options: PublisherOptions;
-  #waiting: Batch[] = [];
-  #isWorking = false;
-  #isEnded = false;
-  #number = 0;
+  readonly #waiting: Batch[] = [];
+  /** `publishing`: also while the first commit is written. */
+  #state: 'idle' | 'publishing' | 'ended' = 'publishing';
+  /** The sequence of the newest commit. */
   #commit: number;
+  #commitCount = 0;
   #unbrokenSince: bigint;
   /** Everything up to here is in the log. */
   #progress: Progress;
   #readAtMs = performance.now();
-  /** When each question came that is not answered yet, on the clock of performance.now(). */
-  readonly #asks = new Map<string, number>();
+  /** Requests for reads, and when they arrived, on the clock of performance.now(). */
+  readonly #requests = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
 
   constructor(options: PublisherOptions) {
     const { newest, previous, unbrokenSince } = options;
     this.#options = options;
     this.#commit = previous;
-    this.#progress = progressOf(newest, this.#options.reader);
+    this.#progress = this.#progressAfter(newest);
     this.#unbrokenSince = unbrokenSince ?? newest.snapshotXmax;
   }
 
-  /** Writes the first commit, which is empty: from then on this server is the reader. Rejects when it is not. */
+  /** Writes the first commit, without events. Rejects if it is refused. */
   async open(): Promise<void> {
-    this.#isWorking = true;
-    try {
-      const continues = this.#options.unbrokenSince !== null;
-      await this.#write({ continues, progress: this.#progress, seenAtMs: Date.now() });
-    } finally {
-      this.#isWorking = false;
-    }
-    this.#beat([]);
-    this.#timer = setInterval(() => this.#beat([]), beatIntervalMs);
-    this.#work();
+    const continues = this.#options.unbrokenSince !== null;
+    await this.#writeCommit({ continues, progress: this.#progress, seenAtMs: Date.now() });
+    if (this.#state === 'ended') return;
+    this.#state = 'idle';
+    this.#sendHeartbeat();
+    this.#timer = setInterval(() => this.#sendHeartbeat(), heartbeatIntervalMs);
+    this.#run();
   }
 
-  /** Publishes a batch after those before; one without events only says how far the reader is. */
+  /** Publishes a batch after those before. A batch without events only reports the reader's progress. */
   add(batch: Batch): void {
-    if (this.#isEnded) return;
+    if (this.#state === 'ended') return;
     this.#readAtMs = performance.now();
     this.#waiting.push(batch);
-    this.#work();
+    this.#run();
   }
 
-  /** A question for a read that begins after it; the caller sees to the read. */
-  asked(question: string): void {
-    this.#asks.set(question, performance.now());
+  /** A follower requests a read that starts later; the caller reads. */
+  requested(request: string): void {
+    this.#requests.set(request, performance.now());
   }
 
-  /** Publishes nothing more; `leaves` tells the others that they need not wait. */
+  /** Ends publishing. `leaves` notifies the others, so that they do not wait for a time-out. */
   end({ leaves }: { leaves: boolean }): void {
-    if (this.#isEnded) return;
-    if (leaves) this.#beat([], true);
-    this.#isEnded = true;
+    if (this.#state === 'ended') return;
+    if (leaves) this.#sendHeartbeat({ leaves });
+    this.#state = 'ended';
     if (this.#timer !== null) clearInterval(this.#timer);
   }
 
-  #work(): void {
-    if (this.#isWorking || this.#isEnded || this.#waiting.length === 0) return;
-    this.#isWorking = true;
-    this.#publishWaiting()
+  #run(): void {
+    if (this.#state !== 'idle' || this.#waiting.length === 0) return;
+    this.#state = 'publishing';
+    this.#publish(this.#takeWaiting())
       .then(() => {
-        this.#isWorking = false;
-        this.#work();
+        if (this.#state === 'publishing') this.#state = 'idle';
+        this.#run();
       })
       .catch((error: unknown) => {
-        if (this.#isEnded) return;
+        if (this.#state === 'ended') return;
         this.end({ leaves: false });
         this.#options.onFailed(error);
       });
   }
 
-  async #publishWaiting(): Promise<void> {
-    const startedAtMs = performance.now();
-    const batches = this.#takeWaiting();
-    const newest = batches.at(-1);
-    if (newest === undefined) return;
-    const events = batches.flatMap((batch) => batch.events);
-    const controls = batches.flatMap((batch) => batch.controls);
-    const answers = this.#answeredBy(newest);
-    if (events.length === 0 && controls.length === 0) {
-      this.#progress = progressOf(newest, this.#options.reader);
-      // Otherwise it is said with the next beat.
-      if (answers.length > 0) this.#beat(answers);
-      return;
-    }
-    this.#number += 1;
-    const { channels, bytes } = await this.#writeEvents(events);
-    const { seenAtMs } = newest;
-    await this.#write({
-      continues: true,
-      progress: progressOf(newest, this.#options.reader),
-      seenAtMs,
-      controls,
-      channels,
-      answers,
-    });
-    this.#options.lifecycle.emit('relay:published', {
-      events: events.length,
-      channels: channels.length,
-      bytes,
-      durationMs: performance.now() - startedAtMs,
-    });
-  }
-
-  /** The oldest that wait, as many as go into one commit; all of them have one progress after them. */
+  /** The oldest waiting batches, as many as fit into one commit. */
   #takeWaiting(): Batch[] {
     let events = 0;
     const count = this.#waiting.findIndex((batch) => {
@@ -142,6 +104,32 @@ export class Publisher {
       return isTooMuch;
     });
     return this.#waiting.splice(0, count === -1 ? this.#waiting.length : count);
+  }
+
+  async #publish(batches: readonly Batch[]): Promise<void> {
+    const startedAtMs = performance.now();
+    const newest = batches.at(-1);
+    if (newest === undefined) return;
+    const events = batches.flatMap((batch) => batch.events);
+    const controls = batches.flatMap((batch) => batch.controls);
+    const answers = this.#answeredBy(newest);
+    const progress = this.#progressAfter(newest);
+    if (events.length === 0 && controls.length === 0) {
+      this.#progress = progress;
+      // Without answers the next regular heartbeat is early enough.
+      if (answers.length > 0) this.#sendHeartbeat({ answers });
+      return;
+    }
+    this.#commitCount += 1;
+    const { channels, bytes } = await this.#writeEvents(events);
+    const { seenAtMs } = newest;
+    await this.#writeCommit({ continues: true, progress, seenAtMs, controls, channels, answers });
+    this.#options.lifecycle.emit('relay:published', {
+      events: events.length,
+      channels: channels.length,
+      bytes,
+      durationMs: performance.now() - startedAtMs,
+    });
   }
 
   async #writeEvents(events: readonly FlagEvent[]): Promise<{ channels: Commit['channels']; bytes: number }> {
@@ -162,51 +150,48 @@ export class Publisher {
     return { channels, bytes };
   }
 
-  async #write(
+  async #writeCommit(
     entry: Pick<Commit, 'continues' | 'progress' | 'seenAtMs'> &
       Partial<Pick<Commit, 'controls' | 'channels' | 'answers'>>,
   ): Promise<void> {
     const { log, logName, reader } = this.#options;
     const { progress, seenAtMs } = entry;
     const previous = this.#commit;
-    const unbrokenSince = this.#unbrokenSince;
-    const common = { log: logName, reader, previous, answers: [], unbrokenSince };
-    let data = encode({ ...common, controls: [], channels: [], ...entry });
+    const empty = { log: logName, reader, previous, answers: [], controls: [], channels: [] };
+    let data = encode({ ...empty, unbrokenSince: this.#unbrokenSince, ...entry });
     if (data.length > log.maxBytes) {
-      // Who follows has to read this from the database.
+      // Followers have to read this from the database.
       this.#unbrokenSince = progress.xmax;
-      const broken = { ...common, progress, seenAtMs, unbrokenSince: progress.xmax };
-      data = encode({ ...broken, continues: false, controls: [], channels: [] });
+      data = encode({ ...empty, unbrokenSince: progress.xmax, continues: false, progress, seenAtMs });
     }
     this.#commit = await log.publishCommit(data, this.#messageId('commit'), previous);
-    // Not before: with the commit before, a beat would say that there are no events up to here.
+    // Not earlier: with the commit before, a heartbeat would claim that there are no events up to here.
     this.#progress = progress;
   }
 
-  #messageId(of: string): string {
-    return `${this.#options.reader} ${this.#number} ${of}`;
+  #messageId(part: string): string {
+    return `${this.#options.reader} ${this.#commitCount} ${part}`;
   }
 
   #answeredBy({ beganAtMs }: Batch): string[] {
-    const answered = [...this.#asks].filter(([, askedAtMs]) => askedAtMs <= beganAtMs);
-    for (const [question] of answered) this.#asks.delete(question);
-    return answered.map(([question]) => question);
+    const answered = [...this.#requests].filter(([, atMs]) => atMs <= beganAtMs).map(([request]) => request);
+    for (const request of answered) this.#requests.delete(request);
+    return answered;
   }
 
-  #beat(answers: readonly string[], leaves = false): void {
-    if (this.#isEnded) return;
+  #sendHeartbeat({ answers = [], leaves = false }: { answers?: string[]; leaves?: boolean } = {}): void {
     const { log, logName, reader, triggerProblem } = this.#options;
-    const said = { log: logName, reader, commit: this.#commit, progress: this.#progress };
-    const readAgoMs = Math.round(performance.now() - this.#readAtMs);
-    log.say('beat', encode({ ...said, readAgoMs, answers, triggerProblem: triggerProblem(), leaves }));
+    const heartbeat = {
+      ...{ log: logName, reader, commit: this.#commit, progress: this.#progress, answers, leaves },
+      readAgoMs: Math.round(performance.now() - this.#readAtMs),
+      triggerProblem: triggerProblem(),
+    };
+    log.publish('heartbeat', encode(heartbeat));
   }
-}
 
-function progressOf(
-  { position, read, snapshotXmax, isComplete, connection }: Batch,
-  reader: string,
-): Progress {
-  const { xmin, xmax, listed, xids } = position;
-  const readBy = `${reader} ${connection}`;
-  return { read, position: { xmin, xmax, listed, xids }, xmax: snapshotXmax, isComplete, readBy };
+  #progressAfter({ position, read, snapshotXmax, isComplete, connection }: Batch): Progress {
+    const { xmin, xmax, listed, xids } = position;
+    const readBy = `${this.#options.reader} ${connection}`;
+    return { read, position: { xmin, xmax, listed, xids }, xmax: snapshotXmax, isComplete, readBy };
+  }
 }

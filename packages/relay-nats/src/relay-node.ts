@@ -2,328 +2,386 @@ import { randomUUID } from 'node:crypto';
 import type { Batch, Lifecycle, RelayContext, RelayedReader, RelayedRead } from 'flagcast/relay-support';
 import type { EventLog } from './event-log.js';
 import { Follower, type LeaderHeartbeat, type LogPlace } from './follower.js';
-import { decodeRequest, decodeCommit } from './messages.js';
+import { decodeCommit, decodeRequest } from './messages.js';
 import { Publisher } from './publisher.js';
 import { PooledLockError, ReaderLock } from './reader-lock.js';
 
-export interface MembershipOptions {
+export interface RelayNodeOptions {
   readonly log: EventLog;
-  /** Names the history: whoever reads it has the lock of this name. */
+  /** Identifies the history; its lock has this name. */
   readonly id: string;
   readonly openSession: RelayContext['openSession'];
-  readonly source: Pick<RelayedReader, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
-  readonly wanted: ReadonlySet<string>;
+  readonly reader: Pick<RelayedReader, 'canFollow' | 'requestBatch' | 'pause' | 'resume' | 'follow'>;
+  readonly watched: ReadonlySet<string>;
   readonly lifecycle: Lifecycle;
-  /** What is wrong with the triggers that write the event log, as this server read it last; null where nothing is. */
+  /** What is wrong with the triggers, as this server read it last; null if nothing is. */
   readonly triggerProblem: () => string | null;
-  /** What was handed on last. */
+  /** The newest batch that was delivered on this server. */
   readonly newest: () => Batch;
-  readonly askedAtMs: (question: string) => number | null;
-  /** NATS does not work as it should: the relayNode has to end. */
+  /** NATS does not work as expected: the node has to end. */
   readonly onFailed: (error: unknown) => void;
 }
 
-export interface MembershipEnd {
-  readonly reason: string;
-  /** Whether the others are told. */
-  readonly leaves: boolean;
-  /** The server ends, and reads no more. */
-  readonly isLast?: boolean;
+/** `direct`: this server reads the database for itself. Times are on the clock of performance.now(). */
+interface Direct {
+  readonly mode: 'direct';
+  readonly follower: Follower;
+  readonly sinceMs: number;
+  /** The log can be followed from here after a complete read of this server that starts after `atMs`. */
+  anchor: (LogPlace & { readonly atMs: number }) | null;
+  /** Not before this time. */
+  followFromMs: number;
 }
 
-/** `direct`: the database is read here, for this server alone; `leading`: for all of them. */
-type Mode = 'direct' | 'following' | 'leading';
+interface Following {
+  readonly mode: 'following';
+  readonly follower: Follower;
+  /** The xmax of this server's last read; null once the log is known to have everything that it returned. */
+  ownXmax: bigint | null;
+}
+
+/** `leading`: this server reads for all. */
+interface Leading extends Candidacy {
+  readonly mode: 'leading';
+  readonly publisher: Publisher;
+  readonly unsubscribe: () => void;
+}
+
+/** The lock is held. The server leads as soon as its first commit is in the log. */
+interface Candidacy {
+  readonly lock: ReaderLock;
+  publisher: Publisher | null;
+}
 
 const tickMs = 200;
-/** Who follows takes the reader for gone after so many milliseconds without a word of it; it says one every 500 ms. */
-const silenceMs = 1_500;
-/** Who reads for itself anyhow need not wait so long. */
-const directSilenceMs = 700;
-/** So that not all try to be the reader at once. */
-const jitterMs = 250;
-/** How long somebody who was quicker may take to be heard before the database is read here. */
-const graceMs = 300;
-/** Between two attempts to become the reader, half of it by chance. */
-const retryMs = 2_000;
-/** How long the log is left alone after it could not be followed, doubled each time, and what it grows to. */
-const holdOffMs = 1_000;
-const maxHoldOffMs = 30_000;
+/** How long the log is not followed after it could not be, because each change costs reads on both sides. */
+const holdOffMs = 2_000;
+const noHeartbeat = 'the leader sends no heartbeats';
 
 /**
- * One server among those that share a log: reads the database for all, follows the one that does, or reads for
- * itself while there is none. Loses nothing in between: following begins after a read of its own that covers
- * all that the log has, and its own reading goes on from where it followed to.
+ * One of the servers that share a log: leads, follows the leader, or reads for itself while there is no leader.
+ * Nothing is lost in between: it follows only after a read of its own that covers the log, and its own reads continue
+ * from where it followed to.
+ *
+ * ```
+ * direct -- a read of its own covers the log --> following -- no heartbeats, or a gap --> direct
+ * direct, following -- has the lock, and its first commit is in the log --> leading -- lock, NATS or database lost --> direct
+ * ```
  */
 export class RelayNode {
-  readonly #options: MembershipOptions;
-  #mode: Mode = 'direct';
-  #follower: Follower;
-  #publisher: Publisher | null = null;
-  #lock: ReaderLock | null = null;
-  /** All up to here is in a read of our own that begins after `atMs`. */
-  #anchor: (LogPlace & { readonly atMs: number }) | null = null;
-  /** The xmax of the last read of our own before following, while the log is not known to have all that it brought. */
-  #ownXmax: bigint | null = null;
-  /** These and those that follow are on the clock of performance.now(). */
-  #heardAtMs = performance.now();
-  #retryAtMs = 0;
-  #directDueAtMs: number | null = null;
-  #directSinceMs = performance.now();
-  #followFromMs = 0;
-  #holdOffMs = holdOffMs;
-  readonly #jitterMs = Math.random() * jitterMs;
+  readonly #options: RelayNodeOptions;
+  readonly #leader = new LeaderTimeout();
+  #state: Direct | Following | Leading;
+  #candidacy: Candidacy | null = null;
   #isElecting = false;
-  #hasToldPooled = false;
-  #isEnded = false;
+  #hasReportedPooler = false;
   #timer: NodeJS.Timeout | null = null;
-  #leaveAsks: (() => void) | null = null;
+  #isEnded = false;
 
-  constructor(options: MembershipOptions) {
+  constructor(options: RelayNodeOptions) {
     this.#options = options;
-    this.#follower = this.#newFollower();
+    this.#state = this.#direct(this.#newFollower());
   }
 
   get isFollowing(): boolean {
-    return this.#mode === 'following';
+    return this.#state.mode === 'following';
   }
 
-  /** The newest commit that was handed on; null unless another server is followed. */
+  /** The newest commit that was delivered; null unless another server is followed. */
   get applied(): number | null {
-    return this.#follower.applied;
+    return this.#state.mode === 'following' ? this.#state.follower.applied : null;
   }
 
-  /** Begins to hear the others. Rejects when NATS does not answer. */
+  /** Rejects if NATS does not respond. */
   async start(): Promise<void> {
-    await this.#follower.listen();
+    await this.#follower?.listen();
     if (this.#isEnded) return;
-    this.#heardAtMs = performance.now();
+    this.#leader.heard();
     this.#timer = setInterval(() => this.#tick(), tickMs);
   }
 
-  watch(channel: string, isWanted: boolean): void {
-    if (isWanted) this.#follower.watch(channel);
-    else this.#follower.unwatch(channel);
+  watch(channel: string, isWatched: boolean): void {
+    if (isWatched) this.#follower?.watch(channel);
+    else this.#follower?.unwatch(channel);
   }
 
-  /** To be told of every batch that was handed on. */
-  handedOn(batch: Batch): void {
-    if (this.#publisher !== null) this.#publisher.add(batch);
+  /** The batch was delivered on this server. */
+  delivered(batch: Batch): void {
+    const publisher = this.#state.mode === 'leading' ? this.#state.publisher : this.#candidacy?.publisher;
+    if (publisher) publisher.add(batch);
     else this.#followIfCovered(batch);
   }
 
-  /** The database does not answer here. */
-  readFailed(): void {
-    this.#resign('the database cannot be read', { leaves: true });
+  /** Requests a read from the leader; only while following. */
+  requestRead(): void {
+    this.#follower?.requestRead();
   }
 
-  /** Leaves the others; from then on the database is read here, unless the server ends. */
-  async end({ reason, leaves, isLast = false }: MembershipEnd): Promise<void> {
+  /** This server cannot read the database. */
+  readFailed(): void {
+    this.#stepDown('the database cannot be read', { leaves: true });
+  }
+
+  /** Leaves the other servers, and reads the database for itself unless the server stops (`isLast`). */
+  async end({ reason, leaves, isLast }: { reason: string; leaves: boolean; isLast: boolean }): Promise<void> {
     if (this.#isEnded) return;
-    const lock = this.#lock;
-    this.#resign(reason, { leaves });
     if (!isLast) this.#readDirectly(reason, null);
     this.#isEnded = true;
     if (this.#timer !== null) clearInterval(this.#timer);
-    this.#follower.end();
-    await lock?.release();
+    this.#follower?.end();
+    const { lifecycle } = this.#options;
+    if (this.#state.mode === 'leading') lifecycle.emit('relay:leadership-lost', { reason });
+    await this.#release({ leaves });
+  }
+
+  get #follower(): Follower | null {
+    return this.#state.mode === 'leading' ? null : this.#state.follower;
+  }
+
+  #direct(follower: Follower, followFromMs = 0): Direct {
+    return { mode: 'direct', follower, sinceMs: performance.now(), anchor: null, followFromMs };
   }
 
   #newFollower(): Follower {
-    const { log, wanted, lifecycle, source, askedAtMs } = this.#options;
+    const { log, watched, lifecycle, reader } = this.#options;
     return new Follower({
       log,
-      wanted,
+      watched,
       lifecycle,
-      askedAtMs,
       onRead: (read) => {
-        if (this.#ownXmax !== null && covers(read, this.#ownXmax)) this.#ownXmax = null;
-        source.follow(read);
+        const state = this.#state;
+        if (state.mode === 'following' && state.ownXmax !== null && showsAll(read, state.ownXmax)) {
+          state.ownXmax = null;
+        }
+        reader.follow(read);
       },
-      onHeard: (heard) => this.#heard(heard),
-      onBreak: (reason, newest) => this.#readDirectly(reason, newest),
+      onHeartbeat: (heartbeat) => this.#receiveHeartbeat(heartbeat),
+      onGap: (reason, resumeAt) => this.#readDirectly(reason, resumeAt),
     });
   }
 
-  #heard({ log, commit, xmax, leaves, readAgoMs, triggerProblem }: LeaderHeartbeat): void {
-    const nowMs = performance.now();
-    this.#directDueAtMs = null;
+  #receiveHeartbeat({ log, commit, xmax, leaves, readAgoMs, triggerProblem }: LeaderHeartbeat): void {
     if (leaves) {
-      // Somebody else is to read, soon, and not all at once.
-      this.#heardAtMs = nowMs - silenceMs;
-      this.#retryAtMs = 0;
+      this.#leader.left();
       return;
     }
-    this.#heardAtMs = nowMs;
-    this.#options.lifecycle.emit('relay:heard', { readAgoMs });
-    if (this.#mode === 'following' && triggerProblem !== undefined) {
-      this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem });
+    this.#leader.heard();
+    const { lifecycle, reader } = this.#options;
+    lifecycle.emit('relay:heard', { readAgoMs });
+    const state = this.#state;
+    if (state.mode === 'following' && triggerProblem !== undefined) {
+      lifecycle.emit('reader:triggers', { problem: triggerProblem });
     }
-    if (this.#mode !== 'direct' || this.#anchor !== null || nowMs < this.#followFromMs) return;
-    this.#anchor = { log, commit, xmax, atMs: nowMs };
-    this.#options.source.requestBatch();
+    const nowMs = performance.now();
+    if (state.mode !== 'direct' || state.anchor !== null || nowMs < state.followFromMs) return;
+    state.anchor = { log, commit, xmax, atMs: nowMs };
+    reader.requestBatch();
   }
 
   #followIfCovered(batch: Batch): void {
-    const anchor = this.#anchor;
-    const { source, lifecycle } = this.#options;
-    if (this.#mode !== 'direct' || anchor === null || this.#isElecting || this.#isEnded) return;
-    // In the middle of a large transaction the log may be further in it than this server.
-    if (batch.beganAtMs < anchor.atMs || !batch.isComplete || !source.canFollow) return;
+    const state = this.#state;
+    const { reader, lifecycle } = this.#options;
+    if (state.mode !== 'direct' || this.#isElecting || this.#isEnded) return;
+    const { anchor, follower, sinceMs } = state;
+    // In the middle of a large transaction the log may contain more of it than this server has read.
+    if (anchor === null || batch.beganAtMs < anchor.atMs || !batch.isComplete || !reader.canFollow) return;
+    const nowMs = performance.now();
     if (batch.snapshotXmax < anchor.xmax) {
-      // The database went back, and the log is of what is gone: whoever goes on with it notices soon.
-      this.#anchor = null;
-      this.#followFromMs = performance.now() + this.#holdOffMs;
+      // The database went back, and the log has transactions that are gone. The leader notices that soon.
+      state.anchor = null;
+      state.followFromMs = nowMs + holdOffMs;
       return;
     }
-    this.#mode = 'following';
-    this.#anchor = null;
-    this.#ownXmax = batch.snapshotXmax;
-    source.pause();
-    this.#follower.begin(anchor);
-    lifecycle.emit('relay:following', { directMs: performance.now() - this.#directSinceMs });
+    this.#state = { mode: 'following', follower, ownXmax: batch.snapshotXmax };
+    reader.pause();
+    follower.begin(anchor);
+    lifecycle.emit('relay:following', { directMs: nowMs - sinceMs });
   }
 
-  #readDirectly(reason: string, newest: LogPlace | null): void {
-    if (this.#mode !== 'following') return;
+  #readDirectly(reason: string, resumeAt: LogPlace | null): void {
+    if (this.#state.mode !== 'following') return;
+    const { follower } = this.#state;
     const nowMs = performance.now();
-    this.#mode = 'direct';
-    this.#follower.halt();
-    this.#anchor = newest === null ? null : { ...newest, atMs: nowMs };
-    if (newest === null) {
-      // A log that breaks again and again is not worth two readings each time.
-      const lastedMs = nowMs - this.#directSinceMs;
-      this.#holdOffMs = lastedMs > maxHoldOffMs ? holdOffMs : Math.min(this.#holdOffMs * 2, maxHoldOffMs);
-      this.#followFromMs = nowMs + this.#holdOffMs;
-    }
-    this.#directSinceMs = nowMs;
+    follower.halt();
+    const state = this.#direct(follower);
+    this.#state = state;
+    if (resumeAt !== null) state.anchor = { ...resumeAt, atMs: nowMs };
+    else state.followFromMs = nowMs + holdOffMs;
     this.#options.lifecycle.emit('relay:direct', { reason });
-    this.#options.source.resume();
+    this.#options.reader.resume();
   }
 
   #tick(): void {
-    if (this.#mode === 'leading' || this.#isElecting) return;
-    const nowMs = performance.now();
-    const patienceMs = (this.#mode === 'following' ? silenceMs : directSilenceMs) + this.#jitterMs;
-    if (nowMs - this.#heardAtMs < patienceMs) return;
-    if (this.#directDueAtMs !== null && nowMs >= this.#directDueAtMs) {
-      this.#directDueAtMs = null;
-      this.#readDirectly('nothing is heard of the server that reads', null);
-    }
-    if (nowMs >= this.#retryAtMs) void this.#elect();
+    if (this.#state.mode === 'leading' || this.#isElecting) return;
+    if (!this.#leader.isSilent(this.#state.mode)) return;
+    if (this.#leader.isGraceOver()) this.#readDirectly(noHeartbeat, null);
+    if (this.#leader.mayElect()) void this.#elect();
   }
 
-  /** Tries to become the reader. */
   async #elect(): Promise<void> {
     const { id, openSession, lifecycle } = this.#options;
     this.#isElecting = true;
-    this.#retryAtMs = performance.now() + retryMs / 2 + (Math.random() * retryMs) / 2;
+    this.#leader.electing();
     try {
       const lock = await ReaderLock.take(openSession, id, () => {
-        this.#resign('the connection that holds the lock was lost', { leaves: true });
+        this.#stepDown('the session that holds the lock was lost', { leaves: true });
       });
       if (this.#isEnded) await lock?.release();
-      else if (lock === null) this.#directDueAtMs ??= performance.now() + graceMs;
+      else if (lock === null) this.#leader.beginGrace();
       else await this.#lead(lock);
     } catch (error) {
       if (this.#isEnded) return;
-      if (error instanceof PooledLockError && !this.#hasToldPooled) {
-        this.#hasToldPooled = true;
+      if (error instanceof PooledLockError && !this.#hasReportedPooler) {
+        this.#hasReportedPooler = true;
         const fix = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
         lifecycle.emit('relay:refused', { message: error.message, fix });
       }
-      this.#readDirectly('nothing is heard of the server that reads', null);
+      this.#readDirectly(noHeartbeat, null);
     } finally {
       this.#isElecting = false;
     }
   }
 
-  /** Has the lock; is the reader when its first commit is in the log. */
+  /** Rejects if the first commit is refused. */
   async #lead(lock: ReaderLock): Promise<void> {
-    this.#lock = lock;
+    const candidacy = { lock, publisher: null };
+    this.#candidacy = candidacy;
     try {
-      await this.#open();
+      await this.#publishFirstCommit(candidacy);
     } finally {
-      if (this.#mode !== 'leading' && this.#lock === lock) {
-        this.#publisher?.end({ leaves: false });
-        this.#publisher = null;
-        this.#lock = null;
-        await lock.release();
-      }
+      if (this.#candidacy === candidacy) await this.#release({ leaves: false });
     }
   }
 
-  async #open(): Promise<void> {
-    const { log, lifecycle, source, newest } = this.#options;
-    const applied = this.isFollowing ? await this.#follower.catchUp() : null;
+  async #publishFirstCommit(candidacy: Candidacy): Promise<void> {
+    const { log, lifecycle, reader, newest, triggerProblem } = this.#options;
+    const applied = this.isFollowing ? await this.#follower?.catchUp() : null;
     const last = await log.lastCommit();
     const before = last === null ? null : decodeCommit(last.data);
-    if (this.#isEnded || this.#lock === null) return;
-    // What was read here before it was followed may be in no log: the others would take it for told.
-    const continues = before !== null && applied === last?.sequence && this.#ownXmax === null;
+    if (this.#candidacy !== candidacy) return;
+    // The log may not have everything that this server read before it followed; then followers have to read it, too.
+    const hasAll = this.#state.mode === 'following' && this.#state.ownXmax === null;
+    const continues = before !== null && applied === last?.sequence && hasAll;
     const publisher = new Publisher({
       log,
-      // What came before may be of a database that has gone back since.
+      // A log that does not continue may be of a database that has gone back since.
       logName: continues ? before.log : randomUUID(),
       reader: randomUUID(),
       newest: newest(),
       previous: last?.sequence ?? 0,
       unbrokenSince: continues ? before.unbrokenSince : null,
-      triggerProblem: () => this.#options.triggerProblem(),
+      triggerProblem,
       lifecycle,
       onFailed: (error) => {
-        this.#resign(error instanceof Error ? error.message : String(error), { leaves: false });
+        this.#stepDown(error instanceof Error ? error.message : String(error), { leaves: false });
       },
     });
-    this.#publisher = publisher;
+    candidacy.publisher = publisher;
     await publisher.open();
-    if (this.#publisher !== publisher) return;
-    this.#mode = 'leading';
-    this.#anchor = null;
-    this.#follower.end();
-    this.#leaveAsks = log.onSaid('ask', (data) => this.#asked(data));
+    if (this.#candidacy !== candidacy) return;
+    this.#candidacy = null;
+    this.#follower?.end();
+    const unsubscribe = log.subscribe('request', (data) => {
+      try {
+        publisher.requested(decodeRequest(data));
+      } catch {
+        // An unreadable request cannot be answered, but it may still need the read.
+      }
+      reader.requestBatch();
+    });
+    this.#state = { mode: 'leading', lock: candidacy.lock, publisher, unsubscribe };
     lifecycle.emit('relay:elected', { continues });
-    source.resume();
+    reader.resume();
   }
 
-  #asked(data: Uint8Array): void {
-    try {
-      this.#publisher?.asked(decodeRequest(data));
-    } catch {
-      // Whoever asked what cannot be understood gets a read all the same.
-    }
-    this.#options.source.requestBatch();
+  /** Ends the publisher and releases the lock. `leaves`: the others are notified. */
+  async #release({ leaves }: { leaves: boolean }): Promise<void> {
+    const held = this.#state.mode === 'leading' ? this.#state : this.#candidacy;
+    this.#candidacy = null;
+    if (held === null) return;
+    held.publisher?.end({ leaves });
+    if ('unsubscribe' in held) held.unsubscribe();
+    await held.lock.release();
   }
 
-  /** Is the reader no more, and goes on reading for itself. */
-  #resign(reason: string, { leaves }: { leaves: boolean }): void {
-    if (this.#publisher === null || this.#isEnded) return;
-    this.#publisher.end({ leaves });
-    this.#publisher = null;
-    this.#leaveAsks?.();
-    this.#leaveAsks = null;
-    const lock = this.#lock;
-    this.#lock = null;
-    void lock?.release();
-    if (this.#mode !== 'leading') return;
-    const nowMs = performance.now();
-    this.#mode = 'direct';
-    this.#directSinceMs = nowMs;
-    this.#heardAtMs = nowMs;
-    // Others first: they may be better off.
-    this.#retryAtMs = nowMs + retryMs;
+  /** Stops leading, or trying to, and reads for itself. */
+  #stepDown(reason: string, { leaves }: { leaves: boolean }): void {
+    if (this.#isEnded) return;
+    void this.#release({ leaves });
+    if (this.#state.mode !== 'leading') return;
+    // Other servers may be in a better position.
+    this.#leader.steppedDown();
+    const follower = this.#newFollower();
+    this.#state = this.#direct(follower);
     this.#options.lifecycle.emit('relay:leadership-lost', { reason });
-    this.#follower = this.#newFollower();
-    this.#follower.listen().catch((error: unknown) => {
+    follower.listen().catch((error: unknown) => {
       if (!this.#isEnded) this.#options.onFailed(error);
     });
   }
 }
 
+/** Without a heartbeat for this long the leader counts as gone; it sends one every 500 ms. In milliseconds. */
+const silenceMs = { following: 1_500, direct: 700 };
+/** Spreads the elections of several servers. */
+const jitterMs = 250;
+/** How long the first heartbeat of a server that was faster may take before the database is read. */
+const graceMs = 300;
+/** Between two elections; a random part of it up to one half is left out. */
+const electionPauseMs = 2_000;
+
+/** Decides when the leader counts as gone. Times are on the clock of performance.now(). */
+class LeaderTimeout {
+  readonly #jitterMs = Math.random() * jitterMs;
+  #heardAtMs = performance.now();
+  #electAtMs = 0;
+  #graceEndsAtMs: number | null = null;
+
+  heard(): void {
+    this.#heardAtMs = performance.now();
+    this.#graceEndsAtMs = null;
+  }
+
+  /** The leader has announced its end. */
+  left(): void {
+    this.#heardAtMs = performance.now() - silenceMs.following;
+    this.#electAtMs = 0;
+    this.#graceEndsAtMs = null;
+  }
+
+  electing(): void {
+    this.#electAtMs = performance.now() + (electionPauseMs / 2) * (1 + Math.random());
+  }
+
+  steppedDown(): void {
+    this.heard();
+    this.#electAtMs = this.#heardAtMs + electionPauseMs;
+  }
+
+  /** Another server has the lock, so its heartbeat is expected. */
+  beginGrace(): void {
+    this.#graceEndsAtMs ??= performance.now() + graceMs;
+  }
+
+  isSilent(mode: 'direct' | 'following'): boolean {
+    return performance.now() - this.#heardAtMs >= silenceMs[mode] + this.#jitterMs;
+  }
+
+  /** True once, when no heartbeat has come within the grace period. */
+  isGraceOver(): boolean {
+    if (this.#graceEndsAtMs === null || performance.now() < this.#graceEndsAtMs) return false;
+    this.#graceEndsAtMs = null;
+    return true;
+  }
+
+  mayElect(): boolean {
+    return performance.now() >= this.#electAtMs;
+  }
+}
+
 /**
- * Whether the snapshot of a read that was followed shows all that one of our own had shown. Of a later one the xmax
- * is greater, or the same while no transaction began; then it shows all below that if none of those is running.
+ * Whether a followed read shows everything that a read of our own with this xmax has shown. A later snapshot has a
+ * greater xmax, or the same one while no transaction begins; then it shows everything if none is in flight.
  */
-function covers({ read, snapshotXmax }: RelayedRead, ownXmax: bigint): boolean {
-  const { xmin } = read.coverage;
-  return snapshotXmax > ownXmax || (snapshotXmax === ownXmax && xmin === snapshotXmax);
+function showsAll({ read, snapshotXmax }: RelayedRead, ownXmax: bigint): boolean {
+  return snapshotXmax > ownXmax || (snapshotXmax === ownXmax && read.coverage.xmin === snapshotXmax);
 }

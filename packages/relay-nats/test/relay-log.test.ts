@@ -74,7 +74,7 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
   it('is not opened on a stream that Flagcast did not create', async () => {
     await line.jetstream.streams.add({ name: 'flagcast_v1_taken', subjects: ['taken'] });
     await expect(EventLog.open(line, { id: 'taken', retentionMs: 60_000 })).rejects.toThrow(
-      'the stream flagcast_v1_taken of NATS was made by somebody else',
+      'the NATS stream flagcast_v1_taken was not created by Flagcast',
     );
   });
 });

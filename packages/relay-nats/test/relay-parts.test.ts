@@ -111,12 +111,11 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const broken = new Promise<LogPlace | null>((resolve) => (tellBroken = resolve));
     const follower = new Follower({
       log,
-      wanted: new Set([channel]),
+      watched: new Set([channel]),
       lifecycle,
-      askedAtMs: () => null,
-      onHeard: () => undefined,
+      onHeartbeat: () => undefined,
       onRead: ({ events }: RelayedRead) => xids.push(...events.map(({ xid }) => xid)),
-      onBreak: (_reason, newest) => tellBroken(newest),
+      onGap: (_reason, newest) => tellBroken(newest),
     });
     cleanUps.push(() => follower.end());
     await follower.listen();
@@ -143,10 +142,10 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
           if (commits > 1) await held;
           return await log.publishCommit(...of);
         },
-        say: (what, data) => {
+        publish: (what, data) => {
           beats.push(decodeHeartbeat(data));
           tellBeat();
-          log.say(what, data);
+          log.publish(what, data);
         },
       },
     });
@@ -212,17 +211,16 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
         });
       },
       triggerProblem: () => null,
-      source: {
+      reader: {
         canFollow: true,
         requestBatch: () => void done.push('read'),
         pause: () => void done.push('pause'),
         resume: () => void done.push('resume'),
         follow: () => undefined,
       },
-      wanted: new Set([channel]),
+      watched: new Set([channel]),
       lifecycle,
       newest: () => batch(10n),
-      askedAtMs: () => null,
       onFailed: () => undefined,
     });
     cleanUps.push(() => void relayNode.end({ reason: 'the test ends', leaves: false, isLast: true }));
@@ -237,9 +235,9 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     await publish(batch(20n, 15n));
     const early = batch(10n);
     const { relayNode, done } = await join();
-    relayNode.handedOn(early);
+    relayNode.delivered(early);
     expect(done).toEqual(['read']);
-    relayNode.handedOn(batch(20n, 15n));
+    relayNode.delivered(batch(20n, 15n));
     expect(done).toEqual(['read', 'pause']);
     expect(relayNode.isFollowing).toBe(true);
   });
@@ -247,8 +245,8 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
   it('a server does not follow a reader that is ahead of the database', async () => {
     await openPublisher({ newest: batch(20n) });
     const { relayNode, done } = await join();
-    relayNode.handedOn(batch(19n));
-    relayNode.handedOn(batch(20n));
+    relayNode.delivered(batch(19n));
+    relayNode.delivered(batch(20n));
     expect(done).toEqual(['read']);
     expect(relayNode.isFollowing).toBe(false);
   });
@@ -268,7 +266,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     ])('goes on with the log or begins it anew: it $what', async ({ xmax, continues }) => {
       const { publisher } = await openPublisher();
       const { relayNode, lifecycle } = await join(database.url);
-      relayNode.handedOn(batch(xmax, 9n));
+      relayNode.delivered(batch(xmax, 9n));
       expect(relayNode.isFollowing).toBe(true);
       // It is told once more how far the reader is.
       await nextEvent(lifecycle, 'relay:heard');

@@ -2,184 +2,208 @@ import type { Dialect } from '../events/dialect.js';
 import type { Position } from '../events/position.js';
 import type { ChannelBatch } from './replay-buffer.js';
 
-/** Batches of one channel that are handed on together, oldest first: to each peer in one write. */
+/** Consecutive batches of one channel, oldest first, that each subscriber receives in one write. */
 export class DeliveryBatch {
   readonly batches: readonly [ChannelBatch, ...ChannelBatch[]];
-  /** The numbers of the first and the last one. */
+  /** The sequences of the first and the last batch. */
   readonly first: number;
   readonly last: number;
+  /** The position after all of them. */
+  readonly position: Position;
   readonly #encodings = new Map<Dialect, Buffer>();
 
   constructor(batches: readonly [ChannelBatch, ...ChannelBatch[]]) {
+    const newest = batches.at(-1) ?? batches[0];
     this.batches = batches;
     this.first = batches[0].sequence;
-    this.last = this.#newest.sequence;
+    this.last = newest.sequence;
+    this.position = newest.position;
   }
 
-  /** Where whoever has been given all of it, and all before it, stands. */
-  get position(): Position {
-    return this.#newest.position;
-  }
-
-  /** What is newer than batch number `after`, as the bytes that go out in `dialect`; null: nothing is. */
+  /** The batches after sequence `after`, encoded; null if there are none. */
   encodedAfter(after: number, dialect: Dialect): Buffer | null {
     if (after >= this.last) return null;
-    if (after >= this.first) {
-      const newer = this.batches.filter(({ sequence }) => sequence > after);
-      return Buffer.concat(newer.map((batch) => batch.encoded(dialect)));
-    }
+    if (after >= this.first) return encode(this.batches, after, dialect);
     let bytes = this.#encodings.get(dialect);
     if (bytes === undefined) {
-      const [only, ...others] = this.batches;
-      bytes =
-        others.length === 0
-          ? only.encoded(dialect)
-          : Buffer.concat(this.batches.map((batch) => batch.encoded(dialect)));
+      bytes = encode(this.batches, after, dialect);
       this.#encodings.set(dialect, bytes);
     }
     return bytes;
   }
-
-  get #newest(): ChannelBatch {
-    return this.batches.at(-1) ?? this.batches[0];
-  }
 }
 
-/** Whoever gets the runs of a channel. */
+function encode(batches: readonly ChannelBatch[], after: number, dialect: Dialect): Buffer {
+  const newer = batches.filter(({ sequence }) => sequence > after);
+  const [first] = newer;
+  if (first !== undefined && newer.length === 1) return first.encoded(dialect);
+  return Buffer.concat(newer.map((batch) => batch.encoded(dialect)));
+}
+
+/** A receiver of a channel's batches. */
 export interface DeliveryTarget {
-  /** Called in order; a run may hold batches that it was given in another way. Must not throw or block. */
-  deliver(run: DeliveryBatch): void;
+  /** Called in order; some batches may have been received in another way. Must not throw or block. */
+  deliver(batch: DeliveryBatch): void;
 }
 
-/** A run on its way to the channel's receivers. */
+/** Runs `work`, which writes to many sockets, and returns when all of that was submitted. */
+export type Cork = (work: () => void) => void;
+
+/** A batch that not all subscribers of its channels have received. */
+interface PendingBatch {
+  /** On the clock of performance.now(). */
+  readonly startedAtMs: number;
+  readonly onDone: (deliveries: number) => void;
+  channelsLeft: number;
+  deliveries: number;
+}
+
+/** One channel's part of a batch. */
+interface Part {
+  readonly batch: ChannelBatch;
+  readonly pending: PendingBatch;
+}
+
+/** Parts of one channel that are being delivered together. */
 interface DeliveryJob {
-  readonly run: DeliveryBatch;
-  readonly receivers: Iterator<DeliveryTarget>;
-  /** To be called once all have been given it, with how many those were. */
-  readonly done: (receivers: number) => void;
+  readonly batch: DeliveryBatch;
+  readonly parts: readonly Part[];
+  readonly targets: Iterator<DeliveryTarget>;
+  /** How many targets have received it. */
   count: number;
 }
 
-/** Calls the function, in which many receivers are given something; all of that has gone out when it returns. */
-export type Cork = (work: () => void) => void;
-
-interface Waiting {
-  readonly batch: ChannelBatch;
-  readonly done: (receivers: number) => void;
-}
-
-/** So many receivers of one channel get a run before the next channel has its turn: about half a millisecond. */
-const receiversPerTurn = 64;
-/** After so many milliseconds other work of the process comes first: new connections, the next read, pongs. */
+/** How many targets of one channel receive a batch before the next channel has its turn: about half a millisecond. */
+const targetsPerTurn = 64;
+/** After this time, in milliseconds, other work comes first: new connections, the next read, pongs. */
 const sliceMs = 2;
 
 /**
- * Hands batches to the receivers of their channels, a slice at a time: a channel of thousands holds up
- * neither a small one nor anything else. What comes for a channel while a run is on its way there goes out
+ * Delivers batches to the subscribers of their channels in slices, so that a channel with thousands of subscribers
+ * delays neither small channels nor other work. Batches that arrive for a channel during a delivery are delivered
  * together afterwards.
  */
 export class Deliveries {
-  /** By channel, in the order of their turns: those that have not had one yet, and those that take several. */
+  /** By channel, in the order of their turns: jobs without a turn so far, and jobs that take several. */
   readonly #fresh = new Map<string, DeliveryJob>();
   readonly #long = new Map<string, DeliveryJob>();
-  readonly #waiting = new Map<string, Waiting[]>();
-  readonly #receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>;
+  /** By channel, behind the job that is being delivered. */
+  readonly #waiting = new Map<string, Part[]>();
+  readonly #pending = new Set<PendingBatch>();
+  readonly #targetsOf: (channel: string) => ReadonlySet<DeliveryTarget>;
   readonly #cork: Cork;
   #immediate: NodeJS.Immediate | null = null;
 
-  /** `receiversOf` tells who a channel's receivers are when a run begins. */
-  constructor(receiversOf: (channel: string) => ReadonlySet<DeliveryTarget>, cork: Cork) {
-    this.#receiversOf = receiversOf;
+  constructor(targetsOf: (channel: string) => ReadonlySet<DeliveryTarget>, cork: Cork) {
+    this.#targetsOf = targetsOf;
     this.#cork = cork;
   }
 
-  /** Adds a batch for the channel's receivers; `work` begins with it. */
-  add(channel: string, batch: ChannelBatch, done: (receivers: number) => void): void {
-    const waiting = this.#waiting.get(channel);
-    if (waiting !== undefined) waiting.push({ batch, done });
-    else if (this.isUnderWay(channel)) this.#waiting.set(channel, [{ batch, done }]);
-    else this.#begin(channel, new DeliveryBatch([batch]), done);
+  /** How long the oldest pending batch has been pending, in milliseconds; 0 if there is none. */
+  get lagMs(): number {
+    const [oldest] = this.#pending;
+    return oldest === undefined ? 0 : performance.now() - oldest.startedAtMs;
   }
 
-  /** Whether the channel has batches that not all of its receivers have been given yet. */
-  isUnderWay(channel: string): boolean {
+  get isIdle(): boolean {
+    return this.#pending.size === 0;
+  }
+
+  /** Whether not all subscribers of the channel have received all of its batches. */
+  isDelivering(channel: string): boolean {
     return this.#fresh.has(channel) || this.#long.has(channel);
   }
 
-  /** Works for a slice, and goes on in later turns of the event loop. */
-  work(): void {
-    if (this.#workUntil(performance.now() + sliceMs)) return;
-    this.#immediate ??= setImmediate(() => {
-      this.#immediate = null;
-      this.work();
-    });
+  /** Starts to deliver a batch. `onDone` gets the number of events times their receivers. */
+  add(channels: ReadonlyMap<string, ChannelBatch>, onDone: (deliveries: number) => void): void {
+    const pending = { startedAtMs: performance.now(), onDone, channelsLeft: channels.size, deliveries: 0 };
+    this.#pending.add(pending);
+    for (const [channel, batch] of channels) {
+      const waiting = this.#waiting.get(channel);
+      if (waiting !== undefined) waiting.push({ batch, pending });
+      else if (this.isDelivering(channel)) this.#waiting.set(channel, [{ batch, pending }]);
+      else this.#begin(channel, [{ batch, pending }]);
+    }
+    this.#work();
   }
 
-  /** Hands everything over now. */
+  /** Delivers everything now. */
   finish(): void {
     this.#workUntil(Infinity);
   }
 
-  /** Nobody is to get what is under way. */
+  /** Drops everything that is not delivered. */
   clear(): void {
-    this.#fresh.clear();
-    this.#long.clear();
-    this.#waiting.clear();
+    for (const jobs of [this.#fresh, this.#long, this.#waiting, this.#pending]) jobs.clear();
   }
 
-  /** True: there is nothing left to do. */
+  #begin(channel: string, parts: readonly [Part, ...Part[]]): void {
+    const [first, ...others] = parts;
+    const batch = new DeliveryBatch([first.batch, ...others.map((part) => part.batch)]);
+    this.#fresh.set(channel, { batch, parts, targets: this.#targetsOf(channel).values(), count: 0 });
+  }
+
+  /** Works for one slice, and continues in later turns of the event loop. */
+  #work(): void {
+    if (this.#workUntil(performance.now() + sliceMs)) return;
+    this.#immediate ??= setImmediate(() => {
+      this.#immediate = null;
+      this.#work();
+    });
+  }
+
+  /** Returns true if nothing is left. */
   #workUntil(deadlineMs: number): boolean {
     const finished: DeliveryJob[] = [];
     this.#cork(() => this.#takeTurns(deadlineMs, finished));
-    for (const { done, count } of finished) done(count);
+    for (const { parts, count } of finished) {
+      for (const { batch, pending } of parts) this.#partDone(pending, count * batch.events.length);
+    }
     return this.#fresh.size + this.#long.size === 0;
   }
 
   #takeTurns(deadlineMs: number, finished: DeliveryJob[]): void {
-    // One of each at a time: a small channel need not wait for a large one, nor a large one for many small ones.
+    // One of each kind at a time: a small channel does not wait for a large one, nor a large one for many small ones.
     for (let isFirst = true; this.#fresh.size + this.#long.size > 0; isFirst = false) {
       if (!isFirst && performance.now() >= deadlineMs) return;
-      for (const passes of [this.#fresh, this.#long]) {
-        const [next] = passes;
+      for (const jobs of [this.#fresh, this.#long]) {
+        const [next] = jobs;
         if (next === undefined) continue;
-        const [channel, pass] = next;
-        passes.delete(channel);
-        // Set anew it has its next turn after all others.
-        if (!takeTurn(pass)) {
-          this.#long.set(channel, pass);
-          continue;
+        const [channel, job] = next;
+        jobs.delete(channel);
+        if (takeTurn(job)) {
+          finished.push(job);
+          this.#beginWaiting(channel);
+        } else {
+          // At the end of the map: its next turn comes after those of all others.
+          this.#long.set(channel, job);
         }
-        finished.push(pass);
-        this.#next(channel);
       }
     }
   }
 
-  #next(channel: string): void {
+  #beginWaiting(channel: string): void {
     const [first, ...others] = this.#waiting.get(channel) ?? [];
-    if (first === undefined) return;
     this.#waiting.delete(channel);
-    this.#begin(
-      channel,
-      new DeliveryBatch([first.batch, ...others.map(({ batch }) => batch)]),
-      (receivers) => {
-        for (const { done } of [first, ...others]) done(receivers);
-      },
-    );
+    if (first !== undefined) this.#begin(channel, [first, ...others]);
   }
 
-  #begin(channel: string, run: DeliveryBatch, done: DeliveryJob['done']): void {
-    this.#fresh.set(channel, { run, receivers: this.#receiversOf(channel).values(), done, count: 0 });
+  #partDone(pending: PendingBatch, deliveries: number): void {
+    pending.deliveries += deliveries;
+    pending.channelsLeft -= 1;
+    if (pending.channelsLeft > 0) return;
+    this.#pending.delete(pending);
+    pending.onDone(pending.deliveries);
   }
 }
 
-/** True: all have been given the run. Who leaves meanwhile is skipped; who comes has been given it already. */
-function takeTurn(pass: DeliveryJob): boolean {
-  for (let turn = 0; turn < receiversPerTurn; turn += 1) {
-    const next = pass.receivers.next();
+/** Returns true if all targets have the batch. The iterator skips those that leave; new ones replay it themselves. */
+function takeTurn(job: DeliveryJob): boolean {
+  for (let turn = 0; turn < targetsPerTurn; turn += 1) {
+    const next = job.targets.next();
     if (next.done === true) return true;
-    next.value.deliver(pass.run);
-    pass.count += 1;
+    next.value.deliver(job.batch);
+    job.count += 1;
   }
   return false;
 }

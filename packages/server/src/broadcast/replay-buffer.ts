@@ -1,11 +1,11 @@
-import type { Batch, FlagEvent } from '../events/event.js';
-import { covers, cursorOf, type Position } from '../events/position.js';
-import { SharedEvents } from '../events/shared-events.js';
+import { SharedEvents } from '../events/dialect.js';
+import { type Batch, byChannel, type FlagEvent } from '../events/event.js';
+import { covers, cursorOf, encodeCursor, type Position } from '../events/position.js';
 
-/** What one batch holds for one channel. */
+/** The events of one channel in one batch. */
 export class ChannelBatch extends SharedEvents {
   readonly sequence: number;
-  /** Where whoever has been given this batch and all before it stands. */
+  /** The position of a client that has received this batch and all before it. */
   readonly position: Position;
 
   constructor(sequence: number, events: readonly FlagEvent[], batch: Batch) {
@@ -19,56 +19,100 @@ export class ChannelBatch extends SharedEvents {
   }
 }
 
-/** A batch, by channel. Sequences count the batches of this process; those that hold nothing here are left out. */
-export interface ReplayBufferEntry {
+interface ReplayBufferEntry {
   readonly sequence: number;
   readonly eventCount: number;
-  /** The xmax of the snapshot that it was read in. */
   readonly snapshotXmax: bigint;
   readonly channels: ReadonlyMap<string, ChannelBatch>;
 }
 
+/** How many replays are kept until the next batch, for clients that resume from the same position. */
+const maxReplays = 64;
+
 /**
- * The recent batches, oldest first, bounded by the number of their events. Who fell behind, but
- * not further than this, is brought up to date from here without a query.
+ * The recent batches in memory, for slow clients and clients that resume. Batches that bring or skip events have
+ * consecutive sequence numbers in this process.
  */
 export class ReplayBuffer {
   readonly #maxEvents: number;
-  /** From `#head` on; those before have been let go of. */
-  #entries: (ReplayBufferEntry | undefined)[] = [];
-  #head = 0;
+  /** Oldest first. */
+  readonly #entries: ReplayBufferEntry[] = [];
   #eventCount = 0;
-  /** The newest batch of each channel that is not kept: a quiet channel misses nothing when others are busy. */
+  #sequence = 0;
+  /** Everything that a snapshot with this xmax shows came before the buffer. */
+  #startXmax = 0n;
+  /** By channel, the sequence of its newest batch that is no longer here: a quiet channel is not affected by others. */
   readonly #evicted = new Map<string, number>();
-  /** By channel, the xmax of the newest batch that was never kept. */
+  /** By channel, the snapshot xmax of the newest batch that was skipped. */
   readonly #skippedXmax = new Map<string, bigint>();
-  /** What had shown in this snapshot came before the ring. */
-  #startXmax: bigint;
+  readonly #replays = new Map<string, SharedEvents | null>();
 
-  /**
-   * `maxEvents`: how many events to keep; the newest batch is kept whole whatever its size.
-   * `startXmax`: the xmax of a snapshot whose events all came before.
-   */
-  constructor(maxEvents: number, startXmax: bigint) {
+  /** `maxEvents`: how many events are kept. The newest batch is kept whatever its size. */
+  constructor(maxEvents: number) {
     this.#maxEvents = maxEvents;
+  }
+
+  /** The sequence of the newest batch. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  /** Empties the buffer. Everything that a snapshot with this xmax shows is left out. */
+  reset(startXmax: bigint): void {
+    this.#entries.length = 0;
+    this.#eventCount = 0;
     this.#startXmax = startXmax;
+    this.#evicted.clear();
+    this.#skippedXmax.clear();
+    this.#replays.clear();
+  }
+
+  /** Adds a batch and returns its events by channel. */
+  append(batch: Batch): ReadonlyMap<string, ChannelBatch> {
+    const { events, skipped = [], snapshotXmax } = batch;
+    const channels = new Map<string, ChannelBatch>();
+    if (events.length === 0 && skipped.length === 0) return channels;
+    this.#sequence += 1;
+    this.#replays.clear();
+    for (const channel of skipped) {
+      this.#evicted.set(channel, this.#sequence);
+      this.#skippedXmax.set(channel, snapshotXmax);
+    }
+    for (const [channel, ofChannel] of byChannel(events)) {
+      channels.set(channel, new ChannelBatch(this.#sequence, ofChannel, batch));
+    }
+    if (events.length === 0) return channels;
+    this.#entries.push({ sequence: this.#sequence, eventCount: events.length, snapshotXmax, channels });
+    this.#eventCount += events.length;
+    while (this.#eventCount > this.#maxEvents && this.#entries.length > 1) this.#evictOldest();
+    return channels;
   }
 
   /**
-   * The channel's events that somebody at the position has not been given; null when the ring does not
-   * reach back to it. An xmax beyond that of a snapshot is that of a later snapshot, so what the
-   * position's owner has not been given came after the ring's start.
+   * The channel's events that a client at the position has not received; null if the buffer does not reach back to it.
+   * A position with an xmax beyond `startXmax` is from a later snapshot, so everything after it is in the buffer.
    *
-   * Each has the newest state that is known of its feature, as if it was read now. Its own may be older
-   * than one that the owner knows: from a later event that it has been given already, or from a snapshot.
+   * Each event has the newest known state of its feature: its own may be older than one that the client has, from a
+   * later event or a snapshot.
    */
-  since(position: Position, channel: string): FlagEvent[] | null {
+  since(position: Position, channel: string): SharedEvents | null {
+    const key = JSON.stringify([channel, encodeCursor(position)]);
+    let replay = this.#replays.get(key);
+    if (replay === undefined) {
+      const events = this.#eventsSince(position, channel);
+      replay = events === null ? null : new SharedEvents(events, Date.now());
+      if (this.#replays.size < maxReplays) this.#replays.set(key, replay);
+    }
+    return replay;
+  }
+
+  #eventsSince(position: Position, channel: string): FlagEvent[] | null {
     if (position.xmax <= this.#startXmax) return null;
     if (position.xmax <= (this.#skippedXmax.get(channel) ?? -1n)) return null;
     const missed: FlagEvent[] = [];
     const states = new Map<string | null, FlagEvent>();
-    for (let index = this.#head; index < this.#entries.length; index += 1) {
-      for (const event of this.#entries[index]?.channels.get(channel)?.events ?? []) {
+    for (const { channels } of this.#entries) {
+      for (const event of channels.get(channel)?.events ?? []) {
         states.set(event.featureId, event);
         if (!covers(position, event.xid)) missed.push(event);
       }
@@ -76,46 +120,20 @@ export class ReplayBuffer {
     return missed.map((event) => withStateOf(event, states.get(event.featureId)));
   }
 
-  append(entry: ReplayBufferEntry): void {
-    this.#entries.push(entry);
-    this.#eventCount += entry.eventCount;
-    while (this.#eventCount > this.#maxEvents && this.#entries.length - this.#head > 1) {
-      this.#evict(this.#entries[this.#head]);
-      this.#entries[this.#head] = undefined;
-      this.#head += 1;
-    }
-    // Dropping from the front moves the whole array: rarely, and by halves.
-    if (this.#head > 64 && this.#head * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#head);
-      this.#head = 0;
-    }
-  }
-
-  /** Batch number `sequence` held events of the channel that are not kept here. */
-  skip(channel: string, sequence: number, snapshotXmax: bigint): void {
-    this.#evicted.set(channel, sequence);
-    this.#skippedXmax.set(channel, snapshotXmax);
-  }
-
-  /** The newest batch of the channel that is not kept; 0 where there is none. */
+  /** The sequence of the channel's newest batch that is not in the buffer; 0 if all are. */
   evicted(channel: string): number {
     return this.#evicted.get(channel) ?? 0;
   }
 
-  /** The channel's batches after `sequence`, oldest first; null when some of them are not kept. */
+  /** The channel's batches after `sequence`, oldest first; null if some of them are not in the buffer. */
   after(sequence: number, channel: string): ChannelBatch[] | null {
     if (this.evicted(channel) > sequence) return null;
-    const batches: ChannelBatch[] = [];
-    for (let index = this.#entries.length - 1; index >= this.#head; index -= 1) {
-      const entry = this.#entries[index];
-      if (entry === undefined || entry.sequence <= sequence) break;
-      const batch = entry.channels.get(channel);
-      if (batch !== undefined) batches.push(batch);
-    }
-    return batches.reverse();
+    const first = this.#entries.findLastIndex((entry) => entry.sequence <= sequence) + 1;
+    return this.#entries.slice(first).flatMap(({ channels }) => channels.get(channel) ?? []);
   }
 
-  #evict(entry: ReplayBufferEntry | undefined): void {
+  #evictOldest(): void {
+    const entry = this.#entries.shift();
     if (entry === undefined) return;
     this.#eventCount -= entry.eventCount;
     this.#startXmax = entry.snapshotXmax;
@@ -125,7 +143,7 @@ export class ReplayBuffer {
   }
 }
 
-/** The event with the state of its feature that another one has. */
+/** The event with the feature's state of a newer event. */
 export function withStateOf(event: FlagEvent, newest: FlagEvent | undefined): FlagEvent {
   if (newest === undefined || newest.featureJson === event.featureJson) return event;
   const { featureJson, featureUnreadable } = newest;

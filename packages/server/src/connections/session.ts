@@ -12,7 +12,7 @@ import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey, type FlagEvent } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
-import { SharedEvents } from '../events/shared-events.js';
+import { SharedEvents } from '../events/dialect.js';
 import type { MissedEventsSource, Progress } from '../replay/missed-events.js';
 import type { Lifecycle } from '../lifecycle.js';
 import { endMessages, isNamed, named } from './channel-names.js';

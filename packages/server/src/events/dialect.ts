@@ -1,17 +1,41 @@
 import type { FlagEvent } from './event.js';
 
-/** What a dialect turns into bytes: some events of one channel that were read together. */
+/** Events of one channel that were read together. */
 export interface EventGroup {
-  /** In order. */
   readonly events: readonly FlagEvent[];
   /** When they were read, in milliseconds since the epoch. */
   readonly seenAtMs: number;
-  /** Where whoever has been given all of them stands; null where that cannot be said yet. */
+  /** The cursor after all of them; null while it is unknown. */
   readonly cursor: string | null;
 }
 
-/** How events become bytes on one kind of wire. */
+/** How events are encoded for one kind of connection. */
 export interface Dialect {
   readonly name: string;
-  encode(batch: EventGroup): Buffer;
+  encode(events: EventGroup): Buffer;
+}
+
+/** Events that many connections receive. Each dialect encodes them once. */
+export class SharedEvents implements EventGroup {
+  readonly events: readonly FlagEvent[];
+  readonly seenAtMs: number;
+  readonly #encodings = new Map<Dialect, Buffer>();
+
+  constructor(events: readonly FlagEvent[], seenAtMs: number) {
+    this.events = events;
+    this.seenAtMs = seenAtMs;
+  }
+
+  get cursor(): string | null {
+    return null;
+  }
+
+  encoded(dialect: Dialect): Buffer {
+    let bytes = this.#encodings.get(dialect);
+    if (bytes === undefined) {
+      bytes = dialect.encode(this);
+      this.#encodings.set(dialect, bytes);
+    }
+    return bytes;
+  }
 }

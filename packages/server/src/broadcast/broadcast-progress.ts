@@ -1,0 +1,82 @@
+import type { Batch } from '../events/event.js';
+import { type Coverage, covers, type Position } from '../events/position.js';
+
+/** How long a requested batch may take, in milliseconds. */
+const batchTimeoutMs = 5_000;
+
+/** How far batches were broadcast; requests more of them when a client is ahead. */
+export class BroadcastProgress {
+  readonly #requestBatch: () => void;
+  readonly #waiting = new Set<(batch: Batch) => void>();
+  #position: Position | null = null;
+  #coverage: Coverage | null = null;
+
+  constructor(requestBatch: () => void) {
+    this.#requestBatch = requestBatch;
+  }
+
+  /** The position of a client that has received everything; null before the first batch. */
+  get position(): Position | null {
+    return this.#position;
+  }
+
+  advance(batch: Batch): void {
+    this.#position = batch.position;
+    this.#coverage = batch.read.coverage;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const resolve of waiting) resolve(batch);
+  }
+
+  reset(): void {
+    this.#position = null;
+    this.#coverage = null;
+  }
+
+  /** Waits for the first batch; false if the database does not respond. */
+  async begun(): Promise<boolean> {
+    if (this.#position === null) await this.#nextBatch();
+    return this.#position !== null;
+  }
+
+  /**
+   * Waits until everything before the position was broadcast here, too: its client may have it from another server or
+   * from a snapshot, and must not receive it again. `behind`: the database does not have it any more, because it has
+   * lost transactions. `unavailable`: the database does not respond.
+   */
+  async reach(position: Position): Promise<'reached' | 'behind' | 'unavailable'> {
+    const requestedAtMs = performance.now();
+    while (this.#isAhead(position)) {
+      const batch = await this.#nextBatch();
+      if (batch === null) return 'unavailable';
+      if (batch.beganAtMs < requestedAtMs) continue;
+      if (position.xmax > batch.snapshotXmax) return 'behind';
+      // A replica does not list transactions in flight: nothing covers more than a complete read.
+      if (batch.isComplete) return 'reached';
+    }
+    return 'reached';
+  }
+
+  /** Whether later batches may contain something from before the position. True in case of doubt. */
+  #isAhead(position: Position): boolean {
+    const own = this.#coverage;
+    if (own === null || position.xmax > own.xmax) return true;
+    if (own.listed === 'open') return own.xids.some((xid) => covers(position, xid));
+    if (position.xmin > own.xmin) return true;
+    return position.listed === 'open' || position.xids.some((xid) => !covers(own, xid));
+  }
+
+  /** Null after the time-out. */
+  async #nextBatch(): Promise<Batch | null> {
+    this.#requestBatch();
+    return await new Promise((resolve) => {
+      const settle = (batch: Batch | null): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(settle);
+        resolve(batch);
+      };
+      const timer = setTimeout(settle, batchTimeoutMs, null).unref();
+      this.#waiting.add(settle);
+    });
+  }
+}
