@@ -146,12 +146,6 @@ export class EventLog {
     return await this.#get({ seq: sequence });
   }
 
-  /** The sequences of the first and the last message. */
-  async bounds(): Promise<{ first: number; last: number }> {
-    const { state } = await this.#session.jetstream.streams.info(this.#stream);
-    return { first: state.first_seq, last: state.last_seq };
-  }
-
   /** The channel's messages from this sequence on, in order; null if they are more than `limit`. */
   async eventsFrom(channel: string, sequence: number, limit: number): Promise<LogMessage[] | null> {
     const subject = this.#channelSubject('log', channel);

@@ -35,8 +35,7 @@ export async function loggedSince(
 
 /** The sequence after the last commit that precedes every snapshot of this xmax; null if it is not stored. */
 async function sequenceAfter(log: EventLog, xmax: bigint, applied: number): Promise<number | null> {
-  const [last, { first }] = await Promise.all([log.lastCommit(), log.bounds()]);
-  const oldest = last === null ? null : await log.commitFrom(first);
+  const [oldest, last] = await Promise.all([log.commitFrom(1), log.lastCommit()]);
   // The new leader of a cluster's stream may not have all of it yet.
   if (last === null || oldest === null || last.sequence < applied) return null;
   const newest = decodeCommit(last.data);

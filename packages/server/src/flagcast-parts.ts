@@ -128,7 +128,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
       pool: sessions.requests,
       source: knownSource,
       progress: () => ({ sequence: broadcaster.sequence, position: broadcaster.position }),
-      elsewhere: async (channel, position) => (await relay?.missedSince(channel, position)) ?? null,
+      relay,
     }),
     snapshots: new SnapshotSource({
       pool: sessions.requests,

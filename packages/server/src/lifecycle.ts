@@ -1,54 +1,57 @@
 import { EventEmitter } from 'node:events';
 import type { FreshnessReason } from '@flagcast/protocol';
 
-/** What became of a batch that brought events; numbers only, so that it may go to metrics and traces. */
+/** A delivered batch that had events. Numbers only, for metrics and traces. */
 export interface BroadcastBatch {
   readonly events: number;
   readonly channels: number;
-  /** Events times the connections that were handed them. */
+  /** The number of events times the subscribers that received them. */
   readonly deliveries: number;
-  /** How long the read took that brought it, in milliseconds; null where another server read it. */
+  /** How long its read took, in milliseconds; null if another server read it. */
   readonly readMs: number | null;
-  /** When it arrived here, in milliseconds since the epoch. */
+  /** When this server received it, in milliseconds since the epoch. */
   readonly seenAtMs: number;
-  /** When the last subscriber had been handed it, likewise. */
+  /** When its last subscriber received it, in milliseconds since the epoch. */
   readonly sentAtMs: number;
-  /** When its first and its last event were committed, by the clock of the database; null where that records no times. */
+  /** When its first and last event were committed, by the database's clock; null if the database does not record that. */
   readonly committed: { readonly firstAtMs: number; readonly lastAtMs: number } | null;
 }
 
 /**
- * What happens inside the server, one entry a boundary. The log and the metrics are
- * subscribers, and tests await these instead of sleeping. A payload never holds a token.
+ * What happens inside the server. Logs, metrics and traces subscribe to these events, and tests await them. No payload
+ * contains a token.
  */
 export interface LifecycleEvents {
-  /** `startedAtMs`: when the first read began, in milliseconds since the epoch. */
+  /** The first read of a history has started, at `startedAtMs` (milliseconds since the epoch). */
   'reader:started': [{ guarantee: string; reason: string; source: string; startedAtMs: number }];
+  /** A read of the database has ended. */
   'reader:read': [
     {
       trigger: 'poll' | 'wake' | 'follow_up';
       rows: number;
       fresh: number;
       durationMs: number;
-      /** When it began, in milliseconds since the epoch. */
+      /** When it started, in milliseconds since the epoch. */
       startedAtMs: number;
-      /** Every transaction below has ended, and was read. */
+      /** All transactions below this id have ended and were read. */
       xmin: string;
-      /** No transaction from here on had ended. */
+      /** No transaction from this id on had ended. */
       snapshotXmax: string;
-      /** False: a page was full, and the next read follows at once. */
+      /** False if the page was full; then the next read follows immediately. */
       isComplete: boolean;
     },
   ];
-  /** A page could not be read because of what its rows hold; the next one asks for so many rows. */
+  /** A page has an unreadable row. The next read requests only `rows` rows, with states if `readsState`. */
   'reader:page-failed': [{ error: Error; rows: number; readsState: boolean }];
-  /** Once a poll: what is wrong with the triggers that write the event log; null where nothing is. */
+  /** A poll has checked the triggers of the event log. `problem` is null if they are in order. */
   'reader:triggers': [{ problem: string | null }];
+  /** A read has failed. */
   'reader:failed': [{ error: Error; attempt: number; retryInMs: number }];
+  /** A read has succeeded after failures. */
   'reader:recovered': [{ attempts: number; downMs: number }];
-  /** The database went back in time (restored, or failed over and lost transactions). */
+  /** The database went back in time, by a restore or by a failover that lost transactions; or its source has changed. */
   'reader:history-lost': [{ reason: string }];
-  /** The server does not read the database, or does again. */
+  /** The server has become stale (it does not read the database), or fresh again. */
   'freshness:changed': [
     { state: 'fresh' } | { state: 'stale'; reason: FreshnessReason; sinceMs: number; problem: string },
   ];
@@ -58,58 +61,67 @@ export interface LifecycleEvents {
   'channels:changed': [];
   /** Old rows of the event log were deleted. */
   'log:pruned': [{ rows: number }];
+  /** Old rows of the event log could not be deleted. */
   'log:prune-failed': [{ error: Error }];
+  /** LISTEN works. */
   'listener:listening': [{ channel: string }];
+  /** The session for LISTEN has failed. */
   'listener:failed': [{ error: Error; attempt: number; retryInMs: number }];
-  /** No hint can come by this way; told once for each reason, and looked at again from time to time. */
+  /** LISTEN is not possible on this connection, so only polls find changes. Emitted once for each reason. */
   'listener:unavailable': [{ reason: 'pooler' | 'replica'; message: string; fix: string }];
-  /** A server of NATS answers. */
+  /** A NATS server has accepted the connection. */
   'relay:connected': [{ server: string }];
-  /** None does; told once until one does. Each server reads the database for itself. */
+  /** The connection to NATS is lost: this server reads the database for itself. Emitted once until `relay:connected`. */
   'relay:lost': [{ error: Error }];
-  /** NATS answers, and its log cannot be used. */
+  /** NATS is connected, but its log cannot be used. */
   'relay:failed': [{ error: Error; attempt: number; retryInMs: number }];
-  /** It cannot be used with this database; told once. */
+  /** The relay cannot be used with this database. Emitted once for each message. */
   'relay:refused': [{ message: string; fix: string }];
-  /** This server reads the database for all. `continues`: what it reads follows on what the log has. */
+  /** This server leads: it reads the database for all. `continues`: its reads continue from the relay's log. */
   'relay:elected': [{ continues: boolean }];
+  /** This server no longer leads, and reads for itself. */
   'relay:leadership-lost': [{ reason: string }];
-  /** This server asks the database for no events any more: another one does. */
+  /** This server follows the leader, after `directMs` of reading for itself. */
   'relay:following': [{ directMs: number }];
-  /** It reads the database for itself again. */
+  /** This server no longer follows, and reads for itself. */
   'relay:direct': [{ reason: string }];
+  /** The leader has written a commit to the relay's log. */
   'relay:published': [{ events: number; channels: number; bytes: number; durationMs: number }];
-  /** `delayMs`: since the reader had read it, by the clocks of two machines. */
+  /** A follower has delivered a commit, `delayMs` after the leader's read, by the clocks of both machines. */
   'relay:applied': [{ events: number; skippedChannels: number; delayMs: number }];
-  /** The reader lives, and has read the database so long ago. */
+  /** The leader has sent a heartbeat; it read the database `readAgoMs` ago. */
   'relay:heard': [{ readAgoMs: number }];
-  /** Messages that had not come by themselves were fetched from the log. */
+  /** Messages that were not received were fetched from the relay's log. */
   'relay:fetched': [{ messages: number }];
   /** A completion of io_uring was missing: from now on each connection is written to by itself. */
   'socket-writer:fallback': [Record<string, never>];
   /** How WebSockets are written to: by `io_uring`, or `plain` and the reason. */
   'socket-writer:chosen': [{ writer: string; reason: string | null }];
-  /** All subscribers have been handed a batch. */
+  /** All subscribers have received a batch. */
   'batch:broadcast': [BroadcastBatch];
+  /** A WebSocket or event stream was opened. */
   'connection:opened': [{ connectionId: number; userId: string; dialect: string }];
+  /** A WebSocket or event stream was closed. */
   'connection:closed': [
     { connectionId: number; userId: string; dialect: string; code: number; reason: string },
   ];
-  /** A peer does not read what it is sent: it gets nothing more until it has. */
+  /** A client reads too slowly: it is sent nothing more until it has read everything. */
   'connection:paused': [{ dialect: string }];
-  /** A paused peer has read all, and is brought what it missed. */
+  /** A paused client has read everything, and is sent what it has missed. */
   'connection:drained': [{ dialect: string; pausedMs: number }];
-  /** A flagcast.v1 client came back and was brought what it had missed. */
+  /** A client has resumed a channel and was sent what it had missed. */
   'channel:resumed': [{ channel: string; source: 'ring' | 'log' | 'database'; events: number }];
-  /** It was told that this cannot be done. */
+  /** A client could not resume a channel and has to load a snapshot. */
   'channel:resync': [{ channel: string; reason: string }];
+  /** A connection was refused, before or during its WebSocket handshake. */
   'connection:refused': [{ status: number; code: string; address: string }];
-  /** An HTTP request, or one for a stream, was turned away at the authorizer. */
+  /** The authorizer has refused an HTTP request or an event stream. */
   'request:refused': [{ status: number; code: string }];
+  /** The permissions of all connections were checked again. */
   'access:rechecked': [{ connections: number; closed: number; durationMs: number }];
-  /** `request`: the method and the route of the HTTP request that failed, if it was one. */
+  /** A request or a permission check has failed with an error. `request`: method and route, for HTTP requests. */
   'access:failed': [{ error: Error; request?: string }];
-  /** The host's list of channels has rows that are none; told once. */
+  /** The host's list of channels has invalid rows. Emitted once. */
   'access:rows-ignored': [{ source: string; rows: number }];
 }
 

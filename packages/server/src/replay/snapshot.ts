@@ -99,7 +99,8 @@ export class SnapshotSource {
     const [source, position] = [this.#options.source(), this.#options.position()];
     if (source === null || position === null) return null;
     const kept = this.#kept.get(key);
-    const isCurrent = kept?.history === position.history && kept.transactions === (await this.#transactions());
+    const isCurrent =
+      kept?.history === position.history && kept.transactions === (await this.#transactions());
     const snapshot = isCurrent ? kept : await this.#take({ channel, source, position });
     this.#keep(key, snapshot);
     return snapshot.snapshot;
