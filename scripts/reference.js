@@ -112,7 +112,7 @@ ${table(['variable', 'option', 'values', 'default', 'meaning', 'commands'], sett
 
 ${table(['command', 'option', 'meaning'], optionRows)}
 
-Exit codes: 0 success, 1 an error (for \`doctor\` also a finding of level error), 2 a wrong command line.
+Exit codes: 0 success, 1 an error (for \`doctor\` also a finding of severity error), 2 a wrong command line.
 
 ## Metrics
 

@@ -165,7 +165,7 @@ export const eventLogMutations = [
     broken: 'The triggers do not fire for rows applied by logical replication.',
     edits: [
       {
-        file: `${server}install/triggers.ts`,
+        file: `${server}install/plan.ts`,
         find: 'ENABLE ALWAYS TRIGGER ${triggerName}',
         replace: 'ENABLE TRIGGER ${triggerName}',
       },

@@ -4,7 +4,7 @@ import { InstallError } from '../src/install/install-error.js';
 import { withClient, type TestDatabase } from './database.js';
 
 /**
- * Everything that a schema change can leave behind in this database, as sorted lines without oids:
+ * Everything that a schema change can leave in this database, as sorted lines without oids:
  * schemas, relations, columns, constraints, indexes, triggers, functions, views, rules, policies,
  * types, owners, grants, default grants, settings, comments, extensions.
  */
@@ -65,7 +65,7 @@ export async function dumpCatalogue(client: pg.Pool | pg.ClientBase): Promise<st
   return rows.map((row) => row.line);
 }
 
-/** What `work` throws, which must be an InstallError of one line that left the database as it was. */
+/** Returns the InstallError of `work`, which must have one line and leave the database unchanged. */
 export async function installRefusal(
   database: TestDatabase,
   work: (client: pg.Client) => Promise<unknown>,

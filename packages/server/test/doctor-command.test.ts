@@ -1,8 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { checkListen } from '../src/install/doctor/listen-check.js';
-import { readFacts } from '../src/install/doctor/facts.js';
-import type { Finding } from '../src/install/doctor/finding.js';
-import { Session } from '../src/postgres/session.js';
+import { examine } from '../src/install/doctor/examine.js';
+import type { Finding } from '../src/install/doctor/facts.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
 import { useDoctorFixture } from './doctor-fixture.js';
 import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
@@ -26,7 +24,7 @@ describe('flagcast doctor', () => {
     const warned = await run(doctor.fixture.url);
     expect(warned).toMatchObject({ code: 0, stderr: '' });
     expect(warned.stdout).toMatch(
-      /\nwarning {2}installation +parts of the installation are missing [^\n]+\n +so: .+\n +fix: \$ flagcast install /,
+      /\nwarning {2}installation +parts of the installation are missing [^\n]+\n +consequence: .+\n +fix: \$ flagcast install /,
     );
     expect(warned.stdout).toMatch(/\n1 warning\.\n$/);
 
@@ -42,10 +40,10 @@ describe('flagcast doctor', () => {
     expect(code).toBe(1);
     const report = JSON.parse(stdout) as { database: string; role: string; findings: Finding[] };
     expect(report.role).toBe(doctor.fixture.role);
-    expect(report.findings.filter(({ level }) => level !== 'ok')).toEqual([
+    expect(report.findings.filter(({ severity }) => severity !== 'ok')).toEqual([
       {
         id: 'rights',
-        level: 'error',
+        severity: 'error',
         message: `role ${doctor.fixture.role} lacks SELECT ON TABLE public.features`,
         consequence:
           'flagcast serve fails where it needs them: the state of a feature in events and snapshots',
@@ -55,7 +53,7 @@ describe('flagcast doctor', () => {
   });
 
   it.each([
-    ['nobody listens', async (url: URL) => (url.port = String(await unusedPort())), /ECONNREFUSED/],
+    ['the port is closed', async (url: URL) => (url.port = String(await unusedPort())), /ECONNREFUSED/],
     ['the password is wrong', (url: URL) => (url.password = 'hunter3'), /28P01/],
     ['there is no such database', (url: URL) => (url.pathname = '/nowhere'), /3D000/],
   ])('reports that %s, without the password', async (_case, spoil, reason) => {
@@ -64,7 +62,7 @@ describe('flagcast doctor', () => {
     const { code, stdout, stderr } = await run(url.toString());
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
     expect(stdout).toMatch(reason);
-    expect(stdout).toMatch(/so: nothing else could be checked\n +fix: .*--database-url/);
+    expect(stdout).toMatch(/consequence: nothing else could be checked\n +fix: .*--database-url/);
     expect(stdout).not.toContain('hunter');
   });
 
@@ -84,27 +82,8 @@ describe('flagcast doctor', () => {
 });
 
 describe('LISTEN', () => {
-  const listen = async (url: string, listenUrl: string | null = null): Promise<Finding> => {
-    const client = await Session.open({
-      database: { url },
-      applicationName: 'test',
-      queryTimeoutMs: 5_000,
-      values: 'text',
-    });
-    try {
-      const options = { databaseUrl: url, listenUrl, timeoutMs: 300 };
-      const facts = await readFacts(client, {
-        view: null,
-        byEmail: false,
-        overlapMs: 60_000,
-        authorizeSql: null,
-        writes: false,
-      });
-      return await checkListen(client, facts, options);
-    } finally {
-      await client.end();
-    }
-  };
+  const listen = async (url: string, listenUrl: string | null = null): Promise<Finding | undefined> =>
+    (await examine(url, { listenUrl })).findings.find(({ id }) => id === 'listen');
 
   it('warns for a connection that loses notifications, and is ok for a direct one', async () => {
     const line = await DeafLine.open(Number(new URL(doctor.fixture.url).port));
@@ -112,24 +91,24 @@ describe('LISTEN', () => {
     const url = new URL(doctor.fixture.url);
     url.port = String(line.port);
     expect(await listen(url.toString())).toMatchObject({
-      level: 'warning',
+      severity: 'warning',
       fix: { kind: 'advice', text: expect.stringContaining('set FLAGCAST_LISTEN_URL') as string },
     });
-    expect(await listen(doctor.fixture.url)).toMatchObject({ level: 'ok' });
+    expect(await listen(doctor.fixture.url)).toMatchObject({ severity: 'ok' });
     expect(await listen(url.toString(), doctor.fixture.url)).toMatchObject({
-      level: 'ok',
+      severity: 'ok',
       message: expect.stringContaining('FLAGCAST_LISTEN_URL') as string,
     });
     expect(await listen(doctor.fixture.url, url.toString())).toMatchObject({
-      level: 'warning',
+      severity: 'warning',
       message: expect.stringContaining('FLAGCAST_LISTEN_URL receives nothing') as string,
     });
   });
 
-  it('warns where FLAGCAST_LISTEN_URL names another database, or one that does not exist, without the password', async () => {
+  it('warns if FLAGCAST_LISTEN_URL leads to another database or to a missing one, without the password', async () => {
     const url = new URL(doctor.fixture.url);
     url.pathname = '/postgres';
-    expect((await listen(doctor.fixture.url, url.toString())).message).toMatch(/names another database/);
+    expect((await listen(doctor.fixture.url, url.toString()))?.message).toMatch(/leads to another database/);
     url.pathname = '/nowhere';
     const { stdout } = await runCommand(['doctor'], {
       env: { DATABASE_URL: doctor.fixture.url, FLAGCAST_LISTEN_URL: url.toString() },
@@ -141,13 +120,13 @@ describe('LISTEN', () => {
   it.skipIf(!hasPgBouncer)(
     'warns for PgBouncer in transaction mode, and is ok in session mode (skipped where pgbouncer is not on the PATH)',
     async () => {
-      for (const [mode, level] of [
+      for (const [mode, severity] of [
         ['transaction', 'warning'],
         ['session', 'ok'],
       ] as const) {
         const pooler = await PgBouncer.start(doctor.fixture.url, { poolMode: mode });
         doctor.cleanUps.push(async () => await pooler.stop());
-        expect({ mode, ...(await listen(pooler.url)) }).toMatchObject({ mode, level });
+        expect({ mode, ...(await listen(pooler.url)) }).toMatchObject({ mode, severity });
       }
     },
   );
@@ -186,7 +165,7 @@ describe('flagcast serve', () => {
     expect(stdout).not.toContain('"retention"');
   });
 
-  it('logs one warning at the start where it takes changes and its role lacks the rights for them', async () => {
+  it('logs one warning when it starts with FLAGCAST_WRITES=on and a role that cannot write', async () => {
     const serve = new RunningCommand(['serve', '--port', '0'], {
       env: {
         DATABASE_URL: doctor.fixture.url,

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { install } from '../src/install/install.js';
 import { examine, type ExamineOptions } from '../src/install/doctor/examine.js';
-import type { Finding } from '../src/install/doctor/finding.js';
+import type { Finding } from '../src/install/doctor/facts.js';
 import { createTestCluster, withClient, type TestCluster, type TestDatabase } from './database.js';
 
 const execute = promisify(execFile);
@@ -102,7 +102,7 @@ export async function createDoctorFixture(cluster: TestCluster): Promise<DoctorF
     },
     async problems(id, options) {
       const findings = await fixture.findings(options);
-      return findings.filter((finding) => finding.id === id && finding.level !== 'ok');
+      return findings.filter((finding) => finding.id === id && finding.severity !== 'ok');
     },
     async fix(finding, databaseUrl = database.url) {
       const fix = finding?.fix;

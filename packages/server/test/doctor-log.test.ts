@@ -4,37 +4,37 @@ import { useDoctorFixture } from './doctor-fixture.js';
 
 const doctor = useDoctorFixture();
 
-describe('doctor, about the event log', () => {
+describe('doctor', () => {
   it.each([
     [
-      'a table that was replaced',
+      'a replaced table',
       'ALTER TABLE audit_log RENAME TO audit_log_old; CREATE TABLE audit_log (LIKE audit_log_old INCLUDING ALL)',
       'the table public.audit_log does not have the trigger flagcast_log (was the table replaced?)',
     ],
     [
-      'a trigger that is missing',
+      'a missing trigger',
       'DROP TRIGGER flagcast_log ON environments',
       'the table public.environments does not have the trigger flagcast_log (was the table replaced?)',
     ],
     [
-      'a trigger that is switched off',
+      'a disabled trigger',
       'ALTER TABLE pending_changes DISABLE TRIGGER ALL',
       'the trigger flagcast_log on public.pending_changes is switched off',
     ],
   ])('reports %s as an error, which install fixes', async (_case, damage, message) => {
     const found = await doctor.fixture.expectFix('log', damage);
-    expect(found).toMatchObject({ level: 'error', message, fix: { kind: 'command' } });
+    expect(found).toMatchObject({ severity: 'error', message, fix: { kind: 'command' } });
     expect(found.fix?.text).toContain('flagcast install --yes');
-    // A new table has no rights of the role.
+    // The role has no privileges on a new table.
     if (damage.includes('CREATE TABLE'))
       await doctor.fixture.run(`GRANT SELECT ON audit_log TO ${doctor.fixture.role}`);
-    expect((await doctor.fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect((await doctor.fixture.findings()).filter(({ severity }) => severity !== 'ok')).toEqual([]);
   });
 
-  it('reports a column that the triggers read and the host has dropped', async () => {
+  it('reports a renamed column that the triggers read', async () => {
     await doctor.fixture.run('ALTER TABLE audit_log RENAME COLUMN username TO user_name');
     const [problem] = await doctor.fixture.problems('log');
-    expect(problem).toMatchObject({ level: 'error', fix: { kind: 'advice' } });
+    expect(problem).toMatchObject({ severity: 'error', fix: { kind: 'advice' } });
     expect(problem?.message).toContain('the table public.audit_log has no column username');
   });
 
@@ -45,7 +45,7 @@ describe('doctor, about the event log', () => {
     const problems = await doctor.fixture.problems('log');
     expect(problems).toMatchObject([
       {
-        level: 'error',
+        severity: 'error',
         message: `role ${owner}, which owns the trigger functions, may not read public.pending_change_entities, public.pending_changes`,
       },
     ]);
@@ -56,16 +56,16 @@ describe('doctor, about the event log', () => {
     );
   });
 
-  it('reports a log that was written in another cluster', async () => {
+  it('reports an event log of another cluster', async () => {
     const found = await doctor.fixture.expectFix(
       'log',
       "UPDATE flagcast.log_state SET system_identifier = '1'",
     );
-    expect(found).toMatchObject({ level: 'warning' });
+    expect(found).toMatchObject({ severity: 'warning' });
     expect(found.message).toContain('written in another cluster');
   });
 
-  it('shows size, age and growth of the log, and warns where no server deletes old rows', async () => {
+  it('shows size, age and growth of the event log, and warns if no server deletes old rows', async () => {
     const { pool } = doctor.fixture.database;
     await pool.query(
       `INSERT INTO flagcast.event_log (source, logged_at)
@@ -78,7 +78,7 @@ describe('doctor, about the event log', () => {
     );
     const [problem] = await doctor.fixture.problems('retention');
     expect(problem).toMatchObject({
-      level: 'warning',
+      severity: 'warning',
       message: 'no server has ever looked for old rows of the event log',
     });
     await pool.query("SELECT flagcast.prune_event_log('7 days')");
@@ -89,7 +89,7 @@ describe('doctor, about the event log', () => {
     );
     await pool.query("SELECT flagcast.prune_event_log('30 minutes')");
     expect(await doctor.fixture.problems('retention')).toEqual([]);
-    // Nothing is left that is older than an hour.
+    // No row is older than an hour.
     await pool.query('UPDATE flagcast.log_state SET pruned_at = NULL');
     expect(await doctor.fixture.problems('retention')).toEqual([]);
   });
@@ -105,14 +105,14 @@ describe('doctor, about the event log', () => {
       );
     });
     expect((await doctor.fixture.findings()).find(({ id }) => id === 'replication')).toMatchObject({
-      level: 'ok',
-      message: '1 subscription of logical replication: what it writes is logged, too',
+      severity: 'ok',
+      message: '1 subscription of logical replication: its rows are logged',
     });
     const found = await doctor.fixture.expectFix(
       'replication',
       'ALTER TABLE audit_log ENABLE TRIGGER flagcast_log',
     );
-    expect(found).toMatchObject({ level: 'warning' });
+    expect(found).toMatchObject({ severity: 'warning' });
     expect(found.message).toContain('public.audit_log');
   });
 
@@ -128,8 +128,8 @@ describe('doctor, about the event log', () => {
     });
     const findings = await doctor.fixture.findings({}, url.toString());
     expect(findings.find(({ id }) => id === 'encoding')).toMatchObject({
-      level: 'note',
-      message: 'SQL_ASCII: PostgreSQL does not check which encoding a text has',
+      severity: 'note',
+      message: 'SQL_ASCII: PostgreSQL does not know the encoding of a text',
       consequence: expect.stringContaining('without the state of the feature') as string,
     });
   });

@@ -4,8 +4,8 @@ import { useDoctorFixture } from './doctor-fixture.js';
 
 const doctor = useDoctorFixture();
 
-describe('doctor, about locks and settings', () => {
-  it('names the locked table and its holder, and makes the checks that do not need the table', async () => {
+describe('doctor', () => {
+  it('names a locked table and the holder of the lock, and runs the checks that do not need the table', async () => {
     const holder = await doctor.fixture.database.pool.connect();
     doctor.cleanUps.push(async () => {
       await holder.query('ROLLBACK');
@@ -24,39 +24,39 @@ describe('doctor, about locks and settings', () => {
       ),
     );
     expect(lock?.fix?.text).toContain(`pg_terminate_backend(${pid})`);
-    expect(findings.filter(({ level }) => level === 'error').map(({ id }) => id)).toEqual(['locks']);
-    expect(findings.find(({ id }) => id === 'connection')?.level).toBe('ok');
+    expect(findings.filter(({ severity }) => severity === 'error').map(({ id }) => id)).toEqual(['locks']);
+    expect(findings.find(({ id }) => id === 'connection')?.severity).toBe('ok');
     expect(findings.map(({ id }) => id)).toEqual(
       expect.arrayContaining(['log', 'log-size', 'index', 'clock']),
     );
   });
 
-  it('advises --tables in an empty database, and says nothing about the index of a table that is missing', async () => {
+  it('advises --tables in an empty database, and does not report the index of a missing table', async () => {
     const database = await doctor.cluster.createDatabase({ schema: 'none' });
     doctor.cleanUps.push(async () => await database.drop());
     const { findings } = await examine(database.url, { listen: false });
     const broken = findings.find(({ id }) => id === 'installation');
-    expect(broken).toMatchObject({ level: 'error', fix: { kind: 'command' } });
+    expect(broken).toMatchObject({ severity: 'error', fix: { kind: 'command' } });
     expect(broken?.fix?.text).toContain('flagcast install --yes --tables ');
     expect(findings.find(({ id }) => id === 'index')).toBeUndefined();
     await doctor.fixture.fix(broken, database.url);
     const repaired = await examine(database.url, { listen: false });
-    expect(repaired.findings.filter(({ level }) => level === 'error')).toEqual([]);
+    expect(repaired.findings.filter(({ severity }) => severity === 'error')).toEqual([]);
   });
 
-  it('reports the rights for writes that the role lacks, with the GRANT, only where writes are on', async () => {
+  it('reports missing privileges for writes, with the GRANT, only if writes are on', async () => {
     expect(await doctor.fixture.problems('writes')).toEqual([]);
     const found = await doctor.fixture.expectFix('writes', 'SELECT 1', { writes: true });
-    expect(found.level).toBe('warning');
+    expect(found.severity).toBe('warning');
     expect(found.message).toContain('INSERT, UPDATE, DELETE ON TABLE public.features');
     expect(found.message).toContain('USAGE ON SEQUENCE public.audit_log_id_seq');
     expect(found.consequence).toContain('database_forbids');
   });
 
-  it('reports that the role may not read the e-mail address by which tokens name users', async () => {
+  it('reports that the role may not read e-mail addresses if tokens identify users by them', async () => {
     expect(await doctor.fixture.problems('rights')).toEqual([]);
     const found = await doctor.fixture.expectFix('rights', 'SELECT 1', { userClaim: 'mail:email' });
-    expect(found).toMatchObject({ level: 'error', fix: { kind: 'sql' } });
+    expect(found).toMatchObject({ severity: 'error', fix: { kind: 'sql' } });
     expect(found.message).toContain('SELECT (email) ON TABLE public.users');
   });
 });

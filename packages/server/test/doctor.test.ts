@@ -8,7 +8,7 @@ import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/install/install.js';
 import { readGrants } from '../src/install/grants.js';
 import { examine } from '../src/install/doctor/examine.js';
-import type { Finding } from '../src/install/doctor/finding.js';
+import type { Finding } from '../src/install/doctor/facts.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { createTestCluster, createTestFolder, seedProject, withClient } from './database.js';
 import { createDoctorFixture, useDoctorFixture } from './doctor-fixture.js';
@@ -22,23 +22,22 @@ describe('doctor', () => {
   it('finds no problem after install', async () => {
     const { role, findings } = await examine(doctor.fixture.url);
     expect(role).toBe(doctor.fixture.role);
-    expect(findings.filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect(findings.filter(({ severity }) => severity !== 'ok')).toEqual([]);
     expect(findings.map(({ id }) => id)).toEqual([
       'connection',
-      'version',
-      'replica',
       'guarantee',
       'installation',
-      'rights',
-      'row-security',
       'log',
       'log-size',
       'retention',
-      'write-cost',
       'wake',
-      'listen',
-      'sessions',
       'index',
+      'rights',
+      'row-security',
+      'listen',
+      'version',
+      'replica',
+      'sessions',
       'transactions',
       'clock',
       'encoding',
@@ -48,7 +47,7 @@ describe('doctor', () => {
     expect(findings.find(({ id }) => id === 'guarantee')?.message).toMatch(/^exact: every committed event/);
   });
 
-  it('advises ANALYZE nowhere', async () => {
+  it('never advises ANALYZE', async () => {
     const { projectId, environments } = await seedProject(doctor.fixture.database.pool);
     await doctor.fixture.database.pool.query(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, actor, action, created_at)
@@ -57,10 +56,10 @@ describe('doctor', () => {
       [projectId, environments.prod],
     );
     expect(JSON.stringify(await doctor.fixture.findings())).not.toContain('ANALYZE');
-    expect((await doctor.fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect((await doctor.fixture.findings()).filter(({ severity }) => severity !== 'ok')).toEqual([]);
   });
 
-  it('changes nothing', async () => {
+  it('writes to no table', async () => {
     const state = async (): Promise<unknown> =>
       (
         await doctor.fixture.database.pool.query<object>(
@@ -72,7 +71,7 @@ describe('doctor', () => {
     expect(await state()).toEqual(before);
   });
 
-  it('reports each right that the role lacks, with the GRANT', async () => {
+  it('reports each missing privilege with the GRANT', async () => {
     const { pool, name } = doctor.fixture.database;
     await pool.query(`REVOKE CONNECT ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT ON DATABASE ${name} TO ${doctor.fixture.role};
       REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO ${doctor.fixture.role};
@@ -82,46 +81,46 @@ describe('doctor', () => {
       async (client: pg.Client) =>
         await readGrants(client, { database: name, ownTables: true, role: doctor.fixture.role }),
     );
-    // Without the first one there is no connection. The tables of tags are Togglr's alone.
+    // Without CONNECT there is no connection. Only Togglr has the tables of tags.
     const others = grants.filter((grant) => grant.name !== 'database' && grant.exists);
     expect(others.every(({ held }) => held)).toBe(true);
     expect(others.map(({ name: grant }) => grant)).toContain(
       'function flagcast.prune_event_log(interval, integer)',
     );
     for (const { name: grant, right, need } of others) {
-      const { level, fix } = await doctor.fixture.expectFix(
+      const { severity, fix } = await doctor.fixture.expectFix(
         'rights',
         `REVOKE ${right} FROM ${doctor.fixture.role}`,
       );
-      expect({ grant, level }).toEqual({ grant, level: need === 'serve' ? 'error' : 'note' });
+      expect({ grant, severity }).toEqual({ grant, severity: need === 'serve' ? 'error' : 'note' });
       expect(fix?.text).toBe(`GRANT ${right} TO "${doctor.fixture.role}";`);
     }
   });
 
   it('notes a role that is a superuser', async () => {
     const findings = await doctor.fixture.findings({}, doctor.fixture.database.url);
-    expect(findings.find(({ id }) => id === 'rights')).toMatchObject({ level: 'note' });
+    expect(findings.find(({ id }) => id === 'rights')).toMatchObject({ severity: 'note' });
   });
 
-  it('reports tables that are missing', async () => {
+  it('reports missing tables', async () => {
     await doctor.fixture.run('DROP TABLE memberships');
     const [complaint] = await doctor.fixture.problems('rights');
-    expect(complaint).toMatchObject({ level: 'error' });
+    expect(complaint).toMatchObject({ severity: 'error' });
     expect(complaint?.message).toContain('public.memberships (access to projects)');
   });
 
-  it('reports an installation that is missing, newer, or not ours', async () => {
+  it('reports a missing installation, a newer one, and a foreign schema', async () => {
     await doctor.fixture.run('INSERT INTO flagcast.schema_version (version) VALUES (99)');
     expect(await doctor.fixture.problems('installation')).toMatchObject([
-      { level: 'warning', fix: { kind: 'advice' } },
+      { severity: 'warning', fix: { kind: 'advice' } },
     ]);
 
     await doctor.fixture.run(
       'DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE; CREATE SCHEMA flagcast',
     );
     const [foreign] = await doctor.fixture.problems('installation');
-    expect(foreign).toMatchObject({ level: 'error' });
-    expect(foreign?.message).toContain('that Flagcast did not create');
+    expect(foreign).toMatchObject({ severity: 'error' });
+    expect(foreign?.message).toContain('was not created by Flagcast');
     await doctor.fixture.fix(foreign);
     const [gone] = await doctor.fixture.problems('installation');
     expect(gone?.message).toContain('is not installed');
@@ -134,10 +133,10 @@ describe('doctor', () => {
     doctor.cleanUps.push(async () => await old.drop());
     await installOld(old.pool, { mode: 'tables' });
     const findings = async (): Promise<Finding[]> =>
-      (await examine(old.url, { listen: false })).findings.filter(({ level }) => level !== 'ok');
+      (await examine(old.url, { listen: false })).findings.filter(({ severity }) => severity !== 'ok');
     const before = await findings();
     expect(before.find(({ id }) => id === 'installation')).toMatchObject({
-      level: 'warning',
+      severity: 'warning',
       message: 'Flagcast 0.1 is installed (version 4 of 6), which has no event log',
       fix: { kind: 'command', text: 'flagcast install --yes --database-url "$DATABASE_URL"' },
     });
@@ -151,7 +150,7 @@ describe('doctor', () => {
       'installation',
       'DELETE FROM flagcast.schema_version; DELETE FROM flagcast.log_state',
     );
-    expect(found.message).toContain('a copy without the record of what was installed');
+    expect(found.message).toContain('schema flagcast has no record of the installed version');
     expect(await doctor.fixture.problems('log')).toEqual([]);
   });
 
@@ -171,23 +170,23 @@ describe('doctor', () => {
     expect(skip.message).toContain('trigger flagcast_skip_replicated on flagcast.event_log');
   });
 
-  it('reports overlap, with its limits, where nothing is installed', async () => {
+  it('reports the guarantee overlap and its limits before install', async () => {
     await doctor.fixture.run(
       `DROP VIEW public.v_realtime_events; DROP SCHEMA flagcast CASCADE;
        GRANT SELECT ON audit_log, pending_changes, pending_change_entities TO ${doctor.fixture.role}`,
     );
     const [guarantee] = await doctor.fixture.problems('guarantee', { overlapMs: 30_000 });
     expect(guarantee).toMatchObject({
-      level: 'warning',
+      severity: 'warning',
       message: 'overlap: serve reads its tables by created_at and looks back for 30 s',
     });
     expect(guarantee?.consequence).toMatch(
       /^an event is missed if its transaction commits more than 30 s after/,
     );
-    expect(await doctor.fixture.problems('installation')).toMatchObject([{ level: 'warning' }]);
+    expect(await doctor.fixture.problems('installation')).toMatchObject([{ severity: 'warning' }]);
     await withClient(doctor.fixture.database.url, async (client) => await install(client));
     const [forbidden] = await doctor.fixture.problems('guarantee');
-    expect(forbidden).toMatchObject({ level: 'error' });
+    expect(forbidden).toMatchObject({ severity: 'error' });
     expect(forbidden?.message).toContain('this role may not read flagcast.event_log');
     for (const each of [guarantee, forbidden]) {
       expect(each?.fix?.text).toContain(
@@ -195,10 +194,10 @@ describe('doctor', () => {
       );
     }
     await doctor.fixture.fix(forbidden);
-    expect((await doctor.fixture.findings()).filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect((await doctor.fixture.findings()).filter(({ severity }) => severity !== 'ok')).toEqual([]);
   });
 
-  it('reports overlap for a view of the host', async () => {
+  it('reports the guarantee overlap for a view of the host', async () => {
     await doctor.fixture.run(
       `CREATE VIEW public.events AS SELECT * FROM v_realtime_events; GRANT SELECT ON events TO ${doctor.fixture.role}`,
     );
@@ -207,16 +206,16 @@ describe('doctor', () => {
       overlapMs: 30_000,
     });
     expect(problem).toMatchObject({
-      level: 'warning',
+      severity: 'warning',
       message: 'overlap: serve reads the view public.events by created_at and looks back for 30 s',
     });
     expect(problem?.fix?.text).toContain('--log-only');
     expect(await doctor.fixture.problems('guarantee')).toEqual([]);
   });
 
-  it('reports a view that does not exist, or is not one of events', async () => {
+  it('reports a missing view, and a view without the columns of events', async () => {
     const [missing] = await doctor.fixture.problems('guarantee', { view: 'nowhere.events' });
-    expect(missing).toMatchObject({ level: 'error' });
+    expect(missing).toMatchObject({ severity: 'error' });
     expect(missing?.message).toContain('nowhere.events of FLAGCAST_VIEW cannot be read');
     const [other] = await doctor.fixture.problems('guarantee', { view: 'public.features' });
     expect(other?.message).toContain('the view public.features has no column source, event_id,');
@@ -227,52 +226,52 @@ describe('doctor', () => {
     expect(
       await doctor.fixture.expectFix('wake', `ALTER DATABASE ${name} SET flagcast.notify = 'off'`),
     ).toMatchObject({
-      level: 'note',
+      severity: 'note',
     });
   });
 
-  it('reports an index that is missing', async () => {
+  it('reports a missing index', async () => {
     const found = await doctor.fixture.expectFix('index', 'DROP INDEX audit_log_entity_id_idx');
     expect(found).toMatchObject({
-      level: 'note',
+      severity: 'note',
       fix: { text: 'CREATE INDEX CONCURRENTLY ON public.audit_log (entity_id);' },
     });
   });
 
   it('notes transactions that are open for a long time', async () => {
     const { pool } = doctor.fixture.database;
-    // A role that may not read statistics sees its own transactions only.
+    // A role without pg_read_all_stats sees only its own transactions.
     const problems = async (): Promise<readonly Finding[]> =>
       (await doctor.fixture.findings({ oldTransactionMs: 0 }, doctor.fixture.database.url)).filter(
-        ({ id, level }) => id === 'transactions' && level !== 'ok',
+        ({ id, severity }) => id === 'transactions' && severity !== 'ok',
       );
     const idle = await pool.connect();
     await idle.query('BEGIN; SELECT 1');
     const [open] = await problems();
     expect(open?.message).toMatch(
-      /^the transaction of process \d+ \(role postgres, test, idle in transaction\) has been open for \d+ s$/,
+      /^a transaction is open for a long time: process \d+ \(role postgres, application test, idle in transaction, for \d+ s\)$/,
     );
     await idle.query('CREATE TEMP TABLE mine (id int)');
     const [writing] = await problems();
-    expect(writing?.message).toMatch(/ and has written$/);
-    expect(writing).toMatchObject({ level: 'note' });
+    expect(writing?.message).toMatch(/ has written$/);
+    expect(writing).toMatchObject({ severity: 'note' });
     expect(writing?.consequence).toMatch(/^no event is lost and no other event is delayed; its own events/);
     await doctor.fixture.fix(writing);
     await expect(idle.query('SELECT 1')).rejects.toThrow();
     idle.release(true);
     expect((await doctor.fixture.findings()).find(({ id }) => id === 'transactions')?.message).toBe(
-      `no other transaction is open, as far as role ${doctor.fixture.role} may see`,
+      `no other transaction is open that role ${doctor.fixture.role} may see`,
     );
-    // The backend is told to end, and does so a moment later.
+    // The backend ends a moment after pg_terminate_backend.
     await expect.poll(async () => await problems()).toEqual([]);
   });
 
-  it('warns of row-level security that hides rows from the server, or from the triggers', async () => {
+  it('warns of row-level security that hides rows from the server or from the triggers', async () => {
     const found = await doctor.fixture.expectFix(
       'row-security',
       'ALTER TABLE users ENABLE ROW LEVEL SECURITY',
     );
-    expect(found).toMatchObject({ level: 'warning' });
+    expect(found).toMatchObject({ severity: 'warning' });
     expect(found.message).toBe(`row-level security applies to role ${doctor.fixture.role} on public.users`);
 
     // Policies that show all rows, or only some.
@@ -304,26 +303,26 @@ describe('doctor', () => {
 
   it("warns when the database's clock differs from this machine's", async () => {
     const [skewed] = await doctor.fixture.problems('clock', { now: () => Date.now() - 90_000 });
-    expect(skewed).toMatchObject({ level: 'warning' });
+    expect(skewed).toMatchObject({ severity: 'warning' });
     expect(skewed?.message).toMatch(/^the database's clock is (90|89)\.\d s ahead of this machine's$/);
   });
 });
 
 describe('doctor, with other settings of PostgreSQL', () => {
-  it('reports triggers that do not notify where transactions can be prepared, and missing commit times', async () => {
+  it('reports triggers that do not notify because of prepared transactions, and missing commit times', async () => {
     const other = await createTestCluster({ max_prepared_transactions: '5', track_commit_timestamp: 'off' });
     doctor.cleanUps.push(async () => await other.remove());
     const there = await createDoctorFixture(other);
     doctor.cleanUps.push(async () => await there.drop());
     const [silent] = await there.problems('wake');
-    expect(silent).toMatchObject({ level: 'warning' });
+    expect(silent).toMatchObject({ severity: 'warning' });
     await there.fix(silent);
     expect(await there.problems('wake')).toEqual([]);
 
     const [times] = await there.problems('commit-times');
-    expect(times).toMatchObject({ level: 'note' });
+    expect(times).toMatchObject({ severity: 'note' });
     await there.fix(times);
-    // The tests' own settings are on the command line, which wins; the file is what others restart with.
+    // The settings of the tests are on the command line, which overrides the file that ALTER SYSTEM writes.
     const { rows } = await there.database.pool.query<{ setting: string }>(
       "SELECT setting FROM pg_file_settings WHERE name = 'track_commit_timestamp' ORDER BY seqno DESC LIMIT 1",
     );
@@ -331,7 +330,7 @@ describe('doctor, with other settings of PostgreSQL', () => {
 
     await there.database.pool.query("BEGIN; CREATE TABLE kept (id int); PREPARE TRANSACTION 'it''s'");
     const [prepared] = await there.problems('transactions', { oldTransactionMs: 0 });
-    expect(prepared?.message).toContain(`the prepared transaction "it's"`);
+    expect(prepared?.message).toContain(`prepared transaction "it's"`);
     await there.fix(prepared);
     expect(await there.problems('transactions', { oldTransactionMs: 0 })).toEqual([]);
   });
@@ -361,8 +360,8 @@ describe('doctor, with other settings of PostgreSQL', () => {
     url.port = String(standby.port);
     const { findings } = await examine(url.toString());
     expect(findings[0]?.message).toContain(role);
-    expect(findings.filter(({ level }) => level !== 'ok').map(({ id, level }) => `${level} ${id}`)).toEqual([
-      'note replica',
-    ]);
+    expect(
+      findings.filter(({ severity }) => severity !== 'ok').map(({ id, severity }) => `${severity} ${id}`),
+    ).toEqual(['note replica']);
   });
 });

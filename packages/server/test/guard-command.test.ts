@@ -81,14 +81,14 @@ describe('flagcast guard', () => {
     [['remove', '--env', 'prod'], 2, 'Add --project'],
     [['drop', '--project', 'Web shop', '--env', 'prod'], 2, 'list, add or remove'],
     [[], 2, 'list, add or remove'],
-  ])('%j ends with %i and says what is wrong', async (args, code, message) => {
+  ])('%j exits with %i and an error', async (args, code, message) => {
     const result = await guard(...args);
     expect({ code: result.code, stdout: result.stdout }).toStrictEqual({ code, stdout: '' });
     expect(result.stderr).toContain(message);
     expect(await guarded()).toStrictEqual([]);
   });
 
-  it('takes no name that two environments have, and no place to list', async () => {
+  it('refuses an ambiguous name of an environment, and options of list', async () => {
     const { rows } = await database.pool.query<{ id: string }>(
       `INSERT INTO environments (project_id, key, name) VALUES ($1, 'prod-eu', 'Production') RETURNING id::text AS id`,
       [shop.projectId],
@@ -102,7 +102,7 @@ describe('flagcast guard', () => {
     await database.pool.query('DELETE FROM environments WHERE id = $1', [rows[0]?.id]);
   });
 
-  it('says that Flagcast is not installed', async () => {
+  it('reports that Flagcast is not installed', async () => {
     const empty = await createTestDatabase({ schema: 'none' });
     const { code, stderr } = await runCommand(['guard', 'list'], { env: { DATABASE_URL: empty.url } });
     expect(code).toBe(1);

@@ -16,7 +16,7 @@ export interface LoggedRow {
   readonly actor: string | null;
 }
 
-/** A database with the contract's tables as a host has them: nothing of Flagcast is installed. */
+/** A database with the contract tables of a host, without Flagcast. */
 export async function createHostTables(): Promise<TestDatabase> {
   const database = await createTestDatabase({ schema: 'none' });
   await makeHostTables(database.pool);
@@ -24,10 +24,10 @@ export async function createHostTables(): Promise<TestDatabase> {
 }
 
 export async function makeHostTables(client: pg.Pool | pg.ClientBase): Promise<void> {
-  await client.query(await readFile(new URL('../sql/tables/001.do.tables.sql', import.meta.url), 'utf8'));
+  await client.query(await readFile(new URL('../sql/tables/1-tables.sql', import.meta.url), 'utf8'));
 }
 
-/** Makes a project with one environment; the tables of a host make none by themselves. */
+/** Creates a project with one environment, because the tables of a host have no trigger that does. */
 export async function makeChannel(
   client: pg.Pool | pg.ClientBase,
   key = 'prod',

@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { loadMigrations, migrationStatements } from '../src/install/migrations.js';
+import { contractStatements } from '../src/install/build.js';
 import { makeHostTables } from './host-tables.js';
 
 const opening = 'SET LOCAL search_path = pg_catalog, pg_temp;';
 
 /**
- * Installs Flagcast 0.1: its event view and its trigger that notifies. `attach`: on tables of the host, which are
- * made here. `tables`: with the tables and the public view of Flagcast's own, which have not changed since.
+ * Installs Flagcast 0.1: its event view and its trigger that notifies. `attach`: on tables of the host, which it
+ * creates. `tables`: with the contract tables, which have not changed since, and the public view.
  */
 export async function installOld(
   client: pg.Pool | pg.ClientBase,
@@ -20,7 +20,7 @@ export async function installOld(
   const flagcast = section('flagcast');
   const end = flagcast.indexOf('\n', flagcast.indexOf(`run_at) VALUES (${version},`));
   if (mode === 'attach') await makeHostTables(client);
-  const tables = mode === 'tables' ? migrationStatements('tables', await loadMigrations('tables'), null) : [];
+  const tables = mode === 'tables' ? await contractStatements() : [];
   const statements = [
     'BEGIN;',
     opening,

@@ -21,7 +21,7 @@ afterEach(async () => {
 const env = (): Record<string, string> => ({ DATABASE_URL: database.url });
 
 describe('flagcast install --role', () => {
-  it('lists the rights of the role, and how to use it, without a password', async () => {
+  it('lists the privileges of the role and its usage, without a password', async () => {
     const { code, stdout, stderr } = await runCommand(['install', '--role', role], { env: env() });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`created role "${role}"\n`);
@@ -38,7 +38,7 @@ describe('flagcast install --role', () => {
     await database.pool.query(`DROP OWNED BY ${role}`);
   });
 
-  it('gives the role no right to write to a table, and no function that writes events', async () => {
+  it('grants the role no writes to tables and no function that writes events', async () => {
     await runCommand(['install', '--role', role], { env: env() });
     const { rows: writable } = await database.pool.query(
       `SELECT c.oid::regclass::text AS name FROM pg_class c
@@ -61,46 +61,49 @@ describe('flagcast install --role', () => {
     await database.pool.query(`DROP OWNED BY ${role}`);
   });
 
-  it('refuses a name that no role can have, and --dry-run with --yes', async () => {
+  it('refuses a reserved role name, and --dry-run with --yes', async () => {
     const reserved = await runCommand(['install', '--role', 'pg_flagcast'], { env: env() });
     expect(reserved).toMatchObject({ code: 1, stdout: '' });
-    expect(reserved.stderr).toMatch(/^flagcast: --role: "pg_flagcast" is one of PostgreSQL's own; .*\n$/);
+    expect(reserved.stderr).toMatch(/^flagcast: --role: "pg_flagcast" is reserved by PostgreSQL; .*\n$/);
     const both = await runCommand(['install', '--dry-run', '--yes'], { env: env() });
     expect(both).toMatchObject({ code: 2, stdout: '' });
     expect(both.stderr).toMatch(/^flagcast: --dry-run .*--help\n$/);
   });
 
-  it.skipIf(!hasTerminals)('shows the plan before it asks, and what uninstall would drop', async () => {
-    const ask = async (args: readonly string[], answer: string): Promise<string> => {
-      const command = new RunningCommand(args, { terminal: true, env: env() });
-      cleanUps.push(async () => await command.end());
-      command.type(`${answer}\n`);
-      return (await command.ended).stdout;
-    };
-    const shown = await ask(['install', '--role', role], 'n');
-    expect(shown.indexOf(`would create role "${role}"`)).toBeGreaterThanOrEqual(0);
-    expect(shown.indexOf('would grant USAGE ON SCHEMA flagcast')).toBeLessThan(
-      shown.indexOf('Install this in'),
-    );
-    expect(shown).toContain('would grant USAGE ON SCHEMA flagcast');
-    const roles = async (): Promise<number | null> =>
-      (await database.pool.query('SELECT FROM pg_roles WHERE rolname = $1', [role])).rowCount;
-    expect(await roles()).toBe(0);
-    await ask(['install', '--role', role], 'y');
-    expect(await roles()).toBe(1);
-    expect(await ask(['uninstall'], 'n')).toContain(`would drop role ${role}`);
-    expect(await ask(['uninstall'], 'y')).toContain(`dropped role "${role}"`);
-    expect(await roles()).toBe(0);
-  });
+  it.skipIf(!hasTerminals)(
+    'shows the plan before it asks, and uninstall shows the objects that it would drop',
+    async () => {
+      const ask = async (args: readonly string[], answer: string): Promise<string> => {
+        const command = new RunningCommand(args, { terminal: true, env: env() });
+        cleanUps.push(async () => await command.end());
+        command.type(`${answer}\n`);
+        return (await command.ended).stdout;
+      };
+      const shown = await ask(['install', '--role', role], 'n');
+      expect(shown.indexOf(`would create role "${role}"`)).toBeGreaterThanOrEqual(0);
+      expect(shown.indexOf('would grant USAGE ON SCHEMA flagcast')).toBeLessThan(
+        shown.indexOf('Install this in'),
+      );
+      expect(shown).toContain('would grant USAGE ON SCHEMA flagcast');
+      const roles = async (): Promise<number | null> =>
+        (await database.pool.query('SELECT FROM pg_roles WHERE rolname = $1', [role])).rowCount;
+      expect(await roles()).toBe(0);
+      await ask(['install', '--role', role], 'y');
+      expect(await roles()).toBe(1);
+      expect(await ask(['uninstall'], 'n')).toContain(`would drop role ${role}`);
+      expect(await ask(['uninstall'], 'y')).toContain(`dropped role "${role}"`);
+      expect(await roles()).toBe(0);
+    },
+  );
 
-  it('prints every failed attempt at a lock to stderr, with the session that holds it', async () => {
+  it('prints each failed attempt to stderr with the session that holds the lock', async () => {
     await database.pool.query('DROP TRIGGER flagcast_log ON audit_log');
     const holder = await database.pool.connect();
     await holder.query('BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE');
     const command = new RunningCommand(['install'], { env: env() });
     cleanUps.push(async () => await command.end());
     expect(await command.errorLine((line) => line.includes('Attempt 1 of 5'))).toMatch(
-      /^flagcast: Attempt 1 of 5: process \d+ \(role postgres, application test, idle in transaction, for \d+ s\), which holds a lock on public\.audit_log, is in the way; again in \d\.\d s$/,
+      /^flagcast: Attempt 1 of 5: process \d+ \(role postgres, application test, idle in transaction, for \d+ s\) holds a lock on public\.audit_log; retry in \d\.\d s$/,
     );
     await holder.query('COMMIT');
     holder.release();

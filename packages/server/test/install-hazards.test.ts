@@ -97,7 +97,7 @@ describe('the event log', () => {
     });
   });
 
-  it('does not keep the host from PREPARE TRANSACTION with the default settings', async () => {
+  it('lets the host use PREPARE TRANSACTION with the default settings', async () => {
     const gid = `test_${randomUUID()}`;
     await withClient(database.url, async (client) => {
       await client.query('BEGIN');
@@ -121,7 +121,7 @@ describe('the event log', () => {
     expect(new Set(rows.map(({ event_id }) => event_id)).size).toBe(3);
   });
 
-  it('logs what a session with session_replication_role = replica writes', async () => {
+  it('logs the writes of a session with session_replication_role = replica', async () => {
     await withClient(database.url, async (client) => {
       await client.query('SET session_replication_role = replica');
       await insertAudit(client, channel);
@@ -130,14 +130,14 @@ describe('the event log', () => {
   });
 });
 
-describe('a table that is partitioned', () => {
-  it('logs rows of every partition, also of those that are attached or made later', async () => {
+describe('a partitioned table', () => {
+  it('logs rows of every partition, also of partitions that are attached or created later', async () => {
     await expectPartitionsLogged(database);
   });
 });
 
-describe('a log that was written in another cluster', () => {
-  it('begins anew once, without rows that are not committed yet', async () => {
+describe('an event log of another cluster', () => {
+  it('is replaced once by a new log, which keeps uncommitted rows', async () => {
     const { pool } = database;
     await insertAudit(pool, channel);
     await pool.query("SELECT flagcast.prune_event_log('0')");
@@ -156,9 +156,9 @@ describe('a log that was written in another cluster', () => {
     expect(await countLog()).toBe(1);
   });
 
-  it('is adopted by the reader, which then delivers what is new', async () => {
+  it('is adopted by the reader, which then delivers new events', async () => {
     const { pool } = database;
-    // Ids of the other cluster, far ahead of this one's.
+    // Ids of the other cluster, far ahead of those of this cluster.
     await pool.query(
       `INSERT INTO flagcast.event_log (xid, source, row_id, project_id, environment_id, entity, action, created_at)
        VALUES (9000000000, 'audit', '1', $1, $2, 'feature', 'updated', now())`,
@@ -185,7 +185,7 @@ describe('a log that was written in another cluster', () => {
 });
 
 describe('logical replication with a publication FOR ALL TABLES', () => {
-  it('logs on the subscriber what arrives there, once, and nothing of the log of the publisher', async () => {
+  it("logs replicated changes on the subscriber once, without the rows of the publisher's log", async () => {
     const publisher = database;
     const subscriber = await createInstalled();
     cleanUps.push(async () => await subscriber.drop());
@@ -203,7 +203,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
         )
         .toBe(1);
     };
-    // The apply worker notifies, too.
+    // The apply worker also notifies.
     await subscriber.pool.query(`ALTER DATABASE ${subscriber.name} SET flagcast.notify = 'on'`);
     const copied = await insertAudit(publisher.pool, channel);
     await publisher.pool.query('CREATE PUBLICATION everything FOR ALL TABLES');
@@ -232,7 +232,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     cleanUps.push(async () => await reader.stop());
     await started;
 
-    // One transaction of several rows, with a time of long ago, and a request with its decision.
+    // A transaction with several rows and an old created_at, and a request with its decision.
     const featureId = randomUUID();
     const written = await withClient(publisher.url, async (client) => {
       await client.query('BEGIN');
@@ -290,7 +290,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     ).toBe(0);
   });
 
-  it('stops on a subscriber without the schema until install has run there, of which install on the publisher warns', async ({
+  it('stops on a subscriber until install has run there, and install on the publisher notes it', async ({
     skip,
   }) => {
     if (!(await countsErrors())) skip('PostgreSQL 14 does not count errors of a subscription');
@@ -314,7 +314,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
     await copiesAreDone(subscriber);
     const { notes } = await withClient(publisher.url, async (client) => await install(client));
     expect(notes).toEqual([
-      expect.stringMatching(/^Publication everything publishes all tables\. Run install on/),
+      expect.stringMatching(/^Publication everything publishes all tables\. Also run install on/),
     ]);
     const { entityId } = await insertAudit(publisher.pool, there);
     await expect
@@ -334,7 +334,7 @@ describe('logical replication with a publication FOR ALL TABLES', () => {
       .toMatchObject([{ entity_id: entityId }]);
   });
 
-  it('leaves record_event and retention alone after ENABLE TRIGGER ALL, which makes the trigger fire everywhere', async () => {
+  it('does not affect record_event and retention after ENABLE TRIGGER ALL', async () => {
     await database.pool.query(
       `ALTER TABLE flagcast.event_log DISABLE TRIGGER ALL; ALTER TABLE flagcast.event_log ENABLE TRIGGER ALL;
        ALTER TABLE flagcast.log_state DISABLE TRIGGER ALL; ALTER TABLE flagcast.log_state ENABLE TRIGGER ALL`,

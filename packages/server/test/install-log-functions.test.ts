@@ -46,7 +46,7 @@ describe('record_event', () => {
     expect(await readLog(database.pool)).toEqual([]);
   });
 
-  it('fills in what follows from its arguments', async () => {
+  it('derives feature_id and pending_change_id from its arguments', async () => {
     await call(database.pool, 'audit', '7', 'shop', 'live', 'prod', 'feature', 'dark-mode', 'updated');
     await call(
       database.pool,
@@ -83,7 +83,7 @@ describe('record_event', () => {
     ]);
   });
 
-  it('needs the right to execute it, and none on the log', async () => {
+  it('needs EXECUTE, and no privilege on the log', async () => {
     const role = `host_${randomBytes(4).toString('hex')}`;
     const { pool } = database;
     await pool.query(`CREATE ROLE ${role}; GRANT USAGE ON SCHEMA flagcast TO ${role}`);
@@ -118,7 +118,7 @@ describe('prune_event_log', () => {
     await insertAudit(database.pool, await makeChannel(database.pool));
   });
 
-  it('deletes in batches what is older, and records the highest transaction id of that', async () => {
+  it('deletes old rows in batches and records their highest transaction id', async () => {
     const { pool } = database;
     const highest = await value(
       database.pool,
@@ -134,13 +134,13 @@ describe('prune_event_log', () => {
     expect(
       await value(database.pool, "SELECT pruned_at > now() - interval '1 minute' FROM flagcast.log_state"),
     ).toBe(true);
-    // What is deleted later never moves it back.
+    // Later deletions never move it back.
     await pool.query('UPDATE flagcast.log_state SET deleted_xid = 9000000000');
     await value(database.pool, "SELECT flagcast.prune_event_log('0')");
     expect(await value(database.pool, 'SELECT deleted_xid::text FROM flagcast.log_state')).toBe('9000000000');
   });
 
-  it('is not needed for the record: rows that are deleted by hand are recorded, too', async () => {
+  it('is not needed for the record: manual deletions are also recorded', async () => {
     const { pool } = database;
     const recorded = async (): Promise<string | undefined> =>
       await value(pool, 'SELECT deleted_xid::text FROM flagcast.log_state');
@@ -168,7 +168,7 @@ describe('prune_event_log', () => {
     ).toBe(true);
   });
 
-  it('returns null while another session does it', async () => {
+  it('returns null while another session deletes rows', async () => {
     const other = await database.pool.connect();
     await other.query('BEGIN');
     await other.query("SELECT flagcast.prune_event_log('7 days', 5)");
@@ -179,7 +179,7 @@ describe('prune_event_log', () => {
   });
 });
 
-describe('a client whose cursor is from before rows were deleted by hand', () => {
+describe('a client whose cursor is older than manually deleted rows', () => {
   it.each([
     ['DELETE', 'DELETE FROM flagcast.event_log'],
     ['TRUNCATE', 'TRUNCATE flagcast.event_log'],
@@ -198,7 +198,7 @@ describe('a client whose cursor is from before rows were deleted by hand', () =>
     await insertAudit(pool, channel);
     await pool.query(statement);
 
-    // Another server, which does not have the rows in memory.
+    // Another server does not have the rows in memory.
     const second = await V1Client.connect((await serve()).wsUrl, { token });
     expect(await second.subscribe(channel, cursor)).toMatchObject({
       type: 'resync',

@@ -35,7 +35,7 @@ const swap = `BEGIN; ALTER TABLE audit_log RENAME TO audit_log_old;
 test.each([
   ['a table was replaced', swap, 'the table public.audit_log does not have the trigger flagcast_log'],
   [
-    'all triggers were switched off',
+    'all triggers were disabled',
     'ALTER TABLE audit_log DISABLE TRIGGER ALL',
     'the trigger flagcast_log on public.audit_log is switched off',
   ],
@@ -73,12 +73,12 @@ test.each([
     null,
   ],
   [
-    'what keeps replication out of the log was switched off',
+    'the trigger that drops replicated rows of the log was disabled',
     'ALTER TABLE flagcast.event_log DISABLE TRIGGER ALL; ALTER TABLE flagcast.event_log ENABLE TRIGGER ALL',
     null,
   ],
   [
-    'the triggers that record deletions were switched off',
+    'a trigger that records deletions was disabled',
     'ALTER TABLE flagcast.event_log DISABLE TRIGGER flagcast_record_truncate',
     null,
   ],
@@ -112,7 +112,7 @@ test.each([
   expect(guards.rowCount).toBe(1);
 });
 
-test('a replaced table keeps no trigger of ours, and uninstall leaves nothing', async () => {
+test('install removes the trigger from a replaced table, and uninstall leaves nothing', async () => {
   await database.pool.query(swap);
   await onClient((client) => install(client));
   const { rows } = await database.pool.query<{ table: string }>(
@@ -123,7 +123,7 @@ test('a replaced table keeps no trigger of ours, and uninstall leaves nothing', 
   expect((await dumpCatalogue(database.pool)).filter((line) => /flagcast/.test(line))).toEqual([]);
 });
 
-test('uninstall takes back what is left of a damaged installation', async () => {
+test('uninstall removes the rest of a damaged installation', async () => {
   await database.pool.query(
     'DROP FUNCTION flagcast.log_audit CASCADE; DROP VIEW flagcast.v_realtime_events; DROP TABLE flagcast.log_state',
   );
@@ -131,7 +131,7 @@ test('uninstall takes back what is left of a damaged installation', async () => 
   expect(await dumpCatalogue(database.pool)).toEqual(before);
 });
 
-test('a repair keeps rights that were granted by hand, and views that the host built on ours', async () => {
+test('a repair keeps manual grants, and views of the host over the view of Flagcast', async () => {
   const role = `host_${randomBytes(4).toString('hex')}`;
   const { pool } = database;
   await pool.query(`CREATE ROLE ${role};
@@ -151,7 +151,7 @@ test('a repair keeps rights that were granted by hand, and views that the host b
     lines.map((line) => line.replace(/\{([^}]*)\}/, (_, list: string) => list.split(',').toSorted().join()));
   expect(rights(await dumpCatalogue(pool))).toEqual(rights(whole));
 
-  // A view that has to be dropped gets its rights back, too.
+  // A view that has to be dropped also gets its grants back.
   await pool.query(
     `DROP VIEW report; CREATE OR REPLACE VIEW flagcast.v_realtime_events AS
      SELECT e.*, 1 AS more FROM (SELECT source, seq::text AS event_id, project_id, environment_id,
@@ -171,7 +171,7 @@ test('a repair keeps rights that were granted by hand, and views that the host b
   await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
 });
 
-test('a repair is refused, with names, where a trigger of the host calls our function', async () => {
+test('a repair is refused if a trigger of the host calls a function of Flagcast, and the error names it', async () => {
   await database.pool.query(
     `CREATE TRIGGER mine AFTER INSERT ON features FOR EACH ROW EXECUTE FUNCTION flagcast.log_audit();
      DROP TRIGGER flagcast_log ON audit_log`,
@@ -193,7 +193,7 @@ test('uninstall is refused while a function of the host calls record_event', asy
   expect((await onClient((client) => uninstall(client))).changed).toBe(true);
 });
 
-test('a role that does not own the tables installs triggers that replication does not fire, and learns so', async () => {
+test('a role that does not own the tables installs triggers that replication does not fire, with a note', async () => {
   await onClient((client) => uninstall(client));
   const role = `installer_${randomBytes(4).toString('hex')}`;
   const { pool, name } = database;
@@ -220,7 +220,7 @@ test('a role that does not own the tables installs triggers that replication doe
   expect((await asRole((client) => install(client))).lines).toEqual([
     'created trigger flagcast_log on public.audit_log',
   ]);
-  // The owner may switch them on for replication.
+  // The owner may enable them for replication.
   await onClient((client) => install(client));
   const { rows } = await pool.query(
     `SELECT FROM pg_trigger WHERE tgname = 'flagcast_log' AND tgenabled <> 'A'`,
@@ -230,7 +230,7 @@ test('a role that does not own the tables installs triggers that replication doe
   await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
 });
 
-test('install leaves a database alone whose triggers are in order', async () => {
+test('install changes nothing if all triggers are correct', async () => {
   expect(await onClient((client) => planInstall(client))).toEqual({
     creates: [],
     grants: [],

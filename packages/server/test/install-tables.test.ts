@@ -76,7 +76,7 @@ test('uninstall drops nothing while objects of the host depend on the tables', a
   }
 });
 
-test('install creates the public view again when it was dropped', async () => {
+test('install creates a dropped public view again', async () => {
   await onClient((client) => install(client, { tables: true }));
   const whole = await dumpCatalogue(database.pool);
   await database.pool.query('DROP VIEW flagcast.v_realtime_events CASCADE');
@@ -85,7 +85,7 @@ test('install creates the public view again when it was dropped', async () => {
   expect(await dumpCatalogue(database.pool)).toEqual(whole);
 });
 
-test('rights on the public view that were granted by hand survive when it has to be dropped', async () => {
+test('manual grants on the public view are kept if it has to be dropped', async () => {
   await onClient((client) => install(client, { tables: true }));
   await database.pool.query('GRANT SELECT ON public.v_realtime_events TO pg_monitor');
   const whole = await dumpCatalogue(database.pool);
@@ -99,7 +99,7 @@ test('rights on the public view that were granted by hand survive when it has to
   expect(await dumpCatalogue(database.pool)).toEqual(whole);
 });
 
-test('the public view needs no other right than SELECT on it', async () => {
+test('a role needs only SELECT on the public view to read it', async () => {
   await onClient((client) => install(client, { tables: true }));
   const { projectId, environments } = await seedProject(database.pool);
   await insertAudit(database.pool, { projectId, environmentId: environments.prod });
@@ -160,7 +160,7 @@ test('install --log-only: record_event is exact, a later install keeps the mode,
   expect(await dumpCatalogue(database.pool)).toEqual(before);
 });
 
-test('install --log-only --role gives the role what the server needs of the log', async () => {
+test('install --log-only --role grants the role the privileges on the log', async () => {
   const role = `reader_${randomBytes(4).toString('hex')}`;
   await onClient((client) => install(client, { logOnly: true, role }));
   await onClient(async (client) => {
@@ -181,17 +181,17 @@ test('install --log-only removes the triggers of an earlier install on the table
   expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
 });
 
-test('install is refused where a table of --tables was dropped, with the advice to restore it', async () => {
+test('install is refused if a table of --tables was dropped, and the error says to restore it', async () => {
   await onClient((client) => install(client, { tables: true }));
   await database.pool.query('DROP TABLE audit_log CASCADE');
   const error = await installRefusal(database, (client) => install(client));
   expect(error.message).toContain('restore it from a backup');
 });
 
-test('install without --tables is refused on an empty database, with the advice to use it', async () => {
+test('install without --tables is refused on an empty database, and the error names --tables', async () => {
   const error = await installRefusal(database, (client) => install(client));
   expect(error.code).toBe('tables-missing');
-  expect(error.message).toContain('use --tables to make the tables in an empty one');
+  expect(error.message).toContain('use --tables to create the tables in an empty one');
 });
 
 test('every project has its environments, and every feature its parameters in each of them', async () => {

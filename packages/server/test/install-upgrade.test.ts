@@ -62,7 +62,7 @@ describe('an installation of Flagcast 0.1', () => {
         line.replaceAll(/\{([^}]*)\}/g, (_, list: string) => list.split(',').toSorted().join());
       expect(upgraded.map(rights)).toEqual(fresh.map(rights));
       expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
-      // Version 0.1 needed to see the transactions of others.
+      // Version 0.1 needed to see the transactions of other roles.
       const stats = await pool.query(
         "SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'pg_read_all_stats', 'MEMBER')",
         [role],
@@ -77,7 +77,7 @@ describe('an installation of Flagcast 0.1', () => {
     },
   );
 
-  test.each([1, 2, 3] as const)('of the earlier version %i is upgraded, too', async (version) => {
+  test.each([1, 2, 3] as const)('of the earlier version %i is also upgraded', async (version) => {
     await installOld(database.pool, { mode: 'attach', version });
     await onClient((client) => install(client));
     await insertAudit(database.pool, await makeChannel(database.pool));
@@ -85,7 +85,7 @@ describe('an installation of Flagcast 0.1', () => {
     expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
   });
 
-  test('whose trigger was dropped is upgraded at once', async () => {
+  test('without its trigger is upgraded in one run', async () => {
     await installOld(database.pool, { mode: 'attach' });
     await database.pool.query('DROP TRIGGER flagcast_wake ON audit_log');
     await onClient((client) => install(client));
@@ -95,7 +95,7 @@ describe('an installation of Flagcast 0.1', () => {
     expect(rowCount).toBe(0);
   });
 
-  test('can be uninstalled without an upgrade, with the right to see statistics that it granted', async () => {
+  test('can be uninstalled without an upgrade, and loses the grant of pg_read_all_stats', async () => {
     await installOld(database.pool, { mode: 'attach', role });
     await database.pool.query(`CREATE ROLE ${role}_member; GRANT ${role} TO ${role}_member`);
     const { lines } = await onClient((client) => uninstall(client));
@@ -108,7 +108,7 @@ describe('an installation of Flagcast 0.1', () => {
     await database.pool.query(`DROP ROLE ${role}_member`);
   });
 
-  test('is not upgraded while a view of the host reads ours, which the error names', async () => {
+  test('is not upgraded while a view of the host reads its view, and the error names it', async () => {
     await installOld(database.pool, { mode: 'attach' });
     await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
     const error = await installRefusal(database, (client) => install(client));
@@ -166,7 +166,7 @@ describe('an installation of Flagcast 0.1', () => {
       expect(Number(rows[0]?.before)).toBeGreaterThan(perWriter);
       expect(Number(rows[0]?.after)).toBeGreaterThan(perWriter);
       const { findings } = await examine(database.url, { listen: false });
-      expect(findings.filter(({ level }) => level === 'error')).toEqual([]);
+      expect(findings.filter(({ severity }) => severity === 'error')).toEqual([]);
     },
   );
 });
@@ -176,7 +176,7 @@ describe('install', () => {
     await makeHostTables(database.pool);
   });
 
-  test('runs what was agreed to, or nothing', async () => {
+  test('runs only a plan that was confirmed', async () => {
     const agreed = await onClient((client) => planInstall(client));
     await onClient((client) => install(client));
     expect(await onClient((client) => install(client, { agreed }))).toMatchObject({ changed: false });
@@ -186,39 +186,40 @@ describe('install', () => {
     expect(error.message).toMatch(/Run this again\.$/);
   });
 
-  test('retries when a lock is held, and names the holder each time', async () => {
+  test('retries while a lock is held, and names the holder after each attempt', async () => {
     const holder = await database.pool.connect();
     const { rows } = await holder.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     await holder.query('BEGIN; LOCK TABLE audit_log IN ROW EXCLUSIVE MODE');
     try {
-      const told: string[] = [];
+      const failures: string[] = [];
       const error = await installRefusal(
         database,
         async (client) =>
           await install(client, {
             lockTimeoutMs: 50,
             attempts: 2,
-            onRetry: ({ attempt, attempts, holder: who }) => told.push(`${attempt}/${attempts} ${who}`),
+            onRetry: ({ attempt, attempts, holder: lockHolder }) =>
+              failures.push(`${attempt}/${attempts} ${lockHolder}`),
           }),
       );
-      const who = new RegExp(
-        `process ${rows[0]?.pid} \\(role postgres, application test, idle in transaction, for \\d+ s\\), which holds a lock on public\\.audit_log, is`,
+      const expected = new RegExp(
+        `process ${rows[0]?.pid} \\(role postgres, application test, idle in transaction, for \\d+ s\\) holds a lock on public\\.audit_log`,
       );
-      expect(told).toEqual([expect.stringMatching(/^1\/2 /)]);
-      expect(told[0]).toMatch(who);
+      expect(failures).toEqual([expect.stringMatching(/^1\/2 /)]);
+      expect(failures[0]).toMatch(expected);
       expect(error.code).toBe('locked');
-      expect(error.message).toMatch(who);
+      expect(error.message).toMatch(expected);
 
-      // The statement in the message is the one that helps.
-      const mend = /or end it: (SELECT .*)\.$/.exec(error.message)?.[1] ?? '';
-      await database.pool.query(mend);
+      // The statement in the message releases the lock.
+      const fix = /or end it: (SELECT .*)\.$/.exec(error.message)?.[1] ?? '';
+      await database.pool.query(fix);
       expect((await onClient((client) => install(client))).changed).toBe(true);
     } finally {
       holder.release(true);
     }
   });
 
-  test('goes on when a lock is released in time', async () => {
+  test('succeeds after a lock is released in time', async () => {
     const holder = await database.pool.connect();
     try {
       await holder.query('BEGIN; LOCK TABLE pending_changes IN SHARE MODE');
@@ -239,8 +240,8 @@ describe('install', () => {
       database,
       async (client) => await install(client, { lockTimeoutMs: 50, attempts: 1 }),
     );
-    const mend = /or end it: COMMIT PREPARED or (ROLLBACK PREPARED '.*')\.$/.exec(error.message)?.[1] ?? '';
-    await database.pool.query(mend);
+    const fix = /or end it: COMMIT PREPARED or (ROLLBACK PREPARED '.*')\.$/.exec(error.message)?.[1] ?? '';
+    await database.pool.query(fix);
     expect((await onClient((client) => install(client))).changed).toBe(true);
   });
 });

@@ -5,7 +5,7 @@ import { install, planUninstall, uninstall } from '../src/install/install.js';
 import { dumpCatalogue, installRefusal } from './catalogue.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 
-/** A host's database: the tables to attach to, and objects of its own. */
+/** The database of a host: the tables that install attaches to, and other objects of the host. */
 const hostTables = `
   CREATE TABLE projects (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name varchar(128) NOT NULL);
   CREATE TABLE environments (
@@ -49,7 +49,7 @@ afterEach(async () => {
 const onClient = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
   await withClient(database.url, work);
 
-/** Runs `work` as a role that has only the rights that `grants` give to `$role`. */
+/** Runs `work` as a role that has only the privileges that `grants` gives to `$role`. */
 async function asRole(grants: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
   const role = `role_${randomBytes(6).toString('hex')}`;
   await database.pool.query(`CREATE ROLE ${role}`);
@@ -112,7 +112,7 @@ describe('attached to a database that has the tables', () => {
     expect(before.filter((line) => !between.includes(line))).toEqual([]);
     const added = between.filter((line) => !before.includes(line));
     const triggers = added.filter((line) => line.startsWith('trigger flagcast_log on public.'));
-    // Always: also for what logical replication writes.
+    // Always: also for rows that logical replication writes.
     expect(triggers.map((line) => line.slice(0, line.indexOf(' CREATE')))).toEqual([
       'trigger flagcast_log on public.audit_log A',
       'trigger flagcast_log on public.environments A',
@@ -159,7 +159,7 @@ describe('attached to a database that has the tables', () => {
     expect(reports.filter((report) => report.changed)).toHaveLength(1);
   });
 
-  test('a session that starts its transactions as serializable or read-only installs as well', async () => {
+  test('install works in a session whose transactions are serializable or read-only by default', async () => {
     await onClient(async (client) => {
       await client.query(
         "SET default_transaction_isolation = 'serializable'; SET default_transaction_read_only = on",
@@ -169,7 +169,7 @@ describe('attached to a database that has the tables', () => {
     });
   });
 
-  test('install leaves nothing after an error', async () => {
+  test('install leaves no objects after an error', async () => {
     await database.pool.query(
       'CREATE TRIGGER flagcast_log BEFORE UPDATE ON pending_changes FOR EACH ROW EXECUTE FUNCTION touch()',
     );
@@ -179,14 +179,14 @@ describe('attached to a database that has the tables', () => {
     );
   });
 
-  test('--tables is refused where tables are there already', async () => {
+  test('install --tables is refused if some of the tables exist', async () => {
     const error = await installRefusal(database, (client) => install(client, { tables: true }));
     expect(error.code).toBe('tables-present');
     expect(error.message).toContain('public.audit_log');
     expect(error.message).toContain('install without --tables');
   });
 
-  test('install is refused where a column is missing, and names it', async () => {
+  test('install is refused if a column is missing, and the error names it', async () => {
     await database.pool.query(
       'DROP VIEW v_realtime_events; ALTER TABLE pending_changes DROP COLUMN rejected_by',
     );
@@ -200,11 +200,11 @@ describe('attached to a database that has the tables', () => {
     for (const work of [install, uninstall, planUninstall]) {
       const error = await installRefusal(database, async (client) => await work(client));
       expect(error.code).toBe('foreign-schema');
-      expect(error.message).toContain('schema flagcast that Flagcast did not make');
+      expect(error.message).toContain('schema flagcast that Flagcast did not create');
     }
   });
 
-  test('uninstall is refused while objects of the host depend on it, and names them', async () => {
+  test('uninstall is refused while objects of the host depend on it, and the error names them', async () => {
     await onClient((client) => install(client));
     await database.pool.query('CREATE VIEW public.report AS SELECT source FROM flagcast.v_realtime_events');
     let error = await installRefusal(database, (client) => uninstall(client));
@@ -223,19 +223,31 @@ describe('attached to a database that has the tables', () => {
     expect(error.message).toContain('table flagcast.theirs');
   });
 
-  test('install is refused where another build has installed', async () => {
+  test('install replaces the functions of another build, and keeps the log', async () => {
     await onClient((client) => install(client));
-    await database.pool.query("UPDATE flagcast.schema_version SET md5 = md5('other') WHERE version = 5");
-    const altered = await installRefusal(database, (client) => install(client));
-    expect(altered.code).toBe('other-build');
-    expect(altered.message).toContain('sql/flagcast');
+    const before = await dumpCatalogue(database.pool);
+    await database.pool.query(
+      `INSERT INTO flagcast.event_log (source) VALUES ('audit');
+       CREATE TABLE flagcast.public_version (version bigint);
+       UPDATE flagcast.schema_version SET md5 = md5('other') WHERE version = 6;
+       CREATE OR REPLACE FUNCTION flagcast.log_audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+       CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean LANGUAGE sql AS 'SELECT false'`,
+    );
+    expect(await onClient((client) => install(client))).toMatchObject({ changed: true });
+    expect(await dumpCatalogue(database.pool)).toEqual(before);
+    expect((await database.pool.query('SELECT FROM flagcast.event_log')).rowCount).toBe(1);
+    expect(await onClient((client) => install(client))).toMatchObject({ changed: false });
+  });
+
+  test('install is refused if a newer Flagcast has installed', async () => {
+    await onClient((client) => install(client));
     await database.pool.query('INSERT INTO flagcast.schema_version (version) VALUES (99)');
     const newer = await installRefusal(database, (client) => install(client));
     expect(newer.code).toBe('other-build');
     expect(newer.message).toContain('newer Flagcast');
   });
 
-  test('a role with SELECT, TRIGGER and CREATE is enough to install and to take back', async () => {
+  test('a role with SELECT, TRIGGER and CREATE can install and uninstall', async () => {
     const before = await dumpCatalogue(database.pool);
     await asRole(
       `GRANT SELECT, TRIGGER ON ALL TABLES IN SCHEMA public TO $role; GRANT CREATE ON DATABASE ${database.name} TO $role`,
@@ -250,7 +262,7 @@ describe('attached to a database that has the tables', () => {
     );
   });
 
-  test('install and uninstall name the rights that the role lacks', async () => {
+  test('install and uninstall name the privileges that the role lacks', async () => {
     await asRole('', async (client) => {
       const role = (await client.query<{ role: string }>('SELECT current_user AS role')).rows[0]?.role;
       await expect(install(client)).rejects.toMatchObject({
@@ -277,7 +289,7 @@ describe('attached to a database that has the tables', () => {
     });
   });
 
-  test('a role that writes needs no right on schema flagcast', async () => {
+  test('a role of the host that writes needs no privilege on schema flagcast', async () => {
     await onClient((client) => install(client));
     await database.pool.query('ALTER TABLE audit_log DROP CONSTRAINT audit_log_project_id_fkey');
     await database.pool.query('ALTER TABLE audit_log DROP CONSTRAINT audit_log_environment_id_fkey');

@@ -14,7 +14,7 @@ import { V1Client } from './v1-client.js';
 import { compare, watch } from './watched.js';
 import { runWriters } from './writers.js';
 
-/** Where the programs of that major are; null on a platform for which none are installed. */
+/** The folder of the programs of that major; null if they are not installed. */
 function packageDirOf(major: number): string | null {
   try {
     const { resolve } = createRequire(import.meta.url);
@@ -32,7 +32,7 @@ function canDump(major: number): boolean {
   return Number(version ?? 0) >= major && spawnSync(programs.shell, ['--version']).status === 0;
 }
 
-// All other tests run on 18.
+// All other tests run on PostgreSQL 18.
 describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not installed)', (major) => {
   const packageDir = packageDirOf(major);
   const cleanUps: (() => Promise<void>)[] = [];
@@ -41,7 +41,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
   });
 
   it.skipIf(packageDir === null)(
-    "attached to a host's database by a role of its own: nothing is lost, clients resume, doctor finds no fault, and all is taken back",
+    'a server with its own role loses no event, clients resume, doctor finds no problem, and uninstall removes everything',
     async () => {
       const cluster = await createTestCluster({ max_prepared_transactions: '50' }, packageDir ?? undefined);
       cleanUps.push(async () => await cluster.remove());
@@ -62,7 +62,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       });
       const url = host.urlOf(role);
       const { findings } = await examine(url);
-      expect(findings.filter(({ level }) => level === 'warning' || level === 'error')).toEqual([]);
+      expect(findings.filter(({ severity }) => severity === 'warning' || severity === 'error')).toEqual([]);
 
       const server = await startTestServer(url, { database: { pollIntervalMs: 100 } });
       cleanUps.push(async () => await server.close());
@@ -106,7 +106,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
   );
 
   it.skipIf(packageDir === null)(
-    'rows of partitions are logged, whichever way a partition is made',
+    'rows of partitions are logged, however a partition is created',
     async () => {
       const cluster = await createTestCluster({}, packageDir ?? undefined);
       cleanUps.push(async () => await cluster.remove());
@@ -118,7 +118,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
   );
 
   it.skipIf(packageDir === null || !canDump(major))(
-    'a dump that is restored into another cluster has its triggers, and a log that starts anew (skipped without pg_dump)',
+    'a dump that is restored into another cluster has its triggers and starts a new log (skipped without pg_dump)',
     async () => {
       const [source, target] = [
         await createTestCluster({}, packageDir ?? undefined),
@@ -141,7 +141,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       });
       expect({ status: restore.status, stderr: String(restore.stderr) }).toEqual({ status: 0, stderr: '' });
 
-      // pg_dump does not write rights that are the default, here those of PUBLIC on a function.
+      // pg_dump does not write default privileges, here those of PUBLIC on a function.
       const ownObjects = async ({ pool }: TestDatabase): Promise<string[]> =>
         (await dumpCatalogue(pool))
           .filter((line) => line.includes('flagcast'))
@@ -153,7 +153,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not in
       });
       expect(await readLog(copy.pool)).toHaveLength(1);
       const { findings } = await examine(copy.url, { listen: false });
-      expect(findings.find(({ id }) => id === 'log')).toMatchObject({ level: 'warning' });
+      expect(findings.find(({ id }) => id === 'log')).toMatchObject({ severity: 'warning' });
 
       const server = await startTestServer(copy.url, { database: { pollIntervalMs: 100 } });
       cleanUps.push(async () => await server.close());

@@ -162,10 +162,10 @@ it('is found in good health by doctor, and ill with a query that does not work',
   const { authorizeSql } = host;
   const healthy = await examine(host.url, { authorizeSql });
   const serious = (found: typeof healthy) =>
-    found.findings.filter(({ level }) => level === 'warning' || level === 'error');
+    found.findings.filter(({ severity }) => severity === 'warning' || severity === 'error');
   expect(serious(healthy)).toStrictEqual([]);
   expect(healthy.findings).toContainEqual(
-    expect.objectContaining({ id: 'authorization', level: 'ok' }) as unknown,
+    expect.objectContaining({ id: 'authorization', severity: 'ok' }) as unknown,
   );
   const ill = await examine(host.url, { authorizeSql: 'SELECT * FROM app.flags' });
   expect(serious(ill)).toMatchObject([

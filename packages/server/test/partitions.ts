@@ -4,7 +4,7 @@ import { insertAudit, withClient, type TestDatabase } from './database.js';
 import { makeChannel, readLog } from './host-tables.js';
 
 /**
- * Expects that rows of a partitioned audit_log are logged, whichever way a partition is made. Replaces the table of a
+ * Expects that rows of a partitioned audit_log are logged, however a partition is created. Replaces the table of a
  * database that `makeHostTables` has filled.
  */
 export async function expectPartitionsLogged({ pool, url }: TestDatabase): Promise<void> {

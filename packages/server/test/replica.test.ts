@@ -267,7 +267,7 @@ describe('on a streaming replica', () => {
   it('doctor reports how the primary can wake the reader, and whether it does', async () => {
     const url = standby.urlOf(database);
     const alone = await examine(url);
-    const findings = alone.findings.filter(({ level }) => level !== 'ok');
+    const findings = alone.findings.filter(({ severity }) => severity !== 'ok');
     expect(findings.map(({ id }) => id)).toContain('replica');
     expect(findings.find(({ id }) => id === 'replica')?.fix?.text).toContain('FLAGCAST_LISTEN_URL');
     const listen = async (listenUrl: string): Promise<string | undefined> =>

@@ -58,7 +58,7 @@ it.each(['audit_log', 'pending_changes', 'features', 'projects', 'users', 'envir
     expect(await mode.json()).toMatchObject({ guarantee: 'partial', guarantee_reason: 'event_log' });
     expect(await fixture.problems('guarantee')).toMatchObject([
       {
-        level: 'warning',
+        severity: 'warning',
         message: `partial: row-level security may hide rows of public.${table}`,
       },
     ]);

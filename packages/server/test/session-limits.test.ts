@@ -66,7 +66,7 @@ describe('the CONNECTION LIMIT of the role of the server', () => {
     await installRole();
     await database.pool.query(`ALTER ROLE ${role} CONNECTION LIMIT -1`);
     expect(await installRole()).toEqual([
-      `Role ${role} gets CONNECTION LIMIT 30. Where its servers need more: ALTER ROLE "${role}" CONNECTION LIMIT n;`,
+      `Role ${role} gets CONNECTION LIMIT 30. If its servers need more: ALTER ROLE "${role}" CONNECTION LIMIT n;`,
     ]);
     expect(await limit()).toEqual([{ rolconnlimit: 30 }]);
     expect(await installRole()).toEqual([]);
@@ -75,7 +75,7 @@ describe('the CONNECTION LIMIT of the role of the server', () => {
   it('is left as it is for a role of the operator, with a note where there is none', async () => {
     await database.pool.query(`CREATE ROLE ${role} LOGIN`);
     expect(await installRole()).toEqual([
-      `Role ${role} may have any number of sessions. To leave some to the host: ALTER ROLE "${role}" CONNECTION LIMIT 30;`,
+      `Role ${role} has no limit of sessions. To leave sessions to the host: ALTER ROLE "${role}" CONNECTION LIMIT 30;`,
     ]);
     expect(await limit()).toEqual([{ rolconnlimit: -1 }]);
   });
@@ -91,21 +91,21 @@ describe('doctor about sessions', () => {
     const [found] = (await fixture.findings()).filter(({ id }) => id === 'sessions');
     expect(found?.message).toMatch(
       new RegExp(
-        `^a server has up to 10 sessions; role ${fixture.role} may have 30; \\d+ of 37 of PostgreSQL are in use, 1 by this role$`,
+        `^a server uses up to 10 sessions; role ${fixture.role} may have 30; \\d+ of 37 sessions of PostgreSQL are in use, 1 by this role$`,
       ),
     );
     expect(
       await fixture.expectFix('sessions', `ALTER ROLE ${fixture.role} CONNECTION LIMIT 5`),
     ).toMatchObject({
-      level: 'warning',
-      consequence: expect.stringContaining('refuses the server') as string,
+      severity: 'warning',
+      consequence: expect.stringContaining('PostgreSQL refuses sessions') as string,
     });
     expect(
       await fixture.expectFix('sessions', `ALTER ROLE ${fixture.role} CONNECTION LIMIT -1`),
-    ).toMatchObject({ level: 'note' });
+    ).toMatchObject({ severity: 'note' });
     await fixture.run(`ALTER ROLE ${fixture.role} CONNECTION LIMIT 60`);
     expect(await fixture.problems('sessions')).toMatchObject([
-      { level: 'warning', consequence: 'servers can use up the sessions that the host needs' },
+      { severity: 'warning', consequence: 'servers can use all sessions that the host needs' },
     ]);
   });
 });

@@ -307,7 +307,7 @@ describe('a role of its own for the server', () => {
     ]);
     const kept = (await uninstallAll()).find((line) => line.startsWith('kept'));
     expect(kept).toBe(
-      `kept role "${role}", because it is in use elsewhere: it has rights on table public.roles; it owns table reporting.theirs. When it is not: DROP ROLE "${role}";`,
+      `kept role "${role}", because it is in use elsewhere: it has rights on table public.roles; it owns table reporting.theirs. To drop it later: DROP ROLE "${role}";`,
     );
     await pool.query(`DROP OWNED BY ${role}; DROP ROLE "${role}";`);
   });

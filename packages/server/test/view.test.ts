@@ -113,7 +113,7 @@ describe('a row of audit_log', () => {
 });
 
 describe('each step of a pending change', () => {
-  test('is one event with the time at which it was written, also when the change was requested days ago', async () => {
+  test('is one event with the time of the write, also if the change was requested days ago', async () => {
     const decisions = {
       approved: "approved_by = 'alice', approved_at = now() - interval '1 hour'",
       rejected: "rejected_by = 'alice', rejected_at = now(), rejection_reason = 'no'",
@@ -146,7 +146,7 @@ describe('each step of a pending change', () => {
     }
   });
 
-  test('includes other content of an open request, its reopening, and its deletion', async () => {
+  test('includes changed content of an open request, its reopening, and its deletion', async () => {
     const entityId = randomUUID();
     const change = { entities: [{ entity: 'feature', entity_id: entityId }] };
     const { id } = await requestChange({ entityId, change });
@@ -168,7 +168,7 @@ describe('each step of a pending change', () => {
     expect(new Set(events.map(({ entity_id }) => entity_id))).toEqual(new Set([entityId]));
   });
 
-  test('has the feature of a rule: from the change that makes or deletes it, else from the audit log', async () => {
+  test('has the feature of a rule from the change that creates or deletes it, else from the audit log', async () => {
     const featureId = randomUUID();
     const featureOf = async (request: Request): Promise<string | null | undefined> => {
       const { id } = await requestChange({ entity: 'rule', ...request });
@@ -267,7 +267,7 @@ interface PlanNode {
 describe('the statements that read the log', () => {
   const flatten = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(flatten)];
 
-  test('use its indexes, however many rows it has', async () => {
+  test('use its indexes for any number of rows', async () => {
     await database.pool.query(
       `INSERT INTO audit_log (feature_id, entity, entity_id, actor, action, project_id, environment_id)
        SELECT gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'update', $1, $2
@@ -329,7 +329,7 @@ describe('public.v_realtime_events', () => {
     ]);
   });
 
-  test("returns each event once to the specification's query, also a cancellation, which the tables keep no time for", async () => {
+  test("returns each event once to the specification's query, also a cancellation, whose time the tables do not record", async () => {
     const actions: string[] = [];
     let lastSeen = '-infinity';
     const poll = async (): Promise<void> => {

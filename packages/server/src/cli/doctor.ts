@@ -1,6 +1,6 @@
 import { allowsColors, doctorSettings, loadDoctorConfig } from './config.js';
 import { type Examination, examine } from '../install/doctor/examine.js';
-import type { Finding, Level } from '../install/doctor/finding.js';
+import type { Finding, Severity } from '../install/doctor/facts.js';
 import { defineCommand } from './command.js';
 import { describeDatabase } from './connect.js';
 
@@ -22,11 +22,11 @@ export const doctorCommand = defineCommand({
       const colors = process.stdout.isTTY && allowsColors(environment);
       console.log(doctorReport({ database, role, findings }, { colors }));
     }
-    if (findings.some(({ level }) => level === 'error')) process.exitCode = 1;
+    if (findings.some(({ severity }) => severity === 'error')) process.exitCode = 1;
   },
 });
 
-const colorCodes: Readonly<Record<Level, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
+const colorCodes: Readonly<Record<Severity, number>> = { ok: 32, note: 36, warning: 33, error: 31 };
 const fixPrefixes = { sql: 'SQL: ', command: '$ ', advice: '' } as const;
 
 /** One line for each finding, with its consequence and its fix below. */
@@ -34,14 +34,14 @@ function doctorReport(
   { database, role, findings }: Examination & { readonly database: string },
   { colors }: { readonly colors: boolean },
 ): string {
-  const levelWidth = Math.max(...findings.map(({ level }) => level.length));
+  const severityWidth = Math.max(...findings.map(({ severity }) => severity.length));
   const idWidth = Math.max(...findings.map(({ id }) => id.length));
-  const indent = ' '.repeat(levelWidth + idWidth + 4);
-  const paint = (level: Level, text: string): string =>
-    colors ? `\x1b[${colorCodes[level]}m${text}\x1b[39m` : text;
-  const linesOf = ({ id, level, message, consequence, fix }: Finding): string[] => [
-    `${paint(level, level.padEnd(levelWidth))}  ${id.padEnd(idWidth)}  ${message}`,
-    ...(consequence === null ? [] : [`${indent}so: ${consequence}`]),
+  const indent = ' '.repeat(severityWidth + idWidth + 4);
+  const paint = (severity: Severity, text: string): string =>
+    colors ? `\x1b[${colorCodes[severity]}m${text}\x1b[39m` : text;
+  const linesOf = ({ id, severity, message, consequence, fix }: Finding): string[] => [
+    `${paint(severity, severity.padEnd(severityWidth))}  ${id.padEnd(idWidth)}  ${message}`,
+    ...(consequence === null ? [] : [`${indent}consequence: ${consequence}`]),
     ...(fix === null ? [] : [`${indent}fix: ${fixPrefixes[fix.kind]}${fix.text}`]),
   ];
   return [
@@ -57,9 +57,9 @@ function doctorReport(
 }
 
 function summary(findings: readonly Finding[]): string {
-  const counts = (['error', 'warning', 'note'] as const).flatMap((level) => {
-    const count = findings.filter((finding) => finding.level === level).length;
-    return count === 0 ? [] : [`${count} ${level}${count === 1 ? '' : 's'}`];
+  const counts = (['error', 'warning', 'note'] as const).flatMap((severity) => {
+    const count = findings.filter((finding) => finding.severity === severity).length;
+    return count === 0 ? [] : [`${count} ${severity}${count === 1 ? '' : 's'}`];
   });
   return counts.length === 0 ? 'No problems found.' : `${counts.join(', ')}.`;
 }

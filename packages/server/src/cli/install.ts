@@ -3,7 +3,8 @@ import pg from 'pg';
 import { loadDatabaseUrl } from './config.js';
 import { install, planInstall, planUninstall, uninstall, type UninstallPlan } from '../install/install.js';
 import type { LockFailure } from '../install/install-lock.js';
-import { scriptOf, type InstallPlan } from '../install/plan.js';
+import { scriptOf } from '../install/plan.js';
+import type { InstallPlan } from '../install/role.js';
 import { printable } from '../describe.js';
 import { CommandError, defineCommand, UsageError } from './command.js';
 import { describeDatabase, withClient } from './connect.js';
@@ -126,7 +127,7 @@ function countRows({ tables, rows }: UninstallPlan): string {
 /** Prints on stderr that a lock timed out, and when the next attempt is. */
 function printRetry({ attempt, attempts, retryInMs, holder }: LockFailure): void {
   const seconds = (retryInMs / 1_000).toFixed(1);
-  console.error(`flagcast: Attempt ${attempt} of ${attempts}: ${holder} in the way; again in ${seconds} s`);
+  console.error(`flagcast: Attempt ${attempt} of ${attempts}: ${holder}; retry in ${seconds} s`);
 }
 
 function planLines({ creates, grants }: InstallPlan): string[] {

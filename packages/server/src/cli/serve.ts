@@ -1,5 +1,5 @@
 import { loadConfig, type ServeConfig, serveSettings } from './config.js';
-import { logWarnings } from '../install/doctor/at-start.js';
+import { logWarnings } from '../install/doctor/examine.js';
 import { createLogger, type Logger } from '../operations/log.js';
 import { demoBanner } from './banner.js';
 import { defineCommand } from './command.js';

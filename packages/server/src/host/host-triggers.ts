@@ -30,7 +30,7 @@ export const hostTriggers: readonly HostTrigger[] = [
 ];
 
 /** The columns that the trigger functions read, by table. */
-export const loggedColumns: Readonly<Record<string, readonly string[]>> = {
+const loggedColumns: Readonly<Record<string, readonly string[]>> = {
   environments: ['id', 'key', 'project_id'],
   audit_log: [
     'id',

@@ -1,273 +1,221 @@
 import pg from 'pg';
-import { schemaName, versionTables } from './objects.js';
+import { schemaName } from './objects.js';
 
-/** A right that the server's role needs. */
+/** A privilege that the server's role needs. */
 interface Grant {
-  /** How the database records it, e.g. `table public.features`. */
+  /** How flagcast.granted_roles records it, e.g. `table public.features`. */
   readonly name: string;
   /** The text between GRANT and TO, or REVOKE and FROM. */
   readonly right: string;
   /** What the server uses it for. */
   readonly purpose: string;
-  /** `extra`: the server works without it. `write`: only for a server that takes changes. */
-  readonly need: 'serve' | 'extra' | 'write';
+  /** `extra`: the server works without it. `write`: only for changes. `obsolete`: only Flagcast 0.1 granted it. */
+  readonly need: 'serve' | 'extra' | 'write' | 'obsolete';
 }
 
-/** A right, and its state in a database. */
+/** A privilege, and its state in a database. */
 export interface GrantState extends Grant {
   /** Whether its object exists. */
   readonly exists: boolean;
   /** Whether the role has it, also as a member of another role. */
   readonly held: boolean;
-  /** Whether the session's role may grant it. */
+  /** Whether the session's role may grant and revoke it. */
   readonly grantable: boolean;
 }
 
 interface NeededOptions {
   readonly database: string;
-  /** Whether install made the tables. */
+  /** Whether install created the tables. */
   readonly ownTables: boolean;
-  /** Whether tokens name users by their e-mail address. Default false. */
+  /** Whether tokens identify users by their e-mail address. Default false. */
   readonly byEmail?: boolean;
-  /** Whether the server takes changes. Default false. */
+  /** Whether the server accepts changes. Default false. */
   readonly writes?: boolean;
 }
 
-interface Subject {
-  readonly kind: 'database' | 'schema' | 'table' | 'columns' | 'sequence' | 'function';
-  readonly schema?: string;
-  /** Of a function its name with the types of its arguments, e.g. `f(interval, integer)`. */
-  readonly relation?: string;
-  readonly columns?: readonly string[];
-  /** Of a table. Default: SELECT. */
-  readonly privileges?: readonly string[];
+/** A grant with its object, as `stateStatement` looks it up. */
+interface NeededGrant extends Grant {
+  readonly kind: string;
+  readonly schema: string | undefined;
+  readonly relation: string | undefined;
+  readonly columns: readonly string[] | undefined;
+  readonly privileges: readonly string[];
 }
 
-/** The tables of the host that the server reads, and what for. */
-const servedTables: Readonly<Record<string, string>> = {
-  projects: 'channels, and access to them',
-  environments: 'channels',
-  features: 'the state of a feature in events and snapshots',
-  feature_params: 'the state of a feature in events and snapshots',
-  pending_changes: 'open requests in snapshots',
-  pending_change_entities: 'open requests in snapshots',
-  audit_log: 'the history in the console',
-  memberships: 'access to projects',
-  role_permissions: 'access to projects',
-  permissions: 'access to projects',
-};
+interface GrantOptions {
+  /** Default `serve`. */
+  readonly need?: Grant['need'];
+  /** Default: SELECT on tables, EXECUTE on functions, else USAGE. */
+  readonly privileges?: readonly string[];
+  readonly columns?: readonly string[];
+}
 
-/** Shown with a feature where the host has them. */
-const partTables = ['rules', 'feature_schedules'];
+/** The grant with a name such as `table public.features`, `function flagcast.f(integer)`, `columns public.users`. */
+function grant(name: string, purpose: string, options: GrantOptions = {}): NeededGrant {
+  const { need = 'serve', columns } = options;
+  const [, kind = '', schema, relation] = /(\w+) (\w+)(?:\.(\w+(?:\(.*\))?))?/.exec(name) ?? [];
+  const privileges = options.privileges ?? [
+    { table: 'SELECT', columns: 'SELECT', function: 'EXECUTE' }[kind] ?? 'USAGE',
+  ];
+  const object = relation === undefined ? schema : `${schema}.${relation}`;
+  const right =
+    columns === undefined
+      ? `${privileges.join(', ')} ON ${kind.toUpperCase()} ${object}`
+      : `SELECT (${columns.join(', ')}) ON TABLE ${object}`;
+  return { name, right, purpose, need, kind, schema, relation, columns, privileges };
+}
 
-/** Read where the host has them, for changes through Flagcast's API. */
-const guardTables: Readonly<Record<string, string>> = {
-  tags: 'which features are guarded by their tag',
-  feature_tags: 'which features are guarded by their tag',
-  roles: "who may approve in Togglr's database",
-  project_approvers: "who may approve in Togglr's database",
-};
+const state = 'the state of a feature in events and snapshots';
+const requests = 'open requests in snapshots';
+const access = 'access to projects';
+const tags = 'which features are guarded by their tag';
+const approvers = "who may approve in Togglr's database";
+const extra: GrantOptions = { need: 'extra' };
 
-/** The columns of users that are read; not the e-mail address. */
-const userColumns = ['id', 'username', 'is_active', 'is_superuser'];
-
-/** What changes through the console and the REST API write. */
-const writtenTables: readonly (readonly [schema: string, table: string, privileges: readonly string[]])[] = [
-  ['public', 'features', ['INSERT', 'UPDATE', 'DELETE']],
-  ['public', 'feature_params', ['INSERT', 'UPDATE', 'DELETE']],
-  ['public', 'pending_changes', ['INSERT', 'UPDATE']],
-  ['public', 'pending_change_entities', ['INSERT', 'UPDATE']],
-  ['public', 'audit_log', ['INSERT']],
-  [schemaName, 'guarded_environments', ['INSERT', 'DELETE']],
+/** The privileges for changes through the console and the REST API, in addition to those for reads. */
+const writeGrants: readonly NeededGrant[] = [
+  ...Object.entries({
+    'public.features': ['INSERT', 'UPDATE', 'DELETE'],
+    'public.feature_params': ['INSERT', 'UPDATE', 'DELETE'],
+    'public.pending_changes': ['INSERT', 'UPDATE'],
+    'public.pending_change_entities': ['INSERT', 'UPDATE'],
+    'public.audit_log': ['INSERT'],
+    [`${schemaName}.guarded_environments`]: ['INSERT', 'DELETE'],
+  }).map(([table, privileges]) => ({
+    ...grant(`table ${table}`, 'changes', { need: 'write', privileges }),
+    name: `changes of table ${table}`,
+  })),
+  grant('sequence public.audit_log_id_seq', 'changes', { need: 'write' }),
+  grant('columns public.users (password_hash, two_fa_enabled)', "approvals in Togglr's database", {
+    need: 'write',
+    columns: ['password_hash', 'two_fa_enabled'],
+  }),
 ];
 
-interface NeededGrant {
-  readonly grant: Grant;
-  readonly subject: Subject;
-}
-
-const usersGrant = (columns: readonly string[], purpose: string, need: Grant['need']): NeededGrant => ({
-  grant: {
-    name: `columns public.users (${columns.join(', ')})`,
-    right: `SELECT (${columns.join(', ')}) ON TABLE public.users`,
-    purpose,
-    need,
-  },
-  subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
-});
-
-/** The rights that a server needs for changes, beside those for reads. */
-function writeGrants(): NeededGrant[] {
-  const purpose = 'changes';
-  const sequence = 'audit_log_id_seq';
-  return [
-    ...writtenTables.map(([schema, relation, privileges]): NeededGrant => ({
-      grant: {
-        name: `changes of table ${schema}.${relation}`,
-        right: `${privileges.join(', ')} ON TABLE ${schema}.${relation}`,
-        purpose,
-        need: 'write',
-      },
-      subject: { kind: 'table', schema, relation, privileges },
-    })),
-    {
-      grant: {
-        name: `sequence public.${sequence}`,
-        right: `USAGE ON SEQUENCE public.${sequence}`,
-        purpose,
-        need: 'write',
-      },
-      subject: { kind: 'sequence', schema: 'public', relation: sequence },
-    },
-    usersGrant(['password_hash', 'two_fa_enabled'], "approvals in Togglr's database", 'write'),
-  ];
-}
-
-/** Every right that a role for `flagcast serve` needs, in the order in which they are given. */
+/** Every privilege that a role for `flagcast serve` needs, in the order in which they are granted. */
 function neededGrants({
   database,
   ownTables,
   byEmail = false,
   writes = false,
 }: NeededOptions): NeededGrant[] {
-  const table = (
-    schema: string,
-    relation: string,
-    purpose: string,
-    need: Grant['need'] = 'serve',
-  ): { grant: Grant; subject: Subject } => ({
-    grant: {
-      name: `table ${schema}.${relation}`,
-      right: `SELECT ON TABLE ${schema}.${relation}`,
-      purpose,
-      need,
-    },
-    subject: { kind: 'table', schema, relation },
-  });
-  const schema = (name: string): { grant: Grant; subject: Subject } => ({
-    grant: { name: `schema ${name}`, right: `USAGE ON SCHEMA ${name}`, purpose: 'all reads', need: 'serve' },
-    subject: { kind: 'schema', schema: name },
-  });
-  const routine = (signature: string, purpose: string): { grant: Grant; subject: Subject } => ({
-    grant: {
-      name: `function ${schemaName}.${signature}`,
-      right: `EXECUTE ON FUNCTION ${schemaName}.${signature}`,
-      purpose,
-      need: 'serve',
-    },
-    subject: { kind: 'function', schema: schemaName, relation: signature },
-  });
   // Flagcast's sign-in accepts hashes of its own scheme only.
-  const columns = ownTables ? [...userColumns, 'password_hash'] : userColumns;
+  const columns = ['id', 'username', 'is_active', 'is_superuser', ...(ownTables ? ['password_hash'] : [])];
+  const email = 'the user of a token, by the e-mail address';
   return [
     {
-      grant: {
-        name: 'database',
-        right: `CONNECT ON DATABASE ${pg.escapeIdentifier(database)}`,
-        purpose: 'to connect',
-        need: 'serve',
-      },
-      subject: { kind: 'database' },
+      ...grant('database', 'to connect', { privileges: ['CONNECT'] }),
+      right: `CONNECT ON DATABASE ${pg.escapeIdentifier(database)}`,
+      kind: 'database',
     },
-    schema(schemaName),
-    table(schemaName, 'event_log', 'the events'),
-    table(schemaName, 'log_state', 'how far the event log reaches'),
-    routine('prune_event_log(interval, integer)', 'deletes old rows of the event log'),
-    routine('adopt_event_log()', 'starts a new event log after a restored dump or pg_upgrade'),
-    table(schemaName, 'v_realtime_events', 'the events, for queries by hand', 'extra'),
-    table(schemaName, 'guarded_environments', 'environments that wait for approval'),
-    table(
-      schemaName,
-      versionTables.flagcast,
-      'flagcast doctor: whether the installation is up to date',
-      'extra',
+    grant(`schema ${schemaName}`, 'all reads'),
+    grant(`table ${schemaName}.event_log`, 'the events'),
+    grant(`table ${schemaName}.log_state`, 'how far the event log reaches'),
+    grant(`function ${schemaName}.prune_event_log(interval, integer)`, 'deletes old rows of the event log'),
+    grant(
+      `function ${schemaName}.adopt_event_log()`,
+      'starts a new event log after a restored dump or pg_upgrade',
     ),
-    schema('public'),
-    ...Object.entries(servedTables).map(([name, purpose]) => table('public', name, purpose)),
+    grant(`table ${schemaName}.v_realtime_events`, 'the events, for manual queries', extra),
+    grant(`table ${schemaName}.guarded_environments`, 'environments whose changes need approval'),
+    grant(
+      `table ${schemaName}.schema_version`,
+      'flagcast doctor: whether the installation is up to date',
+      extra,
+    ),
+    grant('schema public', 'all reads'),
+    grant('table public.projects', 'channels, and access to them'),
+    grant('table public.environments', 'channels'),
+    grant('table public.features', state),
+    grant('table public.feature_params', state),
+    grant('table public.pending_changes', requests),
+    grant('table public.pending_change_entities', requests),
+    grant('table public.audit_log', 'the history in the console'),
+    grant('table public.memberships', access),
+    grant('table public.role_permissions', access),
+    grant('table public.permissions', access),
+    grant('columns public.users', `the user of a token${ownTables ? '; sign-in' : ''}`, { columns }),
+    // Tables that the server reads if the host has them.
+    grant('table public.tags', tags, extra),
+    grant('table public.feature_tags', tags, extra),
+    grant('table public.roles', approvers, extra),
+    grant('table public.project_approvers', approvers, extra),
+    grant('table public.rules', 'the parts of a feature', extra),
+    grant('table public.feature_schedules', 'the parts of a feature', extra),
+    ...(byEmail ? [grant('columns public.users (email)', email, { columns: ['email'] })] : []),
+    ...(writes ? writeGrants : []),
     {
-      grant: {
-        name: 'columns public.users',
-        right: `SELECT (${columns.join(', ')}) ON TABLE public.users`,
-        purpose: `the user of a token${ownTables ? '; sign-in' : ''}`,
-        need: 'serve',
-      },
-      subject: { kind: 'columns', schema: 'public', relation: 'users', columns },
+      ...grant('role pg_read_all_stats', 'other transactions, for Flagcast 0.1', { need: 'obsolete' }),
+      right: 'pg_read_all_stats',
     },
-    ...Object.entries(guardTables).map(([name, purpose]) => table('public', name, purpose, 'extra')),
-    ...partTables.map((name) => table('public', name, 'the parts of a feature', 'extra')),
-    ...(byEmail ? [usersGrant(['email'], 'the user of a token, by the e-mail address', 'serve')] : []),
-    ...(writes ? writeGrants() : []),
   ];
 }
 
-/** `$1` the subjects, `$2` the role (null: one that does not exist yet, which has the rights of PUBLIC). */
+/**
+ * `$1` the grants, `$2` the role (null: a role that does not exist yet, which has the privileges of PUBLIC). The sequence
+ * of an identity column needs no privilege.
+ */
 const stateStatement = `
-SELECT coalesce(json_agg(json_build_object(
-  'name', s.name,
+SELECT json_agg(json_build_object(
   'exists', CASE s.kind
     WHEN 'schema' THEN n.oid IS NOT NULL
     WHEN 'table' THEN c.oid IS NOT NULL
     WHEN 'function' THEN f.oid IS NOT NULL
-    -- That of an identity column needs no right of its own.
     WHEN 'sequence' THEN c.oid IS NOT NULL
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i')
-    WHEN 'columns' THEN (SELECT count(*) = cardinality(s.columns) FROM pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
+    WHEN 'columns' THEN a.names @> s.columns
+    WHEN 'role' THEN held
     ELSE true
   END,
-  'held', CASE s.kind
-    WHEN 'database' THEN has_database_privilege(who.name, current_database(), 'CONNECT')
-    WHEN 'schema' THEN has_schema_privilege(who.name, n.oid, 'USAGE')
-    WHEN 'table' THEN (SELECT bool_and(has_table_privilege(who.name, c.oid, p)) FROM unnest(coalesce(s.privileges, '{SELECT}')) p)
-    WHEN 'sequence' THEN has_sequence_privilege(who.name, c.oid, 'USAGE')
-    WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, a.attnum, 'SELECT')) FROM pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
-    ELSE has_function_privilege(who.name, f.oid, 'EXECUTE')
-  END,
-  'grantable', CASE s.kind
-    WHEN 'database' THEN has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')
-    WHEN 'schema' THEN has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
-    WHEN 'table' THEN (SELECT bool_and(has_table_privilege(c.oid, p || ' WITH GRANT OPTION')) FROM unnest(coalesce(s.privileges, '{SELECT}')) p)
-    WHEN 'sequence' THEN has_sequence_privilege(c.oid, 'USAGE WITH GRANT OPTION')
-    WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(c.oid, a.attnum, 'SELECT WITH GRANT OPTION')) FROM pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attname = ANY (s.columns) AND NOT a.attisdropped)
-    ELSE has_function_privilege(f.oid, 'EXECUTE WITH GRANT OPTION')
-  END
-)), '[]')::text AS states
-FROM jsonb_to_recordset($1::jsonb) AS s (name text, kind text, "schema" text, relation text, columns text[], privileges text[])
-CROSS JOIN (SELECT coalesce($2::text, 'public')::name AS name) AS who
+  'held', coalesce(held, false),
+  'grantable', coalesce(grantable, false)
+) ORDER BY s.place)::text AS states
+FROM ROWS FROM (jsonb_to_recordset($1::jsonb)
+  AS (kind text, "schema" text, relation text, columns text[], privileges text[])) WITH ORDINALITY
+  AS s (kind, "schema", relation, columns, privileges, place)
 LEFT JOIN pg_namespace n ON n.nspname = s.schema
-LEFT JOIN pg_class c ON s.kind <> 'function' AND c.relnamespace = n.oid AND c.relname = s.relation
-LEFT JOIN pg_proc f ON s.kind = 'function' AND f.pronamespace = n.oid
-  AND f.proname || '(' || oidvectortypes(f.proargtypes) || ')' = s.relation`;
+LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = s.relation
+LEFT JOIN pg_proc f ON f.pronamespace = n.oid AND f.proname || '(' || oidvectortypes(f.proargtypes) || ')' = s.relation
+CROSS JOIN LATERAL (
+  SELECT array_agg(attname::text) AS names FROM pg_attribute WHERE attrelid = c.oid AND attname = ANY (s.columns) AND NOT attisdropped
+) AS a
+CROSS JOIN LATERAL (
+  SELECT bool_and(has_it) FILTER (WHERE who.option = '') AS held, bool_and(has_it) FILTER (WHERE who.option <> '') AS grantable
+  FROM (VALUES (coalesce($2::name, 'public'), ''), (current_user, ' WITH GRANT OPTION')) AS who (name, option)
+  CROSS JOIN LATERAL (SELECT p || who.option FROM unnest(s.privileges) p) AS q (privilege)
+  CROSS JOIN LATERAL (SELECT CASE s.kind
+    WHEN 'database' THEN has_database_privilege(who.name, current_database(), privilege)
+    WHEN 'schema' THEN has_schema_privilege(who.name, n.oid, privilege)
+    WHEN 'table' THEN has_table_privilege(who.name, c.oid, privilege)
+    WHEN 'sequence' THEN has_sequence_privilege(who.name, c.oid, privilege)
+    WHEN 'columns' THEN (SELECT bool_and(has_column_privilege(who.name, c.oid, col, privilege)) FROM unnest(a.names) col)
+    WHEN 'function' THEN has_function_privilege(who.name, f.oid, privilege)
+    WHEN 'role' THEN CASE who.option
+      WHEN '' THEN EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+        WHERE r.rolname = who.name AND m.roleid = 'pg_read_all_stats'::regrole)
+      ELSE (SELECT r.rolsuper OR pg_has_role('pg_read_all_stats', 'MEMBER WITH ADMIN OPTION')
+        OR (r.rolcreaterole AND current_setting('server_version_num')::int < 160000)
+        FROM pg_roles r WHERE r.rolname = who.name)
+    END
+  END) AS r (has_it)
+) AS privileges`;
 
 /**
- * The state of every right that a role for the server needs, for `role` (null: one that does not exist yet). Reads the
- * catalogue only, and needs no right for it.
+ * The state of every privilege that a role for the server needs, for `role` (null: a role that does not exist yet).
+ * Reads only the catalogue, for which no privilege is needed.
  */
 export async function readGrants(
   client: pg.ClientBase,
   options: NeededOptions & { readonly role: string | null },
 ): Promise<GrantState[]> {
   const needed = neededGrants(options);
-  const subjects = needed.map(({ grant, subject }) => ({ name: grant.name, ...subject }));
   const { rows } = await client.query<{ states: string }>(stateStatement, [
-    JSON.stringify(subjects),
+    JSON.stringify(needed),
     options.role,
   ]);
-  const states = JSON.parse(rows[0]?.states ?? '[]') as {
-    name: string;
-    exists: boolean;
-    held: boolean | null;
-    grantable: boolean | null;
-  }[];
-  return needed.map(({ grant }) => {
-    const state = states.find(({ name }) => name === grant.name);
-    return {
-      ...grant,
-      exists: state?.exists ?? false,
-      held: state?.held ?? false,
-      grantable: state?.grantable ?? false,
-    };
-  });
+  const states = JSON.parse(rows[0]?.states ?? '[]') as Pick<GrantState, 'exists' | 'held' | 'grantable'>[];
+  return needed.map(({ name, right, purpose, need }, index) => ({
+    ...{ name, right, purpose, need },
+    ...(states[index] ?? { exists: false, held: false, grantable: false }),
+  }));
 }

@@ -1,18 +1,18 @@
 import type pg from 'pg';
 import { printable } from '../describe.js';
+import { hostTriggers } from '../host/host-triggers.js';
+import { inTransaction } from '../postgres/transaction.js';
 import { retry } from '../retry.js';
 import { InstallError, toInstallError } from './install-error.js';
-import { hostTriggers } from '../host/host-triggers.js';
 import { schemaName } from './objects.js';
-import { inTransaction } from '../postgres/transaction.js';
 
-/** How install and uninstall wait for the locks of others. */
+/** How install and uninstall wait for locks of other sessions. */
 export interface LockWait {
-  /** How long an attempt waits for each lock, in milliseconds. The host's own writes queue behind it meanwhile. Default 500. */
+  /** How long an attempt waits for each lock, in milliseconds. The host's own writes wait behind it. Default 500. */
   readonly lockTimeoutMs?: number;
   /** The number of attempts, with a random pause of up to 4 s in between. Default 5. */
   readonly attempts?: number;
-  /** Called after each failed attempt that is followed by another one. Default: nothing. */
+  /** Called after each failed attempt before a retry. Default: nothing. */
   readonly onRetry?: (failure: LockFailure) => void;
 }
 
@@ -20,7 +20,7 @@ export interface LockFailure {
   readonly attempt: number;
   readonly attempts: number;
   readonly retryInMs: number;
-  /** Describes the session that holds the lock, as far as it is known. */
+  /** The session that holds the lock, and the lock, e.g. `process 4711 (role app) holds a lock on public.audit_log`. */
   readonly holder: string;
 }
 
@@ -39,16 +39,15 @@ export function openingStatements(lockTimeoutMs = defaultLockTimeoutMs): string[
 }
 
 /**
- * Runs `work` in one transaction of `client`. Only one installer runs at a time, and waits for locks are short,
- * because a waiting ALTER blocks the host's own queries behind it. Retries all of it after a lock time-out. Throws
- * InstallError: then nothing has changed.
+ * Runs `work` in one transaction of `client`, one installer at a time. Waits for locks are short, because the host's
+ * queries wait behind an ALTER that waits. Retries the transaction after a lock time-out. Throws InstallError: then
+ * nothing has changed.
  */
 export async function asInstaller<Result>(
   client: pg.ClientBase,
-  patience: LockWait,
+  { lockTimeoutMs, attempts = defaultAttempts, onRetry }: LockWait,
   work: () => Promise<Result>,
 ): Promise<Result> {
-  const { lockTimeoutMs, attempts = defaultAttempts, onRetry } = patience;
   return await retry(
     async () =>
       await inTransaction(client, async () => {
@@ -65,7 +64,7 @@ export async function asInstaller<Result>(
         if (attempt >= attempts) {
           throw new InstallError(
             'locked',
-            `Nothing was changed, because ${text} in the way (${attempts} attempts). Try again later${fix}.`,
+            `Nothing was changed after ${attempts} attempts, because ${text}. Try again later${fix}.`,
             { cause: error },
           );
         }
@@ -75,19 +74,53 @@ export async function asInstaller<Result>(
   );
 }
 
+/** A session of pg_stat_activity, or a prepared transaction. */
+export interface SessionFacts {
+  /** Null for a prepared transaction. */
+  readonly pid: number | null;
+  readonly gid: string | null;
+  readonly role: string | null;
+  readonly application: string | null;
+  readonly state: string | null;
+  /** The age of its transaction. */
+  readonly seconds: number | null;
+}
+
+/** A session in a printable text, e.g. `process 4711 (role app, idle in transaction, for 14 s)`, and the SQL that ends it. */
+export function describeSession(session: SessionFacts): { readonly name: string; readonly end: string } {
+  const { pid, role, application, state, seconds } = session;
+  const gid = printable(session.gid ?? '');
+  const details = [
+    role === null ? '' : `role ${role}`,
+    (application ?? '') === '' ? '' : `application ${String(application)}`,
+    state ?? '',
+    seconds === null ? '' : `for ${Math.floor(seconds)} s`,
+  ].filter((part) => part !== '');
+  const subject = pid === null ? `prepared transaction ${JSON.stringify(gid)}` : `process ${pid}`;
+  return {
+    name: printable(details.length === 0 ? subject : `${subject} (${details.join(', ')})`),
+    end:
+      pid === null
+        ? `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`
+        : `SELECT pg_terminate_backend(${pid})`,
+  };
+}
+
 /**
- * Sessions that read (ACCESS SHARE, ROW SHARE) block DROP only. Sessions that write block CREATE TRIGGER as well, and
- * are named first.
+ * The holder of a lock. Sessions that read (ACCESS SHARE, ROW SHARE) block DROP only; sessions that write also block
+ * CREATE TRIGGER and come first.
  */
 const holderStatement = `
-SELECT l.pid::text, x.gid, a.usename::text AS role, a.application_name AS application, a.state,
-  floor(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, x.prepared)))::int::text AS seconds,
-  coalesce(n.nspname || '.' || c.relname, '') AS relation
+SELECT json_build_object(
+  'pid', l.pid, 'gid', x.gid, 'role', coalesce(a.usename, x.owner), 'application', a.application_name, 'state', a.state,
+  'seconds', extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, x.prepared)),
+  'lock', coalesce('a lock on ' || n.nspname || '.' || c.relname, 'the lock of another install')
+)::text AS holder
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_class c ON l.locktype = 'relation' AND c.oid = l.relation
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
--- A prepared transaction has no process; the lock on its own id tells which one it is.
+-- A prepared transaction has no process; the lock on its own id identifies it.
 LEFT JOIN pg_catalog.pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
   AND own.virtualtransaction = l.virtualtransaction
 LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = own.transactionid
@@ -102,29 +135,9 @@ WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
 ORDER BY l.mode IN ('AccessShareLock', 'RowShareLock'), coalesce(a.xact_start, x.prepared), l.pid
 LIMIT 1`;
 
-interface Holder {
-  readonly pid: string | null;
-  readonly gid: string | null;
-  readonly role: string | null;
-  readonly application: string | null;
-  readonly state: string | null;
-  readonly seconds: string | null;
-  readonly relation: string;
-}
-
-/** A session or prepared transaction that holds a lock. The texts are safe to print. */
-export interface LockHolder {
-  /** E.g. `process 4711 (role app, application psql, idle in transaction, for 14 s)`. */
-  readonly name: string;
-  /** E.g. `a lock on public.audit_log`. */
-  readonly lock: string;
-  /** The SQL that ends it. */
-  readonly endStatement: string;
-}
-
 /**
- * The holder of a lock on one of these tables of the host (null: any), or on one of Flagcast's; with `mode` only of such
- * a lock. Null if there is none any more.
+ * The holder of a lock on one of these tables of the host (null: any table) or on one of Flagcast's; with `mode` only of
+ * a lock in that mode. Null if the lock has been released.
  */
 export async function readLockHolder(
   client: pg.ClientBase,
@@ -132,46 +145,18 @@ export async function readLockHolder(
     tables,
     mode,
   }: { readonly tables: readonly string[] | null; readonly mode: 'AccessExclusiveLock' | null },
-): Promise<LockHolder | null> {
-  const { rows } = await client.query<Holder>(holderStatement, [tables, mode]);
-  const [holder] = rows;
-  if (holder === undefined) return null;
-  const lock = holder.relation === '' ? 'the lock of another install' : `a lock on ${holder.relation}`;
-  if (holder.pid === null) {
-    const gid = printable(holder.gid ?? '');
-    return {
-      name: `the prepared transaction ${JSON.stringify(gid)}`,
-      lock: printable(lock),
-      endStatement: `ROLLBACK PREPARED '${gid.replaceAll("'", "''")}'`,
-    };
-  }
-  const known = [
-    holder.role === null ? '' : `role ${holder.role}`,
-    (holder.application ?? '') === '' ? '' : `application ${String(holder.application)}`,
-    holder.state ?? '',
-    holder.seconds === null ? '' : `for ${holder.seconds} s`,
-  ].filter((part) => part !== '');
-  return {
-    name: printable(`process ${holder.pid} (${known.join(', ')})`),
-    lock: printable(lock),
-    endStatement: `SELECT pg_terminate_backend(${holder.pid})`,
-  };
+): Promise<{ readonly name: string; readonly lock: string; readonly end: string } | null> {
+  const { rows } = await client.query<{ holder: string }>(holderStatement, [tables, mode]);
+  if (rows[0] === undefined) return null;
+  const holder = JSON.parse(rows[0].holder) as SessionFacts & { readonly lock: string };
+  return { ...describeSession(holder), lock: printable(holder.lock) };
 }
 
-/** Describes the session that holds the lock. It may have ended since the attempt. */
 async function describeHolder(client: pg.ClientBase): Promise<{ text: string; fix: string }> {
-  const unknown = { text: 'another session that held a lock was', fix: '' };
-  try {
-    const holder = await readLockHolder(client, {
-      tables: hostTriggers.map(({ table }) => table),
-      mode: null,
-    });
-    if (holder === null) return unknown;
-    const { name, lock, endStatement } = holder;
-    const commit = endStatement.startsWith('ROLLBACK') ? 'COMMIT PREPARED or ' : '';
-    return { text: `${name}, which holds ${lock}, is`, fix: `, or end it: ${commit}${endStatement}` };
-  } catch {
-    // Only details of the message are missing.
-    return unknown;
-  }
+  const tables = hostTriggers.map(({ table }) => table);
+  // Without an answer the message only lacks details.
+  const holder = await readLockHolder(client, { tables, mode: null }).catch(() => null);
+  if (holder === null) return { text: 'another session held a lock', fix: '' };
+  const commit = holder.end.startsWith('ROLLBACK') ? 'COMMIT PREPARED or ' : '';
+  return { text: `${holder.name} holds ${holder.lock}`, fix: `, or end it: ${commit}${holder.end}` };
 }

@@ -1,54 +1,38 @@
 import type pg from 'pg';
 import { toInstallError, InstallError } from './install-error.js';
 import { asInstaller, type LockWait } from './install-lock.js';
-import {
-  contractTables,
-  otherFunctions,
-  ownTables,
-  readInstallState,
-  schemaName,
-  tableFunctions,
-  triggerFunctions,
-  versionTables,
-  type InstallState,
-} from './objects.js';
-import { makePlan, type InstallOptions, type InstallPlan } from './plan.js';
-import { refuseForeignSchema, refuseOthersSchema } from './refusals.js';
-import { readGrantedRoles, revokeRole } from './role.js';
-import { refuseCallers, refuseForeignTriggers } from './triggers.js';
+import { dropStatements, existingContractTables, readInstallState } from './objects.js';
+import { makePlan, type InstallOptions } from './plan.js';
+import { refuseCallers, refuseForeignSchema, refuseForeignTriggers } from './refusals.js';
+import { readGrantedRoles, revokeRole, type InstallPlan } from './role.js';
 
 /** What `install` did. */
 export interface InstallReport {
-  /** False where everything existed already. */
+  /** False if the installation was complete. */
   readonly changed: boolean;
-  /** One line for each object and right, e.g. `created view flagcast.v_realtime_events`. */
+  /** One line for each object and grant, e.g. `created view flagcast.v_realtime_events`. */
   readonly lines: readonly string[];
   /** Notes for the operator, a line each. */
   readonly notes: readonly string[];
 }
 
-/** What `uninstall` would drop and revoke, and what would be lost with it. */
+/** What `uninstall` would drop and revoke. */
 export interface UninstallPlan {
   readonly installed: boolean;
-  /** Whether install --tables created the contract tables, which would be dropped with all their rows. */
+  /** Whether install --tables created the contract tables. They would be dropped with all their rows. */
   readonly ownTables: boolean;
   /** One line for each object, e.g. `view flagcast.v_realtime_events`. */
   readonly objects: readonly string[];
-  /** The roles that would lose the rights that install granted; open sessions of such a role fail then. */
+  /** The roles that would lose the privileges that install granted; their open sessions would fail. */
   readonly roles: readonly { readonly name: string; readonly made: boolean; readonly sessions: number }[];
-  /** The rows of the contract tables; empty where they are the host's. */
+  /** The rows of the contract tables; empty if they are the host's. */
   readonly tables: readonly { readonly table: string; readonly rows: number }[];
   /** Their sum. */
   readonly rows: number;
 }
 
-/** What `uninstall` did. */
-export interface UninstallReport {
-  /** False where nothing was installed. */
-  readonly changed: boolean;
-  /** One line for each object, e.g. `dropped view flagcast.v_realtime_events`. */
-  readonly lines: readonly string[];
-}
+/** What `uninstall` did: `changed` is false if nothing was installed. */
+export type UninstallReport = Omit<InstallReport, 'notes'>;
 
 /** What `install` would do. Changes nothing, and takes no transaction id. Throws InstallError. */
 export async function planInstall(client: pg.ClientBase, options: InstallOptions = {}): Promise<InstallPlan> {
@@ -67,9 +51,9 @@ export async function planInstall(client: pg.ClientBase, options: InstallOptions
 
 /**
  * Installs the event log and the triggers (with `tables` also the contract tables, with `role` a role for the server),
- * upgrades an older installation, or repairs one of which something was dropped. Idempotent. Runs in one transaction
- * of `client`, which must not be in one: after an error nothing has changed. With `agreed` only statements of that
- * plan are run. Throws InstallError.
+ * upgrades an installation of another build, or repairs a damaged one. Idempotent. Runs in one transaction of `client`,
+ * which must not be in one: after an error nothing has changed. With `agreed` it runs only statements of that plan.
+ * Throws InstallError.
  */
 export async function install(
   client: pg.ClientBase,
@@ -103,9 +87,8 @@ export async function planUninstall(client: pg.ClientBase): Promise<UninstallPla
   try {
     const state = await readInstallState(client);
     refuseForeignSchema(state);
-    if (state.installed) refuseOthersSchema(state);
     const tables = [];
-    for (const table of existingOwnTables(state)) {
+    for (const table of existingContractTables(state)) {
       const { rows } = await client.query<{ rows: string }>(
         `SELECT count(*)::text AS rows FROM public.${table}`,
       );
@@ -132,46 +115,23 @@ export async function planUninstall(client: pg.ClientBase): Promise<UninstallPla
 }
 
 /**
- * Removes exactly what `install` created: triggers, view, schema flagcast with the event log, the rights of the roles,
- * the roles and, if install --tables created them, the contract tables with all their rows (see planUninstall). Where
- * objects of the host depend on it, nothing is dropped, and the error names them. A role that is in use elsewhere
- * stays, and a line says so. Idempotent. Runs in one transaction of `client`, which must not be in one. Throws
+ * Removes exactly what `install` created: triggers, view, schema flagcast with the event log, the privileges of the
+ * roles, the roles and, if install --tables created them, the contract tables with all their rows (see planUninstall).
+ * If objects of the host depend on it, nothing is dropped, and the error names them. A role that is in use elsewhere
+ * is kept, with a line in the report. Idempotent. Runs in one transaction of `client`, which must not be in one. Throws
  * InstallError.
  */
-export async function uninstall(client: pg.ClientBase, patience: LockWait = {}): Promise<UninstallReport> {
-  return await asInstaller(client, patience, async () => {
+export async function uninstall(client: pg.ClientBase, wait: LockWait = {}): Promise<UninstallReport> {
+  return await asInstaller(client, wait, async () => {
     const state = await readInstallState(client);
     refuseForeignSchema(state);
     if (!state.installed) return { changed: false, lines: [] };
-    refuseOthersSchema(state);
     const roles = await readGrantedRoles(client, state);
     await refuseForeignTriggers(client);
     await refuseCallers(client);
-    if (state.objects.includes('view public.v_realtime_events')) {
-      await client.query('DROP VIEW public.v_realtime_events');
-    }
-    for (const name of [...triggerFunctions, 'wake']) {
-      await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE`);
-    }
-    await client.query(`DROP VIEW IF EXISTS ${schemaName}.v_realtime_events`);
-    for (const name of otherFunctions) {
-      await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}`);
-    }
-    const tables = existingOwnTables(state);
-    if (tables.length > 0) {
-      await client.query(`DROP TABLE ${tables.map((table) => `public.${table}`).join(', ')}`);
-    }
-    for (const name of tableFunctions) await client.query(`DROP FUNCTION IF EXISTS ${schemaName}.${name}()`);
-    for (const name of [...ownTables, ...Object.values(versionTables)]) {
-      await client.query(`DROP TABLE IF EXISTS ${schemaName}.${name}`);
-    }
-    await client.query(`DROP SCHEMA ${schemaName}`);
-    const lines = state.objects.map((object) => `dropped ${object}`).reverse();
+    for (const statement of dropStatements(state)) await client.query(statement);
+    const lines = state.objects.map((object) => `dropped ${object}`).toReversed();
     for (const role of roles) lines.push(...(await revokeRole(client, role, state)));
     return { changed: true, lines };
   });
-}
-
-function existingOwnTables(state: InstallState): string[] {
-  return contractTables.filter((table) => state.objects.includes(`table public.${table}`));
 }

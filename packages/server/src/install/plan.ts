@@ -1,75 +1,57 @@
-import type pg from 'pg';
+import pg from 'pg';
+import { hostTriggers, triggerName, type HostTrigger } from '../host/host-triggers.js';
+import { contractStatements, readBuild, readSqlFiles, recordStatement } from './build.js';
 import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
 import {
-  compareBuild,
-  loadMigrations,
-  migrationStatements,
-  readApplied,
-  refuseOtherBuild,
-  versionOf,
-  type Track,
-} from './migrations.js';
-import {
-  lastLegacyVersion,
-  objectsOf,
+  contractObjects,
+  inOrder,
+  logObjects,
+  missingObjects,
   readInstallState,
   schemaName,
   triggerFunctions,
-  versionTables,
-  viewColumns,
+  triggerObject,
+  viewOf,
+  viewsToDrop,
   type InstallState,
 } from './objects.js';
 import {
   refuseExistingTables,
   refuseForeignSchema,
+  refuseForeignTriggers,
   refuseMissingRights,
   refuseUnfitTables,
 } from './refusals.js';
-import { planRole, readGrantedRoles, type RolePlan } from './role.js';
-import {
-  backupNotes,
-  planOwnTriggers,
-  planTriggers,
-  publicationNotes,
-  refuseForeignTriggers,
-  triggersAreWrong,
-} from './triggers.js';
+import { planRoles, type InstallPlan } from './role.js';
 
 export interface InstallOptions {
   /** Also create the contract tables and `public.v_realtime_events`, in a database without them. Default false. */
   readonly tables?: boolean;
-  /** Only the event log, without triggers, for a database whose tables have another form. Default: as installed before. */
+  /** Create only the event log, without triggers, for a database with other tables. Default: as in the last install. */
   readonly logOnly?: boolean;
-  /** A role for the server: created where it is missing, and given the rights that the server needs. Default none. */
+  /** Create this role for the server, or grant it the privileges that it lacks. Default none. */
   readonly role?: string | undefined;
 }
-
-/** What an installation would do. */
-export interface InstallPlan {
-  /** One line for each object, e.g. `view flagcast.v_realtime_events`. */
-  readonly creates: readonly string[];
-  /** One line for each right, e.g. `SELECT ON TABLE public.features TO "reader"`. */
-  readonly grants: readonly string[];
-  /** The SQL, without the transaction around it; empty where there is nothing to do. */
-  readonly statements: readonly string[];
-  /** Notes for the operator, a line each. */
-  readonly notes: readonly string[];
-}
-
-/** The public view over the event log. */
-const lastPublicVersion = 2;
-
-type ViewSchema = keyof typeof viewColumns;
-
-const viewOf = (schema: ViewSchema): string => `view ${schema}.v_realtime_events`;
 
 /** The oldest PostgreSQL that is supported, as `server_version_num`. */
 const oldestServerVersion = 140_000;
 
+interface Mode {
+  /** Whether this install creates the contract tables. */
+  readonly makesTables: boolean;
+  /** Whether the contract tables are install's, from now on. */
+  readonly withTables: boolean;
+  readonly logOnly: boolean;
+  /** The triggers for the host's tables. */
+  readonly triggers: readonly HostTrigger[];
+}
+
 /**
- * Reads the database and plans what is missing. Changes nothing: in a READ ONLY transaction of `client` it does not
- * take a transaction id. Throws InstallError where the installation is not possible.
+ * Reads the database and plans the missing statements. Changes nothing, and takes no transaction id in a READ ONLY
+ * transaction. Throws InstallError if the installation is not possible.
+ *
+ * A new installation, an upgrade and a repair run the same files: they create what is missing and replace the rest.
  */
 export async function makePlan(client: pg.ClientBase, options: InstallOptions): Promise<InstallPlan> {
   const state = await readInstallState(client);
@@ -81,59 +63,79 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
   if (makesTables) refuseExistingTables(state);
   const withTables = makesTables || state.ownTables;
   refuseMissingRights(state, withTables);
-  const logOnly = !withTables && (options.logOnly ?? (await isLogOnly(client, state)));
-  if (!makesTables && !logOnly) await refuseUnfitTables(client, state);
+  const wasLogOnly = await isLogOnly(client, state);
+  const logOnly = !withTables && (options.logOnly ?? wasLogOnly);
+  if (!makesTables && !logOnly) refuseUnfitTables(state);
+  const { build } = await readBuild(client, state.installed);
+  if (build === 'newer') {
+    throw new InstallError(
+      'other-build',
+      'This database was installed by a newer Flagcast: use that version, or a newer one.',
+    );
+  }
 
-  const version = versionOf(await readApplied(client, 'flagcast'));
-  const isLegacy = version > 0 && version <= lastLegacyVersion;
-  const isRepair = !isLegacy && state.installed && (await needsRepair(client, state, logOnly));
-  const views = isLegacy || isRepair ? viewsToDrop(state, isLegacy) : [];
-  const dropping = isLegacy || isRepair ? await dropStatements(client, state, { isLegacy, views }) : nothing;
-  const tables = withTables ? await planTrack(client, 'tables', false) : nothing;
-  const log = await planTrack(client, 'flagcast', isRepair);
-  const changesLog = log.statements.length > 0;
-  const triggers =
-    changesLog && !logOnly ? planTriggers(state, makesTables) : { objects: [], statements: [], notes: [] };
-  const ownTriggers = changesLog ? planOwnTriggers(withTables) : nothing;
-  const publicView = withTables ? await planTrack(client, 'public', isRepair) : nothing;
-  const planned = [tables, log, triggers, publicView, ownTriggers].flatMap(({ objects }) => objects);
-  const made = planned.filter(
-    (object) => !state.objects.includes(object) || dropping.objects.includes(object),
+  const triggers = hostTriggers.filter(
+    ({ table }) => !logOnly && (makesTables || table in state.publicTables),
   );
-  const roles = [
-    ...(isLegacy || isRepair ? [await planKeptGrants(client, state, views)] : []),
-    ...(await planRoles(client, { ...options, state, withTables, made })),
+  const isComplete =
+    build === 'this' &&
+    !makesTables &&
+    logOnly === wasLogOnly &&
+    missingObjects(state).length === 0 &&
+    (logOnly || !triggersAreWrong(state));
+  const granting = { state, withTables, role: options.role };
+  if (isComplete) return await planRoles(client, { ...granting, replaces: null });
+  const mode = { makesTables, withTables, logOnly, triggers };
+  const planned = [
+    ...(state.schemaOwner === null ? [`schema ${schemaName}`] : []),
+    ...(makesTables ? contractObjects : []),
+    ...logObjects(withTables),
+    ...triggers.map(({ table }) => triggerObject(table)),
   ];
-  const newObjects = [...(state.schemaOwner === null ? [`schema ${schemaName}`] : []), ...made];
+  const views = viewsToDrop(state);
+  const dropped = views.map(viewOf);
+  const made = planned.filter((object) => !state.objects.includes(object) || dropped.includes(object));
+  const statements = await objectStatements(client, state, mode);
+  const roles = await planRoles(client, { ...granting, replaces: { made, views } });
   return {
-    creates: [
-      ...inOrder(
-        newObjects.filter(
-          (object) => !state.objects.includes(object) || views.some((schema) => object === viewOf(schema)),
-        ),
-      ),
-      ...roles.flatMap(({ creates }) => creates),
-    ],
-    grants: roles.flatMap(({ grants }) => grants),
-    statements: [
-      ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
-      ...tables.statements,
-      ...dropping.statements,
-      ...log.statements,
-      ...(changesLog ? [`UPDATE ${schemaName}.log_state SET host_triggers = ${!logOnly};`] : []),
-      ...triggers.statements,
-      ...publicView.statements,
-      ...ownTriggers.statements,
-      ...roles.flatMap(({ statements }) => statements),
-    ],
+    creates: [...inOrder(made), ...roles.creates],
+    grants: roles.grants,
+    statements: [...statements, ...roles.statements],
     notes: [
-      ...triggers.notes,
-      ...(made.includes(`table ${schemaName}.event_log`)
-        ? [...(await publicationNotes(client)), ...(await backupNotes(client))]
-        : []),
-      ...roles.flatMap(({ notes }) => notes),
+      ...ownerNotes(state, mode),
+      ...(made.includes(`table ${schemaName}.event_log`) ? logNotes(state) : []),
+      ...roles.notes,
     ],
   };
+}
+
+/**
+ * Drops what holds no data and cannot be replaced (trigger functions with their triggers, views with other columns),
+ * then creates what is missing. The event log, guards and roles stay.
+ */
+async function objectStatements(client: pg.ClientBase, state: InstallState, mode: Mode): Promise<string[]> {
+  if (state.installed) await refuseForeignTriggers(client);
+  const [tables, functions] = await readSqlFiles('flagcast');
+  if (tables === undefined || functions === undefined) throw new Error('sql/flagcast has two files');
+  const view = mode.withTables ? await readSqlFiles('public') : [];
+  return [
+    ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
+    ...viewsToDrop(state).map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
+    ...(state.installed
+      ? [
+          ...triggerFunctions.map((name) => `DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE;`),
+          // Written by earlier builds.
+          `DROP TABLE IF EXISTS ${schemaName}.public_version;`,
+        ]
+      : []),
+    `${tables.text}\n`,
+    ...(mode.makesTables ? await contractStatements() : []),
+    `${functions.text}\n`,
+    `UPDATE ${schemaName}.log_state SET host_triggers = ${!mode.logOnly};`,
+    ...triggerStatements(state, mode),
+    ...view.map(({ text }) => `${text}\n`),
+    recordStatement('schema_version', [tables, functions]),
+  ];
 }
 
 /** Whether the last install was one with --log-only. */
@@ -155,164 +157,56 @@ export function scriptOf(plan: InstallPlan): string {
   ].join('\n');
 }
 
-interface TrackPlan {
-  readonly objects: readonly string[];
-  readonly statements: readonly string[];
-}
-
-const nothing: TrackPlan = { objects: [], statements: [] };
-
-async function planTrack(client: pg.ClientBase, track: Track, repeats: boolean): Promise<TrackPlan> {
-  const migrations = await loadMigrations(track);
-  const applied = await readApplied(client, track);
-  refuseOtherBuild(track, migrations, applied);
-  if (!repeats && compareBuild(migrations, applied) === 'same') return nothing;
-  const from = repeats ? 0 : versionOf(applied);
-  const newest = migrations.at(-1)?.version ?? 0;
-  return {
-    objects: objectsOf(track, from, newest),
-    statements: migrationStatements(
-      track,
-      migrations.filter(({ version }) => version > from),
-      applied,
-    ),
-  };
-}
-
-/** Whether something is missing, switched off or replaced, or --log-only or --tables changes the kind of installation. */
-async function needsRepair(client: pg.ClientBase, state: InstallState, logOnly: boolean): Promise<boolean> {
-  const version = versionOf(await readApplied(client, 'flagcast'));
-  // A copy of the schema without its rows.
-  if (version === 0) return true;
-  return (
-    missingObjects(state, version).length > 0 ||
-    logOnly !== (await isLogOnly(client, state)) ||
-    (!logOnly && triggersAreWrong(state))
+/** Whether a trigger is missing, disabled, on another table, or not ENABLE ALWAYS although the role could set it. */
+function triggersAreWrong({ objects, triggers, publicTables }: InstallState): boolean {
+  const isMisplaced = objects.some(
+    (object) =>
+      object.startsWith(`trigger ${triggerName} on `) &&
+      !triggers.some(({ table }) => object === triggerObject(table)),
   );
+  const isWrong = triggers.some(({ table, enabled, partitions }) => {
+    const isEnabled = enabled === 'A' || (enabled === 'O' && publicTables[table]?.owned === false);
+    return table in publicTables && (!isEnabled || partitions.length > 0);
+  });
+  return isMisplaced || isWrong;
 }
 
-/**
- * The objects that the flagcast migrations up to this version, newer than 0.1, made and that are gone, replaced or
- * switched off. Without the triggers on the host's tables.
- */
-export function missingObjects(state: InstallState, version: number): string[] {
-  const expected = [
-    ...objectsOf('flagcast', 0, version),
-    ...(state.ownTables ? objectsOf('public', 0, lastPublicVersion) : []),
-    ...planOwnTriggers(state.ownTables).objects,
+const ownsTable = (state: InstallState, { makesTables }: Mode, table: string): boolean =>
+  makesTables || state.publicTables[table]?.owned === true;
+
+/** Creates the triggers on the host's tables. Only the owner of a table may let logical replication fire its trigger. */
+function triggerStatements(state: InstallState, mode: Mode): string[] {
+  return mode.triggers.flatMap(({ table, events, function: name }) => [
+    `CREATE TRIGGER ${triggerName} AFTER ${events} ON public.${table} FOR EACH ROW EXECUTE FUNCTION ${schemaName}.${name}();`,
+    ...(ownsTable(state, mode, table)
+      ? [`ALTER TABLE public.${table} ENABLE ALWAYS TRIGGER ${triggerName};`]
+      : []),
+  ]);
+}
+
+function ownerNotes(state: InstallState, mode: Mode): string[] {
+  const tables = mode.triggers.map(({ table }) => table).filter((table) => !ownsTable(state, mode, table));
+  if (tables.length === 0) return [];
+  return [
+    `Role ${state.role} does not own ${tables.map((table) => `public.${table}`).join(', ')}: rows that logical replication writes there are not logged. If this database is a subscriber, run install as the owner.`,
   ];
-  const views: readonly ViewSchema[] = state.ownTables ? [schemaName, 'public'] : [schemaName];
-  const altered = views.filter((schema) => isOtherView(state, schema)).map(viewOf);
-  return [...new Set([...expected.filter((object) => !state.objects.includes(object)), ...altered])];
 }
 
-/** Whether the view was replaced by one with other columns, or one that does not read the event log. */
-function isOtherView(state: InstallState, schema: ViewSchema): boolean {
-  const found = state.viewColumns[schema];
-  const expected = viewColumns[schema];
-  return found.length !== expected.length || expected.some((column, index) => column !== found[index]);
-}
-
-/** The schemas of those views that cannot be replaced as they are. */
-function viewsToDrop(state: InstallState, isLegacy: boolean): ViewSchema[] {
-  const isToDrop = (schema: ViewSchema): boolean =>
-    state.objects.includes(viewOf(schema)) && (isLegacy || isOtherView(state, schema));
-  // The public one reads the other one.
-  const dropsOwn = isToDrop(schemaName);
-  const dropsPublic = isToDrop('public') || (dropsOwn && state.objects.includes(viewOf('public')));
-  const schemas: ViewSchema[] = [];
-  if (dropsPublic) schemas.push('public');
-  if (dropsOwn) schemas.push(schemaName);
-  return schemas;
-}
-
-/**
- * Drops what holds no data: the trigger functions with their triggers, these views, and their rows in the version
- * tables. The event log, guards and roles stay.
- */
-async function dropStatements(
-  client: pg.ClientBase,
-  state: InstallState,
-  { isLegacy, views }: { readonly isLegacy: boolean; readonly views: readonly ViewSchema[] },
-): Promise<TrackPlan> {
-  await refuseForeignTriggers(client);
-  const functions: readonly string[] = isLegacy ? ['wake'] : triggerFunctions;
-  return {
-    objects: [
-      ...views.map(viewOf),
-      ...functions.map((name) => `function ${schemaName}.${name}()`),
-      ...state.objects.filter((object) => object.startsWith('trigger flagcast_')),
-    ],
-    statements: [
-      ...views.map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
-      ...functions.map((name) => `DROP FUNCTION IF EXISTS ${schemaName}.${name}() CASCADE;`),
-      ...(isLegacy
-        ? []
-        : [`DELETE FROM ${schemaName}.${versionTables.flagcast} WHERE version > ${lastLegacyVersion};`]),
-      ...(state.ownTables && !isLegacy
-        ? [`DELETE FROM ${schemaName}.${versionTables.public} WHERE version > 1;`]
-        : []),
-    ],
-  };
-}
-
-/** Plans the role of --role, and those of earlier installs, who lose their rights on objects that are created again. */
-async function planRoles(
-  client: pg.ClientBase,
-  options: InstallOptions & { state: InstallState; withTables: boolean; made: readonly string[] },
-): Promise<RolePlan[]> {
-  const { role, state, withTables, made } = options;
-  const isAnew = made.some((object) => state.objects.includes(object));
-  const before = isAnew ? await readGrantedRoles(client, state) : [];
-  const plans = [];
-  for (const { name } of before) {
-    if (name !== role) plans.push(await planRole(client, { name, state, withTables, made, makes: false }));
+/** A new event log affects publications, and pg_dump, which fails at the first table that its role may not read. */
+function logNotes({ publications, publicTables }: InstallState): string[] {
+  const owners = new Set<string>();
+  for (const { table, required } of hostTriggers) {
+    const found = publicTables[table];
+    if (required && found?.ownerIsMember === false) owners.add(found.owner);
   }
-  if (role !== undefined) {
-    plans.push(await planRole(client, { name: role, state, withTables, made, makes: true }));
-  }
-  return plans;
-}
-
-/**
- * Rights that were granted by hand and would be lost: those on views that are dropped, and those of PUBLIC on
- * functions, which the migration revokes.
- */
-async function planKeptGrants(
-  client: pg.ClientBase,
-  state: InstallState,
-  views: readonly ViewSchema[],
-): Promise<RolePlan> {
-  const recorded = (await readGrantedRoles(client, state)).map(({ name }) => name);
-  const { rows } = await client.query<{ right: string; option: string }>(
-    `SELECT format('%s ON TABLE %I.v_realtime_events TO %s', x.privilege_type, n.nspname,
-        CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END) AS "right",
-      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    CROSS JOIN LATERAL aclexplode(c.relacl) x
-    WHERE n.nspname = ANY ($1::text[]) AND c.relname = 'v_realtime_events'
-      AND x.grantee <> c.relowner AND pg_get_userbyid(x.grantee) <> ALL ($2::text[])
-    UNION ALL
-    SELECT format('EXECUTE ON FUNCTION %s TO PUBLIC', p.oid::regprocedure), ''
-    FROM pg_catalog.pg_proc p
-    CROSS JOIN LATERAL aclexplode(p.proacl) x
-    WHERE p.pronamespace = to_regnamespace('${schemaName}') AND p.proname = ANY ($3::text[]) AND x.grantee = 0
-    ORDER BY 1`,
-    [views, recorded, ['record_event', 'prune_event_log', 'adopt_event_log']],
-  );
-  return {
-    creates: [],
-    grants: rows.map(({ right }) => right),
-    statements: rows.map(({ right, option }) => `GRANT ${right}${option};`),
-    notes: [],
-  };
-}
-
-const kinds = ['schema', 'table', 'function', 'trigger', 'view'];
-
-/** In the order of the output: by kind, then by name, the public view last. */
-function inOrder(objects: readonly string[]): string[] {
-  const place = (object: string): number =>
-    kinds.indexOf(object.split(' ', 1)[0] ?? '') + (object === 'view public.v_realtime_events' ? 1 : 0);
-  return objects.toSorted((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
+  return [
+    ...publications.map(
+      (name) =>
+        `Publication ${name} publishes all tables. Also run install on its subscribers: without schema ${schemaName} their replication stops with an error at the next event.`,
+    ),
+    ...[...owners].toSorted().map((name) => {
+      const grantee = pg.escapeIdentifier(name);
+      return `Role ${name} owns tables and may not read schema ${schemaName}: pg_dump as ${name} fails. To allow it: GRANT USAGE ON SCHEMA ${schemaName} TO ${grantee}; GRANT SELECT ON ALL TABLES IN SCHEMA ${schemaName} TO ${grantee}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA ${schemaName} TO ${grantee};`;
+    }),
+  ];
 }

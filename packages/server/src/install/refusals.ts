@@ -1,21 +1,21 @@
 import type pg from 'pg';
-import { InstallError } from './install-error.js';
-import { hostTriggers, loggedColumns } from '../host/host-triggers.js';
-import { schemaName, versionTables, type InstallState } from './objects.js';
+import { triggerName } from '../host/host-triggers.js';
+import { dependentMessage, InstallError } from './install-error.js';
+import { deletionTriggers, schemaName, skipTrigger, triggerFunctions, type InstallState } from './objects.js';
 
+/** Throws InstallError if schema flagcast is not Flagcast's, or its owner is another role. */
 export function refuseForeignSchema(state: InstallState): void {
-  if (state.schemaOwner === null || state.installed) return;
-  throw new InstallError(
-    'foreign-schema',
-    `Database ${state.database} has a schema ${schemaName} that Flagcast did not make (it has no table ${versionTables.flagcast}). Rename or drop it, then try again.`,
-  );
-}
-
-export function refuseOthersSchema(state: InstallState): void {
+  if (state.schemaOwner === null) return;
+  if (!state.installed) {
+    throw new InstallError(
+      'foreign-schema',
+      `Database ${state.database} has a schema ${schemaName} that Flagcast did not create (it has no table schema_version). Rename or drop it, then try again.`,
+    );
+  }
   if (state.ownsSchema) return;
   throw new InstallError(
     'right-missing',
-    `Flagcast was installed by role ${String(state.schemaOwner)}, and role ${state.role} is not a member of it. Connect as ${String(state.schemaOwner)}.`,
+    `Flagcast was installed by role ${state.schemaOwner}, and role ${state.role} is not a member of it. Connect as ${state.schemaOwner}.`,
   );
 }
 
@@ -24,15 +24,12 @@ export function refuseExistingTables(state: InstallState): void {
   const names = state.publicNames.map((name) => `public.${name}`).join(', ');
   throw new InstallError(
     'tables-present',
-    `Database ${state.database} already has ${names}, which Flagcast did not make. To attach to these tables run install without --tables; to create the tables use an empty database.`,
+    `Database ${state.database} already has ${names}, which Flagcast did not create. To attach to these tables run install without --tables; to create the tables use an empty database.`,
   );
 }
 
 export function refuseMissingRights(state: InstallState, withTables: boolean): void {
-  if (state.installed) {
-    refuseOthersSchema(state);
-    return;
-  }
+  if (state.installed) return;
   if (!state.mayCreateSchema) {
     throw new InstallError(
       'right-missing',
@@ -47,60 +44,64 @@ export function refuseMissingRights(state: InstallState, withTables: boolean): v
   }
 }
 
-/** Throws InstallError unless the tables exist, with the columns that the triggers read, and this role has the rights. */
-export async function refuseUnfitTables(client: pg.ClientBase, state: InstallState): Promise<void> {
-  const { rows } = await client.query<{
-    table: string;
-    missing: string;
-    unreadable: string;
-    untriggerable: string;
-  }>(
-    `SELECT wanted.name AS "table",
-      coalesce(array_to_string(ARRAY(
-        SELECT column_name FROM jsonb_array_elements_text(wanted.columns) column_name
-        WHERE NOT EXISTS (
-          SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = column_name AND NOT a.attisdropped
-        )
-      ), ', '), '') AS missing,
-      coalesce(NOT has_table_privilege(c.oid, 'SELECT'), false)::text AS unreadable,
-      coalesce(NOT has_table_privilege(c.oid, 'TRIGGER'), false)::text AS untriggerable
-    FROM jsonb_each($1::jsonb) AS wanted (name, columns)
-    LEFT JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p')
-      AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'public')
-    ORDER BY wanted.name`,
-    [JSON.stringify({ ...optionalTables(state), ...loggedColumns })],
-  );
-  for (const { table, missing } of rows) {
-    if (missing === '') continue;
-    const whole = missing.split(', ').length === loggedColumns[table]?.length;
+/** Throws InstallError unless the tables exist with the columns that the triggers read, and the role may attach to them. */
+export function refuseUnfitTables(state: InstallState): void {
+  const attached = state.triggers.filter(({ relation }) => relation !== null).map(({ table }) => table);
+  const unfit = state.triggers.find(({ missingColumns }) => missingColumns.length > 0);
+  if (unfit !== undefined) {
+    const { table, missingColumns } = unfit;
+    const missing = attached.includes(table)
+      ? `column ${missingColumns.join(', ')} in public.${table}`
+      : `table public.${table}`;
     const fix = state.ownTables
       ? 'install --tables created it, and it was dropped: restore it from a backup.'
-      : 'Connect to the database that has the feature flags, or use --tables to make the tables in an empty one, or --log-only for tables of another form, whose triggers call flagcast.record_event.';
-    throw new InstallError(
-      'tables-missing',
-      `Database ${state.database} has no ${whole ? `table public.${table}` : `column ${missing} in public.${table}`} to attach to. ${fix}`,
-    );
+      : 'Connect to the database that has the feature flags, or use --tables to create the tables in an empty one, or --log-only for other tables, whose triggers call flagcast.record_event.';
+    throw new InstallError('tables-missing', `Database ${state.database} has no ${missing}. ${fix}`);
   }
-  const rights = rows.flatMap(({ table, unreadable, untriggerable }) => {
-    const names = [
-      ...(unreadable === 'true' ? ['SELECT'] : []),
-      ...(untriggerable === 'true' ? ['TRIGGER'] : []),
-    ];
-    return names.length === 0 ? [] : [`GRANT ${names.join(', ')} ON public.${table} TO "${state.role}"`];
+  const grants = attached.toSorted().flatMap((table) => {
+    const lacks = state.publicTables[table]?.lacks ?? [];
+    return lacks.length === 0 ? [] : [`GRANT ${lacks.join(', ')} ON public.${table} TO "${state.role}"`];
   });
-  if (rights.length > 0) {
-    throw new InstallError(
-      'right-missing',
-      `Role ${state.role} lacks rights on the tables. As their owner: ${rights.join('; ')}.`,
-    );
-  }
+  if (grants.length === 0) return;
+  throw new InstallError(
+    'right-missing',
+    `Role ${state.role} lacks privileges on the tables. As their owner: ${grants.join('; ')}.`,
+  );
 }
 
-/** Tables that get a trigger if they exist. Their columns are read as JSON. */
-function optionalTables({ triggers }: InstallState): Record<string, string[]> {
-  const existing = hostTriggers.filter(
-    ({ table, required }) =>
-      !required && triggers.some((found) => found.table === table && found.relation !== null),
+/**
+ * Throws InstallError if triggers of the host call Flagcast's functions. Flagcast's triggers are dropped with their
+ * functions by CASCADE, because DROP TRIGGER needs the ownership of the host's table. After this check CASCADE drops
+ * only Flagcast's triggers.
+ */
+export async function refuseForeignTriggers(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ object: string }>(
+    `SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS object
+    FROM pg_depend d
+    JOIN pg_proc f ON f.oid = d.refobjid AND f.pronamespace = to_regnamespace('${schemaName}')
+    LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+    WHERE d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n' AND f.proname = ANY ($1::text[])
+      AND coalesce(t.tgname <> ALL ($2::name[]), true)`,
+    // flagcast_wake is the trigger of Flagcast 0.1.
+    [triggerFunctions, [triggerName, skipTrigger, ...deletionTriggers, 'flagcast_wake']],
   );
-  return Object.fromEntries(existing.map(({ table }) => [table, []]));
+  if (rows.length === 0) return;
+  throw new InstallError('dependent', dependentMessage(rows.map(({ object }) => object).join('; ')));
+}
+
+/**
+ * Throws InstallError if functions outside of the schema call flagcast.record_event. PostgreSQL does not track the
+ * calls in a function's body, and the host's writes would fail.
+ */
+export async function refuseCallers(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ caller: string }>(
+    `SELECT p.oid::regprocedure::text AS caller FROM pg_proc p
+    WHERE p.pronamespace <> to_regnamespace('${schemaName}') AND strpos(lower(p.prosrc), '${schemaName}.record_event') > 0
+    ORDER BY 1`,
+  );
+  if (rows.length === 0) return;
+  throw new InstallError(
+    'dependent',
+    `Nothing was changed, because functions call ${schemaName}.record_event: ${rows.map(({ caller }) => caller).join(', ')}. Drop or change them first, then try again.`,
+  );
 }

@@ -1,7 +1,7 @@
 import type pg from 'pg';
+import { parseUserClaim } from '../../auth/user-claim.js';
 import { errorCode } from '../../postgres/errors.js';
-import { readGrants, type GrantState } from '../grants.js';
-import { readInstallState, type InstallState } from '../objects.js';
+import type { Session } from '../../postgres/session.js';
 import {
   type EventSource,
   EventSourceError,
@@ -9,10 +9,84 @@ import {
   readHiddenNames,
   readHostTriggers,
 } from '../../reader/event-source.js';
-import { command, type Fix } from './finding.js';
+import { readGrants, type GrantState } from '../grants.js';
+import { readInstallState, type InstallState } from '../objects.js';
 
-/** What the checks build on. */
-export interface Facts {
+/** `error`: `flagcast serve` does not work or events are lost. `warning`: it works worse than it could. */
+export type Severity = 'ok' | 'note' | 'warning' | 'error';
+
+/** How to resolve a finding: by SQL, by a command for a shell in which DATABASE_URL is set, or manually (`advice`). */
+export interface Fix {
+  readonly kind: 'sql' | 'command' | 'advice';
+  readonly text: string;
+}
+
+/** The result of one check. The texts are one line each and contain no password. */
+export interface Finding {
+  /** Stable, e.g. `listen`. Several findings may have the same id. */
+  readonly id: string;
+  readonly severity: Severity;
+  readonly message: string;
+  /** What it means for users of Flagcast; null for `ok`. */
+  readonly consequence: string | null;
+  readonly fix: Fix | null;
+}
+
+/** A finding of a check, whose id is the key in the table of checks. */
+export type Result = Omit<Finding, 'id'>;
+
+/** Without a result the check does not apply to this database. */
+type Check = (facts: Facts) => Result | readonly Result[] | Promise<Result | readonly Result[]>;
+
+/** Checks by the id of their findings. */
+export type Checks = Readonly<Record<string, Check>>;
+
+export const ok = (message: string): Result => ({ severity: 'ok', message, consequence: null, fix: null });
+
+const problem =
+  (severity: Severity) =>
+  (message: string, consequence: string, fix: Fix | null): Result => ({
+    severity,
+    message,
+    consequence,
+    fix,
+  });
+export const note = problem('note');
+export const warning = problem('warning');
+export const error = problem('error');
+
+export const sql = (text: string): Fix => ({ kind: 'sql', text });
+export const command = (text: string): Fix => ({ kind: 'command', text });
+export const advice = (text: string): Fix => ({ kind: 'advice', text });
+
+/** The settings of `flagcast serve` that findings depend on, and those of doctor. */
+export interface Settings {
+  readonly databaseUrl: string;
+  /** FLAGCAST_VIEW. Default null. */
+  readonly view: string | null;
+  /** How far `flagcast serve` looks back without an event log, in milliseconds. Default 60,000. */
+  readonly overlapMs: number;
+  /** FLAGCAST_AUTHORIZE_SQL. Default null: Togglr's tables decide about access. */
+  readonly authorizeSql: string | null;
+  /** FLAGCAST_WRITES. Default false. */
+  readonly writes: boolean;
+  /** FLAGCAST_JWT_USER_CLAIM. Default null. */
+  readonly userClaim: string | null;
+  /** FLAGCAST_DB_CONNECTIONS. Default 10. */
+  readonly databaseConnections: number;
+  /** FLAGCAST_LISTEN_URL. Default null: the database's URL. */
+  readonly listenUrl: string | null;
+  /** Whether to open two more connections and test LISTEN. Default true. */
+  readonly listen: boolean;
+  /** Transactions that have been open for so long are reported, in milliseconds. Default 60,000. */
+  readonly oldTransactionMs: number;
+  /** The time-out of each query, in milliseconds. Default 10,000. */
+  readonly queryTimeoutMs: number;
+  /** This machine's clock, in milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+interface ServerFacts {
   /** As `server_version_num`. */
   readonly version: number;
   readonly versionText: string;
@@ -20,55 +94,40 @@ export interface Facts {
   readonly role: string;
   readonly superuser: boolean;
   readonly replica: boolean;
-  /** Whether the role sees the transactions of others. */
+  /** Whether the role sees the transactions of other roles. */
   readonly readsStats: boolean;
   readonly encoding: string;
-  /** Subscriptions of logical replication of this database. */
+  /** The number of subscriptions of logical replication in this database. */
   readonly subscriptions: number;
   readonly tracksCommitTimes: boolean;
   readonly maxPreparedTransactions: number;
-  /** The setting flagcast.notify, as a new session of this role has it; empty where it is unset. */
+  /** The setting flagcast.notify of a new session of this role; empty if it is unset. */
   readonly notify: string;
-  readonly state: InstallState;
-  readonly grants: readonly GrantState[];
-  /** What `flagcast serve` would read events from; null: nothing, for the reason in `noEventSource`, or not known. */
-  readonly eventSource: EventSource | null;
-  readonly noEventSource: string;
-  /** Whether a table was locked, so that the event source is not known or not known completely. */
-  readonly isLocked: boolean;
-  /** How far `flagcast serve` would look back where there is no event log, in milliseconds. */
-  readonly overlapMs: number;
-  /** The query of FLAGCAST_AUTHORIZE_SQL; null: Togglr's tables decide about access. */
-  readonly authorizeSql: string | null;
-  /** Whether the server takes changes (FLAGCAST_WRITES). */
-  readonly writes: boolean;
 }
 
-/** Runs a query whose one column is JSON text: a session returns every other type as PostgreSQL's own text. */
-export async function askJson<Answer>(
-  client: pg.ClientBase,
-  text: string,
-  values: readonly unknown[] = [],
-): Promise<Answer> {
-  const { rows } = await client.query<[string]>({ text, values: [...values], rowMode: 'array' });
+/** What the checks read. */
+export interface Facts extends Settings, ServerFacts {
+  readonly client: Session;
+  readonly state: InstallState;
+  readonly grants: readonly GrantState[];
+  /** What `flagcast serve` would read events from; null: nothing, because of `noEventSource` or a lock. */
+  readonly eventSource: EventSource | null;
+  readonly noEventSource: string;
+  /** Whether a locked table hides the event source, or a part of it. */
+  readonly isLocked: boolean;
+  /** Null if the server does not read the event log. */
+  readonly log: Promise<LogFacts> | null;
+}
+
+/** Runs a query whose one column is JSON text: a session returns every other type as PostgreSQL's text. */
+export async function queryJson<Answer>(client: pg.ClientBase, text: string): Promise<Answer> {
+  const { rows } = await client.query<[string]>({ text, rowMode: 'array' });
   return JSON.parse(rows[0]?.[0] ?? 'null') as Answer;
 }
 
-/** Reads the catalogue and settings only; needs no right for it. `view` as for `findEventSource`. */
-export async function readFacts(
-  client: pg.ClientBase,
-  {
-    view,
-    byEmail,
-    ...settings
-  }: { readonly view: string | null; readonly byEmail: boolean } & Pick<
-    Facts,
-    'overlapMs' | 'authorizeSql' | 'writes'
-  >,
-): Promise<Facts> {
-  const server = await askJson<
-    Omit<Facts, 'state' | 'grants' | 'eventSource' | 'noEventSource' | 'isLocked' | keyof typeof settings>
-  >(
+/** Reads the catalogue, settings and, later, the event log. */
+export async function readFacts(client: Session, settings: Settings): Promise<Facts> {
+  const server = await queryJson<ServerFacts>(
     client,
     `SELECT json_build_object(
       'version', current_setting('server_version_num')::int,
@@ -85,21 +144,16 @@ export async function readFacts(
       'notify', lower(coalesce(current_setting('flagcast.notify', true), ''))
     )::text`,
   );
-  const state = await readInstallState(client);
   const { database, role } = server;
-  return {
-    ...server,
-    state,
-    ...(await describeEventSource(client, view)),
-    ...settings,
-    grants: await readGrants(client, {
-      database,
-      role,
-      ownTables: state.ownTables,
-      byEmail,
-      writes: settings.writes,
-    }),
-  };
+  const { view, userClaim, writes } = settings;
+  const state = await readInstallState(client);
+  const source = await describeEventSource(client, view);
+  const byEmail = userClaim !== null && parseUserClaim(userClaim).column === 'email';
+  const grants = await readGrants(client, { database, role, ownTables: state.ownTables, byEmail, writes });
+  const log = source.eventSource?.reason === 'event_log' ? readLogFacts(client) : null;
+  // Each check that awaits it reports its failure.
+  log?.catch(() => undefined);
+  return { ...settings, ...server, ...source, client, state, grants, log };
 }
 
 async function describeEventSource(
@@ -108,72 +162,76 @@ async function describeEventSource(
 ): Promise<Pick<Facts, 'eventSource' | 'noEventSource' | 'isLocked'>> {
   try {
     return { eventSource: await findEventSource(client, view), noEventSource: '', isLocked: false };
-  } catch (error) {
-    if (error instanceof EventSourceError) {
-      return { eventSource: null, noEventSource: error.message, isLocked: false };
+  } catch (failure) {
+    if (failure instanceof EventSourceError) {
+      return { eventSource: null, noEventSource: failure.message, isLocked: false };
     }
-    if (!isLockTimeout(error)) throw error;
-    return {
-      eventSource: view === null ? await findLogOnly(client) : null,
-      noEventSource: '',
-      isLocked: true,
-    };
+    // lock_not_available
+    if (errorCode(failure) !== '55P03') throw failure;
+    // The event log can be readable while a table of the host is locked.
+    const eventSource = view === null ? await findLogOnly(client).catch(() => null) : null;
+    return { eventSource, noEventSource: '', isLocked: true };
   }
 }
 
-/** The event log, also while the tables of the host cannot be read; null where it cannot be read either. */
-async function findLogOnly(client: pg.ClientBase): Promise<EventSource | null> {
-  try {
-    const hasHostTriggers = await readHostTriggers(client);
-    return {
-      reason: 'event_log',
-      guarantee: 'exact',
-      name: 'flagcast.event_log',
-      relation: 'flagcast.event_log',
-      hasState: true,
-      hasEnvironments: true,
-      hasHostTriggers,
-      hiddenTables: await readHiddenNames(client, { hasHostTriggers }),
-    };
-  } catch {
-    return null;
-  }
+async function findLogOnly(client: pg.ClientBase): Promise<EventSource> {
+  const hasHostTriggers = await readHostTriggers(client);
+  return {
+    reason: 'event_log',
+    guarantee: 'exact',
+    name: 'flagcast.event_log',
+    relation: 'flagcast.event_log',
+    hasState: true,
+    hasEnvironments: true,
+    hasHostTriggers,
+    hiddenTables: await readHiddenNames(client, { hasHostTriggers }),
+  };
 }
 
-/** lock_not_available. */
-function isLockTimeout(error: unknown): boolean {
-  return errorCode(error) === '55P03';
+/** What the checks of the event log read. */
+interface LogFacts {
+  readonly bytes: number;
+  /** Estimated by the statistics. */
+  readonly rows: number;
+  /** The age of the oldest row, in seconds; null for an empty log. */
+  readonly ageSeconds: number | null;
+  /** The time since a server looked for old rows, in seconds; null if it never happened. */
+  readonly prunedSecondsAgo: number | null;
+  readonly isOfThisCluster: boolean;
+  /** The owner of the functions that log requests, and the tables that it may not read. */
+  readonly functionOwner: string | null;
+  readonly unreadable: readonly string[];
 }
 
-/** Whether the role has the right of this name. */
-export function holds(facts: Facts, name: string): boolean {
-  return facts.grants.some((grant) => grant.name === name && grant.exists && grant.held);
-}
-
-/**
- * The command that installs, upgrades or repairs. With `grants` it also gives the role that examined the database the
- * rights of the server, unless the role can install by itself.
- */
-export function installFix(facts: Facts, { grants = false } = {}): Fix {
-  const { state, superuser, replica, role } = facts;
-  const mayInstall = superuser || state.ownsSchema || (state.schemaOwner === null && state.mayCreateSchema);
-  const flag = grants && !mayInstall ? `--role ${shellQuoted(role)} ` : '';
-  const text = `flagcast install --yes ${tablesFlag(facts)}${flag}--database-url "$DATABASE_URL"`;
-  if (replica) return command(`${text} # with a URL of the primary`);
-  if (mayInstall) return command(text);
-  return command(
-    `${text} # with a URL of ${state.schemaOwner === null ? 'a role that may create schemas' : `role ${state.schemaOwner}`}`,
+/** Needs SELECT on flagcast.event_log and flagcast.log_state, as the reader does. */
+async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
+  return await queryJson<LogFacts>(
+    client,
+    `SELECT json_build_object(
+      'bytes', pg_total_relation_size(c.oid),
+      'rows', greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint,
+      'ageSeconds', (
+        SELECT extract(epoch FROM clock_timestamp() - l.logged_at)
+        FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT 1
+      ),
+      'prunedSecondsAgo', (SELECT extract(epoch FROM clock_timestamp() - s.pruned_at) FROM flagcast.log_state s),
+      'isOfThisCluster', EXISTS (
+        SELECT FROM flagcast.log_state s, pg_control_system() p
+        WHERE s.system_identifier = p.system_identifier::text
+      ),
+      'functionOwner', owner.name,
+      'unreadable', (
+        SELECT coalesce(json_agg(t.relname ORDER BY t.relname), '[]')
+        FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+        WHERE n.nspname = 'public' AND t.relname IN ('pending_changes', 'pending_change_entities')
+          AND NOT has_table_privilege(owner.name, t.oid, 'SELECT')
+      )
+    )::text
+    FROM pg_class c
+    LEFT JOIN LATERAL (
+      SELECT pg_get_userbyid(p.proowner) AS name FROM pg_proc p
+      WHERE p.pronamespace = c.relnamespace AND p.proname = 'log_request' LIMIT 1
+    ) owner ON true
+    WHERE c.oid = 'flagcast.event_log'::regclass`,
   );
-}
-
-/** What install needs to know about the tables of a database without those of feature flags; else empty. */
-function tablesFlag({ state, grants, authorizeSql }: Facts): string {
-  const hasAudit = grants.some(({ name, exists }) => name === 'table public.audit_log' && exists);
-  if (hasAudit || state.schemaOwner !== null) return '';
-  if (authorizeSql !== null) return '--log-only ';
-  return state.publicNames.length === 0 ? '--tables ' : '';
-}
-
-function shellQuoted(text: string): string {
-  return /^\w+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

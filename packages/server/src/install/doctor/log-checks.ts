@@ -1,166 +1,270 @@
 import pg from 'pg';
 import { triggerProblem } from '../../host/host-triggers.js';
-import { askJson, installFix, type Facts } from './facts.js';
-import { advice, ok, sql, type Finding } from './finding.js';
-
-/** What the checks of the event log read in it. */
-export interface LogFacts {
-  readonly bytes: number;
-  /** As the statistics estimate it. */
-  readonly rows: number;
-  /** Of the oldest row, in seconds; null where there is none. */
-  readonly ageSeconds: number | null;
-  /** Since old rows were looked for, in seconds; null where they never were. */
-  readonly prunedSecondsAgo: number | null;
-  readonly isOfThisCluster: boolean;
-  /** The owner of the functions that log requests, and the tables that it may not read. */
-  readonly functionOwner: string | null;
-  readonly unreadable: readonly string[];
-}
-
-/** Needs SELECT on flagcast.event_log and flagcast.log_state, as the reader does. */
-export async function readLogFacts(client: pg.ClientBase): Promise<LogFacts> {
-  return await askJson<LogFacts>(
-    client,
-    `SELECT json_build_object(
-      'bytes', pg_total_relation_size(c.oid),
-      'rows', greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint,
-      'ageSeconds', (
-        SELECT extract(epoch FROM clock_timestamp() - l.logged_at)
-        FROM flagcast.event_log l ORDER BY l.xid, l.seq LIMIT 1
-      ),
-      'prunedSecondsAgo', (SELECT extract(epoch FROM clock_timestamp() - s.pruned_at) FROM flagcast.log_state s),
-      'isOfThisCluster', EXISTS (
-        SELECT FROM flagcast.log_state s, pg_control_system() p
-        WHERE s.system_identifier = p.system_identifier::text
-      ),
-      'functionOwner', owner.name,
-      'unreadable', (
-        SELECT coalesce(json_agg(t.relname ORDER BY t.relname), '[]')
-        FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
-        WHERE n.nspname = 'public' AND t.relname IN ('pending_changes', 'pending_change_entities')
-          AND NOT has_table_privilege(owner.name, t.oid, 'SELECT')
-      )
-    )::text
-    FROM pg_class c
-    LEFT JOIN LATERAL (
-      SELECT pg_get_userbyid(p.proowner) AS name FROM pg_proc p
-      WHERE p.pronamespace = c.relnamespace AND p.proname = 'log_request' LIMIT 1
-    ) owner ON true
-    WHERE c.oid = 'flagcast.event_log'::regclass`,
-  );
-}
-
-/** Whether each change is logged. */
-export function checkLog(facts: Facts, { isOfThisCluster, functionOwner, unreadable }: LogFacts): Finding[] {
-  const id = 'log';
-  const findings: Finding[] = [];
-  if (!isOfThisCluster) {
-    findings.push({
-      id,
-      level: facts.replica ? 'error' : 'warning',
-      message:
-        'the event log was written in another cluster (restored from a dump, upgraded or replicated): its transaction ids mean nothing here',
-      consequence: facts.replica
-        ? 'flagcast serve does not read it'
-        : 'the first server that reads it starts a new log: no client resumes, each takes a new snapshot',
-      fix: facts.replica
-        ? advice('let a server read the primary once, which starts a new log')
-        : sql('SELECT flagcast.adopt_event_log(); -- or start a server'),
-    });
-  }
-  if (facts.eventSource?.hasHostTriggers !== true) {
-    findings.push(ok(id, 'the host writes the event log with flagcast.record_event'));
-    return findings;
-  }
-  if (functionOwner !== null && unreadable.length > 0) {
-    const tables = unreadable.map((table) => `public.${table}`).join(', ');
-    findings.push({
-      id,
-      level: 'error',
-      message: `role ${functionOwner}, which owns the trigger functions, may not read ${tables}`,
-      consequence: 'the steps of requests are not logged, so they are never delivered',
-      fix: sql(`GRANT SELECT ON ${tables} TO ${pg.escapeIdentifier(functionOwner)};`),
-    });
-  }
-  const problem = triggerProblem(facts.state.triggers);
-  if (problem === null && findings.length > 0) return findings;
-  if (problem === null) {
-    findings.push(ok(id, 'the triggers that write the event log are in place and enabled'));
-    return findings;
-  }
-  const isColumn = problem.includes('has no column');
-  findings.push({
-    id,
-    level: 'error',
-    message: problem,
-    consequence: isColumn
-      ? 'events are logged without what was in that column; the server counts as stale'
-      : 'changes are not logged, so they are never delivered; the server is stale',
-    fix: isColumn ? advice('add the column again, or a generated column of that name') : installFix(facts),
-  });
-  return findings;
-}
+import { readBuild } from '../build.js';
+import { missingObjects } from '../objects.js';
+import {
+  advice,
+  command,
+  error,
+  note,
+  ok,
+  queryJson,
+  sql,
+  warning,
+  type Checks,
+  type Facts,
+  type Fix,
+  type Result,
+} from './facts.js';
 
 const secondsPerDay = 86_400;
 
-/** How large the event log is, and how fast it grows. */
-export function checkLogSize({ bytes, rows, ageSeconds }: LogFacts): Finding {
-  const size = `the event log takes ${formatBytes(bytes)} with about ${rows} rows`;
-  if (ageSeconds === null) return ok('log-size', 'the event log is empty');
-  const age = `the oldest is ${formatAge(ageSeconds)} old`;
-  if (ageSeconds < 3_600) return ok('log-size', `${size}, ${age}`);
-  const perDay = Math.round((rows / ageSeconds) * secondsPerDay);
-  const bytesPerDay = (bytes / ageSeconds) * secondsPerDay;
-  return ok('log-size', `${size}, ${age}: about ${perDay} rows, ${formatBytes(bytesPerDay)} a day`);
-}
-
-/** After this time without a look for old rows no server does it, in seconds. A server looks every minute. */
+/** Retention is overdue after this time, in seconds. A server looks for old rows every minute. */
 const pruneOverdueSeconds = 3_600;
 
-/** Whether a server deletes old rows. */
-export function checkRetention({ ageSeconds, prunedSecondsAgo }: LogFacts): Finding {
-  const id = 'retention';
-  const isOverdue =
-    (prunedSecondsAgo ?? Infinity) > pruneOverdueSeconds && (ageSeconds ?? 0) > pruneOverdueSeconds;
-  if (!isOverdue) {
-    return ok(
-      id,
-      prunedSecondsAgo === null
-        ? 'no server has looked for old rows of the event log yet'
-        : `a server looked for old rows of the event log ${formatAge(prunedSecondsAgo)} ago`,
-    );
-  }
-  return {
-    id,
-    level: 'warning',
-    message:
-      prunedSecondsAgo === null
-        ? 'no server has ever looked for old rows of the event log'
-        : `no server has looked for old rows of the event log for ${formatAge(prunedSecondsAgo)}`,
-    consequence: 'the event log grows without end',
-    fix: advice(
-      'run a server that reads the primary with a role that may execute flagcast.prune_event_log (flagcast install --role grants it)',
-    ),
-  };
+function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  const value = bytes / 1_000 ** power;
+  return `${value < 10 && power > 0 ? value.toFixed(1) : Math.round(value)} ${units[power] ?? ''}`;
 }
 
-/** What logging costs the host. */
-export function checkWriteCost({ eventSource }: Facts): Finding {
-  const source =
-    eventSource?.hasHostTriggers === true ? 'each logged change' : 'each call of flagcast.record_event';
-  return ok(
-    'write-cost',
-    `${source} inserts one row with two index entries in the host's own transaction; npm run bench -- host-cost measures what that costs`,
+function formatAge(seconds: number): string {
+  if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 2 * secondsPerDay) return `${Math.round(seconds / 3_600)} h`;
+  return `${Math.round(seconds / secondsPerDay)} days`;
+}
+
+/**
+ * The command that installs, upgrades or repairs. With `grants` it also grants the examining role what the server
+ * needs, unless the role can install.
+ */
+function installFix(facts: Facts, { grants = false } = {}): Fix {
+  const { state, superuser, replica, role } = facts;
+  const mayInstall = superuser || state.ownsSchema || (state.schemaOwner === null && state.mayCreateSchema);
+  const quoted = /^\w+$/.test(role) ? role : `'${role.replaceAll("'", `'\\''`)}'`;
+  const flag = grants && !mayInstall ? `--role ${quoted} ` : '';
+  const installer =
+    state.schemaOwner === null ? 'a role that may create schemas' : `role ${state.schemaOwner}`;
+  const comment = replica
+    ? ' # with a URL of the primary'
+    : mayInstall
+      ? ''
+      : ` # with a URL of ${installer}`;
+  return command(
+    `flagcast install --yes ${tablesFlag(facts)}${flag}--database-url "$DATABASE_URL"${comment}`,
   );
 }
 
-/** Whether the feature of a rule or schedule can be looked up by an index. */
-export async function checkIndexes(client: pg.ClientBase): Promise<Finding[]> {
-  const id = 'index';
-  const isMissing = await askJson<boolean | null>(
-    client,
-    `SELECT to_json(CASE WHEN to_regclass('public.audit_log') IS NOT NULL THEN EXISTS (
+/** The option of install for a database without tables of feature flags. */
+function tablesFlag({ state, grants, authorizeSql }: Facts): string {
+  const hasAudit = grants.some(({ name, exists }) => name === 'table public.audit_log' && exists);
+  if (hasAudit || state.schemaOwner !== null) return '';
+  if (authorizeSql !== null) return '--log-only ';
+  return state.publicNames.length === 0 ? '--tables ' : '';
+}
+
+export const logChecks: Checks = {
+  /** Checks what the reader guarantees. */
+  guarantee: (facts) => {
+    const { eventSource, noEventSource, isLocked, overlapMs } = facts;
+    // Not known: the check `locks` reports why.
+    if (isLocked && eventSource === null) return [];
+    if (eventSource === null) {
+      return error(
+        `flagcast serve finds no events: ${noEventSource}`,
+        'flagcast serve does not start',
+        installFix(facts, { grants: true }),
+      );
+    }
+    if (eventSource.hiddenTables.length > 0) {
+      return warning(
+        `partial: row-level security may hide rows of ${eventSource.hiddenTables.join(', ')}`,
+        'events, flags, requests or users can be missing without an error',
+        advice('see row-security'),
+      );
+    }
+    if (eventSource.guarantee === 'exact') {
+      return ok('exact: every committed event is delivered, however late its transaction commits');
+    }
+    const { name, reason } = eventSource;
+    const seconds = `${overlapMs / 1_000} s`;
+    return warning(
+      `overlap: serve reads ${reason === 'view' ? `the view ${name}` : name} by created_at and looks back for ${seconds}`,
+      `an event is missed if its transaction commits more than ${seconds} after the event's created_at and was not visibly open meanwhile; of several steps of a request between two reads only the last one is delivered; a client that reconnects to another server loads a new snapshot`,
+      reason === 'view'
+        ? command(
+            'flagcast install --yes --log-only --database-url "$DATABASE_URL" # then call flagcast.record_event for each change of a flag, and unset FLAGCAST_VIEW',
+          )
+        : installFix(facts, { grants: true }),
+    );
+  },
+  /** Checks whether Flagcast is installed, completely, and by this build. */
+  installation: async (facts) => {
+    const { client, state, eventSource, grants, isLocked, database } = facts;
+    if (isLocked && eventSource === null) return [];
+    if (eventSource?.reason === 'view') {
+      return ok(`not used: serve reads the view ${eventSource.name} of this database`);
+    }
+    if (state.schemaOwner === null) {
+      const fix = installFix(facts, { grants: true });
+      const message = `Flagcast is not installed in database ${database}`;
+      if (eventSource === null) return error(message, 'flagcast serve does not start', fix);
+      return warning(
+        `${message}: serve reads the tables`,
+        'the guarantee is overlap, events arrive with the next poll (1 s by default), and environments cannot be guarded',
+        fix,
+      );
+    }
+    if (!state.installed) {
+      return error(
+        'schema flagcast was not created by Flagcast',
+        'flagcast install refuses to change it',
+        sql('ALTER SCHEMA flagcast RENAME TO not_flagcast;'),
+      );
+    }
+    if (!grants.some(({ name, held }) => name === 'table flagcast.schema_version' && held)) {
+      return ok('installed; this role may not see which version');
+    }
+    const { build, version, newest } = await readBuild(client, true);
+    const missing = missingObjects(state);
+    if (build === 'this' && missing.length === 0) return ok(`installed, version ${version}`);
+    if (build === 'newer') {
+      return warning(
+        `installed by a newer Flagcast: version ${version}, this Flagcast has version ${newest}`,
+        'its event log may have other columns than this Flagcast expects',
+        advice('use the Flagcast that installed it'),
+      );
+    }
+    const [message, consequence] = {
+      unknown: [
+        'schema flagcast has no record of the installed version (a dump of the schema without data?)',
+        'the installation may be incomplete',
+      ],
+      '0.1': [
+        `Flagcast 0.1 is installed (version ${version} of ${newest}), which has no event log`,
+        'its view and triggers are not used, so the guarantee is overlap',
+      ],
+      other: [
+        `installed by another build of Flagcast (version ${version} of ${newest})`,
+        'what this build has changed is missing',
+      ],
+      this: [
+        `parts of the installation are missing or were replaced: ${missing.join(', ')}`,
+        'features that need them do not work',
+      ],
+    }[build] as [string, string];
+    return warning(message, consequence, installFix(facts));
+  },
+  /** Checks whether each change is logged, and in this cluster. */
+  log: async (facts) => {
+    if (facts.log === null) return [];
+    const { isOfThisCluster, functionOwner, unreadable } = await facts.log;
+    const results: Result[] = [];
+    if (!isOfThisCluster) {
+      const message =
+        'the event log was written in another cluster (restored from a dump, upgraded or replicated): its transaction ids are not valid here';
+      results.push(
+        facts.replica
+          ? error(
+              message,
+              'flagcast serve does not read it',
+              advice('let a server read the primary once, which starts a new log'),
+            )
+          : warning(
+              message,
+              'the first server that reads it starts a new log: every client loads a new snapshot',
+              sql('SELECT flagcast.adopt_event_log(); -- or start a server'),
+            ),
+      );
+    }
+    if (facts.eventSource?.hasHostTriggers !== true) {
+      return [...results, ok('the host writes the event log with flagcast.record_event')];
+    }
+    if (functionOwner !== null && unreadable.length > 0) {
+      const tables = unreadable.map((table) => `public.${table}`).join(', ');
+      results.push(
+        error(
+          `role ${functionOwner}, which owns the trigger functions, may not read ${tables}`,
+          'the steps of requests are not logged, so they are never delivered',
+          sql(`GRANT SELECT ON ${tables} TO ${pg.escapeIdentifier(functionOwner)};`),
+        ),
+      );
+    }
+    const problem = triggerProblem(facts.state.triggers);
+    if (problem !== null) {
+      const isColumn = problem.includes('has no column');
+      results.push(
+        error(
+          problem,
+          isColumn
+            ? 'events are logged without the values of that column; the server is stale'
+            : 'changes are not logged, so they are never delivered; the server is stale',
+          isColumn ? advice('add the column again, or a generated column of that name') : installFix(facts),
+        ),
+      );
+    }
+    if (results.length > 0) return results;
+    return [ok('the triggers that write the event log exist and are enabled')];
+  },
+  /** Shows the size of the event log and its growth. */
+  'log-size': async ({ log }) => {
+    if (log === null) return [];
+    const { bytes, rows, ageSeconds } = await log;
+    if (ageSeconds === null) return ok('the event log is empty');
+    const size = `the event log takes ${formatBytes(bytes)} with about ${rows} rows, the oldest is ${formatAge(ageSeconds)} old`;
+    if (ageSeconds < 3_600) return ok(size);
+    const perDay = secondsPerDay / ageSeconds;
+    return ok(`${size}: about ${Math.round(rows * perDay)} rows, ${formatBytes(bytes * perDay)} a day`);
+  },
+  /** Checks whether a server deletes old rows. */
+  retention: async ({ log }) => {
+    if (log === null) return [];
+    const { ageSeconds, prunedSecondsAgo } = await log;
+    const isNever = prunedSecondsAgo === null;
+    if ((prunedSecondsAgo ?? Infinity) <= pruneOverdueSeconds || (ageSeconds ?? 0) <= pruneOverdueSeconds) {
+      return ok(
+        isNever
+          ? 'no server has looked for old rows of the event log yet'
+          : `a server looked for old rows of the event log ${formatAge(prunedSecondsAgo)} ago`,
+      );
+    }
+    return warning(
+      isNever
+        ? 'no server has ever looked for old rows of the event log'
+        : `no server has looked for old rows of the event log for ${formatAge(prunedSecondsAgo)}`,
+      'the event log grows without limit',
+      advice(
+        'run a server that reads the primary with a role that may execute flagcast.prune_event_log (flagcast install --role grants it)',
+      ),
+    );
+  },
+  /** Checks whether the triggers notify the reader. */
+  wake: ({ log, maxPreparedTransactions, notify, database }) => {
+    if (log === null) return [];
+    const consequence = 'events arrive with the next poll (1 s by default)';
+    const on = sql(`ALTER DATABASE ${pg.escapeIdentifier(database)} SET flagcast.notify = 'on';`);
+    if (notify === 'off') {
+      return note("the triggers do not notify the reader: flagcast.notify is 'off'", consequence, on);
+    }
+    if (maxPreparedTransactions === 0) return ok('the triggers notify the reader');
+    if (notify === 'on') {
+      return ok(
+        "the triggers notify the reader (flagcast.notify is 'on'): a writer that uses PREPARE TRANSACTION must set it to 'off'",
+      );
+    }
+    return warning(
+      `the triggers do not notify the reader, because max_prepared_transactions is ${maxPreparedTransactions}: PREPARE TRANSACTION fails in a transaction that has notified`,
+      consequence,
+      { ...on, text: `${on.text} -- if no writer of these tables uses PREPARE TRANSACTION` },
+    );
+  },
+  /** Checks for the index that finds the feature of a rule or schedule. */
+  index: async ({ client }) => {
+    const isMissing = await queryJson<boolean | null>(
+      client,
+      `SELECT to_json(CASE WHEN to_regclass('public.audit_log') IS NOT NULL THEN EXISTS (
        SELECT FROM pg_attribute a
        JOIN pg_class t ON t.oid = a.attrelid AND t.relname = 'audit_log'
        JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = 'public'
@@ -171,35 +275,13 @@ export async function checkIndexes(client: pg.ClientBase): Promise<Finding[]> {
              AND m.amname = 'btree'
          )
      ) END)::text`,
-  );
-  if (isMissing === null) return [];
-  if (!isMissing) return [ok(id, 'the index that finds the feature of a request exists')];
-  return [
-    {
-      id,
-      level: 'note',
-      message: 'there is no index on public.audit_log (entity_id)',
-      consequence:
-        'a request for a rule or schedule that does not name its feature is shown without one, and snapshots with such requests take longer',
-      fix: sql('CREATE INDEX CONCURRENTLY ON public.audit_log (entity_id);'),
-    },
-  ];
-}
-
-function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1_000 && unit < units.length - 1) {
-    value /= 1_000;
-    unit += 1;
-  }
-  return `${value < 10 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit] ?? ''}`;
-}
-
-function formatAge(seconds: number): string {
-  if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 2 * secondsPerDay) return `${Math.round(seconds / 3_600)} h`;
-  return `${Math.round(seconds / secondsPerDay)} days`;
-}
+    );
+    if (isMissing === null) return [];
+    if (!isMissing) return ok('the index that finds the feature of a request exists');
+    return note(
+      'there is no index on public.audit_log (entity_id)',
+      'a request for a rule or schedule that does not name its feature is shown without it, and snapshots with such requests are slower',
+      sql('CREATE INDEX CONCURRENTLY ON public.audit_log (entity_id);'),
+    );
+  },
+};

@@ -1,140 +1,219 @@
 import pg from 'pg';
-import type { Facts } from './facts.js';
-import { advice, ok, sql, type Finding } from './finding.js';
+import { roleConnectionLimit } from '../../postgres/session-budget.js';
+import { describeSession, readLockHolder, type SessionFacts } from '../install-lock.js';
+import { advice, error, note, ok, queryJson, sql, warning, type Checks, type Result } from './facts.js';
 
 const oldestMajor = 14;
 const newestTestedMajor = 18;
 
-/** PostgreSQL's version. */
-export function checkVersion({ version, versionText }: Facts): Finding {
-  const major = Math.floor(version / 10_000);
-  const id = 'version';
-  if (major < oldestMajor) {
-    return {
-      id,
-      level: 'error',
-      message: `PostgreSQL ${versionText} is too old`,
-      consequence: `Flagcast needs functions of PostgreSQL ${oldestMajor}: it cannot run`,
-      fix: advice(`upgrade to PostgreSQL ${oldestMajor} or newer`),
-    };
-  }
-  if (major > newestTestedMajor) {
-    return {
-      id,
-      level: 'note',
-      message: `PostgreSQL ${versionText} is newer than the versions that this Flagcast was tested with`,
-      consequence: 'probably none',
-      fix: advice('look for a newer Flagcast'),
-    };
-  }
-  return ok(id, `PostgreSQL ${versionText}`);
+interface OpenTransaction extends SessionFacts {
+  readonly seconds: number;
+  readonly writes: boolean;
 }
 
-/** Primary or replica. */
-export function checkReplica({ replica }: Facts): Finding {
-  if (!replica) return ok('replica', 'a primary');
-  return {
-    id: 'replica',
-    level: 'note',
-    message: 'a replica',
-    consequence:
-      'events are delayed by the replication lag, and until the next poll unless FLAGCAST_LISTEN_URL names the primary; features cannot be changed through this server; it cannot delete old rows of the event log',
-    fix: advice(
-      'attach to the primary, if its load allows; or set FLAGCAST_LISTEN_URL to the primary, whose notifications then wake the reader; and let one server read the primary',
-    ),
-  };
+function describeOld(transaction: OpenTransaction, isExact: boolean): Result {
+  const { name, end } = describeSession(transaction);
+  const { writes } = transaction;
+  const message = `a transaction is open for a long time: ${name}${writes ? ' has written' : ''}`;
+  const fix = sql(
+    transaction.pid === null
+      ? `${end}; -- or COMMIT PREPARED, to keep its changes`
+      : `${end}; -- its uncommitted changes are lost`,
+  );
+  if (!isExact) {
+    return warning(
+      message,
+      `every read looks back for ${Math.round(transaction.seconds)} s until it ends`,
+      fix,
+    );
+  }
+  const delay = writes
+    ? 'its own events are delivered when it commits, until then the reader reads up to six more times after each event; '
+    : '';
+  return note(
+    message,
+    `no event is lost and no other event is delayed; ${delay}vacuum cannot remove newer dead rows`,
+    fix,
+  );
 }
+
+/** Clocks that differ by less than this are ok, in milliseconds. */
+const tolerableSkewMs = 1_000;
+const clockRounds = 3;
 
 /** Encodings in which each byte has an equivalent in UTF-8. */
-const completeEncodings = new Set([
-  'UTF8',
-  'LATIN1',
-  'LATIN2',
-  'LATIN4',
-  'LATIN5',
-  'LATIN9',
-  'LATIN10',
-  'ISO_8859_5',
-  'KOI8R',
-]);
+const completeEncodings = new Set(
+  'UTF8 LATIN1 LATIN2 LATIN4 LATIN5 LATIN9 LATIN10 ISO_8859_5 KOI8R'.split(' '),
+);
 
-/** Whether each text of the database can be converted to UTF-8. */
-export function checkEncoding({ encoding }: Facts): Finding {
-  const id = 'encoding';
-  if (completeEncodings.has(encoding)) return ok(id, encoding);
-  return {
-    id,
-    level: 'note',
-    message:
+export const serverChecks: Checks = {
+  version: ({ version, versionText }) => {
+    const major = Math.floor(version / 10_000);
+    if (major < oldestMajor) {
+      return error(
+        `PostgreSQL ${versionText} is too old`,
+        'flagcast serve does not work',
+        advice(`upgrade to PostgreSQL ${oldestMajor} or newer`),
+      );
+    }
+    if (major <= newestTestedMajor) return ok(`PostgreSQL ${versionText}`);
+    return note(
+      `PostgreSQL ${versionText} is newer than the versions that this Flagcast was tested with`,
+      'probably none',
+      advice('upgrade Flagcast if there is a newer version'),
+    );
+  },
+  replica: ({ replica }) => {
+    if (!replica) return ok('a primary');
+    return note(
+      'a replica',
+      'events are delayed by the replication lag and, unless FLAGCAST_LISTEN_URL leads to the primary, until the next poll; this server cannot change features or delete old rows of the event log',
+      advice(
+        'attach to the primary, or set FLAGCAST_LISTEN_URL to the primary and let one server read the primary',
+      ),
+    );
+  },
+  /** Finds the session that has locked a table so that it cannot be read. */
+  locks: async ({ client, isLocked }) => {
+    if (!isLocked) return [];
+    // The only mode that blocks reads.
+    const holder = await readLockHolder(client, { tables: null, mode: 'AccessExclusiveLock' });
+    return error(
+      holder === null
+        ? 'a table was locked by another session, which has released it'
+        : `a table cannot be read: ${holder.name} holds ${holder.lock}`,
+      'its checks are missing; until the lock is released, requests that read the table are answered with 503, and events are late',
+      holder === null
+        ? advice('run flagcast doctor again')
+        : sql(`${holder.end}; -- its uncommitted changes are lost`),
+    );
+  },
+  /** Compares the sessions that a server may use with the limit of the role and with max_connections. */
+  sessions: async ({ client, role, superuser, databaseConnections }) => {
+    // roleLimit is -1 without a limit.
+    const { available, used, usedByRole, roleLimit } = await queryJson<
+      Record<'available' | 'used' | 'usedByRole' | 'roleLimit', number>
+    >(
+      client,
+      `SELECT json_build_object(
+      'available', current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true), '0')::int,
+      'used', (SELECT sum(numbackends) FROM pg_stat_database),
+      'usedByRole', (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user),
+      'roleLimit', (SELECT CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END FROM pg_roles WHERE rolname = current_user)
+    )::text`,
+    );
+    const isLimited = roleLimit >= 0;
+    const limit = isLimited ? `may have ${roleLimit}` : `has no limit${superuser ? ' (superuser)' : ''}`;
+    const message = `a server uses up to ${databaseConnections} sessions; role ${role} ${limit}; ${used} of ${available} sessions of PostgreSQL are in use, ${usedByRole} by this role`;
+    const raise = sql(
+      `ALTER ROLE ${pg.escapeIdentifier(role)} CONNECTION LIMIT ${Math.max(databaseConnections, roleConnectionLimit)};`,
+    );
+    if (isLimited && roleLimit < databaseConnections) {
+      return warning(
+        message,
+        'PostgreSQL refuses sessions that the server needs: requests are answered with 503',
+        raise,
+      );
+    }
+    if (used - usedByRole + (isLimited ? roleLimit : databaseConnections) > available) {
+      return warning(
+        message,
+        'servers can use all sessions that the host needs',
+        advice(
+          'raise max_connections, or lower FLAGCAST_DB_CONNECTIONS and the CONNECTION LIMIT of the role',
+        ),
+      );
+    }
+    if (isLimited || superuser) return ok(message);
+    const consequence = 'only FLAGCAST_DB_CONNECTIONS limits the sessions of each server';
+    return note(message, consequence, raise);
+  },
+  /** Reports the oldest open transaction, and the oldest one that has written. */
+  transactions: async ({ client, replica, readsStats, role, eventSource, oldTransactionMs }) => {
+    const open = await queryJson<OpenTransaction[]>(
+      client,
+      `SELECT coalesce(json_agg(o ORDER BY o.seconds DESC), '[]')::text FROM (
+       SELECT pid, NULL AS gid, usename::text AS role, application_name AS application, state,
+         extract(epoch FROM clock_timestamp() - xact_start) AS seconds, backend_xid IS NOT NULL AS writes
+       FROM pg_stat_activity
+       WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+         AND backend_type NOT IN ('autovacuum worker', 'walsender')
+       UNION ALL
+       SELECT NULL, gid, owner::text, NULL, NULL, extract(epoch FROM clock_timestamp() - prepared), true
+       FROM pg_prepared_xacts WHERE database = current_database()
+     ) AS o`,
+    );
+    const old = open.filter(({ seconds }) => seconds * 1_000 >= oldTransactionMs);
+    const reported = [old.find(({ writes }) => writes), old.find(({ writes }) => !writes)];
+    const isExact = eventSource?.guarantee !== 'overlap';
+    const results = reported.flatMap((each) => (each === undefined ? [] : [describeOld(each, isExact)]));
+    if (results.length > 0) return results;
+    const limit = replica ? ' on this replica' : readsStats ? '' : ` that role ${role} may see`;
+    const [oldest] = open;
+    return ok(
+      oldest === undefined
+        ? `no other transaction is open${limit}`
+        : `the oldest open transaction${limit} is ${oldest.seconds.toFixed(1)} s old`,
+    );
+  },
+  /** Compares the database's clock with this machine's, by the fastest of three queries. */
+  clock: async ({ client, now }) => {
+    let best = { skewMs: 0, roundTripMs: Infinity };
+    for (let round = 0; round < clockRounds; round += 1) {
+      const sentAtMs = now();
+      const databaseMs = await queryJson<number>(
+        client,
+        'SELECT to_json(extract(epoch FROM clock_timestamp()) * 1000)::text',
+      );
+      const receivedAtMs = now();
+      const roundTripMs = receivedAtMs - sentAtMs;
+      if (roundTripMs < best.roundTripMs) {
+        best = { skewMs: databaseMs - (sentAtMs + receivedAtMs) / 2, roundTripMs };
+      }
+    }
+    const skewMs = Math.max(0, Math.abs(best.skewMs) - best.roundTripMs / 2);
+    if (skewMs < tolerableSkewMs) {
+      return ok('the clocks of the database and of this machine differ by less than a second');
+    }
+    return warning(
+      `the database's clock is ${(skewMs / 1_000).toFixed(1)} s ${best.skewMs > 0 ? 'ahead of' : 'behind'} this machine's`,
+      'no event is lost, but measured delays and the expiry of tokens are wrong by this difference',
+      advice('synchronize both machines with a time server, e.g. timedatectl set-ntp true'),
+    );
+  },
+  /** Checks whether each text of the database can be converted to UTF-8. */
+  encoding: ({ encoding }) => {
+    if (completeEncodings.has(encoding)) return ok(encoding);
+    return note(
       encoding === 'SQL_ASCII'
-        ? 'SQL_ASCII: PostgreSQL does not check which encoding a text has'
+        ? 'SQL_ASCII: PostgreSQL does not know the encoding of a text'
         : `${encoding}: some bytes have no equivalent in UTF-8`,
-    consequence:
-      'an event whose feature has a text that cannot be converted comes without the state of the feature (feature_unreadable); other events are not affected',
-    fix: advice('correct the text, or move to a database with the encoding UTF8'),
-  };
-}
-
-/** Whether the triggers notify the reader. */
-export function checkWake({ maxPreparedTransactions, notify, database }: Facts): Finding {
-  const id = 'wake';
-  const consequence = 'events come with the next poll (1 s by default) instead of at once';
-  const on = sql(`ALTER DATABASE ${pg.escapeIdentifier(database)} SET flagcast.notify = 'on';`);
-  if (notify === 'off') {
-    return {
-      id,
-      level: 'note',
-      message: "the triggers do not notify: flagcast.notify is 'off'",
-      consequence,
-      fix: on,
-    };
-  }
-  if (notify === 'on') {
-    return maxPreparedTransactions === 0
-      ? ok(id, 'the triggers notify the reader')
-      : ok(
-          id,
-          "the triggers notify the reader (flagcast.notify is 'on'): a writer that uses PREPARE TRANSACTION must set it to 'off'",
-        );
-  }
-  if (maxPreparedTransactions === 0) return ok(id, 'the triggers notify the reader');
-  return {
-    id,
-    level: 'warning',
-    message: `the triggers do not notify, because max_prepared_transactions is ${maxPreparedTransactions}: PREPARE TRANSACTION fails in a transaction that has notified`,
-    consequence,
-    fix: { ...on, text: `${on.text} -- if no writer of these tables uses PREPARE TRANSACTION` },
-  };
-}
-
-/** Whether logical replication that writes this database's tables is logged. */
-export function checkReplication({ subscriptions, eventSource, state }: Facts): Finding {
-  const id = 'replication';
-  if (subscriptions === 0) return ok(id, 'no subscription of logical replication writes this database');
-  const count = `${subscriptions} subscription${subscriptions === 1 ? '' : 's'} of logical replication`;
-  const skipped = state.triggers
-    .filter(({ enabled }) => enabled === 'O')
-    .map(({ table }) => `public.${table}`);
-  if (eventSource?.hasHostTriggers !== true || skipped.length === 0) {
-    return ok(id, `${count}: what ${subscriptions === 1 ? 'it writes' : 'they write'} is logged, too`);
-  }
-  return {
-    id,
-    level: 'warning',
-    message: `${count}, but the triggers on ${skipped.join(', ')} do not fire for what replication writes`,
-    consequence: 'changes that arrive by replication are not logged, so they are never delivered',
-    fix: sql(skipped.map((table) => `ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log;`).join(' ')),
-  };
-}
-
-/** Whether the database records when transactions were committed. */
-export function checkCommitTimes({ tracksCommitTimes }: Facts): Finding {
-  if (tracksCommitTimes) return ok('commit-times', 'commit times are recorded');
-  return {
-    id: 'commit-times',
-    level: 'note',
-    message: 'commit times are not recorded (track_commit_timestamp is off)',
-    consequence: 'events have no committed_at, so the delay from the commit to a screen cannot be measured',
-    fix: sql('ALTER SYSTEM SET track_commit_timestamp = on; -- and restart PostgreSQL'),
-  };
-}
+      'an event whose feature has a text that cannot be converted is delivered without the state of the feature (feature_unreadable)',
+      advice('correct the text, or move to a database with the encoding UTF8'),
+    );
+  },
+  /** Checks whether rows that logical replication writes into this database are logged. */
+  replication: ({ subscriptions, eventSource, state }) => {
+    if (subscriptions === 0) return ok('no subscription of logical replication writes this database');
+    const count = `${subscriptions} subscription${subscriptions === 1 ? '' : 's'} of logical replication`;
+    const skipped = state.triggers
+      .filter(({ enabled }) => enabled === 'O')
+      .map(({ table }) => `public.${table}`);
+    if (eventSource?.hasHostTriggers !== true || skipped.length === 0)
+      return ok(`${count}: its rows are logged`);
+    return warning(
+      `${count}, but the triggers on ${skipped.join(', ')} do not fire for replicated rows`,
+      'replicated changes are not logged, so they are never delivered',
+      sql(skipped.map((table) => `ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log;`).join(' ')),
+    );
+  },
+  'commit-times': ({ tracksCommitTimes }) => {
+    if (tracksCommitTimes) return ok('commit times are recorded');
+    return note(
+      'commit times are not recorded (track_commit_timestamp is off)',
+      'events have no committed_at, so the delay from commit to screen cannot be measured',
+      sql('ALTER SYSTEM SET track_commit_timestamp = on; -- and restart PostgreSQL'),
+    );
+  },
+};

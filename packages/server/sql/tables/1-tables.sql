@@ -128,7 +128,7 @@ CREATE INDEX audit_log_created_at_idx ON public.audit_log (created_at);
 CREATE INDEX audit_log_feature_id_idx ON public.audit_log (feature_id);
 CREATE INDEX audit_log_project_id_idx ON public.audit_log (project_id);
 CREATE INDEX audit_log_entity_id_idx ON public.audit_log (entity_id);
--- A channel's history, newest first; and the cascade when an environment goes.
+-- For a channel's history, newest first, and for the cascade when an environment is deleted.
 CREATE INDEX audit_log_environment_id_created_at_idx ON public.audit_log (environment_id, created_at);
 
 CREATE TABLE public.users (

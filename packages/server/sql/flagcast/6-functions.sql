@@ -1,26 +1,25 @@
--- The functions of the event log, and its view. The triggers are made by install, on the tables that exist. None of
--- this holds data: a repair drops the trigger functions and runs this file again. The view and the functions that the
--- host or the server calls are replaced, because they would lose their grants when dropped.
+-- The functions of the event log, its view, and the triggers on Flagcast's own tables. Install creates the triggers on
+-- the host's tables. Every upgrade and repair drops the trigger functions with their triggers and runs this file again.
+-- The view and the other functions are replaced, because DROP would lose the privileges that were granted on them.
 --
--- The trigger functions run inside the host's writes and must not make them fail. Plain access to a column of NEW
--- fails when the host has renamed or dropped it, and also, in a session that compiled the function before an
+-- The trigger functions run inside the host's writes and must not make them fail. Access to a column of NEW
+-- fails after the host has renamed or dropped it and, in a session that compiled the function before an
 -- ALTER TYPE, with datatype_mismatch. So each function reads the row inside a block that falls back to JSON. The
--- INSERT stays outside of the block: a subtransaction that writes takes a transaction id of its own, and a bulk
+-- INSERT is outside of the block: a subtransaction that writes takes a transaction id of its own, and a bulk
 -- insert would overflow the subtransaction cache. The functions name the host's columns only in their
 -- bodies, which PostgreSQL does not track, so the host can alter and drop its columns.
 
--- Wakes the reader when the transaction commits. NOTIFY holds a lock on the whole database until the commit
--- has ended, so concurrent writers do not all notify: only one of those that write within the same 20 ms does.
--- The reader finds the commits of the others because it reads again while transactions are in flight, and at
--- the latest with its next poll.
+-- Wakes the reader when the transaction commits. NOTIFY holds a database-wide lock until the end of the commit,
+-- so only one of the writers within the same 20 ms notifies. The reader finds the commits of the other writers
+-- because it reads again while transactions are in flight; otherwise its next poll finds them.
 --
--- PREPARE TRANSACTION fails in a transaction that has notified. Where prepared transactions are possible,
--- nothing is notified unless the setting flagcast.notify is 'on'. 'off' turns notifications off everywhere.
+-- PREPARE TRANSACTION fails in a transaction that has notified. If prepared transactions are possible, the triggers
+-- notify only if the setting flagcast.notify is 'on'. 'off' disables notifications everywhere.
 --
--- Where a session listens inside a transaction that never ends, the notification queue fills up and NOTIFY fails at
--- commit. Nothing is notified while the queue is more than half full.
+-- If a session that listens never ends its transaction, the notification queue fills up and NOTIFY fails at
+-- commit. So the triggers do not notify while the queue is more than half full.
 --
--- flagcast.notified holds the transaction id, so that a transaction takes one lock however many rows it writes.
+-- flagcast.notified holds the transaction id, so a transaction takes one lock for any number of rows.
 CREATE OR REPLACE FUNCTION flagcast.notify_reader(current_xid text) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -104,8 +103,9 @@ BEGIN
 END
 $$;
 
--- The feature that an entity of a request belongs to: itself; else what the request says of the entity; else the
--- feature that the request lists; else what the audit log knows of the entity, if an index answers that.
+-- Returns the feature of an entity of a request. In this order: the entity itself if it is a feature, the feature_id in
+-- the request's changes of the entity, the feature that the request lists, the feature of the entity in the audit log
+-- (only if an index finds it).
 CREATE OR REPLACE FUNCTION flagcast.feature_of(entity text, entity_id text, change jsonb) RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$
@@ -140,7 +140,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- An INSERT into pending_change_entities is the event that a change of this entity was requested.
+-- An INSERT into pending_change_entities is a `pending` event: a change of this entity was requested.
 CREATE FUNCTION flagcast.log_request() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -184,9 +184,9 @@ END
 $$;
 
 -- An UPDATE or DELETE of a pending_changes row is an event for each entity of the request: its new status
--- (approved, rejected, cancelled, or pending: reopened); `updated` for other content of an open request;
--- `cancelled` for an open request that is deleted. The time is that of the database's clock: hosts take the time
--- of a decision from the clock of another machine, and do not record that of a cancellation.
+-- (approved, rejected, cancelled, or pending if it was reopened), `updated` if the content of an open request changed,
+-- `cancelled` if an open request was deleted. The time is the database's: hosts take the time of a decision from the
+-- clock of another machine, and do not record the time of a cancellation.
 CREATE FUNCTION flagcast.log_decision() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -229,7 +229,7 @@ BEGIN
       RAISE LOG 'flagcast.log_decision: %', SQLERRM;
     END;
   END;
-  -- A cascade deletes the entities before this trigger fires. The request lists them, too.
+  -- A cascade deletes the entities before this trigger fires. The request also lists them.
   entities := coalesce(entities, request #> '{change,entities}');
   IF jsonb_typeof(entities) IS DISTINCT FROM 'array' THEN
     RETURN NULL;
@@ -251,8 +251,8 @@ BEGIN
 END
 $$;
 
--- A renamed or deleted environment, an archived or deleted project: control entries, by which servers rename
--- or end channels.
+-- Logs a control entry for a renamed or deleted environment and an archived or deleted project. Servers then rename
+-- or end the channels.
 CREATE FUNCTION flagcast.log_channel() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -297,8 +297,8 @@ BEGIN
 END
 $$;
 
--- Rights have changed: one control entry for each transaction, on which servers check the rights of all
--- connections. Of a user only two columns decide about access; hosts update users at every sign-in.
+-- Logs one control entry for each transaction that changes permissions. Servers then recheck the permissions of all
+-- connections. Only two columns of a user decide about access; hosts update users at every sign-in.
 CREATE FUNCTION flagcast.log_rights() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -334,11 +334,11 @@ BEGIN
 END
 $$;
 
--- For hosts with other tables: call it in the transaction of the change, e.g. from a trigger of your own. Such
--- events are as exact as those of Togglr's tables. Needs USAGE on schema flagcast and EXECUTE on this function.
+-- Logs an event of a host with other tables. The host calls it in the transaction of the change, e.g. from a trigger.
+-- The guarantee is the same as with Togglr's tables. Needs USAGE on schema flagcast and EXECUTE on this function.
 --
--- source is 'audit' or 'pending'. row_id names the row of the host. project_id, environment_id and
--- environment_key name the channel. created_at is what the event's timestamp shows.
+-- source is 'audit' or 'pending'. row_id is the id of the host's row. project_id, environment_id and
+-- environment_key name the channel. created_at is the timestamp of the event.
 CREATE OR REPLACE FUNCTION flagcast.record_event(
   source text,
   row_id text,
@@ -386,8 +386,8 @@ END
 $$;
 REVOKE ALL ON FUNCTION flagcast.record_event FROM PUBLIC;
 
--- The key of an environment of Togglr's tables; null where there is none. A function, because PostgreSQL refuses
--- to alter columns that a view reads. As the columns of a view it needs no right on the host's table.
+-- Returns the key of an environment of Togglr's tables, or null. PostgreSQL refuses to alter columns that a view reads,
+-- so the view calls this function. SECURITY DEFINER, so that a role with SELECT on the view needs no other privilege.
 CREATE OR REPLACE FUNCTION flagcast.environment_key(environment_id text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -404,7 +404,7 @@ $$;
 
 GRANT EXECUTE ON FUNCTION flagcast.environment_key TO PUBLIC;
 
--- The specification's nine columns and ours. event_id is unique.
+-- The nine columns of the specification, then Flagcast's. event_id is unique.
 CREATE OR REPLACE VIEW flagcast.v_realtime_events AS
 SELECT
   l.source,
@@ -424,8 +424,8 @@ SELECT
 FROM flagcast.event_log l
 WHERE l.source <> 'control';
 
--- Records up to which transaction rows of the log are gone: a cursor before it is expired. The triggers fire once for
--- each statement, also for a DELETE or TRUNCATE by hand, which would leave cursors short without an error.
+-- Records the highest transaction id of the deleted rows: older cursors are expired. The triggers also fire for a
+-- manual DELETE or TRUNCATE; otherwise clients with older cursors would miss events without an error.
 CREATE FUNCTION flagcast.record_deletion() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -442,8 +442,8 @@ BEGIN
 END
 $$;
 
--- Deletes rows that are older than `keep`, the oldest `batch_rows` at most, and returns how many. Returns null
--- while another server does.
+-- Deletes at most `batch_rows` rows, the oldest first, that are older than `keep`. Returns their number, or null while
+-- another server deletes rows.
 CREATE OR REPLACE FUNCTION flagcast.prune_event_log(keep interval, batch_rows int DEFAULT 5000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -466,10 +466,10 @@ END
 $$;
 REVOKE ALL ON FUNCTION flagcast.prune_event_log FROM PUBLIC;
 
--- Starts a new log where the rows were written in another cluster: after a restored dump, pg_upgrade, or on a
--- subscriber of logical replication. Their transaction ids mean nothing here. Rows that are not committed yet were
--- written in this cluster, and stay. Returns whether it did. Where a copy of the schema has no state, host_triggers
--- follows from the triggers that exist.
+-- Starts a new log if the rows were written in another cluster (restored dump, pg_upgrade, subscriber of logical
+-- replication), whose transaction ids are not valid here. Rows that are not committed yet were written in this cluster
+-- and stay. Returns whether it started a new log. If log_state has no row (a copy of the schema without data),
+-- host_triggers is derived from the existing triggers.
 CREATE OR REPLACE FUNCTION flagcast.adopt_event_log() RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -492,10 +492,10 @@ $$;
 REVOKE ALL ON FUNCTION flagcast.adopt_event_log FROM PUBLIC;
 SELECT flagcast.adopt_event_log();
 
--- A publication FOR ALL TABLES carries the log to the subscriber, where the transaction ids of the publisher mean
--- nothing. There the triggers on the host's tables write the log. On the tables that describe one database only,
--- install makes a trigger that drops what replication itself writes (depth 1). ALTER TABLE ... ENABLE TRIGGER ALL
--- makes it fire in other sessions, too, which it must not affect.
+-- A publication FOR ALL TABLES copies the log to the subscriber, where the publisher's transaction ids are not valid
+-- and the triggers on the host's tables write the log. So on tables that describe one database or cluster, a trigger
+-- drops the rows that replication itself writes (trigger depth 1). After ALTER TABLE ... ENABLE TRIGGER ALL it also
+-- fires in other sessions, which it must not affect.
 CREATE FUNCTION flagcast.skip_replicated() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -507,3 +507,21 @@ BEGIN
   RETURN coalesce(NEW, OLD);
 END
 $$;
+
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.event_log
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.log_state
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.granted_roles
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+CREATE TRIGGER flagcast_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON flagcast.schema_version
+  FOR EACH ROW EXECUTE FUNCTION flagcast.skip_replicated();
+ALTER TABLE flagcast.event_log ENABLE REPLICA TRIGGER flagcast_skip_replicated;
+ALTER TABLE flagcast.log_state ENABLE REPLICA TRIGGER flagcast_skip_replicated;
+ALTER TABLE flagcast.granted_roles ENABLE REPLICA TRIGGER flagcast_skip_replicated;
+ALTER TABLE flagcast.schema_version ENABLE REPLICA TRIGGER flagcast_skip_replicated;
+
+CREATE TRIGGER flagcast_record_delete AFTER DELETE ON flagcast.event_log
+  REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION flagcast.record_deletion();
+CREATE TRIGGER flagcast_record_truncate AFTER TRUNCATE ON flagcast.event_log
+  FOR EACH STATEMENT EXECUTE FUNCTION flagcast.record_deletion();

@@ -1,5 +1,5 @@
--- What the tables do by themselves. The functions live in schema flagcast so that nothing but the
--- contract's own names appears in public.
+-- Triggers of the contract tables. Their functions are in schema flagcast, so that schema public has only the names of
+-- the contract.
 
 CREATE FUNCTION flagcast.create_environments() RETURNS trigger
 LANGUAGE plpgsql
@@ -15,9 +15,9 @@ $$;
 CREATE TRIGGER create_environments AFTER INSERT ON public.projects
   FOR EACH ROW EXECUTE FUNCTION flagcast.create_environments();
 
--- Every feature has its parameters in every environment of its project. A feature and an
--- environment that are made at the same moment would not see each other, and their pair would be
--- missing; so the two are made one after the other within a project.
+-- Every feature has its parameters in every environment of its project. A feature and an environment that are created
+-- at the same time do not see each other, and their parameters would be missing. So a lock serializes both within a
+-- project.
 CREATE FUNCTION flagcast.create_feature_params() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -43,8 +43,8 @@ CREATE TRIGGER create_feature_params AFTER INSERT ON public.features
 CREATE TRIGGER create_feature_params AFTER INSERT ON public.environments
   FOR EACH ROW EXECUTE FUNCTION flagcast.create_feature_params();
 
--- At most one open change on an entity. Two requests at the same moment take turns: the second
--- looks when the first has committed.
+-- Allows one open change for each entity. A lock serializes concurrent requests: the second one checks after the first
+-- has committed.
 CREATE FUNCTION flagcast.refuse_second_open_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

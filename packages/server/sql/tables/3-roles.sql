@@ -1,5 +1,4 @@
--- Roles and permissions. The ids are fixed so that memberships can be carried from one database to
--- another.
+-- Roles and permissions. The ids are fixed, so that memberships can be copied from one database to another.
 INSERT INTO public.permissions (id, key, name) VALUES
   ('7b1d0a10-0000-4000-8000-000000000001', 'project.view', 'View the project'),
   ('7b1d0a10-0000-4000-8000-000000000002', 'project.manage', 'Manage the project'),
