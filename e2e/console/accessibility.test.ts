@@ -143,7 +143,7 @@ it('no page scrolls horizontally on a phone', async () => {
   expect(found).toEqual([]);
 });
 
-it('an owner reaches every page from the bar of a phone, and titles are in one piece, in Russian, too', async () => {
+it('an owner reaches every page from the navigation of a phone, with unbroken titles, in Russian', async () => {
   const path = at(webShop, 'prod', 'approvals');
   const { page } = await context.fixture.open('alice', path, { phone: true, language: 'ru-RU' });
   const title = page.getByRole('heading', { name: ru.shell.approvals, level: 1 });

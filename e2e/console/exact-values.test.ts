@@ -68,7 +68,7 @@ it('numbers and times of the database show as they are stored, on every page tha
   for (const text of [stored, wanted]) await page.getByText(text).first().waitFor();
 });
 
-it('what differs in a request looks different, and what belongs to another flag says so', async () => {
+it('a request shows values that differ only in spelling, and names the flag of each entity', async () => {
   const { fixture } = context;
   const [flag, other] = [await fixture.addFlag(), await fixture.addFlag()];
   const { pool } = fixture.database;

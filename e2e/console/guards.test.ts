@@ -44,7 +44,7 @@ it('an owner guards an environment and removes the guard, and the screens of oth
   expect(await entries.first().textContent()).toContain('alice');
 });
 
-it('a guard that the page does not know of yet asks for the reason all the same', async () => {
+it('a change under a guard that the page does not know asks for a reason', async () => {
   const { fixture } = context;
   const { project, flag } = await makeProject('Unknown guard');
   const bob = await fixture.open('bob', listOf(flag, 'dev'));

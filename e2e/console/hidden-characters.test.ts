@@ -30,7 +30,7 @@ async function hiddenOn(page: Page): Promise<string[]> {
   });
 }
 
-it('hidden characters and names of JavaScript show as what they are, on every page that has them', async () => {
+it('every page shows hidden characters as code points and names such as __proto__ as text', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const { pool } = fixture.database;

@@ -75,7 +75,7 @@ it('the history shows past and live steps of requests, each once', async () => {
   await fixture.takePictures('history-flag');
 });
 
-it('an entry with a value that is too large is shown, and says so', async () => {
+it('an entry with a value that is too large says so', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   await fixture.database.pool.query(
@@ -92,7 +92,7 @@ it('an entry with a value that is too large is shown, and says so', async () => 
   expect((await note.boundingBox())?.width).toBeGreaterThan(100);
 });
 
-it('a history that was refused says why, and is read again on request', async () => {
+it('the history shows why it could not be read, and reads again on request', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   await fixture.change('alice', flag, 'dev', { enabled: true });

@@ -71,7 +71,7 @@ async function change(flag: string, verb = 'updated'): Promise<void> {
   );
 }
 
-it('with only live events every page says so in one sentence, and shows the events', async () => {
+it('every page says that the database has live events only, and shows the events', async () => {
   const { page } = await open();
   const requested: string[] = [];
   page.on('request', (request) => {

@@ -18,7 +18,7 @@ async function lock(table: string): Promise<() => Promise<void>> {
   };
 }
 
-it('the activity that a locked table kept from being read appears by itself', async () => {
+it('the activity appears without a reload after a locked table is unlocked', async () => {
   const { fixture } = context;
   const window = await fixture.open('root', at(webShop, 'prod', 'features'));
   window.expectRefusal(503, '/api/');
@@ -35,7 +35,7 @@ it('the activity that a locked table kept from being read appears by itself', as
   await waitUntilLive(page);
 });
 
-it('the rules of a flag that a locked table kept from being read appear by themselves', async () => {
+it('the rules of a flag appear without a reload after a locked table is unlocked', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
   const unlock = await lock('feature_schedules');

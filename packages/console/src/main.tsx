@@ -13,7 +13,7 @@ import { dropInvalidLanguages } from './i18n/browser-languages.js';
 
 dropInvalidLanguages();
 
-// This file is in a folder below the path under which the server is reached, such as `/flagcast/`.
+// This file is one folder below the path of the server, such as `/flagcast/`.
 const { url } = import.meta;
 const basePath = new URL('..', url).pathname.replace(/\/$/, '');
 const session = createSession(sessionStorage);

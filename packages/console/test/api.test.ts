@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
 import { createApi } from '../src/api/api.js';
 
-it('takes an answer that was cut off for none, not for an empty one', async () => {
+it('a response that was cut off fails as unreachable or unconfirmed, not as an empty response', async () => {
   const server = createServer((_, response) => {
     response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': '100' });
     response.write('{"features":[', () => response.destroy());
@@ -18,7 +18,7 @@ it('takes an answer that was cut off for none, not for an empty one', async () =
     onTokenRefused: () => undefined,
   });
   await expect(api.get('/api/features')).rejects.toMatchObject({ status: 0, code: 'unreachable' });
-  // The change may have been made: "try again" would make it twice.
+  // The change may have succeeded: "try again" could make it twice.
   const change = api.send('PATCH', '/api/features/f1', { enabled: true });
   await expect(change).rejects.toMatchObject({ status: 0, code: 'outcome_unknown' });
 });

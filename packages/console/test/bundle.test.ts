@@ -10,13 +10,13 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const largestFirstLoad = 250_000;
 
 let folder: string;
-/** What the browser asks for before it shows the sign-in page or the flags. */
+/** The files that the browser loads before it shows the sign-in page or the flags. */
 let firstLoad: string[];
 
 const gzippedBytes = (path: string): number => gzipSync(readFileSync(join(folder, path))).length;
 
 beforeAll(async () => {
-  // A build of its own: what is measured is what the sources are now.
+  // A separate build, so that the test measures the current sources.
   folder = fileURLToPath(new URL('../../../node_modules/.cache/console-bundle', import.meta.url));
   await promisify(execFile)(
     'npx',
@@ -27,14 +27,14 @@ beforeAll(async () => {
   firstLoad = [...page.matchAll(/(?:src|href)="\.\/(assets\/[^"]+)"/g)].flatMap(([, path]) => path ?? []);
 });
 
-it('loads at most 250 kB, gzipped, before the first page is there', () => {
+it('the console loads at most 250 kB, gzipped, for its first page', () => {
   expect(firstLoad.some((path) => path.endsWith('.js'))).toBe(true);
   expect(firstLoad.some((path) => path.endsWith('.css'))).toBe(true);
   const bytes = firstLoad.map(gzippedBytes).reduce((sum, each) => sum + each, gzippedBytes('index.html'));
   expect(bytes, 'bytes, gzipped').toBeLessThanOrEqual(largestFirstLoad);
 });
 
-it('leaves the other pages and the charts for later', () => {
+it('the other pages and the charts are not in the first load', () => {
   const later = readdirSync(join(folder, 'assets')).filter((file) => !firstLoad.includes(`assets/${file}`));
   for (const name of ['feature-page', 'approvals-page', 'activity-page', 'freshness-drawer', 'plot']) {
     expect(

@@ -17,7 +17,7 @@ describe('parseJson', () => {
     expect(writeJson(parseJson(text))).toBe(text);
   });
 
-  it('returns what JSON.parse does where JavaScript keeps all numbers', () => {
+  it('returns the same as JSON.parse if JavaScript keeps all digits', () => {
     fc.assert(
       fc.property(fc.json(), (text) => {
         const canonical = JSON.stringify(JSON.parse(text));
@@ -27,7 +27,7 @@ describe('parseJson', () => {
     );
   });
 
-  it('leaves strings alone that look like numbers, quotes or escapes', () => {
+  it('does not change strings that look like numbers, quotes or escapes', () => {
     fc.assert(
       fc.property(
         fc.array(fc.constantFrom('"', '\\', '9007199254740993', ',', ':', '1.0', '{', 'é')),
@@ -39,7 +39,7 @@ describe('parseJson', () => {
     );
   });
 
-  it('refuses what is no JSON', () => {
+  it('throws for invalid JSON', () => {
     for (const text of ['<html>', '01', '1.', '{"a":1.0', '1-1']) {
       expect(() => parseJson(text)).toThrow(SyntaxError);
     }

@@ -12,9 +12,12 @@ it.each([
   expect(visible(text)).toBe(shown);
 });
 
-it.each(['line\nbreak\tand tab', 'Ж, é, 日本, שלום, العربية', '👩🏽‍💻 ❤️ 1️⃣ 👨‍👩‍👧'])('%j stays as it is', (text) => {
-  expect(visible(text)).toBe(text);
-});
+it.each(['line\nbreak\tand tab', 'Ж, é, 日本, שלום, العربية', '👩🏽‍💻 ❤️ 1️⃣ 👨‍👩‍👧'])(
+  '%j is shown unchanged',
+  (text) => {
+    expect(visible(text)).toBe(text);
+  },
+);
 
 it.each([
   ['owner (flagcast guard)', 'owner'],
@@ -24,7 +27,7 @@ it.each([
   expect(avatarName(username)).toBe(name);
 });
 
-it('a key is named by the own properties of the names alone', () => {
+it('a key of the database never matches an inherited property of the messages', () => {
   const names = { name: 'Name' };
   expect(['name', 'constructor', '__proto__', 'toString'].map((key) => nameOf(names, key))).toEqual([
     'Name',
@@ -34,14 +37,14 @@ it('a key is named by the own properties of the names alone', () => {
   ]);
 });
 
-it('the functions of texts show their arguments', () => {
+it('messages show the invisible characters of their arguments', () => {
   const texts = withVisibleArguments({
-    by: (name: string | null) => `by ${name ?? 'nobody'}`,
+    by: (name: string | null) => `by ${name ?? 'no author'}`,
     deep: { no: 'no' },
   });
   expect([texts.by('\u202eeve'), texts.by(null), texts.deep.no]).toEqual([
     'by [U+202E]eve',
-    'by nobody',
+    'by no author',
     'no',
   ]);
 });

@@ -8,7 +8,7 @@ import { spanMs } from './recent-events.js';
 
 const bucketMs = 30_000;
 
-/** Events of the last half hour, a bar for each half minute. `times`: when each was. */
+/** Events of the last half hour, one bar per half minute. `times`: of each event, in milliseconds since the epoch. */
 export default function ActivityChart({ times }: { readonly times: readonly number[] }) {
   const { t, format } = useI18n();
   const colors = usePlotColors();

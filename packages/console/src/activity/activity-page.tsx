@@ -19,20 +19,20 @@ import { type HistoryItem, useTimeline } from './use-timeline.js';
 import { visible } from '../i18n/visible.js';
 
 const ActivityChart = lazy(lazyRoutes.activityChart);
-/** Title and picture, in pixels: nothing jumps when it comes. */
+/** Label and plot, in pixels, so that the page does not move when the chart appears. */
 const chartHeight = 134;
 
-/** Who types a name is not asked about each of its letters. */
-const typingPauseMs = 300;
+/** Delay after the last key before the filter applies, in milliseconds. */
+const debounceMs = 300;
 
-/** Everything that happens in the environment, as it happens, and back to its beginning. */
+/** All events of the environment, live and back to the first one. */
 export default function ActivityPage() {
   const { t } = useI18n();
   const { channel } = useLiveChannel();
   const { project, environment } = useScope();
   const [entity, setEntity] = useState<string | null>(null);
   const [typed, setTyped] = useState('');
-  const [username] = useDebouncedValue(typed.trim(), typingPauseMs);
+  const [username] = useDebouncedValue(typed.trim(), debounceMs);
   const [paused, setPaused] = useState(false);
   const newEvents = useEventCount(channel, paused);
   const filter: HistoryFilter = {
@@ -43,7 +43,7 @@ export default function ActivityPage() {
   const times = useRecentEvents();
   const shownTimes = useFrozen(times, paused && Array.isArray(times), channel.env);
   const people = usePeople(items);
-  const held = useFrozen(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
+  const shown = useFrozen(items, paused, `${project.id} ${environment.key} ${entity ?? ''} ${username}`);
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.activity} />
@@ -98,13 +98,13 @@ export default function ActivityPage() {
         />
       </Group>
       {history.error !== null && <FailureAlert error={history.error} onRetry={history.retry} />}
-      <Paper withBorder p="md" hidden={held.length === 0 && history.error !== null}>
-        {held.length === 0 && !history.loading && history.error === null && (
+      <Paper withBorder p="md" hidden={shown.length === 0 && history.error !== null}>
+        {shown.length === 0 && !history.loading && history.error === null && (
           <Text c="dimmed" ta="center" mt="sm">
             {entity === null && username === '' ? t.activity.empty : t.activity.noMatch}
           </Text>
         )}
-        <HistoryList entries={held} about={history.liveOnly ? 'id' : 'name'} />
+        <HistoryList entries={shown} about={history.liveOnly ? 'id' : 'name'} />
         {!history.liveOnly && (
           <LoadOlder
             hasMore={history.hasMore}
@@ -119,7 +119,7 @@ export default function ActivityPage() {
   );
 }
 
-/** Who has been seen at work, to choose from. */
+/** The authors seen so far, as suggestions. */
 function usePeople(items: readonly HistoryItem[]): string[] {
   const [people, setPeople] = useState<readonly string[]>([]);
   const known = new Set(people);

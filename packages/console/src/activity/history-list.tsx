@@ -13,11 +13,11 @@ import { avatarName, nameOf, visible } from '../i18n/visible.js';
 
 interface HistoryListProps {
   readonly entries: readonly HistoryItem[];
-  /** What an entry says about its feature: its name, with a link; where no names are known, the id of what it is about; nothing. */
+  /** How an entry names its feature: by a link, by the entity's id (if names are unknown), or not at all. */
   readonly about: 'name' | 'id' | 'nothing';
 }
 
-/** Entries by day, newest first. */
+/** Entries grouped by day, newest first. */
 export function HistoryList({ entries, about }: HistoryListProps) {
   const { format } = useI18n();
   const nowMs = useNowMs(60_000);
@@ -25,17 +25,17 @@ export function HistoryList({ entries, about }: HistoryListProps) {
   for (const entry of entries) {
     const atMs = toTimeMs(sortTime(entry));
     const day = atMs === null ? sortTime(entry) : format.day(atMs, nowMs);
-    const ofDay = days.get(day);
-    if (ofDay === undefined) days.set(day, [entry]);
-    else ofDay.push(entry);
+    const sameDay = days.get(day);
+    if (sameDay === undefined) days.set(day, [entry]);
+    else sameDay.push(entry);
   }
-  return [...days].map(([day, ofDay]) => (
+  return [...days].map(([day, sameDay]) => (
     <section key={day} aria-label={day}>
       <Text size="xs" fw={650} c="dimmed" className="fc-day" component="h3">
         {day}
       </Text>
       <ol className="fc-history">
-        {ofDay.map((entry) => (
+        {sameDay.map((entry) => (
           <HistoryLine key={entry.id} entry={entry} about={about} />
         ))}
       </ol>

@@ -4,20 +4,20 @@ import { useI18n } from '../i18n/i18n.js';
 
 interface LoadOlderProps {
   readonly hasMore: boolean;
-  /** RFC 3339: how far back something rare was searched; then the search goes on only when somebody asks. */
+  /** RFC 3339: how far back rare entries were searched; the search then continues only by the button. */
   readonly searchedUntil: string | null;
   readonly loading: boolean;
-  /** What is older could not be read: then it is read again only when somebody asks. */
+  /** The last read failed: scrolling does not read again. */
   readonly failed: boolean;
   readonly loadMore: () => void;
 }
 
-/** Loads what is older when the end of the list comes near; a button for who does not scroll. */
+/** Loads older entries when the end of the list is near, or by a button. */
 export function LoadOlder({ hasMore, searchedUntil, loading, failed, loadMore }: LoadOlderProps) {
   const { t, format } = useI18n();
-  const place = useRef<HTMLDivElement>(null);
+  const ref = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    const element = place.current;
+    const element = ref.current;
     if (element === null || !hasMore || searchedUntil !== null || loading || failed) return;
     const observer = new IntersectionObserver(
       ([entry]) => {
@@ -29,7 +29,7 @@ export function LoadOlder({ hasMore, searchedUntil, loading, failed, loadMore }:
     return () => observer.disconnect();
   }, [hasMore, searchedUntil, loading, failed, loadMore]);
   return (
-    <Group ref={place} justify="center" mt="sm" mih={40}>
+    <Group ref={ref} justify="center" mt="sm" mih={40}>
       {searchedUntil !== null && (
         <Text size="xs" c="dimmed" role="status">
           {(hasMore ? t.activity.searchedUntil : t.activity.searchedOnly)(

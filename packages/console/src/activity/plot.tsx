@@ -6,27 +6,27 @@ import UPlot from 'uplot';
 interface PlotProps {
   readonly options: Omit<UPlot.Options, 'width'>;
   readonly data: UPlot.AlignedData;
-  /** What a screen reader says in place of the picture. */
+  /** Read out by screen readers. */
   readonly label: string;
 }
 
-/** A chart as wide as its place. `options` must be the same object until something changes in it. */
+/** A chart as wide as its container. Pass the same `options` object until one of them changes. */
 export function Plot({ options, data, label }: PlotProps) {
-  const place = useRef<HTMLDivElement>(null);
+  const ref = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
   const latest = useRef(data);
   useEffect(() => {
-    const element = place.current;
+    const element = ref.current;
     if (element === null) return;
-    const made = new UPlot({ ...options, width: element.clientWidth }, latest.current, element);
-    plot.current = made;
+    const created = new UPlot({ ...options, width: element.clientWidth }, latest.current, element);
+    plot.current = created;
     const observer = new ResizeObserver(() => {
-      made.setSize({ width: element.clientWidth, height: options.height });
+      created.setSize({ width: element.clientWidth, height: options.height });
     });
     observer.observe(element);
     return () => {
       observer.disconnect();
-      made.destroy();
+      created.destroy();
       plot.current = null;
     };
   }, [options]);
@@ -34,7 +34,7 @@ export function Plot({ options, data, label }: PlotProps) {
     latest.current = data;
     plot.current?.setData(data);
   }, [data]);
-  return <div ref={place} role="img" aria-label={label} className="fc-plot" />;
+  return <div ref={ref} role="img" aria-label={label} className="fc-plot" />;
 }
 
 export interface PlotColors {
@@ -45,7 +45,7 @@ export interface PlotColors {
   readonly grid: string;
 }
 
-/** A canvas knows no CSS variables. */
+/** The theme's colors as values: a canvas cannot use CSS variables. */
 export function usePlotColors(): PlotColors {
   const scheme = useComputedColorScheme('light');
   const { colors } = useMantineTheme();

@@ -6,16 +6,19 @@ import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 import { toTimeMs } from '../i18n/format.js';
 
-/** How far back the chart looks. */
+/** The time that the chart covers. */
 export const spanMs = 30 * 60_000;
 
 const pageSize = 200;
-/** In a very busy environment the oldest part of the half hour is left out. */
-const mostPages = 5;
-/** How often what has come is counted anew: a burst costs a few renderings. */
-const countEveryMs = 500;
+/** In a very busy environment the oldest part of the half hour is missing. */
+const maxPages = 5;
+/** Least time between two updates: a burst of events renders a few times. */
+const updateEveryMs = 500;
 
-/** When the events of the last half hour were, in milliseconds since the epoch, in no order; undefined while that is read, null where it cannot be. */
+/**
+ * The times of the events of the last half hour, unsorted, in milliseconds since the epoch; undefined while loading,
+ * null if the history cannot be read.
+ */
 export function useRecentEvents(): readonly number[] | null | undefined {
   const api = useApi();
   const { project, environment } = useScope();
@@ -26,7 +29,7 @@ export function useRecentEvents(): readonly number[] | null | undefined {
       const times: number[] = [];
       const since = new Date(Date.now() - spanMs).toISOString();
       let before: string | null = null;
-      for (let page = 0; page < mostPages; page += 1) {
+      for (let page = 0; page < maxPages; page += 1) {
         const query: URLSearchParams = new URLSearchParams({
           project_id: project.id,
           env: environment.key,
@@ -46,25 +49,25 @@ export function useRecentEvents(): readonly number[] | null | undefined {
 
   const recorded = data ?? (isError ? null : undefined);
   const [live, setLive] = useState<readonly number[]>([]);
-  const come = useRef<number[]>([]);
+  const liveTimes = useRef<number[]>([]);
   useEffect(() => {
-    come.current = [];
+    liveTimes.current = [];
     setLive([]);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const stopEvents = channel.onEvent(({ timestamp }) => {
-      come.current.push(toTimeMs(timestamp) ?? Date.now());
+      liveTimes.current.push(toTimeMs(timestamp) ?? Date.now());
       timer ??= setTimeout(() => {
         timer = undefined;
-        come.current = come.current.filter((atMs) => atMs > Date.now() - spanMs);
-        setLive([...come.current]);
-      }, countEveryMs);
+        liveTimes.current = liveTimes.current.filter((atMs) => atMs > Date.now() - spanMs);
+        setLive([...liveTimes.current]);
+      }, updateEveryMs);
     });
     let state = channel.getState().status.state;
     const stopStates = channel.subscribe(() => {
-      const last = state;
+      const previous = state;
       ({ state } = channel.getState().status);
-      // What was missed may have come as a snapshot, not as events.
-      if (state === 'live' && last !== 'live') void refetch();
+      // Changes during a gap may have arrived as a snapshot, without events.
+      if (state === 'live' && previous !== 'live') void refetch();
     });
     return () => {
       clearTimeout(timer);

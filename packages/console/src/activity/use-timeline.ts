@@ -14,43 +14,43 @@ export type HistoryItem = Omit<
 interface Timeline extends Omit<History, 'entries'> {
   /** Newest first. */
   readonly items: readonly HistoryItem[];
-  /** The database has no history: what is here has come while the page was open. */
+  /** The database has no history: the items are the events since the page was opened. */
   readonly liveOnly: boolean;
 }
 
-/** The history, and at its new end what has just come: each once, under the time that is known for it. */
+/** The history together with live events that it does not contain yet. Each entry appears once. */
 export function useTimeline(filter: HistoryFilter): Timeline {
   const { entries, error, ...history } = useHistory(filter);
   const liveOnly = isNotAvailable(error);
   const activity = useActivity();
   const features = useFeatures();
-  const [itemOf] = useState(createItems);
+  const [itemOf] = useState(createItemFactory);
   const { feature_id: featureId, entity, username } = filter;
   const items = useMemo(() => {
-    const fits = (event: EventMessage): boolean =>
-      // Of the audit log an event tells less than the entry, which comes as well.
+    const matches = (event: EventMessage): boolean =>
+      // An event of the audit log has less detail than its entry, which follows soon.
       (liveOnly || event.source === 'pending') &&
       (featureId === undefined || event.feature_id === featureId) &&
       (entity === undefined || event.entity === entity) &&
       (username === undefined || event.actor === username);
-    const fitting = activity.filter(fits);
-    // The oldest event of an entry wins: a later one with the same id is e.g. a request that was opened again.
-    const byId = new Map(fitting.map((event) => [entryId(event), event]));
-    // A view of the host's gives its rows other ids than the history has.
-    const byPlace = new Map(fitting.map((event) => [placeKey(event, event.timestamp), event]));
+    const matching = activity.filter(matches);
+    // The oldest event with an id is the entry's: a later one can be a request that was reopened.
+    const byId = new Map(matching.map((event) => [entryId(event), event]));
+    // The ids of a host's view differ from those of the history.
+    const byTime = new Map(matching.map((event) => [timeKey(event, event.timestamp), event]));
     const matched = new Set<EventMessage>();
     const ids = new Set<string>();
     const recorded = entries.map((entry) => {
-      const event = byId.get(entry.id) ?? byPlace.get(placeKey(entry, entry.created_at));
+      const event = byId.get(entry.id) ?? byTime.get(timeKey(entry, entry.created_at));
       if (event !== undefined) matched.add(event);
       ids.add(entry.id);
-      // What happened just now has a time, also where the database keeps none for it.
+      // The event has a time, even if the database stores none for this step.
       return entry.created_at === null && event !== undefined
         ? { ...entry, created_at: event.timestamp }
         : entry;
     });
     const live: HistoryItem[] = [];
-    for (const event of fitting.toReversed()) {
+    for (const event of matching.toReversed()) {
       if (matched.has(event)) continue;
       const id = ids.has(entryId(event)) ? `${entryId(event)}:${event.id}` : entryId(event);
       ids.add(id);
@@ -58,30 +58,30 @@ export function useTimeline(filter: HistoryFilter): Timeline {
     }
     const all = [...live, ...recorded];
     return all.sort((one, other) => {
-      const [place, otherPlace] = [sortTime(one), sortTime(other)];
-      return place === otherPlace ? 0 : place < otherPlace ? 1 : -1;
+      const [time, otherTime] = [sortTime(one), sortTime(other)];
+      return time === otherTime ? 0 : time < otherTime ? 1 : -1;
     });
   }, [activity, features, entries, liveOnly, itemOf, featureId, entity, username]);
   return { ...history, error: liveOnly ? null : error, items, liveOnly };
 }
 
-/** The id that `GET /api/audit` gives to the entry of this event. */
+/** The id of the event's entry in `GET /api/audit`. */
 function entryId({ source, row_id: rowId, entity, entity_id: entityId, action }: EventMessage): string {
   return [source, rowId, entity, entityId, action].join(':');
 }
 
-function placeKey(
+function timeKey(
   { action, entity, entity_id: entityId }: Pick<HistoryItem, 'action' | 'entity' | 'entity_id'>,
   at: string | null,
 ): string {
   return `${at ?? ''} ${action} ${entity} ${entityId}`;
 }
 
-/** An event's line; the same object every time, so that it is drawn once. */
-function createItems(): (event: EventMessage, id: string, featureName: string | null) => HistoryItem {
-  const made = new WeakMap<EventMessage, HistoryItem>();
+/** Returns the same item for the same event, so that React renders it once. */
+function createItemFactory(): (event: EventMessage, id: string, featureName: string | null) => HistoryItem {
+  const items = new WeakMap<EventMessage, HistoryItem>();
   return (event, id, featureName) => {
-    const known = made.get(event);
+    const known = items.get(event);
     if (known?.feature_name === featureName && known.id === id) return known;
     const item: HistoryItem = {
       id,
@@ -98,7 +98,7 @@ function createItems(): (event: EventMessage, id: string, featureName: string | 
       truncated: false,
       diff: [],
     };
-    made.set(event, item);
+    items.set(event, item);
     return item;
   };
 }

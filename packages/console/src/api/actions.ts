@@ -1,6 +1,6 @@
 import type { EventMessage } from '@flagcast/client';
 
-/** An action by which the texts of the console are found: an edited request is not an edited flag. */
+/** The key of the action in the messages: `updated` of a request differs from `updated` of a flag. */
 export function actionOf({
   source,
   action,

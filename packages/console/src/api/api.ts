@@ -1,17 +1,17 @@
 import { parseJson } from './exact-json.js';
 
-/** The server's answer to a request that it refused, or null where no answer came. */
+/** A request that failed: the server's error response, or no response at all. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
-  /** 0 where the server was not reached. */
+  /** 0 without a response. */
   readonly status: number;
-  /** The code of the server, e.g. `stale_version`. Without one: `unreachable`, or `outcome_unknown` for a change. */
+  /** The code of the server, e.g. `stale_version`; without a response `unreachable`, or `outcome_unknown` for writes. */
   readonly code: string;
-  /** What is wrong with each field, by its name. */
+  /** Validation errors by field. */
   readonly fields: Readonly<Record<string, string>>;
-  /** The whole answer: some codes bring more than a message. */
+  /** The whole body: some codes have more fields. */
   readonly body: Readonly<Record<string, unknown>>;
-  /** How long the server asks to wait, in milliseconds; 0 where it does not say. */
+  /** The server's Retry-After in milliseconds; 0 without one. */
   readonly retryAfterMs: number;
 
   constructor(status: number, body: Readonly<Record<string, unknown>>, retryAfterMs = 0) {
@@ -24,30 +24,30 @@ export class ApiError extends Error {
   }
 }
 
-/** Whether the server says that its database does not have what was asked for, and never will. */
+/** Whether the database does not have the requested data at all. */
 export function isNotAvailable(error: unknown): boolean {
   return error instanceof ApiError && error.code === 'not_available';
 }
 
 export interface Api {
-  /** Resolves with the answer's status and body. Rejects with an ApiError. */
-  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- what an address answers is the server's word: the caller names it
-  readonly send: <Answer>(
+  /** Resolves with the status and body of the response. Rejects with an ApiError. */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller names the type of the body
+  readonly send: <Body>(
     method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
     path: string,
     body?: unknown,
-  ) => Promise<{ readonly status: number; readonly body: Answer }>;
-  /** `send` of a GET, for its body. Asks again where the user has too many requests under way. */
-  readonly get: <Answer>(path: string) => Promise<Answer>;
+  ) => Promise<{ readonly status: number; readonly body: Body }>;
+  /** Sends a GET and resolves with its body. Retries while the user has too many requests in progress. */
+  readonly get: <Body>(path: string) => Promise<Body>;
 }
 
 const requestTimeoutMs = 30_000;
 const maxAttempts = 3;
-/** Pages that were refused together do not ask again together. */
+/** Random delay, so that pages do not retry at the same time. */
 const retrySpreadMs = 1_000;
 
-/** Empty where the answer is no JSON, as from a proxy. */
-function bodyOf(text: string): Record<string, unknown> {
+/** The JSON body; empty if the response is not JSON, for example from a proxy. */
+function parseBody(text: string): Record<string, unknown> {
   try {
     return parseJson(text) as Record<string, unknown>;
   } catch {
@@ -55,20 +55,19 @@ function bodyOf(text: string): Record<string, unknown> {
   }
 }
 
-/**
- * Requests to the server that served the page. `token` gives the token to send, null without one;
- * `onTokenRefused` is called when the server no longer takes it.
- */
+/** Creates the client for the REST API of the server that served the page. */
 export function createApi(options: {
-  /** What stands before `/api` in the addresses of the server; mostly empty. */
+  /** The path prefix of the server; usually empty. */
   readonly basePath: string;
+  /** The current token; null if the user is signed out. */
   readonly token: () => string | null;
+  /** Called when the server rejects the token. */
   readonly onTokenRefused: () => void;
 }): Api {
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
-  const send: Api['send'] = async <Answer>(method: string, path: string, body?: unknown) => {
+  const send: Api['send'] = async <Body>(method: string, path: string, body?: unknown) => {
     const token = options.token();
-    // A change may have arrived, and its response been lost.
+    // A write may have succeeded although its response was lost.
     const code = method === 'GET' || path.startsWith('/api/auth/') ? 'unreachable' : 'outcome_unknown';
     let response: Response;
     let text: string;
@@ -82,29 +81,29 @@ export function createApi(options: {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(requestTimeoutMs),
       });
-      // Rejects where the connection ends before the answer does.
+      // Rejects if the connection closes before the end of the body.
       text = await response.text();
     } catch (error) {
       throw new ApiError(0, { code, message: String(error) });
     }
-    const answer = bodyOf(text);
-    if (response.ok) return { status: response.status, body: answer as Answer };
+    const parsed = parseBody(text);
+    if (response.ok) return { status: response.status, body: parsed as Body };
     const retryAfterMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
-    const refusal = new ApiError(response.status, { code, ...answer }, retryAfterMs);
+    const error = new ApiError(response.status, { code, ...parsed }, retryAfterMs);
     if (
       response.status === 401 &&
       token !== null &&
-      (refusal.code.startsWith('token_') || refusal.code === 'unknown_user')
+      (error.code.startsWith('token_') || error.code === 'unknown_user')
     ) {
       options.onTokenRefused();
     }
-    throw refusal;
+    throw error;
   };
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
-  const get: Api['get'] = async <Answer>(path: string) => {
+  const get: Api['get'] = async <Body>(path: string) => {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return (await send<Answer>('GET', path)).body;
+        return (await send<Body>('GET', path)).body;
       } catch (error) {
         const isRepeatable = error instanceof ApiError && error.code === 'too_many_requests';
         if (!isRepeatable || attempt === maxAttempts) throw error;

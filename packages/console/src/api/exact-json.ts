@@ -1,4 +1,4 @@
-/** A number that JavaScript would round or write in another way, as it was sent. */
+/** A number whose digits a JavaScript number cannot keep. */
 export class ExactNumber {
   readonly digits: string;
 
@@ -7,12 +7,12 @@ export class ExactNumber {
   }
 }
 
-/** A string or a number of a JSON text. */
+/** Strings and numbers in JSON. */
 const tokens = /"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
 /**
- * Parses JSON; a number is an ExactNumber where JavaScript's own has other digits. Such a number is parsed as a string
- * that begins with NUL, which no text of PostgreSQL does.
+ * Parses JSON. Numbers that JavaScript would write with other digits become ExactNumber. They are marked as strings that
+ * begin with NUL, which PostgreSQL does not allow in text.
  */
 export function parseJson(text: string): unknown {
   const marked = text.replace(tokens, (token) =>
@@ -24,7 +24,7 @@ export function parseJson(text: string): unknown {
   );
 }
 
-/** The JSON of what `parseJson` returned, with all digits. */
+/** Writes the result of `parseJson` as JSON, with all digits. */
 export function writeJson(value: unknown): string {
   if (value instanceof ExactNumber) return value.digits;
   if (Array.isArray(value)) return `[${value.map(writeJson).join(',')}]`;

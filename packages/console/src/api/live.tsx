@@ -8,13 +8,13 @@ import { createLastChanges, type LastChanges } from '../features/last-changes.js
 
 interface Live {
   readonly client: Client;
-  /** What is known of its line, now. */
+  /** The current state of the connection. */
   readonly connectionInfo: () => ConnectionInfo;
 }
 
 const LiveContext = createContext<Live | null>(null);
 
-/** One live connection for whoever is signed in; all channels go over it. */
+/** Provides the live connection of the signed-in user. All channels share it. */
 export function LiveClient({ children }: { readonly children: ReactNode }) {
   const { session, basePath } = useAppServices();
   const [live, setLive] = useState<Live | null>(null);
@@ -23,7 +23,7 @@ export function LiveClient({ children }: { readonly children: ReactNode }) {
       url: `${basePath}/`,
       getToken: session.awaitToken,
       activityLimit: 500,
-      // What is being tried again shows in the freshness chip.
+      // The freshness chip shows connection errors.
       onError: () => undefined,
     });
     setLive({ client, connectionInfo: watchConnection(client) });
@@ -34,19 +34,19 @@ export function LiveClient({ children }: { readonly children: ReactNode }) {
 
 export function useLive(): Live {
   const live = use(LiveContext);
-  if (live === null) throw new Error('there is no LiveClient');
+  if (live === null) throw new Error('useLive needs a LiveClient');
   return live;
 }
 
-/** Whether the server can read no flags of this database, so that there are events alone; false until it has said so. */
+/** Whether the database has live events but no flags; false until the server has said so. */
 export function useLiveOnly(): boolean {
   const { connectionInfo } = useLive();
-  // The server says so before the line is live.
+  // The server says so in `hello`, before the connection is live.
   useConnectionStatus();
   return connectionInfo().hello?.hasState === false;
 }
 
-/** The environment on the screen, and what is remembered of its events. */
+/** The channel of the environment on the screen, and its recent events. */
 export interface LiveChannel {
   readonly channel: Channel;
   readonly deliveries: Deliveries;
@@ -60,16 +60,16 @@ interface LiveChannelProps {
   readonly environmentId: string;
   /** The environment's key. The channel stays when the key changes. */
   readonly env: string;
-  /** Called when the server has ended the channel, or refused it. */
+  /** Called when the server ends or rejects the channel. */
   readonly onEnd: (code: string) => void;
   readonly children: ReactNode;
 }
 
-/** Opens the channel for the pages inside; another environment is another channel. */
+/** Opens the channel of an environment for the pages inside. */
 export function LiveChannelProvider(props: LiveChannelProps) {
   const { projectId, environmentId, children } = props;
   const { client } = useLive();
-  const [live, setLive] = useState<(LiveChannel & { readonly of: string }) | null>(null);
+  const [live, setLive] = useState<(LiveChannel & { readonly environmentId: string }) | null>(null);
   const latest = useRef(props);
   useEffect(() => {
     latest.current = props;
@@ -78,7 +78,7 @@ export function LiveChannelProvider(props: LiveChannelProps) {
     const channel = client.channel({ projectId, env: latest.current.env });
     const deliveries = createDeliveries(client, channel);
     const lastChanges = createLastChanges(channel);
-    setLive({ channel, deliveries, lastChanges, of: environmentId });
+    setLive({ channel, deliveries, lastChanges, environmentId });
     const stop = channel.subscribe(() => {
       const { status } = channel.getState();
       if (status.state === 'closed' && status.error !== null) latest.current.onEnd(status.error.code);
@@ -90,7 +90,7 @@ export function LiveChannelProvider(props: LiveChannelProps) {
       channel.close();
     };
   }, [client, projectId, environmentId]);
-  if (live?.of !== environmentId || live.channel.projectId !== projectId) return null;
+  if (live?.environmentId !== environmentId || live.channel.projectId !== projectId) return null;
   return (
     <ChannelContext value={live}>
       <FlagcastProvider channel={live.channel}>{children}</FlagcastProvider>
@@ -100,6 +100,6 @@ export function LiveChannelProvider(props: LiveChannelProps) {
 
 export function useLiveChannel(): LiveChannel {
   const live = use(ChannelContext);
-  if (live === null) throw new Error('there is no LiveChannelProvider');
+  if (live === null) throw new Error('useLiveChannel needs a LiveChannelProvider');
   return live;
 }

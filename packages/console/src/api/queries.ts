@@ -3,14 +3,14 @@ import { useApi } from '../sign-in/app-services.js';
 import type { Api } from './api.js';
 import type { Me, Mode, Project } from './types.js';
 
-/** What changes rarely is asked again when the page is looked at again, and then at most once a minute. */
-const rarelyMs = 60_000;
+/** Rarely changing data is refetched when the window gets the focus, at most once a minute. */
+const staleTimeMs = 60_000;
 
 const signInModeQuery = (api: Api) =>
   queryOptions({
     queryKey: ['sign-in-mode'],
     queryFn: async () => await api.get<Mode>('/api/auth/mode'),
-    staleTime: rarelyMs,
+    staleTime: staleTimeMs,
   });
 
 export function useSignInMode() {
@@ -22,7 +22,7 @@ export function useMe() {
   return useQuery({
     queryKey: ['me'],
     queryFn: async () => await api.get<Me>('/api/auth/me'),
-    staleTime: rarelyMs,
+    staleTime: staleTimeMs,
   });
 }
 
@@ -33,11 +33,11 @@ export function useProjects() {
   return useQuery({
     queryKey: projectsKey,
     queryFn: async () => (await api.get<{ projects: readonly Project[] }>('/api/projects')).projects,
-    staleTime: rarelyMs,
+    staleTime: staleTimeMs,
   });
 }
 
-/** Forgets what one person saw, before another one looks. */
+/** Removes the data of a user before another one signs in. */
 export function forgetUser(queries: QueryClient): void {
   queries.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== 'sign-in-mode' });
 }

@@ -11,20 +11,20 @@ import { useI18n } from '../i18n/i18n.js';
 import { ChangeCard } from './change-card.js';
 import { useOpenChanges } from './open-changes.js';
 
-type Filter = 'all' | 'toDecide' | 'mine';
+type Filter = 'all' | 'needsReview' | 'mine';
 
-const fits: Readonly<Record<Filter, (change: OpenChange) => boolean>> = {
+const filters: Readonly<Record<Filter, (change: OpenChange) => boolean>> = {
   all: () => true,
-  toDecide: (change) => change.may_decide,
+  needsReview: (change) => change.may_decide,
   mine: (change) => change.own,
 };
 
-/** All that waits, over all projects and environments; what has been decided meanwhile stays, and says so. */
+/** The pending requests of all projects and environments. Requests decided meanwhile stay, with their decision. */
 export default function ApprovalsPage() {
   const { t } = useI18n();
   const { all, open, error, retry, loading } = useOpenChanges();
   const [filter, setFilter] = useState<Filter>('all');
-  const shown = all.filter(fits[filter]);
+  const shown = all.filter(filters[filter]);
   return (
     <Stack gap="md">
       <PageTitle text={t.shell.approvals} />
@@ -38,7 +38,7 @@ export default function ApprovalsPage() {
           aria-label={t.approvals.filter}
           data={[
             { value: 'all', label: t.approvals.all },
-            { value: 'toDecide', label: t.approvals.needsReview },
+            { value: 'needsReview', label: t.approvals.needsReview },
             { value: 'mine', label: t.approvals.mine },
           ]}
           value={filter}

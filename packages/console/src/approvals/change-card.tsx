@@ -18,7 +18,7 @@ import { nameOf, visible } from '../i18n/visible.js';
 
 interface ChangeCardProps {
   readonly change: OpenChange;
-  /** Whether to say which environment and feature it is about. */
+  /** Whether to show the project and link to the feature. Default false. */
   readonly withScope?: boolean;
 }
 
@@ -27,13 +27,13 @@ const decisionColors: ReadonlyMap<string, string> = new Map([
   ['rejected', 'red'],
 ]);
 
-/** How a request was decided, and by whom, in words. */
+/** E.g. `Approved by alice`. */
 function decisionText({ approvals }: Messages, status: string, by: string | null): string {
   const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
   return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
 }
 
-/** A request: who wants what, why, and what may be done about it. */
+/** A request for a change, with its reason, its diff and the buttons to decide. */
 export function ChangeCard({ change, withScope = false }: ChangeCardProps) {
   const { t } = useI18n();
   const { decisions } = useOpenChanges();
@@ -106,7 +106,7 @@ export function ChangeCard({ change, withScope = false }: ChangeCardProps) {
 
 interface EntityDiffProps {
   readonly entity: ChangedEntity;
-  /** Whether to say which flag it belongs to. */
+  /** Whether to show the name of the flag. */
   readonly withFeature: boolean;
 }
 
@@ -128,7 +128,7 @@ interface DecisionButtonsProps {
   readonly decision: Decision | undefined;
 }
 
-/** The buttons: those that the person may press, and none that has become stale. */
+/** The buttons that the user may use. A decision of another user disables them. */
 function DecisionButtons({ change, decision }: DecisionButtonsProps) {
   const { t } = useI18n();
   const api = useApi();
@@ -136,11 +136,11 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
   const { me } = useScope();
   const { notify, notifyError } = useNotifications();
   const [busy, setBusy] = useState<string | null>(null);
-  const [asking, setAsking] = useState<'approve' | 'reject' | null>(null);
+  const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
   const fieldName = useFieldName();
   const decide = async (step: 'approve' | 'reject' | 'cancel', body: object = {}): Promise<void> => {
     setBusy(step);
-    let again = false;
+    let isWrongPassword = false;
     try {
       await api.send('POST', `/api/pending-changes/${change.id}/${step}`, body);
       notify('success', t.approvals.done[step]);
@@ -152,17 +152,17 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
         const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
         notify('error', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
       } else notifyError(error);
-      again = error instanceof ApiError && error.code === 'password_wrong';
+      isWrongPassword = error instanceof ApiError && error.code === 'password_wrong';
       void queries.invalidateQueries({ queryKey: ['open-changes'] });
     } finally {
       setBusy(null);
-      if (!again) setAsking(null);
+      if (!isWrongPassword) setDialog(null);
     }
   };
   if (!me.writes) return null;
   const needsPassword = me.decisions === 'password';
   const mayDecide = change.may_decide && me.decisions !== 'elsewhere';
-  const off = decision !== undefined || busy !== null;
+  const disabled = decision !== undefined || busy !== null;
   return (
     <Group gap="xs">
       {mayDecide && (
@@ -170,10 +170,10 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
           <Button
             color="teal.9"
             leftSection={<CheckIcon size={16} />}
-            disabled={off && busy !== 'approve'}
+            disabled={disabled && busy !== 'approve'}
             loading={busy === 'approve'}
             onClick={() => {
-              if (needsPassword) setAsking('approve');
+              if (needsPassword) setDialog('approve');
               else void decide('approve');
             }}
           >
@@ -182,15 +182,15 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
           <Button
             variant="default"
             leftSection={<CloseIcon size={16} />}
-            disabled={off}
-            onClick={() => setAsking('reject')}
+            disabled={disabled}
+            onClick={() => setDialog('reject')}
           >
             {t.approvals.reject}
           </Button>
         </>
       )}
       {change.may_cancel && (
-        <Button variant="default" disabled={off} onClick={() => void decide('cancel')}>
+        <Button variant="default" disabled={disabled} onClick={() => void decide('cancel')}>
           {t.approvals.cancel}
         </Button>
       )}
@@ -203,7 +203,7 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
               : t.approvals.managersOnly}
         </Text>
       )}
-      {asking === 'approve' && decision === undefined && (
+      {dialog === 'approve' && decision === undefined && (
         <ReasonDialog
           title={t.approvals.approveTitle}
           explanation={t.approvals.passwordHint}
@@ -212,11 +212,11 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
           withReason={false}
           withPassword
           busy={busy === 'approve'}
-          onClose={() => setAsking(null)}
+          onClose={() => setDialog(null)}
           onSubmit={({ password }) => void decide('approve', { password })}
         />
       )}
-      {asking === 'reject' && decision === undefined && (
+      {dialog === 'reject' && decision === undefined && (
         <ReasonDialog
           title={t.approvals.rejectTitle}
           explanation={t.approvals.rejectHint(change.requested_by)}
@@ -224,7 +224,7 @@ function DecisionButtons({ change, decision }: DecisionButtonsProps) {
           submitColor="red"
           withPassword={needsPassword}
           busy={busy === 'reject'}
-          onClose={() => setAsking(null)}
+          onClose={() => setDialog(null)}
           onSubmit={({ reason, password }) =>
             void decide('reject', needsPassword ? { reason, password } : { reason })
           }

@@ -8,21 +8,21 @@ import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 
-/** How a change has been decided. */
+/** The decision on a request. */
 export interface Decision {
   /** `approved`, `rejected` or `cancelled`. */
   readonly status: string;
   readonly by: string | null;
-  /** The event's id: those of the event log are numbers, in order. */
+  /** The id of the event; ids of the event log are ascending numbers. */
   readonly eventId: string;
 }
 
 interface OpenChanges {
-  /** What waits, over all environments, newest first. */
+  /** Pending requests of all environments, newest first. */
   readonly open: readonly OpenChange[];
-  /** What has been decided since the page was opened, by the change's id. */
+  /** Decisions since the page was opened, by the id of the request. */
   readonly decisions: ReadonlyMap<string, Decision>;
-  /** All that waits or has waited since the page was opened, newest first. */
+  /** Pending requests, and those decided since the page was opened, newest first. */
   readonly all: readonly OpenChange[];
   readonly error: Error | null;
   readonly retry: () => void;
@@ -33,14 +33,14 @@ const OpenChangesContext = createContext<OpenChanges | null>(null);
 
 export function useOpenChanges(): OpenChanges {
   const changes = use(OpenChangesContext);
-  if (changes === null) throw new Error('there is no OpenChangesProvider');
+  if (changes === null) throw new Error('useOpenChanges needs an OpenChangesProvider');
   return changes;
 }
 
-/** Environments that cannot have a channel of their own are asked for this often. */
+/** Finds changes in environments beyond the limit of channels. */
 const pollEveryMs = 20_000;
 
-/** Keeps what waits, in all environments that the person may see. */
+/** Provides the pending requests of all environments that the user may view. */
 export function OpenChangesProvider({ children }: { readonly children: ReactNode }) {
   const api = useApi();
   const queries = useQueryClient();
@@ -59,13 +59,13 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
   useApprovalEvents((event) => {
     const { id: eventId, pending_change_id: id, action, actor } = event;
     if (id === null) return;
-    // The event comes before any answer to a question: the button is gone before it can be pressed.
+    // The event arrives before the refetched list, so the buttons are disabled at once.
     setDecisions((before) => {
       if (action !== 'pending' && action !== 'updated') {
         return new Map(before).set(id, { status: action, by: actor, eventId });
       }
       const decision = before.get(id);
-      // A step from before the decision can come late. It does not open the request again.
+      // A late event from before the decision does not reopen the request.
       if (decision === undefined || Number(eventId) < Number(decision.eventId)) return before;
       return new Map([...before].filter(([decidedId]) => decidedId !== id));
     });
@@ -82,7 +82,7 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
   return <OpenChangesContext value={value}>{children}</OpenChangesContext>;
 }
 
-/** Listens where approvals happen: the guarded environments, and those in which something waits. */
+/** Listens to the environments with approvals: the guarded ones, and those with pending requests. */
 function useApprovalEvents(
   onEvent: (event: EventMessage) => void,
   open: readonly OpenChange[] | undefined,
@@ -94,14 +94,14 @@ function useApprovalEvents(
     listener.current = onEvent;
   });
   const names = useMemo(() => {
-    const waiting = new Set(open?.map((change) => `${change.project_id}/${change.environment}`));
+    const withRequests = new Set(open?.map((change) => `${change.project_id}/${change.environment}`));
     const watched = projects.flatMap(({ id, environments }) =>
       environments
-        .filter(({ key, guarded }) => guarded || waiting.has(`${id}/${key}`))
+        .filter(({ key, guarded }) => guarded || withRequests.has(`${id}/${key}`))
         .map(({ key }) => `${id}/${key}`),
     );
     const first = `${here.id}/${environment.key}`;
-    // A text, so that the channels stay open while the set stays the same.
+    // A string: the channels stay open while the names stay the same.
     return [first, ...watched.filter((name) => name !== first)].slice(0, maxChannels - 1).join(' ');
   }, [projects, open, here, environment]);
   useEffect(() => {

@@ -5,7 +5,7 @@ import { useFieldName } from './diff-list.js';
 import { FieldValue } from './field-value.js';
 import type { Edit } from './use-edit.js';
 
-/** Who has changed what while the user was editing; conflicts with the choice between both. */
+/** Changes that others made while the user was editing, and the choice between conflicting values. */
 export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
   const { t } = useI18n();
   const fieldName = useFieldName();
@@ -27,14 +27,14 @@ export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
             </Text>
             {conflict ? (
               <>
-                <dl className="fc-sides">
-                  <div className="fc-side">
+                <dl className="fc-versions">
+                  <div className="fc-version">
                     <dt>{t.feature.mine}</dt>
                     <dd>
                       <FieldValue field={field} value={mine} />
                     </dd>
                   </div>
-                  <div className="fc-side">
+                  <div className="fc-version">
                     <dt>{edit.concurrentBy === null ? t.feature.theirs : visible(edit.concurrentBy)}</dt>
                     <dd>
                       <FieldValue field={field} value={theirs} />

@@ -8,7 +8,7 @@ import { useApi } from '../sign-in/app-services.js';
 import { Dialog } from '../shell/dialog.js';
 import { useI18n } from '../i18n/i18n.js';
 
-/** Makes a feature, off in all environments, and leads to its page. */
+/** Creates a flag, off in all environments, and opens its page. */
 export default function CreateDialog({ onClose }: { readonly onClose: () => void }) {
   const { t } = useI18n();
   const { project, environment } = useScope();
@@ -18,15 +18,15 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
   const [name, setName] = useState('');
   const [key, setKey] = useState<string | null>(null);
   const [description, setDescription] = useState('');
-  const [problems, setProblems] = useState<Readonly<Record<string, string>>>({});
+  const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const [busy, setBusy] = useState(false);
-  const wantedKey = key ?? keyFor(name);
+  const shownKey = key ?? suggestKey(name);
   const create = async (): Promise<void> => {
     setBusy(true);
     try {
       const { body } = await api.send<{ id: string }>('POST', '/api/features', {
         project_id: project.id,
-        key: wantedKey,
+        key: shownKey,
         name,
         description: description === '' ? null : description,
         kind: 'simple',
@@ -34,7 +34,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
       onClose();
       void navigate(`${scopePath(project.id, environment.key, 'features')}/${body.id}`);
     } catch (error) {
-      setProblems(error instanceof ApiError ? error.fields : {});
+      setFieldErrors(error instanceof ApiError ? error.fields : {});
       if (!(error instanceof ApiError) || Object.keys(error.fields).length === 0) notifyError(error);
     } finally {
       setBusy(false);
@@ -52,7 +52,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             label={t.fields.name}
             value={name}
             onChange={(event) => setName(event.currentTarget.value)}
-            error={problems['name']}
+            error={fieldErrors['name']}
             maxLength={50}
             required
             data-autofocus
@@ -60,10 +60,10 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
           <TextInput
             label={t.fields.key}
             description={t.feature.keyHint}
-            value={wantedKey}
+            value={shownKey}
             onChange={(event) => setKey(event.currentTarget.value)}
-            error={problems['key'] === undefined ? null : t.feature.keyInvalid}
-            maxLength={longestKey}
+            error={fieldErrors['key'] === undefined ? null : t.feature.keyInvalid}
+            maxLength={maxKeyLength}
             spellCheck={false}
             required
           />
@@ -71,7 +71,7 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
             label={t.fields.description}
             value={description}
             onChange={(event) => setDescription(event.currentTarget.value)}
-            error={problems['description']}
+            error={fieldErrors['description']}
             maxLength={300}
             autosize
             minRows={2}
@@ -93,13 +93,13 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
   );
 }
 
-const longestKey = 50;
+const maxKeyLength = 50;
 
-/** A key that says what the name says. */
-function keyFor(name: string): string {
+/** Suggests a key for the name. */
+function suggestKey(name: string): string {
   return name
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '-')
     .replaceAll(/^-|-$/g, '')
-    .slice(0, longestKey);
+    .slice(0, maxKeyLength);
 }

@@ -13,7 +13,7 @@ interface DeleteDialogProps {
   readonly onDeleted: () => void;
 }
 
-/** Deletes the feature in all environments once its key has been typed; where it is guarded it makes a request. */
+/** Deletes the flag in all environments after the user has typed its key. If it is guarded, it creates a request. */
 export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDialogProps) {
   const { t } = useI18n();
   const { project, environment } = useScope();

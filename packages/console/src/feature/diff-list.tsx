@@ -4,30 +4,30 @@ import { useI18n } from '../i18n/i18n.js';
 import { FieldValue } from './field-value.js';
 import { nameOf } from '../i18n/visible.js';
 
-/** What a field is called on the screen. */
+/** Returns the label of a field. */
 export function useFieldName(): (field: string) => string {
   const { t } = useI18n();
   return (field) => nameOf(t.fields, field);
 }
 
-/** These only say what the entry's title says already. */
-const unsaid = new Set(['id', 'feature_id', 'project_id', 'environment_id']);
+/** The title of the entry shows these. */
+const hiddenFields = new Set(['id', 'feature_id', 'project_id', 'environment_id']);
 
 interface DiffListProps {
   readonly diff: readonly FieldDiff[];
 }
 
-/** Field by field: what it was, what it is. Fields that were and are empty are left out. */
+/** The old and new value of each changed field. Fields that are empty in both are hidden. */
 export function DiffList({ diff }: DiffListProps) {
   const { t } = useI18n();
   const fieldName = useFieldName();
-  const told = diff.filter(
-    (each) => !unsaid.has(each.field) && ((each.old ?? '') !== '' || (each.new ?? '') !== ''),
+  const shown = diff.filter(
+    (each) => !hiddenFields.has(each.field) && ((each.old ?? '') !== '' || (each.new ?? '') !== ''),
   );
-  if (told.length === 0) return null;
+  if (shown.length === 0) return null;
   return (
     <dl className="fc-diff">
-      {told.map(({ field, old, new: now }) => (
+      {shown.map(({ field, old, new: now }) => (
         <div key={field}>
           <dt>{fieldName(field)}</dt>
           <dd>

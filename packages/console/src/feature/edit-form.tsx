@@ -14,16 +14,16 @@ import { visible } from '../i18n/visible.js';
 
 interface EditFormProps {
   readonly feature: FeatureState;
-  /** Who changed it last, as far as the page knows. */
+  /** Author of the last change; null if unknown. */
   readonly changedBy: string | null;
-  /** It has been deleted: nothing can be saved any more. */
+  /** The flag was deleted: it cannot be saved. */
   readonly gone: boolean;
 }
 
-/** In characters, as the server takes them. */
-const longest = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
+/** The server's limits, in characters. */
+const maxLengths = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
 
-/** An input shows a text as it is; what it hides is shown below it. */
+/** The text with its invisible characters shown, for below an input; null if there are none. */
 function hiddenIn(text: string | null): string | null {
   const shown = visible(text ?? '');
   return shown === (text ?? '') ? null : shown;
@@ -31,7 +31,7 @@ function hiddenIn(text: string | null): string | null {
 
 const sharedFields = ['name', 'description', 'rollout_key'] as const;
 
-/** The feature's fields. Saving sends only what was changed, and the version that it was changed from. */
+/** The form of a flag. Saving sends the changed fields and the version they are based on. */
 export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const { t } = useI18n();
   const { project, environment } = useScope();
@@ -39,22 +39,22 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const { busy, send } = useWrite();
   const { notify } = useNotifications();
   const edit = useEdit(feature, changedBy);
-  const [asking, setAsking] = useState(false);
-  const [problems, setProblems] = useState<Readonly<Record<string, string>>>({});
+  const [reasonOpened, setReasonOpened] = useState(false);
+  const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const { mine } = edit;
   const dirty = Object.keys(edit.changed).length > 0;
   const { open } = useOpenChanges();
   const isThis = ({ entity, entity_id: id }: ChangedEntity): boolean =>
     entity === 'feature' && id === feature.id;
-  // The rollout key decides who gets the flag in every environment.
+  // The rollout key applies to all environments, so a guard of any of them counts.
   const guarding =
     environment.guarded || edit.changed.rollout_key === undefined
       ? environment
       : (project.environments.find((each) => each.guarded) ?? environment);
   const { guarded } = guarding;
-  // What all environments share stays as the approver saw it.
+  // While a request is open, the shared fields stay as its approver sees them.
   const isShared = sharedFields.some((name) => edit.changed[name] !== undefined);
-  const waits = (guarded || isShared) && open.some(({ entities }) => entities.some(isThis));
+  const hasPending = (guarded || isShared) && open.some(({ entities }) => entities.some(isThis));
 
   const save = async (reason?: string): Promise<void> => {
     const outcome = await send(
@@ -68,7 +68,7 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       },
       ['stale_version'],
     );
-    setAsking(outcome === 'reason_needed');
+    setReasonOpened(outcome === 'reason_needed');
     if (outcome === 'done') {
       edit.saved();
       notify('success', t.feature.saved);
@@ -80,16 +80,16 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
       };
       edit.refresh(current, by?.username ?? null);
     }
-    setProblems(typeof outcome === 'string' ? {} : outcome.fields);
+    setFieldErrors(typeof outcome === 'string' ? {} : outcome.fields);
   };
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
-    if (!dirty || edit.blocked || waits) return;
-    if (guarded) setAsking(true);
+    if (!dirty || edit.blocked || hasPending) return;
+    if (guarded) setReasonOpened(true);
     else void save();
   };
   const locked = gone || !rights.manage;
-  const problem = (field: string): string | null => problems[field] ?? null;
+  const errorOf = (field: string): string | null => fieldErrors[field] ?? null;
 
   return (
     <Paper withBorder p="lg" component="form" onSubmit={submit} aria-label={t.feature.details}>
@@ -115,21 +115,21 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           value={mine.default_value}
           description={hiddenIn(mine.default_value)}
           readOnly={locked}
-          maxLength={longest.default_value}
+          maxLength={maxLengths.default_value}
           onChange={(event) => edit.set('default_value', event.currentTarget.value)}
-          error={problem('default_value')}
+          error={errorOf('default_value')}
         />
         <div className="fc-legend-line">{t.feature.allEnvironments}</div>
         <TextInput
           label={t.fields.name}
-          maxLength={longest.name}
+          maxLength={maxLengths.name}
           required
           withAsterisk={false}
           value={mine.name}
           description={hiddenIn(mine.name)}
           readOnly={locked}
           onChange={(event) => edit.set('name', event.currentTarget.value)}
-          error={problem('name')}
+          error={errorOf('name')}
         />
         <Textarea
           label={t.fields.description}
@@ -138,26 +138,26 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
           readOnly={locked}
           autosize
           minRows={2}
-          maxLength={longest.description}
+          maxLength={maxLengths.description}
           onChange={(event) => {
             const { value } = event.currentTarget;
             edit.set('description', value === '' ? null : value);
           }}
-          error={problem('description')}
+          error={errorOf('description')}
         />
         <TextInput
           label={t.fields.rollout_key}
           value={mine.rollout_key ?? ''}
           description={hiddenIn(mine.rollout_key)}
           readOnly={locked}
-          maxLength={longest.rollout_key}
+          maxLength={maxLengths.rollout_key}
           onChange={(event) => {
             const { value } = event.currentTarget;
             edit.set('rollout_key', value === '' ? null : value);
           }}
-          error={problem('rollout_key')}
+          error={errorOf('rollout_key')}
         />
-        {waits && rights.toggle && !gone && (
+        {hasPending && rights.toggle && !gone && (
           <Text size="sm" c="dimmed">
             {t.feature.hasPending}
           </Text>
@@ -167,19 +167,19 @@ export function EditForm({ feature, changedBy, gone }: EditFormProps) {
             <Button variant="default" disabled={!dirty || busy} onClick={edit.reset}>
               {t.feature.discard}
             </Button>
-            <Button type="submit" disabled={!dirty || edit.blocked || waits} loading={busy}>
+            <Button type="submit" disabled={!dirty || edit.blocked || hasPending} loading={busy}>
               {guarded ? t.approvals.request : t.feature.save}
             </Button>
           </Group>
         )}
       </Stack>
-      {asking && (
+      {reasonOpened && (
         <ReasonDialog
           title={t.approvals.requestTitle(feature.name)}
           explanation={guarded ? t.approvals.reasonForEnvironment(guarding.name) : t.approvals.reasonForFlag}
           submitLabel={t.approvals.request}
           busy={busy}
-          onClose={() => setAsking(false)}
+          onClose={() => setReasonOpened(false)}
           onSubmit={({ reason }) => void save(reason)}
         />
       )}

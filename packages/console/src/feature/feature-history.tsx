@@ -5,7 +5,7 @@ import { useTimeline } from '../activity/use-timeline.js';
 import { FailureAlert } from '../shell/failure-alert.js';
 import { useI18n } from '../i18n/i18n.js';
 
-/** Everything that ever happened to the feature in this environment, newest first. */
+/** The history of the flag in this environment, newest first. */
 export function FeatureHistory({ featureId }: { readonly featureId: string }) {
   const { t } = useI18n();
   const { items, hasMore, searchedUntil, loading, error, loadMore, retry } = useTimeline({

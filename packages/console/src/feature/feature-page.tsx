@@ -30,7 +30,7 @@ export default function FeaturePage() {
   const feature = useFeature(featureId);
   const loading = useChannelState(selectLoading);
   const liveOnly = useLiveOnly();
-  // What was on the screen stays readable after somebody has deleted it.
+  // A deleted flag stays on the screen.
   const [last, setLast] = useState(feature);
   if (feature !== undefined && feature !== last) setLast(feature);
   const shown = feature ?? (last?.id === featureId ? last : undefined);

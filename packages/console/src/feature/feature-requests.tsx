@@ -2,7 +2,7 @@ import { Stack } from '@mantine/core';
 import { ChangeCard } from '../approvals/change-card.js';
 import { useOpenChanges } from '../approvals/open-changes.js';
 
-/** What waits for this feature, in whichever environment. */
+/** The pending requests of a flag, in all environments. */
 export function FeatureRequests({ featureId }: { readonly featureId: string }) {
   const { all } = useOpenChanges();
   const changes = all.filter(({ entities }) => entities.some((entity) => entity.feature_id === featureId));

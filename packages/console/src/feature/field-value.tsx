@@ -5,12 +5,12 @@ import { type I18n, useI18n } from '../i18n/i18n.js';
 import { nameOf, visible } from '../i18n/visible.js';
 
 interface FieldValueProps {
-  /** Whose value it is: some fields are better read in words. */
+  /** The name of the field; some have special formats. */
   readonly field: string;
   readonly value: unknown;
 }
 
-/** A value of a field, as people read it. */
+/** Formats the value of a field. */
 export function FieldValue({ field, value }: FieldValueProps) {
   const texts = useI18n();
   const { t } = texts;
@@ -24,13 +24,13 @@ export function FieldValue({ field, value }: FieldValueProps) {
   if (typeof value === 'boolean') return <span>{value ? t.features.on : t.features.off}</span>;
   if (typeof value === 'number') return <span>{value}</span>;
   if (value instanceof ExactNumber) return <span className="fc-wrap">{value.digits}</span>;
-  if (typeof value === 'string') return <span className="fc-wrap">{inWords(field, value, texts)}</span>;
+  if (typeof value === 'string') return <span className="fc-wrap">{formatText(field, value, texts)}</span>;
   const conditions = field === 'conditions' ? toConditions(value) : null;
   if (conditions !== null) return <Conditions conditions={conditions} />;
   return <Code className="fc-wrap">{visible(writeJson(value))}</Code>;
 }
 
-function inWords(field: string, value: string, { t, format }: I18n): string {
+function formatText(field: string, value: string, { t, format }: I18n): string {
   if (field === 'starts_at' || field === 'ends_at') {
     const atMs = toTimeMs(value);
     return atMs === null || /\.\d*[1-9]/.test(value) ? visible(value) : format.dateTime(atMs);
@@ -45,7 +45,7 @@ interface Condition {
   readonly value: unknown;
 }
 
-/** Conditions are the host's to define: those of the usual members alone; null for others, which are shown as they are. */
+/** The conditions, if they have only the usual members; null for other formats of the host. */
 function toConditions(value: unknown): readonly Condition[] | null {
   return Array.isArray(value) && value.length > 0 && value.every(isCondition) ? value : null;
 }
@@ -58,8 +58,8 @@ function isCondition(value: unknown): value is Condition {
 
 const isMember = (name: string): boolean => ['attribute', 'operator', 'value'].includes(name);
 
-/** A string that could be taken for another value, or for several, is in quotes. */
-function inText(value: unknown): string {
+/** Quotes strings that could be read as another value or as several. */
+function formatOperand(value: unknown): string {
   const isPlain =
     typeof value === 'string' && /^(?!true$|false$|null$)[\p{L}_](?:[^,"]*[^\s,"])?$/u.test(value);
   return visible(isPlain ? value : writeJson(value));
@@ -73,7 +73,7 @@ function Conditions({ conditions }: { readonly conditions: readonly Condition[] 
         <span key={`${index} ${attribute}`}>
           {index > 0 && ` ${t.and} `}
           <b>{visible(attribute)}</b> {nameOf(t.operators, operator)}{' '}
-          {Array.isArray(value) ? value.map(inText).join(', ') : inText(value)}
+          {Array.isArray(value) ? value.map(formatOperand).join(', ') : formatOperand(value)}
         </span>
       ))}
     </span>

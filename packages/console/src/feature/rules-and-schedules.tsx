@@ -10,7 +10,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { FieldValue } from './field-value.js';
 import { useFieldName } from './diff-list.js';
 
-/** Rules and schedules, to look at. */
+/** The rules and schedules of a flag, read only. */
 export function RulesAndSchedules({ featureId }: { readonly featureId: string }) {
   const { t } = useI18n();
   const api = useApi();
@@ -37,20 +37,20 @@ export function RulesAndSchedules({ featureId }: { readonly featureId: string })
   if (data === undefined) return null;
   return (
     <>
-      <Parts title={t.feature.rules} none={t.feature.noRules} parts={data.rules} />
-      <Parts title={t.feature.schedules} none={t.feature.noSchedules} parts={data.schedules} />
+      <Section title={t.feature.rules} emptyText={t.feature.noRules} items={data.rules} />
+      <Section title={t.feature.schedules} emptyText={t.feature.noSchedules} items={data.schedules} />
     </>
   );
 }
 
-interface PartsProps {
+interface SectionProps {
   readonly title: string;
-  readonly none: string;
-  readonly parts: readonly RuleOrSchedule[];
+  readonly emptyText: string;
+  readonly items: readonly RuleOrSchedule[];
 }
 
-/** What only the database needs to know. */
-const unshown = new Set([
+/** Not shown as labelled values. */
+const hiddenFields = new Set([
   'id',
   'feature_id',
   'project_id',
@@ -61,32 +61,32 @@ const unshown = new Set([
   'conditions',
 ]);
 
-function Parts({ title, none, parts }: PartsProps) {
+function Section({ title, emptyText, items }: SectionProps) {
   const fieldName = useFieldName();
   return (
     <Paper withBorder p="lg" component="section" aria-label={title}>
       <Stack gap="sm">
         <Title order={2}>{title}</Title>
-        {parts.length === 0 && (
+        {items.length === 0 && (
           <Text size="sm" c="dimmed">
-            {none}
+            {emptyText}
           </Text>
         )}
-        {parts.map((part) => (
-          <div key={part.id} className="fc-part">
-            {typeof part['action'] === 'string' && (
+        {items.map((item) => (
+          <div key={item.id} className="fc-rule">
+            {typeof item['action'] === 'string' && (
               <Badge variant="light" tt="none" size="md">
-                <FieldValue field="action" value={part['action']} />
+                <FieldValue field="action" value={item['action']} />
               </Badge>
             )}
             <Text component="div" size="sm" className="fc-condition">
-              {part['conditions'] === undefined ? null : (
-                <FieldValue field="conditions" value={part['conditions']} />
+              {item['conditions'] === undefined ? null : (
+                <FieldValue field="conditions" value={item['conditions']} />
               )}
             </Text>
             <Group gap="md">
-              {Object.entries(part)
-                .filter(([field, value]) => !unshown.has(field) && value !== null)
+              {Object.entries(item)
+                .filter(([field, value]) => !hiddenFields.has(field) && value !== null)
                 .map(([field, value]) => (
                   <Text key={field} size="sm" component="span">
                     <Text c="dimmed" component="span" size="sm">

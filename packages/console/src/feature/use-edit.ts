@@ -11,14 +11,14 @@ import {
 } from './merge.js';
 
 interface EditState {
-  /** What the user's changes are changes of. */
+  /** The state that the user's changes are based on. */
   readonly base: FeatureFields;
   readonly mine: FeatureFields;
-  /** The version that `base` is, or that the user has come to terms with. */
+  /** The version of `base`. */
   readonly version: string;
-  /** The newest state that has been looked at. */
+  /** The newest state of the flag. */
   readonly seen: FeatureState;
-  /** What others have changed meanwhile, and the user has not answered yet or should know of. */
+  /** Changes of others: conflicts to resolve, and updates for information. */
   readonly concurrent: readonly ConcurrentChange[];
   readonly concurrentBy: string | null;
 }
@@ -26,33 +26,33 @@ interface EditState {
 export interface Edit {
   readonly mine: FeatureFields;
   readonly version: string;
-  /** What saving would change. */
+  /** The fields that saving changes. */
   readonly changed: Partial<FeatureFields>;
   readonly concurrent: readonly ConcurrentChange[];
   readonly concurrentBy: string | null;
-  /** A conflict waits for its answer: saving must wait, too. */
+  /** There are unresolved conflicts: saving is disabled. */
   readonly blocked: boolean;
   readonly set: <Field extends FieldName>(field: Field, value: FeatureFields[Field]) => void;
   readonly keepMine: (field: FieldName) => void;
   readonly takeTheirs: (field: FieldName) => void;
-  /** Drops all that the user has changed. */
+  /** Discards the user's changes. */
   readonly reset: () => void;
-  /** What the user has changed is saved, as `feature`. */
+  /** Call it after the server has saved the changes. */
   readonly saved: () => void;
-  /** The server says that this is how the feature is. */
+  /** Applies the current state, from the server's response to an outdated write. */
   readonly refresh: (feature: FeatureState, by: string | null) => void;
 }
 
 /**
- * An edit of a feature that others may change meanwhile. Fields that the user has not touched follow
- * the others at once; where both have changed one, the user chooses. `by`: who changed it last.
+ * An edit of a flag that others can change meanwhile. Untouched fields follow the changes of others; if both change a
+ * field, the user chooses. `by` is the author of the last change.
  */
 export function useEdit(live: FeatureState, by: string | null): Edit {
-  const [edit, setEdit] = useState<EditState>(() => begin(live));
-  // Before anything is painted: a stale form must never be on the screen.
-  if (edit.seen !== live && isNewer(live, edit.seen)) setEdit(meet(edit, live, by));
+  const [edit, setEdit] = useState<EditState>(() => startEdit(live));
+  // During rendering, not in an effect: the screen never shows an outdated form.
+  if (edit.seen !== live && isNewer(live, edit.seen)) setEdit(rebase(edit, live, by));
   const { base, mine, version, concurrent, concurrentBy } = edit;
-  const answer = (field: FieldName, value: Partial<FeatureFields>): void => {
+  const resolve = (field: FieldName, value: Partial<FeatureFields>): void => {
     setEdit((before) => ({
       ...before,
       mine: { ...before.mine, ...value },
@@ -67,18 +67,18 @@ export function useEdit(live: FeatureState, by: string | null): Edit {
     concurrentBy,
     blocked: concurrent.some(({ conflict }) => conflict),
     set: (field, value) => setEdit((before) => ({ ...before, mine: { ...before.mine, [field]: value } })),
-    keepMine: (field) => answer(field, {}),
+    keepMine: (field) => resolve(field, {}),
     takeTheirs: (field) => {
       const theirs = concurrent.find((change) => change.field === field)?.theirs;
-      answer(field, { [field]: theirs });
+      resolve(field, { [field]: theirs });
     },
-    reset: () => setEdit(begin(live)),
+    reset: () => setEdit(startEdit(live)),
     saved: () => setEdit((before) => ({ ...before, base: before.mine, concurrent: [], concurrentBy: null })),
-    refresh: (feature, changedBy) => setEdit((before) => meet(before, feature, changedBy)),
+    refresh: (feature, changedBy) => setEdit((before) => rebase(before, feature, changedBy)),
   };
 }
 
-function begin(feature: FeatureState): EditState {
+function startEdit(feature: FeatureState): EditState {
   const fields = fieldsOf(feature);
   return {
     base: fields,
@@ -90,24 +90,24 @@ function begin(feature: FeatureState): EditState {
   };
 }
 
-/** The answer to a refused save may be ahead of the events that lead there. */
+/** The response to a refused save can be newer than the last event. */
 function isNewer(live: FeatureState, seen: FeatureState): boolean {
   return live.version !== seen.version && live.updated_at >= seen.updated_at;
 }
 
-/** The edit, come to terms with the feature as it is now. */
-function meet(edit: EditState, feature: FeatureState, by: string | null): EditState {
+/** The edit on top of the current state of the flag. */
+function rebase(edit: EditState, feature: FeatureState, by: string | null): EditState {
   const theirs = fieldsOf(feature);
-  const fresh = concurrentChanges(edit.base, edit.mine, theirs);
-  const renewed = new Set(fresh.map(({ field }) => field));
+  const added = concurrentChanges(edit.base, edit.mine, theirs);
+  const addedFields = new Set(added.map(({ field }) => field));
   const touched = Object.keys(changedFields(edit.base, edit.mine)).length > 0;
   return {
     base: theirs,
     mine: rebaseUntouched(edit.base, edit.mine, theirs),
     version: feature.version,
     seen: feature,
-    // Who is only looking needs no help: the fields show what is there.
-    concurrent: touched ? [...edit.concurrent.filter(({ field }) => !renewed.has(field)), ...fresh] : [],
-    concurrentBy: touched && fresh.length > 0 ? by : edit.concurrentBy,
+    // Without changes of the user there is nothing to explain: the fields show the current state.
+    concurrent: touched ? [...edit.concurrent.filter(({ field }) => !addedFields.has(field)), ...added] : [],
+    concurrentBy: touched && added.length > 0 ? by : edit.concurrentBy,
   };
 }

@@ -3,7 +3,7 @@ import type { FeatureState, PendingChange } from '@flagcast/client';
 export type SortField = 'name' | 'state' | 'value' | 'changed';
 export type StateFilter = 'all' | 'on' | 'off' | 'pending';
 
-/** What the table is to show. */
+/** Filter and order of the table. */
 export interface ListView {
   readonly query: string;
   readonly state: StateFilter;
@@ -13,14 +13,14 @@ export interface ListView {
 
 type Features = ReadonlyMap<string, FeatureState>;
 
-/** The ids of the features that fit, in their order. Names are compared without regard to case. */
+/** The ids of the matching features, in order. Case does not matter. */
 export function listFeatures(
   features: Features,
   pending: ReadonlyMap<string, readonly PendingChange[]>,
   { query, state, sort, descending }: ListView,
 ): string[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const fitting: { id: string; by: string; name: string }[] = [];
+  const matches: { id: string; by: string; name: string }[] = [];
   for (const feature of features.values()) {
     if (state === 'on' && !feature.enabled) continue;
     if (state === 'off' && feature.enabled) continue;
@@ -30,14 +30,14 @@ export function listFeatures(
       const text = `${name} ${feature.key.toLowerCase()} ${feature.description?.toLowerCase() ?? ''}`;
       if (!words.every((word) => text.includes(word))) continue;
     }
-    fitting.push({ id: feature.id, by: sortText(feature, sort, name), name });
+    matches.push({ id: feature.id, by: sortText(feature, sort, name), name });
   }
   const direction = descending ? -1 : 1;
-  fitting.sort((one, other) => {
+  matches.sort((one, other) => {
     if (one.by !== other.by) return one.by < other.by ? -direction : direction;
     return one.name < other.name ? -1 : one.name > other.name ? 1 : 0;
   });
-  return fitting.map(({ id }) => id);
+  return matches.map(({ id }) => id);
 }
 
 function sortText(feature: FeatureState, sort: SortField, name: string): string {

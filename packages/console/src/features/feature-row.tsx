@@ -13,11 +13,11 @@ import { visible } from '../i18n/visible.js';
 
 interface FeatureRowProps {
   readonly feature: FeatureState;
-  /** It has been deleted since the rows were put in order. */
+  /** The flag was deleted after the rows were sorted. */
   readonly gone: boolean;
   readonly pending: readonly PendingChange[] | undefined;
   readonly change: LastChange | undefined;
-  /** What the row lights up for. */
+  /** The event that highlights the row. */
   readonly newest: LastChange | undefined;
   readonly recorded: RecordedChange | undefined;
   readonly index: number;
@@ -25,14 +25,14 @@ interface FeatureRowProps {
   readonly height: number;
 }
 
-/** How long a row shows that it has just changed. */
-const freshMs = 4_000;
+/** How long a changed row is highlighted. */
+const highlightMs = 4_000;
 
 export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
   const { feature, gone, pending, change, newest, recorded, index, top, height } = props;
   const { t } = useI18n();
   const { project, environment } = useScope();
-  const fresh = newest !== undefined && Date.now() - newest.arrivedAtMs < freshMs;
+  const isHighlighted = newest !== undefined && Date.now() - newest.arrivedAtMs < highlightMs;
   const happened: ReadonlyMap<string, (by: string | null) => string> = new Map(
     Object.entries(t.features.happened),
   );
@@ -47,7 +47,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
       data-gone={gone || undefined}
       style={{ transform: `translateY(${top}px)`, height }}
     >
-      {fresh && <span key={newest.eventId} className="fc-flash" role="presentation" />}
+      {isHighlighted && <span key={newest.eventId} className="fc-flash" role="presentation" />}
       <div role="cell" className="fc-cell-flag">
         <Link
           to={`${scopePath(project.id, environment.key, 'features')}/${feature.id}`}
@@ -99,7 +99,7 @@ export const FeatureRow = memo(function FeatureRow(props: FeatureRowProps) {
         <Text size="xs" c="dimmed" component="span">
           <RelativeTime at={change?.timestamp ?? recorded?.at ?? feature.updated_at} />
         </Text>
-        {fresh && (
+        {isHighlighted && (
           <span key={newest.eventId} className="fc-flash-by">
             {(happened.get(newest.action) ?? t.features.happened.updated)(newest.actor)}
           </span>

@@ -13,8 +13,8 @@ interface FeatureSwitchProps {
 }
 
 /**
- * Switches a flag in this environment. Where the environment or the flag is guarded it asks for a reason and makes a
- * request. It is disabled while the page is out of date.
+ * Toggles a flag in the environment. If the environment or the flag is guarded, it opens a dialog for the reason and
+ * creates a request. Disabled while the page is stale.
  */
 export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps) {
   const { t } = useI18n();
@@ -22,7 +22,7 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
   const { toggle } = useRights();
   const { busy, send } = useWrite();
   const outOfDate = useOutOfDate();
-  const [asking, setAsking] = useState(false);
+  const [reasonOpened, setReasonOpened] = useState(false);
   const { id, name, enabled, version } = feature;
   const save = async (reason?: string): Promise<void> => {
     const body = {
@@ -31,7 +31,7 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
       enabled: !enabled,
       ...(reason === undefined ? {} : { reason }),
     };
-    setAsking((await send('PATCH', `/api/features/${id}`, body)) === 'reason_needed');
+    setReasonOpened((await send('PATCH', `/api/features/${id}`, body)) === 'reason_needed');
   };
   if (!toggle) {
     return (
@@ -46,14 +46,14 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
         checked={enabled}
         disabled={disabled || busy || outOfDate}
         onChange={() => {
-          if (environment.guarded) setAsking(true);
+          if (environment.guarded) setReasonOpened(true);
           else void save();
         }}
         aria-label={t.features.switchLabel(name)}
         color="teal.8"
         size="md"
       />
-      {asking && (
+      {reasonOpened && (
         <ReasonDialog
           title={enabled ? t.features.turnOff(name) : t.features.turnOn(name)}
           explanation={
@@ -63,7 +63,7 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
           }
           submitLabel={t.approvals.request}
           busy={busy}
-          onClose={() => setAsking(false)}
+          onClose={() => setReasonOpened(false)}
           onSubmit={({ reason }) => void save(reason)}
         />
       )}

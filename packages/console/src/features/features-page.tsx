@@ -23,7 +23,7 @@ const CreateDialog = lazy(lazyRoutes.createDialog);
 const selectLoading = (state: ChannelState): boolean =>
   state.status.state === 'connecting' && state.features.size === 0;
 
-/** All flags of the environment, as they are now. */
+/** The flags of the environment. */
 export function FeaturesPage() {
   const { t } = useI18n();
   const { channel } = useLiveChannel();
@@ -35,19 +35,19 @@ export function FeaturesPage() {
   const loading = useChannelState(selectLoading);
   const [view, changeView] = useListView();
   const [paused, setPaused] = useState(false);
-  const [pointed, setPointed] = useState(false);
+  const [hovered, setHovered] = useState(false);
   const [creating, setCreating] = useState(false);
   const newEvents = useEventCount(channel, paused);
 
-  // Typing and clicking go before sorting five thousand rows again.
+  // Typing and clicking have priority over sorting thousands of rows.
   const sorted = useDeferredValue(useMemo(() => ({ features, pending }), [features, pending]));
   const sortedView = useDeferredValue(view);
-  const fitting = useMemo(() => {
+  const sortedIds = useMemo(() => {
     const ids = listFeatures(sorted.features, sorted.pending, sortedView);
     return { ids, ...sorted };
   }, [sorted, sortedView]);
-  // What is under the pointer stays there until the pointer has left.
-  const held = useFrozen(fitting, paused || pointed, sortedView);
+  // The order does not change under the pointer.
+  const shown = useFrozen(sortedIds, paused || hovered, sortedView);
 
   return (
     <Stack gap="md" className="fc-features">
@@ -56,13 +56,13 @@ export function FeaturesPage() {
         <div>
           <Title order={1}>{t.shell.features}</Title>
           <div className="fc-subtitle">
-            {!loading && !liveOnly && <span>{t.features.count(held.ids.length, held.features.size)}</span>}
+            {!loading && !liveOnly && <span>{t.features.count(shown.ids.length, shown.features.size)}</span>}
             {environment.guarded && (
               <span className="fc-guarded">
                 <LockIcon size={14} /> {t.features.guardedHere}
               </span>
             )}
-            {!paused && held !== fitting && !sameOrder(held.ids, fitting.ids) && (
+            {!paused && shown !== sortedIds && !sameOrder(shown.ids, sortedIds.ids) && (
               <span>{t.features.orderFrozen}</span>
             )}
           </div>
@@ -83,15 +83,15 @@ export function FeaturesPage() {
       {!liveOnly && <FeaturesToolbar view={view} onChange={changeView} />}
       {loading ? (
         <LoadingRows />
-      ) : held.ids.length > 0 ? (
+      ) : shown.ids.length > 0 ? (
         <FeaturesTable
-          ids={held.ids}
-          features={paused ? held.features : features}
-          pending={paused ? held.pending : pending}
-          before={held.features}
+          ids={shown.ids}
+          features={paused ? shown.features : features}
+          pending={paused ? shown.pending : pending}
+          sortedFeatures={shown.features}
           view={view}
           onSort={changeView}
-          onPointed={setPointed}
+          onHover={setHovered}
         />
       ) : liveOnly ? (
         <LiveOnly />

@@ -14,12 +14,12 @@ interface FeaturesTableProps {
   readonly ids: readonly string[];
   readonly features: ReadonlyMap<string, FeatureState>;
   readonly pending: ReadonlyMap<string, readonly PendingChange[]>;
-  /** The features as they were when the rows were put in this order: a row may be gone meanwhile. */
-  readonly before: ReadonlyMap<string, FeatureState>;
+  /** The features at the time of sorting: a flag can be deleted meanwhile. */
+  readonly sortedFeatures: ReadonlyMap<string, FeatureState>;
   readonly view: ListView;
   readonly onSort: (change: Partial<ListView>) => void;
-  /** Whether a mouse is over the rows. */
-  readonly onPointed: (pointed: boolean) => void;
+  /** Called when the mouse enters or leaves the rows. */
+  readonly onHover: (hovered: boolean) => void;
 }
 
 const rowHeight = 57;
@@ -27,9 +27,9 @@ const cardHeight = 84;
 const headHeight = 40;
 const overscanRows = 8;
 
-/** Only the rows in sight are in the page. On phones each row is a card. */
+/** A virtualized table: only visible rows are in the DOM. On phones each row is a card. */
 export function FeaturesTable(props: FeaturesTableProps) {
-  const { ids, features, pending, before, view, onSort, onPointed } = props;
+  const { ids, features, pending, sortedFeatures, view, onSort, onHover } = props;
   const { t } = useI18n();
   const { lastChanges } = useLiveChannel();
   const recorded = useRecordedChanges();
@@ -42,7 +42,7 @@ export function FeaturesTable(props: FeaturesTableProps) {
     estimateSize: () => (cards ? cardHeight : rowHeight),
     overscan: overscanRows,
     scrollMargin: above,
-    // The head covers what is right below the edge.
+    // The sticky head covers this part.
     scrollPaddingStart: above,
     getItemKey: (index) => ids[index] ?? index,
   });
@@ -78,12 +78,12 @@ export function FeaturesTable(props: FeaturesTableProps) {
           className="fc-rows-all"
           style={{ height: virtualizer.getTotalSize() }}
           onKeyDown={moveFocus}
-          onPointerEnter={(event) => onPointed(event.pointerType === 'mouse')}
-          onPointerLeave={() => onPointed(false)}
+          onPointerEnter={(event) => onHover(event.pointerType === 'mouse')}
+          onPointerLeave={() => onHover(false)}
         >
           {virtualizer.getVirtualItems().map(({ index, start, size }) => {
             const id = ids[index] ?? '';
-            const feature = features.get(id) ?? before.get(id);
+            const feature = features.get(id) ?? sortedFeatures.get(id);
             if (feature === undefined) return null;
             return (
               <FeatureRow
@@ -116,7 +116,7 @@ interface ColumnHeadingProps {
 function ColumnHeading({ field, label, view, onSort }: ColumnHeadingProps) {
   const { t } = useI18n();
   const active = view.sort === field;
-  // The newest change is what people look for first.
+  // Changes sort newest first.
   const descending = active ? !view.descending : field === 'changed';
   return (
     <span

@@ -1,23 +1,23 @@
 import type { Channel } from '@flagcast/client';
 import { actionOf } from '../api/actions.js';
 
-/** Something that happened to a feature while the page was open. */
+/** An event of a feature since the page was opened. */
 export interface LastChange {
   readonly eventId: string;
   readonly actor: string | null;
   /** RFC 3339. */
   readonly timestamp: string;
-  /** When it came, in milliseconds since the epoch. */
+  /** Time of arrival, in milliseconds since the epoch. */
   readonly arrivedAtMs: number;
-  /** As `actionOf` gives it. */
+  /** The result of `actionOf`. */
   readonly action: string;
 }
 
 /** By feature id. */
 export interface LastChanges {
-  /** The newest change that was made. */
+  /** The newest change of the feature itself. */
   readonly made: (featureId: string) => LastChange | undefined;
-  /** The newest of all that happened, the steps of approvals among it. */
+  /** The newest event, including steps of approvals. */
   readonly newest: (featureId: string) => LastChange | undefined;
   readonly stop: () => void;
 }

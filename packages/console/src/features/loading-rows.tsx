@@ -1,15 +1,15 @@
 import { Skeleton } from '@mantine/core';
 import { useI18n } from '../i18n/i18n.js';
 
-const shown = 8;
+const rowCount = 8;
 
-/** The table's place while it loads: nothing jumps when the rows come. */
+/** Placeholder of the table while it loads, of the same size. */
 export function LoadingRows() {
   const { t } = useI18n();
   return (
     <div className="fc-table" role="status" aria-label={t.shell.loading}>
       <div className="fc-row fc-head" />
-      {Array.from({ length: shown }, (_, index) => (
+      {Array.from({ length: rowCount }, (_, index) => (
         <div key={index} className="fc-row fc-loading">
           <div>
             <Skeleton height={13} width={`${45 + ((index * 17) % 35)}%`} />

@@ -3,31 +3,30 @@ import { type SubmitEvent, useState } from 'react';
 import { Dialog } from '../shell/dialog.js';
 import { useI18n } from '../i18n/i18n.js';
 
-/** What the person has given; empty where it was not asked for. */
-interface Given {
+/** The input of the user; empty if not requested. */
+interface ReasonInput {
   readonly reason: string;
   readonly password: string;
 }
 
 interface ReasonDialogProps {
   readonly title: string;
-  /** Why it is asked for. */
   readonly explanation: string;
   readonly submitLabel: string;
-  /** Default: the theme's. */
+  /** Default `indigo`. */
   readonly submitColor?: string;
-  /** Whether a reason is asked for. Default true. */
+  /** Whether to require a reason. Default true. */
   readonly withReason?: boolean;
-  /** Whether the person's password is asked for. Default false. */
+  /** Whether to require the user's password. Default false. */
   readonly withPassword?: boolean;
   readonly busy: boolean;
   readonly onClose: () => void;
-  readonly onSubmit: (given: Given) => void;
+  readonly onSubmit: (given: ReasonInput) => void;
 }
 
-const longestReason = 500;
+const maxReasonLength = 500;
 
-/** Asks why, or for the password, before something is sent. */
+/** Requires a reason, the password, or both, before a request is sent. */
 export function ReasonDialog(props: ReasonDialogProps) {
   const { title, explanation, submitLabel, submitColor = 'indigo', busy, onClose, onSubmit } = props;
   const { withReason = true, withPassword = false } = props;
@@ -49,7 +48,7 @@ export function ReasonDialog(props: ReasonDialogProps) {
               label={t.approvals.reason}
               value={reason}
               onChange={(event) => setReason(event.currentTarget.value)}
-              maxLength={longestReason}
+              maxLength={maxReasonLength}
               autosize
               minRows={3}
               required

@@ -3,9 +3,9 @@ import { useMemo } from 'react';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 
-/** Who changed a feature last before the page was opened, as the audit log knows it. */
+/** The last change of a feature before the page was opened, from the audit log. */
 export interface RecordedChange {
-  /** Null where the history does not tell. */
+  /** Null if unknown. */
   readonly username: string | null;
   /** RFC 3339. */
   readonly at: string;
@@ -19,7 +19,7 @@ interface ListedFeature {
 
 const none: ReadonlyMap<string, RecordedChange> = new Map();
 
-/** By feature id. Asked once: what comes later comes as events. */
+/** By feature id. Loaded once; later changes arrive as events. */
 export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
   const api = useApi();
   const { project, environment } = useScope();

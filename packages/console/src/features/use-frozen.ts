@@ -1,15 +1,15 @@
 import type { Channel } from '@flagcast/client';
 import { useEffect, useState } from 'react';
 
-/** The value, or while `held` the one from before; another `key` lets go of it once. */
-export function useFrozen<Value>(value: Value, held: boolean, key: unknown): Value {
-  const [kept, setKept] = useState({ value, key });
-  if (kept.value === value || (held && kept.key === key)) return kept.value;
-  setKept({ value, key });
+/** The value, or while `frozen` the previous one. A new `key` updates it once. */
+export function useFrozen<Value>(value: Value, frozen: boolean, key: unknown): Value {
+  const [shown, setShown] = useState({ value, key });
+  if (shown.value === value || (frozen && shown.key === key)) return shown.value;
+  setShown({ value, key });
   return value;
 }
 
-/** How many events have come since `counting` began; 0 while it is false. */
+/** The number of events since `counting` became true; 0 while it is false. */
 export function useEventCount(channel: Channel, counting: boolean): number {
   const [count, setCount] = useState(0);
   useEffect(() => {

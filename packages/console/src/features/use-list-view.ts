@@ -5,16 +5,16 @@ import type { ListView, SortField, StateFilter } from './feature-list.js';
 const sortFields: readonly SortField[] = ['name', 'state', 'value', 'changed'];
 const stateFilters: readonly StateFilter[] = ['all', 'on', 'off', 'pending'];
 
-/** The address follows whoever types at this distance. */
+/** Delay before the address follows the input, in milliseconds. */
 const addressDelayMs = 150;
 
-/** The table's view; the address keeps it, so that a link shows the same. */
+/** The view of the table, stored in the address so that links keep it. */
 export function useListView(): readonly [ListView, (change: Partial<ListView>) => void] {
   const [parameters, setParameters] = useSearchParams();
   const { pathname } = useLocation();
   const [view, setView] = useState(() => readView(parameters));
   const address = parameters.toString();
-  /** The address as it was last read or written here: any other one is news. */
+  /** The address that was last read or written here. Another one comes from a navigation. */
   const known = useRef(address);
   useEffect(() => {
     if (address === known.current) return;
@@ -25,7 +25,7 @@ export function useListView(): readonly [ListView, (change: Partial<ListView>) =
     const next = writeView(view);
     if (next === known.current) return;
     const timer = setTimeout(() => {
-      // Whoever has followed a link, whose page is still being loaded, is not to be brought back.
+      // Does not undo a navigation whose page is still loading.
       if (!window.location.pathname.endsWith(pathname)) return;
       known.current = next;
       setParameters(next, { replace: true });

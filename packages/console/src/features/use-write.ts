@@ -4,12 +4,12 @@ import { useNotifications } from '../shell/notifications.js';
 import { useApi } from '../sign-in/app-services.js';
 import { useI18n } from '../i18n/i18n.js';
 
-/** What became of a write: done, waiting for its approval, in need of a reason, or refused. */
+/** The outcome of a write; `requested`: it needs approval, `reason_needed`: it needs approval and a reason. */
 type WriteOutcome = 'done' | 'requested' | 'reason_needed' | ApiError;
 
 export interface Write {
   readonly busy: boolean;
-  /** Sends the write and tells the user what became of it, unless `quiet` names the refusal's code. */
+  /** Sends the write and notifies the user of the outcome, except for errors with a code in `quiet`. */
   readonly send: (
     method: 'POST' | 'PATCH' | 'DELETE',
     path: string,
@@ -18,7 +18,7 @@ export interface Write {
   ) => Promise<WriteOutcome>;
 }
 
-/** Writes to the server; what has changed comes back as an event, as for everybody else. */
+/** Writes to the REST API. The change arrives as an event. */
 export function useWrite(): Write {
   const api = useApi();
   const { t } = useI18n();
@@ -35,7 +35,7 @@ export function useWrite(): Write {
         return 'requested';
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
-        // The server knows of guards that the page does not: those of a flag by its tag, and new ones.
+        // The page does not know all guards: the one by a flag's tag, and new ones.
         if (error.code === 'invalid' && error.fields['reason'] !== undefined) return 'reason_needed';
         if (!quiet.includes(error.code)) notifyError(error);
         return error;

@@ -1,32 +1,31 @@
 import type { Client } from '@flagcast/client';
 
-/** What is known of the line to the server. */
+/** The state of the connection to the server. */
 export interface ConnectionInfo {
-  /** When the server was last heard, in milliseconds since the epoch; null before it was. */
+  /** Time of the last message, in milliseconds since the epoch; null before the first one. */
   readonly lastMessageAtMs: number | null;
-  /** When it last said up to where it has told everything; null before it did. */
+  /** Time of the last message with a cursor, in milliseconds since the epoch; null before the first one. */
   readonly cursorAtMs: number | null;
-  /** What the server said of itself; null before it did. */
+  /** From the server's `hello`; null before it. */
   readonly hello: ServerFacts | null;
 }
 
-/** What a server says of itself. */
+/** The content of `hello`. */
 interface ServerFacts {
-  /** What the server process calls itself. */
+  /** The id of the server process. */
   readonly server: string;
   readonly guarantee: string;
-  /** Why this one holds. */
+  /** The reason for this guarantee. */
   readonly guaranteeReason: string;
-  /** For how long a transaction may be open without its changes being missed, in milliseconds; null where that does not matter. */
+  /** With the guarantee `overlap`: the longest transaction whose changes are not missed, in milliseconds; else null. */
   readonly overlapMs: number | null;
-  /** Whether it can read the state of the flags; without it there are events alone. */
+  /** Whether the server can read flags; without them there are only live events. */
   readonly hasState: boolean;
 }
 
-/** Listens to what a client hears, for those who want to know how the screen came to be. Returns what is known now. */
+/** Observes the messages of a client until it closes. Returns a function for the current state. */
 export function watchConnection(client: Client): () => ConnectionInfo {
   let view: ConnectionInfo = { lastMessageAtMs: null, cursorAtMs: null, hello: null };
-  // It goes with the client.
   client.onMessage((message) => {
     const nowMs = Date.now();
     view = { ...view, lastMessageAtMs: nowMs };

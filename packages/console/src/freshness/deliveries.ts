@@ -3,20 +3,20 @@ import type { Channel, Client, EventMessage } from '@flagcast/client';
 /** When one event passed each stage, in milliseconds since the epoch. */
 export interface Delivery {
   readonly event: EventMessage;
-  /** By the database's clock; null where it does not record it. */
+  /** By the clock of the database; null if it is not recorded. */
   readonly committedAtMs: number | null;
-  /** By the server's clock. */
+  /** By the clock of the server. */
   readonly seenAtMs: number;
-  /** By this machine's clock, as the next two. */
+  /** By the clock of the browser, as is `appliedAtMs`. */
   readonly receivedAtMs: number;
-  /** When the first frame began that shows it. */
+  /** Start of the first frame that shows the event. */
   readonly appliedAtMs: number;
 }
 
 interface DeliveryView {
   /** Newest first, at most 100. */
   readonly recent: readonly Delivery[];
-  /** How often the connection came back since the page opened this environment. */
+  /** Number of reconnects since the page opened this environment. */
   readonly reconnects: number;
 }
 
@@ -26,9 +26,9 @@ export interface Deliveries {
   readonly stop: () => void;
 }
 
-const kept = 100;
+const maxRecent = 100;
 
-/** Follows the events of a channel from their commit to the screen. */
+/** Measures the delivery of the events of a channel, from the commit to the screen. */
 export function createDeliveries(client: Client, channel: Channel): Deliveries {
   const listeners = new Set<() => void>();
   let view: DeliveryView = { recent: [], reconnects: 0 };
@@ -53,12 +53,12 @@ export function createDeliveries(client: Client, channel: Channel): Deliveries {
       receivedAtMs: Date.now(),
     });
     if (arrived.length > 1) return;
-    // One frame shows all that has come before it, so a burst is noted down once.
+    // One frame shows all events that arrived before it, so a burst renders once.
     requestAnimationFrame(() => {
       const appliedAtMs = Date.now();
-      const fresh = arrived.map((delivery) => ({ ...delivery, appliedAtMs })).reverse();
+      const applied = arrived.map((delivery) => ({ ...delivery, appliedAtMs })).reverse();
       arrived = [];
-      show({ recent: [...fresh, ...view.recent].slice(0, kept) });
+      show({ recent: [...applied, ...view.recent].slice(0, maxRecent) });
     });
   });
   return {

@@ -5,7 +5,7 @@ import { useI18n } from '../i18n/i18n.js';
 import type { Delivery } from './deliveries.js';
 import { stagesOf } from './delivery-table.js';
 
-/** From commit to the screen, one point an event, oldest on the left. */
+/** The time from commit to screen, one point per event, oldest on the left. */
 export default function DeliveryPlot({ recent }: { readonly recent: readonly Delivery[] }) {
   const { t } = useI18n();
   const colors = usePlotColors();

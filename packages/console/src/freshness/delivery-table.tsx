@@ -4,7 +4,7 @@ import { useI18n } from '../i18n/i18n.js';
 import type { Delivery } from './deliveries.js';
 import { visible } from '../i18n/visible.js';
 
-const shown = 20;
+const maxRows = 20;
 
 interface Stages {
   readonly seen: number | null;
@@ -13,7 +13,7 @@ interface Stages {
   readonly total: number;
 }
 
-/** What each stage took, in milliseconds. The clocks of two machines may differ, which shows as less than nothing. */
+/** Duration of each stage in milliseconds; negative if the clocks of two machines differ. */
 export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }: Delivery): Stages {
   return {
     seen: committedAtMs === null ? null : seenAtMs - committedAtMs,
@@ -23,7 +23,7 @@ export function stagesOf({ committedAtMs, seenAtMs, receivedAtMs, appliedAtMs }:
   };
 }
 
-/** How fast it usually is, and how slow at its worst. */
+/** Median, maximum and number of events. */
 export function DeliveryFigures({ recent }: { readonly recent: readonly Delivery[] }) {
   const { t, format } = useI18n();
   const totals = recent.map((delivery) => stagesOf(delivery).total).sort((one, other) => one - other);
@@ -64,7 +64,7 @@ export function DeliveryTable({ recent }: { readonly recent: readonly Delivery[]
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>
-          {recent.slice(0, shown).map((delivery) => {
+          {recent.slice(0, maxRows).map((delivery) => {
             const { seen, received, applied, total } = stagesOf(delivery);
             const { id, type, feature_id: featureId, committed_at: at, seen_at: seenAt } = delivery.event;
             return (

@@ -8,14 +8,14 @@ import { useGuarantee } from './use-guarantee.js';
 
 const FreshnessDrawer = lazy(lazyRoutes.freshnessDrawer);
 
-/** Whether the page is up to date, on every page. A click opens the details. */
+/** The state of the connection, on every page. A click opens the details. */
 export function FreshnessChip() {
   const texts = useI18n();
   const { t } = texts;
   const status = useConnectionStatus();
   const [opened, setOpened] = useState(false);
   const guarantee = useGuarantee();
-  const words = describeStatus(status, texts);
+  const label = describeStatus(status, texts);
   const notes: Readonly<Record<string, string>> = {
     overlap: t.freshness.overlapNote(guarantee?.overlapSeconds ?? null),
     partial: t.freshness.partialNote,
@@ -27,11 +27,11 @@ export function FreshnessChip() {
         className="fc-freshness"
         data-state={status.state}
         title={status.state === 'stale' ? t.freshness.staleReasons[status.reason] : undefined}
-        aria-label={t.freshness.chip(note === null ? words : `${words} ${note}`)}
+        aria-label={t.freshness.chip(note === null ? label : `${label} ${note}`)}
         onClick={() => setOpened(true)}
       >
         <span className="fc-dot" aria-hidden="true" />
-        <span className="fc-freshness-words">{words}</span>
+        <span className="fc-freshness-label">{label}</span>
         {note !== null && <span className="fc-freshness-note"> {note}</span>}
       </UnstyledButton>
       <Suspense>{opened && <FreshnessDrawer onClose={() => setOpened(false)} />}</Suspense>

@@ -15,7 +15,7 @@ import { describeGuarantee, useGuarantee } from './use-guarantee.js';
 
 const DeliveryPlot = lazy(lazyRoutes.deliveryPlot);
 
-/** Where the screen's state comes from, how old it is, and how recent events came here. */
+/** The connection, its guarantee, and how long recent events took to the screen. */
 export default function FreshnessDrawer({ onClose }: { readonly onClose: () => void }) {
   const { t } = useI18n();
   useReturnFocus();

@@ -4,15 +4,15 @@ import { useConnectionStatus } from '@flagcast/client/react';
 import { useI18n } from '../i18n/i18n.js';
 import { isOutOfDate } from './use-out-of-date.js';
 
-/** Shows that the page is out of date and why, and greys it out. */
+/** Shows why the page is stale, and greys it out. */
 export function StaleBanner() {
   const { t, format } = useI18n();
   const status = useConnectionStatus();
-  const old = isOutOfDate(status);
+  const stale = isOutOfDate(status);
   useEffect(() => {
-    document.documentElement.toggleAttribute('data-stale', old);
+    document.documentElement.toggleAttribute('data-stale', stale);
     return () => document.documentElement.removeAttribute('data-stale');
-  }, [old]);
+  }, [stale]);
   if (status.state === 'stale') {
     return (
       <Alert color="orange" radius={0} role="status" className="fc-banner">

@@ -3,19 +3,19 @@ import { useLive } from '../api/live.js';
 import { useSignInMode } from '../api/queries.js';
 import type { Messages } from '../i18n/en.js';
 
-/** What the server promises. */
+/** The server's delivery guarantee. */
 interface Guarantee {
   readonly guarantee: string;
   readonly reason: string | null;
-  /** With `overlap`: for how many seconds a transaction may be open; null where the server does not say. */
+  /** With `overlap`: the longest transaction whose changes are not missed, in seconds; null if unknown. */
   readonly overlapSeconds: number | null;
 }
 
-/** As the line told it, else as the server tells whoever asks; null while nobody has. */
+/** The guarantee from `hello`, else from `GET /api/auth/mode`; null while unknown. */
 export function useGuarantee(): Guarantee | null {
   const { connectionInfo } = useLive();
   const { data: mode } = useSignInMode();
-  // Who has come back may have come to another server.
+  // A reconnect can lead to another server.
   useConnectionStatus();
   const { hello } = connectionInfo();
   const guarantee = hello?.guarantee ?? mode?.guarantee ?? null;
@@ -28,10 +28,10 @@ export function useGuarantee(): Guarantee | null {
   };
 }
 
-/** What it means, in a sentence or two. */
-export function describeGuarantee(promised: Guarantee | null, { freshness }: Messages): string {
-  if (promised === null) return freshness.unknown;
-  const { guarantee, reason, overlapSeconds } = promised;
+/** Explains the guarantee and its reason. */
+export function describeGuarantee(value: Guarantee | null, { freshness }: Messages): string {
+  if (value === null) return freshness.unknown;
+  const { guarantee, reason, overlapSeconds } = value;
   const reasons: Readonly<Record<string, string>> = freshness.reasons;
   const meaning =
     { overlap: freshness.overlap(overlapSeconds), partial: freshness.partial }[guarantee] ?? freshness.exact;

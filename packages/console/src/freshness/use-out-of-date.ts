@@ -1,7 +1,7 @@
 import type { ChannelStatus } from '@flagcast/client';
 import { useConnectionStatus } from '@flagcast/client/react';
 
-/** Whether what the page shows is not the newest state. */
+/** Whether the page may not show the newest state. */
 export function isOutOfDate({ state }: ChannelStatus): boolean {
   return state === 'stale' || state === 'closed';
 }

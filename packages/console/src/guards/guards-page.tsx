@@ -12,7 +12,7 @@ import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { visible } from '../i18n/visible.js';
 
-/** The environments of the project: which are guarded, and for owners how to change that. */
+/** The guards of the project's environments. Owners can add and remove them. */
 export default function GuardsPage() {
   const { t } = useI18n();
   const { project } = useScope();
@@ -37,8 +37,8 @@ function EnvironmentCard({ environment }: { readonly environment: Environment })
   const queries = useQueryClient();
   const [removing, setRemoving] = useState(false);
   const { id, key, name, guarded, guarded_by: by, guarded_at: at } = environment;
-  const set = async (wanted: boolean): Promise<void> => {
-    await send('PATCH', `/api/environments/${id}`, { guarded: wanted });
+  const set = async (guard: boolean): Promise<void> => {
+    await send('PATCH', `/api/environments/${id}`, { guarded: guard });
     setRemoving(false);
     await queries.invalidateQueries({ queryKey: projectsKey });
   };

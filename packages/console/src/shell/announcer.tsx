@@ -3,10 +3,10 @@ import { useEffect, useState } from 'react';
 import { useLiveChannel } from '../api/live.js';
 import { useI18n } from '../i18n/i18n.js';
 
-/** Screen readers hear of changes at most once in this time. */
+/** Least time between two announcements, in milliseconds. */
 const announceEveryMs = 4_000;
 
-/** Tells screen readers that others have changed something: politely, and many changes as one sentence. */
+/** Announces changes to screen readers: politely, and a burst as one sentence. */
 export function Announcer() {
   const { t } = useI18n();
   const { channel } = useLiveChannel();

@@ -52,14 +52,14 @@ export function App(services: AppServices) {
   );
 }
 
-/** The page for whoever is signed in; the sign-in page keeps the address for afterwards. */
+/** The pages, or the sign-in page, which keeps the address. */
 function Root({ queries }: { readonly queries: QueryClient }) {
   const session = useSession();
   const username = session.state === 'out' ? null : session.username;
   const token = session.state === 'in' ? session.token : null;
   useEffect(() => () => forgetUser(queries), [queries, username]);
   useEffect(() => {
-    // What was refused while the token had expired is asked again.
+    // Repeats queries that failed because of an expired token.
     if (token !== null) void queries.refetchQueries({ type: 'active', predicate: isFailed });
   }, [queries, token]);
   if (username === null) return <SignInPage />;

@@ -9,7 +9,7 @@ interface DialogProps {
   readonly children: ReactNode;
 }
 
-/** A dialog in the middle of the screen, open as long as it is mounted. */
+/** A centered dialog, open while it is mounted. */
 export function Dialog({ title, onClose, children }: DialogProps) {
   const { t } = useI18n();
   useReturnFocus();

@@ -4,11 +4,11 @@ interface EmptyStateProps {
   readonly icon: ReactNode;
   readonly title: string;
   readonly text: string;
-  /** What can be done about it. */
+  /** Buttons. */
   readonly children?: ReactNode;
 }
 
-/** Where a list would be, why there is none. */
+/** Explains why a list is empty. */
 export function EmptyState({ icon, title, text, children }: EmptyStateProps) {
   return (
     <div className="fc-empty">

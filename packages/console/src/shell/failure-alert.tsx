@@ -8,7 +8,7 @@ interface FailureAlertProps {
   readonly onRetry: () => void;
 }
 
-/** Shows why a list could not be read, with a button that reads it again where that may help. */
+/** Shows why data could not be loaded, with a button to retry if that may help. */
 export function FailureAlert({ error, onRetry }: FailureAlertProps) {
   const { t } = useI18n();
   return (

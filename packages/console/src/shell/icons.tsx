@@ -83,7 +83,7 @@ export const KeyboardIcon = icon(
 );
 export const SelectorIcon = icon(<path d="M8 10l4 4 4-4" />);
 
-/** The product's mark. */
+/** The logo. */
 export function Mark({ size = 30 }: IconProps) {
   const { basePath } = useAppServices();
   return <img src={`${basePath}/icon.svg`} width={size} height={size} alt="" />;

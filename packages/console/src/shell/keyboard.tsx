@@ -15,12 +15,12 @@ export function useHelp(): Help {
   return use(HelpContext);
 }
 
-/** How long the second key of a pair may take. */
-const pairMs = 1_500;
+/** Longest time between the two keys of a sequence. */
+const sequenceMs = 1_500;
 
 const pages: Readonly<Record<string, string>> = { f: 'features', a: 'approvals', v: 'activity' };
 
-/** The keys of the whole console: `/` search, `g` and a page's letter, `p` pause, `?` help. */
+/** Keyboard shortcuts of all pages: `/` search, `g` and the letter of a page, `p` pause, `?` help. */
 export function Keyboard({ children }: { readonly children: ReactNode }) {
   const { t } = useI18n();
   const { project, environment } = useScope();
@@ -30,11 +30,11 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
     let goSinceMs = -Infinity;
     const listener = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
-      // In a dialog only its own keys count.
+      // A dialog has its own keys.
       if (document.querySelector('[role="dialog"]') !== null) return;
       const key = latinKey(event);
       const page = pages[key];
-      if (page !== undefined && event.timeStamp - goSinceMs < pairMs) {
+      if (page !== undefined && event.timeStamp - goSinceMs < sequenceMs) {
         void navigate(scopePath(project.id, environment.key, page));
       } else if (key === '/') {
         document.querySelector<HTMLElement>('[data-search]')?.focus();
@@ -84,7 +84,7 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
   );
 }
 
-/** What is on the key where a layout has other letters than these on it, e.g. a Russian one. */
+/** The Latin character of the key, also in a layout with other letters, such as a Russian one. */
 function latinKey({ key, code, shiftKey }: KeyboardEvent): string {
   if (/^[ -~]/.test(key) && !/^[.,]$/.test(key)) return key;
   if (code === 'Slash') return shiftKey ? '?' : '/';

@@ -5,7 +5,7 @@ import { EmptyState } from './empty-state.js';
 import { ActivityIcon } from './icons.js';
 import { scopePath, useScope } from './scope.js';
 
-/** In place of what a database without the tables behind it cannot give; leads to where there is something. */
+/** Replaces pages that need tables which the database does not have; links to the activity. */
 export function LiveOnly() {
   const { t } = useI18n();
   const { project, environment } = useScope();

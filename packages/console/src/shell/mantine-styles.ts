@@ -1,4 +1,4 @@
-// The styles of the parts in use, each after those that it is made of: all of them together are twice as much.
+// The styles of the components in use, each after those it depends on. The styles of all of Mantine are twice as large.
 import '@mantine/core/styles/baseline.css';
 import '@mantine/core/styles/default-css-variables.css';
 import '@mantine/core/styles/global.css';

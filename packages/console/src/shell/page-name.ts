@@ -1,6 +1,6 @@
 import { useLocation } from 'react-router';
 
-/** `features`, `approvals`, `activity` or `guards`: the page that another environment has, too. */
+/** The page of the address that every environment has: `features`, `approvals`, `activity` or `guards`. */
 export function usePageName(): string {
   return useLocation().pathname.split('/')[4] ?? 'features';
 }

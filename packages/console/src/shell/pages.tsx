@@ -41,7 +41,7 @@ export function Pages() {
   );
 }
 
-/** Leads to a page of the first environment that the person may see. */
+/** Redirects to the first environment that the user may view. */
 function RedirectToFirstScope({ page }: { readonly page: string }) {
   const { t } = useI18n();
   const { data, error } = useProjects();
@@ -73,11 +73,11 @@ function ScopeLayout() {
     if (reason === undefined) return;
     setGone({ path, id: environment?.id, reason });
     queries.setQueryData<readonly Project[]>(projectsKey, (known) =>
-      without(known, projectId, environment?.id, reason),
+      removeScope(known, projectId, environment?.id, reason),
     );
     void queries.invalidateQueries({ queryKey: projectsKey });
   };
-  const place = useMemo(
+  const scope = useMemo(
     () =>
       projects === undefined || me === undefined || project === undefined || environment === undefined
         ? null
@@ -89,13 +89,13 @@ function ScopeLayout() {
   if (projects === undefined || me === undefined) return <PageLoader />;
   if (gone?.path === path && (environment === undefined || environment.id === gone.id))
     return <ScopeGone reason={gone.reason} />;
-  if (place === null) return <NotFound />;
+  if (scope === null) return <NotFound />;
   return (
-    <ScopeContext value={place}>
+    <ScopeContext value={scope}>
       <LiveChannelProvider
         projectId={projectId}
-        environmentId={place.environment.id}
-        env={place.environment.key}
+        environmentId={scope.environment.id}
+        env={scope.environment.key}
         onEnd={onEnd}
       >
         <OpenChangesProvider>
@@ -152,7 +152,7 @@ function NotFound() {
 
 type GoneReason = keyof Messages['shell']['gone'];
 
-/** Why there is nothing left to show, by the code that a channel ends with. */
+/** Reasons by the error code that ends a channel. */
 const goneReasons: Readonly<Record<string, GoneReason | undefined>> = {
   environment_deleted: 'environment_deleted',
   unknown_environment: 'environment_deleted',
@@ -161,7 +161,7 @@ const goneReasons: Readonly<Record<string, GoneReason | undefined>> = {
   unknown_project: 'project_deleted',
 };
 
-function without(
+function removeScope(
   projects: readonly Project[] | undefined,
   projectId: string,
   environmentId: string | undefined,
@@ -174,7 +174,7 @@ function without(
   }));
 }
 
-/** The environment was deleted, or its project is no longer there, while the page showed it. */
+/** Shown when the environment or project disappears while its page is open. */
 function ScopeGone({ reason }: { readonly reason: GoneReason }) {
   const { t } = useI18n();
   return (

@@ -9,10 +9,10 @@ import { usePageName } from './page-name.js';
 import { scopePath, useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
 
-/** More environments than this are a menu. */
-const mostAbreast = 5;
+/** More environments than this are shown as a menu. */
+const maxSegments = 5;
 
-/** Changes the project and the environment, and stays on the page where that makes sense. */
+/** Selects the project and the environment, and stays on the same page. */
 export function ScopeSwitch() {
   const { t } = useI18n();
   const { project, environment, projects } = useScope();
@@ -20,7 +20,7 @@ export function ScopeSwitch() {
   const page = usePageName();
   const narrow = useMediaQuery('(max-width: 47.99em)', undefined, { getInitialValueInEffect: false });
   const go = (projectId: string, env: string): void => void navigate(scopePath(projectId, env, page));
-  // While keys are swapped two environments can have one key, until both changes have come. A choice has one.
+  // While two environments swap their keys, both have the same key until the second change arrives. List it once.
   const environments = project.environments.filter(
     (each) =>
       each === environment ||
@@ -35,12 +35,12 @@ export function ScopeSwitch() {
         choices={projects.map(({ id, name }) => ({ value: id, label: visible(name) }))}
         value={project.id}
         onChange={(id) => {
-          const there = projects.find((each) => each.id === id)?.environments ?? [];
-          const env = there.find(({ key }) => key === environment.key) ?? there[0];
+          const available = projects.find((each) => each.id === id)?.environments ?? [];
+          const env = available.find(({ key }) => key === environment.key) ?? available[0];
           if (env !== undefined) go(id, env.key);
         }}
       />
-      {narrow || environments.length > mostAbreast ? (
+      {narrow || environments.length > maxSegments ? (
         <ScopeMenu
           label={t.shell.environmentIs(environment.name)}
           heading={t.shell.environment}

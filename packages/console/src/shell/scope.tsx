@@ -1,7 +1,7 @@
 import { createContext, use } from 'react';
 import type { Environment, Me, Project } from '../api/types.js';
 
-/** Where the page is: one environment of one project, and what may be done there. */
+/** The project and environment of the page. */
 export interface Scope {
   readonly project: Project;
   readonly environment: Environment;
@@ -12,18 +12,18 @@ export interface Scope {
 export const ScopeContext = createContext<Scope | null>(null);
 
 export function useScope(): Scope {
-  const place = use(ScopeContext);
-  if (place === null) throw new Error('ScopeContext has no value');
-  return place;
+  const scope = use(ScopeContext);
+  if (scope === null) throw new Error('useScope needs a ScopeContext');
+  return scope;
 }
 
-/** A page's address, e.g. `scopePath(projectId, 'prod', 'features')`. */
+/** The path of a page, e.g. `scopePath(projectId, 'prod', 'features')`. */
 export function scopePath(projectId: string, env: string, page: string): string {
   return `/p/${encodeURIComponent(projectId)}/${encodeURIComponent(env)}/${page}`;
 }
 
-/** Whether somebody has a right in a project. */
-function may(me: Me, projectId: string, permission: string): boolean {
+/** Whether the user has a permission in a project. */
+function hasPermission(me: Me, projectId: string, permission: string): boolean {
   if (me.user.is_superuser) return true;
   return me.projects.find(({ id }) => id === projectId)?.permissions.includes(permission) ?? false;
 }
@@ -31,17 +31,17 @@ function may(me: Me, projectId: string, permission: string): boolean {
 export interface Rights {
   readonly toggle: boolean;
   readonly manage: boolean;
-  /** Whether the person may guard environments. */
+  /** To add and remove guards of environments. */
   readonly guard: boolean;
 }
 
-/** What may be written in this project, by this person, on this server. */
+/** The permissions of the user in this project, on this server. */
 export function useRights(): Rights {
   const { me, project } = useScope();
-  const manage = me.writes && may(me, project.id, 'feature.manage');
+  const manage = me.writes && hasPermission(me, project.id, 'feature.manage');
   return {
-    toggle: manage || (me.writes && may(me, project.id, 'feature.toggle')),
+    toggle: manage || (me.writes && hasPermission(me, project.id, 'feature.toggle')),
     manage,
-    guard: me.writes && may(me, project.id, 'project.manage'),
+    guard: me.writes && hasPermission(me, project.id, 'project.manage'),
   };
 }

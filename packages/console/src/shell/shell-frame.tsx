@@ -11,7 +11,7 @@ import { ScopeSwitch } from './scope-switch.js';
 import { scopePath, useScope, useRights } from './scope.js';
 import { usePreload } from './use-preload.js';
 
-/** What is around every page: header, navigation (a bar at the bottom on phones), freshness. */
+/** The frame of every page: header, navigation (on phones a bar at the bottom), freshness. */
 export function ShellFrame({ children }: { readonly children: ReactNode }) {
   const { t } = useI18n();
   const { project, environment, me } = useScope();
@@ -61,14 +61,14 @@ export function ShellFrame({ children }: { readonly children: ReactNode }) {
   );
 }
 
-/** Whoever reads by ear begins at the top of a new page, not where the last one ended. */
+/** Focuses the content after a navigation, so that screen readers start at its top. */
 function useFocusOnNavigation() {
   const { pathname } = useLocation();
   const content = useRef<HTMLElement>(null);
-  const arrivedAt = useRef(pathname);
+  const lastPath = useRef(pathname);
   useEffect(() => {
-    if (arrivedAt.current === pathname) return;
-    arrivedAt.current = pathname;
+    if (lastPath.current === pathname) return;
+    lastPath.current = pathname;
     content.current?.focus({ preventScroll: true });
     scrollTo(0, 0);
   }, [pathname]);

@@ -2,7 +2,7 @@ import { createTheme, Switch } from '@mantine/core';
 
 export const theme = createTheme({
   primaryColor: 'indigo',
-  // The shade of filled parts and of links: dark enough to be read on white, light enough on black.
+  // The shade of filled elements and links: enough contrast on white and on black.
   primaryShade: { light: 7, dark: 8 },
   defaultRadius: 'md',
   fontFamily: 'Inter, system-ui, -apple-system, "Segoe UI", Roboto, "Open Sans", sans-serif',

@@ -7,7 +7,7 @@ import { projectsKey } from '../api/queries.js';
 import type { Environment, Project } from '../api/types.js';
 import { scopePath } from './scope.js';
 
-/** What the address showed last. From then on the id counts. */
+/** The environment that the page shows. Its id identifies it, even if its key changes. */
 interface Shown {
   readonly projectId: string;
   readonly keys: readonly string[];
@@ -21,8 +21,8 @@ interface Current {
 }
 
 /**
- * The project and the environment of an address; undefined where they do not exist. When the environment on the
- * page gets another key, it stays on the page and the address changes.
+ * The project and environment of the address; undefined if they do not exist. If the key of the environment changes, the
+ * page stays and its address changes.
  */
 export function useCurrentEnvironment(
   projects: readonly Project[] | undefined,
@@ -44,7 +44,7 @@ export function useCurrentEnvironment(
     setShown({ projectId, keys: [env], id });
   useEffect(() => {
     if (id === undefined || key === undefined || key === env) return;
-    // Until the address has followed, both keys are the environment that is shown.
+    // Until the address has changed, both keys belong to this environment.
     setShown({ projectId, keys: [env, key], id });
     const rest = pathname.slice(scopePath(projectId, env, '').length);
     void navigate(`${scopePath(projectId, key, rest)}${search}`, { replace: true });
@@ -52,7 +52,7 @@ export function useCurrentEnvironment(
   return { project, environment };
 }
 
-/** Keeps the keys and the guards of the environments as the server's messages about the channels have them. */
+/** Updates the keys and guards of environments from the messages of the server. */
 function useEnvironmentChanges(): void {
   const { client } = useLive();
   const queries = useQueryClient();

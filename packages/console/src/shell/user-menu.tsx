@@ -17,7 +17,7 @@ import { useHelp } from './keyboard.js';
 import { useScope } from './scope.js';
 import { visible } from '../i18n/visible.js';
 
-/** Who is signed in; theme, language, sign-out. */
+/** The user, theme, language and sign-out. */
 export function UserMenu() {
   const { t, language, setLanguage } = useI18n();
   const { session } = useAppServices();
@@ -47,7 +47,7 @@ export function UserMenu() {
           onClick={() => setOpened(!opened)}
         >
           <Avatar name={visible(me.user.username)} color="initials" size={34} aria-hidden="true">
-            {/* Drawn, not written: the button is called by its label. */}
+            {/* Drawn by CSS, so that the initials are not part of the button's name. */}
             <span className="fc-initials" data-initials={visible(me.user.username).slice(0, 2)} />
           </Avatar>
         </UnstyledButton>

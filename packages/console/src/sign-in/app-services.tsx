@@ -2,11 +2,11 @@ import { createContext, use, useSyncExternalStore } from 'react';
 import type { Api } from '../api/api.js';
 import type { Session, SessionState } from './session.js';
 
-/** What the whole console stands on: made once, by the page's entry. */
+/** Services of the whole console, created once by `main.tsx`. */
 export interface AppServices {
   readonly session: Session;
   readonly api: Api;
-  /** The path under which the server is reached, without a slash at its end; mostly empty. */
+  /** The path prefix of the server, without a trailing slash; usually empty. */
   readonly basePath: string;
 }
 
@@ -14,7 +14,7 @@ export const AppServicesContext = createContext<AppServices | null>(null);
 
 export function useAppServices(): AppServices {
   const services = use(AppServicesContext);
-  if (services === null) throw new Error('AppServicesContext has no value');
+  if (services === null) throw new Error('useAppServices needs an AppServicesContext');
   return services;
 }
 

@@ -3,7 +3,7 @@ import { useI18n } from '../i18n/i18n.js';
 import { useAppServices, useSession } from './app-services.js';
 import { SignInForm } from './sign-in-form.js';
 
-/** Over the page, so that nothing of what somebody was doing is lost. */
+/** Renews an expired session over the page, which keeps its state. */
 export function ExpiredDialog() {
   const { t } = useI18n();
   const { session } = useAppServices();

@@ -1,37 +1,37 @@
 import { FlagcastError } from '@flagcast/client';
 
 /**
- * - `out`: nobody is signed in
- * - `in`: the token is good as far as the page knows
- * - `expired`: somebody is signed in, but the token is no longer taken; the page keeps its place
+ * - `out`: signed out
+ * - `in`: the token is valid as far as the page knows
+ * - `expired`: the token has expired or was rejected; the page keeps its state until the user signs in again
  */
 export type SessionState =
   | { readonly state: 'out' }
   | { readonly state: 'in' | 'expired'; readonly token: string; readonly username: string };
 
-/** Who is signed in, in this tab. */
+/** The session of this tab. */
 export interface Session {
   readonly getState: () => SessionState;
   readonly subscribe: (listener: () => void) => () => void;
-  /** Takes the token. Throws an Error where it is none. */
+  /** Signs in with a token. Throws an Error if it is not a JWT with a user name and an expiry. */
   readonly signIn: (token: string) => void;
   readonly signOut: () => void;
-  /** The server does not take the token any more. */
+  /** Call it when the server rejects the token. */
   readonly refuseToken: () => void;
-  /** The token, once there is a good one. Rejects with a FlagcastError where somebody signs out meanwhile. */
+  /** Resolves with a valid token, after a new sign-in if necessary. Rejects with a FlagcastError when the user signs out. */
   readonly awaitToken: () => Promise<string>;
 }
 
 const storageKey = 'flagcast.token';
-const longestTimerMs = 2e9;
+const maxTimerMs = 2e9;
 
-/** Keeps the token in memory, and in `storage` so that a reload of the tab does not ask again. */
+/** Keeps the token in memory, and in `storage` for reloads of the tab. */
 export function createSession(storage: Storage): Session {
   const listeners = new Set<() => void>();
   let state: SessionState = { state: 'out' };
   let timer: ReturnType<typeof setTimeout> | undefined;
 
-  const enter = (next: SessionState): void => {
+  const setState = (next: SessionState): void => {
     state = next;
     for (const listener of [...listeners]) listener();
   };
@@ -39,17 +39,17 @@ export function createSession(storage: Storage): Session {
     clearTimeout(timer);
     const leftMs = expiresAtMs - Date.now();
     timer = setTimeout(
-      () => (leftMs > longestTimerMs ? watchExpiry(expiresAtMs) : refuseToken()),
-      Math.min(leftMs, longestTimerMs),
+      () => (leftMs > maxTimerMs ? watchExpiry(expiresAtMs) : refuseToken()),
+      Math.min(leftMs, maxTimerMs),
     );
   };
   const refuseToken = (): void => {
-    if (state.state === 'in') enter({ ...state, state: 'expired' });
+    if (state.state === 'in') setState({ ...state, state: 'expired' });
   };
   const signIn: Session['signIn'] = (token) => {
     const { username, expiresAtMs } = readToken(token);
     storage.setItem(storageKey, token);
-    enter({ state: 'in', token, username });
+    setState({ state: 'in', token, username });
     watchExpiry(expiresAtMs);
   };
   const subscribe: Session['subscribe'] = (listener) => {
@@ -57,9 +57,9 @@ export function createSession(storage: Storage): Session {
     return () => listeners.delete(listener);
   };
 
-  const kept = storage.getItem(storageKey);
+  const stored = storage.getItem(storageKey);
   try {
-    if (kept !== null) signIn(kept);
+    if (stored !== null) signIn(stored);
   } catch {
     storage.removeItem(storageKey);
   }
@@ -71,24 +71,24 @@ export function createSession(storage: Storage): Session {
     signOut: () => {
       clearTimeout(timer);
       storage.removeItem(storageKey);
-      enter({ state: 'out' });
+      setState({ state: 'out' });
     },
     refuseToken,
     awaitToken: async () =>
       await new Promise((resolve, reject) => {
-        const look = (): void => {
+        const check = (): void => {
           if (state.state === 'expired') return;
           unsubscribe();
           if (state.state === 'in') resolve(state.token);
           else reject(new FlagcastError('signed_out', 'Signed out'));
         };
-        const unsubscribe = subscribe(look);
-        look();
+        const unsubscribe = subscribe(check);
+        check();
       }),
   };
 }
 
-/** What a token says of itself; whether it is true is the server's to decide. */
+/** Reads the claims without verifying them: that is up to the server. */
 function readToken(token: string): { readonly username: string; readonly expiresAtMs: number } {
   const payload = token.split('.')[1] ?? '';
   const bytes = Uint8Array.from(atob(payload.replaceAll('-', '+').replaceAll('_', '/')), (character) =>
@@ -96,6 +96,7 @@ function readToken(token: string): { readonly username: string; readonly expires
   );
   const claims = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
   const name = claims['username'] ?? claims['preferred_username'] ?? claims['sub'];
-  if (typeof claims['exp'] !== 'number' || typeof name !== 'string') throw new Error('not a token');
+  if (typeof claims['exp'] !== 'number' || typeof name !== 'string')
+    throw new Error('The token has no user name or no expiry');
   return { username: name, expiresAtMs: claims['exp'] * 1_000 };
 }

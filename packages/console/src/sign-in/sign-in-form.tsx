@@ -55,7 +55,7 @@ export function SignInForm({ username }: SignInFormProps) {
   if (modeError !== null) return <Alert color="red">{describeError(modeError, t)}</Alert>;
   if (mode === undefined) return <Loader aria-label={t.shell.loading} role="status" />;
   const demoUsers: Readonly<Record<string, string>> = t.signIn.demoUsers;
-  const people = mode.demo_people.filter((person) => username === undefined || person.username === username);
+  const users = mode.demo_people.filter((user) => username === undefined || user.username === username);
   return (
     <Stack>
       {problem !== null && (
@@ -63,7 +63,7 @@ export function SignInForm({ username }: SignInFormProps) {
           {problem}
         </Alert>
       )}
-      {people.length > 0 && (
+      {users.length > 0 && (
         <>
           {username === undefined && (
             <div>
@@ -76,7 +76,7 @@ export function SignInForm({ username }: SignInFormProps) {
             </div>
           )}
           <Stack gap={6}>
-            {people.map(({ username: name, about }) => (
+            {users.map(({ username: name, about }) => (
               <UnstyledButton
                 key={name}
                 className="fc-demo-user"
