@@ -61,7 +61,7 @@ export async function startMeasuredReader(run, { url, client, projectId, environ
           VALUES ($1, 'feature_params', gen_random_uuid(), 'user', 'bench', 'update', $2, $3)`,
         values: [featureId, projectId, environmentId],
       });
-      reader.wake();
+      reader.requestBatch();
       return await rowRead;
     },
     cpuMs: async () => {

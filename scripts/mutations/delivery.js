@@ -143,8 +143,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}reader/reader.ts`,
-        find: "if (trigger === 'poll') await this.#checkSource(session);",
-        replace: "if (trigger === 'poll' && session.source.name === '') await this.#checkSource(session);",
+        find: "if (trigger === 'poll' && (await",
+        replace: "if (trigger === 'poll' && session.source.name === '' && (await",
       },
     ],
     tests: [`${test}freshness.test.ts`],
@@ -207,9 +207,9 @@ export const deliveryMutations = [
     broken: 'A cursor is valid only on the server that issued it.',
     edits: [
       {
-        file: `${server}reader/reading-session.ts`,
-        find: '.update(JSON.stringify([history.database,',
-        replace: '.update(JSON.stringify([performance.now(), history.database,',
+        file: `${server}reader/read-history.ts`,
+        find: '.update(JSON.stringify(parts))',
+        replace: '.update(JSON.stringify([performance.now(), ...parts]))',
       },
     ],
     tests: [`${test}resume.test.ts`],

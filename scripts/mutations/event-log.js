@@ -88,7 +88,7 @@ export const eventLogMutations = [
     broken: 'A row that cannot be decoded stops the reader.',
     edits: [
       {
-        file: `${server}reader/reader.ts`,
+        file: `${server}reader/page-size.ts`,
         find: "const isOfData = code.startsWith('22') ||",
         replace: "const isOfData = code.startsWith('99') ||",
       },
@@ -113,9 +113,9 @@ export const eventLogMutations = [
     broken: 'A cursor is resumed although a trigger was missing and events were not logged meanwhile.',
     edits: [
       {
-        file: `${server}reader/reader.ts`,
-        find: "if (before === '' || this.#progress === null || before === this.#triggers) return;",
-        replace: "if (before !== '-' || this.#progress === null || before === this.#triggers) return;",
+        file: `${server}reader/read-history.ts`,
+        find: "if (before === '' || before === this.#triggers) return null;",
+        replace: "if (before !== '-' || before === this.#triggers) return null;",
       },
     ],
     tests: [`${test}field-cases.test.ts`],

@@ -42,8 +42,8 @@ import { DecisionPassword } from './api/decision-password.js';
 import { SignInAttempts } from './auth/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { Freshness } from './reader/freshness.js';
-import { BatchSource } from './reader/batch-source.js';
 import { type EventSource, guaranteeOf } from './reader/event-source.js';
+import { EventReader } from './reader/reader.js';
 import { createPlainDialect } from './connections/codecs/plain.js';
 
 export const defaultQueryTimeoutMs = 5_000;
@@ -73,7 +73,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
     requestBatch: () => (relay ?? source).requestBatch(),
     onWatched: (channel, isWatched) => relay?.watch(channel, isWatched),
   });
-  const source = new BatchSource({
+  const source = new EventReader({
     openSession: sessions.open,
     openListenSession: sessions.openListening,
     view: options.database.view ?? null,

@@ -49,7 +49,7 @@ describe('a transaction with more rows than a page', () => {
     const written = await writeLarge(database, large);
     await read();
     const early = await insertAudit(database.pool, other);
-    reader.wake();
+    reader.requestBatch();
     await arrival(early.entityId);
     const ofLarge = (): string[] =>
       events
@@ -96,7 +96,7 @@ describe('a transaction with more rows than a page', () => {
     const written = await writeLarge(database, large, pageRows + 300);
     await read();
     const early = await insertAudit(database.pool, other);
-    reader.wake();
+    reader.requestBatch();
     const { xid } = await arrival(early.entityId);
     const position = batches.at(-1)?.position;
     if (position === undefined || reader.source === null) throw new Error('the reader has not begun');

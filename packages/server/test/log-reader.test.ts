@@ -158,7 +158,7 @@ describe('the reader of the event log', () => {
   it('polls on time when hints never cease', async () => {
     const { database } = await createDatabase();
     const { reader, lifecycle } = await startTestReader(database, { pollIntervalMs: 20 });
-    lifecycle.on('reader:read', () => reader.wake());
+    lifecycle.on('reader:read', () => reader.requestBatch());
     for (let polls = 0; polls < 3; polls += 1) {
       await nextEvent(lifecycle, 'reader:read', ({ trigger }) => trigger === 'poll');
     }

@@ -2,8 +2,7 @@ import { onTestFinished } from 'vitest';
 import type { Batch, FlagEvent } from '../src/events/event.js';
 import { Lifecycle, type LifecycleEvents } from '../src/lifecycle.js';
 import { sessionOpener } from '../src/postgres/session.js';
-import { EventReader } from '../src/reader/reader.js';
-import type { EventReaderOptions } from '../src/reader/reader-options.js';
+import { EventReader, type EventReaderOptions } from '../src/reader/reader.js';
 import type { TestDatabase } from './database.js';
 import { nextEvent } from './server.js';
 
@@ -57,7 +56,7 @@ export async function startTestReader(
       // Its batch is handed on before.
       const isLater = (): boolean => (batches.at(-1)?.beganAtMs ?? 0) >= askedAtMs;
       const done = nextEvent(lifecycle, 'reader:read', isLater);
-      reader.wake();
+      reader.requestBatch();
       return await done;
     },
     arrival: async (entityId) => {

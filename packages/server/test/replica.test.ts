@@ -164,7 +164,7 @@ describe('on a streaming replica', () => {
       openSession: sessionOpener({ url: standby.urlOf(database) }),
       lifecycle,
       onWake: () => undefined,
-      deafRetryMs: 1,
+      unavailableRetryMs: 1,
     });
     listener.start();
     cleanUps.push(async () => await listener.stop());

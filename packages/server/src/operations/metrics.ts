@@ -7,7 +7,7 @@ import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import type { UnauthenticatedConnections } from '../transport/unauthenticated-connections.js';
 import type { Freshness } from '../reader/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { BatchSource } from '../reader/batch-source.js';
+import type { EventReader } from '../reader/reader.js';
 import {
   type CounterName,
   type GaugeName,
@@ -22,7 +22,7 @@ export interface MetricsSources {
   readonly peers: Pick<ConnectionRegistry, 'count'>;
   readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
-  readonly reader: Pick<BatchSource, 'rememberedEvents'>;
+  readonly reader: Pick<EventReader, 'rememberedEvents'>;
   readonly sessionPools: readonly Pick<SessionPool, 'purpose' | 'limit' | 'used' | 'waiting' | 'timeouts'>[];
   /** In nanoseconds. It is reset by each scrape. */
   readonly eventLoopDelay: IntervalHistogram;

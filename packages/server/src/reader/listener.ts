@@ -1,27 +1,28 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isHeard } from '../postgres/pooler.js';
+import { receivesNotifications } from '../postgres/notification-check.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import type { Lifecycle, LifecycleEvents } from '../lifecycle.js';
 import { retry } from '../retry.js';
 
 export interface WakeListenerOptions {
-  /** LISTEN needs a session of its own on a primary: no pooler in transaction mode, no replica. */
+  /** LISTEN needs a session of its own at a primary: no pooler in transaction mode, no replica. */
   openSession: OpenSession;
-  /** The NOTIFY channel. Default `flagcast`. */
-  channel?: string;
-  /** How often to ask the connection whether it lives, in milliseconds. Default 15,000. */
+  /** How often to check that the connection is alive, in milliseconds. Default 15,000. */
   probeIntervalMs?: number;
-  /** How long it may take to answer, in milliseconds. Default 5,000. */
+  /** How long that may take, in milliseconds. Default 5,000. */
   probeTimeoutMs?: number;
-  /** How often to look whether LISTEN works after all where it does not, in milliseconds. Default 60,000. */
-  deafRetryMs?: number;
+  /** How often to check again whether LISTEN works, in milliseconds. Default 60,000. */
+  unavailableRetryMs?: number;
   lifecycle: Lifecycle;
-  /** Called for every hint, and after every (re)connect, since hints were missed meanwhile. */
+  /** Called for every hint, and after every connect, because hints were missed before. */
   onWake: () => void;
 }
 
 type Unavailability = LifecycleEvents['listener:unavailable'][0];
+
+/** The NOTIFY channel of the triggers. */
+const channel = 'flagcast';
 
 const fix = 'set FLAGCAST_LISTEN_URL to a connection string that leads straight to the primary';
 
@@ -29,106 +30,105 @@ const unavailabilities = {
   pooler: {
     reason: 'pooler',
     message:
-      'LISTEN hears nothing through a pooler that pools by transaction: changes come with the next poll instead of at once',
+      'LISTEN receives nothing through a pooler in transaction mode: changes come with the next poll instead of at once',
     fix,
   },
   replica: {
     reason: 'replica',
-    message: 'a replica takes no LISTEN: changes come with the next poll instead of at once',
+    message: 'a replica does not support LISTEN: changes come with the next poll instead of at once',
     fix,
   },
 } as const satisfies Record<string, Unavailability>;
 
 /**
- * Hears the hints of the triggers. A hint carries nothing and may be lost or repeated: it only
- * says that a read now is worth while. Nothing depends on it but the delay.
+ * Listens for the hints of the triggers. A hint only says that a read now will find something; it may be lost or
+ * repeated. Only the delay depends on it.
  */
 export class WakeListener {
   readonly #options: Required<WakeListenerOptions>;
-  readonly #stopping = new AbortController();
-  #running: Promise<unknown> | null = null;
+  #stopping: AbortController | null = null;
+  #running: Promise<unknown> = Promise.resolve();
 
   constructor(options: WakeListenerOptions) {
     this.#options = {
-      channel: 'flagcast',
       probeIntervalMs: 15_000,
       probeTimeoutMs: 5_000,
-      deafRetryMs: 60_000,
+      unavailableRetryMs: 60_000,
       ...options,
     };
   }
 
+  /** Does nothing if it has started. Can be called again after `stop`. */
   start(): void {
-    this.#running ??= this.#run();
+    if (this.#stopping !== null) return;
+    const { signal } = (this.#stopping = new AbortController());
+    this.#running = this.#running.then(async () => await this.#run(signal));
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    this.#stopping?.abort();
+    this.#stopping = null;
     await this.#running;
   }
 
-  async #run(): Promise<void> {
-    const { lifecycle, deafRetryMs } = this.#options;
-    const { signal } = this.#stopping;
+  async #run(signal: AbortSignal): Promise<void> {
+    const { lifecycle, unavailableRetryMs } = this.#options;
     let reported: Unavailability | null = null;
     await retry(
       async (attempts) => {
         while (!signal.aborted) {
-          const session = await this.#open();
+          const session = await this.#open(signal);
           try {
-            const unavailability = await this.#checkNotifications(session);
+            const unavailability = await this.#checkNotifications(session, signal);
             if (unavailability === null) await this.#listen(session);
             else if (unavailability !== reported) lifecycle.emit('listener:unavailable', unavailability);
             reported = unavailability;
             attempts.reset();
-            if (unavailability === null) await this.#holdOpen(session);
+            if (unavailability === null) await this.#holdOpen(session, signal);
           } finally {
             session.discard();
           }
-          await delay(deafRetryMs, undefined, { signal });
+          await delay(unavailableRetryMs, undefined, { signal });
         }
       },
       { signal, onRetry: (failure) => void lifecycle.emit('listener:failed', failure) },
     );
   }
 
-  async #open(): Promise<Session> {
-    return await this.#options.openSession({
-      applicationName: 'flagcast listener',
-      queryTimeoutMs: this.#options.probeTimeoutMs,
-      values: 'text',
-      // A database that does not answer must not hold up the shutdown.
-      signal: this.#stopping.signal,
-    });
+  /** The signal gives the session up, so that a database that does not answer does not delay the shutdown. */
+  async #open(signal: AbortSignal): Promise<Session> {
+    const { openSession, probeTimeoutMs } = this.#options;
+    const applicationName = 'flagcast listener';
+    return await openSession({ applicationName, queryTimeoutMs: probeTimeoutMs, values: 'text', signal });
   }
 
-  /** Null where LISTEN works. A pooler accepts it silently, and leaves it in a session that others get next. */
-  async #checkNotifications(client: Session): Promise<Unavailability | null> {
-    const { rows } = await client.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
+  /** Null where LISTEN works. A pooler accepts it without an error, but in a session that other clients use next. */
+  async #checkNotifications(session: Session, signal: AbortSignal): Promise<Unavailability | null> {
+    const { rows } = await session.query<{ replica: string }>('SELECT pg_is_in_recovery()::text AS replica');
     if (rows[0]?.replica === 'true') return unavailabilities.replica;
-    if (!client.isPooled) return null;
-    const heard = await isHeard(client, async () => await this.#open(), {
+    if (!session.isPooled) return null;
+    const isReceived = await receivesNotifications(session, async () => await this.#open(signal), {
       channel: `flagcast_test_${randomBytes(8).toString('hex')}`,
       timeoutMs: this.#options.probeTimeoutMs,
     });
-    return heard ? null : unavailabilities.pooler;
+    return isReceived ? null : unavailabilities.pooler;
   }
 
-  async #listen(client: Session): Promise<void> {
-    const { channel, lifecycle, onWake } = this.#options;
-    client.on('notification', (notification) => {
+  async #listen(session: Session): Promise<void> {
+    const { lifecycle, onWake } = this.#options;
+    session.on('notification', (notification) => {
       if (notification.channel === channel) onWake();
     });
-    await client.query(`LISTEN ${client.escapeIdentifier(channel)}`);
+    await session.query(`LISTEN ${channel}`);
     lifecycle.emit('listener:listening', { channel });
     onWake();
   }
 
-  /** Probes the connection until it is lost; then rejects. */
-  async #holdOpen(session: Session): Promise<never> {
+  /** Checks the connection until it is lost; then rejects. */
+  async #holdOpen(session: Session, stopping: AbortSignal): Promise<never> {
     const lost = new AbortController();
     session.once('end', () => lost.abort(new Error('the LISTEN connection was closed')));
-    const signal = AbortSignal.any([this.#stopping.signal, lost.signal]);
+    const signal = AbortSignal.any([stopping, lost.signal]);
     for (;;) {
       await delay(this.#options.probeIntervalMs, undefined, { signal }).catch(() => undefined);
       signal.throwIfAborted();

@@ -13,6 +13,7 @@ export class ReadSchedule {
   #readDueAtMs: number | null = null;
   #lastReadAtMs = 0;
   #isPaused = false;
+  #pauses = 0;
   #nudge: (() => void) | null = null;
 
   /** When `stopping` is aborted no read is due any more: `wait` returns. */
@@ -24,6 +25,11 @@ export class ReadSchedule {
 
   get isPaused(): boolean {
     return this.#isPaused;
+  }
+
+  /** How often it was paused. */
+  get pauses(): number {
+    return this.#pauses;
   }
 
   /** A hint has come. Hints during a read become one more read. */
@@ -42,6 +48,7 @@ export class ReadSchedule {
   /** No read is due until `resume`. */
   pause(): void {
     this.#isPaused = true;
+    this.#pauses += 1;
   }
 
   resume(): void {

@@ -1,53 +1,72 @@
-import { errorCode } from '../postgres/errors.js';
 import type { Batch, FlagEvent, RelayedRead } from '../events/event.js';
-import { type TriggerState, triggerProblem } from '../host/host-triggers.js';
+import { triggerProblem } from '../host/host-triggers.js';
+import type { Lifecycle } from '../lifecycle.js';
+import type { OpenSession } from '../postgres/session.js';
 import { type Attempts, retry } from '../retry.js';
-import { type EventSource, guaranteeOf, sourceChange } from './event-source.js';
+import { type EventSource, guaranteeOf } from './event-source.js';
+import { WakeListener } from './listener.js';
 import { LogProgress, type NewRows } from './log-progress.js';
-import { pageRows } from './log-statements.js';
 import { OverlapProgress } from './overlap-progress.js';
-import type { EventReaderOptions } from './reader-options.js';
+import { PageSize } from './page-size.js';
+import { ReadHistory } from './read-history.js';
 import { ReadSchedule, type Trigger } from './read-schedule.js';
-import { type History, historyId, ReadingSession } from './reading-session.js';
+import { ReadingSession } from './reading-session.js';
+
+export interface EventReaderOptions {
+  /** Opens the session that reads. */
+  readonly openSession: OpenSession;
+  /** Opens the session that listens for hints, at the primary. Default null: only polls and `requestBatch` read. */
+  readonly openListenSession?: OpenSession | null;
+  /** The view to read, as written in SQL. Default null: the event log, or without one the host's tables or its view. */
+  readonly view?: string | null;
+  /** How often to read without hints, in milliseconds. Default 1,000. */
+  readonly pollIntervalMs?: number;
+  /** Without an event log: how long after its created_at an event can be committed, in milliseconds. Default 60,000. */
+  readonly overlapMs?: number;
+  /** How long a read may take, in milliseconds. Default 30,000. */
+  readonly queryTimeoutMs?: number;
+  readonly lifecycle: Lifecycle;
+  /** Receives every event once. Called once for each read, also if that found nothing but a new position. */
+  readonly onBatch: (batch: Batch) => void;
+  /** Earlier positions are invalid; the next batch starts a new history. Default: nothing. */
+  readonly onHistoryLost?: () => void;
+  /** Whether connections have room for the next page of a large transaction. Default: always. */
+  readonly hasRoom?: () => boolean;
+}
 
 /** How long a read that is under way when the reader is stopped may still take, in milliseconds. */
 const stopTimeoutMs = 2_000;
-/** How long a large transaction waits for connections to drain, in milliseconds, before it is looked at again. */
+/** The pause before a large transaction is looked at again while connections have no room for it, in milliseconds. */
 const roomPauseMs = 20;
 
-/** What a read brought. */
 interface ReadResult extends NewRows {
   readonly rows: number;
   readonly snapshotXmax: bigint;
 }
 
+/** `LogProgress` reads the event log, `OverlapProgress` the tables or a view. */
+type Progress = LogProgress | OverlapProgress;
+
 /**
- * Reads new events: once every poll interval, and whenever it is woken. A failed read is repeated with
- * exponential backoff, and continues from where it was.
- * `LogProgress` knows what is new in the event log, `OverlapProgress` where there is none.
+ * Reads new events: once every poll interval, and after each hint. Retries a failed read with exponential backoff, and
+ * continues from where it was.
  */
 export class EventReader {
   readonly #options: Required<EventReaderOptions>;
-  #source: EventSource | null = null;
-  /** Null before the first read. */
-  #progress: LogProgress | OverlapProgress | null = null;
-  #history: History | null = null;
-  /** The history and what is read of it, as cursors name them. */
-  #historyId = '';
-  #triggers = '';
-  #session: ReadingSession | null = null;
-  #connections = 0;
+  readonly #history = new ReadHistory();
+  readonly #pageSize = new PageSize();
   readonly #stopping = new AbortController();
   readonly #schedule: ReadSchedule;
-  /** How many rows a read asks for. Fewer after a read that failed because of what the rows hold. */
-  #limit = pageRows;
-  #isSafe = false;
-  /** How often it was paused. */
-  #pauses = 0;
+  readonly #listener: WakeListener | null;
+  /** Null before the first read, and after the history was lost. */
+  #progress: Progress | null = null;
+  #session: ReadingSession | null = null;
+  #connections = 0;
   #running: Promise<void> | null = null;
 
   constructor(options: EventReaderOptions) {
     this.#options = {
+      openListenSession: null,
       view: null,
       onHistoryLost: () => undefined,
       hasRoom: () => true,
@@ -56,48 +75,55 @@ export class EventReader {
       queryTimeoutMs: 30_000,
       ...options,
     };
-    this.#schedule = new ReadSchedule(this.#options.pollIntervalMs, this.#stopping.signal);
+    const { pollIntervalMs, openListenSession, lifecycle } = this.#options;
+    this.#schedule = new ReadSchedule(pollIntervalMs, this.#stopping.signal);
+    const onWake = (): void => this.requestBatch();
+    this.#listener =
+      openListenSession === null
+        ? null
+        : new WakeListener({ openSession: openListenSession, lifecycle, onWake });
   }
 
-  /** How many delivered events are remembered because a read may bring them again. */
+  /** How many delivered events are remembered because a read may return them again. */
   get rememberedEvents(): number {
     return this.#progress?.remembered ?? 0;
   }
 
-  /** Whether the database is a replica. */
   get readsReplica(): boolean {
-    return this.#history !== null && this.#history.timeline === null;
+    return this.#history.isReplica;
   }
 
   /** What is read; null before the first connection. */
   get source(): EventSource | null {
-    return this.#source;
+    return this.#history.source;
   }
 
-  /** Whether this event, found in the log by another query, is one that a later read will bring. */
+  /** Whether a later read will return this event, which another query found in the log. */
   willBeRead(event: FlagEvent): boolean {
     return this.#progress instanceof LogProgress && this.#progress.willBeRead(event);
   }
 
   /** Begins reading; `reader:started` is emitted when events flow. */
   start(): void {
+    this.#listener?.start();
     this.#running ??= this.#run();
   }
 
-  /** A hint that there may be something new. Cheap: hints during a read become one more read. */
-  wake(): void {
+  /** Requests a read as soon as possible. Requests during a read become one more read. */
+  requestBatch(): void {
     this.#schedule.hint();
   }
 
-  /** Reads no more until `resume`; discards what is being read now. Keeps its connection. */
+  /** Sends no queries until `resume`, and discards the result of the read that is under way. Keeps its session. */
   pause(): void {
-    this.#pauses += 1;
     this.#schedule.pause();
+    void this.#listener?.stop();
   }
 
-  /** Continues where the reader stands, with a read now. */
+  /** Continues from where it was, with a read now. */
   resume(): void {
     if (this.#schedule.isPaused) this.#schedule.resume();
+    this.#listener?.start();
   }
 
   /** Whether it can continue from what another reader of this history has read. */
@@ -106,8 +132,8 @@ export class EventReader {
   }
 
   /**
-   * Hands on what another reader of this history has read after what was handed on here, as if it had been read
-   * here; only while paused. Its events may be those of some channels only. Drops those that were handed on before.
+   * Delivers what another reader of this history has read, as if it had been read here; only while paused. Drops events
+   * that were delivered before. The events may be those of some channels only.
    */
   follow(step: RelayedRead): void {
     const progress = this.#progress;
@@ -120,14 +146,13 @@ export class EventReader {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    // A database that does not answer must not hold up the shutdown.
+    // A database that does not answer must not delay the shutdown.
     const timer = setTimeout(() => this.#session?.discard(), stopTimeoutMs);
-    await this.#running;
+    await Promise.all([this.#running, this.#listener?.stop()]);
     clearTimeout(timer);
   }
 
   async #run(): Promise<void> {
-    const { lifecycle } = this.#options;
     let failedAtMs = 0;
     await retry(async (attempts) => await this.#readUntilStopped(attempts, () => failedAtMs), {
       signal: this.#stopping.signal,
@@ -135,7 +160,7 @@ export class EventReader {
         this.#session?.discard();
         this.#session = null;
         if (failure.attempt === 1) failedAtMs = Date.now();
-        lifecycle.emit('reader:failed', failure);
+        this.#options.lifecycle.emit('reader:failed', failure);
       },
     });
     await this.#session?.end();
@@ -148,7 +173,7 @@ export class EventReader {
         try {
           await this.#readNext();
         } catch (error) {
-          if (this.#session === null || !this.#readsLessAfter(error)) throw error;
+          if (!this.#readsLessAfter(error)) throw error;
           continue;
         }
         if (attempts.failed > 0) {
@@ -169,108 +194,70 @@ export class EventReader {
     else await this.#read(session, this.#progress, trigger);
   }
 
-  /**
-   * After an error that a row can cause, or that a smaller page avoids, the next read asks for fewer rows: finally for
-   * one, and then for that one without its state. So a row that cannot be read costs its event the state, and
-   * delays nothing else for long.
-   */
   #readsLessAfter(error: unknown): boolean {
-    const code = errorCode(error) ?? '';
-    const isOfData = code.startsWith('22') || code.startsWith('54') || code === '57014';
-    if (!isOfData || !(this.#progress instanceof LogProgress) || this.#isSafe) return false;
-    if (this.#limit > 1) this.#limit = Math.max(1, Math.floor(this.#limit / 8));
-    else this.#isSafe = true;
-    this.#options.lifecycle.emit('reader:page-failed', {
-      error: error as Error,
-      rows: this.#limit,
-      readsState: !this.#isSafe,
-    });
+    if (this.#session === null || !(this.#progress instanceof LogProgress)) return false;
+    if (!this.#pageSize.reduce(error)) return false;
+    const { limit: rows, mode } = this.#pageSize;
+    const readsState = mode === 'full';
+    this.#options.lifecycle.emit('reader:page-failed', { error: error as Error, rows, readsState });
     return true;
   }
 
   async #connect(): Promise<ReadingSession> {
-    const session = await ReadingSession.open({ ...this.#options, before: this.#source });
+    const session = await ReadingSession.open({ ...this.#options, before: this.#history.source });
     this.#connections += 1;
-    this.#compareHistory(session.history);
-    this.#compareSource(session.source);
-    if (session.source.hasHostTriggers) this.#compareTriggers((await session.check()).triggers);
-    else this.#triggers = '';
+    this.#restartIf(this.#history.compareHistory(session.history));
+    this.#restartIf(this.#history.compareSource(session.source));
+    await this.#checkTriggers(session);
     if (this.#progress instanceof LogProgress) this.#progress.reconnected();
-    // A lost connection is noticed now, not at the next poll: reconnecting takes a while.
+    // Reconnect at once, not at the next poll.
     session.onceLost(() => {
       if (this.#session === session) {
         this.#session = null;
-        this.wake();
+        this.requestBatch();
       }
     });
     return session;
   }
 
-  /** Transaction ids only mean something within one history; see what became of ours. */
-  #compareHistory(history: History | null): void {
-    const before = this.#history;
-    if (history === null) return;
-    if (before?.database === history.database && before.timeline === history.timeline) return;
-    this.#history = history;
-    if (before === null || this.#progress === null) return;
-    // After a failover transactions that the standby had not received are gone, and their ids are handed out again.
-    this.#restart(
-      before.database === history.database
-        ? `the database went from timeline ${before.timeline ?? 'unknown'} to ${history.timeline ?? 'unknown'}: a standby took over`
-        : `another database answers: ${history.database} in place of ${before.database}`,
-    );
+  /** Changes of triggers, privileges and policies are not announced. Returns whether the source has changed. */
+  async #checkTriggers(session: ReadingSession): Promise<boolean> {
+    const { triggers, isOutdated } = await session.check();
+    if (session.source.hasHostTriggers) {
+      const change = this.#history.compareTriggers(triggers);
+      this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem(triggers) });
+      this.#restartIf(change);
+    }
+    return isOutdated;
   }
 
-  /** Flagcast was installed or uninstalled meanwhile: events are read from another place. */
-  #compareSource(source: EventSource): void {
-    const before = this.#source;
-    this.#source = source;
-    const change = before === null || this.#progress === null ? null : sourceChange(before, source);
-    if (change !== null) this.#restart(change);
-  }
-
-  /** While a trigger was gone or switched off, events were not logged. */
-  #compareTriggers(triggers: readonly TriggerState[]): void {
-    const before = this.#triggers;
-    this.#triggers = triggers.map(({ version }) => version).join();
-    this.#options.lifecycle.emit('reader:triggers', { problem: triggerProblem(triggers) });
-    if (before === '' || this.#progress === null || before === this.#triggers) return;
-    this.#restart('the triggers that write the event log were changed, so events may not have been logged');
-  }
-
-  /** Finds out anew, on another connection, what can be read. */
-  #reconnect(session: ReadingSession): void {
-    this.#session = null;
-    session.discard();
-    this.wake();
-  }
-
-  #restart(reason: string): void {
+  #restartIf(reason: string | null): void {
+    if (reason === null || this.#progress === null) return;
     this.#progress = null;
     this.#schedule.pollNow();
     this.#options.lifecycle.emit('reader:history-lost', { reason });
     this.#options.onHistoryLost();
   }
 
-  /** Takes the present as the beginning: what was committed before is not new. */
+  /** Starts at the present: what was committed before is not delivered. */
   async #begin(session: ReadingSession): Promise<void> {
     const { source } = session;
     const { overlapMs, lifecycle } = this.#options;
     const beganAtMs = performance.now();
     const startedAtMs = Date.now();
-    let progress: LogProgress | OverlapProgress;
+    let progress: Progress;
     let snapshotXmax: bigint;
     if (source.guarantee === 'exact') {
       const { coverage, durable } = await session.begin();
       snapshotXmax = coverage.xmax;
       progress = new LogProgress(coverage, durable);
-      this.#historyId = historyId(this.#history ?? session.history, source, this.#triggers);
+      this.#history.begin();
     } else {
       progress = new OverlapProgress();
       const { rows, since } = await session.readOverlap(overlapMs, progress);
       progress.absorb(rows, since, source.hasState);
       ({ snapshotXmax } = progress);
-      this.#historyId = progress.history;
+      this.#history.begin(progress.history);
     }
     this.#progress = progress;
     const nothing = { events: [], controls: [], rows: 0, snapshotXmax, hasMore: false };
@@ -280,20 +267,17 @@ export class EventReader {
     lifecycle.emit('reader:started', { guarantee, reason, source: name, startedAtMs });
   }
 
-  async #read(
-    session: ReadingSession,
-    progress: LogProgress | OverlapProgress,
-    trigger: Trigger,
-  ): Promise<void> {
+  async #read(session: ReadingSession, progress: Progress, trigger: Trigger): Promise<void> {
     const beganAtMs = performance.now();
     const startedAtMs = Date.now();
-    const pauses = this.#pauses;
+    const { pauses } = this.#schedule;
+    const isCurrent = (): boolean => this.#progress === progress && this.#schedule.pauses === pauses;
     const result =
       progress instanceof LogProgress
-        ? await this.#readLog(session, progress, () => this.#pauses === pauses)
+        ? await this.#readLog(session, progress, isCurrent)
         : await this.#readOverlap(session, progress);
     // Discard the result if the reader was paused meanwhile: the relay leader may already have published past it.
-    if (result === null || this.#pauses !== pauses) return;
+    if (result === null || !isCurrent()) return;
     this.#schedule.done();
     const readMs = performance.now() - beganAtMs;
     this.#options.onBatch({ ...this.#batch(result, progress, beganAtMs), readMs });
@@ -308,39 +292,34 @@ export class EventReader {
       snapshotXmax: snapshotXmax.toString(),
       isComplete: !hasMore,
     });
-    if (trigger === 'poll') await this.#checkSource(session);
+    if (trigger === 'poll' && (await this.#checkTriggers(session))) this.#reconnect(session);
     this.#scheduleNext(progress, result);
   }
 
-  /** Nothing announces a change of triggers, rights or policies. */
-  async #checkSource(session: ReadingSession): Promise<void> {
-    const { triggers, isOutdated } = await session.check();
-    if (session.source.hasHostTriggers) this.#compareTriggers(triggers);
-    if (isOutdated) this.#reconnect(session);
+  /** On a new connection, finds out again what can be read. */
+  #reconnect(session: ReadingSession): void {
+    this.#session = null;
+    session.discard();
+    this.requestBatch();
   }
 
-  /** Null: the history has ended. What is marked as delivered is handed on without waiting in between. */
+  /** Null: the history was lost, or the result is not wanted. Does not wait between marking and delivering. */
   async #readLog(
     session: ReadingSession,
     progress: LogProgress,
-    isWanted: () => boolean,
+    isCurrent: () => boolean,
   ): Promise<ReadResult | null> {
-    const limit = this.#limit;
+    const { limit, mode } = this.#pageSize;
     const bounds = progress.bounds(progress.hasPartial && this.#options.hasRoom());
-    const { position, rows, history } = await session.readLog(bounds, limit, this.#isSafe ? 'safe' : 'full');
-    this.#compareHistory(history);
-    if (this.#progress !== progress || !isWanted()) return null;
+    const { position, rows, history } = await session.readLog(bounds, limit, mode);
+    if (history !== null) this.#restartIf(this.#history.compareHistory(history));
+    if (!isCurrent()) return null;
     const found = progress.absorb(position, rows, bounds, limit);
     if (typeof found === 'string') {
-      this.#restart(
-        found === 'behind'
-          ? 'the database is behind what was read from it before (restored from a backup?)'
-          : 'a crash of the database took back commits that had been delivered',
-      );
+      this.#restartIf(historyLosses[found]);
       return null;
     }
-    this.#isSafe = false;
-    this.#limit = Math.min(pageRows, limit * 2);
+    this.#pageSize.grow();
     return { ...found, rows: rows.length, snapshotXmax: position.coverage.xmax };
   }
 
@@ -350,7 +329,7 @@ export class EventReader {
     return { events, controls: [], rows: rows.length, snapshotXmax: progress.snapshotXmax, hasMore: false };
   }
 
-  #scheduleNext(progress: LogProgress | OverlapProgress, { rows, hasMore }: ReadResult): void {
+  #scheduleNext(progress: Progress, { rows, hasMore }: ReadResult): void {
     if (!(progress instanceof LogProgress)) return;
     if (!hasMore) this.#schedule.followUp({ rows, isReplica: this.readsReplica });
     else this.#schedule.continueAfter(progress.hasPartial && !this.#options.hasRoom() ? roomPauseMs : 0);
@@ -358,7 +337,7 @@ export class EventReader {
 
   #batch(
     { events, controls, snapshotXmax, hasMore }: Omit<ReadResult, 'rows'>,
-    progress: LogProgress | OverlapProgress,
+    progress: Progress,
     beganAtMs: number,
   ): Batch {
     return {
@@ -369,13 +348,18 @@ export class EventReader {
       read: progress.state,
       snapshotXmax,
       isComplete: !hasMore,
-      position: { ...progress.position, history: this.#historyId },
+      position: { ...progress.position, history: this.#history.id },
       connection: this.#connections,
     };
   }
 
-  // A method, so that the compiler does not take the flag's value across an await for granted.
+  // A method, so that the compiler does not assume that the flag keeps its value across an await.
   #isStopped(): boolean {
     return this.#stopping.signal.aborted;
   }
 }
+
+const historyLosses = {
+  behind: 'the database is behind what was read from it before (restored from a backup?)',
+  'lost-commits': 'a crash of the database took back commits that had been delivered',
+};

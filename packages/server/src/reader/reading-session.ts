@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
@@ -281,15 +280,4 @@ async function adoptLog(client: Session, open: () => Promise<Session>): Promise<
   } finally {
     session.discard();
   }
-}
-
-/**
- * Names a history, what is read of it, and the triggers that write it: while a trigger was gone or switched off events
- * were not logged, so no position from before can be continued.
- */
-export function historyId(history: History, { reason, name }: EventSource, triggers: string): string {
-  return createHash('sha256')
-    .update(JSON.stringify([history.database, history.timeline, reason, name, triggers]))
-    .digest('base64url')
-    .slice(0, 12);
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { describeError } from '../../describe.js';
-import { isHeard } from '../../postgres/pooler.js';
+import { receivesNotifications } from '../../postgres/notification-check.js';
 import { Session } from '../../postgres/session.js';
 import { historyStatement } from '../../reader/log-statements.js';
 import { advice, ok, warning, type Checks, type Facts, type Result } from './facts.js';
@@ -35,7 +35,7 @@ async function checkListen({
     const problem = listenUrl === null ? null : await compareDatabases(client, listener);
     if (problem !== null) return problem;
     const startedAtMs = performance.now();
-    const isReceived = await isHeard(listener, open, {
+    const isReceived = await receivesNotifications(listener, open, {
       channel: `flagcast_doctor_${randomBytes(8).toString('hex')}`,
       timeoutMs: Math.min(queryTimeoutMs, notificationTimeoutMs),
     });
