@@ -22,7 +22,7 @@ import {
   maxId,
   uncoveredRanges,
 } from '../../packages/server/dist/events/position.js';
-import { parseAuditPlace } from '../../packages/server/dist/api/audit-place.js';
+import { parsePageKey } from '../../packages/server/dist/api/audit-search.js';
 import { parseClientMessage } from '../../packages/server/dist/connections/codecs/client-message.js';
 import { textFrame } from '../../packages/server/dist/connections/codecs/frame.js';
 import { answerPlain } from '../../packages/server/dist/connections/codecs/plain-input.js';
@@ -191,7 +191,7 @@ export const parsers = [
   {
     name: 'position in the audit log',
     corpus: corpora.places,
-    run: (bytes) => void parseAuditPlace(bytes.toString('utf8')),
+    run: (bytes) => void parsePageKey(bytes.toString('utf8')),
   },
   {
     name: 'query string',

@@ -157,8 +157,6 @@ export interface TimeoutOptions extends ConnectionTimeouts {
   readonly readTimeoutMs?: number | undefined;
   /** How long a WebSocket handshake may take before the response is 503, in milliseconds. Default 10,000. */
   readonly handshakeTimeoutMs?: number | undefined;
-  /** How long a response may make no progress because its client does not read, in milliseconds. Default 30,000. */
-  readonly responseStallTimeoutMs?: number | undefined;
   /** How long the headers of a request may take on a server of `createServer`, in milliseconds. Default 10,000. */
   readonly requestHeadersTimeoutMs?: number | undefined;
   /** How long a connection of such a server may have no traffic, in milliseconds. Default 30,000. */

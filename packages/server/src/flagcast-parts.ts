@@ -27,18 +27,16 @@ import { resolveConnectionTimeouts } from './connections/connection-timeouts.js'
 import { ConnectionMonitor } from './connections/connection-monitor.js';
 import { UnauthenticatedConnections } from './transport/unauthenticated-connections.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
-import type { DemoPerson } from './api/demo-person.js';
+import type { DemoUser } from './api/auth-routes.js';
 import { MissedEventsSource } from './replay/missed-events.js';
 import { SnapshotSource } from './replay/snapshot.js';
-import { AnswerMemory } from './api/answer-memory.js';
 import { EventStreams } from './transport/event-stream.js';
-import { createApp, createMonitoringApp } from './api/app.js';
+import { createApp, createMonitoringApp, routeMatcher } from './api/app.js';
 import { builtConsoleDir } from './api/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './operations/metrics.js';
-import { ownPathTest } from './api/own-paths.js';
-import { RequestSlots } from './api/request-slots.js';
+import { RequestSlots, ResponseMemory } from './api/request-limits.js';
 import { SignIn } from './auth/sign-in.js';
-import { DecisionPassword } from './api/decision-password.js';
+import { DecisionPassword } from './api/writes/decisions.js';
 import { SignInAttempts } from './auth/sign-in-attempts.js';
 import { Lifecycle } from './lifecycle.js';
 import { Freshness } from './reader/freshness.js';
@@ -289,7 +287,7 @@ interface HttpParts extends Base {
   readonly delivery: Delivery;
   readonly access: Access;
   readonly connections: Connections;
-  readonly demoPeople: readonly DemoPerson[];
+  readonly demoPeople: readonly DemoUser[];
 }
 
 /** The REST API, the console, metrics and readiness. */
@@ -299,7 +297,6 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
   const { clientAddress, unauthenticated, maxTokenAgeMs } = access;
   const {
     tokenTtlMs = 10_800_000,
-    responseStallTimeoutMs = 30_000,
     requestHeadersTimeoutMs = 10_000,
     idleTimeoutMs = 30_000,
   } = options.timeouts ?? {};
@@ -339,15 +336,12 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
     decisionPassword: new DecisionPassword(sessions.authorization, attempts),
     clientAddress,
     writes,
-    demoPeople,
+    demoUsers: demoPeople,
     server: connections.server,
     guarantee: () => source.source && guaranteeOf(source.source, delivery.overlapMs),
     snapshots: delivery.snapshots,
     requestSlots: new RequestSlots(),
-    answerMemory: new AnswerMemory({
-      maxBytes: options.limits?.responseBytes ?? 67_108_864,
-      stallTimeoutMs: responseStallTimeoutMs,
-    }),
+    responseMemory: new ResponseMemory({ maxBytes: options.limits?.responseBytes ?? 67_108_864 }),
     eventStreams: connections.eventStreams,
     separateMonitoring: options.separateMonitoring ?? false,
     consoleDir: options.consoleDir === undefined ? builtConsoleDir : options.consoleDir,
@@ -356,7 +350,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
   return {
     requestListener: listenerOf(app.fetch),
     monitoringListener: listenerOf(monitoringApp.fetch),
-    handles: ownPathTest(app),
+    handles: routeMatcher(app),
     serverOptions: { proxies: access.proxies, lifecycle, requestHeadersTimeoutMs, idleTimeoutMs },
     eventLoopDelay,
   };

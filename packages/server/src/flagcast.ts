@@ -19,7 +19,7 @@ import {
   type Delivery,
   type Http,
 } from './flagcast-parts.js';
-import type { DemoPerson } from './api/demo-person.js';
+import type { DemoUser } from './api/auth-routes.js';
 import { Lifecycle } from './lifecycle.js';
 import { LogRetention } from './operations/log-retention.js';
 
@@ -38,7 +38,7 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
 /** As createFlagcast, with what only the demo needs: the users that its sign-in page offers, with their passwords. */
 export function createServerFlagcast(
   options: FlagcastOptions,
-  demoPeople: readonly DemoPerson[] = [],
+  demoPeople: readonly DemoUser[] = [],
 ): Flagcast {
   try {
     return compose(options, demoPeople);
@@ -48,7 +48,7 @@ export function createServerFlagcast(
 }
 
 /** The composition root: the only place that knows all parts. */
-function compose(options: FlagcastOptions, demoPeople: readonly DemoPerson[]): Flagcast {
+function compose(options: FlagcastOptions, demoPeople: readonly DemoUser[]): Flagcast {
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const sessions = new DatabaseSessions({
     database: databaseOf(options.database),

@@ -108,7 +108,7 @@ describe('the document and the code agree on', () => {
     const transport = readdirSync(new URL('packages/server/src/transport/', root)).map(
       (file) => `transport/${file}`,
     );
-    const api = ['app', 'request-slots', 'answer-memory'].map((file) => `api/${file}.ts`);
+    const api = ['app', 'request-limits'].map((file) => `api/${file}.ts`);
     for (const path of [
       'http-problem.ts',
       'auth/request-authorizer.ts',

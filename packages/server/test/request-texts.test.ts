@@ -4,7 +4,7 @@ import { createTrustedProxies } from '../src/auth/trusted-proxies.js';
 import { createOriginPolicy } from '../src/auth/origin-policy.js';
 import { HttpProblem } from '../src/http-problem.js';
 import { channelFromQuery, cursorFromQuery } from '../src/auth/request-target.js';
-import { parseAuditPlace } from '../src/api/audit-place.js';
+import { parsePageKey } from '../src/api/audit-search.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
 let database: TestDatabase;
@@ -94,13 +94,13 @@ describe('a place in the audit log', () => {
   it('is read as it was written', () => {
     fc.assert(
       fc.property(at, auditId, fc.uuid(), fc.constantFrom(1, 2), (time, id, changeId, rank) => {
-        expect(parseAuditPlace(`${time}_0_${id}`)).toStrictEqual({
+        expect(parsePageKey(`${time}_0_${id}`)).toStrictEqual({
           at: time,
           rank: 0,
           auditId: id,
           changeId: null,
         });
-        expect(parseAuditPlace(`${time}_${rank}_${changeId}`)).toStrictEqual({
+        expect(parsePageKey(`${time}_${rank}_${changeId}`)).toStrictEqual({
           at: time,
           rank,
           auditId: null,
@@ -119,10 +119,10 @@ describe('a place in the audit log', () => {
       });
     const id = fc.oneof(fc.uuid(), fc.bigInt({ min: -5n, max: 2n ** 64n }).map(String), fc.string());
     const forged = fc.tuple(fc.oneof(time, fc.string()), fc.constantFrom('0', '1', '2', '3', ''), id);
-    const understood: NonNullable<ReturnType<typeof parseAuditPlace>>[] = [];
+    const understood: NonNullable<ReturnType<typeof parsePageKey>>[] = [];
     fc.assert(
       fc.property(forged, (parts) => {
-        const place = parseAuditPlace(parts.join('_'));
+        const place = parsePageKey(parts.join('_'));
         if (place !== null) understood.push(place);
       }),
       { numRuns: 5_000 },

@@ -89,7 +89,7 @@ describe('a number in JSON', () => {
     expect({ status, code: body.code }).toStrictEqual({ status: 409, code: 'conflict' });
     expect(body).toMatchObject({
       conflicts: [{ entity: 'rule', entity_id: ruleId, field: 'conditions', new: { limit: 1 } }],
-      fields: { conditions: 'has changed since this was asked for' },
+      fields: { conditions: 'has changed since this was requested' },
     });
     expect(text).toMatch(/"old":\{"limit": ?9007199254740992\}/);
     expect(text).toMatch(/"current":\{"limit": ?9007199254740993\}/);

@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { signToken } from '../src/auth/sign-token.js';
 import { createServerFlagcast } from '../src/flagcast.js';
 import type { DatabaseSettings, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
-import type { DemoPerson } from '../src/api/demo-person.js';
+import type { DemoUser } from '../src/api/auth-routes.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
 
 export const testSecret = 'a secret for tests that is long enough';
@@ -25,7 +25,7 @@ export interface TestServer {
 
 export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database'>> {
   readonly database?: DatabaseSettings;
-  readonly demoPeople?: readonly DemoPerson[];
+  readonly demoPeople?: readonly DemoUser[];
 }
 
 /** A server on a free port that reads the database of this URL or pool; it has begun to read and, where that is possible, listens for hints. */

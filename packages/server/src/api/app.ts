@@ -1,122 +1,134 @@
+import { HttpProblem, unavailable } from '../http-problem.js';
+import type { IncomingMessage } from 'node:http';
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { OpenAPIHono } from '@hono/zod-openapi';
-import type { Handler } from 'hono';
+import type { Handler, MiddlewareHandler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
-import { readGuards } from '../host/environments.js';
-import { HttpProblem, unavailable } from '../http-problem.js';
-import { type RequestAuthorizer } from '../auth/request-authorizer.js';
 import { channelFromQuery } from '../auth/request-target.js';
+import { readGuards } from '../host/environments.js';
 import type { SnapshotSource } from '../replay/snapshot.js';
-import type { Lifecycle } from '../lifecycle.js';
-import { acceptsGzip } from './answers.js';
-import { createConsoleApp } from './console-files.js';
-import { crossOrigin } from './cross-origin.js';
+import { defaultHeaders } from '../transport/default-headers.js';
 import type { EventStreams } from '../transport/event-stream.js';
-import { answerError, answerProblem } from './problem.js';
+import { createConsoleApp } from './console-files.js';
+import { acceptsGzip, sendError, sendProblem } from './responses.js';
 import { createRestApi, type RestOptions } from './rest.js';
 import { documentHead, systemRoutes } from './system-routes.js';
-import { defaultHeaders } from '../transport/default-headers.js';
 
 export interface AppOptions extends RestOptions {
-  authorizer: RequestAuthorizer;
   originPolicy: OriginPolicy;
   snapshots: SnapshotSource;
   eventStreams: EventStreams;
   metrics: Registry;
-  lifecycle: Lifecycle;
-  /** Why this server should get no new clients; null when it is ready for them. */
+  /** Why this server should get no new clients; null if it is ready for them. */
   notReady: () => string | null;
-  /** Whether /metrics, /healthz and /readyz are left to the monitoring app. */
+  /** Whether only the monitoring app serves /metrics, /healthz and /readyz. */
   separateMonitoring: boolean;
   /** The folder of the built console; null to serve none. */
   consoleDir: string | null;
 }
 
-/** Answers are for programs: no page shows them, frames them, or takes them for something else. The console's pages have their own. */
-const answerHeaders: Readonly<Record<string, string>> = {
+type MonitoringOptions = Pick<AppOptions, 'authorizer' | 'lifecycle' | 'metrics' | 'notReady'>;
+
+/** Responses of the API are for programs: no page may show, frame or embed them. The console's pages have other headers. */
+const apiHeaders = Object.entries({
   'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
   ...defaultHeaders,
-};
+});
 
 interface AppEnv {
   Bindings: HttpBindings;
 }
 
-type AddRoute = (route: (typeof systemRoutes)[keyof typeof systemRoutes], handler: Handler<AppEnv>) => void;
+type App = OpenAPIHono<AppEnv>;
 
-/** A route and its description go in together, so that the document has every one. */
-function adderTo(app: OpenAPIHono<AppEnv>): AddRoute {
-  return (route, handler) => {
-    app.openAPIRegistry.registerPath(route);
-    app.get(route.path, handler);
-  };
+/** Adds a route to the app and to the document. */
+function addRoute(
+  app: App,
+  route: (typeof systemRoutes)[keyof typeof systemRoutes],
+  handler: Handler<AppEnv>,
+): void {
+  app.openAPIRegistry.registerPath({ method: 'get', ...route });
+  app.get(route.path, handler);
 }
 
-/** What every app has: headers, the check of host and path, the answers to unknown paths and to errors. */
-function createBareApp({
-  authorizer,
-  lifecycle,
-}: Pick<AppOptions, 'authorizer' | 'lifecycle'>): OpenAPIHono<AppEnv> {
-  const app = new OpenAPIHono<AppEnv>();
+/** An app with default headers, the check of host and path, and responses for unknown paths and errors. */
+function createBareApp({ authorizer, lifecycle }: Pick<AppOptions, 'authorizer' | 'lifecycle'>): App {
+  const app: App = new OpenAPIHono<AppEnv>();
   app.use(async (context, next) => {
-    for (const [name, value] of Object.entries(answerHeaders)) context.header(name, value);
+    for (const [name, value] of apiHeaders) context.header(name, value);
     // The framework's own URL has been normalized.
     authorizer.checkTarget(context.env.incoming);
     await next();
   });
   app.notFound((context) =>
-    answerProblem(context, new HttpProblem(404, 'not_found', `There is nothing at ${context.req.path}`)),
+    sendProblem(context, new HttpProblem(404, 'not_found', `There is nothing at ${context.req.path}`)),
   );
-  app.onError((error, context) => answerError(context, error, lifecycle));
+  app.onError((error, context) => sendError(context, error, lifecycle));
   return app;
 }
 
-function addMonitoring(add: AddRoute, { metrics, notReady }: MonitoringOptions): void {
-  add(systemRoutes.health, (context) => context.json({ status: 'ok' }));
-
-  add(systemRoutes.readiness, (context) => {
+function addMonitoring(app: App, { metrics, notReady }: MonitoringOptions): void {
+  addRoute(app, systemRoutes.health, (context) => context.json({ status: 'ok' }));
+  addRoute(app, systemRoutes.readiness, (context) => {
     const reason = notReady();
     return reason === null
       ? context.json({ status: 'ready' })
       : context.json({ status: 'not ready', reason }, 503);
   });
-
-  add(systemRoutes.metrics, async (context) => {
+  addRoute(app, systemRoutes.metrics, async (context) => {
     context.header('Content-Type', metrics.contentType);
     return context.body(await metrics.metrics());
   });
 }
 
-type MonitoringOptions = Pick<AppOptions, 'authorizer' | 'lifecycle' | 'metrics' | 'notReady'>;
-
-/** Answers /metrics, /healthz and /readyz, and nothing else: for a port of their own. */
-export function createMonitoringApp(options: MonitoringOptions): OpenAPIHono<AppEnv> {
+/** Serves only /metrics, /healthz and /readyz, on a port of their own. */
+export function createMonitoringApp(options: MonitoringOptions): App {
   const app = createBareApp(options);
-  addMonitoring(adderTo(app), options);
+  addMonitoring(app, options);
   return app;
 }
 
-/** The HTTP side: what load balancers, monitoring, clients and the console ask for beside the socket. */
-export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
-  const {
-    authorizer,
-    originPolicy,
-    authorization,
-    sessions,
-    snapshots,
-    eventStreams,
-    requestSlots,
-    answerMemory,
-  } = options;
+/** Serves all HTTP requests: monitoring, the REST API, server-sent events, the console. */
+export function createApp(options: AppOptions): App {
   const app = createBareApp(options);
-  const add = adderTo(app);
-  app.use('/api/*', crossOrigin(originPolicy));
+  app.use('/api/*', cors(options.originPolicy));
+  if (!options.separateMonitoring) addMonitoring(app, options);
+  addProjects(app, options);
+  addSnapshot(app, options);
+  addRoute(app, systemRoutes.events, async (context) => {
+    const { incoming, outgoing } = context.env;
+    // The framework passes HEAD to the handler of GET, and a stream has no response without a body.
+    if (incoming.method !== 'GET') {
+      throw new HttpProblem(405, 'method_not_allowed', 'A stream of events is opened with GET');
+    }
+    await options.eventStreams.open(incoming, outgoing);
+    return RESPONSE_ALREADY_SENT;
+  });
+  addRoute(app, systemRoutes.socket, (context) =>
+    sendProblem(
+      context,
+      new HttpProblem(426, 'upgrade_required', 'This is a WebSocket endpoint: connect with ws:// or wss://'),
+    ),
+  );
+  app.route('/', createRestApi(options));
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'JWT',
+  });
+  let openApi: object | null = null;
+  addRoute(app, systemRoutes.document, (context) => {
+    openApi ??= app.getOpenAPI31Document(documentHead);
+    return context.json(openApi);
+  });
+  app.route('/', createConsoleApp(options.consoleDir));
+  return app;
+}
 
-  if (!options.separateMonitoring) addMonitoring(add, options);
-
-  add(systemRoutes.projects, async (context) => {
+function addProjects(app: App, { authorizer, authorization, sessions }: AppOptions): void {
+  addRoute(app, systemRoutes.projects, async (context) => {
     authorizer.checkOrigin(context.env.incoming);
     const principal = await authorizer.admit(context.env.incoming);
     const projects = await authorization.visibleProjects(principal.user.id);
@@ -126,34 +138,32 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
     return context.json({
       projects: projects.map((project) => ({
         ...project,
-        environments: project.environments.map((each) => {
-          const guard = guards.get(each.id);
-          return {
-            ...each,
-            guarded: guard !== undefined,
-            guarded_by: guard?.by ?? null,
-            guarded_at: guard?.at ?? null,
-          };
+        environments: project.environments.map((environment) => {
+          const { by = null, at = null } = guards.get(environment.id) ?? {};
+          return { ...environment, guarded: by !== null, guarded_by: by, guarded_at: at };
         }),
       })),
     });
   });
+}
 
-  add(systemRoutes.snapshot, async (context) => {
+function addSnapshot(app: App, { authorizer, requestSlots, responseMemory, snapshots }: AppOptions): void {
+  addRoute(app, systemRoutes.snapshot, async (context) => {
     const { incoming, outgoing } = context.env;
     authorizer.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
     const principal = await authorizer.admit(incoming);
+    const userId = principal.user.id;
     outgoing.appendHeader('Vary', 'Accept-Encoding');
     const isGzipped = acceptsGzip(context);
-    // The slot is held until there is room for the answer: what waits for room takes memory, too.
-    return await requestSlots.run(principal.user.id, outgoing, async () => {
-      // Rights are checked last: a request may have waited for its turn.
+    // The slot is held until there is memory for the response: a waiting response takes memory, too.
+    return await requestSlots.run(userId, outgoing, async () => {
+      // After the wait, which may have been long: the user's rights may have changed.
       const channel = await authorizer.openChannel(principal, wanted);
       const snapshot = await snapshots.take(channel);
-      if (snapshot === null) return answerProblem(context, unavailable());
+      if (snapshot === null) return sendProblem(context, unavailable());
       const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
-      return context.body(await answerMemory.body(bytes, principal.user.id, outgoing), 200, {
+      return context.body(await responseMemory.body(bytes, userId, outgoing), 200, {
         'Cache-Control': 'no-store',
         'Content-Type': 'application/json; charset=utf-8',
         'Content-Length': String(bytes.length),
@@ -161,37 +171,43 @@ export function createApp(options: AppOptions): OpenAPIHono<AppEnv> {
       });
     });
   });
+}
 
-  add(systemRoutes.events, async (context) => {
-    // The framework gives HEAD to the handler of GET, and a stream without a body is none.
-    if (context.env.incoming.method !== 'GET') {
-      throw new HttpProblem(405, 'method_not_allowed', 'A stream of events is opened with GET');
+const preflightHeaders: Readonly<Record<string, string>> = {
+  'Access-Control-Allow-Methods': 'GET, POST, PATCH, DELETE',
+  'Access-Control-Allow-Headers': 'Authorization, Content-Type, Last-Event-ID',
+  // The longest that any browser keeps it. The request itself is checked again.
+  'Access-Control-Max-Age': '7200',
+};
+
+/**
+ * Lets pages of listed origins read responses, and answers their preflights; the authorizer decides what a page may
+ * request. Unlike the middleware of the framework, it sets the headers on the Node response, because streams bypass the
+ * framework and a host may have set headers of its own, and it answers no preflight of an unlisted origin. Credentials
+ * are never allowed: a cookie of the host's is for pages of its own origin.
+ */
+function cors(policy: OriginPolicy): MiddlewareHandler<AppEnv> {
+  return async (context, next) => {
+    const { incoming, outgoing } = context.env;
+    outgoing.appendHeader('Vary', 'Origin');
+    const origin = policy.readerOf(incoming);
+    if (origin !== null) {
+      outgoing.setHeader('Access-Control-Allow-Origin', origin);
+      outgoing.setHeader('Access-Control-Expose-Headers', 'Retry-After');
+      const isPreflight =
+        incoming.method === 'OPTIONS' && incoming.headers['access-control-request-method'] !== undefined;
+      if (isPreflight) return context.body(null, 204, preflightHeaders);
     }
-    await eventStreams.open(context.env.incoming, context.env.outgoing);
-    return RESPONSE_ALREADY_SENT;
-  });
+    await next();
+    return undefined;
+  };
+}
 
-  add(systemRoutes.socket, (context) =>
-    answerProblem(
-      context,
-      new HttpProblem(426, 'upgrade_required', 'This is a WebSocket endpoint: connect with ws:// or wss://'),
-    ),
+/** Returns a function that says, by its path alone, whether a request is for a route that `/api/openapi.json` describes. */
+export function routeMatcher({ openAPIRegistry }: App): (request: Pick<IncomingMessage, 'url'>) => boolean {
+  const paths = openAPIRegistry.definitions.flatMap((definition) =>
+    definition.type === 'route' ? [definition.route.path.replace(/\{\w+\}/g, '[^/]+')] : [],
   );
-
-  app.route('/', createRestApi(options));
-
-  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
-    type: 'http',
-    scheme: 'bearer',
-    bearerFormat: 'JWT',
-  });
-  let openApi: object | null = null;
-  add(systemRoutes.document, (context) => {
-    openApi ??= app.getOpenAPI31Document(documentHead);
-    return context.json(openApi);
-  });
-
-  app.route('/', createConsoleApp(options.consoleDir));
-
-  return app;
+  const pattern = new RegExp(`^(?:${[...new Set(paths)].join('|').replaceAll('.', '[.]')})$`);
+  return ({ url = '' }) => pattern.test(url.split(/[?#]/, 1)[0] ?? '');
 }

@@ -1,19 +1,28 @@
-import { createRoute, type z } from '@hono/zod-openapi';
+import { createRoute, z } from '@hono/zod-openapi';
 import type { Queries } from '../postgres/session-pool.js';
-import { bearerSecurity, commonRefusals, jsonAnswer, missingRefusal } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
-import { errorSchema, loginBody, meSchema, signedInSchema, modeSchema } from './schemas.js';
+import * as schemas from './schemas.js';
 
-/** How people sign in, and who somebody is. */
+const loginBody = z
+  .strictObject({ username: schemas.usernameField, password: schemas.passwordField })
+  .openapi('Login');
+
+/** A user whom the sign-in page of the demo offers. */
+export interface DemoUser {
+  readonly username: string;
+  readonly password: string;
+  /** One line about what the user may do. */
+  readonly about: string;
+}
+
+/** Sign-in, and what the signed-in user may do. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { authorization, sessions, signIn, clientAddress, server, writes, demoPeople, guarantee, admit } =
-    context;
-  const { decisionPassword } = context;
-  const mode = async (): Promise<z.infer<typeof modeSchema>> => ({
+  const { authorization, decisionPassword, demoUsers, sessions, signIn, writes } = context;
+  const readMode = async (): Promise<z.output<typeof schemas.modeSchema>> => ({
     sign_in: await signIn.mode(),
-    demo_people: demoPeople.map(({ username, password, about }) => ({ username, password, about })),
-    server,
-    ...(guarantee() ?? { guarantee: null, guarantee_reason: null, overlap_ms: null }),
+    demo_people: demoUsers.map(({ username, password, about }) => ({ username, password, about })),
+    server: context.server,
+    ...(context.guarantee() ?? { guarantee: null, guarantee_reason: null, overlap_ms: null }),
   });
 
   app.openapi(
@@ -22,9 +31,12 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       path: '/api/auth/mode',
       operationId: 'getMode',
       summary: 'What this server is, and how people sign in; needs no token',
-      responses: { 200: jsonAnswer('What a sign-in page shows', modeSchema), 403: commonRefusals[403] },
+      responses: {
+        200: schemas.jsonResponse('What a sign-in page shows', schemas.modeSchema),
+        403: schemas.commonRefusals[403],
+      },
     }),
-    async (request) => request.json(await mode(), 200),
+    async (request) => request.json(await readMode(), 200),
   );
 
   app.openapi(
@@ -33,23 +45,22 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       path: '/api/auth/login',
       operationId: 'login',
       summary: 'A token for a user name and a password',
-      request: { body: { required: true, content: { 'application/json': { schema: loginBody } } } },
+      request: { body: schemas.jsonBody(loginBody) },
       responses: {
-        200: jsonAnswer('Signed in', signedInSchema),
-        400: commonRefusals[400],
-        401: jsonAnswer('invalid_login: the name or the password is wrong', errorSchema),
-        403: jsonAnswer('user_inactive, origin_forbidden', errorSchema),
-        404: jsonAnswer(
+        200: schemas.jsonResponse('Signed in', schemas.signedInSchema),
+        400: schemas.commonRefusals[400],
+        401: schemas.errorResponse('invalid_login: the name or the password is wrong'),
+        403: schemas.errorResponse('user_inactive, origin_forbidden'),
+        404: schemas.errorResponse(
           'login_elsewhere: tokens come from another service, or the passwords cannot be checked here',
-          errorSchema,
         ),
-        429: jsonAnswer('too_many_attempts: wait for Retry-After seconds', errorSchema),
-        503: commonRefusals[503],
+        429: schemas.errorResponse('too_many_attempts: wait for Retry-After seconds'),
+        503: schemas.commonRefusals[503],
       },
     }),
     async (request) => {
       const { username, password } = request.req.valid('json');
-      const address = clientAddress(request.env.incoming);
+      const address = context.clientAddress(request.env.incoming);
       return request.json(await signIn.signIn(username, password, address), 200);
     },
   );
@@ -60,25 +71,24 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       path: '/api/auth/me',
       operationId: 'getMe',
       summary: 'Who has signed in, and what they may do',
-      security: bearerSecurity,
-      middleware: admit,
+      ...context.signedIn,
       responses: {
-        200: jsonAnswer('The user', meSchema),
-        401: commonRefusals[401],
-        403: commonRefusals[403],
-        503: commonRefusals[503],
-        ...missingRefusal,
+        200: schemas.jsonResponse('The user', schemas.meSchema),
+        401: schemas.commonRefusals[401],
+        403: schemas.commonRefusals[403],
+        503: schemas.commonRefusals[503],
+        ...schemas.missingRefusal,
       },
     }),
     async (request) => {
       const { user, expiresAtMs } = request.get('principal');
-      const [rights, projects, what, decisions] = await Promise.all([
+      const [rights, projects, mode, decisions] = await Promise.all([
         authorization.rightsOf(user.id),
         authorization.visibleProjects(user.id),
-        mode(),
+        readMode(),
         writes ? decisionPassword.mode(user.id) : ('elsewhere' as const),
       ]);
-      const everything = rights.superuser ? await readPermissionKeys(sessions.authorization) : null;
+      const allPermissions = rights.superuser ? await readPermissionKeys(sessions.authorization) : null;
       return request.json(
         {
           user: { id: user.id, username: user.username, is_superuser: user.superuser },
@@ -86,11 +96,11 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
           projects: projects.map(({ id, name }) => ({
             id,
             name,
-            permissions: [...(everything ?? rights.granted(id))],
+            permissions: [...(allPermissions ?? rights.granted(id))],
           })),
           writes,
           decisions,
-          ...what,
+          ...mode,
         },
         200,
       );
@@ -100,7 +110,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
 
 async function readPermissionKeys(pool: Queries): Promise<string[]> {
   const { rows } = await pool.query<{ key: string }>(
-    'SELECT key::text AS key FROM public.permissions ORDER BY key',
+    'SELECT key::z.string() AS key FROM public.permissions ORDER BY key',
   );
   return rows.map(({ key }) => key);
 }

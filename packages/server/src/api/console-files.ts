@@ -1,34 +1,32 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { HttpBindings } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
-import { acceptsGzip } from './answers.js';
-import { HttpProblem } from '../http-problem.js';
-import { answerProblem } from './problem.js';
 import { defaultHeaders } from '../transport/default-headers.js';
+import { HttpProblem } from '../http-problem.js';
+import { acceptsGzip, sendProblem } from './responses.js';
 
-/** Where the console's build puts its files. */
+/** Where the build of the console puts its files. */
 export const builtConsoleDir = fileURLToPath(new URL('../../console', import.meta.url));
 
 interface ConsoleFile {
   readonly type: string;
   readonly body: Buffer<ArrayBuffer>;
   readonly etag: string;
-  /** Made when it is first asked for. */
-  gzipped: Promise<Buffer<ArrayBuffer>> | null;
+  readonly caching: string;
+  /** Created by the first request that accepts it; null for files that are compressed already. */
+  readonly gzipped: (() => Promise<Buffer<ArrayBuffer>>) | null;
 }
-
-/** By the path that the file has on the server, e.g. `/assets/index-BhcB.js`. */
-type ConsoleFiles = ReadonlyMap<string, ConsoleFile>;
 
 interface ConsoleEnv {
   Bindings: HttpBindings;
 }
 
+/** Other files are not served. */
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
@@ -37,16 +35,10 @@ const types: Readonly<Record<string, string>> = {
   '.woff2': 'font/woff2',
 };
 
-/** Compressed bytes of these would be no fewer. */
-const compressedAlready = new Set(['font/woff2']);
+/** The build puts a hash of the content into these names. */
+const hashedName = /^\/assets\/.+-[\w-]{8}\.\w+$/;
 
-/** Their names change with their contents. */
-const hashed = /^\/assets\/.+-[\w-]{8}\.\w+$/;
-
-/**
- * The page may load and ask only its own server. Styles: the component library writes its theme
- * into style elements; scripts have no such exception.
- */
+/** Only the page's own server. The component library writes its theme into style elements; scripts have no such exception. */
 const contentSecurityPolicy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -67,98 +59,87 @@ const securityHeaders: Readonly<Record<string, string>> = {
   'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
 };
 
-/** The paths that the console itself knows as pages: it is the same file for all of them. */
+/** The routes of the console. All have the same page. */
 const pagePaths = ['/', '/approvals', '/p/*'];
 
 const compress = promisify<Buffer, Buffer<ArrayBuffer>>(gzip);
 
 /**
- * Serves the console out of the folder `consoleDir`, whose files are read once, now. Where there is no such folder its pages
- * answer 404 and say how to build it; `null` serves no console at all.
+ * Serves the console from a folder, whose files are read once, now. If the folder does not exist, the pages respond with
+ * 404 and say how to build it; `null` serves no console.
  */
 export function createConsoleApp(consoleDir: string | null): Hono<ConsoleEnv> {
   const app = new Hono<ConsoleEnv>();
   if (consoleDir === null) return app;
-  const files = readFiles(consoleDir);
-  const page = files.get('/index.html');
+  const { '/index.html': page, ...files } = readFiles(consoleDir);
   for (const path of pagePaths) {
-    app.get(path, (context) =>
-      page === undefined
-        ? answerProblem(
-            context,
-            new HttpProblem(
-              404,
-              'console_not_built',
-              'The console is not built: run npm run build and start the server again; the API is described at /api/openapi.json',
-            ),
-          )
-        : answerPage(context, page),
-    );
+    app.get(path, async (context) => {
+      if (page === undefined) {
+        return sendProblem(
+          context,
+          new HttpProblem(
+            404,
+            'console_not_built',
+            'The console is not built: run npm run build and start the server again; the API is described at /api/openapi.json',
+          ),
+        );
+      }
+      return await sendFile(context, pageAt(page, context.req.path));
+    });
   }
-  for (const [path, file] of files) {
-    if (file === page) continue;
-    const caching = hashed.test(path) ? 'public, max-age=31536000, immutable' : 'no-cache';
-    app.get(path, async (context) => await answerFile(context, file, caching));
+  for (const [path, file] of Object.entries(files)) {
+    app.get(path, async (context) => await sendFile(context, file));
   }
   return app;
 }
 
-/** The files that are for browsers: of a known type, and not in a hidden folder, where the build keeps its notes. */
-function readFiles(consoleDir: string): ConsoleFiles {
-  const files = new Map<string, ConsoleFile>();
-  for (const entry of listFolder(consoleDir)) {
-    const path = join(entry.parentPath, entry.name);
-    const parts = relative(consoleDir, path).split(sep);
+/** The files for browsers by their path on the server, without hidden folders, where the build keeps its notes. */
+function readFiles(consoleDir: string): Record<string, ConsoleFile> {
+  if (!existsSync(consoleDir)) return {};
+  const entries = readdirSync(consoleDir, { recursive: true, withFileTypes: true });
+  const files = entries.flatMap((entry): [string, ConsoleFile][] => {
+    const file = join(entry.parentPath, entry.name);
+    const parts = relative(consoleDir, file).split(sep);
     const type = types[extname(entry.name)];
-    if (!entry.isFile() || type === undefined || parts.some((part) => part.startsWith('.'))) continue;
-    const body = readFileSync(path);
-    const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;
-    files.set(`/${parts.join('/')}`, { type, body, etag, gzipped: null });
-  }
-  return files;
+    if (!entry.isFile() || type === undefined || parts.some((part) => part.startsWith('.'))) return [];
+    const path = `/${parts.join('/')}`;
+    return [[path, fileOf(type, readFileSync(file), hashedName.test(path))]];
+  });
+  return Object.fromEntries(files);
 }
 
-function listFolder(folder: string) {
-  try {
-    return readdirSync(folder, { recursive: true, withFileTypes: true });
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
-    throw error;
-  }
+function fileOf(type: string, body: Buffer<ArrayBuffer>, isImmutable = false): ConsoleFile {
+  let gzipped: Promise<Buffer<ArrayBuffer>> | null = null;
+  return {
+    type,
+    body,
+    etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`,
+    caching: isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache',
+    gzipped: type === 'font/woff2' ? null : async () => await (gzipped ??= compress(body)),
+  };
 }
 
 /**
- * Answers with the page. It names its files relative to itself, so that it works under any path that a proxy or a host
- * puts before the server's own (`/flagcast/`) and takes off again: from each page as many steps up as it is deep.
+ * The page at a path. It refers to its files by relative paths, so that it works behind a proxy or a host that strips a
+ * prefix (`/flagcast/`): from each path as many levels up as it is deep.
  */
-function answerPage(context: Context<ConsoleEnv>, page: ConsoleFile): Response {
-  const depth = context.req.path.split('/').length - 2;
-  const etag = page.etag.replace(/"$/, `-${depth}"`);
-  const headers: Record<string, string> = { ...securityHeaders, 'Cache-Control': 'no-cache', ETag: etag };
-  if (isKnown(context, etag)) return context.body(null, 304, headers);
-  const html = page.body.toString('utf8').replace(/(?<=\b(?:src|href)=")\.\//g, '../'.repeat(depth) || './');
-  return context.body(html, 200, { ...headers, 'Content-Type': page.type });
+function pageAt(page: ConsoleFile, path: string): ConsoleFile {
+  const depth = path.split('/').length - 2;
+  const up = '../'.repeat(depth) || './';
+  return fileOf(page.type, Buffer.from(page.body.toString('utf8').replace(/(?<=\b(?:src|href)=")\.\//g, up)));
 }
 
-function isKnown(context: Context<ConsoleEnv>, etag: string): boolean {
-  const known = context.req.header('If-None-Match')?.split(/\s*,\s*/) ?? [];
-  return known.some((each) => each.replace(/^W\//, '') === etag);
-}
-
-async function answerFile(
-  context: Context<ConsoleEnv>,
-  file: ConsoleFile,
-  caching: string,
-): Promise<Response> {
+async function sendFile(context: Context<ConsoleEnv>, file: ConsoleFile): Promise<Response> {
+  const { type, body, etag, caching, gzipped } = file;
   const headers: Record<string, string> = {
     ...securityHeaders,
     'Cache-Control': caching,
-    ETag: file.etag,
+    ETag: etag,
     Vary: 'Accept-Encoding',
   };
-  if (isKnown(context, file.etag)) return context.body(null, 304, headers);
-  headers['Content-Type'] = file.type;
-  if (!acceptsGzip(context) || compressedAlready.has(file.type)) return context.body(file.body, 200, headers);
-  file.gzipped ??= compress(file.body);
-  return context.body(await file.gzipped, 200, { ...headers, 'Content-Encoding': 'gzip' });
+  const known = context.req.header('If-None-Match')?.split(/\s*,\s*/) ?? [];
+  if (known.some((each) => each.replace(/^W\//, '') === etag)) return context.body(null, 304, headers);
+  headers['Content-Type'] = type;
+  if (gzipped === null || !acceptsGzip(context)) return context.body(body, 200, headers);
+  return context.body(await gzipped(), 200, { ...headers, 'Content-Encoding': 'gzip' });
 }

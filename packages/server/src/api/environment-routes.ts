@@ -1,11 +1,13 @@
+import { unknownEnvironment } from './responses.js';
 import { createRoute, z } from '@hono/zod-openapi';
-import { unknownEnvironment } from './problem.js';
-import { bearerSecurity, jsonAnswer, writeRefusals } from './answers.js';
 import type { RestApp, RestContext } from './rest.js';
-import { environmentSchema, guardBody } from './schemas.js';
+import * as schemas from './schemas.js';
+import { guardEnvironment } from './writes/guards.js';
+
+const guardBody = z.strictObject({ guarded: z.boolean({ error: 'must be true or false' }) }).openapi('Guard');
 
 /** Environments: whether they are guarded. */
-export function addEnvironmentRoutes(app: RestApp, { guards, admit, writable }: RestContext): void {
+export function addEnvironmentRoutes(app: RestApp, { write, writeSessions }: RestContext): void {
   app.openapi(
     createRoute({
       method: 'patch',
@@ -14,26 +16,26 @@ export function addEnvironmentRoutes(app: RestApp, { guards, admit, writable }: 
       summary: 'Guards an environment, or removes its guard; for owners of the project',
       description:
         'Each change is in the history of the environment, with entity environment, and reaches its channel as an event. Requests that are open stay open.',
-      security: bearerSecurity,
-      middleware: [admit, writable] as const,
+      ...write,
       request: {
-        params: z.object({ id: z.string().openapi({ description: 'A number, as text' }) }),
-        body: { required: true, content: { 'application/json': { schema: guardBody } } },
+        params: z.object({ id: z.string().describe('A number, as text') }),
+        body: schemas.jsonBody(guardBody),
       },
       responses: {
-        200: jsonAnswer(
+        200: schemas.jsonResponse(
           'The environment as it is now',
-          z.object({ environment: environmentSchema }).openapi('ChangedEnvironment'),
+          z.object({ environment: schemas.environmentSchema }).openapi('ChangedEnvironment'),
         ),
-        ...writeRefusals,
+        ...schemas.writeRefusals,
       },
     }),
     async (request) => {
       const { id } = request.req.valid('param');
-      // No other text is the number of an environment.
+      // A text of another form is the number of no environment.
       if (!/^[1-9]\d{0,17}$/.test(id)) throw unknownEnvironment();
       const { guarded } = request.req.valid('json');
-      const environment = await guards(request).set(request.get('principal').user.id, id, guarded);
+      const userId = request.get('principal').user.id;
+      const environment = await guardEnvironment(writeSessions(request), { userId, id, guarded });
       return request.json({ environment }, 200);
     },
   );

@@ -1,27 +1,20 @@
+import { unknownEnvironment, unknownFeature } from './responses.js';
 import type { FeatureState } from '@flagcast/protocol';
-import type { Queries } from '../postgres/session-pool.js';
 import type { Channel } from '../auth/table-authorization.js';
-import { unknownFeature, unknownEnvironment } from './problem.js';
 import { featureJson } from '../host/feature-state.js';
 import { shownRow } from '../host/stored-json.js';
 import { JsonText } from '../json-text.js';
-
-/** A feature in a list. */
-export type ListedFeature = FeatureState & {
-  /** Who made the last change; null where the history does not tell. */
-  readonly updated_by: string | null;
-};
-
-/** Over `f` (features) and `p` (feature_params). */
-const lastWrite = 'greatest(f.updated_at, p.updated_at)';
+import type { Queries } from '../postgres/session-pool.js';
+import type { ListedFeature } from './schemas.js';
 
 /** All features of a channel, by key. */
 export async function readFeatures(pool: Queries, channel: Channel): Promise<ListedFeature[]> {
-  // A write and its audit row are one transaction, hence of one time: an index finds it in any history.
+  // A write and its audit row have one time, that of their transaction, so an index finds the row in any history.
   const { rows } = await pool.query<{ feature: FeatureState; updated_by: string | null }>(
     `SELECT ${featureJson} AS feature, (
        SELECT coalesce(nullif(a.username, ''), a.actor)::text FROM public.audit_log a
-       WHERE a.environment_id = $2::bigint AND a.created_at = ${lastWrite} AND a.feature_id = f.id
+       WHERE a.environment_id = $2::bigint AND a.created_at = greatest(f.updated_at, p.updated_at)
+         AND a.feature_id = f.id
        LIMIT 1
      ) AS updated_by
      FROM public.features f
@@ -33,11 +26,10 @@ export async function readFeatures(pool: Queries, channel: Channel): Promise<Lis
   return rows.map(({ feature, updated_by }) => ({ ...feature, updated_by }));
 }
 
-/** A feature with what belongs to it in one environment. */
-export interface FeatureDetails {
+/** A feature in one environment; the rows of its rules and schedules as JSON. */
+interface FeatureDetails {
   readonly environment: { readonly id: string; readonly key: string; readonly name: string };
   readonly feature: FeatureState;
-  /** A list of rows of the table, as they are, but for JSON that is nested too deep to be shown. */
   readonly rules: JsonText;
   readonly schedules: JsonText;
 }
@@ -52,8 +44,8 @@ export async function readFeatureDetails(
     `SELECT to_regclass('public.rules') IS NOT NULL AS rules,
        to_regclass('public.feature_schedules') IS NOT NULL AS schedules`,
   );
-  const parts = (table: string, there: boolean | undefined, order: string): string =>
-    there === true
+  const parts = (table: string, exists: boolean | undefined, order: string): string =>
+    exists === true
       ? `(
           SELECT coalesce(json_agg(${shownRow('part.state')} ORDER BY part.state -> '${order}', part.state -> 'created_at', part.state -> 'id'), '[]')
           FROM (SELECT to_jsonb(t) AS state FROM public.${table} t WHERE t.feature_id = f.id) AS part
@@ -61,14 +53,13 @@ export async function readFeatureDetails(
         )::text`
       : `'[]'`;
   const { rows } = await pool.query<{
-    environment_id: string | null;
-    environment: string;
-    name: string;
+    environment: FeatureDetails['environment'] | null;
     feature: FeatureState;
     rules: string;
     schedules: string;
   }>(
-    `SELECT e.id::text AS environment_id, e.key::text AS environment, e.name::text AS name, ${featureJson} AS feature,
+    `SELECT CASE WHEN e.id IS NOT NULL THEN json_build_object('id', e.id::text, 'key', e.key, 'name', e.name) END AS environment,
+       ${featureJson} AS feature,
        ${parts('rules', tables[0]?.rules, 'priority')} AS rules,
        ${parts('feature_schedules', tables[0]?.schedules, 'starts_at')} AS schedules
      FROM public.features f
@@ -79,12 +70,7 @@ export async function readFeatureDetails(
   );
   const [row] = rows;
   if (row === undefined) throw unknownFeature();
-  if (row.environment_id === null) throw unknownEnvironment();
-  const { environment_id: id, environment: key, name, feature, rules, schedules } = row;
-  return {
-    environment: { id, key, name },
-    feature,
-    rules: new JsonText(rules),
-    schedules: new JsonText(schedules),
-  };
+  const { environment, feature, rules, schedules } = row;
+  if (environment === null) throw unknownEnvironment();
+  return { environment, feature, rules: new JsonText(rules), schedules: new JsonText(schedules) };
 }

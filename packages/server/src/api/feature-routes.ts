@@ -1,75 +1,77 @@
 import { createRoute, z } from '@hono/zod-openapi';
-import { unknownFeature, unknownEnvironment } from './problem.js';
-import { projectOf } from './writes/feature.js';
-import type { WriteOutcome } from './writes/feature-writes.js';
-import type { SessionSource } from '../postgres/session-pool.js';
-import { channelFromQuery } from '../auth/request-target.js';
+import type { Context } from 'hono';
 import { readFeatureDetails, readFeatures } from './feature-reads.js';
-import { type OpenChange, readOpenChanges } from './pending-change-reads.js';
-import {
-  answerJson,
-  bearerSecurity,
-  commonRefusals,
-  heavyRefusal,
-  isUuid,
-  jsonAnswer,
-  missingRefusal,
-  queryOf,
-  writeRefusals,
-} from './answers.js';
-import type { RestApp, RestContext } from './rest.js';
-import {
-  channelParameters,
-  createBody,
-  deleteBody,
-  environmentQuery,
-  errorSchema,
-  featureSchema,
-  idParameter,
-  listedFeatureSchema,
-  openChangeSchema,
-  staleSchema,
-  updateBody,
-} from './schemas.js';
+import { readOpenChanges } from './pending-change-reads.js';
+import { sendJson, unknownEnvironment, unknownFeature } from './responses.js';
+import type { RestApp, RestContext, RestEnv } from './rest.js';
+import * as schemas from './schemas.js';
+import { projectOf } from './writes/feature.js';
+import { createFeature, deleteFeature, updateFeature, type WriteOutcome } from './writes/feature-writes.js';
 
-const requestedAnswer = jsonAnswer(
+const environmentName = z.object({ id: z.string(), key: z.string(), name: z.string() });
+const anyRows = z.array(z.record(z.string(), z.unknown()));
+
+const featureDetails = z
+  .object({
+    project_id: z.string(),
+    environment: environmentName,
+    feature: schemas.featureSchema,
+    rules: anyRows,
+    schedules: anyRows,
+    pending_changes: z
+      .array(schemas.openChangeSchema)
+      .describe('Those about this feature, in every environment, newest first'),
+  })
+  .openapi('FeatureDetails');
+
+const createdFeature = z
+  .object({
+    id: z.string(),
+    environments: z.array(environmentName.extend({ feature: schemas.featureSchema })),
+  })
+  .openapi('CreatedFeature');
+
+const requestedResponse = schemas.jsonResponse(
   'The environment or the feature is guarded: nothing was changed, the change waits for its approval',
-  z.object({ pending_change: openChangeSchema.nullable() }).openapi('Requested'),
+  z.object({ pending_change: schemas.openChangeSchema.nullable() }).openapi('Requested'),
 );
 
-const writeConflict = jsonAnswer(
+const writeConflict = schemas.jsonResponse(
   'stale_version (with current and changed_by), change_pending, key_taken, database_refused',
-  staleSchema,
+  schemas.staleSchema,
 );
-
-const place = z.object({ id: z.string(), key: z.string(), name: z.string() });
 
 /** Features: read, created, changed, deleted. */
 export function addFeatureRoutes(app: RestApp, context: RestContext): void {
-  const { authorizer, authorization, reads, features, admit, bounded, writable } = context;
+  addFeatureReads(app, context);
+  addFeatureCreation(app, context);
+  addFeatureChanges(app, context);
+}
 
+function addFeatureReads(
+  app: RestApp,
+  { authorization, boundedRead, openChannel, reads, signedIn }: RestContext,
+): void {
   app.openapi(
     createRoute({
       method: 'get',
       path: '/api/features',
       operationId: 'listFeatures',
       summary: 'The features of a project as they are in one environment, by key',
-      security: bearerSecurity,
-      middleware: [admit, bounded] as const,
-      parameters: [...channelParameters],
+      ...boundedRead,
+      parameters: schemas.channelParameters,
       responses: {
-        200: jsonAnswer(
+        200: schemas.jsonResponse(
           'All of them',
-          z.object({ features: z.array(listedFeatureSchema) }).openapi('FeatureList'),
+          z.object({ features: z.array(schemas.listedFeatureSchema) }).openapi('FeatureList'),
         ),
-        ...commonRefusals,
-        ...heavyRefusal,
-        ...missingRefusal,
+        ...schemas.commonRefusals,
+        ...schemas.heavyRefusal,
+        ...schemas.missingRefusal,
       },
     }),
     async (request) => {
-      const wanted = channelFromQuery(queryOf(request));
-      const channel = await authorizer.openChannel(request.get('principal'), wanted);
+      const channel = await openChannel(request);
       return request.json({ features: await readFeatures(reads(request), channel) }, 200);
     },
   );
@@ -80,27 +82,12 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       path: '/api/features/{id}',
       operationId: 'getFeature',
       summary: 'A feature in one environment, with its rules, schedules and open requests',
-      security: bearerSecurity,
-      middleware: admit,
-      request: { params: idParameter, query: environmentQuery },
+      ...signedIn,
+      request: { params: schemas.idParameter, query: schemas.environmentQuery },
       responses: {
-        200: jsonAnswer(
-          'The feature',
-          z
-            .object({
-              project_id: z.string(),
-              environment: place,
-              feature: featureSchema,
-              rules: z.array(z.record(z.string(), z.unknown())),
-              schedules: z.array(z.record(z.string(), z.unknown())),
-              pending_changes: z
-                .array(openChangeSchema)
-                .openapi({ description: 'Those about this feature, in every environment, newest first' }),
-            })
-            .openapi('FeatureDetails'),
-        ),
-        ...commonRefusals,
-        ...missingRefusal,
+        200: schemas.jsonResponse('The feature', featureDetails),
+        ...schemas.commonRefusals,
+        ...schemas.missingRefusal,
       },
     }),
     async (request) => {
@@ -114,50 +101,45 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
         readOpenChanges(pool, rights, { projectIds: [projectId], featureId }),
       ]);
       if (!rights.mayView(projectId, details.environment.id)) throw unknownEnvironment();
-      return answerJson(request, { project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
+      return sendJson(request, { project_id: projectId, ...details, pending_changes: pendingChanges }, 200);
     },
   );
+}
 
+function addFeatureCreation(app: RestApp, { write, writeSessions }: RestContext): void {
   app.openapi(
     createRoute({
       method: 'post',
       path: '/api/features',
       operationId: 'createFeature',
       summary: 'Makes a feature, switched off in every environment',
-      security: bearerSecurity,
-      middleware: [admit, writable] as const,
-      request: { body: { required: true, content: { 'application/json': { schema: createBody } } } },
+      ...write,
+      request: { body: schemas.jsonBody(schemas.createBody) },
       responses: {
-        201: jsonAnswer(
-          'Made',
-          z
-            .object({ id: z.string(), environments: z.array(place.extend({ feature: featureSchema })) })
-            .openapi('CreatedFeature'),
-        ),
-        409: jsonAnswer('key_taken, database_refused', errorSchema),
-        ...writeRefusals,
+        201: schemas.jsonResponse('Made', createdFeature),
+        409: schemas.errorResponse('key_taken, database_refused'),
+        ...schemas.writeRefusals,
       },
     }),
     async (request) => {
       const body = request.req.valid('json');
-      const created = await features(request).create(request.get('principal').user.id, {
-        projectId: body.project_id.toLowerCase(),
-        key: body.key,
-        name: body.name,
-        description: body.description,
-        kind: body.kind,
-        rolloutKey: body.rollout_key,
-        defaultValue: body.default_value,
-      });
-      const environments = created.environments.map(({ id, key, name, feature }) => ({
-        id,
-        key,
-        name,
-        feature,
-      }));
-      return request.json({ id: created.id, environments }, 201);
+      const userId = request.get('principal').user.id;
+      return request.json(await createFeature(writeSessions(request), userId, body), 201);
     },
   );
+}
+
+function addFeatureChanges(app: RestApp, { authorization, reads, write, writeSessions }: RestContext): void {
+  /** The request as the approvals page shows it; null if it has been decided already. */
+  const readRequested = async (
+    request: Context<RestEnv>,
+    { projectId, pendingChangeId }: Extract<WriteOutcome, { requested: unknown }>['requested'],
+  ): Promise<{ pending_change: object | null }> => {
+    const rights = await authorization.rightsOf(request.get('principal').user.id, projectId);
+    const wanted = { projectIds: [projectId], pendingChangeId };
+    const [change] = await readOpenChanges(reads(request), rights, wanted);
+    return { pending_change: change ?? null };
+  };
 
   app.openapi(
     createRoute({
@@ -167,34 +149,26 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       summary: 'Changes some fields, or asks for it where the environment or the feature is guarded',
       description:
         'enabled and default_value are those of the environment env; the other fields show in every environment. Where the environment is guarded, or the feature by its tag guarded, a reason is needed. The rollout key counts in every environment: where any is guarded, it waits there.',
-      security: bearerSecurity,
-      middleware: [admit, writable] as const,
-      request: {
-        params: idParameter,
-        body: { required: true, content: { 'application/json': { schema: updateBody } } },
-      },
+      ...write,
+      request: { params: schemas.idParameter, body: schemas.jsonBody(schemas.updateBody) },
       responses: {
-        200: jsonAnswer(
+        200: schemas.jsonResponse(
           'Changed: the feature as it is now',
-          z.object({ feature: featureSchema }).openapi('ChangedFeature'),
+          z.object({ feature: schemas.featureSchema }).openapi('ChangedFeature'),
         ),
-        202: requestedAnswer,
+        202: requestedResponse,
         409: writeConflict,
-        ...writeRefusals,
+        ...schemas.writeRefusals,
       },
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
       const { env, version, reason, ...wanted } = request.req.valid('json');
-      const userId = request.get('principal').user.id;
-      const outcome = await features(request).update(userId, featureId, wanted, {
-        environmentKey: env,
-        version,
-        reason,
-      });
-      if ('requested' in outcome)
-        return answerJson(request, await requestedBy(reads(request), userId, outcome), 202);
-      if (outcome.feature === null) throw unknownFeature();
+      const basis = { userId: request.get('principal').user.id, featureId, env, version, reason };
+      const outcome = await updateFeature(writeSessions(request), basis, wanted);
+      if ('requested' in outcome) {
+        return sendJson(request, await readRequested(request, outcome.requested), 202);
+      }
       return request.json({ feature: outcome.feature }, 200);
     },
   );
@@ -206,51 +180,28 @@ export function addFeatureRoutes(app: RestApp, context: RestContext): void {
       operationId: 'deleteFeature',
       summary:
         'Deletes a feature everywhere, or asks for it where an environment of its project, or the feature, is guarded',
-      security: bearerSecurity,
-      middleware: [admit, writable] as const,
-      request: {
-        params: idParameter,
-        body: { required: true, content: { 'application/json': { schema: deleteBody } } },
-      },
+      ...write,
+      request: { params: schemas.idParameter, body: schemas.jsonBody(schemas.deleteBody) },
       responses: {
-        200: jsonAnswer('Deleted', z.object({ feature: z.null() }).openapi('DeletedFeature')),
-        202: requestedAnswer,
+        200: schemas.jsonResponse('Deleted', z.object({ feature: z.null() }).openapi('DeletedFeature')),
+        202: requestedResponse,
         409: writeConflict,
-        ...writeRefusals,
+        ...schemas.writeRefusals,
       },
     }),
     async (request) => {
       const featureId = featureIdOf(request.req.valid('param').id);
-      const { env, version, reason } = request.req.valid('json');
-      const userId = request.get('principal').user.id;
-      const outcome = await features(request).remove(userId, featureId, {
-        environmentKey: env,
-        version,
-        reason,
-      });
-      if ('requested' in outcome)
-        return answerJson(request, await requestedBy(reads(request), userId, outcome), 202);
+      const basis = { userId: request.get('principal').user.id, featureId, ...request.req.valid('json') };
+      const outcome = await deleteFeature(writeSessions(request), basis);
+      if (outcome !== null) {
+        return sendJson(request, await readRequested(request, outcome.requested), 202);
+      }
       return request.json({ feature: null }, 200);
     },
   );
-
-  /** The request as the pages of approvals show it; null where somebody has decided on it already. */
-  async function requestedBy(
-    pool: SessionSource,
-    userId: string,
-    { requested }: Extract<WriteOutcome, { requested: unknown }>,
-  ): Promise<{ pending_change: OpenChange | null }> {
-    const { projectId, pendingChangeId } = requested;
-    const rights = await authorization.rightsOf(userId, projectId);
-    const [change] = await readOpenChanges(pool, rights, {
-      projectIds: [projectId],
-      pendingChangeId,
-    });
-    return { pending_change: change ?? null };
-  }
 }
 
-function featureIdOf(text: string): string {
-  if (!isUuid(text)) throw unknownFeature();
-  return text.toLowerCase();
+function featureIdOf(value: string): string {
+  if (!schemas.isUuid(value)) throw unknownFeature();
+  return value.toLowerCase();
 }

@@ -1,49 +1,20 @@
-import type { Queries } from '../postgres/session-pool.js';
-import { decidableProjects } from './writes/deciders.js';
-import type { Rights } from '../host/rights.js';
-import { isMissing } from '../postgres/errors.js';
 import { requestEntities } from '../host/feature-state.js';
+import type { Rights } from '../host/rights.js';
 import { requestedDiff, requestedEntity, shownJson } from '../host/stored-json.js';
 import { isoUtc } from '../host/time-text.js';
 import { JsonText } from '../json-text.js';
-import { isUuid } from './answers.js';
+import { isMissing } from '../postgres/errors.js';
+import type { Queries } from '../postgres/session-pool.js';
+import { isUuid, type OpenChange } from './schemas.js';
+import { decidableProjects } from './writes/decisions.js';
 
-/** An open request, for those who look at all of them. */
-export interface OpenChange {
-  readonly id: string;
-  readonly project_id: string;
-  readonly project: string;
-  readonly environment_id: string;
-  /** The environment's key. */
-  readonly environment: string;
-  readonly environment_name: string;
-  readonly requested_by: string;
-  /** Whether that is an active user now. */
-  readonly requester_active: boolean;
-  readonly created_at: string;
-  readonly reason: string | null;
-  /**
-   * A list of what it is about: `entity`, `entity_id`, `action` (`insert`, `update`, `delete`; null where the request
-   * does not say), `feature_id`, `feature_key`, `feature_name`, and `diff`, a list of `{field, old, new}`.
-   */
-  readonly entities: JsonText;
-  /** Whether whoever asks asked for it. */
-  readonly own: boolean;
-  /** Whether whoever asks may approve and reject it. */
-  readonly may_decide: boolean;
-  readonly may_cancel: boolean;
-}
+type OpenChangeJson = Omit<OpenChange, 'entities'> & { readonly entities: JsonText };
 
-/** As the database has it. */
-interface Row extends Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> {
-  readonly entities: string;
-}
-
-/** How many open requests are told at the most. */
+/** How many open requests a response has at most. */
 export const maxOpenChanges = 1_000;
 
 /**
- * The open requests that the user may see of these projects, or those about one feature or of one id, newest
+ * The open requests of these projects that the user may see, or only those about one feature or with one id, newest
  * first.
  */
 export async function readOpenChanges(
@@ -54,8 +25,10 @@ export async function readOpenChanges(
     readonly featureId?: string;
     readonly pendingChangeId?: string;
   },
-): Promise<OpenChange[]> {
-  const { rows } = await pool.query<Row>(
+): Promise<OpenChangeJson[]> {
+  const { rows } = await pool.query<
+    Omit<OpenChange, 'entities' | 'may_decide' | 'may_cancel'> & { readonly entities: string }
+  >(
     `SELECT c.id, c.project_id, project.name::text AS project, c.environment_id::text AS environment_id,
        e.key::text AS environment, e.name::text AS environment_name, c.requested_by,
        CASE WHEN c.request_user_id IS NULL
@@ -91,7 +64,7 @@ export async function readOpenChanges(
      ORDER BY c.created_at DESC, c.id DESC
      LIMIT ${maxOpenChanges}`,
     [
-      // Another one is in none of these tables.
+      // Ids of a foreign schema may be other texts.
       wanted.projectIds.filter(isUuid),
       rights.userId,
       rights.username,
@@ -100,25 +73,16 @@ export async function readOpenChanges(
     ],
   );
   const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
-  const decidable = await decidableOrNone(pool, rights, [...new Set(shown.map((row) => row.project_id))]);
+  const projectIds = [...new Set(shown.map((row) => row.project_id))];
+  const decidable = await decidableProjects(pool, rights, projectIds).catch((error: unknown) => {
+    // Requests are shown even if the server may not read who decides on them.
+    if (isMissing(error)) return new Set<string>();
+    throw error;
+  });
   return shown.map((row) => ({
     ...row,
     entities: new JsonText(row.entities),
     may_decide: !row.own && decidable.has(row.project_id),
     may_cancel: row.own || rights.superuser,
   }));
-}
-
-/** None where the server may not read who decides: requests are shown all the same. */
-async function decidableOrNone(
-  pool: Queries,
-  rights: Rights,
-  projectIds: readonly string[],
-): Promise<ReadonlySet<string>> {
-  try {
-    return await decidableProjects(pool, rights, projectIds);
-  } catch (error) {
-    if (isMissing(error)) return new Set();
-    throw error;
-  }
 }

@@ -1,116 +1,137 @@
-import { createRoute, z } from '@hono/zod-openapi';
-import type { MiddlewareHandler } from 'hono';
 import { HttpProblem } from '../http-problem.js';
+import { createRoute, z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
-import {
-  answerJson,
-  bearerSecurity,
-  commonRefusals,
-  heavyRefusal,
-  isUuid,
-  jsonAnswer,
-  missingRefusal,
-  writeRefusals,
-} from './answers.js';
+import { sendJson } from './responses.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
-import {
-  approveBody,
-  decidedSchema,
-  decisionSchema,
-  errorSchema,
-  idParameter,
-  openChangeSchema,
-  projectQuery,
-  rejectBody,
-} from './schemas.js';
+import * as schemas from './schemas.js';
+import { approve, cancel, reject, unknownChange } from './writes/decisions.js';
 
-const decidedAnswers = {
-  200: jsonAnswer('Decided', decisionSchema),
-  409: jsonAnswer(
+const conflictSchema = z.object({
+  entity: z.string(),
+  entity_id: schemas.id,
+  field: z.string(),
+  old: schemas.anything,
+  new: schemas.anything,
+  current: schemas.anything,
+});
+
+const decidedSchema = schemas.errorSchema
+  .extend({
+    status: z.string().optional(),
+    by: z.string().nullable().optional(),
+    at: schemas.time.nullable().optional(),
+    conflicts: z.array(conflictSchema).optional(),
+  })
+  .openapi('DecisionConflict');
+
+const decisionPassword = schemas.passwordField
+  .optional()
+  .describe('The password of the user, where decisions of /api/auth/me says password');
+
+const approveBody = z.strictObject({ password: decisionPassword }).openapi('Approval');
+const rejectBody = z
+  .strictObject({ reason: schemas.reasonField, password: decisionPassword })
+  .openapi('Rejection');
+
+const decisionResponses = {
+  200: schemas.jsonResponse('Decided', schemas.decisionSchema),
+  409: schemas.jsonResponse(
     'already_decided (with status, by and at), conflict (with conflicts; nothing was changed), unsupported_change, database_refused',
     decidedSchema,
   ),
-  ...writeRefusals,
+  ...schemas.writeRefusals,
 } as const;
 
 /** Of a decision that may ask for the user's password. */
-const provenAnswers = {
-  ...decidedAnswers,
-  403: jsonAnswer(
+const passwordResponses = {
+  ...decisionResponses,
+  403: schemas.errorResponse(
     "forbidden, own_change; in Togglr's database password_required, password_wrong, decide_elsewhere (see decisions of /api/auth/me)",
-    errorSchema,
   ),
-  429: jsonAnswer('too_many_attempts: wait for Retry-After seconds', errorSchema),
+  429: schemas.errorResponse('too_many_attempts: wait for Retry-After seconds'),
 } as const;
 
 /** Requests that wait for an approval, and the decisions on them. */
 export function addPendingChangeRoutes(app: RestApp, context: RestContext): void {
-  const { authorization, reads, decisions, decisionPassword, clientAddress, admit, bounded, writable } =
-    context;
+  addOpenChanges(app, context);
+  addDecisions(app, context);
+}
 
+function addOpenChanges(app: RestApp, { authorization, boundedRead, reads }: RestContext): void {
   app.openapi(
     createRoute({
       method: 'get',
       path: '/api/pending-changes',
       operationId: 'listPendingChanges',
       summary: 'All open requests that the user may see, over all environments, newest first',
-      security: bearerSecurity,
-      middleware: [admit, bounded] as const,
-      request: { query: projectQuery },
+      ...boundedRead,
+      request: { query: z.object({ project_id: schemas.uuidField.optional() }) },
       responses: {
-        200: jsonAnswer(
+        200: schemas.jsonResponse(
           `The newest ${maxOpenChanges} at the most`,
-          z.object({ pending_changes: z.array(openChangeSchema) }).openapi('PendingChanges'),
+          z.object({ pending_changes: z.array(schemas.openChangeSchema) }).openapi('PendingChanges'),
         ),
-        ...commonRefusals,
-        ...heavyRefusal,
-        ...missingRefusal,
+        ...schemas.commonRefusals,
+        ...schemas.heavyRefusal,
+        ...schemas.missingRefusal,
       },
     }),
     async (request) => {
       const { user } = request.get('principal');
-      const { project_id: projectId } = request.req.valid('query');
+      const wantedId = request.req.valid('query').project_id?.toLowerCase();
       const [rights, projects] = await Promise.all([
         authorization.rightsOf(user.id),
         authorization.visibleProjects(user.id),
       ]);
-      const ids = projects.map(({ id }) => id);
-      const wanted = projectId === undefined ? ids : ids.filter((id) => id === projectId.toLowerCase());
-      if (projectId !== undefined && wanted.length === 0) {
+      const visibleIds = projects.map((project) => project.id);
+      const projectIds = visibleIds.filter((visibleId) => wantedId === undefined || visibleId === wantedId);
+      if (wantedId !== undefined && projectIds.length === 0) {
         throw new HttpProblem(
           404,
           'unknown_project',
           'There is no project with this project_id that you may see',
         );
       }
-      return answerJson(
-        request,
-        { pending_changes: await readOpenChanges(reads(request), rights, { projectIds: wanted }) },
-        200,
-      );
+      const pendingChanges = await readOpenChanges(reads(request), rights, { projectIds });
+      return sendJson(request, { pending_changes: pendingChanges }, 200);
     },
   );
+}
 
+function addDecisions(app: RestApp, context: RestContext): void {
+  const { clientAddress, write, writeSessions } = context;
+
+  const decisionOf = (request: Context<RestEnv>): { userId: string; changeId: string } => {
+    const changeId = request.req.param('id') ?? '';
+    if (!schemas.isUuid(changeId)) throw unknownChange();
+    return { userId: request.get('principal').user.id, changeId: changeId.toLowerCase() };
+  };
+  const requirePassword = async (request: Context<RestEnv>, password: string | undefined): Promise<void> => {
+    const { user } = request.get('principal');
+    await context.decisionPassword.require(user, password, clientAddress(request.env.incoming));
+  };
+
+  // Programs send the type of a body without a body.
+  app.use('/api/pending-changes/:id/approve', async ({ req }, next) => {
+    if (req.header('content-length') === '0') req.raw.headers.delete('content-type');
+    await next();
+  });
   app.openapi(
     createRoute({
       method: 'post',
       path: '/api/pending-changes/{id}/approve',
       operationId: 'approvePendingChange',
       summary: 'Does what was asked for, in the name of whoever approves',
-      security: bearerSecurity,
-      middleware: [admit, writable, dropTypeOfNoBody] as const,
-      request: {
-        params: idParameter,
-        body: { content: { 'application/json': { schema: approveBody } } },
-      },
-      responses: provenAnswers,
+      ...write,
+      request: { params: schemas.idParameter, body: { content: schemas.jsonBody(approveBody).content } },
+      responses: passwordResponses,
     }),
     async (request) => {
-      const id = changeIdOf(request.req.valid('param').id);
+      const decision = decisionOf(request);
       const { password } = request.req.valid('json');
-      const { user } = request.get('principal');
-      await decisionPassword.require(user, password, clientAddress(request.env.incoming));
-      return request.json(await decisions(request).approve(user.id, id), 200);
+      await requirePassword(request, password);
+      return request.json(await approve(writeSessions(request), decision), 200);
     },
   );
 
@@ -120,20 +141,15 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       path: '/api/pending-changes/{id}/reject',
       operationId: 'rejectPendingChange',
       summary: 'Refuses what was asked for, with a reason',
-      security: bearerSecurity,
-      middleware: [admit, writable] as const,
-      request: {
-        params: idParameter,
-        body: { required: true, content: { 'application/json': { schema: rejectBody } } },
-      },
-      responses: provenAnswers,
+      ...write,
+      request: { params: schemas.idParameter, body: schemas.jsonBody(rejectBody) },
+      responses: passwordResponses,
     }),
     async (request) => {
-      const id = changeIdOf(request.req.valid('param').id);
+      const decision = decisionOf(request);
       const { reason, password } = request.req.valid('json');
-      const { user } = request.get('principal');
-      await decisionPassword.require(user, password, clientAddress(request.env.incoming));
-      return request.json(await decisions(request).reject(user.id, id, reason), 200);
+      await requirePassword(request, password);
+      return request.json(await reject(writeSessions(request), decision, reason), 200);
     },
   );
 
@@ -143,25 +159,12 @@ export function addPendingChangeRoutes(app: RestApp, context: RestContext): void
       path: '/api/pending-changes/{id}/cancel',
       operationId: 'cancelPendingChange',
       summary: "Takes one's own request back",
-      security: bearerSecurity,
-      middleware: [admit, writable] as const,
-      request: { params: idParameter },
-      responses: decidedAnswers,
+      ...write,
+      request: { params: schemas.idParameter },
+      responses: decisionResponses,
     }),
     async (request) => {
-      const id = changeIdOf(request.req.valid('param').id);
-      return request.json(await decisions(request).cancel(request.get('principal').user.id, id), 200);
+      return request.json(await cancel(writeSessions(request), decisionOf(request)), 200);
     },
   );
-}
-
-/** Programs name the type of a body that they do not send. */
-const dropTypeOfNoBody: MiddlewareHandler<RestEnv> = async (request, next) => {
-  if (request.req.header('content-length') === '0') request.req.raw.headers.delete('content-type');
-  await next();
-};
-
-function changeIdOf(text: string): string {
-  if (isUuid(text)) return text.toLowerCase();
-  throw new HttpProblem(404, 'unknown_change', 'There is no such pending change');
 }

@@ -1,8 +1,7 @@
-import { createRoute, z } from '@hono/zod-openapi';
-import { bearerSecurity, commonRefusals, heavyRefusal, jsonAnswer } from './answers.js';
-import { channelParameters, errorSchema, featureSchema, projectsSchema } from './schemas.js';
+import { z } from '@hono/zod-openapi';
+import * as schemas from './schemas.js';
 
-const text = (
+const textResponse = (
   description: string,
   type: string,
 ): { description: string; content: Record<string, object> } => ({
@@ -10,16 +9,8 @@ const text = (
   content: { [type]: { schema: { type: 'string' } } },
 });
 
-const cursorParameter = {
-  name: 'cursor',
-  in: 'query',
-  required: false,
-  description: 'Where the stream goes on; without one it begins now',
-  schema: { type: 'string' },
-} as const;
-
 const tooManyRefusal = {
-  429: jsonAnswer('The user or the address has too many connections open', errorSchema),
+  429: schemas.errorResponse('The user or the address has too many connections open'),
 };
 
 const snapshotSchema = z
@@ -27,11 +18,11 @@ const snapshotSchema = z
     project_id: z.string(),
     environment: z.string(),
     environment_id: z.string(),
-    cursor: z.string().openapi({ description: 'Where the stream goes on' }),
-    embedded_state: z.boolean().openapi({
-      description: 'Whether the server can read the state of features; if not, both lists are empty',
-    }),
-    features: z.array(featureSchema),
+    cursor: z.string().describe('Where the stream goes on'),
+    embedded_state: z
+      .boolean()
+      .describe('Whether the server can read the state of features; if not, both lists are empty'),
+    features: z.array(schemas.featureSchema),
     pending_changes: z.array(
       z.object({
         id: z.string(),
@@ -47,93 +38,95 @@ const snapshotSchema = z
   })
   .openapi('Snapshot');
 
-/** What monitors ask for, and the ways to the live events: the definitions, for the document. */
+/** The definitions of the routes of monitoring, projects, snapshots and streams, for the document. */
 export const systemRoutes = {
-  health: createRoute({
-    method: 'get',
+  health: {
     path: '/healthz',
     operationId: 'getHealth',
     summary: 'Whether the process lives',
-    responses: { 200: jsonAnswer('It does', z.object({ status: z.literal('ok') })) },
-  }),
-  readiness: createRoute({
-    method: 'get',
+    responses: { 200: schemas.jsonResponse('It does', z.object({ status: z.literal('ok') })) },
+  },
+  readiness: {
     path: '/readyz',
     operationId: 'getReadiness',
     summary: 'Whether this server should get new clients',
     responses: {
-      200: jsonAnswer('It should', z.object({ status: z.literal('ready') })),
-      503: jsonAnswer('It should not', z.object({ status: z.literal('not ready'), reason: z.string() })),
+      200: schemas.jsonResponse('It should', z.object({ status: z.literal('ready') })),
+      503: schemas.jsonResponse(
+        'It should not',
+        z.object({ status: z.literal('not ready'), reason: z.string() }),
+      ),
     },
-  }),
-  metrics: createRoute({
-    method: 'get',
+  },
+  metrics: {
     path: '/metrics',
     operationId: 'getMetrics',
     summary: "Metrics in Prometheus' text format",
-    responses: { 200: text('The samples', 'text/plain') },
-  }),
-  document: createRoute({
-    method: 'get',
+    responses: { 200: textResponse('The samples', 'text/plain') },
+  },
+  document: {
     path: '/api/openapi.json',
     operationId: 'getOpenApi',
     summary: 'This document',
     responses: {
-      200: { description: 'OpenAPI 3.1', content: { 'application/json': { schema: { type: 'object' } } } },
+      200: {
+        description: 'OpenAPI 3.1',
+        content: { 'application/json': { schema: { type: 'object' as const } } },
+      },
     },
-  }),
-  projects: createRoute({
-    method: 'get',
+  },
+  projects: {
     path: '/api/projects',
     operationId: 'listProjects',
     summary: 'The projects that the user may see, with their environments',
-    security: bearerSecurity,
+    security: schemas.bearerSecurity,
     responses: {
-      200: jsonAnswer('By name, without archived ones', projectsSchema),
-      401: commonRefusals[401],
-      403: commonRefusals[403],
-      503: commonRefusals[503],
+      200: schemas.jsonResponse('By name, without archived ones', schemas.projectsSchema),
+      401: schemas.commonRefusals[401],
+      403: schemas.commonRefusals[403],
+      503: schemas.commonRefusals[503],
     },
-  }),
-  snapshot: createRoute({
-    method: 'get',
+  },
+  snapshot: {
     path: '/api/snapshot',
     operationId: 'getSnapshot',
     summary: 'The features and open requests of an environment, and the cursor that they are true at',
-    security: bearerSecurity,
-    parameters: [...channelParameters],
-    responses: { 200: jsonAnswer('One moment', snapshotSchema), ...commonRefusals, ...heavyRefusal },
-  }),
-  events: createRoute({
-    method: 'get',
+    security: schemas.bearerSecurity,
+    parameters: schemas.channelParameters,
+    responses: {
+      200: schemas.jsonResponse('One moment', snapshotSchema),
+      ...schemas.commonRefusals,
+      ...schemas.heavyRefusal,
+    },
+  },
+  events: {
     path: '/api/events',
     operationId: 'streamEvents',
     summary: 'The live events of an environment as server-sent events; PROTOCOL.md describes them',
-    security: bearerSecurity,
-    parameters: [...channelParameters, cursorParameter],
+    security: schemas.bearerSecurity,
+    parameters: [...schemas.channelParameters, schemas.cursorParameter],
     responses: {
-      200: text('Until the client leaves; the id of an event is its cursor', 'text/event-stream'),
-      ...commonRefusals,
+      200: textResponse('Until the client leaves; the id of an event is its cursor', 'text/event-stream'),
+      ...schemas.commonRefusals,
       ...tooManyRefusal,
     },
-  }),
-  socket: createRoute({
-    method: 'get',
+  },
+  socket: {
     path: '/api/ws',
     operationId: 'openSocket',
     summary: 'The live events over a WebSocket; PROTOCOL.md describes its messages',
-    security: bearerSecurity,
-    parameters: [...channelParameters, cursorParameter],
+    security: schemas.bearerSecurity,
+    parameters: [...schemas.channelParameters, schemas.cursorParameter],
     responses: {
       101: { description: 'Connected' },
-      ...commonRefusals,
-      426: jsonAnswer('upgrade_required: this was no WebSocket handshake', errorSchema),
+      ...schemas.commonRefusals,
+      426: schemas.errorResponse('upgrade_required: this was no WebSocket handshake'),
       ...tooManyRefusal,
     },
-  }),
-} as const;
+  },
+};
 
-/** What stands above the routes in the document. */
+/** The head of the document. */
 export const documentHead = {
   openapi: '3.1.0',
   info: {

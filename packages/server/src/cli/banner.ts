@@ -1,4 +1,4 @@
-import type { DemoPerson } from '../api/demo-person.js';
+import type { DemoUser } from '../api/auth-routes.js';
 
 /** Switches a flag of the demo in prod and writes its audit row, as its users would. */
 const demoChange = [
@@ -19,7 +19,7 @@ export function demoBanner(options: {
   readonly url: string;
   readonly dataDir: string | null;
   readonly traffic: boolean;
-  readonly people: readonly DemoPerson[];
+  readonly people: readonly DemoUser[];
 }): string {
   const url = clickable(options.url);
   const server = url === 'http://127.0.0.1:8080' ? '' : ` --url ${url}`;

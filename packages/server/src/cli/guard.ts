@@ -70,7 +70,7 @@ async function change(client: pg.ClientBase, place: Place, guarded: boolean): Pr
   const changed = await inTransaction(client, async () => {
     const { rows } = await client.query<{ role: string }>('SELECT session_user::text AS role');
     const username = `${rows[0]?.role ?? ''} (flagcast guard)`;
-    return await setGuard(client, place, guarded, { actor: 'system', username });
+    return await setGuard(client, { ...place, guarded }, { actor: 'system', username });
   });
   if (!changed) {
     console.log(`${place.label} is ${guarded ? 'guarded already' : 'not guarded'}; nothing was changed.`);

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { DemoPerson } from '../api/demo-person.js';
+import type { DemoUser } from '../api/auth-routes.js';
 import type { CreateRelay } from '../broadcast/relay.js';
 import { describeError } from '../describe.js';
 import { errorCode } from '../postgres/errors.js';
@@ -29,7 +29,7 @@ export interface DemoPackage {
     readonly onAction?: (line: string) => void;
   }) => { stop(): Promise<void> };
   readonly demoProjects: readonly { readonly id: string }[];
-  readonly demoUsers: readonly DemoPerson[];
+  readonly demoUsers: readonly DemoUser[];
 }
 
 interface RelayPackage {

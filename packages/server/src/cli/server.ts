@@ -9,7 +9,7 @@ import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';
 import { createServerFlagcast } from '../flagcast.js';
 import type { Flagcast, FlagcastOptions } from '../flagcast-options.js';
-import type { DemoPerson } from '../api/demo-person.js';
+import type { DemoUser } from '../api/auth-routes.js';
 import { logLifecycle, type Logger } from '../operations/log.js';
 import { CommandError } from './command.js';
 import { loadSocketWriter } from './packages.js';
@@ -20,7 +20,7 @@ export interface ServerSettings extends ServeConfig {
   readonly databaseUrl: string;
   readonly auth: TokenOptions;
   /** Whom the sign-in page offers: the people of the demo. */
-  readonly demoPeople: readonly DemoPerson[];
+  readonly demoPeople: readonly DemoUser[];
 }
 
 export interface ListeningUrls {

@@ -1,74 +1,56 @@
+import { HttpProblem } from '../../http-problem.js';
+import { unknownEnvironment } from '../responses.js';
 import type pg from 'pg';
 import { z } from 'zod';
+import { ruleState, scheduleState } from '../../host/audit-state.js';
+import { readEnvironments } from '../../host/environments.js';
 import { requestedEntity, shownJson } from '../../host/stored-json.js';
 import { JsonText } from '../../json-text.js';
-import { HttpProblem } from '../../http-problem.js';
-import { unknownFeature, unknownEnvironment } from '../problem.js';
-import { readEnvironments } from '../../host/environments.js';
+import { featureFields } from '../schemas.js';
 import {
   type Author,
-  changeFeature,
-  deleteFeature,
+  deletableFields,
+  deleteFeatureRow,
   lockFeature,
   readFeature,
+  updateFeatureRow,
   writeAudit,
 } from './feature.js';
-import { featureFields } from './feature-fields.js';
-import {
-  applyPart,
-  featureOfPart,
-  isPartEntity,
-  lockPart,
-  partColumns,
-  type PartEntity,
-} from './changed-entities.js';
 
-/** Where a field is not any more what it was when somebody asked for its change. */
-interface FieldConflict {
-  readonly entity: string;
-  readonly entity_id: string;
-  readonly field: string;
-  /** What it was when the change was asked for. */
-  readonly old: JsonText;
-  /** What was asked for. */
-  readonly new: JsonText;
-  /** What it is now. */
-  readonly current: JsonText;
-}
-
-/** A pending change, locked. */
-export interface ApprovedRequest {
-  readonly pendingChangeId: string;
+/** A locked pending change. */
+interface ApprovedRequest {
+  readonly id: string;
   readonly projectId: string;
   readonly environmentId: string;
   /** `pending_changes.change`, which may hold anything. */
   readonly change: unknown;
 }
 
-const changesShape = z.record(z.string(), z.object({ new: z.unknown().default(null) }));
-
-const entityShape = z.object({
-  entity: z.string(),
-  entity_id: z.guid(),
-  action: z.enum(['insert', 'update', 'delete']),
-  changes: changesShape.default({}),
+/** The part of `pending_changes.change` that can be applied; a host may write more into it. */
+const changeShape = z.object({
+  entities: z
+    .array(
+      z.object({
+        entity: z.string(),
+        entity_id: z.guid(),
+        action: z.enum(['insert', 'update', 'delete']),
+        changes: z.record(z.string(), z.object({ new: z.unknown().default(null) })).default({}),
+      }),
+    )
+    .min(1),
 });
 
-/** What of `pending_changes.change` can be applied; a host may write more into it. */
-const changeShape = z.object({ entities: z.array(entityShape).min(1) });
-
-type RequestedEntity = z.output<typeof entityShape> & {
-  /** Its place in the request, from 0. */
+/** One entity of an approved request, and the author of its change. */
+type Change = z.output<typeof changeShape>['entities'][number] & {
+  readonly request: ApprovedRequest;
+  /** Its index in the request. */
   readonly index: number;
+  readonly author: Author;
 };
 
-/** Everything that a feature's state holds, which is what a deletion takes away. */
-const deletableFields = new Set([...Object.keys(featureFields), 'id', 'key', 'kind']);
-
 /**
- * Does what a pending change asks for, with the audit rows in `author`'s name. All or nothing: where
- * a field has changed since it was asked for, HttpProblem `conflict` with those fields; where
- * it asks for what this server cannot do, `unsupported_change`.
+ * Applies an approved request, with audit rows in `author`'s name: completely or not at all. Throws HttpProblem:
+ * `conflict` with the fields that changed after the request, `unsupported_change` if this server cannot apply it.
  */
 export async function applyChange(
   client: pg.ClientBase,
@@ -77,19 +59,20 @@ export async function applyChange(
 ): Promise<void> {
   const parsed = changeShape.safeParse(request.change);
   if (!parsed.success) throw unsupported('it is not written as this server expects');
-  await refuseUnshown(client, request.pendingChangeId);
+  await refuseUnshown(client, request.id);
   const environments = await readEnvironments(client, request.projectId);
   if (!environments.some(({ id }) => id === request.environmentId)) throw unknownEnvironment();
   for (const [index, entity] of parsed.data.entities.entries()) {
-    if (entity.entity === 'feature') await applyToFeature(client, request, { ...entity, index }, author);
-    else if (isPartEntity(entity.entity)) {
-      await applyToPart(client, request, { ...entity, index, entity: entity.entity }, author);
-    } else throw unsupported(`it is about a ${entity.entity}`);
+    const change = { ...entity, request, index, author };
+    const table = Object.hasOwn(partTables, entity.entity) ? partTables[entity.entity] : undefined;
+    if (entity.entity === 'feature') await applyToFeature(client, change);
+    else if (table !== undefined) await applyToPart(client, change, table);
+    else throw unsupported(`it is about a ${entity.entity}`);
   }
 }
 
-/** Approvers see what `pending_change_entities` lists, found as here: what they were not shown is not applied. */
-async function refuseUnshown(client: pg.ClientBase, pendingChangeId: string): Promise<void> {
+/** Refuses a request with entities that approvers cannot see: `pending_change_entities` does not list them. */
+async function refuseUnshown(client: pg.ClientBase, requestId: string): Promise<void> {
   const { rowCount } = await client.query(
     `SELECT FROM public.pending_changes c
      CROSS JOIN LATERAL (SELECT ${shownJson('c.change::jsonb')} AS change OFFSET 0) shown
@@ -100,82 +83,146 @@ async function refuseUnshown(client: pg.ClientBase, pendingChangeId: string): Pr
          WHERE p.pending_change_id = c.id AND asked = ${requestedEntity('shown.change', 'p.entity', 'p.entity_id')}
        )
      LIMIT 1`,
-    [pendingChangeId],
+    [requestId],
   );
   if (rowCount !== 0) throw unsupported('it holds more than its list of entities shows');
 }
 
-async function applyToFeature(
-  client: pg.ClientBase,
-  request: ApprovedRequest,
-  entity: RequestedEntity,
-  author: Author,
-): Promise<void> {
+async function applyToFeature(client: pg.ClientBase, change: Change): Promise<void> {
+  const { action, author, entity_id: featureId, request } = change;
   const { projectId, environmentId } = request;
-  const place = { projectId, environmentId, featureId: entity.entity_id };
-  if (entity.action === 'insert') throw unsupported('it makes a feature, which needs no approval here');
-  const known = entity.action === 'delete' ? deletableFields : new Set(Object.keys(featureFields));
-  const strange = Object.keys(entity.changes).filter((field) => !known.has(field));
-  if (strange.length > 0) throw unsupported(`it changes ${strange.join(', ')}`);
-  await lockExpected(client, place);
-  const current = await readFeature(client, place.featureId, environmentId);
-  if (current === null) throw unknownFeature();
-  await refuseConflicts(client, request, entity, JSON.stringify(current));
-  if (entity.action === 'delete') {
-    await deleteFeature(client, place, author);
+  if (action === 'insert') throw unsupported('it creates a feature, which needs no approval here');
+  requireKnownFields(change, action === 'delete' ? deletableFields : Object.keys(featureFields));
+  await lockRequestedFeature(client, { projectId, featureId });
+  const current = await readFeature(client, featureId, environmentId);
+  await refuseConflicts(client, change, JSON.stringify(current));
+  const write = { projectId, featureId, author };
+  if (action === 'delete') {
+    await deleteFeatureRow(client, write);
     return;
   }
   const wanted: Record<string, unknown> = {};
-  for (const [field, { new: value }] of Object.entries(entity.changes)) {
+  for (const [field, { new: value }] of Object.entries(change.changes)) {
     const checked = featureFields[field as keyof typeof featureFields].safeParse(value);
     if (!checked.success) {
       throw unsupported(`its new ${field} ${checked.error.issues[0]?.message ?? 'is not valid'}`);
     }
     wanted[field] = checked.data;
   }
-  await changeFeature(client, place, wanted, author);
+  await updateFeatureRow(client, write, { environmentId, wanted });
 }
 
-async function applyToPart(
+/** A table of what a feature has in one environment besides its parameters. */
+interface PartTable {
+  readonly name: string;
+  readonly alias: string;
+  /** SQL for the state that the audit log keeps, over the alias. */
+  readonly state: string;
+  /** The columns that a change may name. */
+  readonly columns: readonly string[];
+}
+
+const partTables: Readonly<Record<string, PartTable>> = {
+  rule: {
+    name: 'public.rules',
+    alias: 'r',
+    state: ruleState,
+    columns: ['conditions', 'action', 'flag_variant_id', 'priority'],
+  },
+  feature_schedule: {
+    name: 'public.feature_schedules',
+    alias: 's',
+    state: scheduleState,
+    columns: ['starts_at', 'ends_at', 'cron_expr', 'timezone', 'action'],
+  },
+};
+
+/** Creates, changes or deletes a rule or a schedule. */
+async function applyToPart(client: pg.ClientBase, change: Change, table: PartTable): Promise<void> {
+  const { action, author, entity, entity_id: entityId } = change;
+  const { projectId, environmentId } = change.request;
+  // Its feature is part of a creation and a deletion, and never changes.
+  requireKnownFields(change, [...table.columns, ...(action === 'update' ? [] : ['id', 'feature_id'])]);
+  const named = z.guid().safeParse(change.changes['feature_id']?.new);
+  const { rows } = await client.query<{ feature_id: string }>(
+    `SELECT feature_id FROM ${table.name} WHERE id = $1 AND project_id = $2 AND environment_id = $3`,
+    [entityId, projectId, environmentId],
+  );
+  const featureId = rows[0]?.feature_id ?? (named.success ? named.data : null);
+  if (featureId === null) throw conflict(`the ${entity} is gone`);
+  await lockRequestedFeature(client, { projectId, featureId });
+  const before = await lockPart(client, change, table);
+  if ((before === null) !== (action === 'insert')) {
+    throw conflict(before === null ? `the ${entity} is gone` : `the ${entity} is there already`);
+  }
+  if (before !== null) await refuseConflicts(client, change, before);
+  if (action === 'delete') await client.query(`DELETE FROM ${table.name} WHERE id = $1`, [entityId]);
+  else await writePart(client, change, { table, featureId });
+  const after = await lockPart(client, change, table);
+  await writeAudit(client, { projectId, featureId, author }, [
+    { environmentId, entity, entityId, before, after },
+  ]);
+}
+
+/** The state of a rule or a schedule of a locked feature as JSON text, locked; null if it does not exist. */
+async function lockPart(
   client: pg.ClientBase,
-  request: ApprovedRequest,
-  entity: RequestedEntity & { entity: PartEntity },
-  author: Author,
+  { entity_id: entityId, request: { projectId, environmentId } }: Change,
+  { name, alias, state }: PartTable,
+): Promise<string | null> {
+  const { rows } = await client.query<{ state: string }>(
+    `SELECT ${state}::text AS state FROM ${name} ${alias}
+     WHERE ${alias}.id = $1 AND ${alias}.project_id = $2 AND ${alias}.environment_id = $3
+     FOR UPDATE`,
+    [entityId, projectId, environmentId],
+  );
+  return rows[0]?.state ?? null;
+}
+
+/** Copies the values from the request into the row within the database, so that numbers keep every digit. */
+async function writePart(
+  client: pg.ClientBase,
+  { entity, entity_id: entityId, index, request }: Change,
+  { table: { name, columns }, featureId }: { readonly table: PartTable; readonly featureId: string },
 ): Promise<void> {
-  const { projectId, environmentId, pendingChangeId } = request;
-  const place = { projectId, environmentId, entity: entity.entity, entityId: entity.entity_id };
-  const known = new Set(partColumns(entity.entity));
-  // Which feature it belongs to is told when it is made or deleted, and never changes.
-  if (entity.action !== 'update') known.add('id').add('feature_id');
-  const strange = Object.keys(entity.changes).filter((field) => !known.has(field));
-  if (strange.length > 0) throw unsupported(`it changes ${strange.join(', ')}`);
-  const named = z.guid().safeParse(entity.changes['feature_id']?.new);
-  const featureId = (await featureOfPart(client, place)) ?? (named.success ? named.data : null);
-  if (featureId === null) throw conflict(`the ${entity.entity} is gone`);
-  await lockExpected(client, { projectId, featureId });
-  const before = await lockPart(client, place);
-  if ((before === null) !== (entity.action === 'insert')) {
-    throw conflict(
-      before === null ? `the ${entity.entity} is gone` : `the ${entity.entity} is there already`,
+  const { rowCount } = await client.query(
+    `WITH wanted AS (
+       SELECT coalesce((SELECT to_jsonb(t) FROM ${name} t WHERE t.id = $1), '{}') || (
+         SELECT coalesce(jsonb_object_agg(field.key, field.value -> 'new'), '{}')
+         FROM public.pending_changes c, jsonb_each(c.change #> ARRAY['entities', $5::text, 'changes']) AS field
+         WHERE c.id = $6 AND field.key = ANY ($7)
+       ) AS row
+     )
+     INSERT INTO ${name} AS t (id, project_id, environment_id, feature_id, ${columns.join(', ')})
+     SELECT $1, $2::uuid, $3::bigint, $4::uuid, ${columns.map((column) => `n.${column}`).join(', ')}
+     FROM wanted, jsonb_populate_record(NULL::${name}, wanted.row) AS n
+     ON CONFLICT (id) DO UPDATE SET
+       ${columns.map((column) => `${column} = excluded.${column}`).join(', ')}, updated_at = now()
+     WHERE t.project_id = $2::uuid AND t.environment_id = $3::bigint AND t.feature_id = $4::uuid`,
+    [entityId, request.projectId, request.environmentId, featureId, String(index), request.id, columns],
+  );
+  if (rowCount === 0) {
+    throw new HttpProblem(
+      409,
+      'conflict',
+      `The ${entity} ${entityId} belongs to another feature or environment: reject the request`,
+      { details: { conflicts: [] } },
     );
   }
-  if (before !== null) await refuseConflicts(client, request, entity, before);
-  const { action, index } = entity;
-  const row = await applyPart(client, place, featureId, before, {
-    pendingChangeId,
-    index,
-    action,
-  });
-  await writeAudit(client, { projectId, featureId }, [row], author);
 }
 
-/** Locks the feature; one that is gone is a conflict with the request, not an unknown address. */
-async function lockExpected(
+function requireKnownFields({ changes }: Change, known: readonly string[]): void {
+  const unknown = Object.keys(changes).filter((field) => !known.includes(field));
+  if (unknown.length > 0) throw unsupported(`it changes ${unknown.join(', ')}`);
+}
+
+/** Locks the feature. If it was deleted, the request is in conflict; its address is not unknown. */
+async function lockRequestedFeature(
   client: pg.ClientBase,
-  place: { readonly projectId: string; readonly featureId: string },
+  feature: { readonly projectId: string; readonly featureId: string },
 ): Promise<void> {
   try {
-    await lockFeature(client, place);
+    await lockFeature(client, feature);
   } catch (error) {
     if (error instanceof HttpProblem && error.code === 'unknown_feature') {
       throw conflict('the feature is gone');
@@ -184,14 +231,16 @@ async function lockExpected(
   }
 }
 
-/** Compared by PostgreSQL, where numbers keep all digits. `current` is the entity's state as JSON text. */
+/**
+ * Throws `conflict` if a field no longer has its old value. PostgreSQL compares them, because numbers keep all digits
+ * there. `current` is the entity's state as JSON text.
+ */
 async function refuseConflicts(
   client: pg.ClientBase,
-  { pendingChangeId }: ApprovedRequest,
-  { entity, entity_id, index }: RequestedEntity,
+  { entity, entity_id: entityId, index, request }: Change,
   current: string,
 ): Promise<void> {
-  const { rows } = await client.query<{ field: string; old: string; new: string; current: string }>(
+  const { rows } = await client.query<Record<'field' | 'old' | 'new' | 'current', string>>(
     `SELECT v.field, v.old::text AS old, v.new::text AS new, v.current::text AS current
      FROM public.pending_changes c
      CROSS JOIN LATERAL (
@@ -200,30 +249,30 @@ async function refuseConflicts(
        FROM jsonb_each(coalesce(c.change::jsonb #> ARRAY['entities', $2::text, 'changes'], '{}')) AS asked
      ) v
      WHERE c.id = $1 AND v.old <> v.current`,
-    [pendingChangeId, index, current],
+    [request.id, index, current],
   );
   if (rows.length === 0) return;
-  const conflicts: FieldConflict[] = rows.map((row) => ({
+  const conflicts = rows.map(({ field, ...values }) => ({
     entity,
-    entity_id,
-    field: row.field,
-    old: new JsonText(row.old),
-    new: new JsonText(row.new),
-    current: new JsonText(row.current),
+    entity_id: entityId,
+    field,
+    old: new JsonText(values.old),
+    new: new JsonText(values.new),
+    current: new JsonText(values.current),
   }));
   throw conflict(`${rows.map(({ field }) => field).join(', ')} changed meanwhile`, conflicts);
 }
 
-function conflict(problem: string, conflicts: readonly FieldConflict[] = []): HttpProblem {
+function conflict(problem: string, conflicts: readonly { readonly field: string }[] = []): HttpProblem {
   return new HttpProblem(
     409,
     'conflict',
-    `Nothing was changed, because ${problem} since this was asked for: reject it, and have it asked for anew`,
+    `Nothing was changed, because ${problem} since this was requested: reject it, and have it requested again`,
     {
       details: {
         conflicts,
         fields: Object.fromEntries(
-          conflicts.map(({ field }) => [field, 'has changed since this was asked for']),
+          conflicts.map(({ field }) => [field, 'has changed since this was requested']),
         ),
       },
     },
@@ -234,6 +283,6 @@ function unsupported(problem: string): HttpProblem {
   return new HttpProblem(
     409,
     'unsupported_change',
-    `This server cannot apply this change, because ${problem}: have it decided where it was asked for, or reject it`,
+    `This server cannot apply this change, because ${problem}: have it decided where it was requested, or reject it`,
   );
 }

@@ -1,152 +1,147 @@
-import type pg from 'pg';
-import type { SessionSource } from '../../postgres/session-pool.js';
-import { isoUtc } from '../../host/time-text.js';
-import { applyChange } from './apply-change.js';
 import { HttpProblem } from '../../http-problem.js';
-import { decidableProjects } from './deciders.js';
-import { authorOf } from './feature.js';
+import type pg from 'pg';
+import { isBcrypt, verifyBcrypt } from '../../auth/bcrypt.js';
+import { verifyPassword } from '../../auth/password.js';
+import { inAttempt, type SignInAttempts } from '../../auth/sign-in-attempts.js';
+import { scrub } from '../../describe.js';
 import { readRights, type Rights } from '../../host/rights.js';
+import { isoUtc } from '../../host/time-text.js';
+import { readTogglrFeatures } from '../../host/togglr-features.js';
+import { isMissing } from '../../postgres/errors.js';
+import type { Queries, SessionSource } from '../../postgres/session-pool.js';
+import type { Decision } from '../schemas.js';
+import { applyChange } from './apply-change.js';
+import { authorOf } from './feature.js';
 import { inWriteTransaction } from './write-transaction.js';
 
-/** What became of a request. */
-export interface Decision {
-  readonly id: string;
-  readonly status: 'approved' | 'rejected' | 'cancelled';
-  readonly by: string;
-  /** RFC 3339, UTC. */
-  readonly at: string;
+/** A user who decides, and the pending change. */
+interface DecisionRequest {
+  readonly userId: string;
+  readonly changeId: string;
 }
 
-interface LockedRequest {
+/** A locked open request. */
+interface OpenRequest {
   readonly id: string;
   readonly projectId: string;
   readonly environmentId: string;
   readonly change: unknown;
-  /** Whether whoever decides now is the one who asked. */
+  /** Whether the user has requested it. */
   readonly own: boolean;
 }
 
-/**
- * Decides on pending changes: each decision with its rights, and what it changes, in one transaction.
- * Of several at once the first wins. Methods throw HttpProblem, or what the database throws.
- */
-export class Decisions {
-  readonly #pool: SessionSource;
+// Each decision is one transaction with the check of the user's rights and the change itself. The first of several
+// concurrent decisions wins. Each throws HttpProblem, or an error of the database.
 
-  constructor(pool: SessionSource) {
-    this.#pool = pool;
-  }
-
-  /** Does what was asked for, in the approver's name. */
-  async approve(userId: string, pendingChangeId: string): Promise<Decision> {
-    return await this.#decide(userId, pendingChangeId, async (client, request, rights) => {
-      await requireOther(client, request, rights);
-      await applyChange(client, { ...request, pendingChangeId }, authorOf(rights));
-      const { rows } = await client.query<{ at: string }>(
-        `UPDATE public.pending_changes
-         SET status = 'approved', approved_by = $2, approved_user_id = $3, approved_at = now()
-         WHERE id = $1 RETURNING ${isoUtc('approved_at')} AS at`,
-        [pendingChangeId, rights.username, rights.userId],
-      );
-      return { id: request.id, status: 'approved', by: rights.username, at: rows[0]?.at ?? '' };
-    });
-  }
-
-  /** Refuses what was asked for; `reason` is kept with it. */
-  async reject(userId: string, pendingChangeId: string, reason: string): Promise<Decision> {
-    return await this.#decide(userId, pendingChangeId, async (client, request, rights) => {
-      await requireOther(client, request, rights);
-      const { rows } = await client.query<{ at: string }>(
-        `UPDATE public.pending_changes
-         SET status = 'rejected', rejected_by = $2, rejected_at = now(), rejection_reason = $3
-         WHERE id = $1 RETURNING ${isoUtc('rejected_at')} AS at`,
-        [pendingChangeId, rights.username, reason],
-      );
-      return { id: request.id, status: 'rejected', by: rights.username, at: rows[0]?.at ?? '' };
-    });
-  }
-
-  /** Takes one's own request back; a superuser may do it for anybody. */
-  async cancel(userId: string, pendingChangeId: string): Promise<Decision> {
-    return await this.#decide(userId, pendingChangeId, async (client, request, rights) => {
-      if (!request.own && !rights.superuser) {
-        throw new HttpProblem(
-          403,
-          'not_own_change',
-          'Only who asked for a change can cancel it: reject it, if you may decide on it',
-        );
-      }
-      // The table has no column for the time of a cancellation.
-      const { rows } = await client.query<{ at: string }>(
-        `UPDATE public.pending_changes SET status = 'cancelled' WHERE id = $1 RETURNING ${isoUtc('now()')} AS at`,
-        [pendingChangeId],
-      );
-      return { id: request.id, status: 'cancelled', by: rights.username, at: rows[0]?.at ?? '' };
-    });
-  }
-
-  async #decide(
-    userId: string,
-    pendingChangeId: string,
-    act: (client: pg.ClientBase, request: LockedRequest, rights: Rights) => Promise<Decision>,
-  ): Promise<Decision> {
-    return await inWriteTransaction(this.#pool, async (client) => {
-      const { rows: found } = await client.query<{ project_id: string }>(
-        'SELECT project_id FROM public.pending_changes WHERE id = $1',
-        [pendingChangeId],
-      );
-      if (found[0] === undefined) throw unknownChange();
-      const rights = await readRights(client, userId, found[0].project_id);
-      // Who may not see the project does not hold up who may.
-      rights.require(found[0].project_id, 'project.view');
-      return await act(client, await lockOpen(client, pendingChangeId, rights), rights);
-    });
-  }
+/** Applies the requested change in the approver's name. */
+export async function approve(sessions: SessionSource, decision: DecisionRequest): Promise<Decision> {
+  return await decide(sessions, decision, async (client, request, rights) => {
+    await requireOtherDecider(client, request, rights);
+    await applyChange(client, request, authorOf(rights));
+    return {
+      status: 'approved',
+      set: `status = 'approved', approved_by = $2, approved_user_id = $3, approved_at = now()`,
+      values: [rights.username, rights.userId],
+    };
+  });
 }
 
-async function lockOpen(
+export async function reject(
+  sessions: SessionSource,
+  decision: DecisionRequest,
+  reason: string,
+): Promise<Decision> {
+  return await decide(sessions, decision, async (client, request, rights) => {
+    await requireOtherDecider(client, request, rights);
+    return {
+      status: 'rejected',
+      set: `status = 'rejected', rejected_by = $2, rejected_at = now(), rejection_reason = $3`,
+      values: [rights.username, reason],
+    };
+  });
+}
+
+/** Withdraws the user's own request; a superuser may withdraw any. */
+export async function cancel(sessions: SessionSource, decision: DecisionRequest): Promise<Decision> {
+  return await decide(sessions, decision, (_client, request, rights) => {
+    if (!request.own && !rights.superuser) {
+      throw new HttpProblem(
+        403,
+        'not_own_change',
+        'Only the user who requested a change can cancel it: reject it, if you may decide on it',
+      );
+    }
+    // The table has no columns for a cancellation.
+    return { status: 'cancelled', set: `status = 'cancelled'`, values: [] };
+  });
+}
+
+interface DecidedStatus {
+  readonly status: Decision['status'];
+  /** SQL that sets columns of pending_changes, with $2 and following for the values. */
+  readonly set: string;
+  readonly values: readonly string[];
+}
+
+async function decide(
+  sessions: SessionSource,
+  { userId, changeId }: DecisionRequest,
+  act: (
+    client: pg.ClientBase,
+    request: OpenRequest,
+    rights: Rights,
+  ) => DecidedStatus | Promise<DecidedStatus>,
+): Promise<Decision> {
+  return await inWriteTransaction(sessions, async (client) => {
+    const { rows: found } = await client.query<{ project_id: string }>(
+      'SELECT project_id FROM public.pending_changes WHERE id = $1',
+      [changeId],
+    );
+    if (found[0] === undefined) throw unknownChange();
+    const rights = await readRights(client, userId, found[0].project_id);
+    // Before the lock: a user who may not see the project must not delay others.
+    rights.require(found[0].project_id, 'project.view');
+    const request = await lockOpenRequest(client, changeId, rights);
+    const { status, set, values } = await act(client, request, rights);
+    const { rows } = await client.query<{ at: string }>(
+      `UPDATE public.pending_changes SET ${set} WHERE id = $1
+       RETURNING ${isoUtc(status === 'cancelled' ? 'now()' : `${status}_at`)} AS at`,
+      [changeId, ...values],
+    );
+    return { id: request.id, status, by: rights.username, at: rows[0]?.at ?? '' };
+  });
+}
+
+async function lockOpenRequest(
   client: pg.ClientBase,
-  pendingChangeId: string,
+  changeId: string,
   rights: Rights,
-): Promise<LockedRequest> {
-  const { rows } = await client.query<{
-    id: string;
-    project_id: string;
-    environment_id: string;
-    change: unknown;
-    own: boolean;
-    status: string;
-    by: string | null;
-    at: string | null;
-  }>(
-    `SELECT c.id, c.project_id, c.environment_id::text AS environment_id, c.change, c.status::text AS status,
-       coalesce(c.request_user_id::bigint = $2::bigint, c.requested_by = $3::text) AS own,
+): Promise<OpenRequest> {
+  const { rows } = await client.query<OpenRequest & { status: string; by: string | null; at: string | null }>(
+    `SELECT c.id, c.project_id AS "projectId", c.environment_id::text AS "environmentId", c.change,
+       coalesce(c.request_user_id::bigint = $2::bigint, c.requested_by = $3::text) AS own, c.status::text AS status,
        (CASE c.status WHEN 'approved' THEN c.approved_by WHEN 'rejected' THEN c.rejected_by END)::text AS by,
        CASE c.status WHEN 'approved' THEN ${isoUtc('c.approved_at')} WHEN 'rejected' THEN ${isoUtc('c.rejected_at')} END AS at
      FROM public.pending_changes c WHERE c.id = $1 FOR UPDATE`,
-    [pendingChangeId, rights.userId, rights.username],
+    [changeId, rights.userId, rights.username],
   );
   const [row] = rows;
   if (row === undefined) throw unknownChange();
   const { status, by, at } = row;
-  if (status !== 'pending') {
-    throw new HttpProblem(
-      409,
-      'already_decided',
-      `This change has been ${status}${by === null ? '' : ` by ${by}`} already`,
-      { details: { status, by, at } },
-    );
-  }
-  return {
-    id: row.id,
-    projectId: row.project_id,
-    environmentId: row.environment_id,
-    change: row.change,
-    own: row.own,
-  };
+  if (status === 'pending') return row;
+  throw new HttpProblem(
+    409,
+    'already_decided',
+    `This change has been ${status}${by === null ? '' : ` by ${by}`} already`,
+    { details: { status, by, at } },
+  );
 }
 
-async function requireOther(client: pg.ClientBase, request: LockedRequest, rights: Rights): Promise<void> {
+async function requireOtherDecider(
+  client: pg.ClientBase,
+  request: OpenRequest,
+  rights: Rights,
+): Promise<void> {
   const decidable = await decidableProjects(client, rights, [request.projectId]);
   if (!decidable.has(request.projectId)) {
     throw new HttpProblem(
@@ -159,11 +154,121 @@ async function requireOther(client: pg.ClientBase, request: LockedRequest, right
     throw new HttpProblem(
       403,
       'own_change',
-      'Nobody decides on a change of their own: ask somebody else, or cancel it',
+      'You cannot decide on your own request: ask another user, or cancel it',
     );
   }
 }
 
-function unknownChange(): HttpProblem {
+export function unknownChange(): HttpProblem {
   return new HttpProblem(404, 'unknown_change', 'There is no such pending change');
+}
+
+/**
+ * Those of the projects on whose requests the user may decide, except on requests of their own. In Togglr's database
+ * these users are superusers, owners, managers and project_approvers; a role's permissions do not count there. Elsewhere
+ * the users with `feature.manage` or `project.manage`.
+ */
+export async function decidableProjects(
+  database: Queries,
+  rights: Rights,
+  projectIds: readonly string[],
+): Promise<Set<string>> {
+  const viewable = projectIds.filter((id) => rights.may(id, 'project.view'));
+  const { togglr, approvers } = await readTogglrFeatures(database);
+  if (!togglr || rights.superuser) {
+    return new Set(viewable.filter((id) => rights.may(id, 'feature.manage', 'project.manage')));
+  }
+  const { rows } = await database.query<{ id: string }>(
+    `SELECT m.project_id AS id FROM public.memberships m JOIN public.roles r ON r.id = m.role_id
+     WHERE m.user_id = $1::bigint AND m.project_id = ANY ($2::uuid[]) AND r.key IN ('project_owner', 'project_manager')
+     ${
+       approvers
+         ? `UNION SELECT a.project_id FROM public.project_approvers a
+            WHERE a.user_id = $1::bigint AND a.project_id = ANY ($2::uuid[])`
+         : ''
+     }`,
+    [rights.userId, viewable],
+  );
+  return new Set(rows.map(({ id }) => id));
+}
+
+/** What a user has to send with a decision: nothing, or the password; or the user cannot decide here. */
+type DecisionProof =
+  | { readonly kind: 'direct' }
+  | { readonly kind: 'password'; readonly hash: string }
+  | { readonly kind: 'elsewhere'; readonly why: string };
+
+/**
+ * Requires the user's password with each decision in Togglr's database, as Togglr does. How the user was identified does
+ * not matter: the password is that of the table users. Users whose password cannot be checked here, or who have a second
+ * factor, must use Togglr's own console.
+ */
+export class DecisionPassword {
+  readonly #pool: Queries;
+  readonly #attempts: SignInAttempts;
+
+  constructor(pool: Queries, attempts: SignInAttempts) {
+    this.#pool = pool;
+    this.#attempts = attempts;
+  }
+
+  /** What a decision of this user requires. Rejects with errors of the database. */
+  async mode(userId: string): Promise<DecisionProof['kind']> {
+    return (await this.#proofOf(userId)).kind;
+  }
+
+  /** Throws HttpProblem unless the password is right, or none is required. */
+  async require(
+    user: { readonly id: string; readonly username: string },
+    password: string | undefined,
+    address: string,
+  ): Promise<void> {
+    const proof = await this.#proofOf(user.id);
+    if (proof.kind === 'direct') return;
+    if (proof.kind === 'elsewhere') {
+      throw new HttpProblem(
+        403,
+        'decide_elsewhere',
+        `${proof.why}: decide on this request in Togglr's own console`,
+      );
+    }
+    if (password === undefined) {
+      throw new HttpProblem(
+        403,
+        'password_required',
+        'A decision needs your password again: send it as password',
+      );
+    }
+    const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
+    const attempt = { username: user.username, address };
+    if (!(await inAttempt(this.#attempts, attempt, async () => await check(password, proof.hash)))) {
+      throw new HttpProblem(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
+    }
+    this.#attempts.forget(user.username, address);
+  }
+
+  async #proofOf(userId: string): Promise<DecisionProof> {
+    const { togglr, twoFactor } = await readTogglrFeatures(this.#pool);
+    if (!togglr) return { kind: 'direct' };
+    try {
+      const { rows } = await this.#pool.query<{ hash: string | null; twoFactor: boolean | null }>(
+        `SELECT u.password_hash::text AS hash, ${twoFactor ? 'u.two_fa_enabled' : 'false'} AS "twoFactor"
+         FROM public.users u WHERE u.id = $1::bigint`,
+        [userId],
+      );
+      const [user] = rows;
+      const hash = user?.hash ?? '';
+      if (user?.twoFactor !== false) {
+        return { kind: 'elsewhere', why: 'You have a second factor, which this server does not ask for' };
+      }
+      if (isBcrypt(hash) || hash.startsWith('scrypt$')) return { kind: 'password', hash };
+      return { kind: 'elsewhere', why: 'Your password cannot be checked by this server' };
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      return {
+        kind: 'elsewhere',
+        why: `This server may not read password_hash and two_fa_enabled of the table users (${scrub(error.message)})`,
+      };
+    }
+  }
 }

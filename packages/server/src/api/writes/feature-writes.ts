@@ -1,248 +1,274 @@
-import type { FeatureState } from '@flagcast/protocol';
-import type pg from 'pg';
-import type { SessionSource } from '../../postgres/session-pool.js';
 import { HttpProblem } from '../../http-problem.js';
-import { unknownFeature, unknownEnvironment, invalidFields } from '../problem.js';
+import { invalidFields, unknownEnvironment } from '../responses.js';
+import { randomUUID } from 'node:crypto';
+import type { FeatureState } from '@flagcast/protocol';
+import pg from 'pg';
 import { type Environment, readEnvironments } from '../../host/environments.js';
+import { requestEntities } from '../../host/feature-state.js';
+import { readRights, type Rights } from '../../host/rights.js';
+import { isoUtc } from '../../host/time-text.js';
+import type { SessionSource } from '../../postgres/session-pool.js';
+import type { FeatureFields, NewFeature } from '../schemas.js';
 import {
   authorOf,
-  changeFeature,
-  createFeature,
-  deleteFeature,
-  expectVersion,
+  changedFields,
+  deletableFields,
+  deleteFeatureRow,
+  environmentFields,
+  insertFeatureRow,
   lockFeature,
   projectOf,
   readFeature,
-} from './feature.js';
-import {
-  changedFields,
-  environmentFields,
-  type FeatureField,
-  type FeatureFields,
+  requireVersion,
   sharedFields,
-} from './feature-fields.js';
-import { refuseWhileRequested, requestChange } from './pending-change.js';
-import { readRights, type Rights } from '../../host/rights.js';
-import { isGuardedByTag } from './tag-guard.js';
+  updateFeatureRow,
+} from './feature.js';
+import { isGuardedByTag } from './guards.js';
 import { inWriteTransaction } from './write-transaction.js';
 
-/** What a write was based on, and why it is made. */
-interface WriteBasis {
-  /** The key of the environment that the writer looks at. */
-  readonly environmentKey: string;
-  /** FeatureState.version, as it was there. */
+/** A write of a user, and what it is based on. */
+interface WriteRequest {
+  readonly userId: string;
+  readonly featureId: string;
+  /** The key of the environment that the user sees, and FeatureState.version there. */
+  readonly env: string;
   readonly version: string;
-  /** Why; asked for where the change has to wait for an approval. */
-  readonly reason: string | undefined;
+  /** Required if the change needs an approval. */
+  readonly reason?: string | undefined;
 }
 
-/** What became of a write: it was done, or it waits for its approval. */
+/** Done, or waiting for an approval. */
 export type WriteOutcome =
-  | { readonly feature: FeatureState | null }
+  | { readonly feature: FeatureState }
   | { readonly requested: { readonly projectId: string; readonly pendingChangeId: string } };
 
-/** A feature to be made. */
-export interface NewFeature {
-  readonly projectId: string;
-  readonly key: string;
-  readonly name: string;
-  readonly description: string | null;
-  readonly kind: string;
-  readonly rolloutKey: string | null;
-  readonly defaultValue: string;
+// Each write is one transaction with the check of the user's rights, of the version, and its audit rows. Each throws
+// HttpProblem, or an error of the database.
+
+/** Creates a feature, off in every environment. Needs no approval. */
+export async function createFeature(
+  sessions: SessionSource,
+  userId: string,
+  feature: NewFeature,
+): Promise<{ id: string; environments: { id: string; key: string; name: string; feature: FeatureState }[] }> {
+  const projectId = feature.project_id.toLowerCase();
+  return await inWriteTransaction(sessions, async (client) => {
+    const rights = await readRights(client, userId, projectId);
+    const { rowCount } = await client.query('SELECT FROM public.projects WHERE id = $1', [projectId]);
+    if (rowCount === 0) {
+      throw new HttpProblem(404, 'unknown_project', 'There is no project with this project_id');
+    }
+    rights.require(projectId, 'feature.manage');
+    const id = await insertFeatureRow(client, { ...feature, project_id: projectId }, authorOf(rights));
+    const environments = [];
+    for (const { id: environmentId, key, name } of await readEnvironments(client, projectId)) {
+      environments.push({
+        id: environmentId,
+        key,
+        name,
+        feature: await readFeature(client, id, environmentId),
+      });
+    }
+    return { id, environments };
+  });
 }
 
-/** A feature that has been made, as it is in each environment. */
-export interface CreatedFeature {
-  readonly id: string;
-  readonly environments: readonly (Environment & { readonly feature: FeatureState })[];
+/** Changes some fields, or requests the change if it reaches a guarded environment. */
+export async function updateFeature(
+  sessions: SessionSource,
+  request: WriteRequest,
+  wanted: FeatureFields,
+): Promise<WriteOutcome> {
+  return await inWriteTransaction(sessions, async (client) => {
+    const opened = await openFeature(client, request, permissionsFor(wanted));
+    const { environments, environment, current, projectId, rights } = opened;
+    const { featureId } = request;
+    const changed = changedFields(current, wanted);
+    if (changed.length === 0) return { feature: current };
+    if (sharedFields.some((field) => changed.includes(field))) {
+      await refuseWhileRequested(client, { projectId, featureId });
+    }
+    const guarded = guardedEnvironmentOf(environments, environment, changed);
+    if (guarded !== null) {
+      const changes = changed.map((field) => [field, { old: current[field], new: wanted[field] }]);
+      return await requestChange(client, request, { guarded, rights, action: 'update', changes, projectId });
+    }
+    const write = { projectId, featureId, author: authorOf(rights) };
+    await updateFeatureRow(client, write, { environmentId: environment.id, wanted });
+    return { feature: await readFeature(client, featureId, environment.id) };
+  });
+}
+
+/** Deletes a feature, or requests it if an environment of its project is guarded; null when it is deleted. */
+export async function deleteFeature(
+  sessions: SessionSource,
+  request: WriteRequest,
+): Promise<Extract<WriteOutcome, { requested: unknown }> | null> {
+  return await inWriteTransaction(sessions, async (client) => {
+    const opened = await openFeature(client, request, ['feature.manage']);
+    const { environments, environment, projectId, rights } = opened;
+    const { featureId } = request;
+    await refuseWhileRequested(client, { projectId, featureId });
+    const guarded = environment.guarded ? environment : environments.find((each) => each.guarded);
+    if (guarded === undefined) {
+      await deleteFeatureRow(client, { projectId, featureId, author: authorOf(rights) });
+      return null;
+    }
+    const state = await readFeature(client, featureId, guarded.id);
+    const changes = deletableFields.map((field) => [field, { old: state[field], new: null }]);
+    return await requestChange(client, request, { guarded, rights, action: 'delete', changes, projectId });
+  });
 }
 
 /**
- * Creates, changes and deletes features: each write with its rights, its check of the version and
- * its audit rows in one transaction. Methods throw HttpProblem, or what the database throws.
+ * Locks the feature, for a user with one of the permissions: other users cannot delay those. If the feature has the tag
+ * `guarded`, every environment counts as guarded. Throws HttpProblem `stale_version` and others.
  */
-export class FeatureWrites {
-  readonly #pool: SessionSource;
-
-  constructor(pool: SessionSource) {
-    this.#pool = pool;
-  }
-
-  /** Makes a feature, off everywhere: that needs no approval. */
-  async create(userId: string, feature: NewFeature): Promise<CreatedFeature> {
-    return await inWriteTransaction(this.#pool, async (client) => {
-      const rights = await readRights(client, userId, feature.projectId);
-      const environments = await readEnvironments(client, feature.projectId);
-      await requireProject(client, feature.projectId);
-      rights.require(feature.projectId, 'feature.manage');
-      const id = await createFeature(
-        client,
-        feature.projectId,
-        { ...feature, rollout_key: feature.rolloutKey, default_value: feature.defaultValue },
-        authorOf(rights),
-      );
-      const made = [];
-      for (const environment of environments) {
-        const state = await readFeature(client, id, environment.id);
-        if (state !== null) made.push({ ...environment, feature: state });
-      }
-      return { id, environments: made };
-    });
-  }
-
-  /** Changes some fields; asks for approval instead where that reaches a guarded environment. */
-  async update(
-    userId: string,
-    featureId: string,
-    wanted: FeatureFields,
-    basis: WriteBasis,
-  ): Promise<WriteOutcome> {
-    return await inWriteTransaction(this.#pool, async (client) => {
-      const place = await this.#open(client, userId, featureId, permissionFor(wanted));
-      const { environments, rights, projectId } = place;
-      const environment = environmentOf(environments, basis.environmentKey);
-      const current = await expectVersion(
-        client,
-        { featureId, environmentId: environment.id },
-        basis.version,
-      );
-      const changed = changedFields(current, wanted);
-      if (changed.length === 0) return { feature: current };
-      if (sharedFields.some((field) => changed.includes(field))) {
-        await refuseWhileRequested(client, { projectId, featureId });
-      }
-      const guarded = guardOf(environments, environment, changed);
-      if (guarded === null) {
-        await changeFeature(
-          client,
-          { projectId, featureId, environmentId: environment.id },
-          wanted,
-          authorOf(rights),
-        );
-        return { feature: await readFeature(client, featureId, environment.id) };
-      }
-      const changes = Object.fromEntries(
-        changed.map((field) => [field, { old: current[field], new: wanted[field] }]),
-      );
-      const pendingChangeId = await requestChange(client, {
-        projectId,
-        environment: guarded,
-        featureId,
-        action: 'update',
-        changes,
-        reason: reasonFor(guarded, basis.reason),
-        author: authorOf(rights),
-      });
-      return { requested: { projectId, pendingChangeId } };
-    });
-  }
-
-  /** Deletes a feature; asks for approval instead where an environment of its project is guarded. */
-  async remove(userId: string, featureId: string, basis: WriteBasis): Promise<WriteOutcome> {
-    return await inWriteTransaction(this.#pool, async (client) => {
-      const { environments, rights, projectId } = await this.#open(client, userId, featureId, [
-        'feature.manage',
-      ]);
-      const environment = environmentOf(environments, basis.environmentKey);
-      const current = await expectVersion(
-        client,
-        { featureId, environmentId: environment.id },
-        basis.version,
-      );
-      await refuseWhileRequested(client, { projectId, featureId });
-      const guarded = environment.guarded ? environment : environments.find((each) => each.guarded);
-      if (guarded === undefined) {
-        await deleteFeature(client, { projectId, featureId }, authorOf(rights));
-        return { feature: null };
-      }
-      const there = guarded === environment ? current : await readFeature(client, featureId, guarded.id);
-      if (there === null) throw unknownFeature();
-      const { id, key, name, description, kind, rollout_key, enabled, default_value } = there;
-      const state = { id, key, name, description, kind, rollout_key, enabled, default_value };
-      const pendingChangeId = await requestChange(client, {
-        projectId,
-        environment: guarded,
-        featureId,
-        action: 'delete',
-        changes: Object.fromEntries(
-          Object.entries(state).map(([field, value]) => [field, { old: value, new: null }]),
-        ),
-        reason: reasonFor(guarded, basis.reason),
-        author: authorOf(rights),
-      });
-      return { requested: { projectId, pendingChangeId } };
-    });
-  }
-
-  /**
-   * Locks the feature for a user who may write it; other users never hold up those. To a feature that is guarded by
-   * its tag every environment is guarded.
-   */
-  async #open(
-    client: pg.ClientBase,
-    userId: string,
-    featureId: string,
-    anyOf: readonly ('feature.toggle' | 'feature.manage')[],
-  ): Promise<{ projectId: string; rights: Rights; environments: Environment[] }> {
-    const projectId = await projectOf(client, featureId);
-    const rights = await readRights(client, userId, projectId);
-    rights.require(projectId, ...anyOf);
-    await lockFeature(client, { projectId, featureId });
-    const environments = await readEnvironments(client, projectId);
-    const guarded = await isGuardedByTag(client, featureId);
-    return {
-      projectId,
-      rights,
-      environments: guarded ? environments.map((each) => ({ ...each, guarded })) : environments,
-    };
-  }
+async function openFeature(
+  client: pg.ClientBase,
+  { userId, featureId, env, version }: WriteRequest,
+  anyOf: readonly ('feature.toggle' | 'feature.manage')[],
+): Promise<{
+  projectId: string;
+  rights: Rights;
+  environments: Environment[];
+  environment: Environment;
+  current: FeatureState;
+}> {
+  const projectId = await projectOf(client, featureId);
+  const rights = await readRights(client, userId, projectId);
+  rights.require(projectId, ...anyOf);
+  await lockFeature(client, { projectId, featureId });
+  const isGuarded = await isGuardedByTag(client, featureId);
+  const environments = (await readEnvironments(client, projectId)).map((each) => ({
+    ...each,
+    guarded: each.guarded || isGuarded,
+  }));
+  const environment = environments.find(({ key }) => key === env);
+  if (environment === undefined) throw unknownEnvironment();
+  const current = await readFeature(client, featureId, environment.id);
+  await requireVersion(client, environment.id, { current, version });
+  return { projectId, rights, environments, environment, current };
 }
 
-async function requireProject(client: pg.ClientBase, projectId: string): Promise<void> {
-  const { rowCount } = await client.query('SELECT FROM public.projects WHERE id = $1', [projectId]);
-  if (rowCount === 0) {
-    throw new HttpProblem(404, 'unknown_project', 'There is no project with this project_id');
-  }
-}
-
-/** Who may do more with a feature than switch it may switch it, too. */
-function permissionFor(wanted: FeatureFields): readonly ('feature.toggle' | 'feature.manage')[] {
+/** Both permissions allow switching a feature on and off. */
+function permissionsFor(wanted: FeatureFields): ('feature.toggle' | 'feature.manage')[] {
   const fields = Object.entries(wanted).filter(([, value]) => value !== undefined);
   return fields.every(([field]) => field === 'enabled')
     ? ['feature.toggle', 'feature.manage']
     : ['feature.manage'];
 }
 
-function environmentOf(environments: readonly Environment[], key: string): Environment {
-  const environment = environments.find((each) => each.key === key);
-  if (environment === undefined) throw unknownEnvironment();
-  return environment;
-}
-
 /**
- * The guarded environment that these changes reach, or null. A name or a description is only a
- * label; the rollout key decides who gets a feature, in every environment, wherever it is edited.
+ * The guarded environment that these changes reach, or null. Name and description are labels. The rollout key decides
+ * who gets a feature in every environment, so a change of it reaches all of them.
  */
-function guardOf(
+function guardedEnvironmentOf(
   environments: readonly Environment[],
   environment: Environment,
-  changed: readonly FeatureField[],
+  changed: readonly (keyof FeatureFields)[],
 ): Environment | null {
   if (environment.guarded) return environment;
   const elsewhere = environments.find((each) => each.guarded);
   if (elsewhere === undefined || !changed.includes('rollout_key')) return null;
-  if (changed.some((field) => (environmentFields as readonly FeatureField[]).includes(field))) {
+  if (environmentFields.some((field) => changed.includes(field))) {
     throw invalidFields({
-      rollout_key: `counts in ${elsewhere.key}, too, which is guarded: change it in a request of its own, beside ${sharedFields.filter((field) => field !== 'rollout_key').join(' and ')} at the most`,
+      rollout_key: `also applies in ${elsewhere.key}, which is guarded: change it in a separate request, together with name and description at most`,
     });
   }
   return elsewhere;
 }
 
-function reasonFor({ name }: Environment, reason: string | undefined): string {
-  if (reason !== undefined) return reason;
-  throw invalidFields({
-    reason: `is missing: this change waits for an approval, because it is guarded in ${name}; say in 1 to 500 characters why it should be approved`,
-  });
+/** The constraint that the tables' trigger reports for two requests at the same time. */
+const oneOpenChange = 'pending_change_entities_one_open';
+
+/** Records a change that waits for its approval in the guarded environment. Throws HttpProblem `change_pending`. */
+async function requestChange(
+  client: pg.ClientBase,
+  { featureId, reason }: WriteRequest,
+  change: {
+    readonly projectId: string;
+    readonly guarded: Environment;
+    readonly rights: Rights;
+    readonly action: 'update' | 'delete';
+    /** The fields, each with its `{old, new}`. */
+    readonly changes: (readonly unknown[])[];
+  },
+): Promise<Extract<WriteOutcome, { requested: unknown }>> {
+  const { projectId, guarded, rights, action } = change;
+  if (reason === undefined) {
+    throw invalidFields({
+      reason: `is missing: this change waits for an approval, because it is guarded in ${guarded.name}; say in 1 to 500 characters why it should be approved`,
+    });
+  }
+  await refuseSecondRequest(client, featureId);
+  const id = randomUUID();
+  const changes: unknown = Object.fromEntries(change.changes);
+  const content = {
+    entities: [{ entity: 'feature', entity_id: featureId, action, changes }],
+    meta: { reason, client: 'console', origin: 'api' },
+  };
+  await client.query(
+    `INSERT INTO public.pending_changes (id, project_id, environment_id, requested_by, request_user_id, change)
+     VALUES ($1, $2, $3, $4, $5, $6)`,
+    [id, projectId, guarded.id, rights.username, rights.userId, JSON.stringify(content)],
+  );
+  try {
+    await client.query(
+      `INSERT INTO public.pending_change_entities (id, pending_change_id, entity, entity_id) VALUES ($1, $2, 'feature', $3)`,
+      [randomUUID(), id, featureId],
+    );
+  } catch (error) {
+    // A host inserts requests without locking the feature.
+    if (error instanceof pg.DatabaseError && error.constraint === oneOpenChange) throw changePending(null);
+    throw error;
+  }
+  return { requested: { projectId, pendingChangeId: id } };
+}
+
+/** Throws HttpProblem `change_pending` while a request for the feature itself is open. */
+async function refuseSecondRequest(client: pg.ClientBase, featureId: string): Promise<void> {
+  await refuseOpen(
+    client,
+    `SELECT p.pending_change_id FROM public.pending_change_entities p WHERE p.entity = 'feature' AND p.entity_id = $1`,
+    [featureId],
+  );
+}
+
+/**
+ * Throws HttpProblem `change_pending` while a request for the locked feature, or for one of its rules or
+ * schedules, is open: approvers must decide on the feature that they saw.
+ */
+async function refuseWhileRequested(
+  client: pg.ClientBase,
+  { projectId, featureId }: { readonly projectId: string; readonly featureId: string },
+): Promise<void> {
+  await refuseOpen(
+    client,
+    `SELECT v.pending_change_id FROM ${requestEntities} v
+     WHERE v.feature_id = $1 AND v.pending_change_id IN (
+       SELECT o.id FROM public.pending_changes o WHERE o.project_id = $2 AND o.status = 'pending')`,
+    [featureId, projectId],
+  );
+}
+
+/** `requestIds` is a query for ids of requests, open or decided. */
+async function refuseOpen(client: pg.ClientBase, requestIds: string, values: string[]): Promise<void> {
+  const { rows } = await client.query<{ id: string; requested_by: string; created_at: string }>(
+    `SELECT c.id, c.requested_by, ${isoUtc('c.created_at')} AS created_at
+     FROM public.pending_changes c
+     WHERE c.status = 'pending' AND c.id IN (${requestIds})
+     ORDER BY c.created_at LIMIT 1`,
+    values,
+  );
+  if (rows[0] !== undefined) throw changePending(rows[0]);
+}
+
+function changePending(open: { readonly requested_by: string } | null): HttpProblem {
+  return new HttpProblem(
+    409,
+    'change_pending',
+    `A change of this feature that ${open?.requested_by ?? 'another user'} requested is waiting already: have it decided or cancelled first`,
+    { details: { pending_change: open } },
+  );
 }

@@ -1,26 +1,25 @@
+import { HttpProblem } from '../../http-problem.js';
+import { unknownEnvironment } from '../responses.js';
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import type { SessionSource } from '../../postgres/session-pool.js';
-import { unknownEnvironment } from '../problem.js';
+import { scrub } from '../../describe.js';
 import { type Environment, readEnvironments } from '../../host/environments.js';
-import { writeAudit } from './feature.js';
 import { readRights } from '../../host/rights.js';
+import { readTogglrFeatures } from '../../host/togglr-features.js';
+import { isMissing } from '../../postgres/errors.js';
+import type { SessionSource } from '../../postgres/session-pool.js';
+import { type Author, authorOf, writeAudit } from './feature.js';
 import { inWriteTransaction } from './write-transaction.js';
 
 /** An audit row needs the id of a feature, and a guard has none. */
 const noFeature = '00000000-0000-0000-0000-000000000000';
 
-/**
- * Guards an environment, or removes its guard, with an audit row; answers whether that was a change. `by` is who does
- * it: a user, or a program on behalf of an operator.
- */
+/** Guards an environment, or removes its guard, with an audit row. Returns whether that was a change. */
 export async function setGuard(
   client: pg.ClientBase,
-  place: { readonly projectId: string; readonly environmentId: string },
-  guarded: boolean,
-  by: { readonly actor: 'user' | 'system'; readonly username: string },
+  { projectId, environmentId, guarded }: { projectId: string; environmentId: string; guarded: boolean },
+  by: Pick<Author, 'actor' | 'username'>,
 ): Promise<boolean> {
-  const { projectId, environmentId } = place;
   const { rowCount } = guarded
     ? await client.query(
         `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by) VALUES ($1, $2)
@@ -32,43 +31,67 @@ export async function setGuard(
       ]);
   if (rowCount === 0) return false;
   const state = (value: boolean): string => JSON.stringify({ guarded: value });
-  const row = {
-    environmentId,
-    entity: 'environment',
-    entityId: noFeature,
-    before: state(!guarded),
-    after: state(guarded),
-  };
-  await writeAudit(client, { projectId, featureId: noFeature }, [row], { ...by, requestId: randomUUID() });
+  const author = { ...by, requestId: randomUUID() };
+  await writeAudit(client, { projectId, featureId: noFeature, author }, [
+    {
+      environmentId,
+      entity: 'environment',
+      entityId: noFeature,
+      before: state(!guarded),
+      after: state(guarded),
+    },
+  ]);
   return true;
 }
 
-/** Sets up guards for owners of projects. */
-export class Guards {
-  readonly #pool: SessionSource;
+/** Guards an environment, or removes its guard, for an owner of its project. Throws HttpProblem and others. */
+export async function guardEnvironment(
+  sessions: SessionSource,
+  { userId, id, guarded }: { userId: string; id: string; guarded: boolean },
+): Promise<Environment> {
+  return await inWriteTransaction(sessions, async (client) => {
+    const { rows } = await client.query<{ project_id: string }>(
+      'SELECT project_id FROM public.environments WHERE id = $1::bigint',
+      [id],
+    );
+    if (rows[0] === undefined) throw unknownEnvironment();
+    const { project_id: projectId } = rows[0];
+    const rights = await readRights(client, userId, projectId);
+    rights.require(projectId, 'project.manage');
+    await setGuard(client, { projectId, environmentId: id, guarded }, authorOf(rights));
+    const environment = (await readEnvironments(client, projectId)).find((each) => each.id === id);
+    if (environment === undefined) throw unknownEnvironment();
+    return environment;
+  });
+}
 
-  constructor(pool: SessionSource) {
-    this.#pool = pool;
+/**
+ * Whether the feature has Togglr's tag `guarded`: then its changes need an approval in every environment. False if the
+ * host has no tags. Throws HttpProblem `guard_unreadable` if the tags cannot be read: the write must not bypass
+ * the guard.
+ */
+export async function isGuardedByTag(client: pg.ClientBase, featureId: string): Promise<boolean> {
+  const { tags, tagsFiltered } = await readTogglrFeatures(client);
+  if (!tags) return false;
+  if (tagsFiltered)
+    throw unreadable('row-level security may hide rows of public.feature_tags or public.tags');
+  try {
+    const { rowCount } = await client.query(
+      `SELECT FROM public.feature_tags ft JOIN public.tags t ON t.id = ft.tag_id
+       WHERE ft.feature_id = $1 AND t.slug = 'guarded' LIMIT 1`,
+      [featureId],
+    );
+    return rowCount === 1;
+  } catch (error) {
+    if (isMissing(error)) throw unreadable(scrub(error.message));
+    throw error;
   }
+}
 
-  /** Answers the environment as it is then. Throws HttpProblem, or what the database throws. */
-  async set(userId: string, environmentId: string, guarded: boolean): Promise<Environment> {
-    return await inWriteTransaction(this.#pool, async (client) => {
-      const { rows } = await client.query<{ project_id: string }>(
-        'SELECT project_id FROM public.environments WHERE id = $1::bigint',
-        [environmentId],
-      );
-      if (rows[0] === undefined) throw unknownEnvironment();
-      const { project_id: projectId } = rows[0];
-      const rights = await readRights(client, userId, projectId);
-      rights.require(projectId, 'project.manage');
-      await setGuard(client, { projectId, environmentId }, guarded, {
-        actor: 'user',
-        username: rights.username,
-      });
-      const environment = (await readEnvironments(client, projectId)).find(({ id }) => id === environmentId);
-      if (environment === undefined) throw unknownEnvironment();
-      return environment;
-    });
-  }
+function unreadable(problem: string): HttpProblem {
+  return new HttpProblem(
+    503,
+    'guard_unreadable',
+    `Nothing was changed, because the server cannot read whether this feature has the tag guarded (${problem}): let the server's database role read all of public.feature_tags and public.tags`,
+  );
 }

@@ -1,12 +1,12 @@
+import { HttpProblem } from '../../http-problem.js';
 import pg from 'pg';
 import type { SessionSource } from '../../postgres/session-pool.js';
 import { CommitOutcomeUnknownError, inTransaction } from '../../postgres/transaction.js';
 import { scrub } from '../../describe.js';
-import { HttpProblem } from '../../http-problem.js';
 
 /**
- * Runs `work` in one transaction of a session of `sessions`. Throws what `work` throws; where PostgreSQL or a trigger of
- * the host refuses the change, or does not confirm it, a HttpProblem that says so.
+ * Runs `work` in one transaction. Throws what `work` throws; if PostgreSQL or a trigger of the host refuses the change,
+ * or the commit is not confirmed, a HttpProblem.
  */
 export async function inWriteTransaction<Result>(
   sessions: SessionSource,
@@ -32,9 +32,9 @@ function refusalOf(error: unknown): HttpProblem | null {
   if (!(error instanceof pg.DatabaseError)) return null;
   const { code = '', message, routine } = error;
   if (['55P03', '57014', '40P01', '40001'].includes(code)) {
-    return new HttpProblem(503, 'busy', 'Somebody else is changing this right now: try again shortly');
+    return new HttpProblem(503, 'busy', 'Another transaction is changing this right now: try again shortly');
   }
-  // A replica refuses to begin a transaction that may write, as it refuses a setting; the text is translated.
+  // A replica refuses to begin a read-write transaction with the error of a setting, whose text is translated.
   if (code === '25006' || (code === '0A000' && routine === 'call_bool_check_hook')) {
     return new HttpProblem(
       503,

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { AnswerMemory } from '../src/api/answer-memory.js';
+import { ResponseMemory } from '../src/api/request-limits.js';
 import { RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
 import {
@@ -18,6 +18,7 @@ import {
   type TestUser,
   type TestServerOptions,
 } from './server.js';
+import { openCompany } from './rest-company.js';
 import type { TestChannel } from './v1-client.js';
 
 /** A snapshot of so many is 8 MB: more than the buffers of a connection take. */
@@ -116,12 +117,12 @@ describe('case 23: snapshots that nobody reads', () => {
     expect(serve.process.exitCode).toBe(null);
   }, 120_000);
 
-  it('end when their client has taken nothing for the time-out', async () => {
-    const { http, httpUrl } = await start({ timeouts: { responseStallTimeoutMs: 400 } });
+  it('end when their client has read nothing for the time-out of the server', async () => {
+    const { http, httpUrl } = await start({ timeouts: { idleTimeoutMs: 3_000 } });
     const accepted = once(http, 'connection');
     const unread = await askUnread(httpUrl, first());
-    const [line] = (await accepted) as [Socket];
-    if (!line.destroyed) await once(line, 'close');
+    const [socket] = (await accepted) as [Socket];
+    if (!socket.destroyed) await once(socket, 'close');
     const read = await get(httpUrl, second(), snapshotPath());
     expect(((await read.json()) as Snapshot).features).toHaveLength(features);
     unread.resume();
@@ -203,7 +204,7 @@ describe('requests that wait on their connection for the answer before them', ()
 describe('the memory of answers', () => {
   /** Holds or waits for so many bytes; the client is there. */
   const ask = (
-    memory: AnswerMemory,
+    memory: ResponseMemory,
     userId: string,
     bytes: number,
   ): { response: ServerResponse; body: Promise<ReadableStream> } => {
@@ -215,11 +216,7 @@ describe('the memory of answers', () => {
 
   it('takes the room of users who read slowly when others wait for it', async () => {
     const bytes = 32_000_000;
-    const memory = new AnswerMemory({
-      maxBytes: 2 * bytes,
-      waitTimeoutMs: 5_000,
-      contendedStallTimeoutMs: 200,
-    });
+    const memory = new ResponseMemory({ maxBytes: 2 * bytes, stallTimeoutMs: 200 });
     const slow = [ask(memory, 'first', bytes), ask(memory, 'second', bytes)];
     for (const { body } of slow) {
       const reader = (await body).getReader();
@@ -231,7 +228,7 @@ describe('the memory of answers', () => {
   });
 
   it('lets no more bytes wait than it holds', async () => {
-    const memory = new AnswerMemory({ maxBytes: 200 });
+    const memory = new ResponseMemory({ maxBytes: 200 });
     const held = [ask(memory, 'first', 100), ask(memory, 'second', 100)];
     const waiting = [ask(memory, 'third', 100), ask(memory, 'fourth', 100)];
     await expect(ask(memory, 'fifth', 100).body).rejects.toMatchObject({
@@ -267,4 +264,46 @@ describe('a snapshot', () => {
     expect(features(gunzipSync(zipped.body))).toStrictEqual(features(plain.body));
     expect(zipped.body.length).toBeLessThan(plain.body.length / 3);
   });
+});
+
+it('runs two expensive requests of a user at a time, lets more wait, and refuses the rest', async () => {
+  const company = await openCompany();
+  const { shop, pool } = company;
+  const lock = await pool.connect();
+  try {
+    const audit = `/api/audit?project_id=${shop.projectId}&env=prod`;
+    const snapshot = `/api/snapshot?project_id=${shop.projectId}&env=prod`;
+    await lock.query('BEGIN');
+    await lock.query('LOCK TABLE pending_changes IN ACCESS EXCLUSIVE MODE');
+    const answers = Array.from(
+      { length: 66 },
+      async (_, index) => await company.ask('carol', 'GET', index % 2 === 0 ? audit : snapshot),
+    );
+    // They came first, on their own connections.
+    await expect
+      .poll(
+        async () => {
+          const { rows } = await pool.query<{ waiting: number }>(
+            `SELECT count(*)::int AS waiting FROM pg_stat_activity
+           WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+          );
+          return rows[0]?.waiting;
+        },
+        { timeout: 10_000 },
+      )
+      .toBe(2);
+    await expect
+      .poll(async () => (await company.ask('carol', 'GET', audit)).status, { timeout: 5_000 })
+      .toBe(429);
+    const refused = await company.ask('carol', 'GET', snapshot);
+    expect(refused).toMatchObject({ status: 429, body: { code: 'too_many_requests' } });
+    expect(refused.headers.get('retry-after')).toBe('2');
+    expect((await company.ask('alice', 'GET', '/api/auth/me')).status).toBe(200);
+    await lock.query('COMMIT');
+    for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    expect((await company.ask('carol', 'GET', audit)).status).toBe(200);
+  } finally {
+    lock.release(true);
+    await company.close();
+  }
 });

@@ -1,0 +1,122 @@
+import type { Context, Env, TypedResponse } from 'hono';
+import { HTTPException } from 'hono/http-exception';
+import { matchedRoutes } from 'hono/route';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { z } from 'zod';
+import { scrub } from '../describe.js';
+import { HttpProblem, unavailable } from '../http-problem.js';
+import { writeJson } from '../json-text.js';
+import type { Lifecycle } from '../lifecycle.js';
+import { errorCode } from '../postgres/errors.js';
+import { NoFreeSessionError } from '../postgres/session-slots.js';
+
+/** Whether the client accepts a response compressed with gzip. */
+export function acceptsGzip<E extends Env>(context: Context<E>): boolean {
+  return /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(context.req.header('Accept-Encoding') ?? '');
+}
+
+/** Sends JSON whose parts may be JsonText. */
+export function sendJson<E extends Env, Status extends ContentfulStatusCode>(
+  context: Context<E>,
+  body: object,
+  status: Status,
+  headers: Readonly<Record<string, string>> = {},
+): Response & TypedResponse<never, Status, 'json'> {
+  const response = context.body(writeJson(body), status, { ...headers, 'Content-Type': 'application/json' });
+  // The compiler does not know the content of a JsonText: tests of the routes compare it with the schemas.
+  return response as unknown as Response & TypedResponse<never, Status, 'json'>;
+}
+
+/** Sends `{code, message}` with the details of the problem. */
+export function sendProblem<E extends Env>(context: Context<E>, problem: HttpProblem): Response {
+  const { status, code, message, details, headers } = problem;
+  return sendJson(context, { code, message, ...details }, status, headers);
+}
+
+/** Sends an error. An error that is no HttpProblem is a fault of this server or its database, and is logged. */
+export function sendError<E extends Env>(
+  context: Context<E>,
+  error: unknown,
+  lifecycle: Lifecycle,
+): Response {
+  if (error instanceof HttpProblem) {
+    lifecycle.emit('request:refused', { status: error.status, code: error.code });
+    return sendProblem(context, error);
+  }
+  const problem = problemOf(error);
+  if (problem !== null) return sendProblem(context, problem);
+  lifecycle.emit('access:failed', {
+    error: error instanceof Error ? error : new Error(String(error)),
+    request: `${context.req.method} ${routeOf(context)}`,
+  });
+  // PostgreSQL ended a statement that waited for a lock (lock_not_available) or ran too long (query_canceled).
+  const isTimeout = ['55P03', '57014'].includes(errorCode(error) ?? '');
+  return sendProblem(context, isTimeout ? databaseTimeout() : unavailable());
+}
+
+/** What an error of the framework, or of too many requests, means for the client; null for a fault. */
+function problemOf(error: unknown): HttpProblem | null {
+  if (error instanceof NoFreeSessionError) {
+    // The metrics of the sessions show it.
+    const message = 'All sessions of the database that requests may use are in use: try again shortly';
+    return new HttpProblem(503, 'busy', message, { retryAfterSeconds: 2 });
+  }
+  if (error instanceof HTTPException) {
+    return error.status === 415
+      ? new HttpProblem(415, 'unsupported_media_type', 'Send the body as Content-Type: application/json')
+      : new HttpProblem(400, 'malformed_body', 'The body is not JSON: send one JSON object');
+  }
+  // The client disconnected while its body was read, so nothing receives the response.
+  const isAbandoned =
+    error instanceof Error && error.message === 'aborted' && errorCode(error) === 'ECONNRESET';
+  return isAbandoned ? new HttpProblem(400, 'malformed_body', 'The body ended half way') : null;
+}
+
+function databaseTimeout(): HttpProblem {
+  const message =
+    'The database did not answer in time, for example because another session has locked a table: try again shortly';
+  return new HttpProblem(503, 'unavailable', message, { retryAfterSeconds: 2 });
+}
+
+/** The database has no tables of Togglr's form, or does not let the server read them. */
+export function missingTables({ message }: Error): HttpProblem {
+  return new HttpProblem(
+    501,
+    'not_available',
+    `This needs Togglr's tables, and the database has none of that form or does not let the server read them (${scrub(message)}): look it up where the flags are managed, or have the right granted`,
+  );
+}
+
+/** The route without the values of its parameters, e.g. `/api/features/:id`. */
+function routeOf<E extends Env>(context: Context<E>): string {
+  return matchedRoutes(context).findLast(({ path }) => !path.endsWith('*'))?.path ?? '(no route)';
+}
+
+/** 400 `invalid`, with the first problem of each field. */
+export function invalidInput(error: z.core.$ZodError): HttpProblem {
+  const fields: Record<string, string> = {};
+  for (const issue of error.issues) {
+    const isUnknown = issue.code === 'unrecognized_keys';
+    const paths = isUnknown ? issue.keys.map((key) => [...issue.path, key]) : [issue.path];
+    for (const path of paths) {
+      fields[path.join('.') || 'body'] ??= isUnknown ? 'is not known here' : issue.message;
+    }
+  }
+  return invalidFields(fields);
+}
+
+/** `fields` has the problem of each field, e.g. `{reason: 'must not be empty'}`. */
+export function invalidFields(fields: Readonly<Record<string, string>>): HttpProblem {
+  const problems = Object.entries(fields).map(([name, problem]) => `${name} ${problem}`);
+  return new HttpProblem(400, 'invalid', `This is not valid: ${problems.join('; ')}`, {
+    details: { fields },
+  });
+}
+
+export function unknownFeature(): HttpProblem {
+  return new HttpProblem(404, 'unknown_feature', 'There is no such feature, or it has been deleted');
+}
+
+export function unknownEnvironment(): HttpProblem {
+  return new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project');
+}
