@@ -110,7 +110,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
 
 async function readPermissionKeys(pool: Queries): Promise<string[]> {
   const { rows } = await pool.query<{ key: string }>(
-    'SELECT key::z.string() AS key FROM public.permissions ORDER BY key',
+    'SELECT key::text AS key FROM public.permissions ORDER BY key',
   );
   return rows.map(({ key }) => key);
 }
