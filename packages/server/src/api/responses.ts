@@ -7,8 +7,7 @@ import { scrub } from '../describe.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import { writeJson } from '../json-text.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { errorCode } from '../postgres/errors.js';
-import { NoFreeSessionError } from '../postgres/session-slots.js';
+import { errorCode, NoFreeSessionError } from '../postgres/errors.js';
 
 /** Whether the client accepts a response compressed with gzip. */
 export function acceptsGzip<E extends Env>(context: Context<E>): boolean {
