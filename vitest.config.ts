@@ -18,7 +18,7 @@ const longest = [
   'tail-resume',
   'doctor',
   'everybody',
-  'slow-peer',
+  'slow-connection',
   'embedded',
   'resume-storm',
   'resume-random',

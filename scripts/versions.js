@@ -35,7 +35,7 @@ const onPostgres = [
 
 /** Tests that depend on Node: sockets, streams, processes, signals, modules. */
 const onNode = [
-  ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-peer', 'drain', 'embedding'],
+  ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-connection', 'drain', 'embedding'],
   ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files'],
   ...['socket-writer', 'socket-writer-choice'],
 ]

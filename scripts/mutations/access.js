@@ -73,11 +73,11 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}connections/connection-monitor.ts`,
-        find: 'if (peer.expiresAtMs <= nowMs)',
-        replace: 'if (peer.expiresAtMs < 0)',
+        find: 'if (principal.expiresAtMs <= nowMs)',
+        replace: 'if (principal.expiresAtMs < 0)',
       },
     ],
-    tests: [`${test}sweeper.test.ts`],
+    tests: [`${test}connection-monitor.test.ts`],
   },
   {
     name: 'revocation-ignored',
@@ -85,12 +85,12 @@ export const accessMutations = [
     broken: 'A connection outlives the right to its channel.',
     edits: [
       {
-        file: `${server}connections/access-recheck.ts`,
-        find: 'asked.mayView = keys.has(viewerKey(asked.viewer));',
-        replace: 'asked.mayView = keys.has(viewerKey(asked.viewer)) || asked.mayView;',
+        file: `${server}connections/connection-monitor.ts`,
+        find: 'return allowed.has(key) || !viewers.has(key);',
+        replace: 'return allowed.has(key) || viewers.has(key);',
       },
     ],
-    tests: [`${test}sweeper.test.ts`],
+    tests: [`${test}connection-monitor.test.ts`],
   },
   {
     name: 'refresh-token-accepted',
@@ -122,20 +122,20 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}connections/connection-limits.ts`,
-        find: '      addTo(openByUser, userId, 1);\n',
-        replace: '      addTo(openByUser, userId, 0);\n',
+        find: '    this.#users.add(userId, 1);\n',
+        replace: '',
       },
     ],
-    tests: [`${test}access-limits.test.ts`],
+    tests: [`${test}connection-limits.test.ts`],
   },
   {
     name: 'messages-unlimited',
     broken: 'A client may send any number of messages.',
     edits: [
       {
-        file: `${server}connections/message-rate.ts`,
-        find: 'return this.#messages <= maxMessages;',
-        replace: 'return this.#messages <= maxMessages * 1e6;',
+        file: `${server}transport/web-socket-connection.ts`,
+        find: 'if (this.#messageRate.count <= maxMessages) return true;',
+        replace: 'if (this.#messageRate.count <= maxMessages * 1e6) return true;',
       },
     ],
     tests: [`${test}plain-dialect.test.ts`],

@@ -26,8 +26,8 @@ export const batchedWriteMutations = [
     edits: [
       {
         file: `${server}transport/web-socket-connection.ts`,
-        find: '._handle === this.#handle',
-        replace: '._handle !== undefined',
+        find: 'return handle === this.#handle ?',
+        replace: 'return handle !== undefined ?',
       },
     ],
     tests,

@@ -249,10 +249,10 @@ export const deliveryMutations = [
         file: `${server}connections/subscription.ts`,
         find: '        this.#behindSinceMs = performance.now();\n      }\n      return;\n    }\n    const bytes',
         replace:
-          '        this.#behindSinceMs = performance.now();\n      }\n      this.#after = run.last;\n      this.#position = run.position;\n      return;\n    }\n    const bytes',
+          '        this.#behindSinceMs = performance.now();\n      }\n      this.#after = batch.last;\n      this.#position = batch.position;\n      return;\n    }\n    const bytes',
       },
     ],
-    tests: [`${test}slow-peer.test.ts`],
+    tests: [`${test}slow-connection.test.ts`],
   },
   {
     name: 'accepted-before-first-read',
@@ -261,9 +261,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}transport/web-socket-gateway.ts`,
-        find: '      const isReading = await broadcaster.begun();\n      if (peers',
-        replace:
-          '      const isReading = principal !== null || (await broadcaster.begun());\n      if (peers',
+        find: 'const isReading = await sources.broadcaster.begun();',
+        replace: 'const isReading = client.principal !== null || (await sources.broadcaster.begun());',
       },
     ],
     tests: [`${test}beginning.test.ts`],
@@ -286,9 +285,9 @@ export const deliveryMutations = [
     broken: 'A cursor of another history is resumed without a resync.',
     edits: [
       {
-        file: `${server}connections/session.ts`,
-        find: 'if (now !== null && now.history !== position.history) {',
-        replace: "if (now !== null && now.history === '') {",
+        file: `${server}connections/resume.ts`,
+        find: 'broadcaster.position.history !== position.history',
+        replace: "broadcaster.position.history === ''",
       },
     ],
     tests: [`${test}resume.test.ts`],
@@ -312,12 +311,12 @@ export const deliveryMutations = [
     broken: 'A heartbeat has a cursor whose events have not been sent.',
     edits: [
       {
-        file: `${server}connections/session.ts`,
-        find: '    if (!this.#channels.every(({ subscription }) => subscription.flush())) return;\n',
+        file: `${server}connections/v1-session.ts`,
+        find: '    if (!this.#channels.every((channel) => channel.flush())) return;\n',
         replace: '',
       },
     ],
-    tests: [`${test}fan-out.test.ts`],
+    tests: [`${test}delivery.test.ts`],
   },
   {
     name: 'slow-connection-unbounded',
@@ -326,11 +325,11 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}connections/connection.ts`,
-        find: 'this.#isFilling && this.bufferedAmount > this.#highWaterBytes;',
-        replace: 'this.#isFilling && this.bufferedAmount > this.#highWaterBytes * 1e6;',
+        find: 'this.#isBuffering && this.bufferedAmount > maxBufferedBytes;',
+        replace: 'this.#isBuffering && this.bufferedAmount > maxBufferedBytes * 1e6;',
       },
     ],
-    tests: [`${test}slow-peer.test.ts`],
+    tests: [`${test}slow-connection.test.ts`],
   },
   {
     name: 'client-subscribes-without-cursor',

@@ -1,31 +1,28 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import type { FreshnessMessage } from '@flagcast/protocol';
 import { getRequestListener } from '@hono/node-server';
-import { TableAuthorization, type Channel } from './auth/table-authorization.js';
+import { TableAuthorization } from './auth/table-authorization.js';
 import type { Authorization } from './auth/authorization.js';
 import { queriedChannels } from './auth/authorize-query.js';
 import { CallbackAuthorization, hostChannels } from './auth/callback-authorization.js';
 import { createHostPolicy } from './auth/host-allowlist.js';
-import { createConnectionLimits } from './connections/connection-limits.js';
+import { ConnectionLimits, UnauthenticatedConnections } from './connections/connection-limits.js';
 import { createOriginPolicy } from './auth/origin-policy.js';
 import { ThrottledAuthorization } from './auth/throttled-authorization.js';
 import { createTokenVerifier } from './auth/token-verifier.js';
 import { createTrustedProxies } from './auth/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
 import type { Relay } from './broadcast/relay.js';
-import type { Connection } from './connections/connection.js';
-import { Session, type SessionWire } from './connections/session.js';
+import type { V1Sources } from './connections/v1-session.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { unavailable } from './http-problem.js';
-import { RequestAuthorizer, type Principal } from './auth/request-authorizer.js';
+import { RequestAuthorizer } from './auth/request-authorizer.js';
 import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
 import { resolveConnectionTimeouts } from './connections/connection-timeouts.js';
 import { ConnectionMonitor } from './connections/connection-monitor.js';
-import { UnauthenticatedConnections } from './transport/unauthenticated-connections.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import type { DemoUser } from './api/auth-routes.js';
 import { MissedEventsSource } from './replay/missed-events.js';
@@ -45,8 +42,7 @@ import { EventReader } from './reader/reader.js';
 import { createPlainDialect } from './connections/codecs/plain.js';
 
 export const defaultQueryTimeoutMs = 5_000;
-/** Unsent bytes at which a connection is paused: more than a socket buffers before it emits `drain`. */
-const highWaterBytes = 1_048_576;
+
 export interface Base {
   readonly lifecycle: Lifecycle;
   readonly sessions: DatabaseSessions;
@@ -204,7 +200,7 @@ export function createAccess(
       ...authorizerOptions,
       hostPolicy: createHostPolicy(monitoringHosts),
     }),
-    limits: createConnectionLimits({
+    limits: new ConnectionLimits({
       perUser: options.limits?.connectionsPerUser,
       perAddress: options.limits?.connectionsPerAddress,
     }),
@@ -221,49 +217,30 @@ export function createConnections(
   const { handshakeTimeoutMs = 10_000, refusedCloseTimeoutMs = 2_000 } = options.timeouts ?? {};
   const timeouts = resolveConnectionTimeouts(options.timeouts);
   const server = randomUUID();
-  const peers = new ConnectionRegistry(lifecycle);
-  const sources = {
+  const registry = new ConnectionRegistry(lifecycle);
+  const sources: V1Sources = {
+    authorizer: throttledAuthorizer,
     broadcaster,
     missedEvents,
     lifecycle,
     willBeRead: source.willBeRead.bind(source),
-    stale: (): FreshnessMessage | null => freshness.staleMessage,
+    stale: () => freshness.staleMessage,
+    hello: ({ user, expiresAtMs }) => ({
+      server,
+      user_id: user.id,
+      username: user.username,
+      token_expires_at: new Date(expiresAtMs).toISOString(),
+      heartbeat_interval_ms: timeouts.heartbeatIntervalMs,
+      ...guaranteeOf(delivery.knownSource(), delivery.overlapMs),
+      embedded_state: delivery.knownSource().hasState,
+    }),
   };
-  const openSession = (
-    peer: Connection,
-    wire: SessionWire,
-    principal: Principal,
-    opened?: Channel,
-  ): Session =>
-    new Session(sources, {
-      peer,
-      wire,
-      openChannel: async (wanted) => opened ?? (await throttledAuthorizer.openChannel(principal, wanted)),
-      hello: {
-        server,
-        user_id: principal.user.id,
-        username: principal.user.username,
-        token_expires_at: new Date(principal.expiresAtMs).toISOString(),
-        heartbeat_interval_ms: timeouts.heartbeatIntervalMs,
-        ...guaranteeOf(delivery.knownSource(), delivery.overlapMs),
-        embedded_state: delivery.knownSource().hasState,
-      },
-    });
-  const shared = {
-    authorizer: throttledAuthorizer,
-    limits,
-    peers,
-    lifecycle,
-    clientAddress,
-    openSession,
-    highWaterBytes,
-  };
+  const shared = { sources, limits, registry, clientAddress };
   return {
     server,
-    peers,
+    registry,
     gateway: new Gateway({
       ...shared,
-      broadcaster,
       plainDialect: createPlainDialect(options.eventTypes ?? 'spec'),
       unauthenticated,
       handshakeTimeoutMs,
@@ -272,7 +249,7 @@ export function createConnections(
     }),
     eventStreams: new EventStreams(shared),
     monitor: new ConnectionMonitor({
-      peers,
+      registry,
       cork,
       authorization,
       freshness,
@@ -309,7 +286,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
       lifecycle,
       {
         freshness,
-        peers: connections.peers,
+        connections: connections.registry,
         unauthenticated,
         broadcaster,
         reader: source,

@@ -5,7 +5,7 @@ import type { Database } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
 import { defaultDatabaseConnections } from './postgres/session-budget.js';
 import { createHttpServer } from './transport/http-server.js';
-import { UnauthenticatedConnections } from './transport/unauthenticated-connections.js';
+import { UnauthenticatedConnections } from './connections/connection-limits.js';
 import type { DatabaseOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
 import { FlagcastError } from './errors.js';
 import {
@@ -115,7 +115,7 @@ function createLifetime(
   { lifecycle, sessions, delivery, connections, http }: LifetimeParts,
 ): Pick<Flagcast, 'ready' | 'close'> {
   const { source, relay, freshness, broadcaster } = delivery;
-  const { monitor, peers } = connections;
+  const { monitor } = connections;
   const retention = new LogRetention({
     openSession: sessions.open,
     queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
@@ -157,7 +157,7 @@ function createLifetime(
     broadcaster.finishDeliveries();
     // In parallel: a query in progress may take as long as the connections.
     const stopped = Promise.all([source.stop(), relay?.stop(), retention.stop()]);
-    await Promise.all([peers.drain(drainTimeoutMs), stopped, sessions.end(stopped)]);
+    await Promise.all([connections.registry.drain(drainTimeoutMs), stopped, sessions.end(stopped)]);
   };
   return {
     // Not async: the caller gets the promise whose rejection is handled above.

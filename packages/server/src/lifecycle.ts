@@ -110,7 +110,7 @@ export interface LifecycleEvents {
   /** A paused client has read everything, and is sent what it has missed. */
   'connection:drained': [{ dialect: string; pausedMs: number }];
   /** A client has resumed a channel and was sent what it had missed. */
-  'channel:resumed': [{ channel: string; source: 'ring' | 'log' | 'database'; events: number }];
+  'channel:resumed': [{ channel: string; source: 'buffer' | 'log' | 'database'; events: number }];
   /** A client could not resume a channel and has to load a snapshot. */
   'channel:resync': [{ channel: string; reason: string }];
   /** A connection was refused, before or during its WebSocket handshake. */

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import * as ws from 'ws';
 import { textFrame } from '../src/connections/codecs/frame.js';
-import { answerPlain } from '../src/connections/codecs/plain-input.js';
+import { answerPlain } from '../src/connections/codecs/plain.js';
 
 /** What reads frames in every client of the library; its types do not have it. */
 interface FrameReceiver {

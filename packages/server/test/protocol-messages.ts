@@ -8,8 +8,7 @@ import type {
   PlainMessage,
   Snapshot,
 } from '@flagcast/protocol';
-import type { ConnectionLimits } from '../src/connections/connection-limits.js';
-import type { ProblemStatus } from '../src/http-problem.js';
+import type { ProblemStatus, tooMany } from '../src/http-problem.js';
 import type { TokenErrorCode } from '../src/auth/token-error.js';
 
 /** The keys of all members of a union. */
@@ -139,4 +138,4 @@ export const typedRefusals = {
   keys_unavailable: 503,
   too_many_user: 429,
   too_many_address: 429,
-} satisfies Record<TokenErrorCode | Extract<ReturnType<ConnectionLimits['acquire']>, string>, ProblemStatus>;
+} satisfies Record<TokenErrorCode | Parameters<typeof tooMany>[0], ProblemStatus>;

@@ -129,6 +129,6 @@ describe('G5: clients that come and go at random, between two servers, while oth
       expect(wanderer.resyncs).toBe(0);
       expect(wanderer.visits).toBeGreaterThan(5);
     }
-    expect(sources).toStrictEqual(new Set(['ring', 'database']));
+    expect(sources).toStrictEqual(new Set(['buffer', 'database']));
   });
 });

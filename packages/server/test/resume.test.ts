@@ -127,7 +127,7 @@ describe('G5: a client that comes back', () => {
       await write(stage, 5);
       const later = await freshServer();
       for (const [at, source] of [
-        [server, 'ring'],
+        [server, 'buffer'],
         [later, 'database'],
       ] as const) {
         const resumed = await resume(channel, cursor, at);

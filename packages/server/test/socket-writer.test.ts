@@ -14,6 +14,8 @@ import { BatchedSocketWriter } from '../../io-uring/src/batched-socket-writer.js
 import { SubmissionQueue } from '../../io-uring/src/submission-queue.js';
 import { plainSocketWriter, type SocketWriter } from '../src/transport/socket-writer.js';
 import { hasIoUring } from './io-uring-here.js';
+import { createPlainDialect } from '../src/connections/codecs/plain.js';
+import type { Session } from '../src/connections/connection.js';
 import { ConnectionRegistry } from '../src/connections/connection-registry.js';
 import { ServerWebSocket, WebSocketConnection } from '../src/transport/web-socket-connection.js';
 import { Lifecycle } from '../src/lifecycle.js';
@@ -37,7 +39,7 @@ interface Client {
 
 interface Connected {
   readonly client: Client;
-  readonly peer: WebSocketConnection;
+  readonly connection: WebSocketConnection;
   /** The server's end of its line. */
   readonly line: Socket;
 }
@@ -56,34 +58,34 @@ afterEach(() => {
 async function connect(server: Server, count: number, writer = socketWriter): Promise<Connected[]> {
   http = server;
   const sockets = new WebSocketServer({ noServer: true, WebSocket: ServerWebSocket });
-  const peers = new ConnectionRegistry(lifecycle);
-  const joined: { peer: WebSocketConnection; line: Socket }[] = [];
+  const registry = new ConnectionRegistry(lifecycle);
+  const joined: { connection: WebSocketConnection; line: Socket }[] = [];
   server.on('upgrade', (request, line: Socket, head) => {
     lines.add(line);
     sockets.handleUpgrade(request, line, head, (webSocket) => {
-      const connection = {
-        drained: () => undefined,
-        ended: () => undefined,
+      const session: Session = {
+        dialect: createPlainDialect('spec'),
+        receive: () => undefined,
         channels: () => [],
         revoke: () => false,
-        heartbeat: () => undefined,
-        freshness: () => undefined,
+        sendHeartbeat: () => undefined,
+        sendFreshness: () => undefined,
+        drained: () => undefined,
         close: () => undefined,
+        end: () => undefined,
       };
-      const peer = new WebSocketConnection({
+      const connection = new WebSocketConnection({
         webSocket,
         socket: line,
-        peers,
-        dialect: 'plain',
+        registry,
         principal: {
           user: { id: '1', username: 'root', active: true, superuser: true },
           expiresAtMs: Infinity,
         },
-        highWaterBytes: Infinity,
         socketWriter: writer,
-        connect: () => ({ connection, input: { receive: () => undefined } }),
+        openSession: () => session,
       });
-      joined.push({ peer, line });
+      joined.push({ connection, line });
     });
   });
   server.listen(0, '127.0.0.1');
@@ -100,8 +102,8 @@ async function connect(server: Server, count: number, writer = socketWriter): Pr
       while (texts.length < expected) await once(socket, 'message');
       return texts;
     };
-    const { peer, line } = joined[index] as (typeof joined)[number];
-    connected.push({ client: { socket, texts, received }, peer, line });
+    const { connection, line } = joined[index] as (typeof joined)[number];
+    connected.push({ client: { socket, texts, received }, connection, line });
   }
   return connected;
 }
@@ -110,14 +112,14 @@ async function pair(server: Server): Promise<[Connected, Connected]> {
   return (await connect(server, 2)) as [Connected, Connected];
 }
 
-describe.runIf(hasIoUring)('what is written to many peers together', () => {
+describe.runIf(hasIoUring)('what is written to many connections together', () => {
   it('comes to each, its own and in order, past their sockets', async () => {
     const all = await connect(createServer(), 300);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
     const news = textFrame('news for all');
     cork(() => {
-      for (const { peer } of all) peer.send(news);
-      for (const [index, { peer }] of all.entries()) peer.send(textFrame(`for number ${index}`));
+      for (const { connection } of all) connection.send(news);
+      for (const [index, { connection }] of all.entries()) connection.send(textFrame(`for number ${index}`));
     });
     for (const [index, { client, line }] of all.entries()) {
       expect(await client.received(2)).toStrictEqual(['news for all', `for number ${index}`]);
@@ -133,7 +135,7 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
     const all = await connect(createServer(), count, writer);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
     writer.cork(() => {
-      for (const { peer } of all) peer.send(textFrame('news'));
+      for (const { connection } of all) connection.send(textFrame('news'));
     });
     for (const [index, { client, line }] of all.entries()) {
       expect(await client.received(1)).toStrictEqual(['news']);
@@ -150,7 +152,7 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
       expected.push(text);
       const frame = textFrame(text);
       cork(() => {
-        for (const { peer } of [slow, quick]) peer.send(frame);
+        for (const { connection } of [slow, quick]) connection.send(frame);
       });
     };
     // More than any network buffers.
@@ -176,8 +178,8 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
     const [leaving] = await pair(createServer());
     const closed = once(leaving.client.socket, 'close');
     cork(() => {
-      leaving.peer.send(textFrame('news'));
-      leaving.peer.close(CloseCode.forbidden, 'you may no longer see this project');
+      leaving.connection.send(textFrame('news'));
+      leaving.connection.close(CloseCode.forbidden, 'you may no longer see this project');
     });
     expect((await closed)[0]).toBe(CloseCode.forbidden);
     expect(leaving.client.texts).toStrictEqual(['news']);
@@ -187,20 +189,20 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
     const [one, other] = await pair(createServer());
     const texts = ['small', 'x'.repeat(300_000), 'y'.repeat(200_000), 'z'.repeat(200_000), 'small again'];
     cork(() => {
-      for (const text of texts) for (const { peer } of [one, other]) peer.send(textFrame(text));
+      for (const text of texts) for (const { connection } of [one, other]) connection.send(textFrame(text));
     });
     for (const { client } of [one, other]) expect(await client.received(texts.length)).toStrictEqual(texts);
   });
 
-  it('ends the connection of a peer that has gone, and comes to the others', async () => {
+  it('ends the connection of a connection that has gone, and comes to the others', async () => {
     const [gone, other] = await pair(createServer());
     const closed = nextEvent(lifecycle, 'connection:closed');
     cork(() => {
-      for (const { peer } of [gone, other]) peer.send(textFrame('news'));
+      for (const { connection } of [gone, other]) connection.send(textFrame('news'));
       // Its end comes with the next turn of the event loop, the reset is there already.
       (gone.client.socket as unknown as { _socket: Socket })._socket.resetAndDestroy();
     });
-    expect((await closed).connectionId).toBe(gone.peer.connectionId);
+    expect((await closed).connectionId).toBe(gone.connection.connectionId);
     expect(await other.client.received(1)).toStrictEqual(['news']);
   });
 
@@ -212,12 +214,12 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
     const duplicate = library.func('int dup2(int from, int to)') as (from: number, to: number) => number;
     const close = library.func('int close(int descriptor)') as (descriptor: number) => number;
     cork(() => {
-      closing.peer.send(textFrame('not for others'));
+      closing.connection.send(textFrame('not for others'));
       closing.line.destroy();
       expect(duplicate(otherDescriptor, descriptor)).toBe(descriptor);
     });
     close(descriptor);
-    other.peer.send(textFrame('mine'));
+    other.connection.send(textFrame('mine'));
     expect(await other.client.received(1)).toStrictEqual(['mine']);
   });
 
@@ -231,9 +233,9 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
         return write(bytes);
       };
     });
-    const [{ peer, client }] = await pair(server);
+    const [{ connection, client }] = await pair(server);
     const frame = textFrame('news');
-    cork(() => peer.send(frame));
+    cork(() => connection.send(frame));
     expect(await client.received(1)).toStrictEqual(['news']);
     expect(seen).toContain(frame);
   });
@@ -242,7 +244,7 @@ describe.runIf(hasIoUring)('what is written to many peers together', () => {
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 if (!hasOpenssl) process.stdout.write('socket-writer: no openssl here, so TLS is not tested\n');
 
-describe.runIf(hasIoUring && hasOpenssl)('what is written together to peers behind TLS', () => {
+describe.runIf(hasIoUring && hasOpenssl)('what is written together to connections behind TLS', () => {
   it('goes through their sockets', async () => {
     const folder = await createTestFolder();
     const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name)) as [string, string];
@@ -263,7 +265,7 @@ describe.runIf(hasIoUring && hasOpenssl)('what is written together to peers behi
     expect(made.status).toBe(0);
     const both = await pair(createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }));
     cork(() => {
-      for (const { peer } of both) peer.send(textFrame('news'));
+      for (const { connection } of both) connection.send(textFrame('news'));
     });
     for (const { client } of both) expect(await client.received(1)).toStrictEqual(['news']);
     await rm(folder, { recursive: true });

@@ -9,7 +9,7 @@ import type { OriginPolicy } from '../auth/origin-policy.js';
 import { channelFromQuery } from '../auth/request-target.js';
 import { readGuards } from '../host/environments.js';
 import type { SnapshotSource } from '../replay/snapshot.js';
-import { defaultHeaders } from '../transport/default-headers.js';
+import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';
 import { createConsoleApp } from './console-files.js';
 import { acceptsGzip, sendError, sendProblem } from './responses.js';

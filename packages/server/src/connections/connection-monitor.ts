@@ -1,37 +1,39 @@
-import { CloseCode } from '@flagcast/protocol';
-import type { Authorization } from '../auth/authorization.js';
-import { Heartbeat } from './heartbeat.js';
+import { CloseCode, type FreshnessMessage } from '@flagcast/protocol';
+import { type Authorization, type Viewer, viewerKey } from '../auth/authorization.js';
+import type { Channel } from '../auth/table-authorization.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Freshness } from '../reader/freshness.js';
-import { type OpenConnection, connectionParts, type ConnectionRegistry } from './connection-registry.js';
+import { Heartbeat } from './codecs/v1.js';
+import type { Connection } from './connection.js';
+import { type ConnectionRegistry, partitionCount } from './connection-registry.js';
 import type { ResolvedConnectionTimeouts } from './connection-timeouts.js';
-import { AccessRecheck } from './access-recheck.js';
 
-/** The least time from one part of the peers to the next, in milliseconds: a timer costs something as well. */
-const leastTickMs = 250;
+/** The shortest interval of a timer for a part of the connections, in milliseconds. */
+const minTickMs = 250;
 
 export interface ConnectionMonitorOptions extends ResolvedConnectionTimeouts {
-  peers: ConnectionRegistry;
-  /** Where whoever has been given everything so far stands; null before the first read. */
+  registry: ConnectionRegistry;
+  /** The position after everything that was broadcast; null before the first read. */
   position: () => Position | null;
   authorization: Authorization;
   freshness: Pick<Freshness, 'isFresh' | 'asOf' | 'staleForMs' | 'staleMessage'>;
-  /** What is said to many in it goes out together. */
+  /** Writes to many connections in `work` are sent together. */
   cork: (work: () => void) => void;
   lifecycle: Lifecycle;
 }
 
 /**
- * Looks after all open sockets together, with one timer for each question and not one a socket:
- * whose token has ended, who does not answer, who does not read, who may no longer look.
+ * Checks all connections periodically: token expiry, pings, slow clients, rights. One timer for each check, because timers
+ * for each of thousands of connections cost more.
  */
 export class ConnectionMonitor {
   readonly #options: ConnectionMonitorOptions;
   readonly #timers: NodeJS.Timeout[] = [];
-  #rechecking = false;
+  #isRechecking = false;
+  /** Rights may have changed after the query of the recheck in progress. */
   #isRecheckDue = false;
-  /** Since when rights cannot be checked while events come, by the clock that never goes back; null while they can. */
+  /** Since when rights cannot be checked while events are delivered, by performance.now(); else null. */
   #uncheckedSinceMs: number | null = null;
 
   constructor(options: ConnectionMonitorOptions) {
@@ -47,13 +49,13 @@ export class ConnectionMonitor {
     this.#timers.push(
       setInterval(() => this.#closeExpiredAndSlow(), sweepIntervalMs),
       setInterval(() => void this.#recheck(), recheckIntervalMs),
-      this.#inParts(pingIntervalMs, (peers) => this.#ping(peers)),
-      this.#inParts(heartbeatIntervalMs, (peers) => this.#beat(peers)),
-      this.#inParts(quietIntervalMs, (peers) => {
-        for (const peer of peers) peer.keepOpen();
+      this.#startTimer(pingIntervalMs, (connections) => this.#ping(connections)),
+      this.#startTimer(heartbeatIntervalMs, (connections) => this.#sendHeartbeat(connections)),
+      this.#startTimer(quietIntervalMs, (connections) => {
+        for (const connection of connections) connection.sendKeepAlive();
       }),
     );
-    // The server's sockets keep the process alive, not these.
+    // Only the server's sockets keep the process running.
     for (const timer of this.#timers) timer.unref();
   }
 
@@ -61,112 +63,120 @@ export class ConnectionMonitor {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
   }
 
-  /**
-   * Comes to each peer once every interval, to a part of them at a time: thousands that are written to at once,
-   * and answer at once, would hold up everything else.
-   */
-  #inParts(intervalMs: number, visit: (peers: Iterable<OpenConnection>) => void): NodeJS.Timeout {
-    const ticks = Math.min(connectionParts, Math.max(1, Math.floor(intervalMs / leastTickMs)));
+  /** Visits each connection once in every interval, a part of them at a time: all at once would block the event loop. */
+  #startTimer(intervalMs: number, visit: (connections: Iterable<Connection>) => void): NodeJS.Timeout {
+    const ticks = Math.min(partitionCount, Math.max(1, Math.floor(intervalMs / minTickMs)));
     let tick = 0;
     return setInterval(() => {
-      const first = Math.floor((tick * connectionParts) / ticks);
+      const first = Math.floor((tick * partitionCount) / ticks);
       tick = (tick + 1) % ticks;
-      const end = tick === 0 ? connectionParts : Math.floor((tick * connectionParts) / ticks);
-      this.#options.cork(() => visit(this.#options.peers.parts(first, end)));
+      const end = tick === 0 ? partitionCount : Math.floor((tick * partitionCount) / ticks);
+      this.#options.cork(() => visit(this.#options.registry.connections(first, end)));
     }, intervalMs / ticks);
   }
 
-  /** Sends every connection whether the server is fresh; closes none. */
   #sendFreshness(): void {
-    const { peers, freshness, cork } = this.#options;
-    const message = freshness.staleMessage ?? { type: 'freshness', state: 'fresh' };
+    const { registry, freshness, cork } = this.#options;
+    const message: FreshnessMessage = freshness.staleMessage ?? { type: 'freshness', state: 'fresh' };
     cork(() => {
-      for (const { connection } of peers.open) connection.freshness(message);
+      for (const { session } of registry.connections()) session.sendFreshness(message);
     });
   }
 
   #closeExpiredAndSlow(): void {
     const nowMs = Date.now();
-    const { freshness, staleTimeoutMs } = this.#options;
+    const { registry, freshness, staleTimeoutMs, slowTimeoutMs } = this.#options;
     const isStale = freshness.staleForMs > staleTimeoutMs;
-    for (const peer of this.#options.peers.open) {
-      const { connection, pausedSinceMs } = peer;
+    for (const connection of registry.connections()) {
+      const { session, principal, pausedSinceMs } = connection;
       // The plain dialect has no message for it.
-      if (isStale && peer.dialect === 'plain') {
-        connection.close(CloseCode.unavailable, 'the server cannot read the database');
+      if (isStale && session.dialect.name === 'plain') {
+        session.close(CloseCode.unavailable, 'the server cannot read the database');
       }
-      if (peer.expiresAtMs <= nowMs) connection.close(CloseCode.tokenExpired, 'the token has expired');
-      if (pausedSinceMs !== null && pausedSinceMs + this.#options.slowTimeoutMs <= nowMs) {
-        connection.close(CloseCode.slow, 'did not read for too long');
-        // It would not read the close frame either, and its buffer would stay.
-        peer.terminate();
+      if (principal.expiresAtMs <= nowMs) session.close(CloseCode.tokenExpired, 'the token has expired');
+      if (pausedSinceMs !== null && pausedSinceMs + slowTimeoutMs <= nowMs) {
+        session.close(CloseCode.slow, 'did not read for too long');
+        // It would not read the close frame either.
+        connection.terminate();
       }
     }
   }
 
-  #ping(peers: Iterable<OpenConnection>): void {
-    for (const peer of peers) {
-      if (peer.answered) {
-        peer.ping();
+  #ping(connections: Iterable<Connection>): void {
+    for (const connection of connections) {
+      if (connection.hasAnswered) {
+        connection.ping();
       } else {
-        peer.connection.close(CloseCode.unresponsive, 'did not answer a ping');
-        peer.terminate();
+        connection.session.close(CloseCode.unresponsive, 'did not answer a ping');
+        connection.terminate();
       }
     }
   }
 
-  #beat(peers: Iterable<OpenConnection>): void {
+  #sendHeartbeat(connections: Iterable<Connection>): void {
     const position = this.#options.position();
     if (position === null) return;
-    const beat = new Heartbeat(position, this.#options.freshness.asOf);
-    for (const { connection } of peers) connection.heartbeat(beat);
+    const heartbeat = new Heartbeat(position, this.#options.freshness.asOf);
+    for (const { session } of connections) session.sendHeartbeat(heartbeat);
   }
 
-  /** One question for all. While the database does not answer nobody is cut off: no events come either. */
+  /** Checks all rights in one query. If the database does not answer, connections stay open: no events arrive either. */
   async #recheck(): Promise<void> {
-    const { peers, authorization, lifecycle } = this.#options;
-    if (peers.open.size === 0) return;
-    if (this.#rechecking) {
-      // Rights may have changed since that question was sent.
+    const { registry, authorization, lifecycle } = this.#options;
+    if (registry.size === 0) return;
+    if (this.#isRechecking) {
       this.#isRecheckDue = true;
       return;
     }
-    this.#rechecking = true;
+    this.#isRechecking = true;
     const startedAtMs = performance.now();
     try {
-      const checked = [...peers.open];
-      const viewers = new AccessRecheck();
-      for (const { user, connection } of checked) {
-        for (const channel of connection.channels()) viewers.add(user.id, channel);
+      const checked = [...registry.connections()];
+      const viewers = new Map<string, Viewer>();
+      for (const { principal, session } of checked) {
+        for (const channel of session.channels()) {
+          const viewer = viewerOf(principal.user.id, channel);
+          viewers.set(viewerKey(viewer), viewer);
+        }
       }
-      viewers.allow(await authorization.recheck(viewers.all));
+      const allowed = await authorization.recheck([...viewers.values()]);
       this.#uncheckedSinceMs = null;
       let closed = 0;
-      for (const { user, connection } of checked) {
-        if (connection.revoke((channel) => viewers.mayView(user.id, channel))) closed += 1;
+      for (const { principal, session } of checked) {
+        const wasRevoked = session.revoke((channel) => {
+          const key = viewerKey(viewerOf(principal.user.id, channel));
+          // A channel that was subscribed meanwhile was checked then.
+          return allowed.has(key) || !viewers.has(key);
+        });
+        if (wasRevoked) closed += 1;
       }
       const durationMs = performance.now() - startedAtMs;
       lifecycle.emit('access:rechecked', { connections: checked.length, closed, durationMs });
     } catch (error) {
       lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
-      this.#endUnchecked();
+      this.#closeUnchecked();
     } finally {
-      this.#rechecking = false;
+      this.#isRechecking = false;
     }
     if (!this.#isRecheckDue) return;
     this.#isRecheckDue = false;
     await this.#recheck();
   }
 
-  /** Where only the question about rights fails, a right that was taken away would count for ever. */
-  #endUnchecked(): void {
-    const { peers, freshness, recheckPatienceMs } = this.#options;
+  /** If only this query fails, while events arrive, a revoked right must not stay valid forever. */
+  #closeUnchecked(): void {
+    const { registry, freshness, recheckPatienceMs } = this.#options;
     const nowMs = performance.now();
     this.#uncheckedSinceMs = freshness.isFresh ? (this.#uncheckedSinceMs ?? nowMs) : null;
     if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckPatienceMs) return;
-    for (const { connection } of peers.open) {
-      if (connection.channels().length > 0)
-        connection.close(CloseCode.unavailable, 'your rights cannot be checked');
+    for (const { session } of registry.connections()) {
+      if (session.channels().length > 0) {
+        session.close(CloseCode.unavailable, 'your rights cannot be checked');
+      }
     }
   }
+}
+
+function viewerOf(userId: string, { projectId, environmentId }: Channel): Viewer {
+  return { userId, projectId, environmentId };
 }

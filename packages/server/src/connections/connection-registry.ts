@@ -1,127 +1,95 @@
-import { CloseCode, type FreshnessMessage } from '@flagcast/protocol';
-import type { Channel, User } from '../auth/table-authorization.js';
-import type { Heartbeat } from './heartbeat.js';
+import { CloseCode } from '@flagcast/protocol';
 import type { Lifecycle } from '../lifecycle.js';
+import type { Connection } from './connection.js';
 
-/** A connection, as those who look after all of them see it. */
-export interface OpenConnection {
-  /** A number of its own, given by `ConnectionRegistry.add`. */
-  connectionId: number;
-  readonly user: User;
-  /** `plain`, `flagcast.v1` or `sse`. */
-  readonly dialect: string;
-  /** When its token ends, in milliseconds since the epoch. */
-  expiresAtMs: number;
-  /** False from a ping to the answer. */
-  answered: boolean;
-  /** Since when it is not keeping up, in milliseconds since the epoch; null while it does. */
-  readonly pausedSinceMs: number | null;
-  readonly connection: {
-    channels(): Channel[];
-    /** Ends what its user may no longer see; true: there was such a thing. */
-    revoke(mayView: (channel: Channel) => boolean): boolean;
-    /** Tells it where it stands, if its dialect has words for that. */
-    heartbeat(beat: Heartbeat): void;
-    /** Sends whether the server is fresh, if its dialect has a message for that. */
-    freshness(message: FreshnessMessage): void;
-    close(code: CloseCode, reason: string): void;
-  };
-  /** Asks whether it is there; where the transport has no such question it counts as answered. */
-  ping(): void;
-  /** Says something without meaning, and without an answer, where nothing was said since this was called last. */
-  keepOpen(): void;
-  /** Cuts it off without a word. */
-  terminate(): void;
-}
+/** The connections are divided into this many parts, so that periodic work is spread over its interval. */
+export const partitionCount = 60;
 
-/** Into so many equal parts the peers are divided, for those who look after all of them a part at a time. */
-export const connectionParts = 60;
-
-/** All that are connected, over whatever transport. */
+/** All open connections of a server. */
 export class ConnectionRegistry {
   readonly #lifecycle: Lifecycle;
-  readonly #open = new Set<OpenConnection>();
-  readonly #parts = Array.from({ length: connectionParts }, () => new Set<OpenConnection>());
+  readonly #partitions = Array.from({ length: partitionCount }, () => new Set<Connection>());
+  #size = 0;
   #nextId = 1;
-  #draining = false;
-  #whenEmpty: (() => void) | null = null;
+  #isDraining = false;
+  #onEmpty: (() => void) | null = null;
 
   constructor(lifecycle: Lifecycle) {
     this.#lifecycle = lifecycle;
   }
 
-  get open(): ReadonlySet<OpenConnection> {
-    return this.#open;
+  get size(): number {
+    return this.#size;
   }
 
-  /** How many there are, and how many of them are paused because they do not read. */
+  /** New connections are refused. */
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** The connections of the partitions from number `first` to before `end`; a connection stays in its partition. */
+  *connections(first = 0, end = partitionCount): Iterable<Connection> {
+    for (const partition of this.#partitions.slice(first, end)) yield* partition;
+  }
+
+  /** How many are open, and how many of them are paused. */
   count(): { all: number; paused: number } {
     let paused = 0;
-    for (const { pausedSinceMs } of this.#open) if (pausedSinceMs !== null) paused += 1;
-    return { all: this.#open.size, paused };
+    for (const { pausedSinceMs } of this.connections()) if (pausedSinceMs !== null) paused += 1;
+    return { all: this.#size, paused };
   }
 
-  /** Those in the parts from number `first`, counted from 0, to before number `end`; a peer stays in its part. */
-  *parts(first: number, end: number): Iterable<OpenConnection> {
-    for (const part of this.#parts.slice(first, end)) yield* part;
-  }
-
-  /** Nobody new may come in. */
-  get draining(): boolean {
-    return this.#draining;
-  }
-
-  /** Counts the peer in. */
-  add(peer: OpenConnection): void {
-    peer.connectionId = this.#nextId;
+  add(connection: Connection): void {
+    connection.connectionId = this.#nextId;
     this.#nextId += 1;
-    this.#open.add(peer);
-    this.#partOf(peer)?.add(peer);
-    this.#lifecycle.emit('connection:opened', described(peer));
+    this.#size += 1;
+    this.#partitionOf(connection)?.add(connection);
+    this.#lifecycle.emit('connection:opened', describe(connection));
   }
 
-  /** Counts the peer out, with how it ended. */
-  remove(peer: OpenConnection, code: number, reason: string): void {
-    if (!this.#open.delete(peer)) return;
-    this.#partOf(peer)?.delete(peer);
-    this.#lifecycle.emit('connection:closed', { ...described(peer), code, reason });
-    if (this.#open.size === 0) this.#whenEmpty?.();
+  /** `code` and `reason` say how it ended. */
+  remove(connection: Connection, code: number, reason: string): void {
+    if (this.#partitionOf(connection)?.delete(connection) !== true) return;
+    this.#size -= 1;
+    this.#lifecycle.emit('connection:closed', { ...describe(connection), code, reason });
+    if (this.#size === 0) this.#onEmpty?.();
   }
 
-  reportPaused({ dialect }: Pick<OpenConnection, 'dialect'>): void {
-    this.#lifecycle.emit('connection:paused', { dialect });
+  reportPaused({ session }: Connection): void {
+    this.#lifecycle.emit('connection:paused', { dialect: session.dialect.name });
   }
 
-  reportDrained({ dialect }: Pick<OpenConnection, 'dialect'>, pausedMs: number): void {
-    this.#lifecycle.emit('connection:drained', { dialect, pausedMs });
+  reportDrained({ session }: Connection, pausedMs: number): void {
+    this.#lifecycle.emit('connection:drained', { dialect: session.dialect.name, pausedMs });
   }
 
-  #partOf({ connectionId }: OpenConnection): Set<OpenConnection> | undefined {
-    return this.#parts[connectionId % connectionParts];
-  }
-
-  /** Refuses newcomers, asks every peer to reconnect elsewhere, and waits until they have left. */
+  /** Refuses new connections, closes all, and waits until they have ended. Those left after the time-out are terminated. */
   async drain(timeoutMs: number): Promise<void> {
-    this.#draining = true;
-    for (const { connection } of this.#open)
-      connection.close(CloseCode.draining, 'the server is shutting down');
-    if (this.#open.size === 0) return;
+    this.#isDraining = true;
+    for (const { session } of this.connections()) {
+      session.close(CloseCode.draining, 'the server is shutting down');
+    }
+    if (this.#size === 0) return;
     await new Promise<void>((resolve) => {
-      const giveUp = setTimeout(() => {
-        for (const peer of this.#open) peer.terminate();
+      const timer = setTimeout(() => {
+        for (const connection of this.connections()) connection.terminate();
       }, timeoutMs);
-      this.#whenEmpty = () => {
-        clearTimeout(giveUp);
+      this.#onEmpty = () => {
+        clearTimeout(timer);
         resolve();
       };
     });
   }
+
+  #partitionOf({ connectionId }: Connection): Set<Connection> | undefined {
+    return this.#partitions[connectionId % partitionCount];
+  }
 }
 
-function described({ connectionId, user, dialect }: OpenConnection): {
+function describe({ connectionId, principal, session }: Connection): {
   connectionId: number;
   userId: string;
   dialect: string;
 } {
-  return { connectionId, userId: user.id, dialect };
+  return { connectionId, userId: principal.user.id, dialect: session.dialect.name };
 }

@@ -1,81 +1,136 @@
-import type { CloseCode } from '@flagcast/protocol';
+import type { CloseCode, FreshnessMessage } from '@flagcast/protocol';
+import type { Principal } from '../auth/request-authorizer.js';
+import type { Channel } from '../auth/table-authorization.js';
+import type { Dialect } from '../events/dialect.js';
+import type { Heartbeat } from './codecs/v1.js';
+import type { ConnectionRegistry } from './connection-registry.js';
+
+/** A connection with more bytes in its buffer is paused. It is more than the buffer that a socket fills before `drain`. */
+const maxBufferedBytes = 1_048_576;
+
+/** The channels of one connection, in its dialect: PlainSession or V1Session. */
+export interface Session {
+  readonly dialect: Dialect;
+  /** Takes a message of the client. Never throws. */
+  receive(data: Buffer, isBinary: boolean): void;
+  channels(): Channel[];
+  /** Ends the channels that the user may no longer view. Returns whether there were any. */
+  revoke(mayView: (channel: Channel) => boolean): boolean;
+  sendHeartbeat(heartbeat: Heartbeat): void;
+  /** The server has become stale or fresh. */
+  sendFreshness(message: FreshnessMessage): void;
+  /** The connection's buffer is empty. */
+  drained(): void;
+  close(code: CloseCode, reason: string): void;
+  /** The connection is closed. */
+  end(): void;
+}
 
 /**
- * All that a connection knows of its socket. Bytes are handed over and never wait here: past a limit that
- * the network has not taken the peer is full, and gets nothing more until it has drained.
+ * One open WebSocket or event stream. It never holds bytes itself: while the transport's buffer is full, the session sends
+ * nothing, and continues when it has drained.
  */
 export abstract class Connection {
-  readonly #highWaterBytes: number;
-  /** Whether it is worth asking how much is waiting: it is asked before and after each of very many writes. */
-  #isFilling = false;
-  #isQuiet = false;
+  /** Unique in this process; set by the registry. */
+  connectionId = 0;
+  /** Replaced when the client sends a new token. */
+  principal: Principal;
+  /** False from a ping until its pong. */
+  hasAnswered = true;
+  abstract readonly session: Session;
+  protected readonly registry: ConnectionRegistry;
+  /** Whether the buffer may hold bytes: only then is its length read, which would take long for thousands of writes. */
+  #isBuffering = false;
+  #isIdle = false;
   #pausedSinceMs: number | null = null;
+  /** The first code and reason of `close`. */
+  #closedWith: { readonly code: number; readonly reason: string } | null = null;
 
-  /** Past `highWaterBytes` that the network has not taken it is full. */
-  constructor(highWaterBytes: number) {
-    this.#highWaterBytes = highWaterBytes;
+  constructor(principal: Principal, registry: ConnectionRegistry) {
+    this.principal = principal;
+    this.registry = registry;
   }
 
-  /** How many bytes are waiting for the network. */
+  /** The bytes that the kernel has not accepted. */
   protected abstract get bufferedAmount(): number;
 
-  /** Hands bytes to the transport, where it is still open; false: more than a little is waiting. */
+  /** Hands bytes to the transport if it is open. False: its buffer is filling. */
   protected abstract write(bytes: Buffer): boolean;
 
-  /** Ends the connection with a close code and a short reason. */
-  abstract close(code: CloseCode, reason: string): void;
+  protected abstract closeTransport(code: CloseCode, reason: string): void;
 
-  /** It is full, from now on. */
-  protected onPaused(): void {
+  /** Ends the connection without a close code. */
+  abstract terminate(): void;
+
+  /** Expects a pong, where the transport has one. */
+  ping(): void {
     return;
   }
 
-  /** It has taken everything again, after so many milliseconds. */
-  protected onDrained(_pausedMs: number): void {
+  /** Sends an empty frame if nothing was sent since the last call. Event streams have heartbeats instead. */
+  sendKeepAlive(): void {
     return;
   }
 
-  /** A resync has ended its last channel. A peer that can subscribe anew has no need to know. */
-  emptied?(): void;
-
-  /** So much is waiting that it gets nothing more. */
-  get full(): boolean {
-    return this.#isFilling && this.bufferedAmount > this.#highWaterBytes;
+  /** A resync has ended the last channel. A stream closes then, because its client cannot subscribe again. */
+  onLastChannelEnded(): void {
+    return;
   }
 
-  /** Since when it is not keeping up, or should have left, in milliseconds since the epoch; else null. */
+  /** So much is buffered that nothing more may be sent. */
+  get isFull(): boolean {
+    return this.#isBuffering && this.bufferedAmount > maxBufferedBytes;
+  }
+
+  /** Since when it has not drained, or has not closed, in milliseconds since the epoch; else null. */
   get pausedSinceMs(): number | null {
     return this.#pausedSinceMs;
   }
 
   send(bytes: Buffer): void {
-    this.#isQuiet = false;
+    this.#isIdle = false;
     this.onWritten(this.write(bytes));
   }
 
-  /** Takes the result of `write`, also later for bytes that it had only collected. */
+  /** Takes the result of `write`, also later for bytes that were only collected. */
   onWritten(hasRoom: boolean): void {
-    this.#isFilling = !hasRoom;
-    if (!this.full || this.#pausedSinceMs !== null) return;
+    this.#isBuffering = !hasRoom;
+    if (!this.isFull || this.#pausedSinceMs !== null) return;
     this.#pausedSinceMs = Date.now();
-    this.onPaused();
+    this.registry.reportPaused(this);
   }
 
-  /** True: nothing was sent since this was asked last. */
-  takeQuiet(): boolean {
-    const wasQuiet = this.#isQuiet;
-    this.#isQuiet = true;
-    return wasQuiet;
+  /** Whether nothing was sent since the last call. */
+  protected takeIdle(): boolean {
+    const wasIdle = this.#isIdle;
+    this.#isIdle = true;
+    return wasIdle;
   }
 
-  /** To be called when nothing is waiting any more. */
+  /** The buffer is empty. */
   drained(): void {
-    if (this.#pausedSinceMs !== null) this.onDrained(Date.now() - this.#pausedSinceMs);
+    if (this.#pausedSinceMs !== null && this.#closedWith === null) {
+      this.registry.reportDrained(this, Date.now() - this.#pausedSinceMs);
+    }
     this.#pausedSinceMs = null;
   }
 
-  /** It has been told to go: where it does not take that, it is not waited for longer than one that does not read. */
-  leave(): void {
+  /** Ends the connection with a close code. One that does not read it is terminated like a slow one. */
+  close(code: CloseCode, reason: string): void {
+    this.#closedWith ??= { code, reason };
+    this.expectEnd();
+    this.closeTransport(code, reason);
+  }
+
+  /** The connection is terminated if it has not ended after the time-out of slow ones. */
+  expectEnd(): void {
     this.#pausedSinceMs ??= Date.now();
+  }
+
+  /** The transport is closed, with this code unless the server had closed it with another one. */
+  ended(code: number, reason: string): void {
+    this.session.end();
+    const ended = this.#closedWith ?? { code, reason };
+    this.registry.remove(this, ended.code, ended.reason);
   }
 }

@@ -3,93 +3,77 @@ import type { Channel } from '../auth/table-authorization.js';
 import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';
-import { answerPlain } from './codecs/plain-input.js';
-import type { Connection } from './connection.js';
-import { Subscription, type SubscriptionHost } from './subscription.js';
+import { answerPlain } from './codecs/plain.js';
+import type { Connection, Session } from './connection.js';
+import { Subscription } from './subscription.js';
 
 export interface PlainSessionOptions {
-  peer: Connection;
+  connection: Connection;
   dialect: Dialect;
   broadcaster: Broadcaster;
   channel: Channel;
 }
 
 /**
- * One plain peer on one channel. It has no cursor: what it missed while it did not read is brought
- * from the broadcaster's ring, and when that no longer reaches back far enough it is closed, with a
- * code that tells it to reconnect.
+ * A plain connection and its one channel. The dialect has no cursor: what the client misses while it does not read comes
+ * from the replay buffer, and if that does not have all of it, the connection is closed.
  */
-export class PlainSession implements SubscriptionHost {
-  readonly dialect: Dialect;
-  readonly #peer: Connection;
+export class PlainSession extends Subscription implements Session {
   readonly #channel: Channel;
-  readonly #subscription: Subscription;
-  #closed = false;
 
-  constructor({ peer, dialect, broadcaster, channel }: PlainSessionOptions) {
-    this.dialect = dialect;
-    this.#peer = peer;
+  constructor({ connection, dialect, broadcaster, channel }: PlainSessionOptions) {
+    super({ key: channelKey(channel.projectId, channel.environmentId), broadcaster, connection, dialect });
     this.#channel = channel;
-    const key = channelKey(channel.projectId, channel.environmentId);
-    this.#subscription = new Subscription(key, broadcaster, this, peer);
-    this.#subscription.catchUp();
+    this.catchUp();
   }
 
   channels(): Channel[] {
-    return this.#closed ? [] : [this.#channel];
+    return this.isEnded ? [] : [this.#channel];
   }
 
-  /** Takes a message of the peer. One that does not read the answers gets none: they would pile up. */
+  /** Answers a ping, unless the client does not read the answers. */
   receive(data: Buffer, isBinary: boolean): void {
-    const answer = isBinary || this.#peer.full ? null : answerPlain(data);
-    if (answer !== null) this.#peer.send(answer);
+    const answer = isBinary || this.connection.isFull ? null : answerPlain(data);
+    if (answer !== null) this.connection.send(answer);
   }
 
-  /** To be called when the peer's buffer is empty. */
   drained(): void {
-    this.#peer.drained();
-    if (!this.#subscription.catchUp()) this.close(CloseCode.slow, 'fell too far behind');
+    if (this.isEnded) return;
+    this.connection.drained();
+    if (!this.catchUp()) this.close(CloseCode.slow, 'fell too far behind');
   }
 
   revoke(mayView: (channel: Channel) => boolean): boolean {
-    if (this.#closed || mayView(this.#channel)) return false;
+    if (this.isEnded || mayView(this.#channel)) return false;
     this.close(CloseCode.forbidden, 'you may no longer see this project');
     return true;
   }
 
-  /** The plain dialect has no word for where a peer stands. */
-  heartbeat(): void {
-    return;
-  }
-
-  /** A plain client cannot be told: it comes back and fetches its state anew. */
+  /** The client reconnects and loads the state again. */
   historyLost(): void {
     this.close(CloseCode.historyLost, 'the database has lost transactions');
   }
 
-  /** The plain dialect has no message for it: the events of the channel carry the new key. */
+  channelEnded(reason: ChannelEnd): void {
+    this.close(CloseCode.unknownChannel, reason);
+  }
+
+  // The dialect has no messages for these. Events have the new key; stale connections are closed after a while.
   channelRenamed(): void {
     return;
   }
 
-  channelEnded(_subscription: Subscription, reason: ChannelEnd): void {
-    this.close(CloseCode.unknownChannel, reason);
+  sendHeartbeat(): void {
+    return;
   }
 
-  /** The plain dialect has no message for it. A client that would be misled for too long is closed. */
-  freshness(): void {
+  sendFreshness(): void {
     return;
   }
 
   close(code: CloseCode, reason: string): void {
-    if (this.#closed) return;
-    this.ended();
-    this.#peer.close(code, reason);
-  }
-
-  /** To be called when the peer is gone. */
-  ended(): void {
-    this.#closed = true;
-    this.#subscription.end();
+    if (this.isEnded) return;
+    this.end();
+    this.connection.close(code, reason);
   }
 }

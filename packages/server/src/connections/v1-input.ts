@@ -1,41 +1,40 @@
 import { CloseCode } from '@flagcast/protocol';
+import type { RequestAuthorizer } from '../auth/request-authorizer.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
-import type { RequestAuthorizer, Principal } from '../auth/request-authorizer.js';
+import type { Lifecycle } from '../lifecycle.js';
 import { type NamedChannel, parseClientMessage } from './codecs/client-message.js';
-import { type Session, SessionError } from './session.js';
+import { SessionError, type V1Session } from './v1-session.js';
 
-export interface V1InputOptions {
-  session: Session;
-  authorizer: RequestAuthorizer;
-  principal: Principal;
-  /** Lives until then, in milliseconds since the epoch; changed when the peer has proved itself anew. */
-  renewable: { expiresAtMs: number };
-  /** The database or the keys failed while a message was being carried out. */
-  onFailure: (error: Error) => void;
-}
-
-/** The tenth message that is not one of the protocol's ends the connection. */
+/** Closes the connection. */
 const maxMalformed = 10;
 
-/** Carries out what a flagcast.v1 peer asks, strictly and one message after the other. */
+/** Handles the messages of a flagcast.v1 client, one after another. */
 export class V1Input {
-  readonly #options: V1InputOptions;
-  #working: Promise<void> = Promise.resolve();
+  readonly #session: V1Session;
+  readonly #authorizer: RequestAuthorizer;
+  readonly #lifecycle: Lifecycle;
+  #handled: Promise<void> = Promise.resolve();
   #malformed = 0;
 
-  constructor(options: V1InputOptions) {
-    this.#options = options;
+  constructor(
+    session: V1Session,
+    { authorizer, lifecycle }: { authorizer: RequestAuthorizer; lifecycle: Lifecycle },
+  ) {
+    this.#session = session;
+    this.#authorizer = authorizer;
+    this.#lifecycle = lifecycle;
   }
 
-  /** Takes one message as it came. Never throws. */
   receive(data: Buffer, isBinary: boolean): void {
-    const { session } = this.#options;
-    if (isBinary) session.close(CloseCode.protocolViolation, 'binary messages have no meaning here');
-    else this.#working = this.#working.then(async () => await this.#carryOut(data.toString('utf8')));
+    if (isBinary) {
+      this.#session.close(CloseCode.protocolViolation, 'binary messages have no meaning here');
+    } else {
+      this.#handled = this.#handled.then(async () => await this.#handle(data.toString('utf8')));
+    }
   }
 
-  async #carryOut(text: string): Promise<void> {
-    const { session } = this.#options;
+  async #handle(text: string): Promise<void> {
+    const session = this.#session;
     if (session.isEnded) return;
     const message = parseClientMessage(text);
     if ('problem' in message) {
@@ -43,73 +42,64 @@ export class V1Input {
       if (this.#malformed >= maxMalformed) {
         session.close(CloseCode.protocolViolation, 'too many malformed messages');
       } else {
-        session.tell({ type: 'error', code: 'bad_message', message: message.problem });
+        session.send({ type: 'error', code: 'bad_message', message: message.problem });
       }
       return;
     }
     switch (message.type) {
       case 'ping':
-        session.tell({ type: 'pong', timestamp: Math.floor(Date.now() / 1_000) });
+        session.send({ type: 'pong', timestamp: Math.floor(Date.now() / 1_000) });
         break;
       case 'auth':
-        await this.#renew(message.token);
+        await this.#renewToken(message.token);
         break;
       case 'subscribe':
-        await this.#about(message.channel, async () => {
+        await this.#report(message.channel, async () => {
           await session.subscribe(message.channel.request, message.cursor);
         });
         break;
       case 'unsubscribe':
-        await this.#about(message.channel, () => session.unsubscribe(message.channel.request));
+        await this.#report(message.channel, () => session.unsubscribe(message.channel.request));
         break;
     }
   }
 
-  /** What goes wrong about a channel is said about that channel; the others go on. */
-  async #about({ named }: NamedChannel, work: () => Promise<void> | void): Promise<void> {
-    const { session, onFailure } = this.#options;
+  /** An error is sent with the name of its channel; the other channels go on. */
+  async #report({ named }: NamedChannel, work: () => Promise<void> | void): Promise<void> {
     try {
       await work();
     } catch (error) {
-      if (error instanceof SessionError) {
-        session.tell({ type: 'error', code: error.code, message: error.message, ...named });
-      } else if (error instanceof HttpProblem) {
-        session.tell({ type: 'error', code: error.code, message: error.message, ...named });
-      } else {
-        onFailure(error as Error);
-        const { message } = unavailable();
-        session.tell({ type: 'error', code: 'unavailable', message, ...named });
-      }
+      const isKnown = error instanceof SessionError || error instanceof HttpProblem;
+      if (!isKnown) this.#lifecycle.emit('access:failed', { error: error as Error });
+      const { code, message } = isKnown ? error : unavailable();
+      this.#session.send({ type: 'error', code, message, ...named });
     }
   }
 
-  /** A fresh token takes the place of the old one, if it is of the same user. */
-  async #renew(token: string): Promise<void> {
-    const { authorizer, principal, session, renewable, onFailure } = this.#options;
+  /** Replaces the token by a new one of the same user. */
+  async #renewToken(token: string): Promise<void> {
+    const session = this.#session;
+    const { connection } = session;
     try {
-      const renewed = await authorizer.admitToken(token);
-      if (renewed.user.id !== principal.user.id) {
+      const renewed = await this.#authorizer.admitToken(token);
+      if (renewed.user.id !== connection.principal.user.id) {
         session.close(CloseCode.badToken, 'the token is of another user');
         return;
       }
-      renewable.expiresAtMs = renewed.expiresAtMs;
-      session.tell({ type: 'authenticated', token_expires_at: new Date(renewed.expiresAtMs).toISOString() });
+      connection.principal = renewed;
+      session.send({ type: 'authenticated', token_expires_at: new Date(renewed.expiresAtMs).toISOString() });
     } catch (error) {
-      if (error instanceof HttpProblem && error.status === 501) {
-        session.tell({ type: 'error', code: error.code, message: error.message });
-        return;
+      const problem = error instanceof HttpProblem ? error : unavailable();
+      if (problem.status === 501) {
+        session.send({ type: 'error', code: problem.code, message: problem.message });
+      } else if (problem.status < 500) {
+        session.close(problem.closeCode, problem.code);
+      } else {
+        // The old token is still valid.
+        this.#lifecycle.emit('access:failed', { error: error as Error });
+        const message = 'The token cannot be checked now: try again shortly';
+        session.send({ type: 'error', code: 'unavailable', message });
       }
-      if (error instanceof HttpProblem && error.status < 500) {
-        session.close(error.closeCode, error.code);
-        return;
-      }
-      // The old token is still good; the peer tries again.
-      onFailure(error as Error);
-      session.tell({
-        type: 'error',
-        code: 'unavailable',
-        message: 'The token cannot be checked now: try again shortly',
-      });
     }
   }
 }

@@ -4,7 +4,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { SessionPool } from '../postgres/session-pool.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
-import type { UnauthenticatedConnections } from '../transport/unauthenticated-connections.js';
+import type { UnauthenticatedConnections } from '../connections/connection-limits.js';
 import type { Freshness } from '../reader/freshness.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { EventReader } from '../reader/reader.js';
@@ -19,7 +19,7 @@ import {
 /** What the metrics read when they are scraped. */
 export interface MetricsSources {
   readonly freshness: Pick<Freshness, 'notReady' | 'staleForMs'>;
-  readonly peers: Pick<ConnectionRegistry, 'count'>;
+  readonly connections: Pick<ConnectionRegistry, 'count'>;
   readonly unauthenticated: Pick<UnauthenticatedConnections, 'count'>;
   readonly broadcaster: Pick<Broadcaster, 'subscriberCounts' | 'lagMs'>;
   readonly reader: Pick<EventReader, 'rememberedEvents'>;
@@ -157,7 +157,7 @@ function countDeliveries(lifecycle: Lifecycle, metrics: Metrics): void {
       commitToSeen.observe(secondsBetween(batch.committed.firstAtMs, batch.seenAtMs));
     }
   });
-  const resumes = metrics.counter('flagcast_resumes_total', 'source', ['ring', 'log', 'database']);
+  const resumes = metrics.counter('flagcast_resumes_total', 'source', ['buffer', 'log', 'database']);
   lifecycle.on('channel:resumed', ({ source }) => resumes.inc({ source }));
   const resyncs = metrics.counter('flagcast_resyncs_total', 'reason', resyncReasons);
   lifecycle.on('channel:resync', ({ reason }) => resyncs.inc({ reason }));
@@ -210,12 +210,12 @@ function showSessions({ sessionPools }: MetricsSources, metrics: Metrics): void 
 }
 
 function showState(sources: MetricsSources, metrics: Metrics): void {
-  const { freshness, peers, unauthenticated, broadcaster, reader, eventLoopDelay } = sources;
+  const { freshness, connections, unauthenticated, broadcaster, reader, eventLoopDelay } = sources;
   metrics.gauge('flagcast_ready', (gauge) => gauge.set(freshness.notReady() === null ? 1 : 0));
   metrics.gauge('flagcast_stale_seconds', (gauge) => gauge.set(freshness.staleForMs / 1_000));
-  metrics.gauge('flagcast_connections', (gauge) => gauge.set(peers.count().all));
+  metrics.gauge('flagcast_connections', (gauge) => gauge.set(connections.count().all));
   metrics.gauge('flagcast_connections_unauthenticated', (gauge) => gauge.set(unauthenticated.count));
-  metrics.gauge('flagcast_connections_paused', (gauge) => gauge.set(peers.count().paused));
+  metrics.gauge('flagcast_connections_paused', (gauge) => gauge.set(connections.count().paused));
   metrics.histogram('flagcast_channel_connections', (histogram) => {
     histogram.zero({});
     for (const connections of broadcaster.subscriberCounts()) histogram.observe(connections);

@@ -1,65 +1,57 @@
-/** How long newcomers may keep the event loop from everybody else at a stretch, in milliseconds. */
-const stretchMs = 10;
+/** How long handshakes may block the event loop at a time, in milliseconds. */
+const sliceMs = 10;
 
 interface QueuedHandshake {
-  readonly enter: () => void;
-  readonly tooLate: () => void;
-  readonly giveUpAtMs: number;
+  readonly run: () => void;
+  readonly onTimeout: () => void;
+  readonly expiresAtMs: number;
 }
 
-export interface HandshakeQueueOptions {
-  /** How long somebody may wait, in milliseconds. */
-  patienceMs: number;
-}
-
-/**
- * Lets newcomers in one after the other, in the order in which they came. Where thousands come at once
- * those who are in already are served in between.
- */
+/** Runs handshakes in the order in which they arrive, in slices: thousands at once must not block other work. */
 export class HandshakeQueue {
-  readonly #options: HandshakeQueueOptions;
-  #waiting: QueuedHandshake[] = [];
+  readonly #timeoutMs: number;
+  #queue: QueuedHandshake[] = [];
   #next = 0;
-  /** Somebody has come in this turn of the event loop. */
+  /** A slice has begun in this turn of the event loop. */
   #hasBegun = false;
-  #stretchEndsAtMs = 0;
+  #sliceEndsAtMs = 0;
 
-  constructor(options: HandshakeQueueOptions) {
-    this.#options = options;
+  constructor(options: { timeoutMs: number }) {
+    this.#timeoutMs = options.timeoutMs;
   }
 
   /**
-   * Calls `enter` when it is the newcomer's turn, mostly at once, or `tooLate` when that would be later
-   * than they may wait. Neither may throw. How many wait is bounded by `UnauthenticatedConnections`.
+   * Calls `run`, now or in its turn, or `onTimeout` if its turn comes too late. Neither may throw.
+   * `UnauthenticatedConnections` limits the length of the queue.
    */
-  pass(enter: () => void, tooLate: () => void): void {
+  add(run: () => void, onTimeout: () => void): void {
     const nowMs = performance.now();
-    if (!this.#hasBegun) this.#begin(nowMs);
-    const isEmpty = this.#next === this.#waiting.length;
-    if (isEmpty && nowMs < this.#stretchEndsAtMs) enter();
-    else this.#waiting.push({ enter, tooLate, giveUpAtMs: nowMs + this.#options.patienceMs });
+    if (!this.#hasBegun) this.#beginSlice(nowMs);
+    const isEmpty = this.#next === this.#queue.length;
+    if (isEmpty && nowMs < this.#sliceEndsAtMs) run();
+    else this.#queue.push({ run, onTimeout, expiresAtMs: nowMs + this.#timeoutMs });
   }
 
-  #begin(nowMs: number): void {
+  #beginSlice(nowMs: number): void {
     this.#hasBegun = true;
-    this.#stretchEndsAtMs = nowMs + stretchMs;
-    setImmediate(() => this.#goOn());
+    this.#sliceEndsAtMs = nowMs + sliceMs;
+    setImmediate(() => this.#runSlice());
   }
 
-  #goOn(): void {
+  #runSlice(): void {
     this.#hasBegun = false;
-    if (this.#next === this.#waiting.length) return;
-    this.#begin(performance.now());
-    for (let nowMs = performance.now(); nowMs < this.#stretchEndsAtMs; nowMs = performance.now()) {
-      const newcomer = this.#waiting[this.#next];
-      if (newcomer === undefined) break;
+    if (this.#next === this.#queue.length) return;
+    this.#beginSlice(performance.now());
+    for (let nowMs = performance.now(); nowMs < this.#sliceEndsAtMs; nowMs = performance.now()) {
+      const handshake = this.#queue[this.#next];
+      if (handshake === undefined) break;
       this.#next += 1;
-      if (nowMs < newcomer.giveUpAtMs) newcomer.enter();
-      else newcomer.tooLate();
+      if (nowMs < handshake.expiresAtMs) handshake.run();
+      else handshake.onTimeout();
     }
-    // Dropping from the front moves the whole array: rarely, and by halves.
-    if (this.#next * 2 >= this.#waiting.length) {
-      this.#waiting = this.#waiting.slice(this.#next);
+    // Removing from the front copies the array, so half of it is removed at a time.
+    if (this.#next * 2 >= this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#next);
       this.#next = 0;
     }
   }

@@ -1,15 +1,22 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { TrustedProxies } from '../auth/trusted-proxies.js';
+import type { UnauthenticatedConnections } from '../connections/connection-limits.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { UnauthenticatedConnections } from './unauthenticated-connections.js';
+
+/** Headers of every response: pages of other origins cannot use it, and its address is not sent to other servers. */
+export const defaultHeaders: Readonly<Record<string, string>> = {
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+};
 
 export interface HttpServerOptions {
   unauthenticated: UnauthenticatedConnections;
   proxies: TrustedProxies;
   lifecycle: Lifecycle;
-  /** How long the head of a request may take, from the first byte or, on a new connection, from its start. In milliseconds. */
+  /** How long the head of a request may take, from its first byte or, for the first request, from the connection. In milliseconds. */
   requestHeadersTimeoutMs: number;
-  /** A connection with no traffic for this long ends, also one whose answer is not read. In milliseconds. */
+  /** A connection without traffic for this long is closed, also one that does not read its response. In milliseconds. */
   idleTimeoutMs: number;
 }
 
@@ -17,8 +24,8 @@ export interface HttpServerOptions {
 const requestTimeoutMs = 30_000;
 
 /**
- * An HTTP server whose connections cannot be held open by peers that send nothing, send slowly or do not read, and
- * which closes new connections while too many have not authenticated.
+ * An HTTP server that closes connections of clients that send nothing, send slowly or do not read, and new connections
+ * while too many have not authenticated.
  */
 export function createHttpServer(
   listener: RequestListener,
@@ -34,13 +41,13 @@ export function createHttpServer(
   );
   server.timeout = idleTimeoutMs;
   server.on('connection', (socket) => {
-    // The connections of a proxy are the proxy's to bound; what it passes on is counted by the client's address.
+    // The proxy limits its own connections; their requests are counted by the address of the client.
     if (proxies.isProxy(socket)) return;
     const address = proxies.clientAddress({ headers: {}, socket });
-    const full = unauthenticated.add(socket, address);
-    if (full === null) return;
+    const refusal = unauthenticated.add(socket, address);
+    if (refusal === null) return;
     socket.destroy();
-    lifecycle.emit('connection:refused', { status: full.status, code: full.code, address });
+    lifecycle.emit('connection:refused', { status: refusal.status, code: refusal.code, address });
   });
   return server;
 }

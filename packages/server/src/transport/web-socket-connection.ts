@@ -1,10 +1,10 @@
 import type { Duplex } from 'node:stream';
 import { CloseCode } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
-import type { User } from '../auth/table-authorization.js';
-import { Connection } from '../connections/connection.js';
-import { pingFrame, pongFrame } from '../connections/codecs/frame.js';
 import type { Principal } from '../auth/request-authorizer.js';
+import { pingFrame, pongFrame } from '../connections/codecs/frame.js';
+import { Connection, type Session } from '../connections/connection.js';
+import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import {
   type BatchedConnection,
   handleOf,
@@ -12,67 +12,49 @@ import {
   type SocketHandle,
   type SocketWriter,
 } from './socket-writer.js';
-import { MessageRate } from '../connections/message-rate.js';
-import type { OpenConnection, ConnectionRegistry } from '../connections/connection-registry.js';
 
-/** What a socket's events are handed to. */
-type ConnectionSession = OpenConnection['connection'] & {
-  drained(): void;
-  ended(): void;
-};
+/** A client may send this many messages and pings in a window, far more than the limit on channels needs. */
+const maxMessages = 100;
+const messageWindowMs = 10_000;
 
-/** Where a socket of Node keeps what it writes to. */
-interface HandleOwner {
-  readonly _handle?: SocketHandle | null;
-}
-
-/** Reads the messages of a socket; must not throw. */
-interface Input {
-  receive(data: Buffer, isBinary: boolean): void;
-}
-
-export interface WebSocketConnectionOptions<Connected extends ConnectionSession> {
+export interface WebSocketConnectionOptions<OpenSession extends Session> {
   webSocket: ServerWebSocket;
-  /** The socket under it. */
+  /** Its socket. */
   socket: Duplex;
-  peers: ConnectionRegistry;
-  dialect: string;
+  registry: ConnectionRegistry;
   principal: Principal;
-  /** Past this many bytes that the network has not taken the peer gets nothing more until it has drained. */
-  highWaterBytes: number;
   socketWriter: SocketWriter;
-  /** Makes the connection, and who reads for it; what it throws the constructor throws. */
-  connect: (peer: WebSocketConnection) => { readonly connection: Connected; readonly input: Input };
+  openSession: (connection: Connection) => OpenSession;
 }
 
 /**
- * A WebSocket that tells its peer what happens, and needs no listeners for it: of thousands that are idle
- * each would keep a table of the same ones, which takes a quarter of a kilobyte.
+ * Passes its events to its connection without listeners: the same listeners for each of thousands of idle WebSockets would
+ * take a quarter of a kilobyte each.
  */
 export class ServerWebSocket extends WebSocket {
-  peer: WebSocketConnection | null = null;
+  connection: WebSocketConnection | null = null;
 
   override close(code?: number, reason?: string | Buffer): void {
-    if (this.peer !== null) this.peer.isLeaving = true;
+    if (this.connection !== null) this.connection.isClosing = true;
     super.close(code, reason);
   }
 
   override emit(event: string | symbol, ...values: unknown[]): boolean {
-    // The library closes the connection after each of its errors, with the code that fits.
+    // The library closes the connection after each of its errors, with a matching code.
     if (event === 'error') return true;
-    if (this.peer === null) return super.emit(event, ...values);
+    if (this.connection === null) return super.emit(event, ...values);
     switch (event) {
       case 'message':
-        this.peer.received(values[0] as Buffer, values[1] as boolean);
+        this.connection.onMessage(values[0] as Buffer, values[1] as boolean);
         return true;
       case 'ping':
-        this.peer.pinged(values[0] as Buffer);
+        this.connection.onPing(values[0] as Buffer);
         return true;
       case 'pong':
-        this.peer.answered = true;
+        this.connection.hasAnswered = true;
         return true;
       case 'close':
-        this.peer.closed(values[0] as number, (values[1] as Buffer).toString('utf8'));
+        this.connection.ended(values[0] as number, (values[1] as Buffer).toString('utf8'));
         return true;
       default:
         return super.emit(event, ...values);
@@ -80,57 +62,40 @@ export class ServerWebSocket extends WebSocket {
   }
 }
 
-/**
- * A WebSocket as a connection sees it, and as one of all that are open. Finished frames go straight to the
- * socket under it. One object, and next to no closures: there are thousands of them, mostly idle.
- */
-export class WebSocketConnection<Connected extends ConnectionSession = ConnectionSession>
+/** A WebSocket. Encoded frames go directly to its socket. There are thousands, mostly idle, so it has few objects. */
+export class WebSocketConnection<OpenSession extends Session = Session>
   extends Connection
-  implements OpenConnection, BatchedConnection
+  implements BatchedConnection
 {
-  connectionId = 0;
-  readonly user: User;
-  readonly dialect: string;
-  expiresAtMs: number;
-  answered = true;
+  readonly session: OpenSession;
   isBatched = false;
-  /** A close frame has been sent, or will be: nothing may follow. */
-  isLeaving = false;
-  /** Whether the socket may have bytes of its own waiting: only then is it asked. */
-  #mayWait = true;
-  readonly connection: Connected;
+  /** A close frame was or will be sent: nothing may follow it. */
+  isClosing = false;
+  /** Whether the socket may have bytes waiting: only then is it asked. */
+  #mayHaveWaiting = true;
   readonly #webSocket: ServerWebSocket;
   readonly #socket: Duplex;
   readonly #socketWriter: SocketWriter;
-  /** What the socket writes to, and its number, which Node takes long to tell. */
   readonly #handle: SocketHandle | null;
-  readonly #handleDescriptor: number;
-  readonly #peers: ConnectionRegistry;
-  readonly #input: Input;
-  /** Null until it sends something, as most never do. */
-  #rate: MessageRate | null = null;
-  /** The first code that it was closed with from our side. */
-  #endedWith: { readonly code: CloseCode; readonly reason: string } | null = null;
+  /** Kept because reading it from the handle is slow. */
+  readonly #descriptor: number;
+  /** Null until the first message: most clients never send one. */
+  #messageRate: { count: number; windowEndsAtMs: number } | null = null;
 
-  /** Counts the peer in with all others, and hands the events of its socket to its connection. */
-  constructor(options: WebSocketConnectionOptions<Connected>) {
-    const { webSocket, socket, peers, dialect, principal, highWaterBytes, socketWriter, connect } = options;
-    super(highWaterBytes);
+  /** Registers the connection. Throws what `openSession` throws. */
+  constructor(options: WebSocketConnectionOptions<OpenSession>) {
+    super(options.principal, options.registry);
+    const { webSocket, socket } = options;
     this.#webSocket = webSocket;
     this.#socket = socket;
     this.#handle = handleOf(socket);
-    this.#handleDescriptor = this.#handle?.fd ?? -1;
-    this.#socketWriter = this.#handle === null ? plainSocketWriter : socketWriter;
-    this.#peers = peers;
-    this.user = principal.user;
-    this.dialect = dialect;
-    this.expiresAtMs = principal.expiresAtMs;
-    const { connection, input } = connect(this);
-    this.connection = connection;
-    this.#input = input;
-    peers.add(this);
-    webSocket.peer = this;
-    socket.on('drain', () => connection.drained());
+    this.#descriptor = this.#handle?.fd ?? -1;
+    this.#socketWriter = this.#handle === null ? plainSocketWriter : options.socketWriter;
+    this.session = options.openSession(this);
+    this.registry.add(this);
+    webSocket.connection = this;
+    const { session } = this;
+    socket.on('drain', () => session.drained());
   }
 
   protected override get bufferedAmount(): number {
@@ -138,12 +103,14 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
   }
 
   get descriptor(): number | null {
-    if (this.#mayWait) {
+    if (this.#mayHaveWaiting) {
       if (this.#socket.writableLength > 0) return null;
-      this.#mayWait = false;
+      this.#mayHaveWaiting = false;
     }
-    if (this.isLeaving) return null;
-    return (this.#socket as HandleOwner)._handle === this.#handle ? this.#handleDescriptor : null;
+    if (this.isClosing) return null;
+    // Node drops the handle when the socket is destroyed; the descriptor may be another connection's then.
+    const { _handle: handle } = this.#socket as { readonly _handle?: SocketHandle | null };
+    return handle === this.#handle ? this.#descriptor : null;
   }
 
   protected override write(bytes: Buffer): boolean {
@@ -151,63 +118,50 @@ export class WebSocketConnection<Connected extends ConnectionSession = Connectio
   }
 
   writeToSocket(bytes: Buffer): boolean {
-    this.#mayWait = true;
+    this.#mayHaveWaiting = true;
     return this.#webSocket.readyState !== WebSocket.OPEN || this.#socket.write(bytes);
   }
 
-  protected override onPaused(): void {
-    this.#peers.reportPaused(this);
-  }
-
-  protected override onDrained(pausedMs: number): void {
-    // It may have been told to go meanwhile: then it is brought nothing more.
-    if (this.#endedWith === null) this.#peers.reportDrained(this, pausedMs);
-  }
-
-  override close(code: CloseCode, reason: string): void {
-    this.#endedWith ??= { code, reason };
-    // What it was told before comes before.
+  protected override closeTransport(code: CloseCode, reason: string): void {
+    // What was sent before must arrive before the close frame.
     if (this.isBatched) this.#socketWriter.flush();
     this.#webSocket.close(code, reason);
   }
 
-  ping(): void {
-    this.answered = false;
+  override ping(): void {
+    this.hasAnswered = false;
     this.send(pingFrame);
   }
 
-  keepOpen(): void {
-    if (this.takeQuiet()) this.send(pongFrame);
+  override sendKeepAlive(): void {
+    if (this.takeIdle()) this.send(pongFrame);
   }
 
   terminate(): void {
     this.#webSocket.terminate();
   }
 
-  /** A message has come. One that sends too many is sent away. */
-  received(data: Buffer, isBinary: boolean): void {
-    if (this.#count()) this.#input.receive(data, isBinary);
+  onMessage(data: Buffer, isBinary: boolean): void {
+    if (this.#countMessage()) this.session.receive(data, isBinary);
   }
 
-  /** A ping has come. Whoever asks and does not read the answers gets none: they would pile up here. */
-  pinged(data: Buffer): void {
-    if (!this.#count() || this.#webSocket.readyState !== WebSocket.OPEN || this.full) return;
-    this.#mayWait = true;
+  /** Answers, unless the client does not read the answers: they would fill the memory. */
+  onPing(data: Buffer): void {
+    if (!this.#countMessage() || this.#webSocket.readyState !== WebSocket.OPEN || this.isFull) return;
+    this.#mayHaveWaiting = true;
     this.#webSocket.pong(data);
   }
 
-  /** The socket is closed. */
-  closed(code: number, reason: string): void {
-    this.connection.ended();
-    // A peer that is cut off does not send our code back.
-    const ended = this.#endedWith ?? { code, reason };
-    this.#peers.remove(this, ended.code, ended.reason);
-  }
-
-  #count(): boolean {
-    this.#rate ??= new MessageRate();
-    if (this.#rate.take()) return true;
-    this.connection.close(CloseCode.protocolViolation, 'too many messages');
+  /** False, and the connection is closed, if the client sends too many. */
+  #countMessage(): boolean {
+    const nowMs = performance.now();
+    this.#messageRate ??= { count: 0, windowEndsAtMs: 0 };
+    if (nowMs > this.#messageRate.windowEndsAtMs) {
+      this.#messageRate = { count: 0, windowEndsAtMs: nowMs + messageWindowMs };
+    }
+    this.#messageRate.count += 1;
+    if (this.#messageRate.count <= maxMessages) return true;
+    this.session.close(CloseCode.protocolViolation, 'too many messages');
     return false;
   }
 }

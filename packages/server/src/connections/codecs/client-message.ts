@@ -1,14 +1,14 @@
 import type { AuthMessage, PingMessage } from '@flagcast/protocol';
 import type { ChannelRequest } from '../../auth/table-authorization.js';
 
-/** A client's message, checked. */
+/** A valid message of a client. */
 export type CheckedMessage =
   | { readonly type: 'subscribe'; readonly channel: NamedChannel; readonly cursor: string | null }
   | { readonly type: 'unsubscribe'; readonly channel: NamedChannel }
   | AuthMessage
   | PingMessage;
 
-/** A channel as a client named it, and the words it used, to name it back in an error. */
+/** A channel, and the keys by which the client named it, for errors. */
 export interface NamedChannel {
   readonly request: ChannelRequest;
   readonly named: {
@@ -18,7 +18,7 @@ export interface NamedChannel {
   };
 }
 
-/** What is wrong with a message that is not one of the protocol's, in one line. */
+/** What is wrong with a message, in one line. */
 export interface Malformed {
   readonly problem: string;
 }
@@ -30,7 +30,7 @@ const keysOf: Readonly<Record<string, readonly string[]>> = {
   ping: ['type'],
 };
 
-/** Parses strictly: what is not exactly a message of the protocol is refused. Never throws. */
+/** Parses strictly: unknown types and keys are refused. Never throws. */
 export function parseClientMessage(text: string): CheckedMessage | Malformed {
   let value: unknown;
   try {

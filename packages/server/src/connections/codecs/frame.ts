@@ -1,14 +1,12 @@
-/** An empty WebSocket ping as a server sends it (RFC 6455, 5.5.2); the same for all peers. */
+/** An empty WebSocket ping of a server (RFC 6455, 5.5.2). */
 export const pingFrame = Buffer.of(0x89, 0x00);
 
-/** An empty WebSocket pong. One that nobody asked for is not answered (RFC 6455, 5.5.3); the same for all peers. */
+/** An empty WebSocket pong. An unsolicited one is not answered (RFC 6455, 5.5.3). */
 export const pongFrame = Buffer.of(0x8a, 0x00);
 
 /**
- * A WebSocket text frame as a server sends it: final, unmasked, uncompressed (RFC 6455, 5.2).
- *
- * Written by hand so that a message becomes bytes once, however many peers get it; a library
- * frames it anew for each.
+ * A WebSocket text frame of a server: final, unmasked, uncompressed (RFC 6455, 5.2). Encoded here because the ws library
+ * would frame a message again for each connection.
  */
 export function textFrame(text: string): Buffer {
   const length = Buffer.byteLength(text);

@@ -3,13 +3,13 @@ import type { Dialect } from '../../events/dialect.js';
 import type { FlagEvent } from '../../events/event.js';
 import { textFrame } from './frame.js';
 
-/** Whose names the plain dialect calls events by: the specification's, or those that Togglr's server and web client use. */
+/** The names of event types in the plain dialect: the specification's, or those of Togglr's server and web client. */
 export type EventTypes = 'spec' | 'togglr';
 
-/** The name of each step of an approval in the type of its message; its action is the status itself. */
+/** Steps of an approval whose name in the message type is not their status. */
 const pendingStep: ReadonlyMap<string, string> = new Map([['pending', 'created']]);
 
-/** The event as the specification's message: eight keys, in its order. */
+/** The specification's message: eight keys, in its order. */
 export function toPlainMessage(event: FlagEvent): PlainMessage {
   return {
     source: event.source,
@@ -26,7 +26,7 @@ export function toPlainMessage(event: FlagEvent): PlainMessage {
   };
 }
 
-/** The plain dialect: each event is one text message. Make one for all peers: a batch is encoded once for each. */
+/** The plain dialect: each event is one text frame. All connections share one Dialect, because each encodes a batch once. */
 export function createPlainDialect(eventTypes: EventTypes): Dialect {
   const toMessage = eventTypes === 'togglr' ? toTogglrMessage : toPlainMessage;
   return {
@@ -42,16 +42,16 @@ const storedActions = new Map([
   ['deleted', 'delete'],
 ]);
 
-/** The same eight keys with the names that Togglr's web client goes by; see PROTOCOL.md. */
+/** The same eight keys with the names that Togglr's web client expects; see PROTOCOL.md. */
 function toTogglrMessage(event: FlagEvent): PlainMessage {
   const message = toPlainMessage(event);
   if (event.source === 'pending') {
     const isRequest = event.action === 'pending';
-    // Its own server tells of no decision, so its client has no name for one: this one makes it look again.
+    // Togglr's client has no name for a decision. This one makes it load the feature again.
     return { ...message, type: isRequest ? `${event.entity}_pending` : 'feature_updated' };
   }
   if (event.entity !== 'feature' && event.featureId !== null) {
-    // Its own view tells of every change of a part as one of the feature.
+    // Togglr reports the change of a rule or a schedule as one of its feature.
     return {
       ...message,
       type: 'feature_update',
@@ -61,6 +61,19 @@ function toTogglrMessage(event: FlagEvent): PlainMessage {
     };
   }
   const action = storedActions.get(event.action) ?? event.action;
-  // Its server says feature_delete, which its client does not know.
+  // Togglr's server sends feature_delete, which its client does not know.
   return { ...message, type: `${event.entity}_${action === 'delete' ? 'deleted' : action}`, action };
+}
+
+/** The answer to a message: a pong to `{"type":"ping"}`; none to anything else, which has no meaning. */
+export function answerPlain(data: Buffer): Buffer | null {
+  let message: unknown;
+  try {
+    message = JSON.parse(data.toString('utf8'));
+  } catch {
+    return null;
+  }
+  if (typeof message !== 'object' || message === null) return null;
+  if (!('type' in message) || message.type !== 'ping') return null;
+  return textFrame(JSON.stringify({ type: 'pong', timestamp: Math.floor(Date.now() / 1_000) }));
 }

@@ -1,14 +1,40 @@
-import type { EventMessage } from '@flagcast/protocol';
-import type { SessionWire } from '../session.js';
+import type { ControlMessage, EventMessage, HeartbeatMessage } from '@flagcast/protocol';
 import type { Dialect, EventGroup } from '../../events/dialect.js';
 import type { FlagEvent } from '../../events/event.js';
+import { cursorOf, type Position } from '../../events/position.js';
 import { textFrame } from './frame.js';
 import { toPlainMessage } from './plain.js';
 
-/**
- * The event as flagcast.v1 sends it, as JSON text: the plain message and what v1 adds. The feature's
- * state comes from the database as JSON and is passed on as it is.
- */
+/** How flagcast.v1 is sent: as WebSocket frames or as server-sent events. */
+export interface V1Wire {
+  readonly dialect: Dialect;
+  control(message: ControlMessage): Buffer;
+}
+
+/** A heartbeat of many connections, encoded once for each wire. */
+export class Heartbeat {
+  readonly position: Position;
+  readonly #message: HeartbeatMessage;
+  readonly #encodings = new Map<V1Wire, Buffer>();
+
+  /** `asOf`: everything that was committed before this time has been read. */
+  constructor(position: Position, asOf: string | null) {
+    this.position = position;
+    const timestamp = new Date().toISOString();
+    this.#message = { type: 'heartbeat', cursor: cursorOf(position), timestamp, as_of: asOf };
+  }
+
+  encoded(wire: V1Wire): Buffer {
+    let bytes = this.#encodings.get(wire);
+    if (bytes === undefined) {
+      bytes = wire.control(this.#message);
+      this.#encodings.set(wire, bytes);
+    }
+    return bytes;
+  }
+}
+
+/** The plain message with the keys that flagcast.v1 adds, as JSON. The feature's state is JSON of the database, sent unchanged. */
 function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): string {
   const message: EventMessage = {
     ...toPlainMessage(event),
@@ -28,31 +54,25 @@ function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): str
   return `${json.slice(0, -1)},"feature":${event.featureJson ?? 'null'}}`;
 }
 
-/** flagcast.v1 on a WebSocket: each message one text frame; the last event of a batch carries the cursor. */
-const v1Dialect: Dialect = {
-  name: 'flagcast.v1',
-  encode: (batch) => Buffer.concat(messagesOf(batch).map(({ json }) => textFrame(json))),
-};
-
-/** The same messages as server-sent events; the id of one with a cursor is the cursor. */
-const sseDialect: Dialect = {
-  name: 'sse',
-  encode: (batch) => Buffer.from(messagesOf(batch).map(sseText).join('')),
-};
-
-/** flagcast.v1 over a WebSocket. */
-export const v1Wire: SessionWire = {
-  dialect: v1Dialect,
+/** On a WebSocket each message is a text frame; the last event of a batch has the cursor. */
+export const v1Wire: V1Wire = {
+  dialect: {
+    name: 'flagcast.v1',
+    encode: (batch) => Buffer.concat(messagesOf(batch).map(({ json }) => textFrame(json))),
+  },
   control: (message) => textFrame(JSON.stringify(message)),
 };
 
-/** flagcast.v1 as server-sent events. */
-export const sseWire: SessionWire = {
-  dialect: sseDialect,
-  control: (message) =>
-    Buffer.from(
-      sseText({ json: JSON.stringify(message), cursor: 'cursor' in message ? message.cursor : null }),
-    ),
+/** The same messages as server-sent events. The cursor of a message is its id, too. */
+export const sseWire: V1Wire = {
+  dialect: {
+    name: 'sse',
+    encode: (batch) => Buffer.from(messagesOf(batch).map(sseText).join('')),
+  },
+  control: (message) => {
+    const cursor = 'cursor' in message ? message.cursor : null;
+    return Buffer.from(sseText({ json: JSON.stringify(message), cursor }));
+  },
 };
 
 interface MessageText {
@@ -68,7 +88,7 @@ function messagesOf({ events, seenAtMs, cursor }: EventGroup): MessageText[] {
   });
 }
 
-/** JSON holds no line breaks, so that each message is one line of data. */
+/** JSON has no line breaks, so each message is one line of data. */
 function sseText({ json, cursor }: MessageText): string {
   return `${cursor === null ? '' : `id: ${cursor}\n`}data: ${json}\n\n`;
 }

@@ -15,7 +15,7 @@ function work(durationMs: number): void {
 
 describe('a crowd of newcomers', () => {
   it('comes in in order, and lets others be served in between', async () => {
-    const turnstile = new HandshakeQueue({ patienceMs: 60_000 });
+    const queue = new HandshakeQueue({ timeoutMs: 60_000 });
     const entered: number[] = [];
     let servedInBetween = 0;
     await new Promise<void>((resolve) => {
@@ -28,7 +28,7 @@ describe('a crowd of newcomers', () => {
         setImmediate(serve);
       };
       for (let count = 0; count < 20; count += 1) {
-        turnstile.pass(
+        queue.add(
           () => {
             entered.push(count);
             work(5);

@@ -1,66 +1,64 @@
 import { describe, expect, it } from 'vitest';
-import { createConnectionLimits } from '../src/connections/connection-limits.js';
+import { ConnectionLimits } from '../src/connections/connection-limits.js';
+
+const code = (expected: string): unknown => expect.objectContaining({ status: 429, code: expected });
 
 describe('connection limits', () => {
   it('lets a user open exactly as many as allowed, from any address', () => {
-    const limits = createConnectionLimits({ perUser: 2 });
+    const limits = new ConnectionLimits({ perUser: 2 });
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
     expect(limits.acquire('u', 'b')).toBeTypeOf('function');
-    expect(limits.acquire('u', 'c')).toBe('too_many_user');
+    expect(() => limits.acquire('u', 'c')).toThrow(code('too_many_user'));
     expect(limits.acquire('v', 'c')).toBeTypeOf('function');
   });
 
   it('lets an address open exactly as many as allowed, for any user', () => {
-    const limits = createConnectionLimits({ perAddress: 2 });
+    const limits = new ConnectionLimits({ perAddress: 2 });
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
     expect(limits.acquire('v', 'a')).toBeTypeOf('function');
-    expect(limits.acquire('w', 'a')).toBe('too_many_address');
+    expect(() => limits.acquire('w', 'a')).toThrow(code('too_many_address'));
     expect(limits.acquire('w', 'b')).toBeTypeOf('function');
   });
 
   it('takes nothing when it refuses', () => {
-    const limits = createConnectionLimits({ perUser: 1, perAddress: 2 });
+    const limits = new ConnectionLimits({ perUser: 1, perAddress: 2 });
     const release = limits.acquire('u', 'a');
-    for (let i = 0; i < 5; i += 1) expect(limits.acquire('u', 'a')).toBe('too_many_user');
+    for (let i = 0; i < 5; i += 1) expect(() => limits.acquire('u', 'a')).toThrow(code('too_many_user'));
     expect(limits.acquire('v', 'a')).toBeTypeOf('function');
-    for (let i = 0; i < 5; i += 1) expect(limits.acquire('w', 'a')).toBe('too_many_address');
+    for (let i = 0; i < 5; i += 1) expect(() => limits.acquire('w', 'a')).toThrow(code('too_many_address'));
     expect(limits.acquire('w', 'b')).toBeTypeOf('function');
-    if (typeof release === 'string') throw new Error(release);
     release();
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
   });
 
   it('gives a slot back once, however often it is released', () => {
-    const limits = createConnectionLimits({ perUser: 2 });
+    const limits = new ConnectionLimits({ perUser: 2 });
     const release = limits.acquire('u', 'a');
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
-    if (typeof release === 'string') throw new Error(release);
     for (let i = 0; i < 3; i += 1) release();
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
-    expect(limits.acquire('u', 'a')).toBe('too_many_user');
+    expect(() => limits.acquire('u', 'a')).toThrow(code('too_many_user'));
   });
 
   it('allows 100 for each user and 1000 for each address by default', () => {
-    const limits = createConnectionLimits();
+    const limits = new ConnectionLimits();
     for (let i = 0; i < 100; i += 1) expect(limits.acquire('u', 'a')).toBeTypeOf('function');
-    expect(limits.acquire('u', 'a')).toBe('too_many_user');
+    expect(() => limits.acquire('u', 'a')).toThrow(code('too_many_user'));
     for (let i = 0; i < 900; i += 1) expect(limits.acquire(`v${i}`, 'a')).toBeTypeOf('function');
-    expect(limits.acquire('w', 'a')).toBe('too_many_address');
+    expect(() => limits.acquire('w', 'a')).toThrow(code('too_many_address'));
   });
 
   it('counts the network of an IPv6 address: one machine has all of its addresses', () => {
-    const limits = createConnectionLimits({ perAddress: 2 });
+    const limits = new ConnectionLimits({ perAddress: 2 });
     expect(limits.acquire('u', '2001:db8:0:1::1')).toBeTypeOf('function');
     expect(limits.acquire('v', '2001:DB8::1:ffff:0:0:1')).toBeTypeOf('function');
-    expect(limits.acquire('w', '2001:db8:0:1:2:3:4:5')).toBe('too_many_address');
+    expect(() => limits.acquire('w', '2001:db8:0:1:2:3:4:5')).toThrow(code('too_many_address'));
     expect(limits.acquire('w', '2001:db8:0:2::1')).toBeTypeOf('function');
     expect(limits.acquire('w', '::1')).toBeTypeOf('function');
   });
 
   it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('refuses a limit of %d', (limit) => {
-    expect(() => createConnectionLimits({ perUser: limit })).toThrow('The limit on connections per user');
-    expect(() => createConnectionLimits({ perAddress: limit })).toThrow(
-      'The limit on connections per address',
-    );
+    expect(() => new ConnectionLimits({ perUser: limit })).toThrow('The limit on connections per user');
+    expect(() => new ConnectionLimits({ perAddress: limit })).toThrow('The limit on connections per address');
   });
 });

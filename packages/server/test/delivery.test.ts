@@ -2,15 +2,13 @@ import { queryObjects } from 'node:v8';
 import pg from 'pg';
 import { describe, expect, it } from 'vitest';
 import { Broadcaster } from '../src/broadcast/broadcaster.js';
+import type { RequestAuthorizer } from '../src/auth/request-authorizer.js';
 import { ChannelBatch } from '../src/broadcast/replay-buffer.js';
-import { Heartbeat } from '../src/connections/heartbeat.js';
-import { Connection } from '../src/connections/connection.js';
-import { Session } from '../src/connections/session.js';
-import {
-  type SubscriptionOutput,
-  Subscription,
-  type SubscriptionHost,
-} from '../src/connections/subscription.js';
+import { Heartbeat } from '../src/connections/codecs/v1.js';
+import { Connection, type Session } from '../src/connections/connection.js';
+import { ConnectionRegistry } from '../src/connections/connection-registry.js';
+import { Subscription } from '../src/connections/subscription.js';
+import { V1Session } from '../src/connections/v1-session.js';
 import type { Dialect } from '../src/events/dialect.js';
 import { channelKey, type ControlEntry, type FlagEvent } from '../src/events/event.js';
 import type { Coverage } from '../src/events/position.js';
@@ -29,46 +27,18 @@ const environmentId = '1';
 const large = channelKey('large', environmentId);
 const small = channelKey('small', environmentId);
 
-/** A peer that takes everything, and how long that keeps the process busy. */
-class TestOutlet implements SubscriptionOutput, SubscriptionHost {
-  readonly dialect = dialect;
-  readonly full = false;
+/** Accepts everything that is sent, and keeps the process busy for `busyMs` each time. */
+class TestConnection extends Connection {
+  override readonly session = expect.unreachable as unknown as Session;
   readonly writes: string[] = [];
   readonly #busyMs: number;
   readonly #onWrite: () => void;
 
   constructor(busyMs = 0, onWrite = (): void => undefined) {
+    const user = { id: '1', username: 'alice', active: true, superuser: false };
+    super({ user, expiresAtMs: Infinity }, new ConnectionRegistry(new Lifecycle()));
     this.#busyMs = busyMs;
     this.#onWrite = onWrite;
-  }
-
-  send(bytes: Buffer): void {
-    this.writes.push(bytes.toString());
-    const untilMs = performance.now() + this.#busyMs;
-    while (performance.now() < untilMs);
-    this.#onWrite();
-  }
-
-  historyLost(): void {
-    this.writes.push('history lost');
-  }
-
-  channelRenamed(_subscription: Subscription, environmentKey: string): void {
-    this.writes.push(`renamed ${environmentKey}`);
-  }
-
-  channelEnded(_subscription: Subscription, reason: string): void {
-    this.writes.push(`ended ${reason}`);
-  }
-}
-
-/** A socket that takes everything. */
-class TestConnection extends Connection {
-  readonly #sent: string[];
-
-  constructor(sent: string[]) {
-    super(0);
-    this.#sent = sent;
   }
 
   protected override get bufferedAmount(): number {
@@ -76,11 +46,41 @@ class TestConnection extends Connection {
   }
 
   protected override write(bytes: Buffer): boolean {
-    return this.#sent.push(bytes.toString()) > 0;
+    this.writes.push(bytes.toString());
+    const untilMs = performance.now() + this.#busyMs;
+    while (performance.now() < untilMs);
+    this.#onWrite();
+    return true;
   }
 
-  override close(): void {
-    this.#sent.push('closed');
+  protected override closeTransport(): void {
+    this.writes.push('closed');
+  }
+
+  override terminate(): void {
+    this.writes.push('terminated');
+  }
+}
+
+/** Writes what the broadcaster reports to its connection. */
+class TestSubscription extends Subscription {
+  readonly #writes: string[];
+
+  constructor(key: string, broadcaster: Broadcaster, connection: TestConnection) {
+    super({ key, broadcaster, connection, dialect });
+    this.#writes = connection.writes;
+  }
+
+  override historyLost(): void {
+    this.#writes.push('history lost');
+  }
+
+  override channelRenamed(environmentKey: string): void {
+    this.#writes.push(`renamed ${environmentKey}`);
+  }
+
+  override channelEnded(reason: string): void {
+    this.#writes.push(`ended ${reason}`);
   }
 }
 
@@ -112,7 +112,7 @@ interface BroadcastFixture {
   /** Reads a batch of these events, given as `project:id`. */
   readonly read: (...events: string[]) => void;
   readonly control: (...controls: ControlEntry[]) => void;
-  readonly join: (channel: string, outlet: TestOutlet) => Subscription;
+  readonly join: (channel: string, connection: TestConnection) => Subscription;
 }
 
 function createBroadcast(
@@ -143,8 +143,8 @@ function createBroadcast(
   };
   const control = (...controls: ControlEntry[]): void => broadcast([], controls);
   read();
-  const join = (channel: string, outlet: TestOutlet): Subscription => {
-    const subscription = new Subscription(channel, broadcaster, outlet, outlet);
+  const join = (channel: string, connection: TestConnection): Subscription => {
+    const subscription = new TestSubscription(channel, broadcaster, connection);
     subscription.catchUp();
     return subscription;
   };
@@ -156,9 +156,9 @@ describe('a channel with very many clients', () => {
     const { lifecycle, read, join } = createBroadcast();
     let served = 0;
     // 400 ms of work, more or less.
-    for (let peer = 0; peer < 2_000; peer += 1) join(large, new TestOutlet(0.2, () => (served += 1)));
+    for (let count = 0; count < 2_000; count += 1) join(large, new TestConnection(0.2, () => (served += 1)));
     let servedBefore = -1;
-    join(small, new TestOutlet(0, () => (servedBefore = served)));
+    join(small, new TestConnection(0, () => (servedBefore = served)));
     const sent = nextEvent(lifecycle, 'batch:broadcast', ({ deliveries }) => deliveries === 2_000);
     read('large:a');
     expect(served).toBeLessThan(1_000);
@@ -176,7 +176,7 @@ describe('a channel with very many clients', () => {
     const readiness = new Freshness({ lifecycle, broadcaster, staleAfterMs: 60_000, lagLimitMs: 20 });
     lifecycle.emit('reader:started', { guarantee: 'exact', reason: '', source: '', startedAtMs: 0 });
     // 100 ms of work, more or less.
-    for (let peer = 0; peer < 500; peer += 1) join(large, new TestOutlet(0.2));
+    for (let count = 0; count < 500; count += 1) join(large, new TestConnection(0.2));
     const sent = nextEvent(lifecycle, 'batch:broadcast');
     expect(readiness.notReady()).toBe(null);
     read('large:a');
@@ -191,27 +191,27 @@ describe('a channel with very many clients', () => {
 
   it('gets what came meanwhile in one write, each event once and in order, whenever a client subscribed', async () => {
     const { lifecycle, read, join } = createBroadcast();
-    const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.05));
-    for (const outlet of outlets) join(large, outlet);
+    const connections = Array.from({ length: 1_000 }, () => new TestConnection(0.05));
+    for (const connection of connections) join(large, connection);
     read('large:a');
     // The last one has not had its turn.
-    expect(outlets.at(-1)?.writes).toEqual([]);
+    expect(connections.at(-1)?.writes).toEqual([]);
     read('large:b');
     read('large:c', 'small:x');
-    const newcomer = new TestOutlet();
+    const newcomer = new TestConnection();
     join(large, newcomer);
     const sent = nextEvent(lifecycle, 'batch:broadcast', ({ channels }) => channels === 2);
     await sent;
     read('large:d');
     await nextEvent(lifecycle, 'batch:broadcast');
-    for (const { writes } of outlets) expect(writes).toEqual(['a ', 'b c ', 'd ']);
+    for (const { writes } of connections) expect(writes).toEqual(['a ', 'b c ', 'd ']);
     expect(newcomer.writes).toEqual(['d ']);
   });
 
   it('gives a client the events up to its position before that position, and each event once', async () => {
     const { lifecycle, read, join } = createBroadcast();
-    for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
-    const last = new TestOutlet();
+    for (let count = 0; count < 1_000; count += 1) join(large, new TestConnection(0.05));
+    const last = new TestConnection();
     const subscription = join(large, last);
     const sent = nextEvent(lifecycle, 'batch:broadcast');
     read('large:a');
@@ -224,60 +224,61 @@ describe('a channel with very many clients', () => {
 
   it('sends a heartbeat only after the events up to its cursor, also between turns', async () => {
     const { broadcaster, lifecycle, read, join } = createBroadcast();
-    for (let peer = 0; peer < 1_000; peer += 1) join(large, new TestOutlet(0.05));
-    const sent: string[] = [];
+    for (let count = 0; count < 1_000; count += 1) join(large, new TestConnection(0.05));
+    const connection = new TestConnection();
+    const sent = connection.writes;
     const pool = new pg.Pool();
     const missedEvents = new MissedEventsSource({
       pool,
       source: () => expect.unreachable('nothing was missed'),
       progress: () => ({ sequence: 0, position: null }),
     });
-    const sources = { broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null };
-    const session = new Session(sources, {
-      peer: new TestConnection(sent),
-      wire: { dialect, control: ({ type }) => Buffer.from(type) },
-      openChannel: async () =>
-        await Promise.resolve({ projectId: 'large', environmentId, environmentKey: 'prod' }),
-      hello: {
+    const sources = {
+      ...{ broadcaster, missedEvents, lifecycle, willBeRead: () => false, stale: () => null },
+      authorizer: expect.unreachable as unknown as RequestAuthorizer,
+      hello: () => ({
         server: 's',
         user_id: '1',
         username: 'alice',
         token_expires_at: '',
         heartbeat_interval_ms: 0,
-        guarantee: 'exact',
-        guarantee_reason: 'event_log',
+        guarantee: 'exact' as const,
+        guarantee_reason: 'event_log' as const,
         overlap_ms: null,
         embedded_state: false,
-      },
-    });
-    await session.subscribe({ projectId: 'large', environmentId }, null);
+      }),
+    };
+    const wire = { dialect, control: ({ type }: { type: string }) => Buffer.from(type) };
+    const session = new V1Session(sources, connection, wire);
+    const channel = { projectId: 'large', environmentId, environmentKey: 'prod' };
+    await session.open(channel, { projectId: 'large', environmentId }, null);
     read('large:a');
     expect(sent).toEqual(['caught_up']);
-    if (broadcaster.position !== null) session.heartbeat(new Heartbeat(broadcaster.position, null));
+    if (broadcaster.position !== null) session.sendHeartbeat(new Heartbeat(broadcaster.position, null));
     expect(sent).toEqual(['caught_up', 'a ', 'heartbeat']);
-    session.ended();
+    session.end();
     broadcaster.finishDeliveries();
     await pool.end();
   });
 
   it('gets everything at once when the server is to end, and nothing of a history that has ended', async () => {
     const { broadcaster, read, join } = createBroadcast();
-    const outlets = Array.from({ length: 1_000 }, () => new TestOutlet(0.02));
-    for (const outlet of outlets) join(large, outlet);
+    const connections = Array.from({ length: 1_000 }, () => new TestConnection(0.02));
+    for (const connection of connections) join(large, connection);
     read('large:a');
     read('large:b');
     broadcaster.finishDeliveries();
-    for (const { writes } of outlets) expect(writes).toEqual(['a ', 'b ']);
+    for (const { writes } of connections) expect(writes).toEqual(['a ', 'b ']);
     read('large:c');
     broadcaster.forget();
     await new Promise(setImmediate);
-    expect(outlets.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
+    expect(connections.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
   });
 
   it('is renamed or ended after the events of its batch, for its own subscribers only', async () => {
     const { lifecycle, read, control, join } = createBroadcast();
-    const [outlet, other] = [new TestOutlet(), new TestOutlet()];
-    join(large, outlet);
+    const [connection, other] = [new TestConnection(), new TestConnection()];
+    join(large, connection);
     join(small, other);
     const sent = nextEvent(lifecycle, 'batch:broadcast');
     read('large:a', 'small:x');
@@ -287,7 +288,7 @@ describe('a channel with very many clients', () => {
       { type: 'environment_deleted', projectId: 'large', environmentId },
     );
     control({ type: 'project_archived', projectId: 'small' });
-    expect(outlet.writes).toEqual(['a ', 'renamed live', 'ended environment_deleted']);
+    expect(connection.writes).toEqual(['a ', 'renamed live', 'ended environment_deleted']);
     expect(other.writes).toEqual(['x ', 'ended project_archived']);
   });
 
