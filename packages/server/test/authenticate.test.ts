@@ -37,7 +37,7 @@ beforeAll(async () => {
     calls += 1;
     return ((await sessions.get(headers.cookie ?? '')?.()) as AuthenticatedUser | undefined) ?? null;
   };
-  const timing = { sweepIntervalMs: 50 };
+  const timing = { checkIntervalMs: 50 };
   both = await startTestServer(database.url, {
     auth: { secret: testSecret, authenticate },
     timeouts: timing,

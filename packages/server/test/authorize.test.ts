@@ -42,7 +42,7 @@ beforeAll(async () => {
       },
     },
     database: { pollIntervalMs: 50 },
-    timeouts: { recheckIntervalMs: 50, recheckPatienceMs: 1_500 },
+    timeouts: { recheckIntervalMs: 50, recheckTimeoutMs: 1_500 },
   });
 });
 

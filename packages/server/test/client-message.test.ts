@@ -36,7 +36,7 @@ describe("a client's message", () => {
       { type: 'unsubscribe', channel: byId },
     ],
   ];
-  it.each(good)('%j is understood', (message, checked) => {
+  it.each(good)('is parsed: %j', (message, checked) => {
     expect(parseClientMessage(JSON.stringify(message))).toStrictEqual(checked);
   });
 
@@ -79,13 +79,13 @@ describe("a client's message", () => {
       'unsubscribe has a key that it must not have',
     ],
     ['{"type":"subscribe","project_id":"p","environment_id":7}', 'subscribe has a key that it must not have'],
-  ])('%s: %s', (text, problem) => {
+  ])('is refused: %s: %s', (text, problem) => {
     const parsed = parseClientMessage(text);
     if (problem === null) expect(parsed).toStrictEqual({ type: 'ping' });
     else expect(parsed).toStrictEqual({ problem });
   });
 
-  it('G10: whatever a peer sends is a message or a problem of one line, which shows nothing of what was sent', () => {
+  it('G10: is parsed, or refused with a problem of one line that repeats nothing of it', () => {
     const types = ['subscribe', 'unsubscribe', 'auth', 'ping'];
     const near = fc.record(
       {

@@ -3,8 +3,8 @@ import { ConnectionLimits } from '../src/connections/connection-limits.js';
 
 const code = (expected: string): unknown => expect.objectContaining({ status: 429, code: expected });
 
-describe('connection limits', () => {
-  it('lets a user open exactly as many as allowed, from any address', () => {
+describe('ConnectionLimits', () => {
+  it('allow a user the exact number of connections, from any address', () => {
     const limits = new ConnectionLimits({ perUser: 2 });
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
     expect(limits.acquire('u', 'b')).toBeTypeOf('function');
@@ -12,7 +12,7 @@ describe('connection limits', () => {
     expect(limits.acquire('v', 'c')).toBeTypeOf('function');
   });
 
-  it('lets an address open exactly as many as allowed, for any user', () => {
+  it('allow an address the exact number of connections, for any user', () => {
     const limits = new ConnectionLimits({ perAddress: 2 });
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
     expect(limits.acquire('v', 'a')).toBeTypeOf('function');
@@ -20,7 +20,7 @@ describe('connection limits', () => {
     expect(limits.acquire('w', 'b')).toBeTypeOf('function');
   });
 
-  it('takes nothing when it refuses', () => {
+  it('do not count a refused connection', () => {
     const limits = new ConnectionLimits({ perUser: 1, perAddress: 2 });
     const release = limits.acquire('u', 'a');
     for (let i = 0; i < 5; i += 1) expect(() => limits.acquire('u', 'a')).toThrow(code('too_many_user'));
@@ -31,7 +31,7 @@ describe('connection limits', () => {
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
   });
 
-  it('gives a slot back once, however often it is released', () => {
+  it('count a connection that is released several times once', () => {
     const limits = new ConnectionLimits({ perUser: 2 });
     const release = limits.acquire('u', 'a');
     expect(limits.acquire('u', 'a')).toBeTypeOf('function');
@@ -40,7 +40,7 @@ describe('connection limits', () => {
     expect(() => limits.acquire('u', 'a')).toThrow(code('too_many_user'));
   });
 
-  it('allows 100 for each user and 1000 for each address by default', () => {
+  it('allow 100 connections for each user and 1,000 for each address by default', () => {
     const limits = new ConnectionLimits();
     for (let i = 0; i < 100; i += 1) expect(limits.acquire('u', 'a')).toBeTypeOf('function');
     expect(() => limits.acquire('u', 'a')).toThrow(code('too_many_user'));
@@ -48,7 +48,7 @@ describe('connection limits', () => {
     expect(() => limits.acquire('w', 'a')).toThrow(code('too_many_address'));
   });
 
-  it('counts the network of an IPv6 address: one machine has all of its addresses', () => {
+  it('count the /64 network of an IPv6 address, because one machine has all its addresses', () => {
     const limits = new ConnectionLimits({ perAddress: 2 });
     expect(limits.acquire('u', '2001:db8:0:1::1')).toBeTypeOf('function');
     expect(limits.acquire('v', '2001:DB8::1:ffff:0:0:1')).toBeTypeOf('function');
@@ -57,7 +57,7 @@ describe('connection limits', () => {
     expect(limits.acquire('w', '::1')).toBeTypeOf('function');
   });
 
-  it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('refuses a limit of %d', (limit) => {
+  it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])('reject a limit of %d', (limit) => {
     expect(() => new ConnectionLimits({ perUser: limit })).toThrow('The limit on connections per user');
     expect(() => new ConnectionLimits({ perAddress: limit })).toThrow('The limit on connections per address');
   });

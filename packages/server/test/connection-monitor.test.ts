@@ -41,7 +41,7 @@ beforeAll(async () => {
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
     database: { pollIntervalMs: 50 },
-    timeouts: { sweepIntervalMs: 50, pingIntervalMs: 400, recheckIntervalMs: 100 },
+    timeouts: { checkIntervalMs: 50, pingIntervalMs: 400, recheckIntervalMs: 100 },
   });
 });
 
@@ -77,7 +77,7 @@ async function closeAll(...clients: PlainClient[]): Promise<void> {
 }
 
 describe('an open connection', () => {
-  it('ends with its token, to reconnect with a fresh one', async () => {
+  it('is closed when its token expires, and the client reconnects with a new one', async () => {
     const bystander = await connect(root);
     const brief = await createUser(database.pool, 'brief', { superuser: true, ttlMs: 1_000 });
     const client = await connect(brief);
@@ -95,13 +95,13 @@ describe('an open connection', () => {
     ['gets a role without project.view', 'UPDATE memberships SET role_id = $2 WHERE user_id = $1'],
     ['is deactivated', 'UPDATE users SET is_active = false WHERE id = $1'],
     ['is deleted', 'DELETE FROM users WHERE id = $1'],
-  ])('G9: ends when its user %s, and those of others stay', async (change, sql) => {
+  ])('G9: is closed when its user %s, and those of other users stay', async (change, sql) => {
     const { rows } = await database.pool.query<{ id: string }>(
       `INSERT INTO roles (key, name) VALUES ($1, $1) RETURNING id`,
       [`blind: ${change}`],
     );
-    const user = await member(`who ${change}`);
-    const others = [await connect(root), await connect(await member(`beside who ${change}`))];
+    const user = await member(`user who ${change}`);
+    const others = [await connect(root), await connect(await member(`other user, ${change}`))];
     const mine = [await connect(user), await connect(user)];
     await database.pool.query(sql, sql.includes('$2') ? [user.id, rows[0]?.id] : [user.id]);
     for (const client of mine) {
@@ -114,7 +114,7 @@ describe('an open connection', () => {
     await closeAll(...others);
   });
 
-  it('ends when its role loses project.view, and those with other roles stay', async () => {
+  it('is closed when its role loses project.view, and those of other roles stay', async () => {
     const others = [await connect(root), await connect(await member('of another role'))];
     const client = await connect(await member('viewer', 'project_viewer'));
     await database.pool.query(
@@ -126,7 +126,7 @@ describe('an open connection', () => {
     await closeAll(...others);
   });
 
-  it('is dropped when its peer does not answer pings', async () => {
+  it('is dropped when the client does not answer pings', async () => {
     const { lifecycle } = server.flagcast;
     const answering = await connect(root);
     let pings = 0;
@@ -141,10 +141,10 @@ describe('an open connection', () => {
   });
 });
 
-describe('a peer that is sent nothing', () => {
-  it('gets an empty frame that it need not answer, so that no proxy takes the connection for dead', async () => {
+describe('an idle connection', () => {
+  it('is sent an empty pong, so that no proxy closes it', async () => {
     const quiet = await startTestServer(database.url, {
-      timeouts: { quietIntervalMs: 100, heartbeatIntervalMs: 50 },
+      timeouts: { keepAliveIntervalMs: 100, heartbeatIntervalMs: 50 },
     });
     const query = { project_id: project.projectId, env: 'prod' };
     const plain = await PlainClient.connect(quiet.wsUrl, query, { token: root.token });
@@ -163,8 +163,8 @@ describe('a peer that is sent nothing', () => {
   });
 });
 
-describe('the recheck', () => {
-  it('is one query, however many are connected', async () => {
+describe('the recheck of rights', () => {
+  it('is one query for all connections', async () => {
     const { lifecycle } = server.flagcast;
     const clients: PlainClient[] = [];
     for (let count = 0; count < 20; count += 1) {
@@ -197,7 +197,7 @@ describe('the recheck', () => {
     await closeAll(...clients);
   });
 
-  it('cuts nobody off while the database is down', async () => {
+  it('closes no connection while the database is down', async () => {
     const { lifecycle } = server.flagcast;
     const clients = [await connect(root), await connect(await member('patient'))];
     const { port } = relay;

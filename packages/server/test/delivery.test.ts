@@ -151,8 +151,8 @@ function createBroadcast(
   return { broadcaster, lifecycle, read, control, join };
 }
 
-describe('a channel with very many clients', () => {
-  it('is served in turns: a small channel, and what else the process has to do, does not wait for it', async () => {
+describe('delivery to a channel with thousands of clients', () => {
+  it('is done in slices, so that a small channel and other work do not wait', async () => {
     const { lifecycle, read, join } = createBroadcast();
     let served = 0;
     // 400 ms of work, more or less.
@@ -171,7 +171,7 @@ describe('a channel with very many clients', () => {
     expect(served).toBe(2_000);
   });
 
-  it('makes the server unready while it takes too long, and no longer', async () => {
+  it('makes the server unready while it takes too long', async () => {
     const { broadcaster, lifecycle, read, join } = createBroadcast();
     const readiness = new Freshness({ lifecycle, broadcaster, staleAfterMs: 60_000, lagLimitMs: 20 });
     lifecycle.emit('reader:started', { guarantee: 'exact', reason: '', source: '', startedAtMs: 0 });
@@ -189,7 +189,7 @@ describe('a channel with very many clients', () => {
     expect(broadcaster.lagMs).toBe(0);
   });
 
-  it('gets what came meanwhile in one write, each event once and in order, whenever a client subscribed', async () => {
+  it('sends batches that arrive meanwhile in one write, each event once and in order', async () => {
     const { lifecycle, read, join } = createBroadcast();
     const connections = Array.from({ length: 1_000 }, () => new TestConnection(0.05));
     for (const connection of connections) join(large, connection);
@@ -198,17 +198,17 @@ describe('a channel with very many clients', () => {
     expect(connections.at(-1)?.writes).toEqual([]);
     read('large:b');
     read('large:c', 'small:x');
-    const newcomer = new TestConnection();
-    join(large, newcomer);
+    const late = new TestConnection();
+    join(large, late);
     const sent = nextEvent(lifecycle, 'batch:broadcast', ({ channels }) => channels === 2);
     await sent;
     read('large:d');
     await nextEvent(lifecycle, 'batch:broadcast');
     for (const { writes } of connections) expect(writes).toEqual(['a ', 'b c ', 'd ']);
-    expect(newcomer.writes).toEqual(['d ']);
+    expect(late.writes).toEqual(['d ']);
   });
 
-  it('gives a client the events up to its position before that position, and each event once', async () => {
+  it('can be flushed for one client, which gets each event once', async () => {
     const { lifecycle, read, join } = createBroadcast();
     for (let count = 0; count < 1_000; count += 1) join(large, new TestConnection(0.05));
     const last = new TestConnection();
@@ -222,7 +222,7 @@ describe('a channel with very many clients', () => {
     expect(last.writes).toEqual(['a ']);
   });
 
-  it('sends a heartbeat only after the events up to its cursor, also between turns', async () => {
+  it('sends a heartbeat only after the events before its cursor, also between slices', async () => {
     const { broadcaster, lifecycle, read, join } = createBroadcast();
     for (let count = 0; count < 1_000; count += 1) join(large, new TestConnection(0.05));
     const connection = new TestConnection();
@@ -261,7 +261,7 @@ describe('a channel with very many clients', () => {
     await pool.end();
   });
 
-  it('gets everything at once when the server is to end, and nothing of a history that has ended', async () => {
+  it('is finished when the server closes, and dropped when the history is lost', async () => {
     const { broadcaster, read, join } = createBroadcast();
     const connections = Array.from({ length: 1_000 }, () => new TestConnection(0.02));
     for (const connection of connections) join(large, connection);
@@ -275,7 +275,7 @@ describe('a channel with very many clients', () => {
     expect(connections.at(-1)?.writes).toEqual(['a ', 'b ', 'history lost']);
   });
 
-  it('is renamed or ended after the events of its batch, for its own subscribers only', async () => {
+  it('sends the events of a batch before a rename or the end of the channel, to its subscribers only', async () => {
     const { lifecycle, read, control, join } = createBroadcast();
     const [connection, other] = [new TestConnection(), new TestConnection()];
     join(large, connection);
@@ -292,7 +292,7 @@ describe('a channel with very many clients', () => {
     expect(other.writes).toEqual(['x ', 'ended project_archived']);
   });
 
-  it('frees the batches that are too old to be kept for clients that resume', () => {
+  it('frees batches that the replay buffer has dropped', () => {
     const lifecycle = new Lifecycle();
     const broadcaster = new Broadcaster({
       lifecycle,

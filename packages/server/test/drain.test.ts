@@ -57,7 +57,7 @@ function sockets(): number {
 }
 
 describe('close', () => {
-  it('sends everybody elsewhere, lets nobody in, and leaves nothing open', async () => {
+  it('closes connections with 4000, refuses new ones, and leaves nothing open', async () => {
     const before = sockets();
     await start();
     const clients = [await connect(), await connect(), await connect()];
@@ -79,7 +79,7 @@ describe('close', () => {
     await server.flagcast.close();
   });
 
-  it('brings what was broadcast before it to those that leave', async () => {
+  it('delivers what was broadcast before it to the clients that it closes', async () => {
     await start();
     const client = await connect();
     const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast');
@@ -90,7 +90,7 @@ describe('close', () => {
     expect(client.messages.map(({ entity_id: id }) => id)).toStrictEqual([entityId]);
   });
 
-  it('does not wait for a peer that never answers, and tells which those were', async () => {
+  it('does not wait for a client that never answers, and logs which those were', async () => {
     await start();
     const { socket } = await handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
     const client = await connect();
@@ -110,7 +110,7 @@ describe('close', () => {
     socket?.destroy();
   });
 
-  it('does not wait for a database that never answers, nor for who asked it', async () => {
+  it('does not wait for a database that never answers, nor for the clients that wait for it', async () => {
     const people = await Promise.all(
       ['ann', 'ben', 'cleo'].map(
         async (name) => await createUser(database.pool, name, { superuser: true, ttlMs: 600_000 }),
@@ -149,7 +149,7 @@ describe('close', () => {
     }
   });
 
-  it('does not let in who was at the authorizer', async () => {
+  it('refuses a client whose authorization was in progress', async () => {
     await start();
     await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');
@@ -167,7 +167,7 @@ describe('close', () => {
 });
 
 describe('an upgrade on another path', () => {
-  it('is left to the other listener of the server', async () => {
+  it('is left to another listener of the server', async () => {
     await start();
     const others = new WebSocketServer({ noServer: true });
     server.http.on('upgrade', (request, socket, head) => {
@@ -189,7 +189,7 @@ describe('an upgrade on another path', () => {
     await server.flagcast.close();
     expect((await client.closed).code).toBe(4000);
 
-    // It belongs to somebody else, who is not shutting down.
+    // It belongs to a server that is not shutting down.
     socket.send('again');
     const [later] = (await once(socket, 'message')) as [Buffer];
     expect(later.toString('utf8')).toBe('other: again');

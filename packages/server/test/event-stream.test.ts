@@ -95,7 +95,7 @@ async function burst(channel: TestChannel, events: number, at = server): Promise
   await sent;
 }
 
-it('a stream of events is not opened by HEAD, which has no answer that could be a stream', async () => {
+it('HEAD opens no stream of events', async () => {
   const { projectId, environmentId } = await freshChannel();
   const query = new URLSearchParams({ project_id: projectId, env_id: environmentId }).toString();
   const answer = await fetch(`${server.httpUrl}/api/events?${query}`, {
@@ -106,7 +106,7 @@ it('a stream of events is not opened by HEAD, which has no answer that could be 
 });
 
 describe('a stream of server-sent events', () => {
-  it('brings the messages of a WebSocket, in their order, with the cursors as ids', async () => {
+  it('has the messages of a WebSocket in the same order, with the cursors as ids', async () => {
     const channel = await freshChannel();
     const socket = await V1Client.connect(server.wsUrl, {
       token: root.token,
@@ -138,7 +138,7 @@ describe('a stream of server-sent events', () => {
     await socket.close();
   });
 
-  it('has heartbeats, with a cursor to come back with', async () => {
+  it('has heartbeats with a cursor', async () => {
     const channel = await freshChannel();
     const at = await freshServer({ timeouts: { heartbeatIntervalMs: 20 } });
     const stream = await open(channel, { at });
@@ -151,7 +151,7 @@ describe('a stream of server-sent events', () => {
     expect(received(back)).toStrictEqual([missed.entityId]);
   });
 
-  it('goes on from Last-Event-ID, or else from the cursor in the address', async () => {
+  it('resumes at Last-Event-ID, else at the cursor in the query string', async () => {
     const channel = await freshChannel();
     const first = await open(channel);
     await first.control('caught_up');
@@ -186,7 +186,7 @@ describe('a stream of server-sent events', () => {
     ]);
   });
 
-  it('is refused as everything else is', async () => {
+  it('is refused like other requests', async () => {
     const channel = await freshChannel();
     const at = await freshServer({ limits: { connectionsPerUser: 1 } });
     const stranger = await createUser(database.pool, 'stranger', { ttlMs: 600_000 });
@@ -223,9 +223,9 @@ describe('a stream of server-sent events', () => {
   });
 });
 
-describe('the last message of a stream that the server ends', () => {
+describe('the last message of a stream that the server closes', () => {
   it('G9: says that the token has expired', async () => {
-    const at = await freshServer({ timeouts: { sweepIntervalMs: 20 } });
+    const at = await freshServer({ timeouts: { checkIntervalMs: 20 } });
     const options = { secret: testSecret, userId: root.id, username: 'root', ttlMs: 1_000 };
     const stream = await open(await freshChannel(), { at, token: await signToken(options) });
     expect(await stream.ended).toBe(true);
@@ -236,9 +236,9 @@ describe('the last message of a stream that the server ends', () => {
     });
   });
 
-  it('G9: ends the stream also when nobody takes that message', async () => {
+  it('G9: is followed by the end of the stream even if the client does not read it', async () => {
     const at = await freshServer({
-      timeouts: { sweepIntervalMs: 20, slowTimeoutMs: 100, recheckIntervalMs: 20 },
+      timeouts: { checkIntervalMs: 20, slowTimeoutMs: 100, recheckIntervalMs: 20 },
     });
     const channel = await freshChannel();
     const member = await createUser(database.pool, 'unheard', { ttlMs: 600_000 });
@@ -248,7 +248,7 @@ describe('the last message of a stream that the server ends', () => {
     const [line] = (await accepted) as [Socket];
     await stream.control('caught_up');
     stream.response.pause();
-    // Far too little for a peer to be called slow.
+    // Far too little for a connection to count as slow.
     while (line.writableLength < 500_000) {
       await burst(channel, 500, at);
       // The network takes what it can meanwhile.
@@ -259,7 +259,7 @@ describe('the last message of a stream that the server ends', () => {
     expect(await closed).toMatchObject({ code: 4503, dialect: 'sse' });
   });
 
-  it('G9: says that the right was taken away', async () => {
+  it('G9: says that the right was revoked', async () => {
     const at = await freshServer({ timeouts: { recheckIntervalMs: 20 } });
     const channel = await freshChannel();
     const member = await createUser(database.pool, 'member', { ttlMs: 600_000 });
@@ -271,7 +271,7 @@ describe('the last message of a stream that the server ends', () => {
     expect(stream.messages.at(-1)).toMatchObject({ type: 'close', code: 4503 });
   });
 
-  it('says that the server goes away, which takes no newcomers then', async () => {
+  it('says that the server drains, which refuses new streams then', async () => {
     const at = await freshServer({});
     const channel = await freshChannel();
     const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
@@ -300,7 +300,7 @@ describe('the last message of a stream that the server ends', () => {
     expect([late.status, late.body.code]).toStrictEqual([503, 'draining']);
   });
 
-  it("is refused while the database has not been read yet, and takes nobody's place", async () => {
+  it('is refused before the first read of the database, and takes no slot', async () => {
     const flagcast = createFlagcast({
       database: { url: database.url },
       auth: { secret: testSecret },
@@ -320,7 +320,7 @@ describe('the last message of a stream that the server ends', () => {
   });
 });
 
-describe('G8: a reader of a stream that does not read', () => {
+describe('G8: a stream whose client does not read', () => {
   async function openPaused(
     channel: TestChannel,
     at: TestServer,
@@ -334,7 +334,7 @@ describe('G8: a reader of a stream that does not read', () => {
     return { stream, line };
   }
 
-  it('is not buffered for, and gets everything once when it reads again', async () => {
+  it('is not buffered for, and gets each event once when the client reads again', async () => {
     const channel = await freshChannel();
     const { stream, line } = await openPaused(channel, server);
     const buffered = line.writableLength;
@@ -351,7 +351,7 @@ describe('G8: a reader of a stream that does not read', () => {
     expect(received(stream)).toStrictEqual(rows.map(({ id }) => id));
   });
 
-  it('is told to begin anew when it fell too far behind, and the stream ends', async () => {
+  it('ends with a resync if it falls too far behind', async () => {
     const channel = await freshChannel();
     const at = await freshServer({ limits: { replayEvents: 100 } });
     const { stream } = await openPaused(channel, at);
@@ -361,9 +361,9 @@ describe('G8: a reader of a stream that does not read', () => {
     expect(stream.messages.at(-1)).toMatchObject({ type: 'resync', reason: 'too_many_missed' });
   });
 
-  it('is cut off when that lasts', async () => {
+  it('is terminated after the time-out', async () => {
     const channel = await freshChannel();
-    const at = await freshServer({ timeouts: { sweepIntervalMs: 20, slowTimeoutMs: 100 } });
+    const at = await freshServer({ timeouts: { checkIntervalMs: 20, slowTimeoutMs: 100 } });
     const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
     const { line } = await openPaused(channel, at);
     expect(await closed).toMatchObject({ code: 4002, dialect: 'sse' });

@@ -32,7 +32,7 @@ function received(bytes: Buffer, pieces: readonly number[]): string[] {
   return texts;
 }
 
-describe('frames', () => {
+describe('textFrame', () => {
   const borders = [0, 1, 125, 126, 127, 65_534, 65_535, 65_536, 65_537];
   const texts = fc.oneof(
     fc.string({ unit: 'binary' }),
@@ -43,7 +43,7 @@ describe('frames', () => {
       .map(([count, more]) => '💥'.repeat(count) + 'x'.repeat(more)),
   );
 
-  it('hold any texts, one behind the other, cut wherever the network cuts them', () => {
+  it('encodes any texts, whatever pieces the network delivers', () => {
     fc.assert(
       fc.property(
         fc.array(texts, { maxLength: 4 }),
@@ -56,7 +56,7 @@ describe('frames', () => {
     );
   });
 
-  it('hold a text that is none as one that is: half characters are replaced', () => {
+  it('replaces lone surrogates', () => {
     expect(received(textFrame('a\ud800b'), [])).toStrictEqual(['a\ufffdb']);
   });
 });
@@ -73,7 +73,7 @@ describe("a plain client's message", () => {
       .map((text) => Buffer.from(text)),
   );
 
-  it('G10: gets a pong if it is a ping, and else nothing, whatever it is', () => {
+  it('G10: is answered with a pong if it is a ping, else not at all', () => {
     fc.assert(
       fc.property(bytes, (data) => {
         const answer = answerPlain(data);

@@ -48,7 +48,7 @@ afterEach(async () => {
 async function startServer(databaseUrl = database.url, staleTimeoutMs = 60_000): Promise<void> {
   server = await startTestServer(databaseUrl, {
     database: { pollIntervalMs: 50 },
-    timeouts: { readinessGraceMs: 1_000, heartbeatIntervalMs: 250, sweepIntervalMs: 50, staleTimeoutMs },
+    timeouts: { readinessGraceMs: 1_000, heartbeatIntervalMs: 250, checkIntervalMs: 50, staleTimeoutMs },
   });
 }
 

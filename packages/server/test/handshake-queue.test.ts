@@ -13,8 +13,8 @@ function work(durationMs: number): void {
   while (performance.now() < endMs);
 }
 
-describe('a crowd of newcomers', () => {
-  it('comes in in order, and lets others be served in between', async () => {
+describe('many handshakes at the same time', () => {
+  it('are done in order, with other work in between', async () => {
     const queue = new HandshakeQueue({ timeoutMs: 60_000 });
     const entered: number[] = [];
     let servedInBetween = 0;
@@ -44,7 +44,7 @@ describe('a crowd of newcomers', () => {
     expect(servedInBetween).toBeGreaterThanOrEqual(5);
   });
 
-  it('is answered with 503 and when to come again, where it would wait too long', async () => {
+  it('are answered with 503 and Retry-After if they would wait too long', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
     const server = await startTestServer(database.url, { timeouts: { handshakeTimeoutMs: 25 } });
     try {
@@ -80,8 +80,8 @@ describe('a crowd of newcomers', () => {
   });
 });
 
-describe('the pace of a crowd', () => {
-  it('lets one who comes alone go on at once, and the others together, within about a second', async () => {
+describe('a BurstThrottle', () => {
+  it('lets a single request pass immediately, and combines a burst within about a second', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setImmediate', 'performance'] });
     try {
       const pace = new BurstThrottle();
@@ -99,10 +99,10 @@ describe('the pace of a crowd', () => {
       expect(groups[0]).toBe(1);
       expect(groups.length).toBeLessThanOrEqual(10);
       expect(Math.max(...groups)).toBeLessThanOrEqual(1_001);
-      // When no more come nobody waits for them.
+      // The batch closes when no more requests arrive.
       await vi.advanceTimersByTimeAsync(300);
       expect(gone).toBe(5_000);
-      // And a minute later one who comes alone goes on at once again.
+      // A minute later, a single request passes immediately again.
       await vi.advanceTimersByTimeAsync(60_000);
       come();
       await Promise.resolve();

@@ -41,7 +41,7 @@ async function sendRaw(...lines: string[]): Promise<string[]> {
   return [...answer.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status = '']) => status);
 }
 
-describe('every answer', () => {
+describe('every response', () => {
   it.each([
     ['/healthz', 200],
     ['/metrics', 200],
@@ -51,7 +51,7 @@ describe('every answer', () => {
     ['/api/snapshot', 400],
     ['/api/ws', 426],
     ['/nothing', 404],
-  ])('is nothing that a page could show, frame or embed: %s', async (path, status) => {
+  ])('cannot be shown, framed or embedded by a page: %s', async (path, status) => {
     const { status: answered, headers } = await ask(path);
     expect(answered).toBe(status);
     expect(headers.get('content-security-policy')).toBe("default-src 'none'; frame-ancestors 'none'");
@@ -59,11 +59,11 @@ describe('every answer', () => {
     expect(headers.get('x-content-type-options')).toBe('nosniff');
     expect(headers.get('referrer-policy')).toBe('no-referrer');
     expect(headers.get('cross-origin-resource-policy')).toBe('same-origin');
-    // No page of another origin may read it, also none that the browser would ask for.
+    // A page of another origin must not read it, not even one that sends a preflight.
     expect(headers.get('access-control-allow-origin')).toBe(null);
   });
 
-  it('of the console, too, and a stream', async () => {
+  it('has these headers for the console and for a stream, too', async () => {
     const page = await ask('/');
     expect(page.headers.get('content-security-policy')).toContain("script-src 'self'");
     expect(page.headers.get('cross-origin-resource-policy')).toBe('same-origin');
@@ -78,7 +78,7 @@ describe('every answer', () => {
   });
 });
 
-describe('what a foreign page embeds', () => {
+describe('a resource embedded by a page of another site', () => {
   // A browser sends no Origin with an image, a script or a frame, but says where the page is from.
   it.each([
     [{ 'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Dest': 'image' }, 403],
@@ -101,9 +101,9 @@ describe('what a foreign page embeds', () => {
 });
 
 describe('an error of the database', () => {
-  it('is told to the log, and to nobody who asks', async () => {
+  it('is written to the log, and not to the client', async () => {
     const failed = nextEvent(server.flagcast.lifecycle, 'access:failed');
-    // What PostgreSQL says of such a row quotes it.
+    // PostgreSQL's message quotes the row.
     await database.pool.query(`ALTER TABLE users RENAME TO users_away;
       CREATE VIEW users AS SELECT 'hunter2'::text::int AS id, username, is_active, is_superuser FROM users_away`);
     const answers = await Promise.all([
@@ -122,7 +122,7 @@ describe('an error of the database', () => {
   });
 });
 
-describe('a request that two servers could read differently', () => {
+describe('a request that two servers could parse differently', () => {
   const host = 'Host: flags.example.com';
   it.each([
     ['two lengths', ['POST /api/auth/login HTTP/1.1', host, 'Content-Length: 2', 'Content-Length: 20']],
@@ -136,7 +136,7 @@ describe('a request that two servers could read differently', () => {
     ['a line break in a value', ['GET /healthz HTTP/1.1', host, 'X-One: 1\rX-Two: 2']],
     ['no host', ['GET /healthz HTTP/1.1']],
     ['a host that is none', ['GET /healthz HTTP/1.1', 'Host: a b@c/d']],
-  ])('is refused, and what follows it is not answered: %s', async (_, head) => {
+  ])('is refused, and the bytes after it are not answered: %s', async (_, head) => {
     const smuggled = ['0', '', 'GET /healthz HTTP/1.1', host, 'Connection: close', '', ''];
     expect(await sendRaw(...head, '', ...smuggled)).toStrictEqual(['400']);
   });
@@ -152,14 +152,14 @@ describe('a request that two servers could read differently', () => {
     expect(await sendRaw(line, host, other, ...upgrade, key, '', '')).toStrictEqual(['400']);
   });
 
-  it('leads nowhere by another name for the server in its first line', async () => {
+  it('is refused if its first line names another server', async () => {
     const query = `http://evil.example/api/ws?${channel}`;
     const upgrade = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'];
     const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
     expect(await sendRaw(`GET ${query} HTTP/1.1`, host, ...upgrade, key, '', '')).toStrictEqual(['400']);
   });
 
-  it('has one origin at the most', async () => {
+  it('is refused if its Origin header lists two origins', async () => {
     const origin = `${server.httpUrl}, https://evil.example`;
     const { status, body } = await handshake(server.wsUrl, channel, {
       Authorization: `Bearer ${root.token}`,
@@ -180,7 +180,7 @@ describe("an offer of HTTP/2, which Java's client makes with each request", () =
   ];
   const last = ['GET /readyz HTTP/1.1', 'Host: flags.example.com', 'Connection: close', '', ''];
 
-  it('is declined by answering the request, and the connection goes on', async () => {
+  it('is declined by an answer to the request, and the connection stays open', async () => {
     const warnings: Error[] = [];
     const note = (warning: Error): number => warnings.push(warning);
     process.on('warning', note);
@@ -191,7 +191,7 @@ describe("an offer of HTTP/2, which Java's client makes with each request", () =
     expect(warnings).toStrictEqual([]);
   });
 
-  it('does not take the body from a request', async () => {
+  it('does not affect the body of a request', async () => {
     const body = JSON.stringify({
       project_id: new URLSearchParams(channel).get('project_id'),
       key: 'h2c',
@@ -206,7 +206,7 @@ describe("an offer of HTTP/2, which Java's client makes with each request", () =
     expect(await sendRaw(...head, '', body + last.join('\r\n'))).toStrictEqual(['201', '200']);
   });
 
-  it('is told that the endpoint of sockets wants another upgrade', async () => {
+  it('is answered with 426 at the endpoint of WebSockets', async () => {
     const request = [`GET /api/ws?${channel} HTTP/1.1`, ...offer(), ''];
     expect(await sendRaw(...request, ...last)).toStrictEqual(['426', '200']);
   });

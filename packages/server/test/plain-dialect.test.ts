@@ -107,7 +107,7 @@ describe('the messages of a pending change', () => {
     return { changeId, entityId };
   }
 
-  it('its request is pending_change_created', async () => {
+  it('has the type pending_change_created for a request', async () => {
     const client = await connect();
     const { entityId } = await request('rule', '0');
     await expectMessage(
@@ -124,42 +124,39 @@ describe('the messages of a pending change', () => {
     await client.close();
   });
 
-  it.each(['0', '3 days'])(
-    'have the time at which the decision was written, %s after the request',
-    async (age) => {
-      const client = await connect();
-      const ends = [
-        // A host takes these times from the clock of another machine.
-        ['approved', `approved_by = 'alice', approved_at = now() - interval '1 hour'`],
-        ['rejected', `rejected_by = 'alice', rejected_at = now() + interval '1 hour'`],
-        ['cancelled', `rejection_reason = 'no'`],
-      ] as const;
-      for (const [status, columns] of ends) {
-        const { changeId, entityId } = await request('feature', age);
-        const { rows } = await database.pool.query<{ decided_at: string }>(
-          `UPDATE pending_changes SET status = $2, ${columns} WHERE id = $1 RETURNING clock_timestamp()::text AS decided_at`,
-          [changeId, status],
-        );
-        await expectMessage(
-          client,
-          {
-            source: 'pending',
-            type: `pending_change_${status}`,
-            entity: 'feature',
-            entity_id: entityId,
-            action: status,
-          },
-          {
-            sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
-            values: [rows[0]?.decided_at],
-          },
-        );
-      }
-      await client.close();
-    },
-  );
+  it.each(['0', '3 days'])('have the time of the decision, %s after the request', async (age) => {
+    const client = await connect();
+    const ends = [
+      // A host takes these times from the clock of another machine.
+      ['approved', `approved_by = 'alice', approved_at = now() - interval '1 hour'`],
+      ['rejected', `rejected_by = 'alice', rejected_at = now() + interval '1 hour'`],
+      ['cancelled', `rejection_reason = 'no'`],
+    ] as const;
+    for (const [status, columns] of ends) {
+      const { changeId, entityId } = await request('feature', age);
+      const { rows } = await database.pool.query<{ decided_at: string }>(
+        `UPDATE pending_changes SET status = $2, ${columns} WHERE id = $1 RETURNING clock_timestamp()::text AS decided_at`,
+        [changeId, status],
+      );
+      await expectMessage(
+        client,
+        {
+          source: 'pending',
+          type: `pending_change_${status}`,
+          entity: 'feature',
+          entity_id: entityId,
+          action: status,
+        },
+        {
+          sql: 'SELECT $1::timestamptz WHERE $1::timestamptz BETWEEN $2::timestamptz AND clock_timestamp()',
+          values: [rows[0]?.decided_at],
+        },
+      );
+    }
+    await client.close();
+  });
 
-  it('report other content of an open request as pending_change_updated', async () => {
+  it('have the type pending_change_updated for a changed request', async () => {
     const client = await connect();
     const { changeId, entityId } = await request('feature', '0');
     const { rows } = await database.pool.query<{ changed_at: string }>(
@@ -185,8 +182,8 @@ describe('the messages of a pending change', () => {
   });
 });
 
-describe('texts', () => {
-  it('arrive unharmed whatever they hold', async () => {
+describe('plain messages', () => {
+  it('arrive unchanged with any characters', async () => {
     const environment = `"\\/'<💥 \u202Eשלום`;
     const entity = `a "quote", a \\, a \n, a \u0001, 💥, שלום \u202E\u2028 é e\u0301`;
     const { rows } = await database.pool.query<{ id: string }>(
@@ -208,7 +205,7 @@ describe('texts', () => {
     await client.close();
   });
 
-  it('of every length are framed as WebSocket clients read them', async () => {
+  it('of every length are valid WebSocket frames', async () => {
     const texts = [
       ...[0, 1, 125, 126, 127, 60_000, 65_535, 65_536, 100_000].map((length) => 'x'.repeat(length)),
       // More bytes than characters: the frame counts bytes.
@@ -241,7 +238,7 @@ describe('texts', () => {
     http.close();
   });
 
-  it('are the same bytes for every client of a channel', async () => {
+  it('are the same bytes for each client of a channel', async () => {
     const query = `project_id=${project.projectId}&env=stage`;
     const headers = { Authorization: `Bearer ${root.token}` };
     const clients = await Promise.all(
@@ -272,8 +269,8 @@ async function readUntil(socket: Socket | null, isEnough: (bytes: Buffer) => boo
   return bytes;
 }
 
-describe('what a client sends', () => {
-  it('{"type":"ping"} gets a pong with the time in seconds; anything else gets nothing', async () => {
+describe('a message of a plain client', () => {
+  it('is answered with a pong and the time in seconds if it is {"type":"ping"}, else not at all', async () => {
     const client = await connect();
     const { socket } = client;
     const answers: unknown[] = [];
@@ -320,7 +317,7 @@ describe('what a client sends', () => {
   it.each([
     ['messages', (socket: WebSocket) => socket.send('{"type":"ping"}')],
     ['pings of the WebSocket', (socket: WebSocket) => socket.ping()],
-  ])('100 %s in 10 s are taken, one more ends its connection, and no other', async (_, send) => {
+  ])('100 %s in 10 s are accepted; one more closes only this connection', async (_, send) => {
     const [bystander, client] = await Promise.all([connect(), connect()]);
     for (let count = 0; count < 100; count += 1) send(client.socket);
     const { entityId } = await insertAudit(database.pool, prod);
@@ -345,7 +342,7 @@ describe('what a client sends', () => {
     ['an unknown opcode', 1002, Buffer.from([0x83, 0x80, 0, 0, 0, 0])],
     ['a compressed frame', 1002, Buffer.from([0xc1, 0x82, 0, 0, 0, 0, 0x7b, 0x7d])],
     ['no WebSocket frame at all', 1002, Buffer.from('GET / HTTP/1.1\r\n\r\n')],
-  ])('%s ends its connection with %i, and no other', async (_, code, bytes) => {
+  ])('%s closes only its connection, with %i', async (_, code, bytes) => {
     const bystander = await connect();
     const { socket } = await handshake(server.wsUrl, `project_id=${project.projectId}&env=prod`, {
       Authorization: `Bearer ${root.token}`,

@@ -169,7 +169,7 @@ async function startServers(): Promise<[TestServer, TestServer]> {
     const server = await startTestServer(database.url, {
       network: { trustedProxies: ['127.0.0.1'] },
       database: { pollIntervalMs: 50 },
-      timeouts: { heartbeatIntervalMs: 250, quietIntervalMs: 250 },
+      timeouts: { heartbeatIntervalMs: 250, keepAliveIntervalMs: 250 },
     });
     onTestFinished(async () => await server.close());
     return server;

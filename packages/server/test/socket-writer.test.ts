@@ -112,8 +112,8 @@ async function pair(server: Server): Promise<[Connected, Connected]> {
   return (await connect(server, 2)) as [Connected, Connected];
 }
 
-describe.runIf(hasIoUring)('what is written to many connections together', () => {
-  it('comes to each, its own and in order, past their sockets', async () => {
+describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
+  it('sends each connection its own frames in order, without the sockets', async () => {
     const all = await connect(createServer(), 300);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
     const news = textFrame('news for all');
@@ -130,7 +130,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
   it.each([
     [64, 'the sockets'],
     [65, 'io_uring'],
-  ])('to %i connections is written by %s', async (count, way) => {
+  ])('writes to %i connections by %s', async (count, way) => {
     const writer = writerFor();
     const all = await connect(createServer(), count, writer);
     const writtenBefore = all.map(({ line }) => line.bytesWritten);
@@ -143,7 +143,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
     }
   });
 
-  it('comes in full and in order to one that does not read for a while, and the others have it at once', async () => {
+  it('sends everything in order to a client that pauses reading, and does not delay others', async () => {
     const [slow, quick] = await pair(createServer());
     slow.client.socket.pause();
     const expected: string[] = [];
@@ -174,7 +174,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
     expect(await slow.client.received(expected.length)).toStrictEqual(expected);
   });
 
-  it('comes before the end of a connection that is closed after it', async () => {
+  it('sends the frames of a connection before its close frame', async () => {
     const [leaving] = await pair(createServer());
     const closed = once(leaving.client.socket, 'close');
     cork(() => {
@@ -185,7 +185,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
     expect(leaving.client.texts).toStrictEqual(['news']);
   });
 
-  it('may be larger than what is gathered', async () => {
+  it('sends frames that are larger than its buffer', async () => {
     const [one, other] = await pair(createServer());
     const texts = ['small', 'x'.repeat(300_000), 'y'.repeat(200_000), 'z'.repeat(200_000), 'small again'];
     cork(() => {
@@ -194,7 +194,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
     for (const { client } of [one, other]) expect(await client.received(texts.length)).toStrictEqual(texts);
   });
 
-  it('ends the connection of a connection that has gone, and comes to the others', async () => {
+  it('terminates a connection whose client has gone, and sends to the others', async () => {
     const [gone, other] = await pair(createServer());
     const closed = nextEvent(lifecycle, 'connection:closed');
     cork(() => {
@@ -206,7 +206,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
     expect(await other.client.received(1)).toStrictEqual(['news']);
   });
 
-  it('never comes to a connection that has got the number of one that was closed meanwhile', async () => {
+  it('never writes to a connection that reuses the descriptor of a closed one', async () => {
     const [closing, other] = await pair(createServer());
     const descriptor = (closing.line as unknown as { _handle: { fd: number } })._handle.fd;
     const otherDescriptor = (other.line as unknown as { _handle: { fd: number } })._handle.fd;
@@ -223,7 +223,7 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
     expect(await other.client.received(1)).toStrictEqual(['mine']);
   });
 
-  it('goes through what a host has put in the place of the write of a socket', async () => {
+  it('calls the write function with which a host replaced that of a socket', async () => {
     const server = createServer();
     const seen: unknown[] = [];
     server.on('connection', (line) => {
@@ -244,8 +244,8 @@ describe.runIf(hasIoUring)('what is written to many connections together', () =>
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 if (!hasOpenssl) process.stdout.write('socket-writer: no openssl here, so TLS is not tested\n');
 
-describe.runIf(hasIoUring && hasOpenssl)('what is written together to connections behind TLS', () => {
-  it('goes through their sockets', async () => {
+describe.runIf(hasIoUring && hasOpenssl)('a BatchedSocketWriter with TLS', () => {
+  it('writes through the sockets', async () => {
     const folder = await createTestFolder();
     const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name)) as [string, string];
     const made = spawnSync('openssl', [

@@ -49,12 +49,12 @@ async function ended(socket: Socket): Promise<string> {
 describe('a connection that has not authenticated', () => {
   const timing = { requestHeadersTimeoutMs: 200 };
 
-  it('ends when it sends nothing', async () => {
+  it('is closed if it sends nothing', async () => {
     const server = await start({ timeouts: timing });
     expect(await ended(await open(server))).toMatch(/^(HTTP\/1\.1 408 |$)/);
   });
 
-  it('ends when the head of its request does not come to an end', async () => {
+  it('is closed if the head of its request does not end', async () => {
     const server = await start({ timeouts: timing });
     const socket = await open(server);
     socket.write('GET /api/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n');
@@ -63,7 +63,7 @@ describe('a connection that has not authenticated', () => {
     expect(await ended(socket)).toMatch(/^(HTTP\/1\.1 408 |$)/);
   });
 
-  it('ends when its peer does not read the answers', async () => {
+  it('is closed if the client does not read the answers', async () => {
     const server = await start({ timeouts: { idleTimeoutMs: 200 } });
     const { socket, atServer } = await openBothEnds(server);
     socket.pause();
@@ -73,7 +73,7 @@ describe('a connection that has not authenticated', () => {
     await closed;
   });
 
-  it('ends soon after a flagcast.v1 client was refused, whatever the peer does', async () => {
+  it('is closed soon after a flagcast.v1 client was refused, whatever the client does', async () => {
     const server = await start({ timeouts: { refusedCloseTimeoutMs: 100 } });
     const closed = new Promise<void>((resolve) => {
       server.http.once('connection', (socket: Socket) => socket.once('close', () => resolve()));
@@ -91,8 +91,8 @@ describe('a connection that has not authenticated', () => {
   });
 });
 
-describe('the bound on connections that have not authenticated', () => {
-  it('closes further ones of an address, while those that are in are served and others come in', async () => {
+describe('the limit on connections that have not authenticated', () => {
+  it('closes further ones of an address, while open ones are served and other addresses connect', async () => {
     const server = await start({ limits: { connectionsPerAddress: 5 } });
     const query = { project_id: channel.projectId, env_id: channel.environmentId };
     const inside = await PlainClient.connect(server.wsUrl, query, { token });
@@ -111,7 +111,7 @@ describe('the bound on connections that have not authenticated', () => {
     await PlainClient.connect(server.wsUrl, query, { token });
   });
 
-  it('closes further ones of all addresses, counts them and shows them in the metrics', async () => {
+  it('closes further ones of all addresses, and counts them in the metrics', async () => {
     const server = await start({ limits: { unauthenticatedConnections: 3 } });
     for (let count = 0; count < 2; count += 1) await open(server);
     const scraping = await open(server);
@@ -138,7 +138,7 @@ describe('the bound on connections that have not authenticated', () => {
     }
   });
 
-  it('counts handshakes that come through a trusted proxy by the address of the client', async () => {
+  it('counts handshakes through a trusted proxy by the address of the client', async () => {
     const server = await start({
       limits: { connectionsPerAddress: 2 },
       network: { trustedProxies: ['127.0.0.1'] },
@@ -164,7 +164,7 @@ describe('the bound on connections that have not authenticated', () => {
     client.release();
   });
 
-  it("holds on a host's own server for upgrades alone", async () => {
+  it("applies only to upgrades on a host's own server", async () => {
     const server = await start({ limits: { unauthenticatedConnections: 1 } });
     const host = createServer((_request, response) => response.end('host'));
     server.flagcast.attach(host);

@@ -49,8 +49,8 @@ async function connect(at = server, token = root.token): Promise<V1Client> {
   return await V1Client.connect(at.wsUrl, { token });
 }
 
-describe('channels', () => {
-  it('G3: each brings its own events while it is subscribed, however it is named', async () => {
+describe('channels of a connection', () => {
+  it('G3: deliver their own events while subscribed, by any of their names', async () => {
     const client = await connect();
     const { projectId } = prod;
     const expected = { project_id: projectId, environment: 'prod', environment_id: prod.environmentId };
@@ -86,7 +86,7 @@ describe('channels', () => {
     expect(got).toStrictEqual([one.entityId, two.entityId, three.entityId]);
     expect(got).not.toContain(foreign.entityId);
 
-    // It goes on from where it was told to.
+    // It continues at its cursor.
     await client.caughtUp(prod, byKey.cursor);
     await client.event(unheard.entityId);
     await client.close();
@@ -98,7 +98,7 @@ describe('channels', () => {
       'with leading zeros',
       (channel: TestChannel) => ({ project_id: channel.projectId, env_id: `00${channel.environmentId}` }),
     ],
-  ])('a channel is left by the name that it was opened by, also %s', async (_, nameOf) => {
+  ])('can be unsubscribed by the name of the subscription, also %s', async (_, nameOf) => {
     const client = await connect();
     await client.ask({ type: 'subscribe', ...nameOf(prod) }, 'caught_up');
     const answer = await client.ask({ type: 'unsubscribe', ...nameOf(prod) }, 'unsubscribed', 'error');
@@ -106,7 +106,7 @@ describe('channels', () => {
     await client.close();
   });
 
-  it('are 32 at most, and one that is left makes room', async () => {
+  it('are at most 32, and an unsubscribed one makes room', async () => {
     const client = await connect();
     const channels: TestChannel[] = [];
     while (channels.length < 33) {
@@ -133,7 +133,7 @@ describe('channels', () => {
     await client.close();
   });
 
-  it('are refused one by one, and the others go on', async () => {
+  it('are refused one by one, and the others continue', async () => {
     const { projectId } = prod;
     const guest = await createUser(database.pool, 'guest', { ttlMs: 600_000 });
     await addMember(database.pool, projectId, guest.id, 'project_viewer');
@@ -166,7 +166,7 @@ describe('channels', () => {
     await client.close();
   });
 
-  it('are refused while the database does not answer, and can be asked for again', async () => {
+  it('are refused while the database does not answer, and can be subscribed later', async () => {
     const client = await connect();
     const error = await withClient(database.url, async (admin) => {
       await admin.query('BEGIN; LOCK TABLE memberships');
@@ -177,7 +177,7 @@ describe('channels', () => {
     await client.close();
   });
 
-  it('in the address are as if they had been subscribed at once', async () => {
+  it('in the query string are subscribed after hello', async () => {
     const query = { project_id: prod.projectId, env: 'prod' };
     const client = await V1Client.connect(server.wsUrl, { token: root.token, query });
     await client.control('caught_up');
@@ -206,8 +206,8 @@ describe('channels', () => {
   });
 });
 
-describe('a right that is taken away', () => {
-  it('G9: ends its channel with a word while others remain, and else the connection', async () => {
+describe('a revoked right', () => {
+  it('G9: ends its channel with an error, or the connection if no channel remains', async () => {
     const member = await createUser(database.pool, 'member', { ttlMs: 600_000 });
     const one = await seedProject(database.pool);
     const two = await seedProject(database.pool);
@@ -242,8 +242,8 @@ describe('a right that is taken away', () => {
   });
 });
 
-describe('G10: what a peer has asked for', () => {
-  it('is not looked up any more when the peer is gone', async () => {
+describe('G10: a subscription', () => {
+  it('is not checked after the client has disconnected', async () => {
     const small = await startTestServer(database.url);
     const { lifecycle } = small.flagcast;
     const client = await connect(small);
@@ -255,14 +255,14 @@ describe('G10: what a peer has asked for', () => {
       for (let count = 0; count < 50; count += 1) {
         client.send({ type: 'subscribe', project_id: prod.projectId, env: 'prod' });
       }
-      // Each of them fails after a while; the first one is under way when the peer goes.
+      // Each of them fails after a while; the first one is in progress when the client disconnects.
       await nextEvent(lifecycle, 'access:failed');
       const closed = nextEvent(lifecycle, 'connection:closed');
       client.socket.terminate();
       await closed;
       await nextEvent(lifecycle, 'access:failed');
       expect(failures).toHaveLength(2);
-      // Whoever asks now fails as well, and nobody with them.
+      // A new subscription fails, too, and no other with it.
       const other = await connect(small);
       for (let count = 0; count < 2; count += 1) {
         expect(await other.subscribe(prod)).toMatchObject({ code: 'unavailable' });
@@ -275,7 +275,7 @@ describe('G10: what a peer has asked for', () => {
 });
 
 describe('a heartbeat', () => {
-  it('comes to many not at the same moment', async () => {
+  it('is not sent to all connections at the same moment', async () => {
     const spread = await startTestServer(database.url, {
       limits: { connectionsPerUser: 100 },
       timeouts: { heartbeatIntervalMs: 1_000 },
@@ -291,7 +291,7 @@ describe('a heartbeat', () => {
     await spread.close();
   });
 
-  it('has a cursor that every channel of the connection goes on from', async () => {
+  it('has a cursor with which every channel of the connection resumes', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     await client.caughtUp(stage);

@@ -88,7 +88,7 @@ async function featureRow(pool: pg.Pool, featureId: string, environmentId: strin
 }
 
 describe('an event', () => {
-  it('has the promised keys and no others, and the state of its feature in its environment', async () => {
+  it('has exactly the documented keys, and the state of its feature in its environment', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     await client.caughtUp(stage);
@@ -128,7 +128,7 @@ describe('an event', () => {
     });
     expect(event.feature).toMatchObject({ enabled: true, default_value: 'on "prod"' });
 
-    // A rule's event tells of its feature; in the other environment that is another state.
+    // The event of a rule has the state of its feature, which differs in the other environment.
     const ruleId = randomUUID();
     await insertAudit(database.pool, {
       ...stage,
@@ -152,7 +152,7 @@ describe('an event', () => {
     await client.close();
   });
 
-  it('of an approval names the change, who decided, and the feature', async () => {
+  it('of an approval names the request, the approver and the feature', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     const featureId = await createFeature(database.pool, prod, 'approved');
@@ -189,7 +189,7 @@ describe('an event', () => {
     await client.close();
   });
 
-  it('carries the cursor if it is the last one of its batch, for each channel', async () => {
+  it('has a cursor if it is the last one of its batch in its channel', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     await client.caughtUp(stage);
@@ -219,16 +219,16 @@ describe('an event', () => {
     await client.close();
   });
 
-  it('has the same id on two servers, and when it is brought again after a restart', async () => {
+  it('has the same id on two servers, and when it is replayed after a restart', async () => {
     const first = await startTestServer(database.url);
     const second = await startTestServer(database.url);
     const before = await connect(first);
     const cursor = await before.caughtUp(prod);
-    const beside = await connect(second);
-    await beside.caughtUp(prod);
+    const other = await connect(second);
+    await other.caughtUp(prod);
     const { entityId } = await insertAudit(database.pool, prod);
     const live = await before.event(entityId);
-    expect((await beside.event(entityId)).id).toBe(live.id);
+    expect((await other.event(entityId)).id).toBe(live.id);
     await first.close();
     await second.close();
     const third = await startTestServer(database.url);
@@ -239,9 +239,9 @@ describe('an event', () => {
   });
 });
 
-describe('an event whose created_at is not the present', () => {
+describe('an event with an old or future created_at', () => {
   it.each(['30 seconds', '2 hours', '10 days', '40 years', '-1 hour'])(
-    'G11: comes at once, %s before its commit, and again after a resume',
+    'G11: is delivered immediately, %s before its commit, and again after a resume',
     async (age) => {
       const client = await connect();
       await client.caughtUp(prod);
@@ -263,8 +263,8 @@ describe('an event whose created_at is not the present', () => {
 /** How often the reader reads again after a hint that brought one event. */
 const followUps = 7;
 
-describe('the price of an event', () => {
-  it('is one read of the database and the seven that follow a hint, for one client as for 200', async () => {
+describe('the cost of an event', () => {
+  it('is one read of the database and the seven after a hint, for 1 client and for 200', async () => {
     const cluster = await createTestCluster({
       shared_preload_libraries: 'pg_stat_statements',
       track_commit_timestamp: 'off',

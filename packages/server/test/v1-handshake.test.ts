@@ -41,12 +41,12 @@ beforeAll(async () => {
   tokens.set('forged', await sign(claims, Buffer.from('another secret that is long enough!')));
   tokens.set('for refreshing', await sign({ ...claims, type: 'refresh' }, key));
   tokens.set('junk', 'junk');
-  const nobody = { secret: testSecret, userId: '999999', username: 'alice', ttlMs: 60_000 };
-  tokens.set('of nobody', await signToken(nobody));
+  const unknownUser = { secret: testSecret, userId: '999999', username: 'alice', ttlMs: 60_000 };
+  tokens.set('of an unknown user', await signToken(unknownUser));
   // What waits for a lock fails then: the database does not answer.
   const { name } = database;
   await database.pool.query(`ALTER DATABASE ${name} SET lock_timeout = '500ms'`);
-  server = await startTestServer(database.url, { timeouts: { sweepIntervalMs: 20 } });
+  server = await startTestServer(database.url, { timeouts: { checkIntervalMs: 20 } });
 });
 
 afterAll(async () => {
@@ -68,7 +68,7 @@ async function greeted(token = alice.token, at = server): Promise<V1Client> {
 }
 
 describe('hello', () => {
-  it('comes first and once, and says who is who', async () => {
+  it('is the first message, sent once, and names the user and the server', async () => {
     const client = await greeted();
     const { exp } = JSON.parse(
       Buffer.from(alice.token.split('.')[1] ?? '', 'base64url').toString('utf8'),
@@ -96,7 +96,7 @@ describe('hello', () => {
     await client.close();
   });
 
-  it('comes over the subprotocol, and the token never comes back', async () => {
+  it('is sent with the subprotocol, which never repeats the token', async () => {
     const offered = `bearer.${alice.token}, chat, flagcast.v1`;
     const { status, headers, socket } = await handshake(server.wsUrl, '', {
       'Sec-WebSocket-Protocol': offered,
@@ -108,14 +108,14 @@ describe('hello', () => {
   });
 });
 
-describe('a refusal', () => {
+describe('a refusal of a flagcast.v1 client', () => {
   const own = (): string => `project_id=${projectId}&env=prod`;
   const rows: [what: string, token: string | null, query: () => string, code: number, reason: string][] = [
     ['without a token', null, own, 4501, 'token_missing'],
     ['with a token that is junk', 'junk', own, 4501, 'token_malformed'],
     ['with a forged token', 'forged', own, 4501, 'token_invalid'],
     ['with a token for refreshing', 'for refreshing', own, 4501, 'token_wrong_type'],
-    ['with a token of nobody', 'of nobody', own, 4501, 'unknown_user'],
+    ['with a token of an unknown user', 'of an unknown user', own, 4501, 'unknown_user'],
     ['with an expired token', 'expired', own, 4001, 'token_expired'],
     ['of an inactive user', 'of an inactive user', own, 4503, 'user_inactive'],
     ['of a stranger', 'of another user', own, 4503, 'forbidden'],
@@ -135,7 +135,7 @@ describe('a refusal', () => {
     ['of two projects', 'good', () => `${own()}&project_id=x`, 4500, 'repeated_parameter'],
     ['of two cursors', 'good', () => `${own()}&cursor=a&cursor=b`, 4500, 'repeated_parameter'],
   ];
-  it.each(rows)('%s (%s) is a close code', async (_, token, query, code, reason) => {
+  it.each(rows)('%s (%s) is sent as a close code', async (_, token, query, code, reason) => {
     const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
     const client = await V1Client.connect(server.wsUrl, {
       token: token === null ? undefined : tokenOf(token),
@@ -143,12 +143,12 @@ describe('a refusal', () => {
     });
     expect(await client.closed).toStrictEqual({ code, reason });
     expect((await refused).code).toBe(reason);
-    // Who got as far as its channel has been greeted.
+    // With a valid token, hello is sent before the channel is refused.
     const types = client.withoutHeartbeats.map((message) => message.type);
     expect(types).toStrictEqual(code === 4504 || reason === 'forbidden' ? ['hello'] : []);
   });
 
-  it('for too many connections is 4003, and a place that is left is free', async () => {
+  it('has the code 4003 at the limit of connections, and a closed connection frees its slot', async () => {
     const small = await startTestServer(database.url, { limits: { connectionsPerUser: 2 } });
     const clients = [await greeted(alice.token, small), await greeted(alice.token, small)];
     const third = await V1Client.connect(small.wsUrl, { token: alice.token });
@@ -160,7 +160,7 @@ describe('a refusal', () => {
     await small.close();
   });
 
-  it('while the database does not answer is 4005', async () => {
+  it('has the code 4005 while the database does not answer', async () => {
     for (const handshakeTimeoutMs of [100, 10_000]) {
       const impatient = await startTestServer(database.url, { timeouts: { handshakeTimeoutMs } });
       const closed = await withClient(database.url, async (client) => {
@@ -174,7 +174,7 @@ describe('a refusal', () => {
     }
   });
 
-  it('of a foreign page, and while the server drains, is HTTP', async () => {
+  it('is an HTTP response for a page of another origin, and while the server drains', async () => {
     const refusal = async (at: TestServer, headers: Record<string, string> = {}): Promise<unknown> =>
       await V1Client.connect(at.wsUrl, { token: alice.token, headers }).catch((error: unknown) => error);
     const foreign = (await refusal(server, { Origin: 'https://evil.example' })) as Refused;
@@ -193,8 +193,8 @@ describe('a refusal', () => {
   });
 });
 
-describe('auth', () => {
-  it('G9: a fresh token keeps the connection past the end of the old one, which closes the others', async () => {
+describe('an auth message', () => {
+  it('G9: keeps the connection open after the old token expires', async () => {
     const options = { secret: testSecret, userId: alice.id, username: 'alice' };
     const short = await signToken({ ...options, ttlMs: 2_000 });
     const renewed = await V1Client.connect(server.wsUrl, { token: short });
@@ -209,7 +209,7 @@ describe('auth', () => {
     await renewed.close();
   });
 
-  it('is able to shorten the connection as well', async () => {
+  it('can shorten the connection', async () => {
     const options = { secret: testSecret, userId: alice.id, username: 'alice' };
     const client = await V1Client.connect(server.wsUrl, { token: alice.token });
     await client.ask({ type: 'auth', token: await signToken({ ...options, ttlMs: 1_000 }) }, 'authenticated');
@@ -222,14 +222,14 @@ describe('auth', () => {
     ['for refreshing', 4501, 'token_wrong_type'],
     ['expired', 4001, 'token_expired'],
     ['of an inactive user', 4503, 'user_inactive'],
-  ])('with a token %s: %i', async (name, code, reason) => {
+  ])('with a token %s closes the connection with %i', async (name, code, reason) => {
     const client = await greeted();
     client.send({ type: 'auth', token: tokenOf(name) });
     expect(await client.closed).toStrictEqual({ code, reason });
     expect(client.texts.join()).not.toContain(tokenOf(name));
   });
 
-  it('leaves the old token good while the database does not answer', async () => {
+  it('does not end the old token while the database does not answer', async () => {
     const client = await greeted();
     const { code } = await withClient(database.url, async (admin) => {
       await admin.query('BEGIN; LOCK TABLE users');
@@ -241,8 +241,8 @@ describe('auth', () => {
   });
 });
 
-describe('G10: a peer that breaks the protocol', () => {
-  it('is told nine times, and closed with the tenth', async () => {
+describe('G10: a client that violates the protocol', () => {
+  it('gets nine errors, and is closed after the tenth malformed message', async () => {
     const client = await greeted();
     const junk = [
       '',
@@ -269,7 +269,7 @@ describe('G10: a peer that breaks the protocol', () => {
     }
   });
 
-  it('is closed at once for a binary message', async () => {
+  it('is closed immediately for a binary message', async () => {
     const client = await greeted();
     client.socket.send(Buffer.from('{"type":"ping"}'));
     expect((await client.closed).code).toBe(4505);

@@ -135,14 +135,14 @@ function receivedOf(client: V1Client, { environmentId, projectId }: TestChannel)
 }
 
 describe('G8: a flagcast.v1 client that does not read', () => {
-  it('gets from the database what the ring buffer no longer has, on the same connection', async () => {
+  it('gets events that the replay buffer has dropped from the database, on the same connection', async () => {
     const server = await start({ limits: { replayEvents: 100 } });
     const slow = await connect(server);
     const channel = await freshChannel();
     await slow.client.caughtUp(channel);
     for (let time = 0; time < 2; time += 1) {
       await fallBehind(server, slow, channel);
-      // The ring keeps none of these but the last.
+      // The replay buffer holds only the last of these.
       for (let more = 0; more < 8; more += 1) await burst(server, channel, 100);
       const resumed = nextEvent(server.flagcast.lifecycle, 'channel:resumed');
       slow.client.socket.resume();
@@ -151,11 +151,11 @@ describe('G8: a flagcast.v1 client that does not read', () => {
       await slow.client.event(entityId);
       expect(receivedOf(slow.client, channel)).toStrictEqual(await committed(channel));
     }
-    // It had been told that it is live, and need not be told again.
+    // caught_up is not sent again.
     expect(slow.client.messages.filter(({ type }) => type === 'caught_up')).toHaveLength(1);
   });
 
-  it('gets a resync when it missed more than 1,000 events', async () => {
+  it('gets a resync if it missed more than 1,000 events', async () => {
     const server = await start({ limits: { replayEvents: 100 } });
     const slow = await connect(server);
     const channel = await freshChannel();
@@ -170,7 +170,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     await slow.client.event(entityId);
   });
 
-  it('keeps its other channels when it leaves one whose missed events cannot be read', async () => {
+  it('keeps its other channels when it unsubscribes one whose missed events cannot be read', async () => {
     const server = await start({ limits: { replayEvents: 100 } });
     const slow = await connect(server);
     const channel = await freshChannel();
@@ -201,7 +201,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     await slow.client.event(entityId);
   });
 
-  it('causes no buffering when it resumes many channels either', async () => {
+  it('is not buffered for when it resumes many channels', async () => {
     const server = await start();
     const channels: TestChannel[] = [];
     while (channels.length < 9) channels.push(...(await freshChannels()));

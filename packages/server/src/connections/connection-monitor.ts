@@ -44,14 +44,14 @@ export class ConnectionMonitor {
   }
 
   start(): void {
-    const { sweepIntervalMs, pingIntervalMs, quietIntervalMs, recheckIntervalMs, heartbeatIntervalMs } =
+    const { checkIntervalMs, pingIntervalMs, keepAliveIntervalMs, recheckIntervalMs, heartbeatIntervalMs } =
       this.#options;
     this.#timers.push(
-      setInterval(() => this.#closeExpiredAndSlow(), sweepIntervalMs),
+      setInterval(() => this.#closeExpiredAndSlow(), checkIntervalMs),
       setInterval(() => void this.#recheck(), recheckIntervalMs),
       this.#startTimer(pingIntervalMs, (connections) => this.#ping(connections)),
       this.#startTimer(heartbeatIntervalMs, (connections) => this.#sendHeartbeat(connections)),
-      this.#startTimer(quietIntervalMs, (connections) => {
+      this.#startTimer(keepAliveIntervalMs, (connections) => {
         for (const connection of connections) connection.sendKeepAlive();
       }),
     );
@@ -165,10 +165,10 @@ export class ConnectionMonitor {
 
   /** If only this query fails, while events arrive, a revoked right must not stay valid forever. */
   #closeUnchecked(): void {
-    const { registry, freshness, recheckPatienceMs } = this.#options;
+    const { registry, freshness, recheckTimeoutMs } = this.#options;
     const nowMs = performance.now();
     this.#uncheckedSinceMs = freshness.isFresh ? (this.#uncheckedSinceMs ?? nowMs) : null;
-    if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckPatienceMs) return;
+    if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckTimeoutMs) return;
     for (const { session } of registry.connections()) {
       if (session.channels().length > 0) {
         session.close(CloseCode.unavailable, 'your rights cannot be checked');
