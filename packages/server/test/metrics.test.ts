@@ -123,7 +123,7 @@ it('count who comes back, who has to begin anew, and who is refused', async () =
   }
   const after = await scrape(server.httpUrl);
   const grown = (name: string): number => (after.get(name) ?? NaN) - (before.get(name) ?? NaN);
-  expect(grown('flagcast_resumes_total{source="ring"}')).toBe(1);
+  expect(grown('flagcast_resumes_total{source="buffer"}')).toBe(1);
   expect(grown('flagcast_resyncs_total{reason="cursor_malformed"}')).toBe(1);
   expect(after.get('flagcast_requests_refused_total{code="token_malformed"}')).toBe(2);
 });
