@@ -150,7 +150,8 @@ describe('the document and the code agree on', () => {
       expect(namesOf(event, 'spec')).toStrictEqual([specType, entity, action, entity]);
       expect(namesOf(event, 'togglr')).toStrictEqual([...togglr, togglr[1]]);
     }
-    const [, renamed] = /If the feature is not known, only the action is renamed \((.*)\)\.$/m.exec(text) ?? [];
+    const [, renamed] =
+      /If the feature is not known, only the action is renamed \((.*)\)\.$/m.exec(text) ?? [];
     const orphan = { source: 'audit', entity: 'rule', action: 'updated', entityId: 'rule', featureId: null };
     expect(namesOf(orphan, 'togglr')).toStrictEqual([...words(renamed), 'rule']);
   });
