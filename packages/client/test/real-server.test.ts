@@ -120,7 +120,10 @@ it.each(['WebSocket', 'server-sent events'])(
   '%s: a channel is stale while the server cannot read the database',
   async (transport) => {
     database = await createTestDatabase({ schema: 'tables' });
-    server = await startTestServer(database.url, { pollIntervalMs: 50, timing: { readinessGraceMs: 500 } });
+    server = await startTestServer(database.url, {
+      database: { pollIntervalMs: 50 },
+      timeouts: { readinessGraceMs: 500 },
+    });
     const { projectId } = await seedProject(database.pool);
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     client = createClient({

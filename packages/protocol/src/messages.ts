@@ -243,6 +243,7 @@ export type ControlMessage =
   | ErrorMessage
   | CloseMessage;
 
+/** A discriminated union: `'source' in message` is an event, every other message has its own `type`. */
 export type ServerMessage = EventMessage | ControlMessage;
 
 export interface SubscribeMessage {
