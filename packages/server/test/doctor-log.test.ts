@@ -19,7 +19,7 @@ describe('doctor', () => {
     [
       'a disabled trigger',
       'ALTER TABLE pending_changes DISABLE TRIGGER ALL',
-      'the trigger flagcast_log on public.pending_changes is switched off',
+      'the trigger flagcast_log on public.pending_changes is disabled',
     ],
   ])('reports %s as an error, which install fixes', async (_case, damage, message) => {
     const found = await doctor.fixture.expectFix('log', damage);

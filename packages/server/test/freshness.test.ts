@@ -296,7 +296,7 @@ describe('a server of a database in which', () => {
     [
       'the trigger on audit_log was disabled',
       'ALTER TABLE audit_log DISABLE TRIGGER flagcast_log',
-      'the trigger flagcast_log on public.audit_log is switched off',
+      'the trigger flagcast_log on public.audit_log is disabled',
     ],
     [
       'the trigger on pending_changes was dropped',

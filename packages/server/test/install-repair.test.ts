@@ -37,12 +37,12 @@ test.each([
   [
     'all triggers were disabled',
     'ALTER TABLE audit_log DISABLE TRIGGER ALL',
-    'the trigger flagcast_log on public.audit_log is switched off',
+    'the trigger flagcast_log on public.audit_log is disabled',
   ],
   [
     'a trigger fires for replication only',
     'ALTER TABLE pending_changes ENABLE REPLICA TRIGGER flagcast_log',
-    'the trigger flagcast_log on public.pending_changes is switched off',
+    'the trigger flagcast_log on public.pending_changes is disabled',
   ],
   [
     'a trigger was dropped',

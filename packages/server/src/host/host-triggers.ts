@@ -62,13 +62,13 @@ export interface TriggerState {
   readonly table: string;
   /** Null where the table does not exist. */
   readonly relation: string | null;
-  /** The partitions that the trigger is missing on or switched off on, by name. */
+  /** The partitions that the trigger is missing or disabled on, by name. */
   readonly partitions: readonly string[];
   /** `tgenabled`: O (origin), A (always), R (replica), D (disabled); null where there is no trigger. */
   readonly enabled: string | null;
   /** Columns that the trigger function reads and the table does not have. */
   readonly missingColumns: readonly string[];
-  /** Changes whenever the trigger is made, switched off or switched on. */
+  /** Changes whenever the trigger is created, disabled or enabled. */
   readonly version: string;
 }
 
@@ -124,9 +124,9 @@ export function triggerProblem(triggers: readonly TriggerState[]): string | null
     } else if (enabled === null) {
       return `the table ${name} does not have the trigger ${triggerName} (was the table replaced?)`;
     } else if (enabled !== 'O' && enabled !== 'A') {
-      return `the trigger ${triggerName} on ${name} is switched off`;
+      return `the trigger ${triggerName} on ${name} is disabled`;
     } else if (partitions.length > 0) {
-      return `the partition ${partitions[0] ?? ''} of ${name} does not have the trigger ${triggerName}, or it is switched off`;
+      return `the partition ${partitions[0] ?? ''} of ${name} does not have the trigger ${triggerName}, or it is disabled`;
     } else if (missingColumns.length > 0) {
       return `the table ${name} has no column ${missingColumns.join(', ')}, which the trigger ${triggerName} reads`;
     }

@@ -203,7 +203,7 @@ export interface InstallState {
   readonly viewColumns: Readonly<Partial<Record<ViewSchema, string>>>;
   /** The triggers on the host's tables; also if nothing is installed. */
   readonly triggers: readonly TriggerState[];
-  /** The tables of schema public by name. */
+  /** The existing contract tables of the host or of install, by name. */
   readonly publicTables: Readonly<Record<string, PublicTable>>;
   /** The publications FOR ALL TABLES. */
   readonly publications: readonly string[];
@@ -279,7 +279,7 @@ SELECT json_build_object(
       'owned', pg_has_role(relowner, 'USAGE'),
       'ownerIsMember', pg_has_role(relowner, current_user, 'USAGE'),
       'lacks', ARRAY(SELECT p FROM unnest('{SELECT,TRIGGER}'::text[]) p WHERE NOT has_table_privilege(oid, p))
-    )), '{}') FROM relations WHERE schema = 'public' AND relkind IN ('r', 'p')
+    )), '{}') FROM relations WHERE schema = 'public' AND relkind IN ('r', 'p') AND name = ANY ($1::text[])
   ),
   'publications', (SELECT coalesce(json_agg(pubname ORDER BY pubname), '[]') FROM pg_catalog.pg_publication WHERE puballtables),
   'publicNames', (
