@@ -12,24 +12,41 @@ export interface SqlFile {
   readonly text: string;
 }
 
-/**
- * The SQL files of this build, in their order. `flagcast` and `public` hold idempotent statements, which each upgrade
- * and each repair run; `tables` creates the contract tables. Throws InstallError if a file of the package is missing.
- */
-export async function readSqlFiles(folder: 'tables' | 'flagcast' | 'public'): Promise<SqlFile[]> {
+/** Reads the SQL files of a folder, in their order. Throws InstallError if they are missing. */
+async function readSqlFiles(folder: 'tables' | 'flagcast' | 'public'): Promise<SqlFile[]> {
   const url = new URL(`../../sql/${folder}/`, import.meta.url);
-  const names = (await readdir(url).catch(() => [])).filter((name) => /^\d-\w+\.sql$/.test(name)).toSorted();
+  const names = (await readdir(url).catch(() => [])).filter((name) => /^\d+-\w+\.sql$/.test(name));
   if (names.length === 0) {
     throw new InstallError('failed', `The SQL files of Flagcast (sql/${folder}) are missing: reinstall it.`);
   }
-  return await Promise.all(
+  const files = await Promise.all(
     names.map(async (name) => {
       // A checkout with CRLF is the same build.
       const text = (await readFile(new URL(name, url), 'utf8')).replaceAll('\r\n', '\n').trim();
-      const md5 = createHash('md5').update(text).digest('hex');
-      return { version: Number(name[0]), name: name.slice(2, -4), md5, text };
+      return {
+        version: Number.parseInt(name, 10),
+        name: name.replace(/^\d+-|\.sql$/g, ''),
+        md5: md5(text),
+        text,
+      };
     }),
   );
+  return files.toSorted((a, b) => a.version - b.version);
+}
+
+const md5 = (text: string): string => createHash('md5').update(text).digest('hex');
+
+/**
+ * The files that each installation, upgrade and repair runs: their statements are idempotent. `view` is the public view,
+ * for contract tables of install; the checksum of `functions` includes it.
+ */
+export async function readLogFiles(): Promise<Record<'tables' | 'functions' | 'view', SqlFile>> {
+  const [tables, functions] = await readSqlFiles('flagcast');
+  const [view] = await readSqlFiles('public');
+  if (tables === undefined || functions === undefined || view === undefined) {
+    throw new Error('sql/flagcast has two files, sql/public has one');
+  }
+  return { tables, functions: { ...functions, md5: md5(functions.text + view.text) }, view };
 }
 
 /** Records files in a version table. */
@@ -63,8 +80,8 @@ export async function readBuild(
   client: pg.ClientBase,
   installed: boolean,
 ): Promise<{ readonly build: Build; readonly version: number; readonly newest: number }> {
-  const files = await readSqlFiles('flagcast');
-  const newest = files.at(-1)?.version ?? 0;
+  const { tables, functions } = await readLogFiles();
+  const newest = functions.version;
   const applied = new Map<number, string | null>();
   if (installed) {
     const { rows } = await client.query<{ version: string; md5: string | null }>(
@@ -77,6 +94,6 @@ export async function readBuild(
   if (version === 0) build = 'unknown';
   else if (version > newest) build = 'newer';
   else if (version <= lastLegacyVersion) build = '0.1';
-  else if (files.every((file) => applied.get(file.version) === file.md5)) build = 'this';
+  else if ([tables, functions].every((file) => applied.get(file.version) === file.md5)) build = 'this';
   return { build, version, newest };
 }

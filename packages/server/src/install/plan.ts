@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { hostTriggers, triggerName, type HostTrigger } from '../host/host-triggers.js';
-import { contractStatements, readBuild, readSqlFiles, recordStatement } from './build.js';
+import { contractStatements, readBuild, readLogFiles, recordStatement } from './build.js';
 import { InstallError } from './install-error.js';
 import { openingStatements } from './install-lock.js';
 import {
@@ -115,9 +115,7 @@ export async function makePlan(client: pg.ClientBase, options: InstallOptions): 
  */
 async function objectStatements(client: pg.ClientBase, state: InstallState, mode: Mode): Promise<string[]> {
   if (state.installed) await refuseForeignTriggers(client);
-  const [tables, functions] = await readSqlFiles('flagcast');
-  if (tables === undefined || functions === undefined) throw new Error('sql/flagcast has two files');
-  const view = mode.withTables ? await readSqlFiles('public') : [];
+  const { tables, functions, view } = await readLogFiles();
   return [
     ...(state.schemaOwner === null ? [`CREATE SCHEMA ${schemaName};`] : []),
     ...viewsToDrop(state).map((schema) => `DROP VIEW ${schema}.v_realtime_events;`),
@@ -133,7 +131,7 @@ async function objectStatements(client: pg.ClientBase, state: InstallState, mode
     `${functions.text}\n`,
     `UPDATE ${schemaName}.log_state SET host_triggers = ${!mode.logOnly};`,
     ...triggerStatements(state, mode),
-    ...view.map(({ text }) => `${text}\n`),
+    ...(mode.withTables ? [`${view.text}\n`] : []),
     recordStatement('schema_version', [tables, functions]),
   ];
 }
