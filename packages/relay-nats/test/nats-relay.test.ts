@@ -13,7 +13,7 @@ import { type TestChannel, V1Client } from '../../server/test/v1-client.js';
 import { compare, watchAll } from '../../server/test/watched.js';
 import { runWriters } from '../../server/test/writers.js';
 
-describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', () => {
+describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () => {
   let nats: TestNats;
   let database: TestDatabase;
   let token: string;
@@ -30,7 +30,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     const { projectId, environments } = await seedProject(database.pool);
     const { prod, stage } = environments;
     channels = { prod: { projectId, environmentId: prod }, stage: { projectId, environmentId: stage } };
-    token = (await createUser(database.pool, 'somebody', { superuser: true })).token;
+    token = (await createUser(database.pool, 'viewer', { superuser: true })).token;
   });
   afterEach(async () => {
     for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
@@ -57,9 +57,9 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     return entityIds;
   }
 
-  const told = (client: V1Client): string[] => client.events.map((event) => event.entity_id);
+  const receivedIds = (client: V1Client): string[] => client.events.map((event) => event.entity_id);
 
-  it('one server reads, and the clients of all servers get every event once and in order', async () => {
+  it('have one leader that reads, and the clients of all servers receive every event once and in order', async () => {
     const [reader, follower] = [await start(), await start()];
     expect([reader.leads, follower.leads]).toEqual([true, false]);
     let reads = 0;
@@ -69,12 +69,12 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     const written = await write(channels.prod, 20);
     for (const client of clients) {
       await client.event(written.at(-1) ?? '');
-      expect(told(client)).toEqual(written);
+      expect(receivedIds(client)).toEqual(written);
     }
     expect(reads).toBe(0);
   });
 
-  it('a server that follows replays from the log what was missed in a channel without subscribers there', async () => {
+  it('replay missed events of a channel without subscribers from the log in NATS', async () => {
     const [reader, follower] = [await start(), await start()];
     const first = await connect(reader);
     await first.caughtUp(channels.stage);
@@ -85,17 +85,17 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     await first.event(missed.at(-1) ?? '');
     const resumed = nextEvent(follower.lifecycle, 'channel:resumed');
     const second = await connect(follower);
-    // What this server knows of may be older than what the other one has told.
+    // This server may not have applied what the leader has already delivered.
     await second.caughtUp(channels.stage, cursor);
     await second.event(missed.at(-1) ?? '');
-    expect(told(second)).toEqual(missed);
+    expect(receivedIds(second)).toEqual(missed);
     expect((await resumed).source).toBe('log');
     const [later = ''] = await write(channels.stage, 1);
     await second.event(later);
-    expect(told(second)).toEqual([...missed, later]);
+    expect(receivedIds(second)).toEqual([...missed, later]);
   });
 
-  it('clients move between servers with and without the relay', async () => {
+  it('can be mixed with a server without the relay: clients resume on any of them', async () => {
     const relayed = [await start(), await start()];
     const timing = { heartbeatIntervalMs: 200 };
     const alone = {
@@ -113,13 +113,13 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
       written.push(...ids);
       await client.event(ids.at(-1) ?? '');
       cursor = await client.settled(database.pool);
-      seen.push(...told(client));
+      seen.push(...receivedIds(client));
       written.push(...(await write(channels.prod, 2)));
     }
     expect(seen).toEqual(written.slice(0, -2));
   });
 
-  it('nothing is lost and nothing comes twice while the reader loses its lock and NATS is killed', async () => {
+  it('lose and repeat no event while the leader loses its lock and NATS is killed', async () => {
     await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
     const members = [await start(), await start(), await start()];
     const clients = await watchAll(
@@ -152,7 +152,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     }
   });
 
-  it('goes on when NATS has lost all that it kept: what was missed comes from the database', async () => {
+  it('continue after NATS has lost its data: missed events come from the database', async () => {
     const members = [await start(), await start()];
     const clients = await Promise.all(members.map(connect));
     for (const client of clients) await client.caughtUp(channels.prod);
@@ -169,18 +169,18 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     const after = await write(channels.prod, 3);
     for (const client of clients) {
       await client.event(after.at(-1) ?? '');
-      expect(told(client)).toEqual([...before, ...after]);
+      expect(receivedIds(client)).toEqual([...before, ...after]);
     }
     const cold = await start();
     expect(cold.leads).toBe(false);
     const resumed = nextEvent(cold.lifecycle, 'channel:resumed');
     const client = await connect(cold);
     await client.caughtUp(channels.prod, cursor);
-    expect(told(client)).toEqual([...before, ...after]);
+    expect(receivedIds(client)).toEqual([...before, ...after]);
     expect((await resumed).source).toBe('database');
   });
 
-  it('splits what is too large for one message, and reads what does not fit from the database', async () => {
+  it('split events into several messages, and read an event that is too large from the database', async () => {
     const small = await startNats({ maxPayload: 2_500 });
     cleanUps.push(async () => await small.remove());
     const members = [await start(small.url), await start(small.url)];
@@ -199,7 +199,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     await writer.query('COMMIT');
     writer.release();
     await client.event(written.at(-1) ?? '');
-    expect(told(client).toSorted()).toEqual(written.toSorted());
+    expect(receivedIds(client).toSorted()).toEqual(written.toSorted());
     expect(directly).toBe(0);
     const { rows } = await pool.query<{ id: string }>(
       `INSERT INTO features (project_id, key, name, description, kind)
@@ -217,7 +217,7 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     expect(client.events).toHaveLength(32);
   });
 
-  it('reads for itself until NATS is there, and says so once', async () => {
+  it('read the database for themselves until NATS can be reached, and report that once', async () => {
     await nats.stop();
     const lifecycle = new Lifecycle();
     let losses = 0;
@@ -236,10 +236,10 @@ describe.skipIf(!hasNatsServer)('servers that share one reader by way of NATS', 
     expect(losses).toBe(1);
     const [second = ''] = await write(channels.prod, 1);
     await client.event(second);
-    expect(told(client)).toEqual([first, second]);
+    expect(receivedIds(client)).toEqual([first, second]);
   });
 
-  it('is refused where a view of the host is read, and the server reads for itself', async () => {
+  it('refuse to share the reader of a view, and read it for themselves', async () => {
     const { pool } = database;
     await pool.query(
       `CREATE VIEW plain_events AS SELECT source, event_id, project_id, environment_id, environment_key,

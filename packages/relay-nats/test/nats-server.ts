@@ -6,15 +6,15 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { unusedPort } from '../../server/test/relay.js';
 
-/** Whether there is a nats-server on this machine; where there is none its tests are left out, with a word. */
+/** Whether nats-server is installed. Without it the tests of the relay are skipped, and that is reported. */
 export const hasNatsServer = spawnSync('nats-server', ['--version']).status === 0;
 if (!hasNatsServer) {
   process.stderr.write(
-    'nats-server is not installed: the tests of the relay are left out (Debian: apt-get install nats-server)\n',
+    'nats-server is not installed: the tests of the relay are skipped (Debian: apt-get install nats-server)\n',
   );
 }
 
-/** A real nats-server with JetStream, which can be stopped and started again on the same port with its data. */
+/** A nats-server with JetStream. It can be restarted on the same port with its data. */
 export interface TestNats {
   /** `nats://user:password@127.0.0.1:port`; with a certificate `tls://user:password@localhost:port` */
   readonly url: string;
@@ -24,15 +24,15 @@ export interface TestNats {
   /** With SIGKILL. */
   stop(): Promise<void>;
   signal(signal: NodeJS.Signals): void;
-  /** Takes what it has stored away; only while it is stopped. */
+  /** Deletes its data; only while it is stopped. */
   forget(): Promise<void>;
   remove(): Promise<void>;
 }
 
 export interface TestNatsOptions {
-  /** The largest message that it takes, in bytes; default its own, 1 MiB. */
+  /** The largest message, in bytes. Default 1 MiB. */
   readonly maxPayload?: number;
-  /** With it nobody gets in without TLS. It has to be for `localhost`. */
+  /** Requires TLS with this certificate for `localhost`. */
   readonly certificate?: { readonly certFile: string; readonly keyFile: string };
 }
 
@@ -50,7 +50,7 @@ export async function startNats({ maxPayload, certificate }: TestNatsOptions = {
   return nats;
 }
 
-/** So many of them that keep their streams together; each is named by its address. */
+/** A cluster. The name of each server is its address. */
 export async function startNatsCluster(count: number): Promise<TestNats[]> {
   const ports: number[] = [];
   for (let node = 0; node < count; node += 1) ports.push(await unusedPort());

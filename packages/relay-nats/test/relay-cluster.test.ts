@@ -9,14 +9,14 @@ import { nextEvent, type TestServer } from '../../server/test/server.js';
 import { compare, type WatchedChannel, watchAll } from '../../server/test/watched.js';
 
 const cleanUps: (() => Promise<void>)[] = [];
-/** A cluster that has begun or lost a server elects who leads, which takes seconds. */
-const patience = { timeout: 20_000, interval: 100 };
+/** A cluster that starts or loses a server elects a leader, which takes seconds. */
+const electionTimeout = { timeout: 20_000, interval: 100 };
 
-/** One of the servers that share a reader, and what it is by what it has told. */
+/** One of the servers that share a reader. */
 class Member {
   readonly lifecycle = new Lifecycle();
   role: 'direct' | 'following' | 'leading' = 'direct';
-  /** The server of NATS that it is connected to. */
+  /** The NATS server that it is connected to. */
   node = '';
 
   constructor() {
@@ -30,11 +30,11 @@ class Member {
 
 const readerOf = (members: readonly Member[]): Member => {
   const reader = members.find(({ role }) => role === 'leading');
-  if (reader === undefined) throw new Error('nobody reads');
+  if (reader === undefined) throw new Error('no server leads');
   return reader;
 };
 
-/** Resolves when one reads and the others follow. */
+/** Resolves when one server leads and the others follow. */
 async function settled(members: readonly Member[]): Promise<void> {
   const areSettled = (): boolean =>
     members.every(({ role }) => role !== 'direct') &&
@@ -48,7 +48,7 @@ async function settled(members: readonly Member[]): Promise<void> {
   }
 }
 
-/** Writes into the channels by turns until it is aborted. */
+/** Writes into one channel after the other until it is aborted. */
 async function write(
   { pool }: TestDatabase,
   channels: readonly WatchedChannel[],
@@ -61,7 +61,7 @@ async function write(
   }
 }
 
-describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
+describe.skipIf(!hasNatsServer)('servers that share a reader through a NATS cluster', () => {
   afterEach(async () => {
     for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
   });
@@ -73,14 +73,14 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
   }
 
   async function connect(nodes: readonly TestNats[]): Promise<NatsSession> {
-    const line = await connectNats(nodes.map(({ url }) => url).join(','));
-    cleanUps.push(async () => await line.connection.close());
-    return line;
+    const session = await connectNats(nodes.map(({ url }) => url).join(','));
+    cleanUps.push(async () => await session.connection.close());
+    return session;
   }
 
-  it('any server can be lost: every client gets every event once, and the relay goes on', async () => {
+  it('deliver every event once while any server of the cluster is lost', async () => {
     const nodes = await startCluster(3);
-    const line = await connect(nodes);
+    const session = await connect(nodes);
     const database = await createTestDatabase({ schema: 'tables' });
     cleanUps.push(async () => await database.drop());
     const members = [new Member(), new Member()];
@@ -91,8 +91,8 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
       cleanUps.push(async () => await server.close());
       servers.push(server);
     }
-    const [stream = ''] = await line.jetstream.streams.names().next();
-    expect((await line.jetstream.streams.info(stream)).config.num_replicas).toBe(3);
+    const [stream = ''] = await session.jetstream.streams.names().next();
+    expect((await session.jetstream.streams.info(stream)).config.num_replicas).toBe(3);
     const clients = await watchAll(database, servers);
     const writing = new AbortController();
     const written = write(database, [...(clients[0]?.keys() ?? [])], writing.signal);
@@ -100,26 +100,28 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
     const disconnected = readerOf(members);
     const lost = nextEvent(disconnected.lifecycle, 'relay:lost');
     const near = nodes.find(({ address }) => address === disconnected.node);
-    // Another one is to lead, so that what follows breaks another thing.
-    if (near?.address === (await line.jetstream.streams.info(stream)).cluster?.leader) {
-      await line.connection.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`);
+    // Another NATS server leads the stream, so that the second fault below is a different one.
+    if (near?.address === (await session.jetstream.streams.info(stream)).cluster?.leader) {
+      await session.connection.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`);
     }
     await near?.stop();
     await lost;
     await settled(members);
 
     await near?.start();
-    // Without a majority nothing would be stored.
+    // Without a majority nothing can be stored.
     await expect
       .poll(async () => {
-        const { cluster } = await line.jetstream.streams.info(stream).catch(() => ({ cluster: undefined }));
+        const { cluster } = await session.jetstream.streams
+          .info(stream)
+          .catch(() => ({ cluster: undefined }));
         return cluster?.replicas?.map(({ current, offline }) => current && !offline);
-      }, patience)
+      }, electionTimeout)
       .toEqual([true, true]);
-    const { cluster } = await line.jetstream.streams.info(stream);
-    const deposed = nextEvent(readerOf(members).lifecycle, 'relay:leadership-lost');
+    const { cluster } = await session.jetstream.streams.info(stream);
+    const leadershipLost = nextEvent(readerOf(members).lifecycle, 'relay:leadership-lost');
     await nodes.find(({ address }) => address === cluster?.leader)?.stop();
-    await deposed;
+    await leadershipLost;
     await settled(members);
 
     writing.abort();
@@ -129,11 +131,11 @@ describe.skipIf(!hasNatsServer)('with a cluster of NATS', () => {
     }
   }, 40_000);
 
-  it('of two servers the log is kept on one', async () => {
-    const line = await connect(await startCluster(2));
+  it('store the log on one server if the cluster has only two', async () => {
+    const session = await connect(await startCluster(2));
     const opened = async (): Promise<EventLog | null> =>
-      await EventLog.open(line, { id: 'two', retentionMs: 60_000 }).catch(() => null);
-    await expect.poll(opened, patience).not.toBeNull();
-    expect((await line.jetstream.streams.info('flagcast_v1_two')).config.num_replicas).toBe(1);
+      await EventLog.open(session, { id: 'two', retentionMs: 60_000 }).catch(() => null);
+    await expect.poll(opened, electionTimeout).not.toBeNull();
+    expect((await session.jetstream.streams.info('flagcast_v1_two')).config.num_replicas).toBe(1);
   });
 });

@@ -11,17 +11,17 @@ import {
 export interface FleetMember {
   readonly server: TestServer;
   readonly lifecycle: Lifecycle;
-  /** Whether it reads for all. */
+  /** Whether it leads. */
   readonly leads: boolean;
 }
 
-/** A server that shares its reader by way of NATS, whether or not it has come so far. */
+/** A server with a relay. Its role may not be known yet. */
 export async function startRelayed(
   database: Pick<TestDatabase, 'url'>,
   relayUrl: string,
   options: TestServerOptions = {},
 ): Promise<TestServer> {
-  // Hints need sessions that notify, and the pools of tests are older than the setting.
+  // The pools of tests do not send NOTIFY: their sessions are older than the setting.
   return await startTestServer(database.url, {
     relay: natsRelay({ url: relayUrl }),
     timeouts: { heartbeatIntervalMs: 200 },
@@ -30,7 +30,7 @@ export async function startRelayed(
   });
 }
 
-/** Ready when it is settled who reads. */
+/** A server that leads or follows. */
 export async function startMember(
   database: Pick<TestDatabase, 'url'>,
   relayUrl: string,

@@ -23,7 +23,7 @@ import { type FleetMember, startMember } from './relay-fleet.js';
 import { createUser, nextEvent } from '../../server/test/server.js';
 import { type TestChannel, V1Client } from '../../server/test/v1-client.js';
 
-/** Ends all sessions of the database, and lets nobody in; then does what needs that. */
+/** Ends all sessions of the database, and runs the statements while no session can be opened. */
 async function alone({ name }: TestDatabase, ...statements: string[]): Promise<void> {
   await withClient(inject('clusterUrl'), async (admin) => {
     await admin.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS false`);
@@ -35,7 +35,7 @@ async function alone({ name }: TestDatabase, ...statements: string[]): Promise<v
   });
 }
 
-/** What the server becomes when its history has ended and it has begun with another one. */
+/** The server's role after its history has ended and another one has started. */
 async function sharedAgain(lifecycle: Lifecycle): Promise<'elected' | 'following'> {
   await nextEvent(lifecycle, 'reader:history-lost');
   await nextEvent(lifecycle, 'reader:started');
@@ -45,7 +45,7 @@ async function sharedAgain(lifecycle: Lifecycle): Promise<'elected' | 'following
   ]);
 }
 
-/** The streams that are kept there. */
+/** The names of the streams. */
 async function logsOf(nats: TestNats): Promise<string[]> {
   const { connection, jetstream } = await connectNats(nats.url);
   const names = await jetstream.streams.names().next();
@@ -59,14 +59,14 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
   });
 
-  it('send a resync when the database was restored from a backup, and nothing of the log before', async () => {
+  it('send a resync and no event of the earlier log when the database is restored from a backup', async () => {
     const nats = await startNats();
     cleanUps.push(async () => await nats.remove());
     const database = await createTestDatabase({ schema: 'tables' });
     cleanUps.push(async () => await database.drop());
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
-    const { token } = await createUser(database.pool, 'somebody', { superuser: true });
+    const { token } = await createUser(database.pool, 'viewer', { superuser: true });
     const write = async (): Promise<string> => (await insertAudit(database.pool, channel)).entityId;
     await alone(database, `CREATE DATABASE ${database.name}_backup TEMPLATE ${database.name}`);
 
@@ -99,7 +99,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     expect(roles.toSorted()).toEqual(['elected', 'following']);
     expect(await logsOf(nats)).toHaveLength(2);
 
-    const told = clients.map(({ events }) => events.length);
+    const receivedBefore = clients.map(({ events }) => events.length);
     for (const [index, client] of clients.entries()) {
       expect(await client.subscribe(channel, cursors[index])).toMatchObject({ reason: 'history_changed' });
       await client.caughtUp(channel);
@@ -107,13 +107,13 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     const written = [await write(), await write(), await write()];
     for (const [index, client] of clients.entries()) {
       await client.event(written.at(-1) ?? '');
-      const since = client.events.slice(told[index]).map((event) => event.entity_id);
+      const since = client.events.slice(receivedBefore[index]).map((event) => event.entity_id);
       expect(since).toEqual(written);
       await client.close();
     }
   });
 
-  it('send a resync when the database goes back in its own history, and nothing of the log before', async () => {
+  it('send a resync and no event of the earlier log when the database goes back in its own history', async () => {
     const nats = await startNats();
     cleanUps.push(async () => await nats.remove());
     const cluster = await createTestCluster();
@@ -126,7 +126,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
     const unwatched = { projectId, environmentId: environments.stage };
-    const { token } = await createUser(database.pool, 'somebody', { superuser: true });
+    const { token } = await createUser(database.pool, 'viewer', { superuser: true });
     await database.pool.end();
     const { dataDir } = postgres;
     const restart = async (copy: () => Promise<unknown>): Promise<void> => {
@@ -139,7 +139,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
       });
     };
     const execute = promisify(execFile);
-    // As a volume's snapshot is taken, and brought back later.
+    // Copies the data folder like a volume snapshot, and restores it later.
     await restart(async () => await execute('cp', ['-a', dataDir, `${dataDir}-then`]));
     let address = await Relay.open(Number(new URL(postgres.url()).port));
     cleanUps.push(async () => await address.close());
@@ -183,7 +183,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     }
     const roles = await Promise.all(shared);
     for (const client of clients) await client.caughtUp(channel);
-    // Later than what the log reaches back to.
+    // The cursor has to be later than the start of the log.
     const passing = await write(channel, 1);
     const cursor = (await clients[0]?.event(passing[0] ?? ''))?.cursor ?? '';
     const written = await write(channel, 3);

@@ -8,20 +8,20 @@ import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 
 const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8');
 
-describe.skipIf(!hasNatsServer)('the log of NATS', () => {
+describe.skipIf(!hasNatsServer)('the log in NATS', () => {
   let nats: TestNats;
-  let line: NatsSession;
+  let session: NatsSession;
   beforeAll(async () => {
     nats = await startNats();
-    line = await connectNats(nats.url);
+    session = await connectNats(nats.url);
   });
   afterAll(async () => {
-    await line.connection.close();
+    await session.connection.close();
     await nats.remove();
   });
 
-  it('refuses a commit of a reader that was replaced, and does not deliver it', async () => {
-    const log = await EventLog.open(line, { id: 'replaced', retentionMs: 60_000 });
+  it('refuses a commit of a leader that was replaced, and does not deliver it', async () => {
+    const log = await EventLog.open(session, { id: 'replaced', retentionMs: 60_000 });
     const heard: string[] = [];
     log.onCommit(({ data }) => heard.push(text(data)));
     await log.flush();
@@ -36,8 +36,8 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
     expect((await log.commitFrom(first + 1))?.sequence).toBe(second);
   });
 
-  it('has what is published twice once', async () => {
-    const log = await EventLog.open(line, { id: 'twice', retentionMs: 60_000 });
+  it('stores a message that is published twice once', async () => {
+    const log = await EventLog.open(session, { id: 'twice', retentionMs: 60_000 });
     const channel = 'a project/1';
     const once = await log.publishEvents(channel, Buffer.from('events'), 'a 1 events');
     expect(await log.publishEvents(channel, Buffer.from('events'), 'a 1 events')).toBe(once);
@@ -48,8 +48,8 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
     expect(await log.commitFrom(1)).toMatchObject({ sequence: commit });
   });
 
-  it('tells nothing while it is not as far as what was handed on', async () => {
-    const log = await EventLog.open(line, { id: 'behind', retentionMs: 60_000 });
+  it('answers no question about missed events while it lacks a commit that was delivered', async () => {
+    const log = await EventLog.open(session, { id: 'behind', retentionMs: 60_000 });
     const coverage: Coverage = { xmin: 10n, xmax: 10n, listed: 'open', xids: [] };
     const commit = await log.publishCommit(
       encode({
@@ -72,8 +72,8 @@ describe.skipIf(!hasNatsServer)('the log of NATS', () => {
   });
 
   it('is not opened on a stream that Flagcast did not create', async () => {
-    await line.jetstream.streams.add({ name: 'flagcast_v1_taken', subjects: ['taken'] });
-    await expect(EventLog.open(line, { id: 'taken', retentionMs: 60_000 })).rejects.toThrow(
+    await session.jetstream.streams.add({ name: 'flagcast_v1_taken', subjects: ['taken'] });
+    await expect(EventLog.open(session, { id: 'taken', retentionMs: 60_000 })).rejects.toThrow(
       'the NATS stream flagcast_v1_taken was not created by Flagcast',
     );
   });

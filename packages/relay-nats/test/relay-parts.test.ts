@@ -51,27 +51,27 @@ function batch(xmax: bigint, xid: bigint | null = null): Batch {
   };
 }
 
-describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
+describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
   let nats: TestNats;
-  let line: NatsSession;
+  let session: NatsSession;
   let log: EventLog;
   const cleanUps: (() => void)[] = [];
   beforeAll(async () => {
     nats = await startNats();
-    line = await connectNats(nats.url);
+    session = await connectNats(nats.url);
   });
   afterAll(async () => {
-    await line.connection.close();
+    await session.connection.close();
     await nats.remove();
   });
   beforeEach(async () => {
-    log = await EventLog.open(line, { id: randomUUID(), retentionMs: 60_000 });
+    log = await EventLog.open(session, { id: randomUUID(), retentionMs: 60_000 });
   });
   afterEach(() => {
     for (const cleanUp of cleanUps.splice(0)) cleanUp();
   });
 
-  /** A reader that has begun, and a promise for what it has published next. */
+  /** A publisher after its first commit. `publish` resolves when the read is in the log. */
   async function openPublisher(
     options: Partial<ConstructorParameters<typeof Publisher>[0]> = {},
   ): Promise<{ publisher: Publisher; publish: (read: Batch) => Promise<unknown> }> {
@@ -82,7 +82,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
       reader: randomUUID(),
       newest: batch(10n),
       previous: 0,
-      unbrokenSince: null,
+      ungapSince: null,
       triggerProblem: () => null,
       lifecycle,
       onFailed: () => undefined,
@@ -98,40 +98,40 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     return { publisher, publish };
   }
 
-  /** Tells what a follower hands on, by the transaction of its event, and where it breaks off. */
+  /** A follower, the transactions of the events that it delivers, and where it stops. */
   async function follow(): Promise<{
     follower: Follower;
     xids: (bigint | undefined)[];
     next: (xid: bigint) => Promise<void>;
-    broken: Promise<LogPlace | null>;
+    gap: Promise<LogPlace | null>;
   }> {
     const xids: (bigint | undefined)[] = [];
     const lifecycle = new Lifecycle();
-    let tellBroken: (newest: LogPlace | null) => void = () => undefined;
-    const broken = new Promise<LogPlace | null>((resolve) => (tellBroken = resolve));
+    let resolveGap: (newest: LogPlace | null) => void = () => undefined;
+    const gap = new Promise<LogPlace | null>((resolve) => (resolveGap = resolve));
     const follower = new Follower({
       log,
       watched: new Set([channel]),
       lifecycle,
       onHeartbeat: () => undefined,
       onRead: ({ events }: RelayedRead) => xids.push(...events.map(({ xid }) => xid)),
-      onGap: (_reason, newest) => tellBroken(newest),
+      onGap: (_reason, newest) => resolveGap(newest),
     });
     cleanUps.push(() => follower.end());
     await follower.listen();
     const next = async (xid: bigint): Promise<void> => {
       while (!xids.includes(xid)) await nextEvent(lifecycle, 'relay:applied');
     };
-    return { follower, xids, next, broken };
+    return { follower, xids, next, gap };
   }
 
   const lastPlace = async (): Promise<number> => (await log.lastCommit())?.sequence ?? 0;
 
-  it('the reader never says that it is further than its log, also while it waits for NATS', async () => {
-    const beats: Heartbeat[] = [];
-    let tellBeat: () => void = () => undefined;
-    let letGo: () => void = () => undefined;
-    const held = new Promise<void>((resolve) => (letGo = resolve));
+  it('the leader never reports progress beyond its log, even while it waits for NATS', async () => {
+    const heartbeats: Heartbeat[] = [];
+    let resolveHeartbeat: () => void = () => undefined;
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
     let commits = 0;
     const { publish } = await openPublisher({
       log: {
@@ -143,23 +143,23 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
           return await log.publishCommit(...of);
         },
         publish: (what, data) => {
-          beats.push(decodeHeartbeat(data));
-          tellBeat();
+          heartbeats.push(decodeHeartbeat(data));
+          resolveHeartbeat();
           log.publish(what, data);
         },
       },
     });
     const opened = await lastPlace();
     const published = publish(batch(20n, 15n));
-    await new Promise<void>((resolve) => (tellBeat = resolve));
-    expect(beats.at(-1)).toMatchObject({ commit: opened, progress: { xmax: 10n } });
-    letGo();
+    await new Promise<void>((resolve) => (resolveHeartbeat = resolve));
+    expect(heartbeats.at(-1)).toMatchObject({ commit: opened, progress: { xmax: 10n } });
+    release();
     await published;
-    await new Promise<void>((resolve) => (tellBeat = resolve));
-    expect(beats.at(-1)).toMatchObject({ commit: await lastPlace(), progress: { xmax: 20n } });
+    await new Promise<void>((resolve) => (resolveHeartbeat = resolve));
+    expect(heartbeats.at(-1)).toMatchObject({ commit: await lastPlace(), progress: { xmax: 20n } });
   });
 
-  it('a follower fetches what it has not heard, and hands it on in order', async () => {
+  it('a follower fetches messages that it has not received, and delivers all in order', async () => {
     const { publish } = await openPublisher();
     const opened = await lastPlace();
     await publish(batch(20n, 15n));
@@ -171,9 +171,9 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     expect(xids).toEqual([15n, 25n, 35n]);
   });
 
-  it('a follower does not go on past a break, where the log has not all that came before', async () => {
+  it('a follower does not continue across a gap of the log', async () => {
     const { publisher, publish } = await openPublisher();
-    const { follower, xids, next, broken } = await follow();
+    const { follower, xids, next, gap } = await follow();
     follower.begin({ log: 'log', commit: await lastPlace(), xmax: 10n });
     await publish(batch(20n, 15n));
     await next(15n);
@@ -181,20 +181,20 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     const second = await openPublisher({ newest: batch(30n), previous: await lastPlace() });
     const opened = await lastPlace();
     await second.publish(batch(40n, 35n));
-    expect(await broken).toEqual({ log: 'log', commit: opened, xmax: 30n });
+    expect(await gap).toEqual({ log: 'log', commit: opened, xmax: 30n });
     expect(xids).toEqual([15n]);
   });
 
-  it('a follower notices that the log was lost, though NATS was there all the time', async () => {
+  it('a follower notices that the log was replaced while NATS stayed connected', async () => {
     const { publisher } = await openPublisher();
-    const { follower, broken } = await follow();
+    const { follower, gap } = await follow();
     follower.begin({ log: 'log', commit: await lastPlace(), xmax: 10n });
     publisher.end({ leaves: false });
     await openPublisher({ logName: 'another log', previous: await lastPlace() });
-    expect(await broken).toEqual({ log: 'another log', commit: await lastPlace(), xmax: 10n });
+    expect(await gap).toEqual({ log: 'another log', commit: await lastPlace(), xmax: 10n });
   });
 
-  /** A server that has heard of a reader; `done` tells what it asks of its own reader. */
+  /** A server that has received a heartbeat; `done` lists the calls of its reader. */
   async function join(
     url = 'postgresql://127.0.0.1:1/nowhere',
   ): Promise<{ relayNode: RelayNode; done: string[]; lifecycle: Lifecycle }> {
@@ -230,7 +230,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     return { relayNode, done, lifecycle };
   }
 
-  it('a server follows only after a read of its own that began when it knew of the log', async () => {
+  it('a server follows only after a read of its own that started after a heartbeat of the leader', async () => {
     const { publish } = await openPublisher();
     await publish(batch(20n, 15n));
     const early = batch(10n);
@@ -242,7 +242,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     expect(relayNode.isFollowing).toBe(true);
   });
 
-  it('a server does not follow a reader that is ahead of the database', async () => {
+  it('a server does not follow a leader that is ahead of the database', async () => {
     await openPublisher({ newest: batch(20n) });
     const { relayNode, done } = await join();
     relayNode.delivered(batch(19n));
@@ -251,7 +251,7 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     expect(relayNode.isFollowing).toBe(false);
   });
 
-  describe('a server that is elected', () => {
+  describe('a new leader', () => {
     let database: TestDatabase;
     beforeAll(async () => {
       database = await createTestDatabase({ schema: 'none' });
@@ -261,14 +261,14 @@ describe.skipIf(!hasNatsServer)('the parts of the relay', () => {
     });
 
     it.each([
-      { what: 'has read more before it followed than the log says', xmax: 20n, continues: false },
-      { what: 'has read no more', xmax: 10n, continues: true },
-    ])('goes on with the log or begins it anew: it $what', async ({ xmax, continues }) => {
+      { case: 'has read more before it followed than the log has', xmax: 20n, continues: false },
+      { case: 'has read no more than the log has', xmax: 10n, continues: true },
+    ])('continues the log or starts a new one: it $case', async ({ xmax, continues }) => {
       const { publisher } = await openPublisher();
       const { relayNode, lifecycle } = await join(database.url);
       relayNode.delivered(batch(xmax, 9n));
       expect(relayNode.isFollowing).toBe(true);
-      // It is told once more how far the reader is.
+      // The next heartbeat has the leader's progress.
       await nextEvent(lifecycle, 'relay:heard');
       const elected = nextEvent(lifecycle, 'relay:elected');
       publisher.end({ leaves: true });

@@ -10,10 +10,10 @@ import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
 import { PlainClient } from '../../server/test/plain-client.js';
 import { createUser, testSecret } from '../../server/test/server.js';
 
-/** 3 s are promised; a busy machine gets some more. */
+/** The promise is 3 s; a busy machine gets more. */
 const takeoverLimitMs = 6_000;
 
-describe.skipIf(!hasNatsServer)('a server that follows, when the one that reads', () => {
+describe.skipIf(!hasNatsServer)('a follower', () => {
   let nats: TestNats;
   let database: TestDatabase;
   const commands: RunningCommand[] = [];
@@ -47,17 +47,17 @@ describe.skipIf(!hasNatsServer)('a server that follows, when the one that reads'
   interface Pair {
     readonly reader: RunningCommand;
     readonly follower: RunningCommand;
-    /** Writes an event, and answers after how many milliseconds it came to whoever watches that server. */
+    /** Writes an event, and returns the time until the client of that server received it, in milliseconds. */
     readonly write: (watched: RunningCommand) => Promise<number>;
-    /** Everybody has been told of everything, once and in order. */
+    /** The clients of these servers have received every event once and in order. */
     readonly expectAll: (watched: readonly RunningCommand[]) => Promise<void>;
   }
 
-  /** Two servers, somebody who watches each, and one event that came to both. */
+  /** Two servers with a client each, which have received one event. */
   async function pair(): Promise<Pair> {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
-    const { token } = await createUser(database.pool, 'somebody', { superuser: true });
+    const { token } = await createUser(database.pool, 'viewer', { superuser: true });
     const query = { project_id: projectId, env_id: environments.prod };
     const clients = new Map<RunningCommand, PlainClient>();
     const written: string[] = [];
@@ -93,7 +93,7 @@ describe.skipIf(!hasNatsServer)('a server that follows, when the one that reads'
     };
   }
 
-  it('is killed, takes its place: nothing is lost, and nothing is late for long', async () => {
+  it('takes over from a leader that is killed: no event is lost, and the delay is short', async () => {
     const { reader, follower, write, expectAll } = await pair();
     reader.signal('SIGKILL');
     expect(await write(follower)).toBeLessThan(takeoverLimitMs);
@@ -104,10 +104,10 @@ describe.skipIf(!hasNatsServer)('a server that follows, when the one that reads'
 
   it.each([
     ['', false],
-    // It takes NATS for gone when it goes on, and the other may be elected in its place.
-    [' while NATS owes it an answer', true],
+    // When it continues, it considers NATS lost, and the follower may be elected.
+    [' while a response of NATS is missing', true],
   ])(
-    'is stopped%s, reads for itself, and shares again when that one goes on: nothing is lost',
+    'reads for itself while the leader is stopped%s, and shares the reader again afterwards: no event is lost',
     async (_, owes) => {
       const { reader, follower, write, expectAll } = await pair();
       if (owes) {

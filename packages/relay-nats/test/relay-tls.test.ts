@@ -30,7 +30,7 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
     const database = await createTestDatabase({ schema: 'tables' });
     onTestFinished(async () => await database.drop());
     const { projectId, environments } = await seedProject(database.pool);
-    const { token } = await createUser(database.pool, 'somebody', { superuser: true });
+    const { token } = await createUser(database.pool, 'viewer', { superuser: true });
 
     const serve = (env: Readonly<Record<string, string>>): RunningCommand => {
       const command = new RunningCommand(['serve', '--port', '0', '--poll-interval', '100ms'], {
@@ -46,7 +46,7 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
     };
     const reader = serve({ NODE_EXTRA_CA_CERTS: certFile });
     await reader.logged('relay_elected');
-    // It does not insist on TLS, but NATS does.
+    // The server does not require TLS, but NATS does.
     const follower = serve({
       NODE_EXTRA_CA_CERTS: certFile,
       FLAGCAST_RELAY_URL: nats.url.replace('tls:', 'nats:'),
@@ -56,7 +56,7 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
       follower.logged('relay_following'),
       stranger.logged('relay_lost'),
     ]);
-    // Versions of Node say more or less in the brackets.
+    // The text in brackets depends on the version of Node.
     expect(error).toMatch(
       /^DEPTH_ZERO_SELF_SIGNED_CERT: the certificate of NATS is not accepted \(self-signed certificate.*\): set NODE_EXTRA_CA_CERTS to its certificate authority, and use the host name of the certificate$/,
     );
@@ -79,7 +79,7 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
   },
 );
 
-it('tls:// takes names only: the certificate is looked at by name', () => {
+it('an address with tls:// has a host name, because certificates are checked by name', () => {
   expect(parseRelayUrl('tls://nats.example.com').servers).toEqual(['nats.example.com:4222']);
   for (const url of ['tls://192.0.2.1:4222', 'tls://nats.example.com,tls://[2001:db8::1]']) {
     expect(() => parseRelayUrl(url)).toThrow('write the names of the servers');
