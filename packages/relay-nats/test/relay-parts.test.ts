@@ -82,7 +82,7 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
       reader: randomUUID(),
       newest: batch(10n),
       previous: 0,
-      ungapSince: null,
+      unbrokenSince: null,
       triggerProblem: () => null,
       lifecycle,
       onFailed: () => undefined,
