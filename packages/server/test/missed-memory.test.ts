@@ -10,7 +10,7 @@ import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withCl
 let database: TestDatabase;
 let channel: Channel;
 let eventSource: EventSource;
-/** Before everything that was written. */
+/** A position before all events. */
 let start: Position;
 
 beforeAll(async () => {
@@ -36,13 +36,13 @@ function source(keepMs: number): MissedEventsSource {
   });
 }
 
-/** Positions that differ, as those of clients that left at different times do, and have missed the same. */
+/** Different positions that have missed the same events. */
 function place(number: number): Position {
   return { ...start, xmin: start.xmin - BigInt(number + 1) };
 }
 
-describe('G8: the answer for clients that missed the same', () => {
-  it('is freed when it is stale', async () => {
+describe('G8: a shared answer to missed events', () => {
+  it('is freed when its time is over', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     await insertAudit(database.pool, channel);
@@ -61,7 +61,7 @@ describe('G8: the answer for clients that missed the same', () => {
       .toBe(true);
   });
 
-  it('is bounded in total, however many positions they resume from', async () => {
+  it('is bounded in total for any number of positions', async () => {
     await database.pool.query(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
        SELECT $1, $2, id, 'feature', id, 'system', 'update'
@@ -75,11 +75,11 @@ describe('G8: the answer for clients that missed the same', () => {
     for (let number = 1; number < 20; number += 1) await ask(number);
     expect(await ask(0)).toBe(first);
     for (let number = 20; number < 25; number += 1) await ask(number);
-    // More than 20,000 events by now: the oldest answer has made room.
+    // The limit of 20,000 events is exceeded, so the oldest answer is dropped.
     expect(await ask(0)).not.toBe(first);
   });
 
-  it('is a resync when the states of features are too large', async () => {
+  it('is a resync if the states of features are too large', async () => {
     const { pool } = database;
     await pool.query('ALTER TABLE features ALTER COLUMN description TYPE text');
     const { rows } = await pool.query<{ id: string }>(

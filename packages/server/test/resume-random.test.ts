@@ -10,7 +10,7 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
 
-/** A client that comes and goes, and resumes from the last cursor that it got. */
+/** A client that disconnects and resumes from its last cursor. */
 class Wanderer {
   readonly channel: TestChannel;
   readonly entityIdById = new Map<string, string>();
@@ -22,7 +22,7 @@ class Wanderer {
     this.channel = channel;
   }
 
-  /** Stays for `messages` more than the answer brings; then the line is cut. */
+  /** Receives `messages` more than the replay; then its connection is cut. */
   async visit(server: TestServer, token: string, messages: number): Promise<void> {
     const client = await V1Client.connect(server.wsUrl, { token });
     const answer = await client.subscribe(this.channel, this.#cursor).catch(() => null);
@@ -63,8 +63,8 @@ async function committed(database: TestDatabase, channel: TestChannel): Promise<
   return rows.map(({ id }) => id).sort();
 }
 
-describe('G5: clients that come and go at random, between two servers, while others write', () => {
-  // An event may come twice when the line is cut within a batch: a client knows it by its id.
+describe('G5: clients that move between two servers at random during writes', () => {
+  // An event may repeat when the connection is cut within a batch: clients compare ids.
   it.each([
     ['', null],
     [', and PostgreSQL crashes', 'immediate'],
@@ -78,7 +78,7 @@ describe('G5: clients that come and go at random, between two servers, while oth
     const { projectId, environments } = await seedProject(database.pool);
     const channels = Object.values(environments).map((environmentId) => ({ projectId, environmentId }));
     const servers: TestServer[] = [];
-    // One of them remembers next to nothing.
+    // The replay buffer of one server is tiny.
     for (const replayBufferEvents of [10_000, 20]) {
       const server = await startTestServer(database.url, {
         database: { pollIntervalMs: 50 },

@@ -19,21 +19,21 @@ import {
 import { type TestChannel, V1Client } from './v1-client.js';
 
 const clientCount = 2_000;
-/** Each with a user of their own; every tenth may not see the project. */
+/** Every tenth user may not view the project. */
 const userCount = 1_000;
-/** Thousands of handshakes, on whatever machine. */
+/** Thousands of handshakes, also on a slow machine. */
 const timeoutMs = 240_000;
 
-/** Its own, for the statistics of statements: what PostgreSQL counts is what it was asked. */
+/** A cluster of its own, because pg_stat_statements counts all queries. */
 let cluster: TestCluster;
 let database: TestDatabase;
 let warm: TestServer;
 let token: string;
 let channel: TestChannel;
 let busy: TestChannel;
-/** Where clients stood, and how many events they have missed since. */
+/** Cursors, and how many events were missed since. */
 const left: { readonly cursor: string; missed: number }[] = [];
-/** All that was written to the channel, in order. */
+/** The events of the channel, in order. */
 const written: string[] = [];
 
 beforeAll(async () => {
@@ -45,13 +45,13 @@ beforeAll(async () => {
   channel = { projectId, environmentId: environments.prod };
   busy = { projectId, environmentId: environments.stage };
   warm = await start();
-  // Another one tells where a client stands: 2,000 are not to be told so twenty times a second.
+  // A second server sends frequent heartbeats, so that its client has the newest cursor.
   const beating = await start({ timeouts: { heartbeatIntervalMs: 50 } });
   const client = await connect(beating);
   await client.caughtUp(channel);
   for (let time = 0; time < 6; time += 1) {
     await write(channel, 4, client);
-    // What comes before the first cursor is the ring's start.
+    // The replay buffer starts after the first cursor.
     left.push({ cursor: await client.settled(database.pool), missed: 0 });
   }
   await write(channel, 4, client);
@@ -95,7 +95,7 @@ async function resetCounts(pool: pg.Pool): Promise<void> {
   await pool.query('SELECT pg_stat_statements_reset()');
 }
 
-/** How often PostgreSQL was asked for what a channel's clients have missed; nothing else names a channel. */
+/** How many queries for missed events PostgreSQL has run: only these have a channel as parameter. */
 async function missedQueries(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ calls: string }>(
     `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
@@ -104,7 +104,7 @@ async function missedQueries(pool: pg.Pool): Promise<number> {
   return Number(rows[0]?.calls);
 }
 
-/** How often PostgreSQL was asked anything on behalf of clients. */
+/** How many queries PostgreSQL has run for clients. */
 async function clientQueries(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ calls: string }>(
     `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements
@@ -113,7 +113,7 @@ async function clientQueries(pool: pg.Pool): Promise<number> {
   return Number(rows[0]?.calls) + (await missedQueries(pool));
 }
 
-/** The tokens of many members of the project, and of those who are none. */
+/** The tokens of members of the project, and of users who are not members. */
 async function tokensOfMany(): Promise<{ token: string; isMember: boolean }[]> {
   const { rows } = await database.pool.query<{ id: string; is_member: boolean }>(
     `WITH made AS (
@@ -141,7 +141,7 @@ function missedBy({ missed }: { missed: number }): string[] {
   return written.slice(written.length - missed);
 }
 
-/** All of them ask at the same moment; checks what each gets, and answers where it came from. */
+/** All clients resume at the same moment. Checks what each receives, and returns the sources. */
 async function resumeAll(server: TestServer, clients: readonly V1Client[]): Promise<Set<string>> {
   const sources = new Set<string>();
   const onResumed = ({ source }: { source: string }): number => sources.add(source).size;
@@ -168,9 +168,9 @@ async function crowd(server: TestServer): Promise<V1Client[]> {
   return clients;
 }
 
-describe('G5: 2,000 clients that come back at once from five places', () => {
+describe('G5: 2,000 clients that reconnect at once from five positions', () => {
   it(
-    'cost no query where the server remembers',
+    'cause no query if the replay buffer has their events',
     async () => {
       const clients = await crowd(warm);
       await resetCounts(database.pool);
@@ -181,7 +181,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
   );
 
   it(
-    'cost five queries where it does not, and no more while other channels are busy',
+    'cause five queries if it does not, even while other channels are busy',
     async () => {
       const cold = await start({ limits: { replayEvents: 50 } });
       onTestFinished(async () => await cold.close());
@@ -190,7 +190,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
       expect(await resumeAll(cold, clients)).toStrictEqual(new Set(['database']));
       expect(await missedQueries(database.pool)).toBe(5);
 
-      // The ring goes on, but nothing of this channel is gone with it.
+      // The replay buffer evicts batches, but not of this channel.
       for (let time = 0; time < 2; time += 1) {
         const broadcast = nextEvent(
           cold.flagcast.lifecycle,
@@ -209,7 +209,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
       expect(await resumeAll(cold, late)).toStrictEqual(new Set(['database']));
       expect(await missedQueries(database.pool)).toBe(5);
 
-      // Now something is, so that the answers of before are of no use.
+      // Now it evicts one of this channel, so that earlier answers cannot be reused.
       const [witness] = clients;
       if (witness === undefined) throw new Error('nobody came');
       for (let count = 0; count < 60; count += 10) {
@@ -227,7 +227,7 @@ describe('G5: 2,000 clients that come back at once from five places', () => {
 
 describe('G3, G5: 1,000 users that reconnect at once to a server that has just started', () => {
   it(
-    'cost few queries together, and each gets what they may see',
+    'cause few queries, and each receives only channels that they may view',
     async () => {
       const many = await tokensOfMany();
       const [from] = left;

@@ -31,7 +31,7 @@ beforeAll(async () => {
     database: { pollIntervalMs: 50 },
     timeouts: { heartbeatIntervalMs: 50 },
   });
-  // Its memory begins with its first batch of events.
+  // Its replay buffer starts with its first batch of events.
   const client = await V1Client.connect(server.wsUrl, { token });
   await client.caughtUp(stage);
   await insertAudit(database.pool, stage);
@@ -61,7 +61,7 @@ async function connect(at = server): Promise<V1Client> {
   return client;
 }
 
-/** The cursor of a client of the channel that leaves now. */
+/** The cursor of a client of the channel that disconnects now. */
 async function leave(channel: TestChannel, at = server): Promise<string> {
   const client = await connect(at);
   await client.caughtUp(channel);
@@ -116,9 +116,9 @@ function changed(cursor: string, change: (position: Position) => Partial<Positio
   return encodeCursor({ ...position, ...change(position) });
 }
 
-describe('G5: a client that comes back', () => {
+describe('G5: a client that resumes', () => {
   it.each([0, 1, 900])(
-    'gets all of %i events that it missed, in order, and then what is new',
+    'receives all of the %i events that it missed, in order, and then new ones',
     async (count) => {
       const channel = await freshChannel();
       const cursor = await leave(channel);
@@ -134,7 +134,7 @@ describe('G5: a client that comes back', () => {
         expect(resumed).toMatchObject({ source, events: missed.length });
         const { client } = resumed;
         expect(received(client)).toStrictEqual(missed);
-        // The cursor comes when everything before it has come.
+        // The cursor follows all events before it.
         expect(client.events.filter((event) => 'cursor' in event)).toStrictEqual([]);
         const types = client.withoutHeartbeats.map(({ type }) => type);
         expect(types.at(-1)).toBe('caught_up');
@@ -184,7 +184,7 @@ describe('G5: a client that comes back', () => {
     for (let time = 0; time < 3; time += 1) {
       all.push(...(await write(channel, 3)));
       const { client } = await resume(channel, cursor, other);
-      // What the other one had not read yet comes after caught_up.
+      // Events that the other server had not read yet follow after caught_up.
       await client.event(all.at(-1) ?? '');
       expect(received(client)).toStrictEqual(all.slice(-3));
       cursor = await client.settled(database.pool);
@@ -199,9 +199,9 @@ describe('G5: a client that comes back', () => {
     expect(received(restarted.client)).toStrictEqual(missed);
   });
 
-  it('G4: gets no event twice that another server had sent, and this one has not read yet', async () => {
+  it('G4: receives no event twice that another server has sent and this one has not read yet', async () => {
     const channel = await freshChannel();
-    // It reads when it is woken, and what is written first sends no notification.
+    // It reads after a NOTIFY, and the first write sends none.
     const behind = await freshServer({ database: { pollIntervalMs: 3_600_000 } });
     const quick = await freshServer({
       database: { pollIntervalMs: 20 },
@@ -277,7 +277,7 @@ describe('a cursor that cannot be continued', () => {
   });
 });
 
-it('a cursor that retention has passed by gets a resync, and later cursors are continued', async () => {
+it('a cursor whose events were deleted by retention gets a resync, and later cursors are continued', async () => {
   // Its own: a cursor lists the transactions that are in flight in other databases, too.
   const cluster = await createTestCluster({ max_prepared_transactions: '0' });
   onTestFinished(async () => await cluster.remove());
@@ -295,7 +295,7 @@ it('a cursor that retention has passed by gets a resync, and later cursors are c
   };
   const watcher = await open(first);
   await watcher.caughtUp(channel);
-  // The server's memory answers for cursors after its first read, in which no later transaction shows.
+  // The replay buffer replays only for cursors after its first read.
   await own.pool.query('SELECT pg_current_xact_id()');
   const before = await watcher.settled(own.pool);
   const deleted = (await insertAudit(own.pool, channel)).entityId;
@@ -313,7 +313,7 @@ it('a cursor that retention has passed by gets a resync, and later cursors are c
   await later.caughtUp(channel, after);
   expect(received(later)).toContain(missed);
   expect(received(later)).not.toContain(deleted);
-  // The memory of a server reaches back further.
+  // The replay buffer of that server reaches further back.
   const remembered = await open(first);
   await remembered.caughtUp(channel, before);
   expect(received(remembered)).toEqual(expect.arrayContaining([deleted, missed]));

@@ -58,8 +58,8 @@ async function createFeature(projectId: string): Promise<string> {
   return id;
 }
 
-describe('snapshots that are asked for one after another', () => {
-  it('are one while no transaction has ended, and another one afterwards, also where no event tells of the change', async () => {
+describe('consecutive snapshots of a channel', () => {
+  it('are the same one until a transaction ends, even one without an event', async () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel: Channel = { projectId, environmentId: environments.prod, environmentKey: 'prod' };
     const eventSource = await withClient(database.url, async (client) => await findEventSource(client, null));
@@ -81,7 +81,7 @@ describe('snapshots that are asked for one after another', () => {
     expect(after?.bytes.toString('utf8')).toContain(featureId);
   });
 
-  it('show what was committed before each of them, also while an earlier one is under way', async () => {
+  it('show everything that was committed before their request, even while an earlier one is taken', async () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
     const gate = await database.pool.connect();

@@ -83,7 +83,7 @@ async function change(client: pg.ClientBase, channel: TestChannel, featureId: st
   await insertAudit(client, { ...channel, featureId, entity: 'rule', entityId: value });
 }
 
-/** The features as the tables have them, by id. */
+/** The features in the tables, by id. */
 async function featureTable(channel: TestChannel): Promise<Map<string, FeatureState>> {
   const time = (column: string): string =>
     `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
@@ -102,7 +102,7 @@ async function featureTable(channel: TestChannel): Promise<Map<string, FeatureSt
 const rounds = Number(process.env['FLAGCAST_SNAPSHOT_ROUNDS'] ?? 3);
 
 describe('a snapshot', () => {
-  it('is what the tables hold of one channel', async () => {
+  it('has the features and open requests of one channel', async () => {
     const { pool } = database;
     const { projectId, environments } = await seedProject(pool);
     const channel = { projectId, environmentId: environments.prod };
@@ -162,7 +162,7 @@ describe('a snapshot', () => {
     expect(later.features).toHaveLength(2);
   });
 
-  it('is refused as everything else is', async () => {
+  it('requires the rights that its channel requires', async () => {
     const guest = await createUser(database.pool, 'guest', { ttlMs: 600_000 });
     const { projectId } = await seedProject(database.pool);
     await addMember(database.pool, projectId, guest.id, 'project_viewer');
@@ -194,8 +194,8 @@ describe('a snapshot', () => {
   });
 });
 
-describe('G6: a snapshot and what comes after its cursor', () => {
-  it('have nothing twice, also where the snapshot knows more than the server has read', async () => {
+describe('G6: a snapshot and the events after its cursor', () => {
+  it('contain no event twice, even if the snapshot is newer than the last read of the server', async () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
     const [featureId = ''] = await createFeatures(channel, 1);
@@ -285,7 +285,7 @@ describe('G6: a snapshot and what comes after its cursor', () => {
     await watcher.close();
   });
 
-  it('are the database, each time in the middle of writing, on two servers', async () => {
+  it('equal the database at any time during writes, on two servers', async () => {
     const { projectId, environments } = await seedProject(database.pool);
     const channel = { projectId, environmentId: environments.prod };
     const featureIds = (await createFeatures(channel, 12)).sort();
@@ -338,7 +338,7 @@ describe('G6: a snapshot and what comes after its cursor', () => {
         await client.close();
       }
     }
-    // They were taken in the middle: much came after them.
+    // They were taken during writes, so many events follow.
     expect(missed).toBeGreaterThan(200 * rounds);
   }, 240_000);
 });

@@ -6,12 +6,9 @@ import type { Coverage, Position } from './position.js';
  * Times are RFC 3339 in UTC with PostgreSQL's microseconds, and never pass through a JavaScript Date.
  */
 export interface FlagEvent {
-  /** Unique in its history: the row's number in the event log; a hash of its names where there is no log. */
+  /** Unique in its history: the row's number in the event log, or a hash of its names without an event log. */
   readonly id: string;
-  /**
-   * The id of the transaction that wrote it. Where there is no event log, the number of the batch that
-   * delivered it.
-   */
+  /** The id of the transaction that wrote it; without an event log, the number of its batch. */
   readonly xid: bigint;
   /** `audit` or `pending`. */
   readonly source: string;
@@ -28,9 +25,9 @@ export interface FlagEvent {
   /** The feature that the entity belongs to (itself, for a feature); null where unknown. */
   readonly featureId: string | null;
   readonly pendingChangeId: string | null;
-  /** The name of the person or system that did it; null where the database does not record it. */
+  /** The name of the person or system that made the change; null if the database does not record it. */
   readonly actor: string | null;
-  /** When it was committed; null where the database does not record that. */
+  /** When it was committed; null if the database does not record that. */
   readonly committedAt: string | null;
   /**
    * The state of the feature after the change, true at the read's own snapshot, as JSON text that is passed on
@@ -56,27 +53,27 @@ export type ControlEntry =
   /** Memberships, roles or users have changed. */
   | { readonly type: 'rights_changed' };
 
-/** What one read of the database brought: all of it from one snapshot, in order; often nothing. */
+/** The result of one read of the database, from one snapshot; often without events. */
 export interface Batch {
   readonly events: readonly FlagEvent[];
   readonly controls: readonly ControlEntry[];
-  /** When the read's answer arrived here, in milliseconds since the epoch. */
+  /** When the result arrived, in milliseconds since the epoch. */
   readonly seenAtMs: number;
-  /** When the read began, on the clock of performance.now(): what was committed before is in it, or in one before. */
+  /** When the read started, on the clock of performance.now(). Earlier commits are in this batch or an earlier one. */
   readonly beganAtMs: number;
-  /** What has been read, including what a crash of the database can still take back. */
+  /** Everything that was read so far, including what a crash of the database may take back. */
   readonly read: ReadState;
   /** The xmax of the snapshot of the read: that of `read.coverage` is smaller after a full page. */
   readonly snapshotXmax: bigint;
-  /** Whether everything that the snapshot shows has been read. */
+  /** Whether everything that the snapshot shows was read. */
   readonly isComplete: boolean;
-  /** How long the read took, in milliseconds; absent where another server read it. */
+  /** How long the read took, in milliseconds; absent if another server read it. */
   readonly readMs?: number;
-  /** The position of a client that has been given this batch and all before it. */
+  /** The position of a client that has received this batch and all before it. */
   readonly position: Position;
-  /** Counts the reader's connections to the database: between two of them it may have crashed. */
+  /** The number of the reader's connection: the database may have crashed between two connections. */
   readonly connection: number;
-  /** Channels whose events are left out of this batch; absent where there are none. */
+  /** Channels whose events are left out of this batch. Default: no channels. */
   readonly skipped?: readonly string[];
 }
 

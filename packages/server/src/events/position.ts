@@ -1,31 +1,29 @@
 /**
- * Which transactions have been delivered. All rows of a transaction become visible at once, so its id decides
- * for all of them.
- *
- * Of a snapshot that was read completely it says: below `xmin` all are delivered, from `xmax` on none, and in
- * between all but those that were in flight.
+ * Which transactions are delivered. All rows of a transaction become visible at the same time, so its id stands for all
+ * of them. After a complete read in a snapshot these are all below `xmin`, and between `xmin` and `xmax` all but those
+ * that were in flight.
  */
 export interface Coverage {
   /** Every transaction below this id is delivered. */
   readonly xmin: bigint;
-  /** No transaction from this id on is delivered. Of two coverages of one history the later has the larger one. */
+  /** No transaction from this id on is delivered. It never decreases within a history. */
   readonly xmax: bigint;
   /**
-   * Which of the transactions in between `xids` lists: `open` those that are not delivered, `delivered` those
-   * that are. A replica's snapshots do not show which transactions are in flight, so there they are `delivered`.
+   * Whether `xids` lists the transactions in between that are not delivered (`open`) or those that are (`delivered`:
+   * on a replica, whose snapshots do not list transactions in flight).
    */
   readonly listed: 'open' | 'delivered';
   /** In ascending order, each at least `xmin` and below `xmax`. */
   readonly xids: readonly bigint[];
 }
 
-/** A place in the history of a database. Written out it is a cursor. It holds no times. */
+/** A coverage with its history. Its encoded form is a cursor. */
 export interface Position extends Coverage {
-  /** Names the history that the ids belong to: the cluster, the database, the timeline and what is read. */
+  /** Identifies the cluster, the database, the timeline and the source that the ids belong to. */
   readonly history: string;
 }
 
-/** The largest bigint of PostgreSQL. */
+/** PostgreSQL's largest bigint. */
 export const maxId = 2n ** 63n - 1n;
 
 /** Whether the transaction is delivered. */
@@ -35,7 +33,7 @@ export function covers(coverage: Coverage, xid: bigint): boolean {
   return includes(coverage.xids, xid) === (coverage.listed === 'delivered');
 }
 
-/** Binary search: a coverage may list thousands, and is asked about each event. */
+/** Binary search: a coverage may list thousands of ids and is checked for each event. */
 function includes(sorted: readonly bigint[], xid: bigint): boolean {
   let low = 0;
   let high = sorted.length - 1;
@@ -49,10 +47,10 @@ function includes(sorted: readonly bigint[], xid: bigint): boolean {
   return false;
 }
 
-/** Covers what one of the two covers, which are of one history. */
+/** Covers what at least one of the two covers. Both belong to one history. */
 export function unionOf(a: Coverage, b: Coverage): Coverage {
   const [earlier, later] = a.xmax < b.xmax ? [a, b] : [b, a];
-  // A promoted replica.
+  // The replica was promoted.
   if (earlier.listed !== later.listed) return later;
   const { xmax, listed } = later;
   const xmin = earlier.xmin > later.xmin ? earlier.xmin : later.xmin;
@@ -63,13 +61,13 @@ export function unionOf(a: Coverage, b: Coverage): Coverage {
   return { xmin, xmax, listed, xids: both.filter((xid) => !covers(earlier, xid) && !covers(later, xid)) };
 }
 
-/** Inclusive ranges of transaction ids, ascending, as bigint[] parameters take them. */
+/** Inclusive, ascending ranges of transaction ids, as parameters of type bigint[]. */
 export interface XidRanges {
   readonly lows: readonly string[];
   readonly highs: readonly string[];
 }
 
-/** The transactions that are not delivered, without those that are `left out`. */
+/** The transactions that are neither covered nor in `leftOut`. */
 export function uncoveredRanges(coverage: Coverage, leftOut: Iterable<bigint> = []): XidRanges {
   const { xmin, xmax, listed, xids } = coverage;
   let ranges: [bigint, bigint][] =
@@ -86,7 +84,7 @@ export function uncoveredRanges(coverage: Coverage, leftOut: Iterable<bigint> = 
   return { lows: merged.map(([low]) => low.toString()), highs: merged.map(([, high]) => high.toString()) };
 }
 
-/** `sorted` cut out of the ranges, which are ascending. */
+/** The ascending ranges without the ids in `sorted`. */
 function without(ranges: readonly [bigint, bigint][], sorted: readonly bigint[]): [bigint, bigint][] {
   const left: [bigint, bigint][] = [];
   let next = 0;
@@ -103,14 +101,13 @@ function without(ranges: readonly [bigint, bigint][], sorted: readonly bigint[])
   return left;
 }
 
-/** For sorting transaction ids. */
 export function ascending(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /**
- * What a complete read in a snapshot covers, from the text of `pg_current_snapshot()`: `xmin:xmax:xip,xip`. On a
- * replica the list is empty whatever is in flight (PostgreSQL keeps it elsewhere), so nothing of it is taken there.
+ * The coverage of a complete read in a snapshot, from the text of `pg_current_snapshot()`: `xmin:xmax:xip,xip`. On a
+ * replica, PostgreSQL leaves the list empty.
  */
 export function coverageOfSnapshot(text: string, isReplica: boolean): Coverage {
   const [xmin = '0', xmax = '0', xip = ''] = text.split(':');
@@ -120,17 +117,14 @@ export function coverageOfSnapshot(text: string, isReplica: boolean): Coverage {
   return { ...bounds, listed: 'open', xids: open };
 }
 
-/** A cursor lists at most this many transactions; from the next one on everything counts as not delivered. */
+/** How many transactions a cursor lists. All from the next one on count as not delivered. */
 const maxListed = 1_000;
-/** What fits into one line of a header everywhere: a stream is resumed by Last-Event-ID. */
+/** Fits into a request header of any server: event streams resume with Last-Event-ID. */
 const maxCursorLength = 7_680;
 const version = '2';
 const listedCodes = { open: 'o', delivered: 'd' } as const;
 
-/**
- * A position as a cursor: opaque to clients, the same on every server, and short. Ids are written in base 36,
- * those that are listed as distances from the one before.
- */
+/** The cursor of a position: short, and the same on every server. Ids are in base 36, listed ones as differences. */
 export function encodeCursor(position: Position): string {
   const { history, xmin, xmax, listed, xids } = shortened(position);
   let before = xmin;
@@ -150,7 +144,7 @@ export function encodeCursor(position: Position): string {
   return Buffer.from(fields.join('|')).toString('base64url');
 }
 
-/** Claims less than the position where that lists too many: then events may repeat, under the same id. */
+/** Covers less than the position if that lists too many transactions; then events may repeat with the same id. */
 function shortened(position: Position): Position {
   const { listed, xids } = position;
   const cut = xids[maxListed];
@@ -161,7 +155,7 @@ function shortened(position: Position): Position {
 
 const cursors = new WeakMap<Position, string>();
 
-/** The position's cursor, encoded once for all connections. */
+/** Encodes each position once for all connections. */
 export function cursorOf(position: Position): string {
   let cursor = cursors.get(position);
   if (cursor === undefined) {
@@ -171,7 +165,7 @@ export function cursorOf(position: Position): string {
   return cursor;
 }
 
-/** The position in a cursor that a client sent; null when it is not one. */
+/** The position of a cursor that a client sent; null if it is invalid. */
 export function decodeCursor(cursor: string): Position | null {
   if (cursor.length > maxCursorLength || !/^[\w-]+$/.test(cursor)) return null;
   const fields = Buffer.from(cursor, 'base64url').toString('utf8').split('|');
