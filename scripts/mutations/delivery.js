@@ -37,8 +37,8 @@ export const deliveryMutations = [
     broken: 'After a reconnect the reader does not check whether delivered events still exist.',
     edits: [
       {
-        file: `${server}reader/log-progress.ts`,
-        find: "        if (fingerprints.size > 0) return 'lost-commits';\n",
+        file: `${server}reader/unflushed-rows.ts`,
+        find: '      if (fingerprints.size > 0) return true;\n',
         replace: '',
       },
     ],
@@ -77,8 +77,8 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}reader/log-progress.ts`,
-        find: '    return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;',
-        replace: '    return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true || row.seq > 0n;',
+        find: 'return !this.#unflushed.findAgain(row);',
+        replace: 'return !this.#unflushed.findAgain(row) || row.seq > 0n;',
       },
     ],
     tests: [`${test}log-progress.test.ts`, `${test}log-pages.test.ts`],
@@ -265,7 +265,7 @@ export const deliveryMutations = [
         replace: 'const isReading = client.principal !== null || (await sources.broadcaster.begun());',
       },
     ],
-    tests: [`${test}beginning.test.ts`],
+    tests: [`${test}start-position.test.ts`],
   },
   {
     name: 'listen-loss-unnoticed',

@@ -50,9 +50,9 @@ export const eventLogMutations = [
     broken: 'After a reconnect, events that a crash could have lost are delivered again.',
     edits: [
       {
-        file: `${server}reader/log-progress.ts`,
-        find: 'return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;',
-        replace: 'return this.#doubtful.get(row.xid)?.delete(fingerprint) !== null;',
+        file: `${server}reader/unflushed-rows.ts`,
+        find: 'return this.#uncertain.get(row.xid)?.delete(fingerprintOf(row)) === true;',
+        replace: 'return this.#uncertain.get(row.xid)?.delete(fingerprintOf(row)) === null;',
       },
     ],
     tests: [`${test}log-progress.test.ts`],
@@ -63,9 +63,9 @@ export const eventLogMutations = [
     broken: 'A crash that lost delivered commits is not noticed.',
     edits: [
       {
-        file: `${server}reader/log-progress.ts`,
-        find: "if (fingerprints.size > 0) return 'lost-commits';",
-        replace: "if (fingerprints.size > 1e9) return 'lost-commits';",
+        file: `${server}reader/unflushed-rows.ts`,
+        find: 'if (fingerprints.size > 0) return true;',
+        replace: 'if (fingerprints.size > 1e9) return true;',
       },
     ],
     tests: [`${test}log-progress.test.ts`],

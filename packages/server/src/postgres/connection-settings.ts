@@ -3,7 +3,7 @@ import type { ConnectionOptions } from 'node:tls';
 import type pg from 'pg';
 import { describeError } from '../describe.js';
 
-/** libpq's parameters of TLS that are read here, each with its environment variable. The URL comes first. */
+/** The TLS parameters of libpq that are supported, with their environment variables. The URL takes precedence. */
 const variables = {
   sslmode: 'PGSSLMODE',
   sslrootcert: 'PGSSLROOTCERT',
@@ -21,7 +21,7 @@ export type Database =
   | { readonly url: string; readonly pool?: undefined }
   | { readonly pool: pg.Pool; readonly url?: undefined };
 
-/** What a session of our own connects with: the parameters of the URL, or those of the pool. */
+/** The parameters of a session: those of the URL, or those of the pool. */
 export function connectionParameters(database: Database): pg.ClientConfig {
   if (database.url !== undefined) return connectionSettings(database.url);
   // pg hides passwords and keys: they are not enumerable.
@@ -46,11 +46,11 @@ export function connectionParameters(database: Database): pg.ClientConfig {
 type ConnectionSettings = Pick<pg.ClientConfig, 'connectionString' | 'ssl' | 'sslnegotiation'>;
 
 /**
- * What pg connects with. TLS is as in libpq, where the driver's own reading of the URL differs: `require` does not
- * verify unless there is a root certificate, `verify-ca` does not compare the name, `sslrootcert=system` means the root
- * certificates of Node, and PGSSLROOTCERT counts. Files are read at each call, so that a renewed one is used.
+ * The configuration of pg for a URL. TLS works as in libpq, unlike in pg itself: `require` does not verify unless there
+ * is a root certificate, `verify-ca` does not compare the name, `sslrootcert=system` means the root certificates of Node,
+ * and PGSSLROOTCERT is read. Files are read at each call, so that a renewed one is used.
  *
- * @throws Error of one line for what is not supported, and for a file that cannot be read.
+ * @throws Error of one line if a parameter is not supported or a file cannot be read.
  */
 export function connectionSettings(
   databaseUrl: string,
@@ -64,7 +64,7 @@ export function connectionSettings(
   // libpq ignores these parameters for Unix-domain sockets.
   const isEncrypted = mode !== 'disable' && host !== '' && !host.startsWith('/');
   const isDirect = url.searchParams.get('sslnegotiation') === 'direct';
-  // What the driver finds in the URL comes before what it is given beside it.
+  // In pg parameters of the URL take precedence over the configuration.
   for (const name of [...Object.keys(variables), 'ssl', 'uselibpqcompat', 'sslnegotiation']) {
     url.searchParams.delete(name);
   }
@@ -84,10 +84,10 @@ function readParameters(url: URL, environment: NodeJS.ProcessEnv): TlsParameters
   return found;
 }
 
-/** Null where nothing asks for TLS: then the connection is not encrypted, unless the URL has the driver's own `ssl=true`. */
+/** Null without a TLS parameter: then the connection is not encrypted, unless the URL has pg's own `ssl=true`. */
 function modeOf({ sslmode, sslrootcert }: TlsParameters): Mode | null {
   if (sslmode === undefined) return sslrootcert === undefined ? null : 'verify-full';
-  // The driver's own name for it.
+  // The name in pg.
   const name = sslmode === 'no-verify' ? 'require' : sslmode;
   const mode = modes.find((each) => each === name);
   if (mode === undefined) {
@@ -102,7 +102,7 @@ function modeOf({ sslmode, sslrootcert }: TlsParameters): Mode | null {
   }
   if (mode === 'verify-ca' && sslrootcert === undefined) {
     throw new Error(
-      'sslmode=verify-ca needs the certificate of an authorization: add sslrootcert (or PGSSLROOTCERT), or write sslmode=verify-full',
+      'sslmode=verify-ca needs the certificate of an authority: add sslrootcert (or PGSSLROOTCERT), or write sslmode=verify-full',
     );
   }
   return mode;

@@ -1,17 +1,14 @@
-/** What decides how many sessions of the database a server needs. */
+/** What the number of sessions that a server needs depends on. */
 export interface SessionNeeds {
-  /** Whether it takes writes. */
+  /** Whether it accepts writes. */
   readonly writes: boolean;
-  /** Whether it shares its reader by a relay. */
+  /** Whether it shares a reader through a relay. */
   readonly relay: boolean;
 }
 
 /** How many sessions of the database a server has for each purpose. */
 export interface SessionBudget {
-  /**
-   * The reader, the listener, the lock of the relay, and one for the retention of the event log or in place of one that
-   * is lost.
-   */
+  /** The reader, the listener, the lock of the relay, and one for retention or to replace a lost one. */
   readonly reader: number;
   readonly authorization: number;
   readonly requests: number;
@@ -20,7 +17,7 @@ export interface SessionBudget {
 
 export const defaultDatabaseConnections = 10;
 
-/** How many sessions the role may have that install makes: those of two servers, and of one that replaces one of them. */
+/** The connection limit of the role that install creates: two servers, and one that replaces one of them. */
 export const roleConnectionLimit = 3 * defaultDatabaseConnections;
 
 /** How many sessions of the database one server needs. */
@@ -29,14 +26,14 @@ export function leastConnections({ writes, relay }: SessionNeeds): number {
 }
 
 /**
- * How many sessions `flagcast serve` needs with all its workers: one for the command's own look at the database, and the
- * share of one worker more, because a worker that is renewed begins before the old one ends.
+ * How many sessions `flagcast serve` needs with all its workers: one for the command itself, and the share of one more
+ * worker, because a replacement starts before the old worker ends.
  */
 export function leastCommandConnections(workers: number, needs: SessionNeeds): number {
   return 1 + (workers === 1 ? 1 : workers + 1) * leastConnections(needs);
 }
 
-/** What one server of the command has of its connections. */
+/** How many of the command's connections each of its servers gets. */
 export function connectionsOfServer(connections: number, workers: number): number {
   return Math.floor((connections - 1) / (workers === 1 ? 1 : workers + 1));
 }
@@ -44,7 +41,7 @@ export function connectionsOfServer(connections: number, workers: number): numbe
 /**
  * Divides the sessions of one server.
  *
- * @throws Error where they are too few.
+ * @throws Error if they are too few.
  */
 export function divideConnections(connections: number, needs: SessionNeeds): SessionBudget {
   const least = leastConnections(needs);

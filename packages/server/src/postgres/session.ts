@@ -6,9 +6,9 @@ import { LocalTimeouts, PendingStatements, type Statement, timeoutSettings } fro
 
 export interface SessionOptions {
   readonly database: Database;
-  /** What the session is for, as pg_stat_activity shows it. */
+  /** The name in pg_stat_activity. */
   readonly applicationName: string;
-  /** After this many milliseconds without an answer a query fails and the session cannot be used any more. */
+  /** After this many milliseconds without an answer a query fails, and the session becomes unusable. */
   readonly queryTimeoutMs: number;
   /**
    * How values arrive. `text`: as PostgreSQL's own text, because 64-bit ids and microseconds do not survive a
@@ -25,7 +25,7 @@ export type OpenSession = (options: Omit<SessionOptions, 'database'>) => Promise
 /** How long a connection attempt may take, in milliseconds. */
 const connectTimeoutMs = 5_000;
 const cancelTimeoutMs = 5_000;
-/** PostgreSQL ends the session of a machine that has vanished: after 5 + 3 x 2 s, or with unsent data after 15 s. */
+/** PostgreSQL ends the session of an unreachable machine after 5 + 3 x 2 s, or after 15 s with unsent data. */
 const keepAliveSettings = {
   tcp_keepalives_idle: '5',
   tcp_keepalives_interval: '2',
@@ -33,15 +33,15 @@ const keepAliveSettings = {
   tcp_user_timeout: '15000',
 };
 const vanishedAfterMs = 15_000;
-/** PostgreSQL ends a session that has not signed in by then: its default authentication_timeout. */
+/** PostgreSQL ends a session that has not authenticated by then: its default authentication_timeout. */
 const authenticationTimeoutMs = 60_000;
-/** Those of the role or the database would end sessions that are idle or at work. Not every version has them. */
+/** Time-outs of the role or database that would end our sessions. Not every version has them. */
 const foreignTimeouts = { idle_session_timeout: '0', transaction_timeout: '0' };
 
 /**
- * A session of PostgreSQL whose statements end in the database, too, when their time is over: lock_timeout and
- * statement_timeout are shorter than the client's time-out. They are set once in the session, or behind a pooler in each
- * transaction, because there the next transaction may be in another session, and the host's in this one.
+ * A session of PostgreSQL that ends its statements before the client's time-out, by lock_timeout and statement_timeout.
+ * They are set once; behind a pooler in each transaction, because the next one may run in another session, and one of the
+ * host in this session.
  */
 export class Session extends pg.Client {
   /** The driver's types do not have them. */
@@ -52,7 +52,7 @@ export class Session extends pg.Client {
   /** Null without a pooler: then the time-outs are set once. */
   #localTimeouts: LocalTimeouts | null = null;
   #isCommitting = false;
-  /** Why it cannot be used any more. */
+  /** Why it is unusable. */
   #failure: Error | null = null;
   #isGivenUp = false;
 
@@ -68,8 +68,8 @@ export class Session extends pg.Client {
     this.query = (async (statement: Statement, values?: unknown[]) =>
       await this.#query(statement, values)) as pg.Client['query'];
     this.end = async () => await this.#within(options.queryTimeoutMs, async () => await super.end());
-    // Without a listener the loss of an idle session would end the process. Its owner learns of it from 'end' or from
-    // the next query.
+    // Without a listener the loss of an idle session would end the process. Its owner notices 'end', or that the next
+    // query rejects.
     this.on('error', (error) => (this.#failure ??= error));
     this.once('end', () => (this.#failure ??= new SessionLostError('the session of the database has ended')));
   }
@@ -95,7 +95,7 @@ export class Session extends pg.Client {
     }
   }
 
-  /** Whether a pooler is in between: the process id that it announces is not that of the session. */
+  /** Whether a pooler is in between: the process id that it reports is not that of the session. */
   get isPooled(): boolean {
     return this.#localTimeouts !== null;
   }
@@ -104,7 +104,7 @@ export class Session extends pg.Client {
     return this.#isGivenUp;
   }
 
-  /** Whether another owner can use it: it is in no transaction, and every statement has been answered. */
+  /** Whether another caller can use it: it is in no transaction, and every statement has been answered. */
   get isReusable(): boolean {
     return this.#failure === null && this.#pending.size === 0 && this.getTransactionStatus() === 'I';
   }
@@ -125,19 +125,19 @@ export class Session extends pg.Client {
       return;
     }
     this.#socket.unref();
-    // Nothing is sent before there is an answer: with unsent data TCP would notice only after a quarter of an hour, instead
-    // of 15 s, that the other machine has vanished.
+    // Send nothing before the answer: with unsent data TCP notices only after 15 minutes, instead of 15 s, that the other
+    // machine is unreachable.
     if (isBusy && this.#isCommitting) this.connection.once('message', () => this.connection.end());
     else this.#leave(isBusy);
   }
 
-  /** Gives the session up, and does not wait for PostgreSQL to end it. */
+  /** Gives the session up without waiting for PostgreSQL to end it. */
   destroy(): void {
     this.discard();
     this.#socket.destroy();
   }
 
-  /** Says goodbye and waits for PostgreSQL to hang up, until its time-outs have certainly ended the session. */
+  /** Ends the session, and closes the socket when the time-outs of PostgreSQL have certainly ended it. */
   #leave(isBusy: boolean): void {
     const isOpen = this.processID !== null;
     if (isBusy && isOpen) this.#cancel();
@@ -150,7 +150,7 @@ export class Session extends pg.Client {
     this.once('end', () => clearTimeout(timer));
   }
 
-  /** PostgreSQL takes such a request on a connection of its own, which is no session and counts for none. */
+  /** Sends a cancel request. It needs a connection of its own, which is not a session of PostgreSQL. */
   #cancel(): void {
     const request = Buffer.alloc(16);
     request.writeInt32BE(16, 0);

@@ -1,15 +1,14 @@
 import pg from 'pg';
 
-/** A transaction whose COMMIT was not answered: it may have been committed, or may be yet. */
+/** The COMMIT of a transaction was not answered: it may have been committed, or may still be. */
 export class CommitOutcomeUnknownError extends Error {
   override readonly name = 'CommitOutcomeUnknownError';
 }
 
 /**
- * Runs `work` in one transaction of `client`, which must not be in one yet: committed when it
- * resolves, rolled back when it rejects. READ COMMITTED whatever the session's default is, because
- * a transaction that waits for a lock must see what the holder committed. Throws what `work` threw, or
- * CommitOutcomeUnknownError.
+ * Runs `work` in one transaction of `client`, which must not be in one: commits when it resolves, rolls back when it
+ * rejects. READ COMMITTED whatever the default is, because a transaction that waits for a lock must see what the holder
+ * committed. Rejects with what `work` throws, or CommitOutcomeUnknownError.
  */
 export async function inTransaction<Result>(
   client: pg.ClientBase,
@@ -20,7 +19,7 @@ export async function inTransaction<Result>(
   try {
     result = await work();
   } catch (error) {
-    // A session that is lost has rolled back by itself; the error that broke it is the one to report.
+    // A lost session rolls back by itself; report the error that broke it.
     await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
@@ -33,7 +32,7 @@ export async function inTransaction<Result>(
   return result;
 }
 
-/** Whether PostgreSQL itself has refused the COMMIT: a lost connection, a shutdown or a pooler's error leaves it open. */
+/** Whether PostgreSQL itself refused the COMMIT. After a lost connection, a shutdown or a pooler's error that is unknown. */
 function isRollback(error: unknown): boolean {
   return error instanceof pg.DatabaseError && !/^(08|57P|58|XX)/.test(error.code ?? '');
 }

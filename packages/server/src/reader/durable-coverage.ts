@@ -2,19 +2,19 @@ import type { Coverage } from '../events/position.js';
 
 interface Candidate {
   readonly coverage: Coverage;
-  /** Transactions that it does not cover, because they are only partly delivered. Cursors cannot say which part. */
+  /** Transactions that it does not cover, because they are only partly delivered. */
   readonly partial: ReadonlySet<bigint>;
   readonly insertLsn: bigint | null;
 }
 
 /**
- * What was read and cannot be taken back by a crash.
+ * The part of the coverage that a crash cannot take back.
  *
  * After a crash PostgreSQL hands out again the ids of transactions whose records had not reached the disk: those
- * that were rolled back, or committed asynchronously. A row written under such an id would lie within a coverage
- * that had trusted it. Every transaction that has ended has a record in the write-ahead log, written before it left
- * the snapshot. So a snapshot's ids are trusted once the log is on disk up to where it ended when the snapshot
- * had been taken, as seen by that read or a later one on the same connection.
+ * that were rolled back, or committed asynchronously. A coverage that included them would hide the rows written under
+ * the same ids later. Every transaction that has ended has a record in the write-ahead log, written before it left the
+ * snapshot. So a snapshot is durable once the log is flushed up to where it ended when the snapshot had been taken, as
+ * seen by that read or a later one on the same connection.
  */
 export class DurableCoverage {
   #value: Coverage;
@@ -22,7 +22,7 @@ export class DurableCoverage {
   #partial: ReadonlySet<bigint> = new Set();
   #waiting: Candidate[] = [];
 
-  /** Begins with a coverage that is known to be on disk. */
+  /** Starts with a coverage that is known to be on disk. */
   constructor(value: Coverage) {
     this.#value = value;
     this.#settled = value;
@@ -32,24 +32,24 @@ export class DurableCoverage {
     return this.#value;
   }
 
-  /** The transactions that are known to be on disk, and that were partly delivered. */
+  /** Partly delivered transactions that are known to be on disk. */
   get partial(): ReadonlySet<bigint> {
     return this.#partial;
   }
 
-  /** The newest one without partly delivered transactions: where cursors stand. */
+  /** The newest one without partly delivered transactions: cursors get it. */
   get settled(): Coverage {
     return this.#settled;
   }
 
-  /** Takes in what a read told. `flushLsn` is null on a replica, which shows only what its primary has on disk. */
+  /** Adds the coverage of a read. `flushLsn` is null on a replica, which shows only what its primary has flushed. */
   advance(candidate: Candidate, flushLsn: bigint | null): void {
     const { insertLsn } = candidate;
     if (insertLsn === null || flushLsn === null) {
       this.#accept(candidate);
       return;
     }
-    // Of candidates that wait for the same flush only the newest matters.
+    // Only the newest of the candidates that wait for the same flush matters.
     const newest = this.#waiting.at(-1);
     if (newest?.insertLsn === insertLsn && newest.partial.size === candidate.partial.size)
       this.#waiting.pop();
@@ -59,7 +59,7 @@ export class DurableCoverage {
     for (const each of durable) this.#accept(each);
   }
 
-  /** Takes over what another reader knows to be on disk. */
+  /** Replaces it by what another reader knows to be on disk. */
   replace(value: Coverage, settled: Coverage, partial: ReadonlySet<bigint>): void {
     this.#waiting = [];
     this.#partial = partial;
@@ -68,8 +68,8 @@ export class DurableCoverage {
   }
 
   /**
-   * Forgets the candidates that wait: a crash may have ended the connection, and then other records take their places
-   * in the log, up to which it is on disk all the same.
+   * Forgets the candidates that wait for a flush. If a crash ended the connection, other records take the same places in
+   * the write-ahead log, and their flush says nothing about these candidates.
    */
   forgetWaiting(): void {
     this.#waiting = [];

@@ -7,23 +7,23 @@ import { type HiddenTable, readHiddenTables } from '../host/row-security.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap-statements.js';
 
-/** What the reader reads events from, as it was found in the database. */
+/** The source of events that was found in the database. */
 export interface EventSource extends LogFeatures {
   /** `event_log`: the log that triggers write. `tables`: the host's tables. `view`: a view of the host. */
   readonly reason: GuaranteeReason;
   /** `exact`: by transaction ids. `overlap`: by created_at, looking back for the overlap. */
   readonly guarantee: 'exact' | 'overlap';
-  /** As people call it. */
+  /** Its name in messages. */
   readonly name: string;
-  /** What stands after FROM, with the columns of `overlapStatement`; not used with the event log. */
+  /** The SQL after FROM, with the columns of `overlapStatement`; not used with the event log. */
   readonly relation: string;
   /** Whether triggers on the host's tables write the log, and not the host itself. */
   readonly hasHostTriggers: boolean;
-  /** The tables of which row-level security may hide rows, in order. */
+  /** The tables of which row-level security may hide rows, sorted. */
   readonly hiddenTables: readonly string[];
 }
 
-/** What holds, in the words of the wire. */
+/** The guarantee, as `hello` and /api/status name it. */
 export type Guarantee = Pick<HelloMessage, 'guarantee' | 'guarantee_reason' | 'overlap_ms'>;
 
 export function guaranteeOf(source: EventSource, overlapMs: number): Guarantee {
@@ -35,7 +35,7 @@ export function guaranteeOf(source: EventSource, overlapMs: number): Guarantee {
   };
 }
 
-/** Why positions of the source before mean nothing any more; null where they do. */
+/** Why positions of the source `before` are invalid; null if they are valid. */
 export function sourceChange(before: EventSource, source: EventSource): string | null {
   if (before.reason !== source.reason || before.name !== source.name) {
     return `events come from ${source.name} now, not from ${before.name}`;
@@ -49,7 +49,7 @@ export function sourceChange(before: EventSource, source: EventSource): string |
     : "the rights on the host's tables were changed, so the state of features is read differently";
 }
 
-/** There is nothing to read events from. The message is for the operator, without a full stop. */
+/** Nothing was found to read events from. The message is for the operator, without a full stop. */
 export class EventSourceError extends Error {
   override readonly name = 'EventSourceError';
 }
@@ -73,12 +73,11 @@ const requiredColumns = [
 const unreadableCodes = new Set(['42P01', '42501', '3F000']);
 
 /**
- * Finds what to read: the view of that name, else the event log, else, where there is no event log, the host's
- * tables or its view `v_realtime_events`. Reads no rows, and changes nothing. `before` is what was read so far: a
- * right on the host's tables that is taken away later is an error, because clients would keep a state that no longer
- * changes.
+ * Finds the source: the view `wanted`; by default the event log, and without one the host's tables or its view
+ * `v_realtime_events`. Reads no rows, and changes nothing. `before` is the source so far: a privilege on the host's
+ * tables that was revoked since is an error, because clients would keep a state that no longer changes.
  *
- * @throws EventSourceError where there is none, or it lacks a column; else what the database throws.
+ * @throws EventSourceError if there is none, or it lacks a column; else what the database throws.
  */
 export async function findEventSource(
   client: pg.ClientBase,
@@ -89,7 +88,7 @@ export async function findEventSource(
   return { ...found, hiddenTables: await readHiddenNames(client, found) };
 }
 
-/** The names of the tables that row-level security hides rows of, from the server or from the triggers. */
+/** The tables of which row-level security may hide rows from the server or from the triggers, sorted. */
 export async function readHiddenNames(
   client: pg.ClientBase,
   { hasHostTriggers }: Pick<EventSource, 'hasHostTriggers'>,
@@ -125,9 +124,9 @@ async function findReadable(
     try {
       return await find(client, before);
     } catch (error) {
-      // Tables of other columns are of another schema.
+      // Tables with other columns belong to another schema.
       if (!isUnreadable(error) && errorCode(error) !== '42703') throw error;
-      // The log exists: reading the tables instead would give up the exact guarantee unnoticed.
+      // The log exists: reading the tables instead would silently give up the exact guarantee.
       if (find === findLog && errorCode(error) === '42501') {
         throw new EventSourceError(
           `this role may not read flagcast.event_log (${describeError(error)}): grant it what flagcast install --role grants`,
@@ -141,7 +140,7 @@ async function findReadable(
   );
 }
 
-/** Whether triggers on the host's tables write the event log. Throws what the database throws where it cannot be read. */
+/** Whether triggers on the host's tables write the event log. Rejects if the log cannot be read. */
 export async function readHostTriggers(client: pg.ClientBase): Promise<boolean> {
   const { rows } = await client.query<[string]>({
     text: `SELECT coalesce((SELECT host_triggers FROM flagcast.log_state), true)::text
@@ -192,7 +191,7 @@ interface Column {
 /** `timestamp with time zone`, as pg_type numbers it. */
 const timestamptzOid = 1184;
 
-/** A view of the host, brought to the columns of `overlapStatement`. */
+/** A view of the host, with the columns of `overlapStatement`. */
 async function describeView(client: pg.ClientBase, name: string): Promise<ReadableSource> {
   const { fields } = await client.query(`SELECT * FROM ${name} LIMIT 0`);
   const columns = new Map<string, Column>(fields.map((field) => [field.name, field]));
@@ -227,7 +226,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
   };
 }
 
-/** Why the features and the open requests of a channel cannot be read; null where they can. */
+/** Why the features and the open requests of a channel cannot be read; null if they can. */
 async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
   const state = featureState(asUuid("''::text"), asBigint("''::text"));
   return (
@@ -239,7 +238,7 @@ async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError |
   );
 }
 
-/** Null where PostgreSQL carries the statement out: what it names exists, is of fitting types, and may be read. */
+/** Null if PostgreSQL runs the statement: what it names exists, has the right types, and may be read. */
 async function refusalOf(
   client: pg.ClientBase,
   text: string,

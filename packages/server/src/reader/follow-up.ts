@@ -1,34 +1,33 @@
-/** Between the reads after a hint, in milliseconds: a quarter of a second in all. */
+/** The pauses between the reads after a hint, in milliseconds: a quarter of a second in total. */
 const pausesMs = [2, 4, 8, 16, 32, 64, 128];
-/** The same on a replica, where a commit is visible once it has been replayed: 5 s in all. */
+/** The same on a replica, where a commit is visible once it has been replayed: 5 s in total. */
 const replicaPausesMs = [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560];
-/** The least time between two reads once more than `busyReads` in a row brought rows, in milliseconds. */
+/** The minimum time between two reads once more than `busyReads` in a row returned rows, in milliseconds. */
 const leastDistanceMs = 10;
 const busyReads = 4;
 
 /**
- * When to read again after a hint.
+ * Decides when to read again after a hint.
  *
  * A transaction sends no hint while another one that writes in the same 20 ms holds the lock of that slice. When the
- * hint of the other one arrives, the first can still be in flight, and a snapshot does not tell: it lists only
- * transactions that are older than one that has ended. So the reads go on after each hint, after pauses that double
- * from 2 to 128 ms, and begin anew whenever rows came. What commits later than that comes with the next hint, or at
- * the latest with the next poll; so does the event of a transaction that sent no hint because of one that was rolled
- * back.
+ * other's hint arrives, the first can still be in flight, and a snapshot does not show that: it lists only transactions
+ * that are older than one that has ended. So more reads follow each hint, after pauses that double from 2 to 128 ms;
+ * the pauses start again whenever a read returns rows. Later commits are read after the next hint, or at the latest with
+ * the next poll. So are the events of a transaction that sent no hint because of one that was rolled back.
  *
- * The hint of a primary can arrive before a replica has replayed the commit, so there the reads go on for longer.
+ * A NOTIFY from the primary can arrive before a replica has replayed the commit, so there the reads continue longer.
  */
 export class FollowUp {
-  /** The next pause; null while no hint is being followed up. */
+  /** The index of the next pause; null before a hint, and after the last pause. */
   #step: number | null = null;
   #rowsInARow = 0;
 
-  /** A hint has come. */
+  /** A hint has arrived. */
   hint(): void {
     this.#step = 0;
   }
 
-  /** How long to wait before the next read, in milliseconds; null: no read is due before the next hint or poll. */
+  /** How long to wait before the next read, in milliseconds; null: until the next hint or poll. */
   after({ rows, isReplica }: { rows: number; isReplica: boolean }): number | null {
     this.#rowsInARow = rows > 0 ? this.#rowsInARow + 1 : 0;
     if (this.#step === null) return null;
@@ -38,7 +37,7 @@ export class FollowUp {
     return pauseMs === undefined ? null : Math.max(pauseMs, this.leastDistanceMs);
   }
 
-  /** The least time between two reads, in milliseconds: a host that writes all the time is read 100 times a second. */
+  /** The minimum time between two reads, in milliseconds, so that a host that writes all the time is read 100 times a second. */
   get leastDistanceMs(): number {
     return this.#rowsInARow > busyReads ? leastDistanceMs : 0;
   }

@@ -7,28 +7,28 @@ export interface FreshnessOptions {
   lifecycle: Lifecycle;
   /** After this many milliseconds without a read the server is stale. */
   staleAfterMs: number;
-  /** For how long a batch may be on its way to its connections, in milliseconds. */
+  /** How long the delivery of a batch to all connections may take, in milliseconds. */
   lagLimitMs: number;
   broadcaster: { readonly lagMs: number };
 }
 
-/** How often it is checked whether a read is overdue, in milliseconds. */
+/** How often to check whether a read is overdue, in milliseconds. */
 const checkIntervalMs = 500;
-/** A first failure is mostly a lost connection, which the next attempt replaces. */
+/** The first failure is usually a lost connection, which the next attempt replaces. */
 const failuresAllowed = 1;
 
 /**
- * Whether the server is reading the database right now: what connections, `/readyz` and the metrics tell. A server
- * that has not read yet is neither.
+ * Whether the server is reading the database right now, for connections, `/readyz` and metrics. Before its first read
+ * a server is neither fresh nor stale.
  */
 export class Freshness {
   readonly #options: FreshnessOptions;
-  /** On the clock of performance.now(); null before the first read. */
+  /** A time of performance.now(); null before the first read. */
   #lastReadAtMs: number | null = null;
-  /** What was committed before this time, in milliseconds since the epoch, has been read. */
+  /** Everything committed before this time has been read; in milliseconds since the epoch. */
   #asOfMs: number | null = null;
   #failure: FreshnessReason | null = null;
-  /** Whether the last read brought everything that was committed before it. */
+  /** Whether the last read returned everything that was committed before it. */
   #hasCaughtUp = false;
   #triggerProblem: string | null = null;
   #stale: { readonly reason: FreshnessReason; readonly sinceMs: number; readonly atMs: number } | null = null;
@@ -75,7 +75,7 @@ export class Freshness {
     this.#isDraining = true;
   }
 
-  /** Whether the database is being read, so that events come. */
+  /** Whether the database is being read. */
   get isFresh(): boolean {
     return this.#lastReadAtMs !== null && this.#stale === null;
   }
@@ -85,7 +85,7 @@ export class Freshness {
     return this.#asOfMs === null ? null : new Date(this.#asOfMs).toISOString();
   }
 
-  /** For how long the server has been stale, in milliseconds; 0 while it is fresh. */
+  /** How long the server has been stale, in milliseconds; 0 while it is fresh. */
   get staleForMs(): number {
     return this.#stale === null ? 0 : performance.now() - this.#stale.atMs;
   }
@@ -97,7 +97,7 @@ export class Freshness {
     return { type: 'freshness', state: 'stale', since: new Date(sinceMs).toISOString(), reason };
   }
 
-  /** Why the server should get no new clients, in one line; null when it should. */
+  /** Why the server should receive no new clients, in one line; null if it is ready. */
   notReady(): string | null {
     const { lagLimitMs, broadcaster } = this.#options;
     if (this.#isDraining) return 'draining';

@@ -10,14 +10,15 @@ import {
 } from '../events/position.js';
 import { DurableCoverage } from './durable-coverage.js';
 import type { LogRow, SnapshotPosition } from './log-statements.js';
+import { UnflushedRows } from './unflushed-rows.js';
 
-/** What the next read asks for. */
+/** What the next read requests. */
 export interface ReadBounds extends XidRanges {
-  /** A large transaction to continue; null where there is none. */
+  /** The large transaction to continue; null without one. */
   readonly partial: PartialRead | null;
 }
 
-/** What a read brought that has not been delivered. */
+/** The rows of a read that have not been delivered. */
 export interface NewRows {
   readonly events: readonly FlagEvent[];
   readonly controls: readonly ControlEntry[];
@@ -27,37 +28,34 @@ export interface NewRows {
 
 type FollowedRead = Pick<RelayedRead, 'events' | 'controls' | 'read' | 'position' | 'readBy'>;
 
-/** Why reading cannot continue from where it is. */
+/** Why the next read cannot continue from the last one. */
 export type HistoryLoss = 'behind' | 'lost-commits';
 
 /**
- * What of the event log has been read, by transaction ids.
+ * Tracks which transactions of the event log have been read.
  *
- * After a complete read in snapshot S, everything that S shows is delivered. What is left are the transactions that
- * were in flight in S and those that had not begun, so the next read asks for exactly these ranges.
+ * After a complete read in snapshot S, everything that S shows is delivered. The transactions that were in flight in S or
+ * had not begun remain, so the next read requests exactly these ranges.
  *
- * A full page ends within a transaction. What comes after that one counts as not read. The transaction itself is
- * continued with each read, a page at a time, so that it does not delay the others.
+ * A full page ends within a transaction. Later transactions count as not read. Each read continues that transaction by
+ * one page, so that it does not delay the others.
  *
- * Cursors stay where they are while a transaction is partly delivered: a cursor cannot say which part.
+ * Cursors do not move while a transaction is partly delivered, because they cannot name a part.
  */
 export class LogProgress {
   #coverage: Coverage;
   readonly #durable: DurableCoverage;
-  /** By transaction, the number of the last row that was delivered. In the order in which they are continued. */
+  /** Partly delivered transactions, with the number of the last delivered row, in the order in which they are continued. */
   readonly #partial = new Map<bigint, bigint>();
   /**
-   * Large transactions that were delivered completely, which is not known to be on disk yet: where a part of them is, a
-   * reconnect continues there.
+   * Large transactions whose last rows are delivered but not known to be on disk, with the number of the last row. After
+   * a reconnect they continue from there if their first part is on disk.
    */
   readonly #finished = new Map<bigint, bigint>();
-  /** What was delivered of transactions that a crash may take back, as `fingerprintOf` names it. */
-  readonly #volatile = new Map<bigint, Set<string>>();
-  /** After a reconnect: what was delivered before it and has not been found again. */
-  readonly #doubtful = new Map<bigint, Set<string>>();
+  readonly #unflushed = new UnflushedRows();
   #readBy = '';
 
-  /** Begins after `coverage`, of which a crash takes back nothing that `durable` covers. */
+  /** Starts after `coverage`. A crash takes back nothing that `durable` covers. */
   constructor(coverage: Coverage, durable: Coverage) {
     this.#coverage = coverage;
     this.#durable = new DurableCoverage(durable);
@@ -65,9 +63,7 @@ export class LogProgress {
 
   /** How many delivered rows are remembered because a crash may take them back. */
   get remembered(): number {
-    let size = 0;
-    for (const fingerprints of this.#volatile.values()) size += fingerprints.size;
-    return size;
+    return this.#unflushed.size;
   }
 
   /** Whether a large transaction is to be continued. */
@@ -93,7 +89,7 @@ export class LogProgress {
     };
   }
 
-  /** With `continuesPartial` a large transaction that was begun is continued. */
+  /** With `continuesPartial` the next read continues a partly delivered transaction. */
   bounds(continuesPartial: boolean): ReadBounds {
     const [first] = this.#partial;
     return {
@@ -105,7 +101,7 @@ export class LogProgress {
   /**
    * The next read is on another connection: the database may have crashed. A crash takes back commits that were not
    * on disk, and hands out their transaction ids and row numbers again. So everything that was not known to be on
-   * disk is read again; what is found unchanged is not delivered twice, and what is not found was lost.
+   * disk is read again. Unchanged rows are not delivered twice; a missing row means that commits were lost.
    */
   reconnected(): void {
     this.#durable.forgetWaiting();
@@ -117,13 +113,10 @@ export class LogProgress {
       if (this.#durable.partial.has(xid)) this.#partial.set(xid, afterSeq);
     }
     this.#finished.clear();
-    for (const [xid, fingerprints] of this.#volatile) {
-      this.#doubtful.set(xid, new Set([...(this.#doubtful.get(xid) ?? []), ...fingerprints]));
-    }
-    this.#volatile.clear();
+    this.#unflushed.markUncertain();
   }
 
-  /** Takes in a read that was made with these bounds and this limit. */
+  /** Records a read with these bounds and this limit, and returns its new rows. */
   absorb(
     { coverage: snapshot, insertLsn, flushLsn }: SnapshotPosition,
     rows: readonly LogRow[],
@@ -141,13 +134,7 @@ export class LogProgress {
     const partial = new Set(this.#partial.keys());
     this.#durable.advance({ coverage: this.#withoutPartial(), partial, insertLsn }, flushLsn);
     this.#forgetDurable();
-    if (!isFull) {
-      for (const [xid, fingerprints] of this.#doubtful) {
-        if (this.#partial.has(xid)) continue;
-        if (fingerprints.size > 0) return 'lost-commits';
-        this.#doubtful.delete(xid);
-      }
-    }
+    if (!isFull && this.#unflushed.hasLost((xid) => this.#partial.has(xid))) return 'lost-commits';
     return {
       events: fresh.flatMap(({ event }) => event ?? []),
       controls: fresh.flatMap(({ control }) => control ?? []),
@@ -155,7 +142,7 @@ export class LogProgress {
     };
   }
 
-  /** Takes in what another reader has read after this one, and returns its events that were not delivered here. */
+  /** Records a read of another reader, and returns its events that were not delivered here. */
   follow({ events, read, position, readBy }: FollowedRead): FlagEvent[] {
     if (this.#readBy !== readBy) this.reconnected();
     this.#readBy = readBy;
@@ -169,17 +156,17 @@ export class LogProgress {
     return fresh;
   }
 
-  /** Whether a later read will bring this event, which was found in the log by another query. */
+  /** Whether a later read will return this event, which another query found in the log. */
   willBeRead(event: FlagEvent): boolean {
     const { xid } = event;
     const seq = BigInt(event.id);
     const afterSeq = this.#partial.get(xid);
     if (afterSeq === undefined ? covers(this.#coverage, xid) : seq <= afterSeq) return false;
-    // After a reconnect it is read again, but was delivered before.
-    return this.#doubtful.get(xid)?.has(fingerprintOf({ xid, seq, event, control: null })) !== true;
+    // After a reconnect it is read again, although it was delivered before.
+    return !this.#unflushed.isUncertain({ xid, seq, event, control: null });
   }
 
-  /** Below the end of a full page the snapshot decides; from there on nothing has been read, so what was covered stays. */
+  /** Before the end of a full page the snapshot is covered; after it nothing was read, so the coverage stays as it was. */
   #coverageAfter(snapshot: Coverage, page: readonly LogRow[], isFull: boolean): Coverage {
     const last = isFull ? lastOf(page) : null;
     if (last !== null) this.#partial.set(last.xid, last.seq);
@@ -193,7 +180,7 @@ export class LogProgress {
       ];
       return { xmin: last === null ? snapshot.xmin : (xids[0] ?? xmax), xmax, listed: 'open', xids };
     }
-    // A replica's snapshot does not list what is in flight: what has been delivered is listed.
+    // A replica's snapshot does not list transactions in flight, so the coverage lists the delivered ones.
     const xmin = last === null ? snapshot.xmin : maxOf(before.xmin, minOf(snapshot.xmin, last.xid));
     const known = before.listed === 'delivered' ? before.xids : [];
     const delivered = new Set([...known, ...this.#partial.keys(), ...page.map(({ xid }) => xid)]);
@@ -210,20 +197,19 @@ export class LogProgress {
     this.#partial.delete(xid);
     const afterSeq = rows.at(-1)?.seq ?? before;
     if (afterSeq === undefined) return;
-    // Set anew it is continued after the others.
+    // A Map keeps the order of insertion: it is continued after the others.
     if (rows.length >= limit) this.#partial.set(xid, afterSeq);
     else this.#finished.set(xid, afterSeq);
   }
 
-  /** False: it was delivered before a reconnect. Else it is remembered while a crash may take it back. */
+  /** False if the row was delivered before a reconnect. Remembers it while a crash may take it back. */
   #isNew(row: LogRow): boolean {
-    const fingerprint = fingerprintOf(row);
-    // Of a large transaction that is known to be on disk only its progress matters.
-    if (!this.#durable.partial.has(row.xid)) this.#remember(row.xid, fingerprint);
-    return this.#doubtful.get(row.xid)?.delete(fingerprint) !== true;
+    // For a large transaction that is known to be on disk only its progress matters.
+    if (!this.#durable.partial.has(row.xid)) this.#unflushed.remember(row);
+    return !this.#unflushed.findAgain(row);
   }
 
-  /** Adds what the other reader has read. This one may have read more before it followed. */
+  /** Adds the progress of the other reader. This reader may have read more before it followed. */
   #merge(read: ReadState, position: Coverage): void {
     const before = this.#coverage;
     const isComplete = (xid: bigint): boolean =>
@@ -247,39 +233,18 @@ export class LogProgress {
     const durable = unionOf(value, read.durable);
     const onDisk = [...known, ...durablePartial.map(({ xid }) => xid)].filter((xid) => !covers(durable, xid));
     this.#durable.replace(durable, unionOf(settled, position), new Set(onDisk));
-    this.#takeAsFound();
+    this.#unflushed.findUpTo((xid) => this.#partial.get(xid) ?? (covers(this.#coverage, xid) ? maxId : 0n));
     this.#forgetDurable();
   }
 
-  /** The other reader has found again what it has read: it does not hand on what it had handed on before. */
-  #takeAsFound(): void {
-    for (const [xid, fingerprints] of this.#doubtful) {
-      const afterSeq = this.#partial.get(xid) ?? (covers(this.#coverage, xid) ? maxId : 0n);
-      for (const fingerprint of fingerprints) {
-        if (seqOf(fingerprint) > afterSeq) continue;
-        fingerprints.delete(fingerprint);
-        this.#remember(xid, fingerprint);
-      }
-      if (fingerprints.size === 0) this.#doubtful.delete(xid);
-    }
-  }
-
-  #remember(xid: bigint, fingerprint: string): void {
-    const remembered = this.#volatile.get(xid);
-    if (remembered === undefined) this.#volatile.set(xid, new Set([fingerprint]));
-    else remembered.add(fingerprint);
-  }
-
-  /** No crash takes these back any more. */
+  /** Forgets rows that a crash cannot take back any more. */
   #forgetDurable(): void {
     const { value, partial } = this.#durable;
-    for (const xid of this.#volatile.keys()) {
-      if (covers(value, xid) || partial.has(xid)) this.#volatile.delete(xid);
-    }
+    this.#unflushed.forget((xid) => covers(value, xid) || partial.has(xid));
     for (const xid of this.#finished.keys()) if (covers(value, xid)) this.#finished.delete(xid);
   }
 
-  /** A transaction that is partly delivered counts as not delivered. */
+  /** The coverage in which a partly delivered transaction counts as not delivered. */
   #withoutPartial(): Coverage {
     const { xmin, xmax, listed, xids } = this.#coverage;
     const partial = [...this.#partial.keys()].filter((xid) => xid < xmax);
@@ -290,17 +255,6 @@ export class LogProgress {
     const open = [...new Set([...xids, ...partial])].toSorted(ascending);
     return { xmin: minOf(xmin, open[0] ?? xmin), xmax, listed, xids: open };
   }
-}
-
-/** Tells two rows apart that got the same transaction id and number, one before and one after a crash. */
-function fingerprintOf({ seq, event }: LogRow): string {
-  if (event === null) return seq.toString();
-  const { source, rowId, entityId, action, createdAt } = event;
-  return [seq, source, rowId, entityId, action, createdAt].join(' ');
-}
-
-function seqOf(fingerprint: string): bigint {
-  return BigInt(fingerprint.split(' ', 1)[0] ?? '');
 }
 
 /** The row that the next page continues after, in the order of the primary key. */

@@ -16,21 +16,21 @@ const historyColumns = `
     FROM pg_control_system(), pg_database WHERE datname = current_database()),
   (SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END)`;
 
-/** Which history this database has: another cluster or timeline has other transaction ids. */
+/** Identifies the history: another cluster or timeline has other transaction ids. */
 export const historyStatement = `SELECT ${historyColumns}`;
 
-/** Where the history stands: the snapshot, and positions in the write-ahead log in bytes, null on a replica. */
+/** The snapshot, and positions in the write-ahead log in bytes, null on a replica. */
 export const positionColumns = `
   pg_current_snapshot()::text,
   CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0')::text END,
   CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::text END`;
 
-/** What one statement says of the history: what it could see, and how much of that is on disk. */
+/** What a statement could see, and how much of that was on disk. */
 export interface SnapshotPosition {
   readonly coverage: Coverage;
-  /** Where the write-ahead log ended when the snapshot had been taken; null on a replica. */
+  /** The end of the write-ahead log when the snapshot had been taken; null on a replica. */
   readonly insertLsn: bigint | null;
-  /** Up to where it was safely on disk at that time; null on a replica. */
+  /** The position up to which it was flushed at that time; null on a replica. */
   readonly flushLsn: bigint | null;
 }
 
@@ -43,17 +43,17 @@ export function toSnapshotPosition(row: readonly (string | null)[]): SnapshotPos
   };
 }
 
-/** A read returns this many rows of new transactions at most, and as many of a large one that it continues. */
+/** A read returns at most this many rows of new transactions, and as many of a large one that it continues. */
 export const pageRows = 500;
 
 /** A feature's state with more bytes is not sent: a page stays below 32 MiB. */
 const maxStateBytes = 65_536;
 const tooLarge = '!';
 
-/** How much of the rows is read. `safe`: no states, and bytes that cannot be decoded are escaped. */
+/** `safe`: reads no states, and escapes bytes that cannot be decoded. */
 export type ReadMode = 'full' | 'safe';
 
-/** What the statements need to know of the database. */
+/** What the statements depend on. */
 export interface LogFeatures {
   /** Whether the features can be read. */
   readonly hasState: boolean;
@@ -61,9 +61,9 @@ export interface LogFeatures {
   readonly hasEnvironments: boolean;
 }
 
-/** What follows the columns of the position in a row of the log `l`. */
+/** The columns of a row of the log `l`, after those of the position. */
 function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode): string {
-  // In a database with SQL_ASCII or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8.
+  // In a database with SQL_ASCII or an incomplete encoding, a text can contain bytes without an equivalent in UTF-8.
   const text = (column: string): string =>
     mode === 'full' ? column : `encode(convert_to(${column}, 'SQL_ASCII'), 'escape')`;
   const key = hasEnvironments
@@ -127,8 +127,8 @@ ORDER BY l.seq`;
 }
 
 /**
- * The events of a channel that a client has not been given: $1 and $2 the ranges of transactions, $3 the project, $4
- * the environment. The first row also tells the highest transaction that retention has deleted rows of.
+ * The events of a channel that a client has not received: $1 and $2 are the ranges of transactions, $3 the project, $4
+ * the environment. The last column is the highest transaction of which retention has deleted rows.
  */
 export function missedStatement(features: LogFeatures, limit: number): string {
   return `
@@ -148,7 +148,7 @@ LEFT JOIN (
 ORDER BY l.seq`;
 }
 
-/** How many columns stand before the event's, and how many the event has. */
+/** The number of columns before the event's, and of the event. */
 const eventOffset = 3;
 const eventWidth = 16;
 
@@ -164,7 +164,7 @@ export interface LogRow {
   readonly control: ControlEntry | null;
 }
 
-/** The row of the log in a row of a read; null when it only carries the position. */
+/** The row of the log in a row of a read; null if that contains only the position. */
 export function toLogRow(
   row: readonly (string | null)[],
   { hasState }: LogFeatures,

@@ -2,26 +2,26 @@ import { randomUUID } from 'node:crypto';
 import { type FlagEvent, hashedId, type ReadState } from '../events/event.js';
 import type { Coverage } from '../events/position.js';
 
-/** An event as a read found it, and whether it is an open request. */
+/** An event as a read found it. */
 interface FoundEvent {
   readonly event: FlagEvent;
   readonly isOpenRequest: boolean;
 }
 
 /**
- * What has been delivered of a source without transaction ids. Each read looks back by the overlap and drops what
- * was delivered, so an event is found that is committed within the overlap after its created_at, or while a
- * transaction is visibly open that began before. An event that takes longer is missed.
+ * Tracks what has been delivered of a source without transaction ids. Each read looks back by the overlap and drops
+ * what was delivered. So it finds an event that is committed within the overlap after its created_at, or while an older
+ * transaction is visibly open. An event that is committed later is missed.
  *
- * Positions count the batches of this process: a client that comes back to it is brought what it missed from
- * memory, any other one gets a resync.
+ * Positions count the batches of this process: a client that returns to it resumes from memory, any other one gets a
+ * resync.
  */
 export class OverlapProgress {
-  /** Names the positions of this reader: no other one understands them. */
+  /** Only this process understands its positions. */
   readonly history = randomUUID().slice(0, 12);
-  /** By id, the created_at of what was delivered and can be found again. */
+  /** The delivered events that a read can find again: their ids and created_at. */
   readonly #delivered = new Map<string, string>();
-  /** The open requests of the last read, an event for each of their entities. */
+  /** The open requests of the last read, with one event for each entity. */
   #open = new Map<string, FlagEvent>();
   #from: string | null = null;
   #batches = 1n;
@@ -44,7 +44,7 @@ export class OverlapProgress {
     return [...new Set([...this.#open.values()].map(({ rowId }) => rowId))];
   }
 
-  /** Below the xmax of `position`: one that covers all batches so far needs only those that follow. */
+  /** Less than the xmax of `position`, which covers all batches so far. */
   get snapshotXmax(): bigint {
     return this.#batches - 1n;
   }
@@ -58,7 +58,7 @@ export class OverlapProgress {
     return { coverage: this.position, durable: this.position, partial: [], durablePartial: [] };
   }
 
-  /** Takes in a read, after which the next one looks back to `since`, and returns what is new. The first read brings nothing new. */
+  /** Records a read and returns its new events; the first read has none. The next read looks back to `since`. */
   absorb(rows: readonly (string | null)[][], since: string, hasState: boolean): FlagEvent[] {
     const found = rows.map((row) => toFoundEvent(row, this.#batches, hasState));
     const openBefore = this.#open;
@@ -70,14 +70,14 @@ export class OverlapProgress {
       )
       .map(({ event }) => event);
     const named = new Set(found.map(({ event }) => event.rowId));
-    // A request that is gone without a decision was deleted.
+    // A request that disappeared without a decision was deleted.
     const gone = [...openBefore.values()].filter(({ rowId }) => !named.has(rowId));
     fresh.push(...gone.map((event) => asCancelled(event, this.#batches)));
-    // Never back: what is older has been forgotten.
+    // Never earlier: older events have been forgotten.
     const from = this.#from === null || since > this.#from ? since : this.#from;
     this.#from = from;
     for (const [id, createdAt] of this.#delivered) if (createdAt <= from) this.#delivered.delete(id);
-    // After that: texts of times beyond the year 9999 do not sort by time, and such rows are found by each read.
+    // Afterwards, because times after the year 9999 do not sort as texts, and each read finds such rows.
     for (const { event, isOpenRequest } of found) {
       if (!isOpenRequest) this.#delivered.set(event.id, event.createdAt);
     }

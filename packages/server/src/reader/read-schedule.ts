@@ -1,9 +1,9 @@
 import { FollowUp } from './follow-up.js';
 
-/** What caused a read. `follow_up`: a hint before, or a full page. */
+/** What caused a read. `follow_up`: an earlier hint, or a full page. */
 export type Trigger = 'poll' | 'wake' | 'follow_up';
 
-/** When the next read is due. Times are on the clock of performance.now(). */
+/** Decides when the next read is due. Times are those of performance.now(). */
 export class ReadSchedule {
   readonly #pollIntervalMs: number;
   readonly #stopping: AbortSignal;
@@ -16,7 +16,7 @@ export class ReadSchedule {
   #pauses = 0;
   #nudge: (() => void) | null = null;
 
-  /** When `stopping` is aborted no read is due any more: `wait` returns. */
+  /** When `stopping` is aborted, `wait` returns. */
   constructor(pollIntervalMs: number, stopping: AbortSignal) {
     this.#pollIntervalMs = pollIntervalMs;
     this.#stopping = stopping;
@@ -32,7 +32,7 @@ export class ReadSchedule {
     return this.#pauses;
   }
 
-  /** A hint has come. Hints during a read become one more read. */
+  /** There may be something new. Hints during a read become one more read. */
   hint(): void {
     this.#followUp.hint();
     this.#trigger ??= 'wake';
@@ -57,7 +57,7 @@ export class ReadSchedule {
     this.hint();
   }
 
-  /** A read begins: what caused it. */
+  /** A read begins; returns its cause. */
   take(): Trigger {
     const nowMs = performance.now();
     const trigger = nowMs >= this.#pollDueAtMs ? 'poll' : (this.#trigger ?? 'follow_up');
@@ -72,12 +72,12 @@ export class ReadSchedule {
     this.#lastReadAtMs = performance.now();
   }
 
-  /** There is more to read, after a pause in milliseconds. */
+  /** There is more to read, after this many milliseconds. */
   continueAfter(pauseMs: number): void {
     this.#readDueAtMs = performance.now() + pauseMs;
   }
 
-  /** Everything was read: the reads that follow a hint go on. */
+  /** Everything was read; schedules the next read after a hint. */
   followUp(read: { readonly rows: number; readonly isReplica: boolean }): void {
     const pauseMs = this.#followUp.after(read);
     if (pauseMs !== null) this.continueAfter(pauseMs);

@@ -22,7 +22,7 @@ import { overlapStatement, sinceStatement } from './overlap-statements.js';
 
 export interface History {
   readonly database: string;
-  /** Null on a replica, which does not tell. */
+  /** Null on a replica, which does not show it. */
   readonly timeline: string | null;
 }
 
@@ -30,20 +30,20 @@ export interface ReadingSessionOptions {
   readonly openSession: OpenSession;
   readonly view: string | null;
   readonly queryTimeoutMs: number;
-  /** What was read on the connection before; null on the first one. */
+  /** The source on the connection before; null on the first one. */
   readonly before: EventSource | null;
 }
 
-/** What one read of the event log brought. */
+/** The result of one read of the event log. */
 export interface LogRead {
   readonly position: SnapshotPosition;
   readonly rows: readonly LogRow[];
-  /** Null where it cannot have changed. */
+  /** Null if it cannot have changed. */
   readonly history: History | null;
 }
 
 export interface SourceCheck {
-  /** The triggers that write the log; empty where the host writes it. */
+  /** The triggers that write the log; empty if the host writes it. */
   readonly triggers: readonly TriggerState[];
   /**
    * Whether the source would be found in another form now: row-level security hides rows of other tables, or, where
@@ -55,10 +55,10 @@ export interface SourceCheck {
 /** $1 is `triggerParameter`, $2 whether triggers write the log. */
 const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')})`;
 
-/** How often, and how many milliseconds apart, the write-ahead log is asked whether it is on disk; mostly it is at once. */
+/** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is at once. */
 const flushAttempts = 25;
 const flushPauseMs = 20;
-/** The tables that states, open requests and the keys of environments are read from. */
+/** The tables that contain states, open requests and the keys of environments. */
 const stateTables = [
   'features',
   'feature_params',
@@ -67,19 +67,19 @@ const stateTables = [
   'audit_log',
   'environments',
 ];
-/** Deleting the rows of a restored dump takes a while, in milliseconds. */
+/** Deleting the rows of a restored dump takes long; in milliseconds. */
 const adoptTimeoutMs = 300_000;
 
-/** A connection to the database that reads events. Every method rejects with what the database throws. */
+/** A session that reads events. Every method rejects with what the database throws. */
 export class ReadingSession {
   readonly history: History;
   readonly source: EventSource;
   readonly #client: Session;
   /** As `readRights` returned them when the source was found. */
   readonly #rights: string;
-  /** Whether statements are prepared once in a session. Behind a pooler the next one finds another session. */
+  /** Whether statements are prepared. Behind a pooler the next statement may run in another session. */
   readonly #keepsStatements: boolean;
-  /** Whether each read tells the history it belongs to, because it may change while the connection lasts. */
+  /** Whether each read returns its history, because it may change during the connection. */
   readonly #tellsHistory: boolean;
 
   private constructor(client: Session, found: { history: History; source: EventSource; rights: string }) {
@@ -115,7 +115,7 @@ export class ReadingSession {
     }
   }
 
-  /** Calls back when the connection is lost. */
+  /** Calls back when the session has ended. */
   onceLost(callback: () => void): void {
     this.#client.once('end', callback);
   }
@@ -140,16 +140,16 @@ export class ReadingSession {
   }
 
   /**
-   * Where a reader begins: everything that the snapshot shows counts as delivered. `durable` is what no crash takes
-   * back. The write-ahead log is waited for, for half a second. Where it is not on disk by then, because a
-   * transaction has written and not ended while no other one did, durable is what the last checkpoint covers.
+   * The start position of a reader: everything that the snapshot shows counts as delivered. A crash cannot take back
+   * what `durable` covers. Waits up to half a second for the flush of the write-ahead log. It may not come, while a
+   * transaction has written and not ended and no other one commits: then `durable` is what the last checkpoint covers.
    */
   async begin(): Promise<{ coverage: Coverage; durable: Coverage }> {
     const begun = await this.#position();
     const { insertLsn } = begun;
     let { coverage } = begun;
     if (insertLsn === null) {
-      // A replica's snapshot does not list what is in flight, so what it shows is listed.
+      // A replica's snapshot does not list transactions in flight, so the coverage lists the visible ones.
       const { rows } = await this.#client.query<[string]>({
         text: 'SELECT DISTINCT xid::text FROM flagcast.event_log WHERE xid >= $1 ORDER BY 1',
         values: [coverage.xmin.toString()],
@@ -170,7 +170,7 @@ export class ReadingSession {
     return { coverage, durable: coverage };
   }
 
-  /** Reads the rows of the event log within these bounds, a page at most. */
+  /** Reads at most one page of the event log within these bounds. */
   async readLog(bounds: ReadBounds, limit: number, mode: ReadMode): Promise<LogRead> {
     const { lows, highs, partial } = bounds;
     const tellsHistory = this.#tellsHistory;
@@ -189,8 +189,8 @@ export class ReadingSession {
   }
 
   /**
-   * Reads a source without transaction ids, looking back to `from`. Returns how far the next read has to look back:
-   * by the overlap, from the oldest transaction that is open now.
+   * Reads a source without transaction ids, looking back to `from`. `since` is how far the next read has to look back:
+   * by the overlap before the oldest transaction that is open now.
    */
   async readOverlap(
     overlapMs: number,
@@ -210,12 +210,12 @@ export class ReadingSession {
     return { since, rows };
   }
 
-  /** Ends the connection when what is under way has been answered. */
+  /** Ends the session after the pending statement. */
   async end(): Promise<void> {
     await this.#client.end().catch(() => undefined);
   }
 
-  /** Drops the connection without waiting for the other side. */
+  /** Ends the session without waiting for PostgreSQL. */
   discard(): void {
     this.#client.discard();
   }
@@ -228,7 +228,7 @@ export class ReadingSession {
     return toSnapshotPosition(rows[0] ?? []);
   }
 
-  /** Recovery begins behind the last checkpoint, so no crash takes back what ended before it. */
+  /** Recovery starts at the last checkpoint, so a crash cannot take back transactions that ended before it. */
   async #lastCheckpoint(xmin: bigint): Promise<Coverage> {
     const { rows } = await this.#client.query<[string, string]>({
       text: `SELECT split_part(next_xid, ':', 1), split_part(next_xid, ':', 2) FROM pg_control_checkpoint()`,
@@ -241,7 +241,7 @@ export class ReadingSession {
   }
 }
 
-/** The rights of this role on the tables that states are read from, as one text. Reads the catalogue only. */
+/** The privileges of this role on `stateTables`, as one text. Reads only the system catalog. */
 async function readRights(client: pg.ClientBase): Promise<string> {
   const { rows } = await client.query<[string | null]>({
     text: `SELECT string_agg(concat_ws(' ', c.relname, has_table_privilege(c.oid, 'SELECT'),
@@ -254,7 +254,7 @@ async function readRights(client: pg.ClientBase): Promise<string> {
   return rows[0]?.[0] ?? '';
 }
 
-/** Begins the log anew where its transaction ids are those of another cluster. */
+/** Starts a new log if the transaction ids in it are those of another cluster. */
 async function adoptLog(client: Session, open: () => Promise<Session>): Promise<void> {
   const { rows } = await client.query<[string, string]>({
     text: `SELECT pg_is_in_recovery()::text, EXISTS (
