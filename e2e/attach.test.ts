@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { type CommandResult, RunningCommand } from '../packages/server/test/command.js';
 import { createTestDatabase } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/relay.js';
+import { unusedPort } from '../packages/server/test/tcp-proxy.js';
 import { testSecret } from '../packages/server/test/server.js';
 import { blocksOf, root } from './documents.js';
 import { commandsOf } from './shell-lines.js';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it, onTestFinished } from 'vitest';
 import { createTestDatabase, createTestFolder } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/relay.js';
+import { unusedPort } from '../packages/server/test/tcp-proxy.js';
 import { startTestServer } from '../packages/server/test/server.js';
 import { blocksOf } from './documents.js';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, expect, it } from 'vitest';
 import { RunningCommand, runCommand } from '../packages/server/test/command.js';
 import { createTestCluster, insertAudit, seedProject } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/relay.js';
+import { unusedPort } from '../packages/server/test/tcp-proxy.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { createTogglrHost, type TogglrHost } from '../packages/server/test/togglr-host.js';
 import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-web-client.js';

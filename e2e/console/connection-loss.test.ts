@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { changeParams } from '../../packages/demo/src/company/flag-target.js';
 import { withClient } from '../../packages/server/test/database.js';
-import { unusedPort } from '../../packages/server/test/relay.js';
+import { unusedPort } from '../../packages/server/test/tcp-proxy.js';
 import { testSecret } from '../../packages/server/test/server.js';
 import { button, field, flip, waitUntilLive, rowOf, switchOf } from './screen.js';
 import {

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { unusedPort } from '../../server/test/relay.js';
+import { unusedPort } from '../../server/test/tcp-proxy.js';
 
 /** Whether nats-server is installed. Without it the tests of the relay are skipped, and that is reported. */
 export const hasNatsServer = spawnSync('nats-server', ['--version']).status === 0;

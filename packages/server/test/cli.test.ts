@@ -3,7 +3,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createTokenVerifier } from '../src/auth/token-verifier.js';
 import { hasTerminals, RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, createTestFolder, type TestDatabase } from './database.js';
-import { Relay, unusedPort } from './relay.js';
+import { TcpProxy, unusedPort } from './tcp-proxy.js';
 
 const secret = 'a secret for tests that is long enough';
 
@@ -278,7 +278,7 @@ describe('serve with a database', () => {
     expect(await statusOf(`${String(server)}/healthz`)).toBe(200);
     expect(await statusOf(`${String(server)}/readyz`)).toBe(503);
 
-    const relay = await Relay.open(Number(target.port), port);
+    const relay = await TcpProxy.open(Number(target.port), port);
     undo.push(async () => await relay.close());
     await serve.logged('reader_started');
     expect(await statusOf(`${String(server)}/readyz`)).toBe(200);
@@ -308,7 +308,7 @@ describe('serve with a database', () => {
 
   it('names the port that is in use', async () => {
     const { url } = await database('tables');
-    const relay = await Relay.open(1);
+    const relay = await TcpProxy.open(1);
     undo.push(async () => await relay.close());
     const { code, stderr } = await startServe(url, ['--port', String(relay.port)]).ended;
     expect(code).toBe(1);

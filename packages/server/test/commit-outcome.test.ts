@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createTestCluster, type TestCluster } from './database.js';
-import { Relay } from './relay.js';
+import { TcpProxy } from './tcp-proxy.js';
 import { type Answer, type Company, openCompany, send } from './rest-company.js';
 import { startTestServer } from './server.js';
 
@@ -121,7 +121,7 @@ describe('a write whose COMMIT is not confirmed in time', () => {
   });
 
   it('answers the same when the connection breaks meanwhile', async () => {
-    const relay = await Relay.open(Number(new URL(company.database.url).port));
+    const relay = await TcpProxy.open(Number(new URL(company.database.url).port));
     const url = new URL(company.database.url);
     url.port = String(relay.port);
     const server = await startTestServer(url.href, { writes: true });

@@ -4,7 +4,7 @@ import type { Finding } from '../src/install/doctor/facts.js';
 import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
 import { useDoctorFixture } from './doctor-fixture.js';
 import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
-import { unusedPort } from './relay.js';
+import { unusedPort } from './tcp-proxy.js';
 
 const doctor = useDoctorFixture();
 

@@ -3,7 +3,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
-import { unusedPort } from './relay.js';
+import { unusedPort } from './tcp-proxy.js';
 import { startTestServer, testSecret } from './server.js';
 
 const targets = ['/metrics', '/healthz', '/readyz'];

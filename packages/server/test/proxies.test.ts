@@ -17,7 +17,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
-import { unusedPort } from './relay.js';
+import { unusedPort } from './tcp-proxy.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 

@@ -14,7 +14,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { Relay, unusedPort } from './relay.js';
+import { TcpProxy, unusedPort } from './tcp-proxy.js';
 import { ScriptedServer, scriptedEvent } from './scripted-server.js';
 import { createUser, nextEvent, startTestServer, testSecret } from './server.js';
 
@@ -133,7 +133,7 @@ describe('tail prints every event once, in order', () => {
     const server = await startTestServer(source.database.url);
     undo.push(async () => await server.close());
     const serverPort = Number(new URL(server.httpUrl).port);
-    const relay = await Relay.open(serverPort);
+    const relay = await TcpProxy.open(serverPort);
     const { port } = relay;
     const tail = await startTail(`http://127.0.0.1:${port}`, source.token);
 
@@ -147,7 +147,7 @@ describe('tail prints every event once, in order', () => {
       [source.project.projectId, source.project.environments.prod],
     );
     await read;
-    const back = await Relay.open(serverPort, port);
+    const back = await TcpProxy.open(serverPort, port);
     undo.push(async () => await back.close());
     await tail.errorLine(
       (line) => line.includes('events are missing here: ') && /too_many_missed/.test(line),

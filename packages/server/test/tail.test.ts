@@ -10,7 +10,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { Relay, unusedPort } from './relay.js';
+import { TcpProxy, unusedPort } from './tcp-proxy.js';
 import { ScriptedServer, scriptedEvent } from './scripted-server.js';
 import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
 
@@ -114,7 +114,7 @@ describe('tail', () => {
     const port = await unusedPort();
     const tail = startTail({ url: `http://127.0.0.1:${port}` });
     await tail.errorLine((line) => /not connected: .*ECONNREFUSED.*; retrying/.test(line));
-    const relay = await Relay.open(Number(new URL(server.httpUrl).port), port);
+    const relay = await TcpProxy.open(Number(new URL(server.httpUrl).port), port);
     undo.push(async () => await relay.close());
     await tail.errorLine(watching);
   });

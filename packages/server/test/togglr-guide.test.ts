@@ -16,7 +16,7 @@ import {
 } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { PlainClient } from './plain-client.js';
-import { unusedPort } from './relay.js';
+import { unusedPort } from './tcp-proxy.js';
 import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 
 /** One that takes -e: an older one writes into the log of the machine. */

@@ -6,7 +6,7 @@ import { exportTraces } from '../src/operations/export-traces.js';
 import { Collector } from './collector.js';
 import { runCommand, RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
-import { unusedPort } from './relay.js';
+import { unusedPort } from './tcp-proxy.js';
 import { createUser, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 

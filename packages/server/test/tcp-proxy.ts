@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
-/** A port of 127.0.0.1 that nobody listens on. */
+/** A free port of 127.0.0.1. */
 export async function unusedPort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -11,8 +11,8 @@ export async function unusedPort(): Promise<number> {
   return port;
 }
 
-/** A line to `targetPort` that can be cut, as networks do. */
-export class Relay {
+/** Forwards TCP connections to `targetPort`. They can be cut like a network fails. */
+export class TcpProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -35,11 +35,11 @@ export class Relay {
   }
 
   /** Listens on `port`, by default on a free one. */
-  static async open(targetPort: number, port = 0): Promise<Relay> {
-    const relay = new Relay(targetPort);
-    relay.#server.listen(port, '127.0.0.1');
-    await once(relay.#server, 'listening');
-    return relay;
+  static async open(targetPort: number, port = 0): Promise<TcpProxy> {
+    const proxy = new TcpProxy(targetPort);
+    proxy.#server.listen(port, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    return proxy;
   }
 
   get port(): number {
