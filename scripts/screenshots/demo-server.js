@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { runSql } from '../../packages/server/dist/cli/sql.js';
+import { runSql } from '../demo-sql.js';
 
 const command = fileURLToPath(new URL('../../packages/server/bin/flagcast.js', import.meta.url));
 

@@ -1,4 +1,4 @@
-/** JSON as PostgreSQL wrote it. It is sent without being parsed, because JavaScript's numbers do not keep all digits. */
+/** JSON of PostgreSQL. It is not parsed, because the numbers of JavaScript lose digits. */
 export class JsonText {
   readonly text: string;
 
@@ -7,7 +7,7 @@ export class JsonText {
   }
 }
 
-/** The value as JSON; a JsonText in it is written as it is. */
+/** The value as JSON. A JsonText in it is inserted unchanged. */
 export function writeJson(value: unknown): string {
   if (value instanceof JsonText) return value.text;
   if (Array.isArray(value)) return `[${value.map(writeJson).join(',')}]`;

@@ -2,14 +2,13 @@ import { constants, open } from 'node:fs/promises';
 import { describeError } from './describe.js';
 
 /**
- * The text of a file that holds a secret; null where there is none.
+ * The text of a file that holds a secret; null if there is no file.
  *
- * @throws Error of one line where it cannot be read, is a symbolic link, belongs to another user than `owner`, or can
- *   be read or written by others.
+ * @throws Error if it cannot be read, is a symbolic link, belongs to another user than `owner`, or others have access.
  */
 export async function readPrivateFile(file: string, owner = process.geteuid?.()): Promise<string | null> {
   try {
-    // Without O_NONBLOCK a named pipe would wait for a writer.
+    // Without O_NONBLOCK, open would wait for a writer of a named pipe.
     const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const { mode, uid } = await handle.stat();

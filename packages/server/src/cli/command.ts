@@ -42,7 +42,7 @@ type OptionValues<Options extends Readonly<Record<string, Option>>> = {
     : boolean;
 };
 
-/** What the command line holds. */
+/** The parsed command line. */
 interface Input<Options extends Readonly<Record<string, Option>>, Action extends string> {
   readonly action: Action;
   readonly options: OptionValues<Options>;
@@ -128,7 +128,7 @@ function settingOption(key: SettingKey, isRequired: boolean): OptionHelp {
   return { name: `--${option} ${parser.name}`, help: `${help} (${variable}${fallback})` };
 }
 
-/** The default value, or what happens by default, after `prefix`; empty if there is neither. */
+/** The default after `prefix`, as a value or in words; empty if there is none. */
 export function defaultOf(key: SettingKey, prefix = ''): string {
   const { default: value, otherwise = value }: Setting = settings[key];
   return otherwise === undefined ? '' : `${prefix}${otherwise}`;

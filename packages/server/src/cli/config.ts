@@ -18,7 +18,7 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-/** Reads settings and collects what is wrong with them. Options take precedence over variables. */
+/** Reads settings and collects their errors. Options take precedence over variables. */
 class SettingsReader {
   readonly #environment: Environment;
   readonly #flags: Flags;
@@ -82,7 +82,7 @@ type PlainKey = Exclude<
   (typeof authSettings)[number] | (typeof traceSettings)[number] | 'noColor'
 >;
 
-/** What `serve` runs with. Plain data, so that it can be sent to workers. */
+/** The settings of `serve`. Plain data, so that it can be sent to workers. */
 export interface ServeConfig extends Omit<Values<PlainKey>, 'databaseConnections' | 'writes'> {
   readonly databaseConnections: number;
   /** Null only without a `databaseUrl`: then the secret in `dataDir` is used. */
@@ -90,14 +90,14 @@ export interface ServeConfig extends Omit<Values<PlainKey>, 'databaseConnections
   readonly tokenChecks: TokenChecks;
   readonly writes: boolean;
   readonly traces: boolean;
-  /** Whether other commands have to be told the data folder. */
+  /** Whether the data folder differs from the default of other commands. */
   readonly dataDirChosen: boolean;
 }
 
 /**
  * The settings of `serve`.
  *
- * @throws ConfigError naming every variable or option that is wrong, and what it accepts.
+ * @throws ConfigError naming every wrong variable or option, and its valid values.
  */
 export function loadConfig(environment: Environment, flags: Flags): ServeConfig {
   const reader = new SettingsReader(environment, flags);

@@ -1,4 +1,8 @@
-import type pg from 'pg';
+import pg from 'pg';
+import { checkAuthorizeQuery } from '../auth/authorize-query.js';
+import { isWorthLogging, type Logger } from '../operations/log.js';
+import { EventSourceError, findEventSource } from '../reader/event-source.js';
+import { loadDemo } from './packages.js';
 import { NoFreeSessionError, SessionLostError } from '../postgres/errors.js';
 import { Session } from '../postgres/session.js';
 import { SessionPool } from '../postgres/session-pool.js';
@@ -6,15 +10,15 @@ import { describeError } from '../describe.js';
 import { type FailedAttempt, retry } from '../retry.js';
 import { CommandError } from './command.js';
 
-/** A lock may hold up the look at what a database has. */
-const PROBE_TIMEOUT_MS = 10_000;
-/** What a command does may take longer than that of a server, but it does not hold its locks for ever. */
-const COMMAND_TIMEOUT_MS = 600_000;
+/** For the checks at the start of a server, which a lock can delay, in milliseconds. */
+const checkTimeoutMs = 10_000;
+/** For the statements of a command, in milliseconds: it must not hold its locks forever. */
+const commandTimeoutMs = 600_000;
 
 /**
- * Lends `work` a session of the database and closes it afterwards.
+ * Runs `work` in a session of the database.
  *
- * @throws CommandError when there is no connection; what `work` throws.
+ * @throws CommandError if the connection fails; what `work` throws.
  */
 export async function withClient<Result>(
   databaseUrl: string,
@@ -25,7 +29,7 @@ export async function withClient<Result>(
     session = await Session.open({
       database: { url: databaseUrl },
       applicationName: 'flagcast command',
-      queryTimeoutMs: COMMAND_TIMEOUT_MS,
+      queryTimeoutMs: commandTimeoutMs,
     });
   } catch (error) {
     throw noConnection(databaseUrl, error);
@@ -33,32 +37,30 @@ export async function withClient<Result>(
   try {
     return await work(session);
   } finally {
-    // The work is done, or its own error is the one to report.
+    // An error of the work is the one to report.
     await session.end().catch(() => undefined);
   }
 }
 
 /**
- * Like `withClient`, but waits for a database that is down, starting up or out of connections, or
- * that holds `work` up, until `signal` is aborted: then resolves with null. `onWaiting` is called
- * after every failed attempt.
+ * Like `withClient`, but retries until `signal` is aborted while the database is down, starting, out of connections or
+ * locked. Then it resolves with null.
  *
- * @throws CommandError when waiting would not help: wrong password, no such database, TLS; what
- *   `work` throws.
+ * @throws CommandError if a retry would not help (wrong password, no such database, TLS); what `work` throws.
  */
-export async function whenReachable<Result>(options: {
+async function whenReachable<Result>(options: {
   readonly databaseUrl: string;
   readonly signal: AbortSignal;
   readonly onWaiting: (failure: FailedAttempt) => void;
   readonly work: (client: pg.Client) => Promise<Result>;
 }): Promise<Result | null> {
   const { databaseUrl, signal, onWaiting, work } = options;
-  // An attempt that was given up may still be a session.
+  // An abandoned attempt can still hold a session.
   const sessions = new SessionPool({
     purpose: 'the command',
     limit: 1,
     database: { url: databaseUrl },
-    queryTimeoutMs: PROBE_TIMEOUT_MS,
+    queryTimeoutMs: checkTimeoutMs,
   });
   let isConnected = false;
   return await retry(
@@ -66,7 +68,7 @@ export async function whenReachable<Result>(options: {
       isConnected = false;
       const session = await sessions.open({
         applicationName: 'flagcast serve',
-        queryTimeoutMs: PROBE_TIMEOUT_MS,
+        queryTimeoutMs: checkTimeoutMs,
         signal,
       });
       isConnected = true;
@@ -81,7 +83,7 @@ export async function whenReachable<Result>(options: {
       onRetry: (failure) => {
         const { error } = failure;
         if (error instanceof CommandError) throw error;
-        if (!passes(error)) throw isConnected ? error : noConnection(databaseUrl, error);
+        if (!isTransient(error)) throw isConnected ? error : noConnection(databaseUrl, error);
         onWaiting(failure);
       },
     },
@@ -97,13 +99,13 @@ export function describeDatabase(databaseUrl: string): string {
 
 function noConnection(databaseUrl: string, error: unknown): CommandError {
   return new CommandError(
-    `No connection to the database ${describeDatabase(databaseUrl)} (${describeError(error)}); mend that, or correct --database-url or DATABASE_URL`,
+    `No connection to the database ${describeDatabase(databaseUrl)} (${describeError(error)}); fix that, or correct --database-url or DATABASE_URL`,
     { cause: error },
   );
 }
 
-/** Whether a failed attempt says nothing about the next one. */
-function passes(error: Error): boolean {
+/** Whether the error can pass by itself. */
+function isTransient(error: Error): boolean {
   if (error instanceof SessionLostError || error instanceof NoFreeSessionError) return true;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (code === 'ENOENT') return 'syscall' in error && error.syscall === 'connect';
@@ -111,7 +113,71 @@ function passes(error: Error): boolean {
     /^(ECONN\w+|E(HOST|NET)(UNREACH|DOWN)|ETIMEDOUT|EPIPE|EAI_AGAIN|ENOTFOUND)$/.test(code) ||
     // Connection failures, out of resources, shut down by an administrator or starting up.
     /^(08|53|57P|57014|55P03)/.test(code) ||
-    // The library's own error carries no code.
+    // The error of pg has no code.
     /Connection terminated/i.test(error.message)
+  );
+}
+
+/**
+ * Waits until the database answers or `signal` is aborted, and checks for the requirements of the server: an event log or a view,
+ * the query of `authorizeSql`, and with `traffic` the projects of the demo.
+ *
+ * @throws CommandError with the missing part and how to create it.
+ */
+export async function awaitPrepared(
+  databaseUrl: string,
+  options: {
+    view: string | null;
+    authorizeSql: string | null;
+    traffic: boolean;
+    signal: AbortSignal;
+    logger: Logger;
+  },
+): Promise<void> {
+  const { view, authorizeSql, traffic, signal, logger } = options;
+  await whenReachable({
+    databaseUrl,
+    signal,
+    onWaiting: ({ error, attempt, retryInMs }) => {
+      if (!isWorthLogging(attempt)) return;
+      const database = describeDatabase(databaseUrl);
+      logger('database_waiting', { database, attempt, retryInMs, error });
+    },
+    work: async (client) => {
+      await refuseUnprepared(client, databaseUrl, view);
+      if (authorizeSql !== null) await refuseAuthorizeQuery(client, authorizeSql);
+      if (traffic) await refuseWithoutDemo(client, databaseUrl);
+    },
+  });
+}
+
+async function refuseUnprepared(client: pg.Client, databaseUrl: string, view: string | null): Promise<void> {
+  try {
+    await findEventSource(client, view);
+  } catch (error) {
+    if (!(error instanceof EventSourceError)) throw error;
+    throw new CommandError(`The database ${describeDatabase(databaseUrl)}: ${error.message}`);
+  }
+}
+
+async function refuseAuthorizeQuery(client: pg.Client, authorizeSql: string): Promise<void> {
+  try {
+    await checkAuthorizeQuery(client, authorizeSql);
+  } catch (error) {
+    // Retried if the error can pass. 08P01 is not a lost connection here: the query has a $2.
+    if (!(error instanceof pg.DatabaseError) || /^(08(?!P01)|53|57P)/.test(error.code ?? '')) throw error;
+    throw new CommandError(
+      `FLAGCAST_AUTHORIZE_SQL does not work on this database (${describeError(error)}); give one SELECT over the users $1 (text[]) with the columns user_id, project_id, environment_id and environment_key, as docs/other-schemas.md describes`,
+    );
+  }
+}
+
+async function refuseWithoutDemo(client: pg.Client, databaseUrl: string): Promise<void> {
+  const { demoProjects } = await loadDemo();
+  const ids = demoProjects.map(({ id }) => id);
+  const { rowCount } = await client.query('SELECT FROM public.projects WHERE id::text = ANY ($1)', [ids]);
+  if (rowCount === ids.length) return;
+  throw new CommandError(
+    `--traffic is for the demo, and the database ${describeDatabase(databaseUrl)} does not have its projects; remove --traffic`,
   );
 }

@@ -5,13 +5,13 @@ import { describeError } from '../describe.js';
 import { readPrivateFile } from '../private-file.js';
 import { CommandError } from './command.js';
 
-/** What the server keeps beside its embedded PostgreSQL for the other commands, readable by its own user alone. */
-const SECRET_FILE = 'jwt-secret';
-const DATABASE_URL_FILE = 'database-url';
+/** Files of the data folder for the other commands. Only their owner can read them. */
+const secretFile = 'jwt-secret';
+const databaseUrlFile = 'database-url';
 
-const MIN_SECRET_BYTES = 32;
+const minSecretBytes = 32;
 
-/** @throws CommandError where there is none. */
+/** @throws CommandError if there is no data folder. */
 export function requireDataDir(dataDir: string | null): string {
   if (dataDir !== null) return dataDir;
   throw new CommandError(
@@ -19,43 +19,40 @@ export function requireDataDir(dataDir: string | null): string {
   );
 }
 
-/** The secret that tokens are signed with in the demo; null where the data folder has none. */
+/** The secret that signs the tokens of the demo; null if there is none. */
 export async function readSecret(dataDir: string | null): Promise<string | null> {
   if (dataDir === null) return null;
-  const secret = await readOwnFile(path.join(dataDir, SECRET_FILE));
-  if (secret !== null && Buffer.byteLength(secret) < MIN_SECRET_BYTES) {
+  const secret = await readOwnFile(path.join(dataDir, secretFile));
+  if (secret !== null && Buffer.byteLength(secret) < minSecretBytes) {
     throw new CommandError(
-      `The secret in ${path.join(dataDir, SECRET_FILE)} is shorter than ${MIN_SECRET_BYTES} bytes; delete that file and start flagcast serve again`,
+      `The secret in ${path.join(dataDir, secretFile)} is shorter than ${minSecretBytes} bytes; delete that file and start flagcast serve again`,
     );
   }
   return secret;
 }
 
-/** The secret of the data folder; a new random one is made and kept at the first time. */
+/** The secret of the data folder. Creates a random one the first time. */
 export async function keepSecret(dataDir: string): Promise<string> {
   const kept = await readSecret(dataDir);
   if (kept !== null) return kept;
   const secret = randomBytes(48).toString('base64url');
-  await writePrivateFile(path.join(dataDir, SECRET_FILE), secret);
+  await writePrivateFile(path.join(dataDir, secretFile), secret);
   return secret;
 }
 
-/** Tells the other commands where the embedded PostgreSQL listens; the URL holds its password. */
+/** Writes the URL of the embedded PostgreSQL, with its password, for the other commands. */
 export async function publishDatabaseUrl(dataDir: string, databaseUrl: string): Promise<void> {
-  await writePrivateFile(path.join(dataDir, DATABASE_URL_FILE), databaseUrl);
+  await writePrivateFile(path.join(dataDir, databaseUrlFile), databaseUrl);
 }
 
 export async function withdrawDatabaseUrl(dataDir: string): Promise<void> {
-  await rm(path.join(dataDir, DATABASE_URL_FILE), { force: true });
+  await rm(path.join(dataDir, databaseUrlFile), { force: true });
 }
 
-/**
- * Where the embedded PostgreSQL of the data folder listens; null when none is running. After a
- * server was killed it may be where it listened last.
- */
+/** The URL of the embedded PostgreSQL; null if it does not run. After a server was killed, the file can be left over. */
 export async function readDatabaseUrl(dataDir: string | null): Promise<string | null> {
   if (dataDir === null) return null;
-  return await readOwnFile(path.join(dataDir, DATABASE_URL_FILE));
+  return await readOwnFile(path.join(dataDir, databaseUrlFile));
 }
 
 async function readOwnFile(file: string): Promise<string | null> {
@@ -66,7 +63,7 @@ async function readOwnFile(file: string): Promise<string | null> {
   }
 }
 
-/** Written elsewhere first: whoever reads it finds all of it, and a full disk leaves no half of a secret. */
+/** Renamed into place, so that no reader and no full disk leaves half of a secret. */
 async function writePrivateFile(file: string, text: string): Promise<void> {
   const unfinished = `${file}.${randomUUID()}`;
   try {
@@ -80,7 +77,7 @@ async function writePrivateFile(file: string, text: string): Promise<void> {
     await rename(unfinished, file);
   } catch (error) {
     throw new CommandError(
-      `${file} cannot be written (${describeError(error)}); mend that, or set FLAGCAST_DATA_DIR to another folder`,
+      `${file} cannot be written (${describeError(error)}); fix that, or set FLAGCAST_DATA_DIR to another folder`,
     );
   } finally {
     await rm(unfinished, { force: true });

@@ -1,3 +1,4 @@
+import type { DemoUser } from '../api/auth-routes.js';
 import path from 'node:path';
 import { defaultDataDir } from './setting-parsers.js';
 import { install } from '../install/install.js';
@@ -7,21 +8,20 @@ import { withClient } from './connect.js';
 import { publishDatabaseUrl, withdrawDatabaseUrl } from './data-folder.js';
 import type { DemoPackage, EmbeddedPostgres } from './packages.js';
 
-/** The embedded PostgreSQL with the demo in it. */
+/** The embedded PostgreSQL with the demo data. */
 export interface DemoDatabase {
-  /** Holds the password: never log it. */
+  /** It holds the password: never log it. */
   readonly databaseUrl: string;
   readonly dataDir: string;
-  /** Ends PostgreSQL cleanly, or past half of `limitMs` like a crash, which it recovers from at the next start. */
+  /** Stops PostgreSQL; after half of `limitMs` in immediate mode, from which it recovers at the next start. */
   stop(limitMs: number): Promise<void>;
 }
 
 /**
- * Starts the embedded PostgreSQL of the data folder, with the tables, the view, the triggers and
- * the demo's data where they are missing. When PostgreSQL ends by itself it is started again, on
- * the same port, for as long as it takes.
+ * Starts the embedded PostgreSQL of the data folder, and creates tables, triggers and demo data if they are missing.
+ * Restarts PostgreSQL on the same port when it ends unexpectedly.
  *
- * @throws EmbeddedPostgresError, InstallError, CommandError: one line each.
+ * @throws EmbeddedPostgresError, InstallError, CommandError
  */
 export async function startDemoDatabase(
   { startEmbeddedPostgres, fillDemo }: DemoPackage,
@@ -83,4 +83,58 @@ async function revive(postgres: EmbeddedPostgres, signal: AbortSignal, logger: L
       },
     },
   );
+}
+
+/** Changes a flag of the demo in prod, with its audit row. */
+const demoChange = [
+  'WITH changed AS (UPDATE feature_params p SET enabled = NOT p.enabled, updated_at = now()',
+  'FROM features f JOIN environments e USING (project_id)',
+  "WHERE p.feature_id = f.id AND p.environment_id = e.id AND f.key = 'guest-checkout' AND e.key = 'prod'",
+  'RETURNING f.project_id, p.*)',
+  'INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value)',
+  "SELECT project_id, environment_id, feature_id, 'feature', feature_id, 'user', 'alice', 'update',",
+  "jsonb_build_object('enabled', NOT enabled), jsonb_build_object('enabled', enabled) FROM changed",
+].join(' ');
+
+/** The text for a terminal on which the demo was started. `dataDir`: null if other commands find it by themselves. */
+export function demoBanner(options: {
+  readonly url: string;
+  readonly dataDir: string | null;
+  readonly traffic: boolean;
+  readonly people: readonly DemoUser[];
+}): string {
+  const url = clickable(options.url);
+  const server = url === 'http://127.0.0.1:8080' ? '' : ` --url ${url}`;
+  const tail = `npx flagcast tail${server} --project "Web shop" --env prod`;
+  const lines = [
+    '',
+    `Flagcast runs at ${url}, with demo data in an embedded PostgreSQL.`,
+    '',
+    'Open it in two windows and sign in as two of its users:',
+    ...options.people.map(({ username, about }) => `  ${username.padEnd(8)}${about}`),
+    '',
+    ...(options.dataDir === null
+      ? []
+      : ['In other terminals, first:', `  export FLAGCAST_DATA_DIR=${shellWord(options.dataDir)}`, '']),
+    'In another terminal, watch a channel:',
+    `  ${tail}`,
+    'as another user:',
+    `  ${tail} --token "$(npx flagcast token --user carol)"`,
+    'and in a third one, change a flag:',
+    `  npm run sql -- "${demoChange}"`,
+    '',
+    options.traffic ? 'The users are simulated (--traffic).' : 'With --traffic the users are simulated.',
+    'Ctrl-C stops it; the data is kept.',
+    '',
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** The loopback address of a server that listens on all addresses. */
+function clickable(url: string): string {
+  return url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
+}
+
+function shellWord(text: string): string {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

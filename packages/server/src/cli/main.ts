@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { type Command, UsageError } from './command.js';
-import { reportFailure } from './report.js';
+import { describeError } from '../describe.js';
+import { ConfigError } from './config.js';
 
 interface Entry {
   readonly name: string;
@@ -92,4 +93,22 @@ function programHelp(): string {
 async function readVersion(): Promise<string> {
   const text = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
+}
+
+/**
+ * Runs a program and never rejects. Prints errors on stderr, one line each, without passwords and tokens, and
+ * sets `process.exitCode`: 2 if the command line is wrong, else 1.
+ */
+export async function reportFailure(program: () => Promise<void>): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) {
+    // A reader that has closed the pipe (`| head`) must not end a server.
+    stream.on('error', () => undefined);
+  }
+  try {
+    await program();
+  } catch (error) {
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+    const lines = error instanceof ConfigError ? error.message.split('\n') : [describeError(error)];
+    for (const line of lines) console.error(`flagcast: ${line}`);
+  }
 }

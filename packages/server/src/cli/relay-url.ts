@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 
-/** Where NATS is, and who we are there. */
+/** The address of NATS servers, with credentials. */
 export interface RelayAddress {
   /** `host:port` each. */
   readonly servers: readonly string[];
@@ -12,10 +12,10 @@ export interface RelayAddress {
 }
 
 /**
- * What FLAGCAST_RELAY_URL says: `nats://user:password@host:port`, several by commas; `tls://` insists on TLS,
- * and takes no IP numbers: the client of NATS would look for `localhost` in the certificate.
+ * Parses FLAGCAST_RELAY_URL: `nats://user:password@host:port`, several separated by commas. `tls://` requires TLS and
+ * host names: for an IP address the NATS client would look for `localhost` in the certificate.
  *
- * @throws Error that says how to write it, and quotes nothing: it may hold a password.
+ * @throws Error that says what is accepted. It quotes nothing, because the text may hold a password.
  */
 export function parseRelayUrl(text: string): RelayAddress {
   const urls = text.split(',').map((each) => parseOne(each.trim()));
@@ -41,7 +41,7 @@ function parseOne(text: string): URL {
   }
   if (url.protocol === 'tls:' && isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) {
     throw new Error(
-      'the certificates of tls:// are for names, not for IP numbers; write the names of the servers of NATS',
+      'tls:// needs host names, because certificates are for names; write the names of the NATS servers',
     );
   }
   return url;

@@ -1,16 +1,14 @@
 import { loadConfig, type ServeConfig, serveSettings } from './config.js';
 import { logWarnings } from '../install/doctor/examine.js';
 import { createLogger, type Logger } from '../operations/log.js';
-import { demoBanner } from './banner.js';
 import { defineCommand } from './command.js';
-import { awaitPrepared } from './attached-database.js';
+import { awaitPrepared } from './connect.js';
 import { keepSecret, requireDataDir } from './data-folder.js';
-import { startDemoDatabase } from './demo-database.js';
+import { demoBanner, startDemoDatabase } from './demo-database.js';
 import { loadDemo } from './packages.js';
-import { CleanupStack } from './running.js';
 import { loadRelay } from './packages.js';
 import { createLoggedFlagcast, listen, type Server, type ServerSettings } from './server.js';
-import { listenForShutdown } from './shutdown.js';
+import { CleanupStack, listenForShutdown } from './shutdown.js';
 import { loadTracing } from './packages.js';
 import { refuseNestedWorkers, startWorkers } from './workers.js';
 
@@ -24,7 +22,7 @@ export const serveCommand = defineCommand({
   run: async ({ options, flags, environment }) => await serve(loadConfig(environment, flags), options),
 });
 
-/** Serves until a signal comes; resolves when everything that it started has ended. */
+/** Serves until a signal; resolves when all parts have stopped. */
 async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Promise<void> {
   const interactive = process.stdout.isTTY;
   const logger = createLogger({ human: interactive });
@@ -40,7 +38,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     if (config.relayUrl !== null) await loadRelay();
     const settings = await openSource(config, logger, running);
     if (shutdown.isRequested()) return;
-    const { databaseUrl, databaseConnections, view, authorizeSql, overlapMs, workers } = settings;
+    const { databaseUrl, workers } = settings;
     const start = workers === 1 ? startAlone : startWorkers;
     const { url, monitoringUrl, begin } = await start(settings, logger, running, shutdown.signal);
     logger('server_listening', {
@@ -49,25 +47,20 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
       ...(workers === 1 ? {} : { workers }),
     });
     if (config.databaseUrl !== null) {
-      await awaitPrepared(databaseUrl, { view, authorizeSql, traffic, signal: shutdown.signal, logger });
-      void logWarnings(databaseUrl, {
-        databaseConnections,
-        view,
-        authorizeSql,
-        overlapMs,
-        writes: settings.writes,
-        userClaim: settings.auth.userClaim ?? null,
-        logger,
-      });
+      await awaitPrepared(databaseUrl, { ...settings, traffic, signal: shutdown.signal, logger });
+      const { view, overlapMs, authorizeSql, writes, databaseConnections } = settings;
+      const userClaim = settings.auth.userClaim ?? null;
+      const options = { view, overlapMs, authorizeSql, writes, databaseConnections, userClaim };
+      void logWarnings(databaseUrl, { ...options, logger });
     }
     if (shutdown.isRequested()) return;
     begin();
     if (traffic) {
-      const people = (await loadDemo()).startTraffic({
+      const simulation = (await loadDemo()).startTraffic({
         databaseUrl,
         onAction: (line) => logger('traffic', { action: line }),
       });
-      running.add('traffic', async () => await people.stop());
+      running.add('traffic', async () => await simulation.stop());
     }
     if (interactive && config.databaseUrl === null) {
       const dataDir = config.dataDirChosen ? config.dataDir : null;
@@ -76,7 +69,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     await shutdown.requested;
   } catch (error) {
     if (!shutdown.isRequested()) throw error;
-    // What ends the server may end a part of it that is being started, too.
+    // A signal can also end a part that is still starting.
     logger('server_start_abandoned', { error });
   } finally {
     await running.stop();

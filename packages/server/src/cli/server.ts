@@ -12,25 +12,24 @@ import type { Flagcast, FlagcastOptions } from '../flagcast-options.js';
 import type { DemoUser } from '../api/auth-routes.js';
 import { logLifecycle, type Logger } from '../operations/log.js';
 import { CommandError } from './command.js';
-import { loadSocketWriter } from './packages.js';
-import { loadRelay } from './packages.js';
+import { loadRelay, loadSocketWriter } from './packages.js';
 
-/** What a server is made with, once it is known where its database is. Plain data: JSON changes nothing in it. */
+/** The settings of a server, when its database is known. Plain data, so that it can be sent to workers. */
 export interface ServerSettings extends ServeConfig {
   readonly databaseUrl: string;
   readonly auth: TokenOptions;
-  /** Whom the sign-in page offers: the people of the demo. */
+  /** The users of the demo, which the sign-in page offers. */
   readonly demoPeople: readonly DemoUser[];
 }
 
 export interface ListeningUrls {
   readonly url: string;
-  /** Of /metrics, /healthz and /readyz where they have a port of their own; else null. */
+  /** Of /metrics, /healthz and /readyz if they have a separate port; else null. */
   readonly monitoringUrl: string | null;
 }
 
 export interface Server extends ListeningUrls {
-  /** Begins to read the database. */
+  /** Starts to read the database. */
   readonly begin: () => void;
 }
 
@@ -88,44 +87,41 @@ function optionsOf(settings: ServerSettings, metricsRegistry: Registry | undefin
   };
 }
 
-export interface Listening extends ListeningUrls {
-  /**
-   * Takes no more connections, and closes all that is connected after `graceMs`: so long who came just before
-   * is still let in.
-   */
+interface Listening extends ListeningUrls {
+  /** Stops accepting connections, and closes the others after `graceMs`, so that new requests are still answered. */
   readonly stop: (graceMs: number) => Promise<void>;
 }
 
-/**
- * So many may be waiting to be accepted. Of thousands who come back at once those beyond the default of
- * 511 would be dropped by the system, and try again after a second or more.
- */
+/** Of thousands of clients that reconnect at once, the kernel would drop those beyond the default backlog of 511. */
 const backlog = 4_096;
 
-interface Place {
-  readonly host: string;
-  readonly port: number;
-  /** The port of /metrics, /healthz and /readyz; null: the same. */
-  readonly metricsPort: number | null;
-}
-
-/** @throws CommandError when it cannot listen there; then `flagcast` is closed. */
+/** @throws CommandError if it cannot listen; then `flagcast` is closed. */
 export async function listen(
   flagcast: Flagcast,
-  { host, port, metricsPort, logger }: Place & { readonly logger: Logger },
+  {
+    host,
+    port,
+    metricsPort,
+    logger,
+  }: Pick<ServeConfig, 'host' | 'port' | 'metricsPort'> & { logger: Logger },
 ): Promise<Listening> {
   const server = flagcast.createServer();
   const monitoring = metricsPort === null ? null : flagcast.createMonitoringServer();
+  const startListening = async (http: HttpServer, at: number, setting: string): Promise<string> => {
+    http.listen({ port: at, host, backlog });
+    await once(http, 'listening').catch((error: unknown) => {
+      throw cannotListen(error, { host, port: at, setting });
+    });
+    http.on('error', (error) => logger('server_failed', { error }));
+    const { address, port: actualPort } = http.address() as AddressInfo;
+    return `http://${isIPv6(address) ? `[${address}]` : address}:${actualPort}`;
+  };
   try {
-    const url = await startListening(server, { host, port, flags: '--port (or PORT)' }, logger);
+    const url = await startListening(server, port, '--port (or PORT)');
     const monitoringUrl =
-      monitoring === null || metricsPort === null
+      monitoring === null
         ? null
-        : await startListening(
-            monitoring,
-            { host, port: metricsPort, flags: 'FLAGCAST_METRICS_PORT' },
-            logger,
-          );
+        : await startListening(monitoring, metricsPort ?? 0, 'FLAGCAST_METRICS_PORT');
     return {
       url,
       monitoringUrl,
@@ -136,7 +132,7 @@ export async function listen(
         await flagcast.close();
         server.closeAllConnections();
         await closed;
-        // Until here it says that the server is draining.
+        // Until here /readyz reports that the server is draining.
         monitoring?.close();
         monitoring?.closeAllConnections();
       },
@@ -148,45 +144,19 @@ export async function listen(
   }
 }
 
-/** Resolves with the URL. */
-async function startListening(server: HttpServer, place: ListeningPlace, logger: Logger): Promise<string> {
-  const { host, port } = place;
-  server.listen({ port, host, backlog });
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    throw cannotListen(place, error);
-  }
-  server.on('error', (error) => logger('server_failed', { error }));
-  const { address, port: listeningPort } = server.address() as AddressInfo;
-  return `http://${isIPv6(address) ? `[${address}]` : address}:${listeningPort}`;
-}
-
-interface ListeningPlace {
-  readonly host: string;
-  readonly port: number;
-  /** What sets the port. */
-  readonly flags: string;
-}
-
-function cannotListen({ port, host, flags }: ListeningPlace, error: unknown): CommandError {
-  const code = error instanceof Error && 'code' in error ? error.code : null;
-  switch (code) {
-    case 'EADDRINUSE':
-      return new CommandError(
-        `Port ${port} of ${host} is in use; stop what listens there, or choose another port with ${flags}`,
-      );
-    case 'EACCES':
-      return new CommandError(`Port ${port} is closed to this user; choose one above 1023 with ${flags}`);
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return new CommandError(
-        `${host} is not an address of this machine; choose another with --host (or HOST), such as 127.0.0.1 or 0.0.0.0`,
-      );
-    default:
-      return new CommandError(
-        `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with ${flags} and --host (or HOST)`,
-      );
-  }
+function cannotListen(
+  error: unknown,
+  { host, port, setting }: { host: string; port: number; setting: string },
+): CommandError {
+  const fixes: Readonly<Record<string, string>> = {
+    EADDRINUSE: `Port ${port} of ${host} is in use; stop the program that uses it, or choose another port with ${setting}`,
+    EACCES: `This user may not listen on port ${port}; choose one above 1023 with ${setting}`,
+    EADDRNOTAVAIL: `${host} is not an address of this machine; choose another with --host (or HOST), such as 127.0.0.1 or 0.0.0.0`,
+  };
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const isNoAddress = code === 'ENOTFOUND' || code === 'EAI_AGAIN';
+  return new CommandError(
+    fixes[isNoAddress ? 'EADDRNOTAVAIL' : code] ??
+      `Cannot listen on port ${port} of ${host} (${describeError(error)}); choose others with ${setting} and --host (or HOST)`,
+  );
 }

@@ -1,41 +1,43 @@
 import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '../operations/log.js';
 
-/** npm and timeout pass on a signal that the terminal or the supervisor sent to the whole group already, in milliseconds. */
-const ECHO_MS = 500;
+/** npm and timeout repeat a signal that the terminal or the supervisor sent to the whole group, within these milliseconds. */
+const echoMs = 500;
+/** From the signal to the end of the process, in milliseconds: supervisors kill it after 10 s. */
+const stopLimitMs = 9_500;
+/** The part of the limit that is reserved for each part that is stopped later, in milliseconds. */
+const reserveMs = 1_000;
 
-/** Hears that the process is to end. */
 export interface ShutdownRequest {
   /** Aborted by the first signal. */
   readonly signal: AbortSignal;
   /** Resolves with the first signal. */
   readonly requested: Promise<NodeJS.Signals>;
   isRequested(): boolean;
-  /** Gives the signals back. */
+  /** Stops listening. */
   dispose(): void;
 }
 
 /**
- * Listens for SIGINT, SIGTERM and, on a terminal, SIGHUP. The first one asks; a second one ends the
- * process at once with 128 + its number, through `exit` listeners, so that an embedded PostgreSQL
- * is still told to stop. The same signal within half a second of the first is its echo.
+ * Listens for SIGINT, SIGTERM and, on a terminal, SIGHUP. A second signal ends the process immediately with 128 + its
+ * number, through the `exit` listener that stops an embedded PostgreSQL.
  */
 export function listenForShutdown(): ShutdownRequest {
-  // Elsewhere SIGHUP stays what it was made: nohup has it ignored.
+  // Without a terminal SIGHUP is left alone: nohup ignores it.
   const names: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', ...(process.stdout.isTTY ? ['SIGHUP' as const] : [])];
   const controller = new AbortController();
-  let tell: (name: NodeJS.Signals) => void;
-  const requested = new Promise<NodeJS.Signals>((resolve) => {
-    tell = resolve;
-  });
+  let resolveRequested: (name: NodeJS.Signals) => void;
+  const requested = new Promise<NodeJS.Signals>((resolve) => (resolveRequested = resolve));
   let first: { name: NodeJS.Signals; atMs: number } | null = null;
   const onSignal = (name: NodeJS.Signals): void => {
     if (first !== null) {
-      if (first.name === name && performance.now() - first.atMs < ECHO_MS) return;
+      if (first.name === name && performance.now() - first.atMs < echoMs) return;
       process.exit(128 + constants.signals[name]);
     }
     first = { name, atMs: performance.now() };
     controller.abort();
-    tell(name);
+    resolveRequested(name);
   };
   for (const name of names) process.on(name, onSignal);
   return {
@@ -46,4 +48,56 @@ export function listenForShutdown(): ShutdownRequest {
       for (const name of names) process.off(name, onSignal);
     },
   };
+}
+
+interface Part {
+  readonly name: string;
+  readonly stop: (remainingMs: number) => Promise<void>;
+}
+
+/** The running parts of a server. They are stopped in the reverse order of their start. */
+export class CleanupStack {
+  readonly #logger: Logger;
+  readonly #parts: Part[] = [];
+  #deadlineMs: number | null = null;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** `stop` gets the milliseconds that it may take. After that it is not awaited. */
+  add(name: string, stop: Part['stop']): void {
+    this.#parts.push({ name, stop });
+  }
+
+  /** Starts the time limit, after which the process exits, whatever hangs. */
+  startCountdown(): void {
+    if (this.#deadlineMs !== null) return;
+    this.#deadlineMs = performance.now() + stopLimitMs;
+    const end = (): void => {
+      this.#logger('server_stop_timed_out');
+      process.exit(1);
+    };
+    setTimeout(end, stopLimitMs).unref();
+  }
+
+  async stop(): Promise<void> {
+    const deadlineMs = (this.#deadlineMs ??= performance.now() + stopLimitMs);
+    for (let part = this.#parts.pop(); part !== undefined; part = this.#parts.pop()) {
+      const { name: partName, stop } = part;
+      const limitMs = Math.max(0, deadlineMs - performance.now() - this.#parts.length * reserveMs);
+      const done = new AbortController();
+      const late = delay(limitMs, undefined, { signal: done.signal }).then(() => {
+        throw new Error(`not stopped within ${Math.round(limitMs)} ms`);
+      });
+      try {
+        await Promise.race([stop(limitMs), late]);
+      } catch (error) {
+        this.#logger('server_part_not_stopped', { part: partName, error });
+      } finally {
+        late.catch(() => undefined);
+        done.abort();
+      }
+    }
+  }
 }

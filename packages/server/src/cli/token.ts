@@ -4,7 +4,7 @@ import { DEFAULT_MAX_TOKEN_AGE_MS } from '../auth/token-verifier.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import { loadLocalConfig, type LocalConfig, tokenSettings } from './config.js';
 import { parseDuration } from './setting-parsers.js';
-import { printable } from '../describe.js';
+import { describeError, printable } from '../describe.js';
 import { CommandError, defineCommand } from './command.js';
 import { withClient } from './connect.js';
 import { readDatabaseUrl, readSecret } from './data-folder.js';
@@ -35,10 +35,7 @@ export const tokenCommand = defineCommand({
   },
 });
 
-/**
- * A token for the name alone, for where no database tells the number that belongs to it: the
- * server looks the name up. All digits are the number itself.
- */
+/** A token with the name of the user, whom the server looks up. A name of digits is the id. */
 export async function signForName(
   secret: string,
   name: string,
@@ -49,12 +46,12 @@ export async function signForName(
   return await signToken({ ...checks, secret, userId, username: name, email: name, ttlMs });
 }
 
-/** @throws CommandError when there is none. */
+/** @throws CommandError if there is none. */
 async function findSecret(config: LocalConfig): Promise<string> {
   const secret = config.secret ?? (await readSecret(config.dataDir));
   if (secret !== null) return secret;
   throw new CommandError(
-    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or start the demo once with flagcast serve${config.dataDir === null ? '' : ` (its data folder ${config.dataDir} has none)`}`,
+    `There is no secret to sign with: set FLAGCAST_JWT_SECRET to the server's, or start the demo once with flagcast serve${config.dataDir === null ? '' : ` (the data folder ${config.dataDir} has none)`}`,
   );
 }
 
@@ -76,42 +73,35 @@ function parseTtl(text: string, { maxTokenAgeMs = DEFAULT_MAX_TOKEN_AGE_MS }: To
 interface TokenOwner {
   readonly id: string;
   readonly username: string;
-  /** Null unless users are identified by it: a role may have no right to read it. */
+  /** Null unless it identifies users: the role may lack the permission to read it. */
   readonly email: string | null;
 }
 
-/** The user's row; null, with a word on stderr, where no database can be asked. */
+/** The user's row; null, with a message on stderr, if the database cannot be read. */
 async function lookUp(config: LocalConfig, name: string): Promise<TokenOwner | null> {
   const databaseUrl = config.databaseUrl ?? (await readDatabaseUrl(config.dataDir));
   if (databaseUrl === null) return null;
-  try {
-    return await withClient(databaseUrl, async (client) => {
-      const { userClaim } = config.tokenChecks;
-      const isByEmail = userClaim !== undefined && parseUserClaim(userClaim).column === 'email';
-      const { rows } = await client.query<TokenOwner>(
-        `SELECT id::text AS id, username::text AS username, ${isByEmail ? 'email::text' : 'NULL'} AS email FROM public.users
-         WHERE username::text = $1 OR id::text = $1 ORDER BY username::text = $1 DESC LIMIT 1`,
-        [name],
-      );
-      const [user] = rows;
-      if (user === undefined) throw new NoSuchUser(name);
-      return user;
-    });
-  } catch (error) {
-    if (error instanceof NoSuchUser) throw error;
-    // The URL of an embedded PostgreSQL that was killed is no news: it is just not running.
+  const { userClaim } = config.tokenChecks;
+  const isByEmail = userClaim !== undefined && parseUserClaim(userClaim).column === 'email';
+  const email = isByEmail ? 'email::text' : 'NULL';
+  const users = await withClient(databaseUrl, async (client) => {
+    const { rows } = await client.query<TokenOwner>(
+      `SELECT id::text AS id, username::text AS username, ${email} AS email FROM public.users
+       WHERE username::text = $1 OR id::text = $1 ORDER BY username::text = $1 DESC LIMIT 1`,
+      [name],
+    );
+    return rows;
+  }).catch((error: unknown) => {
+    // The URL of the embedded PostgreSQL is left over if its server was killed.
     if (config.databaseUrl !== null) {
-      const reason = error instanceof Error ? error.message : String(error);
-      console.error(`flagcast: The user was not looked up: ${reason}`);
+      console.error(`flagcast: The user was not looked up: ${describeError(error)}`);
     }
     return null;
-  }
-}
-
-class NoSuchUser extends CommandError {
-  constructor(name: string) {
-    super(
-      `There is no user "${printable(name)}" in the database; give the name of one that is (users.username)`,
-    );
-  }
+  });
+  if (users === null) return null;
+  const [user] = users;
+  if (user !== undefined) return user;
+  throw new CommandError(
+    `There is no user "${printable(name)}" in the database; give a name of users.username, or a number of users.id`,
+  );
 }

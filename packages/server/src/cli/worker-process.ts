@@ -1,32 +1,62 @@
 import cluster, { type Worker } from 'node:cluster';
+import { EventEmitter, once } from 'node:events';
 import { describeError } from '../describe.js';
-import type { ListeningUrls } from './server.js';
-import type { FromWorker, ToWorker, WorkerSettings } from './worker-messages.js';
+import type { ListeningUrls, ServerSettings } from './server.js';
 
-/** One worker, as the first process sees it, from its start to its end. */
+export interface WorkerSettings {
+  /** Its number, from 1. A replacement has the same one. */
+  readonly worker: number;
+  readonly server: ServerSettings;
+  /** Whether it listens before it has read the database, because no other worker listens. */
+  readonly listensAtOnce: boolean;
+  /** Whether the database is checked already. Otherwise `begin` follows. */
+  readonly begun: boolean;
+}
+
+/** Messages of the primary process to a worker. */
+export type ToWorker =
+  | { readonly type: 'settings'; readonly settings: WorkerSettings }
+  | { readonly type: 'begin' }
+  /** Stop listening, and close connections after `graceMs`. */
+  | { readonly type: 'stop'; readonly graceMs: number }
+  /** Asks for the metrics of the worker. */
+  | { readonly type: 'collect'; readonly request: number }
+  /** Answers `gather` with the metrics of all workers, in the text format of Prometheus. */
+  | { readonly type: 'gathered'; readonly request: number; readonly text: string };
+
+/** Messages of a worker to the primary process. */
+export type FromWorker =
+  /** It receives messages from now on. */
+  | { readonly type: 'loaded' }
+  | { readonly type: 'listening'; readonly urls: ListeningUrls }
+  /** It listens and has read the database. */
+  | { readonly type: 'ready' }
+  | { readonly type: 'failed'; readonly reason: string }
+  | { readonly type: 'collected'; readonly request: number; readonly metrics: readonly object[] }
+  /** It was asked for /metrics. */
+  | { readonly type: 'gather'; readonly request: number };
+
+/** A worker, as the primary process sees it. */
 export class WorkerProcess {
   /** Resolves with its URLs when it listens. */
   readonly listening: Promise<ListeningUrls>;
   /** Resolves when it listens and has read the database. */
-  readonly ready: Promise<void>;
-  /** Resolves when it is gone, with why, in a few words. */
+  readonly ready: Promise<unknown>;
+  /** Resolves with the reason when it has ended. */
   readonly ended: Promise<string>;
   readonly startedAtMs = performance.now();
-  /** Null where the system has refused a process. */
+  /** Null if the system has refused to start a process. */
   readonly #worker: Worker | null;
-  readonly #collecting = new Map<number, (metrics: readonly object[] | null) => void>();
-  /** What it is to be told as soon as it hears; null when it does. */
-  #untold: ToWorker[] | null = [];
+  /** Emits each message by its type; answers with the number of the request. */
+  readonly #messages = new EventEmitter();
+  /** Messages that wait until it is loaded; null afterwards. */
+  #queue: ToWorker[] | null = [];
   #isListening = false;
   #failure: string | null = null;
   #requests = 0;
 
-  /** `gather` answers with the metrics of all workers. */
+  /** `gather` returns the metrics of all workers. */
   constructor(settings: WorkerSettings, gather: () => Promise<string>) {
-    let onListening: (urls: ListeningUrls) => void;
-    this.listening = new Promise((resolve) => (onListening = resolve));
-    let onReady: () => void;
-    this.ready = new Promise((resolve) => (onReady = resolve));
     let worker: Worker | null = null;
     let refusal = '';
     try {
@@ -35,34 +65,33 @@ export class WorkerProcess {
       refusal = describeError(error);
     }
     this.#worker = worker;
+    this.listening = once(this.#messages, 'listening').then(
+      ([urls]: ListeningUrls[]) => urls as ListeningUrls,
+    );
+    this.ready = once(this.#messages, 'ready');
     this.ended = worker === null ? Promise.resolve(refusal) : this.#watchEnd(worker);
-    void this.ended.then(() => {
-      this.#isListening = false;
-      for (const answer of this.#collecting.values()) answer(null);
-    });
+    void this.ended.then(() => (this.#isListening = false));
     worker?.on('message', (message: FromWorker) => {
       switch (message.type) {
         case 'loaded':
-          for (const each of this.#untold?.splice(0) ?? []) worker.send(each, undefined, () => undefined);
-          this.#untold = null;
+          for (const each of this.#queue?.splice(0) ?? []) worker.send(each, undefined, () => undefined);
+          this.#queue = null;
           break;
         case 'listening':
           this.#isListening = true;
-          onListening(message.urls);
+          this.#messages.emit('listening', message.urls);
           break;
         case 'ready':
-          onReady();
+          this.#messages.emit('ready');
           break;
         case 'failed':
           this.#failure = message.reason;
           break;
         case 'collected':
-          this.#collecting.get(message.request)?.(message.metrics);
+          this.#messages.emit(`collected ${message.request}`, message.metrics);
           break;
         case 'gather':
-          void gather().then((text) => {
-            this.#send({ type: 'gathered', request: message.request, text });
-          });
+          void gather().then((text) => this.#send({ type: 'gathered', request: message.request, text }));
           break;
       }
     });
@@ -77,7 +106,7 @@ export class WorkerProcess {
     return this.#isListening;
   }
 
-  /** What it said itself of why it could not serve; null when it said nothing. */
+  /** Its own reason why it could not serve, or null. */
   get failure(): string | null {
     return this.#failure;
   }
@@ -86,10 +115,7 @@ export class WorkerProcess {
     this.#send({ type: 'begin' });
   }
 
-  /**
-   * Resolves when it has ended by itself, which it is asked to, or is killed after `limitMs`; with whether it was.
-   * Who is connected may stay for `graceMs`.
-   */
+  /** Asks it to end, with open connections after `graceMs`, and kills it after `limitMs`. */
   async stop({ limitMs, graceMs }: { limitMs: number; graceMs: number }): Promise<'ended' | 'killed'> {
     let outcome: 'ended' | 'killed' = 'ended';
     const timer = setTimeout(() => {
@@ -107,37 +133,33 @@ export class WorkerProcess {
     this.#worker?.process.kill('SIGKILL');
   }
 
-  /** Its metrics; null when it does not answer within `limitMs`. */
+  /** Its metrics; null if it does not answer within `limitMs`. */
   async collect(limitMs: number): Promise<readonly object[] | null> {
     this.#requests += 1;
-    const request = this.#requests;
-    return await new Promise((resolve) => {
-      const timer = setTimeout(() => answer(null), limitMs);
-      const answer = (metrics: readonly object[] | null): void => {
-        clearTimeout(timer);
-        this.#collecting.delete(request);
-        resolve(metrics);
-      };
-      this.#collecting.set(request, answer);
-      this.#send({ type: 'collect', request });
-    });
+    const signal = AbortSignal.timeout(limitMs);
+    const answer = once(this.#messages, `collected ${this.#requests}`, { signal });
+    this.#send({ type: 'collect', request: this.#requests });
+    return await Promise.race([
+      answer.then(([metrics]) => metrics as readonly object[]),
+      this.ended.then(() => null),
+    ]).catch(() => null);
   }
 
   #send(message: ToWorker): void {
-    // One that cannot be told is ending, which is noticed by itself.
-    if (this.#untold !== null) this.#untold.push(message);
+    // The end of a worker that cannot receive messages is noticed by `ended`.
+    if (this.#queue !== null) this.#queue.push(message);
     else if (this.#worker?.isConnected() === true) this.#worker.send(message, undefined, () => undefined);
   }
 
   async #watchEnd(worker: Worker): Promise<string> {
     return await new Promise((resolve) => {
       worker.on('error', (error) => {
-        // Whatever else fails with a process that runs, its end tells.
+        // Errors of a process that runs are followed by its end.
         if (worker.process.pid === undefined) resolve(describeError(error));
       });
       let end: string | null = null;
       const finish = (): void => {
-        // Its last words may still be on the line when it is gone.
+        // Its last messages can arrive after its end.
         if (end !== null && !worker.isConnected()) resolve(this.#failure ?? end);
       };
       worker.on('exit', (code: number | null, signal: string | null) => {

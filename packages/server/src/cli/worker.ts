@@ -1,5 +1,5 @@
-// A worker of `flagcast serve --workers`; workers.ts starts it. What a terminal sends to the whole group is
-// for the first process to act on. Heard before the rest is loaded: that takes a moment, too.
+// A worker of `flagcast serve --workers`. A terminal sends these signals to the whole process group; the primary process
+// handles them. They are ignored before the other modules are loaded, which takes a moment.
 for (const name of ['SIGINT', 'SIGHUP'] as const) process.on(name, () => undefined);
 const { runWorker } = await import('./worker-server.js');
 runWorker();

@@ -6,39 +6,38 @@ import { AggregatorRegistry, type Counter, Registry } from 'prom-client';
 import { backoffMs } from '../retry.js';
 import { Metrics } from '../operations/metrics.js';
 import { CommandError } from './command.js';
-import type { CleanupStack } from './running.js';
+import type { CleanupStack } from './shutdown.js';
 import type { ListeningUrls, Server, ServerSettings } from './server.js';
 import { WorkerProcess } from './worker-process.js';
 
-/** A worker that lasted this long is replaced at once; before that there is a pause, longer each time. */
-const STEADY_MS = 60_000;
-const MAX_PAUSE_MS = 30_000;
-/** How long a new worker may take to be ready before the old one is kept instead, in milliseconds. */
-const READY_LIMIT_MS = 60_000;
-/** How long the old one, that gets no more connections, serves those it has: their requests may be on the way. */
-const GRACE_MS = 1_000;
-/** How long it may take to end: more than it takes by itself, in milliseconds. */
-const STOP_LIMIT_MS = 10_000;
-/** What of the time to stop is kept for the killing of those who do not, in milliseconds. */
-const KILL_RESERVE_MS = 500;
+/** A worker that ran this long is replaced immediately; before that with exponential backoff, in milliseconds. */
+const steadyMs = 60_000;
+const maxPauseMs = 30_000;
+/** How long a new worker may take to be ready before the old one is kept, in milliseconds. */
+const readyLimitMs = 60_000;
+/** How long an old worker serves its connections after it has stopped listening, in milliseconds. */
+const graceMs = 1_000;
+/** How long an old worker may take to end, in milliseconds: more than its own limit. */
+const stopLimitMs = 10_000;
+/** The part of the limit that is reserved to kill workers that hang, in milliseconds. */
+const killReserveMs = 500;
 /** How long a scrape waits for a worker, in milliseconds. */
-const COLLECT_LIMIT_MS = 1_000;
+const collectLimitMs = 1_000;
 
-/** @throws CommandError in a process that is a worker itself: it cannot have its own. */
+/** @throws CommandError in a process that is itself a worker of node:cluster. */
 export function refuseNestedWorkers(): void {
   if (!cluster.isPrimary) {
     throw new CommandError(
-      'This process is a worker of a process manager already, and cannot have workers of its own; set --workers (or FLAGCAST_WORKERS) to 1, or have it started as a single process',
+      'This process is already a worker of a process manager and cannot have workers; set --workers (or FLAGCAST_WORKERS) to 1, or start it as a single process',
     );
   }
 }
 
 /**
- * Serves in as many worker processes as the settings say, behind one port. Each has a reader and connections
- * to the database of its own; they share nothing but the port, on which this process accepts connections and
- * hands them to the workers in turn. SIGHUP renews the workers one after another, where there is no terminal.
+ * Serves in worker processes behind one port. Each has its own reader and sessions of the database. This process accepts
+ * the connections and distributes them in turn. SIGHUP, if there is no terminal, replaces the workers one after another.
  *
- * @throws CommandError when they cannot listen.
+ * @throws CommandError if they cannot listen.
  */
 export async function startWorkers(
   settings: ServerSettings,
@@ -46,23 +45,23 @@ export async function startWorkers(
   running: CleanupStack,
   stopping: AbortSignal,
 ): Promise<Server> {
-  // Connections live for hours, so that an uneven start stays; whom the kernel wakes first is left to chance.
+  // Connections last for hours, so the kernel's uneven distribution would, too.
   cluster.schedulingPolicy = cluster.SCHED_RR;
   cluster.setupPrimary({ exec: fileURLToPath(new URL('./worker.js', import.meta.url)), args: [] });
   const workers = new Workers(settings, logger);
   running.add('workers', async (remainingMs) => await workers.stop(remainingMs));
-  // A terminal that is closed sends it as well.
+  // A terminal sends SIGHUP when it is closed.
   if (!process.stdout.isTTY) process.on('SIGHUP', () => void workers.renew());
   return { ...(await workers.start(stopping)), begin: () => workers.begin() };
 }
 
-/** The place of a worker, and who has it. */
+/** The place of a worker and of its replacements. */
 interface Place {
   readonly number: number;
   worker: WorkerProcess;
-  /** While a new worker is being prepared for it; resolves when it is known whether that has it. */
+  /** While a replacement is starting; resolves when it is known whether it takes the place. */
   handover: Promise<void> | null;
-  /** How many have ended soon after their start, one after another. */
+  /** How many workers in a row ended soon after their start. */
   shortLives: number;
 }
 
@@ -82,13 +81,13 @@ class Workers {
     this.#settings = settings;
     this.#logger = logger;
     this.#endedTotal = new Metrics(this.#metrics).counter('flagcast_workers_ended_total');
-    // However this process ends: one that hangs would not notice.
+    // A worker that hangs would not notice the end of this process.
     process.on('exit', () => {
       for (const worker of this.#alive) worker.kill();
     });
   }
 
-  /** Resolves with the URLs when the first worker listens. */
+  /** Resolves with the URLs when one worker listens. */
   async start(stopping: AbortSignal): Promise<ListeningUrls> {
     for (let number = 1; number <= this.#settings.workers; number += 1) {
       this.#places.push({ number, worker: this.#launch(number), handover: null, shortLives: 0 });
@@ -103,8 +102,7 @@ class Workers {
         worker.listening,
         worker.ended.then((reason) => {
           throw new CommandError(
-            worker.failure ??
-              `A worker ended before it could listen (${reason}); what it printed above tells more, if anything`,
+            worker.failure ?? `A worker ended before it could listen (${reason}); see its output above`,
           );
         }),
       ]),
@@ -113,13 +111,13 @@ class Workers {
     return urls;
   }
 
-  /** The database has what they need: they begin to read. */
+  /** Starts the readers, after the database was checked. */
   begin(): void {
     this.#begun = true;
     for (const worker of this.#alive) worker.begin();
   }
 
-  /** Replaces the workers one after another. While that goes on it is only noted, and done once more afterwards. */
+  /** Replaces the workers one after another. A call during a renewal causes another one after it. */
   async renew(): Promise<void> {
     this.#renewalsWanted += 1;
     if (this.#renewing) return;
@@ -131,10 +129,10 @@ class Workers {
     this.#renewing = false;
   }
 
-  /** Asks all to end, and kills those that have not shortly before `limitMs` are over. */
+  /** Asks all workers to end, and kills them shortly before `limitMs` are over. */
   async stop(limitMs: number): Promise<void> {
     this.#stopping.abort();
-    const stop = { limitMs: Math.max(0, limitMs - KILL_RESERVE_MS), graceMs: 0 };
+    const stop = { limitMs: Math.max(0, limitMs - killReserveMs), graceMs: 0 };
     await Promise.all([...this.#alive].map(async (worker) => await this.#end(worker, stop)));
   }
 
@@ -160,7 +158,7 @@ class Workers {
     return worker;
   }
 
-  /** Sees to it that the place has a worker, until the end. */
+  /** Replaces the worker of the place whenever it ends. */
   async #keep(place: Place): Promise<void> {
     while (!this.#isStopping()) {
       const { worker } = place;
@@ -169,13 +167,13 @@ class Workers {
       if (place.worker !== worker) continue;
       if (this.#isStopping()) return;
       const lifeMs = Math.round(performance.now() - worker.startedAtMs);
-      place.shortLives = lifeMs < STEADY_MS ? place.shortLives + 1 : 0;
-      const replacedInMs = place.shortLives === 0 ? 0 : backoffMs(place.shortLives, 100, MAX_PAUSE_MS);
+      place.shortLives = lifeMs < steadyMs ? place.shortLives + 1 : 0;
+      const replacedInMs = place.shortLives === 0 ? 0 : backoffMs(place.shortLives, 100, maxPauseMs);
       this.#endedTotal.inc();
       this.#logger('worker_ended', { worker: place.number, pid: worker.pid, reason, lifeMs, replacedInMs });
-      // Rejects exactly when the server is stopping, which the loop looks at.
+      // Rejects when the server is stopping, which the loop checks.
       await delay(replacedInMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
-      // A renewal may have come to this place meanwhile.
+      // A renewal may have replaced it meanwhile.
       await place.handover;
       if (!this.#isStopping() && place.worker === worker) place.worker = this.#launch(place.number);
     }
@@ -201,12 +199,12 @@ class Workers {
         return;
       }
       place.shortLives = 0;
-      await this.#end(previous, { limitMs: STOP_LIMIT_MS, graceMs: GRACE_MS });
+      await this.#end(previous, { limitMs: stopLimitMs, graceMs });
     }
     this.#logger('workers_renewed', { workers: this.#places.length });
   }
 
-  /** Null when it is ready. */
+  /** Waits until it is ready and returns null, or returns why it is not. */
   async #whyNotReady(worker: WorkerProcess): Promise<string | null> {
     const limit = new AbortController();
     const signal = AbortSignal.any([limit.signal, this.#stopping.signal]);
@@ -214,9 +212,7 @@ class Workers {
       return await Promise.race([
         worker.ready.then(() => null),
         worker.ended,
-        delay(READY_LIMIT_MS, `not ready within ${READY_LIMIT_MS / 1_000} s`, { signal }).catch(
-          () => 'stopping',
-        ),
+        delay(readyLimitMs, `not ready within ${readyLimitMs / 1_000} s`, { signal }).catch(() => 'stopping'),
       ]);
     } finally {
       limit.abort();
@@ -229,12 +225,12 @@ class Workers {
   }
 
   /**
-   * The metrics of all workers as one text, each under its place's label `worker`: added up they would fall
-   * when a worker ends, which a monitor takes for counters that began anew.
+   * The metrics of all workers as text, with the label `worker`. A sum would fall when a worker ends, which Prometheus
+   * takes for a reset of the counter.
    */
   async #gather(): Promise<string> {
     const workers = this.#places.map(({ worker }) => worker).filter(({ isListening }) => isListening);
-    const answers = await Promise.all(workers.map(async (worker) => await worker.collect(COLLECT_LIMIT_MS)));
+    const answers = await Promise.all(workers.map(async (worker) => await worker.collect(collectLimitMs)));
     const all = [await this.#metrics.getMetricsAsJSON(), ...answers.filter((answer) => answer !== null)];
     return await AggregatorRegistry.aggregate(all.map((metrics) => [...metrics])).metrics();
   }
