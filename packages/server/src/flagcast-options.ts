@@ -3,7 +3,7 @@ import type { Registry } from 'prom-client';
 import type { Authenticate } from './auth/authenticate.js';
 import type { Authorize } from './auth/authorize.js';
 import type { TokenOptions } from './auth/auth-options.js';
-import type { ConnectionTimeouts } from './connections/connection-timeouts.js';
+import type { ConnectionTimeouts } from './connections/connection-monitor.js';
 import type { CreateRelay } from './broadcast/relay.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { EventTypes } from './connections/codecs/plain.js';

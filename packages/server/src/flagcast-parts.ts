@@ -21,8 +21,7 @@ import { RequestAuthorizer } from './auth/request-authorizer.js';
 import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
-import { resolveConnectionTimeouts } from './connections/connection-timeouts.js';
-import { ConnectionMonitor } from './connections/connection-monitor.js';
+import { ConnectionMonitor, resolveTimeouts } from './connections/connection-monitor.js';
 import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
 import type { DemoUser } from './api/auth-routes.js';
 import { MissedEventsSource } from './replay/missed-events.js';
@@ -215,7 +214,7 @@ export function createConnections(
   const { broadcaster, missedEvents, freshness, source, cork } = delivery;
   const { throttledAuthorizer, limits, clientAddress, unauthenticated, authorization } = access;
   const { handshakeTimeoutMs = 10_000, refusedCloseTimeoutMs = 2_000 } = options.timeouts ?? {};
-  const timeouts = resolveConnectionTimeouts(options.timeouts);
+  const timeouts = resolveTimeouts(options.timeouts);
   const server = randomUUID();
   const registry = new ConnectionRegistry(lifecycle);
   const sources: V1Sources = {

@@ -16,7 +16,7 @@ export type { Authenticate, AuthenticatedUser } from './auth/authenticate.js';
 export type { Authorize, AuthorizedChannel } from './auth/authorize.js';
 export type { BatchedConnection, SocketWriter, SocketWriterFactory } from './transport/socket-writer.js';
 export type { TokenChecks, TokenOptions } from './auth/auth-options.js';
-export type { ConnectionTimeouts } from './connections/connection-timeouts.js';
+export type { ConnectionTimeouts } from './connections/connection-monitor.js';
 export type { EventTypes } from './connections/codecs/plain.js';
 export { Lifecycle } from './lifecycle.js';
 export type { LifecycleEvents } from './lifecycle.js';

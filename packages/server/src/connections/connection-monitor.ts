@@ -7,12 +7,45 @@ import type { Freshness } from '../reader/freshness.js';
 import { Heartbeat } from './codecs/v1.js';
 import type { Connection } from './connection.js';
 import { type ConnectionRegistry, partitionCount } from './connection-registry.js';
-import type { ResolvedConnectionTimeouts } from './connection-timeouts.js';
+
+const defaultTimeouts = {
+  /** How often token expiry and slow connections are checked, in milliseconds. Default 1,000. */
+  checkIntervalMs: 1_000,
+  /** How often clients are pinged, in milliseconds; one that has not answered by the next ping is dropped. Default 180,000. */
+  pingIntervalMs: 180_000,
+  // Proxies close connections that are silent for a minute. An empty pong costs less than half of a ping with its answer.
+  /** A connection to which nothing was sent for so long is sent an empty frame, in milliseconds. Default 25,000. */
+  keepAliveIntervalMs: 25_000,
+  /** How often the rights of all are checked, in milliseconds. Default 25,000: a revoked right ends within 30 s. */
+  recheckIntervalMs: 25_000,
+  /** How often flagcast.v1 clients are sent a heartbeat, in milliseconds. Default 15,000. */
+  heartbeatIntervalMs: 15_000,
+  /** How long connections stay open while events arrive but rights cannot be checked, in milliseconds. Default 60,000. */
+  recheckTimeoutMs: 60_000,
+  /** How long a connection may be paused, in milliseconds. Default 30,000. */
+  slowTimeoutMs: 30_000,
+  /** How long plain connections stay open while the server is stale, in milliseconds. Default 60,000. */
+  staleTimeoutMs: 60_000,
+};
+
+type ResolvedTimeouts = Readonly<typeof defaultTimeouts>;
+
+/** Intervals and time-outs of open connections. */
+export type ConnectionTimeouts = { readonly [Name in keyof ResolvedTimeouts]?: number | undefined };
+
+/** Replaces what is absent or undefined with the defaults. */
+export function resolveTimeouts(timeouts: ConnectionTimeouts = {}): ResolvedTimeouts {
+  const resolved = { ...defaultTimeouts };
+  for (const name of Object.keys(resolved) as (keyof ResolvedTimeouts)[]) {
+    resolved[name] = timeouts[name] ?? resolved[name];
+  }
+  return resolved;
+}
 
 /** The shortest interval of a timer for a part of the connections, in milliseconds. */
 const minTickMs = 250;
 
-export interface ConnectionMonitorOptions extends ResolvedConnectionTimeouts {
+export interface ConnectionMonitorOptions extends ResolvedTimeouts {
   registry: ConnectionRegistry;
   /** The position after everything that was broadcast; null before the first read. */
   position: () => Position | null;

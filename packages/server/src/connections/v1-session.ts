@@ -47,15 +47,6 @@ const endMessages: Readonly<Record<ChannelEnd, string>> = {
   project_deleted: 'The project was deleted',
 };
 
-/** The keys that name a channel in messages. */
-function nameOf(channel: Channel): ChannelName {
-  return {
-    project_id: channel.projectId,
-    environment: channel.environmentKey,
-    environment_id: channel.environmentId,
-  };
-}
-
 function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean {
   if (known.projectId !== name.projectId) return false;
   if ('environmentKey' in name) {
@@ -171,7 +162,7 @@ export class V1Session implements Session {
       throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
     }
     this.#remove(found);
-    this.send({ type: 'unsubscribed', ...nameOf(found.channel) });
+    this.send({ type: 'unsubscribed', ...found.name });
   }
 
   /** Ends single channels with an error message; without a remaining channel, the connection. */
@@ -185,7 +176,7 @@ export class V1Session implements Session {
     for (const channel of revoked) {
       this.#remove(channel);
       const message = 'You may no longer see this project';
-      this.send({ type: 'error', code: 'forbidden', message, ...nameOf(channel.channel) });
+      this.send({ type: 'error', code: 'forbidden', message, ...channel.name });
     }
     return true;
   }
@@ -226,7 +217,7 @@ export class V1Session implements Session {
     if (channel.isEnded || previous === environmentKey) return;
     // A new object, because sessions that subscribed in the same query share it.
     channel.channel = { ...channel.channel, environmentKey };
-    this.send({ type: 'channel_changed', ...nameOf(channel.channel), previous_environment: previous });
+    this.send({ type: 'channel_changed', ...channel.name, previous_environment: previous });
   }
 
   channelEnded(channel: V1Channel, reason: ChannelEnd): void {
@@ -236,13 +227,13 @@ export class V1Session implements Session {
       return;
     }
     this.#remove(channel);
-    this.send({ type: 'error', code: reason, message: endMessages[reason], ...nameOf(channel.channel) });
+    this.send({ type: 'error', code: reason, message: endMessages[reason], ...channel.name });
   }
 
   resync(channel: V1Channel, reason: ResyncReason): void {
     if (channel.isEnded) return;
     this.#remove(channel);
-    this.send({ type: 'resync', ...nameOf(channel.channel), reason });
+    this.send({ type: 'resync', ...channel.name, reason });
     this.#sources.lifecycle.emit('channel:resync', { channel: channel.key, reason });
     if (this.#channels.length === 0) this.connection.onLastChannelEnded();
   }
@@ -306,7 +297,7 @@ export class V1Session implements Session {
     const { position } = this.#sources.broadcaster;
     if (channel.isAnnounced || !channel.isLive || position === null) return;
     channel.isAnnounced = true;
-    this.send({ type: 'caught_up', ...nameOf(channel.channel), cursor: cursorOf(position) });
+    this.send({ type: 'caught_up', ...channel.name, cursor: cursorOf(position) });
     channel.advance(position);
   }
 
@@ -334,6 +325,12 @@ class V1Channel extends Subscription {
     this.#session = session;
     this.channel = channel;
     this.request = request;
+  }
+
+  /** The keys that name it in messages. */
+  get name(): ChannelName {
+    const { projectId, environmentKey, environmentId } = this.channel;
+    return { project_id: projectId, environment: environmentKey, environment_id: environmentId };
   }
 
   historyLost(): void {
