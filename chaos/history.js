@@ -1,4 +1,4 @@
-import { isoUtc } from '../packages/server/dist/host/time-text.js';
+import { isoUtc } from '../packages/server/dist/host/sql-expressions.js';
 import { plainKey } from './segment.js';
 
 /** @import pg from 'pg' */

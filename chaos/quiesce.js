@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { withClient } from './seed-database.js';
 import { readContents } from './history.js';
 import { plainKey } from './segment.js';
-import { isoUtc } from '../packages/server/dist/host/time-text.js';
+import { isoUtc } from '../packages/server/dist/host/sql-expressions.js';
 
 /** @import pg from 'pg' */
 /** @import { MixMember } from './client-mix.js' */

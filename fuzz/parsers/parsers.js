@@ -6,7 +6,6 @@ import {
   tokenFromRequest,
 } from '../../packages/server/dist/auth/request-token.js';
 import { createTokenVerifier } from '../../packages/server/dist/auth/token-verifier.js';
-import { TokenError } from '../../packages/server/dist/auth/token-error.js';
 import { ConfigError, loadConfig } from '../../packages/server/dist/cli/config.js';
 import { scrub } from '../../packages/server/dist/describe.js';
 import { HttpProblem } from '../../packages/server/dist/http-problem.js';
@@ -126,8 +125,9 @@ function checkRequest(bytes) {
   for (const headers of [{ authorization: text }, { 'sec-websocket-protocol': text }, {}]) {
     const found = tokenFromRequest({ headers, url: text }, { allowQueryToken: true });
     // Another part of the URL may contain the token by chance.
-    const once = found?.via === 'query' && text.split(found.token).length === 2 && found.token.length > 12;
-    if (once && redactUrl(text).includes(found.token)) throw violation('the log would show a token');
+    const inQuery = found !== null && Object.keys(headers).length === 0 && found.length > 12;
+    if (inQuery && text.split(found).length === 2 && redactUrl(text).includes(found))
+      throw violation('the log would show a token');
     if (subprotocolsOf({ headers }).some((name) => /^(bearer|token)\./.test(name))) {
       throw violation('a token would be taken for a subprotocol');
     }
@@ -222,7 +222,7 @@ export const parsers = [
       try {
         await verifier.verify(bytes.toString('latin1'));
       } catch (error) {
-        if (!(error instanceof TokenError)) throw error;
+        if (!(error instanceof HttpProblem)) throw error;
         if (error.code === 'keys_unavailable' || controls.test(error.message))
           throw violation('invalid refusal');
         return;

@@ -48,8 +48,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}auth/table-authorization.ts`,
-        find: "return allowed ? channel : 'forbidden';",
-        replace: "return allowed || userId !== '' ? channel : 'forbidden';",
+        find: "if (!answer.allowed) return 'forbidden';",
+        replace: "if (!answer.allowed && userId === '') return 'forbidden';",
       },
     ],
     tests: [`${test}isolation.test.ts`],
@@ -146,8 +146,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}auth/sign-in-attempts.ts`,
-        find: 'const waitMs = attempts.take(username, address);\n  if (waitMs !== null) {',
-        replace: 'const waitMs = attempts.take(username, address) ?? 0;\n  if (waitMs < 0) {',
+        find: 'if (waitMs > 0) {',
+        replace: 'if (waitMs < 0) {',
       },
     ],
     tests: [`${test}rest-sign-in.test.ts`],
@@ -157,7 +157,7 @@ export const accessMutations = [
     broken: "The host's authorization query may write.",
     edits: [
       {
-        file: `${server}auth/authorize-query.ts`,
+        file: `${server}auth/callback-authorization.ts`,
         find: "await client.query('BEGIN READ ONLY');",
         replace: "await client.query('BEGIN');",
       },

@@ -150,19 +150,6 @@ export const deliveryMutations = [
     tests: [`${test}freshness.test.ts`],
   },
   {
-    name: 'channel-cache-not-cleared',
-    guarantee: 'G13',
-    broken: 'A renamed or deleted channel is opened from a cached look-up.',
-    edits: [
-      {
-        file: `${server}flagcast-parts.ts`,
-        find: "    lifecycle.on('channels:changed', () => table.forgetChannels());\n",
-        replace: '    table.forgetChannels();\n',
-      },
-    ],
-    tests: [`${test}channel-changes.test.ts`],
-  },
-  {
     name: 'deleted-channel-open',
     guarantee: 'G13',
     broken: 'A channel stays open after its environment was deleted.',

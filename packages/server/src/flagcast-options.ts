@@ -1,8 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Registry } from 'prom-client';
-import type { Authenticate } from './auth/authenticate.js';
-import type { Authorize } from './auth/authorize.js';
-import type { TokenOptions } from './auth/auth-options.js';
+import type { Authenticate, Authorize } from './auth/host-callbacks.js';
+import type { TokenOptions } from './auth/token-verifier.js';
 import type { ConnectionTimeouts } from './connections/connection-monitor.js';
 import type { CreateRelay } from './broadcast/relay.js';
 import type { Lifecycle } from './lifecycle.js';

@@ -3,13 +3,10 @@ import type { IncomingMessage } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { getRequestListener } from '@hono/node-server';
 import { TableAuthorization } from './auth/table-authorization.js';
-import type { Authorization } from './auth/authorization.js';
-import { queriedChannels } from './auth/authorize-query.js';
-import { CallbackAuthorization, hostChannels } from './auth/callback-authorization.js';
-import { createHostPolicy } from './auth/host-allowlist.js';
+import { querySource, CallbackAuthorization, functionSource } from './auth/callback-authorization.js';
+import { createHostPolicy, createOriginPolicy } from './auth/origin-policy.js';
 import { ConnectionLimits, UnauthenticatedConnections } from './connections/connection-limits.js';
-import { createOriginPolicy } from './auth/origin-policy.js';
-import { ThrottledAuthorization } from './auth/throttled-authorization.js';
+import { BurstThrottle } from './auth/burst-throttle.js';
 import { createTokenVerifier } from './auth/token-verifier.js';
 import { createTrustedProxies } from './auth/trusted-proxies.js';
 import { Broadcaster } from './broadcast/broadcaster.js';
@@ -146,21 +143,19 @@ export function createAccess(
   }
   const callback =
     authorize !== undefined
-      ? hostChannels(authorize)
+      ? functionSource(authorize)
       : authorizeSql !== undefined
-        ? queriedChannels(sessions.authorization, authorizeSql)
+        ? querySource(sessions.authorization, authorizeSql)
         : null;
   if (callback !== null && options.writes === true) {
     throw new Error(
       "writes needs the users and roles of Togglr's tables: it excludes auth.authorize and auth.authorizeSql",
     );
   }
-  let authorization: Authorization;
-  if (callback === null) {
-    const table = new TableAuthorization(sessions.authorization);
-    lifecycle.on('channels:changed', () => table.forgetChannels());
-    authorization = table;
-  } else authorization = new CallbackAuthorization(callback, lifecycle);
+  const authorization =
+    callback === null
+      ? new TableAuthorization(sessions.authorization)
+      : new CallbackAuthorization(callback, lifecycle);
 
   const { allowedOrigins = [], allowedHosts = null, trustedProxies = [] } = options.network ?? {};
   const proxies = createTrustedProxies(trustedProxies);
@@ -170,7 +165,9 @@ export function createAccess(
   });
   const authorizerOptions = {
     verifier:
-      tokenOptions === null ? null : createTokenVerifier({ ...tokenOptions, opaqueUsers: callback !== null }),
+      tokenOptions === null
+        ? null
+        : createTokenVerifier({ ...tokenOptions, externalUsers: callback !== null }),
     authenticate: authenticate ?? null,
     authorization,
     originPolicy: createOriginPolicy(allowedOrigins, proxies.scheme),
@@ -193,7 +190,7 @@ export function createAccess(
     authorizer: new RequestAuthorizer(authorizerOptions),
     throttledAuthorizer: new RequestAuthorizer({
       ...authorizerOptions,
-      authorization: new ThrottledAuthorization(authorization),
+      throttle: new BurstThrottle(),
     }),
     monitoringAuthorizer: new RequestAuthorizer({
       ...authorizerOptions,

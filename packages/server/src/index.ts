@@ -12,10 +12,10 @@ export type {
   TimeoutOptions,
 } from './flagcast-options.js';
 export { FlagcastError, type FlagcastErrorCode, flagcastErrorCodes } from './errors.js';
-export type { Authenticate, AuthenticatedUser } from './auth/authenticate.js';
-export type { Authorize, AuthorizedChannel } from './auth/authorize.js';
+export type { Authenticate, AuthenticatedUser } from './auth/host-callbacks.js';
+export type { Authorize, AuthorizedChannel } from './auth/host-callbacks.js';
 export type { BatchedConnection, SocketWriter, SocketWriterFactory } from './transport/socket-writer.js';
-export type { TokenChecks, TokenOptions } from './auth/auth-options.js';
+export type { TokenChecks, TokenOptions } from './auth/token-verifier.js';
 export type { ConnectionTimeouts } from './connections/connection-monitor.js';
 export type { EventTypes } from './connections/codecs/plain.js';
 export { Lifecycle } from './lifecycle.js';

@@ -309,7 +309,7 @@ describe('a verifier with a key set', () => {
 
   it("identifies users that are not Togglr's by sub and nothing else", async () => {
     await using keys = await serveKeys(answerJson(allKeys));
-    const own = createTokenVerifier({ ...issued, jwksUrl: keys.url, opaqueUsers: true });
+    const own = createTokenVerifier({ ...issued, jwksUrl: keys.url, externalUsers: true });
     const claims = { iss: issued.issuer, aud: issued.audience, exp: NOW_S + 60, userId: 1, username: 'root' };
     const signEc = async (more: object): Promise<string> =>
       await sign({ ...claims, ...more }, ec.privateKey, { alg: 'ES256', kid: 'ec' });

@@ -3,7 +3,7 @@ import { inspect } from 'node:util';
 import { SignJWT } from 'jose';
 import { expect } from 'vitest';
 import type { TokenVerifier } from '../src/auth/token-verifier.js';
-import { TokenError, type TokenErrorCode } from '../src/auth/token-error.js';
+import { HttpProblem } from '../src/http-problem.js';
 
 /** Claims of any type, as a forger may write them. */
 export type TestClaims = Record<string, unknown>;
@@ -36,10 +36,10 @@ export function encode(part: object): string {
 export async function expectRefused(
   verifier: TokenVerifier,
   token: string,
-  code: TokenErrorCode,
-): Promise<TokenError> {
+  code: string,
+): Promise<HttpProblem> {
   const error: unknown = await verifier.verify(token).catch((reason: unknown) => reason);
-  if (!(error instanceof TokenError)) throw new Error(`not refused with a TokenError: ${inspect(error)}`);
+  if (!(error instanceof HttpProblem)) throw new Error(`not refused with a HttpProblem: ${inspect(error)}`);
   expect(error.code).toBe(code);
   expect(error.message).not.toContain('\n');
   const shown = inspect(error, { depth: null, maxStringLength: null, showHidden: true });

@@ -1,6 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
-import type { Authenticate, AuthenticatedUser } from '../src/auth/authenticate.js';
-import { withTimeout } from '../src/auth/with-timeout.js';
+import { type Authenticate, type AuthenticatedUser, withTimeout } from '../src/auth/host-callbacks.js';
 import { describeError } from '../src/describe.js';
 import { createTestDatabase, seedProject, type SeededProject, type TestDatabase } from './database.js';
 import { handshake, PlainClient, Refused } from './plain-client.js';

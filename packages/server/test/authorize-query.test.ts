@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkAuthorizeQuery, queriedChannels } from '../src/auth/authorize-query.js';
-import { CallbackAuthorization } from '../src/auth/callback-authorization.js';
+import {
+  checkAuthorizeQuery,
+  querySource,
+  CallbackAuthorization,
+} from '../src/auth/callback-authorization.js';
 import type { SessionPool } from '../src/postgres/session-pool.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { runCommand } from './command.js';
@@ -45,7 +48,7 @@ afterAll(async () => {
 });
 
 function authority(sql: string): CallbackAuthorization {
-  return new CallbackAuthorization(queriedChannels(pool, sql), lifecycle);
+  return new CallbackAuthorization(querySource(pool, sql), lifecycle);
 }
 
 describe('the query', () => {
@@ -114,7 +117,7 @@ describe('the query', () => {
         LOAD 'auto_explain';
         SET auto_explain.log_min_duration = 0;
         SET client_min_messages = log`);
-      const source = queriedChannels(
+      const source = querySource(
         explained,
         'SELECT DISTINCT u AS user_id, p AS project_id, e AS environment_id, k AS environment_key FROM app.many WHERE u = ANY ($1)',
       );

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { AuthorizedChannel } from '../src/auth/authorize.js';
-import { CallbackAuthorization, hostChannels } from '../src/auth/callback-authorization.js';
+import type { AuthorizedChannel } from '../src/auth/host-callbacks.js';
+import { CallbackAuthorization, functionSource } from '../src/auth/callback-authorization.js';
 import { Lifecycle } from '../src/lifecycle.js';
 import { sign } from './access-tokens.js';
 import {
@@ -268,7 +268,7 @@ describe('the projects', () => {
 describe('a right that is taken away', () => {
   it('G3: is asked once for all who come at the same time, and each gets their own', async () => {
     const calls: (readonly string[])[] = [];
-    const source = hostChannels(async (userIds) => {
+    const source = functionSource(async (userIds) => {
       calls.push(userIds);
       return await Promise.resolve(
         userIds.flatMap((userId) => [may(userId, Number(userId) % 2 === 0 ? shop : billing, 'prod')]),

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { verifyPassword } from '../src/auth/password.js';
 import { fillDemo } from '../../demo/src/company/fill.js';
 import { demoProjects, demoUsers } from '../../demo/src/company/company.js';
-import { featureState, ruleState, scheduleState } from '../src/host/audit-state.js';
+import { auditFeatureState, ruleState, scheduleState } from '../src/host/feature-state.js';
 import { createTestDatabase, withClient, type TestDatabase } from './database.js';
 
 /** A Wednesday, shortly before noon. */
@@ -197,7 +197,7 @@ describe('the demo', () => {
 async function expectConsistentHistory(): Promise<void> {
   const wrong = await select(`
     WITH present AS (
-      SELECT 'feature' AS entity, f.id AS entity_id, p.environment_id, ${featureState} AS state
+      SELECT 'feature' AS entity, f.id AS entity_id, p.environment_id, ${auditFeatureState} AS state
       FROM features f JOIN feature_params p ON p.feature_id = f.id
       UNION ALL SELECT 'rule', r.id, r.environment_id, ${ruleState} FROM rules r
       UNION ALL SELECT 'feature_schedule', s.id, s.environment_id, ${scheduleState} FROM feature_schedules s

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createHostPolicy } from '../src/auth/host-allowlist.js';
+import { createHostPolicy } from '../src/auth/origin-policy.js';
 import { hasCanonicalPath } from '../src/auth/request-target.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Channel } from '../src/auth/table-authorization.js';
+import type { Channel } from '../src/auth/authorization.js';
 import { covers } from '../src/events/position.js';
 import { MissedEventsSource } from '../src/replay/missed-events.js';
 import { pageRows } from '../src/reader/log-statements.js';

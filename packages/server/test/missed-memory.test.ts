@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Channel } from '../src/auth/table-authorization.js';
+import type { Channel } from '../src/auth/authorization.js';
 import type { Position } from '../src/events/position.js';
 import { type EventSource, findEventSource } from '../src/reader/event-source.js';
 import { MissedEventsSource } from '../src/replay/missed-events.js';

@@ -9,7 +9,6 @@ import type {
   Snapshot,
 } from '@flagcast/protocol';
 import type { ProblemStatus, tooMany } from '../src/http-problem.js';
-import type { TokenErrorCode } from '../src/auth/token-error.js';
 
 /** The keys of all members of a union. */
 type AllKeys<Type> = Type extends unknown ? keyof Type : never;
@@ -130,12 +129,6 @@ export const pendingChangeKeys = {
 
 /** The refusals whose code is not written beside their status where they are made. */
 export const typedRefusals = {
-  token_missing: 401,
-  token_malformed: 401,
-  token_expired: 401,
-  token_wrong_type: 401,
-  token_invalid: 401,
-  keys_unavailable: 503,
   too_many_user: 429,
   too_many_address: 429,
-} satisfies Record<TokenErrorCode | Parameters<typeof tooMany>[0], ProblemStatus>;
+} satisfies Record<Parameters<typeof tooMany>[0], ProblemStatus>;

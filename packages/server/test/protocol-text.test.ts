@@ -113,6 +113,7 @@ describe('the document and the code agree on', () => {
       'http-problem.ts',
       'auth/request-authorizer.ts',
       'auth/request-target.ts',
+      ...['token-verifier', 'key-set', 'user-claim'].map((file) => `auth/${file}.ts`),
       ...transport,
       ...api,
     ]) {

@@ -12,8 +12,8 @@ beforeAll(async () => {
 });
 afterAll(async () => await database.drop());
 
-describe('a question that is under way', () => {
-  /** While nobody can read memberships; `blocked` resolves when so many queries wait for that. */
+describe('a query in progress', () => {
+  /** Runs `work` while memberships are locked; `blocked` resolves when so many queries wait for the lock. */
   async function withoutMemberships(
     work: (blocked: (count: number) => Promise<void>) => Promise<void>,
   ): Promise<void> {
@@ -40,7 +40,7 @@ describe('a question that is under way', () => {
     }
   }
 
-  it('answers nobody who asks later, and does not hold them up', async () => {
+  it('is not shared with later questions and does not delay them', async () => {
     const { projectId } = await seedProject(database.pool);
     const { id: userId } = await createUser(database.pool, 'ada');
     await addMember(database.pool, projectId, userId, 'project_viewer');
@@ -49,43 +49,45 @@ describe('a question that is under way', () => {
     pool.on('acquire', () => (queries += 1));
     onTestFinished(async () => await pool.end());
     const access = new TableAuthorization(pool);
-    const answers: Promise<boolean>[] = [];
+    const open = async (): ReturnType<TableAuthorization['openChannel']> =>
+      await access.openChannel(userId, { projectId, environmentKey: 'prod' });
+    const answers: ReturnType<typeof open>[] = [];
     await withoutMemberships(async (blocked) => {
-      answers.push(access.mayView(userId, projectId));
+      answers.push(open());
       await blocked(1);
-      // The same is asked anew, and what can be answered is.
-      answers.push(access.mayView(userId, projectId));
+      // The same question is sent again, and another one is answered.
+      answers.push(open());
       await blocked(2);
       expect(await access.findUser({ user: { id: userId } })).toMatchObject({ id: userId });
     });
-    expect(await Promise.all(answers)).toStrictEqual([true, true]);
+    expect(await Promise.all(answers)).toMatchObject([{ projectId }, { projectId }]);
     expect(queries).toBe(3);
   });
 });
 
-describe('questions that come together', () => {
-  it('fail together, and the next ones are asked anew', async () => {
+describe('questions in one batch', () => {
+  it('fail together, and the next ones are sent in a new query', async () => {
     let failures = 1;
     const asked: (readonly number[])[] = [];
-    const gathered = new QueryBatcher(async (questions: readonly number[]) => {
+    const batcher = new QueryBatcher(async (questions: readonly number[]) => {
       asked.push(questions);
       failures -= 1;
       if (failures >= 0) throw new Error('away');
       return await Promise.resolve(questions.length);
     });
-    const failed = await Promise.allSettled([1, 2, 3].map(async (question) => await gathered.ask(question)));
+    const failed = await Promise.allSettled([1, 2, 3].map(async (question) => await batcher.ask(question)));
     expect(failed.map(({ status }) => status)).toStrictEqual(['rejected', 'rejected', 'rejected']);
-    expect(await gathered.ask(4)).toBe(1);
+    expect(await batcher.ask(4)).toBe(1);
     expect(asked).toStrictEqual([[1, 2, 3], [4]]);
   });
 
-  it('are answered a few at a time, so that others are served in between', async () => {
-    const gathered = new QueryBatcher(
+  it('are answered a few at a time, so that the event loop does other work in between', async () => {
+    const batcher = new QueryBatcher(
       async (questions: readonly number[]) => await Promise.resolve(questions),
     );
     let answered = 0;
     const all = Array.from({ length: 200 }, async (_, question) => {
-      await gathered.ask(question);
+      await batcher.ask(question);
       answered += 1;
     });
     await all[0];

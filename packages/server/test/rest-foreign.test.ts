@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { AuthorizedChannel } from '../src/auth/authorize.js';
+import type { AuthorizedChannel } from '../src/auth/host-callbacks.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { sign } from './access-tokens.js';

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hashPassword } from '../src/auth/password.js';
-import { inPasswordTurn } from '../src/auth/password-checks.js';
-import { SignInAttempts } from '../src/auth/sign-in-attempts.js';
+import { oneAtATime, SignInAttempts } from '../src/auth/sign-in-attempts.js';
 import { type Company, openCompany, send, setPassword } from './rest-company.js';
 import { startTestServer, testSecret } from './server.js';
 
@@ -213,87 +212,89 @@ describe('signing in', () => {
   });
 });
 
-describe('the window of attempts', () => {
+describe('the limit of sign-in attempts', () => {
+  const take = (attempts: SignInAttempts, username: string, address: string): number =>
+    attempts.take({ username, address });
   const make = (): { attempts: SignInAttempts; at: (nowMs: number) => void } => {
     let now = 0;
     const attempts = new SignInAttempts({ limit: 3, windowMs: 1_000, maxPairs: 2, nowMs: () => now });
     return { attempts, at: (nowMs) => (now = nowMs) };
   };
 
-  it('slides', () => {
+  it('is a sliding window for each name and address', () => {
     const { attempts, at } = make();
     for (const nowMs of [0, 400, 800]) {
       at(nowMs);
-      expect(attempts.take('eve', 'a')).toBe(null);
+      expect(take(attempts, 'eve', 'a')).toBe(0);
     }
     at(900);
-    expect(attempts.take('eve', 'a')).toBe(100);
-    expect(attempts.take('eve', 'another address')).toBe(null);
+    expect(take(attempts, 'eve', 'a')).toBe(100);
+    expect(take(attempts, 'eve', 'another address')).toBe(0);
     at(1_000);
-    expect(attempts.take('eve', 'a')).toBe(null);
-    expect(attempts.take('eve', 'a')).toBe(400);
+    expect(take(attempts, 'eve', 'a')).toBe(0);
+    expect(take(attempts, 'eve', 'a')).toBe(400);
   });
 
-  it('is one for all names that an address tries', () => {
+  it('applies to all names that an address tries', () => {
     const usual = new SignInAttempts();
-    for (let count = 0; count < 100; count += 1) expect(usual.take(`name ${count}`, 'a')).toBe(null);
-    expect(usual.take('one more', 'a')).toBeGreaterThan(0);
-    expect(usual.take('one more', 'b')).toBe(null);
+    for (let count = 0; count < 100; count += 1) expect(take(usual, `name ${count}`, 'a')).toBe(0);
+    expect(take(usual, 'one more', 'a')).toBeGreaterThan(0);
+    expect(take(usual, 'one more', 'b')).toBe(0);
 
     let now = 0;
     const attempts = new SignInAttempts({ addressLimit: 3, windowMs: 1_000, nowMs: () => now });
-    for (const username of ['one', 'two', 'three']) expect(attempts.take(username, 'a')).toBe(null);
-    expect(attempts.take('four', 'a')).toBe(1_000);
-    expect(attempts.take('four', 'b')).toBe(null);
+    for (const username of ['one', 'two', 'three']) expect(take(attempts, username, 'a')).toBe(0);
+    expect(take(attempts, 'four', 'a')).toBe(1_000);
+    expect(take(attempts, 'four', 'b')).toBe(0);
     now = 1_000;
-    expect(attempts.take('four', 'a')).toBe(null);
+    expect(take(attempts, 'four', 'a')).toBe(0);
     // Who knew the password has not guessed, however many sign in behind one address.
     for (let count = 0; count < 20; count += 1) {
-      expect(attempts.take(`colleague ${count}`, 'c')).toBe(null);
-      attempts.forget(`colleague ${count}`, 'c');
+      expect(take(attempts, `colleague ${count}`, 'c')).toBe(0);
+      attempts.succeeded({ username: `colleague ${count}`, address: 'c' });
     }
     // One machine has all of these.
-    for (const host of ['1', '2', '3']) expect(attempts.take(host, `2001:db8::${host}`)).toBe(null);
-    expect(attempts.take('four', '2001:db8::4')).toBe(1_000);
+    for (const host of ['1', '2', '3']) expect(take(attempts, host, `2001:db8::${host}`)).toBe(0);
+    expect(take(attempts, 'four', '2001:db8::4')).toBe(1_000);
   });
 
-  it('is one for all addresses that try one name, but not for those that it has signed in from', () => {
+  it('applies to all addresses that try one name, except those it has signed in from', () => {
     let now = 0;
     const attempts = new SignInAttempts({ accountLimit: 4, accountWindowMs: 10_000, nowMs: () => now });
-    expect(attempts.take('ada', 'home')).toBe(null);
-    attempts.forget('ada', 'home');
-    for (const address of ['a', 'b', 'c', 'd']) expect(attempts.take('ada', address)).toBe(null);
+    expect(take(attempts, 'ada', 'home')).toBe(0);
+    attempts.succeeded({ username: 'ada', address: 'home' });
+    for (const address of ['a', 'b', 'c', 'd']) expect(take(attempts, 'ada', address)).toBe(0);
     now = 1_000;
-    expect(attempts.take('ada', 'e')).toBe(9_000);
-    expect(attempts.take('eve', 'e')).toBe(null);
-    for (let count = 0; count < 3; count += 1) expect(attempts.take('ada', 'home')).toBe(null);
-    expect(attempts.take('ada', 'e')).toBe(9_000);
+    expect(take(attempts, 'ada', 'e')).toBe(9_000);
+    expect(take(attempts, 'eve', 'e')).toBe(0);
+    for (let count = 0; count < 3; count += 1) expect(take(attempts, 'ada', 'home')).toBe(0);
+    expect(take(attempts, 'ada', 'e')).toBe(9_000);
     now = 10_000;
-    expect(attempts.take('ada', 'e')).toBe(null);
-    expect(attempts.take('ada', 'f')).toBe(1_000);
+    expect(take(attempts, 'ada', 'e')).toBe(0);
+    expect(take(attempts, 'ada', 'f')).toBe(1_000);
 
     const usual = new SignInAttempts({ nowMs: () => now });
-    for (let count = 0; count < 50; count += 1) expect(usual.take('ada', `address ${count}`)).toBe(null);
-    expect(usual.take('ada', 'one more')).toBe(3_600_000);
+    for (let count = 0; count < 50; count += 1) expect(take(usual, 'ada', `address ${count}`)).toBe(0);
+    expect(take(usual, 'ada', 'one more')).toBe(3_600_000);
   });
 
-  it('begins anew for whoever knows the password, and has a bound', () => {
+  it('is reset by the right password and remembers a bounded number of pairs', () => {
     const { attempts } = make();
-    for (let count = 0; count < 3; count += 1) attempts.take('eve', 'a');
-    attempts.forget('eve', 'a');
-    for (let count = 0; count < 3; count += 1) expect(attempts.take('eve', 'a')).toBe(null);
-    attempts.take('one', 'a');
-    attempts.take('two', 'a');
+    for (let count = 0; count < 3; count += 1) take(attempts, 'eve', 'a');
+    attempts.succeeded({ username: 'eve', address: 'a' });
+    for (let count = 0; count < 3; count += 1) expect(take(attempts, 'eve', 'a')).toBe(0);
+    take(attempts, 'one', 'a');
+    take(attempts, 'two', 'a');
     // The oldest pair made room.
-    expect(attempts.take('eve', 'a')).toBe(null);
+    expect(take(attempts, 'eve', 'a')).toBe(0);
   });
 });
 
-describe('the turn of a check of a password', () => {
-  it('does not count as an attempt where it never came', async () => {
+describe('a password check that waits for others', () => {
+  it('does not count as an attempt when it is refused', async () => {
     const ends: (() => void)[] = [];
     const turns = Array.from({ length: 21 }, async () => {
-      await inPasswordTurn(async () => await new Promise<void>((resolve) => ends.push(resolve)));
+      await oneAtATime(async () => await new Promise<void>((resolve) => ends.push(resolve)));
     });
     const right = { username: 'bob', password: 'correct horse' };
     for (let attempt = 1; attempt <= 11; attempt += 1) {
@@ -311,16 +312,16 @@ describe('the turn of a check of a password', () => {
     });
   });
 
-  it('comes one after another, and is refused where too many wait', async () => {
+  it('runs alone, in order, and is refused when too many wait', async () => {
     const order: number[] = [];
     const ends: (() => void)[] = [];
     const turns = Array.from({ length: 21 }, async (_, index) => {
-      await inPasswordTurn(async () => {
+      await oneAtATime(async () => {
         order.push(index);
         await new Promise<void>((resolve) => ends.push(resolve));
       });
     });
-    await expect(inPasswordTurn(async () => await Promise.resolve())).rejects.toMatchObject({
+    await expect(oneAtATime(async () => await Promise.resolve())).rejects.toMatchObject({
       status: 503,
       code: 'busy',
     });
@@ -329,10 +330,8 @@ describe('the turn of a check of a password', () => {
       ends[index]?.();
       await turn;
     }
-    await expect(inPasswordTurn(async () => await Promise.resolve('free again'))).resolves.toBe('free again');
-    await expect(inPasswordTurn(async () => await Promise.reject(new Error('broken')))).rejects.toThrow(
-      'broken',
-    );
-    await expect(inPasswordTurn(async () => await Promise.resolve('still free'))).resolves.toBe('still free');
+    await expect(oneAtATime(async () => await Promise.resolve('free again'))).resolves.toBe('free again');
+    await expect(oneAtATime(async () => await Promise.reject(new Error('broken')))).rejects.toThrow('broken');
+    await expect(oneAtATime(async () => await Promise.resolve('still free'))).resolves.toBe('still free');
   });
 });

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { Channel } from '../src/auth/table-authorization.js';
+import type { Channel } from '../src/auth/authorization.js';
 import type { Position } from '../src/events/position.js';
 import { SnapshotSource } from '../src/replay/snapshot.js';
 import { findEventSource } from '../src/reader/event-source.js';

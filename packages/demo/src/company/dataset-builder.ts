@@ -5,7 +5,7 @@ const environmentKeys = ['prod', 'stage', 'dev'] as const;
 export type EnvironmentKey = (typeof environmentKeys)[number];
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
-/** An entity as audit_log stores it in old_value and new_value: see audit-state.ts of flagcast. */
+/** An entity as audit_log stores it in old_value and new_value: see feature-state.ts of flagcast. */
 export type AuditState = { readonly id: string } & Readonly<Record<string, Json>>;
 
 /** A flag with its parameters in each environment. */
@@ -273,7 +273,7 @@ export class DatasetBuilder {
   }
 }
 
-/** Returns the state that `featureState` in audit-state.ts reads from the rows. */
+/** Returns the state that `auditFeatureState` in feature-state.ts reads from the rows. */
 export function featureState(feature: Feature, environment: EnvironmentKey): AuditState {
   const { enabled, defaultValue } = feature.params[environment];
   return {

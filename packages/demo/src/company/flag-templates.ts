@@ -52,7 +52,7 @@ const conditionTemplates: readonly { readonly [key: string]: Json }[] = [
   { attribute: 'plan', operator: 'in', value: ['business', 'enterprise'] },
 ];
 
-/** Returns a random rule of a flag, in the form of `ruleState` in audit-state.ts. */
+/** Returns a random rule of a flag, in the form of `ruleState` in feature-state.ts. */
 export function randomRule(random: Random, featureId: string): AuditState {
   const first = random.pick(conditionTemplates);
   const second = random.pick(conditionTemplates);
@@ -70,7 +70,7 @@ export function randomRule(random: Random, featureId: string): AuditState {
 
 const dayMs = 24 * 60 * 60 * 1000;
 
-/** Returns a random schedule of a flag, one-time or by cron, in the form of `scheduleState` in audit-state.ts. */
+/** Returns a random schedule of a flag, one-time or by cron, in the form of `scheduleState` in feature-state.ts. */
 export function randomSchedule(random: Random, featureId: string, atMs: number): AuditState {
   const once = random.chance(0.5);
   const startsAtMs = Math.ceil(atMs / dayMs) * dayMs + random.between(0, 6) * dayMs + 9 * 60 * 60 * 1000;

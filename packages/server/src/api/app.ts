@@ -130,7 +130,7 @@ export function createApp(options: AppOptions): App {
 function addProjects(app: App, { authorizer, authorization, sessions }: AppOptions): void {
   addRoute(app, systemRoutes.projects, async (context) => {
     authorizer.checkOrigin(context.env.incoming);
-    const principal = await authorizer.admit(context.env.incoming);
+    const principal = await authorizer.authenticate(context.env.incoming);
     const projects = await authorization.visibleProjects(principal.user.id);
     const ids = projects.flatMap(({ environments }) => environments.map(({ id }) => id));
     const guards = await readGuards(sessions.authorization, ids);
@@ -152,7 +152,7 @@ function addSnapshot(app: App, { authorizer, requestSlots, responseMemory, snaps
     const { incoming, outgoing } = context.env;
     authorizer.checkOrigin(incoming);
     const wanted = channelFromQuery(new URL(context.req.url).searchParams);
-    const principal = await authorizer.admit(incoming);
+    const principal = await authorizer.authenticate(incoming);
     const userId = principal.user.id;
     outgoing.appendHeader('Vary', 'Accept-Encoding');
     const isGzipped = acceptsGzip(context);

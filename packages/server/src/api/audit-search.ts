@@ -1,4 +1,4 @@
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import { JsonText } from '../json-text.js';
 import type { Queries } from '../postgres/session-pool.js';
 import {

@@ -6,8 +6,8 @@ import {
   shownJson,
   stateDiff,
   tooLarge,
-} from '../host/stored-json.js';
-import { isoUtc } from '../host/time-text.js';
+  isoUtc,
+} from '../host/sql-expressions.js';
 
 /** The limits of a page: rows of audit_log, in all and without an index by time; steps of requests. */
 export const maxScannedRows = 20_000;

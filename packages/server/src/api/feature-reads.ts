@@ -1,8 +1,8 @@
 import { unknownEnvironment, unknownFeature } from './responses.js';
 import type { FeatureState } from '@flagcast/protocol';
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import { featureJson } from '../host/feature-state.js';
-import { shownRow } from '../host/stored-json.js';
+import { shownRow } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
 import type { Queries } from '../postgres/session-pool.js';
 import type { ListedFeature } from './schemas.js';

@@ -1,7 +1,6 @@
 import { requestEntities } from '../host/feature-state.js';
 import type { Rights } from '../host/rights.js';
-import { requestedDiff, requestedEntity, shownJson } from '../host/stored-json.js';
-import { isoUtc } from '../host/time-text.js';
+import { requestedDiff, requestedEntity, shownJson, isoUtc } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
 import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';

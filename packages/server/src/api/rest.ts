@@ -3,11 +3,10 @@ import type { HttpBindings } from '@hono/node-server';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import type { Authorization } from '../auth/authorization.js';
+import type { Authorization, Channel } from '../auth/authorization.js';
 import { type Principal, type RequestAuthorizer } from '../auth/request-authorizer.js';
 import { channelFromQuery } from '../auth/request-target.js';
 import type { SignIn } from '../auth/sign-in.js';
-import type { Channel } from '../auth/table-authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { DatabaseSessions } from '../postgres/database-sessions.js';
@@ -131,7 +130,7 @@ function accessOf({
   writes,
 }: RestOptions): Record<'signedIn' | 'boundedRead' | 'write', RouteAccess> {
   const authenticate: Middleware = async (request, next) => {
-    request.set('principal', await authorizer.admit(request.env.incoming));
+    request.set('principal', await authorizer.authenticate(request.env.incoming));
     await next();
   };
   const limitReads: Middleware = async (request, next) => {

@@ -1,6 +1,33 @@
 import type { Rights } from '../host/rights.js';
-import type { Channel, ChannelRequest, User } from './table-authorization.js';
-import type { Identity } from './token-verifier.js';
+import type { TokenUser } from './user-claim.js';
+
+/** One environment of one project, with the ids as the database writes them. */
+export interface Channel {
+  readonly projectId: string;
+  readonly environmentId: string;
+  readonly environmentKey: string;
+}
+
+export type ChannelRequest =
+  | { readonly projectId: string; readonly environmentKey: string }
+  | { readonly projectId: string; readonly environmentId: string };
+
+export interface User {
+  readonly id: string;
+  readonly username: string;
+  /** An inactive user may see nothing. */
+  readonly active: boolean;
+  readonly superuser: boolean;
+}
+
+/** Who a token or a session belongs to. */
+export interface Identity {
+  readonly user: TokenUser;
+  /** For the log; null if the token does not have it. */
+  readonly username: string | null;
+  /** In milliseconds since the epoch. */
+  readonly expiresAtMs: number;
+}
 
 export interface VisibleProject {
   readonly id: string;
@@ -8,14 +35,14 @@ export interface VisibleProject {
   readonly environments: readonly { readonly id: string; readonly key: string; readonly name: string }[];
 }
 
-/** Somebody who watches a channel. */
+/** A user who is connected to a channel. */
 export interface Viewer {
   readonly userId: string;
   readonly projectId: string;
   readonly environmentId: string;
 }
 
-/** How `Authorization.recheck` names a viewer in its answer. */
+/** The key of a viewer in the result of `Authorization.recheck`. */
 export function viewerKey({ userId, projectId, environmentId }: Viewer): string {
   return JSON.stringify([userId, projectId, environmentId]);
 }
@@ -24,17 +51,17 @@ export function viewerKey({ userId, projectId, environmentId }: Viewer): string 
 export type ChannelRefusal = 'unknown_project' | 'forbidden' | 'unknown_environment';
 
 /**
- * Who may see what. Ids that come from a peer are opaque strings: one that cannot exist is
- * unknown, never an error. A method rejects when the question cannot be answered now.
+ * Decides which user may see which channel. Ids from clients are opaque strings: an id that cannot exist is unknown,
+ * never an error. Methods reject if the database or the host does not answer.
  */
 export interface Authorization {
-  /** The user whom a token or a session names; null if there is none. */
+  /** The user of a token or a session; null if there is none, or more than one. */
   findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User | null>;
-  /** The channel that is asked for, if the user may see it now. */
+  /** The channel, if the user may see it now. */
   openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal>;
-  /** The `viewerKey`s of those who may watch their channel now, by one question for all of them. */
+  /** The `viewerKey`s of the viewers who may still see their channel, by one query for all. */
   recheck(viewers: readonly Viewer[]): Promise<Set<string>>;
-  /** The projects that the user may see, by name, with the environments that the user may see. */
+  /** The projects and environments that the user may see, sorted by the names of the projects. */
   visibleProjects(userId: string): Promise<VisibleProject[]>;
   /** What the user may do in one project, or in all. */
   rightsOf(userId: string, projectId?: string): Promise<Rights>;

@@ -1,77 +1,130 @@
+import type pg from 'pg';
 import { Rights } from '../host/rights.js';
 import type { Lifecycle } from '../lifecycle.js';
-import type { Channel, ChannelRequest, User } from './table-authorization.js';
+import { QueryBatcher } from '../postgres/query-batcher.js';
+import type { SessionSource } from '../postgres/session-pool.js';
 import {
   type Authorization,
+  type Channel,
   type ChannelRefusal,
+  type ChannelRequest,
+  type Identity,
+  type User,
   type Viewer,
   viewerKey,
   type VisibleProject,
 } from './authorization.js';
-import type { Authorize, AuthorizedChannel } from './authorize.js';
-import { QueryBatcher } from '../postgres/query-batcher.js';
-import { withTimeout } from './with-timeout.js';
-import type { Identity } from './token-verifier.js';
+import { type Authorize, type AuthorizedChannel, channelSchema, withTimeout } from './host-callbacks.js';
 
-/** Where the channels are looked up. */
+/** Finds the channels of users: a function of the host, or its query. */
 export interface ChannelSource {
-  /** Names the source in an error. */
+  /** For errors. */
   readonly name: string;
-  /** Those of these users; with projects, those of others may be left out. */
+  /** With project ids, channels of other projects may be left out. */
   find(userIds: readonly string[], projectIds: readonly string[] | null): Promise<unknown>;
 }
 
-interface Asked {
+interface Question {
   readonly userId: string;
+  /** Null: all projects. */
   readonly projectId: string | null;
 }
 
-/** The source that a function of the host is. */
-export function hostChannels(authorize: Authorize): ChannelSource {
+export function functionSource(authorize: Authorize): ChannelSource {
   return { name: 'authorize()', find: async (userIds) => await authorize(userIds) };
 }
 
 /**
- * Who may see what by a list of channels for each user, which the host gives. There are no other
- * rights, and nobody learns whether a project exists that they may not see. The list is asked for
- * each time; those who ask at the same time are asked for together.
+ * A query of the host over its own tables: one parameter `$1`, the users as text[]; the columns user_id, project_id,
+ * environment_id, environment_key, of any type, and optionally project_name and environment_name. Each lookup is a
+ * READ ONLY transaction.
+ */
+export function querySource(pool: SessionSource, sql: string): ChannelSource {
+  return {
+    name: 'FLAGCAST_AUTHORIZE_SQL',
+    find: async (userIds, projectIds) => {
+      // No user has an id that PostgreSQL's text cannot hold.
+      const values: unknown[] = [userIds.filter((userId) => !userId.includes('\0'))];
+      if (projectIds !== null) values.push(projectIds);
+      const condition = projectIds === null ? '' : 'AND a.project_id::text = ANY ($2::text[])';
+      return await pool.use(
+        async (session) => (await queryReadOnly(session, channelStatement(sql, condition), values)).rows,
+      );
+    },
+  };
+}
+
+/** Throws the error of PostgreSQL if the query cannot be prepared, lacks a column or would write. */
+export async function checkAuthorizeQuery(client: pg.ClientBase, sql: string): Promise<void> {
+  await queryReadOnly(client, channelStatement(sql, ''), [[]]);
+}
+
+/**
+ * The conditions are outside of the host's query: PostgreSQL pushes them down where it can, and they hold where the
+ * query leaves them out. `asked` comes first, so that `$1` is text[] wherever it is used.
+ */
+function channelStatement(sql: string, condition: string): string {
+  return `SELECT a.user_id::text AS "userId", a.project_id::text AS "projectId",
+  a.environment_id::text AS "environmentId", a.environment_key::text AS "environmentKey",
+  to_jsonb(a) ->> 'project_name' AS "projectName", to_jsonb(a) ->> 'environment_name' AS "environmentName"
+FROM (SELECT $1::text[] AS users) asked, (
+${sql.replace(/[;\s]+$/, '')}
+) a
+WHERE a.user_id::text = ANY (asked.users) ${condition}`;
+}
+
+/** If this rejects, the session is still in the transaction. */
+async function queryReadOnly(
+  client: pg.ClientBase,
+  statement: string,
+  values: unknown[],
+): Promise<pg.QueryResult<object>> {
+  await client.query('BEGIN READ ONLY');
+  const result = await client.query<object>(statement, values);
+  await client.query('COMMIT');
+  return result;
+}
+
+/**
+ * Authorization by a list of the channels of each user, from the host. There are no other rights, and a user cannot
+ * learn whether a project exists that they may not see. Nothing is cached; lookups at the same time are combined.
  */
 export class CallbackAuthorization implements Authorization {
   readonly #source: ChannelSource;
   readonly #lifecycle: Lifecycle;
-  /** By user; a project of null is all of them. */
-  readonly #gathered: QueryBatcher<Asked, Map<string, AuthorizedChannel[]>>;
+  /** The channels by user. */
+  readonly #batcher = new QueryBatcher(async (questions: readonly Question[]) => {
+    const userIds = [...new Set(questions.map(({ userId }) => userId))];
+    const projectIds = [...new Set(questions.map(({ projectId }) => projectId))].filter((id) => id !== null);
+    const isAboutAll = questions.some(({ projectId }) => projectId === null);
+    const byUser = new Map(userIds.map((userId): [string, AuthorizedChannel[]] => [userId, []]));
+    for (const channel of await this.#find(userIds, isAboutAll ? null : projectIds)) {
+      byUser.get(channel.userId)?.push(channel);
+    }
+    return byUser;
+  });
   #hasWarned = false;
 
   constructor(source: ChannelSource, lifecycle: Lifecycle) {
     this.#source = source;
     this.#lifecycle = lifecycle;
-    this.#gathered = new QueryBatcher(async (questions) => {
-      const userIds = new Set(questions.map(({ userId }) => userId));
-      const projectIds = new Set(questions.flatMap(({ projectId }) => projectId ?? []));
-      const isAboutAll = questions.some(({ projectId }) => projectId === null);
-      const found = await this.#find([...userIds], isAboutAll ? null : [...projectIds]);
-      const byUser = new Map([...userIds].map((userId): [string, AuthorizedChannel[]] => [userId, []]));
-      for (const channel of found) byUser.get(channel.userId)?.push(channel);
-      return byUser;
-    });
   }
 
-  /** Whom a token names exists: there is no table that could say otherwise. */
+  /** Every user of a valid token exists: there is no table of users. */
   findUser({ user, username }: Pick<Identity, 'user' | 'username'>): Promise<User | null> {
-    // Users of the host's own are identified by one text, whatever it is.
     const [id = ''] = Object.values<string>(user);
     return Promise.resolve({ id, username: username ?? id, active: true, superuser: false });
   }
 
   async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {
     const { projectId } = wanted;
-    // PostgreSQL's text holds every character but this one: no project has it in its id.
+    // No project has an id that PostgreSQL's text cannot hold.
     if (projectId.includes('\0')) return 'forbidden';
-    const mine = await this.#ask({ userId, projectId });
-    const ofProject = mine.filter((channel) => channel.projectId === projectId);
-    if (ofProject.length === 0) return 'forbidden';
-    const found = ofProject.find((channel) =>
+    const channels = (await this.#channelsOf(userId, projectId)).filter(
+      (channel) => channel.projectId === projectId,
+    );
+    if (channels.length === 0) return 'forbidden';
+    const found = channels.find((channel) =>
       'environmentKey' in wanted
         ? channel.environmentKey === wanted.environmentKey
         : channel.environmentId === wanted.environmentId,
@@ -88,29 +141,22 @@ export class CallbackAuthorization implements Authorization {
   }
 
   async visibleProjects(userId: string): Promise<VisibleProject[]> {
-    const projects = new Map<string, { name: string | null; environments: Map<string, AuthorizedChannel> }>();
-    for (const channel of await this.#ask({ userId, projectId: null })) {
-      let project = projects.get(channel.projectId);
-      if (project === undefined) {
-        project = { name: null, environments: new Map() };
-        projects.set(channel.projectId, project);
-      }
-      project.name ??= textOf(channel.projectName);
-      if (!project.environments.has(channel.environmentId)) {
-        project.environments.set(channel.environmentId, channel);
-      }
+    const projects = new Map<string, Map<string, AuthorizedChannel>>();
+    for (const channel of await this.#channelsOf(userId, null)) {
+      const environments = projects.get(channel.projectId) ?? new Map<string, AuthorizedChannel>();
+      projects.set(channel.projectId, environments);
+      if (!environments.has(channel.environmentId)) environments.set(channel.environmentId, channel);
     }
     return [...projects]
-      .map(([id, { name, environments }]) => ({
+      .map(([id, environments]): [string, AuthorizedChannel[]] => [id, [...environments.values()]])
+      .map(([id, channels]) => ({
         id,
-        name: name ?? id,
-        environments: [...environments.values()].map(
-          ({ environmentId, environmentKey, environmentName }) => ({
-            id: environmentId,
-            key: environmentKey,
-            name: textOf(environmentName) ?? environmentKey,
-          }),
-        ),
+        name: channels.find(({ projectName }) => projectName)?.projectName ?? id,
+        environments: channels.map(({ environmentId, environmentKey, environmentName }) => ({
+          id: environmentId,
+          key: environmentKey,
+          name: environmentName ?? environmentKey,
+        })),
       }))
       .sort((one, other) => compare(one.name, other.name) || compare(one.id, other.id));
   }
@@ -128,39 +174,23 @@ export class CallbackAuthorization implements Authorization {
     });
   }
 
-  async #ask(asked: Asked): Promise<AuthorizedChannel[]> {
-    return (await this.#gathered.ask(asked)).get(asked.userId) ?? [];
+  async #channelsOf(userId: string, projectId: string | null): Promise<AuthorizedChannel[]> {
+    return (await this.#batcher.ask({ userId, projectId })).get(userId) ?? [];
   }
 
+  /** Ignores rows that are not channels, or of other users: this can only take rights away. */
   async #find(userIds: readonly string[], projectIds: string[] | null): Promise<AuthorizedChannel[]> {
     const { name } = this.#source;
     const rows = await withTimeout(name, async () => await this.#source.find(userIds, projectIds));
-    return this.#check(rows, new Set(userIds));
-  }
-
-  /** What is no channel, or somebody else's, is left out: it can only take rights away. */
-  #check(rows: unknown, userIds: ReadonlySet<string>): AuthorizedChannel[] {
-    const { name } = this.#source;
     if (!Array.isArray(rows)) throw new Error(`${name} did not answer a list of channels`);
-    const channels = rows.filter(isChannel);
+    const channels = rows.flatMap((row) => channelSchema.safeParse(row).data ?? []);
     if (channels.length < rows.length && !this.#hasWarned) {
       this.#hasWarned = true;
       this.#lifecycle.emit('access:rows-ignored', { source: name, rows: rows.length - channels.length });
     }
-    return channels.filter(({ userId }) => userIds.has(userId));
+    const asked = new Set(userIds);
+    return channels.filter(({ userId }) => asked.has(userId));
   }
-}
-
-function isChannel(row: unknown): row is AuthorizedChannel {
-  if (typeof row !== 'object' || row === null) return false;
-  const { userId, projectId, environmentId, environmentKey } = row as Partial<AuthorizedChannel>;
-  return [userId, projectId, environmentId, environmentKey].every(
-    (value) => typeof value === 'string' && value !== '',
-  );
-}
-
-function textOf(value: unknown): string | null {
-  return typeof value === 'string' && value !== '' ? value : null;
 }
 
 function compare(one: string, other: string): number {

@@ -1,39 +1,39 @@
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors } from 'jose';
 import type { CryptoKey, FetchImplementation, JSONWebKeySet, JWTVerifyGetKey } from 'jose';
-import { TokenError } from './token-error.js';
+import { HttpProblem } from '../http-problem.js';
 
-const FETCH_TIMEOUT_MS = 5_000;
-/** The pause after a failed fetch, which doubles with each further failure, and its longest. */
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 30_000;
-/** Between two fetches that tokens with an unknown key id can cause. */
-const UNKNOWN_KEY_COOLDOWN_MS = 30_000;
-/** How long a key that its issuer has withdrawn is still trusted, at the most. */
-const KEY_MAX_AGE_MS = 600_000;
-const MAX_BODY_BYTES = 1_048_576;
+const fetchTimeoutMs = 5_000;
+/** The pause after a failed fetch, which doubles with each further failure. */
+const firstPauseMs = 1_000;
+const longestPauseMs = 30_000;
+/** Between two fetches for unknown key ids. */
+const unknownKeyCooldownMs = 30_000;
+/** How long a withdrawn key is trusted at most. */
+const keyMaxAgeMs = 600_000;
+const maxBodyBytes = 1_048_576;
 
 /**
- * The keys at a JWKS URL: fetched when first needed, kept for ten minutes, and fetched again for an unknown key
- * id, at most every 30 s. While fetching fails no request waits for it, but for one after each pause. Throws an
- * Error that says what to write instead if the URL is none.
+ * The keys at a JWKS URL: fetched when first needed, again after ten minutes, and for an unknown key id, at most every
+ * 30 s. After a failed fetch requests fail at once until the pause is over. Throws an Error that says what to write
+ * instead if the URL is invalid.
  */
 export function createKeySet(jwksUrl: string): JWTVerifyGetKey<CryptoKey> {
   const url = URL.canParse(jwksUrl) ? new URL(jwksUrl) : null;
-  // A password in the URL would end up in the messages of failed fetches.
+  // The messages of failed fetches would contain a password.
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
     throw new Error('The JWKS URL is not one: write http(s)://host/path, without a user or a password');
   }
   const keySet = createRemoteJWKSet(url, {
-    timeoutDuration: FETCH_TIMEOUT_MS,
-    cooldownDuration: UNKNOWN_KEY_COOLDOWN_MS,
-    cacheMaxAge: KEY_MAX_AGE_MS,
+    timeoutDuration: fetchTimeoutMs,
+    cooldownDuration: unknownKeyCooldownMs,
+    cacheMaxAge: keyMaxAgeMs,
     [customFetch]: withBackoff(fetchKeys),
   });
   return async (header, token) => {
     try {
       return await keySet(header, token);
     } catch (error) {
-      // These tell of the token; whatever else goes wrong in here is about the keys.
+      // These are about the token, all other errors about the keys.
       if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) {
         throw error;
       }
@@ -42,15 +42,16 @@ export function createKeySet(jwksUrl: string): JWTVerifyGetKey<CryptoKey> {
   };
 }
 
-export function keysUnavailable(cause: unknown): TokenError {
-  return new TokenError(
+export function keysUnavailable(cause: unknown): HttpProblem {
+  return new HttpProblem(
+    503,
     'keys_unavailable',
     'The keys that tokens are checked with cannot be used right now: try again later; if it lasts, have the JWKS URL of this server checked',
-    { cause },
+    { retryAfterSeconds: 5, cause },
   );
 }
 
-/** Fails at once, with the last error, until the pause after it is over. */
+/** After a failure it fails with the same error until the pause is over. */
 function withBackoff(fetchOnce: FetchImplementation): FetchImplementation {
   let failures = 0;
   let retryAtMs = -Infinity;
@@ -63,14 +64,14 @@ function withBackoff(fetchOnce: FetchImplementation): FetchImplementation {
       return response;
     } catch (error) {
       lastError = error;
-      retryAtMs = performance.now() + Math.min(FIRST_PAUSE_MS * 2 ** failures, LONGEST_PAUSE_MS);
+      retryAtMs = performance.now() + Math.min(firstPauseMs * 2 ** failures, longestPauseMs);
       failures += 1;
       throw error;
     }
   };
 }
 
-/** The library's options hold the time-out, which bounds the body, too, and follow no redirect. */
+/** `options` of jose have the time-out, also for the body, and forbid redirects. */
 const fetchKeys: FetchImplementation = async (url, options) => {
   const response = await fetch(url, options);
   if (response.status !== 200) {
@@ -78,7 +79,7 @@ const fetchKeys: FetchImplementation = async (url, options) => {
     throw new Error(`The JWKS URL answered with status ${response.status}`);
   }
   const keys = JSON.parse(await boundedText(response)) as JSONWebKeySet;
-  // Throws here for what is no key set, so that it counts as a failed fetch.
+  // Throws if it is not a key set, so that it counts as a failed fetch.
   createLocalJWKSet(keys);
   return Response.json(keys);
 };
@@ -89,8 +90,8 @@ async function boundedText(response: Response): Promise<string> {
   const body: AsyncIterable<Uint8Array> | null = response.body;
   for await (const chunk of body ?? []) {
     bytes += chunk.byteLength;
-    if (bytes > MAX_BODY_BYTES) {
-      throw new Error(`The answer of the JWKS URL is larger than ${MAX_BODY_BYTES} bytes`);
+    if (bytes > maxBodyBytes) {
+      throw new Error(`The answer of the JWKS URL is larger than ${maxBodyBytes} bytes`);
     }
     chunks.push(chunk);
   }

@@ -1,16 +1,21 @@
 import type { IncomingMessage } from 'node:http';
-import type { Channel, ChannelRequest, User } from './table-authorization.js';
-import { askAuthenticate, type Authenticate } from './authenticate.js';
-import type { Authorization, ChannelRefusal } from './authorization.js';
-import type { HostPolicy } from './host-allowlist.js';
-import type { OriginPolicy } from './origin-policy.js';
-import { tokenFromRequest } from './request-token.js';
-import { TokenError } from './token-error.js';
-import type { Identity, TokenVerifier } from './token-verifier.js';
 import { HttpProblem } from '../http-problem.js';
+import type {
+  Authorization,
+  Channel,
+  ChannelRefusal,
+  ChannelRequest,
+  Identity,
+  User,
+} from './authorization.js';
+import type { BurstThrottle } from './burst-throttle.js';
+import { type Authenticate, callAuthenticate } from './host-callbacks.js';
+import type { HostPolicy, OriginPolicy } from './origin-policy.js';
 import { hasCanonicalPath } from './request-target.js';
+import { tokenFromRequest } from './request-token.js';
+import type { TokenVerifier } from './token-verifier.js';
 
-/** Who came in. */
+/** An authenticated user. */
 export interface Principal {
   readonly user: User;
   /** When the token or the session ends, in milliseconds since the epoch. */
@@ -18,22 +23,38 @@ export interface Principal {
 }
 
 export interface RequestAuthorizerOptions {
-  /** Checks tokens; null where the host alone knows who somebody is. */
+  /** Null: only the host authenticates. */
   verifier: TokenVerifier | null;
-  /** Asked before the token; null where there are only tokens. */
+  /** Called before the token is read; null: there are only tokens. */
   authenticate: Authenticate | null;
   authorization: Authorization;
+  /** For requests that open connections: groups their lookups. Default: none. */
+  throttle?: BurstThrottle;
   originPolicy: OriginPolicy;
   hostPolicy: HostPolicy;
-  /** Called with each request that has authenticated. */
   onAuthenticated: (request: IncomingMessage) => void;
-  /** Whether `?token=` is accepted: it ends up in the logs of everything in between. */
+  /** Whether `?token=` is accepted, which proxies write to their logs. */
   allowQueryToken: boolean;
   /** Counts the changes of channels that the server has read. */
   channelChanges: () => number;
 }
 
-/** Decides who may come in and which channel they may see. Every way in (sockets, HTTP) goes through it. */
+const channelProblems: Readonly<Record<ChannelRefusal, () => HttpProblem>> = {
+  unknown_project: () => new HttpProblem(404, 'unknown_project', 'There is no project with this project_id'),
+  forbidden: () =>
+    new HttpProblem(
+      403,
+      'forbidden',
+      'You may not see this project: ask its owner for the right to view it (project.view)',
+    ),
+  unknown_environment: () =>
+    new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project'),
+};
+
+/**
+ * Authenticates requests and opens channels, for WebSockets, event streams and HTTP. Methods throw HttpProblem, or the
+ * error of the database or of the host's functions.
+ */
 export class RequestAuthorizer {
   readonly #options: RequestAuthorizerOptions;
 
@@ -41,7 +62,7 @@ export class RequestAuthorizer {
     this.#options = options;
   }
 
-  /** A request for another host or a path of several spellings is refused before anything else. Throws HttpProblem. */
+  /** The first check: the path has one spelling, and the host is this server. */
   checkTarget(request: IncomingMessage): void {
     if (!hasCanonicalPath(request.url ?? '')) {
       throw new HttpProblem(
@@ -50,20 +71,19 @@ export class RequestAuthorizer {
         'The path is not in its canonical form: leave out encoded letters, encoded or repeated slashes and dot segments',
       );
     }
-    // RFC 9112, 3.2. The parser takes the first one, and a proxy may have checked another.
+    // RFC 9112, 3.2. Node takes the first one, and a proxy may have checked another.
     if ((request.headersDistinct['host']?.length ?? 0) > 1) {
       throw new HttpProblem(400, 'repeated_host', 'The request has several Host headers: send one');
     }
-    if (!this.#options.hostPolicy.isAllowed(request)) {
-      throw new HttpProblem(
-        421,
-        'host_forbidden',
-        'This server does not answer to this host: have it added to FLAGCAST_ALLOWED_HOSTS',
-      );
-    }
+    if (this.#options.hostPolicy.isAllowed(request)) return;
+    throw new HttpProblem(
+      421,
+      'host_forbidden',
+      'This server does not answer to this host: have it added to FLAGCAST_ALLOWED_HOSTS',
+    );
   }
 
-  /** A page of a foreign origin is refused before its token is looked at. Throws HttpProblem. */
+  /** Before the token is read. */
   checkOrigin(request: IncomingMessage): void {
     if (this.#options.originPolicy.isAllowed(request)) return;
     throw new HttpProblem(
@@ -73,37 +93,15 @@ export class RequestAuthorizer {
     );
   }
 
-  /**
-   * Who sends the request: as the host says, else by its token. Throws HttpProblem, or why the
-   * question cannot be answered now.
-   */
-  async admit(request: IncomingMessage): Promise<Principal> {
-    const principal = await this.#authenticate(request);
+  /** The user of the host's session, else of the token. */
+  async authenticate(request: IncomingMessage): Promise<Principal> {
+    const principal =
+      (await this.#sessionOf(request)) ?? (await this.authenticateToken(this.#tokenOf(request)));
     this.#options.onAuthenticated(request);
     return principal;
   }
 
-  async #authenticate(request: IncomingMessage): Promise<Principal> {
-    const { allowQueryToken, authenticate, verifier } = this.#options;
-    if (authenticate !== null) {
-      const known = await askAuthenticate(authenticate, request);
-      if (known !== null) {
-        const { id, username, expiresAtMs } = known;
-        return { user: await this.#findUser({ user: { id }, username }), expiresAtMs };
-      }
-      if (verifier === null) {
-        throw new HttpProblem(
-          401,
-          'not_signed_in',
-          'You are not signed in: sign in where this page comes from',
-        );
-      }
-    }
-    return await this.admitToken(tokenFromRequest(request, { allowQueryToken })?.token ?? '');
-  }
-
-  /** The user of the token. Throws HttpProblem, or why the question cannot be answered now. */
-  async admitToken(token: string): Promise<Principal> {
+  async authenticateToken(token: string): Promise<Principal> {
     const { verifier } = this.#options;
     if (verifier === null) {
       throw new HttpProblem(
@@ -112,19 +110,41 @@ export class RequestAuthorizer {
         'This server takes no tokens: the connection lasts until its session ends, connect again then',
       );
     }
-    let identity: Identity;
-    try {
-      identity = await verifier.verify(token);
-    } catch (error) {
-      if (!(error instanceof TokenError)) throw error;
-      if (error.code === 'keys_unavailable')
-        throw new HttpProblem(503, error.code, error.message, { retryAfterSeconds: 5 });
-      throw new HttpProblem(401, error.code, error.message);
-    }
-    return { user: await this.#findUser(identity), expiresAtMs: identity.expiresAtMs };
+    return await this.#principalOf(await verifier.verify(token));
   }
 
-  async #findUser(identity: Pick<Identity, 'user' | 'username'>): Promise<User> {
+  async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {
+    const { authorization, channelChanges, throttle } = this.#options;
+    let changes: number;
+    let channel: Channel | ChannelRefusal;
+    do {
+      // The result may be older than a change that was read and carried out meanwhile.
+      changes = channelChanges();
+      await throttle?.turn();
+      channel = await authorization.openChannel(principal.user.id, wanted);
+    } while (changes !== channelChanges());
+    if (typeof channel === 'string') throw channelProblems[channel]();
+    return channel;
+  }
+
+  #tokenOf(request: IncomingMessage): string {
+    const { allowQueryToken } = this.#options;
+    return tokenFromRequest(request, { allowQueryToken }) ?? '';
+  }
+
+  async #sessionOf(request: IncomingMessage): Promise<Principal | null> {
+    const { authenticate, verifier } = this.#options;
+    const session = authenticate === null ? null : await callAuthenticate(authenticate, request);
+    if (session !== null) {
+      const { id, username, expiresAtMs } = session;
+      return await this.#principalOf({ user: { id }, username, expiresAtMs });
+    }
+    if (verifier !== null) return null;
+    throw new HttpProblem(401, 'not_signed_in', 'You are not signed in: sign in where this page comes from');
+  }
+
+  async #principalOf(identity: Identity): Promise<Principal> {
+    await this.#options.throttle?.turn();
     const user = await this.#options.authorization.findUser(identity);
     if (user === null) {
       throw new HttpProblem(
@@ -136,32 +156,6 @@ export class RequestAuthorizer {
     if (!user.active) {
       throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
     }
-    return user;
-  }
-
-  /** The channel, if the principal may see it. Throws HttpProblem, or why the question cannot be answered now. */
-  async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {
-    const { authorization, channelChanges } = this.#options;
-    let changes: number;
-    let channel: Channel | ChannelRefusal;
-    do {
-      // The answer may be older than a change that was read, and carried out, while it was under way.
-      changes = channelChanges();
-      channel = await authorization.openChannel(principal.user.id, wanted);
-    } while (changes !== channelChanges());
-    switch (channel) {
-      case 'unknown_project':
-        throw new HttpProblem(404, 'unknown_project', 'There is no project with this project_id');
-      case 'forbidden':
-        throw new HttpProblem(
-          403,
-          'forbidden',
-          'You may not see this project: ask its owner for the right to view it (project.view)',
-        );
-      case 'unknown_environment':
-        throw new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project');
-      default:
-        return channel;
-    }
+    return { user, expiresAtMs: identity.expiresAtMs };
   }
 }

@@ -1,4 +1,4 @@
-import type { ChannelRequest } from './table-authorization.js';
+import type { ChannelRequest } from './authorization.js';
 import { HttpProblem } from '../http-problem.js';
 
 /** An encoded character that needs no encoding, or one that separates or climbs segments once it is decoded. */

@@ -1,158 +1,180 @@
-import { networkOf } from './trusted-proxies.js';
 import { HttpProblem } from '../http-problem.js';
-import { inPasswordTurn } from './password-checks.js';
+import { networkOf } from './trusted-proxies.js';
 
 export interface SignInAttemptsOptions {
-  /** How many attempts one address may make on one user name within the window. Default 10. */
+  /** Attempts of one address for one user name within the window. Default 10. */
   readonly limit?: number;
-  /** How many attempts that failed one address may make within the window, on whatever names. Default 100. */
+  /** Failed attempts of one address within the window, for any names. Default 100. */
   readonly addressLimit?: number;
-  /** In milliseconds, for both. Default 300,000. */
+  /** For both, in milliseconds. Default 300,000. */
   readonly windowMs?: number;
-  /** How many attempts that failed all addresses together may make on one user name. Default 50. */
+  /** Failed attempts of all addresses together for one user name. Default 50. */
   readonly accountLimit?: number;
   /** In milliseconds. Default 3,600,000. */
   readonly accountWindowMs?: number;
-  /** How many pairs of name and address are remembered, and how many addresses; past it the oldest is forgotten. Default 10,000. */
+  /** How many keys of each kind are remembered; the oldest are forgotten first. Default 10,000. */
   readonly maxPairs?: number;
-  /** A clock that never goes back, in milliseconds. Default: that of the process. */
+  /** A monotonic clock, in milliseconds. Default: performance.now. */
   readonly nowMs?: () => number;
 }
 
+interface Attempt {
+  readonly username: string;
+  readonly address: string;
+}
+
 /**
- * Bounds the guesses at passwords by sliding windows: one for each pair of user name and address; one for each
- * address, so that nobody tries one password on many names; and one for each user name, so that many addresses
- * together do not guess at one account. The last one does not hold for addresses from which the user has signed
- * in before, so that an attack does not lock out the user. Of IPv6 the network (/64) counts. Of this process;
- * several servers each have one.
+ * Limits guesses at passwords by sliding windows: for each pair of user name and address; for each address, against one
+ * password tried on many names; and for each user name, against many addresses. The last limit does not apply to
+ * addresses from which the user has signed in before, so that an attack does not lock out the user. Of IPv6 the network
+ * (/64) counts. Each process counts for itself.
  */
 export class SignInAttempts {
   readonly #nowMs: () => number;
-  readonly #onName: Attempts;
-  readonly #fromAddress: Attempts;
-  readonly #onAccount: Attempts;
+  readonly #pairs: SlidingWindows;
+  readonly #addresses: SlidingWindows;
+  readonly #accounts: SlidingWindows;
   /** Pairs that have signed in, the latest last. */
-  readonly #known = new Set<string>();
+  readonly #known = new Map<string, true>();
   readonly #maxPairs: number;
 
   constructor(options: SignInAttemptsOptions = {}) {
     const { limit = 10, addressLimit = 100, windowMs = 300_000, maxPairs = 10_000 } = options;
-    const { accountLimit = 50, accountWindowMs = 3_600_000 } = options;
+    const { accountLimit = 50, accountWindowMs = 3_600_000, nowMs = () => performance.now() } = options;
     this.#maxPairs = maxPairs;
-    this.#onAccount = new Attempts({ limit: accountLimit, windowMs: accountWindowMs, maxKeys: maxPairs });
-    this.#nowMs = options.nowMs ?? (() => performance.now());
-    this.#onName = new Attempts({ limit, windowMs, maxKeys: maxPairs });
-    this.#fromAddress = new Attempts({ limit: addressLimit, windowMs, maxKeys: maxPairs });
+    this.#nowMs = nowMs;
+    this.#pairs = new SlidingWindows({ limit, windowMs, maxKeys: maxPairs });
+    this.#addresses = new SlidingWindows({ limit: addressLimit, windowMs, maxKeys: maxPairs });
+    this.#accounts = new SlidingWindows({
+      limit: accountLimit,
+      windowMs: accountWindowMs,
+      maxKeys: maxPairs,
+    });
   }
 
-  /** Counts an attempt; or, where there have been too many, answers in how many milliseconds there is place for one. */
-  take(username: string, address: string): number | null {
-    const network = networkOf(address);
-    const pair = JSON.stringify([username, network]);
-    const nowMs = this.#nowMs();
-    const waitMs = Math.max(
-      this.#onName.waitMs(pair, nowMs),
-      this.#fromAddress.waitMs(network, nowMs),
-      this.#known.has(pair) ? 0 : this.#onAccount.waitMs(username, nowMs),
-    );
-    if (waitMs > 0) return waitMs;
-    this.#onAccount.add(username, nowMs);
-    this.#onName.add(pair, nowMs);
-    this.#fromAddress.add(network, nowMs);
-    return null;
-  }
-
-  /** Of an attempt whose password was not checked. */
-  takeBack(username: string, address: string): void {
-    const network = networkOf(address);
-    this.#onName.takeBack(JSON.stringify([username, network]));
-    this.#fromAddress.takeBack(network);
-    this.#onAccount.takeBack(username);
-  }
-
-  /** Whoever knows the password begins anew, and has not guessed. */
-  forget(username: string, address: string): void {
-    const network = networkOf(address);
-    const pair = JSON.stringify([username, network]);
-    this.#onName.forget(pair);
-    this.#fromAddress.takeBack(network);
-    this.#onAccount.takeBack(username);
-    this.#known.delete(pair);
-    this.#known.add(pair);
-    for (const oldest of this.#known) {
-      if (this.#known.size <= this.#maxPairs) break;
-      this.#known.delete(oldest);
+  /**
+   * Runs `check`, which checks a password, when the checks before it have ended. Throws HttpProblem if there were too
+   * many attempts, or too many checks wait. An attempt that could not be checked does not count.
+   */
+  async run<Result>(attempt: Attempt, check: () => Promise<Result>): Promise<Result> {
+    const waitMs = this.take(attempt);
+    if (waitMs > 0) {
+      const seconds = Math.ceil(waitMs / 1_000);
+      const message = `Too many attempts to give a password: try again in ${seconds} s`;
+      throw new HttpProblem(429, 'too_many_attempts', message, { retryAfterSeconds: seconds });
     }
+    try {
+      return await oneAtATime(check);
+    } catch (error) {
+      for (const [windows, key] of this.#windowsOf(attempt)) windows.undo(key);
+      throw error;
+    }
+  }
+
+  /** Counts an attempt; if there were too many, returns in how many milliseconds the next one is possible. */
+  take(attempt: Attempt): number {
+    const nowMs = this.#nowMs();
+    const isKnown = this.#known.has(pairOf(attempt));
+    const counted = this.#windowsOf(attempt);
+    const waitsMs = counted.map(([windows, key]) =>
+      windows === this.#accounts && isKnown ? 0 : windows.waitMs(key, nowMs),
+    );
+    const waitMs = Math.max(...waitsMs);
+    if (waitMs === 0) for (const [windows, key] of counted) windows.add(key, nowMs);
+    return waitMs;
+  }
+
+  /** The user has signed in: earlier attempts for the name from this address, and this one, no longer count. */
+  succeeded(attempt: Attempt): void {
+    const pair = pairOf(attempt);
+    for (const [windows, key] of this.#windowsOf(attempt)) windows.undo(key);
+    this.#pairs.forget(pair);
+    setNewest(this.#known, { key: pair, value: true, maxKeys: this.#maxPairs });
+  }
+
+  #windowsOf(attempt: Attempt): [SlidingWindows, string][] {
+    return [
+      [this.#pairs, pairOf(attempt)],
+      [this.#addresses, networkOf(attempt.address)],
+      [this.#accounts, attempt.username],
+    ];
   }
 }
 
-/** The times of attempts by key; whoever tried last stands last. */
-class Attempts {
-  readonly #limit: number;
-  readonly #windowMs: number;
-  readonly #maxKeys: number;
+function pairOf({ username, address }: Attempt): string {
+  return JSON.stringify([username, networkOf(address)]);
+}
+
+/** The times of attempts by key, the latest last. */
+class SlidingWindows {
+  readonly #options: { readonly limit: number; readonly windowMs: number; readonly maxKeys: number };
   readonly #timesMs = new Map<string, readonly number[]>();
 
-  constructor({ limit, windowMs, maxKeys }: { limit: number; windowMs: number; maxKeys: number }) {
-    this.#limit = limit;
-    this.#windowMs = windowMs;
-    this.#maxKeys = maxKeys;
+  constructor(options: { readonly limit: number; readonly windowMs: number; readonly maxKeys: number }) {
+    this.#options = options;
   }
 
-  /** 0 where there is place for one now. */
+  /** 0 if an attempt is possible now. */
   waitMs(key: string, nowMs: number): number {
+    const { limit, windowMs } = this.#options;
     const recent = this.#recent(key, nowMs);
     const [oldest] = recent;
-    return oldest === undefined || recent.length < this.#limit ? 0 : oldest + this.#windowMs - nowMs;
+    return oldest === undefined || recent.length < limit ? 0 : oldest + windowMs - nowMs;
   }
 
   add(key: string, nowMs: number): void {
-    const recent = this.#recent(key, nowMs);
-    this.#timesMs.delete(key);
-    // Attempts may be added past the limit: of an account, by addresses that it does not hold for.
-    this.#timesMs.set(key, [...recent, nowMs].slice(-this.#limit));
-    for (const forgotten of this.#timesMs.keys()) {
-      if (this.#timesMs.size <= this.#maxKeys) break;
-      this.#timesMs.delete(forgotten);
-    }
+    const { limit, maxKeys } = this.#options;
+    // There may be more than the limit: of an account, from addresses that it does not apply to.
+    const value = [...this.#recent(key, nowMs), nowMs].slice(-limit);
+    setNewest(this.#timesMs, { key, value, maxKeys });
   }
 
   forget(key: string): void {
     this.#timesMs.delete(key);
   }
 
-  takeBack(key: string): void {
+  undo(key: string): void {
     this.#timesMs.set(key, (this.#timesMs.get(key) ?? []).slice(0, -1));
   }
 
   #recent(key: string, nowMs: number): readonly number[] {
-    return (this.#timesMs.get(key) ?? []).filter((atMs) => nowMs - atMs < this.#windowMs);
+    return (this.#timesMs.get(key) ?? []).filter((atMs) => nowMs - atMs < this.#options.windowMs);
   }
 }
 
-/**
- * Runs `check`, which checks a password, as an attempt and in its turn. Throws HttpProblem where there were too many
- * attempts. One that could not be checked does not count.
- */
-export async function inAttempt<Result>(
-  attempts: SignInAttempts,
-  { username, address }: { readonly username: string; readonly address: string },
-  check: () => Promise<Result>,
-): Promise<Result> {
-  const waitMs = attempts.take(username, address);
-  if (waitMs !== null) {
-    const seconds = Math.ceil(waitMs / 1_000);
-    throw new HttpProblem(
-      429,
-      'too_many_attempts',
-      `Too many attempts to give a password: try again in ${seconds} s`,
-      { retryAfterSeconds: seconds },
-    );
+/** Sets the key as the newest of the map, and deletes the oldest ones beyond `maxKeys`. */
+function setNewest<Value>(
+  map: Map<string, Value>,
+  { key, value, maxKeys }: { readonly key: string; readonly value: Value; readonly maxKeys: number },
+): void {
+  map.delete(key);
+  map.set(key, value);
+  for (const oldest of map.keys()) {
+    if (map.size <= maxKeys) break;
+    map.delete(oldest);
   }
+}
+
+/** The last of them waits about 8 s. */
+const maxWaiting = 20;
+let unfinished = 0;
+let last: Promise<unknown> = Promise.resolve();
+
+/**
+ * Runs a check of a password alone in this process: one takes 128 MiB, 0.4 s of a core and a thread of libuv's pool.
+ * Throws HttpProblem if too many wait.
+ */
+export async function oneAtATime<Result>(check: () => Promise<Result>): Promise<Result> {
+  if (unfinished > maxWaiting) {
+    const message = 'Too many passwords are being checked: try again shortly';
+    throw new HttpProblem(503, 'busy', message, { retryAfterSeconds: 2 });
+  }
+  unfinished += 1;
+  const result = last.then(check);
+  last = result.catch(() => undefined);
   try {
-    return await inPasswordTurn(check);
-  } catch (error) {
-    attempts.takeBack(username, address);
-    throw error;
+    return await result;
+  } finally {
+    unfinished -= 1;
   }
 }

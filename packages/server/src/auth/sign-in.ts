@@ -1,26 +1,26 @@
 import { randomUUID } from 'node:crypto';
 import { decodeJwt } from 'jose';
-import type { TokenOptions } from './auth-options.js';
-import { hashPassword, isOutdated, verifyPassword } from './password.js';
-import { signToken } from './sign-token.js';
-import { parseUserClaim } from './user-claim.js';
+import { HttpProblem } from '../http-problem.js';
 import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
-import { HttpProblem } from '../http-problem.js';
-import { inAttempt, type SignInAttempts } from './sign-in-attempts.js';
+import { hashPassword, isOutdated, verifyPassword } from './password.js';
+import type { SignInAttempts } from './sign-in-attempts.js';
+import { signToken } from './sign-token.js';
+import type { TokenOptions } from './token-verifier.js';
+import { parseUserClaim } from './user-claim.js';
 
 export interface SignInOptions {
   readonly pool: Queries;
-  /** Where hashes that cost a guess too little are replaced; null where this server writes nothing. */
+  /** To replace outdated hashes; null if this server writes nothing. */
   readonly writePool: Queries | null;
-  /** How tokens are checked, and so what is in those that are signed here; null where tokens or users come from elsewhere. */
+  /** How tokens are checked and signed; null if tokens or users come from elsewhere. */
   readonly auth: (TokenOptions & { readonly secret: string }) | null;
   readonly attempts: SignInAttempts;
-  /** How long a token lasts, in milliseconds. */
+  /** The lifetime of tokens, in milliseconds. */
   readonly tokenTtlMs: number;
 }
 
-/** Somebody who has signed in. */
+/** The response to a sign-in. */
 export interface SignedIn {
   readonly token: string;
   /** RFC 3339, UTC. */
@@ -28,104 +28,88 @@ export interface SignedIn {
   readonly user: { readonly id: string; readonly username: string; readonly is_superuser: boolean };
 }
 
+/** How users sign in: with a password here, or elsewhere, with a token. */
+type SignInMode = 'password' | 'token';
+
 interface Account {
   readonly id: string;
   readonly username: string;
-  /** Null unless users are identified by it: a role may have no right to read it. */
+  /** Null unless it identifies users: a role may have no right to read it. */
   readonly email: string | null;
   readonly hash: string;
   readonly active: boolean;
   readonly superuser: boolean;
 }
 
-/** How long it is taken for granted whether there are passwords that can be checked, in milliseconds. */
 const modeMaxAgeMs = 30_000;
 
-/** Signs people in by user name and password, where the server itself signs the tokens. */
+/** Signs users in by name and password, if this server signs the tokens. */
 export class SignIn {
   readonly #options: SignInOptions;
-  /** What the password of a user who does not exist is compared with. */
+  /** Compared with the password of a user who does not exist. */
   #decoyHash: Promise<string> | null = null;
-  #mode: { readonly answer: Promise<'password' | 'token'>; readonly staleAtMs: number } | null = null;
+  #mode: { readonly value: Promise<SignInMode>; readonly staleAtMs: number } | null = null;
 
   constructor(options: SignInOptions) {
     this.#options = options;
   }
 
-  /** Whether people sign in here with a password, or bring a token. */
-  async mode(): Promise<'password' | 'token'> {
+  /** Cached for 30 s, because anyone may ask. */
+  async mode(): Promise<SignInMode> {
     if (this.#options.auth === null) return 'token';
     const nowMs = performance.now();
     if (this.#mode === null || this.#mode.staleAtMs <= nowMs) {
-      const answer = this.#askMode();
-      this.#mode = { answer, staleAtMs: nowMs + modeMaxAgeMs };
+      this.#mode = { value: this.#readMode(), staleAtMs: nowMs + modeMaxAgeMs };
     }
     try {
-      return await this.#mode.answer;
+      return await this.#mode.value;
     } catch {
-      // A database that does not answer is asked again; whoever signs in meanwhile is told.
+      // The next call asks again; a sign-in meanwhile fails with the error of the database.
       this.#mode = null;
       return 'password';
     }
   }
 
-  /**
-   * A token for whoever knows the password. A name that does not exist takes as long as a wrong
-   * password and is answered alike. Throws HttpProblem, or what the database throws.
-   */
+  /** An unknown name takes as long as a wrong password and gets the same answer. Throws HttpProblem, or the error of the database. */
   async signIn(username: string, password: string, address: string): Promise<SignedIn> {
     const { auth, attempts, tokenTtlMs } = this.#options;
     if (auth === null) {
-      throw new HttpProblem(
-        404,
-        'login_elsewhere',
-        'This server does not sign people in: bring a token of the service that does',
-      );
+      throw signInElsewhere('This server does not sign people in: bring a token of the service that does');
     }
     if ((await this.mode()) === 'token') {
-      throw new HttpProblem(
-        404,
-        'login_elsewhere',
+      throw signInElsewhere(
         "The passwords of this database cannot be checked here: sign in where its users sign in, and bring that service's token",
       );
     }
-    const account = await inAttempt(
-      attempts,
-      { username, address },
-      async () => await this.#check(username, password),
-    );
+    const attempt = { username, address };
+    const account = await attempts.run(attempt, async () => await this.#check(username, password));
     if (account === null) {
       throw new HttpProblem(401, 'invalid_login', 'The user name or the password is wrong: try again');
     }
     if (!account.active) {
       throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
     }
-    attempts.forget(username, address);
-    const token = await signToken({
-      ...auth,
-      userId: account.id,
-      username: account.username,
-      email: account.email,
-      ttlMs: tokenTtlMs,
-    });
+    attempts.succeeded(attempt);
+    const { id: userId, username: name, email, superuser } = account;
+    const token = await signToken({ ...auth, userId, username: name, email, ttlMs: tokenTtlMs });
     return {
       token,
       expires_at: new Date((decodeJwt(token).exp ?? 0) * 1_000).toISOString(),
-      user: { id: account.id, username: account.username, is_superuser: account.superuser },
+      user: { id: userId, username: name, is_superuser: superuser },
     };
   }
 
   /**
-   * Passwords can be checked where the column may be read and somebody has one that was hashed here. The
-   * hash of one user alone must not decide it: the answer would tell which names exist.
+   * Passwords can be checked if the column is readable and some user has one that was hashed here. The hash of one user
+   * must not decide it: the answer would reveal which names exist.
    */
-  async #askMode(): Promise<'password' | 'token'> {
+  async #readMode(): Promise<SignInMode> {
     try {
-      const { rows } = await this.#options.pool.query<{ anybody: boolean; ours: boolean }>(
-        `SELECT EXISTS (SELECT FROM public.users) AS anybody,
-           EXISTS (SELECT FROM public.users WHERE password_hash LIKE 'scrypt$%') AS ours`,
+      const { rows } = await this.#options.pool.query<{ isForeign: boolean }>(
+        `SELECT EXISTS (SELECT FROM public.users)
+           AND NOT EXISTS (SELECT FROM public.users WHERE password_hash LIKE 'scrypt$%') AS "isForeign"`,
       );
-      return rows[0]?.anybody === true && !rows[0].ours ? 'token' : 'password';
+      return rows[0]?.isForeign === true ? 'token' : 'password';
     } catch (error) {
       if (isMissing(error)) return 'token';
       throw error;
@@ -135,25 +119,24 @@ export class SignIn {
   async #check(username: string, password: string): Promise<Account | null> {
     const { userClaim } = this.#options.auth ?? {};
     const isByEmail = userClaim !== undefined && parseUserClaim(userClaim).column === 'email';
-    const email = isByEmail ? 'email::text' : 'NULL';
     const { rows } = await this.#options.pool.query<Account>(
-      `SELECT id::text AS id, username::text AS username, ${email} AS email, password_hash AS hash, is_active AS active, is_superuser AS superuser
+      `SELECT id::text AS id, username::text AS username, ${isByEmail ? 'email::text' : 'NULL'} AS email,
+         password_hash AS hash, is_active AS active, is_superuser AS superuser
        FROM public.users WHERE username = $1::text`,
       [username],
     );
-    const [account] = rows;
-    // Another scheme's hash is refused without any work, which would tell that the name exists.
-    const ours = account?.hash.startsWith('scrypt$') ?? false;
-    const hash = account !== undefined && ours ? account.hash : await this.#decoy();
+    // A hash of another scheme would be refused without work, which would reveal that the name exists.
+    const account = rows[0]?.hash.startsWith('scrypt$') === true ? rows[0] : null;
+    const hash = account?.hash ?? (await (this.#decoyHash ??= hashPassword(randomUUID())));
     const matches = await verifyPassword(password, hash);
-    // Also for a wrong password: a cheaper check would tell that the name exists.
+    // Also for a wrong password: a faster answer would reveal that the name exists.
     const newHash = isOutdated(hash) ? await hashPassword(password) : null;
-    if (!matches || !ours || account === undefined) return null;
+    if (!matches || account === null) return null;
     if (newHash !== null && account.active) await this.#replaceHash(account, newHash);
     return account;
   }
 
-  /** Nobody is kept out where the database does not take it: a role may have no right to. */
+  /** Ignores errors: the role may have no right to write. */
   async #replaceHash({ id, hash }: Account, newHash: string): Promise<void> {
     await this.#options.writePool
       ?.query('UPDATE public.users SET password_hash = $3 WHERE id = $1::bigint AND password_hash = $2', [
@@ -163,9 +146,8 @@ export class SignIn {
       ])
       .catch(() => undefined);
   }
+}
 
-  async #decoy(): Promise<string> {
-    this.#decoyHash ??= hashPassword(randomUUID());
-    return await this.#decoyHash;
-  }
+function signInElsewhere(message: string): HttpProblem {
+  return new HttpProblem(404, 'login_elsewhere', message);
 }

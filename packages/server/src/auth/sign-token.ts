@@ -1,26 +1,25 @@
 import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
-import type { TokenChecks } from './auth-options.js';
-import { secretKey } from './token-verifier.js';
+import { secretKey, type TokenChecks } from './token-verifier.js';
 import { claimOfUser, parseUserClaim } from './user-claim.js';
 
-/** What an access token is made of. */
+/** The content of an access token. */
 export interface TokenContent extends Pick<TokenChecks, 'issuer' | 'audience' | 'userClaim'> {
   /** The HS256 secret: at least 32 bytes. */
   readonly secret: string;
-  /** The number in users.id; null where only the name is known, which is `sub` then. */
+  /** users.id; null if only the name is known, which then is `sub`. */
   readonly userId: string | null;
   readonly username: string;
-  /** Needed only where the user is identified by it. */
+  /** Only needed if it identifies the user. */
   readonly email?: string | null;
   /** How long the token lasts, in milliseconds; at least one second, since `exp` counts whole seconds. */
   readonly ttlMs: number;
 }
 
 /**
- * Signs an access token (HS256) with Togglr's claims: userId, username, type `access`, iat, exp and jti; with
- * `sub`, and with what a server with the same settings asks for. It says who the user is and never what they
- * may do, which is the database's to say. Rejects with an Error that says which part is wrong.
+ * Signs an access token (HS256) with Togglr's claims (userId, username, type `access`, iat, exp, jti), `sub`, and the
+ * claims that a server with the same settings requires; rights are not in it. Rejects with an Error that says which
+ * part is wrong.
  */
 export async function signToken(content: TokenContent): Promise<string> {
   const { secret, userId, username, email = null, ttlMs, issuer, audience, userClaim } = content;

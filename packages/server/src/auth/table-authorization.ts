@@ -1,38 +1,89 @@
-import type { Queries } from '../postgres/session-pool.js';
 import { readRights, type Rights } from '../host/rights.js';
+import { QueryBatcher } from '../postgres/query-batcher.js';
+import type { Queries } from '../postgres/session-pool.js';
 import {
   type Authorization,
+  type Channel,
   type ChannelRefusal,
+  type ChannelRequest,
+  type Identity,
+  type User,
   type Viewer,
   viewerKey,
   type VisibleProject,
 } from './authorization.js';
-import { HostDirectory, MAY_VIEW } from '../host/host-directory.js';
-import type { Identity } from './token-verifier.js';
+import type { TokenUser } from './user-claim.js';
 
-/** One environment of one project, as the database spells its ids. */
-export interface Channel {
+type UserColumn = 'id' | 'username' | 'email';
+
+interface UserQuestion {
+  readonly column: UserColumn;
+  readonly value: string;
+}
+
+/** Values that PostgreSQL's types accept; null where a value of the client cannot exist. */
+interface ChannelQuestion {
+  readonly userId: string | null;
   readonly projectId: string;
-  readonly environmentId: string;
-  readonly environmentKey: string;
+  readonly environmentKey: string | null;
+  readonly environmentId: string | null;
 }
 
-export type ChannelRequest =
-  | { readonly projectId: string; readonly environmentKey: string }
-  | { readonly projectId: string; readonly environmentId: string };
-
-export interface User {
-  readonly id: string;
-  readonly username: string;
-  /** An inactive user may see nothing. */
-  readonly active: boolean;
-  readonly superuser: boolean;
+interface ChannelAnswer {
+  readonly allowed: boolean;
+  /** Null where the project has no such environment. */
+  readonly channel: Channel | null;
 }
 
-const CHANNEL_CACHE_MS = 5_000;
-const MAX_BIGINT = 2n ** 63n - 1n;
+interface ChannelRow extends Omit<Channel, 'environmentId'> {
+  readonly position: number;
+  readonly allowed: boolean;
+  readonly environmentId: string | null;
+}
 
-const VISIBLE_PROJECTS = `
+/** Whether a row `viewer` of users may see a row `project` of projects. */
+const mayView = `viewer.is_active AND (
+  viewer.is_superuser OR EXISTS (
+    SELECT FROM public.memberships membership
+    JOIN public.role_permissions granted ON granted.role_id = membership.role_id
+    JOIN public.permissions permission ON permission.id = granted.permission_id
+    WHERE membership.user_id = viewer.id
+      AND membership.project_id = project.id
+      AND permission.key = 'project.view'
+  )
+)`;
+
+/**
+ * By column. The first condition on a text uses the host's index. The second compares all characters, also in a column
+ * of citext or with a collation that ignores case: an issuer may have both spellings as different users.
+ */
+const userConditions: Readonly<Record<UserColumn, (values: string) => string>> = {
+  id: (values) => `u.id = ANY (${values}::bigint[])`,
+  username: (values) => textCondition('u.username', values),
+  email: (values) => textCondition('u.email', values),
+};
+
+function textCondition(column: string, values: string): string {
+  return `${column} = ANY (${values}::text[]) AND ${column}::text COLLATE "C" = ANY (${values}::text[])`;
+}
+
+const channelStatement = `
+SELECT asked.position::integer AS position, viewer.id IS NOT NULL AS allowed,
+  project.id::text AS "projectId", e.id::text AS "environmentId", e.key::text AS "environmentKey"
+FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::bigint[])
+  WITH ORDINALITY AS asked (user_id, project_id, key, id, position)
+JOIN public.projects project ON project.id = asked.project_id AND project.archived_at IS NULL
+LEFT JOIN public.environments e ON e.project_id = project.id AND (e.key = asked.key OR e.id = asked.id)
+LEFT JOIN public.users viewer ON viewer.id = asked.user_id AND ${mayView}`;
+
+const recheckStatement = `
+SELECT asked.position::integer AS position
+FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS asked (user_id, project_id, position)
+JOIN public.users viewer ON viewer.id = asked.user_id
+JOIN public.projects project ON project.id = asked.project_id AND project.archived_at IS NULL
+WHERE ${mayView}`;
+
+const projectsStatement = `
 SELECT project.id::text AS id, project.name::text AS name,
   coalesce(
     (
@@ -47,167 +98,134 @@ SELECT project.id::text AS id, project.name::text AS name,
   ) AS environments
 FROM public.projects project
 JOIN public.users viewer ON viewer.id = $1::bigint
-WHERE project.archived_at IS NULL AND ${MAY_VIEW}
+WHERE project.archived_at IS NULL AND ${mayView}
 ORDER BY project.name, project.id`;
 
 /**
- * Who may see what by Togglr's tables: users, memberships and roles. Questions that come at the same
- * time share one query. Nothing that decides a permission is kept after its query. A method
- * rejects only with the pool's errors: the database is away, a query timed out, a table is
- * missing.
+ * Authorization by Togglr's tables: users, memberships and roles. Questions that come at the same time share one query;
+ * no result is cached. Methods reject only with the errors of the pool.
  */
 export class TableAuthorization implements Authorization {
   readonly #pool: Queries;
-  readonly #lookUps: HostDirectory;
-  readonly #underWay = new Map<string, Promise<unknown>>();
-  /** By question, oldest first. What was not found is not kept: it may be made the next moment. */
-  readonly #channels = new Map<string, { readonly channel: Channel; readonly staleAtMs: number }>();
-  /** How often the channels were forgotten. */
-  #generation = 0;
+  readonly #users = new QueryBatcher(
+    async (questions: readonly UserQuestion[]) => await this.#findUsers(questions),
+  );
+  readonly #channels = new QueryBatcher(
+    async (questions: readonly ChannelQuestion[]) => await this.#findChannels(questions),
+  );
 
   constructor(pool: Queries) {
     this.#pool = pool;
-    this.#lookUps = new HostDirectory(pool);
   }
 
-  /** The channel of a request, at most five seconds old. Archived projects have none. */
-  async resolveChannel(
-    request: ChannelRequest,
-  ): Promise<Channel | 'unknown_project' | 'unknown_environment'> {
-    const projectId = parseUuid(request.projectId);
-    if (projectId === null) return 'unknown_project';
-    const byKey = 'environmentKey' in request;
-    const environment = byKey ? parseText(request.environmentKey) : parseBigint(request.environmentId);
-
-    const question = JSON.stringify([byKey, projectId, environment]);
-    const cached = this.#channels.get(question);
-    if (cached !== undefined && performance.now() < cached.staleAtMs) return cached.channel;
-    const generation = this.#generation;
-    // A malformed environment of an unknown project is still an unknown project: ask for none.
-    const about = byKey ? 'channel_by_key' : 'channel_by_id';
-    const found = await this.#lookUps.channel(about, projectId, environment);
-    if (found === null) return 'unknown_project';
-    const { environmentId, environmentKey } = found;
-    if (environmentId === null || environmentKey === null) return 'unknown_environment';
-    const channel: Channel = { projectId: found.projectId, environmentId, environmentKey };
-    // The answer may be older than the change for which the channels were forgotten.
-    return generation === this.#generation ? this.#remember(question, channel) : channel;
-  }
-
-  /** Environments or projects have changed: every channel is looked up again. */
-  forgetChannels(): void {
-    this.#generation += 1;
-    this.#channels.clear();
-  }
-
-  /** The user whom a token names; null if there is none, or more than one: then refuse the token like a bad one. */
-  async findUser(identity: Pick<Identity, 'user'>): Promise<User | null> {
-    const { user } = identity;
-    if ('id' in user) {
-      const id = parseBigint(user.id);
-      return id === null ? null : await this.#lookUps.user('user_by_id', id);
-    }
-    const about = 'username' in user ? 'user_by_name' : 'user_by_email';
-    const text = parseText('username' in user ? user.username : user.email);
-    return text === null ? null : await this.#lookUps.user(about, text);
+  async findUser({ user }: Pick<Identity, 'user'>): Promise<User | null> {
+    const [column, value] = userKeyOf(user);
+    if (value === null) return null;
+    const found = (await this.#users.ask({ column, value })).get(`${column} ${value}`) ?? [];
+    // The host's column may have no unique index.
+    return found.length === 1 ? (found[0] ?? null) : null;
   }
 
   async openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal> {
-    const [channel, allowed] = await Promise.all([
-      this.resolveChannel(wanted),
-      this.mayView(userId, wanted.projectId),
-    ]);
-    if (channel === 'unknown_project') return channel;
-    return allowed ? channel : 'forbidden';
+    const projectId = parseUuid(wanted.projectId);
+    if (projectId === null) return 'unknown_project';
+    const question: ChannelQuestion = {
+      userId: parseBigint(userId),
+      projectId,
+      environmentKey: 'environmentKey' in wanted ? parseText(wanted.environmentKey) : null,
+      environmentId: 'environmentId' in wanted ? parseBigint(wanted.environmentId) : null,
+    };
+    const answer = (await this.#channels.ask(question)).get(question);
+    if (answer === undefined) return 'unknown_project';
+    if (!answer.allowed) return 'forbidden';
+    return answer.channel ?? 'unknown_environment';
   }
 
-  /** Whether the project exists and the user is active and a superuser or a member with `project.view`. */
-  async mayView(userId: string, projectId: string): Promise<boolean> {
-    const pair = parsePair({ userId, projectId });
-    return pair !== null && (await this.#lookUps.mayView(pair.userId, pair.projectId));
-  }
-
-  /** A role counts in a whole project, so each pair of a user and a project is asked for once. */
   async recheck(viewers: readonly Viewer[]): Promise<Set<string>> {
-    const pairs = new Map(
-      viewers.flatMap(({ userId, projectId }) => {
-        const pair = parsePair({ userId, projectId });
-        return pair === null ? [] : [[JSON.stringify([userId, projectId]), pair]];
-      }),
+    const asked = viewers.filter(
+      ({ userId, projectId }) => parseBigint(userId) !== null && parseUuid(projectId) !== null,
     );
-    const answers = await this.#lookUps.mayViewEach([...pairs.values()]);
-    const allowed = new Set([...pairs.keys()].filter((_, index) => answers[index]));
-    return new Set(
-      viewers
-        .filter(({ userId, projectId }) => allowed.has(JSON.stringify([userId, projectId])))
-        .map(viewerKey),
-    );
+    if (asked.length === 0) return new Set();
+    const { rows } = await this.#pool.query<{ position: number }>(recheckStatement, [
+      asked.map(({ userId }) => userId),
+      asked.map(({ projectId }) => projectId),
+    ]);
+    const allowed = new Set(rows.map(({ position }) => position - 1));
+    return new Set(asked.filter((_, index) => allowed.has(index)).map(viewerKey));
   }
 
-  /** The projects that the user may view, without archived ones, by name; environments by id. */
+  /** Without archived projects; environments by id. */
   async visibleProjects(userId: string): Promise<VisibleProject[]> {
-    const value = parseBigint(userId);
-    if (value === null) return [];
-    return await this.#share(JSON.stringify(['projects', value]), async () => {
-      const { rows } = await this.#pool.query<VisibleProject>(VISIBLE_PROJECTS, [value]);
-      return rows;
-    });
+    const id = parseBigint(userId);
+    if (id === null) return [];
+    return (await this.#pool.query<VisibleProject>(projectsStatement, [id])).rows;
   }
 
-  /** Throws HttpProblem where the user does not exist (any more) or is not active. */
+  /** Throws HttpProblem if the user does not exist any more or is not active. */
   async rightsOf(userId: string, projectId?: string): Promise<Rights> {
     return await readRights(this.#pool, userId, projectId ?? null);
   }
 
-  /** `question` names the method too, so that an answer always has the type that its asker expects. */
-  async #share<Answer>(question: string, ask: () => Promise<Answer>): Promise<Answer> {
-    const underWay = this.#underWay.get(question) as Promise<Answer> | undefined;
-    if (underWay !== undefined) return await underWay;
-    const answer = ask().finally(() => this.#underWay.delete(question));
-    this.#underWay.set(question, answer);
-    return await answer;
+  /** The users by `column value`. */
+  async #findUsers(questions: readonly UserQuestion[]): Promise<Map<string, User[]>> {
+    const values = new Map<UserColumn, Set<string>>();
+    for (const { column, value } of questions) {
+      values.set(column, (values.get(column) ?? new Set()).add(value));
+    }
+    const selects = [...values.keys()].map(
+      (column, index) => `
+SELECT '${column} ' || u.${column}::text AS key, json_build_object(
+  'id', u.id::text, 'username', u.username::text, 'active', u.is_active, 'superuser', u.is_superuser
+) AS user FROM public.users u WHERE ${userConditions[column](`$${index + 1}`)}`,
+    );
+    const { rows } = await this.#pool.query<{ key: string; user: User }>(
+      selects.join('\nUNION ALL\n'),
+      [...values.values()].map((each) => [...each]),
+    );
+    const users = new Map<string, User[]>();
+    for (const { key, user } of rows) users.set(key, [...(users.get(key) ?? []), user]);
+    return users;
   }
 
-  /** Who asked together gets the same object: thousands of connections keep it. */
-  #remember(question: string, channel: Channel): Channel {
-    const nowMs = performance.now();
-    for (const [oldQuestion, { staleAtMs }] of this.#channels) {
-      if (staleAtMs > nowMs) break;
-      this.#channels.delete(oldQuestion);
+  async #findChannels(questions: readonly ChannelQuestion[]): Promise<Map<ChannelQuestion, ChannelAnswer>> {
+    const { rows } = await this.#pool.query<ChannelRow>(channelStatement, [
+      questions.map(({ userId }) => userId),
+      questions.map(({ projectId }) => projectId),
+      questions.map(({ environmentKey }) => environmentKey),
+      questions.map(({ environmentId }) => environmentId),
+    ]);
+    const answers = new Map<ChannelQuestion, ChannelAnswer>();
+    // Connections keep the channel: those of one environment share the object.
+    const channels = new Map<string, Channel>();
+    for (const { position, allowed, environmentId, ...names } of rows) {
+      let channel: Channel | null = null;
+      if (environmentId !== null) {
+        channel = channels.get(environmentId) ?? { environmentId, ...names };
+        channels.set(environmentId, channel);
+      }
+      const question = questions[position - 1];
+      if (question !== undefined) answers.set(question, { allowed, channel });
     }
-    const known = this.#channels.get(question)?.channel;
-    if (known?.environmentId === channel.environmentId && known.environmentKey === channel.environmentKey) {
-      return known;
-    }
-    this.#channels.delete(question);
-    this.#channels.set(question, { channel, staleAtMs: nowMs + CHANNEL_CACHE_MS });
-    return channel;
+    return answers;
   }
 }
 
-interface Pair {
-  readonly userId: string;
-  readonly projectId: string;
-}
-
-/** As PostgreSQL's types take them; null where one of the two cannot exist. */
-function parsePair(pair: Pair): Pair | null {
-  const userId = parseBigint(pair.userId);
-  const projectId = parseUuid(pair.projectId);
-  return userId === null || projectId === null ? null : { userId, projectId };
+function userKeyOf(user: TokenUser): [UserColumn, string | null] {
+  if ('id' in user) return ['id', parseBigint(user.id)];
+  return 'username' in user ? ['username', parseText(user.username)] : ['email', parseText(user.email)];
 }
 
 function parseUuid(text: string): string | null {
-  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text) ? text.toLowerCase() : null;
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text) ? text : null;
 }
 
 function parseBigint(text: string): string | null {
   if (!/^\d{1,19}$/.test(text)) return null;
   const value = BigInt(text);
-  return value > MAX_BIGINT ? null : value.toString();
+  return value >= 2n ** 63n ? null : value.toString();
 }
 
-/** PostgreSQL's text holds every character but this one. */
+/** Text of PostgreSQL holds every character but NUL. */
 function parseText(text: string): string | null {
   return text.includes('\0') ? null : text;
 }

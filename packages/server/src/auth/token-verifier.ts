@@ -1,196 +1,188 @@
-import { createSecretKey, webcrypto } from 'node:crypto';
-import type { KeyObject } from 'node:crypto';
+import { webcrypto } from 'node:crypto';
 import { errors, jwtVerify } from 'jose';
 import type { JWTPayload, JWTVerifyOptions, JWTVerifyResult } from 'jose';
-import type { TokenOptions } from './auth-options.js';
+import { HttpProblem } from '../http-problem.js';
+import type { Identity } from './authorization.js';
 import { createKeySet, keysUnavailable } from './key-set.js';
-import { TokenError } from './token-error.js';
-import { parseUserClaim, type TokenUser, userByClaim } from './user-claim.js';
+import { createUserFinder, invalidToken, type TokenUser } from './user-claim.js';
 
-/** Who a token says it belongs to. What they may do is the database's to say, never the token's. */
-export interface Identity {
-  readonly user: TokenUser;
-  /** For logs only; null where the token does not tell. */
-  readonly username: string | null;
-  /** The token's `exp`, in milliseconds since the epoch. */
-  readonly expiresAtMs: number;
-  /** The token's `jti`; null where it has none. */
-  readonly tokenId: string | null;
-}
+/** How tokens are checked. */
+export type TokenOptions = TokenChecks &
+  (
+    | {
+        /** The HS256 secret that tokens are signed with: at least 32 bytes of UTF-8. */
+        readonly secret: string;
+        readonly jwksUrl?: undefined;
+      }
+    | {
+        /** Where the issuer publishes its public keys (a JWK Set): http or https. */
+        readonly jwksUrl: string;
+        readonly secret?: undefined;
+        readonly issuer: string;
+        readonly audience: string;
+      }
+  );
 
-export interface TokenVerifier {
-  /** Whose token it is. Rejects with a TokenError and nothing else; '' is `token_missing`. */
-  verify(token: string): Promise<Identity>;
+/** What tokens must contain. */
+export interface TokenChecks {
+  /** The required `iss`. Default with a secret: any. */
+  readonly issuer?: string | undefined;
+  /** The required `aud`. Default with a secret: any. */
+  readonly audience?: string | undefined;
+  /**
+   * The claim that identifies the user, and the column of users that it is compared with: `userId:id`, `sub:id`,
+   * `preferred_username:username`, `email:email`; with `authorize` or `authorizeSql` the claim alone. Default with
+   * a secret: `userId` as users.id, else `sub` (digits are users.id, else users.username); with `authorize` or
+   * `authorizeSql` any text or whole number in `userId`, else `sub`, else `username`. With a jwksUrl there is no
+   * default, but with `authorize` or `authorizeSql`: `sub`.
+   */
+  readonly userClaim?: string | undefined;
+  /** The longest lifetime of a token, in milliseconds. Default 86,400,000 (a day). */
+  readonly maxTokenAgeMs?: number | undefined;
 }
 
 export type TokenVerifierOptions = TokenOptions & {
-  /** Whether users are what the host calls them, and not rows of Togglr's table. Default false. */
-  readonly opaqueUsers?: boolean | undefined;
+  /** Whether users are not rows of Togglr's table. Default false. */
+  readonly externalUsers?: boolean | undefined;
 };
 
-const MIN_SECRET_BYTES = 32;
-/** As much as node:http takes for all headers of a request together. */
-const MAX_TOKEN_CHARS = 16_384;
-const CLOCK_TOLERANCE_S = 5;
-export const DEFAULT_MAX_TOKEN_AGE_MS = 86_400_000;
-/** What the `typ` of the header calls an access token; the `typ` among the claims is Keycloak's. */
-const HEADER_TYPES = new Set(['jwt', 'at+jwt']);
-const CLAIM_TYPES = new Set(['jwt', 'at+jwt', 'bearer', 'access']);
+export interface TokenVerifier {
+  /** The user of the token. Rejects with an HttpProblem and nothing else; '' is `token_missing`. */
+  verify(token: string): Promise<Identity>;
+}
+
+type VerifySignature = (token: string) => Promise<JWTVerifyResult>;
+
+const minSecretBytes = 32;
+/** As much as node:http takes for all headers of a request. */
+const maxTokenChars = 16_384;
+const clockToleranceS = 5;
+export const defaultMaxTokenAgeMs = 86_400_000;
+/** Values of `typ` in the header of an access token; `typ` among the claims is Keycloak's. */
+const headerTypes = ['jwt', 'at+jwt'];
+const claimTypes = [...headerTypes, 'bearer', 'access'];
 /** Claims of ID tokens and of security events. */
-const FOREIGN_CLAIMS = ['nonce', 'at_hash', 'c_hash', 'events'];
+const foreignClaims = ['nonce', 'at_hash', 'c_hash', 'events'];
 /** Never a symmetric one: a public key must not pass for a shared secret. */
-const ASYMMETRIC_ALGORITHMS = [
+const asymmetricAlgorithms = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
   ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
 ];
 
 /**
- * Checks access tokens: Togglr's (claims `userId` and `type`) and those of OAuth. `exp` is required; clocks may
- * differ by five seconds. With a secret exactly HS256 is accepted, with a JWK Set only asymmetric algorithms.
+ * Verifies access tokens of Togglr (claims `userId` and `type`) and of OAuth. `exp` is required; clocks may differ by
+ * five seconds. With a secret only HS256 is accepted, with a JWK Set only asymmetric algorithms.
  *
- * Throws an Error that says what to fix if there is neither, the secret is too short, the URL is none, or a
- * JWK Set has no issuer, audience or claim of the user.
+ * Throws an Error that says what to fix if there is neither, the secret is too short, the URL is invalid, or a JWK Set
+ * has no issuer, audience or claim of the user.
  */
 export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifier {
-  const claims: JWTVerifyOptions = {
-    requiredClaims: ['exp'],
-    clockTolerance: CLOCK_TOLERANCE_S,
-    ...(options.issuer === undefined ? {} : { issuer: options.issuer }),
-    ...(options.audience === undefined ? {} : { audience: options.audience }),
-  };
-  const userOf = userFinder(options);
-  const maxAgeS = (options.maxTokenAgeMs ?? DEFAULT_MAX_TOKEN_AGE_MS) / 1_000;
-  const authenticate = authenticationOf(options, claims);
+  const { userClaim, jwksUrl, externalUsers = false, maxTokenAgeMs = defaultMaxTokenAgeMs } = options;
+  const userOf = createUserFinder({ userClaim, hasKeySet: jwksUrl !== undefined, externalUsers });
+  const verifySignature = createSignatureVerifier(options);
 
   return {
     async verify(token) {
       if (token === '') {
-        throw new TokenError(
+        throw new HttpProblem(
+          401,
           'token_missing',
           'No token was sent: send it as "Authorization: Bearer <token>" or as the subprotocol "bearer.<token>"',
         );
       }
-      if (token.length > MAX_TOKEN_CHARS) {
-        throw new TokenError(
-          'token_malformed',
-          `The token is longer than ${MAX_TOKEN_CHARS} characters: send a shorter one`,
-        );
+      if (token.length > maxTokenChars) {
+        throw malformed(`The token is longer than ${maxTokenChars} characters: send a shorter one`);
       }
       try {
-        const { payload, protectedHeader } = await authenticate(token);
-        refuseOtherKinds(payload, protectedHeader.typ);
-        return identityOf(payload, userOf(payload), maxAgeS);
+        const { payload, protectedHeader } = await verifySignature(token);
+        checkKind(payload, protectedHeader.typ);
+        return identityOf(payload, userOf(payload), maxTokenAgeMs / 1_000);
       } catch (error) {
-        throw error instanceof TokenError ? error : refusal(error);
+        throw error instanceof HttpProblem ? error : problemOf(error);
       }
     },
   };
 }
 
 /** The key for HS256. Throws an Error if the secret has fewer than 32 bytes. */
-export function secretKey(secret: string): KeyObject {
+export function secretKey(secret: string): Uint8Array {
   const bytes = Buffer.from(secret, 'utf8');
-  if (bytes.length < MIN_SECRET_BYTES) {
+  if (bytes.length >= minSecretBytes) return bytes;
+  throw new Error(
+    `The JWT secret has ${bytes.length} bytes: use at least ${minSecretBytes}, for example the output of "openssl rand -base64 48"`,
+  );
+}
+
+function createSignatureVerifier(
+  // TypeScript rules out what a program in JavaScript may pass: an environment variable that is not set.
+  options: Partial<Record<'secret' | 'jwksUrl' | 'issuer' | 'audience', string | undefined>>,
+): VerifySignature {
+  const { secret, jwksUrl, issuer, audience } = options;
+  const claims: JWTVerifyOptions = {
+    requiredClaims: ['exp'],
+    clockTolerance: clockToleranceS,
+    ...(issuer === undefined ? {} : { issuer }),
+    ...(audience === undefined ? {} : { audience }),
+  };
+  if (secret !== undefined) {
+    const algorithm = { name: 'HMAC', hash: 'SHA-256' };
+    // jose would import a key in any other form again for each token.
+    const key = webcrypto.subtle.importKey('raw', secretKey(secret), algorithm, false, ['verify']);
+    return async (token) => await jwtVerify(token, await key, { ...claims, algorithms: ['HS256'] });
+  }
+  if (jwksUrl === undefined) {
     throw new Error(
-      `The JWT secret has ${bytes.length} bytes: use at least ${MIN_SECRET_BYTES}, for example the output of "openssl rand -base64 48"`,
+      'auth has neither a secret nor a jwksUrl: give it one of them (if it comes from the environment, is the variable set?)',
     );
   }
-  return createSecretKey(bytes);
-}
-
-type UserFinder = (payload: JWTPayload) => TokenUser;
-type Authenticate = (token: string) => Promise<JWTVerifyResult>;
-
-function authenticationOf(
-  // What TypeScript rules out, a program in JavaScript passes: the value of a variable that is not set.
-  options: Partial<Record<'secret' | 'jwksUrl' | 'issuer' | 'audience', string | undefined>>,
-  claims: JWTVerifyOptions,
-): Authenticate {
-  const { secret, jwksUrl, issuer, audience } = options;
-  if (secret !== undefined) return secretAuthentication(secret, claims);
-  if (jwksUrl !== undefined) {
-    // An identity provider signs for many services, and a URL may publish the keys of many tenants.
-    for (const [name, value] of Object.entries({ issuer, audience })) {
-      if (value === undefined || value === '') {
-        throw new Error(
-          `auth has a jwksUrl and no ${name}: give the ${name} that tokens for this server have`,
-        );
-      }
+  // An identity provider signs for many services, and a URL may publish the keys of many tenants.
+  for (const [name, value] of Object.entries({ issuer, audience })) {
+    if (!value) {
+      throw new Error(`auth has a jwksUrl and no ${name}: give the ${name} that tokens for this server have`);
     }
-    return keySetAuthentication(jwksUrl, claims);
   }
-  throw new Error(
-    'auth has neither a secret nor a jwksUrl: give it one of them (if it comes from the environment, is the variable set?)',
-  );
+  return keySetVerifier(jwksUrl, { ...claims, algorithms: asymmetricAlgorithms });
 }
 
-function secretAuthentication(secret: string, claims: JWTVerifyOptions): Authenticate {
-  // The library would import any other form of the key again for each token.
-  const imported = webcrypto.subtle.importKey(
-    'raw',
-    secretKey(secret).export(),
-    { name: 'HMAC', hash: 'SHA-256' },
-    false,
-    ['verify'],
-  );
-  const options: JWTVerifyOptions = { ...claims, algorithms: ['HS256'] };
-  return async (token) => await jwtVerify(token, await imported, options);
-}
-
-function keySetAuthentication(jwksUrl: string, claims: JWTVerifyOptions): Authenticate {
+function keySetVerifier(jwksUrl: string, options: JWTVerifyOptions): VerifySignature {
   const findKey = createKeySet(jwksUrl);
-  const options: JWTVerifyOptions = { ...claims, algorithms: ASYMMETRIC_ALGORITHMS };
   return async (token) => {
     try {
       return await jwtVerify(token, findKey, options);
     } catch (error) {
       if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
-      return await verifyWithAny(token, error, options);
+      // An issuer without key ids has several keys while it rotates them.
+      for await (const key of error) {
+        try {
+          return await jwtVerify(token, key, options);
+        } catch (failure) {
+          if (!(failure instanceof errors.JWSSignatureVerificationFailed)) throw failure;
+        }
+      }
+      throw new errors.JWSSignatureVerificationFailed();
     }
   };
 }
 
-/** An issuer that names no key ids leaves several keys to try while it changes them. */
-async function verifyWithAny(
-  token: string,
-  candidates: errors.JWKSMultipleMatchingKeys,
-  options: JWTVerifyOptions,
-): Promise<JWTVerifyResult> {
-  for await (const key of candidates) {
-    try {
-      return await jwtVerify(token, key, options);
-    } catch (error) {
-      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
-    }
-  }
-  throw new errors.JWSSignatureVerificationFailed();
-}
-
-/** Never passes on a message of the library, and no cause: both may quote what the token says. */
-function refusal(error: unknown): TokenError {
+/** Without the message of jose and without a cause: both may quote the token. */
+function problemOf(error: unknown): HttpProblem {
   if (error instanceof errors.JWTExpired) {
-    return new TokenError('token_expired', 'The token has expired: sign in again or send a fresh one');
+    return new HttpProblem(401, 'token_expired', 'The token has expired: sign in again or send a fresh one');
   }
-  if (error instanceof errors.JWTClaimValidationFailed) {
-    return new TokenError('token_invalid', claimProblem(error.claim, error.reason));
-  }
+  if (error instanceof errors.JWTClaimValidationFailed) return invalidToken(claimMessage(error));
   if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) {
-    return new TokenError(
-      'token_malformed',
-      'The token is not a JWT: send the whole access token, unchanged',
-    );
+    return malformed('The token is not a JWT: send the whole access token, unchanged');
   }
   if (error instanceof errors.JOSEError) {
-    return new TokenError(
-      'token_invalid',
+    return invalidToken(
       'The token is not signed with a key and an algorithm that this server trusts: sign in again',
     );
   }
-  // The library raises other errors for keys that it will not use, such as RSA below 2048 bits.
+  // jose throws other errors for keys that it does not use, such as RSA below 2048 bits.
   return keysUnavailable(error);
 }
 
-function claimProblem(claim: string, reason: string): string {
+function claimMessage({ claim, reason }: errors.JWTClaimValidationFailed): string {
   if (claim === 'exp' && reason === 'missing') {
     return 'The token has no expiry ("exp"): send one that expires';
   }
@@ -203,102 +195,53 @@ function claimProblem(claim: string, reason: string): string {
   return 'A time in the token is not a number ("exp", "nbf" or "iat"): sign in again';
 }
 
-/** Throws a TokenError for a good signature under something else than an access token. */
-function refuseOtherKinds(payload: JWTPayload, headerType: unknown): void {
+/** Throws HttpProblem for a token with a valid signature that is not an access token. */
+function checkKind(payload: JWTPayload, headerType: unknown): void {
   const { type, typ, token_use: use, cnf } = payload;
   const isAccessToken =
     (type === undefined || type === 'access') &&
-    (headerType === undefined || isOneOf(HEADER_TYPES, headerType)) &&
-    (typ === undefined || isOneOf(CLAIM_TYPES, typ)) &&
+    (headerType === undefined || isOneOf(headerTypes, headerType)) &&
+    (typ === undefined || isOneOf(claimTypes, typ)) &&
     (use === undefined || use === 'access') &&
-    !FOREIGN_CLAIMS.some((claim) => Object.hasOwn(payload, claim));
+    !foreignClaims.some((claim) => Object.hasOwn(payload, claim));
   if (!isAccessToken) {
-    throw new TokenError(
+    throw new HttpProblem(
+      401,
       'token_wrong_type',
       'The token is not an access token: send the access token, not an ID, refresh or reset token',
     );
   }
-  // Proof of possession is not checked here, and without it such a token is worth nothing.
+  // Proof of possession is not checked here, so anyone could send such a token.
   if (cnf !== undefined) {
-    throw new TokenError(
+    throw new HttpProblem(
+      401,
       'token_wrong_type',
       'The token is bound to a key ("cnf"), which this server does not check: send a bearer token',
     );
   }
 }
 
-function isOneOf(types: ReadonlySet<string>, type: unknown): boolean {
-  return typeof type === 'string' && types.has(type.toLowerCase().replace(/^application\//, ''));
+function isOneOf(types: readonly string[], type: unknown): boolean {
+  return typeof type === 'string' && types.includes(type.toLowerCase().replace(/^application\//, ''));
 }
 
 function identityOf(payload: JWTPayload, user: TokenUser, maxAgeS: number): Identity {
-  const { username, exp = Number.NaN, iat, jti } = payload;
+  const { username, exp = Number.NaN, iat } = payload;
   const expiresAtMs = Math.floor(exp * 1_000);
-  // JSON has numbers past the end of every calendar.
+  // A number in JSON may be later than any Date.
   if (Number.isNaN(new Date(expiresAtMs).getTime())) {
-    throw new TokenError('token_invalid', 'The token\'s expiry ("exp") is not a time: sign in again');
+    throw invalidToken('The token\'s expiry ("exp") is not a time: sign in again');
   }
   const nowS = Date.now() / 1_000;
-  if (exp - Math.min(iat ?? nowS, nowS) > maxAgeS + CLOCK_TOLERANCE_S) {
-    throw new TokenError(
-      'token_invalid',
+  if (exp - Math.min(iat ?? nowS, nowS) > maxAgeS + clockToleranceS) {
+    throw invalidToken(
       `The token lasts longer than the ${maxAgeS} s that this server accepts: send one that expires sooner`,
     );
   }
-  return {
-    user,
-    username: typeof username === 'string' ? username : 'username' in user ? user.username : null,
-    expiresAtMs,
-    tokenId: typeof jti === 'string' ? jti : null,
-  };
+  const known = 'username' in user ? user.username : null;
+  return { user, username: typeof username === 'string' ? username : known, expiresAtMs };
 }
 
-function userFinder({ jwksUrl, userClaim, opaqueUsers = false }: TokenVerifierOptions): UserFinder {
-  if (userClaim !== undefined) {
-    const named = parseUserClaim(userClaim);
-    if (opaqueUsers && named.column !== null) {
-      throw new Error(
-        `The claim of the user ${JSON.stringify(userClaim)} compares with a column of Togglr's users, and users are others here: write the claim alone`,
-      );
-    }
-    if (!opaqueUsers && named.column === null) {
-      throw new Error(
-        `The claim of the user ${JSON.stringify(userClaim)} does not name the column of users that it is compared with: write claim:column, such as sub:id, preferred_username:username or email:email`,
-      );
-    }
-    return (payload) => userByClaim(payload, named);
-  }
-  if (jwksUrl === undefined) {
-    return opaqueUsers
-      ? ({ userId, sub, username }) => opaqueUserOf(userId ?? sub ?? username)
-      : togglrUserOf;
-  }
-  if (opaqueUsers) return (payload) => userByClaim(payload, { claim: 'sub', column: null });
-  // A number in `sub` counts the users of the issuer, which are not the rows of users.
-  throw new Error(
-    'auth has a jwksUrl and no userClaim: give the claim that identifies the user and the column of users that it is compared with, such as email:email',
-  );
-}
-
-function opaqueUserOf(claim: unknown): TokenUser {
-  if (typeof claim === 'string' && claim !== '') return { id: claim };
-  if (typeof claim === 'number' && Number.isSafeInteger(claim)) return { id: String(claim) };
-  throw new TokenError(
-    'token_invalid',
-    'The token names no user: it needs "userId", "sub" or "username", a text or a whole number',
-  );
-}
-
-function togglrUserOf({ userId, sub }: JWTPayload): TokenUser {
-  if (userId === undefined) {
-    if (typeof sub === 'string' && sub !== '') return /^\d+$/.test(sub) ? { id: sub } : { username: sub };
-    throw new TokenError(
-      'token_invalid',
-      'The token names no user: it needs "userId" (a number) or "sub" (users.id or users.username)',
-    );
-  }
-  if (typeof userId !== 'number' || !Number.isSafeInteger(userId) || userId < 0) {
-    throw new TokenError('token_invalid', 'The token\'s "userId" is not a whole number: sign in again');
-  }
-  return { id: String(userId) };
+function malformed(message: string): HttpProblem {
+  return new HttpProblem(401, 'token_malformed', message);
 }

@@ -1,36 +1,36 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { BlockList, isIP } from 'node:net';
 
-/** What of a request tells where it comes from; an IncomingMessage is one. */
+/** The parts of a request that its origin is determined by; an IncomingMessage has them. */
 export interface RequestSource {
   readonly headers: IncomingHttpHeaders;
   readonly socket: { readonly remoteAddress?: string | undefined; readonly encrypted?: boolean };
 }
 
-/** Where a request comes from, as its limits and the log see it; `unknown` where the socket does not tell. Never throws. */
+/** The address of the client, for limits and the log; `unknown` if the socket has none. Never throws. */
 export type ClientAddress = (request: RequestSource) => string;
 
-/** The scheme of a request as the browser sees it; null where the server cannot know it. Never throws. */
+/** The scheme of a request as the browser sees it; null if the server cannot know it. Never throws. */
 export type RequestScheme = (request: RequestSource) => 'http' | 'https' | null;
 
 export interface TrustedProxies {
-  /** Whether the peer of the socket is a listed proxy. */
+  /** Whether the socket is connected to a listed proxy. */
   readonly isProxy: (socket: RequestSource['socket']) => boolean;
   /**
-   * The address of the socket; where that is a listed proxy, the last address in `X-Forwarded-For` that is none:
-   * what stands before it anybody could have written. Where a proxy passes on something that is no address, its own.
+   * The address of the socket, or behind listed proxies the last address in `X-Forwarded-For` that is not a proxy's:
+   * clients can forge what precedes it. If a proxy forwards something else than an address, the proxy's own.
    */
   readonly clientAddress: ClientAddress;
   /**
-   * `https` where the server ends TLS itself; behind a listed proxy what `X-Forwarded-Proto`, else `Forwarded`, says
-   * first. Without either it is unknown: a proxy that is not listed may end TLS.
+   * `https` if the server terminates TLS; behind a listed proxy the first scheme of `X-Forwarded-Proto`, else of
+   * `Forwarded`; else unknown, because a proxy that is not listed may terminate TLS.
    */
   readonly scheme: RequestScheme;
 }
 
 /**
- * `entries` lists the addresses and networks (`10.0.0.7`, `10.0.0.0/8`, `::1`, `fd00::/8`) of the proxies in front
- * of this server. Throws an Error that names the entry if one is neither an address nor a network.
+ * `entries` lists the addresses and networks of the proxies in front of this server (`10.0.0.7`, `10.0.0.0/8`, `::1`,
+ * `fd00::/8`). Throws an Error that names an invalid entry.
  */
 export function createTrustedProxies(entries: readonly string[]): TrustedProxies {
   const proxies = new BlockList();
@@ -64,10 +64,7 @@ export function createTrustedProxies(entries: readonly string[]): TrustedProxies
   };
 }
 
-/**
- * What is counted where an address is: of IPv6 the network of 64 bits, because whoever has one address there
- * has all of them; anything else as it is. Never throws.
- */
+/** What limits count: the /64 network of an IPv6 address, because one client has all of its addresses. Never throws. */
 export function networkOf(address: string): string {
   if (isIP(address) !== 6) return address;
   const [before = '', after] = address.toLowerCase().split('::');
@@ -107,10 +104,7 @@ function familyOf(address: string): 'ipv4' | 'ipv6' | null {
   return version === 0 ? null : version === 4 ? 'ipv4' : 'ipv6';
 }
 
-/**
- * The address without what may stand around it: the port that some proxies add, brackets, the zone of a
- * link, and the prefix of an IPv4 address on a socket for both. Null where it is no address.
- */
+/** The address without port, brackets, zone, and the prefix of IPv4 addresses on dual-stack sockets; null if it is invalid. */
 function plainAddress(text: string): string | null {
   const inner = text
     .trim()

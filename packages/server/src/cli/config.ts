@@ -1,4 +1,4 @@
-import type { TokenOptions, TokenChecks } from '../auth/auth-options.js';
+import type { TokenOptions, TokenChecks } from '../auth/token-verifier.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import {
   defaultDatabaseConnections,

@@ -4,7 +4,7 @@ import { loadDatabaseUrl } from './config.js';
 import { isMissing } from '../postgres/errors.js';
 import { inTransaction } from '../postgres/transaction.js';
 import { printable } from '../describe.js';
-import { isoUtc } from '../host/time-text.js';
+import { isoUtc } from '../host/sql-expressions.js';
 import { CommandError, defineCommand, UsageError } from './command.js';
 import { describeDatabase, withClient } from './connect.js';
 

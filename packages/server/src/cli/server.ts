@@ -3,7 +3,7 @@ import type { Server as HttpServer } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
-import type { TokenOptions } from '../auth/auth-options.js';
+import type { TokenOptions } from '../auth/token-verifier.js';
 import type { ServeConfig } from './config.js';
 import { connectionsOfServer } from '../postgres/session-budget.js';
 import { describeError } from '../describe.js';

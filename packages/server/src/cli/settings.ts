@@ -1,6 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { createHostPolicy } from '../auth/host-allowlist.js';
-import { createOriginPolicy } from '../auth/origin-policy.js';
+import { createHostPolicy, createOriginPolicy } from '../auth/origin-policy.js';
 import { secretKey } from '../auth/token-verifier.js';
 import { createTrustedProxies } from '../auth/trusted-proxies.js';
 import { parseUserClaim } from '../auth/user-claim.js';

@@ -1,6 +1,5 @@
-import type { TokenChecks } from '../auth/auth-options.js';
+import { type TokenChecks, defaultMaxTokenAgeMs } from '../auth/token-verifier.js';
 import { signToken } from '../auth/sign-token.js';
-import { DEFAULT_MAX_TOKEN_AGE_MS } from '../auth/token-verifier.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import { loadLocalConfig, type LocalConfig, tokenSettings } from './config.js';
 import { parseDuration } from './setting-parsers.js';
@@ -55,7 +54,7 @@ async function findSecret(config: LocalConfig): Promise<string> {
   );
 }
 
-function parseTtl(text: string, { maxTokenAgeMs = DEFAULT_MAX_TOKEN_AGE_MS }: TokenChecks): number {
+function parseTtl(text: string, { maxTokenAgeMs = defaultMaxTokenAgeMs }: TokenChecks): number {
   try {
     const ttlMs = parseDuration(text);
     if (ttlMs < 1_000) throw new Error(`${JSON.stringify(text)} is too short: give one second or more`);

@@ -1,6 +1,5 @@
 import { CloseCode, type FreshnessMessage } from '@flagcast/protocol';
-import { type Authorization, type Viewer, viewerKey } from '../auth/authorization.js';
-import type { Channel } from '../auth/table-authorization.js';
+import { type Authorization, type Viewer, viewerKey, type Channel } from '../auth/authorization.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { Freshness } from '../reader/freshness.js';

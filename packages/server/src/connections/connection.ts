@@ -1,6 +1,6 @@
 import type { CloseCode, FreshnessMessage } from '@flagcast/protocol';
 import type { Principal } from '../auth/request-authorizer.js';
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import type { Dialect } from '../events/dialect.js';
 import type { Heartbeat } from './codecs/v1.js';
 import type { ConnectionRegistry } from './connection-registry.js';

@@ -1,5 +1,5 @@
 import { CloseCode } from '@flagcast/protocol';
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import type { Broadcaster, ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';

@@ -1,5 +1,5 @@
 import type { ResyncReason } from '@flagcast/protocol';
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { FlagEvent } from '../events/event.js';
 import type { Position } from '../events/position.js';

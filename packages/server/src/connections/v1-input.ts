@@ -81,7 +81,7 @@ export class V1Input {
     const session = this.#session;
     const { connection } = session;
     try {
-      const renewed = await this.#authorizer.admitToken(token);
+      const renewed = await this.#authorizer.authenticateToken(token);
       if (renewed.user.id !== connection.principal.user.id) {
         session.close(CloseCode.badToken, 'the token is of another user');
         return;

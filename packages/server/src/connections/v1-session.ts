@@ -9,7 +9,7 @@ import {
   subprotocol,
 } from '@flagcast/protocol';
 import type { Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
-import type { Channel, ChannelRequest } from '../auth/table-authorization.js';
+import type { Channel, ChannelRequest } from '../auth/authorization.js';
 import type { ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
-import { isoUtc } from './time-text.js';
+import { isoUtc } from './sql-expressions.js';
 
 /** An environment of a project. */
 export interface Environment {

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
 import { describeError } from '../describe.js';
 import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
-import { type HiddenTable, readHiddenTables } from '../host/row-security.js';
+import { type HiddenTable, readHiddenTables } from '../host/host-schema.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap-statements.js';
 

@@ -1,5 +1,5 @@
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
-import { isoUtcInRange } from '../host/time-text.js';
+import { isoUtcInRange } from '../host/sql-expressions.js';
 import type { ControlEntry, FlagEvent } from '../events/event.js';
 import { coverageOfSnapshot, type Coverage } from '../events/position.js';
 

@@ -1,5 +1,5 @@
 import { asBigint, asUuid, featureState, requestEntities } from '../host/feature-state.js';
-import { isoUtc, isoUtcInRange } from '../host/time-text.js';
+import { isoUtc, isoUtcInRange } from '../host/sql-expressions.js';
 
 /**
  * The events of the host's tables that are younger than $1, for FROM: the audit log; all open requests, which

@@ -4,7 +4,8 @@ import { errorCode } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import { type TriggerState, triggerParameter, triggerStatement } from '../host/host-triggers.js';
 import type { Coverage } from '../events/position.js';
-import { type HiddenTable, hiddenTablesStatement } from '../host/row-security.js';
+import { hiddenTablesStatement } from '../host/host-schema.js';
+import { type HiddenTable } from '../host/host-schema.js';
 import { type EventSource, EventSourceError, findEventSource, namesOf } from './event-source.js';
 import type { ReadBounds } from './log-progress.js';
 import {

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { Snapshot } from '@flagcast/protocol';
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
 import { channelStatement } from '../host/feature-state.js';
 import { errorCode } from '../postgres/errors.js';

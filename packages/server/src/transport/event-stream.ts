@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
-import type { Channel, ChannelRequest } from '../auth/table-authorization.js';
+import type { Channel, ChannelRequest } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import type { ConnectionLimits } from '../connections/connection-limits.js';
@@ -68,7 +68,7 @@ export class EventStreams {
     const wanted = channelFromQuery(query);
     const cursor = cursorFromQuery(query);
     try {
-      const principal = await authorizer.admit(request);
+      const principal = await authorizer.authenticate(request);
       const channel = await authorizer.openChannel(principal, wanted);
       if (registry.isDraining) throw draining();
       const lastEventId = request.headers['last-event-id'];

@@ -5,7 +5,7 @@ import { type Server as SocketServer, WebSocketServer } from 'ws';
 import type { Principal } from '../auth/request-authorizer.js';
 import { asksForChannel, channelFromQuery, cursorFromQuery } from '../auth/request-target.js';
 import { subprotocolsOf } from '../auth/request-token.js';
-import type { Channel } from '../auth/table-authorization.js';
+import type { Channel } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { v1Wire } from '../connections/codecs/v1.js';
 import type { ConnectionLimits, UnauthenticatedConnections } from '../connections/connection-limits.js';
@@ -160,7 +160,7 @@ export class Gateway {
     );
     try {
       const wanted = channelFromQuery(queryOf(request));
-      const principal = await authorizer.admit(request);
+      const principal = await authorizer.authenticate(request);
       const channel = await authorizer.openChannel(principal, wanted);
       const isOpen = (): boolean => !socket.destroyed && !socket.writableEnded;
       if (!(await this.#acquireConnection({ request, socket, principal, isOpen }))) return;
@@ -194,7 +194,7 @@ export class Gateway {
     const query = queryOf(request);
     const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
-    const principal = await this.#options.sources.authorizer.admit(request);
+    const principal = await this.#options.sources.authorizer.authenticate(request);
     const isOpen = (): boolean => webSocket.readyState === webSocket.OPEN;
     if (!(await this.#acquireConnection({ request, socket, principal, isOpen }))) return;
     const session = this.#openV1(webSocket, { socket, principal });

@@ -2,9 +2,9 @@ import { HttpProblem } from '../../http-problem.js';
 import { unknownEnvironment } from '../responses.js';
 import type pg from 'pg';
 import { z } from 'zod';
-import { ruleState, scheduleState } from '../../host/audit-state.js';
+import { ruleState, scheduleState } from '../../host/feature-state.js';
 import { readEnvironments } from '../../host/environments.js';
-import { requestedEntity, shownJson } from '../../host/stored-json.js';
+import { requestedEntity, shownJson } from '../../host/sql-expressions.js';
 import { JsonText } from '../../json-text.js';
 import { featureFields } from '../schemas.js';
 import {

@@ -1,12 +1,11 @@
 import { HttpProblem } from '../../http-problem.js';
 import type pg from 'pg';
-import { isBcrypt, verifyBcrypt } from '../../auth/bcrypt.js';
-import { verifyPassword } from '../../auth/password.js';
-import { inAttempt, type SignInAttempts } from '../../auth/sign-in-attempts.js';
+import { isBcrypt, verifyBcrypt, verifyPassword } from '../../auth/password.js';
+import type { SignInAttempts } from '../../auth/sign-in-attempts.js';
 import { scrub } from '../../describe.js';
 import { readRights, type Rights } from '../../host/rights.js';
-import { isoUtc } from '../../host/time-text.js';
-import { readTogglrFeatures } from '../../host/togglr-features.js';
+import { isoUtc } from '../../host/sql-expressions.js';
+import { readTogglrFeatures } from '../../host/host-schema.js';
 import { isMissing } from '../../postgres/errors.js';
 import type { Queries, SessionSource } from '../../postgres/session-pool.js';
 import type { Decision } from '../schemas.js';
@@ -241,10 +240,10 @@ export class DecisionPassword {
     }
     const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
     const attempt = { username: user.username, address };
-    if (!(await inAttempt(this.#attempts, attempt, async () => await check(password, proof.hash)))) {
+    if (!(await this.#attempts.run(attempt, async () => await check(password, proof.hash)))) {
       throw new HttpProblem(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
     }
-    this.#attempts.forget(user.username, address);
+    this.#attempts.succeeded(attempt);
   }
 
   async #proofOf(userId: string): Promise<DecisionProof> {

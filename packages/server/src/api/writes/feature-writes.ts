@@ -6,7 +6,7 @@ import pg from 'pg';
 import { type Environment, readEnvironments } from '../../host/environments.js';
 import { requestEntities } from '../../host/feature-state.js';
 import { readRights, type Rights } from '../../host/rights.js';
-import { isoUtc } from '../../host/time-text.js';
+import { isoUtc } from '../../host/sql-expressions.js';
 import type { SessionSource } from '../../postgres/session-pool.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';
 import {

@@ -3,10 +3,9 @@ import { unknownFeature } from '../responses.js';
 import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
-import { featureState } from '../../host/audit-state.js';
-import { featureJson } from '../../host/feature-state.js';
+import { auditFeatureState, featureJson } from '../../host/feature-state.js';
 import type { Rights } from '../../host/rights.js';
-import { isoUtc } from '../../host/time-text.js';
+import { isoUtc } from '../../host/sql-expressions.js';
 import type { Queries } from '../../postgres/session-pool.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';
 
@@ -220,7 +219,7 @@ async function withAudit(
 /** The feature in each environment of its project, by the environment's id, as the audit log keeps it. */
 async function readStates(client: pg.ClientBase, featureId: string): Promise<Map<string, string>> {
   const { rows } = await client.query<{ environment_id: string; state: string }>(
-    `SELECT e.id::text AS environment_id, ${featureState}::text AS state
+    `SELECT e.id::text AS environment_id, ${auditFeatureState}::text AS state
      FROM public.features f
      JOIN public.environments e ON e.project_id = f.project_id
      LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = e.id

@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { scrub } from '../../describe.js';
 import { type Environment, readEnvironments } from '../../host/environments.js';
 import { readRights } from '../../host/rights.js';
-import { readTogglrFeatures } from '../../host/togglr-features.js';
+import { readTogglrFeatures } from '../../host/host-schema.js';
 import { isMissing } from '../../postgres/errors.js';
 import type { SessionSource } from '../../postgres/session-pool.js';
 import { type Author, authorOf, writeAudit } from './feature.js';

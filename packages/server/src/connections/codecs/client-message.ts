@@ -1,5 +1,5 @@
 import type { AuthMessage, PingMessage } from '@flagcast/protocol';
-import type { ChannelRequest } from '../../auth/table-authorization.js';
+import type { ChannelRequest } from '../../auth/authorization.js';
 
 /** A valid message of a client. */
 export type CheckedMessage =

@@ -1,7 +1,7 @@
 import pg from 'pg';
-import { checkAuthorizeQuery } from '../../auth/authorize-query.js';
+import { checkAuthorizeQuery } from '../../auth/callback-authorization.js';
 import { describeError } from '../../describe.js';
-import { readHiddenTables } from '../../host/row-security.js';
+import { readHiddenTables } from '../../host/host-schema.js';
 import type { GrantState } from '../grants.js';
 import { advice, error, note, ok, sql, warning, type Checks, type Fix, type Result } from './facts.js';
 
