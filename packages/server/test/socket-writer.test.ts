@@ -128,8 +128,8 @@ describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
   });
 
   it.each([
-    [64, 'the sockets'],
-    [65, 'io_uring'],
+    [16, 'the sockets'],
+    [17, 'io_uring'],
   ])('writes to %i connections by %s', async (count, way) => {
     const writer = writerFor();
     const all = await connect(createServer(), count, writer);
