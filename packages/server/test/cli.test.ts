@@ -54,13 +54,13 @@ describe('the command line', () => {
     ['guard', ['list', 'add', 'remove', '--project', '--env', '--database-url']],
     ['tail', ['--url', 'http://127.0.0.1:8080', '--project', '--env', '--token', '--json']],
     ['token', ['--user', '--ttl', '1h', '--database-url']],
-  ])('%s --help tells its options and their defaults', async (name, words) => {
+  ])('%s --help lists its options and their defaults', async (name, words) => {
     const { code, stdout, stderr } = await runCommand([name, '--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     for (const word of [`flagcast ${name}`, ...words]) expect(stdout).toContain(word);
   });
 
-  it('--version is the version of the package, --help names every command', async () => {
+  it('--version prints the version of the package, and --help lists every command', async () => {
     const [version, help, manifest] = await Promise.all([
       runCommand(['--version']),
       runCommand(['--help']),
@@ -83,7 +83,7 @@ describe('the command line', () => {
     [['serve', 'postgres://u:hunter2@db/x'], /Unexpected argument/],
     [['token'], /--user/],
     [['tail', '--env', 'prod'], /--project/],
-  ])('%j is a wrong command line: one line, exit code 2', async (args, problem) => {
+  ])('%j is an invalid command line: one line, exit code 2', async (args, problem) => {
     const { code, stdout, stderr } = await runCommand(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toMatch(/^flagcast: .*--help\n$/);
@@ -91,7 +91,7 @@ describe('the command line', () => {
     expect(stderr).not.toContain('hunter2');
   });
 
-  it('a wrong setting is exit code 1, with a line for each', async () => {
+  it('invalid settings end with exit code 1 and one line each', async () => {
     const { code, stdout, stderr } = await runCommand(['serve', '--port', 'x'], {
       env: { DATABASE_URL: 'mysql://u:hunter2@db/x', FLAGCAST_JWT_SECRET: 'hunter2', HOST: '?' },
     });
@@ -108,7 +108,7 @@ describe('the command line', () => {
 });
 
 describe('install and uninstall', () => {
-  it('tell what they did, and refuse to lose rows unless told to', async () => {
+  it('print their changes, and refuse to drop rows without --yes', async () => {
     const { url, pool } = await database('none');
     const installed = await runCommand(['install', '--tables', '--database-url', url]);
     expect(installed).toMatchObject({ code: 0, stderr: '' });
@@ -131,7 +131,7 @@ describe('install and uninstall', () => {
     expect((await runCommand(['uninstall'], { env })).stdout).toMatch(/not installed/);
   });
 
-  it.skipIf(!hasTerminals)('ask on a terminal, and only a yes is one', async () => {
+  it.skipIf(!hasTerminals)('ask on a terminal, and change something only after a yes', async () => {
     const { url, pool } = await database('none');
     const isInstalled = async (): Promise<boolean> =>
       (await pool.query("SELECT FROM pg_namespace WHERE nspname = 'flagcast'")).rowCount === 1;
@@ -151,7 +151,7 @@ describe('install and uninstall', () => {
     expect(await isInstalled()).toBe(false);
   });
 
-  it('fail with one line, without the password, where no database answers', async () => {
+  it('fail with one line without the password if no database answers', async () => {
     const port = await unusedPort();
     const { code, stderr } = await runCommand([
       'install',
@@ -167,7 +167,7 @@ describe('install and uninstall', () => {
 });
 
 describe('token', () => {
-  it('is printed alone, with the number that the database has for the user', async () => {
+  it('is printed alone, with the id of the user in the database', async () => {
     const { url, pool } = await database('tables');
     await pool.query(
       "INSERT INTO users (id, username, email, password_hash) VALUES (77, 'erin', 'e@example.com', '')",
@@ -184,7 +184,7 @@ describe('token', () => {
     expect(unknown.stderr).toMatch(/^flagcast: There is no user "nobody".*\n$/);
   });
 
-  it('names the user where no database can be asked, and says so', async () => {
+  it('has the name of the user if no database answers, with a message', async () => {
     const env = { FLAGCAST_JWT_SECRET: secret, FLAGCAST_DATA_DIR: emptyDataDir };
     const { stdout, stderr } = await runCommand(['token', '--user', 'erin'], { env });
     expect(stderr).toBe('');
@@ -198,7 +198,7 @@ describe('token', () => {
     expect(unchecked.stderr).not.toContain('hunter2');
   });
 
-  it('is refused without a secret, and for a time that is none', async () => {
+  it('is refused without a secret, and with an invalid lifetime', async () => {
     const env = { FLAGCAST_DATA_DIR: emptyDataDir };
     const without = await runCommand(['token', '--user', 'erin'], { env });
     expect(without).toMatchObject({ code: 1, stdout: '' });
@@ -211,7 +211,7 @@ describe('token', () => {
     expect(long.stderr).toMatch(/^flagcast: --ttl: "2d" is longer than servers accept \(86400 s\): .*\n$/);
   });
 
-  it('has what the settings of the server ask for', async () => {
+  it('has the claims that the settings of the server require', async () => {
     const { url, pool } = await database('tables');
     await pool.query(
       "INSERT INTO users (username, email, password_hash) VALUES ('grace', 'grace@example.com', '')",
@@ -257,14 +257,14 @@ describe('serve with a database', () => {
     expect(stderr).not.toContain('hunter2');
   });
 
-  it('without the view that it is told to read ends with one line', async () => {
+  it('without the view of FLAGCAST_VIEW ends with one line', async () => {
     const { url } = await database('tables');
     const { code, stderr } = await startServe(url, ['--port', '0'], { FLAGCAST_VIEW: 'app.feed' }).ended;
     expect(code).toBe(1);
     expect(stderr).toMatch(/^flagcast: [^\n]+the view app\.feed of FLAGCAST_VIEW cannot be read[^\n]+\n$/);
   });
 
-  it('waits for one that does not answer yet, alive but not ready', async () => {
+  it('waits for a database that does not answer, alive but not ready', async () => {
     const { url } = await database('tables');
     const target = new URL(url);
     const port = await unusedPort();
@@ -297,7 +297,7 @@ describe('serve with a database', () => {
     expect((await serve.ended).code).toBe(0);
   });
 
-  it('takes published keys only with issuer, audience and the claim of the user', async () => {
+  it('accepts FLAGCAST_JWKS_URL only with issuer, audience and user claim', async () => {
     const keys = { FLAGCAST_JWT_SECRET: '', FLAGCAST_JWKS_URL: 'https://id.example.com/keys' };
     const { code, stderr } = await startServe('postgres://u@127.0.0.1:9/x', ['--port', '0'], keys).ended;
     expect(code).toBe(1);

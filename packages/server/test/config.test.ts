@@ -17,8 +17,8 @@ function problems(environment: Record<string, string>, flags: Flags = {}): strin
   }
 }
 
-describe('the settings of serve', () => {
-  it('has a default for everything but the data of an attached database', () => {
+describe('the settings of flagcast serve', () => {
+  it('have defaults for an embedded database', () => {
     expect(loadConfig({ FLAGCAST_DATA_DIR: '/data' }, {})).toEqual({
       databaseUrl: null,
       databaseConnections: 10,
@@ -53,7 +53,7 @@ describe('the settings of serve', () => {
     });
   });
 
-  it('reads every variable', () => {
+  it('are read from every variable', () => {
     const environment = {
       ...database,
       PORT: '0',
@@ -116,12 +116,12 @@ describe('the settings of serve', () => {
     });
   });
 
-  it('has a worker for each processor, at most 8, where they are counted automatically', () => {
+  it('have one worker for each processor, at most 8, with --workers auto', () => {
     const { workers } = loadConfig(database, { workers: 'auto' });
     expect(workers).toBe(Math.min(availableParallelism(), 8));
   });
 
-  it('lets a flag win over its variable, also over a wrong one', () => {
+  it('prefer an option to its variable, even to an invalid one', () => {
     const environment = { ...database, PORT: 'nonsense', HOST: '0.0.0.0', FLAGCAST_POLL_INTERVAL: '9s' };
     const flags = { port: '81', host: 'localhost', pollIntervalMs: '2s', databaseUrl: 'postgres://other/x' };
     expect(loadConfig(environment, flags)).toMatchObject({
@@ -132,7 +132,7 @@ describe('the settings of serve', () => {
     });
   });
 
-  it('answers to any host with a database, and to loopback, --host and listed ones without', () => {
+  it('allow any host with a database, and only loopback, --host and listed hosts without one', () => {
     const hosts = { FLAGCAST_ALLOWED_HOSTS: 'flags.test' };
     expect(loadConfig(database, {}).allowedHosts).toBeNull();
     expect(loadConfig({ ...database, ...hosts }, {}).allowedHosts).toEqual(['flags.test']);
@@ -143,26 +143,26 @@ describe('the settings of serve', () => {
     ]);
   });
 
-  it('refuses the same port for monitoring and for everything else', () => {
+  it('refuse the same port for monitoring and for everything else', () => {
     expect(problems({ ...database, PORT: '9464', FLAGCAST_METRICS_PORT: '9464' })).toEqual([
       'FLAGCAST_METRICS_PORT and PORT are both 9464: give each a port of its own, or unset FLAGCAST_METRICS_PORT',
     ]);
   });
 
-  it('takes changes only in the embedded database, unless it is told otherwise', () => {
+  it('enable writes only in the embedded database by default', () => {
     expect(loadConfig({}, {}).writes).toBe(true);
     expect(loadConfig({ FLAGCAST_WRITES: 'off' }, {}).writes).toBe(false);
     expect(loadConfig(database, {}).writes).toBe(false);
     expect(loadConfig({ ...database, FLAGCAST_WRITES: 'on' }, {}).writes).toBe(true);
   });
 
-  it('writes to many connections in one system call, unless it is told not to', () => {
+  it('enable io_uring by default', () => {
     expect(loadConfig(database, {}).ioUring).toBe(true);
     expect(loadConfig({ ...database, FLAGCAST_IO_URING: 'on' }, {}).ioUring).toBe(true);
     expect(loadConfig({ ...database, FLAGCAST_IO_URING: 'off' }, {}).ioUring).toBe(false);
   });
 
-  it('takes an empty variable for one that is not set', () => {
+  it('treat an empty variable as not set', () => {
     const environment = { PORT: '', HOST: ' ', FLAGCAST_JWKS_URL: '', FLAGCAST_ALLOWED_ORIGINS: '' };
     expect(loadConfig(environment, {})).toMatchObject({ port: 8080, host: '127.0.0.1', auth: null });
   });
@@ -212,7 +212,7 @@ describe('the settings of serve', () => {
     ['FLAGCAST_METRICS_PORT', '0', '1 to 65535'],
     ['FLAGCAST_ALLOWED_HOSTS', 'https://flags.example.com', 'without scheme and port'],
     ['FLAGCAST_ALLOWED_HOSTS', 'flags.example.com:8080', 'without scheme and port'],
-  ])('refuses %s=%s by its name and says what is accepted', (name, value, accepted) => {
+  ])('refuse %s=%s by its name, with the accepted values', (name, value, accepted) => {
     const [line = '', ...others] = problems({
       [name]: value,
       ...(name === 'DATABASE_URL' ? { FLAGCAST_JWT_SECRET: secret } : {}),
@@ -230,12 +230,12 @@ describe('the settings of serve', () => {
     ['--host', { host: '' }],
     ['--poll-interval', { pollIntervalMs: 'x' }],
     ['--workers', { workers: '1.5' }],
-  ])('refuses a wrong %s by its name', (name, flags) => {
+  ])('refuse an invalid %s by its name', (name, flags) => {
     const [line = ''] = problems({ FLAGCAST_JWT_SECRET: secret }, flags);
     expect(line).toMatch(new RegExp(`^${name}: `));
   });
 
-  it('tells all that is wrong at once, one line each', () => {
+  it('report all errors at once, one line each', () => {
     const lines = problems(
       { PORT: 'x', FLAGCAST_QUERY_TOKEN: 'x', FLAGCAST_JWT_SECRET: 'short' },
       { host: '?' },
@@ -248,13 +248,13 @@ describe('the settings of serve', () => {
     ]);
   });
 
-  it('wants no listening without a database', () => {
+  it('refuse FLAGCAST_LISTEN_URL without a database', () => {
     expect(problems({ FLAGCAST_LISTEN_URL: database.DATABASE_URL })).toEqual([
       expect.stringMatching(/^FLAGCAST_LISTEN_URL is set, but no database: set DATABASE_URL/),
     ]);
   });
 
-  it('wants exactly one way to check tokens with a database', () => {
+  it('require exactly one way to check tokens with a database', () => {
     const { DATABASE_URL } = database;
     const jwks = { FLAGCAST_JWKS_URL: 'https://keys.example.com/jwks' };
     expect(problems({ DATABASE_URL })).toEqual([
@@ -281,7 +281,7 @@ describe('the settings of serve', () => {
     expect(loadConfig(claims, {})).toMatchObject({ auth: null, tokenChecks: checks });
   });
 
-  it('wants issuer, audience and the claim of the user beside published keys', () => {
+  it('require issuer, audience and user claim with FLAGCAST_JWKS_URL', () => {
     const { DATABASE_URL } = database;
     const keys = { DATABASE_URL, FLAGCAST_JWKS_URL: 'https://keys.example.com/jwks' };
     const both = { FLAGCAST_JWT_ISSUER: 'https://id.example.com', FLAGCAST_JWT_AUDIENCE: 'flagcast' };
@@ -304,16 +304,16 @@ describe('the settings of serve', () => {
   });
 });
 
-describe('rights by a query', () => {
+describe('FLAGCAST_AUTHORIZE_SQL', () => {
   const authorize = { FLAGCAST_AUTHORIZE_SQL: 'SELECT 1' };
 
-  it('are for a database of yours', () => {
+  it('requires a database', () => {
     expect(problems(authorize)).toEqual([
       expect.stringMatching(/^FLAGCAST_AUTHORIZE_SQL .*set DATABASE_URL/),
     ]);
   });
 
-  it('and writes exclude each other', () => {
+  it('excludes writes', () => {
     expect(problems({ ...database, ...authorize, FLAGCAST_WRITES: 'on' })).toEqual([
       expect.stringMatching(/^FLAGCAST_WRITES=on .*FLAGCAST_AUTHORIZE_SQL.*unset one/),
     ]);
@@ -325,14 +325,14 @@ describe('rights by a query', () => {
 });
 
 describe('the database of install and uninstall', () => {
-  it('comes from the flag, else from DATABASE_URL, and has no default', () => {
+  it('comes from the option, else from DATABASE_URL, and has no default', () => {
     expect(loadDatabaseUrl(database, { databaseUrl: 'postgres://a/b' })).toBe('postgres://a/b');
     expect(loadDatabaseUrl(database, {})).toBe(database.DATABASE_URL);
     expect(() => loadDatabaseUrl({}, {})).toThrow(/--database-url/);
   });
 });
 
-describe('any text in place of a setting', () => {
+describe('a setting with any text', () => {
   const names = [
     'DATABASE_URL',
     'FLAGCAST_LISTEN_URL',
@@ -365,7 +365,7 @@ describe('any text in place of a setting', () => {
     fc.stringMatching(/^[\da-f.:/, ]{1,20}$/),
   );
 
-  it('is accepted, or refused with the name of its variable, one line each', () => {
+  it('is accepted, or refused with the name of its variable in one line', () => {
     fc.assert(
       fc.property(fc.constantFrom(...names), value, (name, text) => {
         // What a good database comes with is there, so that only this one can be wrong.

@@ -19,7 +19,7 @@ function logging(human = false): { lifecycle: Lifecycle; text: () => string; eve
 }
 
 describe('the log', () => {
-  it('tells of an outage at growing gaps, and of its end', () => {
+  it('logs an outage with growing gaps, and its end', () => {
     const { lifecycle, events } = logging();
     for (let attempt = 1; attempt <= 20; attempt += 1) {
       lifecycle.emit('reader:failed', { error: new Error('down'), attempt, retryInMs: 100 });
@@ -36,7 +36,7 @@ describe('the log', () => {
     ]);
   });
 
-  it('does not repeat a failure that every request meets', () => {
+  it('logs a failure of many requests once', () => {
     const { lifecycle, events } = logging();
     for (let request = 0; request < 100; request += 1) {
       lifecycle.emit('access:failed', { error: new Error('down') });
@@ -44,7 +44,7 @@ describe('the log', () => {
     expect(events()).toHaveLength(1);
   });
 
-  it('samples refusals by code and reports how many it left out, so that strangers cannot fill it', () => {
+  it('samples refusals by code and logs the number of the others, so that clients cannot fill the log', () => {
     vi.useFakeTimers();
     try {
       const { lifecycle, events } = logging();
@@ -96,7 +96,7 @@ describe('the log', () => {
     ]);
   });
 
-  it('is a short line on a terminal, whatever a message holds', () => {
+  it('writes one short line per event on a terminal, with any message', () => {
     const { lifecycle, text } = logging(true);
     lifecycle.emit('reader:history-lost', { reason: 'restored\n\x1b[2J?' });
     expect(text()).toMatch(/^\d\d:\d\d:\d\d ERROR reader history lost reason="restored [^\x1b\n]*\?"\n$/);
@@ -128,7 +128,7 @@ describe('the events of the log', () => {
 });
 
 describe('an error in one line', () => {
-  it('has the code of the system or of PostgreSQL once, and every reason', () => {
+  it('has the code of the system or of PostgreSQL once, and every message', () => {
     expect(describeError(Object.assign(new Error('no\nway'), { code: '28P01' }))).toBe('28P01: no way');
     expect(describeError(Object.assign(new Error('connect ECONNREFUSED x'), { code: 'ECONNREFUSED' }))).toBe(
       'connect ECONNREFUSED x',
@@ -139,7 +139,7 @@ describe('an error in one line', () => {
   });
 
   it.each(['a.', 'a://', '://', 'eyJ', 'token=', ' a', '@'])(
-    'is quick with 64 kB of %j: PostgreSQL repeats what it was asked',
+    'takes linear time with 64 kB of %j, because PostgreSQL repeats statements',
     (piece) => {
       const text = piece.repeat(65_536 / piece.length);
       // What is slow by itself is so each time; a busy machine is not.
@@ -152,7 +152,7 @@ describe('an error in one line', () => {
     },
   );
 
-  it('shows no password, whatever stands around the URL and in the password', () => {
+  it('shows no password, with any text around the URL and in the password', () => {
     for (const url of ['postgres://u:hunter2@h/db', 'x=postgres://u:a@b://hunter2@h/db', '://hunter2@h']) {
       const told = describeError(new Error(`(${url}) refused, see https://example.com/help`));
       expect(told).toContain('://[redacted]@h');

@@ -35,7 +35,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-it('the metrics of a real answer are those of the table', async () => {
+it('the response of /metrics has the metrics of the table', async () => {
   const text = await (await fetch(`${server.httpUrl}/metrics`)).text();
   const served = [...text.matchAll(/^# HELP (\w+) (.*)\n# TYPE \w+ (\w+)$/gm)].map(
     ([, name = '', help, type]) => [name, { help, type }] as const,
@@ -46,7 +46,7 @@ it('the metrics of a real answer are those of the table', async () => {
   expect(new Map(served)).toEqual(new Map(defined.filter(([name]) => name !== ofWorkers)));
 });
 
-it('tell how late events are, how many come at once, and how channels are filled', async () => {
+it('metrics measure the delay of events, the size of batches and the connections of channels', async () => {
   const before = await scrape(server.httpUrl);
   const clients = await Promise.all(
     [[shop], [shop], [shop, billing]].map(async (channels) => {
@@ -88,7 +88,7 @@ it('tell how late events are, how many come at once, and how channels are filled
   expect((await scrape(server.httpUrl)).get('flagcast_channel_connections_count')).toBe(0);
 });
 
-it('measure from the first commit of a batch, and never less than nothing where clocks differ', async () => {
+it('the delay is measured from the first commit of a batch, and is never negative if clocks differ', async () => {
   const seenAtMs = Date.now();
   const batch = { events: 2, channels: 1, deliveries: 0, readMs: 1, seenAtMs, sentAtMs: seenAtMs + 250 };
   const sumsAfter = async (...committed: BroadcastBatch['committed'][]): Promise<number[]> => {
@@ -105,7 +105,7 @@ it('measure from the first commit of a batch, and never less than nothing where 
   expect(await sumsAfter(early, ahead, null)).toEqual([4_000, 750]);
 });
 
-it('count who comes back, who has to begin anew, and who is refused', async () => {
+it('metrics count resumes, resyncs and refused connections', async () => {
   const before = await scrape(server.httpUrl);
   const client = await V1Client.connect(server.wsUrl, { token });
   await client.caughtUp(shop);
@@ -128,7 +128,7 @@ it('count who comes back, who has to begin anew, and who is refused', async () =
   expect(after.get('flagcast_requests_refused_total{code="token_malformed"}')).toBe(2);
 });
 
-it('count the reads that follow a hint while a transaction is in flight', async () => {
+it('metrics count the reads that follow a notification while a transaction is in flight', async () => {
   const followUps = async (): Promise<number> =>
     (await scrape(server.httpUrl)).get('flagcast_reads_total{trigger="follow_up"}') ?? NaN;
   const before = await followUps();

@@ -97,7 +97,7 @@ async function isDatabaseRunning(): Promise<boolean> {
 }
 
 describe('serve without a database', () => {
-  it('brings its own, with a demo; the other commands find it; it stops cleanly', async () => {
+  it('starts an embedded PostgreSQL with the demo, which other commands find, and stops cleanly', async () => {
     const { serve, url } = await startServe();
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
     // The console offers them with a click.
@@ -150,7 +150,7 @@ describe('serve without a database', () => {
     for (const secret of [...secrets, token]) expect(serve.stdout).not.toContain(secret.trim());
   });
 
-  it('starts a PostgreSQL again that died, and events flow again', async () => {
+  it('restarts PostgreSQL after a crash, and delivers events again', async () => {
     const { serve, url } = await startServe();
     const tail = await startTail(url);
     const pid = await databasePid();
@@ -165,7 +165,7 @@ describe('serve without a database', () => {
     expect(await isDatabaseRunning()).toBe(false);
   });
 
-  it('stops within 10 s although a client does not leave', async () => {
+  it('stops within 10 s although a client stays connected', async () => {
     const { serve, url } = await startServe();
     const client = await openMuteClient(url);
     const askedAtMs = performance.now();
@@ -176,7 +176,7 @@ describe('serve without a database', () => {
     client.destroy();
   });
 
-  it('starts again after it was killed, with its data', async () => {
+  it('starts with its data after it was killed', async () => {
     const { serve } = await startServe();
     expect((await stop(serve, 'SIGKILL')).signal).toBe('SIGKILL');
 
@@ -187,7 +187,7 @@ describe('serve without a database', () => {
     expect(await isDatabaseRunning()).toBe(false);
   });
 
-  it('ends at once at the second signal, while a client does not leave', async () => {
+  it('ends immediately at the second signal, while a client stays connected', async () => {
     const { serve, url } = await startServe();
     const client = await openMuteClient(url);
     serve.signal('SIGTERM');

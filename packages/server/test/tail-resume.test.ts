@@ -74,7 +74,7 @@ function listing(tail: RunningCommand): string[] {
 }
 
 describe('tail prints every event once, in order', () => {
-  it('while its server is killed and another one started', async () => {
+  it('while its server is killed and another one starts', async () => {
     const source = await seed(await sharedDatabase());
     const port = await unusedPort();
     const startServe = (): RunningCommand => {
@@ -128,7 +128,7 @@ describe('tail prints every event once, in order', () => {
     expect(listing(tail)).toEqual(written);
   });
 
-  it('or says that some are missing: more than the server brings happened while it was away', async () => {
+  it('or reports missing events if more happened during the outage than the server replays', async () => {
     const source = await seed(await sharedDatabase());
     const server = await startTestServer(source.database.url);
     undo.push(async () => await server.close());
@@ -159,8 +159,8 @@ describe('tail prints every event once, in order', () => {
   });
 });
 
-describe('tail goes on', () => {
-  it('beyond the life of its token, where it can make another one', async () => {
+describe('tail continues', () => {
+  it('beyond the lifetime of its token, with a new one', async () => {
     const source = await seed(await sharedDatabase());
     const server = await startTestServer(source.database.url);
     undo.push(async () => await server.close());
@@ -203,7 +203,7 @@ describe('tail goes on', () => {
     ['a WebSocket', true],
     ['server-sent events', false],
   ])(
-    'when its reader has stalled for long (%s): it takes nothing in meanwhile, and goes on where it was',
+    'after its reader has stalled (%s): it reads nothing meanwhile, and resumes',
     async (_way, webSockets) => {
       const server = await ScriptedServer.open({ heartbeatIntervalMs: 200, webSockets });
       undo.push(async () => await server.close());
@@ -233,7 +233,7 @@ describe('tail goes on', () => {
     },
   );
 
-  it('to its end on Ctrl-C, although its reader has stalled', async () => {
+  it('until Ctrl-C, although its reader has stalled', async () => {
     const server = await ScriptedServer.open({ heartbeatIntervalMs: 200 });
     undo.push(async () => await server.close());
     const tail = await startTail(server.url, 'token');

@@ -83,7 +83,7 @@ describe('tail', () => {
     });
   });
 
-  it('takes the id of a project, and with --json prints what the server sent', async () => {
+  it('accepts the id of a project, and with --json prints messages as the server sent them', async () => {
     const tail = startTail({ project: project.projectId }, ['--json']);
     await tail.errorLine(watching);
     const featureId = await change();
@@ -110,7 +110,7 @@ describe('tail', () => {
     ]);
   });
 
-  it('waits for a server that is not there yet', async () => {
+  it('retries until the server answers', async () => {
     const port = await unusedPort();
     const tail = startTail({ url: `http://127.0.0.1:${port}` });
     await tail.errorLine((line) => /not connected: .*ECONNREFUSED.*; retrying/.test(line));
@@ -119,7 +119,7 @@ describe('tail', () => {
     await tail.errorLine(watching);
   });
 
-  it('ends quietly when nobody reads its output any more', async () => {
+  it('ends without an error when the reader closes its output', async () => {
     const tail = startTail();
     await tail.errorLine(watching);
     const [first] = await Promise.all([change(), tail.line(() => true)]);
@@ -161,7 +161,7 @@ describe('tail', () => {
     expect(stderr).toMatch(problem);
   });
 
-  it('ends with one line when its token runs out', async () => {
+  it('ends with one line when its token expires', async () => {
     const { token } = await createUser(database.pool, 'erin', { superuser: true, ttlMs: 2_000 });
     const tail = startTail({ token });
     const { code, stderr } = await tail.ended;
@@ -172,7 +172,7 @@ describe('tail', () => {
     expect(stderr).not.toContain(token);
   });
 
-  it('goes on or gives up as the close code says, and tells which', async () => {
+  it('reconnects or ends as the close code says, and prints the code', async () => {
     const scripted = await ScriptedServer.open();
     undo.push(async () => await scripted.close());
     const tail = startTail({ url: scripted.url });
@@ -198,7 +198,7 @@ describe('tail', () => {
   });
 });
 
-describe('tail says that events are missing', () => {
+describe('tail reports missing events after a resync', () => {
   it.each([
     ['a WebSocket', true],
     ['server-sent events', false],
@@ -231,7 +231,7 @@ describe('a line of tail', () => {
     expect(eventLine(event, { colors: true })).not.toBe(plain);
   });
 
-  it('names the environment that was guarded, and shortens a long actor', () => {
+  it('has the key of a guarded environment, and a shortened actor', () => {
     const guarded = {
       ...event,
       type: 'environment_updated',
@@ -247,7 +247,7 @@ describe('a line of tail', () => {
     );
   });
 
-  it('never steers the terminal, whatever a row holds', () => {
+  it('has no control characters, with any row', () => {
     const evil = { ...event, type: 'a\x1b[2J', actor: '\x9b2J', entity_id: 'b\r\nc\x07\u202e\u{e0001}' };
 
     for (const line of [eventLine(evil, { colors: false }), jsonLine(evil)]) {

@@ -49,7 +49,7 @@ const batch: BroadcastBatch = {
   committed: { firstAtMs: 1_799_999_999_000, lastAtMs: 1_800_000_000_001 },
 };
 
-it('of a server: one for each batch, from commit to sent, sent when it ends, and naming nobody', async () => {
+it('a server sends one trace for each batch, from commit to delivery, without names', async () => {
   const collector = new Collector();
   onTestFinished(() => collector.close());
   const { serve, wsUrl } = await startServe({
@@ -100,7 +100,7 @@ it('of a server: one for each batch, from commit to sent, sent when it ends, and
   }
 });
 
-it('need modules that are loaded only where traces are asked for, and are told of where they are missing', async () => {
+it('OpenTelemetry is loaded only if traces are enabled, and reported if it is missing', async () => {
   const endpoint = `http://u:hunter2@127.0.0.1:${await unusedPort()}`;
   const { serve } = await startServe({
     NODE_OPTIONS: withoutOpenTelemetry,
@@ -122,7 +122,7 @@ it('need modules that are loaded only where traces are asked for, and are told o
   );
 });
 
-it('that cannot be sent are told of in the log, and hold up nothing', async () => {
+it('traces that cannot be sent are logged and delay nothing', async () => {
   const { serve, wsUrl } = await startServe({
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://u:hunter2@127.0.0.1:${await unusedPort()}`,
     OTEL_BSP_SCHEDULE_DELAY: '10',
@@ -141,7 +141,7 @@ it('that cannot be sent are told of in the log, and hold up nothing', async () =
   expect(stdout).not.toContain('hunter2');
 });
 
-it('are sampled as the standard variables say', async () => {
+it('traces are sampled as the standard variables say', async () => {
   const collector = new Collector();
   onTestFinished(() => collector.close());
   vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', await collector.open());
@@ -160,7 +160,7 @@ it('are sampled as the standard variables say', async () => {
   });
 });
 
-it('of a host go to its own tracer, and tell only what is known', () => {
+it('traces of an embedding host go to its tracer, without unknown times', () => {
   const exporter = new InMemorySpanExporter();
   const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
   const lifecycle = new Lifecycle();

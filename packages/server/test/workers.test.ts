@@ -213,7 +213,7 @@ function isRunning(pid: number): boolean {
 }
 
 describe('serve with two workers', () => {
-  it('brings every event to the clients of both, answers /metrics for both, sends traces of both, and ends as one', async () => {
+  it('delivers every event to the clients of both, with metrics and traces of both, and stops both', async () => {
     const collector = new Collector();
     undo.push(() => collector.close());
     const endpoint = await collector.open();
@@ -258,7 +258,7 @@ describe('serve with two workers', () => {
     await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 
-  it('replaces one that was killed, while its clients go on elsewhere and lose nothing', async () => {
+  it('replaces a killed worker, while its clients resume on the other one without loss', async () => {
     const { serve, url, workers } = await startServe();
     if (hasIoUring)
       expect(await socketWriters(serve)).toEqual([{ writer: 'io_uring' }, { writer: 'io_uring' }]);
@@ -289,7 +289,7 @@ describe('serve with two workers', () => {
     expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 2');
   });
 
-  it('renews them one after another at SIGHUP: nothing is lost, nothing comes twice', async () => {
+  it('replaces them one after another at SIGHUP, without loss and repetition', async () => {
     const { serve, url, workers } = await startServe();
     const watchers = await watchBoth(url);
     const refused: unknown[] = [];
@@ -322,7 +322,7 @@ describe('serve with two workers', () => {
     ]);
   });
 
-  it.skipIf(!hasProc)('keeps the old ones when a new one ends before it is ready', async () => {
+  it.skipIf(!hasProc)('keeps the old workers if a new one ends before it is ready', async () => {
     const { serve, workers } = await startServe();
     serve.signal('SIGHUP');
     const added = async (): Promise<number[]> =>
@@ -334,7 +334,7 @@ describe('serve with two workers', () => {
     expect(serve.stdout).not.toContain('"worker_ended"');
   });
 
-  it('leaves nothing behind when its first process is killed', async () => {
+  it('leaves no process behind when the primary process is killed', async () => {
     const { serve, url, workers } = await startServe();
     await watch(url);
     serve.signal('SIGKILL');
@@ -343,7 +343,7 @@ describe('serve with two workers', () => {
     await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 
-  it('answers /metrics and ends although a worker hangs, also at a second signal', async () => {
+  it('answers /metrics and stops although a worker hangs, also at a second signal', async () => {
     for (const impatient of [false, true]) {
       const { serve, url, workers } = await startServe();
       process.kill(workers[0], 'SIGSTOP');
