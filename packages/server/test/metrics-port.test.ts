@@ -60,7 +60,7 @@ describe.each(['1', '2'])('serve with a port for monitoring and %s processes', (
 });
 
 describe('the port for monitoring', () => {
-  it('is named where it is taken', async () => {
+  it('is named in the error if it is in use', async () => {
     const taken = await startTestServer(database.url);
     onTestFinished(async () => await taken.close());
     const { port } = taken.http.address() as AddressInfo;
@@ -69,7 +69,7 @@ describe('the port for monitoring', () => {
     });
     expect({ code, stderr }).toEqual({
       code: 1,
-      stderr: `flagcast: Port ${port} of 127.0.0.1 is in use; stop what listens there, or choose another port with FLAGCAST_METRICS_PORT\n`,
+      stderr: `flagcast: Port ${port} of 127.0.0.1 is in use; stop the program that uses it, or choose another port with FLAGCAST_METRICS_PORT\n`,
     });
   });
 
