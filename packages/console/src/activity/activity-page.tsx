@@ -98,23 +98,25 @@ export default function ActivityPage() {
         />
       </Group>
       {history.error !== null && <FailureAlert error={history.error} onRetry={history.retry} />}
-      <Paper withBorder p="md" hidden={shown.length === 0 && history.error !== null}>
-        {shown.length === 0 && !history.loading && history.error === null && (
-          <Text c="dimmed" ta="center" mt="sm">
-            {entity === null && username === '' ? t.activity.empty : t.activity.noMatch}
-          </Text>
-        )}
-        <HistoryList entries={shown} about={history.liveOnly ? 'id' : 'name'} />
-        {!history.liveOnly && (
-          <LoadOlder
-            hasMore={history.hasMore}
-            searchedUntil={history.searchedUntil}
-            loading={history.loading}
-            failed={history.error !== null}
-            loadMore={history.loadMore}
-          />
-        )}
-      </Paper>
+      {(shown.length > 0 || history.error === null) && (
+        <Paper withBorder p="md">
+          {shown.length === 0 && !history.loading && history.error === null && (
+            <Text c="dimmed" ta="center" mt="sm">
+              {entity === null && username === '' ? t.activity.empty : t.activity.noMatch}
+            </Text>
+          )}
+          <HistoryList entries={shown} about={history.liveOnly ? 'id' : 'name'} />
+          {!history.liveOnly && (
+            <LoadOlder
+              hasMore={history.hasMore}
+              searchedUntil={history.searchedUntil}
+              loading={history.loading}
+              failed={history.error !== null}
+              loadMore={history.loadMore}
+            />
+          )}
+        </Paper>
+      )}
     </Stack>
   );
 }

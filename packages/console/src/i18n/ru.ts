@@ -173,7 +173,7 @@ export const ru: Messages = {
     create: 'Новый флаг',
     submitCreate: 'Создать флаг',
     flag: 'Флаг',
-    state: 'Состояние',
+    state: 'Статус',
     value: 'Значение',
     pendingColumn: 'Запрос',
     lastChange: 'Изменён',
