@@ -8,11 +8,11 @@ export interface Environment {
   readonly id: string;
   readonly key: string;
   readonly name: string;
-  /** Whether changes in it wait for somebody else's approval. */
+  /** Whether changes in it need the approval of another user. */
   readonly guarded: boolean;
 }
 
-/** The environments of a project, by id; none for a project that does not exist. */
+/** The environments of a project, by id; empty if the project does not exist. */
 export async function readEnvironments(client: pg.ClientBase, projectId: string): Promise<Environment[]> {
   const { rows } = await client.query<Environment>(
     `SELECT e.id::text AS id, e.key::text AS key, e.name::text AS name, g.environment_id IS NOT NULL AS guarded

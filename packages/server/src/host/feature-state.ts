@@ -25,11 +25,11 @@ const featureJsonOf = (text: TextReader): string => `json_build_object(
 /** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
 export const featureJson = featureJsonOf(plainText);
 
-/** A text as a uuid; null where it is none. */
+/** A text as a uuid; null if it is not one. */
 export const asUuid = (text: string): string =>
   `CASE WHEN ${text} ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN ${text}::uuid END`;
 
-/** A text as a bigint; null where it is none. */
+/** A text as a bigint; null if it is not one. */
 export const asBigint = (text: string): string =>
   `CASE WHEN ${text} ~ '^[0-9]{1,18}$' THEN ${text}::bigint END`;
 
@@ -76,7 +76,7 @@ export const requestEntities = `(
   JOIN public.pending_changes c ON c.id = p.pending_change_id
 )`;
 
-/** In place of the content of requests when texts are escaped: JSON cannot be escaped as a whole. */
+/** Replaces the content of requests when texts are escaped: JSON cannot be escaped as a whole. */
 const undecodable = '(may hold bytes that cannot be decoded: look it up in the database)';
 
 /**
@@ -110,8 +110,8 @@ SELECT
 }
 
 /**
- * What old_value and new_value of audit_log hold: the fields that people edit, without the times of the row, so that
- * a field-by-field difference shows only what a person did. Each is an expression over the tables under the names
+ * The content of old_value and new_value of audit_log: the fields that users edit, without the times of the row, so that
+ * a field-by-field difference shows only what a user changed. Each is an expression over the tables under the names
  * used here.
  */
 

@@ -114,7 +114,7 @@ export const triggerParameter = JSON.stringify(
   })),
 );
 
-/** What is wrong with the triggers, in one line; null where events are logged. */
+/** The first problem of the triggers, in one line; null if events are logged. */
 export function triggerProblem(triggers: readonly TriggerState[]): string | null {
   for (const { table, relation, enabled, partitions, missingColumns } of triggers) {
     const required = hostTriggers.some((trigger) => trigger.table === table && trigger.required);

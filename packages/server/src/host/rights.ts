@@ -4,7 +4,7 @@ import { HttpProblem } from '../http-problem.js';
 /** The permissions that this server asks for; roles may hold others. */
 export type Permission = 'project.view' | 'project.manage' | 'feature.toggle' | 'feature.manage';
 
-/** What a user may do, as the database says at one moment. */
+/** The permissions of a user, as read from the database at one moment. */
 export class Rights {
   readonly userId: string;
   readonly username: string;
@@ -35,7 +35,7 @@ export class Rights {
     return anyOf.some((permission) => granted.includes(permission));
   }
 
-  /** The keys of all permissions that a role gives in the project; a superuser needs none. */
+  /** The keys of all permissions that a role gives in the project; superusers do not need them. */
   granted(projectId: string): readonly string[] {
     return entryOf(this.#granted, projectId);
   }

@@ -51,7 +51,7 @@ const fieldsOf = (state: string): string =>
   `jsonb_each(CASE WHEN jsonb_typeof(${state}) = 'object' THEN ${state}
     WHEN jsonb_typeof(${state}) <> 'null' THEN jsonb_build_object('value', ${state}) ELSE '{}' END) WITH ORDINALITY`;
 
-/** SQL for what differs between two jsonb states, as a JSON list of `{field, old, new}`; a value that is not there is null. */
+/** SQL for the differences of two jsonb states, as a JSON list of `{field, old, new}`; a missing value is null. */
 export const stateDiff = (before: string, after: string): string => `(
   SELECT coalesce(json_agg(json_build_object(
     'field', key, 'old', coalesce(old.value, 'null'), 'new', coalesce(new.value, 'null')
