@@ -58,7 +58,7 @@ export type DatabaseOptions = DatabaseSettings &
          * A pool of the host, instead of `url`. Requests and authorization borrow its clients, at most `connections` less
          * three, and return them without settings. The reader, the listener and retention open sessions of their own
          * with `pool.options`; what a `connect` handler of the pool sets does not apply to them. `close()` does not end
-         * the pool.
+         * the pool. The host listens for the pool's `error` event, as always with pg.
          */
         readonly pool: PgPool;
         readonly url?: undefined;

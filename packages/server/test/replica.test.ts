@@ -273,7 +273,7 @@ describe('on a streaming replica', () => {
     const listen = async (listenUrl: string): Promise<string | undefined> =>
       (await examine(url, { listenUrl })).findings.find(({ id }) => id === 'listen')?.message;
     expect(await listen(database.url)).toMatch(/^LISTEN through FLAGCAST_LISTEN_URL works/);
-    expect(await listen(url)).toMatch(/names a replica/);
+    expect(await listen(url)).toMatch(/leads to a replica/);
   });
 
   it('a promotion of the replica gives all clients a resync, also those that were ahead of it', async () => {
