@@ -365,7 +365,7 @@ describe('serve with two workers', () => {
     const { code, stderr } = await runCommand(['serve', '--port', String(port)], { env: environment() });
     expect({ code, stderr }).toEqual({
       code: 1,
-      stderr: `flagcast: Port ${port} of 127.0.0.1 is in use; stop what listens there, or choose another port with --port (or PORT)\n`,
+      stderr: `flagcast: Port ${port} of 127.0.0.1 is in use; stop the program that uses it, or choose another port with --port (or PORT)\n`,
     });
   });
 });
