@@ -1,4 +1,3 @@
-import { HttpProblem, unavailable } from '../http-problem.js';
 import type { IncomingMessage } from 'node:http';
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
@@ -8,6 +7,7 @@ import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
 import { channelFromQuery } from '../auth/request-target.js';
 import { readGuards } from '../host/environments.js';
+import { HttpProblem, unavailable } from '../http-problem.js';
 import type { SnapshotSource } from '../replay/snapshot.js';
 import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';

@@ -70,7 +70,7 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       method: 'get',
       path: '/api/auth/me',
       operationId: 'getMe',
-      summary: 'Who has signed in, and what they may do',
+      summary: 'The signed-in user with their permissions',
       ...context.signedIn,
       responses: {
         200: schemas.jsonResponse('The user', schemas.meSchema),

@@ -6,8 +6,8 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { HttpBindings } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
-import { defaultHeaders } from '../transport/http-server.js';
 import { HttpProblem } from '../http-problem.js';
+import { defaultHeaders } from '../transport/http-server.js';
 import { acceptsGzip, sendProblem } from './responses.js';
 
 /** Where the build of the console puts its files. */

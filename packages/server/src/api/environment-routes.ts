@@ -1,5 +1,5 @@
-import { unknownEnvironment } from './responses.js';
 import { createRoute, z } from '@hono/zod-openapi';
+import { unknownEnvironment } from './responses.js';
 import type { RestApp, RestContext } from './rest.js';
 import * as schemas from './schemas.js';
 import { guardEnvironment } from './writes/guards.js';

@@ -1,10 +1,10 @@
-import { unknownEnvironment, unknownFeature } from './responses.js';
 import type { FeatureState } from '@flagcast/protocol';
 import type { Channel } from '../auth/authorization.js';
 import { featureJson } from '../host/feature-state.js';
 import { shownRow } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
 import type { Queries } from '../postgres/session-pool.js';
+import { unknownEnvironment, unknownFeature } from './responses.js';
 import type { ListedFeature } from './schemas.js';
 
 /** All features of a channel, by key. */

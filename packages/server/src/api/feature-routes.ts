@@ -5,8 +5,8 @@ import { readOpenChanges } from './pending-change-reads.js';
 import { sendJson, unknownEnvironment, unknownFeature } from './responses.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
 import * as schemas from './schemas.js';
-import { projectOf } from './writes/feature.js';
 import { createFeature, deleteFeature, updateFeature, type WriteOutcome } from './writes/feature-writes.js';
+import { projectOf } from './writes/feature.js';
 
 const environmentName = z.object({ id: z.string(), key: z.string(), name: z.string() });
 const anyRows = z.array(z.record(z.string(), z.unknown()));
@@ -32,7 +32,7 @@ const createdFeature = z
   .openapi('CreatedFeature');
 
 const requestedResponse = schemas.jsonResponse(
-  'The environment or the feature is guarded: nothing was changed, the change waits for its approval',
+  'The environment or the feature is guarded: nothing was changed, the change waits for approval',
   z.object({ pending_change: schemas.openChangeSchema.nullable() }).openapi('Requested'),
 );
 
@@ -112,7 +112,7 @@ function addFeatureCreation(app: RestApp, { write, writeSessions }: RestContext)
       method: 'post',
       path: '/api/features',
       operationId: 'createFeature',
-      summary: 'Makes a feature, switched off in every environment',
+      summary: 'Creates a feature, off in every environment',
       ...write,
       request: { body: schemas.jsonBody(schemas.createBody) },
       responses: {
@@ -146,9 +146,9 @@ function addFeatureChanges(app: RestApp, { authorization, reads, write, writeSes
       method: 'patch',
       path: '/api/features/{id}',
       operationId: 'updateFeature',
-      summary: 'Changes some fields, or asks for it where the environment or the feature is guarded',
+      summary: 'Changes some fields, or requests the change if the environment or the feature is guarded',
       description:
-        'enabled and default_value are those of the environment env; the other fields show in every environment. Where the environment is guarded, or the feature by its tag guarded, a reason is needed. The rollout key counts in every environment: where any is guarded, it waits there.',
+        'enabled and default_value are those of the environment env; the other fields apply to every environment. A guarded environment, or a feature with the tag guarded, needs a reason. The rollout key applies to every environment: if any of them is guarded, its change waits there.',
       ...write,
       request: { params: schemas.idParameter, body: schemas.jsonBody(schemas.updateBody) },
       responses: {
@@ -178,8 +178,7 @@ function addFeatureChanges(app: RestApp, { authorization, reads, write, writeSes
       method: 'delete',
       path: '/api/features/{id}',
       operationId: 'deleteFeature',
-      summary:
-        'Deletes a feature everywhere, or asks for it where an environment of its project, or the feature, is guarded',
+      summary: 'Deletes a feature, or requests it if the feature or an environment of its project is guarded',
       ...write,
       request: { params: schemas.idParameter, body: schemas.jsonBody(schemas.deleteBody) },
       responses: {

@@ -1,6 +1,6 @@
-import { HttpProblem } from '../http-problem.js';
 import { createRoute, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
+import { HttpProblem } from '../http-problem.js';
 import { maxOpenChanges, readOpenChanges } from './pending-change-reads.js';
 import { sendJson } from './responses.js';
 import type { RestApp, RestContext, RestEnv } from './rest.js';
@@ -122,7 +122,7 @@ function addDecisions(app: RestApp, context: RestContext): void {
       method: 'post',
       path: '/api/pending-changes/{id}/approve',
       operationId: 'approvePendingChange',
-      summary: 'Does what was asked for, in the name of whoever approves',
+      summary: 'Applies the requested change in the name of the approver',
       ...write,
       request: { params: schemas.idParameter, body: { content: schemas.jsonBody(approveBody).content } },
       responses: passwordResponses,
@@ -140,7 +140,7 @@ function addDecisions(app: RestApp, context: RestContext): void {
       method: 'post',
       path: '/api/pending-changes/{id}/reject',
       operationId: 'rejectPendingChange',
-      summary: 'Refuses what was asked for, with a reason',
+      summary: 'Rejects the requested change, with a reason',
       ...write,
       request: { params: schemas.idParameter, body: schemas.jsonBody(rejectBody) },
       responses: passwordResponses,
@@ -158,7 +158,7 @@ function addDecisions(app: RestApp, context: RestContext): void {
       method: 'post',
       path: '/api/pending-changes/{id}/cancel',
       operationId: 'cancelPendingChange',
-      summary: "Takes one's own request back",
+      summary: 'Withdraws an own request',
       ...write,
       request: { params: schemas.idParameter },
       responses: decisionResponses,

@@ -1,5 +1,5 @@
-import { HttpProblem } from '../http-problem.js';
 import type { ServerResponse } from 'node:http';
+import { HttpProblem } from '../http-problem.js';
 
 /** How long a request waits for its turn or for memory, in milliseconds. */
 const waitTimeoutMs = 10_000;

@@ -1,4 +1,3 @@
-import { HttpProblem } from '../http-problem.js';
 import type { HttpBindings } from '@hono/node-server';
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
@@ -8,6 +7,7 @@ import { type Principal, type RequestAuthorizer } from '../auth/request-authoriz
 import { channelFromQuery } from '../auth/request-target.js';
 import type { SignIn } from '../auth/sign-in.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
+import { HttpProblem } from '../http-problem.js';
 import type { Lifecycle } from '../lifecycle.js';
 import type { DatabaseSessions } from '../postgres/database-sessions.js';
 import { isMissing } from '../postgres/errors.js';

@@ -12,9 +12,7 @@ export const time = text.openapi({
 });
 export const anything = z
   .unknown()
-  .describe(
-    'Any JSON value as the database has it: numbers have all their digits, which a double may not keep',
-  );
+  .describe('Any JSON value of the database. Numbers have all digits, which a double may not keep');
 
 /** A response with JSON, for the definition of a route. */
 export function jsonResponse<Schema>(
@@ -49,14 +47,14 @@ export const commonRefusals = {
   400: errorResponse('A parameter or a field is wrong'),
   401: errorResponse('The token is missing, wrong or expired'),
   403: errorResponse('The origin is not allowed, or the user may not do this'),
-  404: errorResponse('There is no such thing'),
+  404: errorResponse('Not found'),
   503: errorResponse('The database does not answer, or is busy: try again'),
 } as const;
 
 export const writeRefusals = {
   ...commonRefusals,
   504: errorResponse(
-    'outcome_unknown: the database has not confirmed the change, which may have been made: do not repeat it before you have looked',
+    'outcome_unknown: the database has not confirmed the change: check whether it was made before you repeat it',
   ),
 } as const;
 
@@ -87,14 +85,14 @@ export const featureSchema = z
     created_at: time,
     updated_at: time,
     version: text.describe(
-      'Changes with every write to the feature in this environment; a write sends it back',
+      'Changes with every write to the feature in this environment; writes send it back',
     ),
   })
   .openapi('Feature');
 
 export const listedFeatureSchema = featureSchema
   .extend({
-    updated_by: nullableText.describe('Who made the last change; null where the history does not tell'),
+    updated_by: nullableText.describe('The user of the last change; null if the history does not have it'),
   })
   .openapi('ListedFeature');
 
@@ -111,9 +109,7 @@ export const openChangeSchema = z
     requested_by: text,
     requester_active: z
       .boolean()
-      .describe(
-        'Whether requested_by is an active user now. The request of a user who is not can still be decided.',
-      ),
+      .describe('Whether requested_by is an active user now. Other requests can be decided, too.'),
     created_at: time,
     reason: nullableText,
     entities: z.array(
@@ -148,11 +144,11 @@ export const environmentSchema = z.object({
   id: opaqueId,
   key: text,
   name: text,
-  guarded: z.boolean().describe("Whether changes in it wait for somebody else's approval"),
+  guarded: z.boolean().describe("Whether changes in it wait for another user's approval"),
 });
 
 const guardedEnvironmentSchema = environmentSchema.extend({
-  guarded_by: nullableText.describe('Who guarded it; null where it is not'),
+  guarded_by: nullableText.describe('Null if it is not guarded'),
   guarded_at: time.nullable(),
 });
 
@@ -176,13 +172,11 @@ const auditEntrySchema = z
     pending_change_id: id.nullable().describe('The request; null for an entry of the log'),
     created_at: time
       .nullable()
-      .describe(
-        'Null where the database keeps no time for it, that of a cancellation: such a step stands right after its request',
-      ),
+      .describe('Null for a cancellation, whose time the database does not keep: it follows its request'),
     requested_at: time.nullable().describe('When the change was asked for; null for an entry of the log'),
     action: z
       .string()
-      .describe('created, updated, deleted, or what a host calls it; pending, approved, rejected, cancelled'),
+      .describe('created, updated, deleted, or a name of the host; pending, approved, rejected, cancelled'),
     entity: z.string(),
     entity_id: id,
     feature_id: id.nullable(),
@@ -191,17 +185,15 @@ const auditEntrySchema = z
     username: z
       .string()
       .nullable()
-      .describe('Who did it; null where the database does not tell, as with a cancellation'),
+      .describe('Null if the database does not record it, as for a cancellation'),
     reason: z.string().nullable().describe('Why it was asked for, or rejected'),
     request_id: id.nullable().describe('The same for all that one write changed; null for a step'),
     old_value: anything,
     new_value: anything,
     truncated: z
       .boolean()
-      .describe(
-        'A value, or the request, is too large to be shown: more than 64 KiB as text or 16 KiB as it is stored. A text replaces the value, and diff is empty',
-      ),
-    diff: z.array(diffSchema).describe('What was changed; of a request what it asks for'),
+      .describe('A text replaces values of more than 64 KiB as text or 16 KiB as stored, and diff is empty'),
+    diff: z.array(diffSchema).describe('The changes, also the requested ones'),
   })
   .openapi('AuditEntry');
 
@@ -213,18 +205,16 @@ export const auditPageSchema = z
     next: z
       .string()
       .nullable()
-      .describe('Give it as before to get what is older, also after an empty page; null at the end'),
+      .describe('Send it as before for older entries, also after an empty page; null at the end'),
     searched_until: time
       .nullable()
       .describe(
-        'A page looks at a bounded number of rows, and this is how far it came: what is older was not looked at. Null where the page is full, or all was looked at. With next null: older rows cannot be searched',
+        'Entries before this time were not searched, because a page reads a bounded number of rows. Null if the page is full or all rows were read. With next null: older rows cannot be searched',
       ),
     index: z
       .string()
       .nullable()
-      .describe(
-        'The index of audit_log by which the rows were found. Null where none has them by created_at: then only the newest 5,000 rows are searched',
-      ),
+      .describe('The index of audit_log that the search used; null: only the newest 5,000 rows are searched'),
   })
   .openapi('AuditPage');
 
@@ -237,15 +227,15 @@ export const signedInSchema = z
 const modeFields = {
   sign_in: z
     .enum(['password', 'token'])
-    .describe('password: POST /api/auth/login; token: bring one of the service that signs people in'),
+    .describe('password: POST /api/auth/login; token: another service issues the tokens'),
   demo_people: z
     .array(z.object({ username: z.string(), password: z.string(), about: z.string() }))
-    .describe('Only in the embedded demo: who can be signed in with one click'),
+    .describe('Only in the embedded demo: users for a sign-in with one click'),
   server: z.string().describe('Names the server process'),
   guarantee: z
     .enum(['exact', 'overlap', 'partial'])
     .nullable()
-    .describe('As in hello of flagcast.v1; null while the database has not been read yet'),
+    .describe('As in hello of flagcast.v1; null before the first read of the database'),
   guarantee_reason: z.enum(guaranteeReasons).nullable(),
   overlap_ms: z.number().nullable(),
 };
@@ -257,11 +247,11 @@ export const meSchema = z
     user: signedInUser,
     token_expires_at: time,
     projects: z.array(z.object({ id: opaqueId, name: z.string(), permissions: z.array(z.string()) })),
-    writes: z.boolean().describe('Whether this server takes changes'),
+    writes: z.boolean().describe('Whether this server accepts changes'),
     decisions: z
       .enum(['direct', 'password', 'elsewhere'])
       .describe(
-        "What an approval or a rejection by this user asks for: direct: nothing more; password: the user's password; elsewhere: they are made in Togglr's own console, or where the flags are managed",
+        "What decisions of this user require. direct: nothing more; password: the user's password; elsewhere: Togglr's own console, or the place where the flags are managed",
       ),
     ...modeFields,
   })

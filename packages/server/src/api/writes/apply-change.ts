@@ -1,11 +1,11 @@
-import { HttpProblem } from '../../http-problem.js';
-import { unknownEnvironment } from '../responses.js';
 import type pg from 'pg';
 import { z } from 'zod';
 import { ruleState, scheduleState } from '../../host/feature-state.js';
 import { readEnvironments } from '../../host/environments.js';
 import { requestedEntity, shownJson } from '../../host/sql-expressions.js';
+import { HttpProblem } from '../../http-problem.js';
 import { JsonText } from '../../json-text.js';
+import { unknownEnvironment } from '../responses.js';
 import { featureFields } from '../schemas.js';
 import {
   type Author,

@@ -1,4 +1,3 @@
-import { HttpProblem } from '../../http-problem.js';
 import type pg from 'pg';
 import { isBcrypt, verifyBcrypt, verifyPassword } from '../../auth/password.js';
 import type { SignInAttempts } from '../../auth/sign-in-attempts.js';
@@ -6,6 +5,7 @@ import { scrub } from '../../describe.js';
 import { readRights, type Rights } from '../../host/rights.js';
 import { isoUtc } from '../../host/sql-expressions.js';
 import { readTogglrFeatures } from '../../host/host-schema.js';
+import { HttpProblem } from '../../http-problem.js';
 import { isMissing } from '../../postgres/errors.js';
 import type { Queries, SessionSource } from '../../postgres/session-pool.js';
 import type { Decision } from '../schemas.js';

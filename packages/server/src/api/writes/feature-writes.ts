@@ -1,5 +1,3 @@
-import { HttpProblem } from '../../http-problem.js';
-import { invalidFields, unknownEnvironment } from '../responses.js';
 import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import pg from 'pg';
@@ -7,7 +5,9 @@ import { type Environment, readEnvironments } from '../../host/environments.js';
 import { requestEntities } from '../../host/feature-state.js';
 import { readRights, type Rights } from '../../host/rights.js';
 import { isoUtc } from '../../host/sql-expressions.js';
+import { HttpProblem } from '../../http-problem.js';
 import type { SessionSource } from '../../postgres/session-pool.js';
+import { invalidFields, unknownEnvironment } from '../responses.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';
 import {
   authorOf,
@@ -86,7 +86,7 @@ export async function updateFeature(
     const changed = changedFields(current, wanted);
     if (changed.length === 0) return { feature: current };
     if (sharedFields.some((field) => changed.includes(field))) {
-      await refuseWhileRequested(client, { projectId, featureId });
+      await refuseWhileRequested(client, { projectId, featureId, parts: true });
     }
     const guarded = guardedEnvironmentOf(environments, environment, changed);
     if (guarded !== null) {
@@ -108,7 +108,7 @@ export async function deleteFeature(
     const opened = await openFeature(client, request, ['feature.manage']);
     const { environments, environment, projectId, rights } = opened;
     const { featureId } = request;
-    await refuseWhileRequested(client, { projectId, featureId });
+    await refuseWhileRequested(client, { projectId, featureId, parts: true });
     const guarded = environment.guarded ? environment : environments.find((each) => each.guarded);
     if (guarded === undefined) {
       await deleteFeatureRow(client, { projectId, featureId, author: authorOf(rights) });
@@ -201,7 +201,7 @@ async function requestChange(
       reason: `is missing: this change waits for an approval, because it is guarded in ${guarded.name}; say in 1 to 500 characters why it should be approved`,
     });
   }
-  await refuseSecondRequest(client, featureId);
+  await refuseWhileRequested(client, { projectId, featureId, parts: false });
   const id = randomUUID();
   const changes: unknown = Object.fromEntries(change.changes);
   const content = {
@@ -226,40 +226,23 @@ async function requestChange(
   return { requested: { projectId, pendingChangeId: id } };
 }
 
-/** Throws HttpProblem `change_pending` while a request for the feature itself is open. */
-async function refuseSecondRequest(client: pg.ClientBase, featureId: string): Promise<void> {
-  await refuseOpen(
-    client,
-    `SELECT p.pending_change_id FROM public.pending_change_entities p WHERE p.entity = 'feature' AND p.entity_id = $1`,
-    [featureId],
-  );
-}
-
 /**
- * Throws HttpProblem `change_pending` while a request for the locked feature, or for one of its rules or
- * schedules, is open: approvers must decide on the feature that they saw.
+ * Throws HttpProblem `change_pending` while a request for the locked feature is open. With `parts`, also for one of its
+ * rules or schedules: approvers must decide on the feature that they saw.
  */
 async function refuseWhileRequested(
   client: pg.ClientBase,
-  { projectId, featureId }: { readonly projectId: string; readonly featureId: string },
+  { projectId, featureId, parts }: { projectId: string; featureId: string; parts: boolean },
 ): Promise<void> {
-  await refuseOpen(
-    client,
-    `SELECT v.pending_change_id FROM ${requestEntities} v
-     WHERE v.feature_id = $1 AND v.pending_change_id IN (
-       SELECT o.id FROM public.pending_changes o WHERE o.project_id = $2 AND o.status = 'pending')`,
-    [featureId, projectId],
-  );
-}
-
-/** `requestIds` is a query for ids of requests, open or decided. */
-async function refuseOpen(client: pg.ClientBase, requestIds: string, values: string[]): Promise<void> {
   const { rows } = await client.query<{ id: string; requested_by: string; created_at: string }>(
     `SELECT c.id, c.requested_by, ${isoUtc('c.created_at')} AS created_at
      FROM public.pending_changes c
-     WHERE c.status = 'pending' AND c.id IN (${requestIds})
+     WHERE c.status = 'pending' AND c.id IN (
+       SELECT v.pending_change_id FROM ${requestEntities} v
+       WHERE v.feature_id = $1 AND ($3::boolean OR v.entity = 'feature') AND v.pending_change_id IN (
+         SELECT o.id FROM public.pending_changes o WHERE o.project_id = $2 AND o.status = 'pending'))
      ORDER BY c.created_at LIMIT 1`,
-    values,
+    [featureId, projectId, parts],
   );
   if (rows[0] !== undefined) throw changePending(rows[0]);
 }

@@ -1,12 +1,12 @@
-import { HttpProblem } from '../../http-problem.js';
-import { unknownFeature } from '../responses.js';
 import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import type pg from 'pg';
 import { auditFeatureState, featureJson } from '../../host/feature-state.js';
 import type { Rights } from '../../host/rights.js';
 import { isoUtc } from '../../host/sql-expressions.js';
+import { HttpProblem } from '../../http-problem.js';
 import type { Queries } from '../../postgres/session-pool.js';
+import { unknownFeature } from '../responses.js';
 import type { FeatureFields, NewFeature } from '../schemas.js';
 
 /** Written into every audit row. */

@@ -1,13 +1,13 @@
-import { HttpProblem } from '../../http-problem.js';
-import { unknownEnvironment } from '../responses.js';
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { scrub } from '../../describe.js';
 import { type Environment, readEnvironments } from '../../host/environments.js';
 import { readRights } from '../../host/rights.js';
 import { readTogglrFeatures } from '../../host/host-schema.js';
+import { HttpProblem } from '../../http-problem.js';
 import { isMissing } from '../../postgres/errors.js';
 import type { SessionSource } from '../../postgres/session-pool.js';
+import { unknownEnvironment } from '../responses.js';
 import { type Author, authorOf, writeAudit } from './feature.js';
 import { inWriteTransaction } from './write-transaction.js';
 

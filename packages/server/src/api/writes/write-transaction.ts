@@ -1,8 +1,8 @@
-import { HttpProblem } from '../../http-problem.js';
 import pg from 'pg';
+import { scrub } from '../../describe.js';
+import { HttpProblem } from '../../http-problem.js';
 import type { SessionSource } from '../../postgres/session-pool.js';
 import { CommitOutcomeUnknownError, inTransaction } from '../../postgres/transaction.js';
-import { scrub } from '../../describe.js';
 
 /**
  * Runs `work` in one transaction. Throws what `work` throws; if PostgreSQL or a trigger of the host refuses the change,
