@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
-import { whileLocked } from '../../packages/server/test/rest-company.js';
+import { whileLocked } from '../../packages/server/test/rest-fixture.js';
 import { button, cardOf, field, flip, submitReason, waitUntilLive, rowOf, switchOf } from './screen.js';
 import {
   at,

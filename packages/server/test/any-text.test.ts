@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertAudit } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { PlainClient } from './plain-client.js';
-import { type Answer, type Company, openCompany } from './rest-company.js';
+import { type Answer, type RestFixture, createRestFixture } from './rest-fixture.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
 /** What columns of text can hold, and has hurt somebody. */
@@ -31,22 +31,22 @@ const texts = [
   ' ',
 ];
 
-let company: Company;
+let rest: RestFixture;
 let channel: TestChannel;
 let plain: PlainClient;
 let v1: V1Client;
 let stream: EventStreamClient;
 
 beforeAll(async () => {
-  company = await openCompany({ database: { pollIntervalMs: 20 } });
-  const { projectId, environments } = company.shop;
+  rest = await createRestFixture({ database: { pollIntervalMs: 20 } });
+  const { projectId, environments } = rest.shop;
   channel = { projectId, environmentId: environments.dev };
-  const { token } = company.users.alice;
+  const { token } = rest.users.alice;
   const address = { project_id: projectId, env: 'dev' };
-  plain = await PlainClient.connect(company.server.wsUrl, address, { token });
-  v1 = await V1Client.connect(company.server.wsUrl, { token });
+  plain = await PlainClient.connect(rest.server.wsUrl, address, { token });
+  v1 = await V1Client.connect(rest.server.wsUrl, { token });
   await v1.caughtUp(channel);
-  stream = await EventStreamClient.open(company.server.httpUrl, address, {
+  stream = await EventStreamClient.open(rest.server.httpUrl, address, {
     Authorization: `Bearer ${token}`,
   });
 });
@@ -54,18 +54,18 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all([plain.close(), v1.close()]);
   stream.response.destroy();
-  await company.close();
+  await rest.close();
 });
 
 /** A feature all of whose texts are this one, as far as the columns have room. */
 async function addFeature(text: string): Promise<string> {
   const id = randomUUID();
-  await company.pool.query(
+  await rest.pool.query(
     `INSERT INTO features (id, project_id, key, name, description, kind, rollout_key)
      VALUES ($1, $2, left($3, 50), left($3, 50), left($3, 300), 'simple', $3)`,
     [id, channel.projectId, text],
   );
-  await company.pool.query('UPDATE feature_params SET default_value = left($2, 128) WHERE feature_id = $1', [
+  await rest.pool.query('UPDATE feature_params SET default_value = left($2, 128) WHERE feature_id = $1', [
     id,
     text,
   ]);
@@ -73,7 +73,7 @@ async function addFeature(text: string): Promise<string> {
 }
 
 async function ask(path: string): Promise<Answer> {
-  return await company.ask('alice', 'GET', path);
+  return await rest.ask('alice', 'GET', path);
 }
 
 /** The event of the entity as all who listen get it; the plain client has its eight keys. */
@@ -106,7 +106,7 @@ describe('G10: whatever a row holds', () => {
       oldValue: { [text]: 1 },
       newValue: { [text]: text },
     };
-    await insertAudit(company.pool, change);
+    await insertAudit(rest.pool, change);
     for (const event of await delivered(featureId)) {
       expect(event).toMatchObject({ actor: text, feature: stateOf(text) });
     }
@@ -130,7 +130,7 @@ describe('G10: whatever a row holds', () => {
     const text = `💥"\\${'x'.repeat(bytes)}`;
     const featureIds = [];
     for (let count = 0; count < 4; count += 1) featureIds.push(await addFeature(`${count}${text}`));
-    const writer = await company.pool.connect();
+    const writer = await rest.pool.connect();
     await writer.query('BEGIN');
     for (const featureId of featureIds) {
       await insertAudit(writer, {
@@ -161,7 +161,7 @@ describe('G10: whatever a row holds', () => {
     const isLarge = text.length > 65_536;
     expect(entry?.truncated).toBe(isLarge);
     expect(entry?.diff[0]?.new === `${text}!`).toBe(!isLarge);
-    await company.pool.query(`DELETE FROM features WHERE rollout_key LIKE '%xxxx%'`);
+    await rest.pool.query(`DELETE FROM features WHERE rollout_key LIKE '%xxxx%'`);
   });
 
   it.each([
@@ -173,13 +173,13 @@ describe('G10: whatever a row holds', () => {
     const shown = how === 'as it is' ? deep : '(nested in more than 1000 levels: look it up in the database)';
     const { projectId, environmentId } = channel;
     const featureId = await addFeature(`deep ${levels}`);
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action, old_value, new_value)
        VALUES ($1, $2, $3, 'feature', $3, 'user', 'update', $4, $5)`,
       [projectId, environmentId, featureId, `{"deep":${deep}}`, `{"deep":[${deep}]}`],
     );
     await delivered(featureId);
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO rules (project_id, feature_id, environment_id, conditions, action) VALUES ($1, $2, $3, $4, 'include')`,
       [projectId, featureId, environmentId, deep],
     );
@@ -191,11 +191,11 @@ describe('G10: whatever a row holds', () => {
       changes: { name: { new: 0 } },
     };
     const change = JSON.stringify({ entities: [asked], note: 1 }).replace('"note":1', `"note":${deep}`);
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change) VALUES ($1, $2, $3, 'bob', $4)`,
       [changeId, projectId, environmentId, change],
     );
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'feature', $2)`,
       [changeId, featureId],
     );
@@ -217,6 +217,6 @@ describe('G10: whatever a row holds', () => {
     const found = pending.find(({ id }) => id === changeId)?.change;
     if (shown === deep) expect(JSON.stringify(found)).toContain(deep);
     else expect(found).toBe(shown);
-    await company.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
+    await rest.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
   });
 });

@@ -70,7 +70,7 @@ function messagesOf(operation: string): string[] {
 }
 
 describe('the AsyncAPI document', () => {
-  it('is of version 3, and all that it refers to is in it', () => {
+  it('is of version 3, and contains everything that it refers to', () => {
     expect(document.asyncapi).toBe('3.0.0');
     const broken = references(document).filter((reference) => resolve(reference) === undefined);
     expect(broken).toStrictEqual([]);
@@ -107,7 +107,7 @@ describe('the AsyncAPI document', () => {
     expect(property('hello', 'max_channels').const).toBe(maxChannels);
   });
 
-  it('tells who sends what, in both dialects and in streams', () => {
+  it('has the direction of each message, in both dialects and in streams', () => {
     const client = Object.keys(clientKeys);
     expect(Object.keys(document.operations)).toStrictEqual([
       'sendPlain',
@@ -133,7 +133,7 @@ describe('the AsyncAPI document', () => {
     }
   });
 
-  it('lists in each channel what goes through it', () => {
+  it('lists the messages of each channel', () => {
     for (const [name, { messages }] of Object.entries(document.channels)) {
       const said = Object.keys(document.operations)
         .filter((operation) => document.operations[operation]?.channel.$ref === `#/channels/${name}`)

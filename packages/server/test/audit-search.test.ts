@@ -1,17 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { insertAudit } from './database.js';
-import { type Company, openCompany } from './rest-company.js';
+import { type RestFixture, createRestFixture } from './rest-fixture.js';
 
-let company: Company;
+let rest: RestFixture;
 let place: { projectId: string; environmentId: string };
 
 beforeEach(async () => {
-  company = await openCompany();
-  place = { projectId: company.shop.projectId, environmentId: company.shop.environments.prod };
+  rest = await createRestFixture();
+  place = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.prod };
 });
 
-afterEach(async () => await company.close());
+afterEach(async () => await rest.close());
 
 interface Page {
   readonly entries: readonly {
@@ -30,7 +30,7 @@ interface Page {
 
 async function page(query: Record<string, string> = {}): Promise<Page & { bytes: number }> {
   const parameters = new URLSearchParams({ project_id: place.projectId, env: 'prod', ...query });
-  const { status, body } = await company.ask('carol', 'GET', `/api/audit?${parameters.toString()}`);
+  const { status, body } = await rest.ask('carol', 'GET', `/api/audit?${parameters.toString()}`);
   expect(status).toBe(200);
   return { ...(body as unknown as Page), bytes: JSON.stringify(body).length };
 }
@@ -53,21 +53,21 @@ async function fill(
   secondsApart: number,
   environmentId = place.environmentId,
 ): Promise<string[]> {
-  const { rows } = await company.pool.query<{ id: string }>(
+  const { rows } = await rest.pool.query<{ id: string }>(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
      SELECT $1, $2, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'user ' || n % 100, 'update',
        '2026-01-01T00:00:00Z'::timestamptz + n * $4 * interval '1 s'
      FROM generate_series(1, $3) AS n RETURNING id::text`,
     [place.projectId, environmentId, count, secondsApart],
   );
-  await company.pool.query('ANALYZE audit_log');
+  await rest.pool.query('ANALYZE audit_log');
   return rows.map(({ id }) => id).reverse();
 }
 
 describe('a search of the history', () => {
-  it('for something rare looks at 20,000 rows a page, says how far it came, and goes on', async () => {
+  it('for a rare entry reads 20,000 rows a page, reports how far it came, and continues', async () => {
     const old = { ...place, createdAt: '2025-12-31T00:00:00Z', username: 'zoe' };
-    const { id } = await insertAudit(company.pool, old);
+    const { id } = await insertAudit(rest.pool, old);
     await fill(50_000, 1);
     const pages = await allPages({ username: 'zoe' });
     expect(pages.map(({ entries }) => entries.length)).toStrictEqual([0, 0, 1]);
@@ -80,14 +80,14 @@ describe('a search of the history', () => {
     expect(pages[0]?.index).toBe('audit_log_environment_id_created_at_idx');
   });
 
-  it('loses no row where one transaction has written more of them than a page looks at', async () => {
-    const before = await insertAudit(company.pool, {
+  it('finds every row also if one transaction wrote more than a page reads', async () => {
+    const before = await insertAudit(rest.pool, {
       ...place,
       createdAt: '2025-12-31T00:00:00Z',
       username: 'user 7',
     });
     const rows = await fill(25_000, 0);
-    const after = await insertAudit(company.pool, {
+    const after = await insertAudit(rest.pool, {
       ...place,
       createdAt: '2026-01-02T00:00:00Z',
       username: 'user 7',
@@ -113,20 +113,20 @@ describe('a search of the history', () => {
     expect(idsOf([second])).toStrictEqual(rows.slice(0, 3));
   });
 
-  it('uses the index on created_at where the host has no other, past the rows of other environments', async () => {
-    await company.pool.query('DROP INDEX audit_log_environment_id_created_at_idx');
-    const { id } = await insertAudit(company.pool, { ...place, createdAt: '2025-12-31T00:00:00Z' });
-    await fill(30_000, 1, company.shop.environments.stage);
+  it('uses an index on created_at alone, which contains the rows of other environments', async () => {
+    await rest.pool.query('DROP INDEX audit_log_environment_id_created_at_idx');
+    const { id } = await insertAudit(rest.pool, { ...place, createdAt: '2025-12-31T00:00:00Z' });
+    await fill(30_000, 1, rest.shop.environments.stage);
     const pages = await allPages({});
     expect(idsOf(pages)).toStrictEqual([id]);
     expect(pages.map(({ index }) => index)).toStrictEqual(Array(2).fill('audit_log_created_at_idx'));
   });
 
-  it('looks at the newest 5,000 rows only, and says so, where no index has the times', async () => {
-    await company.pool.query(
+  it('reads only the newest 5,000 rows, and reports it, without an index by time', async () => {
+    await rest.pool.query(
       'DROP INDEX audit_log_environment_id_created_at_idx, audit_log_created_at_idx, audit_log_feature_id_idx',
     );
-    await insertAudit(company.pool, { ...place, createdAt: '2025-12-31T00:00:00Z', username: 'zoe' });
+    await insertAudit(rest.pool, { ...place, createdAt: '2025-12-31T00:00:00Z', username: 'zoe' });
     const rows = await fill(6_000, 1);
     expect(await page({ username: 'zoe' })).toMatchObject({
       entries: [],
@@ -139,7 +139,7 @@ describe('a search of the history', () => {
 
   it('finds the whole history of a feature by its index', async () => {
     const featureId = randomUUID();
-    const { id } = await insertAudit(company.pool, {
+    const { id } = await insertAudit(rest.pool, {
       ...place,
       featureId,
       createdAt: '2025-12-31T00:00:00Z',
@@ -151,9 +151,9 @@ describe('a search of the history', () => {
     expect(pages[0]?.index).toBe('audit_log_feature_id_idx');
   });
 
-  it('looks at 2,000 steps of requests a page', async () => {
+  it('reads 2,000 steps of requests a page', async () => {
     const ruleId = randomUUID();
-    await company.pool.query(
+    await rest.pool.query(
       `WITH made AS (
          INSERT INTO pending_changes (project_id, environment_id, requested_by, change, status)
          SELECT $1, $2, 'bob', '{}', 'cancelled' FROM generate_series(1, 2500) RETURNING id
@@ -171,13 +171,13 @@ describe('a search of the history', () => {
 
 describe('a page of the history', () => {
   it('shortens values that are too large, and marks them', async () => {
-    const large = await insertAudit(company.pool, { ...place, oldValue: { a: 1 } });
-    await company.pool.query(
+    const large = await insertAudit(rest.pool, { ...place, oldValue: { a: 1 } });
+    await rest.pool.query(
       `UPDATE audit_log SET new_value = jsonb_build_object('text', (
          SELECT string_agg(md5(n::text), '') FROM generate_series(1, 650000) AS n)) WHERE id = $1`,
       [large.id],
     );
-    const small = await insertAudit(company.pool, { ...place, oldValue: { a: 1 }, newValue: { a: 2 } });
+    const small = await insertAudit(rest.pool, { ...place, oldValue: { a: 1 }, newValue: { a: 2 } });
     const { entries, bytes } = await page();
     expect(entries).toMatchObject([
       { audit_id: small.id, truncated: false, new_value: { a: 2 } },
@@ -193,7 +193,7 @@ describe('a page of the history', () => {
   });
 
   it('shortens requests that are too large, and marks them', async () => {
-    const { rows } = await company.pool.query<{ id: string }>(
+    const { rows } = await rest.pool.query<{ id: string }>(
       `WITH made AS (
          INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
          SELECT $1, $2, 'bob', jsonb_build_object('meta', jsonb_build_object('reason', repeat('because ', 1000000)))
@@ -210,12 +210,11 @@ describe('a page of the history', () => {
     expect(bytes).toBeLessThan(10_000);
   });
 
-  it('ends after 1 MiB of values, and the next page goes on after it', async () => {
+  it('ends after 1 MiB of values, and the next page continues after it', async () => {
     const ids: string[] = [];
     for (let count = 0; count < 60; count += 1) {
       ids.push(
-        (await insertAudit(company.pool, { ...place, newValue: { [`text ${count}`]: 'x'.repeat(60_000) } }))
-          .id,
+        (await insertAudit(rest.pool, { ...place, newValue: { [`text ${count}`]: 'x'.repeat(60_000) } })).id,
       );
     }
     const pages = await allPages({ limit: '200' });

@@ -6,7 +6,7 @@ import { sign } from './access-tokens.js';
 import { type Cell, cellsOf } from './authorization-table.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { PlainClient, Refused } from './plain-client.js';
-import { type Company, openCompany, send, setPassword } from './rest-company.js';
+import { type RestFixture, createRestFixture, send, setPassword } from './rest-fixture.js';
 import { addMember, createUser, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -33,16 +33,16 @@ interface Door {
   knock(caller: Caller, target: Target): Promise<string>;
 }
 
-let company: Company;
+let rest: RestFixture;
 let projectId: string;
 let requesterId: string;
 const callers = new Map<string, Caller>();
 
 beforeAll(async () => {
-  company = await openCompany();
-  const { pool, shop, users } = company;
+  rest = await createRestFixture();
+  const { pool, shop, users } = rest;
   projectId = shop.projectId;
-  await company.guard(shop.environments.prod);
+  await rest.guard(shop.environments.prod);
   // Somebody has a password that is checked here: so there is a sign-in.
   await setPassword(pool, 'carol', 'correct horse battery');
   requesterId = (await createUser(pool, 'frank')).id;
@@ -79,7 +79,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 function headersOf({ token, headers }: Caller): Record<string, string> {
@@ -92,7 +92,7 @@ function channel(): Record<string, string> {
 
 /** The answer as the table has it: the status, and of a refusal its code. */
 async function ask(caller: Caller, method: string, path: string, body?: unknown): Promise<string> {
-  const answer = await send(company.server.httpUrl, method, path, body, headersOf(caller));
+  const answer = await send(rest.server.httpUrl, method, path, body, headersOf(caller));
   return answer.status < 300 ? String(answer.status) : `${answer.status} ${answer.body.code ?? ''}`;
 }
 
@@ -112,7 +112,7 @@ async function overV1(
   wait: (client: V1Client) => Promise<string>,
 ): Promise<string> {
   return await orRefusal(async () => {
-    const client = await V1Client.connect(company.server.wsUrl, {
+    const client = await V1Client.connect(rest.server.wsUrl, {
       token: token ?? undefined,
       query,
       headers,
@@ -128,18 +128,18 @@ async function overV1(
 
 /** Whether a list that everybody gets has what belongs to the project. */
 async function listed(caller: Caller, path: string, wanted: string): Promise<string> {
-  const answer = await send(company.server.httpUrl, 'GET', path, undefined, headersOf(caller));
+  const answer = await send(rest.server.httpUrl, 'GET', path, undefined, headersOf(caller));
   if (answer.status !== 200) return `${answer.status} ${answer.body.code ?? ''}`;
   return JSON.stringify(answer.body).includes(wanted) ? '200 with it' : '200 without it';
 }
 
 async function patch(caller: Caller, { featureId }: Target, env: string, change: object): Promise<string> {
-  const version = await company.version(featureId, env);
+  const version = await rest.version(featureId, env);
   return await ask(caller, 'PATCH', `/api/features/${featureId}`, { env, version, ...change });
 }
 
 async function unchecked(caller: Caller, path: string): Promise<string> {
-  const { status } = await fetch(company.server.httpUrl + path, { headers: headersOf(caller) });
+  const { status } = await fetch(rest.server.httpUrl + path, { headers: headersOf(caller) });
   return String(status);
 }
 
@@ -154,7 +154,7 @@ const routes: Readonly<Record<string, Door>> = {
     knock: async ({ token, headers }) =>
       await orRefusal(async () => {
         const options = { headers, ...(token === null ? {} : { token }) };
-        const client = await PlainClient.connect(company.server.wsUrl, channel(), options);
+        const client = await PlainClient.connect(rest.server.wsUrl, channel(), options);
         await client.close();
         return '101';
       }),
@@ -167,7 +167,7 @@ const routes: Readonly<Record<string, Door>> = {
     knock: async (caller) =>
       await overV1(caller, {}, async (client) => {
         await client.control('hello');
-        const environmentId = company.shop.environments.dev;
+        const environmentId = rest.shop.environments.dev;
         const answer = await client.subscribe({ projectId, environmentId });
         return answer.type === 'error' ? `error ${answer.code}` : answer.type;
       }),
@@ -175,7 +175,7 @@ const routes: Readonly<Record<string, Door>> = {
   'GET /api/events': {
     knock: async (caller) =>
       await orRefusal(async () => {
-        const stream = await EventStreamClient.open(company.server.httpUrl, channel(), headersOf(caller));
+        const stream = await EventStreamClient.open(rest.server.httpUrl, channel(), headersOf(caller));
         await stream.control('caught_up');
         stream.response.destroy();
         return '200';
@@ -227,7 +227,7 @@ const routes: Readonly<Record<string, Door>> = {
   'DELETE /api/features/{id}: guarded': {
     needs: 'feature',
     knock: async (caller, { featureId }) => {
-      const body = { env: 'dev', version: await company.version(featureId, 'dev'), reason: 'Unused' };
+      const body = { env: 'dev', version: await rest.version(featureId, 'dev'), reason: 'Unused' };
       return await ask(caller, 'DELETE', `/api/features/${featureId}`, body);
     },
   },
@@ -246,7 +246,7 @@ const routes: Readonly<Record<string, Door>> = {
   'PATCH /api/environments/{id}': {
     // No other cell is about this environment.
     knock: async (caller) =>
-      await ask(caller, 'PATCH', `/api/environments/${company.shop.environments.stage}`, { guarded: true }),
+      await ask(caller, 'PATCH', `/api/environments/${rest.shop.environments.stage}`, { guarded: true }),
   },
   'POST /api/auth/login: wrong password': {
     knock: async (caller) =>
@@ -269,7 +269,7 @@ async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
   });
   const features = made.filter(({ needs }) => needs !== undefined).map(({ featureId }) => featureId);
   const requests = made.filter(({ needs }) => needs === 'request' || needs === 'own request');
-  const { pool, shop } = company;
+  const { pool, shop } = rest;
   await pool.query(
     `INSERT INTO features (id, project_id, key, name, kind)
      SELECT id, $2, 'flag-' || left(id::text, 8), 'A flag', 'simple' FROM unnest($1::uuid[]) AS id`,
@@ -299,7 +299,7 @@ async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
 
 /** What is not as it was, of what only refused requests were about. */
 async function findTouched(targets: readonly Target[]): Promise<string[]> {
-  const { rows } = await company.pool.query<{ id: string }>(
+  const { rows } = await rest.pool.query<{ id: string }>(
     `SELECT f.id FROM features f JOIN feature_params p ON p.feature_id = f.id
      WHERE f.id = ANY ($1) AND (f.name <> 'A flag' OR p.enabled)
      UNION ALL SELECT id FROM pending_changes WHERE id = ANY ($2) AND status <> 'pending'
@@ -350,7 +350,7 @@ const states = [
   'foreign page',
 ];
 
-describe('the authorization matrix in docs/authorization.md is what a server does', () => {
+describe('the authorization matrix in docs/authorization.md agrees with the server', () => {
   it.each([
     ['by role', roles],
     ['by what is wrong with an owner', states],
@@ -367,7 +367,7 @@ describe('the authorization matrix in docs/authorization.md is what a server doe
   );
 
   it('has every way in that the server describes', async () => {
-    const response = await fetch(`${company.server.httpUrl}/api/openapi.json`);
+    const response = await fetch(`${rest.server.httpUrl}/api/openapi.json`);
     const { paths } = (await response.json()) as { paths: Record<string, object> };
     const described = Object.entries(paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),

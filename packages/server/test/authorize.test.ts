@@ -11,7 +11,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { PlainClient, Refused } from './plain-client.js';
-import { setPassword } from './rest-company.js';
+import { setPassword } from './rest-fixture.js';
 import { nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 

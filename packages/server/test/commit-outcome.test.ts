@@ -1,37 +1,37 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createTestCluster, type TestCluster } from './database.js';
 import { TcpProxy } from './tcp-proxy.js';
-import { type Answer, type Company, openCompany, send } from './rest-company.js';
+import { type Answer, type RestFixture, createRestFixture, send } from './rest-fixture.js';
 import { startTestServer } from './server.js';
 
 const queryTimeoutMs = 1_000;
 
 let cluster: TestCluster;
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
   cluster = await createTestCluster();
-  company = await openCompany(
+  rest = await createRestFixture(
     { timeouts: { queryTimeoutMs } },
     await cluster.createDatabase({ schema: 'tables' }),
   );
   // A transaction that has notified holds up the COMMIT of every other one that does.
-  await company.pool.query(`ALTER DATABASE ${company.database.name} SET flagcast.notify = 'off'`);
+  await rest.pool.query(`ALTER DATABASE ${rest.database.name} SET flagcast.notify = 'off'`);
 });
 
 afterEach(async () => await standby(''));
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
   await cluster.remove();
 });
 
 /** Every COMMIT waits for a standby of this name; empty: none does. */
 async function standby(name: string): Promise<void> {
-  await company.pool.query(`ALTER SYSTEM SET synchronous_standby_names = '${name}'`);
-  await company.pool.query('SELECT pg_reload_conf()');
+  await rest.pool.query(`ALTER SYSTEM SET synchronous_standby_names = '${name}'`);
+  await rest.pool.query('SELECT pg_reload_conf()');
   await vi.waitFor(async () => {
-    const { rows } = await company.pool.query<{ setting: string }>(
+    const { rows } = await rest.pool.query<{ setting: string }>(
       "SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names'",
     );
     expect(rows[0]?.setting).toBe(name);
@@ -39,14 +39,14 @@ async function standby(name: string): Promise<void> {
 }
 
 async function commitsThatWait(): Promise<number> {
-  const { rowCount } = await company.pool.query(
+  const { rowCount } = await rest.pool.query(
     "SELECT FROM pg_stat_activity WHERE application_name = 'flagcast writes' AND wait_event = 'SyncRep'",
   );
   return rowCount ?? 0;
 }
 
 async function enabled(featureId: string): Promise<unknown> {
-  const { body } = await company.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
+  const { body } = await rest.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
   return body.feature?.enabled;
 }
 
@@ -57,10 +57,10 @@ const outcomeUnknown = {
 
 describe('a write whose COMMIT is not confirmed in time', () => {
   it('answers that its outcome is unknown, and is neither cancelled nor repeated', async () => {
-    const feature = await company.addFeature();
-    const version = await company.version(feature.id, 'prod');
+    const feature = await rest.addFeature();
+    const version = await rest.version(feature.id, 'prod');
     await standby('absent');
-    const answer = await company.ask('alice', 'PATCH', `/api/features/${feature.id}`, {
+    const answer = await rest.ask('alice', 'PATCH', `/api/features/${feature.id}`, {
       env: 'prod',
       version,
       enabled: true,
@@ -75,18 +75,18 @@ describe('a write whose COMMIT is not confirmed in time', () => {
   });
 
   it('counts in the budget until it has ended: later writes are refused with 503 and were not begun', async () => {
-    const features = [await company.addFeature(), await company.addFeature(), await company.addFeature()];
+    const features = [await rest.addFeature(), await rest.addFeature(), await rest.addFeature()];
     const bodies = await Promise.all(
       features.map(async ({ id }) => ({
         env: 'prod',
-        version: await company.version(id, 'prod'),
+        version: await rest.version(id, 'prod'),
         enabled: true,
       })),
     );
     await standby('absent');
     const answers: Answer[] = [];
     for (const [index, { id }] of features.entries()) {
-      answers.push(await company.ask('alice', 'PATCH', `/api/features/${id}`, bodies[index]));
+      answers.push(await rest.ask('alice', 'PATCH', `/api/features/${id}`, bodies[index]));
     }
     expect(answers.map(({ status, body }) => [status, body.code])).toEqual([
       [504, 'outcome_unknown'],
@@ -98,19 +98,19 @@ describe('a write whose COMMIT is not confirmed in time', () => {
     await expect.poll(commitsThatWait).toBe(0);
     const [, , last] = features;
     expect(await enabled(last?.id ?? '')).toBe(false);
-    expect((await company.ask('alice', 'PATCH', `/api/features/${last?.id}`, bodies[2])).status).toBe(200);
+    expect((await rest.ask('alice', 'PATCH', `/api/features/${last?.id}`, bodies[2])).status).toBe(200);
   });
 
   it('does not keep a server from closing', async () => {
-    const server = await startTestServer(company.database.url, {
+    const server = await startTestServer(rest.database.url, {
       writes: true,
       timeouts: { queryTimeoutMs },
     });
-    const feature = await company.addFeature();
-    const version = await company.version(feature.id, 'prod');
+    const feature = await rest.addFeature();
+    const version = await rest.version(feature.id, 'prod');
     await standby('absent');
     const body = { env: 'prod', version, enabled: true };
-    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
     expect(await send(server.httpUrl, 'PATCH', `/api/features/${feature.id}`, body, headers)).toMatchObject(
       outcomeUnknown,
     );
@@ -121,16 +121,16 @@ describe('a write whose COMMIT is not confirmed in time', () => {
   });
 
   it('answers the same when the connection breaks meanwhile', async () => {
-    const relay = await TcpProxy.open(Number(new URL(company.database.url).port));
-    const url = new URL(company.database.url);
+    const relay = await TcpProxy.open(Number(new URL(rest.database.url).port));
+    const url = new URL(rest.database.url);
     url.port = String(relay.port);
     const server = await startTestServer(url.href, { writes: true });
-    const feature = await company.addFeature();
-    const version = await company.version(feature.id, 'prod');
+    const feature = await rest.addFeature();
+    const version = await rest.version(feature.id, 'prod');
     await standby('absent');
     try {
       const body = { env: 'prod', version, enabled: true };
-      const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+      const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
       const answer = send(server.httpUrl, 'PATCH', `/api/features/${feature.id}`, body, headers);
       await expect.poll(commitsThatWait).toBe(1);
       relay.cut();

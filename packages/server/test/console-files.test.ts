@@ -47,19 +47,22 @@ describe('the console', () => {
     ['/p/x/prod', '../../'],
     ['/p/x/prod/', '../../../'],
     ['/p/x/prod/features/1?state=on', '../../../../'],
-  ])('is the same page at %s, asked for anew each time, with the way to its files: %s', async (path, up) => {
-    const answer = await ask(path);
-    expect(answer.status).toBe(200);
-    expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
-    expect(answer.headers.get('cache-control')).toBe('no-cache');
-    expect(await answer.text()).toBe(pageWith(up));
-    const headers = { 'If-None-Match': answer.headers.get('etag') ?? '' };
-    expect((await ask(path, headers)).status).toBe(304);
-    // The page of another depth is another one.
-    expect((await ask(`/p/1/2/3/4/5/6`, headers)).status).toBe(200);
-  });
+  ])(
+    'is the same page at %s, revalidated each time, with the relative path of its files: %s',
+    async (path, up) => {
+      const answer = await ask(path);
+      expect(answer.status).toBe(200);
+      expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+      expect(answer.headers.get('cache-control')).toBe('no-cache');
+      expect(await answer.text()).toBe(pageWith(up));
+      const headers = { 'If-None-Match': answer.headers.get('etag') ?? '' };
+      expect((await ask(path, headers)).status).toBe(304);
+      // The page of another depth is another one.
+      expect((await ask(`/p/1/2/3/4/5/6`, headers)).status).toBe(200);
+    },
+  );
 
-  it('lets the page run only its own scripts, in no frame, and tells nobody where it was', async () => {
+  it('lets the page run only its own scripts, in no frame, and sends no referrer', async () => {
     const { headers } = await ask('/p/x/prod/features');
     const policy = headers.get('content-security-policy')?.split('; ');
     expect(policy).toContain("default-src 'none'");
@@ -70,7 +73,7 @@ describe('the console', () => {
     expect(headers.get('referrer-policy')).toBe('no-referrer');
   });
 
-  it('lets browsers keep what has its contents in its name for ever, and other files until they change', async () => {
+  it('lets browsers cache files with a hash in their name for ever, and other files until they change', async () => {
     const asset = await ask('/assets/index-BhcBzS3k.js');
     expect(asset.headers.get('content-type')).toBe('text/javascript; charset=utf-8');
     expect(asset.headers.get('cache-control')).toBe('public, max-age=31536000, immutable');
@@ -84,7 +87,7 @@ describe('the console', () => {
     expect((await ask('/icon.svg', { 'If-None-Match': '"another"' })).status).toBe(200);
   });
 
-  it('is compressed for whoever can read that', async () => {
+  it('is compressed for clients that accept gzip', async () => {
     const app = createConsoleApp(folder);
     const path = '/assets/index-BhcBzS3k.js';
     const small = await app.request(path, { headers: { 'Accept-Encoding': 'br, gzip' } });
@@ -106,13 +109,13 @@ describe('the console', () => {
     '/assets/gone-00000000.js',
     '/favicon.ico',
     '/.vite/manifest.json',
-  ])('does not stand in for %s', async (path) => {
+  ])('is not sent for %s', async (path) => {
     const answer = await ask(path);
     expect(answer.status).toBe(404);
     expect(await answer.json()).toMatchObject({ code: 'not_found' });
   });
 
-  it('gives away nothing outside of its folder', async () => {
+  it('does not send files outside of its folder', async () => {
     // The first two are brought into their canonical form before they are sent.
     for (const path of ['/assets/../../package.json', '/assets/%2e%2e/%2e%2e/package.json']) {
       expect((await ask(path)).status).toBe(404);
@@ -120,14 +123,14 @@ describe('the console', () => {
     expect((await ask('/..%2fpackage.json')).status).toBe(400);
   });
 
-  it('leaves the API as it was', async () => {
+  it('does not change the API', async () => {
     expect(await (await ask('/healthz')).json()).toStrictEqual({ status: 'ok' });
     const { status } = await ask(`/api/snapshot?project_id=${project.projectId}&env=prod`);
     expect(status).toBe(401);
   });
 });
 
-describe('without the console', () => {
+describe('a server without the console', () => {
   it('says how to build it', async () => {
     const app = createConsoleApp(join(folder, 'missing'));
     for (const path of ['/', '/p/x/prod/features', '/approvals']) {
@@ -140,7 +143,7 @@ describe('without the console', () => {
     }
   });
 
-  it('serves none where none is wanted', async () => {
+  it('has no routes of the console if consoleDir is null', async () => {
     const app = createConsoleApp(null);
     expect((await app.request('/')).status).toBe(404);
     expect(app.routes).toHaveLength(0);

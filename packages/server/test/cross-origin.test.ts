@@ -74,7 +74,7 @@ const paths: [string, number][] = [
 ];
 
 describe('a page of a listed origin', () => {
-  it.each(paths)('may read the answer, whatever it is: %s', async (path, status) => {
+  it.each(paths)('may read every response: %s', async (path, status) => {
     const { status: answered, headers } = await ask(path);
     expect(answered).toBe(status);
     expect(headers.get('access-control-allow-origin')).toBe(listed);
@@ -102,7 +102,7 @@ describe('a page of a listed origin', () => {
   });
 
   it.each(['/api/features/1', '/api/events', '/api/nothing'])(
-    'is told what it may send: %s',
+    'gets the allowed methods and headers in a preflight: %s',
     async (path) => {
       const response = await preflight(path);
       expect(response.status).toBe(204);
@@ -124,7 +124,7 @@ describe('a page of a listed origin', () => {
     expect(allowed.toLowerCase().split(', ').sort()).toStrictEqual([...methods].sort());
   });
 
-  it('reads nothing but the API', async () => {
+  it('may read only the API', async () => {
     for (const path of ['/healthz', '/metrics', '/nothing'])
       expect(lettingIn(await ask(path))).toStrictEqual([]);
     expect((await preflight('/')).status).toBe(404);
@@ -139,7 +139,7 @@ describe('a page of any other origin', () => {
     `${listed}:8443`,
     'null',
     'junk',
-  ])('is told nothing: %s', async (origin) => {
+  ])('gets no CORS headers: %s', async (origin) => {
     for (const [path] of paths) {
       const [asked, before] = await Promise.all([ask(path, { origin }), preflight(path, { origin })]);
       expect(lettingIn(asked)).toStrictEqual([]);
@@ -155,7 +155,7 @@ describe('a page of any other origin', () => {
     await expect(stream).rejects.toMatchObject({ status: 403, body: { code: 'origin_forbidden' } });
   });
 
-  it('is told nothing where no origin is listed but its own', async () => {
+  it('gets no CORS headers if only its own origin is listed', async () => {
     const own = framed.httpUrl.replace('http:', 'https:');
     for (const origin of [framed.httpUrl, own, foreign]) {
       expect(lettingIn(await ask('/api/auth/mode', { url: framed.httpUrl, origin }))).toStrictEqual([]);
@@ -163,12 +163,12 @@ describe('a page of any other origin', () => {
   });
 });
 
-it('a page without an origin is let in as `null`, where that is listed', async () => {
+it('a page without an origin may read responses if `null` is listed', async () => {
   const { headers } = await ask('/api/auth/mode', { url: framed.httpUrl, origin: 'null' });
   expect(headers.get('access-control-allow-origin')).toBe('null');
 });
 
-it('every page is let in by `*`, which is said in place of its origin', async () => {
+it('every page may read responses if `*` is listed', async () => {
   for (const origin of [foreign, 'null', 'junk', open.httpUrl]) {
     const { status, headers } = await ask('/api/auth/mode', { url: open.httpUrl, origin });
     expect([status, headers.get('access-control-allow-origin')]).toStrictEqual([200, '*']);
@@ -176,12 +176,12 @@ it('every page is let in by `*`, which is said in place of its origin', async ()
   expect((await preflight('/api/events', { url: open.httpUrl, origin: foreign })).status).toBe(204);
 });
 
-it('a request that says OPTIONS and asks for nothing is one for what there is not', async () => {
+it('an OPTIONS request that is no preflight gets 404', async () => {
   const { status, headers } = await ask('/api/openapi.json', { method: 'OPTIONS' });
   expect([status, headers.get('access-control-allow-origin')]).toStrictEqual([404, listed]);
 });
 
-it('in a server of somebody else it is the same, beside the headers of that server', async () => {
+it('a server of a host sends the same headers together with its own', async () => {
   const { middleware } = server.flagcast;
   const host = createServer((request, response) => {
     response.setHeader('Vary', 'Accept-Encoding');

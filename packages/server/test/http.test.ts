@@ -78,7 +78,7 @@ function as({ token }: TestUser): RequestInit {
 }
 
 describe('/healthz and /readyz', () => {
-  it('tell a server that serves', async () => {
+  it('report a server that serves', async () => {
     expect(await ask('/healthz')).toMatchObject({ status: 200, body: { status: 'ok' } });
     // On a busy machine a read may take longer than the grace here.
     await expect
@@ -86,7 +86,7 @@ describe('/healthz and /readyz', () => {
       .toMatchObject({ status: 200, body: { status: 'ready' } });
   });
 
-  it('tell a server whose database is away, and when it is back', async () => {
+  it('report when the database is unavailable, and when it is back', async () => {
     const { port } = relay;
     await relay.close();
     const reason = expect.stringMatching(/^stale since \d{4}-\S+Z: the database does not answer$/) as string;
@@ -106,7 +106,7 @@ describe('/healthz and /readyz', () => {
     expect(await ask('/api/projects', as(alice))).toMatchObject({ status: 200 });
   });
 
-  it('tell a server that has not read yet, and one that shuts down', async () => {
+  it('report a server before its first read, and one that shuts down', async () => {
     const flagcast = createFlagcast({ database: { url: database.url }, auth: { secret: testSecret } });
     const http: Server = createServer(flagcast.requestListener).listen(0, '127.0.0.1');
     await once(http, 'listening');
@@ -129,7 +129,7 @@ describe('/healthz and /readyz', () => {
     http.close();
   });
 
-  it('take a database for away after FLAGCAST_READY_GRACE', async () => {
+  it('report an unavailable database after FLAGCAST_READY_GRACE', async () => {
     const way = await TcpProxy.open(Number(new URL(database.url).port));
     const url = new URL(database.url);
     url.port = String(way.port);
@@ -171,7 +171,7 @@ describe('/healthz and /readyz', () => {
 });
 
 describe('/metrics', () => {
-  it('counts what happens, and names nobody', async () => {
+  it('counts events, and has no user names', async () => {
     const before = await scrape(server.httpUrl);
     const client = await PlainClient.connect(
       server.wsUrl,
@@ -230,7 +230,7 @@ describe('/metrics', () => {
 });
 
 describe('/api/projects', () => {
-  it('lists what each may see, with its environments, by name', async () => {
+  it('lists the projects that the user may see, with their environments, by name', async () => {
     const listed = ({ projectId, environments }: SeededProject, name: string): object => ({
       id: projectId,
       name,
@@ -281,7 +281,7 @@ describe('other requests', () => {
     ['POST', '/healthz'],
     ['DELETE', '/api/projects'],
     ['GET', '/%00%ff/..;/"quoted"'],
-  ])('%s %s is told that there is nothing', async (method, path) => {
+  ])('%s %s gets 404', async (method, path) => {
     const { status, body } = await ask(path, { method });
     expect(status).toBe(404);
     expect(body).toStrictEqual({
@@ -290,7 +290,7 @@ describe('other requests', () => {
     });
   });
 
-  it('GET /api/ws is told to upgrade', async () => {
+  it('GET /api/ws gets 426', async () => {
     const { status, headers, body } = await ask('/api/ws?project_id=x&env=prod');
     expect(status).toBe(426);
     expect(headers.get('upgrade')).toBe('websocket');

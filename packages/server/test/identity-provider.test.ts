@@ -7,7 +7,7 @@ import { TableAuthorization } from '../src/auth/table-authorization.js';
 import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { NOW_S, sign, type TestClaims } from './access-tokens.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
-import { send } from './rest-company.js';
+import { send } from './rest-fixture.js';
 import { startTestServer, testSecret } from './server.js';
 
 const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });

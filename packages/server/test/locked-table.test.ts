@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createTestCluster, insertAudit, type TestCluster, withClient } from './database.js';
-import { type Answer, type Company, openCompany, send } from './rest-company.js';
+import { type Answer, type RestFixture, createRestFixture, send } from './rest-fixture.js';
 import { createUser, nextEvent } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -10,11 +10,11 @@ const rounds = 4;
 
 const cleanUps: (() => void)[] = [];
 let cluster: TestCluster;
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
   cluster = await createTestCluster({ max_connections: '20', superuser_reserved_connections: '0' });
-  company = await openCompany(
+  rest = await createRestFixture(
     {
       database: { connections: databaseConnections },
       timeouts: { queryTimeoutMs, readTimeoutMs: queryTimeoutMs },
@@ -25,13 +25,13 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const cleanUp of cleanUps) cleanUp();
-  await company.close();
+  await rest.close();
   await cluster.remove();
 });
 
 /** The sessions of the server, and whether the host could connect. */
 async function countSessions(): Promise<number> {
-  return await withClient(company.database.url, async (host) => {
+  return await withClient(rest.database.url, async (host) => {
     const { rows } = await host.query<{ count: number }>(
       `SELECT count(*)::int AS count FROM pg_stat_activity
        WHERE backend_type = 'client backend' AND application_name LIKE 'flagcast%'`,
@@ -41,10 +41,10 @@ async function countSessions(): Promise<number> {
 }
 
 it('the sessions of a server stay within its budget while audit_log is locked, and events flow again afterwards', async () => {
-  const { pool, shop, users, server } = company;
+  const { pool, shop, users, server } = rest;
   const channel = { projectId: shop.projectId, environmentId: shop.environments.prod };
-  const feature = await company.addFeature();
-  const version = await company.version(feature.id, 'prod');
+  const feature = await rest.addFeature();
+  const version = await rest.version(feature.id, 'prod');
   const watching = await V1Client.connect(server.wsUrl, { token: users.alice.token });
   await watching.caughtUp(channel);
   const holder = await pool.connect();
@@ -73,7 +73,7 @@ it('the sessions of a server stay within its budget while audit_log is locked, a
   await holder.query('BEGIN; LOCK TABLE audit_log IN ACCESS EXCLUSIVE MODE');
   const failures: (string | undefined)[] = [];
   server.flagcast.lifecycle.on('access:failed', ({ request }) => failures.push(request));
-  const late = company.ask('alice', 'GET', `/api/audit?${query}`);
+  const late = rest.ask('alice', 'GET', `/api/audit?${query}`);
   const asked = new AbortController();
   let most = 0;
   const counting = (async () => {
@@ -96,6 +96,6 @@ it('the sessions of a server stay within its budget while audit_log is locked, a
   await recovered;
   const { entityId } = await insertAudit(pool, channel);
   await watching.event(entityId);
-  expect((await company.ask('alice', 'GET', `/api/audit?${query}`)).status).toBe(200);
+  expect((await rest.ask('alice', 'GET', `/api/audit?${query}`)).status).toBe(200);
   await watching.close();
 }, 60_000);

@@ -105,13 +105,13 @@ it('each alert has a paragraph in the document, and a test', () => {
 });
 
 describe.skipIf(!hasPromtool)('Prometheus', () => {
-  it('takes the alerts, and they tell what their tests expect', () => {
+  it('accepts the alerts, and they fire as their tests expect', () => {
     const file = (name: string): string => fileURLToPath(new URL(`operations/${name}`, root));
     expect(promtool('check', 'rules', file('prometheus-alerts.yaml'))).toBe('passed');
     expect(promtool('test', 'rules', file('prometheus-alerts.test.yaml'))).toBe('passed');
   });
 
-  it('takes the queries of the dashboard', async () => {
+  it('accepts the queries of the dashboard', async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
     const recorded = queries.map((query, index) => ({

@@ -31,7 +31,7 @@ const names = fc.constantFrom(
 );
 
 describe('the parameters of a channel', () => {
-  it('come out as they went in, whatever characters they are of', () => {
+  it('are parsed unchanged, with any characters', () => {
     fc.assert(
       fc.property(anyText, anyText, (projectId, environment) => {
         const byKey = new URLSearchParams({ project_id: projectId, env: environment });
@@ -51,7 +51,7 @@ describe('the parameters of a channel', () => {
     );
   });
 
-  it('G10: are a channel or a refusal of one line that shows nothing of them, in whatever number and order', () => {
+  it('G10: give a channel, or a one-line error without their values, in any number and order', () => {
     const pairs = fc.array(fc.tuple(names, fc.oneof(fc.constantFrom('', 'a secret'), fc.string())), {
       maxLength: 6,
     });
@@ -81,7 +81,7 @@ describe('the parameters of a channel', () => {
   });
 });
 
-describe('a place in the audit log', () => {
+describe('a key of a page of the history', () => {
   const at = fc
     .date({
       min: new Date('0001-01-01T00:00:00Z'),
@@ -91,7 +91,7 @@ describe('a place in the audit log', () => {
     .map((date) => date.toISOString().replace('Z', '001Z'));
   const auditId = fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }).map(String);
 
-  it('is read as it was written', () => {
+  it('is parsed as it was written', () => {
     fc.assert(
       fc.property(at, auditId, fc.uuid(), fc.constantFrom(1, 2), (time, id, changeId, rank) => {
         expect(parsePageKey(`${time}_0_${id}`)).toStrictEqual({
@@ -110,7 +110,7 @@ describe('a place in the audit log', () => {
     );
   });
 
-  it('G10: is refused, or is one that PostgreSQL understands, whoever wrote it', async () => {
+  it('G10: is refused, or is valid for PostgreSQL, with any content', async () => {
     const time = fc
       .tuple(fc.nat(10_000), fc.nat(14), fc.nat(33), fc.nat(25), fc.nat(61), fc.nat(61))
       .map(([year, ...rest]) => {
@@ -136,10 +136,10 @@ describe('a place in the audit log', () => {
   });
 });
 
-describe('G10: headers of whatever bytes', () => {
+describe('G10: headers of arbitrary bytes', () => {
   const header = fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes).toString('latin1'));
 
-  it('have an origin that is allowed or not, and an address', () => {
+  it('give an origin that is allowed or not, and an address', () => {
     const policy = createOriginPolicy(['https://flags.example.com']);
     const { clientAddress: addressOf } = createTrustedProxies(['127.0.0.1', '10.0.0.0/8']);
     const origins = fc.oneof(

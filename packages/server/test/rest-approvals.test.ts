@@ -2,31 +2,31 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PlainClient } from './plain-client.js';
 import {
-  type Company,
+  type RestFixture,
   decide,
   historyOf,
-  openCompany,
-  people,
-  type Person,
+  createRestFixture,
+  roles,
+  type UserName,
   requestChange,
   whileLocked,
-} from './rest-company.js';
+} from './rest-fixture.js';
 
-let company: Company;
+let rest: RestFixture;
 let projectId: string;
 
 beforeAll(async () => {
-  company = await openCompany();
-  projectId = company.shop.projectId;
-  await company.guard(company.shop.environments.prod);
+  rest = await createRestFixture();
+  projectId = rest.shop.projectId;
+  await rest.guard(rest.shop.environments.prod);
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 async function statusOf(changeId: string): Promise<Record<string, unknown>> {
-  const { rows } = await company.pool.query<Record<string, unknown>>(
+  const { rows } = await rest.pool.query<Record<string, unknown>>(
     `SELECT status, approved_by, approved_user_id, approved_at IS NOT NULL AS approved, rejected_by,
        rejected_at IS NOT NULL AS rejected, rejection_reason FROM pending_changes WHERE id = $1`,
     [changeId],
@@ -35,9 +35,9 @@ async function statusOf(changeId: string): Promise<Record<string, unknown>> {
 }
 
 describe('a decision', () => {
-  it('to approve does it in the name of whoever approves', async () => {
-    const { featureId, changeId } = await requestChange(company, 'bob', { enabled: true });
-    const answer = await decide(company, 'alice', changeId, 'approve');
+  it('to approve applies the change in the name of the approver', async () => {
+    const { featureId, changeId } = await requestChange(rest, 'bob', { enabled: true });
+    const answer = await decide(rest, 'alice', changeId, 'approve');
     expect(answer).toMatchObject({
       status: 200,
       body: { id: changeId, status: 'approved', by: 'alice', at: expect.stringMatching(/Z$/) as string },
@@ -45,30 +45,30 @@ describe('a decision', () => {
     expect(await statusOf(changeId)).toMatchObject({
       status: 'approved',
       approved_by: 'alice',
-      approved_user_id: Number(company.users.alice.id),
+      approved_user_id: Number(rest.users.alice.id),
       approved: true,
     });
-    expect(await historyOf(company.pool, featureId)).toMatchObject([
+    expect(await historyOf(rest.pool, featureId)).toMatchObject([
       { environment: 'prod', username: 'alice', old_value: { enabled: false }, new_value: { enabled: true } },
     ]);
-    const { body } = await company.ask('bob', 'GET', `/api/features/${featureId}?env=prod`);
+    const { body } = await rest.ask('bob', 'GET', `/api/features/${featureId}?env=prod`);
     expect(body).toMatchObject({ feature: { enabled: true }, pending_changes: [] });
   });
 
-  it('to approve needs no body, also of a program that names the type of none', async () => {
-    const { changeId } = await requestChange(company, 'bob');
+  it('to approve needs no body, also with a content type', async () => {
+    const { changeId } = await requestChange(rest, 'bob');
     const headers = { 'Content-Type': 'application/json' };
     const path = `/api/pending-changes/${changeId}/approve`;
-    expect(await company.ask('alice', 'POST', path, undefined, headers)).toMatchObject({ status: 200 });
+    expect(await rest.ask('alice', 'POST', path, undefined, headers)).toMatchObject({ status: 200 });
   });
 
-  it('to reject keeps the reason; to cancel takes it back; neither changes anything', async () => {
-    const rejected = await requestChange(company, 'bob');
-    expect(await decide(company, 'alice', rejected.changeId, 'reject', {})).toMatchObject({
+  it('to reject keeps the reason; to reject or to cancel changes no flag', async () => {
+    const rejected = await requestChange(rest, 'bob');
+    expect(await decide(rest, 'alice', rejected.changeId, 'reject', {})).toMatchObject({
       status: 400,
       body: { fields: { reason: 'is missing' } },
     });
-    expect(await decide(company, 'alice', rejected.changeId, 'reject')).toMatchObject({
+    expect(await decide(rest, 'alice', rejected.changeId, 'reject')).toMatchObject({
       status: 200,
       body: { status: 'rejected', by: 'alice' },
     });
@@ -78,13 +78,13 @@ describe('a decision', () => {
       rejected: true,
       rejection_reason: 'Not before Monday',
     });
-    const cancelled = await requestChange(company, 'bob');
-    expect(await decide(company, 'bob', cancelled.changeId, 'cancel')).toMatchObject({
+    const cancelled = await requestChange(rest, 'bob');
+    expect(await decide(rest, 'bob', cancelled.changeId, 'cancel')).toMatchObject({
       status: 200,
       body: { status: 'cancelled', by: 'bob' },
     });
     for (const { featureId } of [rejected, cancelled]) {
-      expect(await historyOf(company.pool, featureId)).toStrictEqual([]);
+      expect(await historyOf(rest.pool, featureId)).toStrictEqual([]);
     }
   });
 
@@ -92,22 +92,22 @@ describe('a decision', () => {
     ['approve', { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 }],
     ['reject', { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 }],
     ['cancel', { alice: 403, erin: 403, bob: 200, carol: 403, dave: 403, root: 200 }],
-  ])('to %s is for those who may', async (step, expected: Record<Person, number>) => {
-    const found = {} as Record<Person, number>;
-    for (const who of Object.keys(people) as Person[]) {
-      const { changeId } = await requestChange(company, 'bob');
-      const { status } = await decide(company, who, changeId, step);
+  ])('to %s is for those who may', async (step, expected: Record<UserName, number>) => {
+    const found = {} as Record<UserName, number>;
+    for (const who of Object.keys(roles) as UserName[]) {
+      const { changeId } = await requestChange(rest, 'bob');
+      const { status } = await decide(rest, who, changeId, step);
       found[who] = status;
       expect((await statusOf(changeId))['status'] === 'pending').toBe(status !== 200);
     }
     expect(found).toStrictEqual(expected);
   });
 
-  it("on one's own change is nobody's, whatever they may do", async () => {
+  it('on an own request is refused, whatever permissions the user has', async () => {
     for (const who of ['alice', 'root'] as const) {
-      const { changeId } = await requestChange(company, who);
+      const { changeId } = await requestChange(rest, who);
       for (const step of ['approve', 'reject']) {
-        expect(await decide(company, who, changeId, step)).toMatchObject({
+        expect(await decide(rest, who, changeId, step)).toMatchObject({
           status: 403,
           body: { code: 'own_change' },
         });
@@ -115,33 +115,33 @@ describe('a decision', () => {
       expect(await statusOf(changeId)).toMatchObject({ status: 'pending' });
     }
     // A host may keep only the name.
-    const { id } = await company.addFeature();
-    const { rows } = await company.pool.query<{ id: string }>(
+    const { id } = await rest.addFeature();
+    const { rows } = await rest.pool.query<{ id: string }>(
       `INSERT INTO pending_changes (project_id, environment_id, requested_by, change)
        VALUES ($1, $2, 'alice', $3) RETURNING id`,
       [
         projectId,
-        company.shop.environments.prod,
+        rest.shop.environments.prod,
         { entities: [{ entity: 'feature', entity_id: id, action: 'update', changes: {} }] },
       ],
     );
     const changeId = rows[0]?.id ?? '';
-    expect(await decide(company, 'alice', changeId, 'approve')).toMatchObject({
+    expect(await decide(rest, 'alice', changeId, 'approve')).toMatchObject({
       body: { code: 'own_change' },
     });
   });
 
-  it('of two at the same moment one is taken, and the other is told by whom', async () => {
-    const { featureId, changeId } = await requestChange(company, 'bob');
+  it('is made once: the second of two concurrent ones is refused with the user of the first', async () => {
+    const { featureId, changeId } = await requestChange(rest, 'bob');
     const lock = { text: 'SELECT FROM pending_changes WHERE id = $1 FOR UPDATE', values: [changeId] };
     const answers = await whileLocked(
-      company.pool,
+      rest.pool,
       lock,
       2,
       async () =>
         await Promise.all([
-          decide(company, 'alice', changeId, 'approve'),
-          decide(company, 'erin', changeId, 'approve'),
+          decide(rest, 'alice', changeId, 'approve'),
+          decide(rest, 'erin', changeId, 'approve'),
         ]),
     );
     const [winner] = answers.filter(({ status }) => status === 200);
@@ -151,9 +151,9 @@ describe('a decision', () => {
       body: { code: 'already_decided', status: 'approved', by: winner?.body['by'], at: winner?.body['at'] },
     });
     expect(loser?.body.message).toContain(`approved by ${String(winner?.body['by'])}`);
-    expect(await historyOf(company.pool, featureId)).toHaveLength(1);
+    expect(await historyOf(rest.pool, featureId)).toHaveLength(1);
     for (const step of ['approve', 'reject', 'cancel']) {
-      expect(await decide(company, 'root', changeId, step)).toMatchObject({
+      expect(await decide(rest, 'root', changeId, step)).toMatchObject({
         body: { code: 'already_decided' },
       });
     }
@@ -164,7 +164,7 @@ describe('a decision', () => {
     ['an entity twice', (id: string) => [id, id]],
     ['an id in another spelling', (id: string) => [id.toUpperCase()]],
   ])('applies nothing that the request does not show: %s', async (_what, named) => {
-    const [{ id }, { id: other }] = [await company.addFeature(), await company.addFeature()];
+    const [{ id }, { id: other }] = [await rest.addFeature(), await rest.addFeature()];
     const ids = named(id, other);
     const entities = ids.map((entityId, index) => ({
       entity: 'feature',
@@ -172,26 +172,26 @@ describe('a decision', () => {
       action: 'update',
       changes: index === 0 && ids.length > 1 ? {} : { enabled: { old: false, new: true } },
     }));
-    const { rows } = await company.pool.query<{ id: string }>(
+    const { rows } = await rest.pool.query<{ id: string }>(
       `WITH request AS (
          INSERT INTO pending_changes (project_id, environment_id, requested_by, change) VALUES ($1, $2, 'bob', $3)
          RETURNING id)
        INSERT INTO pending_change_entities (pending_change_id, entity, entity_id)
        SELECT id, 'feature', $4 FROM request RETURNING pending_change_id AS id`,
-      [projectId, company.shop.environments.prod, { entities }, id],
+      [projectId, rest.shop.environments.prod, { entities }, id],
     );
     const changeId = rows[0]?.id ?? '';
-    expect(await decide(company, 'alice', changeId, 'approve')).toMatchObject({
+    expect(await decide(rest, 'alice', changeId, 'approve')).toMatchObject({
       status: 409,
       body: { code: 'unsupported_change' },
     });
     expect(await statusOf(changeId)).toMatchObject({ status: 'pending' });
-    expect(await decide(company, 'alice', changeId, 'reject')).toMatchObject({ status: 200 });
+    expect(await decide(rest, 'alice', changeId, 'reject')).toMatchObject({ status: 200 });
   });
 
-  it('on what nobody asked for is unknown', async () => {
+  it('on a request that does not exist is refused as unknown', async () => {
     for (const id of [randomUUID(), 'x', '%00']) {
-      expect(await decide(company, 'root', id, 'approve')).toMatchObject({
+      expect(await decide(rest, 'root', id, 'approve')).toMatchObject({
         status: 404,
         body: { code: 'unknown_change' },
       });
@@ -199,17 +199,17 @@ describe('a decision', () => {
   });
 });
 
-describe('what has changed since it was asked for', () => {
+describe('a field that changed after the request', () => {
   it('is a conflict that names the fields, and nothing is applied', async () => {
-    const { featureId, changeId } = await requestChange(company, 'alice', {
+    const { featureId, changeId } = await requestChange(rest, 'alice', {
       enabled: true,
       default_value: 'blue',
     });
-    await company.pool.query(
+    await rest.pool.query(
       `UPDATE feature_params SET default_value = 'red' WHERE feature_id = $1 AND environment_id = $2`,
-      [featureId, company.shop.environments.prod],
+      [featureId, rest.shop.environments.prod],
     );
-    const answer = await decide(company, 'erin', changeId, 'approve');
+    const answer = await decide(rest, 'erin', changeId, 'approve');
     expect(answer).toMatchObject({ status: 409, body: { code: 'conflict' } });
     expect(answer.body['conflicts']).toStrictEqual([
       {
@@ -223,36 +223,36 @@ describe('what has changed since it was asked for', () => {
     ]);
     expect(Object.keys(answer.body.fields ?? {})).toStrictEqual(['default_value']);
     expect(await statusOf(changeId)).toMatchObject({ status: 'pending', approved_by: null });
-    expect(await historyOf(company.pool, featureId)).toStrictEqual([]);
-    expect(await decide(company, 'erin', changeId, 'reject')).toMatchObject({ status: 200 });
+    expect(await historyOf(rest.pool, featureId)).toStrictEqual([]);
+    expect(await decide(rest, 'erin', changeId, 'reject')).toMatchObject({ status: 200 });
   });
 
-  it('a field that nobody asked about is none, and a feature that is gone is one', async () => {
-    const { featureId, changeId } = await requestChange(company, 'bob');
-    await company.pool.query(`UPDATE features SET name = 'Renamed' WHERE id = $1`, [featureId]);
-    expect(await decide(company, 'erin', changeId, 'approve')).toMatchObject({ status: 200 });
-    const gone = await requestChange(company, 'bob');
-    await company.pool.query('DELETE FROM features WHERE id = $1', [gone.featureId]);
-    expect(await decide(company, 'erin', gone.changeId, 'approve')).toMatchObject({
+  it('is no conflict if the request does not name it; a deleted feature is one', async () => {
+    const { featureId, changeId } = await requestChange(rest, 'bob');
+    await rest.pool.query(`UPDATE features SET name = 'Renamed' WHERE id = $1`, [featureId]);
+    expect(await decide(rest, 'erin', changeId, 'approve')).toMatchObject({ status: 200 });
+    const gone = await requestChange(rest, 'bob');
+    await rest.pool.query('DELETE FROM features WHERE id = $1', [gone.featureId]);
+    expect(await decide(rest, 'erin', gone.changeId, 'approve')).toMatchObject({
       status: 409,
       body: { code: 'conflict', message: expect.stringContaining('the feature is gone') as string },
     });
   });
 });
 
-describe('live', () => {
-  it('every step arrives', async () => {
+describe('live events', () => {
+  it('report every step of a request', async () => {
     const watcher = await PlainClient.connect(
-      company.server.wsUrl,
+      rest.server.wsUrl,
       { project_id: projectId, env: 'prod' },
-      { token: company.users.carol.token },
+      { token: rest.users.carol.token },
     );
-    const { featureId, changeId } = await requestChange(company, 'bob');
-    await decide(company, 'alice', changeId, 'reject');
-    const second = await requestChange(company, 'bob', { enabled: true }, featureId);
-    await decide(company, 'bob', second.changeId, 'cancel');
-    const third = await requestChange(company, 'bob', { enabled: true }, featureId);
-    await decide(company, 'erin', third.changeId, 'approve');
+    const { featureId, changeId } = await requestChange(rest, 'bob');
+    await decide(rest, 'alice', changeId, 'reject');
+    const second = await requestChange(rest, 'bob', { enabled: true }, featureId);
+    await decide(rest, 'bob', second.changeId, 'cancel');
+    const third = await requestChange(rest, 'bob', { enabled: true }, featureId);
+    await decide(rest, 'erin', third.changeId, 'approve');
     const seen = (): string[] =>
       watcher.messages.filter((message) => message.entity_id === featureId).map(({ type }) => type);
     await watcher.received(

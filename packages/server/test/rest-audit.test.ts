@@ -1,18 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, insertAudit, seedProject } from './database.js';
-import { type Company, decide, openCompany, requestChange, send } from './rest-company.js';
+import { type RestFixture, decide, createRestFixture, requestChange, send } from './rest-fixture.js';
 import { createUser, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
 
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
-  company = await openCompany();
+  rest = await createRestFixture();
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 interface Page {
@@ -30,20 +30,20 @@ interface Page {
 }
 
 async function page(env: string, query: Record<string, string> = {}): Promise<Page> {
-  const parameters = new URLSearchParams({ project_id: company.shop.projectId, env, ...query });
-  const { status, body } = await company.ask('carol', 'GET', `/api/audit?${parameters.toString()}`);
+  const parameters = new URLSearchParams({ project_id: rest.shop.projectId, env, ...query });
+  const { status, body } = await rest.ask('carol', 'GET', `/api/audit?${parameters.toString()}`);
   expect(status).toBe(200);
   return body as unknown as Page;
 }
 
 describe('the history', () => {
   it('comes in pages without a gap or a repetition while it grows', async () => {
-    const place = { projectId: company.shop.projectId, environmentId: company.shop.environments.stage };
+    const place = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.stage };
     const written: string[] = [];
     for (let count = 0; count < 23; count += 1) {
-      written.push((await insertAudit(company.pool, place)).id);
+      written.push((await insertAudit(rest.pool, place)).id);
       // Of another environment, in between.
-      await insertAudit(company.pool, { ...place, environmentId: company.shop.environments.prod });
+      await insertAudit(rest.pool, { ...place, environmentId: rest.shop.environments.prod });
     }
     const read: string[] = [];
     let next: string | null = null;
@@ -56,21 +56,21 @@ describe('the history', () => {
       read.push(...entries.map(({ audit_id: id }) => id ?? ''));
       next = following;
       pages += 1;
-      await insertAudit(company.pool, place);
+      await insertAudit(rest.pool, place);
     } while (next !== null);
     expect(read).toStrictEqual(written.toReversed());
     expect(pages).toBe(5);
   });
 
-  it('tells field by field what a write changed', async () => {
-    const { id, key } = await company.addFeature();
+  it('lists each field that a write changed', async () => {
+    const { id, key } = await rest.addFeature();
     const change = {
       env: 'dev',
-      version: await company.version(id, 'dev'),
+      version: await rest.version(id, 'dev'),
       enabled: true,
       default_value: 'blue',
     };
-    await company.ask('alice', 'PATCH', `/api/features/${id}`, change);
+    await rest.ask('alice', 'PATCH', `/api/features/${id}`, change);
     const { entries } = await page('dev', { feature_id: id });
     expect(entries).toMatchObject([
       {
@@ -105,21 +105,21 @@ describe('the history', () => {
     ],
     ['no objects', 'on', 'off', [{ field: 'value', old: 'on', new: 'off' }]],
     ['nothing', null, null, []],
-  ])('of what is %s', async (_, oldValue, newValue, diff) => {
-    const { featureId } = await insertAudit(company.pool, {
-      projectId: company.shop.projectId,
-      environmentId: company.shop.environments.dev,
+  ])('of an entity that is %s', async (_, oldValue, newValue, diff) => {
+    const { featureId } = await insertAudit(rest.pool, {
+      projectId: rest.shop.projectId,
+      environmentId: rest.shop.environments.dev,
       oldValue: oldValue ?? undefined,
       newValue: newValue ?? undefined,
     });
     expect((await page('dev', { feature_id: featureId })).entries[0]?.diff).toStrictEqual(diff);
   });
 
-  it('can be asked for by entity, by user and by feature', async () => {
-    const place = { projectId: company.shop.projectId, environmentId: company.shop.environments.dev };
+  it('can be filtered by entity, user and feature', async () => {
+    const place = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.dev };
     const featureId = randomUUID();
-    const rule = await insertAudit(company.pool, { ...place, featureId, entity: 'rule', username: 'erin' });
-    const system = await insertAudit(company.pool, { ...place, featureId, username: null });
+    const rule = await insertAudit(rest.pool, { ...place, featureId, entity: 'rule', username: 'erin' });
+    const system = await insertAudit(rest.pool, { ...place, featureId, username: null });
     const ids = async (query: Record<string, string>): Promise<string[]> =>
       (await page('dev', query)).entries.map(({ audit_id: id }) => id ?? '');
     expect(await ids({ entity: 'rule' })).toStrictEqual([rule.id]);
@@ -129,14 +129,14 @@ describe('the history', () => {
     expect(await ids({ feature_id: featureId, entity: 'variant' })).toStrictEqual([]);
   });
 
-  it('can be asked for by action and by time', async () => {
-    const place = { projectId: company.shop.projectId, environmentId: company.shop.environments.dev };
+  it('can be filtered by action and time', async () => {
+    const place = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.dev };
     const featureId = randomUUID();
     const times = ['2001-03-01T10:00:00Z', '2001-03-01T11:00:00Z', '2001-03-01T12:00:00Z'];
     const [early, middle, late] = await Promise.all(
       times.map(async (createdAt, index) => {
         const action = index === 1 ? 'delete' : 'update';
-        return (await insertAudit(company.pool, { ...place, featureId, action, createdAt })).id;
+        return (await insertAudit(rest.pool, { ...place, featureId, action, createdAt })).id;
       }),
     );
     const ids = async (query: Record<string, string>): Promise<(string | null)[]> =>
@@ -157,21 +157,21 @@ describe('the steps of requests in the history', () => {
     entries.map(({ action, audit_id: id }) => (id === null ? action : `${action} in the log`)).reverse();
 
   beforeAll(async () => {
-    await company.guard(company.shop.environments.prod);
+    await rest.guard(rest.shop.environments.prod);
   });
 
-  it('stand among the changes, each with who, when and why, under the names of its event', async () => {
-    const client = await V1Client.connect(company.server.wsUrl, { token: company.users.carol.token });
+  it('are listed among the changes, each with user, time and reason, with the names of its event', async () => {
+    const client = await V1Client.connect(rest.server.wsUrl, { token: rest.users.carol.token });
     await client.caughtUp({
-      projectId: company.shop.projectId,
-      environmentId: company.shop.environments.prod,
+      projectId: rest.shop.projectId,
+      environmentId: rest.shop.environments.prod,
     });
-    const { featureId, changeId: first } = await requestChange(company, 'bob');
-    await decide(company, 'alice', first, 'reject');
-    const { changeId: second } = await requestChange(company, 'bob', { enabled: true }, featureId);
-    await decide(company, 'alice', second, 'approve');
-    const { changeId: third } = await requestChange(company, 'bob', { enabled: false }, featureId);
-    await decide(company, 'bob', third, 'cancel');
+    const { featureId, changeId: first } = await requestChange(rest, 'bob');
+    await decide(rest, 'alice', first, 'reject');
+    const { changeId: second } = await requestChange(rest, 'bob', { enabled: true }, featureId);
+    await decide(rest, 'alice', second, 'approve');
+    const { changeId: third } = await requestChange(rest, 'bob', { enabled: false }, featureId);
+    await decide(rest, 'bob', third, 'cancel');
     await client.message((message) => 'source' in message && message.action === 'cancelled');
     await client.close();
 
@@ -235,11 +235,11 @@ describe('the steps of requests in the history', () => {
     }
   });
 
-  it('come in pages of any size, each once, and can be asked for as all else can', async () => {
-    const { featureId, changeId } = await requestChange(company, 'bob');
-    await decide(company, 'alice', changeId, 'approve');
-    const { changeId: cancelled } = await requestChange(company, 'bob', { enabled: false }, featureId);
-    await decide(company, 'bob', cancelled, 'cancel');
+  it('come in pages of any size, each once, and can be filtered like changes', async () => {
+    const { featureId, changeId } = await requestChange(rest, 'bob');
+    await decide(rest, 'alice', changeId, 'approve');
+    const { changeId: cancelled } = await requestChange(rest, 'bob', { enabled: false }, featureId);
+    await decide(rest, 'bob', cancelled, 'cancel');
     const all = await page('prod', { feature_id: featureId });
     expect(toldOf(all)).toStrictEqual(['pending', 'updated in the log', 'approved', 'pending', 'cancelled']);
     for (const limit of ['1', '2', '3', '4']) {
@@ -276,7 +276,7 @@ describe('the steps of requests in the history', () => {
   });
 
   it('of several entities count once, and are found by the feature of a rule', async () => {
-    const { id: featureId } = await company.addFeature();
+    const { id: featureId } = await rest.addFeature();
     const [changeId, ruleId, scheduleId] = [randomUUID(), randomUUID(), randomUUID()];
     const entities = [
       { entity: 'feature_schedule', entity_id: scheduleId, action: 'delete' },
@@ -287,9 +287,9 @@ describe('the steps of requests in the history', () => {
         changes: { feature_id: { new: featureId } },
       },
     ];
-    const { projectId, environments } = company.shop;
+    const { projectId, environments } = rest.shop;
     const anHourAgo = new Date(Date.now() - 3_600_000).toISOString();
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO pending_changes
          (id, project_id, environment_id, requested_by, change, status, rejected_by, rejected_at, created_at)
        VALUES ($1, $2, $3, 'dora', $4, 'rejected', 'alice', $5, $6)`,
@@ -304,7 +304,7 @@ describe('the steps of requests in the history', () => {
       ],
     );
     for (const { entity, entity_id: entityId } of entities) {
-      await company.pool.query(
+      await rest.pool.query(
         'INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, $2, $3)',
         [changeId, entity, entityId],
       );
@@ -335,7 +335,7 @@ describe('the steps of requests in the history', () => {
     expect((await page('prod', { entity: 'feature_schedule' })).entries).toHaveLength(2);
   });
 
-  it('are told as well where nothing of ours is installed', async () => {
+  it('are listed also if Flagcast is not installed in the database', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
     const { pool } = database;
     const { projectId, environments } = await seedProject(pool);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signToken } from '../src/auth/sign-token.js';
 import { fillDemo } from '../../demo/src/company/fill.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';
-import { type Answer, send } from './rest-company.js';
+import { type Answer, send } from './rest-fixture.js';
 import { startTestServer, type TestServer, testSecret } from './server.js';
 
 let database: TestDatabase;
@@ -29,7 +29,7 @@ async function ask(username: string, method: string, path: string): Promise<Answ
   return await send(server.httpUrl, method, path, undefined, { Authorization: `Bearer ${token}` });
 }
 
-it('every prod of the demo is guarded, and nothing else', async () => {
+it('the demo guards the prod environments and no others', async () => {
   const { body } = await ask('root', 'GET', '/api/projects');
   const projects = body['projects'] as { environments: { key: string; guarded: boolean }[] }[];
   expect(projects).toHaveLength(3);
@@ -42,7 +42,7 @@ it('every prod of the demo is guarded, and nothing else', async () => {
   }
 });
 
-it('whatever waits in the demo can be approved by somebody else, and shows in the history', async () => {
+it('each open request of the demo can be approved by another user, and is in the history', async () => {
   const { body } = await ask('root', 'GET', '/api/pending-changes');
   const open = body['pending_changes'] as {
     id: string;

@@ -1,17 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type Company, openCompany } from './rest-company.js';
+import { type Answer, type RestFixture, createRestFixture } from './rest-fixture.js';
 
-let company: Company;
+let rest: RestFixture;
 let place: { projectId: string; environmentId: string };
 
 beforeAll(async () => {
-  company = await openCompany();
-  place = { projectId: company.shop.projectId, environmentId: company.shop.environments.prod };
+  rest = await createRestFixture();
+  place = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.prod };
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 /** Numbers that JavaScript rounds or writes otherwise, as PostgreSQL writes them. */
@@ -26,7 +26,7 @@ const conditions = `[{"value": [${digits.join(', ')}], "operator": "in", "attrib
 
 async function addRule(featureId: string, value: string): Promise<string> {
   const id = randomUUID();
-  await company.pool.query(
+  await rest.pool.query(
     `INSERT INTO rules (id, project_id, feature_id, environment_id, conditions, action) VALUES ($1, $2, $3, $4, $5, 'include')`,
     [id, place.projectId, featureId, place.environmentId, value],
   );
@@ -40,7 +40,7 @@ async function requestConditions(
   wanted: string,
 ): Promise<string> {
   const id = randomUUID();
-  await company.pool.query(
+  await rest.pool.query(
     `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change) VALUES ($1, $2, $3, 'bob', $4)`,
     [
       id,
@@ -51,7 +51,7 @@ async function requestConditions(
         "changes": {"conditions": {"old": ${old}, "new": ${wanted}}}}]}`,
     ],
   );
-  await company.pool.query(
+  await rest.pool.query(
     `INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, 'rule', $2)`,
     [id, ruleId],
   );
@@ -59,10 +59,10 @@ async function requestConditions(
 }
 
 const approve = async (id: string): Promise<Answer> =>
-  await company.ask('alice', 'POST', `/api/pending-changes/${id}/approve`);
+  await rest.ask('alice', 'POST', `/api/pending-changes/${id}/approve`);
 
 async function addAudit(featureId: string, old: string | null, now: string | null): Promise<void> {
-  await company.pool.query(
+  await rest.pool.query(
     `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action, old_value, new_value)
      VALUES ($1, $2, $3, 'rule', $3, 'user', 'update', $4, $5)`,
     [place.projectId, place.environmentId, featureId, old, now],
@@ -70,15 +70,11 @@ async function addAudit(featureId: string, old: string | null, now: string | nul
 }
 
 const audit = async (featureId: string): Promise<Answer> =>
-  await company.ask(
-    'alice',
-    'GET',
-    `/api/audit?project_id=${place.projectId}&env=prod&feature_id=${featureId}`,
-  );
+  await rest.ask('alice', 'GET', `/api/audit?project_id=${place.projectId}&env=prod&feature_id=${featureId}`);
 
 describe('a number in JSON', () => {
-  it('that has changed in its last digit makes an approval a conflict, with both values in full', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('that changed in its last digit is a conflict for an approval, with all digits of both values', async () => {
+    const { id: featureId } = await rest.addFeature();
     const ruleId = await addRule(featureId, '{"limit": 9007199254740993}');
     const changeId = await requestConditions(
       { featureId, ruleId },
@@ -93,18 +89,18 @@ describe('a number in JSON', () => {
     });
     expect(text).toMatch(/"old":\{"limit": ?9007199254740992\}/);
     expect(text).toMatch(/"current":\{"limit": ?9007199254740993\}/);
-    await company.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
+    await rest.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
   });
 
-  it('that is only written in another way is no conflict', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('with an equal value in another notation is no conflict', async () => {
+    const { id: featureId } = await rest.addFeature();
     const ruleId = await addRule(featureId, '{"limit": 1.0}');
     const changeId = await requestConditions({ featureId, ruleId }, '{"limit": 1}', '{"limit": 2}');
     expect(await approve(changeId)).toMatchObject({ status: 200 });
   });
 
-  it('comes digit by digit in every answer that has stored JSON', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('has all its digits in every response with stored JSON', async () => {
+    const { id: featureId } = await rest.addFeature();
     const ruleId = await addRule(featureId, conditions);
     const changeId = await requestConditions({ featureId, ruleId }, conditions, `{"and": ${conditions}}`);
     await addAudit(featureId, `{"conditions": ${conditions}}`, `{"conditions": {"and": ${conditions}}}`);
@@ -115,7 +111,7 @@ describe('a number in JSON', () => {
       `/api/audit?project_id=${place.projectId}&env=prod`,
       snapshot,
     ]) {
-      const { status, text } = await company.ask('alice', 'GET', path);
+      const { status, text } = await rest.ask('alice', 'GET', path);
       expect({ path, status }).toStrictEqual({ path, status: 200 });
       const found = text.replaceAll(' ', '').split(digits.join(',')).length - 1;
       // The audit log has old_value, new_value and both sides of the difference, and the request's two.
@@ -125,11 +121,11 @@ describe('a number in JSON', () => {
           { '/api/pending-changes': 2, [snapshot]: 2, [`/api/features/${featureId}?env=prod`]: 3 }[path] ?? 6,
       });
     }
-    await company.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
+    await rest.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
   });
 
-  it('is no difference where only its writing has changed, and is one in its last digit', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('differs by its last digit, not by its notation', async () => {
+    const { id: featureId } = await rest.addFeature();
     await addAudit(featureId, '{"a": 1.0, "b": 9007199254740992}', '{"a": 1, "b": 9007199254740993}');
     const { text } = await audit(featureId);
     expect(text.replaceAll(' ', '')).toContain(
@@ -139,8 +135,8 @@ describe('a number in JSON', () => {
 });
 
 describe('a difference', () => {
-  it('has fields of any name, each a field of its own', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('can have fields of any name', async () => {
+    const { id: featureId } = await rest.addFeature();
     await addAudit(featureId, '{"__proto__": 1, "toString": null}', '{"__proto__": 2, "constructor": 3}');
     const { body } = await audit(featureId);
     const [entry] = body['entries'] as { diff: unknown }[];
@@ -151,7 +147,7 @@ describe('a difference', () => {
   });
 
   it('of a state that is no object has one field', async () => {
-    const { id: featureId } = await company.addFeature();
+    const { id: featureId } = await rest.addFeature();
     await addAudit(featureId, null, '[1, 2]');
     const { body } = await audit(featureId);
     expect(body['entries']).toMatchObject([
@@ -167,41 +163,37 @@ describe('a time of any year', () => {
     ['0044-03-15 12:00:00+00 BC', '0044-03-15T12:00:00.000000Z BC', '0044-03-15T12:00:00+00:00 BC'],
     ['12026-01-02 03:04:05.678+00', '12026-01-02T03:04:05.678000Z', '12026-01-02T03:04:05.678+00:00'],
     ['2026-01-02 03:04:05.678+00', '2026-01-02T03:04:05.678000Z', '2026-01-02T03:04:05.678+00:00'],
-  ])('%s is shown as what it is', async (stored, shown, inRow) => {
-    const { id: featureId } = await company.addFeature();
+  ])('%s is shown unchanged', async (stored, shown, inRow) => {
+    const { id: featureId } = await rest.addFeature();
     const ruleId = await addRule(featureId, '[]');
     const changeId = await requestConditions({ featureId, ruleId }, '[]', '[1]');
-    await company.pool.query('UPDATE features SET created_at = $2, updated_at = $2 WHERE id = $1', [
+    await rest.pool.query('UPDATE features SET created_at = $2, updated_at = $2 WHERE id = $1', [
       featureId,
       stored,
     ]);
-    await company.pool.query('UPDATE feature_params SET updated_at = $2 WHERE feature_id = $1', [
+    await rest.pool.query('UPDATE feature_params SET updated_at = $2 WHERE feature_id = $1', [
       featureId,
       stored,
     ]);
-    await company.pool.query('UPDATE pending_changes SET created_at = $2 WHERE id = $1', [changeId, stored]);
-    await company.pool.query(
+    await rest.pool.query('UPDATE pending_changes SET created_at = $2 WHERE id = $1', [changeId, stored]);
+    await rest.pool.query(
       `INSERT INTO feature_schedules (project_id, feature_id, environment_id, starts_at, timezone, action)
        VALUES ($1, $2, $3, $4, 'UTC', 'enable')`,
       [place.projectId, featureId, place.environmentId, stored],
     );
-    const details = await company.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
+    const details = await rest.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
     expect(details.body).toMatchObject({
       feature: { created_at: shown, updated_at: shown },
       schedules: [{ starts_at: inRow }],
       pending_changes: [{ id: changeId, created_at: shown }],
     });
-    const snapshot = await company.ask(
-      'alice',
-      'GET',
-      `/api/snapshot?project_id=${place.projectId}&env=prod`,
-    );
+    const snapshot = await rest.ask('alice', 'GET', `/api/snapshot?project_id=${place.projectId}&env=prod`);
     expect(snapshot.body['features']).toContainEqual(
       expect.objectContaining({ id: featureId, created_at: shown, updated_at: shown }),
     );
     expect(snapshot.body['pending_changes']).toContainEqual(
       expect.objectContaining({ id: changeId, created_at: shown }),
     );
-    await company.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
+    await rest.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
   });
 });

@@ -1,33 +1,33 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  type Company,
+  type RestFixture,
   historyOf,
-  openCompany,
-  people,
-  type Person,
+  createRestFixture,
+  roles,
+  type UserName,
   send,
   whileLocked,
-} from './rest-company.js';
+} from './rest-fixture.js';
 import { startTestServer } from './server.js';
 
-let company: Company;
+let rest: RestFixture;
 /** Nothing in it is guarded. */
 let projectId: string;
 
 beforeAll(async () => {
-  company = await openCompany();
-  projectId = company.shop.projectId;
+  rest = await createRestFixture();
+  projectId = rest.shop.projectId;
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
-const names = Object.keys(people) as Person[];
+const names = Object.keys(roles) as UserName[];
 
-describe('who may do what', () => {
-  const expected: Record<string, Record<Person, number>> = {
+describe('permissions of features', () => {
+  const expected: Record<string, Record<UserName, number>> = {
     list: { alice: 200, erin: 200, bob: 200, carol: 200, dave: 403, root: 200 },
     read: { alice: 200, erin: 200, bob: 200, carol: 200, dave: 403, root: 200 },
     audit: { alice: 200, erin: 200, bob: 200, carol: 200, dave: 403, root: 200 },
@@ -39,9 +39,9 @@ describe('who may do what', () => {
     delete: { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 },
   };
 
-  async function attempt(who: Person, what: string): Promise<number> {
-    const { id } = await company.addFeature();
-    const basis = { env: 'dev', version: await company.version(id, 'dev') };
+  async function attempt(who: UserName, what: string): Promise<number> {
+    const { id } = await rest.addFeature();
+    const basis = { env: 'dev', version: await rest.version(id, 'dev') };
     const changes: Record<string, object> = {
       toggle: { enabled: true },
       value: { default_value: 'blue' },
@@ -57,49 +57,49 @@ describe('who may do what', () => {
     };
     const change = changes[what];
     const request = requests[what] ?? (['PATCH', `/api/features/${id}`, { ...basis, ...change }] as const);
-    const { status, body } = await company.ask(who, ...request);
+    const { status, body } = await rest.ask(who, ...request);
     if (status === 403) expect(body.code).toBe('forbidden');
-    const written = (await historyOf(company.pool, id)).length > 0;
+    const written = (await historyOf(rest.pool, id)).length > 0;
     expect(written).toBe(status === 200 && !['list', 'read', 'audit'].includes(what));
     return status;
   }
 
   it.each(Object.keys(expected))('%s', async (what) => {
-    const found = {} as Record<Person, number>;
+    const found = {} as Record<UserName, number>;
     for (const who of names) found[who] = await attempt(who, what);
     expect(found).toStrictEqual(expected[what]);
   });
 
-  it('is asked of the database at the write, not of the token', async () => {
-    const { id } = await company.addFeature();
-    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
-    const { rows } = await company.pool.query<{ role_id: string }>(
+  it('are read from the database at the time of the write, not from the token', async () => {
+    const { id } = await rest.addFeature();
+    const change = { env: 'dev', version: await rest.version(id, 'dev'), enabled: true };
+    const { rows } = await rest.pool.query<{ role_id: string }>(
       'DELETE FROM memberships WHERE user_id = $1 RETURNING role_id',
-      [company.users.bob.id],
+      [rest.users.bob.id],
     );
-    expect(await company.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 403 });
-    await company.pool.query('INSERT INTO memberships (project_id, user_id, role_id) VALUES ($1, $2, $3)', [
+    expect(await rest.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 403 });
+    await rest.pool.query('INSERT INTO memberships (project_id, user_id, role_id) VALUES ($1, $2, $3)', [
       projectId,
-      company.users.bob.id,
+      rest.users.bob.id,
       rows[0]?.role_id,
     ]);
-    expect(await company.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
+    expect(await rest.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
   });
 
-  it('somebody who is deactivated while the request is under way may nothing', async () => {
-    const { id } = await company.addFeature();
-    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
+  it('end for a user who is deactivated during the request', async () => {
+    const { id } = await rest.addFeature();
+    const change = { env: 'dev', version: await rest.version(id, 'dev'), enabled: true };
     const text = `LOCK TABLE memberships; UPDATE users SET is_active = false WHERE username = 'erin'`;
-    const answer = await whileLocked(company.pool, { text, values: [] }, 1, async () => {
-      return await company.ask('erin', 'PATCH', `/api/features/${id}`, change);
+    const answer = await whileLocked(rest.pool, { text, values: [] }, 1, async () => {
+      return await rest.ask('erin', 'PATCH', `/api/features/${id}`, change);
     });
-    await company.pool.query(`UPDATE users SET is_active = true WHERE username = 'erin'`);
+    await rest.pool.query(`UPDATE users SET is_active = true WHERE username = 'erin'`);
     expect(answer).toMatchObject({ status: 403, body: { code: 'user_inactive' } });
-    expect(await historyOf(company.pool, id)).toStrictEqual([]);
+    expect(await historyOf(rest.pool, id)).toStrictEqual([]);
   });
 
-  it('nobody without a token, or from a foreign page', async () => {
-    const { id } = await company.addFeature();
+  it('need a token and an allowed origin', async () => {
+    const { id } = await rest.addFeature();
     for (const [method, path, body] of [
       ['GET', '/api/auth/me'],
       ['GET', `/api/features/${id}?env=dev`],
@@ -110,42 +110,42 @@ describe('who may do what', () => {
       ['POST', `/api/pending-changes/${id}/approve`],
       ['GET', `/api/audit?project_id=${projectId}&env=dev`],
     ] as const) {
-      const stranger = await company.ask(null, method, path, body);
+      const stranger = await rest.ask(null, method, path, body);
       expect(stranger).toMatchObject({ status: 401, body: { code: 'token_missing' } });
-      const foreign = await company.ask('alice', method, path, body, { Origin: 'https://evil.example' });
+      const foreign = await rest.ask('alice', method, path, body, { Origin: 'https://evil.example' });
       expect(foreign).toMatchObject({ status: 403, body: { code: 'origin_forbidden' } });
       expect(foreign.headers.get('cache-control')).toBe('no-store');
     }
   });
 });
 
-describe('reading', () => {
-  it('lists the features of a channel by key, with who changed them last', async () => {
-    const { id, key } = await company.addFeature(company.billing);
-    const { billing } = company;
+describe('reads of features', () => {
+  it('list the features of a channel by key, with the user of the last change', async () => {
+    const { id, key } = await rest.addFeature(rest.billing);
+    const { billing } = rest;
     const list = async (env: string): Promise<unknown> => {
       const path = `/api/features?project_id=${billing.projectId}&env=${env}`;
-      const { body } = await company.ask('dave', 'GET', path);
+      const { body } = await rest.ask('dave', 'GET', path);
       return (body['features'] as { id: string }[]).find((feature) => feature.id === id);
     };
     expect(await list('dev')).toMatchObject({ key, enabled: false, updated_by: null });
-    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
-    await company.ask('dave', 'PATCH', `/api/features/${id}`, change);
+    const change = { env: 'dev', version: await rest.version(id, 'dev'), enabled: true };
+    await rest.ask('dave', 'PATCH', `/api/features/${id}`, change);
     expect(await list('dev')).toMatchObject({ key, enabled: true, updated_by: 'dave' });
     expect(await list('prod')).toMatchObject({ key, enabled: false, updated_by: null });
-    const rename = { env: 'dev', version: await company.version(id, 'dev'), name: 'Renamed' };
-    await company.ask('root', 'PATCH', `/api/features/${id}`, rename);
+    const rename = { env: 'dev', version: await rest.version(id, 'dev'), name: 'Renamed' };
+    await rest.ask('root', 'PATCH', `/api/features/${id}`, rename);
     expect(await list('prod')).toMatchObject({ name: 'Renamed', updated_by: 'root' });
     // A host that keeps no history of a write: whoever made the one before did not make this one.
-    await company.pool.query(
+    await rest.pool.query(
       'UPDATE feature_params SET enabled = false, updated_at = now() WHERE feature_id = $1',
       [id],
     );
     expect(await list('dev')).toMatchObject({ enabled: false, updated_by: null });
   });
 
-  it('shows the rules and schedules of the environment, in their order', async () => {
-    const { id } = await company.addFeature();
+  it('show the rules and schedules of the environment, in their order', async () => {
+    const { id } = await rest.addFeature();
     const ruleIds = [randomUUID(), randomUUID(), randomUUID()];
     for (const [index, [env, priority]] of (
       [
@@ -154,21 +154,21 @@ describe('reading', () => {
         ['prod', 1],
       ] as const
     ).entries()) {
-      await company.pool.query(
+      await rest.pool.query(
         `INSERT INTO rules (id, project_id, feature_id, environment_id, conditions, action, priority)
          VALUES ($1, $2, $3, $4, '[]', 'include', $5)`,
-        [ruleIds[index], projectId, id, company.shop.environments[env], priority],
+        [ruleIds[index], projectId, id, rest.shop.environments[env], priority],
       );
     }
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO feature_schedules (project_id, feature_id, environment_id, starts_at, action)
        VALUES ($1, $2, $3, now(), 'enable')`,
-      [projectId, id, company.shop.environments.dev],
+      [projectId, id, rest.shop.environments.dev],
     );
-    const { body } = await company.ask('carol', 'GET', `/api/features/${id}?env=dev`);
+    const { body } = await rest.ask('carol', 'GET', `/api/features/${id}?env=dev`);
     expect(body).toMatchObject({
       project_id: projectId,
-      environment: { id: company.shop.environments.dev, key: 'dev', name: 'Development' },
+      environment: { id: rest.shop.environments.dev, key: 'dev', name: 'Development' },
       feature: { id },
       rules: [{ id: ruleIds[1] }, { id: ruleIds[0] }],
       schedules: [{ action: 'enable' }],
@@ -177,11 +177,11 @@ describe('reading', () => {
   });
 });
 
-describe('a server that takes no changes', () => {
-  it('says so for every write, and shows everything', async () => {
-    const { id } = await company.addFeature();
-    const closed = await startTestServer(company.database.url);
-    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+describe('a server without writes', () => {
+  it('refuses every write with writes_off, and allows all reads', async () => {
+    const { id } = await rest.addFeature();
+    const closed = await startTestServer(rest.database.url);
+    const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
     for (const [method, path, body] of [
       ['POST', '/api/features', { project_id: projectId, key: 'k', name: 'n' }],
       ['PATCH', `/api/features/${id}`, { env: 'dev', version: '1', enabled: true }],

@@ -8,7 +8,7 @@ import type { FlagcastOptions } from '../src/flagcast-options.js';
 import { createFlagcast } from '../src/flagcast.js';
 import { sign } from './access-tokens.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
-import { type Answer, send, setPassword } from './rest-company.js';
+import { type Answer, send, setPassword } from './rest-fixture.js';
 import { createUser, nextEvent, testSecret } from './server.js';
 
 const auth = { secret: testSecret };
@@ -49,7 +49,7 @@ async function open(databaseUrl: string, options: Partial<FlagcastOptions> = {})
 const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolve(channels);
 
 describe('a database with other tables', () => {
-  it('has projects, people and ways to sign in', async () => {
+  it('has projects, users and ways to sign in', async () => {
     const { ask } = await open(foreign.url, { auth: { secret: testSecret, authorize } });
     expect(await ask('GET', '/api/projects')).toMatchObject({
       status: 200,
@@ -84,7 +84,7 @@ describe('a database with other tables', () => {
     [`/api/features/${randomUUID()}?env=prod`],
     ['/api/pending-changes'],
     [`/api/audit?${channel}`],
-  ])('answers 501 to %s, and is described so', async (path) => {
+  ])('responds with 501 to %s, as the OpenAPI document says', async (path) => {
     const { ask, flagcast } = await open(foreign.url, { auth: { secret: testSecret, authorize } });
     const failures: unknown[] = [];
     flagcast.lifecycle.on('access:failed', (failure) => failures.push(failure));
@@ -109,7 +109,7 @@ describe('a database with other tables', () => {
       'that the role may not read',
       'ALTER TABLE public.features RENAME TO others; CREATE TABLE public.features (id uuid); REVOKE ALL ON public.features FROM PUBLIC',
     ],
-  ])('answers 501 also where it has tables of those names %s', async (_, sql) => {
+  ])('responds with 501 also if it has tables of those names %s', async (_, sql) => {
     await foreign.pool.query(sql);
     const reader = await createRole(foreign);
     const { ask } = await open(reader.url, { auth: { secret: testSecret, authorize } });
@@ -119,7 +119,7 @@ describe('a database with other tables', () => {
     });
   });
 
-  it('without a list of rights is a fault: 503, and the log is told', async () => {
+  it('without permissions tables is an error: the response is 503 and the log has it', async () => {
     const { ask, flagcast } = await open(foreign.url);
     const failed = nextEvent(flagcast.lifecycle, 'access:failed');
     expect(await ask('GET', `/api/features?${channel}`)).toMatchObject({
@@ -149,7 +149,7 @@ describe('passwords that cannot be checked', () => {
     }
   }
 
-  it('of another scheme: no name is told from another', async () => {
+  it('of another hash format: existing and unknown names get the same response', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
     undo.push(async () => await database.drop());
     await createUser(database.pool, 'carol');
@@ -157,7 +157,7 @@ describe('passwords that cannot be checked', () => {
     await expectElsewhere(await open(database.url));
   });
 
-  it('of a column that the role may not read', async () => {
+  it('because the role may not read the column', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
     undo.push(async () => await database.drop());
     await createUser(database.pool, 'carol');
@@ -171,7 +171,7 @@ describe('passwords that cannot be checked', () => {
     await expectElsewhere(await open(reader.url));
   });
 
-  it('for now, because the database does not answer: 503', async () => {
+  it('because the database does not respond: 503', async () => {
     const { ask } = await open('postgresql://nobody@127.0.0.1:1/nothing');
     expect(await ask('GET', '/api/auth/mode')).toMatchObject({ status: 200, body: { sign_in: 'password' } });
     expect(await ask('POST', '/api/auth/login', login)).toMatchObject({ status: 503 });

@@ -1,20 +1,20 @@
 import type { EventMessage } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type Company, openCompany, type Person } from './rest-company.js';
+import { type Answer, type RestFixture, createRestFixture, type UserName } from './rest-fixture.js';
 import { V1Client } from './v1-client.js';
 
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
-  company = await openCompany();
+  rest = await createRestFixture();
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
-async function setGuard(who: Person, environmentId: string, guarded: unknown): Promise<Answer> {
-  return await company.ask(who, 'PATCH', `/api/environments/${environmentId}`, { guarded });
+async function setGuard(who: UserName, environmentId: string, guarded: unknown): Promise<Answer> {
+  return await rest.ask(who, 'PATCH', `/api/environments/${environmentId}`, { guarded });
 }
 
 interface Listed {
@@ -25,29 +25,29 @@ interface Listed {
 }
 
 async function listed(environmentId: string): Promise<Listed | undefined> {
-  const { body } = await company.ask('carol', 'GET', '/api/projects');
+  const { body } = await rest.ask('carol', 'GET', '/api/projects');
   const projects = body['projects'] as { environments: Listed[] }[];
   return projects.flatMap(({ environments }) => environments).find(({ id }) => id === environmentId);
 }
 
 async function history(env: string): Promise<unknown[]> {
-  const { shop } = company;
+  const { shop } = rest;
   const path = `/api/audit?project_id=${shop.projectId}&env=${env}&entity=environment`;
-  const { status, body } = await company.ask('carol', 'GET', path);
+  const { status, body } = await rest.ask('carol', 'GET', path);
   expect(status).toBe(200);
   return body['entries'] as unknown[];
 }
 
-function isGuardOf({ entity, action, actor }: EventMessage, who: Person): boolean {
+function isGuardOf({ entity, action, actor }: EventMessage, who: UserName): boolean {
   return entity === 'environment' && action === 'updated' && actor === who;
 }
 
 describe('an owner of the project', () => {
   it('guards an environment and removes the guard: the list, the history and the live events say so', async () => {
-    const { stage } = company.shop.environments;
-    const { projectId } = company.shop;
-    const client = await V1Client.connect(company.server.wsUrl, {
-      token: company.users.carol.token,
+    const { stage } = rest.shop.environments;
+    const { projectId } = rest.shop;
+    const client = await V1Client.connect(rest.server.wsUrl, {
+      token: rest.users.carol.token,
       query: { project_id: projectId, env: 'stage' },
     });
     await client.control('caught_up');
@@ -63,10 +63,10 @@ describe('an owner of the project', () => {
       guarded_at: expect.stringMatching(/^20.*Z$/) as string,
     });
     await client.message((message) => 'source' in message && isGuardOf(message, 'alice'));
-    const { id } = await company.addFeature();
+    const { id } = await rest.addFeature();
     const write = async (): Promise<Answer> => {
-      const version = await company.version(id, 'stage');
-      return await company.ask('bob', 'PATCH', `/api/features/${id}`, {
+      const version = await rest.version(id, 'stage');
+      return await rest.ask('bob', 'PATCH', `/api/features/${id}`, {
         env: 'stage',
         version,
         enabled: true,
@@ -75,7 +75,7 @@ describe('an owner of the project', () => {
     };
     const asked = await write();
     expect(asked.status).toBe(202);
-    await company.ask('bob', 'POST', `/api/pending-changes/${asked.body.pending_change?.id ?? ''}/cancel`);
+    await rest.ask('bob', 'POST', `/api/pending-changes/${asked.body.pending_change?.id ?? ''}/cancel`);
 
     expect(await setGuard('root', stage, false)).toMatchObject({
       status: 200,
@@ -91,8 +91,8 @@ describe('an owner of the project', () => {
     await client.close();
   });
 
-  it('changes nothing, and writes no history, where it is so already', async () => {
-    const { dev } = company.shop.environments;
+  it('changes nothing, and writes no history, if the environment has that state already', async () => {
+    const { dev } = rest.shop.environments;
     expect(await setGuard('alice', dev, false)).toMatchObject({ status: 200 });
     expect(await history('dev')).toStrictEqual([]);
   });
@@ -101,7 +101,7 @@ describe('an owner of the project', () => {
 it.each(['erin', 'bob', 'carol', 'dave'] as const)(
   '%s, who is no owner of the project, cannot',
   async (who) => {
-    const { dev } = company.shop.environments;
+    const { dev } = rest.shop.environments;
     expect(await setGuard(who, dev, true)).toMatchObject({ status: 403, body: { code: 'forbidden' } });
     expect(await listed(dev)).toMatchObject({ guarded: false });
   },
@@ -118,10 +118,10 @@ it.each(['999999999', '99999999999999999999', 'dev', '-1'])(
 );
 
 it('a body without guarded, or with anything else, is refused', async () => {
-  const { dev } = company.shop.environments;
+  const { dev } = rest.shop.environments;
   const path = `/api/environments/${dev}`;
   for (const body of [{}, { guarded: 'yes' }, { guarded: true, name: 'Neu' }]) {
-    expect(await company.ask('alice', 'PATCH', path, body)).toMatchObject({
+    expect(await rest.ask('alice', 'PATCH', path, body)).toMatchObject({
       status: 400,
       body: { code: 'invalid' },
     });

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Company, openCompany } from './rest-company.js';
+import { type RestFixture, createRestFixture } from './rest-fixture.js';
 
 interface Operation {
   readonly operationId?: string;
@@ -18,13 +18,13 @@ interface Document {
   readonly components: Record<string, Record<string, object>>;
 }
 
-let company: Company;
+let rest: RestFixture;
 let document: Document;
 let operations: { method: string; path: string; operation: Operation }[];
 
 beforeAll(async () => {
-  company = await openCompany();
-  const { status, headers, body } = await company.ask(null, 'GET', '/api/openapi.json');
+  rest = await createRestFixture();
+  const { status, headers, body } = await rest.ask(null, 'GET', '/api/openapi.json');
   expect(status).toBe(200);
   expect(headers.get('content-type')).toMatch(/^application\/json/);
   document = body as unknown as Document;
@@ -34,7 +34,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 it('describes every route of the server', () => {
@@ -64,9 +64,9 @@ it('describes every route of the server', () => {
   ]);
 });
 
-it('describes only routes that there are, and who may come', async () => {
+it('describes only existing routes, and whether they need a token', async () => {
   for (const { method, path, operation } of operations) {
-    const response = await fetch(`${company.server.httpUrl}${path.replace('{id}', randomUUID())}`, {
+    const response = await fetch(`${rest.server.httpUrl}${path.replace('{id}', randomUUID())}`, {
       method: method.toUpperCase(),
     });
     const text = await response.text();
@@ -117,7 +117,7 @@ it('is a well-formed document of OpenAPI 3.1', () => {
   }
 });
 
-it('refers to nothing that it does not hold', () => {
+it('contains everything that it refers to', () => {
   const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map(
     ([, name = '']) => name,
   );
@@ -133,7 +133,7 @@ it('refers to nothing that it does not hold', () => {
   }
 });
 
-it('says how long a text may be', () => {
+it('has the limits of the lengths of texts', () => {
   const schemas = document.components['schemas'] ?? {};
   expect(schemas['NewFeature']).toMatchObject({
     required: ['project_id', 'key', 'name'],

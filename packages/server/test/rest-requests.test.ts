@@ -1,19 +1,25 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, type Company, historyOf, openCompany, type Person } from './rest-company.js';
+import {
+  type Answer,
+  type RestFixture,
+  historyOf,
+  createRestFixture,
+  type UserName,
+} from './rest-fixture.js';
 
-let company: Company;
+let rest: RestFixture;
 let projectId: string;
 let prod: string;
 
 beforeAll(async () => {
-  company = await openCompany();
-  projectId = company.shop.projectId;
-  prod = company.shop.environments.prod;
+  rest = await createRestFixture();
+  projectId = rest.shop.projectId;
+  prod = rest.shop.environments.prod;
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 interface Requested {
@@ -26,12 +32,12 @@ interface Requested {
 /** A request as another program has written it, by bob. */
 async function ask(entities: readonly Requested[], change: unknown = { entities }): Promise<string> {
   const id = randomUUID();
-  await company.pool.query(
+  await rest.pool.query(
     `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change) VALUES ($1, $2, $3, 'bob', $4)`,
     [id, projectId, prod, typeof change === 'string' ? change : JSON.stringify(change)],
   );
   for (const { entity, entity_id: entityId } of entities) {
-    await company.pool.query(
+    await rest.pool.query(
       'INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1, $2, $3)',
       [id, entity, entityId],
     );
@@ -40,21 +46,21 @@ async function ask(entities: readonly Requested[], change: unknown = { entities 
 }
 
 const approve = async (id: string): Promise<Answer> =>
-  await company.ask('alice', 'POST', `/api/pending-changes/${id}/approve`);
+  await rest.ask('alice', 'POST', `/api/pending-changes/${id}/approve`);
 
 async function ruleOf(featureId: string): Promise<Record<string, unknown> | null> {
-  const { rows } = await company.pool.query<Record<string, unknown>>(
+  const { rows } = await rest.pool.query<Record<string, unknown>>(
     'SELECT id, conditions::text, action, priority, environment_id FROM rules WHERE feature_id = $1',
     [featureId],
   );
   return rows[0] ?? null;
 }
 
-describe('a rule that was asked for', () => {
+describe('a requested rule', () => {
   const huge = '{"limit": 12345678901234567890.5}';
 
-  it('is made, changed and deleted when that is approved, to the last digit', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('is created, changed and deleted by the approval, with all digits', async () => {
+    const { id: featureId } = await rest.addFeature();
     const rule = { entity: 'rule', entity_id: randomUUID() };
     const inserted = await ask(
       [rule],
@@ -62,7 +68,7 @@ describe('a rule that was asked for', () => {
         "feature_id": {"new": "${featureId}"}, "conditions": {"new": ${huge}}, "action": {"new": "include"},
         "priority": {"new": 3}}}]}`,
     );
-    const listed = await company.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
+    const listed = await rest.ask('alice', 'GET', `/api/features/${featureId}?env=prod`);
     expect(listed.body['pending_changes']).toMatchObject([
       { id: inserted, entities: [{ entity: 'rule', action: 'insert', feature_id: featureId }] },
     ]);
@@ -84,11 +90,11 @@ describe('a rule that was asked for', () => {
       status: 409,
       body: { code: 'conflict', conflicts: [{ field: 'priority', old: 3, current: 5 }] },
     });
-    await company.ask('alice', 'POST', `/api/pending-changes/${again}/reject`, { reason: 'No' });
+    await rest.ask('alice', 'POST', `/api/pending-changes/${again}/reject`, { reason: 'No' });
 
     expect(await approve(await ask([{ ...rule, action: 'delete' }]))).toMatchObject({ status: 200 });
     expect(await ruleOf(featureId)).toBe(null);
-    const history = await historyOf(company.pool, featureId);
+    const history = await historyOf(rest.pool, featureId);
     expect(history.map(({ entity, action, username }) => [entity, action, username])).toStrictEqual([
       ['rule', 'create', 'alice'],
       ['rule', 'update', 'alice'],
@@ -100,8 +106,8 @@ describe('a rule that was asked for', () => {
     });
   });
 
-  it('of a schedule likewise', async () => {
-    const { id: featureId } = await company.addFeature();
+  it('and a requested schedule are created and changed by the approval', async () => {
+    const { id: featureId } = await rest.addFeature();
     const schedule = { entity: 'feature_schedule', entity_id: randomUUID() };
     const wanted = {
       feature_id: { new: featureId },
@@ -116,7 +122,7 @@ describe('a rule that was asked for', () => {
     expect(await approve(await ask([{ ...schedule, action: 'update', changes }]))).toMatchObject({
       status: 200,
     });
-    const { rows } = await company.pool.query(
+    const { rows } = await rest.pool.query(
       `SELECT starts_at = '2031-01-01Z' AS moved FROM feature_schedules WHERE feature_id = $1`,
       [featureId],
     );
@@ -126,7 +132,7 @@ describe('a rule that was asked for', () => {
 
 describe('a request', () => {
   it('with several entities is applied whole or not at all', async () => {
-    const [one, two] = [await company.addFeature(), await company.addFeature()];
+    const [one, two] = [await rest.addFeature(), await rest.addFeature()];
     const entities = [one, two].map(({ id }) => ({
       entity: 'feature',
       entity_id: id,
@@ -134,32 +140,32 @@ describe('a request', () => {
       changes: { enabled: { old: false, new: true } },
     }));
     const id = await ask(entities);
-    await company.pool.query('UPDATE feature_params SET enabled = true WHERE feature_id = $1', [two.id]);
+    await rest.pool.query('UPDATE feature_params SET enabled = true WHERE feature_id = $1', [two.id]);
     expect(await approve(id)).toMatchObject({ status: 409, body: { code: 'conflict' } });
-    expect(await historyOf(company.pool, one.id)).toStrictEqual([]);
-    await company.pool.query('UPDATE feature_params SET enabled = false WHERE feature_id = $1', [two.id]);
+    expect(await historyOf(rest.pool, one.id)).toStrictEqual([]);
+    await rest.pool.query('UPDATE feature_params SET enabled = false WHERE feature_id = $1', [two.id]);
     expect(await approve(id)).toMatchObject({ status: 200 });
-    const [first] = await historyOf(company.pool, one.id);
-    const [second] = await historyOf(company.pool, two.id);
+    const [first] = await historyOf(rest.pool, one.id);
+    const [second] = await historyOf(rest.pool, two.id);
     expect(first?.request_id).toBe(second?.request_id);
   });
 
   it('never reaches into another project, whatever its row says', async () => {
-    const { id } = await company.addFeature(company.billing);
+    const { id } = await rest.addFeature(rest.billing);
     const feature = { entity: 'feature', entity_id: id };
     const changes = { enabled: { old: false, new: true } };
     expect(await approve(await ask([{ ...feature, action: 'update', changes }]))).toMatchObject({
       status: 409,
     });
-    expect(await historyOf(company.pool, id)).toStrictEqual([]);
+    expect(await historyOf(rest.pool, id)).toStrictEqual([]);
 
     const rule = { entity: 'rule', entity_id: randomUUID() };
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO rules (id, project_id, feature_id, environment_id, conditions, action, priority)
        VALUES ($1, $2, $3, $4, '[]', 'include', 1)`,
-      [rule.entity_id, company.billing.projectId, id, company.billing.environments.prod],
+      [rule.entity_id, rest.billing.projectId, id, rest.billing.environments.prod],
     );
-    const mine = await company.addFeature();
+    const mine = await rest.addFeature();
     const wanted = {
       feature_id: { new: mine.id },
       conditions: { new: [] },
@@ -173,7 +179,7 @@ describe('a request', () => {
     ]) {
       const changeId = await ask([requested]);
       expect(await approve(changeId)).toMatchObject({ status: 409, body: { code: 'conflict' } });
-      await company.pool.query(`UPDATE pending_changes SET status = 'rejected' WHERE id = $1`, [changeId]);
+      await rest.pool.query(`UPDATE pending_changes SET status = 'rejected' WHERE id = $1`, [changeId]);
     }
     expect(await ruleOf(id)).toMatchObject({ action: 'include', priority: 1 });
   });
@@ -210,37 +216,38 @@ describe('a request', () => {
         { entity: 'rule', entity_id: id, action: 'update', changes: { feature_id: { old: id, new: id } } },
       ],
     ],
-  ])('that holds %s is told, shown and left alone', async (_, changeOf) => {
-    const { id } = await company.addFeature();
+  ])('that contains %s is refused as unsupported, stays open and is listed', async (_, changeOf) => {
+    const { id } = await rest.addFeature();
     const held = changeOf(id);
     const changeId = await ask(
       [{ entity: 'feature', entity_id: id }],
       Array.isArray(held) ? { entities: held } : held,
     );
     expect(await approve(changeId)).toMatchObject({ status: 409, body: { code: 'unsupported_change' } });
-    expect(await historyOf(company.pool, id)).toStrictEqual([]);
-    const { status, body } = await company.ask('alice', 'GET', '/api/pending-changes');
+    expect(await historyOf(rest.pool, id)).toStrictEqual([]);
+    const { status, body } = await rest.ask('alice', 'GET', '/api/pending-changes');
     expect(status).toBe(200);
     expect((body['pending_changes'] as { id: string }[]).some((change) => change.id === changeId)).toBe(true);
   });
 });
 
 describe('the list of open requests', () => {
-  it('has those of all projects that somebody may see, newest first, with what they may do', async () => {
-    await company.pool.query(`UPDATE pending_changes SET status = 'rejected'`);
-    const { id: one } = await company.addFeature();
-    const { id: two } = await company.addFeature();
+  it('has the requests of all projects that the user may see, newest first, with the permissions of the user', async () => {
+    await rest.pool.query(`UPDATE pending_changes SET status = 'rejected'`);
+    const { id: one } = await rest.addFeature();
+    const { id: two } = await rest.addFeature();
     const entity = { entity: 'feature', action: 'update', changes: {} };
     const older = await ask([{ ...entity, entity_id: one }]);
     const newer = await ask([{ ...entity, entity_id: two }]);
-    const { id: theirs } = await company.addFeature(company.billing);
+    const { id: theirs } = await rest.addFeature(rest.billing);
     const foreign = await ask([{ ...entity, entity_id: theirs }]);
-    await company.pool.query(
-      'UPDATE pending_changes SET project_id = $2, environment_id = $3 WHERE id = $1',
-      [foreign, company.billing.projectId, company.billing.environments.dev],
-    );
-    const list = async (who: Person, query = ''): Promise<Record<string, unknown>[]> => {
-      const { body } = await company.ask(who, 'GET', `/api/pending-changes${query}`);
+    await rest.pool.query('UPDATE pending_changes SET project_id = $2, environment_id = $3 WHERE id = $1', [
+      foreign,
+      rest.billing.projectId,
+      rest.billing.environments.dev,
+    ]);
+    const list = async (who: UserName, query = ''): Promise<Record<string, unknown>[]> => {
+      const { body } = await rest.ask(who, 'GET', `/api/pending-changes${query}`);
       return body['pending_changes'] as Record<string, unknown>[];
     };
     const idsOf = (changes: readonly Record<string, unknown>[]): unknown[] => changes.map(({ id }) => id);
@@ -249,9 +256,9 @@ describe('the list of open requests', () => {
     expect(idsOf(await list('root'))).toStrictEqual([foreign, newer, older]);
     expect(idsOf(await list('root', `?project_id=${projectId}`))).toStrictEqual([newer, older]);
     expect(
-      await company.ask('carol', 'GET', `/api/pending-changes?project_id=${company.billing.projectId}`),
+      await rest.ask('carol', 'GET', `/api/pending-changes?project_id=${rest.billing.projectId}`),
     ).toMatchObject({ status: 404, body: { code: 'unknown_project' } });
-    const may = async (who: Person): Promise<unknown> => {
+    const may = async (who: UserName): Promise<unknown> => {
       const [{ own, may_decide: decide, may_cancel: cancel } = {}] = await list(
         who,
         `?project_id=${projectId}`,

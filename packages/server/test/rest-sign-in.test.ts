@@ -1,30 +1,30 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hashPassword } from '../src/auth/password.js';
 import { oneAtATime, SignInAttempts } from '../src/auth/sign-in-attempts.js';
-import { type Company, openCompany, send, setPassword } from './rest-company.js';
+import { type RestFixture, createRestFixture, send, setPassword } from './rest-fixture.js';
 import { startTestServer, testSecret } from './server.js';
 
 const demoPeople = [{ username: 'bob', password: 'bob-demo', about: 'switches flags' }];
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
-  company = await openCompany({ demoPeople, timeouts: { tokenTtlMs: 60_000 } });
-  await setPassword(company.pool, 'bob', 'correct horse');
-  await setPassword(company.pool, 'erin', 'erin-demo');
-  await company.pool.query(
+  rest = await createRestFixture({ demoPeople, timeouts: { tokenTtlMs: 60_000 } });
+  await setPassword(rest.pool, 'bob', 'correct horse');
+  await setPassword(rest.pool, 'erin', 'erin-demo');
+  await rest.pool.query(
     `UPDATE users SET password_hash = '$2a$10$abcdefghijklmnopqrstuv' WHERE username = 'carol'`,
   );
-  await setPassword(company.pool, 'dave', 'dave-demo');
-  await company.pool.query(`UPDATE users SET is_active = false WHERE username = 'dave'`);
+  await setPassword(rest.pool, 'dave', 'dave-demo');
+  await rest.pool.query(`UPDATE users SET is_active = false WHERE username = 'dave'`);
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 describe('signing in', () => {
-  it('gives a token that opens every authorizer', async () => {
-    const answer = await company.ask(null, 'POST', '/api/auth/login', {
+  it('returns a token that HTTP, WebSockets and streams accept', async () => {
+    const answer = await rest.ask(null, 'POST', '/api/auth/login', {
       username: 'bob',
       password: 'correct horse',
     });
@@ -39,9 +39,9 @@ describe('signing in', () => {
       expires_at: string;
       user: object;
     };
-    expect(user).toStrictEqual({ id: company.users.bob.id, username: 'bob', is_superuser: false });
+    expect(user).toStrictEqual({ id: rest.users.bob.id, username: 'bob', is_superuser: false });
     expect(Math.abs(Date.parse(expiresAt) - Date.now() - 60_000)).toBeLessThan(5_000);
-    const me = await send(company.server.httpUrl, 'GET', '/api/auth/me', undefined, {
+    const me = await send(rest.server.httpUrl, 'GET', '/api/auth/me', undefined, {
       Authorization: `Bearer ${token}`,
     });
     expect(me.body).toStrictEqual({
@@ -49,7 +49,7 @@ describe('signing in', () => {
       token_expires_at: expiresAt,
       projects: [
         {
-          id: company.shop.projectId,
+          id: rest.shop.projectId,
           name: 'Shop',
           permissions: ['feature.toggle', 'feature.view', 'project.view'],
         },
@@ -81,7 +81,7 @@ describe('signing in', () => {
     ['an endless password', { username: 'bob', password: 'x'.repeat(1_025) }, '400 invalid'],
     ['a name that cannot be', { username: 'b\0b', password: 'x' }, '400 invalid'],
   ])('with %s', async (_, body, expected) => {
-    const { status, body: answer } = await company.ask(null, 'POST', '/api/auth/login', body);
+    const { status, body: answer } = await rest.ask(null, 'POST', '/api/auth/login', body);
     expect(`${status} ${String(answer.code)}`).toBe(expected);
     expect(JSON.stringify(answer)).not.toContain('dave-demo');
   });
@@ -89,14 +89,14 @@ describe('signing in', () => {
   it('accepts a password of 1,024 characters of any kind', async () => {
     const start = `пароль \u{1F511} '"\\;`;
     const password = start + 'x'.repeat(1_024 - Array.from(start).length);
-    await setPassword(company.pool, 'alice', password);
-    const answer = await company.ask(null, 'POST', '/api/auth/login', { username: 'alice', password });
+    await setPassword(rest.pool, 'alice', password);
+    const answer = await rest.ask(null, 'POST', '/api/auth/login', { username: 'alice', password });
     expect(answer.status).toBe(200);
   });
 
   it('costs as much for a name that does not exist, or has another hash, as for a wrong password', async () => {
     const cheap = await hashPassword('x', { N: 16_384, r: 8, p: 1 });
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO users (username, email, password_hash) VALUES ('cheap', 'cheap@example.com', $1)`,
       [cheap],
     );
@@ -106,7 +106,7 @@ describe('signing in', () => {
     for (let round = 0; round < 2; round += 1) {
       for (const username of names) {
         const before = process.cpuUsage();
-        await company.ask(null, 'POST', '/api/auth/login', { username, password: 'wrong' });
+        await rest.ask(null, 'POST', '/api/auth/login', { username, password: 'wrong' });
         const { user } = process.cpuUsage(before);
         leastCost.set(username, Math.min(user, leastCost.get(username) ?? user));
       }
@@ -115,9 +115,9 @@ describe('signing in', () => {
     for (const other of others) expect(other / known).toBeGreaterThan(0.5);
   }, 180_000);
 
-  it('is refused after too many attempts, for that name only, until they are a while ago', async () => {
+  it('is refused after too many attempts on that name, until the window has passed', async () => {
     const attempt = async (username: string, password = 'wrong') =>
-      await company.ask(null, 'POST', '/api/auth/login', { username, password });
+      await rest.ask(null, 'POST', '/api/auth/login', { username, password });
     for (let count = 0; count < 10; count += 1) {
       expect(await attempt('mallory')).toMatchObject({ status: 401 });
     }
@@ -129,28 +129,28 @@ describe('signing in', () => {
     expect(await attempt('bob', 'correct horse')).toMatchObject({ status: 200 });
   }, 180_000);
 
-  it('replaces a hash that costs a guess too little, where the server may write', async () => {
+  it('replaces a weak hash if the server may write', async () => {
     const cheap = await hashPassword('erin-demo', { N: 16_384, r: 8, p: 1 });
-    const readOnly = await startTestServer(company.database.url);
+    const readOnly = await startTestServer(rest.database.url);
     const login = async (httpUrl: string, password: string): Promise<string> => {
       const body = { username: 'erin', password };
       const { status } = await send(httpUrl, 'POST', '/api/auth/login', body);
-      const { rows } = await company.pool.query<{ hash: string }>(
+      const { rows } = await rest.pool.query<{ hash: string }>(
         `SELECT password_hash AS hash FROM users WHERE username = 'erin'`,
       );
       const hash = rows[0]?.hash ?? '';
       return `${status} ${hash === cheap ? 'old' : hash.split('$').slice(0, 4).join('$')}`;
     };
-    await company.pool.query(`UPDATE users SET password_hash = $1 WHERE username = 'erin'`, [cheap]);
-    expect(await login(company.server.httpUrl, 'wrong')).toBe('401 old');
+    await rest.pool.query(`UPDATE users SET password_hash = $1 WHERE username = 'erin'`, [cheap]);
+    expect(await login(rest.server.httpUrl, 'wrong')).toBe('401 old');
     expect(await login(readOnly.httpUrl, 'erin-demo')).toBe('200 old');
-    expect(await login(company.server.httpUrl, 'erin-demo')).toBe('200 scrypt$131072$8$1');
-    expect(await login(company.server.httpUrl, 'erin-demo')).toBe('200 scrypt$131072$8$1');
+    expect(await login(rest.server.httpUrl, 'erin-demo')).toBe('200 scrypt$131072$8$1');
+    expect(await login(rest.server.httpUrl, 'erin-demo')).toBe('200 scrypt$131072$8$1');
     await readOnly.close();
   });
 
-  it('belongs elsewhere where the tokens do', async () => {
-    const elsewhere = await startTestServer(company.database.url, {
+  it('is refused with login_elsewhere if another service issues the tokens', async () => {
+    const elsewhere = await startTestServer(rest.database.url, {
       auth: {
         jwksUrl: 'http://127.0.0.1:9/keys',
         issuer: 'https://id.example',
@@ -173,7 +173,7 @@ describe('signing in', () => {
   it.each(['userId:id', 'sub:username', 'email:email'])(
     'gives a token with what this server asks for, the user by %s',
     async (userClaim) => {
-      const strict = await startTestServer(company.database.url, {
+      const strict = await startTestServer(rest.database.url, {
         auth: {
           secret: testSecret,
           issuer: 'https://flagcast.example',
@@ -192,20 +192,20 @@ describe('signing in', () => {
     },
   );
 
-  it('offers the people of a demo to whoever comes, and nobody else', async () => {
-    expect(await company.ask(null, 'GET', '/api/auth/mode')).toMatchObject({
+  it('lists the users of a demo in the sign-in mode, which needs no token', async () => {
+    expect(await rest.ask(null, 'GET', '/api/auth/mode')).toMatchObject({
       body: { sign_in: 'password', demo_people: demoPeople },
     });
     const foreign = { Origin: 'https://evil.example' };
-    expect(await company.ask(null, 'GET', '/api/auth/mode', undefined, foreign)).toMatchObject({
+    expect(await rest.ask(null, 'GET', '/api/auth/mode', undefined, foreign)).toMatchObject({
       status: 403,
     });
     const login = { username: 'bob', password: 'correct horse' };
-    expect(await company.ask(null, 'POST', '/api/auth/login', login, foreign)).toMatchObject({ status: 403 });
+    expect(await rest.ask(null, 'POST', '/api/auth/login', login, foreign)).toMatchObject({ status: 403 });
   });
 
-  it('tells a superuser every permission in every project', async () => {
-    const { body } = await company.ask('root', 'GET', '/api/auth/me');
+  it('returns every permission in every project for a superuser', async () => {
+    const { body } = await rest.ask('root', 'GET', '/api/auth/me');
     const projects = body['projects'] as { name: string; permissions: string[] }[];
     expect(projects.map(({ name }) => name)).toStrictEqual(['Billing', 'Shop']);
     for (const { permissions } of projects) expect(permissions).toHaveLength(8);
@@ -298,7 +298,7 @@ describe('a password check that waits for others', () => {
     });
     const right = { username: 'bob', password: 'correct horse' };
     for (let attempt = 1; attempt <= 11; attempt += 1) {
-      expect(await send(company.server.httpUrl, 'POST', '/api/auth/login', right)).toMatchObject({
+      expect(await send(rest.server.httpUrl, 'POST', '/api/auth/login', right)).toMatchObject({
         status: 503,
         body: { code: 'busy' },
       });
@@ -307,7 +307,7 @@ describe('a password check that waits for others', () => {
       ends[index]?.();
       await turn;
     }
-    expect(await send(company.server.httpUrl, 'POST', '/api/auth/login', right)).toMatchObject({
+    expect(await send(rest.server.httpUrl, 'POST', '/api/auth/login', right)).toMatchObject({
       status: 200,
     });
   });

@@ -2,22 +2,22 @@ import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Company, openCompany } from './rest-company.js';
+import { type RestFixture, createRestFixture } from './rest-fixture.js';
 
-let company: Company;
+let rest: RestFixture;
 /** Nothing in it is guarded. */
 let projectId: string;
 
 beforeAll(async () => {
-  company = await openCompany();
-  projectId = company.shop.projectId;
+  rest = await createRestFixture();
+  projectId = rest.shop.projectId;
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
-describe('what is not valid', () => {
+describe('invalid input', () => {
   const uuid = '11111111-1111-4111-8111-111111111111';
   const long = (length: number): string => 'x'.repeat(length);
   const cases: [string, object | string, Record<string, string>][] = [
@@ -80,14 +80,14 @@ describe('what is not valid', () => {
 
   it.each(cases)('%s %j', async (method, body, fields) => {
     const path = method === 'POST' ? '/api/features' : `/api/features/${uuid}`;
-    const answer = await company.ask('alice', method, path, body);
+    const answer = await rest.ask('alice', method, path, body);
     expect(answer).toMatchObject({ status: 400, body: { code: 'invalid' } });
     expect(answer.body.fields).toStrictEqual(fields);
     for (const name of Object.keys(answer.body.fields ?? {})) expect(answer.body.message).toContain(name);
     expect(answer.body.message).not.toContain('\n');
   });
 
-  it('names the parameters', async () => {
+  it('of the query string is refused with the names of the parameters', async () => {
     const audit = `/api/audit?project_id=${projectId}&env=dev`;
     for (const [path, name] of [
       [`${audit}&limit=0`, 'limit'],
@@ -106,7 +106,7 @@ describe('what is not valid', () => {
       [`/api/features/${uuid}`, 'env'],
       ['/api/pending-changes?project_id=1', 'project_id'],
     ] as const) {
-      const { status, body } = await company.ask('alice', 'GET', path);
+      const { status, body } = await rest.ask('alice', 'GET', path);
       expect({ path, status, names: Object.keys(body.fields ?? {}) }).toStrictEqual({
         path,
         status: 400,
@@ -118,28 +118,28 @@ describe('what is not valid', () => {
       [`/api/features?project_id=${projectId}`, 'missing_parameter'],
       [`${audit}&env=prod`, 'repeated_parameter'],
     ] as const) {
-      expect(await company.ask('alice', 'GET', path)).toMatchObject({ status: 400, body: { code } });
+      expect(await rest.ask('alice', 'GET', path)).toMatchObject({ status: 400, body: { code } });
     }
   });
 
-  it('what is no JSON, too much of it, or not said to be JSON', async () => {
-    const { id } = await company.addFeature();
+  it('that is no JSON, too large, or of another content type is refused', async () => {
+    const { id } = await rest.addFeature();
     const path = `/api/features/${id}`;
-    expect(await company.ask('alice', 'PATCH', path, '{')).toMatchObject({
+    expect(await rest.ask('alice', 'PATCH', path, '{')).toMatchObject({
       status: 400,
       body: { code: 'malformed_body' },
     });
     const form = { 'Content-Type': 'application/x-www-form-urlencoded' };
-    expect(await company.ask('alice', 'PATCH', path, 'a=b', form)).toMatchObject({
+    expect(await rest.ask('alice', 'PATCH', path, 'a=b', form)).toMatchObject({
       status: 415,
       body: { code: 'unsupported_media_type' },
     });
     const large = { env: 'dev', version: '1', name: 'x'.repeat(70_000) };
-    expect(await company.ask('alice', 'PATCH', path, large)).toMatchObject({
+    expect(await rest.ask('alice', 'PATCH', path, large)).toMatchObject({
       status: 413,
       body: { code: 'body_too_large' },
     });
-    expect(await company.ask('alice', 'PATCH', path)).toMatchObject({
+    expect(await rest.ask('alice', 'PATCH', path)).toMatchObject({
       status: 400,
       body: { code: 'invalid' },
     });
@@ -149,8 +149,8 @@ describe('what is not valid', () => {
     ['Content-Length: 50', '{"env":'],
     ['Transfer-Encoding: chunked', '5\r\n{"env'],
     ['Transfer-Encoding: chunked', '2\r\n{}x'],
-  ])('a body (%s) whose sender leaves half way is no failure of the server', async (framing, sent) => {
-    const { server, users } = company;
+  ])('a body (%s) whose client disconnects half way is no error of the server', async (framing, sent) => {
+    const { server, users } = rest;
     const failures: unknown[] = [];
     server.flagcast.lifecycle.on('access:failed', (failure) => failures.push(failure));
     const socket = connect(Number(new URL(server.httpUrl).port), '127.0.0.1');
@@ -163,42 +163,42 @@ describe('what is not valid', () => {
     const token = `Authorization: Bearer ${users.alice.token}\r\nContent-Type: application/json`;
     socket.write(`PATCH /api/features/${uuid} HTTP/1.1\r\nHost: x\r\n${token}\r\n${framing}\r\n\r\n${sent}`);
     await left;
-    await company.ask('alice', 'GET', '/api/pending-changes');
+    await rest.ask('alice', 'GET', '/api/pending-changes');
     expect(failures).toStrictEqual([]);
   });
 
-  it('names that exist nowhere are unknown, whatever they look like', async () => {
-    const { id } = await company.addFeature();
+  it('ids that do not exist are unknown, in any format', async () => {
+    const { id } = await rest.addFeature();
     const change = { env: 'dev', version: '1', enabled: true };
     for (const unknown of [uuid, '1', "'; DROP TABLE features; --", '%00', `${uuid}x`]) {
       const path = `/api/features/${encodeURIComponent(unknown)}`;
       for (const answer of [
-        await company.ask('root', 'GET', `${path}?env=dev`),
-        await company.ask('root', 'PATCH', path, change),
-        await company.ask('root', 'DELETE', path, { env: 'dev', version: '1' }),
+        await rest.ask('root', 'GET', `${path}?env=dev`),
+        await rest.ask('root', 'PATCH', path, change),
+        await rest.ask('root', 'DELETE', path, { env: 'dev', version: '1' }),
       ]) {
         expect(answer).toMatchObject({ status: 404, body: { code: 'unknown_feature' } });
       }
     }
     const nowhere = { ...change, env: 'qa' };
     for (const answer of [
-      await company.ask('alice', 'PATCH', `/api/features/${id}`, nowhere),
-      await company.ask('alice', 'GET', `/api/features/${id}?env=qa`),
-      await company.ask('alice', 'DELETE', `/api/features/${id}`, { env: 'qa', version: '1' }),
+      await rest.ask('alice', 'PATCH', `/api/features/${id}`, nowhere),
+      await rest.ask('alice', 'GET', `/api/features/${id}?env=qa`),
+      await rest.ask('alice', 'DELETE', `/api/features/${id}`, { env: 'qa', version: '1' }),
     ]) {
       expect(answer).toMatchObject({ status: 404, body: { code: 'unknown_environment' } });
     }
     const feature = { project_id: uuid, key: 'a', name: 'A' };
-    expect(await company.ask('root', 'POST', '/api/features', feature)).toMatchObject({
+    expect(await rest.ask('root', 'POST', '/api/features', feature)).toMatchObject({
       status: 404,
       body: { code: 'unknown_project' },
     });
   });
 
-  it('counts characters as the columns do', async () => {
-    const { id } = await company.addFeature();
-    const change = { env: 'dev', version: await company.version(id, 'dev'), name: '🏁'.repeat(50) };
-    expect(await company.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({
+  it('is measured in characters as the columns count them', async () => {
+    const { id } = await rest.addFeature();
+    const change = { env: 'dev', version: await rest.version(id, 'dev'), name: '🏁'.repeat(50) };
+    expect(await rest.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({
       status: 200,
       body: { feature: { name: change.name } },
     });

@@ -1,34 +1,34 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PlainClient } from './plain-client.js';
-import { type Company, historyOf, openCompany, whileLocked } from './rest-company.js';
+import { type RestFixture, historyOf, createRestFixture, whileLocked } from './rest-fixture.js';
 
-let company: Company;
+let rest: RestFixture;
 /** Nothing in it is guarded. */
 let projectId: string;
 
 beforeAll(async () => {
-  company = await openCompany();
-  projectId = company.shop.projectId;
+  rest = await createRestFixture();
+  projectId = rest.shop.projectId;
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
 });
 
 describe('a write', () => {
-  it('of an environment has one audit row, there, and bumps the version', async () => {
-    const { id, key } = await company.addFeature();
-    const version = await company.version(id, 'dev');
-    const elsewhere = await company.version(id, 'stage');
-    const answer = await company.ask('bob', 'PATCH', `/api/features/${id}`, {
+  it('of an environment writes one audit row there, and changes the version', async () => {
+    const { id, key } = await rest.addFeature();
+    const version = await rest.version(id, 'dev');
+    const elsewhere = await rest.version(id, 'stage');
+    const answer = await rest.ask('bob', 'PATCH', `/api/features/${id}`, {
       env: 'dev',
       version,
       enabled: true,
     });
     expect(answer.body.feature).toMatchObject({ id, key, enabled: true });
     expect(answer.body.feature?.version).not.toBe(version);
-    expect(answer.body.feature?.version).toBe(await company.version(id, 'dev'));
-    expect(await company.version(id, 'stage')).toBe(elsewhere);
+    expect(answer.body.feature?.version).toBe(await rest.version(id, 'dev'));
+    expect(await rest.version(id, 'stage')).toBe(elsewhere);
     const before = {
       id,
       key,
@@ -39,7 +39,7 @@ describe('a write', () => {
       enabled: false,
       default_value: '',
     };
-    expect(await historyOf(company.pool, id)).toStrictEqual([
+    expect(await historyOf(rest.pool, id)).toStrictEqual([
       {
         environment: 'dev',
         action: 'update',
@@ -50,7 +50,7 @@ describe('a write', () => {
         request_id: expect.any(String) as string,
       },
     ]);
-    const { rows } = await company.pool.query(
+    const { rows } = await rest.pool.query(
       `SELECT p.updated_at = a.created_at AS same FROM feature_params p JOIN audit_log a USING (feature_id, environment_id)
        WHERE p.feature_id = $1`,
       [id],
@@ -58,30 +58,30 @@ describe('a write', () => {
     expect(rows).toStrictEqual([{ same: true }]);
   });
 
-  it('of the feature itself has one in every environment, of one request', async () => {
-    const { id } = await company.addFeature();
-    const version = await company.version(id, 'dev');
+  it('of the feature itself writes one audit row in every environment, with one request id', async () => {
+    const { id } = await rest.addFeature();
+    const version = await rest.version(id, 'dev');
     const change = { env: 'dev', version, name: 'Neu', description: 'Wozu', enabled: true };
-    expect(await company.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
-    const history = await historyOf(company.pool, id);
+    expect(await rest.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
+    const history = await historyOf(rest.pool, id);
     expect(history.map(({ environment }) => environment).sort()).toStrictEqual(['dev', 'prod', 'stage']);
     expect(new Set(history.map((row) => row.request_id)).size).toBe(1);
     for (const { environment, new_value: now } of history) {
       expect(now).toMatchObject({ name: 'Neu', description: 'Wozu', enabled: environment === 'dev' });
     }
-    expect(await company.version(id, 'prod')).not.toBe(version);
+    expect(await rest.version(id, 'prod')).not.toBe(version);
   });
 
   it('that changes nothing writes nothing', async () => {
-    const { id } = await company.addFeature();
-    const version = await company.version(id, 'dev');
+    const { id } = await rest.addFeature();
+    const version = await rest.version(id, 'dev');
     const change = { env: 'dev', version, name: 'A flag', enabled: false };
-    const { status, body } = await company.ask('alice', 'PATCH', `/api/features/${id}`, change);
+    const { status, body } = await rest.ask('alice', 'PATCH', `/api/features/${id}`, change);
     expect({ status, version: body.feature?.version }).toStrictEqual({ status: 200, version });
-    expect(await historyOf(company.pool, id)).toStrictEqual([]);
+    expect(await historyOf(rest.pool, id)).toStrictEqual([]);
   });
 
-  it('makes a feature that is off everywhere, and takes no key twice', async () => {
+  it('creates a feature that is off everywhere, and refuses a key that exists', async () => {
     const feature = {
       project_id: projectId,
       key: 'new-checkout',
@@ -91,8 +91,8 @@ describe('a write', () => {
       description: 'Ein 🏁',
     };
     const both = await Promise.all([
-      company.ask('alice', 'POST', '/api/features', feature),
-      company.ask('root', 'POST', '/api/features', feature),
+      rest.ask('alice', 'POST', '/api/features', feature),
+      rest.ask('root', 'POST', '/api/features', feature),
     ]);
     const made = both.find(({ status }) => status === 201) ?? both[0];
     const refused = both.find(({ status }) => status !== 201);
@@ -113,56 +113,56 @@ describe('a write', () => {
         description: 'Ein 🏁',
       });
     }
-    const history = await historyOf(company.pool, id);
+    const history = await historyOf(rest.pool, id);
     expect(history.map(({ action, old_value: old }) => [action, old])).toStrictEqual(
       Array.from({ length: 3 }, () => ['create', null]),
     );
-    const other = { ...feature, project_id: company.billing.projectId };
-    expect(await company.ask('root', 'POST', '/api/features', other)).toMatchObject({ status: 201 });
+    const other = { ...feature, project_id: rest.billing.projectId };
+    expect(await rest.ask('root', 'POST', '/api/features', other)).toMatchObject({ status: 201 });
   });
 
   it('deletes a feature and keeps its history', async () => {
-    const { id } = await company.addFeature();
-    const basis = { env: 'stage', version: await company.version(id, 'stage') };
-    const answer = await company.ask('alice', 'DELETE', `/api/features/${id}`, basis);
+    const { id } = await rest.addFeature();
+    const basis = { env: 'stage', version: await rest.version(id, 'stage') };
+    const answer = await rest.ask('alice', 'DELETE', `/api/features/${id}`, basis);
     expect(answer).toMatchObject({ status: 200, body: { feature: null } });
-    expect(await company.ask('alice', 'GET', `/api/features/${id}?env=dev`)).toMatchObject({
+    expect(await rest.ask('alice', 'GET', `/api/features/${id}?env=dev`)).toMatchObject({
       status: 404,
       body: { code: 'unknown_feature' },
     });
-    const history = await historyOf(company.pool, id);
+    const history = await historyOf(rest.pool, id);
     expect(history.map(({ action, new_value: now }) => [action, now])).toStrictEqual(
       Array.from({ length: 3 }, () => ['delete', null]),
     );
   });
 
-  it('that a trigger of the host refuses tells its words, and changes nothing', async () => {
-    const { id } = await company.addFeature();
-    await company.pool.query(`
+  it('that a trigger of the host refuses has the message of the trigger, and changes nothing', async () => {
+    const { id } = await rest.addFeature();
+    await rest.pool.query(`
       CREATE FUNCTION hold_still() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'frozen until Monday'; END $$;
       CREATE TRIGGER hold_still BEFORE UPDATE ON features FOR EACH ROW EXECUTE FUNCTION hold_still()`);
-    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true, name: 'Neu' };
-    expect(await company.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({
+    const change = { env: 'dev', version: await rest.version(id, 'dev'), enabled: true, name: 'Neu' };
+    expect(await rest.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({
       status: 409,
       body: { code: 'database_refused', message: expect.stringContaining('frozen until Monday') as string },
     });
-    await company.pool.query('DROP FUNCTION hold_still CASCADE');
-    expect(await historyOf(company.pool, id)).toStrictEqual([]);
-    expect(await company.version(id, 'dev')).toBe(change.version);
+    await rest.pool.query('DROP FUNCTION hold_still CASCADE');
+    expect(await historyOf(rest.pool, id)).toStrictEqual([]);
+    expect(await rest.version(id, 'dev')).toBe(change.version);
   });
 
-  it('waits for a lock no longer than it may, and says so', async () => {
-    const { id } = await company.addFeature();
-    const change = { env: 'dev', version: await company.version(id, 'dev'), enabled: true };
-    const gate = await company.pool.connect();
+  it('is refused with busy if it waits too long for a lock', async () => {
+    const { id } = await rest.addFeature();
+    const change = { env: 'dev', version: await rest.version(id, 'dev'), enabled: true };
+    const gate = await rest.pool.connect();
     await gate.query('BEGIN');
     await gate.query('SELECT FROM feature_params WHERE feature_id = $1 FOR UPDATE', [id]);
-    const answer = await company.ask('alice', 'PATCH', `/api/features/${id}`, change);
+    const answer = await rest.ask('alice', 'PATCH', `/api/features/${id}`, change);
     await gate.query('ROLLBACK');
     gate.release();
     expect(answer).toMatchObject({ status: 503, body: { code: 'busy' } });
     expect(answer.headers.get('retry-after')).toBe('1');
-    expect(await company.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
+    expect(await rest.ask('alice', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
   });
 });
 
@@ -170,18 +170,18 @@ describe('a stale version', () => {
   it.each([
     ['the feature itself', { name: 'Neu' }],
     ['the environment', { enabled: true }],
-  ])('of %s is refused with what is there now, and by whom', async (_, theirs) => {
-    const { id } = await company.addFeature();
-    const version = await company.version(id, 'dev');
-    const first = await company.ask('erin', 'PATCH', `/api/features/${id}`, {
+  ])('of %s is refused with the current state and the user of the last change', async (_, theirs) => {
+    const { id } = await rest.addFeature();
+    const version = await rest.version(id, 'dev');
+    const first = await rest.ask('erin', 'PATCH', `/api/features/${id}`, {
       env: 'dev',
       version,
       ...theirs,
     });
     expect(first).toMatchObject({ status: 200 });
     for (const second of [
-      await company.ask('alice', 'PATCH', `/api/features/${id}`, { env: 'dev', version, default_value: 'x' }),
-      await company.ask('alice', 'DELETE', `/api/features/${id}`, { env: 'dev', version }),
+      await rest.ask('alice', 'PATCH', `/api/features/${id}`, { env: 'dev', version, default_value: 'x' }),
+      await rest.ask('alice', 'DELETE', `/api/features/${id}`, { env: 'dev', version }),
     ]) {
       expect(second).toMatchObject({
         status: 409,
@@ -195,63 +195,63 @@ describe('a stale version', () => {
     }
   });
 
-  it('of two writes at the same moment one is done and the other refused', async () => {
-    const { id } = await company.addFeature();
-    const version = await company.version(id, 'dev');
+  it('makes one of two concurrent writes fail', async () => {
+    const { id } = await rest.addFeature();
+    const version = await rest.version(id, 'dev');
     const lock = { text: 'SELECT FROM features WHERE id = $1 FOR UPDATE', values: [id] };
     const answers = await whileLocked(
-      company.pool,
+      rest.pool,
       lock,
       2,
       async () =>
         await Promise.all(
           (['alice', 'bob'] as const).map(
             async (who) =>
-              await company.ask(who, 'PATCH', `/api/features/${id}`, { env: 'dev', version, enabled: true }),
+              await rest.ask(who, 'PATCH', `/api/features/${id}`, { env: 'dev', version, enabled: true }),
           ),
         ),
     );
     expect(answers.map(({ status }) => status).sort()).toStrictEqual([200, 409]);
-    expect(await historyOf(company.pool, id)).toHaveLength(1);
+    expect(await historyOf(rest.pool, id)).toHaveLength(1);
   });
 
-  it('counts the writes of a host that knows nothing of us', async () => {
-    const { id } = await company.addFeature();
-    const version = await company.version(id, 'dev');
+  it('is noticed also after a write of the host', async () => {
+    const { id } = await rest.addFeature();
+    const version = await rest.version(id, 'dev');
     const host = { text: 'UPDATE feature_params SET enabled = true WHERE feature_id = $1', values: [id] };
-    const [answer] = await whileLocked(company.pool, host, 1, async () => [
-      await company.ask('alice', 'PATCH', `/api/features/${id}`, { env: 'dev', version, default_value: 'x' }),
+    const [answer] = await whileLocked(rest.pool, host, 1, async () => [
+      await rest.ask('alice', 'PATCH', `/api/features/${id}`, { env: 'dev', version, default_value: 'x' }),
     ]);
     expect(answer).toMatchObject({ status: 409, body: { current: { enabled: true }, changed_by: null } });
   });
 });
 
-describe('live', () => {
-  it('every write arrives in every environment that it shows in, and in no other', async () => {
+describe('live events', () => {
+  it('report every write in every environment that it changes, and in no other', async () => {
     const watch = async (env: string): Promise<PlainClient> =>
       await PlainClient.connect(
-        company.server.wsUrl,
+        rest.server.wsUrl,
         { project_id: projectId, env },
-        { token: company.users.carol.token },
+        { token: rest.users.carol.token },
       );
     const watchers = await Promise.all(['dev', 'stage', 'prod'].map(watch));
     const [dev] = watchers;
-    const made = await company.ask('alice', 'POST', '/api/features', {
+    const made = await rest.ask('alice', 'POST', '/api/features', {
       project_id: projectId,
-      key: 'live',
+      key: 'live events',
       name: 'Live',
     });
     const id = made.body['id'] as string;
     const patch = async (fields: object): Promise<unknown> =>
-      await company.ask('alice', 'PATCH', `/api/features/${id}`, {
+      await rest.ask('alice', 'PATCH', `/api/features/${id}`, {
         env: 'dev',
-        version: await company.version(id, 'dev'),
+        version: await rest.version(id, 'dev'),
         ...fields,
       });
     await patch({ enabled: true });
     await patch({ name: 'Live indeed' });
-    const last = { env: 'dev', version: await company.version(id, 'dev') };
-    await company.ask('alice', 'DELETE', `/api/features/${id}`, last);
+    const last = { env: 'dev', version: await rest.version(id, 'dev') };
+    await rest.ask('alice', 'DELETE', `/api/features/${id}`, last);
 
     for (const watcher of watchers) {
       await watcher.received(({ entity_id: of, type }) => of === id && type === 'feature_deleted');

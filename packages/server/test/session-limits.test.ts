@@ -4,7 +4,7 @@ import { loadConfig } from '../src/cli/config.js';
 import { install } from '../src/install/install.js';
 import { createTestCluster, createTestDatabase, type TestDatabase, withClient } from './database.js';
 import { createDoctorFixture } from './doctor-fixture.js';
-import { openCompany } from './rest-company.js';
+import { createRestFixture } from './rest-fixture.js';
 import { scrape } from './scrape.js';
 import { testSecret } from './server.js';
 
@@ -112,21 +112,21 @@ describe('doctor about sessions', () => {
 
 describe('a request that waits for a session', () => {
   it('leaves the queue when its client has gone, and its write is not made', async () => {
-    const company = await openCompany({ database: { connections: 6 } });
-    cleanUps.push(async () => await company.close());
-    const [locked, left] = [await company.addFeature(), await company.addFeature()];
+    const rest = await createRestFixture({ database: { connections: 6 } });
+    cleanUps.push(async () => await rest.close());
+    const [locked, left] = [await rest.addFeature(), await rest.addFeature()];
     const path = `/api/features/${left.id}`;
-    const body = { env: 'dev', version: await company.version(left.id, 'dev'), enabled: true };
-    const lockedBody = { ...body, version: await company.version(locked.id, 'dev') };
+    const body = { env: 'dev', version: await rest.version(left.id, 'dev'), enabled: true };
+    const lockedBody = { ...body, version: await rest.version(locked.id, 'dev') };
     const waiting = async (): Promise<unknown> =>
-      (await scrape(company.server.httpUrl)).get('flagcast_database_sessions_waiting{purpose="writes"}');
-    const gate = await company.pool.connect();
+      (await scrape(rest.server.httpUrl)).get('flagcast_database_sessions_waiting{purpose="writes"}');
+    const gate = await rest.pool.connect();
     await gate.query('BEGIN');
     await gate.query('SELECT FROM features WHERE id = $1 FOR UPDATE', [locked.id]);
-    const first = company.ask('alice', 'PATCH', `/api/features/${locked.id}`, lockedBody);
+    const first = rest.ask('alice', 'PATCH', `/api/features/${locked.id}`, lockedBody);
     await expect
       .poll(async () => {
-        const { rows } = await company.pool.query<{ type: string | null }>(
+        const { rows } = await rest.pool.query<{ type: string | null }>(
           `SELECT wait_event_type AS type FROM pg_stat_activity
            WHERE datname = current_database() AND application_name = 'flagcast writes'`,
         );
@@ -134,10 +134,10 @@ describe('a request that waits for a session', () => {
       })
       .toEqual([{ type: 'Lock' }]);
     const client = new AbortController();
-    const second = fetch(`${company.server.httpUrl}${path}`, {
+    const second = fetch(`${rest.server.httpUrl}${path}`, {
       method: 'PATCH',
       headers: {
-        Authorization: `Bearer ${company.users.alice.token}`,
+        Authorization: `Bearer ${rest.users.alice.token}`,
         'Content-Type': 'application/json',
       },
       body: JSON.stringify(body),
@@ -151,22 +151,22 @@ describe('a request that waits for a session', () => {
     gate.release();
     const answer = await first;
     expect(answer.status).toBe(200);
-    expect(await company.version(left.id, 'dev')).toBe(body.version);
+    expect(await rest.version(left.id, 'dev')).toBe(body.version);
   });
 });
 
 describe('the metrics of sessions', () => {
   it('show what is open and what there may be, by purpose, as pg_stat_activity does', async () => {
-    const company = await openCompany();
-    cleanUps.push(async () => await company.close());
-    const feature = await company.addFeature();
-    const version = await company.version(feature.id, 'dev');
-    await company.ask('alice', 'PATCH', `/api/features/${feature.id}`, {
+    const rest = await createRestFixture();
+    cleanUps.push(async () => await rest.close());
+    const feature = await rest.addFeature();
+    const version = await rest.version(feature.id, 'dev');
+    await rest.ask('alice', 'PATCH', `/api/features/${feature.id}`, {
       env: 'dev',
       version,
       enabled: true,
     });
-    const metrics = await scrape(company.server.httpUrl);
+    const metrics = await scrape(rest.server.httpUrl);
     const of = (name: string): Record<string, number> =>
       Object.fromEntries(
         ['reader', 'authorization', 'requests', 'writes'].map((purpose) => [
@@ -186,7 +186,7 @@ describe('the metrics of sessions', () => {
       requests: 0,
       writes: 0,
     });
-    const { rows } = await company.pool.query<{ name: string; count: number }>(
+    const { rows } = await rest.pool.query<{ name: string; count: number }>(
       `SELECT application_name AS name, count(*)::int AS count FROM pg_stat_activity
        WHERE datname = current_database() AND application_name LIKE 'flagcast%' GROUP BY 1`,
     );

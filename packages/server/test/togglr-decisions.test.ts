@@ -5,14 +5,14 @@ import { install } from '../src/install/install.js';
 import { createTestCluster, type TestCluster, withClient } from './database.js';
 import {
   type Answer,
-  type Company,
+  type RestFixture,
   historyOf,
-  openCompany,
-  people,
-  type Person,
+  createRestFixture,
+  roles,
+  type UserName,
   requestChange,
   send,
-} from './rest-company.js';
+} from './rest-fixture.js';
 import { startTestServer } from './server.js';
 import { createTogglrHost, type TogglrHost } from './togglr-host.js';
 
@@ -20,38 +20,38 @@ const password = 'correct horse battery';
 
 let cluster: TestCluster;
 let host: TogglrHost;
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
   cluster = await createTestCluster();
   host = await createTogglrHost(cluster);
   await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
-  company = await openCompany({}, { ...host.database, drop: async () => await host.drop() });
-  await company.guard(company.shop.environments.prod);
+  rest = await createRestFixture({}, { ...host.database, drop: async () => await host.drop() });
+  await rest.guard(rest.shop.environments.prod);
 });
 
 beforeEach(async () => {
-  await company.pool.query('UPDATE users SET password_hash = $1, two_fa_enabled = false', [
+  await rest.pool.query('UPDATE users SET password_hash = $1, two_fa_enabled = false', [
     hashSync(password, 4),
   ]);
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
   await cluster.remove();
 });
 
 async function decideWith(
-  who: Person,
+  who: UserName,
   changeId: string,
   body: object = { password },
   step = 'approve',
 ): Promise<Answer> {
-  return await company.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+  return await rest.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
 }
 
 async function statusOf(changeId: string): Promise<unknown> {
-  const { rows } = await company.pool.query<{ status: string }>(
+  const { rows } = await rest.pool.query<{ status: string }>(
     'SELECT status FROM pending_changes WHERE id = $1',
     [changeId],
   );
@@ -62,15 +62,15 @@ const refusedWith = (status: number, code: string): object => ({ status, body: {
 
 describe('on the database of a Togglr', () => {
   it('owners, managers, superusers and project_approvers decide, whatever a role may do with features', async () => {
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO role_permissions SELECT r.id, p.id FROM roles r, permissions p
        WHERE r.key = 'project_member' AND p.key = 'feature.manage'`,
     );
     const decides = async (): Promise<object> => {
-      const found: Partial<Record<Person, unknown>> = {};
-      for (const who of Object.keys(people) as Person[]) {
-        const { changeId } = await requestChange(company, 'bob');
-        const { body } = await company.ask(who, 'GET', '/api/pending-changes');
+      const found: Partial<Record<UserName, unknown>> = {};
+      for (const who of Object.keys(roles) as UserName[]) {
+        const { changeId } = await requestChange(rest, 'bob');
+        const { body } = await rest.ask(who, 'GET', '/api/pending-changes');
         const listed = (body['pending_changes'] as { id: string; may_decide: boolean }[]).find(
           ({ id }) => id === changeId,
         );
@@ -88,22 +88,22 @@ describe('on the database of a Togglr', () => {
       root: [true, 200],
     };
     expect(await decides()).toStrictEqual(expected);
-    await company.pool.query(
+    await rest.pool.query(
       `INSERT INTO project_approvers (project_id, user_id, role)
        SELECT $1, id, 'approver' FROM users WHERE username IN ('bob', 'carol')`,
-      [company.shop.projectId],
+      [rest.shop.projectId],
     );
     expect(await decides()).toStrictEqual({ ...expected, carol: [true, 200] });
-    await company.pool.query('ALTER TABLE project_approvers RENAME TO project_approvers_later');
+    await rest.pool.query('ALTER TABLE project_approvers RENAME TO project_approvers_later');
     expect(await decides()).toStrictEqual(expected);
-    await company.pool.query('ALTER TABLE project_approvers_later RENAME TO project_approvers');
+    await rest.pool.query('ALTER TABLE project_approvers_later RENAME TO project_approvers');
   });
 
   it.each([
     ['approve', {}],
     ['reject', { reason: 'Not before Monday' }],
   ])('to %s asks for the password again', async (step, body) => {
-    const { changeId, featureId } = await requestChange(company, 'bob');
+    const { changeId, featureId } = await requestChange(rest, 'bob');
     expect(await decideWith('alice', changeId, body, step)).toMatchObject(
       refusedWith(403, 'password_required'),
     );
@@ -111,22 +111,22 @@ describe('on the database of a Togglr', () => {
       refusedWith(403, 'password_wrong'),
     );
     expect(await statusOf(changeId)).toBe('pending');
-    expect(await historyOf(company.pool, featureId)).toStrictEqual([]);
+    expect(await historyOf(rest.pool, featureId)).toStrictEqual([]);
     expect(await decideWith('alice', changeId, { ...body, password }, step)).toMatchObject({ status: 200 });
   });
 
   it('approving without a body asks for the password, and cancelling does not', async () => {
-    const { changeId } = await requestChange(company, 'bob');
+    const { changeId } = await requestChange(rest, 'bob');
     const path = `/api/pending-changes/${changeId}`;
-    expect(await company.ask('alice', 'POST', `${path}/approve`)).toMatchObject(
+    expect(await rest.ask('alice', 'POST', `${path}/approve`)).toMatchObject(
       refusedWith(403, 'password_required'),
     );
-    expect(await company.ask('bob', 'POST', `${path}/cancel`)).toMatchObject({ status: 200 });
+    expect(await rest.ask('bob', 'POST', `${path}/cancel`)).toMatchObject({ status: 200 });
   });
 
   it('passwords that this server has hashed count as well', async () => {
-    const { changeId } = await requestChange(company, 'bob');
-    await company.pool.query('UPDATE users SET password_hash = $1', [await hashPassword(password)]);
+    const { changeId } = await requestChange(rest, 'bob');
+    await rest.pool.query('UPDATE users SET password_hash = $1', [await hashPassword(password)]);
     expect(await decideWith('alice', changeId)).toMatchObject({ status: 200 });
   });
 
@@ -136,39 +136,39 @@ describe('on the database of a Togglr', () => {
     ['a password that another service checks', "password_hash = '{LDAP}'"],
     ['a hash that would take minutes', "password_hash = overlay(password_hash placing '20' from 5)"],
   ])('users with %s are sent to the console of Togglr', async (_, change) => {
-    const { changeId } = await requestChange(company, 'bob');
-    await company.pool.query(`UPDATE users SET ${change}`);
+    const { changeId } = await requestChange(rest, 'bob');
+    await rest.pool.query(`UPDATE users SET ${change}`);
     const answer = await decideWith('alice', changeId);
     expect(answer).toMatchObject(refusedWith(403, 'decide_elsewhere'));
     expect(answer.body.message).toContain("Togglr's own console");
     expect(await statusOf(changeId)).toBe('pending');
-    const { body } = await company.ask('alice', 'GET', '/api/auth/me');
+    const { body } = await rest.ask('alice', 'GET', '/api/auth/me');
     expect(body['decisions']).toBe('elsewhere');
   });
 
   it('a server that may not read passwords sends everybody to the console of Togglr', async () => {
-    const { changeId } = await requestChange(company, 'bob');
-    await company.pool.query(
+    const { changeId } = await requestChange(rest, 'bob');
+    await rest.pool.query(
       `REVOKE SELECT ON users FROM ${host.backend};
        GRANT SELECT (id, username, is_active, is_superuser) ON users TO ${host.backend}`,
     );
     const server = await startTestServer(host.urlOf(host.backend), { writes: true });
-    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
     const path = `/api/pending-changes/${changeId}/approve`;
     expect(await send(server.httpUrl, 'POST', path, { password }, headers)).toMatchObject({
       status: 403,
       body: { code: 'decide_elsewhere', message: expect.stringContaining('password_hash') as string },
     });
     await server.close();
-    await company.pool.query(`GRANT SELECT ON users TO ${host.backend}`);
+    await rest.pool.query(`GRANT SELECT ON users TO ${host.backend}`);
   });
 
   it('users whom the host authenticates give the password of the table users, too', async () => {
-    const { changeId } = await requestChange(company, 'bob');
+    const { changeId } = await requestChange(rest, 'bob');
     const server = await startTestServer(host.database.url, {
       writes: true,
       auth: {
-        authenticate: async () => await Promise.resolve({ id: company.users.alice.id, username: 'alice' }),
+        authenticate: async () => await Promise.resolve({ id: rest.users.alice.id, username: 'alice' }),
       },
     });
     const path = `/api/pending-changes/${changeId}/approve`;
@@ -179,8 +179,8 @@ describe('on the database of a Togglr', () => {
 
   it('guesses at the password are limited as those at sign-in', async () => {
     const server = await startTestServer(host.database.url, { writes: true });
-    const { changeId } = await requestChange(company, 'bob');
-    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const { changeId } = await requestChange(rest, 'bob');
+    const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
     const path = `/api/pending-changes/${changeId}/approve`;
     for (let attempt = 1; attempt <= 10; attempt += 1) {
       const guess = { password: `guess ${attempt}` };
@@ -195,13 +195,13 @@ describe('on the database of a Togglr', () => {
   });
 
   it('/api/auth/me says that decisions ask for the password', async () => {
-    const { body } = await company.ask('alice', 'GET', '/api/auth/me');
+    const { body } = await rest.ask('alice', 'GET', '/api/auth/me');
     expect(body['decisions']).toBe('password');
   });
 });
 
 it('on our own tables decisions need no password, and /api/auth/me says so', async () => {
-  const own = await openCompany();
+  const own = await createRestFixture();
   const { body } = await own.ask('alice', 'GET', '/api/auth/me');
   expect(body['decisions']).toBe('direct');
   await own.close();

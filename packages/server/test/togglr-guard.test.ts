@@ -3,39 +3,46 @@ import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { install } from '../src/install/install.js';
 import { createTestCluster, type TestCluster, withClient } from './database.js';
-import { type Answer, type Company, historyOf, openCompany, type Person, send } from './rest-company.js';
+import {
+  type Answer,
+  type RestFixture,
+  historyOf,
+  createRestFixture,
+  type UserName,
+  send,
+} from './rest-fixture.js';
 import { startTestServer } from './server.js';
 import { createTogglrHost, type TogglrHost } from './togglr-host.js';
 
 let cluster: TestCluster;
 let host: TogglrHost;
-let company: Company;
+let rest: RestFixture;
 
 beforeAll(async () => {
   cluster = await createTestCluster();
   host = await createTogglrHost(cluster);
   await withClient(host.database.url, async (client) => await install(client, { role: host.backend }));
-  company = await openCompany({}, { ...host.database, drop: async () => await host.drop() });
+  rest = await createRestFixture({}, { ...host.database, drop: async () => await host.drop() });
 });
 
 afterAll(async () => {
-  await company.close();
+  await rest.close();
   await cluster.remove();
 });
 
 async function addTaggedFeature(slug = 'guarded'): Promise<string> {
-  const { id } = await company.addFeature();
-  await company.pool.query(
+  const { id } = await rest.addFeature();
+  await rest.pool.query(
     `INSERT INTO feature_tags (feature_id, tag_id) SELECT $1, id FROM tags WHERE project_id = $2 AND slug = $3`,
-    [id, company.shop.projectId, slug],
+    [id, rest.shop.projectId, slug],
   );
   return id;
 }
 
-async function write(who: Person, method: 'PATCH' | 'DELETE', id: string, body: object): Promise<Answer> {
-  return await company.ask(who, method, `/api/features/${id}`, {
+async function write(who: UserName, method: 'PATCH' | 'DELETE', id: string, body: object): Promise<Answer> {
+  return await rest.ask(who, method, `/api/features/${id}`, {
     env: 'dev',
-    version: await company.version(id, 'dev'),
+    version: await rest.version(id, 'dev'),
     reason: 'The launch is today',
     ...body,
   });
@@ -53,12 +60,12 @@ describe('a feature with the tag guarded', () => {
     const id = await addTaggedFeature();
     const answer = await write('alice', 'PATCH', id, {
       env,
-      version: await company.version(id, env),
+      version: await rest.version(id, env),
       ...change,
     });
     expect(answer).toMatchObject({ status: 202, body: { pending_change: { environment: env } } });
-    expect(await historyOf(company.pool, id)).toStrictEqual([]);
-    const { rows } = await company.pool.query(
+    expect(await historyOf(rest.pool, id)).toStrictEqual([]);
+    const { rows } = await rest.pool.query(
       `SELECT c.change, c.status, c.requested_by, c.request_user_id::text AS user_id, e.key AS environment,
          (SELECT json_agg(json_build_object('entity', p.entity, 'entity_id', p.entity_id))
           FROM pending_change_entities p WHERE p.pending_change_id = c.id) AS entities
@@ -80,7 +87,7 @@ describe('a feature with the tag guarded', () => {
         },
         status: 'pending',
         requested_by: 'alice',
-        user_id: company.users.alice.id,
+        user_id: rest.users.alice.id,
         environment: env,
         entities: [{ entity: 'feature', entity_id: id }],
       },
@@ -112,12 +119,12 @@ describe('a feature with the tag guarded', () => {
 describe('tags', () => {
   it('refuse the write while the server cannot read them', async () => {
     const server = await startTestServer(host.urlOf(host.backend), { writes: true });
-    const { pool } = company;
+    const { pool } = rest;
     const id = await addTaggedFeature();
     const path = `/api/features/${id}`;
-    const headers = { Authorization: `Bearer ${company.users.alice.token}` };
+    const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
     const patch = async (): Promise<Answer> => {
-      const version = await company.version(id, 'dev');
+      const version = await rest.version(id, 'dev');
       const body = { env: 'dev', version, enabled: true, reason: 'Now' };
       return await send(server.httpUrl, 'PATCH', path, body, headers);
     };
@@ -139,9 +146,9 @@ describe('tags', () => {
   });
 
   it('count as soon as their tables exist', async () => {
-    const { pool } = company;
+    const { pool } = rest;
     await pool.query('ALTER TABLE feature_tags RENAME TO feature_tags_later');
-    const { id } = await company.addFeature();
+    const { id } = await rest.addFeature();
     expect(await write('alice', 'PATCH', id, { enabled: true })).toMatchObject({ status: 200 });
     await pool.query('ALTER TABLE feature_tags_later RENAME TO feature_tags');
     const tagged = await addTaggedFeature();
@@ -151,10 +158,10 @@ describe('tags', () => {
 
 describe('a server whose role has the rights of docs/OPERATIONS.md', () => {
   it('changes, requests, approves, deletes and guards', async () => {
-    const { pool } = company;
+    const { pool } = rest;
     const text = await readFile(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
     const grants = /```sql\n(GRANT INSERT, UPDATE, DELETE ON public\.features[^`]*)```/.exec(text)?.[1] ?? '';
-    const role = `writer_${company.shop.projectId.slice(0, 8)}`;
+    const role = `writer_${rest.shop.projectId.slice(0, 8)}`;
     await withClient(host.database.url, async (client) => {
       await install(client, { role });
       await client.query(
@@ -163,11 +170,11 @@ describe('a server whose role has the rights of docs/OPERATIONS.md', () => {
       await client.query(`UPDATE users SET password_hash = $1`, [hashSync('correct horse', 4)]);
     });
     const server = await startTestServer(host.urlOf(role), { writes: true });
-    const ask = async (who: Person, method: string, path: string, body: object): Promise<Answer> =>
+    const ask = async (who: UserName, method: string, path: string, body: object): Promise<Answer> =>
       await send(server.httpUrl, method, path, body, {
-        Authorization: `Bearer ${company.users[who].token}`,
+        Authorization: `Bearer ${rest.users[who].token}`,
       });
-    const { projectId, environments } = company.shop;
+    const { projectId, environments } = rest.shop;
     const made = await ask('alice', 'POST', '/api/features', {
       project_id: projectId,
       key: 'made',
@@ -177,7 +184,7 @@ describe('a server whose role has the rights of docs/OPERATIONS.md', () => {
     const path = `/api/features/${String(made.body['id'])}`;
     const basis = async (): Promise<object> => ({
       env: 'dev',
-      version: await company.version(String(made.body['id']), 'dev'),
+      version: await rest.version(String(made.body['id']), 'dev'),
       reason: 'Now',
     });
     const change = { enabled: true, name: 'Changed' };

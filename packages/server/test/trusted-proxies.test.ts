@@ -5,7 +5,7 @@ import { createTrustedProxies, networkOf } from '../src/auth/trusted-proxies.js'
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { handshake } from './plain-client.js';
-import { setPassword } from './rest-company.js';
+import { setPassword } from './rest-fixture.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 
 const proxies = ['127.0.0.1', '10.0.0.0/8', '::1', 'fd00::/8'];

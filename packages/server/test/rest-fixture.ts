@@ -14,7 +14,7 @@ import {
 } from './server.js';
 
 /** Who is who in the project `shop`; dave only belongs to `billing`, root is a superuser. */
-export const people = {
+export const roles = {
   alice: 'project_owner',
   erin: 'project_manager',
   bob: 'project_member',
@@ -22,7 +22,7 @@ export const people = {
   dave: null,
   root: null,
 } as const;
-export type Person = keyof typeof people;
+export type UserName = keyof typeof roles;
 
 export interface Answer {
   readonly status: number;
@@ -42,16 +42,16 @@ type Body = { readonly [name: string]: unknown } & {
 };
 
 /** People, two projects and a server that takes changes, over real HTTP and a database of its own. */
-export interface Company {
+export interface RestFixture {
   readonly database: TestDatabase;
   readonly pool: pg.Pool;
   readonly server: TestServer;
   readonly shop: SeededProject;
   readonly billing: SeededProject;
-  readonly users: Readonly<Record<Person, TestUser>>;
+  readonly users: Readonly<Record<UserName, TestUser>>;
   /** Sends a request as somebody; `body` goes as JSON, a string as it is. */
   ask(
-    who: Person | null,
+    who: UserName | null,
     method: string,
     path: string,
     body?: unknown,
@@ -67,21 +67,24 @@ export interface Company {
 }
 
 /** In a database of its own with our tables, unless one is given. */
-export async function openCompany(options: TestServerOptions = {}, given?: TestDatabase): Promise<Company> {
+export async function createRestFixture(
+  options: TestServerOptions = {},
+  given?: TestDatabase,
+): Promise<RestFixture> {
   const database = given ?? (await createTestDatabase({ schema: 'tables' }));
   const { pool } = database;
   const shop = await seedProject(pool, { name: 'Shop' });
   const billing = await seedProject(pool, { name: 'Billing' });
-  const users = {} as Record<Person, TestUser>;
-  for (const [name, role] of Object.entries(people)) {
+  const users = {} as Record<UserName, TestUser>;
+  for (const [name, role] of Object.entries(roles)) {
     const user = await createUser(pool, name, { superuser: name === 'root', ttlMs: 600_000 });
     if (role !== null) await addMember(pool, shop.projectId, user.id, role);
-    users[name as Person] = user;
+    users[name as UserName] = user;
   }
   await addMember(pool, billing.projectId, users.dave.id, 'project_owner');
   const server = await startTestServer(database.url, { writes: true, ...options });
 
-  const company: Company = {
+  const rest: RestFixture = {
     database,
     pool,
     server,
@@ -103,7 +106,7 @@ export async function openCompany(options: TestServerOptions = {}, given?: TestD
       return { id, key };
     },
     async version(featureId, environmentKey) {
-      const { status, body } = await company.ask(
+      const { status, body } = await rest.ask(
         'root',
         'GET',
         `/api/features/${featureId}?env=${environmentKey}`,
@@ -122,7 +125,7 @@ export async function openCompany(options: TestServerOptions = {}, given?: TestD
       await database.drop();
     },
   };
-  return company;
+  return rest;
 }
 
 export async function send(
@@ -206,15 +209,15 @@ export async function historyOf(
 
 /** Asks for a change in prod, which is guarded; of a new feature unless one is given. */
 export async function requestChange(
-  company: Company,
-  who: Person,
+  rest: RestFixture,
+  who: UserName,
   change: object = { enabled: true },
   featureId?: string,
 ): Promise<{ featureId: string; changeId: string; answer: Answer }> {
-  const id = featureId ?? (await company.addFeature()).id;
-  const answer = await company.ask(who, 'PATCH', `/api/features/${id}`, {
+  const id = featureId ?? (await rest.addFeature()).id;
+  const answer = await rest.ask(who, 'PATCH', `/api/features/${id}`, {
     env: 'prod',
-    version: await company.version(id, 'prod'),
+    version: await rest.version(id, 'prod'),
     reason: 'The launch is today',
     ...change,
   });
@@ -223,11 +226,11 @@ export async function requestChange(
 
 /** Approves, rejects or cancels a request; a rejection has a reason unless another body is given. */
 export async function decide(
-  company: Company,
-  who: Person,
+  rest: RestFixture,
+  who: UserName,
   changeId: string,
   step: string,
   body: object | undefined = step === 'reject' ? { reason: 'Not before Monday' } : undefined,
 ): Promise<Answer> {
-  return await company.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
+  return await rest.ask(who, 'POST', `/api/pending-changes/${changeId}/${step}`, body);
 }
