@@ -238,7 +238,7 @@ describe('live events', () => {
     const [dev] = watchers;
     const made = await rest.ask('alice', 'POST', '/api/features', {
       project_id: projectId,
-      key: 'live events',
+      key: 'live',
       name: 'Live',
     });
     const id = made.body['id'] as string;
