@@ -60,8 +60,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}api/writes/feature-writes.ts`,
-        find: '    rights.require(projectId, ...anyOf);\n',
-        replace: '    if (anyOf.length === 0) rights.require(projectId, ...anyOf);\n',
+        find: '  rights.require(projectId, ...anyOf);\n',
+        replace: '  if (anyOf.length === 0) rights.require(projectId, ...anyOf);\n',
       },
     ],
     tests: [`${test}authorization-matrix.test.ts`],
@@ -170,8 +170,8 @@ export const accessMutations = [
     edits: [
       {
         file: `${server}api/writes/feature.ts`,
-        find: 'if (current.version === version) return current;',
-        replace: "if (current.version === version || version !== '') return current;",
+        find: 'if (current.version === version) return;',
+        replace: "if (current.version === version || version !== '') return;",
       },
     ],
     tests: [`${test}rest-writes.test.ts`],
