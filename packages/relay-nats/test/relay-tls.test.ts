@@ -82,6 +82,6 @@ it.skipIf(!hasNatsServer || !hasOpenssl)(
 it('an address with tls:// has a host name, because certificates are checked by name', () => {
   expect(parseRelayUrl('tls://nats.example.com').servers).toEqual(['nats.example.com:4222']);
   for (const url of ['tls://192.0.2.1:4222', 'tls://nats.example.com,tls://[2001:db8::1]']) {
-    expect(() => parseRelayUrl(url)).toThrow('write the names of the servers');
+    expect(() => parseRelayUrl(url)).toThrow('write the names of the NATS servers');
   }
 });
