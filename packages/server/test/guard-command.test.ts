@@ -77,8 +77,8 @@ describe('flagcast guard', () => {
   it.each([
     [['add', '--project', 'Shop', '--env', 'prod'], 1, 'There is no project "Shop"'],
     [['add', '--project', 'Web shop', '--env', 'test'], 1, 'has no environment "test"'],
-    [['add', '--project', 'Web shop'], 2, 'Add --env'],
-    [['remove', '--env', 'prod'], 2, 'Add --project'],
+    [['add', '--project', 'Web shop'], 2, 'guard add needs --project and --env'],
+    [['remove', '--env', 'prod'], 2, 'guard remove needs --project and --env'],
     [['drop', '--project', 'Web shop', '--env', 'prod'], 2, 'list, add or remove'],
     [[], 2, 'list, add or remove'],
   ])('%j exits with %i and an error', async (args, code, message) => {
