@@ -22,8 +22,9 @@ export class HttpProblem extends Error {
   readonly details: Readonly<Record<string, unknown>>;
   readonly retryAfterSeconds: number | null;
 
-  constructor(status: ProblemStatus, code: RequestErrorCode, message: string, options: ProblemOptions = {}) {
+  constructor(code: RequestErrorCode, message: string, options: ProblemOptions = {}) {
     super(message, options);
+    const { status } = requestErrors[code];
     this.status = status;
     this.code = code;
     this.details = options.details ?? {};
@@ -88,19 +89,19 @@ export function refuseUpgrade(socket: Duplex, problem: HttpProblem): void {
 
 /** For new connections while the server drains. */
 export function draining(): HttpProblem {
-  return new HttpProblem(503, 'draining', 'The server is shutting down: connect again shortly');
+  return new HttpProblem('draining', 'The server is shutting down: connect again shortly');
 }
 
 /** The database, or a function of the host, does not answer. */
 export function unavailable(): HttpProblem {
   const message = 'The server cannot check your rights or read its database right now: try again shortly';
-  return new HttpProblem(503, 'unavailable', message, { retryAfterSeconds: 2 });
+  return new HttpProblem('unavailable', message, { retryAfterSeconds: 2 });
 }
 
 /** For new connections that would wait too long behind others. */
 export function busy(): HttpProblem {
   const message = 'Too many clients connect at the same time: try again shortly';
-  return new HttpProblem(503, 'busy', message, { retryAfterSeconds: 5 });
+  return new HttpProblem('busy', message, { retryAfterSeconds: 5 });
 }
 
 /** A limit of connections is reached. */
@@ -109,5 +110,5 @@ export function tooMany(limit: 'too_many_user' | 'too_many_address'): HttpProble
     limit === 'too_many_user'
       ? 'This user has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_USER'
       : 'This address has too many connections open: close some, or raise FLAGCAST_MAX_CONNECTIONS_PER_ADDRESS';
-  return new HttpProblem(429, limit, message, { retryAfterSeconds: 5 });
+  return new HttpProblem(limit, message, { retryAfterSeconds: 5 });
 }

@@ -7,6 +7,8 @@ import {
   isReconnectCode,
   maxChannels,
   type PlainMessage,
+  type RequestErrorCode,
+  requestErrors,
   resyncReasons,
 } from '@flagcast/protocol';
 import { describe, expect, it } from 'vitest';
@@ -118,8 +120,8 @@ describe('the document and the code agree on', () => {
       ...api,
     ]) {
       const source = read(`packages/server/src/${path}`);
-      for (const [, status = '', code = ''] of source.matchAll(/HttpProblem\(\s*(\d{3}),\s*'(\w+)'/g)) {
-        made.add(`${status} ${code}`);
+      for (const [, code = ''] of source.matchAll(/HttpProblem\(\s*'(\w+)'/g)) {
+        made.add(`${requestErrors[code as RequestErrorCode].status} ${code}`);
       }
     }
     const written = table('status', 'codes').flatMap(({ status = '', codes }) =>

@@ -63,7 +63,7 @@ function createBareApp({ authorizer, lifecycle }: Pick<AppOptions, 'authorizer' 
     await next();
   });
   app.notFound((context) =>
-    sendProblem(context, new HttpProblem(404, 'not_found', `There is nothing at ${context.req.path}`)),
+    sendProblem(context, new HttpProblem('not_found', `There is nothing at ${context.req.path}`)),
   );
   app.onError((error, context) => sendError(context, error, lifecycle));
   return app;
@@ -101,7 +101,7 @@ export function createApp(options: AppOptions): App {
     const { incoming, outgoing } = context.env;
     // The framework passes HEAD to the handler of GET, and a stream has no response without a body.
     if (incoming.method !== 'GET') {
-      throw new HttpProblem(405, 'method_not_allowed', 'A stream of events is opened with GET');
+      throw new HttpProblem('method_not_allowed', 'A stream of events is opened with GET');
     }
     await options.eventStreams.open(incoming, outgoing);
     return RESPONSE_ALREADY_SENT;
@@ -109,7 +109,7 @@ export function createApp(options: AppOptions): App {
   addRoute(app, systemRoutes.socket, (context) =>
     sendProblem(
       context,
-      new HttpProblem(426, 'upgrade_required', 'This is a WebSocket endpoint: connect with ws:// or wss://'),
+      new HttpProblem('upgrade_required', 'This is a WebSocket endpoint: connect with ws:// or wss://'),
     ),
   );
   app.route('/', createRestApi(options));

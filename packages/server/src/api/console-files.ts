@@ -78,7 +78,6 @@ export function createConsoleApp(consoleDir: string | null): Hono<ConsoleEnv> {
         return sendProblem(
           context,
           new HttpProblem(
-            404,
             'console_not_built',
             'The console is not built: run npm run build and start the server again; the API is described at /api/openapi.json',
           ),

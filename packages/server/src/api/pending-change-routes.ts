@@ -87,11 +87,7 @@ function addOpenChanges(app: RestApp, { authorization, boundedRead, reads }: Res
       const visibleIds = projects.map((project) => project.id);
       const projectIds = visibleIds.filter((visibleId) => wantedId === undefined || visibleId === wantedId);
       if (wantedId !== undefined && projectIds.length === 0) {
-        throw new HttpProblem(
-          404,
-          'unknown_project',
-          'There is no project with this project_id that you may see',
-        );
+        throw new HttpProblem('unknown_project', 'There is no project with this project_id that you may see');
       }
       const pendingChanges = await readOpenChanges(reads(request), rights, { projectIds });
       return sendJson(request, { pending_changes: pendingChanges }, 200);

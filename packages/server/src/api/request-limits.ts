@@ -71,7 +71,6 @@ export class RequestSlots {
 
 function tooManyRequests(): Error {
   return new HttpProblem(
-    429,
     'too_many_requests',
     'You have too many snapshots, lists and searches under way: wait until some of them are answered',
     { retryAfterSeconds: 2 },
@@ -168,11 +167,10 @@ export class ResponseMemory {
     const { bytes, userId, response } = held;
     const refusal = (): Error =>
       this.#userHasRoom(bytes, userId)
-        ? new HttpProblem(503, 'busy', 'The server is sending too many large answers: try again shortly', {
+        ? new HttpProblem('busy', 'The server is sending too many large answers: try again shortly', {
             retryAfterSeconds: 5,
           })
         : new HttpProblem(
-            429,
             'too_many_requests',
             'You have not read earlier answers of this server yet: read or close them, then try again',
             { retryAfterSeconds: 5 },

@@ -58,29 +58,28 @@ function problemOf(error: unknown): HttpProblem | null {
   if (error instanceof NoFreeSessionError) {
     // The metrics of the sessions show it.
     const message = 'All sessions of the database that requests may use are in use: try again shortly';
-    return new HttpProblem(503, 'busy', message, { retryAfterSeconds: 2 });
+    return new HttpProblem('busy', message, { retryAfterSeconds: 2 });
   }
   if (error instanceof HTTPException) {
     return error.status === 415
-      ? new HttpProblem(415, 'unsupported_media_type', 'Send the body as Content-Type: application/json')
-      : new HttpProblem(400, 'malformed_body', 'The body is not JSON: send one JSON object');
+      ? new HttpProblem('unsupported_media_type', 'Send the body as Content-Type: application/json')
+      : new HttpProblem('malformed_body', 'The body is not JSON: send one JSON object');
   }
   // The client disconnected while its body was read, so nothing receives the response.
   const isAbandoned =
     error instanceof Error && error.message === 'aborted' && errorCode(error) === 'ECONNRESET';
-  return isAbandoned ? new HttpProblem(400, 'malformed_body', 'The body ended half way') : null;
+  return isAbandoned ? new HttpProblem('malformed_body', 'The body ended half way') : null;
 }
 
 function databaseTimeout(): HttpProblem {
   const message =
     'The database did not answer in time, for example because another session has locked a table: try again shortly';
-  return new HttpProblem(503, 'unavailable', message, { retryAfterSeconds: 2 });
+  return new HttpProblem('unavailable', message, { retryAfterSeconds: 2 });
 }
 
 /** The database has no tables of Togglr's form, or does not let the server read them. */
 export function missingTables({ message }: Error): HttpProblem {
   return new HttpProblem(
-    501,
     'not_available',
     `This needs Togglr's tables, and the database has none of that form or does not let the server read them (${scrub(message)}): look it up where the flags are managed, or have the right granted`,
   );
@@ -107,15 +106,15 @@ export function invalidInput(error: z.core.$ZodError): HttpProblem {
 /** `fields` has the problem of each field, e.g. `{reason: 'must not be empty'}`. */
 export function invalidFields(fields: Readonly<Record<string, string>>): HttpProblem {
   const problems = Object.entries(fields).map(([name, problem]) => `${name} ${problem}`);
-  return new HttpProblem(400, 'invalid', `This is not valid: ${problems.join('; ')}`, {
+  return new HttpProblem('invalid', `This is not valid: ${problems.join('; ')}`, {
     details: { fields },
   });
 }
 
 export function unknownFeature(): HttpProblem {
-  return new HttpProblem(404, 'unknown_feature', 'There is no such feature, or it has been deleted');
+  return new HttpProblem('unknown_feature', 'There is no such feature, or it has been deleted');
 }
 
 export function unknownEnvironment(): HttpProblem {
-  return new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project');
+  return new HttpProblem('unknown_environment', 'There is no such environment in this project');
 }

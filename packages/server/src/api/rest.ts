@@ -84,10 +84,7 @@ export function createRestApi(options: RestOptions): RestApp {
   const limitBody = bodyLimit({
     maxSize: maxBodyBytes,
     onError: (context) =>
-      sendProblem(
-        context,
-        new HttpProblem(413, 'body_too_large', 'The body is too large: send at most 64 KiB'),
-      ),
+      sendProblem(context, new HttpProblem('body_too_large', 'The body is too large: send at most 64 KiB')),
   });
   for (const resource of ['auth/*', 'features/*', 'pending-changes/*', 'environments/*', 'audit']) {
     app.use(`/api/${resource}`, async (context, next) => {
@@ -148,7 +145,6 @@ function accessOf({
   const requireWrites: Middleware = async (_request, next) => {
     if (!writes) {
       throw new HttpProblem(
-        403,
         'writes_off',
         'This server takes no changes: make them where the flags are managed, or have it started with FLAGCAST_WRITES=on',
       );

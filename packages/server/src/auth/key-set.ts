@@ -44,7 +44,6 @@ export function createKeySet(jwksUrl: string): JWTVerifyGetKey<CryptoKey> {
 
 export function keysUnavailable(cause: unknown): HttpProblem {
   return new HttpProblem(
-    503,
     'keys_unavailable',
     'The keys that tokens are checked with cannot be used right now: try again later; if it lasts, have the JWKS URL of this server checked',
     { retryAfterSeconds: 5, cause },

@@ -40,15 +40,14 @@ export interface RequestAuthorizerOptions {
 }
 
 const channelProblems: Readonly<Record<ChannelRefusal, () => HttpProblem>> = {
-  unknown_project: () => new HttpProblem(404, 'unknown_project', 'There is no project with this project_id'),
+  unknown_project: () => new HttpProblem('unknown_project', 'There is no project with this project_id'),
   forbidden: () =>
     new HttpProblem(
-      403,
       'forbidden',
       'You may not see this project: ask its owner for the right to view it (project.view)',
     ),
   unknown_environment: () =>
-    new HttpProblem(404, 'unknown_environment', 'There is no such environment in this project'),
+    new HttpProblem('unknown_environment', 'There is no such environment in this project'),
 };
 
 /**
@@ -66,18 +65,16 @@ export class RequestAuthorizer {
   checkTarget(request: IncomingMessage): void {
     if (!hasCanonicalPath(request.url ?? '')) {
       throw new HttpProblem(
-        400,
         'path_not_canonical',
         'The path is not in its canonical form: leave out encoded letters, encoded or repeated slashes and dot segments',
       );
     }
     // RFC 9112, 3.2. Node takes the first one, and a proxy may have checked another.
     if ((request.headersDistinct['host']?.length ?? 0) > 1) {
-      throw new HttpProblem(400, 'repeated_host', 'The request has several Host headers: send one');
+      throw new HttpProblem('repeated_host', 'The request has several Host headers: send one');
     }
     if (this.#options.hostPolicy.isAllowed(request)) return;
     throw new HttpProblem(
-      421,
       'host_forbidden',
       'This server does not answer to this host: have it added to FLAGCAST_ALLOWED_HOSTS',
     );
@@ -87,7 +84,6 @@ export class RequestAuthorizer {
   checkOrigin(request: IncomingMessage): void {
     if (this.#options.originPolicy.isAllowed(request)) return;
     throw new HttpProblem(
-      403,
       'origin_forbidden',
       'This origin is not allowed: have it added to FLAGCAST_ALLOWED_ORIGINS',
     );
@@ -105,7 +101,6 @@ export class RequestAuthorizer {
     const { verifier } = this.#options;
     if (verifier === null) {
       throw new HttpProblem(
-        501,
         'not_available',
         'This server takes no tokens: the connection lasts until its session ends, connect again then',
       );
@@ -140,7 +135,7 @@ export class RequestAuthorizer {
       return await this.#principalOf({ user: { id }, username, expiresAtMs });
     }
     if (verifier !== null) return null;
-    throw new HttpProblem(401, 'not_signed_in', 'You are not signed in: sign in where this page comes from');
+    throw new HttpProblem('not_signed_in', 'You are not signed in: sign in where this page comes from');
   }
 
   async #principalOf(identity: Identity): Promise<Principal> {
@@ -148,13 +143,12 @@ export class RequestAuthorizer {
     const user = await this.#options.authorization.findUser(identity);
     if (user === null) {
       throw new HttpProblem(
-        401,
         'unknown_user',
         'The token or the session is of a user that does not exist: sign in again',
       );
     }
     if (!user.active) {
-      throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+      throw new HttpProblem('user_inactive', 'This user has been deactivated: ask an administrator');
     }
     return { user, expiresAtMs: identity.expiresAtMs };
   }

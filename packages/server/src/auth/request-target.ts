@@ -30,7 +30,6 @@ export function channelFromQuery(query: URLSearchParams): ChannelRequest {
   const projectId = parameter(query, 'project_id');
   if (projectId === null || projectId === '') {
     throw new HttpProblem(
-      400,
       'missing_parameter',
       'The parameter project_id is missing: the id of the project to watch',
     );
@@ -41,7 +40,6 @@ export function channelFromQuery(query: URLSearchParams): ChannelRequest {
   );
   if (others.length > 0 || (environmentKey !== null && environmentId !== undefined)) {
     throw new HttpProblem(
-      400,
       'conflicting_parameters',
       'Give one of env, env_id and environment_id, not several',
     );
@@ -49,7 +47,6 @@ export function channelFromQuery(query: URLSearchParams): ChannelRequest {
   if (environmentKey !== null && environmentKey !== '') return { projectId, environmentKey };
   if (environmentId !== undefined && environmentId !== '') return { projectId, environmentId };
   throw new HttpProblem(
-    400,
     'missing_parameter',
     'The parameter env is missing: the key of the environment to watch, e.g. env=prod (or env_id=<number>)',
   );
@@ -58,7 +55,7 @@ export function channelFromQuery(query: URLSearchParams): ChannelRequest {
 function parameter(query: URLSearchParams, name: string): string | null {
   const values = query.getAll(name);
   if (values.length > 1) {
-    throw new HttpProblem(400, 'repeated_parameter', `The parameter ${name} is given more than once`);
+    throw new HttpProblem('repeated_parameter', `The parameter ${name} is given more than once`);
   }
   return values[0] ?? null;
 }

@@ -61,7 +61,7 @@ export class SignInAttempts {
     if (waitMs > 0) {
       const seconds = Math.ceil(waitMs / 1_000);
       const message = `Too many attempts to give a password: try again in ${seconds} s`;
-      throw new HttpProblem(429, 'too_many_attempts', message, { retryAfterSeconds: seconds });
+      throw new HttpProblem('too_many_attempts', message, { retryAfterSeconds: seconds });
     }
     try {
       return await oneAtATime(check);
@@ -167,7 +167,7 @@ let last: Promise<unknown> = Promise.resolve();
 export async function oneAtATime<Result>(check: () => Promise<Result>): Promise<Result> {
   if (unfinished > maxWaiting) {
     const message = 'Too many passwords are being checked: try again shortly';
-    throw new HttpProblem(503, 'busy', message, { retryAfterSeconds: 2 });
+    throw new HttpProblem('busy', message, { retryAfterSeconds: 2 });
   }
   unfinished += 1;
   const result = last.then(check);

@@ -84,10 +84,10 @@ export class SignIn {
     const attempt = { username, address };
     const account = await attempts.run(attempt, async () => await this.#check(username, password));
     if (account === null) {
-      throw new HttpProblem(401, 'invalid_login', 'The user name or the password is wrong: try again');
+      throw new HttpProblem('invalid_login', 'The user name or the password is wrong: try again');
     }
     if (!account.active) {
-      throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+      throw new HttpProblem('user_inactive', 'This user has been deactivated: ask an administrator');
     }
     attempts.succeeded(attempt);
     const { id: userId, username: name, email, superuser } = account;
@@ -149,5 +149,5 @@ export class SignIn {
 }
 
 function signInElsewhere(message: string): HttpProblem {
-  return new HttpProblem(404, 'login_elsewhere', message);
+  return new HttpProblem('login_elsewhere', message);
 }

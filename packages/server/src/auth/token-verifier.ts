@@ -85,7 +85,6 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
     async verify(token) {
       if (token === '') {
         throw new HttpProblem(
-          401,
           'token_missing',
           'No token was sent: send it as "Authorization: Bearer <token>" or as the subprotocol "bearer.<token>"',
         );
@@ -167,7 +166,7 @@ function keySetVerifier(jwksUrl: string, options: JWTVerifyOptions): VerifySigna
 /** Without the message of jose and without a cause: both may quote the token. */
 function problemOf(error: unknown): HttpProblem {
   if (error instanceof errors.JWTExpired) {
-    return new HttpProblem(401, 'token_expired', 'The token has expired: sign in again or send a fresh one');
+    return new HttpProblem('token_expired', 'The token has expired: sign in again or send a fresh one');
   }
   if (error instanceof errors.JWTClaimValidationFailed) return invalidToken(claimMessage(error));
   if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) {
@@ -206,7 +205,6 @@ function checkKind(payload: JWTPayload, headerType: unknown): void {
     !foreignClaims.some((claim) => Object.hasOwn(payload, claim));
   if (!isAccessToken) {
     throw new HttpProblem(
-      401,
       'token_wrong_type',
       'The token is not an access token: send the access token, not an ID, refresh or reset token',
     );
@@ -214,7 +212,6 @@ function checkKind(payload: JWTPayload, headerType: unknown): void {
   // Proof of possession is not checked here, so anyone could send such a token.
   if (cnf !== undefined) {
     throw new HttpProblem(
-      401,
       'token_wrong_type',
       'The token is bound to a key ("cnf"), which this server does not check: send a bearer token',
     );
@@ -243,5 +240,5 @@ function identityOf(payload: JWTPayload, user: TokenUser, maxAgeS: number): Iden
 }
 
 function malformed(message: string): HttpProblem {
-  return new HttpProblem(401, 'token_malformed', message);
+  return new HttpProblem('token_malformed', message);
 }

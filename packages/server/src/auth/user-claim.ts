@@ -131,5 +131,5 @@ export function claimOfUser(
 }
 
 export function invalidToken(message: string): HttpProblem {
-  return new HttpProblem(401, 'token_invalid', message);
+  return new HttpProblem('token_invalid', message);
 }

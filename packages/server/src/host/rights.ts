@@ -50,14 +50,12 @@ export class Rights {
   require(projectId: string, ...anyOf: readonly Permission[]): void {
     if (!this.may(projectId, 'project.view')) {
       throw new HttpProblem(
-        403,
         'forbidden',
         'You may not see this project: ask its owner for a role with project.view',
       );
     }
     if (this.may(projectId, ...anyOf)) return;
     throw new HttpProblem(
-      403,
       'forbidden',
       `You may not do this in this project: ask its owner for a role with ${anyOf.join(' or ')}`,
     );
@@ -101,10 +99,10 @@ export async function readRights(
   );
   const [user] = rows;
   if (user === undefined) {
-    throw new HttpProblem(401, 'unknown_user', 'This user does not exist any more: sign in again');
+    throw new HttpProblem('unknown_user', 'This user does not exist any more: sign in again');
   }
   if (!user.active) {
-    throw new HttpProblem(403, 'user_inactive', 'This user has been deactivated: ask an administrator');
+    throw new HttpProblem('user_inactive', 'This user has been deactivated: ask an administrator');
   }
   return new Rights(user);
 }

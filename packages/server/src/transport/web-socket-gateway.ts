@@ -105,7 +105,7 @@ export class Gateway {
   #refusalOfPath(request: IncomingMessage): HttpProblem {
     try {
       this.#options.sources.authorizer.checkTarget(request);
-      return new HttpProblem(404, 'not_found', `WebSockets are served on ${path}`);
+      return new HttpProblem('not_found', `WebSockets are served on ${path}`);
     } catch (error) {
       return this.#refusalFor(error);
     }
@@ -144,7 +144,7 @@ export class Gateway {
     const { registry, sources } = this.#options;
     if (registry.isDraining) throw draining();
     if (request.method !== 'GET') {
-      throw new HttpProblem(405, 'method_not_allowed', 'A WebSocket is opened with GET');
+      throw new HttpProblem('method_not_allowed', 'A WebSocket is opened with GET');
     }
     if (request.headers.host === undefined) throw badHandshake('Missing Host header');
     sources.authorizer.checkTarget(request);
@@ -284,7 +284,7 @@ function destroyThis(this: Duplex): void {
 }
 
 function badHandshake(problem: string): HttpProblem {
-  return new HttpProblem(400, 'bad_handshake', `This is not a WebSocket handshake: ${problem}`);
+  return new HttpProblem('bad_handshake', `This is not a WebSocket handshake: ${problem}`);
 }
 
 function queryOf(request: IncomingMessage): URLSearchParams {

@@ -203,7 +203,6 @@ async function writePart(
   );
   if (rowCount === 0) {
     throw new HttpProblem(
-      409,
       'conflict',
       `The ${entity} ${entityId} belongs to another feature or environment: reject the request`,
       { details: { conflicts: [] } },
@@ -265,7 +264,6 @@ async function refuseConflicts(
 
 function conflict(problem: string, conflicts: readonly { readonly field: string }[] = []): HttpProblem {
   return new HttpProblem(
-    409,
     'conflict',
     `Nothing was changed, because ${problem} since this was requested: reject it, and have it requested again`,
     {
@@ -281,7 +279,6 @@ function conflict(problem: string, conflicts: readonly { readonly field: string 
 
 function unsupported(problem: string): HttpProblem {
   return new HttpProblem(
-    409,
     'unsupported_change',
     `This server cannot apply this change, because ${problem}: have it decided where it was requested, or reject it`,
   );

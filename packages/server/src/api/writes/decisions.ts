@@ -65,7 +65,6 @@ export async function cancel(sessions: SessionSource, decision: DecisionRequest)
   return await decide(sessions, decision, (_client, request, rights) => {
     if (!request.own && !rights.superuser) {
       throw new HttpProblem(
-        403,
         'not_own_change',
         'Only the user who requested a change can cancel it: reject it, if you may decide on it',
       );
@@ -129,7 +128,6 @@ async function lockOpenRequest(
   const { status, by, at } = row;
   if (status === 'pending') return row;
   throw new HttpProblem(
-    409,
     'already_decided',
     `This change has been ${status}${by === null ? '' : ` by ${by}`} already`,
     { details: { status, by, at } },
@@ -144,14 +142,12 @@ async function requireOtherDecider(
   const decidable = await decidableProjects(client, rights, [request.projectId]);
   if (!decidable.has(request.projectId)) {
     throw new HttpProblem(
-      403,
       'forbidden',
       'You may not decide on requests of this project: ask one of its owners or managers',
     );
   }
   if (request.own) {
     throw new HttpProblem(
-      403,
       'own_change',
       'You cannot decide on your own request: ask another user, or cancel it',
     );
@@ -159,7 +155,7 @@ async function requireOtherDecider(
 }
 
 export function unknownChange(): HttpProblem {
-  return new HttpProblem(404, 'unknown_change', 'There is no such pending change');
+  return new HttpProblem('unknown_change', 'There is no such pending change');
 }
 
 /**
@@ -226,22 +222,17 @@ export class DecisionPassword {
     if (proof.kind === 'direct') return;
     if (proof.kind === 'elsewhere') {
       throw new HttpProblem(
-        403,
         'decide_elsewhere',
         `${proof.why}: decide on this request in Togglr's own console`,
       );
     }
     if (password === undefined) {
-      throw new HttpProblem(
-        403,
-        'password_required',
-        'A decision needs your password again: send it as password',
-      );
+      throw new HttpProblem('password_required', 'A decision needs your password again: send it as password');
     }
     const check = isBcrypt(proof.hash) ? verifyBcrypt : verifyPassword;
     const attempt = { username: user.username, address };
     if (!(await this.#attempts.run(attempt, async () => await check(password, proof.hash)))) {
-      throw new HttpProblem(403, 'password_wrong', 'The password is wrong: nothing was decided, try again');
+      throw new HttpProblem('password_wrong', 'The password is wrong: nothing was decided, try again');
     }
     this.#attempts.succeeded(attempt);
   }

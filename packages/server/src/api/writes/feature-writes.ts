@@ -56,7 +56,7 @@ export async function createFeature(
     const rights = await readRights(client, userId, projectId);
     const { rowCount } = await client.query('SELECT FROM public.projects WHERE id = $1', [projectId]);
     if (rowCount === 0) {
-      throw new HttpProblem(404, 'unknown_project', 'There is no project with this project_id');
+      throw new HttpProblem('unknown_project', 'There is no project with this project_id');
     }
     rights.require(projectId, 'feature.manage');
     const id = await insertFeatureRow(client, { ...feature, project_id: projectId }, authorOf(rights));
@@ -249,7 +249,6 @@ async function refuseWhileRequested(
 
 function changePending(open: { readonly requested_by: string } | null): HttpProblem {
   return new HttpProblem(
-    409,
     'change_pending',
     `A change of this feature that ${open?.requested_by ?? 'another user'} requested is waiting already: have it decided or cancelled first`,
     { details: { pending_change: open } },

@@ -117,7 +117,6 @@ export async function requireVersion(
     [current.id, environmentId],
   );
   throw new HttpProblem(
-    409,
     'stale_version',
     `${rows[0]?.username ?? 'Another user'} has changed this feature meanwhile: look at its current state, then change it again`,
     { details: { current, changed_by: rows[0] ?? null } },
@@ -171,7 +170,6 @@ export async function insertFeatureRow(
     );
     if (rowCount === 0) {
       throw new HttpProblem(
-        409,
         'key_taken',
         `This project has a feature with the key ${key} already: choose another one`,
         { details: { fields: { key: 'is taken by another feature of this project' } } },

@@ -90,7 +90,6 @@ export async function isGuardedByTag(client: pg.ClientBase, featureId: string): 
 
 function unreadable(problem: string): HttpProblem {
   return new HttpProblem(
-    503,
     'guard_unreadable',
     `Nothing was changed, because the server cannot read whether this feature has the tag guarded (${problem}): let the server's database role read all of public.feature_tags and public.tags`,
   );

@@ -24,7 +24,6 @@ export async function inWriteTransaction<Result>(
 function refusalOf(error: unknown): HttpProblem | null {
   if (error instanceof CommitOutcomeUnknownError) {
     return new HttpProblem(
-      504,
       'outcome_unknown',
       'The database has not confirmed the change in time: it may have been made, or may still be made. Do not repeat it yet: load the feature, its open requests and its history again in a minute, and repeat it only if it is not there',
     );
@@ -32,26 +31,23 @@ function refusalOf(error: unknown): HttpProblem | null {
   if (!(error instanceof pg.DatabaseError)) return null;
   const { code = '', message, routine } = error;
   if (['55P03', '57014', '40P01', '40001'].includes(code)) {
-    return new HttpProblem(503, 'busy', 'Another transaction is changing this right now: try again shortly');
+    return new HttpProblem('busy', 'Another transaction is changing this right now: try again shortly');
   }
   // A replica refuses to begin a read-write transaction with the error of a setting, whose text is translated.
   if (code === '25006' || (code === '0A000' && routine === 'call_bool_check_hook')) {
     return new HttpProblem(
-      503,
       'database_read_only',
       'The database takes no writes right now: try again when its primary is back',
     );
   }
   if (code === '42501') {
     return new HttpProblem(
-      403,
       'database_forbids',
       `The server's database role may not do this (${scrub(message)}): have the right granted, or the writes switched off`,
     );
   }
   if (code === '42P01' && message.includes('guarded_environments')) {
     return new HttpProblem(
-      503,
       'not_prepared',
       'This database was prepared by an older Flagcast: have "flagcast install" run on it again',
     );
@@ -59,7 +55,6 @@ function refusalOf(error: unknown): HttpProblem | null {
   // A value that does not fit, a constraint, or a trigger of the host that raised an error.
   if (/^(22|23|P0001)/.test(code)) {
     return new HttpProblem(
-      409,
       'database_refused',
       `The database refused the change, and nothing was changed: ${scrub(message)}`,
     );
