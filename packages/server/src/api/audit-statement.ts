@@ -157,6 +157,7 @@ const entryJson = `json_build_object(
  * $1 project, $2 environment, $3 limit, $4 to $7 `before`: time, rank, audit id, request; $8 entity, $9 action, $10 user
  * name, $11 feature, $12 since, $13 until.
  */
+// oxlint-disable-next-line max-lines-per-function -- one SQL statement
 export const auditStatement = (scan: AuditScan): string => `
 WITH audit AS MATERIALIZED (
   SELECT a.created_at AS at, 0 AS rank, a.id AS audit_id, NULL::uuid AS change_id, NULL::text AS action

@@ -17,8 +17,8 @@ export interface DemoUser {
 
 /** Sign-in, and what the signed-in user may do. */
 export function addAuthRoutes(app: RestApp, context: RestContext): void {
-  const { authorization, decisionPassword, demoUsers, sessions, signIn, writes } = context;
-  const readMode = async (): Promise<z.output<typeof schemas.modeSchema>> => ({
+  const { demoUsers, signIn } = context;
+  const readMode: ReadMode = async () => ({
     sign_in: await signIn.mode(),
     demo_people: demoUsers.map(({ username, password, about }) => ({ username, password, about })),
     server: context.server,
@@ -64,7 +64,13 @@ export function addAuthRoutes(app: RestApp, context: RestContext): void {
       return request.json(await signIn.signIn(username, password, address), 200);
     },
   );
+  addMe(app, context, readMode);
+}
 
+type ReadMode = () => Promise<z.output<typeof schemas.modeSchema>>;
+
+function addMe(app: RestApp, context: RestContext, readMode: ReadMode): void {
+  const { authorization, decisionPassword, sessions, writes } = context;
   app.openapi(
     createRoute({
       method: 'get',

@@ -1,6 +1,12 @@
 import type { Writable } from 'node:stream';
-import { type ChannelStatus, createClient, type EventMessage, FlagcastError } from '@flagcast/client';
-import type { NetworkOptions } from '@flagcast/client';
+import {
+  type Channel,
+  type ChannelStatus,
+  createClient,
+  type EventMessage,
+  FlagcastError,
+  type NetworkOptions,
+} from '@flagcast/client';
 import { type ChannelChangedMessage, CloseCode, type ResyncMessage } from '@flagcast/protocol';
 import type { FreshnessReason } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
@@ -107,7 +113,34 @@ async function watch(options: FollowOptions, { projectId, label }: TailChannel):
 
   const channel = client.channel({ projectId, env: environmentKey });
   channel.onEvent((event) => output.write(line(event)));
-  const error = await new Promise<FlagcastError | null>((resolve) => {
+  const ended = reportStatus(channel, {
+    report,
+    place: `${printable(label)} at ${serverUrl.origin}`,
+    closeReason: () => closed,
+    onLive: () => (lastProblem = ''),
+  });
+  const close = (): void => client.close();
+  stop.addEventListener('abort', close, { once: true });
+  if (stop.aborted) close();
+  const error = await ended;
+  if (error === null || stop.aborted) return;
+  const code = error.closeCode === undefined ? '' : ` (close code ${error.closeCode})`;
+  throw new CommandError(`${scrub(error.message)}${code}`);
+}
+
+interface StatusReport {
+  readonly report: (text: string) => void;
+  /** What is watched, and where. */
+  readonly place: string;
+  /** Why the server closed the last connection; empty if it did not. */
+  readonly closeReason: () => string;
+  readonly onLive: () => void;
+}
+
+/** Reports each change of the channel's status. Resolves with its error when it is closed. */
+async function reportStatus(channel: Channel, options: StatusReport): Promise<FlagcastError | null> {
+  const { report, place, closeReason, onLive } = options;
+  return await new Promise((resolve) => {
     let reported: ChannelStatus = channel.getState().status;
     let isWatching = false;
     channel.subscribe(() => {
@@ -121,16 +154,16 @@ async function watch(options: FollowOptions, { projectId, label }: TailChannel):
           if (isWatching) report('catching up');
           break;
         case 'live':
-          report(isWatching ? 'live' : `watching ${printable(label)} at ${serverUrl.origin}`);
+          report(isWatching ? 'live' : `watching ${place}`);
           isWatching = true;
-          lastProblem = '';
+          onLive();
           break;
         case 'stale': {
           const since = `stale since ${new Date(status.sinceMs).toTimeString().slice(0, 8)}`;
           const { reason } = status;
           report(
             reason === 'disconnected'
-              ? `${since}, connecting again${closed}`
+              ? `${since}, connecting again${closeReason()}`
               : `${since}: ${staleReasons[reason]}`,
           );
           break;
@@ -139,13 +172,7 @@ async function watch(options: FollowOptions, { projectId, label }: TailChannel):
           resolve(status.error);
       }
     });
-    const close = (): void => client.close();
-    stop.addEventListener('abort', close, { once: true });
-    if (stop.aborted) close();
   });
-  if (error === null || stop.aborted) return;
-  const code = error.closeCode === undefined ? '' : ` (close code ${error.closeCode})`;
-  throw new CommandError(`${scrub(error.message)}${code}`);
 }
 
 const staleReasons: Readonly<Record<FreshnessReason, string>> = {
