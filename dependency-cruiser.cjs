@@ -1,6 +1,6 @@
 /**
  * The layers of packages/server/src: a folder imports only from folders further up this list. Data flows from the first
- * ones to the last ones; ARCHITECTURE.md says what each is for.
+ * ones to the last ones; ARCHITECTURE.md says what each is for. `cli` also imports the composition root, flagcast.ts.
  */
 const layers = [
   'events',
@@ -17,7 +17,7 @@ const layers = [
   'install',
   'cli',
 ];
-/** The command, the last layer, also imports the composition root, flagcast.ts. Files that every folder may import: these import nothing from the folders, except the redaction of tokens. */
+/** Files that every folder may import. They import nothing from the folders, except the redaction of tokens. */
 const shared = ['describe', 'http-problem', 'json-text', 'lifecycle', 'retry'];
 
 /** @type {import('dependency-cruiser').IConfiguration} */

@@ -13,7 +13,7 @@ export const CloseCode = {
   tooMany: 4003,
   /** The client did not respond to pings. */
   unresponsive: 4004,
-  /** The server cannot check the token or the permissions at the moment. */
+  /** The server cannot check the token or the permissions, or, for plain clients, has been stale for a minute. */
   unavailable: 4005,
   /** The database has lost transactions (restore or failover). Reconnect and load a new snapshot. */
   historyLost: 4006,

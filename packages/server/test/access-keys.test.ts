@@ -290,7 +290,7 @@ describe('a verifier with a key set', () => {
     'https://:hunter2@keys.example/',
   ])('refuses the URL %j at once', (jwksUrl) => {
     const options = { ...issued, jwksUrl, userClaim: 'sub:id' };
-    expect(() => createTokenVerifier(options)).toThrow('The JWKS URL is not one: write http(s)://host/path');
+    expect(() => createTokenVerifier(options)).toThrow('The JWKS URL is invalid: give http(s)://host/path');
     expect(() => createTokenVerifier(options)).not.toThrow('hunter2');
   });
 

@@ -21,7 +21,7 @@ let both: TestServer;
 let project: SeededProject;
 let alice: TestUser;
 let bob: TestUser;
-/** Whom a cookie belongs to: what the host answers. */
+/** What authenticate() returns, by cookie: what the host answers. */
 const sessions = new Map<string, () => unknown>();
 let calls = 0;
 const opened: { close(): Promise<void> }[] = [];
@@ -92,7 +92,7 @@ it('lets in whom the host knows, over sockets and HTTP, by the rights of the tab
   expect(await me.json()).toMatchObject({ user: { id: alice.id }, sign_in: 'token' });
 });
 
-it('refuses whom it does not know, and users that there are not', async () => {
+it('refuses requests without a session, and sessions of users that do not exist', async () => {
   expect(await refusal(connect(own, {}))).toBe('401 not_signed_in');
   expect(await refusal(connect(own, { Cookie: 's=unknown' }, alice.token))).toBe('401 not_signed_in');
   expect(await refusal(connect(own, { Cookie: 's=nobody' }))).toBe('401 unknown_user');
@@ -101,7 +101,7 @@ it('refuses whom it does not know, and users that there are not', async () => {
   expect((await fetch(`${own.httpUrl}/api/projects`)).status).toBe(401);
 });
 
-it('counts before a token; after null the token counts, where there is one', async () => {
+it('authenticate() takes precedence over a token; if it returns null, the token is used', async () => {
   const who = async (headers: Record<string, string>): Promise<unknown> => {
     const response = await fetch(`${both.httpUrl}/api/auth/me`, { headers });
     const { user, code } = (await response.json()) as { user?: { username: string }; code?: string };
@@ -130,7 +130,7 @@ it('is not even asked for a page of another origin', async () => {
   listed.socket?.destroy();
 });
 
-it('ends a connection with its session, to come back', async () => {
+it('closes the connection with 4001 when the session of the host expires', async () => {
   sessions.set('s=brief', () => ({ id: alice.id, username: 'alice', expiresAtMs: Date.now() + 300 }));
   const client = await connect(own, { Cookie: 's=brief' });
   expect((await client.closed).code).toBe(4001);

@@ -165,7 +165,7 @@ describe('a crash of the database', () => {
     await client.close();
   });
 
-  it('within a page of asynchronous commits repeats and loses nothing of what survived', async () => {
+  it('with a transaction in flight repeats and loses nothing', async () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { lifecycle, delivered, read } = await startTestReader(database);
     let historyLost = 0;

@@ -128,7 +128,7 @@ it('metrics count resumes, resyncs and refused connections', async () => {
   expect(after.get('flagcast_requests_refused_total{code="token_malformed"}')).toBe(2);
 });
 
-it('metrics count the reads that follow a notification while a transaction is in flight', async () => {
+it('metrics count the reads that follow a notification', async () => {
   const followUps = async (): Promise<number> =>
     (await scrape(server.httpUrl)).get('flagcast_reads_total{trigger="follow_up"}') ?? NaN;
   const before = await followUps();

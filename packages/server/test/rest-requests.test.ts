@@ -150,7 +150,7 @@ describe('a request', () => {
     expect(first?.request_id).toBe(second?.request_id);
   });
 
-  it('never reaches into another project, whatever its row says', async () => {
+  it('cannot change entities of another project', async () => {
     const { id } = await rest.addFeature(rest.billing);
     const feature = { entity: 'feature', entity_id: id };
     const changes = { enabled: { old: false, new: true } };

@@ -217,7 +217,7 @@ describe('the limit of sign-in attempts', () => {
     attempts.take({ username, address });
   const make = (): { attempts: SignInAttempts; at: (nowMs: number) => void } => {
     let now = 0;
-    const attempts = new SignInAttempts({ limit: 3, windowMs: 1_000, maxPairs: 2, nowMs: () => now });
+    const attempts = new SignInAttempts({ limit: 3, windowMs: 1_000, maxKeys: 2, nowMs: () => now });
     return { attempts, at: (nowMs) => (now = nowMs) };
   };
 

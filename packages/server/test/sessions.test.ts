@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { DatabaseSessions } from '../src/postgres/database-sessions.js';
 import { NoFreeSessionError } from '../src/postgres/errors.js';
-import { divideConnections, leastConnections } from '../src/postgres/session-budget.js';
+import { divideConnections, minServerConnections } from '../src/postgres/session-budget.js';
 import { Session } from '../src/postgres/session.js';
 import { SessionPool } from '../src/postgres/session-pool.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
@@ -251,7 +251,7 @@ describe('the budget of a server', () => {
   it('is divided whole, and nothing gets less than it needs', () => {
     for (const writes of [true, false]) {
       for (const relay of [true, false]) {
-        const least = leastConnections({ writes, relay });
+        const least = minServerConnections({ writes, relay });
         for (let connections = least; connections < 40; connections += 1) {
           const budget = divideConnections(connections, { writes, relay });
           const { reader, authorization, requests, writes: writers } = budget;

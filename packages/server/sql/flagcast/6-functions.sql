@@ -11,7 +11,7 @@
 
 -- Wakes the reader when the transaction commits. NOTIFY holds a database-wide lock until the end of the commit,
 -- so only one of the writers within the same 20 ms notifies. The reader finds the commits of the other writers
--- because it reads again while transactions are in flight; otherwise its next poll finds them.
+-- because it reads again for a quarter of a second after each notification; otherwise its next poll finds them.
 --
 -- PREPARE TRANSACTION fails in a transaction that has notified. If prepared transactions are possible, the triggers
 -- notify only if the setting flagcast.notify is 'on'. 'off' disables notifications everywhere.

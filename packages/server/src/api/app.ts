@@ -190,7 +190,7 @@ function cors(policy: OriginPolicy): MiddlewareHandler<AppEnv> {
   return async (context, next) => {
     const { incoming, outgoing } = context.env;
     outgoing.appendHeader('Vary', 'Origin');
-    const origin = policy.readerOf(incoming);
+    const origin = policy.corsOriginOf(incoming);
     if (origin !== null) {
       outgoing.setHeader('Access-Control-Allow-Origin', origin);
       outgoing.setHeader('Access-Control-Expose-Headers', 'Retry-After');

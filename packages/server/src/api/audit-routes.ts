@@ -13,7 +13,7 @@ const utcTime = z.iso
 const auditQuery = z.object({
   before: z
     .string({ error: 'must be given once' })
-    .refine((value) => parsePageKey(value) !== null, 'must be what next said')
+    .refine((value) => parsePageKey(value) !== null, 'must be the value of "next" from the previous page')
     .optional(),
   limit: z
     .string({ error: 'must be given once' })

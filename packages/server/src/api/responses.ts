@@ -81,7 +81,7 @@ function databaseTimeout(): HttpProblem {
 export function missingTables({ message }: Error): HttpProblem {
   return new HttpProblem(
     'not_available',
-    `This needs Togglr's tables, and the database has none of that form or does not let the server read them (${scrub(message)}): look it up where the flags are managed, or have the right granted`,
+    `This needs Togglr's tables, which the database does not have or the server may not read (${scrub(message)}): use the application that manages the flags, or grant SELECT`,
   );
 }
 

@@ -59,7 +59,7 @@ interface RouteAccess {
 
 /** What the groups of routes are created with. */
 export interface RestContext extends RestOptions {
-  /** Sessions for the reads and writes of a request. It waits for one while its client is connected. */
+  /** Sessions for the reads and writes of a request. Waits for a free session until the client disconnects. */
   reads: (request: Context) => SessionSource;
   writeSessions: (request: Context) => SessionSource;
   /** The channel that the query string asks for. Throws HttpProblem if the user may not see it. */
@@ -146,7 +146,7 @@ function accessOf({
     if (!writes) {
       throw new HttpProblem(
         'writes_off',
-        'This server takes no changes: make them where the flags are managed, or have it started with FLAGCAST_WRITES=on',
+        'This server is read-only: make the change in the application that manages the flags, or start it with FLAGCAST_WRITES=on',
       );
     }
     await next();

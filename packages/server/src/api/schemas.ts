@@ -3,12 +3,12 @@ import { z } from '@hono/zod-openapi';
 
 export const id = z.string().openapi({ format: 'uuid' });
 const opaqueId = z.string().describe('As the database spells it: any text');
-const number = z.string().describe('A number, as text: it may have 64 bits.');
+const integerText = z.string().describe('A number, as text: it may have 64 bits.');
 const text = z.string();
 const nullableText = text.nullable();
 export const time = text.openapi({
   format: 'date-time',
-  description: 'RFC 3339 in UTC; of a stored row outside of the years 1 to 9999 another text, e.g. infinity',
+  description: 'RFC 3339 in UTC; a stored time outside the years 1 to 9999 is other text, e.g. infinity',
 });
 export const anything = z
   .unknown()
@@ -103,7 +103,7 @@ export const openChangeSchema = z
     id,
     project_id: id,
     project: text,
-    environment_id: number,
+    environment_id: integerText,
     environment: text,
     environment_name: text,
     requested_by: text,
@@ -164,11 +164,11 @@ const auditEntrySchema = z
   .object({
     id: z
       .string()
-      .describe('As the event has it in flagcast.v1; a view of the host gives its events other ids'),
+      .describe('The id of the event in flagcast.v1; different if events come from a view of the host'),
     source: z
       .enum(['audit', 'pending'])
       .describe('audit: an entry of the audit log; pending: a step of a request for a change'),
-    audit_id: number.nullable().describe("The audit log's own number; null for a step"),
+    audit_id: integerText.nullable().describe("The audit log's own number; null for a step"),
     pending_change_id: id.nullable().describe('The request; null for an entry of the log'),
     created_at: time
       .nullable()
@@ -192,7 +192,9 @@ const auditEntrySchema = z
     new_value: anything,
     truncated: z
       .boolean()
-      .describe('A text replaces values of more than 64 KiB as text or 16 KiB as stored, and diff is empty'),
+      .describe(
+        'True if the values exceed 64 KiB as text or 16 KiB stored: a placeholder replaces them, and diff is empty',
+      ),
     diff: z.array(diffSchema).describe('The changes, also the requested ones'),
   })
   .openapi('AuditEntry');
@@ -357,7 +359,7 @@ export const channelParameters = [
 export const cursorParameter = {
   ...queryParameter,
   name: 'cursor',
-  description: 'Where the stream goes on; without one it begins now',
+  description: 'The position to resume after; without it the stream begins with new events',
 } as const;
 
 export const idParameter = z.object({ id });

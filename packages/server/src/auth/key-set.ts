@@ -21,7 +21,7 @@ export function createKeySet(jwksUrl: string): JWTVerifyGetKey<CryptoKey> {
   const url = URL.canParse(jwksUrl) ? new URL(jwksUrl) : null;
   // The messages of failed fetches would contain a password.
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
-    throw new Error('The JWKS URL is not one: write http(s)://host/path, without a user or a password');
+    throw new Error('The JWKS URL is invalid: give http(s)://host/path, without a user or a password');
   }
   const keySet = createRemoteJWKSet(url, {
     timeoutDuration: fetchTimeoutMs,

@@ -12,7 +12,7 @@ export interface OriginPolicy {
    * The value of Access-Control-Allow-Origin: the request's origin if it is listed, `*` if every page is, else null,
    * also for the server's own pages, which need no permission. Never throws.
    */
-  readerOf(request: Pick<IncomingMessage, 'headers'>): string | null;
+  corsOriginOf(request: Pick<IncomingMessage, 'headers'>): string | null;
 }
 
 export interface HostPolicy {
@@ -45,7 +45,7 @@ export function createOriginPolicy(
       const origin = parseOrigin(header);
       return isListed(header, origin) || isOwnOrigin(origin, headers.host, schemeOf(request));
     },
-    readerOf({ headers: { origin: header } }) {
+    corsOriginOf({ headers: { origin: header } }) {
       if (header === undefined) return null;
       if (listed.has('*')) return '*';
       return isListed(header, parseOrigin(header)) ? header : null;

@@ -13,7 +13,7 @@ export interface SignInAttemptsOptions {
   /** In milliseconds. Default 3,600,000. */
   readonly accountWindowMs?: number;
   /** How many keys of each kind are remembered; the oldest are forgotten first. Default 10,000. */
-  readonly maxPairs?: number;
+  readonly maxKeys?: number;
   /** A monotonic clock, in milliseconds. Default: performance.now. */
   readonly nowMs?: () => number;
 }
@@ -36,19 +36,19 @@ export class SignInAttempts {
   readonly #accounts: SlidingWindows;
   /** Pairs that have signed in, the latest last. */
   readonly #known = new Map<string, true>();
-  readonly #maxPairs: number;
+  readonly #maxKeys: number;
 
   constructor(options: SignInAttemptsOptions = {}) {
-    const { limit = 10, addressLimit = 100, windowMs = 300_000, maxPairs = 10_000 } = options;
+    const { limit = 10, addressLimit = 100, windowMs = 300_000, maxKeys = 10_000 } = options;
     const { accountLimit = 50, accountWindowMs = 3_600_000, nowMs = () => performance.now() } = options;
-    this.#maxPairs = maxPairs;
+    this.#maxKeys = maxKeys;
     this.#nowMs = nowMs;
-    this.#pairs = new SlidingWindows({ limit, windowMs, maxKeys: maxPairs });
-    this.#addresses = new SlidingWindows({ limit: addressLimit, windowMs, maxKeys: maxPairs });
+    this.#pairs = new SlidingWindows({ limit, windowMs, maxKeys });
+    this.#addresses = new SlidingWindows({ limit: addressLimit, windowMs, maxKeys });
     this.#accounts = new SlidingWindows({
       limit: accountLimit,
       windowMs: accountWindowMs,
-      maxKeys: maxPairs,
+      maxKeys,
     });
   }
 
@@ -89,7 +89,7 @@ export class SignInAttempts {
     const pair = pairOf(attempt);
     for (const [windows, key] of this.#windowsOf(attempt)) windows.undo(key);
     this.#pairs.forget(pair);
-    setNewest(this.#known, { key: pair, value: true, maxKeys: this.#maxPairs });
+    setNewest(this.#known, { key: pair, value: true, maxKeys: this.#maxKeys });
   }
 
   #windowsOf(attempt: Attempt): [SlidingWindows, string][] {

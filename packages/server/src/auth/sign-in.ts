@@ -74,7 +74,7 @@ export class SignIn {
   async signIn(username: string, password: string, address: string): Promise<SignedIn> {
     const { auth, attempts, tokenTtlMs } = this.#options;
     if (auth === null) {
-      throw signInElsewhere('This server does not sign people in: bring a token of the service that does');
+      throw signInElsewhere('This server does not sign users in: send a token from the service that does');
     }
     if ((await this.mode()) === 'token') {
       throw signInElsewhere(

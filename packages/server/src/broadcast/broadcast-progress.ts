@@ -41,16 +41,16 @@ export class BroadcastProgress {
 
   /**
    * Waits until everything before the position was broadcast here, too: its client may have it from another server or
-   * from a snapshot, and must not receive it again. `behind`: the database does not have it any more, because it has
+   * from a snapshot, and must not receive it again. `database_behind`: the database does not have it any more, because it has
    * lost transactions. `unavailable`: the database does not respond.
    */
-  async reach(position: Position): Promise<'reached' | 'behind' | 'unavailable'> {
+  async reach(position: Position): Promise<'reached' | 'database_behind' | 'unavailable'> {
     const requestedAtMs = performance.now();
     while (this.#isAhead(position)) {
       const batch = await this.#nextBatch();
       if (batch === null) return 'unavailable';
       if (batch.beganAtMs < requestedAtMs) continue;
-      if (position.xmax > batch.snapshotXmax) return 'behind';
+      if (position.xmax > batch.snapshotXmax) return 'database_behind';
       // A replica does not list transactions in flight: nothing covers more than a complete read.
       if (batch.isComplete) return 'reached';
     }

@@ -125,7 +125,7 @@ export class Broadcaster {
   }
 
   /** As `BroadcastProgress.reach`. */
-  async reach(position: Position): Promise<'reached' | 'behind' | 'unavailable'> {
+  async reach(position: Position): Promise<'reached' | 'database_behind' | 'unavailable'> {
     return await this.#progress.reach(position);
   }
 

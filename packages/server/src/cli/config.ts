@@ -2,7 +2,7 @@ import type { TokenOptions, TokenChecks } from '../auth/token-verifier.js';
 import { parseUserClaim } from '../auth/user-claim.js';
 import {
   defaultDatabaseConnections,
-  leastCommandConnections,
+  minCommandConnections,
   type SessionNeeds,
 } from '../postgres/session-budget.js';
 import { defaultDataDir } from './setting-parsers.js';
@@ -274,7 +274,7 @@ function connectionsOf(
 ): number {
   // Null if it is wrong, which is reported.
   const workers = (values.workers as number | null) ?? 1;
-  const minimum = leastCommandConnections(workers, needs);
+  const minimum = minCommandConnections(workers, needs);
   const connections = values.databaseConnections;
   if (connections !== null && connections < minimum) {
     const server = workers === 1 ? 'this server' : `${workers} workers`;

@@ -38,7 +38,7 @@ export async function findMissed(
   }
   const reached = await broadcaster.reach(position);
   if (reached === 'unavailable') return 'unavailable';
-  if (reached === 'behind') return 'cursor_ahead';
+  if (reached === 'database_behind') return 'cursor_ahead';
   const buffered = broadcaster.eventsSince(position, key);
   if (buffered !== null) {
     if (missedEvents.isTooMuch(buffered.events)) return 'too_many_missed';
@@ -47,7 +47,7 @@ export async function findMissed(
   }
   for (let attempt = 1; attempt <= maxAttempts && !subscription.isEnded; attempt += 1) {
     const answer = await missedEvents.since(channel, position, broadcaster.oldestSequence(key));
-    if (answer.behind) return 'cursor_ahead';
+    if (answer.isDatabaseBehind) return 'cursor_ahead';
     if (answer.expired) return 'cursor_expired';
     if (answer.missed === null) break;
     const later = broadcaster.missedSince(answer.progress.sequence, key)?.flatMap(({ events }) => events);

@@ -48,7 +48,7 @@ export function createLogger(options: {
 }
 
 /**
- * Logs what happens in the server: the events of the table that name an event of the lifecycle. Of the attempts of an
+ * Logs what happens in the server: every entry of logEvents with a lifecycle event. Of the attempts of an
  * outage, the first is logged, and then each one that doubles their number.
  */
 export function logLifecycle(logger: Logger, lifecycle: Lifecycle): void {

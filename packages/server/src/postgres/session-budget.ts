@@ -21,7 +21,7 @@ export const defaultDatabaseConnections = 10;
 export const roleConnectionLimit = 3 * defaultDatabaseConnections;
 
 /** How many sessions of the database one server needs. */
-export function leastConnections({ writes, relay }: SessionNeeds): number {
+export function minServerConnections({ writes, relay }: SessionNeeds): number {
   return 5 + (writes ? 1 : 0) + (relay ? 1 : 0);
 }
 
@@ -29,8 +29,8 @@ export function leastConnections({ writes, relay }: SessionNeeds): number {
  * How many sessions `flagcast serve` needs with all its workers: one for the command itself, and the share of one more
  * worker, because a replacement starts before the old worker ends.
  */
-export function leastCommandConnections(workers: number, needs: SessionNeeds): number {
-  return 1 + (workers === 1 ? 1 : workers + 1) * leastConnections(needs);
+export function minCommandConnections(workers: number, needs: SessionNeeds): number {
+  return 1 + (workers === 1 ? 1 : workers + 1) * minServerConnections(needs);
 }
 
 /** How many of the command's connections each of its servers gets. */
@@ -44,7 +44,7 @@ export function connectionsOfServer(connections: number, workers: number): numbe
  * @throws Error if they are too few.
  */
 export function divideConnections(connections: number, needs: SessionNeeds): SessionBudget {
-  const least = leastConnections(needs);
+  const least = minServerConnections(needs);
   if (!Number.isInteger(connections) || connections < least) {
     throw new Error(
       `${connections} connections to the database are too few: give databaseConnections ${least} or more`,

@@ -32,7 +32,7 @@ export async function inTransaction<Result>(
   return result;
 }
 
-/** Whether PostgreSQL itself refused the COMMIT. After a lost connection, a shutdown or a pooler's error that is unknown. */
+/** Whether PostgreSQL itself refused the COMMIT. After a lost connection, a shutdown or a pooler's error the outcome is unknown. */
 function isRollback(error: unknown): boolean {
   return error instanceof pg.DatabaseError && !/^(08|57P|58|XX)/.test(error.code ?? '');
 }

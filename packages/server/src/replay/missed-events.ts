@@ -31,7 +31,7 @@ export interface MissedEvents {
   /** In order; may contain events that are not broadcast yet. Null if they are too many or too large. */
   readonly missed: SharedEvents | null;
   /** The database has lost transactions that the client knows. */
-  readonly behind: boolean;
+  readonly isDatabaseBehind: boolean;
   /** Retention has deleted some of the events. */
   readonly expired: boolean;
   readonly source: 'log' | 'database';
@@ -118,12 +118,12 @@ export class MissedEventsSource {
       this.isTooMuch(events) ? null : new SharedEvents(events, Date.now());
     const logged = (await relay?.missedSince(channelKey(projectId, environmentId), position)) ?? null;
     if (logged !== null) {
-      return { progress, missed: toShared(logged), behind: false, expired: false, source: 'log' };
+      return { progress, missed: toShared(logged), isDatabaseBehind: false, expired: false, source: 'log' };
     }
     const source = this.#options.source();
     // Without an event log, transaction ids are unknown.
     if (source.reason !== 'event_log') {
-      return { progress, missed: null, behind: false, expired: false, source: 'database' };
+      return { progress, missed: null, isDatabaseBehind: false, expired: false, source: 'database' };
     }
     const { lows, highs } = uncoveredRanges(position);
     const { rows } = await pool.query<(string | null)[]>({
@@ -137,7 +137,7 @@ export class MissedEventsSource {
     return {
       progress,
       missed: toShared(rows.flatMap((row) => toLogRow(row, source)?.event ?? [])),
-      behind: toSnapshotPosition(first).coverage.xmax < position.xmax,
+      isDatabaseBehind: toSnapshotPosition(first).coverage.xmax < position.xmax,
       // The first range begins with the oldest transaction that was missed.
       expired: BigInt(lows[0] ?? position.xmax.toString()) <= deletedXid,
       source: 'database',

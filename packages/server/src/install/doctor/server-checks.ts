@@ -23,13 +23,11 @@ function describeOld(transaction: OpenTransaction, isExact: boolean): Result {
   if (!isExact) {
     return warning(
       message,
-      `every read looks back for ${Math.round(transaction.seconds)} s until it ends`,
+      `until this transaction ends, each read repeats the last ${Math.round(transaction.seconds)} s`,
       fix,
     );
   }
-  const delay = writes
-    ? 'its own events are delivered when it commits, until then the reader reads up to six more times after each event; '
-    : '';
+  const delay = writes ? 'its own events are delivered when it commits; ' : '';
   return note(
     message,
     `no event is lost and no other event is delayed; ${delay}vacuum cannot remove newer dead rows`,
@@ -201,7 +199,7 @@ export const serverChecks: Checks = {
       .filter(({ enabled }) => enabled === 'O')
       .map(({ table }) => `public.${table}`);
     if (eventSource?.hasHostTriggers !== true || skipped.length === 0)
-      return ok(`${count}: its rows are logged`);
+      return ok(`${count}: replicated rows are logged`);
     return warning(
       `${count}, but the triggers on ${skipped.join(', ')} do not fire for replicated rows`,
       'replicated changes are not logged, so they are never delivered',
