@@ -19,7 +19,7 @@ import { openSocketWriter } from './transport/socket-writer.js';
 import { Gateway } from './transport/web-socket-gateway.js';
 import { ConnectionRegistry } from './connections/connection-registry.js';
 import { ConnectionMonitor, resolveTimeouts } from './connections/connection-monitor.js';
-import type { Flagcast, FlagcastOptions } from './flagcast-options.js';
+import type { AuthOptions, Flagcast, FlagcastOptions } from './flagcast-options.js';
 import type { DemoUser } from './api/auth-routes.js';
 import { MissedEventsSource } from './replay/missed-events.js';
 import { SnapshotSource } from './replay/snapshot.js';
@@ -128,12 +128,17 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
   };
 }
 
+/** JavaScript may leave it out. */
+function authOf({ auth = {} }: Partial<FlagcastOptions>): AuthOptions {
+  return auth;
+}
+
 /** Who may connect: tokens, rights, origins, proxies, limits. */
 export function createAccess(
   options: FlagcastOptions,
   { lifecycle, sessions, broadcaster }: Base & { readonly broadcaster: Broadcaster },
 ) {
-  const { authenticate, authorize, authorizeSql, allowQueryToken = false, ...token } = options.auth;
+  const { authenticate, authorize, authorizeSql, allowQueryToken = false, ...token } = authOf(options);
   const tokenOptions = token.secret === undefined && token.jwksUrl === undefined ? null : token;
   if (tokenOptions === null && authenticate === undefined) {
     throw new Error('No authentication: set auth.secret, auth.jwksUrl or auth.authenticate');

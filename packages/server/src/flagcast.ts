@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type pg from 'pg';
+import { checkOptions } from './check-options.js';
 import { describeError } from './describe.js';
 import type { Database } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
@@ -49,6 +50,7 @@ export function createServerFlagcast(
 
 /** The composition root: the only place that knows all parts. */
 function compose(options: FlagcastOptions, demoPeople: readonly DemoUser[]): Flagcast {
+  checkOptions(options);
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const sessions = new DatabaseSessions({
     database: databaseOf(options.database),
@@ -93,7 +95,7 @@ function compose(options: FlagcastOptions, demoPeople: readonly DemoUser[]): Fla
 }
 
 /** JavaScript may leave both out, and then pg would connect to a database on this machine. */
-function databaseOf({ url = '', pool }: DatabaseOptions): Database {
+function databaseOf({ url = '', pool }: Partial<DatabaseOptions> = {}): Database {
   if (pool !== undefined && url === '') return { pool: pool as pg.Pool };
   if (pool === undefined && url !== '') return { url };
   throw new Error(

@@ -36,9 +36,71 @@ describe('createFlagcast', () => {
       /exclude each other/,
     ],
     ['writes with authorize', { auth: { ...auth, authorize }, writes: true }, /it excludes auth.authorize/],
-    ['a limit of zero', { auth, limits: { connectionsPerUser: 0 } }, /connections per user/],
+    [
+      'a limit of zero',
+      { auth, limits: { connectionsPerUser: 0 } },
+      /^limits.connectionsPerUser is 0: give a whole/,
+    ],
+    ['no options', undefined, /^There are no options/],
+    ['no database object', { database: undefined, auth }, /^There is no database.url/],
+    ['no auth object', { auth: undefined }, /^No authentication: set auth.secret/],
+    [
+      'an option of an earlier build',
+      { databaseUrl: '' },
+      /^databaseUrl is not an option: use database.url$/,
+    ],
+    [
+      'an option outside of its group',
+      { auth, allowedHosts: [] },
+      /not an option: use network.allowedHosts$/,
+    ],
+    ['an old limit', { auth, maxConnectionsPerUser: 5 }, /use limits.connectionsPerUser$/],
+    ['the old timing', { auth, timing: {} }, /^timing is not an option: use timeouts$/],
+    [
+      'relayUrl',
+      { auth, relayUrl: 'nats://relay' },
+      /use relay, with natsRelay\(\{ url \}\) of @flagcast\/relay-nats$/,
+    ],
+    [
+      'an unknown option of a group',
+      { auth, network: { allowedHost: [] } },
+      /^network.allowedHost is not an option: /,
+    ],
+    ['a name that all objects have', { auth, constructor: 1 }, /^constructor is not an option: correct/],
+    [
+      'a text as a list',
+      { auth, network: { allowedHosts: 'a.example' } },
+      /^network.allowedHosts is not an array/,
+    ],
+    [
+      'null as a query',
+      { auth: { ...auth, authorizeSql: null } },
+      /^auth.authorizeSql is null: leave it out/,
+    ],
+    [
+      'NaN events',
+      { auth, limits: { replayEvents: Number.NaN } },
+      /^limits.replayEvents is NaN: give a whole number/,
+    ],
+    [
+      'a text as a number',
+      { auth, limits: { responseBytes: '5' } },
+      /^limits.responseBytes is 5: give a whole number/,
+    ],
+    [
+      'an endless timer',
+      { auth, timeouts: { idleTimeoutMs: Infinity } },
+      /^timeouts.idleTimeoutMs is Infinity: /,
+    ],
+    [
+      'too few sessions',
+      { auth, database: { url: 'postgresql://h/d', connections: 2 } },
+      /give database.connections 5/,
+    ],
   ])('rejects %s with a FlagcastError invalid_options', (_, options, message) => {
-    const create = (): unknown => createFlagcast({ database: { url: database.url }, ...options });
+    // JavaScript may pass anything.
+    const all = options && { database: { url: database.url }, ...options };
+    const create = (): unknown => createFlagcast(all as never);
     expect(create).toThrow(FlagcastError);
     expect(create).toThrow(message);
   });

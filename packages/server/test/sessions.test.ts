@@ -260,7 +260,7 @@ describe('the budget of a server', () => {
           expect(writers > 0).toBe(writes);
         }
         expect(() => divideConnections(least - 1, { writes, relay })).toThrow(
-          `too few: give databaseConnections ${least} or more`,
+          `too few: give database.connections ${least} or more`,
         );
       }
     }

@@ -47,7 +47,7 @@ export function divideConnections(connections: number, needs: SessionNeeds): Ses
   const least = minServerConnections(needs);
   if (!Number.isInteger(connections) || connections < least) {
     throw new Error(
-      `${connections} connections to the database are too few: give databaseConnections ${least} or more`,
+      `${connections} connections to the database are too few: give database.connections ${least} or more`,
     );
   }
   const budget = {
