@@ -96,13 +96,25 @@ function compose(options: FlagcastOptions, demoPeople: readonly DemoUser[]): Fla
 
 /** JavaScript may leave both out, and then pg would connect to a database on this machine. */
 function databaseOf({ url = '', pool }: Partial<DatabaseOptions> = {}): Database {
-  if (pool !== undefined && url === '') return { pool: pool as pg.Pool };
-  if (pool === undefined && url !== '') return { url };
-  throw new Error(
-    pool === undefined
-      ? 'There is no database.url: give postgresql://user:password@host:5432/database (if it comes from the environment, is the variable set?), or a pg.Pool as database.pool'
-      : 'database.url and database.pool exclude each other: leave one of them out',
-  );
+  if (pool === undefined && url === '') {
+    throw new Error(
+      'There is no database.url: give postgresql://user:password@host:5432/database (if it comes from the environment, is the variable set?), or a pg.Pool as database.pool',
+    );
+  }
+  if (pool === undefined) {
+    if (URL.canParse(url)) return { url };
+    throw new Error(
+      'database.url is not a URL: give postgresql://user:password@host:5432/database, with the special characters of the password percent-encoded',
+    );
+  }
+  if (url !== '') {
+    throw new Error('database.url and database.pool exclude each other: leave one of them out');
+  }
+  // A pg.Client has no options.
+  if (typeof pool.connect !== 'function' || typeof pool.options !== 'object') {
+    throw new Error('database.pool is not a pg.Pool: give new pg.Pool({ … })');
+  }
+  return { pool: pool as pg.Pool };
 }
 
 interface LifetimeParts extends Base {

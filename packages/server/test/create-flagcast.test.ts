@@ -24,6 +24,12 @@ describe('createFlagcast', () => {
       { database: { url: 'postgresql://localhost/app', pool: new pg.Pool() } as never, auth },
       /^database.url and database.pool exclude each other/,
     ],
+    [
+      'a text that is no URL',
+      { database: { url: 'app_db' }, auth },
+      /^database.url is not a URL: give postgresql:/,
+    ],
+    ['a pg.Client as pool', { database: { pool: new pg.Client() }, auth }, /^database.pool is not a pg.Pool/],
     ['an empty secret', { auth: { secret: '' } }, /secret/],
     [
       'no authentication',

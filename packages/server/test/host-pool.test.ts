@@ -115,6 +115,32 @@ describe("a pool of the host's", () => {
     await expect.poll(() => [pool.idleCount, pool.waitingCount]).toEqual([1, 0]);
   });
 
+  it.each([
+    ['an open', 'INSERT INTO public.locked VALUES (1)'],
+    ['a failed', 'SELECT 1 / 0'],
+  ])(
+    'loses a client that the host released with %s transaction, and commits nothing of it',
+    async (_, text) => {
+      const pool = createPool();
+      const { writes } = createSessions(pool);
+      const client = await pool.connect();
+      await client.query('BEGIN');
+      await client.query(text).catch(() => undefined);
+      client.release();
+      const write = async (id: number): Promise<void> =>
+        await writes.use(async (session) => {
+          await session.query('BEGIN');
+          await session.query('INSERT INTO public.locked VALUES ($1)', [id]);
+          await session.query('COMMIT');
+        });
+      await expect(write(2)).rejects.toThrow(
+        'was released in a transaction: end transactions before release()',
+      );
+      await write(3);
+      expect((await database.pool.query('SELECT id FROM public.locked')).rows).toEqual([{ id: 3 }]);
+    },
+  );
+
   it('loses only the client whose connection ends while it is lent', async () => {
     const pool = createPool();
     const { requests } = createSessions(pool);

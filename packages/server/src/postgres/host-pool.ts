@@ -85,19 +85,30 @@ export class HostPool {
     const pending = new PendingStatements();
     const limitMs = this.#queryTimeoutMs;
     try {
-      return await pending.within(
+      const client = await pending.within(
         limitMs,
         async () => await connecting,
         () => pending.rejectAll(new NoFreeSessionError(`the pool had no free client for ${limitMs} ms`)),
       );
+      if (isInTransaction(client)) {
+        throw new Error(
+          'a client of the pool was released in a transaction: end transactions before release()',
+        );
+      }
+      return client;
     } catch (error) {
       connecting.then(
-        (client) => client.release(),
+        (client) => client.release(isInTransaction(client)),
         () => undefined,
       );
       throw error;
     }
   }
+}
+
+/** Our COMMIT would commit what the host left open. Earlier versions of pg do not know it. */
+function isInTransaction(client: Partial<pg.PoolClient>): boolean {
+  return ['T', 'E'].includes(client.getTransactionStatus?.() ?? 'I');
 }
 
 /** Without a name, which the host may use for another statement, and with values parsed as pg does by default. */
