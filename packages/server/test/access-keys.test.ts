@@ -77,13 +77,13 @@ describe('a verifier with a key set', () => {
     expect(identity.user).toStrictEqual({ id: '7' });
   });
 
-  it('refuses what no key of the set has signed', async () => {
+  it('refuses tokens that no key of the set has signed', async () => {
     await using keys = await serveKeys(answerJson(allKeys));
     const publicPem = Buffer.from(rsa.publicKey.export({ type: 'spki', format: 'pem' }));
     const publicDer = Buffer.from(rsa.publicKey.export({ type: 'spki', format: 'der' }));
     const modulus = Buffer.from(rsa.publicKey.export({ format: 'jwk' }).n ?? '');
     const forgeries = [
-      // The public key taken for a shared secret.
+      // The public key used as a shared secret.
       await sign(CLAIMS, publicPem, { alg: 'HS256', kid: 'rsa' }),
       await sign(CLAIMS, publicDer, { alg: 'HS256', kid: 'rsa' }),
       await sign(CLAIMS, modulus, { alg: 'HS256', kid: 'rsa' }),
@@ -98,7 +98,7 @@ describe('a verifier with a key set', () => {
     await expectRefused(keys.verifier, await sign(CLAIMS, Buffer.from(SECRET)), 'token_invalid');
   });
 
-  it('trusts no key that a token brings or points at, and none that is not for signatures', async () => {
+  it('ignores keys that a token contains or links to, and keys that are not for signatures', async () => {
     await using elsewhere = await serveKeys(answerJson({ keys: [jwk(otherEc, 'ec')] }));
     await using keys = await serveKeys(
       answerJson({ keys: [jwk(ec, 'ec'), { ...jwk(otherEc, 'enc'), use: 'enc' }] }),
@@ -141,7 +141,7 @@ describe('a verifier with a key set', () => {
     await keys.verifier.verify(token);
   });
 
-  it('finds a new key once the cooldown is over, and forgets a withdrawn one', async () => {
+  it('finds a new key after the cooldown, and no longer accepts a withdrawn one', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW_S * 1_000 });
     await using keys = await serveKeys(answerJson({ keys: [jwk(ec, 'old')] }));
     const claims = { ...CLAIMS, exp: NOW_S + 86_400 };
@@ -158,7 +158,7 @@ describe('a verifier with a key set', () => {
     await expectRefused(keys.verifier, fresh, 'token_invalid');
   });
 
-  it('tries each key where the issuer names no key ids', async () => {
+  it('tries each key if the issuer sends no key ids', async () => {
     await using keys = await serveKeys(answerJson({ keys: [jwk(ec), jwk(otherEc)] }));
     for (const pair of [ec, otherEc]) {
       await keys.verifier.verify(await sign(CLAIMS, pair.privateKey, { alg: 'ES256' }));
@@ -173,7 +173,7 @@ describe('a verifier with a key set', () => {
     );
   });
 
-  it('says that the keys are unavailable, not that the token is bad', async () => {
+  it('reports that the keys are unavailable, not that the token is invalid', async () => {
     const clock = fakeClock();
     await using keys = await serveKeys(answerJson({}, 500));
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
@@ -195,7 +195,7 @@ describe('a verifier with a key set', () => {
     }
   });
 
-  it('fetches with growing pauses while fetching fails, however many tokens come, and recovers', async () => {
+  it('fetches with exponential backoff after failures, for any number of tokens, and recovers', async () => {
     const clock = fakeClock();
     await using keys = await serveKeys(answerJson({}, 503));
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
@@ -219,13 +219,13 @@ describe('a verifier with a key set', () => {
     await keys.verifier.verify(token);
   });
 
-  it('reads no more than 1 MiB of keys, announced or not', async () => {
+  it('reads at most 1 MiB of keys, with and without Content-Length', async () => {
     const large = JSON.stringify({ ...allKeys, padding: 'x'.repeat(1_048_576) });
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
     let sentBytes = 0;
     const answers = [
       (response: ServerResponse): void => void response.end(large),
-      // No end at all: what is not refused at 1 MiB is read for ever.
+      // The response has no end: without the limit of 1 MiB the read would never finish.
       (response: ServerResponse): void => {
         const send = (): void => {
           while (!response.destroyed && response.write('x'.repeat(65_536))) sentBytes += 65_536;
@@ -245,14 +245,14 @@ describe('a verifier with a key set', () => {
     await keys.verifier.verify(token);
   });
 
-  it('gives up on keys whose end does not come', async () => {
+  it('stops reading a response that does not end, after a time-out', async () => {
     await using slow = await serveKeys((response) => void response.write('{"keys":['));
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
     await expectRefused(slow.verifier, token, 'keys_unavailable');
     expect(slow.state.fetches).toBe(1);
   }, 10_000);
 
-  it('follows no redirect', async () => {
+  it('does not follow redirects', async () => {
     await using elsewhere = await serveKeys(answerJson(allKeys));
     await using keys = await serveKeys((response) => {
       response.writeHead(302, { location: elsewhere.url }).end(JSON.stringify(allKeys));
@@ -262,7 +262,7 @@ describe('a verifier with a key set', () => {
     expect(elsewhere.state.fetches).toBe(0);
   });
 
-  it('says so too where nothing listens, or a key is too weak to be used', async () => {
+  it('reports unavailable keys also if no server listens or a key is too weak', async () => {
     await using gone = await serveKeys(answerJson(allKeys));
     await gone.close();
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
@@ -274,7 +274,7 @@ describe('a verifier with a key set', () => {
     await expectRefused(weakKeys.verifier, signed, 'keys_unavailable');
   });
 
-  it('gives up on an endpoint that accepts and never answers', async () => {
+  it('stops waiting for an endpoint that accepts the connection and never responds', async () => {
     await using silent = await serveKeys(() => undefined);
     const token = await sign(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec' });
     await expectRefused(silent.verifier, token, 'keys_unavailable');
@@ -288,7 +288,7 @@ describe('a verifier with a key set', () => {
     'ftp://keys.example/',
     'https://user@keys.example/',
     'https://:hunter2@keys.example/',
-  ])('refuses the URL %j at once', (jwksUrl) => {
+  ])('refuses the URL %j when it is created', (jwksUrl) => {
     const options = { ...issued, jwksUrl, userClaim: 'sub:id' };
     expect(() => createTokenVerifier(options)).toThrow('The JWKS URL is invalid: give http(s)://host/path');
     expect(() => createTokenVerifier(options)).not.toThrow('hunter2');
@@ -303,11 +303,11 @@ describe('a verifier with a key set', () => {
     ],
     [{ jwksUrl, issuer: 'https://id.example', audience: '', userClaim: 'sub:id' }, /and no audience/],
     [{ ...issued, jwksUrl }, /and no userClaim/],
-  ])('is not made without issuer, audience and the claim of the user: %j', (options, message) => {
+  ])('cannot be created without issuer, audience and userClaim: %j', (options, message) => {
     expect(() => createTokenVerifier(options)).toThrow(message);
   });
 
-  it("identifies users that are not Togglr's by sub and nothing else", async () => {
+  it("identifies users by sub alone if they are not in Togglr's tables", async () => {
     await using keys = await serveKeys(answerJson(allKeys));
     const own = createTokenVerifier({ ...issued, jwksUrl: keys.url, externalUsers: true });
     const claims = { iss: issued.issuer, aud: issued.audience, exp: NOW_S + 60, userId: 1, username: 'root' };

@@ -9,8 +9,8 @@ function isAllowed(allowed: string[], origin: string | undefined, host?: string)
   return createOriginPolicy(allowed).isAllowed({ headers, socket: {} });
 }
 
-describe('origin policy', () => {
-  it('allows what is not a browser', () => {
+describe('the origin policy', () => {
+  it('allows requests without an Origin header, which do not come from browsers', () => {
     expect(isAllowed([], undefined, 'flags.example.com')).toBe(true);
   });
 
@@ -22,7 +22,7 @@ describe('origin policy', () => {
     ['http://localhost:8080', 'localhost:8080'],
     ['http://[::1]:8080', '[0:0:0:0:0:0:0:1]:8080'],
     ['https://xn--bcher-kva.example', 'bücher.example'],
-  ])('allows a page of the host itself: %s on %s', (origin, host) => {
+  ])('allows a page of its own host: %s on %s', (origin, host) => {
     expect(isAllowed([], origin, host)).toBe(true);
   });
 
@@ -47,7 +47,7 @@ describe('origin policy', () => {
     expect(isAllowed([], origin, host)).toBe(false);
   });
 
-  it('allows exactly the listed origins, as URLs compare', () => {
+  it('allows exactly the listed origins, compared as URLs', () => {
     const allowed = ['https://App.example.com', 'http://localhost:5173/', 'https://port.example:443'];
     expect(isAllowed(allowed, 'https://app.example.com', 'api')).toBe(true);
     expect(isAllowed(allowed, 'HTTPS://APP.EXAMPLE.COM', 'api')).toBe(true);
@@ -87,13 +87,13 @@ describe('origin policy', () => {
     'https://*.example.com:x',
     'https://a@b',
     '*.com',
-  ])('refuses %j in the list and says what to write', (entry) => {
+  ])('refuses %j in the list with the accepted format', (entry) => {
     expect(() => createOriginPolicy([entry])).toThrow(
       `${JSON.stringify(entry)} is not an origin: write scheme://host`,
     );
   });
 
-  it('refuses what is no URL as often as it is asked: URL.canParse errs once it has been optimized', () => {
+  it('refuses an invalid URL in every call, also after URL.canParse was optimized', () => {
     // As node:http gives the bytes of a header: latin1.
     const origin = Buffer.from('https://fla💥').toString('latin1');
     for (let count = 0; count < 30_000; count += 1) {

@@ -15,7 +15,7 @@ describe('tokenFromRequest', () => {
   });
 
   it.each(['', 'Bearer', 'Bearer ', 'Basic YTpi', 'Bearerabc', 'abc'])(
-    'finds none in %j',
+    'finds no token in %j',
     (authorization) => {
       expect(find({ authorization })).toBeNull();
     },
@@ -28,7 +28,7 @@ describe('tokenFromRequest', () => {
     },
   );
 
-  it('reads the query only where that is allowed', () => {
+  it('reads the query string only if that is allowed', () => {
     const url = '/api/ws?project_id=p&token=a.b.c';
     expect(find({}, url)).toBeNull();
     expect(find({}, url, true)).toBe('a.b.c');
@@ -46,7 +46,7 @@ describe('tokenFromRequest', () => {
 });
 
 describe('subprotocolsOf', () => {
-  it('keeps the order and leaves out every token', () => {
+  it('keeps the order and omits every token', () => {
     const request = (protocols?: string): Parameters<typeof subprotocolsOf>[0] => ({
       headers: protocols === undefined ? {} : { 'sec-websocket-protocol': protocols },
     });
@@ -75,7 +75,7 @@ describe('redactUrl', () => {
     expect(redactUrl(url)).toBe(logged);
   });
 
-  it('hides a JWT wherever it stands', async () => {
+  it('hides a JWT anywhere in the URL', async () => {
     const token = await sign(CLAIMS);
     for (const url of [
       `/${token}`,
@@ -89,9 +89,9 @@ describe('redactUrl', () => {
     }
   });
 
-  it('is quick with the longest URL that a stranger can send', () => {
+  it('takes little time for the longest URL that a client can send', () => {
     const url = `/?${'eyJ'.repeat(2_600)}.${'eyJ'.repeat(2_600)}`;
-    // What is slow by itself is so each time; a busy machine is not.
+    // Take the fastest run: slow code is slow in every run, a busy machine is not.
     const tookMs = Array.from({ length: 5 }, () => {
       const startedAtMs = performance.now();
       expect(redactUrl(url)).toBe(url);

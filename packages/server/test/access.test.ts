@@ -139,7 +139,7 @@ describe('a channel', () => {
     expect(await openAsRoot(wanted)).toBe('unknown_environment');
   });
 
-  it('is found as soon as it exists', async () => {
+  it('is found immediately after it was created', async () => {
     const projectId = randomUUID();
     const request = { projectId, environmentKey: 'qa' };
     expect(await openAsRoot(request)).toBe('unknown_project');
@@ -149,7 +149,7 @@ describe('a channel', () => {
     expect(await openAsRoot(request)).toMatchObject({ environmentKey: 'qa' });
   });
 
-  it('is found by its key although the key is the id of another one', async () => {
+  it('is found by its key although another channel has that key as its id', async () => {
     const projectId = await makeProject();
     const environmentId = await environmentOf(projectId, 'prod');
     const otherId = await run(
@@ -214,7 +214,7 @@ describe('a user who may view a project', () => {
     expect(await mayView(userId, randomUUID())).toBe(false);
   });
 
-  it('is nobody else', async () => {
+  it('is no other user', async () => {
     const projectId = await makeProject();
     await run("INSERT INTO roles (key, name) VALUES ('no_view', 'x')");
     await run(
@@ -287,7 +287,7 @@ describe('recheck', () => {
     expect([...allowed].sort()).toStrictEqual(expected.sort());
   });
 
-  it('returns the ids as they were given', async () => {
+  it('returns the ids unchanged', async () => {
     const pair = {
       userId: `0${await makeUser({ superuser: true })}`,
       projectId: (await makeProject()).toUpperCase(),

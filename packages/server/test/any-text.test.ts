@@ -96,8 +96,8 @@ function stateOf(text: string): Partial<FeatureState> {
   };
 }
 
-describe('G10: whatever a row holds', () => {
-  it.each(texts)('%j arrives as it is, by every way', async (text) => {
+describe('G10: any content of a row', () => {
+  it.each(texts)('%j arrives unchanged through every entry point', async (text) => {
     const featureId = await addFeature(text);
     const change = {
       ...channel,
@@ -124,7 +124,7 @@ describe('G10: whatever a row holds', () => {
 
   it.each([
     [60_000, 'with their state'],
-    // A page of events stays small, so the state is left out, and says so.
+    // The page of events has a limit, so the state is omitted and the event says so.
     [1_000_000, 'as unreadable'],
   ])('features of %i bytes come %s, many in one transaction', async (bytes, how) => {
     const text = `💥"\\${'x'.repeat(bytes)}`;
@@ -201,7 +201,7 @@ describe('G10: whatever a row holds', () => {
     );
     const address = `project_id=${projectId}&env=dev`;
     for (const [path, text] of [
-      // The history leaves values out that are too large, before it looks at their levels.
+      // The history omits values that are too large before it checks their depth.
       [`/api/audit?${address}&feature_id=${featureId}`, levels > 2_000 ? '(too large' : shown],
       [`/api/features/${featureId}?env=dev`, shown],
     ] as const) {
@@ -210,7 +210,7 @@ describe('G10: whatever a row holds', () => {
       expect(JSON.stringify(body)).toContain(text);
     }
     expect((await ask('/api/pending-changes')).status).toBe(200);
-    // A client's library could not compare what is nested deeper.
+    // A client's library could not compare deeper values.
     const { status, body } = await ask(`/api/snapshot?${address}`);
     expect(status).toBe(200);
     const pending = body['pending_changes'] as { id: string; change: unknown }[];

@@ -32,7 +32,9 @@ async function audit(answer: { status: number; body: object }): Promise<{ code: 
 }
 
 describe.concurrent('the check for known holes', () => {
-  it('fails on a high one of what is installed in earnest, and names it', async ({ expect }) => {
+  it('fails on a high-severity vulnerability of a production dependency, and names it', async ({
+    expect,
+  }) => {
     const body = { pg: [{ ...advisory, severity: 'high' }], hono: [{ ...advisory, severity: 'moderate' }] };
     const { code, said } = await audit({ status: 200, body });
     expect(code).toBe(1);

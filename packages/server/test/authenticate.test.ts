@@ -79,20 +79,20 @@ async function refusal(connecting: Promise<PlainClient>): Promise<string> {
   return error instanceof Refused ? `${error.status} ${error.body.code ?? ''}` : String(error);
 }
 
-it('lets in whom the host knows, over sockets and HTTP, by the rights of the tables', async () => {
+it('users that authenticate() returns connect by WebSocket and HTTP with their rights in the tables', async () => {
   await connect(own, { Cookie: 's=alice' });
   const client = await V1Client.connect(own.wsUrl, { headers: { Cookie: 's=alice' } });
   opened.push(client);
   const hello = await client.control('hello');
   expect(hello).toMatchObject({ user_id: alice.id, username: 'alice' });
-  // An hour, where the host does not say.
+  // The default is one hour.
   expect(Math.abs(Date.parse(hello.token_expires_at) - Date.now() - 3_600_000)).toBeLessThan(30_000);
   await client.caughtUp({ projectId: project.projectId, environmentId: project.environments.prod });
   const me = await fetch(`${own.httpUrl}/api/auth/me`, { headers: { Cookie: 's=alice' } });
   expect(await me.json()).toMatchObject({ user: { id: alice.id }, sign_in: 'token' });
 });
 
-it('refuses requests without a session, and sessions of users that do not exist', async () => {
+it('requests without a session, and sessions of users that do not exist, are refused', async () => {
   expect(await refusal(connect(own, {}))).toBe('401 not_signed_in');
   expect(await refusal(connect(own, { Cookie: 's=unknown' }, alice.token))).toBe('401 not_signed_in');
   expect(await refusal(connect(own, { Cookie: 's=nobody' }))).toBe('401 unknown_user');
@@ -113,7 +113,7 @@ it('authenticate() takes precedence over a token; if it returns null, the token 
   expect(await who({ Cookie: 's=unknown' })).toBe('token_missing');
 });
 
-it('is not even asked for a page of another origin', async () => {
+it('authenticate() is not called for a page of another origin', async () => {
   const before = calls;
   const query = `project_id=${project.projectId}&env=prod`;
   const stranger = { Cookie: 's=alice', Origin: 'https://evil.example' };
@@ -130,13 +130,13 @@ it('is not even asked for a page of another origin', async () => {
   listed.socket?.destroy();
 });
 
-it('closes the connection with 4001 when the session of the host expires', async () => {
+it('a connection is closed with 4001 when the session of the host expires', async () => {
   sessions.set('s=brief', () => ({ id: alice.id, username: 'alice', expiresAtMs: Date.now() + 300 }));
   const client = await connect(own, { Cookie: 's=brief' });
   expect((await client.closed).code).toBe(4001);
 });
 
-it('answers a fresh token with an error where there are no tokens, and goes on', async () => {
+it('an auth message is answered with an error if there are no tokens, and the connection stays open', async () => {
   const client = await V1Client.connect(own.wsUrl, { headers: { Cookie: 's=alice' } });
   opened.push(client);
   expect(await client.ask({ type: 'auth', token: alice.token }, 'error', 'authenticated')).toMatchObject({
@@ -162,16 +162,16 @@ it.each<[string, () => unknown, RegExp]>([
     /^authenticate\(\) failed: no sessions/,
   ],
   ['rejects', async () => await Promise.reject(new Error('down')), /^authenticate\(\) failed: down$/],
-  ['answers true', () => true, /^authenticate\(\) answered neither null nor a user/],
-  ['answers no id', () => ({ username: 'alice' }), /answered neither/],
-  ['answers an empty id', () => ({ id: '', username: 'alice' }), /answered neither/],
-  ['answers a number', () => ({ id: 1, username: 'alice' }), /answered neither/],
+  ['returns true', () => true, /^authenticate\(\) answered neither null nor a user/],
+  ['returns no id', () => ({ username: 'alice' }), /answered neither/],
+  ['returns an empty id', () => ({ id: '', username: 'alice' }), /answered neither/],
+  ['returns a number', () => ({ id: 1, username: 'alice' }), /answered neither/],
   [
     'answers an end that is no time',
     () => ({ id: '1', username: 'a', expiresAtMs: Infinity }),
     /answered neither/,
   ],
-])('a host that %s: 503, and the log is told', async (_, answer, text) => {
+])('a host that %s: the response is 503, and the log has the reason', async (_, answer, text) => {
   sessions.set('s=faulty', answer);
   const failed = nextEvent(own.flagcast.lifecycle, 'access:failed');
   expect(await refusal(connect(own, { Cookie: 's=faulty' }))).toBe('503 unavailable');
@@ -185,7 +185,7 @@ it.each<[string, () => unknown, RegExp]>([
   await connect(own, { Cookie: 's=alice' });
 });
 
-it('a host that never answers is given up after 5 s', async () => {
+it('a call of a host that never resolves ends with a time-out after 5 s', async () => {
   vi.useFakeTimers();
   try {
     const answer = withTimeout('authenticate()', async () => await new Promise(() => undefined));

@@ -366,7 +366,7 @@ describe('the authorization matrix in docs/authorization.md agrees with the serv
     180_000,
   );
 
-  it('has every way in that the server describes', async () => {
+  it('lists every entry point of the server', async () => {
     const response = await fetch(`${rest.server.httpUrl}/api/openapi.json`);
     const { paths } = (await response.json()) as { paths: Record<string, object> };
     const described = Object.entries(paths).flatMap(([path, methods]) =>

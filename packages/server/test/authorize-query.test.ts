@@ -51,7 +51,7 @@ function authority(sql: string): CallbackAuthorization {
   return new CallbackAuthorization(querySource(pool, sql), lifecycle);
 }
 
-describe('the query', () => {
+describe('the query of FLAGCAST_AUTHORIZE_SQL', () => {
   it('opens channels by ids of any type, as texts', async () => {
     const access = authority(query);
     expect(await access.openChannel('1', { projectId: 'web/eu', environmentKey: 'prod' })).toMatchObject({
@@ -74,7 +74,7 @@ describe('the query', () => {
     }
   });
 
-  it('lists projects, and leaves out rows with nothing in them, told once', async () => {
+  it('lists projects, and skips rows with empty columns with one warning', async () => {
     const ignored = nextEvent(lifecycle, 'access:rows-ignored');
     const projects = await authority(query).visibleProjects('2');
     expect(projects).toMatchObject([
@@ -84,13 +84,13 @@ describe('the query', () => {
     expect(await ignored).toStrictEqual({ source: 'FLAGCAST_AUTHORIZE_SQL', rows: 1 });
   });
 
-  it('gives nobody the rights of others, even where it does not look at $1', async () => {
+  it('gives a user only their own rights, even if it does not use $1', async () => {
     const everything = authority(`SELECT ${columns} FROM ${tables}`);
     expect(await everything.openChannel('1', { projectId: 'pay', environmentKey: 'prod' })).toBe('forbidden');
     expect(await everything.visibleProjects('3')).toStrictEqual([]);
   });
 
-  it('takes $1 for text[] wherever it stands, and may begin WITH', async () => {
+  it('has $1 of type text[] anywhere, and may begin with WITH', async () => {
     const odd = `WITH asked AS (SELECT unnest($1) AS email)
       SELECT asked.email AS user_id, stage.team AS project_id, stage.id AS environment_id, stage.name AS environment_key
       FROM asked JOIN app.people person USING (email) JOIN app.seats seat ON seat.person = person.id JOIN app.stages stage USING (team);;`;
@@ -101,7 +101,7 @@ describe('the query', () => {
     expect(channel).toMatchObject({ environmentKey: 'dev' });
   });
 
-  it('is asked with the project pushed down, so that an index on it serves', async () => {
+  it('runs with the project pushed down, so that an index on it is used', async () => {
     const plans: string[] = [];
     const explained = oneSession(database.url);
     try {
@@ -128,7 +128,7 @@ describe('the query', () => {
     }
   });
 
-  it('cannot write: it runs in a READ ONLY transaction, and its connection is good afterwards', async () => {
+  it('cannot write: it runs in a READ ONLY transaction, and its connection can be used afterwards', async () => {
     const sql = `SELECT ${columns.replace('stage.name', 'app.visit()')} FROM ${tables}`;
     await expect(
       authority(sql).openChannel('1', { projectId: 'web/eu', environmentKey: 'x' }),
@@ -164,7 +164,7 @@ describe('a query that cannot work', () => {
       /top level/,
     ],
     ['is two', `${query} SELECT 1`, /syntax error/],
-  ])('is told by PostgreSQL: it %s', async (_, sql, problem) => {
+  ])('is reported with the error of PostgreSQL: it %s', async (_, sql, problem) => {
     await withClient(database.url, async (client) => {
       await expect(checkAuthorizeQuery(client, sql)).rejects.toThrow(problem);
     });

@@ -104,8 +104,8 @@ async function write(project: SeededProject, key: Key = 'prod'): Promise<string>
   return (await insertAudit(database.pool, { projectId, environmentId: environments[key] })).entityId;
 }
 
-describe('a channel of the list', () => {
-  it('is open to its user, whom no table knows, by key and by id; nobody is asked for but the user', async () => {
+describe('a channel that authorize() returns', () => {
+  it('is open to its user, who is in no table, by key and by id, with one call for that user', async () => {
     const byKey = await plain('ada@example.com', shop);
     const byId = await plain('42', billing, { env_id: billing.environments.dev });
     expect(asked[0]).toStrictEqual(['ada@example.com']);
@@ -118,8 +118,8 @@ describe('a channel of the list', () => {
 
   it.each<[string, Record<string, unknown>]>([
     ['userId, a number', { userId: 42 }],
-    ['userId, a text', { userId: '42', sub: 'somebody else' }],
-    ['sub', { sub: '42', username: 'somebody else' }],
+    ['userId, a text', { userId: '42', sub: 'another user' }],
+    ['sub', { sub: '42', username: 'another user' }],
     ['username', { username: '42' }],
   ])('is found by the claim %s', async (_, claims) => {
     const { status, body } = await get('/api/auth/me', claims);
@@ -132,13 +132,13 @@ describe('a channel of the list', () => {
     });
   });
 
-  it('is refused to a token that names nobody', async () => {
+  it('is refused to a token without a user', async () => {
     expect(await get('/api/projects', {})).toMatchObject({ status: 401, body: { code: 'token_invalid' } });
   });
 });
 
-describe('what is not in the list', () => {
-  it('is refused; whether a project exists is told only to those who see it', async () => {
+describe('a channel that authorize() does not return', () => {
+  it('is refused, and only users who may view the project learn that it exists', async () => {
     const unknown = { projectId: 'there-is-no-such-project' };
     for (const project of [billing, unknown, { projectId: 'a\0b' }, { projectId: '__proto__' }]) {
       expect(await refusal(plain('ada@example.com', project))).toBe('403 forbidden');
@@ -150,7 +150,7 @@ describe('what is not in the list', () => {
     expect(await refusal(plain('nobody', shop))).toBe('403 forbidden');
   });
 
-  it('is refused though the host answers for others as well', async () => {
+  it('is refused even if the host returns channels of other users', async () => {
     list = [may('root', billing, 'prod'), may('ada@example.com', shop, 'prod')];
     expect(await refusal(plain('ada@example.com', billing))).toBe('403 forbidden');
   });
@@ -171,7 +171,7 @@ describe('what is not in the list', () => {
     expect(await get(`/api/snapshot?${query}`, { sub: '42' })).toMatchObject({ status: 200 });
   });
 
-  it('is not shown by the REST API, though it is in the same tables', async () => {
+  it('is not in responses of the REST API, although it is in the same tables', async () => {
     const featureId = '5f0c8a52-0000-4000-8000-000000000001';
     await database.pool.query(
       `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, 'dark-mode', 'Dark', 'simple')`,
@@ -205,7 +205,7 @@ describe('what is not in the list', () => {
 });
 
 describe('a password', () => {
-  it("of Togglr's table gives no token: its number may be somebody else's in the list", async () => {
+  it("of Togglr's table gives no token, because its user id may be another user's in authorize()", async () => {
     const username = 'tim';
     await database.pool.query(`INSERT INTO users (username, email, password_hash) VALUES ('tim', 'tim', '')`);
     await setPassword(database.pool, username, 'correct horse');
@@ -220,7 +220,7 @@ describe('a password', () => {
 });
 
 describe('the projects', () => {
-  it('are those of the list, by name, with the environments of the list', async () => {
+  it('are those that authorize() returns, by name, with their environments', async () => {
     list = [
       { ...may('ada@example.com', shop, 'prod'), projectName: 'Zebra', environmentName: 'Production' },
       { ...may('ada@example.com', shop, 'prod'), projectName: 'twice' },
@@ -265,8 +265,8 @@ describe('the projects', () => {
   });
 });
 
-describe('a right that is taken away', () => {
-  it('G3: is asked once for all who come at the same time, and each gets their own', async () => {
+describe('a right that is revoked', () => {
+  it('G3: is read by one call for concurrent users, and each user gets their own rights', async () => {
     const calls: (readonly string[])[] = [];
     const source = functionSource(async (userIds) => {
       calls.push(userIds);
@@ -294,7 +294,7 @@ describe('a right that is taken away', () => {
     );
   });
 
-  it('G9: ends its channel, and no other; all are asked for together', async () => {
+  it('G9: ends only its channel, and one call checks all users', async () => {
     const ada = await plain('ada@example.com', shop);
     const client = await V1Client.connect(server.wsUrl, { token: await tokenOf({ sub: '42' }) });
     opened.push(client);
@@ -302,7 +302,7 @@ describe('a right that is taken away', () => {
     await client.caughtUp({ projectId: billing.projectId, environmentId: billing.environments.dev });
     await nextEvent(server.flagcast.lifecycle, 'access:rechecked', ({ connections }) => connections === 2);
     expect([...(asked.at(-1) ?? [])].sort()).toStrictEqual(['42', 'ada@example.com']);
-    // Of the same project another environment remains.
+    // Another environment of the same project remains.
     list = [may('42', shop, 'dev'), may('42', billing, 'dev')];
     expect((await ada.closed).code).toBe(4503);
     expect(await client.control('error')).toMatchObject({ code: 'forbidden', project_id: shop.projectId });
@@ -331,7 +331,7 @@ describe('a host that fails', () => {
       async () => await Promise.resolve('all' as never),
       /^authorize\(\) did not answer a list of channels$/,
     ],
-  ])('that %s: 503, and the log is told why', async (_, failing, text) => {
+  ])('that %s: the response is 503, and the log has the reason', async (_, failing, text) => {
     const failed = nextEvent(server.flagcast.lifecycle, 'access:failed');
     fault = failing;
     expect(await refusal(plain('ada@example.com', shop))).toBe('503 unavailable');
@@ -344,7 +344,7 @@ describe('a host that fails', () => {
     await plain('ada@example.com', shop);
   });
 
-  it('goes on with those who are connected, but not for ever: they are told to come back', async () => {
+  it('keeps open connections for a limited time, then closes them for a reconnect', async () => {
     const client = await plain('ada@example.com', shop);
     const failed = nextEvent(server.flagcast.lifecycle, 'access:failed');
     fault = async () => await Promise.reject(new Error('down'));
@@ -354,7 +354,7 @@ describe('a host that fails', () => {
     expect(await client.closed).toStrictEqual({ code: 4005, reason: 'your rights cannot be checked' });
   });
 
-  it('may list what is no channel: that is left out, and told once', async () => {
+  it('may return invalid channels: they are skipped with one warning', async () => {
     const ignored: object[] = [];
     server.flagcast.lifecycle.on('access:rows-ignored', (payload) => ignored.push(payload));
     const { userId, ...nobody } = may('ada@example.com', shop, 'dev');

@@ -73,7 +73,7 @@ async function rename(environmentId: string, key: string): Promise<void> {
 }
 
 describe('a channel whose environment is renamed', () => {
-  it('G13: sends the new key and goes on under its id', async () => {
+  it('G13: sends the new key and continues under its id', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     const stream = await openStream();
@@ -101,7 +101,7 @@ describe('a channel whose environment is renamed', () => {
     await plain.close();
   });
 
-  it('is found by its new key alone, as soon as the change was sent', async () => {
+  it('is found only by its new key, from the moment when the change was sent', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     await rename(prod.environmentId, 'production');
@@ -189,7 +189,7 @@ const ends = [
 ] as const;
 
 describe.each(ends)('a channel whose %s', (_, code, message, end, refusal) => {
-  it('G13: ends with the reason, and the other channels of the connection go on', async () => {
+  it('G13: ends with the reason, and the other channels of the connection continue', async () => {
     const other = await seedProject(database.pool);
     const kept = { projectId: other.projectId, environmentId: other.environments.prod };
     const client = await connect();
@@ -238,7 +238,7 @@ it('an environment of an archived project stays closed, and opens again with the
   await client.close();
 });
 
-describe('a right that is taken away', () => {
+describe('a right that is revoked', () => {
   it.each([
     ['a membership is deleted', 'DELETE FROM memberships WHERE user_id = $1'],
     [

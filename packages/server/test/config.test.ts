@@ -53,7 +53,7 @@ describe('the settings of flagcast serve', () => {
     });
   });
 
-  it('are read from every variable', () => {
+  it('are read from their variables', () => {
     const environment = {
       ...database,
       PORT: '0',

@@ -73,7 +73,7 @@ describe('the console', () => {
     expect(headers.get('referrer-policy')).toBe('no-referrer');
   });
 
-  it('lets browsers cache files with a hash in their name for ever, and other files until they change', async () => {
+  it('lets browsers cache files with a hash in their name permanently, and other files until they change', async () => {
     const asset = await ask('/assets/index-BhcBzS3k.js');
     expect(asset.headers.get('content-type')).toBe('text/javascript; charset=utf-8');
     expect(asset.headers.get('cache-control')).toBe('public, max-age=31536000, immutable');

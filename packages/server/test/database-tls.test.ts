@@ -122,7 +122,7 @@ describe.skipIf(!hasOpenssl)('with TLS to the database', () => {
     else expect(result).toBe(expected);
   });
 
-  it('the variables of libpq count, and the URL comes before them', async () => {
+  it('the variables of libpq apply, and the URL takes precedence', async () => {
     expect(await connect('', { PGSSLMODE: 'require' })).toBe(true);
     expect(await connect('', { PGSSLMODE: 'verify-ca', PGSSLROOTCERT: fileOf('database') })).toBe(true);
     expect(await connect('', { PGSSLMODE: 'require', PGSSLROOTCERT: fileOf('stranger') })).toMatch(

@@ -261,7 +261,7 @@ describe('delivery to a channel with thousands of clients', () => {
     await pool.end();
   });
 
-  it('is finished when the server closes, and dropped when the history is lost', async () => {
+  it('is completed when the server closes, and dropped when the history of the database is lost', async () => {
     const { broadcaster, read, join } = createBroadcast();
     const connections = Array.from({ length: 1_000 }, () => new TestConnection(0.02));
     for (const connection of connections) join(large, connection);

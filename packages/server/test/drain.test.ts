@@ -56,7 +56,7 @@ function sockets(): number {
   return process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap').length;
 }
 
-describe('close', () => {
+describe('close()', () => {
   it('closes connections with 4000, refuses new ones, and leaves nothing open', async () => {
     const before = sockets();
     await start();
@@ -90,7 +90,7 @@ describe('close', () => {
     expect(client.messages.map(({ entity_id: id }) => id)).toStrictEqual([entityId]);
   });
 
-  it('does not wait for a client that never answers, and logs which those were', async () => {
+  it('does not wait for a client that never answers, and logs such clients', async () => {
     await start();
     const { socket } = await handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
     const client = await connect();
@@ -110,7 +110,7 @@ describe('close', () => {
     socket?.destroy();
   });
 
-  it('does not wait for a database that never answers, nor for the clients that wait for it', async () => {
+  it('does not wait for a database that never answers, or for the clients that wait for it', async () => {
     const people = await Promise.all(
       ['ann', 'ben', 'cleo'].map(
         async (name) => await createUser(database.pool, name, { superuser: true, ttlMs: 600_000 }),

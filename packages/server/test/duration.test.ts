@@ -17,7 +17,7 @@ describe('parseDuration', () => {
   });
 
   it.each(['', 's', '10', '1 h', '1H', '-1s', '+1s', '1e3s', '.5s', '1h30m', '1w', 'NaNs', '0x10s', '١s'])(
-    'refuses %j and says what to write',
+    'refuses %j with the accepted format',
     (text) => {
       expect(() => parseDuration(text)).toThrow(
         `${JSON.stringify(text)} is not a duration: write a number and a unit, such as 500ms, 30s, 15m, 1h or 7d`,
@@ -33,7 +33,7 @@ describe('parseDuration', () => {
     expect(() => parseDuration('104249992d')).toThrow('is too long a duration');
   });
 
-  it('reads every whole number of every unit, and refuses all else in one line', () => {
+  it('reads every whole number with every unit, and refuses other text in one line', () => {
     const units = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
     fc.assert(
       fc.property(

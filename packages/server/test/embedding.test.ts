@@ -55,7 +55,7 @@ async function start(kind: (typeof kinds)[number]): Promise<Running> {
   const closeOnce = async (): Promise<unknown> => await (closed ??= close());
   closing.push(closeOnce);
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  // Before the first read there is no cursor to give.
+  // Before the first read there is no cursor.
   await expect.poll(async () => (await fetch(`${url}/readyz`)).status).toBe(200);
   return {
     server,
@@ -80,8 +80,8 @@ async function text(url: string): Promise<string> {
   return `${response.status} ${await response.text()}`;
 }
 
-describe.each(kinds)('in a server of %s', (kind) => {
-  it('events come to who may see them, over every way in', async () => {
+describe.each(kinds)('Flagcast in a server of %s', (kind) => {
+  it('delivers events to authorized users through every entry point', async () => {
     const { url, headersOf } = await start(kind);
     const wsUrl = `${url.replace('http', 'ws')}/api/ws`;
     const query = { project_id: 'shop', env: 'prod' };
@@ -114,7 +114,7 @@ describe.each(kinds)('in a server of %s', (kind) => {
     await client.close();
   });
 
-  it('the pages of the host are its own, and so is what there is not', async () => {
+  it('leaves other paths and 404 responses to the host', async () => {
     const { url } = await start(kind);
     if (kind !== 'express') expect(await text(`${url}/`)).toBe('200 The host');
     expect(await text(`${url}/nothing`)).toMatch(/^404 .*(The host has no such page|Cannot GET|Route GET)/s);
@@ -125,7 +125,7 @@ describe.each(kinds)('in a server of %s', (kind) => {
     expect(await text(`${url}/api/ws`)).toMatch(/^426 .*upgrade_required/);
   });
 
-  it("sockets on other paths are the host's", async () => {
+  it('leaves WebSockets on other paths to the host', async () => {
     const { server, url } = await start(kind);
     const wsUrl = url.replace('http', 'ws');
     expect(await handshake(`${wsUrl}/chat`, '')).toMatchObject({ status: 404 });
@@ -140,7 +140,7 @@ describe.each(kinds)('in a server of %s', (kind) => {
     expect(await handshake(`${wsUrl}/api/ws`, 'project_id=shop&env=prod')).toMatchObject({ status: 401 });
   });
 
-  it('it closes with its clients told, also those of streams', async () => {
+  it('closes its WebSockets and streams with the close code', async () => {
     const { url, headersOf, close } = await start(kind);
     const headers = await headersOf('ada');
     const client = await V1Client.connect(`${url.replace('http', 'ws')}/api/ws`, { headers });

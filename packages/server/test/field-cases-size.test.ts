@@ -24,7 +24,7 @@ describe('case 7: one statement that writes 30,000 audit rows, where statements 
   /** How much the server may use for it at most, in kB. */
   const allowedKilobytes = 150 * 1_024;
 
-  it('delays a change in another environment by pages only, and is delivered completely in bounded memory', async () => {
+  it('delays a change in another environment by a few pages, and is delivered completely in bounded memory', async () => {
     const database = await createTestDatabase({ schema: 'tables' });
     undo.push(async () => await database.drop());
     const { projectId, environments } = await seedProject(database.pool);

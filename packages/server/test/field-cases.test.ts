@@ -93,7 +93,7 @@ async function nthEvent(client: V1Client, entityId: string, n: number): Promise<
 }
 
 describe('case 1: a toggle after TRUNCATE audit_log RESTART IDENTITY', () => {
-  it('is an event with another id, although the host uses the id of its row again', async () => {
+  it('is an event with another id, although the host reuses the id of its row', async () => {
     const database = await createDatabase();
     const token = await createToken(database);
     const channel = await createChannel(database);
@@ -168,12 +168,12 @@ describe('case 3: an audit row whose created_at is not the time of its transacti
 
   beforeAll(async () => {
     database = await createTestDatabase({ schema: 'tables' });
-    // Prepared transactions are possible in the run's cluster, where nothing is notified by default.
+    // The cluster of the tests allows prepared transactions, where the triggers do not notify by default.
     await withClient(database.url, async (client) => {
       await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
     });
     token = await createToken(database);
-    // Only a hint makes the server read.
+    // The server reads only after a notification.
     server = await startTestServer(database.url, { database: { pollIntervalMs: 3_600_000 } });
   });
 
@@ -190,7 +190,7 @@ describe('case 3: an audit row whose created_at is not the time of its transacti
     return entityId;
   }
 
-  it.each(ages)('%s old: the event is delivered at once, with the time that the host wrote', async (age) => {
+  it.each(ages)('%s old is delivered immediately, with the time that the host wrote', async (age) => {
     const channel = await createChannel(database);
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
@@ -204,7 +204,7 @@ describe('case 3: an audit row whose created_at is not the time of its transacti
     await client.close();
   });
 
-  it.each(ages)('%s old: the event is delivered to a client that resumes, once', async (age) => {
+  it.each(ages)('%s old is delivered once to a client that resumes', async (age) => {
     const channel = await createChannel(database);
     const before = await V1Client.connect(server.wsUrl, { token });
     const cursor = await before.caughtUp(channel);
@@ -278,8 +278,8 @@ describe('case 3: audit_log filled by logical replication', () => {
   });
 });
 
-describe('case 9: a role that may not read the host’s features any more', () => {
-  it('makes the server stale with the reason, and fresh again by itself, with the state of features', async () => {
+describe('case 9: a role that lost the right to read features of the host', () => {
+  it('makes the server stale with the reason until the right is granted again, then events have the state of features', async () => {
     const cluster = await createTestCluster();
     undo.push(async () => await cluster.remove());
     const database = await cluster.createDatabase({ schema: 'tables' });
@@ -316,7 +316,7 @@ describe('case 9: a role that may not read the host’s features any more', () =
 });
 
 describe('case 12: a feature name that cannot be decoded, in a SQL_ASCII database', () => {
-  it('costs the events of that feature their state, and no other event', async () => {
+  it('is missing from the events of that feature only, whose state is null', async () => {
     const admin = inject('clusterUrl');
     const name = `test_ascii_${randomUUID().slice(0, 8)}`;
     await withClient(admin, async (client) => {

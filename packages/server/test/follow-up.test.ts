@@ -7,13 +7,13 @@ import { compare, watch } from './watched.js';
 const quiet = { rows: 0, isReplica: false };
 const found = { rows: 1, isReplica: false };
 
-it('reads are not repeated where no hint has come', () => {
+it('reads without a notification are not repeated', () => {
   const followUp = new FollowUp();
   expect(followUp.after(quiet)).toBe(null);
   expect(followUp.after(found)).toBe(null);
 });
 
-it('reads after a hint are repeated after pauses that double, and end', () => {
+it('a read after a notification is repeated with exponential backoff and a last repetition', () => {
   const followUp = new FollowUp();
   followUp.hint();
   const pauses = Array.from({ length: 8 }, () => followUp.after(quiet));
@@ -21,13 +21,13 @@ it('reads after a hint are repeated after pauses that double, and end', () => {
   expect(followUp.after(found)).toBe(null);
 });
 
-it('pauses begin anew where a read brought rows', () => {
+it('the pauses start again after a read that returned rows', () => {
   const followUp = new FollowUp();
   followUp.hint();
   expect([quiet, quiet, found, quiet].map((read) => followUp.after(read))).toEqual([2, 4, 2, 4]);
 });
 
-it('reads that bring rows all the time are 10 ms apart, and a quiet read ends that', () => {
+it('consecutive reads that return rows are 10 ms apart until one returns no rows', () => {
   const followUp = new FollowUp();
   followUp.hint();
   for (let read = 0; read < 4; read += 1) expect(followUp.after(found)).toBe(2);
@@ -37,7 +37,7 @@ it('reads that bring rows all the time are 10 ms apart, and a quiet read ends th
   expect(followUp.leastDistanceMs).toBe(0);
 });
 
-it('reads of a replica are repeated for 5 s, because a hint can arrive before the commit', () => {
+it('reads of a replica are repeated for 5 s, because a notification can arrive before the commit', () => {
   const followUp = new FollowUp();
   followUp.hint();
   let totalMs = 0;
@@ -49,10 +49,10 @@ it('reads of a replica are repeated for 5 s, because a hint can arrive before th
   expect(totalMs).toBe(5_115);
 });
 
-it('reads after hints bring every event of 16 concurrent writers without a poll, also of transactions that were held open', async () => {
+it('reads after notifications return every event of 16 concurrent writers without a poll, also of long transactions', async () => {
   const database = await createTestDatabase({ schema: 'tables' });
   onTestFinished(async () => await database.drop());
-  // In a session of its own: those of the pool are to know the setting.
+  // In a separate session: sessions that the pool opens later use the setting.
   await withClient(database.url, async (client) => {
     await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   });
@@ -71,14 +71,14 @@ it('reads after hints bring every event of 16 concurrent writers without a poll,
         if (channel === undefined) throw new Error('there is no channel');
         await client.query('BEGIN');
         await insertAudit(client, channel);
-        // Some hold the lock that lets only one of them send a hint, and commit after the others.
+        // Some hold the lock that lets only one of them notify, and commit after the others.
         if (count % 3 === 0) await client.query('SELECT pg_sleep(random() * 0.1)');
         await client.query(count % 7 === 0 ? 'ROLLBACK' : 'COMMIT');
       }
     });
   };
   await Promise.all(Array.from({ length: 16 }, async (_, number) => await writer(number)));
-  // Before anything else is written, whose hint would bring them as well.
+  // Check before any other write, whose notification would also deliver them.
   for (const [{ projectId, environmentId }, client] of clients) {
     const { rows } = await database.pool.query<{ id: string }>(
       'SELECT entity_id AS id FROM audit_log WHERE project_id = $1 AND environment_id = $2',

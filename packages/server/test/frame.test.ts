@@ -43,7 +43,7 @@ describe('textFrame', () => {
       .map(([count, more]) => '💥'.repeat(count) + 'x'.repeat(more)),
   );
 
-  it('encodes any texts, whatever pieces the network delivers', () => {
+  it('encodes any texts, in any segments of the network', () => {
     fc.assert(
       fc.property(
         fc.array(texts, { maxLength: 4 }),
@@ -73,7 +73,7 @@ describe("a plain client's message", () => {
       .map((text) => Buffer.from(text)),
   );
 
-  it('G10: is answered with a pong if it is a ping, else not at all', () => {
+  it('G10: is answered with a pong if it is a ping, and otherwise ignored', () => {
     fc.assert(
       fc.property(bytes, (data) => {
         const answer = answerPlain(data);

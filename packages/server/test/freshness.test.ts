@@ -89,7 +89,7 @@ function staleReason(since: string, problem: string): Readiness {
   return { status: 503, body: { status: 'not ready', reason: `stale since ${since}: ${problem}` } };
 }
 
-describe('a server whose role may not read the event log any more', () => {
+describe('a server whose role lost the right to read the event log', () => {
   let role: string;
 
   beforeEach(async () => {
@@ -117,7 +117,7 @@ describe('a server whose role may not read the event log any more', () => {
     await database.pool.query(`GRANT SELECT ON flagcast.event_log TO ${role}`);
   };
 
-  it('G12: sends its clients that it is stale and why, and when it is fresh again; no event is missed', async () => {
+  it('G12: sends its clients a stale message with the reason, then a fresh message, and misses no event', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     const stream = await openStream();
@@ -151,7 +151,7 @@ describe('a server whose role may not read the event log any more', () => {
     stream.response.destroy();
   });
 
-  it('is fresh when it has read everything that was committed meanwhile', async () => {
+  it('is fresh after it has read everything that was committed meanwhile', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     await revoke();
@@ -172,7 +172,7 @@ describe('a server whose role may not read the event log any more', () => {
     await client.close();
   });
 
-  it('sends it to a new connection after hello', async () => {
+  it('sends the stale message to a new connection after hello', async () => {
     const early = await connect();
     await revoke();
     const stale = await freshness(early, 'stale');
@@ -193,7 +193,7 @@ describe('a server whose role may not read the event log any more', () => {
     stream.response.destroy();
   });
 
-  it('closes a plain client after staleTimeoutMs, which the dialect has no message for', async () => {
+  it('closes a plain client after staleTimeoutMs, because the plain dialect has no stale message', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     const plain = await PlainClient.connect(server.wsUrl, query, { token });
@@ -255,7 +255,7 @@ describe('a server whose database', () => {
     await client.close();
   });
 
-  it('does not answer a read is stale, and its heartbeats keep the time up to which everything was read', async () => {
+  it('does not answer a read is stale, and its heartbeats contain the time of the last complete read', async () => {
     const client = await connect();
     await client.caughtUp(prod);
     const { as_of: first } = await client.control('heartbeat');
@@ -304,7 +304,7 @@ describe('a server of a database in which', () => {
       'the table public.pending_changes does not have the trigger flagcast_log (was the table replaced?)',
     ],
   ])(
-    'G12: %s is stale with the reason, and fresh after install; clients begin anew',
+    'G12: %s is stale with the reason, and fresh after install, with a resync for clients',
     async (_, damage, problem) => {
       const clients = [await connect(), await connect()];
       for (const client of clients) await client.caughtUp(prod);

@@ -55,7 +55,7 @@ describe('handshakes', () => {
     { Upgrade: 'websocket/13' },
     // node:http looks for it in other requests only.
     { Host: null },
-  ])('with %j are refused in the form of every refusal', async (headers) => {
+  ])('with %j are refused with the usual error response', async (headers) => {
     const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
     const answer = await handshake(server.wsUrl, query, {
       Authorization: `Bearer ${root.token}`,
@@ -70,7 +70,7 @@ describe('handshakes', () => {
     expect(await refused).toStrictEqual({ status: 400, code: 'bad_handshake', address: '127.0.0.1' });
   });
 
-  it('on another path are told where to go', async () => {
+  it('on another path get a response with the right path', async () => {
     const { status, body } = await handshake(`${server.wsUrl}/more`, query);
     expect(status).toBe(404);
     expect(JSON.parse(body)).toStrictEqual({
@@ -79,7 +79,7 @@ describe('handshakes', () => {
     });
   });
 
-  it('are answered when they take too long, and hold no place then', async () => {
+  it('are answered after a time-out, and then release their slot', async () => {
     const startedAtMs = performance.now();
     const answers = await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');
@@ -87,7 +87,7 @@ describe('handshakes', () => {
       const asked = [1, 2, 3].map(async () => await handshake(server.wsUrl, query, headers));
       return await Promise.all(asked);
     });
-    // The look-up itself would be given up after five seconds.
+    // The time-out of the lookup itself is five seconds.
     expect(performance.now() - startedAtMs).toBeLessThan(4_000);
     for (const { status, headers, body } of answers) {
       expect(status).toBe(503);
@@ -97,7 +97,7 @@ describe('handshakes', () => {
     await leave([await connect(), await connect()]);
   });
 
-  it('beyond the limit of a user are refused until one leaves; a failed one counts for nothing', async () => {
+  it('beyond the limit of a user are refused until a connection closes, and failed ones do not count', async () => {
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const headers = { Authorization: `Bearer ${root.token}`, 'Sec-WebSocket-Key': 'bad' };
       expect((await handshake(server.wsUrl, query, headers)).status).toBe(400);
@@ -117,7 +117,7 @@ describe('handshakes', () => {
     await leave(clients);
   });
 
-  it('leave nothing behind while the connection lasts: neither headers nor the token in them', async () => {
+  it('leave no headers and no token in memory while the connection is open', async () => {
     const plain = await connect();
     const channel = { project_id: projectId, env: 'prod' };
     const session = await V1Client.connect(server.wsUrl, { token: root.token, query: channel });

@@ -73,7 +73,7 @@ describe('the allowlist of hosts', () => {
     '10.0.0.7:8080',
     'a@localhost',
     'localhost:1:2',
-  ])('refuses the host %s with 421, or 400 where it is none, on every entry point', async (host) => {
+  ])('refuses the host %s with 421, or 400 if it is invalid, on every entry point', async (host) => {
     for (const target of ['/', '/healthz', '/metrics', '/api/auth/me', `/api/events?${channel}`]) {
       expect([400, 421]).toContain((await send(target, { Host: host })).status);
     }
@@ -98,7 +98,7 @@ describe('the allowlist of hosts', () => {
     expect((await send(`/api/ws?${channel}`, { ...upgrade, Host: host })).status).toBe(101);
   });
 
-  it('is as exact as its entries, of which 0.0.0.0 and :: stand for every address', () => {
+  it('matches its entries exactly, and 0.0.0.0 and :: match every address', () => {
     const isAllowed = (allowed: string[] | null, host?: string): boolean =>
       createHostPolicy(allowed).isAllowed({ headers: host === undefined ? {} : { host } });
     expect(isAllowed(null, 'evil.example')).toBe(true);
@@ -116,7 +116,7 @@ describe('the allowlist of hosts', () => {
   });
 
   it.each(['http://flags.example.com', 'flags.example.com:8080', '[::1]:80', '*', 'a b', 'a/b', ''])(
-    'takes no entry %j',
+    'rejects the entry %j',
     (entry) => {
       expect(() => createHostPolicy([entry])).toThrow(`${JSON.stringify(entry)} is not a host: write a name`);
     },
@@ -129,14 +129,14 @@ describe("the server's own origin", () => {
     ['http://localhost', { 'X-Forwarded-Proto': 'https' }, 403],
     ['http://localhost', { 'X-Forwarded-Proto': 'http' }, 200],
     ['https://localhost', { 'X-Forwarded-Proto': 'http' }, 403],
-    // The first proxy is the one that the browser speaks to.
+    // The browser connects to the first proxy.
     ['https://localhost', { 'X-Forwarded-Proto': 'https, http' }, 200],
     ['http://localhost', { Forwarded: 'for=192.0.2.1;proto=https;by=10.0.0.1, proto=http' }, 403],
     ['https://localhost', { Forwarded: 'for=192.0.2.1; Proto="https"' }, 200],
     ['http://localhost', { 'X-Forwarded-Proto': 'junk' }, 200],
     ['http://localhost', {}, 200],
     ['https://localhost', {}, 200],
-  ])('is compared with its scheme where a trusted proxy passes it on: %s, %j: %i', async (...row) => {
+  ])('is compared with its scheme if a trusted proxy forwards it: %s, %j: %i', async (...row) => {
     const [origin, headers, status] = row;
     const sent = { Origin: origin, ...headers } as Record<string, string>;
     expect((await send('/api/auth/me', sent)).status).toBe(status);
@@ -144,7 +144,7 @@ describe("the server's own origin", () => {
     expect(opened).toBe(status === 200 ? 101 : status);
   });
 
-  it('is compared without its scheme where somebody who is no trusted proxy names one', async () => {
+  it('is compared without its scheme if an untrusted client sends one', async () => {
     const direct = await startTestServer(database.url);
     onTestFinished(async () => await direct.close());
     const headers = { Origin: 'https://localhost', 'X-Forwarded-Proto': 'http' };
@@ -177,8 +177,8 @@ describe('a path that is not canonical', () => {
     expect((await send(target, upgrade)).status).toBe(400);
   });
 
-  // The adapter of the framework refuses this one itself.
-  it('is refused with 400 where it has a backslash', async () => {
+  // The adapter of the framework refuses this target itself.
+  it('is refused with 400 if it has a backslash', async () => {
     expect((await send('/a\\metrics')).status).toBe(400);
     expect((await send('/a\\metrics', upgrade)).status).toBe(400);
   });
@@ -190,7 +190,7 @@ describe('a path that is not canonical', () => {
     },
   );
 
-  it('is one that has another spelling', () => {
+  it('differs from its normalized form', () => {
     for (const target of [
       '/',
       '/p/b%C3%BCcher/a%20b',
@@ -207,7 +207,7 @@ describe('a path that is not canonical', () => {
     expect(String.fromCharCode(...encoded)).toMatch(/^-\.\/[0-9]{10}[A-Z]{26}\\_[a-z]{26}~$/);
   });
 
-  it("is the host's own where the server is embedded", async () => {
+  it('is left to the host if the server is embedded', async () => {
     const host: Server = createServer((request, response) => {
       server.flagcast.middleware(request, response, () => response.end(`host ${request.url ?? ''}`));
     });

@@ -56,7 +56,7 @@ async function stateOf(pool: pg.Pool): Promise<unknown> {
   }
 }
 
-describe("a pool of the host's", () => {
+describe('a pool of the host', () => {
   it('gets its client back with the settings that the host made, after statements, transactions and errors', async () => {
     const pool = createPool();
     await pool.query("SET statement_timeout = '77s'; SET search_path = pg_catalog; SET lock_timeout = '88s'");
@@ -81,7 +81,7 @@ describe("a pool of the host's", () => {
     expect((await pool.query('SELECT id FROM public.locked')).rows).toEqual([{ id: 1 }]);
   });
 
-  it('has no statement of Flagcast that runs or waits for a lock longer than the time-outs', async () => {
+  it('runs no statement of Flagcast longer than the time-outs, including the wait for locks', async () => {
     const { requests } = createSessions(createPool());
     await expect(requests.query('SELECT pg_sleep(60)')).rejects.toMatchObject({ code: '57014' });
     const holder = await database.pool.connect();
@@ -208,7 +208,7 @@ describe("a pool of the host's", () => {
     expect(passwords).toBeGreaterThan(0);
   });
 
-  it('may be one of another copy of pg, whose errors are recognized', async () => {
+  it('may be of another copy of pg, whose errors are recognized', async () => {
     const require = createRequire(import.meta.url);
     for (const file of Object.keys(require.cache)) {
       if (/node_modules\/pg[-/]/.test(file)) Reflect.deleteProperty(require.cache, file);

@@ -158,7 +158,7 @@ describe('/healthz and /readyz', () => {
     http.close();
   });
 
-  it('do not take a long poll interval for an outage', async () => {
+  it('do not report an outage during a long poll interval', async () => {
     const patient = await startTestServer(database.url, {
       database: { pollIntervalMs: 60_000 },
       timeouts: { readinessGraceMs: 100 },
@@ -255,7 +255,7 @@ describe('/api/projects', () => {
     expect((await ask('/api/projects', as(nobody))).body).toStrictEqual({ projects: [] });
   });
 
-  it('refuses like every other authorizer', async () => {
+  it('refuses requests like every other entry point', async () => {
     const idle = await createUser(database.pool, 'idle', { active: false });
     const foreign = { Authorization: `Bearer ${alice.token}`, Origin: 'https://evil.example' };
     const withoutToken = await ask('/api/projects');

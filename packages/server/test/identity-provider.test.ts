@@ -70,12 +70,12 @@ describe('a token of an identity provider', () => {
     ['sub:id', { sub: '77', aud: 'another service' }, '401 token_invalid'],
     ['sub:id', { sub: '77', nonce: 'of an ID token' }, '401 token_wrong_type'],
     ['sub:id', { sub: '77', exp: 8.7e12 }, '401 token_invalid'],
-  ])('is its user by %s alone: %j', async (userClaim, claims, expected) => {
+  ])('identifies its user only by %s: %j', async (userClaim, claims, expected) => {
     expect(await me(userClaim, claims)).toBe(expected);
   });
 });
 
-it('a token with a time that no date can hold is refused with 401', async () => {
+it('a token with a time beyond the range of Date is refused with 401', async () => {
   const server = await startTestServer(database.url);
   for (const exp of [8.7e12, 9e12]) {
     const token = await sign({ userId: 77, type: 'access', exp }, Buffer.from(testSecret));
@@ -88,7 +88,7 @@ it('a token with a time that no date can hold is refused with 401', async () => 
 });
 
 describe('the user of a token', () => {
-  it('compares names and addresses letter by letter, whatever the collation of the column', async () => {
+  it('is found by the exact name or address, with any collation of the column', async () => {
     const own = await createTestDatabase({ schema: 'tables' });
     try {
       await own.pool.query(`
@@ -105,7 +105,7 @@ describe('the user of a token', () => {
     }
   });
 
-  it('finds nobody by an address that several users have', async () => {
+  it('is not found by an address that several users have', async () => {
     const own = await createTestDatabase({ schema: 'tables' });
     try {
       await own.pool.query(`

@@ -158,7 +158,7 @@ describe('who may open a channel', () => {
     expect(answers).toStrictEqual(expected);
   });
 
-  it('takes an environment by its number, but only in its own project', async () => {
+  it('may open an environment by its number only in its own project', async () => {
     const { projectId, environments } = own;
     for (const parameter of ['env_id', 'environment_id']) {
       const query = `project_id=${projectId}&${parameter}=`;
@@ -168,7 +168,7 @@ describe('who may open a channel', () => {
   });
 });
 
-describe('malformed questions', () => {
+describe('malformed parameters of a channel', () => {
   const hostile = [
     `'`,
     `"`,
@@ -189,7 +189,7 @@ describe('malformed questions', () => {
     '[object Object]',
   ];
 
-  it('finds nothing by them, and does nothing else', async () => {
+  it('match no channel and have no other effect', async () => {
     const { projectId } = own;
     for (const text of hostile) {
       const value = encodeURIComponent(text);
@@ -226,13 +226,13 @@ describe('malformed questions', () => {
   ])('%s: %s', async (pattern, expected) => {
     const query = pattern.replace('OWN', own.projectId).replace('OTHER', other.projectId);
     expect(await knock(query, asUser('alice'))).toBe(expected);
-    // What is malformed is said to everyone; all else only to those who may ask.
+    // Every client gets the error for malformed input. Other errors need the right to view the project.
     if (expected.startsWith('400')) expect(await knock(query)).toBe(expected);
     else expect(await knock(query)).toBe('401 token_missing');
   });
 });
 
-describe('tokens', () => {
+describe('an access token', () => {
   const ways: Record<
     string,
     (token: string) => { headers: Record<string, string>; query: string; at: TestServer }
@@ -265,7 +265,7 @@ describe('tokens', () => {
     ['removed user', '401 unknown_user'],
   ] as const;
 
-  it.each(Object.keys(ways))('by %s', async (way) => {
+  it.each(Object.keys(ways))('is accepted or refused with the documented code: %s', async (way) => {
     for (const [name, expected] of rows) {
       const { headers, query, at } = ways[way]?.(tokenOf(name)) ?? {};
       if (at === undefined || headers === undefined) throw new Error(`no way ${way}`);
@@ -281,12 +281,12 @@ describe('tokens', () => {
     { Authorization: 'Basic YWxpY2U6eA==' },
     { Authorization: 'Bearer' },
     { 'Sec-WebSocket-Protocol': 'bearer.' },
-  ])('none in %j', async (headers) => {
+  ])('is not found in %j', async (headers) => {
     expect(await knock(prodOf(own), headers)).toBe('401 token_missing');
   });
 });
 
-describe('origins', () => {
+describe('the Origin header', () => {
   it.each([
     ['none', null, '101', '101'],
     ['its own', 'OWN', '101', '101'],
@@ -307,7 +307,7 @@ describe('origins', () => {
       const headers: Record<string, string> =
         origin === null ? {} : { Origin: origin === 'OWN' ? at.httpUrl : origin };
       expect(await knock(prodOf(own), { ...asUser('alice'), ...headers }, at)).toBe(expected);
-      // A foreign page does not learn whether its visitor's token is good.
+      // A page of another origin does not learn whether the token of its user is valid.
       const withoutToken = expected === '101' ? '401 token_missing' : expected;
       expect(await knock(prodOf(own), headers, at)).toBe(withoutToken);
     }
@@ -315,7 +315,7 @@ describe('origins', () => {
 });
 
 describe('events', () => {
-  it('G3: reach the clients of their own project and environment, and nobody else', async () => {
+  it('G3: reach only the clients of their project and environment', async () => {
     const channels = [own, other].flatMap(({ projectId, environments }) =>
       Object.entries(environments).map(([key, environmentId]) => ({ projectId, environmentId, key })),
     );
@@ -355,28 +355,28 @@ describe('events', () => {
 });
 
 describe('secrets', () => {
-  it('no part of a token is in what the server tells of itself', async () => {
-    // The worst case for an error message: the look-up of the token's user itself fails.
+  it('are not in logs or lifecycle events, not even a part of a token', async () => {
+    // The worst case for an error message: the lookup of the token's user itself fails.
     await database.pool.query('ALTER TABLE users RENAME TO users_away');
     expect(await knock(`${prodOf(own)}&token=${tokenOf('alice')}`, {}, lenient)).toBe('503 unavailable');
     await database.pool.query('ALTER TABLE users_away RENAME TO users');
 
-    const told = payloads.map((payload) =>
+    const payloadTexts = payloads.map((payload) =>
       inspect(payload, { depth: null, maxStringLength: null, maxArrayLength: null, showHidden: true }),
     );
     for (const name of ['connection:opened', 'connection:refused', 'access:failed']) {
-      expect(told.some((text) => text.includes(name))).toBe(true);
+      expect(payloadTexts.some((text) => text.includes(name))).toBe(true);
       expect(logLines.some((line) => line.includes(name.replace(':', '_')))).toBe(true);
     }
-    const everything = [...told, ...logLines].join('\n');
+    const everything = [...payloadTexts, ...logLines].join('\n');
     for (const [name, token] of tokens) {
-      // All but the header, which is the same in all of them and no secret.
+      // Without the header, which is the same in all tokens and not secret.
       const [, payload = token, signature = ''] = token.split('.');
       for (const part of [payload, signature]) {
         for (let start = 0; start + 8 <= part.length; start += 1) {
           const piece = part.slice(start, start + 8);
           if (everything.includes(piece))
-            throw new Error(`a piece of the token "${name}" was told: ${piece}`);
+            throw new Error(`a piece of the token "${name}" was found: ${piece}`);
         }
       }
     }

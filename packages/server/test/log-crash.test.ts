@@ -52,7 +52,7 @@ async function connectHasty(database: TestDatabase): Promise<pg.Client> {
 }
 
 describe('a crash of the database', () => {
-  it('costs no event when it takes back ids of transactions that were rolled back', async () => {
+  it('loses no event if it reuses the ids of transactions that were rolled back', async () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { lifecycle, delivered, read } = await startTestReader(database);
     // Had the reader trusted ids that the crash took back, the database would now be behind it.
@@ -86,7 +86,7 @@ describe('a crash of the database', () => {
     expect(historyLost).toBe(0);
   });
 
-  it('that takes back delivered commits is reported, and rows under the ids that come again are delivered', async () => {
+  it('that undoes delivered commits is reported, and rows under the reused ids are delivered', async () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { lifecycle, delivered, batches, read } = await startTestReader(database);
     await read();
@@ -134,7 +134,7 @@ describe('a crash of the database', () => {
     expect(covers(position, gone.xid)).toBe(false);
   });
 
-  it('that takes back delivered commits gives clients a resync, and their cursors claim nothing that is gone', async () => {
+  it('that undoes delivered commits gives clients a resync, and no cursor covers the undone commits', async () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     const server = await startTestServer(database.url, {
@@ -165,7 +165,7 @@ describe('a crash of the database', () => {
     await client.close();
   });
 
-  it('with a transaction in flight repeats and loses nothing', async () => {
+  it('with a transaction in flight repeats and loses no event', async () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { lifecycle, delivered, read } = await startTestReader(database);
     let historyLost = 0;

@@ -62,7 +62,7 @@ describe('a transaction with more rows than a page', () => {
     expect(events).toHaveLength(written.length + 1);
   });
 
-  it('that was open for long, when it is committed, repeats nothing that was committed meanwhile', async () => {
+  it('that was open for a long time repeats no event that was committed before it', async () => {
     const { database, large, other } = await createDatabase();
     const { delivered, arrival, read } = await startTestReader(database);
     const open = await database.pool.connect();
@@ -87,7 +87,7 @@ describe('a transaction with more rows than a page', () => {
     expect(new Set(delivered()).size).toBe(largeRows + 1 + 3);
   });
 
-  it('holds back the cursor until it is delivered, and a client that resumes in the middle misses and repeats nothing', async () => {
+  it('holds back the cursor until it is delivered, so that a client that resumes in the middle misses and repeats no event', async () => {
     const { database, large, other } = await createDatabase();
     let hasRoom = false;
     const { reader, events, batches, arrival, read } = await startTestReader(database, {
@@ -102,7 +102,7 @@ describe('a transaction with more rows than a page', () => {
     if (position === undefined || reader.source === null) throw new Error('the reader has not begun');
     const { source } = reader;
     expect(covers(position, xid)).toBe(false);
-    // As a session asks for what its client has missed.
+    // This is the query for the missed events of a client.
     const missedEvents = new MissedEventsSource({
       pool: database.pool,
       source: () => source,
@@ -125,7 +125,7 @@ describe('a transaction with more rows than a page', () => {
       .toBe(true);
   });
 
-  it('is continued after a reconnect in the middle, which loses and repeats nothing', async () => {
+  it('is continued after a reconnect in the middle, without a lost or repeated event', async () => {
     const { database, large, other } = await createDatabase();
     let hasRoom = false;
     const { delivered, batches, arrival, read } = await startTestReader(database, { hasRoom: () => hasRoom });
@@ -149,7 +149,7 @@ describe('a transaction with more rows than a page', () => {
     expect(delivered()).toEqual([...written, entityId]);
   });
 
-  it('reaches clients that come and go while it is delivered, each event once', async () => {
+  it('is delivered once to clients that connect and disconnect meanwhile', async () => {
     const { database, large } = await createDatabase();
     const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
     const server = await startTestServer(database.url, {
@@ -180,7 +180,7 @@ describe('a transaction with more rows than a page', () => {
 });
 
 describe('a feature whose state has more than 64 KiB', () => {
-  it('comes without its state, and the other events of its page come with theirs', async () => {
+  it('has an event without state, and the other events of the page have theirs', async () => {
     const { database, large: channel } = await createDatabase();
     const { pool } = database;
     await pool.query('ALTER TABLE features ALTER COLUMN description TYPE text');

@@ -278,7 +278,7 @@ const rowIds = (rows: readonly LogRow[]): string[] =>
   rows.flatMap(({ event }) => event?.rowId ?? []).toSorted();
 
 describe('the progress of the reader', () => {
-  it('delivers every committed row once, in pages and across reconnects, and cursors claim no more', () => {
+  it('delivers every committed row once, in pages and across reconnects, and cursors cover only delivered rows', () => {
     fc.assert(
       fc.property(fc.array(fc.oneof(...stepsWithoutCrash), { maxLength: 60, size: 'max' }), (steps) => {
         const { database, reader } = play(steps);
@@ -290,7 +290,7 @@ describe('the progress of the reader', () => {
     );
   });
 
-  it('delivers every committed row once from a replica, which does not show what is in flight', () => {
+  it('delivers every committed row once from a replica, whose snapshots do not list transactions in flight', () => {
     fc.assert(
       fc.property(fc.array(fc.oneof(...stepsWithoutCrash), { maxLength: 60, size: 'max' }), (steps) => {
         const { database, reader } = play(steps, new ModelDatabase({ isReplica: true }));
@@ -325,7 +325,7 @@ describe('the progress of the reader', () => {
     );
   });
 
-  it('reports a crash that took back delivered rows, and delivers every row once after any other crash', () => {
+  it('reports a crash that undid delivered rows, and delivers every row once after any other crash', () => {
     const crash = fc.record({ type: fc.constant('crash' as const) });
     fc.assert(
       fc.property(

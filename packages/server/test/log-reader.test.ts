@@ -36,7 +36,7 @@ async function requestChange(client: pg.Pool | pg.ClientBase, channel: TestChann
 }
 
 describe('the reader of the event log', () => {
-  it('delivers a transaction that began first and committed last, with what it wrote under a savepoint', async () => {
+  it('delivers a transaction that began first and committed last, including writes under a savepoint', async () => {
     const { database, channel } = await createDatabase();
     const { delivered, read } = await startTestReader(database);
     const late = await database.pool.connect();
@@ -57,7 +57,7 @@ describe('the reader of the event log', () => {
     expect(delivered()).toEqual([early.entityId, first.entityId, nested.entityId]);
   });
 
-  it('delivers events whose created_at is years ago or ahead, and all of a transaction in the order of its writes', async () => {
+  it('delivers events with a created_at of years ago or ahead, and each transaction in the order of its writes', async () => {
     const { database, channel } = await createDatabase();
     const { delivered, events, read } = await startTestReader(database);
     const written: string[] = [];
@@ -73,7 +73,7 @@ describe('the reader of the event log', () => {
     expect(events.map(({ createdAt }) => createdAt.slice(0, 4))).toEqual(['2035', '2001', '2026']);
   });
 
-  it('delivers a prepared transaction when it is committed, however much was committed meanwhile', async () => {
+  it('delivers a prepared transaction when it is committed, after any number of other commits', async () => {
     const { database, channel } = await createDatabase();
     const name = `late ${randomUUID()}`;
     const client = await database.pool.connect();
@@ -114,7 +114,7 @@ describe('the reader of the event log', () => {
     ]);
   });
 
-  it('reads nothing that was committed before it began', async () => {
+  it('reads no event that was committed before its start', async () => {
     const { database, channel } = await createDatabase();
     await insertAudit(database.pool, channel);
     const open = await database.pool.connect();
@@ -130,7 +130,7 @@ describe('the reader of the event log', () => {
     expect(delivered()).toEqual([late.entityId]);
   });
 
-  it('remembers delivered events only while a crash can take them back', async () => {
+  it('remembers delivered events only while a crash can undo them', async () => {
     // The write-ahead log reaches the disk only when a synchronous commit forces it.
     const cluster = await createTestCluster({ wal_writer_delay: '10s', autovacuum: 'off' });
     onTestFinished(async () => await cluster.remove());
@@ -155,7 +155,7 @@ describe('the reader of the event log', () => {
     });
   });
 
-  it('polls on time when hints never cease', async () => {
+  it('polls on time during continuous notifications', async () => {
     const { database } = await createDatabase();
     const { reader, lifecycle } = await startTestReader(database, { pollIntervalMs: 20 });
     lifecycle.on('reader:read', () => reader.requestBatch());
@@ -166,7 +166,7 @@ describe('the reader of the event log', () => {
 });
 
 describe('retention', () => {
-  it('does not disturb the reader, which goes on after what was deleted', async () => {
+  it('does not affect the reader, which continues after the deleted rows', async () => {
     const { database, channel } = await createDatabase();
     const { delivered, read } = await startTestReader(database);
     const first = await insertAudit(database.pool, channel);

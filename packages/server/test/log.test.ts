@@ -104,7 +104,7 @@ describe('the log', () => {
 });
 
 describe('the events of the log', () => {
-  it('each event of the table is logged in one place', () => {
+  it('are each logged in one place', () => {
     const sourceDir = new URL('../src/', import.meta.url);
     const sources = readdirSync(sourceDir, { recursive: true, encoding: 'utf8' })
       .filter((file) => file.endsWith('.ts') && !/log(-events)?\.ts$/.test(file))
@@ -118,7 +118,7 @@ describe('the events of the log', () => {
     }
   });
 
-  it('the log has lines for events of the lifecycle, but not for frequent ones', () => {
+  it('include the lifecycle events, without the frequent ones', () => {
     const { lifecycle, events } = logging();
     lifecycle.emit('connection:refused', { status: 401, code: 'token_expired', address: '192.0.2.1' });
     lifecycle.emit('request:refused', { status: 401, code: 'token_expired' });
@@ -142,7 +142,7 @@ describe('an error in one line', () => {
     'takes linear time with 64 kB of %j, because PostgreSQL repeats statements',
     (piece) => {
       const text = piece.repeat(65_536 / piece.length);
-      // What is slow by itself is so each time; a busy machine is not.
+      // Take the fastest run: slow code is slow in every run, a busy machine is not.
       const tookMs = Array.from({ length: 3 }, () => {
         const startedAtMs = performance.now();
         describeError(new Error(text));

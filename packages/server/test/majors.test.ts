@@ -33,7 +33,7 @@ function canDump(major: number): boolean {
 }
 
 // All other tests run on PostgreSQL 18.
-describe.each([14, 16])('on PostgreSQL %i (skipped where its programs are not installed)', (major) => {
+describe.each([14, 16])('on PostgreSQL %i (skipped if its programs are not installed)', (major) => {
   const packageDir = packageDirOf(major);
   const cleanUps: (() => Promise<void>)[] = [];
   afterEach(async () => {

@@ -15,9 +15,7 @@ const rules = read('operations/prometheus-alerts.yaml');
 const dashboard = JSON.parse(read('operations/grafana-dashboard.json')) as Dashboard;
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
 if (!hasPromtool) {
-  process.stdout.write(
-    'monitoring: no promtool here, so what Prometheus makes of the queries is not tested\n',
-  );
+  process.stdout.write('monitoring: promtool is not installed, so the queries are not tested\n');
 }
 
 interface Source {
@@ -69,13 +67,13 @@ function promtool(...args: string[]): string {
   return status === 0 ? 'passed' : `${stdout}\n${stderr}`;
 }
 
-it('the alerts and the dashboard ask for metrics that the server has', async () => {
+it('the alerts and the dashboard query only metrics that the server has', async () => {
   const served = await servedMetrics();
   expect(served).toEqual(expect.arrayContaining(metricsIn(rules)));
   expect(served).toEqual(expect.arrayContaining(metricsIn(queries.join('\n'))));
 });
 
-it('the dashboard can be imported: each panel asks the Prometheus that is chosen there', () => {
+it('the dashboard can be imported: each panel queries the selected data source', () => {
   const variables = dashboard.templating.list.map(({ name, type }) => [name, type]);
   expect(variables).toEqual([
     ['datasource', 'datasource'],
@@ -119,7 +117,7 @@ describe.skipIf(!hasPromtool)('Prometheus', () => {
       expr: query.replaceAll('$__rate_interval', '5m').replaceAll(/\$\w+/g, '.*'),
     }));
     const file = path.join(folder, 'rules.yaml');
-    // What is JSON is YAML.
+    // JSON is valid YAML.
     await writeFile(file, JSON.stringify({ groups: [{ name: 'dashboard', rules: recorded }] }));
     expect(promtool('check', 'rules', file)).toBe('passed');
   });
@@ -135,7 +133,7 @@ describe.skipIf(!hasPromtool)('Prometheus', () => {
       value: 10,
     },
     {
-      it: 'reads that bring an event each bring one, not half of one',
+      it: 'reads that return one event each show one event per read, not a half',
       metric: 'flagcast_batch_events_sum',
       series: [
         ['flagcast_batch_events_sum{instance="old"}', '0+1x20'],

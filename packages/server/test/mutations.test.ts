@@ -6,7 +6,7 @@ import { mutations } from '../../../scripts/mutations/table.js';
 const root = new URL('../../../', import.meta.url);
 
 describe('the mutations', () => {
-  it('have names of their own, and there are at least 20', () => {
+  it('have unique names, and there are at least 20', () => {
     expect(new Set(mutations.map(({ name }) => name)).size).toBe(mutations.length);
     expect(mutations.length).toBeGreaterThanOrEqual(20);
   });
@@ -20,7 +20,7 @@ describe('the mutations', () => {
   });
 
   it.each(mutations.map((mutation) => [mutation.name, mutation] as const))(
-    '%s: what it breaks is there once, and so are its tests',
+    '%s: its snippet occurs once in the source, and its tests exist',
     (_, { edits, tests }) => {
       const texts = new Map<string, string>();
       for (const { file, find, replace } of edits) {

@@ -80,7 +80,7 @@ describe.runIf(process.geteuid?.() === 0)('a user without a home directory', () 
     expect(output).not.toContain('homedir');
   });
 
-  it('reads in one line what to set for the commands that need the data folder of the demo', async () => {
+  it('gets a one-line error that names the setting for commands that need the data folder of the demo', async () => {
     const served = await run(['serve', '--port', '0'], {});
     expect(served).toStrictEqual({
       code: 1,

@@ -20,7 +20,7 @@ beforeAll(async () => {
       DATABASE_URL: host.url,
       FLAGCAST_JWT_SECRET: testSecret,
       FLAGCAST_AUTHORIZE_SQL: host.authorizeSql,
-      // A wake or nothing.
+      // Only a notification wakes the reader.
       FLAGCAST_POLL_INTERVAL: '1h',
     },
   });
@@ -48,14 +48,14 @@ async function get(path: string, user: string): Promise<{ status: number; body: 
   return { status: response.status, body: (await response.json()) as Record<string, unknown> };
 }
 
-it('is set up by the page, to the letter', async () => {
+it('the commands of the guide for other schemas work unchanged', async () => {
   expect(await serve.logged('reader_started')).toMatchObject({
     guarantee: 'exact',
     source: 'flagcast.event_log',
   });
 });
 
-it('brings a change to plain clients, and to no others', async () => {
+it('a change is delivered to plain clients of its channel, and to no others', async () => {
   const shop = { project_id: 'shop', env: 'prod' };
   const ada = await PlainClient.connect(wsUrl, shop, { token: await tokenOf('ada') });
   const flag = await host.change('shop');
@@ -76,7 +76,7 @@ it('brings a change to plain clients, and to no others', async () => {
   }
 });
 
-it('brings the steps of a request to flagcast.v1 clients, and what was missed after a snapshot', async () => {
+it('the steps of a request are delivered to flagcast.v1 clients, and missed events after a snapshot', async () => {
   const channel = { projectId: 'shop', environmentId: 'shop-live' };
   const snapshot = await get('/api/snapshot?project_id=shop&env_id=shop-live', 'ada');
   expect(snapshot).toMatchObject({
@@ -122,7 +122,7 @@ it('brings the steps of a request to flagcast.v1 clients, and what was missed af
   await client.close();
 });
 
-it('G3: keeps channels apart whose ids are the same text when they are put together', async () => {
+it('G3: channels whose concatenated ids are equal stay separate', async () => {
   const { pool } = host.database;
   await pool.query(`
     INSERT INTO app.teams VALUES ('a', 'A'), ('a/b', 'A/B');
@@ -137,7 +137,7 @@ it('G3: keeps channels apart whose ids are the same text when they are put toget
   await bob.close();
 });
 
-it('has what the page says, and has not what it says', async () => {
+it('the endpoints that the guide lists as missing respond with 501, and the others work', async () => {
   const { body } = await get('/api/projects', 'ada');
   expect(body).toMatchObject({ projects: [{ id: 'shop', name: 'Web shop' }] });
   const [shop] = body['projects'] as { environments: unknown[] }[];
@@ -158,7 +158,7 @@ it('has what the page says, and has not what it says', async () => {
   }
 });
 
-it('is found in good health by doctor, and ill with a query that does not work', async () => {
+it('doctor finds no problem in another schema, and reports a query that does not work', async () => {
   const { authorizeSql } = host;
   const healthy = await examine(host.url, { authorizeSql });
   const serious = (found: typeof healthy) =>
@@ -175,11 +175,11 @@ it('is found in good health by doctor, and ill with a query that does not work',
       fix: { kind: 'advice' },
     },
   ]);
-  // The session is good for what is looked at after it.
+  // The session can be used for the following checks.
   expect(ill.findings.at(-1)).toStrictEqual(healthy.findings.at(-1));
 });
 
-it('reads a view where nothing of Flagcast is installed, with the guarantee overlap', async () => {
+it('a view without an installation is read with the guarantee overlap', async () => {
   const other = await createOtherHost({ reads: 'view' });
   expect(other.settings).toStrictEqual({ FLAGCAST_VIEW: 'app.live_events' });
   const server = await startTestServer(other.url, {

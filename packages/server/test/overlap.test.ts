@@ -17,7 +17,7 @@ import { V1Client } from './v1-client.js';
 import { compare, watch } from './watched.js';
 import { runWriters } from './writers.js';
 
-describe("attached to a Togglr's database, with nothing installed in it", () => {
+describe("a server on a Togglr's database without an installation", () => {
   let cluster: TestCluster;
   beforeAll(async () => {
     cluster = await createTestCluster({ max_prepared_transactions: '50' });
@@ -66,7 +66,7 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
     { read: 'a view of the host', tables: 'v_realtime_events', reason: 'view' },
     { read: 'the tables of the host', tables: eventTables, reason: 'tables' },
   ])(
-    'reads $read with the guarantee overlap, as hello says, and loses and repeats nothing that is committed within it',
+    'reads $read with the guarantee overlap of hello, and loses and repeats no event that is committed within it',
     async ({ tables, reason }) => {
       const host = await createHost();
       const server = await serve(host, await createReader(host, tables));
@@ -91,7 +91,7 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
     },
   );
 
-  it('continues a cursor on the same server only, and a snapshot without a gap', async () => {
+  it('continues cursors of this server only, and continues a snapshot without a gap', async () => {
     const host = await createHost();
     const { pool } = host.database;
     const role = await createReader(host, `${eventTables}, ${stateTables}`);
@@ -106,7 +106,7 @@ describe("attached to a Togglr's database, with nothing installed in it", () => 
     const [server, other] = [await serve(host, role), await serve(host, role)];
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
-    // Its memory begins with its first batch of events.
+    // It remembers events from its first batch on.
     await client.event((await insertAudit(pool, channel)).entityId);
 
     const response = await fetch(
@@ -260,7 +260,7 @@ describe('a view of another schema', () => {
     expect(events).toMatchObject([{ rowId: 'one', actor: 'ada', featureId: 'checkout' }]);
   });
 
-  it('may have rows of any time to come: each is delivered once, with its time', async () => {
+  it('may have rows with any future time: each is delivered once, with its time', async () => {
     const database = await createDatabase(`${table} CREATE VIEW events.feed AS SELECT * FROM events.log`);
     const { events, read } = await startTestReader(database, { view: 'events.feed' });
     await database.pool.query(
@@ -273,7 +273,7 @@ describe('a view of another schema', () => {
     ]);
   });
 
-  it('forgets what it has delivered when no read can bring it again', async () => {
+  it('is read by a server that forgets delivered events when no read can return them again', async () => {
     const database = await createDatabase(`${table} CREATE VIEW events.feed AS SELECT * FROM events.log`);
     const { events, reader, read } = await startTestReader(database, {
       view: 'events.feed',

@@ -11,7 +11,7 @@ import { compare, watch } from './watched.js';
 import { runWriters } from './writers.js';
 
 describe.skipIf(!hasPgBouncer)(
-  'behind PgBouncer, by transaction (skipped where pgbouncer is not on the PATH)',
+  'behind PgBouncer with transaction pooling (skipped if pgbouncer is not on the PATH)',
   () => {
     const cleanUps: (() => Promise<void> | void)[] = [];
     let database: TestDatabase;
@@ -40,7 +40,7 @@ describe.skipIf(!hasPgBouncer)(
 
     const anHour = 3_600_000;
 
-    it('no event is lost and none comes twice, with few sessions that the host uses as well', async () => {
+    it('every event is delivered once, with few sessions that are shared with the host', async () => {
       const pooler = await startPooler({ poolSize: 8 });
       const server = await serve(pooler.url, { database: { pollIntervalMs: 50 } });
       const clients = await watch(database, server);
@@ -49,8 +49,8 @@ describe.skipIf(!hasPgBouncer)(
       expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
     });
 
-    it("the host's sessions keep their settings, and nobody is left listening in them", async () => {
-      // One session for all: whatever any of ours leaves there, the host meets.
+    it("the host's sessions keep their settings, and no LISTEN remains in them", async () => {
+      // There is one session, so that the host gets everything that Flagcast leaves in it.
       const pooler = await startPooler({ poolSize: 1 });
       const settings = async (): Promise<unknown> =>
         await withClient(pooler.url, async (client) => {
@@ -88,7 +88,7 @@ describe.skipIf(!hasPgBouncer)(
       await client.close();
     });
 
-    it('PostgreSQL ends a statement before the client gives up, and the settings end with the transaction', async () => {
+    it('PostgreSQL ends a statement before the time-out of the client, and the settings end with the transaction', async () => {
       const pooler = await startPooler({ poolSize: 1 });
       const session = await Session.open({
         database: { url: pooler.url },
@@ -112,7 +112,7 @@ describe.skipIf(!hasPgBouncer)(
       });
     });
 
-    it('says once that hints do not come, and what mends it; they come by FLAGCAST_LISTEN_URL', async () => {
+    it('missing notifications are logged once with the fix, and FLAGCAST_LISTEN_URL fixes them', async () => {
       const pooler = await startPooler();
       const deaf = await serve(pooler.url);
       expect(deaf.listening).toMatchObject({
@@ -127,7 +127,7 @@ describe.skipIf(!hasPgBouncer)(
       const { token } = await createUser(database.pool, 'root', { superuser: true });
       const query = { project_id: projectId, env: 'prod' };
       const client = await PlainClient.connect(server.wsUrl, query, { token });
-      // The pool's sessions began before the host said that it wants to be heard.
+      // The pool opened its sessions before the host asked for LISTEN.
       const { entityId } = await withClient(
         database.url,
         async (writer) => await insertAudit(writer, { projectId, environmentId: environments.prod }),
@@ -136,13 +136,13 @@ describe.skipIf(!hasPgBouncer)(
       await client.close();
     });
 
-    it('a pooler that pools by session lets hints through', async () => {
+    it('session pooling passes notifications on', async () => {
       const pooler = await startPooler({ poolMode: 'session' });
       const server = await serve(pooler.url);
       expect(server.listening).toEqual({ channel: 'flagcast' });
     });
 
-    it('a pooler that leads elsewhere without a word is noticed: whoever follows is told to begin anew', async () => {
+    it('a pooler that silently connects to another database is noticed, and clients get a resync', async () => {
       const pooler = await startPooler();
       const server = await serve(pooler.url, { database: { listenUrl: database.url, pollIntervalMs: 50 } });
       const { projectId, environments } = await seedProject(database.pool);
@@ -156,7 +156,7 @@ describe.skipIf(!hasPgBouncer)(
       await client.close();
     });
 
-    it('goes on when the pooler was restarted: live, resumed, with a snapshot', async () => {
+    it('live clients, resuming clients and snapshots work after a restart of the pooler', async () => {
       const pooler = await startPooler();
       const server = await serve(pooler.url, { database: { listenUrl: database.url } });
       const { projectId, environments } = await seedProject(database.pool);

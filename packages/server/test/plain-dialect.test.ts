@@ -270,7 +270,7 @@ async function readUntil(socket: Socket | null, isEnough: (bytes: Buffer) => boo
 }
 
 describe('a message of a plain client', () => {
-  it('is answered with a pong and the time in seconds if it is {"type":"ping"}, else not at all', async () => {
+  it('is answered with a pong and the time in seconds if it is {"type":"ping"}, and otherwise ignored', async () => {
     const client = await connect();
     const { socket } = client;
     const answers: unknown[] = [];

@@ -38,7 +38,7 @@ const smallIds = Array.from({ length: Number(smallLimit) + 3 }, (_, id) => BigIn
 const smallCoverages = coverages(smallLimit, 12);
 
 describe('a coverage', () => {
-  it('covers everything below xmin, nothing from xmax on, and in between what its list says', () => {
+  it('covers all transactions below xmin, no transaction from xmax on, and the listed ones in between', () => {
     const open: Coverage = { xmin: 10n, xmax: 20n, listed: 'open', xids: [12n, 15n] };
     const delivered: Coverage = { ...open, listed: 'delivered' };
     expect(smallIds.filter((xid) => covers(open, xid))).toEqual(
@@ -49,7 +49,7 @@ describe('a coverage', () => {
     );
   });
 
-  it('leaves in its ranges exactly the transactions that are neither covered nor left out', () => {
+  it('has ranges of exactly the transactions that are neither covered nor excluded', () => {
     const leftOut = fc.uniqueArray(fc.bigInt({ min: 0n, max: smallLimit + 2n }), { maxLength: 8 });
     fc.assert(
       fc.property(smallCoverages, leftOut, (coverage, skipped) => {
@@ -69,7 +69,7 @@ describe('a coverage', () => {
     );
   });
 
-  it('covers in a union what one of the two covers', () => {
+  it('covers in a union each transaction that one of the two covers', () => {
     const pairs = fc
       .tuple(smallCoverages, smallCoverages)
       .map(([one, other]): [Coverage, Coverage] => [one, { ...other, listed: one.listed }]);
@@ -131,7 +131,7 @@ describe('a cursor', () => {
   });
 
   it.each(['open', 'delivered'] as const)(
-    'claims less and never more where its position lists more than 1,000 transactions as %s',
+    'covers less and never more than its position if that lists more than 1,000 transactions as %s',
     (listed) => {
       const xids = Array.from({ length: 1_500 }, (_, index) => 1_000n + 2n * BigInt(index));
       const position: Position = { history: 'h', xmin: 1_000n, xmax: 5_000n, listed, xids };
@@ -141,7 +141,7 @@ describe('a cursor', () => {
       for (let xid = 990n; xid < 5_010n; xid += 1n) {
         if (covers(decoded, xid)) expect(covers(position, xid)).toBe(true);
       }
-      // Up to the last transaction that is listed nothing is lost.
+      // Up to the last listed transaction the cursor is exact.
       const lastListed = decoded.xids.at(-1) ?? 0n;
       for (let xid = 990n; xid <= lastListed; xid += 1n) {
         expect(covers(decoded, xid)).toBe(covers(position, xid));
@@ -149,8 +149,8 @@ describe('a cursor', () => {
     },
   );
 
-  it('is short enough to be accepted with 1,000 transactions over three quarters of all 32-bit ids', () => {
-    // PostgreSQL stops handing out ids when the oldest one is 2 billion behind.
+  it('is within the accepted length with 1,000 transactions over three quarters of all 32-bit ids', () => {
+    // PostgreSQL assigns no more ids when the oldest one is 2 billion behind.
     const xids = Array.from({ length: 1_000 }, (_, index) => 5n + BigInt(index) * 1_600_000n);
     const position: Position = { history: 'h'.repeat(12), xmin: 5n, xmax: maxId, listed: 'open', xids };
     expect(decodeCursor(encodeCursor(position))).toStrictEqual(position);

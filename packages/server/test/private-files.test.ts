@@ -25,12 +25,12 @@ async function signToken(): Promise<{ code: number | null; stderr: string }> {
 }
 
 describe('the secret of a data folder', () => {
-  it('signs tokens where only its owner can read it', async () => {
+  it('signs tokens if only its owner can read it', async () => {
     await writeFile(file, secret, { mode: 0o600 });
     expect(await signToken()).toStrictEqual({ code: 0, stderr: '' });
   });
 
-  it.each(['644', '640', '602'])('is refused with the mode %s, with how to correct that', async (mode) => {
+  it.each(['644', '640', '602'])('is refused with the mode %s, with the fix', async (mode) => {
     await writeFile(file, secret);
     await chmod(file, Number.parseInt(mode, 8));
     expect(await signToken()).toStrictEqual({
@@ -39,7 +39,7 @@ describe('the secret of a data folder', () => {
     });
   });
 
-  it('is refused where it is a symbolic link', async () => {
+  it('is refused if it is a symbolic link', async () => {
     const target = path.join(folder, 'elsewhere');
     await writeFile(target, secret, { mode: 0o600 });
     await symlink(target, file);
@@ -49,7 +49,7 @@ describe('the secret of a data folder', () => {
     });
   });
 
-  it.runIf(isRoot)('is refused where it belongs to another user', async () => {
+  it.runIf(isRoot)('is refused if it belongs to another user', async () => {
     await writeFile(file, secret, { mode: 0o600 });
     await chown(file, otherUid, otherUid);
     const { code, stderr } = await signToken();
@@ -63,7 +63,7 @@ describe('the secret of a data folder', () => {
 describe('the data folder of the embedded PostgreSQL', () => {
   const { clusterCopy, refusal } = useClusters();
 
-  it('is refused where other users can write to it, with how to correct that', async () => {
+  it('is refused if other users can write to it, with the fix', async () => {
     const dataDir = await clusterCopy();
     await chmod(dataDir, 0o777);
     const { code, message } = await refusal(dataDir);
@@ -73,21 +73,21 @@ describe('the data folder of the embedded PostgreSQL', () => {
     });
   });
 
-  it.runIf(isRoot)('is refused where it belongs to another user', async () => {
+  it.runIf(isRoot)('is refused if it belongs to another user', async () => {
     const dataDir = await clusterCopy();
     await chown(dataDir, otherUid, otherUid);
     const { message } = await refusal(dataDir);
     expect(message).toContain(`${dataDir} belongs to user ${otherUid}`);
   });
 
-  it('is refused where its password can be read by other users', async () => {
+  it('is refused if other users can read its password', async () => {
     const dataDir = await clusterCopy();
     await chmod(path.join(dataDir, 'password'), 0o644);
     const { message } = await refusal(dataDir);
     expect(message).toContain(`run "chmod 600 ${path.join(dataDir, 'password')}"`);
   });
 
-  it('is made with modes that never go through a symbolic link', async () => {
+  it('gets its modes without following a symbolic link', async () => {
     const [target, link] = [path.join(folder, 'target'), path.join(folder, 'link')];
     await mkdir(target, { mode: 0o700 });
     await symlink(target, link);

@@ -80,8 +80,8 @@ function namesOf(
   return [message.type, message.entity, message.action, message.entity_id];
 }
 
-describe('the document and the code agree on', () => {
-  it('close codes, and what to do then', () => {
+describe('PROTOCOL.md and the code agree on', () => {
+  it('close codes and the reaction of a client', () => {
     const rows = table('code', 'name', 'then').map(({ code, name, then }) => ({ code, name, then }));
     expect(rows).toStrictEqual(
       Object.entries(CloseCode).map(([name, code]) => ({
@@ -105,7 +105,7 @@ describe('the document and the code agree on', () => {
     expect([1_000, 1_006, 1_009, first - 1, lastFinal + 1].map(isReconnectCode)).not.toContain(false);
   });
 
-  it('refusals, by status', () => {
+  it('refusals by HTTP status', () => {
     const made = new Set(Object.entries(typedRefusals).map(([code, status]) => `${status} ${code}`));
     const transport = readdirSync(new URL('packages/server/src/transport/', root)).map(
       (file) => `transport/${file}`,
@@ -143,7 +143,7 @@ describe('the document and the code agree on', () => {
     expect(text).toMatch(/each event one text message of exactly these keys/);
   });
 
-  it('the names of events, of the specification and of Togglr', () => {
+  it('the names of events, of the specification and Togglr', () => {
     const rows = table('`type` of the specification', '`entity`', '`action`');
     expect(rows).toHaveLength(16);
     for (const row of rows) {
@@ -171,7 +171,7 @@ describe('the document and the code agree on', () => {
     expect([...inStream.matchAll(/"(\w+)"/g)].map(([, key]) => key)).toStrictEqual(close);
   });
 
-  it("the client's messages, and what of them the parser takes", () => {
+  it("the client's messages and their fields that the parser accepts", () => {
     const rows = table('type', 'keys', 'precondition');
     const written = Object.fromEntries(
       rows.map((row) => [words(row['type'])[0] ?? '', words(row['keys']).sort()]),
@@ -195,7 +195,7 @@ describe('the document and the code agree on', () => {
     expect(maxChannels).toBe(32);
   });
 
-  it('the reasons of a resync, of a guarantee and of staleness, and the codes of errors', () => {
+  it('the reasons of a resync, a guarantee and staleness, and the codes of errors', () => {
     expect(names(table('reason', 'meaning'), 'reason')).toStrictEqual([...resyncReasons]);
     expect(names(table('reason', 'guarantee'), 'reason')).toStrictEqual([...guaranteeReasons]);
     expect(names(table('reason', 'the server is stale because'), 'reason')).toStrictEqual([
@@ -233,7 +233,7 @@ describe('the guarantees', () => {
     },
   );
 
-  it('are the only ones that tests name', () => {
+  it('are the only guarantees that tests name', () => {
     const folders = ['packages/server/test/', 'packages/client/test/', 'e2e/'];
     const named = folders.flatMap((folder) =>
       readdirSync(new URL(folder, root))

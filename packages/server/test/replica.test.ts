@@ -88,7 +88,7 @@ describe('on a streaming replica', () => {
     return await withClient(database.url, async (client) => (await insertAudit(client, row)).entityId);
   }
 
-  it('every event arrives once, by hints of the primary', async () => {
+  it('every event arrives once, after notifications of the primary', async () => {
     const server = await serve(standby.urlOf(database), {
       database: { listenUrl: database.url, pollIntervalMs: anHour },
     });
@@ -100,7 +100,7 @@ describe('on a streaming replica', () => {
     expect(await compare(database, clients)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });
   });
 
-  it('reads go on after a hint of the primary until the replica has replayed the commit', async () => {
+  it('reads are repeated after a notification of the primary until the replica has replayed the commit', async () => {
     const server = await serve(standby.urlOf(database), {
       database: { listenUrl: database.url, pollIntervalMs: anHour },
     });

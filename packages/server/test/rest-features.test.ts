@@ -86,7 +86,7 @@ describe('permissions of features', () => {
     expect(await rest.ask('bob', 'PATCH', `/api/features/${id}`, change)).toMatchObject({ status: 200 });
   });
 
-  it('end for a user who is deactivated during the request', async () => {
+  it('are lost by a user who is deactivated during the request', async () => {
     const { id } = await rest.addFeature();
     const change = { env: 'dev', version: await rest.version(id, 'dev'), enabled: true };
     const text = `LOCK TABLE memberships; UPDATE users SET is_active = false WHERE username = 'erin'`;

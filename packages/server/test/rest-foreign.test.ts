@@ -49,7 +49,7 @@ async function open(databaseUrl: string, options: Partial<FlagcastOptions> = {})
 const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolve(channels);
 
 describe('a database with other tables', () => {
-  it('has projects, users and ways to sign in', async () => {
+  it('has projects, users and sign-in methods', async () => {
     const { ask } = await open(foreign.url, { auth: { secret: testSecret, authorize } });
     expect(await ask('GET', '/api/projects')).toMatchObject({
       status: 200,

@@ -319,7 +319,7 @@ it('a cursor whose events were deleted by retention gets a resync, and later cur
   expect(received(remembered)).toEqual(expect.arrayContaining([deleted, missed]));
 });
 
-it('G5: a cursor of a server that has just started brings nothing that was committed before the last checkpoint', async () => {
+it('G5: a cursor of a server that has just started repeats no event that was committed before the last checkpoint', async () => {
   // Its own: the commits of other tests would flush the write-ahead log.
   const cluster = await createTestCluster();
   onTestFinished(async () => await cluster.remove());

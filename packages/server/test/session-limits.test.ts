@@ -19,14 +19,14 @@ describe('FLAGCAST_DB_CONNECTIONS', () => {
     loadConfig({ DATABASE_URL: 'postgresql://a/b', FLAGCAST_JWT_SECRET: testSecret, ...environment }, {})
       .databaseConnections;
 
-  it('is ten, or what the workers need', () => {
+  it('is ten by default, or more if the workers need more', () => {
     expect(connections({})).toBe(10);
     expect(connections({ FLAGCAST_DB_CONNECTIONS: '6' })).toBe(6);
     expect(connections({ FLAGCAST_WORKERS: '2' })).toBe(16);
     expect(connections({ FLAGCAST_WORKERS: '4', FLAGCAST_WRITES: 'on' })).toBe(31);
   });
 
-  it('is refused where it is too small, with the least number', () => {
+  it('is refused with the minimum if it is too small', () => {
     expect(() => connections({ FLAGCAST_DB_CONNECTIONS: '5' })).toThrow(
       'FLAGCAST_DB_CONNECTIONS: 5 are too few for this server; give 6 or more',
     );
@@ -54,7 +54,7 @@ describe('the CONNECTION LIMIT of the role of the server', () => {
   const limit = async (): Promise<unknown> =>
     (await database.pool.query('SELECT rolconnlimit FROM pg_roles WHERE rolname = $1', [role])).rows;
 
-  it('is set where install makes the role, and an operator may change it', async () => {
+  it('is set if install creates the role, and an operator may change it', async () => {
     expect(await installRole()).toEqual([]);
     expect(await limit()).toEqual([{ rolconnlimit: 30 }]);
     await database.pool.query(`ALTER ROLE ${role} CONNECTION LIMIT 50`);
@@ -62,7 +62,7 @@ describe('the CONNECTION LIMIT of the role of the server', () => {
     expect(await limit()).toEqual([{ rolconnlimit: 50 }]);
   });
 
-  it('is set for a role that an older version made, with a note', async () => {
+  it('is set for a role that an older version created, with a note', async () => {
     await installRole();
     await database.pool.query(`ALTER ROLE ${role} CONNECTION LIMIT -1`);
     expect(await installRole()).toEqual([
@@ -72,7 +72,7 @@ describe('the CONNECTION LIMIT of the role of the server', () => {
     expect(await installRole()).toEqual([]);
   });
 
-  it('is left as it is for a role of the operator, with a note where there is none', async () => {
+  it('is unchanged for a role of the operator, with a note if it has no limit', async () => {
     await database.pool.query(`CREATE ROLE ${role} LOGIN`);
     expect(await installRole()).toEqual([
       `Role ${role} has no limit of sessions. To leave sessions to the host: ALTER ROLE "${role}" CONNECTION LIMIT 30;`,
@@ -111,7 +111,7 @@ describe('doctor about sessions', () => {
 });
 
 describe('a request that waits for a session', () => {
-  it('leaves the queue when its client has gone, and its write is not made', async () => {
+  it('leaves the queue when its client disconnects, and does not write', async () => {
     const rest = await createRestFixture({ database: { connections: 6 } });
     cleanUps.push(async () => await rest.close());
     const [locked, left] = [await rest.addFeature(), await rest.addFeature()];
@@ -156,7 +156,7 @@ describe('a request that waits for a session', () => {
 });
 
 describe('the metrics of sessions', () => {
-  it('show what is open and what there may be, by purpose, as pg_stat_activity does', async () => {
+  it('show open sessions and the limit by purpose, equal to pg_stat_activity', async () => {
     const rest = await createRestFixture();
     cleanUps.push(async () => await rest.close());
     const feature = await rest.addFeature();

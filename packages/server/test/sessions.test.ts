@@ -56,7 +56,7 @@ async function ended(session: Session): Promise<void> {
 const sleep = 'SELECT pg_sleep(60)';
 
 describe('a session', () => {
-  it('has its statements ended by PostgreSQL before the client gives up, and can be used on', async () => {
+  it('has its statements ended by PostgreSQL before the time-out of the client, and can be used afterwards', async () => {
     const session = await open('flagcast test 1');
     await expect(session.query(sleep)).rejects.toMatchObject({ code: '57014' });
     expect(session.isReusable).toBe(true);
@@ -76,7 +76,7 @@ describe('a session', () => {
     await expect(session.query('COMMIT')).rejects.toMatchObject({ code: '25P03' });
   });
 
-  it('that is given up is cancelled: PostgreSQL has ended it before its time-outs', async () => {
+  it('whose client timed out is cancelled, so that PostgreSQL ends it before its own time-outs', async () => {
     const session = await Session.open({
       database: { url: database.url },
       applicationName: 'flagcast test 3',
@@ -90,7 +90,7 @@ describe('a session', () => {
     expect(await pids('flagcast test 3')).toEqual([]);
   });
 
-  it('that is given up in its COMMIT sends nothing before the answer, and ends with it', async () => {
+  it('whose client timed out during COMMIT sends nothing before the response, and ends after it', async () => {
     await database.pool.query(`
       CREATE TABLE slow (id int);
       CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
@@ -111,7 +111,7 @@ describe('a session', () => {
     expect((await database.pool.query('SELECT FROM slow')).rowCount).toBe(1);
   });
 
-  it('that could not be opened is no longer waited for when PostgreSQL must have ended it', async () => {
+  it('that could not be opened is released after the time in which PostgreSQL ends it', async () => {
     const sockets = new Set<Socket>();
     const silent = createServer({ allowHalfOpen: true }, (socket) => sockets.add(socket.resume())).listen(0);
     await once(silent, 'listening');
@@ -154,7 +154,7 @@ describe('a session', () => {
 });
 
 describe('a pool of sessions', () => {
-  it('counts a session that was given up until PostgreSQL has ended it', async () => {
+  it('counts a session after a time-out until PostgreSQL has ended it', async () => {
     const sessions = pool('test 4', 1);
     const { rows } = await sessions.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     const pid = rows[0]?.pid ?? 0;
@@ -173,7 +173,7 @@ describe('a pool of sessions', () => {
     expect(sessions.used).toBe(1);
   });
 
-  it('lets a request whose client has gone leave the queue, so that what it would write is not written', async () => {
+  it('removes a request whose client has disconnected from the queue, so that it writes nothing', async () => {
     const sessions = pool('test 5', 1);
     const client = new AbortController();
     let release = (): void => undefined;
@@ -190,7 +190,7 @@ describe('a pool of sessions', () => {
     expect((await sessions.query('SELECT FROM locked')).rowCount).toBe(0);
   });
 
-  it('that has ended lends no session to those that wait, so that a closed server writes nothing', async () => {
+  it('that has ended lends no session to waiting requests, so that a closed server writes nothing', async () => {
     const sessions = pool('test 9', 1);
     const held = sessions.query('SELECT pg_sleep(0.2)');
     await expect.poll(async () => await pids('flagcast test 9')).toHaveLength(1);
@@ -229,7 +229,7 @@ describe('the sessions of a server that ends', () => {
     });
   const reading = { applicationName: 'flagcast test 10', queryTimeoutMs };
 
-  it('stay until those who read with them have stopped', async () => {
+  it('stay open until their users have stopped', async () => {
     const sessions = sessionsOf(60_000);
     const reader = await sessions.open(reading);
     await sessions.requests.query('SELECT 1');
@@ -239,7 +239,7 @@ describe('the sessions of a server that ends', () => {
     await expect(reader.query('SELECT 1')).rejects.toThrow('given up');
   });
 
-  it('are given up when that takes too long', async () => {
+  it('are closed after a time-out', async () => {
     const sessions = sessionsOf(200);
     const reader = await sessions.open(reading);
     await sessions.end(new Promise(() => undefined));
@@ -248,7 +248,7 @@ describe('the sessions of a server that ends', () => {
 });
 
 describe('the budget of a server', () => {
-  it('is divided whole, and nothing gets less than it needs', () => {
+  it('is divided completely, and each part gets its minimum', () => {
     for (const writes of [true, false]) {
       for (const relay of [true, false]) {
         const least = minServerConnections({ writes, relay });

@@ -3,7 +3,7 @@ import { createTestDatabase, insertAudit, seedProject, withClient } from './data
 import { PlainClient } from './plain-client.js';
 import { createUser, nextEvent, startTestServer } from './server.js';
 
-it('an event whose transaction sent no hint, because another one held the lock, arrives without a poll', async () => {
+it('an event whose transaction did not notify, because another one held the lock, arrives without a poll', async () => {
   const database = await createTestDatabase({ schema: 'tables' });
   onTestFinished(async () => await database.drop());
   await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);

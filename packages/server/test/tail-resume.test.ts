@@ -108,7 +108,7 @@ describe('tail prints every event once, in order', () => {
     expect(stderr).not.toContain('missing');
   });
 
-  it('while PostgreSQL crashes and comes back', async () => {
+  it('while PostgreSQL crashes and restarts', async () => {
     const cluster = await createTestCluster();
     undo.push(async () => await cluster.remove());
     const source = await seed(await cluster.createDatabase({ schema: 'tables' }));

@@ -61,7 +61,7 @@ async function statusOf(changeId: string): Promise<unknown> {
 const refusedWith = (status: number, code: string): object => ({ status, body: { code } });
 
 describe('on the database of a Togglr', () => {
-  it('owners, managers, superusers and project_approvers decide, whatever a role may do with features', async () => {
+  it('owners, managers, superusers and project_approvers decide, independent of the permissions on features', async () => {
     await rest.pool.query(
       `INSERT INTO role_permissions SELECT r.id, p.id FROM roles r, permissions p
        WHERE r.key = 'project_member' AND p.key = 'feature.manage'`,
@@ -124,7 +124,7 @@ describe('on the database of a Togglr', () => {
     expect(await rest.ask('bob', 'POST', `${path}/cancel`)).toMatchObject({ status: 200 });
   });
 
-  it('passwords that this server has hashed count as well', async () => {
+  it('passwords that this server has hashed are accepted as well', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     await rest.pool.query('UPDATE users SET password_hash = $1', [await hashPassword(password)]);
     expect(await decideWith('alice', changeId)).toMatchObject({ status: 200 });
@@ -135,7 +135,7 @@ describe('on the database of a Togglr', () => {
     ['no password', "password_hash = ''"],
     ['a password that another service checks', "password_hash = '{LDAP}'"],
     ['a hash that would take minutes', "password_hash = overlay(password_hash placing '20' from 5)"],
-  ])('users with %s are sent to the console of Togglr', async (_, change) => {
+  ])('users with %s are referred to the console of Togglr', async (_, change) => {
     const { changeId } = await requestChange(rest, 'bob');
     await rest.pool.query(`UPDATE users SET ${change}`);
     const answer = await decideWith('alice', changeId);
@@ -146,7 +146,7 @@ describe('on the database of a Togglr', () => {
     expect(body['decisions']).toBe('elsewhere');
   });
 
-  it('a server that may not read passwords sends everybody to the console of Togglr', async () => {
+  it('a server that may not read passwords refers all users to the console of Togglr', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     await rest.pool.query(
       `REVOKE SELECT ON users FROM ${host.backend};
@@ -163,7 +163,7 @@ describe('on the database of a Togglr', () => {
     await rest.pool.query(`GRANT SELECT ON users TO ${host.backend}`);
   });
 
-  it('users whom the host authenticates give the password of the table users, too', async () => {
+  it('users that the host authenticates also need the password of the table users', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     const server = await startTestServer(host.database.url, {
       writes: true,
@@ -177,7 +177,7 @@ describe('on the database of a Togglr', () => {
     await server.close();
   });
 
-  it('guesses at the password are limited as those at sign-in', async () => {
+  it('wrong passwords have the same limit as at sign-in', async () => {
     const server = await startTestServer(host.database.url, { writes: true });
     const { changeId } = await requestChange(rest, 'bob');
     const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
@@ -200,7 +200,7 @@ describe('on the database of a Togglr', () => {
   });
 });
 
-it('on our own tables decisions need no password, and /api/auth/me says so', async () => {
+it('decisions need no password on the tables of Flagcast, and /api/auth/me says so', async () => {
   const own = await createRestFixture();
   const { body } = await own.ask('alice', 'GET', '/api/auth/me');
   expect(body['decisions']).toBe('direct');

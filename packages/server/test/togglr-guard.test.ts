@@ -110,14 +110,14 @@ describe('a feature with the tag guarded', () => {
     });
   });
 
-  it('is guarded by no other tag', async () => {
+  it('is not guarded by other tags', async () => {
     const id = await addTaggedFeature('critical');
     expect(await write('alice', 'PATCH', id, { enabled: true })).toMatchObject({ status: 200 });
   });
 });
 
 describe('tags', () => {
-  it('refuse the write while the server cannot read them', async () => {
+  it('cause a refusal of the write while the server cannot read them', async () => {
     const server = await startTestServer(host.urlOf(host.backend), { writes: true });
     const { pool } = rest;
     const id = await addTaggedFeature();
@@ -145,7 +145,7 @@ describe('tags', () => {
     await server.close();
   });
 
-  it('count as soon as their tables exist', async () => {
+  it('apply as soon as their tables exist', async () => {
     const { pool } = rest;
     await pool.query('ALTER TABLE feature_tags RENAME TO feature_tags_later');
     const { id } = await rest.addFeature();

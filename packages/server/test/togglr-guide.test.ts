@@ -28,7 +28,7 @@ const clientAddress = '127.0.0.2';
 const canRun = nginx !== undefined && process.platform === 'linux';
 if (!canRun)
   process.stdout.write(
-    'togglr-guide: no nginx 1.19.5 or newer here, so its part of the guide is not tested\n',
+    'togglr-guide: nginx 1.19.5 or newer is not installed, so its part of the guide is not tested\n',
   );
 
 /** The block of the guide that begins with the name of this file. */
@@ -40,7 +40,7 @@ async function blockOf(file: string): Promise<string> {
   return found[0];
 }
 
-it('the settings of the guide are those that serve takes', async () => {
+it('the settings of the Togglr guide are accepted by serve', async () => {
   const lines = (await blockOf('/etc/flagcast.env')).split('\n').filter((line) => /^\w/.test(line));
   const environment = Object.fromEntries(lines.map((line) => line.split(/=(.*)/, 2)) as [string, string][]);
   expect(loadConfig(environment, {})).toMatchObject({
@@ -53,7 +53,7 @@ it('the settings of the guide are those that serve takes', async () => {
   });
 });
 
-describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () => {
+describe.skipIf(!canRun)('nginx with the configuration of the guide, in front of a Togglr', () => {
   let database: TestDatabase;
   let server: TestServer;
   let togglr: ReturnType<typeof createServer>;
@@ -132,7 +132,7 @@ describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () =
     running = spawn(nginx ?? '', ['-p', folder, '-c', 'nginx.conf', '-e', `${folder}/log/other.log`], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
-    // nginx does not say when it listens.
+    // nginx does not report when it listens.
     await vi.waitFor(async () => {
       const socket = connect(port, '127.0.0.1');
       await once(socket, 'connect').finally(() => socket.destroy());
@@ -157,7 +157,7 @@ describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () =
 
   const wsUrl = (): string => `${origin.replace('http', 'ws')}/api/ws`;
 
-  it('WebSockets, server-sent events and snapshots are of Flagcast, all else of Togglr', async () => {
+  it('routes WebSockets, server-sent events and snapshots to Flagcast, and all other requests to Togglr', async () => {
     await start();
     const client = await PlainClient.connect(wsUrl(), { ...query, token }, { headers: { Origin: origin } });
     const bearer = { Authorization: `Bearer ${token}` };
@@ -195,7 +195,7 @@ describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () =
     await client.close();
   });
 
-  it('a client is known by its own address, whatever it says it is', async () => {
+  it('passes on the address of the client, whatever address the client sends', async () => {
     await start();
     const refused = nextEvent(server.flagcast.lifecycle, 'connection:refused');
     const headers = { 'X-Forwarded-For': '198.51.100.9' };
@@ -207,7 +207,7 @@ describe.skipIf(!canRun)('nginx as the guide has it, in front of a Togglr', () =
     expect(await refused).toStrictEqual({ status: 401, code: 'token_missing', address: clientAddress });
   });
 
-  it('no token is in a log of nginx, be Flagcast there or not; and the way back is Togglr as it was', async () => {
+  it('writes no token to its logs, with and without Flagcast, and works as before after the rollback', async () => {
     await start();
     const client = await PlainClient.connect(wsUrl(), { ...query, token });
     await client.close();

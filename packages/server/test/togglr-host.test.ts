@@ -97,7 +97,7 @@ describe("Flagcast on a Togglr's database", () => {
     expect(await dumpHost(host)).toEqual(before);
   });
 
-  it("leaves the host's own view and the rights on it as they were", async () => {
+  it("leaves the host's own view and its privileges unchanged", async () => {
     const { projectId, environments } = await seedProject(host.database.pool);
     await insertAudit(host.database.pool, { projectId, environmentId: environments.prod });
     const read = async (): Promise<object[]> =>
@@ -114,7 +114,7 @@ describe("Flagcast on a Togglr's database", () => {
 });
 
 describe('installed by a superuser', () => {
-  it('notes what the owner of the tables needs for its backups', async () => {
+  it('notes the privileges that the owner of the tables needs for its backups', async () => {
     const { pool } = host.database;
     const { notes } = await onHost(async (client) => await install(client));
     expect(notes).toHaveLength(1);
@@ -139,7 +139,7 @@ describe('installed by a superuser', () => {
   });
 });
 
-describe('a role of its own for the server', () => {
+describe('a separate role for the server', () => {
   let role = '';
   beforeEach(() => {
     role = `reader_${randomUUID().slice(0, 8)}`;
@@ -312,7 +312,7 @@ describe('a role of its own for the server', () => {
     await pool.query(`DROP OWNED BY ${role}; DROP ROLE "${role}";`);
   });
 
-  it('is created by the owner of the tables, who is no superuser, and dropped by the same', async () => {
+  it('can be created and dropped by the owner of the tables, who is not a superuser', async () => {
     const asOwner = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
       await withClient(host.urlOf(host.owner), work);
     const { notes } = await asOwner(async (client) => await install(client, { role }));
@@ -352,7 +352,7 @@ async function runScript(script: string): Promise<void> {
 }
 
 describe('a dry run', () => {
-  it('changes nothing and takes no transaction id, and its script is what install does', async () => {
+  it('changes nothing, uses no transaction id, and prints the statements that install executes', async () => {
     const { pool, url } = host.database;
     const role = 'dry_reader';
     const state = async (): Promise<unknown> => ({

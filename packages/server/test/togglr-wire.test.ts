@@ -50,28 +50,28 @@ async function connect(query: Record<string, string> = {}): Promise<PlainClient>
   return client;
 }
 
-describe("Togglr's web client comes in", () => {
-  it('by its address: project_id, env_id and token', async () => {
+describe("Togglr's web client", () => {
+  it('connects with project_id, env_id and token in the query string', async () => {
     const client = await connect();
     const { entityId } = await insertAudit(database.pool, { projectId, environmentId });
     const message = await client.received(({ entity_id: id }) => id === entityId);
     expect(message).toMatchObject({ project_id: projectId, environment: 'prod' });
   });
 
-  it('and hears of nothing in another environment', async () => {
+  it('receives no events of another environment', async () => {
     const stage = (await seedProject(database.pool)).environments.stage;
     await expect(connect({ env_id: stage })).rejects.toMatchObject({ status: 404 });
     await expect(connect({ env_id: '0' })).rejects.toMatchObject({ status: 404 });
   });
 
-  it.each(['refresh', 'reset_password', ''])('but not with a token of type %j', async (type) => {
+  it.each(['refresh', 'reset_password', ''])('is refused with a token of type %j', async (type) => {
     const other = await togglrToken({ userId: 1, type });
     const refusal: unknown = await connect({ token: other }).catch((error: unknown) => error);
     expect(refusal).toBeInstanceOf(Refused);
     expect(refusal).toMatchObject({ status: 401, body: { code: 'token_wrong_type' } });
   });
 
-  it('and its pings are answered with seconds', async () => {
+  it('gets pongs with the time in seconds', async () => {
     const client = await connect();
     client.socket.send('{"type":"ping"}');
     const pong = await client.received(({ type }) => type === 'pong');
@@ -86,7 +86,7 @@ describe('a token among the subprotocols', () => {
     ['beside flagcast.plain', (jwt: string) => `flagcast.plain, token.${jwt}`, 'flagcast.plain'],
     ['before flagcast.plain', (jwt: string) => `token.${jwt},flagcast.plain`, 'flagcast.plain'],
     ['beside what nobody speaks', (jwt: string) => `chat, token.${jwt}`, undefined],
-  ])('%s lets in, and is never chosen', async (_, offer, chosen) => {
+  ])('of the form %s is accepted, and never selected', async (_, offer, chosen) => {
     const { status, headers, socket } = await handshake(
       server.wsUrl,
       `project_id=${projectId}&environment_id=${environmentId}`,
@@ -97,7 +97,7 @@ describe('a token among the subprotocols', () => {
   });
 });
 
-describe("Togglr's names", () => {
+describe('the names of events in the plain dialect', () => {
   const featureId = randomUUID();
   const ruleId = randomUUID();
 
@@ -122,7 +122,7 @@ describe("Togglr's names", () => {
     return changeId;
   }
 
-  it('are told of changes as its own view tells them, and of deletions as its client knows them', async () => {
+  it("equal those of Togglr's view for changes, and of Togglr's client for deletions", async () => {
     const client = await connect();
     for (const action of ['create', 'update', 'delete']) {
       await audit('feature', featureId, action);
@@ -145,7 +145,7 @@ describe("Togglr's names", () => {
     ['feature', featureId, 'approved', `approved_by = 'alice', approved_at = now()`],
     ['feature', featureId, 'rejected', `rejected_by = 'alice', rejected_at = now()`],
     ['rule', ruleId, 'cancelled', `rejection_reason = 'no'`],
-  ])('are told of a request for a %s, and of its end', async (entity, entityId, status, columns) => {
+  ])('exist for a request for a %s, and for its end', async (entity, entityId, status, columns) => {
     const client = await connect();
     const changeId = await request(entity, entityId);
     await client.received(({ action }) => action === 'pending');
@@ -160,7 +160,7 @@ describe("Togglr's names", () => {
     ]);
   });
 
-  it('are not for flagcast.v1 nor for server-sent events', async () => {
+  it('are not used in flagcast.v1 and server-sent events', async () => {
     const channel = { project_id: projectId, env_id: environmentId };
     const v1 = await V1Client.connect(server.wsUrl, { query: channel, token });
     const stream = await EventStreamClient.open(server.httpUrl, channel, {

@@ -46,8 +46,8 @@ describe('a verifier', () => {
     expect(error.message).toMatch(/: send /);
   });
 
-  it.each([8.64e12, 9e12, 1e300])('refuses exp %d, which no date can hold', async (exp) => {
-    // No date of JavaScript is later than 8.64e12 s.
+  it.each([8.64e12, 9e12, 1e300])('refuses exp %d, which is beyond the range of Date', async (exp) => {
+    // The latest Date of JavaScript is 8.64e12 s.
     await expectRefused(verifier, await sign({ ...CLAIMS, exp: exp + 1 }), 'token_invalid');
   });
 
@@ -63,7 +63,7 @@ describe('a verifier', () => {
     );
   });
 
-  it('accepts a token that lasts a day, and longer ones where it is configured to', async () => {
+  it('accepts a token that lasts a day, and longer ones if it is configured to', async () => {
     await verifier.verify(await sign({ ...CLAIMS, iat: NOW_S - 600, exp: NOW_S + 85_800 }));
     const patient = createTokenVerifier({ secret: SECRET, maxTokenAgeMs: 7 * 86_400_000 });
     await patient.verify(await sign({ ...CLAIMS, exp: NOW_S + 6 * 86_400 }));
@@ -138,7 +138,7 @@ describe('the claim of the user', () => {
     expect(await createTokenVerifier({ secret: SECRET, ...checks }).verify(token)).toMatchObject({ user });
   });
 
-  it("is written without a column where the users are not Togglr's, and only there", async () => {
+  it("has no column if and only if the users are not in Togglr's tables", async () => {
     const own = createTokenVerifier({ secret: SECRET, externalUsers: true, userClaim: 'email' });
     const token = await sign({ exp: NOW_S + 3_600, sub: '1', email: 'ada@example.com' });
     expect(await own.verify(token)).toMatchObject({ user: { id: 'ada@example.com' } });

@@ -11,7 +11,7 @@ afterEach(() => vi.useRealTimers());
 describe('a verifier with a secret', () => {
   const verifier = createTokenVerifier({ secret: SECRET });
 
-  it("knows the user of Togglr's tokens and ignores what they say of rights", async () => {
+  it("identifies the user of Togglr's tokens and ignores their rights", async () => {
     expect(await verifier.verify(await sign({ ...CLAIMS, isSuperuser: true }))).toStrictEqual({
       user: { id: '7' },
       username: 'ada.lovelace',
@@ -25,12 +25,12 @@ describe('a verifier with a secret', () => {
     [{ sub: '4x2' }, { username: '4x2' }, '4x2'],
     [{ sub: 'ada', userId: 7 }, { id: '7' }, null],
     [{ sub: '42', username: 'ada' }, { id: '42' }, 'ada'],
-  ])('knows the user of a standard token: %j', async (claims, user, username) => {
+  ])('identifies the user of a standard token: %j', async (claims, user, username) => {
     const identity = await verifier.verify(await sign({ ...claims, exp: NOW_S + 3_600 }));
     expect(identity).toMatchObject({ user, username });
   });
 
-  it('accepts what signToken signs, until its lifetime ends', async () => {
+  it('accepts tokens of signToken until they expire', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW_S * 1_000 });
     const token = await signToken({ secret: SECRET, userId: '7', username: 'ada', ttlMs: 60_000 });
     const identity = await verifier.verify(token);
@@ -39,7 +39,7 @@ describe('a verifier with a secret', () => {
     await expectRefused(verifier, token, 'token_expired');
   });
 
-  it('lets clocks differ by five seconds, not more', async () => {
+  it('allows a clock difference of five seconds', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW_S * 1_000 });
     await verifier.verify(await sign({ ...CLAIMS, exp: NOW_S - 4 }));
     await expectRefused(verifier, await sign({ ...CLAIMS, exp: NOW_S - 5 }), 'token_expired');
@@ -88,7 +88,7 @@ describe('a verifier with a secret', () => {
     expect(['token_invalid', 'token_malformed']).toContain((error as HttpProblem).code);
   });
 
-  it('refuses every other algorithm, also with the right secret', async () => {
+  it('refuses all algorithms except HS256, also with the right secret', async () => {
     const longSecret = SECRET.repeat(2);
     const long = createTokenVerifier({ secret: longSecret });
     await long.verify(await sign(CLAIMS, Buffer.from(longSecret)));
@@ -107,17 +107,17 @@ describe('a verifier with a secret', () => {
     ['100 kB of letters', 'x'.repeat(100_000)],
     ['100 kB of a token', `${encode({ alg: 'HS256' })}.${'x'.repeat(100_000)}.x`],
     ['100 kB of dots', '.'.repeat(100_000)],
-  ])('calls %s malformed', async (_, token) => {
+  ])('refuses %s as malformed', async (_, token) => {
     await expectRefused(verifier, token, 'token_malformed');
   });
 
-  it('calls a signed text that is no claims malformed', async () => {
+  it('refuses a signed text without claims as malformed', async () => {
     const signed = `${encode({ alg: 'HS256' })}.${Buffer.from('"claims"').toString('base64url')}`;
     const signature = createHmac('sha256', SECRET).update(signed).digest('base64url');
     await expectRefused(verifier, `${signed}.${signature}`, 'token_malformed');
   });
 
-  it('refuses a good token that is too long to be one', async () => {
+  it('refuses a valid token that is too long', async () => {
     const error = await expectRefused(
       verifier,
       await sign({ ...CLAIMS, groups: 'x'.repeat(20_000) }),
@@ -126,12 +126,12 @@ describe('a verifier with a secret', () => {
     expect(error.message).toContain('longer than 16384 characters');
   });
 
-  it('says that a token is missing', async () => {
+  it('reports a missing token', async () => {
     const error = await expectRefused(verifier, '', 'token_missing');
     expect(error.message).toContain('Authorization: Bearer');
   });
 
-  it('answers whatever it is sent with a problem', async () => {
+  it('returns a problem for any invalid text', async () => {
     const part = fc.oneof(
       fc.string({ unit: 'binary' }),
       fc.json().map((json) => Buffer.from(json).toString('base64url')),
@@ -143,7 +143,7 @@ describe('a verifier with a secret', () => {
     );
   });
 
-  it('accepts only its issuer and audience where they are set', async () => {
+  it('accepts only its issuer and audience if they are set', async () => {
     const strict = createTokenVerifier({
       secret: SECRET,
       issuer: 'https://id.example',
@@ -161,7 +161,7 @@ describe('a verifier with a secret', () => {
     }
   });
 
-  it('refuses a secret under 32 bytes at once, and does not show it', () => {
+  it('refuses a secret under 32 bytes when it is created, without showing it', () => {
     const short = 'only-thirty-one-bytes-of-secret';
     expect(() => createTokenVerifier({ secret: short })).toThrow(
       /^The JWT secret has 31 bytes: use at least 32/,

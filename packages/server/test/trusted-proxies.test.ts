@@ -42,11 +42,11 @@ describe('the address of a client', () => {
     expect(addressOf(remoteAddress, forwardedFor)).toBe(expected);
   });
 
-  it('is that of the socket where no proxy is trusted', () => {
+  it('is the address of the socket if no proxy is trusted', () => {
     expect(addressOf('127.0.0.1', '203.0.113.9', [])).toBe('127.0.0.1');
   });
 
-  it('cannot be chosen by what a client writes in front of what the proxy adds', () => {
+  it('cannot be chosen by a client that sends a forwarding header of its own', () => {
     fc.assert(
       fc.property(fc.string(), (junk) => {
         expect(addressOf('127.0.0.1', `${junk}, 203.0.113.9`)).toBe('203.0.113.9');
@@ -56,14 +56,14 @@ describe('the address of a client', () => {
   });
 
   it.each(['nginx', '10.0.0.0/33', '::/129', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0', '10.0.0.0/-1', ''])(
-    'takes no proxy %j',
+    'rejects the proxy %j',
     (entry) => {
       expect(() => createTrustedProxies([entry])).toThrow(`${JSON.stringify(entry)} is not the address of`);
     },
   );
 });
 
-describe('what is counted of an address', () => {
+describe('the network for which connections are counted', () => {
   it.each([
     ['192.0.2.7', '192.0.2.7'],
     ['unknown', 'unknown'],
@@ -100,7 +100,7 @@ describe('behind a trusted proxy', () => {
     await database.drop();
   });
 
-  it('the limit of an address counts each of those who come through it by itself', async () => {
+  it('the limit of an address counts each client of the proxy separately', async () => {
     const sockets: (Socket | null)[] = [];
     const from = (address: string): Record<string, string> => ({
       Authorization: `Bearer ${token}`,
@@ -124,7 +124,7 @@ describe('behind a trusted proxy', () => {
     stream.response.destroy();
   });
 
-  it('the attempts to sign in of one who comes through it lock out nobody else who does', async () => {
+  it('failed sign-ins of one client do not block other clients of the proxy', async () => {
     const attempt = async (address: string): Promise<number> => {
       const { status, body } = await fetch(`${server.httpUrl}/api/auth/login`, {
         method: 'POST',

@@ -264,7 +264,7 @@ describe('an event with an old or future created_at', () => {
 const followUps = 7;
 
 describe('the cost of an event', () => {
-  it('is one read of the database and the seven after a hint, for 1 client and for 200', async () => {
+  it('is one read of the database and seven repetitions after a notification, for 1 client and for 200', async () => {
     const cluster = await createTestCluster({
       shared_preload_libraries: 'pg_stat_statements',
       track_commit_timestamp: 'off',

@@ -213,7 +213,7 @@ function isRunning(pid: number): boolean {
 }
 
 describe('serve with two workers', () => {
-  it('delivers every event to the clients of both, with metrics and traces of both, and stops both', async () => {
+  it('delivers every event to the clients of both workers, has metrics and traces of both, and stops both', async () => {
     const collector = new Collector();
     undo.push(() => collector.close());
     const endpoint = await collector.open();
@@ -289,7 +289,7 @@ describe('serve with two workers', () => {
     expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 2');
   });
 
-  it('replaces them one after another at SIGHUP, without loss and repetition', async () => {
+  it('replaces its workers one after another at SIGHUP, without a lost or repeated event', async () => {
     const { serve, url, workers } = await startServe();
     const watchers = await watchBoth(url);
     const refused: unknown[] = [];
@@ -357,7 +357,7 @@ describe('serve with two workers', () => {
     }
   });
 
-  it('says in one line why it cannot listen', async () => {
+  it('reports in one line why it cannot listen', async () => {
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');
     undo.push(() => void taken.close());
