@@ -229,7 +229,7 @@ describe('bundlers', () => {
       [],
     );
     const { length } = gzipSync(outputFiles[0]?.contents ?? '', { level: 9 });
-    // What puts it into the page is beside the client.
+    // The code that inserts it into the page is not part of the client.
     expect(length).toBeLessThanOrEqual(budgetBytes + 50);
   });
 
@@ -241,7 +241,7 @@ describe('bundlers', () => {
     await consumer.write('index.html', '<!doctype html><script type="module" src="/main.js"></script>');
     const { stdout, stderr } = await consumer.run(await programOf('vite'), 'build', '--logLevel', 'info');
     expect(stdout).toContain('built in');
-    // So Vite says that something of Node was left out.
+    // Vite would warn that a module of Node was externalized.
     expect(stdout + stderr).not.toMatch(/externalized|unresolved/i);
   });
 });

@@ -17,10 +17,10 @@ async function waitingFlag(): Promise<Flag> {
   return flag;
 }
 
-/** Goes through everything that the console shows, and tells each time what is on the screen. */
+/** Opens every view of the console, and calls `look` for each with its name. */
 async function tour(window: ConsoleWindow, flag: Flag, look: (what: string) => Promise<void>): Promise<void> {
   const { page } = window;
-  // What fades has other colours on its way, and would have to be waited for.
+  // Elements that fade have other colours meanwhile, which would fail the contrast check.
   await page.emulateMedia({ reducedMotion: 'reduce' });
   const escape = async (): Promise<void> => {
     await page.keyboard.press('Escape');

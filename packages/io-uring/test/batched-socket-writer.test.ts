@@ -4,7 +4,7 @@ import { hasIoUring } from '../../server/test/io-uring-here.js';
 import { BatchedSocketWriter } from '../src/batched-socket-writer.js';
 import { SubmissionQueue, systemCalls } from '../src/submission-queue.js';
 
-/** The kernel's queues with an io_uring_enter of the test, which completes each send with `result`; null: none. */
+/** The kernel's queues with an io_uring_enter of the test, which completes each send with `result`; null: no completion. */
 function queueWith(result: number | null): SubmissionQueue {
   const calls = systemCalls();
   let parameters: Buffer = Buffer.alloc(0);

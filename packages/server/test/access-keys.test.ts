@@ -28,7 +28,7 @@ describe('a verifier with a key set', () => {
   const CLAIMS = { ...TOGGLR_CLAIMS, iss: issued.issuer, aud: issued.audience };
   const allKeys = { keys: [jwk(rsa, 'rsa'), jwk(ec, 'ec'), jwk(ed, 'ed')] };
 
-  /** A real key endpoint. It counts what it is asked; `answer` may change between two requests. */
+  /** A real key endpoint. It counts requests; `answer` may change between two requests. */
   async function serveKeys(answer: (response: ServerResponse) => void): Promise<{
     url: string;
     verifier: TokenVerifier;

@@ -10,12 +10,12 @@ export type TestClaims = Record<string, unknown>;
 
 export const SECRET = 'a secret of more than thirty-two bytes';
 export const NOW_S = Math.floor(Date.now() / 1_000);
-/** Good claims; sign them with another key, or over them, to make bad ones. */
+/** Valid claims; override them or sign with another key to make invalid ones. */
 export const CLAIMS: TestClaims = {
   userId: 7,
   username: 'ada.lovelace',
   type: 'access',
-  // Test files share this module, and all of them together may take a while.
+  // Test files share this module, and a run may take several minutes.
   exp: NOW_S + 3_600,
   jti: 'one',
 };
@@ -32,7 +32,7 @@ export function encode(part: object): string {
   return Buffer.from(JSON.stringify(part)).toString('base64url');
 }
 
-/** Refused with this code, and nothing of the error shows any part of the token or of what it says. */
+/** Expects a refusal with this code, and no part of the token or its claims in the error. */
 export async function expectRefused(
   verifier: TokenVerifier,
   token: string,

@@ -7,7 +7,7 @@ import { PlainClient } from './plain-client.js';
 import { type Answer, type RestFixture, createRestFixture } from './rest-fixture.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
-/** What columns of text can hold, and has hurt somebody. */
+/** Texts that columns can hold and that have caused errors in real systems. */
 const texts = [
   `'; DROP TABLE users; --`,
   `' OR '1'='1`,
@@ -57,7 +57,7 @@ afterAll(async () => {
   await rest.close();
 });
 
-/** A feature all of whose texts are this one, as far as the columns have room. */
+/** Creates a feature with this text in all columns, up to their length. */
 async function addFeature(text: string): Promise<string> {
   const id = randomUUID();
   await rest.pool.query(
@@ -76,7 +76,7 @@ async function ask(path: string): Promise<Answer> {
   return await rest.ask('alice', 'GET', path);
 }
 
-/** The event of the entity as all who listen get it; the plain client has its eight keys. */
+/** The event of the entity as every client receives it; the plain client gets eight keys. */
 async function delivered(entityId: string): Promise<EventMessage[]> {
   const message = await plain.received(({ entity_id: id }) => id === entityId);
   const events = [await v1.event(entityId), await stream.event(entityId)];

@@ -91,7 +91,7 @@ describe('the AsyncAPI document', () => {
     for (const type of [...Object.keys(controlKeys), ...Object.keys(clientKeys)]) {
       expect(schemas[type]?.properties?.['type']).toStrictEqual({ const: type });
     }
-    // What is parsed strictly, and what is exactly the specification's.
+    // Client messages are parsed strictly, and plain events are exactly those of the specification.
     const exact = Object.keys(schemas).filter((name) => schemas[name]?.additionalProperties === false);
     expect(exact.sort()).toStrictEqual(['plainEvent', ...Object.keys(clientKeys)].sort());
   });
@@ -120,7 +120,7 @@ describe('the AsyncAPI document', () => {
     expect(messagesOf('receivePlain')).toStrictEqual(['ping']);
     expect(messagesOf('sendV1')).toStrictEqual(['event', ...overWebSocket]);
     expect(messagesOf('receiveV1')).toStrictEqual(client);
-    // One channel, and nobody who asks for anything.
+    // Messages go through one channel, and there are no request-reply operations.
     const answers = ['unsubscribed', 'pong', 'authenticated', 'error'];
     expect(messagesOf('sendStream')).toStrictEqual([
       'event',

@@ -47,7 +47,7 @@ async function allPages(query: Record<string, string>): Promise<Page[]> {
 const idsOf = (pages: readonly Page[]): (string | null)[] =>
   pages.flatMap(({ entries }) => entries.map(({ audit_id: id }) => id));
 
-/** Rows of other features, a second apart, or all of one time; returns their ids, newest first. */
+/** Inserts rows of other features, a second apart or at one time; returns their ids, newest first. */
 async function fill(
   count: number,
   secondsApart: number,

@@ -31,7 +31,7 @@ async function audit(answer: { status: number; body: object }): Promise<{ code: 
   return { code, said: out + problems };
 }
 
-describe.concurrent('the check for known holes', () => {
+describe.concurrent('the audit of the dependencies', () => {
   it('fails on a high-severity vulnerability of a production dependency, and names it', async ({
     expect,
   }) => {

@@ -21,7 +21,7 @@ let both: TestServer;
 let project: SeededProject;
 let alice: TestUser;
 let bob: TestUser;
-/** What authenticate() returns, by cookie: what the host answers. */
+/** The results of the host's authenticate(), by cookie. */
 const sessions = new Map<string, () => unknown>();
 let calls = 0;
 const opened: { close(): Promise<void> }[] = [];

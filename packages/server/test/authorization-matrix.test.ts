@@ -13,22 +13,22 @@ import { V1Client } from './v1-client.js';
 const root = new URL('../../../', import.meta.url);
 const document = readFileSync(new URL('docs/authorization.md', root), 'utf8');
 
-/** Whoever knocks: what they bring. */
+/** The kinds of users, with their credentials. */
 interface Caller {
   readonly token: string | null;
   readonly userId: string | null;
   readonly headers: Record<string, string>;
 }
 
-/** What is asked for at a route; each request has its own, so that the routes do not disturb each other. */
+/** The objects of a request. Each request has its own, so that the routes do not affect each other. */
 interface Target {
   readonly featureId: string;
-  /** A request for a change of the feature, by somebody else unless `own`. */
+  /** A request for a change of the feature, by another user unless `own`. */
   readonly changeId: string;
 }
 
 interface Door {
-  /** What of `Target` has to be there. */
+  /** The objects of `Target` that the route needs. */
   readonly needs?: 'feature' | 'request' | 'own request';
   knock(caller: Caller, target: Target): Promise<string>;
 }
@@ -105,7 +105,7 @@ async function orRefusal(connect: () => Promise<string>): Promise<string> {
   }
 }
 
-/** Connects with flagcast.v1 and answers what `wait` finds, or how the connection was closed. */
+/** Connects with flagcast.v1 and returns the result of `wait`, or the close code of the connection. */
 async function overV1(
   { token, headers }: Caller,
   query: Record<string, string>,
@@ -118,7 +118,7 @@ async function overV1(
       headers,
     });
     const closed = client.closed.then(({ code, reason }) => `${code} ${reason}`);
-    // What is waited for ends with the connection; how that was closed says more.
+    // `wait` rejects when the connection closes. The close code is the better answer.
     const found = wait(client).catch(async () => await closed);
     const answer = await Promise.race([found, closed]);
     await client.close();
@@ -126,7 +126,7 @@ async function overV1(
   });
 }
 
-/** Whether a list that everybody gets has what belongs to the project. */
+/** Whether a list that every user gets contains entries of the project. */
 async function listed(caller: Caller, path: string, wanted: string): Promise<string> {
   const answer = await send(rest.server.httpUrl, 'GET', path, undefined, headersOf(caller));
   if (answer.status !== 200) return `${answer.status} ${answer.body.code ?? ''}`;
@@ -297,7 +297,7 @@ async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
   return made;
 }
 
-/** What is not as it was, of what only refused requests were about. */
+/** Returns the ids of rows that refused requests have changed. */
 async function findTouched(targets: readonly Target[]): Promise<string[]> {
   const { rows } = await rest.pool.query<{ id: string }>(
     `SELECT f.id FROM features f JOIN feature_params p ON p.feature_id = f.id
@@ -311,12 +311,12 @@ async function findTouched(targets: readonly Target[]): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
-/** Knocks for every cell and answers the table with what came, as it is written, one line a cell. */
+/** Sends a request for every cell and returns the table of responses, one line for each cell. */
 async function knockAll(cells: readonly Cell[]): Promise<string[]> {
   const targets = await makeTargets(cells);
   const answers: string[] = [];
   const left = cells.entries();
-  // More at once would wait for each other: passwords are checked one at a time, connections to the database are few.
+  // More concurrent requests would only wait: passwords are checked one at a time, with few database connections.
   const knock = async (): Promise<void> => {
     for (const [index, { route, caller }] of left) {
       const [at, who, target] = [routes[route], callers.get(caller), targets[index]];

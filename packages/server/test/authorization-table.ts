@@ -1,4 +1,4 @@
-/** What somebody gets at a route. */
+/** The response that a user gets at a route. */
 export interface Cell {
   readonly route: string;
   readonly caller: string;

@@ -137,7 +137,7 @@ describe('the query of FLAGCAST_AUTHORIZE_SQL', () => {
     );
     expect((await database.pool.query('SELECT FROM app.visits')).rowCount).toBe(0);
     expect(await authority(query).visibleProjects('1')).toHaveLength(1);
-    // The one connection that the pool may have is not in a transaction.
+    // The only connection of the pool is not in a transaction.
     await pool.query('INSERT INTO app.visits DEFAULT VALUES');
   });
 });

@@ -186,7 +186,7 @@ describe('a channel that authorize() does not return', () => {
         [shop.projectId, environmentId],
       );
     }
-    // Of another user in Togglr's table, who may do everything.
+    // The token of another user in Togglr's table, who has every right.
     await database.pool.query(
       `INSERT INTO users (id, username, email, password_hash, is_superuser) VALUES (42, 'root', 'r', '', true)`,
     );

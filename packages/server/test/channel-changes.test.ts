@@ -141,7 +141,7 @@ describe('two channels whose environments swap their keys', () => {
     for (const expected of [named(prod, 'stage'), named(stage, 'prod')]) {
       expect(changes).toContainEqual(expect.objectContaining(expected));
     }
-    // By its present key, not by the one that the other channel was subscribed by.
+    // Unsubscribes by its current key, not by the key with which the other channel was subscribed.
     const left = await client.ask(
       { type: 'unsubscribe', project_id: prod.projectId, env: 'prod' },
       'unsubscribed',

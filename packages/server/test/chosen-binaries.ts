@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { BinariesSource } from '../../demo/src/embedded/embedded-binaries.js';
 
 /**
- * The PostgreSQL that tests start: of the package in the folder `packageDir`, by default the one that
+ * The PostgreSQL that tests start: the package in the folder `packageDir`, by default the one that
  * FLAGCAST_TEST_POSTGRES names (`npm run versions`), else the one that is installed.
  */
 export function chosenBinaries(

@@ -282,7 +282,7 @@ describe('serve with a database', () => {
     undo.push(async () => await relay.close());
     await serve.logged('reader_started');
     expect(await statusOf(`${String(server)}/readyz`)).toBe(200);
-    // A company's own people are not offered to whoever opens the sign-in page.
+    // The sign-in page must not list the real users of a company.
     expect(await (await fetch(`${String(server)}/api/auth/mode`)).json()).toMatchObject({ demo_people: [] });
     serve.signal('SIGTERM');
     const { code, stdout, stderr } = await serve.ended;

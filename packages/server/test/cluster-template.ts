@@ -6,7 +6,7 @@ import { startEmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/install/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
 
-/** The database that those with the contract's tables are copied from. */
+/** The template of databases with the tables of the contract. */
 export const databaseTemplate = 'template_tables';
 
 /**
@@ -23,7 +23,7 @@ export async function makeClusterTemplate(dataDir: string): Promise<void> {
     const { password } = new URL(postgres.url());
     await withClient(postgres.url(), async (client) => {
       // 4,096 of them, twice a connection, are a few seconds of a run with thousands of connections.
-      // Before PostgreSQL 16 there is no such setting.
+      // PostgreSQL before 16 does not have this setting.
       await client.query(
         "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'scram_iterations'",
       );
@@ -35,7 +35,7 @@ export async function makeClusterTemplate(dataDir: string): Promise<void> {
   }
 }
 
-/** Copies a cluster that has been stopped, with who may read it. The copies have one system identifier. */
+/** Copies a stopped cluster with its file modes. The copies have one system identifier. */
 export async function copyCluster(template: string, dataDir: string): Promise<void> {
   await promisify(execFile)('cp', ['-a', template, dataDir]);
 }

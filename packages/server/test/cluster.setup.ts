@@ -11,7 +11,7 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** The connection string of the `flagcast` database of the run's own PostgreSQL; its role is superuser. */
     clusterUrl: string;
-    /** The folder of a cluster that has been stopped, for those who want one of their own. */
+    /** The folder of a stopped cluster, from which tests can copy a cluster of their own. */
     clusterTemplate: string;
   }
 }
@@ -46,7 +46,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     const postgres = await startEmbeddedPostgres({
       dataDir,
       ...chosenBinaries(folder),
-      // Databases live for seconds here: what makes them last, or keeps them fast, is not needed.
+      // Databases of tests live for seconds, so durability and autovacuum are off.
       settings: { fsync: 'off', autovacuum: 'off', max_prepared_transactions: '50', max_connections: '300' },
       // Goes to the terminal: a PostgreSQL that dies makes every test fail for no reason of its own.
       onExit: (error) => project.vitest.logger.error(error.message),

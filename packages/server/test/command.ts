@@ -14,7 +14,7 @@ export interface CommandOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** The JavaScript file to run. Default: the program. */
   readonly file?: string;
-  /** Whether the command gets a terminal (through `script`) in place of pipes; its stderr is then part of stdout. */
+  /** Whether the command gets a terminal (through `script`) instead of pipes; its stderr is then part of stdout. */
   readonly terminal?: boolean;
 }
 
@@ -64,7 +64,7 @@ export class RunningCommand {
     });
   }
 
-  /** The first line of stdout that fits, printed already or still to come; rejects when the command ends without. */
+  /** Resolves with the first past or future line of stdout that matches; rejects if the command ends before. */
   async line(fits: (line: string) => boolean): Promise<string> {
     return await this.#output.stdout.find(fits);
   }
@@ -104,7 +104,7 @@ export class RunningCommand {
     this.process.stdin?.write(text);
   }
 
-  /** Ends it at once, if a test that failed left it running. */
+  /** Kills it, if a failed test left it running. */
   async end(): Promise<void> {
     this.process.kill('SIGKILL');
     await this.ended;

@@ -15,7 +15,7 @@ beforeAll(async () => {
     { timeouts: { queryTimeoutMs } },
     await cluster.createDatabase({ schema: 'tables' }),
   );
-  // A transaction that has notified holds up the COMMIT of every other one that does.
+  // A transaction that has notified blocks the COMMIT of every other one that notifies.
   await rest.pool.query(`ALTER DATABASE ${rest.database.name} SET flagcast.notify = 'off'`);
 });
 
@@ -26,7 +26,7 @@ afterAll(async () => {
   await cluster.remove();
 });
 
-/** Every COMMIT waits for a standby of this name; empty: none does. */
+/** Every COMMIT waits for a standby with this name; no COMMIT waits if it is empty. */
 async function standby(name: string): Promise<void> {
   await rest.pool.query(`ALTER SYSTEM SET synchronous_standby_names = '${name}'`);
   await rest.pool.query('SELECT pg_reload_conf()');

@@ -6,7 +6,7 @@ import { ConfigError, type Flags, loadConfig, loadDatabaseUrl } from '../src/cli
 const secret = 'a-secret-of-more-than-thirty-two-bytes';
 const database = { DATABASE_URL: 'postgresql://u:hunter2@db/flags', FLAGCAST_JWT_SECRET: secret };
 
-/** The lines that tell what is wrong; none when all is accepted. */
+/** The lines of the error; empty if all settings are accepted. */
 function problems(environment: Record<string, string>, flags: Flags = {}): string[] {
   try {
     loadConfig(environment, flags);
@@ -175,7 +175,7 @@ describe('the settings of flagcast serve', () => {
     ['FLAGCAST_RELAY_URL', 'http://u:hunter2@nats', 'nats://user:password@host:4222'],
     ['FLAGCAST_RELAY_URL', 'nats://u:hunter2@one,two:4222', 'nats://user:password@host:4222'],
     ['FLAGCAST_RELAY_URL', 'nats://u:hunter2%@nats', 'percent-encoded'],
-    // Served as if it were not set, this one would be another database, and silently.
+    // If the invalid value was ignored, the server would silently use another database.
     ['DATABASE_URL', '', 'it is empty'],
     ['PORT', '80a', '0 to 65535'],
     ['PORT', '65536', '0 to 65535'],
@@ -368,7 +368,7 @@ describe('a setting with any text', () => {
   it('is accepted, or refused with the name of its variable in one line', () => {
     fc.assert(
       fc.property(fc.constantFrom(...names), value, (name, text) => {
-        // What a good database comes with is there, so that only this one can be wrong.
+        // The other settings are valid, so that only this one can be refused.
         const environment = name.endsWith('_URL') ? {} : database;
         const lines = problems({ ...environment, [name]: text });
         expect(lines.length).toBeLessThanOrEqual(2);

@@ -173,7 +173,7 @@ describe('the recheck of rights', () => {
     }
     const all = (rechecked: { connections: number }): boolean => rechecked.connections === clients.length;
     await withClient(database.url, async (observer) => {
-      /** Of the product's queries those that ask for a permission. */
+      /** The queries of the server that check a permission. */
       const queries = async (): Promise<number> => {
         const { rows } = await observer.query<{ calls: string }>(
           `SELECT coalesce(sum(calls), 0) AS calls FROM pg_stat_statements

@@ -57,7 +57,7 @@ describe('the console', () => {
       expect(await answer.text()).toBe(pageWith(up));
       const headers = { 'If-None-Match': answer.headers.get('etag') ?? '' };
       expect((await ask(path, headers)).status).toBe(304);
-      // The page of another depth is another one.
+      // A page at another depth has another relative path.
       expect((await ask(`/p/1/2/3/4/5/6`, headers)).status).toBe(200);
     },
   );

@@ -14,7 +14,7 @@ afterAll(async () => await database.drop());
 describe('createFlagcast', () => {
   const authorize = async (): Promise<AuthorizedChannel[]> => await Promise.resolve([]);
   const auth = { secret: testSecret };
-  /** What a program in JavaScript takes from a variable that is not set. */
+  /** The value that a JavaScript program reads from an unset variable. */
   const unset = undefined as unknown as string;
 
   it.each([

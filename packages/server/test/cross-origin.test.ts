@@ -48,7 +48,7 @@ async function ask(
   return await fetch((url ?? server.httpUrl) + path, { method, headers: { Origin: origin, ...headers } });
 }
 
-/** What a browser asks before it sends what a form could not. */
+/** The preflight that a browser sends before a request that a form could not send. */
 async function preflight(path: string, asked: Asked = {}): Promise<Response> {
   const headers = {
     'Access-Control-Request-Method': 'PATCH',
@@ -79,7 +79,7 @@ describe('a page of a listed origin', () => {
     expect(answered).toBe(status);
     expect(headers.get('access-control-allow-origin')).toBe(listed);
     expect(headers.get('access-control-expose-headers')).toBe('Retry-After');
-    // Tokens go by header: what the browser has of its own is never asked for.
+    // Tokens are sent in a header, so the browser's credentials (cookies) are never needed.
     expect(headers.get('access-control-allow-credentials')).toBe(null);
     expect(headers.get('vary')).toBe('Origin');
   });
@@ -143,7 +143,7 @@ describe('a page of any other origin', () => {
     for (const [path] of paths) {
       const [asked, before] = await Promise.all([ask(path, { origin }), preflight(path, { origin })]);
       expect(lettingIn(asked)).toStrictEqual([]);
-      // What the origin decides on must not be kept for another one.
+      // A response that depends on the origin must not be cached for another one.
       expect(asked.headers.get('vary')).toBe('Origin');
       expect(before.status).toBeGreaterThanOrEqual(400);
       expect(lettingIn(before)).toStrictEqual([]);

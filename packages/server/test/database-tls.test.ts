@@ -79,7 +79,7 @@ describe.skipIf(!hasOpenssl)('with TLS to the database', () => {
     await misled.close();
   });
 
-  /** Whether the connection is encrypted; else why there is none. */
+  /** Whether the connection is encrypted, or the reason why it failed. */
   async function connect(
     parameters: string,
     environment: Readonly<Record<string, string>>,

@@ -10,15 +10,15 @@ import { copyCluster, databaseTemplate, databaseUrl, makeDatabase, withClient } 
 
 export { withClient };
 
-/** How long a connection of the product may take to go after its owner closed it. */
+/** How long a connection of the server may take to end after its owner closed it. */
 const LEAK_GRACE_MS = 1_000;
 
 export interface TestDatabaseOptions {
-  /** `tables`: everything that `install --tables` makes. `none`: empty. */
+  /** `tables`: everything that `install --tables` creates. `none`: empty. */
   readonly schema: 'none' | 'tables';
 }
 
-/** A fresh database of its own for one test or one file. */
+/** A new database for one test or one file. */
 export interface TestDatabase {
   readonly name: string;
   /** Its connection string, as superuser. */
@@ -110,7 +110,7 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
   };
 }
 
-/** Made once for a cluster; the other test files wait for the first one. */
+/** Created once for each cluster; the other test files wait for the first one. */
 async function makeTemplate(admin: pg.Client, adminUrl: string): Promise<void> {
   await admin.query(`SELECT pg_advisory_lock(hashtext('${databaseTemplate}'))`);
   try {
@@ -125,7 +125,7 @@ async function makeTemplate(admin: pg.Client, adminUrl: string): Promise<void> {
   }
 }
 
-/** What the product's connections to the database do, one a line; null when they are gone in time. */
+/** The states of connections that the server still has to the database, one per line; null if they end in time. */
 async function findLeak(admin: pg.Client, database: string): Promise<string | null> {
   let open: string[] = [];
   try {

@@ -17,7 +17,7 @@ import { Lifecycle } from '../src/lifecycle.js';
 import { Freshness } from '../src/reader/freshness.js';
 import { nextEvent } from './server.js';
 
-/** Each event as its id and a space: what came can be read at a glance. */
+/** Each event is its id and a space, so that the received text is readable. */
 const dialect: Dialect = {
   name: 'ids',
   encode: ({ events }) => Buffer.from(events.map(({ id }) => `${id} `).join('')),
@@ -194,7 +194,7 @@ describe('delivery to a channel with thousands of clients', () => {
     const connections = Array.from({ length: 1_000 }, () => new TestConnection(0.05));
     for (const connection of connections) join(large, connection);
     read('large:a');
-    // The last one has not had its turn.
+    // The last one has not been served yet.
     expect(connections.at(-1)?.writes).toEqual([]);
     read('large:b');
     read('large:c', 'small:x');
@@ -303,7 +303,7 @@ describe('delivery to a channel with thousands of clients', () => {
     const fixture = createBroadcast(lifecycle, broadcaster);
     for (let batch = 0; batch < 390; batch += 1) fixture.read(`kept:${batch}`);
     expect(broadcaster.missedSince(0, channelKey('kept', environmentId))).toBeNull();
-    // The newest one may still be under way.
+    // The newest one may not have arrived yet.
     expect(queryObjects(ChannelBatch, { format: 'count' }) - before).toBeLessThanOrEqual(201);
   });
 });

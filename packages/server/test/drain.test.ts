@@ -75,7 +75,7 @@ describe('close()', () => {
       `SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'flagcast%'`,
     );
     expect(rows).toHaveLength(0);
-    // Closing what is closed is done at once.
+    // Closing a closed server resolves immediately.
     await server.flagcast.close();
   });
 
@@ -98,7 +98,7 @@ describe('close()', () => {
     server.flagcast.lifecycle.on('connection:closed', ({ code, reason }) => left.push({ code, reason }));
     const startedAtMs = performance.now();
     const closing = server.flagcast.close();
-    // Long before the other one is given up.
+    // Long before the time-out of the other one.
     await client.closed;
     expect(left.length).toBeLessThanOrEqual(1);
     await expectDraining();
@@ -118,7 +118,7 @@ describe('close()', () => {
     );
     const before = sockets();
     await start();
-    // At the same time, so that more than one connection looks for what they may see.
+    // Connect concurrently, so that more than one lookup of rights is in progress.
     await Promise.all(
       people.map(async (person) => {
         const headers = { Authorization: `Bearer ${person.token}`, Connection: 'close' };

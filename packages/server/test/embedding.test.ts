@@ -33,7 +33,7 @@ const kinds = ['node-http', 'express', 'fastify'] as const;
 interface Running {
   readonly server: Server;
   readonly url: string;
-  /** What says who asks. */
+  /** The headers that identify a user. */
   readonly headersOf: (user: string) => Promise<Record<string, string>>;
   readonly close: () => Promise<unknown>;
 }

@@ -13,7 +13,7 @@ interface Block {
 export class EventStreamClient {
   readonly blocks: Block[] = [];
   readonly response: IncomingMessage;
-  /** What `retry` said, in milliseconds. */
+  /** The value of the `retry` field, in milliseconds. */
   retryMs: number | null = null;
   /** Resolves when the stream has ended: true if the server ended it, false if it was cut off. */
   readonly ended: Promise<boolean>;
@@ -48,7 +48,7 @@ export class EventStreamClient {
       headers: { Accept: 'text/event-stream', ...headers },
       agent: false,
     });
-    // Cut off while nobody waits for an answer any more.
+    // The connection was cut off after the response.
     asked.on('error', () => undefined);
     asked.end();
     const [response] = (await once(asked, 'response')) as [IncomingMessage];
@@ -62,7 +62,7 @@ export class EventStreamClient {
     return this.blocks.map(({ message }) => message);
   }
 
-  /** Those messages that do not come at any time. */
+  /** The messages without heartbeats, which arrive at any time. */
   get withoutHeartbeats(): ServerMessage[] {
     return this.messages.filter(({ type }) => type !== 'heartbeat');
   }

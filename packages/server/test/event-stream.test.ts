@@ -171,7 +171,7 @@ describe('a stream of server-sent events', () => {
     ] as const) {
       const stream = await open(channel, options);
       await stream.control('caught_up');
-      // A cursor may lag the last moments (PROTOCOL): what came before it may come again, first.
+      // A cursor may lag (PROTOCOL.md), so the events before it may be repeated first.
       expect(received(stream).slice(-expected.length)).toStrictEqual(expected);
       stream.response.destroy();
     }
@@ -251,7 +251,7 @@ describe('the last message of a stream that the server closes', () => {
     // Far too little for a connection to count as slow.
     while (line.writableLength < 500_000) {
       await burst(channel, 500, at);
-      // The network takes what it can meanwhile.
+      // The network buffers as much as it can meanwhile.
       for (let time = 0; time < 5; time += 1) await database.pool.query('SELECT');
     }
     const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
@@ -278,7 +278,7 @@ describe('the last message of a stream that the server closes', () => {
     const stream = await open(channel, { at });
     const late = await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');
-      // This one is still being looked up when the others are asked to leave.
+      // The lookup of this one is in progress when the others are closed.
       const asked = open(channel, { at }).catch((error: unknown) => error);
       await expect
         .poll(async () => {

@@ -134,7 +134,7 @@ describe('case 16: 20,000 decided requests', () => {
       await nextEvent(server.flagcast.lifecycle, 'reader:read');
     }
     await client.close();
-    // A session reports what it has read when it ends, at the latest.
+    // A session reports its statistics when it ends, at the latest.
     await server.close();
     await vi.waitFor(
       async () => {

@@ -12,7 +12,7 @@ interface FrameReceiver {
 }
 const { Receiver } = ws as unknown as { Receiver: new (options: { isServer: boolean }) => FrameReceiver };
 
-/** The texts in the bytes, as a client of the library reads them when they come in pieces of these lengths. */
+/** The texts that the ws library reads from the bytes if they arrive in segments of these lengths. */
 function received(bytes: Buffer, pieces: readonly number[]): string[] {
   const receiver = new Receiver({ isServer: false });
   const texts: string[] = [];

@@ -48,7 +48,7 @@ describe('many handshakes at the same time', () => {
     const database = await createTestDatabase({ schema: 'tables' });
     const server = await startTestServer(database.url, { timeouts: { handshakeTimeoutMs: 25 } });
     try {
-      // A refusal for its origin costs the event loop 15 ms here: the next ones wait.
+      // Each refusal takes 15 ms of the event loop here, so that the next handshakes wait.
       server.flagcast.lifecycle.on('connection:refused', () => work(15));
       const { host, pathname } = new URL(server.wsUrl);
       const sockets: Socket[] = [];

@@ -36,7 +36,7 @@ async function connect(): Promise<PlainClient> {
   );
 }
 
-/** Waits until the server knows that they are gone, so that their places are free. */
+/** Waits until the server has noticed that they closed, so that their slots are free. */
 async function leave(clients: PlainClient[]): Promise<void> {
   for (const client of clients) {
     const closed = nextEvent(server.flagcast.lifecycle, 'connection:closed');

@@ -27,7 +27,7 @@ export async function makeHostTables(client: pg.Pool | pg.ClientBase): Promise<v
   await client.query(await readFile(new URL('../sql/tables/1-tables.sql', import.meta.url), 'utf8'));
 }
 
-/** Creates a project with one environment, because the tables of a host have no trigger that does. */
+/** Creates a project with one environment, because the tables of a host have no trigger for that. */
 export async function makeChannel(
   client: pg.Pool | pg.ClientBase,
   key = 'prod',

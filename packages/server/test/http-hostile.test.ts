@@ -32,7 +32,7 @@ async function ask(path: string, headers: Record<string, string> = {}): Promise<
   });
 }
 
-/** Sends these bytes over a connection of their own; answers the status lines of all that comes back. */
+/** Sends these bytes over a new connection; returns the status lines of all responses. */
 async function sendRaw(...lines: string[]): Promise<string[]> {
   const socket = connect({ port: Number(new URL(server.httpUrl).port), host: '127.0.0.1' });
   await once(socket, 'connect');
@@ -79,7 +79,7 @@ describe('every response', () => {
 });
 
 describe('a resource embedded by a page of another site', () => {
-  // A browser sends no Origin with an image, a script or a frame, but says where the page is from.
+  // A browser sends no Origin for an image, a script or a frame, but Sec-Fetch-Site.
   it.each([
     [{ 'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Dest': 'image' }, 403],
     [{ 'Sec-Fetch-Site': 'same-site', 'Sec-Fetch-Dest': 'script' }, 403],

@@ -93,7 +93,7 @@ describe('/healthz and /readyz', () => {
     await expect
       .poll(async () => await ask('/readyz'), { timeout: 10_000 })
       .toMatchObject({ status: 503, body: { status: 'not ready', reason } });
-    // It lives all the same: restarting it would mend nothing.
+    // It is alive: a restart would not help.
     expect(await ask('/healthz')).toMatchObject({ status: 200 });
     const unavailable = await ask('/api/projects', as(alice));
     expect(unavailable).toMatchObject({ status: 503, body: { code: 'unavailable' } });
@@ -151,7 +151,7 @@ describe('/healthz and /readyz', () => {
     await started;
     await way.close();
     const httpUrl = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
-    // Less than it takes by default.
+    // Less than the default.
     await expect.poll(async () => (await ask('/readyz', {}, httpUrl)).status, { timeout: 10_000 }).toBe(503);
     await flagcast.close();
     http.closeAllConnections();

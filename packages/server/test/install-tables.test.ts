@@ -19,7 +19,7 @@ afterEach(async () => {
 const onClient = async <Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result> =>
   await withClient(database.url, work);
 
-/** How many sessions of this database wait for another one's advisory lock. */
+/** How many sessions of this database wait for an advisory lock. */
 async function sessionsWaiting(): Promise<number | null> {
   const { rowCount } = await database.pool.query(
     `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted

@@ -20,16 +20,16 @@ const people = ['alice', 'bob', 'carol', 'dave', 'root', 'idle'] as const;
 type Person = (typeof people)[number];
 
 let database: TestDatabase;
-/** As it comes: no origin but its own, no token in the query. */
+/** The default server: only its own origin, no token in the query string. */
 let server: TestServer;
-/** `allowQueryToken`, and one origin listed. */
+/** A server with `allowQueryToken` and one allowed origin. */
 let lenient: TestServer;
 let own: SeededProject;
 let other: SeededProject;
 const userIds = new Map<Person, string>();
 /** Every token that was sent in this file, by name. */
 const tokens = new Map<string, string>();
-/** All that the servers told of themselves. */
+/** The payloads of all lifecycle events of the servers. */
 const payloads: unknown[] = [];
 const logLines: string[] = [];
 

@@ -33,7 +33,7 @@ interface Written {
   readonly entityId: string;
 }
 
-/** Writes one event in a transaction of its own. */
+/** Writes one event in its own transaction. */
 async function write(client: pg.Pool | pg.ClientBase, channel: TestChannel): Promise<Written> {
   const { entityId } = await insertAudit(client, channel);
   const { rows } = await client.query<{ xid: string; seq: string }>(
@@ -55,7 +55,7 @@ describe('a crash of the database', () => {
   it('loses no event if it reuses the ids of transactions that were rolled back', async () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { lifecycle, delivered, read } = await startTestReader(database);
-    // Had the reader trusted ids that the crash took back, the database would now be behind it.
+    // If the reader had relied on the lost ids, the database would now be behind it.
     let historyLost = 0;
     lifecycle.on('reader:history-lost', () => (historyLost += 1));
     await read();
@@ -74,10 +74,10 @@ describe('a crash of the database', () => {
     await cluster.postgres.restart('immediate');
     await recovered;
     const ids: string[] = [];
-    // The log soon ends behind where it had ended before the crash, with other records in it.
+    // The write-ahead log soon ends after its end before the crash, with other records in it.
     for (let count = 0; count < 3; count += 1) {
       const { xid, entityId } = await write(database.pool, channel);
-      // The test needs a crash that took ids back.
+      // The test needs a crash that lost ids.
       expect(xid).toBeLessThan(nextBefore);
       ids.push(entityId);
       await read();
@@ -90,9 +90,9 @@ describe('a crash of the database', () => {
     const { cluster, database, channel } = await createLazyCluster();
     const { lifecycle, delivered, batches, read } = await startTestReader(database);
     await read();
-    /** The commit that a crash took back, and what was written under its transaction id afterwards. */
+    /** The commit that a crash undid, and the row that was written later under the same transaction id. */
     const crash = async (): Promise<{ gone: Written; late: pg.PoolClient; entityId: string } | null> => {
-      // On disk, and with it all ids before.
+      // This commit is on disk, and so are all earlier ids.
       await insertAudit(database.pool, channel);
       const hasty = await connectHasty(database);
       const gone = await write(hasty, channel);
@@ -111,7 +111,7 @@ describe('a crash of the database', () => {
       late.release(true);
       return null;
     };
-    // Work of PostgreSQL itself may flush the log before the crash, or take the id after it.
+    // Background work of PostgreSQL may flush the log before the crash, or use the id after it.
     let taken = await crash();
     for (let crashes = 1; taken === null && crashes < 5; crashes += 1) taken = await crash();
     if (taken === null) throw new Error('no crash took an id back');
@@ -128,7 +128,7 @@ describe('a crash of the database', () => {
     await late.query('COMMIT');
     await read();
     expect(delivered()).toContain(entityId);
-    // A client that stands after the other event, and resumes, has not been given this one.
+    // A client that resumes after the other event has not received this one.
     if (position === undefined) throw new Error('there is no position');
     expect(position.xmax > gone.xid).toBe(true);
     expect(covers(position, gone.xid)).toBe(false);
@@ -153,7 +153,7 @@ describe('a crash of the database', () => {
     await cluster.postgres.restart('immediate');
     expect(await client.control('resync')).toMatchObject({ reason: 'history_changed' });
     await started;
-    // So both can be continued, and what is written under the ids that come again is new.
+    // Both cursors can be continued, and rows that are written under the reused ids are new.
     const { entityId } = await insertAudit(database.pool, channel);
     for (const from of [cursor, eventCursor ?? cursor]) {
       const returned = await V1Client.connect(server.wsUrl, { token });

@@ -22,7 +22,7 @@ async function createDatabase(): Promise<{ database: TestDatabase; large: Channe
   };
 }
 
-/** Writes so many events in one transaction; returns their entities in the order of the log. */
+/** Writes `rows` events in one transaction; returns their entities in the order of the log. */
 async function writeLarge(
   database: TestDatabase,
   { projectId, environmentId }: Channel,

@@ -13,8 +13,8 @@ interface Transaction {
 }
 
 /**
- * A database with an event log, and its write-ahead log: each row, commit and rollback is one record. A crash takes
- * back what is not flushed, and hands out its transaction ids and row numbers again.
+ * A database with an event log, and its write-ahead log: each row, commit and rollback is one record. A crash loses
+ * unflushed records, and their transaction ids and row numbers are used again.
  */
 class ModelDatabase {
   readonly #firstXid = 100n;
@@ -27,12 +27,12 @@ class ModelDatabase {
   #committed: Transaction[] = [];
   readonly #inFlight = new Map<number, Transaction>();
 
-  /** A replica does not show which transactions are in flight, and what it shows is on its primary's disk. */
+  /** A replica does not show which transactions are in flight, and shows only commits that its primary has flushed. */
   constructor({ isReplica = false } = {}) {
     this.#isReplica = isReplica;
   }
 
-  /** The transaction of this session writes so many rows. */
+  /** Writes this number of rows in the transaction of the session. */
   write(session: number, rows: number): void {
     let transaction = this.#inFlight.get(session);
     if (transaction === undefined) {
@@ -132,9 +132,9 @@ class ModelReader {
   readonly #database: ModelDatabase;
   readonly #progress: LogProgress;
   loss: HistoryLoss | null = null;
-  /** Is handed what this one has read. */
+  /** Receives the batches that this one has read. */
   follower: ModelReader | null = null;
-  /** What the follower has not been handed, because it reads by itself; null: nothing has to be kept for it. */
+  /** The batches that the follower has not received because it reads by itself; null if it follows. */
   #kept: (() => void)[] | null = null;
   #isFollowed = true;
   #connections = 1;
@@ -191,7 +191,7 @@ class ModelReader {
     this.#check();
   }
 
-  /** Whether there is more to read at once. */
+  /** Whether more rows can be read immediately. */
   read(): boolean {
     const bounds = this.#progress.bounds(true);
     const [position, rows] = this.#database.read(bounds, limit);

@@ -98,7 +98,7 @@ describe('the reader of the event log', () => {
     const { events, read } = await startTestReader(database);
     const deciding = await database.pool.connect();
     await deciding.query('BEGIN');
-    // It has its transaction id, too, before the request has one.
+    // It also has its transaction id before the request has one.
     await deciding.query('SELECT now(), pg_current_xact_id()');
     const request = await requestChange(database.pool, channel);
     await deciding.query(

@@ -141,7 +141,7 @@ describe.each([14, 16])('on PostgreSQL %i (skipped if its programs are not insta
       });
       expect({ status: restore.status, stderr: String(restore.stderr) }).toEqual({ status: 0, stderr: '' });
 
-      // pg_dump does not write default privileges, here those of PUBLIC on a function.
+      // pg_dump does not write default privileges, here of PUBLIC on a function.
       const ownObjects = async ({ pool }: TestDatabase): Promise<string[]> =>
         (await dumpCatalogue(pool))
           .filter((line) => line.includes('flagcast'))

@@ -77,7 +77,7 @@ it('metrics measure the delay of events, the size of batches and the connections
   expect(after.get('flagcast_listening')).toBe(1);
   expect(after.get('flagcast_process_resident_bytes')).toBeGreaterThan(1e6);
   expect(grown('flagcast_process_cpu_seconds_total')).toBeGreaterThan(0);
-  // One channel with one connection, one with three; and that is so now, however often it is asked.
+  // One channel has one connection, one has three, in every scrape.
   for (const samples of [after, await scrape(server.httpUrl)]) {
     const upTo = (bound: number): number | undefined =>
       samples.get(`flagcast_channel_connections_bucket{le="${bound}"}`);
@@ -109,7 +109,7 @@ it('metrics count resumes, resyncs and refused connections', async () => {
   const before = await scrape(server.httpUrl);
   const client = await V1Client.connect(server.wsUrl, { token });
   await client.caughtUp(shop);
-  // What the server has read when it starts is not in its memory: the cursor is to be a later one.
+  // The server does not keep the events of its first read, so the cursor has to be a later one.
   await insertAudit(database.pool, shop);
   const cursor = await client.settled(database.pool);
   await client.close();

@@ -38,7 +38,7 @@ interface Dashboard {
 const queries = dashboard.panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
 const alerts = [...rules.matchAll(/^ +- alert: (\w+)$/gm)].map(([, name = '']) => name);
 
-/** The metrics that a text names, without what Prometheus adds to those of histograms. */
+/** The metrics that a text names, without the suffixes of histograms. */
 function metricsIn(text: string): string[] {
   const names = [...text.matchAll(/\bflagcast_\w+/g)].map(([name]) =>
     name.replace(/_(bucket|sum|count)$/, ''),
@@ -46,7 +46,7 @@ function metricsIn(text: string): string[] {
   return [...new Set(names)].sort();
 }
 
-/** Those of a real answer, and the one that only the first process of several has (workers.test.ts). */
+/** The metrics of a real response, and the one that only the primary process has (workers.test.ts). */
 async function servedMetrics(): Promise<string[]> {
   const flagcast = createFlagcast({ database: { url: inject('clusterUrl') }, auth: { secret: testSecret } });
   const http = createServer(flagcast.requestListener);

@@ -9,7 +9,7 @@ export interface OtherHost {
   /** The connection string of the server's role, with the rights of the page and no others. */
   readonly url: string;
   readonly authorizeSql: string;
-  /** The settings of the page, as they are exported there, without what is secret; none with the event log. */
+  /** The settings that the guide exports, without secrets; empty with the event log. */
   readonly settings: Readonly<Record<string, string>>;
   /** Writes a change of a flag; answers the flag. */
   change(team: 'shop' | 'billing'): Promise<string>;

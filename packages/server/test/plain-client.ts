@@ -64,7 +64,7 @@ export class PlainClient {
     return client;
   }
 
-  /** The first message that fits, received already or still to come. */
+  /** Resolves with the first past or future message that matches. */
   async received(fits: (message: PlainMessage) => boolean): Promise<PlainMessage> {
     const found = this.messages.find(fits);
     if (found !== undefined) return found;
@@ -77,7 +77,7 @@ export class PlainClient {
   }
 }
 
-/** What came back for an upgrade request that was written by hand. */
+/** The response to an upgrade request that was written by hand. */
 export interface Handshake {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;

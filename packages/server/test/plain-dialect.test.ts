@@ -47,7 +47,7 @@ async function connect(env = 'prod'): Promise<PlainClient> {
   return await PlainClient.connect(server.wsUrl, query, { token: root.token });
 }
 
-/** The message about the entity; its time must be the one that `SELECT <time>` answers, to the microsecond. */
+/** The message about the entity; its time must equal the result of `SELECT <time>`, to the microsecond. */
 async function expectMessage(
   client: PlainClient,
   expected: Omit<PlainMessage, 'timestamp' | 'project_id' | 'environment'>,

@@ -14,7 +14,7 @@ import type { ProblemStatus, tooMany } from '../src/http-problem.js';
 type AllKeys<Type> = Type extends unknown ? keyof Type : never;
 /**
  * Each key of a type, and whether it may be missing. The lists below hold every key of their type and
- * no other, or they do not compile: what the documents are compared with cannot lag behind the code.
+ * no other, or the tests do not compile: the documents are always compared with the current code.
  */
 type KeysOf<Type> = {
   readonly [Key in AllKeys<Type>]: [Type] extends [Readonly<Record<Key, unknown>>] ? 'always' : 'optional';
@@ -34,7 +34,7 @@ export const plainKeys = {
   action: 'always',
 } satisfies KeysOf<PlainMessage>;
 
-/** What an event of flagcast.v1 has beside the plain keys. */
+/** The keys of an event of flagcast.v1 in addition to the plain keys. */
 export const addedKeys = {
   id: 'always',
   environment_id: 'always',
@@ -127,7 +127,7 @@ export const pendingChangeKeys = {
   entities: 'always',
 } satisfies KeysOf<PendingChange>;
 
-/** The refusals whose code is not written beside their status where they are made. */
+/** The refusals whose code is not written next to their status in the source. */
 export const typedRefusals = {
   too_many_user: 429,
   too_many_address: 429,

@@ -38,7 +38,7 @@ function words(cell = ''): string[] {
   return [...cell.matchAll(/`(\w+)`/g)].map(([, word = '']) => word);
 }
 
-/** The first words of the rows, to be compared with what is in the code. */
+/** The first words of the rows, to be compared with the code. */
 function names(rows: readonly Row[], column: string): string[] {
   return rows.flatMap((row) => words(row[column]));
 }
@@ -54,7 +54,7 @@ function keysOf(messages: Readonly<Record<string, object>>): Record<string, stri
   );
 }
 
-/** What a plain client is told of the event: its type, entity and action, and the entity's id. */
+/** The fields that a plain client gets of the event: type, entity, action and the entity's id. */
 function namesOf(
   event: Pick<FlagEvent, 'source' | 'entity' | 'entityId' | 'action' | 'featureId'>,
   eventTypes: EventTypes,
@@ -179,7 +179,7 @@ describe('PROTOCOL.md and the code agree on', () => {
     expect(written).toStrictEqual(keysOf(clientKeys));
     for (const [type, uses] of Object.entries(clientKeys)) {
       const needed = Object.entries(uses).flatMap(([key, use]) => (use === 'always' ? [key] : []));
-      // One of env and env_id: the table's "one of" is more than a type can say.
+      // One of env and env_id: a type cannot express the "one of" of the table.
       const keys = 'env' in uses ? [...needed, 'env'] : needed;
       const message = Object.fromEntries(keys.map((key) => [key, key === 'type' ? type : 'x']));
       const isTaken = (value: object): boolean => !('problem' in parseClientMessage(JSON.stringify(value)));

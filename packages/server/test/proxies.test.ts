@@ -24,18 +24,18 @@ import { type TestChannel, V1Client } from './v1-client.js';
 interface Proxy {
   readonly name: string;
   readonly programs: readonly string[];
-  /** What tells its version, and fails where there is none. */
+  /** The command that prints its version, and fails if it is not installed. */
   readonly version: readonly string[];
   /** The language of its block in the document. */
   readonly language: string;
   /** The configuration as the program gets it, in this folder and for this port. */
   readonly configure: (block: string, folder: string, port: number) => string;
   readonly args: (file: string, folder: string) => readonly string[];
-  /** The configuration of the document, changed as it says for a server under `/flagcast/`. */
+  /** The configuration of the guide, changed as the guide says for a server under `/flagcast/`. */
   readonly underPath: (block: string) => string;
 }
 
-/** The paths that are not for everybody, in every spelling that a proxy or a server may take for them. */
+/** The protected paths, in every spelling that a proxy or a server may normalize to them. */
 const hiddenTargets = ['metrics', 'healthz', 'readyz'].flatMap((path) => {
   const encoded = `%${path.charCodeAt(0).toString(16)}${path.slice(1)}`;
   return [
@@ -200,7 +200,7 @@ async function startProxy(
   });
   const said = text(child.stderr);
   onTestFinished(async () => await end(child));
-  // None of them says when it listens.
+  // The proxies do not report when they listen.
   await vi.waitFor(
     async () => {
       if (child.exitCode !== null) throw new Error(`${proxy.name} ended: ${await said}`);
@@ -260,7 +260,7 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
       const query = { project_id: channel.projectId, env_id: channel.environmentId };
       const bearer = { Authorization: `Bearer ${token}`, Origin: origin };
 
-      // One for each server: the least of connections goes first.
+      // One for each server: the proxy selects the server with the fewest connections.
       const clients = [await open(), await open()];
       for (const client of clients) await client.caughtUp(channel);
       // As a browser asks: a proxy that compressed the stream would hold its events back.

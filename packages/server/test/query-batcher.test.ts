@@ -55,7 +55,7 @@ describe('a query in progress', () => {
     await withoutMemberships(async (blocked) => {
       answers.push(open());
       await blocked(1);
-      // The same question is sent again, and another one is answered.
+      // The same query is sent again, and another one is answered.
       answers.push(open());
       await blocked(2);
       expect(await access.findUser({ user: { id: userId } })).toMatchObject({ id: userId });

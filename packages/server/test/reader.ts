@@ -14,7 +14,7 @@ export interface TestReader {
   readonly batches: Batch[];
   /** The entities of `events`. */
   readonly delivered: () => string[];
-  /** Wakes it and waits for one read that begins afterwards. */
+  /** Wakes the reader and waits for a read that starts afterwards. */
   readonly read: () => Promise<LifecycleEvents['reader:read'][0]>;
   /** Waits until it has delivered an event of this entity. */
   readonly arrival: (entityId: string) => Promise<FlagEvent>;

@@ -36,7 +36,7 @@ describe('on a streaming replica', () => {
 
   beforeAll(async () => {
     cluster = await createTestCluster({ max_prepared_transactions: '50' });
-    // Reads give way at once to what the primary did.
+    // Reads are cancelled immediately if they conflict with the replay.
     standby = await Standby.start(cluster.postgres, {
       max_prepared_transactions: '50',
       max_standby_streaming_delay: '0',
@@ -82,7 +82,7 @@ describe('on a streaming replica', () => {
     return server;
   }
 
-  /** In a session that knows that the host wants to be heard. */
+  /** In a session that has the setting for notifications. */
   async function write(): Promise<string> {
     const row = { projectId: project.projectId, environmentId: project.environments.prod };
     return await withClient(database.url, async (client) => (await insertAudit(client, row)).entityId);
@@ -110,7 +110,7 @@ describe('on a streaming replica', () => {
     const client = await PlainClient.connect(server.wsUrl, query, { token });
     await standby.query('SELECT pg_wal_replay_pause()');
     const entityId = await write();
-    // The hint has come, and several reads after it have found nothing.
+    // The notification has arrived, and several reads after it have returned no rows.
     for (let reads = 0; reads < 5; reads += 1) await nextEvent(server.flagcast.lifecycle, 'reader:read');
     await standby.query('SELECT pg_wal_replay_resume()');
     await client.received((message) => message.entity_id === entityId);
@@ -196,7 +196,7 @@ describe('on a streaming replica', () => {
     );
     const meanwhile = await write();
     const { xid } = await arrival(meanwhile);
-    // The snapshots of a replica do not list what is in flight, so what was delivered is listed.
+    // The snapshots of a replica do not list transactions in flight, so the cursor lists the delivered ones.
     const position = batches.at(-1)?.position;
     expect(position).toMatchObject({ listed: 'delivered' });
     expect(position === undefined || covers(position, xid)).toBe(true);
@@ -242,7 +242,7 @@ describe('on a streaming replica', () => {
     // A lock makes a read wait while it holds other tables, one of which the primary locks next.
     const cancelled = nextEvent(lifecycle, 'reader:failed');
     await withClient(database.url, async (first) => {
-      // The log goes out when it is written, which locks alone do not see to.
+      // The write-ahead log is sent when it is flushed, and locks alone do not flush it.
       await first.query('BEGIN; LOCK TABLE features; SELECT pg_switch_wal()');
       await withClient(standby.postgres.url(), async (observer) => {
         await expect

@@ -21,7 +21,7 @@ import {
 import { createRestFixture } from './rest-fixture.js';
 import type { TestChannel } from './v1-client.js';
 
-/** A snapshot of so many is 8 MB: more than the buffers of a connection take. */
+/** A snapshot of this many features has 8 MB, more than the buffers of a connection. */
 const features = 20_000;
 
 let database: TestDatabase;
@@ -143,7 +143,7 @@ describe('case 23: unread snapshots', () => {
       await insertAudit(database.pool, channel);
       waiting.push(askUnread(httpUrl, first()).catch(() => undefined));
     }
-    // Snapshots of a channel are taken one after another: those of the first user are there, too.
+    // Snapshots of a channel are taken one after another, so those of the first user are complete, too.
     await (await get(httpUrl, second(), snapshotPath())).arrayBuffer();
     let isAnswered = false;
     const own = askUnread(httpUrl, first(), audit).then(() => (isAnswered = true));
@@ -267,7 +267,7 @@ it('runs two expensive requests of a user at a time, lets more wait, and refuses
       { length: 66 },
       async (_, index) => await rest.ask('carol', 'GET', index % 2 === 0 ? audit : snapshot),
     );
-    // They came first, on their own connections.
+    // They arrived first, on their own connections.
     await expect
       .poll(
         async () => {

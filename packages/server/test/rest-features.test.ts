@@ -136,7 +136,7 @@ describe('reads of features', () => {
     const rename = { env: 'dev', version: await rest.version(id, 'dev'), name: 'Renamed' };
     await rest.ask('root', 'PATCH', `/api/features/${id}`, rename);
     expect(await list('prod')).toMatchObject({ name: 'Renamed', updated_by: 'root' });
-    // A host that keeps no history of a write: whoever made the one before did not make this one.
+    // The host writes no audit row for this write, so the user of the previous row did not make it.
     await rest.pool.query(
       'UPDATE feature_params SET enabled = false, updated_at = now() WHERE feature_id = $1',
       [id],

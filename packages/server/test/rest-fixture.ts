@@ -13,7 +13,7 @@ import {
   type TestServerOptions,
 } from './server.js';
 
-/** Who is who in the project `shop`; dave only belongs to `billing`, root is a superuser. */
+/** The roles in the project `shop`; dave only belongs to `billing`, root is a superuser. */
 export const roles = {
   alice: 'project_owner',
   erin: 'project_manager',
@@ -29,7 +29,7 @@ export interface Answer {
   readonly headers: Headers;
   /** Of JSON, whatever it holds. */
   readonly body: Body;
-  /** The body as it came: JavaScript's numbers do not keep all digits. */
+  /** The unparsed body, because numbers of JavaScript do not keep all digits. */
   readonly text: string;
 }
 
@@ -41,7 +41,7 @@ type Body = { readonly [name: string]: unknown } & {
   readonly pending_change?: { readonly id: string };
 };
 
-/** People, two projects and a server that takes changes, over real HTTP and a database of its own. */
+/** Users, two projects and a server with writes, over real HTTP and with its own database. */
 export interface RestFixture {
   readonly database: TestDatabase;
   readonly pool: pg.Pool;
@@ -49,7 +49,7 @@ export interface RestFixture {
   readonly shop: SeededProject;
   readonly billing: SeededProject;
   readonly users: Readonly<Record<UserName, TestUser>>;
-  /** Sends a request as somebody; `body` goes as JSON, a string as it is. */
+  /** Sends a request as this user; `body` is sent as JSON, a string unchanged. */
   ask(
     who: UserName | null,
     method: string,
@@ -66,7 +66,7 @@ export interface RestFixture {
   close(): Promise<void>;
 }
 
-/** In a database of its own with our tables, unless one is given. */
+/** Uses a new database with the tables of Flagcast, unless one is given. */
 export async function createRestFixture(
   options: TestServerOptions = {},
   given?: TestDatabase,
@@ -207,7 +207,7 @@ export async function historyOf(
   return rows;
 }
 
-/** Asks for a change in prod, which is guarded; of a new feature unless one is given. */
+/** Requests a change in the guarded environment prod, of a new feature unless one is given. */
 export async function requestChange(
   rest: RestFixture,
   who: UserName,

@@ -94,7 +94,7 @@ describe('in a guarded environment', () => {
       status: 409,
       body: { code: 'change_pending', pending_change: { id: changeId, requested_by: 'bob' } },
     });
-    // A host's own request takes no lock of ours: there the tables' trigger is what tells.
+    // A request of the host takes no lock of Flagcast, so the trigger of the table reports the conflict.
     const { id } = await rest.addFeature();
     const version = await rest.version(id, 'prod');
     const host = await rest.pool.connect();

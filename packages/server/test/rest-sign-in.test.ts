@@ -101,7 +101,7 @@ describe('signing in', () => {
       [cheap],
     );
     const names = ['erin', 'no such user', 'carol', 'root', 'cheap'];
-    // Processor time, and the least of each: a clock would tell what else the machine does.
+    // Compare the minimum of the processor time, because the elapsed time depends on the load of the machine.
     const leastCost = new Map<string, number>();
     for (let round = 0; round < 2; round += 1) {
       for (const username of names) {
@@ -248,7 +248,7 @@ describe('the limit of sign-in attempts', () => {
     expect(take(attempts, 'four', 'b')).toBe(0);
     now = 1_000;
     expect(take(attempts, 'four', 'a')).toBe(0);
-    // Who knew the password has not guessed, however many sign in behind one address.
+    // Successful sign-ins do not count, for any number of users behind one address.
     for (let count = 0; count < 20; count += 1) {
       expect(take(attempts, `colleague ${count}`, 'c')).toBe(0);
       attempts.succeeded({ username: `colleague ${count}`, address: 'c' });

@@ -28,7 +28,7 @@ class Wanderer {
     const answer = await client.subscribe(this.channel, this.#cursor).catch(() => null);
     if (answer?.type === 'resync') this.resyncs += 1;
     for (let count = 0; count < messages; count += 1) {
-      // Heartbeats come all the time.
+      // Heartbeats are frequent.
       await client.message(() => true, client.messages.length).catch(() => null);
     }
     client.socket.terminate();
@@ -121,7 +121,7 @@ describe('G5: clients that move between two servers at random during writes', ()
       await wanderer.catchUp(first, token, entityId);
     }
     for (const wanderer of wanderers) {
-      // The last ones came after some of them had gone.
+      // The last events were written after some clients had disconnected.
       const { entityId } = await insertAudit(database.pool, { ...wanderer.channel, entityId: randomUUID() });
       await wanderer.catchUp(first, token, entityId);
       const received = [...wanderer.entityIdById.values()].sort();

@@ -81,7 +81,7 @@ async function connect(server: TestServer): Promise<V1Client> {
   return client;
 }
 
-/** Writes events one by one, and waits until the client has them. */
+/** Writes events one by one, and waits until the client has received them. */
 async function write(to: TestChannel, events: number, client: V1Client): Promise<void> {
   let last = '';
   for (let count = 0; count < events; count += 1) {
@@ -209,7 +209,7 @@ describe('G5: 2,000 clients that reconnect at once from five positions', () => {
       expect(await resumeAll(cold, late)).toStrictEqual(new Set(['database']));
       expect(await missedQueries(database.pool)).toBe(5);
 
-      // Now it evicts one of this channel, so that earlier answers cannot be reused.
+      // Now the buffer evicts an event of this channel, so that earlier answers cannot be reused.
       const [witness] = clients;
       if (witness === undefined) throw new Error('nobody came');
       for (let count = 0; count < 60; count += 10) {

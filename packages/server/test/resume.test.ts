@@ -201,7 +201,7 @@ describe('G5: a client that resumes', () => {
 
   it('G4: receives no event twice that another server has sent and this one has not read yet', async () => {
     const channel = await freshChannel();
-    // It reads after a NOTIFY, and the first write sends none.
+    // The server reads after a NOTIFY, and the first write does not send one.
     const behind = await freshServer({ database: { pollIntervalMs: 3_600_000 } });
     const quick = await freshServer({
       database: { pollIntervalMs: 20 },

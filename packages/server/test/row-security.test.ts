@@ -47,7 +47,7 @@ const partial = { ...exact, guarantee: 'partial' };
 it.each(['audit_log', 'pending_changes', 'features', 'projects', 'users', 'environments'])(
   'row-level security on %s makes the guarantee partial: in hello, in /api/auth/mode and for doctor',
   async (table) => {
-    // The one who asks must still be seen.
+    // The user of the request must stay visible.
     await fixture.run(
       `ALTER TABLE ${table} ENABLE ROW LEVEL SECURITY; ALTER TABLE ${table} FORCE ROW LEVEL SECURITY;
        CREATE POLICY most ON ${table} USING (${table === 'users' ? 'id > 0' : 'false'})`,

@@ -1,4 +1,4 @@
-/** The samples of /metrics by name and labels, from the text that Prometheus reads; throws on a line that is none. */
+/** The samples of /metrics by name and labels, from the Prometheus text format; throws for an invalid line. */
 export async function scrape(httpUrl: string): Promise<Map<string, number>> {
   const response = await fetch(`${httpUrl}/metrics`);
   const type = response.headers.get('content-type');

@@ -24,8 +24,8 @@ export interface LiveConnection {
 }
 
 /**
- * Speaks flagcast.v1 for the one channel `p` / `prod` of the project Web shop, and from then on does
- * what the test tells it to: for what a Flagcast server is not brought to at will.
+ * Speaks flagcast.v1 for the channel `p` / `prod` of the project Web shop, and then sends
+ * what the test scripts, for situations that a real server cannot produce on demand.
  */
 export class ScriptedServer {
   readonly #http: Server;

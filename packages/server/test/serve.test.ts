@@ -18,7 +18,7 @@ const insertAudit = (featureId: string): string =>
    SELECT project_id, id, '${featureId}', 'feature', '${featureId}', 'user', 'update'
    FROM environments WHERE project_id = '${webShop}' AND key = 'prod'`;
 
-/** One folder for all: making a cluster takes longer than starting it, and data must outlive every end. */
+/** All tests share a folder: creating a cluster takes longer than starting it, and data must survive every end. */
 let dataDir = '';
 const undo: (() => Promise<void>)[] = [];
 
@@ -31,7 +31,7 @@ afterEach(async () => {
 });
 
 afterAll(async () => {
-  // A server that was killed has left its PostgreSQL; the next one ends it.
+  // A server that was killed leaves its PostgreSQL running; the next one stops it.
   if (await isDatabaseRunning()) {
     const serve = start(['serve', '--port', '0']);
     await serve.logged('server_listening');
@@ -76,7 +76,7 @@ async function sql(statement: string): Promise<CommandResult> {
   return await runCommand([statement], { file: sqlScript, env: { FLAGCAST_DATA_DIR: dataDir } });
 }
 
-/** The postmaster's process id; null when there is none. */
+/** The postmaster's process id; null if it does not run. */
 async function databasePid(): Promise<number | null> {
   const [cluster] = (await readdir(dataDir)).filter((name) => name.startsWith('data-'));
   if (cluster === undefined) return null;
@@ -129,7 +129,7 @@ describe('serve without a database', () => {
     const message = JSON.parse(await tail.line((line) => line.includes('11111111-1111'))) as PlainMessage;
     expect(message).toMatchObject({ type: 'feature_updated', project_id: webShop, environment: 'prod' });
 
-    // npm passes on what its group got already: that is no second request.
+    // npm forwards a signal that its process group has already received. It must not count as a second signal.
     serve.signal('SIGTERM');
     const { code, stderr } = await stop(serve, 'SIGTERM');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
@@ -142,7 +142,7 @@ describe('serve without a database', () => {
     const lines = serve.stdout.trimEnd().split('\n');
     const events = lines.map((line) => (JSON.parse(line) as { event?: string }).event);
     expect(events).not.toContain(undefined);
-    // The database goes last: nothing loses it before it has ended itself.
+    // PostgreSQL stops last: no other part loses its connections before it has closed.
     expect(events.slice(-3)).toEqual(['connection_closed', 'embedded_database_stopped', 'server_stopped']);
     const secrets = await Promise.all(
       ['jwt-secret', 'password'].map(async (file) => await readFile(path.join(dataDir, file), 'utf8')),
@@ -196,7 +196,7 @@ describe('serve without a database', () => {
     expect(code).toBe(130);
     expect(stdout).not.toContain('server_stopped');
     client.destroy();
-    // It is told to stop, but nobody is left to wait for it.
+    // It receives the signal to stop, but no process waits for it.
     await vi.waitFor(async () => expect(await isDatabaseRunning()).toBe(false), { timeout: 10_000 });
   });
 

@@ -16,7 +16,7 @@ export interface TestServer {
   readonly httpUrl: string;
   /** `ws://127.0.0.1:port/api/ws` */
   readonly wsUrl: string;
-  /** Whether it listens for hints, and if not, why. */
+  /** Whether it listens for notifications, or the reason why not. */
   readonly listening: LifecycleEvents['listener:listening' | 'listener:unavailable' | 'relay:following'][0];
   /** How its connections are written to. */
   readonly socketWriter: LifecycleEvents['socket-writer:chosen'][0];
@@ -28,7 +28,7 @@ export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'databa
   readonly demoPeople?: readonly DemoUser[];
 }
 
-/** A server on a free port that reads the database of this URL or pool; it has begun to read and, where that is possible, listens for hints. */
+/** A server on a free port with the database of this URL or pool. It reads and, if possible, listens for notifications. */
 export async function startTestServer(
   location: string | { readonly pool: pg.Pool },
   { database, demoPeople, ...rest }: TestServerOptions = {},
@@ -83,7 +83,7 @@ export async function nextEvent<Name extends keyof LifecycleEvents>(
   });
 }
 
-/** Waits until so many events have been handed to all of their subscribers, in as many batches as it takes. */
+/** Waits until this number of events have been delivered to their subscribers, in any number of batches. */
 export async function eventsBroadcast(lifecycle: Lifecycle, events: number): Promise<void> {
   let left = events;
   await nextEvent(lifecycle, 'batch:broadcast', (batch) => (left -= batch.events) <= 0);

@@ -28,7 +28,7 @@ it('an event whose transaction did not notify, because another one held the lock
       );
       await writer.query('BEGIN');
       const { entityId } = await insertAudit(writer, { projectId, environmentId: environments.prod });
-      // The hint of the transaction that held the lock. No other transaction ends: the snapshot lists none.
+      // The notification of the transaction that held the lock. No other one ends, so the snapshot lists none.
       const woken = nextEvent(lifecycle, 'reader:read', ({ trigger }) => trigger === 'wake');
       await database.pool.query('NOTIFY flagcast');
       await woken;

@@ -61,7 +61,7 @@ async function burst(events: number): Promise<void> {
   await sent;
 }
 
-/** Writes batches until the network takes no more, which is when the server has to stop. */
+/** Writes batches until the buffers of the network are full and the server has to stop. */
 async function fill(line: Socket): Promise<void> {
   while (!line.destroyed && line.writableLength <= highWaterBytes) await burst(batchEvents);
 }
@@ -111,7 +111,7 @@ describe('G8: a client that does not read', () => {
       expect(late).toStrictEqual(await committed());
       const drained = await scrape(server.httpUrl);
       expect(drained.get('flagcast_connections_paused')).toBe(0);
-      // On a busy machine, what it had missed may have filled its buffer again.
+      // On a busy machine, the missed events may have filled its buffer again.
       expect(drained.get('flagcast_pauses_drained_total')).toBe(drained.get('flagcast_pauses_total'));
     }
   });

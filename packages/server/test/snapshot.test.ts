@@ -237,7 +237,7 @@ describe('G6: a snapshot and the events after its cursor', () => {
     expect(features).toStrictEqual([now]);
     const client = await connect();
     await client.caughtUp(channel, cursor);
-    // The cursor claims less than the snapshot shows. What comes again is no older than the snapshot.
+    // The cursor covers less than the snapshot shows, so repeated events are not older than the snapshot.
     expect(client.events.map((event) => event.feature)).toStrictEqual([now]);
     for (let number = 0; number < inFlight; number += 1) {
       await database.pool.query(`COMMIT PREPARED 'open ${number}'`);
@@ -320,13 +320,13 @@ describe('G6: a snapshot and the events after its cursor', () => {
         await client.event(last.entityId);
         const state = new Map(snapshot.features.map((feature) => [feature.id, feature]));
         for (const { id, default_value: value } of snapshot.features) {
-          // A row's lock lets its changes commit one after the other: what the snapshot holds of a feature ends here.
+          // The row lock serializes the changes of a feature, so the snapshot shows a prefix of them, which ends here.
           const all = history.get(id) ?? [];
           const expected = all.slice(value === '' ? 0 : all.indexOf(value) + 1);
           const received = client.events
             .filter((event) => event.feature_id === id)
             .map((event) => event.entity_id);
-          // Those of one read come by the start of their transactions.
+          // The events of one read are in the order in which their transactions started.
           expect(received.sort()).toStrictEqual(expected.sort());
           missed += received.length;
         }
@@ -343,7 +343,7 @@ describe('G6: a snapshot and the events after its cursor', () => {
   }, 240_000);
 });
 
-/** A transaction of up to 60 ms that changes up to three features, some under savepoints, some of those and itself rolled back. */
+/** A transaction of up to 60 ms that changes up to three features, also under savepoints, some of which are rolled back. */
 async function write(client: pg.Client, channel: TestChannel, featureIds: readonly string[]): Promise<void> {
   await client.query('BEGIN');
   // In the order of their ids, so that no two wait for each other.
@@ -358,7 +358,7 @@ async function write(client: pg.Client, channel: TestChannel, featureIds: readon
   await client.query(Math.random() < 0.1 ? 'ROLLBACK' : 'COMMIT');
 }
 
-/** The values that each feature was given by what was committed, in order. */
+/** The committed values of each feature, in order. */
 async function changesByFeature({ projectId }: TestChannel): Promise<Map<string, string[]>> {
   const { rows } = await database.pool.query<{ id: string; values: string[] }>(
     `SELECT feature_id AS id, array_agg(entity_id::text ORDER BY audit_log.id) AS values

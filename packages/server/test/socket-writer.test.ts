@@ -33,7 +33,7 @@ const cork = socketWriter.cork.bind(socketWriter);
 interface Client {
   readonly socket: WebSocket;
   readonly texts: string[];
-  /** So many texts have come. */
+  /** Resolves when `count` texts have arrived. */
   readonly received: (count: number) => Promise<string[]>;
 }
 
@@ -54,7 +54,7 @@ afterEach(() => {
   http.close();
 });
 
-/** Listens, and lets in so many clients, one after another. */
+/** Listens, and connects `count` clients, one after another. */
 async function connect(server: Server, count: number, writer = socketWriter): Promise<Connected[]> {
   http = server;
   const sockets = new WebSocketServer({ noServer: true, WebSocket: ServerWebSocket });
@@ -161,7 +161,7 @@ describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
       await quick.client.received(expected.length);
     }
     expect(slow.line.writableLength).toBeGreaterThan(0);
-    // Of the last one a part may have been taken; these wait behind it.
+    // A part of the last frame may have been written; these frames wait for the rest.
     for (let more = 0; more < 3; more += 1) say();
     expect(await quick.client.received(expected.length)).toStrictEqual(expected);
     // Whenever it has read something the network has room again, and the socket does not know of it yet.
@@ -199,7 +199,7 @@ describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
     const closed = nextEvent(lifecycle, 'connection:closed');
     cork(() => {
       for (const { connection } of [gone, other]) connection.send(textFrame('news'));
-      // Its end comes with the next turn of the event loop, the reset is there already.
+      // The reset has arrived, but the socket reports its end in the next turn of the event loop.
       (gone.client.socket as unknown as { _socket: Socket })._socket.resetAndDestroy();
     });
     expect((await closed).connectionId).toBe(gone.connection.connectionId);

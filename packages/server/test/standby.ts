@@ -19,7 +19,7 @@ export class Standby {
     this.#folder = folder;
   }
 
-  /** Copies the cluster as it runs (the programs at hand have no pg_basebackup) and follows it. */
+  /** Copies the running cluster (the package has no pg_basebackup) and follows it. */
   static async start(
     primary: EmbeddedPostgres,
     settings: Readonly<Record<string, string>> = {},
@@ -28,7 +28,7 @@ export class Standby {
     const name = (await readdir(primary.dataDir)).find((entry) => /^data-\d+$/.test(entry)) ?? '';
     const cluster = path.join(folder, name);
     const label = path.join(cluster, 'backup_label');
-    // PostgreSQL 14 has other names for the same.
+    // PostgreSQL 14 has other names for these functions.
     const [start, stop] =
       name === 'data-14'
         ? ["pg_start_backup('standby', true, false)", 'pg_stop_backup(false)']

@@ -50,7 +50,7 @@ async function startTail(url: string, token: string): Promise<RunningCommand> {
   return tail;
 }
 
-/** One event after the other; answers what names them, in their order. */
+/** Writes one event after the other; returns their ids in order. */
 async function write({ database, project }: Source, count: number): Promise<string[]> {
   const written: string[] = [];
   for (let number = 0; number < count; number += 1) {
@@ -99,7 +99,7 @@ describe('tail prints every event once, in order', () => {
     written.push(...(await write(source, 100)));
 
     await printed(tail, written.at(-1));
-    // It is told that it is live after what it had missed.
+    // It receives caught_up after the missed events.
     await tail.errorLine((line) => line === 'flagcast: live');
     expect(listing(tail)).toEqual(written);
     tail.signal('SIGINT');

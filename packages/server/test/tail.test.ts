@@ -39,7 +39,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** `tail` of the channel Web shop / prod as carol, but for what `changes` says. */
+/** Runs `tail` for the channel Web shop / prod as carol, with the changes in `changes`. */
 function startTail(changes: Record<string, string> = {}, flags: readonly string[] = []): RunningCommand {
   const values = { url: server.httpUrl, project: 'Web shop', env: 'prod', token: viewer.token, ...changes };
   const args = Object.entries(values).flatMap(([name, value]) => [`--${name}`, value]);

@@ -19,7 +19,7 @@ import { PlainClient } from './plain-client.js';
 import { unusedPort } from './tcp-proxy.js';
 import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 
-/** One that takes -e: an older one writes into the log of the machine. */
+/** An nginx that accepts -e; older versions write to the system's log. */
 const nginx = ['/usr/sbin/nginx', 'nginx'].find(
   (file) => spawnSync(file, ['-e', 'stderr', '-v']).status === 0,
 );
@@ -98,7 +98,7 @@ describe.skipIf(!canRun)('nginx with the configuration of the guide, in front of
     await rm(folder, { recursive: true });
   });
 
-  /** Togglr's `server` block as it was, and with the guide's line in it. */
+  /** Togglr's `server` block before the guide, and with the line of the guide. */
   async function configure(withFlagcast: boolean): Promise<void> {
     const togglrUrl = `http://127.0.0.1:${(togglr.address() as AddressInfo).port}`;
     const logs = path.join(folder, 'log');
@@ -172,7 +172,7 @@ describe.skipIf(!canRun)('nginx with the configuration of the guide, in front of
     expect(JSON.parse(await textOf(`/api/snapshot?${search}`, bearer))).toMatchObject({
       project_id: channel.projectId,
     });
-    // nginx decodes a path before it chooses a location, and passes it on as it was sent.
+    // nginx decodes a path before it selects a location, and forwards it unchanged.
     for (const target of ['/api/%77s', '/api/%73napshot']) {
       expect(JSON.parse(await textOf(`${target}?${search}`, bearer))).toMatchObject({
         code: 'path_not_canonical',

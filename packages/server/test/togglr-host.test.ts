@@ -22,7 +22,7 @@ async function majorVersion(): Promise<number> {
 }
 
 beforeAll(async () => {
-  // Vacuuming takes transaction ids, too.
+  // VACUUM also uses transaction ids.
   cluster = await createTestCluster({ max_prepared_transactions: '50', autovacuum: 'off' });
 });
 
@@ -48,7 +48,7 @@ async function serve(url: string, options: Parameters<typeof startTestServer>[1]
   return server;
 }
 
-/** Writers of the host's backend, a client for each channel, and what the clients did not get, or got twice. */
+/** Writers of the host's backend, a client for each channel, and the events that clients missed or got twice. */
 async function countLosses(
   server: TestServer,
 ): Promise<{ committed: number; lost: number; repeated: number }> {
@@ -162,7 +162,7 @@ describe('a separate role for the server', () => {
     const before = await dumpHost(host, 'meant');
     const roleUrl = await installRole();
     const { pool, name } = host.database;
-    // Committed by the backend only: hints must reach a listener of another role.
+    // Only the backend commits: its notifications must reach a listener of another role.
     await pool.query(`ALTER DATABASE ${name} SET flagcast.notify = 'on'`);
     const server = await serve(roleUrl, { database: { pollIntervalMs: 3_600_000 }, writes: true });
     const { projectId, environments } = await seedProject(pool);
@@ -220,7 +220,7 @@ describe('a separate role for the server', () => {
       await expect(session.query('SELECT email FROM users')).rejects.toMatchObject({ code: '42501' });
       await expect(session.query('SELECT password_hash FROM users')).rejects.toMatchObject({ code: '42501' });
       await expect(session.query('DELETE FROM audit_log')).rejects.toMatchObject({ code: '42501' });
-      // In `public` everybody may, before PostgreSQL 15.
+      // Every role has CREATE on `public` before PostgreSQL 15.
       const schema = (await majorVersion()) < 15 ? 'flagcast' : 'public';
       const creating = session.query(`CREATE TABLE ${schema}.mine (id int)`);
       await expect(creating).rejects.toMatchObject({ code: '42501' });
@@ -341,7 +341,7 @@ describe('a separate role for the server', () => {
 
 const shell = 'psql';
 
-/** By psql, where there is one: it splits the script into statements by itself. */
+/** Uses psql if it is installed, because it splits the script into statements. */
 async function runScript(script: string): Promise<void> {
   const psql = spawnSync(shell, ['--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', host.database.url], {
     input: script,

@@ -20,7 +20,7 @@ export interface TogglrHost {
   drop(): Promise<void>;
 }
 
-/** Makes one in a cluster of the test's own, whose roles nobody else changes. */
+/** Creates the database in a cluster of the test, whose roles no other test changes. */
 export async function createTogglrHost(cluster: TestCluster): Promise<TogglrHost> {
   const database = await cluster.createDatabase({ schema: 'none' });
   const suffix = randomBytes(4).toString('hex');
@@ -130,11 +130,11 @@ async function dumpRights(pool: pg.Pool): Promise<string[]> {
   return rows.map((row) => row.line);
 }
 
-/** Null where no pg_dump is installed, or only one that is too old for the server. */
+/** Null if pg_dump is not installed, or is too old for the server. */
 async function runPgDump(url: string): Promise<string[] | null> {
   try {
     const { stdout } = await execute('pg_dump', ['--schema-only', '--dbname', url], { maxBuffer: 1 << 26 });
-    // Newer ones write a key of their own into each dump.
+    // Newer versions write a random key into each dump.
     return stdout.split('\n').filter((line) => !/^\\(un)?restrict /.test(line));
   } catch (error) {
     const text = String(error);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { WebSocket } from 'ws';
 
-/** What a page of Togglr shows of one environment. */
+/** The state of one environment that a page of Togglr shows. */
 export interface TogglrPage {
   readonly features: readonly { readonly id: string; readonly enabled: boolean; readonly value: string }[];
   readonly schedules: readonly string[];
@@ -36,17 +36,17 @@ export async function readTogglrPage(
 }
 
 export interface TogglrWebClientOptions {
-  /** Where the page comes from, and its WebSocket goes to: `http://host:port`. */
+  /** The origin of the page and the server of its WebSocket: `http://host:port`. */
   readonly origin: string;
   readonly projectId: string;
   readonly environmentId: string;
-  /** Taken once: a newer one is not asked for. */
+  /** The token, which the client never refreshes. */
   readonly token: string;
   /** Asks Togglr's REST API for all that the page shows. */
   readonly fetchPage: () => Promise<TogglrPage>;
   /** Default 30,000, as in real life. */
   readonly pingIntervalMs?: number;
-  /** Between the end of a connection and the next one; the same every time. Default 1,000. */
+  /** The constant pause before a reconnect, in milliseconds. Default 1,000. */
   readonly reconnectPauseMs?: number;
 }
 
@@ -68,7 +68,7 @@ export class TogglrWebClient {
   connections = 0;
   events = 0;
   fetches = 0;
-  /** It has gone away for good. */
+  /** It has stopped for good. */
   gaveUp = false;
   readonly #options: Required<TogglrWebClientOptions>;
   #socket: WebSocket | null = null;
@@ -104,7 +104,7 @@ export class TogglrWebClient {
       this.#pinging = setInterval(() => socket.send('{"type":"ping"}'), pingIntervalMs);
     };
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data as string) as TogglrMessage);
-    // What went wrong comes with the close.
+    // The error is reported with the close event.
     socket.onerror = () => undefined;
     socket.onclose = ({ code }) => this.#closed(code);
   }
@@ -126,7 +126,7 @@ export class TogglrWebClient {
     }
   }
 
-  /** What is being fetched already may be older than what it was told. */
+  /** A response that is in transit may be older than the event. */
   #invalidate(): void {
     this.#stale = true;
     this.#fetching ??= this.#fetch().finally(() => (this.#fetching = null));

@@ -101,7 +101,7 @@ describe('the names of events in the plain dialect', () => {
   const featureId = randomUUID();
   const ruleId = randomUUID();
 
-  /** What a plain client was told, without what both kinds of names have in common. */
+  /** The messages of a plain client, without the fields that both kinds of names share. */
   const told = ({ messages }: PlainClient): unknown[] =>
     messages.map(({ source, type, entity, entity_id: id, action }) => [source, type, entity, id, action]);
 

@@ -10,7 +10,7 @@ import { createUser, nextEvent, startTestServer, type TestServer } from './serve
 
 const proxies = ['127.0.0.1', '10.0.0.0/8', '::1', 'fd00::/8'];
 
-/** Who a request is from that came from `remoteAddress` with this X-Forwarded-For. */
+/** The client address of a request from `remoteAddress` with this X-Forwarded-For. */
 function addressOf(
   remoteAddress: string | undefined,
   forwardedFor?: string | string[],

@@ -41,7 +41,7 @@ async function openBothEnds(server: TestServer): Promise<{ socket: Socket; atSer
   return { socket, atServer };
 }
 
-/** Resolves with what the server has sent when it has ended the connection. */
+/** Resolves with the received bytes when the server has ended the connection. */
 async function ended(socket: Socket): Promise<string> {
   return await text(socket).catch(() => '');
 }

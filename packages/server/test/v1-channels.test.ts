@@ -182,7 +182,7 @@ describe('channels of a connection', () => {
     const client = await V1Client.connect(server.wsUrl, { token: root.token, query });
     await client.control('caught_up');
     expect(client.withoutHeartbeats.slice(0, 2)).toMatchObject([{ type: 'hello' }, { type: 'caught_up' }]);
-    // An earlier one may leave out events of the tests before, which would come again.
+    // An earlier cursor may not cover events of earlier tests, which would be repeated.
     const cursor = await client.settled(database.pool);
     const { entityId } = await insertAudit(database.pool, prod);
     await client.event(entityId);
@@ -285,7 +285,7 @@ describe('a heartbeat', () => {
     const beats = await Promise.all(
       clients.map(async (client) => await client.control('heartbeat', client.messages.length)),
     );
-    // Those of one moment share one message.
+    // Heartbeats of the same moment share one message.
     expect(new Set(beats.map(({ timestamp }) => timestamp)).size).toBeGreaterThan(1);
     await Promise.all(clients.map(async (client) => await client.close()));
     await spread.close();

@@ -26,10 +26,10 @@ interface Waiter {
   readonly reject: (error: Error) => void;
 }
 
-/** flagcast.v1 as the document has it, and nothing beside: it sends what it is told to and keeps what comes. */
+/** A minimal client of flagcast.v1: it sends the messages of the test and keeps the received ones. */
 export class V1Client {
   readonly messages: ServerMessage[] = [];
-  /** As they came on the wire. */
+  /** The unparsed messages. */
   readonly texts: string[] = [];
   readonly socket: WebSocket;
   /** Resolves when the connection has ended. */
@@ -91,12 +91,12 @@ export class V1Client {
         });
       });
     });
-    // A connection that is cut while the test goes on ends with `closed`.
+    // A connection that is cut during the test resolves `closed`.
     socket.on('error', () => undefined);
     return client;
   }
 
-  /** Those messages that do not come at any time. */
+  /** The messages without heartbeats, which arrive at any time. */
   get withoutHeartbeats(): ServerMessage[] {
     return this.messages.filter(({ type }) => type !== 'heartbeat');
   }
@@ -109,7 +109,7 @@ export class V1Client {
     this.socket.send(JSON.stringify(message));
   }
 
-  /** The first message that fits, of those from number `from` on, received already or still to come. */
+  /** Resolves with the first past or future message from index `from` on that matches. */
   async message(fits: (message: ServerMessage) => boolean, from = 0): Promise<ServerMessage> {
     const found = this.messages.slice(from).find(fits);
     if (found !== undefined) return found;
@@ -124,7 +124,7 @@ export class V1Client {
     )) as EventMessage;
   }
 
-  /** The first control message of this type, of those from number `from` on. */
+  /** Resolves with the first control message of this type from index `from` on. */
   async control<Type extends ControlType>(type: Type, from = 0): Promise<Control<Type>> {
     return (await this.message(
       (message) => !('source' in message) && message.type === type,
@@ -132,7 +132,7 @@ export class V1Client {
     )) as Control<Type>;
   }
 
-  /** Sends a message and resolves with the first control message after it that is one of these. */
+  /** Sends a message and resolves with the first later control message of these types. */
   async ask<Type extends ControlType>(message: ClientMessage, ...answers: Type[]): Promise<Control<Type>> {
     const from = this.messages.length;
     this.send(message);
@@ -175,7 +175,7 @@ export class V1Client {
       const { cursor } = await this.control('heartbeat', this.messages.length);
       const position = decodeCursor(cursor);
       if (position === null || position.xmax < xmax) continue;
-      // A cursor of a read before may have the same xmax, and list what has committed since.
+      // The cursor of an earlier read may have the same xmax, and list transactions that have committed since.
       const lagsBehind =
         position.listed === 'open' && position.xids.some((xid) => xid < xmax && !open.has(xid));
       if (!lagsBehind) return cursor;

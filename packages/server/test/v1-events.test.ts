@@ -260,7 +260,7 @@ describe('an event with an old or future created_at', () => {
   );
 });
 
-/** How often the reader reads again after a hint that brought one event. */
+/** How often the reader reads again after a notification with one event. */
 const followUps = 7;
 
 describe('the cost of an event', () => {
@@ -274,7 +274,7 @@ describe('the cost of an event', () => {
     const { token } = await createUser(own.pool, 'root', { superuser: true, ttlMs: 600_000 });
     const seeded = await seedProject(own.pool);
     const channel = { projectId: seeded.projectId, environmentId: seeded.environments.prod };
-    // Nothing but the hint of the write makes it read.
+    // Only the notification of the write makes it read.
     const frugal = await startTestServer(own.url, {
       database: { pollIntervalMs: 3_600_000 },
       limits: { connectionsPerUser: 300 },

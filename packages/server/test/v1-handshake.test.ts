@@ -19,7 +19,7 @@ import { V1Client } from './v1-client.js';
 let database: TestDatabase;
 let server: TestServer;
 let projectId: string;
-/** A member of the one project. */
+/** A member of one project. */
 let alice: TestUser;
 let idle: TestUser;
 const tokens = new Map<string, string>();

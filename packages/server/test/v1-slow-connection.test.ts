@@ -95,7 +95,7 @@ async function fallBehind(
   channel: TestChannel,
 ): Promise<void> {
   client.socket.pause();
-  // Less than a page of the reader at a time, so that the client has missed nothing and its cursor says so.
+  // Less than a page of the reader at a time, so that the cursor covers every event.
   while (line.writableLength <= highWaterBytes) await burst(server, channel, 400);
 }
 

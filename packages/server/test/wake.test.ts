@@ -43,7 +43,7 @@ describe('the triggers of the event log', () => {
   const wakes = async (url: string, write: (client: pg.Client) => Promise<unknown>): Promise<number> =>
     await withClient(url, async (listener) => {
       let wakeups = 0;
-      // Notifications come in the order of the commits: what was to come before this one has come.
+      // Notifications arrive in commit order, so every earlier one has arrived.
       const done = new Promise<void>((resolve) => {
         listener.on('notification', ({ channel, payload }) => {
           if (channel === 'flagcast' && payload === '') wakeups += 1;

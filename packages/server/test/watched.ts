@@ -16,7 +16,7 @@ export async function watch(
   return clients;
 }
 
-/** Six channels, each watched by such a client of each server. */
+/** Six channels, each with a client on each server. */
 export async function watchAll(
   database: TestDatabase,
   servers: readonly TestServer[],
@@ -36,8 +36,8 @@ export async function watchAll(
 }
 
 /**
- * Compares every client with the database, which knows what was committed: each event is named by its
- * entity_id. A last event in each channel tells when everything before it must have arrived.
+ * Compares every client with the commits of the database: each event is identified by its
+ * entity_id. After the last event of each channel, all earlier events must have arrived.
  */
 export async function compare(
   database: TestDatabase,

@@ -54,22 +54,22 @@ async function startServe(more: Record<string, string> = {}): Promise<Serving> {
   undo.push(async () => await serve.end());
   const { url } = await serve.logged('server_listening');
   const workers = [await readyWorker(serve, 1), await readyWorker(serve, 2)] as const;
-  // Those whom a test that fails has left would hold its output open.
+  // Workers that a failed test has left would keep its output open.
   undo.push(() => workers.filter(isRunning).forEach((pid) => process.kill(pid, 'SIGKILL')));
   return { serve, url: String(url), workers };
 }
 
-/** The process id of the worker in this place, other than those before it. */
+/** The process id of the worker with this number that replaced the earlier ones. */
 async function readyWorker(serve: RunningCommand, place: number, before: number[] = []): Promise<number> {
   const isNext = ({ worker, pid }: Record<string, unknown>): boolean =>
     worker === place && !before.includes(Number(pid));
   return Number((await serve.logged('worker_ready', isNext))['pid']);
 }
 
-/** A client of the product, and what became of it. */
+/** A client of @flagcast/client, with its received events and state. */
 interface Watcher {
   readonly events: EventMessage[];
-  /** What the servers that it met call themselves. */
+  /** The names of the servers that it was connected to. */
   readonly servers: string[];
   resyncs: number;
   received(entityId: string): Promise<void>;
@@ -120,8 +120,8 @@ async function watchBoth(url: string): Promise<Watcher[]> {
 }
 
 /**
- * Writes an event every few milliseconds until `work` is done; answers what it wrote. `work` can wait until so
- * many more have been written.
+ * Writes an event every few milliseconds until `work` is done; returns their ids. `work` can wait until
+ * `count` more have been written.
  */
 async function whileWriting(
   work: (more: (count: number) => Promise<void>) => Promise<void>,
@@ -160,7 +160,7 @@ async function expectEach(watchers: readonly Watcher[], written: readonly string
   }
 }
 
-/** It gets one of two connections at the most that does not answer the first. */
+/** A client with two connections at most, of which the first does not answer. */
 async function metricsOfWhoAnswers(url: string): Promise<string> {
   const enough = new AbortController();
   const ask = async (): Promise<string> =>
@@ -172,7 +172,7 @@ async function metricsOfWhoAnswers(url: string): Promise<string> {
   }
 }
 
-/** What each worker says of how it writes to its connections. */
+/** The socket writer that each worker logs. */
 async function socketWriters(serve: RunningCommand): Promise<unknown[]> {
   return await Promise.all(
     [1, 2].map(async (place) => {
@@ -205,7 +205,7 @@ async function childrenOf(pid: number): Promise<number[]> {
 function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    // One that ended after its parent keeps its id where nobody reaps it.
+    // A process that ends after its parent remains a zombie if no init process reaps it.
     return !(hasProc && /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
   } catch {
     return false;
@@ -234,7 +234,7 @@ describe('serve with two workers', () => {
     });
     expect(Math.min(...connections)).toBeGreaterThanOrEqual(2);
     expect(connections.reduce((sum, count) => sum + count, 0)).toBe(watchers.length);
-    // Both have the one channel, and a sum would tell of two.
+    // Both workers have the same channel, and a sum would report two channels.
     for (const worker of [1, 2]) {
       expect(metrics).toContain(`\nflagcast_channel_connections_count{worker="${worker}"} 1\n`);
       expect(metrics).toContain(`\nflagcast_ready{worker="${worker}"} 1\n`);
@@ -249,7 +249,7 @@ describe('serve with two workers', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/"event":"server_stopped"}\n$/);
     expect(stdout).not.toContain('"worker_ended"');
-    // Each has read every event, the last ones at its end as well.
+    // Each worker has read every event, also the last ones before its end.
     const batches = collector.spans.filter(({ name }) => name === 'flagcast.batch');
     const events = batches.flatMap(({ attributes }) =>
       attributes.filter(({ key }) => key === 'flagcast.events').map(({ value }) => Number(value['intValue'])),
@@ -293,17 +293,17 @@ describe('serve with two workers', () => {
     const { serve, url, workers } = await startServe();
     const watchers = await watchBoth(url);
     const refused: unknown[] = [];
-    // In turn: some of each worker.
+    // The workers accept in turn, so both have some.
     const early = await Promise.all(Array.from({ length: 6 }, async () => await openLine(url)));
     const written = await whileWriting(async (more) => {
       serve.signal('SIGHUP');
       await readyWorker(serve, 1, [...workers]);
-      // Now the old one is asked to go, and hears it. Who had reached it, but not said what for, is served.
+      // Now the old worker drains. A client that had connected but sent no request is served.
       await more(5);
       expect(await Promise.all(early.map(async (line) => await askReadiness(line)))).toEqual(
         early.map(() => 'HTTP/1.1 200 OK'),
       );
-      // Somebody who comes meanwhile is let in, each time.
+      // A client that connects meanwhile is accepted, each time.
       while (!serve.stdout.includes('"workers_renewed"')) {
         const answer = await fetch(`${url}/readyz`, { headers: { Connection: 'close' } }).catch(String);
         if (typeof answer === 'string') refused.push(answer);
@@ -315,7 +315,7 @@ describe('serve with two workers', () => {
     await expectEach(watchers, written);
     for (const { servers } of watchers) expect(servers.length).toBeGreaterThanOrEqual(2);
     const events = serve.stdout.split('\n').map((line) => /"event":"(worker\w+)"/.exec(line)?.[1]);
-    // Each new one is ready before the next old one goes.
+    // Each new worker is ready before the next old one stops.
     expect(events.filter(Boolean)).toEqual([
       ...['worker_ready', 'worker_ready'],
       ...['workers_renewing', 'worker_ready', 'worker_ready', 'workers_renewed'],

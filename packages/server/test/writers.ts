@@ -16,9 +16,9 @@ export interface WritersOptions {
 }
 
 /**
- * Writers as a busy host has them: transactions of 2-400 ms (log-uniform), one to six events each over all
+ * Writers like those of a busy host: transactions of 2-400 ms (log-uniform), one to six events each over all
  * channels, a third of the inserts under a savepoint, some of those rolled back, one transaction in ten rolled
- * back and one in ten prepared and committed later. What was committed, the database itself knows.
+ * back and one in ten prepared and committed later. The committed events are read from the database.
  */
 export async function runWriters(options: WritersOptions): Promise<void> {
   const progress = { committed: 0 };
@@ -45,7 +45,7 @@ async function runWriter(options: WritersOptions, progress: { committed: number 
       if (options.persistent !== true) throw error;
       await client?.end().catch(() => undefined);
       client = null;
-      // The database is being restarted: the next attempt may come at once, but not in the same turn.
+      // The database is restarting: retry immediately, but not in the same turn of the event loop.
       await new Promise(setImmediate);
     }
   }
@@ -105,7 +105,7 @@ function randomTime(): Date {
   return new Date(Date.now() - pastMs + Math.random() * (pastMs + futureMs));
 }
 
-/** Commits what a crash of the database left prepared, as an operator does. */
+/** Commits the prepared transactions that a crash left, as an operator does. */
 async function commitPrepared(databaseUrl: string): Promise<void> {
   const client = await connect(databaseUrl);
   try {
