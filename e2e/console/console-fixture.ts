@@ -217,7 +217,7 @@ export async function startFixtureServer(
   databaseUrl: string,
   options: TestServerOptions = {},
 ): Promise<FixtureServer> {
-  return await startTestServer(databaseUrl, { writes: true, demoPeople: demoUsers, ...options });
+  return await startTestServer(databaseUrl, { writes: true, demoUsers, ...options });
 }
 
 async function createDemoDatabase(): Promise<TestDatabase> {

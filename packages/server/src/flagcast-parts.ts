@@ -265,12 +265,12 @@ interface HttpParts extends Base {
   readonly delivery: Delivery;
   readonly access: Access;
   readonly connections: Connections;
-  readonly demoPeople: readonly DemoUser[];
+  readonly demoUsers: readonly DemoUser[];
 }
 
 /** The REST API, the console, metrics and readiness. */
 export function createHttp(options: FlagcastOptions, parts: HttpParts) {
-  const { lifecycle, sessions, delivery, access, connections, demoPeople } = parts;
+  const { lifecycle, sessions, delivery, access, connections, demoUsers } = parts;
   const { broadcaster, freshness, source } = delivery;
   const { clientAddress, unauthenticated, maxTokenAgeMs } = access;
   const {
@@ -314,7 +314,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
     decisionPassword: new DecisionPassword(sessions.authorization, attempts),
     clientAddress,
     writes,
-    demoUsers: demoPeople,
+    demoUsers,
     server: connections.server,
     guarantee: () => source.source && guaranteeOf(source.source, delivery.overlapMs),
     snapshots: delivery.snapshots,

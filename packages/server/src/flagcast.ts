@@ -20,7 +20,6 @@ import {
   type Delivery,
   type Http,
 } from './flagcast-parts.js';
-import type { DemoUser } from './api/auth-routes.js';
 import { Lifecycle } from './lifecycle.js';
 import { LogRetention } from './operations/log-retention.js';
 
@@ -36,20 +35,26 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   return createServerFlagcast(options);
 }
 
+interface DemoUser {
+  readonly username: string;
+  readonly password: string;
+  readonly about: string;
+}
+
 /** As createFlagcast, with what only the demo needs: the users that its sign-in page offers, with their passwords. */
 export function createServerFlagcast(
   options: FlagcastOptions,
-  demoPeople: readonly DemoUser[] = [],
+  demoUsers: readonly DemoUser[] = [],
 ): Flagcast {
   try {
-    return compose(options, demoPeople);
+    return compose(options, demoUsers);
   } catch (error) {
     throw new FlagcastError('invalid_options', describeError(error), { cause: error });
   }
 }
 
 /** The composition root: the only place that knows all parts. */
-function compose(options: FlagcastOptions, demoPeople: readonly DemoUser[]): Flagcast {
+function compose(options: FlagcastOptions, demoUsers: readonly DemoUser[]): Flagcast {
   checkOptions(options);
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const sessions = new DatabaseSessions({
@@ -63,7 +68,7 @@ function compose(options: FlagcastOptions, demoPeople: readonly DemoUser[]): Fla
   const delivery = createDelivery(options, { lifecycle, sessions });
   const access = createAccess(options, { lifecycle, sessions, broadcaster: delivery.broadcaster });
   const connections = createConnections(options, { lifecycle, delivery, access });
-  const http = createHttp(options, { lifecycle, sessions, delivery, access, connections, demoPeople });
+  const http = createHttp(options, { lifecycle, sessions, delivery, access, connections, demoUsers });
   const lifetime = createLifetime(options, { lifecycle, sessions, delivery, connections, http });
   const { gateway } = connections;
   return {

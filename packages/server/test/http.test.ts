@@ -141,7 +141,7 @@ describe('/healthz and /readyz', () => {
     };
     const settings = loadConfig(environment, {});
     const flagcast = await createLoggedFlagcast(
-      { ...settings, databaseUrl: url.toString(), auth: { secret: testSecret }, demoPeople: [] },
+      { ...settings, databaseUrl: url.toString(), auth: { secret: testSecret }, demoUsers: [] },
       { logger: createLogger({ human: false, output: { write: () => undefined } }) },
     );
     const http: Server = createServer(flagcast.requestListener).listen(0, '127.0.0.1');

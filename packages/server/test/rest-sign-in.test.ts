@@ -4,11 +4,11 @@ import { oneAtATime, SignInAttempts } from '../src/auth/sign-in-attempts.js';
 import { type RestFixture, createRestFixture, send, setPassword } from './rest-fixture.js';
 import { startTestServer, testSecret } from './server.js';
 
-const demoPeople = [{ username: 'bob', password: 'bob-demo', about: 'switches flags' }];
+const demoUsers = [{ username: 'bob', password: 'bob-demo', about: 'switches flags' }];
 let rest: RestFixture;
 
 beforeAll(async () => {
-  rest = await createRestFixture({ demoPeople, timeouts: { tokenTtlMs: 60_000 } });
+  rest = await createRestFixture({ demoUsers, timeouts: { tokenTtlMs: 60_000 } });
   await setPassword(rest.pool, 'bob', 'correct horse');
   await setPassword(rest.pool, 'erin', 'erin-demo');
   await rest.pool.query(
@@ -57,7 +57,7 @@ describe('signing in', () => {
       writes: true,
       decisions: 'direct',
       sign_in: 'password',
-      demo_people: demoPeople,
+      demo_people: demoUsers,
       server: expect.any(String) as string,
       guarantee: 'exact',
       guarantee_reason: 'event_log',
@@ -194,7 +194,7 @@ describe('signing in', () => {
 
   it('lists the users of a demo in the sign-in mode, which needs no token', async () => {
     expect(await rest.ask(null, 'GET', '/api/auth/mode')).toMatchObject({
-      body: { sign_in: 'password', demo_people: demoPeople },
+      body: { sign_in: 'password', demo_people: demoUsers },
     });
     const foreign = { Origin: 'https://evil.example' };
     expect(await rest.ask(null, 'GET', '/api/auth/mode', undefined, foreign)).toMatchObject({

@@ -25,18 +25,18 @@ export interface TestServer {
 
 export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database'>> {
   readonly database?: DatabaseSettings;
-  readonly demoPeople?: readonly DemoUser[];
+  readonly demoUsers?: readonly DemoUser[];
 }
 
 /** A server on a free port with the database of this URL or pool. It reads and, if possible, listens for notifications. */
 export async function startTestServer(
   location: string | { readonly pool: pg.Pool },
-  { database, demoPeople, ...rest }: TestServerOptions = {},
+  { database, demoUsers, ...rest }: TestServerOptions = {},
 ): Promise<TestServer> {
   const found = typeof location === 'string' ? { url: location } : location;
   const flagcast = createServerFlagcast(
     { auth: { secret: testSecret }, ...rest, database: { ...found, ...database } },
-    demoPeople,
+    demoUsers,
   );
   const chosen = nextEvent(flagcast.lifecycle, 'socket-writer:chosen');
   const started = nextEvent(flagcast.lifecycle, 'reader:started');

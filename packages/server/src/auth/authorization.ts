@@ -1,5 +1,5 @@
 import type { Rights } from '../host/rights.js';
-import type { TokenUser } from './user-claim.js';
+import type { Identity } from './user-claim.js';
 
 /** One environment of one project, with the ids as the database writes them. */
 export interface Channel {
@@ -18,15 +18,6 @@ export interface User {
   /** An inactive user may see nothing. */
   readonly active: boolean;
   readonly superuser: boolean;
-}
-
-/** Who a token or a session belongs to. */
-export interface Identity {
-  readonly user: TokenUser;
-  /** For the log; null if the token does not have it. */
-  readonly username: string | null;
-  /** In milliseconds since the epoch. */
-  readonly expiresAtMs: number;
 }
 
 export interface VisibleProject {

@@ -1,3 +1,4 @@
+import type { Identity } from './user-claim.js';
 import type pg from 'pg';
 import { Rights } from '../host/rights.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -8,7 +9,6 @@ import {
   type Channel,
   type ChannelRefusal,
   type ChannelRequest,
-  type Identity,
   type User,
   type Viewer,
   viewerKey,

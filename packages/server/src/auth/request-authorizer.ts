@@ -1,13 +1,7 @@
+import type { Identity } from './user-claim.js';
 import type { IncomingMessage } from 'node:http';
 import { HttpProblem } from '../http-problem.js';
-import type {
-  Authorization,
-  Channel,
-  ChannelRefusal,
-  ChannelRequest,
-  Identity,
-  User,
-} from './authorization.js';
+import type { Authorization, Channel, ChannelRefusal, ChannelRequest, User } from './authorization.js';
 import type { BurstThrottle } from './burst-throttle.js';
 import { type Authenticate, callAuthenticate } from './host-callbacks.js';
 import type { HostPolicy, OriginPolicy } from './origin-policy.js';

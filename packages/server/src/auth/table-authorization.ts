@@ -6,13 +6,12 @@ import {
   type Channel,
   type ChannelRefusal,
   type ChannelRequest,
-  type Identity,
   type User,
   type Viewer,
   viewerKey,
   type VisibleProject,
 } from './authorization.js';
-import type { TokenUser } from './user-claim.js';
+import type { Identity, TokenUser } from './user-claim.js';
 
 type UserColumn = 'id' | 'username' | 'email';
 

@@ -2,9 +2,8 @@ import { webcrypto } from 'node:crypto';
 import { errors, jwtVerify } from 'jose';
 import type { JWTPayload, JWTVerifyOptions, JWTVerifyResult } from 'jose';
 import { HttpProblem } from '../http-problem.js';
-import type { Identity } from './authorization.js';
 import { createKeySet, keysUnavailable } from './key-set.js';
-import { createUserFinder, invalidToken, type TokenUser } from './user-claim.js';
+import { createUserFinder, type Identity, invalidToken, type TokenUser } from './user-claim.js';
 
 /** How tokens are checked. */
 export type TokenOptions = TokenChecks &

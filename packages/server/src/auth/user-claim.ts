@@ -7,6 +7,15 @@ const userColumns = ['id', 'username', 'email'] as const;
 /** The row of users that a token names. With external users only `id`, which is any text. */
 export type TokenUser = { readonly id: string } | { readonly username: string } | { readonly email: string };
 
+/** The user of a token or of a session. */
+export interface Identity {
+  readonly user: TokenUser;
+  /** For the log; null if the token does not have it. */
+  readonly username: string | null;
+  /** In milliseconds since the epoch. */
+  readonly expiresAtMs: number;
+}
+
 /** The claim that identifies the user. */
 export interface UserClaim {
   readonly claim: string;

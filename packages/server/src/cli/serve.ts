@@ -64,7 +64,7 @@ async function serve(config: ServeConfig, { traffic }: { traffic: boolean }): Pr
     }
     if (interactive && config.databaseUrl === null) {
       const dataDir = config.dataDirChosen ? config.dataDir : null;
-      process.stdout.write(demoBanner({ url, dataDir, traffic, people: settings.demoPeople }));
+      process.stdout.write(demoBanner({ url, dataDir, traffic, people: settings.demoUsers }));
     }
     await shutdown.requested;
   } catch (error) {
@@ -84,7 +84,7 @@ async function openSource(
   running: CleanupStack,
 ): Promise<ServerSettings> {
   const { databaseUrl, auth } = config;
-  if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoPeople: [] };
+  if (databaseUrl !== null && auth !== null) return { ...config, databaseUrl, auth, demoUsers: [] };
   const demo = await loadDemo();
   const database = await startDemoDatabase(demo, {
     dataDir: requireDataDir(config.dataDir),
@@ -95,7 +95,7 @@ async function openSource(
     ...config,
     databaseUrl: database.databaseUrl,
     auth: auth ?? { ...config.tokenChecks, secret: await keepSecret(database.dataDir) },
-    demoPeople: databaseUrl === null ? demo.demoUsers : [],
+    demoUsers: databaseUrl === null ? demo.demoUsers : [],
   };
 }
 

@@ -19,7 +19,7 @@ export interface ServerSettings extends ServeConfig {
   readonly databaseUrl: string;
   readonly auth: TokenOptions;
   /** The users of the demo, which the sign-in page offers. */
-  readonly demoPeople: readonly DemoUser[];
+  readonly demoUsers: readonly DemoUser[];
 }
 
 export interface ListeningUrls {
@@ -46,7 +46,7 @@ export async function createLoggedFlagcast(
       relay: relayUrl === null ? undefined : (await loadRelay()).natsRelay({ url: relayUrl }),
       socketWriter: await loadSocketWriter(settings.ioUring),
     },
-    settings.demoPeople,
+    settings.demoUsers,
   );
   logLifecycle(logger, flagcast.lifecycle);
   return flagcast;
