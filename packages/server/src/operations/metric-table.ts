@@ -114,7 +114,7 @@ export const metricTable = {
   ),
   flagcast_resumes_total: counter(
     'channels',
-    'Channels that a client resumed, by the source of the missed events: ring, log (of the relay) or database.',
+    'Channels that a client resumed, by the source of the missed events: buffer (in memory), log (of the relay) or database.',
     'source',
   ),
   flagcast_resyncs_total: counter(
