@@ -294,7 +294,7 @@ describe('security claims', () => {
   });
 });
 
-it('docs/reference.md is what the code says', async () => {
+it('docs/reference.md equals the text generated from the code', async () => {
   const script = fileURLToPath(new URL('scripts/reference.js', root));
   const { stderr } = await promisify(execFile)(process.execPath, [script, '--check']).catch(
     (error: unknown) => error as { stderr: string },

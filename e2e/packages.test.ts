@@ -96,7 +96,7 @@ it('npx flagcast runs the program', async () => {
   expect(stdout).toBe(`${(await installed('flagcast')).version}\n`);
 });
 
-it('says how to install the relay where FLAGCAST_RELAY_URL is set without it', async () => {
+it('flagcast prints how to install the relay if FLAGCAST_RELAY_URL is set without it', async () => {
   const folder = path.join(consumer.folder, 'node_modules', '@flagcast', 'relay-nats');
   await rename(folder, `${folder}-away`);
   onTestFinished(async () => await rename(`${folder}-away`, folder));
@@ -110,14 +110,14 @@ it('says how to install the relay where FLAGCAST_RELAY_URL is set without it', a
   expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/relay-nats')]);
 });
 
-it('says how to install the demo where a server without a database needs it', async () => {
+it('flagcast prints how to install the demo if a server without a database needs it', async () => {
   await removeOptional('demo');
   const { code, stderr } = await runCommand(['serve'], { file: consumer.program, env: {} });
   expect(code).toBe(1);
   expect(stderr.trim().split('\n')).toEqual([expect.stringContaining('npm install @flagcast/demo')]);
 });
 
-it('loads @flagcast/io-uring without warnings, and uses it where the machine allows it', async () => {
+it('flagcast loads @flagcast/io-uring without warnings, and uses it if the machine allows it', async () => {
   await consumer.write(
     'io-uring.js',
     `import { ioUring } from '@flagcast/io-uring'; console.log(ioUring(() => undefined).name);`,
@@ -127,7 +127,7 @@ it('loads @flagcast/io-uring without warnings, and uses it where the machine all
   else expect(result).toMatch(/Error: (the kernel|io_uring|the package koffi)/);
 });
 
-it('installs, serves its console, and the program of the README receives a change', async () => {
+it('flagcast installs, serves its console, and the program of the README receives a change', async () => {
   await removeOptional('io-uring');
   const database = await createTestDatabase({ schema: 'none' });
   onTestFinished(async () => await database.drop());

@@ -90,8 +90,9 @@ export const deliveryMutations = [
     edits: [
       {
         file: `${server}reader/read-schedule.ts`,
-        find: 'return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);',
-        replace: 'return Math.min(hinted, this.#readDueAtMs ?? (this.#lastReadAtMs > 0 ? Infinity : 0));',
+        find: 'return Math.min(this.#pollDueAtMs, afterWakeMs, this.#readDueAtMs ?? Infinity);',
+        replace:
+          'return Math.min(afterWakeMs, this.#readDueAtMs ?? (this.#lastReadAtMs > 0 ? Infinity : 0));',
       },
     ],
     tests: [`${test}http.test.ts`],

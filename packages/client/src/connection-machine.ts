@@ -2,7 +2,7 @@ import { type CloseCode, isReconnectCode } from '#protocol';
 
 /**
  * The state machine of the connection, without I/O: state x event -> state. It has no timer, clock or random numbers:
- * the time is an argument, and a delay comes with the width of the jitter that the caller adds.
+ * the time is an argument, and a delay is returned with the width of the jitter that the caller adds.
  */
 
 /**

@@ -21,7 +21,7 @@ export class CommitRefusedError extends Error {
 }
 
 export interface EventLogOptions {
-  /** Identifies the history and what is read of it. */
+  /** Identifies the history and the source that is read. */
   readonly id: string;
   /** How long messages are stored, in milliseconds. */
   readonly retentionMs: number;

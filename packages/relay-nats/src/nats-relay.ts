@@ -16,7 +16,7 @@ import { RelayNode } from './relay-node.js';
 export interface NatsRelayOptions {
   /** `nats://user:password@host:port`, several separated by commas; `tls://` requires TLS. */
   readonly url: string;
-  /** How long NATS keeps events for clients that come back, in milliseconds. Default 3,600,000 (1 h). */
+  /** How long NATS keeps events for clients that reconnect, in milliseconds. Default 3,600,000 (1 h). */
   readonly retentionMs?: number;
 }
 
@@ -186,7 +186,7 @@ class NatsRelay implements Relay {
   }
 }
 
-/** How long a channel stays watched without subscribers, for clients that come back, in milliseconds. */
+/** How long a channel stays watched without subscribers, for clients that reconnect, in milliseconds. */
 const lingerMs = 60_000;
 
 /** The channels that have subscribers here, or had some within the last minute. */

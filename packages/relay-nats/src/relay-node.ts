@@ -96,7 +96,7 @@ export class RelayNode {
   async start(): Promise<void> {
     await this.#follower?.listen();
     if (this.#isEnded) return;
-    this.#leader.heard();
+    this.#leader.heartbeat();
     this.#timer = setInterval(() => this.#tick(), tickMs);
   }
 
@@ -165,9 +165,9 @@ export class RelayNode {
       this.#leader.left();
       return;
     }
-    this.#leader.heard();
+    this.#leader.heartbeat();
     const { lifecycle, reader } = this.#options;
-    lifecycle.emit('relay:heard', { readAgoMs });
+    lifecycle.emit('relay:heartbeat', { readAgoMs });
     const state = this.#state;
     if (state.mode === 'following' && triggerProblem !== undefined) {
       lifecycle.emit('reader:triggers', { problem: triggerProblem });
@@ -187,7 +187,7 @@ export class RelayNode {
     if (anchor === null || batch.beganAtMs < anchor.atMs || !batch.isComplete || !reader.canFollow) return;
     const nowMs = performance.now();
     if (batch.snapshotXmax < anchor.xmax) {
-      // The database went back, and the log has transactions that are gone. The leader notices that soon.
+      // The database went back, and the log has transactions that no longer exist. The leader notices that soon.
       state.anchor = null;
       state.followFromMs = nowMs + holdOffMs;
       return;
@@ -264,7 +264,7 @@ export class RelayNode {
     const continues = before !== null && applied === last?.sequence && hasAll;
     const publisher = new Publisher({
       log,
-      // A log that does not continue may be of a database that has gone back since.
+      // A log that does not continue may be of a database that was restored since.
       logName: continues ? before.log : randomUUID(),
       reader: randomUUID(),
       newest: newest(),
@@ -320,30 +320,30 @@ export class RelayNode {
   }
 }
 
-/** Without a heartbeat for this long the leader counts as gone; it sends one every 500 ms. In milliseconds. */
+/** Without a heartbeat for this long the leader counts as lost; it sends one every 500 ms. In milliseconds. */
 const silenceMs = { following: 1_500, direct: 700 };
 /** Spreads the elections of several servers. */
 const jitterMs = 250;
 /** How long the first heartbeat of a server that was faster may take before the database is read. */
 const graceMs = 300;
-/** Between two elections; a random part of it up to one half is left out. */
+/** The pause between two elections; each is shorter by a random part of up to one half. */
 const electionPauseMs = 2_000;
 
-/** Decides when the leader counts as gone. Times are on the clock of performance.now(). */
+/** Decides when the leader counts as lost. Times are on the clock of performance.now(). */
 class LeaderTimeout {
   readonly #jitterMs = Math.random() * jitterMs;
-  #heardAtMs = performance.now();
+  #heartbeatAtMs = performance.now();
   #electAtMs = 0;
   #graceEndsAtMs: number | null = null;
 
-  heard(): void {
-    this.#heardAtMs = performance.now();
+  heartbeat(): void {
+    this.#heartbeatAtMs = performance.now();
     this.#graceEndsAtMs = null;
   }
 
   /** The leader has announced its end. */
   left(): void {
-    this.#heardAtMs = performance.now() - silenceMs.following;
+    this.#heartbeatAtMs = performance.now() - silenceMs.following;
     this.#electAtMs = 0;
     this.#graceEndsAtMs = null;
   }
@@ -353,8 +353,8 @@ class LeaderTimeout {
   }
 
   steppedDown(): void {
-    this.heard();
-    this.#electAtMs = this.#heardAtMs + electionPauseMs;
+    this.heartbeat();
+    this.#electAtMs = this.#heartbeatAtMs + electionPauseMs;
   }
 
   /** Another server has the lock, so its heartbeat is expected. */
@@ -363,7 +363,7 @@ class LeaderTimeout {
   }
 
   isSilent(mode: 'direct' | 'following'): boolean {
-    return performance.now() - this.#heardAtMs >= silenceMs[mode] + this.#jitterMs;
+    return performance.now() - this.#heartbeatAtMs >= silenceMs[mode] + this.#jitterMs;
   }
 
   /** True once, when no heartbeat has come within the grace period. */

@@ -217,7 +217,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
     expect(client.events).toHaveLength(32);
   });
 
-  it('read the database for themselves until NATS can be reached, and report that once', async () => {
+  it('each read the database until NATS can be reached, and report that once', async () => {
     await nats.stop();
     const lifecycle = new Lifecycle();
     let losses = 0;
@@ -239,7 +239,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
     expect(receivedIds(client)).toEqual([first, second]);
   });
 
-  it('refuse to share the reader of a view, and read it for themselves', async () => {
+  it('do not share the reader of a view, and each read it', async () => {
     const { pool } = database;
     await pool.query(
       `CREATE VIEW plain_events AS SELECT source, event_id, project_id, environment_id, environment_key,

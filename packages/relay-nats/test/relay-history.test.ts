@@ -113,7 +113,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     }
   });
 
-  it('send a resync and no event of the earlier log when the database goes back in its own history', async () => {
+  it('send a resync and no event of the earlier log when the database returns to an earlier state', async () => {
     const nats = await startNats();
     cleanUps.push(async () => await nats.remove());
     const cluster = await createTestCluster();

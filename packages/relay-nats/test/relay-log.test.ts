@@ -22,8 +22,8 @@ describe.skipIf(!hasNatsServer)('the log in NATS', () => {
 
   it('refuses a commit of a leader that was replaced, and does not deliver it', async () => {
     const log = await EventLog.open(session, { id: 'replaced', retentionMs: 60_000 });
-    const heard: string[] = [];
-    log.onCommit(({ data }) => heard.push(text(data)));
+    const commits: string[] = [];
+    log.onCommit(({ data }) => commits.push(text(data)));
     await log.flush();
     const first = await log.publishCommit(Buffer.from('one'), 'a 1', 0);
     const second = await log.publishCommit(Buffer.from('other'), 'b 1', first);
@@ -31,7 +31,7 @@ describe.skipIf(!hasNatsServer)('the log in NATS', () => {
     await expect(late).rejects.toBeInstanceOf(CommitRefusedError);
     const third = await log.publishCommit(Buffer.from('third'), 'b 2', second);
     await log.flush();
-    expect(heard).toEqual(['one', 'other', 'third']);
+    expect(commits).toEqual(['one', 'other', 'third']);
     expect(await log.lastCommit()).toMatchObject({ sequence: third });
     expect((await log.commitFrom(first + 1))?.sequence).toBe(second);
   });

@@ -224,13 +224,13 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
       onFailed: () => undefined,
     });
     cleanUps.push(() => void relayNode.end({ reason: 'the test ends', leaves: false, isLast: true }));
-    const heard = nextEvent(lifecycle, 'relay:heard');
+    const heartbeat = nextEvent(lifecycle, 'relay:heartbeat');
     await relayNode.start();
-    await heard;
+    await heartbeat;
     return { relayNode, done, lifecycle };
   }
 
-  it('a server follows only after a read of its own that started after a heartbeat of the leader', async () => {
+  it('a server follows only after it has itself completed a read that started after a heartbeat of the leader', async () => {
     const { publish } = await openPublisher();
     await publish(batch(20n, 15n));
     const early = batch(10n);
@@ -269,7 +269,7 @@ describe.skipIf(!hasNatsServer)('the roles of a relay', () => {
       relayNode.delivered(batch(xmax, 9n));
       expect(relayNode.isFollowing).toBe(true);
       // The next heartbeat has the leader's progress.
-      await nextEvent(lifecycle, 'relay:heard');
+      await nextEvent(lifecycle, 'relay:heartbeat');
       const elected = nextEvent(lifecycle, 'relay:elected');
       publisher.end({ leaves: true });
       expect(await elected).toEqual({ continues });

@@ -107,7 +107,7 @@ describe.skipIf(!hasNatsServer)('a follower', () => {
     // When it continues, it considers NATS lost, and the follower may be elected.
     [' while a response of NATS is missing', true],
   ])(
-    'reads for itself while the leader is stopped%s, and shares the reader again afterwards: no event is lost',
+    'reads the database while the leader is stopped%s, and shares the reader again afterwards: no event is lost',
     async (_, owes) => {
       const { reader, follower, write, expectAll } = await pair();
       if (owes) {

@@ -57,7 +57,7 @@ export type DatabaseOptions = DatabaseSettings &
         /**
          * A pool of the host, instead of `url`. Requests and authorization borrow its clients, at most `connections` less
          * three, and return them without settings. The reader, the listener and retention open sessions of their own
-         * with `pool.options`; what a `connect` handler of the pool sets does not apply to them. `close()` does not end
+         * with `pool.options`; settings of a `connect` handler of the pool do not apply to them. `close()` does not end
          * the pool. The host listens for the pool's `error` event, as always with pg.
          */
         readonly pool: PgPool;
@@ -177,7 +177,7 @@ export interface Flagcast {
   readonly requestListener: (request: IncomingMessage, response: ServerResponse) => void;
   /** Whether the path of a request is a route of /api/openapi.json, for hosts with routes of their own. */
   readonly handles: (request: Pick<IncomingMessage, 'url'>) => boolean;
-  /** Handles the requests that it `handles` and calls `next` for others: for Express, Connect and the like. */
+  /** Handles the requests that it `handles` and calls `next` for others: for Express, Connect and similar frameworks. */
   readonly middleware: (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
   /**
    * Creates a server with `requestListener` and `attach`. Unlike a host's own server, it closes connections that send

@@ -90,10 +90,10 @@ export interface LifecycleEvents {
   /** A follower has delivered a commit, `delayMs` after the leader's read, by the clocks of both machines. */
   'relay:applied': [{ events: number; skippedChannels: number; delayMs: number }];
   /** The leader has sent a heartbeat; it read the database `readAgoMs` ago. */
-  'relay:heard': [{ readAgoMs: number }];
+  'relay:heartbeat': [{ readAgoMs: number }];
   /** Messages that were not received were fetched from the relay's log. */
   'relay:fetched': [{ messages: number }];
-  /** A completion of io_uring was missing: from now on each connection is written to by itself. */
+  /** A completion of io_uring was missing: from now on each connection is written to separately. */
   'socket-writer:fallback': [Record<string, never>];
   /** How WebSockets are written to: by `io_uring`, or `plain` and the reason. */
   'socket-writer:chosen': [{ writer: string; reason: string | null }];
@@ -107,9 +107,9 @@ export interface LifecycleEvents {
   ];
   /** A client reads too slowly: it is sent nothing more until it has read everything. */
   'connection:paused': [{ dialect: string }];
-  /** A paused client has read everything, and is sent what it has missed. */
+  /** A paused client has read everything, and is sent the missed events. */
   'connection:drained': [{ dialect: string; pausedMs: number }];
-  /** A client has resumed a channel and was sent what it had missed. */
+  /** A client has resumed a channel and was sent the missed events. */
   'channel:resumed': [{ channel: string; source: 'buffer' | 'log' | 'database'; events: number }];
   /** A client could not resume a channel and has to load a snapshot. */
   'channel:resync': [{ channel: string; reason: string }];

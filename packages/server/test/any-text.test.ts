@@ -126,7 +126,7 @@ describe('G10: any content of a row', () => {
     [60_000, 'with their state'],
     // The page of events has a limit, so the state is omitted and the event says so.
     [1_000_000, 'as unreadable'],
-  ])('features of %i bytes come %s, many in one transaction', async (bytes, how) => {
+  ])('features of %i bytes arrive %s, many in one transaction', async (bytes, how) => {
     const text = `💥"\\${'x'.repeat(bytes)}`;
     const featureIds = [];
     for (let count = 0; count < 4; count += 1) featureIds.push(await addFeature(`${count}${text}`));
@@ -168,7 +168,7 @@ describe('G10: any content of a row', () => {
     [900, 'as it is'],
     [2_000, 'as a text that says so'],
     [6_000, 'as a text that says so'],
-  ])('JSON of %i levels comes in answers %s', async (levels, how) => {
+  ])('JSON of %i levels is in responses %s', async (levels, how) => {
     const deep = `${'{"a":['.repeat(levels / 2)}1${']}'.repeat(levels / 2)}`;
     const shown = how === 'as it is' ? deep : '(nested in more than 1000 levels: look it up in the database)';
     const { projectId, environmentId } = channel;

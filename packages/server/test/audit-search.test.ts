@@ -65,7 +65,7 @@ async function fill(
 }
 
 describe('a search of the history', () => {
-  it('for a rare entry reads 20,000 rows a page, reports how far it came, and continues', async () => {
+  it('for a rare entry reads 20,000 rows a page, reports its progress, and continues', async () => {
     const old = { ...place, createdAt: '2025-12-31T00:00:00Z', username: 'zoe' };
     const { id } = await insertAudit(rest.pool, old);
     await fill(50_000, 1);

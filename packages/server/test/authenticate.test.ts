@@ -162,14 +162,14 @@ it.each<[string, () => unknown, RegExp]>([
     /^authenticate\(\) failed: no sessions/,
   ],
   ['rejects', async () => await Promise.reject(new Error('down')), /^authenticate\(\) failed: down$/],
-  ['returns true', () => true, /^authenticate\(\) answered neither null nor a user/],
-  ['returns no id', () => ({ username: 'alice' }), /answered neither/],
-  ['returns an empty id', () => ({ id: '', username: 'alice' }), /answered neither/],
-  ['returns a number', () => ({ id: 1, username: 'alice' }), /answered neither/],
+  ['returns true', () => true, /^authenticate\(\) returned neither null nor a user/],
+  ['returns no id', () => ({ username: 'alice' }), /returned neither/],
+  ['returns an empty id', () => ({ id: '', username: 'alice' }), /returned neither/],
+  ['returns a number', () => ({ id: 1, username: 'alice' }), /returned neither/],
   [
     'answers an end that is no time',
     () => ({ id: '1', username: 'a', expiresAtMs: Infinity }),
-    /answered neither/,
+    /returned neither/,
   ],
 ])('a host that %s: the response is 503, and the log has the reason', async (_, answer, text) => {
   sessions.set('s=faulty', answer);

@@ -329,7 +329,7 @@ describe('a host that fails', () => {
     [
       'answers no list',
       async () => await Promise.resolve('all' as never),
-      /^authorize\(\) did not answer a list of channels$/,
+      /^authorize\(\) did not return a list of channels$/,
     ],
   ])('that %s: the response is 503, and the log has the reason', async (_, failing, text) => {
     const failed = nextEvent(server.flagcast.lifecycle, 'access:failed');

@@ -85,7 +85,7 @@ describe("a client's message", () => {
     else expect(parsed).toStrictEqual({ problem });
   });
 
-  it('G10: is parsed, or refused with a problem of one line that repeats nothing of it', () => {
+  it('G10: is parsed, or refused with a one-line problem that does not quote it', () => {
     const types = ['subscribe', 'unsubscribe', 'auth', 'ping'];
     const near = fc.record(
       {

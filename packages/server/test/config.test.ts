@@ -379,7 +379,7 @@ describe('a setting with any text', () => {
     );
   });
 
-  it('is not shown where it may be a secret', () => {
+  it('is not quoted if it may be a secret', () => {
     fc.assert(
       fc.property(fc.constantFrom(...names.filter((name) => /_URL|SECRET/.test(name))), (name) => {
         for (const text of ['hunter2', 'x://u:hunter2@h', 'postgres://u:hunter2@[', 'https://u:hunter2@h']) {

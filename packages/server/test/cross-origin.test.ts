@@ -181,7 +181,7 @@ it('an OPTIONS request that is no preflight gets 404', async () => {
   expect([status, headers.get('access-control-allow-origin')]).toStrictEqual([404, listed]);
 });
 
-it('a server of a host sends the same headers together with its own', async () => {
+it('an embedding server sends the same headers together with its own', async () => {
   const { middleware } = server.flagcast;
   const host = createServer((request, response) => {
     response.setHeader('Vary', 'Accept-Encoding');

@@ -99,7 +99,7 @@ describe('the embedded PostgreSQL', () => {
     },
   );
 
-  test('is identified by SHOW data_directory where the system has no /proc', async () => {
+  test('is identified by SHOW data_directory on systems without /proc', async () => {
     const dataDir = await clusterCopy();
     const postgres = await start(dataDir);
     const url = postgres.url('postgres');

@@ -224,7 +224,7 @@ describe('a stream of server-sent events', () => {
 });
 
 describe('the last message of a stream that the server closes', () => {
-  it('G9: says that the token has expired', async () => {
+  it('G9: reports that the token has expired', async () => {
     const at = await freshServer({ timeouts: { checkIntervalMs: 20 } });
     const options = { secret: testSecret, userId: root.id, username: 'root', ttlMs: 1_000 };
     const stream = await open(await freshChannel(), { at, token: await signToken(options) });
@@ -241,7 +241,7 @@ describe('the last message of a stream that the server closes', () => {
       timeouts: { checkIntervalMs: 20, slowTimeoutMs: 100, recheckIntervalMs: 20 },
     });
     const channel = await freshChannel();
-    const member = await createUser(database.pool, 'unheard', { ttlMs: 600_000 });
+    const member = await createUser(database.pool, 'late', { ttlMs: 600_000 });
     await addMember(database.pool, channel.projectId, member.id, 'project_viewer');
     const accepted = once(at.http, 'connection');
     const stream = await open(channel, { at, token: member.token });
@@ -259,7 +259,7 @@ describe('the last message of a stream that the server closes', () => {
     expect(await closed).toMatchObject({ code: 4503, dialect: 'sse' });
   });
 
-  it('G9: says that the right was revoked', async () => {
+  it('G9: reports that the right was revoked', async () => {
     const at = await freshServer({ timeouts: { recheckIntervalMs: 20 } });
     const channel = await freshChannel();
     const member = await createUser(database.pool, 'member', { ttlMs: 600_000 });
@@ -271,7 +271,7 @@ describe('the last message of a stream that the server closes', () => {
     expect(stream.messages.at(-1)).toMatchObject({ type: 'close', code: 4503 });
   });
 
-  it('says that the server drains, which refuses new streams then', async () => {
+  it('reports that the server drains, which refuses new streams then', async () => {
     const at = await freshServer({});
     const channel = await freshChannel();
     const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
@@ -334,7 +334,7 @@ describe('G8: a stream whose client does not read', () => {
     return { stream, line };
   }
 
-  it('is not buffered for, and gets each event once when the client reads again', async () => {
+  it('has no events buffered by the server, and gets each event once when the client reads again', async () => {
     const channel = await freshChannel();
     const { stream, line } = await openPaused(channel, server);
     const buffered = line.writableLength;

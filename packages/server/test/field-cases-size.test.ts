@@ -19,7 +19,7 @@ afterEach(async () => {
   for (const step of undo.splice(0).reverse()) await step();
 });
 
-describe('case 7: one statement that writes 30,000 audit rows, where statements may take 1 s', () => {
+describe('case 7: one statement that writes 30,000 audit rows, with a statement time-out of 1 s', () => {
   const rows = 30_000;
   /** How much the server may use for it at most, in kB. */
   const allowedKilobytes = 150 * 1_024;

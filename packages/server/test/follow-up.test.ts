@@ -15,7 +15,7 @@ it('reads without a notification are not repeated', () => {
 
 it('a read after a notification is repeated with exponential backoff and a last repetition', () => {
   const followUp = new FollowUp();
-  followUp.hint();
+  followUp.restart();
   const pauses = Array.from({ length: 8 }, () => followUp.after(quiet));
   expect(pauses).toEqual([2, 4, 8, 16, 32, 64, 128, null]);
   expect(followUp.after(found)).toBe(null);
@@ -23,13 +23,13 @@ it('a read after a notification is repeated with exponential backoff and a last 
 
 it('the pauses start again after a read that returned rows', () => {
   const followUp = new FollowUp();
-  followUp.hint();
+  followUp.restart();
   expect([quiet, quiet, found, quiet].map((read) => followUp.after(read))).toEqual([2, 4, 2, 4]);
 });
 
 it('consecutive reads that return rows are 10 ms apart until one returns no rows', () => {
   const followUp = new FollowUp();
-  followUp.hint();
+  followUp.restart();
   for (let read = 0; read < 4; read += 1) expect(followUp.after(found)).toBe(2);
   expect(followUp.after(found)).toBe(10);
   expect(followUp.leastDistanceMs).toBe(10);
@@ -39,7 +39,7 @@ it('consecutive reads that return rows are 10 ms apart until one returns no rows
 
 it('reads of a replica are repeated for 5 s, because a notification can arrive before the commit', () => {
   const followUp = new FollowUp();
-  followUp.hint();
+  followUp.restart();
   let totalMs = 0;
   for (;;) {
     const pauseMs = followUp.after({ rows: 0, isReplica: true });

@@ -302,7 +302,7 @@ describe('the progress of the reader', () => {
     );
   });
 
-  it('delivers every committed row once while it follows another reader, reads by itself, and follows again', () => {
+  it('delivers every committed row once while it follows another reader, reads the database, and follows again', () => {
     const handOver = fc.record({
       type: fc.constant('hand over' as const),
       to: fc.constantFrom('noting' as const, 'following' as const, 'direct' as const),

@@ -29,7 +29,7 @@ async function runLiteralPoller(databaseUrl: string, until: Promise<unknown>): P
   });
 }
 
-describe('every committed event, whatever its created_at, reaches every client of its channel once', () => {
+describe('every committed event, with any created_at, reaches every client of its channel once', () => {
   const cleanUps: (() => Promise<void>)[] = [];
   afterEach(async () => {
     for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();

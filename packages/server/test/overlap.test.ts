@@ -250,7 +250,7 @@ describe('a view of another schema', () => {
     expect(new Set(delivered.map(({ createdAt }) => createdAt)).size).toBe(3);
   });
 
-  it('is read with the guarantee overlap, also where it has a column xid, and may name the actor', async () => {
+  it('is read with the guarantee overlap, also with a column xid, and may name the actor', async () => {
     const database = await createDatabase(`${table}
       CREATE VIEW events.feed AS SELECT *, xmin::text::bigint AS xid, 'ada' AS actor FROM events.log`);
     const { events, reader, read } = await startTestReader(database, { view: 'events.feed' });

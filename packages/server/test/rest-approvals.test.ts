@@ -92,7 +92,7 @@ describe('a decision', () => {
     ['approve', { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 }],
     ['reject', { alice: 200, erin: 200, bob: 403, carol: 403, dave: 403, root: 200 }],
     ['cancel', { alice: 403, erin: 403, bob: 200, carol: 403, dave: 403, root: 200 }],
-  ])('to %s is for those who may', async (step, expected: Record<UserName, number>) => {
+  ])('to %s is allowed by role', async (step, expected: Record<UserName, number>) => {
     const found = {} as Record<UserName, number>;
     for (const who of Object.keys(roles) as UserName[]) {
       const { changeId } = await requestChange(rest, 'bob');
@@ -235,7 +235,7 @@ describe('a field that changed after the request', () => {
     await rest.pool.query('DELETE FROM features WHERE id = $1', [gone.featureId]);
     expect(await decide(rest, 'erin', gone.changeId, 'approve')).toMatchObject({
       status: 409,
-      body: { code: 'conflict', message: expect.stringContaining('the feature is gone') as string },
+      body: { code: 'conflict', message: expect.stringContaining('the feature no longer exists') as string },
     });
   });
 });

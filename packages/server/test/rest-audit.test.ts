@@ -37,7 +37,7 @@ async function page(env: string, query: Record<string, string> = {}): Promise<Pa
 }
 
 describe('the history', () => {
-  it('comes in pages without a gap or a repetition while it grows', async () => {
+  it('has pages without a gap or a repetition while it grows', async () => {
     const place = { projectId: rest.shop.projectId, environmentId: rest.shop.environments.stage };
     const written: string[] = [];
     for (let count = 0; count < 23; count += 1) {
@@ -235,7 +235,7 @@ describe('the steps of requests in the history', () => {
     }
   });
 
-  it('come in pages of any size, each once, and can be filtered like changes', async () => {
+  it('are on pages of any size, each once, and can be filtered like changes', async () => {
     const { featureId, changeId } = await requestChange(rest, 'bob');
     await decide(rest, 'alice', changeId, 'approve');
     const { changeId: cancelled } = await requestChange(rest, 'bob', { enabled: false }, featureId);

@@ -43,7 +43,7 @@ function isGuardOf({ entity, action, actor }: EventMessage, who: UserName): bool
 }
 
 describe('an owner of the project', () => {
-  it('guards an environment and removes the guard: the list, the history and the live events say so', async () => {
+  it('guards an environment and removes the guard: the list, the history and the live events show it', async () => {
     const { stage } = rest.shop.environments;
     const { projectId } = rest.shop;
     const client = await V1Client.connect(rest.server.wsUrl, {
@@ -99,7 +99,7 @@ describe('an owner of the project', () => {
 });
 
 it.each(['erin', 'bob', 'carol', 'dave'] as const)(
-  '%s, who is no owner of the project, cannot',
+  '%s, who is not an owner of the project, cannot change its guards',
   async (who) => {
     const { dev } = rest.shop.environments;
     expect(await setGuard(who, dev, true)).toMatchObject({ status: 403, body: { code: 'forbidden' } });
@@ -108,7 +108,7 @@ it.each(['erin', 'bob', 'carol', 'dave'] as const)(
 );
 
 it.each(['999999999', '99999999999999999999', 'dev', '-1'])(
-  'the environment %s does not exist, and the answer says so',
+  'an unknown environment %s is refused with its name',
   async (environmentId) => {
     expect(await setGuard('alice', environmentId, true)).toMatchObject({
       status: 404,

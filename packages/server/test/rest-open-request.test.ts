@@ -83,7 +83,7 @@ describe('while a request for a feature is open', () => {
     await rest.guard(rest.shop.environments.prod);
   });
 
-  it('a request for one of its rules holds its shared fields, too', async () => {
+  it('a request for one of its rules locks its shared fields, too', async () => {
     const { id } = await rest.addFeature();
     const changeId = await requestRule(id);
     expect(await patch(id, 'dev', { name: 'Something else' })).toMatchObject({

@@ -102,7 +102,7 @@ describe('a requested rule', () => {
     ]);
     expect(await approve(await ask([{ ...rule, action: 'delete' }]))).toMatchObject({
       status: 409,
-      body: { code: 'conflict', message: expect.stringContaining('the rule is gone') as string },
+      body: { code: 'conflict', message: expect.stringContaining('the rule no longer exists') as string },
     });
   });
 

@@ -171,7 +171,7 @@ describe('signing in', () => {
   });
 
   it.each(['userId:id', 'sub:username', 'email:email'])(
-    'gives a token with what this server asks for, the user by %s',
+    'returns a token with the claims that this server requires, and the user by %s',
     async (userClaim) => {
       const strict = await startTestServer(rest.database.url, {
         auth: {

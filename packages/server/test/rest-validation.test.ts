@@ -149,7 +149,7 @@ describe('invalid input', () => {
     ['Content-Length: 50', '{"env":'],
     ['Transfer-Encoding: chunked', '5\r\n{"env'],
     ['Transfer-Encoding: chunked', '2\r\n{}x'],
-  ])('a body (%s) whose client disconnects half way is no error of the server', async (framing, sent) => {
+  ])('a body (%s) whose client disconnects early is not an error of the server', async (framing, sent) => {
     const { server, users } = rest;
     const failures: unknown[] = [];
     server.flagcast.lifecycle.on('access:failed', (failure) => failures.push(failure));

@@ -50,14 +50,14 @@ export async function startTestServer(
   http.listen(0, '127.0.0.1');
   await once(http, 'listening');
   void flagcast.ready();
-  const [, heard] = await Promise.all([started, listening]);
+  const [, listens] = await Promise.all([started, listening]);
   const { port } = http.address() as AddressInfo;
   return {
     flagcast,
     http,
     httpUrl: `http://127.0.0.1:${port}`,
     wsUrl: `ws://127.0.0.1:${port}/api/ws`,
-    listening: heard,
+    listening: listens,
     socketWriter: await chosen,
     async close() {
       await flagcast.close();

@@ -85,7 +85,7 @@ describe('a session', () => {
     const slept = session.query(sleep);
     const hasEnded = ended(session);
     session.discard();
-    await expect(slept).rejects.toThrow('given up');
+    await expect(slept).rejects.toThrow('discarded');
     await hasEnded;
     expect(await pids('flagcast test 3')).toEqual([]);
   });
@@ -182,7 +182,7 @@ describe('a pool of sessions', () => {
     const written = sessions.until(client.signal).query('INSERT INTO locked VALUES (1)');
     expect(sessions.waiting).toBe(1);
     client.abort();
-    await expect(written).rejects.toThrow('the client of the request has gone');
+    await expect(written).rejects.toThrow('the client of the request has disconnected');
     expect(sessions.waiting).toBe(0);
     await expect.poll(async () => await pids('flagcast test 5')).toHaveLength(1);
     release();
@@ -236,14 +236,14 @@ describe('the sessions of a server that ends', () => {
     const read = reader.query('SELECT pg_sleep(0.2)');
     await sessions.end(read);
     expect((await read).rowCount).toBe(1);
-    await expect(reader.query('SELECT 1')).rejects.toThrow('given up');
+    await expect(reader.query('SELECT 1')).rejects.toThrow('discarded');
   });
 
   it('are closed after a time-out', async () => {
     const sessions = sessionsOf(200);
     const reader = await sessions.open(reading);
     await sessions.end(new Promise(() => undefined));
-    await expect(reader.query('SELECT 1')).rejects.toThrow('given up');
+    await expect(reader.query('SELECT 1')).rejects.toThrow('discarded');
   });
 });
 

@@ -85,7 +85,7 @@ async function committed(): Promise<string[]> {
 }
 
 describe('G8: a client that does not read', () => {
-  it('is not buffered for, delays no others, and gets each event once when it reads again', async () => {
+  it('has no events buffered by the server, does not delay others, and gets each event once when it reads again', async () => {
     await start();
     const slow = await connect();
     const quick = await connect();

@@ -194,7 +194,7 @@ describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
     for (const { client } of [one, other]) expect(await client.received(texts.length)).toStrictEqual(texts);
   });
 
-  it('terminates a connection whose client has gone, and sends to the others', async () => {
+  it('terminates a connection whose client has disconnected, and sends to the others', async () => {
     const [gone, other] = await pair(createServer());
     const closed = nextEvent(lifecycle, 'connection:closed');
     cork(() => {

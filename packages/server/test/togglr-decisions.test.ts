@@ -102,7 +102,7 @@ describe('on the database of a Togglr', () => {
   it.each([
     ['approve', {}],
     ['reject', { reason: 'Not before Monday' }],
-  ])('to %s asks for the password again', async (step, body) => {
+  ])('the decision to %s requires the password again', async (step, body) => {
     const { changeId, featureId } = await requestChange(rest, 'bob');
     expect(await decideWith('alice', changeId, body, step)).toMatchObject(
       refusedWith(403, 'password_required'),
@@ -115,7 +115,7 @@ describe('on the database of a Togglr', () => {
     expect(await decideWith('alice', changeId, { ...body, password }, step)).toMatchObject({ status: 200 });
   });
 
-  it('approving without a body asks for the password, and cancelling does not', async () => {
+  it('approving without a body requires the password, and cancelling does not', async () => {
     const { changeId } = await requestChange(rest, 'bob');
     const path = `/api/pending-changes/${changeId}`;
     expect(await rest.ask('alice', 'POST', `${path}/approve`)).toMatchObject(
@@ -194,13 +194,13 @@ describe('on the database of a Togglr', () => {
     await server.close();
   });
 
-  it('/api/auth/me says that decisions ask for the password', async () => {
+  it('/api/auth/me reports that decisions require the password', async () => {
     const { body } = await rest.ask('alice', 'GET', '/api/auth/me');
     expect(body['decisions']).toBe('password');
   });
 });
 
-it('decisions need no password on the tables of Flagcast, and /api/auth/me says so', async () => {
+it('decisions need no password on the tables of Flagcast, and /api/auth/me reports that', async () => {
   const own = await createRestFixture();
   const { body } = await own.ask('alice', 'GET', '/api/auth/me');
   expect(body['decisions']).toBe('direct');

@@ -141,7 +141,7 @@ it('traces that cannot be sent are logged and delay nothing', async () => {
   expect(stdout).not.toContain('hunter2');
 });
 
-it('traces are sampled as the standard variables say', async () => {
+it('traces are sampled according to the standard variables', async () => {
   const collector = new Collector();
   onTestFinished(() => collector.close());
   vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', await collector.open());

@@ -76,7 +76,7 @@ describe('channels of a connection', () => {
       'unsubscribed',
     );
     expect(ended).toStrictEqual({ type: 'unsubscribed', ...expected });
-    const unheard = await insertAudit(database.pool, prod);
+    const unsubscribedEvent = await insertAudit(database.pool, prod);
     const three = await insertAudit(database.pool, {
       projectId: other.projectId,
       environmentId: other.environments.dev,
@@ -88,7 +88,7 @@ describe('channels of a connection', () => {
 
     // It continues at its cursor.
     await client.caughtUp(prod, byKey.cursor);
-    await client.event(unheard.entityId);
+    await client.event(unsubscribedEvent.entityId);
     await client.close();
   });
 

@@ -201,7 +201,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     await slow.client.event(entityId);
   });
 
-  it('is not buffered for when it resumes many channels', async () => {
+  it('has no events buffered by the server when it resumes many channels', async () => {
     const server = await start();
     const channels: TestChannel[] = [];
     while (channels.length < 9) channels.push(...(await freshChannels()));

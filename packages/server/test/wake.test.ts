@@ -118,7 +118,7 @@ describe('the triggers of the event log', () => {
     expect(await wakes(database.url, audit)).toBe(1);
   });
 
-  test('send none by default where transactions can be prepared, so that PREPARE TRANSACTION works', async () => {
+  test('send none by default if transactions can be prepared, so that PREPARE TRANSACTION works', async () => {
     const prepare = async (client: pg.Client): Promise<void> => {
       const name = `'test_${randomUUID()}'`;
       await client.query('BEGIN');
@@ -148,7 +148,7 @@ describe('the triggers of the event log', () => {
     });
   });
 
-  test('send one by default where no transaction can be prepared', async () => {
+  test('send one by default if no transaction can be prepared', async () => {
     const cluster = await createTestCluster({ max_prepared_transactions: '0' });
     try {
       const other = await cluster.createDatabase({ schema: 'tables' });
@@ -199,7 +199,7 @@ describe('the triggers of the event log', () => {
     },
   );
 
-  test('do not make a write fail where pg_notification_queue_usage is forbidden', async () => {
+  test('do not fail a write if pg_notification_queue_usage is forbidden', async () => {
     await database.pool.query(
       `ALTER DATABASE ${database.name} SET flagcast.notify = 'on';
        REVOKE EXECUTE ON FUNCTION pg_catalog.pg_notification_queue_usage() FROM PUBLIC;

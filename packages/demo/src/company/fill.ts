@@ -15,7 +15,7 @@ export interface DemoOptions {
 /** The user who enabled the approval requirement of prod. */
 const guardedBy = 'alice';
 
-/** The passwords are on the sign-in page, so nobody guesses them; a demo starts without the seconds of a safe cost. */
+/** The passwords are shown on the sign-in page, so a safe cost would only delay the start by seconds. */
 const cheapCost = { N: 16_384, r: 8, p: 1 };
 
 /** Key of the advisory lock that keeps two servers from filling the same database at once. Arbitrary numbers. */

@@ -91,7 +91,7 @@ async function readPassword(file: string, account: Account | null): Promise<stri
 async function removeUnfinished(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
     if (!name.startsWith('unfinished-')) continue;
-    // An initdb that still runs there fails when its files are gone.
+    // An initdb that still runs there fails when its files are missing.
     await rm(path.join(dataDir, name), { recursive: true, force: true, maxRetries: 10 });
   }
 }

@@ -18,7 +18,7 @@ const snapshotSchema = z
     project_id: z.string(),
     environment: z.string(),
     environment_id: z.string(),
-    cursor: z.string().describe('Where the stream goes on'),
+    cursor: z.string().describe('The position from which the stream continues'),
     embedded_state: z
       .boolean()
       .describe('Whether the server can read the state of features; if not, both lists are empty'),

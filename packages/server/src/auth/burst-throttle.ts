@@ -1,6 +1,6 @@
-/** How much longer the next pause is for each call that goes on, in milliseconds: up to 250 calls a second do not wait. */
+/** Each call of a group makes the next pause longer by this many milliseconds. Up to 250 calls a second do not wait. */
 const pauseForEachMs = 4;
-/** After a group, in milliseconds. */
+/** Limits of the pause after a group, in milliseconds. */
 const shortestPauseMs = 20;
 const longestPauseMs = 1_000;
 /** A pause ends when no further call came for this many milliseconds, or this part of the pause. */
@@ -8,14 +8,14 @@ const quietMs = 100;
 const quietPart = 0.2;
 
 /**
- * Groups bursts of calls, so that their queries can share a statement. A single call goes on at once. Calls in a burst
- * go on together, each group after a pause that grows with the size of the group before, and at most halves.
+ * Groups bursts of calls, so that their queries can share a statement. A single call continues immediately. Calls in a burst
+ * continue in groups. The pause before a group grows with the size of the previous group, and shrinks by half at most.
  */
 export class BurstThrottle {
   #waiting: (() => void)[] = [];
   #isPaused = false;
 
-  /** Resolves when the caller may go on, after about a second at the latest. */
+  /** Resolves when the caller may continue, after about a second at the latest. */
   async turn(): Promise<void> {
     if (this.#isPaused) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else void this.#run();

@@ -182,7 +182,7 @@ export class CallbackAuthorization implements Authorization {
   async #find(userIds: readonly string[], projectIds: string[] | null): Promise<AuthorizedChannel[]> {
     const { name } = this.#source;
     const rows = await withTimeout(name, async () => await this.#source.find(userIds, projectIds));
-    if (!Array.isArray(rows)) throw new Error(`${name} did not answer a list of channels`);
+    if (!Array.isArray(rows)) throw new Error(`${name} did not return a list of channels`);
     const channels = rows.flatMap((row) => channelSchema.safeParse(row).data ?? []);
     if (channels.length < rows.length && !this.#hasWarned) {
       this.#hasWarned = true;

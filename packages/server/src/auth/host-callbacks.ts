@@ -86,6 +86,6 @@ export async function callAuthenticate(
   const { data } = userSchema.safeParse(result);
   if (data !== undefined) return data;
   throw new Error(
-    'authenticate() answered neither null nor a user {id, username, expiresAtMs?}: two texts that are not empty, and milliseconds since the epoch',
+    'authenticate() returned neither null nor a user: return {id, username, expiresAtMs?} with two texts that are not empty, and milliseconds since the epoch',
   );
 }

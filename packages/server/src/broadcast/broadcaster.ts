@@ -14,7 +14,7 @@ export interface Subscriber extends DeliveryTarget {
   historyLost(): void;
   /** The channel's environment has a new key. */
   channelRenamed(environmentKey: string): void;
-  /** The channel's environment or project is gone. */
+  /** The channel's environment or project no longer exists. */
   channelEnded(reason: ChannelEnd): void;
 }
 
@@ -69,7 +69,7 @@ export class Broadcaster {
     return this.#progress.position;
   }
 
-  /** Counts renamed and ended channels: what was looked up before a change may no longer exist. */
+  /** Counts renamed and ended channels: a channel that was looked up before a change may no longer exist. */
   get channelChanges(): number {
     return this.#channelChanges;
   }

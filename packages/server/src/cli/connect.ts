@@ -104,7 +104,7 @@ function noConnection(databaseUrl: string, error: unknown): CommandError {
   );
 }
 
-/** Whether the error can pass by itself. */
+/** Whether the error can be temporary. */
 function isTransient(error: Error): boolean {
   if (error instanceof SessionLostError || error instanceof NoFreeSessionError) return true;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 import { networkOf } from '../auth/trusted-proxies.js';
 import { busy, type HttpProblem, tooMany } from '../http-problem.js';
 
-/** Counts what is open by a key, at most `limit` for each. A limit that is no whole number from 1 up throws a RangeError. */
+/** Counts open connections by a key, at most `limit` for each. Throws a RangeError unless the limit is a positive integer. */
 class Counter {
   readonly #limit: number;
   readonly #open = new Map<string, number>();

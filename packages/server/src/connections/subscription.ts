@@ -84,7 +84,7 @@ export abstract class Subscription implements Subscriber {
     this.#position = batch.position;
   }
 
-  /** Sends what a delivery in progress has not sent yet. Returns whether all that was broadcast is sent now. */
+  /** Sends the rest of a delivery in progress. Returns whether all that was broadcast is sent now. */
   flush(): boolean {
     const isDelivering = this.#broadcaster.isDelivering(this.key);
     return this.isLive && (!isDelivering || (this.catchUp() && this.isLive));

@@ -64,7 +64,7 @@ export class V1Input {
     }
   }
 
-  /** An error is sent with the name of its channel; the other channels go on. */
+  /** An error is sent with the name of its channel; the other channels continue. */
   async #report({ named }: NamedChannel, work: () => Promise<void> | void): Promise<void> {
     try {
       await work();

@@ -110,7 +110,7 @@ export class V1Session implements Session {
     this.#input.receive(data, isBinary);
   }
 
-  /** Subscribes and sends what was missed. Rejects with a SessionError, a refusal, or what the database throws. */
+  /** Subscribes and sends the missed events. Rejects with a SessionError, a refusal, or what the database throws. */
   async subscribe(request: ChannelRequest, cursor: string | null): Promise<void> {
     if (this.#channels.length >= maxChannels) {
       throw new SessionError(
@@ -193,7 +193,7 @@ export class V1Session implements Session {
     if (this.#isEnded) return;
     this.connection.drained();
     for (const channel of this.#channels) {
-      // One that is replaying catches up by itself.
+      // A channel that is replaying catches up anyway.
       if (!channel.isBehind) continue;
       if (channel.catchUp()) this.#announce(channel);
       else void this.#resumeAfterPause(channel);
@@ -245,14 +245,14 @@ export class V1Session implements Session {
       if (position === null) this.resync(channel, 'history_changed');
       else await this.#resume(channel, position);
     } catch {
-      // After an `unsubscribe`, the other channels go on.
+      // After an `unsubscribe`, the other channels continue.
       if (channel.isEnded) return;
       // The client reconnects with its cursor.
-      this.close(CloseCode.slow, 'fell behind, and what was missed cannot be read now');
+      this.close(CloseCode.slow, 'fell behind, and the missed events cannot be read now');
     }
   }
 
-  /** Sends what was missed since the position. Rejects if the database does not answer. */
+  /** Sends the events after the position. Rejects if the database does not answer. */
   async #resume(channel: V1Channel, position: Position): Promise<void> {
     if (this.connection.isFull) {
       channel.waitAt(position);

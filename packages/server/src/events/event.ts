@@ -31,7 +31,7 @@ export interface FlagEvent {
   readonly committedAt: string | null;
   /**
    * The state of the feature after the change, true at the read's own snapshot, as JSON text that is passed on
-   * without being parsed; null when the feature is gone or unknown; undefined where states are not read.
+   * without being parsed; null if the feature does not exist; undefined if states are not read.
    */
   readonly featureJson: string | null | undefined;
   /** The state is too large, or cannot be decoded: `featureJson` is undefined then. */
@@ -61,7 +61,7 @@ export interface Batch {
   readonly seenAtMs: number;
   /** When the read started, on the clock of performance.now(). Earlier commits are in this batch or an earlier one. */
   readonly beganAtMs: number;
-  /** Everything that was read so far, including what a crash of the database may take back. */
+  /** Everything that was read so far, including commits that a crash of the database may undo. */
   readonly read: ReadState;
   /** The xmax of the snapshot of the read: that of `read.coverage` is smaller after a full page. */
   readonly snapshotXmax: bigint;
@@ -92,7 +92,7 @@ export interface RelayedRead extends Pick<
 /** What a reader has read, as another one can continue from it. */
 export interface ReadState {
   readonly coverage: Coverage;
-  /** What of it no crash of the database can take back. */
+  /** The part of it that a crash of the database cannot undo. */
   readonly durable: Coverage;
   /** Large transactions of which only a part has been read. */
   readonly partial: readonly PartialRead[];

@@ -135,7 +135,7 @@ export const scheduleState = `jsonb_build_object(
   'id', s.id, 'feature_id', s.feature_id, 'starts_at', ${isoUtcSeconds('s.starts_at')},
   'ends_at', ${isoUtcSeconds('s.ends_at')}, 'cron_expr', s.cron_expr, 'timezone', s.timezone, 'action', s.action)`;
 
-/** The feature as it is in that environment; null where it is gone. */
+/** The state of the feature in that environment; null if it does not exist. */
 export async function readFeatureState(
   client: pg.ClientBase,
   featureId: string,

@@ -110,7 +110,7 @@ export async function planRoles(
 }
 
 /**
- * Keeps what was granted manually and would be lost: privileges on views that are dropped, and those of PUBLIC on
+ * Keeps manual grants that would be lost: privileges on views that are dropped, and of PUBLIC on
  * functions, which the SQL file revokes.
  */
 async function planManualGrants(

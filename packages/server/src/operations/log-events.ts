@@ -23,7 +23,7 @@ export const logEvents = {
     'socket-writer:chosen',
   ),
   socket_writer_fallback: warn(
-    'a completion of io_uring was missing; from now on each connection is written to by itself',
+    'a completion of io_uring was missing; from now on each connection is written to separately',
     'socket-writer:fallback',
   ),
   reader_started: info('events are read from `source`, with this `guarantee`', 'reader:started'),

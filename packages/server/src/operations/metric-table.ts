@@ -91,7 +91,7 @@ export const metricTable = {
   flagcast_pauses_total: counter('times', 'How often a connection was paused because it did not read.'),
   flagcast_pauses_drained_total: counter(
     'times',
-    'How often a paused connection read again and received what it had missed.',
+    'How often a paused connection read again and received the missed events.',
   ),
   flagcast_connections_closed_total: counter(
     'connections',

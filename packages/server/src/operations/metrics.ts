@@ -133,7 +133,7 @@ function countReads(lifecycle: Lifecycle, metrics: Metrics): void {
     lastRead.setToCurrentTime();
   });
   // A follower of the relay learns only that the database was read.
-  lifecycle.on('relay:heard', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
+  lifecycle.on('relay:heartbeat', ({ readAgoMs }) => lastRead.set((Date.now() - readAgoMs) / 1_000));
   const pruned = metrics.counter('flagcast_log_rows_pruned_total');
   lifecycle.on('log:pruned', ({ rows }) => pruned.inc(rows));
   const listening = metrics.gauge('flagcast_listening');

@@ -15,7 +15,7 @@ export interface DatabaseSessionsOptions extends SessionNeeds {
   readonly queryTimeoutMs: number;
 }
 
-/** All sessions of one server. Each purpose has its own, so that it cannot use up those of another one. */
+/** All sessions of one server. Each purpose has its own, so that it cannot use up the sessions of another one. */
 export class DatabaseSessions {
   /** Users, channels and rights. */
   readonly authorization: SessionPool;

@@ -10,7 +10,7 @@ const batchTimeoutMs = 250;
 const answersPerTurn = 32;
 
 /**
- * Combines concurrent questions into one query. The first question is sent at once; those that arrive meanwhile wait
+ * Combines concurrent questions into one query. The first question is sent immediately; questions that arrive meanwhile wait
  * for its answer and are sent together. So no caller gets the answer to a query that was sent before its question.
  */
 export class QueryBatcher<Question, Answer> {

@@ -39,17 +39,17 @@ interface Waiter {
 const idleTimeoutMs = 10_000;
 
 /**
- * The sessions for one purpose: those that it lends, and those that an owner keeps. Limits how many PostgreSQL has: a
- * session counts from before it is opened until PostgreSQL has ended it, also after it was given up. With a pool of the
- * host it lends that pool's clients; then those that are lent count.
+ * The sessions for one purpose: some are lent, some are kept by an owner. Limits their number in PostgreSQL: a session
+ * counts from before it is opened until PostgreSQL has ended it, also after it was discarded. With a pool of the host,
+ * the pool lends the clients of the host, and the lent clients count.
  */
 export class SessionPool implements SessionSource {
   readonly #options: SessionPoolOptions;
   readonly #hostPool: HostPool | null;
   readonly #waiters = new Set<Waiter>();
-  /** Those that PostgreSQL has not ended. */
+  /** The sessions that PostgreSQL has not ended. */
   readonly #sessions = new Set<Session>();
-  /** Those that are not lent, with the timers that close them. The one that was used last is the last one. */
+  /** The sessions that are not lent, with the timers that close them, in the order of their last use. */
   readonly #idle = new Map<Session, NodeJS.Timeout>();
   /** The uses of the host's pool that have not ended. */
   readonly #uses = new Set<Promise<unknown>>();
@@ -109,7 +109,7 @@ export class SessionPool implements SessionSource {
     return (await this.#take(options.signal)) ?? (await this.#open(options));
   }
 
-  /** Lends no more sessions. Resolves when those that were not given up have ended, after the work in them. */
+  /** Lends no more sessions. Resolves when the work in all sessions is complete and they have ended, without discarded ones. */
   async end(): Promise<void> {
     this.#close();
     const ended = [...this.#sessions]
@@ -119,7 +119,7 @@ export class SessionPool implements SessionSource {
     await Promise.allSettled([...ended, ...this.#uses]);
   }
 
-  /** Lends no more sessions, gives up those that are open, and does not wait for PostgreSQL to end them. */
+  /** Lends no more sessions, discards the open ones, and does not wait for PostgreSQL to end them. */
   destroy(): void {
     this.#close();
     for (const session of this.#sessions) session.destroy();
@@ -257,5 +257,5 @@ function closed(): NoFreeSessionError {
 }
 
 function clientGone(): NoFreeSessionError {
-  return new NoFreeSessionError('the client of the request has gone');
+  return new NoFreeSessionError('the client of the request has disconnected');
 }

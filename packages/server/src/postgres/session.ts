@@ -19,7 +19,7 @@ export interface SessionOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Opens a session of a database that is given. */
+/** Opens a session of the given database. */
 export type OpenSession = (options: Omit<SessionOptions, 'database'>) => Promise<Session>;
 
 /** How long a connection attempt may take, in milliseconds. */
@@ -114,7 +114,7 @@ export class Session extends pg.Client {
    * session, and `end` is emitted when it has, or when its time-outs have certainly ended it. A COMMIT is not cancelled:
    * it would be visible without the copy on the standby that it waits for.
    */
-  discard(reason = new SessionLostError('the session of the database was given up')): void {
+  discard(reason = new SessionLostError('the database session was discarded')): void {
     if (this.#isGivenUp) return;
     this.#isGivenUp = true;
     this.#failure ??= reason;
@@ -177,7 +177,7 @@ export class Session extends pg.Client {
     return await this.#within(this.#options.queryTimeoutMs, async () => await super.query(statement, values));
   };
 
-  /** The result of `work`, unless it takes longer or the session is given up; then the session cannot be used any more. */
+  /** The result of `work`. After a time-out, or if the session is discarded, the session cannot be used any more. */
   async #within<Result>(limitMs: number, work: () => Promise<Result>): Promise<Result> {
     try {
       return await this.#pending.within(limitMs, work, (error) => this.discard(error));
@@ -205,7 +205,7 @@ export class Session extends pg.Client {
   }
 }
 
-/** Opens sessions that count nowhere: those of commands and of parts that run alone. */
+/** Opens sessions outside of the budget, for commands and for parts that run alone. */
 export function sessionOpener(database: Database): OpenSession {
   return async (options) => await Session.open({ ...options, database });
 }

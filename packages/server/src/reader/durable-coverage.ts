@@ -8,9 +8,9 @@ interface Candidate {
 }
 
 /**
- * The part of the coverage that a crash cannot take back.
+ * The part of the coverage that a crash cannot undo.
  *
- * After a crash PostgreSQL hands out again the ids of transactions whose records had not reached the disk: those
+ * After a crash PostgreSQL assigns again the ids of transactions whose records had not reached the disk: those
  * that were rolled back, or committed asynchronously. A coverage that included them would hide the rows written under
  * the same ids later. Every transaction that has ended has a record in the write-ahead log, written before it left the
  * snapshot. So a snapshot is durable once the log is flushed up to where it ended when the snapshot had been taken, as

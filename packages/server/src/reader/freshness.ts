@@ -42,7 +42,7 @@ export class Freshness {
     lifecycle.on('reader:read', ({ startedAtMs, isComplete }) => {
       this.#read(isComplete ? startedAtMs : this.#asOfMs, isComplete);
     });
-    lifecycle.on('relay:heard', ({ readAgoMs }) => {
+    lifecycle.on('relay:heartbeat', ({ readAgoMs }) => {
       this.#lastReadAtMs = performance.now() - readAgoMs;
       this.#asOfMs = Date.now() - readAgoMs;
       this.#failure = null;

@@ -15,7 +15,7 @@ export interface WakeListenerOptions {
   /** How often to check again whether LISTEN works, in milliseconds. Default 60,000. */
   unavailableRetryMs?: number;
   lifecycle: Lifecycle;
-  /** Called for every hint, and after every connect, because hints were missed before. */
+  /** Called for every notification, and after every connect, because notifications may have been missed. */
   onWake: () => void;
 }
 
@@ -41,7 +41,7 @@ const unavailabilities = {
 } as const satisfies Record<string, Unavailability>;
 
 /**
- * Listens for the hints of the triggers. A hint only says that a read now will find something; it may be lost or
+ * Listens for the notifications of the triggers. A notification only says that a read now will find something; it may be lost or
  * repeated. Only the delay depends on it.
  */
 export class WakeListener {

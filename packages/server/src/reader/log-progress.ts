@@ -55,13 +55,13 @@ export class LogProgress {
   readonly #unflushed = new UnflushedRows();
   #readBy = '';
 
-  /** Starts after `coverage`. A crash takes back nothing that `durable` covers. */
+  /** Starts after `coverage`. A crash undoes nothing that `durable` covers. */
   constructor(coverage: Coverage, durable: Coverage) {
     this.#coverage = coverage;
     this.#durable = new DurableCoverage(durable);
   }
 
-  /** How many delivered rows are remembered because a crash may take them back. */
+  /** How many delivered rows are remembered because a crash may undo them. */
   get remembered(): number {
     return this.#unflushed.size;
   }
@@ -99,7 +99,7 @@ export class LogProgress {
   }
 
   /**
-   * The next read is on another connection: the database may have crashed. A crash takes back commits that were not
+   * The next read is on another connection: the database may have crashed. A crash undoes commits that were not
    * on disk, and hands out their transaction ids and row numbers again. So everything that was not known to be on
    * disk is read again. Unchanged rows are not delivered twice; a missing row means that commits were lost.
    */
@@ -202,7 +202,7 @@ export class LogProgress {
     else this.#finished.set(xid, afterSeq);
   }
 
-  /** False if the row was delivered before a reconnect. Remembers it while a crash may take it back. */
+  /** False if the row was delivered before a reconnect. Remembers it while a crash may undo it. */
   #isNew(row: LogRow): boolean {
     // For a large transaction that is known to be on disk only its progress matters.
     if (!this.#durable.partial.has(row.xid)) this.#unflushed.remember(row);
@@ -237,7 +237,7 @@ export class LogProgress {
     this.#forgetDurable();
   }
 
-  /** Forgets rows that a crash cannot take back any more. */
+  /** Forgets rows that a crash cannot undo any more. */
   #forgetDurable(): void {
     const { value, partial } = this.#durable;
     this.#unflushed.forget((xid) => covers(value, xid) || partial.has(xid));

@@ -1,6 +1,6 @@
 import { FollowUp } from './follow-up.js';
 
-/** What caused a read. `follow_up`: an earlier hint, or a full page. */
+/** What caused a read. `follow_up`: an earlier notification, or a full page. */
 export type Trigger = 'poll' | 'wake' | 'follow_up';
 
 /** Decides when the next read is due. Times are those of performance.now(). */
@@ -32,9 +32,9 @@ export class ReadSchedule {
     return this.#pauses;
   }
 
-  /** There may be something new. Hints during a read become one more read. */
-  hint(): void {
-    this.#followUp.hint();
+  /** Requests a read now. Requests during a read become one more read. */
+  requestRead(): void {
+    this.#followUp.restart();
     this.#trigger ??= 'wake';
     this.#nudge?.();
   }
@@ -54,7 +54,7 @@ export class ReadSchedule {
   resume(): void {
     this.#isPaused = false;
     this.#pollDueAtMs = 0;
-    this.hint();
+    this.requestRead();
   }
 
   /** A read begins; returns its cause. */
@@ -77,7 +77,7 @@ export class ReadSchedule {
     this.#readDueAtMs = performance.now() + pauseMs;
   }
 
-  /** Everything was read; schedules the next read after a hint. */
+  /** Everything was read; schedules the next read after a notification. */
   followUp(read: { readonly rows: number; readonly isReplica: boolean }): void {
     const pauseMs = this.#followUp.after(read);
     if (pauseMs !== null) this.continueAfter(pauseMs);
@@ -105,7 +105,8 @@ export class ReadSchedule {
 
   #dueAtMs(): number {
     if (this.#isPaused) return Infinity;
-    const hinted = this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
-    return Math.min(this.#pollDueAtMs, hinted, this.#readDueAtMs ?? Infinity);
+    const afterWakeMs =
+      this.#trigger === null ? Infinity : this.#lastReadAtMs + this.#followUp.leastDistanceMs;
+    return Math.min(this.#pollDueAtMs, afterWakeMs, this.#readDueAtMs ?? Infinity);
   }
 }

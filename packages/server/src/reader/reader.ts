@@ -15,11 +15,11 @@ import { ReadingSession } from './reading-session.js';
 export interface EventReaderOptions {
   /** Opens the session that reads. */
   readonly openSession: OpenSession;
-  /** Opens the session that listens for hints, at the primary. Default null: only polls and `requestBatch` read. */
+  /** Opens the session that listens for notifications, at the primary. Default null: only polls and `requestBatch` read. */
   readonly openListenSession?: OpenSession | null;
   /** The view to read, as written in SQL. Default null: the event log, or without one the host's tables or its view. */
   readonly view?: string | null;
-  /** How often to read without hints, in milliseconds. Default 1,000. */
+  /** How often to read without notifications, in milliseconds. Default 1,000. */
   readonly pollIntervalMs?: number;
   /** Without an event log: how long after its created_at an event can be committed, in milliseconds. Default 60,000. */
   readonly overlapMs?: number;
@@ -48,7 +48,7 @@ interface ReadResult extends NewRows {
 type Progress = LogProgress | OverlapProgress;
 
 /**
- * Reads new events: once every poll interval, and after each hint. Retries a failed read with exponential backoff, and
+ * Reads new events: once every poll interval, and after each notification. Retries a failed read with exponential backoff, and
  * continues from where it was.
  */
 export class EventReader {
@@ -111,7 +111,7 @@ export class EventReader {
 
   /** Requests a read as soon as possible. Requests during a read become one more read. */
   requestBatch(): void {
-    this.#schedule.hint();
+    this.#schedule.requestRead();
   }
 
   /** Sends no queries until `resume`, and discards the result of the read that is under way. Keeps its session. */

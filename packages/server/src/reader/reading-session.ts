@@ -56,7 +56,7 @@ export interface SourceCheck {
 /** $1 is `triggerParameter`, $2 whether triggers write the log. */
 const checkStatement = `SELECT (${triggerStatement}), (${hiddenTablesStatement('NULL', '$2')})`;
 
-/** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is at once. */
+/** How often, and how many milliseconds apart, to check whether the write-ahead log is flushed; usually it is immediately. */
 const flushAttempts = 25;
 const flushPauseMs = 20;
 /** The tables that contain states, open requests and the keys of environments. */
@@ -141,7 +141,7 @@ export class ReadingSession {
   }
 
   /**
-   * The start position of a reader: everything that the snapshot shows counts as delivered. A crash cannot take back
+   * The start position of a reader: everything that the snapshot shows counts as delivered. A crash cannot undo
    * what `durable` covers. Waits up to half a second for the flush of the write-ahead log. It may not come, while a
    * transaction has written and not ended and no other one commits: then `durable` is what the last checkpoint covers.
    */
@@ -229,7 +229,7 @@ export class ReadingSession {
     return toSnapshotPosition(rows[0] ?? []);
   }
 
-  /** Recovery starts at the last checkpoint, so a crash cannot take back transactions that ended before it. */
+  /** Recovery starts at the last checkpoint, so a crash cannot undo transactions that ended before it. */
   async #lastCheckpoint(xmin: bigint): Promise<Coverage> {
     const { rows } = await this.#client.query<[string, string]>({
       text: `SELECT split_part(next_xid, ':', 1), split_part(next_xid, ':', 2) FROM pg_control_checkpoint()`,

@@ -1,8 +1,8 @@
 import type { LogRow } from './log-statements.js';
 
 /**
- * Delivered rows that a crash of PostgreSQL may take back, because it is not known that they are on disk. A crash hands
- * out their transaction ids and row numbers again, so a row is remembered by its content, too.
+ * Delivered rows that a crash of PostgreSQL may undo, because it is not known that they are on disk. A crash makes
+ * PostgreSQL assign their transaction ids and row numbers again, so a row is remembered by its content, too.
  */
 export class UnflushedRows {
   /** By transaction, the fingerprints of rows. */
@@ -60,7 +60,7 @@ export class UnflushedRows {
     }
   }
 
-  /** A crash cannot take these transactions back any more. */
+  /** A crash cannot undo these transactions any more. */
   forget(isFlushed: (xid: bigint) => boolean): void {
     for (const xid of this.#delivered.keys()) if (isFlushed(xid)) this.#delivered.delete(xid);
   }

@@ -201,7 +201,7 @@ async function readLists(session: Queries, channel: Channel, escapes: boolean): 
 }
 
 /**
- * The position that the snapshot shows. A cursor may only contain transactions that a crash cannot take back, so this
+ * The position that the snapshot shows. A cursor may only contain transactions that a crash cannot undo, so this
  * waits until the write-ahead log is flushed; after a time-out it is the reader's position. On a replica some events of
  * the last moments may be delivered again.
  */

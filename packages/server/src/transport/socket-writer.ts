@@ -23,7 +23,7 @@ export interface SocketWriter {
   cork(work: () => void): void;
   /** Writes now or, if corked, later. False: the socket is buffering more than a little. */
   write(connection: BatchedConnection, bytes: Buffer): boolean;
-  /** Sends what is held. */
+  /** Sends the collected writes. */
   flush(): void;
 }
 
@@ -33,7 +33,7 @@ export interface SocketWriter {
  */
 export type SocketWriterFactory = (onFailure: () => void) => SocketWriter;
 
-/** Writes to each connection by itself. */
+/** Writes to each connection separately. */
 export const plainSocketWriter: SocketWriter = {
   name: 'plain',
   cork: (work) => work(),
@@ -62,7 +62,7 @@ export interface SocketHandle {
 /**
  * The handle of a socket that sends bytes unchanged over TCP; null for TLS and for streams of the host.
  *
- * Node does not document the handle, but all its versions have it. Without it, each connection is written to by itself.
+ * Node does not document the handle, but all its versions have it. Without it, each connection is written to separately.
  */
 export function handleOf(socket: Duplex): SocketHandle | null {
   if (Object.getPrototypeOf(socket) !== Socket.prototype || Object.hasOwn(socket, 'write')) return null;

@@ -32,7 +32,7 @@ export function declineUpgrade(
     if (!socket.destroyed)
       server.emit(server instanceof TlsServer ? 'secureConnection' : 'connection', socket);
   };
-  // Responses to earlier requests of the connection come first: Node would never send one that waits for them.
+  // Responses to earlier requests of the connection have to be sent first: Node would never send one that waits for them.
   const { _httpMessage: earlier = null } = socket as { _httpMessage?: ServerResponse | null };
   if (earlier === null) restart();
   else earlier.once('finish', restart);

@@ -149,11 +149,11 @@ async function applyToPart(client: pg.ClientBase, change: Change, table: PartTab
     [entityId, projectId, environmentId],
   );
   const featureId = rows[0]?.feature_id ?? (named.success ? named.data : null);
-  if (featureId === null) throw conflict(`the ${entity} is gone`);
+  if (featureId === null) throw conflict(`the ${entity} no longer exists`);
   await lockRequestedFeature(client, { projectId, featureId });
   const before = await lockPart(client, change, table);
   if ((before === null) !== (action === 'insert')) {
-    throw conflict(before === null ? `the ${entity} is gone` : `the ${entity} is there already`);
+    throw conflict(before === null ? `the ${entity} no longer exists` : `the ${entity} exists already`);
   }
   if (before !== null) await refuseConflicts(client, change, before);
   if (action === 'delete') await client.query(`DELETE FROM ${table.name} WHERE id = $1`, [entityId]);
@@ -224,7 +224,7 @@ async function lockRequestedFeature(
     await lockFeature(client, feature);
   } catch (error) {
     if (error instanceof HttpProblem && error.code === 'unknown_feature') {
-      throw conflict('the feature is gone');
+      throw conflict('the feature no longer exists');
     }
     throw error;
   }

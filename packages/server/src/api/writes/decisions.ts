@@ -195,7 +195,7 @@ type DecisionProof =
 
 /**
  * Requires the user's password with each decision in Togglr's database, as Togglr does. How the user was identified does
- * not matter: the password is that of the table users. Users whose password cannot be checked here, or who have a second
+ * not matter: the password in the table users counts. Users whose password cannot be checked here, or who have a second
  * factor, must use Togglr's own console.
  */
 export class DecisionPassword {

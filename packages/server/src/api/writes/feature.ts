@@ -44,7 +44,7 @@ export const sharedFields = ['name', 'description', 'rollout_key'] as const;
 /** The fields that each environment has of its own. */
 export const environmentFields = ['enabled', 'default_value'] as const;
 
-/** The fields of a feature's state that a deletion takes away. */
+/** The fields of a feature's state that a deletion removes. */
 export const deletableFields = ['id', 'key', 'kind', ...sharedFields, ...environmentFields] as const;
 
 type FeatureField = keyof FeatureFields;
