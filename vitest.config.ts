@@ -44,9 +44,9 @@ export default defineConfig({
     // Real databases and real processes: slow machines get time, hangs still end.
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    // The default of one second is short for a machine that runs other things as well.
+    // The default of one second is too short for a busy machine.
     expect: { poll: { timeout: 10_000 } },
-    // No module keeps a state of its own, so files may share them: loading them anew for each took a quarter of the time.
+    // Modules have no state, so test files share them: loading them for each file took a quarter of the time.
     isolate: false,
     // More than processors: most tests wait for others.
     maxWorkers: 4,

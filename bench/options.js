@@ -83,7 +83,7 @@ function wholeNumber(option, text, most) {
 }
 
 /**
- * Rejects options that the benchmark does not take.
+ * Rejects options that the benchmark does not accept.
  *
  * @param {string} benchmark
  * @param {Options} options

@@ -49,7 +49,7 @@ it('a change under a guard that the page does not know asks for a reason', async
   const { project, flag } = await makeProject('Unknown guard');
   const bob = await fixture.open('bob', listOf(flag, 'dev'));
   await waitUntilLive(bob.page);
-  // Past the server: no event comes.
+  // The write bypasses the server, so there is no event.
   await fixture.database.pool.query(
     `INSERT INTO flagcast.guarded_environments (environment_id, guarded_by) VALUES ($1, 'ops')`,
     [project.environments.dev],

@@ -10,7 +10,7 @@ const context = useConsoleFixture();
 const hostile = (text: string): string => `${text} \u202edekcolb\u2066 \u200b\u{e0041}`;
 const shown = (text: string): string => `${text} [U+202E]dekcolb[U+2066] [U+200B][U+E0041]`;
 
-/** The hidden characters in what the page shows, its title and its attributes; inputs hold a text as it is. */
+/** The hidden characters in what the page shows, its title and its attributes; inputs contain the unchanged text. */
 async function hiddenOn(page: Page): Promise<string[]> {
   return await page.evaluate(() => {
     const hidden = /[\u202a-\u202e\u2066-\u2069\u200b\u{e0041}]/u;

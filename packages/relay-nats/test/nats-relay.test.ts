@@ -78,14 +78,14 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
     const [reader, follower] = [await start(), await start()];
     const first = await connect(reader);
     await first.caughtUp(channels.stage);
-    // The log reaches back to what was read when the reader was elected, and the cursor has to be later.
+    // The log starts with the first read of the elected reader, and the cursor has to be later.
     await write(channels.prod, 1);
     const cursor = await first.settled(database.pool);
     const missed = await write(channels.stage, 5);
     await first.event(missed.at(-1) ?? '');
     const resumed = nextEvent(follower.lifecycle, 'channel:resumed');
     const second = await connect(follower);
-    // This server may not have applied what the leader has already delivered.
+    // This server may not have applied commits that the leader has already delivered.
     await second.caughtUp(channels.stage, cursor);
     await second.event(missed.at(-1) ?? '');
     expect(receivedIds(second)).toEqual(missed);

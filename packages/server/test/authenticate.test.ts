@@ -167,7 +167,7 @@ it.each<[string, () => unknown, RegExp]>([
   ['returns an empty id', () => ({ id: '', username: 'alice' }), /returned neither/],
   ['returns a number', () => ({ id: 1, username: 'alice' }), /returned neither/],
   [
-    'answers an end that is no time',
+    'returns an invalid expiresAtMs',
     () => ({ id: '1', username: 'a', expiresAtMs: Infinity }),
     /returned neither/,
   ],

@@ -277,7 +277,7 @@ async function makeTargets(cells: readonly Cell[]): Promise<Target[]> {
   );
   await pool.query(
     `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, request_user_id, change)
-     SELECT id, $1, $2, 'whoever', user_id, jsonb_build_object('entities', jsonb_build_array(jsonb_build_object(
+     SELECT id, $1, $2, 'another user', user_id, jsonb_build_object('entities', jsonb_build_array(jsonb_build_object(
        'entity', 'feature', 'entity_id', feature_id, 'action', 'update',
        'changes', '{"enabled": {"old": false, "new": true}}'::jsonb)))
      FROM unnest($3::uuid[], $4::uuid[], $5::int[]) AS wanted (id, feature_id, user_id)`,

@@ -144,13 +144,13 @@ describe('the query of FLAGCAST_AUTHORIZE_SQL', () => {
 
 describe('a query that cannot work', () => {
   it.each([
-    ['is no SQL', 'SELEKT 1', /syntax error/],
+    ['is not SQL', 'SELEKT 1', /syntax error/],
     [
       'lacks a column',
       `SELECT ${columns.replace(/ AS environment_key/, '')} FROM ${tables}`,
       /environment_key does not exist/,
     ],
-    ['reads what is not there', 'SELECT * FROM app.nothing', /"app.nothing" does not exist/],
+    ['reads a missing table', 'SELECT * FROM app.nothing', /"app.nothing" does not exist/],
     [
       'compares $1 with a number',
       `SELECT ${columns} FROM ${tables} WHERE seat.person = ANY ($1)`,
@@ -163,7 +163,7 @@ describe('a query that cannot work', () => {
       `WITH gone AS (DELETE FROM app.seats RETURNING person) SELECT ${columns} FROM ${tables}`,
       /top level/,
     ],
-    ['is two', `${query} SELECT 1`, /syntax error/],
+    ['has two statements', `${query} SELECT 1`, /syntax error/],
   ])('is reported with the error of PostgreSQL: it %s', async (_, sql, problem) => {
     await withClient(database.url, async (client) => {
       await expect(checkAuthorizeQuery(client, sql)).rejects.toThrow(problem);

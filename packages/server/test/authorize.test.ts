@@ -21,7 +21,7 @@ let database: TestDatabase;
 let server: TestServer;
 let shop: SeededProject;
 let billing: SeededProject;
-/** What the host answers, and for whom it was asked. */
+/** The results of the host's authorize(), and the users of its calls. */
 let list: unknown[] = [];
 let fault: (() => Promise<never>) | null = null;
 let asked: (readonly string[])[] = [];
@@ -322,12 +322,12 @@ describe('a host that fails', () => {
       /^authorize\(\) failed: the directory is down$/,
     ],
     [
-      'rejects with nothing to say',
+      'rejects without a message',
       async () => await Promise.reject(new RangeError()),
       /^authorize\(\) failed: RangeError$/,
     ],
     [
-      'answers no list',
+      'does not return a list',
       async () => await Promise.resolve('all' as never),
       /^authorize\(\) did not return a list of channels$/,
     ],

@@ -10,7 +10,7 @@ import { chosenBinaries } from './chosen-binaries.js';
 export const databaseTemplate = 'template_tables';
 
 /**
- * Makes a cluster and stops it: copying one takes a third of the processor time of making it. It has a database
+ * Creates a cluster and stops it: a copy takes a third of the processor time of a new one. It has a database
  * with everything that `install --tables` makes, and a password that costs its clients little to prove.
  */
 export async function makeClusterTemplate(dataDir: string): Promise<void> {
@@ -46,7 +46,7 @@ export async function makeDatabase(admin: pg.Client, adminUrl: string, name: str
   await withClient(databaseUrl(adminUrl, name), async (client) => await install(client, { tables: true }));
 }
 
-/** Runs `work` on a connection of its own to `url`, and closes it. */
+/** Runs `work` on a new connection to `url`, and closes it. */
 export async function withClient<Result>(
   url: string,
   work: (client: pg.Client) => Promise<Result>,

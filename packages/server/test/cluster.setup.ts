@@ -48,7 +48,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       ...chosenBinaries(folder),
       // Databases of tests live for seconds, so durability and autovacuum are off.
       settings: { fsync: 'off', autovacuum: 'off', max_prepared_transactions: '50', max_connections: '300' },
-      // Goes to the terminal: a PostgreSQL that dies makes every test fail for no reason of its own.
+      // Printed to the terminal, because every test fails when PostgreSQL dies.
       onExit: (error) => project.vitest.logger.error(error.message),
     });
     project.provide('clusterUrl', postgres.url());

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
-/** The program as it is installed: `dist` must have been built. */
+/** The program that npm installs; `dist` must be built. */
 export const programFile = fileURLToPath(new URL('../bin/flagcast.js', import.meta.url));
 
 /** Whether a command can be given a terminal: by the `script` of util-linux, which not every system has. */
@@ -33,7 +33,7 @@ export async function runCommand(
   return await new RunningCommand(args, options).ended;
 }
 
-/** The program as a real process of its own. */
+/** The program in a real process. */
 export class RunningCommand {
   readonly process: ChildProcess;
   /** Resolves when it has ended and all of its output is here. */

@@ -277,7 +277,7 @@ describe('the settings of flagcast serve', () => {
       ...userChecks,
     });
     expect(loadConfig({ FLAGCAST_JWT_SECRET: secret }, {}).auth).toEqual({ secret });
-    // The demo signs and checks tokens with a secret of its own.
+    // The demo signs and checks tokens with its own secret.
     expect(loadConfig(claims, {})).toMatchObject({ auth: null, tokenChecks: checks });
   });
 

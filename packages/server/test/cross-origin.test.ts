@@ -58,7 +58,7 @@ async function preflight(path: string, asked: Asked = {}): Promise<Response> {
   return await ask(path, { ...asked, method: 'OPTIONS', headers });
 }
 
-/** The names of the headers by which a server lets other origins in. */
+/** The names of the CORS headers. */
 function lettingIn({ headers }: Response): string[] {
   return [...headers.keys()].filter((name) => name.startsWith('access-control-'));
 }

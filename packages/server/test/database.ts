@@ -32,7 +32,7 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** A PostgreSQL of its own, for tests that restart, break or kill it. */
+/** A separate PostgreSQL, for tests that restart, break or kill it. */
 export interface TestCluster {
   readonly postgres: EmbeddedPostgres;
   createDatabase(options: TestDatabaseOptions): Promise<TestDatabase>;

@@ -62,7 +62,7 @@ class TestConnection extends Connection {
   }
 }
 
-/** Writes what the broadcaster reports to its connection. */
+/** Writes the messages of the broadcaster to its connection. */
 class TestSubscription extends Subscription {
   readonly #writes: string[];
 

@@ -27,7 +27,7 @@ export interface DoctorFixture {
   /** Applies the fix of the finding as superuser: runs its statements, or its command in a shell. */
   readonly fix: (finding: Finding | undefined, databaseUrl?: string) => Promise<void>;
   /**
-   * Damages the database, applies the fix of each finding, and expects that the findings are gone. Returns the first.
+   * Damages the database, applies the fix of each finding, and expects that the findings disappear. Returns the first findings.
    */
   readonly expectFix: (id: string, damage: string, options?: ExamineOptions) => Promise<Finding>;
   drop(): Promise<void>;

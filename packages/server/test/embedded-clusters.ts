@@ -21,7 +21,7 @@ interface OtherOwner {
   readonly url: string;
 }
 
-/** Starts the embedded PostgreSQL in a test file; each test stops and removes what it has started or created. */
+/** Starts the embedded PostgreSQL in a test file; each test stops and removes its processes and folders. */
 export interface Clusters {
   readonly start: (dataDir: string, options?: Partial<EmbeddedPostgresOptions>) => Promise<EmbeddedPostgres>;
   /** Returns the error of a start that must fail. */

@@ -93,7 +93,7 @@ describe('case 7: one statement that writes 30,000 audit rows, with a statement 
     return socket;
   }
 
-  /** The most that the process has used, in kB; null where the system does not say. */
+  /** The peak memory of the process, in kB; null if the system does not report it. */
   async function readMemory(pid: number): Promise<number | null> {
     if (process.platform !== 'linux') return null;
     const status = await readFile(`/proc/${pid}/status`, 'utf8');

@@ -80,7 +80,7 @@ function as({ token }: TestUser): RequestInit {
 describe('/healthz and /readyz', () => {
   it('report a server that serves', async () => {
     expect(await ask('/healthz')).toMatchObject({ status: 200, body: { status: 'ok' } });
-    // On a busy machine a read may take longer than the grace here.
+    // On a busy machine a read may take longer than the short grace of this test.
     await expect
       .poll(async () => await ask('/readyz'))
       .toMatchObject({ status: 200, body: { status: 'ready' } });

@@ -26,7 +26,7 @@ describe('flagcast install --role', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`created role "${role}"\n`);
     expect(stdout).toContain(`granted SELECT ON TABLE public.features TO "${role}"\n`);
-    // Flagcast's own tables hold hashes that its sign-in knows.
+    // Flagcast's own tables contain hashes that its sign-in can check.
     expect(stdout).toContain('is_superuser, password_hash) ON TABLE public.users');
     expect(stdout).toContain(`ALTER ROLE "${role}" PASSWORD '...'\n`);
     expect(stdout).toMatch(

@@ -19,6 +19,6 @@ async function tryIoUring(): Promise<boolean> {
   const descriptor = setup(425, 1, parameters);
   if (descriptor < 0) return false;
   closeSync(descriptor);
-  // IORING_FEAT_RW_CUR_POS came with the operation that sends, in Linux 5.6.
+  // Linux 5.6 added IORING_FEAT_RW_CUR_POS and the send operation.
   return (parameters.readUInt32LE(20) & 8) !== 0;
 }

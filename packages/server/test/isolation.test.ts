@@ -288,18 +288,18 @@ describe('an access token', () => {
 
 describe('the Origin header', () => {
   it.each([
-    ['none', null, '101', '101'],
-    ['its own', 'OWN', '101', '101'],
-    ['a listed one', listedOrigin, '403 origin_forbidden', '101'],
-    ['a foreign one', 'https://evil.example', '403 origin_forbidden', '403 origin_forbidden'],
+    ['no Origin', null, '101', '101'],
+    ['its own origin', 'OWN', '101', '101'],
+    ['a listed origin', listedOrigin, '403 origin_forbidden', '101'],
+    ['another origin', 'https://evil.example', '403 origin_forbidden', '403 origin_forbidden'],
     [
-      'one that only begins like a listed one',
+      'an origin that starts like a listed one',
       `${listedOrigin}.evil.example`,
       '403 origin_forbidden',
       '403 origin_forbidden',
     ],
     ['null', 'null', '403 origin_forbidden', '403 origin_forbidden'],
-  ])('%s', async (_, origin, byDefault, withList) => {
+  ])('is checked by default and with a list: %s', async (_, origin, byDefault, withList) => {
     for (const [at, expected] of [
       [server, byDefault],
       [lenient, withList],

@@ -154,10 +154,10 @@ describe('an error in one line', () => {
 
   it('shows no password, with any text around the URL and in the password', () => {
     for (const url of ['postgres://u:hunter2@h/db', 'x=postgres://u:a@b://hunter2@h/db', '://hunter2@h']) {
-      const told = describeError(new Error(`(${url}) refused, see https://example.com/help`));
-      expect(told).toContain('://[redacted]@h');
-      expect(told).toContain('https://example.com/help');
-      expect(told).not.toContain('hunter2');
+      const text = describeError(new Error(`(${url}) refused, see https://example.com/help`));
+      expect(text).toContain('://[redacted]@h');
+      expect(text).toContain('https://example.com/help');
+      expect(text).not.toContain('hunter2');
     }
   });
 });

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { programFile } from './command.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
-/** A user that the password database does not know, as a container may be started with. */
+/** A user id without an entry in the password database, with which a container may be started. */
 const unknownUid = 12_345;
 const secret = 'a secret of at least thirty-two bytes';
 

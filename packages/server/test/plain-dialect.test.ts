@@ -127,7 +127,7 @@ describe('the messages of a pending change', () => {
   it.each(['0', '3 days'])('have the time of the decision, %s after the request', async (age) => {
     const client = await connect();
     const ends = [
-      // A host takes these times from the clock of another machine.
+      // A host sets these times from the clock of another machine.
       ['approved', `approved_by = 'alice', approved_at = now() - interval '1 hour'`],
       ['rejected', `rejected_by = 'alice', rejected_at = now() + interval '1 hour'`],
       ['cancelled', `rejection_reason = 'no'`],

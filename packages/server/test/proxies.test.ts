@@ -249,7 +249,7 @@ describe.each(proxies)('$name as the document has it', (proxy) => {
         from = origin,
       ): Promise<{ status: number | undefined; body: string }> => {
         const headers = { Authorization: `Bearer ${token}`, Origin: from };
-        // As it stands: a URL would be brought into its canonical form.
+        // Sends the path unchanged: `URL` would normalize it.
         const asked = get(origin, { ...line, path: target, headers, agent: false });
         const [response] = (await once(asked, 'response')) as [IncomingMessage];
         return { status: response.statusCode, body: await text(response) };

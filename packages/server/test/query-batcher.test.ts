@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(async () => await database.drop());
 
 describe('a query in progress', () => {
-  /** Runs `work` while memberships are locked; `blocked` resolves when so many queries wait for the lock. */
+  /** Runs `work` while memberships are locked; `blocked` resolves when `count` queries wait for the lock. */
   async function withoutMemberships(
     work: (blocked: (count: number) => Promise<void>) => Promise<void>,
   ): Promise<void> {

@@ -25,7 +25,7 @@ import { compare, watch } from './watched.js';
 import { runWriters } from './writers.js';
 
 const anHour = 3_600_000;
-const patience = { timeout: 15_000, interval: 10 };
+const slowPoll = { timeout: 15_000, interval: 10 };
 
 describe('on a streaming replica', () => {
   const cleanUps: (() => Promise<void>)[] = [];
@@ -71,7 +71,7 @@ describe('on a streaming replica', () => {
             [rows[0]?.end],
           );
           return answer.rows[0]?.there;
-        }, patience)
+        }, slowPoll)
         .toBe(true);
     });
   }
@@ -157,9 +157,9 @@ describe('on a streaming replica', () => {
 
   it('the listener reports once that a replica accepts no LISTEN, however often it tries', async () => {
     const lifecycle = new Lifecycle();
-    let told = 0;
-    lifecycle.on('listener:unavailable', () => (told += 1));
-    lifecycle.on('listener:failed', () => (told += 1));
+    let reports = 0;
+    lifecycle.on('listener:unavailable', () => (reports += 1));
+    lifecycle.on('listener:failed', () => (reports += 1));
     const listener = new WakeListener({
       openSession: sessionOpener({ url: standby.urlOf(database) }),
       lifecycle,
@@ -177,10 +177,10 @@ describe('on a streaming replica', () => {
           );
           for (const { pid } of rows) seen.add(pid);
           return seen.size;
-        }, patience)
+        }, slowPoll)
         .toBeGreaterThan(3);
     });
-    expect(told).toBe(1);
+    expect(reports).toBe(1);
   });
 
   it('a transaction that was open when the reader began is delivered when the replica has replayed its commit', async () => {
@@ -251,7 +251,7 @@ describe('on a streaming replica', () => {
               "SELECT FROM pg_stat_activity WHERE application_name = 'flagcast reader' AND wait_event_type = 'Lock'",
             );
             return rowCount;
-          }, patience)
+          }, slowPoll)
           .toBe(1);
       });
       await withClient(database.url, async (second) => {

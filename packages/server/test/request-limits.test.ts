@@ -190,7 +190,7 @@ describe('pipelined requests', () => {
 });
 
 describe('the memory of responses', () => {
-  /** Holds or waits for so many bytes; the client is there. */
+  /** Requests this number of bytes for a connected client. */
   const ask = (
     memory: ResponseMemory,
     userId: string,

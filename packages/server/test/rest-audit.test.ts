@@ -257,20 +257,20 @@ describe('the steps of requests in the history', () => {
       } while (next !== null);
       expect(read, `pages of ${limit}`).toStrictEqual(all.entries);
     }
-    const told = async (query: Record<string, string>): Promise<string[]> =>
+    const steps = async (query: Record<string, string>): Promise<string[]> =>
       toldOf(await page('prod', { feature_id: featureId, ...query }));
-    expect(await told({ username: 'alice' })).toStrictEqual(['updated in the log', 'approved']);
-    expect(await told({ username: 'bob' })).toStrictEqual(['pending', 'pending']);
-    expect(await told({ action: 'cancelled' })).toStrictEqual(['cancelled']);
-    expect(await told({ entity: 'rule' })).toStrictEqual([]);
+    expect(await steps({ username: 'alice' })).toStrictEqual(['updated in the log', 'approved']);
+    expect(await steps({ username: 'bob' })).toStrictEqual(['pending', 'pending']);
+    expect(await steps({ action: 'cancelled' })).toStrictEqual(['cancelled']);
+    expect(await steps({ entity: 'rule' })).toStrictEqual([]);
     const decidedAt = all.entries[2]?.created_at ?? '';
-    expect(await told({ since: decidedAt })).toStrictEqual([
+    expect(await steps({ since: decidedAt })).toStrictEqual([
       'updated in the log',
       'approved',
       'pending',
       'cancelled',
     ]);
-    expect(await told({ until: decidedAt })).toStrictEqual(['pending']);
+    expect(await steps({ until: decidedAt })).toStrictEqual(['pending']);
     // And nothing of it is in another environment.
     expect(toldOf(await page('stage', { feature_id: featureId }))).toStrictEqual([]);
   });

@@ -153,7 +153,7 @@ export async function setPassword(pool: pg.Pool, username: string, password: str
   ]);
 }
 
-/** Runs `work` while the rows that `lock` selects are locked, and lets go when `count` sessions of the server wait for them. */
+/** Runs `work` while the rows that `lock` selects are locked, and releases the lock when `count` sessions of the server wait for it. */
 export async function whileLocked<Result>(
   pool: pg.Pool,
   lock: { readonly text: string; readonly values: readonly unknown[] },

@@ -68,18 +68,18 @@ describe('signing in', () => {
   it.each([
     ['a wrong password', { username: 'bob', password: 'wrong' }, '401 invalid_login'],
     ['a space after the password', { username: 'bob', password: 'correct horse ' }, '401 invalid_login'],
-    ['a password in other letters', { username: 'bob', password: 'Correct horse' }, '401 invalid_login'],
-    ['a name in other letters', { username: 'BOB', password: 'correct horse' }, '401 invalid_login'],
+    ['a password with other capitals', { username: 'bob', password: 'Correct horse' }, '401 invalid_login'],
+    ['a name with other capitals', { username: 'BOB', password: 'correct horse' }, '401 invalid_login'],
     ['an unknown name', { username: 'nobody', password: 'x' }, '401 invalid_login'],
     ['a hash of another scheme', { username: 'carol', password: 'x' }, '401 invalid_login'],
     ['no hash at all', { username: 'root', password: 'x' }, '401 invalid_login'],
-    ['somebody deactivated', { username: 'dave', password: 'dave-demo' }, '403 user_inactive'],
-    ['somebody deactivated with a wrong password', { username: 'dave', password: 'x' }, '401 invalid_login'],
-    ['nothing', {}, '400 invalid'],
+    ['a deactivated user', { username: 'dave', password: 'dave-demo' }, '403 user_inactive'],
+    ['a deactivated user with a wrong password', { username: 'dave', password: 'x' }, '401 invalid_login'],
+    ['an empty body', {}, '400 invalid'],
     ['no password', { username: 'bob', password: '' }, '400 invalid'],
     ['a number', { username: 'bob', password: 7 }, '400 invalid'],
-    ['an endless password', { username: 'bob', password: 'x'.repeat(1_025) }, '400 invalid'],
-    ['a name that cannot be', { username: 'b\0b', password: 'x' }, '400 invalid'],
+    ['a password of 1,025 characters', { username: 'bob', password: 'x'.repeat(1_025) }, '400 invalid'],
+    ['an impossible name', { username: 'b\0b', password: 'x' }, '400 invalid'],
   ])('with %s', async (_, body, expected) => {
     const { status, body: answer } = await rest.ask(null, 'POST', '/api/auth/login', body);
     expect(`${status} ${String(answer.code)}`).toBe(expected);

@@ -24,7 +24,7 @@ const userCount = 1_000;
 /** Thousands of handshakes, also on a slow machine. */
 const timeoutMs = 240_000;
 
-/** A cluster of its own, because pg_stat_statements counts all queries. */
+/** A separate cluster, because pg_stat_statements counts all queries. */
 let cluster: TestCluster;
 let database: TestDatabase;
 let warm: TestServer;
@@ -211,7 +211,7 @@ describe('G5: 2,000 clients that reconnect at once from five positions', () => {
 
       // Now the buffer evicts an event of this channel, so that earlier answers cannot be reused.
       const [witness] = clients;
-      if (witness === undefined) throw new Error('nobody came');
+      if (witness === undefined) throw new Error('no client connected');
       for (let count = 0; count < 60; count += 10) {
         await write(channel, 10, witness);
         for (const each of left) each.missed += 10;
@@ -250,8 +250,8 @@ describe('G3, G5: 1,000 users that reconnect at once to a server that has just s
           }
         }),
       );
-      // How many groups they come in depends on the machine (`npm run bench -- storm` tells); without a pace of
-      // the crowd there were 321 queries, and 2,000 when each was asked for alone.
+      // The number of groups depends on the machine (see `npm run bench -- storm`). Without BurstThrottle there were
+      // 321 queries, and 2,000 without QueryBatcher.
       expect(await clientQueries(database.pool)).toBeLessThanOrEqual(100);
     },
     timeoutMs,

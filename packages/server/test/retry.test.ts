@@ -31,7 +31,7 @@ describe('retry', () => {
     await expect(retry(operation, { ...fast, onRetry })).rejects.toThrow('two attempts');
   });
 
-  it('counts failures anew after an operation has reset them', async () => {
+  it('counts failures from zero after an operation has reset them', async () => {
     const counted: number[] = [];
     let runs = 0;
     await retry(

@@ -17,7 +17,7 @@ export interface LiveConnection {
   readonly cursor: string | undefined;
   /** Resolves when the connection has ended. */
   readonly closed: Promise<void>;
-  /** Calls `taken` once the network has taken the message; not if the connection ends before. */
+  /** Calls `taken` when the message was written to the network; never if the connection ends before. */
   send(message: ServerMessage, taken?: () => void): void;
   /** Ends it with a close code. */
   end(code: number, reason: string): void;

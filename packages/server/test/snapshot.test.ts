@@ -98,7 +98,7 @@ async function featureTable(channel: TestChannel): Promise<Map<string, FeatureSt
   return new Map(rows.map((row) => [row.id, row]));
 }
 
-/** Each takes 20 snapshots while six sessions write: FLAGCAST_SNAPSHOT_ROUNDS=25 takes 500. */
+/** Each round takes 20 snapshots while six sessions write. FLAGCAST_SNAPSHOT_ROUNDS=25 takes 500. */
 const rounds = Number(process.env['FLAGCAST_SNAPSHOT_ROUNDS'] ?? 3);
 
 describe('a snapshot', () => {
@@ -225,7 +225,7 @@ describe('G6: a snapshot and the events after its cursor', () => {
     const watcher = await connect();
     await watcher.caughtUp(channel);
     await withClient(database.url, async (client) => {
-      // A prepared transaction stays in flight without a session of its own.
+      // A prepared transaction stays in flight without a session.
       for (let number = 0; number < inFlight; number += 1) {
         await client.query(`BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'open ${number}'`);
       }

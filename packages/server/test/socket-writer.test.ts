@@ -164,7 +164,7 @@ describe.runIf(hasIoUring)('a BatchedSocketWriter of WebSockets', () => {
     // A part of the last frame may have been written; these frames wait for the rest.
     for (let more = 0; more < 3; more += 1) say();
     expect(await quick.client.received(expected.length)).toStrictEqual(expected);
-    // Whenever it has read something the network has room again, and the socket does not know of it yet.
+    // After each read of the client the network has room again, before the socket is notified.
     const last = expected.length + 20;
     slow.client.socket.on('message', () => {
       if (expected.length < last) say();

@@ -9,7 +9,7 @@ import { createTestFolder, withClient, type TestDatabase } from './database.js';
 
 const execute = promisify(execFile);
 
-/** A streaming replica of a cluster, on a port of its own. */
+/** A streaming replica of a cluster, on a separate port. */
 export class Standby {
   readonly postgres: EmbeddedPostgres;
   readonly #folder: string;

@@ -54,7 +54,7 @@ describe('a feature with the tag guarded', () => {
     ['enabled', 'dev', { enabled: true }, false],
     ['default_value', 'stage', { default_value: 'b' }, ''],
     ['name', 'dev', { name: 'Renamed' }, 'A flag'],
-    ['description', 'dev', { description: 'Said anew' }, null],
+    ['description', 'dev', { description: 'Described again' }, null],
     ['rollout_key', 'dev', { rollout_key: 'account' }, null],
   ])('turns a write of %s in %s into the request that Togglr writes', async (field, env, change, old) => {
     const id = await addTaggedFeature();

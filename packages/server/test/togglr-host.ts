@@ -8,7 +8,7 @@ import type { TestCluster, TestDatabase } from './database.js';
 
 const execute = promisify(execFile);
 
-/** A database with a Togglr's tables, view, triggers and grants in it, and roles of its own. */
+/** A database with the tables, view, triggers and grants of a Togglr, and with separate roles. */
 export interface TogglrHost {
   readonly database: TestDatabase;
   /** Owns the tables; may log in. */

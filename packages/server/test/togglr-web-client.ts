@@ -54,9 +54,9 @@ export interface TogglrWebClientOptions {
 const knownTypes = new Set(['feature_update', 'feature_updated', 'feature_pending', 'feature_deleted']);
 
 /**
- * Stands for the web client of a Togglr, with its ways and its faults: it shows what it fetched last, and
- * fetches all of it anew at each event that it understands and at each connection. It cannot resume, does
- * not wait for a random time, and does not come back after the close code 1001.
+ * Simulates the web client of a Togglr with its faults: it shows the last fetched state, and fetches everything
+ * after each known event and each connect. It cannot resume, reconnects without jitter, and does not
+ * reconnect after the close code 1001.
  */
 export class TogglrWebClient {
   /** What is on the screen; null before the first fetch. */

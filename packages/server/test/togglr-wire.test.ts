@@ -82,10 +82,10 @@ describe("Togglr's web client", () => {
 
 describe('a token among the subprotocols', () => {
   it.each([
-    ['alone', (jwt: string) => `token.${jwt}`, undefined],
-    ['beside flagcast.plain', (jwt: string) => `flagcast.plain, token.${jwt}`, 'flagcast.plain'],
-    ['before flagcast.plain', (jwt: string) => `token.${jwt},flagcast.plain`, 'flagcast.plain'],
-    ['beside what nobody speaks', (jwt: string) => `chat, token.${jwt}`, undefined],
+    ['token alone', (jwt: string) => `token.${jwt}`, undefined],
+    ['token after flagcast.plain', (jwt: string) => `flagcast.plain, token.${jwt}`, 'flagcast.plain'],
+    ['token before flagcast.plain', (jwt: string) => `token.${jwt},flagcast.plain`, 'flagcast.plain'],
+    ['token with an unknown subprotocol', (jwt: string) => `chat, token.${jwt}`, undefined],
   ])('of the form %s is accepted, and never selected', async (_, offer, chosen) => {
     const { status, headers, socket } = await handshake(
       server.wsUrl,
@@ -102,7 +102,7 @@ describe('the names of events in the plain dialect', () => {
   const ruleId = randomUUID();
 
   /** The messages of a plain client, without the fields that both kinds of names share. */
-  const told = ({ messages }: PlainClient): unknown[] =>
+  const distinctFields = ({ messages }: PlainClient): unknown[] =>
     messages.map(({ source, type, entity, entity_id: id, action }) => [source, type, entity, id, action]);
 
   async function audit(entity: string, entityId: string, action: string): Promise<void> {
@@ -131,7 +131,7 @@ describe('the names of events in the plain dialect', () => {
     const last = randomUUID();
     await audit('feature', last, 'update');
     await client.received(({ entity_id: id }) => id === last);
-    expect(told(client).slice(0, -1)).toStrictEqual([
+    expect(distinctFields(client).slice(0, -1)).toStrictEqual([
       ['audit', 'feature_create', 'feature', featureId, 'create'],
       ['audit', 'feature_update', 'feature', featureId, 'update'],
       ['audit', 'feature_update', 'feature', featureId, 'update'],
@@ -154,7 +154,7 @@ describe('the names of events in the plain dialect', () => {
       status,
     ]);
     await client.received(({ action }) => action === status);
-    expect(told(client)).toStrictEqual([
+    expect(distinctFields(client)).toStrictEqual([
       ['pending', `${entity}_pending`, entity, entityId, 'pending'],
       ['pending', 'feature_updated', entity, entityId, status],
     ]);

@@ -24,7 +24,7 @@ describe('the address of a client', () => {
   it.each([
     ['without a proxy', '203.0.113.9', undefined, '203.0.113.9'],
     ['of a socket for IPv4 and IPv6', '::ffff:203.0.113.9', undefined, '203.0.113.9'],
-    ['of the proxy that says nothing', '10.1.2.3', undefined, '10.1.2.3'],
+    ['of a proxy that sends no header', '10.1.2.3', undefined, '10.1.2.3'],
     ['behind a proxy', '127.0.0.1', '203.0.113.9', '203.0.113.9'],
     ['behind a proxy, IPv6', '::1', '2001:db8::7', '2001:db8::7'],
     ['behind a proxy on a socket for both', '::ffff:10.1.2.3', '203.0.113.9', '203.0.113.9'],
@@ -32,10 +32,10 @@ describe('the address of a client', () => {
     ['behind two proxies with a header each', '127.0.0.1', ['203.0.113.9', '10.1.2.3'], '203.0.113.9'],
     ['behind a proxy that adds the port', '127.0.0.1', '203.0.113.9:4711', '203.0.113.9'],
     ['behind a proxy that adds the port, IPv6', '127.0.0.1', '[2001:db8::7]:4711', '2001:db8::7'],
-    ['that writes the header itself', '127.0.0.1', '198.51.100.1, 203.0.113.9', '203.0.113.9'],
-    ['that is no proxy and writes the header', '203.0.113.9', '198.51.100.1', '203.0.113.9'],
-    ['that the proxy does not know', '127.0.0.1', '198.51.100.1, unknown', '127.0.0.1'],
-    ['that is empty', '127.0.0.1', '', '127.0.0.1'],
+    ['that sends the header itself', '127.0.0.1', '198.51.100.1, 203.0.113.9', '203.0.113.9'],
+    ['that is not a proxy and sends the header', '203.0.113.9', '198.51.100.1', '203.0.113.9'],
+    ['that is unknown to the proxy', '127.0.0.1', '198.51.100.1, unknown', '127.0.0.1'],
+    ['with an empty header', '127.0.0.1', '', '127.0.0.1'],
     ['of the outermost proxy itself', '127.0.0.1', '10.9.9.9, 10.1.2.3', '10.9.9.9'],
     ['of a socket that has ended', undefined, '203.0.113.9', 'unknown'],
   ])('%s', (_, remoteAddress, forwardedFor, expected) => {

@@ -161,7 +161,7 @@ export class V1Client {
 
   /**
    * A heartbeat's cursor that covers all that has been committed. The first ones may lag behind: a cursor
-   * holds nothing that a crash of the database could take back, and what it leaves out may come again.
+   * covers nothing that a crash of the database could undo, and events that it does not cover may be repeated.
    */
   async settled(pool: pg.Pool): Promise<string> {
     const { rows } = await pool.query<{ xmax: string; open: string[] }>(

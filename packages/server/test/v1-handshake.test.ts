@@ -60,7 +60,7 @@ function tokenOf(name: string): string {
   return token;
 }
 
-/** A client that has been let in. */
+/** A client whose handshake was accepted. */
 async function greeted(token = alice.token, at = server): Promise<V1Client> {
   const client = await V1Client.connect(at.wsUrl, { token });
   await client.control('hello');

@@ -164,7 +164,7 @@ describe('G8: a flagcast.v1 client that does not read', () => {
     for (let more = 0; more < 11; more += 1) await burst(server, channel, 100);
     slow.client.socket.resume();
     expect(await slow.client.control('resync')).toMatchObject({ reason: 'too_many_missed' });
-    // It stays connected, and begins anew there.
+    // It stays connected, and takes a new snapshot of that channel.
     await slow.client.caughtUp(channel);
     const { entityId } = await insertAudit(database.pool, channel);
     await slow.client.event(entityId);

@@ -73,7 +73,7 @@ async function writeOnce(client: pg.Client, { channels, createdAt }: WritersOpti
     if (savepoint) await client.query('SAVEPOINT step');
     const channel = channels[Math.floor(Math.random() * channels.length)];
     if (channel === undefined) throw new Error('no channels');
-    // An entity of its own, by which `compare` knows the event.
+    // A unique entity, by which `compare` identifies the event.
     await insertAudit(client, createdAt === 'now' ? channel : { ...channel, createdAt: randomTime() });
     written += 1;
     if (savepoint && Math.random() < 0.25) {

@@ -268,7 +268,7 @@ async function adoptLog(client: Session, open: () => Promise<Session>): Promise<
   const reason =
     'the event log was written in another cluster (restored from a dump, upgraded or replicated)';
   if (isReplica === 'true') {
-    throw new EventSourceError(`${reason}: let a server read the primary once, it begins the log anew`);
+    throw new EventSourceError(`${reason}: let a server read the primary once, which starts a new log`);
   }
   const session = await open();
   try {
@@ -276,7 +276,7 @@ async function adoptLog(client: Session, open: () => Promise<Session>): Promise<
   } catch (error) {
     if (errorCode(error) !== '42501') throw error;
     throw new EventSourceError(
-      `${reason}, and this role may not begin it anew: run flagcast install with --role and the name of this role`,
+      `${reason}, and this role may not start a new log: run flagcast install with --role and the name of this role`,
     );
   } finally {
     session.discard();
