@@ -103,7 +103,7 @@ describe('a verifier with a secret', () => {
     ['words', 'not a token at all'],
     ['two parts', 'eyJhbGciOiJIUzI1NiJ9.e30'],
     ['empty parts', '..'],
-    ['a header that is no JSON', 'bm9uc2Vuc2U.bm9uc2Vuc2U.bm9uc2Vuc2U'],
+    ['a header that is not JSON', 'bm9uc2Vuc2U.bm9uc2Vuc2U.bm9uc2Vuc2U'],
     ['100 kB of letters', 'x'.repeat(100_000)],
     ['100 kB of a token', `${encode({ alg: 'HS256' })}.${'x'.repeat(100_000)}.x`],
     ['100 kB of dots', '.'.repeat(100_000)],
