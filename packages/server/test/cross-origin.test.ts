@@ -176,7 +176,7 @@ it('every page may read responses if `*` is listed', async () => {
   expect((await preflight('/api/events', { url: open.httpUrl, origin: foreign })).status).toBe(204);
 });
 
-it('an OPTIONS request that is no preflight gets 404', async () => {
+it('an OPTIONS request that is not a preflight gets 404', async () => {
   const { status, headers } = await ask('/api/openapi.json', { method: 'OPTIONS' });
   expect([status, headers.get('access-control-allow-origin')]).toStrictEqual([404, listed]);
 });

@@ -79,7 +79,7 @@ describe('close()', () => {
     await server.flagcast.close();
   });
 
-  it('delivers what was broadcast before it to the clients that it closes', async () => {
+  it('delivers earlier events to the clients that it closes', async () => {
     await start();
     const client = await connect();
     const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast');
@@ -90,7 +90,7 @@ describe('close()', () => {
     expect(client.messages.map(({ entity_id: id }) => id)).toStrictEqual([entityId]);
   });
 
-  it('does not wait for a client that never answers, and logs such clients', async () => {
+  it('does not wait for a client that never answers, and logs these clients', async () => {
     await start();
     const { socket } = await handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
     const client = await connect();

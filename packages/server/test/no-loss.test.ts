@@ -56,7 +56,7 @@ describe('every committed event, with any created_at, reaches every client of it
     await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   }
 
-  it('G1: woken by NOTIFY, where the literal query of the specification loses some', async () => {
+  it('G1: woken by NOTIFY, although the literal query of the specification loses some', async () => {
     const database = await sharedDatabase();
     await notifyOn(database);
     const { clients, channels } = await setUp(database, 1_000);

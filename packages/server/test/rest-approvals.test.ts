@@ -227,7 +227,7 @@ describe('a field that changed after the request', () => {
     expect(await decide(rest, 'erin', changeId, 'reject')).toMatchObject({ status: 200 });
   });
 
-  it('is no conflict if the request does not name it; a deleted feature is one', async () => {
+  it('is not a conflict if the request does not name it, but a deleted feature is', async () => {
     const { featureId, changeId } = await requestChange(rest, 'bob');
     await rest.pool.query(`UPDATE features SET name = 'Renamed' WHERE id = $1`, [featureId]);
     expect(await decide(rest, 'erin', changeId, 'approve')).toMatchObject({ status: 200 });

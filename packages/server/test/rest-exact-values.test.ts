@@ -92,7 +92,7 @@ describe('a number in JSON', () => {
     await rest.pool.query('DELETE FROM pending_changes WHERE id = $1', [changeId]);
   });
 
-  it('with an equal value in another notation is no conflict', async () => {
+  it('with an equal value in another notation is not a conflict', async () => {
     const { id: featureId } = await rest.addFeature();
     const ruleId = await addRule(featureId, '{"limit": 1.0}');
     const changeId = await requestConditions({ featureId, ruleId }, '{"limit": 1}', '{"limit": 2}');
@@ -146,7 +146,7 @@ describe('a difference', () => {
     ]);
   });
 
-  it('of a state that is no object has one field', async () => {
+  it('of a state that is not an object has one field', async () => {
     const { id: featureId } = await rest.addFeature();
     await addAudit(featureId, null, '[1, 2]');
     const { body } = await audit(featureId);

@@ -122,7 +122,7 @@ describe('invalid input', () => {
     }
   });
 
-  it('that is no JSON, too large, or of another content type is refused', async () => {
+  it('that is not JSON, too large, or of another content type is refused', async () => {
     const { id } = await rest.addFeature();
     const path = `/api/features/${id}`;
     expect(await rest.ask('alice', 'PATCH', path, '{')).toMatchObject({

@@ -116,7 +116,7 @@ describe('G8: a client that does not read', () => {
     }
   });
 
-  it('is closed with 4002 if it falls too far behind, after it has received what was sent', async () => {
+  it('is closed with 4002 if it falls too far behind, after it has received the events that were sent', async () => {
     await start();
     const slow = await connect();
     const quick = await connect();

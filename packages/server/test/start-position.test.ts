@@ -49,7 +49,7 @@ async function connectPlain(wsUrl: string): Promise<PlainClient> {
   return await PlainClient.connect(wsUrl, { project_id: projectId, env_id: environmentId }, { token });
 }
 
-it('a server refuses connections before its first read, because it does not deliver what is committed before', async () => {
+it('a server refuses connections before its first read, because it does not deliver events that were committed before', async () => {
   const { wsUrl } = await listen({ timeouts: { handshakeTimeoutMs: 200 } });
   const refused: unknown = await connectPlain(wsUrl).catch((error: unknown) => error);
   expect(refused).toBeInstanceOf(Refused);
