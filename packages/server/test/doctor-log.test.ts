@@ -106,7 +106,7 @@ describe('doctor', () => {
     });
     expect((await doctor.fixture.findings()).find(({ id }) => id === 'replication')).toMatchObject({
       severity: 'ok',
-      message: '1 subscription of logical replication: its rows are logged',
+      message: '1 subscription of logical replication: replicated rows are logged',
     });
     const found = await doctor.fixture.expectFix(
       'replication',

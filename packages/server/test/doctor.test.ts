@@ -28,6 +28,7 @@ describe('doctor', () => {
       'guarantee',
       'installation',
       'log',
+      'write-cost',
       'log-size',
       'retention',
       'wake',

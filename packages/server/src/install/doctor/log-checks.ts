@@ -208,6 +208,13 @@ export const logChecks: Checks = {
     if (results.length > 0) return results;
     return [ok('the triggers that write the event log exist and are enabled')];
   },
+  /** Says what logging costs the writers of the host. */
+  'write-cost': ({ log }) =>
+    log === null
+      ? []
+      : ok(
+          "each logged change inserts one row with two index entries in the writer's own transaction, and at most one writer in 20 ms notifies the reader; npm run bench -- host-cost measures it",
+        ),
   /** Shows the size of the event log and its growth. */
   'log-size': async ({ log }) => {
     if (log === null) return [];
