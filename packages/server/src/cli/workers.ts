@@ -132,7 +132,7 @@ class Workers {
   /** Asks all workers to end, and kills them shortly before `limitMs` are over. */
   async stop(limitMs: number): Promise<void> {
     this.#stopping.abort();
-    const stop = { limitMs: Math.max(0, limitMs - killReserveMs), graceMs: 0 };
+    const stop = { limitMs: Math.max(0, Math.round(limitMs - killReserveMs)), graceMs: 0 };
     await Promise.all([...this.#alive].map(async (worker) => await this.#end(worker, stop)));
   }
 
