@@ -94,7 +94,7 @@ describe('a database with other tables', () => {
     expect(body).toStrictEqual({
       code: 'not_available',
       message: expect.stringMatching(
-        /^This needs Togglr's tables, .*\(relation "public\.\w+" does not exist\): look it up .*$/,
+        /^This needs Togglr's tables, .*\(relation "public\.\w+" does not exist\): use the application that manages the flags, or grant SELECT$/,
       ) as string,
     });
     expect(failures).toStrictEqual([]);

@@ -43,7 +43,7 @@ function refusalOf(error: unknown): HttpProblem | null {
   if (code === '42501') {
     return new HttpProblem(
       'database_forbids',
-      `The server's database role may not do this (${scrub(message)}): have the right granted, or the writes switched off`,
+      `The server's database role may not do this (${scrub(message)}): grant it the privilege, or set FLAGCAST_WRITES=off`,
     );
   }
   if (code === '42P01' && message.includes('guarded_environments')) {
