@@ -41,6 +41,8 @@ export class ReplayBuffer {
   #sequence = 0;
   /** Everything that a snapshot with this xmax shows came before the buffer. */
   #startXmax = 0n;
+  /** The sequence of the newest batch before the last `reset`: no batch up to it is in the buffer. */
+  #resetSequence = 0;
   /** By channel, the sequence of its newest batch that is no longer here: a quiet channel is not affected by others. */
   readonly #evicted = new Map<string, number>();
   /** By channel, the snapshot xmax of the newest batch that was skipped. */
@@ -62,6 +64,7 @@ export class ReplayBuffer {
     this.#entries.length = 0;
     this.#eventCount = 0;
     this.#startXmax = startXmax;
+    this.#resetSequence = this.#sequence;
     this.#evicted.clear();
     this.#skippedXmax.clear();
     this.#replays.clear();
@@ -122,7 +125,7 @@ export class ReplayBuffer {
 
   /** The sequence of the channel's newest batch that is not in the buffer; 0 if all are. */
   evicted(channel: string): number {
-    return this.#evicted.get(channel) ?? 0;
+    return this.#evicted.get(channel) ?? this.#resetSequence;
   }
 
   /** The channel's batches after `sequence`, oldest first; null if some of them are not in the buffer. */
