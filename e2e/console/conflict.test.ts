@@ -71,17 +71,23 @@ it('a save based on an old version is refused, shows the conflict and overwrites
     `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'dev'`,
     [flag.projectId],
   );
-  // Committed without NOTIFY, so the console does not know it yet.
-  await withClient(fixture.database.url, async (client) => {
-    await client.query(`SET flagcast.notify = 'off'`);
-    await client.query('BEGIN');
-    await changeParams(
-      client,
-      { projectId: flag.projectId, featureId: flag.id, environmentId: environments.rows[0]?.id ?? '' },
-      { enabled: true, default_value: 'theirs' },
-      { username: 'root', requestId: '7b1d0a30-0000-4000-8000-000000000001' },
-    );
-    await client.query('COMMIT');
+  // Committed while the save is on its way, so the console cannot know it when the user saves.
+  let isFirst = true;
+  await page.route(`**/api/features/${flag.id}*`, async (route) => {
+    if (route.request().method() === 'PATCH' && isFirst) {
+      isFirst = false;
+      await withClient(fixture.database.url, async (client) => {
+        await client.query('BEGIN');
+        await changeParams(
+          client,
+          { projectId: flag.projectId, featureId: flag.id, environmentId: environments.rows[0]?.id ?? '' },
+          { enabled: true, default_value: 'theirs' },
+          { username: 'root', requestId: '7b1d0a30-0000-4000-8000-000000000001' },
+        );
+        await client.query('COMMIT');
+      });
+    }
+    await route.continue();
   });
   await field(form, en.feature.valueIn('Development')).fill('mine');
   await button(form, en.feature.save).click();
