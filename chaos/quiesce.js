@@ -156,7 +156,7 @@ export async function readSwitches(databaseUrl, channel) {
   return await withClient(databaseUrl, async (client) => {
     /** @type {pg.QueryResult<{ name: string, enabled: boolean }>} */
     const { rows } = await client.query(
-      `SELECT f.name || ' is on' AS name, p.enabled FROM features f
+      `SELECT 'Enable ' || f.name AS name, p.enabled FROM features f
        JOIN feature_params p ON p.feature_id = f.id AND p.environment_id = $2 WHERE f.project_id = $1`,
       [channel.projectId, channel.environmentId],
     );
