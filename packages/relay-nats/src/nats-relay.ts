@@ -7,6 +7,7 @@ import {
   type Relay,
   type RelayContext,
   retry,
+  toError,
 } from 'flagcast/relay-support';
 import { EventLog } from './event-log.js';
 import { loggedSince } from './logged-events.js';
@@ -150,7 +151,7 @@ class NatsRelay implements Relay {
       newest: () => this.#newest ?? newest,
       onFailed: (error) => {
         this.#leave(noResponse);
-        this.#join(error instanceof Error ? error : new Error(String(error)));
+        this.#join(toError(error));
       },
     });
     this.#joined = { node, log };

@@ -1,5 +1,10 @@
 import { redactUrl } from './auth/request-token.js';
 
+/** What was thrown, as an Error: JavaScript can throw anything. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}
+
 /** An error in one line: its code and its message, without passwords and tokens. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return scrub(String(error));

@@ -37,8 +37,6 @@ import { type EventSource, guaranteeOf } from './reader/event-source.js';
 import { EventReader } from './reader/reader.js';
 import { createPlainDialect } from './connections/codecs/plain.js';
 
-export const defaultQueryTimeoutMs = 5_000;
-
 export interface Base {
   readonly lifecycle: Lifecycle;
   readonly sessions: DatabaseSessions;
@@ -88,7 +86,7 @@ export function createDelivery(options: FlagcastOptions, { lifecycle, sessions }
       openSession: async () =>
         await sessions.openListening({
           applicationName: 'flagcast relay',
-          queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
+          queryTimeoutMs: sessions.queryTimeoutMs,
         }),
     }) ?? null;
   const knownSource = (): EventSource => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type pg from 'pg';
+import type { DemoUser } from './api/auth-routes.js';
 import { checkOptions } from './check-options.js';
 import { describeError } from './describe.js';
 import type { Database } from './postgres/connection-settings.js';
@@ -16,7 +17,6 @@ import {
   createConnections,
   createDelivery,
   createHttp,
-  defaultQueryTimeoutMs,
   type Delivery,
   type Http,
 } from './flagcast-parts.js';
@@ -33,12 +33,6 @@ const drainTimeoutMs = 5_000;
  */
 export function createFlagcast(options: FlagcastOptions): Flagcast {
   return createServerFlagcast(options);
-}
-
-interface DemoUser {
-  readonly username: string;
-  readonly password: string;
-  readonly about: string;
 }
 
 /** As createFlagcast, with what only the demo needs: the users that its sign-in page offers, with their passwords. */
@@ -61,7 +55,7 @@ function compose(options: FlagcastOptions, demoUsers: readonly DemoUser[]): Flag
     database: databaseOf(options.database),
     listenUrl: options.database.listenUrl ?? null,
     connections: options.database.connections ?? defaultDatabaseConnections,
-    queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
+    queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? 5_000,
     writes: options.writes ?? false,
     relay: options.relay !== undefined,
   });
@@ -137,7 +131,7 @@ function createLifetime(
   const { monitor } = connections;
   const retention = new LogRetention({
     openSession: sessions.open,
-    queryTimeoutMs: options.timeouts?.queryTimeoutMs ?? defaultQueryTimeoutMs,
+    queryTimeoutMs: sessions.queryTimeoutMs,
     keepMs: options.database.logRetentionMs ?? 604_800_000,
     hasLog: () => source.source?.reason === 'event_log',
     lifecycle,

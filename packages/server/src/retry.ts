@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { toError } from './describe.js';
 
 /** A failed attempt that another one follows. */
 export interface FailedAttempt {
@@ -54,7 +55,7 @@ export async function retry<Result>(
     } catch (thrown) {
       if (isAborted()) break;
       attempts.failed += 1;
-      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      const error = toError(thrown);
       const retryInMs = backoffMs(attempts.failed, baseMs, capMs);
       await onRetry?.({ error, attempt: attempts.failed, retryInMs });
       // Rejects when the signal is aborted, which the loop checks.

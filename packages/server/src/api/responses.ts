@@ -3,7 +3,7 @@ import { HTTPException } from 'hono/http-exception';
 import { matchedRoutes } from 'hono/route';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { z } from 'zod';
-import { scrub } from '../describe.js';
+import { scrub, toError } from '../describe.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import { writeJson } from '../json-text.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -45,7 +45,7 @@ export function sendError<E extends Env>(
   const problem = problemOf(error);
   if (problem !== null) return sendProblem(context, problem);
   lifecycle.emit('access:failed', {
-    error: error instanceof Error ? error : new Error(String(error)),
+    error: toError(error),
     request: `${context.req.method} ${routeOf(context)}`,
   });
   // PostgreSQL ended a statement that waited for a lock (lock_not_available) or ran too long (query_canceled).

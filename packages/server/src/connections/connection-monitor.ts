@@ -6,6 +6,7 @@ import type { Freshness } from '../reader/freshness.js';
 import { Heartbeat } from './codecs/v1.js';
 import type { Connection } from './connection.js';
 import { type ConnectionRegistry, partitionCount } from './connection-registry.js';
+import { toError } from '../describe.js';
 
 const defaultTimeouts = {
   /** How often token expiry and slow connections are checked, in milliseconds. Default 1,000. */
@@ -185,7 +186,7 @@ export class ConnectionMonitor {
       const durationMs = performance.now() - startedAtMs;
       lifecycle.emit('access:rechecked', { connections: checked.length, closed, durationMs });
     } catch (error) {
-      lifecycle.emit('access:failed', { error: error instanceof Error ? error : new Error(String(error)) });
+      lifecycle.emit('access:failed', { error: toError(error) });
       this.#closeUnchecked();
     } finally {
       this.#isRechecking = false;

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { errorCode } from '../postgres/errors.js';
 import type { OpenSession, Session } from '../postgres/session.js';
 import type { Lifecycle } from '../lifecycle.js';
+import { toError } from '../describe.js';
 
 interface LogRetentionOptions {
   readonly openSession: OpenSession;
@@ -69,7 +70,7 @@ export class LogRetention {
       // read_only_sql_transaction: this is a replica.
       if (errorCode(error) === '25006') return;
       lifecycle.emit('log:prune-failed', {
-        error: error instanceof Error ? error : new Error(String(error)),
+        error: toError(error),
       });
     } finally {
       session?.discard();

@@ -23,15 +23,16 @@ export class DatabaseSessions {
   readonly requests: SessionPool;
   /** What requests write: a writer that waits for a lock holds up no read. */
   readonly writes: SessionPool;
+  /** How long a statement may take, and how long to wait for a session, in milliseconds each. */
+  readonly queryTimeoutMs: number;
   /** All pools, for metrics. */
   readonly pools: readonly SessionPool[];
   readonly #reader: SessionPool;
   readonly #listenDatabase: Database;
-  readonly #queryTimeoutMs: number;
 
   constructor({ database, listenUrl, connections, queryTimeoutMs, ...needs }: DatabaseSessionsOptions) {
     this.#listenDatabase = listenUrl === null ? database : { url: listenUrl };
-    this.#queryTimeoutMs = queryTimeoutMs;
+    this.queryTimeoutMs = queryTimeoutMs;
     const budget = divideConnections(connections, needs);
     const poolFor = (purpose: keyof typeof budget): SessionPool =>
       new SessionPool({ purpose, limit: budget[purpose], database, queryTimeoutMs });
@@ -57,7 +58,7 @@ export class DatabaseSessions {
     const limit = new AbortController();
     await Promise.race([
       Promise.all([stopped, this.authorization.end(), this.requests.end(), this.writes.end()]),
-      delay(this.#queryTimeoutMs, undefined, { signal: limit.signal }).catch(() => undefined),
+      delay(this.queryTimeoutMs, undefined, { signal: limit.signal }).catch(() => undefined),
     ]);
     limit.abort();
     for (const pool of this.pools) pool.destroy();

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { isRefusedStatement, NoFreeSessionError } from './errors.js';
 import { LocalTimeouts, PendingStatements, type Statement } from './statements.js';
+import { toError } from '../describe.js';
 
 /** A client of the host's pool while it is lent. */
 class LentClient {
@@ -120,7 +121,7 @@ function configOf(statement: Statement, values?: unknown[]): pg.QueryConfig<unkn
 
 /** The host's pool may belong to another copy of pg, with an error class of its own. */
 function asDatabaseError(thrown: unknown): Error {
-  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  const error = toError(thrown);
   if (error instanceof pg.DatabaseError || !('severity' in error)) return error;
   return Object.assign(new pg.DatabaseError(error.message, 0, 'error'), error);
 }

@@ -3,6 +3,7 @@ import pg from 'pg';
 import { connectionParameters, type Database } from './connection-settings.js';
 import { isRefusedStatement, SessionLostError } from './errors.js';
 import { LocalTimeouts, PendingStatements, type Statement, timeoutSettings } from './statements.js';
+import { toError } from '../describe.js';
 
 export interface SessionOptions {
   readonly database: Database;
@@ -183,7 +184,7 @@ export class Session extends pg.Client {
       return await this.#pending.within(limitMs, work, (error) => this.discard(error));
     } catch (error) {
       if (this.processID === null || !isRefusedStatement(error)) {
-        this.#failure ??= error instanceof Error ? error : new Error(String(error));
+        this.#failure ??= toError(error);
       }
       throw error;
     }
