@@ -67,10 +67,7 @@ it('a save based on an old version is refused, shows the conflict and overwrites
   window.expectRefusal(409, flag.id);
   await flip(form.getByRole('switch'));
   await form.getByRole('switch', { checked: true }).waitFor();
-  const environments = await fixture.database.pool.query<{ id: string }>(
-    `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'dev'`,
-    [flag.projectId],
-  );
+  const environmentId = await fixture.environmentId('dev');
   // Committed while the save is on its way, so the console cannot know it when the user saves.
   let isFirst = true;
   await page.route(`**/api/features/${flag.id}*`, async (route) => {
@@ -80,7 +77,7 @@ it('a save based on an old version is refused, shows the conflict and overwrites
         await client.query('BEGIN');
         await changeParams(
           client,
-          { projectId: flag.projectId, featureId: flag.id, environmentId: environments.rows[0]?.id ?? '' },
+          { projectId: flag.projectId, featureId: flag.id, environmentId },
           { enabled: true, default_value: 'theirs' },
           { username: 'root', requestId: '7b1d0a30-0000-4000-8000-000000000001' },
         );

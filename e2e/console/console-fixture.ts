@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
-import type { Browser } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { signToken } from '../../packages/server/src/auth/sign-token.js';
 import { fillDemo } from '../../packages/demo/src/company/fill.js';
@@ -12,6 +12,7 @@ import {
   withClient,
 } from '../../packages/server/test/database.js';
 import { startTestServer, testSecret, type TestServerOptions } from '../../packages/server/test/server.js';
+import { en } from '../../packages/console/src/i18n/en.js';
 import { launchChromium } from './chromium.js';
 import { ConsoleWindow, type WindowOptions } from './console-window.js';
 
@@ -171,6 +172,20 @@ export function listOf(flag: Flag, env: string): string {
 /** The path of the flag's page. */
 export function pageOf(flag: Flag, env: string): string {
   return at(flag.projectId, env, `features/${flag.id}`);
+}
+
+/** Scrolls the activity page until it shows the end of the history. */
+export async function scrollToEndOfHistory(page: Page): Promise<void> {
+  await page.getByRole('listitem').first().hover();
+  await expect
+    .poll(
+      async () => {
+        await page.mouse.wheel(0, 20_000);
+        return await page.getByText(en.activity.end).isVisible();
+      },
+      { timeout: 15_000 },
+    )
+    .toBe(true);
 }
 
 /**

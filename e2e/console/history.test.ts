@@ -3,7 +3,15 @@ import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject } from '../../packages/server/test/database.js';
 import { waitUntilLive } from './screen.js';
-import { at, type Flag, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
+import {
+  at,
+  type Flag,
+  pageOf,
+  type Person,
+  useConsoleFixture,
+  webShop,
+  scrollToEndOfHistory,
+} from './console-fixture.js';
 
 const context = useConsoleFixture();
 
@@ -134,16 +142,7 @@ it('an entry of a long transaction appears among older entries, also if the firs
   const window = await fixture.open('alice', at(project.projectId, 'dev', 'activity'));
   const { page } = window;
   await waitUntilLive(page);
-  await page.getByRole('listitem').first().hover();
-  await expect
-    .poll(
-      async () => {
-        await page.mouse.wheel(0, 20_000);
-        return await page.getByText(en.activity.end).isVisible();
-      },
-      { timeout: 15_000 },
-    )
-    .toBe(true);
+  await scrollToEndOfHistory(page);
   await page.route(
     '**/api/audit?*',
     async (route) => {

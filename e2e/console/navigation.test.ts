@@ -3,7 +3,15 @@ import { en } from '../../packages/console/src/i18n/en.js';
 import { ru } from '../../packages/console/src/i18n/ru.js';
 import { seedProject } from '../../packages/server/test/database.js';
 import { button, field, waitUntilLive, rowOf, switchOf } from './screen.js';
-import { at, billing, listOf, pageOf, useConsoleFixture, webShop } from './console-fixture.js';
+import {
+  at,
+  billing,
+  listOf,
+  pageOf,
+  useConsoleFixture,
+  webShop,
+  scrollToEndOfHistory,
+} from './console-fixture.js';
 
 const context = useConsoleFixture();
 
@@ -92,16 +100,7 @@ it('the activity loads older entries while scrolling, down to the first one', as
   const entries = page.getByRole('listitem');
   await entries.first().waitFor();
   expect(await entries.count()).toBeLessThan(180);
-  await entries.first().hover();
-  await expect
-    .poll(
-      async () => {
-        await page.mouse.wheel(0, 20_000);
-        return await page.getByText(en.activity.end).isVisible();
-      },
-      { timeout: 15_000 },
-    )
-    .toBe(true);
+  await scrollToEndOfHistory(page);
   expect(await entries.count()).toBe(180);
   await page.getByText('value 180', { exact: true }).waitFor();
 });

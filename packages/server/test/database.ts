@@ -5,6 +5,7 @@ import path from 'node:path';
 import pg from 'pg';
 import { inject, vi } from 'vitest';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
+import { install } from '../src/install/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
 import { copyCluster, databaseTemplate, databaseUrl, makeDatabase, withClient } from './cluster-template.js';
 
@@ -215,6 +216,36 @@ export async function insertAudit(
     ],
   );
   return { id: only(rows).id, featureId, entityId };
+}
+
+/** Writes audit rows of new features in one statement. */
+export async function insertAudits(
+  client: pg.Pool | pg.ClientBase,
+  { projectId, environmentId }: { readonly projectId: string; readonly environmentId: string },
+  rows: number,
+): Promise<void> {
+  await client.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
+     SELECT $1, $2, id, 'feature', id, 'system', 'update'
+     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
+    [projectId, environmentId, rows],
+  );
+}
+
+/** Installs Flagcast with this role, gives it a password and returns its URL. */
+export async function installRole(
+  { url }: Pick<TestDatabase, 'url'>,
+  role: string,
+  options: Parameters<typeof install>[1] = {},
+): Promise<string> {
+  await withClient(url, async (client) => {
+    await install(client, { ...options, role });
+    await client.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
+  });
+  const roleUrl = new URL(url);
+  roleUrl.username = role;
+  roleUrl.password = 'secret';
+  return roleUrl.href;
 }
 
 function only<Row>(rows: readonly Row[]): Row {

@@ -4,7 +4,14 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createFlagcast } from '../src/flagcast.js';
 import { signToken } from '../src/auth/sign-token.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+  withClient,
+  insertAudits,
+} from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { Refused } from './plain-client.js';
 import {
@@ -86,12 +93,7 @@ async function burst(channel: TestChannel, events: number, at = server): Promise
     };
     lifecycle.on('batch:broadcast', count);
   });
-  await database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-     SELECT $1, $2, id, 'feature', id, 'system', 'update'
-     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
-    [channel.projectId, channel.environmentId, events],
-  );
+  await insertAudits(database.pool, channel, events);
   await sent;
 }
 

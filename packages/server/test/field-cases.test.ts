@@ -13,6 +13,7 @@ import {
   type TestCluster,
   type TestDatabase,
   withClient,
+  installRole,
 } from './database.js';
 import { createHostTables, makeChannel, makeHostTables } from './host-tables.js';
 import { createUser, startTestServer, type TestServer } from './server.js';
@@ -287,14 +288,8 @@ describe('case 9: a role that lost the right to read features of the host', () =
     const channel = await createChannel(database);
     const featureId = await createFeature(database, channel.projectId);
     const role = 'reader';
-    await withClient(database.url, async (admin) => {
-      await install(admin, { tables: true, role });
-      await admin.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
-    });
-    const url = new URL(database.url);
-    url.username = role;
-    url.password = 'secret';
-    const server = await startTestServer(url.href, { database: { pollIntervalMs: 100 } });
+    const url = await installRole(database, role, { tables: true });
+    const server = await startTestServer(url, { database: { pollIntervalMs: 100 } });
     const client = await V1Client.connect(server.wsUrl, { token });
     await client.caughtUp(channel);
 

@@ -9,6 +9,8 @@ import {
   type TestCluster,
   type TestDatabase,
   withClient,
+  insertAudits,
+  installRole,
 } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { PlainClient } from './plain-client.js';
@@ -94,14 +96,7 @@ describe('a server whose role lost the right to read the event log', () => {
 
   beforeEach(async () => {
     role = `reader_${randomBytes(4).toString('hex')}`;
-    await withClient(database.url, async (client) => {
-      await install(client, { role });
-      await client.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
-    });
-    const url = new URL(database.url);
-    url.username = role;
-    url.password = 'secret';
-    await startServer(url.toString(), 200);
+    await startServer(await installRole(database, role), 200);
   });
 
   afterEach(async () => {
@@ -158,12 +153,7 @@ describe('a server whose role lost the right to read the event log', () => {
     await freshness(client, 'stale');
     // More than two pages.
     for (let transaction = 0; transaction < 12; transaction += 1) {
-      await database.pool.query(
-        `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-         SELECT $1, $2, id, 'feature', id, 'system', 'update'
-         FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 100)) AS made`,
-        [prod.projectId, prod.environmentId],
-      );
+      await insertAudits(database.pool, prod, 100);
     }
     await grant();
     const fresh = await freshness(client, 'fresh');

@@ -3,7 +3,7 @@ import type { Channel } from '../src/auth/authorization.js';
 import { covers } from '../src/events/position.js';
 import { MissedEventsSource } from '../src/replay/missed-events.js';
 import { pageRows } from '../src/reader/log-statements.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, insertAudits } from './database.js';
 import { startTestReader } from './reader.js';
 import { createUser, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
@@ -28,12 +28,7 @@ async function writeLarge(
   { projectId, environmentId }: Channel,
   rows = largeRows,
 ): Promise<string[]> {
-  await database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-     SELECT $1, $2, id, 'feature', id, 'system', 'update'
-     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
-    [projectId, environmentId, rows],
-  );
+  await insertAudits(database.pool, { projectId, environmentId }, rows);
   const { rows: logged } = await database.pool.query<{ id: string }>(
     'SELECT entity_id AS id FROM flagcast.event_log WHERE environment_id = $1 ORDER BY seq',
     [environmentId],
@@ -67,12 +62,7 @@ describe('a transaction with more rows than a page', () => {
     const { delivered, arrival, read } = await startTestReader(database);
     const open = await database.pool.connect();
     await open.query('BEGIN');
-    await open.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-       SELECT $1, $2, id, 'feature', id, 'system', 'update'
-       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
-      [large.projectId, large.environmentId, largeRows],
-    );
+    await insertAudits(open, large, largeRows);
     for (let count = 0; count < 3; count += 1) {
       await insertAudit(database.pool, other);
       await read();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type MetricDefinition, metricTable } from '../src/operations/metric-table.js';
 import type { BroadcastBatch } from '../src/lifecycle.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
+import { createTestDatabase, insertAudit, seedProject, type TestDatabase, insertAudits } from './database.js';
 import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
@@ -56,12 +56,7 @@ it('metrics measure the delay of events, the size of batches and the connections
     }),
   );
   const sent = nextEvent(server.flagcast.lifecycle, 'batch:broadcast');
-  await database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-     SELECT $1, $2, id, 'feature', id, 'system', 'update'
-     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 3)) AS made`,
-    [shop.projectId, shop.environmentId],
-  );
+  await insertAudits(database.pool, shop, 3);
   await sent;
   const after = await scrape(server.httpUrl);
   const grown = (name: string): number => (after.get(name) ?? NaN) - (before.get(name) ?? NaN);

@@ -5,7 +5,14 @@ import type { Channel } from '../src/auth/authorization.js';
 import type { Position } from '../src/events/position.js';
 import { type EventSource, findEventSource } from '../src/reader/event-source.js';
 import { MissedEventsSource } from '../src/replay/missed-events.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+  withClient,
+  insertAudits,
+} from './database.js';
 
 let database: TestDatabase;
 let channel: Channel;
@@ -62,12 +69,7 @@ describe('G8: a shared answer to missed events', () => {
   });
 
   it('is bounded in total for any number of positions', async () => {
-    await database.pool.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-       SELECT $1, $2, id, 'feature', id, 'system', 'update'
-       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 900)) AS made`,
-      [channel.projectId, channel.environmentId],
-    );
+    await insertAudits(database.pool, channel, 900);
     const missedEvents = source(600_000);
     const ask = async (number: number): Promise<unknown> =>
       (await missedEvents.since(channel, place(number), 0)).missed;

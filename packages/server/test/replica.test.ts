@@ -13,6 +13,7 @@ import {
   type TestCluster,
   type TestDatabase,
   withClient,
+  insertAudits,
 } from './database.js';
 import { PlainClient } from './plain-client.js';
 import { startTestReader } from './reader.js';
@@ -216,11 +217,10 @@ describe('on a streaming replica', () => {
       { url: standby.urlOf(database) },
       { pollIntervalMs: 20 },
     );
-    await database.pool.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-       SELECT $1, $2, id, 'feature', id, 'system', 'update'
-       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 1200)) AS made`,
-      [project.projectId, project.environments.prod],
+    await insertAudits(
+      database.pool,
+      { projectId: project.projectId, environmentId: project.environments.prod },
+      1_200,
     );
     const last = await write();
     const { rows } = await database.pool.query<{ id: string }>(

@@ -1,6 +1,5 @@
 import { expect, it, onTestFinished } from 'vitest';
-import { install } from '../src/install/install.js';
-import { createTestDatabase, insertAudit, seedProject, withClient } from './database.js';
+import { createTestDatabase, insertAudit, installRole, seedProject } from './database.js';
 import { createUser, nextEvent, startTestServer } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -12,19 +11,13 @@ it('G5: a client gets every missed event from a server whose rights on the featu
     await database.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`).catch(() => undefined);
     await database.drop();
   });
-  await withClient(database.url, async (client) => {
-    await install(client, { role });
-    await client.query(`ALTER ROLE ${role} PASSWORD 'secret'`);
-  });
-  const roleUrl = new URL(database.url);
-  roleUrl.username = role;
-  roleUrl.password = 'secret';
+  const roleUrl = await installRole(database, role);
   const { token } = await createUser(database.pool, 'root', { superuser: true });
   const { projectId, environments } = await seedProject(database.pool);
   const channel = { projectId, environmentId: environments.prod };
   const options = { database: { pollIntervalMs: 50 } };
 
-  const before = await startTestServer(roleUrl.toString(), options);
+  const before = await startTestServer(roleUrl, options);
   const leaving = await V1Client.connect(before.wsUrl, { token });
   await leaving.caughtUp(channel);
   const cursor = await leaving.settled(database.pool);
@@ -34,7 +27,7 @@ it('G5: a client gets every missed event from a server whose rights on the featu
 
   // Starts after the first event and without the states of features. Its answer to the first client is kept.
   await database.pool.query(`REVOKE SELECT ON features FROM ${role}`);
-  const server = await startTestServer(roleUrl.toString(), options);
+  const server = await startTestServer(roleUrl, options);
   onTestFinished(async () => await server.close());
   const early = await V1Client.connect(server.wsUrl, { token });
   await early.caughtUp(channel, cursor);

@@ -7,6 +7,7 @@ import {
   seedProject,
   type TestCluster,
   type TestDatabase,
+  insertAudits,
 } from './database.js';
 import {
   createUser,
@@ -197,12 +198,7 @@ describe('G5: 2,000 clients that reconnect at once from five positions', () => {
           'batch:broadcast',
           ({ events }) => events === 60,
         );
-        await database.pool.query(
-          `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-         SELECT $1, $2, id, 'feature', id, 'system', 'update'
-         FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 60)) AS made`,
-          [busy.projectId, busy.environmentId],
-        );
+        await insertAudits(database.pool, busy, 60);
         await broadcast;
       }
       const late = await Promise.all(left.map(async () => await connect(cold)));

@@ -2,7 +2,14 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { TimeoutOptions } from '../src/flagcast-options.js';
-import { createTestDatabase, insertAudit, seedProject, type TestDatabase, withClient } from './database.js';
+import {
+  createTestDatabase,
+  insertAudit,
+  seedProject,
+  type TestDatabase,
+  withClient,
+  insertAudits,
+} from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { scrape } from './scrape.js';
 import { createUser, eventsBroadcast, nextEvent, startTestServer, type TestServer } from './server.js';
@@ -52,12 +59,7 @@ async function connect(): Promise<{ client: PlainClient; line: Socket }> {
 /** Writes events in one transaction, and waits until they have been broadcast. */
 async function burst(events: number): Promise<void> {
   const sent = eventsBroadcast(server.flagcast.lifecycle, events);
-  await database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-     SELECT $1, $2, id, 'feature', id, 'system', 'update'
-     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
-    [channel.projectId, channel.environmentId, events],
-  );
+  await insertAudits(database.pool, channel, events);
   await sent;
 }
 

@@ -13,6 +13,7 @@ import {
   seedProject,
   type SeededProject,
   type TestDatabase,
+  insertAudits,
 } from './database.js';
 import { TcpProxy, unusedPort } from './tcp-proxy.js';
 import { ScriptedServer, scriptedEvent } from './scripted-server.js';
@@ -140,11 +141,10 @@ describe('tail prints every event once, in order', () => {
     await relay.close();
     await tail.errorLine((line) => line.includes('stale since'));
     const read = nextEvent(server.flagcast.lifecycle, 'reader:read', ({ fresh }) => fresh > 0);
-    await source.database.pool.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-       SELECT $1, $2, id, 'feature', id, 'system', 'update'
-       FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 1500)) AS missed`,
-      [source.project.projectId, source.project.environments.prod],
+    await insertAudits(
+      source.database.pool,
+      { projectId: source.project.projectId, environmentId: source.project.environments.prod },
+      1_500,
     );
     await read;
     const back = await TcpProxy.open(serverPort, port);

@@ -8,6 +8,7 @@ import {
   type TestCluster,
   type TestDatabase,
   withClient,
+  insertAudits,
 } from './database.js';
 import {
   createUser,
@@ -79,12 +80,7 @@ async function connect(server: TestServer): Promise<SlowClient> {
 /** Writes events in one transaction, and waits until they have been broadcast. */
 async function burst(server: TestServer, channel: TestChannel, events: number): Promise<void> {
   const sent = eventsBroadcast(server.flagcast.lifecycle, events);
-  await database.pool.query(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, action)
-     SELECT $1, $2, id, 'feature', id, 'system', 'update'
-     FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $3)) AS made`,
-    [channel.projectId, channel.environmentId, events],
-  );
+  await insertAudits(database.pool, channel, events);
   await sent;
 }
 
