@@ -73,7 +73,7 @@ describe('a connection that has not authenticated', () => {
     await closed;
   });
 
-  it('is closed soon after a flagcast.v1 client was refused, whatever the client does', async () => {
+  it('is closed soon after a flagcast.v1 client was refused, even if the client keeps it open', async () => {
     const server = await start({ timeouts: { refusedCloseTimeoutMs: 100 } });
     const closed = new Promise<void>((resolve) => {
       server.http.once('connection', (socket: Socket) => socket.once('close', () => resolve()));

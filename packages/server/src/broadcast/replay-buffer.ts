@@ -49,7 +49,7 @@ export class ReplayBuffer {
   readonly #skippedXmax = new Map<string, bigint>();
   readonly #replays = new Map<string, SharedEvents | null>();
 
-  /** `maxEvents`: how many events are kept. The newest batch is kept whatever its size. */
+  /** `maxEvents`: how many events are kept. The newest batch is always kept. */
   constructor(maxEvents: number) {
     this.#maxEvents = maxEvents;
   }

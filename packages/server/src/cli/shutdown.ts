@@ -70,7 +70,7 @@ export class CleanupStack {
     this.#parts.push({ name, stop });
   }
 
-  /** Starts the time limit, after which the process exits, whatever hangs. */
+  /** Starts the time limit, after which the process exits in any case. */
   startCountdown(): void {
     if (this.#deadlineMs !== null) return;
     this.#deadlineMs = performance.now() + stopLimitMs;

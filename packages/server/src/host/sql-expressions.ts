@@ -2,8 +2,8 @@ const rfc3339 = (expression: string, fraction: string): string =>
   `to_char((${expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS${fraction}"Z"')`;
 
 /**
- * SQL that writes a timestamptz of the years 1 to 9999 as RFC 3339 in UTC with microseconds, whatever the session's
- * time zone and date style are.
+ * SQL that writes a timestamptz of the years 1 to 9999 as RFC 3339 in UTC with microseconds. The time zone and the date
+ * style of the session do not matter.
  */
 export const isoUtcInRange = (expression: string): string => rfc3339(expression, '.US');
 

@@ -7,8 +7,8 @@ export class CommitOutcomeUnknownError extends Error {
 
 /**
  * Runs `work` in one transaction of `client`, which must not be in one: commits when it resolves, rolls back when it
- * rejects. READ COMMITTED whatever the default is, because a transaction that waits for a lock must see what the holder
- * committed. Rejects with what `work` throws, or CommitOutcomeUnknownError.
+ * rejects. Always READ COMMITTED, because a transaction that waits for a lock must see what the holder committed. Rejects
+ * with what `work` throws, or CommitOutcomeUnknownError.
  */
 export async function inTransaction<Result>(
   client: pg.ClientBase,

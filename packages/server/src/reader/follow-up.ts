@@ -2,7 +2,7 @@
 const pausesMs = [2, 4, 8, 16, 32, 64, 128];
 /** The same on a replica, where a commit is visible once it has been replayed: 5 s in total. */
 const replicaPausesMs = [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560];
-/** The minimum time between two reads once more than `busyReads` in a row returned rows, in milliseconds. */
+/** The minimum time between two reads if more than `busyReads` in a row returned rows, in milliseconds. */
 const leastDistanceMs = 10;
 const busyReads = 4;
 
