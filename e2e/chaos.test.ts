@@ -1,19 +1,18 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { checkSegment } from '../chaos/segment-checker.js';
-import { History } from '../chaos/history.js';
-import { plainKey } from '../chaos/segment.js';
-import type { Revocation } from '../chaos/segment-checker.js';
-import type { CommittedEvent } from '../chaos/history.js';
-import type { Segment } from '../chaos/segment.js';
-import { runCommand, RunningCommand } from '../packages/server/test/command.js';
+import { checkSegment } from '../testing/chaos/segment-checker.js';
+import { History } from '../testing/chaos/history.js';
+import { plainKey } from '../testing/chaos/segment.js';
+import type { Revocation } from '../testing/chaos/segment-checker.js';
+import type { CommittedEvent } from '../testing/chaos/history.js';
+import type { Segment } from '../testing/chaos/segment.js';
+import { harness, runCommand, RunningCommand } from '../packages/server/test/command.js';
 
 /** How long the faults last. Longer on demand: FLAGCAST_CHAOS_MINUTES=2. */
 const minutes = Number(process.env['FLAGCAST_CHAOS_MINUTES'] ?? 0.25);
-const file = fileURLToPath(new URL('../chaos/cli.js', import.meta.url));
+const chaosCommand = harness('chaos');
 
 interface Results {
   readonly clients: Readonly<Record<string, { readonly count: number; readonly deliveries: number }>>;
@@ -28,7 +27,7 @@ it(
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-chaos-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
     const args = `--minutes ${minutes} --seed 7 --clients 24 --no-browser --verbose --output ${folder}`;
-    const chaos = new RunningCommand(args.split(' '), { file });
+    const chaos = new RunningCommand(args.split(' '), chaosCommand);
     onTestFinished(async () => {
       // SIGTERM lets the run remove its processes and files; SIGKILL would not.
       chaos.signal('SIGTERM');
@@ -47,7 +46,7 @@ it(
 );
 
 it('an interrupted chaos run removes its processes and ends with code 130', async () => {
-  const chaos = new RunningCommand(['--no-browser', '--clients', '8', '--verbose'], { file });
+  const chaos = new RunningCommand(['--no-browser', '--clients', '8', '--verbose'], chaosCommand);
   await chaos.errorLine((line) => line.includes('connects the clients'));
   chaos.signal('SIGINT');
   expect(await chaos.ended).toMatchObject({ code: 130 });
@@ -58,7 +57,7 @@ it.each([
   ['--minutes soon', /--minutes takes a number from 0.1 to 240, not "soon"/],
   ['--weather bad', /'--weather'/],
 ])('chaos refuses the option %s', async (args, message) => {
-  const { code, stderr } = await runCommand(args.split(' '), { file });
+  const { code, stderr } = await runCommand(args.split(' '), chaosCommand);
   expect(code).toBe(2);
   expect(stderr).toMatch(message);
 });

@@ -6,8 +6,8 @@ import { unusedPort } from '../packages/server/test/tcp-proxy.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { createTogglrHost, type TogglrHost } from '../packages/server/test/togglr-host.js';
 import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-web-client.js';
-import { FaultyProxy } from '../chaos/faulty-proxy.js';
-import { type ChaosChannel, runWriters } from '../chaos/writers.js';
+import { FaultyProxy } from '../testing/chaos/faulty-proxy.js';
+import { type ChaosChannel, runWriters } from '../testing/chaos/writers.js';
 
 /** Duration of the traffic, in seconds; FLAGCAST_TOGGLR_SECONDS overrides it. */
 const trafficSeconds = Number(process.env['FLAGCAST_TOGGLR_SECONDS'] ?? 8);

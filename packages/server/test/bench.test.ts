@@ -1,11 +1,10 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { runCommand, RunningCommand } from './command.js';
+import { harness, runCommand, RunningCommand } from './command.js';
 
-const file = fileURLToPath(new URL('../../../bench/cli.js', import.meta.url));
+const benchCommand = harness('bench');
 
 interface FanoutResults {
   readonly results: readonly {
@@ -24,7 +23,7 @@ it.runIf(process.platform === 'linux')(
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-bench-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
     const args = 'fanout --clients 20 --rounds 1 --targets flagcast,ws --output'.split(' ');
-    const bench = new RunningCommand([...args, folder], { file });
+    const bench = new RunningCommand([...args, folder], benchCommand);
     onTestFinished(async () => {
       // SIGTERM lets the run remove its processes and files; SIGKILL would not.
       bench.signal('SIGTERM');
@@ -55,7 +54,7 @@ it.each([
   ['latency --clients 10', /latency takes no --clients/],
   ['everything', /no benchmark "everything"/],
 ])('bench refuses the arguments %s', async (args, message) => {
-  const { code, stderr } = await runCommand(args.split(' '), { file });
+  const { code, stderr } = await runCommand(args.split(' '), benchCommand);
   expect(code).toBe(2);
   expect(stderr).toMatch(message);
 });

@@ -9,11 +9,19 @@ export const programFile = fileURLToPath(new URL('../bin/flagcast.js', import.me
 /** Whether a command can be given a terminal: by the `script` of util-linux, which not every system has. */
 export const hasTerminals = spawnSync('script', ['--version']).status === 0;
 
+/** `npm run bench`, `chaos` or `fuzz`. */
+export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
+  file: fileURLToPath(new URL(`../../../testing/${name}/cli.js`, import.meta.url)),
+  execArgv: ['--import', 'tsx'],
+});
+
 export interface CommandOptions {
   /** Beside PATH and HOME nothing of the test's own environment is passed on. */
   readonly env?: Readonly<Record<string, string>>;
-  /** The JavaScript file to run. Default: the program. */
+  /** The file to run. Default: the program. */
   readonly file?: string;
+  /** Arguments of Node, before the file. Default: none. */
+  readonly execArgv?: readonly string[];
   /** Whether the command gets a terminal (through `script`) instead of pipes; its stderr is then part of stdout. */
   readonly terminal?: boolean;
 }
@@ -41,7 +49,8 @@ export class RunningCommand {
   readonly #output = { stdout: new Lines(), stderr: new Lines() };
 
   constructor(args: readonly string[], options: CommandOptions = {}) {
-    const command = [process.execPath, options.file ?? programFile, ...args];
+    const { file = programFile, execArgv = [] } = options;
+    const command = [process.execPath, ...execArgv, file, ...args];
     const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env };
     this.process =
       options.terminal === true

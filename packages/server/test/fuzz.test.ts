@@ -1,11 +1,10 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { runCommand, RunningCommand } from './command.js';
+import { harness, runCommand, RunningCommand } from './command.js';
 
-const file = fileURLToPath(new URL('../../../fuzz/cli.js', import.meta.url));
+const fuzzCommand = harness('fuzz');
 
 interface FuzzResults {
   readonly seed: number;
@@ -23,7 +22,7 @@ it.runIf(process.platform === 'linux')(
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-fuzz-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
     const args = '--inputs 5000 --attacks 300 --seed 1 --output'.split(' ');
-    const fuzz = new RunningCommand([...args, folder], { file });
+    const fuzz = new RunningCommand([...args, folder], fuzzCommand);
     onTestFinished(async () => {
       // SIGTERM lets the run remove its processes and files; SIGKILL would not.
       fuzz.signal('SIGTERM');
@@ -47,7 +46,7 @@ it.each([
   ['--inputs many', /--inputs takes a whole number from 0 to/],
   ['--attack 1', /--attack/],
 ])('fuzz refuses the arguments %s', async (args, message) => {
-  const { code, stderr } = await runCommand(args.split(' '), { file });
+  const { code, stderr } = await runCommand(args.split(' '), fuzzCommand);
   expect(code).toBe(2);
   expect(stderr).toMatch(message);
 });

@@ -1,0 +1,108 @@
+import { readFile } from 'node:fs/promises';
+import { loadavg } from 'node:os';
+import path from 'node:path';
+import { runBounded } from '../bench/bounded-run.js';
+import { runCommand } from '../bench/command.js';
+import { clearProgress, markdownTable, saveResult } from '../bench/results.js';
+import { runChaos } from './chaos.js';
+import { parseCommandLine } from './options.js';
+
+/** @import { Report } from './checker.js' */
+
+const help = `Runs servers, their own PostgreSQL and clients of every kind under injected faults, then compares every client
+with the database.
+
+npm run chaos -- [options]
+
+  --minutes 5     duration of the faults, from 0.1
+  --seed S        seed of the faults, their times and targets; default: random
+  --servers 2     number of servers, at least 2; no fault ends the first one, so that its leaks can be measured
+  --clients 200   number of clients of all kinds, at least 8
+  --no-browser    run without the console in a Chromium
+  --verbose       print a line for each fault
+  --output FOLDER write chaos-<seed>.json there; default: testing/chaos/results
+
+Ends with exit code 1 when an event was lost, repeated, invented, out of order or foreign, when a client is stuck or
+its state differs, or when a server leaks. It then prints timelines of the first anomalies. A seed always gives the
+same faults, but not the same timing of the system. The run removes its processes and files, also after Ctrl-C.`;
+
+/** Time limit for everything except the faults: start, catching up and end, in milliseconds. */
+const overheadMs = 600_000;
+
+/** @param {readonly string[]} args */
+async function main(args) {
+  const options = parseCommandLine(args);
+  if (options.help) {
+    console.log(help);
+    return;
+  }
+  const startedAtMs = performance.now();
+  const loadAverage = loadavg()[0] ?? 0;
+  const report = await runBounded(
+    options.minutes * 60_000 + overheadMs,
+    async (run) => await runChaos(run, options),
+  );
+  clearProgress();
+  const cpuSeconds = await processorSeconds();
+  const seconds = (performance.now() - startedAtMs) / 1_000;
+  print(report);
+  console.log(
+    `${seconds.toFixed(0)} s${cpuSeconds === null ? '' : `, ${cpuSeconds.toFixed(0)} s of processor time`}; load average at the start ${loadAverage.toFixed(1)}`,
+  );
+  const folder = options.output ?? path.join(import.meta.dirname, 'results');
+  const file = await saveResult(`chaos-${report.seed}`, { ...report, seconds, cpuSeconds }, folder);
+  console.log(`${file}\n${report.command}`);
+  if (!report.valid) process.exitCode = 1;
+}
+
+/** @param {Report} report */
+function print({
+  clients,
+  checks,
+  faults,
+  faultCount,
+  deliveries,
+  committed,
+  rejected,
+  skipped,
+  details,
+  seed,
+  valid,
+}) {
+  const kinds = Object.entries(clients).map(([kind, { count, deliveries: received, segments }]) => [
+    kind,
+    String(count),
+    String(received),
+    String(segments),
+  ]);
+  console.log(markdownTable(['clients', 'count', 'deliveries', 'segments without a gap'], kinds));
+  console.log(`\n${committed} events were committed, ${deliveries} deliveries`);
+  console.log(`rejected connections, by HTTP status or close code: ${JSON.stringify(rejected)}\n`);
+  console.log(
+    markdownTable(
+      ['fault', 'times'],
+      Object.entries({ ...faults, all: faultCount }).map(([kind, count]) => [kind, String(count)]),
+    ),
+  );
+  for (const [name, reason] of Object.entries(skipped)) console.log(`skipped: ${name} (${reason})`);
+  console.log('');
+  console.log(
+    markdownTable(
+      ['check', 'found', ''],
+      checks.map(({ name, count, note }) => [name, String(count), note]),
+    ),
+  );
+  console.log(`\nseed ${seed}: ${valid ? 'all checks passed' : 'checks FAILED'}`);
+  for (const detail of details) console.log(detail);
+}
+
+/** Processor time of this process and of its ended child processes; null where the system has no /proc. */
+async function processorSeconds() {
+  if (process.platform !== 'linux') return null;
+  const stat = await readFile('/proc/self/stat', 'utf8');
+  // proc(5): fields 14-17 are utime, stime, cutime and cstime, in hundredths of a second.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields.slice(11, 15).reduce((sum, field) => sum + Number(field) / 100, 0);
+}
+
+await runCommand('chaos', main);
