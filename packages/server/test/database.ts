@@ -83,9 +83,12 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withClient(adminUrl, async (admin) => {
     if (schema === 'tables') await makeTemplate(admin, adminUrl);
-    await admin.query(
-      `CREATE DATABASE ${name} TEMPLATE ${schema === 'tables' ? databaseTemplate : 'template0'}`,
+    // FILE_COPY takes half of the processor time of the default. PostgreSQL 14 always does it and does not know the option.
+    const { rows } = await admin.query<{ strategy: string }>(
+      `SELECT CASE WHEN current_setting('server_version_num')::int >= 150000 THEN 'STRATEGY FILE_COPY' ELSE '' END AS strategy`,
     );
+    const template = schema === 'tables' ? databaseTemplate : 'template0';
+    await admin.query(`CREATE DATABASE ${name} TEMPLATE ${template} ${only(rows).strategy}`);
   });
   const url = databaseUrl(adminUrl, name);
   const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
