@@ -51,5 +51,7 @@ export default defineConfig({
     // More than processors: most tests wait for others.
     maxWorkers: 4,
     sequence: { sequencer: LongestFirst },
+    // Code that runs in a process of its own (`flagcast serve`, workers) is not counted.
+    coverage: { include: ['packages/*/src/**'], reporter: ['text-summary', 'html', 'json-summary'] },
   },
 });

