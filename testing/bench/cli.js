@@ -1,5 +1,6 @@
-import { runCommand } from './command.js';
-import { parseCommandLine, rejectOtherOptions, UsageError } from './options.js';
+import { runCommand } from '../testkit/command.ts';
+import { UsageError } from '../testkit/command.ts';
+import { parseCommandLine, rejectOtherOptions } from './options.js';
 import { boundLine } from './results.js';
 
 /** @import { Options } from './options.js' */

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { ioUring } from '@flagcast/io-uring';
 import { createFlagcast } from 'flagcast';
-import { serveParent } from './child.js';
+import { serveParent } from '../testkit/child.ts';
 
 /** @import { AddressInfo } from 'node:net' */
 

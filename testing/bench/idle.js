@@ -4,7 +4,7 @@ import { connectClients } from './fanout/round.js';
 import { startReceivers } from './load/receivers.js';
 import { measure } from './measurement.js';
 import { oneCount } from './options.js';
-import { cpuMsOf, memoryOf } from './process-figures.js';
+import { cpuMsOf, memoryOf } from '../testkit/process-figures.ts';
 import { startProgress } from './progress.js';
 import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCell } from './results.js';
 import { spread } from './statistics.js';
@@ -101,13 +101,13 @@ async function measureIdle(target, setting, receivers, clients) {
   const running = await target.start(setting);
   if (running === null) return null;
   await delay(startMs, undefined, { signal: run.signal });
-  const before = await memoryOf(running.memoryPid);
+  const before = await memoryOf([running.memoryPid]);
   await connectClients(run, receivers, running, { clients, channels: 1 });
   await delay(quiesceMs, undefined, { signal: run.signal });
   const cpuMsBefore = await cpuMsOf(running.cpuPids);
   await delay(idleMs, undefined, { signal: run.signal });
   const cpuMs = (await cpuMsOf(running.cpuPids)) - cpuMsBefore;
-  const after = await memoryOf(running.memoryPid);
+  const after = await memoryOf([running.memoryPid]);
   const { lost } = await receivers.disconnect();
   await running.end();
   return {

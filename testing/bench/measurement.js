@@ -1,9 +1,9 @@
-import { runBounded } from './bounded-run.js';
-import { requireFigures, requireFiles } from './process-figures.js';
+import { runBounded } from '../testkit/bounded-run.ts';
+import { requireFigures, requireFiles } from '../testkit/process-figures.ts';
 import { describeMachine, showProgress } from './results.js';
-import { connect, startTemporaryPostgres } from './temporary-postgres.js';
+import { connect, startTemporaryPostgres } from '../testkit/postgres.ts';
 
-/** @import { BoundedRun } from './bounded-run.js' */
+/** @import { BoundedRun } from '../testkit/bounded-run.ts' */
 /** @import { Machine } from './results.js' */
 /** @import { EmbeddedPostgres } from '@flagcast/demo' */
 

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { UsageError } from '../testkit/command.ts';
 
 /**
  * The options of the benchmarks. `clients`: numbers of clients, one case for each. `rounds`: number of measurements of
@@ -17,9 +18,6 @@ import { parseArgs } from 'node:util';
  */
 
 /** @typedef {{ readonly benchmark: string, readonly options: Options, readonly help: boolean }} CommandLine */
-
-/** Invalid command line; the message says how to fix it. */
-export class UsageError extends Error {}
 
 const mostClients = 100_000;
 

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:net';
 import { once, setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { clearProgress, showProgress } from '../bench/results.js';
-import { startTemporaryPostgres } from '../bench/temporary-postgres.js';
+import { showProgress } from '../testkit/report.ts';
+import { startTemporaryPostgres } from '../testkit/postgres.ts';
 import { createRandom } from '../../packages/demo/dist/company/random.js';
 import { PageClient } from './clients/page-client.js';
 import { commitPrepared, seedDatabase, withClient } from './seed-database.js';
@@ -19,7 +19,7 @@ import { Tokens } from './tokens.js';
 import { check } from './checker.js';
 import { runWriters } from './writers.js';
 
-/** @import { BoundedRun } from '../bench/bounded-run.js' */
+/** @import { BoundedRun } from '../testkit/bounded-run.ts' */
 /** @import { Random } from '../../packages/demo/dist/company/random.js' */
 /** @import { EmbeddedPostgres } from '@flagcast/demo' */
 /** @import { PlannedFault } from './plan.js' */
@@ -108,7 +108,7 @@ export async function runChaos(run, options) {
   await page?.client.close();
   const leaks = [];
   for (const server of servers) leaks.push({ server: server.name, ...(await findLeaks(server, before)) });
-  clearProgress();
+  showProgress('');
   return await check({
     ...{ options, members, servers, startedAtMs, quiescedAtMs },
     ...{ faults, skipped, problems, stuck, different, leaks, unlogged },

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import path from 'node:path';
-import { runBounded } from '../bench/bounded-run.js';
-import { runCommand } from '../bench/command.js';
-import { clearProgress, markdownTable, saveResult } from '../bench/results.js';
+import { runBounded } from '../testkit/bounded-run.ts';
+import { runCommand } from '../testkit/command.ts';
+import { markdownTable, saveResult, showProgress } from '../testkit/report.ts';
 import { runChaos } from './chaos.js';
 import { parseCommandLine } from './options.js';
 
@@ -42,7 +42,7 @@ async function main(args) {
     options.minutes * 60_000 + overheadMs,
     async (run) => await runChaos(run, options),
   );
-  clearProgress();
+  showProgress('');
   const cpuSeconds = await processorSeconds();
   const seconds = (performance.now() - startedAtMs) / 1_000;
   print(report);

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { UsageError } from '../bench/options.js';
+import { UsageError } from '../testkit/command.ts';
 
 /**
  * @typedef {{

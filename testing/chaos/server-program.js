@@ -5,7 +5,7 @@
 import { createServer } from 'node:http';
 import { Socket } from 'node:net';
 import v8 from 'node:v8';
-import { serveParent } from '../bench/child.js';
+import { serveParent } from '../testkit/child.ts';
 import { ioUring } from '@flagcast/io-uring';
 
 /** @import { AddressInfo } from 'node:net' */

@@ -1,15 +1,8 @@
 import path from 'node:path';
-import { runBounded } from '../bench/bounded-run.js';
-import { runCommand } from '../bench/command.js';
-import { requireFigures } from '../bench/process-figures.js';
-import {
-  bound,
-  boundLine,
-  clearProgress,
-  markdownTable,
-  saveResult,
-  showProgress,
-} from '../bench/results.js';
+import { runBounded } from '../testkit/bounded-run.ts';
+import { runCommand } from '../testkit/command.ts';
+import { requireFigures } from '../testkit/process-figures.ts';
+import { atMost, holds, boundLine, markdownTable, saveResult, showProgress } from '../testkit/report.ts';
 import { attackServer } from './attacks/run.js';
 import { parseCommandLine } from './options.js';
 import { fuzzParsers } from './parsers/run.js';
@@ -74,12 +67,12 @@ async function main(args) {
           });
     if (server !== null) showAttacks(server);
     const bounds = [
-      ...(parsers === null ? [] : [bound('inputs that a parser failed on', parsers.faults.length, 0, '')]),
+      ...(parsers === null ? [] : [atMost('inputs that a parser failed on', parsers.faults.length, 0, '')]),
       ...(server?.bounds ?? []),
     ];
     for (const each of bounds) {
       console.log(boundLine(each));
-      if (!each.holds) process.exitCode = 1;
+      if (!holds(each)) process.exitCode = 1;
     }
     const folder = output ?? path.join(import.meta.dirname, 'results');
     const file = await saveResult('fuzz', { seed, first, bounds, parsers, attacks: server }, folder);
@@ -89,7 +82,7 @@ async function main(args) {
 
 /** @param {ParserResults} results */
 function showParsers({ inputs, seconds, parsers, faults }) {
-  clearProgress();
+  showProgress('');
   console.log(`\n${inputs} inputs in ${seconds.toFixed(0)} s\n`);
   const rows = parsers.map(({ parser, inputs: given, bytes, slowestMs, largeMs }) => [
     parser,
@@ -109,7 +102,7 @@ function showParsers({ inputs, seconds, parsers, faults }) {
 
 /** @param {AttackResults} results */
 function showAttacks(results) {
-  clearProgress();
+  showProgress('');
   const {
     attacks,
     seconds,

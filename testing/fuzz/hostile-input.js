@@ -1,4 +1,4 @@
-/** @import { SeededRandom } from './random.js' */
+/** @import { SeededRandom } from '../testkit/random.ts' */
 
 /** Texts that often break programs; they are inserted into valid inputs. */
 const hostileTexts = [

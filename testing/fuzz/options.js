@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { UsageError } from '../bench/options.js';
+import { UsageError } from '../testkit/command.ts';
 
 /**
  * `inputs`, `attacks`: their numbers. `first`: the number of the first one. `minutes`: time limit. `output`: folder of the

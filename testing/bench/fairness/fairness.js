@@ -8,7 +8,7 @@ import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCel
 import { percentiles, spread } from '../statistics.js';
 import { openSmallChannel } from './small-channel.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { Receivers } from '../load/receivers.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
-import { connect } from '../temporary-postgres.js';
+import { connect } from '../../testkit/postgres.ts';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { PreparedFlagcast } from '../targets/flagcast.js' */
 
 /**

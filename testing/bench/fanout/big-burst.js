@@ -3,7 +3,7 @@ import { chooseTargets } from '../targets/all.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { memoryOf, resetPeak } from '../process-figures.js';
+import { memoryOf, resetPeak } from '../../testkit/process-figures.ts';
 import { startProgress } from '../progress.js';
 import {
   bound,
@@ -117,15 +117,15 @@ async function measureBurst(target, setting, receivers, clients) {
   }
   await delay(quietMs, undefined, { signal: run.signal });
   const before = await receivers.count();
-  const { residentBytes } = await memoryOf(running.memoryPid);
-  await resetPeak(running.memoryPid);
+  const { residentBytes } = await memoryOf([running.memoryPid]);
+  await resetPeak([running.memoryPid]);
   const burst = Array.from({ length: events }, () => 0);
   const startedAtMs = performance.now();
   const arriving = receivers.expect(burst, arrivalLimitMs);
   await running.publish(burst);
   await arriving;
   const ms = performance.now() - startedAtMs;
-  const { peakBytes } = await memoryOf(running.memoryPid);
+  const { peakBytes } = await memoryOf([running.memoryPid]);
   const after = await receivers.disconnect();
   await running.end();
   return {

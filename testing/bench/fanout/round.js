@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { cpuMsOf } from '../process-figures.js';
+import { cpuMsOf } from '../../testkit/process-figures.ts';
 import { roundWarmUp } from './patterns.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { RunningTarget } from '../targets/target.js' */
 /** @import { Receivers } from '../load/receivers.js' */
 /** @import { Pattern, Setup } from './patterns.js' */

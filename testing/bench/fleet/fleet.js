@@ -8,7 +8,7 @@ import { checkSegment } from '../../chaos/segment-checker.js';
 import { Tokens } from '../../chaos/tokens.js';
 import { runWriters } from '../../chaos/writers.js';
 import { freePort } from '../../../packages/demo/dist/embedded/embedded-process.js';
-import { runBounded } from '../bounded-run.js';
+import { runBounded } from '../../testkit/bounded-run.ts';
 import { oneCount } from '../options.js';
 import { startProgress } from '../progress.js';
 import {
@@ -21,14 +21,14 @@ import {
   saveResult,
   showProgress,
 } from '../results.js';
-import { connect, startTemporaryPostgres } from '../temporary-postgres.js';
+import { connect, startTemporaryPostgres } from '../../testkit/postgres.ts';
 import { injectFaults } from './faults.js';
 import { FleetServer } from './fleet-server.js';
 import { NatsProcess, requireNats } from './nats-process.js';
 import { takeoverBound, takeoverTable } from './takeover.js';
 
 /** @import pg from 'pg' */
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { SeededDatabase } from '../../chaos/seed-database.js' */
 /** @import { ChaosChannel } from '../../chaos/writers.js' */
 /** @import { Options } from '../options.js' */

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { freePort } from '../../../packages/demo/dist/embedded/embedded-process.js';
 
 /** @import { ChildProcess } from 'node:child_process' */
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 
 /** Counters of a nats-server since its start. */
 /** @typedef {{ readonly in_msgs: number, readonly out_msgs: number, readonly in_bytes: number, readonly out_bytes: number }} NatsFigures */

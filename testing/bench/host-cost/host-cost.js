@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import WebSocket from 'ws';
 import { signToken } from '../../../packages/server/dist/auth/sign-token.js';
-import { startServer } from '../child.js';
+import { startServer } from '../../testkit/child.ts';
 import { measure } from '../measurement.js';
 import {
   bound,
@@ -16,14 +16,14 @@ import {
 } from '../results.js';
 import { rotate } from '../rounds.js';
 import { percentiles, spread } from '../statistics.js';
-import { createDatabase } from '../temporary-postgres.js';
+import { createDatabase } from '../../testkit/postgres.ts';
 import { startWriters } from './writers.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { Bound } from '../results.js' */
 /** @import { Options } from '../options.js' */
 /** @import { Percentiles, Spread } from '../statistics.js' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 /** @import { Writers } from './writers.js' */
 
 const limitMs = 20 * 60_000;

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { connect } from '../temporary-postgres.js';
+import { connect } from '../../testkit/postgres.ts';
 
 /** @import pg from 'pg' */
-/** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 
 /**
  * Sessions that write to a database. `commitFor`: `count` sessions commit audit rows one after the other for `durationMs`;

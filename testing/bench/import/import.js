@@ -3,10 +3,10 @@ import { openSmallChannel } from '../fairness/small-channel.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { memoryOf } from '../process-figures.js';
+import { memoryOf } from '../../testkit/process-figures.ts';
 import { bound, clearProgress, figure, machineLine, saveResult, showProgress } from '../results.js';
 import { percentiles } from '../statistics.js';
-import { connect } from '../temporary-postgres.js';
+import { connect } from '../../testkit/postgres.ts';
 
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
@@ -41,7 +41,7 @@ export async function runImport(options) {
     ]);
     const channel = await openSmallChannel(run, prepared, { port: server.port, channel: other, clients: 1 });
     await channel.measure(warmUpEvents, pauseLimitMs);
-    const before = await memoryOf(server.pid);
+    const before = await memoryOf([server.pid]);
     const importer = await connect(run, prepared.database.url, 'bench importer');
     const ids = prepared.channelIds[imported];
     if (ids === undefined) throw new Error('There is no channel to import into');
@@ -54,7 +54,7 @@ export async function runImport(options) {
     const measuring = (async () => {
       while (!arrival.signal.aborted) {
         delaysMs.push(...(await channel.measure(1, pauseLimitMs)));
-        peakBytes = Math.max(peakBytes, (await memoryOf(server.pid)).residentBytes);
+        peakBytes = Math.max(peakBytes, (await memoryOf([server.pid])).residentBytes);
       }
     })();
     showProgress('import: one statement');

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { WebSocketServer } from 'ws';
 import { Session } from '../../../packages/server/dist/postgres/session.js';
 import { plannerSettings } from '../../../packages/server/dist/reader/log-statements.js';
-import { serveParent } from '../child.js';
+import { serveParent } from '../../testkit/child.ts';
 import { baselineChannel } from './baseline-schema.js';
 
 /** @import { AddressInfo } from 'node:net' */

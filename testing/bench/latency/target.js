@@ -3,13 +3,13 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { signToken } from '../../../packages/server/dist/auth/sign-token.js';
-import { startServer } from '../child.js';
-import { createDatabase } from '../temporary-postgres.js';
+import { startServer } from '../../testkit/child.ts';
+import { createDatabase } from '../../testkit/postgres.ts';
 import { baselineSchemas } from './baseline-schema.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { EmbeddedPostgres } from '@flagcast/demo' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 
 /** Time-out of a message, in milliseconds: many times the polling interval. */
 const messageTimeoutMs = 15_000;

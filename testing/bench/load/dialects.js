@@ -1,4 +1,4 @@
-import { clientFrame, opcodes } from './frames.js';
+import { clientFrame, opcodes } from '../../testkit/frames.ts';
 import { connectPacket, packetTypes, subscribePacket } from './mqtt.js';
 
 /**

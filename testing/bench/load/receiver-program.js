@@ -1,4 +1,4 @@
-import { serveParent } from '../child.js';
+import { serveParent } from '../../testkit/child.ts';
 import { dialects } from './dialects.js';
 import { Receiver } from './receiver.js';
 

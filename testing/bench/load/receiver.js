@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
-import { clientFrame, FrameReader, opcodes } from './frames.js';
+import { clientFrame, FrameReader, opcodes } from '../../testkit/frames.ts';
 
 /** @import { Socket } from 'node:net' */
 /** @import { Dialect } from './dialects.js' */

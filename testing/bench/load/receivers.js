@@ -1,6 +1,6 @@
-import { startChild } from '../child.js';
+import { startChild } from '../../testkit/child.ts';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { Connect, Count, Group } from './receiver-program.js' */
 
 /** Clients of a process: limited by its open files (20,000) and by one core. */

@@ -1,7 +1,7 @@
 import { launchChromium } from '../../../e2e/console/chromium.js';
 
 /** @import { Browser, Page } from 'playwright-core' */
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 
 /** Time-out for a page to show a text, in milliseconds. */
 const showTimeoutMs = 15_000;

@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { signToken } from '../../../packages/server/dist/auth/sign-token.js';
-import { startServer } from '../child.js';
+import { startServer } from '../../testkit/child.ts';
 import { baselineSchemas } from '../latency/baseline-schema.js';
-import { createDatabase } from '../temporary-postgres.js';
+import { createDatabase } from '../../testkit/postgres.ts';
 import { nowMs, openWindow } from './browser-windows.js';
 
 /** @import { Browser, Page } from 'playwright-core' */
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { EmbeddedPostgres } from '@flagcast/demo' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 
 const windowCount = 2;
 /** Number of flags in the table besides the one that changes. */

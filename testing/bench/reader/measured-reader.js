@@ -5,8 +5,8 @@ import { sessionOpener } from '../../../packages/server/dist/postgres/session.js
 import { EventReader } from '../../../packages/server/dist/reader/reader.js';
 
 /** @import pg from 'pg' */
-/** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 
 /**
  * Flagcast's reader of a database. `commitAndRead`: commits an audit row, wakes the reader, and returns the duration of the

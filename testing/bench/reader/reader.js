@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { runBounded } from '../bounded-run.js';
+import { runBounded } from '../../testkit/bounded-run.ts';
 import {
   bound,
   clearProgress,
@@ -12,14 +12,14 @@ import {
   spreadCell,
 } from '../results.js';
 import { percentile, spread } from '../statistics.js';
-import { createDatabase, startTemporaryPostgres } from '../temporary-postgres.js';
+import { createDatabase, startTemporaryPostgres } from '../../testkit/postgres.ts';
 import { loadAudit, loadDecidedChanges } from './load.js';
 import { startMeasuredReader } from './measured-reader.js';
 
 /** @import { Bound } from '../results.js' */
 /** @import { Spread } from '../statistics.js' */
-/** @import { BoundedRun } from '../bounded-run.js' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 
 const limitMs = 20 * 60_000;
 const rounds = 5;

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { signToken } from '../../../packages/server/dist/auth/sign-token.js';
-import { startServer } from '../child.js';
+import { startServer } from '../../testkit/child.ts';
 import { measure } from '../measurement.js';
-import { memoryOf } from '../process-figures.js';
+import { memoryOf } from '../../testkit/process-figures.ts';
 import {
   bound,
   clearProgress,
@@ -14,9 +14,9 @@ import {
   showProgress,
 } from '../results.js';
 import { percentile } from '../statistics.js';
-import { createDatabase } from '../temporary-postgres.js';
+import { createDatabase } from '../../testkit/postgres.ts';
 
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 
@@ -53,7 +53,7 @@ export async function runSearch(options) {
 
     showProgress('search: without searches');
     const quiet = await serveOthers(origin, others, quietMs);
-    const before = await memoryOf(server.pid);
+    const before = await memoryOf([server.pid]);
     showProgress(`search: ${searches} searches at a time`);
     const end = new AbortController();
     const searching = Promise.all(
@@ -62,7 +62,7 @@ export async function runSearch(options) {
     const busy = await serveOthers(origin, others, searchMs);
     end.abort();
     const answers = (await searching).flat();
-    const after = await memoryOf(server.pid);
+    const after = await memoryOf([server.pid]);
     clearProgress();
 
     const count = (/** @type {number} */ status) => answers.filter((each) => each.status === status).length;

@@ -3,13 +3,13 @@ import { prepareFlagcast, insertEvents } from '../targets/flagcast.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { memoryOf, openFilesOf } from '../process-figures.js';
+import { memoryOf, openFilesOf } from '../../testkit/process-figures.ts';
 import { startProgress } from '../progress.js';
 import { bound, clearProgress, machineLine, markdownTable, saveResult } from '../results.js';
 import { percentile } from '../statistics.js';
 import { openVisitors } from './visitors.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 /** @import { PreparedFlagcast } from '../targets/flagcast.js' */
@@ -147,7 +147,7 @@ async function takeSamples(run, { port, pid, durationMs, published }) {
   for (let number = 1; number <= count; number += 1) {
     const restMs = startedAtMs + number * sampleIntervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal: run.signal });
-    const { residentBytes } = await memoryOf(pid);
+    const { residentBytes } = await memoryOf([pid]);
     const openFiles = await openFilesOf(pid);
     const atS = (performance.now() - startedAtMs) / 1_000;
     samples.push({ atS, residentBytes, openFiles, delayMs: await eventLoopDelayMs(port) });

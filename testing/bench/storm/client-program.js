@@ -1,4 +1,4 @@
-import { serveParent } from '../child.js';
+import { serveParent } from '../../testkit/child.ts';
 import { StormClient } from './storm-client.js';
 
 /** @import { StormClientOptions } from './storm-client.js' */

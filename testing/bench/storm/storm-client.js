@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import { backoffMs } from '../../../packages/client/dist/connection-machine.js';
-import { clientFrame, FrameReader, opcodes } from '../load/frames.js';
+import { clientFrame, FrameReader, opcodes } from '../../testkit/frames.ts';
 
 /**
  * @typedef {{

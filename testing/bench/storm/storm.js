@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { freePort } from '../../../packages/demo/dist/embedded/embedded-process.js';
-import { startChild } from '../child.js';
+import { startChild } from '../../testkit/child.ts';
 import { insertEvents, prepareFlagcast } from '../targets/flagcast.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
@@ -18,7 +18,7 @@ import {
 import { percentile, spread } from '../statistics.js';
 import { countingSettings, startCounting } from './statement-counts.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { Options } from '../options.js' */
 /** @import { Bound } from '../results.js' */
 /** @import { PreparedFlagcast } from '../targets/flagcast.js' */

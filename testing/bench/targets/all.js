@@ -2,7 +2,7 @@ import { flagcast } from './flagcast.js';
 import { mosquitto } from './mosquitto.js';
 import { nchan } from './nchan.js';
 import { nodeServer } from './node-server.js';
-import { UsageError } from '../options.js';
+import { UsageError } from '../../testkit/command.ts';
 
 /** @import { Target } from './target.js' */
 

@@ -4,7 +4,7 @@ import { Server as SocketIoServer } from 'socket.io';
 import { WebSocketServer } from 'ws';
 import { SubmissionQueue } from '../../../packages/io-uring/dist/submission-queue.js';
 import { textFrame } from '../../../packages/server/dist/connections/codecs/frame.js';
-import { serveParent } from '../child.js';
+import { serveParent } from '../../testkit/child.ts';
 
 /** @import { Server } from 'node:http' */
 /** @import { AddressInfo } from 'node:net' */

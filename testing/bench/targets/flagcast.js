@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../../packages/demo/dist/embedded/embedded-process.js';
 import { signToken } from '../../../packages/server/dist/auth/sign-token.js';
-import { startServer } from '../child.js';
+import { startServer } from '../../testkit/child.ts';
 import { startInstalled } from './installed.js';
-import { createDatabase } from '../temporary-postgres.js';
+import { createDatabase } from '../../testkit/postgres.ts';
 
-/** @import { Child } from '../child.js' */
-/** @import { BenchDatabase } from '../temporary-postgres.js' */
+/** @import { Child } from '../../testkit/child.ts' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 /** @import { Target, RunningTarget, TargetOptions } from './target.js' */
 
 /** Every project has this many environments, and so channels. */

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { serveParent } from '../child.js';
-import { childrenOf } from '../process-figures.js';
+import { serveParent } from '../../testkit/child.ts';
+import { childrenOf } from '../../testkit/process-figures.ts';
 
 /**
  * Runs an installed program until the parent disconnects or ends. The program counts as started when it accepts connections

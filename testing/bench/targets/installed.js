@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { startChild } from '../child.js';
+import { startChild } from '../../testkit/child.ts';
 
 /** @import { Socket } from 'node:net' */
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { InstalledStart } from './installed-program.js' */
 
 const startLimitMs = 15_000;

@@ -1,5 +1,5 @@
 import { ioUring } from '@flagcast/io-uring';
-import { startServer } from '../child.js';
+import { startServer } from '../../testkit/child.ts';
 import { channelName } from './target.js';
 import { messageText } from './message.js';
 

@@ -1,4 +1,4 @@
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { EmbeddedPostgres } from '@flagcast/demo' */
 /** @import { DialectName } from '../load/dialects.js' */
 

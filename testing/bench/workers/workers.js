@@ -3,13 +3,13 @@ import { connectClients } from '../fanout/round.js';
 import { startReceivers } from '../load/receivers.js';
 import { measure } from '../measurement.js';
 import { oneCount } from '../options.js';
-import { cpuMsOf } from '../process-figures.js';
+import { cpuMsOf } from '../../testkit/process-figures.ts';
 import { startProgress } from '../progress.js';
 import { bound, clearProgress, machineLine, markdownTable, saveResult, spreadCell } from '../results.js';
 import { rotate } from '../rounds.js';
 import { spread } from '../statistics.js';
 
-/** @import { BoundedRun } from '../bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 /** @import { PreparedFlagcast } from '../targets/flagcast.js' */
 /** @import { Receivers } from '../load/receivers.js' */
 /** @import { Options } from '../options.js' */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { serveParent } from '../../bench/child.js';
-import { SeededRandom } from '../random.js';
+import { serveParent } from '../../testkit/child.ts';
+import { SeededRandom } from '../../testkit/random.ts';
 import { Attempt } from './attempt.js';
 import { frames } from './frames.js';
 import { handshakes } from './handshakes.js';

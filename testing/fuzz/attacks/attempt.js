@@ -1,7 +1,7 @@
 import { bearer, channelPath, handshakeHeaders, requestText } from './requests.js';
 import { RawConnection } from './raw-connection.js';
 
-/** @import { SeededRandom } from '../random.js' */
+/** @import { SeededRandom } from '../../testkit/random.ts' */
 /** @import { Answer } from './raw-connection.js' */
 /** @import { Target } from './requests.js' */
 

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { WebSocket } from 'ws';
 
 /** @import pg from 'pg' */
-/** @import { BoundedRun } from '../../bench/bounded-run.js' */
-/** @import { BenchDatabase } from '../../bench/temporary-postgres.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
+/** @import { BenchDatabase } from '../../testkit/postgres.ts' */
 
 /**
  * The figures of the control clients. `slowestMs`: longest time from a commit to its event at the slower client. `missing`:

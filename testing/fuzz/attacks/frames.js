@@ -2,7 +2,7 @@ import { deflateRawSync } from 'node:zlib';
 import { randomJson, hostileText, mutate } from '../hostile-input.js';
 import { bearer, channelPath, clientFrame, handshakeHeaders, requestText, textFrame } from './requests.js';
 
-/** @import { SeededRandom } from '../random.js' */
+/** @import { SeededRandom } from '../../testkit/random.ts' */
 /** @import { Attack, Attempt } from './attempt.js' */
 /** @import { RawConnection } from './raw-connection.js' */
 

@@ -1,5 +1,5 @@
 import { connect } from 'node:net';
-import { FrameReader, opcodes } from '../../bench/load/frames.js';
+import { FrameReader, opcodes } from '../../testkit/frames.ts';
 
 /**
  * What the server has sent. `status`: of its first HTTP response, or null. `head`: the head of that response, in latin1.

@@ -1,4 +1,4 @@
-/** @import { SeededRandom } from '../random.js' */
+/** @import { SeededRandom } from '../../testkit/random.ts' */
 
 /**
  * The server under attack, valid tokens, and existing objects.

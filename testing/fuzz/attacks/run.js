@@ -1,15 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { startChild } from '../../bench/child.js';
-import { memoryOf, requireFiles, resetPeak } from '../../bench/process-figures.js';
-import { bound } from '../../bench/results.js';
-import { createDatabase, startTemporaryPostgres } from '../../bench/temporary-postgres.js';
+import { startChild } from '../../testkit/child.ts';
+import { memoryOf, requireFiles, resetPeak } from '../../testkit/process-figures.ts';
+import { atMost } from '../../testkit/report.ts';
+import { createDatabase, startTemporaryPostgres } from '../../testkit/postgres.ts';
 import { signToken } from '../../../packages/server/dist/auth/sign-token.js';
 import { startControlClients } from './control-clients.js';
 import { startServerProcess } from './server-process.js';
 
 /** @import pg from 'pg' */
-/** @import { BoundedRun } from '../../bench/bounded-run.js' */
-/** @import { Bound } from '../../bench/results.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
+/** @import { Bound } from '../../testkit/report.ts' */
 /** @import { AttackFault, AttackerRequest, BatchResult } from './attacker-program.js' */
 /** @import { ControlClientFigures } from './control-clients.js' */
 /** @import { Target } from './requests.js' */
@@ -93,8 +93,8 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
   await attacker.release();
   const filesBefore = await awaitFiles(server, 0);
   const heapBefore = megabytes(await server.usedHeap());
-  const before = await memoryOf(server.pid);
-  await resetPeak(server.pid);
+  const before = await memoryOf([server.pid]);
+  await resetPeak([server.pid]);
 
   const startedAtMs = performance.now();
   const batches = await attackInBatches(attacker, server, { attacks, first, seed, endsAtMs, onProgress });
@@ -106,7 +106,7 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
   const filesAfter = await awaitFiles(server, filesLimit);
   const runs = server.exitReason() === null;
   const heapAfter = runs ? megabytes(await server.usedHeap()) : heapBefore;
-  const after = runs ? await memoryOf(server.pid) : before;
+  const after = runs ? await memoryOf([server.pid]) : before;
   const exit = await server.end();
   const { made, outcomes, maxHeld, faults, filesPeak, during } = batches;
   return {
@@ -121,20 +121,20 @@ export async function attackServer(run, { attacks, first, seed, endsAtMs, onProg
     openFiles: { before: filesBefore, peak: filesPeak, after: filesAfter },
     controlClients: figures,
     bounds: [
-      bound('attacks with a wrong or missing answer', faults.length, 0, ''),
-      bound('server crashes', runs ? 0 : 1, 0, ''),
-      bound('warnings and errors in the log', server.warnings.length, 0, ''),
+      atMost('attacks with a wrong or missing answer', faults.length, 0, ''),
+      atMost('server crashes', runs ? 0 : 1, 0, ''),
+      atMost('warnings and errors in the log', server.warnings.length, 0, ''),
       ...controlClientBounds(figures),
-      bound(
+      atMost(
         'growth of the resident memory of the server',
         megabytes(after.residentBytes - before.residentBytes),
         growthLimitMegabytes,
         ' MB',
       ),
-      bound('growth of the heap of the server', heapAfter - heapBefore, heapLimitOf(figures.events), ' MB'),
-      bound('peak memory of the server', megabytes(after.peakBytes), peakLimitMegabytes, ' MB'),
-      bound('open files of the server afterwards', filesAfter, filesLimit, ''),
-      bound('failed shutdowns', exit === 'it ended with 0' ? 0 : 1, 0, ''),
+      atMost('growth of the heap of the server', heapAfter - heapBefore, heapLimitOf(figures.events), ' MB'),
+      atMost('peak memory of the server', megabytes(after.peakBytes), peakLimitMegabytes, ' MB'),
+      atMost('open files of the server afterwards', filesAfter, filesLimit, ''),
+      atMost('failed shutdowns', exit === 'it ended with 0' ? 0 : 1, 0, ''),
     ],
   };
 }
@@ -197,7 +197,7 @@ async function attackInBatches(attacker, server, { attacks, first, seed, endsAtM
     maxHeld = Math.max(maxHeld, result.held);
     if (ended !== null) break;
     filesPeak = Math.max(filesPeak, await server.openFiles());
-    const { residentBytes } = await memoryOf(server.pid);
+    const { residentBytes } = await memoryOf([server.pid]);
     during.push(Math.round(megabytes(residentBytes)));
     onProgress(made, faults.length, megabytes(residentBytes));
     if (faults.length > 100) break;
@@ -208,9 +208,9 @@ async function attackInBatches(attacker, server, { attacks, first, seed, endsAtM
 /** @param {ControlClientFigures} figures */
 function controlClientBounds({ closed, missing, repeated, unknown, slowestMs }) {
   return [
-    bound('closed control clients', closed.length, 0, ''),
-    bound('missing or repeated events of the control clients', missing + repeated + unknown, 0, ''),
-    bound(
+    atMost('closed control clients', closed.length, 0, ''),
+    atMost('missing or repeated events of the control clients', missing + repeated + unknown, 0, ''),
+    atMost(
       'longest time from a commit to the slower control client',
       slowestMs / 1_000,
       eventLimitSeconds,

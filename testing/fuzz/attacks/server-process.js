@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { WebSocket } from 'ws';
 
-/** @import { BoundedRun } from '../../bench/bounded-run.js' */
+/** @import { BoundedRun } from '../../testkit/bounded-run.ts' */
 
 const program = fileURLToPath(new URL('../../../packages/server/bin/flagcast.js', import.meta.url));
 const startLimitMs = 30_000;

@@ -25,7 +25,7 @@ import { parsePageKey } from '../../../packages/server/dist/api/audit-search.js'
 import { parseClientMessage } from '../../../packages/server/dist/connections/codecs/client-message.js';
 import { textFrame } from '../../../packages/server/dist/connections/codecs/frame.js';
 import { answerPlain } from '../../../packages/server/dist/connections/codecs/plain.js';
-import { FrameReader } from '../../bench/load/frames.js';
+import { FrameReader } from '../../testkit/frames.ts';
 import { corpora } from './corpus.js';
 import { receiveAsClient } from './client.js';
 

@@ -1,6 +1,6 @@
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { randomJson, mutate } from '../hostile-input.js';
-import { SeededRandom } from '../random.js';
+import { SeededRandom } from '../../testkit/random.ts';
 import { parsers } from './parsers.js';
 
 /** @import { Parser } from './parsers.js' */

@@ -1,25 +1,29 @@
 import { constants } from 'node:os';
 
-const signalNames = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
+const signalNames = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Time limit for the clean-up, in milliseconds; then the process exits. */
 const cleanUpLimitMs = 20_000;
 
-/**
- * The context of a run. `signal`: aborted when the run must end early. `defer`: registers a clean-up (of a process, a
- * folder); all clean-ups run at the end, the last one first. `fail`: ends the run with an error from outside its own calls.
- *
- * @typedef {{
- *   readonly signal: AbortSignal,
- *   defer(cleanUp: () => Promise<unknown>): void,
- *   fail(error: Error): void,
- * }} BoundedRun
- */
+/** The owner of what is started: a run of a harness, or a test (`{ defer: onTestFinished, fail }`). */
+export interface Owner {
+  /** Registers a clean-up. All of them run at the end, the last one first. */
+  defer(cleanUp: () => Promise<unknown>): void;
+  /** Ends the run with an error from outside its own calls, such as the end of a process. */
+  fail(error: Error): void;
+}
 
-/** The run was ended by a signal. The exit code is 128 + the signal's number. */
+export interface BoundedRun extends Owner {
+  /** Aborted when the run must end early. */
+  readonly signal: AbortSignal;
+}
+
+/** The run was ended by a signal. */
 export class InterruptedError extends Error {
-  /** @param {NodeJS.Signals} signalName */
-  constructor(signalName) {
+  /** 128 + the signal's number. */
+  readonly exitCode: number;
+
+  constructor(signalName: NodeJS.Signals) {
     super(`interrupted by ${signalName}`);
     this.exitCode = 128 + constants.signals[signalName];
   }
@@ -28,29 +32,19 @@ export class InterruptedError extends Error {
 /**
  * Runs `work` and cleans up after it, also after an error, after `limitMs`, or on a signal (Ctrl-C). A second signal
  * exits immediately.
- *
- * @template Result
- * @param {number} limitMs
- * @param {(run: BoundedRun) => Promise<Result>} work
- * @returns {Promise<Result>}
  */
-export async function runBounded(limitMs, work) {
+export async function runBounded<Result>(
+  limitMs: number,
+  work: (run: BoundedRun) => Promise<Result>,
+): Promise<Result> {
   const controller = new AbortController();
-  /** @type {(() => Promise<unknown>)[]} */
-  const cleanUps = [];
-  /** @type {(error: Error) => void} */
-  let rejectEarly = () => undefined;
-  /** @type {Promise<never>} */
-  const endedEarly = new Promise((_resolve, reject) => {
-    rejectEarly = reject;
-  });
-  /** @param {Error} error */
-  const end = (error) => {
+  const cleanUps: (() => Promise<unknown>)[] = [];
+  const { promise: endedEarly, reject: rejectEarly } = withReject();
+  const end = (error: Error): void => {
     rejectEarly(error);
     controller.abort(error);
   };
-  /** @param {NodeJS.Signals} name */
-  const onSignal = (name) => {
+  const onSignal = (name: NodeJS.Signals): void => {
     const interrupted = new InterruptedError(name);
     if (controller.signal.aborted) process.exit(interrupted.exitCode);
     end(interrupted);
@@ -79,11 +73,18 @@ export async function runBounded(limitMs, work) {
     const cleanUpLimit = setTimeout(() => process.exit(1), cleanUpLimitMs);
     cleanUpLimit.unref();
     for (const cleanUp of cleanUps.reverse()) {
-      await cleanUp().catch((/** @type {unknown} */ error) =>
-        console.error('bench: clean-up failed:', error),
-      );
+      await cleanUp().catch((error: unknown) => console.error('clean-up failed:', error));
     }
     clearTimeout(cleanUpLimit);
     for (const name of signalNames) process.off(name, onSignal);
   }
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+function withReject(): { promise: Promise<never>; reject: (error: Error) => void } {
+  let reject: (error: Error) => void = () => undefined;
+  const promise = new Promise<never>((_resolve, rejectIt) => {
+    reject = rejectIt;
+  });
+  return { promise, reject };
 }

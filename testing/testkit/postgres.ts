@@ -1,0 +1,95 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '@flagcast/demo';
+import { install } from 'flagcast/testing';
+import pg from 'pg';
+import type { Owner } from './bounded-run.ts';
+
+/**
+ * Starts a PostgreSQL with Flagcast's default settings (fsync is on) in a temporary folder. The end of the owner removes it.
+ * `settings`: additional settings of PostgreSQL.
+ */
+export async function startTemporaryPostgres(
+  owner: Owner,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<EmbeddedPostgres> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-testing-'));
+  owner.defer(async () => await rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+  // If this process runs as root, PostgreSQL runs as another account.
+  await chmod(folder, 0o755);
+  const starting = startEmbeddedPostgres({ dataDir: folder, settings, onExit: (error) => owner.fail(error) });
+  owner.defer(async () => {
+    // A failed start leaves nothing to stop; its error is reported to the caller.
+    const started = await starting.catch(() => null);
+    await started?.stop('immediate');
+  });
+  return await starting;
+}
+
+/** Opens a connection, which the end of the owner closes. */
+export async function connect(owner: Owner, url: string, applicationName: string): Promise<pg.Client> {
+  const client = await open(url, applicationName);
+  owner.defer(async () => await client.end());
+  return client;
+}
+
+/** Runs `work` on a new connection, and closes it. */
+export async function withClient<Result>(
+  url: string,
+  work: (client: pg.Client) => Promise<Result>,
+  applicationName = 'test',
+): Promise<Result> {
+  const client = await open(url, applicationName);
+  try {
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function open(url: string, applicationName: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url, application_name: applicationName });
+  // Queries report a lost connection; an error event without a listener would end the process.
+  client.on('error', () => undefined);
+  await client.connect();
+  return client;
+}
+
+/** A database with one project, one feature and one superuser. */
+export interface BenchDatabase {
+  readonly url: string;
+  /** A connection to it. */
+  readonly client: pg.Client;
+  readonly projectId: string;
+  readonly environmentId: string;
+  readonly environmentKey: string;
+  readonly featureId: string;
+  readonly userId: string;
+  readonly username: string;
+}
+
+/** Creates a database with the objects of `flagcast install --tables`, and fills it. */
+export async function createDatabase(
+  owner: Owner,
+  postgres: EmbeddedPostgres,
+  name: string,
+): Promise<BenchDatabase> {
+  await withClient(postgres.url(), async (admin) => {
+    await admin.query(`CREATE DATABASE ${name} TEMPLATE template0`);
+  });
+  const url = postgres.url(name);
+  const client = await connect(owner, url, 'writer');
+  await install(client, { tables: true });
+  await client.query(`
+    INSERT INTO users (username, email, password_hash, is_superuser) VALUES ('bench', 'bench@example.com', '', true);
+    INSERT INTO projects (name) VALUES ('bench');
+    INSERT INTO features (project_id, key, name, kind) SELECT id, 'bench', 'bench', 'simple' FROM projects`);
+  const { rows } = await client.query<Omit<BenchDatabase, 'url' | 'client'>>(`
+    SELECT f.project_id AS "projectId", e.id::text AS "environmentId", e.key AS "environmentKey",
+      f.id AS "featureId", u.id::text AS "userId", u.username
+    FROM features f JOIN environments e ON e.project_id = f.project_id AND e.key = 'prod' CROSS JOIN users u`);
+  const [ids] = rows;
+  if (ids === undefined) throw new Error('The project has no environment "prod"');
+  return { url, client, ...ids };
+}

@@ -1,0 +1,238 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Owner } from './bounded-run.ts';
+import { childrenOf } from './process-figures.ts';
+
+/** Of each stream, the program keeps at most this many lines. */
+const maxLines = 20_000;
+const startLimitMs = 10_000;
+const retryIntervalMs = 20;
+/** Below the ephemeral ports: no client connection takes the port of a server that is being restarted. */
+const ports = { first: 20_000, count: 12_000 };
+
+export interface ProgramOptions {
+  /** Besides PATH and HOME nothing of this process's environment is passed on. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether the program gets a terminal (through `script`) instead of pipes; its stderr is then part of stdout. */
+  readonly terminal?: boolean;
+}
+
+export interface ProgramResult {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A program in a process of its own. It keeps the lines of the output. */
+export class Program {
+  readonly process: ChildProcess;
+  /** Resolves when the process has ended and all of its output was read. */
+  readonly ended: Promise<ProgramResult>;
+  readonly #output = { stdout: new Lines(), stderr: new Lines() };
+
+  constructor(command: string, args: readonly string[], { env, terminal = false }: ProgramOptions = {}) {
+    const options = { env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env } };
+    this.process = terminal
+      ? spawn('script', ['-qefc', `exec ${[command, ...args].map(quoted).join(' ')}`, '/dev/null'], options)
+      : spawn(command, args, options);
+    const { stdout, stderr } = this.process;
+    if (stdout === null || stderr === null) throw new Error('the program has no pipes');
+    this.#output.stdout.read(stdout);
+    this.#output.stderr.read(stderr);
+    // `ended` reports a program that did not start.
+    this.process.on('error', () => undefined);
+    this.ended = new Promise((resolve) => {
+      this.process.once('close', (code, signal) => {
+        const result = { code, signal, stdout: this.#output.stdout.text, stderr: this.#output.stderr.text };
+        const reason = `the program ended with ${code ?? signal ?? 'nothing'}\n${result.stdout}\n${result.stderr}`;
+        for (const lines of Object.values(this.#output)) lines.end(reason);
+        resolve(result);
+      });
+    });
+  }
+
+  /** Resolves with the first past or future line of stdout that matches; rejects if the program ends before. */
+  async line(fits: (line: string) => boolean): Promise<string> {
+    return await this.#output.stdout.find(fits);
+  }
+
+  /** As `line`, of stderr. */
+  async errorLine(fits: (line: string) => boolean): Promise<string> {
+    return await this.#output.stderr.find(fits);
+  }
+
+  /** Resolves with the fields of the first log line with this event that matches. */
+  async logged(
+    event: string,
+    fits: (fields: Record<string, unknown>) => boolean = () => true,
+  ): Promise<Record<string, unknown>> {
+    const line = await this.line((text) => {
+      const fields = parseFields(text);
+      return fields !== null && fields['event'] === event && fits(fields);
+    });
+    return parseFields(line) ?? {};
+  }
+
+  get pid(): number {
+    if (this.process.pid === undefined) throw new Error('the program did not start');
+    return this.process.pid;
+  }
+
+  /** What it has printed on stdout so far. */
+  get stdout(): string {
+    return this.#output.stdout.text;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.process.kill(signal);
+  }
+
+  /** Types into its terminal. */
+  type(text: string): void {
+    this.process.stdin?.write(text);
+  }
+
+  /** Ends the process with SIGKILL. Resolves when it has ended. */
+  async end(): Promise<void> {
+    this.process.kill('SIGKILL');
+    await this.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+  }
+}
+
+/** The lines of one stream, from the beginning. */
+class Lines {
+  readonly #lines: string[] = [];
+  #waiting: {
+    fits: (line: string) => boolean;
+    resolve: (line: string) => void;
+    reject: (error: Error) => void;
+  }[] = [];
+  #ended: string | null = null;
+
+  get text(): string {
+    return this.#lines.map((line) => `${line}\n`).join('');
+  }
+
+  read(stream: Readable): void {
+    createInterface({ input: stream }).on('line', (line) => {
+      this.#lines.push(line);
+      if (this.#lines.length > maxLines) this.#lines.splice(0, maxLines / 2);
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const waiter of waiting) {
+        if (waiter.fits(line)) waiter.resolve(line);
+        else this.#waiting.push(waiter);
+      }
+    });
+  }
+
+  end(reason: string): void {
+    this.#ended = reason;
+    for (const { reject } of this.#waiting) reject(new Error(reason));
+  }
+
+  async find(fits: (line: string) => boolean): Promise<string> {
+    const found = this.#lines.find(fits);
+    if (found !== undefined) return found;
+    if (this.#ended !== null) throw new Error(this.#ended);
+    return await new Promise((resolve, reject) => this.#waiting.push({ fits, resolve, reject }));
+  }
+}
+
+/** The fields of a JSON line; null for any other line. */
+export function parseFields(line: string): Record<string, unknown> | null {
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return null;
+  }
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+export interface StartedProgram {
+  /** The program, then its child processes. */
+  pids(): Promise<readonly number[]>;
+  /** Ends it with SIGTERM. Resolves when it has ended. */
+  end(): Promise<void>;
+}
+
+/**
+ * Runs an installed server program until `end` or the end of its owner, which fails if the program ends before. Resolves
+ * when it accepts connections on `port` and has `children` child processes (default 0).
+ */
+export async function startProgram(
+  owner: Owner,
+  {
+    command,
+    args,
+    env,
+    port,
+    children = 0,
+  }: {
+    readonly command: string;
+    readonly args: readonly string[];
+    readonly env?: Readonly<Record<string, string>>;
+    readonly port: number;
+    readonly children?: number;
+  },
+): Promise<StartedProgram> {
+  const program = new Program(command, args, env === undefined ? {} : { env });
+  let isEnding = false;
+  const end = async (): Promise<void> => {
+    isEnding = true;
+    program.signal('SIGTERM');
+    await program.ended;
+  };
+  owner.defer(end);
+  void program.ended.then(({ stderr }) => {
+    if (!isEnding) owner.fail(new Error(`${command} ended: ${stderr.trim()}`));
+  });
+  const pids = async (): Promise<number[]> => [program.pid, ...(await childrenOf(program.pid))];
+  const untilMs = performance.now() + startLimitMs;
+  while (!(await accepts(port)) || (await pids()).length <= children) {
+    if (performance.now() > untilMs) throw new Error(`${command} does not listen on port ${port}`);
+    await delay(retryIntervalMs);
+  }
+  return { pids, end };
+}
+
+async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** A TCP port of 127.0.0.1 that is free now and that no outgoing connection takes. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = ports.first + Math.floor(Math.random() * ports.count);
+    const server = createServer();
+    try {
+      server.listen(port, '127.0.0.1');
+      await once(server, 'listening');
+      return port;
+    } catch {
+      // The port is in use: try another one.
+    } finally {
+      server.close();
+    }
+  }
+}
