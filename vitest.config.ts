@@ -1,3 +1,4 @@
+import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
@@ -36,11 +37,29 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** The packages import each other's sources, so that tests need no build. `module` is a condition of bundlers only. */
+const conditions = ['@flagcast/source', ...defaultServerConditions.filter((name) => name !== 'module')];
+
+/** Tests of single modules: they need no PostgreSQL and no build. */
+const unitTests = ['packages/*/test/unit/**/*.test.{ts,tsx}', 'packages/console/test/**/*.test.{ts,tsx}'];
+
 export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
   test: {
     reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }]],
-    include: ['packages/*/test/**/*.test.{ts,tsx}', 'e2e/**/*.test.ts'],
-    globalSetup: ['packages/server/test/cluster.setup.ts'],
+    projects: [
+      { extends: true, test: { name: 'unit', include: unitTests } },
+      {
+        extends: true,
+        test: {
+          name: 'integration',
+          include: ['packages/*/test/**/*.test.{ts,tsx}', 'e2e/**/*.test.ts'],
+          exclude: unitTests,
+          globalSetup: ['packages/server/test/cluster.setup.ts'],
+        },
+      },
+    ],
     // Real databases and real processes: slow machines get time, hangs still end.
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -265,9 +265,11 @@ describe('links in the documents', () => {
 });
 
 describe('security claims', () => {
-  const folders = ['packages/server/test/', 'packages/relay-nats/test/', 'packages/server/', ''];
+  const folders = ['server/test/', 'server/test/unit/', 'relay-nats/test/', 'server/'].map(
+    (folder) => `packages/${folder}`,
+  );
   const isFile = (name: string): boolean =>
-    folders.some((folder) => existsSync(new URL(folder + name, root)));
+    [...folders, ''].some((folder) => existsSync(new URL(folder + name, root)));
 
   it.each(['SECURITY.md', 'docs/asvs.md', 'docs/authorization.md'])(
     '%s names only existing files',

@@ -13,6 +13,7 @@ export async function measureCore() {
     bundle: true,
     minify: true,
     format: 'esm',
+    conditions: ['@flagcast/source'],
     target: 'es2022',
     write: false,
   });

@@ -1,5 +1,5 @@
 import react from '@vitejs/plugin-react';
-import { defineConfig } from 'vite';
+import { defaultClientConditions, defineConfig } from 'vite';
 
 /** Where the server package looks for the console that it serves. */
 const outDir = '../server/console';
@@ -8,6 +8,8 @@ export default defineConfig({
   // Relative, so that the console works under any path: the server writes the way from each page to its files.
   base: './',
   plugins: [react()],
+  // The sources of the client: the console needs no build of it, and reloads when they change.
+  resolve: { conditions: ['@flagcast/source', ...defaultClientConditions] },
   build: {
     outDir,
     emptyOutDir: true,

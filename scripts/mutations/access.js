@@ -102,7 +102,7 @@ export const accessMutations = [
         replace: "(type !== 'nothing') &&",
       },
     ],
-    tests: [`${test}token.test.ts`],
+    tests: [`${test}unit/token.test.ts`],
   },
   {
     name: 'query-token-accepted',
@@ -126,7 +126,7 @@ export const accessMutations = [
         replace: '',
       },
     ],
-    tests: [`${test}connection-limits.test.ts`],
+    tests: [`${test}unit/connection-limits.test.ts`],
   },
   {
     name: 'messages-unlimited',

@@ -55,7 +55,7 @@ export const deliveryMutations = [
         replace: '  forgetWaiting(): void {\n',
       },
     ],
-    tests: [`${test}log-crash.test.ts`, `${test}log-progress.test.ts`],
+    tests: [`${test}log-crash.test.ts`, `${test}unit/log-progress.test.ts`],
   },
   {
     name: 'undurable-ids-trusted',
@@ -68,7 +68,7 @@ export const deliveryMutations = [
         replace: '(each.insertLsn ?? 0n) > flushLsn + 2n ** 62n);',
       },
     ],
-    tests: [`${test}log-crash.test.ts`, `${test}log-progress.test.ts`],
+    tests: [`${test}log-crash.test.ts`, `${test}unit/log-progress.test.ts`],
   },
   {
     name: 'reconnect-repeats',
@@ -81,7 +81,7 @@ export const deliveryMutations = [
         replace: 'return !this.#unflushed.findAgain(row) || row.seq > 0n;',
       },
     ],
-    tests: [`${test}log-progress.test.ts`, `${test}log-pages.test.ts`],
+    tests: [`${test}unit/log-progress.test.ts`, `${test}log-pages.test.ts`],
   },
   {
     name: 'poll-disabled',
@@ -334,7 +334,7 @@ export const deliveryMutations = [
         replace: "connection.send({ type: 'subscribe', ...params, ...(cursor ? { cursor } : {}) });",
       },
     ],
-    tests: ['packages/client/test/client.test.ts'],
+    tests: ['packages/client/test/unit/client.test.ts'],
   },
   {
     name: 'client-repeats',
@@ -347,7 +347,7 @@ export const deliveryMutations = [
         replace: '',
       },
     ],
-    tests: ['packages/client/test/store.test.ts'],
+    tests: ['packages/client/test/unit/store.test.ts'],
   },
   {
     name: 'client-keeps-its-cursor-on-resync',
@@ -359,6 +359,6 @@ export const deliveryMutations = [
         replace: '        resetSubscription();\n',
       },
     ],
-    tests: ['packages/client/test/client.test.ts'],
+    tests: ['packages/client/test/unit/client.test.ts'],
   },
 ];

@@ -16,7 +16,7 @@ export const eventLogMutations = [
         replace: 'const xmax = last === null ? snapshot.xmax : maxOf(last.xid, last.xid + 1n);',
       },
     ],
-    tests: [`${test}log-progress.test.ts`],
+    tests: [`${test}unit/log-progress.test.ts`],
   },
   {
     name: 'large-transaction-truncated',
@@ -29,7 +29,7 @@ export const eventLogMutations = [
         replace: 'if (rows.length > limit) this.#partial.set(xid, afterSeq);',
       },
     ],
-    tests: [`${test}log-progress.test.ts`],
+    tests: [`${test}unit/log-progress.test.ts`],
   },
   {
     name: 'partial-transaction-covered',
@@ -42,7 +42,7 @@ export const eventLogMutations = [
         replace: 'if (partial.length >= 0) return this.#coverage;',
       },
     ],
-    tests: [`${test}log-progress.test.ts`],
+    tests: [`${test}unit/log-progress.test.ts`],
   },
   {
     name: 'uncertain-events-repeated',
@@ -55,7 +55,7 @@ export const eventLogMutations = [
         replace: 'return this.#uncertain.get(row.xid)?.delete(fingerprintOf(row)) === null;',
       },
     ],
-    tests: [`${test}log-progress.test.ts`],
+    tests: [`${test}unit/log-progress.test.ts`],
   },
   {
     name: 'lost-commits-unnoticed',
@@ -68,7 +68,7 @@ export const eventLogMutations = [
         replace: 'if (fingerprints.size > 1e9) return true;',
       },
     ],
-    tests: [`${test}log-progress.test.ts`],
+    tests: [`${test}unit/log-progress.test.ts`],
   },
   {
     name: 'pages-unbounded',

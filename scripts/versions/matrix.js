@@ -44,12 +44,14 @@ const onPostgres = [
 /** Tests that depend on Node: sockets, streams, processes, signals, modules. */
 const onNode = [
   ...['plain-dialect', 'v1-channels', 'v1-events', 'event-stream', 'slow-connection', 'drain', 'embedding'],
-  ...['serve', 'workers', 'cli', 'tail', 'access-keys', 'http-hostile', 'console-files'],
+  ...['serve', 'workers', 'cli', 'tail', 'unit/access-keys', 'http-hostile', 'console-files'],
   ...['socket-writer', 'socket-writer-choice'],
 ]
   .map((name) => `packages/server/test/${name}.test.ts`)
   .concat(
-    ['client', 'real-server', 'streams', 'tabs-state'].map((name) => `packages/client/test/${name}.test.ts`),
+    ['unit/client', 'real-server', 'unit/streams', 'unit/tabs-state'].map(
+      (name) => `packages/client/test/${name}.test.ts`,
+    ),
   )
   .concat('e2e/packages.test.ts');
 

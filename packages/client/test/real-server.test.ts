@@ -10,8 +10,8 @@ import {
 } from '../../server/test/database.js';
 import { createUser, startTestServer, type TestServer } from '../../server/test/server.js';
 import { type Channel, createClient, type Client, type WebSocketClass } from '../src/index.js';
-import { type Tab, TestBrowser } from './test-browser.js';
-import { until, untilStatus } from './client-fixture.js';
+import { type Tab, TestBrowser } from './unit/test-browser.js';
+import { until, untilStatus } from './unit/client-fixture.js';
 
 let database: TestDatabase;
 let server: TestServer;

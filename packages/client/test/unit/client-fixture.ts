@@ -1,0 +1,85 @@
+import { afterEach } from 'vitest';
+import { WebSocket } from 'ws';
+import {
+  type Channel,
+  type ChannelState,
+  type Client,
+  type ClientOptions,
+  createClient,
+} from '../../src/index.js';
+import { ScriptedServer } from './scripted-server.js';
+
+/** A scripted server and its clients. They are closed at the end of the test. */
+export interface ClientFixture {
+  readonly server: ScriptedServer;
+  /** The errors that were passed to `onError` of all clients. */
+  readonly errors: unknown[];
+  readonly connect: (options?: Partial<ClientOptions>) => Client;
+}
+
+const cleanups: (() => void)[] = [];
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup();
+});
+
+export async function startFixture(): Promise<ClientFixture> {
+  const server = await ScriptedServer.start();
+  cleanups.push(() => server.close());
+  const errors: unknown[] = [];
+  return {
+    server,
+    errors,
+    connect(options) {
+      const client = createClient({
+        url: server.url,
+        getToken: () => 'token',
+        WebSocket,
+        onError: (error) => errors.push(error),
+        ...options,
+      });
+      cleanups.push(() => client.close());
+      return client;
+    },
+  };
+}
+
+export const channelArguments = { projectId: 'p1', env: 'prod' };
+
+/** A state with change notifications. */
+interface Observable<State> {
+  subscribe(listener: () => void): () => void;
+  getState(): State;
+}
+
+/** Resolves with the state when `predicate` returns true for it. */
+export async function until<State>(
+  observable: Observable<State>,
+  predicate: (state: State) => boolean,
+): Promise<State> {
+  return await new Promise((resolve) => {
+    const check = (): void => {
+      const state = observable.getState();
+      if (!predicate(state)) return;
+      unsubscribe();
+      resolve(state);
+    };
+    const unsubscribe = observable.subscribe(check);
+    check();
+  });
+}
+
+export async function untilStatus(
+  channel: Channel,
+  status: ChannelState['status']['state'],
+): Promise<ChannelState> {
+  return await until(channel, (state) => state.status.state === status);
+}
+
+/** Resolves when the client's status has this state. */
+export async function untilConnection(
+  client: Client,
+  status: ReturnType<Client['getStatus']>['state'],
+): Promise<ReturnType<Client['getStatus']>> {
+  const observable = { subscribe: client.subscribe, getState: client.getStatus };
+  return await until(observable, (state) => state.state === status);
+}

@@ -1,0 +1,248 @@
+import { CloseCode } from '#protocol';
+import { describe, expect, it } from 'vitest';
+import {
+  backoffMs,
+  type ConnectionEvent,
+  type ConnectionState,
+  initialMachine,
+  type Machine,
+  transition,
+} from '../../src/connection-machine.js';
+
+const nowMs = 1_000_000;
+const silenceMs = 37_500;
+
+/** Returns a machine in this state. Live ones have been connected for a minute, after two failed attempts. */
+function machineIn(state: ConnectionState): Machine {
+  const helloAtMs = state === 'live' || state === 'probing' ? nowMs - 60_000 : 0;
+  return { ...initialMachine, state, helloAtMs, reconnectAttempts: 2 };
+}
+
+/** The state that is entered, with its timer `[delayMs, jitterMs]`. `stays`: nothing happens. */
+type Cell = 'stays' | readonly [ConnectionState, (readonly [number, number])?];
+
+// A missing state or event is a compile error.
+const table: Record<ConnectionState, Record<ConnectionEvent, Cell>> = {
+  idle: {
+    start: ['authorizing'],
+    stop: 'stays',
+    end: ['closed'],
+    token: 'stays',
+    blocked: 'stays',
+    hello: 'stays',
+    message: 'stays',
+    timer: 'stays',
+    lost: 'stays',
+    wake: 'stays',
+  },
+  authorizing: {
+    start: 'stays',
+    stop: ['idle'],
+    end: ['closed'],
+    token: ['connecting', [10_000, 0]],
+    blocked: 'stays',
+    hello: 'stays',
+    message: 'stays',
+    // No timer runs in this state. If one fires nevertheless, the machine must not get stuck.
+    timer: ['waiting', [0, 1_000]],
+    lost: ['waiting', [0, 1_000]],
+    wake: 'stays',
+  },
+  connecting: {
+    start: 'stays',
+    stop: ['idle'],
+    end: ['closed'],
+    token: 'stays',
+    blocked: ['connecting', [10_000, 0]],
+    hello: ['live', [silenceMs, 0]],
+    message: 'stays',
+    timer: ['waiting', [0, 1_000]],
+    lost: ['waiting', [0, 1_000]],
+    wake: 'stays',
+  },
+  live: {
+    start: 'stays',
+    stop: ['idle'],
+    end: ['closed'],
+    token: 'stays',
+    blocked: 'stays',
+    hello: 'stays',
+    message: ['live', [silenceMs, 0]],
+    timer: ['waiting', [0, 250]],
+    lost: ['waiting', [0, 250]],
+    wake: ['probing', [5_000, 0]],
+  },
+  probing: {
+    start: 'stays',
+    stop: ['idle'],
+    end: ['closed'],
+    token: 'stays',
+    blocked: 'stays',
+    hello: 'stays',
+    message: ['live', [silenceMs, 0]],
+    timer: ['waiting', [0, 250]],
+    lost: ['waiting', [0, 250]],
+    // The page was hidden and shown again: any message suffices, but the time-out starts again.
+    wake: ['probing', [5_000, 0]],
+  },
+  waiting: {
+    start: 'stays',
+    stop: ['idle'],
+    end: ['closed'],
+    token: 'stays',
+    blocked: 'stays',
+    hello: 'stays',
+    message: 'stays',
+    timer: ['authorizing'],
+    lost: 'stays',
+    wake: ['authorizing'],
+  },
+  closed: {
+    start: 'stays',
+    stop: 'stays',
+    end: 'stays',
+    token: 'stays',
+    blocked: 'stays',
+    hello: 'stays',
+    message: 'stays',
+    timer: 'stays',
+    lost: 'stays',
+    wake: 'stays',
+  },
+};
+
+describe('the connection machine', () => {
+  for (const state of Object.keys(table) as ConnectionState[]) {
+    for (const event of Object.keys(table[state]) as ConnectionEvent[]) {
+      const cell = table[state][event];
+      it(`${cell === 'stays' ? 'does not change' : `enters ${cell[0]}`} on ${event} in the state ${state}`, () => {
+        const before = machineIn(state);
+        const durationMs = event === 'hello' || event === 'message' ? silenceMs : 0;
+        const after = transition(before, event, { nowMs, durationMs });
+        if (cell === 'stays') {
+          expect(after).toBe(before);
+          return;
+        }
+        expect(after).not.toBe(before);
+        expect([after.state, after.timer]).toEqual([cell[0], cell[1]]);
+      });
+    }
+  }
+});
+
+/** Returns the machine after these events. A number is the event `lost` with this close code. */
+function after(machine: Machine, ...events: (ConnectionEvent | number)[]): Machine {
+  let result = machine;
+  for (const event of events) {
+    result =
+      typeof event === 'number'
+        ? transition(result, 'lost', { nowMs, closeCode: event })
+        : transition(result, event, { nowMs, durationMs: silenceMs });
+  }
+  return result;
+}
+
+describe('the backoff', () => {
+  it('doubles from 250 ms up to 30 s', () => {
+    expect([0, 1, 2, 6, 7, 8, 1_000].map(backoffMs)).toEqual([
+      250, 500, 1_000, 16_000, 30_000, 30_000, 30_000,
+    ]);
+  });
+
+  it('is reset by a connection that was live for ten seconds', () => {
+    const connected = after({ ...machineIn('connecting'), reconnectAttempts: 5 }, 'hello');
+    const early = transition(connected, 'lost', { nowMs: nowMs + 9_999 });
+    expect(early.timer).toEqual([0, backoffMs(5)]);
+    expect(early.reconnectAttempts).toBe(6);
+    const stable = transition(connected, 'lost', { nowMs: nowMs + 10_000 });
+    expect(stable.timer).toEqual([0, backoffMs(0)]);
+    expect(stable.reconnectAttempts).toBe(1);
+  });
+
+  it('spreads the clients of a draining server over two seconds', () => {
+    expect(after(machineIn('live'), CloseCode.draining).timer).toEqual([0, 2_000]);
+    expect(after({ ...machineIn('connecting'), reconnectAttempts: 5 }, CloseCode.draining).timer).toEqual([
+      0,
+      backoffMs(5),
+    ]);
+  });
+
+  it('is at least as long as the server requests', () => {
+    expect(
+      transition(machineIn('connecting'), 'lost', {
+        nowMs,
+        durationMs: 7_000,
+        closeCode: CloseCode.unavailable,
+      }).timer,
+    ).toEqual([7_000, 1_000]);
+  });
+});
+
+describe('a close code', () => {
+  for (const [name, code] of Object.entries(CloseCode)) {
+    it(`${code} (${name}) ${code < 4500 ? 'leads to a reconnect' : 'closes the client'}`, () => {
+      for (const state of ['connecting', 'live', 'probing'] as const) {
+        expect(after(machineIn(state), code).state).toBe(code < 4500 ? 'waiting' : 'closed');
+      }
+    });
+  }
+});
+
+describe('the fallback to server-sent events', () => {
+  it('starts after three consecutive WebSockets that closed before hello', () => {
+    let machine = machineIn('connecting');
+    for (const usesStreams of [false, false, true]) {
+      machine = after(machine, 'lost');
+      expect(machine.usesStreams).toBe(usesStreams);
+      machine = after(machine, 'timer', 'token');
+    }
+  });
+
+  it('does not start after an application close code or a WebSocket that received hello', () => {
+    const twice = after(machineIn('connecting'), 'lost', 'timer', 'token', 'lost', 'timer', 'token');
+    expect(after(twice, CloseCode.unavailable).usesStreams).toBe(false);
+    expect(after(twice, 'hello', 'lost', 'timer', 'token', 'lost').usesStreams).toBe(false);
+  });
+
+  it('starts immediately and stays if no WebSocket can be opened', () => {
+    const machine = after(machineIn('connecting'), 'blocked');
+    expect(machine.usesStreams).toBe(true);
+    const live = after(machine, 'hello');
+    expect(transition(live, 'message', { nowMs: nowMs + 1e12, durationMs: silenceMs }).state).toBe('live');
+  });
+
+  it('ends when a stream fails before hello', () => {
+    const machine: Machine = { ...machineIn('connecting'), usesStreams: true, webSocketFailures: 3 };
+    const failed = after(machine, 'lost');
+    expect([failed.usesStreams, failed.webSocketFailures]).toEqual([false, 0]);
+  });
+
+  it('continues when a stream is lost after hello', () => {
+    const machine: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
+    expect(after(machine, 'lost').usesStreams).toBe(true);
+  });
+
+  it('retries a WebSocket after intervals that double', () => {
+    const waits = [3, 4, 5].map((webSocketFailures) => {
+      const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures, helloAtMs: nowMs };
+      const waitMs = 10_000 * 2 ** webSocketFailures;
+      expect(transition(live, 'message', { nowMs: nowMs + waitMs, durationMs: silenceMs }).state).toBe(
+        'live',
+      );
+      const leaving = transition(live, 'message', { nowMs: nowMs + waitMs + 1, durationMs: silenceMs });
+      expect([leaving.state, leaving.usesStreams]).toEqual(['authorizing', false]);
+      // One failed WebSocket is enough to return to streams.
+      expect(after(leaving, 'token', 'lost')).toMatchObject({
+        usesStreams: true,
+        webSocketFailures: webSocketFailures + 1,
+      });
+      return waitMs;
+    });
+    expect(waits).toEqual([80_000, 160_000, 320_000]);
+  });
+
+  it('reopens the stream when the page is visible again, because a stream cannot be pinged', () => {
+    const live: Machine = { ...machineIn('live'), usesStreams: true, webSocketFailures: 3 };
+    expect(after(live, 'wake')).toMatchObject({ state: 'authorizing', usesStreams: true });
+  });
+});

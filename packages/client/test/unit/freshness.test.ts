@@ -1,0 +1,130 @@
+import { expect, it } from 'vitest';
+import type { Client } from '../../src/index.js';
+import { caughtUp, event, fresh, heartbeat, stageName, stale } from './scripted-server.js';
+import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+
+const since = '2026-01-02T03:04:05.678Z';
+const staleStatus = { state: 'stale', sinceMs: Date.parse(since), reason: 'read_overdue' };
+const stageArguments = { projectId: 'p1', env: 'stage' };
+
+/** Resolves when the next message of this type has been applied. */
+async function untilMessage(client: Client, type: string): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const off = client.onMessage((message) => {
+      if (!('type' in message) || message.type !== type) return;
+      off();
+      resolve();
+    });
+  });
+}
+
+it('the client and every channel are stale while the server is stale, and live afterwards', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const prod = client.channel(channelArguments);
+  const channels = [prod, client.channel(stageArguments)];
+  const connection = await server.connections.next();
+  connection.hello();
+  await connection.received.next();
+  await connection.received.next();
+  connection.send(caughtUp('c1'), caughtUp('c1', stageName));
+  await Promise.all(channels.map(async (channel) => await untilStatus(channel, 'live')));
+  connection.send(stale(since));
+  for (const channel of channels) expect((await untilStatus(channel, 'stale')).status).toEqual(staleStatus);
+  expect(await untilConnection(client, 'stale')).toEqual(staleStatus);
+  connection.send(stale(since, 'database_unreachable'));
+  await until(prod, ({ status }) => status.state === 'stale' && status.reason === 'database_unreachable');
+  // Events of the last read may still arrive. They do not make the server fresh.
+  connection.send(event('e1', 'f1'));
+  await until(prod, ({ lastEvent }) => lastEvent?.id === 'e1');
+  expect(client.getStatus().state).toBe('stale');
+  connection.send(fresh);
+  for (const channel of channels) await untilStatus(channel, 'live');
+  expect(client.getStatus()).toEqual({ state: 'live' });
+  expect(server.upgrades.all).toHaveLength(1);
+});
+
+it('a channel that is not caught up is stale with the server, and catches up when the server is fresh', async () => {
+  const { server, connect } = await startFixture();
+  const channel = connect().channel(channelArguments);
+  const connection = await server.connections.next();
+  connection.hello();
+  connection.send(stale(since));
+  await connection.received.next();
+  await untilStatus(channel, 'stale');
+  connection.send(fresh);
+  await untilStatus(channel, 'catching-up');
+  connection.send(caughtUp('c1'));
+  await untilStatus(channel, 'live');
+});
+
+it('a channel that catches up with a stale server is stale', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  connection.hello();
+  connection.send(stale(since));
+  await connection.received.next();
+  const taken = untilMessage(client, 'caught_up');
+  connection.send(caughtUp('c1'));
+  await taken;
+  expect((await untilStatus(channel, 'stale')).status).toEqual(staleStatus);
+});
+
+it('a new connection is fresh until the server reports that it is stale', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const first = await server.connections.next();
+  await first.accept('c1');
+  first.send(stale(since));
+  await untilStatus(channel, 'stale');
+  first.socket.terminate();
+  // The state is as old as it was while the server was stale.
+  const disconnected = { ...staleStatus, reason: 'disconnected' };
+  await until(channel, ({ status }) => status.state === 'stale' && status.reason === 'disconnected');
+  expect([channel.getState().status, client.getStatus()]).toEqual([disconnected, disconnected]);
+  const second = await server.connections.next();
+  await second.accept('c2');
+  await untilStatus(channel, 'live');
+  second.socket.terminate();
+  const third = await server.connections.next();
+  third.hello();
+  third.send(stale(since));
+  await until(channel, ({ status }) => status.state === 'stale' && status.reason === 'read_overdue');
+});
+
+it('after a lost connection, sinceMs is the time of the newest heartbeat', async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
+  await untilStatus(channel, 'live');
+  const received = untilMessage(client, 'pong');
+  connection.send(heartbeat('c2', '2026-01-01T00:00:00Z'), heartbeat('c3', since), heartbeat('c4'), {
+    type: 'pong',
+    timestamp: 1,
+  });
+  await received;
+  connection.socket.terminate();
+  const status = { state: 'stale', sinceMs: Date.parse(since), reason: 'disconnected' };
+  expect((await untilStatus(channel, 'stale')).status).toEqual(status);
+  expect(client.getStatus()).toEqual(status);
+});
+
+it("sinceMs is never in the future, even if the server's clock is ahead", async () => {
+  const { server, connect } = await startFixture();
+  const client = connect();
+  const channel = client.channel(channelArguments);
+  const connection = await server.connections.next();
+  await connection.accept('c1');
+  await untilStatus(channel, 'live');
+  const received = untilMessage(client, 'heartbeat');
+  connection.send(heartbeat('c2', '2999-01-01T00:00:00Z'));
+  await received;
+  connection.socket.terminate();
+  const { status } = await untilStatus(channel, 'stale');
+  expect(status.state === 'stale' && status.sinceMs).toBeLessThanOrEqual(Date.now());
+});

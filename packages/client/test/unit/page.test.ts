@@ -1,0 +1,70 @@
+// @vitest-environment happy-dom
+import { describe, expect, it, vi } from 'vitest';
+import { createStore } from '../../src/store.js';
+import { event } from './scripted-server.js';
+import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
+
+interface HappyWindow {
+  happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } };
+}
+// The page has no origin, so every request is cross-origin.
+(window as unknown as HappyWindow).happyDOM.settings.fetch.disableSameOriginPolicy = true;
+
+function fire(target: EventTarget, type: string): void {
+  target.dispatchEvent(new Event(type, { bubbles: true }));
+}
+
+describe('a page', () => {
+  it('makes the client stale on the offline event, and reconnect on the online event', async () => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    await (await server.connections.next()).accept('c1');
+    await untilStatus(channel, 'live');
+    fire(window, 'offline');
+    await untilStatus(channel, 'stale');
+    fire(window, 'online');
+    await (await server.connections.next()).accept('c2');
+    await untilStatus(channel, 'live');
+  });
+
+  it.each(['visibilitychange', 'pageshow'])('makes the client send a ping on %s', async (type) => {
+    const { server, connect } = await startFixture();
+    const channel = connect().channel(channelArguments);
+    const connection = await server.connections.next();
+    await connection.accept('c1');
+    await untilStatus(channel, 'live');
+    fire(type === 'pageshow' ? window : document, type);
+    expect(await connection.received.next()).toEqual({ type: 'ping' });
+    connection.send({ type: 'pong', timestamp: 1 });
+    expect(channel.getState().status).toEqual({ state: 'live' });
+  });
+
+  it('has no listeners of the client after the client is closed', async () => {
+    const added = vi.spyOn(window, 'addEventListener');
+    const { connect } = await startFixture();
+    const client = connect();
+    const signals = added.mock.calls.map(([, , options]) => (options as AddEventListenerOptions).signal);
+    expect(signals).toHaveLength(4);
+    client.close();
+    expect(signals.every((signal) => signal?.aborted)).toBe(true);
+    added.mockRestore();
+  });
+
+  it('is notified of a burst of events once per animation frame', async () => {
+    const store = createStore(10, () => undefined);
+    let notifications = 0;
+    store.view.subscribe(() => (notifications += 1));
+    for (let index = 0; index <= 300; index += 1) store.apply(event(`e${index}`, `f${index}`));
+    await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e300');
+    expect(notifications).toBe(2);
+  });
+
+  it('is notified by a timer if it gets no animation frames', async () => {
+    vi.stubGlobal('requestAnimationFrame', () => 0);
+    const store = createStore(10, () => undefined);
+    store.apply(event('e1', 'f1'));
+    store.apply(event('e2', 'f1'));
+    await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e2');
+    vi.unstubAllGlobals();
+  });
+});

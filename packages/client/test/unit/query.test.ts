@@ -1,0 +1,164 @@
+import { QueryClient, type QueryKey, QueryObserver } from '@tanstack/query-core';
+import { afterEach, expect, it } from 'vitest';
+import type { Channel, FeatureState, PendingChange, Snapshot } from '../../src/index.js';
+import { connectQueryClient, type QueryKeys } from '../../src/query/index.js';
+import { createStore } from '../../src/store.js';
+import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
+import { channelArguments, until } from './client-fixture.js';
+
+const snapshot: Snapshot = {
+  ...channelName,
+  cursor: 'c0',
+  features: [feature('f1'), feature('f2')],
+  embedded_state: true,
+  pending_changes: [pendingChange('p1', ['f1', 'f2'])],
+};
+const featuresKey = ['features', 'p1', 'prod'];
+const pendingKey = ['pendingChanges', 'p1', 'prod'];
+const keyOf = (id: string): string[] => ['feature', 'p1', 'prod', id];
+
+const cleanups: (() => void)[] = [];
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0)) cleanup();
+});
+
+function connect(keys: QueryKeys = {}, filled = true) {
+  const store = createStore(200, () => undefined);
+  let hasSnapshot = filled;
+  if (filled) store.replace(snapshot);
+  const channel: Channel = {
+    ...channelArguments,
+    ...store.view,
+    toSnapshot: () => (hasSnapshot ? { ...snapshot, ...store.contents() } : null),
+    close: () => undefined,
+  };
+  const queries = new QueryClient();
+  cleanups.push(() => queries.clear());
+  for (const id of ['f1', 'f2']) queries.setQueryData(keyOf(id), feature(id));
+  const disconnect = connectQueryClient(queries, channel, { keys });
+  const settled = async (): Promise<void> => {
+    const last = event(`last-${Math.random()}`, 'none', { feature: null });
+    store.apply(last);
+    await until(store.view, (state) => state.lastEvent === last);
+  };
+  const fill = (fresh: Snapshot): void => {
+    hasSnapshot = true;
+    store.replace(fresh);
+  };
+  return { store, queries, disconnect, settled, fill };
+}
+
+/** Observes a query. Returns the resolve functions of its fetches. */
+function observe(queries: QueryClient, queryKey: QueryKey) {
+  const answers: ((data: unknown) => void)[] = [];
+  const queryFn = async (): Promise<unknown> => await new Promise((resolve) => answers.push(resolve));
+  const observer = new QueryObserver(queries, { queryKey, queryFn, staleTime: Infinity });
+  cleanups.push(observer.subscribe(() => undefined));
+  return answers;
+}
+
+it('the cache contains the lists after the first snapshot and not before', async () => {
+  const { queries, fill, settled } = connect({}, false);
+  expect(queries.getQueryData(featuresKey)).toBeUndefined();
+  fill(snapshot);
+  await settled();
+  expect(queries.getQueryData(featuresKey)).toEqual(snapshot.features);
+  expect(queries.getQueryData(pendingKey)).toEqual(snapshot.pending_changes);
+});
+
+it('an event updates the cached feature from the state in the event, without a fetch', async () => {
+  const { store, queries, settled } = connect();
+  const fetches = [featuresKey, keyOf('f1'), keyOf('f2')].map((key) => observe(queries, key));
+  const other = queries.getQueryData(keyOf('f2'));
+  store.apply(event('e1', 'f1'));
+  await settled();
+  expect(queries.getQueryData<FeatureState>(keyOf('f1'))?.enabled).toBe(true);
+  expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ enabled }) => enabled)).toEqual([
+    true,
+    false,
+  ]);
+  expect(queries.getQueryData(keyOf('f2'))).toBe(other);
+  expect(fetches.flat()).toEqual([]);
+});
+
+it('a deleted feature is null and removed from the list', async () => {
+  const { store, queries, settled } = connect();
+  store.apply(event('e1', 'f1', { type: 'feature_deleted', action: 'deleted', feature: null }));
+  await settled();
+  expect(queries.getQueryData(keyOf('f1'))).toBeNull();
+  expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ id }) => id)).toEqual(['f2']);
+});
+
+it('a feature without a query gets no cache entry of its own', async () => {
+  const { store, queries, settled } = connect();
+  store.apply(event('e1', 'f9', { feature: feature('f9') }));
+  await settled();
+  expect(queries.getQueryState(keyOf('f9'))).toBeUndefined();
+  expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ id }) => id)).toContain('f9');
+});
+
+it('the response of a running query does not overwrite newer state', async () => {
+  const { store, queries, settled } = connect();
+  const answers = observe(queries, keyOf('f1'));
+  const refetched = queries.refetchQueries({ queryKey: keyOf('f1') });
+  store.apply(event('e1', 'f1'));
+  await settled();
+  answers[0]?.(feature('f1', { name: 'Old' }));
+  await refetched;
+  expect(queries.getQueryData<FeatureState>(keyOf('f1'))).toMatchObject({
+    enabled: true,
+    name: 'Feature f1',
+  });
+});
+
+it('an event that creates a pending change invalidates only the list of pending changes', async () => {
+  const { store, queries, settled } = connect();
+  const features = observe(queries, featuresKey);
+  const pending = observe(queries, pendingKey);
+  store.apply(step('e1', 'p2', 'pending', 'f1'));
+  await settled();
+  expect(queries.getQueryData<PendingChange[]>(pendingKey)?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  expect([pending.length, features.length]).toEqual([1, 0]);
+  store.apply(step('e2', 'p2', 'approved', 'f1'));
+  await settled();
+  expect(queries.getQueryData<PendingChange[]>(pendingKey)?.map(({ id }) => id)).toEqual(['p1']);
+  expect([pending.length, features.length]).toEqual([1, 0]);
+});
+
+it('each event that updates a pending change invalidates the list of pending changes', async () => {
+  const { store, queries, settled } = connect();
+  const pending = observe(queries, pendingKey);
+  for (const [index, id] of ['e1', 'e2'].entries()) {
+    store.apply(step(id, 'p1', 'updated', 'f1'));
+    await settled();
+    expect(pending).toHaveLength(index + 1);
+    pending[index]?.([pendingChange('p1', ['f1', 'f2'])]);
+    await settled();
+  }
+});
+
+it('a snapshot replaces the cached data', async () => {
+  const { queries, fill, settled } = connect();
+  fill({ ...snapshot, features: [feature('f2'), feature('f3')], pending_changes: [] });
+  await settled();
+  expect(queries.getQueryData<FeatureState[]>(featuresKey)?.map(({ id }) => id)).toEqual(['f2', 'f3']);
+  expect(queries.getQueryData(keyOf('f1'))).toBeNull();
+  expect(queries.getQueryData(pendingKey)).toEqual([]);
+});
+
+it('custom keys are used, and a null key disables the entry', async () => {
+  const { store, queries, settled } = connect({ features: ['flags'], feature: null, pendingChanges: null });
+  store.apply(event('e1', 'f1'));
+  await settled();
+  expect(queries.getQueryData<FeatureState[]>(['flags'])?.[0]?.enabled).toBe(true);
+  expect(queries.getQueryData<FeatureState>(keyOf('f1'))?.enabled).toBe(false);
+  expect(queries.getQueryData(pendingKey)).toBeUndefined();
+});
+
+it('the cache is no longer updated after disconnect', async () => {
+  const { store, queries, disconnect, settled } = connect();
+  disconnect();
+  store.apply(event('e1', 'f1'));
+  await settled();
+  expect(queries.getQueryData<FeatureState>(keyOf('f1'))?.enabled).toBe(false);
+});

@@ -1,0 +1,327 @@
+// @vitest-environment happy-dom
+import { act, type ReactNode, StrictMode, useEffect } from 'react';
+import { createRoot, hydrateRoot, type Root } from 'react-dom/client';
+import { renderToString } from 'react-dom/server';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  FlagcastProvider,
+  useActivity,
+  useChannel,
+  useChannelState,
+  useConnectionStatus,
+  useFeature,
+  useFeatures,
+  usePendingChanges,
+} from '../../src/react/index.js';
+import type { Channel, Client } from '../../src/index.js';
+import { createStore, type Store } from '../../src/store.js';
+import {
+  caughtUp,
+  channelName,
+  event,
+  feature,
+  pendingChange,
+  type ScriptedConnection,
+  type ScriptedServer,
+  stageName,
+  step,
+} from './scripted-server.js';
+import { channelArguments, startFixture, until, untilStatus } from './client-fixture.js';
+
+interface Page {
+  IS_REACT_ACT_ENVIRONMENT: boolean;
+  window: { happyDOM: { settings: { fetch: { disableSameOriginPolicy: boolean } } } };
+}
+const page = globalThis as unknown as Page;
+// The page has no origin, so every request is cross-origin.
+page.window.happyDOM.settings.fetch.disableSameOriginPolicy = true;
+
+let container: HTMLElement;
+let root: Root | undefined;
+beforeEach(() => {
+  page.IS_REACT_ACT_ENVIRONMENT = true;
+  container = document.createElement('div');
+});
+afterEach(() => {
+  act(() => root?.unmount());
+  root = undefined;
+});
+
+function show(element: ReactNode): void {
+  root ??= createRoot(container);
+  const shown = root;
+  act(() => shown.render(element));
+}
+
+/** Creates a channel without a connection. The test writes to its store. */
+function filledChannel(): { store: Store; channel: Channel } {
+  const store = createStore(200, () => undefined);
+  store.replace({
+    ...channelName,
+    cursor: 'c0',
+    features: [feature('f1'), feature('f2')],
+    embedded_state: true,
+    pending_changes: [pendingChange('p1', ['f1'])],
+  });
+  const channel = { ...channelArguments, ...store.view, toSnapshot: () => null, close: () => undefined };
+  return { store, channel };
+}
+
+/** Calls `apply`, and waits until the changes are rendered. */
+async function applied(store: Store, apply: () => void): Promise<void> {
+  const last = event(`last-${Math.random()}`, 'none', { feature: null });
+  await act(async () => {
+    apply();
+    store.apply(last);
+    await until(store.view, (state) => state.lastEvent === last);
+  });
+}
+
+/** Renders the hook, and collects its return values, one per rendering. */
+function probe<Value>(use: () => Value): { Probe: () => ReactNode; values: Value[] } {
+  const values: Value[] = [];
+  const Probe = (): ReactNode => {
+    values.push(use());
+    return null;
+  };
+  return { Probe, values };
+}
+
+describe('a component renders again only when its part of the state changes', () => {
+  it('with useFeature', async () => {
+    const { store, channel } = filledChannel();
+    const first = probe(() => useFeature('f1'));
+    const second = probe(() => useFeature('f2'));
+    show(
+      <FlagcastProvider channel={channel}>
+        <first.Probe />
+        <second.Probe />
+      </FlagcastProvider>,
+    );
+    await applied(store, () => store.apply(event('e1', 'f1')));
+    expect(first.values.map((value) => value?.enabled)).toEqual([false, true]);
+    expect(second.values).toHaveLength(1);
+    await applied(store, () => store.apply(event('e2', 'f1', { action: 'deleted', feature: null })));
+    expect(first.values.at(-1)).toBeUndefined();
+    expect(second.values).toHaveLength(1);
+  });
+
+  it('and once per animation frame during a burst of events', async () => {
+    const { store, channel } = filledChannel();
+    const { Probe, values } = probe(() => useFeature('f1'));
+    show(
+      <FlagcastProvider channel={channel}>
+        <Probe />
+      </FlagcastProvider>,
+    );
+    await applied(store, () => {
+      for (let index = 0; index < 300; index += 1) {
+        store.apply(event(`e${index}`, 'f1', { feature: feature('f1', { name: `Name ${index}` }) }));
+      }
+    });
+    expect(values.at(-1)?.name).toBe('Name 299');
+    expect(values.length).toBeLessThanOrEqual(3);
+  });
+
+  it('with useFeatures, whose selector may create a new list or object with the same elements', async () => {
+    const { store, channel } = filledChannel();
+    const all = probe(() => useFeatures());
+    const enabled = probe(() =>
+      useFeatures((features) => [...features.values()].filter((one) => one.enabled)),
+    );
+    const counts = probe(() => useFeatures((features) => ({ all: features.size })));
+    show(
+      <FlagcastProvider channel={channel}>
+        <all.Probe />
+        <enabled.Probe />
+        <counts.Probe />
+      </FlagcastProvider>,
+    );
+    const renamed = event('e1', 'f1', { feature: feature('f1', { name: 'New' }) });
+    await applied(store, () => store.apply(renamed));
+    expect(all.values.map((features) => features.get('f1')?.name)).toEqual(['Feature f1', 'New']);
+    expect(enabled.values).toHaveLength(1);
+    expect(counts.values).toHaveLength(1);
+    await applied(store, () => store.apply(event('e2', 'f2')));
+    expect(enabled.values.map((features) => features.length)).toEqual([0, 1]);
+    expect(counts.values).toHaveLength(1);
+  });
+
+  it('with an inline selector, which returns the same object when the parent renders', () => {
+    const { channel } = filledChannel();
+    const { Probe, values } = probe(() => useFeatures((features) => [...features.keys()]));
+    const App = ({ title }: { title: string }): ReactNode => (
+      <FlagcastProvider channel={channel}>
+        {title}
+        <Probe />
+      </FlagcastProvider>
+    );
+    show(<App title="one" />);
+    show(<App title="two" />);
+    expect(values).toHaveLength(2);
+    expect(values[1]).toBe(values[0]);
+  });
+
+  it('with usePendingChanges', async () => {
+    const { store, channel } = filledChannel();
+    const first = probe(() => usePendingChanges('f1'));
+    const second = probe(() => usePendingChanges('f2'));
+    const all = probe(() => usePendingChanges());
+    show(
+      <FlagcastProvider channel={channel}>
+        <first.Probe />
+        <second.Probe />
+        <all.Probe />
+      </FlagcastProvider>,
+    );
+    await applied(store, () => store.apply(step('e1', 'p2', 'pending', 'f2')));
+    expect(second.values.map((changes) => changes.map(({ id }) => id))).toEqual([[], ['p2']]);
+    expect(first.values).toHaveLength(1);
+    await applied(store, () => store.apply(step('e2', 'p2', 'approved', 'f2')));
+    expect(second.values.at(-1)).toEqual([]);
+    expect(first.values).toHaveLength(1);
+    expect(all.values.map((changes) => [...changes.keys()])).toEqual([['f1'], ['f1', 'f2'], ['f1']]);
+  });
+
+  it('with useActivity, useConnectionStatus and useChannelState', async () => {
+    const { store, channel } = filledChannel();
+    const activity = probe(useActivity);
+    const status = probe(useConnectionStatus);
+    const lag = probe(() => useChannelState((state) => state.lagMs !== null));
+    show(
+      <FlagcastProvider channel={channel}>
+        <activity.Probe />
+        <status.Probe />
+        <lag.Probe />
+      </FlagcastProvider>,
+    );
+    await applied(store, () => store.apply(event('e1', 'f1')));
+    expect(activity.values.at(-1)?.map(({ id }) => id)).toContain('e1');
+    expect(lag.values).toEqual([false, true]);
+    expect(status.values).toEqual([{ state: 'connecting' }]);
+    await applied(store, () =>
+      store.setStatus({ state: 'stale', sinceMs: 1, reason: 'disconnected' }, 'prod'),
+    );
+    expect(status.values).toEqual([
+      { state: 'connecting' },
+      { state: 'stale', sinceMs: 1, reason: 'disconnected' },
+    ]);
+  });
+});
+
+describe('FlagcastProvider with a client', () => {
+  const Name = (): ReactNode => useFeature('f1')?.name ?? 'nothing';
+  const provider = (client: Client, env: string): ReactNode => (
+    <StrictMode>
+      <FlagcastProvider client={client} projectId="p1" env={env}>
+        <Name />
+      </FlagcastProvider>
+    </StrictMode>
+  );
+
+  /** Waits until the channel that the page has opened is live. */
+  async function connected(server: ScriptedServer, client: Client): Promise<ScriptedConnection> {
+    const channel = client.channel(channelArguments);
+    const connection = await server.connections.next();
+    await act(async () => {
+      await connection.accept();
+      await untilStatus(channel, 'live');
+    });
+    channel.close();
+    return connection;
+  }
+
+  it('opens its channel once in StrictMode, and closes it when it is unmounted', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    show(provider(client, 'prod'));
+    expect(container.textContent).toBe('nothing');
+    const connection = await connected(server, client);
+    expect(container.textContent).toBe('Feature f1');
+    expect(server.upgrades.all).toHaveLength(1);
+    expect(server.snapshots.all).toHaveLength(1);
+    act(() => root?.unmount());
+    root = undefined;
+    expect(await connection.received.next()).toMatchObject({ type: 'unsubscribe', env_id: '7' });
+  });
+
+  it('never shows the features of the previous environment after a change of the props', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const shown: string[] = [];
+    const Spy = ({ env }: { env: string }): ReactNode => {
+      shown.push(`${env}: ${useFeature('f1')?.name ?? 'nothing'}`);
+      return null;
+    };
+    const app = (env: string): ReactNode => (
+      <FlagcastProvider client={client} projectId="p1" env={env}>
+        <Spy env={env} />
+      </FlagcastProvider>
+    );
+    show(app('prod'));
+    const connection = await connected(server, client);
+    show(app('stage'));
+    expect(shown).toContain('prod: Feature f1');
+    expect(shown.filter((line) => line.startsWith('stage'))).not.toContain('stage: Feature f1');
+    const stage = client.channel({ projectId: 'p1', env: 'stage' });
+    await act(async () => {
+      let message = await connection.received.next();
+      while (message.type !== 'subscribe') message = await connection.received.next();
+      connection.send(caughtUp('c1', stageName));
+      await untilStatus(stage, 'live');
+    });
+    expect(shown.at(-1)).toBe('stage: Feature f1');
+  });
+
+  it('provides its channel to effects', async () => {
+    const { server, connect } = await startFixture();
+    const client = connect();
+    const channels: (Channel | null)[] = [];
+    const Spy = (): ReactNode => {
+      const channel = useChannel();
+      useEffect(() => {
+        channels.push(channel);
+      }, [channel]);
+      return null;
+    };
+    show(
+      <FlagcastProvider client={client} projectId="p1" env="prod">
+        <Spy />
+      </FlagcastProvider>,
+    );
+    await connected(server, client);
+    expect(channels).toEqual([null, client.channel(channelArguments)]);
+  });
+});
+
+describe('rendering on a server', () => {
+  it('shows `connecting`, and hydration produces no mismatch', async () => {
+    const { channel } = filledChannel();
+    const shown: string[] = [];
+    const Status = (): ReactNode => {
+      const { state } = useConnectionStatus();
+      const text = `${state}, ${useFeatures().size} features`;
+      shown.push(text);
+      return <p>{text}</p>;
+    };
+    const app = (
+      <FlagcastProvider channel={channel}>
+        <Status />
+      </FlagcastProvider>
+    );
+    container.innerHTML = renderToString(app);
+    expect(container.textContent).toBe('connecting, 0 features');
+    const errors: unknown[] = [];
+    await act(async () => {
+      root = hydrateRoot(container, app, { onRecoverableError: (error) => errors.push(error) });
+      await Promise.resolve();
+    });
+    expect(container.textContent).toBe('connecting, 2 features');
+    expect(errors).toEqual([]);
+  });
+});
+
+it('a hook without a provider throws an error that names FlagcastProvider', () => {
+  const Alone = (): ReactNode => useFeature('f1')?.name;
+  expect(() => renderToString(<Alone />)).toThrow('No FlagcastProvider');
+});

@@ -1,0 +1,247 @@
+import { describe, expect, it } from 'vitest';
+import { createStore, type Store } from '../../src/store.js';
+import { channelName, event, feature, pendingChange, step } from './scripted-server.js';
+import { until } from './client-fixture.js';
+
+const limit = 200;
+
+function filled(errors: unknown[] = []): Store {
+  const store = createStore(limit, (error) => errors.push(error));
+  store.replace({
+    ...channelName,
+    cursor: 'c0',
+    features: [feature('f1'), feature('f2')],
+    embedded_state: true,
+    pending_changes: [pendingChange('p1', ['f1', 'f2'])],
+  });
+  return store;
+}
+
+/** Returns the state after everything that was applied has been published. */
+async function settled(store: Store): Promise<ReturnType<Store['view']['getState']>> {
+  const last = event(`last-${Math.random()}`, 'none', { feature: null });
+  store.apply(last);
+  return await until(store.view, (state) => state.lastEvent === last);
+}
+
+describe('an event', () => {
+  it('feature_updated changes that feature and keeps all other objects', async () => {
+    const store = filled();
+    const before = await settled(store);
+    store.apply(event('e1', 'f1'));
+    const after = await settled(store);
+    expect(after.features.get('f1')?.enabled).toBe(true);
+    expect(after.features.get('f2')).toBe(before.features.get('f2'));
+    expect(after.pendingChanges).toBe(before.pendingChanges);
+    expect(before.features.get('f1')?.enabled).toBe(false);
+  });
+
+  it('of a child entity updates its feature', async () => {
+    const store = filled();
+    store.apply(
+      event('e1', 'f1', { entity: 'rule', entity_id: 'r1', type: 'rule_deleted', action: 'deleted' }),
+    );
+    expect((await settled(store)).features.get('f1')?.enabled).toBe(true);
+  });
+
+  it('with an unchanged feature state keeps the features object', async () => {
+    const store = filled();
+    const before = await settled(store);
+    store.apply(event('e1', 'f1', { entity: 'rule', entity_id: 'r1', feature: feature('f1') }));
+    expect((await settled(store)).features).toBe(before.features);
+  });
+
+  it('feature_created adds a feature, and feature_deleted removes one', async () => {
+    const store = filled();
+    store.apply(event('e1', 'f3', { type: 'feature_created', action: 'created' }));
+    store.apply(event('e2', 'f1', { type: 'feature_deleted', action: 'deleted', feature: null }));
+    expect([...(await settled(store)).features.keys()]).toEqual(['f2', 'f3']);
+  });
+
+  it('feature_deleted without a feature state removes the feature', async () => {
+    const store = filled();
+    const deleted = event('e1', 'f1', { type: 'feature_deleted', action: 'deleted' });
+    delete deleted.feature;
+    store.apply(deleted);
+    expect([...(await settled(store)).features.keys()]).toEqual(['f2']);
+  });
+
+  it('pending_change_created adds the pending change to each of its features', async () => {
+    const store = filled();
+    store.apply(step('e1', 'p2', 'pending', 'f2'));
+    store.apply(step('e2', 'p2', 'pending', 'f3'));
+    store.apply(event('e3', 'x', { ...step('e3', 'p3', 'pending', 'x'), feature_id: null, feature: null }));
+    const { pendingChanges } = await settled(store);
+    expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1']);
+    expect(pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+    expect(pendingChanges.get('f3')).toEqual([
+      {
+        id: 'p2',
+        requested_by: 'ada',
+        created_at: expect.any(String) as string,
+        reason: null,
+        change: null,
+        entities: [
+          { entity: 'feature', entity_id: 'f2', feature_id: 'f2' },
+          { entity: 'feature', entity_id: 'f3', feature_id: 'f3' },
+        ],
+      },
+    ]);
+    expect(pendingChanges.get('')?.map(({ id }) => id)).toEqual(['p3']);
+  });
+
+  it.each(['approved', 'rejected', 'cancelled'] as const)(
+    'pending_change_%s removes the pending change',
+    async (action) => {
+      const store = filled();
+      store.apply(step('e1', 'p2', 'pending', 'f1'));
+      const before = await settled(store);
+      store.apply(step('e2', 'p1', action, 'f1'));
+      const { pendingChanges } = await settled(store);
+      expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
+      expect(pendingChanges.has('f2')).toBe(false);
+      expect(before.pendingChanges.has('f2')).toBe(true);
+    },
+  );
+
+  it('pending_change_updated keeps the pending change without its previous contents', async () => {
+    const store = filled();
+    store.apply(step('e1', 'p1', 'updated', 'f1'));
+    const { pendingChanges } = await settled(store);
+    const updated = pendingChanges.get('f1')?.[0];
+    expect(updated).toMatchObject({ id: 'p1', requested_by: 'ada', reason: null, change: null });
+    expect(updated?.entities.map(({ entity_id: id }) => id).sort()).toEqual(['f1', 'f2']);
+    expect(pendingChanges.get('f2')).toEqual([updated]);
+  });
+
+  it('pending_change_updated adds an unknown pending change', async () => {
+    const store = filled();
+    store.apply(step('e1', 'p2', 'updated', 'f2'));
+    expect((await settled(store)).pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  });
+
+  it.each(['pending', 'updated'] as const)(
+    'with the action %s from before the decision does not reopen the pending change',
+    async (action) => {
+      const store = filled();
+      store.apply(step('100', 'p2', 'rejected', 'f1'));
+      store.apply(step('99', 'p2', action, 'f1'));
+      const { pendingChanges, activity } = await settled(store);
+      expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1']);
+      expect(activity.map(({ id }) => id)).toEqual(expect.arrayContaining(['99', '100']));
+    },
+  );
+
+  it('from before a decision does not affect a pending change that was reopened after it', async () => {
+    const store = filled();
+    store.apply(step('98', 'p2', 'rejected', 'f1'));
+    store.apply(step('100', 'p2', 'pending', 'f1'));
+    store.apply(step('97', 'p2', 'pending', 'f1'));
+    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  });
+
+  it('with an id that is not a number is applied in the order of arrival', async () => {
+    const store = filled();
+    store.apply(step('b', 'p2', 'rejected', 'f1'));
+    store.apply(step('a', 'p2', 'pending', 'f1'));
+    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+  });
+
+  it('reopens a pending change after a new snapshot, because ids may have restarted', async () => {
+    const store = filled();
+    store.apply(step('100', 'p2', 'rejected', 'f1'));
+    store.replace({ ...channelName, cursor: 'c9', embedded_state: true, features: [], pending_changes: [] });
+    store.apply(step('7', 'p2', 'pending', 'f1'));
+    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
+  });
+
+  it('with an unreadable feature state keeps the known state', async () => {
+    const store = filled();
+    const { feature: _, ...unreadable } = event('e1', 'f1', { feature_unreadable: true });
+    const before = await settled(store);
+    store.apply(unreadable);
+    const after = await settled(store);
+    expect(after.features).toBe(before.features);
+    expect(after.activity[1]).toBe(unreadable);
+  });
+
+  it('is applied once among the last 4,096 ids', async () => {
+    const store = filled();
+    const seen: string[] = [];
+    store.view.onEvent(({ id }) => seen.push(id));
+    for (let index = 0; index < 4_097; index += 1) store.apply(event(`e${index}`, 'f1'));
+    store.apply(event('e1', 'f1'));
+    expect(seen).toHaveLength(4_097);
+    store.apply(event('e0', 'f1'));
+    expect(seen).toHaveLength(4_098);
+    const { activity, lastEvent } = await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e0');
+    expect(activity).toHaveLength(limit);
+    expect(activity[0]).toBe(lastEvent);
+    expect(activity.at(-1)?.id).toBe('e3898');
+  });
+
+  it('is applied again after a new snapshot, because a restored database reuses ids', () => {
+    const store = filled();
+    const seen: string[] = [];
+    store.view.onEvent(({ id }) => seen.push(id));
+    store.apply(event('e1', 'f1'));
+    store.replace({ ...channelName, cursor: 'c9', embedded_state: true, features: [], pending_changes: [] });
+    store.apply(event('e1', 'f1'));
+    expect(seen).toEqual(['e1', 'e1']);
+  });
+
+  it('sets lagMs to the time since its commit, or since the server read it', async () => {
+    const store = filled();
+    expect(store.view.getState().lagMs).toBeNull();
+    const ago = (ms: number): string => new Date(Date.now() - ms).toISOString();
+    store.apply(event('e1', 'f1', { committed_at: ago(5_000), seen_at: ago(2_000) }));
+    const committed = (await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e1')).lagMs;
+    store.apply(event('e2', 'f1', { committed_at: null, seen_at: ago(2_000) }));
+    const read = (await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e2')).lagMs;
+    expect([Math.round(Number(committed) / 1_000), Math.round(Number(read) / 1_000)]).toEqual([5, 2]);
+  });
+});
+
+describe('notifications', () => {
+  it('arrive immediately for the first change and together for a burst', async () => {
+    const store = createStore(limit, () => undefined);
+    let notifications = 0;
+    store.view.subscribe(() => (notifications += 1));
+    store.apply(event('e0', 'f1'));
+    expect([notifications, store.view.getState().lastEvent?.id]).toEqual([1, 'e0']);
+    for (let index = 1; index <= 300; index += 1) store.apply(event(`e${index}`, `f${index}`));
+    expect(notifications).toBe(1);
+    const state = await until(store.view, ({ lastEvent }) => lastEvent?.id === 'e300');
+    expect(notifications).toBe(2);
+    expect(state.features.size).toBe(300);
+  });
+
+  it('never modify a state that was returned before', async () => {
+    const store = filled();
+    const before = await settled(store);
+    const copy = structuredClone(before);
+    for (let index = 0; index < 50; index += 1) store.apply(event(`e${index}`, `f${index}`));
+    store.apply(step('s1', 'p1', 'rejected', 'f1'));
+    await settled(store);
+    expect(before).toEqual(copy);
+  });
+
+  it('continue after a listener throws, and the error is reported', async () => {
+    const errors: unknown[] = [];
+    const store = filled(errors);
+    const received: string[] = [];
+    const fail = (): never => {
+      throw new Error('listener failed');
+    };
+    const stops = [store.view.subscribe(fail), store.view.onEvent(fail)];
+    store.view.onEvent(({ id }) => received.push(id));
+    await settled(store);
+    store.apply(event('e1', 'f1'));
+    expect(received.at(-1)).toBe('e1');
+    expect(errors).toContainEqual(new Error('listener failed'));
+    for (const stop of stops) stop();
+    errors.length = 0;
+    await settled(store);
+    expect(errors).toEqual([]);
+  });
+});
