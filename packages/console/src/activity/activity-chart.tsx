@@ -4,9 +4,7 @@ import UPlot from 'uplot';
 import { useNowMs } from '../shell/relative-time.js';
 import { useI18n } from '../i18n/i18n.js';
 import { Plot, usePlotColors } from './plot.js';
-import { spanMs } from './recent-events.js';
-
-const bucketMs = 30_000;
+import { bucketMs, countByBucket } from './recent-events.js';
 
 /** Events of the last half hour, one bar per half minute. `times`: of each event, in milliseconds since the epoch. */
 export default function ActivityChart({ times }: { readonly times: readonly number[] }) {
@@ -14,21 +12,11 @@ export default function ActivityChart({ times }: { readonly times: readonly numb
   const colors = usePlotColors();
   const nowMs = useNowMs(bucketMs);
   const last = Math.floor(nowMs / bucketMs);
-  const { data, total } = useMemo(() => {
-    const counts = new Map<number, number>();
-    for (let bucket = last - spanMs / bucketMs; bucket <= last; bucket += 1) counts.set(bucket, 0);
-    let counted = 0;
-    for (const atMs of times) {
-      // The server's clock may be ahead of this one.
-      const bucket = Math.min(last, Math.floor(atMs / bucketMs));
-      const count = counts.get(bucket);
-      if (count === undefined) continue;
-      counts.set(bucket, count + 1);
-      counted += 1;
-    }
-    const buckets = [...counts.keys()].map((bucket) => (bucket * bucketMs) / 1_000);
-    return { data: [buckets, [...counts.values()]] as UPlot.AlignedData, total: counted };
-  }, [times, last]);
+  const counts = useMemo(() => countByBucket(times, last), [times, last]);
+  const data = useMemo<UPlot.AlignedData>(() => {
+    const startSeconds = counts.map((_, index) => ((last - counts.length + 1 + index) * bucketMs) / 1_000);
+    return [startSeconds, [...counts]];
+  }, [counts, last]);
   const options = useMemo<Omit<UPlot.Options, 'width'>>(
     () => ({
       height: 110,
@@ -69,7 +57,7 @@ export default function ActivityChart({ times }: { readonly times: readonly numb
     }),
     [colors, format],
   );
-  const label = t.activity.chart(total);
+  const label = t.activity.chart(counts.reduce((sum, count) => sum + count, 0));
   return (
     <>
       <Text size="xs" c="dimmed" mb={4}>

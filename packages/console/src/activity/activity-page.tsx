@@ -14,8 +14,8 @@ import { HistoryList } from './history-list.js';
 import { LoadOlder } from './load-older.js';
 import { PauseButton } from './pause-button.js';
 import { useRecentEvents } from './recent-events.js';
-import type { HistoryFilter } from './use-history.js';
-import { type HistoryItem, useTimeline } from './use-timeline.js';
+import type { HistoryItem } from './timeline.js';
+import { useTimeline } from './use-timeline.js';
 import { visible } from '../i18n/visible.js';
 
 const ActivityChart = lazy(lazyRoutes.activityChart);
@@ -35,11 +35,7 @@ export default function ActivityPage() {
   const [username] = useDebouncedValue(typed.trim(), debounceMs);
   const [paused, setPaused] = useState(false);
   const newEvents = useEventCount(channel, paused);
-  const filter: HistoryFilter = {
-    ...(entity === null ? {} : { entity }),
-    ...(username === '' ? {} : { username }),
-  };
-  const { items, ...history } = useTimeline(filter);
+  const { items, ...history } = useTimeline({ entity: entity ?? undefined, username: username || undefined });
   const times = useRecentEvents();
   const shownTimes = useFrozen(times, paused && Array.isArray(times), channel.env);
   const people = usePeople(items);
@@ -54,49 +50,8 @@ export default function ActivityPage() {
         </div>
         <PauseButton paused={paused} newEvents={newEvents} onChange={setPaused} />
       </div>
-      {shownTimes !== null && (
-        <Paper withBorder p="md">
-          <ErrorBoundary resetKey="chart" fallback={null}>
-            <Suspense fallback={<Skeleton height={chartHeight} />}>
-              {shownTimes === undefined ? (
-                <Skeleton height={chartHeight} />
-              ) : (
-                <ActivityChart times={shownTimes} />
-              )}
-            </Suspense>
-          </ErrorBoundary>
-        </Paper>
-      )}
-      <Group gap="sm" className="fc-toolbar">
-        <Select
-          size="sm"
-          aria-label={t.activity.typeFilter}
-          placeholder={t.activity.allTypes}
-          clearable
-          clearButtonProps={{ 'aria-label': t.activity.allTypes }}
-          value={entity}
-          onChange={setEntity}
-          data={[
-            { value: 'feature', label: t.entities.feature },
-            { value: 'rule', label: t.entities.rule },
-            { value: 'feature_schedule', label: t.entities.feature_schedule },
-            { value: 'environment', label: t.entities.environment },
-          ]}
-        />
-        <Autocomplete
-          size="sm"
-          data-search
-          aria-label={t.activity.personFilter}
-          placeholder={t.activity.personFilter}
-          leftSection={<SearchIcon size={16} />}
-          data={people}
-          renderOption={({ option }) => visible(option.value)}
-          clearable
-          clearButtonProps={{ 'aria-label': t.activity.clearPersonFilter }}
-          value={typed}
-          onChange={setTyped}
-        />
-      </Group>
+      {shownTimes !== null && <Chart times={shownTimes} />}
+      <Filters entity={entity} onEntity={setEntity} person={typed} onPerson={setTyped} people={people} />
       {history.error !== null && <FailureAlert error={history.error} onRetry={history.retry} />}
       {(shown.length > 0 || history.error === null) && (
         <Paper withBorder p="md">
@@ -118,6 +73,63 @@ export default function ActivityPage() {
         </Paper>
       )}
     </Stack>
+  );
+}
+
+/** The chart of the last half hour, or its placeholder of the same size. `times`: undefined while they load. */
+function Chart({ times }: { readonly times: readonly number[] | undefined }) {
+  const placeholder = <Skeleton height={chartHeight} />;
+  return (
+    <Paper withBorder p="md">
+      <ErrorBoundary resetKey="chart" fallback={null}>
+        <Suspense fallback={placeholder}>
+          {times === undefined ? placeholder : <ActivityChart times={times} />}
+        </Suspense>
+      </ErrorBoundary>
+    </Paper>
+  );
+}
+
+interface FiltersProps {
+  readonly entity: string | null;
+  readonly onEntity: (entity: string | null) => void;
+  readonly person: string;
+  readonly onPerson: (person: string) => void;
+  /** Suggestions. */
+  readonly people: string[];
+}
+
+function Filters({ entity, onEntity, person, onPerson, people }: FiltersProps) {
+  const { t } = useI18n();
+  return (
+    <Group gap="sm" className="fc-toolbar">
+      <Select
+        size="sm"
+        aria-label={t.activity.typeFilter}
+        placeholder={t.activity.allTypes}
+        clearable
+        clearButtonProps={{ 'aria-label': t.activity.allTypes }}
+        value={entity}
+        onChange={onEntity}
+        data={(['feature', 'rule', 'feature_schedule', 'environment'] as const).map((value) => ({
+          value,
+          label: t.entities[value],
+        }))}
+      />
+      <Autocomplete
+        size="sm"
+        data-search
+        aria-label={t.activity.personFilter}
+        placeholder={t.activity.personFilter}
+        leftSection={<SearchIcon size={16} />}
+        data={people}
+        renderOption={({ option }) => visible(option.value)}
+        clearable
+        clearButtonProps={{ 'aria-label': t.activity.clearPersonFilter }}
+        value={person}
+        onChange={onPerson}
+      />
+    </Group>
   );
 }
 

@@ -7,8 +7,8 @@ import { RelativeTime, useNowMs } from '../shell/relative-time.js';
 import { scopePath, useScope } from '../shell/scope.js';
 import { toTimeMs } from '../i18n/format.js';
 import { useI18n } from '../i18n/i18n.js';
-import { sortTime } from './use-history.js';
-import type { HistoryItem } from './use-timeline.js';
+import { sortTime } from './history-pages.js';
+import type { HistoryItem } from './timeline.js';
 import { avatarName, nameOf, visible } from '../i18n/visible.js';
 
 interface HistoryListProps {

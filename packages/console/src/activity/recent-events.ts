@@ -5,9 +5,12 @@ import type { AuditPage } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 import { toTimeMs } from '../i18n/format.js';
+import { watchChannel } from './watch-channel.js';
 
 /** The time that the chart covers. */
-export const spanMs = 30 * 60_000;
+const spanMs = 30 * 60_000;
+/** The width of one bar. */
+export const bucketMs = 30_000;
 
 const pageSize = 200;
 /** In a very busy environment the oldest part of the half hour is missing. */
@@ -54,25 +57,20 @@ export function useRecentEvents(): readonly number[] | null | undefined {
     liveTimes.current = [];
     setLive([]);
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const stopEvents = channel.onEvent(({ timestamp }) => {
-      liveTimes.current.push(toTimeMs(timestamp) ?? Date.now());
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        liveTimes.current = liveTimes.current.filter((atMs) => atMs > Date.now() - spanMs);
-        setLive([...liveTimes.current]);
-      }, updateEveryMs);
-    });
-    let state = channel.getState().status.state;
-    const stopStates = channel.subscribe(() => {
-      const previous = state;
-      ({ state } = channel.getState().status);
-      // Changes during a gap may have arrived as a snapshot, without events.
-      if (state === 'live' && previous !== 'live') void refetch();
+    const stop = watchChannel(channel, {
+      onEvent: ({ timestamp }) => {
+        liveTimes.current.push(toTimeMs(timestamp) ?? Date.now());
+        timer ??= setTimeout(() => {
+          timer = undefined;
+          liveTimes.current = liveTimes.current.filter((atMs) => atMs > Date.now() - spanMs);
+          setLive([...liveTimes.current]);
+        }, updateEveryMs);
+      },
+      onReconnect: () => void refetch(),
     });
     return () => {
       clearTimeout(timer);
-      stopEvents();
-      stopStates();
+      stop();
     };
   }, [channel, refetch]);
 
@@ -81,4 +79,17 @@ export function useRecentEvents(): readonly number[] | null | undefined {
     const newestMs = recorded.reduce((most, atMs) => Math.max(most, atMs), 0);
     return [...recorded, ...live.filter((atMs) => atMs > newestMs)];
   }, [recorded, live]);
+}
+
+/** The number of events in each bucket of the span, oldest first. `last`: the newest bucket, in buckets since the epoch. */
+export function countByBucket(times: readonly number[], last: number): number[] {
+  const first = last - spanMs / bucketMs;
+  const counts = Array.from({ length: last - first + 1 }, () => 0);
+  for (const atMs of times) {
+    // The server's clock may be ahead of this one.
+    const index = Math.min(last, Math.floor(atMs / bucketMs)) - first;
+    const count = counts[index];
+    if (count !== undefined) counts[index] = count + 1;
+  }
+  return counts;
 }

@@ -1,19 +1,13 @@
-import { Avatar, Badge, Button, Group, Paper, Stack, Text, Title } from '@mantine/core';
-import { useQueryClient } from '@tanstack/react-query';
-import { useState } from 'react';
+import { Avatar, Badge, Group, Paper, Stack, Text, Title } from '@mantine/core';
 import { Link } from 'react-router';
-import { ApiError } from '../api/api.js';
 import type { ChangedEntity, OpenChange } from '../api/types.js';
-import { DiffList, useFieldName } from '../feature/diff-list.js';
-import { ReasonDialog } from '../features/reason-dialog.js';
+import { DiffList } from '../feature/diff-list.js';
 import { RelativeTime } from '../shell/relative-time.js';
-import { CheckIcon, CloseIcon } from '../shell/icons.js';
-import { useNotifications } from '../shell/notifications.js';
-import { scopePath, useScope } from '../shell/scope.js';
-import { useApi } from '../sign-in/app-services.js';
-import type { Messages } from '../i18n/en.js';
+import { scopePath } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
-import { type Decision, useOpenChanges } from './open-changes.js';
+import { DecisionButtons } from './decision-buttons.js';
+import { useOpenChanges } from './open-changes.js';
+import { decisionText } from './use-decide.js';
 import { nameOf, visible } from '../i18n/visible.js';
 
 interface ChangeCardProps {
@@ -26,12 +20,6 @@ const decisionColors: ReadonlyMap<string, string> = new Map([
   ['approved', 'teal'],
   ['rejected', 'red'],
 ]);
-
-/** E.g. `Approved by alice`. */
-function decisionText({ approvals }: Messages, status: string, by: string | null): string {
-  const decided: Readonly<Record<string, (who: string | null) => string>> = approvals.decided;
-  return (Object.hasOwn(decided, status) ? decided[status]?.(by) : undefined) ?? visible(status);
-}
 
 /** A request for a change, with its reason, its diff and the buttons to decide. */
 export function ChangeCard({ change, withScope = false }: ChangeCardProps) {
@@ -120,116 +108,5 @@ function EntityDiff({ entity, withFeature }: EntityDiffProps) {
       </Text>
       <DiffList diff={entity.diff} />
     </div>
-  );
-}
-
-interface DecisionButtonsProps {
-  readonly change: OpenChange;
-  readonly decision: Decision | undefined;
-}
-
-/** The buttons that the user may use. A decision of another user disables them. */
-function DecisionButtons({ change, decision }: DecisionButtonsProps) {
-  const { t } = useI18n();
-  const api = useApi();
-  const queries = useQueryClient();
-  const { me } = useScope();
-  const { notify, notifyError } = useNotifications();
-  const [busy, setBusy] = useState<string | null>(null);
-  const [dialog, setDialog] = useState<'approve' | 'reject' | null>(null);
-  const fieldName = useFieldName();
-  const decide = async (step: 'approve' | 'reject' | 'cancel', body: object = {}): Promise<void> => {
-    setBusy(step);
-    let isWrongPassword = false;
-    try {
-      await api.send('POST', `/api/pending-changes/${change.id}/${step}`, body);
-      notify('success', t.approvals.done[step]);
-    } catch (error) {
-      if (error instanceof ApiError && error.code === 'already_decided') {
-        const { status, by } = error.body as { status: string; by: string | null };
-        notify('error', t.approvals.alreadyDecided(decisionText(t, status, by)));
-      } else if (error instanceof ApiError && error.code === 'conflict') {
-        const { conflicts = [] } = error.body as { conflicts?: readonly { field: string }[] };
-        notify('error', t.approvals.conflictWith(conflicts.map(({ field }) => fieldName(field)).join(', ')));
-      } else notifyError(error);
-      isWrongPassword = error instanceof ApiError && error.code === 'password_wrong';
-      void queries.invalidateQueries({ queryKey: ['open-changes'] });
-    } finally {
-      setBusy(null);
-      if (!isWrongPassword) setDialog(null);
-    }
-  };
-  if (!me.writes) return null;
-  const needsPassword = me.decisions === 'password';
-  const mayDecide = change.may_decide && me.decisions !== 'elsewhere';
-  const disabled = decision !== undefined || busy !== null;
-  return (
-    <Group gap="xs">
-      {mayDecide && (
-        <>
-          <Button
-            color="teal.9"
-            leftSection={<CheckIcon size={16} />}
-            disabled={disabled && busy !== 'approve'}
-            loading={busy === 'approve'}
-            onClick={() => {
-              if (needsPassword) setDialog('approve');
-              else void decide('approve');
-            }}
-          >
-            {t.approvals.approve}
-          </Button>
-          <Button
-            variant="default"
-            leftSection={<CloseIcon size={16} />}
-            disabled={disabled}
-            onClick={() => setDialog('reject')}
-          >
-            {t.approvals.reject}
-          </Button>
-        </>
-      )}
-      {change.may_cancel && (
-        <Button variant="default" disabled={disabled} onClick={() => void decide('cancel')}>
-          {t.approvals.cancel}
-        </Button>
-      )}
-      {!mayDecide && decision === undefined && (
-        <Text size="sm" c="dimmed">
-          {change.own
-            ? t.approvals.ownRequest
-            : change.may_decide
-              ? t.approvals.elsewhere
-              : t.approvals.managersOnly}
-        </Text>
-      )}
-      {dialog === 'approve' && decision === undefined && (
-        <ReasonDialog
-          title={t.approvals.approveTitle}
-          explanation={t.approvals.passwordHint}
-          submitLabel={t.approvals.approve}
-          submitColor="teal.9"
-          withReason={false}
-          withPassword
-          busy={busy === 'approve'}
-          onClose={() => setDialog(null)}
-          onSubmit={({ password }) => void decide('approve', { password })}
-        />
-      )}
-      {dialog === 'reject' && decision === undefined && (
-        <ReasonDialog
-          title={t.approvals.rejectTitle}
-          explanation={t.approvals.rejectHint(change.requested_by)}
-          submitLabel={t.approvals.reject}
-          submitColor="red"
-          withPassword={needsPassword}
-          busy={busy === 'reject'}
-          onClose={() => setDialog(null)}
-          onSubmit={({ reason, password }) =>
-            void decide('reject', needsPassword ? { reason, password } : { reason })
-          }
-        />
-      )}
-    </Group>
   );
 }

@@ -1,5 +1,4 @@
 import type { EventMessage } from '@flagcast/client';
-import { maxChannels } from '@flagcast/protocol';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
 import { isNotAvailable } from '../api/api.js';
@@ -7,21 +6,19 @@ import { useLive } from '../api/live.js';
 import type { OpenChange } from '../api/types.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
-
-/** The decision on a request. */
-export interface Decision {
-  /** `approved`, `rejected` or `cancelled`. */
-  readonly status: string;
-  readonly by: string | null;
-  /** The id of the event; ids of the event log are ascending numbers. */
-  readonly eventId: string;
-}
+import {
+  type Decisions,
+  decisionsAfter,
+  type EnvironmentName,
+  environmentsWithApprovals,
+  sortRequests,
+} from './decisions.js';
 
 interface OpenChanges {
   /** Pending requests of all environments, newest first. */
   readonly open: readonly OpenChange[];
-  /** Decisions since the page was opened, by the id of the request. */
-  readonly decisions: ReadonlyMap<string, Decision>;
+  /** Decisions since the page was opened. */
+  readonly decisions: Decisions;
   /** Pending requests, and those decided since the page was opened, newest first. */
   readonly all: readonly OpenChange[];
   readonly error: Error | null;
@@ -40,14 +37,18 @@ export function useOpenChanges(): OpenChanges {
 /** Finds changes in environments beyond the limit of channels. */
 const pollEveryMs = 20_000;
 
+export const openChangesKey = ['open-changes'];
+
+const none: readonly OpenChange[] = [];
+
 /** Provides the pending requests of all environments that the user may view. */
 export function OpenChangesProvider({ children }: { readonly children: ReactNode }) {
   const api = useApi();
   const queries = useQueryClient();
-  const [decisions, setDecisions] = useState<ReadonlyMap<string, Decision>>(new Map());
+  const [decisions, setDecisions] = useState<Decisions>(new Map());
   const [known, setKnown] = useState<ReadonlyMap<string, OpenChange>>(new Map());
   const { data, error, refetch } = useQuery({
-    queryKey: ['open-changes'],
+    queryKey: openChangesKey,
     queryFn: async () =>
       (await api.get<{ pending_changes: readonly OpenChange[] }>('/api/pending-changes')).pending_changes,
     refetchInterval: ({ state }) => (isNotAvailable(state.error) ? false : pollEveryMs),
@@ -56,58 +57,35 @@ export function OpenChangesProvider({ children }: { readonly children: ReactNode
     if (data === undefined) return;
     setKnown((before) => new Map([...before, ...data.map((change) => [change.id, change] as const)]));
   }, [data]);
-  useApprovalEvents((event) => {
-    const { id: eventId, pending_change_id: id, action, actor } = event;
-    if (id === null) return;
+  useApprovalEvents(data ?? none, (event) => {
+    if (event.pending_change_id === null) return;
     // The event arrives before the refetched list, so the buttons are disabled at once.
-    setDecisions((before) => {
-      if (action !== 'pending' && action !== 'updated') {
-        return new Map(before).set(id, { status: action, by: actor, eventId });
-      }
-      const decision = before.get(id);
-      // A late event from before the decision does not reopen the request.
-      if (decision === undefined || Number(eventId) < Number(decision.eventId)) return before;
-      return new Map([...before].filter(([decidedId]) => decidedId !== id));
-    });
-    if (!isNotAvailable(error)) void queries.invalidateQueries({ queryKey: ['open-changes'] });
-  }, data);
+    setDecisions((before) => decisionsAfter(before, event));
+    if (!isNotAvailable(error)) void queries.invalidateQueries({ queryKey: openChangesKey });
+  });
   const value = useMemo<OpenChanges>(() => {
-    const open = (data ?? []).filter(({ id }) => !decisions.has(id));
-    const openIds = new Set(open.map(({ id }) => id));
-    const all = [...known.values()].filter(({ id }) => openIds.has(id) || decisions.has(id));
-    all.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
     const retry = (): void => void refetch();
-    return { open, decisions, all, error, retry, loading: data === undefined && error === null };
+    const loading = data === undefined && error === null;
+    return { ...sortRequests(data ?? none, known.values(), decisions), decisions, error, retry, loading };
   }, [data, decisions, known, error, refetch]);
   return <OpenChangesContext value={value}>{children}</OpenChangesContext>;
 }
 
-/** Listens to the environments with approvals: the guarded ones, and those with pending requests. */
-function useApprovalEvents(
-  onEvent: (event: EventMessage) => void,
-  open: readonly OpenChange[] | undefined,
-): void {
+/** Listens to the environments with approvals. */
+function useApprovalEvents(listed: readonly OpenChange[], onEvent: (event: EventMessage) => void): void {
   const { client } = useLive();
-  const { projects, project: here, environment } = useScope();
+  const { projects, project, environment } = useScope();
   const [listener] = useState<{ current: (event: EventMessage) => void }>(() => ({ current: onEvent }));
   useEffect(() => {
     listener.current = onEvent;
   });
-  const names = useMemo(() => {
-    const withRequests = new Set(open?.map((change) => `${change.project_id}/${change.environment}`));
-    const watched = projects.flatMap(({ id, environments }) =>
-      environments
-        .filter(({ key, guarded }) => guarded || withRequests.has(`${id}/${key}`))
-        .map(({ key }) => `${id}/${key}`),
-    );
-    const first = `${here.id}/${environment.key}`;
-    // A string: the channels stay open while the names stay the same.
-    return [first, ...watched.filter((name) => name !== first)].slice(0, maxChannels - 1).join(' ');
-  }, [projects, open, here, environment]);
+  // A string: the channels stay open while the environments stay the same.
+  const names = JSON.stringify(
+    environmentsWithApprovals({ projectId: project.id, env: environment.key }, projects, listed),
+  );
   useEffect(() => {
-    const channels = names.split(' ').map((name) => {
-      const [projectId = '', env = ''] = name.split('/');
-      const channel = client.channel({ projectId, env });
+    const channels = (JSON.parse(names) as EnvironmentName[]).map((name) => {
+      const channel = client.channel(name);
       const stop = channel.onEvent((event) => listener.current(event));
       return () => {
         stop();

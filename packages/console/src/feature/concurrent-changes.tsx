@@ -20,7 +20,7 @@ export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
     >
       <Stack gap="sm">
         {edit.blocked && <Text size="sm">{t.feature.conflictHint}</Text>}
-        {edit.concurrent.map(({ field, before, mine, theirs, conflict }) => (
+        {edit.concurrent.map(({ field, before, theirs, conflict }) => (
           <div key={field} className="fc-concurrent-field" data-conflict={conflict || undefined}>
             <Text fw={600} size="sm">
               {fieldName(field)}
@@ -31,7 +31,7 @@ export function ConcurrentChanges({ edit }: { readonly edit: Edit }) {
                   <div className="fc-version">
                     <dt>{t.feature.mine}</dt>
                     <dd>
-                      <FieldValue field={field} value={mine} />
+                      <FieldValue field={field} value={edit.mine[field]} />
                     </dd>
                   </div>
                   <div className="fc-version">

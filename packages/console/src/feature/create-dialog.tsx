@@ -8,30 +8,31 @@ import { useApi } from '../sign-in/app-services.js';
 import { Dialog } from '../shell/dialog.js';
 import { useI18n } from '../i18n/i18n.js';
 
-/** Creates a flag, off in all environments, and opens its page. */
-export default function CreateDialog({ onClose }: { readonly onClose: () => void }) {
-  const { t } = useI18n();
+interface NewFlag {
+  readonly name: string;
+  readonly key: string;
+  readonly description: string;
+}
+
+/** Sends a new flag, and opens its page. */
+function useCreate(onCreated: () => void) {
   const { project, environment } = useScope();
   const api = useApi();
   const navigate = useNavigate();
   const { notifyError } = useNotifications();
-  const [name, setName] = useState('');
-  const [key, setKey] = useState<string | null>(null);
-  const [description, setDescription] = useState('');
   const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
   const [busy, setBusy] = useState(false);
-  const shownKey = key ?? suggestKey(name);
-  const create = async (): Promise<void> => {
+  const create = async ({ name, key, description }: NewFlag): Promise<void> => {
     setBusy(true);
     try {
       const { body } = await api.send<{ id: string }>('POST', '/api/features', {
         project_id: project.id,
-        key: shownKey,
+        key,
         name,
         description: description === '' ? null : description,
         kind: 'simple',
       });
-      onClose();
+      onCreated();
       void navigate(`${scopePath(project.id, environment.key, 'features')}/${body.id}`);
     } catch (error) {
       setFieldErrors(error instanceof ApiError ? error.fields : {});
@@ -40,9 +41,20 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
       setBusy(false);
     }
   };
+  return { busy, fieldErrors, create };
+}
+
+/** Creates a flag, off in all environments, and opens its page. */
+export default function CreateDialog({ onClose }: { readonly onClose: () => void }) {
+  const { t } = useI18n();
+  const { busy, fieldErrors, create } = useCreate(onClose);
+  const [name, setName] = useState('');
+  const [key, setKey] = useState<string | null>(null);
+  const [description, setDescription] = useState('');
+  const shownKey = key ?? suggestKey(name);
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
-    void create();
+    void create({ name, key: shownKey, description });
   };
   return (
     <Dialog title={t.features.create} onClose={onClose}>
@@ -96,10 +108,11 @@ export default function CreateDialog({ onClose }: { readonly onClose: () => void
 const maxKeyLength = 50;
 
 /** Suggests a key for the name. */
-function suggestKey(name: string): string {
+export function suggestKey(name: string): string {
   return name
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '-')
-    .replaceAll(/^-|-$/g, '')
-    .slice(0, maxKeyLength);
+    .replace(/^-/, '')
+    .slice(0, maxKeyLength)
+    .replace(/-$/, '');
 }

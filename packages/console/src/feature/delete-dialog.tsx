@@ -28,14 +28,14 @@ export default function DeleteDialog({ feature, onClose, onDeleted }: DeleteDial
     if (ready) void remove();
   };
   const remove = async (): Promise<void> => {
-    const outcome = await send('DELETE', `/api/features/${feature.id}`, {
+    const { state } = await send('DELETE', `/api/features/${feature.id}`, {
       env: environment.key,
       version: feature.version,
       ...(guarded ? { reason: reason.trim() } : {}),
     });
-    if (outcome === 'done') onDeleted();
-    else if (outcome === 'requested') onClose();
-    else if (outcome === 'reason_needed') setReasonNeeded(true);
+    if (state === 'done') onDeleted();
+    else if (state === 'requested') onClose();
+    else if (state === 'reason_needed') setReasonNeeded(true);
   };
   return (
     <Dialog title={t.feature.deleteTitle(feature.name)} onClose={onClose}>

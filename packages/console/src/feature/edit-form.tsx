@@ -1,15 +1,12 @@
 import type { FeatureState } from '@flagcast/client';
 import { Button, Group, Paper, Stack, Switch, Text, Textarea, TextInput, Title } from '@mantine/core';
-import { type SubmitEvent, useState } from 'react';
-import type { ChangedEntity } from '../api/types.js';
-import { useOpenChanges } from '../approvals/open-changes.js';
+import type { ChangeEvent, SubmitEvent } from 'react';
 import { ReasonDialog } from '../features/reason-dialog.js';
-import { useWrite } from '../features/use-write.js';
-import { useNotifications } from '../shell/notifications.js';
 import { useScope, useRights } from '../shell/scope.js';
 import { useI18n } from '../i18n/i18n.js';
 import { ConcurrentChanges } from './concurrent-changes.js';
-import { useEdit } from './use-edit.js';
+import { type Edit, useEdit } from './use-edit.js';
+import { useSave } from './use-save.js';
 import { visible } from '../i18n/visible.js';
 
 interface EditFormProps {
@@ -20,169 +17,117 @@ interface EditFormProps {
   readonly gone: boolean;
 }
 
-/** The server's limits, in characters. */
-const maxLengths = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
-
-/** The text with its invisible characters shown, for below an input; null if there are none. */
-function hiddenIn(text: string | null): string | null {
-  const shown = visible(text ?? '');
-  return shown === (text ?? '') ? null : shown;
-}
-
-const sharedFields = ['name', 'description', 'rollout_key'] as const;
-
-/** The form of a flag. Saving sends the changed fields and the version they are based on. */
+/** The form of a flag. */
 export function EditForm({ feature, changedBy, gone }: EditFormProps) {
   const { t } = useI18n();
-  const { project, environment } = useScope();
-  const rights = useRights();
-  const { busy, send } = useWrite();
-  const { notify } = useNotifications();
+  const { toggle, manage } = useRights();
   const edit = useEdit(feature, changedBy);
-  const [reasonOpened, setReasonOpened] = useState(false);
-  const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
-  const { mine } = edit;
+  const save = useSave(feature, edit);
+  const { guarding } = save;
   const dirty = Object.keys(edit.changed).length > 0;
-  const { open } = useOpenChanges();
-  const isThis = ({ entity, entity_id: id }: ChangedEntity): boolean =>
-    entity === 'feature' && id === feature.id;
-  // The rollout key applies to all environments, so a guard of any of them counts.
-  const guarding =
-    environment.guarded || edit.changed.rollout_key === undefined
-      ? environment
-      : (project.environments.find((each) => each.guarded) ?? environment);
-  const { guarded } = guarding;
-  // While a request is open, the shared fields stay as its approver sees them.
-  const isShared = sharedFields.some((name) => edit.changed[name] !== undefined);
-  const hasPending = (guarded || isShared) && open.some(({ entities }) => entities.some(isThis));
-
-  const save = async (reason?: string): Promise<void> => {
-    const outcome = await send(
-      'PATCH',
-      `/api/features/${feature.id}`,
-      {
-        env: environment.key,
-        version: edit.version,
-        ...edit.changed,
-        ...(reason === undefined ? {} : { reason }),
-      },
-      ['stale_version'],
-    );
-    setReasonOpened(outcome === 'reason_needed');
-    if (outcome === 'done') {
-      edit.saved();
-      notify('success', t.feature.saved);
-    } else if (outcome === 'requested') edit.reset();
-    else if (outcome !== 'reason_needed' && outcome.code === 'stale_version') {
-      const { current, changed_by: by } = outcome.body as {
-        current: FeatureState;
-        changed_by: { username: string } | null;
-      };
-      edit.refresh(current, by?.username ?? null);
-    }
-    setFieldErrors(typeof outcome === 'string' ? {} : outcome.fields);
-  };
   const submit = (event: SubmitEvent): void => {
     event.preventDefault();
-    if (!dirty || edit.blocked || hasPending) return;
-    if (guarded) setReasonOpened(true);
-    else void save();
+    save.submit();
   };
-  const locked = gone || !rights.manage;
-  const errorOf = (field: string): string | null => fieldErrors[field] ?? null;
-
   return (
     <Paper withBorder p="lg" component="form" onSubmit={submit} aria-label={t.feature.details}>
       <Stack>
         <Group justify="space-between">
           <Title order={2}>{t.feature.details}</Title>
           <Text size="xs" c="dimmed">
-            {rights.manage ? null : rights.toggle ? t.feature.canToggle : t.feature.readOnly}
+            {manage ? null : toggle ? t.feature.canToggle : t.feature.readOnly}
           </Text>
         </Group>
         <ConcurrentChanges edit={edit} />
-        <div className="fc-legend-line">{t.feature.thisEnvironment}</div>
-        <Switch
-          label={t.feature.enabledIn(environment.name)}
-          checked={mine.enabled}
-          disabled={gone || !rights.toggle}
-          onChange={(event) => edit.set('enabled', event.currentTarget.checked)}
-          color="teal.8"
-          size="md"
-        />
-        <TextInput
-          label={t.feature.valueIn(environment.name)}
-          value={mine.default_value}
-          description={hiddenIn(mine.default_value)}
-          readOnly={locked}
-          maxLength={maxLengths.default_value}
-          onChange={(event) => edit.set('default_value', event.currentTarget.value)}
-          error={errorOf('default_value')}
-        />
-        <div className="fc-legend-line">{t.feature.allEnvironments}</div>
-        <TextInput
-          label={t.fields.name}
-          maxLength={maxLengths.name}
-          required
-          withAsterisk={false}
-          value={mine.name}
-          description={hiddenIn(mine.name)}
-          readOnly={locked}
-          onChange={(event) => edit.set('name', event.currentTarget.value)}
-          error={errorOf('name')}
-        />
-        <Textarea
-          label={t.fields.description}
-          value={mine.description ?? ''}
-          description={hiddenIn(mine.description)}
-          readOnly={locked}
-          autosize
-          minRows={2}
-          maxLength={maxLengths.description}
-          onChange={(event) => {
-            const { value } = event.currentTarget;
-            edit.set('description', value === '' ? null : value);
-          }}
-          error={errorOf('description')}
-        />
-        <TextInput
-          label={t.fields.rollout_key}
-          value={mine.rollout_key ?? ''}
-          description={hiddenIn(mine.rollout_key)}
-          readOnly={locked}
-          maxLength={maxLengths.rollout_key}
-          onChange={(event) => {
-            const { value } = event.currentTarget;
-            edit.set('rollout_key', value === '' ? null : value);
-          }}
-          error={errorOf('rollout_key')}
-        />
-        {hasPending && rights.toggle && !gone && (
-          <Text size="sm" c="dimmed">
-            {t.feature.hasPending}
-          </Text>
-        )}
-        {rights.toggle && !gone && (
-          <Group justify="flex-end">
-            <Button variant="default" disabled={!dirty || busy} onClick={edit.reset}>
-              {t.feature.discard}
-            </Button>
-            <Button type="submit" disabled={!dirty || edit.blocked || hasPending} loading={busy}>
-              {guarded ? t.approvals.request : t.feature.save}
-            </Button>
-          </Group>
+        <Fields edit={edit} gone={gone} saving={save.busy} errors={save.fieldErrors} />
+        {toggle && !gone && (
+          <>
+            {save.hasPending && (
+              <Text size="sm" c="dimmed">
+                {t.feature.hasPending}
+              </Text>
+            )}
+            <Group justify="flex-end">
+              <Button variant="default" disabled={!dirty || save.busy} onClick={edit.reset}>
+                {t.feature.discard}
+              </Button>
+              <Button type="submit" disabled={!save.ready} loading={save.busy}>
+                {guarding.guarded ? t.approvals.request : t.feature.save}
+              </Button>
+            </Group>
+          </>
         )}
       </Stack>
-      {reasonOpened && (
+      {save.asksReason && (
         <ReasonDialog
           title={t.approvals.requestTitle(feature.name)}
-          explanation={guarded ? t.approvals.reasonForEnvironment(guarding.name) : t.approvals.reasonForFlag}
+          explanation={
+            guarding.guarded ? t.approvals.reasonForEnvironment(guarding.name) : t.approvals.reasonForFlag
+          }
           submitLabel={t.approvals.request}
-          busy={busy}
-          onClose={() => setReasonOpened(false)}
-          onSubmit={({ reason }) => void save(reason)}
+          busy={save.busy}
+          onClose={save.closeReason}
+          onSubmit={({ reason }) => save.submitReason(reason)}
         />
       )}
     </Paper>
   );
+}
+
+/** The server's limits, in characters. */
+const maxLengths = { name: 50, description: 300, default_value: 128, rollout_key: 1_000 };
+
+type TextField = keyof typeof maxLengths;
+
+interface FieldsProps {
+  readonly edit: Edit;
+  readonly gone: boolean;
+  /** While the changes are being saved, the fields do not change. */
+  readonly saving: boolean;
+  readonly errors: Readonly<Record<string, string>>;
+}
+
+function Fields({ edit, gone, saving, errors }: FieldsProps) {
+  const { t } = useI18n();
+  const { environment } = useScope();
+  const { toggle, manage } = useRights();
+  const { mine } = edit;
+  const textOf = (field: TextField) => ({
+    value: mine[field] ?? '',
+    description: hiddenIn(mine[field]),
+    readOnly: gone || !manage || saving,
+    maxLength: maxLengths[field],
+    error: errors[field] ?? null,
+    onChange: (event: ChangeEvent<HTMLInputElement | HTMLTextAreaElement>) => {
+      const { value } = event.currentTarget;
+      const isNullable = field === 'description' || field === 'rollout_key';
+      edit.set(field, value === '' && isNullable ? null : value);
+    },
+  });
+  return (
+    <>
+      <div className="fc-legend-line">{t.feature.thisEnvironment}</div>
+      <Switch
+        label={t.feature.enabledIn(environment.name)}
+        checked={mine.enabled}
+        disabled={gone || !toggle}
+        onChange={(event) => {
+          if (!saving) edit.set('enabled', event.currentTarget.checked);
+        }}
+        color="teal.8"
+        size="md"
+      />
+      <TextInput label={t.feature.valueIn(environment.name)} {...textOf('default_value')} />
+      <div className="fc-legend-line">{t.feature.allEnvironments}</div>
+      <TextInput label={t.fields.name} required withAsterisk={false} {...textOf('name')} />
+      <Textarea label={t.fields.description} autosize minRows={2} {...textOf('description')} />
+      <TextInput label={t.fields.rollout_key} {...textOf('rollout_key')} />
+    </>
+  );
+}
+
+/** The text with its invisible characters shown, for below an input; null if there are none. */
+function hiddenIn(text: string | null): string | null {
+  const shown = visible(text ?? '');
+  return shown === (text ?? '') ? null : shown;
 }

@@ -31,7 +31,8 @@ export function FeatureSwitch({ feature, disabled = false }: FeatureSwitchProps)
       enabled: !enabled,
       ...(reason === undefined ? {} : { reason }),
     };
-    setReasonOpened((await send('PATCH', `/api/features/${id}`, body)) === 'reason_needed');
+    const { state } = await send('PATCH', `/api/features/${id}`, body);
+    setReasonOpened(state === 'reason_needed');
   };
   if (!toggle) {
     return (

@@ -5,17 +5,21 @@ import { useApi } from '../sign-in/app-services.js';
 import { useI18n } from '../i18n/i18n.js';
 
 /** The outcome of a write; `requested`: it needs approval, `reason_needed`: it needs approval and a reason. */
-type WriteOutcome = 'done' | 'requested' | 'reason_needed' | ApiError;
+type WriteOutcome<Body> =
+  | { readonly state: 'done'; readonly body: Body }
+  | { readonly state: 'requested' | 'reason_needed' }
+  | { readonly state: 'failed'; readonly error: ApiError };
 
 export interface Write {
   readonly busy: boolean;
   /** Sends the write and notifies the user of the outcome, except for errors with a code in `quiet`. */
-  readonly send: (
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller names the type of the body
+  readonly send: <Body>(
     method: 'POST' | 'PATCH' | 'DELETE',
     path: string,
     body: unknown,
     quiet?: readonly string[],
-  ) => Promise<WriteOutcome>;
+  ) => Promise<WriteOutcome<Body>>;
 }
 
 /** Writes to the REST API. The change arrives as an event. */
@@ -26,19 +30,21 @@ export function useWrite(): Write {
   const [busy, setBusy] = useState(false);
   return {
     busy,
-    send: async (method, path, body, quiet = []) => {
+    // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
+    send: async <Body>(...[method, path, body, quiet = []]: Parameters<Write['send']>) => {
       setBusy(true);
       try {
-        const { status } = await api.send(method, path, body);
-        if (status !== 202) return 'done';
+        const response = await api.send<Body>(method, path, body);
+        if (response.status !== 202) return { state: 'done', body: response.body };
         notify('success', t.features.requested);
-        return 'requested';
+        return { state: 'requested' };
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         // The page does not know all guards: the one by a flag's tag, and new ones.
-        if (error.code === 'invalid' && error.fields['reason'] !== undefined) return 'reason_needed';
+        if (error.code === 'invalid' && error.fields['reason'] !== undefined)
+          return { state: 'reason_needed' };
         if (!quiet.includes(error.code)) notifyError(error);
-        return error;
+        return { state: 'failed', error };
       } finally {
         setBusy(false);
       }

@@ -4,6 +4,7 @@ import { useNavigate } from 'react-router';
 import { Dialog } from './dialog.js';
 import { useI18n } from '../i18n/i18n.js';
 import { scopePath, useScope } from './scope.js';
+import { createShortcutReader } from './shortcuts.js';
 
 interface Help {
   readonly openHelp: () => void;
@@ -15,11 +16,6 @@ export function useHelp(): Help {
   return use(HelpContext);
 }
 
-/** Longest time between the two keys of a sequence. */
-const sequenceMs = 1_500;
-
-const pages: Readonly<Record<string, string>> = { f: 'features', a: 'approvals', v: 'activity' };
-
 /** Keyboard shortcuts of all pages: `/` search, `g` and the letter of a page, `p` pause, `?` help. */
 export function Keyboard({ children }: { readonly children: ReactNode }) {
   const { t } = useI18n();
@@ -27,21 +23,19 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
   const navigate = useNavigate();
   const [helpOpen, setHelpOpen] = useState(false);
   useEffect(() => {
-    let goSinceMs = -Infinity;
+    const read = createShortcutReader();
     const listener = (event: KeyboardEvent): void => {
-      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+      if (isTyping(event.target)) return;
       // A dialog has its own keys.
       if (document.querySelector('[role="dialog"]') !== null) return;
-      const key = latinKey(event);
-      const page = pages[key];
-      if (page !== undefined && event.timeStamp - goSinceMs < sequenceMs) {
-        void navigate(scopePath(project.id, environment.key, page));
-      } else if (key === '/') {
+      const shortcut = read(event);
+      if (shortcut === null) return;
+      if (shortcut.action === 'go') void navigate(scopePath(project.id, environment.key, shortcut.page));
+      else if (shortcut.action === 'search') {
         document.querySelector<HTMLElement>('[data-search]')?.focus();
         event.preventDefault();
-      } else if (key === 'p') document.querySelector<HTMLElement>('[data-pause]')?.click();
-      else if (key === '?') setHelpOpen(true);
-      goSinceMs = key === 'g' ? event.timeStamp : -Infinity;
+      } else if (shortcut.action === 'pause') document.querySelector<HTMLElement>('[data-pause]')?.click();
+      else setHelpOpen(true);
     };
     addEventListener('keydown', listener);
     return () => removeEventListener('keydown', listener);
@@ -82,13 +76,6 @@ export function Keyboard({ children }: { readonly children: ReactNode }) {
       )}
     </HelpContext>
   );
-}
-
-/** The Latin character of the key, also in a layout with other letters, such as a Russian one. */
-function latinKey({ key, code, shiftKey }: KeyboardEvent): string {
-  if (/^[ -~]/.test(key) && !/^[.,]$/.test(key)) return key;
-  if (code === 'Slash') return shiftKey ? '?' : '/';
-  return code.startsWith('Key') ? code.slice(3).toLowerCase() : key;
 }
 
 function isTyping(target: EventTarget | null): boolean {

@@ -19,16 +19,10 @@ import { visible } from '../i18n/visible.js';
 
 /** The user, theme, language and sign-out. */
 export function UserMenu() {
-  const { t, language, setLanguage } = useI18n();
+  const { t } = useI18n();
   const { session } = useAppServices();
   const { me } = useScope();
-  const { colorScheme, setColorScheme } = useMantineColorScheme();
   const { openHelp } = useHelp();
-  const themes: { value: typeof colorScheme; label: ReactNode }[] = [
-    { value: 'auto', label: <ThemeLabel text={t.shell.themeAuto} icon={<ScreenIcon size={16} />} /> },
-    { value: 'light', label: <ThemeLabel text={t.shell.themeLight} icon={<SunIcon size={16} />} /> },
-    { value: 'dark', label: <ThemeLabel text={t.shell.themeDark} icon={<MoonIcon size={16} />} /> },
-  ];
   const [opened, setOpened] = useState(false);
   return (
     <Popover
@@ -63,28 +57,7 @@ export function UserMenu() {
             </Text>
           </div>
           <Divider />
-          <Text size="xs" c="dimmed">
-            {t.shell.theme}
-          </Text>
-          <SegmentedControl
-            fullWidth
-            size="xs"
-            data={themes}
-            value={colorScheme}
-            onChange={setColorScheme}
-            aria-label={t.shell.theme}
-          />
-          <Text size="xs" c="dimmed">
-            {t.shell.language}
-          </Text>
-          <SegmentedControl
-            fullWidth
-            size="xs"
-            data={languages.map(({ code, name }) => ({ value: code, label: name }))}
-            value={language}
-            onChange={setLanguage}
-            aria-label={t.shell.language}
-          />
+          <Preferences />
           <Divider />
           <Button
             variant="subtle"
@@ -111,6 +84,43 @@ export function UserMenu() {
         </Stack>
       </Popover.Dropdown>
     </Popover>
+  );
+}
+
+/** The theme and the language. */
+function Preferences() {
+  const { t, language, setLanguage } = useI18n();
+  const { colorScheme, setColorScheme } = useMantineColorScheme();
+  const themes: { value: typeof colorScheme; label: ReactNode }[] = [
+    { value: 'auto', label: <ThemeLabel text={t.shell.themeAuto} icon={<ScreenIcon size={16} />} /> },
+    { value: 'light', label: <ThemeLabel text={t.shell.themeLight} icon={<SunIcon size={16} />} /> },
+    { value: 'dark', label: <ThemeLabel text={t.shell.themeDark} icon={<MoonIcon size={16} />} /> },
+  ];
+  return (
+    <>
+      <Text size="xs" c="dimmed">
+        {t.shell.theme}
+      </Text>
+      <SegmentedControl
+        fullWidth
+        size="xs"
+        data={themes}
+        value={colorScheme}
+        onChange={setColorScheme}
+        aria-label={t.shell.theme}
+      />
+      <Text size="xs" c="dimmed">
+        {t.shell.language}
+      </Text>
+      <SegmentedControl
+        fullWidth
+        size="xs"
+        data={languages.map(({ code, name }) => ({ value: code, label: name }))}
+        value={language}
+        onChange={setLanguage}
+        aria-label={t.shell.language}
+      />
+    </>
   );
 }
 

@@ -1,0 +1,130 @@
+import type { FeatureState } from '@flagcast/client';
+import type { FeatureFields } from '../api/types.js';
+
+export type FieldName = keyof FeatureFields;
+
+const fieldNames: readonly FieldName[] = ['name', 'description', 'enabled', 'default_value', 'rollout_key'];
+
+/** A field that another user has changed since the edit began. */
+export interface ConcurrentChange {
+  readonly field: FieldName;
+  readonly before: FeatureFields[FieldName];
+  readonly theirs: FeatureFields[FieldName];
+  /** Both changed it to different values: the user has to choose. */
+  readonly conflict: boolean;
+}
+
+/** An edit of a flag that others can change meanwhile. */
+export interface EditState {
+  /** The state that the user's changes are based on. */
+  readonly base: FeatureFields;
+  readonly mine: FeatureFields;
+  /** The version of `base`. */
+  readonly version: string;
+  /** The newest state of the flag. */
+  readonly seen: FeatureState;
+  /** `seen` comes from a response of the server, so the next events may be older. */
+  readonly isAhead: boolean;
+  /** Changes of others: conflicts to resolve, and updates for information. */
+  readonly concurrent: readonly ConcurrentChange[];
+  readonly concurrentBy: string | null;
+}
+
+/** An edit without changes. */
+export function startEdit(feature: FeatureState, isAhead = false): EditState {
+  const fields = fieldsOf(feature);
+  return {
+    base: fields,
+    mine: fields,
+    version: feature.version,
+    seen: feature,
+    isAhead,
+    concurrent: [],
+    concurrentBy: null,
+  };
+}
+
+/** Only the editable fields. */
+function fieldsOf({ name, description, enabled, default_value, rollout_key }: FeatureFields): FeatureFields {
+  return { name, description, enabled, default_value, rollout_key };
+}
+
+/** The fields that the user has changed. */
+export function changedFields({ base, mine }: EditState): Partial<FeatureFields> {
+  const changed = fieldNames.filter((field) => mine[field] !== base[field]);
+  return Object.fromEntries(changed.map((field) => [field, mine[field]]));
+}
+
+/** The edit with a value of the user. The value of the others ends a conflict. */
+export function setField(edit: EditState, field: FieldName, value: FeatureFields[FieldName]): EditState {
+  const agrees = edit.concurrent.some((change) => change.field === field && change.theirs === value);
+  const changed = { ...edit, mine: { ...edit.mine, [field]: value } };
+  return agrees ? settle(changed, field) : changed;
+}
+
+/** The edit in which the user has decided for their own value. */
+export function keepMine(edit: EditState, field: FieldName): EditState {
+  return settle(edit, field);
+}
+
+/** The edit in which the user has decided for the value of the others. */
+export function takeTheirs(edit: EditState, field: FieldName): EditState {
+  const change = edit.concurrent.find((each) => each.field === field);
+  return change === undefined ? edit : setField(edit, field, change.theirs);
+}
+
+function settle(edit: EditState, field: FieldName): EditState {
+  return { ...edit, concurrent: edit.concurrent.filter((change) => change.field !== field) };
+}
+
+/** The edit on top of the state that the events lead to, last changed by `by`. */
+export function followLive(edit: EditState, live: FeatureState, by: string | null): EditState {
+  const { seen } = edit;
+  if (live === seen) return edit;
+  if (live.version === seen.version) return { ...edit, seen: live, isAhead: false };
+  if (edit.isAhead && live.updated_at < seen.updated_at) return edit;
+  return rebase(edit, live, by);
+}
+
+/** The edit on top of the current state, from the server's response to an outdated write. */
+export function followResponse(edit: EditState, current: FeatureState, by: string | null): EditState {
+  return { ...rebase(edit, current, by), isAhead: true };
+}
+
+/** The edit after the server has saved its changes; `saved` is the server's response. */
+export function startAfterSave({ seen, isAhead }: EditState, saved: FeatureState): EditState {
+  const isSeen = seen.version === saved.version || seen.updated_at > saved.updated_at;
+  return isSeen ? startEdit(seen, isAhead) : startEdit(saved, true);
+}
+
+/**
+ * The edit on top of the current state of the flag, last changed by `by`. Untouched fields follow the changes of others;
+ * if both changed a field to different values, that is a conflict.
+ */
+function rebase(edit: EditState, feature: FeatureState, by: string | null): EditState {
+  const { base, mine } = edit;
+  const theirs = fieldsOf(feature);
+  const changedByOthers = fieldNames.filter((field) => theirs[field] !== base[field]);
+  const added = changedByOthers
+    .filter((field) => theirs[field] !== mine[field])
+    .map((field) => ({
+      field,
+      before: base[field],
+      theirs: theirs[field],
+      conflict: mine[field] !== base[field],
+    }));
+  const untouched = fieldNames.filter((field) => mine[field] === base[field]);
+  const touched = untouched.length < fieldNames.length;
+  return {
+    base: theirs,
+    mine: { ...mine, ...Object.fromEntries(untouched.map((field) => [field, theirs[field]])) },
+    version: feature.version,
+    seen: feature,
+    isAhead: false,
+    // Without changes of the user there is nothing to explain: the fields show the current state.
+    concurrent: touched
+      ? [...edit.concurrent.filter(({ field }) => !changedByOthers.includes(field)), ...added]
+      : [],
+    concurrentBy: touched && added.length > 0 ? by : edit.concurrentBy,
+  };
+}

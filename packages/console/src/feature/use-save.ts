@@ -1,0 +1,104 @@
+import type { FeatureState } from '@flagcast/client';
+import { useState } from 'react';
+import type { Environment, FeatureFields, OpenChange, Project } from '../api/types.js';
+import { useOpenChanges } from '../approvals/open-changes.js';
+import { useWrite } from '../features/use-write.js';
+import { useNotifications } from '../shell/notifications.js';
+import { useScope } from '../shell/scope.js';
+import { useI18n } from '../i18n/i18n.js';
+import type { Edit } from './use-edit.js';
+
+interface Save {
+  readonly busy: boolean;
+  /** The changes can be sent: there are some, no conflict is open, and no request is pending. */
+  readonly ready: boolean;
+  /** The environment whose guard decides about the changes. */
+  readonly guarding: Environment;
+  /** The flag has a pending request that the changes would touch. */
+  readonly hasPending: boolean;
+  /** Validation errors of the server by field. */
+  readonly fieldErrors: Readonly<Record<string, string>>;
+  /** The user has to give a reason. */
+  readonly asksReason: boolean;
+  /** Sends the changes, or asks for the reason first. */
+  readonly submit: () => void;
+  readonly submitReason: (reason: string) => void;
+  readonly closeReason: () => void;
+}
+
+/** Saves an edit: sends the changed fields and the version they are based on. */
+export function useSave(feature: FeatureState, edit: Edit): Save {
+  const { t } = useI18n();
+  const { project, environment } = useScope();
+  const { busy, send } = useWrite();
+  const { notify } = useNotifications();
+  const { open } = useOpenChanges();
+  const [asksReason, setAsksReason] = useState(false);
+  const [fieldErrors, setFieldErrors] = useState<Readonly<Record<string, string>>>({});
+  const guarding = guardingEnvironment(edit.changed, project, environment);
+  const hasPending = isPending(feature.id, edit.changed, guarding.guarded, open);
+  const ready = Object.keys(edit.changed).length > 0 && !edit.blocked && !hasPending;
+
+  const save = async (reason?: string): Promise<void> => {
+    const body = { env: environment.key, version: edit.version, ...edit.changed, reason };
+    const path = `/api/features/${feature.id}`;
+    const outcome = await send<{ feature: FeatureState }>('PATCH', path, body, ['stale_version']);
+    setAsksReason(outcome.state === 'reason_needed');
+    setFieldErrors(outcome.state === 'failed' ? outcome.error.fields : {});
+    if (outcome.state === 'done') {
+      edit.saved(outcome.body.feature);
+      notify('success', t.feature.saved);
+    } else if (outcome.state === 'requested') edit.reset();
+    else if (outcome.state === 'failed' && outcome.error.code === 'stale_version') {
+      const { current, changed_by: by } = outcome.error.body as unknown as StaleVersion;
+      edit.refresh(current, by?.username ?? null);
+    }
+  };
+  return {
+    busy,
+    ready,
+    guarding,
+    hasPending,
+    fieldErrors,
+    asksReason,
+    submit: () => {
+      if (!ready) return;
+      if (guarding.guarded) setAsksReason(true);
+      else void save();
+    },
+    submitReason: (reason) => void save(reason),
+    closeReason: () => setAsksReason(false),
+  };
+}
+
+/** The body of a refusal with the code `stale_version`. */
+interface StaleVersion {
+  readonly current: FeatureState;
+  readonly changed_by: { readonly username: string } | null;
+}
+
+/** The environment whose guard applies. The rollout key applies to all environments, so a guard of any of them counts. */
+export function guardingEnvironment(
+  changed: Partial<FeatureFields>,
+  project: Project,
+  environment: Environment,
+): Environment {
+  if (environment.guarded || changed.rollout_key === undefined) return environment;
+  return project.environments.find(({ guarded }) => guarded) ?? environment;
+}
+
+const sharedFields = ['name', 'description', 'rollout_key'] as const;
+
+/** Whether a pending request touches the changes. While it is open, the shared fields stay as its approver sees them. */
+export function isPending(
+  featureId: string,
+  changed: Partial<FeatureFields>,
+  guarded: boolean,
+  open: readonly OpenChange[],
+): boolean {
+  const isShared = sharedFields.some((name) => changed[name] !== undefined);
+  if (!guarded && !isShared) return false;
+  return open.some(({ entities }) =>
+    entities.some(({ entity, entity_id: id }) => entity === 'feature' && id === featureId),
+  );
+}

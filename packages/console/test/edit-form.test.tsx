@@ -1,0 +1,227 @@
+// @vitest-environment happy-dom
+import { screen, waitFor, within } from '@testing-library/dom';
+import { describe, expect, it } from 'vitest';
+import { en } from '../src/i18n/en.js';
+import { guardingEnvironment, isPending } from '../src/feature/use-save.js';
+import {
+  button,
+  click,
+  createServer,
+  enter,
+  field,
+  openLive,
+  serverActs,
+  submit,
+} from './fixture/console.js';
+import { environment, openChange, type ScriptedServer, userOf } from './fixture/scripted-server.js';
+
+const page = '/p/shop/dev/features/f1';
+const value = en.feature.valueIn('Development');
+
+async function openForm(
+  server = createServer(),
+  path = page,
+): Promise<{ server: ScriptedServer; form: HTMLElement }> {
+  await openLive(path, server);
+  return { server, form: await screen.findByRole('form', { name: en.feature.details }) };
+}
+
+/** The bodies of the writes so far. */
+const sent = (server: ScriptedServer): unknown[] =>
+  server.requests.filter(({ method }) => method === 'PATCH').map(({ body }) => body);
+
+/** Accepts writes: stores the fields, and sends no event. */
+function acceptWrites(server: ScriptedServer): void {
+  server.on('PATCH', /^\/api\/features\/f1$/, ({ body: { env: _env, version: _version, ...fields } }) => ({
+    body: { feature: server.store('f1', fields) },
+  }));
+}
+
+describe('the form of a flag', () => {
+  it('sends the changed fields with the version that they are based on', async () => {
+    const { server, form } = await openForm();
+    acceptWrites(server);
+    expect(button(en.feature.save, form).disabled).toBe(true);
+    await enter(en.fields.description, '', form);
+    await enter(value, 'on', form);
+    await click(within(form).getByRole('switch'));
+    await submit(form);
+    await screen.findByText(en.feature.saved);
+    expect(sent(server)).toEqual([
+      { env: 'dev', version: 'v1', description: null, default_value: 'on', enabled: true },
+    ]);
+    expect(button(en.feature.save, form).disabled).toBe(true);
+  });
+
+  it('saves again before the event of the first save has arrived', async () => {
+    const { server, form } = await openForm();
+    acceptWrites(server);
+    for (const text of ['first', 'second']) {
+      await enter(value, text, form);
+      await submit(form);
+      await waitFor(() => expect(button(en.feature.save, form).disabled).toBe(true));
+    }
+    await waitFor(() => expect(sent(server)).toHaveLength(2));
+    expect(sent(server)).toMatchObject([{ version: 'v1' }, { version: 'v2', default_value: 'second' }]);
+  });
+
+  it('does not take text that is typed while it is being saved', async () => {
+    const { server, form } = await openForm();
+    let respond: (() => void) | undefined;
+    server.on('PATCH', /^\/api\/features\/f1$/, async ({ body }) => {
+      await new Promise<void>((resolve) => (respond = resolve));
+      return { body: { feature: server.store('f1', { default_value: String(body['default_value']) }) } };
+    });
+    await enter(value, 'sent', form);
+    await submit(form);
+    await waitFor(() => expect(field(value, form).readOnly).toBe(true));
+    await click(within(form).getByRole('switch'));
+    await serverActs(() => respond?.());
+    await screen.findByText(en.feature.saved);
+    expect([field(value, form).readOnly, field(value, form).value]).toEqual([false, 'sent']);
+    expect(within(form).getByRole<HTMLInputElement>('switch').checked).toBe(false);
+  });
+
+  it('shows the concurrent changes of another user by field, and keeps its own values', async () => {
+    const { server, form } = await openForm();
+    acceptWrites(server);
+    await enter(en.fields.description, 'What alice thinks', form);
+    await serverActs(() => {
+      server.change('f1', { description: 'What root thinks', name: 'Renamed' }, 'root');
+    });
+    const alert = await screen.findByRole('alert');
+    for (const text of [en.feature.changedWhileEditing('root'), 'What alice thinks', 'What root thinks'])
+      within(alert).getByText(text);
+    expect(field(en.fields.name, form).value).toBe('Renamed');
+    expect(field(en.fields.description, form).value).toBe('What alice thinks');
+    expect(button(en.feature.save, form).disabled).toBe(true);
+    // The values to choose from are the current ones.
+    await enter(en.fields.description, 'What alice thinks now', form);
+    within(alert).getByText('What alice thinks now');
+
+    await click(button(en.feature.keepMine, alert));
+    await submit(form);
+    await screen.findByText(en.feature.saved);
+    expect(sent(server)).toEqual([{ env: 'dev', version: 'v2', description: 'What alice thinks now' }]);
+  });
+
+  it('has nothing to save after the other values were taken', async () => {
+    const { server, form } = await openForm();
+    await enter(en.fields.description, 'mine', form);
+    await serverActs(() => void server.change('f1', { description: 'theirs' }, 'root'));
+    await click(button(en.feature.takeTheirs, form));
+    expect(field(en.fields.description, form).value).toBe('theirs');
+    expect(button(en.feature.save, form).disabled).toBe(true);
+    expect(screen.queryByRole('alert')).toBeNull();
+  });
+
+  it('shows the conflict if a save is based on an old version', async () => {
+    const { server, form } = await openForm();
+    await enter(value, 'mine', form);
+    const current = server.store('f1', { default_value: 'theirs' });
+    server.refuse('PATCH', /^\/api\/features\/f1$/, 409, {
+      code: 'stale_version',
+      current,
+      changed_by: { username: 'root' },
+    });
+    await submit(form);
+    const alert = await screen.findByRole('alert');
+    within(alert).getByText(en.feature.changedWhileEditing('root'));
+    within(alert).getByText('theirs');
+    acceptWrites(server);
+    await click(button(en.feature.keepMine, alert));
+    await submit(form);
+    await screen.findByText(en.feature.saved);
+    expect(sent(server).at(-1)).toEqual({ env: 'dev', version: 'v2', default_value: 'mine' });
+  });
+
+  it('shows the errors of the server at their fields', async () => {
+    const { server, form } = await openForm();
+    server.refuse('PATCH', /./, 400, { code: 'invalid', fields: { name: 'is taken' } });
+    await enter(en.fields.name, 'Taken', form);
+    await submit(form);
+    await within(form).findByText('is taken');
+  });
+
+  it('asks for a reason in a guarded environment, and starts again after the request', async () => {
+    const { server, form } = await openForm(createServer(), '/p/shop/prod/features/f1');
+    server.on('PATCH', /./, () => ({ status: 202, body: { pending_change: null } }));
+    await click(within(form).getByRole('switch'));
+    await click(button(en.approvals.request, form));
+    const dialog = await screen.findByRole('dialog', { name: en.approvals.requestTitle('Flag f1') });
+    within(dialog).getByText(en.approvals.reasonForEnvironment('Production'));
+    await enter(en.approvals.reason, 'because', dialog);
+    await click(button(en.approvals.request, dialog));
+    await screen.findByText(en.features.requested);
+    expect(sent(server)).toMatchObject([{ env: 'prod', enabled: true, reason: 'because' }]);
+    expect(within(form).getByRole<HTMLInputElement>('switch').checked).toBe(false);
+  });
+
+  it('asks for a reason if the server knows a guard that the page does not', async () => {
+    const { server, form } = await openForm();
+    server.refuse('PATCH', /./, 400, { code: 'invalid', fields: { reason: 'is missing' } });
+    await enter(value, 'on', form);
+    await submit(form);
+    const dialog = await screen.findByRole('dialog');
+    within(dialog).getByText(en.approvals.reasonForFlag);
+  });
+
+  it('waits for the decision on a pending request of the flag', async () => {
+    const server = createServer();
+    server.openChanges = [openChange('r1')];
+    const { form } = await openForm(server);
+    await screen.findByRole('article');
+    await enter(value, 'on', form);
+    expect(button(en.feature.save, form).disabled).toBe(false);
+    await enter(en.fields.name, 'Renamed', form);
+    within(form).getByText(en.feature.hasPending);
+    expect(button(en.feature.save, form).disabled).toBe(true);
+  });
+
+  it('cannot save a flag that was deleted meanwhile, and shows by whom', async () => {
+    const { server, form } = await openForm();
+    await enter(en.fields.description, 'mine', form);
+    await serverActs(() => {
+      server.features.delete('f1');
+      server.emit({ action: 'deleted', actor: 'root', feature: null });
+    });
+    await screen.findByText(en.feature.deletedBy('root'));
+    expect(within(form).queryByRole('button', { name: en.feature.save })).toBeNull();
+    expect(screen.queryByRole('button', { name: en.feature.delete })).toBeNull();
+  });
+
+  it.each([
+    ['a viewer', [], { name: true, toggle: true, note: en.feature.readOnly }],
+    ['a member', ['feature.toggle'], { name: true, toggle: false, note: en.feature.canToggle }],
+  ])('is locked for %s', async (_, permissions, { name, toggle, note }) => {
+    const server = createServer();
+    server.me = userOf('carol', permissions);
+    const { form } = await openForm(server);
+    within(form).getByText(note);
+    expect(field(en.fields.name, form).readOnly).toBe(name);
+    expect(within(form).getByRole<HTMLInputElement>('switch').disabled).toBe(toggle);
+    expect(within(form).queryByRole('button', { name: en.feature.save }) === null).toBe(toggle);
+    expect(screen.queryByRole('button', { name: en.feature.delete })).toBeNull();
+  });
+});
+
+describe('a guard', () => {
+  const project = { id: 'shop', name: 'Shop', environments: [environment('dev'), environment('prod', true)] };
+  const [dev, prod] = [environment('dev'), environment('prod', true)];
+
+  it('applies to its environment, and to changes of the rollout key everywhere', () => {
+    expect(guardingEnvironment({ enabled: true }, project, dev).guarded).toBe(false);
+    expect(guardingEnvironment({ enabled: true }, project, prod).key).toBe('prod');
+    expect(guardingEnvironment({ rollout_key: null }, project, dev).key).toBe('prod');
+    const unguarded = { ...project, environments: [dev] };
+    expect(guardingEnvironment({ rollout_key: 'id' }, unguarded, dev).key).toBe('dev');
+  });
+
+  it('makes changes wait for a pending request only where they would touch it', () => {
+    const open = [openChange('r1')];
+    expect(isPending('f1', { enabled: true }, true, open)).toBe(true);
+    expect(isPending('f1', { enabled: true }, false, open)).toBe(false);
+    expect(isPending('f1', { name: 'x' }, false, open)).toBe(true);
+    expect(isPending('f2', { name: 'x' }, true, open)).toBe(false);
+  });
+});
