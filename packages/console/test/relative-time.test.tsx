@@ -1,17 +1,8 @@
-import { act } from 'react';
 import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { I18nProvider } from '../src/i18n/i18n.js';
 import { RelativeTime } from '../src/shell/relative-time.js';
-
-// React reads these globals when it is imported.
-await vi.hoisted(async () => {
-  const { Window } = await import('happy-dom');
-  const window = new Window();
-  const { document, navigator, localStorage } = window;
-  Object.assign(globalThis, { window, document, localStorage, IS_REACT_ACT_ENVIRONMENT: true });
-  Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });
-});
+import { rendered } from './fixture/rendered.js';
 
 const now = Date.UTC(2026, 10, 29, 11, 30);
 let root: Root;
@@ -28,16 +19,15 @@ afterEach(() => {
 });
 
 async function render(times: readonly number[]): Promise<void> {
-  await act(async () => {
-    root.render(
-      <I18nProvider>
-        {times.map((at) => (
-          <RelativeTime key={at} at={new Date(at).toISOString()} />
-        ))}
-      </I18nProvider>,
-    );
-    await Promise.resolve();
-  });
+  root.render(
+    <I18nProvider>
+      {times.map((at) => (
+        <RelativeTime key={at} at={new Date(at).toISOString()} />
+      ))}
+    </I18nProvider>,
+  );
+  while (texts().length < times.length) await rendered();
+  await rendered();
 }
 
 const texts = (): (string | null)[] =>
@@ -46,14 +36,15 @@ const texts = (): (string | null)[] =>
 it('relative times count seconds, then minutes', async () => {
   await render([now, now - 50_000]);
   expect(texts()).toEqual(['just now', '50 s ago']);
-  act(() => void vi.advanceTimersByTime(12_000));
+  vi.advanceTimersByTime(12_000);
+  await rendered();
   expect(texts()).toEqual(['12 s ago', '1 min ago']);
-  act(() => root.unmount());
+  root.unmount();
 });
 
 it('all relative times of a page share one timer, which stops with the last of them', async () => {
   await render(Array.from({ length: 500 }, (_, index) => now - index * 1_000));
   expect(vi.getTimerCount()).toBe(1);
-  act(() => root.unmount());
+  root.unmount();
   expect(vi.getTimerCount()).toBe(0);
 });
