@@ -123,8 +123,8 @@ it('the embedded server of the README starts', async () => {
     .toBe(200);
 });
 
-it('the lifecycle example of the guide reports why no events arrive', async () => {
-  const [block] = (await blocksOf('docs/other-schemas.md')).filter(({ text }) =>
+it('the lifecycle example of the README of flagcast reports why no events arrive', async () => {
+  const [block] = (await blocksOf('packages/server/README.md')).filter(({ text }) =>
     text.startsWith('// lifecycle.mjs\n'),
   );
   const cache = fileURLToPath(new URL('node_modules/.cache/', root));

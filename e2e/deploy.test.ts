@@ -30,9 +30,16 @@ it.skipIf(!canAnalyze)('systemd-analyze verifies the unit and rates its exposure
   await execute('systemd-analyze', ['security', '--offline=true', '--threshold=20', file]);
 });
 
-it('the Togglr guide has the same unit as deploy/', async () => {
-  const [unit] = (await blocksOf('docs/togglr.md')).filter(({ text }) => text.includes('[Service]'));
-  expect(unit?.text).toBe(await read('deploy/flagcast.service'));
+it('the unit reads the settings file of the guides, which install it from deploy/', async () => {
+  const unit = await read('deploy/flagcast.service');
+  const [, file = ''] = /^EnvironmentFile=(\S+)$/m.exec(unit) ?? [];
+  for (const guide of ['docs/togglr.md', 'deploy/README.md']) {
+    const texts = (await blocksOf(guide)).map(({ text }) => text);
+    expect(texts).toContainEqual(expect.stringMatching(new RegExp(`^# ${file}\\nDATABASE_URL=`)));
+    expect(texts).toContainEqual(
+      expect.stringMatching(/^cp (\/opt\/flagcast\/)?deploy\/flagcast\.service \/etc\/systemd\/system\/$/m),
+    );
+  }
 });
 
 it('the health check of the image fails if the server does not answer', async () => {

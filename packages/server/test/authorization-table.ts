@@ -5,8 +5,14 @@ export interface Cell {
   readonly expected: string;
 }
 
-/** The cells of the document's table whose columns, after `route`, are these. */
-export function cellsOf(document: string, columns: readonly string[]): Cell[] {
+/**
+ * The cells of the document's table with these columns after `route`. A row may name several routes, separated by `<br>`,
+ * or `all other routes`; a column several callers, separated by commas.
+ */
+export function cellsOf(
+  document: string,
+  { columns, routes }: { readonly columns: readonly string[]; readonly routes: readonly string[] },
+): Cell[] {
   const head = ['route', ...columns];
   const rows = document.split('\n').map((line) =>
     line
@@ -17,8 +23,19 @@ export function cellsOf(document: string, columns: readonly string[]): Cell[] {
   const start = rows.findIndex((cells) => cells.join('|') === head.join('|'));
   if (start === -1) throw new Error(`docs/authorization.md has no table with the columns ${head.join(', ')}`);
   const end = rows.findIndex((cells, index) => index > start && cells.length === 0);
-  return rows.slice(start + 2, end).flatMap(([route = '', ...answers]) => {
-    if (answers.length !== columns.length) throw new Error(`the row ${route} has ${answers.length} answers`);
-    return columns.map((caller, at) => ({ route, caller, expected: answers[at] ?? '' }));
+  const body = rows.slice(start + 2, end).map(([names = '', ...answers]) => {
+    if (answers.length !== columns.length) throw new Error(`the row ${names} has ${answers.length} answers`);
+    return { named: names.split('<br>'), answers };
   });
+  const listed = new Set(body.flatMap(({ named }) => named));
+  const others = routes.filter((route) => !listed.has(route));
+  return body.flatMap(({ named, answers }) =>
+    named
+      .flatMap((name) => (name === 'all other routes' ? others : [name]))
+      .flatMap((route) =>
+        columns.flatMap((callers, at) =>
+          callers.split(', ').map((caller) => ({ route, caller, expected: answers[at] ?? '' })),
+        ),
+      ),
+  );
 }

@@ -1,6 +1,6 @@
 /**
  * Costs of a server, measured on the machine of docs/PERFORMANCE.md with `npm run bench -- fleet`, `fanout`, `idle` and
- * `storm`. docs/SCALE.md uses the formulas below.
+ * `storm`. That page has the formulas below.
  */
 export const costs = {
   /** Wake-ups of a reader for each event: the writers of `fleet` commit several events in a transaction. */
