@@ -36,9 +36,7 @@ const foreignPrograms: Readonly<Record<string, string>> = {
 
 /** Languages of blocks that are not checked here, with the reason. */
 const otherLanguages: Readonly<Record<string, string>> = {
-  nginx: 'run by the tests of the pages that have them',
-  haproxy: 'run by the tests of the pages that have them',
-  caddy: 'run by the tests of the pages that have them',
+  nginx: 'run by togglr-guide',
   yaml: 'settings of Prometheus for files that other tests check',
   ini: 'settings are checked below, units by deploy.test.ts',
   sql: 'run by attach.test.ts and other-schemas.test.ts',

@@ -98,6 +98,18 @@ const libraryErrorRows = Object.entries(flagcastErrorCodes).map(([name, meaning]
 
 const logRows = Object.entries(logEvents).map(([event, { level, when }]) => [code(event), level, when]);
 
+const alerts = await readFile(new URL('../operations/prometheus-alerts.yaml', import.meta.url), 'utf8');
+const alertRows = [...alerts.matchAll(/((?:^ +# .*\n)+) +- alert: (\w+)\n/gm)].map(
+  ([, comment = '', name = '']) => [
+    code(name),
+    comment
+      .split('\n')
+      .map((line) => line.replace(/^ +# /, ''))
+      .join(' ')
+      .trim(),
+  ],
+);
+
 const text = `# Reference
 
 Generated from the code by \`npm run reference\`. Do not edit it.
@@ -137,6 +149,12 @@ ${table(['code', 'meaning'], errorRows)}
 The codes of a \`FlagcastError\` of the library:
 
 ${table(['code', 'meaning'], libraryErrorRows)}
+
+## Alerts
+
+Of \`operations/prometheus-alerts.yaml\`.
+
+${table(['alert', 'cause, and what to do'], alertRows)}
 
 ## Log events
 

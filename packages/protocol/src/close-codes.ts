@@ -15,7 +15,7 @@ export const CloseCode = {
   unresponsive: 4004,
   /** The server cannot check the token or the permissions, or, for plain clients, has been stale for a minute. */
   unavailable: 4005,
-  /** The database has lost transactions (restore or failover). Reconnect and load a new snapshot. */
+  /** For plain clients: events may be missing (restore, failover, triggers). Load the state again. */
   historyLost: 4006,
   /** A parameter is missing or malformed. */
   badRequest: 4500,
@@ -23,7 +23,7 @@ export const CloseCode = {
   badToken: 4501,
   /** The user is not, or is no longer, allowed to view this channel. */
   forbidden: 4503,
-  /** The project does not exist, or it has no such environment. */
+  /** The project or environment does not exist, or was deleted or archived. */
   unknownChannel: 4504,
   /** The client violated the protocol. */
   protocolViolation: 4505,

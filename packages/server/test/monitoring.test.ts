@@ -94,9 +94,9 @@ it('the dashboard can be imported: each panel queries the selected data source',
   expect(new Set(ids).size).toBe(ids.length);
 });
 
-it('each alert has a row in the document, and a test', () => {
-  const document = read('docs/OPERATIONS.md');
-  const described = [...document.matchAll(/^\| (Flagcast\w+) +\| \S/gm)].map(([, name = '']) => name);
+it('each alert has a row in the reference, and a test', () => {
+  const reference = read('docs/reference.md');
+  const described = [...reference.matchAll(/^\| `(Flagcast\w+)` +\| \S/gm)].map(([, name = '']) => name);
   expect(described).toEqual(alerts);
   const tested = [...read('operations/prometheus-alerts.test.yaml').matchAll(/alertname: (\w+)/g)];
   expect(new Set(tested.map(([, name = '']) => name))).toEqual(new Set(alerts));

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { install } from '../src/install/install.js';
 import { createTestDatabase, type TestDatabase, withClient } from './database.js';
 
-/** A database of docs/other-schemas.md, made by its own statements, with two teams and a few people in it. */
+/** A database of docs/other-schemas.md, made by its own statements and those of its examples, with two teams and a few people in it. */
 export interface OtherHost {
   readonly database: TestDatabase;
   /** The connection string of the server's role, with the rights of the page and no others. */
@@ -25,25 +25,28 @@ export async function createOtherHost({
   const suffix = randomBytes(4).toString('hex');
   const role = `flagcast_reader_${suffix}`;
   const backend = `app_backend_${suffix}`;
+  const withRoles = (statements: string): string =>
+    statements.replaceAll('flagcast_reader', role).replaceAll('app_backend', backend);
   const block = (firstLine: string): string => {
     const [, text] = page.split(`\`\`\`sql\n-- ${firstLine}\n`);
     if (text === undefined) throw new Error(`docs/other-schemas.md has no statements "${firstLine}"`);
-    return (text.split('```')[0] ?? '')
-      .replaceAll('flagcast_reader', role)
-      .replaceAll('app_backend', backend);
+    return withRoles(text.split('```')[0] ?? '');
   };
+  const example = async (name: string): Promise<string> =>
+    await readFile(new URL(`../examples/${name}.sql`, import.meta.url), 'utf8');
   const database = await createTestDatabase({ schema: 'none' });
   const { pool } = database;
   // Prepared transactions are possible in the run's cluster. Counts for sessions that begin after it.
   await withClient(database.url, async (client) => {
     await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   });
-  await pool.query(block("The host's own."));
+  await pool.query(withRoles(await example('other-schema')));
   if (reads === 'view') {
     await pool.query(block('The view.'));
   } else {
     await withClient(database.url, async (client) => await install(client, { logOnly: true, role }));
     await pool.query(block('The triggers.'));
+    await pool.query(withRoles(await example('other-schema-approvals')));
     await pool.query(block('Rights.'));
   }
   await pool.query(`

@@ -26,8 +26,8 @@ interface Proxy {
   readonly programs: readonly string[];
   /** The command that prints its version, and fails if it is not installed. */
   readonly version: readonly string[];
-  /** The language of its block in the document. */
-  readonly language: string;
+  /** Its configuration in deploy/proxies. */
+  readonly file: string;
   /** The configuration as the program gets it, in this folder and for this port. */
   readonly configure: (block: string, folder: string, port: number) => string;
   readonly args: (file: string, folder: string) => readonly string[];
@@ -59,12 +59,14 @@ const hiddenTargets = ['metrics', 'healthz', 'readyz'].flatMap((path) => {
 const name = 'flags.example.com';
 const certificates = `/etc/ssl/${name}`;
 
+const configurations = new URL('../../../deploy/proxies/', import.meta.url);
+
 const proxies: readonly Proxy[] = [
   {
     name: 'nginx',
     programs: ['/usr/sbin/nginx', 'nginx'],
     version: ['-e', 'stderr', '-v'],
-    language: 'nginx',
+    file: 'nginx.conf',
     configure: (block, folder, port) => {
       const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
       return `daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/log;
@@ -86,7 +88,7 @@ const proxies: readonly Proxy[] = [
     name: 'HAProxy',
     programs: ['/usr/sbin/haproxy', 'haproxy'],
     version: ['-v'],
-    language: 'haproxy',
+    file: 'haproxy.cfg',
     configure: (block, _folder, port) => block.replace('bind :443 ', `bind 127.0.0.1:${port} `),
     args: (file) => ['-db', '-q', '-f', file],
     underPath: (block) =>
@@ -105,7 +107,7 @@ const proxies: readonly Proxy[] = [
     name: 'Caddy',
     programs: ['/usr/bin/caddy', 'caddy'],
     version: ['version'],
-    language: 'caddy',
+    file: 'Caddyfile',
     configure: (block, folder, port) => {
       const site = `https://${name}:${port} {\n  tls ${folder}/cert.pem ${folder}/key.pem\n  bind 127.0.0.1\n`;
       return `{\n  admin off\n  auto_https disable_redirects\n}\n${block.replace(`\n${name} {\n`, `\n${site}`)}`;
@@ -118,16 +120,6 @@ const proxies: readonly Proxy[] = [
       ),
   },
 ];
-
-const document = readFileSync(new URL('../../../docs/OPERATIONS.md', import.meta.url), 'utf8');
-
-function blockOf(language: string): string {
-  const blocks = [...document.matchAll(new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\`$`, 'gm'))];
-  const [block] = blocks;
-  if (block?.[1] === undefined || blocks.length > 1)
-    throw new Error(`${blocks.length} blocks of ${language}`);
-  return block[1];
-}
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 /** Linux answers for all of 127.0.0.0/8. */
@@ -186,14 +178,14 @@ async function startProxy(
   const port = await unusedPort();
   const own = await mkdtemp(path.join(folder, proxy.name));
   const [one, two] = servers.map(({ httpUrl }) => new URL(httpUrl).host);
-  const block = changed(blockOf(proxy.language))
+  const block = changed(readFileSync(new URL(proxy.file, configurations), 'utf8'))
     .replaceAll('10.0.0.21:8080', one ?? '')
     .replaceAll('10.0.0.22:8080', two ?? '')
     .replaceAll(certificates, folder)
     // So long nothing may be quiet.
     .replaceAll('90s', '3s');
   const file = path.join(own, 'configuration');
-  await writeFile(file, proxy.configure(block, proxy.language === 'caddy' ? folder : own, port));
+  await writeFile(file, proxy.configure(block, proxy.name === 'Caddy' ? folder : own, port));
   const child = spawn(program, [...proxy.args(file, own)], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { PATH: process.env['PATH'], HOME: own, XDG_DATA_HOME: own, XDG_CONFIG_HOME: own },
@@ -231,7 +223,7 @@ async function end(child: ChildProcess): Promise<void> {
   await exited;
 }
 
-describe.each(proxies)('$name as the document has it', (proxy) => {
+describe.each(proxies)('$name with the configuration of deploy/proxies', (proxy) => {
   const program = proxy.programs.find((file) => spawnSync(file, [...proxy.version]).status === 0);
   if (program === undefined || !canRun) {
     process.stdout.write(`proxies: no ${proxy.name} here, or no openssl, so it is not tested\n`);

@@ -31,6 +31,8 @@ if (!canRun)
     'togglr-guide: nginx 1.19.5 or newer is not installed, so its part of the guide is not tested\n',
   );
 
+const nginxFiles = new URL('../../../deploy/togglr/', import.meta.url);
+
 /** The block of the guide that begins with the name of this file. */
 async function blockOf(file: string): Promise<string> {
   const guide = await readFile(new URL('../../../docs/togglr.md', import.meta.url), 'utf8');
@@ -104,8 +106,8 @@ describe.skipIf(!canRun)('nginx with the configuration of the guide, in front of
     const logs = path.join(folder, 'log');
     await mkdir(path.join(folder, 'snippets'), { recursive: true });
     await mkdir(logs, { recursive: true });
-    const http = await blockOf('/etc/nginx/conf.d/flagcast.conf');
-    const snippet = await blockOf('/etc/nginx/snippets/flagcast.conf');
+    const http = await readFile(new URL('flagcast-http.conf', nginxFiles), 'utf8');
+    const snippet = await readFile(new URL('flagcast-locations.conf', nginxFiles), 'utf8');
     expect(http).toContain('127.0.0.1:8095');
     await writeFile(path.join(folder, 'snippets/flagcast.conf'), snippet.replaceAll('/var/log/nginx', logs));
     const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];

@@ -1,7 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import {
   CloseCode,
-  errorCodes,
   freshnessReasons,
   guaranteeReasons,
   isReconnectCode,
@@ -82,14 +81,10 @@ function namesOf(
 
 describe('PROTOCOL.md and the code agree on', () => {
   it('close codes and the reaction of a client', () => {
-    const rows = table('code', 'name', 'then').map(({ code, name, then }) => ({ code, name, then }));
-    expect(rows).toStrictEqual(
-      Object.entries(CloseCode).map(([name, code]) => ({
-        code: String(code),
-        name,
-        then: isReconnectCode(code) ? 'reconnect' : 'give up',
-      })),
-    );
+    const codes = new Set(Object.values(CloseCode).map(String));
+    const named = [...text.matchAll(/\bclose[sd]?\b[^.|]*?\b(4\d{3})\b/g)].map(([, code = '']) => code);
+    expect(named.length).toBeGreaterThan(5);
+    expect(named.filter((code) => !codes.has(code))).toStrictEqual([]);
     const ranges =
       /^(\d+)-(\d+): connect again, .*\. (\d+)-(\d+): give up, .*\. Any other code, .*: connect again\.$/m;
     const [first = 0, last = 0, firstFinal = 0, lastFinal = 0] = (ranges.exec(text) ?? [])
@@ -195,15 +190,12 @@ describe('PROTOCOL.md and the code agree on', () => {
     expect(maxChannels).toBe(32);
   });
 
-  it('the reasons of a resync, a guarantee and staleness, and the codes of errors', () => {
+  it('the reasons of a resync, a guarantee and staleness', () => {
     expect(names(table('reason', 'meaning'), 'reason')).toStrictEqual([...resyncReasons]);
     expect(names(table('reason', 'guarantee'), 'reason')).toStrictEqual([...guaranteeReasons]);
     expect(names(table('reason', 'the server is stale because'), 'reason')).toStrictEqual([
       ...freshnessReasons,
     ]);
-    const [, codes = ''] = text.split('\n## Error codes\n');
-    const [own = ''] = codes.split('\n## ');
-    expect([...own.matchAll(/^\| `(\w+)`/gm)].map(([, code]) => code)).toStrictEqual([...errorCodes]);
   });
 
   it('the snapshot', () => {
