@@ -42,7 +42,7 @@ export async function createOtherHost({
   });
   await pool.query(withRoles(await example('other-schema')));
   if (reads === 'view') {
-    await pool.query(block('The view.'));
+    await pool.query(withRoles(await example('other-schema-view')));
   } else {
     await withClient(database.url, async (client) => await install(client, { logOnly: true, role }));
     await pool.query(block('The triggers.'));
