@@ -9,13 +9,13 @@ import { HttpProblem } from '../src/http-problem.js';
 export type TestClaims = Record<string, unknown>;
 
 export const SECRET = 'a secret of more than thirty-two bytes';
+/** The time when this module was loaded. Test files share it, so a test may run an hour later. */
 export const NOW_S = Math.floor(Date.now() / 1_000);
 /** Valid claims; override them or sign with another key to make invalid ones. */
 export const CLAIMS: TestClaims = {
   userId: 7,
   username: 'ada.lovelace',
   type: 'access',
-  // Test files share this module, and a run may take several minutes.
   exp: NOW_S + 3_600,
   jti: 'one',
 };

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { insertAudit } from './database.js';
+import { insertAudit, withClient } from './database.js';
 import { type RestFixture, createRestFixture } from './rest-fixture.js';
 
 let rest: RestFixture;
@@ -53,28 +53,34 @@ async function fill(
   secondsApart: number,
   environmentId = place.environmentId,
 ): Promise<string[]> {
-  const { rows } = await rest.pool.query<{ id: string }>(
-    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
-     SELECT $1, $2, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'user ' || n % 100, 'update',
-       '2026-01-01T00:00:00Z'::timestamptz + n * $4 * interval '1 s'
-     FROM generate_series(1, $3) AS n RETURNING id::text`,
-    [place.projectId, environmentId, count, secondsApart],
-  );
-  await rest.pool.query('ANALYZE audit_log');
-  return rows.map(({ id }) => id).reverse();
+  return await withClient(rest.database.url, async (client) => {
+    // The triggers would take most of the time.
+    await client.query('BEGIN; ALTER TABLE audit_log DISABLE TRIGGER ALL');
+    const { rows } = await client.query<{ id: string }>(
+      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
+       SELECT $1, $2, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'user ' || n % 100, 'update',
+         '2026-01-01T00:00:00Z'::timestamptz + n * $4 * interval '1 s'
+       FROM generate_series(1, $3) AS n RETURNING id::text`,
+      [place.projectId, environmentId, count, secondsApart],
+    );
+    await client.query(
+      'ALTER TABLE audit_log ENABLE TRIGGER ALL; ALTER TABLE audit_log ENABLE ALWAYS TRIGGER flagcast_log; COMMIT; ANALYZE audit_log',
+    );
+    return rows.map(({ id }) => id).reverse();
+  });
 }
 
 describe('a search of the history', () => {
   it('for a rare entry reads 20,000 rows a page, reports its progress, and continues', async () => {
     const old = { ...place, createdAt: '2025-12-31T00:00:00Z', username: 'zoe' };
     const { id } = await insertAudit(rest.pool, old);
-    await fill(50_000, 1);
+    await fill(41_000, 1);
     const pages = await allPages({ username: 'zoe' });
     expect(pages.map(({ entries }) => entries.length)).toStrictEqual([0, 0, 1]);
     expect(idsOf(pages)).toStrictEqual([id]);
     expect(pages.map(({ searched_until: until }) => until)).toStrictEqual([
-      '2026-01-01T08:20:00.000000Z',
-      '2026-01-01T02:46:40.000000Z',
+      '2026-01-01T05:50:00.000000Z',
+      '2026-01-01T00:16:40.000000Z',
       null,
     ]);
     expect(pages[0]?.index).toBe('audit_log_environment_id_created_at_idx');
@@ -86,14 +92,14 @@ describe('a search of the history', () => {
       createdAt: '2025-12-31T00:00:00Z',
       username: 'user 7',
     });
-    const rows = await fill(25_000, 0);
+    const rows = await fill(21_000, 0);
     const after = await insertAudit(rest.pool, {
       ...place,
       createdAt: '2026-01-02T00:00:00Z',
       username: 'user 7',
     });
     // The first is of user 1, so that every hundredth from the 94th of the newest on is of user 7.
-    const wanted = rows.filter((_, index) => (25_000 - index) % 100 === 7);
+    const wanted = rows.filter((_, index) => (21_000 - index) % 100 === 7);
     for (const limit of ['200', '97']) {
       expect(idsOf(await allPages({ username: 'user 7', limit }))).toStrictEqual([
         after.id,
@@ -116,7 +122,7 @@ describe('a search of the history', () => {
   it('uses an index on created_at alone, which contains the rows of other environments', async () => {
     await rest.pool.query('DROP INDEX audit_log_environment_id_created_at_idx');
     const { id } = await insertAudit(rest.pool, { ...place, createdAt: '2025-12-31T00:00:00Z' });
-    await fill(30_000, 1, rest.shop.environments.stage);
+    await fill(21_000, 1, rest.shop.environments.stage);
     const pages = await allPages({});
     expect(idsOf(pages)).toStrictEqual([id]);
     expect(pages.map(({ index }) => index)).toStrictEqual(Array(2).fill('audit_log_created_at_idx'));
@@ -144,7 +150,7 @@ describe('a search of the history', () => {
       featureId,
       createdAt: '2025-12-31T00:00:00Z',
     });
-    await fill(30_000, 1);
+    await fill(21_000, 1);
     const pages = await allPages({ feature_id: featureId });
     expect(idsOf(pages)).toStrictEqual([id]);
     expect(pages).toHaveLength(1);

@@ -131,7 +131,7 @@ it('authenticate() is not called for a page of another origin', async () => {
 });
 
 it('a connection is closed with 4001 when the session of the host expires', async () => {
-  sessions.set('s=brief', () => ({ id: alice.id, username: 'alice', expiresAtMs: Date.now() + 300 }));
+  sessions.set('s=brief', () => ({ id: alice.id, username: 'alice', expiresAtMs: Date.now() + 1_500 }));
   const client = await connect(own, { Cookie: 's=brief' });
   expect((await client.closed).code).toBe(4001);
 });

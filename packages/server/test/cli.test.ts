@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createTokenVerifier } from '../src/auth/token-verifier.js';
-import { hasTerminals, RunningCommand, runCommand } from './command.js';
+import { hasTerminals, RunningCommand, runCommand, runHere } from './command.js';
 import { createTestDatabase, createTestFolder, type TestDatabase } from './database.js';
 import { TcpProxy, unusedPort } from './tcp-proxy.js';
 
@@ -55,7 +55,7 @@ describe('the command line', () => {
     ['tail', ['--url', 'http://127.0.0.1:8080', '--project', '--env', '--token', '--json']],
     ['token', ['--user', '--ttl', '1h', '--database-url']],
   ])('%s --help lists its options and their defaults', async (name, words) => {
-    const { code, stdout, stderr } = await runCommand([name, '--help']);
+    const { code, stdout, stderr } = await runHere([name, '--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     for (const word of [`flagcast ${name}`, ...words]) expect(stdout).toContain(word);
   });
@@ -84,7 +84,7 @@ describe('the command line', () => {
     [['token'], /--user/],
     [['tail', '--env', 'prod'], /--project/],
   ])('%j is an invalid command line: one line, exit code 2', async (args, problem) => {
-    const { code, stdout, stderr } = await runCommand(args);
+    const { code, stdout, stderr } = await runHere(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toMatch(/^flagcast: .*--help\n$/);
     expect(stderr).toMatch(problem);
@@ -92,8 +92,10 @@ describe('the command line', () => {
   });
 
   it('invalid settings end with exit code 1 and one line each', async () => {
-    const { code, stdout, stderr } = await runCommand(['serve', '--port', 'x'], {
-      env: { DATABASE_URL: 'mysql://u:hunter2@db/x', FLAGCAST_JWT_SECRET: 'hunter2', HOST: '?' },
+    const { code, stdout, stderr } = await runHere(['serve', '--port', 'x'], {
+      DATABASE_URL: 'mysql://u:hunter2@db/x',
+      FLAGCAST_JWT_SECRET: 'hunter2',
+      HOST: '?',
     });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     const lines = stderr.trimEnd().split('\n');
@@ -110,25 +112,25 @@ describe('the command line', () => {
 describe('install and uninstall', () => {
   it('print their changes, and refuse to drop rows without --yes', async () => {
     const { url, pool } = await database('none');
-    const installed = await runCommand(['install', '--tables', '--database-url', url]);
+    const installed = await runHere(['install', '--tables', '--database-url', url]);
     expect(installed).toMatchObject({ code: 0, stderr: '' });
     expect(installed.stdout).toContain('created view flagcast.v_realtime_events\n');
     expect(installed.stdout).toMatch(/\nFlagcast is installed in 127\.0\.0\.1:\d+\/test_\w+\.\n$/);
 
     const env = { DATABASE_URL: url };
-    expect((await runCommand(['install'], { env })).stdout).toMatch(/nothing was changed/);
+    expect((await runHere(['install'], env)).stdout).toMatch(/nothing was changed/);
 
     await pool.query("INSERT INTO projects (name) VALUES ('precious')");
-    const refused = await runCommand(['uninstall'], { env });
+    const refused = await runHere(['uninstall'], env);
     expect(refused).toMatchObject({ code: 1, stdout: '' });
     expect(refused.stderr).toMatch(/^flagcast: Nothing was changed, .*\d+ rows in \d+ tables.*--yes.*\n$/);
     expect((await pool.query('SELECT FROM projects')).rowCount).toBe(1);
 
-    const removed = await runCommand(['uninstall', '--yes'], { env });
+    const removed = await runHere(['uninstall', '--yes'], env);
     expect(removed).toMatchObject({ code: 0, stderr: '' });
     expect(removed.stdout).toContain('dropped view flagcast.v_realtime_events\n');
     expect((await pool.query("SELECT to_regclass('projects') AS found")).rows).toEqual([{ found: null }]);
-    expect((await runCommand(['uninstall'], { env })).stdout).toMatch(/not installed/);
+    expect((await runHere(['uninstall'], env)).stdout).toMatch(/not installed/);
   });
 
   it.skipIf(!hasTerminals)('ask on a terminal, and change something only after a yes', async () => {
@@ -153,7 +155,7 @@ describe('install and uninstall', () => {
 
   it('fail with one line without the password if no database answers', async () => {
     const port = await unusedPort();
-    const { code, stderr } = await runCommand([
+    const { code, stderr } = await runHere([
       'install',
       '--database-url',
       `postgres://u:hunter2@127.0.0.1:${port}/x`,
@@ -173,26 +175,26 @@ describe('token', () => {
       "INSERT INTO users (id, username, email, password_hash) VALUES (77, 'erin', 'e@example.com', '')",
     );
     const env = { DATABASE_URL: url, FLAGCAST_JWT_SECRET: secret };
-    const { code, stdout, stderr } = await runCommand(['token', '--user', 'erin', '--ttl', '90s'], { env });
+    const { code, stdout, stderr } = await runHere(['token', '--user', 'erin', '--ttl', '90s'], env);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const identity = await createTokenVerifier({ secret }).verify(stdout.trimEnd());
     expect(identity).toMatchObject({ user: { id: '77' }, username: 'erin' });
     expect(Math.abs(identity.expiresAtMs - Date.now() - 90_000)).toBeLessThan(10_000);
 
-    const unknown = await runCommand(['token', '--user', 'nobody'], { env });
+    const unknown = await runHere(['token', '--user', 'nobody'], env);
     expect(unknown).toMatchObject({ code: 1, stdout: '' });
     expect(unknown.stderr).toMatch(/^flagcast: There is no user "nobody".*\n$/);
   });
 
   it('has the name of the user if no database answers, with a message', async () => {
     const env = { FLAGCAST_JWT_SECRET: secret, FLAGCAST_DATA_DIR: emptyDataDir };
-    const { stdout, stderr } = await runCommand(['token', '--user', 'erin'], { env });
+    const { stdout, stderr } = await runHere(['token', '--user', 'erin'], env);
     expect(stderr).toBe('');
     const { user } = await createTokenVerifier({ secret }).verify(stdout.trimEnd());
     expect(user).toEqual({ username: 'erin' });
 
     const down = `postgres://u:hunter2@127.0.0.1:${await unusedPort()}/x`;
-    const unchecked = await runCommand(['token', '--user', 'erin', '--database-url', down], { env });
+    const unchecked = await runHere(['token', '--user', 'erin', '--database-url', down], env);
     expect(unchecked.stdout).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+\n$/);
     expect(unchecked.stderr).toMatch(/^flagcast: The user was not looked up: .*ECONNREFUSED.*\n$/);
     expect(unchecked.stderr).not.toContain('hunter2');
@@ -200,13 +202,14 @@ describe('token', () => {
 
   it('is refused without a secret, and with an invalid lifetime', async () => {
     const env = { FLAGCAST_DATA_DIR: emptyDataDir };
-    const without = await runCommand(['token', '--user', 'erin'], { env });
+    const without = await runHere(['token', '--user', 'erin'], env);
     expect(without).toMatchObject({ code: 1, stdout: '' });
     expect(without.stderr).toMatch(/^flagcast: .*FLAGCAST_JWT_SECRET.*\n$/);
-    const wrong = await runCommand(['token', '--user', 'erin', '--ttl', '5'], { env });
+    const wrong = await runHere(['token', '--user', 'erin', '--ttl', '5'], env);
     expect(wrong.stderr).toMatch(/^flagcast: --ttl: .*15m.*\n$/);
-    const long = await runCommand(['token', '--user', 'erin', '--ttl', '2d'], {
-      env: { ...env, FLAGCAST_JWT_SECRET: secret },
+    const long = await runHere(['token', '--user', 'erin', '--ttl', '2d'], {
+      ...env,
+      FLAGCAST_JWT_SECRET: secret,
     });
     expect(long.stderr).toMatch(/^flagcast: --ttl: "2d" is longer than servers accept \(86400 s\): .*\n$/);
   });
@@ -224,7 +227,7 @@ describe('token', () => {
       FLAGCAST_JWT_USER_CLAIM: 'email:email',
       FLAGCAST_JWT_MAX_AGE: '2d',
     };
-    const { stdout } = await runCommand(['token', '--user', 'grace', '--ttl', '2d'], { env });
+    const { stdout } = await runHere(['token', '--user', 'grace', '--ttl', '2d'], env);
     const verifier = createTokenVerifier({
       secret,
       issuer: 'https://id.example.com',

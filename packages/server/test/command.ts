@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { vi } from 'vitest';
 import {
   Program,
   type ProgramOptions,
   type ProgramResult as CommandResult,
 } from '../../../testing/testkit/program.ts';
+import { main } from '../src/cli/main.js';
 
 export type { CommandResult };
 
@@ -33,6 +35,36 @@ export async function runCommand(
   options: CommandOptions = {},
 ): Promise<CommandResult> {
   return await new RunningCommand(args, options).ended;
+}
+
+/**
+ * Runs a command to its end in this process, which has loaded its modules: a process of its own takes half a second of
+ * processor time. Not for commands that wait for signals.
+ */
+export async function runHere(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Omit<CommandResult, 'signal'>> {
+  const output = { stdout: '', stderr: '' };
+  const streams = [process.stdout, process.stderr];
+  const listeners = streams.map((stream) => stream.listeners('error'));
+  const log = vi.spyOn(console, 'log').mockImplementation((text) => void (output.stdout += `${text}\n`));
+  const error = vi.spyOn(console, 'error').mockImplementation((text) => void (output.stderr += `${text}\n`));
+  const { exitCode } = process;
+  try {
+    process.exitCode = 0;
+    await main(args, { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env });
+    return { code: process.exitCode, ...output };
+  } finally {
+    process.exitCode = exitCode;
+    log.mockRestore();
+    error.mockRestore();
+    for (const [index, stream] of streams.entries()) {
+      for (const listener of stream.listeners('error')) {
+        if (listeners[index]?.includes(listener) !== true) stream.off('error', listener as () => void);
+      }
+    }
+  }
 }
 
 /** The program in a real process. */

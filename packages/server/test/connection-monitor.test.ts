@@ -79,7 +79,7 @@ async function closeAll(...clients: PlainClient[]): Promise<void> {
 describe('an open connection', () => {
   it('is closed when its token expires, and the client reconnects with a new one', async () => {
     const bystander = await connect(root);
-    const brief = await createUser(database.pool, 'brief', { superuser: true, ttlMs: 1_000 });
+    const brief = await createUser(database.pool, 'brief', { superuser: true, ttlMs: 3_000 });
     const client = await connect(brief);
     expect(await client.closed).toStrictEqual({ code: 4001, reason: 'the token has expired' });
     const claims = JSON.parse(Buffer.from(brief.token.split('.')[1] ?? '', 'base64url').toString()) as {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findAccount } from '../../demo/src/embedded/embedded-account.js';
 import { connectionSettings } from '../src/postgres/connection-settings.js';
 import { createFlagcast } from '../src/flagcast.js';
-import { runCommand } from './command.js';
+import { runCommand, runHere } from './command.js';
 import { createTestCluster, createTestFolder, type TestCluster, type TestDatabase } from './database.js';
 import { nextEvent, startTestServer, testSecret } from './server.js';
 
@@ -144,7 +144,7 @@ describe.skipIf(!hasOpenssl)('with TLS to the database', () => {
     ['sslmode=require&sslrootcert=system', 'write sslmode=verify-full'],
     ['sslrootcert=missing.pem', 'cannot be read (ENOENT'],
   ])('a command ends at once with one line for "%s"', async (parameters, fix) => {
-    const { code, stderr } = await runCommand(['doctor', '--database-url', withParameters(parameters)]);
+    const { code, stderr } = await runHere(['doctor', '--database-url', withParameters(parameters)]);
     expect({ code, stderr }).toStrictEqual({ code: 1, stderr: expect.stringContaining(fix) as string });
     expect(stderr.trim()).not.toContain('\n');
   });

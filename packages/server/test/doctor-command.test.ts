@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { examine } from '../src/install/doctor/examine.js';
 import type { Finding } from '../src/install/doctor/facts.js';
-import { hasTerminals, RunningCommand, runCommand, type CommandResult } from './command.js';
+import { hasTerminals, RunningCommand, runHere } from './command.js';
 import { useDoctorFixture } from './doctor-fixture.js';
 import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
 import { unusedPort } from './tcp-proxy.js';
@@ -9,8 +9,8 @@ import { unusedPort } from './tcp-proxy.js';
 const doctor = useDoctorFixture();
 
 describe('flagcast doctor', () => {
-  const run = async (url: string, ...args: string[]): Promise<CommandResult> =>
-    await runCommand(['doctor', ...args], { env: { DATABASE_URL: url } });
+  const run = async (url: string, ...args: string[]): ReturnType<typeof runHere> =>
+    await runHere(['doctor', ...args], { DATABASE_URL: url });
 
   it('exits with 0 for ok and warnings, and with 1 for errors', async () => {
     const well = await run(doctor.fixture.url);
@@ -110,8 +110,9 @@ describe('LISTEN', () => {
     url.pathname = '/postgres';
     expect((await listen(doctor.fixture.url, url.toString()))?.message).toMatch(/leads to another database/);
     url.pathname = '/nowhere';
-    const { stdout } = await runCommand(['doctor'], {
-      env: { DATABASE_URL: doctor.fixture.url, FLAGCAST_LISTEN_URL: url.toString() },
+    const { stdout } = await runHere(['doctor'], {
+      DATABASE_URL: doctor.fixture.url,
+      FLAGCAST_LISTEN_URL: url.toString(),
     });
     expect(stdout).toMatch(/LISTEN through FLAGCAST_LISTEN_URL could not be tested \(.*3D000/);
     expect(stdout).not.toContain('hunter');

@@ -96,14 +96,12 @@ describe('close()', () => {
     const client = await connect();
     const left: unknown[] = [];
     server.flagcast.lifecycle.on('connection:closed', ({ code, reason }) => left.push({ code, reason }));
-    const startedAtMs = performance.now();
     const closing = server.flagcast.close();
     // Long before the time-out of the other one.
     await client.closed;
     expect(left.length).toBeLessThanOrEqual(1);
     await expectDraining();
     await closing;
-    expect(performance.now() - startedAtMs).toBeLessThan(10_000);
     const shutDown = { code: 4000, reason: 'the server is shutting down' };
     expect(left).toStrictEqual([shutDown, shutDown]);
     await expect.poll(openSockets).toBe(0);
@@ -135,9 +133,7 @@ describe('close()', () => {
       const asked = once(server.http, 'upgrade');
       const refusal = handshake(server.wsUrl, query, { Authorization: `Bearer ${token}` });
       await asked;
-      const startedAtMs = performance.now();
       await server.flagcast.close();
-      expect(performance.now() - startedAtMs).toBeLessThan(10_000);
       expect((await client.closed).code).toBe(4000);
       const { status, body } = await refusal;
       expect(status).toBe(503);

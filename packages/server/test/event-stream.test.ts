@@ -5,12 +5,14 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { createFlagcast } from '../src/flagcast.js';
 import { signToken } from '../src/auth/sign-token.js';
 import {
+  allowLargeEvents,
   createTestDatabase,
   insertAudit,
+  insertAudits,
+  largeEntity,
   seedProject,
   type TestDatabase,
   withClient,
-  insertAudits,
 } from './database.js';
 import { EventStreamClient } from './event-stream-client.js';
 import { Refused } from './plain-client.js';
@@ -34,10 +36,10 @@ let root: TestUser;
 
 beforeAll(async () => {
   database = await createTestDatabase({ schema: 'tables' });
-  await withClient(
-    database.url,
-    async (client) => await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`),
-  );
+  await withClient(database.url, async (client) => {
+    await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
+    await allowLargeEvents(client);
+  });
   root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
   server = await startTestServer(database.url);
 });
@@ -80,7 +82,7 @@ function received({ events }: { readonly events: { readonly entity_id: string }[
 }
 
 /** Writes events in one transaction, and waits until the server has broadcast them. */
-async function burst(channel: TestChannel, events: number, at = server): Promise<void> {
+async function burst(channel: TestChannel, events: number, at = server, entity?: string): Promise<void> {
   const { lifecycle } = at.flagcast;
   // A large transaction is read in pages.
   const sent = new Promise<void>((resolve) => {
@@ -93,7 +95,7 @@ async function burst(channel: TestChannel, events: number, at = server): Promise
     };
     lifecycle.on('batch:broadcast', count);
   });
-  await insertAudits(database.pool, channel, events);
+  await insertAudits(database.pool, channel, events, entity);
   await sent;
 }
 
@@ -228,7 +230,7 @@ describe('a stream of server-sent events', () => {
 describe('the last message of a stream that the server closes', () => {
   it('G9: reports that the token has expired', async () => {
     const at = await freshServer({ timeouts: { checkIntervalMs: 20 } });
-    const options = { secret: testSecret, userId: root.id, username: 'root', ttlMs: 1_000 };
+    const options = { secret: testSecret, userId: root.id, username: 'root', ttlMs: 3_000 };
     const stream = await open(await freshChannel(), { at, token: await signToken(options) });
     expect(await stream.ended).toBe(true);
     expect(stream.messages.at(-1)).toStrictEqual({
@@ -252,7 +254,7 @@ describe('the last message of a stream that the server closes', () => {
     stream.response.pause();
     // Far too little for a connection to count as slow.
     while (line.writableLength < 500_000) {
-      await burst(channel, 500, at);
+      await burst(channel, 100, at, largeEntity);
       // The network buffers as much as it can meanwhile.
       for (let time = 0; time < 5; time += 1) await database.pool.query('SELECT');
     }
@@ -332,7 +334,8 @@ describe('G8: a stream whose client does not read', () => {
     const [line] = (await accepted) as [Socket];
     await stream.control('caught_up');
     stream.response.pause();
-    while (!line.destroyed && line.writableLength <= highWaterBytes) await burst(channel, 2_000, at);
+    while (!line.destroyed && line.writableLength <= highWaterBytes)
+      await burst(channel, 200, at, largeEntity);
     return { stream, line };
   }
 

@@ -4,7 +4,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { install } from '../src/install/install.js';
 import { databaseUrl } from './cluster-template.js';
-import { runCommand } from './command.js';
+import { runHere } from './command.js';
 import {
   createTestCluster,
   createTestDatabase,
@@ -139,13 +139,13 @@ describe('case 2: a host that replaces audit_log by a new table', () => {
     const readiness = await fetch(`${server.httpUrl}/readyz`);
     expect(readiness.status).toBe(503);
     expect(await readiness.text()).toContain('audit_log');
-    const doctor = await runCommand(['doctor'], { env: { DATABASE_URL: database.url } });
+    const doctor = await runHere(['doctor'], { DATABASE_URL: database.url });
     expect(doctor.code).toBe(1);
     expect(doctor.stdout).toMatch(/audit_log[^]*flagcast install/);
     const { entityId: unlogged } = await insertAudit(database.pool, channel);
 
     const from = client.messages.length;
-    const repair = await runCommand(['install', '--yes'], { env: { DATABASE_URL: database.url } });
+    const repair = await runHere(['install', '--yes'], { DATABASE_URL: database.url });
     expect(repair, `${repair.stdout}\n${repair.stderr}`).toMatchObject({ code: 0 });
     // Events were not logged meanwhile, so the client has to take a new snapshot.
     expect(await client.control('resync', from)).toMatchObject({ reason: 'history_changed' });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type CommandResult, runCommand } from './command.js';
+import { runHere } from './command.js';
 import { createTestDatabase, type SeededProject, seedProject, type TestDatabase } from './database.js';
 
 let database: TestDatabase;
@@ -19,8 +19,8 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function guard(...args: string[]): Promise<CommandResult> {
-  return await runCommand(['guard', ...args], { env: { DATABASE_URL: database.url } });
+async function guard(...args: string[]): ReturnType<typeof runHere> {
+  return await runHere(['guard', ...args], { DATABASE_URL: database.url });
 }
 
 async function guarded(): Promise<string[]> {
@@ -104,7 +104,7 @@ describe('flagcast guard', () => {
 
   it('reports that Flagcast is not installed', async () => {
     const empty = await createTestDatabase({ schema: 'none' });
-    const { code, stderr } = await runCommand(['guard', 'list'], { env: { DATABASE_URL: empty.url } });
+    const { code, stderr } = await runHere(['guard', 'list'], { DATABASE_URL: empty.url });
     expect(code).toBe(1);
     expect(stderr).toContain('flagcast install');
     await empty.drop();

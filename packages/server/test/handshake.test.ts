@@ -19,7 +19,6 @@ beforeAll(async () => {
   root = await createUser(database.pool, 'root', { superuser: true });
   server = await startTestServer(database.url, {
     limits: { connectionsPerUser: 2 },
-    timeouts: { handshakeTimeoutMs: 300 },
   });
 });
 
@@ -28,18 +27,14 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function connect(): Promise<PlainClient> {
-  return await PlainClient.connect(
-    server.wsUrl,
-    { project_id: projectId, env: 'prod' },
-    { token: root.token },
-  );
+async function connect(at = server): Promise<PlainClient> {
+  return await PlainClient.connect(at.wsUrl, { project_id: projectId, env: 'prod' }, { token: root.token });
 }
 
 /** Waits until the server has noticed that they closed, so that their slots are free. */
-async function leave(clients: PlainClient[]): Promise<void> {
+async function leave(clients: PlainClient[], at = server): Promise<void> {
   for (const client of clients) {
-    const closed = nextEvent(server.flagcast.lifecycle, 'connection:closed');
+    const closed = nextEvent(at.flagcast.lifecycle, 'connection:closed');
     await client.close();
     await closed;
   }
@@ -80,21 +75,24 @@ describe('handshakes', () => {
   });
 
   it('are answered after a time-out, and then release their slot', async () => {
-    const startedAtMs = performance.now();
+    const hasty = await startTestServer(database.url, {
+      limits: { connectionsPerUser: 2 },
+      // The lookup itself is never given up.
+      timeouts: { handshakeTimeoutMs: 300, queryTimeoutMs: 600_000 },
+    });
     const answers = await withClient(database.url, async (client) => {
       await client.query('BEGIN; LOCK TABLE users');
       const headers = { Authorization: `Bearer ${root.token}` };
-      const asked = [1, 2, 3].map(async () => await handshake(server.wsUrl, query, headers));
+      const asked = [1, 2, 3].map(async () => await handshake(hasty.wsUrl, query, headers));
       return await Promise.all(asked);
     });
-    // The time-out of the lookup itself is five seconds.
-    expect(performance.now() - startedAtMs).toBeLessThan(4_000);
     for (const { status, headers, body } of answers) {
       expect(status).toBe(503);
       expect(headers['retry-after']).toBe('2');
       expect(JSON.parse(body)).toMatchObject({ code: 'unavailable' });
     }
-    await leave([await connect(), await connect()]);
+    await leave([await connect(hasty), await connect(hasty)], hasty);
+    await hasty.close();
   });
 
   it('beyond the limit of a user are refused until a connection closes, and failed ones do not count', async () => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { hasTerminals, RunningCommand, runCommand } from './command.js';
+import { hasTerminals, RunningCommand, runHere } from './command.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
 
 let database: TestDatabase;
@@ -22,7 +22,7 @@ const env = (): Record<string, string> => ({ DATABASE_URL: database.url });
 
 describe('flagcast install --role', () => {
   it('lists the privileges of the role and its usage, without a password', async () => {
-    const { code, stdout, stderr } = await runCommand(['install', '--role', role], { env: env() });
+    const { code, stdout, stderr } = await runHere(['install', '--role', role], env());
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`created role "${role}"\n`);
     expect(stdout).toContain(`granted SELECT ON TABLE public.features TO "${role}"\n`);
@@ -39,7 +39,7 @@ describe('flagcast install --role', () => {
   });
 
   it('grants the role no writes to tables and no function that writes events', async () => {
-    await runCommand(['install', '--role', role], { env: env() });
+    await runHere(['install', '--role', role], env());
     const { rows: writable } = await database.pool.query(
       `SELECT c.oid::regclass::text AS name FROM pg_class c
        WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relnamespace IN ('public'::regnamespace, 'flagcast'::regnamespace)
@@ -62,10 +62,10 @@ describe('flagcast install --role', () => {
   });
 
   it('refuses a reserved role name, and --dry-run with --yes', async () => {
-    const reserved = await runCommand(['install', '--role', 'pg_flagcast'], { env: env() });
+    const reserved = await runHere(['install', '--role', 'pg_flagcast'], env());
     expect(reserved).toMatchObject({ code: 1, stdout: '' });
     expect(reserved.stderr).toMatch(/^flagcast: --role: "pg_flagcast" is reserved by PostgreSQL; .*\n$/);
-    const both = await runCommand(['install', '--dry-run', '--yes'], { env: env() });
+    const both = await runHere(['install', '--dry-run', '--yes'], env());
     expect(both).toMatchObject({ code: 2, stdout: '' });
     expect(both.stderr).toMatch(/^flagcast: --dry-run .*--help\n$/);
   });

@@ -2,7 +2,7 @@ import { chmod, chown, mkdir, rm, stat, symlink, writeFile } from 'node:fs/promi
 import path from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { chmodItself } from '../../demo/src/embedded/embedded-account.js';
-import { runCommand } from './command.js';
+import { runHere } from './command.js';
 import { createTestFolder } from './database.js';
 import { useClusters } from './embedded-clusters.js';
 
@@ -20,7 +20,7 @@ beforeEach(async () => {
 });
 
 async function signToken(): Promise<{ code: number | null; stderr: string }> {
-  const { code, stderr } = await runCommand(['token', '--user', '1'], { env: { FLAGCAST_DATA_DIR: folder } });
+  const { code, stderr } = await runHere(['token', '--user', '1'], { FLAGCAST_DATA_DIR: folder });
   return { code, stderr };
 }
 

@@ -95,13 +95,13 @@ export interface TestUser {
   readonly token: string;
 }
 
-/** A user in the database, with a token that is good for `ttlMs` (default a minute). */
+/** A user in the database, with a token that is good for `ttlMs` (default ten minutes). */
 export async function createUser(
   pool: pg.Pool,
   username: string,
   options: { superuser?: boolean; active?: boolean; ttlMs?: number } = {},
 ): Promise<TestUser> {
-  const { superuser = false, active = true, ttlMs = 60_000 } = options;
+  const { superuser = false, active = true, ttlMs = 600_000 } = options;
   const { rows } = await pool.query<{ id: number }>(
     `INSERT INTO users (username, email, password_hash, is_superuser, is_active)
      VALUES ($1::text, $1::text || '@example.com', '', $2, $3) RETURNING id`,

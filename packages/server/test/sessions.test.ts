@@ -192,14 +192,18 @@ describe('a pool of sessions', () => {
 
   it('that has ended lends no session to waiting requests, so that a closed server writes nothing', async () => {
     const sessions = pool('test 9', 1);
-    const held = sessions.query('SELECT pg_sleep(0.2)');
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const held = sessions.use(async () => await released);
     await expect.poll(async () => await pids('flagcast test 9')).toHaveLength(1);
     const written = sessions.query('INSERT INTO locked VALUES (1)');
     const refused = expect(written).rejects.toThrow('the server is closing its sessions of the database');
     expect(sessions.waiting).toBe(1);
-    await sessions.end();
+    const ended = sessions.end();
     await refused;
+    release();
     await held;
+    await ended;
     await expect(sessions.query('SELECT 1')).rejects.toThrow('the server is closing');
     expect((await database.pool.query('SELECT FROM locked')).rowCount).toBe(0);
     expect(sessions.used).toBe(0);

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { install, planInstall, planUninstall, uninstall } from '../src/install/install.js';
-import { runCommand } from './command.js';
+import { runHere } from './command.js';
 import { createTestCluster, insertAudit, seedProject, withClient, type TestCluster } from './database.js';
 import { PlainClient } from './plain-client.js';
 import { addMember, createUser, startTestServer, type TestServer } from './server.js';
@@ -361,8 +361,8 @@ describe('a dry run', () => {
     });
     const before = await state();
     const dryRun = async (...args: string[]): Promise<string> => {
-      const { code, stdout, stderr } = await runCommand(['install', '--role', role, '--dry-run', ...args], {
-        env: { DATABASE_URL: url },
+      const { code, stdout, stderr } = await runHere(['install', '--role', role, '--dry-run', ...args], {
+        DATABASE_URL: url,
       });
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
       return stdout;

@@ -73,8 +73,10 @@ describe('hello', () => {
     const { exp } = JSON.parse(
       Buffer.from(alice.token.split('.')[1] ?? '', 'base64url').toString('utf8'),
     ) as { exp: number };
+    const beforeS = Math.floor(Date.now() / 1_000);
     const pong = await client.ask({ type: 'ping' }, 'pong');
-    expect(Math.abs(pong.timestamp - Date.now() / 1_000)).toBeLessThan(5);
+    expect(pong.timestamp).toBeGreaterThanOrEqual(beforeS);
+    expect(pong.timestamp).toBeLessThanOrEqual(Date.now() / 1_000);
     expect(Object.keys(pong)).toStrictEqual(['type', 'timestamp']);
     expect(client.withoutHeartbeats).toStrictEqual([
       {
@@ -196,7 +198,7 @@ describe('a refusal of a flagcast.v1 client', () => {
 describe('an auth message', () => {
   it('G9: keeps the connection open after the old token expires', async () => {
     const options = { secret: testSecret, userId: alice.id, username: 'alice' };
-    const short = await signToken({ ...options, ttlMs: 2_000 });
+    const short = await signToken({ ...options, ttlMs: 4_000 });
     const renewed = await V1Client.connect(server.wsUrl, { token: short });
     const forgetful = await V1Client.connect(server.wsUrl, { token: short });
     const { token_expires_at: before } = await renewed.control('hello');

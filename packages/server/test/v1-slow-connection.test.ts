@@ -2,13 +2,15 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import {
+  allowLargeEvents,
   createTestCluster,
   insertAudit,
+  insertAudits,
+  largeEntity,
   seedProject,
   type TestCluster,
   type TestDatabase,
   withClient,
-  insertAudits,
 } from './database.js';
 import {
   createUser,
@@ -36,6 +38,7 @@ beforeAll(async () => {
   await withClient(database.url, async (client) => {
     await client.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
     await client.query(`ALTER DATABASE ${database.name} SET lock_timeout = '500ms'`);
+    await allowLargeEvents(client);
   });
   ({ token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 }));
 });
@@ -78,9 +81,14 @@ async function connect(server: TestServer): Promise<SlowClient> {
 }
 
 /** Writes events in one transaction, and waits until they have been broadcast. */
-async function burst(server: TestServer, channel: TestChannel, events: number): Promise<void> {
+async function burst(
+  server: TestServer,
+  channel: TestChannel,
+  events: number,
+  entity?: string,
+): Promise<void> {
   const sent = eventsBroadcast(server.flagcast.lifecycle, events);
-  await insertAudits(database.pool, channel, events);
+  await insertAudits(database.pool, channel, events, entity);
   await sent;
 }
 
@@ -92,7 +100,7 @@ async function fallBehind(
 ): Promise<void> {
   client.socket.pause();
   // Less than a page of the reader at a time, so that the cursor covers every event.
-  while (line.writableLength <= highWaterBytes) await burst(server, channel, 400);
+  while (line.writableLength <= highWaterBytes) await burst(server, channel, 100, largeEntity);
 }
 
 /** Resolves when the server has handed bytes with this text to the socket. */

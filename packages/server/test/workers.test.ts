@@ -49,14 +49,24 @@ function environment(): Record<string, string> {
   };
 }
 
-async function startServe(more: Record<string, string> = {}): Promise<Serving> {
+async function launch(more: Record<string, string> = {}): Promise<Serving> {
   const serve = new RunningCommand(['serve', '--port', '0'], { env: { ...environment(), ...more } });
-  undo.push(async () => await serve.end());
   const { url } = await serve.logged('server_listening');
   const workers = [await readyWorker(serve, 1), await readyWorker(serve, 2)] as const;
-  // Workers that a failed test has left would keep its output open.
-  undo.push(() => workers.filter(isRunning).forEach((pid) => process.kill(pid, 'SIGKILL')));
   return { serve, url: String(url), workers };
+}
+
+/** For one test. */
+async function startServe(more: Record<string, string> = {}): Promise<Serving> {
+  const serving = await launch(more);
+  undo.push(async () => await endServe(serving));
+  return serving;
+}
+
+async function endServe({ serve, workers }: Serving): Promise<void> {
+  // Workers that a failed test has left would keep its output open.
+  for (const pid of workers.filter(isRunning)) process.kill(pid, 'SIGKILL');
+  await serve.end();
 }
 
 /** The process id of the worker with this number that replaced the earlier ones. */
@@ -258,91 +268,6 @@ describe('serve with two workers', () => {
     await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 
-  it('replaces a killed worker, while its clients resume on the other one without loss', async () => {
-    const { serve, url, workers } = await startServe();
-    if (hasIoUring)
-      expect(await socketWriters(serve)).toEqual([{ writer: 'io_uring' }, { writer: 'io_uring' }]);
-    const watchers = await watchBoth(url);
-    const [first] = workers;
-    let place = 0;
-    const written = await whileWriting(async () => {
-      process.kill(first, 'SIGKILL');
-      const ended = await serve.logged('worker_ended');
-      expect(ended).toMatchObject({ pid: first, reason: 'signal SIGKILL' });
-      place = Number(ended['worker']);
-      await readyWorker(serve, place, [first]);
-    });
-    await expectEach(watchers, written);
-    const moved = watchers.filter(({ servers }) => servers.length > 1);
-    expect(moved.length).toBeGreaterThanOrEqual(2);
-    expect(moved.length).toBeLessThanOrEqual(watchers.length - 2);
-
-    // SIGTERM is gentle: it sends its clients elsewhere.
-    const [, second] = workers;
-    const others = await whileWriting(async () => {
-      process.kill(second, 'SIGTERM');
-      const ended = await serve.logged('worker_ended', ({ pid }) => pid === second);
-      expect(ended).toMatchObject({ reason: 'exit code 0' });
-      await readyWorker(serve, Number(ended['worker']), [second]);
-    });
-    await expectEach(watchers, others);
-    expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 2');
-  });
-
-  it('replaces its workers one after another at SIGHUP, without a lost or repeated event', async () => {
-    const { serve, url, workers } = await startServe();
-    const watchers = await watchBoth(url);
-    const refused: unknown[] = [];
-    // The workers accept in turn, so both have some.
-    const early = await Promise.all(Array.from({ length: 6 }, async () => await openLine(url)));
-    const written = await whileWriting(async (more) => {
-      serve.signal('SIGHUP');
-      await readyWorker(serve, 1, [...workers]);
-      // Now the old worker drains. A client that had connected but sent no request is served.
-      await more(5);
-      expect(await Promise.all(early.map(async (line) => await askReadiness(line)))).toEqual(
-        early.map(() => 'HTTP/1.1 200 OK'),
-      );
-      // A client that connects meanwhile is accepted, each time.
-      while (!serve.stdout.includes('"workers_renewed"')) {
-        const answer = await fetch(`${url}/readyz`, { headers: { Connection: 'close' } }).catch(String);
-        if (typeof answer === 'string') refused.push(answer);
-        else if (answer.status !== 200) refused.push(await answer.text());
-      }
-    });
-    expect(refused).toEqual([]);
-    await expect.poll(() => workers.filter(isRunning)).toEqual([]);
-    await expectEach(watchers, written);
-    for (const { servers } of watchers) expect(servers.length).toBeGreaterThanOrEqual(2);
-    const events = serve.stdout.split('\n').map((line) => /"event":"(worker\w+)"/.exec(line)?.[1]);
-    // Each new worker is ready before the next old one stops.
-    expect(events.filter(Boolean)).toEqual([
-      ...['worker_ready', 'worker_ready'],
-      ...['workers_renewing', 'worker_ready', 'worker_ready', 'workers_renewed'],
-    ]);
-  });
-
-  it.skipIf(!hasProc)('keeps the old workers if a new one ends before it is ready', async () => {
-    const { serve, workers } = await startServe();
-    serve.signal('SIGHUP');
-    const added = async (): Promise<number[]> =>
-      (await childrenOf(serve.pid)).filter((pid) => !(workers as readonly number[]).includes(pid));
-    await expect.poll(added, { interval: 5 }).toHaveLength(1);
-    for (const pid of await added()) process.kill(pid, 'SIGKILL');
-    expect(await serve.logged('workers_renewal_failed')).toMatchObject({ reason: 'signal SIGKILL' });
-    expect(workers.filter(isRunning)).toEqual(workers);
-    expect(serve.stdout).not.toContain('"worker_ended"');
-  });
-
-  it('leaves no process behind when the primary process is killed', async () => {
-    const { serve, url, workers } = await startServe();
-    await watch(url);
-    serve.signal('SIGKILL');
-    // Its output ends when the last process that writes to it has.
-    expect((await serve.ended).signal).toBe('SIGKILL');
-    await expect.poll(() => workers.filter(isRunning)).toEqual([]);
-  });
-
   it('answers /metrics and stops although a worker hangs, also at a second signal', async () => {
     for (const impatient of [false, true]) {
       const { serve, url, workers } = await startServe();
@@ -367,5 +292,107 @@ describe('serve with two workers', () => {
       code: 1,
       stderr: `flagcast: Port ${port} of 127.0.0.1 is in use; stop the program that uses it, or choose another port with --port (or PORT)\n`,
     });
+  });
+});
+
+// A fleet takes two seconds of processor time to start, so these share one.
+describe('two workers, one test after the other,', () => {
+  let fleet: Serving;
+  let workers: readonly [number, number];
+  beforeAll(async () => {
+    fleet = await launch();
+    ({ workers } = fleet);
+  });
+  afterAll(async () => await endServe({ ...fleet, workers }));
+
+  it.skipIf(!hasProc)('stay if a new one ends before it is ready', async () => {
+    const { serve } = fleet;
+    serve.signal('SIGHUP');
+    const added = async (): Promise<number[]> =>
+      (await childrenOf(serve.pid)).filter((pid) => !(workers as readonly number[]).includes(pid));
+    await expect.poll(added, { interval: 5 }).toHaveLength(1);
+    for (const pid of await added()) process.kill(pid, 'SIGKILL');
+    expect(await serve.logged('workers_renewal_failed')).toMatchObject({ reason: 'signal SIGKILL' });
+    expect(workers.filter(isRunning)).toEqual(workers);
+    expect(serve.stdout).not.toContain('"worker_ended"');
+  });
+
+  it('are replaced one after another at SIGHUP, without a lost or repeated event', async () => {
+    const { serve, url } = fleet;
+    const before = serve.stdout.length;
+    const old = workers;
+    const watchers = await watchBoth(url);
+    const refused: unknown[] = [];
+    // The workers accept in turn, so both have some.
+    const early = await Promise.all(Array.from({ length: 6 }, async () => await openLine(url)));
+    const written = await whileWriting(async (more) => {
+      serve.signal('SIGHUP');
+      const first = await readyWorker(serve, 1, [...old]);
+      // Now the old worker drains. A client that had connected but sent no request is served.
+      await more(5);
+      expect(await Promise.all(early.map(async (line) => await askReadiness(line)))).toEqual(
+        early.map(() => 'HTTP/1.1 200 OK'),
+      );
+      // A client that connects meanwhile is accepted, each time.
+      while (!serve.stdout.includes('"workers_renewed"')) {
+        const answer = await fetch(`${url}/readyz`, { headers: { Connection: 'close' } }).catch(String);
+        if (typeof answer === 'string') refused.push(answer);
+        else if (answer.status !== 200) refused.push(await answer.text());
+      }
+      workers = [first, await readyWorker(serve, 2, [...old])];
+    });
+    expect(refused).toEqual([]);
+    await expect.poll(() => old.filter(isRunning)).toEqual([]);
+    await expectEach(watchers, written);
+    for (const { servers } of watchers) expect(servers.length).toBeGreaterThanOrEqual(2);
+    const events = serve.stdout
+      .slice(before)
+      .split('\n')
+      .map((line) => /"event":"(worker\w+)"/.exec(line)?.[1]);
+    // Each new worker is ready before the next old one stops.
+    expect(events.filter(Boolean)).toEqual([
+      ...['workers_renewing', 'worker_ready', 'worker_ready', 'workers_renewed'],
+    ]);
+  });
+
+  it('are replaced when they are killed, while their clients resume on the other one without loss', async () => {
+    const { serve, url } = fleet;
+    const old = fleet.workers;
+    if (hasIoUring)
+      expect(await socketWriters(serve)).toEqual([{ writer: 'io_uring' }, { writer: 'io_uring' }]);
+    const watchers = await watchBoth(url);
+    const [first, second] = workers;
+    let [place, replacement] = [0, 0];
+    const written = await whileWriting(async () => {
+      process.kill(first, 'SIGKILL');
+      const ended = await serve.logged('worker_ended');
+      expect(ended).toMatchObject({ pid: first, reason: 'signal SIGKILL' });
+      place = Number(ended['worker']);
+      replacement = await readyWorker(serve, place, [...old, first]);
+    });
+    await expectEach(watchers, written);
+    const moved = watchers.filter(({ servers }) => servers.length > 1);
+    expect(moved.length).toBeGreaterThanOrEqual(2);
+    expect(moved.length).toBeLessThanOrEqual(watchers.length - 2);
+
+    // SIGTERM is gentle: it sends its clients elsewhere.
+    const others = await whileWriting(async () => {
+      process.kill(second, 'SIGTERM');
+      const ended = await serve.logged('worker_ended', ({ pid }) => pid === second);
+      expect(ended).toMatchObject({ reason: 'exit code 0' });
+      const other = await readyWorker(serve, Number(ended['worker']), [...old, second]);
+      workers = [replacement, other];
+    });
+    await expectEach(watchers, others);
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain('flagcast_workers_ended_total 2');
+  });
+
+  it('end when the primary process is killed', async () => {
+    const { serve, url } = fleet;
+    await watch(url);
+    serve.signal('SIGKILL');
+    // Its output ends when the last process that writes to it has.
+    expect((await serve.ended).signal).toBe('SIGKILL');
+    await expect.poll(() => workers.filter(isRunning)).toEqual([]);
   });
 });

@@ -7,8 +7,10 @@ export interface WritersOptions {
   channels: readonly { projectId: string; environmentId: string }[];
   /** Sessions that write at the same time. */
   writers: number;
-  /** Ends when at least this many events were committed. */
+  /** Ends when at least this many events were committed ... */
   minEvents: number;
+  /** ... and this has settled. */
+  until?: Promise<unknown>;
   /** Default `random`: of the last ten days or the next hour. `now`: the start of the transaction. */
   createdAt?: 'random' | 'now';
   /** Goes on through lost connections and a database that is down. */
@@ -21,7 +23,11 @@ export interface WritersOptions {
  * back and one in ten prepared and committed later. The committed events are read from the database.
  */
 export async function runWriters(options: WritersOptions): Promise<void> {
-  const progress = { committed: 0 };
+  const progress = { committed: 0, isOver: options.until === undefined };
+  void options.until?.then(
+    () => (progress.isOver = true),
+    () => (progress.isOver = true),
+  );
   await Promise.all(Array.from({ length: options.writers }, async () => await runWriter(options, progress)));
   for (let isDone = false; !isDone;) {
     try {
@@ -34,9 +40,12 @@ export async function runWriters(options: WritersOptions): Promise<void> {
   }
 }
 
-async function runWriter(options: WritersOptions, progress: { committed: number }): Promise<void> {
+async function runWriter(
+  options: WritersOptions,
+  progress: { committed: number; readonly isOver: boolean },
+): Promise<void> {
   let client: pg.Client | null = null;
-  while (progress.committed < options.minEvents) {
+  while (progress.committed < options.minEvents || !progress.isOver) {
     try {
       client ??= await connect(options.databaseUrl);
       const written = await writeOnce(client, options);

@@ -49,11 +49,11 @@ const entries: readonly Entry[] = [
 ];
 
 /** The program `flagcast` with the arguments after its name. Never rejects. */
-export async function main(argv: readonly string[]): Promise<void> {
-  await reportFailure(async () => await run(argv));
+export async function main(argv: readonly string[], environment = process.env): Promise<void> {
+  await reportFailure(async () => await run(argv, environment));
 }
 
-async function run(argv: readonly string[]): Promise<void> {
+async function run(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<void> {
   const [name, ...args] = argv;
   if (name === undefined) throw new UsageError('A command is required; see flagcast --help');
   if (name === '--help' || name === '-h') {
@@ -74,7 +74,7 @@ async function run(argv: readonly string[]): Promise<void> {
     console.log(command.help);
     return;
   }
-  await command.run(args, process.env);
+  await command.run(args, environment);
 }
 
 function programHelp(): string {

@@ -310,7 +310,13 @@ describe('a verifier with a key set', () => {
   it("identifies users by sub alone if they are not in Togglr's tables", async () => {
     await using keys = await serveKeys(answerJson(allKeys));
     const own = createTokenVerifier({ ...issued, jwksUrl: keys.url, externalUsers: true });
-    const claims = { iss: issued.issuer, aud: issued.audience, exp: NOW_S + 60, userId: 1, username: 'root' };
+    const claims = {
+      iss: issued.issuer,
+      aud: issued.audience,
+      exp: NOW_S + 3_600,
+      userId: 1,
+      username: 'root',
+    };
     const signEc = async (more: object): Promise<string> =>
       await sign({ ...claims, ...more }, ec.privateKey, { alg: 'ES256', kid: 'ec' });
     expect(await own.verify(await signEc({ sub: '42' }))).toMatchObject({ user: { id: '42' } });
