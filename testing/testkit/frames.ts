@@ -1,5 +1,5 @@
 /** Opcodes of WebSocket frames (RFC 6455, 5.2). */
-export const opcodes = { text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
+export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** Called with each complete frame, whose payload is `bytes` from `start` to `end`. */
 export type OnFrame = (opcode: number, bytes: Buffer, start: number, end: number) => void;
@@ -41,19 +41,30 @@ export class FrameReader {
   }
 }
 
+export interface FrameChanges {
+  readonly final?: boolean;
+  /** The three reserved bits, 0 to 7. */
+  readonly reserved?: number;
+  readonly masked?: boolean;
+  /** The length in the header. Default: that of the payload. */
+  readonly length?: bigint;
+}
+
 /**
- * Builds a client's frame of a payload of at most 65,535 bytes. The mask is zero, which is valid and leaves the payload
+ * Builds a frame of a client; with changes an invalid one. The mask is zero, which is valid and leaves the payload
  * unchanged.
  */
-export function clientFrame(opcode: number, payload: Buffer): Buffer {
-  const { length } = payload;
-  const header = Buffer.alloc(length < 126 ? 6 : 8);
-  header[0] = 0x80 | opcode;
-  if (length < 126) {
-    header[1] = 0x80 | length;
-  } else {
-    header[1] = 0x80 | 126;
-    header.writeUInt16BE(length, 2);
-  }
-  return Buffer.concat([header, payload]);
+export function clientFrame(
+  opcode: number,
+  payload: Buffer | string = '',
+  changes: FrameChanges = {},
+): Buffer {
+  const bytes = Buffer.from(payload);
+  const { final = true, reserved = 0, masked = true, length = BigInt(bytes.length) } = changes;
+  const header = Buffer.alloc(length < 126n ? 2 : length < 65_536n ? 4 : 10);
+  header[0] = (final ? 0x80 : 0) | (reserved << 4) | opcode;
+  header[1] = (masked ? 0x80 : 0) | (header.length === 2 ? Number(length) : header.length === 4 ? 126 : 127);
+  if (header.length === 4) header.writeUInt16BE(Number(length), 2);
+  if (header.length === 10) header.writeBigUInt64BE(length, 2);
+  return Buffer.concat([header, Buffer.alloc(masked ? 4 : 0), bytes]);
 }

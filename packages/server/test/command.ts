@@ -18,7 +18,9 @@ export const hasTerminals = spawnSync('script', ['--version']).status === 0;
 
 /** `npm run bench`, `chaos` or `fuzz`. */
 export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
-  file: fileURLToPath(new URL(`../../../testing/${name}/cli.js`, import.meta.url)),
+  file: fileURLToPath(
+    new URL(`../../../testing/${name}/cli.${name === 'fuzz' ? 'ts' : 'js'}`, import.meta.url),
+  ),
   execArgv: ['--import', 'tsx'],
 });
 

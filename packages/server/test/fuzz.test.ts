@@ -8,7 +8,7 @@ const fuzzCommand = harness('fuzz');
 
 interface FuzzResults {
   readonly seed: number;
-  readonly parsers: { readonly inputs: number };
+  readonly parsers: readonly { readonly inputs: number }[];
   readonly attacks: {
     readonly attacks: number;
     readonly outcomes: Record<string, number>;
@@ -33,7 +33,9 @@ it.runIf(process.platform === 'linux')(
     expect(stdout).not.toContain('MISSED');
 
     const results = JSON.parse(await readFile(path.join(folder, 'fuzz.json'), 'utf8')) as FuzzResults;
-    expect(results).toMatchObject({ seed: 1, parsers: { inputs: 5_000 }, attacks: { attacks: 300 } });
+    expect(results).toMatchObject({ seed: 1, attacks: { attacks: 300 } });
+    const inputs = results.parsers.reduce((sum, parser) => sum + parser.inputs, 0);
+    expect(inputs).toBeGreaterThanOrEqual(5_000);
     const { outcomes, controlClients } = results.attacks;
     const kinds = new Set(Object.keys(outcomes).map((name) => name.split(':', 1)[0]));
     expect([...kinds].sort()).toStrictEqual(['frames', 'handshake', 'http', 'slow']);

@@ -1,0 +1,197 @@
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { WebSocket } from 'ws';
+import type { BoundedRun } from '../../testkit/bounded-run.ts';
+import { type BenchDatabase, createDatabase, startTemporaryPostgres } from '../../testkit/postgres.ts';
+import { memoryOf, openFilesOf, requireFiles, resetPeak } from '../../testkit/process-figures.ts';
+import { parseFields } from '../../testkit/program.ts';
+import { atMost, type Bound } from '../../testkit/report.ts';
+import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
+import { signToken } from '../../testkit/tokens.ts';
+import { Attacker, attackerFiles } from './attacker.ts';
+import { type ControlClientFigures, startControlClients } from './control-clients.ts';
+
+export interface AttackOptions {
+  readonly attacks: number;
+  /** The number of the first attack. */
+  readonly first: number;
+  readonly seed: number;
+  /** By performance.now(). */
+  readonly endsAtMs: number;
+  readonly onProgress: (attacks: number, faults: number) => void;
+}
+
+const secret = 'a secret that is long enough for a run';
+const attackers = 20;
+const batchSize = 2_000;
+/** Attacks before the measurement, so that caches and pools of the server exist. */
+const warmUp = { seed: 77, first: 0, count: 400 };
+const maxFaults = 100;
+const maxWarnings = 20;
+/** Time limit for the server to release files after the last attack, in milliseconds. */
+const releaseLimitMs = 60_000;
+/** Connections that the server's pools keep for ten seconds; short runs do not wait for their end. */
+const pooled = 9;
+const longRun = 5_000;
+const eventLimitSeconds = 5;
+/** The replay buffer keeps at most 20,000 events, of 2.7 kB each if they arrive one by one. */
+const replayBuffer = { kilobytesPerEvent: 3, mostEvents: 20_000 };
+/** Limits of the growth of heap and resident memory, without the replay buffer, and of the peak. */
+const megabyteLimits = { heap: 8, growth: 128, peak: 512 };
+
+export type AttackResults = Awaited<ReturnType<typeof attackServer>>;
+
+/** Attacks a server over raw sockets, while two control clients receive events. The end of the server ends the run. */
+export async function attackServer(run: BoundedRun, options: AttackOptions) {
+  const { attacks, first, seed, endsAtMs, onProgress } = options;
+  await requireFiles(attackerFiles);
+  const database = await createDatabase(run, await startTemporaryPostgres(run), 'fuzz');
+  let made = 0;
+  const fail = ({ message }: Error): void =>
+    run.fail(new Error(`${message}, after attack ${first + made} and before ${first + made + batchSize}`));
+  const server = await startServe(
+    { defer: (cleanUp) => run.defer(cleanUp), fail },
+    {
+      // Enables writes, so that attacks reach their validation.
+      env: { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: secret, FLAGCAST_WRITES: 'on' },
+      execArgv: ['--inspect=127.0.0.1:0'],
+    },
+  );
+  const warnings = collectWarnings(server);
+  const token = tokenOf({ id: database.userId, username: database.username });
+  const finish = await startControlClients(run, { url: server.url, token, database });
+  const attacker = new Attacker({ ...database, port: server.port, tokens: await createAttackers(database) });
+  run.defer(async () => await attacker.end());
+
+  await attacker.attack({ ...warmUp, count: Math.min(warmUp.count, Math.ceil(attacks / 4)) });
+  await attacker.release();
+  const filesBefore = await awaitFiles(server, 0);
+  const heapBefore = await usedHeap(server);
+  const before = await memoryOf([server.pid]);
+  await resetPeak([server.pid]);
+
+  const startedAtMs = performance.now();
+  while (made < attacks && performance.now() < endsAtMs && attacker.faults.length < maxFaults) {
+    const count = Math.min(batchSize, attacks - made);
+    await attacker.attack({ seed, first: first + made, count });
+    run.signal.throwIfAborted();
+    made += count;
+    onProgress(made, attacker.faults.length);
+  }
+  const seconds = (performance.now() - startedAtMs) / 1_000;
+  await attacker.end();
+  const controlClients = await finish();
+  const filesLimit = filesBefore + (attacks < longRun ? pooled : 0);
+  const files = await awaitFiles(server, filesLimit);
+  const heap = (await usedHeap(server)) - heapBefore;
+  const after = await memoryOf([server.pid]);
+  await server.end();
+  const { code } = await server.program.ended;
+  const kept = Math.min(controlClients.events, replayBuffer.mostEvents) * replayBuffer.kilobytesPerEvent;
+  const heapLimit = Math.ceil(megabyteLimits.heap + kept / 1_024);
+  const growth = megabytes(after.residentBytes - before.residentBytes);
+  const { faults, outcomes, mostHeld, closedByServer } = attacker;
+  const bounds = [
+    atMost('attacks with a wrong or missing answer', faults.length, 0, ''),
+    ...controlBounds(controlClients),
+    atMost('growth of the resident memory of the server', growth, megabyteLimits.growth, ' MB'),
+    atMost('growth of the heap of the server', megabytes(heap), heapLimit, ' MB'),
+    atMost('peak memory of the server', megabytes(after.peakBytes), megabyteLimits.peak, ' MB'),
+    atMost('open files of the server afterwards', files, filesLimit, ''),
+    atMost('warnings and errors in the log', warnings.length, 0, ''),
+    atMost('failed shutdowns', code === 0 ? 0 : 1, 0, ''),
+  ];
+  return {
+    attacks: made,
+    seconds,
+    outcomes,
+    mostHeld,
+    closedByServer,
+    faults,
+    warnings,
+    controlClients,
+    bounds,
+  };
+}
+
+function controlBounds({ closed, missing, repeated, unknown, slowestMs }: ControlClientFigures): Bound[] {
+  const seconds = slowestMs / 1_000;
+  return [
+    atMost('closed control clients', closed.length, 0, ''),
+    atMost('missing or repeated events of the control clients', missing + repeated + unknown, 0, ''),
+    atMost('longest time from a commit to the slower control client', seconds, eventLimitSeconds, ' s'),
+  ];
+}
+
+/** Collects what the server logs as warnings or errors, or writes to stderr. */
+function collectWarnings({ program: { process: server } }: ServeProcess): string[] {
+  const warnings: string[] = [];
+  const isOrdinary = (line: string): boolean =>
+    /^(For help, see: |Debugger (listening|attached|ending))/.test(line) ||
+    (line.includes('"level":"info"') && parseFields(line)?.['level'] === 'info');
+  for (const input of [server.stdout, server.stderr]) {
+    if (input === null) continue;
+    createInterface({ input }).on('line', (line) => {
+      if (!isOrdinary(line) && warnings.length < maxWarnings) warnings.push(line.slice(0, 500));
+    });
+  }
+  return warnings;
+}
+
+/** Waits until the server has at most `limit` open files, or with 0 until their number is stable, and returns it. */
+async function awaitFiles(server: ServeProcess, limit: number): Promise<number> {
+  const giveUpAtMs = performance.now() + releaseLimitMs;
+  let [files, unchanged] = [Infinity, 0];
+  // The pools close idle connections to the database after ten seconds.
+  while (files > limit && performance.now() < giveUpAtMs && (limit > 0 || unchanged < 5)) {
+    const now = await openFilesOf(server.pid);
+    unchanged = now === files ? unchanged + 1 : 0;
+    files = now;
+    await delay(100);
+  }
+  return files;
+}
+
+/** Collects the garbage of the server through its inspector, and resolves with its used heap in bytes. */
+async function usedHeap({ program }: ServeProcess): Promise<number> {
+  const listening = await program.errorLine((line) => line.startsWith('Debugger listening on ws:'));
+  const socket = new WebSocket(listening.replace('Debugger listening on ', ''));
+  const ask = async (method: string): Promise<{ result: { usedSize?: number } }> => {
+    const answered = once(socket, 'message');
+    socket.send(JSON.stringify({ id: 1, method }));
+    return JSON.parse(String((await answered)[0])) as { result: { usedSize?: number } };
+  };
+  try {
+    await once(socket, 'open');
+    await ask('HeapProfiler.collectGarbage');
+    return (await ask('Runtime.getHeapUsage')).result.usedSize ?? Infinity;
+  } finally {
+    socket.terminate();
+  }
+}
+
+/** Creates users who may view and change the project, and resolves with their tokens. */
+async function createAttackers({ client, projectId }: BenchDatabase): Promise<string[]> {
+  const { rows } = await client.query<{ id: string; username: string }>(
+    `WITH attackers AS (
+       INSERT INTO users (username, email, password_hash)
+       SELECT 'attacker ' || n, 'attacker' || n || '@example.com', '' FROM generate_series(1, $1) n
+       RETURNING id, username
+     ), owners AS (
+       INSERT INTO memberships (project_id, user_id, role_id)
+       SELECT $2, a.id, r.id FROM attackers a, roles r WHERE r.key = 'project_owner'
+     )
+     SELECT id::text, username FROM attackers`,
+    [attackers, projectId],
+  );
+  return rows.map(tokenOf);
+}
+
+function tokenOf({ id, username }: { readonly id: string; readonly username: string }): string {
+  return signToken({ secret, userId: id, username, ttlMs: 24 * 3_600_000 });
+}
+
+function megabytes(bytes: number): number {
+  return bytes / 2 ** 20;
+}
