@@ -143,9 +143,3 @@ it('the lifecycle example of the README of flagcast reports why no events arrive
   expect(line).toMatch(/ECONNREFUSED/);
   expect(line).not.toContain('hunter2');
 });
-
-it('getting-started has the same program as the README', async () => {
-  const watching = async (file: string): Promise<string | undefined> =>
-    (await blocksOf(file)).find(({ text }) => text.startsWith('// watch.mjs\n'))?.text;
-  expect(await watching('docs/getting-started.md')).toBe(await watching('README.md'));
-});

@@ -2,11 +2,9 @@ import { execFile } from 'node:child_process';
 import { readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { gzipSync } from 'node:zlib';
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { budgetBytes } from '../packages/client/size.js';
 import { RunningCommand, runCommand } from '../packages/server/test/command.js';
 import { createTestDatabase, insertAudit, seedProject } from '../packages/server/test/database.js';
 import { hasIoUring } from '../packages/server/test/io-uring-here.js';
@@ -65,27 +63,10 @@ describe.each(names)('%s', (name) => {
     ).toStrictEqual([]);
     for (const entry of Object.values(result.entrypoints)) expect(entry.hasTypes).toBe(true);
   });
-
-  it('has the size of docs/PACKAGES.md, within 20 %', async () => {
-    const { size, unpackedSize } = find(name);
-    const [, tarball, unpacked] =
-      (await read('docs/PACKAGES.md')).match(
-        new RegExp(`^\\| \`${name}\` +\\| (\\d+) kB +\\| (\\d+) kB `, 'm'),
-      ) ?? [];
-    for (const [bytes, said] of [[size, tarball] as const, [unpackedSize, unpacked] as const]) {
-      expect(bytes / 1_000 / Number(said), `run npm run sizes`).toBeLessThan(1.2);
-      expect(bytes / 1_000 / Number(said), `run npm run sizes`).toBeGreaterThan(0.8);
-    }
-  });
 });
 
-it('flagcast installs less than 25 MB with its dependencies, and no package runs an install script', async () => {
-  const { bytes, withInstallScripts } = await measureDependencies();
-  const own = consumer.packed
-    .filter(({ name }) => ['flagcast', '@flagcast/client', '@flagcast/protocol'].includes(name))
-    .reduce((sum, { unpackedSize }) => sum + unpackedSize, 0);
-  expect((bytes + own) / 1e6).toBeLessThan(25);
-  expect(withInstallScripts).toStrictEqual([]);
+it('flagcast installs no package that runs an install script', async () => {
+  expect((await measureDependencies()).withInstallScripts).toStrictEqual([]);
 });
 
 it('npx flagcast runs the program', async () => {
@@ -218,7 +199,7 @@ describe('bundlers', () => {
 
   it('esbuild bundles only the client into a page', async () => {
     await consumer.write('page.js', entry);
-    const { metafile, outputFiles } = await build({
+    const { metafile } = await build({
       absWorkingDir: consumer.folder,
       entryPoints: ['page.js'],
       ...{ bundle: true, minify: true, platform: 'browser', format: 'esm', target: 'es2022' },
@@ -228,9 +209,6 @@ describe('bundlers', () => {
     expect(inputs.filter((file) => !file.startsWith('node_modules/@flagcast/client/dist/'))).toStrictEqual(
       [],
     );
-    const { length } = gzipSync(outputFiles[0]?.contents ?? '', { level: 9 });
-    // The code that inserts it into the page is not part of the client.
-    expect(length).toBeLessThanOrEqual(budgetBytes + 50);
   });
 
   it('Vite builds a page with all entries of the client', async () => {

@@ -1,19 +1,14 @@
-// npm run sizes: prints the sizes of the packages as the table of docs/PACKAGES.md.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { measureDependencies } from './packages/install-size.js';
-import { packAll } from './packages/pack.js';
+// npm run sizes: prints the sizes that sizes.json limits. Ends with exit code 1 if one is above its limit.
+import { readFileSync } from 'node:fs';
+import { measureSizes } from './packages/measure.js';
 
-const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-sizes-'));
-try {
-  console.log('| package | tarball | unpacked | files |\n| --- | --- | --- | --- |');
-  for (const { name, size, unpackedSize, files } of await packAll(folder)) {
-    const [tarball, unpacked] = [size, unpackedSize].map((bytes) => `${Math.ceil(bytes / 1_000)} kB`);
-    console.log(`| \`${name}\` | ${tarball ?? ''} | ${unpacked ?? ''} | ${files.length} |`);
-  }
-  const { packages, bytes } = await measureDependencies();
-  console.log(`\nDependencies of flagcast: ${packages.length} packages, ${(bytes / 1e6).toFixed(1)} MB`);
-} finally {
-  await rm(folder, { recursive: true });
-}
+const json = readFileSync(new URL('../sizes.json', import.meta.url), 'utf8');
+const limits = /** @type {Record<string, Record<string, number>>} */ (
+  /** @type {unknown} */ (JSON.parse(json))
+);
+
+const rows = Object.entries(await measureSizes()).flatMap(([kind, sizes]) =>
+  Object.entries(sizes).map(([name, bytes]) => ({ name, kind, bytes, limit: limits[kind]?.[name] ?? 0 })),
+);
+console.table(rows);
+if (rows.some(({ bytes, limit }) => bytes > limit)) process.exitCode = 1;

@@ -16,6 +16,8 @@ export default defineConfig({
     target: 'es2022',
     // The content security policy allows no data: modules, and small files are cheap over one connection.
     assetsInlineLimit: 0,
+    // The test of sizes.json limits what the first page loads.
+    chunkSizeWarningLimit: 600,
     modulePreload: { polyfill: false },
     // What is bundled stays under its own licences, which ask to be passed on.
     license: { fileName: 'licenses.md' },

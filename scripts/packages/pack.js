@@ -17,13 +17,14 @@ const folders = [
 ];
 
 /**
- * @typedef {object} Packed
+ * @typedef {object} Described
  * @property {string} name e.g. `@flagcast/client`
  * @property {string} folder in the repository
- * @property {string} tarball the file
- * @property {number} size bytes of the tarball
+ * @property {string} filename of the tarball
  * @property {number} unpackedSize bytes
  * @property {{ readonly path: string, readonly mode: number }[]} files
+ *
+ * @typedef {Described & { tarball: string }} Packed with the path of its tarball
  */
 
 /**
@@ -33,14 +34,33 @@ const folders = [
  * @returns {Promise<Packed[]>}
  */
 export async function packAll(destination) {
+  const packed = await pack('--pack-destination', destination);
+  // npm 9 prints another file name for a scoped package than it writes.
+  return packed.map((each) => ({
+    ...each,
+    tarball: path.join(destination, each.filename.replace(/^@/, '').replaceAll('/', '-')),
+  }));
+}
+
+/** Describes the tarballs without creating them. */
+export async function listPackages() {
+  return await pack('--dry-run');
+}
+
+/**
+ * @param {string[]} options
+ * @returns {Promise<Described[]>}
+ */
+async function pack(...options) {
   const workspaces = folders.flatMap((folder) => ['--workspace', folder]);
-  const options = ['--json', '--ignore-scripts', '--pack-destination', destination];
-  const { stdout } = await promisify(execFile)('npm', ['pack', ...workspaces, ...options], { cwd: root });
+  const { stdout } = await promisify(execFile)(
+    'npm',
+    ['pack', ...workspaces, '--json', '--ignore-scripts', ...options],
+    { cwd: root },
+  );
   const parsed = /** @type {unknown} */ (JSON.parse(stdout));
   // npm 11 prints an object by name, npm 10 a list.
-  const packed = /** @type {(Omit<Packed, 'folder' | 'tarball'> & { filename: string })[]} */ (
-    Object.values(/** @type {object} */ (parsed))
-  );
+  const packed = /** @type {Omit<Described, 'folder'>[]} */ (Object.values(/** @type {object} */ (parsed)));
   return await Promise.all(
     folders.map(async (folder) => {
       const { name } = /** @type {{ name: string }} */ (
@@ -48,9 +68,7 @@ export async function packAll(destination) {
       );
       const found = packed.find((each) => each.name === name);
       if (found === undefined) throw new Error(`npm pack created no tarball of ${name}`);
-      // npm 9 prints another file name for a scoped package than it writes.
-      const tarball = path.join(destination, found.filename.replace(/^@/, '').replaceAll('/', '-'));
-      return { ...found, folder, tarball };
+      return { ...found, folder };
     }),
   );
 }
