@@ -19,7 +19,7 @@ export const hasTerminals = spawnSync('script', ['--version']).status === 0;
 /** `npm run bench`, `chaos` or `fuzz`. */
 export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
   file: fileURLToPath(
-    new URL(`../../../testing/${name}/cli.${name === 'fuzz' ? 'ts' : 'js'}`, import.meta.url),
+    new URL(`../../../testing/${name}/cli.${name === 'chaos' ? 'js' : 'ts'}`, import.meta.url),
   ),
   execArgv: ['--import', 'tsx'],
 });

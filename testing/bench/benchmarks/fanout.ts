@@ -1,0 +1,160 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { cpuMsOf } from '../../testkit/process-figures.ts';
+import { atMost, type Bound } from '../../testkit/report.ts';
+import { type Bench, benchmark } from '../benchmark.ts';
+import { Receivers } from '../load/receivers.ts';
+import type { Table } from '../report.ts';
+import { type Measured, ratio, spread, spreads } from '../rounds.ts';
+import { chooseTargets, isFlagcast, targetKinds } from '../targets/all.ts';
+import type { RunningTarget, Target } from '../targets/target.ts';
+import { type Pattern, roundWarmUp, serverWarmUp, type Setup, setupsFor } from './fanout-patterns.ts';
+
+/** Limits of the processor time of Flagcast over that of a target, with one channel and these numbers of clients. */
+const boundClients = [1_000, 5_000];
+const limits = [
+  { pattern: 'single', kind: 'nchan', limit: 0.95 },
+  { pattern: 'single', kind: 'ws', limit: 0.7 },
+  { pattern: 'single', kind: 'socket.io', limit: 0.4 },
+  { pattern: 'burst-20', kind: 'nchan', limit: 0.15 },
+  { pattern: 'burst-20', kind: 'socket.io', limit: 0.06 },
+];
+
+type Running = RunningTarget & Pick<Target, 'kind' | 'name'>;
+
+interface Figures {
+  /** Processor time of the server for each delivered event, in microseconds. */
+  readonly cpuUs: number;
+  /** Deliveries per second of the time with undelivered events. */
+  readonly perSecond: number;
+  /** Events that did not arrive, in percent. */
+  readonly missing: number;
+  /** Connections that the server closed. */
+  readonly closed: number;
+  /** Bytes of an event. */
+  readonly bytes: number;
+}
+
+export const fanout = benchmark({
+  summary: 'processor time of the server for each delivered event, beside other servers (20 minutes)',
+  options: { clients: [1_000, 5_000], rounds: 5, targets: targetKinds },
+  measure: async (bench, { clients, rounds, targets }) => {
+    const most = Math.max(...clients);
+    const setups = setupsFor(clients);
+    const channels = Math.max(...setups.map((setup) => setup.channels));
+    const receivers = new Receivers(bench.run, most);
+    const running: Running[] = [];
+    for (const { kind, name, start } of await chooseTargets(bench, targets)) {
+      running.push({ kind, name, ...(await start(bench, { channels, clients: most })) });
+    }
+    for (const target of running) await measureSetup(bench, receivers, target, serverWarmUp(most));
+    const tables: Table[] = [];
+    const bounds: Bound[] = [];
+    for (const setup of setups) {
+      const measured = await bench.rounds(
+        rounds,
+        running,
+        async (target) => await measureSetup(bench, receivers, target, setup),
+      );
+      for (const [index, pattern] of setup.patterns.entries()) {
+        const ofPattern = measured.map(({ target, rounds: own }) => ({
+          target,
+          rounds: own.flatMap((figures) => figures[index] ?? []),
+        }));
+        tables.push(tableOf(setup, pattern, ofPattern));
+        bounds.push(...boundsOf(setup, pattern, ofPattern));
+      }
+    }
+    const title = `Processor time of the server for each delivered event, in µs: median of ${rounds} rounds (lowest-highest round)`;
+    return { title, tables, bounds };
+  },
+});
+
+/** Connects the clients, measures each pattern in its order, and disconnects the clients. */
+async function measureSetup({ run }: Bench, receivers: Receivers, running: Running, setup: Setup) {
+  await receivers.connect(running, setup);
+  const figures: Figures[] = [];
+  for (const pattern of roundWarmUp(setup))
+    await measurePattern(run.signal, receivers, running, pattern, setup);
+  for (const pattern of setup.patterns) {
+    figures.push(await measurePattern(run.signal, receivers, running, pattern, setup));
+  }
+  await receivers.disconnect();
+  return figures;
+}
+
+async function measurePattern(
+  signal: AbortSignal,
+  receivers: Receivers,
+  running: Running,
+  pattern: Pattern,
+  { clients, channels }: Setup,
+): Promise<Figures> {
+  const before = await receivers.count();
+  const cpuMsBefore = await cpuMsOf(running.pids);
+  let deliveryMs = 0;
+  let due = 0;
+  for (let burst = 0; burst < pattern.times; burst += 1) {
+    const published = pattern.channels(burst);
+    const startedAtMs = performance.now();
+    const arriving = receivers.expect(published);
+    await running.publish(published);
+    const arrival = await arriving;
+    due += (published.length * clients) / channels;
+    deliveryMs += performance.now() - startedAtMs;
+    // The rest of the pattern would not arrive either.
+    if (arrival === null) break;
+    const restMs = startedAtMs + pattern.intervalMs - performance.now();
+    await delay(Math.max(1, restMs), undefined, { signal });
+  }
+  const cpuMs = (await cpuMsOf(running.pids)) - cpuMsBefore;
+  const { events, bytes, lost } = await receivers.count();
+  const delivered = events - before.events;
+  return {
+    cpuUs: (cpuMs * 1_000) / delivered,
+    perSecond: (delivered * 1_000) / deliveryMs,
+    missing: (1 - delivered / due) * 100,
+    closed: lost,
+    bytes: (bytes - before.bytes) / delivered,
+  };
+}
+
+type MeasuredPattern = readonly Measured<Running, Figures>[];
+
+const cpuUsOf = ({ cpuUs }: Figures) => cpuUs;
+
+/** The ratios of each dialect and writer of Flagcast to the other targets are columns. */
+function tableOf({ clients }: Setup, { title }: Pattern, measured: MeasuredPattern): Table {
+  const ours = measured.filter(({ target }) => isFlagcast(target));
+  const rows = measured.map(({ target, rounds }) => {
+    const { cpuUs, perSecond, missing, closed, bytes } = spreads(rounds);
+    const ratios = ours.map((own) => [
+      `${own.target.kind} over it`,
+      own.target === target ? '' : ratio(own.rounds, rounds, cpuUsOf),
+    ]);
+    return {
+      target: target.name,
+      'µs of CPU per event': cpuUs,
+      ...(Object.fromEntries(ratios) as Record<string, string>),
+      'events/s': Math.round(perSecond.median),
+      '% missing': missing.high,
+      closed: closed.high,
+      bytes: Math.round(bytes.median),
+    };
+  });
+  return { caption: `${clients} clients, ${title}`, rows };
+}
+
+function boundsOf({ clients, channels }: Setup, { name }: Pattern, measured: MeasuredPattern): Bound[] {
+  const label = `${name}, ${clients} clients`;
+  const own = measured.filter(({ target }) => isFlagcast(target));
+  const lost = own.flatMap(({ rounds }) => rounds.map(({ missing, closed }) => missing + closed));
+  const arrived = own.length === 0 ? [] : [atMost(`${label}: missing and closed`, spread(lost).high, 0, '')];
+  const ours = own.find(({ target }) => target.kind === 'flagcast');
+  if (ours === undefined || channels > 1 || !boundClients.includes(clients)) return arrived;
+  const limited = limits.flatMap(({ pattern, kind, limit }) => {
+    const other = measured.find(({ target }) => pattern === name && kind === target.kind);
+    if (other === undefined) return [];
+    return [atMost(`${label}: over ${kind}`, ratio(ours.rounds, other.rounds, cpuUsOf).median, limit)];
+  });
+  return [...arrived, ...limited];
+}

@@ -1,0 +1,60 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { cpuMsOf, memoryOf } from '../../testkit/process-figures.ts';
+import { atMost } from '../../testkit/report.ts';
+import { benchmark } from '../benchmark.ts';
+import { Receivers } from '../load/receivers.ts';
+import { spreads } from '../rounds.ts';
+import { chooseTargets, isFlagcast } from '../targets/all.ts';
+
+/** Pause between the start of a server and its first client, in milliseconds. */
+export const startMs = 2_000;
+/** Pause after the last handshake, in milliseconds, until the garbage of the handshakes is collected. */
+export const quiesceMs = 40_000;
+const boundKilobytes = 6.2;
+const boundCpuPercent = 1.5;
+
+export const idle = benchmark({
+  summary: 'memory and processor time of idle connections (15 minutes)',
+  // In 50 s each connection gets a keep-alive frame, and its rights are checked twice.
+  options: { clients: 5_000, rounds: 3, seconds: 50, targets: ['flagcast', 'flagcast.v1', 'ws'] },
+  measure: async (bench, { clients, rounds, seconds, targets }) => {
+    const { signal } = bench.run;
+    const receivers = new Receivers(bench.run, clients);
+    const chosen = await chooseTargets(bench, targets);
+    const measured = await bench.rounds(rounds, chosen, async ({ start }) => {
+      const running = await start(bench, { channels: 1, clients });
+      await delay(startMs, undefined, { signal });
+      const before = await memoryOf(running.pids);
+      await receivers.connect(running, { clients });
+      await delay(quiesceMs, undefined, { signal });
+      const cpuMsBefore = await cpuMsOf(running.pids);
+      await delay(seconds * 1_000, undefined, { signal });
+      const cpuPercent = ((await cpuMsOf(running.pids)) - cpuMsBefore) / seconds / 10;
+      const after = await memoryOf(running.pids);
+      const { lost } = await receivers.disconnect();
+      await running.end();
+      return { kilobytes: (after.residentBytes - before.residentBytes) / clients / 1_000, cpuPercent, lost };
+    });
+    const results = measured.map(({ target, rounds: own }) => ({ target, ...spreads(own) }));
+    return {
+      title: `${clients} idle connections for ${seconds} s: the median of ${rounds} rounds (lowest-highest round), each with a new server`,
+      tables: [
+        {
+          rows: results.map(({ target, kilobytes, cpuPercent, lost }) => ({
+            target: target.name,
+            'kB of memory each': kilobytes,
+            '% of a core': cpuPercent,
+            lost: lost.high,
+          })),
+        },
+      ],
+      bounds: results
+        .filter(({ target }) => isFlagcast(target))
+        .flatMap(({ target: { name }, kilobytes, cpuPercent, lost }) => [
+          atMost(`${name}: memory of an idle connection`, kilobytes.median, boundKilobytes, ' kB'),
+          atMost(`${name}: CPU while ${clients} are idle`, cpuPercent.median, boundCpuPercent, ' %'),
+          atMost(`${name}: idle connections lost`, lost.high, 0, ''),
+        ]),
+    };
+  },
+});

@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import type { Browser, Page } from 'playwright-core';
+import { nowMs } from '../../testkit/child.ts';
+import { atMost } from '../../testkit/report.ts';
+import { type Bench, benchmark } from '../benchmark.ts';
+import type { ChannelIds } from '../load/probe.ts';
+import { percentiles, spreads } from '../rounds.ts';
+import { startFlagcast } from '../targets/flagcast.ts';
+import { startBaseline } from './baselines.ts';
+import { ObservedWindow, startBrowser } from './browser-windows.ts';
+
+const changes = 200;
+/** Not measured: code is compiled and plans are made at first use. */
+const warmUpChanges = 30;
+/** Several frames, so that changes are not synchronous with the screen. */
+const pauseLimitMs = 50;
+const boundMs = 30;
+const windowCount = 2;
+/** The number of flags in the table besides the one that changes. */
+const otherFlags = 500;
+
+const captions = {
+  sent: 'From sending COMMIT to the change of the page',
+  answered: 'From the response to COMMIT to the change of the page',
+  drawn: 'From sending COMMIT to the drawn frame',
+};
+
+/** The latency of a change to the slower window, in milliseconds. */
+type Shown = Readonly<Record<keyof typeof captions, number>>;
+
+interface Target {
+  readonly name: string;
+  readonly windows: readonly ObservedWindow[];
+  readonly writer: pg.Client;
+  readonly channel: ChannelIds;
+}
+
+export const pixel = benchmark({
+  summary: 'from COMMIT to the screen of two console windows, beside a minimal page (1 minute)',
+  options: { rounds: 3 },
+  measure: async (bench, { rounds }) => {
+    const browser = await startBrowser(bench.run);
+    const targets = [await openBaseline(bench, browser), await openConsole(bench, browser)];
+    let last = 0;
+    const measureChanges = async (target: Target, count: number) => {
+      const shown: Shown[] = [];
+      for (let done = 0; done < count; done += 1) {
+        await delay(Math.random() * pauseLimitMs, undefined, { signal: bench.run.signal });
+        last += 1;
+        shown.push(await change(target, `change-${last}`));
+      }
+      return shown;
+    };
+    const measured = await bench.rounds(rounds, targets, async (target) => {
+      await measureChanges(target, warmUpChanges);
+      return await measureChanges(target, changes);
+    });
+    const figures = (own: readonly (readonly Shown[])[], from: keyof Shown) =>
+      spreads(own.map((shown) => percentiles(shown.map((each) => each[from]))));
+    const { p50 } = figures(measured[1]?.rounds ?? [], 'sent');
+    return {
+      title: `Latency from COMMIT to the slower of two windows, in ms: median of ${rounds} rounds of ${changes} changes (lowest-highest round)`,
+      tables: (Object.keys(captions) as (keyof Shown)[]).map((from) => ({
+        caption: captions[from],
+        rows: measured.map(({ target, rounds: own }) => ({ target: target.name, ...figures(own, from) })),
+      })),
+      bounds: [atMost('p50 from COMMIT to two windows of the console', p50.median, boundMs, ' ms')],
+    };
+  },
+});
+
+/** Changes the default value of the flag to `text`, and waits until all windows show it. */
+async function change({ windows, writer, channel }: Target, text: string): Promise<Shown> {
+  const { featureId, projectId, environmentId } = channel;
+  const showing = Promise.all(windows.map(async (window) => await window.awaitText(text)));
+  await writer.query('BEGIN');
+  await writer.query({
+    name: 'bench_update',
+    text: 'UPDATE feature_params SET default_value = $3, updated_at = now() WHERE feature_id = $1 AND environment_id = $2',
+    values: [featureId, environmentId, text],
+  });
+  await writer.query({
+    name: 'bench_insert',
+    text: `INSERT INTO audit_log
+        (feature_id, entity, entity_id, actor, username, action, old_value, new_value, request_id, project_id, environment_id)
+      VALUES ($1, 'feature', $1, 'user', 'bench', 'update', '{}', jsonb_build_object('default_value', $5::text), $2, $3, $4)`,
+    values: [featureId, randomUUID(), projectId, environmentId, text],
+  });
+  const sentAtMs = nowMs();
+  await writer.query('COMMIT');
+  const answeredAtMs = nowMs();
+  const shown = await showing;
+  const changedAtMs = Math.max(...shown.map((each) => each.changedAtMs));
+  const drawnAtMs = Math.max(...shown.map((each) => each.drawnAtMs));
+  return { sent: changedAtMs - sentAtMs, answered: changedAtMs - answeredAtMs, drawn: drawnAtMs - sentAtMs };
+}
+
+async function openWindows({ run }: Bench, browser: Browser, prepare: (page: Page) => Promise<void>) {
+  const opening = Array.from(
+    { length: windowCount },
+    async () => await ObservedWindow.open(run, browser, prepare),
+  );
+  return await Promise.all(opening);
+}
+
+/** The console of Flagcast with its list of flags. */
+async function openConsole(bench: Bench, browser: Browser): Promise<Target> {
+  const { port, database, token } = await startFlagcast(bench, { channels: 1, clients: windowCount });
+  const { client: writer, projectId, environmentKey } = database;
+  await writer.query(
+    `INSERT INTO features (project_id, key, name, kind)
+     SELECT $1, 'flag-' || n, 'Flag ' || n, 'simple' FROM generate_series(1, ${otherFlags}) AS n`,
+    [projectId],
+  );
+  const windows = await openWindows(bench, browser, async (page) => {
+    await page.addInitScript(`sessionStorage.setItem('flagcast.token', '${token(database)}')`);
+    await page.goto(`http://127.0.0.1:${port}/p/${projectId}/${environmentKey}/features`);
+    await page.getByRole('link', { name: 'bench', exact: true }).waitFor();
+    await page.getByRole('button', { name: /: Live/ }).waitFor();
+  });
+  return { name: 'the console', windows, writer, channel: database };
+}
+
+/** A page that sets one text. NOTIFY carries the whole change, so the page makes no request. */
+async function openBaseline(bench: Bench, browser: Browser): Promise<Target> {
+  const { database, url } = await startBaseline(bench, 'value');
+  const windows = await openWindows(bench, browser, async (page) => {
+    await page.setContent('<!doctype html><p>nothing yet</p>');
+    await page.evaluate(`new Promise((resolve, reject) => {
+      const socket = new WebSocket('${url}');
+      const text = document.querySelector('p');
+      socket.onmessage = ({ data }) => { text.textContent = data; };
+      socket.onopen = resolve;
+      socket.onerror = reject;
+    })`);
+  });
+  return {
+    name: 'baseline: NOTIFY -> ws -> textContent',
+    windows,
+    writer: database.client,
+    channel: database,
+  };
+}

@@ -1,0 +1,148 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { WebSocket } from 'ws';
+import { memoryOf } from '../../testkit/process-figures.ts';
+import { atMost } from '../../testkit/report.ts';
+import { benchmark } from '../benchmark.ts';
+import { percentile } from '../rounds.ts';
+import { prepareFlagcast } from '../targets/flagcast.ts';
+
+const searches = 60;
+const otherUsers = 5;
+const quietMs = 10_000;
+const p95LimitMs = 500;
+
+export const search = benchmark({
+  summary: `${searches} searches of one user at a time in a large history: what other users wait (2 minutes)`,
+  options: { rows: 1_000_000, seconds: 30 },
+  measure: async (bench, { rows, seconds }) => {
+    const prepared = await prepareFlagcast(bench, { channels: 1, clients: 1 });
+    const { client } = prepared.database;
+    bench.step(`writing ${rows} rows`);
+    await fillAuditLog(client, rows);
+    const [viewer = '', ...others] = (await createViewers(client, 1 + otherUsers)).map(prepared.token);
+    const { port, pid } = await prepared.serve();
+    const { projectId, environmentId } = prepared.channel(0);
+    const query = new URLSearchParams({ project_id: projectId, env_id: environmentId, username: 'nobody' });
+    const url = `http://127.0.0.1:${port}/api/audit?${query.toString()}`;
+
+    bench.step('without searches');
+    const quiet = await serveOthers(port, others, quietMs);
+    const before = await memoryOf([pid]);
+    bench.step(`${searches} searches at a time`);
+    const end = new AbortController();
+    const searching = Array.from(
+      { length: searches },
+      async () => await searchUntil(end.signal, url, viewer),
+    );
+    const busy = await serveOthers(port, others, seconds * 1_000);
+    end.abort();
+    const answers = (await Promise.all(searching)).flat();
+    const after = await memoryOf([pid]);
+
+    const answered = answers.filter(({ status }) => status === 200).map(({ ms }) => ms);
+    const row = (name: string, samples: readonly number[]) => {
+      const [p50 = NaN, p95 = NaN, max = NaN] = [0.5, 0.95, 1].map((part) => percentile(samples, part));
+      return { '': name, requests: samples.length, p50, p95, max };
+    };
+    const [me, connects] = [row('/api/auth/me', busy.me), row('WebSocket connect', busy.connects)];
+    const megabytes = (after.residentBytes - before.residentBytes) / 2 ** 20;
+    return {
+      title: `${rows} audit rows, ${searches} searches of one user at a time for ${seconds} s, ${otherUsers} other users; in ms`,
+      tables: [
+        {
+          caption: 'Without searches',
+          rows: [row('/api/auth/me', quiet.me), row('WebSocket connect', quiet.connects)],
+        },
+        { caption: 'With searches', rows: [me, connects, row('searches that were answered', answered)] },
+        {
+          rows: [
+            { 'searches refused': answers.length - answered.length, 'MB of the server more': megabytes },
+          ],
+        },
+      ],
+      bounds: [
+        atMost('p95 of /api/auth/me of other users', me.p95, p95LimitMs, ' ms'),
+        atMost('p95 of WebSocket connects of other users', connects.p95, p95LimitMs, ' ms'),
+        atMost('requests of other users that were refused', quiet.refused + busy.refused, 0, ''),
+      ],
+    };
+  },
+});
+
+async function fillAuditLog(client: pg.Client, rows: number): Promise<void> {
+  await client.query(
+    `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, old_value, new_value, created_at)
+     SELECT e.project_id, e.id, gen_random_uuid(), 'feature', gen_random_uuid(), 'user', 'user ' || number % 100, 'update',
+       '{"enabled": false}', '{"enabled": true}', now() - number * interval '1 s'
+     FROM generate_series(1, $1::int) AS number, (SELECT * FROM environments ORDER BY id LIMIT 1) e`,
+    [rows],
+  );
+  await client.query('ANALYZE audit_log');
+}
+
+/** Creates users who may view everything. */
+async function createViewers(client: pg.Client, count: number) {
+  const { rows } = await client.query<{ userId: string; username: string }>(
+    `WITH made AS (
+       INSERT INTO users (username, email, password_hash)
+       SELECT 'viewer ' || number, 'viewer' || number || '@example.com', '' FROM generate_series(1, $1::int) AS number
+       RETURNING id, username
+     ), members AS (
+       INSERT INTO memberships (project_id, user_id, role_id)
+       SELECT p.id, made.id, r.id FROM made, projects p, roles r WHERE r.key = 'project_viewer'
+     )
+     SELECT id::text AS "userId", username FROM made`,
+    [count],
+  );
+  return rows;
+}
+
+const authorized = (token: string) => ({ headers: { Authorization: `Bearer ${token}` } });
+
+/** One search after another, each a page further, from the start again at the end. */
+async function searchUntil(ended: AbortSignal, url: string, token: string) {
+  const answers: { readonly status: number; readonly ms: number }[] = [];
+  let before = '';
+  while (!ended.aborted) {
+    const startedAtMs = performance.now();
+    const response = await fetch(`${url}${before}`, authorized(token));
+    const { next } = (await response.json()) as { next?: string | null };
+    if (response.ok) before = typeof next === 'string' ? `&before=${next}` : '';
+    answers.push({ status: response.status, ms: performance.now() - startedAtMs });
+  }
+  return answers;
+}
+
+/** Each user loads `/api/auth/me` and connects, a few times a second. Returns the milliseconds of each request. */
+async function serveOthers(port: number, tokens: readonly string[], durationMs: number) {
+  const service = { me: [] as number[], connects: [] as number[], refused: 0 };
+  const endAtMs = performance.now() + durationMs;
+  const serve = async (token: string) => {
+    while (performance.now() < endAtMs) {
+      const startedAtMs = performance.now();
+      const response = await fetch(`http://127.0.0.1:${port}/api/auth/me`, authorized(token));
+      await response.arrayBuffer();
+      service.me.push(performance.now() - startedAtMs);
+      if (!response.ok) service.refused += 1;
+      const connectedMs = await connectOnce(port, token);
+      if (connectedMs === null) service.refused += 1;
+      else service.connects.push(connectedMs);
+      await delay(100 + Math.random() * 100);
+    }
+  };
+  await Promise.all(tokens.map(serve));
+  return service;
+}
+
+/** Returns the milliseconds until the first message; null if the connection was refused. */
+async function connectOnce(port: number, token: string): Promise<number | null> {
+  const startedAtMs = performance.now();
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/api/ws`, ['flagcast.v1', `bearer.${token}`]);
+  const connectedMs = await new Promise<number | null>((resolve) => {
+    socket.once('message', () => resolve(performance.now() - startedAtMs));
+    socket.once('close', () => resolve(null)).once('error', () => resolve(null));
+  });
+  socket.terminate();
+  return connectedMs;
+}

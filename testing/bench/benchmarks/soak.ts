@@ -1,0 +1,166 @@
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { WebSocket } from 'ws';
+import { memoryOf, openFilesOf } from '../../testkit/process-figures.ts';
+import { atMost } from '../../testkit/report.ts';
+import { type Bench, benchmark } from '../benchmark.ts';
+import { Receivers } from '../load/receivers.ts';
+import { repeatAtRate } from '../load/writers.ts';
+import { percentile } from '../rounds.ts';
+import { startFlagcast } from '../targets/flagcast.ts';
+
+const channels = 10;
+const eventsPerSecond = 20;
+/** Short-lived connections: how many a second, and how long each stays, in milliseconds. */
+const visitsPerSecond = 10;
+const stayMs = 1_000;
+const sampleIntervalMs = 15_000;
+/** Pause in milliseconds, longer than idle connections are kept open for reuse. */
+const idleCloseMs = 15_000;
+const boundGrowth = 1.1;
+const boundDelayMs = 50;
+
+export const soak = benchmark({
+  summary: 'a steady load on many connections: growth of memory and event log, leaks, delays (30 minutes)',
+  isLong: true,
+  options: { clients: 5_000, minutes: 30 },
+  measure: async (bench, { clients, minutes }) => {
+    const { signal } = bench.run;
+    // Rows of the event log expire while the run lasts.
+    const env = { FLAGCAST_LOG_RETENTION: `${Math.ceil(minutes / 3)}m` };
+    const flagcast = await startFlagcast(bench, { channels, clients, env });
+    const { port, pid } = flagcast;
+    await delay(idleCloseMs, undefined, { signal });
+    const filesBefore = await openFilesOf(pid);
+    const groups = [];
+    for (const dialect of ['text', 'flagcast.v1'] as const) {
+      const receivers = new Receivers(bench.run, clients / 2);
+      await receivers.connect({ ...flagcast, dialect }, { clients: Math.ceil(clients / 2), channels });
+      groups.push(receivers);
+    }
+    const ending = new AbortController();
+    const publishing = repeatAtRate(eventsPerSecond, ending.signal, async (number) => {
+      await flagcast.publish([number % channels]);
+    });
+    const visits: Promise<boolean>[] = [];
+    const visiting = repeatAtRate(visitsPerSecond, ending.signal, async (number) => {
+      visits.push(visit(`ws://127.0.0.1:${port}${flagcast.path(0)}`, flagcast.headers, number % 2 === 0));
+      await Promise.resolve();
+    });
+    const samples = await takeSamples(bench, { port, pid, client: flagcast.database.client, minutes });
+    ending.abort();
+    await visiting;
+    const failed = (await Promise.all(visits)).filter((succeeded) => !succeeded).length;
+    const published = Array.from({ length: await publishing }, (_, number) => number % channels);
+
+    const arrivals = await Promise.all(groups.map(async (receivers) => await receivers.expect(published)));
+    const counts = await Promise.all(groups.map(async (receivers) => await receivers.disconnect()));
+    await delay(idleCloseMs, undefined, { signal });
+    const leakedFiles = (await openFilesOf(pid)) - filesBefore;
+    const quarters = quartersOf(samples);
+    const [, second, , last] = quarters.map((quarter) => quarter['MB resident (median)']);
+    const slowestMs = Math.max(...samples.slice(1).map(({ delayMs }) => delayMs));
+    const deliveries = counts.reduce((sum, { events }) => sum + events, 0);
+    return {
+      title: `${clients} connections, half plain and half flagcast.v1, on ${channels} channels for ${minutes} minutes: ${published.length} events, ${deliveries} deliveries, ${visits.length} short-lived connections`,
+      tables: [{ rows: quarters }],
+      bounds: [
+        // The first quarter is the warm-up: replay buffers fill, and code is compiled.
+        atMost('memory of the last quarter over the second', (last ?? NaN) / (second ?? NaN), boundGrowth),
+        atMost(
+          `event loop delay, highest p99 of ${sampleIntervalMs / 1_000} s`,
+          slowestMs,
+          boundDelayMs,
+          ' ms',
+        ),
+        atMost('leaked open files', leakedFiles, 0, ''),
+        atMost(
+          'groups of clients with missing events',
+          arrivals.filter((arrival) => arrival === null).length,
+          0,
+          '',
+        ),
+        atMost('closed connections', Math.max(...counts.map(({ lost }) => lost)), 0, ''),
+        atMost('failed short-lived connections', failed, 0, ''),
+      ],
+    };
+  },
+});
+
+interface Sampled {
+  readonly port: number;
+  readonly pid: number;
+  readonly client: pg.Client;
+  readonly minutes: number;
+}
+
+async function takeSamples({ run, step }: Bench, { port, pid, client, minutes }: Sampled) {
+  const samples = [];
+  const startedAtMs = performance.now();
+  const count = Math.floor((minutes * 60_000) / sampleIntervalMs);
+  await eventLoopDelayMs(port);
+  for (let number = 1; number <= count; number += 1) {
+    const restMs = startedAtMs + number * sampleIntervalMs - performance.now();
+    await delay(Math.max(1, restMs), undefined, { signal: run.signal });
+    const megabytes = (await memoryOf([pid])).residentBytes / 1e6;
+    const openFiles = await openFilesOf(pid);
+    const { rows } = await client.query<{ count: number }>(
+      'SELECT count(*)::int AS count FROM flagcast.event_log',
+    );
+    samples.push({
+      megabytes,
+      openFiles,
+      delayMs: await eventLoopDelayMs(port),
+      logRows: rows[0]?.count ?? NaN,
+    });
+    step(`${number} of ${count}: ${Math.round(megabytes)} MB, ${openFiles} open files`);
+  }
+  return samples;
+}
+
+type Sample = Awaited<ReturnType<typeof takeSamples>>[number];
+
+function quartersOf(samples: readonly Sample[]) {
+  const quarter = Math.ceil(samples.length / 4);
+  return [0, 1, 2, 3].map((number) => {
+    const part = samples.slice(number * quarter, (number + 1) * quarter);
+    const highest = (figure: keyof Sample) => Math.max(...part.map((sample) => sample[figure]));
+    return {
+      quarter: number + 1,
+      'MB resident (median)': percentile(
+        part.map(({ megabytes }) => megabytes),
+        0.5,
+      ),
+      'open files (highest)': highest('openFiles'),
+      'event loop p99, ms (highest)': highest('delayMs'),
+      'rows of the event log (highest)': highest('logRows'),
+    };
+  });
+}
+
+/** Returns the p99 of the server's event loop delay since the previous call, in milliseconds. */
+async function eventLoopDelayMs(port: number): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { Connection: 'close' } });
+  const found = /^flagcast_event_loop_delay_seconds\{statistic="p99"\} (\S+)$/m.exec(await response.text());
+  if (found === null) throw new Error('/metrics has no flagcast_event_loop_delay_seconds');
+  return Number(found[1]) * 1_000;
+}
+
+/** Connects for a moment, then closes or resets the connection. Resolves with whether it was open. */
+async function visit(
+  url: string,
+  headers: Readonly<Record<string, string>>,
+  closes: boolean,
+): Promise<boolean> {
+  const socket = new WebSocket(url, { headers });
+  let wasOpen = false;
+  socket.on('open', () => {
+    wasOpen = true;
+    setTimeout(() => (closes ? socket.close() : socket.terminate()), stayMs);
+  });
+  // A close event follows each error.
+  socket.on('error', () => undefined);
+  await once(socket, 'close');
+  return wasOpen;
+}

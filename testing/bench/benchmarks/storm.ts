@@ -1,0 +1,100 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { nowMs } from '../../testkit/child.ts';
+import { atMost } from '../../testkit/report.ts';
+import { benchmark } from '../benchmark.ts';
+import { Receivers } from '../load/receivers.ts';
+import { percentile, spreads } from '../rounds.ts';
+import { prepareFlagcast } from '../targets/flagcast.ts';
+
+/** Events that are committed while the server is down. */
+const missed = [0, 0, 0];
+/** Statements of a server without clients are recorded for this long, in milliseconds; they do not count. */
+const baselineMs = 5_000;
+const boundSeconds = 5;
+const boundQueries = 10;
+
+export const storm = benchmark({
+  summary: 'clients lose their server and resume: duration, queries (2 minutes)',
+  options: { clients: 5_000, rounds: 5 },
+  settings: { shared_preload_libraries: 'pg_stat_statements' },
+  measure: async (bench, { clients, rounds }) => {
+    const prepared = await prepareFlagcast(bench, { channels: 1, clients });
+    const { database, publish, serve } = prepared;
+    await database.client.query('CREATE EXTENSION pg_stat_statements');
+    let server = await serve();
+    const { port } = server;
+    await publish(missed);
+    await delay(baselineMs, undefined, { signal: bench.run.signal });
+    const withoutClients = new Set((await readStatements(database.client)).map(({ id }) => id));
+    bench.step(`connecting ${clients} clients`);
+    const receivers = new Receivers(bench.run, clients);
+    await receivers.connect({ ...prepared, port, dialect: 'flagcast.v1' }, { clients, resumes: true });
+    let statements: readonly Statement[] = [];
+    const measured = await bench.rounds(rounds, [{ name: `${clients} clients` }], async () => {
+      // After this event every client has a current cursor.
+      const current = receivers.expect([0]);
+      await publish([0]);
+      await current;
+      await database.client.query('SELECT pg_stat_statements_reset()');
+      const live = receivers.expectLive();
+      const arriving = receivers.expect(missed);
+      const killedAtMs = nowMs();
+      await server.kill();
+      await publish(missed);
+      server = await serve({ port });
+      const returnedAtMs = nowMs();
+      const seconds = (await live).map((atMs) => Math.max(0, atMs - returnedAtMs) / 1_000);
+      const missing = (await arriving) === null ? 1 : 0;
+      statements = (await readStatements(database.client)).filter(({ id }) => !withoutClients.has(id));
+      return {
+        'server unavailable, s': (returnedAtMs - killedAtMs) / 1_000,
+        'until half are live, s': percentile(seconds, 0.5),
+        'until all are live, s': percentile(seconds, 1),
+        queries: statements.reduce((total, { calls }) => total + calls, 0),
+        'with missing events': missing,
+      };
+    });
+    await receivers.disconnect();
+    const figures = spreads(measured.flatMap((each) => each.rounds));
+    return {
+      title: `${clients} flagcast.v1 clients lose their server: median of ${rounds} rounds (lowest-highest round)`,
+      tables: [
+        { rows: [figures] },
+        {
+          caption: 'Queries of the last round',
+          rows: statements.map(({ calls, query }) => ({ calls, query })),
+        },
+      ],
+      bounds: [
+        atMost(
+          `until all ${clients} are live again`,
+          figures['until all are live, s'].median,
+          boundSeconds,
+          ' s',
+        ),
+        atMost('queries for the reconnects', figures.queries.median, boundQueries, ''),
+        atMost('rounds with missing events', figures['with missing events'].high, 0, ''),
+      ],
+    };
+  },
+});
+
+interface Statement {
+  readonly id: string;
+  readonly query: string;
+  /** Executions since the reset. */
+  readonly calls: number;
+}
+
+async function readStatements(client: pg.Client): Promise<readonly Statement[]> {
+  const { rows } = await client.query<Statement>(
+    String.raw`SELECT queryid::text AS id, left(regexp_replace(min(query), '\s+', ' ', 'g'), 90) AS query,
+       sum(calls)::integer AS calls
+     FROM pg_stat_statements
+     WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND query NOT LIKE '%pg_stat_statements%'
+     GROUP BY queryid ORDER BY calls DESC`,
+  );
+  return rows;
+}
