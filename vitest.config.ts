@@ -1,6 +1,6 @@
 import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
-import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { BaseSequencer, type Reporter, type TestModule, type TestSpecification } from 'vitest/node';
 
 // Where CI wants the counts; a terminal only gets the usual output.
 const report = process.env['FLAGCAST_TEST_REPORT'];
@@ -37,6 +37,16 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** Lists the tests that were skipped, because a program is missing here. */
+class SkippedTests implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[]): void {
+    const skipped = modules.flatMap(({ children, relativeModuleId }) =>
+      [...children.allTests('skipped')].map(({ fullName }) => `  ${relativeModuleId} > ${fullName}`),
+    );
+    if (skipped.length > 0) process.stdout.write(`\nSkipped tests:\n${skipped.join('\n')}\n`);
+  }
+}
+
 /** The packages import each other's sources, so that tests need no build. `module` is a condition of bundlers only. */
 const conditions = ['@flagcast/source', ...defaultServerConditions.filter((name) => name !== 'module')];
 
@@ -48,7 +58,8 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }]],
+    reporters: ['default', new SkippedTests(), ...(report === undefined ? [] : ['json'])],
+    ...(report === undefined ? {} : { outputFile: report }),
     projects: [
       { extends: true, test: { name: 'unit', include: unitTests } },
       {

@@ -8,7 +8,8 @@ import { plainKey } from '../testing/chaos/segment.js';
 import type { Revocation } from '../testing/chaos/segment-checker.js';
 import type { CommittedEvent } from '../testing/chaos/history.js';
 import type { Segment } from '../testing/chaos/segment.js';
-import { harness, runCommand, RunningCommand } from '../packages/server/test/command.js';
+import { parseCommandLine } from '../testing/chaos/options.js';
+import { harness, RunningCommand } from '../packages/server/test/command.js';
 
 /** How long the faults last. Longer on demand: FLAGCAST_CHAOS_MINUTES=2. */
 const minutes = Number(process.env['FLAGCAST_CHAOS_MINUTES'] ?? 0.25);
@@ -56,10 +57,8 @@ it.each([
   ['--servers 1', /--servers takes a whole number from 2 to 8/],
   ['--minutes soon', /--minutes takes a number from 0.1 to 240, not "soon"/],
   ['--weather bad', /'--weather'/],
-])('chaos refuses the option %s', async (args, message) => {
-  const { code, stderr } = await runCommand(args.split(' '), chaosCommand);
-  expect(code).toBe(2);
-  expect(stderr).toMatch(message);
+])('chaos refuses the option %s', (args, message) => {
+  expect(() => parseCommandLine(args.split(' '))).toThrow(message);
 });
 
 describe('the checker of a segment', () => {

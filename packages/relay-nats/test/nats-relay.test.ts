@@ -126,26 +126,26 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
       database,
       members.map(({ server }) => server),
     );
-    const anyOf = async (name: 'relay:elected' | 'relay:following'): Promise<unknown> =>
+    const anyOf = async (name: 'relay:elected' | 'relay:following' | 'relay:lost'): Promise<unknown> =>
       await Promise.race(members.map(async ({ lifecycle }) => await nextEvent(lifecycle, name)));
-    const writing = new AbortController();
     const breaking = (async () => {
-      while (!writing.signal.aborted) {
+      for (let round = 0; round < 3; round += 1) {
         const elected = anyOf('relay:elected');
         await database.pool.query(
           `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE datname = current_database() AND application_name = 'flagcast relay'`,
         );
         await elected;
+        const lost = anyOf('relay:lost');
         await nats.stop();
-        await database.pool.query('SELECT pg_sleep(0.3)');
+        await lost;
         await nats.start();
         await anyOf('relay:following');
       }
     })();
     const watched = [...(clients[0]?.keys() ?? [])];
-    await runWriters({ databaseUrl: database.url, channels: watched, writers: 8, minEvents: 600 });
-    writing.abort();
+    const writing = { databaseUrl: database.url, channels: watched, writers: 8, minEvents: 300 };
+    await runWriters({ ...writing, until: breaking });
     await breaking;
     for (const ofServer of clients) {
       expect(await compare(database, ofServer)).toMatchObject({ lost: 0, repeated: 0, foreign: 0 });

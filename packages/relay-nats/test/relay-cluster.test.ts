@@ -5,6 +5,7 @@ import { connectNats, type NatsSession } from '../src/nats-connection.js';
 import { createTestDatabase, insertAudit, type TestDatabase } from '../../server/test/database.js';
 import { hasNatsServer, startNatsCluster, type TestNats } from './nats-server.js';
 import { startMember } from './relay-fleet.js';
+import type { PlainClient } from '../../server/test/plain-client.js';
 import { nextEvent, type TestServer } from '../../server/test/server.js';
 import { compare, type WatchedChannel, watchAll } from '../../server/test/watched.js';
 
@@ -48,16 +49,17 @@ async function settled(members: readonly Member[]): Promise<void> {
   }
 }
 
-/** Writes into one channel after the other until it is aborted. */
+/** Writes into one channel after the other until it is aborted, each time after its client has received the event before. */
 async function write(
   { pool }: TestDatabase,
-  channels: readonly WatchedChannel[],
+  clients: ReadonlyMap<WatchedChannel, PlainClient>,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let index = 0; !signal.aborted; index += 1) {
-    const channel = channels[index % channels.length];
-    if (channel !== undefined) await insertAudit(pool, channel);
-    await pool.query('SELECT pg_sleep(0.05)');
+  while (!signal.aborted) {
+    for (const [channel, client] of clients) {
+      const { entityId } = await insertAudit(pool, channel);
+      await client.received(({ entity_id: id }) => id === entityId);
+    }
   }
 }
 
@@ -95,7 +97,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through a NATS clus
     expect((await session.jetstream.streams.info(stream)).config.num_replicas).toBe(3);
     const clients = await watchAll(database, servers);
     const writing = new AbortController();
-    const written = write(database, [...(clients[0]?.keys() ?? [])], writing.signal);
+    const written = write(database, clients[0] ?? new Map<WatchedChannel, PlainClient>(), writing.signal);
 
     const disconnected = readerOf(members);
     const lost = nextEvent(disconnected.lifecycle, 'relay:lost');

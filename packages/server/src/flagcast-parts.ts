@@ -28,6 +28,7 @@ import { createApp, createMonitoringApp, routeMatcher } from './api/app.js';
 import { builtConsoleDir } from './api/console-files.js';
 import { createMetrics, eventLoopResolutionMs } from './operations/metrics.js';
 import { RequestSlots, ResponseMemory } from './api/request-limits.js';
+import type { ScryptCost } from './auth/password.js';
 import { SignIn } from './auth/sign-in.js';
 import { DecisionPassword } from './api/writes/decisions.js';
 import { SignInAttempts } from './auth/sign-in-attempts.js';
@@ -264,11 +265,12 @@ interface HttpParts extends Base {
   readonly access: Access;
   readonly connections: Connections;
   readonly demoUsers: readonly DemoUser[];
+  readonly passwordCost: ScryptCost;
 }
 
 /** The REST API, the console, metrics and readiness. */
 export function createHttp(options: FlagcastOptions, parts: HttpParts) {
-  const { lifecycle, sessions, delivery, access, connections, demoUsers } = parts;
+  const { lifecycle, sessions, delivery, access, connections, demoUsers, passwordCost } = parts;
   const { broadcaster, freshness, source } = delivery;
   const { clientAddress, unauthenticated, maxTokenAgeMs } = access;
   const {
@@ -308,6 +310,7 @@ export function createHttp(options: FlagcastOptions, parts: HttpParts) {
       auth: access.signInAuth,
       attempts,
       tokenTtlMs: Math.min(tokenTtlMs, maxTokenAgeMs ?? tokenTtlMs),
+      passwordCost,
     }),
     decisionPassword: new DecisionPassword(sessions.authorization, attempts),
     clientAddress,

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type pg from 'pg';
 import type { DemoUser } from './api/auth-routes.js';
 import { checkOptions } from './check-options.js';
+import { owaspCost, type ScryptCost } from './auth/password.js';
 import { describeError } from './describe.js';
 import type { Database } from './postgres/connection-settings.js';
 import { DatabaseSessions } from './postgres/database-sessions.js';
@@ -35,20 +36,28 @@ export function createFlagcast(options: FlagcastOptions): Flagcast {
   return createServerFlagcast(options);
 }
 
-/** As createFlagcast, with what only the demo needs: the users that its sign-in page offers, with their passwords. */
+/**
+ * As createFlagcast, with what only the demo needs: the users that its sign-in page offers, with their passwords. Tests
+ * give a low cost of passwords.
+ */
 export function createServerFlagcast(
   options: FlagcastOptions,
   demoUsers: readonly DemoUser[] = [],
+  passwordCost = owaspCost,
 ): Flagcast {
   try {
-    return compose(options, demoUsers);
+    return compose(options, demoUsers, passwordCost);
   } catch (error) {
     throw new FlagcastError('invalid_options', describeError(error), { cause: error });
   }
 }
 
 /** The composition root: the only place that knows all parts. */
-function compose(options: FlagcastOptions, demoUsers: readonly DemoUser[]): Flagcast {
+function compose(
+  options: FlagcastOptions,
+  demoUsers: readonly DemoUser[],
+  passwordCost: ScryptCost,
+): Flagcast {
   checkOptions(options);
   const lifecycle = options.lifecycle ?? new Lifecycle();
   const sessions = new DatabaseSessions({
@@ -62,7 +71,15 @@ function compose(options: FlagcastOptions, demoUsers: readonly DemoUser[]): Flag
   const delivery = createDelivery(options, { lifecycle, sessions });
   const access = createAccess(options, { lifecycle, sessions, broadcaster: delivery.broadcaster });
   const connections = createConnections(options, { lifecycle, delivery, access });
-  const http = createHttp(options, { lifecycle, sessions, delivery, access, connections, demoUsers });
+  const http = createHttp(options, {
+    lifecycle,
+    sessions,
+    delivery,
+    access,
+    connections,
+    demoUsers,
+    passwordCost,
+  });
   const lifetime = createLifetime(options, { lifecycle, sessions, delivery, connections, http });
   const { gateway } = connections;
   return {

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { vi } from 'vitest';
 import {
@@ -22,6 +23,8 @@ export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
     new URL(`../../../testing/${name}/cli.${name === 'chaos' ? 'js' : 'ts'}`, import.meta.url),
   ),
   execArgv: ['--import', 'tsx'],
+  // Its files are removed also if the run is killed.
+  env: { TMPDIR: tmpdir() },
 });
 
 export interface CommandOptions extends ProgramOptions {

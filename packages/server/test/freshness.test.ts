@@ -311,7 +311,8 @@ describe('a server of a database in which', () => {
         await client.caughtUp(prod);
       }
       const from = clients.map(({ messages }) => messages.length);
-      await withClient(database.url, async (client) => await install(client));
+      // On a busy machine the server's reads take longer than the default waits for them.
+      await withClient(database.url, async (client) => await install(client, { lockTimeoutMs: 10_000 }));
       for (const [index, client] of clients.entries()) {
         await freshness(client, 'fresh', from[index]);
         expect(await client.control('resync', from[index])).toMatchObject({ reason: 'history_changed' });

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { harness, runCommand, RunningCommand } from './command.js';
+import { harness, RunningCommand } from './command.js';
 
 const fuzzCommand = harness('fuzz');
 
@@ -21,7 +21,7 @@ it.runIf(process.platform === 'linux')(
   async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-fuzz-test-'));
     onTestFinished(async () => await rm(folder, { recursive: true }));
-    const args = '--inputs 5000 --attacks 300 --seed 1 --output'.split(' ');
+    const args = '--inputs 2000 --attacks 150 --seed 1 --output'.split(' ');
     const fuzz = new RunningCommand([...args, folder], fuzzCommand);
     onTestFinished(async () => {
       // SIGTERM lets the run remove its processes and files; SIGKILL would not.
@@ -33,22 +33,14 @@ it.runIf(process.platform === 'linux')(
     expect(stdout).not.toContain('MISSED');
 
     const results = JSON.parse(await readFile(path.join(folder, 'fuzz.json'), 'utf8')) as FuzzResults;
-    expect(results).toMatchObject({ seed: 1, attacks: { attacks: 300 } });
+    expect(results).toMatchObject({ seed: 1, attacks: { attacks: 150 } });
     const inputs = results.parsers.reduce((sum, parser) => sum + parser.inputs, 0);
-    expect(inputs).toBeGreaterThanOrEqual(5_000);
+    expect(inputs).toBeGreaterThanOrEqual(2_000);
     const { outcomes, controlClients } = results.attacks;
     const kinds = new Set(Object.keys(outcomes).map((name) => name.split(':', 1)[0]));
     expect([...kinds].sort()).toStrictEqual(['frames', 'handshake', 'http', 'slow']);
     expect(controlClients.written).toBeGreaterThan(0);
     expect(controlClients.events).toBeGreaterThanOrEqual(controlClients.written);
   },
+  200_000,
 );
-
-it.each([
-  ['--inputs many', /--inputs takes a whole number from 0 to/],
-  ['--attack 1', /--attack/],
-])('fuzz refuses the arguments %s', async (args, message) => {
-  const { code, stderr } = await runCommand(args.split(' '), fuzzCommand);
-  expect(code).toBe(2);
-  expect(stderr).toMatch(message);
-});

@@ -11,6 +11,7 @@ import {
   type TestServer,
   type TestUser,
   type TestServerOptions,
+  testPasswordCost,
 } from './server.js';
 
 /** The roles in the project `shop`; dave only belongs to `billing`, root is a superuser. */
@@ -149,7 +150,7 @@ export async function send(
 export async function setPassword(pool: pg.Pool, username: string, password: string): Promise<void> {
   await pool.query('UPDATE users SET password_hash = $2 WHERE username = $1', [
     username,
-    await hashPassword(password),
+    await hashPassword(password, testPasswordCost),
   ]);
 }
 

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
+import type { ScryptCost } from '../src/auth/password.js';
 import { signToken } from '../src/auth/sign-token.js';
 import { createServerFlagcast } from '../src/flagcast.js';
 import type { DatabaseSettings, Flagcast, FlagcastOptions } from '../src/flagcast-options.js';
@@ -9,6 +10,8 @@ import type { DemoUser } from '../src/api/auth-routes.js';
 import type { Lifecycle, LifecycleEvents } from '../src/lifecycle.js';
 
 export const testSecret = 'a secret for tests that is long enough';
+/** An eighth of the cost of a server's hashes, which take half a second. */
+export const testPasswordCost: ScryptCost = { N: 16_384, r: 8, p: 1 };
 
 export interface TestServer {
   readonly flagcast: Flagcast;
@@ -26,17 +29,20 @@ export interface TestServer {
 export interface TestServerOptions extends Partial<Omit<FlagcastOptions, 'database'>> {
   readonly database?: DatabaseSettings;
   readonly demoUsers?: readonly DemoUser[];
+  /** Default: `testPasswordCost`. */
+  readonly passwordCost?: ScryptCost;
 }
 
 /** A server on a free port with the database of this URL or pool. It reads and, if possible, listens for notifications. */
 export async function startTestServer(
   location: string | { readonly pool: pg.Pool },
-  { database, demoUsers, ...rest }: TestServerOptions = {},
+  { database, demoUsers, passwordCost = testPasswordCost, ...rest }: TestServerOptions = {},
 ): Promise<TestServer> {
   const found = typeof location === 'string' ? { url: location } : location;
   const flagcast = createServerFlagcast(
     { auth: { secret: testSecret }, ...rest, database: { ...found, ...database } },
     demoUsers,
+    passwordCost,
   );
   const chosen = nextEvent(flagcast.lifecycle, 'socket-writer:chosen');
   const started = nextEvent(flagcast.lifecycle, 'reader:started');

@@ -13,7 +13,7 @@ import {
   requestChange,
   send,
 } from './rest-fixture.js';
-import { startTestServer } from './server.js';
+import { startTestServer, testPasswordCost } from './server.js';
 import { createTogglrHost, type TogglrHost } from './togglr-host.js';
 
 const password = 'correct horse battery';
@@ -126,7 +126,9 @@ describe('on the database of a Togglr', () => {
 
   it('passwords that this server has hashed are accepted as well', async () => {
     const { changeId } = await requestChange(rest, 'bob');
-    await rest.pool.query('UPDATE users SET password_hash = $1', [await hashPassword(password)]);
+    await rest.pool.query('UPDATE users SET password_hash = $1', [
+      await hashPassword(password, testPasswordCost),
+    ]);
     expect(await decideWith('alice', changeId)).toMatchObject({ status: 200 });
   });
 

@@ -4,14 +4,14 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 
 /** scrypt's cost, block size and parallelism. */
-interface ScryptCost {
+export interface ScryptCost {
   readonly N: number;
   readonly r: number;
   readonly p: number;
 }
 
 /** OWASP's recommendation: about 0.4 s of a core and 128 MiB for one hash. */
-const owaspCost: ScryptCost = { N: 131_072, r: 8, p: 1 };
+export const owaspCost: ScryptCost = { N: 131_072, r: 8, p: 1 };
 const saltBytes = 16;
 const hashBytes = 32;
 /** A stored hash may not take more memory, so that a row cannot exhaust the process. */
@@ -52,10 +52,10 @@ export async function verifyPassword(password: string, stored: string): Promise<
   }
 }
 
-/** Whether a guess at `stored` is cheaper than at a hash of today. */
-export function isOutdated(stored: string): boolean {
+/** Whether a guess at `stored` is cheaper than at a hash of this cost. */
+export function isOutdated(stored: string, { N, r, p }: ScryptCost): boolean {
   const cost = parseHash(stored)?.cost;
-  return cost !== undefined && cost.N * cost.r * cost.p < owaspCost.N * owaspCost.r * owaspCost.p;
+  return cost !== undefined && cost.N * cost.r * cost.p < N * r * p;
 }
 
 function parseHash(stored: string): { cost: ScryptCost; salt: Buffer; hash: Buffer } | null {

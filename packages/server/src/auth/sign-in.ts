@@ -3,7 +3,7 @@ import { decodeJwt } from 'jose';
 import { HttpProblem } from '../http-problem.js';
 import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
-import { hashPassword, isOutdated, verifyPassword } from './password.js';
+import { hashPassword, isOutdated, type ScryptCost, verifyPassword } from './password.js';
 import type { SignInAttempts } from './sign-in-attempts.js';
 import { signToken } from './sign-token.js';
 import type { TokenOptions } from './token-verifier.js';
@@ -18,6 +18,8 @@ export interface SignInOptions {
   readonly attempts: SignInAttempts;
   /** The lifetime of tokens, in milliseconds. */
   readonly tokenTtlMs: number;
+  /** Of new hashes; cheaper ones are replaced. */
+  readonly passwordCost: ScryptCost;
 }
 
 /** The response to a sign-in. */
@@ -127,10 +129,11 @@ export class SignIn {
     );
     // A hash of another scheme would be refused without work, which would reveal that the name exists.
     const account = rows[0]?.hash.startsWith('scrypt$') === true ? rows[0] : null;
-    const hash = account?.hash ?? (await (this.#decoyHash ??= hashPassword(randomUUID())));
+    const { passwordCost } = this.#options;
+    const hash = account?.hash ?? (await (this.#decoyHash ??= hashPassword(randomUUID(), passwordCost)));
     const matches = await verifyPassword(password, hash);
     // Also for a wrong password: a faster answer would reveal that the name exists.
-    const newHash = isOutdated(hash) ? await hashPassword(password) : null;
+    const newHash = isOutdated(hash, passwordCost) ? await hashPassword(password, passwordCost) : null;
     if (!matches || account === null) return null;
     if (newHash !== null && account.active) await this.#replaceHash(account, newHash);
     return account;
