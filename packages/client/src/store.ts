@@ -11,8 +11,7 @@ export interface ChannelState {
   readonly features: ReadonlyMap<string, FeatureState>;
   /**
    * The open pending changes by feature id. A change of several features is listed under each of them, and a change
-   * without a known feature under `''`. `change` and `reason` are null if an event has created or updated the
-   * pending change, because events do not contain them.
+   * without a known feature under `''`.
    */
   readonly pendingChanges: ReadonlyMap<string, readonly PendingChange[]>;
   /** The events since the channel was opened, newest first, at most `activityLimit`. */
@@ -58,8 +57,8 @@ const maxAppliedIds = 4_096;
 export function createStore(activityLimit: number, onError: (error: unknown) => void): Store {
   const [subscribe, emitChange] = createEmitter(onError);
   const [onEvent, emitEvent] = createEmitter<EventMessage>(onError);
-  /** The ids of the applied events. Under `decided/<id of a pending change>`: the id of the event that decided it. */
-  const applied = new Map<string, string>();
+  /** The ids of the applied events, in order. */
+  const applied = new Set<string>();
   let status: ChannelStatus = { state: 'connecting' };
   let environment: string | null = null;
   let features: ReadonlyMap<string, FeatureState> = new Map();
@@ -103,20 +102,6 @@ export function createStore(activityLimit: number, onError: (error: unknown) => 
       pendingChanges = withEntry(pendingChanges, state.pendingChanges, featureId, next.get(featureId));
     }
   };
-  const applyApprovalStep = (event: EventMessage, id: string): void => {
-    const changes = listPendingChanges(pendingChanges);
-    const others = changes.filter((change) => change.id !== id);
-    const decisionKey = `decided/${id}`;
-    if (event.action !== 'pending' && event.action !== 'updated') {
-      applied.set(decisionKey, event.id);
-      setPendingChanges(others);
-      // A step from before the decision must not reopen the pending change. Ids of the event log are numbers; for
-      // other ids the comparison is false.
-    } else if (!(Number(event.id) < Number(applied.get(decisionKey)))) {
-      const known = changes.find((change) => change.id === id);
-      setPendingChanges([...others, applyStep(event, id, known)]);
-    }
-  };
 
   return {
     view: { getState: () => state, subscribe, onEvent },
@@ -137,9 +122,14 @@ export function createStore(activityLimit: number, onError: (error: unknown) => 
     apply(event) {
       const { action, entity, entity_id, feature_id, pending_change_id } = event;
       if (applied.has(event.id)) return;
-      applied.set(event.id, '');
-      while (applied.size > maxAppliedIds) applied.delete(applied.keys().next().value as string);
-      if (pending_change_id) applyApprovalStep(event, pending_change_id);
+      applied.add(event.id);
+      if (applied.size > maxAppliedIds) applied.delete(applied.keys().next().value as string);
+      if (pending_change_id) {
+        const changes = listPendingChanges(pendingChanges);
+        const { pending_change: request = applyStep(event, pending_change_id, changes) } = event;
+        const others = changes.filter((change) => change.id !== pending_change_id);
+        setPendingChanges(request?.status === 'pending' ? [...others, request] : others);
+      }
       if (event.feature !== undefined) {
         if (feature_id) setFeature(feature_id, event.feature);
       } else if (entity === 'feature' && action === 'deleted') setFeature(entity_id, null);
@@ -170,22 +160,30 @@ function groupByFeature(changes: readonly PendingChange[]): Map<string, PendingC
   return groups;
 }
 
-/** Returns the pending change with this id after an event that created or updated it. */
-function applyStep(event: EventMessage, id: string, known: PendingChange | undefined): PendingChange {
+/** Returns the request after an event that does not contain it. */
+function applyStep(event: EventMessage, id: string, changes: readonly PendingChange[]): PendingChange {
   const { action, entity, entity_id, feature_id } = event;
-  const unknown = { reason: null, change: null };
-  const pendingChange = {
+  const known = changes.find((change) => change.id === id);
+  const unknown = { feature_key: null, feature_name: null, feature_version: null, diff: [] };
+  return {
+    ...event,
     id,
     requested_by: event.actor ?? '',
+    requested_by_id: null,
     created_at: event.timestamp,
-    ...unknown,
-    entities: [],
+    version: '',
+    reason: null,
+    decided_by: null,
+    decided_at: null,
+    decision_reason: null,
     ...known,
-    ...(action === 'updated' && unknown),
+    status: action === 'updated' ? 'pending' : action,
+    entities: [
+      // A change of several entities arrives as one event per entity.
+      ...(known?.entities ?? []).filter((other) => other.entity_id !== entity_id),
+      { entity, entity_id, feature_id, action: null, ...unknown },
+    ],
   };
-  // A change of several entities arrives as one event per entity.
-  const otherEntities = pendingChange.entities.filter((other) => other.entity_id !== entity_id);
-  return { ...pendingChange, entities: [...otherEntities, { entity, entity_id, feature_id }] };
 }
 
 /**

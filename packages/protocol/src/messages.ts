@@ -43,15 +43,47 @@ export interface FeatureState {
   version: string;
 }
 
-/** A change that waits for approval. */
+/** A request to change features: open, or decided. */
 export interface PendingChange {
   id: string;
+  project_id: string;
+  environment_id: string;
+  /** The environment's key; null if it does not exist any more. */
+  environment: string | null;
+  /** `pending`, `approved`, `rejected` or `cancelled`. */
+  status: string;
+  /** The name of the user who requested it. */
   requested_by: string;
+  /** The user's id; null if the host does not record it. */
+  requested_by_id: string | null;
+  /** RFC 3339, UTC. */
   created_at: string;
+  /** Why it was requested. */
   reason: string | null;
-  /** As the database keeps it: `{entities: [{entity, entity_id, action, changes: {field: {old, new}}}], meta: {...}}`. JSON.parse rounds numbers that a double cannot represent. */
-  change: unknown;
-  entities: { entity: string; entity_id: string; feature_id: string | null }[];
+  /** Changes with every write to the request. A decision must send it back. */
+  version: string;
+  entities: PendingChangeEntity[];
+  decided_by: string | null;
+  /** RFC 3339, UTC; null while it is open, and for cancellations, whose time the host does not record. */
+  decided_at: string | null;
+  /** Why it was rejected. */
+  decision_reason: string | null;
+}
+
+/** A part of a request: what it changes on one entity. */
+export interface PendingChangeEntity {
+  /** `feature`, `rule`, `feature_schedule`, ... */
+  entity: string;
+  entity_id: string;
+  /** `insert`, `update`, `delete`; null if the request does not say. */
+  action: string | null;
+  feature_id: string | null;
+  /** The feature's current key, name and version; null if it does not exist. */
+  feature_key: string | null;
+  feature_name: string | null;
+  feature_version: string | null;
+  /** The values are JSON texts, because JSON.parse rounds numbers that a double cannot represent. */
+  diff: { field: string; old: string; new: string }[];
 }
 
 /** The response of `GET /api/snapshot`: the state of one channel at one moment. */
@@ -64,6 +96,19 @@ export interface Snapshot {
   /** Whether the server can read the state of features. If false, both lists are empty. */
   embedded_state: boolean;
   features: FeatureState[];
+  pending_changes: PendingChange[];
+}
+
+/** The response of `GET /api/snapshot?feed=approvals`: the requests in all channels that the user may view. */
+export interface ApprovalsSnapshot {
+  feed: 'approvals';
+  /** The position at which the requests are true. Subscribe from here. */
+  cursor: string;
+  /** Whether the server can read requests. If false, the list is empty. */
+  embedded_state: boolean;
+  /** The projects on whose requests the user may decide, except on own requests. */
+  may_decide: string[];
+  /** All open requests, and the newest 100 of the user's own that were decided. Oldest first. */
   pending_changes: PendingChange[];
 }
 
@@ -86,6 +131,12 @@ export interface EventMessage extends PlainMessage {
   feature?: FeatureState | null;
   /** True if the feature's state could not be read (undecodable bytes, too large). `feature` is then absent. */
   feature_unreadable?: true;
+  /** For steps of approvals: the request after the step; null if it was deleted; absent like `feature`. */
+  pending_change?: PendingChange | null;
+  /** True if the request could not be read. `pending_change` is then absent. */
+  pending_change_unreadable?: true;
+  /** Only in the approvals feed. A connection with the channel too receives the event twice, with the same `id`. */
+  feed?: 'approvals';
   /** Only on the last event of a batch. */
   cursor?: string;
 }
@@ -97,6 +148,14 @@ export interface ChannelName {
   environment: string;
   environment_id: string;
 }
+
+/** The feed that a control message of the server is about: the steps of approvals in all channels of the user. */
+export interface FeedName {
+  feed: 'approvals';
+}
+
+/** What a control message of the server is about. */
+export type SubscriptionName = ChannelName | FeedName;
 
 /** Why the server gives its guarantee. */
 export const guaranteeReasons = ['event_log', 'tables', 'view'] as const;
@@ -120,10 +179,10 @@ export interface HelloMessage {
   embedded_state: boolean;
 }
 
-export interface CaughtUpMessage extends ChannelName {
+export type CaughtUpMessage = SubscriptionName & {
   type: 'caught_up';
   cursor: string;
-}
+};
 
 /** Why the server cannot send all missed events. */
 export const resyncReasons = [
@@ -132,17 +191,18 @@ export const resyncReasons = [
   'too_many_missed',
   'history_changed',
   'cursor_ahead',
+  'scope_changed',
 ] as const;
 export type ResyncReason = (typeof resyncReasons)[number];
 
-export interface ResyncMessage extends ChannelName {
+export type ResyncMessage = SubscriptionName & {
   type: 'resync';
   reason: ResyncReason;
-}
+};
 
-export interface UnsubscribedMessage extends ChannelName {
+export type UnsubscribedMessage = SubscriptionName & {
   type: 'unsubscribed';
-}
+};
 
 export interface HeartbeatMessage {
   type: 'heartbeat';
@@ -221,6 +281,8 @@ export interface ErrorMessage {
   environment?: string;
   /** If the client sent the environment's id, or the channel was subscribed. */
   environment_id?: string;
+  /** If the error is about the feed. */
+  feed?: 'approvals';
 }
 
 /** Only in server-sent events. Corresponds to the close frame of a WebSocket. */
@@ -272,4 +334,22 @@ export interface PingMessage {
   type: 'ping';
 }
 
-export type ClientMessage = SubscribeMessage | UnsubscribeMessage | AuthMessage | PingMessage;
+/** Subscribes to the approvals feed. It does not count as a channel. */
+export interface SubscribeFeedMessage {
+  type: 'subscribe';
+  feed: 'approvals';
+  cursor?: string;
+}
+
+export interface UnsubscribeFeedMessage {
+  type: 'unsubscribe';
+  feed: 'approvals';
+}
+
+export type ClientMessage =
+  | SubscribeMessage
+  | UnsubscribeMessage
+  | SubscribeFeedMessage
+  | UnsubscribeFeedMessage
+  | AuthMessage
+  | PingMessage;

@@ -3,6 +3,7 @@ import type { FlagEvent, Lifecycle, RelayedRead } from 'flagcast/relay-support';
 import type { EventLog, LogMessage } from './event-log.js';
 import {
   type Commit,
+  type CommittedEvent,
   decodeCommit,
   decodeEvents,
   decodeHeartbeat,
@@ -234,7 +235,7 @@ export class Follower {
 
   /** Null if events of a watched channel are too large for the log. */
   #contentOf(commit: Commit): { events: FlagEvent[]; skipped: string[]; missing: number[] } | null {
-    const events: FlagEvent[] = [];
+    const events = new Map<number, FlagEvent>();
     const skipped: string[] = [];
     const missing: number[] = [];
     for (const [channel, sequences] of commit.channels) {
@@ -246,10 +247,11 @@ export class Follower {
       for (const sequence of sequences) {
         const received = this.#received.events(sequence);
         if (received === undefined) missing.push(sequence);
-        else events.push(...(received ?? []));
+        else for (const event of received ?? []) events.set(event.place, event);
       }
     }
-    return { events, skipped, missing };
+    const places = [...events.keys()].toSorted((one, other) => one - other);
+    return { events: places.flatMap((place) => events.get(place) ?? []), skipped, missing };
   }
 
   async #fetch(sequences: readonly number[]): Promise<void> {
@@ -313,7 +315,7 @@ class ReceivedMessages {
   /** In order. */
   #commits: ReceivedCommit[] = [];
   /** By sequence; null if they are too large for the log. */
-  readonly #events = new Map<number, FlagEvent[] | null>();
+  readonly #events = new Map<number, CommittedEvent[] | null>();
 
   get firstCommit(): ReceivedCommit | undefined {
     return this.#commits[0];
@@ -324,12 +326,12 @@ class ReceivedMessages {
     this.#commits.push(commit);
   }
 
-  addEvents(sequence: number, events: FlagEvent[] | null): void {
+  addEvents(sequence: number, events: CommittedEvent[] | null): void {
     this.#events.set(sequence, events);
   }
 
   /** Undefined if they were not received. */
-  events(sequence: number): FlagEvent[] | null | undefined {
+  events(sequence: number): CommittedEvent[] | null | undefined {
     return this.#events.get(sequence);
   }
 

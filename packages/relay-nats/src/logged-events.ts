@@ -1,4 +1,4 @@
-import { covers, type FlagEvent, type Position, withStateOf } from 'flagcast/relay-support';
+import { covers, type FlagEvent, NewestStates, type Position } from 'flagcast/relay-support';
 import type { EventLog } from './event-log.js';
 import { decodeCommit, decodeEvents } from './messages.js';
 
@@ -6,7 +6,7 @@ import { decodeCommit, decodeEvents } from './messages.js';
 const maxMessages = 5_000;
 
 /**
- * The channel's events after the position, from the log, each with the newest state of its feature in the log. May
+ * The channel's events after the position, from the log, each with the newest states of its feature and request in the log. May
  * contain events whose commit is still to come. Null if the log does not reach back to the position, has a gap since,
  * or does not contain the commit `applied`, which was delivered here. Rejects if NATS does not respond.
  */
@@ -20,17 +20,17 @@ export async function loggedSince(
   const messages = start === null ? null : await log.eventsFrom(channel, start, maxMessages);
   if (messages === null) return null;
   const missed = new Map<string, FlagEvent>();
-  const states = new Map<string | null, FlagEvent>();
+  const states = new NewestStates();
   for (const { data } of messages) {
     const events = decodeEvents(data);
     if (events === null) return null;
     for (const event of events) {
-      states.set(event.featureId, event);
+      states.add(event);
       // Two servers may have written the same event while the leader changed.
       if (!covers(position, event.xid)) missed.set(event.id, event);
     }
   }
-  return [...missed.values()].map((event) => withStateOf(event, states.get(event.featureId)));
+  return [...missed.values()].map((event) => states.applyTo(event));
 }
 
 /** The sequence after the last commit that precedes every snapshot of this xmax; null if it is not stored. */

@@ -67,7 +67,10 @@ export type Heartbeat = z.infer<typeof heartbeat>;
 
 const encoder = new TextEncoder();
 
-export function encode(message: Commit | Heartbeat | FlagEvent | string | null): Uint8Array {
+/** An event with its place among those of its commit: the approvals feed and the channels share events. */
+export type CommittedEvent = FlagEvent & { readonly place: number };
+
+export function encode(message: Commit | Heartbeat | CommittedEvent | string | null): Uint8Array {
   return encoder.encode(
     JSON.stringify(message, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)),
   );
@@ -92,7 +95,7 @@ export function decodeRequest(data: Uint8Array): string {
 export const tooLarge: Uint8Array = encode(null);
 
 /** A channel's events in messages of at most `maxBytes`; null if a single event is larger. */
-export function encodeEvents(events: readonly FlagEvent[], maxBytes: number): Uint8Array[] | null {
+export function encodeEvents(events: readonly CommittedEvent[], maxBytes: number): Uint8Array[] | null {
   const texts = events.map((event) => encode(event));
   if (texts.some((text) => text.length + 2 > maxBytes)) return null;
   const messages: Uint8Array[][] = [];
@@ -114,13 +117,14 @@ export function encodeEvents(events: readonly FlagEvent[], maxBytes: number): Ui
  *
  * @throws Error if it is not a list of events.
  */
-export function decodeEvents(data: Uint8Array): FlagEvent[] | null {
+export function decodeEvents(data: Uint8Array): CommittedEvent[] | null {
   const list = parse(data);
   if (list === null) return null;
   if (!Array.isArray(list)) throw new Error('a message of the relay is not a list of events');
-  return (list as (Omit<FlagEvent, 'xid'> & { readonly xid: string })[]).map((event) => ({
+  return (list as (Omit<CommittedEvent, 'xid'> & { readonly xid: string })[]).map((event) => ({
     ...event,
     featureJson: event.featureJson,
+    pendingChangeJson: event.pendingChangeJson,
     xid: BigInt(event.xid),
   }));
 }

@@ -136,16 +136,18 @@ export class Publisher {
     const { log } = this.#options;
     let bytes = 0;
     const channels = await Promise.all(
-      [...byChannel(events)].map(async ([channel, ofChannel]) => {
-        const messages = encodeEvents(ofChannel, log.maxBytes);
-        const sequences = await Promise.all(
-          (messages ?? [tooLarge]).map(async (message, part) => {
-            bytes += message.length;
-            return await log.publishEvents(channel, message, this.#messageId(`${channel} ${part}`));
-          }),
-        );
-        return [channel, messages === null ? null : sequences] as const;
-      }),
+      [...byChannel(events.map((event, place) => ({ ...event, place })))].map(
+        async ([channel, ofChannel]) => {
+          const messages = encodeEvents(ofChannel, log.maxBytes);
+          const sequences = await Promise.all(
+            (messages ?? [tooLarge]).map(async (message, part) => {
+              bytes += message.length;
+              return await log.publishEvents(channel, message, this.#messageId(`${channel} ${part}`));
+            }),
+          );
+          return [channel, messages === null ? null : sequences] as const;
+        },
+      ),
     );
     return { channels, bytes };
   }

@@ -2,7 +2,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Lifecycle } from '../../server/src/lifecycle.js';
 import {
   createTestDatabase,
+  decideRequest,
   insertAudit,
+  insertRequest,
   seedProject,
   type TestDatabase,
 } from '../../server/test/database.js';
@@ -93,6 +95,32 @@ describe.skipIf(!hasNatsServer)('servers that share a reader through NATS', () =
     const [later = ''] = await write(channels.stage, 1);
     await second.event(later);
     expect(receivedIds(second)).toEqual([...missed, later]);
+  });
+
+  it('deliver the approvals feed on every server, in order, with and without subscribed channels', async () => {
+    const [reader, follower] = [await start(), await start()];
+    const clients = [await connect(reader), await connect(follower), await connect(follower)];
+    await clients[2]?.caughtUp(channels.prod);
+    for (const client of clients) await client.ask({ type: 'subscribe', feed: 'approvals' }, 'caught_up');
+    const requested: string[] = [];
+    for (const channel of [channels.prod, channels.stage, channels.prod, channels.stage]) {
+      await write(channel, 2);
+      requested.push((await insertRequest(database.pool, channel)).id);
+    }
+    await decideRequest(database.pool, requested[0] ?? '', 'rejected');
+    const expected = [...requested.map((id) => [id, 'pending']), [requested[0], 'rejected']];
+    for (const client of clients) {
+      await client.message(
+        (message) => 'feed' in message && 'source' in message && message.action === 'rejected',
+      );
+      const steps = client.events.filter(({ feed }) => feed === 'approvals');
+      expect(steps.map((step) => [step.pending_change_id, step.action])).toEqual(expected);
+      expect(steps.at(-1)?.pending_change?.decision_reason).toBe('not on Fridays');
+    }
+    // The channel got each event once, too.
+    const ofChannel = clients[2]?.events.filter((event) => event.feed === undefined) ?? [];
+    expect(new Set(ofChannel.map(({ id }) => id)).size).toBe(ofChannel.length);
+    expect(ofChannel).toHaveLength(7);
   });
 
   it('can be mixed with a server without the relay: clients resume on any of them', async () => {

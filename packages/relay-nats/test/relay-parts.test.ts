@@ -36,6 +36,8 @@ function batch(xmax: bigint, xid: bigint | null = null): Batch {
     committedAt: null,
     featureJson: null,
     featureUnreadable: false,
+    pendingChangeJson: undefined,
+    pendingChangeUnreadable: false,
   };
   const coverage: Coverage = { xmin: xmax, xmax, listed: 'open', xids: [] };
   return {

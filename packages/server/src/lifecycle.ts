@@ -17,6 +17,12 @@ export interface BroadcastBatch {
   readonly committed: { readonly firstAtMs: number; readonly lastAtMs: number } | null;
 }
 
+/** An environment was renamed or deleted, or (`environmentId` null) a project was archived or deleted. */
+export interface ChannelsChange {
+  readonly projectId: string;
+  readonly environmentId: string | null;
+}
+
 /**
  * What happens inside the server. Logs, metrics and traces subscribe to these events, and tests await them. No payload
  * contains a token.
@@ -57,8 +63,8 @@ export interface LifecycleEvents {
   ];
   /** Memberships, roles or users have changed. */
   'rights:changed': [];
-  /** An environment was renamed or deleted, or a project was archived or deleted. */
-  'channels:changed': [];
+  /** All events before it were delivered. */
+  'channels:changed': [change: ChannelsChange];
   /** Old rows of the event log were deleted. */
   'log:pruned': [{ rows: number }];
   /** Old rows of the event log could not be deleted. */

@@ -243,6 +243,53 @@ export async function allowLargeEvents(client: pg.Pool | pg.ClientBase): Promise
   await client.query('ALTER TABLE audit_log ALTER COLUMN entity TYPE text');
 }
 
+/** An open request to change the default value of a new feature. */
+export interface RequestedChange {
+  readonly projectId: string;
+  readonly environmentId: string;
+  /** Default: a user without an id, `ada`. */
+  readonly requestedBy?: { readonly id: string | null; readonly username: string };
+  /** The new default value, as JSON. Default `"new"`. */
+  readonly value?: string;
+}
+
+export async function insertRequest(
+  pool: pg.Pool | pg.ClientBase,
+  { projectId, environmentId, requestedBy = { id: null, username: 'ada' }, value = '"new"' }: RequestedChange,
+): Promise<{ readonly id: string; readonly featureId: string }> {
+  const [id, featureId] = [randomUUID(), randomUUID()];
+  await pool.query(
+    `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, $3, $3, 'simple')`,
+    [featureId, projectId, `flag-${featureId.slice(0, 8)}`],
+  );
+  await pool.query(
+    `WITH c AS (
+       INSERT INTO pending_changes (id, project_id, environment_id, requested_by, request_user_id, change)
+       VALUES ($1::uuid, $2, $3, $4, $5, jsonb_build_object(
+         'entities', jsonb_build_array(jsonb_build_object('entity', 'feature', 'entity_id', $6::text, 'action', 'update',
+           'changes', jsonb_build_object('default_value', jsonb_build_object('old', '', 'new', $7::jsonb)))),
+         'meta', jsonb_build_object('reason', 'because')))
+     )
+     INSERT INTO pending_change_entities (pending_change_id, entity, entity_id) VALUES ($1::uuid, 'feature', $6::uuid)`,
+    [id, projectId, environmentId, requestedBy.username, requestedBy.id, featureId, value],
+  );
+  return { id, featureId };
+}
+
+export type DecidedStatus = 'approved' | 'rejected' | 'cancelled' | 'pending';
+
+/** Decides on a request by root, as the host's own backend does; a rejection has the reason `not on Fridays`. */
+export async function decideRequest(pool: pg.Pool, id: string, status: DecidedStatus): Promise<void> {
+  await pool.query(
+    `UPDATE pending_changes SET status = $2::text,
+       approved_by = CASE $2::text WHEN 'approved' THEN 'root' END, approved_at = CASE $2::text WHEN 'approved' THEN now() END,
+       rejected_by = CASE $2::text WHEN 'rejected' THEN 'root' END, rejected_at = CASE $2::text WHEN 'rejected' THEN now() END,
+       rejection_reason = CASE $2::text WHEN 'rejected' THEN 'not on Fridays' END
+     WHERE id = $1`,
+    [id, status],
+  );
+}
+
 /** Installs Flagcast with this role, gives it a password and returns its URL. */
 export async function installRole(
   { url }: Pick<TestDatabase, 'url'>,

@@ -103,6 +103,8 @@ function event(projectId: string, id: string): FlagEvent {
     committedAt: null,
     featureJson: undefined,
     featureUnreadable: false,
+    pendingChangeJson: undefined,
+    pendingChangeUnreadable: false,
   };
 }
 
@@ -248,7 +250,11 @@ describe('delivery to a channel with thousands of clients', () => {
         embedded_state: false,
       }),
     };
-    const wire = { dialect, control: ({ type }: { type: string }) => Buffer.from(type) };
+    const wire = {
+      dialect,
+      feedDialect: dialect,
+      control: ({ type }: { type: string }) => Buffer.from(type),
+    };
     const session = new V1Session(sources, connection, wire);
     const channel = { projectId: 'large', environmentId, environmentKey: 'prod' };
     await session.open(channel, { projectId: 'large', environmentId }, null);

@@ -1,4 +1,5 @@
 import type {
+  ApprovalsSnapshot,
   AuthMessage,
   ClientMessage,
   ControlMessage,
@@ -46,9 +47,19 @@ export const addedKeys = {
   seen_at: 'always',
   feature: 'optional',
   feature_unreadable: 'optional',
+  pending_change: 'optional',
+  pending_change_unreadable: 'optional',
+  feed: 'optional',
   cursor: 'optional',
 } satisfies KeysOf<Omit<EventMessage, keyof PlainMessage>>;
 
+/** Of a channel or of the feed. */
+const subscriptionKeys = {
+  project_id: 'optional',
+  environment: 'optional',
+  environment_id: 'optional',
+  feed: 'optional',
+} as const;
 const channelKeys = { project_id: 'always', environment: 'always', environment_id: 'always' } as const;
 
 export const controlKeys = {
@@ -66,9 +77,9 @@ export const controlKeys = {
     overlap_ms: 'always',
     embedded_state: 'always',
   },
-  caught_up: { type: 'always', ...channelKeys, cursor: 'always' },
-  resync: { type: 'always', ...channelKeys, reason: 'always' },
-  unsubscribed: { type: 'always', ...channelKeys },
+  caught_up: { type: 'always', ...subscriptionKeys, cursor: 'always' },
+  resync: { type: 'always', ...subscriptionKeys, reason: 'always' },
+  unsubscribed: { type: 'always', ...subscriptionKeys },
   heartbeat: { type: 'always', cursor: 'always', timestamp: 'always', as_of: 'always' },
   freshness: { type: 'always', state: 'always', since: 'optional', reason: 'optional' },
   channel_changed: { type: 'always', ...channelKeys, previous_environment: 'always' },
@@ -81,11 +92,18 @@ export const controlKeys = {
     project_id: 'optional',
     environment: 'optional',
     environment_id: 'optional',
+    feed: 'optional',
   },
   close: { type: 'always', code: 'always', reason: 'always' },
 } satisfies KeysByType<ControlMessage>;
 
-const askedKeys = { type: 'always', project_id: 'always', env: 'optional', env_id: 'optional' } as const;
+const askedKeys = {
+  type: 'always',
+  project_id: 'optional',
+  env: 'optional',
+  env_id: 'optional',
+  feed: 'optional',
+} as const;
 
 export const clientKeys = {
   subscribe: { ...askedKeys, cursor: 'optional' },
@@ -120,12 +138,28 @@ export const snapshotKeys = {
 
 export const pendingChangeKeys = {
   id: 'always',
+  project_id: 'always',
+  environment_id: 'always',
+  environment: 'always',
+  status: 'always',
   requested_by: 'always',
+  requested_by_id: 'always',
   created_at: 'always',
+  version: 'always',
   reason: 'always',
-  change: 'always',
+  decided_by: 'always',
+  decided_at: 'always',
+  decision_reason: 'always',
   entities: 'always',
 } satisfies KeysOf<PendingChange>;
+
+export const approvalsSnapshotKeys = {
+  feed: 'always',
+  cursor: 'always',
+  embedded_state: 'always',
+  may_decide: 'always',
+  pending_changes: 'always',
+} satisfies KeysOf<ApprovalsSnapshot>;
 
 /** The refusals whose code is not written next to their status in the source. */
 export const typedRefusals = {

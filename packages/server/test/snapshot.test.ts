@@ -118,8 +118,8 @@ describe('a snapshot', () => {
     });
     const [first = '', second = ''] = await createFeatures(channel, 3);
     await withClient(database.url, async (client) => await change(client, channel, first));
-    const request = { entities: [{ entity: 'rule' }], meta: { reason: 'Because "so"' } };
     const ruleId = randomUUID();
+    const request = { entities: [{ entity: 'rule' }], meta: { reason: 'Because "so"' } };
     await insertAudit(pool, { ...channel, featureId: second, entity: 'rule', entityId: ruleId });
     const { rows } = await pool.query<{ id: string; created: string }>(
       `WITH made AS (
@@ -140,17 +140,37 @@ describe('a snapshot', () => {
     expect(snapshot.pending_changes).toStrictEqual([
       {
         id: rows[0]?.id,
+        project_id: projectId,
+        environment_id: environments.prod,
+        environment: 'prod',
+        status: 'pending',
         requested_by: 'carol',
+        requested_by_id: null,
         created_at: rows[0]?.created,
+        version: expect.stringMatching(/^\d+$/) as string,
         reason: 'Because "so"',
-        change: request,
-        entities: expect.arrayContaining([
-          { entity: 'feature', entity_id: first, feature_id: first },
-          { entity: 'rule', entity_id: ruleId, feature_id: second },
-        ]) as unknown,
+        decided_by: null,
+        decided_at: null,
+        decision_reason: null,
+        entities: [
+          expect.objectContaining({
+            entity: 'feature',
+            entity_id: first,
+            feature_id: first,
+            action: null,
+            feature_version: snapshot.features.find(({ id }) => id === first)?.version,
+            diff: [],
+          }),
+          expect.objectContaining({
+            entity: 'rule',
+            entity_id: ruleId,
+            feature_id: second,
+            action: null,
+            diff: [],
+          }),
+        ],
       },
     ]);
-    expect(snapshot.pending_changes[0]?.entities).toHaveLength(2);
     expect((await take(stage)).pending_changes).toMatchObject([
       { requested_by: 'elsewhere', reason: null, entities: [] },
     ]);

@@ -283,10 +283,16 @@ describe('the statements that read the log', () => {
         index: 'event_log_pkey',
       },
       {
-        text: missedStatement(features, 1_001),
+        text: missedStatement(features, { limit: 1_001, of: 'channel' }),
         types: '(bigint[], bigint[], text, text)',
         values: `('{100}', '{9223372036854775807}', '${project.projectId}', '${project.environments.prod}')`,
         index: 'event_log_environment_id_xid_idx',
+      },
+      {
+        text: missedStatement(features, { limit: 1_001, of: 'approvals' }),
+        types: '(bigint[], bigint[], text, text)',
+        values: `('{100}', '{9223372036854775807}', NULL, NULL)`,
+        index: 'event_log_pending_xid_seq_idx',
       },
     ];
     await withClient(database.url, async (client) => {

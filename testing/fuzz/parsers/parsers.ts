@@ -153,8 +153,8 @@ export const parsers: readonly Parser[] = [
     corpus: corpora.queries,
     run: (bytes) => {
       const query = new URLSearchParams(bytes.toString('latin1'));
-      server.asksForChannel(query);
-      checkQuery(() => server.channelFromQuery(query));
+      server.asksForSubscription(query);
+      checkQuery(() => server.subscriptionFromQuery(query));
       checkQuery(() => server.cursorFromQuery(query));
     },
   },

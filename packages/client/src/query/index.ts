@@ -37,7 +37,6 @@ export function connectQueryClient(
     pendingChanges: pendingChangesKey = ['pendingChanges', projectId, env],
   } = keys;
   /** A pending change was updated, so fetched data about it is outdated. */
-  let isOutdated = false;
   /** The state that was last written to the cache. */
   let cached: Pick<ChannelState, 'features' | 'pendingChanges'> | null = null;
 
@@ -72,28 +71,12 @@ export function connectQueryClient(
       }
     }
     if (before?.pendingChanges !== pendingChanges) {
-      const changes = listPendingChanges(pendingChanges);
-      setList(pendingChangesKey, changes);
-      const earlier = new Set(before ? listPendingChanges(before.pendingChanges) : []);
-      // A pending change from an event has no contents yet.
-      isOutdated ||= changes.some((change) => change.change === null && !earlier.has(change));
+      setList(pendingChangesKey, listPendingChanges(pendingChanges));
     }
-    if (pendingChangesKey && isOutdated) {
-      void queryClient.invalidateQueries({ queryKey: pendingChangesKey, exact: true });
-    }
-    isOutdated = false;
   };
 
   updateCache();
-  const unsubscribeEvents = channel.onEvent(({ source, action }) => {
-    // The list does not change if the contents were unknown before the update too.
-    if (source === 'pending' && action === 'updated') isOutdated = true;
-  });
-  const unsubscribeState = channel.subscribe(updateCache);
-  return () => {
-    unsubscribeEvents();
-    unsubscribeState();
-  };
+  return channel.subscribe(updateCache);
 }
 
 function listPendingChanges(pendingChanges: ChannelState['pendingChanges']): PendingChange[] {

@@ -138,6 +138,7 @@ function recordSnapshot(record: ChannelRecord, snapshot: Snapshot, records: Iter
 }
 
 function recordServerMessage(record: ChannelRecord, message: ServerMessage): void {
+  if ('feed' in message) return;
   const hasChannel = 'environment_id' in message;
   const { projectId, environmentId } = record.name;
   if (hasChannel && (message.project_id !== projectId || message.environment_id !== environmentId)) return;

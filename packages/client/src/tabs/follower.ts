@@ -168,7 +168,7 @@ export class Follower {
     const message = JSON.parse(text) as ClientMessage;
     if (message.type === 'ping') this.#dependencies.post({ type: 'ping', to: leaderId });
     // `auth` is ignored: the connection uses the leader's token.
-    if (message.type !== 'subscribe' && message.type !== 'unsubscribe') return;
+    if ((message.type !== 'subscribe' && message.type !== 'unsubscribe') || 'feed' in message) return;
     const id = { projectId: message.project_id, env: '', environmentId: String(message.env_id) };
     const key = keyOf(id);
     const record = this.#dependencies.findRecord(id);

@@ -111,30 +111,24 @@ it('the response of a running query does not overwrite newer state', async () =>
   });
 });
 
-it('an event that creates a pending change invalidates only the list of pending changes', async () => {
+it('the steps of a request update the cached list of pending changes without a request to the server', async () => {
   const { store, queries, settled } = connect();
   const features = observe(queries, featuresKey);
   const pending = observe(queries, pendingKey);
+  const cached = async (): Promise<PendingChange[] | undefined> => {
+    await settled();
+    return queries.getQueryData<PendingChange[]>(pendingKey);
+  };
   store.apply(step('e1', 'p2', 'pending', 'f1'));
-  await settled();
-  expect(queries.getQueryData<PendingChange[]>(pendingKey)?.map(({ id }) => id)).toEqual(['p1', 'p2']);
-  expect([pending.length, features.length]).toEqual([1, 0]);
-  store.apply(step('e2', 'p2', 'approved', 'f1'));
-  await settled();
-  expect(queries.getQueryData<PendingChange[]>(pendingKey)?.map(({ id }) => id)).toEqual(['p1']);
-  expect([pending.length, features.length]).toEqual([1, 0]);
-});
-
-it('each event that updates a pending change invalidates the list of pending changes', async () => {
-  const { store, queries, settled } = connect();
-  const pending = observe(queries, pendingKey);
-  for (const [index, id] of ['e1', 'e2'].entries()) {
-    store.apply(step(id, 'p1', 'updated', 'f1'));
-    await settled();
-    expect(pending).toHaveLength(index + 1);
-    pending[index]?.([pendingChange('p1', ['f1', 'f2'])]);
-    await settled();
-  }
+  expect((await cached())?.map(({ id, reason }) => [id, reason])).toEqual([
+    ['p1', 'because'],
+    ['p2', 'because'],
+  ]);
+  store.apply(step('e2', 'p2', 'updated', 'f2'));
+  expect((await cached())?.[1]?.entities.map(({ feature_id: id }) => id)).toEqual(['f2']);
+  store.apply(step('e3', 'p2', 'approved', 'f2'));
+  expect((await cached())?.map(({ id }) => id)).toEqual(['p1']);
+  expect([pending.length, features.length]).toEqual([0, 0]);
 });
 
 it('a snapshot replaces the cached data', async () => {

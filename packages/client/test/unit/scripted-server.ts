@@ -45,14 +45,27 @@ export function feature(id: string, changes: Partial<FeatureState> = {}): Featur
 export function pendingChange(id: string, featureIds: string[]): PendingChange {
   return {
     id,
+    project_id: channelName.project_id,
+    environment_id: channelName.environment_id,
+    environment: channelName.environment,
+    status: 'pending',
     requested_by: 'ada',
+    requested_by_id: '1',
     created_at: '2026-01-01T00:00:00Z',
+    version: '1',
     reason: 'because',
-    change: { entities: [] },
+    decided_by: null,
+    decided_at: null,
+    decision_reason: null,
     entities: featureIds.map((featureId) => ({
       entity: 'feature',
       entity_id: featureId,
+      action: 'update',
       feature_id: featureId,
+      feature_key: `key-${featureId}`,
+      feature_name: `Feature ${featureId}`,
+      feature_version: 'v1',
+      diff: [{ field: 'enabled', old: 'false', new: 'true' }],
     })),
   };
 }
@@ -85,14 +98,19 @@ export function step(
   id: string,
   changeId: string,
   action: 'pending' | 'updated' | 'approved' | 'rejected' | 'cancelled',
-  featureId: string,
+  ...featureIds: [string, ...string[]]
 ): EventMessage {
+  const [featureId] = featureIds;
   return event(id, featureId, {
     source: 'pending',
     type: `pending_change_${action === 'pending' ? 'created' : action}`,
     action,
     pending_change_id: changeId,
     feature: feature(featureId),
+    pending_change: {
+      ...pendingChange(changeId, featureIds),
+      status: action === 'updated' ? 'pending' : action,
+    },
   });
 }
 

@@ -66,28 +66,53 @@ describe('an event', () => {
     expect([...(await settled(store)).features.keys()]).toEqual(['f2']);
   });
 
-  it('pending_change_created adds the pending change to each of its features', async () => {
+  it('pending_change_created adds the pending change, with its contents, to each of its features', async () => {
     const store = filled();
-    store.apply(step('e1', 'p2', 'pending', 'f2'));
-    store.apply(step('e2', 'p2', 'pending', 'f3'));
-    store.apply(event('e3', 'x', { ...step('e3', 'p3', 'pending', 'x'), feature_id: null, feature: null }));
+    store.apply(step('e1', 'p2', 'pending', 'f2', 'f3'));
+    store.apply(step('e2', 'p2', 'pending', 'f3', 'f2'));
     const { pendingChanges } = await settled(store);
     expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1']);
     expect(pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
-    expect(pendingChanges.get('f3')).toEqual([
+    expect(pendingChanges.get('f3')).toMatchObject([
+      { id: 'p2', reason: 'because', entities: [{ diff: [{ new: 'true' }] }, { feature_id: 'f2' }] },
+    ]);
+  });
+
+  it('pending_change_created from a server without state adds what the event says', async () => {
+    const store = filled();
+    for (const [id, featureId] of [
+      ['e1', 'f2'],
+      ['e2', 'f3'],
+    ] as const) {
+      const { pending_change: _, ...bare } = step(id, 'p2', 'pending', featureId);
+      store.apply({ ...bare, actor: 'ada' });
+    }
+    const { pending_change: _, ...unknown } = step('e3', 'p3', 'pending', 'x');
+    store.apply({ ...unknown, feature_id: null, feature: null });
+    const { pendingChanges } = await settled(store);
+    expect(pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+    expect(pendingChanges.get('f3')).toMatchObject([
       {
         id: 'p2',
+        status: 'pending',
         requested_by: 'ada',
-        created_at: expect.any(String) as string,
         reason: null,
-        change: null,
         entities: [
-          { entity: 'feature', entity_id: 'f2', feature_id: 'f2' },
-          { entity: 'feature', entity_id: 'f3', feature_id: 'f3' },
+          { entity_id: 'f2', feature_id: 'f2', diff: [] },
+          { entity_id: 'f3', feature_id: 'f3', diff: [] },
         ],
       },
     ]);
     expect(pendingChanges.get('')?.map(({ id }) => id)).toEqual(['p3']);
+    const { pending_change: __, ...decided } = step('e4', 'p2', 'rejected', 'f2');
+    store.apply(decided);
+    expect((await settled(store)).pendingChanges.has('f3')).toBe(false);
+  });
+
+  it('of a request that was deleted removes the pending change', async () => {
+    const store = filled();
+    store.apply({ ...step('e1', 'p1', 'cancelled', 'f1'), pending_change: null });
+    expect((await settled(store)).pendingChanges.size).toBe(0);
   });
 
   it.each(['approved', 'rejected', 'cancelled'] as const)(
@@ -104,55 +129,32 @@ describe('an event', () => {
     },
   );
 
-  it('pending_change_updated keeps the pending change without its previous contents', async () => {
+  it('pending_change_updated replaces the contents of the pending change', async () => {
     const store = filled();
-    store.apply(step('e1', 'p1', 'updated', 'f1'));
+    store.apply(step('e1', 'p1', 'updated', 'f2'));
     const { pendingChanges } = await settled(store);
-    const updated = pendingChanges.get('f1')?.[0];
-    expect(updated).toMatchObject({ id: 'p1', requested_by: 'ada', reason: null, change: null });
-    expect(updated?.entities.map(({ entity_id: id }) => id).sort()).toEqual(['f1', 'f2']);
-    expect(pendingChanges.get('f2')).toEqual([updated]);
-  });
-
-  it('pending_change_updated adds an unknown pending change', async () => {
-    const store = filled();
-    store.apply(step('e1', 'p2', 'updated', 'f2'));
-    expect((await settled(store)).pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
+    expect(pendingChanges.has('f1')).toBe(false);
+    expect(pendingChanges.get('f2')?.map(({ id }) => id)).toEqual(['p1']);
   });
 
   it.each(['pending', 'updated'] as const)(
-    'with the action %s from before the decision does not reopen the pending change',
+    'with the action %s that was read after the decision does not reopen the pending change',
     async (action) => {
       const store = filled();
       store.apply(step('100', 'p2', 'rejected', 'f1'));
-      store.apply(step('99', 'p2', action, 'f1'));
+      const late = step('99', 'p2', action, 'f1');
+      store.apply({ ...late, pending_change: { ...pendingChange('p2', ['f1']), status: 'rejected' } });
       const { pendingChanges, activity } = await settled(store);
       expect(pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1']);
       expect(activity.map(({ id }) => id)).toEqual(expect.arrayContaining(['99', '100']));
     },
   );
 
-  it('from before a decision does not affect a pending change that was reopened after it', async () => {
+  it('reopens a pending change that was decided', async () => {
     const store = filled();
     store.apply(step('98', 'p2', 'rejected', 'f1'));
     store.apply(step('100', 'p2', 'pending', 'f1'));
-    store.apply(step('97', 'p2', 'pending', 'f1'));
     expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
-  });
-
-  it('with an id that is not a number is applied in the order of arrival', async () => {
-    const store = filled();
-    store.apply(step('b', 'p2', 'rejected', 'f1'));
-    store.apply(step('a', 'p2', 'pending', 'f1'));
-    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p1', 'p2']);
-  });
-
-  it('reopens a pending change after a new snapshot, because ids may have restarted', async () => {
-    const store = filled();
-    store.apply(step('100', 'p2', 'rejected', 'f1'));
-    store.replace({ ...channelName, cursor: 'c9', embedded_state: true, features: [], pending_changes: [] });
-    store.apply(step('7', 'p2', 'pending', 'f1'));
-    expect((await settled(store)).pendingChanges.get('f1')?.map(({ id }) => id)).toEqual(['p2']);
   });
 
   it('with an unreadable feature state keeps the known state', async () => {

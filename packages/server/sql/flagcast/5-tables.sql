@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS flagcast.schema_version (
 -- because a constraint here must not make a host's write fail.
 --
 -- The reader reads by the primary key. Reconnecting clients read the events of one channel since their cursor
--- by the second index.
+-- by the second index, and the steps of requests in all channels by the third.
 CREATE TABLE IF NOT EXISTS flagcast.event_log (
   seq bigint GENERATED ALWAYS AS IDENTITY,
   xid bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS flagcast.event_log (
   PRIMARY KEY (xid, seq)
 );
 CREATE INDEX IF NOT EXISTS event_log_environment_id_xid_idx ON flagcast.event_log (environment_id, xid);
+CREATE INDEX IF NOT EXISTS event_log_pending_xid_seq_idx ON flagcast.event_log (xid, seq) WHERE source = 'pending';
 
 -- One row. Transaction ids are valid in one cluster only: system_identifier names the cluster that wrote the log.
 -- deleted_xid is the highest transaction id of the rows that retention has deleted. host_triggers is false after

@@ -5,15 +5,17 @@ import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Handler, MiddlewareHandler } from 'hono';
 import type { Registry } from 'prom-client';
 import type { OriginPolicy } from '../auth/origin-policy.js';
-import { channelFromQuery } from '../auth/request-target.js';
+import type { Principal } from '../auth/request-authorizer.js';
+import { subscriptionFromQuery } from '../auth/request-target.js';
 import { readGuards } from '../host/environments.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
-import type { SnapshotSource } from '../replay/snapshot.js';
+import type { EncodedSnapshot, SnapshotSource } from '../replay/snapshot.js';
 import { defaultHeaders } from '../transport/http-server.js';
 import type { EventStreams } from '../transport/event-stream.js';
 import { createConsoleApp } from './console-files.js';
 import { acceptsGzip, sendError, sendProblem } from './responses.js';
 import { createRestApi, type RestOptions } from './rest.js';
+import { decidableProjects } from './writes/decisions.js';
 import { documentHead, systemRoutes } from './system-routes.js';
 
 export interface AppOptions extends RestOptions {
@@ -147,11 +149,12 @@ function addProjects(app: App, { authorizer, authorization, sessions }: AppOptio
   });
 }
 
-function addSnapshot(app: App, { authorizer, requestSlots, responseMemory, snapshots }: AppOptions): void {
+function addSnapshot(app: App, options: AppOptions): void {
+  const { authorizer, requestSlots, responseMemory, snapshots } = options;
   addRoute(app, systemRoutes.snapshot, async (context) => {
     const { incoming, outgoing } = context.env;
     authorizer.checkOrigin(incoming);
-    const wanted = channelFromQuery(new URL(context.req.url).searchParams);
+    const wanted = subscriptionFromQuery(new URL(context.req.url).searchParams);
     const principal = await authorizer.authenticate(incoming);
     const userId = principal.user.id;
     outgoing.appendHeader('Vary', 'Accept-Encoding');
@@ -159,8 +162,10 @@ function addSnapshot(app: App, { authorizer, requestSlots, responseMemory, snaps
     // The slot is held until there is memory for the response: a waiting response takes memory, too.
     return await requestSlots.run(userId, outgoing, async () => {
       // After the wait, which may have been long: the user's rights may have changed.
-      const channel = await authorizer.openChannel(principal, wanted);
-      const snapshot = await snapshots.take(channel);
+      const snapshot =
+        'feed' in wanted
+          ? await takeApprovals(options, principal)
+          : await snapshots.take(await authorizer.openChannel(principal, wanted));
       if (snapshot === null) return sendProblem(context, unavailable());
       const bytes = isGzipped ? await snapshot.gzipped() : snapshot.bytes;
       return context.body(await responseMemory.body(bytes, userId, outgoing), 200, {
@@ -171,6 +176,21 @@ function addSnapshot(app: App, { authorizer, requestSlots, responseMemory, snaps
       });
     });
   });
+}
+
+async function takeApprovals(
+  { authorizer, authorization, sessions, snapshots }: AppOptions,
+  principal: Principal,
+): Promise<EncodedSnapshot | null> {
+  const { user } = principal;
+  const [scope, rights, projects] = await Promise.all([
+    authorizer.openApprovals(principal),
+    authorization.rightsOf(user.id),
+    authorization.visibleProjects(user.id),
+  ]);
+  const projectIds = projects.map(({ id }) => id);
+  const mayDecide = await decidableProjects(sessions.requests, rights, projectIds);
+  return await snapshots.takeApprovals({ user, scope, mayDecide: [...mayDecide] });
 }
 
 const preflightHeaders: Readonly<Record<string, string>> = {

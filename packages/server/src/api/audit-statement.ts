@@ -1,4 +1,4 @@
-import { requestEntities } from '../host/feature-state.js';
+import { requestEntities } from '../host/pending-change.js';
 import {
   isTooLarge,
   requestedDiff,

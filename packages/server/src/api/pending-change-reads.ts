@@ -1,8 +1,7 @@
-import { requestEntities } from '../host/feature-state.js';
+import { requestEntities } from '../host/pending-change.js';
 import type { Rights } from '../host/rights.js';
 import { requestedDiff, requestedEntity, shownJson, isoUtc } from '../host/sql-expressions.js';
 import { JsonText } from '../json-text.js';
-import { isMissing } from '../postgres/errors.js';
 import type { Queries } from '../postgres/session-pool.js';
 import { isUuid, type OpenChange } from './schemas.js';
 import { decidableProjects } from './writes/decisions.js';
@@ -73,11 +72,7 @@ export async function readOpenChanges(
   );
   const shown = rows.filter((row) => rights.mayView(row.project_id, row.environment_id));
   const projectIds = [...new Set(shown.map((row) => row.project_id))];
-  const decidable = await decidableProjects(pool, rights, projectIds).catch((error: unknown) => {
-    // Requests are shown even if the server may not read who decides on them.
-    if (isMissing(error)) return new Set<string>();
-    throw error;
-  });
+  const decidable = await decidableProjects(pool, rights, projectIds);
   return shown.map((row) => ({
     ...row,
     entities: new JsonText(row.entities),

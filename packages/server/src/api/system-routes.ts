@@ -26,13 +26,32 @@ const snapshotSchema = z
     pending_changes: z.array(
       z.object({
         id: z.string(),
+        project_id: z.string(),
+        environment_id: z.string(),
+        environment: z.string().nullable(),
+        status: z.string(),
         requested_by: z.string(),
+        requested_by_id: z.string().nullable(),
         created_at: z.string(),
+        version: z.string(),
         reason: z.string().nullable(),
-        change: z.unknown(),
         entities: z.array(
-          z.object({ entity: z.string(), entity_id: z.string(), feature_id: z.string().nullable() }),
+          z.object({
+            entity: z.string(),
+            entity_id: z.string(),
+            action: z.string().nullable(),
+            feature_id: z.string().nullable(),
+            feature_key: z.string().nullable(),
+            feature_name: z.string().nullable(),
+            feature_version: z.string().nullable(),
+            diff: z
+              .array(z.object({ field: z.string(), old: z.string(), new: z.string() }))
+              .describe('The values are JSON texts'),
+          }),
         ),
+        decided_by: z.string().nullable(),
+        decided_at: z.string().nullable(),
+        decision_reason: z.string().nullable(),
       }),
     ),
   })

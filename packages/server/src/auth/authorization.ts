@@ -1,4 +1,5 @@
 import type { Rights } from '../host/rights.js';
+import type { ApprovalsScope } from './approvals-scope.js';
 import type { Identity } from './user-claim.js';
 
 /** One environment of one project, with the ids as the database writes them. */
@@ -11,6 +12,9 @@ export interface Channel {
 export type ChannelRequest =
   | { readonly projectId: string; readonly environmentKey: string }
   | { readonly projectId: string; readonly environmentId: string };
+
+/** A channel, or the approvals feed. */
+export type SubscriptionRequest = ChannelRequest | { readonly feed: 'approvals' };
 
 export interface User {
   readonly id: string;
@@ -52,6 +56,8 @@ export interface Authorization {
   openChannel(userId: string, wanted: ChannelRequest): Promise<Channel | ChannelRefusal>;
   /** The `viewerKey`s of the viewers who may still see their channel, by one query for all. */
   recheck(viewers: readonly Viewer[]): Promise<Set<string>>;
+  /** What the users may view, by one query for all. A user who may not connect any more is absent. */
+  approvalsScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>>;
   /** The projects and environments that the user may see, sorted by the names of the projects. */
   visibleProjects(userId: string): Promise<VisibleProject[]>;
   /** What the user may do in one project, or in all. */

@@ -1,3 +1,4 @@
+import { ApprovalsScope } from './approvals-scope.js';
 import type { Identity } from './user-claim.js';
 import type pg from 'pg';
 import { Rights } from '../host/rights.js';
@@ -138,6 +139,13 @@ export class CallbackAuthorization implements Authorization {
     const userIds = [...new Set(viewers.map(({ userId }) => userId))];
     if (userIds.length === 0) return new Set();
     return new Set((await this.#find(userIds, null)).map(viewerKey));
+  }
+
+  async approvalsScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
+    if (userIds.length === 0) return new Map();
+    const byUser = new Map(userIds.map((userId): [string, AuthorizedChannel[]] => [userId, []]));
+    for (const channel of await this.#find(userIds, null)) byUser.get(channel.userId)?.push(channel);
+    return new Map([...byUser].map(([userId, channels]) => [userId, new ApprovalsScope({ channels })]));
   }
 
   async visibleProjects(userId: string): Promise<VisibleProject[]> {

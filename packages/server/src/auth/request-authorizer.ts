@@ -1,3 +1,4 @@
+import type { ApprovalsScope } from './approvals-scope.js';
 import type { Identity } from './user-claim.js';
 import type { IncomingMessage } from 'node:http';
 import { HttpProblem } from '../http-problem.js';
@@ -103,17 +104,32 @@ export class RequestAuthorizer {
   }
 
   async openChannel(principal: Principal, wanted: ChannelRequest): Promise<Channel> {
-    const { authorization, channelChanges, throttle } = this.#options;
-    let changes: number;
-    let channel: Channel | ChannelRefusal;
-    do {
-      // The result may be older than a change that was read and carried out meanwhile.
-      changes = channelChanges();
-      await throttle?.turn();
-      channel = await authorization.openChannel(principal.user.id, wanted);
-    } while (changes !== channelChanges());
+    const { authorization } = this.#options;
+    const channel = await this.#lookUp(
+      async () => await authorization.openChannel(principal.user.id, wanted),
+    );
     if (typeof channel === 'string') throw channelProblems[channel]();
     return channel;
+  }
+
+  /** What the user's approvals feed contains. */
+  async openApprovals({ user }: Principal): Promise<ApprovalsScope> {
+    const { authorization } = this.#options;
+    const scopes = await this.#lookUp(async () => await authorization.approvalsScopes([user.id]));
+    const scope = scopes.get(user.id);
+    if (scope === undefined) throw userInactive();
+    return scope;
+  }
+
+  /** Repeats a look-up whose result may be older than a change of channels that was read meanwhile. */
+  async #lookUp<Result>(find: () => Promise<Result>): Promise<Result> {
+    const { channelChanges, throttle } = this.#options;
+    for (;;) {
+      const changes = channelChanges();
+      await throttle?.turn();
+      const result = await find();
+      if (changes === channelChanges()) return result;
+    }
   }
 
   #tokenOf(request: IncomingMessage): string {
@@ -141,9 +157,11 @@ export class RequestAuthorizer {
         'The token or the session is of a user that does not exist: sign in again',
       );
     }
-    if (!user.active) {
-      throw new HttpProblem('user_inactive', 'This user has been deactivated: ask an administrator');
-    }
+    if (!user.active) throw userInactive();
     return { user, expiresAtMs: identity.expiresAtMs };
   }
+}
+
+function userInactive(): HttpProblem {
+  return new HttpProblem('user_inactive', 'This user has been deactivated: ask an administrator');
 }

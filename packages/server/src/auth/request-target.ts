@@ -1,4 +1,4 @@
-import type { ChannelRequest } from './authorization.js';
+import type { ChannelRequest, SubscriptionRequest } from './authorization.js';
 import { HttpProblem } from '../http-problem.js';
 
 /** An encoded character that needs no encoding, or one that separates or climbs segments once it is decoded. */
@@ -15,9 +15,27 @@ export function hasCanonicalPath(target: string): boolean {
   return !/\/(?:\/|\.{1,2}(?:\/|$))/.test(path) && !hiddenCharacter.test(path);
 }
 
-/** Whether a query string names a channel. */
-export function asksForChannel(query: URLSearchParams): boolean {
-  return ['project_id', 'env', 'env_id', 'environment_id', 'cursor'].some((name) => query.has(name));
+const channelParameters = ['project_id', 'env', 'env_id', 'environment_id'];
+
+/** Whether a query string names a channel or a feed. */
+export function asksForSubscription(query: URLSearchParams): boolean {
+  return ['feed', 'cursor', ...channelParameters].some((name) => query.has(name));
+}
+
+/** The channel that a query string names, or the feed: `feed=approvals`. Throws HttpProblem. */
+export function subscriptionFromQuery(query: URLSearchParams): SubscriptionRequest {
+  const feed = parameter(query, 'feed');
+  if (feed === null) return channelFromQuery(query);
+  if (feed !== 'approvals') {
+    throw new HttpProblem('not_found', 'There is no such feed: the only feed is feed=approvals');
+  }
+  if (channelParameters.some((name) => query.has(name))) {
+    throw new HttpProblem(
+      'conflicting_parameters',
+      'Give feed or a channel, not both: the feed contains all channels that you may see',
+    );
+  }
+  return { feed };
 }
 
 /** The cursor to resume from, or null. Throws HttpProblem. */

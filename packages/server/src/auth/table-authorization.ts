@@ -1,4 +1,5 @@
 import { readRights, type Rights } from '../host/rights.js';
+import { ApprovalsScope } from './approvals-scope.js';
 import { QueryBatcher } from '../postgres/query-batcher.js';
 import type { Queries } from '../postgres/session-pool.js';
 import {
@@ -82,6 +83,23 @@ JOIN public.users viewer ON viewer.id = asked.user_id
 JOIN public.projects project ON project.id = asked.project_id AND project.archived_at IS NULL
 WHERE ${mayView}`;
 
+/** Set by set, because a subquery for each of thousands of users would read their memberships one by one. */
+const scopesStatement = `
+SELECT viewer.id::text AS "userId", viewer.is_superuser AS superuser,
+  coalesce(json_object_agg(granted.project_id, granted.roles) FILTER (WHERE granted.project_id IS NOT NULL), '{}') AS projects
+FROM public.users viewer
+LEFT JOIN (
+  SELECT membership.user_id, membership.project_id, json_agg(DISTINCT membership.role_id::text) AS roles
+  FROM public.memberships membership
+  JOIN public.role_permissions given ON given.role_id = membership.role_id
+  JOIN public.permissions permission ON permission.id = given.permission_id AND permission.key = 'project.view'
+  JOIN public.projects project ON project.id = membership.project_id AND project.archived_at IS NULL
+  WHERE membership.user_id = ANY ($1::bigint[])
+  GROUP BY membership.user_id, membership.project_id
+) granted ON granted.user_id = viewer.id
+WHERE viewer.is_active AND viewer.id = ANY ($1::bigint[])
+GROUP BY viewer.id`;
+
 const projectsStatement = `
 SELECT project.id::text AS id, project.name::text AS name,
   coalesce(
@@ -111,6 +129,10 @@ export class TableAuthorization implements Authorization {
   );
   readonly #channels = new QueryBatcher(
     async (questions: readonly ChannelQuestion[]) => await this.#findChannels(questions),
+  );
+
+  readonly #scopes = new QueryBatcher(
+    async (questions: readonly (readonly string[])[]) => await this.#findScopes(questions.flat()),
   );
 
   constructor(pool: Queries) {
@@ -153,6 +175,10 @@ export class TableAuthorization implements Authorization {
     return new Set(asked.filter((_, index) => allowed.has(index)).map(viewerKey));
   }
 
+  async approvalsScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
+    return await this.#scopes.ask(userIds);
+  }
+
   /** Without archived projects; environments by id. */
   async visibleProjects(userId: string): Promise<VisibleProject[]> {
     const id = parseBigint(userId);
@@ -184,6 +210,20 @@ SELECT '${column} ' || u.${column}::text AS key, json_build_object(
     const users = new Map<string, User[]>();
     for (const { key, user } of rows) users.set(key, [...(users.get(key) ?? []), user]);
     return users;
+  }
+
+  async #findScopes(userIds: readonly string[]): Promise<Map<string, ApprovalsScope>> {
+    const { rows } = await this.#pool.query<{
+      userId: string;
+      superuser: boolean;
+      projects: Record<string, string[]>;
+    }>(scopesStatement, [[...new Set(userIds)].filter((userId) => parseBigint(userId) !== null)]);
+    return new Map(
+      rows.map(({ userId, superuser, projects }) => [
+        userId,
+        new ApprovalsScope(superuser ? 'all' : { projects }),
+      ]),
+    );
   }
 
   async #findChannels(questions: readonly ChannelQuestion[]): Promise<Map<ChannelQuestion, ChannelAnswer>> {

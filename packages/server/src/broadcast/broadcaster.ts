@@ -198,9 +198,10 @@ export class Broadcaster {
       return;
     }
     this.#channelChanges += 1;
-    this.#lifecycle.emit('channels:changed');
     this.finishDeliveries();
     const { type, projectId } = control;
+    const environmentId = 'environmentId' in control ? control.environmentId : null;
+    this.#lifecycle.emit('channels:changed', { projectId, environmentId });
     if (type === 'project_archived' || type === 'project_deleted') {
       const prefix = channelKey(projectId, '');
       const channels = [...this.#subscribers.keys()].filter((channel) => channel.startsWith(prefix));

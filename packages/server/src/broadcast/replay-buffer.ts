@@ -81,8 +81,10 @@ export class ReplayBuffer {
       this.#evicted.set(channel, this.#sequence);
       this.#skippedXmax.set(channel, snapshotXmax);
     }
+    const left = new Set(skipped);
     for (const [channel, ofChannel] of byChannel(events)) {
-      channels.set(channel, new ChannelBatch(this.#sequence, ofChannel, batch));
+      // The approvals feed and a channel share events: where one of them is left out, only a part of its events is here.
+      if (!left.has(channel)) channels.set(channel, new ChannelBatch(this.#sequence, ofChannel, batch));
     }
     if (events.length === 0) return channels;
     this.#entries.push({ sequence: this.#sequence, eventCount: events.length, snapshotXmax, channels });
@@ -113,14 +115,14 @@ export class ReplayBuffer {
     if (position.xmax <= this.#startXmax) return null;
     if (position.xmax <= (this.#skippedXmax.get(channel) ?? -1n)) return null;
     const missed: FlagEvent[] = [];
-    const states = new Map<string | null, FlagEvent>();
+    const states = new NewestStates();
     for (const { channels } of this.#entries) {
       for (const event of channels.get(channel)?.events ?? []) {
-        states.set(event.featureId, event);
+        states.add(event);
         if (!covers(position, event.xid)) missed.push(event);
       }
     }
-    return missed.map((event) => withStateOf(event, states.get(event.featureId)));
+    return missed.map((event) => states.applyTo(event));
   }
 
   /** The sequence of the channel's newest batch that is not in the buffer; 0 if all are. */
@@ -146,9 +148,28 @@ export class ReplayBuffer {
   }
 }
 
-/** The event with the feature's state of a newer event. */
-export function withStateOf(event: FlagEvent, newest: FlagEvent | undefined): FlagEvent {
-  if (newest === undefined || newest.featureJson === event.featureJson) return event;
-  const { featureJson, featureUnreadable } = newest;
-  return { ...event, featureJson, featureUnreadable };
+/** The newest known states of features and requests. */
+export class NewestStates {
+  readonly #features = new Map<string | null, FlagEvent>();
+  readonly #requests = new Map<string | null, FlagEvent>();
+
+  /** Adds an event that is newer than those before. */
+  add(event: FlagEvent): void {
+    // The environment is part of a feature's state.
+    this.#features.set(featureKey(event), event);
+    if (event.source === 'pending') this.#requests.set(event.pendingChangeId, event);
+  }
+
+  /** The event with the newest states of its feature and its request. */
+  applyTo(event: FlagEvent): FlagEvent {
+    const { featureJson, featureUnreadable } = this.#features.get(featureKey(event)) ?? event;
+    const newest = event.source === 'pending' ? this.#requests.get(event.pendingChangeId) : undefined;
+    const { pendingChangeJson, pendingChangeUnreadable } = newest ?? event;
+    if (featureJson === event.featureJson && pendingChangeJson === event.pendingChangeJson) return event;
+    return { ...event, featureJson, featureUnreadable, pendingChangeJson, pendingChangeUnreadable };
+  }
+}
+
+function featureKey({ featureId, environmentId }: FlagEvent): string | null {
+  return featureId === null ? null : JSON.stringify([featureId, environmentId]);
 }

@@ -1,4 +1,5 @@
 import { CloseCode, type FreshnessMessage } from '@flagcast/protocol';
+import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import { type Authorization, type Viewer, viewerKey, type Channel } from '../auth/authorization.js';
 import type { Position } from '../events/position.js';
 import type { Lifecycle } from '../lifecycle.js';
@@ -73,6 +74,9 @@ export class ConnectionMonitor {
     this.#options = options;
     const { lifecycle } = options;
     lifecycle.on('rights:changed', () => void this.#recheck());
+    lifecycle.on('channels:changed', (change) => {
+      for (const { session } of options.registry.connections()) session.channelsChanged(change);
+    });
     lifecycle.on('freshness:changed', () => this.#sendFreshness());
   }
 
@@ -172,7 +176,17 @@ export class ConnectionMonitor {
           viewers.set(viewerKey(viewer), viewer);
         }
       }
-      const allowed = await authorization.recheck([...viewers.values()]);
+      const feedUsers = new Set(
+        checked
+          .filter(({ session }) => session.approvalsScope !== null)
+          .map(({ principal }) => principal.user.id),
+      );
+      const [allowed, scopes] = await Promise.all([
+        authorization.recheck([...viewers.values()]),
+        feedUsers.size === 0
+          ? new Map<string, ApprovalsScope>()
+          : authorization.approvalsScopes([...feedUsers]),
+      ]);
       this.#uncheckedSinceMs = null;
       let closed = 0;
       for (const { principal, session } of checked) {
@@ -182,6 +196,8 @@ export class ConnectionMonitor {
           return allowed.has(key) || !viewers.has(key);
         });
         if (wasRevoked) closed += 1;
+        // A feed that was subscribed meanwhile was checked then.
+        if (feedUsers.has(principal.user.id)) session.rescope(scopes.get(principal.user.id) ?? null);
       }
       const durationMs = performance.now() - startedAtMs;
       lifecycle.emit('access:rechecked', { connections: checked.length, closed, durationMs });
@@ -203,7 +219,7 @@ export class ConnectionMonitor {
     this.#uncheckedSinceMs = freshness.isFresh ? (this.#uncheckedSinceMs ?? nowMs) : null;
     if (this.#uncheckedSinceMs === null || nowMs - this.#uncheckedSinceMs < recheckTimeoutMs) return;
     for (const { session } of registry.connections()) {
-      if (session.channels().length > 0) {
+      if (session.channels().length > 0 || session.approvalsScope !== null) {
         session.close(CloseCode.unavailable, 'your rights cannot be checked');
       }
     }

@@ -1,7 +1,9 @@
 import type { CloseCode, FreshnessMessage } from '@flagcast/protocol';
 import type { Principal } from '../auth/request-authorizer.js';
+import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
 import type { Dialect } from '../events/dialect.js';
+import type { ChannelsChange } from '../lifecycle.js';
 import type { Heartbeat } from './codecs/v1.js';
 import type { ConnectionRegistry } from './connection-registry.js';
 
@@ -14,8 +16,13 @@ export interface Session {
   /** Takes a message of the client. Never throws. */
   receive(data: Buffer, isBinary: boolean): void;
   channels(): Channel[];
+  /** Of the approvals feed; null if it is not subscribed. */
+  readonly approvalsScope: ApprovalsScope | null;
   /** Ends the channels that the user may no longer view. Returns whether there were any. */
   revoke(mayView: (channel: Channel) => boolean): boolean;
+  /** What the user may view now; null if the user may not connect any more. */
+  rescope(scope: ApprovalsScope | null): void;
+  channelsChanged(change: ChannelsChange): void;
   sendHeartbeat(heartbeat: Heartbeat): void;
   /** The server has become stale or fresh. */
   sendFreshness(message: FreshnessMessage): void;

@@ -19,6 +19,7 @@ export interface PlainSessionOptions {
  * from the replay buffer, and if that does not have all of it, the connection is closed.
  */
 export class PlainSession extends Subscription implements Session {
+  readonly approvalsScope = null;
   readonly #channel: Channel;
 
   constructor({ connection, dialect, broadcaster, channel }: PlainSessionOptions) {
@@ -56,6 +57,15 @@ export class PlainSession extends Subscription implements Session {
 
   channelEnded(reason: ChannelEnd): void {
     this.close(CloseCode.unknownChannel, reason);
+  }
+
+  // The dialect has no approvals feed.
+  rescope(): void {
+    return;
+  }
+
+  channelsChanged(): void {
+    return;
   }
 
   // The dialect has no messages for these. Events have the new key; stale connections are closed after a while.

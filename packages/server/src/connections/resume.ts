@@ -1,10 +1,9 @@
 import type { ResyncReason } from '@flagcast/protocol';
-import type { Channel } from '../auth/authorization.js';
 import type { Broadcaster } from '../broadcast/broadcaster.js';
 import type { FlagEvent } from '../events/event.js';
 import type { Position } from '../events/position.js';
 import { SharedEvents } from '../events/dialect.js';
-import type { MissedEventsSource, Progress } from '../replay/missed-events.js';
+import type { MissedEventsSource, MissedTarget, Progress } from '../replay/missed-events.js';
 import type { Subscription } from './subscription.js';
 
 export interface ResumeSources {
@@ -30,7 +29,11 @@ const maxAttempts = 3;
  */
 export async function findMissed(
   { broadcaster, missedEvents, willBeRead }: ResumeSources,
-  { subscription, channel, position }: { subscription: Subscription; channel: Channel; position: Position },
+  {
+    subscription,
+    target,
+    position,
+  }: { subscription: Subscription; target: MissedTarget; position: Position },
 ): Promise<Missed | ResyncReason | 'unavailable'> {
   const { key } = subscription;
   if (broadcaster.position !== null && broadcaster.position.history !== position.history) {
@@ -46,7 +49,7 @@ export async function findMissed(
     return { events: buffered, source: 'buffer', sequence, position: newest };
   }
   for (let attempt = 1; attempt <= maxAttempts && !subscription.isEnded; attempt += 1) {
-    const answer = await missedEvents.since(channel, position, broadcaster.oldestSequence(key));
+    const answer = await missedEvents.since(target, position, broadcaster.oldestSequence(key));
     if (answer.isDatabaseBehind) return 'cursor_ahead';
     if (answer.expired) return 'cursor_expired';
     if (answer.missed === null) break;

@@ -77,11 +77,16 @@ export abstract class Subscription implements Subscriber {
       }
       return;
     }
-    const bytes = batch.encodedAfter(this.#after, this.dialect);
-    if (bytes === null) return;
-    this.connection.send(bytes);
+    if (this.#after >= batch.last) return;
+    const bytes = this.encodeAfter(batch, this.#after);
+    if (bytes !== null) this.connection.send(bytes);
     this.#after = batch.last;
     this.#position = batch.position;
+  }
+
+  /** The events after batch number `after` that it receives; null if there are none. */
+  protected encodeAfter(batch: DeliveryBatch, after: number): Buffer | null {
+    return batch.encodedAfter(after, this.dialect);
   }
 
   /** Sends the rest of a delivery in progress. Returns whether all that was broadcast is sent now. */

@@ -2,7 +2,7 @@ import { CloseCode } from '@flagcast/protocol';
 import type { RequestAuthorizer } from '../auth/request-authorizer.js';
 import { HttpProblem, unavailable } from '../http-problem.js';
 import type { Lifecycle } from '../lifecycle.js';
-import { type NamedChannel, parseClientMessage } from './codecs/client-message.js';
+import { type NamedSubscription, parseClientMessage } from './codecs/client-message.js';
 import { SessionError, type V1Session } from './v1-session.js';
 
 /** Closes the connection. */
@@ -54,18 +54,18 @@ export class V1Input {
         await this.#renewToken(message.token);
         break;
       case 'subscribe':
-        await this.#report(message.channel, async () => {
-          await session.subscribe(message.channel.request, message.cursor);
+        await this.#report(message.subscription, async () => {
+          await session.subscribe(message.subscription.request, message.cursor);
         });
         break;
       case 'unsubscribe':
-        await this.#report(message.channel, () => session.unsubscribe(message.channel.request));
+        await this.#report(message.subscription, () => session.unsubscribe(message.subscription.request));
         break;
     }
   }
 
-  /** An error is sent with the name of its channel; the other channels continue. */
-  async #report({ named }: NamedChannel, work: () => Promise<void> | void): Promise<void> {
+  /** An error is sent with the name of its channel or feed; the others continue. */
+  async #report({ named }: NamedSubscription, work: () => Promise<void> | void): Promise<void> {
     try {
       await work();
     } catch (error) {

@@ -1,5 +1,4 @@
 import {
-  type ChannelName,
   CloseCode,
   type ControlMessage,
   type FreshnessMessage,
@@ -9,17 +8,23 @@ import {
   subprotocol,
 } from '@flagcast/protocol';
 import type { Principal, RequestAuthorizer } from '../auth/request-authorizer.js';
-import type { Channel, ChannelRequest } from '../auth/authorization.js';
+import type { ApprovalsScope } from '../auth/approvals-scope.js';
+import type { Channel, ChannelRequest, SubscriptionRequest } from '../auth/authorization.js';
 import type { ChannelEnd } from '../broadcast/broadcaster.js';
 import type { Dialect } from '../events/dialect.js';
 import { channelKey } from '../events/event.js';
 import { cursorOf, decodeCursor, type Position } from '../events/position.js';
-import type { Lifecycle } from '../lifecycle.js';
+import type { ChannelsChange, Lifecycle } from '../lifecycle.js';
 import type { Heartbeat, V1Wire } from './codecs/v1.js';
 import type { Connection, Session } from './connection.js';
 import { findMissed, type Missed, type ResumeSources } from './resume.js';
-import { Subscription } from './subscription.js';
 import { V1Input } from './v1-input.js';
+import {
+  ApprovalsSubscription,
+  type SubscriptionOwner,
+  V1Channel,
+  type V1Subscription,
+} from './v1-subscriptions.js';
 
 /** What all sessions of a server share. */
 export interface V1Sources extends ResumeSources {
@@ -56,14 +61,14 @@ function isNamed(known: Channel | ChannelRequest, name: ChannelRequest): boolean
 }
 
 /**
- * A flagcast.v1 connection with its channels. Each channel begins at its cursor: what was missed comes from the replay
- * buffer or the database, else the client gets a resync.
+ * A flagcast.v1 connection with its channels and, if subscribed, the approvals feed. Each begins at its cursor: what was
+ * missed comes from the replay buffer or the database, else the client gets a resync.
  */
-export class V1Session implements Session {
+export class V1Session implements Session, SubscriptionOwner {
   readonly connection: Connection;
   readonly #sources: V1Sources;
   readonly #wire: V1Wire;
-  #channels: readonly V1Channel[] = [];
+  #subscriptions: readonly V1Subscription[] = [];
   /** Null after it was sent. */
   #hello: HelloMessage | null;
   #input: V1Input | null = null;
@@ -89,6 +94,18 @@ export class V1Session implements Session {
     return this.#channels.map(({ channel }) => channel);
   }
 
+  get approvalsScope(): ApprovalsScope | null {
+    return this.#feed?.scope ?? null;
+  }
+
+  get #channels(): V1Channel[] {
+    return this.#subscriptions.filter((subscription) => subscription instanceof V1Channel);
+  }
+
+  get #feed(): ApprovalsSubscription | undefined {
+    return this.#subscriptions.find((subscription) => subscription instanceof ApprovalsSubscription);
+  }
+
   send(message: ControlMessage): void {
     if (!this.#isEnded) this.connection.send(this.#wire.control(message));
   }
@@ -111,32 +128,61 @@ export class V1Session implements Session {
   }
 
   /** Subscribes and sends the missed events. Rejects with a SessionError, a refusal, or what the database throws. */
-  async subscribe(request: ChannelRequest, cursor: string | null): Promise<void> {
+  async subscribe(request: SubscriptionRequest, cursor: string | null): Promise<void> {
+    const { authorizer } = this.#sources;
+    const { principal } = this.connection;
+    if ('feed' in request) {
+      await this.openFeed(await authorizer.openApprovals(principal), cursor);
+      return;
+    }
     if (this.#channels.length >= maxChannels) {
       throw new SessionError(
         'too_many_channels',
         `A connection may have ${maxChannels} channels: unsubscribe one`,
       );
     }
-    const channel = await this.#sources.authorizer.openChannel(this.connection.principal, request);
-    await this.open(channel, request, cursor);
+    await this.open(await authorizer.openChannel(principal, request), request, cursor);
   }
 
   /** Subscribes to a channel that the user may view. */
   async open(channel: Channel, request: ChannelRequest, cursor: string | null): Promise<void> {
-    const { broadcaster } = this.#sources;
-    const isReading = await broadcaster.begun();
     const key = channelKey(channel.projectId, channel.environmentId);
-    if (this.#channels.some((other) => other.key === key)) {
-      throw new SessionError('already_subscribed', 'This channel is subscribed on this connection');
+    await this.#open(
+      () => this.#channels.some((other) => other.key === key),
+      () => new V1Channel(channel, request, { ...this.#subscriptionOptions, dialect: this.dialect }),
+      cursor,
+    );
+  }
+
+  /** Subscribes to the approvals feed. */
+  async openFeed(scope: ApprovalsScope, cursor: string | null): Promise<void> {
+    const { feedDialect } = this.#wire;
+    await this.#open(
+      () => this.#feed !== undefined,
+      () =>
+        new ApprovalsSubscription(scope, feedDialect, {
+          ...this.#subscriptionOptions,
+          dialect: feedDialect,
+        }),
+      cursor,
+    );
+  }
+
+  get #subscriptionOptions() {
+    return { owner: this, broadcaster: this.#sources.broadcaster, connection: this.connection };
+  }
+
+  async #open(isOpen: () => boolean, create: () => V1Subscription, cursor: string | null): Promise<void> {
+    const isReading = await this.#sources.broadcaster.begun();
+    if (isOpen()) {
+      throw new SessionError('already_subscribed', 'This is subscribed on this connection already');
     }
     if (this.#isEnded) return;
     if (!isReading) {
       throw new SessionError('unavailable', 'The database has not been read yet: try again shortly');
     }
-    const { connection, dialect } = this;
-    const opened = new V1Channel(this, channel, request, { key, broadcaster, connection, dialect });
-    this.#channels = [...this.#channels, opened];
+    const opened = create();
+    this.#subscriptions = [...this.#subscriptions, opened];
     const position = cursor === null ? null : decodeCursor(cursor);
     if (cursor === null) {
       this.#goLive(opened);
@@ -152,24 +198,30 @@ export class V1Session implements Session {
     }
   }
 
-  /** Throws a SessionError if the channel is not subscribed. */
-  unsubscribe(request: ChannelRequest): void {
-    // Two environments can swap their keys: a current name takes precedence over the one of the subscription.
-    const found =
-      this.#channels.find(({ channel }) => isNamed(channel, request)) ??
-      this.#channels.find((other) => isNamed(other.request, request));
+  /** Throws a SessionError if it is not subscribed. */
+  unsubscribe(request: SubscriptionRequest): void {
+    const found = 'feed' in request ? this.#feed : this.#findChannel(request);
     if (found === undefined) {
-      throw new SessionError('not_subscribed', 'This channel is not subscribed on this connection');
+      throw new SessionError('not_subscribed', 'This is not subscribed on this connection');
     }
     this.#remove(found);
     this.send({ type: 'unsubscribed', ...found.name });
   }
 
-  /** Ends single channels with an error message; without a remaining channel, the connection. */
+  #findChannel(request: ChannelRequest): V1Channel | undefined {
+    const channels = this.#channels;
+    // Two environments can swap their keys: a current name takes precedence over the one of the subscription.
+    return (
+      channels.find(({ channel }) => isNamed(channel, request)) ??
+      channels.find((other) => isNamed(other.request, request))
+    );
+  }
+
+  /** Ends single channels with an error message; without a remaining subscription, the connection. */
   revoke(mayView: (channel: Channel) => boolean): boolean {
     const revoked = this.#channels.filter(({ channel }) => !mayView(channel));
     if (revoked.length === 0) return false;
-    if (revoked.length === this.#channels.length) {
+    if (revoked.length === this.#subscriptions.length) {
       this.close(CloseCode.forbidden, 'you may no longer see this project');
       return true;
     }
@@ -181,22 +233,34 @@ export class V1Session implements Session {
     return true;
   }
 
+  rescope(scope: ApprovalsScope | null): void {
+    const feed = this.#feed;
+    if (feed === undefined || feed.scope.key === scope?.key) return;
+    if (scope === null) this.close(CloseCode.forbidden, 'this user has been deactivated');
+    else this.resync(feed, 'scope_changed');
+  }
+
+  channelsChanged(change: ChannelsChange): void {
+    const feed = this.#feed;
+    if (feed?.contains(change) === true) this.resync(feed, 'scope_changed');
+  }
+
   /** Only if everything before its cursor was sent on all channels. */
   sendHeartbeat(heartbeat: Heartbeat): void {
     if (this.#isEnded || this.connection.isFull) return;
-    if (!this.#channels.every((channel) => channel.flush())) return;
-    for (const channel of this.#channels) channel.advance(heartbeat.position);
+    if (!this.#subscriptions.every((subscription) => subscription.flush())) return;
+    for (const subscription of this.#subscriptions) subscription.advance(heartbeat.position);
     this.connection.send(heartbeat.encoded(this.#wire));
   }
 
   drained(): void {
     if (this.#isEnded) return;
     this.connection.drained();
-    for (const channel of this.#channels) {
-      // A channel that is replaying catches up anyway.
-      if (!channel.isBehind) continue;
-      if (channel.catchUp()) this.#announce(channel);
-      else void this.#resumeAfterPause(channel);
+    for (const subscription of this.#subscriptions) {
+      // One that is replaying catches up anyway.
+      if (!subscription.isBehind) continue;
+      if (subscription.catchUp()) this.#announce(subscription);
+      else void this.#resumeAfterPause(subscription);
     }
   }
 
@@ -208,8 +272,8 @@ export class V1Session implements Session {
 
   end(): void {
     this.#isEnded = true;
-    for (const channel of this.#channels) channel.end();
-    this.#channels = [];
+    for (const subscription of this.#subscriptions) subscription.end();
+    this.#subscriptions = [];
   }
 
   renamed(channel: V1Channel, environmentKey: string): void {
@@ -222,7 +286,7 @@ export class V1Session implements Session {
 
   channelEnded(channel: V1Channel, reason: ChannelEnd): void {
     if (channel.isEnded) return;
-    if (this.#channels.length === 1) {
+    if (this.#subscriptions.length === 1) {
       this.close(CloseCode.unknownChannel, reason);
       return;
     }
@@ -230,16 +294,16 @@ export class V1Session implements Session {
     this.send({ type: 'error', code: reason, message: endMessages[reason], ...channel.name });
   }
 
-  resync(channel: V1Channel, reason: ResyncReason): void {
-    if (channel.isEnded) return;
-    this.#remove(channel);
-    this.send({ type: 'resync', ...channel.name, reason });
-    this.#sources.lifecycle.emit('channel:resync', { channel: channel.key, reason });
-    if (this.#channels.length === 0) this.connection.onLastChannelEnded();
+  resync(subscription: V1Subscription, reason: ResyncReason): void {
+    if (subscription.isEnded) return;
+    this.#remove(subscription);
+    this.send({ type: 'resync', ...subscription.name, reason });
+    this.#sources.lifecycle.emit('channel:resync', { channel: subscription.key, reason });
+    if (this.#subscriptions.length === 0) this.connection.onLastChannelEnded();
   }
 
   /** The replay buffer does not have everything since the pause. */
-  async #resumeAfterPause(channel: V1Channel): Promise<void> {
+  async #resumeAfterPause(channel: V1Subscription): Promise<void> {
     const { position } = channel;
     try {
       if (position === null) this.resync(channel, 'history_changed');
@@ -253,7 +317,7 @@ export class V1Session implements Session {
   }
 
   /** Sends the events after the position. Rejects if the database does not answer. */
-  async #resume(channel: V1Channel, position: Position): Promise<void> {
+  async #resume(channel: V1Subscription, position: Position): Promise<void> {
     if (this.connection.isFull) {
       channel.waitAt(position);
       return;
@@ -262,7 +326,7 @@ export class V1Session implements Session {
     channel.replayFrom(this.#sources.broadcaster.sequence, position);
     const missed = await findMissed(this.#sources, {
       subscription: channel,
-      channel: channel.channel,
+      target: channel.target,
       position,
     });
     if (channel.isEnded) return;
@@ -273,27 +337,28 @@ export class V1Session implements Session {
     else this.#replay(channel, position, missed);
   }
 
-  #replay(channel: V1Channel, from: Position, { events, source, sequence, position }: Missed): void {
+  #replay(channel: V1Subscription, from: Position, { events, source, sequence, position }: Missed): void {
     // Other channels of this connection have filled it meanwhile.
     if (this.connection.isFull) {
       channel.waitAt(from);
       return;
     }
     // Without a cursor: caught_up has it, after all that was missed.
-    if (events.events.length > 0) this.connection.send(events.encoded(this.dialect));
+    const bytes = channel.encode(events);
+    if (bytes !== null) this.connection.send(bytes);
     channel.replayFrom(sequence, position);
     const resumed = { channel: channel.key, source, events: events.events.length };
     this.#sources.lifecycle.emit('channel:resumed', resumed);
     this.#goLive(channel);
   }
 
-  #goLive(channel: V1Channel): void {
+  #goLive(channel: V1Subscription): void {
     if (!channel.catchUp()) this.resync(channel, 'too_many_missed');
     else this.#announce(channel);
   }
 
   /** Sends `caught_up` once, as soon as everything before it was sent. */
-  #announce(channel: V1Channel): void {
+  #announce(channel: V1Subscription): void {
     const { position } = this.#sources.broadcaster;
     if (channel.isAnnounced || !channel.isLive || position === null) return;
     channel.isAnnounced = true;
@@ -301,47 +366,8 @@ export class V1Session implements Session {
     channel.advance(position);
   }
 
-  #remove(channel: V1Channel): void {
-    channel.end();
-    this.#channels = this.#channels.filter((other) => other !== channel);
-  }
-}
-
-class V1Channel extends Subscription {
-  /** With the environment's current key. */
-  channel: Channel;
-  /** As the client named it: an id can be written in several ways. */
-  readonly request: ChannelRequest;
-  isAnnounced = false;
-  readonly #session: V1Session;
-
-  constructor(
-    session: V1Session,
-    channel: Channel,
-    request: ChannelRequest,
-    options: ConstructorParameters<typeof Subscription>[0],
-  ) {
-    super(options);
-    this.#session = session;
-    this.channel = channel;
-    this.request = request;
-  }
-
-  /** The keys that name it in messages. */
-  get name(): ChannelName {
-    const { projectId, environmentKey, environmentId } = this.channel;
-    return { project_id: projectId, environment: environmentKey, environment_id: environmentId };
-  }
-
-  historyLost(): void {
-    this.#session.resync(this, 'history_changed');
-  }
-
-  channelRenamed(environmentKey: string): void {
-    this.#session.renamed(this, environmentKey);
-  }
-
-  channelEnded(reason: ChannelEnd): void {
-    this.#session.channelEnded(this, reason);
+  #remove(subscription: V1Subscription): void {
+    subscription.end();
+    this.#subscriptions = this.#subscriptions.filter((other) => other !== subscription);
   }
 }

@@ -20,6 +20,8 @@ export class SharedEvents implements EventGroup {
   readonly events: readonly FlagEvent[];
   readonly seenAtMs: number;
   readonly #encodings = new Map<Dialect, Buffer>();
+  /** By which events they contain. */
+  readonly #subsets = new Map<string, SharedEvents>();
 
   constructor(events: readonly FlagEvent[], seenAtMs: number) {
     this.events = events;
@@ -30,6 +32,22 @@ export class SharedEvents implements EventGroup {
     return null;
   }
 
+  /** Those of the events that `includes` accepts: one object for all who see the same ones. */
+  only(includes: (event: FlagEvent) => boolean): SharedEvents {
+    const included = this.events.map(includes);
+    if (!included.includes(false)) return this;
+    const key = included.map(Number).join('');
+    let subset = this.#subsets.get(key);
+    if (subset === undefined) {
+      subset = new Subset(
+        this.events.filter((_, index) => included[index]),
+        this,
+      );
+      this.#subsets.set(key, subset);
+    }
+    return subset;
+  }
+
   encoded(dialect: Dialect): Buffer {
     let bytes = this.#encodings.get(dialect);
     if (bytes === undefined) {
@@ -37,5 +55,18 @@ export class SharedEvents implements EventGroup {
       this.#encodings.set(dialect, bytes);
     }
     return bytes;
+  }
+}
+
+class Subset extends SharedEvents {
+  readonly #whole: SharedEvents;
+
+  constructor(events: readonly FlagEvent[], whole: SharedEvents) {
+    super(events, whole.seenAtMs);
+    this.#whole = whole;
+  }
+
+  override get cursor(): string | null {
+    return this.#whole.cursor;
   }
 }

@@ -36,6 +36,9 @@ export interface FlagEvent {
   readonly featureJson: string | null | undefined;
   /** The state is too large, or cannot be decoded: `featureJson` is undefined then. */
   readonly featureUnreadable: boolean;
+  /** Of a step of a request: the request after the step, in the same form. */
+  readonly pendingChangeJson: string | null | undefined;
+  readonly pendingChangeUnreadable: boolean;
 }
 
 /** A change of channels or rights, in the order of the events. */
@@ -111,14 +114,20 @@ export function channelKey(projectId: string, environmentId: string): string {
   return `${projectId.replace(/[%/]/g, encodeURIComponent)}/${environmentId}`;
 }
 
-/** The events of each channel, in order. */
-export function byChannel(events: readonly FlagEvent[]): Map<string, FlagEvent[]> {
-  const channels = new Map<string, FlagEvent[]>();
+/** The key of the approvals feed: the steps of requests in all channels. No `channelKey` is like it. */
+export const approvalsFeed = 'approvals';
+
+/** The events of each channel and of the approvals feed, in order. */
+export function byChannel<Event extends FlagEvent>(events: readonly Event[]): Map<string, Event[]> {
+  const channels = new Map<string, Event[]>();
   for (const event of events) {
-    const key = channelKey(event.projectId, event.environmentId);
-    const ofChannel = channels.get(key);
-    if (ofChannel === undefined) channels.set(key, [event]);
-    else ofChannel.push(event);
+    const keys = [channelKey(event.projectId, event.environmentId)];
+    if (event.source === 'pending') keys.push(approvalsFeed);
+    for (const key of keys) {
+      const ofChannel = channels.get(key);
+      if (ofChannel === undefined) channels.set(key, [event]);
+      else ofChannel.push(event);
+    }
   }
   return channels;
 }

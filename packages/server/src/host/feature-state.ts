@@ -1,20 +1,20 @@
 import type pg from 'pg';
-import { isoUtc, isoUtcSeconds, shownJson } from './sql-expressions.js';
+import { isoUtc, isoUtcSeconds } from './sql-expressions.js';
+
+/** How a text is read: as it is, or `escapedText`. */
+export type TextReader = (text: string) => string;
+export const plainText: TextReader = (text) => text;
 
 /**
  * In a database with SQL_ASCII, or an encoding with gaps, a text can hold bytes that have no equivalent in UTF-8, and
  * a statement that returns it fails. This escapes the bytes of texts that are not ASCII.
  */
-const escapedText = (text: string): string =>
+export const escapedText: TextReader = (text) =>
   `CASE WHEN octet_length(${text}::text) > 0 AND ${text}::text ~ '[^\x01-\x7f]'
     THEN encode(convert_to(${text}::text, 'SQL_ASCII'), 'escape') ELSE ${text}::text END`;
 
-/** How a text is read: as it is, or `escapedText`. */
-type TextReader = (text: string) => string;
-const plainText: TextReader = (text) => text;
-
 /** The protocol's FeatureState of a row of features `f` and its parameters `p`. */
-const featureJsonOf = (text: TextReader): string => `json_build_object(
+export const featureJsonOf = (text: TextReader): string => `json_build_object(
       'id', f.id, 'key', ${text('f.key')}, 'name', ${text('f.name')}, 'description', ${text('f.description')},
       'kind', f.kind, 'rollout_key', ${text('f.rollout_key')}, 'enabled', coalesce(p.enabled, false),
       'default_value', coalesce(${text('p.default_value')}, ''),
@@ -44,69 +44,6 @@ export function featureState(featureId: string, environmentId: string): string {
     LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id + 0 = ${environmentId}
     WHERE f.id = ${featureId}
   )`;
-}
-
-/**
- * The entities of all requests, for FROM: pending_change_id, project_id, environment_id, requested_by, created_at,
- * entity, entity_id, feature_id. The feature is found as flagcast.feature_of finds it; the audit log is looked up in
- * a materialized subquery, because with a plain LIMIT 1 the planner may read the table from its start.
- */
-export const requestEntities = `(
-  SELECT c.id AS pending_change_id, c.project_id, c.environment_id, c.requested_by, p.created_at,
-    p.entity::text AS entity, p.entity_id,
-    CASE WHEN p.entity = 'feature' THEN p.entity_id ELSE coalesce(
-      (jsonb_path_query_first(
-        c.change,
-        '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
-        jsonb_build_object('id', p.entity_id),
-        true
-      ) #>> '{}')::uuid,
-      (jsonb_path_query_first(
-        c.change,
-        '$.entities[*] ? (@.entity == "feature").entity_id ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
-        '{}',
-        true
-      ) #>> '{}')::uuid,
-      (
-        WITH known AS MATERIALIZED (SELECT a.feature_id FROM public.audit_log a WHERE a.entity_id = p.entity_id)
-        SELECT known.feature_id FROM known LIMIT 1
-      )
-    ) END AS feature_id
-  FROM public.pending_change_entities p
-  JOIN public.pending_changes c ON c.id = p.pending_change_id
-)`;
-
-/** Replaces the content of requests when texts are escaped: JSON cannot be escaped as a whole. */
-const undecodable = '(may hold bytes that cannot be decoded: look it up in the database)';
-
-/**
- * The features and the open requests of a channel, each as JSON text: $1 the project, $2 the environment's
- * number. With `escapes` no text of it can fail to be decoded.
- */
-export function channelStatement({ escapes }: { escapes: boolean }): string {
-  const text = escapes ? escapedText : plainText;
-  const change = escapes ? `to_jsonb('${undecodable}'::text)` : shownJson('c.change::jsonb');
-  return `
-SELECT
-  (
-    SELECT coalesce(json_agg(${featureJsonOf(text)} ORDER BY f.key, f.id), '[]')::text
-    FROM public.features f
-    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
-    WHERE f.project_id = $1::uuid
-  ) AS features,
-  (
-    SELECT coalesce(json_agg(json_build_object(
-      'id', c.id, 'requested_by', ${text('c.requested_by')}, 'created_at', ${isoUtc('c.created_at')},
-      'reason', ${escapes ? 'NULL::text' : "c.change #>> '{meta,reason}'"}, 'change', ${change},
-      'entities', (
-        SELECT coalesce(json_agg(json_build_object(
-          'entity', e.entity, 'entity_id', e.entity_id, 'feature_id', e.feature_id)), '[]')
-        FROM ${requestEntities} e
-        WHERE e.pending_change_id = c.id
-      )) ORDER BY c.created_at, c.id), '[]')::text
-    FROM public.pending_changes c
-    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
-  ) AS pending_changes`;
 }
 
 /**

@@ -64,9 +64,19 @@ export const requestedEntity = (change: string, entity: string, entityId: string
   `jsonb_path_query_first(${change}, '$.entities[*] ? (@.entity == $entity && @.entity_id == $id)',
     jsonb_build_object('entity', ${entity}, 'id', ${entityId}), true)`;
 
+const requestedFields = (requested: string): string =>
+  `jsonb_each(CASE jsonb_typeof(${requested} -> 'changes') WHEN 'object' THEN ${requested} -> 'changes' ELSE '{}' END) AS field`;
+
 /** SQL for the fields that a `requestedEntity` changes, as `stateDiff` writes them. */
 export const requestedDiff = (requested: string): string => `(
   SELECT coalesce(json_agg(json_build_object(
     'field', field.key, 'old', coalesce(field.value -> 'old', 'null'), 'new', coalesce(field.value -> 'new', 'null')
   )), '[]')
-  FROM jsonb_each(CASE jsonb_typeof(${requested} -> 'changes') WHEN 'object' THEN ${requested} -> 'changes' ELSE '{}' END) AS field)`;
+  FROM ${requestedFields(requested)})`;
+
+/** The same, each value as JSON text: JSON.parse would round numbers that a double cannot hold. */
+export const requestedDiffTexts = (requested: string): string => `(
+  SELECT coalesce(json_agg(json_build_object(
+    'field', field.key, 'old', coalesce(field.value -> 'old', 'null')::text, 'new', coalesce(field.value -> 'new', 'null')::text
+  )), '[]')
+  FROM ${requestedFields(requested)})`;

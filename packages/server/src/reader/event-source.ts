@@ -2,7 +2,8 @@ import type { GuaranteeReason, HelloMessage } from '@flagcast/protocol';
 import pg from 'pg';
 import { errorCode } from '../postgres/errors.js';
 import { describeError } from '../describe.js';
-import { asBigint, asUuid, channelStatement, featureState } from '../host/feature-state.js';
+import { asBigint, asUuid, featureState } from '../host/feature-state.js';
+import { channelStatement, pendingChangeState } from '../host/pending-change.js';
 import { type HiddenTable, readHiddenTables } from '../host/host-schema.js';
 import type { LogFeatures } from './log-statements.js';
 import { tablesRelation } from './overlap-statements.js';
@@ -230,7 +231,7 @@ async function describeView(client: pg.ClientBase, name: string): Promise<Readab
 async function featureRefusal(client: pg.ClientBase): Promise<pg.DatabaseError | null> {
   const state = featureState(asUuid("''::text"), asBigint("''::text"));
   return (
-    (await refusalOf(client, `SELECT ${state}`)) ??
+    (await refusalOf(client, `SELECT ${state}, ${pendingChangeState(asUuid("''::text"))}`)) ??
     (await refusalOf(client, channelStatement({ escapes: false }), [
       '00000000-0000-0000-0000-000000000000',
       '0',

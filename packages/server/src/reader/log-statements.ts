@@ -1,4 +1,5 @@
 import { asBigint, asUuid, featureState } from '../host/feature-state.js';
+import { pendingChangeState } from '../host/pending-change.js';
 import { isoUtcInRange } from '../host/sql-expressions.js';
 import type { ControlEntry, FlagEvent } from '../events/event.js';
 import { coverageOfSnapshot, type Coverage } from '../events/position.js';
@@ -46,7 +47,7 @@ export function toSnapshotPosition(row: readonly (string | null)[]): SnapshotPos
 /** A read returns at most this many rows of new transactions, and as many of a large one that it continues. */
 export const pageRows = 500;
 
-/** A feature's state with more bytes is not sent: a page stays below 32 MiB. */
+/** A state of a feature or request with more bytes is not sent: a page stays below 64 MiB. */
 const maxStateBytes = 65_536;
 const tooLarge = '!';
 
@@ -71,7 +72,13 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
       SELECT e.key::text FROM public.environments e WHERE e.id = ${asBigint('l.environment_id')}
     ), l.environment_id)`
     : 'coalesce(l.environment_key, l.environment_id)';
-  const state = featureState(asUuid('l.feature_id'), asBigint('l.environment_id'));
+  const stateColumn = (state: string, condition: string): string =>
+    hasState && mode === 'full'
+      ? `CASE WHEN ${condition} THEN (
+        SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
+        FROM (SELECT ${state} AS state OFFSET 0) s
+      ) END`
+      : 'NULL';
   return `
   l.seq::text, l.xid::text, ${text('l.source')}, ${text('l.row_id')}, ${text('l.project_id')},
   ${text('l.environment_id')}, ${text(key)}, ${text('l.entity')}, ${text('l.entity_id')}, ${text('l.action')},
@@ -80,14 +87,8 @@ function eventColumns({ hasState, hasEnvironments }: LogFeatures, mode: ReadMode
   ${text('l.feature_id')}, ${text('l.pending_change_id')}, ${text('l.actor')},
   CASE WHEN current_setting('track_commit_timestamp')::boolean
     THEN ${isoUtcInRange('pg_xact_commit_timestamp(nullif(l.xid & 4294967295, 0)::text::xid)')} END,
-  ${
-    hasState && mode === 'full'
-      ? `CASE WHEN l.source <> 'control' THEN (
-        SELECT CASE WHEN octet_length(s.state) > ${maxStateBytes} THEN '${tooLarge}' ELSE s.state END
-        FROM (SELECT ${state} AS state OFFSET 0) s
-      ) END`
-      : 'NULL'
-  }`;
+  ${stateColumn(featureState(asUuid('l.feature_id'), asBigint('l.environment_id')), `l.source <> 'control'`)},
+  ${stateColumn(pendingChangeState(asUuid('l.pending_change_id')), `l.source = 'pending'`)}`;
 }
 
 /**
@@ -126,11 +127,24 @@ LEFT JOIN (
 ORDER BY l.seq`;
 }
 
+/** The rows of one range of transactions in one channel: $3 the project, $4 the environment. */
+const channelRows = `l.environment_id = $4 AND l.xid BETWEEN range.low AND range.high AND l.project_id = $3
+      AND l.source <> 'control'
+    ORDER BY l.environment_id, l.xid`;
+
+/** The steps of approvals in one range of transactions: $3 and $4 are not used. */
+const approvalRows = `l.source = 'pending' AND l.xid BETWEEN range.low AND range.high
+      AND coalesce($3::text, $4::text) IS NULL
+    ORDER BY l.xid, l.seq`;
+
 /**
- * The events of a channel that a client has not received: $1 and $2 are the ranges of transactions, $3 the project, $4
- * the environment. The last column is the highest transaction of which retention has deleted rows.
+ * The events of a channel or of the approvals feed that a client has not received: $1 and $2 are the ranges of
+ * transactions. The last column is the highest transaction of which retention has deleted rows.
  */
-export function missedStatement(features: LogFeatures, limit: number): string {
+export function missedStatement(
+  features: LogFeatures,
+  { limit, of }: { limit: number; of: 'channel' | 'approvals' },
+): string {
   return `
 SELECT ${positionColumns}, ${eventColumns(features, 'full')}, (SELECT deleted_xid::text FROM flagcast.log_state)
 FROM (SELECT 1) AS always
@@ -139,9 +153,7 @@ LEFT JOIN (
   FROM unnest($1::bigint[], $2::bigint[]) AS range (low, high)
   CROSS JOIN LATERAL (
     SELECT * FROM flagcast.event_log l
-    WHERE l.environment_id = $4 AND l.xid BETWEEN range.low AND range.high AND l.project_id = $3
-      AND l.source <> 'control'
-    ORDER BY l.environment_id, l.xid LIMIT ${limit}
+    WHERE ${of === 'channel' ? channelRows : approvalRows} LIMIT ${limit}
   ) page
   LIMIT ${limit}
 ) l ON true
@@ -150,7 +162,7 @@ ORDER BY l.seq`;
 
 /** The number of columns before the event's, and of the event. */
 const eventOffset = 3;
-const eventWidth = 16;
+const eventWidth = 17;
 
 /** The column of `missedStatement` after the event's. */
 export const deletedXidColumn = eventOffset + eventWidth;
@@ -175,8 +187,9 @@ export function toLogRow(
   const seq = column(0);
   if (seq === null) return null;
   const xid = BigInt(text(1));
-  const state = column(15);
-  const isUnreadable = hasState && (mode === 'safe' || state === tooLarge);
+  const isStep = text(2) === 'pending';
+  const isUnreadable = (state: string | null): boolean => hasState && (mode === 'safe' || state === tooLarge);
+  const [feature, pendingChange] = [column(15), column(16)];
   const event: FlagEvent = {
     id: seq,
     xid,
@@ -193,8 +206,10 @@ export function toLogRow(
     pendingChangeId: column(12),
     actor: column(13),
     committedAt: column(14),
-    featureJson: hasState && !isUnreadable ? state : undefined,
-    featureUnreadable: isUnreadable,
+    featureJson: hasState && !isUnreadable(feature) ? feature : undefined,
+    featureUnreadable: isUnreadable(feature),
+    pendingChangeJson: isStep && hasState && !isUnreadable(pendingChange) ? pendingChange : undefined,
+    pendingChangeUnreadable: isStep && isUnreadable(pendingChange),
   };
   const isControl = event.source === 'control';
   return {

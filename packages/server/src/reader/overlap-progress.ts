@@ -113,6 +113,8 @@ function toFoundEvent(row: readonly (string | null)[], batch: bigint, hasState: 
       committedAt: null,
       featureJson: hasState ? (row[13] ?? null) : undefined,
       featureUnreadable: false,
+      pendingChangeJson: hasState && text(0) === 'pending' ? (row[14] ?? null) : undefined,
+      pendingChangeUnreadable: false,
     },
   };
 }
@@ -126,5 +128,7 @@ function asCancelled(event: FlagEvent, batch: bigint): FlagEvent {
     action: 'cancelled',
     createdAt,
     actor: null,
+    // The request is gone, or the read did not return it.
+    pendingChangeJson: event.pendingChangeJson === undefined ? undefined : null,
   };
 }

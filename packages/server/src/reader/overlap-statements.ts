@@ -1,4 +1,5 @@
-import { asBigint, asUuid, featureState, requestEntities } from '../host/feature-state.js';
+import { asBigint, asUuid, featureState } from '../host/feature-state.js';
+import { pendingChangeState, requestEntities } from '../host/pending-change.js';
 import { isoUtc, isoUtcInRange } from '../host/sql-expressions.js';
 
 /**
@@ -53,7 +54,8 @@ export function overlapStatement(relation: string, hasState: boolean): string {
   return `
 SELECT v.source, v.row_id, v.project_id, v.environment_id, v.environment_key, v.entity, v.entity_id, v.action,
   ${isoUtc('v.created_at')}, v.feature_id, v.pending_change_id, v.actor, v.is_open_request::text,
-  ${hasState ? featureState(asUuid('v.feature_id'), asBigint('v.environment_id')) : 'NULL'}
+  ${hasState ? featureState(asUuid('v.feature_id'), asBigint('v.environment_id')) : 'NULL'},
+  ${hasState ? `CASE WHEN v.source = 'pending' THEN ${pendingChangeState(asUuid('v.pending_change_id'))} END` : 'NULL'}
 FROM ${relation} v
 WHERE v.created_at <= 'infinity'::timestamptz
 ORDER BY v.created_at, (v.source = 'pending' AND v.action <> 'pending'), length(v.row_id), v.row_id, v.action,

@@ -1,7 +1,7 @@
 import type { Channel } from '../auth/authorization.js';
 import type { Relay } from '../broadcast/relay.js';
 import { SharedEvents } from '../events/dialect.js';
-import { channelKey, type FlagEvent } from '../events/event.js';
+import { approvalsFeed, channelKey, type FlagEvent } from '../events/event.js';
 import { encodeCursor, type Position, uncoveredRanges } from '../events/position.js';
 import type { Queries } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
@@ -24,7 +24,10 @@ export interface Progress {
   readonly position: Position | null;
 }
 
-/** What a client at a position has missed in a channel. */
+/** A channel, or the approvals feed: the steps of requests in all channels. */
+export type MissedTarget = Channel | 'approvals';
+
+/** What a client at a position has missed in a channel or in the approvals feed. */
 export interface MissedEvents {
   /** How far events were broadcast before the query: the answer has everything up to there. */
   readonly progress: Progress;
@@ -65,20 +68,22 @@ export class MissedEventsSource {
   isTooMuch(events: readonly FlagEvent[]): boolean {
     if (events.length > maxMissedEvents) return true;
     let length = 0;
-    for (const { featureJson } of events) length += featureJson?.length ?? 0;
+    for (const { featureJson, pendingChangeJson } of events) {
+      length += (featureJson?.length ?? 0) + (pendingChangeJson?.length ?? 0);
+    }
     return length > maxStateLength;
   }
 
   /** An answer from before the batch `oldestSequence` is not reused. Rejects with the error of the database. */
-  async since(channel: Channel, position: Position, oldestSequence: number): Promise<MissedEvents> {
-    const key = JSON.stringify([channel.projectId, channel.environmentId, encodeCursor(position)]);
+  async since(target: MissedTarget, position: Position, oldestSequence: number): Promise<MissedEvents> {
+    const key = JSON.stringify([keyOf(target), encodeCursor(position)]);
     const known = this.#answers.get(key);
     if (known !== undefined && known.sequence >= oldestSequence) return await known.answer;
     const { keepMs = 10_000, progress: currentProgress } = this.#options;
     // Before the query, whose snapshot is later.
     const progress = currentProgress();
     const entry = {
-      answer: this.#query(channel, position, progress),
+      answer: this.#query(target, position, progress),
       sequence: progress.sequence,
       events: 0,
     };
@@ -111,12 +116,11 @@ export class MissedEventsSource {
     }
   }
 
-  async #query(channel: Channel, position: Position, progress: Progress): Promise<MissedEvents> {
+  async #query(target: MissedTarget, position: Position, progress: Progress): Promise<MissedEvents> {
     const { pool, relay } = this.#options;
-    const { projectId, environmentId } = channel;
     const toShared = (events: FlagEvent[]): SharedEvents | null =>
       this.isTooMuch(events) ? null : new SharedEvents(events, Date.now());
-    const logged = (await relay?.missedSince(channelKey(projectId, environmentId), position)) ?? null;
+    const logged = (await relay?.missedSince(keyOf(target), position)) ?? null;
     if (logged !== null) {
       return { progress, missed: toShared(logged), isDatabaseBehind: false, expired: false, source: 'log' };
     }
@@ -129,8 +133,14 @@ export class MissedEventsSource {
     const { rows } = await pool.query<(string | null)[]>({
       rowMode: 'array',
       types: { getTypeParser: () => (value: string | Buffer) => value },
-      text: missedStatement(source, maxMissedEvents + 1),
-      values: [lows, highs, projectId, environmentId],
+      text: missedStatement(source, {
+        limit: maxMissedEvents + 1,
+        of: target === 'approvals' ? target : 'channel',
+      }),
+      values:
+        target === 'approvals'
+          ? [lows, highs, null, null]
+          : [lows, highs, target.projectId, target.environmentId],
     });
     const first = rows[0] ?? [];
     const deletedXid = BigInt(first[deletedXidColumn] ?? 0);
@@ -143,4 +153,8 @@ export class MissedEventsSource {
       source: 'database',
     };
   }
+}
+
+function keyOf(target: MissedTarget): string {
+  return target === 'approvals' ? approvalsFeed : channelKey(target.projectId, target.environmentId);
 }

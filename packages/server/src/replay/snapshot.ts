@@ -1,9 +1,10 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
-import type { Snapshot } from '@flagcast/protocol';
+import type { ApprovalsSnapshot, Snapshot } from '@flagcast/protocol';
+import type { ApprovalsScope } from '../auth/approvals-scope.js';
 import type { Channel } from '../auth/authorization.js';
 import { encodeCursor, type Position } from '../events/position.js';
-import { channelStatement } from '../host/feature-state.js';
+import { approvalsStatement, channelStatement } from '../host/pending-change.js';
 import { errorCode } from '../postgres/errors.js';
 import type { Queries, SessionSource } from '../postgres/session-pool.js';
 import type { EventSource } from '../reader/event-source.js';
@@ -55,6 +56,14 @@ interface ChannelQueue {
   next: Promise<EncodedSnapshot | null> | null;
 }
 
+/** Whose approvals feed begins. */
+export interface ApprovalsRequest {
+  readonly user: { readonly id: string; readonly username: string };
+  readonly scope: ApprovalsScope;
+  /** The projects on whose requests the user may decide. */
+  readonly mayDecide: readonly string[];
+}
+
 /**
  * Takes snapshots: the features, open pending changes and cursor of one channel at one moment. A snapshot shows
  * everything that was committed before its request. Waiting requests share the next snapshot. The last one is reused
@@ -85,6 +94,14 @@ export class SnapshotSource {
     return await started.running;
   }
 
+  /** The requests of an approvals feed, not shared. Null before the first read; rejects with the error of the database. */
+  async takeApprovals(request: ApprovalsRequest): Promise<EncodedSnapshot | null> {
+    const [source, position] = [this.#options.source(), this.#options.position()];
+    if (source === null || position === null) return null;
+    const { snapshot } = await this.#take({ content: approvalsContent(request), source, position });
+    return snapshot;
+  }
+
   async #work(key: string, queue: ChannelQueue): Promise<void> {
     for (;;) {
       await queue.running.catch(() => undefined);
@@ -101,7 +118,9 @@ export class SnapshotSource {
     const kept = this.#kept.get(key);
     const isCurrent =
       kept?.history === position.history && kept.transactions === (await this.#transactions());
-    const snapshot = isCurrent ? kept : await this.#take({ channel, source, position });
+    const snapshot = isCurrent
+      ? kept
+      : await this.#take({ content: channelContent(channel), source, position });
     this.#keep(key, snapshot);
     return snapshot.snapshot;
   }
@@ -142,8 +161,18 @@ export class SnapshotSource {
   }
 }
 
+/** What a snapshot contains. */
+interface SnapshotContent {
+  /** The JSON around the lists. */
+  head(cursor: string, embeddedState: boolean): object;
+  /** The lists by their keys, each as JSON text. */
+  readonly noLists: Readonly<Record<string, string>>;
+  /** Reads the lists in one row. With `escapes` texts that cannot be decoded are escaped. */
+  statement(escapes: boolean): { text: string; values: unknown[] };
+}
+
 interface SnapshotRequest {
-  readonly channel: Channel;
+  readonly content: SnapshotContent;
   readonly source: EventSource;
   /** The reader's position, which is earlier than the snapshot. */
   readonly position: Position;
@@ -152,7 +181,7 @@ interface SnapshotRequest {
 /** `escapes`: escapes text that cannot be decoded. */
 async function takeSnapshot(
   session: Queries,
-  { channel, source, position }: SnapshotRequest,
+  { content, source, position }: SnapshotRequest,
   escapes: boolean,
 ): Promise<KeptSnapshot> {
   await session.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
@@ -162,20 +191,16 @@ async function takeSnapshot(
   });
   const [row = []] = rows;
   const [transactions = null, insertLsn = null] = row;
-  const { features, pending_changes: pendingChanges } = source.hasState
-    ? await readLists(session, channel, escapes)
-    : noLists;
+  const { text: statement, values } = content.statement(escapes);
+  const lists = source.hasState
+    ? (await session.query<Record<string, string>>(statement, values)).rows[0]
+    : undefined;
   await session.query('COMMIT');
   const shown = source.guarantee === 'exact' ? toSnapshotPosition(row) : null;
-  const head: Omit<Snapshot, 'features' | 'pending_changes'> = {
-    project_id: channel.projectId,
-    environment: channel.environmentKey,
-    environment_id: channel.environmentId,
-    cursor: encodeCursor(shown === null ? position : await positionOf(session, shown, position)),
-    embedded_state: source.hasState,
-  };
+  const cursor = encodeCursor(shown === null ? position : await positionOf(session, shown, position));
   // The lists are JSON already; parsing them only to write them again would cost time.
-  const text = `${JSON.stringify(head).slice(0, -1)},"features":${features},"pending_changes":${pendingChanges}}`;
+  const keys = Object.entries(lists ?? content.noLists).map(([key, json]) => `,"${key}":${json}`);
+  const text = `${JSON.stringify(content.head(cursor, source.hasState)).slice(0, -1)}${keys.join('')}}`;
   return {
     snapshot: new EncodedSnapshot(Buffer.from(text)),
     history: position.history,
@@ -184,20 +209,35 @@ async function takeSnapshot(
   };
 }
 
-/** Both are JSON. */
-interface ChannelLists {
-  readonly features: string;
-  readonly pending_changes: string;
+function channelContent({ projectId, environmentId, environmentKey }: Channel): SnapshotContent {
+  return {
+    head: (cursor, embeddedState): Omit<Snapshot, 'features' | 'pending_changes'> => ({
+      project_id: projectId,
+      environment: environmentKey,
+      environment_id: environmentId,
+      cursor,
+      embedded_state: embeddedState,
+    }),
+    noLists: { features: '[]', pending_changes: '[]' },
+    statement: (escapes) => ({ text: channelStatement({ escapes }), values: [projectId, environmentId] }),
+  };
 }
 
-const noLists: ChannelLists = { features: '[]', pending_changes: '[]' };
-
-async function readLists(session: Queries, channel: Channel, escapes: boolean): Promise<ChannelLists> {
-  const { rows } = await session.query<ChannelLists>(channelStatement({ escapes }), [
-    channel.projectId,
-    channel.environmentId,
-  ]);
-  return rows[0] ?? noLists;
+function approvalsContent({ user, scope, mayDecide }: ApprovalsRequest): SnapshotContent {
+  const { projectIds, environmentIds } = scope.parameters;
+  return {
+    head: (cursor, embeddedState): Omit<ApprovalsSnapshot, 'pending_changes'> => ({
+      feed: 'approvals',
+      cursor,
+      embedded_state: embeddedState,
+      may_decide: [...mayDecide],
+    }),
+    noLists: { pending_changes: '[]' },
+    statement: (escapes) => ({
+      text: approvalsStatement({ escapes }),
+      values: [projectIds, environmentIds, user.id, user.username],
+    }),
+  };
 }
 
 /**

@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CloseCode } from '@flagcast/protocol';
-import type { Channel, ChannelRequest } from '../auth/authorization.js';
+import type { SubscriptionRequest } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
 import { sseWire } from '../connections/codecs/v1.js';
 import type { ConnectionLimits } from '../connections/connection-limits.js';
 import { Connection } from '../connections/connection.js';
 import { SessionError, V1Session, type V1Sources } from '../connections/v1-session.js';
 import type { Principal } from '../auth/request-authorizer.js';
-import { channelFromQuery, cursorFromQuery } from '../auth/request-target.js';
+import { cursorFromQuery, subscriptionFromQuery } from '../auth/request-target.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import { draining, HttpProblem } from '../http-problem.js';
 import { defaultHeaders } from './http-server.js';
@@ -24,12 +24,12 @@ const retryMs = 1_000;
 
 interface StreamRequest {
   readonly principal: Principal;
-  readonly wanted: ChannelRequest;
-  readonly channel: Channel;
+  /** Subscribes to the channel or the feed, which the user may view. */
+  readonly open: (session: V1Session, cursor: string | null) => Promise<void>;
   readonly cursor: string | null;
 }
 
-/** flagcast.v1 as server-sent events, for networks that break WebSockets: one channel for each request. */
+/** flagcast.v1 as server-sent events, for networks that break WebSockets: one channel or feed for each request. */
 export class EventStreams {
   readonly #options: EventStreamsOptions;
 
@@ -65,15 +65,15 @@ export class EventStreams {
     const { authorizer } = sources;
     authorizer.checkOrigin(request);
     const query = new URL(request.url ?? '', 'http://localhost').searchParams;
-    const wanted = channelFromQuery(query);
+    const wanted = subscriptionFromQuery(query);
     const cursor = cursorFromQuery(query);
     try {
       const principal = await authorizer.authenticate(request);
-      const channel = await authorizer.openChannel(principal, wanted);
+      const open = await this.#authorizeSubscription(principal, wanted);
       if (registry.isDraining) throw draining();
       const lastEventId = request.headers['last-event-id'];
       const hasLastEventId = typeof lastEventId === 'string' && lastEventId !== '';
-      return { principal, wanted, channel, cursor: hasLastEventId ? lastEventId : cursor };
+      return { principal, open, cursor: hasLastEventId ? lastEventId : cursor };
     } catch (error) {
       // While draining, the sessions of the database are closed already.
       if (registry.isDraining && !(error instanceof HttpProblem)) throw draining();
@@ -81,13 +81,23 @@ export class EventStreams {
     }
   }
 
+  async #authorizeSubscription(
+    principal: Principal,
+    wanted: SubscriptionRequest,
+  ): Promise<StreamRequest['open']> {
+    const { authorizer } = this.#options.sources;
+    if ('feed' in wanted) {
+      const scope = await authorizer.openApprovals(principal);
+      return async (session, cursor) => await session.openFeed(scope, cursor);
+    }
+    const channel = await authorizer.openChannel(principal, wanted);
+    return async (session, cursor) => await session.open(channel, wanted, cursor);
+  }
+
   /** The response has begun, so an error closes the stream with a close code, like a WebSocket. */
-  async #subscribe(
-    session: V1Session,
-    { channel, wanted, cursor }: Omit<StreamRequest, 'principal'>,
-  ): Promise<void> {
+  async #subscribe(session: V1Session, { open, cursor }: Omit<StreamRequest, 'principal'>): Promise<void> {
     try {
-      await session.open(channel, wanted, cursor);
+      await open(session, cursor);
     } catch (error) {
       if (error instanceof HttpProblem) {
         session.close(error.closeCode, error.code);

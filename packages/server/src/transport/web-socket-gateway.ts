@@ -3,7 +3,12 @@ import type { Duplex } from 'node:stream';
 import { subprotocol } from '@flagcast/protocol';
 import { type Server as SocketServer, WebSocketServer } from 'ws';
 import type { Principal } from '../auth/request-authorizer.js';
-import { asksForChannel, channelFromQuery, cursorFromQuery } from '../auth/request-target.js';
+import {
+  asksForSubscription,
+  channelFromQuery,
+  cursorFromQuery,
+  subscriptionFromQuery,
+} from '../auth/request-target.js';
 import { subprotocolsOf } from '../auth/request-token.js';
 import type { Channel } from '../auth/authorization.js';
 import type { ClientAddress } from '../auth/trusted-proxies.js';
@@ -192,7 +197,7 @@ export class Gateway {
 
   async #authenticateV1(request: IncomingMessage, webSocket: ServerWebSocket, socket: Duplex): Promise<void> {
     const query = queryOf(request);
-    const wanted = asksForChannel(query) ? channelFromQuery(query) : null;
+    const wanted = asksForSubscription(query) ? subscriptionFromQuery(query) : null;
     const cursor = cursorFromQuery(query);
     const principal = await this.#options.sources.authorizer.authenticate(request);
     const isOpen = (): boolean => webSocket.readyState === webSocket.OPEN;

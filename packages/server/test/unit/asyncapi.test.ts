@@ -9,7 +9,14 @@ import {
   subprotocol,
 } from '@flagcast/protocol';
 import { describe, expect, it } from 'vitest';
-import { addedKeys, clientKeys, controlKeys, featureKeys, plainKeys } from '../protocol-messages.js';
+import {
+  addedKeys,
+  clientKeys,
+  controlKeys,
+  featureKeys,
+  pendingChangeKeys,
+  plainKeys,
+} from '../protocol-messages.js';
 
 interface Schema {
   readonly description?: string;
@@ -43,6 +50,7 @@ const { schemas } = document.components;
 
 const types = {
   feature: featureKeys,
+  pendingChange: pendingChangeKeys,
   plainEvent: plainKeys,
   event: { ...plainKeys, ...addedKeys },
   ...controlKeys,

@@ -21,19 +21,27 @@ describe("a client's message", () => {
     ],
     [
       { type: 'subscribe', project_id: 'p', env: 'prod' },
-      { type: 'subscribe', channel: byKey, cursor: null },
+      { type: 'subscribe', subscription: byKey, cursor: null },
     ],
     [
       { type: 'subscribe', project_id: 'p', env: 'prod', cursor: '' },
-      { type: 'subscribe', channel: byKey, cursor: '' },
+      { type: 'subscribe', subscription: byKey, cursor: '' },
     ],
     [
       { type: 'subscribe', project_id: 'p', env_id: 7, cursor: 'c' },
-      { type: 'subscribe', channel: byId, cursor: 'c' },
+      { type: 'subscribe', subscription: byId, cursor: 'c' },
     ],
     [
       { type: 'unsubscribe', project_id: 'p', env_id: '7' },
-      { type: 'unsubscribe', channel: byId },
+      { type: 'unsubscribe', subscription: byId },
+    ],
+    [
+      { type: 'subscribe', feed: 'approvals', cursor: 'c' },
+      {
+        type: 'subscribe',
+        subscription: { request: { feed: 'approvals' }, named: { feed: 'approvals' } },
+        cursor: 'c',
+      },
     ],
   ];
   it.each(good)('is parsed: %j', (message, checked) => {

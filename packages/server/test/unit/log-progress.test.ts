@@ -120,6 +120,8 @@ function rowOf(xid: bigint, seq: bigint, rowId: string): LogRow {
     committedAt: null,
     featureJson: null,
     featureUnreadable: false,
+    pendingChangeJson: undefined,
+    pendingChangeUnreadable: false,
   };
   return { xid, seq, event, control: null };
 }

@@ -17,6 +17,7 @@ import { createPlainDialect, type EventTypes } from '../../src/connections/codec
 import { type Row, tableOf } from '../document-table.js';
 import {
   addedKeys,
+  approvalsSnapshotKeys,
   clientKeys,
   controlKeys,
   featureKeys,
@@ -68,6 +69,8 @@ function namesOf(
     committedAt: null,
     featureJson: null,
     featureUnreadable: false,
+    pendingChangeJson: undefined,
+    pendingChangeUnreadable: false,
   };
   const frame = createPlainDialect(eventTypes).encode({
     events: [{ ...rest, ...unused, ...event }],
@@ -174,13 +177,18 @@ describe('PROTOCOL.md and the code agree on', () => {
     expect(written).toStrictEqual(keysOf(clientKeys));
     for (const [type, uses] of Object.entries(clientKeys)) {
       const needed = Object.entries(uses).flatMap(([key, use]) => (use === 'always' ? [key] : []));
-      // One of env and env_id: a type cannot express the "one of" of the table.
-      const keys = 'env' in uses ? [...needed, 'env'] : needed;
+      // A type cannot express the "one of" of the table.
+      const keys = 'env' in uses ? [...needed, 'project_id', 'env'] : needed;
       const message = Object.fromEntries(keys.map((key) => [key, key === 'type' ? type : 'x']));
       const isTaken = (value: object): boolean => !('problem' in parseClientMessage(JSON.stringify(value)));
       expect(isTaken(message)).toBe(true);
       expect(isTaken({ ...message, cursor: 'x' })).toBe('cursor' in uses);
       expect(isTaken({ ...message, other: 'x' })).toBe(false);
+      if ('feed' in uses) {
+        expect(isTaken({ type, feed: 'approvals' })).toBe(true);
+        expect(isTaken({ type, feed: 'other' })).toBe(false);
+        expect(isTaken({ ...message, feed: 'approvals' })).toBe(false);
+      }
       for (const key of keys) {
         const without = Object.fromEntries(Object.entries(message).filter(([name]) => name !== key));
         expect([type, key, isTaken(without)]).toStrictEqual([type, key, false]);
@@ -203,6 +211,8 @@ describe('PROTOCOL.md and the code agree on', () => {
     const [section = ''] = snapshot.split('\n## ');
     const rows = [...section.matchAll(/^\| (`.*?) +\|/gm)].flatMap(([, cell]) => words(cell));
     expect(rows.sort()).toStrictEqual(Object.keys(snapshotKeys).sort());
+    const [, feedKeys = ''] = /^`GET \/api\/snapshot\?feed=approvals` returns (.*?)\.$/m.exec(text) ?? [];
+    expect(words(feedKeys)).toStrictEqual(Object.keys(approvalsSnapshotKeys));
     const [, feature, change] = /^A feature: (.*)\. A pending change: (.*?) \(each/m.exec(section) ?? [];
     expect(words(feature)).toStrictEqual(Object.keys(featureKeys));
     expect(words(change)).toStrictEqual(Object.keys(pendingChangeKeys));

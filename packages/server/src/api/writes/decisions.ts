@@ -139,7 +139,7 @@ async function requireOtherDecider(
   request: OpenRequest,
   rights: Rights,
 ): Promise<void> {
-  const decidable = await decidableProjects(client, rights, [request.projectId]);
+  const decidable = await findDecidable(client, rights, [request.projectId]);
   if (!decidable.has(request.projectId)) {
     throw new HttpProblem(
       'forbidden',
@@ -164,6 +164,18 @@ export function unknownChange(): HttpProblem {
  * the users with `feature.manage` or `project.manage`.
  */
 export async function decidableProjects(
+  database: Queries,
+  rights: Rights,
+  projectIds: readonly string[],
+): Promise<Set<string>> {
+  return await findDecidable(database, rights, projectIds).catch((error: unknown) => {
+    // Requests are shown even if the server may not read who decides on them.
+    if (isMissing(error)) return new Set<string>();
+    throw error;
+  });
+}
+
+async function findDecidable(
   database: Queries,
   rights: Rights,
   projectIds: readonly string[],

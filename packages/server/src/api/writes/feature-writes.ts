@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { FeatureState } from '@flagcast/protocol';
 import pg from 'pg';
 import { type Environment, readEnvironments } from '../../host/environments.js';
-import { requestEntities } from '../../host/feature-state.js';
+import { requestEntities } from '../../host/pending-change.js';
 import { readRights, type Rights } from '../../host/rights.js';
 import { isoUtc } from '../../host/sql-expressions.js';
 import { HttpProblem } from '../../http-problem.js';

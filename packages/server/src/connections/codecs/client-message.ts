@@ -1,20 +1,21 @@
 import type { AuthMessage, PingMessage } from '@flagcast/protocol';
-import type { ChannelRequest } from '../../auth/authorization.js';
+import type { SubscriptionRequest } from '../../auth/authorization.js';
 
 /** A valid message of a client. */
 export type CheckedMessage =
-  | { readonly type: 'subscribe'; readonly channel: NamedChannel; readonly cursor: string | null }
-  | { readonly type: 'unsubscribe'; readonly channel: NamedChannel }
+  | { readonly type: 'subscribe'; readonly subscription: NamedSubscription; readonly cursor: string | null }
+  | { readonly type: 'unsubscribe'; readonly subscription: NamedSubscription }
   | AuthMessage
   | PingMessage;
 
-/** A channel, and the keys by which the client named it, for errors. */
-export interface NamedChannel {
-  readonly request: ChannelRequest;
+/** A channel or feed, and the keys by which the client named it, for errors. */
+export interface NamedSubscription {
+  readonly request: SubscriptionRequest;
   readonly named: {
-    readonly project_id: string;
-    readonly environment: string;
+    readonly project_id?: string;
+    readonly environment?: string;
     readonly environment_id?: string;
+    readonly feed?: 'approvals';
   };
 }
 
@@ -24,8 +25,8 @@ export interface Malformed {
 }
 
 const keysOf: Readonly<Record<string, readonly string[]>> = {
-  subscribe: ['type', 'project_id', 'env', 'env_id', 'cursor'],
-  unsubscribe: ['type', 'project_id', 'env', 'env_id'],
+  subscribe: ['type', 'project_id', 'env', 'env_id', 'feed', 'cursor'],
+  unsubscribe: ['type', 'project_id', 'env', 'env_id', 'feed'],
   auth: ['type', 'token'],
   ping: ['type'],
 };
@@ -56,18 +57,25 @@ export function parseClientMessage(text: string): CheckedMessage | Malformed {
     const token = textOf('token');
     return token === null ? { problem: 'auth needs a token' } : { type: 'auth', token };
   }
-  const channel = channelOf(textOf('project_id'), textOf('env'), textOf('env_id'));
-  if ('problem' in channel) return channel;
+  const names = [textOf('project_id'), textOf('env'), textOf('env_id')] as const;
+  const subscription = message.has('feed') ? feedOf(textOf('feed'), names) : channelOf(...names);
+  if ('problem' in subscription) return subscription;
   return type === 'subscribe'
-    ? { type, channel, cursor: textOf('cursor') }
-    : { type: 'unsubscribe', channel };
+    ? { type, subscription, cursor: textOf('cursor') }
+    : { type: 'unsubscribe', subscription };
+}
+
+function feedOf(feed: string | null, names: readonly (string | null)[]): NamedSubscription | Malformed {
+  if (feed !== 'approvals') return { problem: 'feed is not approvals, the only feed' };
+  if (names.some((name) => name !== null)) return { problem: 'give feed or a channel, not both' };
+  return { request: { feed }, named: { feed } };
 }
 
 function channelOf(
   projectId: string | null,
   environmentKey: string | null,
   environmentId: string | null,
-): NamedChannel | Malformed {
+): NamedSubscription | Malformed {
   if (projectId === null || projectId === '') return { problem: 'project_id is missing' };
   if (environmentKey !== null && environmentId !== null) return { problem: 'give env or env_id, not both' };
   const environment = environmentKey ?? environmentId ?? '';

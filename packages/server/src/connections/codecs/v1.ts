@@ -8,6 +8,8 @@ import { toPlainMessage } from './plain.js';
 /** How flagcast.v1 is sent: as WebSocket frames or as server-sent events. */
 export interface V1Wire {
   readonly dialect: Dialect;
+  /** Of the approvals feed. */
+  readonly feedDialect: Dialect;
   control(message: ControlMessage): Buffer;
 }
 
@@ -34,8 +36,14 @@ export class Heartbeat {
   }
 }
 
-/** The plain message with the keys that flagcast.v1 adds, as JSON. The feature's state is JSON of the database, sent unchanged. */
-function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): string {
+type Feed = 'approvals' | null;
+
+/** The plain message with the keys that flagcast.v1 adds, as JSON. States are JSON of the database, sent unchanged. */
+function eventJson(
+  event: FlagEvent,
+  seenAt: string,
+  { cursor, feed }: { cursor: string | null; feed: Feed },
+): string {
   const message: EventMessage = {
     ...toPlainMessage(event),
     id: event.id,
@@ -47,44 +55,58 @@ function eventJson(event: FlagEvent, seenAt: string, cursor: string | null): str
     committed_at: event.committedAt,
     seen_at: seenAt,
     ...(event.featureUnreadable ? { feature_unreadable: true as const } : {}),
+    ...(event.pendingChangeUnreadable ? { pending_change_unreadable: true as const } : {}),
+    ...(feed === null ? {} : { feed }),
     ...(cursor === null ? {} : { cursor }),
   };
-  const json = JSON.stringify(message);
-  if (event.featureJson === undefined) return json;
-  return `${json.slice(0, -1)},"feature":${event.featureJson ?? 'null'}}`;
+  let json = JSON.stringify(message);
+  for (const [key, state] of [
+    ['feature', event.featureJson],
+    ['pending_change', event.pendingChangeJson],
+  ] as const) {
+    if (state !== undefined) json = `${json.slice(0, -1)},"${key}":${state ?? 'null'}}`;
+  }
+  return json;
 }
 
 /** On a WebSocket each message is a text frame; the last event of a batch has the cursor. */
 export const v1Wire: V1Wire = {
-  dialect: {
-    name: 'flagcast.v1',
-    encode: (batch) => Buffer.concat(messagesOf(batch).map(({ json }) => textFrame(json))),
-  },
+  dialect: socketDialect(null),
+  feedDialect: socketDialect('approvals'),
   control: (message) => textFrame(JSON.stringify(message)),
 };
 
 /** The same messages as server-sent events. The cursor of a message is its id, too. */
 export const sseWire: V1Wire = {
-  dialect: {
-    name: 'sse',
-    encode: (batch) => Buffer.from(messagesOf(batch).map(sseText).join('')),
-  },
+  dialect: streamDialect(null),
+  feedDialect: streamDialect('approvals'),
   control: (message) => {
     const cursor = 'cursor' in message ? message.cursor : null;
     return Buffer.from(sseText({ json: JSON.stringify(message), cursor }));
   },
 };
 
+function socketDialect(feed: Feed): Dialect {
+  return {
+    name: 'flagcast.v1',
+    encode: (batch) => Buffer.concat(messagesOf(batch, feed).map(({ json }) => textFrame(json))),
+  };
+}
+
+function streamDialect(feed: Feed): Dialect {
+  return { name: 'sse', encode: (batch) => Buffer.from(messagesOf(batch, feed).map(sseText).join('')) };
+}
+
 interface MessageText {
   readonly json: string;
   readonly cursor: string | null;
 }
 
-function messagesOf({ events, seenAtMs, cursor }: EventGroup): MessageText[] {
+function messagesOf({ events, seenAtMs, cursor: last }: EventGroup, feed: Feed): MessageText[] {
   const seenAt = new Date(seenAtMs).toISOString();
   return events.map((event, index) => {
-    const cursorHere = index === events.length - 1 ? cursor : null;
-    return { json: eventJson(event, seenAt, cursorHere), cursor: cursorHere };
+    const cursor = index === events.length - 1 ? last : null;
+    return { json: eventJson(event, seenAt, { cursor, feed }), cursor };
   });
 }
 

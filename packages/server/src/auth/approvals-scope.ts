@@ -1,0 +1,63 @@
+import type { Channel } from './authorization.js';
+
+/** The ids of a channel. */
+export type ChannelIds = Pick<Channel, 'projectId' | 'environmentId'>;
+
+/**
+ * What a user may view: projects with all of their environments, or single environments. `all`: every project that is
+ * not archived.
+ */
+export type Viewable =
+  | 'all'
+  /** Each project with the ids of the user's roles in it. */
+  | { readonly projects: Readonly<Record<string, readonly string[]>> }
+  | { readonly channels: readonly ChannelIds[] };
+
+/** Which channels a user's approvals feed contains. */
+export class ApprovalsScope {
+  readonly viewable: Viewable;
+  /** Equal for equal scopes. A user with other roles in a project has another scope. */
+  readonly key: string;
+  readonly #ids: ReadonlySet<string>;
+
+  constructor(viewable: Viewable) {
+    this.viewable = viewable;
+    let ids: string[] = [];
+    if (viewable === 'all') this.key = 'all';
+    else if ('projects' in viewable) {
+      ids = Object.keys(viewable.projects);
+      this.key = JSON.stringify(Object.entries(viewable.projects).toSorted(byFirst));
+    } else {
+      ids = viewable.channels.map(({ projectId, environmentId }) =>
+        JSON.stringify([projectId, environmentId]),
+      );
+      this.key = JSON.stringify(ids.toSorted());
+    }
+    this.#ids = new Set(ids);
+  }
+
+  /** The parallel parameters of a query: projects, and an environment of each or null for all; both null: all projects. */
+  get parameters(): { projectIds: string[] | null; environmentIds: (string | null)[] | null } {
+    if (this.viewable === 'all') return { projectIds: null, environmentIds: null };
+    if ('projects' in this.viewable) {
+      const projectIds = Object.keys(this.viewable.projects);
+      return { projectIds, environmentIds: projectIds.map(() => null) };
+    }
+    const { channels } = this.viewable;
+    return {
+      projectIds: channels.map(({ projectId }) => projectId),
+      environmentIds: channels.map(({ environmentId }) => environmentId),
+    };
+  }
+
+  includes({ projectId, environmentId }: ChannelIds): boolean {
+    if (this.viewable === 'all') return true;
+    return this.#ids.has(
+      'projects' in this.viewable ? projectId : JSON.stringify([projectId, environmentId]),
+    );
+  }
+}
+
+function byFirst([one]: readonly [string, unknown], [other]: readonly [string, unknown]): number {
+  return one < other ? -1 : 1;
+}

@@ -1,0 +1,116 @@
+import type { ChannelName, FeedName, SubscriptionName } from '@flagcast/protocol';
+import type { ApprovalsScope, ChannelIds } from '../auth/approvals-scope.js';
+import type { Channel, ChannelRequest } from '../auth/authorization.js';
+import type { ChannelEnd } from '../broadcast/broadcaster.js';
+import type { DeliveryBatch } from '../broadcast/deliveries.js';
+import type { Dialect, SharedEvents } from '../events/dialect.js';
+import { approvalsFeed, channelKey } from '../events/event.js';
+import type { MissedTarget } from '../replay/missed-events.js';
+import { Subscription, type SubscriptionOptions } from './subscription.js';
+
+/** What a subscription calls when its channels change. */
+export interface SubscriptionOwner {
+  resync(subscription: V1Subscription, reason: 'history_changed'): void;
+  renamed(channel: V1Channel, environmentKey: string): void;
+  channelEnded(channel: V1Channel, reason: ChannelEnd): void;
+}
+
+type Options = Omit<SubscriptionOptions, 'key'> & { readonly owner: SubscriptionOwner };
+
+/** A channel or the approvals feed of a flagcast.v1 connection. */
+export abstract class V1Subscription extends Subscription {
+  /** Whether `caught_up` was sent. */
+  isAnnounced = false;
+  protected readonly owner: SubscriptionOwner;
+
+  constructor({ owner, ...options }: SubscriptionOptions & { readonly owner: SubscriptionOwner }) {
+    super(options);
+    this.owner = owner;
+  }
+
+  /** The keys that name it in messages. */
+  abstract get name(): SubscriptionName;
+  /** Where missed events are looked up. */
+  abstract get target(): MissedTarget;
+
+  /** The events that it receives; null if there are none. */
+  encode(events: SharedEvents): Buffer | null {
+    return events.events.length === 0 ? null : events.encoded(this.dialect);
+  }
+
+  historyLost(): void {
+    this.owner.resync(this, 'history_changed');
+  }
+}
+
+export class V1Channel extends V1Subscription {
+  /** With the environment's current key. */
+  channel: Channel;
+  /** As the client named it: an id can be written in several ways. */
+  readonly request: ChannelRequest;
+
+  constructor(channel: Channel, request: ChannelRequest, options: Options) {
+    super({ ...options, key: channelKey(channel.projectId, channel.environmentId) });
+    this.channel = channel;
+    this.request = request;
+  }
+
+  get name(): ChannelName {
+    const { projectId, environmentKey, environmentId } = this.channel;
+    return { project_id: projectId, environment: environmentKey, environment_id: environmentId };
+  }
+
+  get target(): Channel {
+    return this.channel;
+  }
+
+  channelRenamed(environmentKey: string): void {
+    this.owner.renamed(this, environmentKey);
+  }
+
+  channelEnded(reason: ChannelEnd): void {
+    this.owner.channelEnded(this, reason);
+  }
+}
+
+/** The steps of requests in all channels that the user may view. */
+export class ApprovalsSubscription extends V1Subscription {
+  readonly scope: ApprovalsScope;
+  readonly name: FeedName = { feed: 'approvals' };
+  readonly target = 'approvals';
+
+  constructor(scope: ApprovalsScope, feedDialect: Dialect, options: Options) {
+    super({ ...options, dialect: feedDialect, key: approvalsFeed });
+    this.scope = scope;
+  }
+
+  /** All who see the same events of a batch share its bytes. */
+  protected override encodeAfter({ batches }: DeliveryBatch, after: number): Buffer | null {
+    const encoded = batches
+      .filter(({ sequence }) => sequence > after)
+      .flatMap((batch) => this.encode(batch) ?? []);
+    return encoded.length < 2 ? (encoded[0] ?? null) : Buffer.concat(encoded);
+  }
+
+  override encode(events: SharedEvents): Buffer | null {
+    return super.encode(events.only((event) => this.scope.includes(event)));
+  }
+
+  /** Whether a change of these channels changes what it contains; null: of all environments of the project. */
+  contains({ projectId, environmentId }: { projectId: string; environmentId: string | null }): boolean {
+    const { viewable } = this.scope;
+    if (environmentId !== null || viewable === 'all' || 'projects' in viewable) {
+      return this.scope.includes({ projectId, environmentId: environmentId ?? '' });
+    }
+    return viewable.channels.some((channel: ChannelIds) => channel.projectId === projectId);
+  }
+
+  // The feed itself has no name and no end: `ConnectionMonitor` tells its session which channels have changed.
+  channelRenamed(): void {
+    return;
+  }
+
+  channelEnded(): void {
+    return;
+  }
+}

@@ -1,0 +1,119 @@
+import { escapedText, featureJsonOf, plainText, type TextReader } from './feature-state.js';
+import { isoUtc, requestedDiffTexts, requestedEntity, shownJson } from './sql-expressions.js';
+
+/**
+ * The entities of all requests, for FROM: pending_change_id, project_id, environment_id, requested_by, created_at,
+ * entity, entity_id, feature_id. The feature is found as flagcast.feature_of finds it; the audit log is looked up in
+ * a materialized subquery, because with a plain LIMIT 1 the planner may read the table from its start.
+ */
+export const requestEntities = `(
+  SELECT c.id AS pending_change_id, c.project_id, c.environment_id, c.requested_by, p.created_at,
+    p.entity::text AS entity, p.entity_id,
+    CASE WHEN p.entity = 'feature' THEN p.entity_id ELSE coalesce(
+      (jsonb_path_query_first(
+        c.change,
+        '$.entities[*] ? (@.entity_id == $id).changes.feature_id.* ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
+        jsonb_build_object('id', p.entity_id),
+        true
+      ) #>> '{}')::uuid,
+      (jsonb_path_query_first(
+        c.change,
+        '$.entities[*] ? (@.entity == "feature").entity_id ? (@ like_regex "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")',
+        '{}',
+        true
+      ) #>> '{}')::uuid,
+      (
+        WITH known AS MATERIALIZED (SELECT a.feature_id FROM public.audit_log a WHERE a.entity_id = p.entity_id)
+        SELECT known.feature_id FROM known LIMIT 1
+      )
+    ) END AS feature_id
+  FROM public.pending_change_entities p
+  JOIN public.pending_changes c ON c.id = p.pending_change_id
+)`;
+
+/**
+ * The protocol's PendingChange of a row of pending_changes `c`, as JSON. With `escapes` no text of it can fail to be
+ * decoded; JSON cannot be escaped, so the reason and the differences are left out then.
+ */
+function pendingChangeJson({ escapes }: { escapes: boolean }): string {
+  const text: TextReader = escapes ? escapedText : plainText;
+  return `(SELECT json_build_object(
+    'id', c.id, 'project_id', c.project_id, 'environment_id', c.environment_id::text,
+    'environment', (SELECT ${text('e.key')} FROM public.environments e WHERE e.id = c.environment_id),
+    'status', c.status, 'requested_by', ${text('c.requested_by')}, 'requested_by_id', c.request_user_id::text,
+    'created_at', ${isoUtc('c.created_at')}, 'version', c.xmin::text,
+    'reason', ${escapes ? 'NULL' : `jsonb_path_query_first(shown.change, '$.meta.reason ? (@.type() == "string")', '{}', true) #>> '{}'`},
+    'entities', (
+      SELECT coalesce(json_agg(json_build_object(
+        'entity', v.entity, 'entity_id', v.entity_id,
+        'action', jsonb_path_query_first(requested.entity, '$.action ? (@.type() == "string")', '{}', true),
+        'feature_id', v.feature_id, 'feature_key', ${text('f.key')}, 'feature_name', ${text('f.name')},
+        'feature_version', CASE WHEN f.id IS NOT NULL THEN concat_ws('.', f.xmin, p.xmin) END,
+        'diff', ${requestedDiffTexts('requested.entity')}) ORDER BY v.entity, v.entity_id), '[]')
+      FROM ${requestEntities} v
+      CROSS JOIN LATERAL (
+        SELECT ${requestedEntity('shown.change', 'v.entity', 'v.entity_id')} AS entity OFFSET 0
+      ) requested
+      LEFT JOIN public.features f ON f.id = v.feature_id
+      LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = c.environment_id
+      WHERE v.pending_change_id = c.id
+    ),
+    'decided_by', CASE c.status WHEN 'approved' THEN ${text('c.approved_by')} WHEN 'rejected' THEN ${text('c.rejected_by')} END,
+    'decided_at', CASE c.status WHEN 'approved' THEN ${isoUtc('c.approved_at')} WHEN 'rejected' THEN ${isoUtc('c.rejected_at')} END,
+    'decision_reason', CASE c.status WHEN 'rejected' THEN ${text('c.rejection_reason')} END
+  ) FROM (SELECT ${escapes ? 'NULL::jsonb' : shownJson('c.change::jsonb')} AS change OFFSET 0) shown)`;
+}
+
+/** A request by its id, as the JSON text of the protocol's PendingChange; null if it does not exist. */
+export function pendingChangeState(id: string): string {
+  return `(
+    SELECT ${pendingChangeJson({ escapes: false })}::text FROM public.pending_changes c WHERE c.id = ${id}
+  )`;
+}
+
+/** The features and the open requests of a channel, each as JSON text: $1 the project, $2 the environment's number. */
+export function channelStatement({ escapes }: { escapes: boolean }): string {
+  return `
+SELECT
+  (
+    SELECT coalesce(json_agg(${featureJsonOf(escapes ? escapedText : plainText)} ORDER BY f.key, f.id), '[]')::text
+    FROM public.features f
+    LEFT JOIN public.feature_params p ON p.feature_id = f.id AND p.environment_id = $2::bigint
+    WHERE f.project_id = $1::uuid
+  ) AS features,
+  (
+    SELECT coalesce(json_agg(${pendingChangeJson({ escapes })} ORDER BY c.created_at, c.id), '[]')::text
+    FROM public.pending_changes c
+    WHERE c.status = 'pending' AND c.project_id = $1::uuid AND c.environment_id = $2::bigint
+  ) AS pending_changes`;
+}
+
+/** How many decided requests of a user the approvals feed begins with. */
+const maxOwnDecided = 100;
+
+/**
+ * What an approvals feed begins with, as JSON text: all open requests that the user may view, and the newest of the
+ * user's own that were decided. $1 and $2 are the projects and environments that may be viewed, in parallel (null: all
+ * that are not archived); an environment may be null for all of its project. $3 is the id of the user, $4 the name.
+ */
+export function approvalsStatement({ escapes }: { escapes: boolean }): string {
+  // The time of a cancellation is not recorded.
+  const decidedAt = `CASE c.status WHEN 'approved' THEN c.approved_at WHEN 'rejected' THEN c.rejected_at ELSE c.created_at END`;
+  return `
+SELECT coalesce(json_agg(${pendingChangeJson({ escapes })} ORDER BY c.created_at, c.id), '[]')::text AS pending_changes
+FROM (
+  SELECT c.xmin, c.* FROM public.pending_changes c WHERE c.status = 'pending'
+  UNION ALL
+  (
+    SELECT c.xmin, c.* FROM public.pending_changes c
+    WHERE c.status <> 'pending' AND coalesce(c.request_user_id::text = $3, c.requested_by = $4)
+    ORDER BY ${decidedAt} DESC LIMIT ${maxOwnDecided}
+  )
+) c
+JOIN public.projects project ON project.id = c.project_id AND project.archived_at IS NULL
+WHERE $1::text[] IS NULL OR EXISTS (
+  SELECT FROM unnest($1::text[], $2::text[]) AS viewable (project_id, environment_id)
+  WHERE viewable.project_id = c.project_id::text
+    AND (viewable.environment_id IS NULL OR viewable.environment_id = c.environment_id::text)
+)`;
+}
