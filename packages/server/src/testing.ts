@@ -5,7 +5,7 @@ export { createLogger, logLifecycle } from './operations/log.js';
 // The parsers of what clients, hosts and operators send.
 export { parsePageKey } from './api/audit-search.js';
 export { createOriginPolicy } from './auth/origin-policy.js';
-export { asksForChannel, channelFromQuery, cursorFromQuery } from './auth/request-target.js';
+export { asksForSubscription, cursorFromQuery, subscriptionFromQuery } from './auth/request-target.js';
 export { redactUrl, subprotocolsOf, tokenFromRequest } from './auth/request-token.js';
 export { createTokenVerifier } from './auth/token-verifier.js';
 export { createTrustedProxies } from './auth/trusted-proxies.js';
