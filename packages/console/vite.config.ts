@@ -22,7 +22,4 @@ export default defineConfig({
     // What is bundled stays under its own licences, which ask to be passed on.
     license: { fileName: 'licenses.md' },
   },
-  server: {
-    proxy: { '/api': { target: 'http://127.0.0.1:8080', ws: true } },
-  },
 });

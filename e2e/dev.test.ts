@@ -1,0 +1,76 @@
+import { once } from 'node:events';
+import { readdir, utimes } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+import { WebSocket } from 'ws';
+import { createClient } from '../packages/client/src/index.js';
+import { untilStatus } from '../packages/client/test/unit/client-fixture.js';
+import { demoProjects, demoUsers } from '../packages/demo/src/company/company.js';
+import { RunningCommand } from '../packages/server/test/command.js';
+import { createTestFolder } from '../packages/server/test/database.js';
+import { unusedPort } from '../packages/server/test/tcp-proxy.js';
+
+const root = fileURLToPath(new URL('../', import.meta.url));
+const touch = async (file: string): Promise<void> =>
+  await utimes(path.join(root, file), new Date(), new Date());
+
+/** The next message of Vite that it reloads a page or modules, after `change`. */
+async function reload(url: string, change: () => Promise<void>): Promise<string> {
+  const [, token = ''] =
+    /const wsToken = "([\w-]+)"/.exec(await (await fetch(`${url}/@vite/client`)).text()) ?? [];
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/?token=${token}`, 'vite-hmr');
+  onTestFinished(() => socket.close());
+  const reloaded = new Promise<string>((resolve) => {
+    socket.on('message', (data: Buffer) => {
+      const { type } = JSON.parse(data.toString()) as { type: string };
+      if (type === 'update' || type === 'full-reload') resolve(data.toString());
+    });
+  });
+  await once(socket, 'open');
+  await change();
+  return await reloaded;
+}
+
+it('npm run dev reloads the console, restarts the server, and stops both', async () => {
+  const dataDir = await createTestFolder();
+  const port = await unusedPort();
+  const dev = new RunningCommand([], {
+    file: path.join(root, 'scripts/dev.js'),
+    env: { PORT: String(port), FLAGCAST_DATA_DIR: dataDir },
+  });
+  onTestFinished(async () => await dev.end());
+  const [, url = ''] = /^Open (http:\S+)\/ /.exec(await dev.line((line) => line.startsWith('Open '))) ?? [];
+
+  // A page loads the modules of its texts.
+  expect(await (await fetch(`${url}/p/any`)).text()).toContain('/src/main.tsx');
+  expect((await fetch(`${url}/src/i18n/en.ts`)).status).toBe(200);
+  const change = await reload(url, async () => await touch('packages/console/src/i18n/en.ts'));
+  expect(change).toMatch(/"type":"(update|full-reload)"/);
+
+  const [{ username, password }] = demoUsers as [(typeof demoUsers)[0]];
+  const login = await fetch(`${url}/api/auth/login`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ username, password }),
+  });
+  const { token } = (await login.json()) as { token: string };
+  const client = createClient({ url, getToken: () => token, WebSocket });
+  onTestFinished(() => client.close());
+  const channel = client.channel({ projectId: demoProjects[0]?.id ?? '', env: 'prod' });
+  await untilStatus(channel, 'live');
+  const { size } = channel.getState().features;
+  expect(size).toBeGreaterThan(0);
+  const disconnected = untilStatus(channel, 'stale');
+  await touch('packages/server/src/describe.ts');
+  await dev.line((line) => line === 'changed: packages/server/src/describe.ts');
+  await disconnected;
+  await untilStatus(channel, 'live');
+  expect(channel.getState().features.size).toBe(size);
+
+  dev.signal('SIGINT');
+  expect(await dev.ended).toMatchObject({ code: 0 });
+  const [data = ''] = (await readdir(dataDir)).filter((name) => name.startsWith('data-'));
+  expect(await readdir(path.join(dataDir, data))).not.toContain('postmaster.pid');
+  await expect(fetch(`http://127.0.0.1:${port}/healthz`)).rejects.toThrow();
+}, 120_000);
