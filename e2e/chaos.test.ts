@@ -2,13 +2,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { checkSegment } from '../testing/chaos/segment-checker.js';
-import { History } from '../testing/chaos/history.js';
-import { plainKey } from '../testing/chaos/segment.js';
-import type { Revocation } from '../testing/chaos/segment-checker.js';
-import type { CommittedEvent } from '../testing/chaos/history.js';
-import type { Segment } from '../testing/chaos/segment.js';
-import { parseCommandLine } from '../testing/chaos/options.js';
+import { checkSegment } from '../testing/testkit/segment-checker.ts';
+import { History } from '../testing/testkit/history.ts';
+import { plainKey } from '../testing/testkit/segment.ts';
+import type { Revocation } from '../testing/testkit/segment-checker.ts';
+import type { CommittedEvent } from '../testing/testkit/history.ts';
+import type { Segment } from '../testing/testkit/segment.ts';
 import { harness, RunningCommand } from '../packages/server/test/command.js';
 
 /** How long the faults last. Longer on demand: FLAGCAST_CHAOS_MINUTES=2. */

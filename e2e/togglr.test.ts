@@ -6,8 +6,9 @@ import { unusedPort } from '../packages/server/test/tcp-proxy.js';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { createTogglrHost, type TogglrHost } from '../packages/server/test/togglr-host.js';
 import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-web-client.js';
-import { FaultyProxy } from '../testing/chaos/faulty-proxy.js';
-import { type ChaosChannel, runWriters } from '../testing/chaos/writers.js';
+import type { TestChannel } from '../testing/testkit/channel.ts';
+import { FaultyProxy } from '../testing/testkit/faulty-proxy.ts';
+import { runWriters } from '../testing/testkit/writers.ts';
 
 /** Faults during the traffic, one after the other; FLAGCAST_TOGGLR_FAULTS overrides it. */
 const faults = Number(process.env['FLAGCAST_TOGGLR_FAULTS'] ?? 10);
@@ -99,7 +100,7 @@ it(
     const { pool } = host.database;
     const { token } = await createUser(pool, 'root', { superuser: true, ttlMs: tokenTtlMs });
     const { projectId, environments } = await seedProject(pool);
-    const channels: ChaosChannel[] = Object.entries(environments).map(([env, environmentId]) => ({
+    const channels: TestChannel[] = Object.entries(environments).map(([env, environmentId]) => ({
       projectId,
       environmentId,
       env,

@@ -29,7 +29,7 @@ export async function startTemporaryPostgres(
 
 /** Opens a connection, which the end of the owner closes. */
 export async function connect(owner: Owner, url: string, applicationName: string): Promise<pg.Client> {
-  const client = await open(url, applicationName);
+  const client = await openClient(url, applicationName);
   owner.defer(async () => await client.end());
   return client;
 }
@@ -40,7 +40,7 @@ export async function withClient<Result>(
   work: (client: pg.Client) => Promise<Result>,
   applicationName = 'test',
 ): Promise<Result> {
-  const client = await open(url, applicationName);
+  const client = await openClient(url, applicationName);
   try {
     return await work(client);
   } finally {
@@ -48,7 +48,8 @@ export async function withClient<Result>(
   }
 }
 
-async function open(url: string, applicationName: string): Promise<pg.Client> {
+/** Opens a connection. A lost connection rejects its queries. */
+export async function openClient(url: string, applicationName: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url, application_name: applicationName });
   // Queries report a lost connection; an error event without a listener would end the process.
   client.on('error', () => undefined);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { EventMessage, FeatureState, PendingChange, Snapshot } from '@flagcast/protocol';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertAudit } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient } from './plain-client.js';
 import { type Answer, type RestFixture, createRestFixture } from './rest-fixture.js';
 import { type TestChannel, V1Client } from './v1-client.js';

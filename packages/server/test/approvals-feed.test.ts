@@ -11,7 +11,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import {
   addMember,
   createUser,

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { signToken } from '../src/auth/sign-token.js';
 import { sign } from './access-tokens.js';
 import { type Cell, cellsOf } from './authorization-table.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient, Refused } from './plain-client.js';
 import { type RestFixture, createRestFixture, send, setPassword } from './rest-fixture.js';
 import { addMember, createUser, testSecret } from './server.js';

@@ -7,7 +7,7 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient, Refused } from './plain-client.js';
 import { addMember, createUser, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';

@@ -19,9 +19,7 @@ export const hasTerminals = spawnSync('script', ['--version']).status === 0;
 
 /** `npm run bench`, `chaos` or `fuzz`. */
 export const harness = (name: 'bench' | 'chaos' | 'fuzz'): CommandOptions => ({
-  file: fileURLToPath(
-    new URL(`../../../testing/${name}/cli.${name === 'chaos' ? 'js' : 'ts'}`, import.meta.url),
-  ),
+  file: fileURLToPath(new URL(`../../../testing/${name}/cli.ts`, import.meta.url)),
   execArgv: ['--import', 'tsx'],
   // Its files are removed also if the run is killed.
   env: { TMPDIR: tmpdir() },

@@ -52,9 +52,12 @@ afterAll(async () => {
   await cluster.remove();
 });
 
-async function connect({ token }: TestUser, options: { autoPong?: boolean } = {}): Promise<PlainClient> {
+async function connect(
+  { token }: TestUser,
+  socketOptions: { autoPong?: boolean } = {},
+): Promise<PlainClient> {
   const query = { project_id: project.projectId, env: 'prod' };
-  return await PlainClient.connect(server.wsUrl, query, { token, ...options });
+  return await PlainClient.connect(server.wsUrl, query, { token, socketOptions });
 }
 
 async function member(name: string, role = 'project_member'): Promise<TestUser> {

@@ -7,7 +7,7 @@ import { createHost as createExpressHost } from '../examples/express.js';
 import { createHost as createFastifyHost } from '../examples/fastify.js';
 import { createHost as createNodeHost } from '../examples/node-http.js';
 import { signForName } from '../src/cli/token.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { createOtherHost, type OtherHost } from './other-host.js';
 import { handshake, PlainClient } from './plain-client.js';
 import { testSecret } from './server.js';

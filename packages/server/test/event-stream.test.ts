@@ -14,7 +14,7 @@ import {
   type TestDatabase,
   withClient,
 } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { Refused } from './plain-client.js';
 import {
   addMember,

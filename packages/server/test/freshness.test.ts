@@ -12,7 +12,7 @@ import {
   insertAudits,
   installRole,
 } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient } from './plain-client.js';
 import { scrape } from './scrape.js';
 import { createUser, startTestServer, type TestServer } from './server.js';

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { handshake } from './plain-client.js';
 import { createUser, nextEvent, startTestServer, type TestServer, type TestUser } from './server.js';
 

@@ -16,7 +16,7 @@ import {
   seedProject,
   type TestDatabase,
 } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { unusedPort } from './tcp-proxy.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
@@ -248,7 +248,7 @@ describe.each(proxies)('$name with the configuration of deploy/proxies', (proxy)
       };
       const wsUrl = `${origin.replace('https', 'wss')}/api/ws`;
       const open = async (): Promise<V1Client> =>
-        await V1Client.connect(wsUrl, { token, line, headers: { Origin: origin } });
+        await V1Client.connect(wsUrl, { token, socketOptions: line, headers: { Origin: origin } });
       const query = { project_id: channel.projectId, env_id: channel.environmentId };
       const bearer = { Authorization: `Bearer ${token}`, Origin: origin };
 
@@ -285,7 +285,7 @@ describe.each(proxies)('$name with the configuration of deploy/proxies', (proxy)
         async ({ flagcast }) => await nextEvent(flagcast.lifecycle, 'connection:refused'),
       );
       const forged = { Origin: origin, 'X-Forwarded-For': '198.51.100.9' };
-      const nobody = await V1Client.connect(wsUrl, { line, headers: forged });
+      const nobody = await V1Client.connect(wsUrl, { socketOptions: line, headers: forged });
       await nobody.closed;
       expect(await Promise.race(refused)).toMatchObject({ code: 'token_missing', address: clientAddress });
 
@@ -341,7 +341,7 @@ describe.each(proxies)('$name with the configuration of deploy/proxies', (proxy)
     const headers = { Origin: origin };
     const client = await V1Client.connect(`${origin.replace('https', 'wss')}/flagcast/api/ws`, {
       token,
-      line,
+      socketOptions: line,
       headers,
     });
     await client.caughtUp(channel);

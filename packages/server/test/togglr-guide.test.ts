@@ -14,7 +14,7 @@ import {
   seedProject,
   type TestDatabase,
 } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient } from './plain-client.js';
 import { unusedPort } from './tcp-proxy.js';
 import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { NOW_S, sign } from './access-tokens.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { handshake, PlainClient, Refused } from './plain-client.js';
 import { createUser, startTestServer, type TestServer, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTrustedProxies, networkOf } from '../src/auth/trusted-proxies.js';
 import { createTestDatabase, seedProject, type TestDatabase } from './database.js';
-import { EventStreamClient } from './event-stream-client.js';
+import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { handshake } from './plain-client.js';
 import { setPassword } from './rest-fixture.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';

@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { LibraryClient } from '../../chaos/clients/library-client.js';
-import { readHistory } from '../../chaos/history.js';
-import { awaitSentinels, findStateDifferences } from '../../chaos/quiesce.js';
-import { commitPrepared, seedDatabase } from '../../chaos/seed-database.js';
-import { checkSegment } from '../../chaos/segment-checker.js';
-import { runWriters } from '../../chaos/writers.js';
+import { LibraryClient } from '../../testkit/clients/library-client.ts';
+import { readHistory } from '../../testkit/history.ts';
 import { connect, withClient } from '../../testkit/postgres.ts';
+import { awaitSentinels, findStateDifferences } from '../../testkit/quiesce.ts';
 import { atMost, type Bound } from '../../testkit/report.ts';
+import { seedDatabase } from '../../testkit/seed-database.ts';
+import { checkSegment } from '../../testkit/segment-checker.ts';
 import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
 import { signToken } from '../../testkit/tokens.ts';
+import { commitPrepared, runWriters } from '../../testkit/writers.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { costOf } from '../fleet-costs.ts';
 import { spread } from '../rounds.ts';
@@ -159,8 +159,7 @@ async function measure({ run }: Bench, { admin, seeded, nats }: Resources, optio
     await Promise.resolve();
   });
   const channels = projects.flat();
-  const members = clients.map((client) => ({ kind: 'library', viaProxy: false, client }));
-  await awaitSentinels(databaseUrl, channels, members);
+  await awaitSentinels(databaseUrl, channels, clients);
 
   const ending = new AbortController();
   const signal = AbortSignal.any([ending.signal, run.signal]);
@@ -190,8 +189,8 @@ async function measure({ run }: Bench, { admin, seeded, nats }: Resources, optio
   await writing;
 
   await commitPrepared(databaseUrl);
-  const stuck = await awaitSentinels(databaseUrl, channels, members);
-  const different = await findStateDifferences(databaseUrl, channels, members);
+  const stuck = await awaitSentinels(databaseUrl, channels, clients);
+  const different = await findStateDifferences(databaseUrl, channels, clients);
   for (const difference of different) console.error(difference);
   const history = await withClient(databaseUrl, readHistory);
   const anomalies = clients.flatMap(({ segments }) =>
@@ -232,7 +231,8 @@ function openClients(
   return Array.from({ length: count }, (_, index) => {
     const subscribed = [0, 2, 3].flatMap((step) => channels[(index + step) % channels.length] ?? []);
     const options = {
-      name: `client ${index + 1}`,
+      kind: 'library, WebSocket',
+      index,
       baseUrl: servers[index % servers.length]?.url ?? '',
       userId: root.id,
       getToken: async () => await Promise.resolve(token),

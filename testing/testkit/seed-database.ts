@@ -1,44 +1,41 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
-import pg from 'pg';
-import { install } from '../../packages/server/dist/install/install.js';
+import type { EmbeddedPostgres } from '@flagcast/demo';
+import { install } from 'flagcast/testing';
+import type { TestChannel } from './channel.ts';
+import { withClient } from './postgres.ts';
+import type { TestUser } from './tokens.ts';
 
-/** @import { EmbeddedPostgres } from '@flagcast/demo' */
-/** @import { Viewer } from './tokens.js' */
-/** @import { ChaosChannel } from './writers.js' */
-
-const databaseName = 'chaos';
+const databaseName = 'host';
 /** The role of the servers; `install --role` creates it. */
-export const serverRole = 'chaos_server';
+export const serverRole = 'host_server';
 /** SQL files that create the tables of the host. */
 const tablesFolder = new URL('../../packages/server/sql/tables/', import.meta.url);
 const projectCount = 2;
 const flagsPerProject = 30;
 const viewerCount = 12;
 
-/**
- * @typedef {{
- *   readonly databaseUrl: string,
- *   readonly serverUrl: string,
- *   readonly projects: readonly (readonly ChaosChannel[])[],
- *   readonly importChannel: ChaosChannel,
- *   readonly viewers: readonly Viewer[],
- *   readonly root: Viewer,
- * }} SeededDatabase
- * `databaseUrl`: the host's connection, as superuser. `serverUrl`: the connection of the servers' role.
- * `importChannel`: a channel of another project, for imports. `viewers`: members of all projects. `root`: a superuser,
- * whose rights no fault changes.
- */
+export interface SeededDatabase {
+  /** The host's connection, as superuser. */
+  readonly databaseUrl: string;
+  /** The connection of the servers' role. */
+  readonly serverUrl: string;
+  /** The channels of each project. */
+  readonly projects: readonly (readonly TestChannel[])[];
+  /** A channel of another project, for imports. */
+  readonly importChannel: TestChannel;
+  /** Members of all projects. */
+  readonly viewers: readonly TestUser[];
+  /** A superuser. */
+  readonly root: TestUser;
+}
 
 /**
  * Creates a host's database with projects, flags and users, and installs Flagcast in it. The table
- * chaos.deleted_events keeps the rows that retention deletes from the event log; chaos.unlogged_rows keeps the audit
+ * testkit.deleted_events keeps the rows that retention deletes from the event log; testkit.unlogged_rows keeps the audit
  * rows that were written while the trigger was missing.
- *
- * @param {EmbeddedPostgres} postgres
- * @returns {Promise<SeededDatabase>}
  */
-export async function seedDatabase(postgres) {
+export async function seedDatabase(postgres: EmbeddedPostgres): Promise<SeededDatabase> {
   await withClient(postgres.url(), async (admin) => {
     await admin.query(`CREATE DATABASE ${databaseName} TEMPLATE template0`);
   });
@@ -57,13 +54,13 @@ export async function seedDatabase(postgres) {
     serverUrl.username = serverRole;
     serverUrl.password = password;
     await client.query(`
-      CREATE SCHEMA chaos;
-      CREATE TABLE chaos.deleted_events AS SELECT * FROM flagcast.event_log LIMIT 0;
-      CREATE TABLE chaos.unlogged_rows (id bigint, created_at timestamptz);
-      CREATE FUNCTION chaos.keep_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
-        'BEGIN INSERT INTO chaos.deleted_events SELECT OLD.*; RETURN NULL; END';
+      CREATE SCHEMA testkit;
+      CREATE TABLE testkit.deleted_events AS SELECT * FROM flagcast.event_log LIMIT 0;
+      CREATE TABLE testkit.unlogged_rows (id bigint, created_at timestamptz);
+      CREATE FUNCTION testkit.keep_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+        'BEGIN INSERT INTO testkit.deleted_events SELECT OLD.*; RETURN NULL; END';
       CREATE TRIGGER keep_deleted AFTER DELETE ON flagcast.event_log
-        FOR EACH ROW EXECUTE FUNCTION chaos.keep_deleted()`);
+        FOR EACH ROW EXECUTE FUNCTION testkit.keep_deleted()`);
     // max_prepared_transactions would switch NOTIFY off; the writers switch it off themselves where they prepare.
     await client.query(`ALTER DATABASE ${databaseName} SET flagcast.notify = 'on'`);
     await client.query(`
@@ -77,8 +74,9 @@ export async function seedDatabase(postgres) {
       INSERT INTO memberships (project_id, user_id, role_id)
         SELECT p.id, u.id, r.id FROM projects p, users u, roles r
         WHERE NOT u.is_superuser AND r.key = 'project_viewer'`);
-    /** @type {pg.QueryResult<ChaosChannel & { keys: string[], isForImports: boolean }>} */
-    const { rows: environments } = await client.query(
+    const { rows: environments } = await client.query<
+      TestChannel & { keys: string[]; isForImports: boolean }
+    >(
       `SELECT e.project_id AS "projectId", e.id::text AS "environmentId", e.key AS env, ARRAY[e.key::text] AS keys,
          p.name = 'imports' AS "isForImports"
        FROM environments e JOIN projects p ON p.id = e.project_id ORDER BY e.id`,
@@ -86,8 +84,7 @@ export async function seedDatabase(postgres) {
     const channels = environments.filter(({ isForImports }) => !isForImports);
     const importChannel = environments.find(({ isForImports }) => isForImports);
     if (importChannel === undefined) throw new Error('There is no channel for imports');
-    /** @type {pg.QueryResult<Viewer & { root: boolean }>} */
-    const users = await client.query(
+    const users = await client.query<TestUser & { root: boolean }>(
       'SELECT id::text AS id, username, is_superuser AS root FROM users ORDER BY users.id',
     );
     const root = users.rows.find((user) => user.root);
@@ -102,40 +99,5 @@ export async function seedDatabase(postgres) {
       viewers: users.rows.filter((user) => !user.root),
       root,
     };
-  });
-}
-
-/**
- * @template Result
- * @param {string} url
- * @param {(client: pg.Client) => Promise<Result>} work
- */
-export async function withClient(url, work) {
-  const client = new pg.Client({ connectionString: url, application_name: 'chaos' });
-  // Queries report a lost connection; an error event without a listener would end the process.
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end().catch(() => undefined);
-  }
-}
-
-/**
- * Commits transactions that the writers left prepared, as a transaction manager does.
- *
- * @param {string} databaseUrl
- * @param {number} [olderThanMs] minimum age in milliseconds; default 0: all
- */
-export async function commitPrepared(databaseUrl, olderThanMs = 0) {
-  await withClient(databaseUrl, async (client) => {
-    /** @type {pg.QueryResult<{ gid: string }>} */
-    const { rows } = await client.query(
-      `SELECT gid FROM pg_prepared_xacts
-       WHERE database = current_database() AND prepared <= clock_timestamp() - $1 * interval '1 ms'`,
-      [olderThanMs],
-    );
-    for (const { gid } of rows) await client.query(`COMMIT PREPARED ${client.escapeLiteral(gid)}`);
   });
 }

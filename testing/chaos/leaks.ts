@@ -1,11 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
-/** @import { ServerFigures } from './server-program.js' */
-/** @import { ServerProcess } from './server-process.js' */
+import { pollUntil } from '../testkit/poll.ts';
+import type { ServerProcess } from './server-process.ts';
+import type { ServerFigures } from './server-program.ts';
 
 /** Time limit for a server to release everything of its closed clients, in milliseconds. */
 const releaseLimitMs = 45_000;
-const pollIntervalMs = 500;
 /** Tolerance: database connections that are still idle, with one or two timers each. */
 const tolerance = { sockets: 5, timers: 12 };
 /** Share by which memory may grow after the warm-up. */
@@ -13,39 +11,36 @@ const allowedGrowth = 0.1;
 /** Memory growth counts from this duration of a run, in milliseconds: in shorter runs the heap has not stabilised. */
 const countedFromMs = 120_000;
 
-/** @typedef {{ readonly sockets: number, readonly timers: number, readonly connections: number }} Leaks */
+export interface Leaks {
+  readonly sockets: number;
+  readonly timers: number;
+  readonly connections: number;
+}
 
 /**
  * Counts the connections, sockets and timers that a server still holds after all clients have closed, compared with the
  * figures from before they connected.
- *
- * @param {ServerProcess} server
- * @param {ServerFigures} before
- * @returns {Promise<Leaks>}
  */
-export async function findLeaks(server, before) {
-  const endMs = performance.now() + releaseLimitMs;
-  for (;;) {
+export async function findLeaks(server: ServerProcess, before: ServerFigures): Promise<Leaks> {
+  let leaks: Leaks = { connections: 0, sockets: 0, timers: 0 };
+  await pollUntil(releaseLimitMs, async () => {
     const now = await server.figures();
-    const leaks = {
+    leaks = {
       connections: now.connections,
       sockets: Math.max(0, now.sockets - before.sockets - tolerance.sockets),
       timers: Math.max(0, now.timers - before.timers - tolerance.timers),
     };
-    const isClean = leaks.connections + leaks.sockets + leaks.timers === 0;
-    if (isClean || performance.now() > endMs) return leaks;
-    await delay(pollIntervalMs);
-  }
+    return leaks.connections + leaks.sockets + leaks.timers === 0;
+  });
+  return leaks;
 }
 
-/**
- * Memory growth of the server that ran throughout, as a share of its memory after the warm-up.
- *
- * @param {ServerFigures} warm
- * @param {ServerFigures} end
- * @param {number} durationMs
- */
-export function measureGrowth(warm, end, durationMs) {
+/** Memory growth of the server that ran throughout, as a share of its memory after the warm-up. */
+export function measureGrowth(
+  warm: ServerFigures,
+  end: ServerFigures,
+  durationMs: number,
+): { readonly share: number; readonly counts: boolean; readonly tooMuch: boolean } {
   const share = end.residentBytes / warm.residentBytes - 1;
   return { share, counts: durationMs >= countedFromMs, tooMuch: share > allowedGrowth };
 }

@@ -2,65 +2,60 @@
  * A server of the chaos run, in a process of its own: the product with short intervals, so that it detects faults early,
  * and with an adjustable clock. It sends notes about its reads and connections to its parent.
  */
-import { createServer } from 'node:http';
-import { Socket } from 'node:net';
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, Socket } from 'node:net';
 import v8 from 'node:v8';
-import { serveParent } from '../testkit/child.ts';
 import { ioUring } from '@flagcast/io-uring';
+import type { Flagcast } from 'flagcast';
+import { sendNote, serveParent } from '../testkit/child.ts';
 
-/** @import { AddressInfo } from 'node:net' */
+export type ServerTask =
+  /** Returns the port that the server listens on. */
+  | {
+      readonly do: 'start';
+      readonly databaseUrl: string;
+      readonly secret: string;
+      readonly port: number;
+    }
+  | { readonly do: 'clock'; readonly offsetMs: number }
+  /** Returns ServerFigures after a garbage collection. */
+  | { readonly do: 'figures' }
+  /** Returns when all clients have left. */
+  | { readonly do: 'drain' };
 
-/**
- * `start` returns the port that the server listens on, `figures` its ServerFigures after a garbage collection; `drain`
- * returns when all clients have left.
- *
- * @typedef {{ do: 'start', databaseUrl: string, secret: string, port: number }
- *   | { do: 'clock', offsetMs: number }
- *   | { do: 'figures' }
- *   | { do: 'drain' }} ServerTask
- */
+/** `sockets`, `timers`: number of objects on the heap, including unreferenced handles. */
+export interface ServerFigures {
+  readonly residentBytes: number;
+  readonly heapBytes: number;
+  readonly connections: number;
+  readonly sockets: number;
+  readonly timers: number;
+}
 
-/**
- * `sockets`, `timers`: number of objects on the heap, including unreferenced handles.
- *
- * @typedef {{ residentBytes: number, heapBytes: number, connections: number, sockets: number, timers: number }} ServerFigures
- */
-
-/**
- * A note for timelines. `atMs`: by the clock that no fault adjusts.
- *
- * @typedef {readonly [atMs: number, text: string]} ServerNote
- */
+/** A note for timelines. `atMs`: by the clock that no fault adjusts. */
+export type ServerNote = readonly [atMs: number, text: string];
 
 let clockOffsetMs = 0;
 const trueNow = Date.now.bind(Date);
 Date.now = () => trueNow() + clockOffsetMs;
 globalThis.Date = new Proxy(Date, {
-  construct(target, /** @type {unknown[]} */ args, newTarget) {
-    const constructed = /** @type {unknown} */ (
-      Reflect.construct(target, args.length === 0 ? [Date.now()] : args, newTarget)
-    );
-    return /** @type {Date} */ (constructed);
-  },
+  construct: (target, args: unknown[], newTarget) =>
+    Reflect.construct(target, args.length === 0 ? [Date.now()] : args, newTarget) as Date,
 });
 // Imported after the clock is replaced, so that no module captures the original one.
 const [{ createFlagcast }, { createLogger, logLifecycle }] = await Promise.all([
   import('flagcast'),
-  import('../../packages/server/dist/operations/log.js'),
+  import('flagcast/testing'),
 ]);
 
-/** @param {string} text */
-function note(text) {
-  // The callback suppresses the error after the parent has exited.
-  process.send?.({ note: [trueNow(), text] }, () => undefined);
+function note(text: string): void {
+  sendNote([trueNow(), text] satisfies ServerNote);
 }
 
-/** @type {{ flagcast: ReturnType<typeof createFlagcast>, http: ReturnType<typeof createServer> } | null} */
-let running = null;
+let running: { readonly flagcast: Flagcast; readonly http: Server } | null = null;
 let connections = 0;
 
-/** @param {Extract<ServerTask, { do: 'start' }>} task */
-async function start({ databaseUrl, secret, port }) {
+async function start({ databaseUrl, secret, port }: Extract<ServerTask, { do: 'start' }>): Promise<number> {
   const flagcast = createFlagcast({
     database: { url: databaseUrl },
     auth: { secret },
@@ -112,18 +107,17 @@ async function start({ databaseUrl, secret, port }) {
   flagcast.attach(http);
   running = { flagcast, http };
   void flagcast.ready();
-  await new Promise((resolve, reject) => {
+  await new Promise<void>((resolve, reject) => {
     http.once('error', reject);
-    http.listen(port, '127.0.0.1', () => resolve(undefined));
+    http.listen(port, '127.0.0.1', resolve);
   });
-  return /** @type {AddressInfo} */ (http.address()).port;
+  return (http.address() as AddressInfo).port;
 }
 
-/** @returns {ServerFigures} */
-function figures() {
+function figures(): ServerFigures {
   const timer = setTimeout(() => undefined, 0);
   clearTimeout(timer);
-  const Timer = /** @type {new () => unknown} */ (timer.constructor);
+  const Timer = timer.constructor as new () => unknown;
   // queryObjects collects garbage first.
   const sockets = v8.queryObjects(Socket, { format: 'count' });
   const timers = v8.queryObjects(Timer, { format: 'count' });
@@ -132,7 +126,7 @@ function figures() {
   return { residentBytes: rss, heapBytes: heapUsed, connections, sockets, timers };
 }
 
-serveParent(async (/** @type {ServerTask} */ task) => {
+serveParent(async (task: ServerTask) => {
   switch (task.do) {
     case 'start':
       return await start(task);

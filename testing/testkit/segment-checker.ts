@@ -1,5 +1,5 @@
-/** @import { Segment } from './segment.js' */
-/** @import { CommittedEvent, History } from './history.js' */
+import type { CommittedEvent, History } from './history.ts';
+import type { Segment } from './segment.ts';
 
 /**
  * The order of two commits is unknown if their times are closer than this, in milliseconds: PostgreSQL takes the commit
@@ -9,8 +9,8 @@ const commitSkewMs = 1_000;
 /** A large transaction that is read in pages may delay other events for this long, in milliseconds. */
 const pagedReadMs = 60_000;
 /**
- * A user may receive events for this long after a right was revoked, in milliseconds: the servers recheck rights every
- * 3 s, and a fault stops them for up to 8 s.
+ * A user may receive events for this long after a right was revoked, in milliseconds: the servers of chaos recheck rights
+ * every 3 s, and a fault stops them for up to 8 s.
  */
 const revokeDelayMs = 15_000;
 
@@ -20,52 +20,50 @@ const revokeDelayMs = 15_000;
  * - `invented`: received, but not committed
  * - `disordered`: received after an event of a later transaction that was both written and committed later
  * - `foreign`: of a channel that the client's user must not see
- *
- * @typedef {'lost' | 'repeated' | 'invented' | 'disordered' | 'foreign'} AnomalyKind
  */
+type AnomalyKind = 'lost' | 'repeated' | 'invented' | 'disordered' | 'foreign';
+
+export interface Anomaly {
+  readonly kind: AnomalyKind;
+  readonly segment: Segment;
+  /** Null for an invented event. */
+  readonly event: CommittedEvent | null;
+  /** Identifies the event in the segment. */
+  readonly key: string;
+}
+
+/** A membership that was revoked at `fromMs` and restored at `untilMs`, in milliseconds since the epoch. */
+export interface Revocation {
+  readonly userId: string;
+  readonly projectId: string;
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
 
 /**
- * `event`: null for an invented event. `key`: identifies the event in the segment.
- *
- * @typedef {{ readonly kind: AnomalyKind, readonly segment: Segment, readonly event: CommittedEvent | null, readonly key: string }} Anomaly
+ * Compares what a client received with what was committed. Events committed after `quiescedAtMs` may still be missing;
+ * by default none may.
  */
-
-/**
- * A membership that was revoked at `fromMs` and restored at `untilMs`, in milliseconds since the epoch.
- *
- * @typedef {{ readonly userId: string, readonly projectId: string, readonly fromMs: number, readonly untilMs: number }} Revocation
- */
-
-/**
- * Compares what a client received with what was committed.
- *
- * @param {Segment} segment
- * @param {History} history
- * @param {readonly Revocation[]} revocations
- * @param {number} [quiescedAtMs] events committed later may still be missing; default: none may
- * @returns {Anomaly[]}
- */
-export function checkSegment(segment, history, revocations, quiescedAtMs = Infinity) {
-  /** @type {Anomaly[]} */
-  const anomalies = [];
-  /**
-   * @param {AnomalyKind} kind
-   * @param {CommittedEvent | null} event
-   * @param {string} key
-   */
-  const found = (kind, event, key) => anomalies.push({ kind, segment, event, key });
+export function checkSegment(
+  segment: Segment,
+  history: History,
+  revocations: readonly Revocation[],
+  quiescedAtMs = Infinity,
+): Anomaly[] {
+  const anomalies: Anomaly[] = [];
+  const found = (kind: AnomalyKind, event: CommittedEvent | null, key: string): void => {
+    anomalies.push({ kind, segment, event, key });
+  };
   const revoked = revocations.filter(
     ({ userId, projectId }) => userId === segment.userId && projectId === segment.channel.projectId,
   );
-  /** @type {Set<CommittedEvent>} */
-  const received = new Set();
-  /** @type {CommittedEvent[]} */
-  const inOrder = [];
+  const received = new Set<CommittedEvent>();
+  const inOrder: CommittedEvent[] = [];
   let latestMs = -Infinity;
   for (const { key, atMs } of segment.received) {
     const candidates = candidatesFor(segment, history, key);
-    const event = candidates.find((candidate) => !received.has(candidate)) ?? candidates[0] ?? null;
-    if (event === null) {
+    const event = candidates.find((candidate) => !received.has(candidate)) ?? candidates[0];
+    if (event === undefined) {
       found('invented', null, key);
       continue;
     }
@@ -75,13 +73,11 @@ export function checkSegment(segment, history, revocations, quiescedAtMs = Infin
       continue;
     }
     if (isRevoked(event, atMs, revoked)) found('foreign', event, key);
-    if (
+    const isDisordered =
       latestMs > event.committedMs + commitSkewMs &&
       isLate(event, inOrder) &&
-      !history.wasPaging(atMs, pagedReadMs)
-    )
-      found('disordered', event, key);
-    if (decidedBefore(event, inOrder)) found('disordered', event, key);
+      !history.wasPaging(atMs, pagedReadMs);
+    if (isDisordered || decidedBefore(event, inOrder)) found('disordered', event, key);
     received.add(event);
     inOrder.push(event);
     latestMs = Math.max(latestMs, event.committedMs);
@@ -95,12 +91,11 @@ export function checkSegment(segment, history, revocations, quiescedAtMs = Infin
   return anomalies;
 }
 
-/**
- * @param {Segment} segment
- * @param {History} history
- * @param {string} key
- */
-function candidatesFor({ keyedBy, channel, fromMs }, history, key) {
+function candidatesFor(
+  { keyedBy, channel, fromMs }: Segment,
+  history: History,
+  key: string,
+): readonly CommittedEvent[] {
   if (keyedBy === 'plain') {
     const all = history.byPlainKey(channel, key);
     // Several events can have the same key. A connection receives only later ones; those committed just before it
@@ -115,12 +110,7 @@ function candidatesFor({ keyedBy, channel, fromMs }, history, key) {
   return event === undefined ? [] : [event];
 }
 
-/**
- * @param {CommittedEvent} event
- * @param {number} atMs
- * @param {readonly Revocation[]} revoked
- */
-function isRevoked({ committedMs }, atMs, revoked) {
+function isRevoked({ committedMs }: CommittedEvent, atMs: number, revoked: readonly Revocation[]): boolean {
   return revoked.some(({ fromMs, untilMs }) => committedMs > fromMs + revokeDelayMs && atMs < untilMs);
 }
 
@@ -128,22 +118,18 @@ function isRevoked({ committedMs }, atMs, revoked) {
  * Whether `event` was received after an event of a later transaction that was both written and committed later. A read
  * returns all committed events, in pages ordered by transaction and within a page by row, so it cannot return the later
  * event first.
- *
- * @param {CommittedEvent} event
- * @param {readonly CommittedEvent[]} before
  */
-function isLate({ id, xid, committedMs }, before) {
+function isLate({ id, xid, committedMs }: CommittedEvent, before: readonly CommittedEvent[]): boolean {
   return before.some(
     (other) =>
       other.xid > xid && Number(other.id) > Number(id) && other.committedMs > committedMs + commitSkewMs,
   );
 }
 
-/**
- * @param {CommittedEvent} event
- * @param {readonly CommittedEvent[]} before
- */
-function decidedBefore({ changeId, action, entityId }, before) {
+function decidedBefore(
+  { changeId, action, entityId }: CommittedEvent,
+  before: readonly CommittedEvent[],
+): boolean {
   if (changeId === null || action !== 'pending') return false;
   return before.some((other) => other.changeId === changeId && other.entityId === entityId);
 }

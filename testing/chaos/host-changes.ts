@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { install } from '../../packages/server/dist/install/install.js';
-import { serverRole, withClient } from './seed-database.js';
-import { deleteEnvironment } from './deleted-environment.js';
-import { writeMany } from './writers.js';
-
-/** @import pg from 'pg' */
-/** @import { FaultAction, NemesisContext } from './nemesis.js' */
-/** @import { PlannedFault } from './plan.js' */
+import { install } from 'flagcast/testing';
+import type pg from 'pg';
+import { withClient } from '../testkit/postgres.ts';
+import { serverRole } from '../testkit/seed-database.ts';
+import { writeMany } from '../testkit/writers.ts';
+import { deleteEnvironment } from './deleted-environment.ts';
+import type { Fault, NemesisContext } from './fault.ts';
+import type { PlannedFault } from './plan.ts';
 
 /**
  * Faults of the host: it alters, replaces and locks its tables and revokes privileges while Flagcast is attached.
@@ -34,13 +34,13 @@ const transientErrors =
   /lock timeout|foreign key|deadlock|terminat|connection|ECONNRE|shut(ting)? down|starting up|recovery mode|Connection/i;
 
 /**
- * Runs `work` in a transaction of the host. Retries while a lock is not available or PostgreSQL is down.
- *
- * @param {NemesisContext} context
- * @param {(client: pg.Client) => Promise<void>} work
- * @param {number} [limit] of attempts
+ * Runs `work` in a transaction of the host. Retries while a lock is not available or PostgreSQL is down, up to `limit` times.
  */
-async function change({ databaseUrl, signal }, work, limit = attempts) {
+async function change(
+  { databaseUrl, signal }: NemesisContext,
+  work: (client: pg.Client) => Promise<void>,
+  limit = attempts,
+): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     signal.throwIfAborted();
     try {
@@ -58,8 +58,7 @@ async function change({ databaseUrl, signal }, work, limit = attempts) {
   }
 }
 
-/** @param {NemesisContext} context */
-async function repair(context) {
+async function repair(context: NemesisContext): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     context.signal.throwIfAborted();
     try {
@@ -77,51 +76,33 @@ async function repair(context) {
 const unlogged = `
   SELECT a.id, a.created_at FROM public.audit_log a
   WHERE NOT EXISTS (
-    SELECT FROM (SELECT * FROM flagcast.event_log UNION ALL SELECT * FROM chaos.deleted_events) l
+    SELECT FROM (SELECT * FROM flagcast.event_log UNION ALL SELECT * FROM testkit.deleted_events) l
     WHERE l.source = 'audit' AND l.row_id = a.id::text AND l.created_at = a.created_at
-  ) AND NOT EXISTS (SELECT FROM chaos.unlogged_rows u WHERE u.id = a.id AND u.created_at = a.created_at)`;
+  ) AND NOT EXISTS (SELECT FROM testkit.unlogged_rows u WHERE u.id = a.id AND u.created_at = a.created_at)`;
 
-/**
- * Counts the audit rows that were written while the triggers existed but are missing in the event log.
- *
- * @param {pg.Client} client
- */
-export async function countUnlogged(client) {
-  /** @type {pg.QueryResult<{ count: number }>} */
-  const { rows } = await client.query(`SELECT count(*)::int AS count FROM (${unlogged}) u`);
+/** Counts the audit rows that were written while the triggers existed but are missing in the event log. */
+export async function countUnlogged(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    `SELECT count(*)::int AS count FROM (${unlogged}) u`,
+  );
   return rows[0]?.count ?? 0;
 }
 
-/**
- * Excludes the rows that were written while the trigger was missing from the count.
- *
- * @param {NemesisContext} context
- */
-async function excludeUnlogged(context) {
+/** Excludes the rows that were written while the trigger was missing from the count. */
+async function excludeUnlogged(context: NemesisContext): Promise<void> {
   await change(context, async (client) => {
-    await client.query(`INSERT INTO chaos.unlogged_rows ${unlogged}`);
+    await client.query(`INSERT INTO testkit.unlogged_rows ${unlogged}`);
   });
 }
 
-/**
- * Locks the audit log, and counts its rows that are missing in the event log before they are removed.
- *
- * @param {NemesisContext} context
- * @param {pg.Client} client
- */
-async function lockAuditLog(context, client) {
+/** Locks the audit log, and counts its rows that are missing in the event log before they are removed. */
+async function lockAuditLog(context: NemesisContext, client: pg.Client): Promise<void> {
   await client.query('LOCK TABLE public.audit_log IN ACCESS EXCLUSIVE MODE');
   context.unlogged += await countUnlogged(client);
 }
 
-/**
- * A fault that executes a statement and reverts it after its duration.
- *
- * @param {string} statement
- * @param {string} undo
- * @returns {FaultAction}
- */
-function temporaryChange(statement, undo) {
+/** A fault that executes a statement and reverts it after its duration. */
+function temporaryChange(statement: string, undo: string): Fault {
   return {
     resource: 'host',
     run: async (context, { holdMs }) => {
@@ -133,26 +114,21 @@ function temporaryChange(statement, undo) {
   };
 }
 
-/**
- * @param {(context: NemesisContext, fault: PlannedFault) => string} statement
- * @returns {FaultAction}
- */
-function alteration(statement) {
+function alteration(statement: (fault: PlannedFault) => string): Fault {
   return {
     resource: 'host',
     run: async (context, fault) => {
-      const text = statement(context, fault);
+      const text = statement(fault);
       await change(context, async (client) => void (await client.query(text)));
       return text;
     },
   };
 }
 
-/** Length of a varchar column, which grows with each change. @param {PlannedFault} fault */
-const widthOf = ({ atMs }) => 256 + Math.round(atMs / 100);
+/** Length of a varchar column, which grows with each change. */
+const widthOf = ({ atMs }: PlannedFault): number => 256 + Math.round(atMs / 100);
 
-/** @satisfies {Record<string, FaultAction>} */
-export const hostChanges = {
+export const hostChanges: Readonly<Record<string, Fault>> = {
   'audit_log truncated': {
     resource: 'host',
     run: async (context) => {
@@ -192,12 +168,12 @@ export const hostChanges = {
       return `for ${holdMs} ms`;
     },
   },
-  'columns of audit_log altered': alteration((_world, fault) =>
+  'columns of audit_log altered': alteration((fault) =>
     fault.strength < 0.5
       ? `ALTER TABLE public.audit_log ALTER COLUMN actor TYPE varchar(${widthOf(fault)})`
       : `ALTER TABLE public.audit_log ALTER COLUMN username TYPE varchar(${widthOf(fault)})`,
   ),
-  'columns of other tables altered': alteration((_world, fault) =>
+  'columns of other tables altered': alteration((fault) =>
     fault.strength < 0.5
       ? `ALTER TABLE public.environments ALTER COLUMN key TYPE varchar(${widthOf(fault)})`
       : `ALTER TABLE public.pending_changes ALTER COLUMN requested_by TYPE varchar(${widthOf(fault)})`,
@@ -209,11 +185,9 @@ export const hostChanges = {
   'features unreadable': {
     resource: 'host',
     run: async (context, { holdMs }) => {
-      /** @type {string[]} */
-      let columns = [];
+      let columns: string[] = [];
       await change(context, async (client) => {
-        /** @type {pg.QueryResult<{ name: string }>} */
-        const { rows } = await client.query(
+        const { rows } = await client.query<{ name: string }>(
           `SELECT attname AS name FROM pg_attribute WHERE attrelid = 'public.features'::regclass AND attnum > 0
              AND has_column_privilege($1, attrelid, attnum, 'SELECT')`,
           [serverRole],
@@ -247,7 +221,7 @@ export const hostChanges = {
       const channel = others[Math.floor(target * others.length)];
       if (channel === undefined) return 'nothing';
       const renamed = `${channel.env}-renamed`;
-      if (channel.keys?.includes(renamed) === false) /** @type {string[]} */ (channel.keys).push(renamed);
+      if (channel.keys?.includes(renamed) === false) channel.keys.push(renamed);
       for (const key of [renamed, channel.env]) {
         await change(context, async (client) => {
           await client.query('UPDATE environments SET key = $2 WHERE id = $1', [channel.environmentId, key]);
@@ -269,8 +243,8 @@ export const hostChanges = {
       context.imports += 1;
       const rows = isFirst && durationMs >= longRunMs ? importRows.first : importRows.others;
       let done = `${rows} rows in one statement`;
-      const work = async (/** @type {pg.Client} */ client) => await writeMany(client, importChannel, rows);
-      await change(context, work, importAttempts).catch((/** @type {unknown} */ error) => {
+      const work = async (client: pg.Client) => await writeMany(client, importChannel, rows);
+      await change(context, work, importAttempts).catch((error: unknown) => {
         done = `rolled back: ${error instanceof Error ? error.message : String(error)}`;
       });
       return done;
@@ -282,8 +256,7 @@ export const hostChanges = {
       let deleted = 0;
       for (let rows = 5_000, batch = 0; rows === 5_000 && batch < retentionBatches; batch += 1) {
         await change(context, async (client) => {
-          /** @type {pg.QueryResult<{ rows: string | null }>} */
-          const answer = await client.query(
+          const answer = await client.query<{ rows: string | null }>(
             `SELECT flagcast.prune_event_log($1 * interval '1 ms', 5000)::text AS rows`,
             [retentionKeepMs],
           );

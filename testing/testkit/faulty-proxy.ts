@@ -1,36 +1,32 @@
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
-
-/** @import { AddressInfo, Server, Socket } from 'node:net' */
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
 /**
  * What happens to a connection: FIN (cut), RST (reset), a close in the middle of the server's next data (torn), silence
  * without a close (blackhole), or latency (delay).
- *
- * @typedef {'cut' | 'reset' | 'torn' | 'blackhole' | 'delay'} NetworkFault
  */
+export type NetworkFault = 'cut' | 'reset' | 'torn' | 'blackhole' | 'delay';
 
-/**
- * `near`: the client's socket. `far`: the socket to the server. `blackholed`: the proxy drops all data in both
- * directions. `torn`: the proxy forwards half of the server's next data, then closes.
- *
- * @typedef {{ readonly near: Socket, readonly far: Socket, blackholed: boolean, torn: boolean, delayMs: number }} ProxiedConnection
- */
+interface ProxiedConnection {
+  /** The client's socket. */
+  readonly near: Socket;
+  /** The socket to the server. */
+  readonly far: Socket;
+  /** Whether all data is dropped, in both directions. */
+  blackholed: boolean;
+  /** Whether half of the server's next data is forwarded, and then the connection closed. */
+  torn: boolean;
+  delayMs: number;
+}
 
 /** A TCP proxy that distributes connections over servers and injects network faults. */
-export class FaultyProxy {
-  /** @type {Set<ProxiedConnection>} */
-  #connections = new Set();
+export class FaultyProxy implements AsyncDisposable {
+  readonly #connections = new Set<ProxiedConnection>();
   #opened = 0;
-  /** @type {Server} */
-  #server;
-  #chance;
+  readonly #server: Server;
+  readonly #chance: () => number;
 
-  /**
-   * @param {readonly number[]} targetPorts
-   * @param {() => number} chance
-   */
-  constructor(targetPorts, chance) {
+  private constructor(targetPorts: readonly number[], chance: () => number) {
     this.#chance = chance;
     this.#server = createServer((near) => {
       this.#opened += 1;
@@ -38,28 +34,27 @@ export class FaultyProxy {
     });
   }
 
-  /**
-   * @param {readonly number[]} targetPorts
-   * @param {() => number} [chance] from 0 up to 1; default Math.random
-   */
-  static async open(targetPorts, chance = Math.random) {
+  /** `chance`: returns a number from 0 up to 1; default Math.random. `port`: default a free one. */
+  static async open(
+    targetPorts: readonly number[],
+    { chance = Math.random, port = 0 }: { readonly chance?: () => number; readonly port?: number } = {},
+  ): Promise<FaultyProxy> {
     const proxy = new FaultyProxy(targetPorts, chance);
-    proxy.#server.listen(0, '127.0.0.1');
+    proxy.#server.listen(port, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
   }
 
-  get url() {
-    return `http://127.0.0.1:${/** @type {AddressInfo} */ (this.#server.address()).port}`;
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
   }
 
-  /**
-   * Applies the fault to about `share` (0-1) of the open connections. Returns their number.
-   *
-   * @param {NetworkFault} fault
-   * @param {number} share
-   */
-  inject(fault, share) {
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Applies the fault to about `share` (0-1) of the open connections. Returns their number. */
+  inject(fault: NetworkFault, share = 1): number {
     let count = 0;
     for (const connection of this.#connections) {
       if (this.#chance() >= share) continue;
@@ -73,7 +68,7 @@ export class FaultyProxy {
     return count;
   }
 
-  async close() {
+  async close(): Promise<void> {
     this.#server.close();
     for (const { near, far } of this.#connections) {
       near.destroy();
@@ -82,34 +77,26 @@ export class FaultyProxy {
     await once(this.#server, 'close');
   }
 
-  /**
-   * @param {Socket} near
-   * @param {number} port
-   */
-  #open(near, port) {
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #open(near: Socket, port: number): void {
     const far = connect(port, '127.0.0.1');
-    /** @type {ProxiedConnection} */
     const connection = { near, far, blackholed: false, torn: false, delayMs: 0 };
     this.#connections.add(connection);
     this.#pass(connection, near, far);
     this.#pass(connection, far, near);
   }
 
-  /**
-   * @param {ProxiedConnection} connection
-   * @param {Socket} from
-   * @param {Socket} to
-   */
-  #pass(connection, from, to) {
-    /** @type {Buffer[]} */
-    const inFlight = [];
-    /** @param {Buffer} bytes */
-    const write = (bytes) => {
+  #pass(connection: ProxiedConnection, from: Socket, to: Socket): void {
+    const inFlight: Buffer[] = [];
+    const write = (bytes: Buffer): void => {
       // Backpressure passes through the proxy.
       if (!to.destroyed && !to.write(bytes)) from.pause();
     };
     to.on('drain', () => from.resume());
-    from.on('data', (bytes) => {
+    from.on('data', (bytes: Buffer) => {
       if (connection.blackholed) return;
       if (connection.torn && from === connection.far) {
         // TCP delivers in order: delayed data comes before the new data.

@@ -1,14 +1,10 @@
-import { createClient } from '@flagcast/client';
+import { type Channel, type Client, createClient, type WebSocketClass } from '@flagcast/client';
+import type { EventMessage } from '@flagcast/protocol';
 import { WebSocket } from 'ws';
-import { openSegment, receive } from '../segment.js';
-import { BaseClient } from './base-client.js';
-
-/** @import { Channel, Client, WebSocketClass } from '@flagcast/client' */
-/** @import { EventMessage } from '@flagcast/protocol' */
-/** @import { Segment } from '../segment.js' */
-/** @import { ChaosChannel } from '../writers.js' */
-/** @import { ChannelContents } from '../history.js' */
-/** @import { ChaosClient, ClientOptions } from './base-client.js' */
+import type { TestChannel } from '../channel.ts';
+import type { ChannelContents } from '../history.ts';
+import { receive, type Segment } from '../segment.ts';
+import { RecordingClient, type RecordingClientOptions } from './recording-client.ts';
 
 /** Interval at which the client reopens closed channels, in milliseconds. */
 const retryIntervalMs = 1_000;
@@ -19,53 +15,42 @@ const retryIntervalMs = 1_000;
  */
 const statelessMs = 60_000;
 
-/**
- * `expectedSnapshots`: snapshots that the server asked for, or the first one. `statelessAtMs`: time of the last event
- * without the state of its feature, for example from a server that could not read the features; the client then loads a
- * snapshot on its own.
- *
- * @typedef {{
- *   readonly name: ChaosChannel,
- *   channel: Channel | null,
- *   segment: Segment | null,
- *   expectedSnapshots: number,
- *   statelessAtMs: number,
- * }} ChannelState
- */
+interface ChannelState {
+  readonly name: TestChannel;
+  channel: Channel | null;
+  segment: Segment | null;
+  /** Snapshots that the server asked for, or the first one. */
+  expectedSnapshots: number;
+  /**
+   * Time of the last event without the state of its feature, for example from a server that could not read the features;
+   * the client then loads a snapshot on its own.
+   */
+  statelessAtMs: number;
+}
 
 /** Simulates a network that blocks WebSockets. */
-function NoWebSocket() {
+const NoWebSocket = function () {
   throw new Error('WebSockets are blocked');
-}
+} as unknown as WebSocketClass;
 
 /**
  * The client library in Node with several channels, over a WebSocket or over streams. After a right was revoked it
  * retries until the right is restored.
- *
- * @implements {ChaosClient}
  */
-export class LibraryClient extends BaseClient {
+export class LibraryClient extends RecordingClient {
   /** Snapshots that were neither the first of a channel nor requested by the server. */
   unexpectedSnapshots = 0;
   resyncs = 0;
-  /** @type {(event: EventMessage) => void} called with each event */
-  onEvent = () => undefined;
-  /** @type {ChannelState[]} */
-  #states;
-  /** @type {Client} */
-  #client;
-  #ticker;
-  #overStreams;
+  /** Called with each event. */
+  onEvent: (event: EventMessage) => void = () => undefined;
+  readonly #states: readonly ChannelState[];
+  #client: Client;
+  readonly #ticker: NodeJS.Timeout;
+  readonly #overStreams: boolean;
 
-  /**
-   * @param {ClientOptions} options
-   * @param {readonly ChaosChannel[]} channels
-   * @param {boolean} overStreams
-   */
-  constructor(options, channels, overStreams) {
-    super(options);
+  constructor(options: RecordingClientOptions, channels: readonly TestChannel[], overStreams: boolean) {
+    super(options, channels);
     this.#overStreams = overStreams;
-    this.channels = channels;
     this.#states = channels.map((name) => ({
       ...{ name, channel: null, segment: null },
       ...{ expectedSnapshots: 0, statelessAtMs: -Infinity },
@@ -74,11 +59,7 @@ export class LibraryClient extends BaseClient {
     this.#ticker = setInterval(() => this.#reopenClosed(), retryIntervalMs);
   }
 
-  /**
-   * @param {ChaosChannel} wanted
-   * @returns {ChannelContents | null}
-   */
-  contents(wanted) {
+  override contents(wanted: TestChannel): ChannelContents | null {
     const state = this.#states.find(({ name }) => name === wanted);
     const snapshot = state?.channel?.toSnapshot();
     if (!snapshot) return null;
@@ -90,19 +71,17 @@ export class LibraryClient extends BaseClient {
     };
   }
 
-  close() {
+  close(): void {
     clearInterval(this.#ticker);
     this.#client.close();
   }
 
-  #connect() {
+  #connect(): Client {
     const { baseUrl, getToken } = this.options;
     const client = createClient({
       url: baseUrl,
       getToken,
-      WebSocket: this.#overStreams
-        ? /** @type {WebSocketClass} */ (/** @type {unknown} */ (NoWebSocket))
-        : WebSocket,
+      WebSocket: this.#overStreams ? NoWebSocket : WebSocket,
       // Errors that the client retries are expected under faults.
       onError: () => undefined,
     });
@@ -113,13 +92,13 @@ export class LibraryClient extends BaseClient {
       if ('source' in message) {
         if (!('feature' in message) && message.feature_unreadable !== true) {
           state.statelessAtMs = Date.now();
-          this.clientLog.note(`an event without state in ${state.name.env}`);
+          this.note(`an event without state in ${state.name.env}`);
         }
         return;
       }
       if ('features' in message) this.#openSegment(state);
       else if (message.type === 'resync') {
-        this.clientLog.note(`resync of ${state.name.env}: ${message.reason}`);
+        this.note(`resync of ${state.name.env}: ${message.reason}`);
         this.resyncs += 1;
         state.expectedSnapshots += 1;
         this.#closeSegment(state);
@@ -127,19 +106,13 @@ export class LibraryClient extends BaseClient {
     });
     client.subscribe(() => {
       const status = client.getStatus();
-      this.clientLog.note(
-        `the connection is ${status.state}${status.state === 'stale' ? `: ${status.reason}` : ''}`,
-      );
+      this.note(`the connection is ${status.state}${status.state === 'stale' ? `: ${status.reason}` : ''}`);
     });
     for (const state of this.#states) this.#openChannel(client, state);
     return client;
   }
 
-  /**
-   * @param {Client} client
-   * @param {ChannelState} state
-   */
-  #openChannel(client, state) {
+  #openChannel(client: Client, state: ChannelState): void {
     const channel = client.channel({ projectId: state.name.projectId, env: state.name.env });
     state.channel = channel;
     state.expectedSnapshots = 1;
@@ -149,29 +122,26 @@ export class LibraryClient extends BaseClient {
     });
   }
 
-  /** @param {ChannelState} state whose snapshot was received */
-  #openSegment(state) {
+  /** The snapshot of a channel was received. */
+  #openSegment(state: ChannelState): void {
     state.expectedSnapshots -= 1;
     if (state.expectedSnapshots < 0) {
       state.expectedSnapshots = 0;
       if (Date.now() - state.statelessAtMs < statelessMs) return;
       this.unexpectedSnapshots += 1;
-      this.clientLog.note('loaded an unexpected snapshot');
-      this.clientLog.violations.push('it loaded an unexpected snapshot');
+      this.note('loaded an unexpected snapshot');
+      this.violations.push('it loaded an unexpected snapshot');
     }
     this.#closeSegment(state);
-    const { name, userId } = this.options;
-    state.segment = openSegment({ client: name, userId, channel: state.name, keyedBy: 'id' });
-    this.segments.push(state.segment);
+    state.segment = this.openSegment(state.name, 'id');
   }
 
-  /** @param {ChannelState} state */
-  #closeSegment(state) {
+  #closeSegment(state: ChannelState): void {
     if (state.segment !== null) state.segment.untilMs = Date.now();
     state.segment = null;
   }
 
-  #reopenClosed() {
+  #reopenClosed(): void {
     const status = this.#client.getStatus();
     if (status.state === 'closed') {
       this.#recordError(status.error);
@@ -189,11 +159,10 @@ export class LibraryClient extends BaseClient {
     }
   }
 
-  /**
-   * @param {{ readonly code: string, readonly closeCode?: number | undefined } | null} error
-   * @param {ChaosChannel} [channel]
-   */
-  #recordError(error, channel) {
-    this.clientLog.rejected(error?.closeCode ?? 0, error?.code ?? '', channel);
+  #recordError(
+    error: { readonly code: string; readonly closeCode?: number | undefined } | null,
+    channel?: TestChannel,
+  ): void {
+    this.rejected(error?.closeCode ?? 0, error?.code ?? '', channel);
   }
 }

@@ -4,10 +4,9 @@ import path from 'node:path';
 import { runBounded } from '../testkit/bounded-run.ts';
 import { runCommand } from '../testkit/command.ts';
 import { markdownTable, saveResult, showProgress } from '../testkit/report.ts';
-import { runChaos } from './chaos.js';
-import { parseCommandLine } from './options.js';
-
-/** @import { Report } from './checker.js' */
+import { runChaos } from './chaos.ts';
+import type { Report } from './checker.ts';
+import { parseCommandLine } from './options.ts';
 
 const help = `Runs servers, their own PostgreSQL and clients of every kind under injected faults, then compares every client
 with the database.
@@ -29,8 +28,7 @@ same faults, but not the same timing of the system. The run removes its processe
 /** Time limit for everything except the faults: start, catching up and end, in milliseconds. */
 const overheadMs = 600_000;
 
-/** @param {readonly string[]} args */
-async function main(args) {
+async function main(args: readonly string[]): Promise<void> {
   const options = parseCommandLine(args);
   if (options.help) {
     console.log(help);
@@ -55,7 +53,6 @@ async function main(args) {
   if (!report.valid) process.exitCode = 1;
 }
 
-/** @param {Report} report */
 function print({
   clients,
   checks,
@@ -68,28 +65,23 @@ function print({
   details,
   seed,
   valid,
-}) {
+}: Report): void {
   const kinds = Object.entries(clients).map(([kind, { count, deliveries: received, segments }]) => [
     kind,
-    String(count),
-    String(received),
-    String(segments),
+    count,
+    received,
+    segments,
   ]);
   console.log(markdownTable(['clients', 'count', 'deliveries', 'segments without a gap'], kinds));
   console.log(`\n${committed} events were committed, ${deliveries} deliveries`);
   console.log(`rejected connections, by HTTP status or close code: ${JSON.stringify(rejected)}\n`);
-  console.log(
-    markdownTable(
-      ['fault', 'times'],
-      Object.entries({ ...faults, all: faultCount }).map(([kind, count]) => [kind, String(count)]),
-    ),
-  );
+  console.log(markdownTable(['fault', 'times'], Object.entries({ ...faults, all: faultCount })));
   for (const [name, reason] of Object.entries(skipped)) console.log(`skipped: ${name} (${reason})`);
   console.log('');
   console.log(
     markdownTable(
       ['check', 'found', ''],
-      checks.map(({ name, count, note }) => [name, String(count), note]),
+      checks.map(({ name, count, note }) => [name, count, note]),
     ),
   );
   console.log(`\nseed ${seed}: ${valid ? 'all checks passed' : 'checks FAILED'}`);
@@ -97,7 +89,7 @@ function print({
 }
 
 /** Processor time of this process and of its ended child processes; null where the system has no /proc. */
-async function processorSeconds() {
+async function processorSeconds(): Promise<number | null> {
   if (process.platform !== 'linux') return null;
   const stat = await readFile('/proc/self/stat', 'utf8');
   // proc(5): fields 14-17 are utime, stime, cutime and cstime, in hundredths of a second.

@@ -1,61 +1,21 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectWriter, prepareAndCommit, writeMany } from './writers.js';
-import { hostChanges } from './host-changes.js';
-import { fullFile } from './server-process.js';
-
-/** @import pg from 'pg' */
-/** @import { EmbeddedPostgres } from '@flagcast/demo' */
-/** @import { Revocation } from './segment-checker.js' */
-/** @import { FaultyProxy, NetworkFault } from './faulty-proxy.js' */
-/** @import { PlannedFault } from './plan.js' */
-/** @import { ServerProcess } from './server-process.js' */
-/** @import { Tokens, Viewer } from './tokens.js' */
-/** @import { ChaosChannel } from './writers.js' */
-
-/**
- * The system under test. No fault ends the first server, so that its memory growth can be measured. `imports`: number of
- * imports so far. `unlogged`: number of audit rows that a fault removed and that were missing in the event log.
- * `signal`: aborted when the run is interrupted.
- *
- * @typedef {{
- *   readonly postgres: EmbeddedPostgres,
- *   readonly databaseUrl: string,
- *   readonly servers: readonly ServerProcess[],
- *   readonly proxy: FaultyProxy,
- *   readonly channels: readonly ChaosChannel[],
- *   readonly importChannel: ChaosChannel,
- *   unlogged: number,
- *   imports: number,
- *   readonly viewers: readonly Viewer[],
- *   readonly tokens: Tokens,
- *   readonly revocations: Revocation[],
- *   readonly durationMs: number,
- *   readonly signal: AbortSignal,
- * }} NemesisContext
- */
-
-/**
- * `resource`: what the fault affects; faults of one resource run one after the other. `run`: injects the fault, ends it,
- * and resolves with a description.
- *
- * @typedef {{
- *   readonly resource: 'server' | 'killable server' | 'database' | 'tokens' | 'rights' | 'network' | 'writers' | 'host'
- *     | 'environments' | 'import',
- *   readonly run: (context: NemesisContext, fault: PlannedFault, server: ServerProcess) => Promise<string>,
- * }} FaultAction
- */
+import type pg from 'pg';
+import type { TestChannel } from '../testkit/channel.ts';
+import type { NetworkFault } from '../testkit/faulty-proxy.ts';
+import { withClient } from '../testkit/postgres.ts';
+import { prepareAndCommit, writeMany } from '../testkit/writers.ts';
+import type { Fault, NemesisContext } from './fault.ts';
+import { hostChanges } from './host-changes.ts';
+import type { PlannedFault } from './plan.ts';
+import { fullFile } from './server-process.ts';
 
 /** How long a membership is revoked, in milliseconds: mostly longer than the servers' recheck interval. */
 const revoked = { leastMs: 16_000, mostMs: 32_000 };
 /** Share of the connections that a network fault affects at most. */
 const worstNetworkShare = 0.6;
 
-/**
- * @param {NetworkFault} fault
- * @returns {FaultAction}
- */
-function network(fault) {
+function network(fault: NetworkFault): Fault {
   return {
     resource: 'network',
     run: async ({ proxy }, { strength }) => {
@@ -65,11 +25,7 @@ function network(fault) {
   };
 }
 
-/**
- * @param {'fast' | 'immediate'} mode
- * @returns {FaultAction}
- */
-function restart(mode) {
+function restart(mode: 'fast' | 'immediate'): Fault {
   return {
     resource: 'database',
     run: async ({ postgres }) => {
@@ -79,69 +35,57 @@ function restart(mode) {
   };
 }
 
-/**
- * @param {(databaseUrl: string) => Promise<pg.Client>} connect
- * @param {string} databaseUrl
- * @param {(client: pg.Client) => Promise<void>} work
- */
-async function withWriter(connect, databaseUrl, work) {
-  const client = await connect(databaseUrl);
-  try {
-    await work(client);
-  } finally {
-    await client.end().catch(() => undefined);
-  }
-}
-
-/**
- * @param {string} where a condition on pg_stat_activity
- * @returns {FaultAction}
- */
-function endBackends(where) {
+/** `where`: a condition on pg_stat_activity. */
+function endBackends(where: string): Fault {
   return {
     resource: 'database',
     run: async ({ databaseUrl }, { strength }) => {
       let count = 0;
-      await withWriter(connectWriter, databaseUrl, async (client) => {
-        const { rowCount } = await client.query(
-          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      await withClient(
+        databaseUrl,
+        async (client) => {
+          const { rowCount } = await client.query(
+            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${where} AND random() <= $1`,
-          [Math.max(strength, 0.3)],
-        );
-        count = rowCount ?? 0;
-      });
+            [Math.max(strength, 0.3)],
+          );
+          count = rowCount ?? 0;
+        },
+        'writer',
+      );
       return `${count} sessions`;
     },
   };
 }
 
-/**
- * Writes in a transaction of its own. The connection may be lost because another fault runs at the same time.
- *
- * @param {NemesisContext} context
- * @param {PlannedFault} fault
- * @param {(client: pg.Client, channel: ChaosChannel) => Promise<string>} work
- */
-async function write({ databaseUrl, channels }, { target }, work) {
+/** Writes in a transaction of its own. The connection may be lost because another fault runs at the same time. */
+async function write(
+  { databaseUrl, channels }: NemesisContext,
+  { target }: PlannedFault,
+  work: (client: pg.Client, channel: TestChannel) => Promise<string>,
+): Promise<string> {
   const channel = channels[Math.floor(target * channels.length)];
   if (channel === undefined) return 'nothing';
   let done = 'nothing';
   try {
-    await withWriter(connectWriter, databaseUrl, async (client) => {
-      await client.query('BEGIN');
-      done = await work(client, channel);
-    });
+    await withClient(
+      databaseUrl,
+      async (client) => {
+        await client.query('BEGIN');
+        done = await work(client, channel);
+      },
+      'writer',
+    );
   } catch {
     done = 'rolled back, as the connection was lost';
   }
   return done;
 }
 
-/** @satisfies {Record<string, FaultAction>} */
-const actions = {
+const faults: Readonly<Record<string, Fault>> = {
   'server killed': {
     resource: 'killable server',
-    run: async (_world, { holdMs }, server) => {
+    run: async (_context, { holdMs }, server) => {
       await server.kill();
       await delay(holdMs / 2);
       await server.start();
@@ -150,7 +94,7 @@ const actions = {
   },
   'server replaced': {
     resource: 'killable server',
-    run: async (_world, _fault, server) => {
+    run: async (_context, _fault, server) => {
       await server.drain();
       await server.start();
       return `${server.name} is back`;
@@ -158,7 +102,7 @@ const actions = {
   },
   'log on a full disk': {
     resource: 'killable server',
-    run: async (_world, { holdMs }, server) => {
+    run: async (_context, { holdMs }, server) => {
       await server.kill();
       await server.start({ diskFull: true });
       await delay(holdMs);
@@ -169,21 +113,21 @@ const actions = {
   },
   'server stopped': {
     resource: 'server',
-    run: async (_world, { holdMs }, server) => {
+    run: async (_context, { holdMs }, server) => {
       await server.freeze(holdMs);
       return `${server.name} for ${holdMs} ms`;
     },
   },
   'log reader stalled': {
     resource: 'server',
-    run: async (_world, { holdMs }, server) => {
+    run: async (_context, { holdMs }, server) => {
       await server.stallLog(holdMs);
       return `of ${server.name} for ${holdMs} ms`;
     },
   },
   'clock wrong': {
     resource: 'server',
-    run: async (_world, { holdMs, strength }, server) => {
+    run: async (_context, { holdMs, strength }, server) => {
       // From one second to two hours, backward or forward.
       const offsetMs = Math.round(Math.sign(strength - 0.5) * 1_000 * 7_200 ** Math.abs(2 * strength - 1));
       await server.request({ do: 'clock', offsetMs });
@@ -223,14 +167,17 @@ const actions = {
       const { projectId } = channel;
       const drawnMs = revoked.leastMs + (revoked.mostMs - revoked.leastMs) * strength;
       const holdMs = Math.round(Math.min(drawnMs, durationMs / 4));
-      /** @param {string} statement */
-      const change = async (statement) => {
+      const change = async (statement: string): Promise<void> => {
         // Another fault may restart the database: retry.
         while (!signal.aborted) {
           try {
-            await withWriter(connectWriter, databaseUrl, async (client) => {
-              await client.query(statement, [projectId, viewer.id]);
-            });
+            await withClient(
+              databaseUrl,
+              async (client) => {
+                await client.query(statement, [projectId, viewer.id]);
+              },
+              'writer',
+            );
             return;
           } catch {
             await delay(200);
@@ -285,54 +232,38 @@ const actions = {
   },
 };
 
-/** @typedef {keyof typeof actions} FaultKind */
+export const faultKinds = Object.keys(faults);
 
-export const faultKinds = /** @type {FaultKind[]} */ (Object.keys(actions));
-
-/**
- * Faults that this system cannot inject, each with the reason.
- *
- * @returns {Partial<Record<FaultKind, string>>}
- */
-export function unsupportedFaults() {
+/** Faults that this system cannot inject, each with the reason. */
+export function unsupportedFaults(): Record<string, string> {
   return existsSync(fullFile) ? {} : { 'log on a full disk': `this system has no ${fullFile}` };
 }
 
 /** Injects faults: one after the other for the same resource, otherwise concurrently. */
 export class Nemesis {
-  /** @type {Map<string, Promise<unknown>>} */
-  #lastFault = new Map();
-  #context;
-  #onFault;
+  readonly #lastFault = new Map<string, Promise<unknown>>();
+  readonly #context: NemesisContext;
+  readonly #onFault: (kind: string, detail: string, tookMs: number) => void;
 
-  /**
-   * @param {NemesisContext} context
-   * @param {(kind: FaultKind, detail: string, tookMs: number) => void} onFault called when a fault is over
-   */
-  constructor(context, onFault) {
+  /** `onFault`: called when a fault is over. */
+  constructor(context: NemesisContext, onFault: (kind: string, detail: string, tookMs: number) => void) {
     this.#context = context;
     this.#onFault = onFault;
   }
 
-  /**
-   * Resolves when the fault is over.
-   *
-   * @param {PlannedFault} fault
-   */
-  async inject(fault) {
-    /** @type {FaultAction} */
-    const action = actions[fault.kind];
+  /** Resolves when the fault is over. */
+  async inject(plan: PlannedFault): Promise<void> {
+    const fault = faults[plan.kind];
     const { servers } = this.#context;
-    const candidates =
-      action.resource === 'killable server' && servers.length > 1 ? servers.slice(1) : servers;
-    const server = candidates[Math.floor(fault.target * candidates.length)];
-    if (server === undefined) throw new Error('there are no servers');
-    const resource = action.resource.endsWith('server') ? server.name : action.resource;
+    const candidates = fault?.resource === 'killable server' ? servers.slice(1) : servers;
+    const server = candidates[Math.floor(plan.target * candidates.length)];
+    if (fault === undefined || server === undefined) throw new Error('there is no such fault, or no server');
+    const resource = fault.resource.endsWith('server') ? server.name : fault.resource;
     const before = this.#lastFault.get(resource) ?? Promise.resolve();
     const running = before.then(async () => {
       const startedAtMs = performance.now();
-      const detail = await action.run(this.#context, fault, server);
-      this.#onFault(fault.kind, detail, performance.now() - startedAtMs);
+      const detail = await fault.run(this.#context, plan, server);
+      this.#onFault(plan.kind, detail, performance.now() - startedAtMs);
     });
     this.#lastFault.set(
       resource,

@@ -1,0 +1,222 @@
+import { setMaxListeners } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { BoundedRun } from '../testkit/bounded-run.ts';
+import type { TestChannel } from '../testkit/channel.ts';
+import type { RecordingClient } from '../testkit/clients/recording-client.ts';
+import { pollUntil } from '../testkit/poll.ts';
+import { withClient } from '../testkit/postgres.ts';
+import { awaitSentinels, findStateDifferences } from '../testkit/quiesce.ts';
+import { SeededRandom } from '../testkit/random.ts';
+import { showProgress } from '../testkit/report.ts';
+import { commitPrepared, runWriters } from '../testkit/writers.ts';
+import { check, type Outcome, type Report } from './checker.ts';
+import { openClientMix } from './client-mix.ts';
+import { countUnlogged } from './host-changes.ts';
+import { findLeaks, measureGrowth } from './leaks.ts';
+import { Nemesis } from './nemesis.ts';
+import type { ChaosOptions } from './options.ts';
+import { PageClient, readSwitches } from './page-client.ts';
+import type { ServerFigures } from './server-program.ts';
+import { type ChaosSetup, sequences, setUp } from './setup.ts';
+import type { InjectedFault } from './timeline.ts';
+
+/** Sessions that write, and the average pause of each between two transactions, in milliseconds. */
+const writers = { writers: 6, pauseMs: 500, prepares: true };
+/** Every `intervalMs` the run commits prepared transactions that are older than `olderThanMs`. */
+const recovery = { intervalMs: 3_000, olderThanMs: 12_000 };
+/** Time limit for the first connection of all clients, in milliseconds. */
+const connectLimitMs = 60_000;
+/** Lower limit of the warm-up, in milliseconds. The warm-up is a fifth of the run and at most half of it. */
+const shortestWarmUpMs = 60_000;
+/** The console's token outlives the run by this, in milliseconds: a fault sets clocks ahead by up to two hours. */
+const pageTokenSpareMs = 10_800_000;
+/** Time limit for the console to show the final state, in milliseconds. */
+const pageLimitMs = 45_000;
+/** Interval of the progress lines without a terminal, in seconds. */
+const progressIntervalS = 30;
+
+/** Runs the system under faults and checks the result. */
+export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<Report> {
+  const step = (text: string): void => {
+    showProgress(`chaos ${text}`);
+    if (options.verbose) console.error(`chaos: ${text}`);
+  };
+  // Each planned fault adds an abort listener.
+  setMaxListeners(0, run.signal);
+  const setup = await setUp(run, options, step);
+  const { survivor, problems, skipped, seeded, context, durationMs } = setup;
+  const { servers, revocations } = context;
+  const before = await survivor.figures();
+
+  step('connects the clients');
+  const clients = connectClients(run, setup);
+  const page = await openPage(run, setup);
+  const areConnected = (): boolean =>
+    clients.every(({ segments, channels }) => segments.length >= channels.length);
+  if (!(await pollUntil(connectLimitMs, areConnected, run.signal))) {
+    throw new Error(`Not every client connected within ${connectLimitMs / 1_000} s, before the first fault`);
+  }
+
+  const startedAtMs = Date.now();
+  const faults: InjectedFault[] = [];
+  const warm = await runFaults(run, setup, { faults, clients, startedAtMs });
+
+  step('waits for the clients to catch up after the last fault');
+  const quiesced = await quiesce(setup, clients, page);
+  const unlogged = context.unlogged + (await withClient(seeded.databaseUrl, countUnlogged));
+  const end = await survivor.figures();
+
+  step('closes the clients');
+  for (const client of clients) client.close();
+  await page?.client.close();
+  const leaks = [];
+  for (const server of servers) leaks.push({ server: server.name, ...(await findLeaks(server, before)) });
+  return await check({
+    ...{ options, clients, servers, startedAtMs, ...quiesced },
+    ...{ faults, skipped, problems, leaks, unlogged, revocations },
+    databaseUrl: seeded.databaseUrl,
+    browser: page !== null,
+    memory: { warm, end, growth: measureGrowth(warm, end, durationMs) },
+  });
+}
+
+function connectClients(run: BoundedRun, { options, context }: ChaosSetup): RecordingClient[] {
+  const { servers, proxy } = context;
+  const clients = openClientMix({
+    ...context,
+    count: options.clients,
+    serverUrls: servers.map(({ url }) => url),
+    proxyUrl: proxy.url,
+    random: new SeededRandom(options.seed, sequences.clients),
+  });
+  run.defer(async () => {
+    for (const client of clients) client.close();
+    await Promise.resolve();
+  });
+  return clients;
+}
+
+/**
+ * Writes and injects faults until the end of the run's duration; `faults` receives each fault when it is over. Returns the
+ * figures of the surviving server after the warm-up.
+ */
+async function runFaults(
+  run: BoundedRun,
+  { options, plan, problems, seeded, survivor, context, durationMs }: ChaosSetup,
+  {
+    faults,
+    clients,
+    startedAtMs,
+  }: {
+    readonly faults: InjectedFault[];
+    readonly clients: readonly RecordingClient[];
+    readonly startedAtMs: number;
+  },
+): Promise<ServerFigures> {
+  const { databaseUrl, projects } = seeded;
+  const writing = new AbortController();
+  const signal = AbortSignal.any([run.signal, writing.signal]);
+  const background = [
+    runWriters({ ...writers, databaseUrl, projects, signal, seed: options.seed }),
+    recoverPrepared(databaseUrl, signal),
+  ];
+  const nemesis = new Nemesis(context, (kind, detail, tookMs) => {
+    const endMs = Date.now();
+    faults.push({ kind, detail, atMs: endMs - tookMs, endMs });
+    const second = Math.round((endMs - tookMs - startedAtMs) / 1_000);
+    if (options.verbose) console.error(`${String(second).padStart(5)} s  ${kind}: ${detail}`);
+  });
+  const ticker = setInterval(() => {
+    const second = Math.round((Date.now() - startedAtMs) / 1_000);
+    const text = `${second} of ${Math.round(durationMs / 1_000)} s, ${faults.length} of ${plan.length} faults, ${countDeliveries(clients)} deliveries`;
+    showProgress(`chaos ${text}`);
+    if (!process.stderr.isTTY && second % progressIntervalS === 0) console.error(`chaos: ${text}`);
+  }, 1_000);
+  run.defer(async () => {
+    clearInterval(ticker);
+    await Promise.resolve();
+  });
+  const wait = async (ms: number): Promise<void> => await delay(ms, undefined, { signal: run.signal });
+  const warming = wait(Math.min(durationMs / 2, Math.max(durationMs / 5, shortestWarmUpMs))).then(
+    async () => await survivor.figures(),
+  );
+  const injecting = plan.map(async (fault) => {
+    await wait(fault.atMs);
+    try {
+      await nemesis.inject(fault);
+    } catch (error) {
+      problems.push(`"${fault.kind}" failed: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  });
+  const [warm] = await Promise.all([warming, wait(durationMs), ...injecting]);
+  writing.abort();
+  await Promise.all(background);
+  clearInterval(ticker);
+  return warm;
+}
+
+/** Waits until every client has caught up, and compares the states. */
+async function quiesce(
+  { context, problems }: ChaosSetup,
+  clients: readonly RecordingClient[],
+  page: OpenedPage | null,
+): Promise<Pick<Outcome, 'quiescedAtMs' | 'stuck' | 'different'>> {
+  const { databaseUrl } = context;
+  const channels = [...context.channels, context.importChannel];
+  await commitPrepared(databaseUrl);
+  for (const client of clients) client.readAtFullSpeed?.();
+  const stuck = await awaitSentinels(databaseUrl, channels, clients);
+  const quiescedAtMs = Date.now();
+  // A replay ends with the cancelled requests, which come after the first sentinel: wait for a second one.
+  if (stuck.length === 0) stuck.push(...(await awaitSentinels(databaseUrl, channels, clients)));
+  const different = await findStateDifferences(databaseUrl, channels, clients);
+  if (page !== null) {
+    problems.push(...page.client.violations.map((violation) => `the browser: ${violation}`));
+    const expected = await readSwitches(databaseUrl, page.channel);
+    if (!(await page.client.waitUntilShown(expected, pageLimitMs))) different.push("the browser's page");
+  }
+  return { quiescedAtMs, stuck, different };
+}
+
+interface OpenedPage {
+  readonly client: PageClient;
+  readonly channel: TestChannel;
+}
+
+/** Opens the console in a browser. Null without a browser; the reason is in `skipped`. */
+async function openPage(
+  run: BoundedRun,
+  { options, seeded, skipped, context, durationMs }: ChaosSetup,
+): Promise<OpenedPage | null> {
+  if (!options.browser) {
+    skipped.set('a browser', 'option --no-browser');
+    return null;
+  }
+  const [channel] = context.channels;
+  if (channel === undefined) throw new Error('There are no channels');
+  try {
+    const token = await context.tokens.issue(seeded.root, durationMs + pageTokenSpareMs);
+    const client = await PageClient.open(context.proxy.url, channel, token);
+    run.defer(async () => await client.close());
+    return { client, channel };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    skipped.set('a browser', `it did not start: ${message.split('\n')[0] ?? ''}`);
+    return null;
+  }
+}
+
+/** Commits transactions that stayed prepared, as a transaction manager does. */
+async function recoverPrepared(databaseUrl: string, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    // Faults restart the database; the next round tries again.
+    await commitPrepared(databaseUrl, recovery.olderThanMs).catch(() => undefined);
+    await delay(recovery.intervalMs, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+function countDeliveries(clients: readonly RecordingClient[]): number {
+  let deliveries = 0;
+  for (const { segments } of clients) for (const { received } of segments) deliveries += received.length;
+  return deliveries;
+}

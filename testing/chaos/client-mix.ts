@@ -1,0 +1,108 @@
+import type { TestChannel } from '../testkit/channel.ts';
+import { LibraryClient } from '../testkit/clients/library-client.ts';
+import {
+  type ReadRate,
+  ReconnectingPlainClient,
+  ReconnectingStreamClient,
+} from '../testkit/clients/reconnecting-client.ts';
+import type { RecordingClient, RecordingClientOptions } from '../testkit/clients/recording-client.ts';
+import type { SeededRandom } from '../testkit/random.ts';
+import type { TestUser } from '../testkit/tokens.ts';
+import type { TokenIssuer } from './tokens.ts';
+
+type Open = (options: RecordingClientOptions, channels: readonly TestChannel[]) => RecordingClient;
+
+const plain =
+  (rate: ReadRate): Open =>
+  (options, [channel]) =>
+    new ReconnectingPlainClient(options, some(channel), rate);
+const stream =
+  (rate: ReadRate): Open =>
+  (options, [channel]) =>
+    new ReconnectingStreamClient(options, some(channel), rate);
+
+/** The kinds of clients, with their percentages. A client gets three channels, and takes as many as it can. */
+const kinds = {
+  'library, WebSocket': {
+    percent: 44,
+    open: (options, channels) => new LibraryClient(options, channels, false),
+  },
+  'library, streams': {
+    percent: 10,
+    open: (options, channels) => new LibraryClient(options, channels.slice(0, 2), true),
+  },
+  plain: { percent: 20, open: plain('steady') },
+  'server-sent events': { percent: 11, open: stream('steady') },
+  'slow, plain': { percent: 4, open: plain('slow') },
+  'slow, server-sent events': { percent: 4, open: stream('slow') },
+  'pausing, plain': { percent: 3, open: plain('pausing') },
+  'pausing, server-sent events': { percent: 4, open: stream('pausing') },
+} satisfies Record<string, { readonly percent: number; readonly open: Open }>;
+
+type ClientKind = keyof typeof kinds;
+
+/** Share of the clients that connect through the faulty proxy; the others connect to a server directly. */
+const proxiedShare = 0.7;
+
+/** The channel of imports has few clients: each receives hundreds of thousands of events. */
+const importKinds = ['library, WebSocket', 'plain', 'server-sent events', 'pausing, plain'] as const;
+
+export interface ClientMixOptions {
+  readonly count: number;
+  readonly channels: readonly TestChannel[];
+  readonly importChannel: TestChannel;
+  readonly viewers: readonly TestUser[];
+  readonly serverUrls: readonly string[];
+  readonly proxyUrl: string;
+  readonly tokens: TokenIssuer;
+  readonly random: SeededRandom;
+}
+
+/** Opens `count` clients of all kinds over all channels, and a few clients of the channel of imports. */
+export function openClientMix(options: ClientMixOptions): RecordingClient[] {
+  const { count, channels, importChannel, viewers, serverUrls, proxyUrl, tokens, random } = options;
+  const mix = kindsOf(count);
+  return [...mix, ...importKinds].map((kind, index) => {
+    const viewer = some(viewers[index % viewers.length]);
+    const subscribed =
+      index < mix.length
+        ? [0, 2, 3].map((step) => some(channels[(index + step) % channels.length]))
+        : [importChannel];
+    return kinds[kind].open(
+      {
+        kind,
+        index,
+        baseUrl: random.chance(proxiedShare) ? proxyUrl : random.pick(serverUrls),
+        userId: viewer.id,
+        getToken: async () => await tokens.issue(viewer),
+        chance: () => random.next(),
+      },
+      [...new Set(subscribed)],
+    );
+  });
+}
+
+/** Opens a client of each of the three implementations. */
+export function openOneOfEach(
+  options: Omit<RecordingClientOptions, 'kind' | 'index'>,
+  channel: TestChannel,
+): RecordingClient[] {
+  const implementations = ['library, WebSocket', 'plain', 'server-sent events'] as const;
+  return implementations.map((kind, index) =>
+    kinds[kind].open({ ...options, kind: `${kind}, of ${channel.env}`, index }, [channel]),
+  );
+}
+
+/** Returns at least one client of each kind, the others by their percentages. */
+function kindsOf(count: number): ClientKind[] {
+  const mix = (Object.keys(kinds) as ClientKind[]).flatMap((kind) =>
+    Array.from({ length: Math.max(1, Math.floor((count * kinds[kind].percent) / 100)) }, () => kind),
+  );
+  while (mix.length < count) mix.push('library, WebSocket');
+  return mix;
+}
+
+function some<Item>(item: Item | undefined): Item {
+  if (item === undefined) throw new Error('There are no channels or users');
+  return item;
+}

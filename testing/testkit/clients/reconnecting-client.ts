@@ -1,0 +1,223 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ControlMessage, PlainMessage } from '@flagcast/protocol';
+import type { TestChannel } from '../channel.ts';
+import { plainKey, receive, type Segment } from '../segment.ts';
+import { type Block, EventStreamClient } from './event-stream-client.ts';
+import { PlainClient } from './plain-client.ts';
+import { RecordingClient, type RecordingClientOptions } from './recording-client.ts';
+import { Refused } from './refused.ts';
+
+/** How a client reads: always, for a short time every second, or with long pauses. */
+export type ReadRate = 'steady' | 'slow' | 'pausing';
+
+/** One connection. */
+interface Connection {
+  /** Resolves when the connection has ended. */
+  readonly ended: Promise<unknown>;
+  readonly pause: () => void;
+  readonly resume: () => void;
+  readonly terminate: () => void;
+  readonly ping: () => void;
+}
+
+const pingIntervalMs = 2_000;
+/** The client reconnects after this time without data, in milliseconds; the server of chaos sends some every second. */
+const idleTimeoutMs = 6_000;
+const handshakeTimeoutMs = 10_000;
+
+/** A client of one channel, without the client library. */
+abstract class ReconnectingClient extends RecordingClient {
+  readonly #closing = new AbortController();
+  readonly #rate: ReadRate;
+  #connection: Connection | null = null;
+  #reads = true;
+  #lastReceivedAtMs = 0;
+  #readTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: RecordingClientOptions, channel: TestChannel, rate: ReadRate) {
+    super(options, [channel]);
+    this.#rate = rate;
+    const ticker = setInterval(() => this.#tick(), pingIntervalMs);
+    this.#closing.signal.addEventListener('abort', () => clearInterval(ticker));
+    if (rate !== 'steady') this.#toggleReading(true);
+    void this.#run(channel);
+  }
+
+  protected abstract connect(channel: TestChannel, token: string): Promise<Connection>;
+
+  override readAtFullSpeed(): void {
+    clearTimeout(this.#readTimer);
+    this.#setReads(true);
+  }
+
+  close(): void {
+    this.#closing.abort();
+    clearTimeout(this.#readTimer);
+    this.#connection?.terminate();
+  }
+
+  /** Each connection calls this for each message. */
+  protected received(): void {
+    this.#lastReceivedAtMs = Date.now();
+  }
+
+  /** The channel as a query: half of the clients use the environment's key, half its id. */
+  protected query({ projectId, environmentId, env }: TestChannel): Record<string, string> {
+    return { project_id: projectId, ...(this.options.index % 2 === 1 ? { env_id: environmentId } : { env }) };
+  }
+
+  async #run(channel: TestChannel): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        const connection = await this.connect(channel, await this.options.getToken());
+        this.#connection = connection;
+        if (this.#isClosed()) connection.terminate();
+        this.note('connected');
+        this.received();
+        if (!this.#reads) connection.pause();
+        await connection.ended;
+      } catch (error) {
+        if (error instanceof Refused) this.rejected(error.status, error.body.code ?? '', channel);
+        else this.note('did not connect');
+      }
+      this.#connection = null;
+      await delay(300 + 700 * this.options.chance(), undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  #tick(): void {
+    if (this.#connection === null || (!this.#reads && this.#rate === 'pausing')) return;
+    if (Date.now() - this.#lastReceivedAtMs > idleTimeoutMs) {
+      this.note('idle time-out');
+      this.#connection.terminate();
+    } else this.#connection.ping();
+  }
+
+  #toggleReading(reads: boolean): void {
+    this.#setReads(reads);
+    const slow = reads ? 20 : 980;
+    const pausing = (reads ? 4_000 : 25_000) * (0.3 + this.options.chance());
+    this.#readTimer = setTimeout(() => this.#toggleReading(!reads), this.#rate === 'slow' ? slow : pausing);
+  }
+
+  #setReads(reads: boolean): void {
+    this.#reads = reads;
+    this.received();
+    if (reads) this.#connection?.resume();
+    else this.#connection?.pause();
+  }
+}
+
+/** A client that implements only the plain dialect: events of eight keys, and no resume. */
+export class ReconnectingPlainClient extends ReconnectingClient {
+  protected async connect(channel: TestChannel, token: string): Promise<Connection> {
+    let segment: Segment | null = null;
+    const open = (): Segment => (segment ??= this.openSegment(channel, 'plain'));
+    const wsUrl = `${this.options.baseUrl.replace('http', 'ws')}/api/ws`;
+    const { socket, closed } = await PlainClient.connect(wsUrl, this.query(channel), {
+      token,
+      socketOptions: { handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false },
+      onMessage: (message) => this.#receive(open(), message),
+    });
+    open();
+    return {
+      ended: closed.then(({ code, reason }) => {
+        open().untilMs = Date.now();
+        if (code === 1006) this.note('lost the connection');
+        else this.rejected(code, reason);
+      }),
+      pause: () => socket.pause(),
+      resume: () => socket.resume(),
+      terminate: () => socket.terminate(),
+      ping: () => socket.send('{"type":"ping"}', () => undefined),
+    };
+  }
+
+  #receive(segment: Segment, event: PlainMessage | { readonly type: 'pong' }): void {
+    this.received();
+    if (!('source' in event)) return;
+    const { projectId, keys, env } = segment.channel;
+    if (event.project_id !== projectId || !(keys ?? [env]).includes(event.environment)) {
+      this.violations.push(
+        `it received an event of project ${event.project_id}, environment ${event.environment}`,
+      );
+    }
+    receive(segment, plainKey(event));
+  }
+}
+
+/**
+ * A client of server-sent events, which resumes with Last-Event-ID. It drops events that were received before the last
+ * reconnect, as the protocol requires.
+ */
+export class ReconnectingStreamClient extends ReconnectingClient {
+  #cursor: string | null = null;
+  /** The open segment, which continues over reconnects. */
+  #segment: Segment | null = null;
+
+  protected async connect(channel: TestChannel, token: string): Promise<Connection> {
+    const headers = {
+      Authorization: `Bearer ${token}`,
+      ...(this.#cursor === null ? {} : { 'Last-Event-ID': this.#cursor }),
+    };
+    const receivedIds = new Set<string>();
+    let isOver = false;
+    const { baseUrl } = this.options;
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(), handshakeTimeoutMs);
+    const stream = await EventStreamClient.open(
+      baseUrl,
+      this.query(channel),
+      headers,
+      { signal: limit.signal },
+      (block) => {
+        this.received();
+        if (isOver) return;
+        isOver = !this.#receive(block, channel, receivedIds);
+        if (isOver) stream.response.destroy();
+      },
+    ).finally(() => clearTimeout(timer));
+    const { response } = stream;
+    return {
+      ended: stream.ended.then((isComplete) =>
+        this.note(isComplete ? 'the stream ended' : 'lost the connection'),
+      ),
+      pause: () => void response.pause(),
+      resume: () => void response.resume(),
+      terminate: () => void response.destroy(),
+      ping: () => undefined,
+    };
+  }
+
+  /** Returns whether the stream continues. `receivedIds`: of this connection. */
+  #receive({ id: cursor, message }: Block, channel: TestChannel, receivedIds: Set<string>): boolean {
+    if ('source' in message) {
+      const { id } = message;
+      if (receivedIds.has(id)) this.violations.push(`it received event ${id} twice on one connection`);
+      receivedIds.add(id);
+      if (this.#segment !== null && !this.#segment.keys.has(id)) receive(this.#segment, id);
+    } else if (!this.#receiveControl(message, channel)) return false;
+    this.#cursor = cursor ?? this.#cursor;
+    return true;
+  }
+
+  #receiveControl(message: ControlMessage, channel: TestChannel): boolean {
+    if (message.type === 'caught_up') this.#segment ??= this.openSegment(channel, 'id');
+    else if (message.type === 'close') {
+      this.rejected(message.code, message.reason);
+      return false;
+    } else if (message.type === 'resync') {
+      this.note(`resync: ${message.reason}`);
+      if (this.#segment !== null) this.#segment.untilMs = Date.now();
+      this.#segment = null;
+      this.#cursor = null;
+      return false;
+    }
+    return true;
+  }
+}

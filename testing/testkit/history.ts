@@ -1,0 +1,133 @@
+import type pg from 'pg';
+import type { ChannelIds } from './channel.ts';
+import { plainKey } from './segment.ts';
+
+/** Maximum number of rows that a read of the server returns. */
+const pageRows = 500;
+
+/** A row of the event log. */
+export interface CommittedEvent {
+  /** Its `seq`. */
+  readonly id: string;
+  /** The transaction that wrote it. */
+  readonly xid: number;
+  readonly plainKey: string;
+  readonly environmentId: string;
+  readonly entityId: string;
+  readonly action: string;
+  readonly changeId: string | null;
+  /** Commit time, in milliseconds since the epoch. */
+  readonly committedMs: number;
+}
+
+/** The committed events, which the checker compares with what each client received. */
+export class History {
+  readonly byId = new Map<string, CommittedEvent>();
+  /** By environment and plain key, in the order of their commits. */
+  readonly #byPlainKey = new Map<string, CommittedEvent[]>();
+  /** By environment, in the order of their commits. */
+  readonly #byEnvironment = new Map<string, CommittedEvent[]>();
+  /** The transactions that do not fit into one page. */
+  readonly #largeTransactions: readonly CommittedEvent[][];
+
+  constructor(events: readonly CommittedEvent[]) {
+    const transactions = new Map<string, CommittedEvent[]>();
+    for (const event of [...events].sort((one, other) => one.committedMs - other.committedMs)) {
+      this.byId.set(event.id, event);
+      append(transactions, String(event.xid), event);
+      append(this.#byPlainKey, `${event.environmentId} ${event.plainKey}`, event);
+      append(this.#byEnvironment, event.environmentId, event);
+    }
+    this.#largeTransactions = [...transactions.values()].filter(({ length }) => length >= pageRows);
+  }
+
+  /**
+   * Whether a transaction that does not fit into one page was committed within `withinMs` before `atMs`. A page can end
+   * within a transaction, whose remaining rows are then read after later events.
+   */
+  wasPaging(atMs: number, withinMs: number): boolean {
+    return this.#largeTransactions.some(([event]) => {
+      const committedMs = event?.committedMs ?? 0;
+      return committedMs <= atMs && committedMs >= atMs - withinMs;
+    });
+  }
+
+  of({ environmentId }: ChannelIds): readonly CommittedEvent[] {
+    return this.#byEnvironment.get(environmentId) ?? [];
+  }
+
+  /** Events that look the same in the plain dialect. */
+  byPlainKey({ environmentId }: ChannelIds, key: string): readonly CommittedEvent[] {
+    return this.#byPlainKey.get(`${environmentId} ${key}`) ?? [];
+  }
+}
+
+function append<Value>(lists: Map<string, Value[]>, key: string, value: Value): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [value]);
+  else list.push(value);
+}
+
+/** SQL that formats a timestamptz as the server does. */
+export const isoUtc = (expression: string): string =>
+  `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+
+/** Reads the event log and the rows that retention has deleted from it (see seedDatabase). */
+export async function readHistory(client: pg.Client): Promise<History> {
+  const { rows } = await client.query<{
+    id: string;
+    xid: number;
+    environment_id: string;
+    entity_id: string;
+    action: string;
+    change_id: string | null;
+    timestamp: string;
+    committed_ms: number;
+  }>(`
+    SELECT l.seq::text AS id, l.xid::float8 AS xid, l.environment_id, l.entity_id, l.action,
+      l.pending_change_id AS change_id, ${isoUtc('l.created_at')} AS timestamp,
+      extract(epoch FROM pg_xact_commit_timestamp((l.xid & 4294967295)::text::xid))::float8 * 1000 AS committed_ms
+    FROM (SELECT * FROM flagcast.event_log UNION ALL SELECT * FROM testkit.deleted_events) l
+    WHERE l.source <> 'control'`);
+  return new History(
+    rows.map((row) => ({
+      id: row.id,
+      xid: row.xid,
+      plainKey: plainKey(row),
+      environmentId: row.environment_id,
+      entityId: row.entity_id,
+      action: row.action,
+      changeId: row.change_id,
+      committedMs: row.committed_ms,
+    })),
+  );
+}
+
+/** The state of a channel as in a client's store. */
+export interface ChannelContents {
+  /** The flags' parameters, by id. */
+  readonly features: readonly {
+    readonly id: string;
+    readonly enabled: boolean;
+    readonly default_value: string;
+  }[];
+  /** The ids of the open change requests. */
+  readonly pending: readonly string[];
+}
+
+export async function readContents(
+  client: pg.Client,
+  { projectId, environmentId }: ChannelIds,
+): Promise<ChannelContents> {
+  const features = await client.query<ChannelContents['features'][number]>(
+    `SELECT f.id, p.enabled, p.default_value FROM features f
+     JOIN feature_params p ON p.feature_id = f.id AND p.environment_id = $2
+     WHERE f.project_id = $1 ORDER BY f.id`,
+    [projectId, environmentId],
+  );
+  const pending = await client.query<{ id: string }>(
+    `SELECT id FROM pending_changes WHERE environment_id = $1 AND status = 'pending' ORDER BY id`,
+    [environmentId],
+  );
+  return { features: features.rows, pending: pending.rows.map(({ id }) => id) };
+}

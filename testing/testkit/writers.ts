@@ -1,0 +1,221 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import type { ChannelIds, TestChannel } from './channel.ts';
+import { openClient, withClient } from './postgres.ts';
+import { SeededRandom } from './random.ts';
+
+export interface WritersOptions {
+  readonly databaseUrl: string;
+  /** The channels of each project. */
+  readonly projects: readonly (readonly TestChannel[])[];
+  /** Number of concurrent sessions. */
+  readonly writers: number;
+  /** Ends the writers after their current transactions. */
+  readonly signal: AbortSignal;
+  /** Average pause of a writer between two transactions, in milliseconds. Default 0. */
+  readonly pauseMs?: number;
+  /** Whether one transaction in ten is prepared and committed later, as by a transaction manager. Default false. */
+  readonly prepares?: boolean;
+  /** Of what they write. Default: a random one. */
+  readonly seed?: number;
+}
+
+interface Session {
+  readonly client: pg.Client;
+  readonly random: SeededRandom;
+}
+
+/** Range of created_at of half of the rows, relative to now, in seconds; the other half is written with now(). */
+const offsets = { oldest: -864_000, newest: 3_600 };
+/** Pause of a writer before it reconnects, in milliseconds. */
+const reconnectPauseMs = 100;
+
+/**
+ * Runs concurrent writers until `signal`. Each transaction edits, adds or deletes a flag, or creates or decides a change
+ * request, with its audit row; it takes 2-400 ms. One in three uses a savepoint, one in ten is rolled back. Writers
+ * reconnect after a lost connection.
+ */
+export async function runWriters(options: WritersOptions): Promise<void> {
+  const { writers, seed = Math.floor(Math.random() * 2 ** 32) } = options;
+  const randoms = Array.from({ length: writers }, (_, index) => new SeededRandom(seed, index));
+  await Promise.all(randoms.map(async (random) => await runWriter(options, random)));
+}
+
+async function runWriter(
+  { databaseUrl, projects, signal, pauseMs = 0, prepares = false }: WritersOptions,
+  random: SeededRandom,
+): Promise<void> {
+  let client: pg.Client | null = null;
+  while (!signal.aborted) {
+    try {
+      client ??= await openClient(databaseUrl, 'writer');
+      await work({ client, random }, random.pick(projects), prepares);
+      if (pauseMs > 0) await delay(2 * pauseMs * random.next());
+    } catch {
+      // A fault restarts the database or ends the session; PostgreSQL rolls the transaction back.
+      await client?.end().catch(() => undefined);
+      client = null;
+      await delay(reconnectPauseMs);
+    }
+  }
+  await client?.end().catch(() => undefined);
+}
+
+async function work(session: Session, channels: readonly ChannelIds[], prepares: boolean): Promise<void> {
+  const { client, random } = session;
+  const outcome = random.next();
+  const prepared = prepares && outcome < 0.1;
+  await client.query('BEGIN');
+  // PREPARE TRANSACTION fails after a NOTIFY.
+  if (prepared) await client.query(`SET LOCAL flagcast.notify = 'off'`);
+  const savepoint = random.next() < 1 / 3;
+  if (savepoint) await client.query('SAVEPOINT step');
+  const kind = random.next();
+  if (kind < 0.07) await addFlag(session, channels);
+  else if (kind < 0.14) await deleteFlag(session, channels);
+  else if (kind < 0.24) await requestChange(session, random.pick(channels));
+  else if (kind < 0.34) await decideRequest(session, random.pick(channels));
+  else await edit(session, random.pick(channels));
+  if (savepoint && random.next() < 0.25) await client.query('ROLLBACK TO SAVEPOINT step');
+  const seconds = (2 * 200 ** random.next()) / 1_000;
+  await client.query('SELECT pg_sleep($1)', [seconds]);
+  if (prepared) await prepareAndCommit(client, seconds);
+  else await client.query(outcome > 0.9 ? 'ROLLBACK' : 'COMMIT');
+}
+
+/**
+ * Ends a transaction with a two-phase commit, with `seconds` between the phases.
+ */
+export async function prepareAndCommit(
+  client: pg.Client,
+  seconds: number,
+  end: 'COMMIT' | 'ROLLBACK' = 'COMMIT',
+): Promise<void> {
+  const name = client.escapeLiteral(randomUUID());
+  await client.query(`PREPARE TRANSACTION ${name}`);
+  await client.query('SELECT pg_sleep($1)', [seconds]);
+  await client.query(`${end} PREPARED ${name}`);
+}
+
+async function edit({ client, random }: Session, channel: ChannelIds): Promise<void> {
+  const feature = await lockFlag(client, channel.projectId);
+  if (feature === null) return;
+  await client.query(
+    `UPDATE feature_params SET enabled = $4, default_value = $3, updated_at = now()
+     WHERE feature_id = $1 AND environment_id = $2`,
+    [feature, channel.environmentId, randomUUID(), random.next() < 0.5],
+  );
+  await audit({ client, random }, channel, feature, 'update');
+}
+
+/** Adds a flag, with an audit row for each environment. */
+async function addFlag({ client, random }: Session, channels: readonly ChannelIds[]): Promise<void> {
+  const feature = randomUUID();
+  await client.query(
+    `INSERT INTO features (id, project_id, key, name, kind) VALUES ($1, $2, $3, $3, 'simple')`,
+    [feature, channels[0]?.projectId, feature],
+  );
+  for (const channel of channels) await audit({ client, random }, channel, feature, 'create');
+}
+
+/** Deletes a flag, with an audit row for each environment. */
+async function deleteFlag({ client, random }: Session, channels: readonly ChannelIds[]): Promise<void> {
+  const feature = await lockFlag(client, channels[0]?.projectId ?? '');
+  if (feature === null) return;
+  await client.query('DELETE FROM features WHERE id = $1', [feature]);
+  for (const channel of channels) await audit({ client, random }, channel, feature, 'delete');
+}
+
+async function requestChange({ client, random }: Session, channel: ChannelIds): Promise<void> {
+  const feature = await lockFlag(client, channel.projectId);
+  if (feature === null) return;
+  const { rows } = await client.query<{ open: boolean }>(
+    `SELECT EXISTS (SELECT FROM pending_change_entities e JOIN pending_changes c ON c.id = e.pending_change_id
+       WHERE e.entity_id = $1 AND c.status = 'pending') AS open`,
+    [feature],
+  );
+  if (rows[0]?.open === true) return;
+  const change = randomUUID();
+  await client.query(
+    `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change)
+     VALUES ($1, $2, $3, 'bob', '{"entities":[],"meta":{"reason":"chaos"}}')`,
+    [change, channel.projectId, channel.environmentId],
+  );
+  await client.query(
+    `INSERT INTO pending_change_entities (id, pending_change_id, entity, entity_id, created_at)
+     VALUES (gen_random_uuid(), $1, 'feature', $2, now() + $3 * interval '1 s')`,
+    [change, feature, timeOffset(random)],
+  );
+}
+
+async function decideRequest({ client, random }: Session, channel: ChannelIds): Promise<void> {
+  const decision = random.pick([
+    `status = 'approved', approved_by = 'alice', approved_at = now()`,
+    `status = 'rejected', rejected_by = 'alice', rejected_at = now()`,
+    `status = 'cancelled'`,
+  ]);
+  await client.query(
+    `UPDATE pending_changes SET ${decision} WHERE id = (
+       SELECT id FROM pending_changes WHERE status = 'pending' AND environment_id = $1 LIMIT 1 FOR UPDATE SKIP LOCKED)`,
+    [channel.environmentId],
+  );
+}
+
+/** Locks a random flag that no other session has locked; null if there is none. */
+async function lockFlag(client: pg.Client, projectId: string): Promise<string | null> {
+  const { rows } = await client.query<{ id: string }>(
+    `SELECT id FROM features WHERE project_id = $1 ORDER BY md5(id::text || $2) LIMIT 1 FOR UPDATE SKIP LOCKED`,
+    [projectId, randomUUID()],
+  );
+  return rows[0]?.id ?? null;
+}
+
+async function audit(
+  { client, random }: Session,
+  channel: ChannelIds,
+  feature: string,
+  action: string,
+): Promise<void> {
+  await client.query(
+    `INSERT INTO audit_log
+       (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
+     VALUES ($1, $2, $3, 'feature', $3, 'user', 'alice', $4, now() + $5 * interval '1 s')`,
+    [channel.projectId, channel.environmentId, feature, action, timeOffset(random)],
+  );
+}
+
+/**
+ * Returns the offset of a created_at from now, in seconds. Consecutive rows can get decreasing times, as from a clock
+ * that is set back.
+ */
+function timeOffset(random: SeededRandom): number {
+  if (random.next() < 0.5) return 0;
+  return offsets.oldest + (offsets.newest - offsets.oldest) * random.next();
+}
+
+/** Inserts `count` audit rows of one channel in one statement, as an import does. */
+export async function writeMany(client: pg.Client, channel: ChannelIds, count: number): Promise<void> {
+  await client.query(
+    `INSERT INTO audit_log
+       (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
+     SELECT $1, $2, (SELECT min(id::text)::uuid FROM features WHERE project_id = $1), 'rule', gen_random_uuid(), 'user',
+       'import', 'create', now() - n * interval '1 s' FROM generate_series(1, $3) n`,
+    [channel.projectId, channel.environmentId, count],
+  );
+}
+
+/**
+ * Commits transactions that the writers left prepared, as a transaction manager does. `olderThanMs`: minimum age in
+ * milliseconds; default 0: all.
+ */
+export async function commitPrepared(databaseUrl: string, olderThanMs = 0): Promise<void> {
+  await withClient(databaseUrl, async (client) => {
+    const { rows } = await client.query<{ gid: string }>(
+      `SELECT gid FROM pg_prepared_xacts
+       WHERE database = current_database() AND prepared <= clock_timestamp() - $1 * interval '1 ms'`,
+      [olderThanMs],
+    );
+    for (const { gid } of rows) await client.query(`COMMIT PREPARED ${client.escapeLiteral(gid)}`);
+  });
+}
