@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { CloseCode } from '@flagcast/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { eventLine, jsonLine } from '../src/cli/tail.js';
-import { RunningCommand } from './command.js';
+import { RunningCommand, runHere } from './command.js';
 import {
   createTestDatabase,
   insertAudit,
@@ -39,11 +39,14 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Runs `tail` for the channel Web shop / prod as carol, with the changes in `changes`. */
-function startTail(changes: Record<string, string> = {}, flags: readonly string[] = []): RunningCommand {
+/** For the channel Web shop / prod as carol, with the changes in `changes`. */
+function tailArguments(changes: Record<string, string>): string[] {
   const values = { url: server.httpUrl, project: 'Web shop', env: 'prod', token: viewer.token, ...changes };
-  const args = Object.entries(values).flatMap(([name, value]) => [`--${name}`, value]);
-  const tail = new RunningCommand(['tail', ...args, ...flags]);
+  return ['tail', ...Object.entries(values).flatMap(([name, value]) => [`--${name}`, value])];
+}
+
+function startTail(changes: Record<string, string> = {}, flags: readonly string[] = []): RunningCommand {
+  const tail = new RunningCommand([...tailArguments(changes), ...flags]);
   undo.push(async () => await tail.end());
   return tail;
 }
@@ -155,7 +158,7 @@ describe('tail', () => {
     ['a token that is none', (): object => ({ token: 'nonsense' }), /HTTP 401.*token/],
     ['a server that is none', (): object => ({ url: 'nonsense' }), /--url/],
   ])('ends with one line for %s', async (_case, changes, problem) => {
-    const { code, stdout, stderr } = await startTail(changes() as Record<string, string>).ended;
+    const { code, stdout, stderr } = await runHere(tailArguments(changes() as Record<string, string>));
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(/^flagcast: [^\n]+\n$/);
     expect(stderr).toMatch(problem);
