@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { parseCommandLine } from '../testing/chaos/options.ts';
 import { checkSegment } from '../testing/testkit/segment-checker.ts';
 import { History } from '../testing/testkit/history.ts';
 import { plainKey } from '../testing/testkit/segment.ts';
