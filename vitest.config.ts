@@ -1,6 +1,12 @@
 import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
-import { BaseSequencer, type Reporter, type TestModule, type TestSpecification } from 'vitest/node';
+import {
+  BaseSequencer,
+  type Reporter,
+  type TestModule,
+  type TestSpecification,
+  type Vitest,
+} from 'vitest/node';
 
 // Where CI wants the counts; a terminal only gets the usual output.
 const report = process.env['FLAGCAST_TEST_REPORT'];
@@ -55,7 +61,14 @@ class LongestFirst extends BaseSequencer {
 
 /** Lists the tests that were skipped, because a program is missing here. */
 class SkippedTests implements Reporter {
+  #isFiltered = false;
+
+  onInit({ config }: Vitest): void {
+    this.#isFiltered = config.testNamePattern !== undefined;
+  }
+
   onTestRunEnd(modules: readonly TestModule[]): void {
+    if (this.#isFiltered) return;
     const skipped = modules.flatMap(({ children, relativeModuleId }) =>
       [...children.allTests('skipped')].map(({ fullName }) => `  ${relativeModuleId} > ${fullName}`),
     );

@@ -83,3 +83,14 @@ export async function untilConnection(
   const observable = { subscribe: client.subscribe, getState: client.getStatus };
   return await until(observable, (state) => state.state === status);
 }
+
+/** Resolves when the next message of this type has been applied. */
+export async function untilMessage(client: Client, type: string): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const off = client.onMessage((message) => {
+      if (!('type' in message) || message.type !== type) return;
+      off();
+      resolve();
+    });
+  });
+}

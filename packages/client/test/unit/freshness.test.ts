@@ -1,22 +1,17 @@
 import { expect, it } from 'vitest';
-import type { Client } from '../../src/index.js';
 import { caughtUp, event, fresh, heartbeat, stageName, stale } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  startFixture,
+  until,
+  untilConnection,
+  untilMessage,
+  untilStatus,
+} from './client-fixture.js';
 
 const since = '2026-01-02T03:04:05.678Z';
 const staleStatus = { state: 'stale', sinceMs: Date.parse(since), reason: 'read_overdue' };
 const stageArguments = { projectId: 'p1', env: 'stage' };
-
-/** Resolves when the next message of this type has been applied. */
-async function untilMessage(client: Client, type: string): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const off = client.onMessage((message) => {
-      if (!('type' in message) || message.type !== type) return;
-      off();
-      resolve();
-    });
-  });
-}
 
 it('the client and every channel are stale while the server is stale, and live afterwards', async () => {
   const { server, connect } = await startFixture();

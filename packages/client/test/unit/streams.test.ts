@@ -1,6 +1,7 @@
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ChannelName, ServerMessage } from '#protocol';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import type { WebSocketClass } from '../../src/index.js';
 import {
   respondJson,
@@ -14,7 +15,14 @@ import {
   stageName,
   stale,
 } from './scripted-server.js';
-import { channelArguments, startFixture, until, untilConnection, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  startFixture,
+  until,
+  untilConnection,
+  untilMessage,
+  untilStatus,
+} from './client-fixture.js';
 
 /** Throws as in a page whose policy forbids WebSockets. */
 const noWebSocket = function () {
@@ -167,11 +175,21 @@ it('one silent stream among several leads to a reconnect', async () => {
   const channels = [channelArguments, { projectId: 'p1', env: 'stage' }].map((name) => client.channel(name));
   const first = await server.streams.next();
   const second = await server.streams.next();
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] });
+  onTestFinished(() => void vi.useRealTimers());
   write(first.response, hello({ heartbeat_interval_ms: 100 }));
   write(second.response, hello({ heartbeat_interval_ms: 100 }));
-  const beat = setInterval(() => write(first.response, heartbeat('c1')), 50);
-  const third = await server.streams.next();
-  clearInterval(beat);
+  const reconnected = new AbortController();
+  const reconnecting = server.streams.next().finally(() => reconnected.abort());
+  // A reconnect ends all streams.
+  const ended = once(first.response, 'close');
+  while (!reconnected.signal.aborted) {
+    const beat = untilMessage(client, 'heartbeat');
+    write(first.response, heartbeat('c1'));
+    await Promise.race([beat, ended]);
+    await vi.advanceTimersByTimeAsync(50);
+  }
+  const third = await reconnecting;
   expect(third.request.headers['last-event-id']).toBe('c0');
   for (const channel of channels) channel.close();
 });

@@ -1,7 +1,13 @@
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { FlagcastError } from '../../src/index.js';
 import { caughtUp } from './scripted-server.js';
-import { channelArguments, startFixture, untilConnection, untilStatus } from './client-fixture.js';
+import {
+  channelArguments,
+  startFixture,
+  untilConnection,
+  untilMessage,
+  untilStatus,
+} from './client-fixture.js';
 
 /** Returns the tokens t1, t2, t3 … */
 function tokens(): () => string {
@@ -18,18 +24,25 @@ function inMs(ms: number): string {
 
 it('the token is refreshed before each expiry on the open connection', async () => {
   const { server, connect } = await startFixture();
-  const channel = connect({ getToken: tokens() }).channel(channelArguments);
+  const client = connect({ getToken: tokens() });
+  const channel = client.channel(channelArguments);
   const connection = await server.connections.next();
   expect(connection.token).toBe('t1');
-  const expiresAtMs = Date.now() + 1_300;
-  connection.hello({ token_expires_at: new Date(expiresAtMs).toISOString() });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] });
+  onTestFinished(() => void vi.useRealTimers());
+  connection.hello({ heartbeat_interval_ms: 3_600_000, token_expires_at: inMs(10_000) });
   await connection.received.next();
+  const caught = untilMessage(client, 'caught_up');
   connection.send(caughtUp('c1'));
+  await caught;
+  await vi.advanceTimersByTimeAsync(9_000);
   expect(await connection.received.next()).toEqual({ type: 'auth', token: 't2' });
-  expect(Date.now()).toBeLessThan(expiresAtMs);
-  connection.send({ type: 'authenticated', token_expires_at: inMs(1_300) });
+  const authenticated = untilMessage(client, 'authenticated');
+  connection.send({ type: 'authenticated', token_expires_at: inMs(10_000) });
+  await authenticated;
+  await vi.advanceTimersByTimeAsync(9_000);
   expect(await connection.received.next()).toEqual({ type: 'auth', token: 't3' });
-  expect((await untilStatus(channel, 'live')).status).toEqual({ state: 'live' });
+  expect(channel.getState().status).toEqual({ state: 'live' });
   expect(server.upgrades.all).toHaveLength(1);
 });
 
