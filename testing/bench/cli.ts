@@ -3,7 +3,7 @@ import type { Benchmark } from './benchmark.ts';
 import { fairness } from './benchmarks/fairness.ts';
 import { fanout } from './benchmarks/fanout.ts';
 import { burst } from './benchmarks/burst.ts';
-import { fleet, fleetFaults } from './benchmarks/fleet.ts';
+import { fleet } from './benchmarks/fleet.ts';
 import { hostCost } from './benchmarks/host-cost.ts';
 import { idle } from './benchmarks/idle.ts';
 import { importRows } from './benchmarks/import.ts';
@@ -33,7 +33,6 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   scale,
   soak,
   fleet,
-  'fleet-faults': fleetFaults,
 };
 
 const names = Object.keys(benchmarks);
@@ -41,14 +40,14 @@ const names = Object.keys(benchmarks);
 function help(): string {
   const lines = Object.entries(benchmarks).map(([name, { summary, options }]) => {
     const defaults = Object.entries(options).map(([option, value]) => ` --${option} ${String(value)}`);
-    return `  ${name.padEnd(12)} ${summary}\n              ${defaults.join('')}`;
+    return `  ${name.padEnd(9)} ${summary}\n           ${defaults.join('')}`;
   });
   return `Measures Flagcast with its own embedded PostgreSQL, on this machine. Needs Linux.
 
 npm run bench -- <benchmark> [options]
 
 ${lines.join('\n')}
-  all          all of them except ${names.filter((name) => benchmarks[name]?.isLong).join(', ')}
+  all       all of them except ${names.filter((name) => benchmarks[name]?.isLong).join(', ')}
 
 Each benchmark takes the options that are shown with their defaults above, and --output:
 ${optionsHelp}

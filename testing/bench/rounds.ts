@@ -48,6 +48,13 @@ export interface Measured<Target, Round> {
   readonly rounds: readonly Round[];
 }
 
+/** Returns a row of a table for each target: its name, and the spread of each figure. */
+export function rowsOf<Figure extends string>(
+  measured: readonly Measured<{ readonly name: string }, Readonly<Record<Figure, number>>>[],
+) {
+  return measured.map(({ target, rounds }) => ({ target: target.name, ...spreads(rounds) }));
+}
+
 /**
  * Measures each target once in each round. Each round starts with another target, so that the order does not bias the
  * results, and other load on the machine affects all targets.

@@ -8,7 +8,7 @@ import {
   seedProject,
   type TestDatabase,
 } from '../../server/test/database.js';
-import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { type FleetMember, startMember, startRelayed } from './relay-fleet.js';
 import { createUser, nextEvent, startTestServer } from '../../server/test/server.js';
 import { type TestChannel, V1Client } from '../../server/test/v1-client.js';

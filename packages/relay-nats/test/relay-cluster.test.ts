@@ -3,7 +3,7 @@ import { Lifecycle } from '../../server/src/lifecycle.js';
 import { EventLog } from '../src/event-log.js';
 import { connectNats, type NatsSession } from '../src/nats-connection.js';
 import { createTestDatabase, insertAudit, type TestDatabase } from '../../server/test/database.js';
-import { hasNatsServer, startNatsCluster, type TestNats } from './nats-server.js';
+import { hasNatsServer, startNatsCluster, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { startMember } from './relay-fleet.js';
 import type { PlainClient } from '../../server/test/plain-client.js';
 import { nextEvent, type TestServer } from '../../server/test/server.js';

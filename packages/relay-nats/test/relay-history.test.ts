@@ -16,7 +16,7 @@ import {
   type TestDatabase,
   withClient,
 } from '../../server/test/database.js';
-import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { PlainClient } from '../../server/test/plain-client.js';
 import { TcpProxy } from '../../server/test/tcp-proxy.js';
 import { type FleetMember, startMember } from './relay-fleet.js';

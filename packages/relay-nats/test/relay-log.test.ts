@@ -4,7 +4,7 @@ import { CommitRefusedError, EventLog } from '../src/event-log.js';
 import { connectNats, type NatsSession } from '../src/nats-connection.js';
 import { loggedSince } from '../src/logged-events.js';
 import { encode } from '../src/messages.js';
-import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 
 const text = (data: Uint8Array): string => Buffer.from(data).toString('utf8');
 

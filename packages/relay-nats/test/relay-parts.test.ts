@@ -11,7 +11,7 @@ import { decodeHeartbeat, type Heartbeat } from '../src/messages.js';
 import { connectNats, type NatsSession } from '../src/nats-connection.js';
 import { Publisher } from '../src/publisher.js';
 import { createTestDatabase, type TestDatabase } from '../../server/test/database.js';
-import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { nextEvent } from '../../server/test/server.js';
 
 const channel = 'project/1';

@@ -6,7 +6,7 @@ import {
   seedProject,
   type TestDatabase,
 } from '../../server/test/database.js';
-import { hasNatsServer, startNats, type TestNats } from './nats-server.js';
+import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { PlainClient } from '../../server/test/plain-client.js';
 import { createUser, testSecret } from '../../server/test/server.js';
 

@@ -6,7 +6,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { parseRelayUrl } from '../../server/src/cli/relay-url.js';
 import { RunningCommand } from '../../server/test/command.js';
 import { createTestDatabase, insertAudit, seedProject } from '../../server/test/database.js';
-import { hasNatsServer, startNats } from './nats-server.js';
+import { hasNatsServer, startNats } from '../../../testing/testkit/nats-server.ts';
 import { PlainClient } from '../../server/test/plain-client.js';
 import { createUser, testSecret } from '../../server/test/server.js';
 

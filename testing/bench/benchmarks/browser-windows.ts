@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import type { Browser, Page } from 'playwright-core';
 import { launchChromium } from '../../../e2e/console/chromium.js';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
@@ -29,7 +30,7 @@ interface Shown {
 
 /** A browser window that reports the texts that it shows. */
 export class ObservedWindow {
-  readonly #awaited = new Map<string, (shown: Shown) => void>();
+  readonly #shown = new EventEmitter();
 
   /** Opens a window with its own storage, prepares its page, and observes it. */
   static async open(
@@ -44,7 +45,7 @@ export class ObservedWindow {
     const window = new ObservedWindow();
     let offsetMs = 0;
     await page.exposeFunction('reportShown', (text: string, changedAtMs: number, drawnAtMs: number) => {
-      window.#awaited.get(text)?.({ changedAtMs: changedAtMs - offsetMs, drawnAtMs: drawnAtMs - offsetMs });
+      window.#shown.emit(text, { changedAtMs: changedAtMs - offsetMs, drawnAtMs: drawnAtMs - offsetMs });
     });
     await prepare(page);
     offsetMs = await measureOffset(page);
@@ -69,17 +70,10 @@ export class ObservedWindow {
 
   /** Resolves when the window shows the text. Call it before that can happen. */
   async awaitText(text: string): Promise<Shown> {
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      return await new Promise((resolve, reject) => {
-        const late = new Error(`A page did not show "${text}" within ${showTimeoutMs / 1_000} s`);
-        timer = setTimeout(() => reject(late), showTimeoutMs);
-        this.#awaited.set(text, resolve);
-      });
-    } finally {
-      clearTimeout(timer);
-      this.#awaited.delete(text);
-    }
+    const [shown] = (await once(this.#shown, text, { signal: AbortSignal.timeout(showTimeoutMs) })) as [
+      Shown,
+    ];
+    return shown;
   }
 }
 

@@ -3,7 +3,8 @@ import { memoryOf, resetPeak } from '../../testkit/process-figures.ts';
 import { atMost } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
-import { spreads } from '../rounds.ts';
+import { none } from '../report.ts';
+import { rowsOf } from '../rounds.ts';
 import { chooseTargets, isFlagcast, targetKinds } from '../targets/all.ts';
 
 const events = 300;
@@ -38,29 +39,23 @@ export const burst = benchmark({
       const { peakBytes } = await memoryOf(running.pids);
       const after = await receivers.disconnect();
       await running.end();
-      const missing = events * clients - (after.events - before.events);
-      return { missing, closed: after.lost, peakMb: (peakBytes - residentBytes) / 1e6, ms };
+      return {
+        missing: events * clients - (after.events - before.events),
+        closed: after.lost,
+        'MB above idle': (peakBytes - residentBytes) / 1e6,
+        'ms to the last': ms,
+      };
     });
-    const results = measured.map(({ target, rounds: own }) => ({ target, ...spreads(own) }));
+    const rows = rowsOf(measured);
     return {
       title: `${events} events at once to ${clients} clients: median of ${rounds} rounds (lowest-highest round), each with a new server`,
-      tables: [
-        {
-          rows: results.map(({ target, missing, closed, peakMb, ms }) => ({
-            target: target.name,
-            missing: missing.high,
-            closed: closed.high,
-            'MB above idle': peakMb,
-            'ms to the last': ms,
-          })),
-        },
-      ],
-      bounds: results
-        .filter(({ target }) => isFlagcast(target))
-        .flatMap(({ target: { name }, missing, closed, peakMb }) => [
-          atMost(`${name}: missing events`, missing.high, 0, ''),
-          atMost(`${name}: connections closed`, closed.high, 0, ''),
-          atMost(`${name}: peak of memory above idle`, peakMb.median, boundPeak, ' MB'),
+      tables: [{ rows }],
+      bounds: rows
+        .filter(isFlagcast)
+        .flatMap((row) => [
+          none(`${row.target}: missing events`, row.missing.high),
+          none(`${row.target}: connections closed`, row.closed.high),
+          atMost(`${row.target}: peak of memory above idle`, row['MB above idle'].median, boundPeak, ' MB'),
         ]),
     };
   },

@@ -2,7 +2,8 @@ import { atMost } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { repeatAtRate } from '../load/writers.ts';
-import { percentiles, ratio, spread, spreads } from '../rounds.ts';
+import { none } from '../report.ts';
+import { percentiles, ratio, rowsOf, spread } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 
 const smallClients = 5;
@@ -23,7 +24,7 @@ export const fairness = benchmark({
     const receivers = new Receivers(bench.run, clients);
     await receivers.connect(flagcast, { clients });
     const probe = await flagcast.probe(flagcast.port, small, smallClients);
-    await probe.measure({ ...steps, commits: warmUpCommits });
+    await probe.latencies({ ...steps, commits: warmUpCommits });
 
     const perSecond: number[] = [];
     let incomplete = 0;
@@ -51,7 +52,7 @@ export const fairness = benchmark({
     return {
       title: `Latency from COMMIT to the message in a channel of ${smallClients} clients, in ms, alone and while another of ${clients} clients gets ${largeEventsPerSecond} events/s: median of ${rounds} rounds (lowest-highest round)`,
       tables: [
-        { rows: measured.map((each) => ({ target: each.target.name, ...spreads(each.rounds) })) },
+        { rows: rowsOf(measured) },
         { rows: [{ 'p99 over alone': over, 'deliveries/s of the large channel': spread(perSecond) }] },
       ],
       bounds: [
@@ -60,8 +61,8 @@ export const fairness = benchmark({
           over.median,
           boundOverAlone,
         ),
-        atMost('closed connections of the large channel', lost, 0, ''),
-        atMost('rounds with missing events of the large channel', incomplete, 0, ''),
+        none('closed connections of the large channel', lost),
+        none('rounds with missing events of the large channel', incomplete),
       ],
     };
   },

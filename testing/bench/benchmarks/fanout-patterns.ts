@@ -17,43 +17,37 @@ export interface Setup {
   readonly patterns: readonly Pattern[];
 }
 
-/** Approximate deliveries of a round. */
-const deliveriesOfSingles = 100_000;
-const deliveriesOfBursts = 300_000;
-/** Limits the number of bursts with few clients, so that a trial run is short. */
-const clientsPerSingle = 10;
-const clientsPerBurst = 66;
-const clientsPerSpread = 25;
-/** Interval for each client, longer than the server needs to send to it. */
-const intervalMsPerClient = 0.02;
-const leastIntervalMs = 10;
-const burstIntervalMsPerClient = 0.04;
 const manyChannels = 1_000;
 const channelsAtOnce = 100;
+/** Approximate deliveries of a round. */
+const deliveries = { ofSingles: 100_000, ofBursts: 300_000 };
 /** Each server sends these events before the first round, so that its code is compiled. */
 const warmUpEvents = 3_000;
 const warmUpClients = 10;
 
-/** Bursts of `events` to one channel. */
-function burst(events: number, clients: number): Pattern {
-  return {
-    name: `burst-${events}`,
-    title: `bursts of ${events}`,
-    channels: () => Array.from({ length: events }, () => 0),
-    times: timesFor(deliveriesOfBursts, events * clients, 2, clients / clientsPerBurst),
-    intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
-  };
-}
+/** The pause for each client is longer than the server needs to send to it. */
+const burstIntervalMs = (clients: number) => 10 + 0.04 * clients;
 
-function single(clients: number): Pattern {
-  return {
-    name: 'single',
-    title: 'single events',
-    channels: () => [0],
-    times: timesFor(deliveriesOfSingles, clients, 20, clients / clientsPerSingle),
-    intervalMs: Math.max(leastIntervalMs, intervalMsPerClient * clients),
-  };
-}
+/** `most` limits the number of bursts with few clients, so that a trial run is short. */
+const timesFor = (wanted: number, least: number, most: number) =>
+  Math.max(least, Math.ceil(Math.min(wanted, most)));
+
+const single = (clients: number): Pattern => ({
+  name: 'single',
+  title: 'single events',
+  channels: () => [0],
+  times: timesFor(deliveries.ofSingles / clients, 20, clients / 10),
+  intervalMs: Math.max(10, 0.02 * clients),
+});
+
+/** Bursts of `events` to one channel. */
+const burst = (events: number, clients: number): Pattern => ({
+  name: `burst-${events}`,
+  title: `bursts of ${events}`,
+  channels: () => Array.from({ length: events }, () => 0),
+  times: timesFor(deliveries.ofBursts / events / clients, 2, clients / 66),
+  intervalMs: burstIntervalMs(clients),
+});
 
 /** Each burst has one event for each of up to 100 channels; the next burst uses the next channels. */
 function manyAtOnce(clients: number, channels: number): Pattern {
@@ -62,14 +56,9 @@ function manyAtOnce(clients: number, channels: number): Pattern {
     name: 'channels',
     title: `${atOnce} events at once, in different ones of ${channels} channels`,
     channels: (number) => Array.from({ length: atOnce }, (_, index) => (number * atOnce + index) % channels),
-    times: timesFor(deliveriesOfSingles, (atOnce * clients) / channels, 5, clients / clientsPerSpread),
-    intervalMs: leastIntervalMs + burstIntervalMsPerClient * clients,
+    times: timesFor((deliveries.ofSingles * channels) / atOnce / clients, 5, clients / 25),
+    intervalMs: burstIntervalMs(clients),
   };
-}
-
-/** Returns the number of bursts for `deliveries`, between `least` and `most`. */
-function timesFor(deliveries: number, perBurst: number, least: number, most: number): number {
-  return Math.max(least, Math.ceil(Math.min(deliveries / perBurst, most)));
 }
 
 /** One setup for each number of clients in one channel, and one with many channels. */

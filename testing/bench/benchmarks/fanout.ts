@@ -4,7 +4,8 @@ import { atMost, type Bound } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import type { Table } from '../report.ts';
-import { type Measured, ratio, spread, spreads } from '../rounds.ts';
+import { none } from '../report.ts';
+import { type Measured, ratio, rowsOf, spread } from '../rounds.ts';
 import { chooseTargets, isFlagcast, targetKinds } from '../targets/all.ts';
 import type { RunningTarget, Target } from '../targets/target.ts';
 import { type Pattern, roundWarmUp, serverWarmUp, type Setup, setupsFor } from './fanout-patterns.ts';
@@ -20,19 +21,6 @@ const limits = [
 ];
 
 type Running = RunningTarget & Pick<Target, 'kind' | 'name'>;
-
-interface Figures {
-  /** Processor time of the server for each delivered event, in microseconds. */
-  readonly cpuUs: number;
-  /** Deliveries per second of the time with undelivered events. */
-  readonly perSecond: number;
-  /** Events that did not arrive, in percent. */
-  readonly missing: number;
-  /** Connections that the server closed. */
-  readonly closed: number;
-  /** Bytes of an event. */
-  readonly bytes: number;
-}
 
 export const fanout = benchmark({
   summary: 'processor time of the server for each delivered event, beside other servers (20 minutes)',
@@ -88,7 +76,7 @@ async function measurePattern(
   running: Running,
   pattern: Pattern,
   { clients, channels }: Setup,
-): Promise<Figures> {
+) {
   const before = await receivers.count();
   const cpuMsBefore = await cpuMsOf(running.pids);
   let deliveryMs = 0;
@@ -110,45 +98,42 @@ async function measurePattern(
   const { events, bytes, lost } = await receivers.count();
   const delivered = events - before.events;
   return {
-    cpuUs: (cpuMs * 1_000) / delivered,
-    perSecond: (delivered * 1_000) / deliveryMs,
-    missing: (1 - delivered / due) * 100,
+    'µs of CPU per event': (cpuMs * 1_000) / delivered,
+    // Of the time with undelivered events.
+    'events/s': (delivered * 1_000) / deliveryMs,
+    '% missing': (1 - delivered / due) * 100,
     closed: lost,
     bytes: (bytes - before.bytes) / delivered,
   };
 }
 
+type Figures = Awaited<ReturnType<typeof measurePattern>>;
 type MeasuredPattern = readonly Measured<Running, Figures>[];
 
-const cpuUsOf = ({ cpuUs }: Figures) => cpuUs;
+const cpuUsOf = (figures: Figures) => figures['µs of CPU per event'];
+
+const isOurs = ({ target }: MeasuredPattern[number]) => isFlagcast({ target: target.name });
 
 /** The ratios of each dialect and writer of Flagcast to the other targets are columns. */
 function tableOf({ clients }: Setup, { title }: Pattern, measured: MeasuredPattern): Table {
-  const ours = measured.filter(({ target }) => isFlagcast(target));
-  const rows = measured.map(({ target, rounds }) => {
-    const { cpuUs, perSecond, missing, closed, bytes } = spreads(rounds);
-    const ratios = ours.map((own) => [
-      `${own.target.kind} over it`,
-      own.target === target ? '' : ratio(own.rounds, rounds, cpuUsOf),
-    ]);
-    return {
-      target: target.name,
-      'µs of CPU per event': cpuUs,
-      ...(Object.fromEntries(ratios) as Record<string, string>),
-      'events/s': Math.round(perSecond.median),
-      '% missing': missing.high,
-      closed: closed.high,
-      bytes: Math.round(bytes.median),
-    };
+  const rows = rowsOf(measured).map((row, index) => {
+    const rounds = measured[index]?.rounds ?? [];
+    const ratios = measured
+      .filter(isOurs)
+      .map((own) => [
+        `${own.target.kind} over it`,
+        own.target.name === row.target ? '' : ratio(own.rounds, rounds, cpuUsOf),
+      ]);
+    return { ...row, ...(Object.fromEntries(ratios) as Record<string, string>) };
   });
   return { caption: `${clients} clients, ${title}`, rows };
 }
 
 function boundsOf({ clients, channels }: Setup, { name }: Pattern, measured: MeasuredPattern): Bound[] {
   const label = `${name}, ${clients} clients`;
-  const own = measured.filter(({ target }) => isFlagcast(target));
-  const lost = own.flatMap(({ rounds }) => rounds.map(({ missing, closed }) => missing + closed));
-  const arrived = own.length === 0 ? [] : [atMost(`${label}: missing and closed`, spread(lost).high, 0, '')];
+  const own = measured.filter(isOurs);
+  const lost = own.flatMap(({ rounds }) => rounds.map((round) => round['% missing'] + round.closed));
+  const arrived = own.length === 0 ? [] : [none(`${label}: missing and closed`, spread(lost).high)];
   const ours = own.find(({ target }) => target.kind === 'flagcast');
   if (ours === undefined || channels > 1 || !boundClients.includes(clients)) return arrived;
   const limited = limits.flatMap(({ pattern, kind, limit }) => {

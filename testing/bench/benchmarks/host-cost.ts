@@ -1,8 +1,10 @@
+import type pg from 'pg';
 import { createDatabase } from '../../testkit/postgres.ts';
 import { atMost } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
-import { Writers } from '../load/writers.ts';
-import { atLeast } from '../report.ts';
+import type { FlagIds } from '../load/probe.ts';
+import { commitUntil, connectMany, insertMany } from '../load/writers.ts';
+import { atLeast, none } from '../report.ts';
 import { percentiles, ratio, spread } from '../rounds.ts';
 import { type PreparedFlagcast, prepareFlagcast } from '../targets/flagcast.ts';
 
@@ -33,19 +35,19 @@ export const hostCost = benchmark({
       await without.client.query(`DROP FUNCTION flagcast.log_${name} CASCADE`);
     }
     const prepared = await prepareFlagcast(bench, { channels: 1, clients: 1 });
-    const { url } = prepared.database;
-    const ours = { name: 'with', channel: prepared.channel(0), writers: await Writers.open(run, url, most) };
-    const targets = [
-      ours,
-      { name: 'without', channel: without, writers: await Writers.open(run, without.url, most) },
-    ];
+    const target = async (name: string, url: string, channel: FlagIds) => ({
+      ...{ name, channel },
+      sessions: await connectMany(run, url, most),
+    });
+    const ours = await target('with', prepared.database.url, prepared.channel(0));
+    const targets = [ours, await target('without', without.url, without)];
     const compare = async (
       name: string,
-      measure: (target: typeof ours, isWarmUp: boolean) => Promise<number>,
+      measure: (each: typeof ours, isWarmUp: boolean) => Promise<number>,
     ) => {
       bench.step(name);
-      for (const target of targets) await measure(target, true);
-      const measured = await bench.rounds(rounds, targets, async (target) => await measure(target, false));
+      for (const each of targets) await measure(each, true);
+      const measured = await bench.rounds(rounds, targets, async (each) => await measure(each, false));
       const [own = [], others = []] = measured.map((each) => each.rounds);
       return {
         '': name,
@@ -58,20 +60,21 @@ export const hostCost = benchmark({
     const bounds = [];
     for (const { count, limit } of cases) {
       const name = `${count} writers, commits/s`;
-      const row = await compare(name, async ({ writers, channel }, isWarmUp) => {
+      const row = await compare(name, async ({ sessions, channel }, isWarmUp) => {
         const signal = AbortSignal.timeout(isWarmUp ? warmUpMs : seconds * 1_000);
-        return await writers.commitUntil(signal, { count, channel: () => channel });
+        return await commitUntil(signal, sessions.slice(0, count), { channel: () => channel });
       });
       rows.push(row);
       bounds.push(atLeast(`${name}, with triggers over without`, row.ratio.median, limit));
     }
     const bulk = await compare(
       `${bulkRows} rows in one statement, ms`,
-      async ({ writers, channel }, isWarmUp) => {
-        return await writers.insertMany(channel, isWarmUp ? 1_000 : bulkRows);
+      async ({ sessions, channel }, isWarmUp) => {
+        const [session = without.client] = sessions;
+        return await insertMany(session, channel, isWarmUp ? 1_000 : bulkRows);
       },
     );
-    const delivery = await measureDelivery(bench, prepared, ours.writers, deliveryRounds * seconds);
+    const delivery = await measureDelivery(bench, prepared, ours.sessions, deliveryRounds * seconds);
     return {
       title: `Writers with and without the triggers: median of ${rounds} rounds in turns (lowest-highest round)`,
       tables: [
@@ -82,8 +85,8 @@ export const hostCost = benchmark({
         ...bounds,
         atMost('rows in one statement, with triggers over without', bulk.ratio.median, bulkLimit),
         atMost('p99 from COMMIT to the message', delivery.p99, deliveryP99LimitMs, ' ms'),
-        atMost('messages that waited for the poll', delivery['waited for the poll'], 0, ''),
-        atMost('lost messages', delivery.lost, 0, ''),
+        none('messages that waited for the poll', delivery['waited for the poll']),
+        none('lost messages', delivery.lost),
       ],
     };
   },
@@ -93,15 +96,14 @@ export const hostCost = benchmark({
 async function measureDelivery(
   { step }: Bench,
   prepared: PreparedFlagcast,
-  writers: Writers,
+  sessions: readonly pg.Client[],
   seconds: number,
 ) {
   step(`latency with ${most} writers`);
   const { port } = await prepared.serve();
   const probe = await prepared.probe(port, 0);
   const arrivals: Promise<number | null>[] = [];
-  await writers.commitUntil(AbortSignal.timeout(seconds * 1_000), {
-    count: most,
+  await commitUntil(AbortSignal.timeout(seconds * 1_000), sessions, {
     channel: () => prepared.channel(0),
     onCommit: (entityId, sentAtMs) => {
       const arriving = probe.arrivals(entityId).then(([atMs = NaN]) => atMs - sentAtMs);

@@ -3,7 +3,8 @@ import { cpuMsOf, memoryOf } from '../../testkit/process-figures.ts';
 import { atMost } from '../../testkit/report.ts';
 import { benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
-import { spreads } from '../rounds.ts';
+import { none } from '../report.ts';
+import { rowsOf } from '../rounds.ts';
 import { chooseTargets, isFlagcast } from '../targets/all.ts';
 
 /** Pause between the start of a server and its first client, in milliseconds. */
@@ -33,27 +34,24 @@ export const idle = benchmark({
       const after = await memoryOf(running.pids);
       const { lost } = await receivers.disconnect();
       await running.end();
-      return { kilobytes: (after.residentBytes - before.residentBytes) / clients / 1_000, cpuPercent, lost };
+      const kilobytes = (after.residentBytes - before.residentBytes) / clients / 1_000;
+      return { 'kB of memory each': kilobytes, '% of a core': cpuPercent, lost };
     });
-    const results = measured.map(({ target, rounds: own }) => ({ target, ...spreads(own) }));
+    const rows = rowsOf(measured);
     return {
       title: `${clients} idle connections for ${seconds} s: the median of ${rounds} rounds (lowest-highest round), each with a new server`,
-      tables: [
-        {
-          rows: results.map(({ target, kilobytes, cpuPercent, lost }) => ({
-            target: target.name,
-            'kB of memory each': kilobytes,
-            '% of a core': cpuPercent,
-            lost: lost.high,
-          })),
-        },
-      ],
-      bounds: results
-        .filter(({ target }) => isFlagcast(target))
-        .flatMap(({ target: { name }, kilobytes, cpuPercent, lost }) => [
-          atMost(`${name}: memory of an idle connection`, kilobytes.median, boundKilobytes, ' kB'),
-          atMost(`${name}: CPU while ${clients} are idle`, cpuPercent.median, boundCpuPercent, ' %'),
-          atMost(`${name}: idle connections lost`, lost.high, 0, ''),
+      tables: [{ rows }],
+      bounds: rows
+        .filter(isFlagcast)
+        .flatMap((row) => [
+          atMost(
+            `${row.target}: memory of a connection`,
+            row['kB of memory each'].median,
+            boundKilobytes,
+            ' kB',
+          ),
+          atMost(`${row.target}: CPU while all are idle`, row['% of a core'].median, boundCpuPercent, ' %'),
+          none(`${row.target}: connections lost`, row.lost.high),
         ]),
     };
   },

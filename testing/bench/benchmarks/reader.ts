@@ -20,6 +20,12 @@ const decidedShare = 0.02;
 /** Limit of a read with large tables relative to empty ones. */
 const boundToEmpty = 1.2;
 
+interface Read {
+  readonly ms: number;
+  /** Of the PostgreSQL backend. */
+  readonly cpuMs: number;
+}
+
 export const reader = benchmark({
   summary: 'a read of new events with empty tables and with large ones (6 minutes)',
   options: { rounds: 5, rows: 10_000_000 },
@@ -52,74 +58,60 @@ export const reader = benchmark({
 });
 
 /** Reads in the databases in turns, so that other load on the machine affects all of them. */
-async function measurePhase({ run }: Bench, rounds: number, databases: readonly BenchDatabase[]) {
+async function measurePhase({ run: { signal } }: Bench, rounds: number, databases: readonly BenchDatabase[]) {
   // New sessions, because a session keeps its plans.
-  const readers = await Promise.all(
-    databases.map(async (database) => await MeasuredReader.start(run.signal, database)),
-  );
-  const sides = readers.map((each) => ({
-    reader: each,
-    samples: [] as number[],
-    rounds: [] as { ms: number; cpuMs: number }[],
-  }));
+  const readers = await Promise.all(databases.map(async (database) => await startReader(signal, database)));
+  const sides = readers.map((each) => ({ ...each, samples: [] as number[], rounds: [] as Read[] }));
   const tick = async () => {
     const startedAtMs = performance.now();
-    for (const { reader: each, samples } of sides) samples.push(...(await each.commitAndRead()));
-    await delay(Math.max(0, tickMs - (performance.now() - startedAtMs)), undefined, { signal: run.signal });
+    for (const { commitAndRead, samples } of sides) samples.push(...(await commitAndRead()));
+    await delay(Math.max(0, tickMs - (performance.now() - startedAtMs)), undefined, { signal });
   };
   const warmUntilMs = performance.now() + warmUpMs;
   while (performance.now() < warmUntilMs) await tick();
   for (let round = 0; round < rounds; round += 1) {
     for (const { samples } of sides) samples.length = 0;
-    const before = await Promise.all(readers.map(async (each) => await cpuMsOf([each.backendPid])));
+    const before = await Promise.all(sides.map(async ({ cpuMs }) => await cpuMs()));
     let ticks = 0;
     for (; sides.some(({ samples }) => samples.length < readsPerRound); ticks += 1) await tick();
     for (const [index, side] of sides.entries()) {
-      const cpuMs = (await cpuMsOf([side.reader.backendPid])) - (before[index] ?? NaN);
-      side.rounds.push({ ms: percentile(side.samples, 0.5), cpuMs: cpuMs / ticks });
+      const cpuMs = ((await side.cpuMs()) - (before[index] ?? NaN)) / ticks;
+      side.rounds.push({ ms: percentile(side.samples, 0.5), cpuMs });
     }
   }
-  for (const each of readers) await each.flagcast.close();
+  for (const { stop } of sides) await stop();
   return sides.map((side) => side.rounds);
 }
 
 /** A server without connections, in this process. */
-class MeasuredReader {
-  readonly flagcast: ReturnType<typeof createFlagcast>;
-  readonly #database: BenchDatabase;
-  backendPid = 0;
-
-  private constructor(database: BenchDatabase) {
-    this.#database = database;
-    this.flagcast = createFlagcast({ database: { url: database.url }, auth: { secret: randomUUID() } });
-  }
-
-  static async start(signal: AbortSignal, database: BenchDatabase): Promise<MeasuredReader> {
-    const started = new MeasuredReader(database);
-    const listening = once(started.flagcast.lifecycle, 'listener:listening', { signal });
-    await started.flagcast.ready();
-    await listening;
-    const { rows } = await database.client.query<{ pid: number }>(
-      "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'flagcast reader'",
-    );
-    started.backendPid = rows[0]?.pid ?? 0;
-    return started;
-  }
-
-  /** Commits an audit row. Returns the duration of the read that returned it, in milliseconds; nothing if a poll read it. */
-  async commitAndRead(): Promise<readonly number[]> {
-    const { lifecycle } = this.flagcast;
-    const rowRead = new Promise<readonly number[]>((resolve) => {
-      const onRead = ({ trigger, fresh, durationMs }: LifecycleEvents['reader:read'][0]) => {
-        if (fresh === 0) return;
-        lifecycle.off('reader:read', onRead);
-        resolve(trigger === 'poll' ? [] : [durationMs]);
-      };
-      lifecycle.on('reader:read', onRead);
-    });
-    await insertRow(this.#database.client, this.#database, randomUUID());
-    return await rowRead;
-  }
+async function startReader(signal: AbortSignal, database: BenchDatabase) {
+  const { client, url } = database;
+  const flagcast = createFlagcast({ database: { url }, auth: { secret: randomUUID() } });
+  const { lifecycle } = flagcast;
+  const listening = once(lifecycle, 'listener:listening', { signal });
+  await flagcast.ready();
+  await listening;
+  const { rows } = await client.query<{ pid: number }>(
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'flagcast reader'",
+  );
+  const backendPids = rows.map(({ pid }) => pid);
+  return {
+    cpuMs: async () => await cpuMsOf(backendPids),
+    stop: async () => await flagcast.close(),
+    /** Commits an audit row. Returns the milliseconds of the read that returned it; nothing if a poll read it. */
+    commitAndRead: async (): Promise<readonly number[]> => {
+      const rowRead = new Promise<readonly number[]>((resolve) => {
+        const onRead = ({ trigger, fresh, durationMs }: LifecycleEvents['reader:read'][0]) => {
+          if (fresh === 0) return;
+          lifecycle.off('reader:read', onRead);
+          resolve(trigger === 'poll' ? [] : [durationMs]);
+        };
+        lifecycle.on('reader:read', onRead);
+      });
+      await insertRow(client, database, randomUUID());
+      return await rowRead;
+    },
+  };
 }
 
 /**
@@ -152,24 +144,16 @@ async function load(
     FROM generate_series(1, $3::bigint) AS n`,
     [projectId, environmentId, rows],
   );
-  // Approved, rejected and cancelled requests with one entity each.
+  const decided = Math.ceil(rows * decidedShare);
   await client.query(
-    `WITH change AS (
-      SELECT gen_random_uuid() AS id, md5((n % 500)::text)::uuid AS entity_id, now() - n * interval '90 days' / $3::bigint AS at,
-        (ARRAY['approved', 'rejected', 'cancelled'])[1 + n % 3] AS status
-      FROM generate_series(1, $3::bigint) AS n
-    ), inserted AS (
-      INSERT INTO pending_changes
-        (id, project_id, environment_id, requested_by, change, status, created_at, approved_by, approved_at, rejected_by, rejected_at)
-      SELECT id, $1, $2, 'bench', '{"entities": [], "meta": {"reason": "a decided request of the benchmark"}}', status, at,
-        CASE status WHEN 'approved' THEN 'bench' END, CASE status WHEN 'approved' THEN at END,
-        CASE status WHEN 'rejected' THEN 'bench' END, CASE status WHEN 'rejected' THEN at END
-      FROM change
-    )
-    INSERT INTO pending_change_entities (pending_change_id, entity, entity_id, created_at)
-    SELECT id, 'feature', entity_id, at FROM change`,
-    [projectId, environmentId, Math.ceil(rows * decidedShare)],
+    `INSERT INTO pending_changes (id, project_id, environment_id, requested_by, change, status, created_at)
+    SELECT md5('request ' || n)::uuid, $1, $2, 'bench', '{"entities": [], "meta": {"reason": "decided"}}', 'cancelled',
+      now() - n * interval '90 days' / $3::bigint
+    FROM generate_series(1, $3::bigint) AS n`,
+    [projectId, environmentId, decided],
   );
+  await client.query(`INSERT INTO pending_change_entities (pending_change_id, entity, entity_id, created_at)
+    SELECT id, 'feature', md5(id::text)::uuid, created_at FROM pending_changes`);
   for (const table of tables) await client.query(`ALTER TABLE ${table} ENABLE ALWAYS TRIGGER flagcast_log`);
   await client.query('RESET session_replication_role');
 }

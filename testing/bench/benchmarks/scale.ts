@@ -5,13 +5,14 @@ import { atMost } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { costOf, costs, type Fleet } from '../fleet-costs.ts';
 import { Receivers } from '../load/receivers.ts';
+import { none } from '../report.ts';
 import { percentile, percentiles, spreads } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 import { quiesceMs, startMs } from './idle.ts';
 
 /** Indexes of the channel of all clients and of a small one. */
 const large = 0;
-const small = 1;
+const smallChannel = 1;
 const steps = { commits: 50, pauseLimitMs: 20 };
 const mostInStorm = 20_000;
 /** With 120,000 connections. */
@@ -30,12 +31,14 @@ const fleets: readonly Fleet[] = [
   { servers: 64, relay: true, connections: 1_000_000, channelSize: 1_000_000, events: 1 },
 ];
 
+const options = { clients: 10_000, workers: 2, rounds: 3, seconds: 50 };
+
 export const scale = benchmark({
   summary: 'many connections of serve --workers: memory, one event to all, a storm; the formulas (5 minutes)',
-  options: { clients: 10_000, workers: 2, rounds: 3, seconds: 50 },
-  measure: async (bench, options) => {
-    const { clients, workers, rounds, seconds } = options;
-    const { kilobytes, cpuPercent, arrival, storm, alone, lost } = await measure(bench, options);
+  options,
+  measure: async (bench, given) => {
+    const { clients, workers, rounds, seconds } = given;
+    const { kilobytes, cpuPercent, arrival, storm, small, lost } = await measure(bench, given);
     const formula = {
       kilobytes: costs.connectionBytes / 1_000,
       cpuPercent: (clients * costs.idleMicroseconds) / 1e4,
@@ -54,24 +57,15 @@ export const scale = benchmark({
           caption: `One event to all, ms from sending COMMIT, median of ${rounds} rounds (lowest-highest round)`,
           rows: [arrival],
         },
-        {
-          caption: `${storm.clients} of the clients lose their connections and resume, s`,
-          rows: [{ 'half are live after': storm.halfSeconds, 'all are live after': storm.allSeconds }],
-        },
-        {
-          caption: 'From COMMIT to the message in a small channel, in ms',
-          rows: [
-            { '': 'before the storm', ...alone },
-            { '': 'during the storm', ...storm.small },
-          ],
-        },
+        { caption: 'Clients lose their connections and resume, s', rows: [storm] },
+        { caption: 'From COMMIT to the message in a small channel, in ms', rows: small },
         { caption: 'Calculated, not measured', rows: fleets.map(calculatedRow) },
       ],
       bounds: [
         atMost('memory of a connection', kilobytes, boundKilobytes, ' kB'),
         atMost('CPU while all are idle', cpuPercent, boundCpuPercent, ' %'),
         atMost('memory of a connection over the formula', kilobytes / formula.kilobytes, boundMemory),
-        atMost('lost connections', lost, 0, ''),
+        none('lost connections', lost),
       ],
     };
   },
@@ -93,14 +87,7 @@ function calculatedRow(fleet: Fleet) {
   };
 }
 
-interface ScaleOptions {
-  readonly clients: number;
-  readonly workers: number;
-  readonly rounds: number;
-  readonly seconds: number;
-}
-
-async function measure(bench: Bench, { clients, workers, rounds, seconds }: ScaleOptions) {
+async function measure(bench: Bench, { clients, workers, rounds, seconds }: typeof options) {
   const { run, step } = bench;
   const flagcast = await startFlagcast(bench, { channels: 2, clients, workers });
   await delay(startMs, undefined, { signal: run.signal });
@@ -134,10 +121,10 @@ async function measure(bench: Bench, { clients, workers, rounds, seconds }: Scal
   // The first event compiles code, and gives the clients a cursor.
   await publishToAll();
   const [measured] = await bench.rounds(rounds, [{ name: 'one event to all' }], publishToAll);
-  const probe = await flagcast.probe(flagcast.port, small);
+  const probe = await flagcast.probe(flagcast.port, smallChannel);
   const alone = percentiles(await probe.latencies(steps));
 
-  step(`${stormClients} clients reconnect`);
+  bench.step(`${stormClients} clients reconnect`);
   const [stormed] = groups;
   const over = new AbortController();
   const live = stormed?.expectLive().finally(() => over.abort());
@@ -151,13 +138,15 @@ async function measure(bench: Bench, { clients, workers, rounds, seconds }: Scal
     kilobytes: (after.residentBytes - before.residentBytes) / clients / 1_000,
     cpuPercent,
     arrival: spreads(measured?.rounds ?? []),
-    alone,
     storm: {
       clients: stormClients,
-      halfSeconds: percentile(liveSeconds, 0.5),
-      allSeconds: percentile(liveSeconds, 1),
-      small: percentiles(during),
+      'half are live after': percentile(liveSeconds, 0.5),
+      'all are live after': percentile(liveSeconds, 1),
     },
+    small: [
+      { '': 'before the storm', ...alone },
+      { '': 'during the storm', ...percentiles(during) },
+    ],
     lost: counts.reduce((sum, count) => sum + count.lost, 0),
   };
 }

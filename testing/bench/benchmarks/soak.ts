@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
 import { WebSocket } from 'ws';
 import { memoryOf, openFilesOf } from '../../testkit/process-figures.ts';
 import { atMost } from '../../testkit/report.ts';
 import { type Bench, benchmark } from '../benchmark.ts';
 import { Receivers } from '../load/receivers.ts';
 import { repeatAtRate } from '../load/writers.ts';
+import { none } from '../report.ts';
 import { percentile } from '../rounds.ts';
 import { startFlagcast } from '../targets/flagcast.ts';
 
@@ -48,7 +48,7 @@ export const soak = benchmark({
       visits.push(visit(`ws://127.0.0.1:${port}${flagcast.path(0)}`, flagcast.headers, number % 2 === 0));
       await Promise.resolve();
     });
-    const samples = await takeSamples(bench, { port, pid, client: flagcast.database.client, minutes });
+    const samples = await takeSamples(bench, flagcast, minutes);
     ending.abort();
     await visiting;
     const failed = (await Promise.all(visits)).filter((succeeded) => !succeeded).length;
@@ -74,28 +74,20 @@ export const soak = benchmark({
           boundDelayMs,
           ' ms',
         ),
-        atMost('leaked open files', leakedFiles, 0, ''),
-        atMost(
-          'groups of clients with missing events',
-          arrivals.filter((arrival) => arrival === null).length,
-          0,
-          '',
-        ),
-        atMost('closed connections', Math.max(...counts.map(({ lost }) => lost)), 0, ''),
-        atMost('failed short-lived connections', failed, 0, ''),
+        none('leaked open files', leakedFiles),
+        none('groups of clients with missing events', arrivals.filter((arrival) => arrival === null).length),
+        none('closed connections', Math.max(...counts.map(({ lost }) => lost))),
+        none('failed short-lived connections', failed),
       ],
     };
   },
 });
 
-interface Sampled {
-  readonly port: number;
-  readonly pid: number;
-  readonly client: pg.Client;
-  readonly minutes: number;
-}
-
-async function takeSamples({ run, step }: Bench, { port, pid, client, minutes }: Sampled) {
+async function takeSamples(
+  { run, step }: Bench,
+  { port, pid, database }: Awaited<ReturnType<typeof startFlagcast>>,
+  minutes: number,
+) {
   const samples = [];
   const startedAtMs = performance.now();
   const count = Math.floor((minutes * 60_000) / sampleIntervalMs);
@@ -103,18 +95,16 @@ async function takeSamples({ run, step }: Bench, { port, pid, client, minutes }:
   for (let number = 1; number <= count; number += 1) {
     const restMs = startedAtMs + number * sampleIntervalMs - performance.now();
     await delay(Math.max(1, restMs), undefined, { signal: run.signal });
-    const megabytes = (await memoryOf([pid])).residentBytes / 1e6;
-    const openFiles = await openFilesOf(pid);
-    const { rows } = await client.query<{ count: number }>(
-      'SELECT count(*)::int AS count FROM flagcast.event_log',
+    const { rows } = await database.client.query<{ logRows: number }>(
+      'SELECT count(*)::int AS "logRows" FROM flagcast.event_log',
     );
     samples.push({
-      megabytes,
-      openFiles,
+      megabytes: (await memoryOf([pid])).residentBytes / 1e6,
+      openFiles: await openFilesOf(pid),
       delayMs: await eventLoopDelayMs(port),
-      logRows: rows[0]?.count ?? NaN,
+      logRows: rows[0]?.logRows ?? NaN,
     });
-    step(`${number} of ${count}: ${Math.round(megabytes)} MB, ${openFiles} open files`);
+    step(`${number} of ${count}: ${JSON.stringify(samples.at(-1))}`);
   }
   return samples;
 }
@@ -125,16 +115,13 @@ function quartersOf(samples: readonly Sample[]) {
   const quarter = Math.ceil(samples.length / 4);
   return [0, 1, 2, 3].map((number) => {
     const part = samples.slice(number * quarter, (number + 1) * quarter);
-    const highest = (figure: keyof Sample) => Math.max(...part.map((sample) => sample[figure]));
+    const valuesOf = (figure: keyof Sample) => part.map((sample) => sample[figure]);
     return {
       quarter: number + 1,
-      'MB resident (median)': percentile(
-        part.map(({ megabytes }) => megabytes),
-        0.5,
-      ),
-      'open files (highest)': highest('openFiles'),
-      'event loop p99, ms (highest)': highest('delayMs'),
-      'rows of the event log (highest)': highest('logRows'),
+      'MB resident (median)': percentile(valuesOf('megabytes'), 0.5),
+      'open files (highest)': Math.max(...valuesOf('openFiles')),
+      'event loop p99, ms (highest)': Math.max(...valuesOf('delayMs')),
+      'rows of the event log (highest)': Math.max(...valuesOf('logRows')),
     };
   });
 }

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { WebSocket } from 'ws';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
+import type { ChannelIds } from '../../testkit/channel.ts';
 import { nowMs } from '../../testkit/child.ts';
 
-export interface ChannelIds {
-  readonly projectId: string;
-  readonly environmentId: string;
+/** A flag in a channel. */
+export interface FlagIds extends ChannelIds {
   readonly featureId: string;
 }
 
@@ -24,7 +24,7 @@ interface ProbeOptions {
   /** By default one. */
   readonly clients?: number;
   readonly writer: pg.Client;
-  readonly channel: ChannelIds;
+  readonly channel: FlagIds;
 }
 
 /** Time-out of a message, in milliseconds. */
@@ -34,8 +34,10 @@ const messageTimeoutMs = 30_000;
 export class Probe {
   readonly #sockets: readonly WebSocket[];
   readonly #writer: pg.Client;
-  readonly #channel: ChannelIds;
-  readonly #awaited = new Map<string, { readonly times: number[]; readonly onAll: () => void }>();
+  readonly #channel: FlagIds;
+  /** Emits the entity id of an event, with the times, when all clients have received it. */
+  readonly #received = new EventEmitter();
+  readonly #times = new Map<string, number[]>();
 
   private constructor(sockets: readonly WebSocket[], { writer, channel }: ProbeOptions) {
     this.#sockets = sockets;
@@ -60,32 +62,24 @@ export class Probe {
   }
 
   #receive(data: Buffer, atMs: number): void {
-    const message = JSON.parse(data.toString('utf8')) as { readonly entity_id?: string };
-    const awaited = this.#awaited.get(message.entity_id ?? '');
-    if (awaited === undefined) return;
-    awaited.times.push(atMs);
-    if (awaited.times.length === this.#sockets.length) awaited.onAll();
+    const { entity_id: entityId = '' } = JSON.parse(data.toString('utf8')) as { readonly entity_id?: string };
+    const times = [...(this.#times.get(entityId) ?? []), atMs];
+    this.#times.set(entityId, times);
+    if (times.length < this.#sockets.length) return;
+    this.#times.delete(entityId);
+    this.#received.emit(entityId, times);
   }
 
   /** Resolves with the times at which the clients received the event of the entity. Call it before COMMIT. */
   async arrivals(entityId: string): Promise<readonly number[]> {
-    const times: number[] = [];
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      return await new Promise((resolve, reject) => {
-        const late = new Error(`A message did not arrive within ${messageTimeoutMs / 1_000} s`);
-        timer = setTimeout(() => reject(late), messageTimeoutMs);
-        this.#awaited.set(entityId, { times, onAll: () => resolve(times) });
-      });
-    } finally {
-      clearTimeout(timer);
-      this.#awaited.delete(entityId);
-    }
+    const signal = AbortSignal.timeout(messageTimeoutMs);
+    const [times] = (await once(this.#received, entityId, { signal })) as [readonly number[]];
+    return times;
   }
 
-  /** Commits rows and returns the milliseconds to each client, from sending COMMIT and from its response. */
-  async measure({ commits, pauseLimitMs }: Steps) {
-    const deliveries = [];
+  /** Commits rows and returns the milliseconds from sending COMMIT to the message at each client. */
+  async latencies({ commits, pauseLimitMs }: Steps): Promise<readonly number[]> {
+    const latencies = [];
     for (let done = 0; done < commits; done += 1) {
       await delay(Math.random() * pauseLimitMs);
       const entityId = randomUUID();
@@ -94,21 +88,14 @@ export class Probe {
       const arriving = this.arrivals(entityId);
       const sentAtMs = nowMs();
       await this.#writer.query('COMMIT');
-      const answeredAtMs = nowMs();
-      for (const atMs of await arriving)
-        deliveries.push({ sent: atMs - sentAtMs, answered: atMs - answeredAtMs });
+      for (const atMs of await arriving) latencies.push(atMs - sentAtMs);
     }
-    return deliveries;
-  }
-
-  /** The same, only from sending COMMIT. */
-  async latencies(steps: Steps): Promise<readonly number[]> {
-    return (await this.measure(steps)).map(({ sent }) => sent);
+    return latencies;
   }
 }
 
 /** Inserts an audit row with the entity id. */
-export async function insertRow(writer: pg.Client, channel: ChannelIds, entityId: string): Promise<void> {
+export async function insertRow(writer: pg.Client, channel: FlagIds, entityId: string): Promise<void> {
   await writer.query({
     name: 'bench_insert',
     text: `INSERT INTO audit_log

@@ -13,8 +13,6 @@ export interface Group {
 export interface Count {
   readonly events: number;
   readonly bytes: number;
-  /** Events of the receiver with the fewest. */
-  readonly fewest: number;
   /** Connections that were closed. */
   readonly lost: number;
 }
@@ -40,7 +38,7 @@ export type Task =
 const parallelHandshakes = 100;
 
 let receivers: Receiver[] = [];
-let total = { events: 0, bytes: 0, lost: 0 };
+let total: { -readonly [figure in keyof Count]: number } = { events: 0, bytes: 0, lost: 0 };
 let firstAtMs = 0;
 let awaited: { readonly events: number; readonly reached: () => void } | null = null;
 let liveAtMs: number[] = [];
@@ -85,11 +83,6 @@ async function connectOne(options: Common & { readonly path: string }): Promise<
   });
 }
 
-function count(): Count {
-  const fewest = receivers.reduce((least, { events }) => Math.min(least, events), Infinity);
-  return { ...total, fewest: receivers.length === 0 ? 0 : fewest };
-}
-
 serveParent(async (task: Task) => {
   switch (task.do) {
     case 'connect': {
@@ -118,13 +111,11 @@ serveParent(async (task: Task) => {
       for (const receiver of receivers) receiver.drop();
       return null;
     case 'count':
-      return count();
-    case 'disconnect': {
-      const last = count();
+      return total;
+    case 'disconnect':
       awaited = null;
       for (const receiver of receivers) receiver.close();
       receivers = [];
-      return last;
-    }
+      return total;
   }
 });

@@ -31,7 +31,6 @@ const backoffMs = { first: 250, last: 30_000 };
  * would take several times the processor time of the servers, on the same machine.
  */
 export class Receiver {
-  events = 0;
   isReady = false;
   readonly #options: ReceiverOptions;
   #socket: Socket;
@@ -113,10 +112,8 @@ export class Receiver {
     if (opcode !== opcodes.text) return;
     if (resumes) this.#keepCursor(bytes.toString('latin1', start, end));
     const kind = dialects[dialect].kindOf(bytes, start);
-    if (kind === 'event') {
-      this.events += 1;
-      onEvent(end - start);
-    } else if (kind === 'ready') this.#becomeReady();
+    if (kind === 'event') onEvent(end - start);
+    else if (kind === 'ready') this.#becomeReady();
     else if (kind !== 'ignored') this.#socket.write(kind);
   }
 

@@ -28,4 +28,5 @@ export async function chooseTargets({ step }: Bench, kinds: readonly string[]): 
   return chosen;
 }
 
-export const isFlagcast = ({ kind }: Pick<Target, 'kind'>) => kind.startsWith('flagcast');
+/** Whether a row of a table is one of Flagcast, by the name of its target. */
+export const isFlagcast = ({ target }: { readonly target: string }) => target.startsWith('Flagcast');

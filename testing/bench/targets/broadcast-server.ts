@@ -23,9 +23,7 @@ const servers: Readonly<Record<BroadcastKind, (http: Server) => Broadcast>> = {
     const clients = new Map<string, Set<WebSocket>>();
     onUpgrade(http, (webSocket, _socket, channel) => join(clients, channel, webSocket));
     return (channel, message) => {
-      for (const client of clients.get(channel) ?? []) {
-        if (client.readyState === client.OPEN) client.send(message);
-      }
+      for (const client of clients.get(channel) ?? []) client.send(message);
     };
   },
 

@@ -4,7 +4,7 @@ import { connect, createDatabase } from '../../testkit/postgres.ts';
 import { type ServeOptions, startServe } from '../../testkit/serve-process.ts';
 import { signToken } from '../../testkit/tokens.ts';
 import type { Bench } from '../benchmark.ts';
-import { type ChannelIds, Probe } from '../load/probe.ts';
+import { type FlagIds, Probe } from '../load/probe.ts';
 import type { Address } from '../load/receivers.ts';
 import type { Target, TargetOptions } from './target.ts';
 
@@ -92,7 +92,7 @@ export async function startFlagcast(bench: Bench, options: TargetOptions & Parti
   return { ...prepared, ...(await prepared.serve(serving)) };
 }
 
-async function createChannels(client: pg.Client, channels: number): Promise<readonly ChannelIds[]> {
+async function createChannels(client: pg.Client, channels: number): Promise<readonly FlagIds[]> {
   await client.query({
     text: "INSERT INTO projects (name) SELECT 'bench ' || number FROM generate_series(2, $1::integer) AS number",
     values: [Math.ceil(channels / environmentsPerProject)],
@@ -100,13 +100,13 @@ async function createChannels(client: pg.Client, channels: number): Promise<read
   await client.query(`INSERT INTO features (project_id, key, name, kind)
     SELECT id, 'bench', 'bench', 'simple' FROM projects p
     WHERE NOT EXISTS (SELECT FROM features WHERE project_id = p.id)`);
-  const { rows } = await client.query<ChannelIds>(`
+  const { rows } = await client.query<FlagIds>(`
     SELECT e.project_id AS "projectId", e.id::text AS "environmentId", f.id AS "featureId"
     FROM environments e JOIN features f ON f.project_id = e.project_id ORDER BY e.id`);
   return rows;
 }
 
-async function insertEvents(client: pg.Client, published: readonly ChannelIds[]): Promise<void> {
+async function insertEvents(client: pg.Client, published: readonly FlagIds[]): Promise<void> {
   await client.query({
     name: 'bench_publish',
     text: `INSERT INTO audit_log (feature_id, entity, entity_id, actor, username, action, project_id, environment_id)

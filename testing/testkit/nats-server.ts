@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { unusedPort } from '../../server/test/tcp-proxy.js';
+import { freePort } from './program.ts';
 
 /** Whether nats-server is installed. Without it the tests of the relay are skipped, and that is reported. */
 export const hasNatsServer = spawnSync('nats-server', ['--version']).status === 0;
@@ -24,6 +24,8 @@ export interface TestNats {
   /** With SIGKILL. */
   stop(): Promise<void>;
   signal(signal: NodeJS.Signals): void;
+  /** The number of messages in both directions since its start. */
+  messages(): Promise<number>;
   /** Deletes its data; only while it is stopped. */
   forget(): Promise<void>;
   remove(): Promise<void>;
@@ -53,7 +55,7 @@ export async function startNats({ maxPayload, certificate }: TestNatsOptions = {
 /** A cluster. The name of each server is its address. */
 export async function startNatsCluster(count: number): Promise<TestNats[]> {
   const ports: number[] = [];
-  for (let node = 0; node < count; node += 1) ports.push(await unusedPort());
+  for (let node = 0; node < count; node += 1) ports.push(await freePort());
   const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
   const nodes = await Promise.all(
     ports.map(
@@ -76,7 +78,7 @@ async function prepareNats({
   settings: readonly string[];
 }): Promise<TestNats> {
   const folder = await mkdtemp(path.join(tmpdir(), 'flagcast-nats-'));
-  const port = await unusedPort();
+  const [port, monitorPort] = [await freePort(), await freePort()];
   const address = `127.0.0.1:${port}`;
   const file = path.join(folder, 'nats.conf');
   await writeFile(file, [`server_name: "${address}"`, ...settings].join('\n'));
@@ -85,18 +87,8 @@ async function prepareNats({
     url: isTls ? `tls://relay:secret@localhost:${port}` : `nats://relay:secret@${address}`,
     address,
     async start() {
-      const where = [
-        '-c',
-        file,
-        '-a',
-        '127.0.0.1',
-        '-p',
-        String(port),
-        '-js',
-        '-sd',
-        path.join(folder, 'data'),
-      ];
-      const args = [...where, '--user', 'relay', '--pass', 'secret'];
+      const where = ['-c', file, '-a', '127.0.0.1', '-p', String(port), '-m', String(monitorPort)];
+      const args = [...where, '-js', '-sd', path.join(folder, 'data'), '--user', 'relay', '--pass', 'secret'];
       const started = spawn('nats-server', args, { stdio: ['ignore', 'ignore', 'pipe'] });
       child = started;
       const lines = createInterface({ input: started.stderr });
@@ -112,6 +104,11 @@ async function prepareNats({
     },
     signal(signal) {
       child?.kill(signal);
+    },
+    async messages() {
+      const response = await fetch(`http://127.0.0.1:${monitorPort}/varz`);
+      const varz = (await response.json()) as { readonly in_msgs: number; readonly out_msgs: number };
+      return varz.in_msgs + varz.out_msgs;
     },
     async forget() {
       await rm(path.join(folder, 'data'), { recursive: true, force: true });
