@@ -3,13 +3,11 @@ import { mkdir } from 'node:fs/promises';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { signToken } from '../../packages/server/src/auth/sign-token.js';
-import { fillDemo } from '../../packages/demo/src/company/fill.js';
 import { demoProjects, demoUsers } from '../../packages/demo/src/company/company.js';
 import {
   createTestDatabase,
   type SeededProject,
   type TestDatabase,
-  withClient,
 } from '../../packages/server/test/database.js';
 import { startTestServer, testSecret, type TestServerOptions } from '../../packages/server/test/server.js';
 import { en } from '../../packages/console/src/i18n/en.js';
@@ -236,8 +234,7 @@ export async function startFixtureServer(
 }
 
 async function createDemoDatabase(): Promise<TestDatabase> {
-  const database = await createTestDatabase({ schema: 'tables' });
-  await withClient(database.url, async (client) => await fillDemo(client));
+  const database = await createTestDatabase({ schema: 'demo' });
   // The test cluster allows prepared transactions, which switches NOTIFY off by default; the demo's does not.
   await database.pool.query(`ALTER DATABASE ${database.name} SET flagcast.notify = 'on'`);
   return database;

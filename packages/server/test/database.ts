@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import { inject, vi } from 'vitest';
+import { fillDemo } from '../../demo/src/company/fill.js';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../demo/src/embedded/embedded.js';
 import { install } from '../src/install/install.js';
 import { chosenBinaries } from './chosen-binaries.js';
@@ -11,12 +12,15 @@ import { copyCluster, databaseTemplate, databaseUrl, makeDatabase, withClient } 
 
 export { withClient };
 
+/** By the schema of the database that is copied from it. */
+const templates = { none: 'template0', tables: databaseTemplate, demo: 'template_demo' };
+
 /** How long a connection of the server may take to end after its owner closed it. */
 const LEAK_GRACE_MS = 1_000;
 
 export interface TestDatabaseOptions {
-  /** `tables`: everything that `install --tables` creates. `none`: empty. */
-  readonly schema: 'none' | 'tables';
+  /** `tables`: everything that `install --tables` creates. `demo`: also the data of the demo. `none`: empty. */
+  readonly schema: 'none' | 'tables' | 'demo';
 }
 
 /** A new database for one test or one file. */
@@ -82,13 +86,20 @@ export async function createTestFolder(): Promise<string> {
 async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOptions): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withClient(adminUrl, async (admin) => {
-    if (schema === 'tables') await makeTemplate(admin, adminUrl);
+    if (schema !== 'none') {
+      await makeTemplate(admin, databaseTemplate, async (made) => await makeDatabase(admin, adminUrl, made));
+    }
+    if (schema === 'demo') {
+      await makeTemplate(admin, templates.demo, async (made) => {
+        await admin.query(`CREATE DATABASE ${made} TEMPLATE ${databaseTemplate}`);
+        await withClient(databaseUrl(adminUrl, made), async (client) => await fillDemo(client));
+      });
+    }
     // FILE_COPY takes half of the processor time of the default. PostgreSQL 14 always does it and does not know the option.
     const { rows } = await admin.query<{ strategy: string }>(
       `SELECT CASE WHEN current_setting('server_version_num')::int >= 150000 THEN 'STRATEGY FILE_COPY' ELSE '' END AS strategy`,
     );
-    const template = schema === 'tables' ? databaseTemplate : 'template0';
-    await admin.query(`CREATE DATABASE ${name} TEMPLATE ${template} ${only(rows).strategy}`);
+    await admin.query(`CREATE DATABASE ${name} TEMPLATE ${templates[schema]} ${only(rows).strategy}`);
   });
   const url = databaseUrl(adminUrl, name);
   const pool = new pg.Pool({ connectionString: url, application_name: 'test' });
@@ -115,17 +126,21 @@ async function createDatabaseIn(adminUrl: string, { schema }: TestDatabaseOption
 }
 
 /** Created once for each cluster; the other test files wait for the first one. */
-async function makeTemplate(admin: pg.Client, adminUrl: string): Promise<void> {
-  await admin.query(`SELECT pg_advisory_lock(hashtext('${databaseTemplate}'))`);
+async function makeTemplate(
+  admin: pg.Client,
+  template: string,
+  make: (name: string) => Promise<void>,
+): Promise<void> {
+  await admin.query(`SELECT pg_advisory_lock(hashtext('${template}'))`);
   try {
-    const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [databaseTemplate]);
+    const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [template]);
     if (rowCount !== 0) return;
-    const unfinished = `${databaseTemplate}_unfinished`;
+    const unfinished = `${template}_unfinished`;
     await admin.query(`DROP DATABASE IF EXISTS ${unfinished}`);
-    await makeDatabase(admin, adminUrl, unfinished);
-    await admin.query(`ALTER DATABASE ${unfinished} RENAME TO ${databaseTemplate}`);
+    await make(unfinished);
+    await admin.query(`ALTER DATABASE ${unfinished} RENAME TO ${template}`);
   } finally {
-    await admin.query(`SELECT pg_advisory_unlock(hashtext('${databaseTemplate}'))`);
+    await admin.query(`SELECT pg_advisory_unlock(hashtext('${template}'))`);
   }
 }
 

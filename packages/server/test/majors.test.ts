@@ -1,11 +1,17 @@
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { install, uninstall } from '../src/install/install.js';
 import { examine } from '../src/install/doctor/examine.js';
 import { dumpCatalogue } from './catalogue.js';
-import { createTestCluster, insertAudit, withClient, type TestDatabase } from './database.js';
+import {
+  createTestCluster,
+  insertAudit,
+  withClient,
+  type TestCluster,
+  type TestDatabase,
+} from './database.js';
 import { makeChannel, makeHostTables, readLog } from './host-tables.js';
 import { expectPartitionsLogged } from './partitions.js';
 import { createUser, startTestServer } from './server.js';
@@ -43,11 +49,16 @@ const dumpedMajor = [16, 14].find((major) => packageDirOf(major) !== null && can
 // All other tests run on PostgreSQL 18.
 describe.each([14, 16])('on PostgreSQL %i (skipped if its programs are not installed)', (major) => {
   const packageDir = packageDirOf(major);
+  let cluster: TestCluster;
+  beforeAll(async () => {
+    if (packageDir === null) return undefined;
+    cluster = await createTestCluster({ max_prepared_transactions: '50' }, packageDir);
+    return async () => await cluster.remove();
+  });
+
   it.skipIf(packageDir === null)(
     'a server with its own role loses no event, clients resume, doctor finds no problem, and uninstall removes everything',
     async () => {
-      const cluster = await createTestCluster({ max_prepared_transactions: '50' }, packageDir ?? undefined);
-      cleanUps.push(async () => await cluster.remove());
       const host = await createTogglrHost(cluster);
       cleanUps.push(async () => await host.drop());
       const { database } = host;
@@ -111,8 +122,6 @@ describe.each([14, 16])('on PostgreSQL %i (skipped if its programs are not insta
   it.skipIf(packageDir === null)(
     'rows of partitions are logged, however a partition is created',
     async () => {
-      const cluster = await createTestCluster({}, packageDir ?? undefined);
-      cleanUps.push(async () => await cluster.remove());
       const database = await cluster.createDatabase({ schema: 'none' });
       cleanUps.push(async () => await database.drop());
       await makeHostTables(database.pool);

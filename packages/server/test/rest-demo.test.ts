@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { signToken } from '../src/auth/sign-token.js';
-import { fillDemo } from '../../demo/src/company/fill.js';
-import { createTestDatabase, type TestDatabase, withClient } from './database.js';
+import { createTestDatabase, type TestDatabase } from './database.js';
 import { type Answer, send } from './rest-fixture.js';
 import { startTestServer, type TestServer, testSecret } from './server.js';
 
@@ -9,8 +8,7 @@ let database: TestDatabase;
 let server: TestServer;
 
 beforeAll(async () => {
-  database = await createTestDatabase({ schema: 'tables' });
-  await withClient(database.url, async (client) => await fillDemo(client));
+  database = await createTestDatabase({ schema: 'demo' });
   server = await startTestServer(database.url, { writes: true });
 });
 
