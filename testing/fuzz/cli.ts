@@ -55,15 +55,12 @@ async function main(args: readonly string[]): Promise<void> {
   const endsAtMs = performance.now() + minutes * 60_000;
   await runBounded(minutes * 60_000 + graceMs, async (run) => {
     console.log(`seed ${seed}`);
-    const common = { seed, endsAtMs, signal: run.signal };
-    const onParser = (name: string): void => showProgress(`fuzz: ${name}`);
-    const inputOptions = { ...common, inputs, only, path: options.path, onProgress: onParser };
+    const onProgress = (progress: string): void => showProgress(`fuzz: ${progress}`);
+    const common = { seed, endsAtMs, signal: run.signal, onProgress };
+    const inputOptions = { ...common, inputs, only, path: options.path };
     const results = inputs === 0 ? [] : await fuzzParsers(inputOptions);
     showParsers(results, seed);
-    const onAttacks = (made: number, faults: number): void =>
-      showProgress(`fuzz: ${made} of ${attacks} attacks, ${faults} faults`);
-    const attackOptions = { ...common, attacks, first, onProgress: onAttacks };
-    const server = attacks === 0 ? null : await attackServer(run, attackOptions);
+    const server = attacks === 0 ? null : await attackServer(run, { ...common, attacks, first });
     if (server !== null) showAttacks(server, seed);
     const failed = results.filter(({ faults }) => faults.length > 0);
     const bounds = [atMost('parsers that failed', failed.length, 0, ''), ...(server?.bounds ?? [])];

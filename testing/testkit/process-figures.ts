@@ -1,5 +1,8 @@
 /** Figures of processes, from /proc: Linux only. */
+import { once } from 'node:events';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { WebSocket } from 'ws';
+import type { Program } from './program.ts';
 
 /** Returns the processor time (user and system, all threads) that processes have used, in milliseconds. */
 export async function cpuMsOf(pids: readonly number[]): Promise<number> {
@@ -32,6 +35,24 @@ export async function memoryOf(
 /** Returns the number of open file descriptors of a process, including sockets. */
 export async function openFilesOf(pid: number): Promise<number> {
   return (await readdir(`/proc/${pid}/fd`)).length;
+}
+
+/** Collects the garbage of a program through its inspector (`--inspect`), and resolves with its used heap in bytes. */
+export async function usedHeapOf(program: Pick<Program, 'errorLine'>): Promise<number> {
+  const listening = await program.errorLine((line) => line.startsWith('Debugger listening on ws:'));
+  const socket = new WebSocket(listening.replace('Debugger listening on ', ''));
+  const ask = async (method: string): Promise<{ result: { usedSize?: number } }> => {
+    const answered = once(socket, 'message');
+    socket.send(JSON.stringify({ id: 1, method }));
+    return JSON.parse(String((await answered)[0])) as { result: { usedSize?: number } };
+  };
+  try {
+    await once(socket, 'open');
+    await ask('HeapProfiler.collectGarbage');
+    return (await ask('Runtime.getHeapUsage')).result.usedSize ?? Infinity;
+  } finally {
+    socket.terminate();
+  }
 }
 
 /** Resets the peak of the resident memory. */

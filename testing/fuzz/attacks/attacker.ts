@@ -19,7 +19,7 @@ export interface AttackFault {
 
 const attacks = [...handshakes, ...frames, ...slow, ...requests];
 const concurrency = 128;
-/** Maximum number of held connections; a new one replaces the oldest. */
+/** Of held connections; a new one replaces the oldest. */
 const maxHeld = 2_000;
 const dripIntervalMs = 1_000;
 /** Open files: held connections and current ones. */
@@ -28,7 +28,7 @@ export const attackerFiles = maxHeld + concurrency;
 /** Attacks a server, and keeps some of the connections open. */
 export class Attacker {
   readonly #target: Target;
-  readonly #held = new Map<RawConnection, { readonly drip: Buffer; dripped: number }>();
+  readonly #held = new Map<RawConnection, Buffer>();
   readonly #timer = setInterval(() => this.#drip(), dripIntervalMs);
   readonly faults: AttackFault[] = [];
   /** How often each outcome was seen, by `name: outcome`. */
@@ -69,7 +69,7 @@ export class Attacker {
   async #attackOnce(seed: number, index: number): Promise<void> {
     const random = new SeededRandom(seed, index);
     const { name, run } = random.pick(attacks);
-    const attempt = new Attempt(random, this.#target, (connection, drip) => this.#hold(connection, drip));
+    const attempt = new Attempt(random, this.#target, this.#held);
     let outcome;
     try {
       await run(attempt);
@@ -87,30 +87,26 @@ export class Attacker {
       this.faults.push({ index, name, problem, sent });
     } finally {
       attempt.end();
+      this.mostHeld = Math.max(this.mostHeld, this.#held.size);
+      for (const connection of [...this.#held.keys()].slice(0, -maxHeld)) {
+        this.#held.delete(connection);
+        connection.drop();
+      }
     }
     const key = `${name}: ${outcome}`;
     this.outcomes[key] = (this.outcomes[key] ?? 0) + 1;
   }
 
-  #hold(connection: RawConnection, drip: Buffer): void {
-    this.#held.set(connection, { drip, dripped: 0 });
-    const [oldest] = this.#held.keys();
-    if (this.#held.size > maxHeld && oldest !== undefined) {
-      this.#held.delete(oldest);
-      oldest.drop();
-    }
-    this.mostHeld = Math.max(this.mostHeld, this.#held.size);
-  }
-
+  /** Writes a byte to each held connection, and counts those that the server has closed. */
   #drip(): void {
-    for (const [connection, state] of this.#held) {
+    for (const [connection, drip] of this.#held) {
       if (connection.answer.end !== 'open') {
         this.closedByServer += 1;
         this.#held.delete(connection);
         connection.drop();
-      } else if (state.dripped < state.drip.length) {
-        connection.write(state.drip.subarray(state.dripped, state.dripped + 1));
-        state.dripped += 1;
+      } else if (drip.length > 0) {
+        connection.write(drip.subarray(0, 1));
+        this.#held.set(connection, drip.subarray(1));
       }
     }
   }

@@ -25,17 +25,13 @@ export class Attempt {
   readonly random: SeededRandom;
   readonly target: Target;
   readonly connections: RawConnection[] = [];
-  readonly #held = new Set<RawConnection>();
-  readonly #onHold: (connection: RawConnection, drip: Buffer) => void;
+  /** The connections that stay open, of all attempts, and what is written to them byte by byte. */
+  readonly #held: Map<RawConnection, Buffer>;
 
-  constructor(
-    random: SeededRandom,
-    target: Target,
-    onHold: (connection: RawConnection, drip: Buffer) => void,
-  ) {
+  constructor(random: SeededRandom, target: Target, held: Map<RawConnection, Buffer>) {
     this.random = random;
     this.target = target;
-    this.#onHold = onHold;
+    this.#held = held;
   }
 
   /** Opens a connection and writes the bytes. */
@@ -51,12 +47,9 @@ export class Attempt {
     return handshakeText(this.random, this.target, handshake);
   }
 
-  /**
-   * Keeps the connection open until the maximum of held connections is reached; writes `drip` to it byte by byte meanwhile.
-   */
+  /** Keeps the connection open for long, and writes `drip` to it byte by byte. */
   hold(connection: RawConnection, drip: Buffer = Buffer.of()): void {
-    this.#held.add(connection);
-    this.#onHold(connection, drip);
+    this.#held.set(connection, drip);
   }
 
   /** Opens a WebSocket, and waits for `hello` in flagcast.v1; null if the server is at a limit. */

@@ -5,24 +5,8 @@ import { WebSocket } from 'ws';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
 import type { BenchDatabase } from '../../testkit/postgres.ts';
 
-/** What the control clients noticed of the attacks. */
-export interface ControlClientFigures {
-  readonly written: number;
-  /** In the channel of the clients. */
-  readonly events: number;
-  /** The longest time from a commit to its event at the slower client. */
-  readonly slowestMs: number;
-  /** Events that a client did not receive, received twice, and that are not in the database. */
-  readonly missing: number;
-  readonly repeated: number;
-  readonly unknown: number;
-  /** Closed connections. */
-  readonly closed: readonly string[];
-}
-
 const writeIntervalMs = 250;
 const catchUpLimitMs = 15_000;
-
 /** These fields identify an event within a run, in both dialects. */
 const eventKeys = ['source', 'timestamp', 'entity', 'entity_id', 'action'] as const;
 
@@ -30,71 +14,62 @@ function keyOf(fields: Readonly<Record<string, unknown>>): string {
   return eventKeys.map((key) => String(fields[key])).join('|');
 }
 
-/**
- * Opens two well-behaved clients, one of each dialect, and changes a flag regularly. The attacks must not affect them. The
- * result stops writing, and compares what they received with the database.
- */
-export async function startControlClients(
-  run: BoundedRun,
-  {
-    url,
-    token,
-    database,
-  }: { readonly url: string; readonly token: string; readonly database: BenchDatabase },
-): Promise<() => Promise<ControlClientFigures>> {
-  const { client, projectId, environmentId, environmentKey, featureId } = database;
+/** Two well-behaved clients, one of each dialect, and a writer. The attacks must not affect them. */
+export class ControlClients {
+  /** Of each client: how often it has received each event. */
+  readonly #received: Map<string, number>[] = [];
   /** By entity_id. */
-  const committedAtMs = new Map<string, number>();
-  const closed: string[] = [];
-  let [slowestMs, written] = [0, 0];
-  const defer = (cleanUp: () => void): void => run.defer(async () => await Promise.resolve().then(cleanUp));
+  readonly #committedAtMs = new Map<string, number>();
+  readonly #closed: string[] = [];
+  /** The longest time from a commit to its event at the slower client. */
+  #slowestMs = 0;
+  readonly #database: BenchDatabase;
 
-  /** Resolves with how often it has received each event. */
-  const connect = async (dialect: 'plain' | 'flagcast.v1'): Promise<ReadonlyMap<string, number>> => {
-    const events = new Map<string, number>();
+  constructor(database: BenchDatabase) {
+    this.#database = database;
+  }
+
+  async connect(run: BoundedRun, url: string, token: string, protocols: readonly string[]): Promise<void> {
+    const { projectId, environmentKey } = this.#database;
     const address = `${url.replace('http', 'ws')}/api/ws?project_id=${projectId}&env=${environmentKey}`;
     const headers = { Authorization: `Bearer ${token}` };
-    const socket = new WebSocket(address, dialect === 'plain' ? [] : [dialect], { headers });
-    defer(() => socket.terminate());
+    const socket = new WebSocket(address, [...protocols], { headers });
+    run.defer(async () => await Promise.resolve().then(() => socket.terminate()));
+    const events = new Map<string, number>();
+    this.#received.push(events);
     socket.on('message', (data: Buffer) => {
       const message = JSON.parse(data.toString('utf8')) as Record<string, unknown>;
       if (message['type'] === 'caught_up') socket.emit('caught-up');
       if (!('source' in message)) return;
-      const key = keyOf(message);
-      events.set(key, (events.get(key) ?? 0) + 1);
-      const since = committedAtMs.get(String(message['entity_id']));
-      if (since !== undefined) slowestMs = Math.max(slowestMs, performance.now() - since);
+      events.set(keyOf(message), (events.get(keyOf(message)) ?? 0) + 1);
+      const committedAtMs = this.#committedAtMs.get(String(message['entity_id'])) ?? Infinity;
+      this.#slowestMs = Math.max(this.#slowestMs, performance.now() - committedAtMs);
     });
-    socket.on('error', (error) => closed.push(`${dialect}: ${error.message}`));
-    socket.on('close', (code, reason) => closed.push(`${dialect}: ${code} ${reason.toString()}`));
+    socket.on('error', ({ message }) => this.#closed.push(message));
+    socket.on('close', (code, reason) => this.#closed.push(`${code} ${reason.toString()}`));
     // A plain client is live as soon as it is connected.
-    await once(socket, dialect === 'plain' ? 'open' : 'caught-up');
-    return events;
-  };
-  const received = [await connect('plain'), await connect('flagcast.v1')];
+    await once(socket, protocols.length === 0 ? 'open' : 'caught-up');
+  }
 
-  const write = async (): Promise<void> => {
-    const entityId = randomUUID();
-    // Taken before the commit, because a client may receive the event before the query returns.
-    committedAtMs.set(entityId, performance.now());
-    await client.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
-       VALUES ($1, $2, $3, 'feature', $4, 'user', 'control', 'update', '{"enabled": true}')`,
-      [projectId, environmentId, featureId, entityId],
-    );
-    written += 1;
-  };
-  let writing = Promise.resolve();
-  const timer = setInterval(() => {
-    writing = writing
-      .then(write)
-      .catch((error: unknown) => run.fail(error instanceof Error ? error : new Error(String(error))));
-  }, writeIntervalMs);
-  defer(() => clearInterval(timer));
+  /** Changes a flag regularly until the signal is aborted. */
+  async write(signal: AbortSignal): Promise<void> {
+    const { client, projectId, environmentId, featureId } = this.#database;
+    while (!signal.aborted) {
+      const entityId = randomUUID();
+      // Taken before the commit, because a client may receive the event before the query returns.
+      this.#committedAtMs.set(entityId, performance.now());
+      await client.query(
+        `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, new_value)
+         VALUES ($1, $2, $3, 'feature', $4, 'user', 'control', 'update', '{"enabled": true}')`,
+        [projectId, environmentId, featureId, entityId],
+      );
+      await delay(writeIntervalMs);
+    }
+  }
 
-  return async () => {
-    clearInterval(timer);
-    await writing;
+  /** Compares what the clients have received with the database: the number of events, and of deviations. */
+  async compare() {
+    const { client, projectId, environmentId } = this.#database;
     const { rows } = await client.query<Record<string, unknown>>(
       `SELECT source, entity, entity_id::text, action,
          to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS timestamp
@@ -102,15 +77,13 @@ export async function startControlClients(
       [projectId, environmentId],
     );
     const expected = new Set(rows.map(keyOf));
-    const giveUpAtMs = performance.now() + catchUpLimitMs;
     const missing = (): number =>
-      received.reduce((sum, events) => sum + [...expected].filter((key) => !events.has(key)).length, 0);
+      this.#received.flatMap((events) => [...expected].filter((key) => !events.has(key))).length;
+    const giveUpAtMs = performance.now() + catchUpLimitMs;
     while (missing() > 0 && performance.now() < giveUpAtMs) await delay(20);
-    const all = received.flatMap((events) => [...events]);
-    return {
-      ...{ written, events: expected.size, slowestMs, missing: missing(), closed: [...closed] },
-      repeated: all.filter(([, times]) => times > 1).length,
-      unknown: all.filter(([key]) => !expected.has(key)).length,
-    };
-  };
+    const received = this.#received.flatMap((events) => [...events]);
+    const wrong = received.filter(([key, times]) => times > 1 || !expected.has(key)).length;
+    const counts = { written: this.#committedAtMs.size, events: expected.size, missing: missing(), wrong };
+    return { ...counts, closed: [...this.#closed], slowestMs: this.#slowestMs };
+  }
 }

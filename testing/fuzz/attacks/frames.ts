@@ -4,10 +4,10 @@ import { drawn, hostileJson, hostileText, invalidUtf8, mutated } from '../hostil
 import { corpora } from '../parsers/corpus.ts';
 import type { Attack, Attempt, Dialect } from './attempt.ts';
 import type { RawConnection } from '../../testkit/clients/raw-connection.ts';
-import { clientFrame } from '../../testkit/frames.ts';
+import { clientFrame as frame } from '../../testkit/frames.ts';
 
 const ping = '{"type":"ping"}';
-const pingFrame = clientFrame(1, ping);
+const pingFrame = frame(1, ping);
 /** Close, ping, pong. */
 const controlCodes = [8, 9, 10];
 const reservedCodes = [3, 4, 5, 6, 7, 11, 12, 13, 14, 15];
@@ -60,66 +60,64 @@ function repeated(count: number, item: () => Buffer): Buffer {
 }
 
 function closeFrame(code: number, reason: Buffer = Buffer.of()): Buffer {
-  return clientFrame(8, Buffer.concat([Buffer.from([code >> 8, code & 0xff]), reason]));
+  return frame(8, Buffer.concat([Buffer.from([code >> 8, code & 0xff]), reason]));
 }
 
 function tooLongInFragments(random: SeededRandom, size: number): Buffer {
   const payload = Buffer.alloc(1 + random.below(300), ' ');
-  const rest = repeated(Math.ceil(size / payload.length), () => clientFrame(0, payload, { final: false }));
-  return Buffer.concat([clientFrame(1, payload, { final: false }), rest]);
+  const rest = repeated(Math.ceil(size / payload.length), () => frame(0, payload, { final: false }));
+  return Buffer.concat([frame(1, payload, { final: false }), rest]);
 }
 
 export const frames: readonly Attack[] = [
-  closing('either', 'unmasked frame', [1002], () => clientFrame(1, ping, { masked: false })),
+  closing('either', 'unmasked frame', [1002], () => frame(1, ping, { masked: false })),
   closing('either', 'reserved bits', [1002], (random) =>
-    clientFrame(random.pick([0, 1, 2, 9]), ping, { reserved: 1 + random.below(7) }),
+    frame(random.pick([0, 1, 2, 9]), ping, { reserved: 1 + random.below(7) }),
   ),
-  closing('either', 'reserved opcodes', [1002], (random) => clientFrame(random.pick(reservedCodes), ping)),
+  closing('either', 'reserved opcodes', [1002], (random) => frame(random.pick(reservedCodes), ping)),
   closing('either', 'fragmented control frame', [1002], (random) =>
-    clientFrame(random.pick(controlCodes), '', { final: false }),
+    frame(random.pick(controlCodes), '', { final: false }),
   ),
   closing('either', 'control frame over 125 bytes', [1002], (random) =>
-    clientFrame(random.pick(controlCodes), Buffer.alloc(126 + random.below(1_000))),
+    frame(random.pick(controlCodes), Buffer.alloc(126 + random.below(1_000))),
   ),
-  closing('either', 'continuation without a message', [1002], () => clientFrame(0, ping)),
-  closing('either', 'message within a fragmented message', [1002], () =>
-    clientFrame(1, ping, { final: false }),
-  ),
+  closing('either', 'continuation without a message', [1002], () => frame(0, ping)),
+  closing('either', 'message within a fragmented message', [1002], () => frame(1, ping, { final: false })),
   closing('either', 'excessive length', [1009, 1002], (random) =>
-    clientFrame(random.pick([1, 2]), '', { length: random.pick(lengths) }),
+    frame(random.pick([1, 2]), '', { length: random.pick(lengths) }),
   ),
   closing('either', 'text with invalid UTF-8', [1007], (random) =>
-    clientFrame(1, Buffer.concat([Buffer.from(ping), random.pick(invalidUtf8)])),
+    frame(1, Buffer.concat([Buffer.from(ping), random.pick(invalidUtf8)])),
   ),
   closing('either', 'close with an invalid code', [1002], (random) =>
     closeFrame(random.pick(invalidCloseCodes)),
   ),
-  closing('either', 'close frame of one byte', [1002], (random) => clientFrame(8, random.bytes(1))),
+  closing('either', 'close frame of one byte', [1002], (random) => frame(8, random.bytes(1))),
   closing('either', 'close with invalid UTF-8', [1007], (random) =>
     closeFrame(1_000, random.pick(invalidUtf8)),
   ),
   closing('either', 'compressed frame without negotiation', [1002], (random) =>
-    clientFrame(1, random.pick([deflateRawSync(Buffer.alloc(100)), bomb]), { reserved: 4 }),
+    frame(1, random.pick([deflateRawSync(Buffer.alloc(100)), bomb]), { reserved: 4 }),
   ),
   closing('either', 'ping flood', [4505], (random) => {
     const payload = random.bytes(random.below(126));
-    return repeated(2_000, () => clientFrame(9, payload));
+    return repeated(2_000, () => frame(9, payload));
   }),
   closing('plain', 'message flood', [4505], (random) => {
     const text = random.pick([ping, '{}', drawn(random, hostileJson), drawn(random, hostileText)]);
-    return repeated(1_000, () => clientFrame(1, text));
+    return repeated(1_000, () => frame(1, text));
   }),
   closing('plain', 'oversized fragmented message', [1009], (random) =>
     tooLongInFragments(random, tooLong.plain),
   ),
   closing('v1', 'oversized fragmented message', [1009], (random) => tooLongInFragments(random, tooLong.v1)),
-  closing('v1', 'binary message', [4505], (random) => clientFrame(2, random.bytes(random.below(100)))),
+  closing('v1', 'binary message', [4505], (random) => frame(2, random.bytes(random.below(100)))),
   closing('v1', 'too many messages', [4505], () => repeated(150, () => pingFrame)),
   closing('v1', 'invalid messages', [4505], (random) =>
-    repeated(12, () => clientFrame(1, random.oneIn(4) ? '['.repeat(16_384) : drawn(random, hostileJson))),
+    repeated(12, () => frame(1, random.oneIn(4) ? '['.repeat(16_384) : drawn(random, hostileJson))),
   ),
   closing('v1', 'invalid token on renewal', [4501], (random) =>
-    clientFrame(1, JSON.stringify({ type: 'auth', token: drawn(random, hostileText) })),
+    frame(1, JSON.stringify({ type: 'auth', token: drawn(random, hostileText) })),
   ),
   {
     name: 'frames: decompression bomb after an offer of compression',
@@ -128,17 +126,17 @@ export const frames: readonly Attack[] = [
       const connection = attempt.open(attempt.handshake({ headers }));
       await attempt.expectStatus(connection, [101, 400]);
       if (connection.answer.status !== 101) return;
-      connection.write(clientFrame(1, bomb, { reserved: 4 }));
+      connection.write(frame(1, bomb, { reserved: 4 }));
       await attempt.expectClose(connection, [1002, 1009]);
     },
   },
   on('plain', 'valid message in thousands of fragments, with pings between', async (connection, attempt) => {
-    const pieces = [clientFrame(1, ping.slice(0, 8), { final: false })];
+    const pieces = [frame(1, ping.slice(0, 8), { final: false })];
     for (let count = 0; count < 3_000; count += 1) {
-      pieces.push(clientFrame(0, ' '.repeat(attempt.random.below(2)), { final: false }));
-      if (count % 500 === 0) pieces.push(clientFrame(9, ping));
+      pieces.push(frame(0, ' '.repeat(attempt.random.below(2)), { final: false }));
+      if (count % 500 === 0) pieces.push(frame(9, ping));
     }
-    connection.write(Buffer.concat([...pieces, clientFrame(0, ping.slice(8))]));
+    connection.write(Buffer.concat([...pieces, frame(0, ping.slice(8))]));
     await attempt.expectText(connection, '"type":"pong"');
     await attempt.expect(connection, ({ pongs }) => pongs === 6, '6 pongs');
   }),
@@ -150,8 +148,8 @@ export const frames: readonly Attack[] = [
     await attempt.expectText(connection, '"type":"pong"');
   }),
   on('either', 'mutated frames', async (connection, attempt) => {
-    const fragments = Buffer.concat([clientFrame(1, ping, { final: false }), clientFrame(0, ping)]);
-    const valid = [pingFrame, clientFrame(9, ping), fragments, closeFrame(1_000)];
+    const fragments = Buffer.concat([frame(1, ping, { final: false }), frame(0, ping)]);
+    const valid = [pingFrame, frame(9, ping), fragments, closeFrame(1_000)];
     for (let count = 1 + attempt.random.below(5); count > 0; count -= 1) {
       connection.write(drawn(attempt.random, mutated(valid)));
       await connection.flushed();
@@ -164,15 +162,15 @@ export const frames: readonly Attack[] = [
     const projectId = random.oneIn(2) ? target.projectId : drawn(random, hostileText) || 'x';
     const cursor = type === 'unsubscribe' || random.oneIn(2) ? {} : { cursor: drawn(random, hostileText) };
     const channel = { project_id: projectId, env: `${drawn(random, hostileText)}x` };
-    connection.write(clientFrame(1, JSON.stringify({ type, ...channel, ...cursor })));
+    connection.write(frame(1, JSON.stringify({ type, ...channel, ...cursor })));
     await attempt.expectText(connection, '"type":"error"');
   }),
   on('v1', 'invented cursors', async (connection, attempt) => {
     const { projectId, environmentKey } = attempt.target;
     const channel = { project_id: projectId, env: environmentKey };
     const cursor = drawn(attempt.random, mutated(corpora.cursorFields)).toString('base64url');
-    connection.write(clientFrame(1, JSON.stringify({ type: 'unsubscribe', ...channel })));
-    connection.write(clientFrame(1, JSON.stringify({ type: 'subscribe', ...channel, cursor })));
+    connection.write(frame(1, JSON.stringify({ type: 'unsubscribe', ...channel })));
+    connection.write(frame(1, JSON.stringify({ type: 'subscribe', ...channel, cursor })));
     await attempt.expect(
       connection,
       // A cursor over the maximum message size closes the connection.

@@ -7,6 +7,8 @@ const host = 'Host: 127.0.0.1';
 const json = 'Content-Type: application/json';
 const change = Buffer.from('{"env":"prod","version":"1","name":"A flag","enabled":true,"reason":"why"}');
 const lengths = ['70000', '99999999999', '9007199254740993', '18446744073709551616'];
+const invalidLengths = ['-1', '0x2', '2,2', '1e1', ' ', '+2'];
+const chunk = `400\r\n${'x'.repeat(1_024)}\r\n`;
 const types = ['application/json', 'application/json; charset=utf-16', 'text/xml', 'multipart/form-data'];
 const chunks = ['zz\r\n', '-1\r\n', 'FFFFFFFFFFFFFFFFF\r\n', '2\r\n{}x', `1;${'a=b;'.repeat(5_000)}\r\n`];
 const paths = '// /// /\\ /% /%zz /..%2f..%2fetc/passwd /a?b?c#d /: /@ /api/%2e%2e/'.split(' ');
@@ -31,89 +33,79 @@ function get(name: string, statuses: readonly number[], path: (attempt: Attempt)
   );
 }
 
-/** A request with a body. `headers`: of its type and length. Default: the right ones. */
-function send(
+type Body = string | Buffer;
+
+/** A request that changes the feature. `framing`: headers of the body's length. Default: the right one. */
+function patch(
   name: string,
   statuses: readonly number[],
-  body: string | ((attempt: Attempt) => string | Buffer),
-  headers?: (attempt: Attempt, length: number) => readonly string[],
-  [method, path] = ['PATCH', '/api/features/'],
+  content: Body | ((attempt: Attempt) => Body | { readonly body: Body; readonly framing: readonly string[] }),
 ): Attack {
   return request(name, statuses, (attempt) => {
     const { random, target } = attempt;
-    const bytes = Buffer.from(typeof body === 'string' ? body : body(attempt));
-    const framing = headers?.(attempt, bytes.length) ?? [json, `Content-Length: ${bytes.length}`];
-    const lines = [host, authorization(random, target), ...framing];
-    const address = path === '/api/features/' ? `${path}${target.featureId}` : path;
-    return requestText(method, address, lines, bytes.toString('latin1'));
+    const given = typeof content === 'function' ? content(attempt) : content;
+    const { body, framing } = typeof given === 'string' || Buffer.isBuffer(given) ? withLength(given) : given;
+    const headers = [host, authorization(random, target), ...framing];
+    if (!framing.some((line) => line.startsWith('Content-Type'))) headers.push(json);
+    return requestText(
+      'PATCH',
+      `/api/features/${target.featureId}`,
+      headers,
+      Buffer.from(body).toString('latin1'),
+    );
   });
 }
 
+function withLength(body: Body, ...headers: readonly string[]): { body: Body; framing: readonly string[] } {
+  return { body, framing: [...headers, `Content-Length: ${Buffer.byteLength(body)}`] };
+}
+
+const chunked = 'Transfer-Encoding: chunked';
+const smuggled = '0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+
 export const requests: readonly Attack[] = [
-  send('deeply nested, truncated JSON', [400], ({ random }) =>
+  patch('deeply nested, truncated JSON', [400], ({ random }) =>
     random.pick(['[', '{"env":', '[{"a":']).repeat(9_000),
   ),
-  send('deeply nested JSON', [400], `${'['.repeat(30_000)}${']'.repeat(30_000)}`),
-  send('JSON with thousands of keys', [400], `{${'"k":1,'.repeat(5_000)}"k":1}`),
-  send('JSON with prototype keys', [400], ({ random }) => {
+  patch('deeply nested JSON', [400], `${'['.repeat(30_000)}${']'.repeat(30_000)}`),
+  patch('JSON with thousands of keys', [400], `{${'"k":1,'.repeat(5_000)}"k":1}`),
+  patch('JSON with prototype keys', [400], ({ random }) => {
     const name = drawn(random, hostileJson);
     return `{"__proto__":{"env":"prod"},"constructor":{"prototype":{"version":"1"}},"name":${name}}`;
   }),
-  send('oversized body', [413], ({ random }) => `"${'x'.repeat(65_536 + random.below(65_536))}"`),
-  send('excessive Content-Length', [400, 413], '{', ({ random }) => [
-    json,
-    `Content-Length: ${random.pick(lengths)}`,
-  ]),
-  send('invalid Content-Length', [400], '{}', ({ random }) => [
-    json,
-    `Content-Length: ${random.pick(['-1', '0x2', '2,2', '1e1', ' ', '+2'])}`,
-  ]),
-  send('two Content-Length headers', [400], '{}', () => [json, 'Content-Length: 2', 'Content-Length: 3']),
-  send(
-    'Content-Length with chunked encoding',
-    [400],
-    '0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n',
-    ({ random }) => {
-      const encoding = random.pick(['chunked', 'Chunked', 'identity, chunked']);
-      return [json, 'Content-Length: 4', `Transfer-Encoding: ${encoding}`];
-    },
+  patch('oversized body', [413], ({ random }) => `"${'x'.repeat(65_536 + random.below(65_536))}"`),
+  patch('excessive Content-Length', [400, 413], ({ random }) => ({
+    ...{ body: '{', framing: [`Content-Length: ${random.pick(lengths)}`] },
+  })),
+  patch('invalid Content-Length', [400], ({ random }) => ({
+    ...{ body: '{}', framing: [`Content-Length: ${random.pick(invalidLengths)}`] },
+  })),
+  patch('two Content-Length headers', [400], () => withLength('{}', 'Content-Length: 3')),
+  patch('Content-Length with chunked encoding', [400], ({ random }) => {
+    const encoding = random.pick(['chunked', 'Chunked', 'identity, chunked']);
+    return { body: smuggled, framing: ['Content-Length: 4', `Transfer-Encoding: ${encoding}`] };
+  }),
+  patch('invalid chunks', [400, 413], ({ random }) => ({ body: random.pick(chunks), framing: [chunked] })),
+  patch('too many chunks', [413], () => ({ body: chunk.repeat(100), framing: [chunked] })),
+  patch('Content-Length below the body', [400], () => ({
+    body: '{"env":1}',
+    framing: ['Content-Length: 3'],
+  })),
+  patch('body other than JSON', [400, 415], ({ random }) =>
+    withLength(random.bytes(random.below(500)), `Content-Type: ${random.pick(types)}`),
   ),
-  send(
-    'invalid chunks',
-    [400, 413],
-    ({ random }) => random.pick(chunks),
-    () => [json, 'Transfer-Encoding: chunked'],
+  patch('compressed body', [400, 415], ({ random }) =>
+    withLength(random.bytes(200), 'Content-Encoding: gzip'),
   ),
-  send('too many chunks', [413], `400\r\n${'x'.repeat(1_024)}\r\n`.repeat(100), () => [
-    json,
-    'Transfer-Encoding: chunked',
-  ]),
-  send('Content-Length below the body', [400], '{"env":1}', () => [json, 'Content-Length: 3']),
-  send(
-    'body other than JSON',
-    [400, 415],
-    ({ random }) => random.bytes(random.below(500)),
-    ({ random }, length) => [`Content-Type: ${random.pick(types)}`, `Content-Length: ${length}`],
-  ),
-  send(
-    'compressed body',
-    [400, 415],
-    ({ random }) => random.bytes(200),
-    () => [json, 'Content-Encoding: gzip', 'Content-Length: 200'],
-  ),
-  send('invalid change', [200, 202, 400, 403, 404, 409], ({ random }) =>
+  patch('invalid change', [200, 202, 400, 403, 404, 409], ({ random }) =>
     random.oneIn(2) ? drawn(random, hostileJson) : drawn(random, mutated([change])).subarray(0, 60_000),
   ),
-  send(
-    'sign-in of an unknown user',
-    [400, 401, 404, 429],
-    ({ random }) => {
-      const user = { username: drawn(random, hostileText), password: 'x' };
-      return random.oneIn(2) ? drawn(random, hostileJson) : JSON.stringify(user);
-    },
-    (_, length) => [json, `Content-Length: ${length}`],
-    ['POST', '/api/auth/login'],
-  ),
+  request('sign-in of an unknown user', [400, 401, 404, 429], ({ random }) => {
+    const user = JSON.stringify({ username: drawn(random, hostileText), password: 'x' });
+    const body = Buffer.from(random.oneIn(2) ? drawn(random, hostileJson) : user);
+    const headers = [host, json, `Content-Length: ${body.length}`];
+    return requestText('POST', '/api/auth/login', headers, body.toString('latin1'));
+  }),
   get('hostile ids', [400, 404], ({ random, target }) => {
     const value = `${hostileValue(random)}x`;
     const snapshot = `snapshot?project_id=${target.projectId}&env=${value}`;

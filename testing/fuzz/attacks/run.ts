@@ -1,26 +1,15 @@
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { WebSocket } from 'ws';
 import type { BoundedRun } from '../../testkit/bounded-run.ts';
 import { type BenchDatabase, createDatabase, startTemporaryPostgres } from '../../testkit/postgres.ts';
-import { memoryOf, openFilesOf, requireFiles, resetPeak } from '../../testkit/process-figures.ts';
+import { memoryOf, openFilesOf, requireFiles, resetPeak, usedHeapOf } from '../../testkit/process-figures.ts';
 import { parseFields } from '../../testkit/program.ts';
-import { atMost, type Bound } from '../../testkit/report.ts';
+import { atMost } from '../../testkit/report.ts';
 import { type ServeProcess, startServe } from '../../testkit/serve-process.ts';
 import { signToken } from '../../testkit/tokens.ts';
 import { Attacker, attackerFiles } from './attacker.ts';
-import { type ControlClientFigures, startControlClients } from './control-clients.ts';
-
-export interface AttackOptions {
-  readonly attacks: number;
-  /** The number of the first attack. */
-  readonly first: number;
-  readonly seed: number;
-  /** By performance.now(). */
-  readonly endsAtMs: number;
-  readonly onProgress: (attacks: number, faults: number) => void;
-}
+import type { FuzzOptions } from '../parsers/run.ts';
+import { ControlClients } from './control-clients.ts';
 
 const secret = 'a secret that is long enough for a run';
 const attackers = 20;
@@ -43,7 +32,10 @@ const megabyteLimits = { heap: 8, growth: 128, peak: 512 };
 export type AttackResults = Awaited<ReturnType<typeof attackServer>>;
 
 /** Attacks a server over raw sockets, while two control clients receive events. The end of the server ends the run. */
-export async function attackServer(run: BoundedRun, options: AttackOptions) {
+export async function attackServer(
+  run: BoundedRun,
+  options: FuzzOptions & { readonly attacks: number; readonly first: number },
+) {
   const { attacks, first, seed, endsAtMs, onProgress } = options;
   await requireFiles(attackerFiles);
   const database = await createDatabase(run, await startTemporaryPostgres(run), 'fuzz');
@@ -60,14 +52,20 @@ export async function attackServer(run: BoundedRun, options: AttackOptions) {
   );
   const warnings = collectWarnings(server);
   const token = tokenOf({ id: database.userId, username: database.username });
-  const finish = await startControlClients(run, { url: server.url, token, database });
+  const clients = new ControlClients(database);
+  for (const protocols of [[], ['flagcast.v1']]) await clients.connect(run, server.url, token, protocols);
+  const stop = new AbortController();
+  const writing = clients.write(stop.signal);
+  writing.catch((error: unknown) =>
+    run.fail(new Error('The control clients cannot write', { cause: error })),
+  );
   const attacker = new Attacker({ ...database, port: server.port, tokens: await createAttackers(database) });
   run.defer(async () => await attacker.end());
 
   await attacker.attack({ ...warmUp, count: Math.min(warmUp.count, Math.ceil(attacks / 4)) });
   await attacker.release();
   const filesBefore = await awaitFiles(server, 0);
-  const heapBefore = await usedHeap(server);
+  const heapBefore = await usedHeapOf(server.program);
   const before = await memoryOf([server.pid]);
   await resetPeak([server.pid]);
 
@@ -77,14 +75,16 @@ export async function attackServer(run: BoundedRun, options: AttackOptions) {
     await attacker.attack({ seed, first: first + made, count });
     run.signal.throwIfAborted();
     made += count;
-    onProgress(made, attacker.faults.length);
+    onProgress(`${made} of ${attacks} attacks, ${attacker.faults.length} faults`);
   }
   const seconds = (performance.now() - startedAtMs) / 1_000;
   await attacker.end();
-  const controlClients = await finish();
+  stop.abort();
+  await writing;
+  const controlClients = await clients.compare();
   const filesLimit = filesBefore + (attacks < longRun ? pooled : 0);
   const files = await awaitFiles(server, filesLimit);
-  const heap = (await usedHeap(server)) - heapBefore;
+  const heap = (await usedHeapOf(server.program)) - heapBefore;
   const after = await memoryOf([server.pid]);
   await server.end();
   const { code } = await server.program.ended;
@@ -92,9 +92,18 @@ export async function attackServer(run: BoundedRun, options: AttackOptions) {
   const heapLimit = Math.ceil(megabyteLimits.heap + kept / 1_024);
   const growth = megabytes(after.residentBytes - before.residentBytes);
   const { faults, outcomes, mostHeld, closedByServer } = attacker;
+  const slowestSeconds = controlClients.slowestMs / 1_000;
   const bounds = [
     atMost('attacks with a wrong or missing answer', faults.length, 0, ''),
-    ...controlBounds(controlClients),
+    atMost('closed control clients', controlClients.closed.length, 0, ''),
+    atMost('missing events of the control clients', controlClients.missing, 0, ''),
+    atMost('repeated or unknown events of the control clients', controlClients.wrong, 0, ''),
+    atMost(
+      'longest time from a commit to the slower control client',
+      slowestSeconds,
+      eventLimitSeconds,
+      ' s',
+    ),
     atMost('growth of the resident memory of the server', growth, megabyteLimits.growth, ' MB'),
     atMost('growth of the heap of the server', megabytes(heap), heapLimit, ' MB'),
     atMost('peak memory of the server', megabytes(after.peakBytes), megabyteLimits.peak, ' MB'),
@@ -113,15 +122,6 @@ export async function attackServer(run: BoundedRun, options: AttackOptions) {
     controlClients,
     bounds,
   };
-}
-
-function controlBounds({ closed, missing, repeated, unknown, slowestMs }: ControlClientFigures): Bound[] {
-  const seconds = slowestMs / 1_000;
-  return [
-    atMost('closed control clients', closed.length, 0, ''),
-    atMost('missing or repeated events of the control clients', missing + repeated + unknown, 0, ''),
-    atMost('longest time from a commit to the slower control client', seconds, eventLimitSeconds, ' s'),
-  ];
 }
 
 /** Collects what the server logs as warnings or errors, or writes to stderr. */
@@ -151,24 +151,6 @@ async function awaitFiles(server: ServeProcess, limit: number): Promise<number> 
     await delay(100);
   }
   return files;
-}
-
-/** Collects the garbage of the server through its inspector, and resolves with its used heap in bytes. */
-async function usedHeap({ program }: ServeProcess): Promise<number> {
-  const listening = await program.errorLine((line) => line.startsWith('Debugger listening on ws:'));
-  const socket = new WebSocket(listening.replace('Debugger listening on ', ''));
-  const ask = async (method: string): Promise<{ result: { usedSize?: number } }> => {
-    const answered = once(socket, 'message');
-    socket.send(JSON.stringify({ id: 1, method }));
-    return JSON.parse(String((await answered)[0])) as { result: { usedSize?: number } };
-  };
-  try {
-    await once(socket, 'open');
-    await ask('HeapProfiler.collectGarbage');
-    return (await ask('Runtime.getHeapUsage')).result.usedSize ?? Infinity;
-  } finally {
-    socket.terminate();
-  }
 }
 
 /** Creates users who may view and change the project, and resolves with their tokens. */

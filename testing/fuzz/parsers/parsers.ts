@@ -7,8 +7,8 @@ import { corpora } from './corpus.ts';
 export interface Parser {
   readonly name: string;
   readonly corpus: readonly Buffer[];
-  /** A slow parser gets one in so many of the inputs that others get. Default 1. */
-  readonly rarity?: number;
+  /** A slow parser gets one in so many of the inputs that others get. */
+  readonly rarity: number;
   /** Throws if the parser throws an unexpected error or violates a promise. The parser's own errors are expected. */
   readonly run: (bytes: Buffer) => void | Promise<void>;
 }
@@ -121,60 +121,36 @@ async function checkToken(bytes: Buffer): Promise<void> {
   expect(identity === null, 'a token without a valid signature is accepted');
 }
 
+function parser(name: string, corpus: readonly Buffer[], run: Parser['run'], rarity = 1): Parser {
+  return { name, corpus, run, rarity };
+}
+
 export const parsers: readonly Parser[] = [
-  {
-    name: 'message of a flagcast.v1 client',
-    corpus: corpora.clientMessages,
-    run: (bytes) => {
-      const parsed = server.parseClientMessage(bytes.toString('utf8'));
-      const isLine = 'problem' in parsed ? /^[\w ,:]{5,80}$/.test(parsed.problem) : /^\w+$/.test(parsed.type);
-      expect(isLine, 'the result is neither a message nor a problem of one line');
-    },
-  },
-  {
-    name: 'message of a plain client',
-    corpus: corpora.clientMessages,
-    run: (bytes) =>
-      expect((server.answerPlain(bytes)?.length ?? 0) <= 100, 'the answer is longer than a pong'),
-  },
-  {
-    name: 'cursor',
-    corpus: corpora.cursors,
-    run: (bytes) => void server.decodeCursor(bytes.toString('utf8')),
-  },
-  { name: 'fields of a cursor', corpus: corpora.cursorFields, run: checkCursorFields },
-  {
-    name: 'position in the audit log',
-    corpus: corpora.pageKeys,
-    run: (bytes) => void server.parsePageKey(bytes.toString('utf8')),
-  },
-  {
-    name: 'query string',
-    corpus: corpora.queries,
-    run: (bytes) => {
-      const query = new URLSearchParams(bytes.toString('latin1'));
-      server.asksForSubscription(query);
-      checkQuery(() => server.subscriptionFromQuery(query));
-      checkQuery(() => server.cursorFromQuery(query));
-    },
-  },
-  { name: 'headers of a request', corpus: corpora.headers, run: checkRequest },
-  {
-    name: 'text for the log',
-    corpus: corpora.headers,
-    run: (bytes) =>
-      expect(
-        !controls.test(server.scrub(bytes.toString('utf8'))),
-        'the log would contain control characters',
-      ),
-  },
-  { name: 'settings', corpus: corpora.settings, rarity: 4, run: checkSettings },
-  { name: 'frame of a text', corpus: corpora.serverMessages, run: checkFrame },
-  { name: 'token', corpus: corpora.tokens, rarity: 16, run: checkToken },
-  {
-    name: 'message of the server, in the client library',
-    corpus: corpora.serverMessages,
-    rarity: 16,
-    run: receiveAsClient,
-  },
+  parser('message of a flagcast.v1 client', corpora.clientMessages, (bytes) => {
+    const parsed = server.parseClientMessage(bytes.toString('utf8'));
+    const isLine = 'problem' in parsed ? /^[\w ,:]{5,80}$/.test(parsed.problem) : /^\w+$/.test(parsed.type);
+    expect(isLine, 'the result is neither a message nor a problem of one line');
+  }),
+  parser('message of a plain client', corpora.clientMessages, (bytes) => {
+    expect((server.answerPlain(bytes)?.length ?? 0) <= 100, 'the answer is longer than a pong');
+  }),
+  parser('cursor', corpora.cursors, (bytes) => void server.decodeCursor(bytes.toString('utf8'))),
+  parser('fields of a cursor', corpora.cursorFields, checkCursorFields),
+  parser('position in the audit log', corpora.pageKeys, (bytes) => {
+    server.parsePageKey(bytes.toString('utf8'));
+  }),
+  parser('query string', corpora.queries, (bytes) => {
+    const query = new URLSearchParams(bytes.toString('latin1'));
+    server.asksForSubscription(query);
+    checkQuery(() => server.subscriptionFromQuery(query));
+    checkQuery(() => server.cursorFromQuery(query));
+  }),
+  parser('headers of a request', corpora.headers, checkRequest),
+  parser('text for the log', corpora.headers, (bytes) => {
+    expect(!controls.test(server.scrub(bytes.toString('utf8'))), 'the log would contain control characters');
+  }),
+  parser('settings', corpora.settings, checkSettings, 4),
+  parser('frame of a text', corpora.serverMessages, checkFrame),
+  parser('token', corpora.tokens, checkToken, 16),
+  parser('message of the server, in the client library', corpora.serverMessages, receiveAsClient, 16),
 ];

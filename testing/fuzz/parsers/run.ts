@@ -22,17 +22,20 @@ export interface ParserResult {
   readonly faults: readonly ParserFault[];
 }
 
-export interface ParserOptions {
-  /** The number of inputs of all parsers. */
-  readonly inputs: number;
+export interface FuzzOptions {
   readonly seed: number;
-  /** Only this parser, and only the input at this path of fast-check. */
-  readonly only: string | undefined;
-  readonly path: string | undefined;
   /** By performance.now(). */
   readonly endsAtMs: number;
   readonly signal: AbortSignal;
-  readonly onProgress: (parser: string) => void;
+  readonly onProgress: (progress: string) => void;
+}
+
+interface ParserOptions extends FuzzOptions {
+  /** The number of inputs of all parsers. */
+  readonly inputs: number;
+  /** Only this parser, and only the input at this path of fast-check. */
+  readonly only: string | undefined;
+  readonly path: string | undefined;
 }
 
 const maxShownBytes = 65_536;
@@ -52,11 +55,11 @@ const pieces = 'x [ " \\ , . | % = 1 {"a": a. eyJ &a= a:// 1. 💥'.split(' ').c
 /** Passes inputs to the parsers: in proportion to their speed. */
 export async function fuzzParsers(options: ParserOptions): Promise<ParserResult[]> {
   const chosen = parsers.filter(({ name }) => name === (options.only ?? name));
-  const total = chosen.reduce((sum, { rarity = 1 }) => sum + 1 / rarity, 0);
+  const total = chosen.reduce((sum, { rarity }) => sum + 1 / rarity, 0);
   const results: ParserResult[] = [];
   for (const parser of chosen) {
     options.onProgress(parser.name);
-    const numRuns = Math.ceil(options.inputs / (parser.rarity ?? 1) / total);
+    const numRuns = Math.ceil(options.inputs / parser.rarity / total);
     const random = await runRandom(parser, numRuns, options);
     const large = options.path === undefined ? await runLarge(parser, options) : { largeMs: 0, faults: [] };
     results.push({ parser: parser.name, ...random, ...large, faults: [...random.faults, ...large.faults] });
@@ -88,7 +91,6 @@ async function runRandom(parser: Parser, numRuns: number, { seed, path, endsAtMs
 async function runLarge(parser: Parser, { inputs, signal }: ParserOptions) {
   const [valid = Buffer.of()] = parser.corpus;
   const sizes = inputs < 1_000_000 ? shortRun : fullRun;
-  const faults: ParserFault[] = [];
   let largeMs = 0;
   for (const piece of pieces) {
     for (const prefix of [Buffer.of(), valid.subarray(0, valid.length >> 1)]) {
@@ -100,12 +102,12 @@ async function runLarge(parser: Parser, { inputs, signal }: ParserOptions) {
         try {
           largeMs = Math.max(largeMs, await runWithin(limitMs, parser, bytes));
         } catch (error) {
-          faults.push(faultOf(error, bytes, null));
+          return { largeMs, faults: [faultOf(error, bytes, null)] };
         }
       }
     }
   }
-  return { largeMs, faults };
+  return { largeMs, faults: [] };
 }
 
 /** Resolves with the time in milliseconds. Rejects if the parser fails, or takes longer in each attempt. */
