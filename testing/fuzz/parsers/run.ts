@@ -3,24 +3,7 @@ import fc from 'fast-check';
 import { hostileJson, mutated } from '../hostile-input.ts';
 import { type Parser, parsers } from './parsers.ts';
 
-/** An input that a parser failed on: the smallest one that fast-check found. */
-interface ParserFault {
-  readonly problem: string;
-  readonly bytes: number;
-  /** Its first 64 kB in hex. */
-  readonly input: string;
-  /** For fast-check; null for a large input. */
-  readonly path: string | null;
-}
-
-export interface ParserResult {
-  readonly parser: string;
-  readonly inputs: number;
-  /** The longest times of a random input, and of a large one. */
-  readonly slowestMs: number;
-  readonly largeMs: number;
-  readonly faults: readonly ParserFault[];
-}
+export type ParserResult = Awaited<ReturnType<typeof fuzzParsers>>[number];
 
 export interface FuzzOptions {
   readonly seed: number;
@@ -53,10 +36,10 @@ const batchSize = 4_096;
 const pieces = 'x [ " \\ , . | % = 1 {"a": a. eyJ &a= a:// 1. 💥'.split(' ').concat(' ', '\n');
 
 /** Passes inputs to the parsers: in proportion to their speed. */
-export async function fuzzParsers(options: ParserOptions): Promise<ParserResult[]> {
+export async function fuzzParsers(options: ParserOptions) {
   const chosen = parsers.filter(({ name }) => name === (options.only ?? name));
   const total = chosen.reduce((sum, { rarity }) => sum + 1 / rarity, 0);
-  const results: ParserResult[] = [];
+  const results = [];
   for (const parser of chosen) {
     options.onProgress(parser.name);
     const numRuns = Math.ceil(options.inputs / parser.rarity / total);
@@ -125,7 +108,8 @@ async function runWithin(limitMs: number, parser: Parser, bytes: Buffer): Promis
   throw new Error(`took ${fastestMs.toFixed(0)} ms, the limit is ${limitMs.toFixed(0)} ms`);
 }
 
-function faultOf(error: unknown, bytes: Buffer, path: string | null): ParserFault {
+/** `path`: for fast-check; null for a large input. */
+function faultOf(error: unknown, bytes: Buffer, path: string | null) {
   const problem = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const input = bytes.subarray(0, maxShownBytes).toString('hex');
   return { problem, bytes: bytes.length, input, path };
