@@ -41,7 +41,7 @@ beforeAll(async () => {
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
     database: { pollIntervalMs: 50 },
-    timeouts: { checkIntervalMs: 50, pingIntervalMs: 400, recheckIntervalMs: 100 },
+    timeouts: { checkIntervalMs: 50, pingIntervalMs: 1_000, recheckIntervalMs: 100 },
   });
 });
 

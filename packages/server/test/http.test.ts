@@ -51,7 +51,7 @@ beforeAll(async () => {
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
     database: { pollIntervalMs: 50 },
-    timeouts: { readinessGraceMs: 300 },
+    timeouts: { readinessGraceMs: 2_000 },
   });
 });
 

@@ -201,8 +201,8 @@ async function openLine(url: string): Promise<Socket> {
 }
 
 /** The first line of the answer. */
-async function askReadiness(line: Socket): Promise<string> {
-  line.write('GET /readyz HTTP/1.1\r\nHost: flagcast\r\nConnection: close\r\n\r\n');
+async function askHealth(line: Socket): Promise<string> {
+  line.write('GET /healthz HTTP/1.1\r\nHost: flagcast\r\nConnection: close\r\n\r\n');
   const [answer] = (await once(line, 'data')) as [Buffer];
   return answer.toString('latin1').split('\r\n', 1)[0] ?? '';
 }
@@ -330,12 +330,12 @@ describe('two workers, one test after the other,', () => {
       const first = await readyWorker(serve, 1, [...old]);
       // Now the old worker drains. A client that had connected but sent no request is served.
       await more(5);
-      expect(await Promise.all(early.map(async (line) => await askReadiness(line)))).toEqual(
+      expect(await Promise.all(early.map(async (line) => await askHealth(line)))).toEqual(
         early.map(() => 'HTTP/1.1 200 OK'),
       );
       // A client that connects meanwhile is accepted, each time.
       while (!serve.stdout.includes('"workers_renewed"')) {
-        const answer = await fetch(`${url}/readyz`, { headers: { Connection: 'close' } }).catch(String);
+        const answer = await fetch(`${url}/healthz`, { headers: { Connection: 'close' } }).catch(String);
         if (typeof answer === 'string') refused.push(answer);
         else if (answer.status !== 200) refused.push(await answer.text());
       }
