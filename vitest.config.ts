@@ -99,6 +99,7 @@ export default defineConfig({
         test: {
           name: 'unit-console',
           include: consoleTests,
+          setupFiles: ['packages/console/test/fixture/page.setup.tsx'],
           environment: 'happy-dom',
           env: { NODE_ENV: 'production' },
         },

@@ -1,17 +1,8 @@
-import { expect, it } from 'vitest';
+import { it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { whileLocked } from '../../packages/server/test/rest-fixture.js';
-import { button, cardOf, field, flip, submitReason, waitUntilLive, rowOf, switchOf } from './screen.js';
-import {
-  at,
-  billing,
-  type Flag,
-  listOf,
-  pageOf,
-  type Person,
-  useConsoleFixture,
-  webShop,
-} from './console-fixture.js';
+import { button, cardOf, flip, submitReason, waitUntilLive, rowOf, switchOf } from './screen.js';
+import { at, type Flag, listOf, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
 
@@ -48,108 +39,6 @@ it('a request and its approval show in all windows, and the approval applies the
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
 });
 
-it('a rejection shows to the requester with its reason, and changes nothing', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await request('bob', flag);
-  const bob = await fixture.open('bob', pageOf(flag, 'prod'));
-  const alice = await fixture.open('alice', at(webShop, 'prod', 'approvals'));
-  await waitUntilLive(bob.page);
-  await bob.page.getByRole('article').getByText('The launch is today').waitFor();
-
-  const card = cardOf(alice.page, 'bob', flag);
-  await button(card, en.approvals.reject).click();
-  const dialog = alice.page.getByRole('dialog', { name: en.approvals.rejectTitle });
-  expect(await button(dialog, en.approvals.reject).isDisabled()).toBe(true);
-  await submitReason(alice.page, 'Not before Monday', en.approvals.reject);
-
-  await bob.page.getByRole('article').getByText(en.approvals.decided.rejected('alice')).waitFor();
-  const settings = bob.page.getByRole('form', { name: en.feature.details });
-  await settings.getByRole('switch', { checked: false }).waitFor();
-  await card.getByText(en.approvals.decided.rejected('alice')).waitFor();
-});
-
-it('a cancelled request disables the buttons of its approver', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await request('bob', flag);
-  const bob = await fixture.open('bob', pageOf(flag, 'prod'));
-  const alice = await fixture.open('alice', at(webShop, 'dev', 'approvals'));
-  await waitUntilLive(alice.page);
-  const card = cardOf(alice.page, 'bob', flag);
-  const approve = button(card, en.approvals.approve);
-  await approve.waitFor();
-  expect(await approve.isEnabled()).toBe(true);
-
-  await button(bob.page, en.approvals.cancel).click();
-  await card.getByText(/^Cancelled/).waitFor();
-  await expect.poll(async () => (await approve.count()) === 0 || (await approve.isDisabled())).toBe(true);
-  await bob.page
-    .getByRole('article')
-    .getByText(/^Cancelled/)
-    .waitFor();
-});
-
-it('a decision of another user shows with its author, and disables the buttons', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const id = await request('bob', flag);
-  const alice = await fixture.open('alice', at(webShop, 'stage', 'approvals'));
-  await waitUntilLive(alice.page);
-  const card = cardOf(alice.page, 'bob', flag);
-  await button(card, en.approvals.reject).click();
-  await alice.page.getByRole('dialog', { name: en.approvals.rejectTitle }).waitFor();
-  await fixture.request('root', 'POST', `/api/pending-changes/${id}/approve`);
-  // The dialog closes, because the request can no longer be rejected.
-  await alice.page.getByRole('dialog').waitFor({ state: 'hidden' });
-  await card.getByText(en.approvals.decided.approved('root')).waitFor();
-  for (const name of [en.approvals.approve, en.approvals.reject]) {
-    const stale = button(card, name);
-    expect((await stale.count()) === 0 || (await stale.isDisabled())).toBe(true);
-  }
-});
-
-it('an edited request stays open, and its edits are in the activity', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const id = await request('bob', flag);
-  const alice = await fixture.open('alice', at(webShop, 'prod', 'activity'), { injectsMessages: true });
-  const { page } = alice;
-  await waitUntilLive(page);
-  const { rows } = await fixture.database.pool.query<{ id: string }>(
-    `SELECT id::text AS id FROM environments WHERE project_id = $1 AND key = 'prod'`,
-    [webShop],
-  );
-  for (const eventId of ['9000000001', '9000000002']) {
-    const now = new Date().toISOString();
-    alice.injectMessage({
-      source: 'pending',
-      type: 'pending_change_updated',
-      timestamp: now,
-      project_id: webShop,
-      environment: 'prod',
-      environment_id: rows[0]?.id ?? '',
-      row_id: id,
-      entity: 'feature',
-      entity_id: flag.id,
-      action: 'updated',
-      id: eventId,
-      feature_id: flag.id,
-      pending_change_id: id,
-      actor: 'bob',
-      committed_at: null,
-      seen_at: now,
-      feature_unreadable: true,
-    });
-  }
-  const edits = page.getByRole('listitem').filter({ hasText: en.actions.request_updated });
-  await expect.poll(async () => await edits.count()).toBe(2);
-  await page.getByRole('link', { name: en.shell.approvals }).first().click();
-  const approve = button(cardOf(page, 'bob', flag), en.approvals.approve);
-  await approve.waitFor();
-  expect(await approve.isEnabled()).toBe(true);
-});
-
 it('one of two concurrent approvals wins, and the other user sees who approved', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
@@ -184,49 +73,6 @@ it('one of two concurrent approvals wins, and the other user sees who approved',
   await loser.page.getByText(en.approvals.alreadyDecided(decided)).waitFor();
   for (const { page } of [alice, root])
     await cardOf(page, 'bob', flag).getByText(decided, { exact: true }).waitFor();
-});
-
-it('a field that is shared with prod needs a request in every environment', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const { page } = await fixture.open('alice', pageOf(flag, 'dev'));
-  const form = page.getByRole('form', { name: en.feature.details });
-  await field(form, en.fields.rollout_key).fill('customer_id');
-  await button(form, en.approvals.request).click();
-  await submitReason(page, 'The same customer gets the same');
-  const card = page.getByRole('article');
-  await card.getByText('customer_id').waitFor();
-  await card.getByText(en.approvals.ownRequest).waitFor();
-});
-
-it('a requester cannot approve their own request', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await request('alice', flag);
-  const alice = await fixture.open('alice', at(webShop, 'prod', 'approvals'));
-  const card = cardOf(alice.page, 'alice', flag);
-  await card.getByText(en.approvals.ownRequest).waitFor();
-  expect(await button(card, en.approvals.approve).count()).toBe(0);
-  expect(await button(card, en.approvals.reject).count()).toBe(0);
-  expect(await button(card, en.approvals.cancel).isEnabled()).toBe(true);
-});
-
-it('the badge counts the open requests of all environments', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const alice = await fixture.open('alice', at(billing, 'dev', 'features'));
-  await waitUntilLive(alice.page);
-  const link = alice.page
-    .getByRole('navigation', { name: en.shell.navigation })
-    .first()
-    .getByRole('link', { name: en.shell.approvals });
-  const badge = link.getByRole('img');
-  await badge.waitFor();
-  const before = Number((await badge.innerText()).trim());
-  const id = await request('bob', flag);
-  await link.getByRole('img', { name: en.approvals.countLabel(before + 1), exact: true }).waitFor();
-  await fixture.request('bob', 'POST', `/api/pending-changes/${id}/cancel`);
-  await link.getByRole('img', { name: en.approvals.countLabel(before), exact: true }).waitFor();
 });
 
 it('an approved deletion removes the flag in all windows', async () => {

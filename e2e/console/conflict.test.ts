@@ -20,46 +20,6 @@ async function openForm(flag: Flag): Promise<{ window: ConsoleWindow; page: Page
   return { window, page: window.page, form };
 }
 
-it('an edit shows concurrent changes of another user by field, and keeps its own values', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const { page, form } = await openForm(flag);
-  await field(form, en.fields.description).fill('What alice thinks');
-  await fixture.change('root', flag, 'dev', {
-    description: 'What root thinks',
-    name: `${flag.name}, renamed`,
-  });
-
-  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedWhileEditing('root') });
-  await alert.waitFor();
-  await alert.getByText('What alice thinks').waitFor();
-  await alert.getByText('What root thinks').waitFor();
-  // The name was not edited here, so it follows the change.
-  await expect.poll(async () => await field(form, en.fields.name).inputValue()).toBe(`${flag.name}, renamed`);
-  expect(await field(form, en.fields.description).inputValue()).toBe('What alice thinks');
-  expect(await button(form, en.feature.save).isDisabled()).toBe(true);
-
-  await button(alert, en.feature.keepMine).click();
-  await button(form, en.feature.save).click();
-  await page.getByText(en.feature.saved, { exact: true }).waitFor();
-  const { feature } = (await fixture.request('root', 'GET', `/api/features/${flag.id}?env=dev`)) as {
-    feature: object;
-  };
-  expect(feature).toMatchObject({ description: 'What alice thinks', name: `${flag.name}, renamed` });
-});
-
-it('taking the other values leaves nothing to save', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const { page, form } = await openForm(flag);
-  await field(form, en.fields.description).fill('What alice thinks');
-  await fixture.change('root', flag, 'dev', { description: 'What root thinks' });
-  const alert = page.getByRole('alert').filter({ hasText: en.feature.changedWhileEditing('root') });
-  await button(alert, en.feature.takeTheirs).click();
-  expect(await field(form, en.fields.description).inputValue()).toBe('What root thinks');
-  expect(await button(form, en.feature.save).isDisabled()).toBe(true);
-});
-
 it('a save based on an old version is refused, shows the conflict and overwrites nothing', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();
@@ -103,25 +63,4 @@ it('a save based on an old version is refused, shows the conflict and overwrites
   await button(form, en.feature.save).click();
   await page.getByText(en.feature.saved, { exact: true }).waitFor();
   expect(await read()).toBe('mine');
-});
-
-it('a flag deleted during an edit shows by whom, and cannot be saved', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  const { page, form } = await openForm(flag);
-  await field(form, en.fields.description).fill('What alice thinks');
-  const { feature } = (await fixture.request('alice', 'GET', `/api/features/${flag.id}?env=prod`)) as {
-    feature: { version: string };
-  };
-  const { pending_change: change } = (await fixture.request('alice', 'DELETE', `/api/features/${flag.id}`, {
-    env: 'prod',
-    version: feature.version,
-    reason: 'Not used any more',
-  })) as { pending_change: { id: string } };
-  await fixture.request('root', 'POST', `/api/pending-changes/${change.id}/approve`);
-  await page
-    .getByRole('alert')
-    .filter({ hasText: en.feature.deletedBy('root') })
-    .waitFor();
-  expect(await button(form, en.feature.save).count()).toBe(0);
 });

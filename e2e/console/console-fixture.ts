@@ -34,7 +34,7 @@ export interface FixtureServer {
   close(): Promise<void>;
 }
 
-/** A new database with the demo, a server and a Chromium for a test file. */
+/** A new database with the demo and a server for a test file, and the Chromium of the worker. */
 export class ConsoleFixture {
   readonly database: TestDatabase;
   readonly server: FixtureServer;
@@ -193,14 +193,13 @@ export async function scrollToEndOfHistory(page: Page): Promise<void> {
 export function useConsoleFixture(
   start: (databaseUrl: string) => Promise<FixtureServer> = async (url) => await startFixtureServer(url),
 ): { readonly fixture: ConsoleFixture } {
-  const created: { fixture?: ConsoleFixture; browser?: Browser } = {};
+  const created: { fixture?: ConsoleFixture } = {};
   beforeAll(async () => {
-    const [browser, database] = await Promise.all([launchChromium(), createDemoDatabase()]);
+    const [browser, database] = await Promise.all([sharedChromium(), createDemoDatabase()]);
     const server = await start(database.url);
     const { rows } = await database.pool.query<{ username: string; id: string }>(
       'SELECT username, id::text AS id FROM users',
     );
-    created.browser = browser;
     created.fixture = new ConsoleFixture(
       database,
       server,
@@ -213,7 +212,6 @@ export function useConsoleFixture(
     await created.fixture?.closeWindows();
   });
   afterAll(async () => {
-    await created.browser?.close();
     await created.fixture?.server.close();
     await created.fixture?.database.drop();
   });
@@ -223,6 +221,14 @@ export function useConsoleFixture(
       return created.fixture;
     },
   };
+}
+
+let chromium: Promise<Browser> | undefined;
+
+/** One Chromium for all test files of a worker; it ends with the worker. Each window has a context of its own. */
+export async function sharedChromium(): Promise<Browser> {
+  chromium ??= launchChromium();
+  return await chromium;
 }
 
 /** Starts a server with the options of the demo in this process. */

@@ -1,17 +1,8 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
-import { seedProject } from '../../packages/server/test/database.js';
 import { waitUntilLive } from './screen.js';
-import {
-  at,
-  type Flag,
-  pageOf,
-  type Person,
-  useConsoleFixture,
-  webShop,
-  scrollToEndOfHistory,
-} from './console-fixture.js';
+import { at, type Flag, pageOf, type Person, useConsoleFixture, webShop } from './console-fixture.js';
 
 const context = useConsoleFixture();
 
@@ -99,59 +90,4 @@ it('an entry with a value that is too large says so', async () => {
   await note.waitFor();
   // Not in the column of the pictures.
   expect((await note.boundingBox())?.width).toBeGreaterThan(100);
-});
-
-it('the history shows why it could not be read, and reads again on request', async () => {
-  const { fixture } = context;
-  const flag = await fixture.addFlag();
-  await fixture.change('alice', flag, 'dev', { enabled: true });
-  const window = await fixture.open('alice', '/');
-  const { page } = window;
-  await page.route('**/api/audit?*', async (route) => {
-    await route.fulfill({
-      status: 503,
-      // The page does not read the history again by itself within the test.
-      headers: { 'Retry-After': '3600' },
-      json: { code: 'busy', message: 'of the server' },
-    });
-  });
-  window.expectRefusal(503, '/api/audit');
-  await page.goto(at(webShop, 'dev', 'activity'));
-  await page.getByText(en.errors.busy).waitFor();
-  await page.unroute('**/api/audit?*');
-  await page.getByRole('button', { name: en.shell.tryAgain }).click();
-  await page.getByRole('link', { name: flag.name }).first().waitFor();
-  expect(await page.getByText(en.errors.busy).count()).toBe(0);
-});
-
-it('an entry of a long transaction appears among older entries, also if the first read of it fails', async () => {
-  const { fixture } = context;
-  const { pool } = fixture.database;
-  const project = await seedProject(pool, { name: 'Long transactions' });
-  await fixture.addMember(project, 'alice', 'project_owner');
-  const flag = await fixture.addFlag(project.projectId);
-  const insert = async (hours: string, username: string): Promise<void> => {
-    await pool.query(
-      `INSERT INTO audit_log (project_id, environment_id, feature_id, entity, entity_id, actor, username, action, created_at)
-       SELECT $1, $2, $3, 'feature', $3, 'user', $5, 'update', now() - n * interval '1 hour'
-       FROM unnest($4::float8[]) AS n`,
-      [project.projectId, project.environments.dev, flag.id, hours, username],
-    );
-  };
-  await insert(`{${Array.from({ length: 120 }, (_, index) => index + 1).join(',')}}`, 'bob');
-  const window = await fixture.open('alice', at(project.projectId, 'dev', 'activity'));
-  const { page } = window;
-  await waitUntilLive(page);
-  await scrollToEndOfHistory(page);
-  await page.route(
-    '**/api/audit?*',
-    async (route) => {
-      await route.fulfill({ status: 503, json: { code: 'busy', message: 'of the server' } });
-    },
-    { times: 1 },
-  );
-  window.expectRefusal(503, '/api/audit');
-  // The history has more than a page of newer entries.
-  await insert('{100.5}', 'carol');
-  await page.getByRole('listitem').filter({ hasText: 'carol' }).waitFor();
 });

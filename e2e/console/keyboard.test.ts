@@ -61,44 +61,6 @@ it('sign-in, search, switch and approval work without a pointer', async () => {
   await card.getByText(en.approvals.decided.approved('alice')).waitFor();
 });
 
-it('shortcuts open the pages, and the help lists them', async () => {
-  const { page } = await context.fixture.open('alice', at(webShop, 'dev', 'features'));
-  await waitUntilLive(page);
-  const shows = async (title: string): Promise<void> => {
-    await page.getByRole('heading', { name: title, level: 1, exact: true }).waitFor();
-  };
-  for (const [letter, title] of [
-    ['a', en.shell.approvals],
-    ['v', en.shell.activity],
-    ['f', en.shell.features],
-  ] as const) {
-    await page.keyboard.press('g');
-    await page.keyboard.press(letter);
-    await shows(title);
-  }
-  await page.keyboard.press('?');
-  const help = page.getByRole('dialog', { name: en.keyboard.title });
-  await help.getByText(en.keyboard.approvals).waitFor();
-  await page.keyboard.press('Escape');
-  await help.waitFor({ state: 'hidden' });
-  await page.keyboard.press('g');
-  await page.keyboard.press('v');
-  await shows(en.shell.activity);
-});
-
-it('shortcuts work with a Russian keyboard layout', async () => {
-  const { page } = await context.fixture.open('alice', at(webShop, 'dev', 'features'), { language: 'ru-RU' });
-  await page.getByRole('searchbox').waitFor();
-  // The keys g and v with the Russian layout.
-  for (const [key, code] of [
-    ['п', 'KeyG'],
-    ['м', 'KeyV'],
-  ]) {
-    await page.locator('body').dispatchEvent('keydown', { key, code, bubbles: true });
-  }
-  await page.waitForURL(/\/activity$/);
-});
-
 it('a dialog takes, keeps and returns the focus', async () => {
   const { fixture } = context;
   const flag = await fixture.addFlag();

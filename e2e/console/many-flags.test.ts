@@ -1,20 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import type { Locator, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { beforeAll, expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { seedProject, type SeededProject } from '../../packages/server/test/database.js';
-import { type Responsiveness, scrollWheel, measureResponsiveness } from './responsiveness.js';
 import { waitUntilLive } from './screen.js';
 import { at, useConsoleFixture } from './console-fixture.js';
 
 const context = useConsoleFixture();
 const flagCount = 5_000;
 const burst = 1_000;
-
-/** Limits for a loaded machine: they detect a page that hangs. */
-const longestTaskLimitMs = 1_500;
-const frameLimitMs = 250;
 
 /** Larger than the height of all rows, in pixels. */
 const wholeHeight = 400_000;
@@ -35,75 +30,48 @@ beforeAll(async () => {
   await pool.query('ANALYZE features, feature_params');
 });
 
-const table = (page: Page): Locator => page.getByRole('table', { name: en.shell.features });
-
-function report(action: string, { longestTaskMs, frames }: Responsiveness): void {
-  process.stdout.write(
-    `${action}: longest task ${longestTaskMs} ms; ${frames.count} frames, p50 ${frames.p50Ms}, p95 ${frames.p95Ms}, max ${frames.maxMs} ms\n`,
-  );
-}
-
-it('scrolling and searching five thousand flags stays responsive', async () => {
+it('five thousand flags are scrolled and searched with a few rows in the page', async () => {
   const { page } = await context.fixture.open('alice', at(project.projectId, 'dev', 'features'));
   await page.getByText(en.features.count(flagCount, flagCount)).waitFor();
   await page.getByRole('link', { name: 'Flag 0001' }).waitFor();
-  const scrolled = await measureResponsiveness(page, async () => {
-    await scrollWheel(page, table(page), wholeHeight, 60);
-    await page.getByRole('link', { name: 'Flag 5000' }).waitFor();
-  });
-  report('scrolled 5,000 flags', scrolled);
-  // Only visible rows are in the DOM.
+  await scrollTable(page, wholeHeight);
+  await page.getByRole('link', { name: 'Flag 5000' }).waitFor();
   expect(await page.getByRole('row').count()).toBeLessThan(60);
-
-  const searched = await measureResponsiveness(page, async () => {
-    await page.getByRole('searchbox', { name: en.features.search }).pressSequentially('flag-4321');
-    await page.getByText(en.features.count(1, flagCount)).waitFor();
-  });
-  report('typed a search among 5,000 flags', searched);
+  await page.getByRole('searchbox', { name: en.features.search }).fill('flag-4321');
+  await page.getByText(en.features.count(1, flagCount)).waitFor();
   await page.getByRole('link', { name: 'Flag 4321' }).waitFor();
-  for (const { longestTaskMs, frames } of [scrolled, searched]) {
-    expect(longestTaskMs).toBeLessThan(longestTaskLimitMs);
-    expect(frames.p95Ms).toBeLessThan(frameLimitMs);
-  }
 });
 
-it('a burst of a thousand changes arrives completely while the page stays responsive', async () => {
+it('a burst of a thousand changes arrives completely on two screens, also while one is scrolled', async () => {
   const { fixture } = context;
   const { page } = await fixture.open('alice', at(project.projectId, 'dev', 'features'));
   await page.getByRole('link', { name: 'Flag 0001' }).waitFor();
   await waitUntilLive(page);
-  const first = page.getByRole('switch', { name: en.features.switchLabel('Flag 0001'), checked: true });
   const other = await fixture.open('alice', at(project.projectId, 'dev', 'features?q=flag-1000'));
-  const last = other.page.getByRole('switch', { name: en.features.switchLabel('Flag 1000') });
-  await last.waitFor();
   await waitUntilLive(other.page);
-  const shown = last.and(other.page.getByRole('switch', { checked: true })).waitFor();
-  const arrived = await measureResponsiveness(page, async () => {
-    await Promise.all([
-      switchOn(fixture.database.pool, project).then(async (committedAtMs) => {
-        await shown;
-        const delayMs = Date.now() - committedAtMs;
-        process.stdout.write(`the last of ${burst} changes was on the other screen after ${delayMs} ms\n`);
-      }),
-      scrollWheel(page, table(page), wholeHeight, 60),
-    ]);
-    await page.getByRole('row').filter({ hasText: 'flag-5000' }).waitFor();
-    await scrollWheel(page, table(page), -wholeHeight, 1);
-    await first.waitFor();
-  });
-  report(`${burst} changes while scrolling`, arrived);
+  await Promise.all([switchOn(fixture.database.pool, project), scrollTable(page, wholeHeight)]);
+  await other.page
+    .getByRole('switch', { name: en.features.switchLabel('Flag 1000'), checked: true })
+    .waitFor();
+  await page.getByRole('row').filter({ hasText: 'flag-5000' }).waitFor();
+  await scrollTable(page, -wholeHeight);
+  await page.getByRole('switch', { name: en.features.switchLabel('Flag 0001'), checked: true }).waitFor();
   // The page's own filter counts the flags that are on.
   await page
     .getByRole('radiogroup', { name: en.features.filter })
     .getByText(en.features.on, { exact: true })
     .click();
   await page.getByText(en.features.count(burst, flagCount)).waitFor();
-  expect(arrived.longestTaskMs).toBeLessThan(longestTaskLimitMs);
-  expect(arrived.frames.p95Ms).toBeLessThan(frameLimitMs);
 });
 
-/** Switches a thousand flags on in one transaction with an audit row each. Returns the commit time. */
-async function switchOn(pool: pg.Pool, { projectId, environments }: SeededProject): Promise<number> {
+/** Turns the wheel over the table. */
+async function scrollTable(page: Page, pixels: number): Promise<void> {
+  await page.getByRole('table', { name: en.shell.features }).hover();
+  await page.mouse.wheel(0, pixels);
+}
+
+/** Switches a thousand flags on in one transaction with an audit row each. */
+async function switchOn(pool: pg.Pool, { projectId, environments }: SeededProject): Promise<void> {
   const client = await pool.connect();
   try {
     await client.query('BEGIN');
@@ -118,7 +86,6 @@ async function switchOn(pool: pg.Pool, { projectId, environments }: SeededProjec
       [projectId, environments.dev, randomUUID()],
     );
     await client.query('COMMIT');
-    return Date.now();
   } finally {
     client.release();
   }

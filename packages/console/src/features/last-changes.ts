@@ -1,4 +1,4 @@
-import type { Channel } from '@flagcast/client';
+import type { Channel, Client } from '@flagcast/client';
 import { actionOf } from '../api/actions.js';
 
 /** An event of a feature since the page was opened. */
@@ -19,18 +19,44 @@ export interface LastChanges {
   readonly made: (featureId: string) => LastChange | undefined;
   /** The newest event, including steps of approvals. */
   readonly newest: (featureId: string) => LastChange | undefined;
+  /** Calls the listener when changes arrived as a snapshot, without events. Both maps are empty then. */
+  readonly onMissed: (listener: () => void) => () => void;
   readonly stop: () => void;
 }
 
-export function createLastChanges(channel: Channel): LastChanges {
+export function createLastChanges(client: Client, channel: Channel): LastChanges {
   const made = new Map<string, LastChange>();
   const newest = new Map<string, LastChange>();
-  const stop = channel.onEvent((event) => {
+  const listeners = new Set<() => void>();
+  /** From the first snapshot. The key can change. */
+  let environmentId: string | null = null;
+  const stopMessages = client.onMessage((message) => {
+    if (!('features' in message) || message.project_id !== channel.projectId) return;
+    if (environmentId === null) {
+      if (message.environment === channel.env) environmentId = message.environment_id;
+    } else if (message.environment_id === environmentId) {
+      made.clear();
+      newest.clear();
+      for (const listener of [...listeners]) listener();
+    }
+  });
+  const stopEvents = channel.onEvent((event) => {
     const { id, feature_id: featureId, actor, timestamp } = event;
     if (featureId === null) return;
     const change = { eventId: id, actor, timestamp, arrivedAtMs: Date.now(), action: actionOf(event) };
     newest.set(featureId, change);
     if (event.source === 'audit') made.set(featureId, change);
   });
-  return { made: (featureId) => made.get(featureId), newest: (featureId) => newest.get(featureId), stop };
+  return {
+    made: (featureId) => made.get(featureId),
+    newest: (featureId) => newest.get(featureId),
+    onMissed: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    stop: () => {
+      stopMessages();
+      stopEvents();
+    },
+  };
 }

@@ -1,5 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
-import { useMemo } from 'react';
+import { useEffect, useMemo } from 'react';
+import { useLiveChannel } from '../api/live.js';
 import { useScope } from '../shell/scope.js';
 import { useApi } from '../sign-in/app-services.js';
 
@@ -19,11 +20,12 @@ interface ListedFeature {
 
 const none: ReadonlyMap<string, RecordedChange> = new Map();
 
-/** By feature id. Loaded once; later changes arrive as events. */
+/** By feature id. Loaded again only if events were missed. */
 export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
   const api = useApi();
   const { project, environment } = useScope();
-  const { data } = useQuery({
+  const { lastChanges } = useLiveChannel();
+  const { data, refetch } = useQuery({
     queryKey: ['features', project.id, environment.key],
     queryFn: async () => {
       const query = new URLSearchParams({ project_id: project.id, env: environment.key });
@@ -31,6 +33,7 @@ export function useRecordedChanges(): ReadonlyMap<string, RecordedChange> {
     },
     staleTime: Infinity,
   });
+  useEffect(() => lastChanges.onMissed(() => void refetch()), [lastChanges, refetch]);
   return useMemo(() => {
     if (data === undefined) return none;
     return new Map(

@@ -10,7 +10,7 @@ const announceEveryMs = 4_000;
 export function Announcer() {
   const { t } = useI18n();
   const { channel } = useLiveChannel();
-  const [sentence, setSentence] = useState('');
+  const [sentence, setSentence] = useState({ id: 0, text: '' });
   useEffect(() => {
     let count = 0;
     let actor: string | null = null;
@@ -19,7 +19,8 @@ export function Announcer() {
       count += 1;
       actor = event.actor;
       timer ??= setTimeout(() => {
-        setSentence(t.shell.announce(count, actor));
+        const text = t.shell.announce(count, actor);
+        setSentence(({ id }) => ({ id: id + 1, text }));
         count = 0;
         timer = undefined;
       }, announceEveryMs);
@@ -31,7 +32,8 @@ export function Announcer() {
   }, [channel, t]);
   return (
     <VisuallyHidden role="log" aria-live="polite">
-      {sentence}
+      {/* Screen readers read a new element, also if it has the text of the one before. */}
+      <span key={sentence.id}>{sentence.text}</span>
     </VisuallyHidden>
   );
 }

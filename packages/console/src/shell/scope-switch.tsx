@@ -42,7 +42,7 @@ export function ScopeSwitch() {
       />
       {narrow || environments.length > maxSegments ? (
         <ScopeMenu
-          label={t.shell.environmentIs(environment.name)}
+          label={t.shell.environmentIs(environment.key)}
           heading={t.shell.environment}
           shown={<EnvironmentKey environment={environment} />}
           choices={environments.map((each) => ({

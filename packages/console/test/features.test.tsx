@@ -1,0 +1,223 @@
+import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
+import { describe, expect, it } from 'vitest';
+import { en } from '../src/i18n/en.js';
+import { suggestKey } from '../src/feature/create-dialog.js';
+import { button, click, createServer, enter, openLive, serverActs } from './fixture/console.js';
+import { feature, type ScriptedServer, userOf } from './fixture/scripted-server.js';
+
+const page = '/p/shop/dev/features';
+
+function serverWith(...names: string[]): ScriptedServer {
+  const server = createServer();
+  server.features.clear();
+  for (const [index, name] of names.entries()) {
+    server.features.set(name, feature(name, { name, updated_at: `2026-11-29T10:00:0${index}.000000Z` }));
+  }
+  return server;
+}
+
+const names = (): string[] =>
+  [...document.querySelectorAll('[data-row-link]')].map((link) => link.textContent);
+
+async function lists(expected: readonly string[]): Promise<void> {
+  await waitFor(() => expect(names()).toEqual(expected));
+}
+
+const switchOf = (name: string): HTMLInputElement =>
+  screen.getByRole<HTMLInputElement>('switch', { name: en.features.switchLabel(name) });
+
+describe('the list of flags', () => {
+  it('filters and sorts by its address, and writes its view into it', async () => {
+    const server = serverWith('banner', 'cart', 'checkout');
+    server.store('cart', { enabled: true, updated_at: '2026-11-29T12:00:00.000000Z' });
+    await openLive(`${page}?q=c&sort=changed&order=down`, server);
+    await lists(['cart', 'checkout']);
+    screen.getByText(en.features.count(2, 3));
+    await click(screen.getByLabelText(en.features.off));
+    await lists(['checkout']);
+    await waitFor(() => expect(location.search).toBe('?q=c&state=off&sort=changed&order=down'));
+  });
+
+  it('does not undo a followed link by a pending update of the address', async () => {
+    await openLive(page, serverWith('banner', 'cart'));
+    await lists(['banner', 'cart']);
+    fireEvent.input(screen.getByRole('searchbox'), { target: { value: 'cart' } });
+    await lists(['cart']);
+    await click(screen.getByRole('link', { name: 'cart' }));
+    await screen.findByRole('heading', { name: 'cart' });
+    await screen.findByRole('form');
+    expect([location.pathname, location.search]).toEqual([`${page}/cart`, '']);
+  });
+
+  it('shows who changed a flag, and highlights it', async () => {
+    const { server } = await openLive(page, serverWith('cart'));
+    await lists(['cart']);
+    server.change('cart', { enabled: true }, 'bob');
+    await screen.findByText(en.features.happened.updated('bob'));
+    expect(switchOf('cart').checked).toBe(true);
+  });
+
+  it('sends a toggle with the version of the flag, and waits for the event', async () => {
+    const { server } = await openLive(page, serverWith('cart'));
+    server.on('PATCH', /./, () => ({ body: {} }));
+    await lists(['cart']);
+    await click(switchOf('cart'));
+    await waitFor(() => expect(server.requests.at(-1)?.method).toBe('PATCH'));
+    expect(server.requests.at(-1)?.body).toEqual({ env: 'dev', version: 'v1', enabled: true });
+    expect(switchOf('cart').checked).toBe(false);
+  });
+
+  it('asks for a reason in a guarded environment', async () => {
+    const { server } = await openLive('/p/shop/prod/features', serverWith('cart'));
+    server.on('PATCH', /./, () => ({ status: 202, body: {} }));
+    await lists(['cart']);
+    screen.getByText(en.features.guardedHere);
+    await click(switchOf('cart'));
+    const dialog = await screen.findByRole('dialog', { name: en.features.turnOn('cart') });
+    await enter(en.approvals.reason, 'because', dialog);
+    await click(button(en.approvals.request, dialog));
+    await screen.findByText(en.features.requested);
+    expect(screen.queryByRole('dialog')).toBeNull();
+  });
+
+  it('stands still while it is paused, and counts the events', async () => {
+    const { server } = await openLive(page, serverWith('cart'));
+    await lists(['cart']);
+    await click(button(en.activity.pause));
+    await serverActs(() => void server.change('cart', { enabled: true, name: 'renamed' }));
+    await waitFor(() => button(en.activity.resume(1)));
+    expect(names()).toEqual(['cart']);
+    await click(button(en.activity.resume(1)));
+    await lists(['renamed']);
+  });
+
+  it('keeps its order under the pointer, and says so', async () => {
+    const { server } = await openLive(page, serverWith('banner', 'cart'));
+    await lists(['banner', 'cart']);
+    const rows = screen.getByRole('rowgroup');
+    fireEvent(rows, new PointerEvent('pointerover', { bubbles: true, pointerType: 'mouse' }));
+    await serverActs(() => void server.change('banner', { name: 'zebra' }));
+    await lists(['zebra', 'cart']);
+    await screen.findByText(en.features.orderFrozen);
+    fireEvent(rows, new PointerEvent('pointerout', { bubbles: true, pointerType: 'mouse' }));
+    await lists(['cart', 'zebra']);
+  });
+
+  it('shows pending requests of a flag, and finds them', async () => {
+    const server = serverWith('banner', 'cart');
+    server.pendingChanges = [
+      {
+        id: 'r1',
+        requested_by: 'bob',
+        created_at: '2026-11-29T10:00:00.000000Z',
+        reason: null,
+        change: {},
+        entities: [{ entity: 'feature', entity_id: 'cart', feature_id: 'cart' }],
+      },
+    ];
+    await openLive(`${page}?state=pending`, server);
+    await lists(['cart']);
+    screen.getByText(new RegExp(`^${en.features.pendingBy('bob')}`));
+  });
+
+  it('has no switches for a viewer, and no button to create a flag', async () => {
+    const server = serverWith('cart');
+    server.me = userOf('carol', []);
+    await openLive(page, server);
+    await lists(['cart']);
+    expect(screen.queryByRole('switch')).toBeNull();
+    expect(screen.queryByRole('button', { name: en.features.create })).toBeNull();
+    server.change('cart', { enabled: true });
+    await waitFor(() => {
+      const [, row] = screen.getAllByRole('row');
+      within(row ?? document.body).getByText(en.features.on);
+    });
+  });
+
+  it('shows the author of a change that it missed while it was disconnected', async () => {
+    const server = serverWith('cart');
+    await openLive(page, server);
+    await lists(['cart']);
+    await screen.findByText('root');
+    server.on('GET', /^\/api\/features$/, () => ({
+      body: { features: [...server.features.values()].map((each) => ({ ...each, updated_by: 'carol' })) },
+    }));
+    // The server cannot send what was missed: the client loads a snapshot.
+    server.store('cart', { enabled: true });
+    await serverActs(() =>
+      server.broadcast({
+        type: 'resync',
+        project_id: 'shop',
+        environment: 'dev',
+        environment_id: 'dev',
+        reason: 'cursor_expired',
+      }),
+    );
+    await screen.findByText('carol');
+    expect(switchOf('cart').checked).toBe(true);
+  });
+});
+
+describe('a new flag', () => {
+  it('gets a key by its name, and opens', async () => {
+    const { server } = await openLive(page);
+    server.on('POST', /^\/api\/features$/, () => {
+      server.change('f9', { name: 'Free returns' }, 'alice');
+      return { status: 201, body: { id: 'f9' } };
+    });
+    await click(button(en.features.create));
+    const dialog = await screen.findByRole('dialog', { name: en.features.create });
+    await enter(en.fields.name, 'Free returns', dialog);
+    await click(button(en.features.submitCreate, dialog));
+    await screen.findByRole('heading', { name: 'Free returns' });
+    expect(location.pathname).toBe(`${page}/f9`);
+    expect(server.requests.find(({ method }) => method === 'POST')?.body).toMatchObject({
+      project_id: 'shop',
+      key: 'free-returns',
+      description: null,
+    });
+  });
+
+  it('shows what is wrong with its fields', async () => {
+    const { server } = await openLive(page);
+    server.refuse('POST', /./, 400, { code: 'invalid', fields: { key: 'must begin', name: 'is taken' } });
+    await click(button(en.features.create));
+    const dialog = await screen.findByRole('dialog');
+    await enter(en.fields.name, 'x', dialog);
+    await click(button(en.features.submitCreate, dialog));
+    await within(dialog).findByText('is taken');
+    within(dialog).getByText(en.feature.keyInvalid);
+  });
+
+  it.each([
+    ['Free returns!', 'free-returns'],
+    ['  A/B — test  ', 'a-b-test'],
+    ['Бесплатно', ''],
+    [`${'x'.repeat(49)} y`, 'x'.repeat(49)],
+  ])('%j suggests the key %j', (name, key) => {
+    expect(suggestKey(name)).toBe(key);
+  });
+});
+
+describe('a deletion', () => {
+  it('needs the key of the flag, and returns to the list', async () => {
+    const server = createServer();
+    server.projects = server.projects.map((each) => ({
+      ...each,
+      environments: each.environments.filter(({ guarded }) => !guarded),
+    }));
+    await openLive(`${page}/f1`, server);
+    server.on('DELETE', /./, () => ({ body: { feature: null } }));
+    await click(button(en.feature.delete));
+    const dialog = await screen.findByRole('dialog', { name: en.feature.deleteTitle('Flag f1') });
+    expect(button(en.feature.delete, dialog).disabled).toBe(true);
+    fireEvent.input(within(dialog).getByRole('textbox'), { target: { value: 'key-f1' } });
+    await waitFor(() => expect(button(en.feature.delete, dialog).disabled).toBe(false));
+    await click(button(en.feature.delete, dialog));
+    await screen.findByRole('heading', { name: en.shell.features });
+    expect(server.requests.find(({ method }) => method === 'DELETE')?.body).toEqual({
+      env: 'dev',
+      version: 'v1',
+    });
+  });
+});

@@ -1,0 +1,141 @@
+import { screen, waitFor, within } from '@testing-library/dom';
+import { describe, expect, it } from 'vitest';
+import { en } from '../src/i18n/en.js';
+import {
+  button,
+  click,
+  createServer,
+  openConsole,
+  openLive,
+  serverActs,
+  waitUntilLive,
+} from './fixture/console.js';
+import { auditEntry } from './fixture/scripted-server.js';
+
+const page = '/p/shop/dev/features';
+const since = '2026-01-02T12:34:56.000Z';
+
+async function openDrawer(note = ''): Promise<HTMLElement> {
+  await click(button(en.freshness.chip(`${en.freshness.live}${note}`)));
+  return await screen.findByRole('dialog', { name: en.freshness.title });
+}
+
+/** The value of a fact in the drawer. */
+function factOf(drawer: HTMLElement, name: string): string | undefined {
+  return within(drawer).getByText(name).closest('tr')?.querySelector('td')?.textContent;
+}
+
+describe('a stale server', () => {
+  it.each(['database_unreachable', 'triggers_missing'] as const)(
+    'shows its reason and disables the switches: %s',
+    async (reason) => {
+      const { server } = await openLive(page);
+      const control = await screen.findByRole<HTMLInputElement>('switch');
+      expect(control.disabled).toBe(false);
+      await serverActs(() => server.broadcast({ type: 'freshness', state: 'stale', since, reason }));
+      const text = en.freshness.staleReasons[reason];
+      await screen.findByText((shown) => shown.startsWith(text) && shown.includes(':34'));
+      await waitFor(() => expect(control.disabled).toBe(true));
+      expect(document.documentElement.hasAttribute('data-stale')).toBe(true);
+      await serverActs(() => server.broadcast({ type: 'freshness', state: 'fresh' }));
+      await waitUntilLive();
+      expect(screen.queryByText((shown) => shown.startsWith(text))).toBeNull();
+      await waitFor(() => expect(control.disabled).toBe(false));
+      // The connection was never lost.
+      expect(factOf(await openDrawer(), en.freshness.reconnects)).toBe('0');
+    },
+  );
+});
+
+describe('a lost connection', () => {
+  it('makes the page stale, and the page reconnects and catches up', async () => {
+    const { server } = await openLive(page);
+    await screen.findByRole('switch');
+    await serverActs(() => {
+      server.isDown = true;
+      server.drop();
+    });
+    await screen.findByText((text) => text.startsWith(en.freshness.staleReasons.disconnected));
+    server.isDown = false;
+    dispatchEvent(new Event('online'));
+    await waitUntilLive();
+    const drawer = await openDrawer();
+    expect(factOf(drawer, en.freshness.reconnects)).toBe('1');
+  });
+});
+
+describe('the drawer', () => {
+  it('shows the time of each delivery, newest first, and the figures of all', async () => {
+    const { server } = await openLive(page);
+    const drawer = await openDrawer();
+    within(drawer).getByText(en.freshness.noEvents);
+    const committed = new Date(Date.now() - 1_000).toISOString();
+    await serverActs(() => {
+      server.emit({ committed_at: committed, seen_at: committed });
+      server.emit({ committed_at: null, feature_id: 'gone' });
+    });
+    const rows = await waitFor(() => {
+      const found = [...drawer.querySelectorAll('.fc-numbers tbody tr')];
+      expect(found).toHaveLength(2);
+      return found;
+    });
+    expect(rows[0]?.textContent).toContain(en.approvals.deletedFeature);
+    // The database recorded no time of the commit.
+    expect(rows[0]?.textContent).toContain('–');
+    expect(rows[1]?.textContent).toContain('Flag f1');
+    expect(factOf(drawer, en.freshness.guarantee)).toContain(en.freshness.exact);
+  });
+
+  it('explains the guarantee of a server that finds events by their time', async () => {
+    const server = createServer();
+    server.hello = { guarantee: 'overlap', guarantee_reason: 'view', overlap_ms: 45_000 };
+    openConsole(page, server);
+    const name = en.freshness.chip(`${en.freshness.live} ${en.freshness.overlapNote(45)}`);
+    await click(await screen.findByRole('button', { name }));
+    const drawer = await screen.findByRole('dialog');
+    const { overlap, reasons } = en.freshness;
+    expect(factOf(drawer, en.freshness.guarantee)).toBe(`${overlap(45)} ${reasons.view}`);
+  });
+});
+
+describe('a database with live events only', () => {
+  it('says so on every page, shows the events, and repeats no refused request', async () => {
+    const server = createServer();
+    server.hello = { embedded_state: false };
+    for (const path of [/^\/api\/audit$/, /^\/api\/pending-changes$/, /^\/api\/features/]) {
+      server.refuse('GET', path, 501, { code: 'not_available' });
+    }
+    await openLive(page, server);
+    await screen.findByText(en.liveOnly.title);
+    const [link] = screen.getAllByRole('link', { name: en.shell.approvals });
+    await click(link ?? document.body);
+    await screen.findByRole('heading', { name: en.shell.approvals });
+    await screen.findByText(en.liveOnly.title);
+    await click(screen.getByRole('link', { name: en.liveOnly.activity }));
+    await screen.findByText(en.liveOnly.sinceOpened);
+    await serverActs(() => {
+      server.emit({ entity_id: 'flag-1', feature_id: null });
+      server.emit({ entity_id: 'flag-2', feature_id: null, action: 'deleted' });
+    });
+    await screen.findByText('flag-2');
+    const lines = screen.getAllByRole('listitem').map((line) => line.dataset['action']);
+    expect(lines).toEqual(['deleted', 'updated']);
+    expect(screen.queryByRole('alert')).toBeNull();
+    const count = (path: string): number =>
+      server.requests.filter((each) => each.path === path && !each.search.has('since')).length;
+    expect([count('/api/pending-changes'), count('/api/audit')]).toEqual([1, 1]);
+  });
+});
+
+describe('the rules of a flag', () => {
+  it('load again after an event about a rule', async () => {
+    const { server } = await openLive(`${page}/f1`);
+    await screen.findByText(en.feature.noRules);
+    server.on('GET', /^\/api\/features\/f1$/, () => ({
+      body: { rules: [{ id: 'r1', action: 'include', priority: 3 }], schedules: [] },
+    }));
+    server.audit = [auditEntry('1')];
+    server.emit({ entity: 'rule', entity_id: 'r1' });
+    await screen.findByText(en.ruleActions.include);
+  });
+});
