@@ -17,8 +17,6 @@ import { ConsoleWindow, type WindowOptions } from './console-window.js';
 export type Person = 'alice' | 'bob' | 'carol' | 'dave' | 'root';
 
 export const webShop = demoProjects[0]?.id ?? '';
-export const mobileApp = demoProjects[1]?.id ?? '';
-export const billing = demoProjects[2]?.id ?? '';
 
 /** A flag created for a test. */
 export interface Flag {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { suggestKey } from '../src/feature/create-dialog.js';
 import { button, click, createServer, enter, openLive, serverActs } from './fixture/console.js';
-import { feature, type ScriptedServer, userOf } from './fixture/scripted-server.js';
+import { feature, pendingChange, type ScriptedServer, userOf } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/features';
 
@@ -105,16 +105,7 @@ describe('the list of flags', () => {
 
   it('shows pending requests of a flag, and finds them', async () => {
     const server = serverWith('banner', 'cart');
-    server.pendingChanges = [
-      {
-        id: 'r1',
-        requested_by: 'bob',
-        created_at: '2026-11-29T10:00:00.000000Z',
-        reason: null,
-        change: {},
-        entities: [{ entity: 'feature', entity_id: 'cart', feature_id: 'cart' }],
-      },
-    ];
+    server.pendingChanges = [pendingChange('r1', 'cart')];
     await openLive(`${page}?state=pending`, server);
     await lists(['cart']);
     screen.getByText(new RegExp(`^${en.features.pendingBy('bob')}`));

@@ -3,9 +3,17 @@ import { describe, expect, it, vi } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { ru } from '../src/i18n/ru.js';
 import { createShortcutReader } from '../src/shell/shortcuts.js';
-import { button, click, createServer, openLive, serverActs } from './fixture/console.js';
+import {
+  button,
+  click,
+  createServer,
+  openConsole,
+  openLive,
+  openUserMenu,
+  serverActs,
+} from './fixture/console.js';
 import { rendered } from './fixture/rendered.js';
-import { feature, type ScriptedServer } from './fixture/scripted-server.js';
+import type { ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/features';
 
@@ -213,14 +221,11 @@ describe('the language', () => {
   it('is that of the browser, and the one chosen in the menu stays', async () => {
     const languages = vi.spyOn(navigator, 'languages', 'get').mockReturnValue(['ru-RU', 'en']);
     const server = createServer();
-    server.pendingChanges = [];
-    server.features.set('f2', feature('f2'));
-    await openLive(page, server).catch(() => undefined);
+    openConsole(page, server);
+    await screen.findByRole('heading', { name: ru.shell.features });
     languages.mockRestore();
     expect(document.documentElement.lang).toBe('ru');
-    screen.getByRole('heading', { name: ru.shell.features });
-    await click(button(ru.shell.userMenu('alice')));
-    await click(await screen.findByLabelText('English'));
+    await click(await openUserMenu(ru.shell.userMenu('alice'), 'radio', 'English'));
     await screen.findByRole('heading', { name: en.shell.features });
     expect([document.documentElement.lang, localStorage.getItem('flagcast.language')]).toEqual(['en', 'en']);
   });
