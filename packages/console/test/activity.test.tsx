@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { AuditEntry } from '../src/api/types.js';
 import { en } from '../src/i18n/en.js';
 import { button, click, createServer, openLive, serverActs } from './fixture/console.js';
-import { auditEntry, type ScriptedServer } from './fixture/scripted-server.js';
+import { auditEntry } from './fixture/data.js';
+import type { ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/activity';
 

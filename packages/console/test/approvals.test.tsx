@@ -2,7 +2,8 @@ import { screen, waitFor, within } from '@testing-library/dom';
 import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { button, click, createServer, enter, enterInto, openLive, serverActs } from './fixture/console.js';
-import { environment, openChange, type ScriptedServer, userOf } from './fixture/scripted-server.js';
+import { environment, openChange, userOf } from './fixture/data.js';
+import type { ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/approvals';
 

@@ -7,7 +7,7 @@ import {
   environmentsWithApprovals,
   sortRequests,
 } from '../src/approvals/decisions.js';
-import { environment, openChange } from './fixture/scripted-server.js';
+import { environment, openChange } from './fixture/data.js';
 
 const none: Decisions = new Map();
 

@@ -12,7 +12,8 @@ import {
   serverActs,
   submit,
 } from './fixture/console.js';
-import { environment, openChange, type ScriptedServer, userOf } from './fixture/scripted-server.js';
+import { environment, openChange, userOf } from './fixture/data.js';
+import type { ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/features/f1';
 const value = en.feature.valueIn('Development');

@@ -11,7 +11,7 @@ import {
   startEdit,
   takeTheirs,
 } from '../src/feature/edit-state.js';
-import { feature } from './fixture/scripted-server.js';
+import { feature } from './fixture/data.js';
 
 /** A later state of the flag f1; `at` orders the states. */
 function later(at: number, changes: object = {}): ReturnType<typeof feature> {

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { suggestKey } from '../src/feature/create-dialog.js';
 import { button, click, createServer, enter, openLive, serverActs } from './fixture/console.js';
-import { feature, pendingChange, type ScriptedServer, userOf } from './fixture/scripted-server.js';
+import { feature, pendingChange, userOf } from './fixture/data.js';
+import type { ScriptedServer } from './fixture/scripted-server.js';
 
 const page = '/p/shop/dev/features';
 

@@ -10,7 +10,7 @@ import {
   serverActs,
   waitUntilLive,
 } from './fixture/console.js';
-import { auditEntry } from './fixture/scripted-server.js';
+import { auditEntry } from './fixture/data.js';
 
 const page = '/p/shop/dev/features';
 const since = '2026-01-02T12:34:56.000Z';

@@ -9,7 +9,7 @@ import {
   readFullPage,
   readNewest,
 } from '../src/activity/history-pages.js';
-import { auditEntry } from './fixture/scripted-server.js';
+import { auditEntry } from './fixture/data.js';
 
 /** An entry at a minute of the day; its id is its minute. */
 function entry(minute: number, changes: Partial<AuditEntry> = {}): AuditEntry {

@@ -14,7 +14,7 @@ import {
   tokenOf,
   waitUntilLive,
 } from './fixture/console.js';
-import { userOf } from './fixture/scripted-server.js';
+import { userOf } from './fixture/data.js';
 
 const page = '/p/shop/dev/features';
 

@@ -1,7 +1,7 @@
 import { screen, waitFor } from '@testing-library/dom';
 import { expect, it } from 'vitest';
 import { createServer, openLive } from './fixture/console.js';
-import { auditEntry, openChange } from './fixture/scripted-server.js';
+import { auditEntry, openChange } from './fixture/data.js';
 
 const flagPage = '/p/shop/dev/features/f1';
 
