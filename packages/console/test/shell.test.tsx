@@ -3,15 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { ru } from '../src/i18n/ru.js';
 import { createShortcutReader } from '../src/shell/shortcuts.js';
-import {
-  button,
-  click,
-  createServer,
-  openConsole,
-  openLive,
-  openUserMenu,
-  serverActs,
-} from './fixture/console.js';
+import { button, click, createServer, openConsole, openLive, serverActs } from './fixture/console.js';
 import { rendered } from './fixture/rendered.js';
 import type { ScriptedServer } from './fixture/scripted-server.js';
 
@@ -225,7 +217,8 @@ describe('the language', () => {
     await screen.findByRole('heading', { name: ru.shell.features });
     languages.mockRestore();
     expect(document.documentElement.lang).toBe('ru');
-    await click(await openUserMenu(ru.shell.userMenu('alice'), 'radio', 'English'));
+    await click(button(ru.shell.userMenu('alice')));
+    await click(await screen.findByRole('radio', { name: 'English' }));
     await screen.findByRole('heading', { name: en.shell.features });
     expect([document.documentElement.lang, localStorage.getItem('flagcast.language')]).toEqual(['en', 'en']);
   });

@@ -3,13 +3,13 @@ import { describe, expect, it, vi } from 'vitest';
 import { en } from '../src/i18n/en.js';
 import { createSession } from '../src/sign-in/session.js';
 import {
+  button,
   click,
   createServer,
   enter,
   enterInto,
   field,
   openConsole,
-  openUserMenu,
   submit,
   tokenOf,
   waitUntilLive,
@@ -59,7 +59,8 @@ describe('a sign-in', () => {
   it('ends with a sign-out, which forgets the token', async () => {
     const { server } = openConsole(page);
     await waitUntilLive();
-    await click(await openUserMenu(en.shell.userMenu('alice'), 'button', en.shell.signOut));
+    await click(button(en.shell.userMenu('alice')));
+    await click(await screen.findByRole('button', { name: en.shell.signOut }));
     await screen.findByLabelText(en.signIn.username);
     expect(sessionStorage.getItem('flagcast.token')).toBeNull();
     await waitFor(() => expect(server.sockets.size).toBe(0));
