@@ -7,7 +7,7 @@ import type { ReceiverOptions } from './receiver.ts';
 /** Clients of a process: limited by its open files (20,000) and by one core. */
 const clientsPerProcess = 8_000;
 /** Time limit for all handshakes, in milliseconds. */
-const connectLimitMs = 300_000;
+const connectLimitMs = 600_000;
 /** Time limit for events to arrive, in milliseconds. */
 const arrivalLimitMs = 120_000;
 /** Pause after the handshakes, in milliseconds: some servers subscribe the client after their response. */

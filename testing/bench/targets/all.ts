@@ -1,8 +1,10 @@
+import { ioUring } from '@flagcast/io-uring';
+import { startServer } from '../../testkit/child.ts';
 import type { Bench } from '../benchmark.ts';
+import type { BroadcastKind } from './broadcast-server.ts';
 import { flagcastTarget } from './flagcast.ts';
 import { nchan } from './nchan.ts';
-import { nodeServer } from './node-server.ts';
-import type { Target } from './target.ts';
+import { channelName, messageText, type Target } from './target.ts';
 
 /** All servers that are compared, Flagcast first. */
 const targets: readonly Target[] = [
@@ -30,3 +32,39 @@ export async function chooseTargets({ step }: Bench, kinds: readonly string[]): 
 
 /** Whether a row of a table is one of Flagcast, by the name of its target. */
 export const isFlagcast = ({ target }: { readonly target: string }) => target.startsWith('Flagcast');
+
+/** A server in Node that receives events from its parent process over IPC, the cheapest way. */
+function nodeServer(kind: BroadcastKind, name: string): Target {
+  const query = kind === 'socket.io' ? 'socket.io/?EIO=4&transport=websocket&channel=' : '';
+  return {
+    kind,
+    name,
+    isInstalled: async () => await Promise.resolve(kind !== 'io_uring' || hasIoUring()),
+    start: async ({ run }) => {
+      const program = new URL('./broadcast-server.ts', import.meta.url);
+      const server = await startServer(run, program, { do: 'start', kind });
+      return {
+        port: server.port,
+        dialect: kind === 'socket.io' ? 'socket.io' : 'text',
+        headers: {},
+        path: (channel) => `/${query}${channelName(channel)}`,
+        publish: async (channels) => {
+          const events = channels.map((channel) => [channelName(channel), messageText()]);
+          server.send({ do: 'publish', events });
+          await Promise.resolve();
+        },
+        pids: [server.pid],
+        end: server.end,
+      };
+    },
+  };
+}
+
+function hasIoUring(): boolean {
+  try {
+    ioUring(() => undefined);
+    return true;
+  } catch {
+    return false;
+  }
+}
