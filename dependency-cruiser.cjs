@@ -20,6 +20,9 @@ const layers = [
 /** Files that every folder may import. They import nothing from the folders, except the redaction of tokens. */
 const shared = ['describe', 'http-problem', 'json-text', 'lifecycle', 'retry'];
 
+/** The folders of testing/. */
+const harnesses = ['bench', 'chaos', 'fuzz', 'mutations', 'testkit'];
+
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
   forbidden: [
@@ -33,6 +36,20 @@ module.exports = {
         pathNot: `^packages/server/src/(${shared.join('|')})[.]ts$`,
       },
     })),
+    ...harnesses.map((harness) => ({
+      name: `${harness}-imports-another-harness`,
+      comment: 'What harnesses share is in testing/testkit, which imports none of them.',
+      severity: 'error',
+      from: { path: `^testing/${harness}/` },
+      to: { path: `^testing/(?!${harness}/|testkit/)` },
+    })),
+    {
+      name: 'testing-imports-private-modules',
+      comment: 'Harnesses use what the packages export.',
+      severity: 'error',
+      from: { path: '^testing/(bench|chaos|testkit)/' },
+      to: { path: '^packages/[^/]+/(dist|src)/', dependencyTypes: ['local'] },
+    },
   ],
   options: {
     // Finds imports of types, too. TypeScript 7 has no interface for programs, so swc parses.

@@ -51,10 +51,13 @@ export async function runChaos(run: BoundedRun, options: ChaosOptions): Promise<
   step('connects the clients');
   const clients = connectClients(run, setup);
   const page = await openPage(run, setup);
-  const areConnected = (): boolean =>
-    clients.every(({ segments, channels }) => segments.length >= channels.length);
-  if (!(await pollUntil(connectLimitMs, areConnected, run.signal))) {
-    throw new Error(`Not every client connected within ${connectLimitMs / 1_000} s, before the first fault`);
+  const unconnected = (): RecordingClient[] =>
+    clients.filter(({ segments, channels }) => segments.length < channels.length);
+  if (!(await pollUntil(connectLimitMs, () => unconnected().length === 0, run.signal))) {
+    const names = unconnected().map(({ name, log }) => `${name} (${log.at(-1)?.[1] ?? 'empty log'})`);
+    throw new Error(
+      `Before the first fault, these clients did not connect within ${connectLimitMs / 1_000} s: ${names.join(', ')}`,
+    );
   }
 
   const startedAtMs = Date.now();
