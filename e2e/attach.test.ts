@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { type CommandResult, RunningCommand } from '../packages/server/test/command.js';
 import { createTestDatabase } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/tcp-proxy.js';
+import { freePort } from '../testing/testkit/program.ts';
 import { testSecret } from '../packages/server/test/server.js';
 import { blocksOf, root } from './documents.js';
 import { commandsOf } from './shell-lines.js';
@@ -34,7 +34,7 @@ it('the commands of docs/attach.md work from top to bottom', async () => {
   const readerUrl = new URL(database.url);
   readerUrl.username = role;
   readerUrl.password = 'secret';
-  const port = await unusedPort();
+  const port = await freePort();
   const env: Record<string, string> = {};
   /** Values for the placeholders of the page, in order. */
   const values: Record<string, string[]> = {
@@ -113,7 +113,7 @@ it('the embedded server of the README starts', async () => {
   const folder = await mkdtemp(path.join(cache, 'embedded-'));
   onTestFinished(async () => await rm(folder, { recursive: true }));
   const file = path.join(folder, 'server.mjs');
-  const port = await unusedPort();
+  const port = await freePort();
   await writeFile(file, (block?.text ?? '').replace('8080', `${port}`));
   const env = { DATABASE_URL: database.url, FLAGCAST_JWT_SECRET: testSecret };
   const server = new RunningCommand([], { file, env });
@@ -133,7 +133,7 @@ it('the lifecycle example of the README of flagcast reports why no events arrive
   onTestFinished(async () => await rm(folder, { recursive: true }));
   const file = path.join(folder, 'lifecycle.mjs');
   await writeFile(file, block?.text ?? '');
-  const nowhere = `postgresql://ada:hunter2@127.0.0.1:${await unusedPort()}/flags`;
+  const nowhere = `postgresql://ada:hunter2@127.0.0.1:${await freePort()}/flags`;
   const server = new RunningCommand([], {
     file,
     env: { DATABASE_URL: nowhere, FLAGCAST_JWT_SECRET: testSecret },

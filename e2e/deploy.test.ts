@@ -4,7 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it, onTestFinished } from 'vitest';
 import { createTestDatabase, createTestFolder } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/tcp-proxy.js';
+import { freePort } from '../testing/testkit/program.ts';
 import { startTestServer } from '../packages/server/test/server.js';
 import { blocksOf } from './documents.js';
 
@@ -53,7 +53,7 @@ it('the health check of the image fails if the server does not answer', async ()
       () => true,
       () => false,
     );
-  expect(await check(await unusedPort())).toBe(false);
+  expect(await check(await freePort())).toBe(false);
 
   const database = await createTestDatabase({ schema: 'tables' });
   onTestFinished(async () => await database.drop());

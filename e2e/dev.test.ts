@@ -9,7 +9,7 @@ import { untilStatus } from '../packages/client/test/unit/client-fixture.js';
 import { demoProjects, demoUsers } from '../packages/demo/src/company/company.js';
 import { RunningCommand } from '../packages/server/test/command.js';
 import { createTestFolder } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/tcp-proxy.js';
+import { freePort } from '../testing/testkit/program.ts';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const touch = async (file: string): Promise<void> =>
@@ -34,7 +34,7 @@ async function reload(url: string, change: () => Promise<void>): Promise<string>
 
 it('npm run dev reloads the console, restarts the server, and stops both', async () => {
   const dataDir = await createTestFolder();
-  const port = await unusedPort();
+  const port = await freePort();
   const dev = new RunningCommand([], {
     file: path.join(root, 'scripts/dev.js'),
     env: { PORT: String(port), FLAGCAST_DATA_DIR: dataDir },

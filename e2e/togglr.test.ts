@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, expect, it } from 'vitest';
 import { RunningCommand, runCommand } from '../packages/server/test/command.js';
 import { createTestCluster, insertAudit, seedProject } from '../packages/server/test/database.js';
-import { unusedPort } from '../packages/server/test/tcp-proxy.js';
+import { freePort } from '../testing/testkit/program.ts';
 import { createUser, testSecret } from '../packages/server/test/server.js';
 import { createTogglrHost, type TogglrHost } from '../packages/server/test/togglr-host.js';
 import { readTogglrPage, TogglrWebClient } from '../packages/server/test/togglr-web-client.js';
@@ -110,7 +110,7 @@ it(
        SELECT $1, 'flag-' || n, 'Flag ' || n, 'simple' FROM generate_series(1, 30) n`,
       [projectId],
     );
-    const port = await unusedPort();
+    const port = await freePort();
     const server = new Server(port, serverUrl);
     cleanUps.push(async () => await server.end('SIGKILL'));
     await server.start();

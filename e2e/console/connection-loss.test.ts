@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { en } from '../../packages/console/src/i18n/en.js';
 import { changeParams } from '../../packages/demo/src/company/flag-target.js';
 import { withClient } from '../../packages/server/test/database.js';
-import { unusedPort } from '../../packages/server/test/tcp-proxy.js';
+import { freePort } from '../../testing/testkit/program.ts';
 import { testSecret } from '../../packages/server/test/server.js';
 import { button, flip, waitUntilLive, rowOf, switchOf } from './screen.js';
 import {
@@ -56,7 +56,7 @@ class KillableServer implements FixtureServer {
 
 const servers: KillableServer[] = [];
 const context = useConsoleFixture(async (databaseUrl) => {
-  const server = new KillableServer(databaseUrl, await unusedPort());
+  const server = new KillableServer(databaseUrl, await freePort());
   await server.start();
   servers.push(server);
   return server;

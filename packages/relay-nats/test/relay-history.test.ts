@@ -18,7 +18,7 @@ import {
 } from '../../server/test/database.js';
 import { hasNatsServer, startNats, type TestNats } from '../../../testing/testkit/nats-server.ts';
 import { PlainClient } from '../../server/test/plain-client.js';
-import { TcpProxy } from '../../server/test/tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { type FleetMember, startMember } from './relay-fleet.js';
 import { createUser, nextEvent } from '../../server/test/server.js';
 import { type TestChannel, V1Client } from '../../server/test/v1-client.js';
@@ -141,7 +141,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
     const execute = promisify(execFile);
     // Copies the data folder like a volume snapshot, and restores it later.
     await restart(async () => await execute('cp', ['-a', dataDir, `${dataDir}-then`]));
-    let address = await TcpProxy.open(Number(new URL(postgres.url()).port));
+    let address = await FaultyProxy.open([Number(new URL(postgres.url()).port)]);
     cleanUps.push(async () => await address.close());
     const { port } = address;
     const through = new URL(postgres.url(database.name));
@@ -177,7 +177,7 @@ describe.skipIf(!hasNatsServer)('servers that share a reader', () => {
       await rm(dataDir, { recursive: true });
       await execute('mv', [`${dataDir}-then`, dataDir]);
     });
-    address = await TcpProxy.open(Number(new URL(postgres.url()).port), port);
+    address = await FaultyProxy.open([Number(new URL(postgres.url()).port)], { port });
     for (const client of clients) {
       expect(await client.control('resync')).toMatchObject({ reason: 'history_changed' });
     }

@@ -3,7 +3,8 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createTokenVerifier } from '../src/auth/token-verifier.js';
 import { hasTerminals, RunningCommand, runCommand, runHere } from './command.js';
 import { createTestDatabase, createTestFolder, type TestDatabase } from './database.js';
-import { TcpProxy, unusedPort } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
+import { freePort } from '../../../testing/testkit/program.ts';
 
 const secret = 'a secret for tests that is long enough';
 
@@ -154,7 +155,7 @@ describe('install and uninstall', () => {
   });
 
   it('fail with one line without the password if no database answers', async () => {
-    const port = await unusedPort();
+    const port = await freePort();
     const { code, stderr } = await runHere([
       'install',
       '--database-url',
@@ -195,7 +196,7 @@ describe('token', () => {
     const { user } = await createTokenVerifier({ secret }).verify(stdout.trimEnd());
     expect(user).toEqual({ username: 'erin' });
 
-    const down = `postgres://u:hunter2@127.0.0.1:${await unusedPort()}/x`;
+    const down = `postgres://u:hunter2@127.0.0.1:${await freePort()}/x`;
     const unchecked = await runHere(['token', '--user', 'erin', '--database-url', down], env);
     expect(unchecked.stdout).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+\n$/);
     expect(unchecked.stderr).toMatch(/^flagcast: The user was not looked up: .*ECONNREFUSED.*\n$/);
@@ -272,7 +273,7 @@ describe('serve with a database', () => {
   it('waits for a database that does not answer, alive but not ready', async () => {
     const { url } = await database('tables');
     const target = new URL(url);
-    const port = await unusedPort();
+    const port = await freePort();
     const serve = startServe(url.replace(`:${target.port}/`, `:${port}/`));
     const { url: server } = await serve.logged('server_listening');
     const waiting = await serve.logged('database_waiting', ({ attempt }) => attempt === 2);
@@ -283,7 +284,7 @@ describe('serve with a database', () => {
     expect(await statusOf(`${String(server)}/healthz`)).toBe(200);
     expect(await statusOf(`${String(server)}/readyz`)).toBe(503);
 
-    const relay = await TcpProxy.open(Number(target.port), port);
+    const relay = await FaultyProxy.open([Number(target.port)], { port });
     undo.push(async () => await relay.close());
     await serve.logged('reader_started');
     expect(await statusOf(`${String(server)}/readyz`)).toBe(200);
@@ -296,7 +297,7 @@ describe('serve with a database', () => {
   });
 
   it('stops while it waits for a database', async () => {
-    const serve = startServe(`postgres://u@127.0.0.1:${await unusedPort()}/x`, ['--port', '0']);
+    const serve = startServe(`postgres://u@127.0.0.1:${await freePort()}/x`, ['--port', '0']);
     await serve.logged('database_waiting');
     serve.signal('SIGINT');
     expect((await serve.ended).code).toBe(0);
@@ -313,7 +314,7 @@ describe('serve with a database', () => {
 
   it('names the port that is in use', async () => {
     const { url } = await database('tables');
-    const relay = await TcpProxy.open(1);
+    const relay = await FaultyProxy.open([1]);
     undo.push(async () => await relay.close());
     const { code, stderr } = await startServe(url, ['--port', String(relay.port)]).ended;
     expect(code).toBe(1);

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createTestCluster, type TestCluster } from './database.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { type Answer, type RestFixture, createRestFixture, send } from './rest-fixture.js';
 import { startTestServer } from './server.js';
 
@@ -121,7 +121,7 @@ describe('a write whose COMMIT is not confirmed in time', () => {
   });
 
   it('answers the same when the connection breaks meanwhile', async () => {
-    const relay = await TcpProxy.open(Number(new URL(rest.database.url).port));
+    const relay = await FaultyProxy.open([Number(new URL(rest.database.url).port)]);
     const url = new URL(rest.database.url);
     url.port = String(relay.port);
     const server = await startTestServer(url.href, { writes: true });
@@ -133,7 +133,7 @@ describe('a write whose COMMIT is not confirmed in time', () => {
       const headers = { Authorization: `Bearer ${rest.users.alice.token}` };
       const answer = send(server.httpUrl, 'PATCH', `/api/features/${feature.id}`, body, headers);
       await expect.poll(commitsThatWait).toBe(1);
-      relay.cut();
+      relay.inject('reset');
       expect(await answer).toMatchObject(outcomeUnknown);
     } finally {
       await server.close();

@@ -10,7 +10,7 @@ import {
   withClient,
 } from './database.js';
 import { PlainClient } from './plain-client.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import {
   addMember,
   createUser,
@@ -25,7 +25,7 @@ let cluster: TestCluster;
 let database: TestDatabase;
 let server: TestServer;
 /** The server's way to the database. */
-let relay: TcpProxy;
+let relay: FaultyProxy;
 let project: SeededProject;
 let root: TestUser;
 
@@ -37,7 +37,7 @@ beforeAll(async () => {
   root = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
   project = await seedProject(database.pool);
   const url = new URL(database.url);
-  relay = await TcpProxy.open(Number(url.port));
+  relay = await FaultyProxy.open([Number(url.port)]);
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
     database: { pollIntervalMs: 50 },
@@ -208,7 +208,7 @@ describe('the recheck of rights', () => {
     for (let failures = 0; failures < 3; failures += 1) await nextEvent(lifecycle, 'access:failed');
     for (const { socket } of clients) expect(socket.readyState).toBe(socket.OPEN);
     const rechecked = nextEvent(lifecycle, 'access:rechecked');
-    relay = await TcpProxy.open(Number(new URL(database.url).port), port);
+    relay = await FaultyProxy.open([Number(new URL(database.url).port)], { port });
     expect(await rechecked).toMatchObject({ connections: clients.length, closed: 0 });
     await expectLive(...clients);
     await closeAll(...clients);

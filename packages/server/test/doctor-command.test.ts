@@ -4,7 +4,7 @@ import type { Finding } from '../src/install/doctor/facts.js';
 import { hasTerminals, RunningCommand, runHere } from './command.js';
 import { useDoctorFixture } from './doctor-fixture.js';
 import { DeafLine, hasPgBouncer, PgBouncer } from './pooler.js';
-import { unusedPort } from './tcp-proxy.js';
+import { freePort } from '../../../testing/testkit/program.ts';
 
 const doctor = useDoctorFixture();
 
@@ -53,7 +53,7 @@ describe('flagcast doctor', () => {
   });
 
   it.each([
-    ['the port is closed', async (url: URL) => (url.port = String(await unusedPort())), /ECONNREFUSED/],
+    ['the port is closed', async (url: URL) => (url.port = String(await freePort())), /ECONNREFUSED/],
     ['the password is wrong', (url: URL) => (url.password = 'hunter3'), /28P01/],
     ['there is no such database', (url: URL) => (url.pathname = '/nowhere'), /3D000/],
   ])('reports that %s, without the password', async (_case, spoil, reason) => {

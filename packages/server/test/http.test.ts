@@ -14,7 +14,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { handshake, PlainClient } from './plain-client.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { V1Client } from './v1-client.js';
 import { scrape } from './scrape.js';
 import {
@@ -30,7 +30,7 @@ import {
 let database: TestDatabase;
 let server: TestServer;
 /** The server's way to the database. */
-let relay: TcpProxy;
+let relay: FaultyProxy;
 let shop: SeededProject;
 let billing: SeededProject;
 let root: TestUser;
@@ -47,7 +47,7 @@ beforeAll(async () => {
   alice = await createUser(pool, 'alice', { ttlMs: 600_000 });
   await addMember(pool, shop.projectId, alice.id, 'project_viewer');
   const url = new URL(database.url);
-  relay = await TcpProxy.open(Number(url.port));
+  relay = await FaultyProxy.open([Number(url.port)]);
   url.port = String(relay.port);
   server = await startTestServer(url.toString(), {
     database: { pollIntervalMs: 50 },
@@ -101,7 +101,7 @@ describe('/healthz and /readyz', () => {
     expect(unavailable.headers.get('retry-after')).toBe('2');
 
     const recovered = nextEvent(server.flagcast.lifecycle, 'reader:recovered');
-    relay = await TcpProxy.open(Number(new URL(database.url).port), port);
+    relay = await FaultyProxy.open([Number(new URL(database.url).port)], { port });
     await recovered;
     expect(await ask('/readyz')).toMatchObject({ status: 200 });
     expect(await ask('/api/projects', as(alice))).toMatchObject({ status: 200 });
@@ -131,7 +131,7 @@ describe('/healthz and /readyz', () => {
   });
 
   it('report an unavailable database after FLAGCAST_READY_GRACE', async () => {
-    const way = await TcpProxy.open(Number(new URL(database.url).port));
+    const way = await FaultyProxy.open([Number(new URL(database.url).port)]);
     const url = new URL(database.url);
     url.port = String(way.port);
     const environment = {

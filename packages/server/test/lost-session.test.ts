@@ -1,6 +1,6 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createTestDatabase, seedProject, withClient } from './database.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { createUser, startTestServer } from './server.js';
 
 it('a connection to the database that is lost in the middle of a transaction ends that request, not the process', async () => {
@@ -8,7 +8,7 @@ it('a connection to the database that is lost in the middle of a transaction end
   onTestFinished(async () => await database.drop());
   const { token } = await createUser(database.pool, 'root', { superuser: true, ttlMs: 600_000 });
   const { projectId } = await seedProject(database.pool);
-  const relay = await TcpProxy.open(Number(new URL(database.url).port));
+  const relay = await FaultyProxy.open([Number(new URL(database.url).port)]);
   const url = new URL(database.url);
   url.port = String(relay.port);
   const server = await startTestServer(url.href);
@@ -36,7 +36,7 @@ it('a connection to the database that is lost in the middle of a transaction end
       },
       { timeout: 10_000 },
     );
-    relay.cut();
+    relay.inject('reset');
     expect(await asked).toBe(503);
   });
   expect(await snapshot()).toBe(200);

@@ -3,7 +3,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { RunningCommand, runCommand } from './command.js';
 import { createTestDatabase, type TestDatabase } from './database.js';
-import { unusedPort } from './tcp-proxy.js';
+import { freePort } from '../../../testing/testkit/program.ts';
 import { startTestServer, testSecret } from './server.js';
 
 const targets = ['/metrics', '/healthz', '/readyz'];
@@ -32,7 +32,7 @@ function environment(more: Record<string, string>): Record<string, string> {
 
 describe.each(['1', '2'])('serve with a port for monitoring and %s processes', (workers) => {
   it('serves the metrics and the health checks there, and nowhere else', async () => {
-    const metricsPort = await unusedPort();
+    const metricsPort = await freePort();
     const serve = new RunningCommand(['serve'], {
       env: environment({ FLAGCAST_METRICS_PORT: String(metricsPort), FLAGCAST_WORKERS: workers }),
     });

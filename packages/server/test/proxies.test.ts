@@ -17,7 +17,7 @@ import {
   type TestDatabase,
 } from './database.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
-import { unusedPort } from './tcp-proxy.js';
+import { freePort } from '../../../testing/testkit/program.ts';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { type TestChannel, V1Client } from './v1-client.js';
 
@@ -175,7 +175,7 @@ async function startProxy(
   servers: [TestServer, TestServer],
   changed: (block: string) => string = (block) => block,
 ): Promise<number> {
-  const port = await unusedPort();
+  const port = await freePort();
   const own = await mkdtemp(path.join(folder, proxy.name));
   const [one, two] = servers.map(({ httpUrl }) => new URL(httpUrl).host);
   const block = changed(readFileSync(new URL(proxy.file, configurations), 'utf8'))

@@ -17,7 +17,7 @@ import {
 } from './database.js';
 import { PlainClient } from './plain-client.js';
 import { startTestReader } from './reader.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
 import { scrape } from './scrape.js';
 import { createUser, nextEvent, startTestServer, type TestServer } from './server.js';
 import { Standby } from './standby.js';
@@ -278,7 +278,7 @@ describe('on a streaming replica', () => {
 
   it('a promotion of the replica gives all clients a resync, also those that were ahead of it', async () => {
     const primary = new URL(cluster.postgres.url());
-    const stream = await TcpProxy.open(Number(primary.port));
+    const stream = await FaultyProxy.open([Number(primary.port)]);
     const login = `user=${primary.username} password=${primary.password}`;
     const other = await Standby.start(cluster.postgres, {
       max_prepared_transactions: '50',
@@ -294,7 +294,7 @@ describe('on a streaming replica', () => {
     await client.caughtUp(channel);
 
     // A server on the primary, by an address that will lead to the promoted one.
-    let address = await TcpProxy.open(Number(new URL(database.url).port));
+    let address = await FaultyProxy.open([Number(new URL(database.url).port)]);
     cleanUps.push(async () => await address.close());
     const { port } = address;
     const through = new URL(database.url);
@@ -323,7 +323,7 @@ describe('on a streaming replica', () => {
 
     const restarted = nextEvent(ahead.flagcast.lifecycle, 'reader:started');
     await address.close();
-    address = await TcpProxy.open(Number(new URL(url).port), port);
+    address = await FaultyProxy.open([Number(new URL(url).port)], { port });
     expect(await watching.control('resync')).toMatchObject({ reason: 'history_changed' });
     expect(await plain.closed).toMatchObject({ code: CloseCode.historyLost });
     await restarted;

@@ -15,7 +15,8 @@ import {
   type TestDatabase,
   insertAudits,
 } from './database.js';
-import { TcpProxy, unusedPort } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
+import { freePort } from '../../../testing/testkit/program.ts';
 import { ScriptedServer, scriptedEvent } from './scripted-server.js';
 import { createUser, nextEvent, startTestServer, testSecret } from './server.js';
 
@@ -77,7 +78,7 @@ function listing(tail: RunningCommand): string[] {
 describe('tail prints every event once, in order', () => {
   it('while its server is killed and another one starts', async () => {
     const source = await seed(await sharedDatabase());
-    const port = await unusedPort();
+    const port = await freePort();
     const startServe = (): RunningCommand => {
       const serve = new RunningCommand(['serve', '--port', String(port)], {
         env: { DATABASE_URL: source.database.url, FLAGCAST_JWT_SECRET: testSecret },
@@ -134,7 +135,7 @@ describe('tail prints every event once, in order', () => {
     const server = await startTestServer(source.database.url);
     undo.push(async () => await server.close());
     const serverPort = Number(new URL(server.httpUrl).port);
-    const relay = await TcpProxy.open(serverPort);
+    const relay = await FaultyProxy.open([serverPort]);
     const { port } = relay;
     const tail = await startTail(`http://127.0.0.1:${port}`, source.token);
 
@@ -147,7 +148,7 @@ describe('tail prints every event once, in order', () => {
       1_500,
     );
     await read;
-    const back = await TcpProxy.open(serverPort, port);
+    const back = await FaultyProxy.open([serverPort], { port });
     undo.push(async () => await back.close());
     await tail.errorLine(
       (line) => line.includes('events are missing here: ') && /too_many_missed/.test(line),

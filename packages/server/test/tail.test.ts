@@ -10,7 +10,8 @@ import {
   type SeededProject,
   type TestDatabase,
 } from './database.js';
-import { TcpProxy, unusedPort } from './tcp-proxy.js';
+import { FaultyProxy } from '../../../testing/testkit/faulty-proxy.ts';
+import { freePort } from '../../../testing/testkit/program.ts';
 import { ScriptedServer, scriptedEvent } from './scripted-server.js';
 import { addMember, createUser, startTestServer, type TestServer, type TestUser } from './server.js';
 
@@ -114,10 +115,10 @@ describe('tail', () => {
   });
 
   it('retries until the server answers', async () => {
-    const port = await unusedPort();
+    const port = await freePort();
     const tail = startTail({ url: `http://127.0.0.1:${port}` });
     await tail.errorLine((line) => /not connected: .*ECONNREFUSED.*; retrying/.test(line));
-    const relay = await TcpProxy.open(Number(new URL(server.httpUrl).port), port);
+    const relay = await FaultyProxy.open([Number(new URL(server.httpUrl).port)], { port });
     undo.push(async () => await relay.close());
     await tail.errorLine(watching);
   });

@@ -16,7 +16,7 @@ import {
 } from './database.js';
 import { EventStreamClient } from '../../../testing/testkit/clients/event-stream-client.ts';
 import { PlainClient } from './plain-client.js';
-import { unusedPort } from './tcp-proxy.js';
+import { freePort } from '../../../testing/testkit/program.ts';
 import { createUser, nextEvent, startTestServer, type TestServer, testSecret } from './server.js';
 
 /** An nginx that accepts -e; older versions write to the system's log. */
@@ -83,7 +83,7 @@ describe.skipIf(!canRun)('nginx with the configuration of the guide, in front of
     togglr.listen(0, '127.0.0.1');
     await once(togglr, 'listening');
     folder = await createTestFolder();
-    port = await unusedPort();
+    port = await freePort();
     origin = `http://127.0.0.1:${port}`;
     await configure(true);
   });

@@ -6,7 +6,7 @@ import { exportTraces } from '../src/operations/export-traces.js';
 import { Collector } from './collector.js';
 import { runCommand, RunningCommand } from './command.js';
 import { createTestDatabase, insertAudit, seedProject, type TestDatabase } from './database.js';
-import { unusedPort } from './tcp-proxy.js';
+import { freePort } from '../../../testing/testkit/program.ts';
 import { createUser, testSecret } from './server.js';
 import { V1Client } from './v1-client.js';
 
@@ -101,7 +101,7 @@ it('a server sends one trace for each batch, from commit to delivery, without na
 });
 
 it('OpenTelemetry is loaded only if traces are enabled, and reported if it is missing', async () => {
-  const endpoint = `http://u:hunter2@127.0.0.1:${await unusedPort()}`;
+  const endpoint = `http://u:hunter2@127.0.0.1:${await freePort()}`;
   const { serve } = await startServe({
     NODE_OPTIONS: withoutOpenTelemetry,
     OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
@@ -124,7 +124,7 @@ it('OpenTelemetry is loaded only if traces are enabled, and reported if it is mi
 
 it('traces that cannot be sent are logged and delay nothing', async () => {
   const { serve, wsUrl } = await startServe({
-    OTEL_EXPORTER_OTLP_ENDPOINT: `http://u:hunter2@127.0.0.1:${await unusedPort()}`,
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://u:hunter2@127.0.0.1:${await freePort()}`,
     OTEL_BSP_SCHEDULE_DELAY: '10',
     OTEL_EXPORTER_OTLP_TIMEOUT: '50',
   });
