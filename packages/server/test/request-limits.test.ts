@@ -44,7 +44,7 @@ beforeAll(async () => {
     await addMember(database.pool, projectId, user.id, 'project_viewer');
     viewers.push(user);
   }
-}, 60_000);
+});
 
 afterAll(async () => await database.drop());
 
@@ -255,7 +255,8 @@ describe('a snapshot', () => {
 });
 
 it('runs two expensive requests of a user at a time, lets more wait, and refuses the rest', async () => {
-  const rest = await createRestFixture();
+  // The two that run must not give up while the others arrive.
+  const rest = await createRestFixture({ timeouts: { queryTimeoutMs: 60_000 } });
   const { shop, pool } = rest;
   const lock = await pool.connect();
   try {
